@@ -1,0 +1,61 @@
+"""All errors that p2l-sdk raises on purpose: `P2LError` and below. Each names the thing and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from p2l_sdk.modeling.errors_p2l import CostError, ModelFormatError, P2LError, PromptError
+
+__all__ = [
+    "BudgetError",
+    "ConvergenceError",
+    "CostError",
+    "MissingExtraError",
+    "ModelFormatError",
+    "P2LError",
+    "PromptError",
+    "UnknownModelError",
+    "VotesError",
+    "require_known",
+]
+
+
+class UnknownModelError(P2LError):
+    """A name that is not among the LLMs of the model."""
+
+
+class BudgetError(P2LError):
+    """No mixture of the LLMs fits the budget.
+
+    Attributes:
+        cheapest: the lowest feasible budget, USD per response (None if the budget is no number at all).
+    """
+
+    def __init__(self, message: str, cheapest: float | None = None) -> None:
+        super().__init__(message)
+        self.cheapest = cheapest
+
+
+class VotesError(P2LError):
+    """A votes, scores or prompts file that breaks the data contract; names the row and the legal values."""
+
+
+class ConvergenceError(P2LError):
+    """A solver did not reach its optimum."""
+
+
+class MissingExtraError(P2LError, ImportError):
+    """An optional package is not installed; the text holds the pip line that brings it."""
+
+    def __init__(self, feature: str, package: str, extra: str) -> None:
+        super().__init__(f'{feature} needs {package}, which is not installed: pip install "p2l-sdk[{extra}]"')
+
+
+def require_known(names: Iterable[str], models: Sequence[str], what: str) -> None:
+    """Raise `UnknownModelError` for the first name that is not among the models, with the nearest that is."""
+    for name in names:
+        if name not in models:
+            near = difflib.get_close_matches(str(name), models, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(models)}"
+            raise UnknownModelError(f"{what} names {name!r}, which this model does not know; {hint}")

@@ -1,0 +1,263 @@
+"""What the SDK returns: `Coefficients` (of many prompts), `Leaderboard` and `Route`, with names on every number."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from p2l_sdk.errors import MissingExtraError, require_known
+from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities
+
+if TYPE_CHECKING:
+    import matplotlib.axes
+    import pandas
+
+ARENA_CENTRE, ARENA_SCALE = 1000.0, 400.0 / math.log(10.0)  # Chatbot Arena's scale: 400 points are odds of 10 to 1
+
+
+@dataclass(frozen=True, eq=False)
+class Coefficients:
+    """Raw output of a scorer: coefs `(n_prompts, n_models)` in logits; eta, gamma `(n_prompts, 1)` or None."""
+
+    coefs: np.ndarray
+    eta: np.ndarray | None
+    gamma: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Leaderboard:
+    """The LLMs' strengths on one prompt, or on a set of prompts.
+
+    Attributes:
+        models: names of the LLMs, in the model's order (not sorted: see `ranking`).
+        coefs: `(n_models,)` Bradley-Terry coefficients in logits.
+        feedback: the feedback model that gives them meaning.
+        eta, gamma: its raw threshold and ground, None where it has none.
+        n_prompts: how many prompts stand behind it.
+        intervals: `(n_models, 2)` lower and upper 95 % limits of the coefs over the prompts, None for one prompt.
+    """
+
+    models: tuple[str, ...]
+    coefs: np.ndarray
+    feedback: Feedback
+    eta: float | None = None
+    gamma: float | None = None
+    n_prompts: int = 1
+    intervals: np.ndarray | None = None
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """`(n_models,)` indices from the best LLM to the worst; equal ones in the model's order."""
+        return np.argsort(-self.coefs, kind="stable")
+
+    @property
+    def ranking(self) -> list[str]:
+        """Names from the best LLM to the worst."""
+        return [self.models[i] for i in self.order]
+
+    @property
+    def best(self) -> str:
+        """The name of the best LLM."""
+        return self.models[int(np.argmax(self.coefs))]
+
+    @property
+    def ranks(self) -> np.ndarray:
+        """`(n_models,)` rank of each LLM, 1 is best; equal coefficients share a rank."""
+        return 1 + (self.coefs[None, :] > self.coefs[:, None]).sum(1)
+
+    @property
+    def ratings(self) -> np.ndarray:
+        """`(n_models,)` on the Arena scale, 1000 + 400 / ln 10 * coefficient; centred on 1000 where the feedback
+        model is known up to a shift only (all but grk)."""
+        return ARENA_CENTRE + ARENA_SCALE * (self.coefs - self._centre)
+
+    @property
+    def rating_intervals(self) -> np.ndarray | None:
+        """`(n_models, 2)` intervals on the Arena scale."""
+        return None if self.intervals is None else ARENA_CENTRE + ARENA_SCALE * (self.intervals - self._centre)
+
+    @property
+    def usable(self) -> np.ndarray | None:
+        """`(n_models,)` chance that the LLM's answer is usable, sigmoid(coef); None unless the model is grounded."""
+        return 1.0 / (1.0 + np.exp(-self.coefs)) if self.feedback.grounded else None
+
+    @property
+    def _centre(self) -> float:
+        return 0.0 if self.feedback.grounded else float(self.coefs.mean())
+
+    def win_probability(self, a: str, b: str) -> float:
+        """Chance that a is preferred to b if one of them must be: sigmoid(coef_a - coef_b), Bradley-Terry."""
+        return 1.0 / (1.0 + math.exp(-(self._coef(a) - self._coef(b))))
+
+    def outcomes(self, a: str, b: str) -> dict[str, float]:
+        """Probabilities of all outcomes of a vote between a and b, ties included, as the feedback model has them.
+
+        Returns:
+            Keys `a` and `b` (that one wins) and, where the feedback model knows them, `tie` and `both_bad`.
+        """
+        log_probs = log_probabilities(
+            self.feedback,
+            np.float64(self._coef(a)),
+            np.float64(self._coef(b)),
+            None if self.eta is None else np.float64(self.eta),
+            None if self.gamma is None else np.float64(self.gamma),
+        )
+        return {Winner(o).name.lower(): float(p) for o, p in zip(self.feedback.outcomes, np.exp(log_probs), strict=True)}
+
+    def _coef(self, name: str) -> float:
+        require_known([name], self.models, "the question")
+        return float(self.coefs[self.models.index(name)])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary per LLM, best first: rank, model, coef, rating and, where known, usable, low, high
+        (95 % limits of the rating)."""
+        ranks, ratings, usable, intervals = self.ranks, self.ratings, self.usable, self.rating_intervals
+        rows = []
+        for i in self.order:
+            row = {
+                "rank": int(ranks[i]),
+                "model": self.models[i],
+                "coef": float(self.coefs[i]),
+                "rating": float(ratings[i]),
+            }
+            if usable is not None:
+                row["usable"] = float(usable[i])
+            if intervals is not None:
+                row["low"], row["high"] = map(float, intervals[i])
+            rows.append(row)
+        return rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: feedback, n_prompts, eta, gamma and the rows."""
+        return {
+            "feedback": str(self.feedback),
+            "n_prompts": self.n_prompts,
+            "eta": self.eta,
+            "gamma": self.gamma,
+            "leaderboard": self.rows(),
+        }
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The rows as a data frame (needs pandas)."""
+        try:
+            import pandas
+        except ImportError:
+            raise MissingExtraError("to_pandas", "pandas", "data") from None
+        return pandas.DataFrame(self.rows())
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """Draws the ratings as horizontal bars, best on top, with intervals where there are any (needs matplotlib)."""
+        from p2l_sdk.plots import plot_leaderboard
+
+        return plot_leaderboard(self, ax)
+
+    def __repr__(self) -> str:
+        header, cells = self._cells()
+        widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+        lines = [
+            "  ".join(
+                text.ljust(width) if name == "LLM" else text.rjust(width)
+                for name, text, width in zip(header, row, widths, strict=True)
+            ).rstrip()
+            for row in [header, *cells]
+        ]
+        return "\n".join([self.caption, *lines])
+
+    def _repr_html_(self) -> str:
+        header, cells = self._cells()
+        head = "".join(f"<th>{name}</th>" for name in header)
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in cells)
+        return f"<table><caption>{self.caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    @property
+    def caption(self) -> str:
+        """One line that says what this is."""
+        prompts = "1 prompt" if self.n_prompts == 1 else f"{self.n_prompts:,} prompts"
+        return f"Leaderboard of {len(self.models)} LLMs on {prompts} ({self.feedback})"
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        rows = self.rows()
+        header = ["rank", "LLM", "rating"]
+        header += ["95 % interval"] if "low" in rows[0] else []
+        header += ["usable"] if "usable" in rows[0] else []
+        cells = []
+        for row in rows:
+            cell = [str(row["rank"]), row["model"], f"{row['rating']:.0f}"]
+            cell += [f"{row['low']:.0f} to {row['high']:.0f}"] if "low" in row else []
+            cell += [f"{row['usable']:.0%}"] if "usable" in row else []
+            cells.append(cell)
+        return header, cells
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Route:
+    """The LLM to call for a prompt, and why.
+
+    Attributes:
+        model: drawn from the mixture.
+        mixture: name -> probability; at most two LLMs under a budget, one without.
+        expected_cost: mean cost of the mixture, USD per response; None where a cost is not known.
+        expected_score: chance that the mixture's answer is preferred to that of an opponent.
+        rating: the router's own coefficient (theta' of the paper's Algorithm 1), in logits beside the LLMs' own.
+        ranking: the fallback order: `model` first, then by score the others that cost no more than the budget.
+        budget: the budget asked for, USD per response, or None.
+        leaderboard: the prompt's leaderboard.
+    """
+
+    model: str
+    mixture: Mapping[str, float]
+    expected_cost: float | None
+    expected_score: float
+    rating: float
+    ranking: list[str]
+    budget: float | None
+    leaderboard: Leaderboard
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, the leaderboard included."""
+        return {
+            "model": self.model,
+            "mixture": dict(self.mixture),
+            "expected_cost": self.expected_cost,
+            "expected_score": self.expected_score,
+            "rating": self.rating,
+            "ranking": self.ranking,
+            "budget": self.budget,
+            **self.leaderboard.to_dict(),
+        }
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The leaderboard's rows with the probability of each LLM in a column `probability` (needs pandas)."""
+        frame = self.leaderboard.to_pandas()
+        frame["probability"] = [self.mixture.get(name, 0.0) for name in frame["model"]]
+        return frame
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name:<8} {value}" for name, value in self.facts())
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in self.facts())
+        return f"<table>{rows}</table>"
+
+    def facts(self) -> list[tuple[str, str]]:
+        """The route in words: label and text."""
+        mixture = " + ".join(f"{p:.0%} {name}" for name, p in self.mixture.items())
+        cost = "not known" if self.expected_cost is None else f"${self.expected_cost:.6f} per response"
+        if self.budget is not None:
+            cost += f" (budget ${self.budget:.6f})"
+        facts = [("call", self.model)]
+        if len(self.mixture) > 1:
+            facts.append(("mixture", mixture))
+        facts += [
+            ("cost", cost),
+            ("score", f"{self.expected_score:.0%} chance to be preferred to the answer of an opponent"),
+        ]
+        if len(self.ranking) > 1:
+            facts.append(("then", ", ".join(self.ranking[1:4]) + (", ..." if len(self.ranking) > 4 else "")))
+        return facts

@@ -1,0 +1,108 @@
+"""Which LLM to call: pure functions of coefficients (paper, Theorem 1 and Algorithm 1).
+
+W[b, a] = sigmoid(theta_b - theta_a) is the chance that b is preferred to a, q the weights of the opponents, and
+W q the score of each LLM. The best mixture p under a budget C maximises p . score subject to p . cost <= C. A linear
+programme with one budget has its optimum on the upper concave hull of the points (cost, score): at most two LLMs mix.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from p2l_sdk.errors import BudgetError
+
+
+def win_rates(coefs: np.ndarray, opponents: np.ndarray, opponent_weights: np.ndarray) -> np.ndarray:
+    """Expected win rate of each LLM against the opponents.
+
+    Args:
+        coefs: `(n_models,)` in logits.
+        opponents: `(n_opponents,)` in logits.
+        opponent_weights: `(n_opponents,)` that sum to 1.
+
+    Returns:
+        `(n_models,)` in (0, 1).
+    """
+    return _sigmoid(coefs[:, None] - opponents[None, :]) @ opponent_weights
+
+
+def upper_hull(scores: np.ndarray, costs: np.ndarray) -> list[int]:
+    """Indices of the LLMs on the upper concave hull, from the cheapest to the best: the exact efficient frontier.
+
+    Every next one costs more and scores more, at a falling score per cost. Of equal LLMs the first is taken.
+    """
+    hull: list[int] = []
+    score, cost = scores.tolist(), costs.tolist()
+    for i in np.lexsort((-scores, costs)).tolist():
+        if hull and score[i] <= score[hull[-1]]:
+            continue  # no better than a cheaper one
+        while len(hull) > 1:
+            j, k = hull[-2:]
+            if (score[k] - score[j]) * (cost[i] - cost[k]) > (score[i] - score[k]) * (cost[k] - cost[j]):
+                break
+            hull.pop()  # k lies on or under the line from j to i
+        hull.append(i)
+    return hull
+
+
+def optimal_mixture(scores: np.ndarray, costs: np.ndarray, budget: float) -> np.ndarray:
+    """The best mixture under a budget: argmax p . scores subject to p . costs <= budget, exact.
+
+    Args:
+        scores: `(n_models,)`, any unit.
+        costs: `(n_models,)`, USD per response.
+        budget: mean cost per response that the mixture may reach.
+
+    Returns:
+        `(n_models,)` probabilities, at most two of them above 0.
+
+    Raises:
+        BudgetError: the budget is no finite number, or lies under the cheapest LLM.
+    """
+    if not math.isfinite(budget):
+        raise BudgetError(f"the budget is {budget}; it must be a finite number, USD per response")
+    hull = upper_hull(scores, costs)
+    cheapest = float(costs[hull[0]])
+    if budget < cheapest:
+        raise BudgetError(
+            f"no LLM fits the budget of ${budget:.6g} per response; the cheapest feasible budget is ${cheapest:.6g}",
+            cheapest,
+        )
+    mixture = np.zeros(len(scores))
+    place = int(np.searchsorted(costs[hull], budget, side="right"))
+    low = hull[place - 1]
+    mixture[low] = 1.0
+    if place < len(hull):
+        high = hull[place]
+        share = (budget - costs[low]) / (costs[high] - costs[low])
+        mixture[low], mixture[high] = 1.0 - share, share
+    return mixture
+
+
+def router_coefficient(
+    coefs: np.ndarray, mixture: np.ndarray, opponents: np.ndarray, opponent_weights: np.ndarray
+) -> float:
+    """The coefficient of the mixture itself: the root theta' of sum_a q[a] sigmoid(theta' - theta_a) = p . W q."""
+    used = np.flatnonzero(mixture)
+    if len(used) == 1:
+        return float(coefs[used[0]])
+    target = float(mixture[used] @ win_rates(coefs[used], opponents, opponent_weights))
+    low, high = float(coefs[used].min()), float(coefs[used].max())
+    theta = float(mixture[used] @ coefs[used])
+    for _ in range(100):  # Newton's step, bisection where it leaves the bracket
+        rates = _sigmoid(theta - opponents)
+        gap = float(rates @ opponent_weights) - target
+        low, high = (low, theta) if gap > 0 else (theta, high)
+        slope = float((rates * (1.0 - rates)) @ opponent_weights)
+        step = theta - gap / slope if slope > 0 else math.inf
+        following = step if low < step < high else (low + high) / 2
+        if abs(following - theta) <= 1e-12 * max(1.0, abs(theta)):
+            return following
+        theta = following
+    return theta
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return np.exp(-np.logaddexp(0.0, -x))

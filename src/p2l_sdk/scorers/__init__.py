@@ -1,0 +1,72 @@
+"""Where coefficients come from. `load_scorer` reads a saved folder and picks the engine its config asks for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from p2l_sdk.errors import MissingExtraError, ModelFormatError
+from p2l_sdk.modeling.prompt_p2l import Prompt
+from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.results import Coefficients
+
+STATIC_BACKBONE = "p2l_static"
+
+
+class Scorer(Protocol):
+    """Reads prompts, returns coefficients."""
+
+    spec: ModelSpec
+
+    def score(self, prompts: Sequence[Prompt]) -> Coefficients:
+        """Coefficients of a batch of prompts, in the order of `spec.models`."""
+        ...
+
+
+def load_scorer(folder: Path, device: str | None = None) -> Scorer:
+    """The scorer of a saved P2L model: numpy for the static backbone, torch for all others.
+
+    Args:
+        folder: as `save_pretrained` writes it.
+        device: where torch runs, e.g. "cuda"; naming one asks for torch also on the static backbone.
+
+    Raises:
+        ModelFormatError: the folder does not hold a whole P2L model.
+        MissingExtraError: it needs torch, which is not installed.
+    """
+    config = read_config(folder)
+    backbone = config.get("backbone_config") or {}
+    if backbone.get("model_type") == STATIC_BACKBONE and device is None:
+        from p2l_sdk.scorers.static import StaticScorer
+
+        return StaticScorer.load(folder, config)
+    try:
+        from p2l_sdk.scorers.transformer import TransformerScorer
+    except ImportError as error:
+        if (error.name or "").split(".")[0] not in ("torch", "transformers"):
+            raise
+        raise MissingExtraError(f"a {backbone.get('model_type')} backbone", error.name or "torch", "torch") from None
+    return TransformerScorer.load(folder, config, device)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The parsed `config.json` of a P2L folder.
+
+    Raises:
+        ModelFormatError: there is none, it is no JSON, or it is another kind of model.
+    """
+    path = folder / "config.json"
+    if not folder.is_dir():
+        raise ModelFormatError(f"there is no folder {str(folder)!r}")
+    if not path.is_file():
+        raise ModelFormatError(f"{str(folder)!r} is no P2L model: it has no config.json")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelFormatError(f"{str(path)!r} cannot be read as JSON: {error}") from None
+    if not isinstance(config, dict) or config.get("model_type") != "p2l":
+        kind = config.get("model_type") if isinstance(config, dict) else None
+        raise ModelFormatError(f"{str(folder)!r} is no P2L model: its model_type is {kind!r}, not 'p2l'")
+    return config

@@ -1,0 +1,136 @@
+"""The static backbone on numpy alone: a weighted mean of token vectors, then the head. No torch, microseconds.
+
+It computes what `modeling/static_p2l.py` and `P2LHead` compute; a test holds the two equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+
+from p2l_sdk.errors import ModelFormatError
+from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder
+from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec
+from p2l_sdk.results import Coefficients
+
+_NORM_EPSILON = np.float32(1e-5)  # of torch.nn.LayerNorm
+
+
+class StaticScorer:
+    """Args: spec; encoder; weights: the tensors of `model.safetensors`, complete and of the right shapes."""
+
+    def __init__(self, spec: ModelSpec, encoder: PromptEncoder, weights: Mapping[str, np.ndarray]) -> None:
+        self.spec = spec
+        self._encode = encoder
+        self._table = weights["backbone.table"]
+        self._token_weight = np.exp(weights["backbone.log_weight"])
+        # the int8 scale of a token and its weight in the mean are applied in one multiplication
+        self._row_factor = self._token_weight * weights.get("backbone.scale", np.float32(1.0))
+        self._norm = _affine(weights, "head.norm") if spec.head_norm else None
+        self._hidden = _layer(weights, "head.hidden") if spec.head_hidden_size else None
+        self._relu = spec.head_activation is Activation.RELU
+        outputs = ["head.coefs"] + ["head.eta"] * spec.feedback.has_eta + ["head.gamma"] * spec.feedback.has_gamma
+        matrices, biases = zip(*(_layer(weights, name) for name in outputs), strict=True)
+        self._out = np.hstack(matrices), np.concatenate(biases)  # one product for all heads
+
+    @classmethod
+    def load(cls, folder: Path, config: dict[str, Any]) -> StaticScorer:
+        """From a saved folder.
+
+        Raises:
+            ModelFormatError: a file is missing or damaged, a tensor is missing, left over or of another shape.
+        """
+        spec = ModelSpec.from_config(config)
+        weights = _read_weights(folder / "model.safetensors")
+        _check_weights(weights, spec, config["backbone_config"])
+        return cls(spec, PromptEncoder(spec, read_tokenizer(folder)), weights)
+
+    def score(self, prompts: Sequence[Prompt]) -> Coefficients:
+        """Coefficients of a batch of prompts, float32."""
+        out = self._head(np.stack([self._pool(ids) for ids in self._encode(prompts)]))
+        n_models = len(self.spec.models)
+        return Coefficients(
+            coefs=out[:, :n_models],
+            eta=out[:, n_models : n_models + 1] if self.spec.feedback.has_eta else None,
+            gamma=out[:, n_models + 1 :] if self.spec.feedback.has_gamma else None,
+        )
+
+    def _pool(self, ids: list[int]) -> np.ndarray:
+        rows = np.asarray(ids)
+        total = self._token_weight[rows].sum()
+        return (self._row_factor[rows] @ self._table[rows].astype(np.float32)) / total
+
+    def _head(self, state: np.ndarray) -> np.ndarray:
+        if self._norm is not None:
+            weight, bias = self._norm
+            state = state - state.mean(1, keepdims=True)
+            scale = np.sqrt(np.square(state).mean(1, keepdims=True) + _NORM_EPSILON)
+            state = state / scale * weight + bias
+        if self._hidden is not None:
+            matrix, bias = self._hidden
+            state = state @ matrix + bias
+            if self._relu:
+                state = np.maximum(state, 0.0)
+        matrix, bias = self._out
+        return state @ matrix + bias
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """The `tokenizer.json` of a folder."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: it has no tokenizer.json")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises the bare Exception
+        raise ModelFormatError(f"{str(path)!r} is damaged: {error}") from None
+
+
+def _read_weights(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise ModelFormatError(f"{str(path.parent)!r} is no whole P2L model: it has no model.safetensors")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise ModelFormatError(f"{str(path)!r} is damaged ({error}); copy or download it again") from None
+
+
+def _check_weights(weights: Mapping[str, np.ndarray], spec: ModelSpec, backbone: Mapping[str, Any]) -> None:
+    vocab, width = backbone["vocab_size"], backbone["hidden_size"]
+    inner = spec.head_hidden_size or width
+    expected: dict[str, tuple[int, ...]] = {"backbone.table": (vocab, width), "backbone.log_weight": (vocab,)}
+    if backbone.get("quantized"):
+        expected["backbone.scale"] = (vocab,)
+    if spec.head_norm:
+        expected |= {"head.norm.weight": (width,), "head.norm.bias": (width,)}
+    if spec.head_hidden_size:
+        expected |= {"head.hidden.weight": (inner, width), "head.hidden.bias": (inner,)}
+    sizes = {"coefs": len(spec.models), "eta": int(spec.feedback.has_eta), "gamma": int(spec.feedback.has_gamma)}
+    for name, size in sizes.items():
+        if size:
+            expected |= {f"head.{name}.weight": (size, inner), f"head.{name}.bias": (size,)}
+    found = {name: tensor.shape for name, tensor in weights.items()}
+    if found != expected:
+        name = min(set(found.items()) ^ set(expected.items()))[0]
+        raise ModelFormatError(
+            f"tensor {name!r} has the shape {found.get(name, 'of nothing: it is missing')}, "
+            f"the config asks for {expected.get(name, 'no such tensor')}; weights and config do not belong together"
+        )
+    for name, tensor in weights.items():
+        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+            raise ModelFormatError(f"tensor {name!r} holds NaN or infinite values; the weights are damaged")
+
+
+def _affine(weights: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
+    return weights[f"{name}.weight"].astype(np.float32), weights[f"{name}.bias"].astype(np.float32)
+
+
+def _layer(weights: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
+    weight, bias = _affine(weights, name)
+    return np.ascontiguousarray(weight.T), bias

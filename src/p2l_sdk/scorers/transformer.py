@@ -1,0 +1,75 @@
+"""Any backbone on torch: `P2LModel` of `modeling/`, batches sorted by length so that little is padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+from p2l_sdk.errors import ModelFormatError
+from p2l_sdk.modeling.configuration_p2l import P2LConfig
+from p2l_sdk.modeling.modeling_p2l import P2LModel
+from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, pad
+from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.results import Coefficients
+
+# In a process that has p2l_sdk its own classes are used; remote code is for those who have transformers alone.
+AutoConfig.register("p2l", P2LConfig, exist_ok=True)
+AutoModel.register(P2LConfig, P2LModel, exist_ok=True)
+
+
+class TransformerScorer:
+    """Args: model; tokenizer: its transformers tokenizer; batch_size: prompts in one forward pass."""
+
+    def __init__(self, model: P2LModel, tokenizer: Any, batch_size: int = 32) -> None:
+        self.spec: ModelSpec = model.spec
+        self.model = model.eval()
+        self._encode = PromptEncoder.from_transformers(self.spec, tokenizer)
+        self._pad_id = tokenizer.pad_token_id or 0
+        self._batch_size = batch_size
+
+    @classmethod
+    def load(cls, folder: Path, config: dict[str, Any], device: str | None = None) -> TransformerScorer:
+        """From a saved folder.
+
+        Raises:
+            ModelFormatError: a file is missing or damaged, a tensor is missing, left over or of another shape.
+        """
+        ModelSpec.from_config(config)
+        try:
+            model, report = P2LModel.from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+            raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: {error}") from None
+        for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            if report.get(problem):
+                raise ModelFormatError(
+                    f"weights and config of {str(folder)!r} do not belong together; {problem}: {sorted(report[problem])}"
+                )
+        return cls(model.to(device or "cpu"), tokenizer)
+
+    def score(self, prompts: Sequence[Prompt]) -> Coefficients:
+        """Coefficients of a batch of prompts, float32, in the order of the prompts."""
+        ids = self._encode(prompts)
+        by_length = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        parts = []
+        for start in range(0, len(ids), self._batch_size):
+            input_ids, mask = pad([ids[i] for i in by_length[start : start + self._batch_size]], self._pad_id)
+            with torch.inference_mode():
+                out = self.model(
+                    input_ids=torch.from_numpy(input_ids).to(self.model.device),
+                    attention_mask=torch.from_numpy(mask).to(self.model.device),
+                )
+            parts.append([None if t is None else t.cpu().numpy() for t in (out.coefs, out.eta, out.gamma)])
+        back = np.argsort(by_length)
+        coefs, eta, gamma = (
+            None if column[0] is None else np.concatenate(column)[back] for column in zip(*parts, strict=True)
+        )
+        return Coefficients(coefs, eta, gamma)

@@ -1,0 +1,50 @@
+"""A table of token vectors, distilled from a sentence encoder: the static backbone's start.
+
+Every token of the vocabulary is passed alone through the encoder, its states are averaged, and a principal component
+analysis keeps the directions that tell tokens apart. (The idea is that of Model2Vec, Tulkens & van Dongen, 2024.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoModel, AutoTokenizer
+
+from p2l_sdk.modeling.prompt_p2l import pad
+
+
+@dataclass(frozen=True, eq=False)
+class TokenTable:
+    """Attributes: tokenizer; vectors `(vocab_size, width)` float32, centred."""
+
+    tokenizer: Tokenizer
+    vectors: np.ndarray
+
+
+def distil(encoder: str | Path, width: int = 256, batch_size: int = 512) -> TokenTable:
+    """The token table of a sentence encoder.
+
+    Args:
+        encoder: folder or Hub id of an encoder with a fast tokenizer (all-MiniLM-L6-v2, say).
+        width: principal components kept, at most the encoder's own width.
+        batch_size: tokens in one forward pass.
+    """
+    hf_tokenizer = AutoTokenizer.from_pretrained(encoder)
+    model = AutoModel.from_pretrained(encoder, dtype=torch.float32).eval()
+    ids = [hf_tokenizer.build_inputs_with_special_tokens([token]) for token in range(len(hf_tokenizer))]
+    states = []
+    with torch.inference_mode():
+        for start in range(0, len(ids), batch_size):
+            input_ids, mask = (torch.from_numpy(x) for x in pad(ids[start : start + batch_size], 0))
+            hidden = model(input_ids=input_ids, attention_mask=mask).last_hidden_state
+            states.append((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
+    vectors = torch.cat(states).numpy().astype(np.float64)
+    vectors -= vectors.mean(0)
+    _, axes = np.linalg.eigh(vectors.T @ vectors)  # ascending
+    components = vectors @ axes[:, ::-1][:, :width]
+    backend = hf_tokenizer.backend_tokenizer
+    return TokenTable(Tokenizer.from_str(backend.to_str()), components.astype(np.float32))
