@@ -27,6 +27,7 @@ from p2l_sdk.modeling.feedback_p2l import (
 from p2l_sdk.results import Coefficients, Leaderboard
 
 _CHUNK_VALUES = 4_000_000  # probabilities held at a time, 32 MB
+_MAX_STEPS, _LONGEST_STEP, _ROUNDING = 300, 4.0, 1e-14
 
 
 class PairStatistics:
@@ -167,23 +168,27 @@ class _Problem:
         self.floating = feedback in (Feedback.BT, Feedback.BT_TIE, Feedback.RK)  # a shift changes nothing at all
 
     def minimise(self, target: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Newton's method from x; damped where a step does not lower F, no step longer than `_LONGEST_STEP`."""
         x = self._centred(x.copy())
         damping = 0.0
         value, gradient, hessian = self._evaluate(target, x)
-        for _ in range(200):
-            if np.abs(gradient).max() < 1e-11:
+        for _ in range(_MAX_STEPS):
+            slope = np.abs(gradient).max()
+            if slope < 1e-12:
                 return x
             step = self._solve(hessian, gradient, damping)
+            step *= min(1.0, _LONGEST_STEP / np.abs(step).max())
             trial = self._centred(x - step)
             trial_value, trial_gradient, trial_hessian = self._evaluate(target, trial)
-            if trial_value <= value or np.abs(trial_gradient).max() < np.abs(gradient).max():
+            flat = abs(trial_value - value) <= _ROUNDING * abs(value)  # at the bottom only the gradient still tells
+            if trial_value < value and not flat or flat and np.abs(trial_gradient).max() < slope:
                 x, value, gradient, hessian = trial, trial_value, trial_gradient, trial_hessian
                 damping = 0.0 if damping < 1e-8 else damping / 10
-            elif damping > 1e12:
+            elif damping > 1e6:
                 break
             else:
                 damping = max(damping * 10, 1e-6)
-        if np.abs(gradient).max() < 1e-8:  # rounding noise at the floor of float64
+        if np.abs(gradient).max() < 1e-8:
             return x
         raise ConvergenceError(
             f"the aggregate did not converge (largest gradient {np.abs(gradient).max():.2g}); "

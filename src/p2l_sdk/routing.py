@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from p2l_sdk.errors import BudgetError
+from p2l_sdk.errors import BudgetError, P2LError
 
 
 def win_rates(coefs: np.ndarray, opponents: np.ndarray, opponent_weights: np.ndarray) -> np.ndarray:
@@ -60,7 +60,10 @@ def optimal_mixture(scores: np.ndarray, costs: np.ndarray, budget: float) -> np.
 
     Raises:
         BudgetError: the budget is no finite number, or lies under the cheapest LLM.
+        P2LError: a score or a cost is not finite.
     """
+    if not (np.isfinite(scores).all() and np.isfinite(costs).all()):
+        raise P2LError("scores and costs must be finite numbers")
     if not math.isfinite(budget):
         raise BudgetError(f"the budget is {budget}; it must be a finite number, USD per response")
     hull = upper_hull(scores, costs)

@@ -35,7 +35,8 @@ def distil(encoder: str | Path, width: int = 256, batch_size: int = 512) -> Toke
     """
     hf_tokenizer = AutoTokenizer.from_pretrained(encoder)
     model = AutoModel.from_pretrained(encoder, dtype=torch.float32).eval()
-    ids = [hf_tokenizer.build_inputs_with_special_tokens([token]) for token in range(len(hf_tokenizer))]
+    frame = hf_tokenizer("")["input_ids"]  # what stands around a text, [CLS] and [SEP] say
+    ids = [[*frame[:1], token, *frame[1:]] for token in range(len(hf_tokenizer))]
     states = []
     with torch.inference_mode():
         for start in range(0, len(ids), batch_size):

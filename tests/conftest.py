@@ -1,0 +1,134 @@
+"""Small real models and data for the tests: built in memory, saved to temporary folders, no network, no GPU."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach for the network
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+
+MODELS = ("alpha-7b", "beta-13b", "gamma-70b", "delta-405b")
+COSTS = {"alpha-7b": 0.0001, "beta-13b": 0.0002, "gamma-70b": 0.0009, "delta-405b": 0.003}
+WORDS = "prove that the square root of two is irrational write a poem about code in python sum list".split()
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def shared(path: str) -> Path:
+    """A file of ../shared; the test is skipped, loudly, where it is absent."""
+    found = SHARED / path
+    if not found.exists():
+        pytest.skip(f"../shared/{path} is not here; this test needs it")
+    return found
+
+
+def word_tokenizer():
+    """A word-level tokenizer with BERT's special tokens."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "<|cls|>", "<|im_start|>", "<|im_end|>"]
+    letters = list("abcdefghijklmnopqrstuvwxyz[]<>|_.,?!0123456789")
+    vocab = {token: i for i, token in enumerate(dict.fromkeys([*special, *WORDS, *letters]))}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.BertNormalizer(lowercase=True)])
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens(special)
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"]))
+    return tokenizer
+
+
+def transformers_tokenizer():
+    """The same for transformers, with a chat template."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=word_tokenizer(), unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]"
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def backbone_config(kind: str):
+    """(configuration, spec fields) of a tiny random backbone: static, quantized, llama, qwen2 or bert."""
+    from transformers import BertConfig, LlamaConfig, Qwen2Config
+
+    from p2l_sdk.modeling.static_p2l import StaticConfig
+
+    vocab = word_tokenizer().get_vocab_size()
+    small = {"vocab_size": vocab, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    static = {"pooling": "pooler", "chat": False}
+    return {
+        "static": lambda: (StaticConfig(vocab_size=vocab, hidden_size=16), static),
+        "quantized": lambda: (StaticConfig(vocab_size=vocab, hidden_size=16, quantized=True), static),
+        "llama": lambda: (LlamaConfig(**small, **heads), {"pooling": "last", "cls_token": "<|cls|>"}),
+        "qwen2": lambda: (Qwen2Config(**small, **heads), {"pooling": "last", "cls_token": "<|cls|>"}),
+        "bert": lambda: (
+            BertConfig(**small, num_attention_heads=4),
+            {"pooling": "mean", "chat": False, "add_special_tokens": True},
+        ),
+    }[kind]()
+
+
+def build_model(kind: str, feedback: str = "grk", seed: int = 0, **fields):
+    """A tiny random P2LModel whose every tensor matters (no zeros, no ones)."""
+    import torch
+
+    from p2l_sdk.modeling.configuration_p2l import P2LConfig
+    from p2l_sdk.modeling.modeling_p2l import P2LModel
+
+    backbone, defaults = backbone_config(kind)
+    spec = {"models": MODELS, "feedback": feedback, "costs": COSTS, "max_prompt_tokens": 24, **defaults, **fields}
+    torch.manual_seed(seed)
+    model = P2LModel(P2LConfig(backbone_config=backbone, **spec)).eval()
+    for parameter in model.parameters():
+        if parameter.dtype == torch.int8:
+            parameter.data = torch.randint(-127, 128, parameter.shape, dtype=torch.int8)
+        else:
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    if kind == "quantized":
+        model.backbone.scale.data = 0.01 + 0.02 * torch.rand_like(model.backbone.scale)
+    return model
+
+
+def save_model(folder: Path, kind: str, feedback: str = "grk", **fields) -> Path:
+    """Writes a tiny random P2L model as a folder."""
+    build_model(kind, feedback, **fields).save_pretrained(folder)
+    transformers_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory):
+    """saved(kind, feedback, **fields) -> a folder with a tiny random model, made once per session."""
+    made: dict[str, Path] = {}
+
+    def make(kind: str, feedback: str = "grk", **fields) -> Path:
+        key = f"{kind}-{feedback}-{sorted(fields.items())}"
+        if key not in made:
+            made[key] = save_model(tmp_path_factory.mktemp("models") / f"m{len(made)}", kind, feedback, **fields)
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def default():
+    """The embedded default model."""
+    from p2l_sdk import P2L
+
+    return P2L.from_pretrained()
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20250224)
