@@ -20,7 +20,11 @@ from .prompt_p2l import Prompt, PromptEncoder, pad
 from .spec_p2l import Activation, ModelSpec, Pooling
 from .static_p2l import StaticConfig, StaticModel
 
-_ACTIVATIONS = {Activation.RELU: nn.ReLU, Activation.IDENTITY: nn.Identity}
+_ACTIVATIONS = {
+    Activation.GELU: lambda: nn.GELU(approximate="tanh"),
+    Activation.RELU: nn.ReLU,
+    Activation.IDENTITY: nn.Identity,
+}
 
 
 @dataclass
@@ -48,6 +52,7 @@ class P2LHead(nn.Module):
     def __init__(self, spec: ModelSpec, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width) if spec.head_norm else nn.Identity()
+        self.input_dropout = nn.Dropout(spec.head_input_dropout)
         self.hidden: nn.Module = nn.Identity()
         if spec.head_hidden_size is not None:
             self.hidden = nn.Linear(width, spec.head_hidden_size)
@@ -59,7 +64,8 @@ class P2LHead(nn.Module):
         self.gamma = nn.Linear(width, 1) if spec.feedback.has_gamma else None
 
     def forward(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        state = self.dropout(self.activation(self.hidden(self.norm(state))))
+        state = self.input_dropout(self.norm(state))
+        state = self.dropout(self.activation(self.hidden(state)))
         eta = None if self.eta is None else self.eta(state).float()
         gamma = None if self.gamma is None else self.gamma(state).float()
         return self.coefs(state).float(), eta, gamma

@@ -30,6 +30,7 @@ class Pooling(StrEnum):
 class Activation(StrEnum):
     """What follows the hidden layer of the head."""
 
+    GELU = "gelu"  # its tanh form, the same on numpy and torch
     RELU = "relu"
     IDENTITY = "identity"
 
@@ -50,6 +51,7 @@ class ModelSpec:
         head_norm: whether a LayerNorm precedes the head.
         head_hidden_size: width of the head's hidden layer, None for a linear head.
         head_activation: what follows the hidden layer.
+        head_input_dropout: dropout of the head's input, in training.
         head_dropout: dropout before the last linear layer, in training.
         format_version: of the saved folder.
 
@@ -67,7 +69,8 @@ class ModelSpec:
     add_special_tokens: bool = False
     head_norm: bool = False
     head_hidden_size: int | None = None
-    head_activation: Activation = Activation.RELU
+    head_activation: Activation = Activation.GELU
+    head_input_dropout: float = 0.0
     head_dropout: float = 0.0
     format_version: int = FORMAT_VERSION
 
@@ -81,7 +84,8 @@ class ModelSpec:
         _check("max_prompt_tokens", self.max_prompt_tokens, isinstance(self.max_prompt_tokens, int) and self.max_prompt_tokens > 1, "an integer > 1")
         size = self.head_hidden_size
         _check("head_hidden_size", size, size is None or isinstance(size, int) and size > 0, "null or an integer > 0")
-        _check("head_dropout", self.head_dropout, 0.0 <= self.head_dropout < 1.0, "a number in [0, 1)")
+        for name in ("head_input_dropout", "head_dropout"):
+            _check(name, getattr(self, name), 0.0 <= getattr(self, name) < 1.0, "a number in [0, 1)")
         if self.format_version != FORMAT_VERSION:
             raise ModelFormatError(
                 f"this model has format version {self.format_version}, this p2l-sdk reads {FORMAT_VERSION}; "

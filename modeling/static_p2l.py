@@ -1,7 +1,8 @@
 """The static backbone: one vector and one weight per token, no attention.
 
-A prompt's vector is the weighted mean of its tokens' vectors, h = sum_i w_i E_i / sum_i w_i. The SDK computes the
-same on numpy alone. The table may be stored as int8 with one scale per token: E_i = scale_i * table_i.
+A prompt's vector is the weighted mean of its tokens' vectors, h = sum_i w_i E_i / sum_i w_i; with the length
+feature, the standardised logarithm of the number of tokens is its last entry. The SDK computes the same on numpy
+alone. The table may be stored as int8 with one scale per token: E_i = scale_i * table_i.
 """
 
 from __future__ import annotations
@@ -15,38 +16,48 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 
 class StaticConfig(PretrainedConfig):
-    """Args: vocab_size; hidden_size; quantized (the table is int8 and frozen); pad_token_id."""
+    """Args: vocab_size; embedding_size; length_feature (log of the token count is one more entry of the prompt's
+    vector); quantized (the table is int8 and frozen); pad_token_id."""
 
     model_type = "p2l_static"
 
     def __init__(
         self,
         vocab_size: int = 32,
-        hidden_size: int = 8,
+        embedding_size: int = 8,
+        length_feature: bool = False,
         quantized: bool = False,
         pad_token_id: int | None = 0,
         **kwargs: Any,
     ) -> None:
         self.vocab_size = vocab_size
-        self.hidden_size = hidden_size
+        self.embedding_size = embedding_size
+        self.length_feature = length_feature
         self.quantized = quantized
         self.pad_token_id = pad_token_id
         super().__init__(**kwargs)
 
+    @property
+    def hidden_size(self) -> int:
+        """Width of the prompt's vector."""
+        return self.embedding_size + int(self.length_feature)
+
 
 class StaticModel(PreTrainedModel):
-    """Token ids -> the vector of each token and, as `pooler_output`, their weighted mean."""
+    """Token ids -> the vector of each token and, as `pooler_output`, the vector of the prompt."""
 
     config_class = StaticConfig
     main_input_name = "input_ids"
 
     def __init__(self, config: StaticConfig) -> None:
         super().__init__(config)
-        shape = (config.vocab_size, config.hidden_size)
+        shape = (config.vocab_size, config.embedding_size)
         dtype = torch.int8 if config.quantized else None
         self.table = nn.Parameter(torch.zeros(shape, dtype=dtype), requires_grad=not config.quantized)
         self.scale = nn.Parameter(torch.ones(config.vocab_size), requires_grad=False) if config.quantized else None
         self.log_weight = nn.Parameter(torch.zeros(config.vocab_size))
+        # centre and factor of log(number of tokens)
+        self.length = nn.Parameter(torch.tensor([0.0, 1.0]), requires_grad=False) if config.length_feature else None
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -56,13 +67,16 @@ class StaticModel(PreTrainedModel):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any
     ) -> BaseModelOutputWithPooling:
-        """input_ids, attention_mask `(n_prompts, n_tokens)` -> states `(n_prompts, n_tokens, hidden_size)`,
+        """input_ids, attention_mask `(n_prompts, n_tokens)` -> states `(n_prompts, n_tokens, embedding_size)`,
         pooled `(n_prompts, hidden_size)`."""
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
         states = self.table[input_ids].to(self.log_weight.dtype)
         if self.scale is not None:
             states = states * self.scale[input_ids][..., None]
-        weight = self.log_weight[input_ids].exp()
-        if attention_mask is not None:
-            weight = weight * attention_mask
-        pooled = (weight[..., None] * states).sum(1) / weight.sum(1, keepdim=True)
+        weight = self.log_weight[input_ids].exp() * attention_mask
+        pooled = torch.bmm(weight[:, None], states)[:, 0] / weight.sum(1, keepdim=True)
+        if self.length is not None:
+            log_length = attention_mask.sum(1, keepdim=True).to(pooled.dtype).log()
+            pooled = torch.cat([pooled, (log_length - self.length[0]) * self.length[1]], 1)
         return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled)

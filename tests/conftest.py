@@ -68,8 +68,8 @@ def backbone_config(kind: str):
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
     static = {"pooling": "pooler", "chat": False}
     return {
-        "static": lambda: (StaticConfig(vocab_size=vocab, hidden_size=16), static),
-        "quantized": lambda: (StaticConfig(vocab_size=vocab, hidden_size=16, quantized=True), static),
+        "static": lambda: (StaticConfig(vocab_size=vocab, embedding_size=16), static),
+        "quantized": lambda: (StaticConfig(vocab_size=vocab, embedding_size=16, length_feature=True, quantized=True), static),
         "llama": lambda: (LlamaConfig(**small, **heads), {"pooling": "last", "cls_token": "<|cls|>"}),
         "qwen2": lambda: (Qwen2Config(**small, **heads), {"pooling": "last", "cls_token": "<|cls|>"}),
         "bert": lambda: (

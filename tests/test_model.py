@@ -56,7 +56,9 @@ def test_a_saved_folder_is_the_same_model_without_p2l_sdk(kind, feedback, saved,
 
 @pytest.mark.parametrize("kind", ["static", "quantized"])
 @pytest.mark.parametrize("feedback", ["bt", "grk", "ba"])
-@pytest.mark.parametrize("head", [{}, {"head_hidden_size": 8, "head_norm": True}])
+@pytest.mark.parametrize(
+    "head", [{}, {"head_hidden_size": 8, "head_norm": True}, {"head_hidden_size": 8, "head_activation": "relu"}]
+)
 def test_the_numpy_path_is_the_torch_path(kind, feedback, head, saved):
     folder = saved(kind, feedback, **head)
     fast, slow = P2L.from_pretrained(folder), P2L.from_pretrained(folder, device="cpu")

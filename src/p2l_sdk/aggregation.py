@@ -16,18 +16,17 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from p2l_sdk.errors import ConvergenceError, P2LError
+from p2l_sdk.errors import P2LError
 from p2l_sdk.modeling.feedback_p2l import (
     Feedback,
     eta_of_threshold,
     log_probabilities,
-    log_probability_derivatives,
     log_threshold,
 )
+from p2l_sdk.pair_likelihood import PairLikelihood
 from p2l_sdk.results import Coefficients, Leaderboard
 
 _CHUNK_VALUES = 4_000_000  # probabilities held at a time, 32 MB
-_MAX_STEPS, _LONGEST_STEP, _ROUNDING = 300, 4.0, 1e-14
 
 
 class PairStatistics:
@@ -110,7 +109,7 @@ class PairStatistics:
         """
         if self._weights[0] <= 0:
             raise P2LError("there is nothing to aggregate: no prompt, or all weights are 0")
-        problem = _Problem(self.feedback, self.n_models, self._a, self._b)
+        problem = PairLikelihood(self.feedback, self.n_models)
         optimum = problem.minimise(self._sums[0] / self._weights[0], self._start / self._weights[0])
         intervals = None
         used = self._weights[1:] > 0
@@ -154,87 +153,3 @@ def _pair_log_probs(
     eta = eta_of_threshold(feedback, log_s)[:, None] if feedback.has_eta else None
     gamma = np.zeros((len(theta), 1)) if feedback.has_gamma else None
     return log_probabilities(feedback, theta[:, a], theta[:, b], eta, gamma)
-
-
-class _Problem:
-    """F and its derivatives in x = (theta, log(t - 1)) for given mean probabilities."""
-
-    def __init__(self, feedback: Feedback, n_models: int, a: np.ndarray, b: np.ndarray) -> None:
-        self.feedback, self.n_models, self.a, self.b = feedback, n_models, a, b
-        self.slots = np.stack([a, b, np.full_like(a, n_models)], 1)  # where a pair's three unknowns stand in x
-        free = np.ones(n_models + 1, dtype=bool)
-        free[-1] = feedback.has_eta
-        self.free = free
-        self.floating = feedback in (Feedback.BT, Feedback.BT_TIE, Feedback.RK)  # a shift changes nothing at all
-
-    def minimise(self, target: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Newton's method from x; damped where a step does not lower F, no step longer than `_LONGEST_STEP`."""
-        x = self._centred(x.copy())
-        damping = 0.0
-        value, gradient, hessian = self._evaluate(target, x)
-        for _ in range(_MAX_STEPS):
-            slope = np.abs(gradient).max()
-            if slope < 1e-12:
-                return x
-            step = self._solve(hessian, gradient, damping)
-            step *= min(1.0, _LONGEST_STEP / np.abs(step).max())
-            trial = self._centred(x - step)
-            trial_value, trial_gradient, trial_hessian = self._evaluate(target, trial)
-            flat = abs(trial_value - value) <= _ROUNDING * abs(value)  # at the bottom only the gradient still tells
-            if trial_value < value and not flat or flat and np.abs(trial_gradient).max() < slope:
-                x, value, gradient, hessian = trial, trial_value, trial_gradient, trial_hessian
-                damping = 0.0 if damping < 1e-8 else damping / 10
-            elif damping > 1e6:
-                break
-            else:
-                damping = max(damping * 10, 1e-6)
-        if np.abs(gradient).max() < 1e-8:
-            return x
-        raise ConvergenceError(
-            f"the aggregate did not converge (largest gradient {np.abs(gradient).max():.2g}); "
-            "are the coefficients extreme? scale them down, or report this"
-        )
-
-    def one_step(self, targets: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """One Newton step from the optimum for each replicate `(n_replicates, n_pairs * n_outcomes)`."""
-        _, gradients, _ = self._derivatives(x)
-        scatter = np.zeros((gradients.shape[0], gradients.shape[1], self.n_models + 1))
-        np.put_along_axis(scatter, self.slots[:, None, :].repeat(gradients.shape[1], 1), gradients, 2)
-        gradient = -targets @ scatter.reshape(-1, self.n_models + 1) / len(self.a)
-        _, _, hessian = self._evaluate(targets.mean(0), x)
-        replicates = x - self._solve(hessian, gradient, 0.0)
-        if not self.feedback.grounded:  # the shift is no finding: leave its scatter out
-            theta = replicates[:, : self.n_models]
-            theta += x[: self.n_models].mean() - theta.mean(1, keepdims=True)
-        return replicates
-
-    def _derivatives(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        log_s = np.full(len(self.a), x[-1])
-        return log_probability_derivatives(self.feedback, x[self.a], x[self.b], log_s)
-
-    def _evaluate(self, target: np.ndarray, x: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        values, gradients, hessians = self._derivatives(x)
-        p = target.reshape(values.shape)
-        size = self.n_models + 1
-        gradient, hessian = np.zeros(size), np.zeros((size, size))
-        np.add.at(gradient, self.slots, -np.einsum("po,poi->pi", p, gradients))
-        np.add.at(
-            hessian, (self.slots[:, :, None], self.slots[:, None, :]), -np.einsum("po,poij->pij", p, hessians)
-        )
-        return -float((p * values).sum()) / len(p), gradient / len(p), hessian / len(p)
-
-    def _solve(self, hessian: np.ndarray, gradient: np.ndarray, damping: float) -> np.ndarray:
-        free = self.free
-        matrix = hessian[np.ix_(free, free)].copy()
-        if self.floating:  # the shift has no curvature: give it some, the step along it is 0 all the same
-            matrix[: self.n_models, : self.n_models] += 1.0 / self.n_models
-        values, vectors = np.linalg.eigh(matrix)
-        curvature = np.maximum(np.abs(values), 1e-14) + damping  # downhill where F is not convex
-        step = np.zeros_like(gradient)  # one gradient, or a row for each replicate
-        step[..., free] = ((gradient[..., free] @ vectors) / curvature) @ vectors.T
-        return step
-
-    def _centred(self, x: np.ndarray) -> np.ndarray:
-        if self.floating:
-            x[: self.n_models] -= x[: self.n_models].mean()
-        return x

@@ -141,10 +141,11 @@ def _print_json(value: dict[str, Any]) -> None:
 
 def main() -> NoReturn:
     """The entry point of the `p2l` command."""
-    sys.exit(_run(lambda: cli(prog_name="p2l", standalone_mode=False)))
+    sys.exit(run(lambda: cli(prog_name="p2l", standalone_mode=False)))
 
 
-def _run(command: Callable[[], Any]) -> int:
+def run(command: Callable[[], Any]) -> int:
+    """Run a click command; its exit status. An expected error is one line on stderr and status 2."""
     try:
         command()
     except P2LError as error:

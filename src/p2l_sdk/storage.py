@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -13,7 +12,6 @@ from pathlib import Path
 from p2l_sdk.errors import ModelFormatError, P2LError
 
 DEFAULT_MODEL = Path(__file__).parent / "default_model"
-CODE = Path(__file__).parent / "modeling"  # in a wheel; an editable install maps it elsewhere, see `_code_folder`
 
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md", "NOTICE"]
@@ -69,7 +67,9 @@ class new_folder:  # noqa: N801  a context manager, named for what it does
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
-            os.chmod(self._partial, 0o755)
+            self._partial.chmod(0o755)  # mkdtemp and safetensors write for the owner alone
+            for file in self._partial.iterdir():
+                file.chmod(0o644)
             self._partial.replace(self._target)
         else:
             shutil.rmtree(self._partial, ignore_errors=True)

@@ -5,6 +5,7 @@ It computes what `modeling/static_p2l.py` and `P2LHead` compute; a test holds th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,18 @@ from p2l_sdk.results import Coefficients
 _NORM_EPSILON = np.float32(1e-5)  # of torch.nn.LayerNorm
 
 
+def _gelu(x: np.ndarray) -> np.ndarray:
+    return 0.5 * x * (1.0 + np.tanh(_GELU_SLOPE * (x + _GELU_CUBE * x * x * x)))
+
+
+_GELU_SLOPE, _GELU_CUBE = np.float32(math.sqrt(2.0 / math.pi)), np.float32(0.044715)
+_ACTIVATIONS = {
+    Activation.GELU: _gelu,
+    Activation.RELU: lambda x: np.maximum(x, np.float32(0.0)),
+    Activation.IDENTITY: lambda x: x,
+}
+
+
 class StaticScorer:
     """Args: spec; encoder; weights: the tensors of `model.safetensors`, complete and of the right shapes."""
 
@@ -32,9 +45,10 @@ class StaticScorer:
         self._token_weight = np.exp(weights["backbone.log_weight"])
         # the int8 scale of a token and its weight in the mean are applied in one multiplication
         self._row_factor = self._token_weight * weights.get("backbone.scale", np.float32(1.0))
+        self._length = weights.get("backbone.length")
         self._norm = _affine(weights, "head.norm") if spec.head_norm else None
         self._hidden = _layer(weights, "head.hidden") if spec.head_hidden_size else None
-        self._relu = spec.head_activation is Activation.RELU
+        self._activation = _ACTIVATIONS[spec.head_activation]
         outputs = ["head.coefs"] + ["head.eta"] * spec.feedback.has_eta + ["head.gamma"] * spec.feedback.has_gamma
         matrices, biases = zip(*(_layer(weights, name) for name in outputs), strict=True)
         self._out = np.hstack(matrices), np.concatenate(biases)  # one product for all heads
@@ -47,7 +61,7 @@ class StaticScorer:
             ModelFormatError: a file is missing or damaged, a tensor is missing, left over or of another shape.
         """
         spec = ModelSpec.from_config(config)
-        weights = _read_weights(folder / "model.safetensors")
+        weights = read_weights(folder / "model.safetensors")
         _check_weights(weights, spec, config["backbone_config"])
         return cls(spec, PromptEncoder(spec, read_tokenizer(folder)), weights)
 
@@ -64,7 +78,11 @@ class StaticScorer:
     def _pool(self, ids: list[int]) -> np.ndarray:
         rows = np.asarray(ids)
         total = self._token_weight[rows].sum()
-        return (self._row_factor[rows] @ self._table[rows].astype(np.float32)) / total
+        mean = (self._row_factor[rows] @ self._table[rows].astype(np.float32)) / total
+        if self._length is None:
+            return mean
+        centre, factor = self._length
+        return np.append(mean, np.float32((math.log(len(ids)) - centre) * factor))
 
     def _head(self, state: np.ndarray) -> np.ndarray:
         if self._norm is not None:
@@ -74,9 +92,7 @@ class StaticScorer:
             state = state / scale * weight + bias
         if self._hidden is not None:
             matrix, bias = self._hidden
-            state = state @ matrix + bias
-            if self._relu:
-                state = np.maximum(state, 0.0)
+            state = self._activation(state @ matrix + bias)
         matrix, bias = self._out
         return state @ matrix + bias
 
@@ -92,7 +108,8 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         raise ModelFormatError(f"{str(path)!r} is damaged: {error}") from None
 
 
-def _read_weights(path: Path) -> dict[str, np.ndarray]:
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a `model.safetensors`."""
     if not path.is_file():
         raise ModelFormatError(f"{str(path.parent)!r} is no whole P2L model: it has no model.safetensors")
     try:
@@ -102,11 +119,14 @@ def _read_weights(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_weights(weights: Mapping[str, np.ndarray], spec: ModelSpec, backbone: Mapping[str, Any]) -> None:
-    vocab, width = backbone["vocab_size"], backbone["hidden_size"]
+    vocab, embedding = backbone["vocab_size"], backbone["embedding_size"]
+    width = embedding + int(backbone.get("length_feature", False))
     inner = spec.head_hidden_size or width
-    expected: dict[str, tuple[int, ...]] = {"backbone.table": (vocab, width), "backbone.log_weight": (vocab,)}
+    expected: dict[str, tuple[int, ...]] = {"backbone.table": (vocab, embedding), "backbone.log_weight": (vocab,)}
     if backbone.get("quantized"):
         expected["backbone.scale"] = (vocab,)
+    if backbone.get("length_feature"):
+        expected["backbone.length"] = (2,)
     if spec.head_norm:
         expected |= {"head.norm.weight": (width,), "head.norm.bias": (width,)}
     if spec.head_hidden_size:

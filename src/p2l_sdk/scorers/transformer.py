@@ -53,6 +53,9 @@ class TransformerScorer:
                 raise ModelFormatError(
                     f"weights and config of {str(folder)!r} do not belong together; {problem}: {sorted(report[problem])}"
                 )
+        damaged = [name for name, p in model.head.named_parameters() if not torch.isfinite(p).all()]
+        if damaged:
+            raise ModelFormatError(f"tensor 'head.{damaged[0]}' holds NaN or infinite values; the weights are damaged")
         return cls(model.to(device or "cpu"), tokenizer)
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
@@ -72,4 +75,6 @@ class TransformerScorer:
         coefs, eta, gamma = (
             None if column[0] is None else np.concatenate(column)[back] for column in zip(*parts, strict=True)
         )
+        if not np.isfinite(coefs).all():
+            raise ModelFormatError("the model gives NaN or infinite coefficients; its weights are damaged, or overflow")
         return Coefficients(coefs, eta, gamma)

@@ -14,7 +14,10 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModel, AutoTokenizer
 
+from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.modeling.prompt_p2l import pad
+from p2l_sdk.scorers import STATIC_BACKBONE, read_config
+from p2l_sdk.scorers.static import read_tokenizer, read_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,3 +52,17 @@ def distil(encoder: str | Path, width: int = 256, batch_size: int = 512) -> Toke
     components = vectors @ axes[:, ::-1][:, :width]
     backend = hf_tokenizer.backend_tokenizer
     return TokenTable(Tokenizer.from_str(backend.to_str()), components.astype(np.float32))
+
+
+def table_of(folder: Path) -> TokenTable:
+    """The token table of a saved static model.
+
+    Raises:
+        ModelFormatError: it is no whole static model.
+    """
+    config = read_config(folder)
+    if config["backbone_config"].get("model_type") != STATIC_BACKBONE:
+        raise ModelFormatError(f"{str(folder)!r} has no static backbone, so there is no token table to start from")
+    weights = read_weights(folder / "model.safetensors")
+    scale = weights.get("backbone.scale", np.ones(1, dtype=np.float32))
+    return TokenTable(read_tokenizer(folder), weights["backbone.table"].astype(np.float32) * scale[:, None])

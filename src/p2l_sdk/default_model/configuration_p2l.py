@@ -1,0 +1,50 @@
+"""`P2LConfig`: the `config.json` of a P2L model, for transformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+
+from .spec_p2l import SPEC_KEYS, ModelSpec
+from .static_p2l import StaticConfig
+
+
+class P2LConfig(PretrainedConfig):
+    """A text backbone plus the fields of `ModelSpec`, which stand flat beside it.
+
+    Args:
+        backbone_config: the configuration (or its dictionary) of any text backbone that `AutoModel` knows, or of
+            the static backbone (`StaticConfig`).
+        kwargs: the fields of `ModelSpec` (validated at once), and those of every transformers configuration.
+
+    Raises:
+        ModelFormatError: a field of the spec is missing or not legal.
+    """
+
+    model_type = "p2l"
+    sub_configs = {"backbone_config": AutoConfig}
+    has_no_defaults_at_init = True
+
+    def __init__(self, backbone_config: PretrainedConfig | dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if isinstance(backbone_config, dict):
+            fields = dict(backbone_config)
+            kind = fields.pop("model_type", None)
+            backbone_config = (
+                StaticConfig(**fields) if kind == StaticConfig.model_type else AutoConfig.for_model(kind, **fields)
+            )
+        self.backbone_config = backbone_config
+        given = {key: kwargs.pop(key) for key in SPEC_KEYS if key in kwargs}
+        if given:  # transformers also makes empty configurations, to compare with
+            given = ModelSpec.from_config({"model_type": self.model_type, **given}).to_dict()
+        for key, value in given.items():
+            setattr(self, key, value)
+        super().__init__(**kwargs)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the backbone's hidden states."""
+        return self.backbone_config.get_text_config().hidden_size
+
+
+P2LConfig.register_for_auto_class()

@@ -1,0 +1,299 @@
+r"""Feedback models: how coefficients become the probabilities of a vote's outcomes.
+
+Source: Prompt-to-Leaderboard (arXiv 2502.14855), section 2 and appendix; Rao & Kupper (1967) for ties.
+
+With a = exp(theta_a), b = exp(theta_b) and the tie threshold t = 1 + s, s > 0, every outcome of every feedback
+model is a quotient of polynomials in a, b, s *with positive coefficients only* (table `_LAWS`). Its logarithm is
+a difference of log-sum-exps: nothing cancels, nothing overflows, a tie is never negative. From the same table come
+the probabilities (numpy or torch, whatever the arguments are) and the exact derivatives for Newton's method.
+
+The network's raw heads are mapped by `log_threshold`: log s = log(t - 1) from eta; `ba` divides a and b by
+exp(gamma), the strength of its ground. For `rk`, t = exp(e) with e = max(softplus_0.1(eta - 22.5), 0.02).
+
+This file needs numpy only, and torch only for torch arguments.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Any
+
+import numpy as np
+
+from .errors_p2l import ModelFormatError
+
+Array = Any  # numpy.ndarray or torch.Tensor; every function returns the kind that it was given
+
+
+class Winner(IntEnum):
+    """What a vote says; the integer codes used in label arrays."""
+
+    A = 0
+    B = 1
+    TIE = 2
+    BOTH_BAD = 3
+
+
+class Feedback(StrEnum):
+    """The pairwise feedback models."""
+
+    BT = "bt"
+    BT_TIE = "bt_tie"
+    RK = "rk"
+    RK_REPARAM = "rk_reparam"
+    GRK = "grk"
+    BA = "ba"
+
+    @classmethod
+    def parse(cls, name: str) -> Feedback:
+        """The feedback model of a name, legacy names of lmarena/p2l included (`bag` is `grk`)."""
+        key = str(name).lower().replace("-", "_")
+        try:
+            return cls("grk" if key == "bag" else key)
+        except ValueError:
+            raise ModelFormatError(f"unknown feedback model {name!r}; known: {', '.join(cls)}") from None
+
+    @property
+    def outcomes(self) -> tuple[Winner, ...]:
+        """The outcomes that have a probability, in the order of every outcome axis."""
+        return tuple(_LAWS[self])
+
+    @property
+    def has_eta(self) -> bool:
+        """Whether there is a tie threshold."""
+        return Winner.TIE in _LAWS[self]
+
+    @property
+    def has_gamma(self) -> bool:
+        """Whether the strength of the ground is a coefficient of its own."""
+        return self is Feedback.BA
+
+    @property
+    def grounded(self) -> bool:
+        """Whether coefficient 0 has a meaning (the threshold of a usable answer); the others float by a shift."""
+        return self is Feedback.GRK
+
+
+# --- the laws ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Polynomial:
+    """A sum of monomials c * a^i * b^j * s^k with c > 0, as {(i, j, k): c}."""
+
+    terms: dict[tuple[int, int, int], float]
+
+    def __add__(self, other: _Polynomial) -> _Polynomial:
+        terms = dict(self.terms)
+        for powers, c in other.terms.items():
+            terms[powers] = terms.get(powers, 0.0) + c
+        return _Polynomial(terms)
+
+    def __mul__(self, other: _Polynomial) -> _Polynomial:
+        product = _Polynomial({})
+        for (i, j, k), c in self.terms.items():
+            product += _Polynomial({(i + p, j + q, k + r): c * d for (p, q, r), d in other.terms.items()})
+        return product
+
+
+_ONE, _TWO = _Polynomial({(0, 0, 0): 1.0}), _Polynomial({(0, 0, 0): 2.0})
+_a, _b, _s = _Polynomial({(1, 0, 0): 1.0}), _Polynomial({(0, 1, 0): 1.0}), _Polynomial({(0, 0, 1): 1.0})
+_t = _ONE + _s
+_t2_1 = _s * (_TWO + _s)  # t^2 - 1
+
+_EITHER = _a + _b
+_PLAIN_A, _PLAIN_B = _a + _t * _b, _t * _a + _b  # Rao-Kupper's denominators
+_GROUND_A, _GROUND_B = _PLAIN_A + _ONE, _PLAIN_B + _ONE  # with the ground as a third contestant
+_ANYONE = _EITHER + _ONE
+
+_BRADLEY_TERRY = {Winner.A: (_a, [_EITHER]), Winner.B: (_b, [_EITHER])}
+_GROUNDED = {
+    Winner.A: (_a, [_GROUND_A]),
+    Winner.B: (_b, [_GROUND_B]),
+    Winner.TIE: (_s * _a * _b * (_TWO + (_t + _ONE) * (_a + _b)), [_GROUND_A, _GROUND_B, _ANYONE]),
+    Winner.BOTH_BAD: (_ONE, [_ANYONE]),
+}
+# feedback model -> outcome -> (numerator, factors of the denominator); each model's outcomes sum to 1
+_LAWS: dict[Feedback, dict[Winner, tuple[_Polynomial, list[_Polynomial]]]] = {
+    Feedback.BT: _BRADLEY_TERRY,
+    Feedback.BT_TIE: _BRADLEY_TERRY,
+    Feedback.RK: {
+        Winner.A: (_a, [_PLAIN_A]),
+        Winner.B: (_b, [_PLAIN_B]),
+        Winner.TIE: (_t2_1 * _a * _b, [_PLAIN_A, _PLAIN_B]),
+    },
+    Feedback.RK_REPARAM: {
+        Winner.A: (_a, [_GROUND_A]),
+        Winner.B: (_b, [_GROUND_B]),
+        Winner.TIE: (_t2_1 * _a * _b + _t * (_a + _b) + _ONE, [_GROUND_A, _GROUND_B]),
+    },
+    Feedback.GRK: _GROUNDED,
+    Feedback.BA: _GROUNDED,
+}
+
+_S_FLOOR = {Feedback.RK_REPARAM: 1e-6, Feedback.GRK: 1e-6, Feedback.BA: 0.02}  # t = exp(eta) + 1 + floor
+_RK_SHIFT, _RK_BETA, _RK_FLOOR = 22.5, 0.1, 0.02
+
+
+def vote_targets(feedback: Feedback) -> np.ndarray:
+    """What each kind of vote asks of the outcomes: `(4 winners, n_outcomes)` weights of their log-probabilities.
+
+    A tie is half a win for each in `bt_tie`, and says nothing in `bt` (a row of zeros: such votes do not count).
+    "Both bad" is a tie where the feedback model does not know it.
+    """
+    table = np.zeros((len(Winner), len(feedback.outcomes)))
+    for winner in Winner:
+        if winner in feedback.outcomes:
+            table[winner, feedback.outcomes.index(winner)] = 1.0
+        elif Winner.TIE in feedback.outcomes:
+            table[winner, feedback.outcomes.index(Winner.TIE)] = 1.0
+        elif feedback is Feedback.BT_TIE:
+            table[winner] = 0.5
+    return table
+
+
+# --- probabilities ----------------------------------------------------------------------------------------------
+
+
+def namespace(array: Array) -> Any:
+    """The module whose functions take this array: numpy, or torch for tensors."""
+    return importlib.import_module("torch") if type(array).__module__.startswith("torch") else np
+
+
+def log_threshold(feedback: Feedback, eta: Array) -> Array:
+    """log(t - 1) of the raw eta head, any shape. Zeros where the feedback model has no ties."""
+    xp = namespace(eta)
+    if feedback is Feedback.RK:
+        soft = xp.logaddexp(xp.zeros_like(eta), _RK_BETA * (eta - _RK_SHIFT)) / _RK_BETA
+        e = xp.where(soft > _RK_FLOOR, soft, xp.zeros_like(soft) + _RK_FLOOR)
+        return e + xp.log(-xp.expm1(-e))  # log(exp(e) - 1)
+    if feedback in _S_FLOOR:
+        return xp.logaddexp(eta, xp.zeros_like(eta) + float(np.log(_S_FLOOR[feedback])))
+    return xp.zeros_like(eta)
+
+
+def eta_of_threshold(feedback: Feedback, log_s: Array) -> Array:
+    """The raw eta of a threshold, the inverse of `log_threshold` (its floor maps to a very small eta)."""
+    log_s = np.asarray(log_s, dtype=np.float64)
+    if feedback is Feedback.RK:
+        e = np.maximum(np.logaddexp(0.0, log_s), _RK_FLOOR)
+        return _RK_SHIFT + e + np.log(-np.expm1(-_RK_BETA * e)) / _RK_BETA
+    floor = np.log(_S_FLOOR[feedback])
+    above = np.maximum(log_s - floor, 1e-12)
+    return log_s + np.log(-np.expm1(-above))
+
+
+def _log_sum_exp(xp: Any, terms: list[Array]) -> Array:
+    return functools.reduce(xp.logaddexp, terms)
+
+
+def _log_polynomial(xp: Any, p: _Polynomial, x: Array, y: Array, u: Array) -> Array:
+    zero = xp.zeros_like(x)
+    return _log_sum_exp(
+        xp,
+        [
+            sum((n * v for n, v in zip(powers, (x, y, u), strict=True) if n), zero + float(np.log(c)))
+            for powers, c in p.terms.items()
+        ],
+    )
+
+
+def log_probabilities(
+    feedback: Feedback, theta_a: Array, theta_b: Array, eta: Array | None = None, gamma: Array | None = None
+) -> Array:
+    """Log-probabilities of the outcomes of a against b.
+
+    Args:
+        theta_a, theta_b: coefficients in logits, any shapes that broadcast.
+        eta, gamma: raw head outputs, broadcast likewise; needed where `feedback.has_eta` / `has_gamma`.
+
+    Returns:
+        `(..., n_outcomes)` in the order of `feedback.outcomes`; exponentials sum to 1. Same kind and dtype as theta_a.
+    """
+    _require(feedback, eta, gamma)
+    xp = namespace(theta_a)
+    if gamma is not None and feedback.has_gamma:
+        theta_a, theta_b = theta_a - gamma, theta_b - gamma
+    u = log_threshold(feedback, eta) if feedback.has_eta else xp.zeros_like(theta_a)
+    cache: dict[int, Array] = {}  # the denominators are shared between outcomes
+
+    def log_of(p: _Polynomial) -> Array:
+        if id(p) not in cache:
+            cache[id(p)] = _log_polynomial(xp, p, theta_a, theta_b, u)
+        return cache[id(p)]
+
+    return xp.stack([log_of(up) - sum(log_of(d) for d in down) for up, down in _LAWS[feedback].values()], -1)
+
+
+def log_probability_table(
+    feedback: Feedback, coefs: Array, eta: Array | None = None, gamma: Array | None = None
+) -> Array:
+    """Log-probabilities of every ordered pair: coefs `(n_prompts, n_models)`, eta and gamma `(n_prompts, 1)` ->
+    `(n_prompts, n_models, n_models, n_outcomes)`, entry [p, a, b]."""
+    eta = None if eta is None else eta[..., None]
+    gamma = None if gamma is None else gamma[..., None]
+    return log_probabilities(feedback, coefs[..., :, None], coefs[..., None, :], eta, gamma)
+
+
+def vote_log_likelihood(feedback: Feedback, log_probs: Array, winners: Array) -> tuple[Array, Array]:
+    """Log-likelihood of votes, and how much each counts.
+
+    Args:
+        log_probs: `(n_votes, n_outcomes)` from `log_probabilities`.
+        winners: `(n_votes,)` integer `Winner` codes.
+
+    Returns:
+        `(n_votes,)` log-likelihoods, and `(n_votes,)` 1 or 0: 0 for votes that say nothing under this feedback
+        model (ties under `bt`), whose log-likelihood is 0.
+    """
+    xp = namespace(log_probs)
+    table = vote_targets(feedback)
+    targets = (table if xp is np else xp.as_tensor(table, dtype=log_probs.dtype, device=log_probs.device))[winners]
+    return (targets * log_probs).sum(-1), targets.sum(-1)
+
+
+def _require(feedback: Feedback, eta: Array | None, gamma: Array | None) -> None:
+    if feedback.has_eta and eta is None:
+        raise ModelFormatError(f"feedback model {feedback} needs eta (the tie threshold), none was given")
+    if feedback.has_gamma and gamma is None:
+        raise ModelFormatError(f"feedback model {feedback} needs gamma (the ground), none was given")
+
+
+# --- derivatives, for Newton's method -----------------------------------------------------------------------------
+
+
+def log_probability_derivatives(
+    feedback: Feedback, theta_a: np.ndarray, theta_b: np.ndarray, log_s: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values, gradients and Hessians of the log-probabilities in (theta_a, theta_b, log s), exact.
+
+    Args:
+        theta_a, theta_b, log_s: `(n,)` float64; log s = log(t - 1) (see `log_threshold`); for `ba` theta - gamma.
+
+    Returns:
+        `(n, n_outcomes)`, `(n, n_outcomes, 3)`, `(n, n_outcomes, 3, 3)`.
+    """
+    point = np.stack(np.broadcast_arrays(theta_a, theta_b, log_s), -1).astype(np.float64)
+
+    def moments(p: _Polynomial) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        # log-sum-exp of affine terms: its gradient is the softmax mean of the exponents, its Hessian their covariance
+        exponents = np.array(list(p.terms), dtype=np.float64)
+        logits = point @ exponents.T + np.log(list(p.terms.values()))
+        top = logits.max(-1, keepdims=True)
+        weights = np.exp(logits - top)
+        total = weights.sum(-1, keepdims=True)
+        weights /= total
+        mean = weights @ exponents
+        second = np.einsum("nk,ki,kj->nij", weights, exponents, exponents)
+        return (top + np.log(total))[:, 0], mean, second - mean[:, :, None] * mean[:, None, :]
+
+    cache = {id(p): moments(p) for up, down in _LAWS[feedback].values() for p in (up, *down)}
+    rows = [
+        [cache[id(up)][order] - sum(cache[id(d)][order] for d in down) for order in range(3)]
+        for up, down in _LAWS[feedback].values()
+    ]
+    value, gradient, hessian = (np.stack([row[order] for row in rows], 1) for order in range(3))
+    return value, gradient, hessian

@@ -1,0 +1,179 @@
+"""`P2LModel`: a backbone reads the prompt, a head gives one Bradley-Terry coefficient per LLM.
+
+Source: Prompt-to-Leaderboard (arXiv 2502.14855), section 2. The formulas of the outcomes are in `feedback_p2l`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .configuration_p2l import P2LConfig
+from .feedback_p2l import log_probabilities, vote_log_likelihood
+from .prompt_p2l import Prompt, PromptEncoder, pad
+from .spec_p2l import Activation, ModelSpec, Pooling
+from .static_p2l import StaticConfig, StaticModel
+
+_ACTIVATIONS = {
+    Activation.GELU: lambda: nn.GELU(approximate="tanh"),
+    Activation.RELU: nn.ReLU,
+    Activation.IDENTITY: nn.Identity,
+}
+
+
+@dataclass
+class P2LOutput(ModelOutput):
+    """What `P2LModel` returns.
+
+    Attributes:
+        loss: mean negative log-likelihood of the votes, where labels were given.
+        coefs: `(n_prompts, n_models)` coefficients in logits, in the order of `config.models`.
+        eta: `(n_prompts, 1)` raw tie threshold, None where the feedback model has none.
+        gamma: `(n_prompts, 1)` raw ground strength, None where the feedback model has none.
+        hidden_state: `(n_prompts, hidden_size)` the pooled state that the head read.
+    """
+
+    loss: torch.Tensor | None = None
+    coefs: torch.Tensor | None = None
+    eta: torch.Tensor | None = None
+    gamma: torch.Tensor | None = None
+    hidden_state: torch.Tensor | None = None
+
+
+class P2LHead(nn.Module):
+    """Pooled state -> coefficients: optional LayerNorm, optional hidden layer, then linear."""
+
+    def __init__(self, spec: ModelSpec, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width) if spec.head_norm else nn.Identity()
+        self.input_dropout = nn.Dropout(spec.head_input_dropout)
+        self.hidden: nn.Module = nn.Identity()
+        if spec.head_hidden_size is not None:
+            self.hidden = nn.Linear(width, spec.head_hidden_size)
+            width = spec.head_hidden_size
+        self.activation = _ACTIVATIONS[spec.head_activation]() if spec.head_hidden_size else nn.Identity()
+        self.dropout = nn.Dropout(spec.head_dropout)
+        self.coefs = nn.Linear(width, len(spec.models))
+        self.eta = nn.Linear(width, 1) if spec.feedback.has_eta else None
+        self.gamma = nn.Linear(width, 1) if spec.feedback.has_gamma else None
+
+    def forward(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        state = self.input_dropout(self.norm(state))
+        state = self.dropout(self.activation(self.hidden(state)))
+        eta = None if self.eta is None else self.eta(state).float()
+        gamma = None if self.gamma is None else self.gamma(state).float()
+        return self.coefs(state).float(), eta, gamma
+
+
+class P2LModel(PreTrainedModel):
+    """A Prompt-to-Leaderboard model over any text backbone that `AutoModel` knows, or over the static one."""
+
+    config_class = P2LConfig
+    base_model_prefix = "p2l"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: P2LConfig) -> None:
+        super().__init__(config)
+        # transformers may load the configuration from another copy of this code: nothing here relies on its classes
+        self.spec = ModelSpec.from_config(config.to_dict())
+        backbone = config.backbone_config
+        static = backbone.model_type == StaticConfig.model_type
+        self.backbone = StaticModel(backbone) if static else AutoModel.from_config(backbone)
+        self.head = P2LHead(self.spec, config.hidden_size)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.backbone.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.backbone.set_input_embeddings(value)
+
+    def prepare(self, prompts: Sequence[Prompt], tokenizer: Any) -> dict[str, torch.Tensor]:
+        """Prompts -> the `input_ids` and `attention_mask` of `forward`, on the model's device.
+
+        Args:
+            prompts: strings or conversations.
+            tokenizer: this model's own, from `AutoTokenizer.from_pretrained(folder)`.
+        """
+        ids = PromptEncoder.from_transformers(self.spec, tokenizer)(prompts)
+        input_ids, mask = pad(ids, tokenizer.pad_token_id or 0)
+        return {
+            "input_ids": torch.from_numpy(input_ids).to(self.device),
+            "attention_mask": torch.from_numpy(mask).to(self.device),
+        }
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        weights: torch.Tensor | None = None,
+        return_dict: bool | None = None,
+        **_: Any,
+    ) -> P2LOutput:
+        """Scores prompts and, with labels, measures them against votes.
+
+        Args:
+            input_ids, attention_mask: `(n_prompts, n_tokens)` from `PromptEncoder` and `pad`.
+            labels: `(n_votes, 4)` integers: the prompt's row in this batch, index of model_a, of model_b, and the
+                `Winner` code. Any number of votes may share a prompt.
+            weights: `(n_votes,)` weights of the votes, 1 if not given.
+            return_dict: always taken as true; accepted for the Trainer.
+
+        Returns:
+            P2LOutput: float32 coefficients whatever the backbone's type is. Further inputs that a tokenizer may
+            add (`token_type_ids`) are ignored.
+        """
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        state = self._pool(self.backbone(input_ids=input_ids, attention_mask=attention_mask), attention_mask)
+        coefs, eta, gamma = self.head(state.to(self.head.coefs.weight.dtype))
+        loss = None if labels is None else self._loss(coefs, eta, gamma, labels, weights)
+        return P2LOutput(loss=loss, coefs=coefs, eta=eta, gamma=gamma, hidden_state=state)
+
+    def _pool(self, output: Any, mask: torch.Tensor) -> torch.Tensor:
+        if self.spec.pooling is Pooling.POOLER:
+            return output.pooler_output
+        states = output.last_hidden_state
+        if self.spec.pooling is Pooling.MEAN:
+            weights = mask[..., None].to(states.dtype)
+            return (states * weights).sum(1) / weights.sum(1)
+        position = torch.zeros_like(mask[:, 0])
+        if self.spec.pooling is Pooling.LAST:
+            position = (mask * torch.arange(mask.shape[1], device=mask.device)).argmax(1)
+        return states[torch.arange(len(states), device=states.device), position]
+
+    def _loss(
+        self,
+        coefs: torch.Tensor,
+        eta: torch.Tensor | None,
+        gamma: torch.Tensor | None,
+        labels: torch.Tensor,
+        weights: torch.Tensor | None,
+    ) -> torch.Tensor:
+        row, a, b, winner = labels.unbind(1)
+        log_probs = log_probabilities(
+            self.spec.feedback,
+            coefs[row, a],
+            coefs[row, b],
+            None if eta is None else eta[row, 0],
+            None if gamma is None else gamma[row, 0],
+        )
+        log_likelihood, counts = vote_log_likelihood(self.spec.feedback, log_probs, winner)
+        weights = counts if weights is None else weights * counts
+        # votes that say nothing under this feedback model do not dilute the mean; a batch of only such votes costs 0
+        return -(weights * log_likelihood).sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+
+
+P2LModel.register_for_auto_class("AutoModel")

@@ -1,0 +1,163 @@
+"""`ModelSpec`: what a P2L model is, apart from its weights. It needs neither torch nor transformers.
+
+These are the P2L keys of a saved `config.json`. The saved spec decides everything: loading needs only a folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from .errors_p2l import CostError, ModelFormatError
+from .feedback_p2l import Feedback
+
+FORMAT_VERSION = 1
+
+
+class Pooling(StrEnum):
+    """How the hidden states of a prompt's tokens become one vector."""
+
+    LAST = "last"  # decoders: the last real token, the CLS token where there is one
+    FIRST = "first"  # encoders with a trained [CLS]
+    MEAN = "mean"  # sentence encoders
+    POOLER = "pooler"  # the backbone's own pooler; of a static backbone: the mean by learned token weights
+
+
+class Activation(StrEnum):
+    """What follows the hidden layer of the head."""
+
+    GELU = "gelu"  # its tanh form, the same on numpy and torch
+    RELU = "relu"
+    IDENTITY = "identity"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Validated on creation.
+
+    Attributes:
+        models: names of the LLMs, unique, in the order of the coefficients.
+        feedback: the feedback model.
+        costs: USD per response of those LLMs whose cost is known.
+        pooling: how token states become one vector.
+        max_prompt_tokens: tokens kept, counted from the end of the prompt.
+        chat: whether the tokenizer's chat template is laid over the user turns.
+        cls_token: the token put at the very end, None for none.
+        add_special_tokens: whether the tokenizer adds its own special tokens (encoders).
+        head_norm: whether a LayerNorm precedes the head.
+        head_hidden_size: width of the head's hidden layer, None for a linear head.
+        head_activation: what follows the hidden layer.
+        head_input_dropout: dropout of the head's input, in training.
+        head_dropout: dropout before the last linear layer, in training.
+        format_version: of the saved folder.
+
+    Raises:
+        ModelFormatError: naming the field and its legal values.
+    """
+
+    models: tuple[str, ...]
+    feedback: Feedback
+    costs: Mapping[str, float] = field(default_factory=dict)
+    pooling: Pooling = Pooling.LAST
+    max_prompt_tokens: int = 8192
+    chat: bool = True
+    cls_token: str | None = None
+    add_special_tokens: bool = False
+    head_norm: bool = False
+    head_hidden_size: int | None = None
+    head_activation: Activation = Activation.GELU
+    head_input_dropout: float = 0.0
+    head_dropout: float = 0.0
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        assign = object.__setattr__
+        assign(self, "models", _model_names(self.models))
+        assign(self, "feedback", Feedback.parse(self.feedback))
+        assign(self, "costs", validate_costs(self.costs, self.models))
+        assign(self, "pooling", _member(Pooling, "pooling", self.pooling))
+        assign(self, "head_activation", _member(Activation, "head_activation", self.head_activation))
+        _check("max_prompt_tokens", self.max_prompt_tokens, isinstance(self.max_prompt_tokens, int) and self.max_prompt_tokens > 1, "an integer > 1")
+        size = self.head_hidden_size
+        _check("head_hidden_size", size, size is None or isinstance(size, int) and size > 0, "null or an integer > 0")
+        for name in ("head_input_dropout", "head_dropout"):
+            _check(name, getattr(self, name), 0.0 <= getattr(self, name) < 1.0, "a number in [0, 1)")
+        if self.format_version != FORMAT_VERSION:
+            raise ModelFormatError(
+                f"this model has format version {self.format_version}, this p2l-sdk reads {FORMAT_VERSION}; "
+                "install a newer one: pip install -U p2l-sdk"
+            )
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> ModelSpec:
+        """The spec within a parsed `config.json`; keys of the backbone and of transformers are left alone."""
+        if config.get("model_type") != "p2l":
+            raise ModelFormatError(f"config.json has model_type {config.get('model_type')!r}, a P2L model has 'p2l'")
+        missing = [key for key in ("models", "feedback") if key not in config]
+        if missing:
+            raise ModelFormatError(f"config.json lacks {', '.join(missing)}")
+        return cls(**{key: config[key] for key in SPEC_KEYS if key in config})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, for `config.json`."""
+        values = {key: getattr(self, key) for key in SPEC_KEYS}
+        return {
+            key: list(v) if isinstance(v, tuple) else dict(v) if isinstance(v, Mapping) else
+            str(v) if isinstance(v, StrEnum) else v
+            for key, v in values.items()
+        }  # fmt: skip
+
+    def replace(self, **changes: Any) -> ModelSpec:
+        """A copy with some fields changed, validated again."""
+        return dataclasses.replace(self, **changes)
+
+
+SPEC_KEYS = tuple(f.name for f in dataclasses.fields(ModelSpec))
+
+
+def validate_costs(costs: Mapping[str, float] | None, models: tuple[str, ...]) -> dict[str, float]:
+    """Costs (USD per response) as a plain dictionary: finite, not negative, of known LLMs only.
+
+    Raises:
+        CostError: naming the LLM and its cost.
+    """
+    checked = {}
+    for name, cost in (costs or {}).items():
+        if name not in models:
+            raise CostError(f"a cost is given for {name!r}, which is not among the LLMs: {', '.join(models)}")
+        try:
+            value = float(cost)
+        except (TypeError, ValueError):
+            value = math.nan
+        if not (math.isfinite(value) and value >= 0):
+            raise CostError(f"the cost of {name!r} is {cost!r}; a cost is a finite number >= 0, USD per response")
+        checked[name] = value
+    return checked
+
+
+def _model_names(models: Any) -> tuple[str, ...]:
+    if isinstance(models, str) or not all(isinstance(m, str) and m.strip() for m in models):
+        raise ModelFormatError("models must be a list of LLM names, none of them empty")
+    names = tuple(models)
+    repeated = sorted({m for m in names if names.count(m) > 1})
+    if repeated:
+        raise ModelFormatError(f"the list of LLMs names {', '.join(repeated)} more than once; names must be unique")
+    if not names:
+        raise ModelFormatError("the list of LLMs is empty")
+    return names
+
+
+def _member(enum: type[StrEnum], name: str, value: Any) -> StrEnum:
+    try:
+        return enum(value)
+    except ValueError:
+        raise ModelFormatError(f"{name} is {value!r}; legal values: {', '.join(enum)}") from None
+
+
+def _check(name: str, value: Any, legal: bool, rule: str) -> None:
+    if not legal:
+        raise ModelFormatError(f"{name} is {value!r}; it must be {rule}")

@@ -1,0 +1,113 @@
+"""The cross-entropy of pair outcomes as a function of one leaderboard, minimised by Newton's method.
+
+    F(theta, eta) = - mean over pairs of  sum over outcomes of  P[pair, outcome] * log q(outcome | pair; theta, eta)
+
+With P the mean probabilities of many prompts, the minimum is their aggregate leaderboard; with P the counts of
+votes (scaled), it is the maximum-likelihood leaderboard of those votes. The size of the problem is that of the
+leaderboard, whatever stands behind P. The unknown for ties is log(t - 1), in which F is smooth for every model.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2l_sdk.errors import ConvergenceError
+from p2l_sdk.modeling.feedback_p2l import Feedback, log_probability_derivatives
+
+_MAX_STEPS, _LONGEST_STEP, _ROUNDING = 300, 4.0, 1e-14
+
+
+class PairLikelihood:
+    """F, its derivatives and its minimum in x = (theta, log(t - 1)), `(n_models + 1,)`.
+
+    Targets are `(n_pairs, n_outcomes)` or flat, for the pairs a < b of `numpy.triu_indices(n_models, 1)`.
+    """
+
+    def __init__(self, feedback: Feedback, n_models: int, ridge: float = 0.0) -> None:
+        a, b = np.triu_indices(n_models, 1)
+        self.feedback, self.n_models, self.a, self.b = feedback, n_models, a, b
+        self.ridge = ridge  # adds ridge / 2 * |theta|^2: finite optima where comparisons are disconnected or separated
+        self.slots = np.stack([a, b, np.full_like(a, n_models)], 1)  # where a pair's three unknowns stand in x
+        free = np.ones(n_models + 1, dtype=bool)
+        free[-1] = feedback.has_eta
+        self.free = free
+        self.floating = feedback in (Feedback.BT, Feedback.BT_TIE, Feedback.RK)  # a shift changes nothing at all
+
+    def minimise(self, target: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Newton's method from x; damped where a step does not lower F, no step longer than `_LONGEST_STEP`."""
+        x = self._centred(x.copy())
+        damping = 0.0
+        value, gradient, hessian = self._evaluate(target, x)
+        for _ in range(_MAX_STEPS):
+            slope = np.abs(gradient).max()
+            if slope < 1e-12:
+                return x
+            step = self._solve(hessian, gradient, damping)
+            step *= min(1.0, _LONGEST_STEP / np.abs(step).max())
+            trial = self._centred(x - step)
+            trial_value, trial_gradient, trial_hessian = self._evaluate(target, trial)
+            flat = abs(trial_value - value) <= _ROUNDING * abs(value)  # at the bottom only the gradient still tells
+            if trial_value < value and not flat or flat and np.abs(trial_gradient).max() < slope:
+                x, value, gradient, hessian = trial, trial_value, trial_gradient, trial_hessian
+                damping = 0.0 if damping < 1e-8 else damping / 10
+            elif damping > 1e6:
+                break
+            else:
+                damping = max(damping * 10, 1e-6)
+        if np.abs(gradient).max() < 1e-8:
+            return x
+        raise ConvergenceError(
+            f"Newton's method did not converge (largest gradient {np.abs(gradient).max():.2g}); "
+            "are the coefficients extreme? scale them down, or report this"
+        )
+
+    def one_step(self, targets: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """One Newton step from the optimum for each replicate `(n_replicates, n_pairs * n_outcomes)`."""
+        _, gradients, _ = self._derivatives(x)
+        scatter = np.zeros((gradients.shape[0], gradients.shape[1], self.n_models + 1))
+        np.put_along_axis(scatter, self.slots[:, None, :].repeat(gradients.shape[1], 1), gradients, 2)
+        gradient = -targets @ scatter.reshape(-1, self.n_models + 1) / len(self.a)
+        _, _, hessian = self._evaluate(targets.mean(0), x)
+        replicates = x - self._solve(hessian, gradient, 0.0)
+        if not self.feedback.grounded:  # the shift is no finding: leave its scatter out
+            theta = replicates[:, : self.n_models]
+            theta += x[: self.n_models].mean() - theta.mean(1, keepdims=True)
+        return replicates
+
+    def _derivatives(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        log_s = np.full(len(self.a), x[-1])
+        return log_probability_derivatives(self.feedback, x[self.a], x[self.b], log_s)
+
+    def _evaluate(self, target: np.ndarray, x: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        values, gradients, hessians = self._derivatives(x)
+        p = target.reshape(values.shape)
+        size = self.n_models + 1
+        gradient, hessian = np.zeros(size), np.zeros((size, size))
+        np.add.at(gradient, self.slots, -np.einsum("po,poi->pi", p, gradients))
+        np.add.at(
+            hessian, (self.slots[:, :, None], self.slots[:, None, :]), -np.einsum("po,poij->pij", p, hessians)
+        )
+        value = -float((p * values).sum()) / len(p)
+        gradient, hessian = gradient / len(p), hessian / len(p)
+        if self.ridge:
+            theta = np.arange(self.n_models)
+            value += self.ridge / 2 * float(np.square(x[theta]).sum())
+            gradient[theta] += self.ridge * x[theta]
+            hessian[theta, theta] += self.ridge
+        return value, gradient, hessian
+
+    def _solve(self, hessian: np.ndarray, gradient: np.ndarray, damping: float) -> np.ndarray:
+        free = self.free
+        matrix = hessian[np.ix_(free, free)].copy()
+        if self.floating:  # the shift has no curvature: give it some, the step along it is 0 all the same
+            matrix[: self.n_models, : self.n_models] += 1.0 / self.n_models
+        values, vectors = np.linalg.eigh(matrix)
+        curvature = np.maximum(np.abs(values), 1e-14) + damping  # downhill where F is not convex
+        step = np.zeros_like(gradient)  # one gradient, or a row for each replicate
+        step[..., free] = ((gradient[..., free] @ vectors) / curvature) @ vectors.T
+        return step
+
+    def _centred(self, x: np.ndarray) -> np.ndarray:
+        if self.floating:
+            x[: self.n_models] -= x[: self.n_models].mean()
+        return x

@@ -1,0 +1,83 @@
+"""`python -m p2l_sdk.training`: a static P2L model from a votes file, with its card."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2l_sdk.cli import run
+from p2l_sdk.evaluation import evaluate_scores, evaluate_votes
+from p2l_sdk.facade import P2L
+from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.storage import DEFAULT_MODEL, new_folder
+from p2l_sdk.terminal import print_evaluation
+from p2l_sdk.training.card import static_card
+from p2l_sdk.training.static import StaticRecipe, train_static, write_static
+from p2l_sdk.training.token_table import distil, table_of
+from p2l_sdk.votes import Scores, Votes
+
+_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+
+
+@click.command()
+@click.option("--votes", required=True, type=_FILE, help="Votes to train on: .jsonl, .csv or .parquet.")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The new folder.")
+@click.option("--encoder", help="Sentence encoder to distil the token table from: folder or Hub id.")
+@click.option("--base", type=click.Path(path_type=Path), help="Static model to take the token table from. [the default]")
+@click.option("--costs", type=_FILE, help='JSON: {"LLM": USD per response}.')
+@click.option("--cost-note", default="", help="What the costs mean, for the card.")
+@click.option("--eval-votes", type=_FILE, help="Held-out votes, measured once, after training.")
+@click.option("--eval-scores", type=_FILE, help="Held-out scores, likewise.")
+@click.option("--title", default="A static P2L model", show_default=True, help="Title of the card.")
+@click.option("--notes", type=_FILE, help="Markdown put at the end of the card.")
+@click.option("--feedback", default="grk", show_default=True, help="Feedback model.")
+@click.option("--epochs", default=StaticRecipe.epochs, show_default=True, help="Passes over the prompts.")
+@click.option("--seed", default=StaticRecipe.seed, show_default=True, help="Of weights, dropout and order.")
+def main(votes: Path, output: Path, encoder: str | None, base: Path | None, costs: Path | None, **options: Any) -> None:
+    """Train a static P2L model from votes and write it, with its card, to a new folder."""
+    recipe = StaticRecipe(
+        feedback=Feedback.parse(options["feedback"]), epochs=options["epochs"], seed=options["seed"]
+    )  # fmt: skip
+    train = Votes.read(votes)
+    prices = json.loads(costs.read_text(encoding="utf-8")) if costs else {}
+    if encoder is not None:
+        table, origin = distil(encoder), f"Its token table was distilled from {Path(encoder).name}."
+    else:
+        table, origin = table_of(base or DEFAULT_MODEL), f"Its token table is that of {base or 'the embedded default'}."
+    with new_folder(output) as partial:
+        model = train_static(train, table, recipe, prices)
+        write_static(model, table.tokenizer, partial)
+        metrics = _measure(P2L.from_pretrained(partial), options["eval_votes"], options["eval_scores"])
+        card = static_card(
+            model,
+            train,
+            votes,
+            recipe,
+            title=options["title"],
+            table_source=origin,
+            size_mb=(partial / "model.safetensors").stat().st_size / 1e6,
+            cost_note=options["cost_note"],
+            metrics=metrics,
+            notes=options["notes"].read_text(encoding="utf-8") if options["notes"] else "",
+            source="" if output.resolve() == DEFAULT_MODEL.resolve() else f'"{output.name}"',
+        )
+        (partial / "README.md").write_text(card, encoding="utf-8")
+    for name, values in metrics.items():
+        print_evaluation({"model": f"{output} on {name}", "feedback": recipe.feedback}, values)
+
+
+def _measure(p2l: P2L, votes: Path | None, scores: Path | None) -> dict[str, dict[str, Any]]:
+    metrics = {}
+    if votes is not None:
+        metrics[votes.name] = dict(evaluate_votes(p2l, Votes.read(votes, p2l.models)))
+    if scores is not None:
+        metrics[scores.name] = evaluate_scores(p2l, Scores.read(scores, p2l.models))
+    return metrics
+
+
+if __name__ == "__main__":
+    sys.exit(run(lambda: main(prog_name="p2l_sdk.training", standalone_mode=False)))
