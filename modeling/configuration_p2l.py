@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import AutoConfig, PretrainedConfig
 
@@ -23,7 +23,7 @@ class P2LConfig(PretrainedConfig):
     """
 
     model_type = "p2l"
-    sub_configs = {"backbone_config": AutoConfig}
+    sub_configs: ClassVar = {"backbone_config": AutoConfig}
     has_no_defaults_at_init = True
 
     def __init__(self, backbone_config: PretrainedConfig | dict[str, Any] | None = None, **kwargs: Any) -> None:
@@ -33,7 +33,7 @@ class P2LConfig(PretrainedConfig):
             backbone_config = (
                 StaticConfig(**fields) if kind == StaticConfig.model_type else AutoConfig.for_model(kind, **fields)
             )
-        self.backbone_config = backbone_config
+        self.backbone_config: Any = backbone_config
         given = {key: kwargs.pop(key) for key in SPEC_KEYS if key in kwargs}
         if given:  # transformers also makes empty configurations, to compare with
             given = ModelSpec.from_config({"model_type": self.model_type, **given}).to_dict()

@@ -5,7 +5,7 @@ Source: Prompt-to-Leaderboard (arXiv 2502.14855), section 2. The formulas of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from .prompt_p2l import Prompt, PromptEncoder, pad
 from .spec_p2l import Activation, ModelSpec, Pooling
 from .static_p2l import StaticConfig, StaticModel
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     Activation.GELU: lambda: nn.GELU(approximate="tanh"),
     Activation.RELU: nn.ReLU,
     Activation.IDENTITY: nn.Identity,
@@ -87,7 +87,7 @@ class P2LModel(PreTrainedModel):
         super().__init__(config)
         # transformers may load the configuration from another copy of this code: nothing here relies on its classes
         self.spec = ModelSpec.from_config(config.to_dict())
-        backbone = config.backbone_config
+        backbone: Any = config.backbone_config
         static = backbone.model_type == StaticConfig.model_type
         self.backbone = StaticModel(backbone) if static else AutoModel.from_config(backbone)
         self.head = P2LHead(self.spec, config.hidden_size)
@@ -139,29 +139,18 @@ class P2LModel(PreTrainedModel):
             attention_mask = torch.ones_like(input_ids)
         state = self._pool(self.backbone(input_ids=input_ids, attention_mask=attention_mask), attention_mask)
         coefs, eta, gamma = self.head(state.to(self.head.coefs.weight.dtype))
-        loss = None if labels is None else self._loss(coefs, eta, gamma, labels, weights)
+        loss = None if labels is None else self.vote_loss(coefs, eta, gamma, labels, weights)
         return P2LOutput(loss=loss, coefs=coefs, eta=eta, gamma=gamma, hidden_state=state)
 
-    def _pool(self, output: Any, mask: torch.Tensor) -> torch.Tensor:
-        if self.spec.pooling is Pooling.POOLER:
-            return output.pooler_output
-        states = output.last_hidden_state
-        if self.spec.pooling is Pooling.MEAN:
-            weights = mask[..., None].to(states.dtype)
-            return (states * weights).sum(1) / weights.sum(1)
-        position = torch.zeros_like(mask[:, 0])
-        if self.spec.pooling is Pooling.LAST:
-            position = (mask * torch.arange(mask.shape[1], device=mask.device)).argmax(1)
-        return states[torch.arange(len(states), device=states.device), position]
-
-    def _loss(
+    def vote_loss(
         self,
         coefs: torch.Tensor,
         eta: torch.Tensor | None,
         gamma: torch.Tensor | None,
         labels: torch.Tensor,
-        weights: torch.Tensor | None,
+        weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        """Mean negative log-likelihood of votes under the head's output; shapes as in `forward`."""
         row, a, b, winner = labels.unbind(1)
         log_probs = log_probabilities(
             self.spec.feedback,
@@ -174,6 +163,18 @@ class P2LModel(PreTrainedModel):
         weights = counts if weights is None else weights * counts
         # votes that say nothing under this feedback model do not dilute the mean; a batch of only such votes costs 0
         return -(weights * log_likelihood).sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+
+    def _pool(self, output: Any, mask: torch.Tensor) -> torch.Tensor:
+        if self.spec.pooling is Pooling.POOLER:
+            return output.pooler_output
+        states = output.last_hidden_state
+        if self.spec.pooling is Pooling.MEAN:
+            weights = mask[..., None].to(states.dtype)
+            return (states * weights).sum(1) / weights.sum(1)
+        position = torch.zeros_like(mask[:, 0])
+        if self.spec.pooling is Pooling.LAST:
+            position = (mask * torch.arange(mask.shape[1], device=mask.device)).argmax(1)
+        return states[torch.arange(len(states), device=states.device), position]
 
 
 P2LModel.register_for_auto_class("AutoModel")

@@ -33,9 +33,7 @@ def user_turns(prompt: Prompt) -> list[str]:
     if isinstance(prompt, str):
         turns = [prompt]
     elif isinstance(prompt, Sequence) and not isinstance(prompt, bytes | bytearray):
-        turns = [
-            _content(message, i) for i, message in enumerate(prompt) if _role(message, i) == "user"
-        ]  # fmt: skip
+        turns = [_content(message, i) for i, message in enumerate(prompt) if _role(message, i) == "user"]
         if not turns:
             raise PromptError("the conversation has no user turn; add {'role': 'user', 'content': ...}")
     else:
@@ -60,7 +58,7 @@ def _role(message: Any, i: int) -> str:
     return message["role"]
 
 
-def _content(message: Message, i: int) -> str:
+def _content(message: Any, i: int) -> str:
     content = message["content"]
     if isinstance(content, str):
         return content
@@ -92,7 +90,7 @@ class PromptEncoder:
         if spec.chat and render is None:
             raise ModelFormatError("this model lays a chat template over the prompt, and its tokenizer has none")
         self._spec = spec
-        self._render = render if spec.chat else "\n\n".join
+        self._render: Callable[[list[str]], str] = render if spec.chat and render is not None else "\n\n".join
         self._cls: list[int] = []
         if spec.cls_token is not None:
             cls_id = tokenizer.token_to_id(spec.cls_token)
@@ -145,9 +143,9 @@ class PromptEncoder:
         ids = [encoding.ids + self._cls for encoding in encodings]
         for i, row in enumerate(ids):
             if not row:
-                error = PromptError("the prompt has no character that the tokenizer knows; write it in plain text")
-                error.index = i
-                raise error
+                unknown = PromptError("the prompt has no character that the tokenizer knows; write it in plain text")
+                unknown.index = i
+                raise unknown
         return ids
 
 

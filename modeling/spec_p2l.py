@@ -81,9 +81,14 @@ class ModelSpec:
         assign(self, "costs", validate_costs(self.costs, self.models))
         assign(self, "pooling", _member(Pooling, "pooling", self.pooling))
         assign(self, "head_activation", _member(Activation, "head_activation", self.head_activation))
-        _check("max_prompt_tokens", self.max_prompt_tokens, isinstance(self.max_prompt_tokens, int) and self.max_prompt_tokens > 1, "an integer > 1")
+        _check(
+            "max_prompt_tokens",
+            self.max_prompt_tokens,
+            isinstance(self.max_prompt_tokens, int) and self.max_prompt_tokens > 1,
+            "an integer > 1",
+        )
         size = self.head_hidden_size
-        _check("head_hidden_size", size, size is None or isinstance(size, int) and size > 0, "null or an integer > 0")
+        _check("head_hidden_size", size, size is None or (isinstance(size, int) and size > 0), "null or an integer > 0")
         for name in ("head_input_dropout", "head_dropout"):
             _check(name, getattr(self, name), 0.0 <= getattr(self, name) < 1.0, "a number in [0, 1)")
         if self.format_version != FORMAT_VERSION:

@@ -1,8 +1,9 @@
 """The static backbone: one vector and one weight per token, no attention.
 
-A prompt's vector is the weighted mean of its tokens' vectors, h = sum_i w_i E_i / sum_i w_i; with the length
-feature, the standardised logarithm of the number of tokens is its last entry. The SDK computes the same on numpy
-alone. The table may be stored as int8 with one scale per token: E_i = scale_i * table_i.
+A prompt's vector is the weighted mean of its tokens' vectors, h = sum_i w_i E_i / sum_i w_i, brought towards unit
+length as h / |h|^norm_power; with the length feature, the standardised logarithm of the number of tokens is one more
+entry. The SDK computes the same on numpy alone. The table may be stored as int8 with one scale per token:
+E_i = scale_i * table_i.
 """
 
 from __future__ import annotations
@@ -16,8 +17,15 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 
 class StaticConfig(PretrainedConfig):
-    """Args: vocab_size; embedding_size; length_feature (log of the token count is one more entry of the prompt's
-    vector); quantized (the table is int8 and frozen); pad_token_id."""
+    """The static backbone.
+
+    Args:
+        vocab_size, embedding_size: shape of the table.
+        norm_power: 0 leaves the mean as it is, 1 gives it unit length, 0.5 is half-way.
+        length_feature: the logarithm of the token count is one more entry of the prompt's vector.
+        quantized: the table is int8, and frozen.
+        pad_token_id: the token that fills up shorter prompts.
+    """
 
     model_type = "p2l_static"
 
@@ -25,6 +33,7 @@ class StaticConfig(PretrainedConfig):
         self,
         vocab_size: int = 32,
         embedding_size: int = 8,
+        norm_power: float = 0.0,
         length_feature: bool = False,
         quantized: bool = False,
         pad_token_id: int | None = 0,
@@ -32,6 +41,7 @@ class StaticConfig(PretrainedConfig):
     ) -> None:
         self.vocab_size = vocab_size
         self.embedding_size = embedding_size
+        self.norm_power = norm_power
         self.length_feature = length_feature
         self.quantized = quantized
         self.pad_token_id = pad_token_id
@@ -56,8 +66,9 @@ class StaticModel(PreTrainedModel):
         self.table = nn.Parameter(torch.zeros(shape, dtype=dtype), requires_grad=not config.quantized)
         self.scale = nn.Parameter(torch.ones(config.vocab_size), requires_grad=False) if config.quantized else None
         self.log_weight = nn.Parameter(torch.zeros(config.vocab_size))
-        # centre and factor of log(number of tokens)
-        self.length = nn.Parameter(torch.tensor([0.0, 1.0]), requires_grad=False) if config.length_feature else None
+        # of log(number of tokens): centre, factor, and the least and the greatest that training saw
+        length = torch.tensor([0.0, 1.0, 0.0, 20.0])
+        self.length = nn.Parameter(length, requires_grad=False) if config.length_feature else None
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -76,7 +87,10 @@ class StaticModel(PreTrainedModel):
             states = states * self.scale[input_ids][..., None]
         weight = self.log_weight[input_ids].exp() * attention_mask
         pooled = torch.bmm(weight[:, None], states)[:, 0] / weight.sum(1, keepdim=True)
+        if self.config.norm_power:
+            pooled = pooled / pooled.norm(dim=1, keepdim=True).clamp_min(1e-12) ** self.config.norm_power
         if self.length is not None:
-            log_length = attention_mask.sum(1, keepdim=True).to(pooled.dtype).log()
-            pooled = torch.cat([pooled, (log_length - self.length[0]) * self.length[1]], 1)
+            centre, factor, low, high = self.length
+            log_length = attention_mask.sum(1, keepdim=True).to(pooled.dtype).log().clamp(low, high)
+            pooled = torch.cat([pooled, (log_length - centre) * factor], 1)
         return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled)

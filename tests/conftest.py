@@ -16,7 +16,8 @@ SHARED = ROOT.parent / "shared"
 
 MODELS = ("alpha-7b", "beta-13b", "gamma-70b", "delta-405b")
 COSTS = {"alpha-7b": 0.0001, "beta-13b": 0.0002, "gamma-70b": 0.0009, "delta-405b": 0.003}
-WORDS = "prove that the square root of two is irrational write a poem about code in python sum list".split()
+WORDS = ["prove", "that", "the", "square", "root", "of", "two", "is", "irrational", "write", "a", "poem", "about"]
+WORDS += ["code", "in", "python", "sum", "list"]
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -59,9 +60,8 @@ def transformers_tokenizer():
 
 def backbone_config(kind: str):
     """(configuration, spec fields) of a tiny random backbone: static, quantized, llama, qwen2 or bert."""
-    from transformers import BertConfig, LlamaConfig, Qwen2Config
-
     from p2l_sdk.modeling.static_p2l import StaticConfig
+    from transformers import BertConfig, LlamaConfig, Qwen2Config
 
     vocab = word_tokenizer().get_vocab_size()
     small = {"vocab_size": vocab, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
@@ -69,7 +69,10 @@ def backbone_config(kind: str):
     static = {"pooling": "pooler", "chat": False}
     return {
         "static": lambda: (StaticConfig(vocab_size=vocab, embedding_size=16), static),
-        "quantized": lambda: (StaticConfig(vocab_size=vocab, embedding_size=16, length_feature=True, quantized=True), static),
+        "quantized": lambda: (
+            StaticConfig(vocab_size=vocab, embedding_size=16, norm_power=0.5, length_feature=True, quantized=True),
+            static,
+        ),
         "llama": lambda: (LlamaConfig(**small, **heads), {"pooling": "last", "cls_token": "<|cls|>"}),
         "qwen2": lambda: (Qwen2Config(**small, **heads), {"pooling": "last", "cls_token": "<|cls|>"}),
         "bert": lambda: (
@@ -82,7 +85,6 @@ def backbone_config(kind: str):
 def build_model(kind: str, feedback: str = "grk", seed: int = 0, **fields):
     """A tiny random P2LModel whose every tensor matters (no zeros, no ones)."""
     import torch
-
     from p2l_sdk.modeling.configuration_p2l import P2LConfig
     from p2l_sdk.modeling.modeling_p2l import P2LModel
 
@@ -97,6 +99,7 @@ def build_model(kind: str, feedback: str = "grk", seed: int = 0, **fields):
             parameter.data += 0.3 * torch.randn_like(parameter)
     if kind == "quantized":
         model.backbone.scale.data = 0.01 + 0.02 * torch.rand_like(model.backbone.scale)
+        model.backbone.length.data = torch.tensor([1.0, 0.8, 0.5, 2.0])
     return model
 
 

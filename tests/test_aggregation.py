@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import shared
+from p2l_sdk.modeling.feedback_p2l import Feedback, log_probability_table
 from safetensors.numpy import load_file
 
 from p2l_sdk.aggregation import PairStatistics, aggregate
 from p2l_sdk.errors import P2LError
-from p2l_sdk.modeling.feedback_p2l import Feedback, log_probability_table
 from p2l_sdk.results import Coefficients
 
 ALL = list(Feedback)
@@ -33,10 +33,6 @@ def solve(feedback: Feedback, batch: Coefficients, weights=None, replicates=20):
     statistics = PairStatistics(feedback, batch.coefs.shape[1], replicates=replicates)
     statistics.add(batch, weights)
     return statistics.solve(names(batch.coefs.shape[1]))
-
-
-def take(batch: Coefficients, index) -> Coefficients:
-    return Coefficients(*(None if x is None else x[index] for x in (batch.coefs, batch.eta, batch.gamma)))
 
 
 def objective(feedback: Feedback, batch: Coefficients, coefs, eta, gamma) -> float:
@@ -106,8 +102,8 @@ def test_streams_and_workers_give_the_same_optimum(feedback, rng):
     m = batch.coefs.shape[1]
     first, second = (PairStatistics(feedback, m, seed=s) for s in (1, 2))
     for start in range(0, 40, 7):
-        first.add(take(batch, slice(start, min(start + 7, 40))))
-    second.add(take(batch, slice(40, 60)))
+        first.add(batch[start : min(start + 7, 40)])
+    second.add(batch[40:60])
     first.merge(second)
     merged = first.solve(names(m))
     np.testing.assert_allclose(merged.coefs, whole.coefs, atol=1e-8)
@@ -127,7 +123,7 @@ def test_invariances(feedback, rng):
     np.testing.assert_allclose(permuted.coefs, board.coefs[order], atol=1e-7)
     weights = rng.integers(0, 4, len(batch.coefs)).astype(float)
     weighted = solve(feedback, batch, weights * 0.1)
-    repeated = solve(feedback, take(batch, np.repeat(np.arange(len(weights)), weights.astype(int))))
+    repeated = solve(feedback, batch[np.repeat(np.arange(len(weights)), weights.astype(int))])
     np.testing.assert_allclose(weighted.coefs, repeated.coefs, atol=1e-7)
     if feedback in (Feedback.BT, Feedback.BT_TIE, Feedback.RK):
         shifted = Coefficients(batch.coefs + rng.normal(0, 2, (len(weights), 1)), batch.eta, batch.gamma)
@@ -139,7 +135,7 @@ def test_intervals_are_those_of_the_plain_bootstrap(feedback, rng):
     """One Newton step on Poisson weights against resampling the prompts and solving from scratch."""
     batch = sample(feedback, rng, n=80)
     board = solve(feedback, batch, replicates=600)
-    draws = [solve(feedback, take(batch, rng.integers(0, 80, 80)), replicates=0).coefs for _ in range(300)]
+    draws = [solve(feedback, batch[rng.integers(0, 80, 80)], replicates=0).coefs for _ in range(300)]
     spread = np.std(draws, axis=0)
     width = (board.intervals[:, 1] - board.intervals[:, 0]) / 3.92
     np.testing.assert_allclose(width, spread, rtol=0.2)
@@ -170,5 +166,5 @@ def test_refusals(rng):
 
 def test_the_function_is_the_class(rng):
     batch = sample(Feedback.GRK, rng)
-    board = aggregate([take(batch, slice(0, 10)), take(batch, slice(10, 40))], Feedback.GRK, names(5), replicates=5)
+    board = aggregate([batch[:10], batch[10:]], Feedback.GRK, names(5), replicates=5)
     np.testing.assert_allclose(board.coefs, solve(Feedback.GRK, batch).coefs, atol=1e-9)

@@ -9,12 +9,12 @@ import math
 import numpy as np
 import pytest
 from conftest import MODELS, shared
+from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities
 
 from p2l_sdk import P2L
 from p2l_sdk.errors import MissingExtraError, P2LError, UnknownModelError, VotesError
 from p2l_sdk.evaluation import clustered_mean, evaluate_scores, evaluate_votes
 from p2l_sdk.marginal import fit_leaderboard
-from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities
 from p2l_sdk.votes import Scores, Votes, read_prompts, read_rows
 
 A, B, C, D = MODELS
@@ -107,7 +107,7 @@ def test_unknown_llms_are_named():
 
 
 def test_files_that_cannot_be_read(tmp_path, monkeypatch):
-    with pytest.raises(VotesError, match="no known kind; known: .jsonl, .csv, .parquet"):
+    with pytest.raises(VotesError, match=r"no known kind; known: \.jsonl, \.csv, \.parquet"):
         read_rows(tmp_path / "votes.xlsx")
     with pytest.raises(VotesError, match=r"cannot be read: No such file"):
         Votes.read(tmp_path / "votes.jsonl")
@@ -183,7 +183,10 @@ def test_routed_scores_by_hand(saved, tmp_path):
     p2l = P2L.from_pretrained(saved("static"))
     prompts = ["write a poem", "sum list", "python code"]
     table = np.arange(12.0).reshape(3, 4) % 5
-    rows = [{"prompt": p, "task": "x", **dict(zip(MODELS, map(float, s), strict=True))} for p, s in zip(prompts, table, strict=True)]
+    rows = [
+        {"prompt": p, "task": "x", **dict(zip(MODELS, map(float, s), strict=True))}
+        for p, s in zip(prompts, table, strict=True)
+    ]
     metrics = evaluate_scores(p2l, Scores.read(write(tmp_path / "scores.jsonl", rows), p2l.models))
     routed = [table[i, MODELS.index(p2l.leaderboard(p).best)] for i, p in enumerate(prompts)]
     assert metrics["routed_score"].value == pytest.approx(np.mean(routed))

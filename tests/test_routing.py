@@ -89,7 +89,11 @@ def test_the_router_coefficient_is_the_root(rng):
         theta, q = rng.normal(0, scale, 6), rng.dirichlet(np.ones(6))
         mixture = rng.dirichlet(np.ones(6))
         target = mixture @ win_rates(theta, theta, q)
-        root = brentq(lambda x: win_rates(np.array([x]), theta, q)[0] - target, theta.min() - 1, theta.max() + 1)
+
+        def gap(x, theta=theta, q=q, target=target):
+            return win_rates(np.array([x]), theta, q)[0] - target
+
+        root = brentq(gap, theta.min() - 1, theta.max() + 1)
         assert router_coefficient(theta, mixture, theta, q) == pytest.approx(root, abs=1e-6)
     alone = np.eye(6)[2]
     assert router_coefficient(theta, alone, theta, q) == theta[2]

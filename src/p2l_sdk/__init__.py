@@ -1,7 +1,7 @@
 """p2l-sdk: for any prompt, which LLM will answer it best, and routing to it within a budget.
 
-    from p2l_sdk import P2L
-    P2L.from_pretrained().leaderboard("Prove that the square root of two is irrational")
+from p2l_sdk import P2L
+P2L.from_pretrained().leaderboard("Prove that the square root of two is irrational")
 """
 
 from p2l_sdk.errors import P2LError

@@ -128,7 +128,12 @@ class PairStatistics:
 
 
 def aggregate(
-    batches: Iterable[Coefficients], feedback: Feedback, models: tuple[str, ...], *, replicates: int = 200, seed: int = 0
+    batches: Iterable[Coefficients],
+    feedback: Feedback,
+    models: tuple[str, ...],
+    *,
+    replicates: int = 200,
+    seed: int = 0,
 ) -> Leaderboard:
     """The aggregate leaderboard of a stream of batches of coefficients; see `PairStatistics`."""
     statistics = PairStatistics(feedback, len(models), replicates=replicates, seed=seed)
@@ -140,7 +145,7 @@ def aggregate(
 def _natural(feedback: Feedback, batch: Coefficients) -> tuple[np.ndarray, np.ndarray]:
     """theta `(n, n_models)` (less gamma) and log(t - 1) `(n,)` in float64: the unknowns of the solve."""
     theta = batch.coefs.astype(np.float64)
-    if feedback.has_gamma:
+    if feedback.has_gamma and batch.gamma is not None:
         theta = theta - batch.gamma
     if not feedback.has_eta:
         return theta, np.zeros(len(theta))

@@ -18,7 +18,9 @@ from p2l_sdk.errors import P2LError
 if TYPE_CHECKING:
     from p2l_sdk.facade import P2L
 
-_MODEL = click.option("--model", metavar="PATH", help="A saved P2L model or a Hub id; the embedded default if not given.")
+_MODEL = click.option(
+    "--model", metavar="PATH", help="A saved P2L model or a Hub id; the embedded default if not given."
+)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
 
@@ -122,7 +124,9 @@ def evaluate(votes: str | None, scores: str | None, model: str | None, as_json: 
     else:
         from p2l_sdk import terminal
 
-        terminal.print_evaluation(report, metrics)
+        labels = {"n_votes": "votes", "n_prompts": "prompts", "n_scored_prompts": "scored prompts"}
+        counts = ", ".join(f"{report[key]:,} {label}" for key, label in labels.items() if key in report)
+        terminal.print_evaluation(f"{report['model']} ({report['feedback']}) on {counts}", metrics)
 
 
 def _load(model: str | None) -> P2L:

@@ -92,12 +92,7 @@ class P2L:
         parts = list(self._scored(_batch(prompts)))
         if not parts:
             raise PromptError("there are no prompts; give at least one")
-
-        def join(arrays: list[np.ndarray | None]) -> np.ndarray | None:
-            return None if arrays[0] is None else np.concatenate(arrays)  # type: ignore[arg-type]
-
-        coefs = np.concatenate([p.coefs for p in parts])
-        return Coefficients(coefs, join([p.eta for p in parts]), join([p.gamma for p in parts]))
+        return Coefficients.concatenate(parts)
 
     def aggregate(
         self,

@@ -47,7 +47,7 @@ class PairLikelihood:
             trial = self._centred(x - step)
             trial_value, trial_gradient, trial_hessian = self._evaluate(target, trial)
             flat = abs(trial_value - value) <= _ROUNDING * abs(value)  # at the bottom only the gradient still tells
-            if trial_value < value and not flat or flat and np.abs(trial_gradient).max() < slope:
+            if (trial_value < value and not flat) or (flat and np.abs(trial_gradient).max() < slope):
                 x, value, gradient, hessian = trial, trial_value, trial_gradient, trial_hessian
                 damping = 0.0 if damping < 1e-8 else damping / 10
             elif damping > 1e6:
@@ -84,9 +84,7 @@ class PairLikelihood:
         size = self.n_models + 1
         gradient, hessian = np.zeros(size), np.zeros((size, size))
         np.add.at(gradient, self.slots, -np.einsum("po,poi->pi", p, gradients))
-        np.add.at(
-            hessian, (self.slots[:, :, None], self.slots[:, None, :]), -np.einsum("po,poij->pij", p, hessians)
-        )
+        np.add.at(hessian, (self.slots[:, :, None], self.slots[:, None, :]), -np.einsum("po,poij->pij", p, hessians))
         value = -float((p * values).sum()) / len(p)
         gradient, hessian = gradient / len(p), hessian / len(p)
         if self.ridge:

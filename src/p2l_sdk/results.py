@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,28 @@ class Coefficients:
     coefs: np.ndarray
     eta: np.ndarray | None
     gamma: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.coefs)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> Coefficients:
+        """Those of some prompts."""
+        return Coefficients(
+            self.coefs[rows],
+            None if self.eta is None else self.eta[rows],
+            None if self.gamma is None else self.gamma[rows],
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Coefficients]) -> Coefficients:
+        """Those of several batches, of one model, as one."""
+        eta = [part.eta for part in parts if part.eta is not None]
+        gamma = [part.gamma for part in parts if part.gamma is not None]
+        return cls(
+            np.concatenate([part.coefs for part in parts]),
+            np.concatenate(eta) if eta else None,
+            np.concatenate(gamma) if gamma else None,
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -108,7 +130,9 @@ class Leaderboard:
             None if self.eta is None else np.float64(self.eta),
             None if self.gamma is None else np.float64(self.gamma),
         )
-        return {Winner(o).name.lower(): float(p) for o, p in zip(self.feedback.outcomes, np.exp(log_probs), strict=True)}
+        return {
+            Winner(o).name.lower(): float(p) for o, p in zip(self.feedback.outcomes, np.exp(log_probs), strict=True)
+        }
 
     def _coef(self, name: str) -> float:
         require_known([name], self.models, "the question")

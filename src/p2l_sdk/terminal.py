@@ -42,11 +42,11 @@ def print_leaderboard(board: Leaderboard, costs: Mapping[str, float], top: int |
         if key in rows[0]:
             table.add_column(title, justify="right", no_wrap=True)
     if costs:
-        table.add_column("$ per 1k", justify="right")
+        table.add_column("$/1k calls", justify="right")
     for row in rows:
         cells = [str(row["rank"]), row["model"], f"{row['rating']:.0f}", _bar(row["rating"], low, high)]
         if "low" in row:
-            cells.append(f"{row['low']:.0f} – {row['high']:.0f}")
+            cells.append(f"{row['low']:.0f} to {row['high']:.0f}")
         if "usable" in row:
             cells.append(f"{row['usable']:.0%}")
         if costs:
@@ -55,12 +55,10 @@ def print_leaderboard(board: Leaderboard, costs: Mapping[str, float], top: int |
         table.add_row(*cells, style="bold" if row["rank"] == 1 else None)
     console = Console()
     console.print(table)
-    notes = ["rating: 400 points are odds of 10 to 1"]
+    note = "rating: 400 points are odds of 10 to 1"
     if board.usable is not None:
-        notes.append("usable: chance of an acceptable answer")
-    if costs:
-        notes.append("$ per 1k: USD for 1,000 responses")
-    console.print(Text(" · ".join(notes), style="dim"))
+        note += "; usable: chance of an acceptable answer"
+    console.print(Text(note, style="dim"))
 
 
 def print_route(route: Route) -> None:
@@ -73,10 +71,8 @@ def print_route(route: Route) -> None:
     Console().print(table)
 
 
-def print_evaluation(report: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+def print_evaluation(title: str, metrics: Mapping[str, Any]) -> None:
     """The metrics with their standard errors."""
-    parts = [f"{report[key]:,} {label}" for key, label in _COUNTS.items() if key in report]
-    title = f"{report['model']} ({report['feedback']}) on {', '.join(parts)}"
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("metric")
     table.add_column("value", justify="right")
@@ -85,16 +81,13 @@ def print_evaluation(report: Mapping[str, Any], metrics: Mapping[str, Any]) -> N
     for name, label in _METRICS.items():
         estimate = metrics.get(name)
         if isinstance(estimate, Estimate):
-            error = "–" if math.isnan(estimate.standard_error) else f"{estimate.standard_error:.4f}"
+            error = "-" if math.isnan(estimate.standard_error) else f"{estimate.standard_error:.4f}"
             if name == "best_single_score":
                 label += f": {metrics['best_single_model']}"
             table.add_row(label, f"{estimate.value:.4f}", error, f"{estimate.n:,}")
     console = Console()
     console.print(table)
     console.print(Text("log-losses in nats; standard errors clustered by prompt", style="dim"))
-
-
-_COUNTS = {"n_votes": "votes", "n_prompts": "prompts", "n_scored_prompts": "scored prompts"}
 
 
 @contextlib.contextmanager

@@ -118,7 +118,9 @@ class Scores:
         for number, row in enumerate(read_rows(path), 1):
             missing = [name for name in models if name not in row]
             if missing:
-                raise VotesError(f"the scores file has no column {missing[0]!r}; it needs one for each LLM of the model")
+                raise VotesError(
+                    f"the scores file has no column {missing[0]!r}; it needs one for each LLM of the model"
+                )
             prompts.append(_prompt_of(row, number))
             scores.append([_score(row, name, number) for name in models])
         if not scores:
@@ -188,7 +190,9 @@ def _read_csv(path: Path) -> Iterator[Row]:
     with _open(path) as file:
         for row in csv.DictReader(file):
             if None in row or None in row.values():
-                raise VotesError(f"{str(path)!r}: a row has {'more' if None in row else 'fewer'} fields than the header")
+                raise VotesError(
+                    f"{str(path)!r}: a row has {'more' if None in row else 'fewer'} fields than the header"
+                )
             yield row
 
 

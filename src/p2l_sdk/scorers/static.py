@@ -36,16 +36,20 @@ _ACTIVATIONS = {
 
 
 class StaticScorer:
-    """Args: spec; encoder; weights: the tensors of `model.safetensors`, complete and of the right shapes."""
+    """Args: spec; encoder; weights: the tensors of `model.safetensors`, complete and of the right shapes;
+    norm_power: see `StaticConfig`."""
 
-    def __init__(self, spec: ModelSpec, encoder: PromptEncoder, weights: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self, spec: ModelSpec, encoder: PromptEncoder, weights: Mapping[str, np.ndarray], norm_power: float = 0.0
+    ) -> None:
         self.spec = spec
         self._encode = encoder
         self._table = weights["backbone.table"]
         self._token_weight = np.exp(weights["backbone.log_weight"])
         # the int8 scale of a token and its weight in the mean are applied in one multiplication
         self._row_factor = self._token_weight * weights.get("backbone.scale", np.float32(1.0))
-        self._length = weights.get("backbone.length")
+        self._norm_power = norm_power
+        self._length = weights["backbone.length"].tolist() if "backbone.length" in weights else None
         self._norm = _affine(weights, "head.norm") if spec.head_norm else None
         self._hidden = _layer(weights, "head.hidden") if spec.head_hidden_size else None
         self._activation = _ACTIVATIONS[spec.head_activation]
@@ -63,7 +67,8 @@ class StaticScorer:
         spec = ModelSpec.from_config(config)
         weights = read_weights(folder / "model.safetensors")
         _check_weights(weights, spec, config["backbone_config"])
-        return cls(spec, PromptEncoder(spec, read_tokenizer(folder)), weights)
+        norm_power = float(config["backbone_config"].get("norm_power", 0.0))
+        return cls(spec, PromptEncoder(spec, read_tokenizer(folder)), weights, norm_power)
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
         """Coefficients of a batch of prompts, float32."""
@@ -77,12 +82,14 @@ class StaticScorer:
 
     def _pool(self, ids: list[int]) -> np.ndarray:
         rows = np.asarray(ids)
-        total = self._token_weight[rows].sum()
-        mean = (self._row_factor[rows] @ self._table[rows].astype(np.float32)) / total
+        factor = self._row_factor[rows] / self._token_weight[rows].sum()
+        state = factor @ self._table[rows].astype(np.float32)
+        if self._norm_power:
+            state /= max(math.sqrt(state @ state), 1e-12) ** self._norm_power
         if self._length is None:
-            return mean
-        centre, factor = self._length
-        return np.append(mean, np.float32((math.log(len(ids)) - centre) * factor))
+            return state
+        centre, slope, low, high = self._length
+        return np.append(state, np.float32((min(max(math.log(len(ids)), low), high) - centre) * slope))
 
     def _head(self, state: np.ndarray) -> np.ndarray:
         if self._norm is not None:
@@ -126,7 +133,7 @@ def _check_weights(weights: Mapping[str, np.ndarray], spec: ModelSpec, backbone:
     if backbone.get("quantized"):
         expected["backbone.scale"] = (vocab,)
     if backbone.get("length_feature"):
-        expected["backbone.length"] = (2,)
+        expected["backbone.length"] = (4,)
     if spec.head_norm:
         expected |= {"head.norm.weight": (width,), "head.norm.bias": (width,)}
     if spec.head_hidden_size:

@@ -50,8 +50,9 @@ class TransformerScorer:
             raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: {error}") from None
         for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             if report.get(problem):
+                names = sorted(report[problem])
                 raise ModelFormatError(
-                    f"weights and config of {str(folder)!r} do not belong together; {problem}: {sorted(report[problem])}"
+                    f"weights and config of {str(folder)!r} do not belong together; {problem}: {names}"
                 )
         damaged = [name for name, p in model.head.named_parameters() if not torch.isfinite(p).all()]
         if damaged:
@@ -70,11 +71,9 @@ class TransformerScorer:
                     input_ids=torch.from_numpy(input_ids).to(self.model.device),
                     attention_mask=torch.from_numpy(mask).to(self.model.device),
                 )
-            parts.append([None if t is None else t.cpu().numpy() for t in (out.coefs, out.eta, out.gamma)])
-        back = np.argsort(by_length)
-        coefs, eta, gamma = (
-            None if column[0] is None else np.concatenate(column)[back] for column in zip(*parts, strict=True)
-        )
-        if not np.isfinite(coefs).all():
+            eta, gamma = (None if x is None else x.cpu().numpy() for x in (out.eta, out.gamma))
+            parts.append(Coefficients(out.coefs.cpu().numpy(), eta, gamma))
+        scored = Coefficients.concatenate(parts)[np.argsort(by_length)]
+        if not np.isfinite(scored.coefs).all():
             raise ModelFormatError("the model gives NaN or infinite coefficients; its weights are damaged, or overflow")
-        return Coefficients(coefs, eta, gamma)
+        return scored

@@ -27,13 +27,16 @@ _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 @click.option("--votes", required=True, type=_FILE, help="Votes to train on: .jsonl, .csv or .parquet.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The new folder.")
 @click.option("--encoder", help="Sentence encoder to distil the token table from: folder or Hub id.")
-@click.option("--base", type=click.Path(path_type=Path), help="Static model to take the token table from. [the default]")
+@click.option(
+    "--base", type=click.Path(path_type=Path), help="Static model to take the token table from. [the default]"
+)
 @click.option("--costs", type=_FILE, help='JSON: {"LLM": USD per response}.')
 @click.option("--cost-note", default="", help="What the costs mean, for the card.")
 @click.option("--eval-votes", type=_FILE, help="Held-out votes, measured once, after training.")
 @click.option("--eval-scores", type=_FILE, help="Held-out scores, likewise.")
 @click.option("--title", default="A static P2L model", show_default=True, help="Title of the card.")
 @click.option("--notes", type=_FILE, help="Markdown put at the end of the card.")
+@click.option("--no-code", is_flag=True, help="Leave the remote code out (the embedded default has it in the package).")
 @click.option("--feedback", default="grk", show_default=True, help="Feedback model.")
 @click.option("--epochs", default=StaticRecipe.epochs, show_default=True, help="Passes over the prompts.")
 @click.option("--seed", default=StaticRecipe.seed, show_default=True, help="Of weights, dropout and order.")
@@ -51,6 +54,9 @@ def main(votes: Path, output: Path, encoder: str | None, base: Path | None, cost
     with new_folder(output) as partial:
         model = train_static(train, table, recipe, prices)
         write_static(model, table.tokenizer, partial)
+        if options["no_code"]:
+            for file in partial.glob("*.py"):
+                file.unlink()
         metrics = _measure(P2L.from_pretrained(partial), options["eval_votes"], options["eval_scores"])
         card = static_card(
             model,
@@ -67,7 +73,7 @@ def main(votes: Path, output: Path, encoder: str | None, base: Path | None, cost
         )
         (partial / "README.md").write_text(card, encoding="utf-8")
     for name, values in metrics.items():
-        print_evaluation({"model": f"{output} on {name}", "feedback": recipe.feedback}, values)
+        print_evaluation(f"{output} ({recipe.feedback}) on {name}", values)
 
 
 def _measure(p2l: P2L, votes: Path | None, scores: Path | None) -> dict[str, dict[str, Any]]:

@@ -67,7 +67,12 @@ def static_card(
 
 
 def _table(name: str, metrics: dict[str, Any]) -> str:
-    lines = [f"On `{name}`, not trained on, read once:", "", "| metric | value | standard error | n |", "|---|---|---|---|"]
+    lines = [
+        f"On `{name}`, not trained on, read once:",
+        "",
+        "| metric | value | standard error | n |",
+        "|---|---|---|---|",
+    ]
     for metric, estimate in metrics.items():
         if isinstance(estimate, Estimate):
             lines.append(f"| {metric} | {estimate.value:.4f} | {estimate.standard_error:.4f} | {estimate.n:,} |")

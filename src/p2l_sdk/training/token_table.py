@@ -1,7 +1,8 @@
 """A table of token vectors, distilled from a sentence encoder: the static backbone's start.
 
-Every token of the vocabulary is passed alone through the encoder, its states are averaged, and a principal component
-analysis keeps the directions that tell tokens apart. (The idea is that of Model2Vec, Tulkens & van Dongen, 2024.)
+Every token of the vocabulary is passed alone through the encoder, its states are averaged and brought to unit length,
+and a principal component analysis keeps the directions that tell tokens apart. (The idea is that of Model2Vec,
+Tulkens & van Dongen, 2024.)
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def distil(encoder: str | Path, width: int = 256, batch_size: int = 512) -> Toke
             hidden = model(input_ids=input_ids, attention_mask=mask).last_hidden_state
             states.append((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
     vectors = torch.cat(states).numpy().astype(np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors -= vectors.mean(0)
     _, axes = np.linalg.eigh(vectors.T @ vectors)  # ascending
     components = vectors @ axes[:, ::-1][:, :width]

@@ -1,0 +1,142 @@
+"""Microseconds per call of the embedded default, beside what cannot be saved; and start-up of the command line.
+
+The floor of a call is bare tokenisation plus the bare weighted mean of the token vectors: what any model of this kind
+must do. Everything is measured in rounds, one call of each kind after the other, and compared within the round, so a
+busy machine slows all of them alike.
+
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 RAYON_NUM_THREADS=1 python benchmarks/latency.py [--rounds N] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+
+from p2l_sdk import P2L
+from p2l_sdk.storage import DEFAULT_MODEL
+
+TEXT = "Prove that the square root of two is irrational and explain each step as to a child who likes numbers. "
+
+
+def prompt_of(tokenizer: Tokenizer, n_tokens: int) -> str:
+    """A prompt of n tokens."""
+    encoding = tokenizer.encode(TEXT * (n_tokens // 10 + 1), add_special_tokens=False)
+    return (TEXT * (n_tokens // 10 + 1))[: encoding.offsets[n_tokens - 1][1]]
+
+
+def bare(n_tokens: int) -> tuple[str, Callable[[], object]]:
+    """The prompt, and the floor: tokens, then the mean of their vectors, with nothing around them."""
+    tokenizer = Tokenizer.from_file(str(DEFAULT_MODEL / "tokenizer.json"))
+    weights = load_file(DEFAULT_MODEL / "model.safetensors")
+    table, factor = weights["backbone.table"], np.exp(weights["backbone.log_weight"]) * weights["backbone.scale"]
+    prompt = prompt_of(tokenizer, n_tokens)
+
+    def call() -> np.ndarray:
+        ids = np.asarray(tokenizer.encode_batch_fast([prompt], add_special_tokens=False)[0].ids)
+        return factor[ids] @ table[ids].astype(np.float32)
+
+    return prompt, call
+
+
+def rounds(calls: dict[str, Callable[[], object]], n: int) -> dict[str, list[float]]:
+    """Seconds of each call in each of n rounds."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for i in range(n + n // 10 + 3):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if i >= n // 10 + 3:  # the first rounds warm up
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def latency(n: int) -> list[dict]:
+    p2l, rows = P2L.from_pretrained(), []
+    for n_tokens in (32, 128, 512):
+        prompt, floor = bare(n_tokens)
+        calls = {
+            "floor": floor,
+            "leaderboard": lambda p=prompt: p2l.leaderboard(p),
+            "route": lambda p=prompt: p2l.route(p, cost=0.0004, seed=0),
+        }
+        times = rounds(calls, n)
+        row: dict = {"tokens": n_tokens}
+        for name, values in times.items():
+            row[name] = {
+                "median_us": 1e6 * statistics.median(values),
+                "p90_us": 1e6 * statistics.quantiles(values, n=10)[8],
+            }
+        for name in ("leaderboard", "route"):
+            shares = [1 - a / b for a, b in zip(times["floor"], times[name], strict=True)]
+            row[name]["overhead_share"] = statistics.median(shares)
+        rows.append(row)
+    return rows
+
+
+def start_up(n: int) -> dict:
+    """Start of the command beside an empty Python with numpy and tokenizers, alternating."""
+    commands = {
+        "python": [sys.executable, "-c", "import numpy, tokenizers"],
+        "p2l leaderboard": [sys.executable, "-m", "p2l_sdk", "leaderboard", TEXT],
+        "p2l leaderboard --json": [sys.executable, "-m", "p2l_sdk", "leaderboard", TEXT, "--json"],
+    }
+    calls = {
+        name: lambda c=command: subprocess.run(c, check=True, capture_output=True) for name, command in commands.items()
+    }
+    times = rounds(calls, n)
+    result = {name: {"median_ms": 1e3 * statistics.median(values)} for name, values in times.items()}
+    for name in list(commands)[1:]:
+        ratios = [a / b for a, b in zip(times[name], times["python"], strict=True)]
+        result[name]["times_python"] = statistics.median(ratios)
+    return result
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=1000)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
+        if os.environ.get(name) != "1":  # read when the libraries load: too late to set it here
+            parser.error(f"set {name}=1 first: the benchmark is of one thread")
+    machine = f"{_processor()}, {os.cpu_count()} cores, one thread; Python {platform.python_version()}"
+    calls, starts = latency(arguments.rounds), start_up(max(10, arguments.rounds // 50))
+    if arguments.json:
+        print(
+            json.dumps({"machine": machine, "rounds": arguments.rounds, "calls": calls, "start_up": starts}, indent=2)
+        )
+        return
+    print(f"{machine}; medians of {arguments.rounds} rounds, microseconds (90th percentile)\n")
+    print(
+        "| tokens | bare tokens + mean | leaderboard | its overhead | route | its overhead |\n|---|---|---|---|---|---|"
+    )
+    for row in calls:
+        cells = [f"{row[k]['median_us']:.0f} ({row[k]['p90_us']:.0f})" for k in ("floor", "leaderboard", "route")]
+        shares = [f"{row[k]['overhead_share']:.0%}" for k in ("leaderboard", "route")]
+        print(f"| {row['tokens']} | {cells[0]} | {cells[1]} | {shares[0]} | {cells[2]} | {shares[1]} |")
+    print("\n| start-up | median ms | times Python |\n|---|---|---|")
+    for name, values in starts.items():
+        print(f"| {name} | {values['median_ms']:.0f} | {values.get('times_python', 1):.2f} |")
+
+
+if __name__ == "__main__":
+    main()

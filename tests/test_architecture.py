@@ -1,0 +1,168 @@
+"""The house: floors stand on those below, nothing imports upward, no circle, the base install stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+# from the ground up; a module imports from its own floor (without a circle) and from those below
+FLOORS = [
+    ["modeling", "modeling.errors_p2l"],
+    ["modeling.feedback_p2l"],
+    ["modeling.spec_p2l"],
+    ["modeling.prompt_p2l", "modeling.static_p2l"],
+    ["modeling.configuration_p2l"],
+    ["modeling.modeling_p2l"],
+    ["errors"],
+    ["results", "plots"],
+    ["scorers", "scorers.static", "scorers.transformer"],
+    ["pair_likelihood", "aggregation", "routing"],
+    ["storage"],
+    ["facade"],
+    ["votes"],
+    ["marginal", "evaluation"],
+    ["training", "training.token_table", "training.static", "training.card"],
+    ["terminal", "cli"],
+    ["__main__", "training.__main__"],
+]
+HEIGHT = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package, by its name within p2l_sdk."""
+    found = {}
+    for root, prefix in ((ROOT / "src" / "p2l_sdk", ""), (ROOT / "modeling", "modeling.")):
+        for path in root.rglob("*.py"):
+            name = prefix + ".".join(path.relative_to(root).with_suffix("").parts)
+            found[name.removesuffix(".__init__").removesuffix("__init__").rstrip(".")] = path
+    return found
+
+
+def imports(name: str, path: Path, everywhere: bool) -> set[str]:
+    """Modules of p2l_sdk that it imports: at import time, or also within functions. Type-checking only: left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not everywhere:
+            return
+        if isinstance(node, ast.ImportFrom):
+            if node.level:  # only modeling/ uses relative imports
+                found.add("modeling." + (node.module or ""))
+            elif (node.module or "").split(".")[0] == "p2l_sdk":
+                inner = (node.module or "").removeprefix("p2l_sdk").lstrip(".")
+                submodules = {f"{inner}.{alias.name}".lstrip(".") for alias in node.names} & set(modules())
+                found.update(submodules or {inner})
+        elif isinstance(node, ast.Import):
+            found.update(a.name.removeprefix("p2l_sdk.") for a in node.names if a.name.startswith("p2l_sdk."))
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(tree)
+    return found - {name}
+
+
+def test_every_module_has_a_floor():
+    assert set(modules()) - {""} == set(HEIGHT)
+
+
+@pytest.mark.parametrize("name", sorted(HEIGHT))
+def test_no_import_goes_up(name):
+    for other in imports(name, modules()[name], everywhere=True):
+        assert HEIGHT[other] <= HEIGHT[name], f"{name} imports {other}, which stands above it"
+
+
+def test_there_is_no_circle():
+    """At import time; within a function a scorer may be chosen by the package it is in."""
+    graph = {name: imports(name, path, everywhere=False) for name, path in modules().items()}
+    done: set[str] = set()
+
+    def walk(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join([*trail, name])
+        if name not in done:
+            for other in graph.get(name, ()):
+                walk(other, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        walk(name, ())
+
+
+def test_the_remote_code_stands_alone():
+    """modeling/ runs from a folder of weights: torch, transformers and what they bring, nothing of p2l_sdk."""
+    for path in (ROOT / "modeling").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            else:
+                continue
+            for name in names:
+                root = name.split(".")[0]
+                assert root in {"torch", "transformers", "numpy", *sys.stdlib_module_names}, f"{path.name}: {name}"
+
+
+def python(code: str) -> str:
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_importing_is_light_and_has_no_side_effects():
+    heavy = "torch transformers peft datasets pandas pyarrow matplotlib scipy fastapi rich click huggingface_hub"
+    python(
+        "import logging, os, sys, warnings\n"
+        "import numpy\n"  # which adds warning filters of its own
+        "before = dict(os.environ), list(warnings.filters), list(logging.root.handlers)\n"
+        "import p2l_sdk\n"
+        "assert before == (dict(os.environ), list(warnings.filters), list(logging.root.handlers))\n"
+        f"loaded = [m for m in {heavy.split()!r} if m in sys.modules]\n"
+        "assert not loaded, loaded"
+    )
+
+
+def test_the_default_model_answers_without_torch():
+    out = python(
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'pyarrow', 'pandas', 'matplotlib'): sys.modules[name] = None\n"
+        "from p2l_sdk import P2L\n"
+        "p2l = P2L.from_pretrained()\n"
+        "print(p2l.leaderboard('hello').best, p2l.aggregate(['a', 'b']).best, p2l.route('hello', cost=0.0005).model)"
+    )
+    assert len(out.split()) == 3
+
+
+def test_an_extra_that_is_missing_answers_with_its_pip_line(saved):
+    folder = saved("llama")
+    out = python(
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'pandas', 'matplotlib'): sys.modules[name] = None\n"
+        "from p2l_sdk import P2L\n"
+        "b = P2L.from_pretrained().leaderboard('hello')\n"
+        "def training(): import p2l_sdk.training\n"
+        f"for f in (lambda: P2L.from_pretrained({str(folder)!r}), b.to_pandas, b.plot, training):\n"
+        "    try: f()\n"
+        "    except ImportError as error: print(error)"
+    )
+    assert out.splitlines() == [
+        'a llama backbone needs torch, which is not installed: pip install "p2l-sdk[torch]"',
+        'to_pandas needs pandas, which is not installed: pip install "p2l-sdk[data]"',
+        'plot needs matplotlib, which is not installed: pip install "p2l-sdk[data]"',
+        'training needs torch, which is not installed: pip install "p2l-sdk[train]"',
+    ]
+
+
+def test_the_face_is_small_and_whole():
+    import p2l_sdk
+
+    assert sorted(p2l_sdk.__all__) == p2l_sdk.__all__ or set(p2l_sdk.__all__) <= set(dir(p2l_sdk))
+    for name in p2l_sdk.__all__:
+        assert hasattr(p2l_sdk, name)

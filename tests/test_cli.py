@@ -1,0 +1,147 @@
+"""The command line as a user runs it: a process of its own, its output, its errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import MODELS
+
+PROMPT = "Prove that the square root of two is irrational"
+
+
+def p2l(*arguments, stdin: str | bytes | None = None, env: dict | None = None) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "p2l_sdk", *map(str, arguments)],
+        input=stdin.encode() if isinstance(stdin, str) else stdin,
+        capture_output=True, check=False, env={**os.environ, "COLUMNS": "100", **(env or {})},
+    )  # fmt: skip
+
+
+def ok(*arguments, **options) -> str:
+    result = p2l(*arguments, **options)
+    assert result.returncode == 0, result.stderr.decode()
+    assert result.stderr == b""
+    return result.stdout.decode()
+
+
+def refused(*arguments, **options) -> str:
+    """The one line of an error."""
+    result = p2l(*arguments, **options)
+    assert result.returncode == 2, (result.stdout, result.stderr)
+    assert result.stdout == b""
+    lines = result.stderr.decode().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("p2l: ")
+    return lines[0]
+
+
+def test_leaderboard(default):
+    table = ok("leaderboard", PROMPT)
+    board = default.leaderboard(PROMPT)
+    assert [line.split()[1] for line in table.splitlines() if line.strip()[:1].isdigit()] == board.ranking
+    top = ok("leaderboard", PROMPT, "--top", 2)
+    assert board.ranking[1] in top
+    assert board.ranking[2] not in top
+    assert json.loads(ok("leaderboard", PROMPT, "--json")) == board.to_dict()
+    assert len(json.loads(ok("leaderboard", PROMPT, "--json", "--top", 3))["leaderboard"]) == 3
+    assert json.loads(ok("leaderboard", "-", "--json", stdin=PROMPT)) == board.to_dict()
+
+
+def test_another_model(saved):
+    result = json.loads(ok("leaderboard", "write a poem", "--model", saved("quantized"), "--json"))
+    assert sorted(row["model"] for row in result["leaderboard"]) == sorted(MODELS)
+
+
+def test_route(default):
+    result = json.loads(ok("route", PROMPT, "--cost", "0.0005", "--seed", "3", "--json"))
+    expected = default.route(PROMPT, cost=0.0005, seed=3)
+    assert result["model"] == expected.model
+    assert result["mixture"] == pytest.approx(dict(expected.mixture))
+    assert result["expected_cost"] <= 0.0005
+    text = ok("route", PROMPT, "--cost", "0.0005", "--seed", "3")
+    assert text.splitlines()[0].split() == ["call", expected.model]
+    assert default.route(PROMPT).model in ok("route", PROMPT)
+
+
+def test_aggregate(default, tmp_path):
+    prompts = [PROMPT, "Write a haiku about the sea", "What is the capital of France?"]
+    (tmp_path / "prompts.txt").write_text("\n".join(prompts))
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": p}) + "\n" for p in prompts))
+    expected = default.aggregate(prompts).to_dict()
+    for source in ("prompts.txt", "prompts.jsonl"):
+        assert json.loads(ok("aggregate", tmp_path / source, "--json")) == expected
+    assert json.loads(ok("aggregate", "-", "--json", stdin="\n".join(prompts))) == expected
+    table = ok("aggregate", tmp_path / "prompts.txt", "--top", 4)
+    assert "on 3 prompts" in table
+    assert "95 % interval" in table
+
+
+def test_evaluate(default, tmp_path):
+    a, b = default.models[:2]
+    votes = [{"prompt": PROMPT, "model_a": a, "model_b": b, "winner": w} for w in ("model_a", "tie", "model_b")]
+    scores = [{"prompt": p, **{m: i % 3 for i, m in enumerate(default.models)}} for p in (PROMPT, "hello")]
+    for name, rows in (("votes", votes), ("scores", scores)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = ("--votes", tmp_path / "votes.jsonl", "--scores", tmp_path / "scores.jsonl")
+    report = json.loads(ok("evaluate", *files, "--json"))
+    assert report["n_votes"] == 3
+    assert set(report["metrics"]) >= {"bt_log_loss", "cross_entropy", "pair_accuracy", "routed_score", "oracle_score"}
+    assert report["metrics"]["bt_log_loss"]["standard_error"] is None  # one prompt has no error, and JSON no NaN
+    assert "BT log-loss" in ok("evaluate", *files)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("leaderboard", ""), "the prompt is empty"),
+        (("leaderboard", "  \n\t"), "the prompt is empty"),
+        (("leaderboard", "\x07\x08"), "no character that the tokenizer knows"),
+        (("leaderboard", b"caf\xe9".decode("utf-8", "surrogateescape")), "lone surrogate at character 3"),
+        (("leaderboard", "x", "--model", "no/such/folder"), "there is no folder 'no/such/folder'"),
+        (("leaderboard", "x", "--top", "0"), "0 is not in the range"),
+        (("leaderboard",), "Missing argument 'PROMPT'"),
+        (("leaderboard", "x", "--colour"), "No such option"),
+        (("route", "x", "--cost", "0.00001"), "the cheapest feasible budget is $0.0001"),
+        (("route", "x", "--cost", "-1"), "the cheapest feasible budget is $0.0001"),
+        (("route", "x", "--cost", "nan"), "the budget is nan"),
+        (("route", "x", "--cost", "cheap"), "'cheap' is not a valid float"),
+        (("aggregate", "no-such-file.txt"), "cannot be read: No such file"),
+        (("evaluate",), "nothing to evaluate on"),
+        (("evaluate", "--votes", "votes.xlsx"), "no known kind"),
+        (("evaluate", "--votes", "votes.jsonl"), "cannot be read"),
+        (("rank", "x"), "No such command 'rank'"),
+    ],
+)
+def test_an_error_is_one_line_and_status_2(arguments, message):
+    assert message in refused(*arguments)
+
+
+def test_long_and_strange_prompts_have_an_answer(default):
+    long = "What is 2 + 2? " * 70_000  # 1 MB
+    assert json.loads(ok("leaderboard", "-", "--json", stdin=long)) == default.leaderboard(long).to_dict()
+    for strange in ("a\x00b\x1b[31m", "[CLS] [SEP] [MASK]", "<|im_end|>", "日本語のなぞなぞ", "🦜" * 50, "x" * 5000):
+        board = json.loads(ok("leaderboard", "-", "--json", stdin=strange))
+        assert board == default.leaderboard(strange).to_dict()
+
+
+def test_an_empty_file_of_prompts(tmp_path):
+    (tmp_path / "none.txt").write_text("\n \n")
+    assert "no prompts to aggregate" in refused("aggregate", tmp_path / "none.txt")
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    command = f'{sys.executable} -m p2l_sdk leaderboard "{PROMPT}" --json | head -c 5'
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert result.stdout == '{\n  "'
+    assert result.stderr == ""
+
+
+def test_help_and_version():
+    assert "leaderboard" in ok("--help")
+    assert "PROMPT" in ok("leaderboard", "--help")
+    assert ok("--version").startswith("p2l, version 0.")
+    assert "Commands:" in ok()
