@@ -26,32 +26,34 @@ import json, sys
 sys.modules["p2l_sdk"] = None
 import torch
 from transformers import AutoModel, AutoTokenizer
-folder = sys.argv[1]
-model = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
-inputs = model.prepare(json.loads(sys.argv[2]), AutoTokenizer.from_pretrained(folder, trust_remote_code=True))
-with torch.inference_mode():
-    out = model(**inputs)
-assert type(model).__module__.startswith("transformers_modules"), type(model).__module__
-print(json.dumps({k: None if out.get(k) is None else out[k].tolist() for k in ("coefs", "eta", "gamma")}))
+results = []
+for folder in sys.argv[2:]:
+    model = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    with torch.inference_mode():
+        out = model(**model.prepare(json.loads(sys.argv[1]), tokenizer))
+    assert type(model).__module__.startswith("transformers_modules"), type(model).__module__
+    results.append({k: None if out.get(k) is None else out[k].tolist() for k in ("coefs", "eta", "gamma")})
+print(json.dumps(results))
 """
 
 
-@pytest.mark.parametrize(("kind", "feedback"), [*((k, "grk") for k in KINDS), ("static", "ba"), ("llama", "bt")])
-def test_a_saved_folder_is_the_same_model_without_p2l_sdk(kind, feedback, saved, tmp_path):
-    folder = saved(kind, feedback, head_hidden_size=8, head_norm=True)
+def test_saved_folders_are_the_same_models_without_p2l_sdk(saved, tmp_path):
+    cases = [*((kind, "grk") for kind in KINDS), *(("static", feedback) for feedback in Feedback), ("llama", "bt")]
+    folders = [saved(kind, feedback, head_hidden_size=8, head_norm=True) for kind, feedback in cases]
     result = subprocess.run(
-        [sys.executable, "-c", RESEARCHER, str(folder), json.dumps(PROMPTS)],
+        [sys.executable, "-c", RESEARCHER, json.dumps(PROMPTS), *map(str, folders)],
         capture_output=True, text=True, cwd=tmp_path, env={"HF_HOME": str(tmp_path), "PATH": "", "HF_HUB_OFFLINE": "1"},
         check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]
-    theirs = json.loads(result.stdout.splitlines()[-1])
-    ours = P2L.from_pretrained(folder, device="cpu").coefficients(PROMPTS)
-    for key in ("coefs", "eta", "gamma"):
-        mine = getattr(ours, key)
-        assert (mine is None) == (theirs[key] is None)
-        if mine is not None:
-            np.testing.assert_allclose(mine, theirs[key], atol=1e-6)
+    for case, folder, theirs in zip(cases, folders, json.loads(result.stdout.splitlines()[-1]), strict=True):
+        ours = P2L.from_pretrained(folder, device="cpu").coefficients(PROMPTS)
+        for key in ("coefs", "eta", "gamma"):
+            mine = getattr(ours, key)
+            assert (mine is None) == (theirs[key] is None), case
+            if mine is not None:
+                np.testing.assert_allclose(mine, theirs[key], atol=1e-6, err_msg=str(case))
 
 
 @pytest.mark.parametrize("kind", ["static", "quantized"])

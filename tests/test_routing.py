@@ -77,11 +77,11 @@ def test_the_optimum_also_has_the_highest_router_coefficient(rng):
         theta, costs, q = rng.normal(0, 2, m), rng.uniform(0, 1, m), rng.dirichlet(np.ones(m))
         budget = float(np.quantile(costs, 0.6))
         scores = win_rates(theta, theta, q)
-        best = router_coefficient(theta, optimal_mixture(scores, costs, budget), theta, q)
+        best = router_coefficient(optimal_mixture(scores, costs, budget) @ scores, theta, q)
         for _ in range(50):
             other = rng.dirichlet(np.ones(m) * 0.3)
             if other @ costs <= budget:
-                assert router_coefficient(theta, other, theta, q) <= best + 1e-9
+                assert router_coefficient(other @ scores, theta, q) <= best + 1e-9
 
 
 def test_the_router_coefficient_is_the_root(rng):
@@ -94,9 +94,8 @@ def test_the_router_coefficient_is_the_root(rng):
             return win_rates(np.array([x]), theta, q)[0] - target
 
         root = brentq(gap, theta.min() - 1, theta.max() + 1)
-        assert router_coefficient(theta, mixture, theta, q) == pytest.approx(root, abs=1e-6)
-    alone = np.eye(6)[2]
-    assert router_coefficient(theta, alone, theta, q) == theta[2]
+        assert router_coefficient(target, theta, q) == pytest.approx(root, abs=1e-6)
+        assert router_coefficient(win_rates(theta, theta, q)[2], theta, q) == pytest.approx(theta[2], abs=1e-6)
 
 
 def test_the_hull_is_concave_and_nothing_lies_above_it(rng):

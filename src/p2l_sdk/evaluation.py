@@ -19,10 +19,10 @@ from p2l_sdk.votes import Scores, Votes
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, its standard error clustered by prompt, and how many votes or prompts stand behind it."""
+    """A mean, its standard error clustered by prompt (None for one prompt), and how many votes or prompts it is of."""
 
     value: float
-    standard_error: float
+    standard_error: float | None
     n: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -31,7 +31,7 @@ class Estimate:
 
 
 def clustered_mean(values: np.ndarray, weights: np.ndarray, cluster: np.ndarray) -> Estimate:
-    """Weighted mean with a cluster-robust standard error (NaN with fewer than two clusters).
+    """Weighted mean with a cluster-robust standard error (None with fewer than two clusters).
 
     Args:
         values, weights: `(n,)`.
@@ -46,7 +46,7 @@ def clustered_mean(values: np.ndarray, weights: np.ndarray, cluster: np.ndarray)
     residuals = np.bincount(cluster, weights * (values - mean))
     n_clusters = len(np.unique(cluster))
     if n_clusters < 2:
-        return Estimate(mean, float("nan"), len(values))
+        return Estimate(mean, None, len(values))
     variance = np.square(residuals).sum() * n_clusters / (n_clusters - 1)
     return Estimate(mean, float(np.sqrt(variance) / total), len(values))
 

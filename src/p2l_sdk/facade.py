@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -173,12 +174,16 @@ class P2L:
         order = [i for i in np.argsort(-scores, kind="stable").tolist() if i != chosen]
         if cost is not None and prices is not None:
             order = [i for i in order if prices[i] <= cost]
+        score = float(mixture @ scores)
+        alone = mixture[chosen] == 1.0
         return Route(
             model=names[chosen],
             mixture={names[i]: float(mixture[i]) for i in np.flatnonzero(mixture)},
             expected_cost=None if prices is None else float(mixture @ prices),
-            expected_score=float(mixture @ scores),
-            rating=routing.router_coefficient(theta[candidates], mixture, rivals, rival_weights),
+            expected_score=score,
+            rating=float(theta[candidates[chosen]])
+            if alone
+            else routing.router_coefficient(score, rivals, rival_weights),
             ranking=[names[i] for i in [chosen, *order]],
             budget=None if cost is None else float(cost),
             leaderboard=board,
@@ -269,4 +274,5 @@ def _draw(mixture: np.ndarray, seed: int | None) -> int:
     top = int(np.argmax(mixture))
     if mixture[top] == 1.0:
         return top
-    return int(np.random.default_rng(seed).choice(len(mixture), p=mixture))
+    (used,) = np.nonzero(mixture)
+    return random.Random(seed).choices(used.tolist(), mixture[used].tolist())[0]

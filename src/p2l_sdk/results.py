@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 ARENA_CENTRE, ARENA_SCALE = 1000.0, 400.0 / math.log(10.0)  # Chatbot Arena's scale: 400 points are odds of 10 to 1
 
 
+def usd(amount: float) -> str:
+    """USD as people write it: 0.0004 is "$0.0004"."""
+    return f"${amount:.10f}".rstrip("0").rstrip(".")
+
+
 @dataclass(frozen=True, eq=False)
 class Coefficients:
     """Raw output of a scorer: coefs `(n_prompts, n_models)` in logits; eta, gamma `(n_prompts, 1)` or None."""
@@ -272,9 +277,9 @@ class Route:
     def facts(self) -> list[tuple[str, str]]:
         """The route in words: label and text."""
         mixture = " + ".join(f"{p:.0%} {name}" for name, p in self.mixture.items())
-        cost = "not known" if self.expected_cost is None else f"${self.expected_cost:.6f} per response"
+        cost = "not known" if self.expected_cost is None else f"{usd(self.expected_cost)} per response"
         if self.budget is not None:
-            cost += f" (budget ${self.budget:.6f})"
+            cost += f" (budget {usd(self.budget)})"
         facts = [("call", self.model)]
         if len(self.mixture) > 1:
             facts.append(("mixture", mixture))

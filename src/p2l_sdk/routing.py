@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from p2l_sdk.errors import BudgetError, P2LError
+from p2l_sdk.results import usd
 
 
 def win_rates(coefs: np.ndarray, opponents: np.ndarray, opponent_weights: np.ndarray) -> np.ndarray:
@@ -70,7 +71,7 @@ def optimal_mixture(scores: np.ndarray, costs: np.ndarray, budget: float) -> np.
     cheapest = float(costs[hull[0]])
     if budget < cheapest:
         raise BudgetError(
-            f"no LLM fits the budget of ${budget:.6g} per response; the cheapest feasible budget is ${cheapest:.6g}",
+            f"no LLM fits the budget of {usd(budget)} per response; the cheapest feasible budget is {usd(cheapest)}",
             cheapest,
         )
     mixture = np.zeros(len(scores))
@@ -84,23 +85,28 @@ def optimal_mixture(scores: np.ndarray, costs: np.ndarray, budget: float) -> np.
     return mixture
 
 
-def router_coefficient(
-    coefs: np.ndarray, mixture: np.ndarray, opponents: np.ndarray, opponent_weights: np.ndarray
-) -> float:
-    """The coefficient of the mixture itself: the root theta' of sum_a q[a] sigmoid(theta' - theta_a) = p . W q."""
-    used = np.flatnonzero(mixture)
-    if len(used) == 1:
-        return float(coefs[used[0]])
-    target = float(mixture[used] @ win_rates(coefs[used], opponents, opponent_weights))
-    low, high = float(coefs[used].min()), float(coefs[used].max())
-    theta = float(mixture[used] @ coefs[used])
-    for _ in range(100):  # Newton's step, bisection where it leaves the bracket
-        rates = _sigmoid(theta - opponents)
-        gap = float(rates @ opponent_weights) - target
+def router_coefficient(score: float, opponents: np.ndarray, opponent_weights: np.ndarray) -> float:
+    """The router's own coefficient: the root theta' of sum_a q[a] sigmoid(theta' - theta_a) = score.
+
+    Args:
+        score: the mixture's expected win rate, in (0, 1).
+        opponents: `(n_opponents,)` in logits.
+        opponent_weights: `(n_opponents,)` that sum to 1.
+    """
+    score = min(max(score, 1e-300), 1.0 - 1e-16)
+    odds = math.log(score) - math.log1p(-score)
+    pairs = list(zip(opponents.tolist(), opponent_weights.tolist(), strict=True))
+    low, high = odds + min(pairs)[0], odds + max(pairs)[0]  # the roots if all opponents were the weakest, the strongest
+    theta = odds + sum(weight * opponent for opponent, weight in pairs)
+    for _ in range(100):  # Newton's step, bisection where it leaves the bracket; plain floats are fastest here
+        gap, slope = -score, 0.0
+        for opponent, weight in pairs:
+            rate = 0.5 + 0.5 * math.tanh(0.5 * (theta - opponent))
+            gap += weight * rate
+            slope += weight * rate * (1.0 - rate)
         low, high = (low, theta) if gap > 0 else (theta, high)
-        slope = float((rates * (1.0 - rates)) @ opponent_weights)
         step = theta - gap / slope if slope > 0 else math.inf
-        following = step if low < step < high else (low + high) / 2
+        following = step if low <= step <= high else (low + high) / 2
         if abs(following - theta) <= 1e-12 * max(1.0, abs(theta)):
             return following
         theta = following

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from rich.text import Text
 from p2l_sdk.evaluation import Estimate
 from p2l_sdk.results import Leaderboard, Route
 
-_BAR_WIDTH = 14
+_BAR_WIDTH = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 _METRICS = {
@@ -42,7 +41,7 @@ def print_leaderboard(board: Leaderboard, costs: Mapping[str, float], top: int |
         if key in rows[0]:
             table.add_column(title, justify="right", no_wrap=True)
     if costs:
-        table.add_column("$/1k calls", justify="right")
+        table.add_column("$ per 1k", justify="right", no_wrap=True)
     for row in rows:
         cells = [str(row["rank"]), row["model"], f"{row['rating']:.0f}", _bar(row["rating"], low, high)]
         if "low" in row:
@@ -81,7 +80,7 @@ def print_evaluation(title: str, metrics: Mapping[str, Any]) -> None:
     for name, label in _METRICS.items():
         estimate = metrics.get(name)
         if isinstance(estimate, Estimate):
-            error = "-" if math.isnan(estimate.standard_error) else f"{estimate.standard_error:.4f}"
+            error = "-" if estimate.standard_error is None else f"{estimate.standard_error:.4f}"
             if name == "best_single_score":
                 label += f": {metrics['best_single_model']}"
             table.add_row(label, f"{estimate.value:.4f}", error, f"{estimate.n:,}")

@@ -72,7 +72,7 @@ class StaticScorer:
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
         """Coefficients of a batch of prompts, float32."""
-        out = self._head(np.stack([self._pool(ids) for ids in self._encode(prompts)]))
+        out = self._head(np.array([self._pool(ids) for ids in self._encode(prompts)]))
         n_models = len(self.spec.models)
         return Coefficients(
             coefs=out[:, :n_models],

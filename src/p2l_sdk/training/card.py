@@ -75,7 +75,8 @@ def _table(name: str, metrics: dict[str, Any]) -> str:
     ]
     for metric, estimate in metrics.items():
         if isinstance(estimate, Estimate):
-            lines.append(f"| {metric} | {estimate.value:.4f} | {estimate.standard_error:.4f} | {estimate.n:,} |")
+            error = "" if estimate.standard_error is None else f"{estimate.standard_error:.4f}"
+            lines.append(f"| {metric} | {estimate.value:.4f} | {error} | {estimate.n:,} |")
         else:
             lines.append(f"| {metric} | {estimate} | | |")
     return "\n".join(lines)

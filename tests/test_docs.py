@@ -1,0 +1,97 @@
+"""README and docs say what happens: their Python and their p2l commands are run, their output is compared.
+
+A `text` block is the output of the `python` or `sh` block before it. Blocks of one page run in order, in one
+namespace, in an empty folder. Lines of shell that install or train are proven elsewhere (.ci/run, test_training).
+To rewrite the outputs after a change: P2L_WRITE_DOCS=1 pytest tests/test_docs.py
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
+FILES = {
+    "prompts.txt": "What is 17 * 23?\nWrite a haiku about the sea\n",
+    "votes.jsonl": '{"prompt": "What is 17 * 23?", "model_a": "codegemma-7b", "model_b": "gemma-2-9b-it", '
+    '"winner": "model_b"}\n',
+}
+
+
+def shell(block: str) -> str:
+    """Runs the p2l commands of a block; output of all."""
+    output = ""
+    for line in block.splitlines():
+        command = line.rpartition("&& ")[2]
+        if not command.startswith("p2l ") or "--model my-model" in command:
+            continue
+        command = f"{sys.executable} -m p2l_sdk {command.removeprefix('p2l ')}"
+        result = subprocess.run(
+            command, shell=True, capture_output=True, text=True, env={**os.environ, "COLUMNS": "80"}, check=False
+        )
+        assert result.returncode == 0, f"{line}\n{result.stderr}"
+        output += result.stdout
+    return output
+
+
+def python(block: str, names: dict) -> str:
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        exec(compile(block, "<documentation>", "exec"), names)
+    return output.getvalue()
+
+
+def tidy(text: str) -> str:
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, content in FILES.items():
+        Path(name).write_text(content)
+    text = (ROOT / page).read_text(encoding="utf-8")
+    names: dict = {"__name__": "documentation"}
+    last, produced = "", []
+    for kind, block in BLOCK.findall(text):
+        if kind == "python":
+            last = python(block, names)
+        elif kind == "sh":
+            last = shell(block)
+        elif kind == "text" and last:
+            produced.append((block, last))
+    if os.environ.get("P2L_WRITE_DOCS"):
+        for shown, real in produced:
+            text = text.replace(f"```text\n{shown}```", f"```text\n{tidy(real)}\n```", 1)
+        (ROOT / page).write_text(text, encoding="utf-8")
+        return
+    for shown, real in produced:
+        assert tidy(shown) == tidy(real)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_the_two_commands_of_the_readme_are_those_that_ci_runs():
+    readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
+    assert 'pip install -c constraints.txt -e ".[dev]" && pytest' in readme
+    assert 'pip install -q -c constraints.txt -e ".[dev]"' in ci
+    assert re.search(r"^pytest$", ci, re.MULTILINE)
+    assert (
+        shutil.which("bash") is None
+        or subprocess.run(["bash", "-n", ROOT / ".ci" / "run"], check=False).returncode == 0
+    )
