@@ -1,10 +1,11 @@
 """Microseconds per call of the embedded default, beside what cannot be saved; and start-up of the command line.
 
 The floor of a call is bare tokenisation plus the bare weighted mean of the token vectors: what any model of this kind
-must do. Everything is measured in rounds, one call of each kind after the other, and compared within the round, so a
-busy machine slows all of them alike.
+must do. "model" is the scorer alone: tokens, mean and head. Everything is measured in rounds, one call of each kind
+after the other, and compared within the round, so a busy machine slows all of them alike.
 
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 RAYON_NUM_THREADS=1 python benchmarks/latency.py [--rounds N] [--json]
+    export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 RAYON_NUM_THREADS=1
+    python benchmarks/latency.py [--rounds N] [--json]
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ def latency(n: int) -> list[dict]:
         prompt, floor = bare(n_tokens)
         calls = {
             "floor": floor,
+            "model": lambda p=prompt: p2l._scorer.score([p]),
             "leaderboard": lambda p=prompt: p2l.leaderboard(p),
             "route": lambda p=prompt: p2l.route(p, cost=0.0004, seed=0),
         }
@@ -78,8 +80,9 @@ def latency(n: int) -> list[dict]:
                 "p90_us": 1e6 * statistics.quantiles(values, n=10)[8],
             }
         for name in ("leaderboard", "route"):
-            shares = [1 - a / b for a, b in zip(times["floor"], times[name], strict=True)]
-            row[name]["overhead_share"] = statistics.median(shares)
+            for part in ("floor", "model"):
+                shares = [1 - a / b for a, b in zip(times[part], times[name], strict=True)]
+                row[name][f"share_above_{part}"] = statistics.median(shares)
         rows.append(row)
     return rows
 
@@ -127,12 +130,17 @@ def main() -> None:
         return
     print(f"{machine}; medians of {arguments.rounds} rounds, microseconds (90th percentile)\n")
     print(
-        "| tokens | bare tokens + mean | leaderboard | its overhead | route | its overhead |\n|---|---|---|---|---|---|"
+        "| tokens | floor: bare tokens + mean | model | leaderboard | above model, floor | route | above model, floor |"
     )
+    print("|---|---|---|---|---|---|---|")
     for row in calls:
-        cells = [f"{row[k]['median_us']:.0f} ({row[k]['p90_us']:.0f})" for k in ("floor", "leaderboard", "route")]
-        shares = [f"{row[k]['overhead_share']:.0%}" for k in ("leaderboard", "route")]
-        print(f"| {row['tokens']} | {cells[0]} | {cells[1]} | {shares[0]} | {cells[2]} | {shares[1]} |")
+        cells = [
+            f"{row[k]['median_us']:.0f} ({row[k]['p90_us']:.0f})" for k in ("floor", "model", "leaderboard", "route")
+        ]
+        shares = [
+            f"{row[k]['share_above_model']:.0%}, {row[k]['share_above_floor']:.0%}" for k in ("leaderboard", "route")
+        ]
+        print(f"| {row['tokens']} | {cells[0]} | {cells[1]} | {cells[2]} | {shares[0]} | {cells[3]} | {shares[1]} |")
     print("\n| start-up | median ms | times Python |\n|---|---|---|")
     for name, values in starts.items():
         print(f"| {name} | {values['median_ms']:.0f} | {values.get('times_python', 1):.2f} |")

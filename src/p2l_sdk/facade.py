@@ -159,32 +159,29 @@ class P2L:
         names, candidates = self._candidates(models)
         theta = board.coefs.astype(np.float64)
         rivals, rival_weights = self._opponents(theta, opponents)
-        scores = routing.win_rates(theta[candidates], rivals, rival_weights)
+        scores = routing.win_rates(theta if models is None else theta[candidates], rivals, rival_weights)
         known = self.costs if costs is None else self.costs | self._checked(costs)
-        prices = None if any(name not in known for name in names) else np.array([known[name] for name in names])
+        missing = [name for name in names if name not in known]
         if cost is None:
-            mixture = np.zeros(len(names))
-            mixture[int(np.argmax(scores))] = 1.0
+            support = {int(scores.argmax()): 1.0}
+        elif missing:
+            raise CostError(
+                f"no cost is known for {', '.join(missing)}; pass costs={{name: USD}} or leave it out of models="
+            )
         else:
-            if prices is None:
-                missing = ", ".join(name for name in names if name not in known)
-                raise CostError(f"no cost is known for {missing}; pass costs={{name: USD}} or leave it out of models=")
-            mixture = routing.optimal_mixture(scores, prices, _budget(cost))
-        chosen = _draw(mixture, seed)
-        order = [i for i in np.argsort(-scores, kind="stable").tolist() if i != chosen]
-        if cost is not None and prices is not None:
-            order = [i for i in order if prices[i] <= cost]
-        score = float(mixture @ scores)
-        alone = mixture[chosen] == 1.0
+            support = routing.optimal_support(scores, np.array([known[name] for name in names]), _budget(cost))
+        chosen = _draw(support, seed)
+        score = sum(probability * float(scores[i]) for i, probability in support.items())
+        others = [names[i] for i in (-scores).argsort(kind="stable").tolist() if i != chosen]
         return Route(
             model=names[chosen],
-            mixture={names[i]: float(mixture[i]) for i in np.flatnonzero(mixture)},
-            expected_cost=None if prices is None else float(mixture @ prices),
+            mixture={names[i]: probability for i, probability in support.items()},
+            expected_cost=None if missing else sum(p * known[names[i]] for i, p in support.items()),
             expected_score=score,
             rating=float(theta[candidates[chosen]])
-            if alone
+            if len(support) == 1
             else routing.router_coefficient(score, rivals, rival_weights),
-            ranking=[names[i] for i in [chosen, *order]],
+            ranking=[names[chosen], *(name for name in others if cost is None or known[name] <= cost)],
             budget=None if cost is None else float(cost),
             leaderboard=board,
         )
@@ -270,9 +267,7 @@ def _budget(cost: Any) -> float:
         raise BudgetError(f"the budget is {cost!r}; it must be a number, USD per response") from None
 
 
-def _draw(mixture: np.ndarray, seed: int | None) -> int:
-    top = int(np.argmax(mixture))
-    if mixture[top] == 1.0:
-        return top
-    (used,) = np.nonzero(mixture)
-    return random.Random(seed).choices(used.tolist(), mixture[used].tolist())[0]
+def _draw(support: dict[int, float], seed: int | None) -> int:
+    if len(support) == 1:
+        return next(iter(support))
+    return random.Random(seed).choices(list(support), list(support.values()))[0]

@@ -26,7 +26,8 @@ def win_rates(coefs: np.ndarray, opponents: np.ndarray, opponent_weights: np.nda
     Returns:
         `(n_models,)` in (0, 1).
     """
-    return _sigmoid(coefs[:, None] - opponents[None, :]) @ opponent_weights
+    # sigmoid(x) = (1 + tanh(x / 2)) / 2, and the weights sum to 1
+    return 0.5 + 0.5 * (np.tanh(0.5 * (coefs[:, None] - opponents)) @ opponent_weights)
 
 
 def upper_hull(scores: np.ndarray, costs: np.ndarray) -> list[int]:
@@ -35,7 +36,7 @@ def upper_hull(scores: np.ndarray, costs: np.ndarray) -> list[int]:
     Every next one costs more and scores more, at a falling score per cost. Of equal LLMs the first is taken.
     """
     hull: list[int] = []
-    score, cost = scores.tolist(), costs.tolist()
+    score, cost = scores.tolist(), costs.tolist()  # plain floats: a scan is faster on them than on arrays
     for i in np.lexsort((-scores, costs)).tolist():
         if hull and score[i] <= score[hull[-1]]:
             continue  # no better than a cheaper one
@@ -46,6 +47,29 @@ def upper_hull(scores: np.ndarray, costs: np.ndarray) -> list[int]:
             hull.pop()  # k lies on or under the line from j to i
         hull.append(i)
     return hull
+
+
+def optimal_support(scores: np.ndarray, costs: np.ndarray, budget: float) -> dict[int, float]:
+    """The best mixture under a budget, as {index: probability} of its one or two LLMs; see `optimal_mixture`."""
+    if not (np.isfinite(scores).all() and np.isfinite(costs).all()):
+        raise P2LError("scores and costs must be finite numbers")
+    if not math.isfinite(budget):
+        raise BudgetError(f"the budget is {budget}; it must be a finite number, USD per response")
+    below = -1
+    for above in upper_hull(scores, costs):
+        if costs[above] > budget:
+            break
+        below = above
+    else:
+        return {below: 1.0}  # the best LLM of all fits
+    if below < 0:
+        cheapest = float(costs[above])
+        raise BudgetError(
+            f"no LLM fits the budget of {usd(budget)} per response; the cheapest feasible budget is {usd(cheapest)}",
+            cheapest,
+        )
+    share = float((budget - costs[below]) / (costs[above] - costs[below]))
+    return {below: 1.0 - share, above: share} if share > 0.0 else {below: 1.0}
 
 
 def optimal_mixture(scores: np.ndarray, costs: np.ndarray, budget: float) -> np.ndarray:
@@ -63,25 +87,9 @@ def optimal_mixture(scores: np.ndarray, costs: np.ndarray, budget: float) -> np.
         BudgetError: the budget is no finite number, or lies under the cheapest LLM.
         P2LError: a score or a cost is not finite.
     """
-    if not (np.isfinite(scores).all() and np.isfinite(costs).all()):
-        raise P2LError("scores and costs must be finite numbers")
-    if not math.isfinite(budget):
-        raise BudgetError(f"the budget is {budget}; it must be a finite number, USD per response")
-    hull = upper_hull(scores, costs)
-    cheapest = float(costs[hull[0]])
-    if budget < cheapest:
-        raise BudgetError(
-            f"no LLM fits the budget of {usd(budget)} per response; the cheapest feasible budget is {usd(cheapest)}",
-            cheapest,
-        )
     mixture = np.zeros(len(scores))
-    place = int(np.searchsorted(costs[hull], budget, side="right"))
-    low = hull[place - 1]
-    mixture[low] = 1.0
-    if place < len(hull):
-        high = hull[place]
-        share = (budget - costs[low]) / (costs[high] - costs[low])
-        mixture[low], mixture[high] = 1.0 - share, share
+    for i, probability in optimal_support(scores, costs, budget).items():
+        mixture[i] = probability
     return mixture
 
 
@@ -111,7 +119,3 @@ def router_coefficient(score: float, opponents: np.ndarray, opponent_weights: np
             return following
         theta = following
     return theta
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return np.exp(-np.logaddexp(0.0, -x))

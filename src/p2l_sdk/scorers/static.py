@@ -24,10 +24,13 @@ _NORM_EPSILON = np.float32(1e-5)  # of torch.nn.LayerNorm
 
 
 def _gelu(x: np.ndarray) -> np.ndarray:
-    return 0.5 * x * (1.0 + np.tanh(_GELU_SLOPE * (x + _GELU_CUBE * x * x * x)))
+    # the tanh form; 1 + tanh(z) is 2 sigmoid(2 z)
+    return x / (1.0 + np.exp(np.minimum(x * (_GELU_SLOPE + _GELU_CUBE * (x * x)), _EXP_LIMIT)))
 
 
-_GELU_SLOPE, _GELU_CUBE = np.float32(math.sqrt(2.0 / math.pi)), np.float32(0.044715)
+_EXP_LIMIT = np.float32(80.0)  # beyond, exp overflows float32
+_GELU_SLOPE = np.float32(-2.0 * math.sqrt(2.0 / math.pi))
+_GELU_CUBE = _GELU_SLOPE * np.float32(0.044715)
 _ACTIVATIONS = {
     Activation.GELU: _gelu,
     Activation.RELU: lambda x: np.maximum(x, np.float32(0.0)),
@@ -50,6 +53,7 @@ class StaticScorer:
         self._row_factor = self._token_weight * weights.get("backbone.scale", np.float32(1.0))
         self._norm_power = norm_power
         self._length = weights["backbone.length"].tolist() if "backbone.length" in weights else None
+        self._width = self._table.shape[1] + (self._length is not None)
         self._norm = _affine(weights, "head.norm") if spec.head_norm else None
         self._hidden = _layer(weights, "head.hidden") if spec.head_hidden_size else None
         self._activation = _ACTIVATIONS[spec.head_activation]
@@ -81,15 +85,17 @@ class StaticScorer:
         )
 
     def _pool(self, ids: list[int]) -> np.ndarray:
-        rows = np.asarray(ids)
-        factor = self._row_factor[rows] / self._token_weight[rows].sum()
-        state = factor @ self._table[rows].astype(np.float32)
+        rows = np.array(ids)
+        state = np.empty(self._width, dtype=np.float32)
+        mean = state[: self._table.shape[1]]
+        np.matmul(self._row_factor[rows], self._table[rows].astype(np.float32), out=mean)
+        mean /= self._token_weight[rows].sum()
         if self._norm_power:
-            state /= max(math.sqrt(state @ state), 1e-12) ** self._norm_power
-        if self._length is None:
-            return state
-        centre, slope, low, high = self._length
-        return np.append(state, np.float32((min(max(math.log(len(ids)), low), high) - centre) * slope))
+            mean /= max(math.sqrt(mean @ mean), 1e-12) ** self._norm_power
+        if self._length is not None:
+            centre, factor, low, high = self._length
+            state[-1] = (min(max(math.log(len(ids)), low), high) - centre) * factor
+        return state
 
     def _head(self, state: np.ndarray) -> np.ndarray:
         if self._norm is not None:

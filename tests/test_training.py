@@ -1,0 +1,180 @@
+"""The training script: from a user's own votes file to a folder that loads, with its card."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import shared, word_tokenizer
+
+from p2l_sdk import P2L
+from p2l_sdk.evaluation import evaluate_scores, evaluate_votes
+from p2l_sdk.marginal import fit_leaderboard
+from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.storage import DEFAULT_MODEL
+from p2l_sdk.training.static import StaticRecipe, quantized, train_static, write_static
+from p2l_sdk.training.token_table import TokenTable, distil, table_of
+from p2l_sdk.votes import Scores, Votes
+
+LLMS = ("coder", "poet", "mute")
+
+
+def votes(n: int = 900, seed: int = 0) -> list[dict]:
+    """The coder wins on code, the poet on poems, the mute one never."""
+    rng = np.random.default_rng(seed)
+    words = {"coder": ["python", "code", "sum", "list"], "poet": ["write", "poem", "about", "the"]}
+    rows = []
+    for _ in range(n):
+        best = ("coder", "poet")[rng.integers(2)]
+        a, b = rng.choice(3, 2, replace=False)
+        strength = {best: 2.0, "mute": 0.0}
+        gap = strength.get(LLMS[a], 1.0) - strength.get(LLMS[b], 1.0)
+        winner = "model_a" if rng.random() < 1 / (1 + np.exp(-2 * gap)) else "model_b"
+        prompt = " ".join(rng.choice(words[best], 5))
+        rows.append({"prompt": prompt, "model_a": LLMS[a], "model_b": LLMS[b], "winner": winner})
+    return rows
+
+
+def token_table() -> TokenTable:
+    tokenizer = word_tokenizer()
+    vectors = np.random.default_rng(1).normal(size=(tokenizer.get_vocab_size(), 16)).astype(np.float32)
+    return TokenTable(tokenizer, vectors)
+
+
+RECIPE = StaticRecipe(hidden_size=16, epochs=30, batch_size=32, length_scale=0.0, seed=3)
+
+
+def trained(tmp_path, **changes) -> P2L:
+    recipe = StaticRecipe(**{**RECIPE.__dict__, **changes})
+    table = token_table()
+    write_static(train_static(Votes.from_rows(votes()), table, recipe, quiet=True), table.tokenizer, tmp_path)
+    return P2L.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("feedback", list(Feedback))
+def test_it_learns_who_is_good_at_what(feedback, tmp_path):
+    p2l = trained(tmp_path, feedback=feedback)
+    assert p2l.leaderboard("python code list").ranking == ["coder", "poet", "mute"]
+    assert p2l.leaderboard("write about the poem").ranking == ["poet", "coder", "mute"]
+
+
+def test_keeping_nothing_is_the_marginal_leaderboard(tmp_path):
+    marginal = fit_leaderboard(Votes.from_rows(votes()), "grk")
+    board = trained(tmp_path, keep=0.0).leaderboard("python code")
+    np.testing.assert_allclose(board.coefs, marginal.coefs, atol=1e-4)
+    assert board.eta == pytest.approx(marginal.eta, abs=1e-4)
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path):
+    first, second, other = (trained(tmp_path / str(i), seed=seed) for i, seed in enumerate((3, 3, 4)))
+    prompts = ["python code", "write"]
+    np.testing.assert_array_equal(first.coefficients(prompts).coefs, second.coefficients(prompts).coefs)
+    assert (first.coefficients(prompts).coefs != other.coefficients(prompts).coefs).any()
+
+
+def test_eight_bits_are_enough(tmp_path):
+    import torch
+
+    from p2l_sdk.modeling.configuration_p2l import P2LConfig
+    from p2l_sdk.modeling.modeling_p2l import P2LModel
+    from p2l_sdk.modeling.static_p2l import StaticConfig
+
+    torch.manual_seed(0)
+    backbone = StaticConfig(vocab_size=60, embedding_size=32)
+    model = P2LModel(
+        P2LConfig(backbone_config=backbone, models=["a", "b"], feedback="grk", pooling="pooler", chat=False)
+    ).eval()
+    model.backbone.table.data[7] = 0.0
+    small = quantized(model)
+    assert small.backbone.table.dtype == torch.int8
+    largest = model.backbone.table.abs().amax(1, keepdim=True)
+    back = small.backbone.table * small.backbone.scale[:, None]
+    assert ((back - model.backbone.table).abs() <= largest / 253).all()
+
+
+def test_the_command_runs_from_a_votes_file(tmp_path):
+    for name, seed in (("train", 0), ("held", 1)):
+        rows = votes(300, seed)
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "costs.json").write_text('{"coder": 0.002, "mute": 0.0001}')
+    command = [sys.executable, "-m", "p2l_sdk.training", "--votes", "train.jsonl", "--eval-votes", "held.jsonl"]
+    command += ["--costs", "costs.json", "--output", "mine", "--title", "Mine"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "cross-entropy" in result.stdout
+    p2l = P2L.from_pretrained(tmp_path / "mine")
+    assert p2l.models == tuple(sorted(LLMS))
+    assert p2l.costs == {"coder": 0.002, "mute": 0.0001}
+    card = (tmp_path / "mine" / "README.md").read_text()
+    metrics = evaluate_votes(p2l, Votes.read(tmp_path / "held.jsonl", p2l.models))
+    assert f"| bt_log_loss | {metrics['bt_log_loss'].value:.4f} |" in card
+    assert "# Mine" in card
+    assert "300 votes on" in card
+    assert "$" not in card.replace("$0", "")  # every field of the template is filled
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert "exists already" in again.stderr
+    assert not [f for f in tmp_path.iterdir() if f.name.startswith(".mine")]
+
+
+def test_a_token_table_of_a_sentence_encoder(saved, tmp_path):
+    from conftest import backbone_config, transformers_tokenizer
+    from transformers import AutoModel
+
+    config, _ = backbone_config("bert")
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    transformers_tokenizer().save_pretrained(tmp_path)
+    table = distil(tmp_path, width=8)
+    assert table.vectors.shape == (config.vocab_size, 8)
+    np.testing.assert_allclose(table.vectors.mean(0), 0, atol=1e-5)
+    spread = table.vectors.var(0)
+    assert (np.diff(spread) <= 1e-6).all()  # principal components, the greatest first
+    covariance = np.cov(table.vectors.T)
+    np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=1e-5)
+
+
+def test_the_table_of_a_saved_model(saved):
+    table = table_of(DEFAULT_MODEL)
+    assert table.vectors.shape == (30522, 256)
+    assert np.abs(table.vectors).max() > 0
+    with pytest.raises(ValueError, match="no static backbone"):
+        table_of(saved("bert"))
+
+
+# --- the embedded default ----------------------------------------------------------------------------------------
+
+
+def test_the_default_is_what_its_card_says(default):
+    votes = Votes.read(shared("data/routing9/votes_val.parquet"), default.models)
+    scores = Scores.read(shared("data/routing9/scores_val.parquet"), default.models)
+    metrics = evaluate_votes(default, votes) | evaluate_scores(default, scores)
+    card = (DEFAULT_MODEL / "README.md").read_text()
+    for name in ("bt_log_loss", "cross_entropy", "pair_accuracy", "routed_score", "oracle_score"):
+        value, error = metrics[name].value, metrics[name].standard_error
+        assert f"| {name} | {value:.4f} | {error:.4f} |" in card
+    assert metrics["bt_log_loss"].value <= 0.390
+    assert metrics["cross_entropy"].value <= 1.00
+    assert metrics["routed_score"].value >= 0.625
+
+
+def test_the_default_fits_its_limit_and_holds_no_code():
+    files = list(DEFAULT_MODEL.iterdir())
+    assert sum(file.stat().st_size for file in files) < 16e6
+    assert {file.suffix for file in files} == {".json", ".safetensors", ".md"}
+
+
+def test_the_numpy_path_of_the_default_is_the_torch_path(default):
+    slow = P2L.from_pretrained(device="cpu")
+    prompts = [
+        "hi",
+        "Prove that the square root of two is irrational",
+        "def f(x):\n    return x",
+        "日本語",
+        "word " * 900,
+    ]
+    for key in ("coefs", "eta"):
+        fast = getattr(default.coefficients(prompts), key)
+        np.testing.assert_allclose(fast, getattr(slow.coefficients(prompts), key), atol=1e-5)
