@@ -218,7 +218,10 @@ def test_refusals(p2l, saved):
 
 
 def test_save_and_load(p2l, tmp_path):
-    p2l.costs["alpha-7b"] = 0.5
+    with pytest.raises(CostError, match="the cost of 'alpha-7b' is -1"):
+        p2l.costs = {"alpha-7b": -1}
+    p2l.costs = {**p2l.costs, "alpha-7b": 0.5}
+    assert p2l.route(PROMPTS[0], models=["alpha-7b"]).expected_cost == 0.5
     p2l.save_pretrained(tmp_path / "new" / "model")
     again = P2L.from_pretrained(tmp_path / "new" / "model")
     np.testing.assert_array_equal(again.coefficients(PROMPTS).coefs, p2l.coefficients(PROMPTS).coefs)

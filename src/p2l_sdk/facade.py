@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from p2l_sdk import routing
 from p2l_sdk.aggregation import PairStatistics
-from p2l_sdk.errors import BudgetError, CostError, P2LError, PromptError, require_known
+from p2l_sdk.errors import BudgetError, P2LError, PromptError
+from p2l_sdk.frontier import Frontier
 from p2l_sdk.modeling.prompt_p2l import Prompt
-from p2l_sdk.modeling.spec_p2l import ModelSpec, validate_costs
+from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.pacing import BudgetPacer
 from p2l_sdk.results import Coefficients, Leaderboard, Route
+from p2l_sdk.router import Router, checked_costs
 from p2l_sdk.scorers import Scorer, load_scorer
 from p2l_sdk.storage import DEFAULT_MODEL, locate, save_copy
 
@@ -33,7 +34,7 @@ class P2L:
     def __init__(self, scorer: Scorer, *, costs: Mapping[str, float] | None = None, folder: Path | None = None) -> None:
         self._scorer = scorer
         self._folder = folder
-        self.costs: dict[str, float] = dict(scorer.spec.costs) if costs is None else self._checked(costs)
+        self.costs = scorer.spec.costs if costs is None else costs
 
     @classmethod
     def from_pretrained(
@@ -68,6 +69,16 @@ class P2L:
     def models(self) -> tuple[str, ...]:
         """Names of the LLMs, in the order of every coefficient array."""
         return self._scorer.spec.models
+
+    @property
+    def costs(self) -> Mapping[str, float]:
+        """USD per response by LLM name; assign a mapping to change them."""
+        return self._costs
+
+    @costs.setter
+    def costs(self, costs: Mapping[str, float]) -> None:
+        self._costs = MappingProxyType(checked_costs(costs, self.models))
+        self._router = Router(self.models, self.spec.feedback, self._costs)
 
     def leaderboard(self, prompt: Prompt) -> Leaderboard:
         """The leaderboard of one prompt.
@@ -135,56 +146,88 @@ class P2L:
         prompt: Prompt,
         cost: float | None = None,
         *,
-        models: Sequence[str] | None = None,
-        opponents: Mapping[str, float] | None = None,
         costs: Mapping[str, float] | None = None,
         seed: int | None = None,
+        pacer: BudgetPacer | None = None,
+        **options: Any,
     ) -> Route:
         """The LLM to call for a prompt (paper, Theorem 1 and Algorithm 1).
 
         Args:
             prompt: a string or chat messages.
             cost: the budget: mean USD per response that the mixture may reach; None for the best LLM at any cost.
-            models: the LLMs that may be chosen, all if not given.
-            opponents: LLM name -> weight, uniform over all LLMs if not given.
             costs: USD per response that override the model's, for this call.
             seed: of the draw from the mixture.
+            pacer: chooses in place of a budget for this prompt; see `pacer`.
+            options: `models` that may be chosen, `opponents` and their weights, `policy`, `objective`: see `Router`.
 
         Raises:
             BudgetError: the budget is under the cheapest LLM (it names that cost) or is no number.
             CostError: an LLM that may be chosen has no cost.
             UnknownModelError: a name in models or opponents that this model does not know.
         """
-        board = self.leaderboard(prompt)
-        names, candidates = self._candidates(models)
-        theta = board.coefs.astype(np.float64)
-        rivals, rival_weights = self._opponents(theta, opponents)
-        scores = routing.win_rates(theta if models is None else theta[candidates], rivals, rival_weights)
-        known = self.costs if costs is None else self.costs | self._checked(costs)
-        missing = [name for name in names if name not in known]
-        if cost is None:
-            support = {int(scores.argmax()): 1.0}
-        elif missing:
-            raise CostError(
-                f"no cost is known for {', '.join(missing)}; pass costs={{name: USD}} or leave it out of models="
-            )
-        else:
-            support = routing.optimal_support(scores, np.array([known[name] for name in names]), _budget(cost))
-        chosen = _draw(support, seed)
-        score = sum(probability * float(scores[i]) for i, probability in support.items())
-        others = [names[i] for i in (-scores).argsort(kind="stable").tolist() if i != chosen]
-        return Route(
-            model=names[chosen],
-            mixture={names[i]: probability for i, probability in support.items()},
-            expected_cost=None if missing else sum(p * known[names[i]] for i, p in support.items()),
-            expected_score=score,
-            rating=float(theta[candidates[chosen]])
-            if len(support) == 1
-            else routing.router_coefficient(score, rivals, rival_weights),
-            ranking=[names[chosen], *(name for name in others if cost is None or known[name] <= cost)],
-            budget=None if cost is None else float(cost),
-            leaderboard=board,
-        )
+        router, board = self.router(costs, **options), self.leaderboard(prompt)
+        if pacer is None:
+            return router.route(board, cost, seed)
+        if cost is not None:
+            raise BudgetError("give a cost or a pacer, not both: the pacer holds the budget")
+        return router.route_paced(board, pacer)
+
+    def route_many(
+        self,
+        prompts: Sequence[Prompt],
+        cost: float | None = None,
+        *,
+        costs: Mapping[str, float] | None = None,
+        seed: int | None = None,
+        **options: Any,
+    ) -> list[Route]:
+        """The LLM to call for each of many prompts, under one mean budget for all of them.
+
+        Prompts where money buys much get more of it: never worse than the same budget for each prompt.
+
+        Args:
+            prompts: strings or conversations.
+            cost: mean USD per response over all prompts; None for the best LLM at any cost.
+            costs, options: as in `route`.
+            seed: of the draw for the one prompt that may mix two LLMs.
+        """
+        return self.router(costs, **options).route_many(self.leaderboards(prompts), cost, seed)
+
+    def frontier(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        budgets: Sequence[float] | None = None,
+        outcomes: np.ndarray | None = None,
+        costs: Mapping[str, float] | None = None,
+        **options: Any,
+    ) -> Frontier:
+        """What every budget buys on a set of prompts, the router beside the single LLMs; `.plot()` draws it.
+
+        Args:
+            prompts: strings or conversations.
+            budgets: USD per response; 41 from the cheapest to the dearest LLM if not given.
+            outcomes: `(n_prompts, n_models)` true scores, to measure; without them, what the model expects.
+            costs, options: as in `route`.
+        """
+        return self.router(costs, **options).frontier(self.coefficients(prompts).coefs, budgets, outcomes)
+
+    def pacer(self, cost: float, *, sample: Sequence[Prompt] = (), **options: Any) -> BudgetPacer:
+        """Holds a mean budget over an unknown stream: `route(prompt, pacer=...)`, then `pacer.record(actual cost)`.
+
+        Args:
+            cost: mean USD per response over the stream.
+            sample: prompts like those to come; the pacer starts at their price of money.
+            options: as in `route`.
+        """
+        return self.router(**options).pacer(cost, sample=self.coefficients(sample).coefs if sample else None)
+
+    def router(self, costs: Mapping[str, float] | None = None, **options: Any) -> Router:
+        """The choices of routing, checked once, for many calls: a `Router` with the keywords of `route`."""
+        if costs is None and not options:
+            return self._router
+        return Router(self.models, self.spec.feedback, {**self.costs, **(costs or {})}, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model as a folder that `P2L.from_pretrained(folder)` loads, and
@@ -221,36 +264,6 @@ class P2L:
             for i, row in enumerate(scored.coefs)
         ]
 
-    def _checked(self, costs: Mapping[str, Any]) -> dict[str, float]:
-        require_known(costs, self.models, "the table of costs")
-        return validate_costs(costs, self.models)
-
-    def _candidates(self, models: Sequence[str] | None) -> tuple[tuple[str, ...], np.ndarray]:
-        if models is None:
-            return self.models, self._all
-        require_known(models, self.models, "the list of LLMs that may be chosen")
-        names = tuple(dict.fromkeys(models))
-        if not names:
-            raise P2LError("the list of LLMs that may be chosen is empty")
-        return names, np.array([self.models.index(name) for name in names])
-
-    def _opponents(self, theta: np.ndarray, opponents: Mapping[str, float] | None) -> tuple[np.ndarray, np.ndarray]:
-        if opponents is None:
-            return theta, self._uniform
-        require_known(opponents, self.models, "the table of opponents")
-        weights = np.array(list(opponents.values()), dtype=np.float64)
-        if not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() <= 0:
-            raise P2LError("the weights of the opponents must be finite numbers >= 0, at least one of them above 0")
-        return theta[[self.models.index(name) for name in opponents]], weights / weights.sum()
-
-    @functools.cached_property
-    def _all(self) -> np.ndarray:
-        return np.arange(len(self.models))
-
-    @functools.cached_property
-    def _uniform(self) -> np.ndarray:
-        return np.full(len(self.models), 1.0 / len(self.models))
-
 
 def _batch(prompts: Iterable[Prompt], size: int = 256) -> Iterator[list[Prompt]]:
     if isinstance(prompts, str):
@@ -258,16 +271,3 @@ def _batch(prompts: Iterable[Prompt], size: int = 256) -> Iterator[list[Prompt]]
     remaining = iter(prompts)
     while batch := list(itertools.islice(remaining, size)):
         yield batch
-
-
-def _budget(cost: Any) -> float:
-    try:
-        return float(cost)
-    except (TypeError, ValueError):
-        raise BudgetError(f"the budget is {cost!r}; it must be a number, USD per response") from None
-
-
-def _draw(support: dict[int, float], seed: int | None) -> int:
-    if len(support) == 1:
-        return next(iter(support))
-    return random.Random(seed).choices(list(support), list(support.values()))[0]

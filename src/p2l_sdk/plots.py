@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from p2l_sdk.errors import MissingExtraError
-from p2l_sdk.results import Leaderboard
 
 if TYPE_CHECKING:
     import matplotlib.axes
+
+    from p2l_sdk.frontier import Frontier
+    from p2l_sdk.results import Leaderboard
 
 
 def plot_leaderboard(board: Leaderboard, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
@@ -19,10 +21,7 @@ def plot_leaderboard(board: Leaderboard, ax: matplotlib.axes.Axes | None = None)
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib import pyplot
-    except ImportError:
-        raise MissingExtraError("plot", "matplotlib", "data") from None
+    pyplot = _pyplot()
     order = board.order[::-1]
     ratings, intervals = board.ratings[order], board.rating_intervals
     if ax is None:
@@ -43,3 +42,64 @@ def plot_leaderboard(board: Leaderboard, ax: matplotlib.axes.Axes | None = None)
     ax.set_title(board.caption, loc="left", fontsize=10)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def plot_frontier(frontier: Frontier, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+    """The router's score over its mean cost, beside the single LLMs and the same budget for each prompt.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    pyplot = _pyplot()
+    if ax is None:
+        _, ax = pyplot.subplots(figsize=(7.5, 4.8), layout="constrained")
+    thousand = 1000.0
+    ax.plot(
+        frontier.prompt_costs * thousand,
+        frontier.prompt_scores,
+        "--",
+        color="#7a9cc0",
+        label="router, budget per prompt",
+    )
+    ax.plot(
+        frontier.router_costs * thousand,
+        frontier.router_scores,
+        color="#1f5f99",
+        lw=2.2,
+        label="router, one mean budget",
+    )
+    ax.scatter(
+        frontier.model_costs * thousand, frontier.model_scores, s=26, color="#b5541c", zorder=3, label="single LLM"
+    )
+    span = frontier.model_scores.max() - frontier.model_scores.min()
+    placed: list[tuple[float, float]] = []
+    for i in np.argsort(-frontier.model_scores):
+        x, y = float(frontier.model_costs[i]) * thousand, float(frontier.model_scores[i])
+        for other_x, other_y in placed:  # names of LLMs of one price stand under each other
+            if abs(x - other_x) < 1e-9 and other_y - y < 0.05 * span:
+                y = other_y - 0.05 * span
+        placed.append((x, y))
+        right = x > 0.6 * float(frontier.model_costs.max()) * thousand
+        ax.annotate(
+            frontier.models[i],
+            (x, y),
+            xytext=(-6 if right else 6, 0),
+            textcoords="offset points",
+            ha="right" if right else "left",
+            va="center",
+            fontsize=8,
+            color="#7a3a14",
+        )
+    ax.set_xlabel("mean cost, USD per 1,000 responses")
+    ax.set_ylabel("measured score" if frontier.measured else f"expected {frontier.objective}".replace("_", " "))
+    ax.legend(frameon=False, loc="lower right")
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def _pyplot() -> Any:
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        raise MissingExtraError("plot", "matplotlib", "data") from None
+    return pyplot

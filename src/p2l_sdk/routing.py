@@ -8,6 +8,7 @@ programme with one budget has its optimum on the upper concave hull of the point
 from __future__ import annotations
 
 import math
+from enum import StrEnum
 
 import numpy as np
 
@@ -15,19 +16,34 @@ from p2l_sdk.errors import BudgetError, P2LError
 from p2l_sdk.results import usd
 
 
+class Policy(StrEnum):
+    """How an LLM is chosen under a budget; without one all choose the best."""
+
+    OPTIMAL = "optimal"  # the best mixture whose mean cost stays within the budget
+    STRICT = "strict"  # the best single LLM that costs no more than the budget
+    BEST = "best"  # the best LLM, whatever the budget
+
+
+class Objective(StrEnum):
+    """What an LLM is scored by."""
+
+    WIN_RATE = "win_rate"  # expected win rate against the opponents (the paper's)
+    USABLE = "usable"  # chance that the answer is usable, sigmoid(theta): grounded models (grk) only
+
+
 def win_rates(coefs: np.ndarray, opponents: np.ndarray, opponent_weights: np.ndarray) -> np.ndarray:
     """Expected win rate of each LLM against the opponents.
 
     Args:
-        coefs: `(n_models,)` in logits.
-        opponents: `(n_opponents,)` in logits.
+        coefs: `(..., n_models)` in logits.
+        opponents: `(..., n_opponents)` in logits.
         opponent_weights: `(n_opponents,)` that sum to 1.
 
     Returns:
-        `(n_models,)` in (0, 1).
+        `(..., n_models)` in (0, 1).
     """
     # sigmoid(x) = (1 + tanh(x / 2)) / 2, and the weights sum to 1
-    return 0.5 + 0.5 * (np.tanh(0.5 * (coefs[:, None] - opponents)) @ opponent_weights)
+    return 0.5 + 0.5 * (np.tanh(0.5 * (coefs[..., :, None] - opponents[..., None, :])) @ opponent_weights)
 
 
 def upper_hull(scores: np.ndarray, costs: np.ndarray) -> list[int]:
@@ -51,25 +67,48 @@ def upper_hull(scores: np.ndarray, costs: np.ndarray) -> list[int]:
 
 def optimal_support(scores: np.ndarray, costs: np.ndarray, budget: float) -> dict[int, float]:
     """The best mixture under a budget, as {index: probability} of its one or two LLMs; see `optimal_mixture`."""
-    if not (np.isfinite(scores).all() and np.isfinite(costs).all()):
-        raise P2LError("scores and costs must be finite numbers")
-    if not math.isfinite(budget):
-        raise BudgetError(f"the budget is {budget}; it must be a finite number, USD per response")
+    check_points(scores, costs)
     below = -1
     for above in upper_hull(scores, costs):
         if costs[above] > budget:
             break
         below = above
     else:
+        check_budget(costs, budget)
         return {below: 1.0}  # the best LLM of all fits
-    if below < 0:
-        cheapest = float(costs[above])
+    check_budget(costs, budget)
+    share = float((budget - costs[below]) / (costs[above] - costs[below]))
+    return {below: 1.0 - share, above: share} if share > 0.0 else {below: 1.0}
+
+
+def strict_choice(scores: np.ndarray, costs: np.ndarray, budget: float) -> int:
+    """The best single LLM that costs no more than the budget, the cheaper of equals; errors as in `optimal_mixture`."""
+    check_points(scores, costs)
+    check_budget(costs, budget)
+    affordable = np.flatnonzero(costs <= budget)
+    return int(affordable[np.lexsort((costs[affordable], -scores[affordable]))[0]])
+
+
+def check_points(scores: np.ndarray, costs: np.ndarray) -> None:
+    """Raise P2LError unless scores `(..., n_models)` and costs `(n_models,)` are finite and of one length."""
+    if scores.shape[-1:] != costs.shape or not costs.size:
+        raise P2LError(
+            f"scores are of shape {scores.shape}, costs of {costs.shape}; there must be one cost for each LLM"
+        )
+    if not (np.isfinite(scores).all() and np.isfinite(costs).all()):
+        raise P2LError("scores and costs must be finite numbers")
+
+
+def check_budget(costs: np.ndarray, budget: float) -> None:
+    """Raise BudgetError unless the budget is a finite number that the cheapest LLM fits."""
+    if not math.isfinite(budget):
+        raise BudgetError(f"the budget is {budget}; it must be a finite number, USD per response")
+    cheapest = float(costs.min())
+    if budget < cheapest:
         raise BudgetError(
             f"no LLM fits the budget of {usd(budget)} per response; the cheapest feasible budget is {usd(cheapest)}",
             cheapest,
         )
-    share = float((budget - costs[below]) / (costs[above] - costs[below]))
-    return {below: 1.0 - share, above: share} if share > 0.0 else {below: 1.0}
 
 
 def optimal_mixture(scores: np.ndarray, costs: np.ndarray, budget: float) -> np.ndarray:
