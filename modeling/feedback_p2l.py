@@ -77,6 +77,13 @@ class Feedback(StrEnum):
         return self is Feedback.GRK
 
 
+class Pointwise(StrEnum):
+    """Feedback on one answer alone (Prompt-to-Regression; paper, section 2.2)."""
+
+    BERNOULLI = "bernoulli"  # right or wrong, thumbs up or down
+    GAUSSIAN = "gaussian"  # a score
+
+
 # --- the laws ---------------------------------------------------------------------------------------------------
 
 
@@ -253,6 +260,23 @@ def vote_log_likelihood(feedback: Feedback, log_probs: Array, winners: Array) ->
     table = vote_targets(feedback)
     targets = (table if xp is np else xp.as_tensor(table, dtype=log_probs.dtype, device=log_probs.device))[winners]
     return (targets * log_probs).sum(-1), targets.sum(-1)
+
+
+def pointwise_log_likelihood(kind: Pointwise, theta: Array, value: Array, log_scale: Array | None = None) -> Array:
+    """Log-likelihood of feedback on single answers, any shapes that broadcast.
+
+    Args:
+        kind: `bernoulli`: the answer is right with probability sigmoid(theta), `value` is 1, 0 or between (a soft
+            label); `gaussian`: `value` is a score with mean theta and standard deviation exp(log_scale).
+        theta: coefficients of the LLMs that answered.
+        value: the feedback.
+        log_scale: for `gaussian`, 0 if not given.
+    """
+    xp = namespace(theta)
+    if kind == Pointwise.BERNOULLI:
+        return value * theta - xp.logaddexp(theta, xp.zeros_like(theta))
+    log_scale = xp.zeros_like(theta) if log_scale is None else log_scale
+    return -0.5 * ((value - theta) * xp.exp(-log_scale)) ** 2 - log_scale - 0.5 * float(np.log(2.0 * np.pi))
 
 
 def _require(feedback: Feedback, eta: Array | None, gamma: Array | None) -> None:

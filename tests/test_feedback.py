@@ -12,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from p2l_sdk.modeling.feedback_p2l import (
     Feedback,
+    Pointwise,
     Winner,
     eta_of_threshold,
     log_probabilities,
     log_probability_derivatives,
     log_probability_table,
     log_threshold,
+    pointwise_log_likelihood,
     vote_log_likelihood,
     vote_targets,
 )
@@ -178,6 +180,28 @@ def test_losses_and_gradients_of_the_reference(case):
         expected = tensors[entry["grad_key"] + ".grad_coefs"]
         np.testing.assert_allclose(coefs.grad.numpy(), expected, rtol=1e-4, atol=2e-7, err_msg=str(entry))
     assert compared == {name for name, _ in REFERENCE.values()}
+
+
+def test_pointwise_feedback(rng):
+    from scipy.stats import bernoulli, norm
+
+    theta, score, log_scale = rng.normal(0, 2, (3, 50))
+    right = rng.integers(0, 2, 50)
+    ours = pointwise_log_likelihood(Pointwise.BERNOULLI, theta, right)
+    np.testing.assert_allclose(ours, bernoulli.logpmf(right, 1 / (1 + np.exp(-theta))), rtol=1e-9)
+    soft = pointwise_log_likelihood(Pointwise.BERNOULLI, theta, np.full(50, 0.3))
+    hard = [pointwise_log_likelihood(Pointwise.BERNOULLI, theta, np.full(50, v)) for v in (1.0, 0.0)]
+    np.testing.assert_allclose(soft, 0.3 * hard[0] + 0.7 * hard[1])
+    ours = pointwise_log_likelihood(Pointwise.GAUSSIAN, theta, score, log_scale)
+    np.testing.assert_allclose(ours, norm.logpdf(score, theta, np.exp(log_scale)), rtol=1e-9)
+    for kind in Pointwise:
+        extreme = pointwise_log_likelihood(kind, np.array([-80.0, 80.0]), np.array([1.0, 0.0]))
+        assert np.isfinite(extreme).all()
+        tensor = torch.from_numpy(theta).requires_grad_()
+        values = pointwise_log_likelihood(kind, tensor, torch.from_numpy(score))
+        np.testing.assert_allclose(values.detach().numpy(), pointwise_log_likelihood(kind, theta, score))
+        values.sum().backward()
+        assert torch.isfinite(tensor.grad).all()
 
 
 @pytest.mark.parametrize("feedback", ALL)

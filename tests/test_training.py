@@ -22,7 +22,7 @@ from p2l_sdk.votes import Scores, Votes
 LLMS = ("coder", "poet", "mute")
 
 
-def votes(n: int = 900, seed: int = 0) -> list[dict]:
+def votes(n: int = 600, seed: int = 0) -> list[dict]:
     """The coder wins on code, the poet on poems, the mute one never."""
     rng = np.random.default_rng(seed)
     words = {"coder": ["python", "code", "sum", "list"], "poet": ["write", "poem", "about", "the"]}
@@ -44,7 +44,7 @@ def token_table() -> TokenTable:
     return TokenTable(tokenizer, vectors)
 
 
-RECIPE = StaticRecipe(hidden_size=16, epochs=30, batch_size=32, length_scale=0.0, seed=3)
+RECIPE = StaticRecipe(hidden_size=16, epochs=12, batch_size=32, learning_rate=5e-3, length_scale=0.0, seed=3)
 
 
 def trained(tmp_path, **changes) -> P2L:

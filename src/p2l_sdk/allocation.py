@@ -82,7 +82,7 @@ class JointFrontier:
         Raises:
             BudgetError: the budget is no finite number, or lies under the cheapest LLM.
         """
-        check_budget(self._costs, budget)
+        check_budget(float(self._costs.min()), budget)
         n = len(self._cheapest)
         free = n * budget - float(self._costs[self._cheapest].sum())
         whole = int(np.searchsorted(self._spent, free * (1 + 1e-12), side="right"))

@@ -35,7 +35,7 @@ class BudgetPacer:
     def __init__(self, costs: np.ndarray, budget: float, *, start: float = 0.0, step: float = 0.02) -> None:
         costs = np.asarray(costs, dtype=np.float64)
         check_points(costs, costs)
-        check_budget(costs, budget)
+        check_budget(float(costs.min()), budget)
         if not (start >= 0 and step > 0 and budget > 0):
             raise P2LError("the budget and the step must be above 0, the start at least 0")
         self.budget = budget

@@ -7,6 +7,7 @@ programme with one budget has its optimum on the upper concave hull of the point
 
 from __future__ import annotations
 
+import bisect
 import math
 from enum import StrEnum
 
@@ -51,40 +52,52 @@ def upper_hull(scores: np.ndarray, costs: np.ndarray) -> list[int]:
 
     Every next one costs more and scores more, at a falling score per cost. Of equal LLMs the first is taken.
     """
+    return _hull(scores, costs)[0]
+
+
+def _hull(scores: np.ndarray, costs: np.ndarray) -> tuple[list[int], list[float]]:
+    """The hull's indices and their costs."""
+    order = costs.argsort(kind="stable")
+    ranked = scores[order]
+    record = np.empty(len(order), dtype=bool)  # scores more than every cheaper LLM: few do, and only they are scanned
+    record[0] = True
+    np.greater(ranked[1:], np.maximum.accumulate(ranked)[:-1], out=record[1:])
+    candidates = order[record]
     hull: list[int] = []
-    score, cost = scores.tolist(), costs.tolist()  # plain floats: a scan is faster on them than on arrays
-    for i in np.lexsort((-scores, costs)).tolist():
-        if hull and score[i] <= score[hull[-1]]:
-            continue  # no better than a cheaper one
-        while len(hull) > 1:
-            j, k = hull[-2:]
-            if (score[k] - score[j]) * (cost[i] - cost[k]) > (score[i] - score[k]) * (cost[k] - cost[j]):
-                break
-            hull.pop()  # k lies on or under the line from j to i
+    x: list[float] = []  # costs and scores of the hull so far; plain floats are scanned faster than arrays
+    y: list[float] = []
+    for i, cost, score in zip(
+        candidates.tolist(), costs[candidates].tolist(), scores[candidates].tolist(), strict=True
+    ):  # fmt: skip
+        while hull and (x[-1] == cost or (len(x) > 1 and _under(x[-2], y[-2], x[-1], y[-1], cost, score))):
+            del hull[-1], x[-1], y[-1]
         hull.append(i)
-    return hull
+        x.append(cost)
+        y.append(score)
+    return hull, x
+
+
+def _under(x0: float, y0: float, x1: float, y1: float, x2: float, y2: float) -> bool:
+    """Whether the point 1 lies on or under the line from 0 to 2."""
+    return (y1 - y0) * (x2 - x1) <= (y2 - y1) * (x1 - x0)
 
 
 def optimal_support(scores: np.ndarray, costs: np.ndarray, budget: float) -> dict[int, float]:
     """The best mixture under a budget, as {index: probability} of its one or two LLMs; see `optimal_mixture`."""
     check_points(scores, costs)
-    below = -1
-    for above in upper_hull(scores, costs):
-        if costs[above] > budget:
-            break
-        below = above
-    else:
-        check_budget(costs, budget)
-        return {below: 1.0}  # the best LLM of all fits
-    check_budget(costs, budget)
-    share = float((budget - costs[below]) / (costs[above] - costs[below]))
-    return {below: 1.0 - share, above: share} if share > 0.0 else {below: 1.0}
+    hull, prices = _hull(scores, costs)
+    check_budget(prices[0], budget)
+    place = bisect.bisect_right(prices, budget)
+    if place == len(hull):
+        return {hull[-1]: 1.0}  # the best LLM of all fits
+    share = (budget - prices[place - 1]) / (prices[place] - prices[place - 1])
+    return {hull[place - 1]: 1.0 - share, hull[place]: share} if share > 0.0 else {hull[place - 1]: 1.0}
 
 
 def strict_choice(scores: np.ndarray, costs: np.ndarray, budget: float) -> int:
     """The best single LLM that costs no more than the budget, the cheaper of equals; errors as in `optimal_mixture`."""
     check_points(scores, costs)
-    check_budget(costs, budget)
+    check_budget(float(costs.min()), budget)
     affordable = np.flatnonzero(costs <= budget)
     return int(affordable[np.lexsort((costs[affordable], -scores[affordable]))[0]])
 
@@ -99,11 +112,10 @@ def check_points(scores: np.ndarray, costs: np.ndarray) -> None:
         raise P2LError("scores and costs must be finite numbers")
 
 
-def check_budget(costs: np.ndarray, budget: float) -> None:
-    """Raise BudgetError unless the budget is a finite number that the cheapest LLM fits."""
+def check_budget(cheapest: float, budget: float) -> None:
+    """Raise BudgetError unless the budget is a finite number, and not under the cheapest LLM."""
     if not math.isfinite(budget):
         raise BudgetError(f"the budget is {budget}; it must be a finite number, USD per response")
-    cheapest = float(costs.min())
     if budget < cheapest:
         raise BudgetError(
             f"no LLM fits the budget of {usd(budget)} per response; the cheapest feasible budget is {usd(cheapest)}",

@@ -1,0 +1,97 @@
+"""Optimal routing under a budget: ours against the linear programme as the research code solves it.
+
+In each round every solver takes its turn on the same fresh instances (ours on 60 of them, the others on the first few:
+a turn long enough to be timed), and ratios of the time per call are taken within the round: `optimal_mixture`; cvxpy
+with the problem built per call; SciPy's HiGHS. Values agree to 1e-6 (cvxpy's solver is an interior point).
+
+    python benchmarks/routing.py [--rounds N] [--json]     (needs: pip install cvxpy scipy)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+
+import cvxpy
+import numpy as np
+from scipy.optimize import linprog
+
+from p2l_sdk.routing import optimal_mixture
+
+
+def ours(scores: np.ndarray, costs: np.ndarray, budget: float) -> float:
+    return float(optimal_mixture(scores, costs, budget) @ scores)
+
+
+def by_cvxpy(scores: np.ndarray, costs: np.ndarray, budget: float) -> float:
+    p = cvxpy.Variable(len(scores))
+    problem = cvxpy.Problem(cvxpy.Maximize(p @ scores), [p >= 0, cvxpy.sum(p) == 1, costs @ p <= budget])
+    return float(problem.solve())
+
+
+def by_highs(scores: np.ndarray, costs: np.ndarray, budget: float) -> float:
+    ones = np.ones((1, len(scores)))
+    return -linprog(-scores, A_ub=costs[None], b_ub=[budget], A_eq=ones, b_eq=[1.0], bounds=(0, 1), method="highs").fun
+
+
+SOLVERS = {"ours": (ours, 60), "highs": (by_highs, 4), "cvxpy": (by_cvxpy, 2)}  # and calls in a turn
+
+
+def measure(n_models: int, rounds: int) -> dict:
+    random = np.random.default_rng(n_models)
+    times: dict[str, list[float]] = {name: [] for name in SOLVERS}
+    worst = 0.0
+    for i in range(rounds + 2):
+        instances = []
+        for _ in range(SOLVERS["ours"][1]):
+            costs = random.uniform(0.1, 5.0, n_models)
+            budget = float(np.quantile(costs, random.uniform(0.1, 0.9)))
+            instances.append((random.uniform(0.2, 0.8, n_models), costs, budget))
+        values: dict[str, list[float]] = {}
+        for name, (solve, calls) in SOLVERS.items():
+            start = time.perf_counter()
+            values[name] = [solve(*instance) for instance in instances[:calls]]
+            if i >= 2:  # the first rounds warm up
+                times[name].append((time.perf_counter() - start) / calls)
+        for name in ("highs", "cvxpy"):
+            worst = max(worst, *(abs(a - b) for a, b in zip(values["ours"], values[name], strict=False)))
+    result: dict = {"models": n_models, "largest_difference": worst}
+    for name, seconds in times.items():
+        low, _, high = statistics.quantiles(seconds, n=4)
+        result[name] = {"median_us": 1e6 * statistics.median(seconds), "quartiles_us": [1e6 * low, 1e6 * high]}
+        result[name]["times_ours"] = statistics.median(a / b for a, b in zip(seconds, times["ours"], strict=True))
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    results = [measure(n, arguments.rounds) for n in (10, 40, 130)]
+    if arguments.json:
+        print(json.dumps(results, indent=2))
+        return
+    versions = f"Python {platform.python_version()}, cvxpy {cvxpy.__version__}"
+    print(
+        f"{os.cpu_count()} cores, {versions}; medians of {arguments.rounds} rounds, microseconds per call (quartiles)"
+    )
+    print("\n| LLMs | ours | SciPy HiGHS | times ours | cvxpy | times ours | largest difference |")
+    print("|---|---|---|---|---|---|---|")
+    for row in results:
+        cells = {}
+        for name in ("ours", "highs", "cvxpy"):
+            low, high = row[name]["quartiles_us"]
+            cells[name] = f"{row[name]['median_us']:.0f} ({low:.0f} to {high:.0f})"
+        print(
+            f"| {row['models']} | {cells['ours']} | {cells['highs']} | {row['highs']['times_ours']:.0f} "
+            f"| {cells['cvxpy']} | {row['cvxpy']['times_ours']:.0f} | {row['largest_difference']:.0e} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
