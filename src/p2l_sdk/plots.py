@@ -71,28 +71,19 @@ def plot_frontier(frontier: Frontier, ax: matplotlib.axes.Axes | None = None) ->
     ax.scatter(
         frontier.model_costs * thousand, frontier.model_scores, s=26, color="#b5541c", zorder=3, label="single LLM"
     )
-    span = frontier.model_scores.max() - frontier.model_scores.min()
-    placed: list[tuple[float, float]] = []
-    for i in np.argsort(-frontier.model_scores):
-        x, y = float(frontier.model_costs[i]) * thousand, float(frontier.model_scores[i])
-        for other_x, other_y in placed:  # names of LLMs of one price stand under each other
-            if abs(x - other_x) < 1e-9 and other_y - y < 0.05 * span:
-                y = other_y - 0.05 * span
-        placed.append((x, y))
-        right = x > 0.6 * float(frontier.model_costs.max()) * thousand
+    dearest, cheapest = (float(x) * thousand for x in (frontier.model_costs.max(), frontier.model_costs.min()))
+    for name, cost, score in zip(frontier.models, frontier.model_costs * thousand, frontier.model_scores, strict=True):
+        # names stand where there is room: left of dear LLMs, under the cheapest, right of the others
+        offset, align = ((-6, 0), "right") if cost > 0.6 * dearest else ((6, 0), "left")
+        if cost == cheapest < dearest:
+            offset, align = (0, -11), "center"
         ax.annotate(
-            frontier.models[i],
-            (x, y),
-            xytext=(-6 if right else 6, 0),
-            textcoords="offset points",
-            ha="right" if right else "left",
-            va="center",
-            fontsize=8,
-            color="#7a3a14",
+            name, (cost, score), offset, textcoords="offset points", ha=align, va="center", fontsize=8, color="#7a3a14"
         )
+    ax.margins(x=0.1)
     ax.set_xlabel("mean cost, USD per 1,000 responses")
     ax.set_ylabel("measured score" if frontier.measured else f"expected {frontier.objective}".replace("_", " "))
-    ax.legend(frameon=False, loc="lower right")
+    ax.legend(frameon=False, loc="center right")
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
