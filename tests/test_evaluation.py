@@ -112,10 +112,10 @@ def test_files_that_cannot_be_read(tmp_path, monkeypatch):
     with pytest.raises(VotesError, match=r"cannot be read: No such file"):
         Votes.read(tmp_path / "votes.jsonl")
     (tmp_path / "bad.jsonl").write_text('{"prompt": "x"\n')
-    with pytest.raises(VotesError, match="line 1 is no JSON"):
+    with pytest.raises(VotesError, match="row 1 is no JSON"):
         Votes.read(tmp_path / "bad.jsonl")
     (tmp_path / "list.jsonl").write_text("[1]\n")
-    with pytest.raises(VotesError, match="line 1 is no JSON object"):
+    with pytest.raises(VotesError, match="row 1 is no JSON object"):
         Votes.read(tmp_path / "list.jsonl")
     (tmp_path / "short.csv").write_text("prompt,model_a,model_b,winner\nx,a\n")
     with pytest.raises(VotesError, match="fewer fields than the header"):

@@ -127,7 +127,7 @@ def test_aggregate_streams_weights_and_progress(p2l):
     np.testing.assert_allclose(whole.coefs, p2l.aggregate(PROMPTS).coefs, atol=1e-6)
     weighted = p2l.aggregate(PROMPTS, weights=[0, 3, 0, 0])
     np.testing.assert_allclose(weighted.coefs, p2l.leaderboard(PROMPTS[1]).coefs, atol=1e-4)
-    with pytest.raises(P2LError, match="prompt weights must be 4"):
+    with pytest.raises(P2LError, match="fewer weights than prompts"):
         p2l.aggregate(PROMPTS, weights=[1.0])
     with pytest.raises(P2LError, match="more weights than prompts"):
         p2l.aggregate(PROMPTS, weights=[1.0] * 5)

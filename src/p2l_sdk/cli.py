@@ -52,12 +52,15 @@ def leaderboard(prompt: str, model: str | None, top: int | None, as_json: bool) 
 @click.argument("file")
 @_MODEL
 @click.option("--top", metavar="K", type=click.IntRange(min=1), help="Show the K best LLMs only.")
-@click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
+@click.option(
+    "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap."
+)
 @_JSON
 def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json: bool) -> None:
     """One leaderboard, with intervals, for all prompts in FILE.
 
-    One prompt per line, or a .jsonl, .csv or .parquet file with a column "prompt"; "-" is standard input.
+    A text file with one prompt per line, or a .jsonl, .csv or .parquet file with a column "prompt"; "-" is standard
+    input, one prompt per line or JSON lines.
     """
     from p2l_sdk.votes import read_prompts
 
@@ -125,7 +128,11 @@ def evaluate(votes: str | None, scores: str | None, model: str | None, as_json: 
         from p2l_sdk import terminal
 
         labels = {"n_votes": "votes", "n_prompts": "prompts", "n_scored_prompts": "scored prompts"}
-        counts = ", ".join(f"{report[key]:,} {label}" for key, label in labels.items() if key in report)
+        counts = ", ".join(
+            f"{report[key]:,} {label if report[key] != 1 else label[:-1]}"
+            for key, label in labels.items()
+            if key in report
+        )
         terminal.print_evaluation(f"{report['model']} ({report['feedback']}) on {counts}", metrics)
 
 
@@ -159,13 +166,22 @@ def run(command: Callable[[], Any]) -> int:
         return 0
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "p2l"
-        message = f"{error.format_message()} (see {path} --help)"
+        hint = f"see {path} --help"
+        if isinstance(error, click.NoSuchOption):
+            hint = f"a prompt that starts with a dash goes behind --: {path} -- PROMPT; {hint}"
+        elif "extra argument" in error.message:
+            hint = f"put quotes around the prompt; {hint}"
+        message = f"{error.format_message()} ({hint})"
     except (click.Abort, KeyboardInterrupt):
         click.echo("p2l: interrupted", err=True)
         return 130
     except BrokenPipeError:  # the reader, `head` say, has gone
         sys.stderr.close()
         return 0
+    except OSError as error:  # the disk is full, say
+        message = f"cannot write the output: {error.strerror}"
+    except UnicodeEncodeError as error:
+        message = f"this terminal ({error.encoding}) cannot show {error.object[error.start]!a}; use UTF-8, or --json"
     else:
         return 0
     one_line = " ".join(message.split()).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -127,11 +127,13 @@ class P2L:
             ConvergenceError: the solve did not reach its optimum.
         """
         statistics = PairStatistics(self.spec.feedback, len(self.models), seed=seed)
+        if weights is not None and not isinstance(weights, Iterable):
+            raise P2LError(f"weights must be numbers, one for each prompt, not {weights!r}")
         weight = None if weights is None else iter(weights)
         for part in self._scored(_batch(prompts)):
             batch_weights = None
             if weight is not None:
-                batch_weights = np.array(list(itertools.islice(weight, len(part.coefs))), dtype=np.float64)
+                batch_weights = as_weights(list(itertools.islice(weight, len(part))), len(part))
             statistics.add(part, batch_weights)
             if progress is not None:
                 progress(statistics.n_prompts)
@@ -265,9 +267,23 @@ class P2L:
         ]
 
 
+def as_weights(values: list[Any], n: int) -> np.ndarray:
+    """Weights of a batch as floats; P2LError if there are fewer than prompts, or one is no number."""
+    try:
+        weights = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise P2LError("weights must be numbers, one for each prompt") from None
+    if len(weights) < n:
+        raise P2LError("there are fewer weights than prompts; give one for each")
+    return weights
+
+
 def _batch(prompts: Iterable[Prompt], size: int = 256) -> Iterator[list[Prompt]]:
     if isinstance(prompts, str):
         raise PromptError("this takes a list of prompts, not one string; wrap it: [prompt]")
+    if isinstance(prompts, Mapping) or hasattr(prompts, "columns") or not isinstance(prompts, Iterable):
+        hint = "; pass its column of prompts, table['prompt']" if hasattr(prompts, "keys") else ""
+        raise PromptError(f"this takes a list of prompts, not {type(prompts).__name__}{hint}")
     remaining = iter(prompts)
     while batch := list(itertools.islice(remaining, size)):
         yield batch

@@ -23,7 +23,8 @@ ARENA_CENTRE, ARENA_SCALE = 1000.0, 400.0 / math.log(10.0)  # Chatbot Arena's sc
 
 def usd(amount: float) -> str:
     """USD as people write it: 0.0004 is "$0.0004"."""
-    return f"${amount:.10f}".rstrip("0").rstrip(".")
+    digits = f"{abs(amount):.10f}".rstrip("0").rstrip(".") if abs(amount) >= 1e-9 or amount == 0 else f"{abs(amount):g}"
+    return f"{'-' if amount < 0 else ''}${digits}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,6 +55,8 @@ class Router:
             raise P2LError(
                 f"the objective 'usable' needs a grounded model (grk); this one is {feedback}: use 'win_rate'"
             )
+        if isinstance(models, str):
+            raise P2LError(f"models must be a list of names, not a string: [{models!r}]")
         require_known(models or (), llms, "the list of LLMs that may be chosen")
         self.names = llms if models is None else tuple(dict.fromkeys(models))
         if not self.names:
@@ -87,26 +89,27 @@ class Router:
 
     def route(self, board: Leaderboard, cost: float | None = None, seed: int | None = None) -> Route:
         """The LLM to call for the prompt of this leaderboard; see `P2L.route`."""
-        scores = self.scores(board.coefs)
-        if cost is None or self.policy is Policy.BEST:
+        scores, budget = self.scores(board.coefs), as_budget(cost)
+        if budget is None or self.policy is Policy.BEST:
             support = {int(scores.argmax()): 1.0}
         elif self.policy is Policy.STRICT:
-            support = {routing.strict_choice(scores, self.prices, as_budget(cost)): 1.0}
+            support = {routing.strict_choice(scores, self.prices, budget): 1.0}
         else:
-            support = routing.optimal_support(scores, self.prices, as_budget(cost))
-        return self._route(board, scores, support, cost, _draw(support, seed))
+            support = routing.optimal_support(scores, self.prices, budget)
+        return self._route(board, scores, support, budget, _draw(support, seed))
 
     def route_many(
         self, boards: Sequence[Leaderboard], cost: float | None = None, seed: int | None = None
     ) -> list[Route]:
         """The LLM to call for each of many prompts, under one mean budget for all; see `P2L.route_many`."""
-        if cost is None or self.policy is not Policy.OPTIMAL or not boards:
-            return [self.route(board, cost) for board in boards]
+        budget = as_budget(cost)
+        if budget is None or self.policy is not Policy.OPTIMAL or not boards:
+            return [self.route(board, budget) for board in boards]
         scores = self.scores(np.stack([board.coefs for board in boards]))
-        allocation = JointFrontier(scores, self.prices).at(as_budget(cost))
+        allocation = JointFrontier(scores, self.prices).at(budget)
         supports = [allocation.mixture(i) for i in range(len(boards))]
         return [
-            self._route(board, row, support, cost, _draw(support, seed))
+            self._route(board, row, support, budget, _draw(support, seed))
             for board, row, support in zip(boards, scores, supports, strict=True)
         ]
 
@@ -118,6 +121,8 @@ class Router:
             sample: `(n_prompts, n_models)` coefficients of prompts like those to come, to start at their price.
         """
         budget = as_budget(cost)
+        if budget is None:
+            raise BudgetError("a pacer needs a budget; give the mean cost, USD per response")
         start = 0.0 if sample is None else JointFrontier(self.scores(sample), self.prices).at(budget).multiplier
         return BudgetPacer(self.prices, budget, start=start)
 
@@ -154,7 +159,7 @@ class Router:
         )
 
     def _route(
-        self, board: Leaderboard, scores: np.ndarray, support: dict[int, float], cost: float | None, chosen: int
+        self, board: Leaderboard, scores: np.ndarray, support: dict[int, float], budget: float | None, chosen: int
     ) -> Route:
         names, known = self.names, self._costs
         score = sum(probability * float(scores[i]) for i, probability in support.items())
@@ -171,31 +176,38 @@ class Router:
             expected_cost=None if self._missing else sum(p * known[names[i]] for i, p in support.items()),
             expected_score=score,
             rating=rating,
-            ranking=[names[chosen], *(name for name in others if cost is None or known[name] <= cost)],
-            budget=None if cost is None else float(cost),
+            ranking=[names[chosen], *(name for name in others if budget is None or known.get(name, budget) <= budget)],
+            budget=budget,
             leaderboard=board,
         )
 
 
 def checked_costs(costs: Mapping[str, Any], llms: tuple[str, ...]) -> dict[str, float]:
     """Costs of known LLMs, finite and >= 0; UnknownModelError or CostError otherwise."""
+    if not isinstance(costs, Mapping):
+        raise CostError(f"costs must be a mapping, {{name: USD per response}}, not {costs!r}")
     require_known(costs, llms, "the table of costs")
     return validate_costs(costs, llms)
 
 
-def as_budget(cost: Any) -> float:
-    """A budget as a float; BudgetError if it is no number."""
+def as_budget(cost: Any) -> float | None:
+    """A budget as a float, None for none; BudgetError if it is no number."""
     try:
-        return float(cost)
+        return None if cost is None else float(cost)
     except (TypeError, ValueError):
         raise BudgetError(f"the budget is {cost!r}; it must be a number, USD per response") from None
 
 
 def _opponents(llms: tuple[str, ...], opponents: Mapping[str, float] | None) -> tuple[Any, np.ndarray]:
+    if opponents is not None and not isinstance(opponents, Mapping):
+        raise P2LError("opponents must be a mapping: {name: weight}")
     if opponents is None:
         return slice(None), np.full(len(llms), 1.0 / len(llms))
     require_known(opponents, llms, "the table of opponents")
-    weights = np.array(list(opponents.values()), dtype=np.float64)
+    try:
+        weights = np.array(list(opponents.values()), dtype=np.float64)
+    except (TypeError, ValueError):
+        weights = np.array([np.nan])
     if not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() <= 0:
         raise P2LError("the weights of the opponents must be finite numbers >= 0, at least one of them above 0")
     return np.array([llms.index(name) for name in opponents]), weights / weights.sum()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from p2l_sdk.errors import ModelFormatError, P2LError
@@ -52,27 +53,29 @@ def save_copy(source: Path, target: Path, costs: Mapping[str, float]) -> None:
             shutil.copyfile(file, partial / file.name)
 
 
-class new_folder:  # noqa: N801  a context manager, named for what it does
-    """`with new_folder(target) as partial:` fill `partial`; it becomes `target` only when all went well."""
+@contextlib.contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """`with new_folder(target) as partial:` fill `partial`; it becomes `target` only when all went well.
 
-    def __init__(self, target: Path) -> None:
-        self._target = target
-
-    def __enter__(self) -> Path:
-        if self._target.exists() and (not self._target.is_dir() or any(self._target.iterdir())):
-            raise P2LError(f"{str(self._target)!r} exists already; name a new or an empty folder")
-        self._target.parent.mkdir(parents=True, exist_ok=True)
-        self._partial = Path(tempfile.mkdtemp(prefix=f".{self._target.name}-", dir=self._target.parent))
-        return self._partial
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self._partial.chmod(0o755)  # mkdtemp and safetensors write for the owner alone
-            for file in self._partial.iterdir():
-                file.chmod(0o644)
-            self._partial.replace(self._target)
-        else:
-            shutil.rmtree(self._partial, ignore_errors=True)
+    Raises:
+        P2LError: the target exists and is not empty, or cannot be written.
+    """
+    partial = None
+    try:
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise P2LError(f"{str(target)!r} exists already; name a new or an empty folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        yield partial
+        partial.chmod(0o755)  # mkdtemp and safetensors write for the owner alone
+        for file in partial.iterdir():
+            file.chmod(0o644)
+        partial.replace(target)
+    except OSError as error:
+        raise P2LError(f"{str(target)!r} cannot be written: {error.strerror or error}") from error
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _code_folder() -> Path:

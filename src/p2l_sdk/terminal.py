@@ -32,18 +32,24 @@ def print_leaderboard(board: Leaderboard, costs: Mapping[str, float], top: int |
     """A table with bars: best LLM first; costs per 1,000 responses where known."""
     rows = board.rows()[:top]
     low, high = float(board.ratings.min()), float(board.ratings.max())
+    console = Console()
+    # where there are intervals the bars give way to them; a terminal that knows ASCII only could not show them
+    bars = "low" not in rows[0] and not console.options.ascii_only
     table = Table(title=board.caption, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("rank", justify="right")
-    table.add_column("LLM", no_wrap=True)
-    table.add_column("rating", justify="right")
-    table.add_column("", no_wrap=True, style="cyan")
+    table.add_column("rank", justify="right", no_wrap=True)
+    table.add_column("LLM", overflow="fold")  # the one column that may be broken
+    table.add_column("rating", justify="right", no_wrap=True)
+    if bars:
+        table.add_column("", no_wrap=True, style="cyan")
     for key, title in (("low", "95 % interval"), ("usable", "usable")):
         if key in rows[0]:
             table.add_column(title, justify="right", no_wrap=True)
     if costs:
         table.add_column("$ per 1k", justify="right", no_wrap=True)
     for row in rows:
-        cells = [str(row["rank"]), row["model"], f"{row['rating']:.0f}", _bar(row["rating"], low, high)]
+        cells = [str(row["rank"]), Text(row["model"]), f"{row['rating']:.0f}"]  # Text: a name is no markup
+        if bars:
+            cells.append(_bar(row["rating"], low, high))
         if "low" in row:
             cells.append(f"{row['low']:.0f} to {row['high']:.0f}")
         if "usable" in row:
@@ -52,7 +58,6 @@ def print_leaderboard(board: Leaderboard, costs: Mapping[str, float], top: int |
             cost = costs.get(row["model"])
             cells.append("?" if cost is None else f"{1000 * cost:.2f}")
         table.add_row(*cells, style="bold" if row["rank"] == 1 else None)
-    console = Console()
     console.print(table)
     note = "rating: 400 points are odds of 10 to 1"
     if board.usable is not None:
@@ -66,13 +71,13 @@ def print_route(route: Route) -> None:
     table.add_column(style="dim")
     table.add_column()
     for name, value in route.facts():
-        table.add_row(name, value, style="bold" if name == "call" else None)
+        table.add_row(name, Text(value), style="bold" if name == "call" else None)
     Console().print(table)
 
 
 def print_evaluation(title: str, metrics: Mapping[str, Any]) -> None:
     """The metrics with their standard errors."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column("standard error", justify="right")
@@ -83,7 +88,7 @@ def print_evaluation(title: str, metrics: Mapping[str, Any]) -> None:
             error = "-" if estimate.standard_error is None else f"{estimate.standard_error:.4f}"
             if name == "best_single_score":
                 label += f": {metrics['best_single_model']}"
-            table.add_row(label, f"{estimate.value:.4f}", error, f"{estimate.n:,}")
+            table.add_row(Text(label), f"{estimate.value:.4f}", error, f"{estimate.n:,}")
     console = Console()
     console.print(table)
     console.print(Text("log-losses in nats; standard errors clustered by prompt", style="dim"))

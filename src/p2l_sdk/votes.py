@@ -8,6 +8,7 @@ A row that breaks the contract is an error that names it.
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 import sys
@@ -18,9 +19,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from p2l_sdk.errors import MissingExtraError, VotesError, require_known
+from p2l_sdk.errors import MissingExtraError, PromptError, VotesError, require_known
 from p2l_sdk.modeling.feedback_p2l import Winner
-from p2l_sdk.modeling.prompt_p2l import Prompt
+from p2l_sdk.modeling.prompt_p2l import Prompt, user_turns
 
 WINNERS = {
     "model_a": Winner.A,
@@ -129,20 +130,26 @@ class Scores:
 
 
 def read_prompts(path: str | Path) -> Iterator[Prompt]:
-    """Prompts of a file, one at a time: one per line of a .txt (or any other) file, or the `prompt` column of a
-    .jsonl, .csv or .parquet file; "-" is standard input, one per line. Empty lines are skipped.
+    """Prompts of a file, one at a time: one per line of a text file, or the `prompt` column of a .jsonl, .csv or
+    .parquet file; "-" is standard input, one per line or JSON lines. Empty lines are skipped.
 
     Raises:
         VotesError: the file cannot be read, or has no prompt column.
     """
+    suffix = Path(path).suffix.lower()
     if str(path) == "-":
-        yield from _lines(sys.stdin)
-    elif Path(path).suffix.lower() in _READERS:
+        yield from _standard_input()
+    elif suffix in _READERS:
         for number, row in enumerate(read_rows(path), 1):
             yield _prompt_of(row, number)
-    else:
+    elif suffix in _TEXT:
         with _open(Path(path)) as file:
-            yield from _lines(file)
+            yield from _lines(file, path)
+    else:
+        raise VotesError(
+            f"{str(path)!r} is of no known kind; known: text with one prompt per line (.txt, .md or no ending), "
+            f"{', '.join(_READERS)}"
+        )
 
 
 def read_rows(path: str | Path) -> Iterator[Row]:
@@ -158,42 +165,64 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     return reader(Path(path))
 
 
-def _lines(file: TextIO) -> Iterator[str]:
-    for line in file:
-        if line.strip():
-            yield line.rstrip("\r\n")
+def _lines(file: Iterable[str], name: str | Path) -> Iterator[str]:
+    """Lines that are not blank, without their ends."""
+    try:
+        for line in file:
+            if line.strip():
+                yield line.rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise VotesError(f"{str(name)!r} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+
+
+def _standard_input() -> Iterator[Prompt]:
+    """Lines, or JSON lines if the first is a JSON object with a prompt."""
+    lines = _lines(sys.stdin, "standard input")
+    first = next(lines, "")
+    following = itertools.chain([first] if first else [], lines)
+    if first.lstrip().startswith("{") and '"prompt"' in first:
+        for number, row in enumerate(_json_rows(following, "standard input"), 1):
+            yield _prompt_of(row, number)
+    else:
+        yield from following
 
 
 def _open(path: Path) -> TextIO:
     try:
-        return path.open(encoding="utf-8", errors="surrogateescape", newline="")
+        return path.open(encoding="utf-8-sig", newline="")  # Excel puts a byte order mark in front
     except OSError as error:
         raise VotesError(f"{str(path)!r} cannot be read: {error.strerror}") from None
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
     with _open(path) as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise VotesError(f"{str(path)!r}, line {number} is no JSON: {error.msg}") from None
-            if not isinstance(row, dict):
-                raise VotesError(f"{str(path)!r}, line {number} is no JSON object")
-            yield row
+        yield from _json_rows(_lines(file, path), path)
+
+
+def _json_rows(lines: Iterable[str], name: str | Path) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise VotesError(f"{str(name)!r}, row {number} is no JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise VotesError(f"{str(name)!r}, row {number} is no JSON object; JSON lines hold one object per line")
+        yield row
 
 
 def _read_csv(path: Path) -> Iterator[Row]:
     csv.field_size_limit(1 << 30)
     with _open(path) as file:
-        for row in csv.DictReader(file):
-            if None in row or None in row.values():
-                raise VotesError(
-                    f"{str(path)!r}: a row has {'more' if None in row else 'fewer'} fields than the header"
-                )
-            yield row
+        try:
+            for number, row in enumerate(csv.DictReader(file), 1):
+                if None in row or None in row.values():
+                    fields = "more" if None in row else "fewer"
+                    raise VotesError(f"{str(path)!r}: row {number} has {fields} fields than the header")
+                yield row
+        except UnicodeDecodeError as error:
+            raise VotesError(f"{str(path)!r} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+        except csv.Error as error:
+            raise VotesError(f"{str(path)!r} is no whole CSV file: {error}") from None
 
 
 def _read_parquet(path: Path) -> Iterator[Row]:
@@ -209,6 +238,7 @@ def _read_parquet(path: Path) -> Iterator[Row]:
         raise VotesError(f"{str(path)!r} is no whole Parquet file: {error}") from None
 
 
+_TEXT = ("", ".txt", ".md")
 _READERS = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
 
 
@@ -233,9 +263,12 @@ def _prompt_of(row: Row, number: int) -> Prompt:
         return value
     if isinstance(value, list) and value:
         if all(isinstance(turn, str) for turn in value):  # a list of user turns
-            return [{"role": "user", "content": turn} for turn in value]
-        if all(isinstance(turn, Mapping) for turn in value):
-            return value
+            value = [{"role": "user", "content": turn} for turn in value]
+        try:
+            user_turns(value)
+        except PromptError as error:
+            raise VotesError(f"row {number}: {error}") from None
+        return value
     if "prompt" not in row and "conversation_a" not in row:
         raise VotesError(f"row {number} has no column 'prompt' (it has: {', '.join(map(str, row))})")
     raise VotesError(f"row {number}: the prompt is empty, or neither a string nor a list of user turns")
@@ -251,7 +284,9 @@ def _text(row: Row, key: str, number: int) -> str:
 
 
 def _winner(row: Row, number: int) -> Winner:
-    winner = WINNERS.get(_text(row, "winner", number).strip().lower())
+    if "winner" not in row:
+        raise VotesError(f"row {number} has no column 'winner' (it has: {', '.join(map(str, row))})")
+    winner = WINNERS.get(str(row["winner"]).strip().lower())
     if winner is None:
         raise VotesError(f"row {number}: winner is {row['winner']!r}; legal values: {', '.join(WINNERS)}")
     return winner

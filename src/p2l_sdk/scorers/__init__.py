@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from p2l_sdk.errors import MissingExtraError, ModelFormatError
+from p2l_sdk.errors import MissingExtraError, ModelFormatError, P2LError
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.results import Coefficients
@@ -37,6 +37,15 @@ def load_scorer(folder: Path, device: str | None = None) -> Scorer:
         MissingExtraError: it needs torch, which is not installed.
     """
     config = read_config(folder)
+    try:
+        return _load(folder, config, device)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, P2LError):
+            raise
+        raise ModelFormatError(f"config.json of {str(folder)!r} is damaged: {type(error).__name__} {error}") from error
+
+
+def _load(folder: Path, config: dict[str, Any], device: str | None) -> Scorer:
     backbone = config.get("backbone_config") or {}
     if backbone.get("model_type") == STATIC_BACKBONE and device is None:
         from p2l_sdk.scorers.static import StaticScorer
@@ -47,7 +56,8 @@ def load_scorer(folder: Path, device: str | None = None) -> Scorer:
     except ImportError as error:
         if (error.name or "").split(".")[0] not in ("torch", "transformers"):
             raise
-        raise MissingExtraError(f"a {backbone.get('model_type')} backbone", error.name or "torch", "torch") from None
+        feature = f"device={device!r}" if device else f"a {backbone.get('model_type')} backbone"
+        raise MissingExtraError(feature, error.name or "torch", "torch") from None
     return TransformerScorer.load(folder, config, device)
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from p2l_sdk.errors import ModelFormatError
+from p2l_sdk.errors import ModelFormatError, P2LError
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
 from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, pad
@@ -57,7 +57,10 @@ class TransformerScorer:
         damaged = [name for name, p in model.head.named_parameters() if not torch.isfinite(p).all()]
         if damaged:
             raise ModelFormatError(f"tensor 'head.{damaged[0]}' holds NaN or infinite values; the weights are damaged")
-        return cls(model.to(device or "cpu"), tokenizer)
+        try:
+            return cls(model.to(device or "cpu"), tokenizer)
+        except (RuntimeError, AssertionError) as error:
+            raise P2LError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
         """Coefficients of a batch of prompts, float32, in the order of the prompts."""
