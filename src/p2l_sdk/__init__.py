@@ -6,7 +6,8 @@ P2L.from_pretrained().leaderboard("Prove that the square root of two is irration
 
 from p2l_sdk.errors import P2LError
 from p2l_sdk.facade import P2L
+from p2l_sdk.marginal import fit_leaderboard
 from p2l_sdk.results import Leaderboard, Route
 
-__all__ = ["P2L", "Leaderboard", "P2LError", "Route", "__version__"]
+__all__ = ["P2L", "Leaderboard", "P2LError", "Route", "__version__", "fit_leaderboard"]
 __version__ = "0.1.0"

@@ -14,7 +14,7 @@ import numpy as np
 from p2l_sdk.errors import ConvergenceError
 from p2l_sdk.modeling.feedback_p2l import Feedback, log_probability_derivatives
 
-_MAX_STEPS, _LONGEST_STEP, _ROUNDING = 300, 4.0, 1e-14
+_MAX_STEPS, _LONGEST_STEP, _ROUNDING = 300, 4.0, 1e-13
 
 
 class PairLikelihood:
@@ -61,18 +61,49 @@ class PairLikelihood:
             "are the coefficients extreme? scale them down, or report this"
         )
 
-    def one_step(self, targets: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """One Newton step from the optimum for each replicate `(n_replicates, n_pairs * n_outcomes)`."""
+    def one_step(self, targets: np.ndarray, x: np.ndarray, centres: np.ndarray | float = 0.0) -> np.ndarray:
+        """One Newton step from the optimum for each replicate `(n_replicates, n_pairs * n_outcomes)`.
+
+        Args:
+            targets: of the replicates.
+            x: the optimum.
+            centres: `(n_replicates, n_models)` where the ridge of each replicate pulls theta to.
+        """
         _, gradients, _ = self._derivatives(x)
-        scatter = np.zeros((gradients.shape[0], gradients.shape[1], self.n_models + 1))
-        np.put_along_axis(scatter, self.slots[:, None, :].repeat(gradients.shape[1], 1), gradients, 2)
-        gradient = -targets @ scatter.reshape(-1, self.n_models + 1) / len(self.a)
-        _, _, hessian = self._evaluate(targets.mean(0), x)
-        replicates = x - self._solve(hessian, gradient, 0.0)
-        if not self.feedback.grounded:  # the shift is no finding: leave its scatter out
+        gradient = -targets @ self._spread(gradients).reshape(-1, self.n_models + 1) / len(self.a)
+        gradient[:, : self.n_models] += self.ridge * (x[: self.n_models] - centres)
+        return self.aligned(x - self._solve(self.hessian(targets.mean(0), x), gradient, 0.0), x)
+
+    def newton_step(self, target: np.ndarray, x: np.ndarray, centre: np.ndarray | float = 0.0) -> np.ndarray:
+        """One plain Newton step from x, near the optimum; `centre` is where the ridge pulls theta to."""
+        _, gradient, hessian = self._evaluate(target, x)
+        gradient[: self.n_models] -= self.ridge * centre
+        return x - self._solve(hessian, gradient, 0.0)
+
+    def hessian(self, target: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Second derivatives of F, `(n_models + 1, n_models + 1)`."""
+        return self._evaluate(target, x)[2]
+
+    def aligned(self, replicates: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """The replicates with the mean coefficient of x, unless the model is grounded: the shift is no finding."""
+        if not self.feedback.grounded:
             theta = replicates[:, : self.n_models]
             theta += x[: self.n_models].mean() - theta.mean(1, keepdims=True)
         return replicates
+
+    def score_covariance(self, weights: np.ndarray, kinds: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Mean outer product of the gradients of votes at x, the ridge as one observation more.
+
+        Args:
+            weights: `(n_pairs, n_kinds)` weights of the votes of each kind, sum 1.
+            kinds: `(n_kinds, n_outcomes)` what a vote of each kind asks of the outcomes (`vote_targets`).
+            x: `(n_models + 1,)`.
+        """
+        scores = np.einsum("ko,poi->pki", kinds, self._derivatives(x)[1])
+        covariance = self._assemble(np.einsum("pk,pki,pkj->pij", weights, scores, scores))
+        theta = np.arange(self.n_models)
+        covariance[theta, theta] += self.ridge
+        return covariance
 
     def _derivatives(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         log_s = np.full(len(self.a), x[-1])
@@ -80,19 +111,29 @@ class PairLikelihood:
 
     def _evaluate(self, target: np.ndarray, x: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         values, gradients, hessians = self._derivatives(x)
-        p = target.reshape(values.shape)
-        size = self.n_models + 1
-        gradient, hessian = np.zeros(size), np.zeros((size, size))
-        np.add.at(gradient, self.slots, -np.einsum("po,poi->pi", p, gradients))
-        np.add.at(hessian, (self.slots[:, :, None], self.slots[:, None, :]), -np.einsum("po,poij->pij", p, hessians))
-        value = -float((p * values).sum()) / len(p)
-        gradient, hessian = gradient / len(p), hessian / len(p)
+        p = target.reshape(values.shape) / -len(values)
+        gradient = np.bincount(self.slots.ravel(), np.einsum("po,poi->pi", p, gradients).ravel(), len(x))
+        hessian = self._assemble(np.einsum("po,poij->pij", p, hessians))
+        value = float((p * values).sum())
         if self.ridge:
             theta = np.arange(self.n_models)
             value += self.ridge / 2 * float(np.square(x[theta]).sum())
             gradient[theta] += self.ridge * x[theta]
             hessian[theta, theta] += self.ridge
         return value, gradient, hessian
+
+    def _spread(self, gradients: np.ndarray) -> np.ndarray:
+        """`(n_pairs, n_outcomes, 3)` gradients in each pair's own unknowns -> in all, `(..., n_models + 1)`."""
+        n_outcomes = gradients.shape[1]
+        spread = np.zeros((len(gradients), n_outcomes, self.n_models + 1))
+        np.put_along_axis(spread, self.slots[:, None, :].repeat(n_outcomes, 1), gradients, 2)
+        return spread
+
+    def _assemble(self, blocks: np.ndarray) -> np.ndarray:
+        """Sum of `(n_pairs, 3, 3)` blocks, each in its place in the whole matrix."""
+        size = self.n_models + 1
+        place = self.slots[:, :, None] * size + self.slots[:, None, :]
+        return np.bincount(place.ravel(), blocks.ravel(), size * size).reshape(size, size)
 
     def _solve(self, hessian: np.ndarray, gradient: np.ndarray, damping: float) -> np.ndarray:
         free = self.free
