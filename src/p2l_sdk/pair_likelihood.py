@@ -14,7 +14,7 @@ import numpy as np
 from p2l_sdk.errors import ConvergenceError
 from p2l_sdk.modeling.feedback_p2l import Feedback, log_probability_derivatives
 
-_MAX_STEPS, _LONGEST_STEP, _ROUNDING = 300, 4.0, 1e-13
+_MAX_STEPS, _LONGEST_STEP, _ROUNDING = 300, 4.0, 1e-14
 
 
 class PairLikelihood:
@@ -46,7 +46,8 @@ class PairLikelihood:
             step *= min(1.0, _LONGEST_STEP / np.abs(step).max())
             trial = self._centred(x - step)
             trial_value, trial_gradient, trial_hessian = self._evaluate(target, trial)
-            flat = abs(trial_value - value) <= _ROUNDING * abs(value)  # at the bottom only the gradient still tells
+            # at the bottom only the gradient still tells: F is made of differences of numbers as large as x
+            flat = abs(trial_value - value) <= _ROUNDING * (1.0 + np.abs(x).max())
             if (trial_value < value and not flat) or (flat and np.abs(trial_gradient).max() < slope):
                 x, value, gradient, hessian = trial, trial_value, trial_gradient, trial_hessian
                 damping = 0.0 if damping < 1e-8 else damping / 10
