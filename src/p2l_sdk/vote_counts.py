@@ -7,7 +7,7 @@ otherwise in one pass through a Python dictionary. Everything after that is arit
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -51,16 +51,12 @@ class VoteCounts:
             votes = Votes.read(votes)
         if isinstance(votes, Votes):
             return cls._of_codes(votes.models, votes.a, votes.b, votes.winner, votes.weight)
-        a, names_a = _encode(_column(votes, "model_a"), "model_a")
-        b, names_b = _encode(_column(votes, "model_b"), "model_b")
-        winner, words = _encode(_column(votes, "winner"), "winner")
+        encoded = {name: _encode(_column(votes, name), name) for name in ("model_a", "model_b", "winner")}
         weight = _column(votes, "weight") if "weight" in _columns(votes) else None
-        models = tuple(sorted(set(names_a) | set(names_b)))
+        models = tuple(sorted(set(encoded["model_a"][1].values()) | set(encoded["model_b"][1].values())))
         place = {name: i for i, name in enumerate(models)}
-        codes = _winner_codes(words, winner)
-        return cls._of_codes(
-            models, _translate(a, [place[x] for x in names_a]), _translate(b, [place[x] for x in names_b]), codes, weight
-        )
+        a, b = (_translate(*encoded[name], place) for name in ("model_a", "model_b"))
+        return cls._of_codes(models, a, b, _winner_codes(*encoded["winner"]), weight)
 
     @classmethod
     def _of_codes(cls, models: tuple[str, ...], a: Any, b: Any, winner: Any, weight: Any) -> VoteCounts:
@@ -73,9 +69,12 @@ class VoteCounts:
         if not len(winner):
             raise VotesError("there are no votes")
         for name, codes, end in (("model_a", a, n), ("model_b", b, n), ("winner", winner, kinds)):
-            _refuse((codes < 0) | (codes >= end), lambda row, what=name: f"{what} is no code of the votes' own lists")
+            if codes.min() < 0 or codes.max() >= end:
+                _refuse(
+                    (codes < 0) | (codes >= end), lambda row, what=name: f"{what} is no code of the votes' own lists"
+                )
         _refuse(a == b, lambda row: f"{models[a[row]]!r} is compared with itself")
-        cell = (a.astype(np.int64) * n + b) * kinds + winner
+        cell = (np.asarray(a, dtype=np.int64) * n + b) * kinds + winner
         weights = None if weight is None else _weights(weight)
 
         def by_pair(values: np.ndarray | None) -> np.ndarray:
@@ -107,8 +106,8 @@ def _column(table: Any, name: str) -> Any:
     return table[name]
 
 
-def _encode(column: Any, name: str) -> tuple[np.ndarray, list[str]]:
-    """A column of strings as `(n_votes,)` integers into the list of its distinct values."""
+def _encode(column: Any, name: str) -> tuple[np.ndarray, dict[int, str]]:
+    """A column of strings as `(n_votes,)` numbers, and the string of each number that occurs."""
     if not len(column):
         raise VotesError("there are no votes")
     values: Sequence[Any]
@@ -128,26 +127,28 @@ def _encode(column: Any, name: str) -> tuple[np.ndarray, list[str]]:
         except TypeError:
             raise VotesError(f"the column {name!r} holds values that are no strings") from None
         values = list(numbers)
-    _refuse(codes < 0, lambda row: f"{name} is missing")
-    used = np.flatnonzero(np.bincount(codes, minlength=len(values)))  # dictionaries may hold values that do not occur
-    for k in used:
+    if codes.min() < 0:
+        _refuse(codes < 0, lambda row: f"{name} is missing")
+    words: dict[int, str] = {}
+    for k in np.flatnonzero(np.bincount(codes)):  # a column's own dictionary may hold values that do not occur
         if not isinstance(values[k], str) or not values[k]:
-            _refuse(codes == k, lambda row: f"{name} is {values[k]!r}; it must be a string that is not empty")
-    renumbered = np.zeros(len(values), dtype=np.intp)
-    renumbered[used] = np.arange(len(used))
-    return renumbered[codes], [str(values[k]) for k in used]
+            _refuse(codes == k, lambda row, value=values[k]: f"{name} is {value!r}; it must be a string, not empty")
+        words[int(k)] = str(values[k])
+    return codes, words
 
 
-def _winner_codes(words: list[str], winner: np.ndarray) -> np.ndarray:
-    codes = [WINNERS.get(word.strip().lower()) for word in words]
-    for k, code in enumerate(codes):
-        if code is None:
-            _refuse(winner == k, lambda row: f"winner is {words[k]!r}; legal values: {', '.join(WINNERS)}")
-    return _translate(winner, codes)
+def _winner_codes(codes: np.ndarray, words: dict[int, str]) -> np.ndarray:
+    meaning = {word: WINNERS.get(word.strip().lower()) for word in words.values()}
+    for k, word in words.items():
+        if meaning[word] is None:
+            _refuse(codes == k, lambda row, word=word: f"winner is {word!r}; legal values: {', '.join(WINNERS)}")
+    return _translate(codes, words, meaning)
 
 
-def _translate(codes: np.ndarray, into: Sequence[Any]) -> np.ndarray:
-    return np.array(into, dtype=np.intp)[codes]
+def _translate(codes: np.ndarray, words: dict[int, str], meaning: Mapping[str, Any]) -> np.ndarray:
+    table = np.zeros(max(words) + 1, dtype=np.intp)
+    table[list(words)] = [meaning[word] for word in words.values()]
+    return table[codes]
 
 
 def _weights(column: Any) -> np.ndarray:
@@ -160,7 +161,7 @@ def _weights(column: Any) -> np.ndarray:
     return weights
 
 
-def _refuse(bad: np.ndarray, reason: Any) -> None:
+def _refuse(bad: np.ndarray, reason: Callable[[int], str]) -> None:
     """Raise for the first row that is bad; rows are counted from 1."""
     if bad.any():
         row = int(np.argmax(bad))
