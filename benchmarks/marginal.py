@@ -191,7 +191,7 @@ def main() -> None:
         kind = "Bradley-Terry without ties" if result["job"] == "bt" else "a quarter of them ties, half a win each"
         print(f"\n{result['votes']:,} votes, {result['models']} LLMs, {kind}:\n")
         print(
-            "| package | seconds | fastest to slowest | times ours | intervals | largest difference to ours, logits |"
+            "| package | seconds | fastest to slowest | times ours | intervals | largest difference, logits |"
         )
         print("|---|---|---|---|---|---|")
         for row in result["rows"]:

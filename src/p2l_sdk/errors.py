@@ -1,4 +1,7 @@
-"""All errors that p2l-sdk raises on purpose, `P2LError` and below, and its warning. Each names the thing and the remedy."""
+"""All errors that p2l-sdk raises on purpose, `P2LError` and below. Each names the thing and the remedy.
+
+`P2LWarning` is the category of its warnings.
+"""
 
 from __future__ import annotations
 

@@ -128,12 +128,12 @@ def _encode(column: Any, name: str) -> tuple[np.ndarray, dict[int, str]]:
             raise VotesError(f"the column {name!r} holds values that are no strings") from None
         values = list(numbers)
     if codes.min() < 0:
-        _refuse(codes < 0, lambda row: f"{name} is missing")
+        _refuse(codes < 0, f"{name} is missing")
     words: dict[int, str] = {}
-    for k in np.flatnonzero(np.bincount(codes)):  # a column's own dictionary may hold values that do not occur
+    for k in map(int, np.flatnonzero(np.bincount(codes))):  # a dictionary may hold values that do not occur
         if not isinstance(values[k], str) or not values[k]:
-            _refuse(codes == k, lambda row, value=values[k]: f"{name} is {value!r}; it must be a string, not empty")
-        words[int(k)] = str(values[k])
+            _refuse(codes == k, f"{name} is {values[k]!r}; it must be a string, not empty")
+        words[k] = str(values[k])
     return codes, words
 
 
@@ -141,7 +141,7 @@ def _winner_codes(codes: np.ndarray, words: dict[int, str]) -> np.ndarray:
     meaning = {word: WINNERS.get(word.strip().lower()) for word in words.values()}
     for k, word in words.items():
         if meaning[word] is None:
-            _refuse(codes == k, lambda row, word=word: f"winner is {word!r}; legal values: {', '.join(WINNERS)}")
+            _refuse(codes == k, f"winner is {word!r}; legal values: {', '.join(WINNERS)}")
     return _translate(codes, words, meaning)
 
 
@@ -161,8 +161,8 @@ def _weights(column: Any) -> np.ndarray:
     return weights
 
 
-def _refuse(bad: np.ndarray, reason: Callable[[int], str]) -> None:
+def _refuse(bad: np.ndarray, reason: str | Callable[[int], str]) -> None:
     """Raise for the first row that is bad; rows are counted from 1."""
     if bad.any():
         row = int(np.argmax(bad))
-        raise VotesError(f"row {row + 1}: {reason(row)}")
+        raise VotesError(f"row {row + 1}: {reason if isinstance(reason, str) else reason(row)}")
