@@ -190,9 +190,7 @@ def main() -> None:
     for result in results:
         kind = "Bradley-Terry without ties" if result["job"] == "bt" else "a quarter of them ties, half a win each"
         print(f"\n{result['votes']:,} votes, {result['models']} LLMs, {kind}:\n")
-        print(
-            "| package | seconds | fastest to slowest | times ours | intervals | largest difference, logits |"
-        )
+        print("| package | seconds | fastest to slowest | times ours | intervals | largest difference, logits |")
         print("|---|---|---|---|---|---|")
         for row in result["rows"]:
             if "failure" in row:

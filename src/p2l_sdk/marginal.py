@@ -151,7 +151,7 @@ class _Fit:
         return np.sqrt(np.maximum(np.diag(theta), 0.0))
 
     def bootstrap(self, replicates: int, random: np.random.Generator) -> np.ndarray:
-        """`(replicates, n_models + 1)` optima of resampled votes, by two Newton steps from that of all.
+        """`(replicates, n_models + 1)` optima of resampled votes, by Newton's method from that of all.
 
         Every vote counts Poisson(1) times. A cell's sum of weights W then has variance S, its sum of squared weights:
         drawn as S / W times a Poisson number, which is exact where the weights of the cell are equal.
@@ -159,8 +159,15 @@ class _Fit:
         unit = np.divide(self.square, self.weight, out=np.zeros_like(self.weight), where=self.weight > 0)
         size = np.divide(self.weight, unit, out=np.zeros_like(self.weight), where=unit > 0)
         targets = np.stack([self._target(unit * random.poisson(size)) for _ in range(replicates)])
-        # the ridge is resampled too, or what it alone decides would seem to be known exactly
-        centres = random.normal(0.0, np.sqrt(_PRIOR_VARIANCE), (replicates, self.problem.n_models))
-        starts = self.problem.one_step(targets.reshape(replicates, -1), self.optimum, centres)
+        # a replicate may be separated though the votes are not: a ridge towards the optimum of all. Where the votes
+        # need a ridge themselves it is resampled too, or what it alone decides would seem to be known exactly
+        problem = PairLikelihood(self.problem.feedback, self.problem.n_models, 1.0 / (self.n * _PRIOR_VARIANCE))
+        centres = np.tile(self.optimum[:-1], (replicates, 1))
+        if self.problem.ridge:
+            centres = random.normal(0.0, np.sqrt(_PRIOR_VARIANCE), centres.shape)
+        if problem.floating:
+            centres -= centres.mean(1, keepdims=True)
+        starts = problem.one_step(targets.reshape(replicates, -1), self.optimum, centres)
         steps = zip(targets, starts, centres, strict=True)
-        return self.problem.aligned(np.stack([self.problem.newton_step(*step) for step in steps]), self.optimum)
+        optima = [problem.minimise(target, x, centre, tolerance=1e-8) for target, x, centre in steps]
+        return problem.aligned(np.stack(optima), self.optimum)

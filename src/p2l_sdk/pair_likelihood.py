@@ -26,26 +26,40 @@ class PairLikelihood:
     def __init__(self, feedback: Feedback, n_models: int, ridge: float = 0.0) -> None:
         a, b = np.triu_indices(n_models, 1)
         self.feedback, self.n_models, self.a, self.b = feedback, n_models, a, b
-        self.ridge = ridge  # adds ridge / 2 * |theta|^2: finite optima where comparisons are disconnected or separated
+        self.ridge = (
+            ridge  # adds ridge / 2 * |theta - centre|^2: finite optima where comparisons are disconnected or separated
+        )
         self.slots = np.stack([a, b, np.full_like(a, n_models)], 1)  # where a pair's three unknowns stand in x
         free = np.ones(n_models + 1, dtype=bool)
         free[-1] = feedback.has_eta
         self.free = free
         self.floating = feedback in (Feedback.BT, Feedback.BT_TIE, Feedback.RK)  # a shift changes nothing at all
 
-    def minimise(self, target: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Newton's method from x; damped where a step does not lower F, no step longer than `_LONGEST_STEP`."""
+    def minimise(
+        self, target: np.ndarray, x: np.ndarray, centre: np.ndarray | None = None, tolerance: float = 1e-12
+    ) -> np.ndarray:
+        """Newton's method from x; damped where a step does not lower F, no step longer than `_LONGEST_STEP`.
+
+        Args:
+            target: what to fit.
+            x: `(n_models + 1,)` where to start.
+            centre: `(n_models,)` where the ridge pulls theta to; 0 if not given.
+            tolerance: of the largest entry of the gradient.
+
+        Raises:
+            ConvergenceError: no step lowers F any more, and the gradient is not small.
+        """
         x = self._centred(x.copy())
         damping = 0.0
-        value, gradient, hessian = self._evaluate(target, x)
+        value, gradient, hessian = self._evaluate(target, x, centre)
         for _ in range(_MAX_STEPS):
             slope = np.abs(gradient).max()
-            if slope < 1e-12:
+            if slope < tolerance:
                 return x
             step = self._solve(hessian, gradient, damping)
             step *= min(1.0, _LONGEST_STEP / np.abs(step).max())
             trial = self._centred(x - step)
-            trial_value, trial_gradient, trial_hessian = self._evaluate(target, trial)
+            trial_value, trial_gradient, trial_hessian = self._evaluate(target, trial, centre)
             # at the bottom only the gradient still tells: F is made of differences of numbers as large as x
             flat = abs(trial_value - value) <= _ROUNDING * (1.0 + np.abs(x).max())
             if (trial_value < value and not flat) or (flat and np.abs(trial_gradient).max() < slope):
@@ -74,12 +88,6 @@ class PairLikelihood:
         gradient = -targets @ self._spread(gradients).reshape(-1, self.n_models + 1) / len(self.a)
         gradient[:, : self.n_models] += self.ridge * (x[: self.n_models] - centres)
         return self.aligned(x - self._solve(self.hessian(targets.mean(0), x), gradient, 0.0), x)
-
-    def newton_step(self, target: np.ndarray, x: np.ndarray, centre: np.ndarray | float = 0.0) -> np.ndarray:
-        """One plain Newton step from x, near the optimum; `centre` is where the ridge pulls theta to."""
-        _, gradient, hessian = self._evaluate(target, x)
-        gradient[: self.n_models] -= self.ridge * centre
-        return x - self._solve(hessian, gradient, 0.0)
 
     def hessian(self, target: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Second derivatives of F, `(n_models + 1, n_models + 1)`."""
@@ -110,16 +118,19 @@ class PairLikelihood:
         log_s = np.full(len(self.a), x[-1])
         return log_probability_derivatives(self.feedback, x[self.a], x[self.b], log_s)
 
-    def _evaluate(self, target: np.ndarray, x: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    def _evaluate(
+        self, target: np.ndarray, x: np.ndarray, centre: np.ndarray | None = None
+    ) -> tuple[float, np.ndarray, np.ndarray]:
         values, gradients, hessians = self._derivatives(x)
         p = target.reshape(values.shape) / -len(values)
-        gradient = np.bincount(self.slots.ravel(), np.einsum("po,poi->pi", p, gradients).ravel(), len(x))
+        gradient: np.ndarray = np.bincount(self.slots.ravel(), np.einsum("po,poi->pi", p, gradients).ravel(), len(x))
         hessian = self._assemble(np.einsum("po,poij->pij", p, hessians))
         value = float((p * values).sum())
         if self.ridge:
             theta = np.arange(self.n_models)
-            value += self.ridge / 2 * float(np.square(x[theta]).sum())
-            gradient[theta] += self.ridge * x[theta]
+            pulled = x[theta] if centre is None else x[theta] - centre
+            value += self.ridge / 2 * float(np.square(pulled).sum())
+            gradient[theta] += self.ridge * pulled
             hessian[theta, theta] += self.ridge
         return value, gradient, hessian
 

@@ -69,11 +69,9 @@ class VoteCounts:
         if not len(winner):
             raise VotesError("there are no votes")
         for name, codes, end in (("model_a", a, n), ("model_b", b, n), ("winner", winner, kinds)):
-            if codes.min() < 0 or codes.max() >= end:
-                _refuse(
-                    (codes < 0) | (codes >= end), lambda row, what=name: f"{what} is no code of the votes' own lists"
-                )
-        _refuse(a == b, lambda row: f"{models[a[row]]!r} is compared with itself")
+            if codes.min() < 0 or codes.max() >= end:  # only in `Votes` made by hand
+                _refuse((codes < 0) | (codes >= end), f"{name} is no number from 0 to {end - 1}")
+        _refuse(a == b, lambda row: f"{models[int(a[row])]!r} is compared with itself")
         cell = (np.asarray(a, dtype=np.int64) * n + b) * kinds + winner
         weights = None if weight is None else _weights(weight)
 
