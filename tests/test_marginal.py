@@ -179,17 +179,13 @@ def test_limits_of_the_threshold():
 # --- intervals ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("feedback", "kind"),
-    [(f, kind) for f in (Feedback.BT, Feedback.RK, Feedback.GRK) for kind in ("sandwich", "hessian")]
-    + [(Feedback.BT, "bootstrap")],
-)
+@pytest.mark.parametrize("feedback", [Feedback.BT, Feedback.RK, Feedback.GRK])
+@pytest.mark.parametrize("kind", ["sandwich", "hessian"])
 def test_intervals_cover_the_truth_95_times_in_100(feedback, kind, rng):
-    runs, true = 80 if kind == "bootstrap" else 250, centred(feedback, THETA)
+    runs, true = 250, centred(feedback, THETA)
     covered = []
-    for seed in range(runs):
-        votes = simulated(feedback, 600, rng)
-        low, high = fit_leaderboard(votes, feedback, intervals=kind, replicates=100, seed=seed).intervals.T
+    for _ in range(runs):
+        low, high = fit_leaderboard(simulated(feedback, 600, rng), feedback, intervals=kind).intervals.T
         covered.append((low <= true) & (true <= high))
     # the five coefficients of a run go together: at most as uncertain as one of them
     assert np.mean(covered) == pytest.approx(0.95, abs=3 * np.sqrt(0.95 * 0.05 / runs))
