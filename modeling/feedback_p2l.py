@@ -311,7 +311,8 @@ def log_probability_derivatives(
         total = weights.sum(-1, keepdims=True)
         weights /= total
         mean = weights @ exponents
-        second = np.einsum("nk,ki,kj->nij", weights, exponents, exponents)
+        squares = exponents[:, :, None] * exponents[:, None, :]
+        second = (weights @ squares.reshape(-1, 9)).reshape(-1, 3, 3)
         return (top + np.log(total))[:, 0], mean, second - mean[:, :, None] * mean[:, None, :]
 
     cache = {id(p): moments(p) for up, down in _LAWS[feedback].values() for p in (up, *down)}

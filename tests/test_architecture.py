@@ -28,6 +28,7 @@ FLOORS = [
     ["storage"],
     ["facade"],
     ["votes"],
+    ["vote_counts", "comparison_graph"],
     ["marginal", "evaluation"],
     ["training", "training.token_table", "training.static", "training.card"],
     ["terminal", "cli"],

@@ -8,13 +8,12 @@ import math
 
 import numpy as np
 import pytest
-from conftest import MODELS, shared
-from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities
+from conftest import MODELS
+from p2l_sdk.modeling.feedback_p2l import Winner
 
 from p2l_sdk import P2L
 from p2l_sdk.errors import MissingExtraError, P2LError, UnknownModelError, VotesError
 from p2l_sdk.evaluation import clustered_mean, evaluate_scores, evaluate_votes
-from p2l_sdk.marginal import fit_leaderboard
 from p2l_sdk.votes import Scores, Votes, read_prompts, read_rows
 
 A, B, C, D = MODELS
@@ -39,17 +38,6 @@ def write(path, rows):
 
         pandas.DataFrame(rows).to_parquet(path)
     return path
-
-
-def simulated(n: int, seed: int = 0, theta=(0.0, 0.5, 1.0, -1.0), eta: float = 0.5) -> list[dict]:
-    rng = np.random.default_rng(seed)
-    rows = []
-    for i in range(n):
-        a, b = rng.choice(4, 2, replace=False)
-        law = np.exp(log_probabilities(Feedback.GRK, *(np.float64(x) for x in (theta[a], theta[b], eta))))
-        winner = ("model_a", "model_b", "tie", "tie (bothbad)")[rng.choice(4, p=law / law.sum())]
-        rows.append({"prompt": f"write {i % 50}", "model_a": MODELS[a], "model_b": MODELS[b], "winner": winner})
-    return rows
 
 
 # --- files -------------------------------------------------------------------------------------------------------
@@ -197,55 +185,6 @@ def test_routed_scores_by_hand(saved, tmp_path):
         Scores.read(write(tmp_path / "s.jsonl", [{k: v for k, v in rows[0].items() if k != D}]), p2l.models)
     with pytest.raises(VotesError, match="row 1: the score of 'beta-13b' is None"):
         Scores.read(write(tmp_path / "s.jsonl", [{**rows[0], B: None}]), p2l.models)
-
-
-# --- the marginal leaderboard ------------------------------------------------------------------------------------
-
-
-def test_the_marginal_recovers_known_coefficients():
-    board = fit_leaderboard(Votes.from_rows(simulated(20_000), MODELS), "grk")
-    np.testing.assert_allclose(board.coefs, [0.0, 0.5, 1.0, -1.0], atol=0.06)
-    assert board.eta == pytest.approx(0.5, abs=0.08)
-
-
-@pytest.mark.parametrize("feedback", list(Feedback))
-def test_the_marginal_is_the_maximum_of_the_likelihood(feedback, rng):
-    import torch
-
-    votes = Votes.from_rows(simulated(3_000), MODELS)
-    board = fit_leaderboard(votes, feedback)
-    from p2l_sdk.modeling.feedback_p2l import vote_log_likelihood
-
-    def loss(coefs, eta):
-        full = (torch.full((len(votes),), float(x)) if x is not None else None for x in (eta, board.gamma))
-        log_probs = log_probabilities(feedback, coefs[votes.a], coefs[votes.b], *full)
-        likelihood, counts = vote_log_likelihood(feedback, log_probs, torch.from_numpy(votes.winner))
-        return -(likelihood.sum() / counts.sum()).item()
-
-    best = loss(torch.from_numpy(board.coefs), board.eta)
-    for _ in range(20):
-        coefs = torch.from_numpy(board.coefs + rng.normal(0, 0.03, 4))
-        assert loss(coefs, None if board.eta is None else board.eta + rng.normal(0, 0.03)) > best - 1e-6
-
-
-def test_separated_and_unconnected_llms_stay_finite():
-    rows = [{**ROWS[0], "winner": "model_a"}] * 30 + [{**ROWS[0], "model_a": C, "model_b": D}] * 3
-    board = fit_leaderboard(Votes.from_rows(rows, MODELS), "bt")
-    assert np.isfinite(board.coefs).all()
-    assert board.coefs[0] > board.coefs[1] + 3
-
-
-def test_the_real_votes_have_the_marginal_that_their_readme_states():
-    train = Votes.read(shared("data/routing9/votes_train.parquet"))
-    val = Votes.read(shared("data/routing9/votes_val.parquet"), train.models)
-    for feedback, expected in (("bt", 0.4633), ("grk", 1.2016)):
-        board = fit_leaderboard(train, feedback)
-        eta = None if board.eta is None else np.full(len(val), board.eta)
-        log_probs = log_probabilities(board.feedback, board.coefs[val.a], board.coefs[val.b], eta)
-        from p2l_sdk.modeling.feedback_p2l import vote_log_likelihood
-
-        likelihood, counts = vote_log_likelihood(board.feedback, log_probs, val.winner)
-        assert -likelihood.sum() / counts.sum() == pytest.approx(expected, abs=1e-4)
 
 
 def test_errors_share_one_root():

@@ -4,9 +4,26 @@ from p2l_sdk import P2L
 P2L.from_pretrained().leaderboard("Prove that the square root of two is irrational")
 """
 
+from typing import TYPE_CHECKING, Any
+
 from p2l_sdk.errors import P2LError
 from p2l_sdk.facade import P2L
 from p2l_sdk.results import Leaderboard, Route
 
-__all__ = ["P2L", "Leaderboard", "P2LError", "Route", "__version__"]
+if TYPE_CHECKING:
+    from p2l_sdk.marginal import fit_leaderboard
+
+__all__ = ["P2L", "Leaderboard", "P2LError", "Route", "__version__", "fit_leaderboard"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "fit_leaderboard":  # on first use: answering a prompt needs none of what reads votes
+        from p2l_sdk.marginal import fit_leaderboard
+
+        return fit_leaderboard
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

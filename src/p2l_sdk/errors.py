@@ -1,4 +1,7 @@
-"""All errors that p2l-sdk raises on purpose: `P2LError` and below. Each names the thing and the remedy."""
+"""All errors that p2l-sdk raises on purpose, `P2LError` and below. Each names the thing and the remedy.
+
+`P2LWarning` is the category of its warnings.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ __all__ = [
     "MissingExtraError",
     "ModelFormatError",
     "P2LError",
+    "P2LWarning",
     "PromptError",
     "UnknownModelError",
     "VotesError",
@@ -43,6 +47,10 @@ class VotesError(P2LError):
 
 class ConvergenceError(P2LError):
     """A solver did not reach its optimum."""
+
+
+class P2LWarning(UserWarning):
+    """A result that is right, but says less than it seems to; names what it does not say."""
 
 
 class MissingExtraError(P2LError, ImportError):

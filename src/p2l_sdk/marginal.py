@@ -1,50 +1,173 @@
-"""The averaged (marginal) leaderboard of votes, whatever the prompt: what a P2L model is compared with."""
+"""The averaged (marginal) leaderboard of votes, whatever the prompt: what a P2L model is compared with.
+
+Maximum likelihood from counts. With H the mean second derivative of a vote's negative log-likelihood at the optimum,
+J the mean outer product of its gradient, and n the number of votes, the covariance of the coefficients is
+
+    hessian:   H^-1 / n               right if the feedback model is
+    sandwich:  H^-1 J H^-1 / n        right even if it is not (Huber 1967, White 1982)
+    bootstrap: the spread of the optimum over resampled votes
+
+Weighted votes count by their weights in both means (squared weights in J), and n is sum(w)^2 / sum(w^2): a common
+factor of all weights changes nothing. Where a shift of all coefficients says nothing (all models but grk), the
+intervals are those of the coefficients less their mean.
+"""
 
 from __future__ import annotations
 
+import warnings
+from enum import StrEnum
+from typing import Any
+
 import numpy as np
 
+from p2l_sdk.comparison_graph import undetermined
+from p2l_sdk.errors import P2LError, P2LWarning, VotesError
 from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold, vote_targets
 from p2l_sdk.pair_likelihood import PairLikelihood
 from p2l_sdk.results import Leaderboard
-from p2l_sdk.votes import Votes
+from p2l_sdk.vote_counts import VoteCounts
 
-_RIDGE = 1e-6  # keeps LLMs that always win, or are never compared, at a finite coefficient
+_PRIOR_VARIANCE = 100.0  # logits squared, of the ridge: wide, so that it decides only what the votes leave open
+_Z = 1.959963984540054  # 95 % of a normal distribution lie within
+_FLAT = 3e-12  # curvature per vote below which a direction is not determined at all (a common shift, t without ties)
 
 
-def fit_leaderboard(votes: Votes, feedback: Feedback | str) -> Leaderboard:
-    """Maximum-likelihood leaderboard of votes, from their counts.
+class Intervals(StrEnum):
+    """How the 95 % intervals of a marginal leaderboard are made."""
+
+    SANDWICH = "sandwich"
+    HESSIAN = "hessian"
+    BOOTSTRAP = "bootstrap"
+
+    @classmethod
+    def parse(cls, name: str) -> Intervals:
+        """The kind of a name; raises `P2LError` with the legal ones."""
+        try:
+            return cls(str(name).lower())
+        except ValueError:
+            raise P2LError(f"unknown intervals {name!r}; known: {', '.join(cls)}, or None for none") from None
+
+
+def fit_leaderboard(
+    votes: Any,
+    feedback: Feedback | str = Feedback.BT,
+    *,
+    intervals: Intervals | str | None = Intervals.SANDWICH,
+    replicates: int = 200,
+    seed: int = 0,
+) -> Leaderboard:
+    """Maximum-likelihood leaderboard of votes, with 95 % intervals.
 
     Args:
-        votes: the votes, with their weights.
-        feedback: the feedback model, or its name.
+        votes: `Votes`; or a path of a file of votes; or a table with the string columns model_a, model_b, winner and,
+            optionally, weight: a mapping of column names to sequences or arrays, a pandas frame, a pyarrow table.
+            A row is one vote; its weight says how much it counts.
+        feedback: the feedback model, or its name. Ties do not count in `bt`, and are half a win each in `bt_tie`.
+        intervals: "sandwich", "hessian", "bootstrap", or None for none; see the module.
+        replicates, seed: of the bootstrap; at least 2 replicates.
+
+    Returns:
+        The leaderboard, its `coefs` in logits (mean 0 for bt, bt_tie, rk), `n_votes` the votes that count.
 
     Raises:
+        VotesError: a column is missing, a row breaks the contract, or no vote says anything in this feedback model.
+        P2LError: unknown intervals, or too few replicates.
         ConvergenceError: the fit did not reach its optimum.
+
+    Warns:
+        P2LWarning: groups of LLMs are never compared, or some only ever win or lose; it names them. A ridge, a normal
+            prior of standard deviation 10 logits, then keeps their coefficients finite.
     """
     feedback = Feedback.parse(feedback)
-    n_models = len(votes.models)
-    counts = _counts(votes, feedback)
-    problem = PairLikelihood(feedback, n_models, ridge=_RIDGE)
-    optimum = problem.minimise(counts * (len(counts) / max(counts.sum(), 1.0)), np.zeros(n_models + 1))
+    intervals = None if intervals is None else Intervals.parse(intervals)
+    if intervals is Intervals.BOOTSTRAP and replicates < 2:
+        raise P2LError(f"the bootstrap needs at least 2 replicates, got {replicates}")
+    counts = VoteCounts.of(votes)
+    problem = undetermined(counts, feedback)
+    fit = _Fit(counts, feedback, regular=problem is None)
+    if problem:
+        warnings.warn(
+            f"{problem}. What the votes leave open is set by a small ridge: do not compare across groups",
+            P2LWarning,
+            stacklevel=2,
+        )
+    n_models = len(counts.models)
+    limits = None
+    if intervals is Intervals.BOOTSTRAP:
+        draws = fit.bootstrap(replicates, np.random.default_rng(seed))
+        limits = np.quantile(draws[:, :n_models], [0.025, 0.975], axis=0).T
+    elif intervals is not None:
+        margin = _Z * fit.standard_errors(intervals)
+        limits = fit.optimum[:n_models, None] + margin[:, None] * [-1.0, 1.0]
     return Leaderboard(
-        models=votes.models,
-        coefs=optimum[:n_models],
+        models=counts.models,
+        coefs=fit.optimum[:n_models],
         feedback=feedback,
-        eta=float(eta_of_threshold(feedback, optimum[-1])) if feedback.has_eta else None,
+        eta=float(eta_of_threshold(feedback, fit.optimum[-1])) if feedback.has_eta else None,
         gamma=0.0 if feedback.has_gamma else None,
-        n_prompts=len(votes.prompts),
+        n_prompts=0,
+        n_votes=fit.n_votes,
+        intervals=limits,
     )
 
 
-def _counts(votes: Votes, feedback: Feedback) -> np.ndarray:
-    """`(n_pairs, n_outcomes)` weights of the outcomes of each pair a < b."""
-    n_models = len(votes.models)
-    first, second = np.triu_indices(n_models, 1)
-    number = np.zeros((n_models, n_models), dtype=np.int64)
-    number[first, second] = np.arange(len(first))
-    turned = votes.a > votes.b
-    pair = number[np.minimum(votes.a, votes.b), np.maximum(votes.a, votes.b)]
-    winner = np.where(turned & (votes.winner < 2), 1 - votes.winner, votes.winner)
-    by_winner = np.bincount(pair * 4 + winner, votes.weight, 4 * len(first)).reshape(-1, 4)
-    return by_winner @ vote_targets(feedback)
+class _Fit:
+    """The optimum of some counts, and what is known about its error.
+
+    Attributes:
+        n_votes: votes that say something in this feedback model.
+        n: their effective number, sum(w)^2 / sum(w^2).
+        optimum: `(n_models + 1,)`, theta and log(t - 1).
+    """
+
+    def __init__(self, counts: VoteCounts, feedback: Feedback, regular: bool) -> None:
+        self.kinds = vote_targets(feedback)
+        says = self.kinds.sum(1) > 0
+        self.weight, self.square = counts.weight * says, counts.square * says
+        self.n_votes = int((counts.number * says).sum())
+        if not self.n_votes:
+            raise VotesError(f"no vote counts: all weights are 0, or all are ties, which say nothing in {feedback}")
+        self.n = self.weight.sum() ** 2 / self.square.sum()
+        ridge = 0.0 if regular else 1.0 / (self.n * _PRIOR_VARIANCE)
+        self.problem = PairLikelihood(feedback, len(counts.models), ridge)
+        self.optimum = self.problem.minimise(self._target(self.weight), np.zeros(len(counts.models) + 1))
+
+    def _target(self, weight: np.ndarray) -> np.ndarray:
+        """What `PairLikelihood` fits: the outcomes, scaled so that its mean over pairs is the mean over votes."""
+        return weight @ self.kinds * (len(weight) / self.weight.sum())
+
+    def standard_errors(self, kind: Intervals) -> np.ndarray:
+        """`(n_models,)` of theta, by the Hessian or the sandwich."""
+        h = self.problem.hessian(self._target(self.weight), self.optimum)
+        values, vectors = np.linalg.eigh(h)
+        inverse = (vectors / np.where(values > _FLAT, values, np.inf)) @ vectors.T
+        covariance = inverse
+        if kind is Intervals.SANDWICH:
+            scatter = self.problem.score_covariance(self.square / self.square.sum(), self.kinds, self.optimum)
+            covariance = inverse @ scatter @ inverse
+        theta = covariance[: self.problem.n_models, : self.problem.n_models] / self.n
+        if not self.problem.feedback.grounded:
+            theta = theta - theta.mean(0) - theta.mean(1)[:, None] + theta.mean()
+        return np.sqrt(np.maximum(np.diag(theta), 0.0))
+
+    def bootstrap(self, replicates: int, random: np.random.Generator) -> np.ndarray:
+        """`(replicates, n_models + 1)` optima of resampled votes, by Newton's method from that of all.
+
+        Every vote counts Poisson(1) times. A cell's sum of weights W then has variance S, its sum of squared weights:
+        drawn as S / W times a Poisson number, which is exact where the weights of the cell are equal.
+        """
+        unit = np.divide(self.square, self.weight, out=np.zeros_like(self.weight), where=self.weight > 0)
+        size = np.divide(self.weight, unit, out=np.zeros_like(self.weight), where=unit > 0)
+        targets = np.stack([self._target(unit * random.poisson(size)) for _ in range(replicates)])
+        # a replicate may be separated though the votes are not: a ridge towards the optimum of all. Where the votes
+        # need a ridge themselves it is resampled too, or what it alone decides would seem to be known exactly
+        problem = PairLikelihood(self.problem.feedback, self.problem.n_models, 1.0 / (self.n * _PRIOR_VARIANCE))
+        centres = np.tile(self.optimum[:-1], (replicates, 1))
+        if self.problem.ridge:
+            centres = random.normal(0.0, np.sqrt(_PRIOR_VARIANCE), centres.shape)
+        if problem.floating:
+            centres -= centres.mean(1, keepdims=True)
+        starts = problem.one_step(targets.reshape(replicates, -1), self.optimum, centres)
+        steps = zip(targets, starts, centres, strict=True)
+        optima = [problem.minimise(target, x, centre, tolerance=1e-8) for target, x, centre in steps]
+        return problem.aligned(np.stack(optima), self.optimum)

@@ -26,27 +26,42 @@ class PairLikelihood:
     def __init__(self, feedback: Feedback, n_models: int, ridge: float = 0.0) -> None:
         a, b = np.triu_indices(n_models, 1)
         self.feedback, self.n_models, self.a, self.b = feedback, n_models, a, b
-        self.ridge = ridge  # adds ridge / 2 * |theta|^2: finite optima where comparisons are disconnected or separated
+        self.ridge = (
+            ridge  # adds ridge / 2 * |theta - centre|^2: finite optima where comparisons are disconnected or separated
+        )
         self.slots = np.stack([a, b, np.full_like(a, n_models)], 1)  # where a pair's three unknowns stand in x
         free = np.ones(n_models + 1, dtype=bool)
         free[-1] = feedback.has_eta
         self.free = free
         self.floating = feedback in (Feedback.BT, Feedback.BT_TIE, Feedback.RK)  # a shift changes nothing at all
 
-    def minimise(self, target: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Newton's method from x; damped where a step does not lower F, no step longer than `_LONGEST_STEP`."""
+    def minimise(
+        self, target: np.ndarray, x: np.ndarray, centre: np.ndarray | None = None, tolerance: float = 1e-12
+    ) -> np.ndarray:
+        """Newton's method from x; damped where a step does not lower F, no step longer than `_LONGEST_STEP`.
+
+        Args:
+            target: what to fit.
+            x: `(n_models + 1,)` where to start.
+            centre: `(n_models,)` where the ridge pulls theta to; 0 if not given.
+            tolerance: of the largest entry of the gradient.
+
+        Raises:
+            ConvergenceError: no step lowers F any more, and the gradient is not small.
+        """
         x = self._centred(x.copy())
         damping = 0.0
-        value, gradient, hessian = self._evaluate(target, x)
+        value, gradient, hessian = self._evaluate(target, x, centre)
         for _ in range(_MAX_STEPS):
             slope = np.abs(gradient).max()
-            if slope < 1e-12:
+            if slope < tolerance:
                 return x
             step = self._solve(hessian, gradient, damping)
             step *= min(1.0, _LONGEST_STEP / np.abs(step).max())
             trial = self._centred(x - step)
-            trial_value, trial_gradient, trial_hessian = self._evaluate(target, trial)
-            flat = abs(trial_value - value) <= _ROUNDING * abs(value)  # at the bottom only the gradient still tells
+            trial_value, trial_gradient, trial_hessian = self._evaluate(target, trial, centre)
+            # at the bottom only the gradient still tells: F is made of differences of numbers as large as x
+            flat = abs(trial_value - value) <= _ROUNDING * (1.0 + np.abs(x).max())
             if (trial_value < value and not flat) or (flat and np.abs(trial_gradient).max() < slope):
                 x, value, gradient, hessian = trial, trial_value, trial_gradient, trial_hessian
                 damping = 0.0 if damping < 1e-8 else damping / 10
@@ -61,38 +76,76 @@ class PairLikelihood:
             "are the coefficients extreme? scale them down, or report this"
         )
 
-    def one_step(self, targets: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """One Newton step from the optimum for each replicate `(n_replicates, n_pairs * n_outcomes)`."""
+    def one_step(self, targets: np.ndarray, x: np.ndarray, centres: np.ndarray | float = 0.0) -> np.ndarray:
+        """One Newton step from the optimum for each replicate `(n_replicates, n_pairs * n_outcomes)`.
+
+        Args:
+            targets: of the replicates.
+            x: the optimum.
+            centres: `(n_replicates, n_models)` where the ridge of each replicate pulls theta to.
+        """
         _, gradients, _ = self._derivatives(x)
-        scatter = np.zeros((gradients.shape[0], gradients.shape[1], self.n_models + 1))
-        np.put_along_axis(scatter, self.slots[:, None, :].repeat(gradients.shape[1], 1), gradients, 2)
-        gradient = -targets @ scatter.reshape(-1, self.n_models + 1) / len(self.a)
-        _, _, hessian = self._evaluate(targets.mean(0), x)
-        replicates = x - self._solve(hessian, gradient, 0.0)
-        if not self.feedback.grounded:  # the shift is no finding: leave its scatter out
+        gradient = -targets @ self._spread(gradients).reshape(-1, self.n_models + 1) / len(self.a)
+        gradient[:, : self.n_models] += self.ridge * (x[: self.n_models] - centres)
+        return self.aligned(x - self._solve(self.hessian(targets.mean(0), x), gradient, 0.0), x)
+
+    def hessian(self, target: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Second derivatives of F, `(n_models + 1, n_models + 1)`."""
+        return self._evaluate(target, x)[2]
+
+    def aligned(self, replicates: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """The replicates with the mean coefficient of x, unless the model is grounded: the shift is no finding."""
+        if not self.feedback.grounded:
             theta = replicates[:, : self.n_models]
             theta += x[: self.n_models].mean() - theta.mean(1, keepdims=True)
         return replicates
+
+    def score_covariance(self, weights: np.ndarray, kinds: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Mean outer product of the gradients of votes at x, the ridge as one observation more.
+
+        Args:
+            weights: `(n_pairs, n_kinds)` weights of the votes of each kind, sum 1.
+            kinds: `(n_kinds, n_outcomes)` what a vote of each kind asks of the outcomes (`vote_targets`).
+            x: `(n_models + 1,)`.
+        """
+        scores = np.einsum("ko,poi->pki", kinds, self._derivatives(x)[1])
+        covariance = self._assemble(np.einsum("pk,pki,pkj->pij", weights, scores, scores))
+        theta = np.arange(self.n_models)
+        covariance[theta, theta] += self.ridge
+        return covariance
 
     def _derivatives(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         log_s = np.full(len(self.a), x[-1])
         return log_probability_derivatives(self.feedback, x[self.a], x[self.b], log_s)
 
-    def _evaluate(self, target: np.ndarray, x: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    def _evaluate(
+        self, target: np.ndarray, x: np.ndarray, centre: np.ndarray | None = None
+    ) -> tuple[float, np.ndarray, np.ndarray]:
         values, gradients, hessians = self._derivatives(x)
-        p = target.reshape(values.shape)
-        size = self.n_models + 1
-        gradient, hessian = np.zeros(size), np.zeros((size, size))
-        np.add.at(gradient, self.slots, -np.einsum("po,poi->pi", p, gradients))
-        np.add.at(hessian, (self.slots[:, :, None], self.slots[:, None, :]), -np.einsum("po,poij->pij", p, hessians))
-        value = -float((p * values).sum()) / len(p)
-        gradient, hessian = gradient / len(p), hessian / len(p)
+        p = target.reshape(values.shape) / -len(values)
+        gradient: np.ndarray = np.bincount(self.slots.ravel(), np.einsum("po,poi->pi", p, gradients).ravel(), len(x))
+        hessian = self._assemble(np.einsum("po,poij->pij", p, hessians))
+        value = float((p * values).sum())
         if self.ridge:
             theta = np.arange(self.n_models)
-            value += self.ridge / 2 * float(np.square(x[theta]).sum())
-            gradient[theta] += self.ridge * x[theta]
+            pulled = x[theta] if centre is None else x[theta] - centre
+            value += self.ridge / 2 * float(np.square(pulled).sum())
+            gradient[theta] += self.ridge * pulled
             hessian[theta, theta] += self.ridge
         return value, gradient, hessian
+
+    def _spread(self, gradients: np.ndarray) -> np.ndarray:
+        """`(n_pairs, n_outcomes, 3)` gradients in each pair's own unknowns -> in all, `(..., n_models + 1)`."""
+        n_outcomes = gradients.shape[1]
+        spread = np.zeros((len(gradients), n_outcomes, self.n_models + 1))
+        np.put_along_axis(spread, self.slots[:, None, :].repeat(n_outcomes, 1), gradients, 2)
+        return spread
+
+    def _assemble(self, blocks: np.ndarray) -> np.ndarray:
+        """Sum of `(n_pairs, 3, 3)` blocks, each in its place in the whole matrix."""
+        size = self.n_models + 1
+        place = self.slots[:, :, None] * size + self.slots[:, None, :]
+        return np.bincount(place.ravel(), blocks.ravel(), size * size).reshape(size, size)
 
     def _solve(self, hessian: np.ndarray, gradient: np.ndarray, damping: float) -> np.ndarray:
         free = self.free

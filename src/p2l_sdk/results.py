@@ -67,8 +67,10 @@ class Leaderboard:
         coefs: `(n_models,)` Bradley-Terry coefficients in logits.
         feedback: the feedback model that gives them meaning.
         eta, gamma: its raw threshold and ground, None where it has none.
-        n_prompts: how many prompts stand behind it.
-        intervals: `(n_models, 2)` lower and upper 95 % limits of the coefs over the prompts, None for one prompt.
+        n_prompts: how many prompts stand behind it; 0 where it is of votes.
+        intervals: `(n_models, 2)` lower and upper 95 % limits of the coefs over the prompts (or the votes), None for
+            one prompt.
+        n_votes: how many votes stand behind it, None where it is of prompts.
     """
 
     models: tuple[str, ...]
@@ -78,6 +80,7 @@ class Leaderboard:
     gamma: float | None = None
     n_prompts: int = 1
     intervals: np.ndarray | None = None
+    n_votes: int | None = None
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -164,10 +167,11 @@ class Leaderboard:
         return rows
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values: feedback, n_prompts, eta, gamma and the rows."""
+        """Plain JSON values: feedback, n_prompts (or n_votes), eta, gamma and the rows."""
+        size = {"n_prompts": self.n_prompts} if self.n_votes is None else {"n_votes": self.n_votes}
         return {
             "feedback": str(self.feedback),
-            "n_prompts": self.n_prompts,
+            **size,
             "eta": self.eta,
             "gamma": self.gamma,
             "leaderboard": self.rows(),
@@ -208,8 +212,8 @@ class Leaderboard:
     @property
     def caption(self) -> str:
         """One line that says what this is."""
-        prompts = "1 prompt" if self.n_prompts == 1 else f"{self.n_prompts:,} prompts"
-        return f"Leaderboard of {len(self.models)} LLMs on {prompts} ({self.feedback})"
+        n, kind = (self.n_prompts, "prompt") if self.n_votes is None else (self.n_votes, "vote")
+        return f"Leaderboard of {len(self.models)} LLMs on {n:,} {kind}{'' if n == 1 else 's'} ({self.feedback})"
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:
         rows = self.rows()

@@ -1,0 +1,206 @@
+"""Seconds from the string columns of a votes table to ratings, beside arena-rank, evalica and choix.
+
+All get the same pandas frame (columns model_a, model_b, winner) and do the same job in the same round, one after the
+other; compared are medians over the rounds, after one that warms up (arena-rank compiles in it). Two jobs:
+
+    bt    votes without ties, Bradley-Terry
+    ties  votes with ties, a tie is half a win each (`bt_tie` here; the default of arena-rank and evalica)
+
+With intervals: ours and arena-rank by the sandwich. evalica has only a bootstrap over rows, choix nothing: both are
+timed without intervals. choix takes a list of (winner, loser) pairs, which is built here; it knows no ties.
+
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 RAYON_NUM_THREADS=1 python benchmarks/marginal.py [--rounds N] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from p2l_sdk import fit_leaderboard
+
+sys.path.insert(0, str(Path(__file__).parent))
+from latency import _processor
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+ARENA_UNIT = 400 / np.log(10)  # arena-rank's points per logit
+Ratings = dict[str, float]  # centred coefficients in logits
+
+
+def simulate(n_votes: int, n_models: int, ties: float, seed: int = 0) -> pd.DataFrame:
+    """Votes of known coefficients; a share `ties` of them is turned into ties, whoever met."""
+    rng = np.random.default_rng(seed)
+    theta = np.sort(rng.normal(0, 0.7, n_models))
+    a = rng.integers(0, n_models, n_votes)
+    b = (a + rng.integers(1, n_models, n_votes)) % n_models
+    names = np.array([f"organisation/model-{i:03d}-instruct" for i in range(n_models)], dtype=object)
+    winner = np.where(rng.random(n_votes) < expit(theta[a] - theta[b]), 0, 1)
+    winner[rng.random(n_votes) < ties] = 2
+    words = np.array(["model_a", "model_b", "tie"], dtype=object)
+    return pd.DataFrame({"model_a": names[a], "model_b": names[b], "winner": words[winner]})
+
+
+def centred(names: object, coefs: object) -> Ratings:
+    values = np.asarray(coefs, dtype=float)
+    return dict(zip(names, values - values.mean(), strict=True))
+
+
+def ours(frame: pd.DataFrame) -> Ratings:
+    board = fit_leaderboard(frame, "bt_tie" if (frame["winner"] == "tie").any() else "bt")
+    assert board.intervals is not None
+    return centred(board.models, board.coefs)
+
+
+def arena_rank(frame: pd.DataFrame) -> Ratings:
+    from arena_rank.models.bradley_terry import BradleyTerry
+    from arena_rank.utils.data_utils import PairDataset
+
+    dataset = PairDataset.from_pandas(frame)
+    result = BradleyTerry(len(dataset.competitors)).compute_ratings_and_cis(dataset)
+    np.asarray(result["rating_lower"])  # jax answers late: wait for it
+    return centred(result["competitors"], np.asarray(result["ratings"]) / ARENA_UNIT)
+
+
+def evalica(frame: pd.DataFrame) -> Ratings:
+    from evalica import Winner, bradley_terry
+
+    winners = frame["winner"].map({"model_a": Winner.X, "model_b": Winner.Y, "tie": Winner.Draw})
+    scores = bradley_terry(frame["model_a"], frame["model_b"], winners.tolist()).scores
+    return centred(scores.index, np.log(scores))
+
+
+def choix(frame: pd.DataFrame) -> Ratings:
+    from choix import opt_pairwise
+
+    codes, names = pd.factorize(pd.concat([frame["model_a"], frame["model_b"]]), sort=True)
+    a, b = codes[: len(frame)], codes[len(frame) :]
+    won = (frame["winner"] == "model_a").to_numpy()
+    pairs = list(zip(np.where(won, a, b).tolist(), np.where(won, b, a).tolist(), strict=True))
+    return centred(names, opt_pairwise(len(names), pairs))
+
+
+def choix_dense(frame: pd.DataFrame) -> Ratings:
+    from choix import ilsr_pairwise_dense
+
+    codes, names = pd.factorize(pd.concat([frame["model_a"], frame["model_b"]]), sort=True)
+    a, b = codes[: len(frame)], codes[len(frame) :]
+    won = (frame["winner"] == "model_a").to_numpy()
+    cells = np.where(won, a, b) * len(names) + np.where(won, b, a)
+    wins = np.bincount(cells, minlength=len(names) ** 2).reshape(len(names), len(names))
+    return centred(names, ilsr_pairwise_dense(wins.astype(float)))
+
+
+WITH, WITHOUT = "yes, sandwich", "no"
+JOBS: dict[str, dict[str, tuple[Callable[[pd.DataFrame], Ratings], str]]] = {
+    "bt": {
+        "p2l-sdk": (ours, WITH),
+        "arena-rank": (arena_rank, WITH),
+        "evalica": (evalica, WITHOUT),
+        "choix, win matrix built by pandas and numpy": (choix_dense, WITHOUT),
+        "choix, list of pairs": (choix, WITHOUT),
+    },
+    "ties": {"p2l-sdk": (ours, WITH), "arena-rank": (arena_rank, WITH), "evalica": (evalica, WITHOUT)},
+}
+
+
+def _child(call: Callable[[pd.DataFrame], Ratings], frame: pd.DataFrame) -> None:
+    call(frame)
+
+
+def finishes(call: Callable[[pd.DataFrame], Ratings], frame: pd.DataFrame, limit: float) -> str | None:
+    """None if the call ends within the limit, in a process of its own; else what happened."""
+    process = multiprocessing.get_context("fork").Process(target=_child, args=(call, frame))
+    process.start()
+    process.join(limit)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        return f"not finished after {limit:.0f} s"
+    return None if process.exitcode == 0 else f"failed (exit code {process.exitcode})"
+
+
+def measure(job: str, frame: pd.DataFrame, rounds: int, limit: float) -> list[dict]:
+    contestants = dict(JOBS[job])
+    rows = {name: {"package": name, "intervals": kind} for name, (_, kind) in contestants.items()}
+    for name in [name for name in contestants if name.startswith("choix")]:  # before jax starts threads: this forks
+        failure = finishes(contestants[name][0], frame, limit)
+        if failure:
+            rows[name]["failure"] = failure
+            del contestants[name]
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    ratings: dict[str, Ratings] = {}
+    for round_ in range(rounds + 1):
+        for name, (call, _) in contestants.items():
+            start = time.perf_counter()
+            ratings[name] = call(frame)
+            if round_:
+                times[name].append(time.perf_counter() - start)
+    for name, seconds in times.items():
+        difference = max(abs(ratings[name][model] - r) for model, r in ratings["p2l-sdk"].items())
+        rows[name] |= {
+            "median_s": statistics.median(seconds),
+            "min_s": min(seconds),
+            "max_s": max(seconds),
+            "times_ours": statistics.median(s / o for s, o in zip(seconds, times["p2l-sdk"], strict=True)),
+            "largest_difference": difference,
+        }
+    return list(rows.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds that choix may take")
+    parser.add_argument("--sizes", nargs="+", default=["200000x50", "2000000x130"], metavar="VOTESxMODELS")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    for name in THREADS:
+        if os.environ.get(name) != "1":  # read when the libraries load: too late to set it here
+            parser.error(f"set {name}=1 first: the benchmark is of one thread (jax takes what it finds)")
+    packages = ("numpy", "pandas", "arena-rank", "evalica", "choix")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    machine = (
+        f"{_processor()}, {os.cpu_count()} cores, {', '.join(THREADS)} = 1, load {os.getloadavg()[0]:.1f}; "
+        f"Python {platform.python_version()}, {versions}"
+    )
+    results = []
+    for size in arguments.sizes:
+        n_votes, n_models = map(int, size.split("x"))
+        for job, ties in (("bt", 0.0), ("ties", 0.25)):
+            frame = simulate(n_votes, n_models, ties)
+            rows = measure(job, frame, arguments.rounds, arguments.limit)
+            results.append({"votes": n_votes, "models": n_models, "job": job, "rows": rows})
+    if arguments.json:
+        print(json.dumps({"machine": machine, "rounds": arguments.rounds, "results": results}, indent=2))
+        return
+    print(f"{machine}; medians of {arguments.rounds} rounds")
+    for result in results:
+        kind = "Bradley-Terry without ties" if result["job"] == "bt" else "a quarter of them ties, half a win each"
+        print(f"\n{result['votes']:,} votes, {result['models']} LLMs, {kind}:\n")
+        print("| package | seconds | fastest to slowest | times ours | intervals | largest difference, logits |")
+        print("|---|---|---|---|---|---|")
+        for row in result["rows"]:
+            if "failure" in row:
+                print(f"| {row['package']} | {row['failure']} | | | {row['intervals']} | |")
+            else:
+                print(
+                    f"| {row['package']} | {row['median_s']:.2f} | {row['min_s']:.2f} to {row['max_s']:.2f} | "
+                    f"{row['times_ours']:.1f} | {row['intervals']} | {row['largest_difference']:.0e} |"
+                )
+
+
+if __name__ == "__main__":
+    main()

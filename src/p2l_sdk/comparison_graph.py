@@ -1,0 +1,76 @@
+"""Whether votes determine a leaderboard: the graph of who did not lose to whom.
+
+A finite maximum of the likelihood exists exactly where this graph is strongly connected (Ford 1957, for Bradley-Terry:
+in every split of the contestants into two groups, some vote of each group goes against the other). A tie is an edge
+both ways. In grounded models (grk, ba) the ground, the threshold of a usable answer, is a contestant of its own: an
+answer that wins or ties did not lose to it, and it did not lose to two answers that are both bad.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, vote_targets
+from p2l_sdk.vote_counts import VoteCounts
+
+_SHOWN = 8  # groups, and names of a group, that a message holds
+
+
+def undetermined(counts: VoteCounts, feedback: Feedback) -> str | None:
+    """What the votes leave open, in words that name the LLMs; None where the maximum of the likelihood exists."""
+    edges = _did_not_lose(counts, feedback)
+    connected, separated = _groups(edges | edges.T), _groups(edges)
+    if len(separated) == 1:
+        return None
+    names = [*counts.models, "the threshold of a usable answer"]
+    parts = []
+    if len(connected) > 1:
+        connected.sort(key=len, reverse=True)
+        parts.append(
+            f"they fall into {len(connected)} groups that are never compared, not even through others: "
+            + _words(connected, names)
+        )
+    if len(separated) > len(connected):
+        parts.append(
+            f"there are {len(separated)} groups whose members never lost (or never won) against the others, best "
+            "first: " + _words(separated, names)
+        )
+    return "the votes do not determine the coefficients of all LLMs: " + "; and ".join(parts)
+
+
+def _did_not_lose(counts: VoteCounts, feedback: Feedback) -> np.ndarray:
+    """`(n, n)` booleans, [i, j]: in some vote that counts, i did not lose to j; the ground, if any, is the last."""
+    n, grounded = len(counts.models), Winner.BOTH_BAD in feedback.outcomes
+    a, b = np.triu_indices(n, 1)
+    seen = (counts.number > 0) & (vote_targets(feedback).sum(1) > 0)
+    tie = seen[:, Winner.TIE] if grounded else seen[:, Winner.TIE] | seen[:, Winner.BOTH_BAD]
+    edges = np.zeros((n + grounded, n + grounded), dtype=bool)
+    edges[a, b] = seen[:, Winner.A] | tie
+    edges[b, a] = seen[:, Winner.B] | tie
+    if grounded:
+        edges[:n, n] = edges[:n, :n].any(1)
+        edges[n, a[seen[:, Winner.BOTH_BAD]]] = edges[n, b[seen[:, Winner.BOTH_BAD]]] = True
+    return edges
+
+
+def _groups(edges: np.ndarray) -> list[np.ndarray]:
+    """The strongly connected components, each before those that it can reach."""
+    reach = edges | np.eye(len(edges), dtype=bool)
+    while True:  # paths of twice the length each time
+        steps = reach.astype(np.float32)
+        further = steps @ steps > 0
+        if (further == reach).all():
+            break
+        reach = further
+    label = (reach & reach.T).argmax(1)  # the first member stands for its group
+    heads = np.unique(label)
+    heads = heads[np.argsort(-reach[heads].sum(1), kind="stable")]
+    return [np.flatnonzero(label == head) for head in heads]
+
+
+def _words(groups: list[np.ndarray], names: list[str]) -> str:
+    shown = []
+    for group in groups[:_SHOWN]:
+        more = f" and {len(group) - _SHOWN} more" if len(group) > _SHOWN else ""
+        shown.append("[" + ", ".join(names[i] for i in group[:_SHOWN]) + more + "]")
+    return ", ".join(shown) + (f" and {len(groups) - _SHOWN} more" if len(groups) > _SHOWN else "")
