@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import operator
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -76,6 +77,11 @@ class Feedback(StrEnum):
         """Whether coefficient 0 has a meaning (the threshold of a usable answer); the others float by a shift."""
         return self is Feedback.GRK
 
+    @property
+    def floating(self) -> bool:
+        """Whether a shift of all coefficients changes no probability at all."""
+        return self in (Feedback.BT, Feedback.BT_TIE, Feedback.RK)
+
 
 # --- the laws ---------------------------------------------------------------------------------------------------
 
@@ -97,6 +103,20 @@ class _Polynomial:
         for (i, j, k), c in self.terms.items():
             product += _Polynomial({(i + p, j + q, k + r): c * d for (p, q, r), d in other.terms.items()})
         return product
+
+    def at(self, a: Array, b: Array, s: Array) -> Array:
+        """Its value, by Horner's rule in b: where b is the large array, few operations are of its size."""
+        coefficients: dict[int, Array] = {}
+        for (i, j, k), c in self.terms.items():
+            monomial = functools.reduce(operator.mul, [a] * i + [s] * k, c)
+            coefficients[j] = coefficients[j] + monomial if j in coefficients else monomial
+        top = max(coefficients)
+        value = coefficients[top]
+        for j in range(top - 1, -1, -1):
+            value = b if isinstance(value, float) and value == 1.0 else value * b
+            if j in coefficients:
+                value = value + coefficients[j]
+        return value
 
 
 _ONE, _TWO = _Polynomial({(0, 0, 0): 1.0}), _Polynomial({(0, 0, 0): 2.0})
@@ -218,14 +238,52 @@ def log_probabilities(
     if gamma is not None and feedback.has_gamma:
         theta_a, theta_b = theta_a - gamma, theta_b - gamma
     u = log_threshold(feedback, eta) if feedback.has_eta else xp.zeros_like(theta_a)
+    return log_pair_probabilities(feedback, theta_a, theta_b, u)
+
+
+def log_pair_probabilities(feedback: Feedback, theta_a: Array, theta_b: Array, log_s: Array) -> Array:
+    """`log_probabilities` with log s = log(t - 1) in place of eta, and theta - gamma in place of theta for `ba`."""
+    xp = namespace(theta_a)
     cache: dict[int, Array] = {}  # the denominators are shared between outcomes
 
     def log_of(p: _Polynomial) -> Array:
         if id(p) not in cache:
-            cache[id(p)] = _log_polynomial(xp, p, theta_a, theta_b, u)
+            cache[id(p)] = _log_polynomial(xp, p, theta_a, theta_b, log_s)
         return cache[id(p)]
 
     return xp.stack([log_of(up) - sum(log_of(d) for d in down) for up, down in _LAWS[feedback].values()], -1)
+
+
+def plain_probabilities(feedback: Feedback, a: np.ndarray, b: np.ndarray, s: np.ndarray) -> list[np.ndarray]:
+    """The probabilities as quotients of plain numbers: many times faster than by logarithms, and as accurate (nothing
+    is subtracted), but only where nothing overflows; `plain_enough` says where.
+
+    Args:
+        a, b: exp of the coefficients (for `ba` of theta - gamma), any float64 shapes that broadcast; best where b is
+            the larger array.
+        s: the threshold less one, exp of `log_threshold`.
+
+    Returns:
+        One array for each of `feedback.outcomes`.
+    """
+    cache: dict[int, np.ndarray] = {}
+
+    def value_of(p: _Polynomial) -> np.ndarray:
+        if id(p) not in cache:
+            cache[id(p)] = p.at(a, b, s)
+        return cache[id(p)]
+
+    return [
+        up.at(a, b, s) / functools.reduce(operator.mul, map(value_of, down)) for up, down in _LAWS[feedback].values()
+    ]
+
+
+def plain_enough(theta: np.ndarray, log_s: np.ndarray) -> np.ndarray:
+    """Whether `plain_probabilities` may be used for a prompt: theta `(n, n_models)`, log_s `(n,)` -> `(n,)`.
+
+    Every product in the laws is of degree 3 in (a, b) and 2 in s at most, and float64 reaches from e^-708 to e^709.
+    """
+    return 3.0 * np.abs(theta).max(-1) + 2.0 * np.abs(log_s) < 700.0
 
 
 def log_probability_table(

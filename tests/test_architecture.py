@@ -21,7 +21,7 @@ FLOORS = [
     ["errors"],
     ["results", "plots"],
     ["scorers", "scorers.static", "scorers.transformer"],
-    ["pair_likelihood", "aggregation", "routing"],
+    ["pair_likelihood", "prompt_pairs", "aggregation", "routing"],
     ["storage"],
     ["facade"],
     ["votes"],

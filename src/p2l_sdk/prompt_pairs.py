@@ -1,0 +1,178 @@
+"""The pair outcomes of many prompts, reduced while they are made: their sums, their scores, their bootstrap.
+
+Nothing of the size prompts x pairs is ever held. The probabilities are made for one LLM against all others and some
+hundred prompts at a time, which stays in the processor's cache: as quotients of plain numbers, or, for prompts of
+extreme coefficients, by logarithms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from p2l_sdk.errors import P2LError
+from p2l_sdk.modeling.feedback_p2l import (
+    Feedback,
+    log_pair_probabilities,
+    log_probability_derivatives,
+    log_threshold,
+    plain_enough,
+    plain_probabilities,
+)
+from p2l_sdk.results import Coefficients
+
+_CHUNK_VALUES = 65_536  # coefficients of the prompts that are worked on together
+
+Row = Callable[[int, int], list[np.ndarray]]
+
+
+def natural(feedback: Feedback, batch: Coefficients, n_models: int) -> tuple[np.ndarray, np.ndarray]:
+    """theta `(n, n_models)` (less gamma) and log(t - 1) `(n,)` in float64: what the laws are functions of.
+
+    Raises:
+        P2LError: shapes disagree, eta or gamma is missing, or a number is not finite.
+    """
+    n = len(batch.coefs)
+    theta = np.asarray(batch.coefs, dtype=np.float64)
+    if theta.shape != (n, n_models):
+        raise P2LError(f"coefs have shape {theta.shape}, expected (n_prompts, {n_models})")
+    log_s = np.zeros(n)
+    if feedback.has_gamma:
+        theta = theta - _column(feedback, "gamma", batch.gamma, n)
+    if feedback.has_eta:
+        log_s = log_threshold(feedback, _column(feedback, "eta", batch.eta, n)[:, 0])
+    if not (np.isfinite(theta).all() and np.isfinite(log_s).all()):
+        raise P2LError("coefficients hold NaN or infinite values; the model that made them is damaged")
+    return theta, log_s
+
+
+def _column(feedback: Feedback, name: str, values: np.ndarray | None, n: int) -> np.ndarray:
+    if values is None:
+        raise P2LError(f"feedback model {feedback} needs {name}, none was given")
+    if np.shape(values) != (n, 1):
+        raise P2LError(f"{name} has shape {np.shape(values)}, expected (n_prompts, 1) = ({n}, 1)")
+    return np.asarray(values, dtype=np.float64)
+
+
+def _chunks(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray) -> Iterator[tuple[np.ndarray, Row]]:
+    """The prompts in chunks: their places `(n,)`, and a function row(i, first) that gives, for each outcome,
+    the probabilities `(n_models - first, n)` of LLM i against the LLMs from `first` on."""
+    plain = plain_enough(theta, log_s)
+    size = max(16, _CHUNK_VALUES // theta.shape[1])
+    for by_logarithm, places in ((False, np.flatnonzero(plain)), (True, np.flatnonzero(~plain))):
+        for start in range(0, len(places), size):
+            chunk = places[start : start + size]
+            x, u = np.ascontiguousarray(theta[chunk].T), log_s[chunk]  # prompts last: the long, contiguous axis
+            yield chunk, _logarithmic(feedback, x, u) if by_logarithm else _plain(feedback, np.exp(x), np.exp(u))
+
+
+def _plain(feedback: Feedback, a: np.ndarray, s: np.ndarray) -> Row:
+    return lambda i, first: plain_probabilities(feedback, a[i], a[first:], s)
+
+
+def _logarithmic(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray) -> Row:
+    def row(i: int, first: int) -> list[np.ndarray]:
+        log_probs = log_pair_probabilities(feedback, *np.broadcast_arrays(theta[i], theta[first:], log_s))
+        return list(np.exp(np.moveaxis(log_probs, -1, 0)))
+
+    return row
+
+
+def pair_sums(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted sums over the prompts of the outcome probabilities of every pair.
+
+    Args:
+        theta, log_s: `(n, n_models)` and `(n,)`, of `natural`.
+        weights: `(n,)`.
+
+    Returns:
+        `(n_outcomes, n_pairs)`, for the pairs a < b of `numpy.triu_indices(n_models, 1)`.
+    """
+    n_models = theta.shape[1]
+    sums = np.zeros((len(feedback.outcomes), n_models * (n_models - 1) // 2))
+    for places, row in _chunks(feedback, theta, log_s):
+        chunk_weights, end = weights[places], 0
+        for i in range(n_models - 1):
+            start, end = end, end + n_models - 1 - i
+            for outcome, probabilities in enumerate(row(i, i + 1)):
+                sums[outcome, start:end] += probabilities @ chunk_weights
+    return sums
+
+
+def bootstrap(
+    feedback: Feedback,
+    optimum: np.ndarray,
+    mean: np.ndarray,
+    prompts: tuple[np.ndarray, np.ndarray, np.ndarray],
+    draws: np.ndarray,
+    shrink: float,
+) -> np.ndarray:
+    """Bootstrap replicates of an aggregate over prompts, each one Newton step from the optimum.
+
+    The step is linear in the prompts: a replicate is the optimum less the inverse Hessian times the resampled mean of
+    the prompts' gradients. So `n_models + 1` numbers of each prompt are resampled, not its pairs.
+
+    Args:
+        optimum: `(n_models + 1,)` theta and log(t - 1).
+        mean: `(n_outcomes, n_pairs)` mean probabilities of all prompts, which give the curvature.
+        prompts: theta, log_s and weights of the `n` prompts that are resampled.
+        draws: `(n_replicates, n)` how often each is drawn.
+        shrink: factor on the deviations, sqrt(n / N) if the `n` are a sample of N prompts.
+
+    Returns:
+        `(n_replicates, n_models)` coefficients; replicates without any weight are left out.
+    """
+    theta, log_s, weights = prompts
+    n_models = theta.shape[1]
+    scores, hessian = _expansion(feedback, optimum, mean)
+    gradients = _gradients(feedback, theta, log_s, scores)
+    weighted = draws * weights
+    totals = weighted.sum(1)
+    weighted = weighted[totals > 0] / totals[totals > 0, None]
+    deviations = weighted @ gradients - weights @ gradients / weights.sum()
+    replicates = -shrink * (deviations @ _inverse(feedback, hessian))[:, :n_models]
+    if not feedback.grounded:  # the shift is no finding: leave its scatter out
+        replicates -= replicates.mean(1, keepdims=True)
+    return optimum[:n_models] + replicates
+
+
+def _expansion(feedback: Feedback, optimum: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the sum over pairs of the cross-entropy: scores `(n_models, n_models, n_outcomes, 2)`, the derivatives of the
+    log-probabilities of i against j in theta_i and log(t - 1); and the Hessian."""
+    theta, n = optimum[:-1], len(optimum) - 1
+    i, j = np.indices((n, n)).reshape(2, -1)
+    _, gradients, hessians = log_probability_derivatives(feedback, theta[i], theta[j], np.full(n * n, optimum[-1]))
+    a, b = np.triu_indices(n, 1)
+    table = np.zeros((n, n, len(mean)))
+    table[a, b] = mean.T
+    table[b, a] = mean.T[:, [1, 0, *range(2, len(mean))]]
+    curvature = -np.einsum("po,poxy->pxy", table.reshape(n * n, -1), hessians).reshape(n, n, 3, 3)
+    hessian = np.zeros((n + 1, n + 1))
+    hessian[:n, :n] = curvature[..., 0, 1] + np.diag(curvature[..., 0, 0].sum(1))
+    hessian[:n, n] = hessian[n, :n] = curvature[..., 0, 2].sum(1)
+    hessian[n, n] = curvature[..., 2, 2].sum() / 2  # every pair stands in the table twice
+    scores = gradients[..., [0, 2]].reshape(n, n, -1, 2)
+    scores[np.arange(n), np.arange(n)] = 0.0
+    return scores, hessian
+
+
+def _gradients(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """`(n, n_models + 1)` gradients of each prompt's cross-entropy, summed over pairs."""
+    n, n_models = theta.shape
+    gradients = np.zeros((n, n_models + 1))
+    for places, row in _chunks(feedback, theta, log_s):
+        for i in range(n_models):
+            by_unknown = sum(p.T @ scores[i, :, outcome] for outcome, p in enumerate(row(i, 0)))
+            gradients[places, i] = -by_unknown[:, 0]
+            gradients[places, -1] -= by_unknown[:, 1] / 2
+    return gradients
+
+
+def _inverse(feedback: Feedback, hessian: np.ndarray) -> np.ndarray:
+    n = len(hessian) - 1
+    if not feedback.has_eta:  # the threshold is no unknown: a row and a column of zeros
+        hessian[n, n] = 1.0
+    if feedback.floating:  # the shift has no curvature: give it some, the step along it is 0 all the same
+        hessian[:n, :n] += hessian.trace() / n**2
+    return np.linalg.inv(hessian)
