@@ -259,8 +259,8 @@ def plain_probabilities(feedback: Feedback, a: np.ndarray, b: np.ndarray, s: np.
     is subtracted), but only where nothing overflows; `plain_enough` says where.
 
     Args:
-        a, b: exp of the coefficients (for `ba` of theta - gamma), any float64 shapes that broadcast; best where b is
-            the larger array.
+        a, b: exp of the coefficients (for `ba` of theta - gamma), any shapes that broadcast; best where b is the larger
+            array.
         s: the threshold less one, exp of `log_threshold`.
 
     Returns:
@@ -281,9 +281,10 @@ def plain_probabilities(feedback: Feedback, a: np.ndarray, b: np.ndarray, s: np.
 def plain_enough(theta: np.ndarray, log_s: np.ndarray) -> np.ndarray:
     """Whether `plain_probabilities` may be used for a prompt: theta `(n, n_models)`, log_s `(n,)` -> `(n,)`.
 
-    Every product in the laws is of degree 3 in (a, b) and 2 in s at most, and float64 reaches from e^-708 to e^709.
+    Every product in the laws is of degree 3 in (a, b) and 2 in s at most, with coefficients that sum to less than
+    e^5; so float64 holds it for |theta| up to 180 at the usual thresholds, float32 up to 25.
     """
-    return 3.0 * np.abs(theta).max(-1) + 2.0 * np.abs(log_s) < 700.0
+    return 3.0 * np.abs(theta).max(-1) + 2.0 * np.abs(log_s) < np.log(np.finfo(theta.dtype).max) - 5.0
 
 
 def log_probability_table(

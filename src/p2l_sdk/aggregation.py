@@ -76,7 +76,7 @@ class PairStatistics:
         """
         n = len(batch.coefs)
         weights = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
-        if weights.shape != (n,) or not np.isfinite(weights.sum()) or (weights < 0).any():
+        if weights.shape != (n,) or not np.isfinite(weights).all() or (weights < 0).any():
             raise P2LError(f"prompt weights must be {n} finite numbers >= 0")
         theta, log_s = natural(self.feedback, batch, self.n_models)
         self._arrays["sums"] += pair_sums(self.feedback, theta, log_s, weights)
@@ -121,6 +121,9 @@ class PairStatistics:
         """Write everything to one safetensors file; `load` goes on as if never interrupted.
 
         The file appears whole or not at all: it is written beside `path` and then renamed.
+
+        Raises:
+            P2LError: it cannot be written there.
         """
         from safetensors.numpy import save
 
@@ -135,15 +138,13 @@ class PairStatistics:
         }
         content = save({**self._arrays, "kept": self._kept}, {"format": _FORMAT, "state": json.dumps(state)})
         path = Path(path)
-        handle, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.chmod(partial, 0o644)  # mkstemp writes for the owner alone
-            os.replace(partial, path)
-        except BaseException:
-            os.unlink(partial)
-            raise
+            with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+                partial = Path(folder) / path.name
+                partial.write_bytes(content)
+                os.replace(partial, path)
+        except OSError as error:
+            raise P2LError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> PairStatistics:
@@ -205,9 +206,9 @@ class PairStatistics:
         n = len(self._kept)
         if n < 2 or replicates < 2 or weights.sum() == 0:
             return None
-        draws = np.random.default_rng(sorted(self._seeds)).poisson(1.0, (replicates, n))
-        prompts = theta, log_s[:, 0], weights[:, 0]
-        coefs = bootstrap(self.feedback, optimum, mean, prompts, draws, np.sqrt(n / self.n_prompts))
+        prompts, shrink = (theta, log_s[:, 0], weights[:, 0]), np.sqrt(n / self.n_prompts)
+        random = np.random.default_rng(sorted(self._seeds))
+        coefs = bootstrap(self.feedback, optimum, mean, prompts, shrink, replicates, random)
         return np.quantile(coefs, [0.025, 0.975], axis=0).T if len(coefs) else None
 
 

@@ -105,8 +105,9 @@ def bootstrap(
     optimum: np.ndarray,
     mean: np.ndarray,
     prompts: tuple[np.ndarray, np.ndarray, np.ndarray],
-    draws: np.ndarray,
     shrink: float,
+    replicates: int,
+    random: np.random.Generator,
 ) -> np.ndarray:
     """Bootstrap replicates of an aggregate over prompts, each one Newton step from the optimum.
 
@@ -117,43 +118,51 @@ def bootstrap(
         optimum: `(n_models + 1,)` theta and log(t - 1).
         mean: `(n_outcomes, n_pairs)` mean probabilities of all prompts, which give the curvature.
         prompts: theta, log_s and weights of the `n` prompts that are resampled.
-        draws: `(n_replicates, n)` how often each is drawn.
         shrink: factor on the deviations, sqrt(n / N) if the `n` are a sample of N prompts.
+        replicates: how many.
+        random: draws how often each prompt stands in a replicate, Poisson(1).
 
     Returns:
-        `(n_replicates, n_models)` coefficients; replicates without any weight are left out.
+        `(replicates, n_models)` coefficients; replicates without any weight are left out.
     """
     theta, log_s, weights = prompts
-    n_models = theta.shape[1]
+    n, n_models = theta.shape
     scores, hessian = _expansion(feedback, optimum, mean)
-    gradients = _gradients(feedback, theta, log_s, scores)
-    weighted = draws * weights
-    totals = weighted.sum(1)
-    weighted = weighted[totals > 0] / totals[totals > 0, None]
-    deviations = weighted @ gradients - weights @ gradients / weights.sum()
-    replicates = -shrink * (deviations @ _inverse(feedback, hessian))[:, :n_models]
+    # float32 is enough for a width, and twice as fast
+    gradients = _gradients(feedback, theta.astype(np.float32), log_s.astype(np.float32), scores.astype(np.float32))
+    gradients -= weights @ gradients / weights.sum()
+    steps = -shrink * (gradients @ _inverse(feedback, hessian))[:, :n_models]
     if not feedback.grounded:  # the shift is no finding: leave its scatter out
-        replicates -= replicates.mean(1, keepdims=True)
-    return optimum[:n_models] + replicates
+        steps -= steps.mean(1, keepdims=True)
+    parts = []
+    for start in range(0, replicates, 100):  # of all at once, the draws would be the largest array
+        drawn = random.poisson(1.0, (min(100, replicates - start), n)) * weights
+        totals = drawn.sum(1)
+        parts.append((drawn @ steps)[totals > 0] / totals[totals > 0, None])
+    return optimum[:n_models] + np.concatenate(parts)
 
 
 def _expansion(feedback: Feedback, optimum: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of the sum over pairs of the cross-entropy: scores `(n_models, n_models, n_outcomes, 2)`, the derivatives of the
-    log-probabilities of i against j in theta_i and log(t - 1); and the Hessian."""
+    """Of the sum over pairs of the cross-entropy, at the optimum.
+
+    Returns:
+        Scores `(n_models, n_outcomes, 2, n_models)`: entry [i, outcome, :, j] is the derivative of the log-probability
+        of an outcome of i against j in theta_i and log(t - 1). And the Hessian `(n_models + 1, n_models + 1)`.
+    """
     theta, n = optimum[:-1], len(optimum) - 1
-    i, j = np.indices((n, n)).reshape(2, -1)
-    _, gradients, hessians = log_probability_derivatives(feedback, theta[i], theta[j], np.full(n * n, optimum[-1]))
     a, b = np.triu_indices(n, 1)
-    table = np.zeros((n, n, len(mean)))
-    table[a, b] = mean.T
-    table[b, a] = mean.T[:, [1, 0, *range(2, len(mean))]]
-    curvature = -np.einsum("po,poxy->pxy", table.reshape(n * n, -1), hessians).reshape(n, n, 3, 3)
+    _, gradients, hessians = log_probability_derivatives(feedback, theta[a], theta[b], np.full(len(a), optimum[-1]))
+    exchanged = [1, 0, *range(2, len(mean))]  # the outcomes as b sees them
+    scores = np.zeros((n, len(mean), 2, n))
+    scores[a, :, :, b] = gradients[:, :, [0, 2]]
+    scores[b, :, :, a] = gradients[:, exchanged][:, :, [1, 2]]
+    curvature = -np.einsum("op,poxy->xyp", mean, hessians)
     hessian = np.zeros((n + 1, n + 1))
-    hessian[:n, :n] = curvature[..., 0, 1] + np.diag(curvature[..., 0, 0].sum(1))
-    hessian[:n, n] = hessian[n, :n] = curvature[..., 0, 2].sum(1)
-    hessian[n, n] = curvature[..., 2, 2].sum() / 2  # every pair stands in the table twice
-    scores = gradients[..., [0, 2]].reshape(n, n, -1, 2)
-    scores[np.arange(n), np.arange(n)] = 0.0
+    hessian[a, b] = hessian[b, a] = curvature[0, 1]
+    theirs = np.arange(n)
+    hessian[theirs, theirs] = np.bincount(a, curvature[0, 0], n) + np.bincount(b, curvature[1, 1], n)
+    hessian[:n, n] = hessian[n, :n] = np.bincount(a, curvature[0, 2], n) + np.bincount(b, curvature[1, 2], n)
+    hessian[n, n] = curvature[2, 2].sum()
     return scores, hessian
 
 
@@ -163,9 +172,10 @@ def _gradients(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, scores:
     gradients = np.zeros((n, n_models + 1))
     for places, row in _chunks(feedback, theta, log_s):
         for i in range(n_models):
-            by_unknown = sum(p.T @ scores[i, :, outcome] for outcome, p in enumerate(row(i, 0)))
-            gradients[places, i] = -by_unknown[:, 0]
-            gradients[places, -1] -= by_unknown[:, 1] / 2
+            for outcome, p in enumerate(row(i, 0)):
+                by_theta, by_log_s = scores[i, outcome]
+                gradients[places, i] -= by_theta @ p
+                gradients[places, -1] -= by_log_s @ p / 2  # every pair comes twice
     return gradients
 
 
