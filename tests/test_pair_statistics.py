@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from p2l_sdk.modeling.feedback_p2l import Feedback, log_probabilities, log_threshold, plain_enough, plain_probabilities
 from safetensors.numpy import save_file
-from test_aggregation import ALL, names, sample, solve
+from test_aggregation import ALL, names, objective, sample, solve
 
 from p2l_sdk.aggregation import PairStatistics
 from p2l_sdk.errors import P2LError
-from p2l_sdk.prompt_pairs import natural, pair_sums
+from p2l_sdk.prompt_pairs import Expansion, natural, pair_sums
 from p2l_sdk.results import Coefficients
 
 logit = st.floats(-80, 80)
@@ -147,6 +149,28 @@ def test_without_a_sample_or_replicates_or_weight_there_are_no_intervals(rng):
     board = statistics.solve(names(5))
     assert board.intervals is None or np.isfinite(board.intervals).all()
     assert solve(Feedback.BT, batch, np.eye(40)[7], replicates=50).intervals == pytest.approx(0, abs=20)
+
+
+@pytest.mark.parametrize("feedback", ALL)
+def test_convergence_is_told_by_the_answer(feedback, rng):
+    batch = sample(feedback, rng)
+    statistics = PairStatistics(feedback, 5)
+    statistics.add(batch)
+    board = statistics.solve(names(5))
+    told = statistics.convergence(board)
+    assert told.largest_gradient < 1e-8
+    assert told.objective == pytest.approx(objective(feedback, batch, board.coefs, board.eta, board.gamma), rel=1e-9)
+    shift = np.eye(5)[2] * 1e-2
+    up, down = (statistics.convergence(replace(board, coefs=board.coefs + sign * shift)) for sign in (1, -1))
+    assert min(up.objective, down.objective) > told.objective
+    assert up.largest_gradient > 10 * told.largest_gradient
+    log_s = log_threshold(feedback, np.float64(board.eta)) if feedback.has_eta else 0.0
+    x, mean = np.append(board.coefs, log_s), statistics._mean()
+    for i in range(6 if feedback.has_eta else 5):  # its derivatives are those of differences
+        step = np.eye(6)[i] * 1e-4
+        low, here, high = (Expansion.about(feedback, x + 0.1 + sign * step, mean) for sign in (-1, 0, 1))
+        assert (high.value - low.value) / 2e-4 == pytest.approx(here.gradient[i], abs=1e-8)
+        np.testing.assert_allclose((high.gradient - low.gradient) / 2e-4, here.hessian[i], atol=1e-8)
 
 
 # --- files --------------------------------------------------------------------------------------------------------

@@ -22,18 +22,27 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from p2l_sdk.errors import P2LError
-from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold
+from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold, log_threshold
 from p2l_sdk.pair_likelihood import PairLikelihood
-from p2l_sdk.prompt_pairs import bootstrap, natural, pair_sums
+from p2l_sdk.prompt_pairs import Expansion, bootstrap, natural, pair_sums
 from p2l_sdk.results import Coefficients, Leaderboard
 
 _FORMAT = "p2l_sdk.PairStatistics/1"
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How good an aggregate is: F, and the largest of its derivatives in theta and log(t - 1), 0 at the optimum."""
+
+    objective: float
+    largest_gradient: float
 
 
 class PairStatistics:
@@ -185,12 +194,9 @@ class PairStatistics:
         """
         if len(models) != self.n_models:
             raise P2LError(f"there are {len(models)} names for {self.n_models} LLMs")
-        weight = float(self._arrays["weight"])
-        if weight <= 0:
-            raise P2LError("there is nothing to aggregate: no prompt, or all weights are 0")
-        mean = self._arrays["sums"] / weight
+        mean = self._mean()
         problem = PairLikelihood(self.feedback, self.n_models)
-        optimum = problem.minimise(np.ascontiguousarray(mean.T), self._arrays["start"] / weight)
+        optimum = problem.minimise(np.ascontiguousarray(mean.T), self._arrays["start"] / self._arrays["weight"])
         return Leaderboard(
             models=models,
             coefs=optimum[: self.n_models],
@@ -201,6 +207,20 @@ class PairStatistics:
             intervals=self._intervals(optimum, mean, replicates),
         )
 
+    def convergence(self, board: Leaderboard) -> Convergence:
+        """How near a leaderboard is to the optimum of these prompts, from the answer alone, whoever solved for it."""
+        log_s = log_threshold(self.feedback, np.float64(board.eta)) if self.feedback.has_eta else 0.0
+        theta = board.coefs - (board.gamma or 0.0)
+        expansion = Expansion.about(self.feedback, np.append(theta, log_s), self._mean())
+        gradient = expansion.gradient if self.feedback.has_eta else expansion.gradient[:-1]
+        return Convergence(expansion.value, float(np.abs(gradient).max()))
+
+    def _mean(self) -> np.ndarray:
+        weight = float(self._arrays["weight"])
+        if weight <= 0:
+            raise P2LError("there is nothing to aggregate: no prompt, or all weights are 0")
+        return self._arrays["sums"] / weight
+
     def _intervals(self, optimum: np.ndarray, mean: np.ndarray, replicates: int) -> np.ndarray | None:
         _, weights, log_s, theta = np.split(self._kept, [1, 2, 3], axis=1)
         n = len(self._kept)
@@ -208,7 +228,8 @@ class PairStatistics:
             return None
         prompts, shrink = (theta, log_s[:, 0], weights[:, 0]), np.sqrt(n / self.n_prompts)
         random = np.random.default_rng(sorted(self._seeds))
-        coefs = bootstrap(self.feedback, optimum, mean, prompts, shrink, replicates, random)
+        expansion = Expansion.about(self.feedback, optimum, mean)
+        coefs = bootstrap(self.feedback, optimum, expansion, prompts, shrink, replicates, random)
         return np.quantile(coefs, [0.025, 0.975], axis=0).T if len(coefs) else None
 
 

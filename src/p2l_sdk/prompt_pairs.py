@@ -8,6 +8,7 @@ extreme coefficients, by logarithms.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -100,10 +101,49 @@ def pair_sums(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, weights:
     return sums
 
 
+@dataclass(frozen=True)
+class Expansion:
+    """The mean cross-entropy over pairs about a point x = (theta, log(t - 1)), to second order.
+
+    Attributes:
+        value: at x.
+        gradient: `(n_models + 1,)`.
+        hessian: `(n_models + 1, n_models + 1)`.
+        scores: `(n_models, n_outcomes, 2, n_models)`; entry [i, outcome, :, j] is the derivative of the
+            log-probability of an outcome of i against j in theta_i and log(t - 1).
+    """
+
+    value: float
+    gradient: np.ndarray
+    hessian: np.ndarray
+    scores: np.ndarray
+
+    @classmethod
+    def about(cls, feedback: Feedback, x: np.ndarray, mean: np.ndarray) -> Expansion:
+        """That to mean probabilities `(n_outcomes, n_pairs)`."""
+        theta, n = x[:-1], len(x) - 1
+        a, b = np.triu_indices(n, 1)
+        values, gradients, hessians = log_probability_derivatives(feedback, theta[a], theta[b], np.full(len(a), x[-1]))
+        exchanged = [1, 0, *range(2, len(mean))]  # the outcomes as b sees them
+        scores = np.zeros((n, len(mean), 2, n))
+        scores[a, :, :, b] = gradients[:, :, [0, 2]]
+        scores[b, :, :, a] = gradients[:, exchanged][:, :, [1, 2]]
+        slope = -np.einsum("op,pox->xp", mean, gradients) / len(a)
+        curvature = -np.einsum("op,poxy->xyp", mean, hessians) / len(a)
+        gradient, hessian, theirs = np.zeros(n + 1), np.zeros((n + 1, n + 1)), np.arange(n)
+        gradient[:n] = np.bincount(a, slope[0], n) + np.bincount(b, slope[1], n)
+        gradient[n] = slope[2].sum()
+        hessian[a, b] = hessian[b, a] = curvature[0, 1]
+        hessian[theirs, theirs] = np.bincount(a, curvature[0, 0], n) + np.bincount(b, curvature[1, 1], n)
+        hessian[:n, n] = hessian[n, :n] = np.bincount(a, curvature[0, 2], n) + np.bincount(b, curvature[1, 2], n)
+        hessian[n, n] = curvature[2, 2].sum()
+        return cls(-float((mean.T * values).sum()) / len(a), gradient, hessian, scores)
+
+
 def bootstrap(
     feedback: Feedback,
     optimum: np.ndarray,
-    mean: np.ndarray,
+    expansion: Expansion,
     prompts: tuple[np.ndarray, np.ndarray, np.ndarray],
     shrink: float,
     replicates: int,
@@ -116,7 +156,7 @@ def bootstrap(
 
     Args:
         optimum: `(n_models + 1,)` theta and log(t - 1).
-        mean: `(n_outcomes, n_pairs)` mean probabilities of all prompts, which give the curvature.
+        expansion: about the optimum.
         prompts: theta, log_s and weights of the `n` prompts that are resampled.
         shrink: factor on the deviations, sqrt(n / N) if the `n` are a sample of N prompts.
         replicates: how many.
@@ -127,11 +167,11 @@ def bootstrap(
     """
     theta, log_s, weights = prompts
     n, n_models = theta.shape
-    scores, hessian = _expansion(feedback, optimum, mean)
+    scores = expansion.scores.astype(np.float32)
     # float32 is enough for a width, and twice as fast
-    gradients = _gradients(feedback, theta.astype(np.float32), log_s.astype(np.float32), scores.astype(np.float32))
+    gradients = _gradients(feedback, theta.astype(np.float32), log_s.astype(np.float32), scores)
     gradients -= weights @ gradients / weights.sum()
-    steps = -shrink * (gradients @ _inverse(feedback, hessian))[:, :n_models]
+    steps = -shrink * (gradients @ _inverse(feedback, expansion.hessian))[:, :n_models]
     if not feedback.grounded:  # the shift is no finding: leave its scatter out
         steps -= steps.mean(1, keepdims=True)
     parts = []
@@ -142,32 +182,8 @@ def bootstrap(
     return optimum[:n_models] + np.concatenate(parts)
 
 
-def _expansion(feedback: Feedback, optimum: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of the sum over pairs of the cross-entropy, at the optimum.
-
-    Returns:
-        Scores `(n_models, n_outcomes, 2, n_models)`: entry [i, outcome, :, j] is the derivative of the log-probability
-        of an outcome of i against j in theta_i and log(t - 1). And the Hessian `(n_models + 1, n_models + 1)`.
-    """
-    theta, n = optimum[:-1], len(optimum) - 1
-    a, b = np.triu_indices(n, 1)
-    _, gradients, hessians = log_probability_derivatives(feedback, theta[a], theta[b], np.full(len(a), optimum[-1]))
-    exchanged = [1, 0, *range(2, len(mean))]  # the outcomes as b sees them
-    scores = np.zeros((n, len(mean), 2, n))
-    scores[a, :, :, b] = gradients[:, :, [0, 2]]
-    scores[b, :, :, a] = gradients[:, exchanged][:, :, [1, 2]]
-    curvature = -np.einsum("op,poxy->xyp", mean, hessians)
-    hessian = np.zeros((n + 1, n + 1))
-    hessian[a, b] = hessian[b, a] = curvature[0, 1]
-    theirs = np.arange(n)
-    hessian[theirs, theirs] = np.bincount(a, curvature[0, 0], n) + np.bincount(b, curvature[1, 1], n)
-    hessian[:n, n] = hessian[n, :n] = np.bincount(a, curvature[0, 2], n) + np.bincount(b, curvature[1, 2], n)
-    hessian[n, n] = curvature[2, 2].sum()
-    return scores, hessian
-
-
 def _gradients(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """`(n, n_models + 1)` gradients of each prompt's cross-entropy, summed over pairs."""
+    """`(n, n_models + 1)` gradients of each prompt's mean cross-entropy over pairs."""
     n, n_models = theta.shape
     gradients = np.zeros((n, n_models + 1))
     for places, row in _chunks(feedback, theta, log_s):
@@ -176,13 +192,13 @@ def _gradients(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, scores:
                 by_theta, by_log_s = scores[i, outcome]
                 gradients[places, i] -= by_theta @ p
                 gradients[places, -1] -= by_log_s @ p / 2  # every pair comes twice
-    return gradients
+    return gradients / (n_models * (n_models - 1) / 2)
 
 
 def _inverse(feedback: Feedback, hessian: np.ndarray) -> np.ndarray:
-    n = len(hessian) - 1
+    matrix, n = hessian.copy(), len(hessian) - 1
     if not feedback.has_eta:  # the threshold is no unknown: a row and a column of zeros
-        hessian[n, n] = 1.0
+        matrix[n, n] = 1.0
     if feedback.floating:  # the shift has no curvature: give it some, the step along it is 0 all the same
-        hessian[:n, :n] += hessian.trace() / n**2
-    return np.linalg.inv(hessian)
+        matrix[:n, :n] += matrix[:n, :n].trace() / n**2
+    return np.linalg.pinv(matrix, hermitian=True)  # where coefficients are extreme there may be no curvature left
