@@ -104,19 +104,13 @@ class _Polynomial:
             product += _Polynomial({(i + p, j + q, k + r): c * d for (p, q, r), d in other.terms.items()})
         return product
 
-    def at(self, a: Array, b: Array, s: Array) -> Array:
-        """Its value, by Horner's rule in b: where b is the large array, few operations are of its size."""
+    def in_powers_of_b(self, a: Array, s: Array) -> dict[int, Array]:
+        """Its coefficients as a polynomial in b alone."""
         coefficients: dict[int, Array] = {}
         for (i, j, k), c in self.terms.items():
             monomial = functools.reduce(operator.mul, [a] * i + [s] * k, c)
             coefficients[j] = coefficients[j] + monomial if j in coefficients else monomial
-        top = max(coefficients)
-        value = coefficients[top]
-        for j in range(top - 1, -1, -1):
-            value = b if isinstance(value, float) and value == 1.0 else value * b
-            if j in coefficients:
-                value = value + coefficients[j]
-        return value
+        return coefficients
 
 
 _ONE, _TWO = _Polynomial({(0, 0, 0): 1.0}), _Polynomial({(0, 0, 0): 2.0})
@@ -254,32 +248,47 @@ def log_pair_probabilities(feedback: Feedback, theta_a: Array, theta_b: Array, l
     return xp.stack([log_of(up) - sum(log_of(d) for d in down) for up, down in _LAWS[feedback].values()], -1)
 
 
-def plain_probabilities(feedback: Feedback, a: np.ndarray, b: np.ndarray, s: np.ndarray) -> list[np.ndarray]:
-    """The probabilities as quotients of plain numbers: many times faster than by logarithms, and as accurate (nothing
-    is subtracted), but only where nothing overflows; `plain_enough` says where.
+class PlainLaw:
+    """The probabilities of all pairs as quotients of plain numbers: many times faster than by logarithms, and as
+    accurate (nothing is subtracted), but only where nothing overflows; `plain_enough` says where.
+
+    What depends on one LLM of the pair is computed once; what depends on both, by Horner's rule in the other's odds.
 
     Args:
-        a, b: exp of the coefficients (for `ba` of theta - gamma), any shapes that broadcast; best where b is the larger
-            array.
-        s: the threshold less one, exp of `log_threshold`.
-
-    Returns:
-        One array for each of `feedback.outcomes`.
+        theta, log_s: `(n_models, n_prompts)` and `(n_prompts,)`, as in `log_pair_probabilities`.
     """
-    cache: dict[int, np.ndarray] = {}
 
-    def value_of(p: _Polynomial) -> np.ndarray:
-        if id(p) not in cache:
-            cache[id(p)] = p.at(a, b, s)
-        return cache[id(p)]
+    def __init__(self, feedback: Feedback, theta: np.ndarray, log_s: np.ndarray) -> None:
+        self._laws, self._odds, s = _LAWS[feedback], np.exp(theta), np.exp(log_s)
+        polynomials = [p for up, down in self._laws.values() for p in (up, *down)]
+        self._coefficients = {id(p): p.in_powers_of_b(self._odds, s) for p in polynomials}
 
-    return [
-        up.at(a, b, s) / functools.reduce(operator.mul, map(value_of, down)) for up, down in _LAWS[feedback].values()
-    ]
+    def row(self, i: int, first: int) -> list[np.ndarray]:
+        """Of LLM i against those from `first` on: `(n_models - first, n_prompts)` for each outcome."""
+        b = self._odds[first:]
+        cache: dict[int, np.ndarray] = {}  # the denominators are shared between outcomes
+
+        def value_of(p: _Polynomial) -> np.ndarray:
+            if id(p) not in cache:
+                powers = {j: c[i] if np.ndim(c) == 2 else c for j, c in self._coefficients[id(p)].items()}
+                cache[id(p)] = _horner(powers, b)
+            return cache[id(p)]
+
+        return [value_of(up) / functools.reduce(operator.mul, map(value_of, down)) for up, down in self._laws.values()]
+
+
+def _horner(coefficients: dict[int, Array], b: np.ndarray) -> np.ndarray:
+    top = max(coefficients)
+    value = coefficients[top]
+    for j in range(top - 1, -1, -1):
+        value = b if isinstance(value, float) and value == 1.0 else value * b
+        if j in coefficients:
+            value = value + coefficients[j]
+    return value
 
 
 def plain_enough(theta: np.ndarray, log_s: np.ndarray) -> np.ndarray:
-    """Whether `plain_probabilities` may be used for a prompt: theta `(n, n_models)`, log_s `(n,)` -> `(n,)`.
+    """Whether `PlainLaw` may be used for a prompt: theta `(n, n_models)`, log_s `(n,)` -> `(n,)`.
 
     Every product in the laws is of degree 3 in (a, b) and 2 in s at most, with coefficients that sum to less than
     e^5; so float64 holds it for |theta| up to 180 at the usual thresholds, float32 up to 25.

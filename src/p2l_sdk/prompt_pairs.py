@@ -15,11 +15,11 @@ import numpy as np
 from p2l_sdk.errors import P2LError
 from p2l_sdk.modeling.feedback_p2l import (
     Feedback,
+    PlainLaw,
     log_pair_probabilities,
     log_probability_derivatives,
     log_threshold,
     plain_enough,
-    plain_probabilities,
 )
 from p2l_sdk.results import Coefficients
 
@@ -65,11 +65,7 @@ def _chunks(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray) -> Iterato
         for start in range(0, len(places), size):
             chunk = places[start : start + size]
             x, u = np.ascontiguousarray(theta[chunk].T), log_s[chunk]  # prompts last: the long, contiguous axis
-            yield chunk, _logarithmic(feedback, x, u) if by_logarithm else _plain(feedback, np.exp(x), np.exp(u))
-
-
-def _plain(feedback: Feedback, a: np.ndarray, s: np.ndarray) -> Row:
-    return lambda i, first: plain_probabilities(feedback, a[i], a[first:], s)
+            yield chunk, _logarithmic(feedback, x, u) if by_logarithm else PlainLaw(feedback, x, u).row
 
 
 def _logarithmic(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray) -> Row:
