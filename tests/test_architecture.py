@@ -22,7 +22,7 @@ FLOORS = [
     ["plots"],
     ["results", "frontier"],
     ["scorers", "scorers.static", "scorers.transformer"],
-    ["pair_likelihood", "aggregation", "routing"],
+    ["pair_likelihood", "prompt_pairs", "aggregation", "routing"],
     ["allocation", "pacing"],
     ["router"],
     ["storage"],

@@ -2,55 +2,76 @@
 
 The aggregate minimises the mean cross-entropy from the prompts' outcome probabilities to its own,
 
-    F(theta, eta) = - sum over pairs and outcomes of  P[pair, outcome] * log q(outcome | pair; theta, eta),
+    F(theta, eta) = - mean over pairs of  sum over outcomes of  P[pair, outcome] * log q(outcome | pair; theta, eta),
 
 and F is linear in P: the mean probability of every pair and outcome (`PairStatistics`) is all that is needed of the
 prompts. The solve is a damped Newton method on n_models + 1 unknowns (theta and log(t - 1)); its size does not
-depend on the number of prompts. Intervals are a bootstrap over prompts: the pass keeps, beside the sums, the same
-sums under random Poisson(1) weights, and every replicate is solved by one Newton step from the optimum.
+depend on the number of prompts.
+
+Intervals are a bootstrap over prompts. To first order in the weights of the prompts, which is one Newton step, a
+replicate needs of each prompt only its gradient at the optimum. That is known after the pass, so the pass keeps a
+uniform sample of the prompts' coefficients (1000 by default: a few numbers per LLM, not per pair). Up to that many
+prompts it is the bootstrap over all prompts; beyond, the deviations are scaled by sqrt(sample / n_prompts), and the
+widths carry a sampling error of about 1 / sqrt(2 * sample), 2 %. Prompts draw random keys and those of the lowest
+keys are kept, so a sample can be merged: the lowest keys of two samples are the sample of both streams.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import tempfile
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from p2l_sdk.errors import P2LError
-from p2l_sdk.modeling.feedback_p2l import (
-    Feedback,
-    eta_of_threshold,
-    log_probabilities,
-    log_threshold,
-)
+from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold, log_threshold
 from p2l_sdk.pair_likelihood import PairLikelihood
+from p2l_sdk.prompt_pairs import Expansion, bootstrap, natural, pair_sums
 from p2l_sdk.results import Coefficients, Leaderboard
 
-_CHUNK_VALUES = 4_000_000  # probabilities held at a time, 32 MB
+_FORMAT = "p2l_sdk.PairStatistics/1"
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How good an aggregate is: F, and the largest of its derivatives in theta and log(t - 1), 0 at the optimum."""
+
+    objective: float
+    largest_gradient: float
 
 
 class PairStatistics:
-    """Mean outcome probabilities of every pair over a stream of prompts: add batches, merge, solve.
+    """Mean outcome probabilities of every pair over a stream of prompts: add batches, merge, save, load, solve.
 
     Args:
         feedback: the feedback model of the coefficients.
-        n_models: how many LLMs.
-        replicates: bootstrap replicates kept for the intervals; 0 for none.
-        seed: of the bootstrap. Statistics that will be merged need different seeds.
+        n_models: how many LLMs, two or more.
+        sample: how many prompts are kept for the intervals; 0 for no intervals.
+        seed: of the sample. Statistics that will be merged need different seeds.
     """
 
-    def __init__(self, feedback: Feedback, n_models: int, *, replicates: int = 200, seed: int = 0) -> None:
+    def __init__(self, feedback: Feedback, n_models: int, *, sample: int = 1000, seed: int = 0) -> None:
+        if n_models < 2 or sample < 0 or seed < 0:
+            raise P2LError(
+                f"n_models must be 2 or more, sample and seed 0 or more; they are {n_models}, {sample}, {seed}"
+            )
         self.feedback = feedback
         self.n_models = n_models
         self.n_prompts = 0
-        self._a, self._b = np.triu_indices(n_models, 1)
-        self._seeds = {seed}
+        self._seed, self._seeds, self._drawn = seed, {seed}, 0
         self._random = np.random.default_rng(seed)
-        width = len(self._a) * len(feedback.outcomes)
-        # row 0: the sums themselves; the others: the bootstrap replicates
-        self._sums = np.zeros((1 + replicates, width))
-        self._weights = np.zeros(1 + replicates)
-        self._start = np.zeros(n_models + 1)  # weighted sums of theta and log(t - 1): where Newton starts
+        self._arrays = {
+            "sums": np.zeros((len(feedback.outcomes), n_models * (n_models - 1) // 2)),
+            "start": np.zeros(n_models + 1),  # weighted sums of theta and log(t - 1): where Newton starts
+            "weight": np.zeros(()),
+        }
+        # the kept prompts, lowest key first: key, weight, log(t - 1), theta
+        self._sample, self._kept = sample, np.zeros((0, n_models + 3))
 
     def add(self, batch: Coefficients, weights: np.ndarray | None = None) -> None:
         """Add prompts.
@@ -60,62 +81,122 @@ class PairStatistics:
             weights: `(n,)` finite weights >= 0, 1 if not given.
 
         Raises:
-            P2LError: shapes disagree, or a number is not finite or negative.
+            P2LError: shapes disagree, or a number is not finite or negative. Nothing has been added then.
         """
         n = len(batch.coefs)
         weights = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
-        if batch.coefs.shape != (n, self.n_models):
-            raise P2LError(f"coefs have shape {batch.coefs.shape}, expected (n_prompts, {self.n_models})")
         if weights.shape != (n,) or not np.isfinite(weights).all() or (weights < 0).any():
             raise P2LError(f"prompt weights must be {n} finite numbers >= 0")
-        theta, log_s = _natural(self.feedback, batch)
-        if not (np.isfinite(theta).all() and np.isfinite(log_s).all()):
-            raise P2LError("coefficients hold NaN or infinite values; the model that made them is damaged")
-        draws = self._random.poisson(1.0, (n, len(self._sums) - 1))
-        all_weights = np.column_stack([np.ones(n), draws]) * weights[:, None]
-        step = max(1, _CHUNK_VALUES // max(1, self._sums.shape[1]))
-        for i in range(0, n, step):
-            part = slice(i, i + step)
-            probabilities = np.exp(_pair_log_probs(self.feedback, theta[part], log_s[part], self._a, self._b))
-            self._sums += all_weights[part].T @ probabilities.reshape(len(probabilities), -1)
-        self._weights += all_weights.sum(0)
-        self._start += weights @ np.column_stack([theta, log_s])
+        theta, log_s = natural(self.feedback, batch, self.n_models)
+        self._arrays["sums"] += pair_sums(self.feedback, theta, log_s, weights)
+        self._arrays["start"] += weights @ np.column_stack([theta, log_s])
+        self._arrays["weight"] += weights.sum()
         self.n_prompts += n
+        keys = self._random.random(n)
+        self._drawn += n
+        full = len(self._kept) == self._sample
+        low = keys < (self._kept[-1, 0] if full and self._sample else np.inf)
+        self._keep(np.column_stack([keys[low], weights[low], log_s[low], theta[low]]))
+
+    def _keep(self, candidates: np.ndarray) -> None:
+        if len(candidates) and self._sample:
+            kept = np.concatenate([self._kept, candidates])
+            self._kept = kept[np.argsort(kept[:, 0], kind="stable")[: self._sample]]
 
     def merge(self, other: PairStatistics) -> None:
         """Add the prompts of another worker.
 
         Raises:
-            P2LError: it is of another model, or shares a bootstrap seed.
+            P2LError: it is of another model, or shares a seed (as it does if it was merged before).
         """
-        if (self.feedback, self._sums.shape) != (other.feedback, other._sums.shape):
-            raise P2LError("only statistics of the same feedback model, LLMs and number of replicates can be merged")
-        if self._seeds & other._seeds:
-            raise P2LError("statistics that are merged need different seeds, or their intervals are wrong")
+        if self._kind != other._kind:
+            raise P2LError("only statistics of the same feedback model, number of LLMs and sample size can be merged")
+        if shared := self._seeds & other._seeds:
+            raise P2LError(
+                f"both statistics hold prompts of seed {min(shared)}: these were merged before, or two workers need "
+                "different seeds, PairStatistics(..., seed=worker)"
+            )
         self._seeds |= other._seeds
-        self._sums += other._sums
-        self._weights += other._weights
-        self._start += other._start
+        for name, array in self._arrays.items():
+            array += other._arrays[name]
+        self._keep(other._kept)
         self.n_prompts += other.n_prompts
 
-    def solve(self, models: tuple[str, ...]) -> Leaderboard:
-        """The aggregate leaderboard, with 95 % intervals from two prompts on.
+    @property
+    def _kind(self) -> tuple[Feedback, int, int]:
+        return self.feedback, self.n_models, self._sample
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one safetensors file; `load` goes on as if never interrupted.
+
+        The file appears whole or not at all: it is written beside `path` and then renamed.
+
+        Raises:
+            P2LError: it cannot be written there.
+        """
+        from safetensors.numpy import save
+
+        state = {
+            "feedback": str(self.feedback),
+            "n_models": self.n_models,
+            "sample": self._sample,
+            "seed": self._seed,
+            "seeds": sorted(self._seeds),
+            "drawn": self._drawn,
+            "n_prompts": self.n_prompts,
+        }
+        content = save({**self._arrays, "kept": self._kept}, {"format": _FORMAT, "state": json.dumps(state)})
+        path = Path(path)
+        try:
+            with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+                partial = Path(folder) / path.name
+                partial.write_bytes(content)
+                os.replace(partial, path)
+        except OSError as error:
+            raise P2LError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> PairStatistics:
+        """Statistics that `save` wrote.
+
+        Raises:
+            P2LError: the file is missing, damaged, or something else.
+        """
+        state, arrays = _read(path)
+        try:
+            feedback = Feedback(state["feedback"])
+            statistics = cls(feedback, state["n_models"], sample=state["sample"], seed=state["seed"])
+            statistics._seeds = set(state["seeds"])
+            statistics._drawn, statistics.n_prompts = state["drawn"], state["n_prompts"]
+            statistics._random.bit_generator.advance(state["drawn"])  # type: ignore[attr-defined]
+            kept, empty = arrays.pop("kept"), statistics._arrays
+            whole = {name: array.shape for name, array in arrays.items()} == {k: v.shape for k, v in empty.items()}
+            whole &= kept.shape == (min(state["sample"], state["n_prompts"]), state["n_models"] + 3)
+            if not (whole and all(np.isfinite(array).all() for array in (kept, *arrays.values()))):
+                raise ValueError("its arrays do not fit together")
+        except (KeyError, TypeError, ValueError, P2LError) as error:
+            raise P2LError(f"{str(path)!r} is damaged: {error}; aggregate these prompts again") from error
+        statistics._arrays, statistics._kept = arrays, kept
+        return statistics
+
+    def solve(self, models: tuple[str, ...], *, replicates: int = 1000) -> Leaderboard:
+        """The aggregate leaderboard, with 95 % bootstrap intervals from two prompts on.
 
         Where a shift of the coefs changes nothing (bt, bt_tie, rk) they are centred (mean 0).
 
+        Args:
+            models: names of the LLMs, in the order of the coefs.
+            replicates: of the bootstrap; 0 for no intervals.
+
         Raises:
-            P2LError: no prompt, or no weight.
+            P2LError: no prompt, or no weight, or a wrong number of names.
             ConvergenceError: Newton's method did not reach the optimum.
         """
-        if self._weights[0] <= 0:
-            raise P2LError("there is nothing to aggregate: no prompt, or all weights are 0")
+        if len(models) != self.n_models:
+            raise P2LError(f"there are {len(models)} names for {self.n_models} LLMs")
+        mean = self._mean()
         problem = PairLikelihood(self.feedback, self.n_models)
-        optimum = problem.minimise(self._sums[0] / self._weights[0], self._start / self._weights[0])
-        intervals = None
-        used = self._weights[1:] > 0
-        if self.n_prompts > 1 and used.sum() > 1:
-            replicates = problem.one_step(self._sums[1:][used] / self._weights[1:][used, None], optimum)
-            intervals = np.quantile(replicates[:, : self.n_models], [0.025, 0.975], axis=0).T
+        optimum = problem.minimise(np.ascontiguousarray(mean.T), self._arrays["start"] / self._arrays["weight"])
         return Leaderboard(
             models=models,
             coefs=optimum[: self.n_models],
@@ -123,8 +204,33 @@ class PairStatistics:
             eta=float(eta_of_threshold(self.feedback, optimum[-1])) if self.feedback.has_eta else None,
             gamma=0.0 if self.feedback.has_gamma else None,
             n_prompts=self.n_prompts,
-            intervals=intervals,
+            intervals=self._intervals(optimum, mean, replicates),
         )
+
+    def convergence(self, board: Leaderboard) -> Convergence:
+        """How near a leaderboard is to the optimum of these prompts, from the answer alone, whoever solved for it."""
+        log_s = log_threshold(self.feedback, np.float64(board.eta)) if self.feedback.has_eta else 0.0
+        theta = board.coefs - (board.gamma or 0.0)
+        expansion = Expansion.about(self.feedback, np.append(theta, log_s), self._mean())
+        gradient = expansion.gradient if self.feedback.has_eta else expansion.gradient[:-1]
+        return Convergence(expansion.value, float(np.abs(gradient).max()))
+
+    def _mean(self) -> np.ndarray:
+        weight = float(self._arrays["weight"])
+        if weight <= 0:
+            raise P2LError("there is nothing to aggregate: no prompt, or all weights are 0")
+        return self._arrays["sums"] / weight
+
+    def _intervals(self, optimum: np.ndarray, mean: np.ndarray, replicates: int) -> np.ndarray | None:
+        _, weights, log_s, theta = np.split(self._kept, [1, 2, 3], axis=1)
+        n = len(self._kept)
+        if n < 2 or replicates < 2 or weights.sum() == 0:
+            return None
+        prompts, shrink = (theta, log_s[:, 0], weights[:, 0]), np.sqrt(n / self.n_prompts)
+        random = np.random.default_rng(sorted(self._seeds))
+        expansion = Expansion.about(self.feedback, optimum, mean)
+        coefs = bootstrap(self.feedback, optimum, expansion, prompts, shrink, replicates, random)
+        return np.quantile(coefs, [0.025, 0.975], axis=0).T if len(coefs) else None
 
 
 def aggregate(
@@ -132,29 +238,28 @@ def aggregate(
     feedback: Feedback,
     models: tuple[str, ...],
     *,
-    replicates: int = 200,
+    sample: int = 1000,
+    replicates: int = 1000,
     seed: int = 0,
 ) -> Leaderboard:
     """The aggregate leaderboard of a stream of batches of coefficients; see `PairStatistics`."""
-    statistics = PairStatistics(feedback, len(models), replicates=replicates, seed=seed)
+    statistics = PairStatistics(feedback, len(models), sample=sample, seed=seed)
     for batch in batches:
         statistics.add(batch)
-    return statistics.solve(models)
+    return statistics.solve(models, replicates=replicates)
 
 
-def _natural(feedback: Feedback, batch: Coefficients) -> tuple[np.ndarray, np.ndarray]:
-    """theta `(n, n_models)` (less gamma) and log(t - 1) `(n,)` in float64: the unknowns of the solve."""
-    theta = batch.coefs.astype(np.float64)
-    if feedback.has_gamma and batch.gamma is not None:
-        theta = theta - batch.gamma
-    if not feedback.has_eta:
-        return theta, np.zeros(len(theta))
-    return theta, log_threshold(feedback, np.asarray(batch.eta, dtype=np.float64)[:, 0])
+def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    from safetensors import SafetensorError, safe_open
 
-
-def _pair_log_probs(
-    feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, a: np.ndarray, b: np.ndarray
-) -> np.ndarray:
-    eta = eta_of_threshold(feedback, log_s)[:, None] if feedback.has_eta else None
-    gamma = np.zeros((len(theta), 1)) if feedback.has_gamma else None
-    return log_probabilities(feedback, theta[:, a], theta[:, b], eta, gamma)
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+    except FileNotFoundError:
+        raise P2LError(f"there is no file {str(path)!r}") from None
+    except (OSError, SafetensorError) as error:
+        raise P2LError(f"{str(path)!r} cannot be read as saved PairStatistics: {error}") from error
+    if metadata.get("format") != _FORMAT:
+        raise P2LError(f"{str(path)!r} holds no saved PairStatistics ({_FORMAT}), but {metadata.get('format')!r}")
+    return json.loads(metadata["state"]), arrays

@@ -1,0 +1,212 @@
+"""Aggregation of 1,000 prompts x 130 LLMs beside the direct method, and of 1,000,000 prompts in one pass.
+
+The direct method is that of the paper's research code, written anew: the outcome probabilities of all prompts and
+pairs are held in float32, and torch's L-BFGS (50 iterations at most) evaluates the mean cross-entropy over all of them
+in every closure. Every job runs in a process of its own, the kinds in turn, round after round; time is that of the job
+alone, memory the peak of the process less what it held before the job (imports and input).
+
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/aggregation.py [--rounds N] [--stream N] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+from p2l_sdk.modeling.feedback_p2l import Feedback, log_probabilities, log_threshold
+
+from p2l_sdk.aggregation import PairStatistics
+from p2l_sdk.pair_likelihood import PairLikelihood
+from p2l_sdk.results import Coefficients
+
+N_MODELS, BATCH = 130, 4096
+NAMES = tuple(f"m{i}" for i in range(N_MODELS))
+JOBS = ("ours", "ours with intervals", "direct")
+
+
+def coefficients(n: int, seed: int) -> Coefficients:
+    """Prompts whose leaderboards scatter around a common one, float32 as a network gives them."""
+    strengths = np.linspace(-1.5, 1.5, N_MODELS)
+    rng = np.random.default_rng(seed)
+    coefs = rng.standard_normal((n, N_MODELS), dtype=np.float32) + strengths.astype(np.float32)
+    return Coefficients(coefs, rng.normal(-0.5, 0.3, (n, 1)).astype(np.float32), None)
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB
+
+
+def ours(feedback: Feedback, batch: Coefficients, replicates: int) -> dict:
+    start = time.perf_counter()
+    stats = PairStatistics(feedback, N_MODELS, sample=1000 if replicates else 0)
+    stats.add(batch)
+    added = time.perf_counter()
+    board = stats.solve(NAMES, replicates=replicates)
+    end = time.perf_counter()
+    return {"seconds": end - start, "add": added - start, "solve": end - added, "coefs": board.coefs.tolist()}
+
+
+def direct(feedback: Feedback, batch: Coefficients) -> dict:
+    """Mean cross-entropy over prompts and pairs by L-BFGS in float32."""
+    import torch
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    a, b = torch.triu_indices(N_MODELS, N_MODELS, 1)
+
+    def law(theta, eta):
+        x, y = theta[..., a], theta[..., b]
+        if feedback is Feedback.BT:
+            return torch.stack([torch.nn.functional.logsigmoid(x - y), torch.nn.functional.logsigmoid(y - x)])
+        x, y, t = x.exp(), y.exp(), eta.exp() + 1.000001
+        wins, losses, bad = x / (x + t * y + 1), y / (y + t * x + 1), 1 / (1 + x + y)
+        return torch.stack([wins, losses, 1 - wins - losses - bad, bad]).clamp(min=1e-6).log()
+
+    start = time.perf_counter()
+    with torch.no_grad():
+        targets = law(torch.from_numpy(batch.coefs), torch.from_numpy(batch.eta)).exp()
+    theta, eta = torch.zeros(N_MODELS, requires_grad=True), torch.zeros(1, requires_grad=True)
+    unknowns = [theta] if feedback is Feedback.BT else [theta, eta]
+    optimiser = torch.optim.LBFGS(unknowns, max_iter=50, line_search_fn="strong_wolfe")
+    closures = 0
+
+    def closure():
+        nonlocal closures
+        closures += 1
+        optimiser.zero_grad()
+        loss = -(targets * law(theta, eta)[:, None]).sum(0).mean()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "closures": closures, "coefs": theta.tolist()}
+
+
+def exact(feedback: Feedback, batch: Coefficients) -> np.ndarray:
+    """The optimum from probabilities by logarithms, Newton's method until its gradient is 0 to 1e-12."""
+    a, b = np.triu_indices(N_MODELS, 1)
+    theta, eta = batch.coefs.astype(float), batch.eta.astype(float)
+    mean = np.mean([np.exp(log_probabilities(feedback, x[a], x[b], e)) for x, e in zip(theta, eta, strict=True)], 0)
+    start = np.append(theta.mean(0), log_threshold(feedback, eta).mean() if feedback.has_eta else 0.0)
+    return np.asarray(PairLikelihood(feedback, N_MODELS).minimise(mean, start))[:N_MODELS]
+
+
+def stream(n: int) -> dict:
+    """One pass over n prompts that are generated batch by batch; their generation is measured apart."""
+    generated = added = 0.0
+    stats = PairStatistics(Feedback.GRK, N_MODELS)
+    for i in range(0, n, BATCH):
+        start = time.perf_counter()
+        batch = coefficients(min(BATCH, n - i), i)
+        middle = time.perf_counter()
+        stats.add(batch)
+        generated += middle - start
+        added += time.perf_counter() - middle
+    start = time.perf_counter()
+    board = stats.solve(NAMES)
+    solve = time.perf_counter() - start
+    width = float((board.intervals[:, 1] - board.intervals[:, 0]).mean())
+    return {"seconds": added + solve, "add": added, "solve": solve, "generate": generated, "width": width}
+
+
+def job(name: str, feedback: Feedback, n: int) -> dict:
+    if name == "direct":
+        import torch  # noqa: F401  part of what the process held before
+    if name == "stream":
+        before = peak_mb()
+        result = stream(n)
+    else:
+        batch = coefficients(n, 0)
+        before = peak_mb()
+        if name == "exact":
+            result = {"coefs": exact(feedback, batch).tolist()}
+        else:
+            result = direct(feedback, batch) if name == "direct" else ours(feedback, batch, 1000 * (name != "ours"))
+    return {**result, "peak_mb": peak_mb() - before, "process_mb": peak_mb()}
+
+
+def run(name: str, feedback: Feedback, n: int) -> dict:
+    command = [sys.executable, __file__, "--job", name, "--feedback", feedback, "--prompts", str(n)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def distance(feedback: Feedback, coefs: list[float], optimum: list[float]) -> float:
+    difference = np.array(coefs) - optimum
+    return float(np.abs(difference if feedback.grounded else difference - difference.mean()).max())
+
+
+def compare(feedback: Feedback, n: int, rounds: int) -> list[dict]:
+    optimum = run("exact", feedback, n)["coefs"]
+    results = {name: [] for name in JOBS}
+    for _ in range(rounds):
+        for name in JOBS:
+            results[name].append(run(name, feedback, n))
+    rows = []
+    for name, values in results.items():
+        seconds = [value["seconds"] for value in values]
+        ratios = [d["seconds"] / s for d, s in zip(results["direct"], seconds, strict=True)]
+        row = {"feedback": str(feedback), "method": name, "median_s": statistics.median(seconds)}
+        row |= {"lowest_s": min(seconds), "highest_s": max(seconds), "times_faster": statistics.median(ratios)}
+        row["peak_mb"] = statistics.median(value["peak_mb"] for value in values)
+        row["distance"] = distance(feedback, values[0]["coefs"], optimum)
+        row |= {key: statistics.median(v[key] for v in values) for key in ("add", "solve") if key in values[0]}
+        row |= {"closures": values[0]["closures"]} if name == "direct" else {}
+        rows.append(row)
+    return rows
+
+
+def processor() -> str:
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--prompts", type=int, default=1000)
+    parser.add_argument("--stream", type=int, default=1_000_000, help="prompts of the single pass; 0 to leave it out")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    parser.add_argument("--feedback", default="grk", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    threads = {os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    if None in threads or len(threads) > 1:  # read when the libraries load: too late to set it here
+        parser.error("set OMP_NUM_THREADS and OPENBLAS_NUM_THREADS first, to the same number")
+    if arguments.job:
+        print(json.dumps(job(arguments.job, Feedback(arguments.feedback), arguments.prompts)))
+        return
+    n = arguments.prompts
+    machine = f"{processor()}, {os.cpu_count()} cores, {threads.pop()} thread(s); Python {platform.python_version()}"
+    rows = [row for feedback in (Feedback.GRK, Feedback.BT) for row in compare(feedback, n, arguments.rounds)]
+    long = run("stream", Feedback.GRK, arguments.stream) if arguments.stream else None
+    if arguments.json:
+        result = {"machine": machine, "rounds": arguments.rounds, "prompts": n, "rows": rows, "stream": long}
+        print(json.dumps(result, indent=2))
+        return
+    print(f"{machine}; {n:,} prompts x {N_MODELS} LLMs, medians of {arguments.rounds} rounds (lowest to highest)\n")
+    print("| feedback | method | seconds | add + solve | times faster | peak memory, MB | distance to the optimum |")
+    print("|---|---|---|---|---|---|---|")
+    for row in rows:
+        parts = f"{row['add']:.3f} + {row['solve']:.3f}" if "add" in row else f"{row['closures']} evaluations"
+        seconds = f"{row['median_s']:.2f} ({row['lowest_s']:.2f} to {row['highest_s']:.2f})"
+        cells = [row["feedback"], row["method"], seconds, parts, f"{row['times_faster']:.1f}", f"{row['peak_mb']:.0f}"]
+        print(f"| {' | '.join(cells)} | {row['distance']:.0e} |")
+    if long:
+        rate = arguments.stream / long["add"]
+        print(f"\n| one pass over {arguments.stream:,} prompts (grk) | |\n|---|---|")
+        print(f"| add | {long['add']:.1f} s, {rate:,.0f} prompts per second |")
+        print(f"| solve, with intervals | {long['solve']:.2f} s |")
+        print(f"| generation of the input, not counted | {long['generate']:.1f} s |")
+        print(f"| peak memory | {long['peak_mb']:.0f} MB, {long['process_mb']:.0f} MB with Python and numpy |")
+
+
+if __name__ == "__main__":
+    main()
