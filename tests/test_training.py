@@ -12,6 +12,7 @@ from conftest import shared, word_tokenizer
 from p2l_sdk.modeling.feedback_p2l import Feedback
 
 from p2l_sdk import P2L
+from p2l_sdk.errors import P2LError, VotesError
 from p2l_sdk.evaluation import evaluate_scores, evaluate_votes
 from p2l_sdk.marginal import fit_leaderboard
 from p2l_sdk.storage import DEFAULT_MODEL
@@ -33,6 +34,8 @@ def votes(n: int = 600, seed: int = 0) -> list[dict]:
         strength = {best: 2.0, "mute": 0.0}
         gap = strength.get(LLMS[a], 1.0) - strength.get(LLMS[b], 1.0)
         winner = "model_a" if rng.random() < 1 / (1 + np.exp(-2 * gap)) else "model_b"
+        if rng.random() < 0.2:
+            winner = ("tie", "tie (bothbad)")[rng.integers(2)]
         prompt = " ".join(rng.choice(words[best], 5))
         rows.append({"prompt": prompt, "model_a": LLMS[a], "model_b": LLMS[b], "winner": winner})
     return rows
@@ -44,7 +47,9 @@ def token_table() -> TokenTable:
     return TokenTable(tokenizer, vectors)
 
 
-RECIPE = StaticRecipe(hidden_size=16, epochs=12, batch_size=32, learning_rate=5e-3, length_scale=0.0, seed=3)
+RECIPE = StaticRecipe(
+    feedback=Feedback.RK, hidden_size=16, steps=120, batch_size=32, learning_rate=5e-3, length_scale=0.0, seed=3
+)
 
 
 def trained(tmp_path, **changes) -> P2L:
@@ -61,8 +66,19 @@ def test_it_learns_who_is_good_at_what(feedback, tmp_path):
     assert p2l.leaderboard("write about the poem").ranking == ["poet", "coder", "mute"]
 
 
+def test_votes_that_cannot_be_learned_from_are_refused():
+    one = [{**row, "prompt": "python"} for row in votes()]
+    with pytest.raises(VotesError, match="all votes are on one prompt"):
+        train_static(Votes.from_rows(one), token_table(), RECIPE)
+    nobody_bad = [row for row in votes() if row["winner"] != "tie (bothbad)"]
+    with pytest.raises(VotesError, match="grk cannot be fitted; use feedback 'rk'"):
+        train_static(Votes.from_rows(nobody_bad), token_table(), StaticRecipe(feedback=Feedback.GRK))
+    with pytest.raises(P2LError, match="steps is 0"):
+        StaticRecipe(steps=0)
+
+
 def test_keeping_nothing_is_the_marginal_leaderboard(tmp_path):
-    marginal = fit_leaderboard(Votes.from_rows(votes()), "grk")
+    marginal = fit_leaderboard(Votes.from_rows(votes()), "rk")
     board = trained(tmp_path, keep=0.0).leaderboard("python code")
     np.testing.assert_allclose(board.coefs, marginal.coefs, atol=1e-4)
     assert board.eta == pytest.approx(marginal.eta, abs=1e-4)
@@ -112,6 +128,8 @@ def test_the_command_runs_from_a_votes_file(tmp_path):
     assert f"| bt_log_loss | {metrics['bt_log_loss'].value:.4f} |" in card
     assert "# Mine" in card
     assert "300 votes on" in card
+    assert "On held.jsonl (" in card
+    assert "license" not in card
     assert "$" not in card.replace("$0", "")  # every field of the template is filled
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert again.returncode == 2

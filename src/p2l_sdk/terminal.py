@@ -47,7 +47,11 @@ def print_leaderboard(board: Leaderboard, costs: Mapping[str, float], top: int |
     if costs:
         table.add_column("$ per 1k", justify="right", no_wrap=True)
     for row in rows:
-        cells = [str(row["rank"]), Text(row["model"]), f"{row['rating']:.0f}"]  # Text: a name is no markup
+        cells: list[str | Text] = [
+            str(row["rank"]),
+            Text(row["model"]),
+            f"{row['rating']:.0f}",
+        ]  # Text: a name is no markup
         if bars:
             cells.append(_bar(row["rating"], low, high))
         if "low" in row:

@@ -30,21 +30,23 @@ def static_card(
     metrics: dict[str, dict[str, Any]],
     notes: str = "",
     source: str = '"this-folder-or-repo-id"',
+    license_id: str | None = None,
 ) -> str:
     """The card of a static model.
 
     Args:
         recipe: the dataclass of settings.
-        metrics: name of the evaluation file -> its metrics (`evaluate_votes`, `evaluate_scores`).
+        metrics: what it was measured on -> metrics (`evaluate_votes`, `evaluate_scores`).
         notes: Markdown put at the end.
         source: what the example passes to `from_pretrained`.
+        license_id: for the metadata, as the Hub names licences.
     """
     template = Template(resources.files("p2l_sdk.hub_cards").joinpath("static_model.md").read_text(encoding="utf-8"))
     vocab, width = model.backbone.table.shape
     settings = dataclasses.asdict(recipe)
     return template.substitute(
         title=title,
-        metadata="",
+        metadata=f"license: {license_id}\n" if license_id else "",
         feedback=model.spec.feedback,
         n_models=len(model.spec.models),
         models="\n".join(f"- {name}" for name in model.spec.models),
@@ -68,7 +70,7 @@ def static_card(
 
 def _table(name: str, metrics: dict[str, Any]) -> str:
     lines = [
-        f"On `{name}`, not trained on, read once:",
+        f"On {name}:",
         "",
         "| metric | value | standard error | n |",
         "|---|---|---|---|",

@@ -8,6 +8,7 @@ it learned to depart from it: what the votes do not teach stays the averaged lea
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,10 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
+from p2l_sdk.errors import P2LError, VotesError
 from p2l_sdk.marginal import fit_leaderboard
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
-from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.modeling.feedback_p2l import Feedback, Winner
 from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.prompt_p2l import PromptEncoder, pad
 from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec, Pooling
@@ -45,9 +47,12 @@ class StaticRecipe:
         hidden_size: width of the head's hidden layer.
         input_dropout, dropout: of the prompt's vector, of the hidden layer.
         learning_rate, weight_decay: of AdamW; decay on matrices only; linear warm-up, then a cosine to 0.
-        warmup_steps, epochs, batch_size: batches are of prompts, each with all of its votes.
+        warmup_steps, steps, batch_size: batches are of prompts, each with all of its votes.
         keep: share of the learned departure from the marginal leaderboard that is kept; lower is more cautious.
         seed: of initial weights, dropout and order.
+
+    Raises:
+        P2LError: steps, warmup_steps or batch_size is below 1, or keep is not in [0, 1].
     """
 
     feedback: Feedback = Feedback.GRK
@@ -61,10 +66,17 @@ class StaticRecipe:
     learning_rate: float = 2e-3
     weight_decay: float = 6.0
     warmup_steps: int = 20
-    epochs: int = 7
+    steps: int = 224
     batch_size: int = 128
     keep: float = 0.9
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "warmup_steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise P2LError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0.0 <= self.keep <= 1.0:
+            raise P2LError(f"keep is {self.keep}; it must be between 0 and 1")
 
 
 def train_static(
@@ -78,7 +90,11 @@ def train_static(
         recipe: the settings.
         costs: USD per response by LLM name, stored with the model.
         quiet: no progress bar.
+
+    Raises:
+        VotesError: there is one prompt only, or no vote is "both bad" while the feedback model is grounded in them.
     """
+    _check(votes, recipe.feedback)
     torch.manual_seed(recipe.seed)
     spec = ModelSpec(
         models=votes.models,
@@ -95,7 +111,7 @@ def train_static(
     model = _new_model(spec, table, recipe)
     encode = PromptEncoder(spec, Tokenizer.from_str(table.tokenizer.to_str()))
     vectors = _standardise(model, encode(votes.prompts), recipe)
-    marginal = fit_leaderboard(votes, recipe.feedback)
+    marginal = fit_leaderboard(votes, recipe.feedback, intervals=None)
     _start_at(model, marginal)
     _fit_head(model, vectors, votes, recipe, quiet)
     _shrink_towards(model, marginal, recipe.keep)
@@ -127,12 +143,21 @@ def write_static(model: P2LModel, tokenizer: Tokenizer, folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=tokenizer.id_to_token(0)).save_pretrained(folder)
 
 
+def _check(votes: Votes, feedback: Feedback) -> None:
+    if len(votes.prompts) < 2:
+        raise VotesError("all votes are on one prompt; a model that tells prompts apart needs at least two")
+    if Winner.BOTH_BAD in feedback.outcomes and not (votes.winner == Winner.BOTH_BAD).any():
+        raise VotesError(
+            f"no vote is 'tie (bothbad)', so nothing says when an answer is usable, and {feedback} cannot be fitted; "
+            "use feedback 'rk' (or 'bt_tie', 'bt')"
+        )
+
+
 def _new_model(spec: ModelSpec, table: TokenTable, recipe: StaticRecipe) -> P2LModel:
     vocab, width = table.vectors.shape
     backbone = StaticConfig(
         vocab_size=vocab,
         embedding_size=width,
-        norm_power=recipe.norm_power,
         length_feature=recipe.length_scale > 0,
     )
     model = P2LModel(P2LConfig(backbone_config=backbone, **spec.to_dict()))
@@ -154,11 +179,12 @@ def _standardise(model: P2LModel, ids: list[list[int]], recipe: StaticRecipe) ->
         backbone.length.data = torch.tensor([log_lengths.mean(), factor, log_lengths.min(), log_lengths.max()])
     width = backbone.table.shape[1]
     # A weighted mean of shifted and scaled rows is the shifted and scaled mean: no layer is needed for it.
-    power, backbone.config.norm_power = backbone.config.norm_power, 0.0
-    backbone.table -= _vectors(model, ids)[:, :width].mean(0)
-    backbone.config.norm_power = power
+    means = _vectors(model, ids)[:, :width]
+    backbone.config.norm_power = recipe.norm_power
+    backbone.table -= means.mean(0)
     spread = _vectors(model, ids)[:, :width].std(0).square().mean().sqrt()
-    backbone.table *= spread ** (-1.0 / (1.0 - power)) if power < 1.0 else 1.0
+    if recipe.norm_power < 1.0:  # at 1 every vector has unit length, whatever the scale
+        backbone.table *= spread ** (-1.0 / (1.0 - recipe.norm_power))
     return _vectors(model, ids)
 
 
@@ -205,18 +231,15 @@ def _fit_head(model: P2LModel, vectors: torch.Tensor, votes: Votes, recipe: Stat
         lr=recipe.learning_rate,
         betas=(0.9, 0.99),
     )
-    steps = recipe.epochs * math.ceil(len(vectors) / recipe.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda t: min(1.0, (t + 1) / recipe.warmup_steps) * 0.5 * (1.0 + math.cos(math.pi * t / steps))
+        optimizer,
+        lambda t: min(1.0, (t + 1) / recipe.warmup_steps) * 0.5 * (1.0 + math.cos(math.pi * t / recipe.steps)),
     )
-    batches = (
-        rows[start : start + recipe.batch_size]
-        for _ in range(recipe.epochs)
-        for rows in [random.permutation(len(vectors))]
-        for start in range(0, len(rows), recipe.batch_size)
-    )
+    epochs = (random.permutation(len(vectors)) for _ in itertools.count())
+    batches = (rows[i : i + recipe.batch_size] for rows in epochs for i in range(0, len(rows), recipe.batch_size))
     head.train()
-    for rows in track(batches, "training", steps, disable=quiet, transient=True):
+    limited = itertools.islice(batches, recipe.steps)
+    for rows in track(limited, "training", recipe.steps, disable=quiet, transient=True):
         labels, weights = grouped.of(rows)
         coefs, eta, gamma = head(vectors[rows])
         loss = model.vote_loss(coefs, eta, gamma, labels, weights)
