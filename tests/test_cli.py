@@ -110,6 +110,11 @@ def test_evaluate(default, tmp_path):
         (("route", "x", "--cost", "nan"), "the budget is nan"),
         (("route", "x", "--cost", "cheap"), "'cheap' is not a valid float"),
         (("aggregate", "no-such-file.txt"), "cannot be read: No such file"),
+        (("aggregate", "What is 2 + 2?"), "cannot be read"),
+        (("aggregate", "prompts.json"), "of no known kind"),
+        (("aggregate", "prompts.txt", "--seed", "-1"), "-1 is not in the range"),
+        (("leaderboard", "-5 + 3 = ?"), "goes behind --"),
+        (("leaderboard", "who", "is", "it"), "put quotes around the prompt"),
         (("evaluate",), "nothing to evaluate on"),
         (("evaluate", "--votes", "votes.xlsx"), "no known kind"),
         (("evaluate", "--votes", "votes.jsonl"), "cannot be read"),
@@ -126,6 +131,33 @@ def test_long_and_strange_prompts_have_an_answer(default):
     for strange in ("a\x00b\x1b[31m", "[CLS] [SEP] [MASK]", "<|im_end|>", "日本語のなぞなぞ", "🦜" * 50, "x" * 5000):
         board = json.loads(ok("leaderboard", "-", "--json", stdin=strange))
         assert board == default.leaderboard(strange).to_dict()
+
+
+def test_tables_fit_narrow_and_plain_terminals(tmp_path):
+    (tmp_path / "prompts.txt").write_text("hello\nthere\n")
+    for command in (("leaderboard", "hello"), ("aggregate", tmp_path / "prompts.txt")):
+        for width in ("80", "64"):
+            lines = ok(*command, env={"COLUMNS": width}).splitlines()
+            assert {"rank", "LLM", "rating", "usable"} <= set(lines[1].split())
+            assert all(len(line) <= int(width) for line in lines)
+        assert "rating" in ok(*command, env={"PYTHONIOENCODING": "ascii"})
+
+
+def test_names_are_no_markup(saved):
+    names = ["gamma[preview]", "x[/bold]y", "plain"]
+    folder = saved("static", models=names, costs={})
+    table = ok("leaderboard", "write", "--model", folder)
+    assert all(name in table for name in names)
+    assert any(name in ok("route", "write", "--model", folder) for name in names)
+
+
+def test_text_that_is_not_utf8_and_marks_that_are(tmp_path):
+    (tmp_path / "latin.txt").write_bytes("Où est le café ?".encode("latin-1"))
+    assert "is not UTF-8 text" in refused("aggregate", tmp_path / "latin.txt")
+    (tmp_path / "excel.csv").write_bytes("\ufeffprompt,x\r\nhello,1\r\n".encode())
+    expected = ok("aggregate", "-", "--json", stdin="hello\n")
+    assert ok("aggregate", tmp_path / "excel.csv", "--json") == expected
+    assert ok("aggregate", "-", "--json", stdin='{"prompt": "hello"}\n') == expected
 
 
 def test_an_empty_file_of_prompts(tmp_path):

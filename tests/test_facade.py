@@ -7,6 +7,7 @@ import math
 import shutil
 
 import numpy as np
+import pandas
 import pytest
 from conftest import COSTS, MODELS
 from p2l_sdk.modeling.feedback_p2l import Feedback
@@ -212,6 +213,20 @@ def test_refusals(p2l, saved):
         p2l.aggregate("one prompt")
     with pytest.raises(PromptError, match="not one string"):
         p2l.leaderboards("one prompt")
+    for table in ({"prompt": ["write"]}, pandas.DataFrame({"prompt": ["write"]})):
+        with pytest.raises(PromptError, match=r"pass its column of prompts, table\['prompt'\]"):
+            p2l.aggregate(table)
+    for nothing in (None, 5):
+        with pytest.raises(PromptError, match="this takes a list of prompts, not"):
+            p2l.leaderboards(nothing)
+    assert p2l.aggregate(pandas.Series(PROMPTS)).n_prompts == len(PROMPTS)
+    assert p2l.route("write", "0.0005").budget == 0.0005
+    with pytest.raises(P2LError, match=r"models must be a list of names, not a string: \['alpha-7b'\]"):
+        p2l.route("write", models="alpha-7b")
+    with pytest.raises(P2LError, match="opponents must be a mapping"):
+        p2l.route("write", opponents=["alpha-7b"])
+    with pytest.raises(CostError, match="costs must be a mapping"):
+        p2l.route("write", costs="costs.json")
 
 
 # --- folders -----------------------------------------------------------------------------------------------------
@@ -274,6 +289,8 @@ DAMAGE = {
     "one LLM more": (config_with(models=[*MODELS, "new"]), "do not belong together|no whole"),
     "an LLM twice": (config_with(models=[*MODELS[:3], MODELS[0]]), "names alpha-7b more than once"),
     "another feedback model": (config_with(feedback="bt"), "do not belong together"),
+    "no backbone": (config_with(backbone_config=[1]), "config.json .*damaged|no whole"),
+    "costs as a list": (config_with(costs=[1]), "config.json .*damaged|cost"),
     "NaN weights": (poison, "NaN or infinite"),
 }
 

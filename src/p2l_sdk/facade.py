@@ -229,7 +229,8 @@ class P2L:
         """The choices of routing, checked once, for many calls: a `Router` with the keywords of `route`."""
         if costs is None and not options:
             return self._router
-        return Router(self.models, self.spec.feedback, {**self.costs, **(costs or {})}, **options)
+        known = self.costs if costs is None else {**self.costs, **checked_costs(costs, self.models)}
+        return Router(self.models, self.spec.feedback, known, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model as a folder that `P2L.from_pretrained(folder)` loads, and

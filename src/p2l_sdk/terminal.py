@@ -14,7 +14,7 @@ from rich.text import Text
 from p2l_sdk.evaluation import Estimate
 from p2l_sdk.results import Leaderboard, Route
 
-_BAR_WIDTH = 12
+_BAR_WIDTH, _WIDE = 12, 76
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 _METRICS = {
@@ -33,8 +33,8 @@ def print_leaderboard(board: Leaderboard, costs: Mapping[str, float], top: int |
     rows = board.rows()[:top]
     low, high = float(board.ratings.min()), float(board.ratings.max())
     console = Console()
-    # where there are intervals the bars give way to them; a terminal that knows ASCII only could not show them
-    bars = "low" not in rows[0] and not console.options.ascii_only
+    # bars give way to intervals, and to names where it is narrow; a terminal that knows ASCII only could not show them
+    bars = "low" not in rows[0] and console.width >= _WIDE and not console.options.ascii_only
     table = Table(title=board.caption, title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("LLM", overflow="fold")  # the one column that may be broken
