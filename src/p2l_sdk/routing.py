@@ -50,24 +50,24 @@ def win_rates(coefs: np.ndarray, opponents: np.ndarray, opponent_weights: np.nda
 def upper_hull(scores: np.ndarray, costs: np.ndarray) -> list[int]:
     """Indices of the LLMs on the upper concave hull, from the cheapest to the best: the exact efficient frontier.
 
-    Every next one costs more and scores more, at a falling score per cost. Of equal LLMs the first is taken.
+    Every next one costs more and scores more, at a falling score per cost. Of LLMs equal in both one is taken.
     """
     return _hull(scores, costs)[0]
 
 
 def _hull(scores: np.ndarray, costs: np.ndarray) -> tuple[list[int], list[float]]:
     """The hull's indices and their costs."""
-    order = costs.argsort(kind="stable")
-    ranked = scores[order]
+    order = costs.argsort()
+    ranked = scores.take(order)
     record = np.empty(len(order), dtype=bool)  # scores more than every cheaper LLM: few do, and only they are scanned
     record[0] = True
     np.greater(ranked[1:], np.maximum.accumulate(ranked)[:-1], out=record[1:])
-    candidates = order[record]
+    candidates = order.compress(record)
     hull: list[int] = []
     x: list[float] = []  # costs and scores of the hull so far; plain floats are scanned faster than arrays
     y: list[float] = []
     for i, cost, score in zip(
-        candidates.tolist(), costs[candidates].tolist(), scores[candidates].tolist(), strict=True
+        candidates.tolist(), costs.take(candidates).tolist(), scores.take(candidates).tolist(), strict=True
     ):  # fmt: skip
         while hull and (x[-1] == cost or (len(x) > 1 and _under(x[-2], y[-2], x[-1], y[-1], cost, score))):
             del hull[-1], x[-1], y[-1]
@@ -84,7 +84,8 @@ def _under(x0: float, y0: float, x1: float, y1: float, x2: float, y2: float) -> 
 
 def optimal_support(scores: np.ndarray, costs: np.ndarray, budget: float) -> dict[int, float]:
     """The best mixture under a budget, as {index: probability} of its one or two LLMs; see `optimal_mixture`."""
-    check_points(scores, costs)
+    if scores.shape != costs.shape or not math.isfinite(scores @ costs):  # quickly seen, then looked at in detail
+        check_points(scores, costs)
     hull, prices = _hull(scores, costs)
     check_budget(prices[0], budget)
     place = bisect.bisect_right(prices, budget)
