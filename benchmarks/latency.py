@@ -138,7 +138,8 @@ def main() -> None:
             f"{row[k]['median_us']:.0f} ({row[k]['p90_us']:.0f})" for k in ("floor", "model", "leaderboard", "route")
         ]
         shares = [
-            f"{row[k]['share_above_model']:.0%}, {row[k]['share_above_floor']:.0%}" for k in ("leaderboard", "route")
+            f"{row[k]['share_above_model']:.0%}, {row[k]['share_above_floor']:.0%}".replace("-0%", "0%")
+            for k in ("leaderboard", "route")
         ]
         print(f"| {row['tokens']} | {cells[0]} | {cells[1]} | {cells[2]} | {shares[0]} | {cells[3]} | {shares[1]} |")
     print("\n| start-up | median ms | times Python |\n|---|---|---|")
