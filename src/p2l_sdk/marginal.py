@@ -165,7 +165,7 @@ class _Fit:
         centres = np.tile(self.optimum[:-1], (replicates, 1))
         if self.problem.ridge:
             centres = random.normal(0.0, np.sqrt(_PRIOR_VARIANCE), centres.shape)
-        if problem.floating:
+        if problem.feedback.floating:
             centres -= centres.mean(1, keepdims=True)
         starts = problem.one_step(targets.reshape(replicates, -1), self.optimum, centres)
         steps = zip(targets, starts, centres, strict=True)

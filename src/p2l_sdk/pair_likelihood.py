@@ -20,20 +20,18 @@ _MAX_STEPS, _LONGEST_STEP, _ROUNDING = 300, 4.0, 1e-14
 class PairLikelihood:
     """F, its derivatives and its minimum in x = (theta, log(t - 1)), `(n_models + 1,)`.
 
-    Targets are `(n_pairs, n_outcomes)` or flat, for the pairs a < b of `numpy.triu_indices(n_models, 1)`.
+    Targets are `(n_pairs, n_outcomes)` or flat, for the pairs a < b of `numpy.triu_indices(n_models, 1)`. A ridge adds
+    ridge / 2 * |theta - centre|^2: finite optima where comparisons are disconnected or separated.
     """
 
     def __init__(self, feedback: Feedback, n_models: int, ridge: float = 0.0) -> None:
         a, b = np.triu_indices(n_models, 1)
         self.feedback, self.n_models, self.a, self.b = feedback, n_models, a, b
-        self.ridge = (
-            ridge  # adds ridge / 2 * |theta - centre|^2: finite optima where comparisons are disconnected or separated
-        )
+        self.ridge = ridge
         self.slots = np.stack([a, b, np.full_like(a, n_models)], 1)  # where a pair's three unknowns stand in x
         free = np.ones(n_models + 1, dtype=bool)
         free[-1] = feedback.has_eta
         self.free = free
-        self.floating = feedback in (Feedback.BT, Feedback.BT_TIE, Feedback.RK)  # a shift changes nothing at all
 
     def minimise(
         self, target: np.ndarray, x: np.ndarray, centre: np.ndarray | None = None, tolerance: float = 1e-12
@@ -150,7 +148,7 @@ class PairLikelihood:
     def _solve(self, hessian: np.ndarray, gradient: np.ndarray, damping: float) -> np.ndarray:
         free = self.free
         matrix = hessian[np.ix_(free, free)].copy()
-        if self.floating:  # the shift has no curvature: give it some, the step along it is 0 all the same
+        if self.feedback.floating:  # the shift has no curvature: give it some, the step along it is 0 all the same
             matrix[: self.n_models, : self.n_models] += 1.0 / self.n_models
         values, vectors = np.linalg.eigh(matrix)
         curvature = np.maximum(np.abs(values), 1e-14) + damping  # downhill where F is not convex
@@ -159,6 +157,6 @@ class PairLikelihood:
         return step
 
     def _centred(self, x: np.ndarray) -> np.ndarray:
-        if self.floating:
+        if self.feedback.floating:
             x[: self.n_models] -= x[: self.n_models].mean()
         return x
