@@ -31,7 +31,10 @@ FLOORS = [
     ["vote_counts", "comparison_graph"],
     ["marginal", "evaluation"],
     ["training", "training.token_table", "training.static", "training.card"],
-    ["terminal", "cli"],
+    ["terminal"],
+    ["cli.common"],
+    ["cli.ask", "cli.evaluate"],
+    ["cli"],
     ["__main__", "training.__main__"],
 ]
 HEIGHT = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}

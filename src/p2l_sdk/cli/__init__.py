@@ -1,0 +1,66 @@
+"""The command line: `p2l leaderboard | aggregate | route | evaluate`.
+
+Tables on a terminal, one JSON object on stdout with --json. An error is one line on stderr and exit status 2.
+Heavy imports stand within the commands, so that --help and errors are instant.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import click
+
+from p2l_sdk.cli.ask import aggregate, leaderboard, route
+from p2l_sdk.cli.evaluate import evaluate
+from p2l_sdk.errors import P2LError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="p2l-sdk", prog_name="p2l")
+def cli() -> None:
+    """Which LLM answers this prompt best? Prompt-to-Leaderboard on the command line."""
+
+
+for _command in (leaderboard, aggregate, route, evaluate):
+    cli.add_command(_command)
+
+
+def main() -> NoReturn:
+    """The entry point of the `p2l` command."""
+    sys.exit(run(lambda: cli(prog_name="p2l", standalone_mode=False)))
+
+
+def run(command: Callable[[], Any]) -> int:
+    """Run a click command; its exit status. An expected error is one line on stderr and status 2."""
+    try:
+        command()
+    except P2LError as error:
+        message = str(error)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "p2l"
+        hint = f"see {path} --help"
+        if isinstance(error, click.NoSuchOption):
+            hint = f"a prompt that starts with a dash goes behind --: {path} -- PROMPT; {hint}"
+        elif "extra argument" in error.message:
+            hint = f"put quotes around the prompt; {hint}"
+        message = f"{error.format_message()} ({hint})"
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("p2l: interrupted", err=True)
+        return 130
+    except BrokenPipeError:  # the reader, `head` say, has gone
+        sys.stderr.close()
+        return 0
+    except OSError as error:  # the disk is full, say
+        message = f"cannot write the output: {error.strerror}"
+    except UnicodeEncodeError as error:
+        message = f"this terminal ({error.encoding}) cannot show {error.object[error.start]!a}; use UTF-8, or --json"
+    else:
+        return 0
+    one_line = " ".join(message.split()).encode("utf-8", "backslashreplace").decode("utf-8")
+    click.echo(f"p2l: {one_line}", err=True)
+    return 2

@@ -1,0 +1,81 @@
+"""`p2l leaderboard | aggregate | route`: what a model says of prompts."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from p2l_sdk.cli.common import JSON, MODEL, load, print_json
+
+
+@click.command()
+@click.argument("prompt")
+@MODEL
+@click.option("--top", metavar="K", type=click.IntRange(min=1), help="Show the K best LLMs only.")
+@JSON
+def leaderboard(prompt: str, model: str | None, top: int | None, as_json: bool) -> None:
+    """The leaderboard of LLMs for PROMPT ("-" reads it from standard input)."""
+    p2l = load(model)
+    board = p2l.leaderboard(_read(prompt))
+    if as_json:
+        result = board.to_dict()
+        print_json({**result, "leaderboard": result["leaderboard"][:top]})
+    else:
+        from p2l_sdk import terminal
+
+        terminal.print_leaderboard(board, p2l.costs, top)
+
+
+@click.command()
+@click.argument("file")
+@MODEL
+@click.option("--top", metavar="K", type=click.IntRange(min=1), help="Show the K best LLMs only.")
+@click.option(
+    "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap."
+)
+@JSON
+def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json: bool) -> None:
+    """One leaderboard, with intervals, for all prompts in FILE.
+
+    A text file with one prompt per line, or a .jsonl, .csv or .parquet file with a column "prompt"; "-" is standard
+    input, one prompt per line or JSON lines.
+    """
+    from p2l_sdk.votes import read_prompts
+
+    p2l = load(model)
+    if as_json or not sys.stderr.isatty():
+        board = p2l.aggregate(read_prompts(file), seed=seed)
+    else:
+        from p2l_sdk import terminal
+
+        with terminal.counting("prompts") as progress:
+            board = p2l.aggregate(read_prompts(file), seed=seed, progress=progress)
+    if as_json:
+        result = board.to_dict()
+        print_json({**result, "leaderboard": result["leaderboard"][:top]})
+    else:
+        from p2l_sdk import terminal
+
+        terminal.print_leaderboard(board, p2l.costs, top)
+
+
+@click.command()
+@click.argument("prompt")
+@MODEL
+@click.option("--cost", metavar="USD", type=float, help="Budget: mean USD per response. No limit if not given.")
+@click.option("--seed", metavar="N", type=int, help="Seed of the draw from the mixture.")
+@JSON
+def route(prompt: str, model: str | None, cost: float | None, seed: int | None, as_json: bool) -> None:
+    """The LLM to call for PROMPT within a budget ("-" reads it from standard input)."""
+    result = load(model).route(_read(prompt), cost, seed=seed)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        from p2l_sdk import terminal
+
+        terminal.print_route(result)
+
+
+def _read(prompt: str) -> str:
+    return sys.stdin.read() if prompt == "-" else prompt
