@@ -78,6 +78,7 @@ class P2LModel(PreTrainedModel):
     base_model_prefix = "p2l"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # to the Trainer: the loss is the mean of this batch, and takes no other divisor
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -135,12 +136,17 @@ class P2LModel(PreTrainedModel):
             P2LOutput: float32 coefficients whatever the backbone's type is. Further inputs that a tokenizer may
             add (`token_type_ids`) are ignored.
         """
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        state = self._pool(self.backbone(input_ids=input_ids, attention_mask=attention_mask), attention_mask)
-        coefs, eta, gamma = self.head(state.to(self.head.coefs.weight.dtype))
+        state = self.pooled(input_ids, attention_mask)
+        with torch.autocast(state.device.type, enabled=False):  # a coefficient of 10 needs more than 8 bits
+            coefs, eta, gamma = self.head(state.to(next(self.head.parameters()).dtype))
         loss = None if labels is None else self.vote_loss(coefs, eta, gamma, labels, weights)
         return P2LOutput(loss=loss, coefs=coefs, eta=eta, gamma=gamma, hidden_state=state)
+
+    def pooled(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """`(n_prompts, hidden_size)` what the head reads; arguments as in `forward`."""
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        return self._pool(self.backbone(input_ids=input_ids, attention_mask=attention_mask), attention_mask)
 
     def vote_loss(
         self,

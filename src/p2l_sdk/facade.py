@@ -19,7 +19,7 @@ from p2l_sdk.pacing import BudgetPacer
 from p2l_sdk.results import Coefficients, Leaderboard, Route
 from p2l_sdk.router import Router, checked_costs
 from p2l_sdk.scorers import Scorer, load_scorer
-from p2l_sdk.storage import DEFAULT_MODEL, locate, save_copy
+from p2l_sdk.storage import ADAPTER_CONFIG, DEFAULT_MODEL, locate, save_copy
 
 
 class P2L:
@@ -44,6 +44,7 @@ class P2L:
         costs: Mapping[str, float] | None = None,
         device: str | None = None,
         revision: str | None = None,
+        base: str | None = None,
     ) -> P2L:
         """Load a model.
 
@@ -52,13 +53,14 @@ class P2L:
             costs: USD per response by LLM name, in place of those stored with the model.
             device: where torch runs, e.g. "cuda".
             revision: branch, tag or commit of a Hub repository.
+            base: of an adapter: its base model in place of the one it names (folder, Hub id or .gguf file).
 
         Raises:
             ModelFormatError: it is no whole P2L model.
             MissingExtraError: it needs torch, which is not installed.
         """
         folder = DEFAULT_MODEL if source is None else locate(source, revision)
-        return cls(load_scorer(folder, device), costs=costs, folder=folder)
+        return cls(load_scorer(folder, device, base), costs=costs, folder=folder)
 
     @property
     def spec(self) -> ModelSpec:
@@ -241,6 +243,16 @@ class P2L:
         if self._folder is None:
             raise P2LError("this P2L was not loaded from a folder, so there is nothing to copy")
         save_copy(self._folder, Path(folder), self.costs)
+
+    def merge(self, folder: str | Path) -> None:
+        """Write an adapter and its base as one plain model, with equal outputs, that needs no base any more.
+
+        Raises P2LError if this is no adapter, or the folder exists and is not empty.
+        """
+        if self._folder is None or not (self._folder / ADAPTER_CONFIG).is_file():
+            raise P2LError("this model is no adapter, so there is nothing to merge; save_pretrained copies it")
+        write = self._scorer.model.save_pretrained  # type: ignore[attr-defined]  # adapters run on torch
+        save_copy(self._folder, Path(folder), self.costs, weights=write)
 
     def __repr__(self) -> str:
         source = "embedded default" if self._folder == DEFAULT_MODEL else str(self._folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,6 +88,48 @@ def plot_frontier(frontier: Frontier, ax: matplotlib.axes.Axes | None = None) ->
     ax.legend(frameon=False, loc="center right")
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def plot_learning_curve(
+    history: Sequence[Mapping[str, float]],
+    baseline: float | None = None,
+    ax: matplotlib.axes.Axes | None = None,
+    *,
+    unit: str = "nats per vote",
+) -> matplotlib.axes.Axes:
+    """Training and validation loss over the steps, the averaged leaderboard's validation loss as a line.
+
+    Args:
+        history: the Trainer's logs: `step`, and `loss` or `eval_loss`.
+        baseline: what the model has to beat.
+        unit: of the losses.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    pyplot = _pyplot()
+    if ax is None:
+        _, ax = pyplot.subplots(figsize=(7.5, 4.2), layout="constrained")
+    for key, label, style in (
+        ("loss", "training", {"color": "#9db8d2", "lw": 1.2}),
+        ("eval_loss", "validation", {"color": "#1f5f99", "lw": 2.2, "marker": "o", "ms": 4}),
+    ):
+        points = [(entry["step"], entry[key]) for entry in history if key in entry]
+        if points:
+            ax.plot(*zip(*points, strict=True), label=label, **style)
+    if baseline is not None:
+        ax.axhline(baseline, color="#b5541c", ls="--", label=f"averaged leaderboard ({baseline:.3f})")
+    ax.set_xlabel("step")
+    ax.set_ylabel(f"loss, {unit}")
+    ax.legend(frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def save_plot(ax: matplotlib.axes.Axes, path: Path) -> None:
+    """Write a picture and free it."""
+    ax.figure.savefig(path, dpi=120)
+    _pyplot().close(ax.figure)
 
 
 def _pyplot() -> Any:

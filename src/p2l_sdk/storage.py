@@ -7,11 +7,13 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from p2l_sdk.errors import ModelFormatError, P2LError
 
+ADAPTER_CONFIG = "adapter_config.json"
 DEFAULT_MODEL = Path(__file__).parent / "default_model"
 
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -34,23 +36,53 @@ def locate(source: str | Path, revision: str | None = None) -> Path:
     try:
         return Path(snapshot_download(source, revision=revision, allow_patterns=_MODEL_FILES))
     except Exception as error:  # the client's own errors are of many kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelFormatError(
-            f"there is no folder {source!r}, and the Hub repository {source!r} could not be fetched: {reason}"
+            f"there is no folder {source!r}, and the Hub repository {source!r} could not be fetched: {_reason(error)}"
         ) from error
 
 
-def save_copy(source: Path, target: Path, costs: Mapping[str, float]) -> None:
-    """Copy a model folder with these costs in its config and the remote code beside the weights."""
+def save_copy(
+    source: Path, target: Path, costs: Mapping[str, float], *, weights: Callable[[Path], Any] | None = None
+) -> None:
+    """Copy a model folder with these costs in its config and the remote code beside the weights.
+
+    Args:
+        weights: writes weights and `config.json`, in place of those of the source (an adapter's).
+    """
     with new_folder(target) as partial:
         for pattern in _MODEL_FILES:
             for file in source.glob(pattern):
-                shutil.copyfile(file, partial / file.name)
-        config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+                if weights is None or (file.suffix != ".safetensors" and file.name != ADAPTER_CONFIG):
+                    shutil.copyfile(file, partial / file.name)
+        if weights is not None:
+            weights(partial)
+        config = json.loads((partial / "config.json").read_text(encoding="utf-8"))
         config["costs"] = dict(costs)
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         for file in _code_folder().glob("*_p2l.py"):
             shutil.copyfile(file, partial / file.name)
+
+
+def push_folder(folder: Path, repo_id: str) -> str:
+    """Upload a model folder to the Hub in one commit; the address of the repository, made if there is none.
+
+    Raises:
+        P2LError: the Hub refused, or cannot be reached; the folder is as it was.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        api = HfApi()
+        url = api.create_repo(repo_id, exist_ok=True)
+        api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="P2L model")
+    except Exception as error:  # the client's own errors are of many kinds
+        raise P2LError(f"{str(folder)!r} could not be pushed to {repo_id!r}: {_reason(error)}") from error
+    return str(url)
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 @contextlib.contextmanager

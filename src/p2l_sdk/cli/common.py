@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 MODEL = click.option(
     "--model", metavar="PATH", help="A saved P2L model or a Hub id; the embedded default if not given."
 )
+BASE = click.option("--base", metavar="PATH", help="For an adapter: its base in place of the one it names.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
 
-def load(model: str | None) -> P2L:
-    """The model that --model names."""
+def load(model: str | None, base: str | None = None) -> P2L:
+    """The model that --model names, an adapter's on the base of --base."""
     from p2l_sdk.facade import P2L
 
-    return P2L.from_pretrained(model)
+    return P2L.from_pretrained(model, base=base)
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -25,12 +25,13 @@ class Scorer(Protocol):
         ...
 
 
-def load_scorer(folder: Path, device: str | None = None) -> Scorer:
+def load_scorer(folder: Path, device: str | None = None, base: str | None = None) -> Scorer:
     """The scorer of a saved P2L model: numpy for the static backbone, torch for all others.
 
     Args:
         folder: as `save_pretrained` writes it.
         device: where torch runs, e.g. "cuda"; naming one asks for torch also on the static backbone.
+        base: of an adapter, in place of the one it names.
 
     Raises:
         ModelFormatError: the folder does not hold a whole P2L model.
@@ -38,27 +39,27 @@ def load_scorer(folder: Path, device: str | None = None) -> Scorer:
     """
     config = read_config(folder)
     try:
-        return _load(folder, config, device)
+        return _load(folder, config, device, base)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, P2LError):
             raise
         raise ModelFormatError(f"config.json of {str(folder)!r} is damaged: {type(error).__name__} {error}") from error
 
 
-def _load(folder: Path, config: dict[str, Any], device: str | None) -> Scorer:
+def _load(folder: Path, config: dict[str, Any], device: str | None, base: str | None) -> Scorer:
     backbone = config.get("backbone_config") or {}
-    if backbone.get("model_type") == STATIC_BACKBONE and device is None:
+    if backbone.get("model_type") == STATIC_BACKBONE and device is None and base is None:
         from p2l_sdk.scorers.static import StaticScorer
 
         return StaticScorer.load(folder, config)
     try:
         from p2l_sdk.scorers.transformer import TransformerScorer
     except ImportError as error:
-        if (error.name or "").split(".")[0] not in ("torch", "transformers"):
+        if (error.name or "").split(".")[0] not in ("torch", "transformers", "peft"):
             raise
         feature = f"device={device!r}" if device else f"a {backbone.get('model_type')} backbone"
         raise MissingExtraError(feature, error.name or "torch", "torch") from None
-    return TransformerScorer.load(folder, config, device)
+    return TransformerScorer.load(folder, config, device, base)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -34,26 +34,27 @@ class TransformerScorer:
         self._batch_size = batch_size
 
     @classmethod
-    def load(cls, folder: Path, config: dict[str, Any], device: str | None = None) -> TransformerScorer:
-        """From a saved folder.
+    def load(
+        cls, folder: Path, config: dict[str, Any], device: str | None = None, base: str | None = None
+    ) -> TransformerScorer:
+        """From a saved folder, an adapter's too (its base in place of the one it names).
 
         Raises:
             ModelFormatError: a file is missing or damaged, a tensor is missing, left over or of another shape.
         """
         ModelSpec.from_config(config)
+        if (folder / "adapter_config.json").is_file():
+            from p2l_sdk.scorers.adapter import load_adapter
+
+            model = load_adapter(folder, config, base)
+        elif base is not None:
+            raise ModelFormatError(f"{str(folder)!r} is a whole model, no adapter: it takes no base")
+        else:
+            model = _whole_model(folder)
         try:
-            model, report = P2LModel.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, output_loading_info=True
-            )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: {error}") from None
-        for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-            if report.get(problem):
-                names = sorted(report[problem])
-                raise ModelFormatError(
-                    f"weights and config of {str(folder)!r} do not belong together; {problem}: {names}"
-                )
         damaged = [name for name, p in model.head.named_parameters() if not torch.isfinite(p).all()]
         if damaged:
             raise ModelFormatError(f"tensor 'head.{damaged[0]}' holds NaN or infinite values; the weights are damaged")
@@ -80,3 +81,17 @@ class TransformerScorer:
         if not np.isfinite(scored.coefs).all():
             raise ModelFormatError("the model gives NaN or infinite coefficients; its weights are damaged, or overflow")
         return scored
+
+
+def _whole_model(folder: Path) -> P2LModel:
+    try:
+        model, report = P2LModel.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: {error}") from None
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if report.get(problem):
+            names = sorted(report[problem])
+            raise ModelFormatError(f"weights and config of {str(folder)!r} do not belong together; {problem}: {names}")
+    return model

@@ -3,6 +3,8 @@
 from p2l_sdk.errors import MissingExtraError
 
 try:
+    import accelerate  # noqa: F401
+    import peft  # noqa: F401
     import torch  # noqa: F401
     import transformers  # noqa: F401
 except ImportError as error:

@@ -2,83 +2,175 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib.metadata
+import platform
+from dataclasses import dataclass
+from enum import StrEnum
 from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Any
 
+import yaml
+
 from p2l_sdk.evaluation import Estimate
 from p2l_sdk.modeling.modeling_p2l import P2LModel
-from p2l_sdk.votes import Votes
+from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.training.config import TrainingConfig
+from p2l_sdk.vote_summary import VoteSummary
+from p2l_sdk.votes import Scores, Votes
 
-_PACKAGES = ("p2l-sdk", "torch", "transformers", "numpy")
+_PACKAGES = ("p2l-sdk", "torch", "transformers", "peft", "accelerate", "numpy")
 
 
-def static_card(
-    model: P2LModel,
-    votes: Votes,
-    votes_file: Path,
-    recipe: Any,
-    *,
-    title: str,
-    table_source: str,
-    size_mb: float,
-    cost_note: str,
-    metrics: dict[str, dict[str, Any]],
-    notes: str = "",
-    source: str = '"this-folder-or-repo-id"',
-    license_id: str | None = None,
-) -> str:
-    """The card of a static model.
+@dataclass(frozen=True)
+class Card:
+    """What a card says.
 
-    Args:
-        recipe: the dataclass of settings.
+    Attributes:
+        config: the settings of the run.
+        spec: of the model.
+        data: what it was trained on.
+        summary: of the votes; None for scores.
+        method: what was trained, on which base.
+        settings: what was used, resolved.
         metrics: what it was measured on -> metrics (`evaluate_votes`, `evaluate_scores`).
-        notes: Markdown put at the end.
-        source: what the example passes to `from_pretrained`.
-        license_id: for the metadata, as the Hub names licences.
+        seconds, baseline, history: of fine-tuning: duration, validation loss of the averaged leaderboard, logs.
     """
-    template = Template(resources.files("p2l_sdk.hub_cards").joinpath("static_model.md").read_text(encoding="utf-8"))
-    vocab, width = model.backbone.table.shape
-    settings = dataclasses.asdict(recipe)
-    return template.substitute(
-        title=title,
-        metadata=f"license: {license_id}\n" if license_id else "",
-        feedback=model.spec.feedback,
-        n_models=len(model.spec.models),
-        models="\n".join(f"- {name}" for name in model.spec.models),
-        source=source,
-        size=f"{size_mb:.1f}",
-        vocab=f"{vocab:,}",
-        width=width,
-        hidden=model.spec.head_hidden_size,
-        table_source=table_source,
-        n_votes=f"{len(votes):,}",
-        n_prompts=f"{len(votes.prompts):,}",
-        votes_name=votes_file.name,
-        votes_hash=hashlib.sha256(votes_file.read_bytes()).hexdigest(),
-        recipe=", ".join(f"{name} {value}" for name, value in settings.items()),
-        versions=", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES),
-        costs=cost_note,
-        evaluation="\n\n".join(_table(name, values) for name, values in metrics.items()) or "Not evaluated.",
-        notes=notes,
-    )
+
+    config: TrainingConfig
+    spec: ModelSpec
+    data: Votes | Scores
+    summary: VoteSummary | None
+    method: str
+    settings: dict[str, Any]
+    metrics: dict[str, dict[str, Any]]
+    seconds: float = 0.0
+    baseline: float | None = None
+    history: list[dict[str, float]] | None = None
+
+    def static(self, model: P2LModel, table_source: str, size_mb: float) -> str:
+        """The card of a static model."""
+        vocab, width = model.backbone.table.shape
+        return self._render(
+            "static_model.md",
+            size=f"{size_mb:.1f}",
+            vocab=f"{vocab:,}",
+            width=width,
+            hidden=model.spec.head_hidden_size,
+            table_source=table_source,
+            recipe=_words(self.settings),
+        )
+
+    def finetuned(self) -> str:
+        """The card of a fine-tuned text backbone."""
+        adapter = self.config.method == "lora"
+        base = self.config.base_name or self.config.base
+        return self._render(
+            "finetuned_model.md",
+            base=base,
+            base_metadata="" if Path(base).is_absolute() else f"base_model: {_repository(base)}\n",
+            tags="- peft\n- lora\n" if adapter else "",
+            method=self.method,
+            kind=(
+                f"An adapter (LoRA of rank {self.config.lora_rank} and the heads): `P2L.from_pretrained` fetches its "
+                f"base `{base}` and merges the two; `base=` names it where it lies elsewhere. `p2l merge` writes the "
+                "plain model."
+                if adapter
+                else "All weights are in this folder."
+            ),
+            config=yaml.safe_dump(_portable(self.config), sort_keys=False).strip(),
+            recipe=_words(self.settings),
+            minutes=f"{self.seconds / 60:.0f}",
+            machine=_machine(),
+            curve=self._curve(),
+        )
+
+    def _render(self, template: str, **fields: Any) -> str:
+        text = resources.files("p2l_sdk.hub_cards").joinpath(template).read_text(encoding="utf-8")
+        config = self.config
+        return Template(text).substitute(
+            title=config.title or f"{Path(config.output).name}: a P2L model",
+            metadata=f"license: {config.license}\n" if config.license else "",
+            feedback=config.feedback,
+            n_models=len(self.spec.models),
+            models="\n".join(f"- {name}" for name in self.spec.models),
+            source=f'"{config.push_to_hub or Path(config.output).name}"',
+            data=self._data(),
+            versions=", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES),
+            costs=config.cost_note,
+            evaluation="\n\n".join(_table(name, values) for name, values in self.metrics.items()) or "Not evaluated.",
+            notes=Path(config.notes).read_text(encoding="utf-8") if config.notes else "",
+            **fields,
+        )
+
+    def _data(self) -> str:
+        name = Path(self.config.votes).name
+        path = Path(self.config.votes)
+        digest = f", sha256 `{fingerprint(path)}`" if path.is_file() else ""
+        n = f"{len(self.data.prompts):,} prompts (`{name}`{digest})"
+        if isinstance(self.data, Scores):
+            return f"Scores of {len(self.data.models)} LLMs on {n}."
+        text = f"{len(self.data):,} votes on {n}."
+        if self.summary is not None:
+            shares = ", ".join(f"{label} {share:.1%}" for label, share in self.summary.balance.items())
+            text += f" Outcomes: {shares}."
+            if self.summary.undetermined:
+                text += f" Of these votes, {self.summary.undetermined}."
+        return text
+
+    def _curve(self) -> str:
+        losses = [entry["eval_loss"] for entry in self.history or [] if "eval_loss" in entry]
+        if not losses or self.baseline is None:
+            return "No prompts were held out for validation; the model is that of the last step."
+        return (
+            f"Of the prompts, {self.config.validation:.0%} were held out for validation. Lowest validation loss "
+            f"{min(losses):.4f} (kept), averaged leaderboard {self.baseline:.4f}."
+        )
+
+
+def fingerprint(path: Path) -> str:
+    """The sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _words(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {str(v) if isinstance(v, StrEnum) else v}" for name, v in settings.items())
+
+
+def _portable(config: TrainingConfig) -> dict[str, Any]:
+    """The settings without the paths of this machine."""
+    values = config.to_dict()
+    if config.base_name is not None:
+        values["base"] = values.pop("base_name")
+    paths = ("votes", "output", "base", "eval_votes", "eval_scores", "costs", "notes")
+    return {k: Path(v).name if k in paths and Path(str(v)).is_absolute() else v for k, v in values.items()}
+
+
+def _repository(base: str) -> str:
+    return "/".join(base.split("/")[:2])
+
+
+def _machine() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
 
 
 def _table(name: str, metrics: dict[str, Any]) -> str:
-    lines = [
-        f"On {name}:",
-        "",
-        "| metric | value | standard error | n |",
-        "|---|---|---|---|",
-    ]
+    lines = [f"On {name}:", "", "| metric | value | 95 % interval | standard error | n |", "|---|---|---|---|---|"]
     for metric, estimate in metrics.items():
         if isinstance(estimate, Estimate):
-            error = "" if estimate.standard_error is None else f"{estimate.standard_error:.4f}"
-            lines.append(f"| {metric} | {estimate.value:.4f} | {error} | {estimate.n:,} |")
+            interval = error = ""
+            if estimate.standard_error is not None:
+                margin = 1.96 * estimate.standard_error
+                interval = f"{estimate.value - margin:.4f} to {estimate.value + margin:.4f}"
+                error = f"{estimate.standard_error:.4f}"
+            lines.append(f"| {metric} | {estimate.value:.4f} | {interval} | {error} | {estimate.n:,} |")
         else:
-            lines.append(f"| {metric} | {estimate} | | |")
+            lines.append(f"| {metric} | {estimate} | | | |")
     return "\n".join(lines)

@@ -23,12 +23,15 @@ from transformers import PreTrainedTokenizerFast
 from p2l_sdk.errors import P2LError, VotesError
 from p2l_sdk.marginal import fit_leaderboard
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
-from p2l_sdk.modeling.feedback_p2l import Feedback, Winner
+from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.prompt_p2l import PromptEncoder, pad
 from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec, Pooling
 from p2l_sdk.modeling.static_p2l import StaticConfig
 from p2l_sdk.results import Leaderboard
+from p2l_sdk.training.data import ByPrompt
+from p2l_sdk.training.heads import outputs, start_at
+from p2l_sdk.training.task import check_ground
 from p2l_sdk.training.token_table import TokenTable
 from p2l_sdk.votes import Votes
 
@@ -94,7 +97,7 @@ def train_static(
     Raises:
         VotesError: there is one prompt only, or no vote is "both bad" while the feedback model is grounded in them.
     """
-    _check(votes, recipe.feedback)
+    check_static(votes, recipe.feedback)
     torch.manual_seed(recipe.seed)
     spec = ModelSpec(
         models=votes.models,
@@ -143,14 +146,11 @@ def write_static(model: P2LModel, tokenizer: Tokenizer, folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=tokenizer.id_to_token(0)).save_pretrained(folder)
 
 
-def _check(votes: Votes, feedback: Feedback) -> None:
+def check_static(votes: Votes, feedback: Feedback) -> None:
+    """Raise VotesError where votes say too little for a static model."""
     if len(votes.prompts) < 2:
         raise VotesError("all votes are on one prompt; a model that tells prompts apart needs at least two")
-    if Winner.BOTH_BAD in feedback.outcomes and not (votes.winner == Winner.BOTH_BAD).any():
-        raise VotesError(
-            f"no vote is 'tie (bothbad)', so nothing says when an answer is usable, and {feedback} cannot be fitted; "
-            "use feedback 'rk' (or 'bt_tie', 'bt')"
-        )
+    check_ground(votes, feedback)
 
 
 def _new_model(spec: ModelSpec, table: TokenTable, recipe: StaticRecipe) -> P2LModel:
@@ -199,31 +199,22 @@ def _vectors(model: P2LModel, ids: list[list[int]], batch_size: int = 256) -> to
     return vectors
 
 
-def _outputs(model: P2LModel, leaderboard: Leaderboard) -> list[tuple[nn.Linear, torch.Tensor]]:
-    """Each output layer with the leaderboard's value for it."""
-    head = model.head
-    pairs = ((head.coefs, leaderboard.coefs), (head.eta, leaderboard.eta), (head.gamma, leaderboard.gamma))
-    return [(layer, torch.as_tensor(value, dtype=torch.float32).reshape(-1)) for layer, value in pairs if layer]
-
-
 @torch.no_grad()
 def _start_at(model: P2LModel, leaderboard: Leaderboard) -> None:
     """The head's output is this leaderboard, whatever the prompt."""
     nn.init.normal_(model.head.get_parameter("hidden.weight"), std=model.backbone.table.shape[1] ** -0.5)
-    for layer, value in _outputs(model, leaderboard):
-        layer.weight.zero_()
-        layer.bias.copy_(value)
+    start_at(model, leaderboard)
 
 
 @torch.no_grad()
 def _shrink_towards(model: P2LModel, leaderboard: Leaderboard, keep: float) -> None:
-    for layer, value in _outputs(model, leaderboard):
+    for layer, value in outputs(model, leaderboard):
         layer.weight *= keep
         layer.bias.copy_(value + keep * (layer.bias - value))
 
 
 def _fit_head(model: P2LModel, vectors: torch.Tensor, votes: Votes, recipe: StaticRecipe, quiet: bool) -> None:
-    head, grouped, random = model.head, _VotesByPrompt(votes), np.random.default_rng(recipe.seed)
+    head, grouped, random = model.head, ByPrompt.of_votes(votes, recipe.feedback), np.random.default_rng(recipe.seed)
     matrices = [p for p in head.parameters() if p.dim() > 1]
     biases = [p for p in head.parameters() if p.dim() == 1]
     optimizer = torch.optim.AdamW(
@@ -240,27 +231,11 @@ def _fit_head(model: P2LModel, vectors: torch.Tensor, votes: Votes, recipe: Stat
     head.train()
     limited = itertools.islice(batches, recipe.steps)
     for rows in track(limited, "training", recipe.steps, disable=quiet, transient=True):
-        labels, weights = grouped.of(rows)
+        batch = grouped.of(rows)
         coefs, eta, gamma = head(vectors[rows])
-        loss = model.vote_loss(coefs, eta, gamma, labels, weights)
+        loss = model.vote_loss(coefs, eta, gamma, batch["labels"], batch["weights"])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
     head.eval()
-
-
-class _VotesByPrompt:
-    """All votes of a batch of prompts, as the labels and weights of `P2LModel.vote_loss`."""
-
-    def __init__(self, votes: Votes) -> None:
-        order = np.argsort(votes.prompt, kind="stable")
-        self._labels = np.stack([votes.prompt, votes.a, votes.b, votes.winner], 1)[order]
-        self._weights = votes.weight[order].astype(np.float32)
-        self._starts = np.searchsorted(votes.prompt[order], np.arange(len(votes.prompts) + 1))
-
-    def of(self, prompts: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        spans = [np.arange(self._starts[p], self._starts[p + 1]) for p in prompts]
-        labels = self._labels[np.concatenate(spans)]
-        labels[:, 0] = np.repeat(np.arange(len(prompts)), [len(span) for span in spans])
-        return torch.from_numpy(labels), torch.from_numpy(self._weights[np.concatenate(spans)])

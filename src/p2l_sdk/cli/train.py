@@ -1,0 +1,106 @@
+"""`p2l train` and `p2l merge`: a model from your own votes; an adapter and its base as one plain model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+# option, its type, help: the settings of `TrainingConfig` by their names there
+_SETTINGS: list[tuple[str, Any, str]] = [
+    ("votes", str, "Votes to train on: .jsonl, .csv, .parquet, a `datasets` folder or a Hub data set; or scores."),
+    ("output", str, "The new folder."),
+    ("base", str, "Text backbone: Hub id, folder or .gguf file; a static model's folder.  [static]"),
+    ("base-revision", str, "Branch, tag or commit of the base on the Hub."),
+    ("base-name", str, "What adapter and card call the base, where others find it elsewhere."),
+    ("static-from", str, "With the static base: sentence encoder to distil its token vectors from."),
+    ("feedback", str, "bt, bt_tie, rk, rk_reparam, grk, ba; of single answers: bernoulli, gaussian.  [grk]"),
+    ("eval-votes", str, "Held-out votes, measured once, after training."),
+    ("eval-scores", str, "Held-out scores, likewise."),
+    ("validation", float, "Share of the prompts for learning curve and early stopping.  [0.1]"),
+    ("costs", str, 'JSON: {"LLM": USD per response}, stored with the model.'),
+    ("epochs", float, "Passes over the prompts.  [3; a static model: 7]"),
+    ("batch-size", int, "Prompts in a step, over all processes.  [16]"),
+    ("micro-batch-size", int, "Prompts in a forward pass.  [the whole step]"),
+    ("learning-rate", float, "Of the backbone.  [lora 4e-4, full 2e-5]"),
+    ("head-learning-rate", float, "Of the heads.  [1e-3]"),
+    ("warmup", float, "Share of the steps with rising learning rate.  [0.05]"),
+    ("weight-decay", float, "Of AdamW.  [0.01]"),
+    ("label-smoothing", float, "Share of a vote spread over all outcomes.  [0]"),
+    ("lora-rank", int, "Rank of the LoRA.  [16]"),
+    ("lora-alpha", float, "Its scale.  [32]"),
+    ("lora-dropout", float, "Its dropout.  [0]"),
+    ("head-hidden-size", int, "Hidden layer of the head.  [none]"),
+    ("head-dropout", float, "Dropout of the head.  [0]"),
+    ("pooling", str, "last, first, mean or pooler.  [as suits the base]"),
+    ("cls-token", str, "Token put at the end of the prompt.  [as suits the base]"),
+    ("max-prompt-tokens", int, "Tokens kept of a prompt, its last ones.  [1024]"),
+    ("checkpoints", int, "How many in the whole run; the validation loss is measured at each.  [10]"),
+    ("patience", int, "Stop after this many without a better validation loss."),
+    ("precision", str, "auto, bf16 or fp32.  [auto]"),
+    ("seed", int, "Of weights, order and dropout.  [0]"),
+    ("report-to", str, "Trackers of the Trainer: tensorboard, trackio, ..."),
+    ("push-to-hub", str, "Repository to push the finished model to."),
+    ("title", str, "Title of the card."),
+    ("license", str, "Licence, for the card."),
+    ("cost-note", str, "What the costs mean, for the card."),
+    ("notes", str, "Markdown file put at the end of the card."),
+]
+
+
+def _with_settings(command: Any) -> Any:
+    for name, kind, text in reversed(_SETTINGS):
+        command = click.option(f"--{name}", type=kind, help=text)(command)
+    return command
+
+
+@click.command()
+@click.option("--config", "file", metavar="YAML", help="A file with the same settings; the options here win.")
+@_with_settings
+@click.option("--lora", "method", flag_value="lora", help="Train a LoRA and the heads.  [this, if none is given]")
+@click.option("--full", "method", flag_value="full", help="Train every weight.")
+@click.option("--head-only", "method", flag_value="head", help="Train the heads, on features computed once.")
+@click.option("--chat/--no-chat", default=None, help="Lay the chat template over the prompt.  [as suits the base]")
+@click.option("--gradient-checkpointing", is_flag=True, default=None, help="Less memory, more time.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the same run.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
+    """Train a model on your own votes and write it, with its card, to a new folder.
+
+    \b
+    A static model, in seconds:
+      p2l train --votes votes.jsonl --output my-model
+    A LoRA on a text backbone:
+      p2l train --votes votes.jsonl --base HuggingFaceTB/SmolLM2-135M-Instruct --output my-adapter
+    On several devices:
+      accelerate launch -m p2l_sdk train --config run.yaml
+    """
+    from p2l_sdk.training.config import TrainingConfig
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if file is not None:
+        config = TrainingConfig.from_yaml(file, **given)
+    else:
+        missing = [f"--{name}" for name in ("votes", "output") if name not in given]
+        if missing:
+            raise click.UsageError(f"{' and '.join(missing)} must be given, here or in --config YAML")
+        config = TrainingConfig(**given)
+    from p2l_sdk.training.run import train as run
+
+    p2l = run(config, resume=resume, quiet=quiet)
+    if p2l is not None and not quiet:
+        click.echo(f"wrote {config.output}; its card: {Path(config.output) / 'README.md'}")
+        click.echo(f'try: p2l leaderboard "Write a haiku about the sea" --model {config.output}')
+
+
+@click.command()
+@click.argument("adapter")
+@click.argument("output")
+@click.option("--base", metavar="PATH", help="The base, in place of the one that the adapter names.")
+def merge(adapter: str, output: str, base: str | None) -> None:
+    """Write ADAPTER and its base as one plain model, the folder OUTPUT."""
+    from p2l_sdk.facade import P2L
+
+    P2L.from_pretrained(adapter, base=base).merge(output)
+    click.echo(f"wrote {output}")

@@ -1,0 +1,97 @@
+"""What happens beside the training steps: order of the epoch, whole checkpoints, progress."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from p2l_sdk.training.data import LengthGroupedBatches
+
+_WHOLE = "checkpoint-is-whole"  # written last, and only then is a checkpoint one
+
+
+class SetEpoch(TrainerCallback):
+    """Tells the order of prompts which epoch begins, when a run is resumed too."""
+
+    def __init__(self, order: LengthGroupedBatches) -> None:
+        self._order = order
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._order.set_epoch(state.global_step // self._order.steps)
+
+
+class WholeCheckpoints(TrainerCallback):
+    """Marks a checkpoint as whole when every process has written its part of it."""
+
+    def __init__(self, accelerator: Any) -> None:
+        self._accelerator = accelerator
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._accelerator.wait_for_everyone()
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            for file in folder.iterdir():  # the mark must not reach the disk before what it speaks of
+                if file.is_file():
+                    with file.open("rb") as opened:
+                        os.fsync(opened.fileno())
+            (folder / _WHOLE).touch()
+
+
+def last_whole_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint in a folder of checkpoints; half-written ones are deleted."""
+    whole = []
+    for checkpoint in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        if (checkpoint / _WHOLE).is_file():
+            whole.append(checkpoint)
+        else:
+            shutil.rmtree(checkpoint)
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+class ProgressBar(TrainerCallback):
+    """A bar on stderr with votes per second, losses and the time that is left; one line per measurement."""
+
+    def __init__(self, votes_per_step: float, prompts_per_epoch: int, batch_size: int, what: str = "votes") -> None:
+        self._votes, self._epoch, self._what = votes_per_step, prompts_per_epoch / batch_size, what
+        self._console = Console(stderr=True)
+        self._bar: Progress | None = None
+        self._task: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        speed = TextColumn("{task.fields[speed]}")
+        loss = TextColumn("{task.fields[loss]}")
+        columns = (TextColumn("training"), BarColumn(24), MofNCompleteColumn(), speed, loss, TimeRemainingColumn())
+        self._bar = Progress(*columns, console=self._console, transient=True)
+        self._bar.start()
+        self._task = self._bar.add_task("", total=state.max_steps, completed=state.global_step, speed="", loss="")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._bar is not None:
+            speed = self._bar.tasks[0].speed
+            text = f"{speed * self._votes:,.0f} {self._what}/s" if speed else ""
+            self._bar.update(self._task, completed=state.global_step, speed=text)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if self._bar is None or not logs:
+            return
+        if "loss" in logs:
+            self._bar.update(self._task, loss=f"loss {logs['loss']:.4f}")
+        if "eval_loss" in logs:
+            bt = f", BT log-loss {logs['eval_bt_log_loss']:.4f}" if "eval_bt_log_loss" in logs else ""
+            self._console.print(
+                f"epoch {state.global_step / self._epoch:.2f}: validation loss {logs['eval_loss']:.4f}{bt}",
+                highlight=False,
+            )
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,208 @@
+"""`TrainingConfig`: every setting of a training run, the same in Python, on the command line and in a YAML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from p2l_sdk.errors import P2LError
+from p2l_sdk.modeling.spec_p2l import Pooling
+
+STATIC = "static"
+
+
+class Method(StrEnum):
+    """What is trained."""
+
+    LORA = "lora"  # low-rank updates of the backbone's linear layers, and the heads
+    FULL = "full"  # every weight
+    HEAD = "head"  # the heads alone, on features that are computed once
+
+
+class Precision(StrEnum):
+    """The arithmetic of the backbone; heads and optimizer are in float32 always."""
+
+    AUTO = "auto"  # bf16 where the hardware computes in it, else fp32
+    BF16 = "bf16"
+    FP32 = "fp32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Validated on creation.
+
+    Attributes:
+        votes: votes to train on: a file, a saved `datasets` folder, a Hub data set; or scores, from which the votes on
+            all pairs are derived (the scores themselves with pointwise feedback).
+        output: the new folder.
+        base: "static" (the embedded default's token table), a static model's folder, or any text backbone: Hub id,
+            folder, .gguf file.
+        base_revision: branch, tag or commit of the base on the Hub.
+        base_name: what the adapter and the card call the base, where others find it elsewhere than in `base`.
+        static_from: with base "static": a sentence encoder to distil the token table from.
+        feedback: feedback model, or pointwise feedback (bernoulli, gaussian).
+        method: "lora", "full" or "head"; see `Method`.
+        eval_votes, eval_scores: held-out data, measured once, after training.
+        validation: share of the prompts held out for the learning curve and early stopping; 0 for none.
+        costs: JSON file of USD per response, stored with the model.
+        epochs: passes over the training prompts.
+        batch_size: prompts in one optimizer step, over all processes.
+        micro_batch_size: prompts in one forward pass of one process; the whole share of a step if not given.
+        learning_rate: of the backbone (LoRA or full), peak; cosine decay to 0.
+        head_learning_rate: of the heads.
+        warmup: share of the steps with rising learning rate.
+        weight_decay: of AdamW, on matrices.
+        max_grad_norm: gradients are scaled down to this norm.
+        label_smoothing: share of each vote that is spread over all outcomes.
+        lora_rank, lora_alpha, lora_dropout: of the LoRA.
+        head_hidden_size: width of the head's hidden layer; None for a linear head.
+        head_dropout: before the head's last layer, in training.
+        pooling, cls_token, chat, max_prompt_tokens: see `ModelSpec`; None, or "auto" for the CLS token, takes what
+            suits the base.
+        checkpoints: how often in the whole run a checkpoint is written, and the validation loss measured.
+        patience: checkpoints without a better validation loss after which the run stops; None to go on to the end.
+        precision: see `Precision`.
+        gradient_checkpointing: whether activations are computed again in the backward pass, to save memory.
+        seed: of weights, order and dropout.
+        report_to: trackers of the Trainer, e.g. "tensorboard" or "trackio".
+        push_to_hub: the repository to push the finished model to.
+        title, license, cost_note, notes: of the card; notes is a Markdown file put at its end.
+
+    Raises:
+        P2LError: naming the setting and its legal values.
+    """
+
+    votes: str
+    output: str
+    base: str = STATIC
+    base_revision: str | None = None
+    base_name: str | None = None
+    static_from: str | None = None
+    feedback: str = "grk"
+    method: Method = Method.LORA
+    eval_votes: str | None = None
+    eval_scores: str | None = None
+    validation: float = 0.1
+    costs: str | None = None
+    epochs: float | None = None
+    batch_size: int | None = None
+    micro_batch_size: int | None = None
+    learning_rate: float | None = None
+    head_learning_rate: float = 1e-3
+    warmup: float = 0.05
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    label_smoothing: float = 0.0
+    lora_rank: int = 16
+    lora_alpha: float = 32.0
+    lora_dropout: float = 0.0
+    head_hidden_size: int | None = None
+    head_dropout: float = 0.0
+    pooling: Pooling | None = None
+    cls_token: str | None = "auto"
+    chat: bool | None = None
+    max_prompt_tokens: int | None = None
+    checkpoints: int = 10
+    patience: int | None = None
+    precision: Precision = Precision.AUTO
+    gradient_checkpointing: bool = False
+    seed: int = 0
+    report_to: str | None = None
+    push_to_hub: str | None = None
+    title: str | None = None
+    license: str | None = None
+    cost_note: str = ""
+    notes: str | None = None
+
+    def __post_init__(self) -> None:
+        self._parse("method", Method)
+        self._parse("precision", Precision)
+        if self.pooling is not None:
+            self._parse("pooling", Pooling)
+        for name in ("votes", "output", "base"):
+            value = getattr(self, name)
+            self._check(name, isinstance(value, str | Path) and str(value) != "", "given")
+            object.__setattr__(self, name, str(value))
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if value is not None:
+                number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+                self._check(name, number and low <= value <= high, f"a number from {low} to {high}")
+        for name in _INTEGERS:
+            value = getattr(self, name)
+            if value is not None:
+                self._check(
+                    name, isinstance(value, int) and not isinstance(value, bool) and value > 0, "an integer > 0"
+                )
+        self._check("seed", isinstance(self.seed, int) and self.seed >= 0, "an integer >= 0")
+        self._check("epochs", self.epochs is None or self.epochs > 0, "a number above 0")
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, **overrides: Any) -> TrainingConfig:
+        """Settings of a YAML file; `overrides` win.
+
+        Raises:
+            P2LError: the file cannot be read, or holds a key that is no setting.
+        """
+        import yaml
+
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise P2LError(f"{str(path)!r} cannot be read as YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(values, dict):
+            raise P2LError(f"{str(path)!r} holds no settings; it needs lines like 'votes: votes.jsonl'")
+        return cls.from_dict({**values, **overrides}, str(path))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], source: str = "the settings") -> TrainingConfig:
+        """Settings of a dictionary; an unknown key is refused, with the nearest known one."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        for key in values:
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+                raise P2LError(f"{source}: {key!r} is no setting; {hint}")
+        for key in ("votes", "output"):
+            if key not in values:
+                raise P2LError(f"{source}: {key!r} is missing")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings that differ from the defaults, as plain values: what a YAML file would hold."""
+        fields = dataclasses.fields(self)
+        values = {f.name: getattr(self, f.name) for f in fields if getattr(self, f.name) != f.default}
+        return {key: str(value) if isinstance(value, StrEnum) else value for key, value in values.items()}
+
+    def _parse(self, name: str, enum: type[StrEnum]) -> None:
+        try:
+            object.__setattr__(self, name, enum(getattr(self, name)))
+        except ValueError:
+            self._check(name, False, f"one of {', '.join(enum)}")
+
+    def _check(self, name: str, legal: bool, rule: str) -> None:
+        if not legal:
+            raise P2LError(f"{name} is {getattr(self, name)!r}; it must be {rule}")
+
+
+_RANGES = [
+    ("validation", 0.0, 0.9),
+    ("epochs", 0.0, 10_000),
+    ("learning_rate", 0.0, 1.0),
+    ("head_learning_rate", 0.0, 1.0),
+    ("warmup", 0.0, 1.0),
+    ("weight_decay", 0.0, 100.0),
+    ("max_grad_norm", 1e-6, 1e6),
+    ("label_smoothing", 0.0, 0.9),
+    ("lora_alpha", 1e-6, 1e6),
+    ("lora_dropout", 0.0, 0.95),
+    ("head_dropout", 0.0, 0.95),
+]
+_INTEGERS = [
+    "batch_size", "micro_batch_size", "lora_rank", "head_hidden_size", "max_prompt_tokens", "checkpoints", "patience"
+]  # fmt: skip

@@ -1,0 +1,141 @@
+"""Grouped feedback: an example is a prompt with all of its votes, so that they share one forward pass.
+
+The loss is that of the plain form (one vote, one pass), the cost a fraction: routing9 has 36 votes for each prompt.
+Batches hold prompts of similar length, so that little is padding. The order depends on seed and epoch alone, not on the
+number of processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from p2l_sdk.modeling.feedback_p2l import Feedback, vote_targets
+from p2l_sdk.modeling.prompt_p2l import pad
+from p2l_sdk.votes import Scores, Votes
+
+
+class ByPrompt:
+    """Feedback of any batch of prompts, as the objectives take it.
+
+    Args:
+        n_prompts: how many prompts there are.
+        columns: `labels` `(n, k)`, whose first column is the prompt's number; `weights` `(n,)`; further columns.
+    """
+
+    def __init__(self, n_prompts: int, **columns: np.ndarray) -> None:
+        prompt = columns["labels"][:, 0]
+        order = np.argsort(prompt, kind="stable")
+        self._columns = {name: column[order] for name, column in columns.items()}
+        self._starts = np.searchsorted(prompt[order], np.arange(n_prompts + 1))
+
+    @classmethod
+    def of_votes(cls, votes: Votes, feedback: Feedback) -> ByPrompt:
+        """Labels are [prompt, a, b, winner]. Votes that say nothing in the feedback model (ties under `bt`) are left
+        out, so that the sum of the weights is what the loss is a mean over."""
+        weights = vote_targets(feedback).sum(1)[votes.winner] * votes.weight
+        kept = weights > 0
+        labels = np.stack([votes.prompt, votes.a, votes.b, votes.winner], 1).astype(np.int64)
+        return cls(len(votes.prompts), labels=labels[kept], weights=weights[kept].astype(np.float32))
+
+    @classmethod
+    def of_scores(cls, scores: Scores) -> ByPrompt:
+        """Labels are [prompt, LLM], `values` the scores; answers without a score are left out."""
+        prompt, model = np.nonzero(np.isfinite(scores.scores))
+        values = scores.scores[prompt, model].astype(np.float32)
+        labels = np.stack([prompt, model], 1).astype(np.int64)
+        return cls(len(scores.prompts), labels=labels, weights=np.ones_like(values), values=values)
+
+    def of(self, prompts: Sequence[int] | np.ndarray) -> dict[str, torch.Tensor]:
+        """The columns of these prompts; the labels' prompts are counted within this batch."""
+        spans = [np.arange(self._starts[p], self._starts[p + 1]) for p in prompts]
+        rows = np.concatenate(spans)
+        batch = {name: column[rows] for name, column in self._columns.items()}
+        batch["labels"][:, 0] = np.repeat(np.arange(len(spans)), [len(span) for span in spans])
+        return {name: torch.from_numpy(column) for name, column in batch.items()}
+
+    @property
+    def prompts(self) -> np.ndarray:
+        """Numbers of the prompts that have feedback, in order."""
+        return np.flatnonzero(np.diff(self._starts))
+
+    def __len__(self) -> int:
+        return len(self._columns["weights"])
+
+
+class GroupedPrompts(Dataset[int]):
+    """Prompts with their feedback; an item is only the prompt's number, `collate` does the rest for a whole batch.
+
+    Args:
+        inputs: token ids of each prompt, or `(n_prompts, width)` features of a frozen backbone.
+        feedback: their votes or scores.
+        pad_id: the padding token.
+    """
+
+    def __init__(self, inputs: Sequence[Sequence[int]] | torch.Tensor, feedback: ByPrompt, pad_id: int = 0) -> None:
+        self._inputs, self._feedback, self._pad_id = inputs, feedback, pad_id
+        self.prompts = feedback.prompts
+        self.n_items = len(feedback)
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def __getitem__(self, i: int) -> int:
+        return int(self.prompts[i])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each item; all equal for features."""
+        return np.array([1 if isinstance(self._inputs, torch.Tensor) else len(self._inputs[p]) for p in self.prompts])
+
+    def all_feedback(self) -> dict[str, torch.Tensor]:
+        """The feedback of all items, their labels' rows in the order of `prompts`."""
+        return self._feedback.of(self.prompts)
+
+    def collate(self, prompts: list[int]) -> dict[str, torch.Tensor]:
+        """The model's input for these prompts, and their feedback."""
+        feedback = self._feedback.of(prompts)
+        if isinstance(self._inputs, torch.Tensor):
+            return {"features": self._inputs[prompts], **feedback}
+        input_ids, mask = pad([self._inputs[p] for p in prompts], self._pad_id)
+        return {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(mask), **feedback}
+
+
+class LengthGroupedBatches(Sampler[int]):
+    """An order of items in which every run of `batch_size` is of similar length; another order each epoch.
+
+    Items are shuffled, cut into windows of 16 batches, sorted by length within a window; then whole batches are
+    shuffled. The last batch is filled up with items from the start of the shuffle.
+    """
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int) -> None:
+        self._lengths, self._seed = lengths, seed
+        self._batch = min(batch_size, len(lengths))
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.steps * self._batch
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self._lengths) // self._batch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch whose order comes next, from 0."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng([self._seed, self.epoch])
+        order = random.permutation(len(self._lengths))
+        order = np.concatenate([order, order[: len(self) - len(order)]])
+        window = 16 * self._batch
+        batches = [
+            part[np.argsort(self._lengths[part], kind="stable")].reshape(-1, self._batch)
+            for part in (order[start : start + window] for start in range(0, len(order), window))
+        ]
+        shuffled = random.permutation(np.concatenate(batches))
+        return iter(shuffled.reshape(-1).tolist())

@@ -1,0 +1,220 @@
+"""Fine-tuning a text backbone on votes: LoRA, all weights, or the heads alone; checkpoints, resuming, learning curve."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainingArguments
+
+from p2l_sdk.errors import P2LError
+from p2l_sdk.modeling.modeling_p2l import P2LModel, P2LOutput
+from p2l_sdk.modeling.prompt_p2l import PromptEncoder
+from p2l_sdk.results import Leaderboard
+from p2l_sdk.training.callbacks import ProgressBar, last_whole_checkpoint
+from p2l_sdk.training.config import Method, Precision, TrainingConfig
+from p2l_sdk.training.data import GroupedPrompts
+from p2l_sdk.training.heads import HeadOnFeatures, pooled_features, start_at
+from p2l_sdk.training.model import add_lora, chosen_precision, new_model
+from p2l_sdk.training.objective import Objective
+from p2l_sdk.training.task import Task
+from p2l_sdk.training.trainer import P2LTrainer
+
+_EPOCHS, _BATCH_SIZE = 3.0, 16
+_LEARNING_RATE = {Method.LORA: 4e-4, Method.FULL: 2e-5, Method.HEAD: 1e-3}
+_SETTINGS = "settings.json"
+_NOT_OF_THE_RUN = ("output", "eval_votes", "eval_scores", "push_to_hub", "title", "license", "cost_note", "notes",
+                   "report_to", "base_name", "costs")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """A finished run.
+
+    Attributes:
+        model: what was trained: a P2LModel, or a PEFT model around one.
+        tokenizer: its tokenizer.
+        history: one dictionary per log: step, epoch, loss or eval_loss, ...
+        settings: what was used where the configuration left it open.
+        baseline: validation loss of the averaged leaderboard.
+        is_main: whether this is the process that writes.
+        seconds: duration of the training.
+    """
+
+    model: Any
+    tokenizer: Any
+    history: list[dict[str, float]]
+    settings: dict[str, Any]
+    baseline: float | None
+    is_main: bool
+    seconds: float
+
+
+def checkpoint_folder(config: TrainingConfig) -> Path:
+    """Where a run keeps its checkpoints until it is finished."""
+    output = Path(config.output)
+    return output.with_name(output.name + ".checkpoints")
+
+
+def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, resume: bool, quiet: bool) -> FineTuned:
+    """Train on `task`; nothing is written but checkpoints.
+
+    Raises:
+        P2LError: there are checkpoints of another run, or none to go on from.
+    """
+    folder = checkpoint_folder(config)
+    checkpoint = _checkpoint(config, folder, resume)
+    torch.manual_seed(config.seed)
+    model, tokenizer = new_model(config, task.models, task.saved_feedback, costs)
+    start_at(model, task.marginal)
+    pad_id = tokenizer.pad_token_id or 0
+    encode = PromptEncoder.from_transformers(model.spec, tokenizer)
+    sides = [side for side in (task.train, task.validation) if side is not None]
+    inputs: list[Any] = [encode(side.prompts) for side in sides]
+    trained: nn.Module = model
+    if config.method is Method.LORA:
+        trained = add_lora(model, config)
+    elif config.method is Method.HEAD:
+        inputs = [
+            pooled_features(model, ids, pad_id, folder / f"features-{k}.safetensors", quiet=quiet)
+            for k, ids in enumerate(inputs)
+        ]
+        trained = HeadOnFeatures(model)
+    data = [GroupedPrompts(x, side.feedback, pad_id) for x, side in zip(inputs, sides, strict=True)]
+    train, validation = data[0], data[1] if len(data) > 1 else None
+    batch_size = min(config.batch_size or (128 if config.method is Method.HEAD else _BATCH_SIZE), len(train))
+    arguments, settings = _arguments(config, folder, len(train), batch_size, validation is not None)
+    trainer = P2LTrainer(
+        trained,
+        arguments,
+        objective=task.objective,
+        train=train,
+        validation=validation,
+        head_learning_rate=config.head_learning_rate,
+        batch_size=batch_size,
+    )
+    trainer.remove_callback(PrinterCallback)
+    if not quiet:
+        trainer.add_callback(ProgressBar(train.n_items / len(train) * batch_size, len(train), batch_size, task.noun))
+    if config.patience is not None and validation is not None:
+        trainer.add_callback(EarlyStoppingCallback(config.patience))
+    result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    return FineTuned(
+        model=model if config.method is Method.HEAD else trainer.accelerator.unwrap_model(trainer.model),
+        tokenizer=tokenizer,
+        history=trainer.state.log_history,
+        settings={**settings, "steps": trainer.state.global_step},
+        baseline=None if validation is None else _baseline(task.objective, task.marginal, validation),
+        is_main=trainer.is_world_process_zero(),
+        seconds=result.metrics["train_runtime"],
+    )
+
+
+def _checkpoint(config: TrainingConfig, folder: Path, resume: bool) -> Path | None:
+    """The checkpoint to go on from, None to begin; the settings of the run are kept beside the checkpoints."""
+    settings = {k: v for k, v in config.to_dict().items() if k not in _NOT_OF_THE_RUN}
+    file = folder / _SETTINGS
+    if resume and file.is_file():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
+        if changed:
+            raise P2LError(
+                f"the run in {str(folder)!r} was begun with other settings of {', '.join(changed)}; resume it with the "
+                "same, or delete that folder and begin again"
+            )
+        return last_whole_checkpoint(folder)
+    if file.is_file() and last_whole_checkpoint(folder) is not None:
+        raise P2LError(f"an unfinished run lies in {str(folder)!r}; go on with --resume, or delete that folder")
+    if resume:
+        print(f"p2l: no run to resume in {str(folder)!r}; this is a new one", file=sys.stderr)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    partial = file.with_suffix(".part")
+    partial.write_text(json.dumps(settings, indent=2), encoding="utf-8")
+    partial.replace(file)
+    return None
+
+
+def _arguments(
+    config: TrainingConfig, folder: Path, n_prompts: int, batch_size: int, validated: bool
+) -> tuple[TrainingArguments, dict[str, Any]]:
+    """The Trainer's arguments, and in a dictionary what of them the configuration had left open."""
+    epochs = _EPOCHS if config.epochs is None else config.epochs
+    rate = _LEARNING_RATE[config.method] if config.learning_rate is None else config.learning_rate
+    steps = max(1, round(epochs * -(-n_prompts // batch_size)))
+    every = max(1, -(-steps // config.checkpoints))
+    precision = chosen_precision(config)
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        learning_rate=rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(config.warmup * steps),
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        bf16=precision is Precision.BF16 and config.method is not Method.HEAD,
+        gradient_checkpointing=config.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
+        seed=config.seed,
+        logging_steps=max(1, min(10, every)),
+        eval_strategy="steps" if validated else "no",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=2,
+        load_best_model_at_end=validated,
+        metric_for_best_model="eval_loss" if validated else None,
+        greater_is_better=False if validated else None,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        disable_tqdm=True,
+        report_to=config.report_to or "none",
+        use_cpu=not torch.accelerator.is_available(),
+        ddp_find_unused_parameters=False,
+        dataloader_pin_memory=torch.accelerator.is_available(),
+    )
+    share, rest = divmod(batch_size, arguments.world_size)
+    micro = min(config.micro_batch_size or share, share)
+    if rest or share % micro:
+        raise P2LError(
+            f"batch_size {batch_size} is no multiple of {arguments.world_size} processes times micro_batch_size {micro}"
+        )
+    arguments.per_device_train_batch_size = micro
+    arguments.per_device_eval_batch_size = 2 * micro
+    arguments.gradient_accumulation_steps = share // micro
+    chosen = {"epochs": epochs, "learning_rate": rate, "batch_size": batch_size, "precision": str(precision)}
+    return arguments, {**chosen, "processes": arguments.world_size}
+
+
+@torch.no_grad()
+def _baseline(objective: Objective, marginal: Leaderboard, validation: GroupedPrompts) -> float:
+    """Validation loss of the averaged leaderboard, the same whatever the prompt."""
+    n = len(validation)
+    coefs = torch.as_tensor(marginal.coefs, dtype=torch.float32).expand(n, -1)
+    eta, gamma = (None if x is None else torch.full((n, 1), float(x)) for x in (marginal.eta, marginal.gamma))
+    loss, weights = objective.measure(P2LOutput(coefs=coefs, eta=eta, gamma=gamma), validation.all_feedback())["loss"]
+    return float((loss * weights).sum() / weights.sum())
+
+
+def save(result: FineTuned, folder: Path, config: TrainingConfig) -> None:
+    """Write weights, configuration, tokenizer and remote code into a folder that exists: an adapter as an adapter."""
+    model: P2LModel = result.model
+    if config.method is Method.LORA:
+        model = result.model.get_base_model()
+        peft = result.model.peft_config["default"]
+        peft.base_model_name_or_path, peft.inference_mode = config.base_name or config.base, True
+        precision = torch.bfloat16 if chosen_precision(config) is Precision.BF16 else torch.float32
+        for name, parameter in result.model.named_parameters():
+            if ".lora_" in name:
+                parameter.data = parameter.data.to(precision)  # what the training computed with
+        result.model.save_pretrained(folder, save_embedding_layers=False)
+        model.config.save_pretrained(folder)
+    else:
+        model.save_pretrained(folder)
+    result.tokenizer.save_pretrained(folder)

@@ -1,0 +1,64 @@
+"""The heads alone: where training starts, and heads on features that were computed before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.progress import track
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from p2l_sdk.modeling.modeling_p2l import P2LModel, P2LOutput
+from p2l_sdk.modeling.prompt_p2l import pad
+from p2l_sdk.results import Leaderboard
+
+
+@torch.no_grad()
+def start_at(model: P2LModel, leaderboard: Leaderboard) -> None:
+    """The output of the heads is this leaderboard, whatever the prompt: training starts at the averaged leaderboard."""
+    for layer, value in outputs(model, leaderboard):
+        layer.weight.zero_()
+        layer.bias.copy_(value)
+
+
+def outputs(model: P2LModel, leaderboard: Leaderboard) -> list[tuple[nn.Linear, torch.Tensor]]:
+    """Each output layer with the leaderboard's value for it."""
+    head = model.head
+    pairs = ((head.coefs, leaderboard.coefs), (head.eta, leaderboard.eta), (head.gamma, leaderboard.gamma))
+    return [(layer, torch.as_tensor(value, dtype=torch.float32).reshape(-1)) for layer, value in pairs if layer]
+
+
+@torch.inference_mode()
+def pooled_features(
+    model: P2LModel, ids: Sequence[Sequence[int]], pad_id: int, file: Path, *, quiet: bool, batch_size: int = 16
+) -> torch.Tensor:
+    """`(n_prompts, width)` pooled states of the frozen backbone in float32, computed once and kept in a file."""
+    if file.is_file():
+        return load_file(file)["features"]
+    model.eval()
+    features = torch.empty(len(ids), model.config.hidden_size)
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    starts = range(0, len(order), batch_size)
+    for start in track(starts, "reading prompts", disable=quiet, transient=True):
+        rows = order[start : start + batch_size]
+        input_ids, mask = (torch.from_numpy(x).to(model.device) for x in pad([ids[i] for i in rows], pad_id))
+        features[rows] = model.pooled(input_ids, mask).float().cpu()
+    partial = file.with_suffix(".part")
+    save_file({"features": features}, partial)
+    partial.replace(file)
+    return features
+
+
+class HeadOnFeatures(nn.Module):
+    """The heads of a P2L model on features that were computed before."""
+
+    def __init__(self, model: P2LModel) -> None:
+        super().__init__()
+        self.head = model.head
+
+    def forward(self, features: torch.Tensor) -> P2LOutput:
+        """`(n_prompts, width)` pooled states -> what `P2LModel.forward` gives, without the backbone."""
+        coefs, eta, gamma = self.head(features)
+        return P2LOutput(coefs=coefs, eta=eta, gamma=gamma)

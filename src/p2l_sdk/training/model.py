@@ -1,0 +1,138 @@
+"""From a base model to a P2L model that is ready to be trained."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from p2l_sdk.errors import P2LError
+from p2l_sdk.modeling.configuration_p2l import P2LConfig
+from p2l_sdk.modeling.modeling_p2l import P2LModel
+from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec, Pooling
+from p2l_sdk.scorers.adapter import with_backbone
+from p2l_sdk.scorers.backbone import BaseModel
+from p2l_sdk.training.config import Method, Precision, TrainingConfig
+
+_SHORT = 512  # tokens up to which plain attention is faster on a CPU than the fused one, by about a quarter
+
+
+def new_model(
+    config: TrainingConfig, models: tuple[str, ...], feedback: Any, costs: dict[str, float]
+) -> tuple[P2LModel, Any]:
+    """A P2L model with a random head on the base, and its tokenizer.
+
+    Raises:
+        ModelFormatError: the base cannot be had.
+        P2LError: a setting does not suit the base.
+    """
+    base = BaseModel(config.base, config.base_revision)
+    cpu, precision = not torch.accelerator.is_available(), chosen_precision(config)
+    frozen = config.method is not Method.FULL  # frozen weights are held in the type that they are computed in
+    limit = config.max_prompt_tokens
+    backbone = base.load(
+        torch.bfloat16 if frozen and precision is Precision.BF16 else torch.float32,
+        "eager" if cpu and (limit or _SHORT) <= _SHORT else None,
+    )
+    tokenizer = base.tokenizer()
+    spec = _spec(config, models, feedback, costs, backbone, tokenizer)
+    model = with_backbone(P2LConfig(backbone_config=backbone.config, **spec.to_dict()), backbone)
+    model.config.backbone_config.use_cache = False
+    pooler = getattr(backbone, "pooler", None)
+    if pooler is not None and spec.pooling is not Pooling.POOLER:
+        pooler.requires_grad_(False)  # it has no part in the output
+    return model, tokenizer
+
+
+def chosen_precision(config: TrainingConfig) -> Precision:
+    """The precision of a run: "auto" is bf16 on hardware that computes in it."""
+    if config.precision is not Precision.AUTO:
+        return config.precision
+    fast = torch.cuda.is_bf16_supported(including_emulation=False) if torch.cuda.is_available() else _cpu_has_bf16()
+    return Precision.BF16 if fast else Precision.FP32
+
+
+def _cpu_has_bf16() -> bool:
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return not torch.accelerator.is_available() and any(check() for check in checks if check)
+
+
+def _spec(
+    config: TrainingConfig,
+    models: tuple[str, ...],
+    feedback: Any,
+    costs: dict[str, float],
+    backbone: Any,
+    tokenizer: Any,
+) -> ModelSpec:
+    """What the settings leave open is set as suits the base: a decoder reads the chat template and its last token, an
+    encoder its own special tokens and the mean."""
+    decoder = any(getattr(module, "is_causal", False) for module in backbone.modules())
+    chat = bool(decoder and tokenizer.chat_template) if config.chat is None else config.chat
+    pooling = config.pooling or (Pooling.LAST if decoder else Pooling.MEAN)
+    longest = getattr(backbone.config, "max_position_embeddings", None) or 8192
+    if config.max_prompt_tokens is not None and config.max_prompt_tokens > longest:
+        raise P2LError(f"max_prompt_tokens is {config.max_prompt_tokens}, and {config.base!r} reads {longest} at most")
+    return ModelSpec(
+        models=models,
+        feedback=feedback,
+        costs=costs,
+        pooling=pooling,
+        max_prompt_tokens=config.max_prompt_tokens or min(longest, 1024),
+        chat=chat,
+        cls_token=_cls_token(config, tokenizer, chat) if pooling is Pooling.LAST else None,
+        add_special_tokens=not decoder,
+        head_norm=True,
+        head_hidden_size=config.head_hidden_size,
+        head_activation=Activation.GELU,
+        head_input_dropout=0.0 if config.head_hidden_size else config.head_dropout,
+        head_dropout=config.head_dropout if config.head_hidden_size else 0.0,
+    )
+
+
+def _cls_token(config: TrainingConfig, tokenizer: Any, chat: bool) -> str | None:
+    """A special token that the chat template does not write; a new one would need an embedding of its own."""
+    special = [token for token in tokenizer.all_special_tokens if token is not None]
+    if config.cls_token is None:
+        return None
+    if config.cls_token != "auto":
+        if config.cls_token not in tokenizer.get_vocab():
+            raise P2LError(
+                f"cls_token {config.cls_token!r} is not in the base's vocabulary; its special tokens: "
+                f"{', '.join(special)}"
+            )
+        return config.cls_token
+    text = ""
+    if chat:
+        text = tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
+    preferred = [tokenizer.cls_token, "<|endoftext|>", *special]
+    return next((token for token in preferred if token in special and token not in text), None)
+
+
+def add_lora(model: P2LModel, config: TrainingConfig) -> Any:
+    """The PEFT model: a LoRA on every linear layer of the backbone, the heads trained in full, the rest frozen."""
+    names = {
+        name.rpartition(".")[2]
+        for name, module in model.backbone.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and "pooler" not in name
+    }
+    lora = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=rf"backbone\.(?!.*pooler).*\.({'|'.join(map(re.escape, sorted(names)))})",
+        modules_to_save=["head"],
+        revision=config.base_revision,
+        base_model_name_or_path=config.base,
+    )
+    peft = get_peft_model(model, lora)
+    peft.peft_config["default"].base_model_name_or_path = config.base
+    for module in peft.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False  # autocast does it, without a copy in float32
+    return peft

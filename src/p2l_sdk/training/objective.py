@@ -1,0 +1,96 @@
+"""What is minimised: the negative log-likelihood of votes, or of scores of single answers.
+
+A model that is trained on single answers is saved with the feedback model `bt`, because its pairs follow from it. Right
+or wrong (bernoulli): given that exactly one of two independent answers is right, it is a's with the probability
+sigmoid(theta_a - theta_b), exactly. Scores (gaussian) of standard deviation sigma around their means: the chance that
+a's is higher is Phi(d / (sigma sqrt 2)), which sigmoid(1.2035 d / sigma) meets within 0.01 (Bowling et al. 2009: 1.702
+is the factor from probit to logit); so the coefficients are scores in units of sigma / 1.2035.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+
+from p2l_sdk.modeling.feedback_p2l import (
+    Feedback,
+    Pointwise,
+    Winner,
+    log_probabilities,
+    pointwise_log_likelihood,
+    vote_log_likelihood,
+)
+
+METRICS = ("loss", "bt_log_loss", "pair_accuracy")  # what `measure` gives, in this order; scores have the first alone
+PROBIT_TO_LOGIT = 1.702 / 2.0**0.5  # per sigma of one score; a difference of two has sigma times sqrt 2
+
+
+class Objective(Protocol):
+    """Losses of the items of a batch, from the model's output."""
+
+    def __call__(self, output: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """`(n_items,)` negative log-likelihoods in nats."""
+        ...
+
+    def measure(self, output: Any, batch: dict[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """The first of `METRICS`: `(n_items,)` values and weights, for the learning curve."""
+        ...
+
+
+class VoteObjective:
+    """Votes: `labels` are `(n_votes, 4)` rows of [prompt's row, a, b, winner].
+
+    Args:
+        feedback: the feedback model.
+        label_smoothing: share of each vote that is spread evenly over all outcomes, in training.
+    """
+
+    def __init__(self, feedback: Feedback, label_smoothing: float = 0.0) -> None:
+        self._feedback, self._smoothing = feedback, label_smoothing
+
+    def __call__(self, output: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        log_probs, log_likelihood = self._log_likelihood(output, batch["labels"])
+        if self._smoothing:
+            log_likelihood = (1.0 - self._smoothing) * log_likelihood + self._smoothing * log_probs.mean(-1)
+        return -log_likelihood
+
+    def measure(self, output: Any, batch: dict[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        row, a, b, winner = batch["labels"].unbind(1)
+        _, log_likelihood = self._log_likelihood(output, batch["labels"])
+        margin = output.coefs[row, a] - output.coefs[row, b]
+        margin = torch.where(winner == Winner.A, margin, -margin)
+        decisive = batch["weights"] * ((winner == Winner.A) | (winner == Winner.B))
+        return {
+            "loss": (-log_likelihood, batch["weights"]),
+            "bt_log_loss": (torch.nn.functional.softplus(-margin), decisive),
+            "pair_accuracy": ((margin.sign() + 1.0) / 2.0, decisive),
+        }
+
+    def _log_likelihood(self, output: Any, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        row, a, b, winner = labels.unbind(1)
+        eta, gamma = (None if x is None else x[row, 0] for x in (output.eta, output.gamma))
+        log_probs = log_probabilities(self._feedback, output.coefs[row, a], output.coefs[row, b], eta, gamma)
+        return log_probs, vote_log_likelihood(self._feedback, log_probs, winner)[0]
+
+
+class ScoreObjective:
+    """Scores of single answers: `labels` are `(n_answers, 2)` rows of [prompt's row, LLM], `values` their scores.
+
+    Args:
+        kind: bernoulli or gaussian.
+        centre, scale: of gaussian scores: their mean, and their standard deviation around the LLMs' means.
+    """
+
+    def __init__(self, kind: Pointwise, centre: float = 0.0, scale: float = 1.0) -> None:
+        self._kind, self._centre, self._scale = kind, centre, scale
+
+    def __call__(self, output: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        row, model = batch["labels"].unbind(1)
+        theta, values = output.coefs[row, model], batch["values"]
+        if self._kind is Pointwise.GAUSSIAN:
+            theta, values = theta / PROBIT_TO_LOGIT, (values - self._centre) / self._scale
+        return -pointwise_log_likelihood(self._kind, theta, values)
+
+    def measure(self, output: Any, batch: dict[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        return {"loss": (self(output, batch), batch["weights"])}

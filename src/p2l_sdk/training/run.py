@@ -1,0 +1,226 @@
+"""`train`: from a votes file to a model folder with its card. What `p2l train` calls."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from p2l_sdk.errors import CostError, ModelFormatError, P2LError, VotesError
+from p2l_sdk.evaluation import evaluate_scores, evaluate_votes
+from p2l_sdk.facade import P2L
+from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
+from p2l_sdk.plots import plot_learning_curve, save_plot
+from p2l_sdk.router import checked_costs
+from p2l_sdk.scorers import STATIC_BACKBONE
+from p2l_sdk.storage import DEFAULT_MODEL, new_folder, push_folder
+from p2l_sdk.terminal import print_vote_summary
+from p2l_sdk.training.card import Card
+from p2l_sdk.training.config import STATIC, Method, TrainingConfig
+from p2l_sdk.training.static import StaticRecipe, check_static, train_static, write_static
+from p2l_sdk.training.task import Task
+from p2l_sdk.training.token_table import distil, table_of
+from p2l_sdk.vote_summary import VoteSummary, summarise
+from p2l_sdk.votes import Scores, Votes, warn_if_shared
+
+# settings that a static model takes; all others are of text backbones
+_STATIC_SETTINGS = {
+    "votes", "output", "base", "base_name", "static_from", "feedback", "eval_votes", "eval_scores", "validation",
+    "costs", "epochs", "seed", "push_to_hub", "title", "license", "cost_note", "notes"
+}  # fmt: skip
+
+
+def train(config: TrainingConfig, *, resume: bool = False, quiet: bool = False) -> P2L | None:
+    """Train a model, write it to `config.output` and load it.
+
+    All data is read and checked before any model is loaded. The folder appears when all is done; until then the
+    checkpoints of a text backbone lie in `<output>.checkpoints`.
+
+    Args:
+        config: every setting.
+        resume: go on from the last checkpoint of the same run.
+        quiet: print nothing.
+
+    Returns:
+        The model, as loaded from its folder; None in all but the first of several processes.
+
+    Raises:
+        VotesError: votes or scores break the contract, or say too little for the feedback model.
+        P2LError: a setting does not suit, the output exists, or a run cannot be resumed.
+        ModelFormatError: the base cannot be had.
+    """
+    main = os.environ.get("RANK", "0") == "0"
+    quiet = quiet or not main
+    _check_output(Path(config.output), main)
+    data = _read(config)
+    costs = _costs(config.costs, data.models) if config.costs else {}
+    held_out = _HeldOut(config, data)
+    feedback = _feedback(config.feedback)
+    static = _static_base(config)
+    summary = summarise(data, feedback) if isinstance(data, Votes) and isinstance(feedback, Feedback) else None
+    if summary is not None and not quiet:
+        print_vote_summary(summary, config.votes)
+    if static is not None:
+        return _train_static(config, static, data, feedback, costs, held_out, summary, quiet)
+    return _fine_tune(config, data, feedback, costs, held_out, summary, resume, quiet)
+
+
+def _fine_tune(
+    config: TrainingConfig, data: Votes | Scores, feedback: Any, costs: dict[str, float], held_out: _HeldOut,
+    summary: VoteSummary | None, resume: bool, quiet: bool
+) -> P2L | None:  # fmt: skip
+    from p2l_sdk.training.finetune import checkpoint_folder, fine_tune, save
+
+    if isinstance(data, Scores):
+        task = Task.of_scores(data, feedback, config.validation, config.seed)
+    else:
+        task = Task.of_votes(data, feedback, config.validation, config.seed, config.label_smoothing)
+    result = fine_tune(config, task, costs, resume=resume, quiet=quiet)
+    if not result.is_main:
+        return None
+    base = config.base if config.method is Method.LORA else None
+    with new_folder(Path(config.output)) as partial:
+        save(result, partial, config)
+        (partial / "training_history.json").write_text(json.dumps(result.history, indent=1), encoding="utf-8")
+        axes = plot_learning_curve(result.history, result.baseline, unit=f"nats per {task.noun.rstrip('s')}")
+        save_plot(axes, partial / "learning_curve.png")
+        p2l = P2L.from_pretrained(partial, base=base)
+        card = Card(
+            config=config,
+            spec=p2l.spec,
+            data=data,
+            summary=summary,
+            method=f"{config.method} on {config.base_name or config.base}",
+            settings=result.settings,
+            metrics=held_out.measure(p2l),
+            seconds=result.seconds,
+            baseline=result.baseline,
+            history=result.history,
+        )
+        (partial / "README.md").write_text(card.finetuned(), encoding="utf-8")
+    shutil.rmtree(checkpoint_folder(config))
+    return _finished(config, base)
+
+
+def _train_static(
+    config: TrainingConfig, base: Path, data: Votes | Scores, feedback: Any, costs: dict[str, float],
+    held_out: _HeldOut, summary: VoteSummary | None, quiet: bool
+) -> P2L | None:  # fmt: skip
+    if isinstance(data, Scores):
+        raise P2LError(f"feedback {feedback} trains text backbones; a static model takes pairwise feedback")
+    other = sorted(config.to_dict().keys() - _STATIC_SETTINGS)
+    if other:
+        raise P2LError(f"{', '.join(other)}: of no effect on a static model; name a text backbone with base (--base)")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise P2LError("a static model trains in seconds in one process; start it without accelerate")
+    recipe = StaticRecipe(feedback=feedback, seed=config.seed)
+    if config.epochs is not None:
+        steps = max(recipe.warmup_steps, round(config.epochs * len(data.prompts) / recipe.batch_size))
+        recipe = replace(recipe, steps=steps)
+    check_static(data, feedback)
+    if config.static_from is not None:
+        name = config.base_name or Path(config.static_from).name
+        table, origin = distil(config.static_from), f"Its token table was distilled from {name}."
+    else:
+        source = "the embedded default" if base == DEFAULT_MODEL else config.base
+        table, origin = table_of(base), f"Its token table is that of {source}."
+    with new_folder(Path(config.output)) as partial:
+        model = train_static(data, table, recipe, costs, quiet=quiet)
+        write_static(model, table.tokenizer, partial)
+        p2l = P2L.from_pretrained(partial)
+        card = Card(
+            config=config, spec=p2l.spec, data=data, summary=summary, method="static", settings=vars(recipe),
+            metrics=held_out.measure(p2l),
+        )  # fmt: skip
+        size = (partial / "model.safetensors").stat().st_size / 1e6
+        (partial / "README.md").write_text(card.static(model, origin, size), encoding="utf-8")
+    return _finished(config, None)
+
+
+def _finished(config: TrainingConfig, base: str | None) -> P2L:
+    if config.push_to_hub is not None:
+        push_folder(Path(config.output), config.push_to_hub)
+    return P2L.from_pretrained(config.output, base=base)
+
+
+def _check_output(output: Path, main: bool) -> None:
+    if main and output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise P2LError(f"{str(output)!r} exists already; name a new or an empty folder")
+
+
+def _feedback(name: str) -> Feedback | Pointwise:
+    key = str(name).lower()
+    if key in tuple(Pointwise):
+        return Pointwise(key)
+    try:
+        return Feedback.parse(name)
+    except ModelFormatError as error:
+        raise P2LError(f"{error}, {', '.join(Pointwise)}") from None
+
+
+def _read(config: TrainingConfig) -> Votes | Scores:
+    if not isinstance(_feedback(config.feedback), Pointwise):
+        return Votes.read(config.votes)
+    try:
+        return Scores.read(config.votes, allow_missing=True)
+    except VotesError as error:
+        raise VotesError(f"feedback {config.feedback} learns from scores of single answers: {error}") from None
+
+
+def _static_base(config: TrainingConfig) -> Path | None:
+    """The static model whose token table is used, None where the base is a text backbone."""
+    if config.base == STATIC:
+        return DEFAULT_MODEL
+    if config.static_from is not None:
+        raise P2LError("static_from goes with base 'static' alone")
+    path = Path(config.base).expanduser()
+    with contextlib.suppress(OSError, ValueError):
+        saved = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        if saved.get("model_type") == "p2l":
+            kind = (saved.get("backbone_config") or {}).get("model_type")
+            if kind == STATIC_BACKBONE:
+                return path
+            raise ModelFormatError(
+                f"the base {config.base!r} is a P2L model already; name the {kind} model that it was trained from"
+            )
+    return None
+
+
+def _costs(path: str, models: tuple[str, ...]) -> dict[str, float]:
+    try:
+        costs = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CostError(f"{path!r} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise CostError(f"{path!r} is no JSON: {error}") from None
+    return checked_costs(costs, models)
+
+
+class _HeldOut:
+    """Held-out data, read and checked before the training and measured after it."""
+
+    def __init__(self, config: TrainingConfig, data: Votes | Scores) -> None:
+        self._train = data if isinstance(data, Votes) else None
+        self._votes = self._scores = None
+        if config.eval_votes is not None:
+            self._votes = (Path(config.eval_votes).name, Votes.read(config.eval_votes, data.models))
+        if config.eval_scores is not None:
+            self._scores = (Path(config.eval_scores).name, Scores.read(config.eval_scores, data.models))
+        self._shared = {
+            name: warn_if_shared(data, held_out, name)
+            for name, held_out in filter(None, (self._votes, self._scores))
+        }  # fmt: skip
+
+    def measure(self, p2l: P2L) -> dict[str, dict[str, Any]]:
+        """File, and how many of its prompts were trained on -> metrics."""
+        metrics: dict[str, dict[str, Any]] = {}
+        for pair, measure in ((self._votes, evaluate_votes), (self._scores, evaluate_scores)):
+            if pair is not None:
+                name, held_out = pair
+                n = f"{self._shared[name]:,} of its {len(held_out.prompts):,} prompts are in the training data"
+                metrics[f"{name} ({n})"] = dict(measure(p2l, held_out))  # type: ignore[operator]
+        return metrics

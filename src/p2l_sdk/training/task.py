@@ -1,0 +1,128 @@
+"""`Task`: what is learned from - votes on pairs, or scores of single answers - split, with its averaged leaderboard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from p2l_sdk.errors import P2LError, VotesError
+from p2l_sdk.marginal import fit_leaderboard
+from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise, Winner
+from p2l_sdk.modeling.prompt_p2l import Prompt
+from p2l_sdk.results import Leaderboard
+from p2l_sdk.training.data import ByPrompt
+from p2l_sdk.training.objective import PROBIT_TO_LOGIT, Objective, ScoreObjective, VoteObjective
+from p2l_sdk.votes import Scores, Votes
+
+
+@dataclass(frozen=True)
+class Side:
+    """Prompts, and the feedback on them by their numbers."""
+
+    prompts: list[Prompt]
+    feedback: ByPrompt
+
+
+@dataclass(frozen=True)
+class Task:
+    """Prompts with feedback, those to learn from and those held out for validation.
+
+    Attributes:
+        models: names of the LLMs.
+        train, validation: the two sides of the split; validation may be None.
+        objective: what is minimised.
+        saved_feedback: the feedback model of the saved model; `bt` after pointwise feedback, see `objective`.
+        marginal: the averaged leaderboard of the training side, where training starts and what it has to beat.
+        noun: what the feedback is called.
+    """
+
+    models: tuple[str, ...]
+    train: Side
+    validation: Side | None
+    objective: Objective
+    saved_feedback: Feedback
+    marginal: Leaderboard
+    noun: str
+
+    @classmethod
+    def of_votes(cls, votes: Votes, feedback: Feedback, validation: float, seed: int, smoothing: float = 0.0) -> Task:
+        """Votes, with a share of the prompts held out for validation.
+
+        Raises:
+            VotesError: one side of the split would be empty, or no vote says when an answer is usable (grk, ba).
+        """
+        train, rest = votes.split(validation, seed) if validation else (votes, None)
+        check_ground(train, feedback)
+        return cls(
+            models=votes.models,
+            train=Side(train.prompts, ByPrompt.of_votes(train, feedback)),
+            validation=None if rest is None else Side(rest.prompts, ByPrompt.of_votes(rest, feedback)),
+            objective=VoteObjective(feedback, smoothing),
+            saved_feedback=feedback,
+            marginal=fit_leaderboard(train, feedback, intervals=None),
+            noun="votes",
+        )
+
+    @classmethod
+    def of_scores(cls, scores: Scores, kind: Pointwise, validation: float, seed: int) -> Task:
+        """Scores of single answers; those of `bernoulli` lie between 0 and 1.
+
+        Raises:
+            VotesError: a score is out of its range, all are equal, or an LLM has none.
+            P2LError: one side of the split would be empty.
+        """
+        values = scores.scores
+        if kind is Pointwise.BERNOULLI and not ((values >= 0) & (values <= 1) | np.isnan(values)).all():
+            raise VotesError("a score is not between 0 and 1, as bernoulli feedback needs; use feedback 'gaussian'")
+        train, rest = _split(scores, validation, seed)
+        coefs, centre, scale = _averages(train, kind)
+        return cls(
+            models=scores.models,
+            train=Side(train.prompts, ByPrompt.of_scores(train)),
+            validation=None if rest is None else Side(rest.prompts, ByPrompt.of_scores(rest)),
+            objective=ScoreObjective(kind, centre, scale),
+            saved_feedback=Feedback.BT,
+            marginal=Leaderboard(models=scores.models, coefs=coefs, feedback=Feedback.BT, eta=None, gamma=None),
+            noun="scores",
+        )
+
+
+def check_ground(votes: Votes, feedback: Feedback) -> None:
+    """Raise VotesError where no vote is "both bad" while the feedback model is grounded in them."""
+    if Winner.BOTH_BAD in feedback.outcomes and not (votes.winner == Winner.BOTH_BAD).any():
+        raise VotesError(
+            f"no vote is 'tie (bothbad)', so nothing says when an answer is usable, and {feedback} cannot be fitted; "
+            "use feedback 'rk' (or 'bt_tie', 'bt')"
+        )
+
+
+def _split(scores: Scores, share: float, seed: int) -> tuple[Scores, Scores | None]:
+    if not share:
+        return scores, None
+    n = len(scores.prompts)
+    size = round(share * n)
+    if not 0 < size < n:
+        raise P2LError(f"validation is {share}, which leaves one side of {n:,} prompts empty; use 0 for none")
+    order = np.random.default_rng(seed).permutation(n)
+    part, rest = np.sort(order[:size]), np.sort(order[size:])
+    return _only(scores, rest), _only(scores, part)
+
+
+def _only(scores: Scores, rows: np.ndarray) -> Scores:
+    return replace(scores, prompts=[scores.prompts[i] for i in rows], scores=scores.scores[rows], categories={})
+
+
+def _averages(scores: Scores, kind: Pointwise) -> tuple[np.ndarray, float, float]:
+    """Coefficients of the averaged leaderboard; centre and scale of the scores."""
+    answered = np.isfinite(scores.scores).sum(0)
+    if (answered == 0).any():
+        raise VotesError(f"{scores.models[int(answered.argmin())]!r} has no score among the training prompts")
+    means = np.nanmean(scores.scores, 0)
+    if kind is Pointwise.BERNOULLI:
+        chance = (means * answered + 0.5) / (answered + 1.0)  # half a success and half a failure: finite logits
+        return np.log(chance / (1.0 - chance)), 0.0, 1.0
+    centre, scale = float(means.mean()), float(np.sqrt(np.nanmean(np.square(scores.scores - means))))
+    if not scale > 0:
+        raise VotesError("the scores of every LLM are all equal, so there is nothing to learn from them")
+    return (means - centre) / scale * PROBIT_TO_LOGIT, centre, scale

@@ -1,0 +1,112 @@
+"""`P2LTrainer`: the Hugging Face Trainer with grouped feedback and an exact mean loss.
+
+The loss of a step is the weighted mean over all of its votes, however they fall on processes and micro-batches: so two
+processes compute what one does. Optimizer states, schedule, precision, several processes and trackers are the Trainer's
+and accelerate's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import EvalPrediction, Trainer, TrainingArguments
+
+from p2l_sdk.training.callbacks import SetEpoch, WholeCheckpoints
+from p2l_sdk.training.data import GroupedPrompts, LengthGroupedBatches
+from p2l_sdk.training.objective import METRICS, Objective
+
+_FEEDBACK = ("labels", "weights", "values")
+
+
+class P2LTrainer(Trainer):
+    """Args: model; args; objective: what is minimised; train: the prompts to learn from; validation: others, or None;
+    head_learning_rate: that of the parameters under `head`; batch_size: prompts of one step over all processes."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: TrainingArguments,
+        *,
+        objective: Objective,
+        train: GroupedPrompts,
+        validation: GroupedPrompts | None,
+        head_learning_rate: float,
+        batch_size: int,
+        **options: Any,
+    ) -> None:
+        self._objective, self._head_learning_rate = objective, head_learning_rate
+        self._order = LengthGroupedBatches(train.lengths, batch_size, args.seed)
+        self._step_weight: torch.Tensor | float = 1.0
+        self._parts = 1
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=train.collate,
+            train_dataset=train,
+            eval_dataset=validation,
+            compute_metrics=_means,
+            **options,
+        )
+        self.model_accepts_loss_kwargs = False  # `compute_loss` divides by the weight of the whole step itself
+        self.add_callback(SetEpoch(self._order))
+        self.add_callback(WholeCheckpoints(self.accelerator))
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW; the heads have their own learning rate, and only matrices decay."""
+        if self.optimizer is None:
+            groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+            for name, parameter in (self.model if model is None else model).named_parameters():
+                if parameter.requires_grad:
+                    rate = self._head_learning_rate if ".head." in f".{name}" else self.args.learning_rate
+                    decay = self.args.weight_decay if parameter.dim() > 1 else 0.0
+                    groups.setdefault((rate, decay), []).append(parameter)
+            self.optimizer = torch.optim.AdamW(
+                [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()],
+                betas=(0.9, 0.99),
+            )
+        return self.optimizer
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedBatches:
+        return self._order
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """The micro-batches of a step; their total weight over all processes is what the loss is divided by."""
+        batches, counted = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if batches:
+            weight = torch.stack([batch["weights"].sum() for batch in batches]).sum().to(device)
+            self._step_weight = self.accelerator.reduce(weight, "sum").clamp_min(torch.finfo(weight.dtype).tiny)
+            self._parts = len(batches)
+        return batches, counted
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The share of these prompts in the mean loss of the step, times what the Trainer and DDP divide by."""
+        output = model(**{name: value for name, value in inputs.items() if name not in _FEEDBACK})
+        loss = (self._objective(output, inputs) * inputs["weights"]).sum() / self._step_weight
+        loss = loss * (self.accelerator.num_processes * self._parts)
+        return (loss, output) if return_outputs else loss
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[None, torch.Tensor, torch.Tensor]:
+        """Sums of metrics and of their weights for each prompt, which the Trainer gathers from all processes."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            output = model(**{name: value for name, value in inputs.items() if name not in _FEEDBACK})
+        measured = self._objective.measure(output, inputs)  # in the order of METRICS
+        row = inputs["labels"][:, 0]
+        sums = torch.zeros(2 * len(measured), len(output.coefs), dtype=torch.float64, device=row.device)
+        for k, (values, weights) in enumerate(measured.values()):
+            sums[2 * k].index_add_(0, row, (values * weights).double())
+            sums[2 * k + 1].index_add_(0, row, weights.double())
+        return None, sums.T.contiguous(), torch.zeros(sums.shape[1], device=row.device)
+
+
+def _means(prediction: EvalPrediction) -> dict[str, float]:
+    sums = np.asarray(prediction.predictions).sum(0).reshape(-1, 2)
+    return {name: float(total / weight) for name, (total, weight) in zip(METRICS, sums, strict=False) if weight > 0}
