@@ -59,9 +59,8 @@ class Scores:
             if name not in table:
                 raise VotesError(f"the scores file has no column {name!r}; it needs one for each LLM of the model")
         if not names:
-            raise VotesError(
-                f"the scores file has no numeric column; it needs one for each LLM (it has: {', '.join(map(str, table))})"
-            )
+            has = ", ".join(map(str, table))
+            raise VotesError(f"the scores file has no numeric column; it needs one for each LLM (it has: {has})")
         prompts = checked(prompt_column(table, 0), checked_prompt, 0)
         columns = [_column(table, name, allow_missing) for name in names]
         categories = Categories(without=numeric | set(names))

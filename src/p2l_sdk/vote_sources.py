@@ -137,7 +137,7 @@ def _datasets() -> Any:
 
 
 def _of_dataset(dataset: Any, split: str | None, name: str) -> Iterator[Chunk]:
-    """A Dataset; or a split of a DatasetDict, "train" if none is named. Faults are raised here, not at the first row."""
+    """A Dataset; or a split of a DatasetDict, "train" if none is named."""
     if isinstance(dataset, Mapping):
         wanted = split or "train"
         if wanted not in dataset:

@@ -128,8 +128,11 @@ class Votes:
             [prompt for prompt, kept in zip(self.prompts, keep, strict=True) if kept],
             self.models,
             number[self.prompt[rows]],
-            *(column[rows] for column in (self.a, self.b, self.winner, self.weight)),
-            categories={name: labels[rows] for name, labels in self.categories.items()},
+            self.a[rows],
+            self.b[rows],
+            self.winner[rows],
+            self.weight[rows],
+            {name: labels[rows] for name, labels in self.categories.items()},
         )
 
     def split(self, fraction: float, seed: int) -> tuple[Votes, Votes]:
