@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -13,6 +13,9 @@ from rich.text import Text
 
 from p2l_sdk.evaluation import Estimate
 from p2l_sdk.results import Leaderboard, Route
+
+if TYPE_CHECKING:
+    from p2l_sdk.vote_summary import VoteSummary
 
 _BAR_WIDTH, _WIDE = 12, 76
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -112,3 +115,49 @@ def _bar(value: float, low: float, high: float) -> str:
     filled = 1.0 if high <= low else 0.05 + 0.95 * (value - low) / (high - low)
     eighths = round(filled * _BAR_WIDTH * 8)
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+
+
+def print_vote_summary(summary: VoteSummary, name: str, top: int = 20) -> None:
+    """What the votes of a file hold: figures, one row for each of the `top` LLMs, and what is amiss."""
+    console = Console()
+    facts = Table(
+        title=Text(name), title_justify="left", title_style="bold", box=None, pad_edge=False, show_header=False
+    )
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column()
+    for label, text in _facts(summary):
+        facts.add_row(label, Text(text))
+    console.print(facts)
+    console.print()
+    bars = console.width >= _WIDE and not console.options.ascii_only
+    table = Table(box=None, pad_edge=False)
+    table.add_column("LLM", overflow="fold")
+    for title in ("votes", "won", "lost", "tied", "bad"):
+        table.add_column(title, justify="right", no_wrap=True)
+    if bars:
+        table.add_column("", no_wrap=True, style="cyan")
+    for row in summary.models[:top]:
+        shares = [n / max(row.n_votes, 1) for n in (row.wins, row.losses, row.ties, row.both_bad)]
+        cells: list[str | Text] = [Text(row.model), f"{row.n_votes:,}", *(f"{share:.0%}" for share in shares)]
+        table.add_row(*cells, *([_bar(shares[0], 0.0, 1.0)] if bars else []))
+    console.print(table)
+    if len(summary.models) > top:
+        console.print(Text(f"and {len(summary.models) - top:,} more LLMs", style="dim"))
+    if summary.undetermined:
+        console.print(Text(f"Note: {summary.undetermined}.", style="yellow"))
+
+
+def _facts(summary: VoteSummary) -> Iterator[tuple[str, str]]:
+    mean, most = summary.mean_votes_per_prompt, summary.max_votes_per_prompt
+    each = f"{most:,} each" if mean == most else f"{mean:.3g} each on average, at most {most:,}"
+    prompts = "1 prompt" if summary.n_prompts == 1 else f"{summary.n_prompts:,} prompts"
+    yield "votes", f"{summary.n_votes:,} on {prompts}, {each}"
+    if summary.total_weight is not None:
+        yield "weight", f"{summary.total_weight:,.6g} in all"
+    yield "outcomes", ", ".join(f"{outcome} {share:.1%}" for outcome, share in summary.outcomes.items())
+    if summary.n_duplicates:
+        yield "duplicates", f"{summary.n_duplicates:,} repeat an earlier vote: same prompt, LLMs and outcome"
+    beaten = f"cross-entropy {summary.marginal_cross_entropy:.4f} ({summary.feedback})"
+    if summary.marginal_bt_log_loss is not None:
+        beaten += f", BT log-loss {summary.marginal_bt_log_loss:.4f} on decisive votes"
+    yield "to beat", f"{beaten}: the same leaderboard for every prompt"

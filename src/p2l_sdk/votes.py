@@ -1,48 +1,49 @@
-"""Files of prompts, votes and scores: read, checked against the contract, turned into arrays.
+"""Votes: read, checked against the contract, turned into arrays.
 
-Columns of votes, as Chatbot Arena publishes them: `prompt` (a string, a list of user turns, or chat messages) or
-`conversation_a`; `model_a`, `model_b`; `winner`; optional `weight`. Scores: `prompt` and one column per LLM.
+Columns, as Chatbot Arena publishes them: `prompt` (a string, a list of user turns, or chat messages) or
+`conversation_a`; `model_a`, `model_b`; `winner`; optional `weight`. Every other column of short strings, bools or
+integers is a category; `timestamp` is left out. A table of scores (see `Scores`) gives the votes that follow from it.
 A row that breaks the contract is an error that names it.
 """
 
 from __future__ import annotations
 
-import csv
 import itertools
-import json
-import math
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TextIO
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from p2l_sdk.errors import MissingExtraError, PromptError, VotesError, require_known
+from p2l_sdk.errors import P2LWarning, VotesError, require_known
 from p2l_sdk.modeling.feedback_p2l import Winner
-from p2l_sdk.modeling.prompt_p2l import Prompt, user_turns
+from p2l_sdk.modeling.prompt_p2l import Prompt
+from p2l_sdk.prompt_files import read_prompts
+from p2l_sdk.scores import Scores, is_scores
+from p2l_sdk.table_files import Row, read_rows
+from p2l_sdk.vote_categories import Categories
+from p2l_sdk.vote_columns import WINNERS, PromptIndex, VoteCodes, turns_of
+from p2l_sdk.vote_sources import Chunk, Source, of_rows, open_source
 
-WINNERS = {
-    "model_a": Winner.A,
-    "model_b": Winner.B,
-    "tie": Winner.TIE,
-    "tie (bothbad)": Winner.BOTH_BAD,
-    "both_bad": Winner.BOTH_BAD,
-}
+__all__ = ["WINNERS", "Row", "Scores", "Votes", "read_prompts", "read_rows", "shared_prompts", "warn_if_shared"]
 
-Row = Mapping[str, Any]
+_SAME = 1e-6  # scores that differ by no more are equal
+_USABLE = 0.5  # from here two equal scores in [0, 1] are a tie, below it both are bad
 
 
 @dataclass(frozen=True, eq=False)
 class Votes:
-    """Votes as arrays; prompts that occur in many votes are held once.
+    """Votes as arrays; prompts that occur in many votes are held once (the same user turns are the same prompt).
 
     Attributes:
         prompts: `n_prompts` distinct prompts.
         models: names of the LLMs.
         prompt, a, b, winner: `(n_votes,)` integers: index into prompts, into models, `Winner` code.
         weight: `(n_votes,)` weights of the votes.
+        categories: `(n_votes,)` labels by column: bools or integers, else strings ('' where a vote has none; strings
+            throughout from CSV). Columns with a string of more than 200 characters are texts, not labels: left out.
     """
 
     prompts: list[Prompt]
@@ -52,262 +53,188 @@ class Votes:
     b: np.ndarray
     winner: np.ndarray
     weight: np.ndarray
+    categories: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.winner)
 
     @classmethod
-    def read(cls, path: str | Path, models: Sequence[str] | None = None) -> Votes:
-        """Votes of a .jsonl, .csv or .parquet file.
+    def read(cls, source: Any, models: Sequence[str] | None = None) -> Votes:
+        """Votes of a table, or the votes that follow from a table of scores (a prompt, numbers, and no winner).
 
         Args:
-            path: the file.
+            source: a .jsonl, .csv or .parquet file; a folder saved by `datasets`, or one that it can load
+                ("folder:split"); a data set of the Hub ("org/name", "org/name:split", "org/name@revision"); a
+                datasets.Dataset, a pandas frame, a pyarrow table, a mapping of columns, or an iterable of
+                dictionaries. Of several splits it is "train" if none is named.
             models: the LLMs that may occur, in this order; all that occur, sorted, if not given.
 
         Raises:
-            VotesError: a column is missing or a row breaks the contract.
+            VotesError: the source cannot be read, a column is missing, or a row breaks the contract.
             UnknownModelError: a vote names an LLM that is not among `models`.
+            MissingExtraError: the package that reads the source is not installed.
         """
-        return cls.from_rows(read_rows(path), models)
+        opened = open_source(source)
+        first = next(opened.chunks, None)
+        chunks = itertools.chain([] if first is None else [first], opened.chunks)
+        if first is not None and is_scores(first, opened.untyped):
+            opened = Source(opened.name, chunks, opened.untyped)
+            return cls._of_scores(Scores.of_source(opened, models, allow_missing=True), stacklevel=3)
+        return cls._of_chunks(chunks, models)
 
     @classmethod
     def from_rows(cls, rows: Iterable[Row], models: Sequence[str] | None = None) -> Votes:
         """Votes of dictionaries with the columns above; errors as in `read`."""
-        prompts = _PromptIndex()
-        names: dict[str, int] = {}
-        columns: list[tuple[int, int, int, int, float]] = []
-        for number, row in enumerate(rows, 1):
-            a, b = (_text(row, key, number) for key in ("model_a", "model_b"))
-            if a == b:
-                raise VotesError(f"row {number}: {a!r} is compared with itself")
-            columns.append(
-                (
-                    prompts.add(_prompt_of(row, number)),
-                    names.setdefault(a, len(names)),
-                    names.setdefault(b, len(names)),
-                    _winner(row, number),
-                    _weight(row, number),
-                )
-            )
-        if not columns:
-            raise VotesError("the file holds no votes")
-        known = tuple(sorted(names)) if models is None else tuple(models)
-        require_known(names, known, "the votes file")
-        place = np.array([known.index(name) for name in names])
-        prompt, a_index, b_index, winner = (np.array(column) for column in list(zip(*columns, strict=True))[:4])
-        weight = np.array([row[4] for row in columns])
-        return cls(prompts.prompts, known, prompt, place[a_index], place[b_index], winner, weight)
-
-
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """Scores as arrays: `prompts`, `models`, and `scores` `(n_prompts, n_models)`, higher is better."""
-
-    prompts: list[Prompt]
-    models: tuple[str, ...]
-    scores: np.ndarray
+        return cls._of_chunks(of_rows(rows), models)
 
     @classmethod
-    def read(cls, path: str | Path, models: Sequence[str]) -> Scores:
-        """Scores of a .jsonl, .csv or .parquet file with a `prompt` and one column for each of these LLMs.
+    def from_scores(cls, scores: Scores) -> Votes:
+        """The votes of all pairs of LLMs on each prompt, the one that comes first in `models` on side a.
+
+        Scores that differ by more than 1e-6: the higher wins. Equal ones: a tie where their mean is at least 0.5, else
+        both bad. A pair with a missing score (NaN) gives no vote. Categories are those of the prompts.
 
         Raises:
-            VotesError: a column is missing, or a score is no finite number.
+            VotesError: there is one LLM only, or no pair with two scores.
+
+        Warns:
+            P2LWarning: a score is outside [0, 1], so 0.5 says nothing about it, and all equal scores are ties.
         """
-        prompts: list[Prompt] = []
-        scores = []
-        for number, row in enumerate(read_rows(path), 1):
-            missing = [name for name in models if name not in row]
-            if missing:
-                raise VotesError(
-                    f"the scores file has no column {missing[0]!r}; it needs one for each LLM of the model"
-                )
-            prompts.append(_prompt_of(row, number))
-            scores.append([_score(row, name, number) for name in models])
-        if not scores:
-            raise VotesError("the scores file is empty")
-        return cls(prompts, tuple(models), np.array(scores))
+        return cls._of_scores(scores, stacklevel=3)
 
+    @cached_property
+    def n_duplicates(self) -> int:
+        """Votes that repeat an earlier one: the same prompt, the same two LLMs on whichever sides, the same outcome."""
+        n = len(self.models)
+        low, high = np.minimum(self.a, self.b), np.maximum(self.a, self.b)
+        outcome = np.where((self.a > self.b) & (self.winner < Winner.TIE), 1 - self.winner, self.winner)
+        met = (self.prompt.astype(np.int64) * n + low) * n + high
+        return len(self) - len(np.unique(met * len(Winner) + outcome))
 
-def read_prompts(path: str | Path) -> Iterator[Prompt]:
-    """Prompts of a file, one at a time: one per line of a text file, or the `prompt` column of a .jsonl, .csv or
-    .parquet file; "-" is standard input, one per line or JSON lines. Empty lines are skipped.
+    def subset(self, prompts: np.ndarray | Sequence[int]) -> Votes:
+        """The votes on some prompts, which keep their order and are numbered anew; the LLMs stay.
 
-    Raises:
-        VotesError: the file cannot be read, or has no prompt column.
-    """
-    suffix = Path(path).suffix.lower()
-    if str(path) == "-":
-        yield from _standard_input()
-    elif suffix in _READERS:
-        for number, row in enumerate(read_rows(path), 1):
-            yield _prompt_of(row, number)
-    elif suffix in _TEXT:
-        with _open(Path(path)) as file:
-            yield from _lines(file, path)
-    else:
-        raise VotesError(
-            f"{str(path)!r} is of no known kind; known: text with one prompt per line (.txt, .md or no ending), "
-            f"{', '.join(_READERS)}"
+        Args:
+            prompts: `(n_prompts,)` booleans, or indices into `prompts`.
+
+        Raises:
+            VotesError: an index or the length is wrong, or no vote is left.
+        """
+        keep = self._mask(prompts)
+        rows, number = keep[self.prompt], np.cumsum(keep) - 1
+        if not rows.any():
+            raise VotesError("there is no vote on these prompts")
+        return Votes(
+            [prompt for prompt, kept in zip(self.prompts, keep, strict=True) if kept],
+            self.models,
+            number[self.prompt[rows]],
+            self.a[rows],
+            self.b[rows],
+            self.winner[rows],
+            self.weight[rows],
+            {name: labels[rows] for name, labels in self.categories.items()},
         )
 
+    def split(self, fraction: float, seed: int) -> tuple[Votes, Votes]:
+        """`(rest, part)`: a random part of the prompts with all of their votes; no prompt is on both sides.
 
-def read_rows(path: str | Path) -> Iterator[Row]:
-    """Rows of a .jsonl, .csv or .parquet file as dictionaries.
+        Args:
+            fraction: share of the prompts in `part`, rounded to whole prompts.
+            seed: of the draw; the same votes in the same order are split alike.
 
-    Raises:
-        VotesError: the file does not exist, is of another kind, or is damaged.
-        MissingExtraError: it is Parquet, and pyarrow is not installed.
-    """
-    reader = _READERS.get(Path(path).suffix.lower())
-    if reader is None:
-        raise VotesError(f"{str(path)!r} is of no known kind; known: {', '.join(_READERS)}")
-    return reader(Path(path))
+        Raises:
+            VotesError: the fraction is not between 0 and 1, or a side would be empty.
+        """
+        if not 0.0 < fraction < 1.0:
+            raise VotesError(f"the fraction of prompts is {fraction}; it must be between 0 and 1")
+        n = len(self.prompts)
+        size = round(fraction * n)
+        if not 0 < size < n:
+            raise VotesError(
+                f"a share of {fraction:g} of {n:,} prompts is {size:,} prompts, so one side would have none; "
+                "choose another fraction, or gather votes on more prompts"
+            )
+        part = np.zeros(n, dtype=bool)
+        part[np.random.default_rng(seed).permutation(n)[:size]] = True
+        return self.subset(~part), self.subset(part)
 
+    def _mask(self, prompts: np.ndarray | Sequence[int]) -> np.ndarray:
+        chosen, n = np.asarray(prompts), len(self.prompts)
+        if chosen.dtype == bool:
+            if chosen.shape != (n,):
+                raise VotesError(f"the mask of prompts has the shape {chosen.shape}; there are {n:,} prompts")
+            return chosen
+        if chosen.size and (chosen.dtype.kind not in "iu" or chosen.min() < 0 or chosen.max() >= n):
+            raise VotesError(f"prompts are chosen by a mask, or by integers from 0 to {n - 1}")
+        mask = np.zeros(n, dtype=bool)
+        mask[chosen.astype(np.intp)] = True
+        return mask
 
-def _lines(file: Iterable[str], name: str | Path) -> Iterator[str]:
-    """Lines that are not blank, without their ends."""
-    try:
-        for line in file:
-            if line.strip():
-                yield line.rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise VotesError(f"{str(name)!r} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    @classmethod
+    def _of_chunks(cls, chunks: Iterable[Chunk], models: Sequence[str] | None) -> Votes:
+        codes, categories = VoteCodes(), Categories()
+        for chunk in chunks:
+            n_rows = len(next(iter(chunk.values()), []))
+            if n_rows:
+                codes.add(chunk, n_rows)
+                categories.add(chunk, n_rows)
+        if not codes.n_rows:
+            raise VotesError("the file holds no votes")
+        known = tuple(sorted(codes.names)) if models is None else tuple(models)
+        require_known(codes.names, known, "the votes file")
+        place = np.array([known.index(name) for name in codes.names])
+        prompt, a, b, winner, weight = codes.columns()
+        return cls(codes.prompts.prompts, known, prompt, place[a], place[b], winner, weight, categories.arrays())
 
-
-def _standard_input() -> Iterator[Prompt]:
-    """Lines, or JSON lines if the first is a JSON object with a prompt."""
-    lines = _lines(sys.stdin, "standard input")
-    first = next(lines, "")
-    following = itertools.chain([first] if first else [], lines)
-    if first.lstrip().startswith("{") and '"prompt"' in first:
-        for number, row in enumerate(_json_rows(following, "standard input"), 1):
-            yield _prompt_of(row, number)
-    else:
-        yield from following
-
-
-def _open(path: Path) -> TextIO:
-    try:
-        return path.open(encoding="utf-8-sig", newline="")  # Excel puts a byte order mark in front
-    except OSError as error:
-        raise VotesError(f"{str(path)!r} cannot be read: {error.strerror}") from None
-
-
-def _read_jsonl(path: Path) -> Iterator[Row]:
-    with _open(path) as file:
-        yield from _json_rows(_lines(file, path), path)
-
-
-def _json_rows(lines: Iterable[str], name: str | Path) -> Iterator[Row]:
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise VotesError(f"{str(name)!r}, row {number} is no JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise VotesError(f"{str(name)!r}, row {number} is no JSON object; JSON lines hold one object per line")
-        yield row
-
-
-def _read_csv(path: Path) -> Iterator[Row]:
-    csv.field_size_limit(1 << 30)
-    with _open(path) as file:
-        try:
-            for number, row in enumerate(csv.DictReader(file), 1):
-                if None in row or None in row.values():
-                    fields = "more" if None in row else "fewer"
-                    raise VotesError(f"{str(path)!r}: row {number} has {fields} fields than the header")
-                yield row
-        except UnicodeDecodeError as error:
-            raise VotesError(f"{str(path)!r} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-        except csv.Error as error:
-            raise VotesError(f"{str(path)!r} is no whole CSV file: {error}") from None
-
-
-def _read_parquet(path: Path) -> Iterator[Row]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
-        raise MissingExtraError("Parquet", "pyarrow", "data") from None
-    _open(path).close()
-    try:
-        for batch in parquet.ParquetFile(path).iter_batches():
-            yield from batch.to_pylist()
-    except (ArrowException, OSError) as error:
-        raise VotesError(f"{str(path)!r} is no whole Parquet file: {error}") from None
-
-
-_TEXT = ("", ".txt", ".md")
-_READERS = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
+    @classmethod
+    def _of_scores(cls, scores: Scores, stacklevel: int) -> Votes:
+        if len(scores.models) < 2:
+            raise VotesError(f"the scores are of one LLM only ({', '.join(scores.models)}); a vote is between two")
+        outside = bool(((scores.scores < 0) | (scores.scores > 1)).any())
+        if outside:
+            warnings.warn(
+                "some scores are outside [0, 1], so there is no threshold below which both answers are bad: equal "
+                "scores are ties",
+                P2LWarning,
+                stacklevel=stacklevel,
+            )
+        first, second = np.triu_indices(len(scores.models), 1)
+        left, right = scores.scores[:, first], scores.scores[:, second]
+        equal = Winner.TIE if outside else np.where((left + right) / 2 >= _USABLE, Winner.TIE, Winner.BOTH_BAD)
+        decided = np.where(left > right, Winner.A, Winner.B)
+        winner = np.where(np.abs(left - right) > _SAME, decided, equal)
+        row, pair = np.nonzero(np.isfinite(left) & np.isfinite(right))
+        if not len(row):
+            raise VotesError("no prompt has the scores of two LLMs")
+        index = PromptIndex()
+        number = np.array([index.number(prompt) for prompt in scores.prompts])
+        votes = cls(
+            index.prompts,
+            scores.models,
+            number[row],
+            first[pair],
+            second[pair],
+            winner[row, pair],
+            np.ones(len(row)),
+            {name: labels[row] for name, labels in scores.categories.items()},
+        )
+        return votes.subset(np.unique(votes.prompt))  # without prompts on which nobody is compared
 
 
-class _PromptIndex:
-    """Distinct prompts and their numbers; conversations are compared by their JSON."""
-
-    def __init__(self) -> None:
-        self.prompts: list[Prompt] = []
-        self._numbers: dict[str, int] = {}
-
-    def add(self, prompt: Prompt) -> int:
-        key = prompt if isinstance(prompt, str) else json.dumps(prompt)
-        number = self._numbers.setdefault(key, len(self.prompts))
-        if number == len(self.prompts):
-            self.prompts.append(prompt)
-        return number
+def shared_prompts(train: Votes, held_out: Votes | Scores) -> int:
+    """How many held-out prompts are among the training prompts: those whose user turns are the same, to the letter."""
+    known = {turns_of(prompt) for prompt in train.prompts}
+    return sum(turns_of(prompt) in known for prompt in held_out.prompts)
 
 
-def _prompt_of(row: Row, number: int) -> Prompt:
-    value = row.get("prompt", row.get("conversation_a"))
-    if isinstance(value, str) and value.strip():
-        return value
-    if isinstance(value, list) and value:
-        if all(isinstance(turn, str) for turn in value):  # a list of user turns
-            value = [{"role": "user", "content": turn} for turn in value]
-        try:
-            user_turns(value)
-        except PromptError as error:
-            raise VotesError(f"row {number}: {error}") from None
-        return value
-    if "prompt" not in row and "conversation_a" not in row:
-        raise VotesError(f"row {number} has no column 'prompt' (it has: {', '.join(map(str, row))})")
-    raise VotesError(f"row {number}: the prompt is empty, or neither a string nor a list of user turns")
-
-
-def _text(row: Row, key: str, number: int) -> str:
-    value = row.get(key)
-    if key not in row:
-        raise VotesError(f"row {number} has no column {key!r} (it has: {', '.join(map(str, row))})")
-    if not isinstance(value, str) or not value:
-        raise VotesError(f"row {number}: {key} is {value!r}; it must be the name of an LLM")
-    return value
-
-
-def _winner(row: Row, number: int) -> Winner:
-    if "winner" not in row:
-        raise VotesError(f"row {number} has no column 'winner' (it has: {', '.join(map(str, row))})")
-    winner = WINNERS.get(str(row["winner"]).strip().lower())
-    if winner is None:
-        raise VotesError(f"row {number}: winner is {row['winner']!r}; legal values: {', '.join(WINNERS)}")
-    return winner
-
-
-def _weight(row: Row, number: int) -> float:
-    weight = _number(row.get("weight", 1.0))
-    if not (math.isfinite(weight) and weight >= 0):
-        raise VotesError(f"row {number}: weight is {row['weight']!r}; it must be a finite number >= 0")
-    return weight
-
-
-def _score(row: Row, name: str, number: int) -> float:
-    score = _number(row[name])
-    if not math.isfinite(score):
-        raise VotesError(f"row {number}: the score of {name!r} is {row[name]!r}; it must be a finite number")
-    return score
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
+def warn_if_shared(train: Votes, held_out: Votes | Scores, name: str) -> int:
+    """`shared_prompts`, with a `P2LWarning` if there are any; `name` is that of the held-out data."""
+    shared = shared_prompts(train, held_out)
+    if shared:
+        warnings.warn(
+            f"{shared:,} of the {len(held_out.prompts):,} prompts of {name} are in the training votes; figures on "
+            "them say nothing about new prompts",
+            P2LWarning,
+            stacklevel=2,
+        )
+    return shared

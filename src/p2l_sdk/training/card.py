@@ -114,7 +114,7 @@ class Card:
             return f"Scores of {len(self.data.models)} LLMs on {n}."
         text = f"{len(self.data):,} votes on {n}."
         if self.summary is not None:
-            shares = ", ".join(f"{label} {share:.1%}" for label, share in self.summary.balance.items())
+            shares = ", ".join(f"{label} {share:.1%}" for label, share in self.summary.outcomes.items())
             text += f" Outcomes: {shares}."
             if self.summary.undetermined:
                 text += f" Of these votes, {self.summary.undetermined}."

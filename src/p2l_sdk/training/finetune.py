@@ -1,4 +1,4 @@
-"""Fine-tuning a text backbone on votes: LoRA, all weights, or the heads alone; checkpoints, resuming, learning curve."""
+"""Fine-tuning a text backbone: LoRA, all weights, or the heads alone; with checkpoints that a run can resume from."""
 
 from __future__ import annotations
 

@@ -1,0 +1,54 @@
+"""Prompts, one at a time, from files and standard input."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from p2l_sdk.errors import VotesError
+from p2l_sdk.modeling.prompt_p2l import Prompt
+from p2l_sdk.table_files import READERS, Row, json_rows, open_text, read_rows, text_lines
+from p2l_sdk.vote_columns import checked, checked_prompt, prompt_column
+
+_TEXT = ("", ".txt", ".md")
+
+
+def read_prompts(path: str | Path) -> Iterator[Prompt]:
+    """Prompts of a file, one at a time: one per line of a text file, or the `prompt` column of a .jsonl, .csv or
+    .parquet file; "-" is standard input, one per line or JSON lines. Empty lines are skipped.
+
+    Raises:
+        VotesError: the file cannot be read, or has no prompt column.
+    """
+    suffix = Path(path).suffix.lower()
+    if str(path) == "-":
+        yield from _standard_input()
+    elif suffix in READERS:
+        yield from _of_rows(read_rows(path))
+    elif suffix in _TEXT:
+        with open_text(Path(path)) as file:
+            yield from text_lines(file, path)
+    else:
+        raise VotesError(
+            f"{str(path)!r} is of no known kind; known: text with one prompt per line (.txt, .md or no ending), "
+            f"{', '.join(READERS)}"
+        )
+
+
+def _of_rows(rows: Iterable[Row]) -> Iterator[Prompt]:
+    for start, row in enumerate(rows):
+        column = prompt_column({name: [value] for name, value in row.items()}, start)
+        yield from checked(column, checked_prompt, start)
+
+
+def _standard_input() -> Iterator[Prompt]:
+    """Lines, or JSON lines if the first is a JSON object with a prompt."""
+    lines = text_lines(sys.stdin, "standard input")
+    first = next(lines, "")
+    following = itertools.chain([first] if first else [], lines)
+    if first.lstrip().startswith("{") and '"prompt"' in first:
+        yield from _of_rows(json_rows(following, "standard input"))
+    else:
+        yield from following

@@ -1,0 +1,107 @@
+"""Tables in files: rows of .jsonl, .csv and .parquet, lines of text."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from p2l_sdk.errors import MissingExtraError, VotesError
+
+Row = Mapping[str, Any]
+
+
+def read_rows(path: str | Path) -> Iterator[Row]:
+    """Rows of a .jsonl, .csv or .parquet file as dictionaries.
+
+    Raises:
+        VotesError: the file does not exist, is of another kind, or is damaged.
+        MissingExtraError: it is Parquet, and pyarrow is not installed.
+    """
+    reader = READERS.get(Path(path).suffix.lower())
+    if reader is None:
+        raise VotesError(f"{str(path)!r} is of no known kind; known: {', '.join(READERS)}")
+    return reader(Path(path))
+
+
+def open_text(path: Path) -> TextIO:
+    """The file as UTF-8 text; `VotesError` where it cannot be opened."""
+    try:
+        return path.open(encoding="utf-8-sig", newline="")  # Excel puts a byte order mark in front
+    except OSError as error:
+        raise VotesError(f"{str(path)!r} cannot be read: {error.strerror}") from None
+
+
+def text_lines(file: Iterable[str], name: str | Path) -> Iterator[str]:
+    """Lines that are not blank, without their ends."""
+    try:
+        for line in file:
+            if line.strip():
+                yield line.rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise VotesError(f"{str(name)!r} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+
+
+def json_rows(lines: Iterable[str], name: str | Path) -> Iterator[Row]:
+    """One JSON object per line."""
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise VotesError(f"{str(name)!r}, row {number} is no JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise VotesError(f"{str(name)!r}, row {number} is no JSON object; JSON lines hold one object per line")
+        yield row
+
+
+def arrow_batches(path: Path) -> Iterator[Any]:
+    """The record batches of a Parquet file (`pyarrow.RecordBatch`)."""
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise MissingExtraError("Parquet", "pyarrow", "data") from None
+    open_text(path).close()
+    try:
+        yield from parquet.ParquetFile(path).iter_batches()
+    except (ArrowException, OSError) as error:
+        raise VotesError(f"{str(path)!r} is no whole Parquet file: {error}") from None
+
+
+def require_distinct(columns: Iterable[str], name: str) -> None:
+    """Raise `VotesError` where two columns bear one name."""
+    twice = [column for column, n in Counter(columns).items() if n > 1]
+    if twice:
+        raise VotesError(f"{name}: two columns are named {twice[0]!r}; rename one")
+
+
+def _read_jsonl(path: Path) -> Iterator[Row]:
+    with open_text(path) as file:
+        yield from json_rows(text_lines(file, path), path)
+
+
+def _read_csv(path: Path) -> Iterator[Row]:
+    csv.field_size_limit(1 << 30)
+    with open_text(path) as file:
+        try:
+            reader = csv.DictReader(file)
+            require_distinct(reader.fieldnames or (), repr(str(path)))
+            for number, row in enumerate(reader, 1):
+                if None in row or None in row.values():
+                    fields = "more" if None in row else "fewer"
+                    raise VotesError(f"{str(path)!r}: row {number} has {fields} fields than the header")
+                yield row
+        except UnicodeDecodeError as error:
+            raise VotesError(f"{str(path)!r} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+        except csv.Error as error:
+            raise VotesError(f"{str(path)!r} is no whole CSV file: {error}") from None
+
+
+def _read_parquet(path: Path) -> Iterator[Row]:
+    for batch in arrow_batches(path):
+        yield from batch.to_pylist()
+
+
+READERS = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
