@@ -86,8 +86,11 @@ def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
         if missing:
             raise click.UsageError(f"{' and '.join(missing)} must be given, here or in --config YAML")
         config = TrainingConfig(**given)
+    from transformers.utils import logging
+
     from p2l_sdk.training.run import train as run
 
+    logging.disable_progress_bar()  # loading a file twice a second is no news; training has a bar of its own
     p2l = run(config, resume=resume, quiet=quiet)
     if p2l is not None and not quiet:
         click.echo(f"wrote {config.output}; its card: {Path(config.output) / 'README.md'}")

@@ -8,6 +8,7 @@ it: a loaded adapter is a plain model, as fast as one.
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,9 @@ def load_adapter(folder: Path, config: dict[str, Any], base: str | None = None) 
     model = with_backbone(p2l_config, backbone)
     try:
         saved = _tensor_names(folder)
-        peft = PeftModel.from_pretrained(model, folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by a name that is going away
+            peft = PeftModel.from_pretrained(model, folder)
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise ModelFormatError(f"{str(folder)!r} is no whole adapter: {error}") from None
     expected = {

@@ -58,8 +58,8 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
 class ProgressBar(TrainerCallback):
     """A bar on stderr with votes per second, losses and the time that is left; one line per measurement."""
 
-    def __init__(self, votes_per_step: float, prompts_per_epoch: int, batch_size: int, what: str = "votes") -> None:
-        self._votes, self._epoch, self._what = votes_per_step, prompts_per_epoch / batch_size, what
+    def __init__(self, votes_per_step: float, steps_per_epoch: int, what: str = "votes") -> None:
+        self._votes, self._epoch, self._what = votes_per_step, steps_per_epoch, what
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
         self._task: Any = None

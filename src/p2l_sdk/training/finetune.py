@@ -101,9 +101,11 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
     )
     trainer.remove_callback(PrinterCallback)
     if not quiet:
-        trainer.add_callback(ProgressBar(train.n_items / len(train) * batch_size, len(train), batch_size, task.noun))
+        trainer.add_callback(ProgressBar(train.n_items / len(train) * batch_size, trainer.steps_per_epoch, task.noun))
     if config.patience is not None and validation is not None:
         trainer.add_callback(EarlyStoppingCallback(config.patience))
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     return FineTuned(
         model=model if config.method is Method.HEAD else trainer.accelerator.unwrap_model(trainer.model),
@@ -159,8 +161,6 @@ def _arguments(
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         bf16=precision is Precision.BF16 and config.method is not Method.HEAD,
-        gradient_checkpointing=config.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
         seed=config.seed,
         logging_steps=max(1, min(10, every)),
         eval_strategy="steps" if validated else "no",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import Any
 
 import torch
@@ -128,10 +129,11 @@ def add_lora(model: P2LModel, config: TrainingConfig) -> Any:
         target_modules=rf"backbone\.(?!.*pooler).*\.({'|'.join(map(re.escape, sorted(names)))})",
         modules_to_save=["head"],
         revision=config.base_revision,
-        base_model_name_or_path=config.base,
     )
-    peft = get_peft_model(model, lora)
-    peft.peft_config["default"].base_model_name_or_path = config.base
+    model.name_or_path = config.base  # which PEFT writes into the adapter
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by a name that is going away
+        peft = get_peft_model(model, lora)
     for module in peft.modules():
         if isinstance(module, BaseTunerLayer):
             module.cast_input_dtype_enabled = False  # autocast does it, without a copy in float32

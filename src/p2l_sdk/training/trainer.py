@@ -55,6 +55,11 @@ class P2LTrainer(Trainer):
         self.add_callback(SetEpoch(self._order))
         self.add_callback(WholeCheckpoints(self.accelerator))
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one pass over the prompts."""
+        return self._order.steps
+
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW; the heads have their own learning rate, and only matrices decay."""
         if self.optimizer is None:
