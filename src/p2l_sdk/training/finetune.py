@@ -89,7 +89,7 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
     data = [GroupedPrompts(x, side.feedback, pad_id) for x, side in zip(inputs, sides, strict=True)]
     train, validation = data[0], data[1] if len(data) > 1 else None
     batch_size = min(config.batch_size or (128 if config.method is Method.HEAD else _BATCH_SIZE), len(train))
-    arguments, settings = _arguments(config, folder, len(train), batch_size, validation is not None)
+    arguments, settings = training_arguments(config, folder, len(train), batch_size, validation is not None)
     trainer = P2LTrainer(
         trained,
         arguments,
@@ -143,7 +143,7 @@ def _checkpoint(config: TrainingConfig, folder: Path, resume: bool) -> Path | No
     return None
 
 
-def _arguments(
+def training_arguments(
     config: TrainingConfig, folder: Path, n_prompts: int, batch_size: int, validated: bool
 ) -> tuple[TrainingArguments, dict[str, Any]]:
     """The Trainer's arguments, and in a dictionary what of them the configuration had left open."""
