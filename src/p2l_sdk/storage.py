@@ -8,9 +8,13 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from p2l_sdk.errors import ModelFormatError, P2LError
+from p2l_sdk.tensor_files import replace_tensors, tensor_names
 
 DEFAULT_MODEL = Path(__file__).parent / "default_model"
 
@@ -40,17 +44,65 @@ def locate(source: str | Path, revision: str | None = None) -> Path:
         ) from error
 
 
-def save_copy(source: Path, target: Path, costs: Mapping[str, float]) -> None:
-    """Copy a model folder with these costs in its config and the remote code beside the weights."""
+@dataclass(frozen=True, eq=False)
+class EditedHead:
+    """Attributes: models, the LLMs' names; rows `(n_models, width + 1)` of the last layer, the bias last; edits, what
+    was changed, in words."""
+
+    models: tuple[str, ...]
+    rows: np.ndarray
+    edits: tuple[str, ...]
+
+
+def save_copy(source: Path, target: Path, costs: Mapping[str, float], edited: EditedHead | None = None) -> None:
+    """Copy a model folder with these costs in its config and the remote code beside the weights.
+
+    Args:
+        source, target: folders; the target appears whole or not at all.
+        costs: USD per response by LLM name.
+        edited: other LLMs than the source has.
+
+    Raises:
+        P2LError: the target exists and is not empty, or cannot be written.
+        ModelFormatError: the LLMs are others, but the source holds no last layer whose rows could be replaced.
+    """
     with new_folder(target) as partial:
         for pattern in _MODEL_FILES:
             for file in source.glob(pattern):
                 shutil.copyfile(file, partial / file.name)
         config = json.loads((source / "config.json").read_text(encoding="utf-8"))
         config["costs"] = dict(costs)
+        if edited is not None:
+            config["models"] = list(edited.models)
+            _write_rows(source, partial, edited.rows)
+            _amend_card(partial / "README.md", edited.edits)
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         for file in _code_folder().glob("*_p2l.py"):
             shutil.copyfile(file, partial / file.name)
+
+
+def _write_rows(source: Path, partial: Path, rows: np.ndarray) -> None:
+    changed = {"head.coefs.weight": rows[:, :-1], "head.coefs.bias": rows[:, -1]}
+    found = {file: changed.keys() & set(tensor_names(file)) for file in source.glob("*.safetensors")}
+    if set().union(*found.values()) != changed.keys():
+        raise ModelFormatError(
+            f"{str(source)!r} holds no tensors {' and '.join(changed)}, so its LLMs cannot be changed on disk; "
+            "save the whole model first"
+        )
+    for file, names in found.items():
+        if names:
+            replace_tensors(file, partial / file.name, {name: changed[name] for name in names})
+
+
+def _amend_card(card: Path, edits: tuple[str, ...]) -> None:
+    """Say in the card, below its metadata, that it describes the model before it was edited."""
+    if not card.is_file():
+        return
+    text = card.read_text(encoding="utf-8")
+    metadata = re.match(r"---\n.*?\n---\n", text, re.DOTALL)
+    head = metadata.group() if metadata else ""
+    note = f"> **Edited after training:** {'; '.join(edits)}. What follows describes the model before.\n"
+    card.write_text(f"{head}\n{note}\n{text[len(head) :].lstrip()}", encoding="utf-8")
 
 
 @contextlib.contextmanager
