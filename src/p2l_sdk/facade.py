@@ -271,8 +271,7 @@ class P2L:
 
         costs = {**self.costs, **({} if cost is None else checked_cost(name, cost))}
         scorer, added = add_row(self._scorer, name, votes, scores, prior)
-        text = f"{name} added from {added.n_votes:,} votes on {added.n_prompts:,} prompts"
-        return self._edited(scorer, costs, {**self.additions, name: added}, text)
+        return self._edited(scorer, costs, {**self.additions, name: added}, f"{name} added from {added.source}")
 
     def remove_model(self, name: str) -> P2L:
         """This model without an LLM. Raises UnknownModelError for an unknown name, P2LError if two would not remain."""

@@ -23,7 +23,8 @@ from p2l_sdk.results import Coefficients
 from p2l_sdk.votes import Scores, Votes
 
 _BATCH = 256
-_TOO_WIDE = 0.5  # a warning where the standard error is more than this share of the known LLMs' spread
+_TOO_WIDE, _SMALL = 0.5, 0.25  # a warning where the standard error is more than this share of the known LLMs' spread,
+# and more than so many logits: 0.25 are 6 points of a win rate
 
 
 class Prior(StrEnum):
@@ -104,6 +105,12 @@ class AddedModel:
         than independent votes those of one prompt agree. The features and the known LLMs are taken as they are.
         """
         return self._fit.standard_errors(_features(self._scorer, prompts))
+
+    @property
+    def source(self) -> str:
+        """What it was learned from, in words."""
+        numbers = ((self.n_votes, "vote"), (self.n_prompts, "prompt"))
+        return " on ".join(f"{n:,} {thing}{'' if n == 1 else 's'}" for n, thing in numbers)
 
     @property
     def covariance(self) -> np.ndarray:
@@ -203,11 +210,11 @@ def _features(scorer: EditableScorer, prompts: Sequence[Prompt]) -> np.ndarray:
 
 
 def _warn_of_few(added: AddedModel) -> None:
-    if added.standard_error > _TOO_WIDE * added.spread:
+    if added.standard_error > max(_TOO_WIDE * added.spread, _SMALL):
         warnings.warn(
-            f"{added.n_votes:,} votes on {added.n_prompts:,} prompts are few for {added.name!r}: its coefficient is "
-            f"known to ± {added.standard_error:.2f} logits (standard error), while the known LLMs differ by "
-            f"{added.spread:.2f}; the rest is taken from their mean. Give more votes, on more prompts",
+            f"too few votes for {added.name!r} ({added.source}): its coefficient is known to "
+            f"± {added.standard_error:.2f} logits (standard error) only, while the known LLMs differ by "
+            f"{added.spread:.2f}; what the votes leave open is taken from their mean. Give more votes, on more prompts",
             P2LWarning,
             stacklevel=4,
         )

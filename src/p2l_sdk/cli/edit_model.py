@@ -35,7 +35,7 @@ def add_model(name: str, model: str | None, output: str, as_json: bool, **learn_
     for warning in caught:
         click.echo(f"p2l: warning: {warning.message}", err=True)
     text = (
-        f"{name}: {added.n_votes:,} votes on {added.n_prompts:,} prompts ({added.n_ignored:,} ignored); "
+        f"{name}: {added.source} ({added.n_ignored:,} ignored); "
         f"coefficient known to ± {added.standard_error:.2f} logits, where the known LLMs differ by {added.spread:.2f}"
     )
     _finish(p2l, output, as_json, text, {"added": added.to_dict()})
