@@ -3,8 +3,8 @@
 A grouped step is one of `P2LTrainer`: all votes of 16 prompts, loss, backward pass, optimizer, order and collation
 included. "Plain" is the usual form, a vote in each row, by the same trainer: 16 votes, each with a forward pass of its
 own, over the same tokens. "Bare" is the floor: a forward and a backward pass over the tokens of the very same step,
-without votes, loss and optimizer. Each bare pass runs right after its step, so that a busy machine slows both alike; ratios are medians
-over the steps.
+without votes, loss and optimizer. Each bare pass runs right after its step, so that a busy machine slows both alike;
+ratios are medians over the steps.
 
     python benchmarks/training.py --data ../shared/data/routing9 --base SmolLM2-135M-Instruct.Q4_1.gguf [--steps 12]
 """

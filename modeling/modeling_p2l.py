@@ -63,9 +63,13 @@ class P2LHead(nn.Module):
         self.eta = nn.Linear(width, 1) if spec.feedback.has_eta else None
         self.gamma = nn.Linear(width, 1) if spec.feedback.has_gamma else None
 
-    def forward(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    def features(self, state: torch.Tensor) -> torch.Tensor:
+        """Pooled states `(n_prompts, hidden_size)` -> what the last linear layers read, `(n_prompts, width)`."""
         state = self.input_dropout(self.norm(state))
-        state = self.dropout(self.activation(self.hidden(state)))
+        return self.dropout(self.activation(self.hidden(state)))
+
+    def forward(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        state = self.features(state)
         eta = None if self.eta is None else self.eta(state).float()
         gamma = None if self.gamma is None else self.gamma(state).float()
         return self.coefs(state).float(), eta, gamma

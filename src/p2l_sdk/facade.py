@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,11 @@ from p2l_sdk.pacing import BudgetPacer
 from p2l_sdk.results import Coefficients, Leaderboard, Route
 from p2l_sdk.router import Router, checked_costs
 from p2l_sdk.scorers import Scorer, load_scorer
-from p2l_sdk.storage import ADAPTER_CONFIG, DEFAULT_MODEL, locate, save_copy
+from p2l_sdk.storage import ADAPTER_CONFIG, DEFAULT_MODEL, EditedHead, locate, save_copy
+
+if TYPE_CHECKING:
+    from p2l_sdk.model_editing import AddedModel
+    from p2l_sdk.votes import Scores, Votes
 
 
 class P2L:
@@ -35,6 +39,8 @@ class P2L:
         self._scorer = scorer
         self._folder = folder
         self.costs = scorer.spec.costs if costs is None else costs
+        self.additions: Mapping[str, AddedModel] = MappingProxyType({})  # LLMs added since it was loaded
+        self.edits: tuple[str, ...] = ()  # what was changed since, in words
 
     @classmethod
     def from_pretrained(
@@ -234,6 +240,58 @@ class P2L:
         known = self.costs if costs is None else {**self.costs, **checked_costs(costs, self.models)}
         return Router(self.models, self.spec.feedback, known, **options)
 
+    def add_model(
+        self,
+        name: str,
+        votes: Votes | str | Path | None = None,
+        scores: Scores | str | Path | None = None,
+        *,
+        cost: float | None = None,
+        prior: str = "similar",
+    ) -> P2L:
+        """This model with one LLM more, learned from votes in seconds: one new row of the last layer, nothing else.
+
+        Args:
+            name: of the new LLM.
+            votes: `Votes` or a file of them. Those on the new LLM and a known one are used, all others ignored.
+            scores: `Scores` or a file: a column of this name and of at least one known LLM, paired as in `new_row`.
+            cost: USD per response of the new LLM.
+            prior: "similar" (it differs from the mean LLM as the known ones do) or "mean"; see `new_row`.
+
+        Returns:
+            A new P2L; `additions[name]` of it holds what is known of the new LLM and how well.
+
+        Raises:
+            P2LError: the name is taken, the prior is unknown, or the model's weights are elsewhere.
+            VotesError: no vote on the new LLM counts.
+            UnknownModelError: it met an LLM that this model does not know.
+
+        Warns:
+            P2LWarning: the votes are too few; it says how uncertain the new coefficient is.
+        """
+        from p2l_sdk.model_editing import add_row, checked_cost
+
+        costs = {**self.costs, **({} if cost is None else checked_cost(name, cost))}
+        scorer, added = add_row(self._scorer, name, votes, scores, prior)
+        return self._edited(scorer, costs, {**self.additions, name: added}, f"{name} added from {added.source}")
+
+    def remove_model(self, name: str) -> P2L:
+        """This model without an LLM. Raises UnknownModelError for an unknown name, P2LError if two would not remain."""
+        from p2l_sdk.model_editing import remove_row
+
+        scorer = remove_row(self._scorer, name)
+        costs, additions = ({m: v for m, v in d.items() if m != name} for d in (self.costs, self.additions))
+        return self._edited(scorer, costs, additions, f"{name} removed")
+
+    def rename_model(self, name: str, new_name: str) -> P2L:
+        """This model with an LLM under another name. Raises UnknownModelError for an unknown name, P2LError if the new
+        one is taken."""
+        from p2l_sdk.model_editing import rename_row, renamed
+
+        scorer = rename_row(self._scorer, name, new_name)
+        costs, additions = (renamed(table, name, new_name) for table in (self.costs, self.additions))
+        return self._edited(scorer, costs, additions, f"{name} renamed {new_name}")
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model as a folder that `P2L.from_pretrained(folder)` loads, and
         `AutoModel.from_pretrained(folder, trust_remote_code=True)` where p2l_sdk is not installed.
@@ -242,7 +300,8 @@ class P2L:
         """
         if self._folder is None:
             raise P2LError("this P2L was not loaded from a folder, so there is nothing to copy")
-        save_copy(self._folder, Path(folder), self.costs)
+        edited = EditedHead(self.models, self._scorer.rows, self.edits) if self.edits else None
+        save_copy(self._folder, Path(folder), self.costs, edited)
 
     def merge(self, folder: str | Path) -> None:
         """Write an adapter and its base as one plain model, with equal outputs, that needs no base any more.
@@ -259,6 +318,11 @@ class P2L:
         return f"P2L({source}: {len(self.models)} LLMs, feedback {self.spec.feedback})"
 
     # --- inside ---
+
+    def _edited(self, scorer: Scorer, costs: Mapping[str, float], additions: Mapping[str, Any], text: str) -> P2L:
+        new = P2L(scorer, costs=costs, folder=self._folder)
+        new.additions, new.edits = MappingProxyType(dict(additions)), (*self.edits, text)
+        return new
 
     def _scored(self, batches: Iterable[list[Prompt]]) -> Iterator[Coefficients]:
         done = 0

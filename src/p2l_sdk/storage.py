@@ -8,10 +8,14 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from p2l_sdk.errors import ModelFormatError, P2LError
+from p2l_sdk.tensor_files import replace_tensors, tensor_names
 
 ADAPTER_CONFIG = "adapter_config.json"
 DEFAULT_MODEL = Path(__file__).parent / "default_model"
@@ -41,13 +45,35 @@ def locate(source: str | Path, revision: str | None = None) -> Path:
         ) from error
 
 
+@dataclass(frozen=True, eq=False)
+class EditedHead:
+    """Attributes: models, the LLMs' names; rows `(n_models, width + 1)` of the last layer, the bias last; edits, what
+    was changed, in words."""
+
+    models: tuple[str, ...]
+    rows: np.ndarray
+    edits: tuple[str, ...]
+
+
 def save_copy(
-    source: Path, target: Path, costs: Mapping[str, float], *, weights: Callable[[Path], Any] | None = None
+    source: Path,
+    target: Path,
+    costs: Mapping[str, float],
+    edited: EditedHead | None = None,
+    *,
+    weights: Callable[[Path], Any] | None = None,
 ) -> None:
     """Copy a model folder with these costs in its config and the remote code beside the weights.
 
     Args:
+        source, target: folders; the target appears whole or not at all.
+        costs: USD per response by LLM name.
+        edited: other LLMs than the source has.
         weights: writes weights and `config.json`, in place of those of the source (an adapter's).
+
+    Raises:
+        P2LError: the target exists and is not empty, or cannot be written.
+        ModelFormatError: the LLMs are others, but the source holds no last layer whose rows could be replaced.
     """
     with new_folder(target) as partial:
         for pattern in _MODEL_FILES:
@@ -58,6 +84,10 @@ def save_copy(
             weights(partial)
         config = json.loads((partial / "config.json").read_text(encoding="utf-8"))
         config["costs"] = dict(costs)
+        if edited is not None:
+            config["models"] = list(edited.models)
+            _write_rows(source, partial, edited.rows)
+            _amend_card(partial / "README.md", edited.edits)
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         for file in _code_folder().glob("*_p2l.py"):
             shutil.copyfile(file, partial / file.name)
@@ -83,6 +113,32 @@ def push_folder(folder: Path, repo_id: str) -> str:
 def _reason(error: Exception) -> str:
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def _write_rows(source: Path, partial: Path, rows: np.ndarray) -> None:
+    changed = {"head.coefs.weight": rows[:, :-1], "head.coefs.bias": rows[:, -1]}
+    # in an adapter the names have a prefix
+    files = source.glob("*.safetensors")
+    found = {f: {name: key for name in tensor_names(f) for key in changed if name.endswith(key)} for f in files}
+    if {key for names in found.values() for key in names.values()} != changed.keys():
+        raise ModelFormatError(
+            f"{str(source)!r} holds no tensors {' and '.join(changed)}, so its LLMs cannot be changed on disk; "
+            "save the whole model first"
+        )
+    for file, names in found.items():
+        if names:
+            replace_tensors(file, partial / file.name, {name: changed[key] for name, key in names.items()})
+
+
+def _amend_card(card: Path, edits: tuple[str, ...]) -> None:
+    """Say in the card, below its metadata, that it describes the model before it was edited."""
+    if not card.is_file():
+        return
+    text = card.read_text(encoding="utf-8")
+    metadata = re.match(r"---\n.*?\n---\n", text, re.DOTALL)
+    head = metadata.group() if metadata else ""
+    note = f"> **Edited after training:** {'; '.join(edits)}. What follows describes the model before.\n"
+    card.write_text(f"{head}\n{note}\n{text[len(head) :].lstrip()}", encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The command line: `p2l leaderboard | aggregate | route | evaluate | train | merge`.
+"""The command line, `p2l`: one module for each kind of command.
 
 Tables on a terminal, one JSON object on stdout with --json. An error is one line on stderr and exit status 2.
 Heavy imports stand within the commands, so that --help and errors are instant.
@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from p2l_sdk.cli.ask import aggregate, leaderboard, route
+from p2l_sdk.cli.edit_model import add_model, remove_model, rename_model
 from p2l_sdk.cli.evaluate import evaluate
 from p2l_sdk.cli.train import merge, train
 from p2l_sdk.errors import P2LError
@@ -24,7 +25,9 @@ def cli() -> None:
     """Which LLM answers this prompt best? Prompt-to-Leaderboard on the command line."""
 
 
-for _command in (leaderboard, aggregate, route, evaluate, train, merge):
+for _command in (
+    leaderboard, aggregate, route, evaluate, train, merge, add_model, remove_model, rename_model
+):  # fmt: skip
     cli.add_command(_command)
 
 

@@ -5,6 +5,7 @@ It computes what `modeling/static_p2l.py` and `P2LHead` compute; a test holds th
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -76,13 +77,36 @@ class StaticScorer:
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
         """Coefficients of a batch of prompts, float32."""
-        out = self._head(np.array([self._pool(ids) for ids in self._encode(prompts)]))
+        return self.score_features(self.features(prompts))
+
+    def features(self, prompts: Sequence[Prompt]) -> np.ndarray:
+        """What the last layer reads of each prompt, `(n_prompts, width)` float32."""
+        return self._features(np.array([self._pool(ids) for ids in self._encode(prompts)]))
+
+    def score_features(self, features: np.ndarray) -> Coefficients:
+        """The last layer alone: `score` of prompts with these features."""
+        matrix, bias = self._out
+        out = features @ matrix + bias
         n_models = len(self.spec.models)
         return Coefficients(
             coefs=out[:, :n_models],
             eta=out[:, n_models : n_models + 1] if self.spec.feedback.has_eta else None,
             gamma=out[:, n_models + 1 :] if self.spec.feedback.has_gamma else None,
         )
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The LLMs' rows of the last layer, `(n_models, width + 1)` float32, the bias last."""
+        matrix, bias = self._out
+        return np.vstack([matrix, bias]).T[: len(self.spec.models)]
+
+    def with_rows(self, spec: ModelSpec, rows: np.ndarray) -> StaticScorer:
+        """The same model with the LLMs of `spec` and their rows, in float32; all else is shared."""
+        others = np.vstack(self._out)[:, len(self.spec.models) :]
+        out = np.hstack([rows.T.astype(np.float32), others])
+        edited = copy.copy(self)
+        edited.spec, edited._out = spec, (np.ascontiguousarray(out[:-1]), out[-1])
+        return edited
 
     def _pool(self, ids: list[int]) -> np.ndarray:
         rows = np.array(ids)
@@ -97,7 +121,7 @@ class StaticScorer:
             state[-1] = (min(max(math.log(len(ids)), low), high) - centre) * factor
         return state
 
-    def _head(self, state: np.ndarray) -> np.ndarray:
+    def _features(self, state: np.ndarray) -> np.ndarray:
         if self._norm is not None:
             weight, bias = self._norm
             state = state - state.mean(1, keepdims=True)
@@ -106,8 +130,7 @@ class StaticScorer:
         if self._hidden is not None:
             matrix, bias = self._hidden
             state = self._activation(state @ matrix + bias)
-        matrix, bias = self._out
-        return state @ matrix + bias
+        return state
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:

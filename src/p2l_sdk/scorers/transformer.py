@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,9 +66,51 @@ class TransformerScorer:
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
         """Coefficients of a batch of prompts, float32, in the order of the prompts."""
+        scored, _ = self._run(prompts)
+        if not np.isfinite(scored.coefs).all():
+            raise ModelFormatError("the model gives NaN or infinite coefficients; its weights are damaged, or overflow")
+        return scored
+
+    def features(self, prompts: Sequence[Prompt]) -> np.ndarray:
+        """What the last layer reads of each prompt, `(n_prompts, width)` float32."""
+        _, states = self._run(prompts)
+        with torch.inference_mode():
+            return self.model.head.features(states.to(self.model.head.coefs.weight.dtype)).float().cpu().numpy()
+
+    def score_features(self, features: np.ndarray) -> Coefficients:
+        """The last layer alone: `score` of prompts with these features."""
+        head = self.model.head
+        state = torch.from_numpy(features).to(head.coefs.weight)
+        with torch.inference_mode():
+            out = [None if layer is None else layer(state).float().cpu().numpy()
+                   for layer in (head.coefs, head.eta, head.gamma)]  # fmt: skip
+        return Coefficients(*out)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The LLMs' rows of the last layer, `(n_models, width + 1)` float32, the bias last."""
+        layer = self.model.head.coefs
+        return torch.cat([layer.weight, layer.bias[:, None]], 1).detach().float().cpu().numpy()
+
+    def with_rows(self, spec: ModelSpec, rows: np.ndarray) -> TransformerScorer:
+        """The same model with the LLMs of `spec` and their rows, in the head's own type; all else is shared."""
+        edited = copy.copy(self)
+        edited.model = _shallow_copy(self.model)
+        edited.spec = edited.model.spec = spec
+        edited.model.config = copy.deepcopy(self.model.config)
+        edited.model.config.update(spec.to_dict())
+        edited.model.head = _shallow_copy(self.model.head)
+        old, values = self.model.head.coefs.weight, torch.from_numpy(np.asarray(rows)).to(self.model.head.coefs.weight)
+        layer = torch.nn.Linear(values.shape[1] - 1, len(values), device=old.device, dtype=old.dtype)
+        layer.weight.data, layer.bias.data = values[:, :-1].contiguous(), values[:, -1].contiguous()
+        edited.model.head.coefs = layer.eval()
+        return edited
+
+    def _run(self, prompts: Sequence[Prompt]) -> tuple[Coefficients, torch.Tensor]:
+        """Coefficients and the pooled states that the head read."""
         ids = self._encode(prompts)
         by_length = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        parts = []
+        parts, states = [], []
         for start in range(0, len(ids), self._batch_size):
             input_ids, mask = pad([ids[i] for i in by_length[start : start + self._batch_size]], self._pad_id)
             with torch.inference_mode():
@@ -77,10 +120,16 @@ class TransformerScorer:
                 )
             eta, gamma = (None if x is None else x.cpu().numpy() for x in (out.eta, out.gamma))
             parts.append(Coefficients(out.coefs.cpu().numpy(), eta, gamma))
-        scored = Coefficients.concatenate(parts)[np.argsort(by_length)]
-        if not np.isfinite(scored.coefs).all():
-            raise ModelFormatError("the model gives NaN or infinite coefficients; its weights are damaged, or overflow")
-        return scored
+            states.append(out.hidden_state)
+        order = np.argsort(by_length)
+        return Coefficients.concatenate(parts)[order], torch.cat(states)[torch.from_numpy(order)]
+
+
+def _shallow_copy(module: Any) -> Any:
+    """A module of the same parameters whose parts can be replaced without touching the original's."""
+    copied = copy.copy(module)
+    copied.__dict__["_modules"] = dict(module._modules)
+    return copied
 
 
 def _whole_model(folder: Path) -> P2LModel:

@@ -1,0 +1,71 @@
+"""`p2l add-model | remove-model | rename-model`: the LLMs of a saved model, changed without retraining."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from p2l_sdk.cli.common import JSON, MODEL, load, print_json
+
+if TYPE_CHECKING:
+    from p2l_sdk.facade import P2L
+
+OUTPUT = click.option("--output", metavar="FOLDER", required=True, help="The new folder.")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--votes", metavar="FILE", help="Votes on NAME: .jsonl, .csv or .parquet; others in it are ignored.")
+@click.option("--scores", metavar="FILE", help="Scores: columns 'prompt', NAME and at least one known LLM.")
+@click.option("--cost", metavar="USD", type=float, help="Cost of NAME per response.")
+@click.option("--prior", default="similar", show_default=True, help="What it is before its votes: similar or mean.")
+@MODEL
+@OUTPUT
+@JSON
+def add_model(name: str, model: str | None, output: str, as_json: bool, **learn_from: Any) -> None:
+    """Add the LLM NAME, learned from votes or scores in seconds, and write the model to a new folder."""
+    from p2l_sdk.errors import P2LWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", P2LWarning)
+        p2l = load(model).add_model(name, **learn_from)
+    added = p2l.additions[name]
+    for warning in caught:
+        click.echo(f"p2l: warning: {warning.message}", err=True)
+    text = (
+        f"{name}: {added.source} ({added.n_ignored:,} ignored); "
+        f"coefficient known to ± {added.standard_error:.2f} logits, where the known LLMs differ by {added.spread:.2f}"
+    )
+    _finish(p2l, output, as_json, text, {"added": added.to_dict()})
+
+
+@click.command()
+@click.argument("name")
+@MODEL
+@OUTPUT
+@JSON
+def remove_model(name: str, model: str | None, output: str, as_json: bool) -> None:
+    """Remove the LLM NAME and write the model to a new folder."""
+    _finish(load(model).remove_model(name), output, as_json, f"{name}: removed", {"removed": name})
+
+
+@click.command()
+@click.argument("name")
+@click.argument("new_name")
+@MODEL
+@OUTPUT
+@JSON
+def rename_model(name: str, new_name: str, model: str | None, output: str, as_json: bool) -> None:
+    """Give the LLM NAME the name NEW_NAME and write the model to a new folder."""
+    renamed = load(model).rename_model(name, new_name)
+    _finish(renamed, output, as_json, f"{name}: renamed {new_name}", {"renamed": {name: new_name}})
+
+
+def _finish(p2l: P2L, output: str, as_json: bool, text: str, result: dict[str, Any]) -> None:
+    p2l.save_pretrained(output)
+    if as_json:
+        print_json({"output": output, "models": list(p2l.models), **result})
+    else:
+        click.echo(f"{text}\nwrote {output}: {len(p2l.models)} LLMs")

@@ -1,0 +1,222 @@
+"""LLMs added to, removed from and renamed in a trained model: its last layer changes by rows, nothing else does."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from p2l_sdk.errors import P2LError, P2LWarning, VotesError, require_known
+from p2l_sdk.modeling.feedback_p2l import vote_targets
+from p2l_sdk.modeling.prompt_p2l import Prompt
+from p2l_sdk.modeling.spec_p2l import ModelSpec, validate_costs
+from p2l_sdk.new_row import RowFit, RowVotes, fit_row
+from p2l_sdk.own_votes import OwnVotes
+from p2l_sdk.prompt_pairs import natural
+from p2l_sdk.results import Coefficients
+from p2l_sdk.votes import Scores, Votes
+
+_BATCH = 256
+_TOO_WIDE, _SMALL = 0.5, 0.25  # a warning where the standard error is more than this share of the known LLMs' spread,
+# and more than so many logits: 0.25 are 6 points of a win rate
+
+
+class Prior(StrEnum):
+    """What a new LLM is taken to be before its votes speak; see `new_row`."""
+
+    SIMILAR = "similar"  # at the mean of the known LLMs, and likely to differ from it as they do
+    MEAN = "mean"  # at the mean of the known LLMs
+
+    @classmethod
+    def parse(cls, name: str) -> Prior:
+        """The prior of a name; raises `P2LError` with the legal ones."""
+        try:
+            return cls(str(name).lower())
+        except ValueError:
+            raise P2LError(f"unknown prior {name!r}; known: {', '.join(cls)}") from None
+
+
+@runtime_checkable
+class EditableScorer(Protocol):
+    """A scorer whose last layer, linear with one row for each LLM, can be read and replaced."""
+
+    spec: ModelSpec
+
+    def score(self, prompts: Sequence[Prompt]) -> Coefficients:
+        """Coefficients of a batch of prompts."""
+        ...
+
+    def features(self, prompts: Sequence[Prompt]) -> np.ndarray:
+        """What the last layer reads of each prompt, `(n_prompts, width)`."""
+        ...
+
+    def score_features(self, features: np.ndarray) -> Coefficients:
+        """The last layer alone."""
+        ...
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The LLMs' rows, `(n_models, width + 1)`, the bias last."""
+        ...
+
+    def with_rows(self, spec: ModelSpec, rows: np.ndarray) -> EditableScorer:
+        """The same model with the LLMs of `spec` and their rows."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class AddedModel:
+    """What is known of an LLM that `add_model` added.
+
+    Attributes:
+        name: of the LLM.
+        n_votes: votes that the fit used: on the new LLM, and of a kind that the feedback model knows.
+        n_prompts: prompts that they are on.
+        n_ignored: votes that it did not use.
+        prior: what it was taken to be before the votes.
+        deviation: how far its row was let depart from that, chosen by the votes; a standard deviation in logits.
+        held_out_loss: mean negative log-likelihood of a vote, predicted from the votes on the other prompts, nats.
+        standard_error: root mean square over the votes' prompts of that of its coefficient, logits.
+        spread: standard deviation of the known LLMs' coefficients on these prompts, root mean square, logits.
+    """
+
+    name: str
+    n_votes: int
+    n_prompts: int
+    n_ignored: int
+    prior: Prior
+    deviation: float
+    held_out_loss: float
+    standard_error: float
+    spread: float
+    _fit: RowFit = field(repr=False)
+    _scorer: EditableScorer = field(repr=False)
+
+    def standard_errors(self, prompts: Sequence[Prompt]) -> np.ndarray:
+        """`(n_prompts,)` standard error of its coefficient on each of these prompts, in logits.
+
+        From the curvature of the votes' likelihood and the prior at the optimum (Laplace), widened by how much more
+        than independent votes those of one prompt agree. The features and the known LLMs are taken as they are.
+        """
+        return self._fit.standard_errors(_features(self._scorer, prompts))
+
+    @property
+    def source(self) -> str:
+        """What it was learned from, in words."""
+        numbers = ((self.n_votes, "vote"), (self.n_prompts, "prompt"))
+        return " on ".join(f"{n:,} {thing}{'' if n == 1 else 's'}" for n, thing in numbers)
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """`(width + 1, width + 1)` of its row of the last layer, the bias last."""
+        return self._fit.covariance
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        names = [f.name for f in dataclasses.fields(self) if not f.name.startswith("_")]
+        return {name: str(v) if isinstance(v := getattr(self, name), Prior) else v for name in names}
+
+
+def add_row(
+    scorer: Any,
+    name: str,
+    votes: Votes | str | Path | None = None,
+    scores: Scores | str | Path | None = None,
+    prior: Prior | str = Prior.SIMILAR,
+) -> tuple[EditableScorer, AddedModel]:
+    """The model with one LLM more; arguments and errors as in `P2L.add_model`."""
+    editable = _editable(scorer)
+    spec, prior = editable.spec, Prior.parse(prior)
+    if name in spec.models:
+        raise P2LError(f"{name!r} is among the LLMs already; remove or rename it first")
+    new_spec = spec.replace(models=(*spec.models, name))  # a bad name is refused before the fit
+    if votes is None and scores is None:
+        raise VotesError(f"there is nothing to learn {name!r} from; give votes, scores or both")
+    pieces = [OwnVotes.of_votes(name, votes, spec)] if votes is not None else []
+    pieces += [OwnVotes.of_scores(name, scores, spec)] if scores is not None else []
+    own = OwnVotes.joined(pieces).that_count(name, spec)
+    features = _features(editable, own.prompts)
+    scored = editable.score_features(features)
+    theta, log_s = natural(spec.feedback, scored, len(spec.models))
+    shift = np.zeros(len(theta)) if scored.gamma is None else scored.gamma[:, 0].astype(np.float64)
+    targets = vote_targets(spec.feedback)[own.winner] * own.weight[:, None]
+    row_votes = RowVotes(spec.feedback, own.prompt, shift, theta[own.prompt, own.opponent], log_s[own.prompt], targets)
+    fit = fit_row(editable.rows, features, row_votes, similar=prior is Prior.SIMILAR)
+    added = AddedModel(
+        name=name,
+        n_votes=len(own.winner),
+        n_prompts=len(own.prompts),
+        n_ignored=own.n_ignored,
+        prior=prior,
+        deviation=fit.deviation,
+        held_out_loss=fit.held_out_loss,
+        standard_error=float(np.sqrt(np.square(fit.standard_errors(features.astype(np.float64))).mean())),
+        spread=float(np.sqrt(theta.var(1).mean())),
+        _fit=fit,
+        _scorer=editable,
+    )
+    _warn_of_few(added)
+    return editable.with_rows(new_spec, np.vstack([editable.rows, fit.row])), added
+
+
+def remove_row(scorer: Any, name: str) -> EditableScorer:
+    """The model without one LLM; errors as in `P2L.remove_model`."""
+    editable = _editable(scorer)
+    spec = editable.spec
+    require_known([name], spec.models, "remove_model")
+    if len(spec.models) <= 2:
+        raise P2LError(f"{name!r} cannot be removed: a leaderboard needs two LLMs, and there are {len(spec.models)}")
+    keep = [i for i, model in enumerate(spec.models) if model != name]
+    costs = {model: cost for model, cost in spec.costs.items() if model != name}
+    return editable.with_rows(
+        spec.replace(models=tuple(spec.models[i] for i in keep), costs=costs), editable.rows[keep]
+    )
+
+
+def rename_row(scorer: Any, name: str, new_name: str) -> EditableScorer:
+    """The model with one LLM under another name; errors as in `P2L.rename_model`."""
+    editable = _editable(scorer)
+    spec = editable.spec
+    require_known([name], spec.models, "rename_model")
+    if new_name != name and new_name in spec.models:
+        raise P2LError(f"{name!r} cannot be renamed {new_name!r}: that is another LLM of this model")
+    models = tuple(new_name if model == name else model for model in spec.models)
+    return editable.with_rows(spec.replace(models=models, costs=renamed(spec.costs, name, new_name)), editable.rows)
+
+
+def renamed(table: Any, name: str, new_name: str) -> dict[str, Any]:
+    """A mapping by LLM name in which one bears another name."""
+    return {new_name if model == name else model: value for model, value in table.items()}
+
+
+def checked_cost(name: str, cost: float) -> dict[str, float]:
+    """{name: cost}, a finite number >= 0, in USD per response; `CostError` if it is none."""
+    return validate_costs({name: cost}, (name,))
+
+
+def _editable(scorer: Any) -> EditableScorer:
+    if not isinstance(scorer, EditableScorer):
+        raise P2LError("only a model whose weights are here can be edited; load it from a folder or a Hub repository")
+    return scorer
+
+
+def _features(scorer: EditableScorer, prompts: Sequence[Prompt]) -> np.ndarray:
+    parts = [scorer.features(prompts[start : start + _BATCH]) for start in range(0, len(prompts), _BATCH)]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def _warn_of_few(added: AddedModel) -> None:
+    if added.standard_error > max(_TOO_WIDE * added.spread, _SMALL):
+        warnings.warn(
+            f"too few votes for {added.name!r} ({added.source}): its coefficient is known to "
+            f"± {added.standard_error:.2f} logits (standard error) only, while the known LLMs differ by "
+            f"{added.spread:.2f}; what the votes leave open is taken from their mean. Give more votes, on more prompts",
+            P2LWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,101 @@
+"""Votes on one new LLM against those that a model knows: picked out of votes, or derived from scores."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from p2l_sdk.errors import VotesError, require_known
+from p2l_sdk.modeling.feedback_p2l import Winner, vote_targets
+from p2l_sdk.modeling.prompt_p2l import Prompt
+from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.votes import Scores, Votes, read_rows
+
+_EQUAL, _USABLE = 1e-6, 0.5  # scores no further apart are a tie; a tie of a mean below _USABLE is "both bad"
+_SWAPPED = np.array([Winner.B, Winner.A, Winner.TIE, Winner.BOTH_BAD])
+
+
+@dataclass(frozen=True, eq=False)
+class OwnVotes:
+    """Votes on the new LLM against known ones: `winner` A where the new one won."""
+
+    prompts: list[Prompt]
+    prompt: np.ndarray
+    opponent: np.ndarray
+    winner: np.ndarray
+    weight: np.ndarray
+    n_ignored: int
+
+    @classmethod
+    def of_votes(cls, name: str, votes: Votes | str | Path, spec: ModelSpec) -> OwnVotes:
+        """Those among `votes` that name the new LLM."""
+        if not isinstance(votes, Votes):
+            votes = Votes.read(votes)
+        if name not in votes.models:
+            raise VotesError(f"no vote names {name!r}; the votes name {', '.join(votes.models)}")
+        new = votes.models.index(name)
+        first = votes.a == new
+        own = first | (votes.b == new)
+        other, winner = np.where(first, votes.b, votes.a)[own], votes.winner[own]
+        met = [votes.models[i] for i in np.unique(other)]
+        require_known(met, spec.models, f"a vote on {name!r}")
+        place = np.array([spec.models.index(m) if m in met else -1 for m in votes.models])
+        return cls(
+            votes.prompts,
+            votes.prompt[own],
+            place[other],
+            np.where(first[own], winner, _SWAPPED[winner]),
+            votes.weight[own],
+            int((~own).sum()),
+        )
+
+    @classmethod
+    def of_scores(cls, name: str, scores: Scores | str | Path, spec: ModelSpec) -> OwnVotes:
+        """The pairs of the new LLM with each known LLM that the scores hold."""
+        if not isinstance(scores, Scores):
+            columns = next(iter(read_rows(scores)), {})
+            scores = Scores.read(scores, [name, *(m for m in spec.models if m in columns)])
+        known = [m for m in scores.models if m in spec.models]
+        if name not in scores.models or not known:
+            raise VotesError(f"the scores need a column {name!r} and one of a known LLM: {', '.join(spec.models)}")
+        mine = scores.scores[:, [scores.models.index(name)]]
+        theirs = scores.scores[:, [scores.models.index(m) for m in known]]
+        tie = np.where((mine + theirs) / 2 >= _USABLE, Winner.TIE, Winner.BOTH_BAD)
+        winner = np.where(np.abs(mine - theirs) <= _EQUAL, tie, np.where(mine > theirs, Winner.A, Winner.B))
+        n, m = theirs.shape
+        opponent = np.tile([spec.models.index(model) for model in known], n)
+        return cls(scores.prompts, np.repeat(np.arange(n), m), opponent, winner.ravel(), np.ones(n * m), 0)
+
+    @classmethod
+    def joined(cls, pieces: list[OwnVotes]) -> OwnVotes:
+        """All of them, each prompt once."""
+        number: dict[str, int] = {}
+        prompts: list[Prompt] = []
+        places = []
+        for piece in pieces:
+            place = np.empty(len(piece.prompts), dtype=np.int64)
+            for i in np.unique(piece.prompt):
+                prompt = piece.prompts[i]
+                place[i] = number.setdefault(json.dumps(prompt), len(number))
+                prompts += [prompt] * (len(number) - len(prompts))
+            places.append(place[piece.prompt])
+        arrays = [np.concatenate([getattr(p, key) for p in pieces]) for key in ("opponent", "winner", "weight")]
+        return cls(prompts, np.concatenate(places), *arrays, sum(p.n_ignored for p in pieces))
+
+    def that_count(self, name: str, spec: ModelSpec) -> OwnVotes:
+        """Without votes that say nothing under the feedback model, or have no weight."""
+        counts = (vote_targets(spec.feedback)[self.winner].sum(1) > 0) & (self.weight > 0)
+        if not counts.any():
+            raise VotesError(
+                f"no vote on {name!r} counts: all weights are 0, or all are ties, which say nothing in {spec.feedback}"
+            )
+        used, prompt = np.unique(self.prompt[counts], return_inverse=True)
+        return OwnVotes(
+            [self.prompts[i] for i in used],
+            prompt,
+            *(x[counts] for x in (self.opponent, self.winner, self.weight)),
+            self.n_ignored + int((~counts).sum()),
+        )
