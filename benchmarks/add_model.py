@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from p2l_sdk.modeling.feedback_p2l import Winner
 
 from p2l_sdk import P2L, fit_leaderboard
 from p2l_sdk.errors import P2LWarning
-from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.storage import DEFAULT_MODEL
 from p2l_sdk.training.static import StaticRecipe, train_static, write_static
 from p2l_sdk.training.token_table import table_of
