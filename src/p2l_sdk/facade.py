@@ -254,7 +254,8 @@ class P2L:
         Args:
             name: of the new LLM.
             votes: `Votes` or a file of them. Those on the new LLM and a known one are used, all others ignored.
-            scores: `Scores` or a file: a column of this name and of at least one known LLM, paired as in `new_row`.
+            scores: `Scores` or a file: a column of this name and of at least one known LLM; each pair is a vote:
+                the higher wins, equal ones are a tie, or "both bad" below 0.5.
             cost: USD per response of the new LLM.
             prior: "similar" (it differs from the mean LLM as the known ones do) or "mean"; see `new_row`.
 
@@ -280,7 +281,8 @@ class P2L:
         from p2l_sdk.model_editing import remove_row
 
         scorer = remove_row(self._scorer, name)
-        costs, additions = ({m: v for m, v in d.items() if m != name} for d in (self.costs, self.additions))
+        costs = {model: cost for model, cost in self.costs.items() if model != name}
+        additions = {model: added for model, added in self.additions.items() if model != name}
         return self._edited(scorer, costs, additions, f"{name} removed")
 
     def rename_model(self, name: str, new_name: str) -> P2L:
@@ -289,7 +291,7 @@ class P2L:
         from p2l_sdk.model_editing import rename_row, renamed
 
         scorer = rename_row(self._scorer, name, new_name)
-        costs, additions = (renamed(table, name, new_name) for table in (self.costs, self.additions))
+        costs, additions = renamed(self.costs, name, new_name), renamed(self.additions, name, new_name)
         return self._edited(scorer, costs, additions, f"{name} renamed {new_name}")
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -300,7 +302,11 @@ class P2L:
         """
         if self._folder is None:
             raise P2LError("this P2L was not loaded from a folder, so there is nothing to copy")
-        edited = EditedHead(self.models, self._scorer.rows, self.edits) if self.edits else None
+        edited = None
+        if self.edits:
+            from p2l_sdk.model_editing import editable
+
+            edited = EditedHead(self.models, editable(self._scorer).rows, self.edits)
         save_copy(self._folder, Path(folder), self.costs, edited)
 
     def merge(self, folder: str | Path) -> None:

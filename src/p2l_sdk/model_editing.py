@@ -131,8 +131,8 @@ def add_row(
     prior: Prior | str = Prior.SIMILAR,
 ) -> tuple[EditableScorer, AddedModel]:
     """The model with one LLM more; arguments and errors as in `P2L.add_model`."""
-    editable = _editable(scorer)
-    spec, prior = editable.spec, Prior.parse(prior)
+    old = editable(scorer)
+    spec, prior = old.spec, Prior.parse(prior)
     if name in spec.models:
         raise P2LError(f"{name!r} is among the LLMs already; remove or rename it first")
     new_spec = spec.replace(models=(*spec.models, name))  # a bad name is refused before the fit
@@ -141,13 +141,13 @@ def add_row(
     pieces = [OwnVotes.of_votes(name, votes, spec)] if votes is not None else []
     pieces += [OwnVotes.of_scores(name, scores, spec)] if scores is not None else []
     own = OwnVotes.joined(pieces).that_count(name, spec)
-    features = _features(editable, own.prompts)
-    scored = editable.score_features(features)
+    features = _features(old, own.prompts)
+    scored = old.score_features(features)
     theta, log_s = natural(spec.feedback, scored, len(spec.models))
     shift = np.zeros(len(theta)) if scored.gamma is None else scored.gamma[:, 0].astype(np.float64)
     targets = vote_targets(spec.feedback)[own.winner] * own.weight[:, None]
     row_votes = RowVotes(spec.feedback, own.prompt, shift, theta[own.prompt, own.opponent], log_s[own.prompt], targets)
-    fit = fit_row(editable.rows, features, row_votes, similar=prior is Prior.SIMILAR)
+    fit = fit_row(old.rows, features, row_votes, similar=prior is Prior.SIMILAR)
     added = AddedModel(
         name=name,
         n_votes=len(own.winner),
@@ -159,35 +159,34 @@ def add_row(
         standard_error=float(np.sqrt(np.square(fit.standard_errors(features.astype(np.float64))).mean())),
         spread=float(np.sqrt(theta.var(1).mean())),
         _fit=fit,
-        _scorer=editable,
+        _scorer=old,
     )
     _warn_of_few(added)
-    return editable.with_rows(new_spec, np.vstack([editable.rows, fit.row])), added
+    return old.with_rows(new_spec, np.vstack([old.rows, fit.row])), added
 
 
 def remove_row(scorer: Any, name: str) -> EditableScorer:
     """The model without one LLM; errors as in `P2L.remove_model`."""
-    editable = _editable(scorer)
-    spec = editable.spec
+    old = editable(scorer)
+    spec = old.spec
     require_known([name], spec.models, "remove_model")
     if len(spec.models) <= 2:
         raise P2LError(f"{name!r} cannot be removed: a leaderboard needs two LLMs, and there are {len(spec.models)}")
     keep = [i for i, model in enumerate(spec.models) if model != name]
     costs = {model: cost for model, cost in spec.costs.items() if model != name}
-    return editable.with_rows(
-        spec.replace(models=tuple(spec.models[i] for i in keep), costs=costs), editable.rows[keep]
-    )
+    models = tuple(spec.models[i] for i in keep)
+    return old.with_rows(spec.replace(models=models, costs=costs), old.rows[keep])
 
 
 def rename_row(scorer: Any, name: str, new_name: str) -> EditableScorer:
     """The model with one LLM under another name; errors as in `P2L.rename_model`."""
-    editable = _editable(scorer)
-    spec = editable.spec
+    old = editable(scorer)
+    spec = old.spec
     require_known([name], spec.models, "rename_model")
     if new_name != name and new_name in spec.models:
         raise P2LError(f"{name!r} cannot be renamed {new_name!r}: that is another LLM of this model")
     models = tuple(new_name if model == name else model for model in spec.models)
-    return editable.with_rows(spec.replace(models=models, costs=renamed(spec.costs, name, new_name)), editable.rows)
+    return old.with_rows(spec.replace(models=models, costs=renamed(spec.costs, name, new_name)), old.rows)
 
 
 def renamed(table: Any, name: str, new_name: str) -> dict[str, Any]:
@@ -200,7 +199,8 @@ def checked_cost(name: str, cost: float) -> dict[str, float]:
     return validate_costs({name: cost}, (name,))
 
 
-def _editable(scorer: Any) -> EditableScorer:
+def editable(scorer: Any) -> EditableScorer:
+    """The scorer, if its last layer can be edited; `P2LError` if not."""
     if not isinstance(scorer, EditableScorer):
         raise P2LError("only a model whose weights are here can be edited; load it from a folder or a Hub repository")
     return scorer

@@ -82,8 +82,14 @@ class OwnVotes:
                 place[i] = number.setdefault(json.dumps(prompt), len(number))
                 prompts += [prompt] * (len(number) - len(prompts))
             places.append(place[piece.prompt])
-        arrays = [np.concatenate([getattr(p, key) for p in pieces]) for key in ("opponent", "winner", "weight")]
-        return cls(prompts, np.concatenate(places), *arrays, sum(p.n_ignored for p in pieces))
+        return cls(
+            prompts,
+            np.concatenate(places),
+            opponent=np.concatenate([piece.opponent for piece in pieces]),
+            winner=np.concatenate([piece.winner for piece in pieces]),
+            weight=np.concatenate([piece.weight for piece in pieces]),
+            n_ignored=sum(piece.n_ignored for piece in pieces),
+        )
 
     def that_count(self, name: str, spec: ModelSpec) -> OwnVotes:
         """Without votes that say nothing under the feedback model, or have no weight."""
@@ -96,6 +102,8 @@ class OwnVotes:
         return OwnVotes(
             [self.prompts[i] for i in used],
             prompt,
-            *(x[counts] for x in (self.opponent, self.winner, self.weight)),
-            self.n_ignored + int((~counts).sum()),
+            opponent=self.opponent[counts],
+            winner=self.winner[counts],
+            weight=self.weight[counts],
+            n_ignored=self.n_ignored + int((~counts).sum()),
         )

@@ -81,10 +81,13 @@ class TransformerScorer:
         """The last layer alone: `score` of prompts with these features."""
         head = self.model.head
         state = torch.from_numpy(features).to(head.coefs.weight)
-        with torch.inference_mode():
-            out = [None if layer is None else layer(state).float().cpu().numpy()
-                   for layer in (head.coefs, head.eta, head.gamma)]  # fmt: skip
-        return Coefficients(*out)
+
+        def output(layer: Any) -> np.ndarray:
+            with torch.inference_mode():
+                return layer(state).float().cpu().numpy()
+
+        eta, gamma = (None if layer is None else output(layer) for layer in (head.eta, head.gamma))
+        return Coefficients(output(head.coefs), eta, gamma)
 
     @property
     def rows(self) -> np.ndarray:
@@ -100,10 +103,10 @@ class TransformerScorer:
         edited.model.config = copy.deepcopy(self.model.config)
         edited.model.config.update(spec.to_dict())
         edited.model.head = _shallow_copy(self.model.head)
-        old, values = self.model.head.coefs.weight, torch.from_numpy(np.asarray(rows)).to(self.model.head.coefs.weight)
-        layer = torch.nn.Linear(values.shape[1] - 1, len(values), device=old.device, dtype=old.dtype)
+        values = torch.from_numpy(np.asarray(rows)).to(self.model.head.coefs.weight)
+        layer = torch.nn.Linear(values.shape[1] - 1, len(values), device=values.device, dtype=values.dtype)
         layer.weight.data, layer.bias.data = values[:, :-1].contiguous(), values[:, -1].contiguous()
-        edited.model.head.coefs = layer.eval()
+        edited.model.head.coefs = layer
         return edited
 
     def _run(self, prompts: Sequence[Prompt]) -> tuple[Coefficients, torch.Tensor]:
