@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,8 @@ from p2l_sdk.errors import VotesError, require_known
 from p2l_sdk.modeling.feedback_p2l import Winner, vote_targets
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import ModelSpec
-from p2l_sdk.votes import Scores, Votes, read_rows
+from p2l_sdk.votes import Scores, Votes
 
-_EQUAL, _USABLE = 1e-6, 0.5  # scores no further apart are a tie; a tie of a mean below _USABLE is "both bad"
 _SWAPPED = np.array([Winner.B, Winner.A, Winner.TIE, Winner.BOTH_BAD])
 
 
@@ -56,18 +55,14 @@ class OwnVotes:
     def of_scores(cls, name: str, scores: Scores | str | Path, spec: ModelSpec) -> OwnVotes:
         """The pairs of the new LLM with each known LLM that the scores hold."""
         if not isinstance(scores, Scores):
-            columns = next(iter(read_rows(scores)), {})
-            scores = Scores.read(scores, [name, *(m for m in spec.models if m in columns)])
+            scores = Scores.read(scores, allow_missing=True)
         known = [m for m in scores.models if m in spec.models]
         if name not in scores.models or not known:
             raise VotesError(f"the scores need a column {name!r} and one of a known LLM: {', '.join(spec.models)}")
-        mine = scores.scores[:, [scores.models.index(name)]]
-        theirs = scores.scores[:, [scores.models.index(m) for m in known]]
-        tie = np.where((mine + theirs) / 2 >= _USABLE, Winner.TIE, Winner.BOTH_BAD)
-        winner = np.where(np.abs(mine - theirs) <= _EQUAL, tie, np.where(mine > theirs, Winner.A, Winner.B))
-        n, m = theirs.shape
-        opponent = np.tile([spec.models.index(model) for model in known], n)
-        return cls(scores.prompts, np.repeat(np.arange(n), m), opponent, winner.ravel(), np.ones(n * m), 0)
+        columns = [scores.models.index(m) for m in (name, *known)]
+        pairs = replace(scores, models=(name, *known), scores=scores.scores[:, columns])
+        own = cls.of_votes(name, Votes.from_scores(pairs), spec)
+        return replace(own, n_ignored=0)  # pairs of known LLMs were not given as votes
 
     @classmethod
     def joined(cls, pieces: list[OwnVotes]) -> OwnVotes:

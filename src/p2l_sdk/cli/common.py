@@ -10,18 +10,32 @@ import click
 if TYPE_CHECKING:
     from p2l_sdk.facade import P2L
 
-MODEL = click.option(
-    "--model", metavar="PATH", help="A saved P2L model or a Hub id; the embedded default if not given."
-)
-BASE = click.option("--base", metavar="PATH", help="For an adapter: its base in place of the one it names.")
+_BASE = "p2l_sdk.base"
+
+
+def MODEL(command: Any) -> Any:  # noqa: N802 - a decorator that stands beside JSON
+    """The options --model, which the command takes as `model`, and --base, which `load` finds by itself."""
+    base = click.option(
+        "--base",
+        metavar="PATH",
+        expose_value=False,
+        callback=lambda context, _, value: context.meta.update({_BASE: value}),
+        help="Of an adapter: its base, in place of the one that it names (folder, Hub id or .gguf file).",
+    )
+    model = click.option(
+        "--model", metavar="PATH", help="A saved P2L model or a Hub id; the embedded default if not given."
+    )
+    return model(base(command))
+
+
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
 
-def load(model: str | None, base: str | None = None) -> P2L:
-    """The model that --model names, an adapter's on the base of --base."""
+def load(model: str | None) -> P2L:
+    """The model of --model, on the base of --base."""
     from p2l_sdk.facade import P2L
 
-    return P2L.from_pretrained(model, base=base)
+    return P2L.from_pretrained(model, base=click.get_current_context().meta.get(_BASE))
 
 
 def print_json(value: dict[str, Any]) -> None:
