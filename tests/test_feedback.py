@@ -10,6 +10,9 @@ import torch
 from conftest import shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file
+
+from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.modeling.feedback_p2l import (
     Feedback,
     Pointwise,
@@ -23,9 +26,6 @@ from p2l_sdk.modeling.feedback_p2l import (
     vote_log_likelihood,
     vote_targets,
 )
-from safetensors.numpy import load_file
-
-from p2l_sdk.errors import ModelFormatError
 
 ALL = list(Feedback)
 logit = st.floats(-80, 80)
