@@ -6,6 +6,7 @@ Every function takes the model and what it is measured on. Coefficients that are
 
 from p2l_sdk.evaluation.agreement import Agreement, aggregate_agreement
 from p2l_sdk.evaluation.categories import Category, by_category
+from p2l_sdk.evaluation.report import Report, evaluate
 from p2l_sdk.evaluation.scores import evaluate_scores
 from p2l_sdk.evaluation.subsets import Range, SubsetPoint, SubsetStudy, subset_study
 from p2l_sdk.evaluation.votes import Baseline, calibration, compare_with_baseline, evaluate_votes
@@ -17,6 +18,7 @@ __all__ = [
     "Category",
     "Estimate",
     "Range",
+    "Report",
     "SubsetPoint",
     "SubsetStudy",
     "aggregate_agreement",
@@ -24,6 +26,7 @@ __all__ = [
     "calibration",
     "clustered_mean",
     "compare_with_baseline",
+    "evaluate",
     "evaluate_scores",
     "evaluate_votes",
     "subset_study",

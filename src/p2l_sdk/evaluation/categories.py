@@ -54,7 +54,7 @@ def by_category(
     baseline: Leaderboard | None = None,
     scored: Coefficients | None = None,
 ) -> dict[str, Category]:
-    """The measurements on the votes of each value of a category column, in the order of the values' sorted names.
+    """The measurements on the votes of each value of a category column, in sorted order.
 
     Args:
         p2l, votes, scored: as in `evaluate_votes`.
@@ -69,8 +69,8 @@ def by_category(
         known = f"they have: {', '.join(columns)}" if columns else "they have none"
         raise VotesError(f"the votes have no category column {column!r} ({known})")
     everything = Predictions.of(p2l, votes, scored)
-    values = np.array([str(value) for value in columns[column]])
-    return {str(value): _category(everything.where(values == value), baseline) for value in np.unique(values)}
+    labels = columns[column]
+    return {str(label): _category(everything.where(labels == label), baseline) for label in np.unique(labels)}
 
 
 def _category(predictions: Predictions, baseline: Leaderboard | None) -> Category:
