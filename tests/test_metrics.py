@@ -72,13 +72,13 @@ def test_most_probable_outcomes_share_the_credit():
 def test_metrics_that_do_not_apply_are_absent(feedback, rng):
     coefs_a, coefs_b, winners, heads = random_votes(rng)
     pairs = {"bt_log_loss", "bt_mse", "pair_accuracy", "ece"}
-    ties = {"brier_score", "outcome_accuracy", "tie_log_loss", "tie_accuracy"}
+    ties = {"winner_log_loss", "brier_score", "outcome_accuracy", "tie_log_loss", "tie_accuracy"}
     expected = pairs | {"cross_entropy"} | (ties if feedback.has_eta else set())
     if BAD in feedback.outcomes:
         expected |= {"both_bad_log_loss", "both_bad_accuracy"}
     assert set(pair_metrics(feedback, coefs_a, coefs_b, winners, **heads)) == expected
     undecided = np.full(len(winners), TIE)
-    without = expected - pairs - ({"cross_entropy"} if feedback is Feedback.BT else set())
+    without = expected - pairs - {"winner_log_loss"} - ({"cross_entropy"} if feedback is Feedback.BT else set())
     assert set(pair_metrics(feedback, coefs_a, coefs_b, undecided, **heads)) == without
 
 
@@ -90,6 +90,39 @@ def test_sides_do_not_matter(feedback, rng):
     second = pair_metrics(feedback, coefs_b, coefs_a, swapped, **heads)
     for name, estimate in first.items():
         assert second[name].value == pytest.approx(estimate.value), name
+
+
+@pytest.mark.parametrize("feedback", [Feedback.RK, Feedback.RK_REPARAM, Feedback.GRK, Feedback.BA])
+def test_the_cross_entropy_is_the_sum_of_its_parts(feedback, rng):
+    """Chain rule: does nobody win; if somebody does, who; if nobody does, is it that both are bad."""
+    coefs_a, coefs_b, winners, heads = random_votes(rng)
+    losses = {name: values * counts for name, (values, counts) in
+              vote_losses(feedback, coefs_a, coefs_b, winners, **heads).items()}  # fmt: skip
+    rest = losses["cross_entropy"] - losses["tie_log_loss"] - losses["winner_log_loss"]
+    undecided = winners >= TIE
+    np.testing.assert_allclose(rest[~undecided], 0, atol=1e-12)
+    if BAD in feedback.outcomes:
+        assert (rest[undecided] > 0).all()
+    else:
+        np.testing.assert_allclose(rest, 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("feedback", [Feedback.RK, Feedback.GRK])
+def test_with_ties_the_odds_of_a_winner_are_steeper_than_the_coefficients(feedback, rng):
+    """A model that is exactly right is calibrated by its law, and too cautious by sigmoid(coef_a - coef_b)."""
+    n = 40_000
+    coefs, eta = rng.normal(size=(2, n)), np.full(n, 5.0 if feedback is Feedback.RK else 1.0)
+    losses = [vote_losses(feedback, *coefs, np.full(n, w), eta=eta)["cross_entropy"][0] for w in feedback.outcomes]
+    law = np.exp(-np.stack(losses))
+    winners = np.array(feedback.outcomes)[(rng.random(n) > law.cumsum(0)).sum(0).clip(max=len(law) - 1)]
+    right = pair_reliability(feedback, *coefs, winners, eta=eta)
+    assert right.ece < 2 * right.ece_by_chance
+    cautious = pair_reliability(Feedback.BT, *coefs, winners)
+    assert cautious.ece > 4 * cautious.ece_by_chance
+    assert (cautious.frequency > cautious.probability)[1:].all()  # the first is about 1/2 both ways
+    metrics = pair_metrics(feedback, *coefs, winners, eta=eta)
+    assert metrics["ece"].value == right.ece
+    assert metrics["winner_log_loss"].value < metrics["bt_log_loss"].value
 
 
 def test_the_losses_are_least_at_the_truth(rng):
@@ -160,14 +193,14 @@ def test_a_calibrated_model_shows_the_error_that_chance_gives(rng):
 
 def test_the_curve_of_pairs_is_that_of_the_favourite():
     d, winners = np.log([3.0, 1 / 3.0, 1.0, 9.0]), np.array([A, A, B, TIE])
-    curve = pair_reliability(d, np.zeros(4), winners, bins=2)
+    curve = pair_reliability(Feedback.BT, d, np.zeros(4), winners, bins=2)
     np.testing.assert_allclose(curve.probability, [0.5, 0.75])
     np.testing.assert_allclose(curve.frequency, [0.5, 0.5])
     assert curve.n.tolist() == [1, 2]
     with pytest.raises(VotesError, match="no decisive vote"):
-        pair_reliability(d, np.zeros(4), np.full(4, TIE))
+        pair_reliability(Feedback.BT, d, np.zeros(4), np.full(4, TIE))
     with pytest.raises(P2LError, match="at least 1 bin, got 0"):
-        pair_reliability(d, np.zeros(4), winners, bins=0)
+        pair_reliability(Feedback.BT, d, np.zeros(4), winners, bins=0)
 
 
 # --- leaderboards --------------------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """Metrics of predicted pairwise preferences, for the `evaluate` library; the formulas are those of p2l_sdk.metrics."""
 
-import datasets
-import evaluate
+from typing import Any
+
+import datasets  # type: ignore[import-untyped]
+import evaluate  # type: ignore[import-untyped]
 import numpy as np
 
 from p2l_sdk.metrics import pair_metrics
@@ -50,7 +52,18 @@ class PairMetrics(evaluate.Metric):
             ),
         )
 
-    def _compute(self, coefs_a, coefs_b, winners, *, feedback="bt", etas=None, gammas=None, weights=None, prompts=None):
+    def _compute(
+        self,
+        coefs_a: list[float],
+        coefs_b: list[float],
+        winners: list[str],
+        *,
+        feedback: str = "bt",
+        etas: Any = None,
+        gammas: Any = None,
+        weights: Any = None,
+        prompts: Any = None,
+    ) -> dict[str, float]:
         unknown = next((winner for winner in winners if winner not in WINNERS), None)
         if unknown is not None:
             raise ValueError(f"winner is {unknown!r}; legal values: {', '.join(WINNERS)}")

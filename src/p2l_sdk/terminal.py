@@ -20,8 +20,9 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _METRICS = {
     "who wins, decisive votes": {
         "bt_log_loss": "BT log-loss",
-        "bt_mse": "mean squared error",
+        "bt_mse": "BT mean squared error",
         "pair_accuracy": "accuracy",
+        "winner_log_loss": "log-loss, ties apart",
         "ece": "calibration error (ECE)",
     },
     "all outcomes": {

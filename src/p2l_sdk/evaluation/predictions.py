@@ -79,8 +79,7 @@ class Predictions:
 
     def reliability(self, bins: int) -> Reliability:
         """The reliability curve of the decisive votes."""
-        pairs = {name: self._pairs[name] for name in ("coefs_a", "coefs_b", "winners")}
-        return pair_reliability(**pairs, **self._sample, bins=bins)  # type: ignore[arg-type]
+        return pair_reliability(self.feedback, **self._pairs, **self._sample, bins=bins)  # type: ignore[arg-type]
 
     @property
     def _sample(self) -> dict[str, np.ndarray]:

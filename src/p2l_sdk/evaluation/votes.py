@@ -24,8 +24,9 @@ def evaluate_votes(p2l: P2L, votes: Votes, *, scored: Coefficients | None = None
 
     Returns:
         The metrics of `p2l_sdk.metrics.pairs` that apply to the feedback model and to these votes: `bt_log_loss`,
-        `bt_mse`, `pair_accuracy` and `ece` if any vote is decisive; `cross_entropy`; with ties `brier_score`,
-        `outcome_accuracy`, `tie_log_loss`, `tie_accuracy`, with "both bad" `both_bad_log_loss`, `both_bad_accuracy`.
+        `bt_mse`, `pair_accuracy` and `ece` if any vote is decisive; `cross_entropy`; with ties `winner_log_loss`,
+        `brier_score`, `outcome_accuracy`, `tie_log_loss`, `tie_accuracy`; with "both bad" `both_bad_log_loss`,
+        `both_bad_accuracy`.
 
     Raises:
         VotesError: no vote says anything in the feedback model.
@@ -39,7 +40,7 @@ def evaluate_votes(p2l: P2L, votes: Votes, *, scored: Coefficients | None = None
 
 
 def calibration(p2l: P2L, votes: Votes, *, bins: int = 10, scored: Coefficients | None = None) -> Reliability:
-    """The reliability curve of the model's pair probabilities over decisive votes.
+    """The reliability curve of the model over decisive votes (`metrics.pair_reliability`).
 
     Raises:
         VotesError: no vote is decisive.

@@ -2,19 +2,26 @@
 
 With d = coef_a - coef_b, s the logistic function, P the feedback model's law, y the outcome of the vote:
 
-    bt_log_loss         -log s(d) of the winner over the loser               decisive votes
-    bt_mse              (1 - s(d))^2, likewise                               decisive votes
-    pair_accuracy       1 if the winner has the higher coefficient, 1/2 if they are equal       decisive votes
-    cross_entropy       -log P(y); half each where a tie is half a win       votes that say something in the model
-    brier_score         sum over the outcomes o of (1[o = y] - P(o))^2       models with ties
-    outcome_accuracy    1 if the most probable outcome happened, shared among equally probable ones    likewise
-    tie_log_loss        of the event that nobody wins, a tie or both bad     likewise
-    tie_accuracy        1 if that event had the greater half of the probability and happened, or neither   likewise
-    both_bad_log_loss, both_bad_accuracy    of the event that both are bad   models that know it
-    ece                 expected calibration error of s(d) (`metrics.calibration`)    decisive votes
+    bt_log_loss         -log s(d) of the winner over the loser                                      decisive votes
+    bt_mse              (1 - s(d))^2, likewise                                                      decisive votes
+    pair_accuracy       1 if the winner has the higher coefficient, 1/2 if they are equal           decisive votes
+    ece                 calibration error of P(winner) / (P(a) + P(b)), see `metrics.calibration`   decisive votes
+    winner_log_loss     -log P(winner) / (P(a) + P(b)); without ties it is bt_log_loss              decisive votes, ties
+    cross_entropy       -log P(y); half each where a tie is half a win                              known votes
+    brier_score         sum over the outcomes o of (1[o = y] - P(o))^2                              known votes, ties
+    outcome_accuracy    1 if the most probable outcome happened, shared among equal ones            known votes, ties
+    tie_log_loss        of the event that nobody wins, a tie or both bad                            known votes, ties
+    tie_accuracy        1 if the event was given more than 1/2 and happened, or less and did not    known votes, ties
+    both_bad_log_loss, both_bad_accuracy    of the event that both are bad      known votes, models with "both bad"
 
+"Ties": for feedback models with ties only. "Known": votes that say something in the feedback model.
 Losses are in nats. "Nobody wins" is one event for every model with ties: models that know "both bad" and models that
 take it for a tie can be compared.
+
+The paper's probability of a pair is s(d) for every feedback model, and `bt_log_loss` measures that. It is not what a
+model with ties predicts of decisive votes: their law gives odds of the winner that are steeper than exp(d), as close
+calls tend to end in ties. So a model that is exactly right looks too cautious by s(d); its calibration is that of its
+law.
 """
 
 from __future__ import annotations
@@ -63,6 +70,8 @@ def vote_losses(
         "cross_entropy": (-log_likelihood, known),
     }
     if feedback.has_eta:
+        log_odds = _log_odds(log_probs)
+        losses["winner_log_loss"] = (np.logaddexp(0.0, np.where(winners == Winner.A, -log_odds, log_odds)), decisive)
         targets = vote_targets(feedback)[winners]
         likeliest = log_probs == log_probs.max(1, keepdims=True)
         losses["brier_score"] = (np.square(targets - np.exp(log_probs)).sum(1), known)
@@ -100,7 +109,9 @@ def pair_metrics(
     losses = vote_losses(feedback, coefs_a, coefs_b, winners, eta=eta, gamma=gamma)
     metrics = _means(losses, weights, cluster)
     if "bt_log_loss" in metrics:
-        curve = pair_reliability(coefs_a, coefs_b, winners, weights=weights, cluster=cluster)
+        curve = pair_reliability(
+            feedback, coefs_a, coefs_b, winners, eta=eta, gamma=gamma, weights=weights, cluster=cluster
+        )  # fmt: skip
         metrics["ece"] = Estimate(curve.ece, None, metrics["bt_log_loss"].n)
     return metrics
 
@@ -119,27 +130,41 @@ def paired_differences(
 
 
 def pair_reliability(
+    feedback: Feedback,
     coefs_a: np.ndarray,
     coefs_b: np.ndarray,
     winners: np.ndarray,
     *,
+    eta: np.ndarray | None = None,
+    gamma: np.ndarray | None = None,
     weights: np.ndarray | None = None,
     cluster: np.ndarray | None = None,
     bins: int = 10,
 ) -> Reliability:
-    """Reliability curve of s(|d|), the probability that the LLM with the higher coefficient wins, over decisive votes.
+    """Reliability curve of the favourite over decisive votes: the chance that the LLM with the higher coefficient wins
+    if somebody does, and how often it did.
 
     Which LLM stood on which side changes nothing. If the coefficients are equal, half a win for the favourite.
+
+    Args:
+        bins: of equal weight.
+        feedback, coefs_a, coefs_b, winners, eta, gamma, weights, cluster: as in `pair_metrics`.
 
     Raises:
         VotesError: no vote is decisive.
     """
-    winners, d = np.asarray(winners), np.asarray(coefs_a, dtype=np.float64) - coefs_b
+    coefs_a, coefs_b = (np.asarray(coefs, dtype=np.float64) for coefs in (coefs_a, coefs_b))
+    log_odds = _log_odds(log_probabilities(feedback, coefs_a, coefs_b, _float(eta), _float(gamma)))
+    winners = np.asarray(winners)
     weights = np.ones(len(winners)) if weights is None else np.asarray(weights, dtype=np.float64)
-    won = _right(np.where(winners == Winner.A, d, -d))
-    return reliability(
-        _logistic(np.abs(d)), won, weights=weights * (winners <= Winner.B), cluster=cluster, bins=bins
-    )  # fmt: skip
+    won = _right(np.where(winners == Winner.A, log_odds, -log_odds))
+    decisive = weights * (winners <= Winner.B)
+    return reliability(_logistic(np.abs(log_odds)), won, weights=decisive, cluster=cluster, bins=bins)
+
+
+def _log_odds(log_probs: np.ndarray) -> np.ndarray:
+    """Of a against b, if one of them wins; they are the first two outcomes of every feedback model."""
+    return log_probs[:, Winner.A] - log_probs[:, Winner.B]
 
 
 def _means(losses: dict[str, PerVote], weights: np.ndarray, cluster: np.ndarray) -> dict[str, Estimate]:
