@@ -301,12 +301,12 @@ def test_pictures(drawn, tmp_path):
         assert [getattr(point, side)["preference_l1"].mean for point in study.points] in shown
     assert [label.get_text() for label in ax.get_xticklabels()] == ["10", "50"]
     for name, parts in (("one.png", (curve,)), ("two.svg", (curve, study)), ("three.pdf", (curve, study))):
-        save_evaluation(tmp_path / name, *parts)
+        save_evaluation(str(tmp_path / name), *parts)
         assert (tmp_path / name).stat().st_size > 5000
     with pytest.raises(P2LError, match=r"'x.bmp' is no name of a picture; known endings: .png, .pdf, .svg"):
         check_picture("x.bmp")
     with pytest.raises(P2LError, match="cannot be written: No such file"):
-        save_evaluation(tmp_path / "none" / "x.png", curve)
+        save_evaluation(str(tmp_path / "none" / "x.png"), curve)
 
 
 # --- the command ---------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,50 +44,6 @@ def plot_leaderboard(board: Leaderboard, ax: matplotlib.axes.Axes | None = None)
     ax.set_xlim(left, highest + 0.12 * max(highest - left, 1.0))
     ax.set_xlabel("rating (400 points are odds of 10 to 1)")
     ax.set_title(board.caption, loc="left", fontsize=10)
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
-
-
-def plot_frontier(frontier: Frontier, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
-    """The router's score over its mean cost, beside the single LLMs and the same budget for each prompt.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
-    pyplot = _pyplot()
-    if ax is None:
-        _, ax = pyplot.subplots(figsize=(7.5, 4.8), layout="constrained")
-    thousand = 1000.0
-    ax.plot(
-        frontier.prompt_costs * thousand,
-        frontier.prompt_scores,
-        "--",
-        color="#7a9cc0",
-        label="router, budget per prompt",
-    )
-    ax.plot(
-        frontier.router_costs * thousand,
-        frontier.router_scores,
-        color="#1f5f99",
-        lw=2.2,
-        label="router, one mean budget",
-    )
-    ax.scatter(
-        frontier.model_costs * thousand, frontier.model_scores, s=26, color="#b5541c", zorder=3, label="single LLM"
-    )
-    dearest, cheapest = (float(x) * thousand for x in (frontier.model_costs.max(), frontier.model_costs.min()))
-    for name, cost, score in zip(frontier.models, frontier.model_costs * thousand, frontier.model_scores, strict=True):
-        # names stand where there is room: left of dear LLMs, under the cheapest, right of the others
-        offset, align = ((-6, 0), "right") if cost > 0.6 * dearest else ((6, 0), "left")
-        if cost == cheapest < dearest:
-            offset, align = (0, -11), "center"
-        ax.annotate(
-            name, (cost, score), offset, textcoords="offset points", ha=align, va="center", fontsize=8, color="#7a3a14"
-        )
-    ax.margins(x=0.1)
-    ax.set_xlabel("mean cost, USD per 1,000 responses")
-    ax.set_ylabel("measured score" if frontier.measured else f"expected {frontier.objective}".replace("_", " "))
-    ax.legend(frameon=False, loc="center right")
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
@@ -154,7 +109,7 @@ def plot_subset_sizes(study: SubsetStudy, ax: matplotlib.axes.Axes | None = None
     return ax
 
 
-def save_evaluation(path: str | Path, curve: Reliability, study: SubsetStudy | None = None) -> None:
+def save_evaluation(path: str, curve: Reliability, study: SubsetStudy | None = None) -> None:
     """The reliability curve, beside it the study of subsets if there is one, as a .png, .pdf or .svg file.
 
     Raises:
@@ -173,16 +128,60 @@ def save_evaluation(path: str | Path, curve: Reliability, study: SubsetStudy | N
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:
-        raise P2LError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
+        raise P2LError(f"{path!r} cannot be written: {error.strerror or error}") from error
     finally:
         pyplot.close(figure)
 
 
-def check_picture(path: str | Path) -> None:
+def check_picture(path: str) -> None:
     """Raise what `save_evaluation` would for this file name, before anything is computed for it."""
-    if Path(path).suffix.lower() not in _PICTURES:
-        raise P2LError(f"{str(path)!r} is no name of a picture; known endings: {', '.join(_PICTURES)}")
+    if not path.lower().endswith(_PICTURES):
+        raise P2LError(f"{path!r} is no name of a picture; known endings: {', '.join(_PICTURES)}")
     _pyplot()
+
+
+def plot_frontier(frontier: Frontier, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+    """The router's score over its mean cost, beside the single LLMs and the same budget for each prompt.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    pyplot = _pyplot()
+    if ax is None:
+        _, ax = pyplot.subplots(figsize=(7.5, 4.8), layout="constrained")
+    thousand = 1000.0
+    ax.plot(
+        frontier.prompt_costs * thousand,
+        frontier.prompt_scores,
+        "--",
+        color="#7a9cc0",
+        label="router, budget per prompt",
+    )
+    ax.plot(
+        frontier.router_costs * thousand,
+        frontier.router_scores,
+        color="#1f5f99",
+        lw=2.2,
+        label="router, one mean budget",
+    )
+    ax.scatter(
+        frontier.model_costs * thousand, frontier.model_scores, s=26, color="#b5541c", zorder=3, label="single LLM"
+    )
+    dearest, cheapest = (float(x) * thousand for x in (frontier.model_costs.max(), frontier.model_costs.min()))
+    for name, cost, score in zip(frontier.models, frontier.model_costs * thousand, frontier.model_scores, strict=True):
+        # names stand where there is room: left of dear LLMs, under the cheapest, right of the others
+        offset, align = ((-6, 0), "right") if cost > 0.6 * dearest else ((6, 0), "left")
+        if cost == cheapest < dearest:
+            offset, align = (0, -11), "center"
+        ax.annotate(
+            name, (cost, score), offset, textcoords="offset points", ha=align, va="center", fontsize=8, color="#7a3a14"
+        )
+    ax.margins(x=0.1)
+    ax.set_xlabel("mean cost, USD per 1,000 responses")
+    ax.set_ylabel("measured score" if frontier.measured else f"expected {frontier.objective}".replace("_", " "))
+    ax.legend(frameon=False, loc="center right")
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
 
 
 def _pyplot() -> Any:

@@ -177,22 +177,6 @@ def print_note(text: str) -> None:
     Console().print(Text(text, style="dim"))
 
 
-@contextlib.contextmanager
-def counting(things: str) -> Iterator[Callable[[int], None]]:
-    """A live counter on stderr, gone when done; yields the function that sets it."""
-    columns = (SpinnerColumn(), TextColumn("{task.completed:,} " + things), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None)
-        yield lambda done: progress.update(task, completed=done)
-
-
-def _bar(value: float, low: float, high: float) -> str:
-    # the worst LLM keeps a sliver, so that every row has a bar
-    filled = 1.0 if high <= low else 0.05 + 0.95 * (value - low) / (high - low)
-    eighths = round(filled * _BAR_WIDTH * 8)
-    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
-
-
 def _table(first: str, *others: str) -> Table:
     """The first column may be broken, the others hold numbers."""
     table = Table(box=None, pad_edge=False)
@@ -220,3 +204,19 @@ def _value(metrics: Mapping[str, Estimate], name: str, form: str = ".3f") -> str
 
 def _range(values: Range) -> tuple[str, str]:
     return f"{values.mean:.3f}", f"{values.low:.3f} to {values.high:.3f}"
+
+
+@contextlib.contextmanager
+def counting(things: str) -> Iterator[Callable[[int], None]]:
+    """A live counter on stderr, gone when done; yields the function that sets it."""
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,} " + things), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def _bar(value: float, low: float, high: float) -> str:
+    # the worst LLM keeps a sliver, so that every row has a bar
+    filled = 1.0 if high <= low else 0.05 + 0.95 * (value - low) / (high - low)
+    eighths = round(filled * _BAR_WIDTH * 8)
+    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
