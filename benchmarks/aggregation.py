@@ -21,9 +21,9 @@ import sys
 import time
 
 import numpy as np
+from p2l_sdk.modeling.feedback_p2l import Feedback, log_probabilities, log_threshold
 
 from p2l_sdk.aggregation import PairStatistics
-from p2l_sdk.modeling.feedback_p2l import Feedback, log_probabilities, log_threshold
 from p2l_sdk.pair_likelihood import PairLikelihood
 from p2l_sdk.results import Coefficients
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import shared
+from p2l_sdk.modeling.feedback_p2l import Feedback, log_probability_table
 from safetensors.numpy import load_file
 
 from p2l_sdk.aggregation import PairStatistics, aggregate
 from p2l_sdk.errors import P2LError
-from p2l_sdk.modeling.feedback_p2l import Feedback, log_probability_table
 from p2l_sdk.results import Coefficients
 
 ALL = list(Feedback)

@@ -9,11 +9,11 @@ import math
 import numpy as np
 import pytest
 from conftest import MODELS
+from p2l_sdk.modeling.feedback_p2l import Winner
 
 from p2l_sdk import P2L
 from p2l_sdk.errors import MissingExtraError, P2LError, UnknownModelError, VotesError
 from p2l_sdk.evaluation import clustered_mean, evaluate_scores, evaluate_votes
-from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.votes import Scores, Votes, read_prompts, read_rows
 
 A, B, C, D = MODELS

@@ -10,11 +10,11 @@ import numpy as np
 import pandas
 import pytest
 from conftest import COSTS, MODELS
+from p2l_sdk.modeling.feedback_p2l import Feedback
 
 from p2l_sdk import P2L, P2LError
 from p2l_sdk.aggregation import aggregate
 from p2l_sdk.errors import BudgetError, CostError, ModelFormatError, PromptError, UnknownModelError
-from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.results import Leaderboard
 
 PROMPTS = ["write a poem", "sum list in python", "prove that two is irrational", "about code"]

@@ -10,9 +10,6 @@ import torch
 from conftest import shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import load_file
-
-from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.modeling.feedback_p2l import (
     Feedback,
     Pointwise,
@@ -26,6 +23,9 @@ from p2l_sdk.modeling.feedback_p2l import (
     vote_log_likelihood,
     vote_targets,
 )
+from safetensors.numpy import load_file
+
+from p2l_sdk.errors import ModelFormatError
 
 ALL = list(Feedback)
 logit = st.floats(-80, 80)

@@ -10,11 +10,6 @@ import pytest
 from conftest import MODELS, shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import load_file
-from scipy.optimize import minimize
-
-from p2l_sdk import fit_leaderboard
-from p2l_sdk.errors import ConvergenceError, P2LError, P2LWarning, VotesError
 from p2l_sdk.modeling.feedback_p2l import (
     Feedback,
     Winner,
@@ -23,6 +18,11 @@ from p2l_sdk.modeling.feedback_p2l import (
     log_threshold,
     vote_log_likelihood,
 )
+from safetensors.numpy import load_file
+from scipy.optimize import minimize
+
+from p2l_sdk import fit_leaderboard
+from p2l_sdk.errors import ConvergenceError, P2LError, P2LWarning, VotesError
 from p2l_sdk.results import Leaderboard
 from p2l_sdk.vote_counts import VoteCounts
 from p2l_sdk.votes import Votes

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import MODELS, build_model, transformers_tokenizer
-
-from p2l_sdk import P2L
-from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities
 from p2l_sdk.modeling.static_p2l import StaticConfig
+
+from p2l_sdk import P2L
+from p2l_sdk.errors import ModelFormatError
 
 PROMPTS = ["write a poem about python", "sum", "prove that the square root of two is irrational in code"]
 KINDS = ["static", "quantized", "llama", "qwen2", "bert"]

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from p2l_sdk.modeling.feedback_p2l import Feedback, PlainLaw, log_probabilities, log_threshold, plain_enough
 from safetensors.numpy import save_file
 from test_aggregation import ALL, names, objective, sample, solve
 
 from p2l_sdk.aggregation import PairStatistics
 from p2l_sdk.errors import P2LError
-from p2l_sdk.modeling.feedback_p2l import Feedback, PlainLaw, log_probabilities, log_threshold, plain_enough
 from p2l_sdk.prompt_pairs import Expansion, natural, pair_sums
 from p2l_sdk.results import Coefficients
 

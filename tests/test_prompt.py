@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 from conftest import CHAT_TEMPLATE, shared, transformers_tokenizer, word_tokenizer
-
-from p2l_sdk.errors import ModelFormatError, PromptError
 from p2l_sdk.modeling.prompt_p2l import PromptEncoder, pad, user_turns
 from p2l_sdk.modeling.spec_p2l import ModelSpec
+
+from p2l_sdk.errors import ModelFormatError, PromptError
 
 SPEC = ModelSpec(models=("a", "b"), feedback="bt", chat=False, max_prompt_tokens=6)
 

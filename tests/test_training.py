@@ -9,12 +9,12 @@ import sys
 import numpy as np
 import pytest
 from conftest import shared, word_tokenizer
+from p2l_sdk.modeling.feedback_p2l import Feedback
 
 from p2l_sdk import P2L
 from p2l_sdk.errors import P2LError, VotesError
 from p2l_sdk.evaluation import evaluate_scores, evaluate_votes
 from p2l_sdk.marginal import fit_leaderboard
-from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.storage import DEFAULT_MODEL
 from p2l_sdk.training.static import StaticRecipe, quantized, train_static, write_static
 from p2l_sdk.training.token_table import TokenTable, distil, table_of
@@ -93,7 +93,6 @@ def test_the_same_seed_gives_the_same_weights(tmp_path):
 
 def test_eight_bits_are_enough(tmp_path):
     import torch
-
     from p2l_sdk.modeling.configuration_p2l import P2LConfig
     from p2l_sdk.modeling.modeling_p2l import P2LModel
     from p2l_sdk.modeling.static_p2l import StaticConfig
