@@ -10,6 +10,8 @@ import sys
 import numpy as np
 import pytest
 from conftest import MODELS, shared
+from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities
+from p2l_sdk.modeling.spec_p2l import ModelSpec
 
 from p2l_sdk import P2L, Leaderboard, fit_leaderboard
 from p2l_sdk.errors import P2LError, VotesError
@@ -26,8 +28,6 @@ from p2l_sdk.evaluation import (
     subset_study,
 )
 from p2l_sdk.metrics import pair_metrics
-from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities
-from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.results import Coefficients
 from p2l_sdk.votes import Votes
 

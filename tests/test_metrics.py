@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 from conftest import ROOT, shared
+from p2l_sdk.modeling.feedback_p2l import Feedback, Winner
 
 from p2l_sdk import Leaderboard
 from p2l_sdk.errors import P2LError, VotesError
@@ -22,7 +23,6 @@ from p2l_sdk.metrics import (
     spread_of_coefficients,
     vote_losses,
 )
-from p2l_sdk.modeling.feedback_p2l import Feedback, Winner
 
 A, B, TIE, BAD = Winner
 

@@ -5,9 +5,9 @@ from typing import Any
 import datasets  # type: ignore[import-untyped]
 import evaluate  # type: ignore[import-untyped]
 import numpy as np
+from p2l_sdk.modeling.feedback_p2l import Feedback
 
 from p2l_sdk.metrics import pair_metrics
-from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.votes import WINNERS
 
 _CITATION = """\
