@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2l_sdk.errors import MissingExtraError
+from p2l_sdk.errors import MissingExtraError, P2LError
 
 if TYPE_CHECKING:
     import matplotlib.axes
 
+    from p2l_sdk.evaluation import SubsetStudy
     from p2l_sdk.frontier import Frontier
+    from p2l_sdk.metrics import Reliability
     from p2l_sdk.results import Leaderboard
+
+_PICTURES = (".png", ".pdf", ".svg")
 
 
 def plot_leaderboard(board: Leaderboard, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
@@ -44,6 +48,98 @@ def plot_leaderboard(board: Leaderboard, ax: matplotlib.axes.Axes | None = None)
     ax.set_title(board.caption, loc="left", fontsize=10)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def plot_reliability(curve: Reliability, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+    """How often the favourite of a pair won, over the predicted chance that it would, with 95 % intervals.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    pyplot = _pyplot()
+    if ax is None:
+        _, ax = pyplot.subplots(figsize=(4.8, 4.8), layout="constrained")
+    ax.plot([0.0, 1.0], [0.0, 1.0], "--", color="#999999", lw=1, label="perfectly calibrated")
+    errors = 1.96 * np.nan_to_num(curve.standard_error)
+    ax.errorbar(
+        curve.probability,
+        curve.frequency,
+        yerr=[np.minimum(errors, curve.frequency), np.minimum(errors, 1.0 - curve.frequency)],
+        fmt="o-",
+        color="#1f5f99",
+        ecolor="#7a9cc0",
+        ms=4.5,
+        lw=1.6,
+        label=f"model, ECE {curve.ece:.3f}",
+    )
+    low = max(0.0, min(curve.probability.min(), (curve.frequency - errors).min(), 0.5) - 0.02)
+    ax.set(xlim=(low, 1.01), ylim=(low, 1.01), aspect="equal")
+    ax.set_xlabel("predicted chance that the favourite wins")
+    ax.set_ylabel("share of votes that it won")
+    ax.set_title("Calibration on decisive votes", loc="left", fontsize=10)
+    ax.legend(frameon=False, loc="lower right")
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def plot_subset_sizes(study: SubsetStudy, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+    """How far the model's aggregate, and the votes alone, of random subsets of prompts are from all votes, over the
+    size of the subsets; the bands hold 95 % of the subsets.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    pyplot = _pyplot()
+    if ax is None:
+        _, ax = pyplot.subplots(figsize=(6.4, 4.8), layout="constrained")
+    sizes = [point.size for point in study.points]
+    lines = (("model", "#1f5f99", "o-", "model's aggregate, no votes"), ("votes", "#b5541c", "s-", "their votes alone"))
+    for side, colour, style, label in lines:
+        ranges = [getattr(point, side)["preference_l1"] for point in study.points]
+        low, mean, high = ([getattr(r, name) for r in ranges] for name in ("low", "mean", "high"))
+        ax.fill_between(sizes, low, high, color=colour, alpha=0.15, lw=0)
+        ax.plot(sizes, mean, style, color=colour, ms=4.5, lw=1.8, label=label)
+    ax.set_xscale("log")
+    ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    ax.minorticks_off()
+    ax.set_ylim(bottom=0.0)
+    ax.set_xlabel(f"prompts in the subset, of {study.n_prompts:,}")
+    ax.set_ylabel("mean difference of pair probabilities to all votes")
+    ax.set_title(f"Random subsets of prompts, {study.trials} of each size", loc="left", fontsize=10)
+    ax.legend(frameon=False, loc="upper right")
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def save_evaluation(path: str, curve: Reliability, study: SubsetStudy | None = None) -> None:
+    """The reliability curve, beside it the study of subsets if there is one, as a .png, .pdf or .svg file.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        P2LError: the file is of another kind, or cannot be written.
+    """
+    check_picture(path)
+    pyplot = _pyplot()
+    widths = [4.8] if study is None else [4.8, 6.0]
+    figure, axes = pyplot.subplots(
+        1, len(widths), figsize=(sum(widths), 4.8), width_ratios=widths, layout="constrained", squeeze=False
+    )
+    plot_reliability(curve, axes[0, 0])
+    if study is not None:
+        plot_subset_sizes(study, axes[0, 1])
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise P2LError(f"{path!r} cannot be written: {error.strerror or error}") from error
+    finally:
+        pyplot.close(figure)
+
+
+def check_picture(path: str) -> None:
+    """Raise what `save_evaluation` would for this file name, before anything is computed for it."""
+    if not path.lower().endswith(_PICTURES):
+        raise P2LError(f"{path!r} is no name of a picture; known endings: {', '.join(_PICTURES)}")
+    _pyplot()
 
 
 def plot_frontier(frontier: Frontier, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:

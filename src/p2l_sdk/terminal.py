@@ -11,7 +11,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from p2l_sdk.evaluation import Estimate
+from p2l_sdk.evaluation import Agreement, Baseline, Category, Estimate, Range, SubsetStudy
 from p2l_sdk.results import Leaderboard, Route
 
 if TYPE_CHECKING:
@@ -21,13 +21,36 @@ _BAR_WIDTH, _WIDE = 12, 76
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 _METRICS = {
-    "bt_log_loss": "BT log-loss, decisive votes",
-    "pair_accuracy": "pair accuracy, decisive votes",
-    "cross_entropy": "cross-entropy of all outcomes",
-    "routed_score": "routed score",
-    "best_single_score": "best single LLM",
-    "gain_over_best_single": "gain over the best single LLM",
-    "oracle_score": "oracle (best LLM per prompt)",
+    "who wins, decisive votes": {
+        "bt_log_loss": "BT log-loss",
+        "bt_mse": "BT mean squared error",
+        "pair_accuracy": "accuracy",
+        "winner_log_loss": "log-loss, ties apart",
+        "ece": "calibration error (ECE)",
+    },
+    "all outcomes": {
+        "cross_entropy": "cross-entropy",
+        "brier_score": "Brier score",
+        "outcome_accuracy": "accuracy",
+    },
+    "does nobody win?": {"tie_log_loss": "log-loss", "tie_accuracy": "accuracy"},
+    "are both bad?": {"both_bad_log_loss": "log-loss", "both_bad_accuracy": "accuracy"},
+    "routing": {
+        "routed_score": "routed score",
+        "best_single_score": "best single LLM",
+        "gain_over_best_single": "gain over best single",
+        "oracle_score": "oracle: best per prompt",
+    },
+}
+_DISTANCES = {
+    "preference_l1": "mean difference of pair probabilities",
+    "outcome_l1": "mean difference of outcome probabilities",
+    "spearman": "Spearman's rank correlation",
+    "kendall": "Kendall's tau-b",
+    "top_1_overlap": "the best LLM is the same",
+    "top_3_overlap": "share of the best 3 LLMs",
+    "top_5_overlap": "share of the best 5 LLMs",
+    "top_10_overlap": "share of the best 10 LLMs",
 }
 
 
@@ -82,23 +105,108 @@ def print_route(route: Route) -> None:
     Console().print(table)
 
 
-def print_evaluation(title: str, metrics: Mapping[str, Any]) -> None:
-    """The metrics with their standard errors."""
-    table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    table.add_column("standard error", justify="right")
-    table.add_column("n", justify="right")
-    for name, label in _METRICS.items():
-        estimate = metrics.get(name)
-        if isinstance(estimate, Estimate):
-            error = "-" if estimate.standard_error is None else f"{estimate.standard_error:.4f}"
-            if name == "best_single_score":
-                label += f": {metrics['best_single_model']}"
-            table.add_row(Text(label), f"{estimate.value:.4f}", error, f"{estimate.n:,}")
+def print_evaluation(title: str, metrics: Mapping[str, Any], baseline: Baseline | None = None) -> None:
+    """The metrics with their standard errors; beside a baseline, also its own and the difference."""
+    headings = ["model", "s.e."] + (["marginal", "difference", "s.e."] if baseline else []) + ["n"]
+    table = _table("", *headings)
+    for group, labels in _METRICS.items():
+        names = [name for name in labels if isinstance(metrics.get(name), Estimate)]
+        if names:
+            table.add_row(Text(group, style="dim"))
+        for name in names:
+            estimate = metrics[name]
+            cells = [f"{estimate.value:.4f}", _number(estimate.standard_error)]
+            if baseline is not None:
+                marginal, difference = baseline.metrics.get(name), baseline.difference.get(name)
+                cells.append("" if marginal is None else f"{marginal.value:.4f}")
+                cells.append("" if difference is None else f"{difference.value:+.4f}")
+                cells.append("" if difference is None else _number(difference.standard_error))
+            table.add_row(Text(f"  {labels[name]}"), *cells, f"{estimate.n:,}")
+    note = "losses in nats; s.e.: standard error, clustered by prompt"
+    if baseline is not None:
+        note += "; marginal: one leaderboard for all prompts, of the baseline votes; difference: model less marginal"
+    if "best_single_model" in metrics:
+        note += f"; best single LLM: {metrics['best_single_model']}"
+    _print(title, table, note)
+
+
+def print_agreement(agreement: Agreement) -> None:
+    """The aggregate of the prompts against the leaderboard of their votes; beside it that of the baseline votes."""
+    columns = [agreement.metrics] + ([] if agreement.baseline is None else [agreement.baseline])
+    table = _table("", *["model", "marginal"][: len(columns)])
+    for name, label in _DISTANCES.items():
+        if name in agreement.metrics:
+            table.add_row(Text(f"  {label}"), *(_number(column.get(name)) for column in columns))
+    _print("Aggregate leaderboard of these prompts, against that of their votes", table, before="\n")
+
+
+def print_categories(column: str, categories: Mapping[str, Category]) -> None:
+    """One row for each category."""
+    compared = any(category.baseline for category in categories.values())
+    gain = ["- marg."] if compared else []
+    table = _table(column, "prompts", "BT loss", *gain, "CE", *gain, "acc.", "distance")
+    for name, category in categories.items():
+        cells = [f"{category.n_prompts:,}"]
+        for metric in ("bt_log_loss", "cross_entropy"):
+            cells.append(_value(category.metrics, metric))
+            if compared:
+                cells.append(_value(category.baseline.difference if category.baseline else {}, metric, "+.3f"))
+        cells.append(_value(category.metrics, "pair_accuracy"))
+        cells.append(_number(category.agreement.metrics["preference_l1"] if category.agreement else None, ".3f"))
+        table.add_row(Text(name or "(none)"), *cells)
+    note = "BT loss, acc.: of decisive votes; CE: cross-entropy; "
+    note += "- marg.: model less marginal; " if compared else ""
+    note += "distance: mean difference of pair probabilities, aggregate of the prompts to leaderboard of their votes"
+    if any(category.agreement is None for category in categories.values()):
+        note += " (-: these determine none)"
+    _print(f"By {column}", table, note, before="\n")
+
+
+def print_subsets(study: SubsetStudy) -> None:
+    """Distances to all votes by size of the subset: of the model's aggregate, and of the subset's votes alone."""
+    table = _table("prompts", "model", "95 % of subsets", "votes alone", "95 % of subsets")
+    for point in study.points:
+        cells = [cell for side in (point.model, point.votes) for cell in _range(side["preference_l1"])]
+        table.add_row(f"{point.size:,}", *cells)
+    answer = "the model is nearer at every size"
+    if study.overtaken_at is not None:
+        answer = f"from {study.overtaken_at:,} prompts on, their votes alone are nearer"
+    note = f"mean difference of pair probabilities to the leaderboard of all votes; {answer}"
+    _print(f"Random subsets of the prompts, {study.trials} of each size, against all votes", table, note, before="\n")
+
+
+def print_note(text: str) -> None:
+    """A remark on the tables."""
+    Console().print(Text(text, style="dim"))
+
+
+def _table(first: str, *others: str) -> Table:
+    """The first column may be broken, the others hold numbers."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column(Text(first), overflow="fold")
+    for heading in others:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _print(title: str, table: Table, note: str = "", before: str = "") -> None:
     console = Console()
+    console.print(Text(before + title, style="bold"))
     console.print(table)
-    console.print(Text("log-losses in nats; standard errors clustered by prompt", style="dim"))
+    if note:
+        console.print(Text(note, style="dim"))
+
+
+def _number(value: float | None, form: str = ".4f") -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _value(metrics: Mapping[str, Estimate], name: str, form: str = ".3f") -> str:
+    return _number(metrics[name].value if name in metrics else None, form)
+
+
+def _range(values: Range) -> tuple[str, str]:
+    return f"{values.mean:.3f}", f"{values.low:.3f} to {values.high:.3f}"
 
 
 @contextlib.contextmanager

@@ -2,46 +2,97 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from p2l_sdk.cli.common import JSON, MODEL, load, print_json
+
+if TYPE_CHECKING:
+    from p2l_sdk.evaluation import Report
+
+
+def _sizes(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """Whole numbers of prompts, with commas between."""
+    try:
+        return None if value is None else tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of whole numbers such as 10,25,50") from None
 
 
 @click.command()
 @click.option("--votes", metavar="FILE", help="Votes to predict: .jsonl, .csv or .parquet.")
 @click.option("--scores", metavar="FILE", help="Scores to route for: a column 'prompt' and one per LLM.")
 @MODEL
+@click.option(
+    "--baseline-votes",
+    metavar="FILE",
+    help="Votes that the model was trained on: their one leaderboard is what it has to beat.",
+)
+@click.option("--by", metavar="COLUMN", multiple=True, help="Also for each value of a category column of the votes.")
+@click.option("--subsets", metavar="SIZES", callback=_sizes, help="Also random subsets of so many prompts: 10,25,50.")
+@click.option(
+    "--trials", metavar="N", type=click.IntRange(min=1), default=20, show_default=True, help="Subsets of each size."
+)
+@click.option(
+    "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the subsets."
+)
+@click.option("--plot", metavar="FILE", help="Draw the calibration, and the subsets: a .png, .pdf or .svg file.")
 @JSON
-def evaluate(votes: str | None, scores: str | None, model: str | None, as_json: bool) -> None:
+def evaluate(
+    votes: str | None,
+    scores: str | None,
+    model: str | None,
+    baseline_votes: str | None,
+    plot: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """How well a model predicts votes, and routes prompts, that it was not trained on."""
     if votes is None and scores is None:
         raise click.UsageError("there is nothing to evaluate on; give --votes FILE, --scores FILE or both")
-    from p2l_sdk.evaluation import Estimate, evaluate_scores, evaluate_votes
+    wanted = {"baseline-votes": baseline_votes, "by": options["by"], "subsets": options["subsets"], "plot": plot}
+    for name, value in wanted.items():
+        if value and votes is None:
+            raise click.UsageError(f"--{name} says something of votes; give --votes FILE too")
+    from p2l_sdk import evaluation
+    from p2l_sdk.errors import P2LError, P2LWarning
+    from p2l_sdk.plots import check_picture, save_evaluation
     from p2l_sdk.votes import Scores, Votes
 
+    if plot is not None:
+        check_picture(plot)
     p2l = load(model)
-    report: dict[str, Any] = {"model": model or "embedded default", "feedback": str(p2l.spec.feedback)}
-    metrics: dict[str, Any] = {}
-    if votes is not None:
-        table = Votes.read(votes, p2l.models)
-        report |= {"n_votes": len(table), "n_prompts": len(table.prompts)}
-        metrics |= evaluate_votes(p2l, table)
-    if scores is not None:
-        ratings = Scores.read(scores, p2l.models)
-        report["n_scored_prompts"] = len(ratings.prompts)
-        metrics |= evaluate_scores(p2l, ratings)
+    tables = [None if file is None else Votes.read(file, p2l.models) for file in (votes, baseline_votes)]
+    ratings = None if scores is None else Scores.read(scores, p2l.models)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", P2LWarning)
+        report = evaluation.evaluate(p2l, tables[0], ratings, baseline_votes=tables[1], **options)
+    report.notes += [f"baseline votes: {warning.message}" for warning in caught]
+    if plot is not None:
+        if report.reliability is None:
+            raise P2LError("there is no calibration to draw: no vote is decisive")
+        save_evaluation(plot, report.reliability, report.subsets)
     if as_json:
-        plain = {name: m.to_dict() if isinstance(m, Estimate) else m for name, m in metrics.items()}
-        print_json({**report, "metrics": plain})
+        print_json({"model": model or "embedded default", **report.to_dict()})
     else:
-        from p2l_sdk import terminal
+        _print(report, model or "embedded default")
 
-        labels = {"n_votes": "votes", "n_prompts": "prompts", "n_scored_prompts": "scored prompts"}
-        counts = ", ".join(
-            f"{report[key]:,} {label if report[key] != 1 else label[:-1]}"
-            for key, label in labels.items()
-            if key in report
-        )
-        terminal.print_evaluation(f"{report['model']} ({report['feedback']}) on {counts}", metrics)
+
+def _print(report: Report, model: str) -> None:
+    from p2l_sdk import terminal
+
+    labels = {"n_votes": "votes", "n_prompts": "prompts", "n_scored_prompts": "scored prompts"}
+    counts = ", ".join(
+        f"{n:,} {labels[name] if n != 1 else labels[name][:-1]}" for name, n in report.sizes.items()
+    )  # fmt: skip
+    terminal.print_evaluation(f"{model} ({report.feedback}) on {counts}", report.metrics, report.baseline)
+    if report.agreement is not None:
+        terminal.print_agreement(report.agreement)
+    for column, categories in report.categories.items():
+        terminal.print_categories(column, categories)
+    if report.subsets is not None:
+        terminal.print_subsets(report.subsets)
+    for note in report.notes:
+        terminal.print_note(note)

@@ -1,0 +1,33 @@
+"""How well a model predicts votes, orders LLMs and routes prompts that it was not trained on.
+
+Every function takes the model and what it is measured on. Coefficients that are known already are passed as `scored`
+(`p2l.coefficients(votes.prompts)`), so that several measurements need one pass of the model.
+"""
+
+from p2l_sdk.evaluation.agreement import Agreement, aggregate_agreement
+from p2l_sdk.evaluation.categories import Category, by_category
+from p2l_sdk.evaluation.report import Report, evaluate
+from p2l_sdk.evaluation.scores import evaluate_scores
+from p2l_sdk.evaluation.subsets import Range, SubsetPoint, SubsetStudy, subset_study
+from p2l_sdk.evaluation.votes import Baseline, calibration, compare_with_baseline, evaluate_votes
+from p2l_sdk.metrics.estimates import Estimate, clustered_mean
+
+__all__ = [
+    "Agreement",
+    "Baseline",
+    "Category",
+    "Estimate",
+    "Range",
+    "Report",
+    "SubsetPoint",
+    "SubsetStudy",
+    "aggregate_agreement",
+    "by_category",
+    "calibration",
+    "clustered_mean",
+    "compare_with_baseline",
+    "evaluate",
+    "evaluate_scores",
+    "evaluate_votes",
+    "subset_study",
+]

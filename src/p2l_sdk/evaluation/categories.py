@@ -1,0 +1,85 @@
+"""The same measurements within each category of prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from p2l_sdk.errors import VotesError
+from p2l_sdk.evaluation.agreement import Agreement, agreement_of
+from p2l_sdk.evaluation.predictions import Predictions
+from p2l_sdk.evaluation.votes import Baseline
+from p2l_sdk.facade import P2L
+from p2l_sdk.metrics.estimates import Estimate
+from p2l_sdk.results import Coefficients, Leaderboard
+from p2l_sdk.votes import Votes
+
+
+@dataclass(frozen=True, eq=False)
+class Category:
+    """The votes of one category.
+
+    Attributes:
+        n_votes, n_prompts: how many.
+        metrics: as `evaluate_votes`; empty if no vote says anything in the feedback model.
+        baseline: as `compare_with_baseline`; None if no baseline was given.
+        agreement: as `aggregate_agreement`; None if the votes do not determine a leaderboard.
+    """
+
+    n_votes: int
+    n_prompts: int
+    metrics: dict[str, Estimate]
+    baseline: Baseline | None
+    agreement: Agreement | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "n_votes": self.n_votes,
+            "n_prompts": self.n_prompts,
+            "metrics": {name: estimate.to_dict() for name, estimate in self.metrics.items()},
+            "baseline": None if self.baseline is None else self.baseline.to_dict(),
+            "agreement": None if self.agreement is None else self.agreement.to_dict(),
+        }
+
+
+def by_category(
+    p2l: P2L,
+    votes: Votes,
+    column: str,
+    *,
+    baseline: Leaderboard | None = None,
+    scored: Coefficients | None = None,
+) -> dict[str, Category]:
+    """The measurements on the votes of each value of a category column, in sorted order.
+
+    Args:
+        p2l, votes, scored: as in `evaluate_votes`.
+        column: the name of a column in `votes.categories`.
+        baseline: as in `compare_with_baseline`.
+
+    Raises:
+        VotesError: there is no such column.
+    """
+    columns: Mapping[str, np.ndarray] = getattr(votes, "categories", {})
+    if column not in columns:
+        known = f"they have: {', '.join(columns)}" if columns else "they have none"
+        raise VotesError(f"the votes have no category column {column!r} ({known})")
+    everything = Predictions.of(p2l, votes, scored)
+    labels = columns[column]
+    return {str(label): _category(everything.where(labels == label), baseline) for label in np.unique(labels)}
+
+
+def _category(predictions: Predictions, baseline: Leaderboard | None) -> Category:
+    votes, compared, agreement = predictions.votes, None, None
+    if baseline is not None:
+        marginal = Predictions.of_leaderboard(baseline, votes)
+        compared = Baseline(marginal.metrics(), predictions.less(marginal))
+    try:
+        agreement = agreement_of(predictions, baseline)
+    except VotesError:  # too few votes for a leaderboard
+        agreement = None
+    return Category(len(votes), len(np.unique(votes.prompt)), predictions.metrics(), compared, agreement)

@@ -1,0 +1,99 @@
+"""Votes beside the coefficients of their prompts: what every measurement on votes starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from p2l_sdk.aggregation import PairStatistics
+from p2l_sdk.errors import P2LError
+from p2l_sdk.facade import P2L
+from p2l_sdk.metrics.calibration import Reliability
+from p2l_sdk.metrics.estimates import Estimate
+from p2l_sdk.metrics.pairs import PerVote, pair_metrics, pair_reliability, paired_differences, vote_losses
+from p2l_sdk.modeling.feedback_p2l import Feedback, vote_targets
+from p2l_sdk.results import Coefficients, Leaderboard
+from p2l_sdk.votes import Votes
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Votes, and the coefficients of `votes.prompts`."""
+
+    feedback: Feedback
+    votes: Votes
+    scored: Coefficients
+
+    @classmethod
+    def of(cls, p2l: P2L, votes: Votes, scored: Coefficients | None = None) -> Predictions:
+        """What a model says of them."""
+        if votes.models != p2l.models:
+            raise P2LError("these votes count other LLMs than the model; read them with Votes.read(file, p2l.models)")
+        scored = p2l.coefficients(votes.prompts) if scored is None else scored
+        if len(scored) != len(votes.prompts):
+            raise P2LError(f"scored holds {len(scored)} prompts, the votes {len(votes.prompts)}")
+        return cls(p2l.spec.feedback, votes, scored)
+
+    @classmethod
+    def of_leaderboard(cls, board: Leaderboard, votes: Votes) -> Predictions:
+        """What one leaderboard says of them, the same for every prompt."""
+        if votes.models != board.models:
+            raise P2LError("these votes count other LLMs than the leaderboard; fit it on Votes.read(file, p2l.models)")
+        n = len(votes.prompts)
+        eta, gamma = (None if x is None else np.full((n, 1), x) for x in (board.eta, board.gamma))
+        return cls(board.feedback, votes, Coefficients(np.tile(board.coefs, (n, 1)), eta, gamma))
+
+    def where(self, chosen: np.ndarray) -> Predictions:
+        """Those for some votes, `(n_votes,)` booleans or indices. Prompts keep their numbers."""
+        v = self.votes
+        columns = (column[chosen] for column in (v.prompt, v.a, v.b, v.winner, v.weight))
+        return Predictions(self.feedback, Votes(v.prompts, v.models, *columns), self.scored)
+
+    @cached_property
+    def _pairs(self) -> dict[str, np.ndarray | None]:
+        """The arguments of the functions in `metrics.pairs`."""
+        row, scored = self.votes.prompt, self.scored
+        eta, gamma = (None if x is None else x[row, 0] for x in (scored.eta, scored.gamma))
+        return {
+            "coefs_a": scored.coefs[row, self.votes.a],
+            "coefs_b": scored.coefs[row, self.votes.b],
+            "winners": self.votes.winner,
+            "eta": eta,
+            "gamma": gamma,
+        }
+
+    @cached_property
+    def losses(self) -> dict[str, PerVote]:
+        """Every metric, vote for vote."""
+        return vote_losses(self.feedback, **self._pairs)  # type: ignore[arg-type]
+
+    def metrics(self) -> dict[str, Estimate]:
+        """The means."""
+        return pair_metrics(self.feedback, **self._pairs, **self._sample)  # type: ignore[arg-type]
+
+    def less(self, other: Predictions) -> dict[str, Estimate]:
+        """Mean differences to another's, vote for vote."""
+        return paired_differences(self.losses, other.losses, **self._sample)
+
+    def reliability(self, bins: int) -> Reliability:
+        """The reliability curve of the decisive votes."""
+        return pair_reliability(self.feedback, **self._pairs, **self._sample, bins=bins)  # type: ignore[arg-type]
+
+    @property
+    def _sample(self) -> dict[str, np.ndarray]:
+        return {"weights": self.votes.weight, "cluster": self.votes.prompt}
+
+    @cached_property
+    def prompt_weights(self) -> np.ndarray:
+        """`(n_prompts,)` weight of the votes on each prompt that say something in the feedback model."""
+        counts = vote_targets(self.feedback).sum(1)[self.votes.winner]
+        return np.bincount(self.votes.prompt, self.votes.weight * counts, len(self.scored))
+
+    def aggregate(self) -> Leaderboard:
+        """The aggregate leaderboard of the prompts, each weighted as its votes are; no intervals."""
+        rows = np.flatnonzero(self.prompt_weights)
+        statistics = PairStatistics(self.feedback, len(self.votes.models), sample=0)
+        statistics.add(self.scored[rows], self.prompt_weights[rows])
+        return statistics.solve(self.votes.models)

@@ -1,0 +1,130 @@
+"""Everything about a model in one call: what `p2l evaluate` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from p2l_sdk.errors import VotesError
+from p2l_sdk.evaluation.agreement import Agreement, aggregate_agreement
+from p2l_sdk.evaluation.categories import Category, by_category
+from p2l_sdk.evaluation.scores import evaluate_scores
+from p2l_sdk.evaluation.subsets import SubsetStudy, subset_study
+from p2l_sdk.evaluation.votes import Baseline, calibration, compare_with_baseline, evaluate_votes
+from p2l_sdk.facade import P2L
+from p2l_sdk.marginal import fit_leaderboard
+from p2l_sdk.metrics.calibration import Reliability
+from p2l_sdk.metrics.estimates import Estimate
+from p2l_sdk.metrics.leaderboards import spread_of_coefficients
+from p2l_sdk.results import Leaderboard
+from p2l_sdk.votes import Scores, Votes
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What was measured; parts that were not asked for, or do not apply, are None or empty.
+
+    Attributes:
+        feedback: the model's feedback model.
+        sizes: `n_votes`, `n_prompts`, `n_scored_prompts`.
+        metrics: of `evaluate_votes` and `evaluate_scores`.
+        reliability: of `calibration`.
+        spread: mean over the prompts of `spread_of_coefficients`, logits.
+        baseline: of `compare_with_baseline`.
+        agreement: of `aggregate_agreement`.
+        categories: column -> `by_category`.
+        subsets: of `subset_study`.
+        notes: why a part is missing.
+    """
+
+    feedback: str
+    sizes: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    reliability: Reliability | None = None
+    spread: dict[str, float] | None = None
+    baseline: Baseline | None = None
+    agreement: Agreement | None = None
+    categories: dict[str, Mapping[str, Category]] = field(default_factory=dict)
+    subsets: SubsetStudy | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; without the parts that there are not."""
+        result: dict[str, Any] = {"feedback": self.feedback, **self.sizes}
+        result["metrics"] = {name: m.to_dict() if isinstance(m, Estimate) else m for name, m in self.metrics.items()}
+        for name in ("reliability", "baseline", "agreement", "subsets"):
+            if (part := getattr(self, name)) is not None:
+                result[name] = part.to_dict()
+        if self.spread is not None:
+            result["spread"] = self.spread
+        if self.categories:
+            result["categories"] = {
+                column: {name: category.to_dict() for name, category in values.items()}
+                for column, values in self.categories.items()
+            }
+        if self.notes:
+            result["notes"] = self.notes
+        return result
+
+
+def evaluate(
+    p2l: P2L,
+    votes: Votes | None = None,
+    scores: Scores | None = None,
+    *,
+    baseline_votes: Votes | None = None,
+    by: Iterable[str] = (),
+    subsets: Sequence[int] | None = None,
+    trials: int = 20,
+    seed: int = 0,
+) -> Report:
+    """The model measured on votes, on scores, or both; it reads every prompt of the votes once.
+
+    Args:
+        p2l: the model.
+        votes, scores: what to measure on, read with `p2l.models`.
+        baseline_votes: the votes it was trained on; their one leaderboard is what it has to beat.
+        by: category columns of the votes.
+        subsets, trials, seed: sizes and number of random subsets, see `subset_study`; none, if no sizes are given.
+
+    Raises:
+        VotesError: no vote says anything in the feedback model, a column or a size that there is not.
+    """
+    report = Report(feedback=str(p2l.spec.feedback))
+    if votes is not None:
+        marginal = None
+        if baseline_votes is not None:
+            marginal = fit_leaderboard(baseline_votes, p2l.spec.feedback, intervals=None)
+        _measure_votes(report, p2l, votes, marginal, by, subsets, trials, seed)
+    if scores is not None:
+        report.sizes["n_scored_prompts"] = len(scores.prompts)
+        report.metrics |= evaluate_scores(p2l, scores)
+    return report
+
+
+def _measure_votes(
+    report: Report,
+    p2l: P2L,
+    votes: Votes,
+    marginal: Leaderboard | None,
+    by: Iterable[str],
+    subsets: Sequence[int] | None,
+    trials: int,
+    seed: int,
+) -> None:
+    scored = p2l.coefficients(votes.prompts)
+    report.sizes |= {"n_votes": len(votes), "n_prompts": len(votes.prompts)}
+    report.metrics |= evaluate_votes(p2l, votes, scored=scored)
+    report.spread = {name: float(values.mean()) for name, values in spread_of_coefficients(scored.coefs).items()}
+    if "ece" in report.metrics:
+        report.reliability = calibration(p2l, votes, scored=scored)
+    if marginal is not None:
+        report.baseline = compare_with_baseline(p2l, votes, marginal, scored=scored)
+    try:
+        report.agreement = aggregate_agreement(p2l, votes, baseline=marginal, scored=scored)
+    except VotesError as error:  # too few votes for a leaderboard: all else stands
+        report.notes.append(f"no leaderboard to compare the aggregate with: {error}")
+    report.categories = {column: by_category(p2l, votes, column, baseline=marginal, scored=scored) for column in by}
+    if subsets is not None:
+        report.subsets = subset_study(p2l, votes, subsets, trials=trials, seed=seed, scored=scored)

@@ -1,0 +1,31 @@
+"""How well a model routes prompts whose answers are scored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from p2l_sdk.facade import P2L
+from p2l_sdk.metrics.estimates import clustered_mean
+from p2l_sdk.votes import Scores
+
+
+def evaluate_scores(p2l: P2L, scores: Scores) -> dict[str, Any]:
+    """How well the model routes: mean scores over the prompts.
+
+    Returns:
+        `routed_score` of the LLM with the highest coefficient, `best_single_score` of `best_single_model` (the best
+        in hindsight on this very file), `gain_over_best_single` (paired), `oracle_score` of the best LLM per prompt.
+    """
+    choice = p2l.coefficients(scores.prompts).coefs.argmax(1)
+    single = int(scores.scores.mean(0).argmax())
+    one, each = np.ones(len(choice)), np.arange(len(choice))
+    routed = scores.scores[each, choice]
+    return {
+        "routed_score": clustered_mean(routed, one, each),
+        "best_single_score": clustered_mean(scores.scores[:, single], one, each),
+        "best_single_model": scores.models[single],
+        "gain_over_best_single": clustered_mean(routed - scores.scores[:, single], one, each),
+        "oracle_score": clustered_mean(scores.scores.max(1), one, each),
+    }

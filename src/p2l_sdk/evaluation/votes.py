@@ -1,0 +1,81 @@
+"""How well a model predicts votes, and how much better than one leaderboard for all prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from p2l_sdk.errors import VotesError
+from p2l_sdk.evaluation.predictions import Predictions
+from p2l_sdk.facade import P2L
+from p2l_sdk.metrics.calibration import Reliability
+from p2l_sdk.metrics.estimates import Estimate
+from p2l_sdk.results import Coefficients, Leaderboard
+from p2l_sdk.votes import Votes
+
+
+def evaluate_votes(p2l: P2L, votes: Votes, *, scored: Coefficients | None = None) -> dict[str, Estimate]:
+    """How well the model predicts votes.
+
+    Args:
+        p2l: the model.
+        votes: votes on its LLMs, `Votes.read(file, p2l.models)`.
+        scored: `p2l.coefficients(votes.prompts)`, if known.
+
+    Returns:
+        The metrics of `p2l_sdk.metrics.pairs` that apply to the feedback model and to these votes: `bt_log_loss`,
+        `bt_mse`, `pair_accuracy` and `ece` if any vote is decisive; `cross_entropy`; with ties `winner_log_loss`,
+        `brier_score`, `outcome_accuracy`, `tie_log_loss`, `tie_accuracy`; with "both bad" `both_bad_log_loss`,
+        `both_bad_accuracy`.
+
+    Raises:
+        VotesError: no vote says anything in the feedback model.
+    """
+    metrics = Predictions.of(p2l, votes, scored).metrics()
+    if "cross_entropy" not in metrics:
+        raise VotesError(
+            f"there is nothing to average: no vote in the file counts in the feedback model {p2l.spec.feedback}"
+        )
+    return metrics
+
+
+def calibration(p2l: P2L, votes: Votes, *, bins: int = 10, scored: Coefficients | None = None) -> Reliability:
+    """The reliability curve of the model over decisive votes (`metrics.pair_reliability`).
+
+    Raises:
+        VotesError: no vote is decisive.
+    """
+    return Predictions.of(p2l, votes, scored).reliability(bins)
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """One leaderboard for all prompts, as a predictor of the same votes.
+
+    Attributes:
+        metrics: its own.
+        difference: model less baseline, vote for vote; of a loss, negative is better.
+    """
+
+    metrics: dict[str, Estimate]
+    difference: dict[str, Estimate]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            name: {metric: estimate.to_dict() for metric, estimate in values.items()}
+            for name, values in (("metrics", self.metrics), ("difference", self.difference))
+        }
+
+
+def compare_with_baseline(
+    p2l: P2L, votes: Votes, baseline: Leaderboard, *, scored: Coefficients | None = None
+) -> Baseline:
+    """The model beside the leaderboard that a P2L model has to beat: that of its *training* votes, whatever the prompt.
+
+    Args:
+        p2l, votes, scored: as in `evaluate_votes`.
+        baseline: `fit_leaderboard(Votes.read(training_votes, p2l.models), p2l.spec.feedback)`.
+    """
+    marginal = Predictions.of_leaderboard(baseline, votes)
+    return Baseline(marginal.metrics(), Predictions.of(p2l, votes, scored).less(marginal))

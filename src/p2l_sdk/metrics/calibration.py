@@ -1,0 +1,112 @@
+"""Calibration: does what is said to happen with probability p happen in a share p of the cases?
+
+The cases are sorted into bins of equal weight (not of equal width, where most would stand in two or three bins); cases
+of one probability stay together, so the order of the cases changes nothing. The expected calibration error is
+
+    ECE = sum over bins of  share of the bin * |mean probability - frequency|        (Naeini et al. 2015)
+
+It is above 0 for a perfectly calibrated model too, by chance: a gap of standard error s is sqrt(2 / pi) * s on average.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from p2l_sdk.errors import P2LError, VotesError
+from p2l_sdk.metrics.estimates import clustered_mean
+
+if TYPE_CHECKING:
+    import matplotlib.axes
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """The reliability curve.
+
+    Attributes:
+        probability, frequency: `(n_bins,)` mean predicted probability and what happened, in [0, 1], low bins first.
+        standard_error: `(n_bins,)` of frequency - probability, clustered; NaN in a bin of one cluster.
+        share: `(n_bins,)` of the weight, sum 1.
+        n: `(n_bins,)` cases.
+    """
+
+    probability: np.ndarray
+    frequency: np.ndarray
+    standard_error: np.ndarray
+    share: np.ndarray
+    n: np.ndarray
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error, in [0, 1]."""
+        return float(self.share @ np.abs(self.probability - self.frequency))
+
+    @property
+    def ece_by_chance(self) -> float | None:
+        """The expected calibration error that a perfectly calibrated model would show on as many cases, about;
+        None where a bin has no standard error."""
+        by_chance = float(self.share @ self.standard_error) * math.sqrt(2.0 / math.pi)
+        return by_chance if math.isfinite(by_chance) else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: ece, ece_by_chance and one row per bin."""
+        errors = [error if math.isfinite(error) else None for error in self.standard_error.tolist()]
+        columns = (self.probability.tolist(), self.frequency.tolist(), errors, self.share.tolist(), self.n.tolist())
+        names = ("probability", "frequency", "standard_error", "share", "n")
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        return {"ece": self.ece, "ece_by_chance": self.ece_by_chance, "bins": rows}
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """Draws the curve (needs matplotlib)."""
+        from p2l_sdk.plots import plot_reliability
+
+        return plot_reliability(self, ax)
+
+
+def reliability(
+    probabilities: np.ndarray,
+    outcomes: np.ndarray,
+    *,
+    weights: np.ndarray | None = None,
+    cluster: np.ndarray | None = None,
+    bins: int = 10,
+) -> Reliability:
+    """The reliability curve of predicted probabilities.
+
+    Args:
+        probabilities: `(n,)` in [0, 1].
+        outcomes: `(n,)` in [0, 1]; 1 if it happened.
+        weights: `(n,)` >= 0; 1 if not given.
+        cluster: `(n,)` integers >= 0, the prompts; each case its own if not given.
+        bins: how many, of equal weight; fewer come back where many cases share a probability.
+
+    Raises:
+        VotesError: no weight is above 0.
+        P2LError: bins is below 1.
+    """
+    if bins < 1:
+        raise P2LError(f"calibration needs at least 1 bin, got {bins}")
+    weights = np.ones(len(probabilities)) if weights is None else np.asarray(weights, dtype=np.float64)
+    cluster = np.arange(len(probabilities)) if cluster is None else np.asarray(cluster)
+    used = weights > 0
+    if not used.any():
+        raise VotesError("there is nothing to calibrate on: no decisive vote in the file")
+    p, y = np.asarray(probabilities, dtype=np.float64)[used], np.asarray(outcomes, dtype=np.float64)[used]
+    weights, cluster = weights[used], cluster[used]
+    _, level = np.unique(p, return_inverse=True)
+    mass = np.bincount(level, weights)
+    middle = (np.cumsum(mass) - mass / 2) / mass.sum()
+    _, place = np.unique(np.floor(bins * middle).astype(int)[level], return_inverse=True)
+    total = np.bincount(place, weights)
+    errors = [clustered_mean(y - p, weights * (place == k), cluster).standard_error for k in range(len(total))]
+    return Reliability(
+        probability=np.bincount(place, weights * p) / total,
+        frequency=np.bincount(place, weights * y) / total,
+        standard_error=np.array([np.nan if error is None else error for error in errors]),
+        share=total / total.sum(),
+        n=np.bincount(place),
+    )
