@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, save_base, simulated_votes
 
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
@@ -26,14 +28,21 @@ FILES = {
     "votes.jsonl": '{"prompt": "What is 17 * 23?", "model_a": "codegemma-7b", "model_b": "gemma-2-9b-it", '
     '"winner": "model_b"}\n',
 }
+BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"  # on the page that trains, a tiny random model stands in for it
+TRAINING = "docs/train-on-your-votes.md"
 
 
 def shell(block: str) -> str:
     """Runs the p2l commands of a block; output of all."""
     output = ""
     for line in block.splitlines():
-        command = line.rpartition("&& ")[2]
+        command = line.rpartition("&& ")[2].replace(BASE, "base")
         if not command.startswith("p2l ") or "--model my-model" in command:
+            continue
+        if Path("base").is_dir():  # this page trains: without a new process each time, which would import torch again
+            from p2l_sdk.cli import cli
+
+            cli(shlex.split(command)[1:], standalone_mode=False)
             continue
         command = f"{sys.executable} -m p2l_sdk {command.removeprefix('p2l ')}"
         result = subprocess.run(
@@ -60,12 +69,18 @@ def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, content in FILES.items():
         Path(name).write_text(content)
+    if page == TRAINING:
+        save_base(Path("base"), "llama")
+        for name, seed in (("votes.jsonl", 0), ("held_out.jsonl", 1)):
+            Path(name).write_text("\n".join(map(json.dumps, simulated_votes(120, seed))))
     text = (ROOT / page).read_text(encoding="utf-8")
     names: dict = {"__name__": "documentation"}
     last, produced = "", []
     for kind, block in BLOCK.findall(text):
         if kind == "python":
             last = python(block, names)
+        elif kind == "yaml":
+            Path("run.yaml").write_text(block.replace(BASE, "base"))
         elif kind == "sh":
             last = shell(block)
         elif kind == "text" and last:
