@@ -10,16 +10,18 @@ from enum import StrEnum
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from p2l_sdk.evaluation import Estimate
-from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.vote_summary import VoteSummary
 from p2l_sdk.votes import Scores, Votes
+
+if TYPE_CHECKING:
+    from p2l_sdk.modeling.modeling_p2l import P2LModel
 
 _PACKAGES = ("p2l-sdk", "torch", "transformers", "peft", "accelerate", "numpy")
 

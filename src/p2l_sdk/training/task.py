@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from p2l_sdk.errors import P2LError, VotesError
 from p2l_sdk.marginal import fit_leaderboard
-from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise, Winner
+from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.results import Leaderboard
+from p2l_sdk.training.checks import check_ground
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.objective import PROBIT_TO_LOGIT, Objective, ScoreObjective, VoteObjective
 from p2l_sdk.votes import Scores, Votes
@@ -44,6 +46,16 @@ class Task:
     saved_feedback: Feedback
     marginal: Leaderboard
     noun: str
+
+    def digest(self) -> str:
+        """The same for the same prompts and feedback, split alike."""
+        sha = hashlib.sha256(repr(self.models).encode())
+        for side in (self.train, self.validation):
+            if side is not None:
+                sha.update(repr(side.prompts).encode("utf-8", "surrogatepass"))
+                for name, column in side.feedback.of(side.feedback.prompts).items():
+                    sha.update(name.encode() + column.numpy().tobytes())
+        return sha.hexdigest()
 
     @classmethod
     def of_votes(cls, votes: Votes, feedback: Feedback, validation: float, seed: int, smoothing: float = 0.0) -> Task:
@@ -85,15 +97,6 @@ class Task:
             saved_feedback=Feedback.BT,
             marginal=Leaderboard(models=scores.models, coefs=coefs, feedback=Feedback.BT, eta=None, gamma=None),
             noun="scores",
-        )
-
-
-def check_ground(votes: Votes, feedback: Feedback) -> None:
-    """Raise VotesError where no vote is "both bad" while the feedback model is grounded in them."""
-    if Winner.BOTH_BAD in feedback.outcomes and not (votes.winner == Winner.BOTH_BAD).any():
-        raise VotesError(
-            f"no vote is 'tie (bothbad)', so nothing says when an answer is usable, and {feedback} cannot be fitted; "
-            "use feedback 'rk' (or 'bt_tie', 'bt')"
         )
 
 
