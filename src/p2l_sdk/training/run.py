@@ -22,7 +22,7 @@ from p2l_sdk.router import checked_costs
 from p2l_sdk.scorers import STATIC_BACKBONE
 from p2l_sdk.storage import DEFAULT_MODEL, new_folder, push_folder
 from p2l_sdk.terminal import print_vote_summary
-from p2l_sdk.training.card import Card
+from p2l_sdk.training.card import Card, base_name
 from p2l_sdk.training.checks import check_ground
 from p2l_sdk.training.config import STATIC, Method, TrainingConfig
 from p2l_sdk.vote_summary import VoteSummary, summarise
@@ -98,7 +98,7 @@ def _fine_tune(
             spec=p2l.spec,
             data=data,
             summary=summary,
-            method=f"{config.method} on {config.base_name or config.base}",
+            method=f"{config.method} on {base_name(config)}",
             settings=result.settings,
             metrics=held_out.measure(p2l),
             seconds=result.seconds,

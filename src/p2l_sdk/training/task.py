@@ -15,6 +15,7 @@ from p2l_sdk.results import Leaderboard
 from p2l_sdk.training.checks import check_ground
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.objective import PROBIT_TO_LOGIT, Objective, ScoreObjective, VoteObjective
+from p2l_sdk.vote_columns import PromptIndex
 from p2l_sdk.votes import Scores, Votes
 
 
@@ -66,6 +67,11 @@ class Task:
         """
         train, rest = votes.split(validation, seed) if validation else (votes, None)
         check_ground(train, feedback)
+        if rest is not None and not len(ByPrompt.of_votes(rest, feedback)):
+            raise VotesError(
+                f"validation is {validation}, and no vote on those {len(rest.prompts):,} prompts says anything under "
+                f"{feedback}; hold out more, or use 0 for none"
+            )
         return cls(
             models=votes.models,
             train=Side(train.prompts, ByPrompt.of_votes(train, feedback)),
@@ -103,17 +109,22 @@ class Task:
 def _split(scores: Scores, share: float, seed: int) -> tuple[Scores, Scores | None]:
     if not share:
         return scores, None
-    n = len(scores.prompts)
+    index = PromptIndex()
+    number = np.array([index.number(prompt) for prompt in scores.prompts])  # a prompt may stand in several rows
+    n = len(index.prompts)
     size = round(share * n)
     if not 0 < size < n:
         raise P2LError(f"validation is {share}, which leaves one side of {n:,} prompts empty; use 0 for none")
-    order = np.random.default_rng(seed).permutation(n)
-    part, rest = np.sort(order[:size]), np.sort(order[size:])
-    return _only(scores, rest), _only(scores, part)
+    part = np.isin(number, np.random.default_rng(seed).permutation(n)[:size])
+    rest, held_out = _only(scores, ~part), _only(scores, part)
+    if not np.isfinite(held_out.scores).any():
+        raise VotesError(f"validation is {share}, and those {size:,} prompts have no score; hold out more, or use 0")
+    return rest, held_out
 
 
 def _only(scores: Scores, rows: np.ndarray) -> Scores:
-    return replace(scores, prompts=[scores.prompts[i] for i in rows], scores=scores.scores[rows], categories={})
+    chosen = np.flatnonzero(rows)
+    return replace(scores, prompts=[scores.prompts[i] for i in chosen], scores=scores.scores[chosen], categories={})
 
 
 def _averages(scores: Scores, kind: Pointwise) -> tuple[np.ndarray, float, float]:
