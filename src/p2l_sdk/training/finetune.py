@@ -20,7 +20,7 @@ from p2l_sdk.results import Leaderboard
 from p2l_sdk.training.callbacks import ProgressBar, checkpoints, is_whole, last_whole_checkpoint
 from p2l_sdk.training.config import Method, Precision, TrainingConfig
 from p2l_sdk.training.data import GroupedPrompts
-from p2l_sdk.training.heads import HeadOnFeatures, pooled_features, start_at
+from p2l_sdk.training.heads import HeadOnFeatures, pooled_features, rescale, start_at
 from p2l_sdk.training.model import add_lora, chosen_precision, new_model
 from p2l_sdk.training.objective import Objective
 from p2l_sdk.training.task import Task
@@ -110,6 +110,7 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    rescale(model, task.objective.rescaling(lambda: trainer.loss_on(validation or train)))
     return FineTuned(
         model=model if config.method is Method.HEAD else trainer.accelerator.unwrap_model(trainer.model),
         tokenizer=tokenizer,
