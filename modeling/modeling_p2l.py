@@ -82,6 +82,7 @@ class P2LModel(PreTrainedModel):
     base_model_prefix = "p2l"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
+    _keep_in_fp32_modules_strict = frozenset({"head"})  # also where the backbone is stored in 16 bits
     accepts_loss_kwargs = False  # to the Trainer: the loss is the mean of this batch, and takes no other divisor
     _supports_sdpa = True
     _supports_flash_attn = True

@@ -136,3 +136,18 @@ def default():
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20250224)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    """base(kind) -> the folder of a tiny random backbone (llama, bert), made once per session."""
+    from fine_tuning import write_base
+
+    made: dict[str, Path] = {}
+
+    def make(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = write_base(tmp_path_factory.mktemp("bases") / kind, kind)
+        return made[kind]
+
+    return make

@@ -42,7 +42,7 @@ FLOORS = [
     ["evaluation"],
     ["vote_summary"],
     ["terminal"],
-    ["training", "training.config"],
+    ["training", "training.config", "training.checks"],
     ["training.token_table", "training.objective", "training.data"],
     ["training.task", "training.heads", "training.callbacks"],
     ["training.static", "training.model", "training.trainer"],

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import re
 import shlex
@@ -19,7 +18,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, save_base, simulated_votes
+from conftest import ROOT
+from fine_tuning import vote_rows, write_base, write_jsonl
 
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
@@ -70,9 +70,9 @@ def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
     for name, content in FILES.items():
         Path(name).write_text(content)
     if page == TRAINING:
-        save_base(Path("base"), "llama")
+        write_base(Path("base"), "llama")
         for name, seed in (("votes.jsonl", 0), ("held_out.jsonl", 1)):
-            Path(name).write_text("\n".join(map(json.dumps, simulated_votes(120, seed))))
+            write_jsonl(Path(name), vote_rows(seed=seed))
     text = (ROOT / page).read_text(encoding="utf-8")
     names: dict = {"__name__": "documentation"}
     last, produced = "", []

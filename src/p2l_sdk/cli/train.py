@@ -27,6 +27,7 @@ _SETTINGS: list[tuple[str, Any, str]] = [
     ("head-learning-rate", float, "Of the heads.  [1e-3]"),
     ("warmup", float, "Share of the steps with rising learning rate.  [0.05]"),
     ("weight-decay", float, "Of AdamW.  [0.01]"),
+    ("max-grad-norm", float, "Gradients are scaled down to this norm.  [1]"),
     ("label-smoothing", float, "Share of a vote spread over all outcomes.  [0]"),
     ("lora-rank", int, "Rank of the LoRA.  [16]"),
     ("lora-alpha", float, "Its scale.  [32]"),
@@ -86,11 +87,11 @@ def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
         if missing:
             raise click.UsageError(f"{' and '.join(missing)} must be given, here or in --config YAML")
         config = TrainingConfig(**given)
-    from transformers.utils import logging
+    from huggingface_hub.utils import disable_progress_bars
 
     from p2l_sdk.training.run import train as run
 
-    logging.disable_progress_bar()  # loading a file twice a second is no news; training has a bar of its own
+    disable_progress_bars()  # transformers follows: loading a file twice a second is no news
     p2l = run(config, resume=resume, quiet=quiet)
     if p2l is not None and not quiet:
         click.echo(f"wrote {config.output}; its card: {Path(config.output) / 'README.md'}")

@@ -45,7 +45,8 @@ def load_adapter(folder: Path, config: dict[str, Any], base: str | None = None) 
         ModelFormatError: the base cannot be had, or adapter and base do not belong together.
     """
     adapter = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    source = BaseModel(adapter["base_model_name_or_path"], adapter.get("revision")) if base is None else BaseModel(base)
+    named = BaseModel(adapter["base_model_name_or_path"], adapter.get("revision"))
+    source = named if base is None else BaseModel(str(base))
     try:
         backbone = source.load()
     except ModelFormatError as error:
@@ -70,7 +71,10 @@ def load_adapter(folder: Path, config: dict[str, Any], base: str | None = None) 
             f"the adapter {str(folder)!r} does not fit its base; missing tensors: {sorted(expected - saved)[:3]}, "
             f"left over: {sorted(saved - expected)[:3]}"
         )
-    merged = peft.merge_and_unload(safe_merge=True)
+    try:
+        merged = peft.merge_and_unload(safe_merge=True)
+    except ValueError as error:
+        raise ModelFormatError(f"the adapter {str(folder)!r} is damaged: {error}") from None
     merged.requires_grad_(False)
     return merged
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from p2l_sdk.training.data import LengthGroupedBatches
 
-_WHOLE = "checkpoint-is-whole"  # written last, and only then is a checkpoint one
+_WHOLE = "checkpoint-is-whole"  # the sizes of its files; written last
 
 
 class SetEpoch(TrainerCallback):
@@ -37,22 +37,32 @@ class WholeCheckpoints(TrainerCallback):
         self._accelerator.wait_for_everyone()
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            for file in folder.iterdir():  # the mark must not reach the disk before what it speaks of
-                if file.is_file():
-                    with file.open("rb") as opened:
-                        os.fsync(opened.fileno())
-            (folder / _WHOLE).touch()
+            files = [file for file in folder.iterdir() if file.is_file()]
+            for file in files:  # the mark must not reach the disk before what it speaks of
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
+            sizes = {file.name: file.stat().st_size for file in files}
+            (folder / _WHOLE).write_text(json.dumps(sizes), encoding="utf-8")
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, whole or not, the oldest first."""
+    found = [path for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.rpartition("-")[2].isdigit()]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether all of its files are there: the process may have been killed while it wrote, or deleted, them."""
+    try:
+        sizes = json.loads((checkpoint / _WHOLE).read_text(encoding="utf-8"))
+        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError):
+        return False
 
 
 def last_whole_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint in a folder of checkpoints; half-written ones are deleted."""
-    whole = []
-    for checkpoint in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        if (checkpoint / _WHOLE).is_file():
-            whole.append(checkpoint)
-        else:
-            shutil.rmtree(checkpoint)
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    """The newest whole checkpoint in a folder of checkpoints, None if there is none."""
+    return next(filter(is_whole, reversed(checkpoints(folder))), None)
 
 
 class ProgressBar(TrainerCallback):

@@ -10,16 +10,18 @@ from enum import StrEnum
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from p2l_sdk.evaluation import Estimate
-from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.vote_summary import VoteSummary
 from p2l_sdk.votes import Scores, Votes
+
+if TYPE_CHECKING:
+    from p2l_sdk.modeling.modeling_p2l import P2LModel
 
 _PACKAGES = ("p2l-sdk", "torch", "transformers", "peft", "accelerate", "numpy")
 
@@ -66,15 +68,15 @@ class Card:
     def finetuned(self) -> str:
         """The card of a fine-tuned text backbone."""
         adapter = self.config.method == "lora"
-        base = self.config.base_name or self.config.base
+        base = base_name(self.config)
         return self._render(
             "finetuned_model.md",
             base=base,
-            base_metadata="" if Path(base).is_absolute() else f"base_model: {_repository(base)}\n",
+            base_metadata=f"base_model: {_repository(base)}\n" if "/" in base else "",
             tags="- peft\n- lora\n" if adapter else "",
             method=self.method,
             kind=(
-                f"An adapter (LoRA of rank {self.config.lora_rank} and the heads): `P2L.from_pretrained` fetches its "
+                f"An adapter (LoRA of rank {self.config.lora_rank} and the heads): `P2L.from_pretrained` loads its "
                 f"base `{base}` and merges the two; `base=` names it where it lies elsewhere. `p2l merge` writes the "
                 "plain model."
                 if adapter
@@ -106,8 +108,8 @@ class Card:
         )
 
     def _data(self) -> str:
-        name = Path(self.config.votes).name
         path = Path(self.config.votes)
+        name = path.name if path.is_absolute() or path.exists() else self.config.votes
         digest = f", sha256 `{fingerprint(path)}`" if path.is_file() else ""
         n = f"{len(self.data.prompts):,} prompts (`{name}`{digest})"
         if isinstance(self.data, Scores):
@@ -140,12 +142,19 @@ def _words(settings: dict[str, Any]) -> str:
     return ", ".join(f"{name} {str(v) if isinstance(v, StrEnum) else v}" for name, v in settings.items())
 
 
+def base_name(config: TrainingConfig) -> str:
+    """What the card calls the base: a Hub id as it is, a file or folder of this machine by its last part."""
+    if config.base_name is not None:
+        return config.base_name
+    path = Path(config.base).expanduser()
+    return path.name if path.is_absolute() or path.exists() else config.base
+
+
 def _portable(config: TrainingConfig) -> dict[str, Any]:
     """The settings without the paths of this machine."""
-    values = config.to_dict()
-    if config.base_name is not None:
-        values["base"] = values.pop("base_name")
-    paths = ("votes", "output", "base", "eval_votes", "eval_scores", "costs", "notes")
+    values = config.to_dict() | {"base": base_name(config)}
+    values.pop("base_name", None)
+    paths = ("votes", "output", "eval_votes", "eval_scores", "costs", "notes")
     return {k: Path(v).name if k in paths and Path(str(v)).is_absolute() else v for k, v in values.items()}
 
 

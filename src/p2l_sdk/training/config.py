@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -141,6 +142,7 @@ class TrainingConfig:
                 )
         self._check("seed", isinstance(self.seed, int) and self.seed >= 0, "an integer >= 0")
         self._check("epochs", self.epochs is None or self.epochs > 0, "a number above 0")
+        self._check("patience", self.patience is None or self.validation > 0, "null where validation is 0")
 
     @classmethod
     def from_yaml(cls, path: str | Path, **overrides: Any) -> TrainingConfig:
@@ -157,6 +159,10 @@ class TrainingConfig:
             raise P2LError(f"{str(path)!r} cannot be read as YAML: {' '.join(str(error).split())}") from None
         if not isinstance(values, dict):
             raise P2LError(f"{str(path)!r} holds no settings; it needs lines like 'votes: votes.jsonl'")
+        for name, _, _ in _RANGES:  # YAML 1.1 reads 1e-3 as text
+            if isinstance(values.get(name), str):
+                with contextlib.suppress(ValueError):
+                    values[name] = float(values[name])
         return cls.from_dict({**values, **overrides}, str(path))
 
     @classmethod

@@ -17,10 +17,10 @@ from p2l_sdk.errors import P2LError
 from p2l_sdk.modeling.modeling_p2l import P2LModel, P2LOutput
 from p2l_sdk.modeling.prompt_p2l import PromptEncoder
 from p2l_sdk.results import Leaderboard
-from p2l_sdk.training.callbacks import ProgressBar, last_whole_checkpoint
+from p2l_sdk.training.callbacks import ProgressBar, checkpoints, is_whole, last_whole_checkpoint
 from p2l_sdk.training.config import Method, Precision, TrainingConfig
 from p2l_sdk.training.data import GroupedPrompts
-from p2l_sdk.training.heads import HeadOnFeatures, pooled_features, start_at
+from p2l_sdk.training.heads import HeadOnFeatures, pooled_features, rescale, start_at
 from p2l_sdk.training.model import add_lora, chosen_precision, new_model
 from p2l_sdk.training.objective import Objective
 from p2l_sdk.training.task import Task
@@ -68,8 +68,12 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
     Raises:
         P2LError: there are checkpoints of another run, or none to go on from.
     """
-    folder = checkpoint_folder(config)
-    checkpoint = _checkpoint(config, folder, resume)
+    folder, n_prompts = checkpoint_folder(config), len(task.train.feedback.prompts)
+    batch_size = min(config.batch_size or (128 if config.method is Method.HEAD else _BATCH_SIZE), n_prompts)
+    arguments, settings = training_arguments(config, folder, n_prompts, batch_size, task.validation is not None)
+    with arguments.main_process_first(local=False):  # it alone makes and empties the folder
+        main = arguments.process_index == 0
+        checkpoint = _checkpoint(config, task, folder, resume) if main else last_whole_checkpoint(folder)
     torch.manual_seed(config.seed)
     model, tokenizer = new_model(config, task.models, task.saved_feedback, costs)
     start_at(model, task.marginal)
@@ -81,15 +85,14 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
     if config.method is Method.LORA:
         trained = add_lora(model, config)
     elif config.method is Method.HEAD:
-        inputs = [
-            pooled_features(model, ids, pad_id, folder / f"features-{k}.safetensors", quiet=quiet)
-            for k, ids in enumerate(inputs)
-        ]
+        with arguments.main_process_first(local=False):  # it computes them, the others read the file
+            inputs = [
+                pooled_features(model, ids, pad_id, folder / f"features-{k}.safetensors", quiet=quiet)
+                for k, ids in enumerate(inputs)
+            ]
         trained = HeadOnFeatures(model)
     data = [GroupedPrompts(x, side.feedback, pad_id) for x, side in zip(inputs, sides, strict=True)]
     train, validation = data[0], data[1] if len(data) > 1 else None
-    batch_size = min(config.batch_size or (128 if config.method is Method.HEAD else _BATCH_SIZE), len(train))
-    arguments, settings = training_arguments(config, folder, len(train), batch_size, validation is not None)
     trainer = P2LTrainer(
         trained,
         arguments,
@@ -107,6 +110,7 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    rescale(model, task.objective.rescaling(lambda: trainer.loss_on(validation or train)))
     return FineTuned(
         model=model if config.method is Method.HEAD else trainer.accelerator.unwrap_model(trainer.model),
         tokenizer=tokenizer,
@@ -118,9 +122,10 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
     )
 
 
-def _checkpoint(config: TrainingConfig, folder: Path, resume: bool) -> Path | None:
+def _checkpoint(config: TrainingConfig, task: Task, folder: Path, resume: bool) -> Path | None:
     """The checkpoint to go on from, None to begin; the settings of the run are kept beside the checkpoints."""
     settings = {k: v for k, v in config.to_dict().items() if k not in _NOT_OF_THE_RUN}
+    settings["contents of votes"] = task.digest()
     file = folder / _SETTINGS
     if resume and file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))
@@ -130,6 +135,8 @@ def _checkpoint(config: TrainingConfig, folder: Path, resume: bool) -> Path | No
                 f"the run in {str(folder)!r} was begun with other settings of {', '.join(changed)}; resume it with the "
                 "same, or delete that folder and begin again"
             )
+        for half in (path for path in checkpoints(folder) if not is_whole(path)):
+            shutil.rmtree(half)
         return last_whole_checkpoint(folder)
     if file.is_file() and last_whole_checkpoint(folder) is not None:
         raise P2LError(f"an unfinished run lies in {str(folder)!r}; go on with --resume, or delete that folder")
@@ -169,6 +176,7 @@ def training_arguments(
         save_steps=every,
         save_total_limit=2,
         load_best_model_at_end=validated,
+        restore_callback_states_from_checkpoint=True,  # how long early stopping has waited
         metric_for_best_model="eval_loss" if validated else None,
         greater_is_better=False if validated else None,
         remove_unused_columns=False,

@@ -10,17 +10,32 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from p2l_sdk.modeling.feedback_p2l import eta_of_threshold
 from p2l_sdk.modeling.modeling_p2l import P2LModel, P2LOutput
 from p2l_sdk.modeling.prompt_p2l import pad
 from p2l_sdk.results import Leaderboard
 
+_LEAST_LOG_S = -3.0  # of the tie threshold at the start: 1.05
+
 
 @torch.no_grad()
 def start_at(model: P2LModel, leaderboard: Leaderboard) -> None:
-    """The output of the heads is this leaderboard, whatever the prompt: training starts at the averaged leaderboard."""
+    """The output of the heads is this leaderboard, whatever the prompt: training starts at the averaged leaderboard.
+
+    A tie threshold at its lowest has no gradient and could never be learned; it starts a little higher.
+    """
     for layer, value in outputs(model, leaderboard):
         layer.weight.zero_()
         layer.bias.copy_(value)
+    if model.head.eta is not None:
+        model.head.eta.bias.clamp_(min=float(eta_of_threshold(model.spec.feedback, _LEAST_LOG_S)))
+
+
+@torch.no_grad()
+def rescale(model: P2LModel, factor: float) -> None:
+    """Multiply the coefficients by a number."""
+    for parameter in (model.head.coefs.weight, model.head.coefs.bias):
+        parameter *= factor
 
 
 def outputs(model: P2LModel, leaderboard: Leaderboard) -> list[tuple[nn.Linear, torch.Tensor]]:

@@ -9,6 +9,8 @@ is the factor from probit to logit); so the coefficients are scores in units of 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -35,6 +37,10 @@ class Objective(Protocol):
 
     def measure(self, output: Any, batch: dict[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """The first of `METRICS`: `(n_items,)` values and weights, for the learning curve."""
+        ...
+
+    def rescaling(self, loss: Callable[[], float]) -> float:
+        """What the trained coefficients are multiplied by, given their mean loss on held-out prompts."""
         ...
 
 
@@ -67,6 +73,9 @@ class VoteObjective:
             "pair_accuracy": ((margin.sign() + 1.0) / 2.0, decisive),
         }
 
+    def rescaling(self, loss: Callable[[], float]) -> float:
+        return 1.0
+
     def _log_likelihood(self, output: Any, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         row, a, b, winner = labels.unbind(1)
         eta, gamma = (None if x is None else x[row, 0] for x in (output.eta, output.gamma))
@@ -94,3 +103,10 @@ class ScoreObjective:
 
     def measure(self, output: Any, batch: dict[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         return {"loss": (self(output, batch), batch["weights"])}
+
+    def rescaling(self, loss: Callable[[], float]) -> float:
+        """Of gaussian scores: training takes the deviation around the LLMs' means for sigma, and what the prompts
+        explain of it is no noise; the loss says what is left, at least a hundredth."""
+        if self._kind is Pointwise.BERNOULLI:
+            return 1.0
+        return max(2.0 * loss() - math.log(2.0 * math.pi), 1e-4) ** -0.5

@@ -1,4 +1,7 @@
-"""`train`: from a votes file to a model folder with its card. What `p2l train` calls."""
+"""`train`: from a votes file to a model folder with its card. What `p2l train` calls.
+
+Torch is imported within the functions, so that bad data is refused at once.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,9 @@ from p2l_sdk.router import checked_costs
 from p2l_sdk.scorers import STATIC_BACKBONE
 from p2l_sdk.storage import DEFAULT_MODEL, new_folder, push_folder
 from p2l_sdk.terminal import print_vote_summary
-from p2l_sdk.training.card import Card
+from p2l_sdk.training.card import Card, base_name
+from p2l_sdk.training.checks import check_ground
 from p2l_sdk.training.config import STATIC, Method, TrainingConfig
-from p2l_sdk.training.static import StaticRecipe, check_static, train_static, write_static
-from p2l_sdk.training.task import Task
-from p2l_sdk.training.token_table import distil, table_of
 from p2l_sdk.vote_summary import VoteSummary, summarise
 from p2l_sdk.votes import Scores, Votes, warn_if_shared
 
@@ -61,6 +62,8 @@ def train(config: TrainingConfig, *, resume: bool = False, quiet: bool = False) 
     held_out = _HeldOut(config, data)
     feedback = _feedback(config.feedback)
     static = _static_base(config)
+    if isinstance(data, Votes) and isinstance(feedback, Feedback):
+        check_ground(data, feedback)
     summary = summarise(data, feedback) if isinstance(data, Votes) and isinstance(feedback, Feedback) else None
     if summary is not None and not quiet:
         print_vote_summary(summary, config.votes)
@@ -74,6 +77,7 @@ def _fine_tune(
     summary: VoteSummary | None, resume: bool, quiet: bool
 ) -> P2L | None:  # fmt: skip
     from p2l_sdk.training.finetune import checkpoint_folder, fine_tune, save
+    from p2l_sdk.training.task import Task
 
     if isinstance(data, Scores):
         task = Task.of_scores(data, feedback, config.validation, config.seed)
@@ -94,7 +98,7 @@ def _fine_tune(
             spec=p2l.spec,
             data=data,
             summary=summary,
-            method=f"{config.method} on {config.base_name or config.base}",
+            method=f"{config.method} on {base_name(config)}",
             settings=result.settings,
             metrics=held_out.measure(p2l),
             seconds=result.seconds,
@@ -110,6 +114,9 @@ def _train_static(
     config: TrainingConfig, base: Path, data: Votes | Scores, feedback: Any, costs: dict[str, float],
     held_out: _HeldOut, summary: VoteSummary | None, quiet: bool
 ) -> P2L | None:  # fmt: skip
+    from p2l_sdk.training.static import StaticRecipe, check_static, train_static, write_static
+    from p2l_sdk.training.token_table import distil, table_of
+
     if isinstance(data, Scores):
         raise P2LError(f"feedback {feedback} trains text backbones; a static model takes pairwise feedback")
     other = sorted(config.to_dict().keys() - _STATIC_SETTINGS)
@@ -204,7 +211,6 @@ class _HeldOut:
     """Held-out data, read and checked before the training and measured after it."""
 
     def __init__(self, config: TrainingConfig, data: Votes | Scores) -> None:
-        self._train = data if isinstance(data, Votes) else None
         self._votes = self._scores = None
         if config.eval_votes is not None:
             self._votes = (Path(config.eval_votes).name, Votes.read(config.eval_votes, data.models))
@@ -222,5 +228,5 @@ class _HeldOut:
             if pair is not None:
                 name, held_out = pair
                 n = f"{self._shared[name]:,} of its {len(held_out.prompts):,} prompts are in the training data"
-                metrics[f"{name} ({n})"] = dict(measure(p2l, held_out))  # type: ignore[operator]
+                metrics.setdefault(f"{name} ({n})", {}).update(measure(p2l, held_out))  # type: ignore[operator]
         return metrics

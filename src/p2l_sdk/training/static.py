@@ -29,9 +29,9 @@ from p2l_sdk.modeling.prompt_p2l import PromptEncoder, pad
 from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec, Pooling
 from p2l_sdk.modeling.static_p2l import StaticConfig
 from p2l_sdk.results import Leaderboard
+from p2l_sdk.training.checks import check_ground
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.heads import outputs, start_at
-from p2l_sdk.training.task import check_ground
 from p2l_sdk.training.token_table import TokenTable
 from p2l_sdk.votes import Votes
 

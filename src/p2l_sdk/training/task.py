@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from p2l_sdk.errors import P2LError, VotesError
 from p2l_sdk.marginal import fit_leaderboard
-from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise, Winner
+from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.results import Leaderboard
+from p2l_sdk.training.checks import check_ground
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.objective import PROBIT_TO_LOGIT, Objective, ScoreObjective, VoteObjective
+from p2l_sdk.vote_columns import PromptIndex
 from p2l_sdk.votes import Scores, Votes
 
 
@@ -45,6 +48,16 @@ class Task:
     marginal: Leaderboard
     noun: str
 
+    def digest(self) -> str:
+        """The same for the same prompts and feedback, split alike."""
+        sha = hashlib.sha256(repr(self.models).encode())
+        for side in (self.train, self.validation):
+            if side is not None:
+                sha.update(repr(side.prompts).encode("utf-8", "surrogatepass"))
+                for name, column in side.feedback.of(side.feedback.prompts).items():
+                    sha.update(name.encode() + column.numpy().tobytes())
+        return sha.hexdigest()
+
     @classmethod
     def of_votes(cls, votes: Votes, feedback: Feedback, validation: float, seed: int, smoothing: float = 0.0) -> Task:
         """Votes, with a share of the prompts held out for validation.
@@ -54,6 +67,11 @@ class Task:
         """
         train, rest = votes.split(validation, seed) if validation else (votes, None)
         check_ground(train, feedback)
+        if rest is not None and not len(ByPrompt.of_votes(rest, feedback)):
+            raise VotesError(
+                f"validation is {validation}, and no vote on those {len(rest.prompts):,} prompts says anything under "
+                f"{feedback}; hold out more, or use 0 for none"
+            )
         return cls(
             models=votes.models,
             train=Side(train.prompts, ByPrompt.of_votes(train, feedback)),
@@ -88,29 +106,25 @@ class Task:
         )
 
 
-def check_ground(votes: Votes, feedback: Feedback) -> None:
-    """Raise VotesError where no vote is "both bad" while the feedback model is grounded in them."""
-    if Winner.BOTH_BAD in feedback.outcomes and not (votes.winner == Winner.BOTH_BAD).any():
-        raise VotesError(
-            f"no vote is 'tie (bothbad)', so nothing says when an answer is usable, and {feedback} cannot be fitted; "
-            "use feedback 'rk' (or 'bt_tie', 'bt')"
-        )
-
-
 def _split(scores: Scores, share: float, seed: int) -> tuple[Scores, Scores | None]:
     if not share:
         return scores, None
-    n = len(scores.prompts)
+    index = PromptIndex()
+    number = np.array([index.number(prompt) for prompt in scores.prompts])  # a prompt may stand in several rows
+    n = len(index.prompts)
     size = round(share * n)
     if not 0 < size < n:
         raise P2LError(f"validation is {share}, which leaves one side of {n:,} prompts empty; use 0 for none")
-    order = np.random.default_rng(seed).permutation(n)
-    part, rest = np.sort(order[:size]), np.sort(order[size:])
-    return _only(scores, rest), _only(scores, part)
+    part = np.isin(number, np.random.default_rng(seed).permutation(n)[:size])
+    rest, held_out = _only(scores, ~part), _only(scores, part)
+    if not np.isfinite(held_out.scores).any():
+        raise VotesError(f"validation is {share}, and those {size:,} prompts have no score; hold out more, or use 0")
+    return rest, held_out
 
 
 def _only(scores: Scores, rows: np.ndarray) -> Scores:
-    return replace(scores, prompts=[scores.prompts[i] for i in rows], scores=scores.scores[rows], categories={})
+    chosen = np.flatnonzero(rows)
+    return replace(scores, prompts=[scores.prompts[i] for i in chosen], scores=scores.scores[chosen], categories={})
 
 
 def _averages(scores: Scores, kind: Pointwise) -> tuple[np.ndarray, float, float]:

@@ -60,6 +60,10 @@ class P2LTrainer(Trainer):
         """Optimizer steps in one pass over the prompts."""
         return self._order.steps
 
+    def loss_on(self, prompts: GroupedPrompts) -> float:
+        """The mean loss, without a line in the logs."""
+        return self.predict(prompts).metrics["test_loss"]
+
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW; the heads have their own learning rate, and only matrices decay."""
         if self.optimizer is None:

@@ -1,0 +1,97 @@
+"""Feedback on single answers: right or wrong, and scores. The saved model is of pairs, which follow from it."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from fine_tuning import LLMS, PAIRS, prompts, run, write_jsonl
+from p2l_sdk.modeling.feedback_p2l import Feedback
+
+from p2l_sdk.errors import P2LError, VotesError
+from p2l_sdk.training.task import Task
+from p2l_sdk.votes import Scores
+
+CHANCE = {"code": (0.9, 0.3, 0.5), "poem": (0.2, 0.8, 0.5), "proof": (0.4, 0.5, 0.75)}
+MEAN = {"code": (7.5, 5.0, 6.0), "poem": (4.5, 7.0, 6.0), "proof": (5.5, 6.0, 6.6)}
+SIGMA = 1.2
+
+
+def score_rows(kind: str, n: int, seed: int = 0) -> list[dict]:
+    """Every sixth answer is missing."""
+    rng = np.random.default_rng([seed, 2])
+    rows = []
+    for of, prompt in prompts(n, seed):
+        drawn = rng.random(3) < CHANCE[of] if kind == "bernoulli" else rng.normal(MEAN[of], SIGMA)
+        scores = [None if rng.random() < 1 / 6 else float(x) for x in drawn]
+        rows.append({"prompt": prompt, **dict(zip(LLMS, scores, strict=True))})
+    return rows
+
+
+def chance_of_a(kind: str, of: str) -> np.ndarray:
+    """That a's answer is better than b's, of each pair: the one that is right where one is, the higher score."""
+    a, b = np.array(PAIRS).T
+    if kind == "bernoulli":
+        p = np.array(CHANCE[of])
+        return p[a] * (1 - p[b]) / (p[a] * (1 - p[b]) + p[b] * (1 - p[a]))
+    gap = (np.array(MEAN[of])[a] - np.array(MEAN[of])[b]) / (SIGMA * math.sqrt(2))
+    return np.array([0.5 * (1 + math.erf(z / math.sqrt(2))) for z in gap])
+
+
+@pytest.mark.parametrize(("kind", "validation"), [("bernoulli", 0.1), ("gaussian", 0.1), ("gaussian", 0.0)])
+def test_pointwise_feedback_gives_the_chances_of_pairs(kind, validation, base, tmp_path):
+    scores = write_jsonl(tmp_path / "scores.jsonl", score_rows(kind, 1200))
+    p2l = run(
+        scores, tmp_path / "model", base=str(base("llama")), feedback=kind, method="full", learning_rate=1e-3,
+        head_learning_rate=1e-2, epochs=8, batch_size=100, checkpoints=4, validation=validation,
+    )  # fmt: skip
+    assert p2l.spec.feedback is Feedback.BT
+    history = json.loads((tmp_path / "model" / "training_history.json").read_text())
+    card = (tmp_path / "model" / "README.md").read_text()
+    losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    if validation:
+        baseline = float(card.partition("averaged leaderboard ")[2].split()[0].rstrip("."))
+        assert min(losses) < baseline - 0.05
+    else:
+        assert not losses
+        assert "No prompts were held out" in card
+    a, b = np.array(PAIRS).T
+    unseen = prompts(60, seed=5)
+    coefs = p2l.coefficients([prompt for _, prompt in unseen]).coefs.astype(float)
+    for of in CHANCE:
+        theta = coefs[[other == of for other, _ in unseen]].mean(0)
+        found = 1 / (1 + np.exp(theta[b] - theta[a]))
+        np.testing.assert_allclose(found, chance_of_a(kind, of), atol=0.06, err_msg=of)
+        if kind == "bernoulli":
+            np.testing.assert_allclose(1 / (1 + np.exp(-theta)), CHANCE[of], atol=0.08, err_msg=of)
+
+
+def test_scores_that_cannot_be_learned_from_are_refused(tmp_path):
+    def task(rows: list[dict], kind: str, validation: float = 0.0) -> Task:
+        from p2l_sdk.modeling.feedback_p2l import Pointwise
+
+        scores = Scores.read(write_jsonl(tmp_path / "s.jsonl", rows), allow_missing=True)
+        return Task.of_scores(scores, Pointwise(kind), validation, 0)
+
+    with pytest.raises(VotesError, match="a score is not between 0 and 1, as bernoulli feedback needs"):
+        task([{"prompt": "a", "x": 0.5, "y": 2.0}], "bernoulli")
+    with pytest.raises(VotesError, match="the scores of every LLM are all equal"):
+        task([{"prompt": "a", "x": 1.0, "y": 2.0}, {"prompt": "b", "x": 1.0, "y": 2.0}], "gaussian")
+    with pytest.raises(P2LError, match="validation is 0.5, which leaves one side of 1 prompts empty"):
+        task([{"prompt": "a", "x": 1.0, "y": 0.0}] * 4, "bernoulli", 0.5)
+    with pytest.raises(VotesError, match="feedback bernoulli learns from scores of single answers"):
+        rows = [{"prompt": "a", "model_a": "x", "model_b": "y", "winner": "model_a"}]
+        run(write_jsonl(tmp_path / "votes.jsonl", rows), tmp_path / "out", base="base", feedback="bernoulli")
+
+
+def test_a_prompt_in_several_rows_is_on_one_side_of_the_split(tmp_path):
+    from p2l_sdk.modeling.feedback_p2l import Pointwise
+
+    rows = [{"prompt": f"prompt {i % 10}", "x": float(i % 2), "y": float(i % 3 == 0)} for i in range(60)]
+    task = Task.of_scores(Scores.read(write_jsonl(tmp_path / "s.jsonl", rows)), Pointwise.BERNOULLI, 0.3, 0)
+    held_out = set(task.validation.prompts)
+    assert len(held_out) == 3
+    assert len(task.validation.prompts) == 18
+    assert not held_out & set(task.train.prompts)
