@@ -71,8 +71,10 @@ def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
         Path(name).write_text(content)
     if page == TRAINING:
         write_base(Path("base"), "llama")
-        for name, seed in (("votes.jsonl", 0), ("held_out.jsonl", 1)):
-            write_jsonl(Path(name), vote_rows(seed=seed))
+        votes = vote_rows()
+        trained = {row["prompt"] for row in votes}
+        write_jsonl(Path("votes.jsonl"), votes)
+        write_jsonl(Path("held_out.jsonl"), [row for row in vote_rows(seed=1) if row["prompt"] not in trained])
     text = (ROOT / page).read_text(encoding="utf-8")
     names: dict = {"__name__": "documentation"}
     last, produced = "", []

@@ -7,6 +7,7 @@ Heavy imports stand within the commands, so that --help and errors are instant.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -16,7 +17,7 @@ from p2l_sdk.cli.ask import aggregate, leaderboard, route
 from p2l_sdk.cli.edit_model import add_model, remove_model, rename_model
 from p2l_sdk.cli.evaluate import evaluate
 from p2l_sdk.cli.train import merge, train
-from p2l_sdk.errors import P2LError
+from p2l_sdk.errors import P2LError, P2LWarning
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,9 +38,21 @@ def main() -> NoReturn:
 
 
 def run(command: Callable[[], Any]) -> int:
-    """Run a click command; its exit status. An expected error is one line on stderr and status 2."""
+    """Run a click command; its exit status. An expected error is one line on stderr and status 2, a warning is one
+    line too."""
+    plain = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *args: Any, **options: Any) -> None:
+        if issubclass(category, P2LWarning):
+            click.echo(f"p2l: warning: {message}", err=True)
+        else:
+            plain(message, category, *args, **options)
+
     try:
-        command()
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", P2LWarning)
+            warnings.showwarning = show
+            command()
     except P2LError as error:
         message = str(error)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,14 +25,8 @@ OUTPUT = click.option("--output", metavar="FOLDER", required=True, help="The new
 @JSON
 def add_model(name: str, model: str | None, output: str, as_json: bool, **learn_from: Any) -> None:
     """Add the LLM NAME, learned from votes or scores in seconds, and write the model to a new folder."""
-    from p2l_sdk.errors import P2LWarning
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", P2LWarning)
-        p2l = load(model).add_model(name, **learn_from)
+    p2l = load(model).add_model(name, **learn_from)
     added = p2l.additions[name]
-    for warning in caught:
-        click.echo(f"p2l: warning: {warning.message}", err=True)
     text = (
         f"{name}: {added.source} ({added.n_ignored:,} ignored); "
         f"coefficient known to ± {added.standard_error:.2f} logits, where the known LLMs differ by {added.spread:.2f}"
