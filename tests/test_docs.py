@@ -34,12 +34,12 @@ TRAINING = "docs/train-on-your-votes.md"
 
 def shell(block: str) -> str:
     """Runs the p2l commands of a block; output of all."""
-    output = ""
+    output, trains = "", Path("base").is_dir()
     for line in block.splitlines():
         command = line.rpartition("&& ")[2].replace(BASE, "base")
-        if not command.startswith("p2l ") or "--model my-model" in command:
+        if not command.startswith("p2l ") or "my-model" in command or ("my-adapter" in command and not trains):
             continue
-        if Path("base").is_dir():  # this page trains: without a new process each time, which would import torch again
+        if trains:  # without a new process each time, which would import torch again
             from p2l_sdk.cli import cli
 
             cli(shlex.split(command)[1:], standalone_mode=False)
