@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from p2l_sdk.evaluation import Estimate
+from p2l_sdk.evaluation import Estimate, Report
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.vote_summary import VoteSummary
@@ -37,7 +37,7 @@ class Card:
         summary: of the votes; None for scores.
         method: what was trained, on which base.
         settings: what was used, resolved.
-        metrics: what it was measured on -> metrics (`evaluate_votes`, `evaluate_scores`).
+        reports: what it was measured on -> `evaluation.evaluate`, beside the averaged leaderboard of the training votes.
         seconds, baseline, history: of fine-tuning: duration, validation loss of the averaged leaderboard, logs.
     """
 
@@ -47,7 +47,7 @@ class Card:
     summary: VoteSummary | None
     method: str
     settings: dict[str, Any]
-    metrics: dict[str, dict[str, Any]]
+    reports: dict[str, Report]
     seconds: float = 0.0
     baseline: float | None = None
     history: list[dict[str, float]] | None = None
@@ -102,7 +102,7 @@ class Card:
             data=self._data(),
             versions=", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES),
             costs=config.cost_note,
-            evaluation="\n\n".join(_table(name, values) for name, values in self.metrics.items()) or "Not evaluated.",
+            evaluation="\n\n".join(_table(name, report) for name, report in self.reports.items()) or "Not evaluated.",
             notes=Path(config.notes).read_text(encoding="utf-8") if config.notes else "",
             **fields,
         )
@@ -170,16 +170,38 @@ def _machine() -> str:
     return f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
 
 
-def _table(name: str, metrics: dict[str, Any]) -> str:
-    lines = [f"On {name}:", "", "| metric | value | 95 % interval | standard error | n |", "|---|---|---|---|---|"]
-    for metric, estimate in metrics.items():
-        if isinstance(estimate, Estimate):
-            interval = error = ""
-            if estimate.standard_error is not None:
-                margin = 1.96 * estimate.standard_error
-                interval = f"{estimate.value - margin:.4f} to {estimate.value + margin:.4f}"
-                error = f"{estimate.standard_error:.4f}"
-            lines.append(f"| {metric} | {estimate.value:.4f} | {interval} | {error} | {estimate.n:,} |")
-        else:
-            lines.append(f"| {metric} | {estimate} | | | |")
+def _table(name: str, report: Report) -> str:
+    """Metrics with their intervals; beside votes, what the averaged leaderboard makes of them."""
+    marginal = report.baseline.metrics if report.baseline else {}
+    difference = report.baseline.difference if report.baseline else {}
+    lines = [
+        f"On {name}:",
+        "",
+        "| metric | value | 95 % interval | averaged leaderboard | difference (s.e.) | n |",
+        "|---|---|---|---|---|---|",
+    ]
+    for metric, estimate in report.metrics.items():
+        if not isinstance(estimate, Estimate):
+            lines.append(f"| {metric} | {estimate} | | | | |")
+            continue
+        less = difference.get(metric)
+        cells = [
+            f"{estimate.value:.4f}",
+            _interval(estimate),
+            f"{marginal[metric].value:.4f}" if metric in marginal else "",
+            "" if less is None else _difference(less),
+            f"{estimate.n:,}",
+        ]
+        lines.append(f"| {metric} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _difference(less: Estimate) -> str:
+    return f"{less.value:+.4f}" + ("" if less.standard_error is None else f" ({less.standard_error:.4f})")
+
+
+def _interval(estimate: Estimate) -> str:
+    if estimate.standard_error is None:
+        return ""
+    margin = 1.96 * estimate.standard_error
+    return f"{estimate.value - margin:.4f} to {estimate.value + margin:.4f}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from p2l_sdk.errors import CostError, ModelFormatError, P2LError, VotesError
-from p2l_sdk.evaluation import evaluate_scores, evaluate_votes
+from p2l_sdk.evaluation import Report, evaluate
 from p2l_sdk.facade import P2L
 from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
 from p2l_sdk.plots import plot_learning_curve, save_plot
@@ -100,7 +100,7 @@ def _fine_tune(
             summary=summary,
             method=f"{config.method} on {base_name(config)}",
             settings=result.settings,
-            metrics=held_out.measure(p2l),
+            reports=held_out.measure(p2l),
             seconds=result.seconds,
             baseline=result.baseline,
             history=result.history,
@@ -141,7 +141,7 @@ def _train_static(
         p2l = P2L.from_pretrained(partial)
         card = Card(
             config=config, spec=p2l.spec, data=data, summary=summary, method="static", settings=vars(recipe),
-            metrics=held_out.measure(p2l),
+            reports=held_out.measure(p2l),
         )  # fmt: skip
         size = (partial / "model.safetensors").stat().st_size / 1e6
         (partial / "README.md").write_text(card.static(model, origin, size), encoding="utf-8")
@@ -211,6 +211,7 @@ class _HeldOut:
     """Held-out data, read and checked before the training and measured after it."""
 
     def __init__(self, config: TrainingConfig, data: Votes | Scores) -> None:
+        self._train = data if isinstance(data, Votes) else None
         self._votes = self._scores = None
         if config.eval_votes is not None:
             self._votes = (Path(config.eval_votes).name, Votes.read(config.eval_votes, data.models))
@@ -221,12 +222,16 @@ class _HeldOut:
             for name, held_out in filter(None, (self._votes, self._scores))
         }  # fmt: skip
 
-    def measure(self, p2l: P2L) -> dict[str, dict[str, Any]]:
-        """File, and how many of its prompts were trained on -> metrics."""
-        metrics: dict[str, dict[str, Any]] = {}
-        for pair, measure in ((self._votes, evaluate_votes), (self._scores, evaluate_scores)):
-            if pair is not None:
-                name, held_out = pair
-                n = f"{self._shared[name]:,} of its {len(held_out.prompts):,} prompts are in the training data"
-                metrics.setdefault(f"{name} ({n})", {}).update(measure(p2l, held_out))  # type: ignore[operator]
-        return metrics
+    def measure(self, p2l: P2L) -> dict[str, Report]:
+        """File, and how many of its prompts were trained on -> what was measured there; one report for both files, if
+        they have one name."""
+        reports: dict[str, Report] = {}
+        for pair in filter(None, (self._votes, self._scores)):
+            name, held_out = pair
+            if isinstance(held_out, Votes):
+                report = evaluate(p2l, held_out, baseline_votes=self._train)
+            else:
+                report = evaluate(p2l, scores=held_out)
+            n = f"{self._shared[name]:,} of its {len(held_out.prompts):,} prompts are in the training data"
+            reports.setdefault(f"{name} ({n})", report).metrics |= report.metrics
+        return reports
