@@ -8,6 +8,7 @@ number of processes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,8 +67,8 @@ class ByPrompt:
         return len(self._columns["weights"])
 
 
-class GroupedPrompts(Dataset[int]):
-    """Prompts with their feedback; an item is only the prompt's number, `collate` does the rest for a whole batch.
+class GroupedPrompts(Dataset[Any]):
+    """Prompts with their feedback; a loader takes whole batches, see `__getitems__`.
 
     Args:
         inputs: token ids of each prompt, or `(n_prompts, width)` features of a frozen backbone.
@@ -83,8 +84,13 @@ class GroupedPrompts(Dataset[int]):
     def __len__(self) -> int:
         return len(self.prompts)
 
-    def __getitem__(self, i: int) -> int:
-        return int(self.prompts[i])
+    def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
+        return self.__getitems__([i])
+
+    def __getitems__(self, items: list[int]) -> dict[str, torch.Tensor]:
+        """What torch's loader asks for a batch: it is collated here, because training and validation share a collator
+        in the Trainer, and each has its own prompts."""
+        return self.collate([int(self.prompts[i]) for i in items])
 
     @property
     def lengths(self) -> np.ndarray:

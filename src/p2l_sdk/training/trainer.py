@@ -45,7 +45,7 @@ class P2LTrainer(Trainer):
         super().__init__(
             model=model,
             args=args,
-            data_collator=train.collate,
+            data_collator=_as_it_is,
             train_dataset=train,
             eval_dataset=validation,
             compute_metrics=_means,
@@ -114,6 +114,10 @@ class P2LTrainer(Trainer):
             sums[2 * k].index_add_(0, row, (values * weights).double())
             sums[2 * k + 1].index_add_(0, row, weights.double())
         return None, sums.T.contiguous(), torch.zeros(sums.shape[1], device=row.device)
+
+
+def _as_it_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return batch  # `GroupedPrompts` has collated it
 
 
 def _means(prediction: EvalPrediction) -> dict[str, float]:
