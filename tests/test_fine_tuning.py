@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
 from conftest import build_model
-from fine_tuning import GAMMA, LLMS, LOG_S, PAIRS, THETA, TIES, law, prompts, run, vote_rows, write_jsonl
+from fine_tuning import GAMMA, LOG_S, PAIRS, THETA, TIES, law, prompts, run, vote_rows, write_jsonl
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities, log_threshold
 from transformers import TrainingArguments
 

@@ -79,11 +79,12 @@ def test_scores_that_cannot_be_learned_from_are_refused(tmp_path):
         task([{"prompt": "a", "x": 0.5, "y": 2.0}], "bernoulli")
     with pytest.raises(VotesError, match="the scores of every LLM are all equal"):
         task([{"prompt": "a", "x": 1.0, "y": 2.0}, {"prompt": "b", "x": 1.0, "y": 2.0}], "gaussian")
-    with pytest.raises(P2LError, match="validation is 0.5, which leaves one side of 1 prompts empty"):
+    with pytest.raises(P2LError, match=r"validation is 0\.5, which leaves one side of 1 prompts empty"):
         task([{"prompt": "a", "x": 1.0, "y": 0.0}] * 4, "bernoulli", 0.5)
+    rows = [{"prompt": "a", "model_a": "x", "model_b": "y", "winner": "model_a"}]
+    votes = write_jsonl(tmp_path / "votes.jsonl", rows)
     with pytest.raises(VotesError, match="feedback bernoulli learns from scores of single answers"):
-        rows = [{"prompt": "a", "model_a": "x", "model_b": "y", "winner": "model_a"}]
-        run(write_jsonl(tmp_path / "votes.jsonl", rows), tmp_path / "out", base="base", feedback="bernoulli")
+        run(votes, tmp_path / "out", base="base", feedback="bernoulli")
 
 
 def test_a_prompt_in_several_rows_is_on_one_side_of_the_split(tmp_path):

@@ -37,7 +37,7 @@ class Card:
         summary: of the votes; None for scores.
         method: what was trained, on which base.
         settings: what was used, resolved.
-        reports: what it was measured on -> `evaluation.evaluate`, beside the averaged leaderboard of the training votes.
+        reports: what it was measured on -> `evaluation.evaluate`, beside the training votes' averaged leaderboard.
         seconds, baseline, history: of fine-tuning: duration, validation loss of the averaged leaderboard, logs.
     """
 
