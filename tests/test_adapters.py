@@ -1,0 +1,272 @@
+"""Adapters: unmerged, loaded, merged and saved they are one model; and what is said where adapter and base differ."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import backbone_config, transformers_tokenizer
+from fine_tuning import LLMS, prompts, vote_rows, write_jsonl
+from safetensors.torch import load_file, save_file
+from test_model import RESEARCHER
+
+from p2l_sdk import P2L
+from p2l_sdk.cli import cli, run
+from p2l_sdk.errors import ModelFormatError, P2LError, P2LWarning
+from p2l_sdk.evaluation import evaluate_votes
+from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.training.card import fingerprint
+from p2l_sdk.training.config import TrainingConfig
+from p2l_sdk.training.finetune import fine_tune, save
+from p2l_sdk.training.run import train
+from p2l_sdk.training.task import Task
+from p2l_sdk.votes import Votes
+
+PROMPTS = [prompt for _, prompt in prompts(12, seed=9)]
+WEIGHTS = "adapter_model.safetensors"
+
+
+def p2l(*arguments) -> int:
+    """The exit status of a command, in this process."""
+    return run(lambda: cli([str(argument) for argument in arguments], prog_name="p2l", standalone_mode=False))
+
+
+def assert_equal(left: P2L, right: P2L, atol: float = 1e-5) -> None:
+    ours, theirs = left.coefficients(PROMPTS), right.coefficients(PROMPTS)
+    np.testing.assert_allclose(ours.coefs, theirs.coefs, atol=atol)
+    np.testing.assert_allclose(ours.eta, theirs.eta, atol=atol)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_jsonl(folder / "votes.jsonl", vote_rows("grk", 60, 20))
+    write_jsonl(folder / "held_out.jsonl", vote_rows("grk", 30, 20, seed=4))
+    write_jsonl(folder / "scores.jsonl", [{"prompt": p, **dict.fromkeys(LLMS, 0.5), "poet": 0.7} for p in PROMPTS])
+    (folder / "costs.json").write_text(json.dumps({"coder": 0.002, "poet": 0.0005}))
+    (folder / "notes.md").write_text("\n## More\n\nCosts $5.\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapter(data, base, tmp_path_factory) -> Path:
+    """An adapter as `train` writes it."""
+    folder = tmp_path_factory.mktemp("adapters") / "mine"
+    config = TrainingConfig(
+        votes=str(data / "votes.jsonl"), output=str(folder), base=str(base("llama")), epochs=4, learning_rate=5e-3,
+        head_learning_rate=1e-2, precision="fp32", eval_votes=str(data / "held_out.jsonl"), seed=3,
+        eval_scores=str(data / "scores.jsonl"), costs=str(data / "costs.json"), cost_note="Of an afternoon.",
+        notes=str(data / "notes.md"), license="apache-2.0", title="Mine",
+    )  # fmt: skip
+    with pytest.warns(P2LWarning, match=r"2 of the 30 prompts of held_out.jsonl are in the training votes"):
+        assert train(config, quiet=True).models == LLMS
+    return folder
+
+
+@pytest.fixture
+def broken(adapter, tmp_path) -> Path:
+    """A copy of the adapter, to be damaged."""
+    return shutil.copytree(adapter, tmp_path / "broken")
+
+
+# --- one model ----------------------------------------------------------------------------------------------------
+
+
+def test_unmerged_loaded_and_merged_adapters_are_one_model(data, base, tmp_path):
+    config = TrainingConfig(
+        votes=str(data / "votes.jsonl"), output=str(tmp_path / "adapter"), base=str(base("bert")), epochs=3,
+        learning_rate=5e-3, head_learning_rate=1e-2, precision="fp32", head_hidden_size=8, head_dropout=0.1,
+    )  # fmt: skip
+    task = Task.of_votes(Votes.read(config.votes), Feedback.GRK, 0.1, 0)
+    result = fine_tune(config, task, {}, resume=False, quiet=True)
+    (tmp_path / "adapter").mkdir()
+    peft = result.model.eval()
+    with torch.inference_mode():
+        inputs = peft.get_base_model().prepare(PROMPTS, result.tokenizer)
+        unmerged = peft(**inputs)
+        with peft.disable_adapter():
+            bare = peft(**inputs)
+    assert (unmerged.hidden_state - bare.hidden_state).abs().max() > 0.01  # the LoRA does something
+    save(result, tmp_path / "adapter", config)
+    loaded = P2L.from_pretrained(tmp_path / "adapter")
+    scored = loaded.coefficients(PROMPTS)
+    np.testing.assert_allclose(scored.coefs, unmerged.coefs.numpy(), atol=1e-5)
+    np.testing.assert_allclose(scored.eta, unmerged.eta.numpy(), atol=1e-5)
+
+
+def test_a_merged_adapter_is_a_plain_model_without_p2l_sdk(adapter, tmp_path):
+    loaded = P2L.from_pretrained(adapter)
+    assert p2l("merge", adapter, tmp_path / "merged") == 0
+    merged = P2L.from_pretrained(tmp_path / "merged")
+    assert_equal(merged, loaded)
+    assert merged.costs == loaded.costs == {"coder": 0.002, "poet": 0.0005}
+    assert not list((tmp_path / "merged").glob("adapter*"))
+    result = subprocess.run(
+        [sys.executable, "-c", RESEARCHER, json.dumps(PROMPTS), str(tmp_path / "merged")],
+        capture_output=True, text=True, cwd=tmp_path, env={"HF_HOME": str(tmp_path), "PATH": "", "HF_HUB_OFFLINE": "1"},
+        check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-2000:]
+    (theirs,) = json.loads(result.stdout.splitlines()[-1])
+    np.testing.assert_allclose(loaded.coefficients(PROMPTS).coefs, theirs["coefs"], atol=1e-5)
+    with pytest.raises(P2LError, match="this model is no adapter, so there is nothing to merge"):
+        merged.merge(tmp_path / "again")
+    with pytest.raises(ModelFormatError, match="is a whole model, no adapter: it takes no base"):
+        P2L.from_pretrained(tmp_path / "merged", base="x")
+
+
+def test_a_copy_of_an_adapter_is_an_adapter(adapter, base, tmp_path):
+    loaded = P2L.from_pretrained(adapter)
+    loaded.save_pretrained(tmp_path / "copy")
+    assert_equal(P2L.from_pretrained(tmp_path / "copy", base=base("llama")), loaded, atol=0)
+    size = sum(file.stat().st_size for file in (tmp_path / "copy").glob("*.safetensors"))
+    assert size < (base("llama") / "model.safetensors").stat().st_size
+
+
+# --- what does not belong together --------------------------------------------------------------------------------
+
+
+def refused(folder: Path, match: str, **options) -> None:
+    with pytest.raises(ModelFormatError, match=match):
+        P2L.from_pretrained(folder, **options)
+
+
+def test_an_adapter_without_its_base(broken, capsys):
+    saved = json.loads((broken / "adapter_config.json").read_text())
+    saved["base_model_name_or_path"] = "no/such-base"
+    (broken / "adapter_config.json").write_text(json.dumps(saved))
+    refused(broken, r"broken' is an adapter: the base 'no/such-base' could not be loaded: .* Name a base with base=")
+    assert p2l("leaderboard", "hello", "--model", broken) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "Name a base with base=... (--base)" in error
+
+
+def test_an_adapter_on_another_base(adapter, base, tmp_path):
+    refused(adapter, "was trained on another base: model_type 'llama', not 'bert'", base=str(base("bert")))
+    from transformers import AutoModel
+
+    config = backbone_config("llama")[0]
+    config.num_hidden_layers = 3
+    AutoModel.from_config(config).save_pretrained(tmp_path / "deeper")
+    transformers_tokenizer().save_pretrained(tmp_path / "deeper")
+    refused(adapter, "was trained on another base: num_hidden_layers 2, not 3", base=tmp_path / "deeper")
+
+
+def test_tensors_that_are_missing_left_over_or_damaged(broken):
+    whole = load_file(broken / WEIGHTS)
+    lora = next(name for name in whole if "lora_B" in name)
+
+    def written(weights: dict[str, torch.Tensor]) -> Path:
+        save_file(weights, broken / WEIGHTS, metadata={"format": "pt"})
+        return broken
+
+    with pytest.warns(UserWarning, match="missing adapter keys"):
+        missing = written({name: value for name, value in whole.items() if name != lora})
+        refused(missing, rf"does not fit its base; missing tensors: \['{lora}'\], left over: \[\]")
+    extra = "base_model.model.backbone.extra.lora_A.weight"
+    refused(written({**whole, extra: torch.ones(1)}), rf"missing tensors: \[\], left over: \['{extra}'\]")
+    refused(written({**whole, lora: whole[lora][:, :2].contiguous()}), "(?s)is no whole adapter: .*size mismatch")
+    refused(written({**whole, lora: torch.full_like(whole[lora], torch.nan)}), "adapter .*broken' is damaged: NaN")
+    head = "base_model.model.head.coefs.bias"
+    refused(written({**whole, head: torch.full_like(whole[head], torch.inf)}), "'head.coefs.bias' holds NaN or inf")
+    (broken / WEIGHTS).write_bytes((broken / WEIGHTS).read_bytes()[:500])
+    refused(broken, "is no whole adapter")
+    (broken / WEIGHTS).unlink()
+    refused(broken, "is no whole adapter")
+
+
+# --- the card -----------------------------------------------------------------------------------------------------
+
+
+def test_the_card_says_what_was_done(adapter, data, base):
+    card = (adapter / "README.md").read_text(encoding="utf-8")
+    _, metadata, text = card.split("---\n", 2)
+    assert yaml.safe_load(metadata) == {
+        "license": "apache-2.0",
+        "library_name": "transformers",
+        "tags": ["p2l", "llm-routing", "prompt-to-leaderboard", "peft", "lora"],
+    }
+    assert "# Mine\n" in text
+    assert "Feedback `grk`, 3 LLMs:\n\n- coder\n- poet\n- sage\n" in text
+    assert 'P2L.from_pretrained("mine")' in text
+    assert "lora on llama. An adapter (LoRA of rank 16 and the heads)" in text
+    n_votes = len((data / "votes.jsonl").read_text().splitlines())
+    assert f"{n_votes:,} votes on 60 prompts (`votes.jsonl`, sha256 `{fingerprint(data / 'votes.jsonl')}`)" in text
+    assert "Outcomes: model_a " in text
+    settings = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    assert settings["seed"] == 3
+    assert settings["learning_rate"] == 5e-3
+    assert settings["votes"] == "votes.jsonl"
+    assert settings["base"] == "llama"
+    assert "Resolved: epochs 4, learning_rate 0.005, batch_size 16, precision fp32, processes 1, steps 16." in text
+    for package in ("p2l-sdk", "torch", "transformers", "peft", "accelerate", "numpy"):
+        assert f"{package} {version(package)}" in text
+    assert "Of an afternoon." in text
+    assert text.endswith("## More\n\nCosts $5.\n\n") or text.endswith("## More\n\nCosts $5.\n")
+    assert "$" not in text.replace("Costs $5.", "")  # every field is filled
+    assert "None" not in text
+    for path in (adapter.parent, data, base("llama").parent, Path.home()):
+        assert str(path) not in card
+
+
+def test_the_metrics_of_the_card_are_those_of_the_model(adapter, data):
+    card = (adapter / "README.md").read_text(encoding="utf-8")
+    model = P2L.from_pretrained(adapter)
+    held_out = Votes.read(data / "held_out.jsonl", model.models)
+    for name, estimate in evaluate_votes(model, held_out).items():
+        low, high = (estimate.value + z * estimate.standard_error for z in (-1.96, 1.96))
+        row = f"| {name} | {estimate.value:.4f} | {low:.4f} to {high:.4f} | {estimate.standard_error:.4f} |"
+        assert f"{row} {estimate.n:,} |" in card
+    assert "On held_out.jsonl (2 of its 30 prompts are in the training data):" in card
+    assert "| best_single_model | poet | | | |" in card
+    history = json.loads((adapter / "training_history.json").read_text())
+    lowest = min(entry["eval_loss"] for entry in history if "eval_loss" in entry)
+    assert f"Lowest validation loss {lowest:.4f} (kept), averaged leaderboard " in card
+    rest, validation = Votes.read(data / "votes.jsonl").split(0.1, 3)
+    assert evaluate_votes(model, validation)["cross_entropy"].value == pytest.approx(lowest, abs=1e-5)
+    baseline = float(card.partition("averaged leaderboard ")[2].split()[0].rstrip("."))
+    assert baseline == pytest.approx(marginal_loss(rest, validation), abs=1e-4)
+    assert lowest < baseline
+
+
+def marginal_loss(train: Votes, held_out: Votes) -> float:
+    """Of the averaged leaderboard of some votes on others."""
+    from p2l_sdk.marginal import fit_leaderboard
+    from p2l_sdk.modeling.feedback_p2l import log_probabilities, vote_log_likelihood
+
+    board = fit_leaderboard(train, "grk", intervals=None)
+    eta = np.array(board.eta)
+    log_probs = log_probabilities(Feedback.GRK, board.coefs[held_out.a], board.coefs[held_out.b], eta)
+    likelihood, _ = vote_log_likelihood(Feedback.GRK, log_probs, held_out.winner)
+    return float(-(likelihood * held_out.weight).sum() / held_out.weight.sum())
+
+
+def test_the_learning_curve_is_a_picture(adapter):
+    assert (adapter / "learning_curve.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_an_adapter_holds_its_base_by_name(data, base, tmp_path):
+    config = TrainingConfig(
+        votes=str(data / "votes.jsonl"), output=str(tmp_path / "out"), base=str(base("llama")), epochs=0.3,
+        base_name="some-org/some-model/file.gguf", precision="bf16", validation=0.0,
+    )  # fmt: skip
+    assert train(config, quiet=True) is not None
+    assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["base_model_name_or_path"] == (
+        "some-org/some-model/file.gguf"
+    )
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert yaml.safe_load(card.split("---\n")[1])["base_model"] == "some-org/some-model"
+    assert "No prompts were held out for validation" in card
+    assert str(base("llama")) not in card
+    for name, value in load_file(tmp_path / "out" / WEIGHTS).items():
+        assert value.dtype == (torch.float32 if ".head." in name else torch.bfloat16), name
+    assert P2L.from_pretrained(tmp_path / "out", base=str(base("llama"))).models == LLMS

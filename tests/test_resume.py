@@ -1,0 +1,206 @@
+"""A run that is killed and resumed, on two processes or in micro-batches, is the same run."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fine_tuning import assert_same_weights, run, tensors, vote_rows, write_jsonl
+
+from p2l_sdk.errors import P2LError
+from p2l_sdk.evaluation import evaluate_votes
+from p2l_sdk.training.callbacks import checkpoints, is_whole, last_whole_checkpoint
+from p2l_sdk.votes import Votes
+
+# dropout, so that the state of the random numbers matters; a patience that is tried, and does not run out
+SETTINGS = {
+    "feedback": "grk", "epochs": 12, "batch_size": 8, "learning_rate": 5e-3, "head_learning_rate": 2e-2,
+    "lora_dropout": 0.2, "head_dropout": 0.2, "validation": 0.2, "checkpoints": 20, "patience": 19, "precision": "fp32",
+}  # fmt: skip
+MARK = "checkpoint-is-whole"
+
+
+@pytest.fixture(scope="module")
+def votes(tmp_path_factory) -> Path:
+    return write_jsonl(tmp_path_factory.mktemp("votes") / "votes.jsonl", vote_rows("grk", 70, 5))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(votes, base, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    run(votes, folder, base=str(base("llama")), **SETTINGS)
+    return folder
+
+
+def command(votes: Path, output: Path, base: Path, **settings) -> list[str]:
+    options = {"votes": votes, "output": output, "base": base, **settings}
+    return ["-m", "p2l_sdk", "train", "--quiet"] + [
+        str(word) for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)
+    ]
+
+
+def kill_when(happened, process, seconds: float = 120.0) -> None:
+    """SIGKILL to a process (of subprocess or multiprocessing) as soon as something has happened."""
+    try:
+        for _ in range(int(seconds / 0.005)):
+            if happened():
+                return
+            alive = process.poll() is None if isinstance(process, subprocess.Popen) else process.is_alive()
+            assert alive, "it ended before it was killed"
+            time.sleep(0.005)
+        raise AssertionError("there was nothing to kill it at")
+    finally:
+        process.kill()
+        process.wait() if isinstance(process, subprocess.Popen) else process.join()
+
+
+@pytest.fixture(scope="module")
+def killed(votes, base, tmp_path_factory) -> Path:
+    """The output of a run that was killed when its third checkpoint was whole; its checkpoints lie beside it."""
+    output = tmp_path_factory.mktemp("killed") / "model"
+    process = subprocess.Popen([sys.executable, *command(votes, output, base("llama"), **SETTINGS)])
+    kill_when((output.with_name("model.checkpoints") / "checkpoint-15" / MARK).exists, process)
+    assert not output.exists()
+    return output
+
+
+def copy_of(killed: Path, folder: Path) -> Path:
+    shutil.copytree(killed.with_name("model.checkpoints"), folder / "model.checkpoints")
+    return folder / "model"
+
+
+def resumed_until_killed(votes: str, output: str, base: str) -> None:
+    run(Path(votes), Path(output), base=base, resume=True, **SETTINGS)
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(uninterrupted, killed, votes, base, tmp_path):
+    output = copy_of(killed, tmp_path)
+    folder = output.with_name("model.checkpoints")
+    # killed once more, while it resumes, whatever it is doing; a fork, to save the imports
+    before = [path.name for path in checkpoints(folder)]
+    process = multiprocessing.get_context("fork").Process(
+        target=resumed_until_killed, args=(str(votes), str(output), str(base("llama")))
+    )
+    process.start()
+    kill_when(lambda: any(path.name not in before for path in checkpoints(folder)), process)
+    assert not output.exists()
+    assert last_whole_checkpoint(folder) is not None
+    run(votes, output, base=str(base("llama")), resume=True, **SETTINGS)
+    assert not folder.exists()
+    assert_same_weights(output, uninterrupted, atol=1e-6)
+    ours, theirs = (json.loads((path / "training_history.json").read_text()) for path in (output, uninterrupted))
+    for mine, other in zip(ours, theirs, strict=True):
+        for key in ("step", "loss", "eval_loss", "learning_rate"):
+            assert mine.get(key) == pytest.approx(other.get(key), abs=1e-6)
+
+
+def test_half_written_checkpoints_are_never_taken(uninterrupted, killed, votes, base, tmp_path):
+    output = copy_of(killed, tmp_path)
+    folder = output.with_name("model.checkpoints")
+    whole = last_whole_checkpoint(folder)
+    number = int(whole.name.rpartition("-")[2])
+    unmarked = shutil.copytree(whole, folder / f"checkpoint-{number + 5}")  # killed before the mark
+    (unmarked / MARK).unlink()
+    truncated = shutil.copytree(whole, folder / f"checkpoint-{number + 10}")  # killed while it wrote
+    weights = truncated / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    (truncated / MARK).unlink()
+    half_deleted = shutil.copytree(whole, folder / f"checkpoint-{number + 15}")  # killed while it made room
+    (half_deleted / "optimizer.pt").unlink()
+    torn = shutil.copytree(whole, folder / f"checkpoint-{number + 20}")  # the mark itself
+    (torn / MARK).write_text('{"optimizer.pt"')
+    assert last_whole_checkpoint(folder) == whole
+    assert not any(map(is_whole, (unmarked, truncated, half_deleted, torn)))
+    run(votes, output, base=str(base("llama")), resume=True, **SETTINGS)
+    assert_same_weights(output, uninterrupted, atol=1e-6)
+
+
+def test_another_run_is_not_resumed(killed, votes, base, tmp_path):
+    output = copy_of(killed, tmp_path)
+    settings = {**SETTINGS, "base": str(base("llama"))}
+    with pytest.raises(P2LError, match=r"begun with other settings of batch_size, lora_rank; resume it with the same"):
+        run(votes, output, resume=True, **{**settings, "batch_size": 4, "lora_rank": 8})
+    with pytest.raises(P2LError, match="an unfinished run lies in .*model.checkpoints'; go on with --resume"):
+        run(votes, output, **settings)
+    same = write_jsonl(tmp_path / "votes.jsonl", vote_rows("grk", 70, 5, seed=3))
+    saved = json.loads((tmp_path / "model.checkpoints" / "settings.json").read_text())
+    (tmp_path / "model.checkpoints" / "settings.json").write_text(json.dumps({**saved, "votes": str(same)}))
+    with pytest.raises(P2LError, match="begun with other settings of contents of votes"):
+        run(same, output, resume=True, **settings)
+    assert last_whole_checkpoint(output.with_name("model.checkpoints")) is not None  # refused, not deleted
+
+
+def test_there_may_be_nothing_to_resume(votes, base, tmp_path, capsys):
+    run(votes, tmp_path / "model", base=str(base("llama")), resume=True, epochs=1, batch_size=32, precision="fp32")
+    assert "no run to resume" in capsys.readouterr().err
+    assert (tmp_path / "model" / "adapter_model.safetensors").exists()
+
+
+def test_early_stopping_counts_on_after_a_kill(base, tmp_path):
+    """The best checkpoint is kept, and those without a better one are counted over the kill."""
+    few = write_jsonl(tmp_path / "few.jsonl", vote_rows("grk", 40, 1))
+    settings = {
+        "base": str(base("llama")), "method": "full", "learning_rate": 3e-3, "head_learning_rate": 1e-2,
+        "epochs": 20, "batch_size": 8, "validation": 0.2, "checkpoints": 20, "patience": 5,
+    }  # fmt: skip
+
+    def losses(name: str) -> dict[int, float]:
+        history = json.loads((tmp_path / name / "training_history.json").read_text())
+        return {entry["step"]: entry["eval_loss"] for entry in history if "eval_loss" in entry}
+
+    p2l = run(few, tmp_path / "whole", **settings)
+    whole = losses("whole")
+    best, last = min(whole, key=whole.get), max(whole)
+    assert last == best + 5 * 4 < 20 * 4, "the test needs a run that overfits"
+    validation = Votes.read(few).split(0.2, 0)[1]
+    assert evaluate_votes(p2l, validation)["cross_entropy"].value == pytest.approx(whole[best], abs=1e-5)
+
+    folder = tmp_path / "killed.checkpoints"
+    process = multiprocessing.get_context("fork").Process(
+        target=run, args=(few, tmp_path / "killed"), kwargs=settings
+    )  # fmt: skip
+    process.start()
+    kill_when((folder / f"checkpoint-{last - 12}" / MARK).exists, process)
+    assert not (tmp_path / "killed").exists()
+    run(few, tmp_path / "killed", resume=True, **settings)
+    assert losses("killed") == pytest.approx(whole, abs=1e-6)
+    assert_same_weights(tmp_path / "killed", tmp_path / "whole", atol=1e-6)
+
+
+def test_processes_and_micro_batches_change_nothing(votes, base, tmp_path):
+    settings = {
+        "feedback": "grk", "epochs": 3, "batch_size": 16, "learning_rate": 2e-3, "validation": 0.19, "checkpoints": 3,
+        "precision": "fp32", "lora_rank": 4,
+    }  # fmt: skip
+    run(votes, tmp_path / "one", base=str(base("llama")), **settings)
+    run(votes, tmp_path / "micro", base=str(base("llama")), micro_batch_size=4, **settings)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    result = subprocess.run(
+        [*launch, *command(votes, tmp_path / "two", base("llama"), **settings, micro_batch_size=4)],
+        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+
+    def losses(name: str) -> list[float]:
+        history = json.loads((tmp_path / name / "training_history.json").read_text())
+        return [entry[key] for entry in history for key in ("loss", "eval_loss") if key in entry]
+
+    for other in ("micro", "two"):
+        np.testing.assert_allclose(losses(other), losses("one"), atol=1e-5)
+        assert_same_weights(tmp_path / other, tmp_path / "one", atol=1e-5)
+    moved = np.abs(tensors(tmp_path / "one")["base_model.model.head.coefs.weight"]).max()
+    assert moved > 1e-3  # it started at zero
+    assert "processes 2" in (tmp_path / "two" / "README.md").read_text()
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(votes, base, tmp_path):
+    with pytest.raises(P2LError, match="batch_size 16 is no multiple of 1 processes times micro_batch_size 5"):
+        run(votes, tmp_path / "model", base=str(base("llama")), batch_size=16, micro_batch_size=5)

@@ -1,0 +1,172 @@
+"""Settings of a training run: one set for Python, YAML and the command line; bad ones and bad data are refused early."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+from fine_tuning import vote_rows, write_jsonl
+
+from p2l_sdk.cli import cli, run
+from p2l_sdk.cli.train import train as command
+from p2l_sdk.errors import P2LError
+from p2l_sdk.training.config import Method, TrainingConfig
+
+GIVEN = {"votes": "v.jsonl", "output": "out"}
+
+
+def test_every_setting_is_an_option_of_the_command():
+    options = {parameter.name for parameter in command.params}
+    assert options - {"file", "resume", "quiet"} == {field.name for field in dataclasses.fields(TrainingConfig)}
+
+
+def test_yaml_with_overrides(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("votes: v.jsonl\noutput: out\nbase: some/base\nlearning_rate: 1e-3\nmethod: head\nchat: no\n")
+    config = TrainingConfig.from_yaml(file, output="other", seed=3)
+    assert (config.votes, config.output, config.base, config.seed) == ("v.jsonl", "other", "some/base", 3)
+    assert (config.learning_rate, config.method, config.chat) == (1e-3, Method.HEAD, False)
+    again = TrainingConfig.from_dict(config.to_dict())
+    assert again == config
+    assert json.loads(json.dumps(config.to_dict())) == config.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("votes: v\noutput: o\nlearning_rat: 1", "run.yaml': 'learning_rat' is no setting; did you mean 'learning_rate'"),
+        ("votes: v\noutput: o\nxyzzy: 1", "'xyzzy' is no setting; known: votes, output, base"),
+        ("votes: v", "'output' is missing"),
+        ("- votes", "holds no settings; it needs lines like 'votes: votes.jsonl'"),
+        ("votes: [", "cannot be read as YAML"),
+        ("votes: v\noutput: o\nlearning_rate: fast", "learning_rate is 'fast'; it must be a number from 0.0 to 1.0"),
+    ],
+)  # fmt: skip
+def test_yaml_that_is_refused(tmp_path, text, message):
+    (tmp_path / "run.yaml").write_text(text)
+    with pytest.raises(P2LError) as caught:
+        TrainingConfig.from_yaml(tmp_path / "run.yaml")
+    assert message.replace("run.yaml'", f"{tmp_path / 'run.yaml'}'"[1:]) in str(caught.value) or message in str(
+        caught.value
+    )
+
+
+def test_a_yaml_file_that_is_not_there():
+    with pytest.raises(P2LError, match=r"'no\.yaml' cannot be read as YAML: .*No such file"):
+        TrainingConfig.from_yaml("no.yaml")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "rule"),
+    [
+        ("votes", "", "given"),
+        ("method", "dora", "one of lora, full, head"),
+        ("precision", "fp16", "one of auto, bf16, fp32"),
+        ("pooling", "max", "one of last, first, mean, pooler"),
+        ("validation", 1.0, "a number from 0.0 to 0.9"),
+        ("validation", -0.1, "a number from 0.0 to 0.9"),
+        ("epochs", 0, "a number above 0"),
+        ("epochs", float("nan"), "a number from 0.0 to 10000"),
+        ("batch_size", 0, "an integer > 0"),
+        ("batch_size", 2.5, "an integer > 0"),
+        ("micro_batch_size", True, "an integer > 0"),
+        ("learning_rate", "1e-3", "a number from 0.0 to 1.0"),
+        ("warmup", 1.5, "a number from 0.0 to 1.0"),
+        ("max_grad_norm", 0.0, "a number from 1e-06 to 1000000.0"),
+        ("label_smoothing", 1.0, "a number from 0.0 to 0.9"),
+        ("lora_rank", -1, "an integer > 0"),
+        ("lora_dropout", 1.0, "a number from 0.0 to 0.95"),
+        ("checkpoints", 0, "an integer > 0"),
+        ("seed", -1, "an integer >= 0"),
+    ],
+)
+def test_settings_out_of_range(setting, value, rule):
+    with pytest.raises(P2LError) as caught:
+        TrainingConfig(**{**GIVEN, setting: value})
+    assert str(caught.value) == f"{setting} is {value!r}; it must be {rule}"
+
+
+def test_patience_needs_a_validation():
+    with pytest.raises(P2LError, match="patience is 3; it must be null where validation is 0"):
+        TrainingConfig(**GIVEN, patience=3, validation=0)
+
+
+# --- refused before anything heavy is loaded ----------------------------------------------------------------------
+
+
+def p2l_train(*arguments, tmp_path) -> tuple[str, float]:
+    """The one line of a refusal, and the seconds of processor time that it took."""
+    code = (
+        "import sys\nfrom p2l_sdk.cli import cli, run\n"
+        "status = run(lambda: cli(prog_name='p2l', standalone_mode=False))\n"
+        "assert not {'torch', 'transformers', 'peft'} & set(sys.modules), 'a heavy import'\n"
+        "sys.exit(status)"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = subprocess.run(
+        [sys.executable, "-c", code, "train", *map(str, arguments)],
+        capture_output=True, text=True, check=False, cwd=tmp_path, env=os.environ,
+    )  # fmt: skip
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
+    return result.stderr, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_bad_data_is_refused_before_torch_is_imported(tmp_path):
+    write_jsonl(
+        tmp_path / "bad.jsonl", [*vote_rows("grk", 3), {"prompt": "x", "model_a": "a", "model_b": "b", "winner": "c"}]
+    )
+    write_jsonl(tmp_path / "rk.jsonl", vote_rows("rk", 9))
+    write_jsonl(tmp_path / "good.jsonl", vote_rows("grk", 9))
+    (tmp_path / "costs.json").write_text('{"nobody": 1}')
+    base = ("--base", "no/such-base", "--output", "out")
+    error, seconds = p2l_train("--votes", "bad.jsonl", *base, tmp_path=tmp_path)
+    assert "winner" in error
+    assert "'c'" in error
+    assert seconds < 3.0
+    for arguments, message in (
+        (("--votes", "none.jsonl", *base), "'none.jsonl' cannot be read: No such file"),
+        (("--votes", "rk.jsonl", *base), "no vote is 'tie (bothbad)'"),
+        (("--votes", "good.jsonl", "--costs", "costs.json", *base), "names 'nobody', which this model does not know"),
+        (("--votes", "good.jsonl", "--eval-votes", "bad.jsonl", *base), "winner"),
+    ):
+        assert message in p2l_train(*arguments, tmp_path=tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--output", "out"], "--votes must be given, here or in --config YAML"),
+        (["--votes", "v.jsonl", "--output", "out", "--feedback", "elo"], "unknown feedback model 'elo'; known: bt, "),
+        (["--votes", "v.jsonl", "--output", "out", "--method", "x"], "No such option '--method'"),
+        (["--votes", "v.jsonl", "--output", "out", "--static-from", "x", "--base", "y"], "static_from goes with base"),
+        (["--votes", "v.jsonl", "--output", "out", "--lora-rank", "4"], "lora_rank: of no effect on a static model"),
+        (["--votes", "v.jsonl", "--output", "."], "'.' exists already; name a new or an empty folder"),
+        (["--votes", "v.jsonl", "--output", "out", "--base", "no/such-base"], "the base 'no/such-base' could not be loaded"),
+        (["--votes", "v.jsonl", "--output", "out", "--feedback", "gaussian"], "feedback gaussian learns from scores"),
+    ],
+)  # fmt: skip
+def test_the_command_refuses_in_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+    write_jsonl(tmp_path / "v.jsonl", vote_rows("grk", 30))
+    monkeypatch.chdir(tmp_path)
+    assert run(lambda: cli(["train", "--quiet", *arguments], prog_name="p2l", standalone_mode=False)) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_p2l_model_is_no_base(saved, tmp_path):
+    from p2l_sdk.errors import ModelFormatError
+    from p2l_sdk.training.run import train
+
+    votes = write_jsonl(tmp_path / "v.jsonl", vote_rows("grk", 30))
+    with pytest.raises(ModelFormatError, match="is a P2L model already; name the llama model that it was trained from"):
+        train(TrainingConfig(votes=str(votes), output=str(tmp_path / "out"), base=str(saved("llama"))), quiet=True)
