@@ -15,14 +15,14 @@ import torch
 import yaml
 from conftest import backbone_config, transformers_tokenizer
 from fine_tuning import LLMS, prompts, vote_rows, write_jsonl
+from p2l_sdk.modeling.feedback_p2l import Feedback
 from safetensors.torch import load_file, save_file
 from test_model import RESEARCHER
 
 from p2l_sdk import P2L
 from p2l_sdk.cli import cli, run
 from p2l_sdk.errors import ModelFormatError, P2LError, P2LWarning
-from p2l_sdk.evaluation import evaluate_votes
-from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.evaluation import evaluate, evaluate_votes
 from p2l_sdk.training.card import fingerprint
 from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.training.finetune import fine_tune, save
@@ -169,8 +169,8 @@ def test_tensors_that_are_missing_left_over_or_damaged(broken):
         save_file(weights, broken / WEIGHTS, metadata={"format": "pt"})
         return broken
 
+    missing = written({name: value for name, value in whole.items() if name != lora})
     with pytest.warns(UserWarning, match="missing adapter keys"):
-        missing = written({name: value for name, value in whole.items() if name != lora})
         refused(missing, rf"does not fit its base; missing tensors: \['{lora}'\], left over: \[\]")
     extra = "base_model.model.backbone.extra.lora_A.weight"
     refused(written({**whole, extra: torch.ones(1)}), rf"missing tensors: \[\], left over: \['{extra}'\]")
@@ -207,7 +207,9 @@ def test_the_card_says_what_was_done(adapter, data, base):
     assert settings["learning_rate"] == 5e-3
     assert settings["votes"] == "votes.jsonl"
     assert settings["base"] == "llama"
-    assert "Resolved: epochs 4, learning_rate 0.005, batch_size 16, precision fp32, processes 1, steps 16." in text
+    assert "Resolved: epochs 4, learning_rate 0.005, batch_size 16, precision fp32, head_learning_rate " in text
+    assert "seed 3, lora_rank 16, lora_alpha 32.0, " in text
+    assert "processes 1, steps 16." in text
     for package in ("p2l-sdk", "torch", "transformers", "peft", "accelerate", "numpy"):
         assert f"{package} {version(package)}" in text
     assert "Of an afternoon." in text
@@ -222,12 +224,18 @@ def test_the_metrics_of_the_card_are_those_of_the_model(adapter, data):
     card = (adapter / "README.md").read_text(encoding="utf-8")
     model = P2L.from_pretrained(adapter)
     held_out = Votes.read(data / "held_out.jsonl", model.models)
-    for name, estimate in evaluate_votes(model, held_out).items():
-        low, high = (estimate.value + z * estimate.standard_error for z in (-1.96, 1.96))
-        row = f"| {name} | {estimate.value:.4f} | {low:.4f} to {high:.4f} | {estimate.standard_error:.4f} |"
-        assert f"{row} {estimate.n:,} |" in card
+    report = evaluate(model, held_out, baseline_votes=Votes.read(data / "votes.jsonl"))
+    assert "cross_entropy" in report.metrics
+    for name, estimate in report.metrics.items():
+        interval = ""
+        if estimate.standard_error is not None:
+            low, high = (estimate.value + z * estimate.standard_error for z in (-1.96, 1.96))
+            interval = f"{low:.4f} to {high:.4f}"
+        row = f"| {name} | {estimate.value:.4f} | {interval} | {report.baseline.metrics[name].value:.4f} | "
+        assert row in card
+        assert f" | {estimate.n:,} |" in card.partition(row)[2].partition("\n")[0]
     assert "On held_out.jsonl (2 of its 30 prompts are in the training data):" in card
-    assert "| best_single_model | poet | | | |" in card
+    assert "| best_single_model | poet | | | | |" in card
     history = json.loads((adapter / "training_history.json").read_text())
     lowest = min(entry["eval_loss"] for entry in history if "eval_loss" in entry)
     assert f"Lowest validation loss {lowest:.4f} (kept), averaged leaderboard " in card
@@ -240,8 +248,9 @@ def test_the_metrics_of_the_card_are_those_of_the_model(adapter, data):
 
 def marginal_loss(train: Votes, held_out: Votes) -> float:
     """Of the averaged leaderboard of some votes on others."""
-    from p2l_sdk.marginal import fit_leaderboard
     from p2l_sdk.modeling.feedback_p2l import log_probabilities, vote_log_likelihood
+
+    from p2l_sdk.marginal import fit_leaderboard
 
     board = fit_leaderboard(train, "grk", intervals=None)
     eta = np.array(board.eta)

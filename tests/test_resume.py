@@ -128,7 +128,7 @@ def test_another_run_is_not_resumed(killed, votes, base, tmp_path):
     settings = {**SETTINGS, "base": str(base("llama"))}
     with pytest.raises(P2LError, match=r"begun with other settings of batch_size, lora_rank; resume it with the same"):
         run(votes, output, resume=True, **{**settings, "batch_size": 4, "lora_rank": 8})
-    with pytest.raises(P2LError, match="an unfinished run lies in .*model.checkpoints'; go on with --resume"):
+    with pytest.raises(P2LError, match=r"an unfinished run lies in .*model\.checkpoints'; go on with --resume"):
         run(votes, output, **settings)
     same = write_jsonl(tmp_path / "votes.jsonl", vote_rows("grk", 70, 5, seed=3))
     saved = json.loads((tmp_path / "model.checkpoints" / "settings.json").read_text())

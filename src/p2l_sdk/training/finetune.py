@@ -200,7 +200,8 @@ def training_arguments(
              "head_dropout", "seed")  # fmt: skip
     names += ("lora_rank", "lora_alpha", "lora_dropout") if config.method is Method.LORA else ()
     chosen = {"epochs": epochs, "learning_rate": rate, "batch_size": batch_size, "precision": str(precision)}
-    return arguments, {**chosen, **{name: getattr(config, name) for name in names}, "processes": arguments.world_size}
+    chosen |= {name: value for name in names if (value := getattr(config, name)) is not None}
+    return arguments, {**chosen, "processes": arguments.world_size}
 
 
 @torch.no_grad()
