@@ -47,6 +47,7 @@ class BaseModel:
 
     def _from_pretrained(self, factory: Any, **options: Any) -> Any:
         place, file = self._place()
+        options["trust_remote_code"] = False  # where it is left open, transformers asks on the terminal
         try:
             return factory.from_pretrained(place, **options, **({"gguf_file": file} if file else {}))
         except ImportError as error:

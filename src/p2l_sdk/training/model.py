@@ -130,7 +130,7 @@ def add_lora(model: P2LModel, config: TrainingConfig) -> Any:
         modules_to_save=["head"],
         revision=config.base_revision,
     )
-    model.name_or_path = config.base  # which PEFT writes into the adapter
+    model.name_or_path = ""  # for each checkpoint PEFT would look on the Hub for what is named; `save` names the base
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by a name that is going away
         peft = get_peft_model(model, lora)

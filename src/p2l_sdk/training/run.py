@@ -184,17 +184,17 @@ def _static_base(config: TrainingConfig) -> Path | None:
         return DEFAULT_MODEL
     if config.static_from is not None:
         raise P2LError("static_from goes with base 'static' alone")
-    path = Path(config.base).expanduser()
+    path, saved = Path(config.base).expanduser(), None
     with contextlib.suppress(OSError, ValueError):
         saved = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        if saved.get("model_type") == "p2l":
-            kind = (saved.get("backbone_config") or {}).get("model_type")
-            if kind == STATIC_BACKBONE:
-                return path
-            raise ModelFormatError(
-                f"the base {config.base!r} is a P2L model already; name the {kind} model that it was trained from"
-            )
-    return None
+    if not isinstance(saved, dict) or saved.get("model_type") != "p2l":
+        return None
+    kind = (saved.get("backbone_config") or {}).get("model_type")
+    if kind != STATIC_BACKBONE:
+        raise ModelFormatError(
+            f"the base {config.base!r} is a P2L model already; name the {kind} model that it was trained from"
+        )
+    return path
 
 
 def _costs(path: str, models: tuple[str, ...]) -> dict[str, float]:
