@@ -39,7 +39,7 @@ def test_yaml_with_overrides(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("votes: v\noutput: o\nlearning_rat: 1", "run.yaml: 'learning_rat' is no setting; did you mean 'learning_rate'"),
+        ("votes: v\noutput: o\nlearning_rat: 1", "yaml: 'learning_rat' is no setting; did you mean 'learning_rate'"),
         ("votes: v\noutput: o\nxyzzy: 1", "'xyzzy' is no setting; known: votes, output, base"),
         ("votes: v", "'output' is missing"),
         ("- votes", "holds no settings; it needs lines like 'votes: votes.jsonl'"),
@@ -147,7 +147,7 @@ def test_bad_data_is_refused_before_torch_is_imported(tmp_path):
         (["--votes", "v.jsonl", "--output", "out", "--static-from", "x", "--base", "y"], "static_from goes with base"),
         (["--votes", "v.jsonl", "--output", "out", "--lora-rank", "4"], "lora_rank: of no effect on a static model"),
         (["--votes", "v.jsonl", "--output", "."], "'.' exists already; name a new or an empty folder"),
-        (["--votes", "v.jsonl", "--output", "out", "--base", "no/such-base"], "the base 'no/such-base' could not be loaded"),
+        (["--votes", "v.jsonl", "--output", "out", "--base", "no/such-base"], "base 'no/such-base' could not be"),
         (["--votes", "v.jsonl", "--output", "out", "--feedback", "gaussian"], "feedback gaussian learns from scores"),
     ],
 )  # fmt: skip
