@@ -115,7 +115,7 @@ def test_the_command_runs_from_a_votes_file(tmp_path):
         rows = votes(300, seed)
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "costs.json").write_text('{"coder": 0.002, "mute": 0.0001}')
-    command = [sys.executable, "-m", "p2l_sdk.training", "--votes", "train.jsonl", "--eval-votes", "held.jsonl"]
+    command = [sys.executable, "-m", "p2l_sdk", "train", "--votes", "train.jsonl", "--eval-votes", "held.jsonl"]
     command += ["--costs", "costs.json", "--output", "mine", "--title", "Mine"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-2000:]

@@ -1,4 +1,4 @@
-"""Train a static P2L model from votes, in seconds on one core: `python -m p2l_sdk.training --help`.
+"""Train a static P2L model from votes, in seconds on one core.
 
 The backbone is a table of token vectors, distilled from a sentence encoder or taken from an existing static model
 (the embedded default, if none is named). It is frozen, so every prompt is read once; what is trained is the head.
