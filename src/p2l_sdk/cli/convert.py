@@ -17,8 +17,11 @@ def convert(source: str, output: str, revision: str | None, as_json: bool) -> No
 
     The folder OUTPUT gives the same coefficients, and loads with transformers alone.
     """
+    from transformers.utils import logging
+
     from p2l_sdk.facade import P2L
 
+    logging.disable_progress_bar()
     p2l = P2L.from_pretrained(source, revision=revision)
     p2l.save_pretrained(output)
     if as_json:

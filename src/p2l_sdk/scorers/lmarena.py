@@ -22,13 +22,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoTokenizer
 
 from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.spec_p2l import Activation, Pooling
+from p2l_sdk.scorers.backbone import saved_tokenizer
 
 TRAINING_CONFIG, MODEL_LIST = "training_config.json", "model_list.json"
 _WEIGHTS = "model.safetensors"
@@ -187,10 +187,7 @@ def no_safetensors(folder: Path) -> str:
 
 
 def _tokenizer(folder: Path, training: Mapping[str, Any], backbone: Mapping[str, Any]) -> Any:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # the tokenizers library raises the bare Exception
-        raise ModelFormatError(f"the tokenizer of {str(folder)!r} cannot be read: {error}") from error
+    tokenizer = saved_tokenizer(folder)
     if tokenizer.cls_token is None:
         raise ModelFormatError(f"the tokenizer of {str(folder)!r} names no CLS token, which stands at a prompt's end")
     if tokenizer.convert_tokens_to_ids(tokenizer.cls_token) >= backbone["vocab_size"]:

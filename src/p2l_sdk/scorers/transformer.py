@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from transformers import AutoTokenizer
 
 from p2l_sdk.errors import ModelFormatError, P2LError
 from p2l_sdk.modeling.modeling_p2l import P2LModel
@@ -18,6 +17,7 @@ from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, batches, pad
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.results import Coefficients
 from p2l_sdk.scorers import auto_classes, lmarena
+from p2l_sdk.scorers.backbone import saved_tokenizer
 
 auto_classes.register()
 
@@ -55,10 +55,7 @@ class TransformerScorer:
                 model = load_adapter(folder, config, base)
             else:
                 model = _whole_model(folder)
-            try:
-                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            except (OSError, ValueError) as error:
-                raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: {error}") from None
+            tokenizer = saved_tokenizer(folder)
         damaged = [name for name, p in model.head.named_parameters() if not torch.isfinite(p).all()]
         if damaged:
             raise ModelFormatError(f"tensor 'head.{damaged[0]}' holds NaN or infinite values; the weights are damaged")
