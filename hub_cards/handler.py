@@ -63,7 +63,9 @@ def _parsed(data: Any) -> tuple[Any, str, dict[str, Any]]:
         raise P2LError(f'unknown key {misplaced[0]!r} beside "inputs"; what a task needs stands in "parameters"')
     inputs = data["inputs"]
     if not isinstance(inputs, str | list) or not inputs:
-        raise P2LError('"inputs" must be a prompt (a string or a list of chat messages) or a list of prompts, not empty')
+        raise P2LError(
+            '"inputs" must be a prompt (a string or a list of chat messages) or a list of prompts, not empty'
+        )
     parameters = {} if data.get("parameters") is None else data["parameters"]
     if not isinstance(parameters, Mapping):
         raise P2LError('"parameters" must be a JSON object, such as {"task": "route", "cost": 0.001}')

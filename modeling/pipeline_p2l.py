@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from .errors_p2l import ModelFormatError, P2LError, PromptError
 from .feedback_p2l import Feedback
 from .leaderboard_p2l import chances, rows
 from .prompt_p2l import Prompt, PromptEncoder, batches, pad
+
+if TYPE_CHECKING:
+    from .modeling_p2l import P2LModel
 
 _WINDOW = 256  # prompts that are read ahead and sorted by length, so that little is padding
 
@@ -51,7 +54,7 @@ class LeaderboardPipeline(Pipeline):
     _load_video_processor = False
     _load_feature_extractor = False
 
-    def __init__(self, model: Any, tokenizer: Any = None, **kwargs: Any) -> None:
+    def __init__(self, model: P2LModel, tokenizer: Any = None, **kwargs: Any) -> None:
         if tokenizer is None:
             raise ModelFormatError("this pipeline needs the model's tokenizer: AutoTokenizer.from_pretrained(model_id)")
         super().__init__(model=model, tokenizer=tokenizer, **kwargs)
@@ -112,7 +115,7 @@ class LeaderboardPipeline(Pipeline):
     def postprocess(self, outputs: dict[str, Any], top_k: int | None = None) -> list[Any]:
         """The result of each prompt: coefs `(n_prompts, n_models)`, eta and gamma `(n_prompts, 1)` or None."""
         spec = self.model.spec
-        feedback = Feedback(spec.feedback)  # the model's own may be of another copy of this code
+        feedback = Feedback(spec.feedback)  # the model may be of another copy of this code, with enums of its own
         raw = {name: None if outputs[name] is None else outputs[name][:, 0].tolist() for name in ("eta", "gamma")}
         return [
             {

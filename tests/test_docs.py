@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, shared
 
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
@@ -26,6 +26,7 @@ FILES = {
     "votes.jsonl": '{"prompt": "What is 17 * 23?", "model_a": "codegemma-7b", "model_b": "gemma-2-9b-it", '
     '"winner": "model_b"}\n',
 }
+PUBLISHED = {"lmarena-ai/p2l-7b-grk-02222025": "oracle/ckpt/tiny-qwen2-grk"}  # a tiny one stands in for the real one
 
 
 def shell(block: str) -> str:
@@ -61,6 +62,9 @@ def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
     for name, content in FILES.items():
         Path(name).write_text(content)
     text = (ROOT / page).read_text(encoding="utf-8")
+    for repo_id, checkpoint in PUBLISHED.items():
+        if repo_id in text:
+            shutil.copytree(shared(checkpoint), Path(repo_id))
     names: dict = {"__name__": "documentation"}
     last, produced = "", []
     for kind, block in BLOCK.findall(text):

@@ -260,7 +260,7 @@ def test_an_edited_model_is_saved_edited(tmp_path):
 
 
 def test_no_code_of_the_repository_is_run(checkpoint):
-    bomb = {"auto_map": {name: "bomb.Bomb" for name in ("AutoConfig", "AutoModel", "AutoTokenizer")}}
+    bomb = {"auto_map": dict.fromkeys(("AutoConfig", "AutoModel", "AutoTokenizer"), "bomb.Bomb")}
     folder = checkpoint(BT, config=bomb)
     (folder / "bomb.py").write_text("raise SystemExit('code of the repository was run')\n")
     tokenizer = json.loads((folder / "tokenizer_config.json").read_text())

@@ -85,4 +85,4 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def is_published(config: dict[str, Any]) -> bool:
     """Whether a parsed `config.json` is of lmarena's layout (see `scorers.lmarena`), not of our own."""
-    return config.get("model_type") != "p2l" and "P2LModel" in (config.get("architectures") or ())
+    return "P2LModel" in (config.get("architectures") or ()) and "backbone_config" not in config

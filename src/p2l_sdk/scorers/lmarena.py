@@ -57,7 +57,9 @@ def load(folder: Path, backbone: Mapping[str, Any]) -> tuple[P2LModel, Any]:
     head, feedback = _head(folder, training, backbone)
     length = training.get("max_length")
     if isinstance(length, bool) or not isinstance(length, int):
-        raise ModelFormatError(f"{str(folder / TRAINING_CONFIG)!r} has the max_length {length!r}; it must be an integer")
+        raise ModelFormatError(
+            f"{str(folder / TRAINING_CONFIG)!r} has the max_length {length!r}; it must be an integer"
+        )
     try:
         config = P2LConfig(
             backbone_config=_backbone_config(backbone, length),
