@@ -1,1 +1,1 @@
-"""Templates of the cards that are published beside models. Data only."""
+"""What is published beside models: templates of cards, and the handler of Inference Endpoints. Not imported."""

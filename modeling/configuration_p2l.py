@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import copy
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from transformers import AutoConfig, PretrainedConfig
 
-from .spec_p2l import SPEC_KEYS, ModelSpec
+from .spec_p2l import CUSTOM_PIPELINES, SPEC_KEYS, ModelSpec
 from .static_p2l import StaticConfig
+
+if TYPE_CHECKING:  # transformers saves the code that the configuration names in imports, and so the pipelines too
+    from .pipeline_p2l import LeaderboardPipeline, TopModelsPipeline  # noqa: F401
 
 
 class P2LConfig(PretrainedConfig):
@@ -34,12 +38,21 @@ class P2LConfig(PretrainedConfig):
                 StaticConfig(**fields) if kind == StaticConfig.model_type else AutoConfig.for_model(kind, **fields)
             )
         self.backbone_config: Any = backbone_config
+        kwargs.pop("custom_pipelines", None)
         given = {key: kwargs.pop(key) for key in SPEC_KEYS if key in kwargs}
         if given:  # transformers also makes empty configurations, to compare with
             given = ModelSpec.from_config({"model_type": self.model_type, **given}).to_dict()
         for key, value in given.items():
             setattr(self, key, value)
         super().__init__(**kwargs)
+
+    @property
+    def custom_pipelines(self) -> dict[str, Any]:
+        """The pipelines that travel with the weights; anew each time, for transformers writes classes into it."""
+        return copy.deepcopy(CUSTOM_PIPELINES)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
 
     @property
     def hidden_size(self) -> int:

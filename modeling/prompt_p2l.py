@@ -10,7 +10,7 @@ Needs the `tokenizers` library; a transformers tokenizer is used for its chat te
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -147,6 +147,19 @@ class PromptEncoder:
                 unknown.index = i
                 raise unknown
         return ids
+
+
+def batches(ids: Sequence[Sequence[int]], size: int, max_tokens: int = 16384) -> Iterator[list[int]]:
+    """Places of the prompts, in batches of like length: each of at most `size` prompts and, one prompt apart, at most
+    `max_tokens` tokens with their padding, so that one long prompt does not stretch many short ones."""
+    batch: list[int] = []
+    for i in sorted(range(len(ids)), key=lambda i: len(ids[i])):
+        if batch and (len(batch) == size or (len(batch) + 1) * len(ids[i]) > max_tokens):
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
 
 
 def pad(ids: Sequence[Sequence[int]], pad_id: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,12 @@ from .feedback_p2l import Feedback
 
 FORMAT_VERSION = 1
 
+# what transformers reads in config.json to find the pipelines of `pipeline_p2l`
+CUSTOM_PIPELINES = {
+    "prompt-to-leaderboard": {"impl": "pipeline_p2l.LeaderboardPipeline", "pt": ["AutoModel"], "type": "text"},
+    "text-classification": {"impl": "pipeline_p2l.TopModelsPipeline", "pt": ["AutoModel"], "type": "text"},
+}
+
 
 class Pooling(StrEnum):
     """How the hidden states of a prompt's tokens become one vector."""

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, shared
 from fine_tuning import vote_rows, write_base, write_jsonl
 
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))]
@@ -30,6 +30,7 @@ FILES = {
 }
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"  # on the page that trains, a tiny random model stands in for it
 TRAINING = "docs/train-on-your-votes.md"
+PUBLISHED = {"lmarena-ai/p2l-7b-grk-02222025": "oracle/ckpt/tiny-qwen2-grk"}  # a tiny one stands in for the real one
 
 
 def shell(block: str) -> str:
@@ -76,6 +77,9 @@ def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
         write_jsonl(Path("votes.jsonl"), votes)
         write_jsonl(Path("held_out.jsonl"), [row for row in vote_rows(seed=1) if row["prompt"] not in trained])
     text = (ROOT / page).read_text(encoding="utf-8")
+    for repo_id, checkpoint in PUBLISHED.items():
+        if repo_id in text:
+            shutil.copytree(shared(checkpoint), Path(repo_id))
     names: dict = {"__name__": "documentation"}
     last, produced = "", []
     for kind, block in BLOCK.findall(text):

@@ -8,10 +8,11 @@ import json
 import numpy as np
 import pytest
 from conftest import shared
+from p2l_sdk.modeling.leaderboard_p2l import win_rates
 from scipy.optimize import brentq, linprog
 
 from p2l_sdk.errors import BudgetError, P2LError
-from p2l_sdk.routing import optimal_mixture, router_coefficient, upper_hull, win_rates
+from p2l_sdk.routing import optimal_mixture, router_coefficient, upper_hull
 
 
 def instances(rng, count=200):

@@ -18,8 +18,8 @@ from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.pacing import BudgetPacer
 from p2l_sdk.results import Coefficients, Leaderboard, Route
 from p2l_sdk.router import Router, checked_costs
-from p2l_sdk.scorers import Scorer, load_scorer
-from p2l_sdk.storage import ADAPTER_CONFIG, DEFAULT_MODEL, EditedHead, locate, save_copy
+from p2l_sdk.scorers import Scorer, is_published, load_scorer, read_config
+from p2l_sdk.storage import ADAPTER_CONFIG, CARDS, DEFAULT_MODEL, EditedHead, locate, save_copy
 
 if TYPE_CHECKING:
     from p2l_sdk.model_editing import AddedModel
@@ -55,7 +55,8 @@ class P2L:
         """Load a model.
 
         Args:
-            source: None for the embedded default, a folder, or the id of a Hub repository ("org/name").
+            source: None for the embedded default, a folder, or the id of a Hub repository ("org/name"); models in
+                lmarena's layout too ("lmarena-ai/p2l-...").
             costs: USD per response by LLM name, in place of those stored with the model.
             device: where torch runs, e.g. "cuda".
             revision: branch, tag or commit of a Hub repository.
@@ -302,12 +303,12 @@ class P2L:
         """
         if self._folder is None:
             raise P2LError("this P2L was not loaded from a folder, so there is nothing to copy")
-        edited = None
-        if self.edits:
-            from p2l_sdk.model_editing import editable
-
-            edited = EditedHead(self.models, editable(self._scorer).rows, self.edits)
-        save_copy(self._folder, Path(folder), self.costs, edited)
+        edited = self._edited_head()
+        if is_published(read_config(self._folder)):  # what is saved is of the native layout
+            write, carried = self._scorer.save, CARDS  # type: ignore[attr-defined]  # such models run on torch
+            save_copy(self._folder, Path(folder), self.costs, edited, weights=write, carried=carried)
+        else:
+            save_copy(self._folder, Path(folder), self.costs, edited)
 
     def merge(self, folder: str | Path) -> None:
         """Write an adapter and its base as one plain model, with equal outputs, that needs no base any more.
@@ -317,13 +318,20 @@ class P2L:
         if self._folder is None or not (self._folder / ADAPTER_CONFIG).is_file():
             raise P2LError("this model is no adapter, so there is nothing to merge; save_pretrained copies it")
         write = self._scorer.model.save_pretrained  # type: ignore[attr-defined]  # adapters run on torch
-        save_copy(self._folder, Path(folder), self.costs, weights=write)
+        save_copy(self._folder, Path(folder), self.costs, self._edited_head(), weights=write)
 
     def __repr__(self) -> str:
         source = "embedded default" if self._folder == DEFAULT_MODEL else str(self._folder)
         return f"P2L({source}: {len(self.models)} LLMs, feedback {self.spec.feedback})"
 
     # --- inside ---
+
+    def _edited_head(self) -> EditedHead | None:
+        if not self.edits:
+            return None
+        from p2l_sdk.model_editing import editable
+
+        return EditedHead(self.models, editable(self._scorer).rows, self.edits)
 
     def _edited(self, scorer: Scorer, costs: Mapping[str, float], additions: Mapping[str, Any], text: str) -> P2L:
         new = P2L(scorer, costs=costs, folder=self._folder)

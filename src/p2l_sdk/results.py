@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2l_sdk.errors import MissingExtraError, require_known
+from p2l_sdk.modeling import leaderboard_p2l as shown
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities
 
 if TYPE_CHECKING:
     import matplotlib.axes
     import pandas
-
-ARENA_CENTRE, ARENA_SCALE = 1000.0, 400.0 / math.log(10.0)  # Chatbot Arena's scale: 400 points are odds of 10 to 1
 
 
 def usd(amount: float) -> str:
@@ -100,27 +99,23 @@ class Leaderboard:
     @property
     def ranks(self) -> np.ndarray:
         """`(n_models,)` rank of each LLM, 1 is best; equal coefficients share a rank."""
-        return 1 + (self.coefs[None, :] > self.coefs[:, None]).sum(1)
+        return shown.ranks(self.coefs)
 
     @property
     def ratings(self) -> np.ndarray:
         """`(n_models,)` on the Arena scale, 1000 + 400 / ln 10 * coefficient; centred on 1000 where the feedback
         model is known up to a shift only (all but grk)."""
-        return ARENA_CENTRE + ARENA_SCALE * (self.coefs - self._centre)
+        return shown.ratings(self.feedback, self.coefs)
 
     @property
     def rating_intervals(self) -> np.ndarray | None:
         """`(n_models, 2)` intervals on the Arena scale."""
-        return None if self.intervals is None else ARENA_CENTRE + ARENA_SCALE * (self.intervals - self._centre)
+        return None if self.intervals is None else shown.ratings(self.feedback, self.coefs, self.intervals)
 
     @property
     def usable(self) -> np.ndarray | None:
         """`(n_models,)` chance that the LLM's answer is usable, sigmoid(coef); None unless the model is grounded."""
-        return 1.0 / (1.0 + np.exp(-self.coefs)) if self.feedback.grounded else None
-
-    @property
-    def _centre(self) -> float:
-        return 0.0 if self.feedback.grounded else float(self.coefs.mean())
+        return shown.usable(self.feedback, self.coefs)
 
     def win_probability(self, a: str, b: str) -> float:
         """Chance that a is preferred to b if one of them must be: sigmoid(coef_a - coef_b), Bradley-Terry."""
@@ -150,21 +145,7 @@ class Leaderboard:
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary per LLM, best first: rank, model, coef, rating and, where known, usable, low, high
         (95 % limits of the rating)."""
-        ranks, ratings, usable, intervals = self.ranks, self.ratings, self.usable, self.rating_intervals
-        rows = []
-        for i in self.order:
-            row = {
-                "rank": int(ranks[i]),
-                "model": self.models[i],
-                "coef": float(self.coefs[i]),
-                "rating": float(ratings[i]),
-            }
-            if usable is not None:
-                row["usable"] = float(usable[i])
-            if intervals is not None:
-                row["low"], row["high"] = map(float, intervals[i])
-            rows.append(row)
-        return rows
+        return shown.rows(self.models, self.feedback, self.coefs, self.intervals)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: feedback, n_prompts (or n_votes), eta, gamma and the rows."""

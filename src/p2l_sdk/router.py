@@ -13,6 +13,7 @@ from p2l_sdk.allocation import JointFrontier
 from p2l_sdk.errors import BudgetError, CostError, P2LError, require_known
 from p2l_sdk.frontier import Frontier
 from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.modeling.leaderboard_p2l import win_rates
 from p2l_sdk.modeling.spec_p2l import validate_costs
 from p2l_sdk.pacing import BudgetPacer
 from p2l_sdk.results import Leaderboard, Route
@@ -85,7 +86,7 @@ class Router:
         theta = coefs.astype(np.float64)
         if self.objective is Objective.USABLE:
             return 0.5 + 0.5 * np.tanh(0.5 * theta[..., self._candidates])
-        return routing.win_rates(theta[..., self._candidates], theta[..., self._opponents], self._weights)
+        return win_rates(theta[..., self._candidates], theta[..., self._opponents], self._weights)
 
     def route(self, board: Leaderboard, cost: float | None = None, seed: int | None = None) -> Route:
         """The LLM to call for the prompt of this leaderboard; see `P2L.route`."""

@@ -32,21 +32,6 @@ class Objective(StrEnum):
     USABLE = "usable"  # chance that the answer is usable, sigmoid(theta): grounded models (grk) only
 
 
-def win_rates(coefs: np.ndarray, opponents: np.ndarray, opponent_weights: np.ndarray) -> np.ndarray:
-    """Expected win rate of each LLM against the opponents.
-
-    Args:
-        coefs: `(..., n_models)` in logits.
-        opponents: `(..., n_opponents)` in logits.
-        opponent_weights: `(n_opponents,)` that sum to 1.
-
-    Returns:
-        `(..., n_models)` in (0, 1).
-    """
-    # sigmoid(x) = (1 + tanh(x / 2)) / 2, and the weights sum to 1
-    return 0.5 + 0.5 * (np.tanh(0.5 * (coefs[..., :, None] - opponents[..., None, :])) @ opponent_weights)
-
-
 def upper_hull(scores: np.ndarray, costs: np.ndarray) -> list[int]:
     """Indices of the LLMs on the upper concave hull, from the cheapest to the best: the exact efficient frontier.
 

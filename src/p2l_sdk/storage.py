@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from p2l_sdk.errors import ModelFormatError, P2LError
+from p2l_sdk.modeling.spec_p2l import CUSTOM_PIPELINES
 from p2l_sdk.tensor_files import replace_tensors, tensor_names
 
 ADAPTER_CONFIG = "adapter_config.json"
 DEFAULT_MODEL = Path(__file__).parent / "default_model"
 
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
+CARDS = ("README.md", "NOTICE", "LICENSE")
 _MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md", "NOTICE"]
 
 
@@ -62,6 +64,7 @@ def save_copy(
     edited: EditedHead | None = None,
     *,
     weights: Callable[[Path], Any] | None = None,
+    carried: Sequence[str] = _MODEL_FILES,
 ) -> None:
     """Copy a model folder with these costs in its config and the remote code beside the weights.
 
@@ -70,23 +73,25 @@ def save_copy(
         costs: USD per response by LLM name.
         edited: other LLMs than the source has.
         weights: writes weights and `config.json`, in place of those of the source (an adapter's).
+        carried: patterns of the files that are copied.
 
     Raises:
         P2LError: the target exists and is not empty, or cannot be written.
         ModelFormatError: the LLMs are others, but the source holds no last layer whose rows could be replaced.
     """
     with new_folder(target) as partial:
-        for pattern in _MODEL_FILES:
+        for pattern in carried:
             for file in source.glob(pattern):
                 if weights is None or (file.suffix != ".safetensors" and file.name != ADAPTER_CONFIG):
                     shutil.copyfile(file, partial / file.name)
         if weights is not None:
             weights(partial)
         config = json.loads((partial / "config.json").read_text(encoding="utf-8"))
-        config["costs"] = dict(costs)
+        config |= {"costs": dict(costs), "custom_pipelines": CUSTOM_PIPELINES}
         if edited is not None:
             config["models"] = list(edited.models)
-            _write_rows(source, partial, edited.rows)
+            if weights is None:
+                _write_rows(source, partial, edited.rows)
             _amend_card(partial / "README.md", edited.edits)
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         for file in _code_folder().glob("*_p2l.py"):

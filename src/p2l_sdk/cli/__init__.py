@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from p2l_sdk.cli.ask import aggregate, leaderboard, route
+from p2l_sdk.cli.convert import convert
 from p2l_sdk.cli.edit_model import add_model, remove_model, rename_model
 from p2l_sdk.cli.evaluate import evaluate
 from p2l_sdk.cli.train import merge, train
@@ -27,7 +28,7 @@ def cli() -> None:
 
 
 for _command in (
-    leaderboard, aggregate, route, evaluate, train, merge, add_model, remove_model, rename_model
+    leaderboard, aggregate, route, evaluate, train, merge, convert, add_model, remove_model, rename_model
 ):  # fmt: skip
     cli.add_command(_command)
 

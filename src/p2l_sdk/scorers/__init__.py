@@ -47,7 +47,7 @@ def load_scorer(folder: Path, device: str | None = None, base: str | None = None
 
 
 def _load(folder: Path, config: dict[str, Any], device: str | None, base: str | None) -> Scorer:
-    backbone = config.get("backbone_config") or {}
+    backbone = config if is_published(config) else config.get("backbone_config") or {}
     if backbone.get("model_type") == STATIC_BACKBONE and device is None and base is None:
         from p2l_sdk.scorers.static import StaticScorer
 
@@ -66,7 +66,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The parsed `config.json` of a P2L folder.
 
     Raises:
-        ModelFormatError: there is none, it is no JSON, or it is another kind of model.
+        ModelFormatError: there is none, it is no JSON, or it is another kind of model (see `is_published`, too).
     """
     path = folder / "config.json"
     if not folder.is_dir():
@@ -77,7 +77,12 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ModelFormatError(f"{str(path)!r} cannot be read as JSON: {error}") from None
-    if not isinstance(config, dict) or config.get("model_type") != "p2l":
+    if not isinstance(config, dict) or not (config.get("model_type") == "p2l" or is_published(config)):
         kind = config.get("model_type") if isinstance(config, dict) else None
         raise ModelFormatError(f"{str(folder)!r} is no P2L model: its model_type is {kind!r}, not 'p2l'")
     return config
+
+
+def is_published(config: dict[str, Any]) -> bool:
+    """Whether a parsed `config.json` is of lmarena's layout (see `scorers.lmarena`), not of our own."""
+    return "P2LModel" in (config.get("architectures") or ()) and "backbone_config" not in config

@@ -68,6 +68,20 @@ class BaseModel:
         return str(path.parent), path.name
 
 
+def saved_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a saved model, a fast one; no code of the folder is run.
+
+    Raises:
+        ModelFormatError: there is no `tokenizer.json` (transformers would make an empty one), or it is damaged.
+    """
+    if not (folder / "tokenizer.json").is_file():
+        raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: it has no tokenizer.json")
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises the bare Exception
+        raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: {error}") from None
+
+
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -10,18 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from p2l_sdk.errors import ModelFormatError, P2LError
-from p2l_sdk.modeling.configuration_p2l import P2LConfig
 from p2l_sdk.modeling.modeling_p2l import P2LModel
-from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, pad
+from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, batches, pad
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.results import Coefficients
+from p2l_sdk.scorers import auto_classes, lmarena
+from p2l_sdk.scorers.backbone import saved_tokenizer
 
-# In a process that has p2l_sdk its own classes are used; remote code is for those who have transformers alone.
-AutoConfig.register("p2l", P2LConfig, exist_ok=True)
-AutoModel.register(P2LConfig, P2LModel, exist_ok=True)
+auto_classes.register()
 
 
 class TransformerScorer:
@@ -30,6 +28,7 @@ class TransformerScorer:
     def __init__(self, model: P2LModel, tokenizer: Any, batch_size: int = 32) -> None:
         self.spec: ModelSpec = model.spec
         self.model = model.eval()
+        self._tokenizer = tokenizer
         self._encode = PromptEncoder.from_transformers(self.spec, tokenizer)
         self._pad_id = tokenizer.pad_token_id or 0
         self._batch_size = batch_size
@@ -43,19 +42,20 @@ class TransformerScorer:
         Raises:
             ModelFormatError: a file is missing or damaged, a tensor is missing, left over or of another shape.
         """
-        ModelSpec.from_config(config)
-        if (folder / "adapter_config.json").is_file():
-            from p2l_sdk.scorers.adapter import load_adapter
-
-            model = load_adapter(folder, config, base)
-        elif base is not None:
+        adapter = (folder / "adapter_config.json").is_file()
+        if base is not None and not adapter:
             raise ModelFormatError(f"{str(folder)!r} is a whole model, no adapter: it takes no base")
+        if config["model_type"] != P2LModel.config_class.model_type:
+            model, tokenizer = lmarena.load(folder, config)
         else:
-            model = _whole_model(folder)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: {error}") from None
+            ModelSpec.from_config(config)
+            if adapter:
+                from p2l_sdk.scorers.adapter import load_adapter
+
+                model = load_adapter(folder, config, base)
+            else:
+                model = _whole_model(folder)
+            tokenizer = saved_tokenizer(folder)
         damaged = [name for name, p in model.head.named_parameters() if not torch.isfinite(p).all()]
         if damaged:
             raise ModelFormatError(f"tensor 'head.{damaged[0]}' holds NaN or infinite values; the weights are damaged")
@@ -63,6 +63,11 @@ class TransformerScorer:
             return cls(model.to(device or "cpu"), tokenizer)
         except (RuntimeError, AssertionError) as error:
             raise P2LError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+
+    def save(self, folder: Path) -> None:
+        """Write weights, config, code and tokenizer in the native layout, whatever they were loaded from."""
+        self.model.save_pretrained(folder)
+        self._tokenizer.save_pretrained(folder)
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
         """Coefficients of a batch of prompts, float32, in the order of the prompts."""
@@ -112,10 +117,10 @@ class TransformerScorer:
     def _run(self, prompts: Sequence[Prompt]) -> tuple[Coefficients, torch.Tensor]:
         """Coefficients and the pooled states that the head read."""
         ids = self._encode(prompts)
-        by_length = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        parts, states = [], []
-        for start in range(0, len(ids), self._batch_size):
-            input_ids, mask = pad([ids[i] for i in by_length[start : start + self._batch_size]], self._pad_id)
+        parts, states, by_length = [], [], []
+        for places in batches(ids, self._batch_size):
+            by_length += places
+            input_ids, mask = pad([ids[i] for i in places], self._pad_id)
             with torch.inference_mode():
                 out = self.model(
                     input_ids=torch.from_numpy(input_ids).to(self.model.device),

@@ -63,7 +63,7 @@ def table_of(folder: Path) -> TokenTable:
         ModelFormatError: it is no whole static model.
     """
     config = read_config(folder)
-    if config["backbone_config"].get("model_type") != STATIC_BACKBONE:
+    if config.get("backbone_config", {}).get("model_type") != STATIC_BACKBONE:
         raise ModelFormatError(f"{str(folder)!r} has no static backbone, so there is no token table to start from")
     weights = read_weights(folder / "model.safetensors")
     scale = weights.get("backbone.scale", np.ones(1, dtype=np.float32))

@@ -1,0 +1,74 @@
+"""What coefficients say to a reader: ranks, ratings, chances. The SDK and the Hub's pipelines both show these.
+
+Coefficients `(n_models,)` or, where said, `(..., n_models)`, in logits. Numpy only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .feedback_p2l import Feedback
+
+ARENA_CENTRE, ARENA_SCALE = 1000.0, 400.0 / math.log(10.0)  # Chatbot Arena's scale: 400 points are odds of 10 to 1
+
+
+def ranks(coefs: np.ndarray) -> np.ndarray:
+    """Rank of each LLM, 1 is best; equal coefficients share a rank."""
+    return 1 + (coefs[None, :] > coefs[:, None]).sum(1)
+
+
+def ratings(feedback: Feedback, coefs: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
+    """On the Arena scale, 1000 + 400 / ln 10 * coefficient; centred on 1000 where the feedback model is known up to a
+    shift only (all but grk). `values`, of any shape, are put on the scale of these coefs; the coefs themselves if None.
+    """
+    centre = 0.0 if feedback.grounded else float(coefs.mean())
+    return ARENA_CENTRE + ARENA_SCALE * ((coefs if values is None else values) - centre)
+
+
+def usable(feedback: Feedback, coefs: np.ndarray) -> np.ndarray | None:
+    """Chance that the LLM's answer is usable, sigmoid(coef); None unless the feedback model is grounded."""
+    return 1.0 / (1.0 + np.exp(-coefs)) if feedback.grounded else None
+
+
+def win_rates(coefs: np.ndarray, opponents: np.ndarray, opponent_weights: np.ndarray) -> np.ndarray:
+    """Expected win rate of each LLM against the opponents.
+
+    Args:
+        coefs: `(..., n_models)` in logits.
+        opponents: `(..., n_opponents)` in logits.
+        opponent_weights: `(n_opponents,)` that sum to 1.
+
+    Returns:
+        `(..., n_models)` in (0, 1).
+    """
+    # sigmoid(x) = (1 + tanh(x / 2)) / 2, and the weights sum to 1
+    return 0.5 + 0.5 * (np.tanh(0.5 * (coefs[..., :, None] - opponents[..., None, :])) @ opponent_weights)
+
+
+def chances(feedback: Feedback, coefs: np.ndarray) -> np.ndarray:
+    """One number in (0, 1) per LLM that reads without a scale: the chance of a usable answer where the feedback model
+    knows it (grk), else the mean win rate against all LLMs of the list (against itself: a half)."""
+    known = usable(feedback, coefs)
+    return win_rates(coefs, coefs, np.full(len(coefs), 1.0 / len(coefs))) if known is None else known
+
+
+def rows(
+    models: Sequence[str], feedback: Feedback, coefs: np.ndarray, intervals: np.ndarray | None = None
+) -> list[dict[str, Any]]:
+    """One dictionary per LLM, best first (equal ones in the model's order): rank, model, coef, rating and, where
+    known, usable, low, high (limits of the rating, from `(n_models, 2)` intervals of the coefs)."""
+    placed, rated, chance = ranks(coefs), ratings(feedback, coefs), usable(feedback, coefs)
+    limits = None if intervals is None else ratings(feedback, coefs, intervals)
+    table = []
+    for i in np.argsort(-coefs, kind="stable"):
+        row = {"rank": int(placed[i]), "model": models[i], "coef": float(coefs[i]), "rating": float(rated[i])}
+        if chance is not None:
+            row["usable"] = float(chance[i])
+        if limits is not None:
+            row["low"], row["high"] = map(float, limits[i])
+        table.append(row)
+    return table

@@ -1,0 +1,216 @@
+"""Checkpoints in the layout of the paper's authors (lmarena-ai/p2l-*), read as they are, converted in memory.
+
+Such a folder holds the backbone's own `config.json`; `training_config.json` (head, feedback model, length);
+`model_list.json` (the LLMs); a tokenizer that carries the chat template and the CLS token; and the weights:
+
+    model.*                       the backbone
+    head.head.*                   coefficients, linear
+    head.head.0.*, head.head.1.*  the same with a down-sized head: two linear layers, nothing between them
+    head.eta_head.*               rk heads: the tie threshold
+    head.gamma_head.*             ba heads: the ground
+
+Every tensor must be there, none may be left over, all must have the shapes that the files ask for: no part of a model
+is ever random. No code of the repository is run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from p2l_sdk.errors import ModelFormatError
+from p2l_sdk.modeling.configuration_p2l import P2LConfig
+from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.modeling.modeling_p2l import P2LModel
+from p2l_sdk.modeling.spec_p2l import Activation, Pooling
+from p2l_sdk.scorers.backbone import saved_tokenizer
+
+TRAINING_CONFIG, MODEL_LIST = "training_config.json", "model_list.json"
+_WEIGHTS = "model.safetensors"
+_DOWNSIZE = "linear_head_downsize_factor"
+
+# head_type -> the feedback models whose raw numbers it gives
+_HEADS = {
+    "bt": (Feedback.BT, Feedback.BT_TIE),
+    "rk": (Feedback.RK, Feedback.RK_REPARAM, Feedback.GRK),
+    "ba": (Feedback.BA,),
+}
+
+
+def load(folder: Path, backbone: Mapping[str, Any]) -> tuple[P2LModel, Any]:
+    """The model of such a folder, in float32 whatever it was saved in, and its tokenizer.
+
+    Args:
+        backbone: the parsed `config.json`.
+
+    Raises:
+        ModelFormatError: naming the file and what is wrong in it.
+    """
+    training = _read_json(folder, TRAINING_CONFIG, dict)
+    models = _read_json(folder, MODEL_LIST, list)
+    tokenizer = _tokenizer(folder, training, backbone)
+    head, feedback = _head(folder, training, backbone)
+    length = training.get("max_length")
+    if isinstance(length, bool) or not isinstance(length, int):
+        raise ModelFormatError(
+            f"{str(folder / TRAINING_CONFIG)!r} has the max_length {length!r}; it must be an integer"
+        )
+    try:
+        config = P2LConfig(
+            backbone_config=_backbone_config(backbone, length),
+            models=models,
+            feedback=feedback,
+            pooling=Pooling.LAST,
+            max_prompt_tokens=length,
+            cls_token=tokenizer.cls_token,
+            **head,
+        )
+        with torch.device("meta"):  # names and shapes, no numbers
+            expected = {name: tensor.shape for name, tensor in P2LModel(config).state_dict().items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelFormatError(f"the files of {str(folder)!r} describe no P2L model: {error}") from error
+    tensors = _tensors(folder)
+    names = {name: _their_name(name, downsized=bool(head)) for name in expected}
+    _check(folder, len(models), {names[name]: shape for name, shape in expected.items()}, tensors)
+    state = {name: tensors[theirs] for name, theirs in names.items()}
+    model = P2LModel.from_pretrained(None, config=config, state_dict=state, dtype=torch.float32)
+    return model, tokenizer
+
+
+def _backbone_config(config: Mapping[str, Any], length: int) -> dict[str, Any]:
+    """The backbone's configuration, so that it computes what it was trained to.
+
+    Versions of transformers up to 4.51, with which these models were made, laid the `sliding_window` of a qwen2 over
+    every layer, even where `use_sliding_window` is false; later ones do not. It matters to prompts beyond the window.
+    """
+    config = {key: value for key, value in config.items() if key not in ("architectures", "auto_map")}
+    if config["model_type"] == "qwen2" and (config.get("sliding_window") or length) < length:
+        config |= {"use_sliding_window": True, "max_window_layers": 0}
+    return config
+
+
+def _head(folder: Path, training: Mapping[str, Any], backbone: Mapping[str, Any]) -> tuple[dict[str, Any], Feedback]:
+    """The spec's fields of the head, and the feedback model."""
+    file, kind = str(folder / TRAINING_CONFIG), training.get("head_type")
+    if kind not in _HEADS:
+        raise ModelFormatError(f"{file!r} has the head_type {kind!r}; legal values: {', '.join(_HEADS)}")
+    try:
+        feedback = Feedback.parse(str(training.get("loss_type")))
+    except ModelFormatError as error:
+        raise ModelFormatError(f"{file!r}, loss_type: {error}") from None
+    if feedback not in _HEADS[kind]:
+        raise ModelFormatError(
+            f"{file!r} contradicts itself: the loss_type {training['loss_type']!r} is not that of a head_type {kind!r}"
+        )
+    architecture = training.get("model_type", backbone["model_type"])
+    if architecture != backbone["model_type"]:
+        raise ModelFormatError(f"{file!r} has the model_type {architecture!r}, config.json {backbone['model_type']!r}")
+    factor = training.get(_DOWNSIZE)
+    if factor is None:
+        return {}, feedback
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor <= backbone["hidden_size"]:
+        raise ModelFormatError(f"{file!r}: {_DOWNSIZE} is {factor!r}; it must be a number from 1 to hidden_size")
+    if feedback.has_eta:
+        raise ModelFormatError(
+            f"{file!r} asks for a down-sized head of type {kind!r}, which the code that wrote this layout cannot run: "
+            "its eta layer does not fit the hidden state. Only bt heads are down-sized"
+        )
+    return {
+        "head_hidden_size": int(backbone["hidden_size"] // factor),
+        "head_activation": Activation.IDENTITY,
+    }, feedback
+
+
+def _their_name(name: str, downsized: bool) -> str:
+    """The name of one of our tensors in this layout."""
+    renamed = {
+        "backbone.": "model.",
+        "head.hidden.": "head.head.0.",
+        "head.coefs.": "head.head.1." if downsized else "head.head.",
+        "head.eta.": "head.eta_head.",
+        "head.gamma.": "head.gamma_head.",
+    }
+    ours = next(prefix for prefix in renamed if name.startswith(prefix))
+    return renamed[ours] + name.removeprefix(ours)
+
+
+def _check(folder: Path, n_models: int, expected: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+    for problem, names in (("lack", expected.keys() - tensors.keys()), ("hold", tensors.keys() - expected.keys())):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            asked = "ask for it" if problem == "lack" else "know no such tensor"
+            raise ModelFormatError(
+                f"the weights of {str(folder)!r} {problem} {min(names)!r}{more}; config.json and {TRAINING_CONFIG} "
+                f"{asked}"
+            )
+    for name, shape in expected.items():
+        found = tensors[name].shape
+        if found != shape:
+            raise ModelFormatError(
+                f"tensor {name!r} of {str(folder)!r} has the shape {tuple(found)}; config.json, {TRAINING_CONFIG} and "
+                f"the {n_models} names in {MODEL_LIST} ask for {tuple(shape)}"
+            )
+        if not tensors[name].is_floating_point():
+            raise ModelFormatError(f"tensor {name!r} of {str(folder)!r} is {tensors[name].dtype}, no floating type")
+
+
+def _tensors(folder: Path) -> dict[str, torch.Tensor]:
+    files = [_WEIGHTS]
+    if not (folder / _WEIGHTS).is_file():
+        if not (folder / f"{_WEIGHTS}.index.json").is_file():
+            raise ModelFormatError(no_safetensors(folder))
+        index = _read_json(folder, f"{_WEIGHTS}.index.json", dict).get("weight_map")
+        files = sorted(set(index.values())) if isinstance(index, dict) else []
+    tensors: dict[str, torch.Tensor] = {}
+    for name in files:
+        try:
+            with safe_open(folder / name, framework="pt") as file:
+                tensors |= {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # it is no mapping
+        except (OSError, SafetensorError) as error:
+            raise ModelFormatError(
+                f"{str(folder / name)!r} is missing or damaged ({error}); copy or download it again"
+            ) from None
+    return tensors
+
+
+def no_safetensors(folder: Path) -> str:
+    """What to say of a folder without weights that may be read."""
+    pickles = sorted(file.name for kind in ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl") for file in folder.glob(kind))
+    held = f"only {pickles[0]}, a pickle, which may run code when it is opened" if pickles else f"no {_WEIGHTS}"
+    return (
+        f"{str(folder)!r} holds {held}; weights are read from safetensors alone. If you trust their source, convert "
+        "them once: safetensors.torch.save_file(torch.load(PICKLE, weights_only=True), 'model.safetensors')"
+    )
+
+
+def _tokenizer(folder: Path, training: Mapping[str, Any], backbone: Mapping[str, Any]) -> Any:
+    tokenizer = saved_tokenizer(folder)
+    if tokenizer.cls_token is None:
+        raise ModelFormatError(f"the tokenizer of {str(folder)!r} names no CLS token, which stands at a prompt's end")
+    if tokenizer.convert_tokens_to_ids(tokenizer.cls_token) >= backbone["vocab_size"]:
+        raise ModelFormatError(
+            f"the CLS token {tokenizer.cls_token!r} of {str(folder)!r} has no embedding: its id is beyond the "
+            f"vocab_size {backbone['vocab_size']} of config.json"
+        )
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = training.get("chat_template")
+    for of_this_machine in ("is_local", "local_files_only"):  # transformers would save them with the tokenizer
+        tokenizer.init_kwargs.pop(of_this_machine, None)
+    return tokenizer
+
+
+def _read_json(folder: Path, name: str, kind: type) -> Any:
+    try:
+        value = json.loads((folder / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelFormatError(f"{str(folder)!r} has lmarena's layout, but no {name}; copy that file too") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelFormatError(f"{str(folder / name)!r} cannot be read as JSON: {error}") from None
+    if not isinstance(value, kind):
+        raise ModelFormatError(f"{str(folder / name)!r} is no JSON {'object' if kind is dict else 'list'}")
+    return value
