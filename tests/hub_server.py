@@ -108,7 +108,7 @@ class Request:
         return f"{self.method} {self.path}"
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """An answer that is an error, with the Hub's own code for it."""
 
     def __init__(self, status: int, code: str = "", message: str = "", **headers: str) -> None:
@@ -189,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         """Nothing on the terminal; `LocalHub.requests` is the log."""
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         parts = urllib.parse.urlsplit(self.path)
         path, self.query = urllib.parse.unquote(parts.path), dict(urllib.parse.parse_qsl(parts.query))
         authorization = self.headers.get("Authorization")
@@ -204,13 +204,13 @@ class _Handler(BaseHTTPRequestHandler):
             raise ConnectionError
         try:
             if isinstance(self.fault, int):
-                raise Refused(self.fault, "", "arranged by the test")
+                raise RefusedError(self.fault, "", "arranged by the test")
             if token is not None and token not in self.hub.users:
-                raise Refused(401, "", "Invalid credentials in Authorization header")
+                raise RefusedError(401, "", "Invalid credentials in Authorization header")
             self.user = self.hub.users.get(token) if token else None
             with self.hub.lock:
                 self._answer(path)
-        except Refused as error:
+        except RefusedError as error:
             self._send(error.status, {"error": error.message}, **error.headers)
 
     do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815
@@ -220,13 +220,13 @@ class _Handler(BaseHTTPRequestHandler):
             match = re.fullmatch(pattern, path)
             if match and self.command in method:
                 return action(self, **match.groupdict())
-        raise Refused(404, "", f"the local Hub does not know {self.command} {path}")
+        raise RefusedError(404, "", f"the local Hub does not know {self.command} {path}")
 
     # --- what it answers ---
 
     def whoami(self) -> None:
         if self.user is None:
-            raise Refused(401, "", "Invalid username or password.")
+            raise RefusedError(401, "", "Invalid username or password.")
         self._send(200, {"type": "user", "name": self.user, "orgs": []})
 
     def create_repo(self) -> None:
@@ -234,9 +234,9 @@ class _Handler(BaseHTTPRequestHandler):
         owner = asked.get("organization") or self.user
         kind, name = f"{asked.get('type') or 'model'}s", f"{owner}/{asked['name']}"
         if self.user is None:
-            raise Refused(401, "", "Invalid username or password.")
+            raise RefusedError(401, "", "Invalid username or password.")
         if self.user != owner:
-            raise Refused(403, "", f"You don't have the rights to create a {kind[:-1]} under the namespace {owner!r}")
+            raise RefusedError(403, "", f"You don't have the rights to create a repo under {owner!r}")
         if (kind, name) in self.hub.repos:
             return self._send(409, {"error": "You already created this repo", "url": self._address(kind, name)})
         self.hub.create(name, kind, asked.get("visibility") == "private" or bool(asked.get("private")))
@@ -280,7 +280,7 @@ class _Handler(BaseHTTPRequestHandler):
         prefix = f"{folder}/" if folder else ""
         inside = {path: file for path, file in files.items() if path.startswith(prefix)}
         if prefix and not inside:
-            raise Refused(404, "EntryNotFound", f"{folder} does not exist")
+            raise RefusedError(404, "EntryNotFound", f"{folder} does not exist")
         if self.query.get("recursive", "").lower() == "true":
             return self._send(200, [file.entry(path) for path, file in inside.items()])
         here = [file.entry(path) for path, file in inside.items() if "/" not in path[len(prefix) :]]
@@ -300,7 +300,7 @@ class _Handler(BaseHTTPRequestHandler):
     def create_branch(self, kind: str, name: str, branch: str) -> None:
         repo = self._repo(kind, name, write=True)
         if branch in repo.refs:
-            raise Refused(409, "", "Reference already exists")
+            raise RefusedError(409, "", "Reference already exists")
         repo.refs[branch] = self._commit(repo, json.loads(self.body or b"{}").get("startingPoint", MAIN))
         self._send(200, {})
 
@@ -331,7 +331,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def lfs_upload(self, oid: str) -> None:
         if hashlib.sha256(self.body).hexdigest() != oid:
-            raise Refused(422, "", "the content has another hash")
+            raise RefusedError(422, "", "the content has another hash")
         self.hub.objects[oid] = self.body
         self._send(200, {})
 
@@ -351,7 +351,7 @@ class _Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = File(base64.b64decode(value["content"]), False)
             elif line["key"] == "lfsFile":
                 if value["oid"] not in self.hub.objects:
-                    raise Refused(400, "", f"the LFS object of {value['path']} was never uploaded")
+                    raise RefusedError(400, "", f"the LFS object of {value['path']} was never uploaded")
                 files[value["path"]] = File(self.hub.objects[value["oid"]], True)
             elif line["key"] == "deletedFile":
                 del files[value["path"]]
@@ -366,10 +366,10 @@ class _Handler(BaseHTTPRequestHandler):
         sha = self._commit(repo, revision)
         if repo.gated and self.user != repo.owner:
             message = f"Access to {kind or 'model'} {name} is restricted. You must have access to it."
-            raise Refused(403 if self.user else 401, "GatedRepo", message)
+            raise RefusedError(403 if self.user else 401, "GatedRepo", message)
         found = repo.commits[sha].get(file)
         if found is None:
-            raise Refused(404, "EntryNotFound", "Entry not found", **{"X-Repo-Commit": sha})
+            raise RefusedError(404, "EntryNotFound", "Entry not found", **{"X-Repo-Commit": sha})
         headers = {"X-Repo-Commit": sha, "ETag": f'"{found.oid}"'}
         if found.lfs:
             self.hub.objects[found.sha256] = found.content
@@ -392,17 +392,17 @@ class _Handler(BaseHTTPRequestHandler):
         """The repository, if this user may see it, is somebody where that is asked, and may write where that is."""
         repo = self.hub.repos.get((kind, name))
         if repo is None or (repo.private and self.user != repo.owner):
-            raise Refused(404 if self.user else 401, "RepoNotFound", "Repository not found")
+            raise RefusedError(404 if self.user else 401, "RepoNotFound", "Repository not found")
         if (write or member) and self.user is None:
-            raise Refused(401, "", "Invalid username or password.")
+            raise RefusedError(401, "", "Invalid username or password.")
         if write and self.user != repo.owner:
-            raise Refused(403, "", f"Forbidden: pass create_pr=1 as a query parameter to open a pull request on {name}")
+            raise RefusedError(403, "", f"Forbidden: pass create_pr=1 to open a pull request on {name}")
         return repo
 
     def _commit(self, repo: Repo, revision: str) -> str:
         sha = repo.resolve(revision)
         if sha is None:
-            raise Refused(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+            raise RefusedError(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         return sha
 
     def _address(self, kind: str, name: str) -> str:

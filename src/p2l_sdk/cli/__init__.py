@@ -15,6 +15,7 @@ import click
 from p2l_sdk.cli.ask import aggregate, leaderboard, route
 from p2l_sdk.cli.edit_model import add_model, remove_model, rename_model
 from p2l_sdk.cli.evaluate import evaluate
+from p2l_sdk.cli.push import push
 from p2l_sdk.cli.train import merge, train
 from p2l_sdk.errors import P2LError
 
@@ -26,7 +27,7 @@ def cli() -> None:
 
 
 for _command in (
-    leaderboard, aggregate, route, evaluate, train, merge, add_model, remove_model, rename_model
+    leaderboard, aggregate, route, evaluate, train, merge, push, add_model, remove_model, rename_model
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from p2l_sdk.errors import ModelFormatError, P2LError
+from p2l_sdk.hub import HubAccess
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
 from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, pad
@@ -36,18 +37,24 @@ class TransformerScorer:
 
     @classmethod
     def load(
-        cls, folder: Path, config: dict[str, Any], device: str | None = None, base: str | None = None
+        cls,
+        folder: Path,
+        config: dict[str, Any],
+        device: str | None = None,
+        base: str | None = None,
+        access: HubAccess | None = None,
     ) -> TransformerScorer:
         """From a saved folder, an adapter's too (its base in place of the one it names).
 
         Raises:
+            HubError: the base of an adapter cannot be had from the Hub.
             ModelFormatError: a file is missing or damaged, a tensor is missing, left over or of another shape.
         """
         ModelSpec.from_config(config)
         if (folder / "adapter_config.json").is_file():
             from p2l_sdk.scorers.adapter import load_adapter
 
-            model = load_adapter(folder, config, base)
+            model = load_adapter(folder, config, base, access)
         elif base is not None:
             raise ModelFormatError(f"{str(folder)!r} is a whole model, no adapter: it takes no base")
         else:
