@@ -75,16 +75,16 @@ def complete_model_card(text: str | None, spec: ModelSpec, repo_id: str, base_mo
             "model.md", title=repo_id.split("/")[-1], n_models=len(spec.models), feedback=spec.feedback, models=models
         )
     given, body = split_card(text)
+    base = {} if base_model is None else {"base_model": base_model, "base_model_relation": "adapter"}
     data = {
-        **given,
-        "library_name": given.get("library_name", "transformers"),
-        "pipeline_tag": given.get("pipeline_tag", "text-classification"),
-        "tags": list(dict.fromkeys([*given.get("tags", []), *_TAGS])),
-        "widget": given.get("widget", [{"text": prompt} for prompt in EXAMPLE_PROMPTS]),
+        **{name: value for name, value in given.items() if name not in base},
+        **base,
+        "library_name": given.get("library_name") or "transformers",
+        "pipeline_tag": given.get("pipeline_tag") or "text-classification",
+        "tags": list(dict.fromkeys([*(given.get("tags") or []), *_TAGS])),
+        "widget": given.get("widget") or [{"text": prompt} for prompt in EXAMPLE_PROMPTS],
         "model_list": list(spec.models),
     }
-    if base_model is not None:
-        data = {"base_model": base_model, "base_model_relation": "adapter", **data}
     return join_card(data, _LOADING.sub(f'P2L.from_pretrained("{repo_id}")', body))
 
 

@@ -1,0 +1,313 @@
+"""Models on the Hub: the real client, in processes of their own, against the Hub on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import COSTS, MODELS, backbone_config, transformers_tokenizer
+from hub_client import Client
+from hub_server import LocalHub
+from huggingface_hub import ModelCard
+
+from p2l_sdk import P2L
+from p2l_sdk.hub_metadata import join_card, model_index, split_card
+
+PROMPTS = ["write a poem about python", "sum", "prove that the square root of two is irrational in code"]
+OWNER, GUEST = "hf_owner", "hf_guest"
+
+PUSH = "from p2l_sdk import P2L\nresult = vars(P2L.from_pretrained(folder).push_to_hub(repo, **options))"
+LOAD = """
+from p2l_sdk import P2L
+p2l = P2L.from_pretrained(repo, **options)
+result = p2l.coefficients(prompts).coefs.tolist()
+"""
+# what a user of transformers alone does
+RESEARCH = """
+import torch
+from transformers import AutoModel, AutoTokenizer
+model = AutoModel.from_pretrained(repo, trust_remote_code=True).eval()
+tokenizer = AutoTokenizer.from_pretrained(repo, trust_remote_code=True)
+with torch.inference_mode():
+    result = model(**model.prepare(prompts, tokenizer)).coefs.tolist()
+"""
+
+
+@pytest.fixture(scope="module")
+def hub():
+    with LocalHub() as running:
+        running.users |= {OWNER: "org", GUEST: "guest"}
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _no_fault_outlives_its_test(hub):
+    yield
+    hub.faults.clear()
+
+
+@pytest.fixture(scope="module")
+def processes(hub, tmp_path_factory):
+    """pusher, loader: with p2l_sdk; researcher: without it. Each has its own cache."""
+    homes = tmp_path_factory.mktemp("homes")
+    running = {name: Client(hub, homes / name, sdk=name != "researcher") for name in ("pusher", "loader", "researcher")}
+    yield running
+    for process in running.values():
+        process.close()
+
+
+@pytest.fixture(scope="module")
+def push(processes):
+    """push(folder, repo, **options) -> the commit."""
+    return lambda folder, repo, **options: processes["pusher"](
+        PUSH, folder=folder, repo=repo, options={"token": OWNER, **options}
+    )
+
+
+@pytest.fixture(scope="module")
+def loader(processes):
+    return processes["loader"]
+
+
+def load(client, repo, **options) -> np.ndarray:
+    return np.array(client(LOAD, repo=repo, prompts=PROMPTS, options=options))
+
+
+def expected(folder: Path, **options) -> np.ndarray:
+    return P2L.from_pretrained(folder, **options).coefficients(PROMPTS).coefs
+
+
+def assert_cache_is_whole(cache: Path) -> None:
+    """Every file is what its name says, and nothing half done lies about."""
+    blobs = [blob for blob in cache.rglob("blobs/*") if blob.is_file()]
+    for blob in blobs:
+        content = blob.read_bytes()
+        git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        assert blob.name in (hashlib.sha256(content).hexdigest(), git)
+    for link in cache.rglob("snapshots/*/*"):
+        assert link.exists(), f"{link.name} leads nowhere"
+
+
+@pytest.fixture
+def repository(hub, saved, loader):
+    """A new repository with a static model, as if somebody had pushed it: its name and its true coefficients."""
+    folder = saved("quantized")
+    name = f"org/tiny-{next(_numbers)}"
+    hub.add(name, {file.name: file.read_bytes() for file in folder.iterdir()})
+    return name, expected(folder)
+
+
+_numbers = itertools.count()
+
+
+def save_base(folder: Path) -> Path:
+    """A tiny random decoder as transformers saves it, with a pickle beside it that nobody needs."""
+    from transformers import AutoModel
+
+    config, _ = backbone_config("llama")
+    torch.manual_seed(1)
+    AutoModel.from_config(config).save_pretrained(folder)
+    transformers_tokenizer().save_pretrained(folder)
+    (folder / "pytorch_model.bin").write_bytes(b"a pickle")
+    return folder
+
+
+def save_adapter(folder: Path, base: Path, name: str, revision: str | None = None) -> Path:
+    """A LoRA with random weights on a base, which it names as somebody else would."""
+    from p2l_sdk.modeling.configuration_p2l import P2LConfig
+    from p2l_sdk.scorers.adapter import with_backbone
+    from p2l_sdk.scorers.backbone import BaseModel
+    from p2l_sdk.training.config import TrainingConfig
+    from p2l_sdk.training.model import add_lora
+
+    backbone = BaseModel(str(base)).load()
+    spec = {"models": MODELS, "feedback": "grk", "costs": COSTS, "max_prompt_tokens": 24, "cls_token": "<|cls|>"}
+    model = with_backbone(P2LConfig(backbone_config=backbone.config, **spec), backbone)
+    training = TrainingConfig(votes="v", output="o", base=str(base), base_name=name, base_revision=revision)
+    peft = add_lora(model, training)
+    torch.manual_seed(2)
+    for parameter_name, parameter in peft.named_parameters():
+        if ".lora_" in parameter_name:
+            parameter.data = 0.1 * torch.randn_like(parameter)
+    peft.peft_config["default"].base_model_name_or_path = name
+    peft.save_pretrained(folder, save_embedding_layers=False)
+    model.config.save_pretrained(folder)
+    transformers_tokenizer().save_pretrained(folder)
+    return folder
+
+
+# --- push, and load elsewhere --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("quantized", {}), ("llama", {}), ("bert", {}), ("qwen2", {"max_shard_bytes": 20_000})],
+    ids=["static", "decoder", "encoder", "sharded"],
+)
+def test_a_pushed_model_loads_by_its_id_with_and_without_p2l_sdk(kind, options, hub, processes, push, loader, saved):
+    repo, folder = f"org/whole-{kind}", saved(kind)
+    push(folder, repo, **options)
+    files = hub.repo(repo).files()
+    assert hub.repo(repo).messages == ["initial commit", "P2L model of 4 LLMs"]  # one commit, with all of it
+    assert {"config.json", "tokenizer.json", "README.md", "modeling_p2l.py", "leaderboard.png"} <= files.keys()
+    assert ("model.safetensors.index.json" in files) == ("model.safetensors" not in files) == ("max_shard_bytes" in options)
+    np.testing.assert_allclose(load(loader, repo), expected(folder), atol=1e-6)
+    theirs = processes["researcher"](RESEARCH, repo=repo, prompts=PROMPTS)
+    np.testing.assert_allclose(theirs, expected(folder, device="cpu"), atol=1e-5)
+    assert not [request for request in hub.asked("/(cdn|upload)/") if request.token]  # a token is the Hub's alone
+
+
+def test_an_adapter_is_pushed_as_one_and_loads_on_its_base(hub, push, loader, tmp_path):
+    base = save_base(tmp_path / "base")
+    hub.add("other/base", {file.name: file.read_bytes() for file in base.iterdir()})
+    commit = hub.repo("other/base").refs["main"]
+    adapter = save_adapter(tmp_path / "adapter", base, "other/base", commit)
+    hub.add("other/base", {"model.safetensors": b"of another day"})
+    push(adapter, "org/adapter")
+    files = hub.repo("org/adapter").files()
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= files.keys()
+    assert "model.safetensors" not in files
+    card, _ = split_card(files["README.md"].decode())
+    assert (card["base_model"], card["base_model_relation"]) == ("other/base", "adapter")
+    hub.requests.clear()
+    np.testing.assert_allclose(load(loader, "org/adapter"), expected(adapter, base=str(base)), atol=1e-6)
+    of_base = {request.path.split("/resolve/")[1] for request in hub.asked("other/base/resolve")}
+    assert of_base == {f"{commit}/config.json", f"{commit}/model.safetensors"}  # that commit, no tokenizer, no pickle
+    hub.requests.clear()
+    load(loader, "org/adapter", local_files_only=True)
+    assert not hub.requests
+    hub.repo("other/base").gated = True
+    refusal = loader.refused(LOAD, repo="org/adapter", prompts=PROMPTS, options={"cache_dir": str(tmp_path / "new")})
+    assert refusal.startswith("HubError") and "is an adapter: the Hub repository 'other/base' is gated" in refusal
+
+
+def test_an_adapter_on_a_folder_of_this_machine_is_not_pushed(hub, processes, tmp_path):
+    base = save_base(tmp_path / "base")
+    adapter = save_adapter(tmp_path / "adapter", base, str(base))
+    refusal = processes["pusher"].refused(PUSH, folder=adapter, repo="org/lost", options={"token": OWNER})
+    assert "a path of this machine, which nobody else has; name the base's Hub id when training (--base-name)" in refusal
+    assert ("models", "org/lost") not in hub.repos
+
+
+def test_a_pull_request(hub, push, loader, saved):
+    push(saved("quantized"), "org/proposed")
+    before = hub.repo("org/proposed").files()
+    commit = push(saved("static"), "org/proposed", token=GUEST, create_pr=True, commit_message="Not quantized")
+    assert commit["pr_revision"] == "refs/pr/1"
+    assert commit["pr_url"] == f"{hub.url}/org/proposed/discussions/1"
+    assert hub.repo("org/proposed").files() == before
+    assert hub.repo("org/proposed").messages[-1] == "Not quantized"
+    np.testing.assert_allclose(load(loader, "org/proposed", revision="refs/pr/1"), expected(saved("static")), atol=1e-6)
+    np.testing.assert_allclose(load(loader, "org/proposed"), expected(saved("quantized")), atol=1e-6)
+
+
+def test_a_private_revision(hub, processes, push, loader, saved):
+    push(saved("quantized"), "org/secret", private=True, revision="v2")
+    assert hub.repo("org/secret").private
+    assert list(hub.repo("org/secret").files()) == [".gitattributes"]  # nothing on the main branch
+    np.testing.assert_allclose(
+        load(loader, "org/secret", revision="v2", token=OWNER), expected(saved("quantized")), atol=1e-6
+    )
+    request = {"repo": "org/secret", "prompts": PROMPTS}
+    for token in (GUEST, None):
+        options = {"revision": "v2", "token": token, "cache_dir": "elsewhere"}
+        assert "no such repository on the Hub, or it is private" in loader.refused(LOAD, **request, options=options)
+    refusal = loader.refused(LOAD, **request, options={"token": OWNER})
+    assert "the Hub repository 'org/secret' is no P2L model: it has no config.json" in refusal  # that is main
+
+
+def test_a_push_that_was_to_be_private_is_not_made_public(hub, processes, push, saved):
+    push(saved("quantized"), "org/open")
+    n = len(hub.repo("org/open").messages)
+    options = {"token": OWNER, "private": True}
+    refusal = processes["pusher"].refused(PUSH, folder=saved("quantized"), repo="org/open", options=options)
+    assert "'org/open' exists and is public; make it private in its settings" in refusal
+    assert len(hub.repo("org/open").messages) == n
+
+
+def test_edits_and_costs_are_pushed_and_nothing_of_the_model_before_stays(hub, processes, push, loader, saved):
+    push(saved("qwen2"), "org/edited", max_shard_bytes=20_000)
+    hub.add("org/edited", {"notes.txt": b"of the owner"})
+    hub.requests.clear()
+    code = """
+from p2l_sdk import P2L
+p2l = P2L.from_pretrained(folder, costs={"beta-13b": 0.5}).remove_model("alpha-7b")
+result = p2l.push_to_hub("org/edited", token=token).oid
+"""
+    oid = processes["pusher"](code, folder=saved("quantized"), token=OWNER)
+    files = hub.repo("org/edited").files()
+    assert [name for name in files if "safetensors" in name] == ["model.safetensors"]
+    assert files["notes.txt"] == b"of the owner"
+    assert hub.repo("org/edited").refs["main"] == oid
+    assert len(hub.asked("POST .*/commit/")) == 1
+    np.testing.assert_allclose(load(loader, "org/edited"), expected(saved("quantized"))[:, 1:], atol=1e-6)
+    config = json.loads(files["config.json"])
+    assert (config["models"], config["costs"]) == (list(MODELS[1:]), {"beta-13b": 0.5})
+    assert split_card(files["README.md"].decode())[0]["model_list"] == list(MODELS[1:])
+
+
+# --- the card ------------------------------------------------------------------------------------------------------
+
+
+def test_the_card_is_complete_valid_and_its_snippet_runs(hub, push, loader, saved, tmp_path):
+    folder = shutil.copytree(saved("quantized"), tmp_path / "model")
+    index = model_index("tiny", {"votes_val.jsonl": {"bt_log_loss": 0.5, "pair_accuracy": 0.75}})
+    text = '\n# Tiny\n\nOf us.\n\n```python\nfrom p2l_sdk import P2L\n\np2l = P2L.from_pretrained("here")\n'
+    text += 'print(p2l.leaderboard("write a poem"))\n```\n'
+    (folder / "README.md").write_text(join_card({"license": "mit", "tags": ["mine"], "model-index": index}, text))
+    push(folder, "org/carded")
+    card = hub.repo("org/carded").files()["README.md"].decode()
+    data = ModelCard(card).data
+    assert (data.license, data.pipeline_tag, data.library_name) == ("mit", "text-classification", "transformers")
+    assert data.tags == ["mine", "p2l", "llm-routing", "prompt-to-leaderboard"]
+    assert {(r.metric_type, r.metric_value, r.dataset_name) for r in data.eval_results} == {
+        ("bt_log_loss", 0.5, "votes_val.jsonl"),
+        ("pair_accuracy", 0.75, "votes_val.jsonl"),
+    }
+    assert data["model_list"] == list(MODELS)
+    assert all(isinstance(example["text"], str) for example in data["widget"])
+    assert "](leaderboard.png)" in card
+    snippet = card.split("```python\n")[1].split("```")[0]
+    assert 'P2L.from_pretrained("org/carded")' in snippet
+    out = loader("import io, contextlib\nout = io.StringIO()\nwith contextlib.redirect_stdout(out):\n"
+                 "    exec(snippet, {})\nresult = out.getvalue()", snippet=snippet)  # fmt: skip
+    assert all(name in out for name in MODELS)
+
+
+def test_a_card_with_broken_metadata_is_refused_before_anything_is_uploaded(hub, processes, saved, tmp_path):
+    folder = shutil.copytree(saved("quantized"), tmp_path / "model")
+    request = {"folder": folder, "repo": "org/broken", "options": {"token": OWNER}}
+    (folder / "README.md").write_text("---\nlicense: [mit\n---\n# X\n")
+    assert "the metadata on top of README.md is no YAML: " in processes["pusher"].refused(PUSH, **request)
+    assert ("models", "org/broken") not in hub.repos
+    (folder / "README.md").write_text("---\nlicense: 3\n---\n# X\n")
+    assert 'Invalid metadata in README.md. - "license" must be a str' in processes["pusher"].refused(PUSH, **request)
+    assert list(hub.repo("org/broken").files()) == [".gitattributes"]
+
+
+# --- what is fetched -----------------------------------------------------------------------------------------------
+
+
+def test_only_what_is_needed_is_fetched(hub, repository, loader):
+    name, coefs = repository
+    unneeded = {"pytorch_model.bin": b"a pickle", "model.onnx": b"x", "runs/model.safetensors": b"x", "code.py": b"x"}
+    hub.add(name, unneeded)
+    hub.requests.clear()
+    np.testing.assert_allclose(load(loader, name), coefs, atol=1e-6)
+    fetched = {request.path.split("/", 5)[-1] for request in hub.asked(f"HEAD /{name}/resolve")}
+    assert fetched == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+    assert len(hub.asked("GET /cdn/")) == 1
+
+
+def test_no_weights_are_fetched_of_what_is_no_p2l_model(hub, loader):
+    hub.add("org/bert", {"config.json": b'{"model_type": "bert"}', "model.safetensors": b"x" * 100})
+    hub.requests.clear()
+    refusal = loader.refused(LOAD, repo="org/bert", prompts=PROMPTS, options={})
+    assert refusal.startswith("ModelFormatError: the Hub repository 'org/bert' is no P2L model: its model_type is 'bert'")
+    assert not hub.asked("model.safetensors") and not hub.asked("/cdn/")
