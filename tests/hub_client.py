@@ -1,13 +1,25 @@
-"""A process of its own that uses the Hub on this machine: it is asked line by line, so its imports are paid for once."""
+"""A process of its own that uses the Hub on this machine: asked line by line, so that it imports things once."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+PROMPTS = ["write a poem about python", "sum", "prove that the square root of two is irrational in code"]
+OWNER, GUEST = "hf_owner", "hf_guest"  # tokens of the namespaces org and guest
+
+LOAD = """
+from p2l_sdk import P2L
+p2l = P2L.from_pretrained(repo, **options)
+result = p2l.coefficients(prompts).coefs.tolist()
+"""
 
 # `time.sleep` only notes for how long it was asked to: the waits between retries are tested, not waited for
 LOOP = """
@@ -52,7 +64,8 @@ class Client:
         )  # fmt: skip
 
     def __call__(self, code: str, **values: Any) -> Any:
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"code": code, **values}, default=str) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
@@ -73,9 +86,32 @@ class Client:
         raise AssertionError(f"no error, but {result!r}")
 
     def close(self) -> None:
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.kill()  # there is nothing to save, and torch takes its time to leave
         self._process.wait()
         self._process.stdin.close()
         self._process.stdout.close()
         self._log.close()
+
+
+def load(client: Client, repo: str, **options: Any) -> np.ndarray:
+    """The coefficients of PROMPTS that a process gets from the model of a repository."""
+    return np.array(client(LOAD, repo=repo, prompts=PROMPTS, options=options))
+
+
+def p2l_command(*arguments: Any, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """`p2l ...` in a new process."""
+    command = [sys.executable, "-m", "p2l_sdk", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+
+
+def assert_cache_is_whole(cache: Path) -> None:
+    """Every file is what its name says, and nothing half done lies about."""
+    blobs = [blob for blob in cache.rglob("blobs/*") if blob.is_file()]
+    for blob in blobs:
+        content = blob.read_bytes()
+        git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        assert blob.name in (hashlib.sha256(content).hexdigest(), git)
+    for link in cache.rglob("snapshots/*/*"):
+        assert link.exists(), f"{link.name} leads nowhere"

@@ -126,6 +126,7 @@ class LocalHub:
         self.objects: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
+        self.retry_after: int | None = None  # what a 429 asks for, in seconds
         self.lock = threading.RLock()
         handler = type("Handler", (_Handler,), {"hub": self})
         self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
@@ -204,7 +205,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise ConnectionError
         try:
             if isinstance(self.fault, int):
-                raise RefusedError(self.fault, "", "arranged by the test")
+                wait = {"Retry-After": str(self.hub.retry_after)} if self.fault == 429 and self.hub.retry_after else {}
+                raise RefusedError(self.fault, "", "arranged by the test", **wait)
             if token is not None and token not in self.hub.users:
                 raise RefusedError(401, "", "Invalid credentials in Authorization header")
             self.user = self.hub.users.get(token) if token else None
@@ -265,6 +267,10 @@ class _Handler(BaseHTTPRequestHandler):
         times = {"lastModified": "2026-01-01T00:00:00.000Z", "createdAt": "2026-01-01T00:00:00.000Z"}
         siblings = [{"rfilename": path} for path in repo.commits[sha]]
         self._send(200, {"_id": "0", "id": name, "sha": sha, "likes": 0, "siblings": siblings, **known, **times})
+
+    def auth_check(self, kind: str, name: str) -> None:
+        self._require_access(self._repo(kind, name))
+        self._send(200, {})
 
     def refs(self, kind: str, name: str) -> None:
         branches = [
@@ -364,9 +370,7 @@ class _Handler(BaseHTTPRequestHandler):
     def resolve(self, kind: str | None, name: str, revision: str, file: str) -> None:
         repo = self._repo(kind or "models", name)
         sha = self._commit(repo, revision)
-        if repo.gated and self.user != repo.owner:
-            message = f"Access to {kind or 'model'} {name} is restricted. You must have access to it."
-            raise RefusedError(403 if self.user else 401, "GatedRepo", message)
+        self._require_access(repo)
         found = repo.commits[sha].get(file)
         if found is None:
             raise RefusedError(404, "EntryNotFound", "Entry not found", **{"X-Repo-Commit": sha})
@@ -398,6 +402,11 @@ class _Handler(BaseHTTPRequestHandler):
         if write and self.user != repo.owner:
             raise RefusedError(403, "", f"Forbidden: pass create_pr=1 to open a pull request on {name}")
         return repo
+
+    def _require_access(self, repo: Repo) -> None:
+        if repo.gated and self.user != repo.owner:
+            message = f"Access to {repo.name} is restricted and you are not in the authorized list."
+            raise RefusedError(403 if self.user else 401, "GatedRepo", message)
 
     def _commit(self, repo: Repo, revision: str) -> str:
         sha = repo.resolve(revision)
@@ -451,6 +460,7 @@ _ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("POST", r"/api/validate-yaml", _Handler.validate_card),
     ("GET", _API, _Handler.info),
     ("GET", rf"{_API}/revision/{_REVISION}", _Handler.info),
+    ("GET", rf"{_API}/auth-check", _Handler.auth_check),
     ("GET", rf"{_API}/refs", _Handler.refs),
     ("GET", rf"{_API}/tree/{_REVISION}(/(?P<folder>.+))?", _Handler.tree),
     ("POST", rf"{_API}/paths-info/{_REVISION}", _Handler.paths_info),

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import json
 import shutil
+import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import COSTS, MODELS, backbone_config, transformers_tokenizer
-from hub_client import Client
-from hub_server import LocalHub
+from hub_client import GUEST, LOAD, OWNER, PROMPTS, assert_cache_is_whole, environment, load, p2l_command
 from huggingface_hub import ModelCard
 
 from p2l_sdk import P2L
 from p2l_sdk.hub_metadata import join_card, model_index, split_card
 
-PROMPTS = ["write a poem about python", "sum", "prove that the square root of two is irrational in code"]
-OWNER, GUEST = "hf_owner", "hf_guest"
-
 PUSH = "from p2l_sdk import P2L\nresult = vars(P2L.from_pretrained(folder).push_to_hub(repo, **options))"
-LOAD = """
-from p2l_sdk import P2L
-p2l = P2L.from_pretrained(repo, **options)
-result = p2l.coefficients(prompts).coefs.tolist()
-"""
 # what a user of transformers alone does
 RESEARCH = """
 import torch
@@ -37,29 +27,6 @@ tokenizer = AutoTokenizer.from_pretrained(repo, trust_remote_code=True)
 with torch.inference_mode():
     result = model(**model.prepare(prompts, tokenizer)).coefs.tolist()
 """
-
-
-@pytest.fixture(scope="module")
-def hub():
-    with LocalHub() as running:
-        running.users |= {OWNER: "org", GUEST: "guest"}
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _no_fault_outlives_its_test(hub):
-    yield
-    hub.faults.clear()
-
-
-@pytest.fixture(scope="module")
-def processes(hub, tmp_path_factory):
-    """pusher, loader: with p2l_sdk; researcher: without it. Each has its own cache."""
-    homes = tmp_path_factory.mktemp("homes")
-    running = {name: Client(hub, homes / name, sdk=name != "researcher") for name in ("pusher", "loader", "researcher")}
-    yield running
-    for process in running.values():
-        process.close()
 
 
 @pytest.fixture(scope="module")
@@ -75,35 +42,8 @@ def loader(processes):
     return processes["loader"]
 
 
-def load(client, repo, **options) -> np.ndarray:
-    return np.array(client(LOAD, repo=repo, prompts=PROMPTS, options=options))
-
-
 def expected(folder: Path, **options) -> np.ndarray:
     return P2L.from_pretrained(folder, **options).coefficients(PROMPTS).coefs
-
-
-def assert_cache_is_whole(cache: Path) -> None:
-    """Every file is what its name says, and nothing half done lies about."""
-    blobs = [blob for blob in cache.rglob("blobs/*") if blob.is_file()]
-    for blob in blobs:
-        content = blob.read_bytes()
-        git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-        assert blob.name in (hashlib.sha256(content).hexdigest(), git)
-    for link in cache.rglob("snapshots/*/*"):
-        assert link.exists(), f"{link.name} leads nowhere"
-
-
-@pytest.fixture
-def repository(hub, saved, loader):
-    """A new repository with a static model, as if somebody had pushed it: its name and its true coefficients."""
-    folder = saved("quantized")
-    name = f"org/tiny-{next(_numbers)}"
-    hub.add(name, {file.name: file.read_bytes() for file in folder.iterdir()})
-    return name, expected(folder)
-
-
-_numbers = itertools.count()
 
 
 def save_base(folder: Path) -> Path:
@@ -121,6 +61,7 @@ def save_base(folder: Path) -> Path:
 def save_adapter(folder: Path, base: Path, name: str, revision: str | None = None) -> Path:
     """A LoRA with random weights on a base, which it names as somebody else would."""
     from p2l_sdk.modeling.configuration_p2l import P2LConfig
+
     from p2l_sdk.scorers.adapter import with_backbone
     from p2l_sdk.scorers.backbone import BaseModel
     from p2l_sdk.training.config import TrainingConfig
@@ -156,7 +97,8 @@ def test_a_pushed_model_loads_by_its_id_with_and_without_p2l_sdk(kind, options, 
     files = hub.repo(repo).files()
     assert hub.repo(repo).messages == ["initial commit", "P2L model of 4 LLMs"]  # one commit, with all of it
     assert {"config.json", "tokenizer.json", "README.md", "modeling_p2l.py", "leaderboard.png"} <= files.keys()
-    assert ("model.safetensors.index.json" in files) == ("model.safetensors" not in files) == ("max_shard_bytes" in options)
+    assert ("model.safetensors" in files) == (not options)
+    assert ("model.safetensors.index.json" in files) == bool(options)
     np.testing.assert_allclose(load(loader, repo), expected(folder), atol=1e-6)
     theirs = processes["researcher"](RESEARCH, repo=repo, prompts=PROMPTS)
     np.testing.assert_allclose(theirs, expected(folder, device="cpu"), atol=1e-5)
@@ -184,14 +126,17 @@ def test_an_adapter_is_pushed_as_one_and_loads_on_its_base(hub, push, loader, tm
     assert not hub.requests
     hub.repo("other/base").gated = True
     refusal = loader.refused(LOAD, repo="org/adapter", prompts=PROMPTS, options={"cache_dir": str(tmp_path / "new")})
-    assert refusal.startswith("HubError") and "is an adapter: the Hub repository 'other/base' is gated" in refusal
+    assert refusal.startswith("HubError")
+    assert "is an adapter: the Hub repository 'other/base' is gated" in refusal
 
 
 def test_an_adapter_on_a_folder_of_this_machine_is_not_pushed(hub, processes, tmp_path):
     base = save_base(tmp_path / "base")
     adapter = save_adapter(tmp_path / "adapter", base, str(base))
     refusal = processes["pusher"].refused(PUSH, folder=adapter, repo="org/lost", options={"token": OWNER})
-    assert "a path of this machine, which nobody else has; name the base's Hub id when training (--base-name)" in refusal
+    assert (
+        "a path of this machine, which nobody else has; name the base's Hub id when training (--base-name)" in refusal
+    )
     assert ("models", "org/lost") not in hub.repos
 
 
@@ -301,7 +246,13 @@ def test_only_what_is_needed_is_fetched(hub, repository, loader):
     hub.requests.clear()
     np.testing.assert_allclose(load(loader, name), coefs, atol=1e-6)
     fetched = {request.path.split("/", 5)[-1] for request in hub.asked(f"HEAD /{name}/resolve")}
-    assert fetched == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+    assert fetched == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    }
     assert len(hub.asked("GET /cdn/")) == 1
 
 
@@ -309,5 +260,85 @@ def test_no_weights_are_fetched_of_what_is_no_p2l_model(hub, loader):
     hub.add("org/bert", {"config.json": b'{"model_type": "bert"}', "model.safetensors": b"x" * 100})
     hub.requests.clear()
     refusal = loader.refused(LOAD, repo="org/bert", prompts=PROMPTS, options={})
-    assert refusal.startswith("ModelFormatError: the Hub repository 'org/bert' is no P2L model: its model_type is 'bert'")
-    assert not hub.asked("model.safetensors") and not hub.asked("/cdn/")
+    assert refusal.startswith(
+        "ModelFormatError: the Hub repository 'org/bert' is no P2L model: its model_type is 'bert'"
+    )
+    assert not hub.asked("model.safetensors")
+    assert not hub.asked("/cdn/")
+
+
+# --- errors that say what to do ------------------------------------------------------------------------------------
+
+
+def test_each_refusal_names_its_remedy(hub, repository, loader, tmp_path):
+    name, _ = repository
+    hub.add("org/gated", hub.repo(name).files()).gated = True
+    hub.add("org/hidden", hub.repo(name).files()).private = True
+    cases = [
+        ("org/no-such", {}, "'org/no-such' is no folder here, and there is no such repository on the Hub, or it is "
+         "private; check the name, and if it is private log in (hf auth login) or pass token=..."),
+        ("org/hidden", {"token": GUEST}, "there is no such repository on the Hub, or it is private"),
+        ("org/gated", {"token": GUEST}, "the Hub repository 'org/gated' is gated: ask for access on its page "
+         f"{hub.url}/org/gated, then log in with the same account (hf auth login) or pass its token=..."),
+        ("org/gated", {}, "the Hub repository 'org/gated' is gated"),
+        (name, {"revision": "v9"}, f"the Hub repository '{name}' has no revision 'v9'; name a branch, tag or commit"),
+        (name, {"local_files_only": True}, f"the Hub repository '{name}' is not in the cache and the Hub was not asked "
+         "(local_files_only is set); fetch it once while online, without local_files_only, or with: hf download "
+         f"{name}"),
+        (name, {"token": "hf_old"}, "the Hub does not accept your token: log in (hf auth login) or pass token=..."),
+        ("org/x..y", {}, "the Hub repository 'org/x..y' could not be fetched"),
+    ]  # fmt: skip
+    for repo, options, message in cases:
+        options = {"cache_dir": str(tmp_path / "cache"), **options}
+        refusal = loader.refused(LOAD, repo=repo, prompts=PROMPTS, options=options)
+        assert refusal.startswith("HubError: ")
+        assert message in refusal
+        assert loader("result = list(naps)") == []  # none of these will pass by waiting
+    assert_cache_is_whole(tmp_path)
+
+
+def test_offline_a_model_loads_from_the_cache_or_says_that_it_cannot(hub, repository, loader, tmp_path):
+    name, coefs = repository
+    cache = {"cache_dir": str(tmp_path / "cache")}
+    load(loader, name, **cache)
+    hub.requests.clear()
+    np.testing.assert_allclose(load(loader, name, local_files_only=True, **cache), coefs, atol=1e-6)
+    offline = "from huggingface_hub import constants\nconstants.HF_HUB_OFFLINE = True\ntry:\n"
+    offline += textwrap.indent(LOAD, "    ") + "finally:\n    constants.HF_HUB_OFFLINE = False\n"
+    request = {"repo": name, "prompts": PROMPTS}
+    np.testing.assert_allclose(loader(offline, **request, options=cache), coefs, atol=1e-6)
+    refusal = loader.refused(offline, **request, options={"cache_dir": str(tmp_path / "other")})
+    assert "is not in the cache and the Hub was not asked (HF_HUB_OFFLINE is set)" in refusal
+    next((tmp_path / "cache").rglob("snapshots/*/tokenizer.json")).unlink()
+    refusal = loader.refused(LOAD, **request, options={"local_files_only": True, **cache})
+    assert "is not in the cache, or only in part, and the Hub was not asked" in refusal
+    assert not hub.requests
+    np.testing.assert_allclose(load(loader, name, **cache), coefs, atol=1e-6)  # online, the rest is fetched
+
+
+def test_a_hub_that_is_not_there(hub, repository, tmp_path):
+    name, _ = repository
+    env = environment(hub, tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
+    result = p2l_command("leaderboard", "sum", "--model", name, env=env)
+    assert result.returncode == 2
+    assert (
+        f"p2l: the Hub (http://127.0.0.1:9) cannot be reached, and the Hub repository '{name}' is not in"
+        in result.stderr
+    )
+    assert "check the connection, or the address in HF_ENDPOINT" in result.stderr
+
+
+# --- the command ---------------------------------------------------------------------------------------------------
+
+
+def test_the_command_pushes_models_and_votes(hub, tmp_path):
+    env = environment(hub, tmp_path / "home", HF_TOKEN=OWNER)
+    result = p2l_command("push", "default", "org/command", "--private", "--revision", "v1", "--json", env=env)
+    assert (result.returncode, result.stderr) == (0, "")
+    answer = json.loads(result.stdout)
+    assert (answer["repo_id"], answer["revision"], answer["pull_request"]) == ("org/command", "v1", None)
+    assert answer["oid"] == hub.repo("org/command").refs["v1"]
+    assert hub.repo("org/command").private
+    result = p2l_command("push", "nowhere", "org/command", env=env)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "there is no folder 'nowhere'" in result.stderr

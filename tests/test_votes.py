@@ -200,7 +200,7 @@ def test_hub_data_sets(name, revision, split, monkeypatch):
 def test_what_cannot_be_had_is_one_line(tmp_path, monkeypatch):
     """Offline (tests/conftest.py sets the flag), with the true client."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    with pytest.raises(VotesError, match=r"'org/none' is no file or folder here, and the Hub data set") as error:
+    with pytest.raises(VotesError, match=r"'org/none' is not in the cache and the Hub was not asked") as error:
         Votes.read("org/none")
     assert "\n" not in str(error.value)
     (tmp_path / "empty").mkdir()

@@ -88,6 +88,30 @@ def complete_model_card(text: str | None, spec: ModelSpec, repo_id: str, base_mo
     return join_card(data, _LOADING.sub(f'P2L.from_pretrained("{repo_id}")', body))
 
 
+def space_card(title: str, model: str, n_models: int, *, license: str | None = None, app_file: str = "app.py") -> str:
+    """The card of a Gradio Space, which is also its configuration.
+
+    Args:
+        title: of the Space.
+        model: Hub id of the model that it shows.
+        n_models: how many LLMs that knows.
+        license: of the Space's code.
+        app_file: what the Space runs.
+    """
+    data: dict[str, Any] = {
+        "title": title,
+        "emoji": "🏆",
+        "colorFrom": "blue",
+        "colorTo": "gray",
+        "sdk": "gradio",
+        "app_file": app_file,
+        "models": [model],
+        "tags": _TAGS,
+    }
+    data |= {"license": license} if license else {}
+    return join_card(data, render("space.md", title=title, n_models=n_models, model=model))
+
+
 def with_picture(card: str, file: str, caption: str) -> str:
     """The card with a picture below its first snippet, once."""
     snippet = _FIRST_SNIPPET.search(card)

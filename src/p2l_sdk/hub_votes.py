@@ -59,13 +59,13 @@ def push_votes(
 
     Raises:
         HubError: the Hub refused or cannot be reached; nothing was committed.
-        VotesError: there are no votes.
+        VotesError: there are no votes, or two splits have different columns.
         MissingExtraError: pyarrow is not installed.
     """
     splits = {"train": votes} if isinstance(votes, Votes) else dict(votes)
     if not splits:
         raise VotesError("there are no votes to push; give Votes, or a mapping from splits to Votes")
-    tables = {split: _table(part) for split, part in splits.items()}
+    tables = _tables(splits)
     with tempfile.TemporaryDirectory() as place:
         files: dict[str, Path | bytes] = {}
         for split, table in tables.items():
@@ -84,12 +84,31 @@ def push_votes(
         )
 
 
-def _table(votes: Votes) -> Any:
-    """A pyarrow table of the contract's columns."""
+def _tables(splits: Mapping[str, Votes]) -> dict[str, Any]:
+    """A pyarrow table of each split, all with the same columns."""
+    chats = any(not isinstance(prompt, str) for votes in splits.values() for prompt in votes.prompts)
+    weighted = any((votes.weight != 1.0).any() for votes in splits.values())
+    tables = {split: _table(votes, chats, weighted) for split, votes in splits.items()}
+    (first, schema), *others = ((split, table.schema) for split, table in tables.items())
+    for split, other in others:
+        if not other.equals(schema):
+            different = [
+                name for name in dict.fromkeys([*schema.names, *other.names]) if not _same(schema, other, name)
+            ]
+            raise VotesError(
+                f"the splits {first!r} and {split!r} differ in {', '.join(map(repr, different))}; the splits of a data set "
+                "have the same columns, of the same types"
+            )
+    return tables
+
+
+def _same(schema: Any, other: Any, name: str) -> bool:
+    return name in schema.names and name in other.names and schema.field(name).equals(other.field(name))
+
+
+def _table(votes: Votes, chats: bool, weighted: bool) -> Any:
     pyarrow = _pyarrow()
-    prompts: list[Any] = votes.prompts
-    if not all(isinstance(prompt, str) for prompt in prompts):
-        prompts = [list(turns_of(prompt)) for prompt in prompts]
+    prompts: list[Any] = [list(turns_of(prompt)) for prompt in votes.prompts] if chats else votes.prompts
     names = pyarrow.array(votes.models)
     columns = {
         "prompt": pyarrow.array(prompts).take(pyarrow.array(votes.prompt)),
@@ -97,7 +116,7 @@ def _table(votes: Votes) -> Any:
         "model_b": names.take(pyarrow.array(votes.b)),
         "winner": pyarrow.array([_WORD[winner] for winner in Winner]).take(pyarrow.array(votes.winner)),
     }
-    if not (votes.weight == 1.0).all():
+    if weighted:
         columns["weight"] = pyarrow.array(votes.weight)
     return pyarrow.table({**columns, **{name: pyarrow.array(labels) for name, labels in votes.categories.items()}})
 
