@@ -56,6 +56,7 @@ class Client:
 
     def __init__(self, hub: Any, home: Path, sdk: bool = True) -> None:
         home.mkdir(parents=True)
+        self.home = home
         self._log = (home / "log").open("w+")
         self._process = subprocess.Popen(
             [sys.executable, "-c", LOOP if sdk else WITHOUT_SDK + LOOP],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import textwrap
 from pathlib import Path
@@ -10,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import COSTS, MODELS, backbone_config, transformers_tokenizer
+from conftest import COSTS, MODELS, ROOT, backbone_config, transformers_tokenizer
 from hub_client import GUEST, LOAD, OWNER, PROMPTS, assert_cache_is_whole, environment, load, p2l_command
 from huggingface_hub import ModelCard
 
 from p2l_sdk import P2L
+from p2l_sdk.evaluation import evaluate_votes
 from p2l_sdk.hub_metadata import join_card, model_index, split_card
+from p2l_sdk.votes import Votes
 
 PUSH = "from p2l_sdk import P2L\nresult = vars(P2L.from_pretrained(folder).push_to_hub(repo, **options))"
 # what a user of transformers alone does
@@ -124,6 +127,12 @@ def test_an_adapter_is_pushed_as_one_and_loads_on_its_base(hub, push, loader, tm
     hub.requests.clear()
     load(loader, "org/adapter", local_files_only=True)
     assert not hub.requests
+    pickled = ("config.json", "pytorch_model.bin")
+    hub.add(
+        "other/pickled", {name: content for name, content in hub.repo("other/base").files().items() if name in pickled}
+    )
+    refusal = loader.refused(LOAD, repo="org/adapter", prompts=PROMPTS, options={"base": "other/pickled"})
+    assert "the base 'other/pickled' has no safetensors weights, and pickled ones are refused" in refusal
     hub.repo("other/base").gated = True
     refusal = loader.refused(LOAD, repo="org/adapter", prompts=PROMPTS, options={"cache_dir": str(tmp_path / "new")})
     assert refusal.startswith("HubError")
@@ -342,3 +351,38 @@ def test_the_command_pushes_models_and_votes(hub, tmp_path):
     result = p2l_command("push", "nowhere", "org/command", env=env)
     assert (result.returncode, result.stdout) == (2, "")
     assert "there is no folder 'nowhere'" in result.stderr
+
+
+def test_a_training_that_cannot_push_keeps_its_model_and_says_how_to_push_it(hub, tmp_path):
+    hub.create("other/taken")
+    for name in ("votes", "held"):
+        kinds = (("write a poem", "model_a"), ("sum", "model_b"), ("of", "tie"))
+        votes = [{"prompt": f"{p} {name} {i}", "model_a": "a", "model_b": "b", "winner": w}
+                 for i in range(20) for p, w in kinds]  # fmt: skip
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(vote) + "\n" for vote in votes))
+    model, env = tmp_path / "mine", environment(hub, tmp_path / "home", HF_TOKEN=OWNER)
+    data = ["--votes", tmp_path / "votes.jsonl", "--eval-votes", tmp_path / "held.jsonl", "--feedback", "rk"]
+    options = ["--output", model, "--epochs", "0.1", "--quiet", "--push-to-hub", "other/taken"]
+    failed = p2l_command("train", *data, *options, env=env)
+    assert failed.returncode == 2
+    assert "your token may not write to the Hub repository 'other/taken'" in failed.stderr
+    assert f"The model is trained and safe in {str(model)!r}: p2l push {model} other/taken" in failed.stderr
+    pushed = p2l_command("push", model, "org/mine", env=env)
+    assert (pushed.returncode, pushed.stderr) == (0, "")
+    card, _ = split_card(hub.repo("org/mine").files()["README.md"].decode())
+    assert card["model_list"] == ["a", "b"]
+    measured = {r.metric_type: r.metric_value for r in ModelCard(join_card(card, "x")).data.eval_results}
+    metrics = evaluate_votes(P2L.from_pretrained(model), Votes.read(tmp_path / "held.jsonl"))
+    assert measured == pytest.approx({name: estimate.value for name, estimate in metrics.items()}, abs=1e-6)
+
+
+def test_the_how_to_does_what_it_says(hub, processes):
+    page = (ROOT / "docs" / "hub.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"^```py\n(.*?)^```\n", page, re.DOTALL | re.MULTILINE))
+    run = "import contextlib, io, os\nos.environ['HF_TOKEN'] = token\nout = io.StringIO()\n"
+    run += "with contextlib.redirect_stdout(out):\n    exec(code, {})\nresult = out.getvalue()"
+    address, best, n_votes = processes["pusher"](run.replace("code,", "text,"), text=code, token=OWNER).splitlines()
+    assert address == f"{hub.url}/org/my-model/commit/{hub.repo('org/my-model').refs['main']}"
+    assert best in P2L.from_pretrained().models
+    assert n_votes == "1"
+    assert hub.repo("org/my-votes", "datasets").private

@@ -112,12 +112,13 @@ def test_a_revision_a_pull_request_and_what_was_there_before(hub, processes, pus
         assert read(processes, source)[0] == [[prompt] for prompt in prompts]
 
 
-def test_each_refusal_names_its_remedy(hub, processes, push, tmp_path):
-    push("org/locked", {"train": rows(["sum"])})
+def test_each_refusal_names_its_remedy(hub, processes, push):
+    for name in ("org/locked", "org/public"):
+        push(name, {"train": rows(["sum"])})
     hub.repo("org/locked", "datasets").gated = True
     cases = {
         "org/nothing": "there is no such repository on the Hub, or it is private; check the name",
-        "org/locked@v9": "the Hub data set repository 'org/locked' has no revision 'v9'",
+        "org/public@v9": "the Hub data set repository 'org/public' has no revision 'v9'",
         "org/locked": f"'org/locked' is gated: ask for access on its page {hub.url}/datasets/org/locked",
     }
     for source, message in cases.items():
@@ -126,20 +127,17 @@ def test_each_refusal_names_its_remedy(hub, processes, push, tmp_path):
         assert message in refusal
 
 
-def test_offline_votes_are_read_from_the_cache_or_it_is_said_that_they_cannot(hub, processes, push, tmp_path):
+def test_offline_votes_are_read_from_the_cache_or_it_is_said_that_they_cannot(hub, processes, push):
     push("org/kept", {"train": rows(["sum"])})
-    code = "from p2l_sdk.votes import Votes\nprint(len(Votes.read('org/kept')))"
-    env = environment(hub, tmp_path / "home")
-    online, offline = env, {**env, "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", code]
-    refused = subprocess.run(command, capture_output=True, text=True, env=offline, check=False)
-    assert (
-        "VotesError: the Hub data set repository 'org/kept' is not in the cache and the Hub was not" in refused.stderr
-    )
-    assert "hf download org/kept --repo-type dataset" in refused.stderr
-    for env in (online, offline):
-        hub.requests.clear()
-        assert subprocess.run(command, capture_output=True, text=True, env=env, check=True).stdout == "8\n"
+    read(processes, "org/kept")
+    hub.requests.clear()
+    code = "from p2l_sdk.votes import Votes\nprint(len(Votes.read('org/kept')))\nVotes.read('org/other')"
+    env = environment(hub, processes["loader"].home, HF_HUB_OFFLINE="1")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
+    assert result.stdout == "8\n"
+    message = "VotesError: the Hub data set repository 'org/other' is not in the cache and the Hub was not asked (HF_HUB_O"
+    assert message in result.stderr
+    assert "hf download org/other --repo-type dataset" in result.stderr
     assert not hub.requests
 
 
@@ -157,6 +155,7 @@ def test_the_card_is_complete_and_valid(hub, push):
     assert data.task_categories == ["text-classification"]
     assert data["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
     assert data["model_list"] == sorted(MODELS[:3])
+    assert "averaged leaderboard: cross-entropy\n1.3863 nats (feedback model `grk`)" in card
     for line in (
         "- `train`: 16 votes on 2 prompts",
         "| winner | string | `model_a`, `model_b`, `tie`, `tie (bothbad)` |",

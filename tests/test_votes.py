@@ -23,6 +23,7 @@ from p2l_sdk.errors import MissingExtraError, P2LWarning, UnknownModelError, Vot
 from p2l_sdk.evaluation import evaluate_votes
 from p2l_sdk.marginal import fit_leaderboard
 from p2l_sdk.results import Coefficients
+from p2l_sdk.vote_sources import hub_repository
 from p2l_sdk.vote_summary import summarise
 from p2l_sdk.votes import WINNERS, Scores, Votes, shared_prompts, warn_if_shared
 
@@ -195,6 +196,14 @@ def test_hub_data_sets(name, revision, split, monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert len(Votes.read(name)) == len(ROWS)
     assert asked == [("org/votes", revision)]
+
+
+def test_the_repository_of_a_source(tmp_path, monkeypatch):
+    names = {"org/votes": "org/votes", "org/votes@v1:test": "org/votes", "data/votes.jsonl": None, "/org/votes": None}
+    assert {name: hub_repository(name) for name in names} == names
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org" / "votes").mkdir(parents=True)
+    assert hub_repository("org/votes") is None
 
 
 def test_what_cannot_be_had_is_one_line(tmp_path, monkeypatch):

@@ -96,8 +96,8 @@ def _tables(splits: Mapping[str, Votes]) -> dict[str, Any]:
                 name for name in dict.fromkeys([*schema.names, *other.names]) if not _same(schema, other, name)
             ]
             raise VotesError(
-                f"the splits {first!r} and {split!r} differ in {', '.join(map(repr, different))}; the splits of a data set "
-                "have the same columns, of the same types"
+                f"the splits {first!r} and {split!r} differ in {', '.join(map(repr, different))}; the splits of a data "
+                "set have the same columns, of the same types"
             )
     return tables
 
@@ -137,7 +137,8 @@ def _card(
     splits: Mapping[str, Votes], schema: Any, repo_id: str, title: str | None, license: str | None, description: str
 ) -> str:
     main, votes = next(iter(splits.items()))
-    summary = summarise(votes, Feedback.GRK)
+    feedback = _feedback(votes)
+    summary = summarise(votes, feedback)
     n_votes = sum(map(len, splits.values()))
     title = title or repo_id.split("/")[-1]
     data: dict[str, Any] = {"license": license} if license else {}
@@ -173,10 +174,18 @@ def _card(
         main=main,
         models="\n".join(rows),
         outcomes=", ".join(f"{word} {share:.1%}" for word, share in summary.outcomes.items()),
+        feedback=feedback,
         cross_entropy=f"{summary.marginal_cross_entropy:.4f}",
         description=f"\n{description}" if description else "",
     )
     return join_card(data, text)
+
+
+def _feedback(votes: Votes) -> Feedback:
+    """The feedback model that knows every kind of these votes, and no other."""
+    if (votes.winner == Winner.BOTH_BAD).any():
+        return Feedback.GRK
+    return Feedback.RK if (votes.winner == Winner.TIE).any() else Feedback.BT
 
 
 def _pyarrow() -> Any:

@@ -72,6 +72,12 @@ def open_source(source: Any) -> Source:
     )
 
 
+def hub_repository(name: str) -> str | None:
+    """The repository of a Hub data set ("org/name:split", say); None if a source is something else."""
+    found = _HUB_ID.fullmatch(name)
+    return found["name"] if found and Path(name).suffix.lower() not in READERS and not Path(name).exists() else None
+
+
 def of_rows(rows: Iterable[Row]) -> Iterator[Chunk]:
     """Dictionaries as chunks; raises `VotesError` for a row that is none."""
     rows, start = iter(rows), 0
