@@ -353,22 +353,22 @@ def test_the_command_pushes_models_and_votes(hub, tmp_path):
     assert "there is no folder 'nowhere'" in result.stderr
 
 
-def test_a_training_that_cannot_push_keeps_its_model_and_says_how_to_push_it(hub, tmp_path):
+def test_a_training_that_cannot_push_keeps_its_model_and_says_how_to_push_it(hub, processes, push, tmp_path):
     hub.create("other/taken")
     for name in ("votes", "held"):
         kinds = (("write a poem", "model_a"), ("sum", "model_b"), ("of", "tie"))
         votes = [{"prompt": f"{p} {name} {i}", "model_a": "a", "model_b": "b", "winner": w}
                  for i in range(20) for p, w in kinds]  # fmt: skip
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(vote) + "\n" for vote in votes))
-    model, env = tmp_path / "mine", environment(hub, tmp_path / "home", HF_TOKEN=OWNER)
-    data = ["--votes", tmp_path / "votes.jsonl", "--eval-votes", tmp_path / "held.jsonl", "--feedback", "rk"]
-    options = ["--output", model, "--epochs", "0.1", "--quiet", "--push-to-hub", "other/taken"]
-    failed = p2l_command("train", *data, *options, env=env)
-    assert failed.returncode == 2
-    assert "your token may not write to the Hub repository 'other/taken'" in failed.stderr
-    assert f"The model is trained and safe in {str(model)!r}: p2l push {model} other/taken" in failed.stderr
-    pushed = p2l_command("push", model, "org/mine", env=env)
-    assert (pushed.returncode, pushed.stderr) == (0, "")
+    model = tmp_path / "mine"
+    settings = {"votes": tmp_path / "votes.jsonl", "eval_votes": tmp_path / "held.jsonl", "feedback": "rk"}
+    settings |= {"output": model, "epochs": 0.1, "push_to_hub": "other/taken"}
+    code = "import os\nfrom p2l_sdk.training.config import TrainingConfig\nfrom p2l_sdk.training.run import train\n"
+    code += "os.environ['HF_TOKEN'] = token\ntrain(TrainingConfig(**settings), quiet=True)"
+    refusal = processes["pusher"].refused(code, settings=settings, token=OWNER)
+    assert "your token may not write to the Hub repository 'other/taken'" in refusal
+    assert f"The model is trained and safe in {str(model)!r}: p2l push {model} other/taken" in refusal
+    push(model, "org/mine")
     card, _ = split_card(hub.repo("org/mine").files()["README.md"].decode())
     assert card["model_list"] == ["a", "b"]
     measured = {r.metric_type: r.metric_value for r in ModelCard(join_card(card, "x")).data.eval_results}

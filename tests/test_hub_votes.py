@@ -135,8 +135,7 @@ def test_offline_votes_are_read_from_the_cache_or_it_is_said_that_they_cannot(hu
     env = environment(hub, processes["loader"].home, HF_HUB_OFFLINE="1")
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
     assert result.stdout == "8\n"
-    message = "VotesError: the Hub data set repository 'org/other' is not in the cache and the Hub was not asked (HF_HUB_O"
-    assert message in result.stderr
+    assert "VotesError: the Hub data set repository 'org/other' is not in the cache and the Hub was" in result.stderr
     assert "hf download org/other --repo-type dataset" in result.stderr
     assert not hub.requests
 
