@@ -151,3 +151,47 @@ def base(tmp_path_factory):
         return made[kind]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def running_hub():
+    from hub_client import GUEST, OWNER
+    from hub_server import LocalHub
+
+    with LocalHub() as running:
+        running.users |= {OWNER: "org", GUEST: "guest"}
+        yield running
+
+
+@pytest.fixture
+def hub(running_hub):
+    """The Hub on this machine (`hub_server`), one for all tests; its faults end with the test that made them."""
+    yield running_hub
+    running_hub.faults.clear()
+    running_hub.retry_after = None
+
+
+@pytest.fixture(scope="session")
+def processes(running_hub, tmp_path_factory):
+    """Processes that use that Hub, each with a cache of its own: pusher, loader, and researcher without p2l_sdk."""
+    from hub_client import Client
+
+    homes = tmp_path_factory.mktemp("homes")
+    names = ("pusher", "loader", "researcher")
+    running = {name: Client(running_hub, homes / name, sdk=name != "researcher") for name in names}
+    yield running
+    for process in running.values():
+        process.close()
+
+
+@pytest.fixture
+def repository(hub, saved):
+    """A new repository with a static model, as if somebody had pushed it: its name and its coefficients of PROMPTS."""
+    from hub_client import PROMPTS
+
+    from p2l_sdk import P2L
+
+    folder = saved("quantized")
+    name = f"org/tiny-{len(hub.repos)}"
+    hub.add(name, {file.name: file.read_bytes() for file in folder.iterdir()})
+    return name, P2L.from_pretrained(folder).coefficients(PROMPTS).coefs

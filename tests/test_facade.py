@@ -14,7 +14,7 @@ from p2l_sdk.modeling.feedback_p2l import Feedback
 
 from p2l_sdk import P2L, P2LError
 from p2l_sdk.aggregation import aggregate
-from p2l_sdk.errors import BudgetError, CostError, ModelFormatError, PromptError, UnknownModelError
+from p2l_sdk.errors import BudgetError, CostError, HubError, ModelFormatError, PromptError, UnknownModelError
 from p2l_sdk.results import Leaderboard
 
 PROMPTS = ["write a poem", "sum list in python", "prove that two is irrational", "about code"]
@@ -311,7 +311,7 @@ def test_no_folder_at_all(tmp_path):
         P2L.from_pretrained("not an id")
     with pytest.raises(ModelFormatError, match=r"no config\.json"):
         P2L.from_pretrained(tmp_path)
-    with pytest.raises(ModelFormatError, match="Hub repository 'org/model' could not be fetched"):
+    with pytest.raises(HubError, match="'org/model' is not in the cache and the Hub was not asked"):
         P2L.from_pretrained("org/model")  # the tests run offline
 
 

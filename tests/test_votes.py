@@ -23,6 +23,7 @@ from p2l_sdk.errors import MissingExtraError, P2LWarning, UnknownModelError, Vot
 from p2l_sdk.evaluation import evaluate_votes
 from p2l_sdk.marginal import fit_leaderboard
 from p2l_sdk.results import Coefficients
+from p2l_sdk.vote_sources import hub_repository
 from p2l_sdk.vote_summary import summarise
 from p2l_sdk.votes import WINNERS, Scores, Votes, shared_prompts, warn_if_shared
 
@@ -197,10 +198,18 @@ def test_hub_data_sets(name, revision, split, monkeypatch):
     assert asked == [("org/votes", revision)]
 
 
+def test_the_repository_of_a_source(tmp_path, monkeypatch):
+    names = {"org/votes": "org/votes", "org/votes@v1:test": "org/votes", "data/votes.jsonl": None, "/org/votes": None}
+    assert {name: hub_repository(name) for name in names} == names
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org" / "votes").mkdir(parents=True)
+    assert hub_repository("org/votes") is None
+
+
 def test_what_cannot_be_had_is_one_line(tmp_path, monkeypatch):
     """Offline (tests/conftest.py sets the flag), with the true client."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    with pytest.raises(VotesError, match=r"'org/none' is no file or folder here, and the Hub data set") as error:
+    with pytest.raises(VotesError, match=r"'org/none' is not in the cache and the Hub was not asked") as error:
         Votes.read("org/none")
     assert "\n" not in str(error.value)
     (tmp_path / "empty").mkdir()

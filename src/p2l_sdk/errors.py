@@ -14,6 +14,7 @@ __all__ = [
     "BudgetError",
     "ConvergenceError",
     "CostError",
+    "HubError",
     "MissingExtraError",
     "ModelFormatError",
     "P2LError",
@@ -43,6 +44,10 @@ class BudgetError(P2LError):
 
 class VotesError(P2LError):
     """A votes, scores or prompts file that breaks the data contract; names the row and the legal values."""
+
+
+class HubError(P2LError):
+    """The Hub has not what was asked for, refused, or could not be reached; its cause is the client's own error."""
 
 
 class ConvergenceError(P2LError):

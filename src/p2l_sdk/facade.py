@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +14,9 @@ import numpy as np
 from p2l_sdk.aggregation import PairStatistics
 from p2l_sdk.errors import BudgetError, P2LError, PromptError
 from p2l_sdk.frontier import Frontier
+from p2l_sdk.hub import HubAccess
+from p2l_sdk.hub_metadata import EXAMPLE_PROMPTS
+from p2l_sdk.hub_model import SHARD_BYTES, push_model
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.pacing import BudgetPacer
@@ -22,6 +26,8 @@ from p2l_sdk.scorers import Scorer, is_published, load_scorer, read_config
 from p2l_sdk.storage import ADAPTER_CONFIG, CARDS, DEFAULT_MODEL, EditedHead, locate, save_copy
 
 if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
+
     from p2l_sdk.model_editing import AddedModel
     from p2l_sdk.votes import Scores, Votes
 
@@ -51,6 +57,9 @@ class P2L:
         device: str | None = None,
         revision: str | None = None,
         base: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
     ) -> P2L:
         """Load a model.
 
@@ -61,13 +70,19 @@ class P2L:
             device: where torch runs, e.g. "cuda".
             revision: branch, tag or commit of a Hub repository.
             base: of an adapter: its base model in place of the one it names (folder, Hub id or .gguf file).
+            token: of the Hub; None takes that of `hf auth login` or HF_TOKEN, False none.
+            cache_dir: the folder of downloads, in place of the Hub client's own.
+            local_files_only: ask no network, as with HF_HUB_OFFLINE=1; what is not in the cache is an error.
 
         Raises:
+            HubError: the repository, or the base of an adapter, cannot be had: it does not exist, is gated, is not in
+                the cache offline, or the Hub cannot be reached. Its text says which, and what to do.
             ModelFormatError: it is no whole P2L model.
             MissingExtraError: it needs torch, which is not installed.
         """
-        folder = DEFAULT_MODEL if source is None else locate(source, revision)
-        return cls(load_scorer(folder, device, base), costs=costs, folder=folder)
+        access = HubAccess(token=token, cache_dir=cache_dir, local_files_only=local_files_only)
+        folder = DEFAULT_MODEL if source is None else locate(source, revision, access)
+        return cls(load_scorer(folder, device, base, access), costs=costs, folder=folder)
 
     @property
     def spec(self) -> ModelSpec:
@@ -309,6 +324,50 @@ class P2L:
             save_copy(self._folder, Path(folder), self.costs, edited, weights=write, carried=carried)
         else:
             save_copy(self._folder, Path(folder), self.costs, edited)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        token: str | bool | None = None,
+        commit_message: str | None = None,
+        max_shard_bytes: int = SHARD_BYTES,
+    ) -> CommitInfo:
+        """Push what `save_pretrained` writes to the Hub, in one commit, with a complete card.
+
+        Args:
+            repo_id: "org/name"; made if there is none.
+            private: of a new repository; None for what its owner's settings say.
+            revision: branch (made if there is none), or "refs/pr/N" to add to an open pull request.
+            create_pr: open a pull request instead of writing to the main branch.
+            token: of the Hub, with the right to write; None takes that of `hf auth login` or HF_TOKEN.
+            commit_message: what the commit is called.
+            max_shard_bytes: weights that are larger are split into files of at most this size.
+
+        Returns:
+            The client's `CommitInfo`: the commit's address (a `str`), with `oid`, `pr_url` and `pr_revision`.
+
+        Raises:
+            HubError: the Hub refused or cannot be reached, or an adapter's base is on this machine only; nothing was
+                committed.
+        """
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place) / "model"
+            self.save_pretrained(folder)
+            return push_model(
+                folder,
+                repo_id,
+                private=private,
+                revision=revision,
+                create_pr=create_pr,
+                token=token,
+                commit_message=commit_message,
+                max_shard_bytes=max_shard_bytes,
+                board=self.leaderboard(EXAMPLE_PROMPTS[0]),
+            )
 
     def merge(self, folder: str | Path) -> None:
         """Write an adapter and its base as one plain model, with equal outputs, that needs no base any more.

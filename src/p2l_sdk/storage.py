@@ -15,36 +15,52 @@ from typing import Any
 import numpy as np
 
 from p2l_sdk.errors import ModelFormatError, P2LError
+from p2l_sdk.hub import HubAccess, fetch
 from p2l_sdk.modeling.spec_p2l import CUSTOM_PIPELINES
 from p2l_sdk.tensor_files import replace_tensors, tensor_names
 
 ADAPTER_CONFIG = "adapter_config.json"
+_RESEARCH_CONFIG = "training_config.json"  # of checkpoints that the paper's authors published
 DEFAULT_MODEL = Path(__file__).parent / "default_model"
 
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CARDS = ("README.md", "NOTICE", "LICENSE")
-_MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md", "NOTICE"]
+_CONFIG_FILES = ["config.json", _RESEARCH_CONFIG]
+_MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md", "NOTICE", "learning_curve.png"]
 
 
-def locate(source: str | Path, revision: str | None = None) -> Path:
-    """The folder of a model: an existing one, or a Hub repository fetched into the local cache (no code, no pickles).
+def locate(source: str | Path, revision: str | None = None, access: HubAccess | None = None) -> Path:
+    """The folder of a model: an existing one, or a Hub repository fetched into the local cache (no code, no pickles, no
+    subfolders; and no weights where its config is no P2L model's).
 
     Raises:
-        ModelFormatError: neither a folder nor a repository that can be had.
+        ModelFormatError: neither a folder nor a repository's id, or the repository of some other model.
+        HubError: the repository cannot be had.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
     if not isinstance(source, str) or not _REPO_ID.fullmatch(source):
         raise ModelFormatError(f"there is no folder {str(source)!r}, and it is no Hub repository id (org/name)")
-    from huggingface_hub import snapshot_download
+    found = fetch(source, _CONFIG_FILES, revision, access)
+    if not (found / _RESEARCH_CONFIG).is_file():
+        _require_p2l(found / "config.json", source)
+    return fetch(source, _MODEL_FILES, found.name, access)  # of the same commit, whatever is pushed meanwhile
 
+
+def _require_p2l(config: Path, repo_id: str) -> None:
+    if not config.is_file():
+        raise ModelFormatError(f"the Hub repository {repo_id!r} is no P2L model: it has no config.json")
     try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=_MODEL_FILES))
-    except Exception as error:  # the client's own errors are of many kinds
+        parsed = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError:
+        return  # a damaged file is reported where it is read
+    kind = parsed.get("model_type") if isinstance(parsed, dict) else None
+    if kind != "p2l":
         raise ModelFormatError(
-            f"there is no folder {source!r}, and the Hub repository {source!r} could not be fetched: {_reason(error)}"
-        ) from error
+            f"the Hub repository {repo_id!r} is no P2L model: its model_type is {kind!r}, not 'p2l'; its weights were "
+            "not fetched"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,28 +112,6 @@ def save_copy(
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         for file in _code_folder().glob("*_p2l.py"):
             shutil.copyfile(file, partial / file.name)
-
-
-def push_folder(folder: Path, repo_id: str) -> str:
-    """Upload a model folder to the Hub in one commit; the address of the repository, made if there is none.
-
-    Raises:
-        P2LError: the Hub refused, or cannot be reached; the folder is as it was.
-    """
-    from huggingface_hub import HfApi
-
-    try:
-        api = HfApi()
-        url = api.create_repo(repo_id, exist_ok=True)
-        api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="P2L model")
-    except Exception as error:  # the client's own errors are of many kinds
-        raise P2LError(f"{str(folder)!r} could not be pushed to {repo_id!r}: {_reason(error)}") from error
-    return str(url)
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _write_rows(source: Path, partial: Path, rows: np.ndarray) -> None:

@@ -1,4 +1,5 @@
-"""Some tensors of a safetensors file replaced, all others copied byte for byte: no torch, no memory for the weights.
+"""Safetensors files rewritten without torch and without memory for the weights: some tensors replaced, or all of them
+spread over several files; what does not change is copied byte for byte.
 
 A file is the length of its header (8 bytes, little-endian), the header (JSON: dtype, shape and place of each tensor),
 and the tensors' bytes without gaps.
@@ -6,11 +7,12 @@ and the tensors' bytes without gaps.
 
 from __future__ import annotations
 
+import itertools
 import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -33,7 +35,7 @@ def replace_tensors(source: Path, target: Path, changed: Mapping[str, np.ndarray
         header: dict[str, Any] = json.loads(old.read(size))
         start, place = 8 + size, 0
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        by_place = sorted(entries, key=lambda name: entries[name]["data_offsets"])
+        by_place = _by_place(entries)
         bytes_of = {name: _bytes(name, changed[name], entries[name]["dtype"]) for name in by_place if name in changed}
         written = {}
         for name in by_place:
@@ -42,18 +44,65 @@ def replace_tensors(source: Path, target: Path, changed: Mapping[str, np.ndarray
             shape = list(changed[name].shape) if name in changed else entries[name]["shape"]
             written[name] = {**entries[name], "shape": shape, "data_offsets": [place, place + length]}
             place += length
-        metadata = {"__metadata__": header["__metadata__"]} if "__metadata__" in header else {}
-        text = json.dumps({**metadata, **written}, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % _ALIGNMENT)
-        new.write(struct.pack("<Q", len(text)) + text)
+        _write_header(new, header, written)
         for name in by_place:
             if name in changed:
                 new.write(bytes_of[name])
                 continue
-            first, last = entries[name]["data_offsets"]
-            old.seek(start + first)
-            for done in range(0, last - first, _CHUNK):
-                new.write(old.read(min(_CHUNK, last - first - done)))
+            _copy(old, new, start, entries[name])
+
+
+def split_tensors(source: Path, folder: Path, limit: int) -> list[Path]:
+    """Spread the tensors of `model.safetensors` over files of at most `limit` bytes of tensors each (a larger tensor
+    has one of its own), named and indexed as transformers expects them.
+
+    Returns:
+        The files written, the index last.
+    """
+    with source.open("rb") as old:
+        (size,) = struct.unpack("<Q", old.read(8))
+        header: dict[str, Any] = json.loads(old.read(size))
+        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        length = {name: last - first for name, (first, last) in ((n, e["data_offsets"]) for n, e in entries.items())}
+        shards: list[list[str]] = [[]]
+        for name in _by_place(entries):
+            if shards[-1] and sum(length[other] for other in shards[-1]) + length[name] > limit:
+                shards.append([])
+            shards[-1].append(name)
+        files: list[Path] = []
+        place_of: dict[str, str] = {}
+        for number, names in enumerate(shards, 1):
+            files.append(folder / f"{source.stem}-{number:05}-of-{len(shards):05}{source.suffix}")
+            ends = list(itertools.accumulate(length[name] for name in names))
+            offsets = zip([0, *ends], ends, strict=False)
+            with files[-1].open("wb") as new:
+                written = {n: {**entries[n], "data_offsets": list(o)} for n, o in zip(names, offsets, strict=True)}
+                _write_header(new, header, written)
+                for name in names:
+                    _copy(old, new, 8 + size, entries[name])
+            place_of |= dict.fromkeys(names, files[-1].name)
+    index = folder / f"{source.name}.index.json"
+    total = {"total_size": sum(length.values())}
+    index.write_text(json.dumps({"metadata": total, "weight_map": place_of}, indent=1) + "\n", encoding="utf-8")
+    return [*files, index]
+
+
+def _by_place(entries: Mapping[str, Any]) -> list[str]:
+    return sorted(entries, key=lambda name: entries[name]["data_offsets"])
+
+
+def _write_header(new: BinaryIO, header: Mapping[str, Any], entries: Mapping[str, Any]) -> None:
+    metadata = {"__metadata__": header["__metadata__"]} if "__metadata__" in header else {}
+    text = json.dumps({**metadata, **entries}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    new.write(struct.pack("<Q", len(text)) + text)
+
+
+def _copy(old: BinaryIO, new: BinaryIO, start: int, entry: Mapping[str, Any]) -> None:
+    first, last = entry["data_offsets"]
+    old.seek(start + first)
+    for done in range(0, last - first, _CHUNK):
+        new.write(old.read(min(_CHUNK, last - first - done)))
 
 
 def tensor_names(path: Path) -> list[str]:

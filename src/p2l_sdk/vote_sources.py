@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from p2l_sdk.errors import MissingExtraError, VotesError
+from p2l_sdk.hub_errors import Asked, not_fetched
 from p2l_sdk.table_files import READERS, Row, arrow_batches, read_rows, require_distinct
 
 Chunk = dict[str, list[Any]]
@@ -71,6 +72,12 @@ def open_source(source: Any) -> Source:
     )
 
 
+def hub_repository(name: str) -> str | None:
+    """The repository of a Hub data set ("org/name:split", say); None if a source is something else."""
+    found = _HUB_ID.fullmatch(name)
+    return found["name"] if found and Path(name).suffix.lower() not in READERS and not Path(name).exists() else None
+
+
 def of_rows(rows: Iterable[Row]) -> Iterator[Chunk]:
     """Dictionaries as chunks; raises `VotesError` for a row that is none."""
     rows, start = iter(rows), 0
@@ -113,8 +120,27 @@ def _from_folder(folder: Path) -> Any:
 
 def _from_hub(name: str, revision: str | None) -> Any:
     datasets = _datasets()
-    which = f"{name!r} is no file or folder here, and the Hub data set {name!r}"
-    return _had(lambda: datasets.load_dataset(name, revision=revision), which)
+    try:
+        return datasets.load_dataset(name, revision=revision)
+    except Exception as error:  # the loaders of foreign data raise errors of many kinds
+        asked = Asked(repo_id=name, kind="dataset", revision=revision)
+        raise VotesError(str(not_fetched(_plain_error(name, revision) or error, asked))) from error
+
+
+def _plain_error(name: str, revision: str | None) -> Exception | None:
+    """What the Hub itself says of a data set that could not be loaded, which `datasets` does not always pass on; None
+    if the repository is there."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if _datasets().config.HF_HUB_OFFLINE:  # which HF_DATASETS_OFFLINE sets too
+        return OfflineModeIsEnabled()
+    try:
+        HfApi().auth_check(name, repo_type="dataset")
+        HfApi().dataset_info(name, revision=revision)
+    except Exception as error:
+        return error
+    return None
 
 
 def _had(load: Callable[[], Any], what: str) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from p2l_sdk.errors import MissingExtraError, ModelFormatError, P2LError
+from p2l_sdk.hub import HubAccess
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.results import Coefficients
@@ -25,28 +26,34 @@ class Scorer(Protocol):
         ...
 
 
-def load_scorer(folder: Path, device: str | None = None, base: str | None = None) -> Scorer:
+def load_scorer(
+    folder: Path, device: str | None = None, base: str | None = None, access: HubAccess | None = None
+) -> Scorer:
     """The scorer of a saved P2L model: numpy for the static backbone, torch for all others.
 
     Args:
         folder: as `save_pretrained` writes it.
         device: where torch runs, e.g. "cuda"; naming one asks for torch also on the static backbone.
         base: of an adapter, in place of the one it names.
+        access: how the base of an adapter is fetched.
 
     Raises:
+        HubError: the base of an adapter cannot be had from the Hub.
         ModelFormatError: the folder does not hold a whole P2L model.
         MissingExtraError: it needs torch, which is not installed.
     """
     config = read_config(folder)
     try:
-        return _load(folder, config, device, base)
+        return _load(folder, config, device, base, access)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, P2LError):
             raise
         raise ModelFormatError(f"config.json of {str(folder)!r} is damaged: {type(error).__name__} {error}") from error
 
 
-def _load(folder: Path, config: dict[str, Any], device: str | None, base: str | None) -> Scorer:
+def _load(
+    folder: Path, config: dict[str, Any], device: str | None, base: str | None, access: HubAccess | None
+) -> Scorer:
     backbone = config if is_published(config) else config.get("backbone_config") or {}
     if backbone.get("model_type") == STATIC_BACKBONE and device is None and base is None:
         from p2l_sdk.scorers.static import StaticScorer
@@ -59,7 +66,7 @@ def _load(folder: Path, config: dict[str, Any], device: str | None, base: str | 
             raise
         feature = f"device={device!r}" if device else f"a {backbone.get('model_type')} backbone"
         raise MissingExtraError(feature, error.name or "torch", "torch") from None
-    return TransformerScorer.load(folder, config, device, base)
+    return TransformerScorer.load(folder, config, device, base, access)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -16,7 +16,8 @@ import torch
 from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 
-from p2l_sdk.errors import ModelFormatError
+from p2l_sdk.errors import HubError, ModelFormatError
+from p2l_sdk.hub import HubAccess
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
 from p2l_sdk.modeling.modeling_p2l import P2LHead, P2LModel
 from p2l_sdk.scorers.backbone import BaseModel
@@ -34,23 +35,29 @@ def with_backbone(config: P2LConfig, backbone: Any) -> P2LModel:
     return model
 
 
-def load_adapter(folder: Path, config: dict[str, Any], base: str | None = None) -> P2LModel:
+def load_adapter(
+    folder: Path, config: dict[str, Any], base: str | None = None, access: HubAccess | None = None
+) -> P2LModel:
     """The merged model of an adapter folder.
 
     Args:
         config: the parsed `config.json`.
         base: in place of the base that the adapter names.
+        access: how the base is fetched.
 
     Raises:
+        HubError: the base is on the Hub and cannot be had.
         ModelFormatError: the base cannot be had, or adapter and base do not belong together.
     """
     adapter = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    named = BaseModel(adapter["base_model_name_or_path"], adapter.get("revision"))
-    source = named if base is None else BaseModel(str(base))
+    name, revision = adapter["base_model_name_or_path"], adapter.get("revision")
+    if base is not None:
+        name, revision = str(base), None
     try:
-        backbone = source.load()
-    except ModelFormatError as error:
-        raise ModelFormatError(f"{str(folder)!r} is an adapter: {error}. Name a base with base=... (--base)") from error
+        backbone = BaseModel(name, revision, access or HubAccess()).load()
+    except (ModelFormatError, HubError) as error:
+        remedy = "Name a base that is elsewhere with base=... (--base)"
+        raise type(error)(f"{str(folder)!r} is an adapter: {error}. {remedy}") from error
     _check_shape(folder, config["backbone_config"], backbone.config)
     p2l_config = P2LConfig(**config)
     model = with_backbone(p2l_config, backbone)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ import transformers
 from transformers import AutoModel, AutoTokenizer
 
 from p2l_sdk.errors import ModelFormatError
+from p2l_sdk.hub import HubAccess, fetch
+
+_REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_WEIGHT_FILES = ["config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
 
 
 @dataclass(frozen=True)
@@ -20,36 +25,49 @@ class BaseModel:
     Attributes:
         name: a folder, a Hub id ("org/name"), a GGUF file, or a GGUF file of a Hub repository ("org/name/file.gguf").
         revision: branch, tag or commit, for the Hub.
+        access: how the Hub is reached.
     """
 
     name: str
     revision: str | None = None
+    access: HubAccess = field(default_factory=HubAccess)
 
     def load(self, dtype: torch.dtype = torch.float32, attention: str | None = None) -> Any:
-        """The backbone without its language-model head, as `AutoModel` builds it.
+        """The backbone without its language-model head, as `AutoModel` builds it. Of a Hub repository only the config
+        and the weights are fetched; its commit is in the `_commit_hash` of the model's config.
 
         Raises:
-            ModelFormatError: there is no such model, or it is no text model.
+            HubError: the Hub repository cannot be had.
+            ModelFormatError: there is no such model, it is no text model, or its weights are no safetensors.
         """
-        options: dict[str, Any] = {"dtype": dtype, "revision": self.revision}
+        options: dict[str, Any] = {"dtype": dtype}
         if self.name.endswith(".gguf") and hasattr(transformers, "GgufConfig"):
             options["quantization_config"] = transformers.GgufConfig(dequantize=True)  # packed cannot train
         if attention is not None:
             options["attn_implementation"] = attention
-        model = self._from_pretrained(AutoModel, **options)
+        fetched = self._fetched()
+        if fetched is None:
+            model = self._from_pretrained(AutoModel, *self._place(), **options)
+        else:
+            model = self._from_pretrained(AutoModel, str(fetched), None, **options)
+            model.config.name_or_path, model.config._commit_hash = self.name, fetched.name
         if model.config.is_encoder_decoder:
             raise ModelFormatError(f"{self.name!r} is an encoder-decoder; a backbone is a decoder or an encoder")
         return model.to(dtype)  # a GGUF file comes in float32, whatever was asked for
 
     def tokenizer(self) -> Any:
         """Its tokenizer, a fast one."""
-        return self._from_pretrained(AutoTokenizer, revision=self.revision)
+        return self._from_pretrained(AutoTokenizer, *self._place())
 
-    def _from_pretrained(self, factory: Any, **options: Any) -> Any:
-        place, file = self._place()
+    def _from_pretrained(self, factory: Any, place: str, file: str | None, **options: Any) -> Any:
+        options |= {"revision": self.revision, **vars(self.access)}
         options["trust_remote_code"] = False  # where it is left open, transformers asks on the terminal
+        if file is not None:
+            options["gguf_file"] = file
+        elif factory is AutoModel:
+            options["use_safetensors"] = True  # a pickle can run code
         try:
-            return factory.from_pretrained(place, **options, **({"gguf_file": file} if file else {}))
+            return factory.from_pretrained(place, **options)
         except ImportError as error:
             raise ModelFormatError(f"the base {self.name!r} needs another package: {_first_line(error)}") from error
         except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -57,6 +75,15 @@ class BaseModel:
                 f"the base {self.name!r} could not be loaded: {_first_line(error)}; a base is a Hub id (org/name), a "
                 "folder with a transformers model, or a .gguf file"
             ) from error
+
+    def _fetched(self) -> Path | None:
+        """The folder in the cache with the weights of a Hub repository; None if it is no such thing, or a GGUF file."""
+        if Path(self.name).expanduser().exists() or self.name.endswith(".gguf") or not _REPO_ID.fullmatch(self.name):
+            return None
+        folder = fetch(self.name, _WEIGHT_FILES, self.revision, self.access)
+        if not any(folder.glob("*.safetensors")):
+            raise ModelFormatError(f"the base {self.name!r} has no safetensors weights, and pickled ones are refused")
+        return folder
 
     def _place(self) -> tuple[str, str | None]:
         """Folder or Hub id, and the GGUF file in it."""

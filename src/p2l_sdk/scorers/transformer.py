@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from p2l_sdk.errors import ModelFormatError, P2LError
+from p2l_sdk.hub import HubAccess
 from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, batches, pad
 from p2l_sdk.modeling.spec_p2l import ModelSpec
@@ -35,11 +36,17 @@ class TransformerScorer:
 
     @classmethod
     def load(
-        cls, folder: Path, config: dict[str, Any], device: str | None = None, base: str | None = None
+        cls,
+        folder: Path,
+        config: dict[str, Any],
+        device: str | None = None,
+        base: str | None = None,
+        access: HubAccess | None = None,
     ) -> TransformerScorer:
         """From a saved folder, an adapter's too (its base in place of the one it names).
 
         Raises:
+            HubError: the base of an adapter cannot be had from the Hub.
             ModelFormatError: a file is missing or damaged, a tensor is missing, left over or of another shape.
         """
         adapter = (folder / "adapter_config.json").is_file()
@@ -52,7 +59,7 @@ class TransformerScorer:
             if adapter:
                 from p2l_sdk.scorers.adapter import load_adapter
 
-                model = load_adapter(folder, config, base)
+                model = load_adapter(folder, config, base, access)
             else:
                 model = _whole_model(folder)
             tokenizer = saved_tokenizer(folder)

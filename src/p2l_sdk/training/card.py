@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from p2l_sdk.evaluation import Estimate, Report
+from p2l_sdk.hub_metadata import as_yaml, model_index
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.training.config import TrainingConfig
+from p2l_sdk.vote_sources import hub_repository
 from p2l_sdk.vote_summary import VoteSummary
 from p2l_sdk.votes import Scores, Votes
 
@@ -94,7 +96,7 @@ class Card:
         config = self.config
         return Template(text).substitute(
             title=config.title or f"{Path(config.output).name}: a P2L model",
-            metadata=f"license: {config.license}\n" if config.license else "",
+            metadata=self._metadata(),
             feedback=config.feedback,
             n_models=len(self.spec.models),
             models="\n".join(f"- {name}" for name in self.spec.models),
@@ -106,6 +108,18 @@ class Card:
             notes=Path(config.notes).read_text(encoding="utf-8") if config.notes else "",
             **fields,
         )
+
+    def _metadata(self) -> str:
+        """Licence, data set and results, as the Hub's metadata has them."""
+        results = {
+            name.partition(" (")[0]: {m: e.value for m, e in report.metrics.items() if isinstance(e, Estimate)}
+            for name, report in self.reports.items()
+        }
+        dataset = hub_repository(self.config.votes)
+        data: dict[str, Any] = {"license": self.config.license} if self.config.license else {}
+        data |= {"datasets": [dataset]} if dataset else {}
+        data |= {"model-index": model_index(Path(self.config.output).name, results)} if results else {}
+        return as_yaml(data) if data else ""
 
     def _data(self) -> str:
         path = Path(self.config.votes)

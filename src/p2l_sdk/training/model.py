@@ -115,6 +115,11 @@ def _cls_token(config: TrainingConfig, tokenizer: Any, chat: bool) -> str | None
     return next((token for token in preferred if token in special and token not in text), None)
 
 
+def _commit(backbone: Any) -> str | None:
+    """The commit of the Hub repository that it was loaded from."""
+    return getattr(backbone.config, "_commit_hash", None)
+
+
 def add_lora(model: P2LModel, config: TrainingConfig) -> Any:
     """The PEFT model: a LoRA on every linear layer of the backbone, the heads trained in full, the rest frozen."""
     names = {
@@ -128,7 +133,7 @@ def add_lora(model: P2LModel, config: TrainingConfig) -> Any:
         lora_dropout=config.lora_dropout,
         target_modules=rf"backbone\.(?!.*pooler).*\.({'|'.join(map(re.escape, sorted(names)))})",
         modules_to_save=["head"],
-        revision=config.base_revision,
+        revision=config.base_revision or (None if config.base_name else _commit(model.backbone)),
     )
     model.name_or_path = ""  # for each checkpoint PEFT would look on the Hub for what is named; `save` names the base
     with warnings.catch_warnings():

@@ -13,14 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from p2l_sdk.errors import CostError, ModelFormatError, P2LError, VotesError
+from p2l_sdk.errors import CostError, HubError, ModelFormatError, P2LError, VotesError
 from p2l_sdk.evaluation import Report, evaluate
 from p2l_sdk.facade import P2L
 from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
 from p2l_sdk.plots import plot_learning_curve, save_plot
 from p2l_sdk.router import checked_costs
 from p2l_sdk.scorers import STATIC_BACKBONE
-from p2l_sdk.storage import DEFAULT_MODEL, new_folder, push_folder
+from p2l_sdk.storage import DEFAULT_MODEL, new_folder
 from p2l_sdk.terminal import print_vote_summary
 from p2l_sdk.training.card import Card, base_name
 from p2l_sdk.training.checks import check_ground
@@ -149,9 +149,16 @@ def _train_static(
 
 
 def _finished(config: TrainingConfig, base: str | None) -> P2L:
+    p2l = P2L.from_pretrained(config.output, base=base)
     if config.push_to_hub is not None:
-        push_folder(Path(config.output), config.push_to_hub)
-    return P2L.from_pretrained(config.output, base=base)
+        try:
+            p2l.push_to_hub(config.push_to_hub)
+        except HubError as error:
+            raise HubError(
+                f"{error}. The model is trained and safe in {config.output!r}: p2l push {config.output} "
+                f"{config.push_to_hub}"
+            ) from error
+    return p2l
 
 
 def _check_output(output: Path, main: bool) -> None:

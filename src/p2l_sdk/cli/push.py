@@ -1,0 +1,49 @@
+"""`p2l push`: a model, or votes, to the Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2l_sdk.cli.common import BASE, JSON, load, print_json
+from p2l_sdk.table_files import READERS
+
+
+@click.command()
+@click.argument("source")
+@click.argument("repo_id")
+@click.option("--private", is_flag=True, default=None, help="Make the repository a private one.")
+@click.option("--revision", metavar="NAME", help="The branch to push to, made if there is none.")
+@click.option("--create-pr", is_flag=True, help="Open a pull request instead of writing to the main branch.")
+@click.option("--message", "commit_message", metavar="TEXT", help="What the commit is called.")
+@click.option("--license", metavar="ID", help="Of votes, for their card: cc-by-4.0, mit, ...")
+@BASE
+@JSON
+def push(source: str, repo_id: str, base: str | None, license: str | None, as_json: bool, **options: Any) -> None:
+    """Push SOURCE to the Hub repository REPO_ID (org/name), in one commit with its card.
+
+    SOURCE is a model (a folder or a Hub id; "default" is the embedded one), or a .jsonl, .csv or .parquet file of
+    votes, which becomes a data set. Log in first, with `hf auth login`, or set HF_TOKEN.
+    """
+    if Path(source).suffix.lower() in READERS:
+        from p2l_sdk.hub_votes import push_votes
+        from p2l_sdk.votes import Votes
+
+        if base is not None:
+            raise click.UsageError("--base is of adapters; these are votes")
+        votes = Votes.read(source)
+        what = f"{len(votes):,} votes on {len(votes.prompts):,} prompts"
+        commit = push_votes(votes, repo_id, license=license, **options)
+    else:
+        if license is not None:
+            raise click.UsageError("--license is of votes; a model's licence is set in training (p2l train --license)")
+        p2l = load(None if source == "default" else source, base)
+        what = f"model of {len(p2l.models)} LLMs"
+        commit = p2l.push_to_hub(repo_id, **options)
+    if as_json:
+        found = {"commit": str(commit), "oid": commit.oid, "pull_request": commit.pr_url}
+        print_json({"repo_id": repo_id, "revision": commit.pr_revision or options["revision"], **found})
+    else:
+        click.echo(f"pushed {what}: {commit.pr_url or commit}")

@@ -1,0 +1,182 @@
+"""What the Hub's client raises, in words that name the remedy; and which of it may pass if one waits.
+
+The client wraps its errors in others (a server error in "not found in the cache", say), so the whole chain of causes is
+looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from p2l_sdk.errors import HubError
+
+_BUSY = {408, 429, 500, 502, 503, 504}
+_LOGIN = "log in (hf auth login) or pass token=..."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What was asked of the Hub, for messages.
+
+    Attributes:
+        repo_id: "org/name".
+        kind: "model", "dataset" or "space".
+        revision: branch, tag or commit.
+        local_files_only: whether the caller forbade to ask the Hub.
+    """
+
+    repo_id: str
+    kind: str = "model"
+    revision: str | None = None
+    local_files_only: bool = False
+
+    @property
+    def repository(self) -> str:
+        """The repository, in words."""
+        kind = {"model": "", "dataset": " data set"}.get(self.kind, f" {self.kind}")
+        return f"the Hub{kind} repository {self.repo_id!r}"
+
+    @property
+    def address(self) -> str:
+        """Its page."""
+        from huggingface_hub import constants
+
+        return f"{constants.ENDPOINT}/{'' if self.kind == 'model' else self.kind + 's/'}{self.repo_id}"
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the same request may succeed a little later: the Hub was busy, or the connection broke. One that could
+    not even be made is no such case: whoever is offline shall not wait."""
+    from huggingface_hub import errors
+
+    for cause in _chain(error):
+        if isinstance(cause, errors.HfHubHTTPError):
+            return _status(cause) in _BUSY
+        if isinstance(cause, _transport_error()):
+            return not type(cause).__name__.startswith(("Connect", "Proxy", "Unsupported"))
+    return False
+
+
+def was_refused_unread(error: Exception) -> bool:
+    """Whether the Hub surely did nothing: it said that it was too busy to look at the request."""
+    return any(_status(cause) in (429, 503) for cause in _chain(error))
+
+
+def wait_asked_for(error: Exception) -> float:
+    """Seconds that the Hub asked to wait (`Retry-After`), 0 if it did not."""
+    for cause in _chain(error):
+        value = getattr(getattr(cause, "response", None), "headers", {}).get("Retry-After", "")
+        if value.isdigit():
+            return float(value)
+    return 0.0
+
+
+def not_fetched(error: Exception, asked: Asked) -> HubError:
+    """The error to raise where a repository could not be had."""
+    from huggingface_hub import constants, errors
+
+    found = next((cause for cause in _chain(error) if isinstance(cause, errors.HfHubHTTPError)), None)
+    cached = next((cause for cause in _chain(error) if isinstance(cause, errors.LocalEntryNotFoundError)), None)
+    if found is not None:
+        return _answered(found, asked) or HubError(f"{asked.repository} could not be fetched: {_reason(error)}")
+    if any(isinstance(cause, _transport_error()) for cause in _chain(error)):
+        text = f"the Hub ({constants.ENDPOINT}) cannot be reached"
+        text += f", and {asked.repository} is not in the cache" if cached is not None else ""
+        return HubError(f"{text}: {_reason(_root(error))}; check the connection, or the address in HF_ENDPOINT")
+    if cached is not None or any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in _chain(error)):
+        part = ", or only in part," if type(cached).__name__ == "IncompleteSnapshotError" else ""
+        why = "local_files_only" if asked.local_files_only else "HF_HUB_OFFLINE"
+        kind = "" if asked.kind == "model" else f" --repo-type {asked.kind}"
+        return HubError(
+            f"{asked.repository} is not in the cache{part} and the Hub was not asked ({why} is set); fetch it once "
+            f"while online, without {why}, or with: hf download {asked.repo_id}{kind}"
+        )
+    return HubError(f"{asked.repository} could not be fetched: {_reason(error)}")
+
+
+def not_pushed(error: Exception, asked: Asked) -> HubError:
+    """The error to raise where a push failed; nothing was committed."""
+    from huggingface_hub import constants, errors
+
+    found = next((cause for cause in _chain(error) if isinstance(cause, errors.HfHubHTTPError)), None)
+    if found is not None and not isinstance(found, errors.RevisionNotFoundError):
+        status = _status(found)
+        if status == 403 and not isinstance(found, errors.GatedRepoError):
+            return HubError(
+                f"your token may not write to {asked.repository}: take one with the role 'write' for "
+                f"{asked.repo_id.split('/')[0]!r}, or propose the change with create_pr=True (--create-pr)"
+            )
+        if status == 401:
+            return HubError(f"{asked.repository} takes pushes of logged-in users only: {_LOGIN}")
+        if status in _BUSY:
+            return HubError(f"nothing was pushed: {_busy(status)}")
+    if any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in _chain(error)):
+        return HubError(f"{asked.repository} cannot be pushed to offline; unset HF_HUB_OFFLINE")
+    if found is None and any(isinstance(cause, _transport_error()) for cause in _chain(error)):
+        return HubError(
+            f"nothing was pushed: the Hub ({constants.ENDPOINT}) cannot be reached: {_reason(_root(error))}; check the "
+            "connection, or the address in HF_ENDPOINT"
+        )
+    return HubError(f"{asked.repository} could not be pushed to: {_reason(error)}")
+
+
+def _answered(found: Exception, asked: Asked) -> HubError | None:
+    """What the Hub's answer means; None where it means nothing special."""
+    from huggingface_hub import errors
+
+    if isinstance(found, errors.GatedRepoError):
+        return HubError(
+            f"{asked.repository} is gated: ask for access on its page {asked.address}, then log in with the same "
+            "account (hf auth login) or pass its token=..."
+        )
+    if isinstance(found, errors.RepositoryNotFoundError):
+        return HubError(
+            f"{asked.repo_id!r} is no folder here, and there is no such repository on the Hub, or it is private; check "
+            f"the name, and if it is private {_LOGIN}"
+        )
+    if isinstance(found, errors.RevisionNotFoundError):
+        return HubError(
+            f"{asked.repository} has no revision {asked.revision!r}; name a branch, tag or commit of it, or none for "
+            "its main branch"
+        )
+    status = _status(found)
+    if status == 401:
+        return HubError(f"the Hub does not accept your token: {_LOGIN}")
+    if status in _BUSY:
+        return HubError(f"{asked.repository} could not be fetched, and is not in the cache: {_busy(status)}")
+    return None
+
+
+def _busy(status: int | None) -> str:
+    if status == 429:
+        return "the Hub answers 429, too many requests; wait some minutes, or log in (hf auth login) for a higher limit"
+    return f"the Hub answers {status}, it has a problem of its own; try again later"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+
+
+def _root(error: Exception) -> BaseException:
+    return next(cause for cause in _chain(error) if isinstance(cause, _transport_error()))
+
+
+def _transport_error() -> type[BaseException]:
+    """The base of the errors of the HTTP library that the client uses: httpx, or its successor."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return HfHubHTTPError.__mro__[1]
+
+
+def _status(error: BaseException) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _reason(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2]) if lines else type(error).__name__

@@ -1,0 +1,145 @@
+"""Cards of the Hub: the metadata on top of a README.md, and what in its text depends on where it is published.
+
+The metadata is what the Hub's page shows and searches: licence, base model, data sets, task, widget, results. What a
+card says already is kept; what it lacks is added.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib import resources
+from string import Template
+from typing import Any
+
+from p2l_sdk.errors import P2LError
+from p2l_sdk.modeling.spec_p2l import ModelSpec
+
+EXAMPLE_PROMPTS = (
+    "Prove that the square root of two is irrational",
+    "Write a haiku about the sea",
+    "What is the capital of France?",
+)
+_TAGS = ["p2l", "llm-routing", "prompt-to-leaderboard"]
+_FRONT_MATTER = re.compile(r"---\r?\n(.*?)\r?\n?---\r?\n", re.DOTALL)
+_LOADING = re.compile(r"P2L\.from_pretrained\([^)\n]*\)")
+_FIRST_SNIPPET = re.compile(r"```python\n.*?^```\n", re.DOTALL | re.MULTILINE)
+
+
+def split_card(text: str) -> tuple[dict[str, Any], str]:
+    """Metadata and text of a card. Raises P2LError if the metadata is no YAML mapping."""
+    import yaml
+
+    found = _FRONT_MATTER.match(text)
+    if found is None:
+        return {}, text
+    try:
+        data = yaml.safe_load(found[1])
+    except yaml.YAMLError as error:
+        raise P2LError(f"the metadata on top of README.md is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict | None):
+        raise P2LError("the metadata on top of README.md is no YAML mapping of names to values")
+    return data or {}, text[found.end() :]
+
+
+def join_card(data: Mapping[str, Any], text: str) -> str:
+    """A card of metadata and text."""
+    return f"---\n{as_yaml(data)}---\n\n{text.lstrip()}"
+
+
+def as_yaml(data: Mapping[str, Any]) -> str:
+    """The lines of a mapping, in its order."""
+    import yaml
+
+    return yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=120)
+
+
+def render(template: str, **fields: Any) -> str:
+    """A card from a template in `hub_cards/`."""
+    text = resources.files("p2l_sdk.hub_cards").joinpath(template).read_text(encoding="utf-8")
+    return Template(text).substitute(fields)
+
+
+def complete_model_card(text: str | None, spec: ModelSpec, repo_id: str, base_model: str | None = None) -> str:
+    """The card of a model as it is published: metadata complete, the snippet loads it from where it is.
+
+    Args:
+        text: the card so far; None for a plain one.
+        spec: of the model.
+        repo_id: where it is published.
+        base_model: Hub id of an adapter's base.
+    """
+    if text is None:
+        models = "\n".join(f"- {name}" for name in spec.models)
+        text = render(
+            "model.md", title=repo_id.split("/")[-1], n_models=len(spec.models), feedback=spec.feedback, models=models
+        )
+    given, body = split_card(text)
+    base = {} if base_model is None else {"base_model": base_model, "base_model_relation": "adapter"}
+    data = {
+        **{name: value for name, value in given.items() if name not in base},
+        **base,
+        "library_name": given.get("library_name") or "transformers",
+        "pipeline_tag": given.get("pipeline_tag") or "text-classification",
+        "tags": list(dict.fromkeys([*(given.get("tags") or []), *_TAGS])),
+        "widget": given.get("widget") or [{"text": prompt} for prompt in EXAMPLE_PROMPTS],
+        "model_list": list(spec.models),
+    }
+    return join_card(data, _LOADING.sub(f'P2L.from_pretrained("{repo_id}")', body))
+
+
+def space_card(title: str, model: str, n_models: int, *, license: str | None = None, app_file: str = "app.py") -> str:
+    """The card of a Gradio Space, which is also its configuration.
+
+    Args:
+        title: of the Space.
+        model: Hub id of the model that it shows.
+        n_models: how many LLMs that knows.
+        license: of the Space's code.
+        app_file: what the Space runs.
+    """
+    data: dict[str, Any] = {
+        "title": title,
+        "emoji": "🏆",
+        "colorFrom": "blue",
+        "colorTo": "gray",
+        "sdk": "gradio",
+        "app_file": app_file,
+        "models": [model],
+        "tags": _TAGS,
+    }
+    data |= {"license": license} if license else {}
+    return join_card(data, render("space.md", title=title, n_models=n_models, model=model))
+
+
+def with_picture(card: str, file: str, caption: str) -> str:
+    """The card with a picture below its first snippet, once."""
+    snippet = _FIRST_SNIPPET.search(card)
+    if f"]({file})" in card or snippet is None:
+        return card
+    return f"{card[: snippet.end()]}\n![{caption}]({file})\n{card[snippet.end() :]}"
+
+
+def model_index(name: str, results: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+    """The measured results of a model as the Hub's metadata has them.
+
+    Args:
+        name: of the model.
+        results: data set -> metric -> value.
+    """
+    from huggingface_hub import EvalResult, ModelCardData
+
+    found = [
+        EvalResult(
+            task_type="text-classification",
+            task_name="Prompt-to-Leaderboard",
+            dataset_type=re.sub(r"\W+", "-", data).strip("-"),
+            dataset_name=data,
+            metric_type=metric,
+            metric_name=metric.replace("_", " "),
+            metric_value=round(float(value), 6),
+        )
+        for data, metrics in results.items()
+        for metric, value in metrics.items()
+    ]
+    return ModelCardData(model_name=name, eval_results=found).to_dict()["model-index"] if found else []

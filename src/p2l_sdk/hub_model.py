@@ -1,0 +1,96 @@
+"""A model folder pushed to the Hub: weights, config, tokenizer, code and a complete card, in one commit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from p2l_sdk.errors import HubError, MissingExtraError
+from p2l_sdk.hub import push
+from p2l_sdk.hub_metadata import EXAMPLE_PROMPTS, complete_model_card, with_picture
+from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.plots import save_plot
+from p2l_sdk.scorers import STATIC_BACKBONE, read_config
+from p2l_sdk.storage import ADAPTER_CONFIG
+from p2l_sdk.tensor_files import split_tensors
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
+
+    from p2l_sdk.results import Leaderboard
+
+SHARD_BYTES = 5_000_000_000  # a download that breaks off is taken up again, but a file is only used when it is whole
+
+_WEIGHTS, _CARD, _PICTURE = "model.safetensors", "README.md", "leaderboard.png"
+# what an earlier model of the repository may have left, and a loader would take for part of this one
+_STALE = ["*.safetensors", "*.safetensors.index.json", ADAPTER_CONFIG, "*_p2l.py"]
+
+
+def push_model(
+    folder: Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    token: str | bool | None = None,
+    commit_message: str | None = None,
+    max_shard_bytes: int = SHARD_BYTES,
+    board: Leaderboard | None = None,
+) -> CommitInfo:
+    """Push a folder as `save_pretrained` writes it; the folder stays as it is.
+
+    Args:
+        folder: of a whole model or an adapter.
+        max_shard_bytes: a larger `model.safetensors` is split into files of at most this size.
+        board: of the first of `EXAMPLE_PROMPTS`, which the card shows as a picture where matplotlib is installed.
+        repo_id, private, revision, create_pr, token: as in `hub.push`.
+        commit_message: what the commit is called.
+
+    Raises:
+        HubError: as in `hub.push`; or the base of an adapter is a folder of this machine.
+        ModelFormatError: the folder holds no P2L model.
+    """
+    config = read_config(folder)
+    spec, base = ModelSpec.from_config(config), _adapter_base(folder)
+    files: dict[str, Path | bytes] = {file.name: file for file in sorted(folder.iterdir()) if file.is_file()}
+    card = folder / _CARD
+    text = card.read_text(encoding="utf-8") if card.is_file() else None
+    text = complete_model_card(text, spec, repo_id, base)
+    with tempfile.TemporaryDirectory() as place:
+        whole, static = folder / _WEIGHTS, config["backbone_config"].get("model_type") == STATIC_BACKBONE
+        if whole.is_file() and whole.stat().st_size > max_shard_bytes and not static:
+            del files[_WEIGHTS]
+            files |= {part.name: part for part in split_tensors(whole, Path(place), max_shard_bytes)}
+        if board is not None:
+            with contextlib.suppress(MissingExtraError):
+                save_plot(board.plot(), Path(place) / _PICTURE)
+                files[_PICTURE] = Path(place) / _PICTURE
+                text = with_picture(text, _PICTURE, f"{board.caption}: {EXAMPLE_PROMPTS[0]}")
+        return push(
+            {**files, _CARD: text.encode()},
+            repo_id,
+            stale=_STALE,
+            private=private,
+            revision=revision,
+            create_pr=create_pr,
+            token=token,
+            message=commit_message or f"P2L model of {len(spec.models)} LLMs",
+        )
+
+
+def _adapter_base(folder: Path) -> str | None:
+    """The Hub id of an adapter's base; None of a whole model."""
+    path = folder / ADAPTER_CONFIG
+    if not path.is_file():
+        return None
+    name = str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    if Path(name).is_absolute() or Path(name).expanduser().exists():
+        raise HubError(
+            f"this is an adapter on {name!r}, a path of this machine, which nobody else has; name the base's Hub id "
+            "when training (--base-name), or push the whole model: p2l merge, then p2l push"
+        )
+    return "/".join(name.split("/")[:2])

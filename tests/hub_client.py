@@ -1,0 +1,118 @@
+"""A process of its own that uses the Hub on this machine: asked line by line, so that it imports things once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PROMPTS = ["write a poem about python", "sum", "prove that the square root of two is irrational in code"]
+OWNER, GUEST = "hf_owner", "hf_guest"  # tokens of the namespaces org and guest
+
+LOAD = """
+from p2l_sdk import P2L
+p2l = P2L.from_pretrained(repo, **options)
+result = p2l.coefficients(prompts).coefs.tolist()
+"""
+
+# `time.sleep` only notes for how long it was asked to: the waits between retries are tested, not waited for
+LOOP = """
+import json, sys, time
+naps = []
+time.sleep = naps.append
+answers, sys.stdout = sys.stdout, sys.stderr
+for line in sys.stdin:
+    names = {"naps": naps, **json.loads(line)}
+    naps.clear()
+    try:
+        exec(names.pop("code"), names)
+        answer = {"result": names.get("result")}
+    except Exception as error:
+        answer = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(answer), file=answers, flush=True)
+"""
+WITHOUT_SDK = 'import sys; sys.modules["p2l_sdk"] = None\n'
+
+
+class RefusedError(Exception):
+    """The code raised; the text is that of its error."""
+
+
+def environment(hub: Any, home: Path, **more: str) -> dict[str, str]:
+    """Of a process whose Hub is the one on this machine. Of this process it has nothing that is about the Hub."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
+    quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "MPLBACKEND": "agg"}
+    return {**kept, **quiet, "HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **more}
+
+
+class Client:
+    """`client("result = 6 * x", x=7)` is 42. With `sdk=False` the process cannot import p2l_sdk."""
+
+    def __init__(self, hub: Any, home: Path, sdk: bool = True) -> None:
+        home.mkdir(parents=True)
+        self.home = home
+        self._log = (home / "log").open("w+")
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", LOOP if sdk else WITHOUT_SDK + LOOP],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True, cwd=home,
+            env=environment(hub, home),
+        )  # fmt: skip
+
+    def __call__(self, code: str, **values: Any) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"code": code, **values}, default=str) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            self._log.seek(0)
+            raise AssertionError(f"the client died:\n{self._log.read()[-3000:]}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise RefusedError(answer["error"])
+        return answer["result"]
+
+    def refused(self, code: str, **values: Any) -> str:
+        """The error that the code must raise."""
+        try:
+            result = self(code, **values)
+        except RefusedError as error:
+            return str(error)
+        raise AssertionError(f"no error, but {result!r}")
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.kill()  # there is nothing to save, and torch takes its time to leave
+        self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._log.close()
+
+
+def load(client: Client, repo: str, **options: Any) -> np.ndarray:
+    """The coefficients of PROMPTS that a process gets from the model of a repository."""
+    return np.array(client(LOAD, repo=repo, prompts=PROMPTS, options=options))
+
+
+def p2l_command(*arguments: Any, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """`p2l ...` in a new process."""
+    command = [sys.executable, "-m", "p2l_sdk", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+
+
+def assert_cache_is_whole(cache: Path) -> None:
+    """Every file is what its name says, and nothing half done lies about."""
+    blobs = [blob for blob in cache.rglob("blobs/*") if blob.is_file()]
+    for blob in blobs:
+        content = blob.read_bytes()
+        git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        assert blob.name in (hashlib.sha256(content).hexdigest(), git)
+    for link in cache.rglob("snapshots/*/*"):
+        assert link.exists(), f"{link.name} leads nowhere"
