@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import datasets  # type: ignore[import-untyped]
+import datasets
 import evaluate  # type: ignore[import-untyped]
 import numpy as np
 from p2l_sdk.modeling.feedback_p2l import Feedback

@@ -206,10 +206,11 @@ def plot_learning_curve(
     pyplot = _pyplot()
     if ax is None:
         _, ax = pyplot.subplots(figsize=(7.5, 4.2), layout="constrained")
-    for key, label, style in (
+    styles: tuple[tuple[str, str, dict[str, Any]], ...] = (
         ("loss", "training", {"color": "#9db8d2", "lw": 1.2}),
         ("eval_loss", "validation", {"color": "#1f5f99", "lw": 2.2, "marker": "o", "ms": 4}),
-    ):
+    )
+    for key, label, style in styles:
         points = [(entry["step"], entry[key]) for entry in history if key in entry]
         if points:
             ax.plot(*zip(*points, strict=True), label=label, **style)
@@ -224,8 +225,9 @@ def plot_learning_curve(
 
 def save_plot(ax: matplotlib.axes.Axes, path: Path) -> None:
     """Write a picture and free it."""
-    ax.figure.savefig(path, dpi=120)
-    _pyplot().close(ax.figure)
+    figure: Any = ax.figure
+    figure.savefig(path, dpi=120)
+    _pyplot().close(figure)
 
 
 def _pyplot() -> Any:

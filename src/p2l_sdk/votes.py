@@ -221,13 +221,13 @@ class Votes:
         return votes.subset(np.unique(votes.prompt))  # without prompts on which nobody is compared
 
 
-def shared_prompts(train: Votes, held_out: Votes | Scores) -> int:
+def shared_prompts(train: Votes | Scores, held_out: Votes | Scores) -> int:
     """How many held-out prompts are among the training prompts: those whose user turns are the same, to the letter."""
     known = {turns_of(prompt) for prompt in train.prompts}
     return sum(turns_of(prompt) in known for prompt in held_out.prompts)
 
 
-def warn_if_shared(train: Votes, held_out: Votes | Scores, name: str) -> int:
+def warn_if_shared(train: Votes | Scores, held_out: Votes | Scores, name: str) -> int:
     """`shared_prompts`, with a `P2LWarning` if there are any; `name` is that of the held-out data."""
     shared = shared_prompts(train, held_out)
     if shared:

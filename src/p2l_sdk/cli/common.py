@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from p2l_sdk.facade import P2L
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 _BASE = "p2l_sdk.base"
+BASE = click.option(  # which `load` finds by itself
+    "--base",
+    metavar="PATH",
+    expose_value=False,
+    callback=lambda context, _, value: context.meta.update({_BASE: value}),
+    help="Of an adapter: its base, in place of the one that it names (folder, Hub id or .gguf file).",
+)
 
 
-def MODEL(command: Any) -> Any:  # noqa: N802 - a decorator that stands beside JSON
-    """The options --model, which the command takes as `model`, and --base, which `load` finds by itself."""
-    base = click.option(
-        "--base",
-        metavar="PATH",
-        expose_value=False,
-        callback=lambda context, _, value: context.meta.update({_BASE: value}),
-        help="Of an adapter: its base, in place of the one that it names (folder, Hub id or .gguf file).",
-    )
+def MODEL(command: Command) -> Command:  # noqa: N802 - a decorator that stands beside JSON
+    """The options --model, which the command takes as `model`, and --base."""
     model = click.option(
         "--model", metavar="PATH", help="A saved P2L model or a Hub id; the embedded default if not given."
     )
-    return model(base(command))
+    return model(BASE(command))
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")

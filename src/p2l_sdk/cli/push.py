@@ -21,7 +21,7 @@ from p2l_sdk.table_files import READERS
 @click.option("--license", metavar="ID", help="Of votes, for their card: cc-by-4.0, mit, ...")
 @BASE
 @JSON
-def push(source: str, repo_id: str, base: str | None, license: str | None, as_json: bool, **options: Any) -> None:
+def push(source: str, repo_id: str, license: str | None, as_json: bool, **options: Any) -> None:
     """Push SOURCE to the Hub repository REPO_ID (org/name), in one commit with its card.
 
     SOURCE is a model (a folder or a Hub id; "default" is the embedded one), or a .jsonl, .csv or .parquet file of
@@ -31,15 +31,13 @@ def push(source: str, repo_id: str, base: str | None, license: str | None, as_js
         from p2l_sdk.hub_votes import push_votes
         from p2l_sdk.votes import Votes
 
-        if base is not None:
-            raise click.UsageError("--base is of adapters; these are votes")
         votes = Votes.read(source)
         what = f"{len(votes):,} votes on {len(votes.prompts):,} prompts"
         commit = push_votes(votes, repo_id, license=license, **options)
     else:
         if license is not None:
             raise click.UsageError("--license is of votes; a model's licence is set in training (p2l train --license)")
-        p2l = load(None if source == "default" else source, base)
+        p2l = load(None if source == "default" else source)
         what = f"model of {len(p2l.models)} LLMs"
         commit = p2l.push_to_hub(repo_id, **options)
     if as_json:

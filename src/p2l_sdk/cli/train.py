@@ -87,7 +87,7 @@ def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
         if missing:
             raise click.UsageError(f"{' and '.join(missing)} must be given, here or in --config YAML")
         config = TrainingConfig(**given)
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     from p2l_sdk.training.run import train as run
 

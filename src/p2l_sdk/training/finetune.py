@@ -196,8 +196,8 @@ def training_arguments(
     arguments.per_device_train_batch_size = micro
     arguments.per_device_eval_batch_size = 2 * micro
     arguments.gradient_accumulation_steps = share // micro
-    names = ("head_learning_rate", "warmup", "weight_decay", "max_grad_norm", "label_smoothing", "head_hidden_size",
-             "head_dropout", "seed")  # fmt: skip
+    names: tuple[str, ...] = ("head_learning_rate", "warmup", "weight_decay", "max_grad_norm", "label_smoothing")
+    names += ("head_hidden_size", "head_dropout", "seed")
     names += ("lora_rank", "lora_alpha", "lora_dropout") if config.method is Method.LORA else ()
     chosen = {"epochs": epochs, "learning_rate": rate, "batch_size": batch_size, "precision": str(precision)}
     chosen |= {name: value for name in names if (value := getattr(config, name)) is not None}

@@ -129,7 +129,7 @@ def add_lora(model: P2LModel, config: TrainingConfig) -> Any:
     }
     lora = LoraConfig(
         r=config.lora_rank,
-        lora_alpha=config.lora_alpha,
+        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # a scale: PEFT only divides it by the rank
         lora_dropout=config.lora_dropout,
         target_modules=rf"backbone\.(?!.*pooler).*\.({'|'.join(map(re.escape, sorted(names)))})",
         modules_to_save=["head"],
@@ -141,5 +141,5 @@ def add_lora(model: P2LModel, config: TrainingConfig) -> Any:
         peft = get_peft_model(model, lora)
     for module in peft.modules():
         if isinstance(module, BaseTunerLayer):
-            module.cast_input_dtype_enabled = False  # autocast does it, without a copy in float32
+            module.cast_input_dtype_enabled = False  # type: ignore[assignment]  # autocast does it, without float32 copies
     return peft

@@ -219,22 +219,22 @@ class _HeldOut:
 
     def __init__(self, config: TrainingConfig, data: Votes | Scores) -> None:
         self._train = data if isinstance(data, Votes) else None
-        self._votes = self._scores = None
+        self._votes: tuple[str, Votes] | None = None
+        self._scores: tuple[str, Scores] | None = None
         if config.eval_votes is not None:
             self._votes = (Path(config.eval_votes).name, Votes.read(config.eval_votes, data.models))
         if config.eval_scores is not None:
             self._scores = (Path(config.eval_scores).name, Scores.read(config.eval_scores, data.models))
-        self._shared = {
-            name: warn_if_shared(data, held_out, name)
-            for name, held_out in filter(None, (self._votes, self._scores))
-        }  # fmt: skip
+        self._shared = {name: warn_if_shared(data, held_out, name) for name, held_out in self._all()}
+
+    def _all(self) -> list[tuple[str, Votes | Scores]]:
+        return [pair for pair in (self._votes, self._scores) if pair is not None]
 
     def measure(self, p2l: P2L) -> dict[str, Report]:
         """File, and how many of its prompts were trained on -> what was measured there; one report for both files, if
         they have one name."""
         reports: dict[str, Report] = {}
-        for pair in filter(None, (self._votes, self._scores)):
-            name, held_out = pair
+        for name, held_out in self._all():
             if isinstance(held_out, Votes):
                 report = evaluate(p2l, held_out, baseline_votes=self._train)
             else:

@@ -26,6 +26,8 @@ class P2LTrainer(Trainer):
     """Args: model; args; objective: what is minimised; train: the prompts to learn from; validation: others, or None;
     head_learning_rate: that of the parameters under `head`; batch_size: prompts of one step over all processes."""
 
+    optimizer: torch.optim.Optimizer | None
+
     def __init__(
         self,
         model: nn.Module,
