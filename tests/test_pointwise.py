@@ -42,11 +42,10 @@ def chance_of_a(kind: str, of: str) -> np.ndarray:
 
 @pytest.mark.parametrize(("kind", "validation"), [("bernoulli", 0.1), ("gaussian", 0.1), ("gaussian", 0.0)])
 def test_pointwise_feedback_gives_the_chances_of_pairs(kind, validation, base, tmp_path):
-    n, epochs = (3000, 4) if kind == "bernoulli" else (1200, 8)  # right or wrong says less than a score
-    scores = write_jsonl(tmp_path / "scores.jsonl", score_rows(kind, n))
+    scores = write_jsonl(tmp_path / "scores.jsonl", score_rows(kind, 3000))
     p2l = run(
         scores, tmp_path / "model", base=str(base("llama")), feedback=kind, method="full", learning_rate=1e-3,
-        head_learning_rate=1e-2, epochs=epochs, batch_size=100, checkpoints=4, validation=validation,
+        head_learning_rate=1e-2, epochs=4, batch_size=100, checkpoints=4, validation=validation,
     )  # fmt: skip
     assert p2l.spec.feedback is Feedback.BT
     history = json.loads((tmp_path / "model" / "training_history.json").read_text())
@@ -64,7 +63,7 @@ def test_pointwise_feedback_gives_the_chances_of_pairs(kind, validation, base, t
     for of in CHANCE:
         theta = coefs[[other == of for other, _ in unseen]].mean(0)
         found = 1 / (1 + np.exp(theta[b] - theta[a]))
-        np.testing.assert_allclose(found, chance_of_a(kind, of), atol=0.085, err_msg=of)
+        np.testing.assert_allclose(found, chance_of_a(kind, of), atol=0.08, err_msg=of)
         if kind == "bernoulli":
             np.testing.assert_allclose(1 / (1 + np.exp(-theta)), CHANCE[of], atol=0.08, err_msg=of)
 

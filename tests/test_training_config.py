@@ -147,7 +147,7 @@ def test_bad_data_is_refused_before_torch_is_imported(tmp_path):
         (["--votes", "v.jsonl", "--output", "out", "--static-from", "x", "--base", "y"], "static_from goes with base"),
         (["--votes", "v.jsonl", "--output", "out", "--lora-rank", "4"], "lora_rank: of no effect on a static model"),
         (["--votes", "v.jsonl", "--output", "."], "'.' exists already; name a new or an empty folder"),
-        (["--votes", "v.jsonl", "--output", "out", "--base", "no/such-base"], "base 'no/such-base' could not be"),
+        (["--votes", "v.jsonl", "--output", "out", "--base", "no/such-base"], "'no/such-base' is not in the cache"),
         (["--votes", "v.jsonl", "--output", "out", "--feedback", "gaussian"], "feedback gaussian learns from scores"),
     ],
 )  # fmt: skip

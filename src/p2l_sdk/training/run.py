@@ -114,9 +114,6 @@ def _train_static(
     config: TrainingConfig, base: Path, data: Votes | Scores, feedback: Any, costs: dict[str, float],
     held_out: _HeldOut, summary: VoteSummary | None, quiet: bool
 ) -> P2L | None:  # fmt: skip
-    from p2l_sdk.training.static import StaticRecipe, check_static, train_static, write_static
-    from p2l_sdk.training.token_table import distil, table_of
-
     if isinstance(data, Scores):
         raise P2LError(f"feedback {feedback} trains text backbones; a static model takes pairwise feedback")
     other = sorted(config.to_dict().keys() - _STATIC_SETTINGS)
@@ -124,6 +121,9 @@ def _train_static(
         raise P2LError(f"{', '.join(other)}: of no effect on a static model; name a text backbone with base (--base)")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise P2LError("a static model trains in seconds in one process; start it without accelerate")
+    from p2l_sdk.training.static import StaticRecipe, check_static, train_static, write_static
+    from p2l_sdk.training.token_table import distil, table_of
+
     recipe = StaticRecipe(feedback=feedback, seed=config.seed)
     if config.epochs is not None:
         steps = max(recipe.warmup_steps, round(config.epochs * len(data.prompts) / recipe.batch_size))
