@@ -177,3 +177,11 @@ def test_help_and_version():
     assert "PROMPT" in ok("leaderboard", "--help")
     assert ok("--version").startswith("p2l, version 0.")
     assert "Commands:" in ok()
+
+
+def test_a_hint_about_prompts_is_for_commands_that_take_one(capsys):
+    from p2l_sdk.cli import cli, run
+
+    for command, hinted in (("leaderboard", True), ("train", False)):
+        assert run(lambda command=command: cli([command, "--vote", "x"], standalone_mode=False)) == 2
+        assert ("a prompt that starts with a dash" in capsys.readouterr().err) == hinted

@@ -63,9 +63,10 @@ def run(command: Callable[[], Any]) -> int:
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "p2l"
         hint = f"see {path} --help"
-        if isinstance(error, click.NoSuchOption):
+        takes_prompt = error.ctx is not None and any(p.name == "prompt" for p in error.ctx.command.params)
+        if takes_prompt and isinstance(error, click.NoSuchOption):
             hint = f"a prompt that starts with a dash goes behind --: {path} -- PROMPT; {hint}"
-        elif "extra argument" in error.message:
+        elif takes_prompt and "extra argument" in error.message:
             hint = f"put quotes around the prompt; {hint}"
         message = f"{error.format_message()} ({hint})"
     except (click.Abort, KeyboardInterrupt):
