@@ -49,7 +49,7 @@ FLOORS = [
     ["terminal"],
     ["training", "training.config", "training.checks"],
     ["training.token_table", "training.objective", "training.data"],
-    ["training.task", "training.heads", "training.callbacks"],
+    ["training.task", "training.heads", "training.callbacks", "training.moving_average"],
     ["training.static", "training.model", "training.trainer"],
     ["training.card", "training.finetune"],
     ["training.run"],

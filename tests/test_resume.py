@@ -23,7 +23,8 @@ from p2l_sdk.votes import Votes
 # dropout, so that the state of the random numbers matters; a patience that is tried, and does not run out
 SETTINGS = {
     "feedback": "grk", "epochs": 12, "batch_size": 8, "learning_rate": 5e-3, "head_learning_rate": 2e-2,
-    "lora_dropout": 0.2, "head_dropout": 0.2, "validation": 0.2, "checkpoints": 20, "patience": 19, "precision": "fp32",
+    "average": 0.9, "lora_dropout": 0.2, "head_dropout": 0.2, "validation": 0.2, "checkpoints": 20, "patience": 19,
+    "precision": "fp32",
 }  # fmt: skip
 MARK = "checkpoint-is-whole"
 

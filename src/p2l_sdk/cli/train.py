@@ -29,6 +29,7 @@ _SETTINGS: list[tuple[str, Any, str]] = [
     ("weight-decay", float, "Of AdamW.  [0.01]"),
     ("max-grad-norm", float, "Gradients are scaled down to this norm.  [1]"),
     ("label-smoothing", float, "Share of a vote spread over all outcomes.  [0]"),
+    ("average", float, "Decay of a moving average of the weights, kept in their place; e.g. 0.98.  [0: none]"),
     ("lora-rank", int, "Rank of the LoRA.  [16]"),
     ("lora-alpha", float, "Its scale.  [32]"),
     ("lora-dropout", float, "Its dropout.  [0]"),

@@ -101,6 +101,7 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
         validation=validation,
         head_learning_rate=config.head_learning_rate,
         batch_size=batch_size,
+        average=config.average,
     )
     trainer.remove_callback(PrinterCallback)
     if not quiet:
@@ -196,7 +197,14 @@ def training_arguments(
     arguments.per_device_train_batch_size = micro
     arguments.per_device_eval_batch_size = 2 * micro
     arguments.gradient_accumulation_steps = share // micro
-    names: tuple[str, ...] = ("head_learning_rate", "warmup", "weight_decay", "max_grad_norm", "label_smoothing")
+    names: tuple[str, ...] = (
+        "head_learning_rate",
+        "warmup",
+        "weight_decay",
+        "max_grad_norm",
+        "label_smoothing",
+        "average",
+    )
     names += ("head_hidden_size", "head_dropout", "seed")
     names += ("lora_rank", "lora_alpha", "lora_dropout") if config.method is Method.LORA else ()
     chosen = {"epochs": epochs, "learning_rate": rate, "batch_size": batch_size, "precision": str(precision)}

@@ -8,6 +8,8 @@ and accelerate's own.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,10 @@ import torch
 from torch import nn
 from transformers import EvalPrediction, Trainer, TrainingArguments
 
+from p2l_sdk.errors import P2LError
 from p2l_sdk.training.callbacks import SetEpoch, WholeCheckpoints
 from p2l_sdk.training.data import GroupedPrompts, LengthGroupedBatches
+from p2l_sdk.training.moving_average import MovingAverage
 from p2l_sdk.training.objective import METRICS, Objective
 
 _FEEDBACK = ("labels", "weights", "values")
@@ -24,7 +28,8 @@ _FEEDBACK = ("labels", "weights", "values")
 
 class P2LTrainer(Trainer):
     """Args: model; args; objective: what is minimised; train: the prompts to learn from; validation: others, or None;
-    head_learning_rate: that of the parameters under `head`; batch_size: prompts of one step over all processes."""
+    head_learning_rate: that of the parameters under `head`; batch_size: prompts of one step over all processes;
+    average: decay of the moving average of the weights that is measured and kept, 0 for none."""
 
     optimizer: torch.optim.Optimizer | None
 
@@ -38,6 +43,7 @@ class P2LTrainer(Trainer):
         validation: GroupedPrompts | None,
         head_learning_rate: float,
         batch_size: int,
+        average: float = 0.0,
         **options: Any,
     ) -> None:
         self._objective, self._head_learning_rate = objective, head_learning_rate
@@ -55,6 +61,11 @@ class P2LTrainer(Trainer):
         )
         self.model_accepts_loss_kwargs = False  # `compute_loss` divides by the weight of the whole step itself
         self.add_callback(SetEpoch(self._order))
+        if average and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise P2LError("average needs the weights in one place, and FSDP and DeepSpeed divide them; set it to 0")
+        self._average = MovingAverage(self.model, average) if average else None
+        if self._average is not None:
+            self.add_callback(self._average)  # before the mark of a whole checkpoint
         self.add_callback(WholeCheckpoints(self.accelerator))
 
     @property
@@ -80,6 +91,23 @@ class P2LTrainer(Trainer):
                 betas=(0.9, 0.99),
             )
         return self.optimizer
+
+    def train(self, resume_from_checkpoint: Any = None, **options: Any) -> Any:
+        """Train; at the end the model has the weights that were measured: of the best checkpoint, or of the last step,
+        averaged if that is asked for."""
+        if self._average is not None and resume_from_checkpoint is not None:
+            self._average.load(Path(resume_from_checkpoint))
+        result = super().train(resume_from_checkpoint, **options)
+        if self._average is not None:
+            if self.state.best_model_checkpoint is not None:
+                self._average.load(Path(self.state.best_model_checkpoint))
+            self._average.keep()
+        return result
+
+    def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
+        """Measured with the averaged weights where there are such."""
+        with nullcontext() if self._average is None else self._average.in_place():
+            return super().evaluate(*args, **options)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedBatches:
         return self._order
