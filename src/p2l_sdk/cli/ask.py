@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import JSON, MODEL, load, print_json
+from p2l_sdk.cli.common import COSTS, JSON, MODEL, load, print_json
+
+if TYPE_CHECKING:
+    from p2l_sdk.results import Leaderboard
 
 
 @click.command()
 @click.argument("prompt")
 @MODEL
+@COSTS
 @click.option("--top", metavar="K", type=click.IntRange(min=1), help="Show the K best LLMs only.")
 @JSON
 def leaderboard(prompt: str, model: str | None, top: int | None, as_json: bool) -> None:
@@ -19,8 +25,7 @@ def leaderboard(prompt: str, model: str | None, top: int | None, as_json: bool) 
     p2l = load(model)
     board = p2l.leaderboard(_read(prompt))
     if as_json:
-        result = board.to_dict()
-        print_json({**result, "leaderboard": result["leaderboard"][:top]})
+        print_json(_with_costs(board, p2l.costs, top))
     else:
         from p2l_sdk import terminal
 
@@ -30,6 +35,7 @@ def leaderboard(prompt: str, model: str | None, top: int | None, as_json: bool) 
 @click.command()
 @click.argument("file")
 @MODEL
+@COSTS
 @click.option("--top", metavar="K", type=click.IntRange(min=1), help="Show the K best LLMs only.")
 @click.option(
     "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap."
@@ -52,8 +58,7 @@ def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json:
         with terminal.counting("prompts") as progress:
             board = p2l.aggregate(read_prompts(file), seed=seed, progress=progress)
     if as_json:
-        result = board.to_dict()
-        print_json({**result, "leaderboard": result["leaderboard"][:top]})
+        print_json(_with_costs(board, p2l.costs, top))
     else:
         from p2l_sdk import terminal
 
@@ -63,6 +68,7 @@ def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json:
 @click.command()
 @click.argument("prompt")
 @MODEL
+@COSTS
 @click.option("--cost", metavar="USD", type=float, help="Budget: mean USD per response. No limit if not given.")
 @click.option("--seed", metavar="N", type=int, help="Seed of the draw from the mixture.")
 @JSON
@@ -75,6 +81,12 @@ def route(prompt: str, model: str | None, cost: float | None, seed: int | None, 
         from p2l_sdk import terminal
 
         terminal.print_route(result)
+
+
+def _with_costs(board: Leaderboard, costs: Mapping[str, float], top: int | None) -> dict[str, Any]:
+    result = board.to_dict()
+    rows = [{**row, "cost": costs.get(row["model"])} for row in result["leaderboard"][:top]]
+    return {**result, "leaderboard": rows}
 
 
 def _read(prompt: str) -> str:
