@@ -53,21 +53,16 @@ def _print(found: Costs) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title=f"Costs of {len(found)} of {len(found.models)} LLMs: {found.source}",
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-    )
+    table = Table(box=None, pad_edge=False)
     table.add_column("LLM", overflow="fold")
     table.add_column("$ per 1k", justify="right", no_wrap=True)
     if found.matches:
         table.add_column("matched", overflow="fold")
     for name in found.models:
-        cost = f"{1000 * found[name]:.2f}" if name in found else "?"
+        cost = f"{1000 * found[name]:.4g}" if name in found else "?"
         table.add_row(Text(name), cost, *([Text(_matched(found.matches[name]))] if found.matches else []))
     console = Console()
+    console.print(Text(f"Costs of {len(found)} of {len(found.models)} LLMs: {found.source}", style="bold"))
     console.print(table)
     for note in _notes(found):
         console.print(Text(note, style="dim"))
