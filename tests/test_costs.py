@@ -189,7 +189,9 @@ OTHER_NAME = {  # names of the Arena that the package calls otherwise, each look
     "mistral-medium-2505": "mistral-medium-3-1",
     "mistral-medium-2508": "mistral-medium-3-1",
     "gemini-2.5-flash-preview-09-2025": "gemini-2.5-flash",
+    "gemini-2.5-flash-preview-05-20": "gemini-2.5-flash-preview",
     "gpt-5-chat": "gpt-5",
+    "grok-4-fast": "grok-4-fast-reasoning",
 }
 
 

@@ -94,34 +94,35 @@ def match_prices(
     except ImportError:
         raise MissingExtraError("the source of costs 'genai-prices'", "genai-prices", "prices") from None
     at = at or datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
-    offers = [_Offers(provider, input_tokens, at) for provider in get_snapshot().providers]
-    known = {offer.provider.id: offer for offer in offers}
+    known = {provider.id: provider for provider in get_snapshot().providers}
     for name in providers:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
             raise CostError(f"genai-prices has no provider {name!r}; {hint}")
-    return {name: _match(name, [known[p] for p in providers], offers, known) for name in names}
+    offers = [_Offers(known[provider], input_tokens, at) for provider in providers or known]
+    return {name: _match(name, offers, by_order=bool(providers)) for name in names}
 
 
-def _match(name: str, chosen: list[_Offers], offers: list[_Offers], known: dict[str, _Offers]) -> PriceMatch:
-    alone = chosen or _makers(name, offers, known)
-    for offer in alone:
+def _match(name: str, offers: list[_Offers], *, by_order: bool) -> PriceMatch:
+    first = offers if by_order else _makers(name, offers)
+    for offer in first:
         found = _verdict(name, offer.find(name))
         if found is not None:
             return found
-    if not chosen:
+    if not by_order:
         found = _verdict(name, [pair for offer in offers for pair in offer.find(name)])
         if found is not None:
             return found
-    near = tuple(dict.fromkeys(price for offer in alone or offers for price in offer.near(name)))
+    near = tuple(dict.fromkeys(price for offer in first or offers for price in offer.near(name)))
     return PriceMatch(name=name, price=None, how=How.OTHER_NAMES if near else How.UNKNOWN, candidates=near)
 
 
-def _makers(name: str, offers: list[_Offers], known: dict[str, _Offers]) -> list[_Offers]:
+def _makers(name: str, offers: list[_Offers]) -> list[_Offers]:
+    """The provider to which the package gives such names; none, or one."""
     organisation, slash, _ = name.lower().partition("/")
     if slash:
-        return [known[organisation]] if organisation in known else []
+        return [offer for offer in offers if offer.provider.id == organisation]
     rules = [(offer, offer.provider.model_match) for offer in offers]
     return [offer for offer, rule in rules if rule is not None and rule.is_match(name.lower())][:1]
 
