@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from p2l_sdk.cli.common import COSTS, JSON, MODEL, load, print_json
-
-if TYPE_CHECKING:
-    from p2l_sdk.results import Leaderboard
 
 
 @click.command()
@@ -25,7 +20,8 @@ def leaderboard(prompt: str, model: str | None, top: int | None, as_json: bool) 
     p2l = load(model)
     board = p2l.leaderboard(_read(prompt))
     if as_json:
-        print_json(_with_costs(board, p2l.costs, top))
+        result = board.to_dict()
+        print_json({**result, "leaderboard": result["leaderboard"][:top], "costs": dict(p2l.costs)})
     else:
         from p2l_sdk import terminal
 
@@ -58,7 +54,8 @@ def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json:
         with terminal.counting("prompts") as progress:
             board = p2l.aggregate(read_prompts(file), seed=seed, progress=progress)
     if as_json:
-        print_json(_with_costs(board, p2l.costs, top))
+        result = board.to_dict()
+        print_json({**result, "leaderboard": result["leaderboard"][:top], "costs": dict(p2l.costs)})
     else:
         from p2l_sdk import terminal
 
@@ -81,12 +78,6 @@ def route(prompt: str, model: str | None, cost: float | None, seed: int | None, 
         from p2l_sdk import terminal
 
         terminal.print_route(result)
-
-
-def _with_costs(board: Leaderboard, costs: Mapping[str, float], top: int | None) -> dict[str, Any]:
-    result = board.to_dict()
-    rows = [{**row, "cost": costs.get(row["model"])} for row in result["leaderboard"][:top]]
-    return {**result, "leaderboard": rows}
 
 
 def _read(prompt: str) -> str:
