@@ -25,7 +25,8 @@ FLOORS = [
     ["results", "frontier"],
     ["scorers.auto_classes"],
     ["scorers", "scorers.static", "scorers.backbone", "scorers.adapter", "scorers.lmarena", "scorers.transformer"],
-    ["table_files"],
+    ["table_files", "price_matching"],
+    ["costs"],
     ["vote_sources"],
     ["vote_columns", "vote_categories"],
     ["scores", "prompt_files"],
@@ -54,7 +55,7 @@ FLOORS = [
     ["training.card", "training.finetune"],
     ["training.run"],
     ["cli.common"],
-    ["cli.ask", "cli.convert", "cli.edit_model", "cli.evaluate", "cli.push", "cli.train"],
+    ["cli.ask", "cli.convert", "cli.costs", "cli.edit_model", "cli.evaluate", "cli.push", "cli.train"],
     ["cli"],
     ["__main__"],
 ]

@@ -39,6 +39,11 @@ def refused(*arguments, **options) -> str:
     return lines[0]
 
 
+def as_json(board, p2l) -> dict:
+    """What --json says of a leaderboard."""
+    return {**board.to_dict(), "costs": dict(p2l.costs)}
+
+
 def test_leaderboard(default):
     table = ok("leaderboard", PROMPT)
     board = default.leaderboard(PROMPT)
@@ -46,9 +51,9 @@ def test_leaderboard(default):
     top = ok("leaderboard", PROMPT, "--top", 2)
     assert board.ranking[1] in top
     assert board.ranking[2] not in top
-    assert json.loads(ok("leaderboard", PROMPT, "--json")) == board.to_dict()
+    assert json.loads(ok("leaderboard", PROMPT, "--json")) == as_json(board, default)
     assert len(json.loads(ok("leaderboard", PROMPT, "--json", "--top", 3))["leaderboard"]) == 3
-    assert json.loads(ok("leaderboard", "-", "--json", stdin=PROMPT)) == board.to_dict()
+    assert json.loads(ok("leaderboard", "-", "--json", stdin=PROMPT)) == as_json(board, default)
 
 
 def test_another_model(saved):
@@ -71,7 +76,7 @@ def test_aggregate(default, tmp_path):
     prompts = [PROMPT, "Write a haiku about the sea", "What is the capital of France?"]
     (tmp_path / "prompts.txt").write_text("\n".join(prompts))
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": p}) + "\n" for p in prompts))
-    expected = default.aggregate(prompts).to_dict()
+    expected = as_json(default.aggregate(prompts), default)
     for source in ("prompts.txt", "prompts.jsonl"):
         assert json.loads(ok("aggregate", tmp_path / source, "--json")) == expected
     assert json.loads(ok("aggregate", "-", "--json", stdin="\n".join(prompts))) == expected
@@ -127,10 +132,10 @@ def test_an_error_is_one_line_and_status_2(arguments, message):
 
 def test_long_and_strange_prompts_have_an_answer(default):
     long = "What is 2 + 2? " * 70_000  # 1 MB
-    assert json.loads(ok("leaderboard", "-", "--json", stdin=long)) == default.leaderboard(long).to_dict()
+    assert json.loads(ok("leaderboard", "-", "--json", stdin=long)) == as_json(default.leaderboard(long), default)
     for strange in ("a\x00b\x1b[31m", "[CLS] [SEP] [MASK]", "<|im_end|>", "日本語のなぞなぞ", "🦜" * 50, "x" * 5000):
         board = json.loads(ok("leaderboard", "-", "--json", stdin=strange))
-        assert board == default.leaderboard(strange).to_dict()
+        assert board == as_json(default.leaderboard(strange), default)
 
 
 def test_tables_fit_narrow_and_plain_terminals(tmp_path):

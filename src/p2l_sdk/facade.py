@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2l_sdk.aggregation import PairStatistics
+from p2l_sdk.costs import Costs, CostSource, checked_costs, load_costs, stored_costs
 from p2l_sdk.errors import BudgetError, P2LError, PromptError
 from p2l_sdk.frontier import Frontier
 from p2l_sdk.hub import HubAccess
@@ -21,7 +22,7 @@ from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.pacing import BudgetPacer
 from p2l_sdk.results import Coefficients, Leaderboard, Route
-from p2l_sdk.router import Router, checked_costs
+from p2l_sdk.router import Router
 from p2l_sdk.scorers import Scorer, is_published, load_scorer, read_config
 from p2l_sdk.storage import ADAPTER_CONFIG, CARDS, DEFAULT_MODEL, EditedHead, locate, save_copy
 
@@ -37,14 +38,14 @@ class P2L:
 
     Args:
         scorer: where coefficients come from.
-        costs: USD per response by LLM name; what the model knows, if not given.
+        costs: USD per response by LLM name, or another source (see `load_costs`); what the model stores, if not given.
         folder: where the model was loaded from, for `save_pretrained`.
     """
 
-    def __init__(self, scorer: Scorer, *, costs: Mapping[str, float] | None = None, folder: Path | None = None) -> None:
+    def __init__(self, scorer: Scorer, *, costs: CostSource | None = None, folder: Path | None = None) -> None:
         self._scorer = scorer
         self._folder = folder
-        self.costs = scorer.spec.costs if costs is None else costs
+        self.costs = stored_costs(scorer.spec) if costs is None else costs
         self.additions: Mapping[str, AddedModel] = MappingProxyType({})  # LLMs added since it was loaded
         self.edits: tuple[str, ...] = ()  # what was changed since, in words
 
@@ -53,7 +54,7 @@ class P2L:
         cls,
         source: str | Path | None = None,
         *,
-        costs: Mapping[str, float] | None = None,
+        costs: CostSource | None = None,
         device: str | None = None,
         revision: str | None = None,
         base: str | None = None,
@@ -66,7 +67,8 @@ class P2L:
         Args:
             source: None for the embedded default, a folder, or the id of a Hub repository ("org/name"); models in
                 lmarena's layout too ("lmarena-ai/p2l-...").
-            costs: USD per response by LLM name, in place of those stored with the model.
+            costs: in place of those stored with the model: {LLM: USD per response}, a file of them, or "genai-prices";
+                see `load_costs`.
             device: where torch runs, e.g. "cuda".
             revision: branch, tag or commit of a Hub repository.
             base: of an adapter: its base model in place of the one it names (folder, Hub id or .gguf file).
@@ -95,13 +97,13 @@ class P2L:
         return self._scorer.spec.models
 
     @property
-    def costs(self) -> Mapping[str, float]:
-        """USD per response by LLM name; assign a mapping to change them."""
+    def costs(self) -> Costs:
+        """USD per response by LLM name, a mapping; assign one, or another source of costs, to change them."""
         return self._costs
 
     @costs.setter
-    def costs(self, costs: Mapping[str, float]) -> None:
-        self._costs = MappingProxyType(checked_costs(costs, self.models))
+    def costs(self, costs: CostSource) -> None:
+        self._costs = load_costs(costs, self.models)
         self._router = Router(self.models, self.spec.feedback, self._costs)
 
     def leaderboard(self, prompt: Prompt) -> Leaderboard:

@@ -217,7 +217,7 @@ class Route:
     Attributes:
         model: drawn from the mixture.
         mixture: name -> probability; at most two LLMs under a budget, one without.
-        expected_cost: mean cost of the mixture, USD per response; None where a cost is not known.
+        expected_cost: mean cost of the mixture, USD per response; None where one of them is not known.
         expected_score: chance that the mixture's answer is preferred to that of an opponent.
         rating: the router's own coefficient (theta' of the paper's Algorithm 1), in logits beside the LLMs' own.
         ranking: the fallback order: `model` first, then by score the others that cost no more than the budget.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,11 +11,11 @@ import numpy as np
 
 from p2l_sdk import routing
 from p2l_sdk.allocation import JointFrontier
+from p2l_sdk.costs import checked_costs
 from p2l_sdk.errors import BudgetError, CostError, P2LError, require_known
 from p2l_sdk.frontier import Frontier
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.leaderboard_p2l import win_rates
-from p2l_sdk.modeling.spec_p2l import validate_costs
 from p2l_sdk.pacing import BudgetPacer
 from p2l_sdk.results import Leaderboard, Route
 from p2l_sdk.routing import Objective, Policy
@@ -77,7 +78,8 @@ class Router:
         """
         if self._prices is None:
             raise CostError(
-                f"no cost is known for {', '.join(self._missing)}; pass costs={{name: USD}} or leave it out of models="
+                f"no cost is known for {', '.join(self._missing)}; pass costs={{name: USD}} or leave it out of models= "
+                "(p2l costs shows what is known)"
             )
         return self._prices
 
@@ -170,25 +172,21 @@ class Router:
             rating = float(np.log(score) - np.log1p(-score))
         else:
             rating = routing.router_coefficient(score, board.coefs[self._opponents], self._weights)
+        called = {names[i] for i in support}
         others = [names[i] for i in (-scores).argsort(kind="stable").tolist() if i != chosen]
         return Route(
             model=names[chosen],
             mixture={names[i]: probability for i, probability in support.items()},
-            expected_cost=None if self._missing else sum(p * known[names[i]] for i, p in support.items()),
+            expected_cost=sum(p * known[names[i]] for i, p in support.items()) if called <= known.keys() else None,
             expected_score=score,
             rating=rating,
-            ranking=[names[chosen], *(name for name in others if budget is None or known.get(name, budget) <= budget)],
+            ranking=[
+                names[chosen],
+                *(name for name in others if budget is None or known.get(name, math.inf) <= budget),
+            ],
             budget=budget,
             leaderboard=board,
         )
-
-
-def checked_costs(costs: Mapping[str, Any], llms: tuple[str, ...]) -> dict[str, float]:
-    """Costs of known LLMs, finite and >= 0; UnknownModelError or CostError otherwise."""
-    if not isinstance(costs, Mapping):
-        raise CostError(f"costs must be a mapping, {{name: USD per response}}, not {costs!r}")
-    require_known(costs, llms, "the table of costs")
-    return validate_costs(costs, llms)
 
 
 def as_budget(cost: Any) -> float | None:

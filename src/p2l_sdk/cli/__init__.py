@@ -15,6 +15,7 @@ import click
 
 from p2l_sdk.cli.ask import aggregate, leaderboard, route
 from p2l_sdk.cli.convert import convert
+from p2l_sdk.cli.costs import costs
 from p2l_sdk.cli.edit_model import add_model, remove_model, rename_model
 from p2l_sdk.cli.evaluate import evaluate
 from p2l_sdk.cli.push import push
@@ -29,7 +30,7 @@ def cli() -> None:
 
 
 for _command in (
-    leaderboard, aggregate, route, evaluate, train, merge, convert, push, add_model, remove_model, rename_model
+    leaderboard, aggregate, route, costs, evaluate, train, merge, convert, push, add_model, remove_model, rename_model
 ):  # fmt: skip
     cli.add_command(_command)
 

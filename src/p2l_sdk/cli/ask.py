@@ -6,12 +6,13 @@ import sys
 
 import click
 
-from p2l_sdk.cli.common import JSON, MODEL, load, print_json
+from p2l_sdk.cli.common import COSTS, JSON, MODEL, load, print_json
 
 
 @click.command()
 @click.argument("prompt")
 @MODEL
+@COSTS
 @click.option("--top", metavar="K", type=click.IntRange(min=1), help="Show the K best LLMs only.")
 @JSON
 def leaderboard(prompt: str, model: str | None, top: int | None, as_json: bool) -> None:
@@ -20,7 +21,7 @@ def leaderboard(prompt: str, model: str | None, top: int | None, as_json: bool) 
     board = p2l.leaderboard(_read(prompt))
     if as_json:
         result = board.to_dict()
-        print_json({**result, "leaderboard": result["leaderboard"][:top]})
+        print_json({**result, "leaderboard": result["leaderboard"][:top], "costs": dict(p2l.costs)})
     else:
         from p2l_sdk import terminal
 
@@ -30,6 +31,7 @@ def leaderboard(prompt: str, model: str | None, top: int | None, as_json: bool) 
 @click.command()
 @click.argument("file")
 @MODEL
+@COSTS
 @click.option("--top", metavar="K", type=click.IntRange(min=1), help="Show the K best LLMs only.")
 @click.option(
     "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap."
@@ -53,7 +55,7 @@ def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json:
             board = p2l.aggregate(read_prompts(file), seed=seed, progress=progress)
     if as_json:
         result = board.to_dict()
-        print_json({**result, "leaderboard": result["leaderboard"][:top]})
+        print_json({**result, "leaderboard": result["leaderboard"][:top], "costs": dict(p2l.costs)})
     else:
         from p2l_sdk import terminal
 
@@ -63,6 +65,7 @@ def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json:
 @click.command()
 @click.argument("prompt")
 @MODEL
+@COSTS
 @click.option("--cost", metavar="USD", type=float, help="Budget: mean USD per response. No limit if not given.")
 @click.option("--seed", metavar="N", type=int, help="Seed of the draw from the mixture.")
 @JSON

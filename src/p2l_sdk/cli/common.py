@@ -31,14 +31,24 @@ def MODEL(command: Command) -> Command:  # noqa: N802 - a decorator that stands 
     return model(BASE(command))
 
 
+_COSTS = "p2l_sdk.costs"
+COSTS = click.option(  # likewise
+    "--costs",
+    metavar="SOURCE",
+    expose_value=False,
+    callback=lambda context, _, value: context.meta.update({_COSTS: value}),
+    help="USD per response in place of the model's: a .json, .yaml or .csv file, or genai-prices[:PROVIDER,...].",
+)
+
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
 
 def load(model: str | None) -> P2L:
-    """The model of --model, on the base of --base."""
+    """The model of --model, on the base of --base, with the costs of --costs."""
     from p2l_sdk.facade import P2L
 
-    return P2L.from_pretrained(model, base=click.get_current_context().meta.get(_BASE))
+    given = click.get_current_context().meta
+    return P2L.from_pretrained(model, base=given.get(_BASE), costs=given.get(_COSTS))
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ _SETTINGS: list[tuple[str, Any, str]] = [
     ("eval-votes", str, "Held-out votes, measured once, after training."),
     ("eval-scores", str, "Held-out scores, likewise."),
     ("validation", float, "Share of the prompts for learning curve and early stopping.  [0.1]"),
-    ("costs", str, 'JSON: {"LLM": USD per response}, stored with the model.'),
+    ("costs", str, 'File of {"LLM": USD per response}, or genai-prices; stored with the model.'),
     ("epochs", float, "Passes over the prompts.  [3; a static model: 7]"),
     ("batch-size", int, "Prompts in a step, over all processes.  [16]"),
     ("micro-batch-size", int, "Prompts in a forward pass.  [the whole step]"),

@@ -50,7 +50,7 @@ class TrainingConfig:
         method: "lora", "full" or "head"; see `Method`.
         eval_votes, eval_scores: held-out data, measured once, after training.
         validation: share of the prompts held out for the learning curve and early stopping; 0 for none.
-        costs: JSON file of USD per response, stored with the model.
+        costs: file of USD per response, or another source (see `load_costs`), stored with the model.
         epochs: passes over the training prompts.
         batch_size: prompts in one optimizer step, over all processes.
         micro_batch_size: prompts in one forward pass of one process; the whole share of a step if not given.

@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from p2l_sdk.errors import CostError, HubError, ModelFormatError, P2LError, VotesError
+from p2l_sdk.costs import load_costs
+from p2l_sdk.errors import HubError, ModelFormatError, P2LError, VotesError
 from p2l_sdk.evaluation import Report, evaluate
 from p2l_sdk.facade import P2L
 from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
 from p2l_sdk.plots import plot_learning_curve, save_plot
-from p2l_sdk.router import checked_costs
 from p2l_sdk.scorers import STATIC_BACKBONE
 from p2l_sdk.storage import DEFAULT_MODEL, new_folder
 from p2l_sdk.terminal import print_vote_summary
@@ -58,7 +58,7 @@ def train(config: TrainingConfig, *, resume: bool = False, quiet: bool = False) 
     quiet = quiet or not main
     _check_output(Path(config.output), main)
     data = _read(config)
-    costs = _costs(config.costs, data.models) if config.costs else {}
+    costs = dict(load_costs(config.costs, data.models)) if config.costs else {}
     held_out = _HeldOut(config, data)
     feedback = _feedback(config.feedback)
     static = _static_base(config)
@@ -202,16 +202,6 @@ def _static_base(config: TrainingConfig) -> Path | None:
             f"the base {config.base!r} is a P2L model already; name the {kind} model that it was trained from"
         )
     return path
-
-
-def _costs(path: str, models: tuple[str, ...]) -> dict[str, float]:
-    try:
-        costs = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CostError(f"{path!r} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise CostError(f"{path!r} is no JSON: {error}") from None
-    return checked_costs(costs, models)
 
 
 class _HeldOut:

@@ -1,0 +1,86 @@
+"""`p2l costs`: what a response of each LLM costs, and where the figure is from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from p2l_sdk.cli.common import JSON, MODEL, load, print_json
+
+if TYPE_CHECKING:
+    from p2l_sdk.costs import Costs
+    from p2l_sdk.price_matching import PriceMatch
+
+
+@click.command()
+@MODEL
+@click.option("--costs", "source", metavar="SOURCE", help="As in `p2l route`.  [what is stored with the model]")
+@click.option("--input-tokens", metavar="N", type=float, default=500, show_default=True, help="Of a prompt, and")
+@click.option(
+    "--output-tokens", metavar="N", type=float, default=500, show_default=True, help="of an answer, to token prices."
+)
+@click.option("--output", metavar="FILE", help="Write the costs that are known to a .json file, for --costs.")
+@JSON
+def costs(
+    model: str | None, source: str | None, input_tokens: float, output_tokens: float, output: str | None, as_json: bool
+) -> None:
+    """The cost of each LLM, USD per 1,000 responses, where it is from, and what is not known.
+
+    \b
+    SOURCE is a .json, .yaml, .csv, .jsonl or .parquet file of costs or token prices, or the prices of a package:
+      p2l costs --costs genai-prices
+      p2l costs --costs genai-prices:together,openrouter
+    """
+    from p2l_sdk.costs import load_costs
+
+    p2l = load(model)
+    tokens = {"input_tokens": input_tokens, "output_tokens": output_tokens}
+    found = p2l.costs if source is None else load_costs(source, p2l.models, **tokens)
+    if output is not None:
+        Path(output).write_text(json.dumps(dict(found), indent=1) + "\n", encoding="utf-8")
+    if as_json:
+        print_json({"source": found.source, **tokens, "costs": dict(found), "llms": found.rows()})
+    else:
+        _print(found)
+
+
+def _print(found: Costs) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("LLM", overflow="fold")
+    table.add_column("$ per 1k", justify="right", no_wrap=True)
+    if found.matches:
+        table.add_column("matched", overflow="fold")
+    for name in found.models:
+        cost = f"{1000 * found[name]:.4g}" if name in found else "?"
+        table.add_row(Text(name), cost, *([Text(_matched(found.matches[name]))] if found.matches else []))
+    console = Console()
+    console.print(Text(f"Costs of {len(found)} of {len(found.models)} LLMs: {found.source}", style="bold"))
+    console.print(table)
+    for note in _notes(found):
+        console.print(Text(note, style="dim"))
+
+
+def _matched(match: PriceMatch) -> str:
+    if match.price is not None:
+        return f"{match.price}, {match.how}"
+    shown = "; ".join(str(price) for price in match.candidates[:3])
+    more = f"; {len(match.candidates) - 3} more" if len(match.candidates) > 3 else ""
+    return f"{match.how}{': ' if shown else ''}{shown}{more}"
+
+
+def _notes(found: Costs) -> Iterator[str]:
+    if found.matches:
+        yield "in brackets: USD per million tokens, input / output"
+    if found.missing:
+        remedy = "give its cost in a file (--costs FILE)"
+        if found.matches:
+            remedy = f"name a provider (--costs genai-prices:together) or {remedy}"
+        yield f"?: not known, so a budget is refused while it may be chosen; {remedy}"
