@@ -1,0 +1,54 @@
+"""Which LLM a budget buys, in words and as a bar of the mixture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+
+from p2l_sdk.results import Route, usd
+
+
+def choice_html(route: Route, best: Route, costs: Mapping[str, float]) -> str:
+    """The LLM or the mixture of two that a budget buys, and what it is worth.
+
+    Args:
+        route: within the budget.
+        best: without one.
+        costs: USD per response by LLM name.
+    """
+    shares = list(route.mixture.items())
+    if len(shares) == 1:
+        parts = [f"<h3>Call <b>{escape(route.model)}</b></h3>"]
+    else:
+        parts = [
+            "<h3>Mix two LLMs: "
+            + " and ".join(f"{percent(share)} <b>{escape(name)}</b>" for name, share in shares)
+            + "</h3>",
+            '<div class="p2l-mixture" aria-hidden="true">'
+            + "".join(f'<span style="flex-grow:{share:.4f}"></span>' for _, share in shares)
+            + "</div>",
+            '<div class="p2l-ends">'
+            + "".join(f"<span>{escape(name)}, {usd(costs[name])}</span>" for name, _ in shares)
+            + "</div>",
+            f"<p>Drawn from the mixture for this prompt: <b>{escape(route.model)}</b>.</p>",
+        ]
+    parts.append(
+        f"<p>Mean cost <b>{usd(route.expected_cost or 0.0)}</b> per response; <b>{percent(route.expected_score)}</b> "
+        "chance to be preferred to the answer of another LLM.</p>"
+    )
+    if route.mixture != best.mixture:
+        parts.append(
+            f"<p>Without a budget: {escape(best.model)}, {usd(costs[best.model])}, {percent(best.expected_score)}.</p>"
+        )
+    mixture = escape(" + ".join(f"{share:.4f} {name}" for name, share in shares))
+    return (
+        f'<section class="p2l-choice" role="status" data-chosen="{escape(route.model)}" data-mixture="{mixture}">'
+        f"{''.join(parts)}</section>"
+    )
+
+
+def percent(share: float) -> str:
+    """A share as people write it; what is not nothing, nor all, does not read as if it were."""
+    if 0.0 < share < 0.005:
+        return "&lt;1%"
+    return "&gt;99%" if 0.995 < share < 1.0 else f"{share:.0%}"
