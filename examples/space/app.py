@@ -70,7 +70,7 @@ def _one_prompt(answers: Answers) -> None:
         button = gr.Button("Show the leaderboard", variant="primary", scale=1, min_width=200)
     examples = gr.Examples(PROMPTS, prompt, label="Or try one of these")
     inputs: list[gr.Component] = [prompt]
-    events = [prompt.submit, button.click, examples.load_input_event.then]
+    events = [prompt.submit, button.click]
     with gr.Row():
         with gr.Column(scale=6, min_width=420):
             board = _html("leaderboard")
@@ -90,6 +90,7 @@ def _one_prompt(answers: Answers) -> None:
         return answers.one_prompt(*values)[: len(outputs)]
 
     gr.on(events, answer, inputs, outputs, show_progress="hidden", trigger_mode="always_last", api_name="leaderboard")
+    examples.load_input_event.then(answer, inputs, outputs, show_progress="hidden", api_visibility="undocumented")
 
 
 def _many_prompts(answers: Answers) -> None:
@@ -105,8 +106,8 @@ def _many_prompts(answers: Answers) -> None:
             )
         with gr.Column(scale=6, min_width=420):
             board = _html("aggregate", message("one leaderboard for all of your prompts appears here"))
-    events = [prompts.submit, button.click, examples.load_input_event.then]
-    gr.on(events, answers.many_prompts, prompts, board, api_name="aggregate")
+    gr.on([prompts.submit, button.click], answers.many_prompts, prompts, board, api_name="aggregate")
+    examples.load_input_event.then(answers.many_prompts, prompts, board, api_visibility="undocumented")
 
 
 def _html(name: str, value: str = "") -> gr.HTML:
