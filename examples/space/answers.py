@@ -21,8 +21,8 @@ class Answers:
     """The answers of one model to the visitors of the page.
 
     Attributes:
-        slider: minimum, maximum, step and first value of the budget, USD per response; None where LLMs cannot be
-            chosen by cost.
+        slider: minimum, maximum, step, precision and first value of the budget, USD per response; None where LLMs
+            cannot be chosen by cost.
         note: what the page must say about costs, or "".
     """
 
@@ -89,5 +89,12 @@ class Answers:
 def _slider(cheapest: float, dearest: float) -> dict[str, float]:
     """From nothing to the dearest LLM, in round steps; it starts half-way between the cheapest and the dearest."""
     step = round_step(dearest / 200.0)
+    digits = -math.floor(math.log10(step))  # a browser's steps end beside them: 0.00089999999999982
     maximum, value = math.ceil(dearest / step - 1e-9) * step, round((cheapest + dearest) / 2.0 / step) * step
-    return {"minimum": 0.0, "maximum": round(maximum, 12), "value": round(value, 12), "step": step}
+    return {
+        "minimum": 0.0,
+        "maximum": round(maximum, digits),
+        "value": round(value, digits),
+        "step": step,
+        "precision": max(digits, 0),
+    }

@@ -19,9 +19,9 @@ from p2l_sdk.errors import P2LError
 PROMPTS = [
     "Prove that the square root of two is irrational",
     "Who wrote the novel Moby Dick?",
-    "Write a Python function that merges two sorted lists",
+    "Merge two sorted lists in Python",
     "Write a haiku about the sea",
-    "Answer in exactly three sentences, none of which contains the letter e: why is the sky blue?",
+    "What is 17 * 23?",
 ]
 SETS = {
     "School maths": [
@@ -60,14 +60,14 @@ def build(p2l: P2L, name: str) -> gr.Blocks:
             _one_prompt(answers)
         with gr.Tab("Many prompts"):
             _many_prompts(answers)
-        gr.Markdown(f"Model: `{name}`")
+        gr.Markdown(f"Model: {name}")
     return page
 
 
 def _one_prompt(answers: Answers) -> None:
     with gr.Row(equal_height=True):
         prompt = gr.Textbox(PROMPTS[0], label="Your prompt", max_lines=8, scale=8, elem_id="prompt")
-        button = gr.Button("Show the leaderboard", variant="primary", scale=1, min_width=200)
+        button = gr.Button("Rank the LLMs", variant="primary", scale=1, min_width=180)
     examples = gr.Examples(PROMPTS, prompt, label="Or try one of these")
     inputs: list[gr.Component] = [prompt]
     events = [prompt.submit, button.click]
@@ -76,7 +76,7 @@ def _one_prompt(answers: Answers) -> None:
             board = _html("leaderboard")
         if answers.slider is not None:
             with gr.Column(scale=5, min_width=420):
-                budget = gr.Slider(**answers.slider, label="Budget, USD per response", elem_id="budget")
+                budget = gr.Slider(**answers.slider, label="Budget, USD per response", buttons=[], elem_id="budget")
                 choice, frontier = _html("choice"), _html("frontier")
                 inputs.append(budget)
                 events.append(budget.input)
@@ -97,7 +97,7 @@ def _many_prompts(answers: Answers) -> None:
     with gr.Row():
         with gr.Column(scale=4, min_width=420):
             prompts = gr.Textbox(label="Your prompts, one per line", lines=10, max_lines=20, elem_id="prompts")
-            button = gr.Button("Show one leaderboard for all", variant="primary")
+            button = gr.Button("Rank the LLMs for all of them", variant="primary")
             examples = gr.Examples(
                 ["\n".join(prompts) for prompts in SETS.values()],
                 prompts,
@@ -123,8 +123,9 @@ def main() -> None:
     except P2LError as error:
         sys.exit(f"{source}: {error}")
     style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
-    build(p2l, source or "the default of p2l-sdk").launch(
-        theme=gr.themes.Default(primary_hue="blue", neutral_hue="slate"),  # its fonts come from this server
+    font = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))  # it comes from this server
+    build(p2l, f"`{source}`" if source else "the default of p2l-sdk").launch(
+        theme=gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=[font, "sans-serif"]),
         head=f"<style>{style}</style>",
         footer_links=["api", "settings"],
         run_history=False,

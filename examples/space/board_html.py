@@ -26,11 +26,11 @@ def leaderboard_html(board: Leaderboard, title: str, costs: Mapping[str, float])
     low = min(row.get("low", row["rating"]) for row in rows)
     high = max(row.get("high", row["rating"]) for row in rows)
     start = low - 0.06 * max(high - low, 1.0)  # so that the last LLM has a bar, too
-    columns = ["#", "LLM", "rating", ""]
+    columns = ["#", "LLM", "", "rating"]
     columns += ["95 % interval"] if "low" in rows[0] else []
     columns += ["usable"] if "usable" in rows[0] else []
     columns += ["cost"] if costs else []
-    head = "".join(f'<th scope="col">{column}</th>' for column in columns)
+    head = "".join(f'<th scope="col">{column}</th>' if column else "<td></td>" for column in columns)
     body = "".join(_row(row, start, high, costs) for row in rows)
     return (
         f'<div class="p2l-board" tabindex="0"><table><caption>{escape(title)}</caption>'

@@ -16,21 +16,18 @@ def choice_html(route: Route, best: Route, costs: Mapping[str, float]) -> str:
         best: without one.
         costs: USD per response by LLM name.
     """
-    shares = list(route.mixture.items())
+    shares, budget = list(route.mixture.items()), usd(route.budget or 0.0)
     if len(shares) == 1:
-        parts = [f"<h3>Call <b>{escape(route.model)}</b></h3>"]
+        parts = [f"<h3>{budget} per response: call {escape(route.model)}</h3>"]
     else:
+        bar = "".join(f'<span style="flex-grow:{share:.4f}"></span>' for _, share in shares)
+        lines = "".join(
+            f"<li><i></i><b>{percent(share)}</b> {escape(name)}, {usd(costs[name])}</li>" for name, share in shares
+        )
         parts = [
-            "<h3>Mix two LLMs: "
-            + " and ".join(f"{percent(share)} <b>{escape(name)}</b>" for name, share in shares)
-            + "</h3>",
-            '<div class="p2l-mixture" aria-hidden="true">'
-            + "".join(f'<span style="flex-grow:{share:.4f}"></span>' for _, share in shares)
-            + "</div>",
-            '<div class="p2l-ends">'
-            + "".join(f"<span>{escape(name)}, {usd(costs[name])}</span>" for name, _ in shares)
-            + "</div>",
-            f"<p>Drawn from the mixture for this prompt: <b>{escape(route.model)}</b>.</p>",
+            f"<h3>{budget} per response: mix two LLMs</h3>",
+            f'<div class="p2l-mixture" aria-hidden="true">{bar}</div><ul>{lines}</ul>',
+            f"<p>Drawn for this prompt: <b>{escape(route.model)}</b>.</p>",
         ]
     parts.append(
         f"<p>Mean cost <b>{usd(route.expected_cost or 0.0)}</b> per response; <b>{percent(route.expected_score)}</b> "
@@ -38,7 +35,7 @@ def choice_html(route: Route, best: Route, costs: Mapping[str, float]) -> str:
     )
     if route.mixture != best.mixture:
         parts.append(
-            f"<p>Without a budget: {escape(best.model)}, {usd(costs[best.model])}, {percent(best.expected_score)}.</p>"
+            f"<p>With no budget: {escape(best.model)}, {usd(costs[best.model])}, {percent(best.expected_score)}.</p>"
         )
     mixture = escape(" + ".join(f"{share:.4f} {name}" for name, share in shares))
     return (

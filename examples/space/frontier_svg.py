@@ -13,7 +13,7 @@ from p2l_sdk.results import usd
 from p2l_sdk.routing import upper_hull
 
 _WIDTH, _HEIGHT = 560.0, 330.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 12.0, 26.0, 42.0  # margins
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60.0, 12.0, 26.0, 42.0  # margins
 _LINE = 14.0  # between two labels
 _MANY = 16  # more LLMs than this, and only those on the hull are named
 
@@ -32,7 +32,7 @@ def frontier_svg(
     """
     hull = upper_hull(scores, costs)
     right = max(float(costs.max()), budget)
-    margin = 0.08 * max(float(np.ptp(scores)), 0.02)
+    margin = 0.1 * max(float(np.ptp(scores)), 0.02)
     low, high = float(scores.min()) - margin, float(scores.max()) + margin
 
     def x(cost: float) -> float:
@@ -69,8 +69,8 @@ def frontier_svg(
     return (
         f'<figure class="p2l-frontier"><svg viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}" role="img" '
         f'aria-label="Cost against quality. From the cheapest to the best worth its price: {best}">'
-        f"{''.join(parts)}</svg><figcaption>Points: single LLMs. Line: the best that a budget buys, by mixing two LLMs "
-        "where it bends down. Ring: what yours buys.</figcaption></figure>"
+        f"{''.join(parts)}</svg><figcaption>Points: single LLMs. Line: what each budget buys at best, a mixture of "
+        "the two LLMs at the ends of that piece. Ring: what yours buys.</figcaption></figure>"
     )
 
 
@@ -91,7 +91,11 @@ def _axes(x, y, right: float, low: float, high: float) -> list[str]:
     parts.append(
         f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2:.1f}" y="{_HEIGHT - 6}" text-anchor="middle">cost per response</text>'
     )
-    parts.append(f'<text x="2" y="{_TOP - 12:.1f}">preferred</text>')
+    middle = (_TOP + floor) / 2
+    parts.append(
+        f'<text x="14" y="{middle:.1f}" text-anchor="middle" transform="rotate(-90 14 {middle:.1f})">'
+        "chance to be preferred</text>"
+    )
     return parts
 
 
@@ -99,16 +103,17 @@ def _labels(points: list[tuple[float, float, str, bool]]) -> list[str]:
     """Names beside their points (x, y, name, on the hull): right of those in the left half, else left of them; moved
     apart where they would overlap."""
     parts = []
-    for side in ("start", "end"):
-        mine = sorted((p for p in points if (p[0] < _WIDTH / 2) == (side == "start")), key=lambda point: point[1])
-        places: list[float] = []
-        for _, py, _, _ in mine:
-            places.append(max(py, places[-1] + _LINE) if places else py)
-        for i in reversed(range(len(places))):  # back up from the axis
-            places[i] = min(places[i], places[i + 1] - _LINE if i + 1 < len(places) else _HEIGHT - _BOTTOM - 6)
-        for (px, py, name, on_hull), place in zip(mine, places, strict=True):
-            shift = 12.0 if side == "start" else -12.0
-            if abs(place - py) > 3.0:
+    for side, shift in (("start", 11.0), ("end", -11.0)):
+        # the hull rises and bends down: it leaves free what is right of a point and under it, or left of it and above
+        mine = [
+            (py + (_LINE * math.copysign(0.6, shift) if on_hull else 0.0), px, py, name, on_hull)
+            for px, py, name, on_hull in points
+            if (px < _WIDTH / 2) == (side == "start")
+        ]
+        mine.sort()
+        places = apart([wish for wish, *_ in mine], _LINE, _HEIGHT - _BOTTOM - 6)
+        for place, (wish, px, py, name, on_hull) in zip(places, mine, strict=True):
+            if abs(place - wish) > 3.0:
                 parts.append(
                     f'<line class="p2l-leader" x1="{px:.1f}" y1="{py:.1f}" x2="{px + shift:.1f}" y2="{place:.1f}"/>'
                 )
@@ -117,6 +122,16 @@ def _labels(points: list[tuple[float, float, str, bool]]) -> list[str]:
                 f'y="{place + 4:.1f}" text-anchor="{side}">{escape(name)}</text>'
             )
     return parts
+
+
+def apart(wishes: Sequence[float], distance: float, last: float) -> list[float]:
+    """Rising places near rising wishes, at least a distance apart, none after the last."""
+    places: list[float] = []
+    for wish in wishes:
+        places.append(max(wish, places[-1] + distance) if places else wish)
+    for i in reversed(range(len(places))):
+        places[i] = min(places[i], last if i + 1 == len(places) else places[i + 1] - distance)
+    return places
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
@@ -128,8 +143,9 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 
 def round_step(least: float) -> float:
     """The smallest of 1, 2 and 5 times a power of ten that is not less."""
-    power = 10.0 ** math.floor(math.log10(least))
-    return next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= least * (1.0 - 1e-9))
+    exponent = math.floor(math.log10(least))
+    steps = [float(f"{factor}e{exponent}") for factor in (1, 2, 5, 10)]  # 5e-06, where 5 * 10.0**-6 is a little less
+    return next(step for step in steps if step >= least * (1.0 - 1e-9))
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
