@@ -173,9 +173,9 @@ def test_without_costs_there_is_no_routing_and_the_page_says_so(space, costs, no
 
 
 def test_llms_without_a_cost_are_left_out_of_routing(space):
-    costs = {"gemma-2-9b-it": 0.02, "qwen2.5-7b-instruct": 0.05}
+    costs = {"gemma-2-9b-it": 0.02, "qwen2.5-7b-instruct": 0.0500004}
     answers = space("answers").Answers(P2L.from_pretrained(costs=costs))
-    assert answers.slider == {"minimum": 0.0, "maximum": 0.05, "value": 0.035, "step": 0.0005, "precision": 4}
+    assert answers.slider == {"minimum": 0.0, "maximum": 0.0505, "value": 0.035, "step": 0.0005, "precision": 4}
     assert "cost is not known: codegemma-7b, llama-3.1-8b-instruct" in answers.note
     board, _, frontier = answers.one_prompt(TYPED, 0.03)
     assert {cells[-1] for _, cells in shown(board)} == {"$0.02", "$0.05", "not known"}

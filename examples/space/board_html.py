@@ -14,6 +14,11 @@ def message(text: str, kind: str = "note") -> str:
     return f'<p class="p2l-message p2l-{kind}" role="status">{escape(text)}{"" if text.endswith(".") else "."}</p>'
 
 
+def price(amount: float) -> str:
+    """USD to three digits that count."""
+    return usd(float(f"{amount:.3g}"))
+
+
 def leaderboard_html(board: Leaderboard, title: str, costs: Mapping[str, float]) -> str:
     """The leaderboard, best LLM first: bars of the ratings with their 95 % intervals, and what else is known.
 
@@ -53,7 +58,7 @@ def _row(row: Mapping[str, object], start: float, end: float, costs: Mapping[str
     cells += [f"<td>{row['usable']:.0%}</td>"] if "usable" in row else []
     if costs:
         cost = costs.get(str(row["model"]))
-        cells.append(f"<td>{'not known' if cost is None else usd(cost)}</td>")
+        cells.append(f"<td>{'not known' if cost is None else price(cost)}</td>")
     best = ' class="p2l-best"' if row["rank"] == 1 else ""
     return f'<tr data-model="{name}"{best}><td>{row["rank"]}</td><th scope="row">{name}</th>{"".join(cells)}</tr>'
 

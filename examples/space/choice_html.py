@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
-from p2l_sdk.results import Route, usd
+from board_html import price
+
+from p2l_sdk.results import Route
 
 
 def choice_html(route: Route, best: Route, costs: Mapping[str, float]) -> str:
@@ -16,13 +18,13 @@ def choice_html(route: Route, best: Route, costs: Mapping[str, float]) -> str:
         best: without one.
         costs: USD per response by LLM name.
     """
-    shares, budget = list(route.mixture.items()), usd(route.budget or 0.0)
+    shares, budget = list(route.mixture.items()), price(route.budget or 0.0)
     if len(shares) == 1:
         parts = [f"<h3>{budget} per response: call {escape(route.model)}</h3>"]
     else:
         bar = "".join(f'<span style="flex-grow:{share:.4f}"></span>' for _, share in shares)
         lines = "".join(
-            f"<li><i></i><b>{percent(share)}</b> {escape(name)}, {usd(costs[name])}</li>" for name, share in shares
+            f"<li><i></i><b>{percent(share)}</b> {escape(name)}, {price(costs[name])}</li>" for name, share in shares
         )
         parts = [
             f"<h3>{budget} per response: mix two LLMs</h3>",
@@ -30,12 +32,12 @@ def choice_html(route: Route, best: Route, costs: Mapping[str, float]) -> str:
             f"<p>Drawn for this prompt: <b>{escape(route.model)}</b>.</p>",
         ]
     parts.append(
-        f"<p>Mean cost <b>{usd(route.expected_cost or 0.0)}</b> per response; <b>{percent(route.expected_score)}</b> "
+        f"<p>Mean cost <b>{price(route.expected_cost or 0.0)}</b> per response; <b>{percent(route.expected_score)}</b> "
         "chance to be preferred to the answer of another LLM.</p>"
     )
     if route.mixture != best.mixture:
         parts.append(
-            f"<p>With no budget: {escape(best.model)}, {usd(costs[best.model])}, {percent(best.expected_score)}.</p>"
+            f"<p>With no budget: {escape(best.model)}, {price(costs[best.model])}, {percent(best.expected_score)}.</p>"
         )
     mixture = escape(" + ".join(f"{share:.4f} {name}" for name, share in shares))
     return (

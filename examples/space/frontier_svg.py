@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from html import escape
 
 import numpy as np
+from board_html import price
 
-from p2l_sdk.results import usd
 from p2l_sdk.routing import upper_hull
 
 _WIDTH, _HEIGHT = 560.0, 330.0
@@ -52,10 +52,10 @@ def frontier_svg(
     parts.append(
         f'<line class="p2l-budget" x1="{x(budget):.1f}" x2="{x(budget):.1f}" y1="{_TOP - 8:.1f}" y2="{floor:.1f}"/>'
         f'<text class="p2l-budget-text" x="{x(budget) + (5 if end == "start" else -5):.1f}" y="{_TOP - 12:.1f}" '
-        f'text-anchor="{end}">your budget {usd(budget)}</text>'
+        f'text-anchor="{end}">your budget {price(budget)}</text>'
     )
     for i, (px, py) in enumerate(points):
-        title = f"{escape(names[i])}: {usd(float(costs[i]))}, {scores[i]:.0%}"
+        title = f"{escape(names[i])}: {price(float(costs[i]))}, {scores[i]:.0%}"
         kind = "p2l-point p2l-on-hull" if i in hull else "p2l-point"
         parts.append(f'<circle class="{kind}" cx="{px:.1f}" cy="{py:.1f}" r="4.5"><title>{title}</title></circle>')
     named = range(len(names)) if len(names) <= _MANY else hull
@@ -63,7 +63,7 @@ def frontier_svg(
     if chosen is not None:
         parts.append(
             f'<circle class="p2l-chosen" cx="{x(chosen[0]):.1f}" cy="{y(chosen[1]):.1f}" r="8">'
-            f"<title>what the budget buys: {usd(chosen[0])}, {chosen[1]:.0%}</title></circle>"
+            f"<title>what the budget buys: {price(chosen[0])}, {chosen[1]:.0%}</title></circle>"
         )
     best = " then ".join(escape(names[i]) for i in hull)
     return (
@@ -85,7 +85,7 @@ def _axes(x, y, right: float, low: float, high: float) -> list[str]:
     for cost in ticks(0.0, right, 5):
         parts.append(
             f'<line class="p2l-tick" x1="{x(cost):.1f}" x2="{x(cost):.1f}" y1="{floor:.1f}" y2="{floor + 4:.1f}"/>'
-            f'<text x="{x(cost):.1f}" y="{floor + 17:.1f}" text-anchor="middle">{usd(cost) if cost else "$0"}</text>'
+            f'<text x="{x(cost):.1f}" y="{floor + 17:.1f}" text-anchor="middle">{price(cost)}</text>'
         )
     parts.append(f'<line class="p2l-tick" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{floor:.1f}" y2="{floor:.1f}"/>')
     parts.append(
