@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +197,14 @@ def repository(hub, saved):
     name = f"org/tiny-{len(hub.repos)}"
     hub.add(name, {file.name: file.read_bytes() for file in folder.iterdir()})
     return name, P2L.from_pretrained(folder).coefficients(PROMPTS).coefs
+
+
+@pytest.fixture
+def space(monkeypatch):
+    """space(name) -> a module of examples/space."""
+    folder = ROOT / "examples" / "space"
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the folder is published as it is
+    yield importlib.import_module
+    for path in folder.glob("*.py"):
+        sys.modules.pop(path.stem, None)

@@ -20,6 +20,7 @@ EXAMPLE_PROMPTS = (
     "Write a haiku about the sea",
     "What is the capital of France?",
 )
+GRADIO_VERSION = "6.31.0"  # that the page of examples/space was tested with
 _TAGS = ["p2l", "llm-routing", "prompt-to-leaderboard"]
 _FRONT_MATTER = re.compile(r"---\r?\n(.*?)\r?\n?---\r?\n", re.DOTALL)
 _LOADING = re.compile(r"P2L\.from_pretrained\([^)\n]*\)")
@@ -88,12 +89,14 @@ def complete_model_card(text: str | None, spec: ModelSpec, repo_id: str, base_mo
     return join_card(data, _LOADING.sub(f'P2L.from_pretrained("{repo_id}")', body))
 
 
-def space_card(title: str, model: str, n_models: int, *, license: str | None = None, app_file: str = "app.py") -> str:
+def space_card(
+    title: str, model: str | None, n_models: int, *, license: str | None = None, app_file: str = "app.py"
+) -> str:
     """The card of a Gradio Space, which is also its configuration.
 
     Args:
         title: of the Space.
-        model: Hub id of the model that it shows.
+        model: Hub id of the model that it shows; None for the embedded default.
         n_models: how many LLMs that knows.
         license: of the Space's code.
         app_file: what the Space runs.
@@ -104,12 +107,17 @@ def space_card(title: str, model: str, n_models: int, *, license: str | None = N
         "colorFrom": "blue",
         "colorTo": "gray",
         "sdk": "gradio",
+        "sdk_version": GRADIO_VERSION,
         "app_file": app_file,
-        "models": [model],
-        "tags": _TAGS,
+        "short_description": "How would LLMs rank on your prompt?",
     }
+    data |= {"models": [model]} if model else {}
+    data |= {"tags": _TAGS}
     data |= {"license": license} if license else {}
-    return join_card(data, render("space.md", title=title, n_models=n_models, model=model))
+    shown = (
+        f"[{model}](https://huggingface.co/{model})" if model else "the one embedded in p2l-sdk, which runs on numpy"
+    )
+    return join_card(data, render("space.md", title=title, n_models=n_models, model=shown))
 
 
 def with_picture(card: str, file: str, caption: str) -> str:

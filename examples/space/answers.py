@@ -1,0 +1,100 @@
+"""What the page says, as HTML; no Gradio in here."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+from board_html import leaderboard_html, message
+from choice_html import choice_html
+from frontier_svg import frontier_svg, round_step
+
+from p2l_sdk import P2L
+from p2l_sdk.errors import BudgetError, P2LError
+from p2l_sdk.results import Leaderboard
+from p2l_sdk.router import Router
+
+MAX_PROMPTS = 1000  # that one visitor may aggregate at once
+
+
+class Answers:
+    """The answers of one model to the visitors of the page.
+
+    Attributes:
+        slider: minimum, maximum, step, precision and first value of the budget, USD per response; None where LLMs
+            cannot be chosen by cost.
+        note: what the page must say about costs, or "".
+    """
+
+    def __init__(self, p2l: P2L) -> None:
+        self.p2l = p2l
+        priced = [name for name in p2l.models if name in p2l.costs]
+        dearest = max((p2l.costs[name] for name in priced), default=0.0)
+        self._router = p2l.router(models=priced) if dearest > 0.0 else None
+        self.slider = None if self._router is None else _slider(float(self._router.prices.min()), dearest)
+        self.note = ""
+        if not priced:
+            self.note = "this model knows no costs of its LLMs, so there is no routing here: the best LLM is the choice"
+        elif self._router is None:
+            self.note = "all LLMs of this model are free, so there is no routing here: the best LLM is the choice"
+        elif len(priced) < len(p2l.models):
+            without = ", ".join(name for name in p2l.models if name not in p2l.costs)
+            self.note = f"routing leaves out the LLMs whose cost is not known: {without}"
+        # the slider asks again and again about the same prompt
+        self._leaderboard = functools.lru_cache(maxsize=256)(p2l.leaderboard)
+
+    def one_prompt(self, prompt: str, budget: float = 0.0) -> tuple[str, str, str]:
+        """HTML of a prompt's leaderboard, of the choice within a budget, and of the frontier."""
+        try:
+            board = self._leaderboard(prompt)
+        except P2LError as error:
+            return message(str(error), "problem"), "", ""
+        table = leaderboard_html(board, "Leaderboard for this prompt", self.p2l.costs)
+        return (table, "", "") if self._router is None else (table, *self._routing(self._router, board, budget))
+
+    def many_prompts(self, text: str) -> str:
+        """HTML of the leaderboard of many prompts, one per line."""
+        prompts = [line.strip() for line in text.splitlines() if line.strip()]
+        if not prompts:
+            return message("there are no prompts; paste some, one per line", "problem")
+        if len(prompts) > MAX_PROMPTS:
+            return message(
+                f"these are {len(prompts):,} prompts, and this page takes {MAX_PROMPTS:,}; for more run: "
+                "p2l aggregate prompts.txt",
+                "problem",
+            )
+        try:
+            board = self.p2l.aggregate(prompts)
+        except P2LError as error:
+            return message(str(error), "problem")
+        if len(prompts) == 1:
+            title, note = "Leaderboard for this prompt", message("intervals need two prompts or more")
+        else:
+            title, note = f"Leaderboard for these {len(prompts):,} prompts", ""
+        return leaderboard_html(board, title, self.p2l.costs) + note
+
+    def _routing(self, router: Router, board: Leaderboard, budget: float) -> tuple[str, str]:
+        chosen = None
+        try:
+            route = router.route(board, budget, seed=0)  # of one seed: a visitor sees the choice change by the budget
+        except BudgetError as error:
+            choice = message(str(error), "problem")
+        else:
+            choice = choice_html(route, router.route(board), self.p2l.costs)
+            chosen = (route.expected_cost or 0.0, route.expected_score)
+        scores = router.scores(board.coefs)
+        return choice, frontier_svg(router.names, router.prices, scores, budget, chosen)
+
+
+def _slider(cheapest: float, dearest: float) -> dict[str, float]:
+    """From nothing to the dearest LLM, in round steps; it starts half-way between the cheapest and the dearest."""
+    step = round_step(dearest / 200.0)
+    digits = -math.floor(math.log10(step))  # a browser's steps end beside them: 0.00089999999999982
+    maximum, value = math.ceil(dearest / step - 1e-9) * step, round((cheapest + dearest) / 2.0 / step) * step
+    return {
+        "minimum": 0.0,
+        "maximum": round(maximum, digits),
+        "value": round(value, digits),
+        "step": step,
+        "precision": max(digits, 0),
+    }

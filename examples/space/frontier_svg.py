@@ -1,0 +1,152 @@
+"""Cost against quality on one prompt as an SVG: single LLMs as points, the concave hull that a mixture of two reaches
+(paper, Theorem 1), and where the budget stands on it. Colours come from style.css, so it is readable in the dark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+from board_html import price
+
+from p2l_sdk.routing import upper_hull
+
+_WIDTH, _HEIGHT = 560.0, 330.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60.0, 12.0, 26.0, 42.0  # margins
+_LINE = 14.0  # between two labels
+_MANY = 16  # more LLMs than this, and only those on the hull are named
+
+
+def frontier_svg(
+    names: Sequence[str], costs: np.ndarray, scores: np.ndarray, budget: float, chosen: tuple[float, float] | None
+) -> str:
+    """The picture.
+
+    Args:
+        names: of the LLMs that may be chosen.
+        costs: `(n,)` USD per response.
+        scores: `(n,)` chance to be preferred, in (0, 1).
+        budget: USD per response.
+        chosen: mean cost and score of what the budget buys; None where it buys nothing.
+    """
+    hull = upper_hull(scores, costs)
+    right = max(float(costs.max()), budget)
+    margin = 0.1 * max(float(np.ptp(scores)), 0.02)
+    low, high = float(scores.min()) - margin, float(scores.max()) + margin
+
+    def x(cost: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (0.03 + 0.94 * cost / right)
+
+    def y(score: float) -> float:
+        return _HEIGHT - _BOTTOM - (_HEIGHT - _BOTTOM - _TOP) * (score - low) / (high - low)
+
+    points = [(x(float(c)), y(float(s))) for c, s in zip(costs, scores, strict=True)]
+    parts = _axes(x, y, right, low, high)
+    line = [points[i] for i in hull] + [(x(right), points[hull[-1]][1])]  # more money than the best costs buys no more
+    floor = y(low)
+    area = [(line[0][0], floor), *line, (line[-1][0], floor)]
+    parts.append(f'<polygon class="p2l-area" points="{_path(area)}"/>')
+    parts.append(f'<polyline class="p2l-hull" points="{_path(line)}"/>')
+    end = "end" if x(budget) > 0.75 * _WIDTH else "start"
+    parts.append(
+        f'<line class="p2l-budget" x1="{x(budget):.1f}" x2="{x(budget):.1f}" y1="{_TOP - 8:.1f}" y2="{floor:.1f}"/>'
+        f'<text class="p2l-budget-text" x="{x(budget) + (5 if end == "start" else -5):.1f}" y="{_TOP - 12:.1f}" '
+        f'text-anchor="{end}">your budget {price(budget)}</text>'
+    )
+    for i, (px, py) in enumerate(points):
+        title = f"{escape(names[i])}: {price(float(costs[i]))}, {scores[i]:.0%}"
+        kind = "p2l-point p2l-on-hull" if i in hull else "p2l-point"
+        parts.append(f'<circle class="{kind}" cx="{px:.1f}" cy="{py:.1f}" r="4.5"><title>{title}</title></circle>')
+    named = range(len(names)) if len(names) <= _MANY else hull
+    parts += _labels([(*points[i], names[i], i in hull) for i in named])
+    if chosen is not None:
+        parts.append(
+            f'<circle class="p2l-chosen" cx="{x(chosen[0]):.1f}" cy="{y(chosen[1]):.1f}" r="8">'
+            f"<title>what the budget buys: {price(chosen[0])}, {chosen[1]:.0%}</title></circle>"
+        )
+    best = " then ".join(escape(names[i]) for i in hull)
+    return (
+        f'<figure class="p2l-frontier"><svg viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}" role="img" '
+        f'aria-label="Cost against quality. From the cheapest to the best worth its price: {best}">'
+        f"{''.join(parts)}</svg><figcaption>Points: single LLMs. Line: what each budget buys at best, a mixture of "
+        "the two LLMs at the ends of that piece. Ring: what yours buys.</figcaption></figure>"
+    )
+
+
+def _axes(x, y, right: float, low: float, high: float) -> list[str]:
+    parts = []
+    for score in ticks(low, high, 5):
+        parts.append(
+            f'<line class="p2l-grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(score):.1f}" y2="{y(score):.1f}"/>'
+            f'<text x="{_LEFT - 6}" y="{y(score) + 4:.1f}" text-anchor="end">{score:.0%}</text>'
+        )
+    floor = y(low)
+    for cost in ticks(0.0, right, 5):
+        parts.append(
+            f'<line class="p2l-tick" x1="{x(cost):.1f}" x2="{x(cost):.1f}" y1="{floor:.1f}" y2="{floor + 4:.1f}"/>'
+            f'<text x="{x(cost):.1f}" y="{floor + 17:.1f}" text-anchor="middle">{price(cost)}</text>'
+        )
+    parts.append(f'<line class="p2l-tick" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{floor:.1f}" y2="{floor:.1f}"/>')
+    parts.append(
+        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2:.1f}" y="{_HEIGHT - 6}" text-anchor="middle">cost per response</text>'
+    )
+    middle = (_TOP + floor) / 2
+    parts.append(
+        f'<text x="14" y="{middle:.1f}" text-anchor="middle" transform="rotate(-90 14 {middle:.1f})">'
+        "chance to be preferred</text>"
+    )
+    return parts
+
+
+def _labels(points: list[tuple[float, float, str, bool]]) -> list[str]:
+    """Names beside their points (x, y, name, on the hull): right of those in the left half, else left of them; moved
+    apart where they would overlap."""
+    parts = []
+    for side, shift in (("start", 11.0), ("end", -11.0)):
+        # the hull rises and bends down: it leaves free what is right of a point and under it, or left of it and above
+        mine = [
+            (py + (_LINE * math.copysign(0.6, shift) if on_hull else 0.0), px, py, name, on_hull)
+            for px, py, name, on_hull in points
+            if (px < _WIDTH / 2) == (side == "start")
+        ]
+        mine.sort()
+        places = apart([wish for wish, *_ in mine], _LINE, _HEIGHT - _BOTTOM - 6)
+        for place, (wish, px, py, name, on_hull) in zip(places, mine, strict=True):
+            if abs(place - wish) > 3.0:
+                parts.append(
+                    f'<line class="p2l-leader" x1="{px:.1f}" y1="{py:.1f}" x2="{px + shift:.1f}" y2="{place:.1f}"/>'
+                )
+            parts.append(
+                f'<text class="p2l-label{" p2l-label-hull" if on_hull else ""}" x="{px + shift:.1f}" '
+                f'y="{place + 4:.1f}" text-anchor="{side}">{escape(name)}</text>'
+            )
+    return parts
+
+
+def apart(wishes: Sequence[float], distance: float, last: float) -> list[float]:
+    """Rising places near rising wishes, at least a distance apart, none after the last."""
+    places: list[float] = []
+    for wish in wishes:
+        places.append(max(wish, places[-1] + distance) if places else wish)
+    for i in reversed(range(len(places))):
+        places[i] = min(places[i], last if i + 1 == len(places) else places[i + 1] - distance)
+    return places
+
+
+def ticks(low: float, high: float, about: int) -> list[float]:
+    """Round numbers between two others, steps of 1, 2 or 5 times a power of ten."""
+    step = round_step((high - low) / about)
+    first = math.ceil(low / step - 1e-9)
+    return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def round_step(least: float) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten that is not less."""
+    exponent = math.floor(math.log10(least))
+    steps = [float(f"{factor}e{exponent}") for factor in (1, 2, 5, 10)]  # 5e-06, where 5 * 10.0**-6 is a little less
+    return next(step for step in steps if step >= least * (1.0 - 1e-9))
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
