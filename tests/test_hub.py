@@ -64,15 +64,15 @@ def save_base(folder: Path) -> Path:
 def save_adapter(folder: Path, base: Path, name: str, revision: str | None = None) -> Path:
     """A LoRA with random weights on a base, which it names as somebody else would."""
     from p2l_sdk.modeling.configuration_p2l import P2LConfig
+    from p2l_sdk.modeling.modeling_p2l import P2LModel
 
-    from p2l_sdk.scorers.adapter import with_backbone
     from p2l_sdk.scorers.backbone import BaseModel
     from p2l_sdk.training.config import TrainingConfig
     from p2l_sdk.training.model import add_lora
 
     backbone = BaseModel(str(base)).load()
     spec = {"models": MODELS, "feedback": "grk", "costs": COSTS, "max_prompt_tokens": 24, "cls_token": "<|cls|>"}
-    model = with_backbone(P2LConfig(backbone_config=backbone.config, **spec), backbone)
+    model = P2LModel.on_backbone(P2LConfig(backbone_config=backbone.config, **spec), backbone)
     training = TrainingConfig(votes="v", output="o", base=str(base), base_name=name, base_revision=revision)
     peft = add_lora(model, training)
     torch.manual_seed(2)

@@ -18,12 +18,12 @@ from p2l_sdk.hub import HubAccess
 from p2l_sdk.hub_metadata import EXAMPLE_PROMPTS
 from p2l_sdk.hub_model import SHARD_BYTES, push_model
 from p2l_sdk.modeling.prompt_p2l import Prompt
-from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, ModelSpec
 from p2l_sdk.pacing import BudgetPacer
 from p2l_sdk.results import Coefficients, Leaderboard, Route
 from p2l_sdk.router import Router, checked_costs
 from p2l_sdk.scorers import Scorer, is_published, load_scorer, read_config
-from p2l_sdk.storage import ADAPTER_CONFIG, CARDS, DEFAULT_MODEL, EditedHead, locate, save_copy
+from p2l_sdk.storage import CARDS, DEFAULT_MODEL, EditedHead, locate, save_copy
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 from p2l_sdk.errors import HubError, MissingExtraError
 from p2l_sdk.hub import push
 from p2l_sdk.hub_metadata import EXAMPLE_PROMPTS, complete_model_card, with_picture
-from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, ModelSpec
 from p2l_sdk.plots import save_plot
 from p2l_sdk.scorers import STATIC_BACKBONE, read_config
-from p2l_sdk.storage import ADAPTER_CONFIG
 from p2l_sdk.tensor_files import split_tensors
 
 if TYPE_CHECKING:

@@ -16,10 +16,9 @@ import numpy as np
 
 from p2l_sdk.errors import ModelFormatError, P2LError
 from p2l_sdk.hub import HubAccess, fetch
-from p2l_sdk.modeling.spec_p2l import CUSTOM_PIPELINES
+from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, AUTO_MAP, CUSTOM_PIPELINES
 from p2l_sdk.tensor_files import replace_tensors, tensor_names
 
-ADAPTER_CONFIG = "adapter_config.json"
 _RESEARCH_CONFIG = "training_config.json"  # of checkpoints that the paper's authors published
 DEFAULT_MODEL = Path(__file__).parent / "default_model"
 
@@ -103,7 +102,7 @@ def save_copy(
         if weights is not None:
             weights(partial)
         config = json.loads((partial / "config.json").read_text(encoding="utf-8"))
-        config |= {"costs": dict(costs), "custom_pipelines": CUSTOM_PIPELINES}
+        config |= {"costs": dict(costs), "auto_map": AUTO_MAP, "custom_pipelines": CUSTOM_PIPELINES}
         if edited is not None:
             config["models"] = list(edited.models)
             if weights is None:
