@@ -108,7 +108,7 @@ def test_a_merged_adapter_is_a_plain_model_without_p2l_sdk(adapter, tmp_path):
     merged = P2L.from_pretrained(tmp_path / "merged")
     assert_equal(merged, loaded)
     assert merged.costs == loaded.costs == {"coder": 0.002, "poet": 0.0005}
-    assert not list((tmp_path / "merged").glob("adapter*"))
+    assert not list((tmp_path / "merged").glob("adapter_[cm]*"))
     result = subprocess.run(
         [sys.executable, "-c", RESEARCHER, json.dumps(PROMPTS), str(tmp_path / "merged")],
         capture_output=True, text=True, cwd=tmp_path, env={"HF_HOME": str(tmp_path), "PATH": "", "HF_HUB_OFFLINE": "1"},
@@ -204,7 +204,7 @@ def test_the_card_says_what_was_done(adapter, data, base):
     assert "# Mine\n" in text
     assert "Feedback `grk`, 3 LLMs:\n\n- coder\n- poet\n- sage\n" in text
     assert 'P2L.from_pretrained("mine")' in text
-    assert "lora on llama. An adapter (LoRA of rank 16 and the heads)" in text
+    assert "lora on llama.\n\n<!-- adapter -->\nAn adapter: a LoRA and the heads." in text
     n_votes = len((data / "votes.jsonl").read_text().splitlines())
     assert f"{n_votes:,} votes on 60 prompts (`votes.jsonl`, sha256 `{fingerprint(data / 'votes.jsonl')}`)" in text
     assert "Outcomes: model_a " in text

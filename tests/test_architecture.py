@@ -135,7 +135,9 @@ def test_the_remote_code_stands_alone():
                 continue
             for name in names:
                 root = name.split(".")[0]
-                assert root in {"torch", "transformers", "safetensors", "peft", "numpy", *sys.stdlib_module_names}, f"{path.name}: {name}"
+                assert root in {"torch", "transformers", "safetensors", "peft", "numpy", *sys.stdlib_module_names}, (
+                    f"{path.name}: {name}"
+                )
 
 
 def python(code: str) -> str:

@@ -15,7 +15,7 @@ from p2l_sdk.aggregation import PairStatistics
 from p2l_sdk.errors import BudgetError, P2LError, PromptError
 from p2l_sdk.frontier import Frontier
 from p2l_sdk.hub import HubAccess
-from p2l_sdk.hub_metadata import EXAMPLE_PROMPTS
+from p2l_sdk.hub_metadata import EXAMPLE_PROMPTS, merged_card
 from p2l_sdk.hub_model import SHARD_BYTES, push_model
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, ModelSpec
@@ -335,6 +335,7 @@ class P2L:
         token: str | bool | None = None,
         commit_message: str | None = None,
         max_shard_bytes: int = SHARD_BYTES,
+        handler: bool = True,
     ) -> CommitInfo:
         """Push what `save_pretrained` writes to the Hub, in one commit, with a complete card.
 
@@ -346,6 +347,7 @@ class P2L:
             token: of the Hub, with the right to write; None takes that of `hf auth login` or HF_TOKEN.
             commit_message: what the commit is called.
             max_shard_bytes: weights that are larger are split into files of at most this size.
+            handler: push `handler.py` and `requirements.txt` too, which Inference Endpoints run.
 
         Returns:
             The client's `CommitInfo`: the commit's address (a `str`), with `oid`, `pr_url` and `pr_revision`.
@@ -366,6 +368,7 @@ class P2L:
                 token=token,
                 commit_message=commit_message,
                 max_shard_bytes=max_shard_bytes,
+                handler=handler,
                 board=self.leaderboard(EXAMPLE_PROMPTS[0]),
             )
 
@@ -377,7 +380,7 @@ class P2L:
         if self._folder is None or not (self._folder / ADAPTER_CONFIG).is_file():
             raise P2LError("this model is no adapter, so there is nothing to merge; save_pretrained copies it")
         write = self._scorer.model.save_pretrained  # type: ignore[attr-defined]  # adapters run on torch
-        save_copy(self._folder, Path(folder), self.costs, self._edited_head(), weights=write)
+        save_copy(self._folder, Path(folder), self.costs, self._edited_head(), weights=write, card=merged_card)
 
     def __repr__(self) -> str:
         source = "embedded default" if self._folder == DEFAULT_MODEL else str(self._folder)
