@@ -85,7 +85,7 @@ def complete_model_card(text: str | None, spec: ModelSpec, repo_id: str, base_mo
         else:
             body = f"{body.rstrip()}\n\n## As an adapter\n\n{section}\n"
     data = {
-        **{name: value for name, value in given.items() if name not in base},
+        **given,
         **base,
         "library_name": given.get("library_name") or "transformers",
         "pipeline_tag": given.get("pipeline_tag") or "text-classification",
