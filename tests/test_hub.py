@@ -127,12 +127,15 @@ def test_an_adapter_is_pushed_as_one_and_loads_on_its_base(hub, processes, push,
     hub.requests.clear()
     load(loader, "org/adapter", local_files_only=True)
     assert not hub.requests
-    researcher, snippet = processes["researcher"], files["README.md"].decode().split("```python\n")[2].split("```")[0]
+    researcher, text = processes["researcher"], files["README.md"].decode()
+    assert "Model Card for Model ID" not in text  # PEFT's template, which `save_adapter` leaves
+    snippet = text.partition("<!-- adapter -->")[2].partition("```python\n")[2].partition("```")[0]
     assert 'folder = snapshot_download("org/adapter")' in snippet
     found = researcher(f"{snippet}\nresult = best(prompts, top_k=None)", prompts=PROMPTS)
     board = P2L.from_pretrained(adapter, base=str(base)).leaderboard(PROMPTS[0])
     assert [row["label"] for row in found[0]] == board.ranking
     np.testing.assert_allclose([row["score"] for row in found[0]], np.sort(board.usable)[::-1], atol=1e-5)
+    hub.add("other/base", {"model.safetensors": (base / "model.safetensors").read_bytes()})  # transformers takes main
     by_id = "AutoModel.from_pretrained('org/adapter', {}trust_remote_code=True)"
     by_id = f"from transformers import AutoConfig, AutoModel\n{by_id}"
     assert "Target modules" in researcher.refused(by_id.format(""))  # the base alone is no P2L model: no random head

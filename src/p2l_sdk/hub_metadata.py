@@ -24,6 +24,7 @@ _TAGS = ["p2l", "llm-routing", "prompt-to-leaderboard"]
 _FRONT_MATTER = re.compile(r"---\r?\n(.*?)\r?\n?---\r?\n", re.DOTALL)
 _LOADING = re.compile(r"P2L\.from_pretrained\([^)\n]*\)")
 _ADAPTER = re.compile(r"<!-- adapter -->\n.*?<!-- /adapter -->", re.DOTALL)
+_UNFILLED = "# Model Card for Model ID"  # the template that PEFT leaves beside an adapter
 _TITLE = re.compile(r"^# .*$", re.MULTILINE)
 _FIRST_SNIPPET = re.compile(r"```python\n.*?^```\n", re.DOTALL | re.MULTILINE)
 
@@ -71,12 +72,12 @@ def complete_model_card(text: str | None, spec: ModelSpec, repo_id: str, base_mo
         repo_id: where it is published.
         base_model: an adapter's base on the Hub ("org/name", or a GGUF file in it).
     """
-    if text is None:
+    given, body = split_card(text or "")
+    if not body.strip() or _UNFILLED in body:
         models = "\n".join(f"- {name}" for name in spec.models)
-        text = render(
+        body = render(
             "model.md", title=repo_id.split("/")[-1], n_models=len(spec.models), feedback=spec.feedback, models=models
         )
-    given, body = split_card(text)
     base = {} if base_model is None else {"base_model": hub_id(base_model), "base_model_relation": "adapter"}
     if base_model is not None:
         section = adapter_section(base_model, repo_id, published=True)
