@@ -34,13 +34,12 @@ def is_adapter(place: Any) -> bool:
     return (folder / ADAPTER_CONFIG).is_file() and not any(folder.glob("model*.safetensors"))
 
 
-def refuse_adapter_by_id(place: Any, options: Mapping[str, Any]) -> None:
-    """Of an adapter's Hub id, transformers goes on with the base alone: the heads would be random."""
-    adapter = (options.get("adapter_kwargs") or {}).get("_adapter_model_path")
-    if adapter is not None and str(adapter) != str(place):
+def refuse_adapter_by_id(model: Any, place: Any) -> None:
+    """Of an adapter's Hub id, transformers loads the base's weights into the whole model: they do not fit."""
+    if model._hf_peft_config_loaded and not Path(str(place)).is_dir():
         raise ModelFormatError(
-            f"{str(adapter)!r} is an adapter, which transformers loads from a folder: fetch it with "
-            f"huggingface_hub.snapshot_download({str(adapter)!r}) and load the folder that this returns"
+            "an adapter loads from a folder, not by its Hub id: fetch it with huggingface_hub.snapshot_download and "
+            "load the folder that this returns"
         )
 
 

@@ -110,9 +110,10 @@ class P2LModel(PreTrainedModel):
             ImportError: an adapter needs peft, which is not installed.
             ModelFormatError: the adapter is damaged, belongs to another base, or is named by its Hub id.
         """
-        refuse_adapter_by_id(place, options)
         if not is_adapter(place):
-            return super().from_pretrained(place, *args, config=config, **options)
+            loaded = super().from_pretrained(place, *args, config=config, **options)
+            refuse_adapter_by_id(loaded[0] if isinstance(loaded, tuple) else loaded, place)
+            return loaded
         config = config or cls.config_class.from_pretrained(place)
         model = merge_adapter(cls.on_backbone(config, load_base(Path(place), options)), Path(place))
         return (model, {}) if options.get("output_loading_info") else model

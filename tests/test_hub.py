@@ -139,10 +139,8 @@ def test_an_adapter_is_pushed_as_one_and_loads_on_its_base(hub, processes, push,
     by_id = "AutoModel.from_pretrained('org/adapter', {}trust_remote_code=True)"
     by_id = f"from transformers import AutoConfig, AutoModel\n{by_id}"
     assert "Target modules" in researcher.refused(by_id.format(""))  # the base alone is no P2L model: no random head
-    with_config = "config=AutoConfig.from_pretrained('org/adapter', trust_remote_code=True), "
-    assert "fetch it with huggingface_hub.snapshot_download('org/adapter') and load the folder" in researcher.refused(
-        by_id.format(with_config)
-    )
+    with_config = by_id.format("config=AutoConfig.from_pretrained('org/adapter'), ")
+    assert "an adapter loads from a folder, not by its Hub id: fetch it with" in loader.refused(with_config)
     pickled = ("config.json", "pytorch_model.bin")
     hub.add(
         "other/pickled", {name: content for name, content in hub.repo("other/base").files().items() if name in pickled}
