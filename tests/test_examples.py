@@ -71,8 +71,13 @@ def test_a_personal_leaderboard(default, tmp_path):
 
 
 def test_publish_a_model(hub, default, tmp_path):
-    output = run("publish_model.py", "org/example", cwd=tmp_path, env=environment(hub, tmp_path, HF_TOKEN=OWNER))
+    (tmp_path / "costs.json").write_text(json.dumps({default.models[0]: 0.002}))
+    output = run(
+        "publish_model.py", "org/example", "--costs", tmp_path / "costs.json", cwd=tmp_path,
+        env=environment(hub, tmp_path, HF_TOKEN=OWNER),
+    )  # fmt: skip
     repo = hub.repo("org/example")
+    assert json.loads(repo.files()["config.json"])["costs"] == {default.models[0]: 0.002}
     assert repo.private
     assert f"pushed: {hub.url}/org/example/commit/{repo.refs['main']}\n" in output
     assert "loaded: 9 LLMs, largest difference of a coefficient 0\n" in output
