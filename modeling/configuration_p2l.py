@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from transformers import AutoConfig, PretrainedConfig
 
-from .spec_p2l import CUSTOM_PIPELINES, SPEC_KEYS, ModelSpec
+from .spec_p2l import AUTO_MAP, CUSTOM_PIPELINES, SPEC_KEYS, ModelSpec
 from .static_p2l import StaticConfig
 
 if TYPE_CHECKING:  # transformers saves the code that the configuration names in imports, and so the pipelines too
@@ -52,7 +52,8 @@ class P2LConfig(PretrainedConfig):
         return copy.deepcopy(CUSTOM_PIPELINES)
 
     def to_dict(self) -> dict[str, Any]:
-        return {**super().to_dict(), "custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
+        # both classes, also where the configuration is saved alone: beside an adapter
+        return {**super().to_dict(), "auto_map": dict(AUTO_MAP), "custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
 
     @property
     def hidden_size(self) -> int:

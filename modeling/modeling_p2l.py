@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from .adapter_p2l import is_adapter, load_base, merge_adapter, refuse_adapter_by_id
 from .configuration_p2l import P2LConfig
 from .feedback_p2l import log_probabilities, vote_log_likelihood
 from .prompt_p2l import Prompt, PromptEncoder, pad
@@ -98,6 +100,32 @@ class P2LModel(PreTrainedModel):
         self.backbone = StaticModel(backbone) if static else AutoModel.from_config(backbone)
         self.head = P2LHead(self.spec, config.hidden_size)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, place: Any, *args: Any, config: Any = None, **options: Any) -> Any:
+        """As every model of transformers loads; the folder of an adapter too, which is merged into the base that it
+        names, in float32 if no dtype is given.
+
+        Raises:
+            ImportError: an adapter needs peft, which is not installed.
+            ModelFormatError: the adapter is damaged, belongs to another base, or is named by its Hub id.
+        """
+        if not is_adapter(place):
+            loaded = super().from_pretrained(place, *args, config=config, **options)
+            refuse_adapter_by_id(loaded[0] if isinstance(loaded, tuple) else loaded, place)
+            return loaded
+        config = config or cls.config_class.from_pretrained(place)
+        model = merge_adapter(cls.on_backbone(config, load_base(Path(place), options)), Path(place))
+        return (model, {}) if options.get("output_loading_info") else model
+
+    @classmethod
+    def on_backbone(cls, config: P2LConfig, backbone: Any) -> Any:
+        """A P2L model on a backbone that is loaded already; its head is random."""
+        with torch.device("meta"):  # no second, random backbone
+            model = cls(config)
+        model.backbone = backbone
+        model.head = P2LHead(model.spec, config.hidden_size)
+        return model
 
     def get_input_embeddings(self) -> nn.Module:
         return self.backbone.get_input_embeddings()

@@ -16,8 +16,11 @@ from .errors_p2l import CostError, ModelFormatError
 from .feedback_p2l import Feedback
 
 FORMAT_VERSION = 1
+ADAPTER_CONFIG = "adapter_config.json"  # as PEFT writes it
 
-# what transformers reads in config.json to find the pipelines of `pipeline_p2l`
+# what transformers reads in config.json to find the classes
+AUTO_MAP = {"AutoConfig": "configuration_p2l.P2LConfig", "AutoModel": "modeling_p2l.P2LModel"}
+# and the pipelines of `pipeline_p2l`
 CUSTOM_PIPELINES = {
     "prompt-to-leaderboard": {"impl": "pipeline_p2l.LeaderboardPipeline", "pt": ["AutoModel"], "type": "text"},
     "text-classification": {"impl": "pipeline_p2l.TopModelsPipeline", "pt": ["AutoModel"], "type": "text"},

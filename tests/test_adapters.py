@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import backbone_config, transformers_tokenizer
+from conftest import ROOT, backbone_config, transformers_tokenizer
 from fine_tuning import LLMS, prompts, vote_rows, write_jsonl
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from safetensors.torch import load_file, save_file
@@ -23,6 +24,7 @@ from p2l_sdk import P2L
 from p2l_sdk.cli import cli, run
 from p2l_sdk.errors import HubError, ModelFormatError, P2LError, P2LWarning
 from p2l_sdk.evaluation import evaluate, evaluate_votes
+from p2l_sdk.hub_metadata import split_card
 from p2l_sdk.training.card import fingerprint
 from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.training.finetune import fine_tune, save
@@ -102,25 +104,88 @@ def test_unmerged_loaded_and_merged_adapters_are_one_model(data, base, tmp_path)
     np.testing.assert_allclose(scored.eta, unmerged.eta.numpy(), atol=1e-5)
 
 
-def test_a_merged_adapter_is_a_plain_model_without_p2l_sdk(adapter, tmp_path):
+def test_an_adapter_and_what_it_is_merged_to_are_the_same_model_without_p2l_sdk(adapter, tmp_path):
     loaded = P2L.from_pretrained(adapter)
     assert p2l("merge", adapter, tmp_path / "merged") == 0
     merged = P2L.from_pretrained(tmp_path / "merged")
     assert_equal(merged, loaded)
     assert merged.costs == loaded.costs == {"coder": 0.002, "poet": 0.0005}
-    assert not list((tmp_path / "merged").glob("adapter*"))
+    assert not list((tmp_path / "merged").glob("adapter_[cm]*"))
     result = subprocess.run(
-        [sys.executable, "-c", RESEARCHER, json.dumps(PROMPTS), str(tmp_path / "merged")],
+        [sys.executable, "-c", RESEARCHER, json.dumps(PROMPTS), str(adapter), str(tmp_path / "merged")],
         capture_output=True, text=True, cwd=tmp_path, env={"HF_HOME": str(tmp_path), "PATH": "", "HF_HUB_OFFLINE": "1"},
         check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]
-    (theirs,) = json.loads(result.stdout.splitlines()[-1])
-    np.testing.assert_allclose(loaded.coefficients(PROMPTS).coefs, theirs["coefs"], atol=1e-5)
+    for theirs in json.loads(result.stdout.splitlines()[-1]):
+        np.testing.assert_allclose(loaded.coefficients(PROMPTS).coefs, theirs["coefs"], atol=1e-5)
     with pytest.raises(P2LError, match="this model is no adapter, so there is nothing to merge"):
         merged.merge(tmp_path / "again")
     with pytest.raises(ModelFormatError, match="is a whole model, no adapter: it takes no base"):
         P2L.from_pretrained(tmp_path / "merged", base="x")
+
+
+# the snippet of the card; what is saved of a loaded adapter; what is said where peft is missing
+ALONE = """
+import json, sys
+sys.modules["p2l_sdk"] = None
+from transformers import AutoModel, pipeline
+prompts, mine, snippet = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
+exec(snippet, {})
+boards = pipeline("prompt-to-leaderboard", mine, trust_remote_code=True)
+boards.save_pretrained("again")
+again = pipeline("prompt-to-leaderboard", "again", trust_remote_code=True)
+assert boards(prompts) == again(prompts)
+half = AutoModel.from_pretrained(mine, trust_remote_code=True, dtype="bfloat16")
+dtypes = [str(next(part.parameters()).dtype) for part in (half.backbone, half.head)]
+refused = []
+def attempt(**options):
+    try: AutoModel.from_pretrained(mine, trust_remote_code=True, **options)
+    except (ImportError, ValueError) as error: refused.append(str(error))
+attempt(device_map="cpu")
+sys.modules["peft"] = None
+attempt()
+AutoModel.from_pretrained("again", trust_remote_code=True)
+print(json.dumps([[board["leaderboard"][0]["model"] for board in boards(prompts)], dtypes, refused]))
+"""
+
+
+def test_with_transformers_and_peft_alone(adapter, tmp_path):
+    (tmp_path / "mine").symlink_to(adapter)
+    card = (adapter / "README.md").read_text(encoding="utf-8")
+    snippet = card.partition("<!-- adapter -->")[2].partition("```python\n")[2].partition("```")[0]
+    assert 'folder = "mine"' in snippet
+    assert {file.name for file in adapter.glob("*.py")} == {file.name for file in (ROOT / "modeling").glob("*_p2l.py")}
+    result = subprocess.run(
+        [sys.executable, "-c", ALONE, json.dumps(PROMPTS), "mine", snippet],
+        capture_output=True, text=True, cwd=tmp_path, env={"HF_HOME": str(tmp_path), "PATH": "", "HF_HUB_OFFLINE": "1"},
+        check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-2000:]
+    p2l = P2L.from_pretrained(adapter)
+    printed, answer = result.stdout.splitlines()[-2:]
+    best, dtypes, refused = json.loads(answer)
+    assert best == [board.best for board in p2l.leaderboards(PROMPTS)]
+    assert printed.startswith(
+        f"[{{'label': '{p2l.leaderboard('Prove that the square root of two is irrational').best}'"
+    )
+    assert dtypes == ["torch.bfloat16", "torch.float32"]
+    assert refused == [
+        "an adapter takes no device_map; write the whole model first: p2l merge",
+        "an adapter needs peft, which is not installed: pip install peft",
+    ]
+
+
+def test_a_merged_model_has_a_card_and_its_pictures(adapter, tmp_path):
+    P2L.from_pretrained(adapter).merge(tmp_path / "merged")
+    data, text = split_card((tmp_path / "merged" / "README.md").read_text(encoding="utf-8"))
+    assert (data["library_name"], data["license"]) == ("transformers", "apache-2.0")
+    assert data["tags"] == ["p2l", "llm-routing", "prompt-to-leaderboard"]
+    assert "# Mine (merged)\n" in text
+    assert "The adapter was merged into its base: all weights are in this folder." in text
+    assert "An adapter" not in text
+    for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):
+        assert (tmp_path / "merged" / picture).is_file()
 
 
 def test_a_copy_of_an_adapter_is_an_adapter(adapter, base, tmp_path):
@@ -204,7 +269,7 @@ def test_the_card_says_what_was_done(adapter, data, base):
     assert "# Mine\n" in text
     assert "Feedback `grk`, 3 LLMs:\n\n- coder\n- poet\n- sage\n" in text
     assert 'P2L.from_pretrained("mine")' in text
-    assert "lora on llama. An adapter (LoRA of rank 16 and the heads)" in text
+    assert "lora on llama.\n\n<!-- adapter -->\nAn adapter: a LoRA and the heads." in text
     n_votes = len((data / "votes.jsonl").read_text().splitlines())
     assert f"{n_votes:,} votes on 60 prompts (`votes.jsonl`, sha256 `{fingerprint(data / 'votes.jsonl')}`)" in text
     assert "Outcomes: model_a " in text

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from fine_tuning import LLMS, prompts, run, tensors, vote_rows, write_jsonl
+from p2l_sdk.modeling.modeling_p2l import P2LModel
 
 from p2l_sdk import P2L
 from p2l_sdk.errors import HubError, ModelFormatError
-from p2l_sdk.scorers.backbone import BaseModel
+from p2l_sdk.scorers.backbone import BaseModel, saved_tokenizer
 from p2l_sdk.storage import DEFAULT_MODEL
 from p2l_sdk.training import finetune
 
@@ -141,6 +142,10 @@ def test_a_gguf_base(votes, tmp_path):
     assert (p2l.spec.pooling, p2l.spec.chat, p2l.spec.max_prompt_tokens) == ("last", False, 128)
     again = P2L.from_pretrained(tmp_path / "adapter")
     np.testing.assert_array_equal(again.coefficients(PROMPTS).coefs, p2l.coefficients(PROMPTS).coefs)
+    remote = P2LModel.from_pretrained(tmp_path / "adapter")  # as with transformers alone
+    with torch.inference_mode():
+        coefs = remote(**remote.prepare(PROMPTS, saved_tokenizer(tmp_path / "adapter"))).coefs
+    np.testing.assert_allclose(coefs, p2l.coefficients(PROMPTS).coefs, atol=1e-6)
     p2l.merge(tmp_path / "merged")
     merged = P2L.from_pretrained(tmp_path / "merged")  # without the GGUF file
     np.testing.assert_allclose(merged.coefficients(PROMPTS).coefs, p2l.coefficients(PROMPTS).coefs, atol=1e-5)

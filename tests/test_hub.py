@@ -64,15 +64,15 @@ def save_base(folder: Path) -> Path:
 def save_adapter(folder: Path, base: Path, name: str, revision: str | None = None) -> Path:
     """A LoRA with random weights on a base, which it names as somebody else would."""
     from p2l_sdk.modeling.configuration_p2l import P2LConfig
+    from p2l_sdk.modeling.modeling_p2l import P2LModel
 
-    from p2l_sdk.scorers.adapter import with_backbone
     from p2l_sdk.scorers.backbone import BaseModel
     from p2l_sdk.training.config import TrainingConfig
     from p2l_sdk.training.model import add_lora
 
     backbone = BaseModel(str(base)).load()
     spec = {"models": MODELS, "feedback": "grk", "costs": COSTS, "max_prompt_tokens": 24, "cls_token": "<|cls|>"}
-    model = with_backbone(P2LConfig(backbone_config=backbone.config, **spec), backbone)
+    model = P2LModel.on_backbone(P2LConfig(backbone_config=backbone.config, **spec), backbone)
     training = TrainingConfig(votes="v", output="o", base=str(base), base_name=name, base_revision=revision)
     peft = add_lora(model, training)
     torch.manual_seed(2)
@@ -108,7 +108,7 @@ def test_a_pushed_model_loads_by_its_id_with_and_without_p2l_sdk(kind, options, 
     assert not [request for request in hub.asked("/(cdn|upload)/") if request.token]  # a token is the Hub's alone
 
 
-def test_an_adapter_is_pushed_as_one_and_loads_on_its_base(hub, push, loader, tmp_path):
+def test_an_adapter_is_pushed_as_one_and_loads_on_its_base(hub, processes, push, loader, tmp_path):
     base = save_base(tmp_path / "base")
     hub.add("other/base", {file.name: file.read_bytes() for file in base.iterdir()})
     commit = hub.repo("other/base").refs["main"]
@@ -127,6 +127,20 @@ def test_an_adapter_is_pushed_as_one_and_loads_on_its_base(hub, push, loader, tm
     hub.requests.clear()
     load(loader, "org/adapter", local_files_only=True)
     assert not hub.requests
+    researcher, text = processes["researcher"], files["README.md"].decode()
+    assert "Model Card for Model ID" not in text  # PEFT's template, which `save_adapter` leaves
+    snippet = text.partition("<!-- adapter -->")[2].partition("```python\n")[2].partition("```")[0]
+    assert 'folder = snapshot_download("org/adapter")' in snippet
+    found = researcher(f"{snippet}\nresult = best(prompts, top_k=None)", prompts=PROMPTS)
+    board = P2L.from_pretrained(adapter, base=str(base)).leaderboard(PROMPTS[0])
+    assert [row["label"] for row in found[0]] == board.ranking
+    np.testing.assert_allclose([row["score"] for row in found[0]], np.sort(board.usable)[::-1], atol=1e-5)
+    hub.add("other/base", {"model.safetensors": (base / "model.safetensors").read_bytes()})  # transformers takes main
+    by_id = "AutoModel.from_pretrained('org/adapter', {}trust_remote_code=True)"
+    by_id = f"from transformers import AutoConfig, AutoModel\n{by_id}"
+    assert "Target modules" in researcher.refused(by_id.format(""))  # the base alone is no P2L model: no random head
+    with_config = by_id.format("config=AutoConfig.from_pretrained('org/adapter'), ")
+    assert "an adapter loads from a folder, not by its Hub id: fetch it with" in loader.refused(with_config)
     pickled = ("config.json", "pytorch_model.bin")
     hub.add(
         "other/pickled", {name: content for name, content in hub.repo("other/base").files().items() if name in pickled}
@@ -204,6 +218,29 @@ result = p2l.push_to_hub("org/edited", token=token).oid
     config = json.loads(files["config.json"])
     assert (config["models"], config["costs"]) == (list(MODELS[1:]), {"beta-13b": 0.5})
     assert split_card(files["README.md"].decode())[0]["model_list"] == list(MODELS[1:])
+
+
+# --- the handler of Inference Endpoints ----------------------------------------------------------------------------
+
+
+def test_the_handler_is_pushed_and_answers(hub, push, loader, saved):
+    push(saved("quantized"), "org/endpoint")
+    files = hub.repo("org/endpoint").files()
+    assert files["handler.py"] == (ROOT / "hub_cards" / "handler.py").read_bytes()
+    assert b"p2l-sdk[torch]" in files["requirements.txt"]
+    answer = loader(  # as an endpoint does: the repository in a folder, its handler.py as a module
+        "import sys\nfrom huggingface_hub import snapshot_download\nfolder = snapshot_download('org/endpoint')\n"
+        "sys.path.insert(0, folder)\nfrom handler import EndpointHandler\nsys.path.remove(folder)\n"
+        "handle = EndpointHandler(folder)\n"
+        "result = [handle({'inputs': prompts[0]}), handle({'inputs': prompts, 'parameters': {'task': 'route'}})]",
+        prompts=PROMPTS,
+    )
+    p2l = P2L.from_pretrained(saved("quantized"))
+    board, routes = answer
+    assert [row["model"] for row in board["leaderboard"]] == p2l.leaderboard(PROMPTS[0]).ranking
+    assert [route["model"] for route in routes] == [route.model for route in p2l.route_many(PROMPTS)]
+    push(saved("quantized"), "org/no-endpoint", handler=False)
+    assert not {"handler.py", "requirements.txt"} & hub.repo("org/no-endpoint").files().keys()
 
 
 # --- the card ------------------------------------------------------------------------------------------------------

@@ -16,15 +16,15 @@ from p2l_sdk.costs import Costs, CostSource, checked_costs, load_costs, stored_c
 from p2l_sdk.errors import BudgetError, P2LError, PromptError
 from p2l_sdk.frontier import Frontier
 from p2l_sdk.hub import HubAccess
-from p2l_sdk.hub_metadata import EXAMPLE_PROMPTS
+from p2l_sdk.hub_metadata import EXAMPLE_PROMPTS, merged_card
 from p2l_sdk.hub_model import SHARD_BYTES, push_model
 from p2l_sdk.modeling.prompt_p2l import Prompt
-from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, ModelSpec
 from p2l_sdk.pacing import BudgetPacer
 from p2l_sdk.results import Coefficients, Leaderboard, Route
 from p2l_sdk.router import Router
 from p2l_sdk.scorers import Scorer, is_published, load_scorer, read_config
-from p2l_sdk.storage import ADAPTER_CONFIG, CARDS, DEFAULT_MODEL, EditedHead, locate, save_copy
+from p2l_sdk.storage import CARDS, DEFAULT_MODEL, EditedHead, locate, save_copy
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -337,6 +337,7 @@ class P2L:
         token: str | bool | None = None,
         commit_message: str | None = None,
         max_shard_bytes: int = SHARD_BYTES,
+        handler: bool = True,
     ) -> CommitInfo:
         """Push what `save_pretrained` writes to the Hub, in one commit, with a complete card.
 
@@ -348,6 +349,7 @@ class P2L:
             token: of the Hub, with the right to write; None takes that of `hf auth login` or HF_TOKEN.
             commit_message: what the commit is called.
             max_shard_bytes: weights that are larger are split into files of at most this size.
+            handler: push `handler.py` and `requirements.txt` too, which Inference Endpoints run.
 
         Returns:
             The client's `CommitInfo`: the commit's address (a `str`), with `oid`, `pr_url` and `pr_revision`.
@@ -368,6 +370,7 @@ class P2L:
                 token=token,
                 commit_message=commit_message,
                 max_shard_bytes=max_shard_bytes,
+                handler=handler,
                 board=self.leaderboard(EXAMPLE_PROMPTS[0]),
             )
 
@@ -379,7 +382,7 @@ class P2L:
         if self._folder is None or not (self._folder / ADAPTER_CONFIG).is_file():
             raise P2LError("this model is no adapter, so there is nothing to merge; save_pretrained copies it")
         write = self._scorer.model.save_pretrained  # type: ignore[attr-defined]  # adapters run on torch
-        save_copy(self._folder, Path(folder), self.costs, self._edited_head(), weights=write)
+        save_copy(self._folder, Path(folder), self.costs, self._edited_head(), weights=write, card=merged_card)
 
     def __repr__(self) -> str:
         source = "embedded default" if self._folder == DEFAULT_MODEL else str(self._folder)

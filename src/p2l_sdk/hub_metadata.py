@@ -24,6 +24,9 @@ GRADIO_VERSION = "6.31.0"  # that the page of examples/space was tested with
 _TAGS = ["p2l", "llm-routing", "prompt-to-leaderboard"]
 _FRONT_MATTER = re.compile(r"---\r?\n(.*?)\r?\n?---\r?\n", re.DOTALL)
 _LOADING = re.compile(r"P2L\.from_pretrained\([^)\n]*\)")
+_ADAPTER = re.compile(r"<!-- adapter -->\n.*?<!-- /adapter -->", re.DOTALL)
+_UNFILLED = "# Model Card for Model ID"  # the template that PEFT leaves beside an adapter
+_TITLE = re.compile(r"^# .*$", re.MULTILINE)
 _FIRST_SNIPPET = re.compile(r"```python\n.*?^```\n", re.DOTALL | re.MULTILINE)
 
 
@@ -68,17 +71,23 @@ def complete_model_card(text: str | None, spec: ModelSpec, repo_id: str, base_mo
         text: the card so far; None for a plain one.
         spec: of the model.
         repo_id: where it is published.
-        base_model: Hub id of an adapter's base.
+        base_model: an adapter's base on the Hub ("org/name", or a GGUF file in it).
     """
-    if text is None:
+    given, body = split_card(text or "")
+    if not body.strip() or _UNFILLED in body:
         models = "\n".join(f"- {name}" for name in spec.models)
-        text = render(
+        body = render(
             "model.md", title=repo_id.split("/")[-1], n_models=len(spec.models), feedback=spec.feedback, models=models
         )
-    given, body = split_card(text)
-    base = {} if base_model is None else {"base_model": base_model, "base_model_relation": "adapter"}
+    base = {} if base_model is None else {"base_model": hub_id(base_model), "base_model_relation": "adapter"}
+    if base_model is not None:
+        section = adapter_section(base_model, repo_id, published=True)
+        if _ADAPTER.search(body):
+            body = _ADAPTER.sub(lambda _: section, body)
+        else:
+            body = f"{body.rstrip()}\n\n## As an adapter\n\n{section}\n"
     data = {
-        **{name: value for name, value in given.items() if name not in base},
+        **given,
         **base,
         "library_name": given.get("library_name") or "transformers",
         "pipeline_tag": given.get("pipeline_tag") or "text-classification",
@@ -87,6 +96,38 @@ def complete_model_card(text: str | None, spec: ModelSpec, repo_id: str, base_mo
         "model_list": list(spec.models),
     }
     return join_card(data, _LOADING.sub(f'P2L.from_pretrained("{repo_id}")', body))
+
+
+def adapter_section(base: str, source: str, *, published: bool = False) -> str:
+    """What a card says of an adapter: its base, and how transformers alone loads it.
+
+    Args:
+        base: its name.
+        source: the adapter's folder or, if it is published, Hub id.
+    """
+    imports, folder = "from transformers import pipeline", f'"{source}"'
+    if published:  # of an id, transformers would load the base and leave the heads behind
+        imports, folder = f"from huggingface_hub import snapshot_download\n{imports}", f"snapshot_download({folder})"
+    return render("adapter.md", base=base, imports=imports, folder=folder).strip()
+
+
+def merged_card(text: str) -> str:
+    """The card of an adapter that was merged into its base: a whole model, fine-tuned from that base."""
+    data, body = split_card(text)
+    data = {**data, "library_name": "transformers"}
+    data["tags"] = [tag for tag in data.get("tags") or [] if tag not in ("peft", "lora", "adapter")]
+    if "base_model" in data:
+        data["base_model_relation"] = "finetune"
+    note = "The adapter was merged into its base: all weights are in this folder."
+    merged, n = _ADAPTER.subn(note, body)
+    if not n:
+        merged = f"> {note} What follows describes the adapter.\n\n{body.lstrip()}"
+    return join_card(data, _TITLE.sub(lambda title: f"{title[0]} (merged)", merged, count=1))
+
+
+def hub_id(base: str) -> str:
+    """The Hub repository of a base that may be a file in it."""
+    return "/".join(base.split("/")[:2])
 
 
 def space_card(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2l_sdk.errors import HubError, MissingExtraError
 from p2l_sdk.hub import push
 from p2l_sdk.hub_metadata import EXAMPLE_PROMPTS, complete_model_card, with_picture
-from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, ModelSpec
 from p2l_sdk.plots import save_plot
 from p2l_sdk.scorers import STATIC_BACKBONE, read_config
-from p2l_sdk.storage import ADAPTER_CONFIG
 from p2l_sdk.tensor_files import split_tensors
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SHARD_BYTES = 5_000_000_000  # a download that breaks off is taken up again, but a file is only used when it is whole
 
 _WEIGHTS, _CARD, _PICTURE = "model.safetensors", "README.md", "leaderboard.png"
+_HANDLER = ("handler.py", "requirements.txt")
 # what an earlier model of the repository may have left, and a loader would take for part of this one
 _STALE = ["*.safetensors", "*.safetensors.index.json", ADAPTER_CONFIG, "*_p2l.py"]
 
@@ -39,6 +40,7 @@ def push_model(
     token: str | bool | None = None,
     commit_message: str | None = None,
     max_shard_bytes: int = SHARD_BYTES,
+    handler: bool = True,
     board: Leaderboard | None = None,
 ) -> CommitInfo:
     """Push a folder as `save_pretrained` writes it; the folder stays as it is.
@@ -46,6 +48,8 @@ def push_model(
     Args:
         folder: of a whole model or an adapter.
         max_shard_bytes: a larger `model.safetensors` is split into files of at most this size.
+        handler: whether `handler.py` and `requirements.txt` go with it, which Inference Endpoints run; those that the
+            folder has stay as they are.
         board: of the first of `EXAMPLE_PROMPTS`, which the card shows as a picture where matplotlib is installed.
         repo_id, private, revision, create_pr, token: as in `hub.push`.
         commit_message: what the commit is called.
@@ -57,6 +61,8 @@ def push_model(
     config = read_config(folder)
     spec, base = ModelSpec.from_config(config), _adapter_base(folder)
     files: dict[str, Path | bytes] = {file.name: file for file in sorted(folder.iterdir()) if file.is_file()}
+    if handler:
+        files = {**{name: _hub_file(name) for name in _HANDLER}, **files}
     card = folder / _CARD
     text = card.read_text(encoding="utf-8") if card.is_file() else None
     text = complete_model_card(text, spec, repo_id, base)
@@ -82,8 +88,12 @@ def push_model(
         )
 
 
+def _hub_file(name: str) -> bytes:
+    return resources.files("p2l_sdk.hub_cards").joinpath(name).read_bytes()
+
+
 def _adapter_base(folder: Path) -> str | None:
-    """The Hub id of an adapter's base; None of a whole model."""
+    """An adapter's base, on the Hub; None of a whole model."""
     path = folder / ADAPTER_CONFIG
     if not path.is_file():
         return None
@@ -93,4 +103,4 @@ def _adapter_base(folder: Path) -> str | None:
             f"this is an adapter on {name!r}, a path of this machine, which nobody else has; name the base's Hub id "
             "when training (--base-name), or push the whole model: p2l merge, then p2l push"
         )
-    return "/".join(name.split("/")[:2])
+    return name

@@ -16,17 +16,18 @@ import numpy as np
 
 from p2l_sdk.errors import ModelFormatError, P2LError
 from p2l_sdk.hub import HubAccess, fetch
-from p2l_sdk.modeling.spec_p2l import CUSTOM_PIPELINES
+from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, AUTO_MAP, CUSTOM_PIPELINES
 from p2l_sdk.tensor_files import replace_tensors, tensor_names
 
-ADAPTER_CONFIG = "adapter_config.json"
 _RESEARCH_CONFIG = "training_config.json"  # of checkpoints that the paper's authors published
 DEFAULT_MODEL = Path(__file__).parent / "default_model"
 
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CARDS = ("README.md", "NOTICE", "LICENSE")
 _CONFIG_FILES = ["config.json", _RESEARCH_CONFIG]
-_MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md", "NOTICE", "learning_curve.png"]
+_PICTURES = ["learning_curve.png", "leaderboard.png"]  # of the card
+_MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "vocab.txt", "merges.txt", "*.model", "README.md", "NOTICE"]
+_MODEL_FILES += _PICTURES
 
 
 def locate(source: str | Path, revision: str | None = None, access: HubAccess | None = None) -> Path:
@@ -81,6 +82,7 @@ def save_copy(
     *,
     weights: Callable[[Path], Any] | None = None,
     carried: Sequence[str] = _MODEL_FILES,
+    card: Callable[[str], str] | None = None,
 ) -> None:
     """Copy a model folder with these costs in its config and the remote code beside the weights.
 
@@ -90,6 +92,7 @@ def save_copy(
         edited: other LLMs than the source has.
         weights: writes weights and `config.json`, in place of those of the source (an adapter's).
         carried: patterns of the files that are copied.
+        card: makes the copy's card of the source's.
 
     Raises:
         P2LError: the target exists and is not empty, or cannot be written.
@@ -102,13 +105,16 @@ def save_copy(
                     shutil.copyfile(file, partial / file.name)
         if weights is not None:
             weights(partial)
+        readme = partial / "README.md"
+        if card is not None and readme.is_file():
+            readme.write_text(card(readme.read_text(encoding="utf-8")), encoding="utf-8")
         config = json.loads((partial / "config.json").read_text(encoding="utf-8"))
-        config |= {"costs": dict(costs), "custom_pipelines": CUSTOM_PIPELINES}
+        config |= {"costs": dict(costs), "auto_map": AUTO_MAP, "custom_pipelines": CUSTOM_PIPELINES}
         if edited is not None:
             config["models"] = list(edited.models)
             if weights is None:
                 _write_rows(source, partial, edited.rows)
-            _amend_card(partial / "README.md", edited.edits)
+            _amend_card(readme, edited.edits)
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         for file in _code_folder().glob("*_p2l.py"):
             shutil.copyfile(file, partial / file.name)

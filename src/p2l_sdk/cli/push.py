@@ -18,10 +18,11 @@ from p2l_sdk.table_files import READERS
 @click.option("--revision", metavar="NAME", help="The branch to push to, made if there is none.")
 @click.option("--create-pr", is_flag=True, help="Open a pull request instead of writing to the main branch.")
 @click.option("--message", "commit_message", metavar="TEXT", help="What the commit is called.")
+@click.option("--handler/--no-handler", default=True, help="Of a model: handler.py, for Inference Endpoints.")
 @click.option("--license", metavar="ID", help="Of votes, for their card: cc-by-4.0, mit, ...")
 @BASE
 @JSON
-def push(source: str, repo_id: str, license: str | None, as_json: bool, **options: Any) -> None:
+def push(source: str, repo_id: str, license: str | None, as_json: bool, handler: bool, **options: Any) -> None:
     """Push SOURCE to the Hub repository REPO_ID (org/name), in one commit with its card.
 
     SOURCE is a model (a folder or a Hub id; "default" is the embedded one), or a .jsonl, .csv or .parquet file of
@@ -39,7 +40,7 @@ def push(source: str, repo_id: str, license: str | None, as_json: bool, **option
             raise click.UsageError("--license is of votes; a model's licence is set in training (p2l train --license)")
         p2l = load(None if source == "default" else source)
         what = f"model of {len(p2l.models)} LLMs"
-        commit = p2l.push_to_hub(repo_id, **options)
+        commit = p2l.push_to_hub(repo_id, handler=handler, **options)
     if as_json:
         found = {"commit": str(commit), "oid": commit.oid, "pull_request": commit.pr_url}
         print_json({"repo_id": repo_id, "revision": commit.pr_revision or options["revision"], **found})

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from transformers import AutoModel, AutoTokenizer
 
 from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.hub import HubAccess, fetch
+from p2l_sdk.modeling.adapter_p2l import place_of
 
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _WEIGHT_FILES = ["config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
@@ -40,16 +40,13 @@ class BaseModel:
             HubError: the Hub repository cannot be had.
             ModelFormatError: there is no such model, it is no text model, or its weights are no safetensors.
         """
-        options: dict[str, Any] = {"dtype": dtype}
-        if self.name.endswith(".gguf") and hasattr(transformers, "GgufConfig"):
-            options["quantization_config"] = transformers.GgufConfig(dequantize=True)  # packed cannot train
+        fetched = self._fetched()
+        place, options = place_of(self.name if fetched is None else str(fetched))
+        options["dtype"] = dtype
         if attention is not None:
             options["attn_implementation"] = attention
-        fetched = self._fetched()
-        if fetched is None:
-            model = self._from_pretrained(AutoModel, *self._place(), **options)
-        else:
-            model = self._from_pretrained(AutoModel, str(fetched), None, **options)
+        model = self._from_pretrained(AutoModel, place, **options)
+        if fetched is not None:
             model.config.name_or_path, model.config._commit_hash = self.name, fetched.name
         if model.config.is_encoder_decoder:
             raise ModelFormatError(f"{self.name!r} is an encoder-decoder; a backbone is a decoder or an encoder")
@@ -57,15 +54,13 @@ class BaseModel:
 
     def tokenizer(self) -> Any:
         """Its tokenizer, a fast one."""
-        return self._from_pretrained(AutoTokenizer, *self._place())
+        place, options = place_of(self.name)
+        gguf = {name: options[name] for name in ("gguf_file",) if name in options}
+        return self._from_pretrained(AutoTokenizer, place, **gguf)
 
-    def _from_pretrained(self, factory: Any, place: str, file: str | None, **options: Any) -> Any:
+    def _from_pretrained(self, factory: Any, place: str, **options: Any) -> Any:
         options |= {"revision": self.revision, **vars(self.access)}
         options["trust_remote_code"] = False  # where it is left open, transformers asks on the terminal
-        if file is not None:
-            options["gguf_file"] = file
-        elif factory is AutoModel:
-            options["use_safetensors"] = True  # a pickle can run code
         try:
             return factory.from_pretrained(place, **options)
         except ImportError as error:
@@ -84,15 +79,6 @@ class BaseModel:
         if not any(folder.glob("*.safetensors")):
             raise ModelFormatError(f"the base {self.name!r} has no safetensors weights, and pickled ones are refused")
         return folder
-
-    def _place(self) -> tuple[str, str | None]:
-        """Folder or Hub id, and the GGUF file in it."""
-        path = Path(self.name).expanduser()
-        if not self.name.endswith(".gguf"):
-            return (str(path) if path.exists() else self.name), None
-        if not path.is_file() and not path.is_absolute() and len(path.parts) == 3:
-            return "/".join(path.parts[:2]), path.parts[2]
-        return str(path.parent), path.name
 
 
 def saved_tokenizer(folder: Path) -> Any:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from p2l_sdk.evaluation import Estimate, Report
-from p2l_sdk.hub_metadata import as_yaml, model_index
+from p2l_sdk.hub_metadata import adapter_section, as_yaml, hub_id, model_index
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.vote_sources import hub_repository
@@ -74,16 +74,10 @@ class Card:
         return self._render(
             "finetuned_model.md",
             base=base,
-            base_metadata=f"base_model: {_repository(base)}\n" if "/" in base else "",
+            base_metadata=f"base_model: {hub_id(base)}\n" if "/" in base else "",
             tags="- peft\n- lora\n" if adapter else "",
             method=self.method,
-            kind=(
-                f"An adapter (LoRA of rank {self.config.lora_rank} and the heads): `P2L.from_pretrained` loads its "
-                f"base `{base}` and merges the two; `base=` names it where it lies elsewhere. `p2l merge` writes the "
-                "plain model."
-                if adapter
-                else "All weights are in this folder."
-            ),
+            kind=adapter_section(base, self._source()) if adapter else "All weights are in this folder.",
             config=yaml.safe_dump(_portable(self.config), sort_keys=False).strip(),
             recipe=_words(self.settings),
             minutes=f"{self.seconds / 60:.0f}",
@@ -100,7 +94,7 @@ class Card:
             feedback=config.feedback,
             n_models=len(self.spec.models),
             models="\n".join(f"- {name}" for name in self.spec.models),
-            source=f'"{config.push_to_hub or Path(config.output).name}"',
+            source=f'"{self._source()}"',
             data=self._data(),
             versions=", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES),
             costs=config.cost_note,
@@ -108,6 +102,10 @@ class Card:
             notes=Path(config.notes).read_text(encoding="utf-8") if config.notes else "",
             **fields,
         )
+
+    def _source(self) -> str:
+        """What loads the model."""
+        return self.config.push_to_hub or Path(self.config.output).name
 
     def _metadata(self) -> str:
         """Licence, data set and results, as the Hub's metadata has them."""
@@ -170,10 +168,6 @@ def _portable(config: TrainingConfig) -> dict[str, Any]:
     values.pop("base_name", None)
     paths = ("votes", "output", "eval_votes", "eval_scores", "costs", "notes")
     return {k: Path(v).name if k in paths and Path(str(v)).is_absolute() else v for k, v in values.items()}
-
-
-def _repository(base: str) -> str:
-    return "/".join(base.split("/")[:2])
 
 
 def _machine() -> str:

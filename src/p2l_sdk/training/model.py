@@ -16,7 +16,6 @@ from p2l_sdk.errors import P2LError
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
 from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec, Pooling
-from p2l_sdk.scorers.adapter import with_backbone
 from p2l_sdk.scorers.backbone import BaseModel
 from p2l_sdk.training.config import Method, Precision, TrainingConfig
 
@@ -42,7 +41,7 @@ def new_model(
     )
     tokenizer = base.tokenizer()
     spec = _spec(config, models, feedback, costs, backbone, tokenizer)
-    model = with_backbone(P2LConfig(backbone_config=backbone.config, **spec.to_dict()), backbone)
+    model = P2LModel.on_backbone(P2LConfig(backbone_config=backbone.config, **spec.to_dict()), backbone)
     model.config.backbone_config.use_cache = False
     pooler = getattr(backbone, "pooler", None)
     if pooler is not None and spec.pooling is not Pooling.POOLER:

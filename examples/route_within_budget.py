@@ -1,0 +1,44 @@
+"""An application that calls, for each request, the best LLM that it can afford.
+
+    python examples/route_within_budget.py [--budget 0.0004] [--model FOLDER_OR_HUB_ID]
+
+It needs p2l-sdk alone: the embedded default model knows nine LLMs, and runs on numpy.
+"""
+
+import argparse
+
+from p2l_sdk import P2L
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--budget", type=float, default=0.0004, help="mean USD per response")
+parser.add_argument("--model", help="a folder or a Hub id; the embedded default if not given")
+arguments = parser.parse_args()
+requests = [
+    "What is 17 * 23?",
+    "Prove that the square root of two is irrational",
+    "Write a Python function that reverses a linked list",
+    [{"role": "user", "content": "Who wrote the novel Moby Dick?"}],  # a conversation is a prompt, too
+]
+
+p2l = P2L.from_pretrained(arguments.model)
+
+# 1. a leaderboard for one prompt: who would answer it best?
+print(p2l.leaderboard(requests[0]))
+
+# 2. requests that arrive one by one: the pacer holds the mean budget over all of them, spends more where it buys much,
+#    and is told what each call really cost
+pacer = p2l.pacer(arguments.budget, sample=requests)
+print(f"\nOne by one, ${arguments.budget:g} per response on average")
+for request in requests:
+    route = p2l.route(request, pacer=pacer)
+    fallback = next(name for name in route.ranking if name != route.model)  # if the first choice is down
+    print(f"  call {route.model}, else {fallback}")
+    pacer.record(p2l.costs[route.model])  # here an application calls `route.model`, and records what it paid
+
+# 3. requests that are all known: one mean budget for all of them, and the best way to spend it
+routes = p2l.route_many(requests, cost=arguments.budget, seed=0)
+spent = sum(route.expected_cost for route in routes) / len(routes)
+score = sum(route.expected_score for route in routes) / len(routes)
+print(f"\nAll at once: ${spent:.6f} per response, {score:.0%} chance to be preferred to the answer of an opponent")
+for route in routes:
+    print("  " + " + ".join(f"{share:.0%} {name}" for name, share in route.mixture.items()))

@@ -1,0 +1,142 @@
+"""Adapters: a LoRA (PEFT) on a backbone that is stored elsewhere, with the P2L heads in full.
+
+The folder holds `adapter_config.json` and `adapter_model.safetensors` as PEFT writes them (the base's name and revision
+within), and the P2L model's `config.json` and tokenizer. Loading puts the base under the heads and merges the LoRA into
+it: a loaded adapter is a plain model, as fast as one.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+from transformers import AutoModel
+
+from .errors_p2l import ModelFormatError
+from .spec_p2l import ADAPTER_CONFIG
+
+if TYPE_CHECKING:
+    from .modeling_p2l import P2LModel
+
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_ACCESS = ("token", "cache_dir", "local_files_only", "force_download", "proxies")  # of the base, as of the adapter
+
+
+def is_adapter(place: Any) -> bool:
+    """Whether this is a folder with an adapter, and no whole model."""
+    folder = Path(str(place))
+    return (folder / ADAPTER_CONFIG).is_file() and not any(folder.glob("model*.safetensors"))
+
+
+def refuse_adapter_by_id(model: Any, place: Any) -> None:
+    """Of an adapter's Hub id, transformers loads the base's weights into the whole model: they do not fit."""
+    if model._hf_peft_config_loaded and not Path(str(place)).is_dir():
+        raise ModelFormatError(
+            "an adapter loads from a folder, not by its Hub id: fetch it with huggingface_hub.snapshot_download and "
+            "load the folder that this returns"
+        )
+
+
+def base_of(folder: Path) -> tuple[str, str | None]:
+    """Name and revision of an adapter's base."""
+    adapter = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    return adapter["base_model_name_or_path"], adapter.get("revision")
+
+
+def place_of(name: str) -> tuple[str, dict[str, Any]]:
+    """Where `AutoModel` finds a backbone, and what it must be told to load it.
+
+    Args:
+        name: a folder, a Hub id ("org/name"), a GGUF file, or a GGUF file of a Hub repository ("org/name/file.gguf").
+    """
+    path = Path(name).expanduser()
+    if not name.endswith(".gguf"):
+        return (str(path) if path.exists() else name), {"use_safetensors": True}  # a pickle can run code
+    options: dict[str, Any] = {"gguf_file": path.name}
+    if hasattr(transformers, "GgufConfig"):
+        options["quantization_config"] = transformers.GgufConfig(dequantize=True)  # packed cannot train
+    if not path.is_file() and not path.is_absolute() and len(path.parts) == 3:
+        return "/".join(path.parts[:2]), options
+    return str(path.parent), options
+
+
+def load_base(folder: Path, options: Mapping[str, Any]) -> Any:
+    """The backbone that an adapter names, without its language-model head.
+
+    Args:
+        folder: of the adapter.
+        options: of `from_pretrained`: dtype (float32 if not given), attn_implementation, and how the Hub is reached.
+
+    Raises:
+        ModelFormatError: an option that an adapter cannot have.
+    """
+    for name in ("device_map", "quantization_config"):
+        if options.get(name) is not None:
+            raise ModelFormatError(f"an adapter takes no {name}; write the whole model first: p2l merge")
+    name, revision = base_of(folder)
+    place, needed = place_of(name)
+    dtype = options.get("dtype") or options.get("torch_dtype") or "auto"
+    dtype = getattr(torch, dtype.removeprefix("torch."), torch.float32) if isinstance(dtype, str) else dtype
+    given = {key: options[key] for key in (*_ACCESS, "attn_implementation") if options.get(key) is not None}
+    backbone = AutoModel.from_pretrained(
+        place, revision=revision, dtype=dtype, trust_remote_code=False, **needed, **given
+    )
+    return backbone.to(dtype)  # a GGUF file comes in float32, whatever was asked for
+
+
+def merge_adapter(model: P2LModel, folder: Path) -> P2LModel:
+    """The model with the adapter's heads, its LoRA merged into the backbone.
+
+    Args:
+        model: of the adapter's configuration, on its base.
+
+    Raises:
+        ImportError: peft is not installed.
+        ModelFormatError: the adapter is damaged, or belongs to another base.
+    """
+    try:  # within `try`, so that transformers does not ask for it where there is no adapter
+        from peft import PeftModel
+    except ImportError as error:
+        raise ImportError("an adapter needs peft, which is not installed: pip install peft", name="peft") from error
+    _check_shape(model, folder)
+    try:
+        with safe_open(folder / _ADAPTER_WEIGHTS, framework="pt") as file:
+            saved = set(file.keys())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by a name that is going away
+            peft = PeftModel.from_pretrained(model, folder)
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise ModelFormatError(f"{str(folder)!r} is no whole adapter: {error}") from None
+    expected = {
+        name.replace(".default", "").replace(".modules_to_save", "")
+        for name in peft.state_dict()
+        if ".lora_" in name or ".modules_to_save." in name
+    }
+    if saved != expected:
+        raise ModelFormatError(
+            f"the adapter {str(folder)!r} does not fit its base; missing tensors: {sorted(expected - saved)[:3]}, "
+            f"left over: {sorted(saved - expected)[:3]}"
+        )
+    try:
+        merged = peft.merge_and_unload(safe_merge=True)
+    except ValueError as error:
+        raise ModelFormatError(f"the adapter {str(folder)!r} is damaged: {error}") from None
+    merged.requires_grad_(False)
+    return merged.eval()
+
+
+def _check_shape(model: P2LModel, folder: Path) -> None:
+    wanted, found = model.config.backbone_config, model.backbone.config
+    different = [
+        f"{key} {getattr(wanted, key)!r}, not {getattr(found, key, None)!r}"
+        for key in ("hidden_size", "model_type", "num_hidden_layers", "vocab_size")
+        if hasattr(wanted, key) and getattr(wanted, key) != getattr(found, key, None)
+    ]
+    if different:
+        raise ModelFormatError(f"the adapter {str(folder)!r} was trained on another base: {'; '.join(different)}")
