@@ -36,9 +36,9 @@ def ratings(table: pd.DataFrame) -> dict[str, dict[str, float]]:
         return np.nanmean([plain(child) if child in tree.nodes else scores[child] for child in tree.nodes[node]], 0)
 
     found["raw overall average"] = dict(zip(results.models, plain(tree.root), strict=True))
-    found["Goodness, tree"] = goodness(results, tree).values()
-    found["Goodness, tree, plain weights"] = goodness(results, tree, weighting="plain").values()
-    found["Goodness, one-factor"] = goodness(results, tree, method="one_factor").values()
+    found["Goodness, tree"] = goodness(results, tree, draws=2000).values()
+    found["Goodness, tree, plain weights"] = goodness(results, tree, weighting="plain", draws=2000).values()
+    found["Goodness, one-factor"] = goodness(results, tree, method="one_factor", draws=2000).values()
     for category in tree.domains:
         found[f"category {category}"] = dict(zip(results.models, plain(category), strict=True))
     return found

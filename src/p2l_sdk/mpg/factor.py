@@ -24,7 +24,8 @@ import numpy as np
 
 from p2l_sdk.errors import P2LWarning
 
-_CHAINS, _BURN = 16, 400
+_MOST_CHAINS, _LEAST_CHAINS, _NUMBERS = 16, 4, 4096  # chains as long as they hold so many numbers; never fewer
+_BURN = 600
 _ACCEPT, _STRETCH = 0.4, 0.15
 _LOADING, _LOADING_SD, _EASINESS_SD = 1.0, 0.5, 2.0
 _CONCENTRATION, _CONCENTRATION_SD = np.log(20.0), 1.5
@@ -67,7 +68,7 @@ def fit_factor(right: np.ndarray, total: np.ndarray, *, draws: int = 4000, seed:
 
     Args:
         right, total: `(n_models, n_benchmarks)` right answers and questions, >= 0, need not be whole; 0 where missing.
-        draws: how many, rounded up to a multiple of the 16 chains.
+        draws: how many, from 4 to 16 chains.
         seed: of the draws.
 
     Warns:
@@ -75,8 +76,9 @@ def fit_factor(right: np.ndarray, total: np.ndarray, *, draws: int = 4000, seed:
     """
     rng = np.random.default_rng(seed)
     n_models, n_benchmarks = right.shape
-    keep = -(-draws // _CHAINS)
-    state = _start(right, total, rng)
+    chains = int(np.clip(_NUMBERS // max(right.size, 1), _LEAST_CHAINS, _MOST_CHAINS))
+    keep = -(-draws // chains)
+    state = _start(right, total, chains, rng)
     steps = {"a": np.full(n_models, 0.3), **{name: np.full(n_benchmarks, 0.3) for name in "dlc"}}
     kept: dict[str, list[np.ndarray]] = {name: [] for name in "adlc"}
     for sweep in range(_BURN + keep):
@@ -96,11 +98,11 @@ def fit_factor(right: np.ndarray, total: np.ndarray, *, draws: int = 4000, seed:
             P2LWarning,
             stacklevel=2,
         )
-    a, d, loading, c = (stacked[name].reshape(keep * _CHAINS, -1)[:draws] for name in "adlc")
+    a, d, loading, c = (stacked[name].reshape(keep * chains, -1)[:draws] for name in "adlc")
     return FactorDraws(a, d, loading, np.exp(c), reduction)
 
 
-def _start(right: np.ndarray, total: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def _start(right: np.ndarray, total: np.ndarray, chains: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Chains at rough estimates, spread out."""
     logits = np.where(total > 0, np.log((right + 0.5) / (total - right + 0.5)), np.nan)
     seen = total > 0
@@ -108,14 +110,14 @@ def _start(right: np.ndarray, total: np.ndarray, rng: np.random.Generator) -> di
     ability = np.nansum(np.where(seen, logits - easiness, 0.0), 1) / np.maximum(seen.sum(1), 1)
 
     def around(centre: np.ndarray, spread: float) -> np.ndarray:
-        return centre + spread * rng.standard_normal((_CHAINS, len(centre)))
+        return centre + spread * rng.standard_normal((chains, len(centre)))
 
     return {
         "a": around(ability, 0.3),
         "d": around(easiness, 0.3),
         "l": around(np.full(len(easiness), _LOADING), 0.2),
         "c": around(np.full(len(easiness), _CONCENTRATION), 0.5),
-        "precision": np.ones((_CHAINS, 1)),
+        "precision": np.ones((chains, 1)),
     }
 
 
@@ -139,8 +141,9 @@ def _sweep(
         old = state[name]
         new = old + steps[name] * rng.standard_normal(old.shape)
         then = _log_likelihood({**state, name: new}, right, total)
-        over = 2 if name == "a" else 1
-        gain = (then - now).sum(over) + log_prior(new) - log_prior(old)
+        gain = (then - now).sum(2 if name == "a" else 1) + log_prior(new) - log_prior(old)
+        if name == "c":
+            gain -= (_rise(np.exp(new)[:, None], total) - _rise(np.exp(old)[:, None], total)).sum(1)
         accepted = np.log(rng.random(old.shape)) < gain
         state[name] = np.where(accepted, new, old)
         now = np.where(accepted[:, :, None] if name == "a" else accepted[:, None, :], then, now)
@@ -177,11 +180,9 @@ def _shapes(expected: np.ndarray, concentration: np.ndarray) -> tuple[np.ndarray
 
 
 def _log_likelihood(state: dict[str, np.ndarray], right: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """`(n_chains, n_models, n_benchmarks)` beta-binomial, less what does not depend on the unknowns."""
-    concentration = np.exp(state["c"])
-    a, b = _shapes(_accuracy(state["d"], state["l"], state["a"]), concentration)
-    c = concentration[:, None, :]
-    return _rise(a, right) + _rise(b, total - right) - _rise(c, total)
+    """`(n_chains, n_models, n_benchmarks)` beta-binomial, but for the terms of the concentration alone."""
+    a, b = _shapes(_accuracy(state["d"], state["l"], state["a"]), np.exp(state["c"]))
+    return _rise(a, right) + _rise(b, total - right)
 
 
 def _rise(x: np.ndarray, n: np.ndarray) -> np.ndarray:

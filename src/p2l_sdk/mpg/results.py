@@ -265,11 +265,7 @@ def _numbers(table: Chunk, column: str, check: Callable[[float], str], *, option
     values = table[column]
     numbers = np.array([np.nan if value is ABSENT else number_of(value) for value in values])
     for row, number in enumerate(numbers):
-        if (
-            optional
-            and np.isnan(number)
-            and (values[row] is ABSENT or values[row] in (None, "") or _is_nan(values[row]))
-        ):
+        if optional and np.isnan(number) and _absent(values[row]):
             continue
         problem = check(float(number))
         if problem:
