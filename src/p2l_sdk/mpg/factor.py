@@ -25,14 +25,14 @@ import numpy as np
 from p2l_sdk.errors import P2LWarning
 
 _MOST_CHAINS, _LEAST_CHAINS, _NUMBERS = 16, 4, 4096  # chains as long as they hold so many numbers; never fewer
-_BURN = 600
-_ACCEPT, _STRETCH = 0.4, 0.15
+_BURN, _LEAST_KEPT = 500, 200  # sweeps
+_ACCEPT, _STRETCH = 0.4, 1.5
 _LOADING, _LOADING_SD, _EASINESS_SD = 1.0, 0.5, 2.0
 _CONCENTRATION, _CONCENTRATION_SD = np.log(20.0), 1.5
 _PRECISION_SHAPE, _PRECISION_RATE = 1.0, 0.5
 _MOST = 12.0  # logits beyond which an accuracy is 0 or 1
 _LEAST = 1e-12
-_MIXED = 1.2  # potential scale reduction above which the chains do not agree
+_MIXED = 1.3  # potential scale reduction above which the chains do not agree
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ def fit_factor(right: np.ndarray, total: np.ndarray, *, draws: int = 4000, seed:
 
     Args:
         right, total: `(n_models, n_benchmarks)` right answers and questions, >= 0, need not be whole; 0 where missing.
-        draws: how many, from 4 to 16 chains.
+        draws: how many, evenly from 4 to 16 chains.
         seed: of the draws.
 
     Warns:
@@ -77,7 +77,7 @@ def fit_factor(right: np.ndarray, total: np.ndarray, *, draws: int = 4000, seed:
     rng = np.random.default_rng(seed)
     n_models, n_benchmarks = right.shape
     chains = int(np.clip(_NUMBERS // max(right.size, 1), _LEAST_CHAINS, _MOST_CHAINS))
-    keep = -(-draws // chains)
+    keep = max(-(-draws // chains), _LEAST_KEPT)
     state = _start(right, total, chains, rng)
     steps = {"a": np.full(n_models, 0.3), **{name: np.full(n_benchmarks, 0.3) for name in "dlc"}}
     kept: dict[str, list[np.ndarray]] = {name: [] for name in "adlc"}
@@ -98,7 +98,8 @@ def fit_factor(right: np.ndarray, total: np.ndarray, *, draws: int = 4000, seed:
             P2LWarning,
             stacklevel=2,
         )
-    a, d, loading, c = (stacked[name].reshape(keep * chains, -1)[:draws] for name in "adlc")
+    spaced = np.linspace(0, keep * chains - 1, draws).astype(int)
+    a, d, loading, c = (stacked[name].reshape(keep * chains, -1)[spaced] for name in "adlc")
     return FactorDraws(a, d, loading, np.exp(c), reduction)
 
 
@@ -157,7 +158,7 @@ def _sweep(
     state["a"], state["d"] = a + shift, d - loading * shift
     # and so does a common factor of all abilities, taken back by the loadings
     a, loading = state["a"], state["l"]
-    stretch = np.exp(_STRETCH * rng.standard_normal(shift.shape))
+    stretch = np.exp(_STRETCH / np.sqrt(a.shape[1] + d.shape[1]) * rng.standard_normal(shift.shape))
     gain = (log_priors["a"](a * stretch) - log_priors["a"](a)).sum(1, keepdims=True)
     gain += (log_priors["l"](loading / stretch) - log_priors["l"](loading)).sum(1, keepdims=True)
     gain += (a.shape[1] - loading.shape[1]) * np.log(stretch)

@@ -149,6 +149,7 @@ def goodness(
         _up(values, weights, seen if drop else None),
         tree=tree,
         method=str(method),
+        weights=weights,
         observed=seen @ weights.T,
         logits=_up(logits, plain, seen if drop else None)[:, :, 0],
         notes=tuple(notes),
@@ -218,7 +219,8 @@ def _up(values: np.ndarray, weights: np.ndarray, seen: np.ndarray | None) -> np.
 def _require_coverage(
     models: tuple[str, ...], tree: Tree, benchmarks: list[str], seen: np.ndarray, method: Method
 ) -> None:
-    for domain in tree.domains if method is Method.TREE else (tree.root,):
+    flat = not any(domain in tree.nodes for domain in tree.domains)  # its domains are benchmarks: cells may be missing
+    for domain in (tree.root,) if flat or method is Method.ONE_FACTOR else tree.domains:
         columns = [benchmarks.index(leaf) for leaf in tree.leaves(domain)]
         for m in np.flatnonzero(~seen[:, columns].any(1)):
             raise ResultsError(

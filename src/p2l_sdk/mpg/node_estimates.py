@@ -33,6 +33,8 @@ class NodeEstimates:
         ranks: `(n_models, n_nodes)` of the means, 1 is best.
         rank_intervals: `(n_models, n_nodes, 2)` 95 % limits.
         best_probabilities: `(n_models, n_nodes)` of being the best of these LLMs.
+        weights: `(n_nodes, n_benchmarks)` what each benchmark counts at a node, rows of sum 1; columns in the tree's
+            order (`tree.leaves()`).
         observed: `(n_models, n_nodes)` share of the node's weight that stands on results, in [0, 1].
         logits: `(n_draws, n_models)` mean log-odds of a right answer over the root's benchmarks.
         tree: of the nodes.
@@ -48,6 +50,7 @@ class NodeEstimates:
     ranks: np.ndarray
     rank_intervals: np.ndarray
     best_probabilities: np.ndarray
+    weights: np.ndarray
     observed: np.ndarray
     logits: np.ndarray
     tree: Tree

@@ -55,7 +55,7 @@ def plot_goodness_fastness(
     known = [m for m, name in enumerate(goodness.models) if values.get(name, 0.0) > 0]
     if len(known) < 2:
         raise ResultsError(f"{measure!r} is known of {len(known)} of the LLMs; a picture needs two")
-    label, unit = _AXES[measure]
+    axis, unit = _AXES[measure]
     x = np.array([values[goodness.models[m]] for m in known]) * unit
     y, limits = 100 * goodness.means[known, 0], 100 * goodness.intervals[known, 0]
     names = [goodness.models[m] for m in known]
@@ -66,7 +66,9 @@ def plot_goodness_fastness(
     wide = np.log(x.max() / x.min()) or 1.0
     shown = x * np.exp(_side_by_side(np.log(x), y, 0.022 * wide))
     on_front = np.isin(np.arange(len(x)), front)
-    ax.plot(shown[front], y[front], "--", color=_BLUE, lw=1.2, alpha=0.7, zorder=1, label="Pareto front: none is both better and " + ("faster" if measure in _MORE_IS_BETTER or "seconds" in measure else "cheaper"))  # fmt: skip
+    gain = "cheaper" if measure == "usd_per_query" else "faster"
+    label = f"Pareto front: none is both better and {gain}"
+    ax.plot(shown[front], y[front], "--", color=_BLUE, lw=1.2, alpha=0.7, zorder=1, label=label)
     for chosen, colour in ((on_front, _BLUE), (~on_front, "#8a8a8a")):
         if chosen.any():
             bars = np.abs(limits[chosen] - y[chosen, None]).T
@@ -94,10 +96,10 @@ def plot_goodness_fastness(
     if ticks is not None:
         ax.set_xticks(ticks, [f"{t:.3g}" for t in ticks])
         ax.minorticks_off()
-    ax.set_xlabel(f"{label} (log scale)")
+    ax.set_xlabel(f"{axis} (log scale)")
     ax.set_ylabel("Goodness: questions right beyond chance, %")
-    better = "right" if measure in _MORE_IS_BETTER else "left"
-    ax.set_title(f"Better is up, {'faster' if measure != 'usd_per_query' else 'cheaper'} is {better}; bars are 95 % intervals", loc="left", fontsize=11)  # fmt: skip
+    side = "right" if measure in _MORE_IS_BETTER else "left"
+    ax.set_title(f"Better is up, {gain} is {side}; bars are 95 % intervals", loc="left", fontsize=11)
     ax.legend(frameon=False, loc="lower right", fontsize=9)
     ax.grid(axis="y", color="#eeeeee")
     ax.set_axisbelow(True)
@@ -137,20 +139,23 @@ def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = N
             ax.add_patch(plt.Rectangle((left, r), 0.96, 0.94, color=colours(0.04 + 0.72 * shade[r, c]), lw=0))
             ink = "white" if shade[r, c] > 0.65 else "#222222"
             weight = "bold" if means[r, c] == high[c] else "normal"
-            ax.text(left + 0.47, r + 0.47, f"{means[r, c]:.0f}", ha="right", va="center", fontsize=10, color=ink, weight=weight)  # fmt: skip
-            ax.text(left + 0.52, r + 0.49, f"±{half[r, c]:.0f}", ha="left", va="center", fontsize=7.5, color=ink)
+            text = {"va": "center", "color": ink}
+            ax.text(left + 0.47, r + 0.47, f"{means[r, c]:.0f}", ha="right", fontsize=10, weight=weight, **text)
+            ax.text(left + 0.52, r + 0.49, f"±{half[r, c]:.0f}", ha="left", fontsize=7.5, **text)
     for c, left in enumerate(gaps):
         node = goodness.nodes[columns[c]]
         top = depth[node] <= 1
-        text = "\n".join(textwrap.wrap(node, 13, break_long_words=False))
-        ax.text(left + 0.48, -0.15, text, ha="center", va="bottom", fontsize=9.5 if top else 9, weight="bold" if top else "normal", color="#111111" if top else "#555555")  # fmt: skip
+        name = "\n".join(textwrap.wrap(node, 13, break_long_words=False))
+        style = {"weight": "bold", "color": "#111111"} if top else {"color": "#555555"}
+        ax.text(left + 0.48, -0.15, name, ha="center", va="bottom", fontsize=9.5 if top else 9, **style)
     ax.set_xlim(-0.05, at)
     ax.set_ylim(len(order), -1.0)
     ax.set_yticks(np.arange(len(order)) + 0.47, [goodness.models[m] for m in order], fontsize=9.5)
     ax.set_xticks([])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.set_title("Goodness (questions right beyond chance, %) ± half a 95 % interval; bold: domains, and the best of a column", loc="left", fontsize=9.5, color="#444444")  # fmt: skip
+    what = "Goodness (questions right beyond chance, %) ± half a 95 % interval"
+    ax.set_title(f"{what}; bold: domains, and the best of a column", loc="left", fontsize=9.5, color="#444444")
     return ax
 
 

@@ -164,7 +164,7 @@ class Results:
             means[at] = np.where(held, part.means, means[at])
             counts[at] = np.where(held, part.counts, counts[at])
             for name, scores in part.questions.items():
-                if name not in questions and len(part.models) > 1:  # questions of two tables cannot be matched
+                if name not in questions:  # questions of two tables cannot be matched
                     questions[name] = np.full((len(models), scores.shape[1]), np.nan)
                     questions[name][at[0].ravel()] = scores
             for measure, by_model in part.samples.items():

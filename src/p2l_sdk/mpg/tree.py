@@ -182,11 +182,13 @@ def _near(name: str, known: Any) -> str:
 
 
 def _text(source: str | Path) -> str:
-    built_in = resources.files("p2l_sdk.mpg") / "trees" / f"{source}.yaml"
+    folder = resources.files("p2l_sdk.mpg") / "trees"
+    built_in = folder / f"{source}.yaml"
     try:
         if str(source).isidentifier() and built_in.is_file():
             return built_in.read_text(encoding="utf-8")
         return Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        has = ", ".join(sorted(p.name.removesuffix(".yaml") for p in built_in.parent.iterdir()))  # type: ignore[attr-defined]
-        raise ResultsError(f"the tree {str(source)!r} cannot be read: {error}; trees that come along: {has}") from None
+        has = ", ".join(sorted(file.name.removesuffix(".yaml") for file in folder.iterdir()))
+        reason = getattr(error, "strerror", None) or error
+        raise ResultsError(f"the tree {str(source)!r} cannot be read: {reason}; trees that come along: {has}") from None
