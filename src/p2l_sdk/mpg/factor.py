@@ -25,7 +25,7 @@ import numpy as np
 from p2l_sdk.errors import P2LWarning
 
 _MOST_CHAINS, _LEAST_CHAINS, _NUMBERS = 16, 4, 4096  # chains as long as they hold so many numbers; never fewer
-_BURN, _LEAST_KEPT = 500, 200  # sweeps
+_BURN, _LEAST_KEPT = 400, 160  # sweeps
 _ACCEPT, _STRETCH = 0.4, 1.5
 _LOADING, _LOADING_SD, _EASINESS_SD = 1.0, 0.5, 2.0
 _CONCENTRATION, _CONCENTRATION_SD = np.log(20.0), 1.5

@@ -12,7 +12,7 @@ Measured numbers have 95 % intervals, a bootstrap over the queries; computed one
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -127,15 +127,16 @@ class Fastness(Mapping[str, float]):
             "output_tokens": "output_tokens",
             "cost": "usd",
         }
-        runs: dict[str, dict[str, np.ndarray]] = {}
+        runs: dict[str, dict[str, Any]] = {}
         for measure, by_model in results.samples.items():
             for model, values in by_model.items():
                 if measure in columns:
                     runs.setdefault(model, {})[columns[measure]] = values
-        return cls.measured({m: Run(**arrays) for m, arrays in runs.items()}, replicates=replicates, seed=seed)
+        made = {model: replace(Run(), **arrays) for model, arrays in runs.items()}
+        return cls.measured(made, replicates=replicates, seed=seed)
 
     def __getitem__(self, model: str) -> float:
-        return self.measures["usd_per_query"][model].value if "usd_per_query" in self.measures else {}[model]
+        return self.measures.get("usd_per_query", {})[model].value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.measures.get("usd_per_query", {}))

@@ -76,8 +76,8 @@ def plot_goodness_fastness(
     ax.set_xlim(x.min() / np.exp(0.10 * wide), x.max() * np.exp(0.55 * wide))
     low, high = limits.min(), limits.max()
     ax.set_ylim(low - 0.06 * (high - low), high + 0.10 * (high - low))
-    chosen = np.arange(len(x)) if len(x) <= _MOST_NAMES else front
-    for i, place in zip(chosen, _apart(np.log(x[chosen]), y[chosen], 0.35 * wide, 0.042 * (high - low)), strict=True):
+    named = np.arange(len(x)) if len(x) <= _MOST_NAMES else front
+    for i, place in zip(named, _apart(np.log(x[named]), y[named], 0.35 * wide, 0.042 * (high - low)), strict=True):
         same = np.abs(np.log(shown) - np.log(x[i])) < 0.15 * wide
         beside = float(shown[same].max() if same.any() else shown[i]) * np.exp(0.025 * wide)
         colour = _BLUE if on_front[i] else "#444444"
@@ -120,13 +120,14 @@ def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = N
     inner = [i for i, node in enumerate(goodness.nodes) if node in goodness.tree.nodes]
     columns = inner if len(inner) > 1 else list(range(len(goodness.nodes)))
     order = np.argsort(-goodness.means[:, 0], kind="stable")[:_MOST_ROWS]
-    means = 100 * goodness.means[np.ix_(order, columns)]
-    half = 50 * np.ptp(goodness.intervals[np.ix_(order, columns)], axis=2)
+    means = 100 * goodness.means[order][:, columns]
+    half = 50 * np.ptp(goodness.intervals[order][:, columns], axis=2)
     if ax is None:
         _, ax = plt.subplots(figsize=(2.6 + 1.0 * len(columns), 1.6 + 0.42 * len(order)), layout="constrained")
     low, high = np.nanmin(means, 0), np.nanmax(means, 0)
     shade = (means - low) / np.where(high > low, high - low, 1.0)
-    gaps, at = [], 0.0
+    gaps: list[float] = []
+    at = 0.0
     for column in columns:  # a gap before each domain
         at += 0.25 if depth[goodness.nodes[column]] <= 1 and gaps else 0.0
         gaps.append(at)
@@ -139,14 +140,14 @@ def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = N
             ax.add_patch(plt.Rectangle((left, r), 0.96, 0.94, color=colours(0.04 + 0.72 * shade[r, c]), lw=0))
             ink = "white" if shade[r, c] > 0.65 else "#222222"
             weight = "bold" if means[r, c] == high[c] else "normal"
-            text = {"va": "center", "color": ink}
+            text: dict[str, Any] = {"va": "center", "color": ink}
             ax.text(left + 0.47, r + 0.47, f"{means[r, c]:.0f}", ha="right", fontsize=10, weight=weight, **text)
             ax.text(left + 0.52, r + 0.49, f"±{half[r, c]:.0f}", ha="left", fontsize=7.5, **text)
     for c, left in enumerate(gaps):
         node = goodness.nodes[columns[c]]
         top = depth[node] <= 1
         name = "\n".join(textwrap.wrap(node, 13, break_long_words=False))
-        style = {"weight": "bold", "color": "#111111"} if top else {"color": "#555555"}
+        style: dict[str, Any] = {"weight": "bold", "color": "#111111"} if top else {"color": "#555555"}
         ax.text(left + 0.48, -0.15, name, ha="center", va="bottom", fontsize=9.5 if top else 9, **style)
     ax.set_xlim(-0.05, at)
     ax.set_ylim(len(order), -1.0)

@@ -163,8 +163,10 @@ class Tree:
         nodes = {p: tuple(c for c in children if c in kept) for p, children in self.nodes.items() if p in kept}
         if not nodes:
             raise ResultsError(f"the tree {self.name!r} names none of the benchmarks: {', '.join(benchmarks)}")
-        tables = ({k: v for k, v in t.items() if k in kept} for t in (self.weights, self.chance, self.questions))
-        return Tree(nodes, *tables, name=self.name)
+        weights, chance, questions = (
+            {k: v for k, v in table.items() if k in kept} for table in (self.weights, self.chance, self.questions)
+        )
+        return Tree(nodes, weights, chance, questions, self.name)
 
     def require(self, benchmarks: Sequence[str]) -> None:
         """Raise `ResultsError` for a benchmark of the tree that is not among these."""
