@@ -158,7 +158,7 @@ class Fastness(Mapping[str, float]):
 
     def __repr__(self) -> str:
         models = list(dict.fromkeys(model for table in self.measures.values() for model in table))
-        lines = [f"Fastness of {len(models)} LLMs ({self.note})"]
+        lines = [f"Fastness of {len(models)} LLM{'' if len(models) == 1 else 's'} ({self.note})"]
         width = max(map(len, models), default=0)
         for model in models:
             cells = [f"{name} {shown(name, table[model])}" for name, table in self.measures.items() if model in table]
