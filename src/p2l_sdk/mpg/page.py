@@ -23,6 +23,10 @@ th, td { padding: .22rem .7rem; text-align: right; border-bottom: 1px solid #e4e
 th { border-bottom: 2px solid #999; } .name { text-align: left; }
 img { width: 100%; height: auto; } .note { color: #555; } summary { cursor: pointer; margin: .4rem 0; }
 """
+_ALT = {  # by file name
+    "goodness_fastness.png": "Goodness of each LLM over its Fastness, with the Pareto front",
+    "subdomains.png": "Goodness of each LLM by domain and subdomain",
+}
 _FASTNESS = {
     "usd_per_query": "USD per query",
     "queries_per_second": "queries/s",
@@ -36,9 +40,8 @@ def page(report: Report) -> str:
     """The whole page."""
     goodness = report.goodness
     parts = [f"<h1>{html.escape(goodness.caption)}</h1>", *_notes(report), _overall(report)]
-    figures = report.figures()
-    for name, figure in sorted(figures.items()):
-        parts.append(f'<img alt="{html.escape(name)}" src="{_inline(figure)}">')
+    for name, figure in sorted(report.figures().items()):
+        parts.append(f'<img alt="{_ALT[name]}" src="{_inline(figure)}">')
     depth = dict(goodness.tree.walk())
     parts.append("<h2>By domain and benchmark</h2>")
     for node in goodness.nodes[1:]:
