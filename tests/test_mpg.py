@@ -202,7 +202,8 @@ def test_a_single_cell_has_its_beta_posterior():
 
 def test_it_is_seeded_and_chance_is_taken_off():
     tree = Tree.read({"nodes": NODES, "chance": {"code": 0.5}})
-    first, again, other = (goodness(Results.read(ROWS), tree, draws=400, seed=s) for s in (3, 3, 4))
+    runs = ((3, "table"), (3, "table"), (4, "jeffreys"))
+    first, again, other = (goodness(Results.read(ROWS), tree, draws=400, seed=s, prior=p) for s, p in runs)
     np.testing.assert_array_equal(first.draws, again.draws)
     assert not np.array_equal(first.draws, other.draws)
     assert first.values("code")["c"] < 0  # below a guess, and not cut
@@ -219,7 +220,7 @@ def test_weights_by_spread_let_no_benchmark_drown_the_others():
     spread = np.array([0.2, 0.02, 0.02, 0.02, 0.02])
     means = 0.5 + spread * (ability[:, None] + noise)
     results = Results(tuple(map(str, range(40))), tuple("abcde"), np.clip(means, 0, 1), np.full((40, 5), 50_000.0))
-    plain, even = (goodness(results, draws=400, weighting=w) for w in ("plain", "spread"))
+    plain, even = (goodness(results, draws=400, weighting=w, prior="jeffreys") for w in ("plain", "spread"))
     assert spearman(even.means[:, 0], ability) > spearman(plain.means[:, 0], ability) + 0.05
     np.testing.assert_allclose(plain.weights[0], 0.2)
     influence = even.weights[0] * np.std(results.means, axis=0, ddof=1)
@@ -255,7 +256,7 @@ def test_an_llm_without_a_result_in_a_domain_is_refused():
     results = Results.read(ROWS[:-1])
     assert "'c' has no result in 'code'" in refusal(goodness, results, tree)
     assert goodness(results, tree, method="one_factor", draws=400).models == ("a", "b", "c")
-    assert len(goodness(results.of_models(["a", "b"]), tree, draws=400).rows()) == 2
+    assert len(goodness(results.of_models(["a", "b"]), tree, draws=400, prior="jeffreys").rows()) == 2
     assert "unknown method 'elo'; known: tree, one_factor" in refusal(goodness, results, tree, method="elo")
     gap = Results.read(ROWS[:-1])
     assert "says nothing of missing cells" in refusal(goodness, gap, Tree({"all": ("math",)}), prior="jeffreys")
@@ -362,7 +363,16 @@ def test_report_on_the_command_line(tmp_path):
     (tmp_path / "reference.csv").write_text("model,rating\na,1200\nb,1100\nc,1150\n")
     (tmp_path / "tree.yaml").write_text("nodes: {all: [numbers, code], numbers: [math]}\n")
     command = ["mpg", "report", "--results", f"{tmp_path}/r.jsonl", "--tree", f"{tmp_path}/tree.yaml"]
-    command += ["--prices", f"{tmp_path}/prices.json", "--reference", f"{tmp_path}/reference.csv", "--draws", "400"]
+    command += [
+        "--prices",
+        f"{tmp_path}/prices.json",
+        "--reference",
+        f"{tmp_path}/reference.csv",
+        "--draws",
+        "400",
+        "--prior",
+        "jeffreys",
+    ]
     run = CliRunner(env={"COLUMNS": "110"}).invoke
     table = run(cli, [*command, "--output", f"{tmp_path}/out"], catch_exceptions=False).output
     assert [line.split()[1] for line in table.splitlines() if line[:4].strip().isdigit()][:3] == ["a", "b", "c"]
@@ -399,7 +409,7 @@ def test_a_goodness_is_the_prior_of_a_new_llm():
         for b in range(6):
             for key, value in zip(counts, (name, f"b{b}", right[m, b], 1000), strict=True):
                 counts[key].append(value)
-    board = goodness(Results.read(counts), draws=400).leaderboard()
+    board = goodness(Results.read(counts), draws=400, prior="jeffreys").leaderboard()
     votes = Votes.read(
         [{"prompt": p, "model_a": "new", "model_b": p2l.models[0], "winner": "tie"} for p in prompts], names
     )
@@ -411,4 +421,4 @@ def test_a_goodness_is_the_prior_of_a_new_llm():
     assert told.additions["new"].standard_error < plain.additions["new"].standard_error
     assert told.additions["new"].to_dict()["prior"] == "leaderboard"
     with pytest.raises(UnknownModelError, match="the prior names 'new'"):
-        p2l.add_model("new", votes, prior=goodness(Results.read(ROWS), draws=400).leaderboard())
+        p2l.add_model("new", votes, prior=goodness(Results.read(ROWS), draws=400, prior="jeffreys").leaderboard())

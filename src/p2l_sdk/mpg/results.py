@@ -192,7 +192,7 @@ def _of_questions(
     samples = {}
     for measure in MEASURES:
         if measure in table:
-            values = _numbers(table, measure, _amount, optional=True)
+            values = _numbers(table, measure, _count, optional=True)
             held = {name: values[(model == m) & ~np.isnan(values)] for m, name in enumerate(models)}
             samples[measure] = {name: array for name, array in held.items() if len(array)}
     return Results.of_questions(models, questions, samples=samples)
@@ -292,12 +292,8 @@ def _count(x: float) -> str:
     return "" if 0.0 <= x < np.inf else "it must be a finite number >= 0"
 
 
-_amount = _count
-
-
 def _stated(table: Chunk) -> np.ndarray:
     """How many questions a published mean is of; NaN where it does not say."""
     if "n" not in table:
         return np.full(len(table["score"]), np.nan)
-    n = _numbers(table, "n", lambda x: "" if 1.0 <= x < np.inf else "it must be a number >= 1", optional=True)
-    return n
+    return _numbers(table, "n", lambda x: "" if 1.0 <= x < np.inf else "it must be a number >= 1", optional=True)
