@@ -20,6 +20,7 @@ __all__ = [
     "P2LError",
     "P2LWarning",
     "PromptError",
+    "ResultsError",
     "UnknownModelError",
     "VotesError",
     "require_known",
@@ -44,6 +45,10 @@ class BudgetError(P2LError):
 
 class VotesError(P2LError):
     """A votes, scores or prompts file that breaks the data contract; names the row and the legal values."""
+
+
+class ResultsError(P2LError):
+    """Results of benchmarks, a tree over them or prices that break the contract; names the place and the remedy."""
 
 
 class HubError(P2LError):

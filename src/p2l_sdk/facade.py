@@ -265,7 +265,7 @@ class P2L:
         scores: Scores | str | Path | None = None,
         *,
         cost: float | None = None,
-        prior: str = "similar",
+        prior: str | Leaderboard = "similar",
     ) -> P2L:
         """This model with one LLM more, learned from votes in seconds: one new row of the last layer, nothing else.
 
@@ -275,7 +275,8 @@ class P2L:
             scores: `Scores` or a file: a column of this name and of at least one known LLM; each pair is a vote:
                 the higher wins, equal ones are a tie, or "both bad" below 0.5.
             cost: USD per response of the new LLM.
-            prior: "similar" (it differs from the mean LLM as the known ones do) or "mean"; see `new_row`.
+            prior: "similar" (it differs from the mean LLM as the known ones do) or "mean"; see `new_row`. Or a
+                leaderboard with it and three known LLMs, from benchmarks say: its level is then expected there.
 
         Returns:
             A new P2L; `additions[name]` of it holds what is known of the new LLM and how well.

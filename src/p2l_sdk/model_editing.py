@@ -19,12 +19,14 @@ from p2l_sdk.modeling.spec_p2l import ModelSpec, validate_costs
 from p2l_sdk.new_row import RowFit, RowVotes, fit_row
 from p2l_sdk.own_votes import OwnVotes
 from p2l_sdk.prompt_pairs import natural
-from p2l_sdk.results import Coefficients
+from p2l_sdk.results import Coefficients, Leaderboard
 from p2l_sdk.votes import Scores, Votes
 
 _BATCH = 256
 _TOO_WIDE, _SMALL = 0.5, 0.25  # a warning where the standard error is more than this share of the known LLMs' spread,
 # and more than so many logits: 0.25 are 6 points of a win rate
+
+_LEAST_DOUBT = 0.1  # logits, of a level that a leaderboard foretells
 
 
 class Prior(StrEnum):
@@ -32,14 +34,15 @@ class Prior(StrEnum):
 
     SIMILAR = "similar"  # at the mean of the known LLMs, and likely to differ from it as they do
     MEAN = "mean"  # at the mean of the known LLMs
+    LEADERBOARD = "leaderboard"  # at the level that a given leaderboard foretells, else as SIMILAR
 
     @classmethod
     def parse(cls, name: str) -> Prior:
         """The prior of a name; raises `P2LError` with the legal ones."""
-        try:
+        named = [member for member in cls if member is not cls.LEADERBOARD]
+        if str(name).lower() in named:
             return cls(str(name).lower())
-        except ValueError:
-            raise P2LError(f"unknown prior {name!r}; known: {', '.join(cls)}") from None
+        raise P2LError(f"unknown prior {name!r}; known: {', '.join(named)}, or a Leaderboard")
 
 
 @runtime_checkable
@@ -128,11 +131,11 @@ def add_row(
     name: str,
     votes: Votes | str | Path | None = None,
     scores: Scores | str | Path | None = None,
-    prior: Prior | str = Prior.SIMILAR,
+    prior: Prior | str | Leaderboard = Prior.SIMILAR,
 ) -> tuple[EditableScorer, AddedModel]:
     """The model with one LLM more; arguments and errors as in `P2L.add_model`."""
     old = editable(scorer)
-    spec, prior = old.spec, Prior.parse(prior)
+    spec, kind = old.spec, Prior.LEADERBOARD if isinstance(prior, Leaderboard) else Prior.parse(prior)
     if name in spec.models:
         raise P2LError(f"{name!r} is among the LLMs already; remove or rename it first")
     new_spec = spec.replace(models=(*spec.models, name))  # a bad name is refused before the fit
@@ -147,13 +150,14 @@ def add_row(
     shift = np.zeros(len(theta)) if scored.gamma is None else scored.gamma[:, 0].astype(np.float64)
     targets = vote_targets(spec.feedback)[own.winner] * own.weight[:, None]
     row_votes = RowVotes(spec.feedback, own.prompt, shift, theta[own.prompt, own.opponent], log_s[own.prompt], targets)
-    fit = fit_row(old.rows, features, row_votes, similar=prior is Prior.SIMILAR)
+    expected = foretold(name, prior, spec.models, theta.mean(0)) if isinstance(prior, Leaderboard) else None
+    fit = fit_row(old.rows, features, row_votes, similar=kind is not Prior.MEAN, expected=expected)
     added = AddedModel(
         name=name,
         n_votes=len(own.winner),
         n_prompts=len(own.prompts),
         n_ignored=own.n_ignored,
-        prior=prior,
+        prior=kind,
         deviation=fit.deviation,
         held_out_loss=fit.held_out_loss,
         standard_error=float(np.sqrt(np.square(fit.standard_errors(features.astype(np.float64))).mean())),
@@ -163,6 +167,38 @@ def add_row(
     )
     _warn_of_few(added)
     return old.with_rows(new_spec, np.vstack([old.rows, fit.row])), added
+
+
+def foretold(name: str, board: Leaderboard, models: Sequence[str], levels: np.ndarray) -> tuple[float, float]:
+    """The level of a new LLM, and its standard deviation, from its place on a leaderboard of another kind.
+
+    A straight line through the known LLMs that are on the leaderboard, least squares, takes the leaderboard's
+    coefficients to their levels here; the deviation is that of a prediction by it.
+
+    Args:
+        name: of the new LLM.
+        board: with it and at least three known LLMs.
+        models, levels: names and mean coefficients `(n_models,)` of the known LLMs, logits.
+
+    Raises:
+        UnknownModelError: it is not on the leaderboard.
+        P2LError: fewer than three known LLMs are, or they are all alike there.
+    """
+    require_known([name], board.models, "the prior")
+    known = [model for model in models if model in board.models]
+    x = board.coefs[[board.models.index(model) for model in known]].astype(np.float64)
+    if len(known) < 3 or np.ptp(x) == 0:
+        raise P2LError(
+            f"the leaderboard that is the prior has {len(known)} of this model's LLMs; at least 3 are needed, and not "
+            "all alike"
+        )
+    y = levels[[list(models).index(model) for model in known]]
+    centred = x - x.mean()
+    slope = float(centred @ y / (centred @ centred))
+    away = float(board.coefs[board.models.index(name)] - x.mean())
+    residual = float(np.square(y - y.mean() - slope * centred).sum() / (len(known) - 2))
+    variance = residual * (1.0 + 1.0 / len(known) + away**2 / float(centred @ centred))
+    return float(y.mean() + slope * away), max(float(np.sqrt(variance)), _LEAST_DOUBT)
 
 
 def remove_row(scorer: Any, name: str) -> EditableScorer:

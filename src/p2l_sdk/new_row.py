@@ -6,7 +6,8 @@ With f the features of a prompt, the new LLM's coefficient there is row . (f, 1)
 
     mean        the mean of the known LLMs' rows
     span        the known rows less their mean, over sqrt(n - 1): the new LLM differs from the mean as they do
-    level       better or worse on all prompts alike, by a logit or by as much as the known LLMs differ
+    level       better or worse on all prompts alike, by a logit or by as much as the known LLMs differ; where the
+                level is known from elsewhere (a leaderboard), the mean has it, and span differs on no level
     deviation   anything else the features can say, with a standard deviation of s logits over the votes' prompts
 
 The fit maximises the votes' likelihood under the model's own feedback law times this prior, by Newton's method with
@@ -50,15 +51,27 @@ class RowPrior:
     scale: float
 
     @classmethod
-    def of(cls, rows: np.ndarray, features: np.ndarray, deviation: float, similar: bool) -> RowPrior:
+    def of(
+        cls,
+        rows: np.ndarray,
+        features: np.ndarray,
+        deviation: float,
+        similar: bool,
+        expected: tuple[float, float] | None = None,
+    ) -> RowPrior:
         """The prior for rows `(n_models, width + 1)` of the known LLMs and the features `(n_prompts, width)` of the
-        votes' prompts. On one prompt alone the deviation cannot be scaled, and is left out."""
+        votes' prompts. On one prompt alone the deviation cannot be scaled, and is left out. `expected`: the level and
+        its standard deviation, where they are known from elsewhere."""
         rows, mean, centre = rows.astype(np.float64), rows.mean(0, dtype=np.float64), features.mean(0)
         span = (rows - mean) / np.sqrt(max(len(rows) - 1, 1))
         levels = rows[:, :-1] @ centre + rows[:, -1]
         root_mean_square = np.sqrt(np.square(features - centre).sum(1).mean())
         scale = deviation / root_mean_square if root_mean_square > 0 else 0.0
         level = max(_LEAST_LEVEL, float(levels.std()))
+        if expected is not None:
+            mean = mean + np.append(np.zeros(len(centre)), expected[0] - levels.mean())
+            span = span - np.append(np.zeros(len(centre)), 1.0) * (span[:, :-1] @ centre + span[:, -1])[:, None]
+            level = expected[1]
         return cls(mean, span if similar else span[:0], level, centre, scale)
 
     def offset(self, features: np.ndarray) -> np.ndarray:
@@ -147,7 +160,14 @@ class RowFit:
         return np.sqrt(np.maximum(np.square(design).sum(1) - known, 0.0))
 
 
-def fit_row(rows: np.ndarray, features: np.ndarray, votes: RowVotes, *, similar: bool = True) -> RowFit:
+def fit_row(
+    rows: np.ndarray,
+    features: np.ndarray,
+    votes: RowVotes,
+    *,
+    similar: bool = True,
+    expected: tuple[float, float] | None = None,
+) -> RowFit:
     """The row that fits the votes best, given the prior, with the deviation chosen by the votes.
 
     Args:
@@ -155,20 +175,24 @@ def fit_row(rows: np.ndarray, features: np.ndarray, votes: RowVotes, *, similar:
         features: `(n_prompts, width)` of the votes' prompts.
         votes: on the new LLM.
         similar: whether the prior lets the new LLM differ from the mean as the known LLMs do.
+        expected: mean coefficient over the votes' prompts that the new LLM is expected to have, and its standard
+            deviation, both in logits; None where nothing is known.
 
     Raises:
         ConvergenceError: Newton's method did not reach the optimum.
     """
     features = features.astype(np.float64)
-    fits = list(_fits(rows, features, votes, similar))
+    fits = list(_fits(rows, features, votes, similar, expected))
     total = votes.targets.sum()
     doubt = [0.5 * (np.log(fit.deviation / _LIKELY) / _DOUBT) ** 2 for fit in fits]
     return fits[int(np.argmin([fit.held_out_loss * total + d for fit, d in zip(fits, doubt, strict=True)]))]
 
 
-def _fits(rows: np.ndarray, features: np.ndarray, votes: RowVotes, similar: bool) -> Iterator[RowFit]:
+def _fits(
+    rows: np.ndarray, features: np.ndarray, votes: RowVotes, similar: bool, expected: tuple[float, float] | None
+) -> Iterator[RowFit]:
     for deviation in DEVIATIONS:
-        prior = RowPrior.of(rows, features, deviation, similar)
+        prior = RowPrior.of(rows, features, deviation, similar, expected)
         yield _fit(prior, deviation, features, votes)
 
 

@@ -27,7 +27,7 @@ def plot_leaderboard(board: Leaderboard, ax: matplotlib.axes.Axes | None = None)
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    pyplot = _pyplot()
+    pyplot = require_pyplot()
     order = board.order[::-1]
     ratings, intervals = board.ratings[order], board.rating_intervals
     if ax is None:
@@ -56,7 +56,7 @@ def plot_reliability(curve: Reliability, ax: matplotlib.axes.Axes | None = None)
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    pyplot = _pyplot()
+    pyplot = require_pyplot()
     if ax is None:
         _, ax = pyplot.subplots(figsize=(4.8, 4.8), layout="constrained")
     ax.plot([0.0, 1.0], [0.0, 1.0], "--", color="#999999", lw=1, label="perfectly calibrated")
@@ -89,7 +89,7 @@ def plot_subset_sizes(study: SubsetStudy, ax: matplotlib.axes.Axes | None = None
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    pyplot = _pyplot()
+    pyplot = require_pyplot()
     if ax is None:
         _, ax = pyplot.subplots(figsize=(6.4, 4.8), layout="constrained")
     sizes = [point.size for point in study.points]
@@ -119,7 +119,7 @@ def save_evaluation(path: str, curve: Reliability, study: SubsetStudy | None = N
         P2LError: the file is of another kind, or cannot be written.
     """
     check_picture(path)
-    pyplot = _pyplot()
+    pyplot = require_pyplot()
     widths = [4.8] if study is None else [4.8, 6.0]
     figure, axes = pyplot.subplots(
         1, len(widths), figsize=(sum(widths), 4.8), width_ratios=widths, layout="constrained", squeeze=False
@@ -139,7 +139,7 @@ def check_picture(path: str) -> None:
     """Raise what `save_evaluation` would for this file name, before anything is computed for it."""
     if not path.lower().endswith(_PICTURES):
         raise P2LError(f"{path!r} is no name of a picture; known endings: {', '.join(_PICTURES)}")
-    _pyplot()
+    require_pyplot()
 
 
 def plot_frontier(frontier: Frontier, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
@@ -148,7 +148,7 @@ def plot_frontier(frontier: Frontier, ax: matplotlib.axes.Axes | None = None) ->
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    pyplot = _pyplot()
+    pyplot = require_pyplot()
     if ax is None:
         _, ax = pyplot.subplots(figsize=(7.5, 4.8), layout="constrained")
     thousand = 1000.0
@@ -203,7 +203,7 @@ def plot_learning_curve(
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    pyplot = _pyplot()
+    pyplot = require_pyplot()
     if ax is None:
         _, ax = pyplot.subplots(figsize=(7.5, 4.2), layout="constrained")
     styles: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -227,10 +227,11 @@ def save_plot(ax: matplotlib.axes.Axes, path: Path) -> None:
     """Write a picture and free it."""
     figure: Any = ax.figure
     figure.savefig(path, dpi=120)
-    _pyplot().close(figure)
+    require_pyplot().close(figure)
 
 
-def _pyplot() -> Any:
+def require_pyplot() -> Any:
+    """matplotlib.pyplot; `MissingExtraError` where it is not installed."""
     try:
         from matplotlib import pyplot
     except ImportError:

@@ -1,0 +1,142 @@
+"""`p2l mpg`: Project MPG, a Goodness and a Fastness for every LLM from its results on benchmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from p2l_sdk.cli.common import JSON, print_json
+
+if TYPE_CHECKING:
+    from p2l_sdk.mpg import Correlation, NodeEstimates, Results, Tree
+    from p2l_sdk.mpg.fastness import Fastness
+    from p2l_sdk.mpg.report import Report
+
+
+@click.group()
+def mpg() -> None:
+    """Goodness and Fastness of LLMs, from their results on benchmarks (Project MPG)."""
+
+
+@mpg.command()
+@click.option(
+    "--results",
+    metavar="PATH",
+    multiple=True,
+    required=True,
+    help="Results: .jsonl, .csv or .parquet; lm-evaluation-harness's output; may be given several times.",
+)
+@click.option("--percent", is_flag=True, help="The scores are in [0, 100].")
+@click.option("--benchmark-column", metavar="NAME", help="The results are scores: a prompt per row, a column per LLM.")
+@click.option("--livebench", is_flag=True, help="The results are a table of LiveBench (table_DATE.csv).")
+@click.option("--tree", metavar="FILE", help="Tree in YAML, or mpg, or livebench; all benchmarks alike if not given.")
+@click.option("--allow-absent", is_flag=True, help="Benchmarks of the tree without results are left out.")
+@click.option("--method", default="tree", show_default=True, help="tree or one-factor.")
+@click.option("--prior", default="table", show_default=True, help="table or jeffreys.")
+@click.option("--missing", default="impute", show_default=True, help="impute or renormalise.")
+@click.option("--weighting", default="spread", show_default=True, help="spread or plain.")
+@click.option(
+    "--unstated-questions", metavar="N", type=click.FloatRange(min=1), default=100, show_default=True,
+    help="Of how many questions a published mean is that does not say so.",
+)  # fmt: skip
+@click.option("--draws", metavar="N", type=click.IntRange(min=100), default=4000, show_default=True)
+@click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--prices", metavar="FILE", help="model, input_price, output_price in USD per million tokens.")
+@click.option(
+    "--tokens", metavar="IN OUT", type=(click.FloatRange(min=0), click.FloatRange(min=0)), default=(500, 500),
+    show_default=True, help="Mean tokens of a query and of its answer, for --prices.",
+)  # fmt: skip
+@click.option("--measure", default="usd_per_query", show_default=True, help="What the picture shows beside Goodness.")
+@click.option("--reference", metavar="FILE", help="Ratings to compare with, Arena's say: columns model, rating.")
+@click.option("--output", metavar="FOLDER", help="Write the page, JSON and the pictures here.")
+@JSON
+def report(output: str | None, as_json: bool, **options: Any) -> None:
+    """Table, pictures and a page: how good each LLM is, overall and by subdomain, how sure, and at what price."""
+    from p2l_sdk.mpg import goodness
+    from p2l_sdk.mpg.report import Report
+
+    results, tree = _read(options)
+    names = ("method", "prior", "missing", "weighting", "unstated_questions", "draws", "seed")
+    estimates = goodness(results, tree, **{name: options[name] for name in names})
+    fast = _fastness(results, options)
+    agreement = _agreement(results, estimates, options["reference"], options["seed"])
+    made = Report(estimates, fast, options["measure"], agreement)
+    files = [] if output is None else made.save(output)
+    if as_json:
+        print_json(made.to_dict())
+        return
+    _print(made)
+    if output is not None:
+        click.echo(f"wrote {output}: {', '.join(files)}")
+
+
+def _read(options: dict[str, Any]) -> tuple[Results, Tree | None]:
+    from p2l_sdk.mpg import Results, Tree
+    from p2l_sdk.mpg.harness import read_harness
+    from p2l_sdk.mpg.livebench import read_livebench
+    from p2l_sdk.scores import Scores
+
+    tree, parts, harness = None, [], []
+    for path in options["results"]:
+        if options["livebench"]:
+            part, tree = read_livebench(path)
+            parts.append(part)
+        elif options["benchmark_column"] is not None:
+            parts.append(Results.of_scores(Scores.read(path, allow_missing=True), options["benchmark_column"]))
+        elif Path(path).is_dir() or Path(path).suffix == ".json" or Path(path).name.startswith("samples_"):
+            harness.append(path)
+        else:
+            parts.append(Results.read(path, percent=options["percent"]))
+    if harness:
+        parts.append(read_harness(*harness))
+    results = parts[0] if len(parts) == 1 else Results.joined(parts)
+    if options["tree"] is not None:
+        tree = Tree.read(options["tree"])
+        tree = tree.only(results.benchmarks) if options["allow_absent"] else tree
+    return results, tree
+
+
+def _fastness(results: Results, options: dict[str, Any]) -> Fastness | None:
+    from p2l_sdk.mpg.fastness import Fastness
+    from p2l_sdk.mpg.prices import read_prices
+
+    if options["prices"] is not None:
+        prices = {m: p for m, p in read_prices(options["prices"]).items() if m in results.models}
+        return Fastness.of_prices(prices, input_tokens=options["tokens"][0], output_tokens=options["tokens"][1])
+    measured = Fastness.of_results(results, seed=options["seed"])
+    return measured if measured.measures else None
+
+
+def _agreement(results: Results, estimates: NodeEstimates, reference: str | None, seed: int) -> list[Correlation]:
+    """Goodness, its domains, the raw average and every single benchmark beside the reference."""
+    if reference is None:
+        return []
+    import numpy as np
+
+    from p2l_sdk.errors import ResultsError
+    from p2l_sdk.mpg import correlations
+    from p2l_sdk.table_files import read_rows
+    from p2l_sdk.vote_columns import number_of
+
+    ratings: dict[str, float] = {}
+    for number, row in enumerate(read_rows(reference), 1):
+        rating = number_of(row.get("rating"))
+        if not row.get("model") or not np.isfinite(rating):
+            raise ResultsError(f"{reference!r}, row {number} needs the columns model and rating, a finite number")
+        ratings[str(row["model"])] = rating
+    with np.errstate(invalid="ignore"):
+        raw = np.nanmean(results.means, 1)
+    rated = {"raw average": dict(zip(results.models, raw.tolist(), strict=True))}
+    rated |= {node: estimates.values(node) for node in estimates.nodes if node in estimates.tree.nodes}
+    whole = np.flatnonzero(~np.isnan(results.means).any(0) & (np.ptp(np.nan_to_num(results.means), axis=0) > 0))
+    for b in whole:
+        rated.setdefault(results.benchmarks[b], dict(zip(results.models, results.means[:, b].tolist(), strict=True)))
+    return correlations(rated, ratings, seed=seed)
+
+
+def _print(report: Report) -> None:
+    from p2l_sdk.mpg.tables import print_report
+
+    print_report(report)

@@ -1,0 +1,216 @@
+"""Fastness: how quick and how cheap an LLM is, from measurements, or from prices and mean token counts.
+
+    usd_per_query            mean cost of an answer
+    queries_per_second       answers per second of one caller, 1 / mean seconds, times the callers at once
+    seconds                  mean time to the whole answer
+    seconds_to_first_token   mean time to the first token
+    tokens_per_second        output tokens over seconds, all answers together
+
+Measured numbers have 95 % intervals, a bootstrap over the queries; computed ones have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from p2l_sdk.errors import ResultsError
+from p2l_sdk.mpg.results import Results
+from p2l_sdk.results import usd
+
+MEASURES = ("usd_per_query", "queries_per_second", "seconds", "seconds_to_first_token", "tokens_per_second")
+_BATCH = 2_000_000  # numbers of a bootstrap that are held at once
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number: its 95 % limits and how many queries it is of; None and 0 where it was computed, not measured."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """Plain JSON values."""
+        return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What was measured of one LLM: one number per answered query, NaN where it was not measured.
+
+    Attributes:
+        seconds: `(n,)` from when the query was due to the end of the answer.
+        seconds_to_first_token: `(n,)` or None.
+        output_tokens: `(n,)` or None.
+        usd: `(n,)` cost or None.
+        elapsed: seconds from the first query to the last answer, of all; None for 1 / mean seconds each caller.
+        callers: how many queries were under way at once, where `elapsed` is not given.
+    """
+
+    seconds: np.ndarray | None = None
+    seconds_to_first_token: np.ndarray | None = None
+    output_tokens: np.ndarray | None = None
+    usd: np.ndarray | None = None
+    elapsed: float | None = None
+    callers: float = 1.0
+
+
+class Fastness(Mapping[str, float]):
+    """How quick and how cheap LLMs are. As a mapping it is LLM -> USD per query: what `costs=` takes.
+
+    Attributes:
+        measures: measure -> LLM -> `Measure`; LLMs of which it is not known are absent.
+        note: where the numbers come from, one sentence.
+    """
+
+    def __init__(self, measures: Mapping[str, Mapping[str, Measure]], note: str = "") -> None:
+        for name, table in measures.items():
+            if name not in MEASURES:
+                raise ResultsError(f"unknown measure {name!r}; known: {', '.join(MEASURES)}")
+            for model, measure in table.items():
+                if not 0.0 <= measure.value < np.inf:
+                    raise ResultsError(f"{name} of {model!r} is {measure.value}; it must be a finite number >= 0")
+        self.measures = {name: dict(measures[name]) for name in MEASURES if measures.get(name)}
+        self.note = note
+
+    @classmethod
+    def of_prices(
+        cls,
+        prices: Mapping[str, tuple[float, float]],
+        *,
+        input_tokens: float | Mapping[str, float],
+        output_tokens: float | Mapping[str, float],
+    ) -> Fastness:
+        """USD per query from list prices.
+
+        Args:
+            prices: LLM -> (input price, output price), USD per million tokens.
+            input_tokens, output_tokens: mean per query, of all LLMs or of each.
+
+        Raises:
+            ResultsError: a price or a count is no finite number >= 0, or an LLM has no count.
+        """
+        table = {}
+        for model, price in prices.items():
+            counts = [_count_of(model, counts) for counts in (input_tokens, output_tokens)]
+            if len(price) != 2 or not all(np.isfinite(x) and x >= 0 for x in (*price, *counts)):
+                raise ResultsError(f"{model!r}: prices {price!r} and token counts {counts!r} must be numbers >= 0")
+            table[model] = Measure(float(np.dot(price, counts)) / 1e6)
+        note = "cost from list prices and mean token counts, nothing measured"
+        if not isinstance(input_tokens, Mapping) and not isinstance(output_tokens, Mapping):
+            note = (
+                f"cost from list prices of {input_tokens:g} input and {output_tokens:g} output tokens, nothing measured"
+            )
+        return cls({"usd_per_query": table}, note)
+
+    @classmethod
+    def measured(cls, runs: Mapping[str, Run], *, replicates: int = 1000, seed: int = 0) -> Fastness:
+        """From measurements, with bootstrap intervals over the queries."""
+        rng = np.random.default_rng(seed)
+        measures: dict[str, dict[str, Measure]] = {name: {} for name in MEASURES}
+        for model, run in runs.items():
+            for name, measure in _of_run(run, replicates, rng).items():
+                measures[name][model] = measure
+        return cls(measures, "measured; 95 % intervals over the queries")
+
+    @classmethod
+    def of_results(cls, results: Results, *, replicates: int = 1000, seed: int = 0) -> Fastness:
+        """From the seconds, tokens and costs that stand beside results per question."""
+        columns = {
+            "seconds": "seconds",
+            "first_token_seconds": "seconds_to_first_token",
+            "output_tokens": "output_tokens",
+            "cost": "usd",
+        }
+        runs: dict[str, dict[str, Any]] = {}
+        for measure, by_model in results.samples.items():
+            for model, values in by_model.items():
+                if measure in columns:
+                    runs.setdefault(model, {})[columns[measure]] = values
+        made = {model: replace(Run(), **arrays) for model, arrays in runs.items()}
+        return cls.measured(made, replicates=replicates, seed=seed)
+
+    def __getitem__(self, model: str) -> float:
+        return self.measures.get("usd_per_query", {})[model].value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.measures.get("usd_per_query", {}))
+
+    def __len__(self) -> int:
+        return len(self.measures.get("usd_per_query", {}))
+
+    def values_of(self, measure: str) -> dict[str, float]:
+        """LLM -> number. Raises `ResultsError` where that is not known of any LLM."""
+        if measure not in self.measures:
+            has = ", ".join(self.measures) or "nothing"
+            raise ResultsError(f"{measure!r} is not known; known are: {has}")
+        return {model: found.value for model, found in self.measures[measure].items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: note, and measure -> LLM -> value, low, high, n."""
+        tables = {name: {m: x.to_dict() for m, x in table.items()} for name, table in self.measures.items()}
+        return {"note": self.note, **tables}
+
+    def __repr__(self) -> str:
+        models = list(dict.fromkeys(model for table in self.measures.values() for model in table))
+        lines = [f"Fastness of {len(models)} LLM{'' if len(models) == 1 else 's'} ({self.note})"]
+        width = max(map(len, models), default=0)
+        for model in models:
+            cells = [f"{name} {shown(name, table[model])}" for name, table in self.measures.items() if model in table]
+            lines.append(f"{model.ljust(width)}  {', '.join(cells)}")
+        return "\n".join(lines)
+
+
+def shown(measure: str, found: Measure) -> str:
+    """A number for people."""
+    text = usd(float(f"{found.value:.3g}")) if measure == "usd_per_query" else f"{found.value:.3g}"
+    if found.low is None or found.high is None:
+        return text
+    return f"{text} ({found.low:.3g} to {found.high:.3g})"
+
+
+def _count_of(model: str, counts: float | Mapping[str, float]) -> float:
+    if not isinstance(counts, Mapping):
+        return float(counts)
+    if model not in counts:
+        raise ResultsError(f"there is no token count of {model!r}; give one for every LLM with a price")
+    return float(counts[model])
+
+
+def _of_run(run: Run, replicates: int, rng: np.random.Generator) -> dict[str, Measure]:
+    found = {}
+    for name in ("seconds", "seconds_to_first_token", "usd"):
+        values = getattr(run, name)
+        if values is not None and len(values := values[~np.isnan(values)]):
+            found[name] = _ratio(values, np.ones(len(values)), replicates, rng)
+    if "usd" in found:
+        found["usd_per_query"] = found.pop("usd")
+    if run.seconds is not None and "seconds" in found:
+        mean = found["seconds"]
+        # the rate of a run as long as it was is n / elapsed; its uncertainty is that of the mean duration
+        rate = run.callers / mean.value if run.elapsed is None else mean.n / run.elapsed
+        if mean.low is not None and mean.high is not None and mean.low > 0:
+            found["queries_per_second"] = Measure(
+                rate, rate * mean.value / mean.high, rate * mean.value / mean.low, mean.n
+            )
+        if run.output_tokens is not None:
+            both = ~np.isnan(run.output_tokens) & ~np.isnan(run.seconds)
+            if both.any() and run.seconds[both].sum() > 0:
+                found["tokens_per_second"] = _ratio(run.output_tokens[both], run.seconds[both], replicates, rng)
+    return found
+
+
+def _ratio(top: np.ndarray, bottom: np.ndarray, replicates: int, rng: np.random.Generator) -> Measure:
+    """Sum over sum, with its bootstrap interval over the queries."""
+    n, ratios = len(top), []
+    size = max(1, _BATCH // n)
+    for start in range(0, replicates, size):
+        picks = rng.integers(0, n, (min(size, replicates - start), n))
+        ratios.append(top[picks].sum(1) / bottom[picks].sum(1))
+    low, high = np.quantile(np.concatenate(ratios), [0.025, 0.975])
+    return Measure(float(top.sum() / bottom.sum()), float(low), float(high), n)

@@ -1,0 +1,124 @@
+"""What lm-evaluation-harness writes: `results_*.json` (means and their errors) and `samples_*.jsonl` (per question).
+
+Where a task has both, its samples are read: they say on which questions LLMs were right together.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p2l_sdk.errors import ResultsError
+from p2l_sdk.mpg.results import Results
+from p2l_sdk.table_files import read_rows
+
+METRICS = ("acc_norm", "acc", "exact_match", "pass@1", "pass_at_1", "prompt_level_strict_acc", "mc2", "f1", "em")
+_SAMPLES = re.compile(r"samples_(?P<task>.+?)_\d{4}-\d{2}-\d{2}T.*")
+
+
+def read_harness(*paths: str | Path, metric: str | None = None, model: str | None = None) -> Results:
+    """Results of one or several LLMs from the harness's output.
+
+    Args:
+        paths: result files, sample files, or folders, which are searched.
+        metric: to read of every task; the first of `METRICS` that it has, if not given.
+        model: name of the LLM; as the result file names it (or the folder) if not given.
+
+    Raises:
+        ResultsError: there is nothing to read, a file is damaged, or a task has no such metric.
+    """
+    files = [file for path in paths for file in _files(Path(path))]
+    if not files:
+        raise ResultsError(f"no results_*.json and no samples_*.jsonl in {', '.join(map(str, paths))}")
+    asked: list[dict[str, Any]] = []
+    means: list[dict[str, Any]] = []
+    names: dict[Path, str] = {}
+    for file in files:
+        if file.suffix == ".json":
+            summary = _load(file)
+            names[file.parent] = model or str(summary.get("model_name") or _of_folder(file.parent))
+            means += _means(file, summary, names[file.parent], metric)
+    for file in files:
+        if file.suffix == ".jsonl":
+            asked += _samples(file, names.get(file.parent, model or _of_folder(file.parent)), metric)
+    have = {(row["model"], row["benchmark"]) for row in asked}
+    means = [row for row in means if (row["model"], row["benchmark"]) not in have]
+    return Results.joined([Results.read(rows) for rows in (asked, means) if rows])
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted([*path.rglob("results*.json"), *path.rglob("samples_*.jsonl")])
+    if not path.exists():
+        raise ResultsError(f"{str(path)!r} does not exist")
+    return [path]
+
+
+def _load(file: Path) -> Mapping[str, Any]:
+    try:
+        summary = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{str(file)!r} cannot be read: {error}") from None
+    if not isinstance(summary, dict) or not isinstance(summary.get("results"), dict):
+        raise ResultsError(f"{str(file)!r} is no result file of lm-evaluation-harness: it has no table 'results'")
+    return summary
+
+
+def _of_folder(folder: Path) -> str:
+    return folder.name.replace("__", "/")  # how the harness writes a slash
+
+
+def _means(file: Path, summary: Mapping[str, Any], model: str, metric: str | None) -> Iterator[dict[str, Any]]:
+    counts = summary.get("n-samples") or {}
+    for task, values in summary["results"].items():
+        key = _metric(values, metric)
+        if key is None:
+            if metric is None:  # a group without a mean of its own
+                continue
+            raise ResultsError(f"{str(file)!r}: {task!r} has no {metric!r}; it has: {', '.join(_measured(values))}")
+        name, _, kind = key.partition(",")
+        mean = float(values[key])
+        error = values.get(f"{name}_stderr,{kind}" if kind else f"{name}_stderr")
+        n = (counts.get(task) or {}).get("effective")
+        if isinstance(error, int | float) and error > 0 and 0 < mean < 1:
+            n = max(1.0, mean * (1 - mean) / error**2)  # as many right-or-wrong questions as leave that error
+        row = {"model": model, "benchmark": str(task), "score": mean}
+        yield row | ({"n": n} if n else {"n": math.nan})
+
+
+def _samples(file: Path, model: str, metric: str | None) -> Iterator[dict[str, Any]]:
+    found = _SAMPLES.fullmatch(file.stem)
+    task = found["task"] if found else file.stem.removeprefix("samples_")
+    filters: dict[str, None] = {}
+    rows = list(read_rows(file))
+    for row in rows:
+        filters.setdefault(str(row.get("filter", "none")))
+    first = next(iter(filters), "none")  # one answer, extracted in several ways: the first
+    for number, row in enumerate(rows, 1):
+        if str(row.get("filter", "none")) != first:
+            continue
+        key = _metric(row, metric)
+        if key is None or "doc_id" not in row:
+            has = ", ".join(map(str, row.get("metrics", row)))
+            raise ResultsError(f"{str(file)!r}, row {number} has no {metric or 'known metric'}; it has: {has}")
+        value = row[key]
+        yield {"model": model, "benchmark": task, "question_id": str(row["doc_id"]), "score": float(np.mean(value))}
+
+
+def _metric(values: Mapping[str, Any], metric: str | None) -> str | None:
+    """The key of the metric, with the name of its filter where there is one."""
+    for wanted in METRICS if metric is None else (metric,):
+        for key, value in values.items():
+            if key.partition(",")[0] == wanted and isinstance(value, int | float | bool | list):
+                return str(key)
+    return None
+
+
+def _measured(values: Mapping[str, Any]) -> list[str]:
+    return [str(key).partition(",")[0] for key, value in values.items() if isinstance(value, int | float)]

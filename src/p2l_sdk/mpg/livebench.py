@@ -1,0 +1,55 @@
+"""LiveBench's public tables: `table_<date>.csv` (an LLM per row, a task per column, percent) and
+`categories_<date>.json` (category: [tasks])."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from p2l_sdk.errors import ResultsError
+from p2l_sdk.mpg.results import Results
+from p2l_sdk.mpg.tree import Tree
+from p2l_sdk.table_files import read_rows
+from p2l_sdk.vote_columns import number_of
+
+
+def read_livebench(table: str | Path, categories: str | Path | None = None) -> tuple[Results, Tree]:
+    """Published means and the tree of LiveBench's categories.
+
+    Args:
+        table: the CSV file; an empty cell is a missing result.
+        categories: the JSON file; the package's tree of the categories if not given.
+
+    Raises:
+        ResultsError: a file is of another kind, or a score is outside [0, 100].
+    """
+    rows = list(read_rows(table))
+    if not rows or "model" not in rows[0]:
+        raise ResultsError(f"{str(table)!r} is no table of LiveBench: it has no column 'model'")
+    tasks = tuple(str(name) for name in rows[0] if name != "model")
+    models = tuple(str(row["model"]) for row in rows)
+    twice = next((name for i, name in enumerate(models) if name in models[:i]), None)
+    if twice is not None:
+        raise ResultsError(f"{str(table)!r} has two rows of {twice!r}; keep one")
+    means = np.full((len(models), len(tasks)), np.nan)
+    for m, row in enumerate(rows):
+        for t, task in enumerate(tasks):
+            if row[task] in (None, "", "-"):
+                continue
+            means[m, t] = number_of(row[task]) / 100.0
+            if not 0.0 <= means[m, t] <= 1.0:
+                raise ResultsError(f"row {m + 1}: {task} is {row[task]!r}; it must be a number in [0, 100]")
+    counts = np.where(np.isnan(means), 0.0, np.nan)
+    results = Results(models, tasks, means, counts)
+    if categories is None:
+        return results, Tree.read("livebench").only(tasks)
+    try:
+        groups = json.loads(Path(categories).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{str(categories)!r} cannot be read: {error}") from None
+    if not isinstance(groups, dict):
+        raise ResultsError(f"{str(categories)!r} must hold an object, category: [tasks]")
+    nodes = {"Goodness": list(groups), **groups}
+    return results, Tree.read({"name": "livebench", "nodes": nodes}).only(tasks)

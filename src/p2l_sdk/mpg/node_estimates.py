@@ -1,0 +1,192 @@
+"""What is known of every LLM at every node of a tree, from draws: `NodeEstimates`, which `goodness` returns."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from p2l_sdk.errors import MissingExtraError, ResultsError, require_known
+from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.modeling.leaderboard_p2l import ranks
+from p2l_sdk.mpg.tree import Tree
+from p2l_sdk.results import Leaderboard
+
+if TYPE_CHECKING:
+    import pandas
+
+_LIMITS = (0.025, 0.975)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class NodeEstimates:
+    """Goodness of every LLM at every node.
+
+    Attributes:
+        models: names of the LLMs.
+        nodes: names of the nodes, the root first, children below their parent.
+        draws: `(n_draws, n_models, n_nodes)` from the posterior; 1 is every question right, 0 no better than chance.
+        means: `(n_models, n_nodes)`.
+        intervals: `(n_models, n_nodes, 2)` 95 % limits.
+        ranks: `(n_models, n_nodes)` of the means, 1 is best.
+        rank_intervals: `(n_models, n_nodes, 2)` 95 % limits.
+        best_probabilities: `(n_models, n_nodes)` of being the best of these LLMs.
+        weights: `(n_nodes, n_benchmarks)` what each benchmark counts at a node, rows of sum 1; columns in the tree's
+            order (`tree.leaves()`).
+        observed: `(n_models, n_nodes)` share of the node's weight that stands on results, in [0, 1].
+        logits: `(n_draws, n_models)` mean log-odds of a right answer over the root's benchmarks.
+        tree: of the nodes.
+        method: "tree" or "one_factor".
+        notes: what a reader has to know, one sentence each.
+    """
+
+    models: tuple[str, ...]
+    nodes: tuple[str, ...]
+    draws: np.ndarray
+    means: np.ndarray
+    intervals: np.ndarray
+    ranks: np.ndarray
+    rank_intervals: np.ndarray
+    best_probabilities: np.ndarray
+    weights: np.ndarray
+    observed: np.ndarray
+    logits: np.ndarray
+    tree: Tree
+    method: str
+    notes: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def of_draws(cls, models: tuple[str, ...], nodes: tuple[str, ...], draws: np.ndarray, **more: Any) -> NodeEstimates:
+        """Summaries of draws `(n_draws, n_models, n_nodes)`; NaN where an LLM has nothing at a node."""
+        means = draws.mean(0)
+        shape = (*means.shape, 2)
+        intervals, rank_intervals = np.empty(shape), np.full(shape, np.nan)
+        placed, best = np.full(means.shape, np.nan), np.full(means.shape, np.nan)
+        for node in range(len(nodes)):
+            intervals[:, node] = np.quantile(draws[:, :, node], _LIMITS, axis=0).T
+            known = np.flatnonzero(~np.isnan(means[:, node]))
+            order = np.argsort(-draws[:, known, node], 1)
+            places = np.argsort(order, 1) + 1
+            placed[known, node] = ranks(means[known, node])
+            limits = np.quantile(places, _LIMITS, axis=0, method="inverted_cdf")
+            rank_intervals[known, node] = limits.T
+            best[known, node] = (places == 1).mean(0)
+        return cls(models, nodes, draws, means, intervals, placed, rank_intervals, best, **more)
+
+    @property
+    def root(self) -> str:
+        """The name of the whole."""
+        return self.nodes[0]
+
+    @property
+    def ranking(self) -> list[str]:
+        """Names from the best LLM to the worst, of the whole."""
+        return [row["model"] for row in self.rows()]
+
+    def at(self, node: str | None = None) -> int:
+        """The place of a node among `nodes`; of the root if none is named."""
+        if node is None:
+            return 0
+        if node not in self.nodes:
+            raise ResultsError(f"there is no node {node!r}; known: {', '.join(self.nodes)}")
+        return self.nodes.index(node)
+
+    def values(self, node: str | None = None) -> dict[str, float]:
+        """LLM -> mean Goodness at a node."""
+        return dict(zip(self.models, self.means[:, self.at(node)].tolist(), strict=True))
+
+    def rows(self, node: str | None = None) -> list[dict[str, Any]]:
+        """One dictionary per LLM, best first: rank, rank_low, rank_high, model, goodness, low, high, best (probability
+        of being the best), observed. LLMs with nothing at the node are absent."""
+        at = self.at(node)
+        means = self.means[:, at]
+        table = []
+        for m in np.argsort(-np.where(np.isnan(means), -np.inf, means), kind="stable"):
+            if np.isnan(means[m]):
+                continue
+            low, high = self.rank_intervals[m, at]
+            table.append(
+                {
+                    "rank": int(self.ranks[m, at]),
+                    "rank_low": int(low),
+                    "rank_high": int(high),
+                    "model": self.models[m],
+                    "goodness": float(means[m]),
+                    "low": float(self.intervals[m, at, 0]),
+                    "high": float(self.intervals[m, at, 1]),
+                    "best": float(self.best_probabilities[m, at]),
+                    "observed": float(self.observed[m, at]),
+                }
+            )
+        return table
+
+    def better(self, a: str, b: str, node: str | None = None) -> float:
+        """Probability that LLM a is truly better than b at a node."""
+        require_known([a, b], self.models, "the question")
+        at = self.at(node)
+        first, second = (self.draws[:, self.models.index(name), at] for name in (a, b))
+        return float((first > second).mean() + 0.5 * (first == second).mean())
+
+    def leaderboard(self) -> Leaderboard:
+        """A leaderboard without prompts: mean log-odds of a right answer as Bradley-Terry coefficients, in logits.
+
+        Each interval is of the coefficient less the mean of all.
+        """
+        relative = self.logits - self.logits.mean(1, keepdims=True)
+        limits = np.quantile(relative, _LIMITS, axis=0).T
+        return Leaderboard(self.models, relative.mean(0), Feedback.BT, n_prompts=0, intervals=limits)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: method, tree, notes, and the rows of every node."""
+        depth = dict(self.tree.walk())
+        nodes = [{"node": name, "depth": depth[name], "rows": self.rows(name)} for name in self.nodes]
+        return {"method": self.method, "tree": self.tree.name, "notes": list(self.notes), "nodes": nodes}
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The rows of all nodes as a frame with a column `node` (needs pandas)."""
+        try:
+            import pandas
+        except ImportError:
+            raise MissingExtraError("to_pandas", "pandas", "data") from None
+        return pandas.DataFrame([{"node": node, **row} for node in self.nodes for row in self.rows(node)])
+
+    def cells(self, node: str | None = None) -> tuple[list[str], list[list[str]]]:
+        """Header and rows of a table for people."""
+        header = ["rank", "LLM", "Goodness", "95 % interval", "ranks", "best"]
+        rows = []
+        for row in self.rows(node):
+            low, high = row["rank_low"], row["rank_high"]
+            rows.append(
+                [
+                    str(row["rank"]),
+                    row["model"],
+                    f"{100 * row['goodness']:.1f}",
+                    f"{100 * row['low']:.1f} to {100 * row['high']:.1f}",
+                    f"{low} to {high}" if low < high else str(low),
+                    "<1%" if 0 < row["best"] < 0.005 else f"{row['best']:.0%}",
+                ]
+            )
+        return header, rows
+
+    @property
+    def caption(self) -> str:
+        """One line that says what this is."""
+        leaves = len(self.tree.leaves())
+        return f"{self.root} of {len(self.models)} LLMs on {leaves} benchmarks ({self.method.replace('_', '-')})"
+
+    def __repr__(self) -> str:
+        header, rows = self.cells()
+        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+        lines = [
+            "  ".join(t.ljust(w) if i == 1 else t.rjust(w) for i, (t, w) in enumerate(zip(row, widths, strict=True)))
+            for row in [header, *rows]
+        ]
+        return "\n".join([self.caption, *(line.rstrip() for line in lines), *self.notes])
+
+    def _repr_html_(self) -> str:
+        header, rows = self.cells()
+        head = "".join(f"<th>{name}</th>" for name in header)
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+        return f"<table><caption>{html.escape(self.caption)}</caption><tr>{head}</tr>{body}</table>"

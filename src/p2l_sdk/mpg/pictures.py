@@ -1,0 +1,187 @@
+"""The two pictures of a report (needs matplotlib)."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from p2l_sdk.errors import ResultsError
+from p2l_sdk.mpg.fastness import Fastness
+from p2l_sdk.mpg.node_estimates import NodeEstimates
+from p2l_sdk.plots import require_pyplot
+
+if TYPE_CHECKING:
+    import matplotlib.axes
+
+_MOST_NAMES, _MOST_ROWS = 24, 40
+_BLUE, _ORANGE = "#1f5f99", "#b5541c"
+_AXES = {
+    "usd_per_query": ("cost, USD per 1,000 queries", 1000.0),
+    "queries_per_second": ("queries per second", 1.0),
+    "seconds": ("seconds to the whole answer", 1.0),
+    "seconds_to_first_token": ("seconds to the first token", 1.0),
+    "tokens_per_second": ("output tokens per second", 1.0),
+}
+_MORE_IS_BETTER = ("queries_per_second", "tokens_per_second")
+
+
+def pareto_front(goodness: np.ndarray, fastness: np.ndarray) -> np.ndarray:
+    """Indices of the LLMs that no other beats in both, from the best to the fastest; `(n,)` each, higher is better."""
+    order = np.lexsort((-fastness, -goodness))
+    best, front = -np.inf, []
+    for i in order:
+        if fastness[i] > best:
+            best = fastness[i]
+            front.append(i)
+    return np.array(front, dtype=np.int64)
+
+
+def plot_goodness_fastness(
+    goodness: NodeEstimates,
+    fastness: Fastness,
+    measure: str = "usd_per_query",
+    ax: matplotlib.axes.Axes | None = None,
+) -> matplotlib.axes.Axes:
+    """Goodness, with 95 % intervals, over a measure of Fastness, with the Pareto front.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        ResultsError: the measure is not known of two of the LLMs.
+    """
+    plt = require_pyplot()
+    values = fastness.values_of(measure)
+    known = [m for m, name in enumerate(goodness.models) if values.get(name, 0.0) > 0]
+    if len(known) < 2:
+        raise ResultsError(f"{measure!r} is known of {len(known)} of the LLMs; a picture needs two")
+    axis, unit = _AXES[measure]
+    x = np.array([values[goodness.models[m]] for m in known]) * unit
+    y, limits = 100 * goodness.means[known, 0], 100 * goodness.intervals[known, 0]
+    names = [goodness.models[m] for m in known]
+    front = pareto_front(y, x if measure in _MORE_IS_BETTER else -x)
+    if ax is None:
+        _, ax = plt.subplots(figsize=(9.0, 5.6), layout="constrained")
+    ax.set_xscale("log")
+    wide = np.log(x.max() / x.min()) or 1.0
+    shown = x * np.exp(_side_by_side(np.log(x), y, 0.022 * wide))
+    on_front = np.isin(np.arange(len(x)), front)
+    gain = "cheaper" if measure == "usd_per_query" else "faster"
+    label = f"Pareto front: none is both better and {gain}"
+    ax.plot(shown[front], y[front], "--", color=_BLUE, lw=1.2, alpha=0.7, zorder=1, label=label)
+    for chosen, colour in ((on_front, _BLUE), (~on_front, "#8a8a8a")):
+        if chosen.any():
+            bars = np.abs(limits[chosen] - y[chosen, None]).T
+            ax.errorbar(shown[chosen], y[chosen], bars, fmt="o", color=colour, ms=6, lw=1.3, alpha=0.95)
+    ax.set_xlim(x.min() / np.exp(0.10 * wide), x.max() * np.exp(0.55 * wide))
+    low, high = limits.min(), limits.max()
+    ax.set_ylim(low - 0.06 * (high - low), high + 0.10 * (high - low))
+    named = np.arange(len(x)) if len(x) <= _MOST_NAMES else front
+    for i, place in zip(named, _apart(np.log(x[named]), y[named], 0.35 * wide, 0.042 * (high - low)), strict=True):
+        same = np.abs(np.log(shown) - np.log(x[i])) < 0.15 * wide
+        beside = float(shown[same].max() if same.any() else shown[i]) * np.exp(0.025 * wide)
+        colour = _BLUE if on_front[i] else "#444444"
+        ax.annotate(
+            names[i],
+            (shown[i], y[i]),
+            (beside, place),
+            va="center",
+            fontsize=9,
+            color=colour,
+            fontweight="bold" if on_front[i] else "normal",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8},
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.5, "alpha": 0.5, "shrinkA": 1, "shrinkB": 3},
+        )
+    ticks = np.unique(x) if len(np.unique(x)) <= 6 else None
+    if ticks is not None:
+        ax.set_xticks(ticks, [f"{t:.3g}" for t in ticks])
+        ax.minorticks_off()
+    ax.set_xlabel(f"{axis} (log scale)")
+    ax.set_ylabel("Goodness: questions right beyond chance, %")
+    side = "right" if measure in _MORE_IS_BETTER else "left"
+    ax.set_title(f"Better is up, {gain} is {side}; bars are 95 % intervals", loc="left", fontsize=11)
+    ax.legend(frameon=False, loc="lower right", fontsize=9)
+    ax.grid(axis="y", color="#eeeeee")
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+    """Goodness of every LLM in the whole, in each domain and subdomain, as a table of colours with half intervals.
+
+    The colours of a column go from its worst LLM to its best; the best is bold.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    plt = require_pyplot()
+    depth = dict(goodness.tree.walk())
+    inner = [i for i, node in enumerate(goodness.nodes) if node in goodness.tree.nodes]
+    columns = inner if len(inner) > 1 else list(range(len(goodness.nodes)))
+    order = np.argsort(-goodness.means[:, 0], kind="stable")[:_MOST_ROWS]
+    means = 100 * goodness.means[order][:, columns]
+    half = 50 * np.ptp(goodness.intervals[order][:, columns], axis=2)
+    if ax is None:
+        _, ax = plt.subplots(figsize=(2.6 + 1.0 * len(columns), 1.6 + 0.42 * len(order)), layout="constrained")
+    low, high = np.nanmin(means, 0), np.nanmax(means, 0)
+    shade = (means - low) / np.where(high > low, high - low, 1.0)
+    gaps: list[float] = []
+    at = 0.0
+    for column in columns:  # a gap before each domain
+        at += 0.25 if depth[goodness.nodes[column]] <= 1 and gaps else 0.0
+        gaps.append(at)
+        at += 1.0
+    colours = plt.get_cmap("Blues")
+    for c, left in enumerate(gaps):
+        for r in range(len(order)):
+            if np.isnan(means[r, c]):
+                continue
+            ax.add_patch(plt.Rectangle((left, r), 0.96, 0.94, color=colours(0.04 + 0.72 * shade[r, c]), lw=0))
+            ink = "white" if shade[r, c] > 0.65 else "#222222"
+            weight = "bold" if means[r, c] == high[c] else "normal"
+            text: dict[str, Any] = {"va": "center", "color": ink}
+            ax.text(left + 0.47, r + 0.47, f"{means[r, c]:.0f}", ha="right", fontsize=10, weight=weight, **text)
+            ax.text(left + 0.52, r + 0.49, f"±{half[r, c]:.0f}", ha="left", fontsize=7.5, **text)
+    for c, left in enumerate(gaps):
+        node = goodness.nodes[columns[c]]
+        top = depth[node] <= 1
+        name = "\n".join(textwrap.wrap(node, 13, break_long_words=False))
+        style: dict[str, Any] = {"weight": "bold", "color": "#111111"} if top else {"color": "#555555"}
+        ax.text(left + 0.48, -0.15, name, ha="center", va="bottom", fontsize=9.5 if top else 9, **style)
+    ax.set_xlim(-0.05, at)
+    ax.set_ylim(len(order), -1.0)
+    ax.set_yticks(np.arange(len(order)) + 0.47, [goodness.models[m] for m in order], fontsize=9.5)
+    ax.set_xticks([])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    what = "Goodness (questions right beyond chance, %) ± half a 95 % interval"
+    ax.set_title(f"{what}; bold: domains, and the best of a column", loc="left", fontsize=9.5, color="#444444")
+    return ax
+
+
+def _side_by_side(x: np.ndarray, y: np.ndarray, step: float) -> np.ndarray:
+    """`(n,)` small shifts to the right of points that share an x, so that their bars can be told apart."""
+    shift = np.zeros(len(x))
+    for value in np.unique(x):
+        same = np.flatnonzero(x == value)
+        shift[same[np.argsort(-y[same])]] = step * np.arange(len(same))
+    return shift
+
+
+def _apart(x: np.ndarray, y: np.ndarray, near: float, least: float) -> np.ndarray:
+    """`(n,)` heights of labels: near y, and at least `least` apart where their x are within `near`."""
+    places: Any = y.astype(np.float64).copy()
+    order = np.argsort(y)
+    for _ in range(200):
+        moved = False
+        for k, i in enumerate(order):
+            for j in order[k + 1 :]:
+                gap = places[j] - places[i]
+                if abs(x[i] - x[j]) < near and gap < least - 1e-9:
+                    places[i] -= (least - gap) / 2
+                    places[j] += (least - gap) / 2
+                    moved = True
+        if not moved:
+            break
+    return places

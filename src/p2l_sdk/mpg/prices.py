@@ -1,0 +1,47 @@
+"""List prices of LLMs: a table with model, input_price and output_price, USD per million tokens."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from p2l_sdk.errors import ResultsError
+from p2l_sdk.table_files import read_rows
+from p2l_sdk.vote_columns import number_of
+
+
+def read_prices(path: str | Path) -> dict[str, tuple[float, float]]:
+    """LLM -> (input price, output price) from a .csv, .jsonl or .parquet file, or a .json file with a list of objects.
+
+    The LLM stands in `model` or `name`. Rows without a price are left out.
+
+    Raises:
+        ResultsError: a column is missing, a price is negative or no number, or an LLM has two rows.
+    """
+    prices: dict[str, tuple[float, float]] = {}
+    for number, row in enumerate(_rows(Path(path)), 1):
+        missing = [key for key in ("input_price", "output_price") if key not in row]
+        name = row.get("model", row.get("name"))
+        if missing or not name:
+            raise ResultsError(f"{str(path)!r}, row {number} has no {missing[0] if missing else 'model'}")
+        if any(row[key] in (None, "") or row[key] != row[key] for key in ("input_price", "output_price")):
+            continue
+        pair = number_of(row["input_price"]), number_of(row["output_price"])
+        if not all(0 <= price < float("inf") for price in pair):
+            raise ResultsError(f"{str(path)!r}, row {number}: the prices of {name!r} must be numbers >= 0, not {pair}")
+        if name in prices:
+            raise ResultsError(f"{str(path)!r} has two rows of {name!r}; keep one")
+        prices[str(name)] = pair
+    return prices
+
+
+def _rows(path: Path) -> list[dict[str, object]]:
+    if path.suffix != ".json":
+        return [dict(row) for row in read_rows(path)]
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{str(path)!r} cannot be read: {error}") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ResultsError(f"{str(path)!r} must hold a list of objects, one for each LLM")
+    return rows

@@ -1,0 +1,299 @@
+"""Results of LLMs on benchmarks, in any of three forms, checked, as one table.
+
+    per question        model, benchmark, question_id, score in [0, 1]; optional seconds, first_token_seconds,
+                        input_tokens, output_tokens, cost
+    counts              model, benchmark, correct, total
+    published means     model, benchmark, score in [0, 1]; optional n, the number of questions
+
+What matters to Goodness of a cell is how much it says of the true accuracy: its mean and as how many right-or-wrong
+questions it counts. A graded score of variance v per question counts as m (1 - m) / v of them, at least one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from p2l_sdk.errors import ResultsError
+from p2l_sdk.scores import Scores
+from p2l_sdk.vote_columns import number_of
+from p2l_sdk.vote_sources import ABSENT, Chunk, open_source
+
+MEASURES = ("seconds", "first_token_seconds", "input_tokens", "output_tokens", "cost")
+_VARIANCE_QUESTIONS = 1.0  # a graded score's variance starts as if one right-or-wrong question had been seen
+
+
+class Form(StrEnum):
+    """How results are written."""
+
+    QUESTIONS = "questions"
+    COUNTS = "counts"
+    MEANS = "means"
+
+
+_COLUMNS = {
+    Form.QUESTIONS: ("question_id", "score"),
+    Form.COUNTS: ("correct", "total"),
+    Form.MEANS: ("score",),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """A table of results, LLMs by benchmarks.
+
+    Attributes:
+        models: names of the LLMs, in order of appearance.
+        benchmarks: names of the benchmarks, in order of appearance.
+        means: `(n_models, n_benchmarks)` mean score in [0, 1]; NaN where there is no result.
+        counts: `(n_models, n_benchmarks)` as how many right-or-wrong questions the mean counts; 0 where there is no
+            result, NaN where a published mean does not say of how many questions it is.
+        questions: benchmark -> `(n_models, n_questions)` scores, NaN where not asked; only where known.
+        samples: measure (`seconds`, `output_tokens`, ...) -> LLM -> `(n,)` one number per question.
+    """
+
+    models: tuple[str, ...]
+    benchmarks: tuple[str, ...]
+    means: np.ndarray
+    counts: np.ndarray
+    questions: Mapping[str, np.ndarray] = field(default_factory=dict)
+    samples: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, source: Any, *, percent: bool = False) -> Results:
+        """Results of a .jsonl, .csv or .parquet file, a frame, a mapping of columns, a list of dictionaries.
+
+        The form is told by its columns; see the module.
+
+        Args:
+            source: whatever `Votes.read` takes.
+            percent: scores are in [0, 100].
+
+        Raises:
+            ResultsError: a column is missing, a score is no number in its range, `correct` is above `total`, or two
+                rows are of the same cell (or question); it names the row.
+            VotesError: the file cannot be read.
+        """
+        table = _table(open_source(source).chunks)
+        form = _form(table)
+        models, model = _names(table, "model")
+        benchmarks, benchmark = _names(table, "benchmark")
+        scale = 100.0 if percent else 1.0
+        if form is Form.QUESTIONS:
+            score = _numbers(table, "score", _within(scale)) / scale
+            return _of_questions(table, models, model, benchmarks, benchmark, score)
+        _distinct({"LLM": (models, model), "benchmark": (benchmarks, benchmark)})
+        means = np.full((len(models), len(benchmarks)), np.nan)
+        counts = np.zeros(means.shape)
+        if form is Form.COUNTS:
+            correct, total = (_numbers(table, name, _count) for name in ("correct", "total"))
+            for row in np.flatnonzero((correct > total) | (total <= 0)):
+                right = "correct" if total[row] > 0 else "total"
+                bound = f"at most total, {total[row]:g}" if total[row] > 0 else "above 0"
+                value = correct[row] if total[row] > 0 else total[row]
+                raise ResultsError(f"row {row + 1}: {right} is {value:g}; it must be {bound}")
+            means[model, benchmark], counts[model, benchmark] = correct / total, total
+        else:
+            means[model, benchmark] = _numbers(table, "score", _within(scale)) / scale
+            counts[model, benchmark] = _stated(table)
+        return cls(models, benchmarks, means, counts)
+
+    @classmethod
+    def of_scores(cls, scores: Scores, benchmark: str) -> Results:
+        """Results from a scores table (a prompt per row, a column per LLM), its rows grouped by a category column.
+
+        Raises:
+            ResultsError: there is no such column, or a score is outside [0, 1].
+        """
+        if benchmark not in scores.categories:
+            has = ", ".join(scores.categories) or "none"
+            raise ResultsError(f"the scores have no category column {benchmark!r}; they have: {has}")
+        bad = np.argwhere((scores.scores < 0) | (scores.scores > 1))
+        if len(bad):
+            row, column = bad[0]
+            value = scores.scores[row, column]
+            raise ResultsError(f"row {row + 1}: the score of {scores.models[column]!r} is {value:g}; {_RANGE[1.0]}")
+        labels = np.asarray(scores.categories[benchmark])
+        names = tuple(dict.fromkeys(labels.tolist()))
+        return cls.of_questions(scores.models, {str(name): scores.scores[labels == name].T for name in names})
+
+    @classmethod
+    def of_questions(cls, models: Sequence[str], questions: Mapping[str, np.ndarray], **more: Any) -> Results:
+        """Results from arrays of scores `(n_models, n_questions)` in [0, 1], NaN where not asked."""
+        means = np.full((len(models), len(questions)), np.nan)
+        counts = np.zeros(means.shape)
+        for b, scores in enumerate(questions.values()):
+            means[:, b], counts[:, b] = _summary(scores)
+        return cls(tuple(models), tuple(questions), means, counts, questions, **more)
+
+    def of_models(self, models: Sequence[str]) -> Results:
+        """The results of some LLMs, in this order."""
+        unknown = [name for name in models if name not in self.models]
+        if unknown:
+            raise ResultsError(f"there is no result of {unknown[0]!r}; known: {', '.join(self.models)}")
+        at = [self.models.index(name) for name in models]
+        return Results(
+            tuple(models),
+            self.benchmarks,
+            self.means[at],
+            self.counts[at],
+            {name: scores[at] for name, scores in self.questions.items()},
+            {k: {m: v for m, v in by_model.items() if m in models} for k, by_model in self.samples.items()},
+        )
+
+    @staticmethod
+    def joined(parts: Sequence[Results]) -> Results:
+        """Several tables as one. Raises `ResultsError` where two hold the same cell."""
+        models = tuple(dict.fromkeys(name for part in parts for name in part.models))
+        benchmarks = tuple(dict.fromkeys(name for part in parts for name in part.benchmarks))
+        means = np.full((len(models), len(benchmarks)), np.nan)
+        counts = np.zeros(means.shape)
+        questions: dict[str, np.ndarray] = {}
+        samples: dict[str, dict[str, np.ndarray]] = {}
+        for part in parts:
+            at = np.ix_([models.index(name) for name in part.models], [benchmarks.index(n) for n in part.benchmarks])
+            twice = np.argwhere(~np.isnan(means[at]) & ~np.isnan(part.means))
+            if len(twice):
+                m, b = twice[0]
+                raise ResultsError(f"two tables have a result of {part.models[m]!r} on {part.benchmarks[b]!r}")
+            held = ~np.isnan(part.means)
+            means[at] = np.where(held, part.means, means[at])
+            counts[at] = np.where(held, part.counts, counts[at])
+            for name, scores in part.questions.items():
+                if name not in questions:  # questions of two tables cannot be matched
+                    questions[name] = np.full((len(models), scores.shape[1]), np.nan)
+                    questions[name][at[0].ravel()] = scores
+            for measure, by_model in part.samples.items():
+                samples.setdefault(measure, {}).update(by_model)
+        return Results(models, benchmarks, means, counts, questions, samples)
+
+
+def _of_questions(
+    table: Chunk,
+    models: tuple[str, ...],
+    model: np.ndarray,
+    benchmarks: tuple[str, ...],
+    benchmark: np.ndarray,
+    score: np.ndarray,
+) -> Results:
+    ids, question = _names(table, "question_id")
+    _distinct({"LLM": (models, model), "benchmark": (benchmarks, benchmark), "question": (ids, question)})
+    questions = {}
+    for b, name in enumerate(benchmarks):
+        rows = np.flatnonzero(benchmark == b)
+        used, place = np.unique(question[rows], return_inverse=True)
+        scores = np.full((len(models), len(used)), np.nan)
+        scores[model[rows], place] = score[rows]
+        questions[name] = scores
+    samples = {}
+    for measure in MEASURES:
+        if measure in table:
+            values = _numbers(table, measure, _count, optional=True)
+            held = {name: values[(model == m) & ~np.isnan(values)] for m, name in enumerate(models)}
+            samples[measure] = {name: array for name, array in held.items() if len(array)}
+    return Results.of_questions(models, questions, samples=samples)
+
+
+def _summary(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`(n_models,)` means of `(n_models, n_questions)`, and as how many right-or-wrong questions they count."""
+    asked = ~np.isnan(scores)
+    n = asked.sum(1).astype(np.float64)
+    total = np.where(asked, scores, 0.0).sum(1)
+    means = np.where(n > 0, total / np.maximum(n, 1.0), np.nan)
+    if np.isin(scores[asked], (0.0, 1.0)).all():
+        return means, n
+    inner = (total + 0.5) / (n + 1.0)  # never 0 or 1
+    binary = inner * (1.0 - inner)
+    squares = np.square(np.where(asked, scores - means[:, None], 0.0)).sum(1)
+    variance = (squares + _VARIANCE_QUESTIONS * binary) / np.maximum(n - 1.0 + _VARIANCE_QUESTIONS, 1.0)
+    return means, np.where(n > 0, np.maximum(n * binary / variance, np.minimum(n, 1.0)), 0.0)
+
+
+# --- the columns -----------------------------------------------------------------------------------------------------
+
+
+def _table(chunks: Any) -> Chunk:
+    table: Chunk = {}
+    n_rows = 0
+    for chunk in chunks:
+        more = len(next(iter(chunk.values()), []))
+        for name in chunk:
+            table.setdefault(name, [ABSENT] * n_rows)
+        for name, column in table.items():
+            column += chunk.get(name, [ABSENT] * more)
+        n_rows += more
+    if not n_rows:
+        raise ResultsError("the table of results is empty")
+    return table
+
+
+def _form(table: Chunk) -> Form:
+    if {"model", "benchmark"} <= set(table):
+        for form, columns in _COLUMNS.items():
+            if set(columns) <= set(table):
+                return form
+    forms = "; ".join(f"model, benchmark, {', '.join(columns)}" for columns in _COLUMNS.values())
+    raise ResultsError(f"the results have the columns {', '.join(map(str, table))}; they need one of: {forms}")
+
+
+def _names(table: Chunk, column: str) -> tuple[tuple[str, ...], np.ndarray]:
+    """Distinct names, in order of appearance, and the number of each row's."""
+    numbers: dict[str, int] = {}
+    code = np.empty(len(table[column]), dtype=np.int64)
+    for row, value in enumerate(table[column]):
+        if value is ABSENT or value is None or value == "" or value != value:
+            raise ResultsError(f"row {row + 1} has no {column}")
+        code[row] = numbers.setdefault(str(value), len(numbers))
+    return tuple(numbers), code
+
+
+def _distinct(columns: Mapping[str, tuple[tuple[str, ...], np.ndarray]]) -> None:
+    keys = np.stack([code for _, code in columns.values()], 1)
+    _, first, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    twice = np.flatnonzero(first[place.ravel()] != np.arange(len(keys)))
+    if len(twice):
+        row = int(twice[0])
+        what = ", ".join(f"{label} {names[code[row]]!r}" for label, (names, code) in columns.items())
+        raise ResultsError(f"rows {first[place.ravel()[row]] + 1} and {row + 1} are both of {what}; keep one")
+
+
+def _numbers(table: Chunk, column: str, check: Callable[[float], str], *, optional: bool = False) -> np.ndarray:
+    values = table[column]
+    numbers = np.array([np.nan if value is ABSENT else number_of(value) for value in values])
+    for row, number in enumerate(numbers):
+        if optional and np.isnan(number) and _absent(values[row]):
+            continue
+        problem = check(float(number))
+        if problem:
+            value = "missing" if values[row] is ABSENT else repr(values[row])
+            raise ResultsError(f"row {row + 1}: {column} is {value}; {problem}")
+    return numbers
+
+
+def _absent(value: Any) -> bool:
+    return value is ABSENT or value is None or value == "" or value != value
+
+
+_RANGE = {
+    1.0: "it must be a number in [0, 1] (of a table in percent say so: percent=True, --percent)",
+    100.0: "it must be a number in [0, 100]",
+}
+
+
+def _within(scale: float) -> Callable[[float], str]:
+    return lambda x: "" if 0.0 <= x <= scale else _RANGE[scale]
+
+
+def _count(x: float) -> str:
+    return "" if 0.0 <= x < np.inf else "it must be a finite number >= 0"
+
+
+def _stated(table: Chunk) -> np.ndarray:
+    """How many questions a published mean is of; NaN where it does not say."""
+    if "n" not in table:
+        return np.full(len(table["score"]), np.nan)
+    return _numbers(table, "n", lambda x: "" if 1.0 <= x < np.inf else "it must be a number >= 1", optional=True)
