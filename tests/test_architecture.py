@@ -69,7 +69,7 @@ FLOORS = [
         "cli.mpg",
         "cli.push",
         "cli.train",
-    ],  # fmt: skip
+    ],
     ["cli"],
     ["__main__"],
 ]
