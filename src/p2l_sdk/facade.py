@@ -408,13 +408,7 @@ class P2L:
             done += len(batch)
 
     def _boards(self, scored: Coefficients) -> list[Leaderboard]:
-        spec = self._scorer.spec
-        eta = [None] * len(scored.coefs) if scored.eta is None else scored.eta[:, 0].tolist()
-        gamma = [None] * len(scored.coefs) if scored.gamma is None else scored.gamma[:, 0].tolist()
-        return [
-            Leaderboard(models=spec.models, coefs=row, feedback=spec.feedback, eta=eta[i], gamma=gamma[i])
-            for i, row in enumerate(scored.coefs)
-        ]
+        return scored.leaderboards(self.models, self.spec.feedback)
 
 
 def as_weights(values: list[Any], n: int) -> np.ndarray:
