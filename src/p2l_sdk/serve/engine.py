@@ -4,18 +4,15 @@ A lone request starts at once. While the workers are busy requests gather, and g
 that has waited longest, and those nearest to it in length, so that little is padding and nobody starves. Right after
 a batch its callers are likely to ask again, so the next one waits for as many, but for `max_wait_ms` at most.
 
-Everything but `_score` runs on the event loop, so there are no locks.
+Everything but `batching.score` and the solve of an aggregate runs on the event loop, so there are no locks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
-import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
 
@@ -26,25 +23,14 @@ from p2l_sdk.errors import P2LError, PromptError
 from p2l_sdk.facade import P2L
 from p2l_sdk.modeling.prompt_p2l import Prompt, user_turns
 from p2l_sdk.results import Coefficients, Leaderboard
+from p2l_sdk.serve.batching import Job, JobQueue, Outcome, failed, score
 from p2l_sdk.serve.cache import CoefficientCache, key
 from p2l_sdk.serve.errors import Closing, QueueFull, ScoringFailed, ScoringTimeout
 from p2l_sdk.serve.metrics import ServerMetrics
 
-_log = logging.getLogger("p2l_sdk.serve")
-_MAX_CHARACTERS = 65_536  # of a batch with its padding: about the 16,384 tokens that a scorer takes in one pass
 _PROBE = "Is this model well?"
 _PROBE_SECONDS = 1.0
 _SOLVES_WAITING = 8
-
-
-@dataclass(eq=False, slots=True)
-class _Job:
-    """Prompts of one caller that are scored together. `length` is that of the longest, in characters."""
-
-    prompts: list[Prompt]
-    length: int
-    future: asyncio.Future[np.ndarray]
-    arrived: float = field(default_factory=perf_counter)
 
 
 class Engine:
@@ -82,12 +68,11 @@ class Engine:
                 raise P2LError(f"{name} is {value!r}; it must be 0 or more")
         self.p2l = p2l
         self.metrics = metrics or ServerMetrics()
-        self.metrics.queue_depth(lambda: self.waiting)
-        self.queue_size, self.timeout_s = queue_size, timeout_s
-        self.waiting = 0  # prompts in the queue
+        self.metrics.queue_depth(lambda: self._queue.prompts)
+        self.timeout_s, self._queue_size = timeout_s, queue_size
         self._workers, self._max_batch, self._max_wait = workers, max_batch, max_wait_ms / 1000
-        self._cache = CoefficientCache(cache_mb) if cache_mb else None
-        self._queue: dict[_Job, None] = {}
+        self._cache = CoefficientCache(cache_mb)
+        self._queue = JobQueue(max_batch)
         self._running: dict[int, float] = {}  # batch -> when it started
         self._numbers = itertools.count()
         self._finished, self._last_size, self._seconds_per_prompt = 0.0, 1, 0.01
@@ -112,9 +97,7 @@ class Engine:
         give_up = perf_counter() + self.timeout_s
         while (self._queue or self._running or self._solves) and perf_counter() < give_up:
             await asyncio.sleep(0.005)
-        for job in self._queue:
-            _fail(job, Closing())
-        self._queue, self.waiting = {}, 0
+        self._queue.settle_all(Closing)
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._solver.shutdown(wait=False, cancel_futures=True)
 
@@ -178,7 +161,9 @@ class Engine:
             looked_at = await asyncio.to_thread(_look_at, prompts)
         else:
             looked_at = _look_at(prompts)
-        rows: list[np.ndarray | None] = [self._cache and self._cache.get(hashed) for hashed, _ in looked_at]
+        rows: list[np.ndarray | None] = [
+            None if self._cache is None else self._cache.get(hashed) for hashed, _ in looked_at
+        ]
         missing = [i for i, row in enumerate(rows) if row is None]
         self.metrics.cache(len(rows) - len(missing), len(missing))
         if missing:
@@ -187,16 +172,16 @@ class Engine:
             scored = await self._score_parts(prompts, parts, looked_at)
             for i, row in zip(missing, itertools.chain.from_iterable(scored), strict=True):
                 rows[i] = row
-                if self._cache is not None:
-                    self._cache.put(looked_at[i][0], row)
+                self._cache.put(looked_at[i][0], row)
         return self._split(np.array(rows))
 
     async def _score_parts(
         self, prompts: Sequence[Prompt], parts: list[list[int]], looked_at: list[tuple[bytes, int]]
     ) -> list[np.ndarray]:
         n_prompts = sum(map(len, parts))
-        if self.waiting and self.waiting + n_prompts > self.queue_size:
-            raise QueueFull(self.waiting, self.waiting * self._seconds_per_prompt)
+        waiting = self._queue.prompts
+        if waiting and waiting + n_prompts > self._queue_size:
+            raise QueueFull(waiting, waiting * self._seconds_per_prompt)
         jobs = [self._submit([prompts[i] for i in part], looked_at[part[-1]][1]) for part in parts]
         try:
             async with asyncio.timeout(self.timeout_s):
@@ -206,79 +191,55 @@ class Engine:
         except TimeoutError:
             raise ScoringTimeout(f"the model did not answer within {self.timeout_s:g} s; try again later") from None
         except PromptError as error:
-            part = next(part for part, job in zip(parts, jobs, strict=True) if _error(job) is error)
+            part = next(part for part, job in zip(parts, jobs, strict=True) if _raised(job) is error)
             error.index = part[error.index or 0]
             raise
         finally:
             for job in jobs:
-                self._forget(job)
+                self._queue.forget(job)
 
     # --- the queue ---
 
-    def _submit(self, prompts: list[Prompt], length: int) -> _Job:
+    def _submit(self, prompts: list[Prompt], length: int) -> Job:
         assert self._loop is not None
-        job = _Job(prompts, length, self._loop.create_future())
-        self._queue[job] = None
-        self.waiting += len(prompts)
+        job = Job(prompts, length, self._loop.create_future())
+        self._queue.put(job)
         if not self._woken:  # once per turn of the event loop: all that came in it go together
             self._woken = True
             self._loop.call_soon(self._wake)
         return job
-
-    def _forget(self, job: _Job) -> None:
-        if job in self._queue:
-            del self._queue[job]
-            self.waiting -= len(job.prompts)
 
     def _wake(self) -> None:
         assert self._loop is not None
         self._woken = False
         while self._queue and len(self._running) < self._workers:
             patience = self._finished + self._max_wait - perf_counter()
-            if self.waiting < min(self._last_size, self._max_batch) and patience > 0:
+            if self._queue.prompts < min(self._last_size, self._max_batch) and patience > 0:
                 if self._timer is None:
                     self._timer = self._loop.call_later(patience, self._patience_ends)
                 return
-            self._start(self._take())
+            self._start(self._queue.take())
 
     def _patience_ends(self) -> None:
         self._timer = None
         self._wake()
 
-    def _take(self) -> list[_Job]:
-        """The next batch: the oldest job, and those nearest to it in length that fit."""
-        near = itertools.islice(self._queue, 4 * self._max_batch)
-        oldest = next(near)
-        batch, n, longest = [oldest], len(oldest.prompts), oldest.length
-        for job in sorted(near, key=lambda job: abs(job.length - oldest.length)):
-            total, padded = n + len(job.prompts), max(longest, job.length)
-            if total <= self._max_batch and total * padded <= _MAX_CHARACTERS:
-                batch, n, longest = [*batch, job], total, padded
-        for job in batch:
-            self._forget(job)
-        return batch
-
-    def _start(self, batch: list[_Job]) -> None:
+    def _start(self, batch: list[Job]) -> None:
         assert self._loop is not None
         number, now = next(self._numbers), perf_counter()
         self._running[number] = now
         self.metrics.stage("queue", now - batch[0].arrived)
-        scoring = self._loop.run_in_executor(self._pool, self._score, batch)
+        scoring = self._loop.run_in_executor(self._pool, score, self.p2l, batch)
         scoring.add_done_callback(partial(self._finish, number, batch))
 
-    def _finish(
-        self, number: int, batch: list[_Job], scoring: asyncio.Future[list[np.ndarray | P2LError]]
-    ) -> None:
+    def _finish(self, number: int, batch: list[Job], scoring: asyncio.Future[list[Outcome]]) -> None:
         started, now = self._running.pop(number), perf_counter()
         if scoring.cancelled() or scoring.exception() is not None:  # the worker itself broke
-            outcomes: list[np.ndarray | P2LError] = _failed(batch, None if scoring.cancelled() else scoring.exception())
+            outcomes: list[Outcome] = failed(batch, None if scoring.cancelled() else scoring.exception())
         else:
             outcomes = scoring.result()
         for job, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, P2LError):
-                _fail(job, outcome)
-            elif not job.future.done():
-                job.future.set_result(outcome)
+            job.settle(outcome)
         size = sum(len(job.prompts) for job in batch)
         self._finished, self._last_size = now, size
         self._seconds_per_prompt += 0.1 * ((now - started) / size - self._seconds_per_prompt)
@@ -301,24 +262,6 @@ class Engine:
             await self._submit([_PROBE], len(_PROBE)).future
         except P2LError:
             asyncio.get_running_loop().call_later(_PROBE_SECONDS, lambda: asyncio.ensure_future(self._probe()))
-
-    # --- on the worker threads ---
-
-    def _score(self, batch: list[_Job]) -> list[np.ndarray | P2LError]:
-        """Rows of coefficients, eta and gamma for each job, or what went wrong with it."""
-        try:
-            scored = self.p2l.coefficients([prompt for job in batch for prompt in job.prompts])
-            rows = np.hstack([a for a in (scored.coefs, scored.eta, scored.gamma) if a is not None])
-            if not np.isfinite(rows).all():
-                raise FloatingPointError("coefficients are not finite")
-        except PromptError as error:
-            if len(batch) == 1:
-                return [error]
-            return [self._score([job])[0] for job in batch]  # one bad prompt is no other caller's trouble
-        except Exception as error:  # whatever the model raises is a failure of this batch, and of nothing else
-            return _failed(batch, error)
-        ends = list(itertools.accumulate(len(job.prompts) for job in batch))
-        return [rows[end - len(job.prompts) : end] for job, end in zip(batch, ends, strict=True)]
 
     def _solve(self, scored: Coefficients, weights: Sequence[float] | None, seed: int) -> Leaderboard:
         statistics = PairStatistics(self.p2l.spec.feedback, len(self.p2l.models), seed=seed)
@@ -344,20 +287,5 @@ def _look_at(prompts: Sequence[Prompt]) -> list[tuple[bytes, int]]:
     return seen
 
 
-def _failed(batch: list[_Job], error: BaseException | None) -> list[np.ndarray | P2LError]:
-    """An error for each caller, and a line in the log: the kind and the place of what happened. Not its text, which may
-    hold a prompt."""
-    kind = "cancelled" if error is None else type(error).__name__
-    frames = traceback.extract_tb(None if error is None else error.__traceback__)
-    place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    _log.error("the model failed on %d prompts: %s%s", sum(len(job.prompts) for job in batch), kind, place)
-    return [ScoringFailed(f"the model failed ({kind}); the server's log says where") for _ in batch]
-
-
-def _fail(job: _Job, error: P2LError) -> None:
-    if not job.future.done():
-        job.future.set_exception(error)
-
-
-def _error(job: _Job) -> BaseException | None:
+def _raised(job: Job) -> BaseException | None:
     return job.future.exception() if job.future.done() and not job.future.cancelled() else None

@@ -1,4 +1,4 @@
-"""Whatever goes wrong, as the caller sees it: a status and OpenAI's error shape. No text of a prompt is in any of it."""
+"""Whatever goes wrong, as the caller sees it: a status and OpenAI's error shape. It repeats no text of a prompt."""
 
 from __future__ import annotations
 

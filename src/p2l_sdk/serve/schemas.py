@@ -6,10 +6,10 @@ these schemas is tested.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NotRequired, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, with_config
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from p2l_sdk.routing import Objective, Policy
 from p2l_sdk.serve.errors import InvalidBody, UnreadableBody
