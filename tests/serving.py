@@ -45,6 +45,14 @@ class FakeScorer:
         return Coefficients(rows[:, :-1], rows[:, -1:] if self.spec.feedback.has_eta else None, None)
 
 
+def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait for something that must happen."""
+    give_up = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up, "it did not happen"
+        time.sleep(0.005)
+
+
 class Running:
     """`with Running(app) as server:` a real uvicorn server in a thread."""
 
@@ -55,11 +63,7 @@ class Running:
 
     def __enter__(self) -> Running:
         self._thread.start()
-        give_up = time.monotonic() + 30
-        while not self._server.started:
-            assert self._thread.is_alive(), "the server did not start"
-            assert time.monotonic() < give_up
-            time.sleep(0.01)
+        until(lambda: self._server.started or not self._thread.is_alive(), 60)
         self.port = self._server.servers[0].sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         return self

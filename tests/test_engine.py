@@ -73,10 +73,11 @@ def test_many_callers_get_what_each_alone_would():
 
 def test_a_large_request_is_cut_into_batches_and_keeps_its_order():
     asked = texts(100)
-    scored, sizes = run(
-        lambda engine, scorer: _after(engine.coefficients(asked), lambda: [len(b) for b in scorer.batches]),
-        max_batch=16,
-    )
+
+    async def use(engine, scorer):
+        return await engine.coefficients(asked), [len(batch) for batch in scorer.batches]
+
+    scored, sizes = run(use, max_batch=16)
     assert max(sizes) == 16
     np.testing.assert_array_equal(scored.coefs, np.stack([numbers(text)[:-1] for text in asked]))
 

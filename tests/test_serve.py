@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from conftest import COSTS, MODELS
 
 pytest.importorskip("fastapi")
 from fastapi import APIRouter, Depends, Header, HTTPException
-from serving import FakeScorer, Running, numbers
+from serving import FakeScorer, Running, numbers, until
 
 from p2l_sdk import P2L, P2LError
 from p2l_sdk.errors import BudgetError, PromptError, RemoteError
@@ -101,7 +102,7 @@ def assert_same(one, other):
         ("/v1/leaderboard", {"prompt": 7}, 422, "invalid_body", "prompt", "prompt: Input should be a valid"),
         ("/v1/leaderboard", {"prompt": [{"role": "me", "content": "secret"}]}, 422, "invalid_body", "prompt[0].role",
          r"prompt\[0\].role: Input should be 'system', .* or 'tool'"),
-        ("/v1/leaderboard", {"prompt": ["secret"]}, 422, "invalid_body", "prompt[0]", "a valid dictionary"),
+        ("/v1/leaderboard", {"prompt": ["secret"]}, 422, "invalid_body", "prompt[0]", "should be an object"),
         ("/v1/leaderboard", b"{", 400, "invalid_json", None, "not valid JSON"),
         ("/v1/leaderboard", b"\xff\xfe", 400, "invalid_json", None, "not valid JSON"),
         ("/v1/leaderboard", b"[" * 9000, 400, "invalid_json", None, "not valid JSON"),
@@ -112,7 +113,7 @@ def assert_same(one, other):
         ("/v1/route", {"prompt": "a", "models": ["gpt"]}, 400, "unknown_model_error", None, "names 'gpt'"),
         ("/v1/route", b'{"prompt": "a", "cost": NaN}', 422, "invalid_body", "cost", "finite number|greater than"),
         ("/v1/route", {"prompt": "a", "policy": "x"}, 422, "invalid_body", "policy", "'optimal', 'strict' or 'best'"),
-        ("/v1/route", {"prompt": "a", "objective": "usable", "opponents": {}}, 400, "p2_l_error|p2l_error", None, "weight"),
+        ("/v1/route", {"prompt": "a", "objective": "usable", "opponents": {}}, 400, "p2l_error", None, "weight"),
         ("/v1/aggregate", {"prompts": ["a"], "weights": [1, 2]}, 400, "p2l_error", None, "1 finite numbers"),
         ("/v1/aggregate", {"prompts": ["a"], "weights": [0]}, 400, "p2l_error", None, "all weights are 0"),
         ("/predict", {"prompt": []}, 400, "prompt_error", "prompt", "no turn"),
@@ -121,15 +122,13 @@ def assert_same(one, other):
     ],
 )  # fmt: skip
 def test_errors_have_openais_shape_and_name_the_remedy(server, path, body, status, code, param, text):
-    import re
-
     got, answer, _ = server.ask(path, body)
     assert got == status, answer
     assert answer.keys() == {"error"}
     assert answer["error"].keys() == {"message", "type", "param", "code"}
     assert answer["error"]["type"] == "invalid_request_error"
     assert answer["error"]["param"] == param
-    assert re.fullmatch(code, answer["error"]["code"])
+    assert answer["error"]["code"] == code
     assert re.search(text, answer["error"]["message"])
     assert "secret" not in answer["error"]["message"]
 
@@ -206,15 +205,13 @@ def test_metrics_of_the_router():
 
 def test_readiness_overload_and_timeouts_as_the_caller_sees_them():
     scorer = FakeScorer()
-    engine = Engine(P2L(scorer), queue_size=1, timeout_s=1.0)
+    engine = Engine(P2L(scorer), queue_size=1, timeout_s=3.0)
     with Running(create_app(engine)) as server, ThreadPoolExecutor(2) as threads:
         scorer.gate.clear()
         first = threads.submit(server.ask, "/v1/leaderboard", {"prompt": "occupies the worker"})
-        while len(scorer.batches) < 2:  # the probe at the start was one
-            time.sleep(0.005)
+        until(lambda: len(scorer.batches) == 2)  # the probe at the start was one
         second = threads.submit(server.ask, "/v1/leaderboard", {"prompt": "fills the queue"})
-        while "p2l_queue_depth 1.0" not in server.ask("/metrics")[1]:
-            time.sleep(0.005)
+        until(lambda: "p2l_queue_depth 1.0" in server.ask("/metrics")[1])
         status, answer, headers = server.ask("/v1/leaderboard", {"prompt": "too many"})
         assert (status, answer["error"]["type"], answer["error"]["code"]) == (429, "rate_limit_error", "queue_full")
         assert int(headers["Retry-After"]) >= 1
@@ -232,9 +229,10 @@ def test_shutting_down_answers_what_was_accepted():
     scorer = FakeScorer()
     with Running(create_app(Engine(P2L(scorer)))) as server, ThreadPoolExecutor(3) as threads:
         scorer.gate.clear()
-        asked = [threads.submit(server.ask, "/v1/leaderboard", {"prompt": text}) for text in ("a", "b", "c")]
-        while "p2l_queue_depth 2.0" not in server.ask("/metrics")[1]:
-            time.sleep(0.005)
+        asked = [threads.submit(server.ask, "/v1/leaderboard", {"prompt": "a"})]
+        until(lambda: len(scorer.batches) == 2)
+        asked += [threads.submit(server.ask, "/v1/leaderboard", {"prompt": text}) for text in ("b", "c")]
+        until(lambda: "p2l_queue_depth 2.0" in server.ask("/metrics")[1])
         server.stop()
         time.sleep(0.2)
         scorer.gate.set()
