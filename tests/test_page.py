@@ -60,7 +60,7 @@ def test_a_prompt_its_leaderboard_the_choice_and_the_mixture(server, browser, de
 
     page.check("#limited")
     page.fill("#budget", "63")  # between the prices of two LLMs, whose mixture it is
-    page.wait_for_function("document.querySelectorAll('#mixture div').length === 2")
+    page.wait_for_selector("#mixture div:nth-child(2)")
     cost = page.evaluate("budget()")
     mixture = default.route(PROMPT, cost * (1 + 1e-9)).mixture
     parts = sorted(mixture.items(), key=lambda item: -item[1])
