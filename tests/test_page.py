@@ -43,7 +43,7 @@ def browser():
 
 
 def test_a_prompt_its_leaderboard_the_choice_and_the_mixture(server, browser, default):
-    page = browser.new_page(viewport={"width": 900, "height": 980}, color_scheme="light")
+    page = browser.new_page(viewport={"width": 900, "height": 880}, color_scheme="light")
     asked, problems = [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda message: problems.append(message.text))
