@@ -208,7 +208,7 @@ def main() -> None:
         return
     print(f"{machine}; {arguments.rounds} rounds of {arguments.seconds:g} s\n")
     print(
-        "| model | clients | requests/s | p50, p99 ms | health p99 | plain: requests/s | p50, p99 | health p99 | times |"
+        "| model | clients | per s | p50, p99 ms | health p99 | plain: per s | p50, p99 | health p99 | times |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for name, rows in results.items():
