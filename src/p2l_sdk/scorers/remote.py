@@ -62,7 +62,7 @@ class RemoteScorer:
         try:
             names, costs = [row["model"] for row in known["models"]], {r["model"]: r["cost"] for r in known["models"]}
             known_costs = {name: cost for name, cost in costs.items() if cost is not None}
-            self.spec = ModelSpec(models=names, feedback=known["feedback"], costs=known_costs)
+            self.spec = ModelSpec(models=tuple(names), feedback=known["feedback"], costs=known_costs)
             self._max_prompts = int(known["limits"]["max_prompts"])
             self._max_bytes = int(known["limits"]["max_body_bytes"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
