@@ -207,9 +207,7 @@ def main() -> None:
         print(json.dumps({"machine": machine, "results": results}, indent=2))
         return
     print(f"{machine}; {arguments.rounds} rounds of {arguments.seconds:g} s\n")
-    print(
-        "| model | clients | per s | p50, p99 ms | health p99 | plain: per s | p50, p99 | health p99 | times |"
-    )
+    print("| model | clients | per s | p50, p99 ms | health p99 | plain: per s | p50, p99 | health p99 | times |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name, rows in results.items():
         for row in rows:
