@@ -33,11 +33,10 @@ CLIENTS = (1, 8, 32, 128)
 
 def tiny(folder: Path) -> None:
     """A random transformer of two layers, hidden size 32, with a word-level tokenizer."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, PreTrainedTokenizerFast
-
     from p2l_sdk.modeling.configuration_p2l import P2LConfig
     from p2l_sdk.modeling.modeling_p2l import P2LModel
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, PreTrainedTokenizerFast
 
     tokens = ["[PAD]", "[UNK]", "<|cls|>", *dict.fromkeys(WORDS)]
     tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))

@@ -10,8 +10,6 @@ import tracemalloc
 import numpy as np
 import pytest
 from conftest import MODELS
-
-pytest.importorskip("fastapi")
 from serving import FakeScorer, numbers
 
 from p2l_sdk import P2L, P2LError

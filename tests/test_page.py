@@ -6,10 +6,8 @@ import os
 import shutil
 
 import pytest
-
-pytest.importorskip("fastapi")
-playwright = pytest.importorskip("playwright.sync_api")
 from conftest import ROOT
+from playwright.sync_api import sync_playwright
 from serving import Running
 
 from p2l_sdk.serve import Engine, ServerMetrics, create_app
@@ -34,7 +32,7 @@ def browser():
     if CHROMIUM is None:
         pytest.skip("there is no Chromium here")
     options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    with playwright.sync_playwright() as running:
+    with sync_playwright() as running:
         browser = running.chromium.launch(
             executable_path=CHROMIUM, args=[*options.split(), "--disable-component-update", "--disable-sync"]
         )

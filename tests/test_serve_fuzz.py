@@ -7,9 +7,7 @@ import json
 import random
 
 import pytest
-
-pytest.importorskip("fastapi")
-schemathesis = pytest.importorskip("schemathesis")
+import schemathesis
 from conftest import MODELS
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
