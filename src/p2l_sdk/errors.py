@@ -20,6 +20,7 @@ __all__ = [
     "P2LError",
     "P2LWarning",
     "PromptError",
+    "RemoteError",
     "ResultsError",
     "UnknownModelError",
     "VotesError",
@@ -53,6 +54,10 @@ class ResultsError(P2LError):
 
 class HubError(P2LError):
     """The Hub has not what was asked for, refused, or could not be reached; its cause is the client's own error."""
+
+
+class RemoteError(P2LError):
+    """The p2l server that a `P2L` asks refused, failed, or could not be reached."""
 
 
 class ConvergenceError(P2LError):

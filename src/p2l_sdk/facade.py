@@ -65,14 +65,15 @@ class P2L:
         """Load a model.
 
         Args:
-            source: None for the embedded default, a folder, or the id of a Hub repository ("org/name"); models in
-                lmarena's layout too ("lmarena-ai/p2l-...").
+            source: None for the embedded default, a folder, the id of a Hub repository ("org/name"; models in
+                lmarena's layout too, "lmarena-ai/p2l-..."), or the address of a server ("http://host:port").
             costs: in place of those stored with the model: {LLM: USD per response}, a file of them, or "genai-prices";
                 see `load_costs`.
             device: where torch runs, e.g. "cuda".
             revision: branch, tag or commit of a Hub repository.
             base: of an adapter: its base model in place of the one it names (folder, Hub id or .gguf file).
-            token: of the Hub; None takes that of `hf auth login` or HF_TOKEN, False none.
+            token: of the Hub; None takes that of `hf auth login` or HF_TOKEN, False none. Of a server: its API key;
+                None takes P2L_API_KEY.
             cache_dir: the folder of downloads, in place of the Hub client's own.
             local_files_only: ask no network, as with HF_HUB_OFFLINE=1; what is not in the cache is an error.
 
@@ -81,7 +82,12 @@ class P2L:
                 the cache offline, or the Hub cannot be reached. Its text says which, and what to do.
             ModelFormatError: it is no whole P2L model.
             MissingExtraError: it needs torch, which is not installed.
+            RemoteError: the server cannot be reached, or refuses the key.
         """
+        if isinstance(source, str) and source.startswith(("http://", "https://")):
+            from p2l_sdk.scorers.remote import RemoteScorer
+
+            return cls(RemoteScorer(source, key=token if isinstance(token, str) else None), costs=costs)
         access = HubAccess(token=token, cache_dir=cache_dir, local_files_only=local_files_only)
         folder = DEFAULT_MODEL if source is None else locate(source, revision, access)
         return cls(load_scorer(folder, device, base, access), costs=costs, folder=folder)
@@ -386,7 +392,7 @@ class P2L:
         save_copy(self._folder, Path(folder), self.costs, self._edited_head(), weights=write, card=merged_card)
 
     def __repr__(self) -> str:
-        source = "embedded default" if self._folder == DEFAULT_MODEL else str(self._folder)
+        source = "embedded default" if self._folder == DEFAULT_MODEL else str(self._folder or self._scorer)
         return f"P2L({source}: {len(self.models)} LLMs, feedback {self.spec.feedback})"
 
     # --- inside ---
@@ -414,13 +420,7 @@ class P2L:
             done += len(batch)
 
     def _boards(self, scored: Coefficients) -> list[Leaderboard]:
-        spec = self._scorer.spec
-        eta = [None] * len(scored.coefs) if scored.eta is None else scored.eta[:, 0].tolist()
-        gamma = [None] * len(scored.coefs) if scored.gamma is None else scored.gamma[:, 0].tolist()
-        return [
-            Leaderboard(models=spec.models, coefs=row, feedback=spec.feedback, eta=eta[i], gamma=gamma[i])
-            for i, row in enumerate(scored.coefs)
-        ]
+        return scored.leaderboards(self.models, self.spec.feedback)
 
 
 def as_weights(values: list[Any], n: int) -> np.ndarray:

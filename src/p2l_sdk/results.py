@@ -45,6 +45,15 @@ class Coefficients:
             None if self.gamma is None else self.gamma[rows],
         )
 
+    def leaderboards(self, models: tuple[str, ...], feedback: Feedback) -> list[Leaderboard]:
+        """The leaderboard of each prompt. models: their names, in the order of the columns."""
+        eta = [None] * len(self) if self.eta is None else self.eta[:, 0].tolist()
+        gamma = [None] * len(self) if self.gamma is None else self.gamma[:, 0].tolist()
+        return [
+            Leaderboard(models=models, coefs=row, feedback=feedback, eta=eta[i], gamma=gamma[i])
+            for i, row in enumerate(self.coefs)
+        ]
+
     @classmethod
     def concatenate(cls, parts: Sequence[Coefficients]) -> Coefficients:
         """Those of several batches, of one model, as one."""

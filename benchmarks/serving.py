@@ -1,0 +1,222 @@
+"""Requests per second and latency of the server at 1, 8, 32 and 128 clients; beside it, in the same run, the same model
+served the plain way: an async handler that runs one prompt at a time on the event loop, as the research code does.
+
+Server and clients are two processes on one machine. Clients keep their connection and ask again as soon as they are
+answered; every prompt is new, so the cache answers nothing. While they do, one more client asks /health every 20 ms.
+Engine and plain server take turns, round by round, so a busy machine slows both; the medians of the rounds are shown.
+
+    python benchmarks/serving.py [--model default --model tiny --model FOLDER] [--seconds 3] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import platform
+import random
+import socket
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+WORDS = ["prove", "that", "the", "square", "root", "of", "two", "is", "irrational", "write", "a", "poem", "about"]
+WORDS += ["code", "in", "python", "sum", "list"]
+CLIENTS = (1, 8, 32, 128)
+
+
+def tiny(folder: Path) -> None:
+    """A random transformer of two layers, hidden size 32, with a word-level tokenizer."""
+    from p2l_sdk.modeling.configuration_p2l import P2LConfig
+    from p2l_sdk.modeling.modeling_p2l import P2LModel
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+    tokens = ["[PAD]", "[UNK]", "<|cls|>", *dict.fromkeys(WORDS)]
+    tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    backbone = LlamaConfig(
+        vocab_size=len(tokens), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4
+    )
+    names = [f"llm-{i}" for i in range(9)]
+    spec: dict[str, Any] = {"models": names, "feedback": "grk", "chat": False, "cls_token": "<|cls|>"}
+    P2LModel(P2LConfig(backbone_config=backbone, **spec)).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(folder)
+
+
+def plain_app(p2l: Any) -> Any:
+    """The model served the plain way."""
+    from fastapi import FastAPI
+
+    app = FastAPI()
+
+    @app.post("/v1/leaderboard")
+    async def leaderboard(asked: dict[str, str]) -> dict[str, Any]:
+        return p2l.leaderboard(asked["prompt"]).to_dict()
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    return app
+
+
+def serve(source: str | None, engine: bool, listener: socket.socket) -> None:
+    """The server's process."""
+    import uvicorn
+
+    from p2l_sdk import P2L
+    from p2l_sdk.serve import Engine, create_app
+
+    p2l = P2L.from_pretrained(source)
+    app = create_app(Engine(p2l, queue_size=4096, timeout_s=120)) if engine else plain_app(p2l)
+    uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False)).run(sockets=[listener])
+
+
+@contextmanager
+def running(source: str | None, engine: bool) -> Iterator[int]:
+    # asyncio switches Nagle's algorithm off only where the socket names its protocol, as uvicorn's own does
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(256)
+    port = listener.getsockname()[1]
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(source, engine, listener))
+    process.start()
+    try:
+        wait_for(port)
+        yield port
+    finally:
+        process.terminate()
+        process.join(20)
+
+
+def wait_for(port: int) -> None:
+    give_up = time.monotonic() + 120
+    while time.monotonic() < give_up:  # the socket listens from the start: only an answer says that it serves
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+                connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                if b" 200 " in connection.recv(100):
+                    return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError("the server did not start")
+
+
+async def ask(stream: Any, request: bytes) -> None:
+    """One request on an open connection; the client is kept light, it shares the machine with the server."""
+    reader, writer = stream
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(head.decode())
+    length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    await reader.readexactly(int(length[15:]))
+
+
+def post(chance: random.Random, words: int) -> bytes:
+    """A prompt that was never asked, of half to twice so many words."""
+    text = " ".join(chance.choices(WORDS, k=chance.randint(words // 2, words * 2))) + f" {chance.random()}"
+    body = json.dumps({"prompt": text}).encode()
+    head = f"POST /v1/leaderboard HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    return head.encode() + b"\r\n\r\n" + body
+
+
+async def load(port: int, clients: int, seconds: float, words: int, seed: int) -> dict[str, float]:
+    """Requests per second, latency (ms) of requests and of health checks."""
+    times: list[float] = []
+    checks: list[float] = []
+    start = time.perf_counter()
+    end = start + seconds
+
+    async def client(number: int) -> None:
+        chance = random.Random(seed * 1000 + number)
+        stream = await asyncio.open_connection("127.0.0.1", port)
+        while (asked := time.perf_counter()) < end:
+            await ask(stream, post(chance, words))
+            times.append(time.perf_counter() - asked)
+        stream[1].close()
+
+    async def health() -> None:
+        stream = await asyncio.open_connection("127.0.0.1", port)
+        while (asked := time.perf_counter()) < end:
+            await ask(stream, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            checks.append(time.perf_counter() - asked)
+            await asyncio.sleep(0.02)
+        stream[1].close()
+
+    await asyncio.gather(health(), *(client(i) for i in range(clients)))
+    took = time.perf_counter() - start
+    return {
+        "per_second": len(times) / took,
+        "p50_ms": 1e3 * statistics.median(times),
+        "p99_ms": 1e3 * quantile(times, 0.99),
+        "health_p99_ms": 1e3 * quantile(checks, 0.99),
+    }
+
+
+def quantile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def measure(source: str | None, seconds: float, rounds: int, words: int) -> list[dict[str, Any]]:
+    """For each number of clients: medians over the rounds, engine and plain server in turn."""
+    rows = []
+    with running(source, True) as engine, running(source, False) as plain:
+        for port in (engine, plain):
+            asyncio.run(load(port, 4, min(seconds, 1.0), words, 999))  # warm
+        for clients in CLIENTS:
+            seen: dict[str, list[dict[str, float]]] = {"engine": [], "plain": []}
+            for i in range(rounds):
+                for name, port in (("engine", engine), ("plain", plain)):
+                    seen[name].append(asyncio.run(load(port, clients, seconds, words, i * 1000 + clients)))
+            row: dict[str, Any] = {"clients": clients}
+            for name, runs in seen.items():
+                row[name] = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+            pairs = zip(seen["engine"], seen["plain"], strict=True)
+            row["times_plain"] = statistics.median(a["per_second"] / b["per_second"] for a, b in pairs)
+            rows.append(row)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", action="append", help="default, tiny, or what P2L.from_pretrained takes")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--words", type=int, default=20, help="of a prompt, about")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    results = {}
+    with tempfile.TemporaryDirectory() as place:
+        for name in arguments.model or ["default", "tiny"]:
+            source = None if name == "default" else name
+            if name == "tiny":
+                source = str(Path(place) / "tiny")
+                tiny(Path(source))
+            results[name] = measure(source, arguments.seconds, arguments.rounds, arguments.words)
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    if arguments.json:
+        print(json.dumps({"machine": machine, "results": results}, indent=2))
+        return
+    print(f"{machine}; {arguments.rounds} rounds of {arguments.seconds:g} s\n")
+    print("| model | clients | per s | p50, p99 ms | health p99 | plain: per s | p50, p99 | health p99 | times |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, rows in results.items():
+        for row in rows:
+            cells = []
+            for kind in ("engine", "plain"):
+                run = row[kind]
+                cells += [f"{run['per_second']:.0f}", f"{run['p50_ms']:.1f}, {run['p99_ms']:.1f}"]
+                cells += [f"{run['health_p99_ms']:.1f}"]
+            print(f"| {name} | {row['clients']} | {' | '.join(cells)} | {row['times_plain']:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""A model over HTTP: the P2L API with its page (`create_app`), and the engine that scores for it (`Engine`)."""
+
+from p2l_sdk.errors import MissingExtraError
+
+try:
+    import fastapi  # noqa: F401
+    import orjson  # noqa: F401
+    import prometheus_client  # noqa: F401
+    import uvicorn  # noqa: F401
+except ImportError as error:
+    raise MissingExtraError("serving", error.name or "fastapi", "serve") from None
+
+from p2l_sdk.serve.app import create_app
+from p2l_sdk.serve.engine import Engine
+from p2l_sdk.serve.metrics import ServerMetrics
+
+__all__ = ["Engine", "ServerMetrics", "create_app"]

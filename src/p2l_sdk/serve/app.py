@@ -1,0 +1,125 @@
+"""The application from its parts: the P2L API, what a platform asks (health, readiness, metrics), the page, and what
+else is handed in. Every setting is a keyword; nothing is read at import."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from importlib import resources
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Response
+from pydantic.json_schema import models_json_schema
+
+import p2l_sdk
+from p2l_sdk.serve import schemas
+from p2l_sdk.serve.api import create_api_router
+from p2l_sdk.serve.engine import Engine
+from p2l_sdk.serve.errors import SERVER, error_body
+from p2l_sdk.serve.http import Gate, add_error_handlers, json_response
+
+_BODIES = (
+    schemas.PromptRequest,
+    schemas.PromptsRequest,
+    schemas.AggregateRequest,
+    schemas.RouteRequest,
+    schemas.ResearchRequest,
+)
+# the page is one file: it may run its own script and ask its own server, and nothing else
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:"
+
+
+def create_app(
+    engine: Engine,
+    *,
+    routers: Iterable[APIRouter] = (),
+    dependencies: Sequence[Any] = (),
+    max_body_bytes: int = 4 * 2**20,
+    max_prompts: int = 1024,
+    page: bool = True,
+    title: str = "Prompt-to-Leaderboard",
+) -> FastAPI:
+    """The application, for uvicorn. It starts the engine and closes it.
+
+    Args:
+        engine: which scores.
+        routers: more endpoints, under the same limits, error shape and dependencies.
+        dependencies: of all endpoints but the page, /health and /ready: the check of a key, say.
+        max_body_bytes: of one request.
+        max_prompts: in one request.
+        page: whether / is the page.
+        title: of the API.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await engine.start()
+        try:
+            yield
+        finally:
+            await engine.close()
+
+    app = FastAPI(title=title, version=p2l_sdk.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.add_middleware(Gate, max_body_bytes=max_body_bytes, metrics=engine.metrics)
+    add_error_handlers(app)
+    api = create_api_router(engine, max_prompts=max_prompts, max_body_bytes=max_body_bytes)
+    for router in (api, *routers):
+        app.include_router(router, dependencies=list(dependencies))
+    app.include_router(_platform(engine), dependencies=list(dependencies))
+    app.include_router(_public(engine, page))
+    _add_bodies(app)
+    return app
+
+
+def _platform(engine: Engine) -> APIRouter:
+    router = APIRouter(tags=["Server"])
+
+    @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        """Counters in Prometheus' text format."""
+        return Response(engine.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return router
+
+
+def _public(engine: Engine, page: bool) -> APIRouter:
+    router = APIRouter(tags=["Server"])
+    unready: dict[int | str, dict[str, Any]] = {503: {"model": schemas.ErrorReply, "description": "Not ready, and why"}}
+
+    @router.get("/health", response_model=schemas.HealthReply)
+    async def health() -> Response:
+        """The server runs."""
+        return json_response({"status": "ok"})
+
+    @router.get("/ready", response_model=schemas.HealthReply, responses=unready)
+    async def ready() -> Response:
+        """The model answers and requests are taken; 503 with the reason where not."""
+        problem = engine.problem
+        if problem is None:
+            return json_response({"status": "ready"})
+        return json_response(error_body(problem, SERVER, code="not_ready"), 503)
+
+    if page:
+        content = resources.files("p2l_sdk.serve").joinpath("page.html").read_bytes()
+        headers = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"}
+
+        @router.get("/", include_in_schema=False)
+        async def index() -> Response:
+            return Response(content, headers=headers, media_type="text/html; charset=utf-8")
+
+    return router
+
+
+def _add_bodies(app: FastAPI) -> None:
+    """The schemas of the bodies that endpoints read by themselves, beside those that FastAPI finds."""
+    _, bodies = models_json_schema(
+        [(body, "validation") for body in _BODIES], ref_template="#/components/schemas/{model}"
+    )
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = generate()
+        schema["components"]["schemas"] |= bodies["$defs"]
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,134 @@
+"""What every request passes: the limit of its size, one error shape, the count of what was answered."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from http import HTTPStatus
+from time import perf_counter
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from p2l_sdk.errors import P2LError
+from p2l_sdk.serve.errors import INVALID, SERVER, BodyTooLarge, InvalidBody, as_reply, error_body
+from p2l_sdk.serve.metrics import ServerMetrics
+
+_log = logging.getLogger("p2l_sdk.serve")
+
+
+def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A JSON reply, as it is: no second validation."""
+    content = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    return Response(content, status, headers, media_type="application/json")
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Every error in OpenAI's shape: ours, those of routing (404, 405), and those of FastAPI's own validation."""
+
+    async def ours(_: Request, error: Any) -> Response:
+        return json_response(*_reordered(as_reply(error)))
+
+    async def http(_: Request, error: Any) -> Response:
+        if isinstance(error.detail, dict) and "error" in error.detail:
+            body = error.detail
+        else:
+            name = HTTPStatus(error.status_code).phrase.lower()
+            body = error_body(_remedy(error), INVALID, code=name.replace(" ", "_"))
+        return json_response(body, error.status_code, dict(error.headers or {}))
+
+    async def invalid(_: Request, error: Any) -> Response:
+        fault = error.errors()[0]
+        place = ".".join(str(step) for step in fault["loc"][:2])
+        return json_response(*_reordered(as_reply(InvalidBody(f"{place}: {fault['msg']}", param=place))))
+
+    app.add_exception_handler(P2LError, ours)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, invalid)
+
+
+def _remedy(error: HTTPException) -> str:
+    return {
+        404: "there is no such endpoint; /openapi.json lists them",
+        405: "this endpoint does not take that method; the header Allow names those it takes",
+    }.get(error.status_code, str(error.detail))
+
+
+def _reordered(reply: tuple[int, dict[str, Any], dict[str, str]]) -> tuple[dict[str, Any], int, dict[str, str]]:
+    status, body, headers = reply
+    return body, status, headers
+
+
+class Gate:
+    """The ASGI layer around the app. It stops bodies over the limit while they come in, answers what nobody caught with
+    a plain 500 (the log gets its kind and place, not its text), and counts.
+
+    Args:
+        app: what is inside.
+        max_body_bytes: of one request.
+        metrics: where it counts.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, metrics: ServerMetrics) -> None:
+        self._app, self._limit, self._metrics = app, max_body_bytes, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status, received = perf_counter(), 0, 0
+
+        async def limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._limit:
+                raise self._too_large()
+            return message
+
+        async def seen(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            if self._declared(scope) > self._limit:
+                await _reply(self._too_large(), scope, receive, seen)
+            else:
+                await self._app(scope, limited, seen)
+        except ClientDisconnect:
+            status = 499  # nobody is there to be answered
+        except P2LError as error:
+            if status == 0:
+                await _reply(error, scope, receive, seen)
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            _log.error("a request failed: %s at %s:%s", type(error).__name__, frame.filename, frame.lineno)
+            if status:  # it is on its way: all that is left is to break it off
+                raise ConnectionError("broken off") from None
+            body = error_body("the server has made a mistake; its log says where", SERVER, code="internal_error")
+            await json_response(body, 500)(scope, receive, seen)
+        finally:
+            route = scope.get("route")
+            self._metrics.request(getattr(route, "path", "other"), status)
+            self._metrics.stage("http", perf_counter() - started)
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"the body is larger than {self._limit} bytes; send less in one request")
+
+    @staticmethod
+    def _declared(scope: Scope) -> int:
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit() and len(value) < 20:
+                return int(value)
+        return 0
+
+
+async def _reply(error: P2LError, scope: Scope, receive: Receive, send: Send) -> None:
+    await json_response(*_reordered(as_reply(error)))(scope, receive, send)
