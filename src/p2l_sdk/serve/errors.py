@@ -1,0 +1,106 @@
+"""Whatever goes wrong, as the caller sees it: a status and OpenAI's error shape. No text of a prompt is in any of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from p2l_sdk.errors import BudgetError, P2LError, PromptError
+
+INVALID, OVERLOADED, SERVER = "invalid_request_error", "rate_limit_error", "server_error"
+
+
+def error_body(message: str, type: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    """OpenAI's error shape."""
+    return {"error": {"message": message, "type": type, "param": param, "code": code}}
+
+
+class ApiError(P2LError):
+    """An error that is answered with a status of its own.
+
+    Attributes:
+        status: of the HTTP reply.
+        type, code: OpenAI's kind of the error, and its name for programs.
+        param: what in the request it is about.
+        headers: of the reply.
+    """
+
+    status, type, code = 400, INVALID, "invalid_request"
+
+    def __init__(self, message: str, *, param: str | None = None, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        """The reply."""
+        return error_body(str(self), self.type, self.param, self.code)
+
+
+class BodyTooLarge(ApiError):  # noqa: N818  named for what happened, as all here
+    """More bytes, prompts or messages than the server takes in one request."""
+
+    status, code = 413, "request_too_large"
+
+
+class UnreadableBody(ApiError):  # noqa: N818
+    """The body is no JSON."""
+
+    code = "invalid_json"
+
+
+class InvalidBody(ApiError):  # noqa: N818
+    """The body is JSON, but not what this endpoint takes."""
+
+    status, code = 422, "invalid_body"
+
+
+class QueueFull(ApiError):  # noqa: N818
+    """As many prompts wait as may wait. Attributes: retry_after, seconds until it is worth another try."""
+
+    status, type, code = 429, OVERLOADED, "queue_full"
+
+    def __init__(self, waiting: int, retry_after: float) -> None:
+        seconds = max(1, math.ceil(retry_after))
+        super().__init__(
+            f"{waiting} prompts wait already; try again in {seconds} s", headers={"Retry-After": str(seconds)}
+        )
+        self.retry_after = float(seconds)
+
+
+class ScoringTimeout(ApiError):  # noqa: N818
+    """The model did not answer in time."""
+
+    status, type, code = 504, SERVER, "timeout"
+
+
+class ScoringFailed(ApiError):  # noqa: N818
+    """The model failed on these prompts."""
+
+    status, type, code = 500, SERVER, "scoring_failed"
+
+
+class Closing(ApiError):  # noqa: N818
+    """The server finishes what it has and takes no more."""
+
+    status, type, code = 503, SERVER, "closing"
+
+    def __init__(self) -> None:
+        super().__init__("the server is closing; try another one", headers={"Retry-After": "1"})
+
+
+def as_reply(error: P2LError) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """Status, body and headers of the reply to any error that p2l_sdk raises on purpose."""
+    if isinstance(error, ApiError):
+        return error.status, error.body(), error.headers
+    code, param = _snake(type(error).__name__), None
+    if isinstance(error, PromptError):
+        param = "prompt" if error.index is None else f"prompts[{error.index}]"
+    elif isinstance(error, BudgetError):
+        param = "cost"
+    return 400, error_body(str(error), INVALID, param, code), {}
+
+
+def _snake(name: str) -> str:
+    return "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")
