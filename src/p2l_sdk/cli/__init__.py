@@ -18,6 +18,7 @@ from p2l_sdk.cli.convert import convert
 from p2l_sdk.cli.edit_model import add_model, remove_model, rename_model
 from p2l_sdk.cli.evaluate import evaluate
 from p2l_sdk.cli.push import push
+from p2l_sdk.cli.serve import serve
 from p2l_sdk.cli.train import merge, train
 from p2l_sdk.errors import P2LError, P2LWarning
 
@@ -29,7 +30,7 @@ def cli() -> None:
 
 
 for _command in (
-    leaderboard, aggregate, route, evaluate, train, merge, convert, push, add_model, remove_model, rename_model
+    leaderboard, aggregate, route, evaluate, train, merge, convert, push, serve, add_model, remove_model, rename_model
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -50,7 +50,10 @@ class Key:
     def require(self, cost: float) -> None:
         """Raise OutOfBudget unless it has this much left, USD."""
         if self.budget is not None and self.spent + cost > self.budget:
-            raise OutOfBudget(f"the budget of {usd(self.budget)} of the key {self.name!r} is spent")
+            raise OutOfBudget(
+                f"the budget of {usd(self.budget)} of the key {self.name!r} is spent",
+                headers={"x-should-retry": "false"},  # which OpenAI's clients know
+            )
 
     def record(self, cost: float) -> None:
         """It spent this much, USD."""

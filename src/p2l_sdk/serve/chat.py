@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 import httpx
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.requests import ClientDisconnect
 
-from p2l_sdk.errors import P2LError, PromptError, UnknownModelError
+from p2l_sdk.errors import P2LError, PromptError
 from p2l_sdk.results import Leaderboard
 from p2l_sdk.serve.auth import Key
 from p2l_sdk.serve.chat_request import COST_HEADER, BadRequest, ChatRequest
@@ -50,6 +51,9 @@ class UnknownModel(ApiError):  # noqa: N818  named for what happened, as all err
 
     status, code = 404, "model_not_found"
 
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"there is no model {name[:100]!r} here; known: {', '.join(known)}", param="model")
+
 
 def create_chat_router(engine: Scoring, config: RouterConfig, metrics: Metrics, client: httpx.AsyncClient) -> APIRouter:
     """The endpoints of the router.
@@ -78,17 +82,16 @@ class _Chat:
         self._chooser = Chooser(config, engine.p2l)
         upstreams = {name: Upstream(llm, config, client) for name, llm in config.models.items()}
         self._failover = Failover(upstreams, config.attempts, config.backoff, metrics)
+        self._names = (ROUTED, BEST, *config.models)
         self._created = int(time.time())
 
     async def models(self) -> dict[str, Any]:
         """What a request may name: "p2l", "p2l-best", and each LLM."""
-        return {"object": "list", "data": [self._entry(name) for name in (ROUTED, BEST, *self._config.models)]}
+        return {"object": "list", "data": [self._entry(name) for name in self._names]}
 
     async def model(self, name: str) -> Any:
         """One of them."""
-        if name not in (ROUTED, BEST, *self._config.models):
-            return _reply(_unknown(name, self._config))
-        return self._entry(name)
+        return self._entry(name) if name in self._names else _reply(UnknownModel(name, self._names))
 
     async def complete(self, request: Request) -> Response:
         """Answer a conversation by the LLM that it deserves within the budget."""
@@ -98,13 +101,16 @@ class _Chat:
                 await request.body(), request.headers.get(COST_HEADER), self._config.max_messages
             )
             return await while_connected(request.receive, self._answer(asked, _key(request), record))
-        except Disconnected:
+        except (Disconnected, ClientDisconnect):
             record.finish("disconnected")
             return Response(status_code=499)  # which nobody reads
         except P2LError as error:
             reply = _reply(error)
             record.finish(str(reply.status_code))
             return reply
+        except BaseException:
+            record.finish("error")
+            raise
 
     async def _answer(self, asked: ChatRequest, key: Key | None, record: _Record) -> Response:
         ends = time.monotonic() + self._config.deadline
@@ -126,7 +132,7 @@ class _Chat:
         if asked.model in self._config.models:
             return self._chooser.straight(asked.model, asked.budget)
         if asked.model not in (ROUTED, BEST):
-            raise _unknown(asked.model, self._config)
+            raise UnknownModel(asked.model, self._names)
         start = time.perf_counter()
         try:
             [board] = await self._engine.leaderboards([asked.user_turns])
@@ -195,16 +201,6 @@ def _key(request: Request) -> Key | None:
 def _reply(error: P2LError) -> JSONResponse:
     status, body, headers = as_reply(error)
     return JSONResponse(body, status, headers)
-
-
-def _unknown(name: str, config: RouterConfig) -> UnknownModel:
-    try:
-        from p2l_sdk.errors import require_known
-
-        require_known([name], (ROUTED, BEST, *config.models), "the request")
-    except UnknownModelError as error:
-        return UnknownModel(str(error), param="model")
-    raise AssertionError(f"{name} is known")
 
 
 _OPENAPI = {

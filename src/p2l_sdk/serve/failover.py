@@ -32,9 +32,11 @@ class NoAnswer(ApiError):  # noqa: N818  named for what happened, as all errors 
     type, code = SERVER, "upstream_error"
 
     def __init__(self, errors: Sequence[tuple[str, UpstreamError]], retry_after: float | None) -> None:
-        calls = "; ".join(f"{name} {error}" for name, error in errors) or "all are left alone after failures"
-        kinds = {error.kind for _, error in errors}
-        self.status = 503 if not kinds else 504 if kinds == {"timeout"} else 429 if kinds == {"status_429"} else 502
+        calls = "; ".join(f"{name} {error}" for name, error in errors)
+        if not calls:
+            calls = "all are left alone for a while after failures" if retry_after else "no time was left"
+        kinds = {error.kind for _, error in errors} or {"open" if retry_after else "timeout"}
+        self.status = {"timeout": 504, "status_429": 429, "open": 503}.get(min(kinds), 502) if len(kinds) == 1 else 502
         if self.status == 429:
             self.type, self.code = OVERLOADED, "upstream_rate_limit"
         headers = {} if retry_after is None else {"Retry-After": str(max(1, math.ceil(retry_after)))}

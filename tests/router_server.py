@@ -1,0 +1,107 @@
+"""The router on a real uvicorn in a thread, over the embedded default model, for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import uvicorn
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import JSONResponse
+from p2l_sdk.errors import P2LError
+from p2l_sdk.serve.chat import create_chat_router
+from p2l_sdk.serve.config import RouterConfig
+from p2l_sdk.serve.errors import as_reply
+from p2l_sdk.serve.upstream import create_client
+
+
+class PlainEngine:
+    """Scores on a thread."""
+
+    def __init__(self, p2l: Any) -> None:
+        self.p2l = p2l
+        self.prompts: list[Any] = []
+
+    async def leaderboards(self, prompts: Sequence[Any]) -> list[Any]:
+        self.prompts += prompts
+        return await asyncio.to_thread(self.p2l.leaderboards, prompts)
+
+
+class Counts:
+    """Metrics that can be looked at."""
+
+    def __init__(self) -> None:
+        self.choices: Counter[str] = Counter()
+        self.errors: Counter[tuple[str, str]] = Counter()
+        self.costs: list[float] = []
+
+    def choice(self, model: str, cost: float | None = None) -> None:
+        self.choices[model] += 1
+        self.costs.append(0.0 if cost is None else cost)
+
+    def upstream_error(self, model: str, kind: str) -> None:
+        self.errors[model, kind] += 1
+
+    def stage(self, name: str, seconds: float) -> None:
+        assert seconds >= 0
+
+
+class Running:
+    """A server under test: its address, engine and metrics."""
+
+    def __init__(self, url: str, engine: PlainEngine, metrics: Counts) -> None:
+        self.url, self.engine, self.metrics = url, engine, metrics
+
+
+@contextlib.contextmanager
+def serving(p2l: Any, config: RouterConfig, keys: Any = None) -> Iterator[Running]:
+    """A router of this config; it ends with the block."""
+    engine, metrics, client = PlainEngine(p2l), Counts(), create_client()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI):
+        async with client:
+            yield
+
+    async def shaped(_: Request, error: Any) -> JSONResponse:
+        status, body, headers = as_reply(error)
+        return JSONResponse(body, status, headers)
+
+    app = FastAPI(lifespan=lifespan)
+    app.add_exception_handler(P2LError, shaped)
+    dependencies = [] if keys is None else [Depends(keys)]
+    app.include_router(create_chat_router(engine, config, metrics, client), dependencies=dependencies)
+    with running(app) as url:
+        yield Running(url, engine, metrics)
+
+
+@contextlib.contextmanager
+def running(app: FastAPI) -> Iterator[str]:
+    """An app on uvicorn, in a thread: its address."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.005)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive(), "the server does not end"
+
+
+def eventually(what: Any, seconds: float = 5.0) -> None:
+    """Wait until it is true."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.01)
