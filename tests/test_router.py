@@ -48,7 +48,7 @@ def upstreams():
 
 @pytest.fixture(scope="module")
 def server(default, upstreams, _environment):
-    llms = {name: {"timeout": 0.4} for name in COSTS}
+    llms = {name: {"timeout": 1.0} for name in COSTS}
     llms["straight-only"] = {
         "base_url": upstreams.url("straight-only"), "cost": 0.001, "system": "Be brief.",
         "temperature": 0.7, "top_p": 0.9, "max_tokens": 64, "headers": {"X-Title": "tests"},
@@ -121,7 +121,7 @@ def test_events_do_not_wait_for_each_other(client, upstreams):
     start = time.monotonic()
     with client.chat.completions.create(model=DEAR, messages=HELLO, stream=True) as stream:
         next(iter(stream))
-        assert time.monotonic() - start < 0.35  # the rest would come after the timeout
+        assert time.monotonic() - start < 0.9  # the rest would come after the timeout
 
 
 def test_what_the_client_sends_reaches_the_upstream_untouched(client, server, upstreams):
