@@ -1,19 +1,27 @@
-"""The router on a real uvicorn in a thread, over the embedded default model, for tests."""
+"""The router on a real uvicorn in a thread, over the embedded default model, for tests.
+
+As a script, a process of its own: `python router_server.py CONFIG.json` prints its address.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import signal
 import socket
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
+
 from p2l_sdk.errors import P2LError
 from p2l_sdk.serve.chat import create_chat_router
 from p2l_sdk.serve.config import RouterConfig
@@ -51,6 +59,10 @@ class Counts:
     def stage(self, name: str, seconds: float) -> None:
         assert seconds >= 0
 
+    async def summary(self) -> dict[str, float]:
+        n = sum(self.choices.values())
+        return {"choices": n, "mean_cost": sum(self.costs) / max(n, 1)}
+
 
 class Running:
     """A server under test: its address, engine and metrics."""
@@ -77,6 +89,7 @@ def serving(p2l: Any, config: RouterConfig, keys: Any = None) -> Iterator[Runnin
     app.add_exception_handler(P2LError, shaped)
     dependencies = [] if keys is None else [Depends(keys)]
     app.include_router(create_chat_router(engine, config, metrics, client), dependencies=dependencies)
+    app.add_api_route("/v1/counts", metrics.summary)
     with running(app) as url:
         yield Running(url, engine, metrics)
 
@@ -105,3 +118,14 @@ def eventually(what: Any, seconds: float = 5.0) -> None:
     while not what():
         assert time.monotonic() < end, "it did not come true"
         time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    from p2l_sdk import P2L
+
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    settings = RouterConfig.from_dict(json.loads(Path(sys.argv[1]).read_text()))
+    with serving(P2L.from_pretrained(), settings) as server:
+        print(server.url, flush=True)
+        stop.wait()

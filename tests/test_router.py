@@ -10,10 +10,11 @@ import time
 import httpx
 import openai
 import pytest
-from p2l_sdk.serve.auth import Keys
-from p2l_sdk.serve.config import RouterConfig
 from router_server import eventually, serving
 from upstreams import Upstreams, closed_port
+
+from p2l_sdk.serve.auth import Keys
+from p2l_sdk.serve.config import RouterConfig
 
 CHEAP, MIDDLE, DEAR = "gemma-2-9b-it", "qwen2.5-7b-instruct", "llama-3.3-nemotron-super-49b-v1"
 COSTS = {CHEAP: 0.0001, MIDDLE: 0.0002, DEAR: 0.0009}
@@ -153,9 +154,7 @@ def test_the_config_fills_what_is_absent_and_nothing_else(client, upstreams):
     assert seen.headers["x-title"] == "tests"
     assert "authorization" not in seen.headers
     own = [{"role": "developer", "content": "Be long."}, *HELLO]
-    client.chat.completions.create(
-        model="straight-only", messages=own, temperature=0, top_p=1, max_completion_tokens=9
-    )
+    client.chat.completions.create(model="straight-only", messages=own, temperature=0, top_p=1, max_completion_tokens=9)
     assert upstreams.seen[-1].body == {
         "messages": own, "model": "straight-only", "temperature": 0, "top_p": 1, "max_completion_tokens": 9
     }  # fmt: skip

@@ -12,9 +12,10 @@ import openai
 import pytest
 from conftest import ROOT
 from llm_server import NAME, create_llm_app, smollm2
-from p2l_sdk.serve.config import RouterConfig
 from router_server import eventually, running, serving
 from upstreams import Upstreams, closed_port
+
+from p2l_sdk.serve.config import RouterConfig
 
 CHEAP, DEAR = "gemma-2-9b-it", "llama-3.3-nemotron-super-49b-v1"
 

@@ -7,6 +7,7 @@ import json
 import random
 
 import pytest
+
 from p2l_sdk.errors import BudgetError, P2LError, UnknownModelError
 from p2l_sdk.pacing import BudgetPacer
 from p2l_sdk.serve.auth import Key, Keys

@@ -143,7 +143,9 @@ class Upstreams:
             await asyncio.sleep(FOREVER)
         if how[:3].isdigit():
             status, _, rest = how.partition(":")
-            error = {"error": {"message": f"{llm} says {status}: secret-upstream-text", "type": "upstream", "code": None}}
+            error = {
+                "error": {"message": f"{llm} says {status}: secret-upstream-text", "type": "upstream", "code": None}
+            }
             extra = {"Retry-After": rest} if rest else {}
             return await self._send(writer, int(status), json.dumps(error).encode(), **extra)
         if how == "redirect":

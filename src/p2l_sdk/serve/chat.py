@@ -97,9 +97,7 @@ class _Chat:
         """Answer a conversation by the LLM that it deserves within the budget."""
         record = _Record(self._metrics)
         try:
-            asked = ChatRequest.parse(
-                await request.body(), request.headers.get(COST_HEADER), self._config.max_messages
-            )
+            asked = ChatRequest.parse(await request.body(), request.headers.get(COST_HEADER), self._config.max_messages)
             return await while_connected(request.receive, self._answer(asked, _key(request), record))
         except (Disconnected, ClientDisconnect):
             record.finish("disconnected")

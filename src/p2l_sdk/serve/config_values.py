@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -33,10 +34,8 @@ def check_number(config: Any, name: str, *, least: float, most: float = math.inf
     """A field that must be a finite number of a range; None where that is its default."""
     value = getattr(config, name)
     if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
-        try:
+        with contextlib.suppress(ValueError):
             object.__setattr__(config, name, float(value))
-        except ValueError:
-            pass
         value = getattr(config, name)
     legal = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not (legal and least <= value <= most) and not _left_out(config, name):
