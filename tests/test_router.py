@@ -200,9 +200,9 @@ def test_user_turns_are_scored_and_nothing_else(client, server, default):
     ]
     reply = client.chat.completions.with_raw_response.create(model="p2l", messages=turns[:2] + turns[4:])
     assert server.engine.prompts[-1] == [turns[1], turns[4]]
-    score = default.route(["Write code", "and run it"] and [turns[1], turns[4]], models=list(COSTS)).expected_score
+    score = default.route([turns[1], turns[4]], models=list(COSTS)).expected_score
     assert float(reply.headers["x-p2l-expected-score"]) == pytest.approx(score, abs=1e-5)
-    with pytest.raises(openai.BadRequestError, match="the prompt is empty; .* or name an LLM instead of 'p2l'"):
+    with pytest.raises(openai.BadRequestError, match=r"the prompt is empty; .* or name an LLM instead of 'p2l'"):
         client.chat.completions.create(model="p2l", messages=[{"role": "user", "content": [image]}])
     with pytest.raises(openai.BadRequestError, match="no user turn"):
         client.chat.completions.create(model="p2l", messages=turns[:1])
@@ -272,11 +272,10 @@ def test_an_unknown_model(client):
 FAULTS = ["slow", "429", "500", "503", "401", "404", "reset", "garbage", "html", "redirect"]
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("fault", [*FAULTS, "error-event"])
+@pytest.mark.parametrize(
+    ("fault", "stream"), [*((fault, stream) for fault in FAULTS for stream in (False, True)), ("error-event", True)]
+)
 def test_failover_before_the_first_byte(client, server, upstreams, default, fault, stream):
-    if fault == "error-event" and not stream:
-        pytest.skip("an event is of a stream")
     first, second, _ = ranking(default)
     upstreams.script[first] = [fault]
     reply = client.chat.completions.with_raw_response.create(model="p2l", messages=HELLO, stream=stream)
@@ -302,22 +301,21 @@ def test_half_a_reply_is_no_answer(client, upstreams, default, fault):
 def test_after_the_first_byte_an_error_event_ends_the_stream(client, server, upstreams, default, fault, message):
     first = ranking(default)[0]
     upstreams.script[first] = [fault]
-    got = []
+    stream = client.chat.completions.create(model="p2l", messages=HELLO, stream=True)
+    assert next(stream).choices
     with pytest.raises(openai.APIError, match=f"{first} {message}") as error:
-        for event in client.chat.completions.create(model="p2l", messages=HELLO, stream=True):
-            got.append(event)
-    assert got
+        list(stream)
     assert error.value.body["code"] == "upstream_error"
     assert [seen.llm for seen in upstreams.seen] == [first]
 
 
 def test_an_endless_stream_ends_at_the_deadline(client, upstreams, default):
     upstreams.script[ranking(default)[0]] = ["endless"]
-    start, n = time.monotonic(), 0
+    start = time.monotonic()
+    stream = client.chat.completions.create(model="p2l", messages=HELLO, stream=True)
+    assert len([next(stream) for _ in range(10)]) == 10
     with pytest.raises(openai.APIError, match="did not end its answer in time"):
-        for _ in client.chat.completions.create(model="p2l", messages=HELLO, stream=True):
-            n += 1
-    assert n > 10
+        list(stream)
     assert 2.5 < time.monotonic() - start < 4.0
     eventually(lambda: upstreams.hung_up)
 
@@ -332,7 +330,7 @@ def test_attempts_are_bounded_and_the_budget_holds(client, upstreams, default):
     assert "secret" not in str(error.value)
     upstreams.seen.clear()
     with pytest.raises(openai.InternalServerError):
-        client.chat.completions.create(model="p2l", messages=HELLO, extra_body={"cost": 0.00015})
+        client.chat.completions.create(model="p2l", messages=HELLO, extra_body={"cost": 0.0001})
     assert [seen.llm for seen in upstreams.seen] == [CHEAP] * 3  # nothing dearer is called
     upstreams.always.update(dict.fromkeys(COSTS, "429:7"))
     with pytest.raises(openai.RateLimitError) as limited:
@@ -434,7 +432,7 @@ def test_keys_and_their_budgets(default, upstreams, monkeypatch, tmp_path):
 
         for key in ("sk-team-a-0123456789", "sk-environment-0123456789"):
             assert ask(key).model == f"up/{CHEAP}"
-        for wrong in ("sk-team-a-012345678", "sk-team-a-0123456789x", "é" if False else "x"):
+        for wrong in ("sk-team-a-012345678", "sk-team-a-0123456789x", "x"):
             with pytest.raises(openai.AuthenticationError, match="this server needs an API key"):
                 ask(wrong)
         assert httpx.get(f"{running.url}/models").status_code == 401
@@ -442,7 +440,7 @@ def test_keys_and_their_budgets(default, upstreams, monkeypatch, tmp_path):
         upstreams.script[CHEAP] = ["500", "ok"]  # what failed costs nothing
         for _ in range(2):
             ask("sk-team-b-0123456789")
-        with pytest.raises(openai.RateLimitError, match="the budget of \\$0.00025 of the key 'team-b' is spent"):
+        with pytest.raises(openai.RateLimitError, match=r"the budget of \$0.00025 of the key 'team-b' is spent"):
             ask("sk-team-b-0123456789")
         assert len(upstreams.seen) == seen + 3
         assert "sk-team" not in repr(keys.find("sk-team-b-0123456789"))

@@ -102,7 +102,7 @@ def test_check_names_what_is_missing(default, monkeypatch):
         "no cost is known for new-llm; give them a cost or prices",
     ]
     assert costs(config, default) == {CHEAP: default.costs[CHEAP], "other-llm": 0.1}
-    with pytest.raises(UnknownModelError, match="the config names 'gemma-2', .* did you mean 'gemma-2-9b-it'"):
+    with pytest.raises(UnknownModelError, match=r"the config names 'gemma-2', .* did you mean 'gemma-2-9b-it'"):
         check(RouterConfig.from_dict({"models": {"gemma-2": LLM}}), default)
     with pytest.raises(UnknownModelError, match="the table of opponents names 'x'"):
         check(RouterConfig.from_dict({**MODELS, "opponents": {"x": 1}}), default)

@@ -1,4 +1,4 @@
-"""200 clients at once while every fifth call of an upstream goes wrong: nobody is lost, answered twice, or left hanging.
+"""200 clients at once while every fifth call of an upstream goes wrong: nobody is lost, answered twice, left hanging.
 
 The router runs in a process of its own (so that its memory can be looked at), upstreams and clients here. Five seconds
 by default; a minute with -m slow. And the mean budget through the whole request path: see the end.

@@ -6,8 +6,8 @@
         upstreams.seen                         # what it was asked
         upstreams.hung_up                      # calls that the client broke off
 
-Behaviours: ok, slow (longer than any timeout of the tests), a status (429:3 with Retry-After: 3), drop (in the middle of
-the answer), reset (no answer at all), garbage, html, redirect, error-event, stall (in the middle), endless.
+Behaviours: ok, slow (longer than any timeout of the tests), a status (429:3 with Retry-After: 3), drop (in the middle
+of the answer), reset (no answer at all), garbage, html, redirect, error-event, stall (in the middle), endless.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whatever goes wrong, as the caller sees it: a status and OpenAI's error shape. No text of a prompt is in any of it."""
+"""Whatever goes wrong, as the caller sees it: a status and OpenAI's error shape. It repeats no text of a prompt."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ class InvalidBody(ApiError):  # noqa: N818
 
 
 class QueueFull(ApiError):  # noqa: N818
-    """As many prompts wait as may wait. Attributes: retry_after, seconds until it is worth another try."""
+    """As many prompts (or what it says) wait as may. Attributes: retry_after, seconds until it is worth another try."""
 
     status, type, code = 429, OVERLOADED, "queue_full"
 
-    def __init__(self, waiting: int, retry_after: float) -> None:
+    def __init__(self, waiting: int, retry_after: float, what: str = "prompts") -> None:
         seconds = max(1, math.ceil(retry_after))
         super().__init__(
-            f"{waiting} prompts wait already; try again in {seconds} s", headers={"Retry-After": str(seconds)}
+            f"{waiting} {what} wait already; try again in {seconds} s", headers={"Retry-After": str(seconds)}
         )
         self.retry_after = float(seconds)
 

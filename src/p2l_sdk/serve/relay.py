@@ -64,9 +64,7 @@ class StreamedAnswer(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         end = "disconnected"
         try:
-            async with asyncio.timeout(
-                max(0.0, self._ends - time.monotonic()) + 1.0
-            ):  # for a client that reads nothing
+            async with asyncio.timeout(max(0.0, self._ends - time.monotonic()) + 1.0):  # some clients read nothing
                 end = await while_connected(receive, self._send(send))
         except Disconnected:
             pass
