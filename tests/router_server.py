@@ -98,7 +98,7 @@ def serving(p2l: Any, config: RouterConfig, keys: Any = None) -> Iterator[Runnin
 def running(app: FastAPI) -> Iterator[str]:
     """An app on uvicorn, in a thread: its address."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_keep_alive=75, timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:

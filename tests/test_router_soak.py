@@ -1,7 +1,7 @@
 """200 clients at once while every fifth call of an upstream goes wrong: nobody is lost, answered twice, left hanging.
 
-The router runs in a process of its own (so that its memory can be looked at), upstreams and clients here. Five seconds
-by default; a minute with -m slow. And the mean budget through the whole request path: see the end.
+The router runs in a process of its own (so that its memory can be looked at), upstreams and clients here. Three
+seconds by default; a minute with -m slow. And the mean budget through the whole request path: see the end.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from p2l_sdk.serve.config import RouterConfig
 
 CHEAP, MIDDLE, DEAR = "gemma-2-9b-it", "qwen2.5-7b-instruct", "llama-3.3-nemotron-super-49b-v1"
 KINDS = ("429", "500", "503", "slow", "drop", "reset", "garbage", "html", "stall", "error-event", "endless", "redirect")
-TIMEOUT, DEADLINE = 2.0, 6.0  # seconds, of an attempt and of a request
+TIMEOUT, DEADLINE = 2.0, 5.0  # seconds, of an attempt and of a request
 QUESTIONS = ("Prove that {} is not prime", "Who wrote book number {}?", "Write a function that adds {}")
 
 
@@ -78,7 +78,10 @@ class Clients:
             question = rng.choice(QUESTIONS).format(rng.randrange(200))
             stream = rng.random() < 0.5
             body = {"model": "p2l", "messages": [{"role": "user", "content": question}], "stream": stream}
-            await self._ask(client, body)
+            try:
+                await self._ask(client, body)
+            except httpx.HTTPError as error:
+                self.wrong.append(repr(error))
             self.slowest = max(self.slowest, time.monotonic() - start)
 
     async def _ask(self, client: httpx.AsyncClient, body: dict) -> None:
@@ -105,7 +108,7 @@ class Clients:
             self.wrong.append(json.dumps(body))
 
 
-@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.slow)])
 def test_two_hundred_clients_and_every_fifth_call_fails(seconds, tmp_path):
     with Upstreams(faults=0.2, fault_kinds=KINDS) as upstreams:
         upstreams.keep_seen = False
@@ -133,7 +136,7 @@ def test_two_hundred_clients_and_every_fifth_call_fails(seconds, tmp_path):
     assert counts["choices"] == answered + clients.broken_off  # charged once each, if an answer was given
     assert set(clients.failures) <= {429, 502, 503, 504}
     assert answered > 0.8 * clients.sent
-    assert clients.slowest < DEADLINE + 3  # the machine may be busy
+    assert clients.slowest < DEADLINE + 8  # the machine may be busy; what hangs would do so for a minute
     if seconds >= 60:
         assert left < 1.1 * clients.memory[len(clients.memory) // 3], clients.memory
 

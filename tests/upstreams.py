@@ -123,12 +123,10 @@ class Upstreams:
         await asyncio.wait((answer, end), return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
             self.hung_up.append(llm)
-            answer.cancel()
-            return False
+        answer.cancel()
         end.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await end
-        return answer.result()
+        outcome, _ = await asyncio.gather(answer, end, return_exceptions=True)
+        return outcome is True
 
     def _behaviour(self, llm: str) -> str:
         if self.script[llm]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from p2l_sdk.serve.auth import Keys
     from p2l_sdk.serve.config import RouterConfig
 
+_GRACE_SECONDS = 30.0  # for requests under way when the server is told to stop
 _PACKAGES = ("fastapi", "httpx", "uvicorn", "yaml")
 
 
@@ -106,7 +107,15 @@ async def _serve(
             dependencies=[Depends(keys)] if keys else [],
             max_body_bytes=max_body_bytes,
         )
-        settings = uvicorn.Config(app, host=host, port=port, log_config=_logging(), access_log=False)
+        settings = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_config=_logging(),
+            access_log=False,
+            timeout_keep_alive=75,  # longer than clients keep an idle connection: none finds it closed as it asks
+            timeout_graceful_shutdown=round(_GRACE_SECONDS if config is None else config.deadline),
+        )
         await uvicorn.Server(settings).serve()
 
 
