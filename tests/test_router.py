@@ -10,6 +10,7 @@ import time
 import httpx
 import openai
 import pytest
+from conftest import ROOT
 from router_server import eventually, serving
 from upstreams import Upstreams, closed_port
 
@@ -458,3 +459,13 @@ def test_prices_by_the_token(default, upstreams):
         httpx.post(f"{running.url}/chat/completions", json={**ask, "stream": True})
         eventually(lambda: len(running.metrics.costs) == 3)
         assert running.metrics.costs == pytest.approx([0.0002, 0.0002, 0.002])  # counted twice, then the estimate
+
+
+def test_the_client_of_the_docs(server, upstreams, default, capsys):
+    upstreams.reset()
+    page = (ROOT / "docs" / "router.md").read_text()
+    [block] = re.findall(r"^```py\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    exec(block.replace("http://127.0.0.1:8000/v1", server.url), {})
+    name, answer = capsys.readouterr().out.split(" ", 1)
+    assert name in default.route(PROMPT, 0.0005, models=list(COSTS)).mixture
+    assert answer.startswith(f"{name} answers")

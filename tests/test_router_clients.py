@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import openai
@@ -76,3 +77,25 @@ def test_the_javascript_client(default, upstreams, tmp_path):
     assert said["refused"]["param"] == "cost"
     assert said["broken"]["events"] > 0
     assert "broken broke off its answer" in said["broken"]["message"]
+
+
+def test_p2l_serve(upstreams, tmp_path):
+    """The command itself, in a process of its own, with a key; it ends when it is told to."""
+    pytest.importorskip("p2l_sdk.serve.app", reason="the P2L API is not in this tree: p2l serve cannot be tested")
+    config, port = tmp_path / "router.yaml", closed_port()
+    config.write_text(f"models: {{{CHEAP}: {{base_url: '{upstreams.url(CHEAP)}'}}}}")
+    command = [sys.executable, "-m", "p2l_sdk", "serve", "--config", str(config), "--port", str(port)]
+    environment = {**os.environ, "P2L_API_KEYS": "sk-0123456789abcdef me"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        assert any("Uvicorn running" in line for line in lines)
+        url = f"http://127.0.0.1:{port}/v1"
+        messages = [{"role": "user", "content": "What is 17 * 23?"}]
+        with openai.OpenAI(base_url=url, api_key="sk-0123456789abcdef") as client:
+            assert client.chat.completions.create(model="p2l", messages=messages).model == CHEAP
+        with openai.OpenAI(base_url=url, api_key="x") as client, pytest.raises(openai.AuthenticationError):
+            client.models.list()
+        process.terminate()
+        assert any(f"chat asked=p2l llm={CHEAP} end=done" in line for line in lines)
+        process.wait(20)

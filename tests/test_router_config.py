@@ -7,6 +7,7 @@ import json
 import random
 
 import pytest
+from conftest import ROOT
 
 from p2l_sdk.errors import BudgetError, P2LError, UnknownModelError
 from p2l_sdk.pacing import BudgetPacer
@@ -269,3 +270,40 @@ def test_no_redirects_and_no_proxies_of_the_environment(monkeypatch):
             assert client._mounts
 
     asyncio.run(look())
+
+
+def p2l(*arguments) -> None:
+    """A p2l command, in this process."""
+    from p2l_sdk.cli import cli
+
+    cli([str(argument) for argument in arguments], standalone_mode=False)
+
+
+def test_the_example_is_in_the_docs_and_ready_to_serve(monkeypatch, capsys):
+    example, page = ROOT / "examples" / "router.yaml", (ROOT / "docs" / "router.md").read_text()
+    assert f"```yaml\n{example.read_text()}```" in page
+    monkeypatch.setenv("HF_TOKEN", "hf-x")
+    monkeypatch.setenv("NVIDIA_API_KEY", "nv-x")
+    p2l("serve", "--check", example)
+    out = capsys.readouterr().out.replace(str(example), "examples/router.yaml")
+    assert f"$ p2l serve --check examples/router.yaml\n{out}$ p2l serve --config" in page
+    monkeypatch.delenv("NVIDIA_API_KEY")
+    with pytest.raises(P2LError, match=r"router\.yaml: these environment variables are not set: NVIDIA_API_KEY"):
+        p2l("serve", "--check", example)
+    with pytest.raises(P2LError, match="these environment variables are not set: NVIDIA_API_KEY"):
+        p2l("serve", "--config", example)  # which would serve it
+
+
+def test_the_check_says_what_is_unknown(tmp_path, capsys):
+    path = tmp_path / "router.yaml"
+    path.write_text(json.dumps({"budget": 0.00001, "models": {CHEAP: LLM, "new-llm": {**LLM, "cost": 1}}}))
+    with pytest.raises(BudgetError, match=r"the cheapest feasible budget is \$0.0001"):
+        p2l("serve", "--check", path)
+    assert "new-llm: by name only: the P2L model does not know it, $1 per response" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org"])
+def test_no_address_but_this_machine_without_a_key(host, monkeypatch):
+    monkeypatch.delenv("P2L_API_KEYS", raising=False)
+    with pytest.raises(P2LError, match=f"the address {host} can be reached from outside, and there is no API key; set"):
+        p2l("serve", "--host", host)

@@ -70,9 +70,11 @@ def create_chat_router(engine: Scoring, config: RouterConfig, metrics: Metrics, 
     """
     chat = _Chat(engine, config, metrics, client)
     router = APIRouter(tags=["router"])
-    router.add_api_route("/v1/chat/completions", chat.complete, methods=["POST"], openapi_extra=_OPENAPI)
+    router.add_api_route(
+        "/v1/chat/completions", chat.complete, methods=["POST"], responses=_REPLIES, openapi_extra=_REQUEST
+    )
     router.add_api_route("/v1/models", chat.models, methods=["GET"])
-    router.add_api_route("/v1/models/{name:path}", chat.model, methods=["GET"])
+    router.add_api_route("/v1/models/{name:path}", chat.model, methods=["GET"], responses={404: _REPLIES[404]})
     return router
 
 
@@ -201,7 +203,17 @@ def _reply(error: P2LError) -> JSONResponse:
     return JSONResponse(body, status, headers)
 
 
-_OPENAPI = {
+_REPLIES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The LLM's answer, as it sent it.", "content": {"text/event-stream": {}}},
+    400: {"description": "The request, or its budget, which no LLM fits."},
+    404: {"description": "No model of that name is here."},
+    413: {"description": "The request is too large."},
+    429: {"description": "Too many requests, or the key has spent its budget."},
+    502: {"description": "No LLM answered."},
+    503: {"description": "All LLMs are left alone for a while after failures."},
+    504: {"description": "No LLM answered in time."},
+}
+_REQUEST = {
     "requestBody": {
         "required": True,
         "description": "A request as OpenAI's API takes it, with an optional `cost`: the budget, USD per response.",
