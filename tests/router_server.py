@@ -26,7 +26,7 @@ from p2l_sdk.errors import P2LError
 from p2l_sdk.serve.chat import create_chat_router
 from p2l_sdk.serve.config import RouterConfig
 from p2l_sdk.serve.errors import as_reply
-from p2l_sdk.serve.upstream import create_client
+from p2l_sdk.serve.pool import create_client
 
 
 class PlainEngine:
@@ -48,6 +48,7 @@ class Counts:
         self.choices: Counter[str] = Counter()
         self.errors: Counter[tuple[str, str]] = Counter()
         self.costs: list[float] = []
+        self.slowest = 0.0  # seconds
 
     def choice(self, model: str, cost: float | None = None) -> None:
         self.choices[model] += 1
@@ -57,11 +58,12 @@ class Counts:
         self.errors[model, kind] += 1
 
     def stage(self, name: str, seconds: float) -> None:
-        assert seconds >= 0
+        if name == "chat":
+            self.slowest = max(self.slowest, seconds)
 
     async def summary(self) -> dict[str, float]:
         n = sum(self.choices.values())
-        return {"choices": n, "mean_cost": sum(self.costs) / max(n, 1)}
+        return {"choices": n, "mean_cost": sum(self.costs) / max(n, 1), "slowest": self.slowest}
 
 
 class Running:

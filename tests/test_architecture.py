@@ -54,7 +54,7 @@ FLOORS = [
     ["training.card", "training.finetune"],
     ["training.run"],
     ["serve", "serve.errors", "serve.config_values"],
-    ["serve.config", "serve.spend", "serve.breaker", "serve.sse"],
+    ["serve.config", "serve.spend", "serve.breaker", "serve.sse", "serve.pool"],
     ["serve.auth", "serve.choice", "serve.chat_request"],
     ["serve.upstream"],
     ["serve.failover", "serve.relay"],

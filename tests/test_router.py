@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -469,3 +470,12 @@ def test_the_client_of_the_docs(server, upstreams, default, capsys):
     name, answer = capsys.readouterr().out.split(" ", 1)
     assert name in default.route(PROMPT, 0.0005, models=list(COSTS)).mixture
     assert answer.startswith(f"{name} answers")
+
+
+def test_a_score_that_does_not_come_in_time(default, upstreams, monkeypatch):
+    upstreams.reset()
+    with serving(default, config(upstreams, deadline=0.2)) as running:
+        monkeypatch.setattr(running.engine, "leaderboards", lambda prompts: asyncio.sleep(30))
+        reply = httpx.post(f"{running.url}/chat/completions", json={"model": "p2l", "messages": HELLO})
+        assert (reply.status_code, reply.json()["error"]["code"]) == (504, "timeout")
+        assert not upstreams.seen

@@ -16,9 +16,9 @@ from p2l_sdk.serve.breaker import Breaker
 from p2l_sdk.serve.chat_request import ChatRequest
 from p2l_sdk.serve.choice import Chooser
 from p2l_sdk.serve.config import Check, LLMConfig, Prices, RouterConfig, check, costs
+from p2l_sdk.serve.pool import create_client
 from p2l_sdk.serve.spend import Charge
 from p2l_sdk.serve.sse import Events, error_event, payloads
-from p2l_sdk.serve.upstream import create_client
 
 CHEAP, MIDDLE, DEAR = "gemma-2-9b-it", "qwen2.5-7b-instruct", "llama-3.3-nemotron-super-49b-v1"
 LLM = {"base_url": "http://127.0.0.1:9/v1"}

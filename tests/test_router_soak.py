@@ -62,16 +62,16 @@ class Clients:
         self.memory: list[int] = []
 
     async def run(self, n: int, process: psutil.Process) -> None:
-        limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(timeout=DEADLINE + 20, limits=limits, trust_env=False) as client:
-            asking = [asyncio.create_task(self._client(client, i)) for i in range(n)]
-            while time.monotonic() < self.end:
-                self.memory.append(process.memory_info().rss)
-                await asyncio.sleep(0.25)
-            await asyncio.gather(*asking)
+        asking = [asyncio.create_task(self._client(i)) for i in range(n)]
+        while time.monotonic() < self.end:
+            self.memory.append(process.memory_info().rss)
+            await asyncio.sleep(0.25)
+        await asyncio.gather(*asking)
 
-    async def _client(self, client: httpx.AsyncClient, i: int) -> None:
+    async def _client(self, i: int) -> None:
         rng = random.Random(i)
+        host, port = self.url.removeprefix("http://").removesuffix("/v1").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
         while time.monotonic() < self.end:
             self.sent += 1
             start = time.monotonic()
@@ -79,20 +79,35 @@ class Clients:
             stream = rng.random() < 0.5
             body = {"model": "p2l", "messages": [{"role": "user", "content": question}], "stream": stream}
             try:
-                await self._ask(client, body)
-            except httpx.HTTPError as error:
+                async with asyncio.timeout(DEADLINE + 40):
+                    await self._ask(reader, writer, body)
+            except (OSError, ValueError, EOFError) as error:  # TimeoutError is one of them
                 self.wrong.append(repr(error))
+                break
             self.slowest = max(self.slowest, time.monotonic() - start)
+        writer.close()
 
-    async def _ask(self, client: httpx.AsyncClient, body: dict) -> None:
-        reply = await client.post(f"{self.url}/chat/completions", json=body)
-        if reply.status_code != 200:
-            self.failures[reply.status_code] += 1
-            self._error(reply.json())
-        elif not body["stream"]:
-            self.ids.append(reply.json()["id"])
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: dict) -> None:
+        """Plain sockets: httpx itself would be the slowest here, with 200 connections."""
+        content = json.dumps(body).encode()
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: p2l\r\ncontent-length: %d\r\n\r\n" % len(content))
+        writer.write(content)
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+        status = int(head.split()[1])
+        if "content-length: " in head:
+            text = await reader.readexactly(int(head.split("content-length: ")[1].split()[0]))
         else:
-            events = [line[6:] for line in reply.text.split("\n\n") if line]
+            text = b""
+            while size := int(await reader.readline(), 16):
+                text += (await reader.readexactly(size + 2))[:-2]
+            await reader.readline()
+        if status != 200:
+            self.failures[status] += 1
+            self._error(json.loads(text))
+        elif not body["stream"]:
+            self.ids.append(json.loads(text)["id"])
+        else:
+            events = [event.removeprefix("data: ") for event in text.decode().split("\n\n") if event]
             if events[-1] == "[DONE]":
                 ids = {json.loads(event)["id"] for event in events[:-1]}
                 self.ids += ids
@@ -124,10 +139,9 @@ def test_two_hundred_clients_and_every_fifth_call_fails(seconds, tmp_path):
             counts = httpx.get(f"{url}/counts").json()
             left = psutil.Process(process.pid).memory_info().rss
     answered, failed = len(clients.ids), sum(clients.failures.values())
-    print(
-        f"{clients.sent} requests in {seconds} s: {answered} answered, {clients.broken_off} broken off, "
-        f"{dict(clients.failures)} refused, slowest {clients.slowest:.1f} s, mean cost {counts['mean_cost']:.6f}"
-    )
+    print(f"{clients.sent} requests in {seconds} s: {answered} answered, {clients.broken_off} broken off,", end=" ")
+    print(f"{dict(clients.failures)} refused, slowest {counts['slowest']:.1f} s", end=" ")
+    print(f"({clients.slowest:.1f} s for the client), mean cost {counts['mean_cost']:.6f}")
     assert clients.sent > 200
     assert not clients.wrong, clients.wrong[:3]
     assert answered + clients.broken_off + failed == clients.sent  # none is lost
@@ -136,7 +150,8 @@ def test_two_hundred_clients_and_every_fifth_call_fails(seconds, tmp_path):
     assert counts["choices"] == answered + clients.broken_off  # charged once each, if an answer was given
     assert set(clients.failures) <= {429, 502, 503, 504}
     assert answered > 0.8 * clients.sent
-    assert clients.slowest < DEADLINE + 8  # the machine may be busy; what hangs would do so for a minute
+    assert counts["slowest"] < DEADLINE + 2
+    assert clients.slowest < DEADLINE + 30  # here 200 clients share one thread; what hangs would do so for a minute
     if seconds >= 60:
         assert left < 1.1 * clients.memory[len(clients.memory) // 3], clients.memory
 

@@ -185,7 +185,7 @@ class Upstreams:
             if i == middle and how == "stall":
                 await asyncio.sleep(FOREVER)
             await _chunk(writer, b"data: " + events[min(i, 1) if how == "endless" else i] + b"\n\n")
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.02 if how == "endless" else 0.002)
         await _chunk(writer, b"data: [DONE]\n\n")
         self.answered[answer["id"]] = llm
         await _chunk(writer, b"")

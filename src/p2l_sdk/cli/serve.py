@@ -96,7 +96,7 @@ async def _serve(
     from p2l_sdk.serve.app import create_app
     from p2l_sdk.serve.chat import create_chat_router
     from p2l_sdk.serve.engine import Engine
-    from p2l_sdk.serve.upstream import create_client
+    from p2l_sdk.serve.pool import create_client
 
     engine = Engine(p2l, cache_mb=cache_mb)
     async with create_client(config is not None and config.trust_env) as client:

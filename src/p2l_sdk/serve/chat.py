@@ -6,6 +6,7 @@ The body of a reply is not touched: its `model` is what the upstream calls the L
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Iterable, Sequence
@@ -23,7 +24,7 @@ from p2l_sdk.serve.auth import Key
 from p2l_sdk.serve.chat_request import COST_HEADER, BadRequest, ChatRequest
 from p2l_sdk.serve.choice import Choice, Chooser
 from p2l_sdk.serve.config import BEST, ROUTED, RouterConfig
-from p2l_sdk.serve.errors import ApiError, as_reply
+from p2l_sdk.serve.errors import ApiError, ScoringTimeout, as_reply
 from p2l_sdk.serve.failover import Failover, Metrics
 from p2l_sdk.serve.relay import Disconnected, StreamedAnswer, while_connected
 from p2l_sdk.serve.spend import Charge
@@ -115,7 +116,11 @@ class _Chat:
     async def _answer(self, asked: ChatRequest, key: Key | None, record: _Record) -> Response:
         ends = time.monotonic() + self._config.deadline
         record.asked, record.stream = asked.model if asked.model in (ROUTED, BEST) else "name", asked.stream
-        choice = await self._choose(asked)
+        try:
+            async with asyncio.timeout(self._config.deadline):
+                choice = await self._choose(asked)
+        except TimeoutError:
+            raise ScoringTimeout("the prompt was not scored in time; try again, or name an LLM") from None
         reserved = self._chooser.costs[choice.ranking[0]]
         if key is not None:
             key.require(reserved)

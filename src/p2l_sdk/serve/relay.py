@@ -15,6 +15,7 @@ from p2l_sdk.serve.errors import SERVER
 from p2l_sdk.serve.sse import error_event
 from p2l_sdk.serve.upstream import Answer, UpstreamError
 
+_READING_SECONDS = 10.0  # after the deadline, for a client that does not read what it is sent
 Result = TypeVar("Result")
 
 
@@ -64,7 +65,7 @@ class StreamedAnswer(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         end = "disconnected"
         try:
-            async with asyncio.timeout(max(0.0, self._ends - time.monotonic()) + 1.0):  # some clients read nothing
+            async with asyncio.timeout(max(0.0, self._ends - time.monotonic()) + _READING_SECONDS):
                 end = await while_connected(receive, self._send(send))
         except Disconnected:
             pass

@@ -114,13 +114,6 @@ class Answer:
             await self.stream.response.aclose()
 
 
-def create_client(trust_env: bool = False) -> httpx.AsyncClient:
-    """The pool of connections to all upstreams: no redirects, and no proxies of the environment unless asked."""
-    # vLLM and other servers on uvicorn close a connection that was idle for 5 s: ours must be gone by then
-    limits = httpx.Limits(max_connections=2000, max_keepalive_connections=500, keepalive_expiry=4.0)
-    return httpx.AsyncClient(limits=limits, trust_env=trust_env, follow_redirects=False)
-
-
 class Upstream:
     """One LLM, called through a shared client.
 
