@@ -1,6 +1,6 @@
 """200 clients at once while every fifth call of an upstream goes wrong: nobody is lost, answered twice, left hanging.
 
-The router runs in a process of its own (so that its memory can be looked at), upstreams and clients here. Three
+The router runs in a process of its own (so that its memory can be looked at), upstreams and clients here. Two
 seconds by default; a minute with -m slow. And the mean budget through the whole request path: see the end.
 """
 
@@ -123,7 +123,7 @@ class Clients:
             self.wrong.append(json.dumps(body))
 
 
-@pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.slow)])
 def test_two_hundred_clients_and_every_fifth_call_fails(seconds, tmp_path):
     with Upstreams(faults=0.2, fault_kinds=KINDS) as upstreams:
         upstreams.keep_seen = False

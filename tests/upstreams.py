@@ -7,7 +7,8 @@
         upstreams.hung_up                      # calls that the client broke off
 
 Behaviours: ok, slow (longer than any timeout of the tests), a status (429:3 with Retry-After: 3), drop (in the middle
-of the answer), reset (no answer at all), garbage, html, redirect, error-event, stall (in the middle), endless.
+of the answer), reset (no answer at all), garbage, html, redirect, error-event, stall (in the middle), endless,
+leak (the key is in the error).
 """
 
 from __future__ import annotations
@@ -118,6 +119,9 @@ class Upstreams:
         if how == "reset":
             writer.transport.abort()
             return False
+        if how == "leak":
+            error = {"error": {"message": f"a bad key: {headers.get('authorization')}"}}
+            return await self._send(writer, 400, json.dumps(error).encode())
         answer = asyncio.ensure_future(self._answer(writer, llm, body, how))
         end = asyncio.ensure_future(reader.read(1))  # a client that waits for the answer sends nothing: this is its end
         await asyncio.wait((answer, end), return_when=asyncio.FIRST_COMPLETED)

@@ -27,7 +27,7 @@ class SpreadTransport(httpx.AsyncBaseTransport):
     """Several pools of connections; a request goes through the one with the fewest under way, the first of equals.
 
     httpcore looks at all connections of a pool, for each of them, whenever a request begins or ends: 3 ms of
-    computing per request with 200 at a time. Where few are under way, they share the warm connections of the first pool.
+    computing per request with 200 at a time. Where few are under way, all take the warm connections of the first pool.
     """
 
     def __init__(self, limits: httpx.Limits, pools: int = _POOLS) -> None:
