@@ -99,7 +99,10 @@ def serving(p2l: Any, config: RouterConfig, keys: Any = None) -> Iterator[Runnin
 @contextlib.contextmanager
 def running(app: FastAPI) -> Iterator[str]:
     """An app on uvicorn, in a thread: its address."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    # asyncio turns Nagle's algorithm off only where the protocol is named: else each reply would wait for 40 ms
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1024)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_keep_alive=75, timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

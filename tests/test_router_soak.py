@@ -150,7 +150,7 @@ def test_two_hundred_clients_and_every_fifth_call_fails(seconds, tmp_path):
     assert counts["choices"] == answered + clients.broken_off  # charged once each, if an answer was given
     assert set(clients.failures) <= {429, 502, 503, 504}
     assert answered > 0.8 * clients.sent
-    assert counts["slowest"] < DEADLINE + 2
+    assert counts["slowest"] < DEADLINE + 5  # one process does it all, and the machine may be busy
     assert clients.slowest < DEADLINE + 30  # here 200 clients share one thread; what hangs would do so for a minute
     if seconds >= 60:
         assert left < 1.1 * clients.memory[len(clients.memory) // 3], clients.memory
