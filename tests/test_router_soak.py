@@ -152,11 +152,13 @@ def test_two_hundred_clients_and_every_fifth_call_fails(seconds, tmp_path):
     assert answered > 0.8 * clients.sent
     assert counts["slowest"] < DEADLINE + 5  # one process does it all, and the machine may be busy
     assert clients.slowest < DEADLINE + 30  # here 200 clients share one thread; what hangs would do so for a minute
+    if counts["choices"] >= 10_000:
+        assert counts["mean_cost"] == pytest.approx(0.0004, rel=0.01)
     if seconds >= 60:
         assert left < 1.1 * clients.memory[len(clients.memory) // 3], clients.memory
 
 
-@pytest.mark.parametrize("n", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [500, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_the_mean_budget_through_the_whole_request_path(default, n):
     """The endpoint itself, 50 requests at a time; only the two sockets are left out: the client calls the app, and the
     upstreams are a function, of whose answers one in five is an error. (Choice and charge alone, 10,000 times, are in

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -103,4 +104,4 @@ def as_reply(error: P2LError) -> tuple[int, dict[str, Any], dict[str, str]]:
 
 
 def _snake(name: str) -> str:
-    return "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")
+    return re.sub(r"(?<!^)(?=[A-Z][a-z])", "_", name).lower()
