@@ -65,3 +65,17 @@ class BudgetPacer:
             raise P2LError(f"the response cost {cost}; it must be a finite number >= 0, USD")
         self.n += 1
         self.spent += cost
+
+    def correct(self, recorded: float, cost: float | None) -> None:
+        """Put what a response did cost in the place of what was recorded for it; None if there was no response.
+
+        Where many responses are under way at once, their expected costs are recorded when they are chosen: the price
+        of money would else be that of a stream long past.
+        """
+        if cost is None:
+            self.n -= 1
+            self.spent -= recorded
+            return
+        self.record(cost)
+        self.n -= 1
+        self.spent -= recorded

@@ -20,6 +20,7 @@ from p2l_sdk.cli.edit_model import add_model, remove_model, rename_model
 from p2l_sdk.cli.evaluate import evaluate
 from p2l_sdk.cli.mpg import mpg
 from p2l_sdk.cli.push import push
+from p2l_sdk.cli.serve import serve
 from p2l_sdk.cli.train import merge, train
 from p2l_sdk.errors import P2LError, P2LWarning
 
@@ -32,7 +33,7 @@ def cli() -> None:
 
 for _command in (
     leaderboard, aggregate, route, costs, evaluate, train, merge, convert, push, add_model, remove_model, rename_model,
-    mpg,
+    mpg, serve,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -1,12 +1,15 @@
-"""A model over HTTP: the P2L API with its page (`create_app`), and the engine that scores for it (`Engine`)."""
+"""A model over HTTP: the P2L API with its page (`create_app`), the engine that scores for it (`Engine`), and one
+OpenAI-compatible endpoint in front of many LLMs (`chat.create_chat_router`)."""
 
 from p2l_sdk.errors import MissingExtraError
 
 try:
     import fastapi  # noqa: F401
+    import httpx  # noqa: F401
     import orjson  # noqa: F401
     import prometheus_client  # noqa: F401
     import uvicorn  # noqa: F401
+    import yaml  # noqa: F401
 except ImportError as error:
     raise MissingExtraError("serving", error.name or "fastapi", "serve") from None
 

@@ -1,0 +1,137 @@
+"""`p2l serve`: the P2L API, and the router in front of LLMs."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import ipaddress
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from p2l_sdk.cli.common import MODEL, load
+from p2l_sdk.errors import MissingExtraError, P2LError
+
+if TYPE_CHECKING:
+    from p2l_sdk.facade import P2L
+    from p2l_sdk.serve.auth import Keys
+    from p2l_sdk.serve.config import RouterConfig
+
+_GRACE_SECONDS = 30.0  # for requests under way when the server is told to stop
+_PACKAGES = ("fastapi", "httpx", "uvicorn", "yaml")
+
+
+@click.command()
+@MODEL
+@click.option("--config", metavar="YAML", help="LLMs to route to: adds an OpenAI-compatible endpoint, /v1.")
+@click.option("--check", "checked", metavar="YAML", help="Check such a file, say what it lacks, and stop.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port to listen at.")
+@click.option("--api-keys", metavar="FILE", help="API keys, one a line; also taken from P2L_API_KEYS.")
+@click.option("--cache-mb", type=click.FloatRange(min=0), default=64, show_default=True, help="Of scored prompts.")
+@click.option("--max-body-mb", type=click.FloatRange(min=0.01), default=32, show_default=True, help="Of one request.")
+def serve(
+    model: str | None, config: str | None, checked: str | None, host: str, port: int, api_keys: str | None,
+    cache_mb: float, max_body_mb: float,
+) -> None:  # fmt: skip
+    """Serve a model over HTTP: its API, a page, and, with --config, a router that any OpenAI client can call."""
+    for package in _PACKAGES:
+        if find_spec(package) is None:
+            raise MissingExtraError("p2l serve", package, "serve")
+    from p2l_sdk.serve.auth import ENVIRONMENT, Keys
+    from p2l_sdk.serve.config import RouterConfig
+
+    if checked is not None:
+        _check(RouterConfig.from_yaml(checked), load(model), checked)
+        return
+    settings = None if config is None else RouterConfig.from_yaml(config)
+    keys = Keys.load(api_keys)
+    if not keys and not _is_loopback(host):
+        raise P2LError(
+            f"the address {host} can be reached from outside, and there is no API key; set {ENVIRONMENT} or "
+            "--api-keys FILE, or listen at 127.0.0.1"
+        )
+    p2l = load(model)
+    if settings is not None:
+        _require(settings, p2l, str(config))
+    asyncio.run(_serve(p2l, settings, keys, host, port, cache_mb, round(max_body_mb * 2**20)))
+
+
+def _check(config: RouterConfig, p2l: P2L, path: str) -> None:
+    """Prints what a file holds, and raises for what it lacks."""
+    from p2l_sdk.results import usd
+    from p2l_sdk.serve.choice import Chooser
+    from p2l_sdk.serve.config import check, costs
+
+    found, known = check(config, p2l), costs(config, p2l)
+    for name, llm in config.models.items():
+        cost = f"{usd(known[name])} per response" if name in known else "cost not known"
+        route = "by name only: the P2L model does not know it" if name in found.unknown else "routed"
+        click.echo(f"{name}: {route}, {cost}, {llm.base_url}")
+    if found.problems:
+        raise P2LError(f"{path}: {'; '.join(found.problems)}")
+    Chooser(config, p2l)  # raises for a budget that no LLM fits
+    click.echo(f"{path}: ready to serve")
+
+
+def _require(config: RouterConfig, p2l: P2L, path: str) -> None:
+    """Raises for what keeps the router from starting, tells what it does without."""
+    from p2l_sdk.serve.config import check
+
+    found = check(config, p2l)
+    if found.problems:
+        raise P2LError(f"{path}: {'; '.join(found.problems)}")
+    if found.unknown:
+        names = ", ".join(found.unknown)
+        click.echo(f"p2l: the P2L model does not know {names}: reached by name, never routed to", err=True)
+
+
+async def _serve(
+    p2l: P2L, config: RouterConfig | None, keys: Keys, host: str, port: int, cache_mb: float, max_body_bytes: int
+) -> None:
+    import uvicorn
+    from fastapi import Depends
+
+    from p2l_sdk.serve.app import create_app
+    from p2l_sdk.serve.chat import create_chat_router
+    from p2l_sdk.serve.engine import Engine
+    from p2l_sdk.serve.pool import create_client
+
+    engine = Engine(p2l, cache_mb=cache_mb)
+    async with create_client(config is not None and config.trust_env) as client:
+        routers = [] if config is None else [create_chat_router(engine, config, engine.metrics, client)]
+        app = create_app(
+            engine,
+            routers=routers,
+            dependencies=[Depends(keys)] if keys else [],
+            max_body_bytes=max_body_bytes,
+        )
+        settings = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_config=_logging(),
+            access_log=False,
+            timeout_keep_alive=75,  # longer than clients keep an idle connection: none finds it closed as it asks
+            timeout_graceful_shutdown=round(_GRACE_SECONDS if config is None else config.deadline),
+        )
+        await uvicorn.Server(settings).serve()
+
+
+def _logging() -> dict[str, Any]:
+    """uvicorn's own, and ours beside it."""
+    from uvicorn.config import LOGGING_CONFIG
+
+    config: dict[str, Any] = copy.deepcopy(LOGGING_CONFIG)
+    config["loggers"]["p2l_sdk"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
+    return config
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

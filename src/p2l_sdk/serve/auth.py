@@ -1,0 +1,150 @@
+"""API keys of the server: who may call it, and what he may spend."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastapi import Request
+
+from p2l_sdk.errors import P2LError
+from p2l_sdk.results import usd
+from p2l_sdk.serve.errors import ApiError
+
+ENVIRONMENT = "P2L_API_KEYS"
+_SHORTEST = 16
+
+
+class Unauthorized(ApiError):  # noqa: N818  named for what happened, as all errors of the server
+    """No key, or one that is none of ours."""
+
+    status, code = 401, "invalid_api_key"
+
+
+class OutOfBudget(ApiError):  # noqa: N818
+    """The key has spent what it may."""
+
+    status, type, code = 429, "insufficient_quota", "insufficient_quota"
+
+
+@dataclass(eq=False)
+class Key:
+    """One key. The secret itself is not kept.
+
+    Attributes:
+        name: for people, and for the log.
+        digest: SHA-256 of the secret.
+        budget: USD that may be spent with it while the server runs, None for any amount.
+        spent: USD so far, with what is set aside for requests under way.
+    """
+
+    name: str
+    digest: bytes = field(repr=False)
+    budget: float | None = None
+    spent: float = 0.0
+
+    def require(self, cost: float) -> None:
+        """Raise OutOfBudget unless it has this much left, USD."""
+        if self.budget is not None and self.spent + cost > self.budget:
+            raise OutOfBudget(
+                f"the budget of {usd(self.budget)} of the key {self.name!r} is spent",
+                headers={"x-should-retry": "false"},  # which OpenAI's clients know
+            )
+
+    def record(self, cost: float) -> None:
+        """It spent this much, USD."""
+        self.spent += cost
+
+    def correct(self, recorded: float, cost: float | None) -> None:
+        """It spent this much in place of what was recorded; None for nothing."""
+        self.spent += (cost or 0.0) - recorded
+
+
+class Keys:
+    """All keys of a server, as a dependency of its endpoints: a request without one of them is refused, and the key of
+    any other is `request.state.key`.
+
+    Raises:
+        P2LError: two keys of one name or one secret.
+    """
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self._keys = tuple(keys)
+        for what in ("name", "digest"):
+            values = [getattr(key, what) for key in self._keys]
+            for value, key in zip(values, self._keys, strict=True):
+                if values.count(value) > 1:
+                    raise P2LError(f"two API keys have the same {'name' if what == 'name' else 'secret'}: {key.name!r}")
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @classmethod
+    def load(cls, file: str | Path | None = None) -> Keys:
+        """Those of a file and of the environment variable P2L_API_KEYS: a key on each line (or between commas), and
+        after it, if wanted, its name and its budget in USD. Lines that begin with # are left out.
+
+        Raises:
+            P2LError: the file cannot be read, or a line is no key; the text names the line, never the key.
+        """
+        lines = [
+            (f"{ENVIRONMENT}, entry {i}", line)
+            for i, line in enumerate(os.environ.get(ENVIRONMENT, "").replace(",", "\n").splitlines(), 1)
+        ]
+        if file is not None:
+            try:
+                text = Path(file).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+                raise P2LError(f"the file of API keys {str(file)!r} cannot be read: {reason}") from None
+            lines += [(f"{file}, line {i}", line) for i, line in enumerate(text.splitlines(), 1)]
+        found: list[Key] = []
+        for place, line in lines:
+            if line.strip() and not line.lstrip().startswith("#"):
+                found.append(_key(place, line.split(), f"key-{len(found) + 1}"))
+        return cls(found)
+
+    def find(self, secret: str) -> Key | None:
+        """The key with this secret. All are compared, each in constant time."""
+        digest, found = _digest(secret), None
+        for key in self._keys:
+            if hmac.compare_digest(key.digest, digest):
+                found = key
+        return found
+
+    async def __call__(self, request: Request) -> None:
+        """The dependency.
+
+        Raises:
+            Unauthorized: the request carries none of the keys.
+        """
+        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        key = self.find(secret.strip()) if scheme.lower() == "bearer" else None
+        if key is None:
+            raise Unauthorized(
+                "this server needs an API key: send the header 'Authorization: Bearer KEY'",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        request.state.key = key
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+def _key(place: str, words: list[str], name: str) -> Key:
+    secret, *rest = words
+    if len(secret) < _SHORTEST:
+        raise P2LError(f"{place}: an API key has at least {_SHORTEST} characters")
+    try:
+        name = rest[0] if rest else name
+        budget = float(rest[1]) if len(rest) > 1 else None
+    except ValueError:
+        budget = -1.0
+    if len(rest) > 2 or (budget is not None and not 0 <= budget < float("inf")):
+        raise P2LError(f"{place}: after the key stand its name and its budget, a number >= 0, USD; nothing else")
+    return Key(name, _digest(secret), budget)

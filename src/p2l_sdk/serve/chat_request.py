@@ -1,0 +1,153 @@
+"""`ChatRequest`: a chat request that goes on to an upstream as it came, but for the model's name and what the config
+says for fields that are absent.
+
+The text of every other field is copied, never parsed and written again: 1.0 stays 1.0, unknown fields and their order
+stay. Of a field that stands twice, the last counts, as everywhere in JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from p2l_sdk.serve.config import LLMConfig
+from p2l_sdk.serve.errors import ApiError
+
+COST_HEADER = "x-p2l-cost"
+_SPACE = " \t\n\r"
+_MAX_TOKENS = ("max_tokens", "max_completion_tokens")  # the second is OpenAI's newer name
+
+
+class BadRequest(ApiError):  # noqa: N818  named for what happened, as all errors of the server
+    """A request that no upstream should see."""
+
+    code = "invalid_request"
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of the request: its text in the body, and what it says."""
+
+    text: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """Attributes:
+    fields: of the body, by name, in their order, without `cost`.
+    model: what the client named.
+    messages: the conversation.
+    stream: whether the answer is wanted in parts.
+    budget: USD per response, None where the request does not say.
+    """
+
+    fields: Mapping[str, Field]
+    model: str
+    messages: list[dict[str, Any]]
+    stream: bool
+    budget: float | None
+
+    @classmethod
+    def parse(cls, body: bytes, cost_header: str | None = None, max_messages: int = 2048) -> ChatRequest:
+        """Read a body, and the budget in it or in the header.
+
+        Raises:
+            BadRequest: it is no JSON object, or names no model or no messages, or a budget that is no number.
+        """
+        fields = _fields(body)
+        model = fields.get("model")
+        if model is None or not isinstance(model.value, str):
+            raise BadRequest("the request must name a model, a string", param="model")
+        messages = fields.get("messages")
+        if messages is None or not isinstance(messages.value, list) or not messages.value:
+            raise BadRequest("the request must hold messages, a list that is not empty", param="messages")
+        for i, message in enumerate(messages.value):
+            if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+                raise BadRequest(f"message {i} must be an object with a role", param=f"messages[{i}]")
+        if len(messages.value) > max_messages:
+            text = f"the conversation has {len(messages.value)} messages; at most {max_messages} are taken"
+            raise BadRequest(text, param="messages")
+        stream = fields.get("stream")
+        if stream is not None and not isinstance(stream.value, bool | None):
+            raise BadRequest("stream must be true or false", param="stream")
+        cost = fields.pop("cost", None)
+        budget = _budget(cost_header if cost is None or cost.value is None else cost.value)
+        return cls(fields, model.value, messages.value, bool(stream and stream.value), budget)
+
+    @property
+    def user_turns(self) -> list[dict[str, Any]]:
+        """The messages that the P2L model reads."""
+        return [message for message in self.messages if message["role"] == "user"]
+
+    def body(self, llm: LLMConfig) -> bytes:
+        """What this LLM's upstream is sent."""
+        texts = {name: field.text for name, field in self.fields.items()}
+        texts["model"] = json.dumps(llm.model)
+        for name in ("temperature", "top_p"):
+            if name not in texts and getattr(llm, name) is not None:
+                texts[name] = json.dumps(getattr(llm, name))
+        if llm.max_tokens is not None and not any(name in texts for name in _MAX_TOKENS):
+            texts["max_tokens"] = json.dumps(llm.max_tokens)
+        if llm.system is not None and not any(m["role"] in ("system", "developer") for m in self.messages):
+            system = json.dumps({"role": "system", "content": llm.system})
+            texts["messages"] = f"[{system}, {texts['messages'][1:]}"
+        return ("{" + ", ".join(f"{json.dumps(name)}: {text}" for name, text in texts.items()) + "}").encode()
+
+
+def _budget(value: Any) -> float | None:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            value = math.nan
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (number and 0 <= value < math.inf):
+        raise BadRequest("the cost must be a finite number >= 0, USD per response", param="cost")
+    return None if value is None else float(value)
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+
+def _fields(body: bytes) -> dict[str, Field]:
+    """The fields of a JSON object, each with its own text."""
+    try:
+        text = body.decode("utf-8")
+        fields: dict[str, Field] = {}
+        at = _expect(text, _skip(text, 0), "{")
+        while text[at : at + 1] != "}":
+            if fields:
+                at = _skip(text, _expect(text, at, ","))
+            name, at = _DECODER.raw_decode(text, at)
+            if not isinstance(name, str):
+                raise ValueError("a field's name is no string")
+            start = _skip(text, _expect(text, _skip(text, at), ":"))
+            value, end = _DECODER.raw_decode(text, start)
+            fields.pop(name, None)
+            fields[name] = Field(text[start:end], value)
+            at = _skip(text, end)
+        if _skip(text, at + 1) != len(text):
+            raise ValueError("something follows the object")
+        return fields
+    except (ValueError, RecursionError):  # whose text may hold a piece of the body
+        raise BadRequest("the body is not a JSON object in UTF-8") from None
+
+
+def _skip(text: str, at: int) -> int:
+    while at < len(text) and text[at] in _SPACE:
+        at += 1
+    return at
+
+
+def _expect(text: str, at: int, character: str) -> int:
+    if text[at : at + 1] != character:
+        raise ValueError(f"{character} is missing")
+    return _skip(text, at + 1)

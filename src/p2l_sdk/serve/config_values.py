@@ -1,0 +1,72 @@
+"""Values of a settings file, checked: each error names the setting, what it is and what it must be."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from p2l_sdk.errors import P2LError
+
+
+def check_keys(values: Mapping[str, Any], kind: Any, source: str, hidden: tuple[str, ...] = ()) -> None:
+    """Raise P2LError for a key that is no field of the dataclass, with the nearest that is."""
+    known = [f.name for f in dataclasses.fields(kind) if f.name not in hidden]
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise P2LError(f"{source}: {key!r} is no setting; {hint}")
+
+
+def check_text(config: Any, name: str) -> None:
+    """A field that must be a text that is not empty; None where that is its default."""
+    value = getattr(config, name)
+    if not (isinstance(value, str) and value.strip()) and not _left_out(config, name):
+        raise P2LError(f"{name} is {value!r}; it must be a text")
+
+
+def check_number(config: Any, name: str, *, least: float, most: float = math.inf) -> None:
+    """A field that must be a finite number of a range; None where that is its default."""
+    value = getattr(config, name)
+    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
+        with contextlib.suppress(ValueError):
+            object.__setattr__(config, name, float(value))
+        value = getattr(config, name)
+    legal = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not (legal and least <= value <= most) and not _left_out(config, name):
+        legal_range = f">= {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+        raise P2LError(f"{name} is {value!r}; it must be a number {legal_range}")
+
+
+def check_count(config: Any, name: str) -> None:
+    """A field that must be an integer above 0; None where that is its default."""
+    value = getattr(config, name)
+    if not (isinstance(value, int) and not isinstance(value, bool) and value > 0) and not _left_out(config, name):
+        raise P2LError(f"{name} is {value!r}; it must be an integer > 0")
+
+
+def _left_out(config: Any, name: str) -> bool:
+    return getattr(config, name) is None and getattr(type(config), name, ...) is None  # the field's default
+
+
+def read_yaml(path: str | Path) -> Any:
+    """The values of a YAML file; P2LError if it cannot be read, or a key stands twice, of which YAML keeps the last."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            for key in keys:
+                if keys.count(key) > 1:
+                    raise P2LError(f"{path}: {key!r} stands twice in the section at line {node.start_mark.line + 1}")
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise P2LError(f"{str(path)!r} cannot be read as YAML: {' '.join(str(error).split())}") from None

@@ -1,0 +1,77 @@
+"""Server-sent events as bytes: where they end, and what they say of the answer. They go on as they came."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from p2l_sdk.serve.errors import error_body
+
+LARGEST_EVENT = 16 * 2**20  # bytes; images come in one event
+_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_FINISHED = re.compile(rb'"finish_reason":\s*"')
+_LINE = re.compile(rb"\r\n|\n|\r")
+
+
+class EventTooLarge(Exception):  # noqa: N818  named for what happened
+    """An event without an end."""
+
+
+class Events:
+    """Cuts a stream of bytes at the ends of its events.
+
+    Attributes:
+        done: whether the stream came to its end, [DONE].
+        finished: whether the answer did: that, or a finish reason.
+        usage: tokens of the answer, where the upstream told.
+    """
+
+    def __init__(self) -> None:
+        self._tail = b""
+        self.done = self.finished = False
+        self.usage: dict[str, Any] | None = None
+
+    def feed(self, part: bytes) -> bytes:
+        """What is whole by now, as it came; the rest waits for its end.
+
+        Raises:
+            EventTooLarge: an event has no end.
+        """
+        start = max(0, len(self._tail) - 3)  # an end may have come in two parts
+        self._tail += part
+        ends = [match.end() for match in _END.finditer(self._tail, start)]
+        if not ends:
+            if len(self._tail) > LARGEST_EVENT:
+                raise EventTooLarge
+            return b""
+        whole, self._tail = self._tail[: ends[-1]], self._tail[ends[-1] :]
+        self.done = self.done or b"[DONE]" in whole
+        self.finished = self.finished or self.done or _FINISHED.search(whole) is not None
+        if b'"usage"' in whole:
+            for event in payloads(whole):
+                if isinstance(event, dict) and isinstance(event.get("usage"), dict):
+                    self.usage = event["usage"]
+        return whole
+
+    def rest(self) -> bytes:
+        """What stands after the last end, once the stream is over."""
+        return self._tail
+
+
+def payloads(whole: bytes) -> Iterator[Any]:
+    """What the events say: parsed JSON, "[DONE]", or None for what is no JSON; comments are left out."""
+    for event in _END.split(whole):
+        data = [line[5:].removeprefix(b" ") for line in _LINE.split(event) if line.startswith(b"data:")]
+        if data:
+            text = b"\n".join(data)
+            try:
+                yield "[DONE]" if text.strip() == b"[DONE]" else json.loads(text)
+            except (ValueError, RecursionError):
+                yield None
+
+
+def error_event(message: str, type: str, code: str) -> bytes:
+    """The last event of a stream that broke off, as OpenAI's clients read it."""
+    return b"data: " + json.dumps(error_body(message, type, code=code)).encode() + b"\n\n"

@@ -1,0 +1,44 @@
+// OpenAI's own client for JavaScript against the router: node openai_smoke.mjs BASE_URL; needs `npm install openai`.
+import OpenAI from "openai";
+
+const client = new OpenAI({ baseURL: process.argv[2], apiKey: "none", maxRetries: 0 });
+const messages = [{ role: "user", content: "What is 17 * 23?" }];
+
+const models = [];
+for await (const model of client.models.list()) models.push(model.id);
+
+const { data: answer, response } = await client.chat.completions
+  .create({ model: "p2l", messages, temperature: 0, n: 2 })
+  .withResponse();
+
+let text = "", usage = null;
+const stream = await client.chat.completions.create({
+  model: "p2l", messages, stream: true, stream_options: { include_usage: true },
+});
+for await (const event of stream) {
+  text += event.choices[0]?.delta?.content ?? "";
+  usage = event.usage ?? usage;
+}
+
+let refused = null;
+try {
+  await client.chat.completions.create({ model: "p2l", messages, cost: 0.00000001 });
+} catch (error) {
+  refused = { status: error.status, message: error.message, param: error.param };
+}
+
+const broken = { events: 0, message: null };
+try {
+  for await (const _ of await client.chat.completions.create({ model: "broken", messages, stream: true }))
+    broken.events += 1;
+} catch (error) {
+  broken.message = error.message;
+}
+
+const endless = await client.chat.completions.create({ model: "endless", messages, stream: true });
+for await (const _ of endless) break; // which ends the call
+
+console.log(JSON.stringify({
+  models, model: answer.model, n: answer.choices.length, routed: response.headers.get("x-p2l-model"), text, usage,
+  refused, broken,
+}));

@@ -1,0 +1,136 @@
+"""The router on a real uvicorn in a thread, over the embedded default model, for tests.
+
+As a script, a process of its own: `python router_server.py CONFIG.json` prints its address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from p2l_sdk.errors import P2LError
+from p2l_sdk.serve.chat import create_chat_router
+from p2l_sdk.serve.config import RouterConfig
+from p2l_sdk.serve.errors import as_reply
+from p2l_sdk.serve.pool import create_client
+
+
+class PlainEngine:
+    """Scores on a thread."""
+
+    def __init__(self, p2l: Any) -> None:
+        self.p2l = p2l
+        self.prompts: list[Any] = []
+
+    async def leaderboards(self, prompts: Sequence[Any]) -> list[Any]:
+        self.prompts += prompts
+        return await asyncio.to_thread(self.p2l.leaderboards, prompts)
+
+
+class Counts:
+    """Metrics that can be looked at."""
+
+    def __init__(self) -> None:
+        self.choices: Counter[str] = Counter()
+        self.errors: Counter[tuple[str, str]] = Counter()
+        self.costs: list[float] = []
+        self.slowest = 0.0  # seconds
+
+    def choice(self, model: str, cost: float | None = None) -> None:
+        self.choices[model] += 1
+        self.costs.append(0.0 if cost is None else cost)
+
+    def upstream_error(self, model: str, kind: str) -> None:
+        self.errors[model, kind] += 1
+
+    def stage(self, name: str, seconds: float) -> None:
+        if name == "chat":
+            self.slowest = max(self.slowest, seconds)
+
+    async def summary(self) -> dict[str, float]:
+        n = sum(self.choices.values())
+        return {"choices": n, "mean_cost": sum(self.costs) / max(n, 1), "slowest": self.slowest}
+
+
+class Running:
+    """A server under test: its address, engine and metrics."""
+
+    def __init__(self, url: str, engine: PlainEngine, metrics: Counts) -> None:
+        self.url, self.engine, self.metrics = url, engine, metrics
+
+
+@contextlib.contextmanager
+def serving(p2l: Any, config: RouterConfig, keys: Any = None) -> Iterator[Running]:
+    """A router of this config; it ends with the block."""
+    engine, metrics, client = PlainEngine(p2l), Counts(), create_client()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI):
+        async with client:
+            yield
+
+    async def shaped(_: Request, error: Any) -> JSONResponse:
+        status, body, headers = as_reply(error)
+        return JSONResponse(body, status, headers)
+
+    app = FastAPI(lifespan=lifespan)
+    app.add_exception_handler(P2LError, shaped)
+    dependencies = [] if keys is None else [Depends(keys)]
+    app.include_router(create_chat_router(engine, config, metrics, client), dependencies=dependencies)
+    app.add_api_route("/v1/counts", metrics.summary)
+    with running(app) as url:
+        yield Running(url, engine, metrics)
+
+
+@contextlib.contextmanager
+def running(app: FastAPI) -> Iterator[str]:
+    """An app on uvicorn, in a thread: its address."""
+    # asyncio turns Nagle's algorithm off only where the protocol is named: else each reply would wait for 40 ms
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1024)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_keep_alive=75, timeout_graceful_shutdown=5))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.005)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive(), "the server does not end"
+
+
+def eventually(what: Any, seconds: float = 5.0) -> None:
+    """Wait until it is true."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    from p2l_sdk import P2L
+
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    settings = RouterConfig.from_dict(json.loads(Path(sys.argv[1]).read_text()))
+    with serving(P2L.from_pretrained(), settings) as server:
+        print(server.url, flush=True)
+        stop.wait()

@@ -1,0 +1,309 @@
+"""The router's settings: what is legal, what is refused in which words; keys; the parts of the router by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+
+import pytest
+from conftest import ROOT
+
+from p2l_sdk.errors import BudgetError, P2LError, UnknownModelError
+from p2l_sdk.pacing import BudgetPacer
+from p2l_sdk.serve.auth import Key, Keys
+from p2l_sdk.serve.breaker import Breaker
+from p2l_sdk.serve.chat_request import ChatRequest
+from p2l_sdk.serve.choice import Chooser
+from p2l_sdk.serve.config import Check, LLMConfig, Prices, RouterConfig, check, costs
+from p2l_sdk.serve.pool import create_client
+from p2l_sdk.serve.spend import Charge
+from p2l_sdk.serve.sse import Events, error_event, payloads
+
+CHEAP, MIDDLE, DEAR = "gemma-2-9b-it", "qwen2.5-7b-instruct", "llama-3.3-nemotron-super-49b-v1"
+LLM = {"base_url": "http://127.0.0.1:9/v1"}
+MODELS = {"models": {CHEAP: LLM, MIDDLE: LLM, DEAR: LLM}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no settings; it needs a section 'models'"),
+        ("models: {}", "'models' must be a section with one entry for each LLM"),
+        ("models: [a]", "'models' must be a section"),
+        ("model: {a: {base_url: 'http://x'}}", "'model' is no setting; did you mean 'models'?"),
+        ("models: {a: {base_url: 'http://x', tmperature: 1}}", "a: 'tmperature' is no setting; did you mean 'temper"),
+        ("models: {a: {}}", "a: 'base_url' is missing"),
+        ("models: {a: http://x}", "a: needs at least a base_url"),
+        ("models: {a: {base_url: api.openai.com}}", "a: base_url is 'api.openai.com'; it must be an address like"),
+        ("models: {a: {base_url: 'http://me:pw@x'}}", "it must be an address like"),
+        ("models: {a: {base_url: 'http://x', temperature: 3}}", "temperature is 3; it must be a number from 0 to 2"),
+        ("models: {a: {base_url: 'http://x', timeout: null}}", "timeout is None; it must be a number >= 0.001"),
+        ("models: {a: {base_url: 'http://x', max_tokens: 0}}", "max_tokens is 0; it must be an integer > 0"),
+        ("models: {a: {base_url: 'http://x', cost: .inf}}", "cost is inf; it must be a number >= 0"),
+        ("models: {a: {base_url: 'http://x', cost: 1, prices: {input: 1, output: 1}}}", "a cost or prices, not both"),
+        ("models: {a: {base_url: 'http://x', prices: {input: 1}}}", "a section with 'input' and 'output', USD per mi"),
+        ("models: {a: {base_url: 'http://x', prices: {input: 1, output: 1, inputs: 2}}}", "did you mean 'input'?"),
+        ("models: {a: {base_url: 'http://x', api_key_header: k}}", "api_key_header needs api_key_env"),
+        ("models: {a: {base_url: 'http://x', headers: 3}}", "headers is 3; it must be a mapping"),
+        ("models: {p2l: {base_url: 'http://x'}}", "an LLM is called 'p2l'"),
+        ("models: {a: {base_url: 'http://x'}, a: {base_url: 'http://y'}}", "'a' stands twice in the section at line 1"),
+        ("models: {a: {base_url: 'http://x'}}\npolicy: bst", "policy is 'bst'; legal values: optimal, strict, best"),
+        ("models: {a: {base_url: 'http://x'}}\nbudget: x", "budget is 'x'; it must be a number >= 0"),
+        ("models: {a: {base_url: 'http://x'}}\nbudget: 1\nmean_budget: 1", "a budget .* or a mean_budget"),
+        ("models: {a: {base_url: 'http://x'}}\ntrust_env: 1", "trust_env is 1; it must be true or false"),
+        ("models: {a: [", "cannot be read as YAML"),
+    ],
+)
+def test_a_bad_file_is_refused_with_the_remedy(text, message, tmp_path):
+    path = tmp_path / "router.yaml"
+    path.write_text(text)
+    with pytest.raises(P2LError, match=message) as error:
+        RouterConfig.from_yaml(path)
+    assert "router.yaml" in str(error.value)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(P2LError, match=r"absent.yaml' cannot be read"):
+        RouterConfig.from_yaml(tmp_path / "absent.yaml")
+
+
+def test_a_good_file(tmp_path):
+    path = tmp_path / "router.yaml"
+    path.write_text(
+        "budget: 4e-4\n"  # text, in YAML 1.1
+        f"models:\n  {CHEAP}: &there\n    base_url: https://a.example/v1\n    temperature: 0\n"
+        f"  {DEAR}:\n    <<: *there\n    upstream_model: big\n    prices: {{input: 1, output: 2}}\n"
+    )
+    config = RouterConfig.from_yaml(path)
+    assert config.budget == 0.0004
+    assert config.models[CHEAP].model == CHEAP
+    assert config.models[CHEAP].temperature == 0
+    assert config.models[DEAR].model == "big"
+    assert config.models[DEAR].prices == Prices(input=1, output=2)
+    assert config.models[DEAR].prices.cost == pytest.approx(0.0015)
+    with pytest.raises(AttributeError):
+        config.budget = 1
+
+
+def test_check_names_what_is_missing(default, monkeypatch):
+    monkeypatch.delenv("P2L_ABSENT", raising=False)
+    monkeypatch.setenv("P2L_PRESENT", "x")
+    config = RouterConfig.from_dict(
+        {"models": {
+            CHEAP: {**LLM, "api_key_env": "P2L_ABSENT"},
+            "new-llm": {**LLM, "api_key_env": "P2L_PRESENT"},
+            "other-llm": {**LLM, "cost": 0.1},
+        }}
+    )  # fmt: skip
+    found = check(config, default)
+    assert found == Check(("new-llm", "other-llm"), ("P2L_ABSENT",), ("new-llm",))
+    assert found.problems == [
+        "these environment variables are not set: P2L_ABSENT",
+        "no cost is known for new-llm; give them a cost or prices",
+    ]
+    assert costs(config, default) == {CHEAP: default.costs[CHEAP], "other-llm": 0.1}
+    with pytest.raises(UnknownModelError, match=r"the config names 'gemma-2', .* did you mean 'gemma-2-9b-it'"):
+        check(RouterConfig.from_dict({"models": {"gemma-2": LLM}}), default)
+    with pytest.raises(UnknownModelError, match="the table of opponents names 'x'"):
+        check(RouterConfig.from_dict({**MODELS, "opponents": {"x": 1}}), default)
+
+
+def test_a_budget_that_no_llm_fits_keeps_the_router_from_starting(default):
+    for setting in ("budget", "mean_budget"):
+        with pytest.raises(BudgetError, match=r"the cheapest feasible budget is \$0.0001"):
+            Chooser(RouterConfig.from_dict({**MODELS, setting: 0.00005}), default)
+
+
+def test_the_policy_and_the_opponents_are_those_of_the_sdk(default):
+    board = default.leaderboard("What is 17 * 23?")
+    for policy in ("strict", "best"):
+        options = {"policy": policy, "opponents": {CHEAP: 2, DEAR: 1}, "objective": "usable"}
+        choice = Chooser(RouterConfig.from_dict({**MODELS, **options, "budget": 0.0005}), default).routed(
+            board, "p2l", None
+        )
+        route = default.router(models=[CHEAP, MIDDLE, DEAR], **options).route(board, 0.0005)
+        assert list(choice.ranking) == route.ranking
+        assert choice.expected_score == route.expected_score
+        assert choice.expected_cost == route.expected_cost
+
+
+def test_keys(tmp_path, monkeypatch):
+    monkeypatch.setenv("P2L_API_KEYS", "sk-0123456789abcdef,sk-1123456789abcdef named 2.5")
+    keys = Keys.load()
+    assert len(keys) == 2
+    assert (keys.find("sk-0123456789abcdef").name, keys.find("sk-1123456789abcdef").budget) == ("key-1", 2.5)
+    assert keys.find("sk-0123456789abcde") is None
+    assert keys.find("\ud800") is None
+    assert not Keys([])
+    for line, message in [
+        ("short", "line 1: an API key has at least 16 characters"),
+        ("sk-2123456789abcdef name x", "line 1: after the key stand its name and its budget"),
+        ("sk-2123456789abcdef name -1", "its budget, a number >= 0"),
+        ("sk-2123456789abcdef name 1 2", "nothing else"),
+        ("sk-2123456789abcdef named", "two API keys have the same name: 'named'"),
+        ("sk-0123456789abcdef again", "two API keys have the same secret: 'key-1'"),
+    ]:
+        (tmp_path / "keys").write_text(line)
+        with pytest.raises(P2LError, match=message) as error:
+            Keys.load(tmp_path / "keys")
+        assert line.split()[0] not in str(error.value)
+    with pytest.raises(P2LError, match="cannot be read: No such file"):
+        Keys.load(tmp_path / "absent")
+
+
+def test_a_body_is_rewritten_without_being_parsed_and_written_again():
+    llm = LLMConfig(name="x", base_url="http://127.0.0.1:9/v1", upstream_model="up/x", system='be "brief"')
+    rng = random.Random(0)
+
+    def value(depth: int = 0):
+        kind = rng.randrange(7 if depth < 3 else 5)
+        if kind >= 5:
+            items = [value(depth + 1) for _ in range(rng.randrange(4))]
+            return items if kind == 5 else {f'k{i}"': item for i, item in enumerate(items)}
+        return [rng.random(), rng.randrange(-9, 9), 'a"}{,:[\n\u00e9😀\\'[: rng.randrange(10)], None, True][kind]
+
+    for _ in range(300):
+        extra = {f"x{i}{rng.choice(chr(34) + 'é')}": value() for i in range(rng.randrange(5))}
+        body = {"model": "p2l", "messages": [{"role": "user", "content": "hi"}], **extra}
+        text = json.dumps(body, indent=rng.choice([None, 1]), ensure_ascii=rng.random() < 0.5)
+        sent = json.loads(ChatRequest.parse(text.encode()).body(llm))
+        system = {"role": "system", "content": 'be "brief"'}
+        assert sent == {**body, "model": "up/x", "messages": [system, *body["messages"]]}
+
+
+def test_events_are_cut_at_their_ends_wherever_the_parts_are():
+    stream = b': hello\n\ndata: {"a": 1}\n\nevent: x\r\ndata: {"usage": {"prompt_tokens": 3}}\r\n\r\ndata: [DONE]\n\n'
+    for size in (1, 2, 3, 7, 1000):
+        events = Events()
+        parts = [events.feed(stream[i : i + size]) for i in range(0, len(stream), size)]
+        assert b"".join(parts) == stream
+        assert events.rest() == b""
+        assert all(part.endswith((b"\n\n", b"\r\n\r\n")) for part in parts if part)
+        assert (events.done, events.finished, events.usage) == (True, True, {"prompt_tokens": 3})
+    assert list(payloads(stream)) == [{"a": 1}, {"usage": {"prompt_tokens": 3}}, "[DONE]"]
+    assert list(payloads(b"data: {oops\n\n")) == [None]
+    [event] = payloads(error_event("gone", "server_error", "x"))
+    assert event == {"error": {"message": "gone", "type": "server_error", "param": None, "code": "x"}}
+    finished = Events()
+    finished.feed(b'data: {"choices": [{"finish_reason": null}]}\n\n')
+    assert not finished.finished
+    finished.feed(b'data: {"choices": [{"finish_reason": "stop"}]}\n\n')
+    assert finished.finished
+    assert not finished.done
+
+
+def test_a_breaker_opens_lets_one_try_and_closes(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("p2l_sdk.serve.breaker.time.monotonic", lambda: now[0])
+    breaker = Breaker(failures=2, seconds=10)
+    breaker.failed()
+    assert breaker.wait() == 0
+    breaker.failed()
+    assert breaker.wait() == 10
+    now[0] += 10
+    assert breaker.wait() == 0
+    breaker.enter()
+    assert breaker.wait() == 10  # others wait until it is known how that one went
+    breaker.succeeded()
+    assert breaker.wait() == 0
+    breaker.failed(retry_after=3600)
+    assert breaker.wait() == 10  # no upstream is left alone for an hour
+    now[0] += 10
+    breaker.failed(retry_after=2)
+    assert breaker.wait() == 10
+
+
+def test_a_charge_is_settled_once():
+    key, pacer = Key("a", b"", 1.0), BudgetPacer([0.1, 0.4], 0.2)
+    charge = Charge(0.4, key, pacer)
+    assert (key.spent, pacer.spent, pacer.n) == (0.4, 0.4, 1)
+    charge.settle(0.1)
+    charge.settle(0.3)
+    charge.settle(None)
+    assert (key.spent, pacer.spent, pacer.n) == pytest.approx((0.1, 0.1, 1))
+    Charge(0.4, key, pacer).settle(None)
+    assert (key.spent, pacer.spent, pacer.n) == pytest.approx((0.1, 0.1, 1))
+
+
+def test_a_mean_budget_holds_within_one_per_cent_over_ten_thousand_requests(default):
+    """The router's own choice and charge, 200 requests under way at a time, one in five without an answer, answers
+    whose true cost is not the expected one, and some by the next LLM of the ranking."""
+    budget, rng = 0.0004, random.Random(0)
+    chooser = Chooser(RouterConfig.from_dict({**MODELS, "mean_budget": budget}), default)
+    kinds = ["Prove that {} is odd", "Who wrote book {}?", "Write a function that adds {}", "Which organ is no. {}?"]
+    boards = default.leaderboards([kind.format(i) for i in range(25) for kind in kinds])
+    under_way: list[tuple[Charge, float]] = []
+    paid: list[float] = []
+
+    def settle() -> None:
+        charge, cost = under_way.pop(rng.randrange(len(under_way)))
+        if rng.random() < 0.2:
+            charge.settle(None)
+        else:
+            paid.append(cost)
+            charge.settle(cost)
+
+    while len(paid) < 10_000:
+        choice = chooser.routed(rng.choice(boards), "p2l", None)
+        name = rng.choices(choice.ranking[:2], (0.9, 0.1)[: len(choice.ranking)])[0]
+        charge = Charge(chooser.costs[choice.ranking[0]], choice.pacer)
+        under_way.append((charge, chooser.costs[name] * rng.uniform(0.5, 1.5)))
+        if len(under_way) == 200:
+            settle()
+    assert sum(paid) / len(paid) == pytest.approx(budget, rel=0.01)
+    while under_way:
+        settle()
+    assert chooser.pacer.n == len(paid)
+    assert chooser.pacer.spent == pytest.approx(sum(paid))
+
+
+def test_no_redirects_and_no_proxies_of_the_environment(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+
+    async def look() -> None:
+        async with create_client() as client:
+            assert not client.follow_redirects
+            assert not client.trust_env
+            assert not client._mounts  # where httpx keeps the proxies
+        async with create_client(trust_env=True) as client:
+            assert client._mounts
+
+    asyncio.run(look())
+
+
+def p2l(*arguments) -> None:
+    """A p2l command, in this process."""
+    from p2l_sdk.cli import cli
+
+    cli([str(argument) for argument in arguments], standalone_mode=False)
+
+
+def test_the_example_is_in_the_docs_and_ready_to_serve(monkeypatch, capsys):
+    example, page = ROOT / "examples" / "router.yaml", (ROOT / "docs" / "router.md").read_text()
+    assert f"```yaml\n{example.read_text()}```" in page
+    monkeypatch.setenv("HF_TOKEN", "hf-x")
+    monkeypatch.setenv("NVIDIA_API_KEY", "nv-x")
+    p2l("serve", "--check", example)
+    out = capsys.readouterr().out.replace(str(example), "examples/router.yaml")
+    assert f"$ p2l serve --check examples/router.yaml\n{out}$ p2l serve --config" in page
+    monkeypatch.delenv("NVIDIA_API_KEY")
+    with pytest.raises(P2LError, match=r"router\.yaml: these environment variables are not set: NVIDIA_API_KEY"):
+        p2l("serve", "--check", example)
+    with pytest.raises(P2LError, match="these environment variables are not set: NVIDIA_API_KEY"):
+        p2l("serve", "--config", example)  # which would serve it
+
+
+def test_the_check_says_what_is_unknown(tmp_path, capsys):
+    path = tmp_path / "router.yaml"
+    path.write_text(json.dumps({"budget": 0.00001, "models": {CHEAP: LLM, "new-llm": {**LLM, "cost": 1}}}))
+    with pytest.raises(BudgetError, match=r"the cheapest feasible budget is \$0.0001"):
+        p2l("serve", "--check", path)
+    assert "new-llm: by name only: the P2L model does not know it, $1 per response" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org"])
+def test_no_address_but_this_machine_without_a_key(host, monkeypatch):
+    monkeypatch.delenv("P2L_API_KEYS", raising=False)
+    with pytest.raises(P2LError, match=f"the address {host} can be reached from outside, and there is no API key; set"):
+        p2l("serve", "--host", host)

@@ -1,0 +1,246 @@
+"""Upstream LLM servers on this machine, scripted to misbehave: raw HTTP/1.1, so that everything can go wrong.
+
+    with Upstreams() as upstreams:
+        upstreams.url("beta")                  # base_url of an LLM that is called beta
+        upstreams.script["beta"] = ["500"]     # what the next calls of it do, then it answers again
+        upstreams.seen                         # what it was asked
+        upstreams.hung_up                      # calls that the client broke off
+
+Behaviours: ok, slow (longer than any timeout of the tests), a status (429:3 with Retry-After: 3), drop (in the middle
+of the answer), reset (no answer at all), garbage, html, redirect, error-event, stall (in the middle), endless,
+leak (the key is in the error).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import random
+import socket
+import threading
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+FOREVER = 60.0  # seconds; no test waits so long
+
+
+def closed_port() -> int:
+    """A port of this machine where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@dataclass
+class Seen:
+    """A request: which LLM, its headers, its body as it came."""
+
+    llm: str
+    headers: dict[str, str]
+    raw: bytes
+    body: dict[str, Any] = field(repr=False)
+
+
+class Upstreams:
+    """The server, in a thread of its own.
+
+    Args:
+        faults: share of the calls that go wrong in one of the ways of `fault_kinds`, at random.
+    """
+
+    def __init__(self, faults: float = 0.0, fault_kinds: tuple[str, ...] = (), seed: int = 0) -> None:
+        self.script: dict[str, list[str]] = defaultdict(list)
+        self.always: dict[str, str] = {}
+        self.seen: list[Seen] = []
+        self.hung_up: list[str] = []
+        self.answered: dict[str, str] = {}  # the id of each whole answer -> the LLM
+        self.usage: dict[str, int] | None = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+        self._faults, self._kinds, self._random = faults, fault_kinds, random.Random(seed)
+        self._ids = itertools.count()
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.keep_seen = True
+
+    def __enter__(self) -> Upstreams:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    def url(self, llm: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{llm}/v1"
+
+    def reset(self) -> None:
+        self.script.clear()
+        self.always.clear()
+        self.seen.clear()
+        self.hung_up.clear()
+
+    # --- inside ---
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._main())
+        self._loop.close()
+
+    async def _main(self) -> None:
+        self._stop = asyncio.Event()
+        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, backlog=1024)
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._stop.wait()
+        server.close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            while await self._request(reader, writer):
+                pass
+        with contextlib.suppress(Exception):
+            writer.close()
+
+    async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
+        raw = await reader.readexactly(int(headers.get("content-length", 0)))
+        llm = head[0].split()[1].split("/")[1]
+        body = json.loads(raw)
+        if self.keep_seen:
+            self.seen.append(Seen(llm, headers, raw, body))
+        how = self._behaviour(llm)
+        if how == "reset":
+            writer.transport.abort()
+            return False
+        if how == "leak":
+            error = {"error": {"message": f"a bad key: {headers.get('authorization')}"}}
+            return await self._send(writer, 400, json.dumps(error).encode())
+        answer = asyncio.ensure_future(self._answer(writer, llm, body, how))
+        end = asyncio.ensure_future(reader.read(1))  # a client that waits for the answer sends nothing: this is its end
+        await asyncio.wait((answer, end), return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            self.hung_up.append(llm)
+        answer.cancel()
+        end.cancel()
+        outcome, _ = await asyncio.gather(answer, end, return_exceptions=True)
+        return outcome is True
+
+    def _behaviour(self, llm: str) -> str:
+        if self.script[llm]:
+            return self.script[llm].pop(0)
+        if self._faults and self._random.random() < self._faults:
+            return self._random.choice(self._kinds)
+        return self.always.get(llm, "ok")
+
+    async def _answer(self, writer: asyncio.StreamWriter, llm: str, body: dict[str, Any], how: str) -> bool:
+        """True if the connection may be used again."""
+        if how == "slow":
+            await asyncio.sleep(FOREVER)
+        if how[:3].isdigit():
+            status, _, rest = how.partition(":")
+            error = {
+                "error": {"message": f"{llm} says {status}: secret-upstream-text", "type": "upstream", "code": None}
+            }
+            extra = {"Retry-After": rest} if rest else {}
+            return await self._send(writer, int(status), json.dumps(error).encode(), **extra)
+        if how == "redirect":
+            return await self._send(writer, 307, b"", Location=self.url("elsewhere") + "/chat/completions")
+        if how == "html":
+            return await self._send(writer, 200, b"<html>secret-upstream-text</html>", kind="text/html")
+        if how == "garbage":
+            return await self._send(writer, 200, b'{"choices": [ secret-upstream-text')
+        if body.get("stream"):
+            return await self._stream(writer, llm, body, how)
+        answer = completion(llm, body, f"chatcmpl-{next(self._ids)}", self.usage)
+        content = json.dumps(answer).encode()
+        if how in ("drop", "stall", "endless"):
+            head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
+            writer.write(head.encode() + content[: len(content) // 2])
+            await writer.drain()
+            await asyncio.sleep(0 if how == "drop" else FOREVER)
+            writer.transport.abort()
+            return False
+        self.answered[answer["id"]] = llm
+        return await self._send(writer, 200, content)
+
+    async def _stream(self, writer: asyncio.StreamWriter, llm: str, body: dict[str, Any], how: str) -> bool:
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        if how == "error-event":
+            await _chunk(writer, b'data: {"error": {"message": "secret-upstream-text", "code": 502}}\n\n')
+            await _chunk(writer, b"")
+            return True
+        answer = completion(llm, body, f"chatcmpl-{next(self._ids)}", self.usage)
+        events = [json.dumps(event).encode() for event in chunks(answer, body)]
+        middle = max(2, len(events) // 2)
+        for i in itertools.count() if how == "endless" else range(len(events)):
+            if i == middle and how == "drop":  # in the middle of an event
+                await _chunk(writer, b"data: " + events[i][:20])
+                writer.transport.abort()
+                return False
+            if i == middle and how == "stall":
+                await asyncio.sleep(FOREVER)
+            await _chunk(writer, b"data: " + events[min(i, 1) if how == "endless" else i] + b"\n\n")
+            await asyncio.sleep(0.02 if how == "endless" else 0.002)
+        await _chunk(writer, b"data: [DONE]\n\n")
+        self.answered[answer["id"]] = llm
+        await _chunk(writer, b"")
+        return True
+
+    async def _send(
+        self, writer: asyncio.StreamWriter, status: int, content: bytes, kind: str = "application/json", **headers: str
+    ) -> bool:
+        lines = {"Content-Type": kind, "Content-Length": str(len(content)), "X-Request-Id": "req-1", **headers}
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        writer.write(f"HTTP/1.1 {status} X\r\n{head}\r\n".encode() + content)
+        await writer.drain()
+        return True
+
+
+async def _chunk(writer: asyncio.StreamWriter, content: bytes) -> None:
+    writer.write(b"%x\r\n%b\r\n" % (len(content), content))
+    await writer.drain()
+
+
+def completion(llm: str, body: dict[str, Any], id: str, usage: dict[str, int] | None) -> dict[str, Any]:
+    """An answer that says what was asked: tools are called, a schema is filled, images are counted."""
+    parts = [p for m in body["messages"] if isinstance(m["content"], list) for p in m["content"]]
+    images = sum(part["type"] == "image_url" for part in parts)
+    if body.get("tools"):
+        function = {"name": body["tools"][0]["function"]["name"], "arguments": '{"city": "Paris"}'}
+        message: dict[str, Any] = {"role": "assistant", "content": None}
+        message["tool_calls"] = [{"id": "call_1", "type": "function", "function": function}]
+        reason = "tool_calls"
+    else:
+        content = f"{llm} answers at temperature {body.get('temperature')} and sees {images} images"
+        if (body.get("response_format") or {}).get("type") == "json_schema":
+            content = json.dumps({"answer": 42})
+        message, reason = {"role": "assistant", "content": content}, "stop"
+    choices = [{"index": i, "message": message, "finish_reason": reason} for i in range(body.get("n") or 1)]
+    answer = {"id": id, "object": "chat.completion", "created": 1, "model": body["model"], "choices": choices}
+    return answer if usage is None else {**answer, "usage": usage}
+
+
+def chunks(answer: dict[str, Any], body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The same in parts: a word each."""
+    head = {"id": answer["id"], "object": "chat.completion.chunk", "created": 1, "model": answer["model"]}
+    events = []
+    for choice in answer["choices"]:
+        i, message = choice["index"], choice["message"]
+        deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+        deltas += [{"content": word + " "} for word in (message["content"] or "").split()]
+        if "tool_calls" in message:
+            deltas.append({"tool_calls": [{"index": 0, **message["tool_calls"][0]}]})
+        events += [{**head, "choices": [{"index": i, "delta": d, "finish_reason": None}]} for d in deltas]
+        events.append({**head, "choices": [{"index": i, "delta": {}, "finish_reason": choice["finish_reason"]}]})
+    if (body.get("stream_options") or {}).get("include_usage"):
+        events.append({**head, "choices": [], "usage": answer["usage"]})
+    return events
