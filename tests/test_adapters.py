@@ -350,3 +350,9 @@ def test_an_adapter_holds_its_base_by_name(data, base, tmp_path):
     for name, value in load_file(tmp_path / "out" / WEIGHTS).items():
         assert value.dtype == (torch.float32 if ".head." in name else torch.bfloat16), name
     assert P2L.from_pretrained(tmp_path / "out", base=str(base("llama"))).models == LLMS
+
+
+def test_the_base_stands_in_one_place(adapter, base):
+    """Its path is what finds a local base; it must not travel in the configuration that everyone reads."""
+    holders = [file.name for file in adapter.iterdir() if str(base("llama")).encode() in file.read_bytes()]
+    assert holders == ["adapter_config.json"]

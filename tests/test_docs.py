@@ -1,7 +1,8 @@
 """README and docs say what happens: their Python and their p2l commands are run, their output is compared.
 
 A `text` block is the output of the `python` or `sh` block before it. Blocks of one page run in order, in one
-namespace, in an empty folder. Lines of shell that install or train are proven elsewhere (.ci/run, test_training).
+namespace, in an empty folder. Lines of shell that install, train or serve are proven elsewhere (.ci/run, test_training,
+test_serve, test_router).
 To rewrite the outputs after a change: P2L_WRITE_DOCS=1 pytest tests/test_docs.py
 """
 
@@ -38,7 +39,7 @@ def shell(block: str) -> str:
     output, trains = "", Path("base").is_dir()
     for line in block.splitlines():
         command = line.rpartition("&& ")[2].replace(BASE, "base")
-        if not command.startswith("p2l ") or "my-model" in command or ("my-adapter" in command and not trains):
+        if not command.startswith("p2l ") or command.startswith("p2l serve") or "my-model" in command or ("my-adapter" in command and not trains):
             continue
         if trains:  # without a new process each time, which would import torch again
             from p2l_sdk.cli import cli

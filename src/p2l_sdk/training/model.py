@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,6 +44,8 @@ def new_model(
     spec = _spec(config, models, feedback, costs, backbone, tokenizer)
     model = P2LModel.on_backbone(P2LConfig(backbone_config=backbone.config, **spec.to_dict()), backbone)
     model.config.backbone_config.use_cache = False
+    named = config.base_name or config.base
+    model.config.backbone_config.name_or_path = "" if Path(named).expanduser().exists() else named  # no local path
     pooler = getattr(backbone, "pooler", None)
     if pooler is not None and spec.pooling is not Pooling.POOLER:
         pooler.requires_grad_(False)  # it has no part in the output
