@@ -39,7 +39,8 @@ def shell(block: str) -> str:
     output, trains = "", Path("base").is_dir()
     for line in block.splitlines():
         command = line.rpartition("&& ")[2].replace(BASE, "base")
-        if not command.startswith("p2l ") or command.startswith("p2l serve") or "my-model" in command or ("my-adapter" in command and not trains):
+        elsewhere = command.startswith("p2l serve") or "my-model" in command or ("my-adapter" in command and not trains)
+        if not command.startswith("p2l ") or elsewhere:
             continue
         if trains:  # without a new process each time, which would import torch again
             from p2l_sdk.cli import cli
