@@ -1,4 +1,5 @@
-"""The P2L API under requests that nobody would write: drawn from its own OpenAPI schema, and malformed bodies."""
+"""The P2L API and the router under requests that nobody would write: drawn from their own OpenAPI schema, and malformed
+bodies."""
 
 from __future__ import annotations
 
@@ -9,13 +10,18 @@ import random
 import pytest
 import schemathesis
 from conftest import MODELS
+from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 from serving import FakeScorer, Running
+from upstreams import Upstreams
 
 from p2l_sdk import P2L
 from p2l_sdk.serve import Engine, create_app
+from p2l_sdk.serve.chat import create_chat_router
+from p2l_sdk.serve.config import RouterConfig
+from p2l_sdk.serve.pool import create_client
 
 CHECKS = [
     not_a_server_error,
@@ -25,7 +31,17 @@ CHECKS = [
     checks.status_code_conformance,
     checks.unsupported_method,
 ]
-APP = create_app(Engine(P2L(FakeScorer())))
+UPSTREAMS = Upstreams().__enter__()  # its address is in the application, whose schema names the tests
+
+
+def application() -> FastAPI:
+    """The whole server: the P2L API, and a router in front of two LLMs that answer."""
+    engine = Engine(P2L(FakeScorer()))
+    config = RouterConfig.from_dict({"models": {name: {"base_url": UPSTREAMS.url(name)} for name in MODELS[:2]}})
+    return create_app(engine, routers=[create_chat_router(engine, config, engine.metrics, create_client())])
+
+
+APP = application()
 OPERATIONS = {
     f"{o.method} {o.path}": o
     for o in (r.ok() for r in schemathesis.openapi.from_dict(APP.openapi()).get_all_operations())
@@ -60,9 +76,10 @@ def test_the_schema_holds_whatever_is_sent(server, name):
             case.validate_response(response, checks=CHECKS)
 
         run()
-    assert {200, 400} & set(statuses)  # 400: most prompts that it draws are empty
+    # most prompts that it draws are empty (400), and no LLM bears the names that it draws (404)
+    assert {200, 400, 404} & set(statuses)
     if takes_body:
-        assert 422 in statuses
+        assert (400 if "chat" in name else 422) in statuses
 
 
 def test_malformed_bodies_get_an_error_in_openais_shape(server):
@@ -79,7 +96,10 @@ def test_malformed_bodies_get_an_error_in_openais_shape(server):
         assert content["error"]["message"]
         answered.add((reply.status, content["error"]["code"]))
     connection.close()
-    assert answered == {(400, "invalid_json"), (400, "prompt_error"), (422, "invalid_body")}
+    assert answered == {
+        (400, "invalid_json"), (400, "prompt_error"), (422, "invalid_body"),
+        (400, "invalid_request"),  # of the router
+    }  # fmt: skip
 
 
 WHOLE = {
@@ -89,6 +109,7 @@ WHOLE = {
     "/v1/aggregate": {"prompts": ["a", "b"], "weights": [1, 2], "seed": 1},
     "/v1/route": {"prompt": "a", "cost": 0.001, "models": [MODELS[0]], "costs": {MODELS[0]: 0.001}, "policy": "strict"},
     "/predict": {"prompt": ["a"]},
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "a"}], "model": "p2l", "cost": 0.001},
 }
 WRONG = [{}, {"a": 1}, [[]], [1], [None], True, -1, 1e400, float("nan"), [{"role": "user"}], [{"content": "x"}]]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import ipaddress
+from collections.abc import Coroutine
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,16 @@ def serve(
     p2l = load(model)
     if settings is not None:
         _require(settings, p2l, str(config))
-    asyncio.run(_serve(p2l, settings, keys, host, port, cache_mb, round(max_body_mb * 2**20)))
+    _run(_serve(p2l, settings, keys, host, port, cache_mb, round(max_body_mb * 2**20)))
+
+
+def _run(server: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop
+    except ImportError:  # Windows has none
+        asyncio.run(server)
+    else:
+        uvloop.run(server)
 
 
 def _check(config: RouterConfig, p2l: P2L, path: str) -> None:

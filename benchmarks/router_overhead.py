@@ -1,0 +1,152 @@
+"""What the router adds to a call of an LLM: latency through `p2l serve` beside the same call of the upstream directly.
+
+Three processes on one machine: the upstream (it answers at once, so that nothing hides the router), `p2l serve` with
+the embedded default model, and this client. Direct calls and calls through the router take turns, prompt by prompt, on
+connections that stay open; every prompt is new, so the cache answers nothing.
+
+    python benchmarks/router_overhead.py [--calls 400] [--clients 1 --clients 8]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import platform
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from serving import WORDS, quantile, wait_for
+
+LLMS = ("gemma-2-9b-it", "qwen2.5-7b-instruct", "llama-3.3-nemotron-super-49b-v1")
+ANSWER = {
+    "id": "chatcmpl-0",
+    "object": "chat.completion",
+    "created": 0,
+    "model": "upstream",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "391"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11},
+}
+
+
+def upstream(port: int) -> None:
+    """An OpenAI-compatible server that answers at once."""
+    app, reply = FastAPI(), json.dumps(ANSWER).encode()
+
+    @app.post("/v1/chat/completions")
+    async def answer(request: Request) -> Response:
+        await request.body()
+        return Response(reply, media_type="application/json")
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    uvicorn.run(app, host="127.0.0.1", port=port, log_config=None, access_log=False)
+
+
+async def call(stream: Any, port: int, prompt: str, model: str) -> float:
+    """Seconds of one request."""
+    reader, writer = stream
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": prompt}]}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+    asked = time.perf_counter()
+    writer.write(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    got = await reader.readuntil(b"\r\n\r\n")
+    if not got.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError((got + await reader.read(2000)).decode())
+    sized = [line for line in got.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    if sized:
+        await reader.readexactly(int(sized[0][15:]))
+    else:  # chunks
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            await reader.readexactly(size + 2)
+        await reader.readexactly(2)
+    return time.perf_counter() - asked
+
+
+async def turns(direct: int, router: int, calls: int, clients: int) -> list[tuple[float, float]]:
+    """(direct, through the router) seconds of each prompt."""
+    pairs: list[tuple[float, float]] = []
+
+    async def client(number: int) -> None:
+        chance = random.Random(number)
+        streams = {port: await asyncio.open_connection("127.0.0.1", port) for port in (direct, router)}
+        for i in range(calls // clients + 20):
+            prompt = " ".join(chance.choices(WORDS, k=chance.randint(10, 40))) + f" {chance.random()}"
+            seconds = {}
+            for port, model in ((direct, "upstream"), (router, "p2l")) if i % 2 else ((router, "p2l"), (direct, "x")):
+                seconds[port] = await call(streams[port], port, prompt, model)
+            if i >= 20:  # warm
+                pairs.append((seconds[direct], seconds[router]))
+        for _, writer in streams.values():
+            writer.close()
+
+    await asyncio.gather(*map(client, range(clients)))
+    return pairs
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--calls", type=int, default=400)
+    parser.add_argument("--clients", type=int, action="append", help="that call at once; may be given several times")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    direct, router = free_port(), free_port()
+    process = multiprocessing.get_context("spawn").Process(target=upstream, args=(direct,))
+    process.start()
+    with tempfile.TemporaryDirectory() as place:
+        config = Path(place) / "router.yaml"
+        models = {name: {"base_url": f"http://127.0.0.1:{direct}/v1", "upstream_model": name} for name in LLMS}
+        config.write_text(json.dumps({"budget": 0.0004, "models": models}))  # JSON is YAML
+        command = [sys.executable, "-m", "p2l_sdk", "serve", "--config", str(config), "--port", str(router)]
+        served = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_for(direct)
+            wait_for(router)
+            results = {n: asyncio.run(turns(direct, router, arguments.calls, n)) for n in arguments.clients or [1, 8]}
+        finally:
+            served.terminate()
+            process.terminate()
+            served.wait(20)
+            process.join(20)
+    rows = []
+    for clients, pairs in results.items():
+        row: dict[str, Any] = {"clients": clients, "calls": len(pairs)}
+        for name, values in (("direct", [d for d, _ in pairs]), ("router", [r for _, r in pairs])):
+            row |= {f"{name}_p50_ms": 1e3 * statistics.median(values), f"{name}_p99_ms": 1e3 * quantile(values, 0.99)}
+        row["added_p50_ms"] = 1e3 * statistics.median(r - d for d, r in pairs)
+        rows.append(row)
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    if arguments.json:
+        print(json.dumps({"machine": machine, "results": rows}, indent=2))
+        return
+    print(f"{machine}; embedded default model\n")
+    print("| clients | calls | direct p50, p99 ms | router p50, p99 ms | added p50 ms |\n|---|---|---|---|---|")
+    for row in rows:
+        print(
+            f"| {row['clients']} | {row['calls']} | {row['direct_p50_ms']:.2f}, {row['direct_p99_ms']:.2f} "
+            f"| {row['router_p50_ms']:.2f}, {row['router_p99_ms']:.2f} | {row['added_p50_ms']:.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
