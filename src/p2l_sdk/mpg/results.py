@@ -53,7 +53,7 @@ class Results:
         counts: `(n_models, n_benchmarks)` as how many right-or-wrong questions the mean counts; 0 where there is no
             result, NaN where a published mean does not say of how many questions it is.
         questions: benchmark -> `(n_models, n_questions)` scores, NaN where not asked; only where known.
-        samples: measure (`seconds`, `output_tokens`, ...) -> LLM -> `(n,)` one number per question.
+        samples: measure (`seconds`, `output_tokens`, ...) -> LLM -> `(n,)` one number per question, NaN where absent.
     """
 
     models: tuple[str, ...]
@@ -193,8 +193,8 @@ def _of_questions(
     for measure in MEASURES:
         if measure in table:
             values = _numbers(table, measure, _count, optional=True)
-            held = {name: values[(model == m) & ~np.isnan(values)] for m, name in enumerate(models)}
-            samples[measure] = {name: array for name, array in held.items() if len(array)}
+            held = {name: values[model == m] for m, name in enumerate(models)}
+            samples[measure] = {name: array for name, array in held.items() if not np.isnan(array).all()}
     return Results.of_questions(models, questions, samples=samples)
 
 
