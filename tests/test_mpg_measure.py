@@ -25,7 +25,7 @@ from p2l_sdk.errors import P2LError
 from p2l_sdk.mpg import Fastness, Results
 from p2l_sdk.mpg.answers_file import read_answers
 from p2l_sdk.mpg.endpoint import Endpoint
-from p2l_sdk.mpg.grading import choice, chosen, exact
+from p2l_sdk.mpg.grading import choice, chosen, exact, grader_of
 from p2l_sdk.mpg.measure import WARM_UP, measure
 from p2l_sdk.mpg.measurement import Measurement
 from p2l_sdk.mpg.questions import Question, fingerprint, read_questions
@@ -279,6 +279,10 @@ def test_questions_of_every_kind_of_file_are_the_same(tmp_path):
     question = read_questions(tmp_path / "q.csv")[0]
     assert question.text == "Which?\nA. Paris\nB. Rome\nAnswer with the letter of the right choice."
     assert choice("b", question) == 1.0
+    assert "'2' has no choices, and its answer 'Rome' is no letter" in refusal(
+        choice, "B", Question("2", "?", ("Rome",))
+    )
+    assert "unknown grader 'f1'; known: exact, choice" in refusal(grader_of, "f1")
     for change, text in (
         ({"answer": None}, "row 2 has no answer"),
         ({"question_id": "1"}, "question '1' of 'x' stands twice"),

@@ -12,6 +12,7 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import TypeAlias
 
+from p2l_sdk.errors import ResultsError
 from p2l_sdk.mpg.questions import LETTERS, Question
 
 Grader: TypeAlias = Callable[[str, Question], float]
@@ -49,13 +50,24 @@ def grader_of(name: GraderName | str | None) -> Grader:
     """The grader of this name; None is multiple choice for questions with choices and exact match for others."""
     if name is None:
         return lambda answer, question: (choice if question.choices else exact)(answer, question)
+    if name not in list(GraderName):
+        raise ResultsError(f"unknown grader {name!r}; known: {', '.join(GraderName)}, or a function")
     return {GraderName.EXACT: exact, GraderName.CHOICE: choice}[GraderName(name)]
 
 
 def choice(answer: str, question: Question) -> float:
-    """1 where the answer chooses the letter of the right option; 0 where another, none, or several."""
+    """1 where the answer chooses the letter of the right option; 0 where another, none, or several.
+
+    Raises:
+        ResultsError: the question says no right letter.
+    """
     n = len(question.choices) or len(LETTERS)
     right = {letter for wanted in question.answers if (letter := letter_of(wanted, question))}
+    if not right:
+        raise ResultsError(
+            f"question {question.question_id!r} has no choices, and its answer {question.answers[0]!r} is no letter; "
+            "give its choices, or grade it with exact"
+        )
     return float(chosen(answer, question.choices, LETTERS[:n]) in right)
 
 

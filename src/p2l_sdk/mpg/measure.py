@@ -75,7 +75,7 @@ async def measuring(
         ResultsError: the file is of another run, or a grader gives no number in [0, 1].
     """
     concurrency = _checked(concurrency, rate, warm_up)
-    named = grader if isinstance(grader, str) else "by question" if grader is None else grader.__qualname__
+    named = getattr(grader, "__qualname__", type(grader).__name__) if callable(grader) else grader or "by question"
     graded = grader if callable(grader) else grader_of(grader)
     run = {
         "questions": fingerprint(questions),
