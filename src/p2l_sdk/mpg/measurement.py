@@ -1,9 +1,9 @@
 """What the answers of an endpoint say: how right, how quick, how cheap.
 
 Queries per second are answers over measured time. A run of several parts (killed, and gone on with) has the sum of
-their times, each from when its first query was due to its last row; what was between the parts, the warm-up and queries
-that were under way when a part was killed count neither as time nor as answers. Failed queries take time, but are no
-answers.
+their times, each from when its first query was due to its last row; what was between the parts and the warm-up do not
+count. What was under way when a part was killed is no answer of that part, which can make the number low by less than
+`concurrency` answers a part. Failed queries take time, but are no answers.
 """
 
 from __future__ import annotations
