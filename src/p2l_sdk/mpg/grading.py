@@ -91,7 +91,7 @@ def chosen(answer: str, choices: tuple[str, ...] = (), letters: str = LETTERS) -
         return letters[texts.index(_key(text))]
     if (letter := _first_letter(text, 0, letters)) and len(letter) > 1:
         return None
-    if letter and re.fullmatch(r"\W*[A-Za-z]\W*|\W*[A-Za-z]\s*[).:\]}-].*", text, re.DOTALL):
+    if letter and re.fullmatch(r"\W*[A-Za-z]\W*|\W*[A-Za-z](?:\s*[).:\]}]|\s+-).*", text, re.DOTALL):
         return letter
     found = {"".join(groups) for groups in _ALONE.findall(text)} & set(letters)
     if len(found) == 1:
