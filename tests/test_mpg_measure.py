@@ -303,7 +303,8 @@ CHOICES = ("Paris", "London", "Rome", "an apple")
         ("B\n\nExplanation: A is wrong because", "B"), ("Answer: A. Wait, the answer is C.", "C"), ("c) rome", "C"),
         (r"$\boxed{\text{C}}$", "C"), ("<think>Answer: A</think>B", "B"), ("Answer: the correct option is C.", "C"),
         ("A or B", None), ("The answer is B or C", None), ("Both A and B", None), ("The answer is not B.", None),
-        ("A good question. It is hard.", None), ("The answer is a tricky one", None), ("", None), ("E", None), ("A-level students know it", None), ("B - it is London", "B"),
+        ("A good question. It is hard.", None), ("The answer is a tricky one", None), ("", None), ("E", None),
+        ("A-level students know it", None), ("B - it is London", "B"),
         ("The capital is Paris, not London.", None), ("the capital is Paris", "A"),
     ],
 )  # fmt: skip
