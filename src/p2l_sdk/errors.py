@@ -14,6 +14,7 @@ __all__ = [
     "BudgetError",
     "ConvergenceError",
     "CostError",
+    "EndpointError",
     "HubError",
     "MissingExtraError",
     "ModelFormatError",
@@ -50,6 +51,10 @@ class VotesError(P2LError):
 
 class ResultsError(P2LError):
     """Results of benchmarks, a tree over them or prices that break the contract; names the place and the remedy."""
+
+
+class EndpointError(P2LError):
+    """An address that does not answer as an OpenAI-compatible endpoint, or cannot be asked so."""
 
 
 class HubError(P2LError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,3 +141,72 @@ def _print(report: Report) -> None:
     from p2l_sdk.mpg.tables import print_report
 
     print_report(report)
+
+
+@mpg.command()
+@click.option(
+    "--base-url", metavar="URL", required=True, help="Of an OpenAI-compatible endpoint; mostly it ends in /v1."
+)
+@click.option("--model", metavar="NAME", required=True, help="The name that the endpoint knows the LLM by.")
+@click.option(
+    "--questions", metavar="FILE", required=True,
+    help="question_id, prompt, answer; optional benchmark, choices: .jsonl, .csv or .parquet.",
+)  # fmt: skip
+@click.option(
+    "--output", metavar="FILE", required=True, help="The answers, JSON lines; a run that was cut off goes on."
+)
+@click.option("--api-key-env", metavar="VAR", help="The environment variable that holds the API key.")
+@click.option("--concurrency", metavar="N", type=click.IntRange(min=1), help="Closed loop: N queries at once; 4.")
+@click.option("--rate", metavar="R", type=click.FloatRange(min=0, min_open=True), help="Open loop: R queries a second.")
+@click.option("--warm-up", metavar="N", type=click.IntRange(min=0), default=3, show_default=True, help="Not counted.")
+@click.option(
+    "--grader", type=click.Choice(["exact", "choice"]),
+    help="choice for questions with choices and exact for others, if not given.",
+)  # fmt: skip
+@click.option("--prices", metavar="FILE", help="model, input_price, output_price in USD per million tokens.")
+@click.option("--max-tokens", metavar="N", type=click.IntRange(min=1), default=512, show_default=True)
+@click.option("--temperature", metavar="T", type=click.FloatRange(min=0), default=0.0, show_default=True)
+@click.option("--timeout", metavar="S", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True)
+@click.option("--retry-failed", is_flag=True, help="Ask again what has failed in an earlier part.")
+@JSON
+def measure(base_url: str, questions: str, output: str, as_json: bool, **options: Any) -> None:
+    """Ask an endpoint questions; grade its answers, time it, and keep all in a file that `p2l mpg report` reads."""
+    from p2l_sdk.mpg.endpoint import Endpoint
+    from p2l_sdk.mpg.measure import measure as run
+    from p2l_sdk.mpg.questions import read_questions
+    from p2l_sdk.mpg.tables import measuring_bar, print_measurement
+
+    names = ("model", "max_tokens", "temperature", "timeout")
+    key = _api_key(options["api_key_env"])
+    endpoint = Endpoint(base_url=base_url, api_key=key, **{name: options[name] for name in names})
+    asked = read_questions(questions)
+    load = {name: options[name] for name in ("concurrency", "rate", "warm_up", "grader", "retry_failed")}
+    with measuring_bar(len(asked)) as progress:
+        found = run(
+            endpoint, asked, output, prices=_price(options["prices"], options["model"]), progress=progress, **load
+        )
+    if as_json:
+        print_json(found.to_dict())
+        return
+    print_measurement(found)
+    click.echo(f"answers: {output}")
+
+
+def _api_key(variable: str | None) -> str | None:
+    from p2l_sdk.errors import EndpointError
+
+    key = None if variable is None else os.environ.get(variable)
+    if variable is not None and not key:
+        raise EndpointError(f"the environment variable {variable!r} of --api-key-env is not set")
+    return key
+
+
+def _price(path: str | None, model: str) -> tuple[float, float] | None:
+    from p2l_sdk.errors import require_known
+    from p2l_sdk.mpg.prices import read_prices
+
+    if path is None:
+        return None
+    prices = read_prices(path)
+    require_known([model], list(prices), "--model")
+    return prices[model]

@@ -1,7 +1,7 @@
 """Results of LLMs on benchmarks, in any of three forms, checked, as one table.
 
     per question        model, benchmark, question_id, score in [0, 1]; optional seconds, first_token_seconds,
-                        input_tokens, output_tokens, cost
+                        input_tokens, output_tokens, cost; rows with an `error` are left out
     counts              model, benchmark, correct, total
     published means     model, benchmark, score in [0, 1]; optional n, the number of questions
 
@@ -53,7 +53,7 @@ class Results:
         counts: `(n_models, n_benchmarks)` as how many right-or-wrong questions the mean counts; 0 where there is no
             result, NaN where a published mean does not say of how many questions it is.
         questions: benchmark -> `(n_models, n_questions)` scores, NaN where not asked; only where known.
-        samples: measure (`seconds`, `output_tokens`, ...) -> LLM -> `(n,)` one number per question.
+        samples: measure (`seconds`, `output_tokens`, ...) -> LLM -> `(n,)` one number per question, NaN where absent.
     """
 
     models: tuple[str, ...]
@@ -78,7 +78,7 @@ class Results:
                 rows are of the same cell (or question); it names the row.
             VotesError: the file cannot be read.
         """
-        table = _table(open_source(source).chunks)
+        table = _answered(_table(open_source(source).chunks))
         form = _form(table)
         models, model = _names(table, "model")
         benchmarks, benchmark = _names(table, "benchmark")
@@ -193,8 +193,8 @@ def _of_questions(
     for measure in MEASURES:
         if measure in table:
             values = _numbers(table, measure, _count, optional=True)
-            held = {name: values[(model == m) & ~np.isnan(values)] for m, name in enumerate(models)}
-            samples[measure] = {name: array for name, array in held.items() if len(array)}
+            held = {name: values[model == m] for m, name in enumerate(models)}
+            samples[measure] = {name: array for name, array in held.items() if not np.isnan(array).all()}
     return Results.of_questions(models, questions, samples=samples)
 
 
@@ -229,6 +229,14 @@ def _table(chunks: Any) -> Chunk:
     if not n_rows:
         raise ResultsError("the table of results is empty")
     return table
+
+
+def _answered(table: Chunk) -> Chunk:
+    """Without the queries that failed: nobody knows what the LLM would have said."""
+    kept = [row for row, error in enumerate(table.get("error", ())) if _absent(error)]
+    if "error" in table and not kept:
+        raise ResultsError("every row of the results has an error; there is nothing to score")
+    return {name: [column[row] for row in kept] for name, column in table.items()} if "error" in table else table
 
 
 def _form(table: Chunk) -> Form:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -13,8 +15,11 @@ from p2l_sdk.mpg.correlation import COEFFICIENTS
 from p2l_sdk.mpg.fastness import shown
 
 if TYPE_CHECKING:
+    from p2l_sdk.mpg.measurement import Measurement
     from p2l_sdk.mpg.report import Report
 
+_WORDS = {"seconds_to_first_token": "seconds to first token", "usd_per_query": "USD per query"}
+_WORDS |= {name: name.replace("_", " ") for name in ("queries_per_second", "tokens_per_second")}
 _FOLDED = ("LLM", "rating", "node")
 
 
@@ -43,6 +48,48 @@ def print_report(report: Report) -> None:
     notes = list(goodness.notes) + ([f"Fastness: {report.fastness.note}"] if report.fastness is not None else [])
     for note in notes:
         console.print(Text(note), style="dim")
+
+
+def print_measurement(found: Measurement) -> None:
+    """How right, how quick, how cheap."""
+    rows = []
+    for name, accuracy in found.accuracy.items():
+        label = "accuracy" if name == "all" else f"  {name}"
+        value = f"{accuracy.value:.1%}"
+        if accuracy.low is not None and accuracy.high is not None:
+            value += f" ({accuracy.low:.1%} to {accuracy.high:.1%})"
+        rows.append([label, value, ""])
+    for name, measured in found.fastness.measures.items():
+        quantiles = [f"{label} {value:.3g}" for label, value in found.latency.get(name, {}).items()]
+        rows.append([_WORDS.get(name, name), shown(name, measured[found.model]), ", ".join(quantiles)])
+    rows += [[f"mean {name.replace('_', ' ')}", f"{value:.4g}", ""] for name, value in found.tokens.items()]
+    rows += [[f"failed: {kind}", str(n), ""] for kind, n in found.failures.items()]
+    console = Console()
+    console.print(
+        Text(f"{found.model}: {found.n_answered:,} of {found.n_questions:,} questions answered"), style="bold"
+    )
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for _ in range(3):
+        table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+    for note in (f"{found.load}; {found.elapsed:.1f} s; 95 % intervals", *found.notes):
+        console.print(Text(note), style="dim")
+
+
+@contextlib.contextmanager
+def measuring_bar(total: int) -> Iterator[Callable[[int, float], None]]:
+    """A bar on stderr, gone when done; yields the function that sets how many are done, and how many a second."""
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.3g} per second"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total, rate=0.0)
+        yield lambda done, rate: progress.update(task, completed=done, rate=rate)
 
 
 def _show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
