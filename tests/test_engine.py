@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 import tracemalloc
 
@@ -16,6 +17,7 @@ from p2l_sdk import P2L, P2LError
 from p2l_sdk.errors import PromptError
 from p2l_sdk.serve import Engine
 from p2l_sdk.serve import cache as caching
+from p2l_sdk.serve import engine as engines
 from p2l_sdk.serve.batching import Job, JobQueue
 from p2l_sdk.serve.errors import Closing, QueueFull, ScoringFailed, ScoringTimeout
 
@@ -243,6 +245,33 @@ def test_prompts_are_checked_before_they_wait():
         return scorer.batches
 
     assert run(use) == []
+
+
+def test_a_quick_model_scores_short_prompts_on_the_event_loop_and_long_ones_on_a_thread(default, monkeypatch):
+    """The numbers are those of the facade, alone and among many; one empty prompt is nobody else's trouble."""
+    places: list[tuple[bool, int]] = []
+    plain = engines.score
+
+    def noted(p2l, batch):
+        places.append((threading.current_thread() is threading.main_thread(), max(job.length for job in batch)))
+        return plain(p2l, batch)
+
+    monkeypatch.setattr(engines, "score", noted)
+    asked = [*texts(30), "long " * 500, "a", "again " * 400]
+
+    async def use():
+        engine = Engine(default, cache_mb=0)
+        await engine.start()
+        got = await asyncio.gather(*map(engine.leaderboard, asked), engine.leaderboard(" "), return_exceptions=True)
+        await engine.close()
+        return got
+
+    *boards, refused = asyncio.run(use())
+    assert isinstance(refused, PromptError)
+    for prompt, board in zip(asked, boards, strict=True):
+        np.testing.assert_allclose(board.coefs, default.leaderboard(prompt).coefs, atol=1e-6)
+    assert {inline for inline, length in places if length >= 2000} == {False}
+    assert {inline for inline, length in places if length < 100} == {True}
 
 
 def test_closing_finishes_what_was_accepted_and_takes_no_more():

@@ -103,6 +103,11 @@ class P2L:
         return self._scorer.spec.models
 
     @property
+    def quick(self) -> bool:
+        """Whether it scores a short prompt in well under a millisecond: a static model on numpy."""
+        return getattr(self._scorer, "quick", False)
+
+    @property
     def costs(self) -> Costs:
         """USD per response by LLM name, a mapping; assign one, or another source of costs, to change them."""
         return self._costs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import ipaddress
 from collections.abc import Coroutine
 from importlib.util import find_spec
@@ -126,6 +127,8 @@ async def _serve(
             timeout_keep_alive=75,  # longer than clients keep an idle connection: none finds it closed as it asks
             timeout_graceful_shutdown=round(_GRACE_SECONDS if config is None else config.deadline),
         )
+        gc.collect()
+        gc.freeze()  # model and libraries stay for good: to look through them again would hold up requests for 50 ms
         await uvicorn.Server(settings).serve()
 
 

@@ -43,6 +43,8 @@ class StaticScorer:
     """Args: spec; encoder; weights: the tensors of `model.safetensors`, complete and of the right shapes;
     norm_power: see `StaticConfig`."""
 
+    quick = True  # a short prompt is scored in less time than it takes to hand it to a thread
+
     def __init__(
         self, spec: ModelSpec, encoder: PromptEncoder, weights: Mapping[str, np.ndarray], norm_power: float = 0.0
     ) -> None:

@@ -70,14 +70,14 @@ class JobQueue:
             del self._jobs[job]
             self.prompts -= len(job.prompts)
 
-    def take(self) -> list[Job]:
+    def take(self, max_characters: int = _MAX_CHARACTERS) -> list[Job]:
         """The next batch: the oldest job, and those nearest to it in length that fit."""
         near = itertools.islice(self._jobs, 4 * self._max_batch)
         oldest = next(near)
         batch, n, longest = [oldest], len(oldest.prompts), oldest.length
         for job in sorted(near, key=lambda job: abs(job.length - oldest.length)):
             total, padded = n + len(job.prompts), max(longest, job.length)
-            if total <= self._max_batch and total * padded <= _MAX_CHARACTERS:
+            if total <= self._max_batch and total * padded <= max_characters:
                 batch.append(job)
                 n, longest = total, padded
         for job in batch:
