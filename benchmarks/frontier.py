@@ -1,4 +1,5 @@
-"""The measured cost-quality frontier of the embedded default on routing9's held-out prompts, as a picture.
+"""The measured cost-quality frontier of the embedded default on routing9's held-out prompts, as a picture; beside it
+the router that reads no prompt, from the LLMs' Goodness on the training prompts.
 
 python benchmarks/frontier.py --data ../shared/data/routing9 [--write docs/images/frontier.png]
 """
@@ -9,9 +10,23 @@ import argparse
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 from p2l_sdk import P2L
+from p2l_sdk.frontier import Frontier
+from p2l_sdk.mpg import Results, Tree, goodness
+from p2l_sdk.router import Router
 from p2l_sdk.votes import Scores
+
+
+def without_prompts(data: Path, p2l: P2L, scores: Scores, budgets: np.ndarray) -> Frontier:
+    """What every budget buys of the same LLMs, prices and prompts where all prompts have one leaderboard: Goodness."""
+    results = Results.of_scores(Scores.read(data / "scores_train.parquet"), "task")
+    tree = Tree.read(Path(__file__).parents[1] / "examples" / "routing9_tree.yaml")
+    board = goodness(results, tree).leaderboard()
+    coefs = board.coefs[[board.models.index(name) for name in p2l.models]]
+    router = Router(p2l.models, board.feedback, p2l.costs)
+    return router.frontier(np.tile(coefs, (len(scores.prompts), 1)), budgets, scores.scores)
 
 
 def main() -> None:
@@ -23,11 +38,15 @@ def main() -> None:
     p2l = P2L.from_pretrained()
     scores = Scores.read(arguments.data / "scores_val.parquet", p2l.models)
     frontier = p2l.frontier(scores.prompts, outcomes=scores.scores, objective="usable")
-    print("| budget, USD per 1,000 | one mean budget: cost | score | budget per prompt: cost | score |")
-    print("|---|---|---|---|---|")
+    blind = without_prompts(arguments.data, p2l, scores, frontier.budgets)
+    print(
+        "| budget, USD per 1,000 | one mean budget: cost | score | budget per prompt: cost | score | no prompt: score |"
+    )
+    print("|---|---|---|---|---|---|")
     columns = (frontier.router_costs, frontier.router_scores, frontier.prompt_costs, frontier.prompt_scores)
-    for budget, *row in list(zip(frontier.budgets, *columns, strict=True))[::5]:
-        print(f"| {1e3 * budget:.2f} | {1e3 * row[0]:.2f} | {row[1]:.3f} | {1e3 * row[2]:.2f} | {row[3]:.3f} |")
+    for budget, *row in list(zip(frontier.budgets, *columns, blind.router_scores, strict=True))[::5]:
+        row[0], row[2] = 1e3 * row[0], 1e3 * row[2]
+        print(f"| {1e3 * budget:.2f} | {row[0]:.2f} | {row[1]:.3f} | {row[2]:.2f} | {row[3]:.3f} | {row[4]:.3f} |")
     if arguments.write:
         ax = frontier.plot()
         ax.set_title(f"Embedded default on {len(scores.prompts)} held-out prompts of routing9", loc="left", fontsize=10)
