@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from importlib import resources
+from pathlib import Path
 from string import Template
 from typing import Any
 
@@ -96,6 +97,28 @@ def complete_model_card(text: str | None, spec: ModelSpec, repo_id: str, base_mo
         "model_list": list(spec.models),
     }
     return join_card(data, _LOADING.sub(f'P2L.from_pretrained("{repo_id}")', body))
+
+
+def converted_card(spec: ModelSpec, source: str, name: str, revision: str | None = None) -> str:
+    """The card of a model that was converted from a published checkpoint.
+
+    Args:
+        spec: of the model.
+        source: folder or Hub id of the checkpoint.
+        name: of the new folder.
+        revision: of the checkpoint on the Hub.
+    """
+    origin = f"`{Path(source).name}`" if Path(source).exists() else f"[{source}](https://huggingface.co/{source})"
+    body = render(
+        "converted_model.md",
+        title=name,
+        source=f"{origin} (revision `{revision}`)" if revision else origin,
+        feedback=spec.feedback,
+        n_models=len(spec.models),
+        n_costs=len(spec.costs) or "none",
+        models="\n".join(f"- {model}" for model in spec.models),
+    )
+    return complete_model_card(body, spec, name)
 
 
 def adapter_section(base: str, source: str, *, published: bool = False) -> str:
