@@ -22,7 +22,7 @@ from p2l_sdk.tensor_files import replace_tensors, tensor_names
 _RESEARCH_CONFIG = "training_config.json"  # of checkpoints that the paper's authors published
 DEFAULT_MODEL = Path(__file__).parent / "default_model"
 
-_REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_REPO_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 CARDS = ("README.md", "NOTICE", "LICENSE")
 _CONFIG_FILES = ["config.json", _RESEARCH_CONFIG]
 _PICTURES = ["learning_curve.png", "leaderboard.png"]  # of the card
