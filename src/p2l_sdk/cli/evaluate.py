@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -59,12 +60,14 @@ def evaluate(
     from p2l_sdk import evaluation
     from p2l_sdk.errors import P2LError, P2LWarning
     from p2l_sdk.plots import check_picture, save_evaluation
-    from p2l_sdk.votes import Scores, Votes
+    from p2l_sdk.votes import Scores, Votes, warn_if_shared
 
     if plot is not None:
         check_picture(plot)
     p2l = load(model)
     tables = [None if file is None else Votes.read(file, p2l.models) for file in (votes, baseline_votes)]
+    if votes is not None and tables[1] is not None:
+        warn_if_shared(tables[1], tables[0], Path(votes).name)
     ratings = None if scores is None else Scores.read(scores, p2l.models)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", P2LWarning)
