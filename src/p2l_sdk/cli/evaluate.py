@@ -65,13 +65,13 @@ def evaluate(
     if plot is not None:
         check_picture(plot)
     p2l = load(model)
-    tables = [None if file is None else Votes.read(file, p2l.models) for file in (votes, baseline_votes)]
-    if votes is not None and tables[1] is not None:
-        warn_if_shared(tables[1], tables[0], Path(votes).name)
+    held_out, trained = (None if file is None else Votes.read(file, p2l.models) for file in (votes, baseline_votes))
+    if held_out is not None and trained is not None:
+        warn_if_shared(trained, held_out, Path(str(votes)).name)
     ratings = None if scores is None else Scores.read(scores, p2l.models)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", P2LWarning)
-        report = evaluation.evaluate(p2l, tables[0], ratings, baseline_votes=tables[1], **options)
+        report = evaluation.evaluate(p2l, held_out, ratings, baseline_votes=trained, **options)
     report.notes += [f"baseline votes: {warning.message}" for warning in caught]
     if plot is not None:
         if report.reliability is None:
