@@ -157,6 +157,8 @@ def test_a_gguf_base(votes, tmp_path):
     [
         ("no/such-base", "'no/such-base' is not in the cache"),
         ("no/such-base/file.gguf", "the base 'no/such-base/file.gguf' could not be loaded"),
+        ("./nofolder", r"there is no folder '\./nofolder', and it is no Hub id \(org/name\); a base is one of the two"),
+        ("nofolder", r"there is no folder 'nofolder', and it is no Hub id \(org/name\)"),
         ("nothing.gguf", "the base 'nothing.gguf' could not be loaded"),
     ],
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,7 @@ def published(name: str) -> str:
             build_model("static", head_hidden_size=8), "Its token table is that of the embedded default.", 7.9
         )
     elif name == "merged_card.md":
-        card = merged_card(published("adapter_card.md"))
+        card = merged_card(published("adapter_card.md"), "whole")
     else:
         card = card_of(base=BASE).finetuned()
     base = BASE if name == "adapter_card.md" else None
@@ -140,17 +141,26 @@ def test_an_adapter_with_a_card_of_its_own_gets_the_section_too():
     assert split_card(card)[0]["base_model"] == BASE
     assert "\nOf us.\n\n## As an adapter\n" in card
     assert 'folder = snapshot_download("org/mine")' in card
-    merged = merged_card(card)
+    merged = merged_card(card, "whole")
     assert "# Mine (merged)\n" in merged
     assert "snapshot_download" not in merged
 
 
 def test_a_merged_card_that_says_nothing_of_adapters_gets_a_note():
-    merged = merged_card("---\nlibrary_name: peft\ntags:\n- lora\n- mine\n---\n\n# Mine\n\nOf us.\n")
+    merged = merged_card("---\nlibrary_name: peft\ntags:\n- lora\n- mine\n---\n\n# Mine\n\nOf us.\n", "whole")
     data, body = split_card(merged)
     assert data == {"library_name": "transformers", "tags": ["mine"]}
     assert body.lstrip().startswith("> The adapter was merged into its base: all weights are in this folder. What")
     assert "\n# Mine (merged)\n\nOf us.\n" in body
+
+
+def test_a_merged_card_names_its_own_folder_and_not_the_adapters():
+    trained = card_of(base=BASE)
+    config = replace(trained.config, output="runs/my-adapter", push_to_hub=None, title=None)
+    card = merged_card(replace(trained, config=config).finetuned(), "my-model")
+    assert 'p2l = P2L.from_pretrained("my-model")\n' in card
+    assert "\n# my-model: a P2L model (merged)\n" in card
+    assert re.findall("^.*my-adapter.*$", card, re.MULTILINE) == ["output: runs/my-adapter"]  # what was run
 
 
 def test_no_golden_card_is_left_over():

@@ -367,6 +367,14 @@ def test_the_command_on_one_vote(vote_files):
     assert json.loads(result.stdout)["notes"][0].startswith("baseline votes: the votes do not determine")
 
 
+def test_the_command_warns_of_prompts_that_the_baseline_has_too(vote_files):
+    held = vote_files / "held.jsonl"
+    result = p2l_evaluate("--votes", held, "--baseline-votes", held, "--json")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.startswith("p2l: warning: 40 of the 40 prompts of held.jsonl are in the training votes;")
+    assert json.loads(result.stdout)["n_prompts"] == 40
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

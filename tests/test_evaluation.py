@@ -108,6 +108,13 @@ def test_files_that_cannot_be_read(tmp_path, monkeypatch):
     (tmp_path / "short.csv").write_text("prompt,model_a,model_b,winner\nx,a\n")
     with pytest.raises(VotesError, match="fewer fields than the header"):
         Votes.read(tmp_path / "short.csv")
+    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+        header, row = mark.join(("prompt", "model_a", "model_b", "winner")), mark.join(("a, b", "A", "B", "tie"))
+        (tmp_path / "excel.csv").write_text(f"{header}\n{row}\n")
+        with pytest.raises(
+            VotesError, match=rf"excel\.csv': its header is separated by {name}; save it as CSV with com"
+        ):
+            Votes.read(tmp_path / "excel.csv")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 nothing")
     with pytest.raises(VotesError, match="no whole Parquet file"):
         Votes.read(tmp_path / "bad.parquet")

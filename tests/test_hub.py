@@ -385,6 +385,10 @@ def test_the_command_pushes_models_and_votes(hub, tmp_path):
     assert (answer["repo_id"], answer["revision"], answer["pull_request"]) == ("org/command", "v1", None)
     assert answer["oid"] == hub.repo("org/command").refs["v1"]
     assert hub.repo("org/command").private
+    for revision, status in (("v1", 0), ("v9", 2)):
+        asked = ("leaderboard", "hello", "--model", "org/command", "--revision", revision, "--json")
+        result = p2l_command(*asked, env=env)
+        assert (result.returncode, "has no revision 'v9'" in result.stderr) == (status, status == 2), result.stderr
     result = p2l_command("push", "nowhere", "org/command", env=env)
     assert (result.returncode, result.stdout) == (2, "")
     assert "there is no folder 'nowhere'" in result.stderr

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import shared
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from test_cli import ok
 
 from p2l_sdk import P2L
 from p2l_sdk.errors import ModelFormatError, P2LError
+from p2l_sdk.hub_metadata import converted_card
 
 CHECKPOINTS = ["tiny-qwen2-bt", "tiny-qwen2-grk", "tiny-llama-rk"]
 BT, GRK, RK = CHECKPOINTS
@@ -162,6 +164,23 @@ def test_p2l_convert(tmp_path):
     assert not files & {"training_config.json", "model_list.json", "vocab.json"}
     tokenizer = (tmp_path / "new" / "tokenizer_config.json").read_text()
     assert "local_files_only" not in tokenizer
+    assert (tmp_path / "new" / "README.md").read_text() == "# A card\n"
+
+
+def test_p2l_convert_writes_a_card_where_there_is_none(tmp_path):
+    ok("convert", shared(f"oracle/ckpt/{BT}"), tmp_path / "my-p2l")
+    text = (tmp_path / "my-p2l" / "README.md").read_text()
+    data = ModelCard(text).data.to_dict()  # raises where the metadata is not of the Hub's form
+    models = list(P2L.from_pretrained(tmp_path / "my-p2l").models)
+    assert (data["library_name"], data["pipeline_tag"]) == ("transformers", "text-classification")
+    assert data["model_list"] == models
+    assert f"converted by p2l-sdk from `{BT}`, and" in text
+    assert "Feedback model: `bt`." in text
+    assert "Costs: known of none of its LLMs." in text
+    assert all(f"\n- {name}\n" in text for name in models)
+    assert 'p2l = P2L.from_pretrained("my-p2l")\n' in text
+    published = converted_card(P2L.from_pretrained(tmp_path / "my-p2l").spec, "org/theirs", "mine", "v2")
+    assert "from [org/theirs](https://huggingface.co/org/theirs) (revision `v2`), and" in published
 
 
 # --- other heads: what the reference's own hidden states say -----------------------------------------------------

@@ -450,8 +450,12 @@ def test_the_card_says_that_the_model_was_edited(saved, tmp_path, default):
     new.save_pretrained(tmp_path / "edited")
     card = (tmp_path / "edited" / "README.md").read_text()
     assert card.startswith("---\n")
-    assert f"> **Edited after training:** {default.models[0]} removed; {default.models[1]} renamed gemma. What" in card
-    assert card.index("Edited after") < card.index("# ")
+    edits = [f"> - {default.models[1]} renamed gemma", f"> - {default.models[0]} removed"]
+    banner = "> **Edited after training.** What follows describes the model before these edits, newest first:\n>\n"
+    assert f"{banner}{edits[0]}\n{edits[1]}\n\n# " in card
+    P2L.from_pretrained(tmp_path / "edited").remove_model("gemma").save_pretrained(tmp_path / "again")
+    again = (tmp_path / "again" / "README.md").read_text()
+    assert again == card.replace(banner, f"{banner}> - gemma removed\n")  # one banner for all
     plain = P2L.from_pretrained(saved("static")).remove_model(MODELS[0])
     plain.save_pretrained(tmp_path / "plain")
     assert not (tmp_path / "plain" / "README.md").exists()

@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import math
+import re
 import sys
 from collections import Counter
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -142,8 +144,35 @@ def test_every_form_gives_the_same_scores(form):
 def test_every_form_names_the_row_that_is_wrong(form):
     make, _ = form
     bad = [*ROWS[:4], {**ROWS[4], "winner": "model_c"}]
-    with pytest.raises(VotesError, match=r"^row 5: winner is 'model_c'; legal values: model_a, model_b, tie, tie"):
-        Votes.read(make(bad))
+    source = make(bad)
+    named = re.escape(f"'{source}': ") if isinstance(source, str | Path) else ""
+    with pytest.raises(VotesError, match=rf"^{named}row 5: winner is 'model_c'; legal values: model_a, model_b, tie"):
+        Votes.read(source)
+
+
+def test_errors_name_the_file_once(tmp_path):
+    empty, bad, ragged = tmp_path / "empty.jsonl", tmp_path / "bad.jsonl", tmp_path / "ragged.csv"
+    empty.write_text("")
+    as_jsonl([{"prompt": "x", A: "n/a", B: 1}], bad)
+    ragged.write_text("prompt,model_a\nx,a,b\n")
+    for read, file, message in (
+        (Votes.read, empty, f"'{empty}': the file holds no votes"),
+        (Scores.read, empty, f"'{empty}': the scores file is empty"),
+        (
+            lambda file: Scores.read(file, [A, B]),
+            bad,
+            f"'{bad}': row 1: the score of 'alpha-7b' is 'n/a'; it must be a",
+        ),
+        (Votes.read, ragged, f"'{ragged}': row 1 has more fields than the header"),
+        (Votes.read, f"{as_saved(a_split(ROWS), tmp_path / 'v')}:held", "has no split 'held'"),
+    ):
+        with pytest.raises(VotesError) as caught:
+            read(file)
+        assert message in str(caught.value)
+        assert str(caught.value).count(str(tmp_path)) == 1
+    unknown = f"'{as_jsonl(ROWS, bad)}': the votes file names 'gamma-70b', which is not among the model's LLMs (while"
+    with pytest.raises(UnknownModelError, match=re.escape(unknown)):
+        Votes.read(bad, [A, B, D])
 
 
 def test_conversations_from_parquet_and_frames(tmp_path):

@@ -80,10 +80,12 @@ class MissingExtraError(P2LError, ImportError):
         super().__init__(f'{feature} needs {package}, which is not installed: pip install "p2l-sdk[{extra}]"')
 
 
-def require_known(names: Iterable[str], models: Sequence[str], what: str) -> None:
+def require_known(
+    names: Iterable[str], models: Sequence[str], what: str, unknown: str = "which this model does not know"
+) -> None:
     """Raise `UnknownModelError` for the first name that is not among the models, with the nearest that is."""
     for name in names:
         if name not in models:
             near = difflib.get_close_matches(str(name), models, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(models)}"
-            raise UnknownModelError(f"{what} names {name!r}, which this model does not know; {hint}")
+            raise UnknownModelError(f"{what} names {name!r}, {unknown}; {hint}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -394,7 +395,9 @@ class P2L:
         if self._folder is None or not (self._folder / ADAPTER_CONFIG).is_file():
             raise P2LError("this model is no adapter, so there is nothing to merge; save_pretrained copies it")
         write = self._scorer.model.save_pretrained  # type: ignore[attr-defined]  # adapters run on torch
-        save_copy(self._folder, Path(folder), self.costs, self._edited_head(), weights=write, card=merged_card)
+        target = Path(folder)
+        card = functools.partial(merged_card, name=target.resolve().name)
+        save_copy(self._folder, target, self.costs, self._edited_head(), weights=write, card=card)
 
     def __repr__(self) -> str:
         source = "embedded default" if self._folder == DEFAULT_MODEL else str(self._folder or self._scorer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from importlib import resources
+from pathlib import Path
 from string import Template
 from typing import Any
 
@@ -23,7 +24,7 @@ EXAMPLE_PROMPTS = (
 GRADIO_VERSION = "6.31.0"  # that the page of examples/space was tested with
 _TAGS = ["p2l", "llm-routing", "prompt-to-leaderboard"]
 _FRONT_MATTER = re.compile(r"---\r?\n(.*?)\r?\n?---\r?\n", re.DOTALL)
-_LOADING = re.compile(r"P2L\.from_pretrained\([^)\n]*\)")
+_LOADING = re.compile(r"P2L\.from_pretrained\(([^)\n]*)\)")
 _ADAPTER = re.compile(r"<!-- adapter -->\n.*?<!-- /adapter -->", re.DOTALL)
 _UNFILLED = "# Model Card for Model ID"  # the template that PEFT leaves beside an adapter
 _TITLE = re.compile(r"^# .*$", re.MULTILINE)
@@ -98,6 +99,28 @@ def complete_model_card(text: str | None, spec: ModelSpec, repo_id: str, base_mo
     return join_card(data, _LOADING.sub(f'P2L.from_pretrained("{repo_id}")', body))
 
 
+def converted_card(spec: ModelSpec, source: str, name: str, revision: str | None = None) -> str:
+    """The card of a model that was converted from a published checkpoint.
+
+    Args:
+        spec: of the model.
+        source: folder or Hub id of the checkpoint.
+        name: of the new folder.
+        revision: of the checkpoint on the Hub.
+    """
+    origin = f"`{Path(source).name}`" if Path(source).exists() else f"[{source}](https://huggingface.co/{source})"
+    body = render(
+        "converted_model.md",
+        title=name,
+        source=f"{origin} (revision `{revision}`)" if revision else origin,
+        feedback=spec.feedback,
+        n_models=len(spec.models),
+        n_costs=len(spec.costs) or "none",
+        models="\n".join(f"- {model}" for model in spec.models),
+    )
+    return complete_model_card(body, spec, name)
+
+
 def adapter_section(base: str, source: str, *, published: bool = False) -> str:
     """What a card says of an adapter: its base, and how transformers alone loads it.
 
@@ -111,18 +134,36 @@ def adapter_section(base: str, source: str, *, published: bool = False) -> str:
     return render("adapter.md", base=base, imports=imports, folder=folder).strip()
 
 
-def merged_card(text: str) -> str:
-    """The card of an adapter that was merged into its base: a whole model, fine-tuned from that base."""
+def merged_card(text: str, name: str) -> str:
+    """The card of an adapter that was merged into its base: a whole model, fine-tuned from that base.
+
+    Args:
+        text: the adapter's card.
+        name: of the whole model's folder, which takes the place of the adapter's name.
+    """
     data, body = split_card(text)
+    loading = _LOADING.search(body)
+    adapter = loading[1].strip("\"'") if loading else None
     data = {**data, "library_name": "transformers"}
     data["tags"] = [tag for tag in data.get("tags") or [] if tag not in ("peft", "lora", "adapter")]
     if "base_model" in data:
         data["base_model_relation"] = "finetune"
+    if "model-index" in data:
+        data["model-index"] = [
+            {**entry, "name": name} if entry.get("name") == adapter else entry for entry in data["model-index"]
+        ]
     note = "The adapter was merged into its base: all weights are in this folder."
     merged, n = _ADAPTER.subn(note, body)
     if not n:
         merged = f"> {note} What follows describes the adapter.\n\n{body.lstrip()}"
-    return join_card(data, _TITLE.sub(lambda title: f"{title[0]} (merged)", merged, count=1))
+    merged = _LOADING.sub(lambda _: f'P2L.from_pretrained("{name}")', merged)
+    return join_card(data, _TITLE.sub(lambda title: _merged_title(title[0], adapter, name), merged, count=1))
+
+
+def _merged_title(title: str, adapter: str | None, name: str) -> str:
+    """ "# my-adapter: a P2L model" is the title that training gives; one of the user's own stays."""
+    given = f"# {adapter}:"
+    return f"{f'# {name}:{title.removeprefix(given)}' if title.startswith(given) else title} (merged)"
 
 
 def hub_id(base: str) -> str:

@@ -79,7 +79,7 @@ class Router:
         if self._prices is None:
             raise CostError(
                 f"no cost is known for {', '.join(self._missing)}; pass costs={{name: USD}} or leave it out of models= "
-                "(p2l costs shows what is known)"
+                "(on the command line --costs FILE; p2l costs shows what is known)"
             )
         return self._prices
 

@@ -13,7 +13,7 @@ from p2l_sdk.errors import VotesError
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.vote_categories import Categories, is_own
 from p2l_sdk.vote_columns import checked, checked_prompt, number_of, prompt_column, required
-from p2l_sdk.vote_sources import ABSENT, Chunk, Source, open_source
+from p2l_sdk.vote_sources import ABSENT, Chunk, Source, naming, open_source
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,8 @@ class Scores:
         Raises:
             VotesError: a column is missing, there is no row, a prompt is none, or a score is no finite number.
         """
-        return cls.of_source(open_source(source), models, allow_missing=allow_missing)
+        with naming(source):
+            return cls.of_source(open_source(source), models, allow_missing=allow_missing)
 
     @classmethod
     def of_source(cls, source: Source, models: Sequence[str] | None = None, *, allow_missing: bool = False) -> Scores:

@@ -22,12 +22,14 @@ from p2l_sdk.tensor_files import replace_tensors, tensor_names
 _RESEARCH_CONFIG = "training_config.json"  # of checkpoints that the paper's authors published
 DEFAULT_MODEL = Path(__file__).parent / "default_model"
 
-_REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_REPO_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 CARDS = ("README.md", "NOTICE", "LICENSE")
 _CONFIG_FILES = ["config.json", _RESEARCH_CONFIG]
 _PICTURES = ["learning_curve.png", "leaderboard.png"]  # of the card
 _MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "vocab.txt", "merges.txt", "*.model", "README.md", "NOTICE"]
 _MODEL_FILES += _PICTURES
+_EDITED = "> **Edited after training.** What follows describes the model before these edits, newest first:"
+_BANNER = re.compile(rf"^{re.escape(_EDITED)}\n>\n((?:> - .*\n)+)", re.MULTILINE)
 
 
 def locate(source: str | Path, revision: str | None = None, access: HubAccess | None = None) -> Path:
@@ -136,14 +138,17 @@ def _write_rows(source: Path, partial: Path, rows: np.ndarray) -> None:
 
 
 def _amend_card(card: Path, edits: tuple[str, ...]) -> None:
-    """Say in the card, below its metadata, that it describes the model before it was edited."""
+    """Say in the card, below its metadata, that it describes the model before it was edited; once for all edits."""
     if not card.is_file():
         return
     text = card.read_text(encoding="utf-8")
     metadata = re.match(r"---\n.*?\n---\n", text, re.DOTALL)
     head = metadata.group() if metadata else ""
-    note = f"> **Edited after training:** {'; '.join(edits)}. What follows describes the model before.\n"
-    card.write_text(f"{head}\n{note}\n{text[len(head) :].lstrip()}", encoding="utf-8")
+    body = text[len(head) :]
+    earlier = _BANNER.search(body)
+    lines = [f"> - {' '.join(edit.split())}\n" for edit in reversed(edits)]
+    banner = f"{_EDITED}\n>\n{''.join(lines)}{earlier[1] if earlier else ''}"
+    card.write_text(f"{head}\n{banner}\n{_BANNER.sub('', body, count=1).lstrip()}", encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -87,6 +87,7 @@ def _read_csv(path: Path) -> Iterator[Row]:
     with open_text(path) as file:
         try:
             reader = csv.DictReader(file)
+            _require_commas(reader.fieldnames or (), path)
             require_distinct(reader.fieldnames or (), repr(str(path)))
             for number, row in enumerate(reader, 1):
                 if None in row or None in row.values():
@@ -97,6 +98,13 @@ def _read_csv(path: Path) -> Iterator[Row]:
             raise VotesError(f"{str(path)!r} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
         except csv.Error as error:
             raise VotesError(f"{str(path)!r} is no whole CSV file: {error}") from None
+
+
+def _require_commas(header: Sequence[str], path: Path) -> None:
+    """Spreadsheets of some countries put semicolons between the fields of a CSV file."""
+    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and mark in header[0]:
+            raise VotesError(f"{str(path)!r}: its header is separated by {name}; save it as CSV with commas")
 
 
 def _read_parquet(path: Path) -> Iterator[Row]:

@@ -6,6 +6,7 @@ through in pieces. A row without a value for some column (JSON lines, dictionari
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2l_sdk.errors import MissingExtraError, VotesError
+from p2l_sdk.errors import MissingExtraError, UnknownModelError, VotesError
 from p2l_sdk.hub_errors import Asked, not_fetched
 from p2l_sdk.table_files import READERS, Row, arrow_batches, read_rows, require_distinct
 
@@ -70,6 +71,21 @@ def open_source(source: Any) -> Source:
         f"votes and scores are read from {_FORMS}, a pandas frame, a datasets.Dataset, a pyarrow table or a list of "
         f"dictionaries; not from {name}"
     )
+
+
+@contextlib.contextmanager
+def naming(source: Any) -> Iterator[None]:
+    """Within it, what is wrong in a table that has a name (a file, a folder, a Hub data set) is said with that name."""
+    try:
+        yield
+    except (VotesError, UnknownModelError) as error:
+        if not isinstance(source, str | Path):
+            raise
+        name = str(source)
+        own = (name, str(Path(name).expanduser()), _SPLIT.sub(r"\g<folder>", name), _HUB_ID.sub(r"\g<name>", name))
+        if any(repr(said) in str(error) for said in own):  # of the file as a whole
+            raise
+        raise type(error)(f"{name!r}: {error}") from error.__cause__
 
 
 def hub_repository(name: str) -> str | None:

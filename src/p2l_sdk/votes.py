@@ -25,7 +25,7 @@ from p2l_sdk.scores import Scores, is_scores
 from p2l_sdk.table_files import Row, read_rows
 from p2l_sdk.vote_categories import Categories
 from p2l_sdk.vote_columns import WINNERS, PromptIndex, VoteCodes, turns_of
-from p2l_sdk.vote_sources import Chunk, Source, of_rows, open_source
+from p2l_sdk.vote_sources import Chunk, Source, naming, of_rows, open_source
 
 __all__ = ["WINNERS", "Row", "Scores", "Votes", "read_prompts", "read_rows", "shared_prompts", "warn_if_shared"]
 
@@ -74,13 +74,14 @@ class Votes:
             UnknownModelError: a vote names an LLM that is not among `models`.
             MissingExtraError: the package that reads the source is not installed.
         """
-        opened = open_source(source)
-        first = next(opened.chunks, None)
-        chunks = itertools.chain([] if first is None else [first], opened.chunks)
-        if first is not None and is_scores(first, opened.untyped):
-            opened = Source(opened.name, chunks, opened.untyped)
-            return cls._of_scores(Scores.of_source(opened, models, allow_missing=True), stacklevel=3)
-        return cls._of_chunks(chunks, models)
+        with naming(source):
+            opened = open_source(source)
+            first = next(opened.chunks, None)
+            chunks = itertools.chain([] if first is None else [first], opened.chunks)
+            if first is not None and is_scores(first, opened.untyped):
+                opened = Source(opened.name, chunks, opened.untyped)
+                return cls._of_scores(Scores.of_source(opened, models, allow_missing=True), stacklevel=3)
+            return cls._of_chunks(chunks, models)
 
     @classmethod
     def from_rows(cls, rows: Iterable[Row], models: Sequence[str] | None = None) -> Votes:
@@ -181,7 +182,8 @@ class Votes:
         if not codes.n_rows:
             raise VotesError("the file holds no votes")
         known = tuple(sorted(codes.names)) if models is None else tuple(models)
-        require_known(codes.names, known, "the votes file")
+        unknown = "which is not among the model's LLMs (while training: those of the training votes)"
+        require_known(codes.names, known, "the votes file", unknown)
         place = np.array([known.index(name) for name in codes.names])
         prompt, a, b, winner, weight = codes.columns()
         return cls(codes.prompts.prompts, known, prompt, place[a], place[b], winner, weight, categories.arrays())

@@ -22,13 +22,22 @@ BASE = click.option(  # which `load` finds by itself
     help="Of an adapter: its base, in place of the one that it names (folder, Hub id or .gguf file).",
 )
 
+_REVISION = "p2l_sdk.revision"
+_MODEL_REVISION = click.option(  # likewise
+    "--revision",
+    metavar="REV",
+    expose_value=False,
+    callback=lambda context, _, value: context.meta.update({_REVISION: value}),
+    help="Of a model on the Hub: its branch, tag or commit.",
+)
+
 
 def MODEL(command: Command) -> Command:  # noqa: N802 - a decorator that stands beside JSON
-    """The options --model, which the command takes as `model`, and --base."""
+    """The options --model, which the command takes as `model`, --revision and --base."""
     model = click.option(
         "--model", metavar="PATH", help="A saved P2L model or a Hub id; the embedded default if not given."
     )
-    return model(BASE(command))
+    return model(_MODEL_REVISION(BASE(command)))
 
 
 _COSTS = "p2l_sdk.costs"
@@ -44,11 +53,11 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obje
 
 
 def load(model: str | None) -> P2L:
-    """The model of --model, on the base of --base, with the costs of --costs."""
+    """The model of --model, at --revision, on the base of --base, with the costs of --costs."""
     from p2l_sdk.facade import P2L
 
     given = click.get_current_context().meta
-    return P2L.from_pretrained(model, base=given.get(_BASE), costs=given.get(_COSTS))
+    return P2L.from_pretrained(model, revision=given.get(_REVISION), base=given.get(_BASE), costs=given.get(_COSTS))
 
 
 def print_json(value: dict[str, Any]) -> None:

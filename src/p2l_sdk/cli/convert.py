@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from p2l_sdk.cli.common import JSON, print_json
@@ -20,10 +22,14 @@ def convert(source: str, output: str, revision: str | None, as_json: bool) -> No
     from transformers.utils import logging
 
     from p2l_sdk.facade import P2L
+    from p2l_sdk.hub_metadata import converted_card
 
     logging.disable_progress_bar()
     p2l = P2L.from_pretrained(source, revision=revision)
     p2l.save_pretrained(output)
+    card = Path(output) / "README.md"
+    if not card.exists():  # a card of the checkpoint's own is kept
+        card.write_text(converted_card(p2l.spec, source, card.parent.resolve().name, revision), encoding="utf-8")
     if as_json:
         print_json({"output": output, "feedback": str(p2l.spec.feedback), "models": list(p2l.models)})
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -59,16 +60,18 @@ def evaluate(
     from p2l_sdk import evaluation
     from p2l_sdk.errors import P2LError, P2LWarning
     from p2l_sdk.plots import check_picture, save_evaluation
-    from p2l_sdk.votes import Scores, Votes
+    from p2l_sdk.votes import Scores, Votes, warn_if_shared
 
     if plot is not None:
         check_picture(plot)
     p2l = load(model)
-    tables = [None if file is None else Votes.read(file, p2l.models) for file in (votes, baseline_votes)]
+    held_out, trained = (None if file is None else Votes.read(file, p2l.models) for file in (votes, baseline_votes))
+    if held_out is not None and trained is not None:
+        warn_if_shared(trained, held_out, Path(str(votes)).name)
     ratings = None if scores is None else Scores.read(scores, p2l.models)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", P2LWarning)
-        report = evaluation.evaluate(p2l, tables[0], ratings, baseline_votes=tables[1], **options)
+        report = evaluation.evaluate(p2l, held_out, ratings, baseline_votes=trained, **options)
     report.notes += [f"baseline votes: {warning.message}" for warning in caught]
     if plot is not None:
         if report.reliability is None:

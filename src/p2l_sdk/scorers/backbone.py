@@ -14,7 +14,7 @@ from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.hub import HubAccess, fetch
 from p2l_sdk.modeling.adapter_p2l import place_of
 
-_REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_REPO_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _WEIGHT_FILES = ["config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
 
 
@@ -67,14 +67,19 @@ class BaseModel:
             raise ModelFormatError(f"the base {self.name!r} needs another package: {_first_line(error)}") from error
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelFormatError(
-                f"the base {self.name!r} could not be loaded: {_first_line(error)}; a base is a Hub id (org/name), a "
-                "folder with a transformers model, or a .gguf file"
+                f"the base {self.name!r} could not be loaded: {_first_line(error).rstrip('.')}; a base is a Hub id "
+                "(org/name), a folder with a transformers model, or a .gguf file"
             ) from error
 
     def _fetched(self) -> Path | None:
-        """The folder in the cache with the weights of a Hub repository; None if it is no such thing, or a GGUF file."""
-        if Path(self.name).expanduser().exists() or self.name.endswith(".gguf") or not _REPO_ID.fullmatch(self.name):
+        """The folder in the cache with the weights of a Hub repository; None of a folder or a GGUF file."""
+        if Path(self.name).expanduser().exists() or self.name.endswith(".gguf"):
             return None
+        if not _REPO_ID.fullmatch(self.name):
+            raise ModelFormatError(
+                f"there is no folder {self.name!r}, and it is no Hub id (org/name); a base is one of the two, or a "
+                ".gguf file"
+            )
         folder = fetch(self.name, _WEIGHT_FILES, self.revision, self.access)
         if not any(folder.glob("*.safetensors")):
             raise ModelFormatError(f"the base {self.name!r} has no safetensors weights, and pickled ones are refused")
