@@ -356,3 +356,17 @@ def test_the_base_stands_in_one_place(adapter, base):
     """Its path is what finds a local base; it must not travel in the configuration that everyone reads."""
     holders = [file.name for file in adapter.iterdir() if str(base("llama")).encode() in file.read_bytes()]
     assert holders == ["adapter_config.json"]
+
+
+def test_a_relative_base_is_found_from_any_directory(data, base, tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "base").symlink_to(base("llama"))
+    monkeypatch.chdir(tmp_path)
+    settings = {"base": "base", "epochs": 0.1, "precision": "fp32", "validation": 0.0}
+    train(TrainingConfig(votes=str(data / "votes.jsonl"), output="mine", **settings), quiet=True)
+    named = json.loads((tmp_path / "mine" / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert named == str(tmp_path / "base")
+    holders = [file.name for file in (tmp_path / "mine").iterdir() if str(tmp_path).encode() in file.read_bytes()]
+    assert holders == ["adapter_config.json"]
+    monkeypatch.chdir("there")
+    assert P2L.from_pretrained("../mine").models == LLMS

@@ -228,7 +228,7 @@ def save(result: FineTuned, folder: Path, config: TrainingConfig) -> None:
     if config.method is Method.LORA:
         model = result.model.get_base_model()
         peft = result.model.peft_config["default"]
-        peft.base_model_name_or_path, peft.inference_mode = config.base_name or config.base, True
+        peft.base_model_name_or_path, peft.inference_mode = config.base_name or _found_anywhere(config.base), True
         precision = torch.bfloat16 if chosen_precision(config) is Precision.BF16 else torch.float32
         for name, parameter in result.model.named_parameters():
             if ".lora_" in name:
@@ -238,3 +238,9 @@ def save(result: FineTuned, folder: Path, config: TrainingConfig) -> None:
     else:
         model.save_pretrained(folder)
     result.tokenizer.save_pretrained(folder)
+
+
+def _found_anywhere(base: str) -> str:
+    """A folder or file by its absolute path, so that the adapter loads from any directory; a Hub id as it is."""
+    path = Path(base).expanduser()
+    return str(path.absolute()) if path.exists() else base
