@@ -91,6 +91,15 @@ def test_the_same_seed_gives_the_same_weights(tmp_path):
     assert (first.coefficients(prompts).coefs != other.coefficients(prompts).coefs).any()
 
 
+def test_few_prompts_are_passed_over_more_often_but_not_without_end():
+    recipe = StaticRecipe()
+    assert recipe.for_prompts(4074) == recipe.for_prompts(4074, epochs=7) == recipe  # the embedded default's
+    steps = {n: recipe.for_prompts(n).steps for n in (2, 300, 1000, 2000, 100_000)}
+    assert steps == {2: 20, 300: 60, 1000: 160, 2000: 224, 100_000: 224}
+    short = [recipe.for_prompts(300, epochs) for epochs in (0.1, 1, 3, 7)]  # every number of epochs has its effect
+    assert [(r.steps, r.warmup_steps) for r in short] == [(1, 1), (3, 1), (9, 1), (21, 2)]
+
+
 def test_eight_bits_are_enough(tmp_path):
     import torch
     from p2l_sdk.modeling.configuration_p2l import P2LConfig

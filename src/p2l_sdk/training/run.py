@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +123,7 @@ def _train_static(
     from p2l_sdk.training.static import StaticRecipe, check_static, train_static, write_static
     from p2l_sdk.training.token_table import distil, table_of
 
-    recipe = StaticRecipe(feedback=feedback, seed=config.seed)
-    if config.epochs is not None:
-        steps = max(recipe.warmup_steps, round(config.epochs * len(data.prompts) / recipe.batch_size))
-        recipe = replace(recipe, steps=steps)
+    recipe = StaticRecipe(feedback=feedback, seed=config.seed).for_prompts(len(data.prompts), config.epochs)
     check_static(data, feedback)
     if config.static_from is not None:
         name = config.base_name or Path(config.static_from).name
