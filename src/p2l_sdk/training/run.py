@@ -61,13 +61,16 @@ def train(config: TrainingConfig, *, resume: bool = False, quiet: bool = False) 
     held_out = _HeldOut(config, data)
     feedback = _feedback(config.feedback)
     static = _static_base(config)
+    local = static is None and Path(config.base).expanduser().exists()
+    if local and config.base_revision is not None and config.base_name is None:
+        raise P2LError(f"base_revision: of no effect on {config.base!r}, a path of this machine; leave it out")
     if isinstance(data, Votes) and isinstance(feedback, Feedback):
         check_ground(data, feedback)
     summary = summarise(data, feedback) if isinstance(data, Votes) and isinstance(feedback, Feedback) else None
     if summary is not None and not quiet:
         print_vote_summary(summary, config.votes)
     if static is not None:
-        return _train_static(config, static, data, feedback, costs, held_out, summary, quiet)
+        return _train_static(config, static, data, feedback, costs, held_out, summary, resume, quiet)
     return _fine_tune(config, data, feedback, costs, held_out, summary, resume, quiet)
 
 
@@ -85,7 +88,7 @@ def _fine_tune(
     result = fine_tune(config, task, costs, resume=resume, quiet=quiet)
     if not result.is_main:
         return None
-    base = config.base if config.method is Method.LORA else None
+    base = config.base if config.trained is Method.LORA else None
     with new_folder(Path(config.output)) as partial:
         save(result, partial, config)
         (partial / "training_history.json").write_text(json.dumps(result.history, indent=1), encoding="utf-8")
@@ -97,7 +100,7 @@ def _fine_tune(
             spec=p2l.spec,
             data=data,
             summary=summary,
-            method=f"{config.method} on {base_name(config)}",
+            method=f"{config.trained} on {base_name(config)}",
             settings=result.settings,
             reports=held_out.measure(p2l),
             seconds=result.seconds,
@@ -111,11 +114,11 @@ def _fine_tune(
 
 def _train_static(
     config: TrainingConfig, base: Path, data: Votes | Scores, feedback: Any, costs: dict[str, float],
-    held_out: _HeldOut, summary: VoteSummary | None, quiet: bool
+    held_out: _HeldOut, summary: VoteSummary | None, resume: bool, quiet: bool
 ) -> P2L | None:  # fmt: skip
     if isinstance(data, Scores):
         raise P2LError(f"feedback {feedback} trains text backbones; a static model takes pairwise feedback")
-    other = sorted(config.to_dict().keys() - _STATIC_SETTINGS)
+    other = sorted(config.to_dict().keys() - _STATIC_SETTINGS) + ["resume"] * resume
     if other:
         raise P2LError(f"{', '.join(other)}: of no effect on a static model; name a text backbone with base (--base)")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
