@@ -110,14 +110,22 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
         trainer.add_callback(EarlyStoppingCallback(config.patience))
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    baseline = None if validation is None else _baseline(task.objective, task.marginal, validation)
+    told = main and not quiet and baseline is not None
+    if told:
+        print(f"validation, averaged leaderboard: {baseline:.4f}", file=sys.stderr)
     result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if told:
+        kept = min((log for log in trainer.state.log_history if "eval_loss" in log), key=lambda log: log["eval_loss"])
+        epoch = kept["step"] / trainer.steps_per_epoch
+        print(f"kept: epoch {epoch:.2f}, validation loss {kept['eval_loss']:.4f}", file=sys.stderr)
     rescale(model, task.objective.rescaling(lambda: trainer.loss_on(validation or train)))
     return FineTuned(
         model=model if config.trained is Method.HEAD else trainer.accelerator.unwrap_model(trainer.model),
         tokenizer=tokenizer,
         history=trainer.state.log_history,
         settings={**settings, "steps": trainer.state.global_step},
-        baseline=None if validation is None else _baseline(task.objective, task.marginal, validation),
+        baseline=baseline,
         is_main=trainer.is_world_process_zero(),
         seconds=result.metrics["train_runtime"],
     )

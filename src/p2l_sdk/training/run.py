@@ -20,7 +20,7 @@ from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
 from p2l_sdk.plots import plot_learning_curve, save_plot
 from p2l_sdk.scorers import STATIC_BACKBONE
 from p2l_sdk.storage import DEFAULT_MODEL, new_folder
-from p2l_sdk.terminal import print_vote_summary
+from p2l_sdk.terminal import print_held_out, print_vote_summary
 from p2l_sdk.training.card import Card, base_name
 from p2l_sdk.training.checks import check_ground
 from p2l_sdk.training.config import STATIC, Method, TrainingConfig
@@ -78,6 +78,7 @@ def _fine_tune(
     config: TrainingConfig, data: Votes | Scores, feedback: Any, costs: dict[str, float], held_out: _HeldOut,
     summary: VoteSummary | None, resume: bool, quiet: bool
 ) -> P2L | None:  # fmt: skip
+    from p2l_sdk.training.callbacks import last_whole_checkpoint
     from p2l_sdk.training.finetune import checkpoint_folder, fine_tune, save
     from p2l_sdk.training.task import Task
 
@@ -85,7 +86,13 @@ def _fine_tune(
         task = Task.of_scores(data, feedback, config.validation, config.seed)
     else:
         task = Task.of_votes(data, feedback, config.validation, config.seed, config.label_smoothing)
-    result = fine_tune(config, task, costs, resume=resume, quiet=quiet)
+    try:
+        result = fine_tune(config, task, costs, resume=resume, quiet=quiet)
+    except KeyboardInterrupt:
+        folder = checkpoint_folder(config)
+        if last_whole_checkpoint(folder) is None:
+            raise
+        raise KeyboardInterrupt(f"checkpoints are in {str(folder)!r}; go on with --resume") from None
     if not result.is_main:
         return None
     base = config.base if config.trained is Method.LORA else None
@@ -109,7 +116,7 @@ def _fine_tune(
         )
         (partial / "README.md").write_text(card.finetuned(), encoding="utf-8")
     shutil.rmtree(checkpoint_folder(config))
-    return _finished(config, base)
+    return _finished(config, base, card.reports, quiet)
 
 
 def _train_static(
@@ -144,19 +151,23 @@ def _train_static(
         )  # fmt: skip
         size = (partial / "model.safetensors").stat().st_size / 1e6
         (partial / "README.md").write_text(card.static(model, origin, size), encoding="utf-8")
-    return _finished(config, None)
+    return _finished(config, None, card.reports, quiet)
 
 
-def _finished(config: TrainingConfig, base: str | None) -> P2L:
+def _finished(config: TrainingConfig, base: str | None, reports: dict[str, Report], quiet: bool) -> P2L:
     p2l = P2L.from_pretrained(config.output, base=base)
+    if not quiet:
+        print_held_out(reports)
     if config.push_to_hub is not None:
         try:
-            p2l.push_to_hub(config.push_to_hub)
+            commit = p2l.push_to_hub(config.push_to_hub)
         except HubError as error:
             raise HubError(
                 f"{error}. The model is trained and safe in {config.output!r}: p2l push {config.output} "
                 f"{config.push_to_hub}"
             ) from error
+        if not quiet:
+            print(f"pushed model of {len(p2l.models)} LLMs: {commit.pr_url or commit}")
     return p2l
 
 
