@@ -108,7 +108,8 @@ def _adapter_base(folder: Path) -> str | None:
 
 def _may_be_on_the_hub(name: str) -> bool:
     """Whether it reads as "org/name" or "org/name/file.gguf"; wherever it is asked, a relative path does not count."""
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
 
     parts = name.split("/")
     if len(parts) != 2 and not (len(parts) == 3 and name.endswith(".gguf")):
