@@ -356,3 +356,50 @@ def test_the_base_stands_in_one_place(adapter, base):
     """Its path is what finds a local base; it must not travel in the configuration that everyone reads."""
     holders = [file.name for file in adapter.iterdir() if str(base("llama")).encode() in file.read_bytes()]
     assert holders == ["adapter_config.json"]
+
+
+def test_a_relative_base_is_found_from_any_directory(data, base, tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "base").symlink_to(base("llama"))
+    monkeypatch.chdir(tmp_path)
+    settings = {"base": "base", "epochs": 0.1, "precision": "fp32", "validation": 0.0}
+    train(TrainingConfig(votes=str(data / "votes.jsonl"), output="mine", **settings), quiet=True)
+    named = json.loads((tmp_path / "mine" / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert named == str(tmp_path / "base")
+    holders = [file.name for file in (tmp_path / "mine").iterdir() if str(tmp_path).encode() in file.read_bytes()]
+    assert holders == ["adapter_config.json"]
+    monkeypatch.chdir("there")
+    assert P2L.from_pretrained("../mine").models == LLMS
+
+
+def test_what_is_said_of_a_run(data, base, tmp_path, capsys):
+    given = ("--votes", data / "votes.jsonl", "--base", base("llama"), "--output", tmp_path / "mine")
+    options = ("--epochs", 0.5, "--eval-votes", data / "held_out.jsonl", "--precision", "fp32")
+    assert p2l("train", *given, *options) == 0
+    shown = capsys.readouterr()
+    assert re.search(
+        r"^held_out.jsonl: cross-entropy \d\.\d{3}, averaged leaderboard \d\.\d{3}", shown.out, re.MULTILINE
+    )
+    said = shown.err
+    assert said.index("validation, averaged leaderboard: ") < said.index("epoch ") < said.index("kept: epoch ")
+    losses = re.findall(r"^epoch ([\d.]+): validation loss ([\d.]+)", said, re.MULTILINE)
+    best = min(losses, key=lambda pair: float(pair[1]))
+    assert f"kept: epoch {best[0]}, validation loss {best[1]}\n" in said
+
+
+def test_an_interrupted_run_says_how_to_go_on(data, base, tmp_path, monkeypatch, capsys):
+    from p2l_sdk.training import finetune
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    given = ("train", "--quiet", "--votes", data / "votes.jsonl", "--base", base("llama"), "--precision", "fp32")
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune.P2LTrainer, "train", stop)
+        assert p2l(*given, "--output", tmp_path / "early") == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "p2l: interrupted"  # there is nothing to go on from
+    monkeypatch.setattr(finetune, "rescale", stop)
+    assert p2l(*given, "--epochs", 0.5, "--output", tmp_path / "late") == 130
+    folder = str(tmp_path / "late.checkpoints")
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == f"p2l: interrupted; checkpoints are in {folder!r}; go on with --resume"

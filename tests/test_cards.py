@@ -55,7 +55,7 @@ def card_of(**settings) -> Card:
         spec=ModelSpec(models=NAMES, feedback="grk", costs={"alpha-7b": 0.0001}, head_hidden_size=8),
         data=votes,
         summary=summarise(votes, "grk"),
-        method=f"{config.method} on {config.base}",
+        method=f"{config.trained} on {config.base}",
         settings={"epochs": 2, "learning_rate": 0.0003, "seed": 3},
         reports={"held_out.jsonl (0 of its 100 prompts are in the training data)": report},
         seconds=150.0,

@@ -16,8 +16,10 @@ from hub_client import GUEST, LOAD, OWNER, PROMPTS, assert_cache_is_whole, envir
 from huggingface_hub import ModelCard
 
 from p2l_sdk import P2L
+from p2l_sdk.errors import HubError
 from p2l_sdk.evaluation import evaluate_votes
 from p2l_sdk.hub_metadata import join_card, model_index, split_card
+from p2l_sdk.hub_model import _adapter_base
 from p2l_sdk.votes import Votes
 
 PUSH = "from p2l_sdk import P2L\nresult = vars(P2L.from_pretrained(folder).push_to_hub(repo, **options))"
@@ -161,6 +163,25 @@ def test_an_adapter_on_a_folder_of_this_machine_is_not_pushed(hub, processes, tm
         "a path of this machine, which nobody else has; name the base's Hub id when training (--base-name)" in refusal
     )
     assert ("models", "org/lost") not in hub.repos
+
+
+@pytest.mark.parametrize(
+    ("name", "legal"),
+    [
+        ("org/name", True), ("org/name/file.gguf", True), ("here/base", False), ("base", False), ("./base", False),
+        ("../base", False), ("~/base", False), ("/base/there", False), ("a/b/c", False), ("org/.name", False),
+        ("org/", False), ("C:\\base", False),
+    ],
+)  # fmt: skip
+def test_what_an_adapter_on_the_hub_may_name_as_its_base(name, legal, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here" / "base").mkdir(parents=True)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": name}))
+    if legal:
+        assert _adapter_base(tmp_path) == name
+    else:
+        with pytest.raises(HubError, match="a path of this machine, which nobody else has; name the base's Hub id"):
+            _adapter_base(tmp_path)
 
 
 def test_a_pull_request(hub, push, loader, saved):

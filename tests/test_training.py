@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -91,6 +92,15 @@ def test_the_same_seed_gives_the_same_weights(tmp_path):
     assert (first.coefficients(prompts).coefs != other.coefficients(prompts).coefs).any()
 
 
+def test_few_prompts_are_passed_over_more_often_but_not_without_end():
+    recipe = StaticRecipe()
+    assert recipe.for_prompts(4074) == recipe.for_prompts(4074, epochs=7) == recipe  # the embedded default's
+    steps = {n: recipe.for_prompts(n).steps for n in (2, 300, 1000, 2000, 100_000)}
+    assert steps == {2: 20, 300: 60, 1000: 160, 2000: 224, 100_000: 224}
+    short = [recipe.for_prompts(300, epochs) for epochs in (0.1, 1, 3, 7)]  # every number of epochs has its effect
+    assert [(r.steps, r.warmup_steps) for r in short] == [(1, 1), (3, 1), (9, 1), (21, 2)]
+
+
 def test_eight_bits_are_enough(tmp_path):
     import torch
     from p2l_sdk.modeling.configuration_p2l import P2LConfig
@@ -119,7 +129,9 @@ def test_the_command_runs_from_a_votes_file(tmp_path):
     command += ["--costs", "costs.json", "--output", "mine", "--title", "Mine"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-2000:]
-    assert "cross-entropy" in result.stdout
+    assert re.search(
+        r"^held.jsonl: cross-entropy \d\.\d{3}, averaged leaderboard \d\.\d{3}", result.stdout, re.MULTILINE
+    )
     p2l = P2L.from_pretrained(tmp_path / "mine")
     assert p2l.models == tuple(sorted(LLMS))
     assert p2l.costs == {"coder": 0.002, "mute": 0.0001}
@@ -135,6 +147,28 @@ def test_the_command_runs_from_a_votes_file(tmp_path):
     assert again.returncode == 2
     assert "exists already" in again.stderr
     assert not [f for f in tmp_path.iterdir() if f.name.startswith(".mine")]
+
+
+def test_a_push_and_a_model_no_better_than_the_average_are_told(tmp_path, monkeypatch, capsys):
+    from types import SimpleNamespace
+
+    from fine_tuning import write_jsonl
+
+    from p2l_sdk.training.config import TrainingConfig
+    from p2l_sdk.training.run import train
+
+    commit = SimpleNamespace(pr_url="https://hub/org/mine/discussions/1")
+    monkeypatch.setattr(P2L, "push_to_hub", lambda self, repo_id: commit)
+    rows, winners = votes(200), ["model_a", "model_b", "tie", "tie (bothbad)"]
+    held = [{**row, "winner": winners[i % 4], "prompt": f"{row['prompt']} {i}"} for i, row in enumerate(votes(200, 1))]
+    files = {
+        "votes": write_jsonl(tmp_path / "train.jsonl", rows),
+        "eval_votes": write_jsonl(tmp_path / "h.jsonl", held),
+    }
+    train(TrainingConfig(**files, output=tmp_path / "mine", push_to_hub="org/mine"))
+    shown = capsys.readouterr().out
+    assert "pushed model of 3 LLMs: https://hub/org/mine/discussions/1" in shown
+    assert re.search(r"^h.jsonl: cross-entropy .*: not better than the averaged leaderboard$", shown, re.MULTILINE)
 
 
 def test_a_token_table_of_a_sentence_encoder(saved, tmp_path):

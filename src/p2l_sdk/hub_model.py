@@ -98,9 +98,24 @@ def _adapter_base(folder: Path) -> str | None:
     if not path.is_file():
         return None
     name = str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
-    if Path(name).is_absolute() or Path(name).expanduser().exists():
+    if not _may_be_on_the_hub(name) or Path(name).exists():
         raise HubError(
             f"this is an adapter on {name!r}, a path of this machine, which nobody else has; name the base's Hub id "
             "when training (--base-name), or push the whole model: p2l merge, then p2l push"
         )
     return name
+
+
+def _may_be_on_the_hub(name: str) -> bool:
+    """Whether it reads as "org/name" or "org/name/file.gguf"; wherever it is asked, a relative path does not count."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    parts = name.split("/")
+    if len(parts) != 2 and not (len(parts) == 3 and name.endswith(".gguf")):
+        return False
+    try:
+        validate_repo_id("/".join(parts[:2]))
+    except HFValidationError:
+        return False
+    return not name.startswith("~")

@@ -11,7 +11,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from p2l_sdk.evaluation import Agreement, Baseline, Category, Estimate, Range, SubsetStudy
+from p2l_sdk.evaluation import Agreement, Baseline, Category, Estimate, Range, Report, SubsetStudy
 from p2l_sdk.results import Leaderboard, Route
 
 if TYPE_CHECKING:
@@ -223,6 +223,25 @@ def _bar(value: float, low: float, high: float) -> str:
     filled = 1.0 if high <= low else 0.05 + 0.95 * (value - low) / (high - low)
     eighths = round(filled * _BAR_WIDTH * 8)
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+
+
+def print_held_out(reports: Mapping[str, Report]) -> None:
+    """One line for each file that a new model was measured on: its main loss beside the averaged leaderboard's, or the
+    score of routing beside the best single LLM's."""
+    for name, report in reports.items():
+        metrics, file = report.metrics, name.partition(" (")[0]
+        averaged = report.baseline.metrics if report.baseline else {}
+        loss = next((key for key in ("cross_entropy", "bt_log_loss") if isinstance(metrics.get(key), Estimate)), None)
+        if loss is not None:
+            text = f"{file}: {'cross-entropy' if loss == 'cross_entropy' else 'BT log-loss'} {metrics[loss].value:.3f}"
+            if loss in averaged:
+                text += f", averaged leaderboard {averaged[loss].value:.3f}"
+                if metrics[loss].value >= averaged[loss].value:
+                    text += ": not better than the averaged leaderboard"
+            print(text)
+        if isinstance(metrics.get("routed_score"), Estimate):
+            best = metrics["best_single_score"].value
+            print(f"{file}: routed score {metrics['routed_score'].value:.3f}, best single LLM {best:.3f}")
 
 
 def print_vote_summary(summary: VoteSummary, name: str, top: int = 20) -> None:

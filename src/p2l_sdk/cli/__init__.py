@@ -73,8 +73,10 @@ def run(command: Callable[[], Any]) -> int:
         elif takes_prompt and "extra argument" in error.message:
             hint = f"put quotes around the prompt; {hint}"
         message = f"{error.format_message()} ({hint})"
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("p2l: interrupted", err=True)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        cause = stop.__cause__ if isinstance(stop, click.Abort) else stop  # click makes an Abort of the signal
+        advice = f"; {cause}" if isinstance(cause, KeyboardInterrupt) and cause.args else ""
+        click.echo(f"p2l: interrupted{advice}", err=True)
         return 130
     except BrokenPipeError:  # the reader, `head` say, has gone
         sys.stderr.close()

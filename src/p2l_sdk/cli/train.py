@@ -20,7 +20,7 @@ _SETTINGS: list[tuple[str, Any, str]] = [
     ("eval-scores", str, "Held-out scores, likewise."),
     ("validation", float, "Share of the prompts for learning curve and early stopping.  [0.1]"),
     ("costs", str, 'File of {"LLM": USD per response}, or genai-prices; stored with the model.'),
-    ("epochs", float, "Passes over the prompts.  [3; a static model: 7]"),
+    ("epochs", float, "Passes over the prompts.  [3; a static model: 20, of many prompts fewer]"),
     ("batch-size", int, "Prompts in a step, over all processes.  [16]"),
     ("micro-batch-size", int, "Prompts in a forward pass.  [the whole step]"),
     ("learning-rate", float, "Of the backbone.  [lora 4e-4, full 2e-5]"),

@@ -69,7 +69,7 @@ class Card:
 
     def finetuned(self) -> str:
         """The card of a fine-tuned text backbone."""
-        adapter = self.config.method == "lora"
+        adapter = self.config.trained == "lora"
         base = base_name(self.config)
         return self._render(
             "finetuned_model.md",

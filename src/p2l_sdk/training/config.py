@@ -47,7 +47,7 @@ class TrainingConfig:
         base_name: what the adapter and the card call the base, where others find it elsewhere than in `base`.
         static_from: with base "static": a sentence encoder to distil the token table from.
         feedback: feedback model, or pointwise feedback (bernoulli, gaussian).
-        method: "lora", "full" or "head"; see `Method`.
+        method: "lora", "full" or "head", of a text backbone; see `Method`. None is "lora".
         eval_votes, eval_scores: held-out data, measured once, after training.
         validation: share of the prompts held out for the learning curve and early stopping; 0 for none.
         costs: file of USD per response, or another source (see `load_costs`), stored with the model.
@@ -87,7 +87,7 @@ class TrainingConfig:
     base_name: str | None = None
     static_from: str | None = None
     feedback: str = "grk"
-    method: Method = Method.LORA
+    method: Method | None = None
     eval_votes: str | None = None
     eval_scores: str | None = None
     validation: float = 0.1
@@ -124,7 +124,8 @@ class TrainingConfig:
     notes: str | None = None
 
     def __post_init__(self) -> None:
-        self._parse("method", Method)
+        if self.method is not None:
+            self._parse("method", Method)
         self._parse("precision", Precision)
         if self.pooling is not None:
             self._parse("pooling", Pooling)
@@ -146,6 +147,11 @@ class TrainingConfig:
         self._check("seed", isinstance(self.seed, int) and self.seed >= 0, "an integer >= 0")
         self._check("epochs", self.epochs is None or self.epochs > 0, "a number above 0")
         self._check("patience", self.patience is None or self.validation > 0, "null where validation is 0")
+
+    @property
+    def trained(self) -> Method:
+        """What of a text backbone is trained."""
+        return self.method or Method.LORA
 
     @classmethod
     def from_yaml(cls, path: str | Path, **overrides: Any) -> TrainingConfig:

@@ -69,7 +69,7 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
         P2LError: there are checkpoints of another run, or none to go on from.
     """
     folder, n_prompts = checkpoint_folder(config), len(task.train.feedback.prompts)
-    batch_size = min(config.batch_size or (128 if config.method is Method.HEAD else _BATCH_SIZE), n_prompts)
+    batch_size = min(config.batch_size or (128 if config.trained is Method.HEAD else _BATCH_SIZE), n_prompts)
     arguments, settings = training_arguments(config, folder, n_prompts, batch_size, task.validation is not None)
     with arguments.main_process_first(local=False):  # it alone makes and empties the folder
         main = arguments.process_index == 0
@@ -82,9 +82,9 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
     sides = [side for side in (task.train, task.validation) if side is not None]
     inputs: list[Any] = [encode(side.prompts) for side in sides]
     trained: nn.Module = model
-    if config.method is Method.LORA:
+    if config.trained is Method.LORA:
         trained = add_lora(model, config)
-    elif config.method is Method.HEAD:
+    elif config.trained is Method.HEAD:
         with arguments.main_process_first(local=False):  # it computes them, the others read the file
             inputs = [
                 pooled_features(model, ids, pad_id, folder / f"features-{k}.safetensors", quiet=quiet)
@@ -110,14 +110,22 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
         trainer.add_callback(EarlyStoppingCallback(config.patience))
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    baseline = None if validation is None else _baseline(task.objective, task.marginal, validation)
+    told = main and not quiet and baseline is not None
+    if told:
+        print(f"validation, averaged leaderboard: {baseline:.4f}", file=sys.stderr)
     result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if told:
+        kept = min((log for log in trainer.state.log_history if "eval_loss" in log), key=lambda log: log["eval_loss"])
+        epoch = kept["step"] / trainer.steps_per_epoch
+        print(f"kept: epoch {epoch:.2f}, validation loss {kept['eval_loss']:.4f}", file=sys.stderr)
     rescale(model, task.objective.rescaling(lambda: trainer.loss_on(validation or train)))
     return FineTuned(
-        model=model if config.method is Method.HEAD else trainer.accelerator.unwrap_model(trainer.model),
+        model=model if config.trained is Method.HEAD else trainer.accelerator.unwrap_model(trainer.model),
         tokenizer=tokenizer,
         history=trainer.state.log_history,
         settings={**settings, "steps": trainer.state.global_step},
-        baseline=None if validation is None else _baseline(task.objective, task.marginal, validation),
+        baseline=baseline,
         is_main=trainer.is_world_process_zero(),
         seconds=result.metrics["train_runtime"],
     )
@@ -126,6 +134,8 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
 def _checkpoint(config: TrainingConfig, task: Task, folder: Path, resume: bool) -> Path | None:
     """The checkpoint to go on from, None to begin; the settings of the run are kept beside the checkpoints."""
     settings = {k: v for k, v in config.to_dict().items() if k not in _NOT_OF_THE_RUN}
+    if config.trained is Method.LORA:
+        settings.pop("method", None)  # the same run, whether it is named or not
     settings["contents of votes"] = task.digest()
     file = folder / _SETTINGS
     if resume and file.is_file():
@@ -156,7 +166,7 @@ def training_arguments(
 ) -> tuple[TrainingArguments, dict[str, Any]]:
     """The Trainer's arguments, and in a dictionary what of them the configuration had left open."""
     epochs = _EPOCHS if config.epochs is None else config.epochs
-    rate = _LEARNING_RATE[config.method] if config.learning_rate is None else config.learning_rate
+    rate = _LEARNING_RATE[config.trained] if config.learning_rate is None else config.learning_rate
     steps = max(1, round(epochs * -(-n_prompts // batch_size)))
     every = max(1, -(-steps // config.checkpoints))
     precision = chosen_precision(config)
@@ -168,7 +178,7 @@ def training_arguments(
         warmup_steps=round(config.warmup * steps),
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
-        bf16=precision is Precision.BF16 and config.method is not Method.HEAD,
+        bf16=precision is Precision.BF16 and config.trained is not Method.HEAD,
         seed=config.seed,
         logging_steps=max(1, min(10, every)),
         eval_strategy="steps" if validated else "no",
@@ -206,7 +216,7 @@ def training_arguments(
         "average",
     )
     names += ("head_hidden_size", "head_dropout", "seed")
-    names += ("lora_rank", "lora_alpha", "lora_dropout") if config.method is Method.LORA else ()
+    names += ("lora_rank", "lora_alpha", "lora_dropout") if config.trained is Method.LORA else ()
     chosen = {"epochs": epochs, "learning_rate": rate, "batch_size": batch_size, "precision": str(precision)}
     chosen |= {name: value for name in names if (value := getattr(config, name)) is not None}
     return arguments, {**chosen, "processes": arguments.world_size}
@@ -225,10 +235,10 @@ def _baseline(objective: Objective, marginal: Leaderboard, validation: GroupedPr
 def save(result: FineTuned, folder: Path, config: TrainingConfig) -> None:
     """Write weights, configuration, tokenizer and remote code into a folder that exists: an adapter as an adapter."""
     model: P2LModel = result.model
-    if config.method is Method.LORA:
+    if config.trained is Method.LORA:
         model = result.model.get_base_model()
         peft = result.model.peft_config["default"]
-        peft.base_model_name_or_path, peft.inference_mode = config.base_name or config.base, True
+        peft.base_model_name_or_path, peft.inference_mode = config.base_name or _found_anywhere(config.base), True
         precision = torch.bfloat16 if chosen_precision(config) is Precision.BF16 else torch.float32
         for name, parameter in result.model.named_parameters():
             if ".lora_" in name:
@@ -238,3 +248,9 @@ def save(result: FineTuned, folder: Path, config: TrainingConfig) -> None:
     else:
         model.save_pretrained(folder)
     result.tokenizer.save_pretrained(folder)
+
+
+def _found_anywhere(base: str) -> str:
+    """A folder or file by its absolute path, so that the adapter loads from any directory; a Hub id as it is."""
+    path = Path(base).expanduser()
+    return str(path.absolute()) if path.exists() else base

@@ -34,7 +34,7 @@ def new_model(
     """
     base = BaseModel(config.base, config.base_revision)
     cpu, precision = not torch.accelerator.is_available(), chosen_precision(config)
-    frozen = config.method is not Method.FULL  # frozen weights are held in the type that they are computed in
+    frozen = config.trained is not Method.FULL  # frozen weights are held in the type that they are computed in
     limit = config.max_prompt_tokens
     backbone = base.load(
         torch.bfloat16 if frozen and precision is Precision.BF16 else torch.float32,

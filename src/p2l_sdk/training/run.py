@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
 from p2l_sdk.plots import plot_learning_curve, save_plot
 from p2l_sdk.scorers import STATIC_BACKBONE
 from p2l_sdk.storage import DEFAULT_MODEL, new_folder
-from p2l_sdk.terminal import print_vote_summary
+from p2l_sdk.terminal import print_held_out, print_vote_summary
 from p2l_sdk.training.card import Card, base_name
 from p2l_sdk.training.checks import check_ground
 from p2l_sdk.training.config import STATIC, Method, TrainingConfig
@@ -62,13 +61,16 @@ def train(config: TrainingConfig, *, resume: bool = False, quiet: bool = False) 
     held_out = _HeldOut(config, data)
     feedback = _feedback(config.feedback)
     static = _static_base(config)
+    local = static is None and Path(config.base).expanduser().exists()
+    if local and config.base_revision is not None and config.base_name is None:
+        raise P2LError(f"base_revision: of no effect on {config.base!r}, a path of this machine; leave it out")
     if isinstance(data, Votes) and isinstance(feedback, Feedback):
         check_ground(data, feedback)
     summary = summarise(data, feedback) if isinstance(data, Votes) and isinstance(feedback, Feedback) else None
     if summary is not None and not quiet:
         print_vote_summary(summary, config.votes)
     if static is not None:
-        return _train_static(config, static, data, feedback, costs, held_out, summary, quiet)
+        return _train_static(config, static, data, feedback, costs, held_out, summary, resume, quiet)
     return _fine_tune(config, data, feedback, costs, held_out, summary, resume, quiet)
 
 
@@ -76,6 +78,7 @@ def _fine_tune(
     config: TrainingConfig, data: Votes | Scores, feedback: Any, costs: dict[str, float], held_out: _HeldOut,
     summary: VoteSummary | None, resume: bool, quiet: bool
 ) -> P2L | None:  # fmt: skip
+    from p2l_sdk.training.callbacks import last_whole_checkpoint
     from p2l_sdk.training.finetune import checkpoint_folder, fine_tune, save
     from p2l_sdk.training.task import Task
 
@@ -83,10 +86,16 @@ def _fine_tune(
         task = Task.of_scores(data, feedback, config.validation, config.seed)
     else:
         task = Task.of_votes(data, feedback, config.validation, config.seed, config.label_smoothing)
-    result = fine_tune(config, task, costs, resume=resume, quiet=quiet)
+    try:
+        result = fine_tune(config, task, costs, resume=resume, quiet=quiet)
+    except KeyboardInterrupt:
+        folder = checkpoint_folder(config)
+        if last_whole_checkpoint(folder) is None:
+            raise
+        raise KeyboardInterrupt(f"checkpoints are in {str(folder)!r}; go on with --resume") from None
     if not result.is_main:
         return None
-    base = config.base if config.method is Method.LORA else None
+    base = config.base if config.trained is Method.LORA else None
     with new_folder(Path(config.output)) as partial:
         save(result, partial, config)
         (partial / "training_history.json").write_text(json.dumps(result.history, indent=1), encoding="utf-8")
@@ -98,7 +107,7 @@ def _fine_tune(
             spec=p2l.spec,
             data=data,
             summary=summary,
-            method=f"{config.method} on {base_name(config)}",
+            method=f"{config.trained} on {base_name(config)}",
             settings=result.settings,
             reports=held_out.measure(p2l),
             seconds=result.seconds,
@@ -107,16 +116,16 @@ def _fine_tune(
         )
         (partial / "README.md").write_text(card.finetuned(), encoding="utf-8")
     shutil.rmtree(checkpoint_folder(config))
-    return _finished(config, base)
+    return _finished(config, base, card.reports, quiet)
 
 
 def _train_static(
     config: TrainingConfig, base: Path, data: Votes | Scores, feedback: Any, costs: dict[str, float],
-    held_out: _HeldOut, summary: VoteSummary | None, quiet: bool
+    held_out: _HeldOut, summary: VoteSummary | None, resume: bool, quiet: bool
 ) -> P2L | None:  # fmt: skip
     if isinstance(data, Scores):
         raise P2LError(f"feedback {feedback} trains text backbones; a static model takes pairwise feedback")
-    other = sorted(config.to_dict().keys() - _STATIC_SETTINGS)
+    other = sorted(config.to_dict().keys() - _STATIC_SETTINGS) + ["resume"] * resume
     if other:
         raise P2LError(f"{', '.join(other)}: of no effect on a static model; name a text backbone with base (--base)")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -124,10 +133,7 @@ def _train_static(
     from p2l_sdk.training.static import StaticRecipe, check_static, train_static, write_static
     from p2l_sdk.training.token_table import distil, table_of
 
-    recipe = StaticRecipe(feedback=feedback, seed=config.seed)
-    if config.epochs is not None:
-        steps = max(recipe.warmup_steps, round(config.epochs * len(data.prompts) / recipe.batch_size))
-        recipe = replace(recipe, steps=steps)
+    recipe = StaticRecipe(feedback=feedback, seed=config.seed).for_prompts(len(data.prompts), config.epochs)
     check_static(data, feedback)
     if config.static_from is not None:
         name = config.base_name or Path(config.static_from).name
@@ -145,19 +151,23 @@ def _train_static(
         )  # fmt: skip
         size = (partial / "model.safetensors").stat().st_size / 1e6
         (partial / "README.md").write_text(card.static(model, origin, size), encoding="utf-8")
-    return _finished(config, None)
+    return _finished(config, None, card.reports, quiet)
 
 
-def _finished(config: TrainingConfig, base: str | None) -> P2L:
+def _finished(config: TrainingConfig, base: str | None, reports: dict[str, Report], quiet: bool) -> P2L:
     p2l = P2L.from_pretrained(config.output, base=base)
+    if not quiet:
+        print_held_out(reports)
     if config.push_to_hub is not None:
         try:
-            p2l.push_to_hub(config.push_to_hub)
+            commit = p2l.push_to_hub(config.push_to_hub)
         except HubError as error:
             raise HubError(
                 f"{error}. The model is trained and safe in {config.output!r}: p2l push {config.output} "
                 f"{config.push_to_hub}"
             ) from error
+        if not quiet:
+            print(f"pushed model of {len(p2l.models)} LLMs: {commit.pr_url or commit}")
     return p2l
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,8 @@ from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.heads import outputs, start_at
 from p2l_sdk.training.token_table import TokenTable
 from p2l_sdk.votes import Votes
+
+_MOST_EPOCHS = 20  # of the default, by held-out cross-entropy at 300 and 1,000 prompts: docs/train-a-static-model.md
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,13 @@ class StaticRecipe:
                 raise P2LError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not 0.0 <= self.keep <= 1.0:
             raise P2LError(f"keep is {self.keep}; it must be between 0 and 1")
+
+    def for_prompts(self, n_prompts: int, epochs: float | None = None) -> StaticRecipe:
+        """The recipe with as many steps as make `epochs` passes over the prompts; by default its own steps, but no more
+        than 20 passes, since with few prompts more overfit. The warm-up takes at most a tenth of the steps."""
+        batches = -(-n_prompts // self.batch_size)
+        steps = min(self.steps, _MOST_EPOCHS * batches) if epochs is None else max(1, round(epochs * batches))
+        return replace(self, steps=steps, warmup_steps=max(1, min(self.warmup_steps, steps // 10)))
 
 
 def train_static(
