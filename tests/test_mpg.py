@@ -18,7 +18,10 @@ from p2l_sdk.mpg.factor import _rise, fit_factor
 from p2l_sdk.mpg.harness import read_harness
 from p2l_sdk.mpg.livebench import read_livebench
 from p2l_sdk.mpg.pairing import paired, shared_luck
-from p2l_sdk.mpg.pictures import pareto_front
+from p2l_sdk.mpg.pictures import pareto_front, plot_subdomains
+from p2l_sdk.mpg.report import Report
+from p2l_sdk.mpg.tables import print_report
+from p2l_sdk.plots import require_pyplot
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from mpg_coverage import SCENARIOS, study
@@ -247,7 +250,7 @@ def test_missing_cells_the_factor_helps_where_the_plain_mean_misleads():
     assert agreement["one_factor"] > agreement["renormalise"] + 0.4, agreement
     inside = (found["impute"].intervals[:, 0, 0] <= whole) & (whole <= found["impute"].intervals[:, 0, 1])
     assert inside.mean() > 0.85
-    assert "40 of 128 cells are missing: predicted" in found["impute"].notes[0]
+    assert "40 of 128 cells are missing (* marks what needs them): predicted" in found["impute"].notes[0]
     assert found["impute"].observed[0, 0] == pytest.approx(0.5)
 
 
@@ -351,6 +354,51 @@ def test_correlations_are_those_of_scipy():
 
 def test_the_pareto_front():
     assert pareto_front(np.array([3, 2, 1, 2.5]), np.array([1, 2, 1.5, 0.5])).tolist() == [0, 1]
+
+
+def test_what_is_not_all_measured_is_marked():
+    plt = require_pyplot()
+    rows = [row for row in ROWS if (row["model"], row["benchmark"]) != ("c", "code")]
+    found = goodness(Results.read(rows), draws=200)
+    goodness_of = {row[1]: row[2] for row in found.cells()[1]}
+    assert [name for name, cell in goodness_of.items() if cell.startswith("*")] == ["c"]
+    assert found.notes == (
+        "1 of 6 cells is missing (* marks what needs them): predicted from the LLM's other results and the others' "
+        "there, with that uncertainty",
+    )
+    axes = plot_subdomains(found)
+    assert len([patch for patch in axes.patches if patch.get_hatch()]) == 2 * 2  # two rims, of the whole and of code
+    figure = axes.figure
+    figure.canvas.draw()
+    title = axes._left_title
+    assert "hatched: not all of it is measured" in " ".join(title.get_text().split())
+    assert title.get_window_extent().x1 <= figure.bbox.x1
+    plt.close(figure)
+    whole = plot_subdomains(goodness(Results.read(ROWS), draws=200))
+    assert not any(patch.get_hatch() for patch in whole.patches)
+    assert "hatched" not in whole.get_title("left")
+    plt.close(whole.figure)
+
+
+def test_a_narrow_terminal_keeps_names_whole(monkeypatch, capsys):
+    name = "llama-3.3-nemotron-super-49b-v1"
+    found = goodness(Results.read([{**row, "model": name if row["model"] == "a" else row["model"]} for row in ROWS]))
+    fast = Fastness.of_prices({name: (1.0, 2.0), "b": (1.0, 1.0)}, input_tokens=500, output_tokens=500)
+    for columns, best in ((80, False), (120, True)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        print_report(Report(found, fast))
+        lines = capsys.readouterr().out.splitlines()
+        assert any(name in line for line in lines)
+        assert max(map(len, lines)) <= columns
+        assert any("no room here for: best (--json has all)" in line for line in lines) is not best
+
+
+def test_captions_name_goodness_and_count():
+    found = goodness(Results.read(ROWS), Tree.read({"nodes": NODES}), draws=200)
+    assert found.caption == "Goodness (all) of 3 LLMs on 2 benchmarks (tree)"
+    one = Results.read([{"model": "a", "benchmark": "math", "score": 0.5}])
+    assert goodness(one, draws=200).caption == "Goodness of 1 LLM on 1 benchmark (tree)"
+    assert goodness(one, draws=200).notes[0].startswith("1 published mean without a number of questions: taken as 100")
 
 
 def test_report_on_the_command_line(tmp_path):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import matplotlib.axes
 
 _MOST_NAMES, _MOST_ROWS = 24, 40
+_CHARACTERS_PER_INCH = 11.0  # of the small print
 _BLUE, _ORANGE = "#1f5f99", "#b5541c"
 _AXES = {
     "usd_per_query": ("cost, USD per 1,000 queries", 1000.0),
@@ -110,7 +111,7 @@ def plot_goodness_fastness(
 def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
     """Goodness of every LLM in the whole, in each domain and subdomain, as a table of colours with half intervals.
 
-    The colours of a column go from its worst LLM to its best; the best is bold.
+    The colours of a column go from its worst LLM to its best; the best is bold. Hatched is what is not all measured.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -122,6 +123,7 @@ def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = N
     order = np.argsort(-goodness.means[:, 0], kind="stable")[:_MOST_ROWS]
     means = 100 * goodness.means[order][:, columns]
     half = 50 * np.ptp(goodness.intervals[order][:, columns], axis=2)
+    part = goodness.partly[order][:, columns] & ~np.isnan(means)
     if ax is None:
         _, ax = plt.subplots(figsize=(2.6 + 1.0 * len(columns), 1.6 + 0.42 * len(order)), layout="constrained")
     low, high = np.nanmin(means, 0), np.nanmax(means, 0)
@@ -138,6 +140,10 @@ def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = N
             if np.isnan(means[r, c]):
                 continue
             ax.add_patch(plt.Rectangle((left, r), 0.96, 0.94, color=colours(0.04 + 0.72 * shade[r, c]), lw=0))
+            if part[r, c]:  # at the rim, where it crosses no number
+                for at_left in (left, left + 0.84):
+                    hatch: dict[str, Any] = {"fill": False, "hatch": "/////", "edgecolor": "#8a8a8a", "lw": 0}
+                    ax.add_patch(plt.Rectangle((at_left, r), 0.12, 0.94, **hatch))
             ink = "white" if shade[r, c] > 0.65 else "#222222"
             weight = "bold" if means[r, c] == high[c] else "normal"
             text: dict[str, Any] = {"va": "center", "color": ink}
@@ -156,7 +162,11 @@ def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = N
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     what = "Goodness (questions right beyond chance, %) ± half a 95 % interval"
-    ax.set_title(f"{what}; bold: domains, and the best of a column", loc="left", fontsize=9.5, color="#444444")
+    what += "; bold: domains, and the best of a column" + ("; hatched: not all of it is measured" if part.any() else "")
+    beside = max(len(goodness.models[m]) for m in order)  # the names, left of the axes
+    inches = ax.figure.get_figure(root=True).get_size_inches()[0]
+    characters = max(30, int(_CHARACTERS_PER_INCH * inches) - beside - 4)
+    ax.set_title("\n".join(textwrap.wrap(what, characters)), loc="left", fontsize=9.5, color="#444444")
     return ax
 
 
