@@ -169,7 +169,7 @@ def test_bad_trees_are_refused_by_name(tmp_path):
     assert "children of a tree's node are names" in refusal(Tree.read, tmp_path / "t.yaml")
     tree = Tree.read({"nodes": {"all": ["math", "cods"]}})
     text = refusal(goodness, Results.read(ROWS), tree)
-    assert "the tree names the benchmark 'cods', which is not known here; did you mean 'code'?" in text
+    assert "the tree names the benchmark 'cods', which has no results; your results have 'code' (to leave out" in text
 
 
 def test_shares_and_parts_of_a_tree():
@@ -426,6 +426,8 @@ def test_report_on_the_command_line(tmp_path):
     assert [line.split()[1] for line in table.splitlines() if line[:4].strip().isdigit()][:3] == ["a", "b", "c"]
     assert "$0.0015" in table
     assert "Agreement with the reference, 3 LLMs" in table
+    with pytest.raises(P2LError, match="out' exists already; name a new or an empty folder"):
+        run(cli, [*command, "--output", f"{tmp_path}/out"], catch_exceptions=False, standalone_mode=False)
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("data:image/svg+xml;base64,") == 2
     assert "http" not in page.replace("http://www.w3.org", "")

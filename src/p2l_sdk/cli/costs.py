@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from p2l_sdk.price_matching import PriceMatch
 
 
-@click.command()
+@click.command(short_help="What a response of each LLM costs, and its source.")
 @MODEL
 @click.option("--costs", "source", metavar="SOURCE", help="As in `p2l route`.  [what is stored with the model]")
 @click.option("--input-tokens", metavar="N", type=float, default=500, show_default=True, help="Of a prompt, and")
