@@ -18,7 +18,7 @@ from p2l_sdk.mpg.factor import _rise, fit_factor
 from p2l_sdk.mpg.harness import read_harness
 from p2l_sdk.mpg.livebench import read_livebench
 from p2l_sdk.mpg.pairing import paired, shared_luck
-from p2l_sdk.mpg.pictures import pareto_front, plot_subdomains
+from p2l_sdk.mpg.pictures import pareto_front, plot_goodness_fastness, plot_subdomains
 from p2l_sdk.mpg.report import Report
 from p2l_sdk.mpg.tables import print_report
 from p2l_sdk.plots import require_pyplot
@@ -378,6 +378,34 @@ def test_what_is_not_all_measured_is_marked():
     assert not any(patch.get_hatch() for patch in whole.patches)
     assert "hatched" not in whole.get_title("left")
     plt.close(whole.figure)
+
+
+def test_labels_of_the_front_are_clear_of_its_line():
+    from matplotlib.text import Text
+
+    plt = require_pyplot()
+    found = goodness(Results.read(ROWS), draws=200)
+    for measure, prices in (("usd_per_query", (9.0, 2.0, 2.0)), ("queries_per_second", None)):
+        if prices is None:
+            fast = Fastness.measured(
+                {n: Run(seconds=np.full(5, s)) for n, s in zip("abc", (9.0, 3.0, 2.0), strict=True)}
+            )
+        else:
+            costs = {n: (price, price) for n, price in zip("abc", prices, strict=True)}
+            fast = Fastness.of_prices(costs, input_tokens=500, output_tokens=500)
+        axes = plot_goodness_fastness(found, fast, measure)
+        axes.figure.canvas.draw()
+        line = next(line for line in axes.lines if line.get_linestyle() == "--")
+        path = line.get_transform().transform_path(line.get_path())
+        assert len(axes.texts) == 3
+        for text in axes.texts:
+            box = Text.get_window_extent(text)
+            assert not path.intersects_bbox(box, filled=False)
+            assert axes.bbox.x0 - 2 <= box.x0 < box.x1 <= axes.bbox.x1 + 2
+        assert ("side by side" in axes.get_xlabel()) == (prices is not None)
+        legend = axes.get_legend().get_window_extent()
+        assert legend.y0 >= axes.bbox.y1 - 1
+        plt.close(axes.figure)
 
 
 def test_a_narrow_terminal_keeps_names_whole(monkeypatch, capsys):
