@@ -78,6 +78,22 @@ def test_the_three_forms_say_the_same(tmp_path):
     assert np.isnan(Results.read([{k: v for k, v in r.items() if k != "n"} for r in means]).counts).all()
 
 
+def test_a_column_per_benchmark(tmp_path):
+    file = tmp_path / "wide.csv"
+    file.write_text("model,mmlu,gsm8k\na,50,30\nb,60,\n")
+    found = Results.read(file, percent=True)
+    assert (found.models, found.benchmarks) == (("a", "b"), ("mmlu", "gsm8k"))
+    assert found.means.tolist()[0] == [0.5, 0.3]
+    assert found.means[1, 0] == 0.6
+    assert np.isnan(found.means[1, 1])
+    assert found.counts[1, 1] == 0
+    assert np.isnan(found.counts[0]).all()
+    assert "row 1: mmlu is '50'; it must be a number in [0, 1]" in refusal(Results.read, file)
+    bad = [{"model": "a", "mmlu": 0.5}, {"model": "b", "mmlu": "x"}]
+    assert "row 2: mmlu is 'x'; it must be a number in [0, 1]" in refusal(Results.read, bad)
+    assert "rows 1 and 2 are both of LLM 'a'; keep one" in refusal(Results.read, [bad[0], bad[0]])
+
+
 def test_bad_results_are_refused_by_name():
     assert "row 3: correct is 120; it must be at most total, 100" in refusal(Results.read, with_row(correct=120))
     assert "row 3: total is 0; it must be above 0" in refusal(Results.read, with_row(correct=0, total=0))

@@ -220,7 +220,7 @@ def _above(
     done = list(behind)
     for i in sorted(front, key=lambda i: limits[i].mean()):
         left, right = sorted(ends[i])
-        heights[i] = limits[i].mean() + 0.3 * least
+        heights[i] = limits[i].mean() + 0.5 * least
         blocks = [(limits[j, 0] - least / 2, limits[j, 1] + least / 2) for j in range(len(x)) if left < x[j] < right]
         blocks += [
             (heights[j] - least, heights[j] + least) for j in done if min(ends[j]) < right and max(ends[j]) > left
