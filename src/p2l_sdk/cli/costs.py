@@ -12,6 +12,8 @@ import click
 from p2l_sdk.cli.common import JSON, MODEL, load, print_json
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from p2l_sdk.costs import Costs
     from p2l_sdk.price_matching import PriceMatch
 
@@ -57,10 +59,12 @@ def _print(found: Costs) -> None:
     table.add_column("LLM", overflow="fold")
     table.add_column("$ per 1k", justify="right", no_wrap=True)
     if found.matches:
+        for label in ("in", "out"):
+            table.add_column(label, justify="right", no_wrap=True)
         table.add_column("matched", overflow="fold")
     for name in found.models:
         cost = f"{1000 * found[name]:.4g}" if name in found else "?"
-        table.add_row(Text(name), cost, *([Text(_matched(found.matches[name]))] if found.matches else []))
+        table.add_row(Text(name), cost, *(_matched(found.matches[name]) if found.matches else []))
     console = Console()
     console.print(Text(f"Costs of {len(found)} of {len(found.models)} LLMs: {found.source}", style="bold"))
     console.print(table)
@@ -68,17 +72,22 @@ def _print(found: Costs) -> None:
         console.print(Text(note, style="dim"))
 
 
-def _matched(match: PriceMatch) -> str:
-    if match.price is not None:
-        return f"{match.price}, {match.how}"
+def _matched(match: PriceMatch) -> list[Text]:
+    """Cells: input price, output price, and who bears the name or why nobody does."""
+    from rich.text import Text
+
+    price = match.price
+    if price is not None:
+        name = "" if price.model == match.name else f": {price.model}"
+        return [Text(f"{price.input_price:g}"), Text(f"{price.output_price:g}"), Text(f"{price.provider}{name}")]
     shown = "; ".join(str(price) for price in match.candidates[:3])
     more = f"; {len(match.candidates) - 3} more" if len(match.candidates) > 3 else ""
-    return f"{match.how}{': ' if shown else ''}{shown}{more}"
+    return [Text(""), Text(""), Text(f"{match.how}{': ' if shown else ''}{shown}{more}")]
 
 
 def _notes(found: Costs) -> Iterator[str]:
     if found.matches:
-        yield "in brackets: USD per million tokens, input / output"
+        yield "in, out, and in brackets: USD per million tokens; --json says how each name was matched"
     if found.missing:
         remedy = "give its cost in a file (--costs FILE)"
         if found.matches:
