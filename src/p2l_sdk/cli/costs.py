@@ -55,8 +55,10 @@ def _print(found: Costs) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
     table = Table(box=None, pad_edge=False)
-    table.add_column("LLM", overflow="fold")
+    whole = max(map(len, found.models)) <= console.width // 2  # names before matches
+    table.add_column("LLM", overflow="fold", no_wrap=whole)
     table.add_column("$ per 1k", justify="right", no_wrap=True)
     if found.matches:
         for label in ("in", "out"):
@@ -65,7 +67,6 @@ def _print(found: Costs) -> None:
     for name in found.models:
         cost = f"{1000 * found[name]:.4g}" if name in found else "?"
         table.add_row(Text(name), cost, *(_matched(found.matches[name]) if found.matches else []))
-    console = Console()
     console.print(Text(f"Costs of {len(found)} of {len(found.models)} LLMs: {found.source}", style="bold"))
     console.print(table)
     for note in _notes(found):
