@@ -48,6 +48,7 @@ FLOORS = [
     ["evaluation"],
     ["vote_summary"],
     ["hub_votes"],
+    ["mpg.wide"],
     ["mpg.tree", "mpg.factor", "mpg.pairing", "mpg.correlation", "mpg.results", "mpg.questions"],
     ["mpg.node_estimates", "mpg.harness", "mpg.livebench", "mpg.prices", "mpg.fastness"],
     ["mpg.goodness", "mpg.pictures"],

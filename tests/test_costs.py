@@ -292,6 +292,6 @@ def test_the_table_of_costs_names_what_is_not_known(saved):
     assert "Costs of 1 of 2 LLMs: stored with the model" in plain
     assert "--costs FILE" in plain
     text = " ".join(run("costs", "--model", folder, "--costs", "genai-prices").split())
-    assert "openai: gpt-4o (2.5 / 10), exact id" in text
+    assert "gpt-4o 6.25 2.5 10 openai" in text
     assert "several prices: " in text
     assert "genai-prices:together" in text

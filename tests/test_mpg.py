@@ -18,7 +18,10 @@ from p2l_sdk.mpg.factor import _rise, fit_factor
 from p2l_sdk.mpg.harness import read_harness
 from p2l_sdk.mpg.livebench import read_livebench
 from p2l_sdk.mpg.pairing import paired, shared_luck
-from p2l_sdk.mpg.pictures import pareto_front
+from p2l_sdk.mpg.pictures import pareto_front, plot_goodness_fastness, plot_subdomains
+from p2l_sdk.mpg.report import Report
+from p2l_sdk.mpg.tables import print_report
+from p2l_sdk.plots import require_pyplot
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from mpg_coverage import SCENARIOS, study
@@ -73,6 +76,22 @@ def test_the_three_forms_say_the_same(tmp_path):
         np.testing.assert_allclose(results.means, counts.means)
         np.testing.assert_allclose(results.counts, counts.counts)
     assert np.isnan(Results.read([{k: v for k, v in r.items() if k != "n"} for r in means]).counts).all()
+
+
+def test_a_column_per_benchmark(tmp_path):
+    file = tmp_path / "wide.csv"
+    file.write_text("model,mmlu,gsm8k\na,50,30\nb,60,\n")
+    found = Results.read(file, percent=True)
+    assert (found.models, found.benchmarks) == (("a", "b"), ("mmlu", "gsm8k"))
+    assert found.means.tolist()[0] == [0.5, 0.3]
+    assert found.means[1, 0] == 0.6
+    assert np.isnan(found.means[1, 1])
+    assert found.counts[1, 1] == 0
+    assert np.isnan(found.counts[0]).all()
+    assert "row 1: mmlu is '50'; it must be a number in [0, 1]" in refusal(Results.read, file)
+    bad = [{"model": "a", "mmlu": 0.5}, {"model": "b", "mmlu": "x"}]
+    assert "row 2: mmlu is 'x'; it must be a number in [0, 1]" in refusal(Results.read, bad)
+    assert "rows 1 and 2 are both of LLM 'a'; keep one" in refusal(Results.read, [bad[0], bad[0]])
 
 
 def test_bad_results_are_refused_by_name():
@@ -166,7 +185,7 @@ def test_bad_trees_are_refused_by_name(tmp_path):
     assert "children of a tree's node are names" in refusal(Tree.read, tmp_path / "t.yaml")
     tree = Tree.read({"nodes": {"all": ["math", "cods"]}})
     text = refusal(goodness, Results.read(ROWS), tree)
-    assert "the tree names the benchmark 'cods', which is not known here; did you mean 'code'?" in text
+    assert "the tree names the benchmark 'cods', which has no results; your results have 'code' (to leave out" in text
 
 
 def test_shares_and_parts_of_a_tree():
@@ -247,7 +266,7 @@ def test_missing_cells_the_factor_helps_where_the_plain_mean_misleads():
     assert agreement["one_factor"] > agreement["renormalise"] + 0.4, agreement
     inside = (found["impute"].intervals[:, 0, 0] <= whole) & (whole <= found["impute"].intervals[:, 0, 1])
     assert inside.mean() > 0.85
-    assert "40 of 128 cells are missing: predicted" in found["impute"].notes[0]
+    assert "40 of 128 cells are missing (* marks what needs them): predicted" in found["impute"].notes[0]
     assert found["impute"].observed[0, 0] == pytest.approx(0.5)
 
 
@@ -353,6 +372,79 @@ def test_the_pareto_front():
     assert pareto_front(np.array([3, 2, 1, 2.5]), np.array([1, 2, 1.5, 0.5])).tolist() == [0, 1]
 
 
+def test_what_is_not_all_measured_is_marked():
+    plt = require_pyplot()
+    rows = [row for row in ROWS if (row["model"], row["benchmark"]) != ("c", "code")]
+    found = goodness(Results.read(rows), draws=200)
+    goodness_of = {row[1]: row[2] for row in found.cells()[1]}
+    assert [name for name, cell in goodness_of.items() if cell.startswith("*")] == ["c"]
+    assert found.notes == (
+        "1 of 6 cells is missing (* marks what needs them): predicted from the LLM's other results and the others' "
+        "there, with that uncertainty",
+    )
+    axes = plot_subdomains(found)
+    assert len([patch for patch in axes.patches if patch.get_hatch()]) == 2 * 2  # two rims, of the whole and of code
+    figure = axes.figure
+    figure.canvas.draw()
+    title = axes._left_title
+    assert "hatched: not all of it is measured" in " ".join(title.get_text().split())
+    assert title.get_window_extent().x1 <= figure.bbox.x1
+    plt.close(figure)
+    whole = plot_subdomains(goodness(Results.read(ROWS), draws=200))
+    assert not any(patch.get_hatch() for patch in whole.patches)
+    assert "hatched" not in whole.get_title("left")
+    plt.close(whole.figure)
+
+
+def test_labels_of_the_front_are_clear_of_its_line():
+    from matplotlib.text import Text
+
+    plt = require_pyplot()
+    found = goodness(Results.read(ROWS), draws=200)
+    for measure, prices in (("usd_per_query", (9.0, 2.0, 2.0)), ("queries_per_second", None)):
+        if prices is None:
+            fast = Fastness.measured(
+                {n: Run(seconds=np.full(5, s)) for n, s in zip("abc", (9.0, 3.0, 2.0), strict=True)}
+            )
+        else:
+            costs = {n: (price, price) for n, price in zip("abc", prices, strict=True)}
+            fast = Fastness.of_prices(costs, input_tokens=500, output_tokens=500)
+        axes = plot_goodness_fastness(found, fast, measure)
+        axes.figure.canvas.draw()
+        line = next(line for line in axes.lines if line.get_linestyle() == "--")
+        path = line.get_transform().transform_path(line.get_path())
+        assert len(axes.texts) == 3
+        for text in axes.texts:
+            box = Text.get_window_extent(text)
+            assert not path.intersects_bbox(box, filled=False)
+            assert axes.bbox.x0 - 2 <= box.x0 < box.x1 <= axes.bbox.x1 + 2
+        assert ("side by side" in axes.get_xlabel()) == (prices is not None)
+        legend = axes.get_legend().get_window_extent()
+        assert legend.y0 >= axes.bbox.y1 - 1
+        plt.close(axes.figure)
+
+
+def test_a_narrow_terminal_keeps_names_whole(monkeypatch, capsys):
+    name = "llama-3.3-nemotron-super-49b-v1"
+    found = goodness(Results.read([{**row, "model": name if row["model"] == "a" else row["model"]} for row in ROWS]))
+    fast = Fastness.of_prices({name: (1.0, 2.0), "b": (1.0, 1.0)}, input_tokens=500, output_tokens=500)
+    for columns, best in ((80, False), (120, True)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        print_report(Report(found, fast))
+        lines = capsys.readouterr().out.splitlines()
+        assert any(name in line for line in lines)
+        assert max(map(len, lines)) <= columns
+        assert any("no room here for: best (--json has all)" in line for line in lines) is not best
+
+
+def test_captions_name_goodness_and_count():
+    found = goodness(Results.read(ROWS), Tree.read({"nodes": NODES}), draws=200)
+    assert found.caption == "Goodness (all) of 3 LLMs on 2 benchmarks (tree)"
+    one = Results.read([{"model": "a", "benchmark": "math", "score": 0.5}])
+    assert goodness(one, draws=200).caption == "Goodness of 1 LLM on 1 benchmark (tree)"
+    assert goodness(one, draws=200).notes[0].startswith("1 published mean without a number of questions: taken as 100")
+
+
 def test_report_on_the_command_line(tmp_path):
     from click.testing import CliRunner
 
@@ -378,6 +470,8 @@ def test_report_on_the_command_line(tmp_path):
     assert [line.split()[1] for line in table.splitlines() if line[:4].strip().isdigit()][:3] == ["a", "b", "c"]
     assert "$0.0015" in table
     assert "Agreement with the reference, 3 LLMs" in table
+    with pytest.raises(P2LError, match="out' exists already; name a new or an empty folder"):
+        run(cli, [*command, "--output", f"{tmp_path}/out"], catch_exceptions=False, standalone_mode=False)
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("data:image/svg+xml;base64,") == 2
     assert "http" not in page.replace("http://www.w3.org", "")

@@ -9,7 +9,7 @@ import click
 from p2l_sdk.cli.common import COSTS, JSON, MODEL, load, print_json
 
 
-@click.command()
+@click.command(short_help="The leaderboard of LLMs for one prompt.")
 @click.argument("prompt")
 @MODEL
 @COSTS
@@ -28,7 +28,7 @@ def leaderboard(prompt: str, model: str | None, top: int | None, as_json: bool) 
         terminal.print_leaderboard(board, p2l.costs, top)
 
 
-@click.command()
+@click.command(short_help="One leaderboard for all prompts of a file.")
 @click.argument("file")
 @MODEL
 @COSTS
@@ -62,7 +62,7 @@ def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json:
         terminal.print_leaderboard(board, p2l.costs, top)
 
 
-@click.command()
+@click.command(short_help="The LLM to call for a prompt within a budget.")
 @click.argument("prompt")
 @MODEL
 @COSTS

@@ -9,7 +9,7 @@ import click
 from p2l_sdk.cli.common import JSON, print_json
 
 
-@click.command()
+@click.command(short_help="Convert a checkpoint in lmarena's layout.")
 @click.argument("source")
 @click.argument("output")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of SOURCE on the Hub.")

@@ -12,11 +12,13 @@ import click
 from p2l_sdk.cli.common import JSON, MODEL, load, print_json
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from p2l_sdk.costs import Costs
     from p2l_sdk.price_matching import PriceMatch
 
 
-@click.command()
+@click.command(short_help="What a response of each LLM costs, and its source.")
 @MODEL
 @click.option("--costs", "source", metavar="SOURCE", help="As in `p2l route`.  [what is stored with the model]")
 @click.option("--input-tokens", metavar="N", type=float, default=500, show_default=True, help="Of a prompt, and")
@@ -53,32 +55,40 @@ def _print(found: Costs) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
     table = Table(box=None, pad_edge=False)
-    table.add_column("LLM", overflow="fold")
+    whole = max(map(len, found.models)) <= console.width // 2  # names before matches
+    table.add_column("LLM", overflow="fold", no_wrap=whole)
     table.add_column("$ per 1k", justify="right", no_wrap=True)
     if found.matches:
+        for label in ("in", "out"):
+            table.add_column(label, justify="right", no_wrap=True)
         table.add_column("matched", overflow="fold")
     for name in found.models:
         cost = f"{1000 * found[name]:.4g}" if name in found else "?"
-        table.add_row(Text(name), cost, *([Text(_matched(found.matches[name]))] if found.matches else []))
-    console = Console()
+        table.add_row(Text(name), cost, *(_matched(found.matches[name]) if found.matches else []))
     console.print(Text(f"Costs of {len(found)} of {len(found.models)} LLMs: {found.source}", style="bold"))
     console.print(table)
     for note in _notes(found):
         console.print(Text(note, style="dim"))
 
 
-def _matched(match: PriceMatch) -> str:
-    if match.price is not None:
-        return f"{match.price}, {match.how}"
+def _matched(match: PriceMatch) -> list[Text]:
+    """Cells: input price, output price, and who bears the name or why nobody does."""
+    from rich.text import Text
+
+    price = match.price
+    if price is not None:
+        name = "" if price.model == match.name else f": {price.model}"
+        return [Text(f"{price.input_price:g}"), Text(f"{price.output_price:g}"), Text(f"{price.provider}{name}")]
     shown = "; ".join(str(price) for price in match.candidates[:3])
     more = f"; {len(match.candidates) - 3} more" if len(match.candidates) > 3 else ""
-    return f"{match.how}{': ' if shown else ''}{shown}{more}"
+    return [Text(""), Text(""), Text(f"{match.how}{': ' if shown else ''}{shown}{more}")]
 
 
 def _notes(found: Costs) -> Iterator[str]:
     if found.matches:
-        yield "in brackets: USD per million tokens, input / output"
+        yield "in, out, and in brackets: USD per million tokens; --json says how each name was matched"
     if found.missing:
         remedy = "give its cost in a file (--costs FILE)"
         if found.matches:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 OUTPUT = click.option("--output", metavar="FOLDER", required=True, help="The new folder.")
 
 
-@click.command()
+@click.command(short_help="Add an LLM, learned from votes or scores.")
 @click.argument("name")
 @click.option("--votes", metavar="FILE", help="Votes on NAME: .jsonl, .csv or .parquet; others in it are ignored.")
 @click.option("--scores", metavar="FILE", help="Scores: columns 'prompt', NAME and at least one known LLM.")
@@ -34,7 +34,7 @@ def add_model(name: str, model: str | None, output: str, as_json: bool, **learn_
     _finish(p2l, output, as_json, text, {"added": added.to_dict()})
 
 
-@click.command()
+@click.command(short_help="Remove an LLM from a model.")
 @click.argument("name")
 @MODEL
 @OUTPUT
@@ -44,7 +44,7 @@ def remove_model(name: str, model: str | None, output: str, as_json: bool) -> No
     _finish(load(model).remove_model(name), output, as_json, f"{name}: removed", {"removed": name})
 
 
-@click.command()
+@click.command(short_help="Give an LLM of a model another name.")
 @click.argument("name")
 @click.argument("new_name")
 @MODEL

@@ -22,7 +22,7 @@ def _sizes(context: click.Context, option: click.Parameter, value: str | None) -
         raise click.BadParameter(f"{value!r} is no list of whole numbers such as 10,25,50") from None
 
 
-@click.command()
+@click.command(short_help="How well a model predicts votes and routes prompts.")
 @click.option("--votes", metavar="FILE", help="Votes to predict: .jsonl, .csv or .parquet.")
 @click.option("--scores", metavar="FILE", help="Scores to route for: a column 'prompt' and one per LLM.")
 @MODEL

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from p2l_sdk.mpg.report import Report
 
 
-@click.group()
+@click.group(short_help="Goodness and Fastness of LLMs from benchmarks.")
 def mpg() -> None:
     """Goodness and Fastness of LLMs, from their results on benchmarks (Project MPG)."""
 
 
-@mpg.command()
+@mpg.command(short_help="How good, how sure and at what price each LLM is.")
 @click.option(
     "--results",
     metavar="PATH",
@@ -51,7 +51,7 @@ def mpg() -> None:
 )  # fmt: skip
 @click.option("--measure", default="usd_per_query", show_default=True, help="What the picture shows beside Goodness.")
 @click.option("--reference", metavar="FILE", help="Ratings to compare with, Arena's say: columns model, rating.")
-@click.option("--output", metavar="FOLDER", help="Write the page, JSON and the pictures here.")
+@click.option("--output", metavar="FOLDER", help="Write the page, JSON and the pictures to a new folder.")
 @JSON
 def report(output: str | None, as_json: bool, **options: Any) -> None:
     """Table, pictures and a page: how good each LLM is, overall and by subdomain, how sure, and at what price."""
@@ -143,7 +143,7 @@ def _print(report: Report) -> None:
     print_report(report)
 
 
-@mpg.command()
+@mpg.command(short_help="Ask an endpoint questions; grade and time it.")
 @click.option(
     "--base-url", metavar="URL", required=True, help="Of an OpenAI-compatible endpoint; mostly it ends in /v1."
 )

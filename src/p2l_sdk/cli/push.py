@@ -11,7 +11,7 @@ from p2l_sdk.cli.common import BASE, JSON, load, print_json
 from p2l_sdk.table_files import READERS
 
 
-@click.command()
+@click.command(short_help="Push a model to the Hub, with its card.")
 @click.argument("source")
 @click.argument("repo_id")
 @click.option("--private", is_flag=True, default=None, help="Make the repository a private one.")

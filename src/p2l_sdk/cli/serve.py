@@ -24,7 +24,7 @@ _GRACE_SECONDS = 30.0  # for requests under way when the server is told to stop
 _PACKAGES = ("fastapi", "httpx", "uvicorn", "yaml")
 
 
-@click.command()
+@click.command(short_help="Serve a model over HTTP, and route chats with it.")
 @MODEL
 @click.option("--config", metavar="YAML", help="LLMs to route to: adds an OpenAI-compatible endpoint, /v1.")
 @click.option("--check", "checked", metavar="YAML", help="Check such a file, say what it lacks, and stop.")

@@ -57,7 +57,7 @@ def _with_settings(command: Any) -> Any:
     return command
 
 
-@click.command()
+@click.command(short_help="Train a model on your own votes.")
 @click.option("--config", "file", metavar="YAML", help="A file with the same settings; the options here win.")
 @_with_settings
 @click.option("--lora", "method", flag_value="lora", help="Train a LoRA and the heads.  [this, if none is given]")
@@ -99,7 +99,7 @@ def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
         click.echo(f'try: p2l leaderboard "Write a haiku about the sea" --model {config.output}')
 
 
-@click.command()
+@click.command(short_help="Write an adapter and its base as one plain model.")
 @click.argument("adapter")
 @click.argument("output")
 @click.option("--base", metavar="PATH", help="The base, in place of the one that the adapter names.")

@@ -22,7 +22,7 @@ import numpy as np
 
 from p2l_sdk.errors import P2LError, ResultsError
 from p2l_sdk.mpg.factor import FactorDraws, fit_factor
-from p2l_sdk.mpg.node_estimates import NodeEstimates
+from p2l_sdk.mpg.node_estimates import NodeEstimates, counted
 from p2l_sdk.mpg.pairing import paired
 from p2l_sdk.mpg.results import Results
 from p2l_sdk.mpg.tree import Tree
@@ -247,12 +247,14 @@ def _notes(
         how = "the node's other benchmarks share their weight"
         if method is Method.ONE_FACTOR or missing is Missing.IMPUTE:
             how = "predicted from the LLM's other results and the others' there, with that uncertainty"
-        notes.append(f"{n_missing} of {means.size} cells are missing: {how}")
+        verb = "is" if n_missing == 1 else "are"
+        notes.append(f"{n_missing} of {means.size} cells {verb} missing (* marks what needs them): {how}")
     unstated = np.isnan(counts) & ~np.isnan(means)
     guessed = [b for b, name in enumerate(tree.leaves()) if unstated[:, b].any() and name not in tree.questions]
     if guessed:
+        n = int(unstated[:, guessed].sum())
         notes.append(
-            f"{int(unstated[:, guessed].sum())} published means do not say of how many questions they are: taken as "
-            f"{unstated_questions:g}; their intervals are no better than that"
+            f"{counted(n, 'published mean')} without a number of questions: taken as {unstated_questions:g}; intervals "
+            "are no better than that"
         )
     return notes

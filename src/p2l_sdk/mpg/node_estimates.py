@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     import pandas
 
 _LIMITS = (0.025, 0.975)
+_WHOLE = 1.0 - 1e-9  # up to rounding
+
+
+def counted(n: int, noun: str) -> str:
+    """ "1 LLM", "2 LLMs"."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -84,6 +90,11 @@ class NodeEstimates:
     def ranking(self) -> list[str]:
         """Names from the best LLM to the worst, of the whole."""
         return [row["model"] for row in self.rows()]
+
+    @property
+    def partly(self) -> np.ndarray:
+        """`(n_models, n_nodes)`: not all of the node's weight stands on results."""
+        return self.observed < _WHOLE
 
     def at(self, node: str | None = None) -> int:
         """The place of a node among `nodes`; of the root if none is named."""
@@ -153,7 +164,7 @@ class NodeEstimates:
         return pandas.DataFrame([{"node": node, **row} for node in self.nodes for row in self.rows(node)])
 
     def cells(self, node: str | None = None) -> tuple[list[str], list[list[str]]]:
-        """Header and rows of a table for people."""
+        """Header and rows of a table for people; * marks what is not all measured."""
         header = ["rank", "LLM", "Goodness", "95 % interval", "ranks", "best"]
         rows = []
         for row in self.rows(node):
@@ -162,7 +173,7 @@ class NodeEstimates:
                 [
                     str(row["rank"]),
                     row["model"],
-                    f"{100 * row['goodness']:.1f}",
+                    f"{'*' * (row['observed'] < _WHOLE)}{100 * row['goodness']:.1f}",
                     f"{100 * row['low']:.1f} to {100 * row['high']:.1f}",
                     f"{low} to {high}" if low < high else str(low),
                     "<1%" if 0 < row["best"] < 0.005 else f"{row['best']:.0%}",
@@ -173,8 +184,9 @@ class NodeEstimates:
     @property
     def caption(self) -> str:
         """One line that says what this is."""
-        leaves = len(self.tree.leaves())
-        return f"{self.root} of {len(self.models)} LLMs on {leaves} benchmarks ({self.method.replace('_', '-')})"
+        what = self.root if self.root.casefold() == "goodness" else f"Goodness ({self.root})"
+        llms, benchmarks = counted(len(self.models), "LLM"), counted(len(self.tree.leaves()), "benchmark")
+        return f"{what} of {llms} on {benchmarks} ({self.method.replace('_', '-')})"
 
     def __repr__(self) -> str:
         header, rows = self.cells()

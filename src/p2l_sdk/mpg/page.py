@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2l_sdk.mpg.correlation import COEFFICIENTS
 from p2l_sdk.mpg.fastness import shown
+from p2l_sdk.mpg.node_estimates import counted
 from p2l_sdk.plots import require_pyplot
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def page(report: Report) -> str:
         title = f"{'&ensp;' * 2 * (depth[node] - 1)}{html.escape(node)}"
         parts.append(f"<details><summary>{title}</summary>{_table(*goodness.cells(node))}</details>")
     if report.agreement:
-        parts += [f"<h2>Agreement with the reference, {report.agreement[0].n} LLMs</h2>", _agreement(report)]
+        llms = counted(report.agreement[0].n, "LLM")
+        parts += [f"<h2>Agreement with the reference, {llms}</h2>", _agreement(report)]
     body = "\n".join(parts)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import matplotlib.axes
 
 _MOST_NAMES, _MOST_ROWS = 24, 40
+_CHARACTER_SHARE = 0.0102  # of the axes' width, bold
+_CHARACTERS_PER_INCH = 11.0  # of the small print
 _BLUE, _ORANGE = "#1f5f99", "#b5541c"
 _AXES = {
     "usd_per_query": ("cost, USD per 1,000 queries", 1000.0),
@@ -64,7 +66,9 @@ def plot_goodness_fastness(
         _, ax = plt.subplots(figsize=(9.0, 5.6), layout="constrained")
     ax.set_xscale("log")
     wide = np.log(x.max() / x.min()) or 1.0
-    shown = x * np.exp(_side_by_side(np.log(x), y, 0.022 * wide))
+    inward = -1.0 if measure in _MORE_IS_BETTER else 1.0  # where whoever is worse may stand
+    shift = _side_by_side(np.log(x), y, 0.022 * wide)
+    shown = x * np.exp(inward * shift)
     on_front = np.isin(np.arange(len(x)), front)
     gain = "cheaper" if measure == "usd_per_query" else "faster"
     label = f"Pareto front: none is both better and {gain}"
@@ -73,19 +77,26 @@ def plot_goodness_fastness(
         if chosen.any():
             bars = np.abs(limits[chosen] - y[chosen, None]).T
             ax.errorbar(shown[chosen], y[chosen], bars, fmt="o", color=colour, ms=6, lw=1.3, alpha=0.95)
-    ax.set_xlim(x.min() / np.exp(0.10 * wide), x.max() * np.exp(0.55 * wide))
     low, high = limits.min(), limits.max()
-    ax.set_ylim(low - 0.06 * (high - low), high + 0.10 * (high - low))
     named = np.arange(len(x)) if len(x) <= _MOST_NAMES else front
-    for i, place in zip(named, _apart(np.log(x[named]), y[named], 0.35 * wide, 0.042 * (high - low)), strict=True):
-        same = np.abs(np.log(shown) - np.log(x[i])) < 0.15 * wide
-        beside = float(shown[same].max() if same.any() else shown[i]) * np.exp(0.025 * wide)
+    places = np.empty(len(x))
+    behind = named[~on_front[named]]
+    places[behind] = _apart(np.log(x[behind]), y[behind], 0.35 * wide, 0.042 * (high - low))
+    ends = _label_ends(np.log(shown), [len(name) for name in names], np.where(on_front, -inward, inward), named)
+    places[front] = _above(ends, places, limits, np.log(shown), front, behind, 0.042 * (high - low))
+    ax.set_xlim(*np.exp([min(np.log(shown).min(), ends[named].min()), max(np.log(shown).max(), ends[named].max())]))
+    ax.set_ylim(
+        min(low, places[named].min()) - 0.06 * (high - low), max(high, places[named].max()) + 0.06 * (high - low)
+    )
+    for i in named:
         colour = _BLUE if on_front[i] else "#444444"
+        rightwards = ends[i, 1] > np.log(shown[i])
         ax.annotate(
             names[i],
             (shown[i], y[i]),
-            (beside, place),
+            (np.exp(ends[i, 0]), places[i]),
             va="center",
+            ha="left" if rightwards else "right",
             fontsize=9,
             color=colour,
             fontweight="bold" if on_front[i] else "normal",
@@ -96,11 +107,11 @@ def plot_goodness_fastness(
     if ticks is not None:
         ax.set_xticks(ticks, [f"{t:.3g}" for t in ticks])
         ax.minorticks_off()
-    ax.set_xlabel(f"{axis} (log scale)")
+    ax.set_xlabel(f"{axis} (log scale{'; LLMs of the same value stand side by side' if shift.any() else ''})")
     ax.set_ylabel("Goodness: questions right beyond chance, %")
     side = "right" if measure in _MORE_IS_BETTER else "left"
     ax.set_title(f"Better is up, {gain} is {side}; bars are 95 % intervals", loc="left", fontsize=11)
-    ax.legend(frameon=False, loc="lower right", fontsize=9)
+    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, fontsize=9)
     ax.grid(axis="y", color="#eeeeee")
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
@@ -110,7 +121,7 @@ def plot_goodness_fastness(
 def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
     """Goodness of every LLM in the whole, in each domain and subdomain, as a table of colours with half intervals.
 
-    The colours of a column go from its worst LLM to its best; the best is bold.
+    The colours of a column go from its worst LLM to its best; the best is bold. Hatched is what is not all measured.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -122,6 +133,7 @@ def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = N
     order = np.argsort(-goodness.means[:, 0], kind="stable")[:_MOST_ROWS]
     means = 100 * goodness.means[order][:, columns]
     half = 50 * np.ptp(goodness.intervals[order][:, columns], axis=2)
+    part = goodness.partly[order][:, columns] & ~np.isnan(means)
     if ax is None:
         _, ax = plt.subplots(figsize=(2.6 + 1.0 * len(columns), 1.6 + 0.42 * len(order)), layout="constrained")
     low, high = np.nanmin(means, 0), np.nanmax(means, 0)
@@ -138,6 +150,10 @@ def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = N
             if np.isnan(means[r, c]):
                 continue
             ax.add_patch(plt.Rectangle((left, r), 0.96, 0.94, color=colours(0.04 + 0.72 * shade[r, c]), lw=0))
+            if part[r, c]:  # at the rim, where it crosses no number
+                for at_left in (left, left + 0.84):
+                    hatch: dict[str, Any] = {"fill": False, "hatch": "/////", "edgecolor": "#8a8a8a", "lw": 0}
+                    ax.add_patch(plt.Rectangle((at_left, r), 0.12, 0.94, **hatch))
             ink = "white" if shade[r, c] > 0.65 else "#222222"
             weight = "bold" if means[r, c] == high[c] else "normal"
             text: dict[str, Any] = {"va": "center", "color": ink}
@@ -156,7 +172,11 @@ def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = N
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     what = "Goodness (questions right beyond chance, %) ± half a 95 % interval"
-    ax.set_title(f"{what}; bold: domains, and the best of a column", loc="left", fontsize=9.5, color="#444444")
+    what += "; bold: domains, and the best of a column" + ("; hatched: not all of it is measured" if part.any() else "")
+    beside = max(len(goodness.models[m]) for m in order)  # the names, left of the axes
+    inches = ax.figure.get_figure(root=True).get_size_inches()[0]
+    characters = max(30, int(_CHARACTERS_PER_INCH * inches) - beside - 4)
+    ax.set_title("\n".join(textwrap.wrap(what, characters)), loc="left", fontsize=9.5, color="#444444")
     return ax
 
 
@@ -167,6 +187,49 @@ def _side_by_side(x: np.ndarray, y: np.ndarray, step: float) -> np.ndarray:
         same = np.flatnonzero(x == value)
         shift[same[np.argsort(-y[same])]] = step * np.arange(len(same))
     return shift
+
+
+def _label_ends(x: np.ndarray, lengths: list[int], side: np.ndarray, named: np.ndarray) -> np.ndarray:
+    """`(n, 2)` where labels begin and end, in logs: beside their points, and beside others of nearly the same x."""
+    share = np.minimum(np.array(lengths) * _CHARACTER_SHARE, 0.4)
+    low, high = x.min(), x.max()
+    ends = np.stack([x, x], 1)
+    for _ in range(30):  # the range that the labels need depends on itself
+        span = (high - low) or 1.0
+        for i in named:
+            near = x[(np.abs(x - x[i]) < 0.07 * span) & (side == side[i])]
+            start = (near.max() if side[i] > 0 else x[i]) + side[i] * 0.015 * span
+            if side[i] < 0:
+                start = (near.min() if len(near) > 1 else x[i]) - 0.015 * span
+            ends[i] = start, start + side[i] * share[i] * span
+        low, high = min(x.min(), ends[named].min()), max(x.max(), ends[named].max())
+    return ends
+
+
+def _above(
+    ends: np.ndarray,
+    places: np.ndarray,
+    limits: np.ndarray,
+    x: np.ndarray,
+    front: np.ndarray,
+    behind: np.ndarray,
+    least: float,
+) -> np.ndarray:
+    """Heights of the labels of the front, on its outer side: no LLM is there, so up is always free of the line."""
+    heights = places.copy()
+    done = list(behind)
+    for i in sorted(front, key=lambda i: limits[i].mean()):
+        left, right = sorted(ends[i])
+        heights[i] = limits[i].mean() + 0.5 * least
+        blocks = [(limits[j, 0] - least / 2, limits[j, 1] + least / 2) for j in range(len(x)) if left < x[j] < right]
+        blocks += [
+            (heights[j] - least, heights[j] + least) for j in done if min(ends[j]) < right and max(ends[j]) > left
+        ]
+        for bottom, top in sorted(blocks):
+            if bottom < heights[i] < top:
+                heights[i] = top
+        done.append(i)
+    return np.asarray(heights[front])
 
 
 def _apart(x: np.ndarray, y: np.ndarray, near: float, least: float) -> np.ndarray:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2l_sdk.errors import P2LError
 from p2l_sdk.mpg.correlation import Correlation
 from p2l_sdk.mpg.fastness import Fastness
 from p2l_sdk.mpg.node_estimates import NodeEstimates
 from p2l_sdk.plots import require_pyplot
+from p2l_sdk.storage import new_folder
 
 FAST, SUBDOMAINS, PAGE, DATA = "goodness_fastness.png", "subdomains.png", "report.html", "report.json"
 
@@ -61,23 +61,20 @@ class Report:
         return made
 
     def save(self, folder: str | Path) -> list[str]:
-        """Write page, JSON and pictures to a folder; names of the files.
+        """Write page, JSON and pictures to a new folder, which appears whole or not at all; names of the files.
 
         Raises:
-            P2LError: the folder cannot be written.
+            P2LError: the folder exists and is not empty, or it cannot be written.
             MissingExtraError: matplotlib is not installed.
         """
-        folder = Path(folder)
         texts = {PAGE: self.to_html(), DATA: json.dumps(self.to_dict(), indent=1, allow_nan=False)}
         figures = self.figures()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, text in texts.items():
-                (folder / name).write_text(text, encoding="utf-8")
-            for name, figure in figures.items():
-                figure.savefig(folder / name, dpi=120)
-        except OSError as error:
-            raise P2LError(f"the report cannot be written to {str(folder)!r}: {error.strerror or error}") from error
+            with new_folder(Path(folder)) as partial:
+                for name, text in texts.items():
+                    (partial / name).write_text(text, encoding="utf-8")
+                for name, figure in figures.items():
+                    figure.savefig(partial / name, dpi=120)
         finally:
             for figure in figures.values():
                 require_pyplot().close(figure)

@@ -3,7 +3,7 @@
     per question        model, benchmark, question_id, score in [0, 1]; optional seconds, first_token_seconds,
                         input_tokens, output_tokens, cost; rows with an `error` are left out
     counts              model, benchmark, correct, total
-    published means     model, benchmark, score in [0, 1]; optional n, the number of questions
+    published means     model, benchmark, score in [0, 1]; optional n (questions); or model, one column each
 
 What matters to Goodness of a cell is how much it says of the true accuracy: its mean and as how many right-or-wrong
 questions it counts. A graded score of variance v per question counts as m (1 - m) / v of them, at least one.
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from p2l_sdk.errors import ResultsError
+from p2l_sdk.mpg.wide import RANGE, absent, is_wide, wide_means, within
 from p2l_sdk.scores import Scores
 from p2l_sdk.vote_columns import number_of
 from p2l_sdk.vote_sources import ABSENT, Chunk, open_source
@@ -79,12 +80,17 @@ class Results:
             VotesError: the file cannot be read.
         """
         table = _answered(_table(open_source(source).chunks))
+        scale = 100.0 if percent else 1.0
+        if is_wide(table):
+            models, model = _names(table, "model")
+            _distinct({"LLM": (models, model)})
+            benchmarks, means = wide_means(table, len(models), model, scale)
+            return cls(models, benchmarks, means, np.where(np.isnan(means), 0.0, np.nan))
         form = _form(table)
         models, model = _names(table, "model")
         benchmarks, benchmark = _names(table, "benchmark")
-        scale = 100.0 if percent else 1.0
         if form is Form.QUESTIONS:
-            score = _numbers(table, "score", _within(scale)) / scale
+            score = _numbers(table, "score", within(scale)) / scale
             return _of_questions(table, models, model, benchmarks, benchmark, score)
         _distinct({"LLM": (models, model), "benchmark": (benchmarks, benchmark)})
         means = np.full((len(models), len(benchmarks)), np.nan)
@@ -98,7 +104,7 @@ class Results:
                 raise ResultsError(f"row {row + 1}: {right} is {value:g}; it must be {bound}")
             means[model, benchmark], counts[model, benchmark] = correct / total, total
         else:
-            means[model, benchmark] = _numbers(table, "score", _within(scale)) / scale
+            means[model, benchmark] = _numbers(table, "score", within(scale)) / scale
             counts[model, benchmark] = _stated(table)
         return cls(models, benchmarks, means, counts)
 
@@ -116,7 +122,7 @@ class Results:
         if len(bad):
             row, column = bad[0]
             value = scores.scores[row, column]
-            raise ResultsError(f"row {row + 1}: the score of {scores.models[column]!r} is {value:g}; {_RANGE[1.0]}")
+            raise ResultsError(f"row {row + 1}: the score of {scores.models[column]!r} is {value:g}; {RANGE[1.0]}")
         labels = np.asarray(scores.categories[benchmark])
         names = tuple(dict.fromkeys(labels.tolist()))
         return cls.of_questions(scores.models, {str(name): scores.scores[labels == name].T for name in names})
@@ -233,7 +239,7 @@ def _table(chunks: Any) -> Chunk:
 
 def _answered(table: Chunk) -> Chunk:
     """Without the queries that failed: nobody knows what the LLM would have said."""
-    kept = [row for row, error in enumerate(table.get("error", ())) if _absent(error)]
+    kept = [row for row, error in enumerate(table.get("error", ())) if absent(error)]
     if "error" in table and not kept:
         raise ResultsError("every row of the results has an error; there is nothing to score")
     return {name: [column[row] for row in kept] for name, column in table.items()} if "error" in table else table
@@ -273,27 +279,13 @@ def _numbers(table: Chunk, column: str, check: Callable[[float], str], *, option
     values = table[column]
     numbers = np.array([np.nan if value is ABSENT else number_of(value) for value in values])
     for row, number in enumerate(numbers):
-        if optional and np.isnan(number) and _absent(values[row]):
+        if optional and np.isnan(number) and absent(values[row]):
             continue
         problem = check(float(number))
         if problem:
             value = "missing" if values[row] is ABSENT else repr(values[row])
             raise ResultsError(f"row {row + 1}: {column} is {value}; {problem}")
     return numbers
-
-
-def _absent(value: Any) -> bool:
-    return value is ABSENT or value is None or value == "" or value != value
-
-
-_RANGE = {
-    1.0: "it must be a number in [0, 1] (of a table in percent say so: percent=True, --percent)",
-    100.0: "it must be a number in [0, 100]",
-}
-
-
-def _within(scale: float) -> Callable[[float], str]:
-    return lambda x: "" if 0.0 <= x <= scale else _RANGE[scale]
 
 
 def _count(x: float) -> str:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from p2l_sdk.mpg.correlation import COEFFICIENTS
 from p2l_sdk.mpg.fastness import shown
+from p2l_sdk.mpg.node_estimates import counted
 
 if TYPE_CHECKING:
     from p2l_sdk.mpg.measurement import Measurement
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
 _WORDS = {"seconds_to_first_token": "seconds to first token", "usd_per_query": "USD per query"}
 _WORDS |= {name: name.replace("_", " ") for name in ("queries_per_second", "tokens_per_second")}
-_FOLDED = ("LLM", "rating", "node")
+_NAMES = ("LLM", "rating", "node")
+_SHORT = {"rank": "#", "95 % interval": "95 %", "usd per query": "USD/query"}
+_SHORT |= {"queries per second": "queries/s", "tokens per second": "tokens/s", "seconds to first token": "first token"}
+_LEAST = ("best", "ranks")  # what a narrow terminal goes without, in this order
+_UNBOUND = 10_000  # columns
 
 
 def print_report(report: Report) -> None:
@@ -42,7 +47,7 @@ def print_report(report: Report) -> None:
         _show("The best by domain and subdomain", ["node", "LLM", "Goodness", "95 % interval", "best"], best)
     if report.agreement:
         agreement = [[row.name, *(str(row.coefficients[key]) for key in COEFFICIENTS)] for row in report.agreement]
-        title = f"Agreement with the reference, {report.agreement[0].n} LLMs"
+        title = f"Agreement with the reference, {counted(report.agreement[0].n, 'LLM')}"
         _show(title, ["rating", *(key.capitalize() for key in COEFFICIENTS)], agreement)
     console = Console()
     notes = list(goodness.notes) + ([f"Fastness: {report.fastness.note}"] if report.fastness is not None else [])
@@ -93,12 +98,32 @@ def measuring_bar(total: int) -> Iterator[Callable[[int, float], None]]:
 
 
 def _show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table with whole names: where the terminal is narrow short headers, and without what says least."""
+    console = Console()
+    kept = list(header)
+    table = _table(title, header, rows, kept)
+    for left_out in (None, *_LEAST):
+        if console.measure(table, options=console.options.update(max_width=_UNBOUND)).maximum <= console.width:
+            break
+        kept = [name for name in kept if name != left_out]
+        table = _table(title, header, rows, kept, short=True)
+    console.print(table)
+    absent = [name for name in header if name not in kept]
+    if absent:
+        console.print(Text(f"no room here for: {', '.join(absent)} (--json has all)"), style="dim")
+
+
+def _table(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], kept: Sequence[str], short: bool = False
+) -> Table:
     table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for name in header:
-        if name in _FOLDED:
-            table.add_column(name, overflow="fold")
+    for name in kept:
+        label = _SHORT.get(name, name) if short else name
+        if name in _NAMES:
+            table.add_column(label, overflow="fold")  # the last resort
         else:
-            table.add_column(name, justify="right", no_wrap=True)
+            table.add_column(label, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*map(Text, row))  # Text: a name is no markup
-    Console().print(table)
+        cells = dict(zip(header, row, strict=True))
+        table.add_row(*(Text(cells[name]) for name in kept))  # Text: a name is no markup
+    return table

@@ -172,8 +172,10 @@ class Tree:
         """Raise `ResultsError` for a benchmark of the tree that is not among these."""
         for leaf in self.leaves():
             if leaf not in benchmarks:
+                near = difflib.get_close_matches(leaf, list(benchmarks), n=1, cutoff=0.5)
+                has = repr(near[0]) if near else ", ".join(benchmarks)
                 raise ResultsError(
-                    f"the tree names the benchmark {leaf!r}, which {_near(leaf, benchmarks)} "
+                    f"the tree names the benchmark {leaf!r}, which has no results; your results have {has} "
                     "(to leave out what has no results: tree.only(results.benchmarks), --allow-absent)"
                 )
 
