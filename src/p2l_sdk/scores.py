@@ -13,7 +13,7 @@ from p2l_sdk.errors import VotesError
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.vote_categories import Categories, is_own
 from p2l_sdk.vote_columns import checked, checked_prompt, number_of, prompt_column, required
-from p2l_sdk.vote_sources import ABSENT, Chunk, Source, naming, open_source
+from p2l_sdk.vote_sources import ABSENT, Chunk, Source, naming, open_source, whole_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Scores:
     @classmethod
     def of_source(cls, source: Source, models: Sequence[str] | None = None, *, allow_missing: bool = False) -> Scores:
         """`read` of a table that is open already."""
-        table = _whole(source.chunks)
+        table = whole_table(source.chunks)
         if not table:
             raise VotesError("the scores file is empty")
         numeric = {name for name in table if not is_own(name) and is_numeric(table[name], source.untyped)}
@@ -88,20 +88,6 @@ def _missing(value: Any) -> bool:
     if isinstance(value, str):
         return value.strip().lower() in ("", "nan")
     return value is None or value is ABSENT or (isinstance(value, float) and math.isnan(value))
-
-
-def _whole(chunks: Iterable[Chunk]) -> Chunk:
-    """All chunks as one."""
-    table: Chunk = {}
-    n_rows = 0
-    for chunk in chunks:
-        more = len(next(iter(chunk.values()), []))
-        for name in chunk:
-            table.setdefault(name, [ABSENT] * n_rows)
-        for name, column in table.items():
-            column += chunk.get(name, [ABSENT] * more)
-        n_rows += more
-    return table if n_rows else {}
 
 
 def _column(table: Chunk, name: str, allow_missing: bool) -> np.ndarray:

@@ -46,6 +46,20 @@ class Source:
     untyped: bool = False
 
 
+def whole_table(chunks: Iterable[Chunk]) -> Chunk:
+    """All chunks as one; a value that a chunk does not have is ABSENT. Empty where there is no row."""
+    table: Chunk = {}
+    n_rows = 0
+    for chunk in chunks:
+        more = len(next(iter(chunk.values()), []))
+        for name in chunk:
+            table.setdefault(name, [ABSENT] * n_rows)
+        for name, column in table.items():
+            column += chunk.get(name, [ABSENT] * more)
+        n_rows += more
+    return table if n_rows else {}
+
+
 def open_source(source: Any) -> Source:
     """The table of a path, a Hub data set id, a `datasets` object, a pandas frame, a pyarrow table (or whatever else
     offers Arrow's stream), a mapping of columns, or an iterable of dictionaries.

@@ -13,22 +13,27 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_BASE = "p2l_sdk.base"
-BASE = click.option(  # which `load` finds by itself
-    "--base",
-    metavar="PATH",
-    expose_value=False,
-    callback=lambda context, _, value: context.meta.update({_BASE: value}),
-    help="Of an adapter: its base, in place of the one that it names (folder, Hub id or .gguf file).",
-)
 
-_REVISION = "p2l_sdk.revision"
-_MODEL_REVISION = click.option(  # likewise
-    "--revision",
-    metavar="REV",
-    expose_value=False,
-    callback=lambda context, _, value: context.meta.update({_REVISION: value}),
-    help="Of a model on the Hub: its branch, tag or commit.",
+def _of_load(name: str, metavar: str, text: str) -> Callable[[Command], Command]:
+    """An option that no command takes: `load` finds it by itself."""
+    return click.option(
+        f"--{name}",
+        metavar=metavar,
+        expose_value=False,
+        callback=lambda context, _, value: context.meta.update({_KEY + name: value}),
+        help=text,
+    )
+
+
+_KEY = "p2l_sdk."
+BASE = _of_load(
+    "base", "PATH", "Of an adapter: its base, in place of the one that it names (folder, Hub id or .gguf file)."
+)
+REVISION = _of_load("revision", "REV", "Of a model on the Hub: its branch, tag or commit.")
+COSTS = _of_load(
+    "costs",
+    "SOURCE",
+    "USD per response in place of the model's: a .json, .yaml or .csv file, or genai-prices[:PROVIDER,...].",
 )
 
 
@@ -37,17 +42,8 @@ def MODEL(command: Command) -> Command:  # noqa: N802 - a decorator that stands 
     model = click.option(
         "--model", metavar="PATH", help="A saved P2L model or a Hub id; the embedded default if not given."
     )
-    return model(_MODEL_REVISION(BASE(command)))
+    return model(REVISION(BASE(command)))
 
-
-_COSTS = "p2l_sdk.costs"
-COSTS = click.option(  # likewise
-    "--costs",
-    metavar="SOURCE",
-    expose_value=False,
-    callback=lambda context, _, value: context.meta.update({_COSTS: value}),
-    help="USD per response in place of the model's: a .json, .yaml or .csv file, or genai-prices[:PROVIDER,...].",
-)
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
@@ -56,8 +52,9 @@ def load(model: str | None) -> P2L:
     """The model of --model, at --revision, on the base of --base, with the costs of --costs."""
     from p2l_sdk.facade import P2L
 
-    given = click.get_current_context().meta
-    return P2L.from_pretrained(model, revision=given.get(_REVISION), base=given.get(_BASE), costs=given.get(_COSTS))
+    meta = click.get_current_context().meta
+    revision, base, costs = (meta.get(_KEY + name) for name in ("revision", "base", "costs"))
+    return P2L.from_pretrained(model, revision=revision, base=base, costs=costs)
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from p2l_sdk.errors import ResultsError
 from p2l_sdk.mpg.wide import RANGE, absent, is_wide, wide_means, within
 from p2l_sdk.scores import Scores
 from p2l_sdk.vote_columns import number_of
-from p2l_sdk.vote_sources import ABSENT, Chunk, open_source
+from p2l_sdk.vote_sources import ABSENT, Chunk, open_source, whole_table
 
 MEASURES = ("seconds", "first_token_seconds", "input_tokens", "output_tokens", "cost")
 _VARIANCE_QUESTIONS = 1.0  # a graded score's variance starts as if one right-or-wrong question had been seen
@@ -79,7 +79,10 @@ class Results:
                 rows are of the same cell (or question); it names the row.
             VotesError: the file cannot be read.
         """
-        table = _answered(_table(open_source(source).chunks))
+        whole = whole_table(open_source(source).chunks)
+        if not whole:
+            raise ResultsError("the table of results is empty")
+        table = _answered(whole)
         scale = 100.0 if percent else 1.0
         if is_wide(table):
             models, model = _names(table, "model")
@@ -220,21 +223,6 @@ def _summary(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 # --- the columns -----------------------------------------------------------------------------------------------------
-
-
-def _table(chunks: Any) -> Chunk:
-    table: Chunk = {}
-    n_rows = 0
-    for chunk in chunks:
-        more = len(next(iter(chunk.values()), []))
-        for name in chunk:
-            table.setdefault(name, [ABSENT] * n_rows)
-        for name, column in table.items():
-            column += chunk.get(name, [ABSENT] * more)
-        n_rows += more
-    if not n_rows:
-        raise ResultsError("the table of results is empty")
-    return table
 
 
 def _answered(table: Chunk) -> Chunk:
