@@ -5,7 +5,6 @@ As a script, a process of its own: `python router_server.py CONFIG.json` prints 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import signal
@@ -14,50 +13,41 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import uvicorn
-from fastapi import Depends, FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, FastAPI
 
-from p2l_sdk.errors import P2LError
+from p2l_sdk.serve import Engine, ServerMetrics, create_app
 from p2l_sdk.serve.chat import create_chat_router
 from p2l_sdk.serve.config import RouterConfig
-from p2l_sdk.serve.errors import as_reply
 from p2l_sdk.serve.pool import create_client
 
 
-class PlainEngine:
-    """Scores on a thread."""
-
-    def __init__(self, p2l: Any) -> None:
-        self.p2l = p2l
-        self.prompts: list[Any] = []
-
-    async def leaderboards(self, prompts: Sequence[Any]) -> list[Any]:
-        self.prompts += prompts
-        return await asyncio.to_thread(self.p2l.leaderboards, prompts)
-
-
-class Counts:
+class Counts(ServerMetrics):
     """Metrics that can be looked at."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.choices: Counter[str] = Counter()
         self.errors: Counter[tuple[str, str]] = Counter()
         self.costs: list[float] = []
         self.slowest = 0.0  # seconds
 
     def choice(self, model: str, cost: float | None = None) -> None:
+        super().choice(model, cost)
         self.choices[model] += 1
         self.costs.append(0.0 if cost is None else cost)
 
     def upstream_error(self, model: str, kind: str) -> None:
+        super().upstream_error(model, kind)
         self.errors[model, kind] += 1
 
     def stage(self, name: str, seconds: float) -> None:
+        super().stage(name, seconds)
         if name == "chat":
             self.slowest = max(self.slowest, seconds)
 
@@ -67,33 +57,33 @@ class Counts:
 
 
 class Running:
-    """A server under test: its address, engine and metrics."""
+    """A server under test: its address and metrics."""
 
-    def __init__(self, url: str, engine: PlainEngine, metrics: Counts) -> None:
-        self.url, self.engine, self.metrics = url, engine, metrics
+    def __init__(self, url: str, metrics: Counts) -> None:
+        self.url, self.metrics = url, metrics
+
+
+def router_app(p2l: Any, config: RouterConfig, client: httpx.AsyncClient, keys: Any = None) -> tuple[Any, Engine]:
+    """As `p2l serve` puts it together, but for the metrics, which are `Counts`; and its engine."""
+
+    @contextlib.asynccontextmanager
+    async def closing(_: FastAPI) -> AsyncIterator[None]:
+        async with client:
+            yield
+
+    metrics = Counts()
+    engine, counts = Engine(p2l, metrics=metrics), APIRouter(lifespan=closing)
+    counts.add_api_route("/v1/counts", metrics.summary)
+    routers = [create_chat_router(engine, config, metrics, client), counts]
+    return create_app(engine, routers=routers, guards=[] if keys is None else [keys]), engine
 
 
 @contextlib.contextmanager
 def serving(p2l: Any, config: RouterConfig, keys: Any = None) -> Iterator[Running]:
     """A router of this config; it ends with the block."""
-    engine, metrics, client = PlainEngine(p2l), Counts(), create_client()
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI):
-        async with client:
-            yield
-
-    async def shaped(_: Request, error: Any) -> JSONResponse:
-        status, body, headers = as_reply(error)
-        return JSONResponse(body, status, headers)
-
-    app = FastAPI(lifespan=lifespan)
-    app.add_exception_handler(P2LError, shaped)
-    dependencies = [] if keys is None else [Depends(keys)]
-    app.include_router(create_chat_router(engine, config, metrics, client), dependencies=dependencies)
-    app.add_api_route("/v1/counts", metrics.summary)
+    app, engine = router_app(p2l, config, create_client(), keys)
     with running(app) as url:
-        yield Running(url, engine, metrics)
+        yield Running(url, engine.metrics)
 
 
 @contextlib.contextmanager

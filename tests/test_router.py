@@ -201,7 +201,6 @@ def test_user_turns_are_scored_and_nothing_else(client, server, default):
         {"role": "user", "content": "and run it"},
     ]
     reply = client.chat.completions.with_raw_response.create(model="p2l", messages=turns[:2] + turns[4:])
-    assert server.engine.prompts[-1] == [turns[1], turns[4]]
     score = default.route([turns[1], turns[4]], models=list(COSTS)).expected_score
     assert float(reply.headers["x-p2l-expected-score"]) == pytest.approx(score, abs=1e-5)
     with pytest.raises(openai.BadRequestError, match=r"the prompt is empty; .* or name an LLM instead of 'p2l'"):

@@ -21,11 +21,9 @@ import httpx
 import psutil
 import pytest
 from conftest import ROOT
-from fastapi import FastAPI
-from router_server import Counts, PlainEngine
+from router_server import Counts, router_app
 from upstreams import Upstreams, completion
 
-from p2l_sdk.serve.chat import create_chat_router
 from p2l_sdk.serve.config import RouterConfig
 
 CHEAP, MIDDLE, DEAR = "gemma-2-9b-it", "qwen2.5-7b-instruct", "llama-3.3-nemotron-super-49b-v1"
@@ -176,11 +174,9 @@ def test_the_mean_budget_through_the_whole_request_path(default, n):
     async def ask_all() -> Counts:
         llms = {name: {"base_url": "http://127.0.0.1:9/v1"} for name in (CHEAP, MIDDLE, DEAR)}
         settings = {"models": llms, "mean_budget": budget, "backoff": 0, "breaker_failures": 1000}
-        metrics, app = Counts(), FastAPI()
         async with httpx.AsyncClient(transport=httpx.MockTransport(upstream)) as pool:
-            app.include_router(
-                create_chat_router(PlainEngine(default), RouterConfig.from_dict(settings), metrics, pool)
-            )
+            app, engine = router_app(default, RouterConfig.from_dict(settings), pool)
+            await engine.start()  # of which a server's lifespan takes care
             places = asyncio.Semaphore(50)
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://p2l") as client:
 
@@ -191,7 +187,8 @@ def test_the_mean_budget_through_the_whole_request_path(default, n):
                         await client.post("/v1/chat/completions", json=body)
 
                 await asyncio.gather(*map(ask, range(n)))
-        return metrics
+            await engine.close()
+        return engine.metrics
 
     metrics = asyncio.run(ask_all())
     assert n * 0.97 < len(metrics.costs) <= n

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 from conftest import COSTS, MODELS
-from fastapi import APIRouter, Depends, Header, HTTPException
+from fastapi import APIRouter, HTTPException, Request
 from serving import FakeScorer, Running, numbers, until
 
 from p2l_sdk import P2L, P2LError
@@ -260,13 +260,13 @@ def test_no_text_of_a_prompt_is_logged(caplog):
     assert "secret" not in caplog.text
 
 
-def keyed(authorization: str = Header("")) -> None:
-    if authorization != "Bearer right":
+async def keyed(request: Request) -> None:
+    if request.headers.get("authorization") != "Bearer right":
         raise HTTPException(401, "no valid key", {"WWW-Authenticate": "Bearer"})
 
 
-def test_a_dependency_guards_all_but_health_and_page(monkeypatch):
-    with Running(create_app(Engine(P2L(FakeScorer())), dependencies=[Depends(keyed)])) as server:
+def test_a_guard_stands_before_all_but_health_and_page(monkeypatch):
+    with Running(create_app(Engine(P2L(FakeScorer())), guards=[keyed])) as server:
         for path in ("/v1/p2l/models", "/models", "/v1/p2l/traffic", "/metrics"):
             assert server.ask(path)[0] == 401
             assert server.ask(path, Authorization="Bearer right")[0] == 200

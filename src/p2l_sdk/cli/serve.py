@@ -102,7 +102,6 @@ async def _serve(
     p2l: P2L, config: RouterConfig | None, keys: Keys, host: str, port: int, cache_mb: float, max_body_bytes: int
 ) -> None:
     import uvicorn
-    from fastapi import Depends
 
     from p2l_sdk.serve.app import create_app
     from p2l_sdk.serve.chat import create_chat_router
@@ -115,7 +114,7 @@ async def _serve(
         app = create_app(
             engine,
             routers=routers,
-            dependencies=[Depends(keys)] if keys else [],
+            guards=[keys] if keys else [],
             max_body_bytes=max_body_bytes,
         )
         settings = uvicorn.Config(

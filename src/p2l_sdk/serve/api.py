@@ -14,7 +14,7 @@ from p2l_sdk.results import Leaderboard
 from p2l_sdk.serve import schemas
 from p2l_sdk.serve.engine import Engine
 from p2l_sdk.serve.errors import BodyTooLarge
-from p2l_sdk.serve.http import json_response
+from p2l_sdk.serve.http import BareRoute, json_response
 
 _ROWS_ON_THE_LOOP = 512  # a reply of more rows is made on a thread
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -41,7 +41,7 @@ def create_api_router(engine: Engine, *, max_prompts: int, max_body_bytes: int) 
         max_prompts: in one request.
         max_body_bytes: of one request; told to clients.
     """
-    api, p2l = APIRouter(), engine.p2l
+    api, p2l = APIRouter(route_class=BareRoute), engine.p2l
 
     def post(path: str, takes: type[BaseModel], gives: type[BaseModel]) -> Callable[[_Handler], _Handler]:
         """An endpoint whose handler gets the validated body and returns plain values."""
@@ -112,19 +112,19 @@ def create_api_router(engine: Engine, *, max_prompts: int, max_body_bytes: int) 
     read: dict[str, Any] = {"response_model": None, "tags": ["P2L"]}
 
     @api.get("/models", responses={200: {"model": schemas.ResearchModels}, 401: _ERRORS[401]}, **read)
-    async def research_models() -> Response:
+    async def research_models(_: Request) -> Response:
         """As the server of the research code: names of the LLMs."""
         return json_response({"models": p2l.models})
 
     @api.get("/v1/p2l/models", responses={200: {"model": schemas.ModelsReply}, 401: _ERRORS[401]}, **read)
-    async def models() -> Response:
+    async def models(_: Request) -> Response:
         """The LLMs that the model knows, with their costs, its feedback model and the limits of a request."""
         rows = [{"model": name, "cost": p2l.costs.get(name)} for name in p2l.models]
         limits = {"max_prompts": max_prompts, "max_body_bytes": max_body_bytes}
         return json_response({"feedback": str(p2l.spec.feedback), "models": rows, "limits": limits})
 
     @api.get("/v1/p2l/traffic", responses={200: {"model": schemas.TrafficReply}, 401: _ERRORS[401]}, **read)
-    async def traffic() -> Response:
+    async def traffic(_: Request) -> Response:
         """What was routed and spent since the server started, by LLM."""
         return json_response({"traffic": engine.metrics.traffic()})
 

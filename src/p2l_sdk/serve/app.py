@@ -8,15 +8,16 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from importlib import resources
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from pydantic.json_schema import models_json_schema
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import p2l_sdk
 from p2l_sdk.serve import schemas
 from p2l_sdk.serve.api import create_api_router
 from p2l_sdk.serve.engine import Engine
 from p2l_sdk.serve.errors import SERVER, error_body
-from p2l_sdk.serve.http import Gate, add_error_handlers, json_response
+from p2l_sdk.serve.http import BareRoute, Gate, Guard, add_error_handlers, json_response
 
 _BODIES = (
     schemas.PromptRequest,
@@ -29,22 +30,33 @@ _BODIES = (
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:"
 
 
+class Application(FastAPI):
+    """FastAPI, with a short way to every `BareRoute` on it."""
+
+    short_ways: dict[tuple[str, str], ASGIApp]  # method and path -> the endpoint, its guards, its gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        short_way = self.short_ways.get((scope.get("method", ""), scope.get("path", "")))
+        await (super().__call__ if short_way is None else short_way)(scope, receive, send)
+
+
 def create_app(
     engine: Engine,
     *,
     routers: Iterable[APIRouter] = (),
-    dependencies: Sequence[Any] = (),
+    guards: Sequence[Guard] = (),
     max_body_bytes: int = 4 * 2**20,
     max_prompts: int = 1024,
     page: bool = True,
     title: str = "Prompt-to-Leaderboard",
-) -> FastAPI:
+) -> Application:
     """The application, for uvicorn. It starts the engine and closes it.
 
     Args:
         engine: which scores.
-        routers: more endpoints, under the same limits, error shape and dependencies.
-        dependencies: of all endpoints but the page, /health and /ready: the check of a key, say.
+        routers: more endpoints, under the same limits, error shape and guards.
+        guards: called with every request but those to the page, /health, /ready and /openapi.json; they raise for one
+            that may not pass: a check of keys, say.
         max_body_bytes: of one request.
         max_prompts: in one request.
         page: whether / is the page.
@@ -59,14 +71,19 @@ def create_app(
         finally:
             await engine.close()
 
-    app = FastAPI(title=title, version=p2l_sdk.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.add_middleware(Gate, max_body_bytes=max_body_bytes, metrics=engine.metrics)
+    app = Application(title=title, version=p2l_sdk.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    gate: dict[str, Any] = {"max_body_bytes": max_body_bytes, "metrics": engine.metrics}
+    app.add_middleware(Gate, **gate)
     add_error_handlers(app)
     api = create_api_router(engine, max_prompts=max_prompts, max_body_bytes=max_body_bytes)
-    for router in (api, *routers):
-        app.include_router(router, dependencies=list(dependencies))
-    app.include_router(_platform(engine), dependencies=list(dependencies))
-    app.include_router(_public(engine, page))
+    guarded = [(router, guards) for router in (api, *routers, _platform(engine))]
+    app.short_ways = {}
+    for router, its_guards in [*guarded, (_public(engine, page), ())]:
+        app.include_router(router, dependencies=[Depends(guard) for guard in its_guards])
+        for route in router.routes:
+            if isinstance(route, BareRoute):
+                short_way = Gate(route.straight(its_guards), **gate)
+                app.short_ways |= {(method, route.path): short_way for method in route.methods}
     _add_bodies(app)
     return app
 
@@ -83,16 +100,16 @@ def _platform(engine: Engine) -> APIRouter:
 
 
 def _public(engine: Engine, page: bool) -> APIRouter:
-    router = APIRouter(tags=["Server"])
+    router = APIRouter(tags=["Server"], route_class=BareRoute)
     unready: dict[int | str, dict[str, Any]] = {503: {"model": schemas.ErrorReply, "description": "Not ready, and why"}}
 
     @router.get("/health", response_model=schemas.HealthReply)
-    async def health() -> Response:
+    async def health(_: Request) -> Response:
         """The server runs."""
         return json_response({"status": "ok"})
 
     @router.get("/ready", response_model=schemas.HealthReply, responses=unready)
-    async def ready() -> Response:
+    async def ready(_: Request) -> Response:
         """The model answers and requests are taken; 503 with the reason where not."""
         problem = engine.problem
         if problem is None:
@@ -104,7 +121,7 @@ def _public(engine: Engine, page: bool) -> APIRouter:
         headers = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"}
 
         @router.get("/", include_in_schema=False)
-        async def index() -> Response:
+        async def index(_: Request) -> Response:
             return Response(content, headers=headers, media_type="text/html; charset=utf-8")
 
     return router

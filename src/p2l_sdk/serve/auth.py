@@ -65,8 +65,8 @@ class Key:
 
 
 class Keys:
-    """All keys of a server, as a dependency of its endpoints: a request without one of them is refused, and the key of
-    any other is `request.state.key`.
+    """All keys of a server, as a guard of its endpoints: a request without one of them is refused, and the key of any
+    other is `request.state.key`.
 
     Raises:
         P2LError: two keys of one name or one secret.
@@ -117,7 +117,7 @@ class Keys:
         return found
 
     async def __call__(self, request: Request) -> None:
-        """The dependency.
+        """The guard.
 
         Raises:
             Unauthorized: the request carries none of the keys.

@@ -26,6 +26,7 @@ from p2l_sdk.serve.choice import Choice, Chooser
 from p2l_sdk.serve.config import BEST, ROUTED, RouterConfig
 from p2l_sdk.serve.errors import ApiError, ScoringTimeout, as_reply
 from p2l_sdk.serve.failover import Failover, Metrics
+from p2l_sdk.serve.http import BareRoute
 from p2l_sdk.serve.relay import Disconnected, StreamedAnswer, while_connected
 from p2l_sdk.serve.spend import Charge
 from p2l_sdk.serve.upstream import Answer, Upstream
@@ -72,8 +73,9 @@ def create_chat_router(engine: Scoring, config: RouterConfig, metrics: Metrics, 
     chat = _Chat(engine, config, metrics, client)
     router = APIRouter(tags=["router"])
     router.add_api_route(
-        "/v1/chat/completions", chat.complete, methods=["POST"], responses=_REPLIES, openapi_extra=_REQUEST
-    )
+        "/v1/chat/completions", chat.complete, methods=["POST"], responses=_REPLIES, openapi_extra=_REQUEST,
+        route_class_override=BareRoute,
+    )  # fmt: skip
     router.add_api_route("/v1/models", chat.models, methods=["GET"])
     router.add_api_route("/v1/models/{name:path}", chat.model, methods=["GET"], responses={404: _REPLIES[404]})
     return router
