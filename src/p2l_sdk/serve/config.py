@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from p2l_sdk.errors import P2LError, require_known
 from p2l_sdk.routing import Objective, Policy
-from p2l_sdk.serve.config_values import check_count, check_keys, check_number, check_text, read_yaml
+from p2l_sdk.settings import check_count, check_keys, check_number, check_text, read_yaml
 
 if TYPE_CHECKING:
     from p2l_sdk.facade import P2L

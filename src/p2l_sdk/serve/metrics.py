@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,11 +27,13 @@ class ServerMetrics:
         self._routes = Counter("p2l_routes", "Routes given by the P2L API", ["model"], **own)
         self._choices = Counter("p2l_choices", "Calls that the router sent to an LLM", ["model"], **own)
         self._spend = Counter("p2l_spend_usd", "What these calls cost, USD", ["model"], **own)
+        # prometheus checks and looks up labels under a lock, longer than it counts; there are few of them
+        self._stage, self._request = functools.cache(self._stages.labels), functools.cache(self._requests.labels)
         self._upstream = Counter("p2l_upstream_errors", "Failed calls of an LLM", ["model", "kind"], **own)
 
     def stage(self, name: str, seconds: float) -> None:
         """A stage (queue, score, http, ...) took so long."""
-        self._stages.labels(name).observe(seconds)
+        self._stage(name).observe(seconds)
 
     def batch(self, size: int) -> None:
         """The model scored so many prompts at once."""
@@ -49,7 +52,7 @@ class ServerMetrics:
 
     def request(self, endpoint: str, status: int) -> None:
         """A request was answered; the endpoint is the pattern of its path."""
-        self._requests.labels(endpoint, str(status)).inc()
+        self._request(endpoint, status).inc()
 
     def route(self, model: str) -> None:
         """The P2L API named this LLM to a caller, who calls it by himself."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import difflib
-import math
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Any
 
 from p2l_sdk.errors import P2LError
 from p2l_sdk.modeling.spec_p2l import Pooling
+from p2l_sdk.settings import check_count, check_keys, check_number, read_yaml
 
 STATIC = "static"
 
@@ -134,16 +132,9 @@ class TrainingConfig:
             self._check(name, isinstance(value, str | Path) and str(value) != "", "given")
             object.__setattr__(self, name, str(value))
         for name, low, high in _RANGES:
-            value = getattr(self, name)
-            if value is not None:
-                number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-                self._check(name, number and low <= value <= high, f"a number from {low} to {high}")
+            check_number(self, name, least=low, most=high)
         for name in _INTEGERS:
-            value = getattr(self, name)
-            if value is not None:
-                self._check(
-                    name, isinstance(value, int) and not isinstance(value, bool) and value > 0, "an integer > 0"
-                )
+            check_count(self, name)
         self._check("seed", isinstance(self.seed, int) and self.seed >= 0, "an integer >= 0")
         self._check("epochs", self.epochs is None or self.epochs > 0, "a number above 0")
         self._check("patience", self.patience is None or self.validation > 0, "null where validation is 0")
@@ -158,31 +149,17 @@ class TrainingConfig:
         """Settings of a YAML file; `overrides` win.
 
         Raises:
-            P2LError: the file cannot be read, or holds a key that is no setting.
+            P2LError: the file cannot be read, or holds a key twice, or one that is no setting.
         """
-        import yaml
-
-        try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise P2LError(f"{str(path)!r} cannot be read as YAML: {' '.join(str(error).split())}") from None
+        values = read_yaml(path)
         if not isinstance(values, dict):
             raise P2LError(f"{str(path)!r} holds no settings; it needs lines like 'votes: votes.jsonl'")
-        for name, _, _ in _RANGES:  # YAML 1.1 reads 1e-3 as text
-            if isinstance(values.get(name), str):
-                with contextlib.suppress(ValueError):
-                    values[name] = float(values[name])
         return cls.from_dict({**values, **overrides}, str(path))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "the settings") -> TrainingConfig:
         """Settings of a dictionary; an unknown key is refused, with the nearest known one."""
-        known = [field.name for field in dataclasses.fields(cls)]
-        for key in values:
-            if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-                raise P2LError(f"{source}: {key!r} is no setting; {hint}")
+        check_keys(values, cls, source)
         for key in ("votes", "output"):
             if key not in values:
                 raise P2LError(f"{source}: {key!r} is missing")
