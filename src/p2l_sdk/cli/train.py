@@ -64,6 +64,7 @@ def _with_settings(command: Any) -> Any:
 @click.option("--full", "method", flag_value="full", help="Train every weight.")
 @click.option("--head-only", "method", flag_value="head", help="Train the heads, on features computed once.")
 @click.option("--chat/--no-chat", default=None, help="Lay the chat template over the prompt.  [as suits the base]")
+@click.option("--calibrate/--no-calibrate", default=None, help="Fit the model's sureness to the validation prompts.")
 @click.option("--gradient-checkpointing", is_flag=True, default=None, help="Less memory, more time.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the same run.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")

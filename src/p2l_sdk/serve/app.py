@@ -4,12 +4,14 @@ else is handed in. Every setting is a keyword; nothing is read at import."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+import functools
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from importlib import resources
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from pydantic.json_schema import models_json_schema
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import p2l_sdk
@@ -31,13 +33,36 @@ _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inl
 
 
 class Application(FastAPI):
-    """FastAPI, with a short way to every `BareRoute` on it."""
+    """FastAPI, with a short way to every `BareRoute`, for as long as nothing is added that would stand before it."""
 
-    short_ways: dict[tuple[str, str], ASGIApp]  # method and path -> the endpoint, its guards, its gate
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._short_ways: dict[tuple[str, str], ASGIApp] = {}  # method and path -> guards, endpoint, gate
+        self._routes: list[BaseRoute] = []
+        self._own = 0
+
+    def include(self, router: APIRouter, guards: Sequence[Guard], gate: Callable[[ASGIApp], ASGIApp]) -> None:
+        """Include a router, its endpoints behind the guards."""
+        self.include_router(router, dependencies=[Depends(guard) for guard in guards])
+        for route in router.routes:
+            if isinstance(route, BareRoute):
+                for method in route.methods:
+                    asked = {"type": "http", "method": method, "path": route.path}
+                    if all(before.matches(asked)[0] is not Match.FULL for before in self._routes):
+                        self._short_ways[method, route.path] = gate(route.straight(guards))
+            self._routes.append(route)
+        self._own = self._added()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        short_way = self.short_ways.get((scope.get("method", ""), scope.get("path", "")))
-        await (super().__call__ if short_way is None else short_way)(scope, receive, send)
+        short_way = self._short_ways.get((scope.get("method", ""), scope.get("path", "")))
+        if short_way is None or self._added() != self._own:
+            await super().__call__(scope, receive, send)
+        else:
+            scope["app"] = self
+            await short_way(scope, receive, send)
+
+    def _added(self) -> int:
+        return len(self.user_middleware) + len(self.exception_handlers) + len(self.dependency_overrides)
 
 
 def create_app(
@@ -72,18 +97,13 @@ def create_app(
             await engine.close()
 
     app = Application(title=title, version=p2l_sdk.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    gate: dict[str, Any] = {"max_body_bytes": max_body_bytes, "metrics": engine.metrics}
-    app.add_middleware(Gate, **gate)
+    gate = functools.partial(Gate, max_body_bytes=max_body_bytes, metrics=engine.metrics)
+    app.add_middleware(gate)
     add_error_handlers(app)
     api = create_api_router(engine, max_prompts=max_prompts, max_body_bytes=max_body_bytes)
-    guarded = [(router, guards) for router in (api, *routers, _platform(engine))]
-    app.short_ways = {}
-    for router, its_guards in [*guarded, (_public(engine, page), ())]:
-        app.include_router(router, dependencies=[Depends(guard) for guard in its_guards])
-        for route in router.routes:
-            if isinstance(route, BareRoute):
-                short_way = Gate(route.straight(its_guards), **gate)
-                app.short_ways |= {(method, route.path): short_way for method in route.methods}
+    for router in (api, *routers, _platform(engine)):
+        app.include(router, guards, gate)
+    app.include(_public(engine, page), (), gate)
     _add_bodies(app)
     return app
 

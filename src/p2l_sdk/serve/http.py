@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
-from http import HTTPStatus
+from http.client import responses
 from time import perf_counter
 from typing import Any
 
@@ -44,9 +44,16 @@ def error_response(error: Exception) -> Response:
     if isinstance(error.detail, dict) and "error" in error.detail:
         body = error.detail
     else:
-        name = HTTPStatus(error.status_code).phrase.lower()
-        body = error_body(_remedy(error), INVALID, code=name.replace(" ", "_"))
+        phrase = responses.get(error.status_code, "error")
+        remedy = _REMEDIES.get(error.status_code) if error.detail == phrase else None
+        body = error_body(remedy or str(error.detail), INVALID, code=phrase.lower().replace(" ", "_"))
     return json_response(body, error.status_code, dict(error.headers or {}))
+
+
+_REMEDIES = {
+    404: "there is no such endpoint; /openapi.json lists them",
+    405: "this endpoint does not take that method; the header Allow names those it takes",
+}
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -57,13 +64,6 @@ def add_error_handlers(app: FastAPI) -> None:
 
     for kind in (P2LError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, answer)
-
-
-def _remedy(error: HTTPException) -> str:
-    return {
-        404: "there is no such endpoint; /openapi.json lists them",
-        405: "this endpoint does not take that method; the header Allow names those it takes",
-    }.get(error.status_code, str(error.detail))
 
 
 Guard = Callable[[Request], Awaitable[None]]

@@ -60,6 +60,8 @@ class TrainingConfig:
         label_smoothing: share of each vote that is spread over all outcomes.
         average: decay of a moving average of the weights, which is measured and kept in place of the last step's: 0.98
             averages about 50 steps; 0 for none.
+        calibrate: after training, scale the departure of the coefficients from the averaged leaderboard as suits the
+            validation prompts best: a model that has learned its prompts by heart is too sure of itself on others.
         lora_rank, lora_alpha, lora_dropout: of the LoRA.
         head_hidden_size: width of the head's hidden layer; None for a linear head.
         head_dropout: before the head's last layer, in training.
@@ -100,6 +102,7 @@ class TrainingConfig:
     max_grad_norm: float = 1.0
     label_smoothing: float = 0.0
     average: float = 0.0
+    calibrate: bool = False
     lora_rank: int = 16
     lora_alpha: float = 32.0
     lora_dropout: float = 0.0
@@ -137,6 +140,7 @@ class TrainingConfig:
             check_count(self, name)
         self._check("seed", isinstance(self.seed, int) and self.seed >= 0, "an integer >= 0")
         self._check("epochs", self.epochs is None or self.epochs > 0, "a number above 0")
+        self._check("calibrate", not self.calibrate or self.validation > 0, "false where validation is 0")
         self._check("patience", self.patience is None or self.validation > 0, "null where validation is 0")
 
     @property

@@ -20,7 +20,7 @@ from p2l_sdk.results import Leaderboard
 from p2l_sdk.training.callbacks import ProgressBar, checkpoints, is_whole, last_whole_checkpoint
 from p2l_sdk.training.config import Method, Precision, TrainingConfig
 from p2l_sdk.training.data import GroupedPrompts
-from p2l_sdk.training.heads import HeadOnFeatures, pooled_features, rescale, start_at
+from p2l_sdk.training.heads import HeadOnFeatures, best_keep, pooled_features, rescale, shrink_towards, start_at
 from p2l_sdk.training.model import add_lora, chosen_precision, new_model
 from p2l_sdk.training.objective import Objective
 from p2l_sdk.training.task import Task
@@ -119,6 +119,13 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
         kept = min((log for log in trainer.state.log_history if "eval_loss" in log), key=lambda log: log["eval_loss"])
         epoch = kept["step"] / trainer.steps_per_epoch
         print(f"kept: epoch {epoch:.2f}, validation loss {kept['eval_loss']:.4f}", file=sys.stderr)
+    if config.calibrate and validation is not None:
+        output = trainer.outputs_on(validation)
+        keep = best_keep(task.objective, task.marginal, output, validation.all_feedback())
+        shrink_towards(model, task.marginal, keep)
+        settings = {**settings, "keep": keep}
+        if told:
+            print(f"calibrated: {keep:.0%} of the departure from the averaged leaderboard is kept", file=sys.stderr)
     rescale(model, task.objective.rescaling(lambda: trainer.loss_on(validation or train)))
     return FineTuned(
         model=model if config.trained is Method.HEAD else trainer.accelerator.unwrap_model(trainer.model),

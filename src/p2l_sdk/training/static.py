@@ -31,7 +31,7 @@ from p2l_sdk.modeling.static_p2l import StaticConfig
 from p2l_sdk.results import Leaderboard
 from p2l_sdk.training.checks import check_ground
 from p2l_sdk.training.data import ByPrompt
-from p2l_sdk.training.heads import outputs, start_at
+from p2l_sdk.training.heads import shrink_towards, start_at
 from p2l_sdk.training.token_table import TokenTable
 from p2l_sdk.votes import Votes
 
@@ -126,7 +126,7 @@ def train_static(
     marginal = fit_leaderboard(votes, recipe.feedback, intervals=None)
     _start_at(model, marginal)
     _fit_head(model, vectors, votes, recipe, quiet)
-    _shrink_towards(model, marginal, recipe.keep)
+    shrink_towards(model, marginal, recipe.keep)
     return quantized(model)
 
 
@@ -213,13 +213,6 @@ def _start_at(model: P2LModel, leaderboard: Leaderboard) -> None:
     """The head's output is this leaderboard, whatever the prompt."""
     nn.init.normal_(model.head.get_parameter("hidden.weight"), std=model.backbone.table.shape[1] ** -0.5)
     start_at(model, leaderboard)
-
-
-@torch.no_grad()
-def _shrink_towards(model: P2LModel, leaderboard: Leaderboard, keep: float) -> None:
-    for layer, value in outputs(model, leaderboard):
-        layer.weight *= keep
-        layer.bias.copy_(value + keep * (layer.bias - value))
 
 
 def _fit_head(model: P2LModel, vectors: torch.Tensor, votes: Votes, recipe: StaticRecipe, quiet: bool) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 from transformers import EvalPrediction, Trainer, TrainingArguments
 
 from p2l_sdk.errors import P2LError
+from p2l_sdk.modeling.modeling_p2l import P2LOutput
 from p2l_sdk.training.callbacks import SetEpoch, WholeCheckpoints
 from p2l_sdk.training.data import GroupedPrompts, LengthGroupedBatches
 from p2l_sdk.training.moving_average import MovingAverage
@@ -76,6 +77,23 @@ class P2LTrainer(Trainer):
     def loss_on(self, prompts: GroupedPrompts) -> float:
         """The mean loss, without a line in the logs."""
         return self.predict(prompts).metrics["test_loss"]
+
+    @torch.no_grad()
+    def outputs_on(self, prompts: GroupedPrompts) -> P2LOutput:
+        """What the model says of each prompt, in their order; the same in every process."""
+        self.model_wrapped.eval()
+        order, size = np.argsort(prompts.lengths, kind="stable"), self.args.per_device_eval_batch_size
+        parts = []
+        for start in range(0, len(order), size):
+            inputs = self._prepare_inputs(prompts.__getitems__(order[start : start + size].tolist()))
+            with self.compute_loss_context_manager():
+                parts.append(self.model_wrapped(**{k: x for k, x in inputs.items() if k not in _FEEDBACK}))
+        place = torch.from_numpy(np.argsort(order))
+        columns = zip(*((part.coefs, part.eta, part.gamma) for part in parts), strict=True)
+        coefs, eta, gamma = (
+            None if column[0] is None else torch.cat(column).float().cpu()[place] for column in columns
+        )
+        return P2LOutput(coefs=coefs, eta=eta, gamma=gamma)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW; the heads have their own learning rate, and only matrices decay."""
