@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import multiprocessing
 import os
@@ -74,12 +73,12 @@ def serve(source: str | None, engine: bool, listener: socket.socket) -> None:
 
     from p2l_sdk import P2L
     from p2l_sdk.serve import Engine, create_app
+    from p2l_sdk.serve.process import settle
 
     p2l = P2L.from_pretrained(source)
     app = create_app(Engine(p2l, queue_size=4096, timeout_s=120)) if engine else plain_app(p2l)
     if engine:
-        gc.collect()
-        gc.freeze()  # as `p2l serve` does
+        settle()  # as `p2l serve` does
     uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False)).run(sockets=[listener])
 
 

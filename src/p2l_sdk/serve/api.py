@@ -46,10 +46,12 @@ def create_api_router(engine: Engine, *, max_prompts: int, max_body_bytes: int) 
     def post(path: str, takes: type[BaseModel], gives: type[BaseModel]) -> Callable[[_Handler], _Handler]:
         """An endpoint whose handler gets the validated body and returns plain values."""
 
+        many = "prompts" in takes.model_fields
+
         def register(handler: _Handler) -> _Handler:
             async def endpoint(request: Request) -> Response:
-                asked = schemas.parse(await request.body(), takes)
-                n_prompts = len(getattr(asked, "prompts", ()))
+                asked: Any = schemas.parse(await request.body(), takes)
+                n_prompts = len(asked.prompts) if many else 1
                 if n_prompts > max_prompts:
                     raise BodyTooLarge(f"{n_prompts} prompts in one request; at most {max_prompts}", param="prompts")
                 answer = await handler(asked)
