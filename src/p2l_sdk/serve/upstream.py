@@ -122,9 +122,7 @@ class Upstream:
         metrics: told of every failure, and of the time until an answer begins.
     """
 
-    def __init__(
-        self, llm: LLMConfig, config: RouterConfig, client: httpx.AsyncClient, metrics: ServerMetrics
-    ) -> None:
+    def __init__(self, llm: LLMConfig, config: RouterConfig, client: httpx.AsyncClient, metrics: ServerMetrics) -> None:
         self.llm = llm
         self.breaker = Breaker(config.breaker_failures, config.breaker_seconds)
         self._client, self._metrics = client, metrics
