@@ -223,7 +223,8 @@ def test_only_the_end_of_the_answer_is_its_end():
     events = Events()
     for text in ("[DONE]", "data: [DONE]", "\n\ndata: [DONE]\n\n", '"finish_reason": "stop"'):
         events.feed(event(text, None) + event(text, ""))  # some servers put an empty reason into every event
-        assert not (events.done or events.finished)
+        assert not events.done
+        assert not events.finished
     events.feed(event("", "stop"))
     assert (events.done, events.finished) == (False, True)
     two = Events(choices=2)
