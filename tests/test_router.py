@@ -13,7 +13,7 @@ import openai
 import pytest
 from conftest import ROOT
 from router_server import eventually, serving
-from upstreams import Upstreams, closed_port
+from upstreams import REFUSALS, Upstreams, closed_port
 
 from p2l_sdk.serve.auth import Keys
 from p2l_sdk.serve.config import RouterConfig
@@ -54,7 +54,7 @@ def server(default, upstreams, _environment):
     llms = {name: {"timeout": 1.0} for name in COSTS}
     llms["straight-only"] = {
         "base_url": upstreams.url("straight-only"), "cost": 0.001, "system": "Be brief.",
-        "temperature": 0.7, "top_p": 0.9, "max_tokens": 64, "headers": {"X-Title": "tests"},
+        "temperature": 0.7, "top_p": 0.9, "max_tokens": 64, "headers": {"X-Title": "tests", "User-Agent": "team"},
     }  # fmt: skip
     with serving(default, config(upstreams, llms=llms, deadline=2.0)) as running:
         yield running
@@ -91,6 +91,7 @@ def test_plain(client, server, upstreams, default):
     assert float(reply.headers["x-p2l-expected-score"]) == pytest.approx(route.expected_score, abs=1e-5)
     assert upstreams.seen[-1].headers["authorization"] == f"Bearer {SECRET}"
     assert "none" not in json.dumps(upstreams.seen[-1].headers)  # the client's own key stays here
+    assert b'p2l_stage_seconds_count{stage="upstream"}' in server.metrics.exposition()
 
 
 def test_models(client):
@@ -153,7 +154,7 @@ def test_the_config_fills_what_is_absent_and_nothing_else(client, upstreams):
         "messages": [{"role": "system", "content": "Be brief."}, *HELLO],
         "model": "straight-only", "temperature": 0.7, "top_p": 0.9, "max_tokens": 64,
     }  # fmt: skip
-    assert seen.headers["x-title"] == "tests"
+    assert (seen.headers["x-title"], seen.headers["user-agent"]) == ("tests", "team")  # which comes once
     assert "authorization" not in seen.headers
     own = [{"role": "developer", "content": "Be long."}, *HELLO]
     client.chat.completions.create(model="straight-only", messages=own, temperature=0, top_p=1, max_completion_tokens=9)
@@ -271,10 +272,12 @@ def test_an_unknown_model(client):
 
 
 FAULTS = ["slow", "429", "500", "503", "401", "404", "reset", "garbage", "html", "redirect"]
+ODD_STREAMS = ["error-event", "odd-event", "done-only"]
 
 
 @pytest.mark.parametrize(
-    ("fault", "stream"), [*((fault, stream) for fault in FAULTS for stream in (False, True)), ("error-event", True)]
+    ("fault", "stream"),
+    [*((fault, stream) for fault in FAULTS for stream in (False, True)), *((fault, True) for fault in ODD_STREAMS)],
 )
 def test_failover_before_the_first_byte(client, server, upstreams, default, fault, stream):
     first, second, _ = ranking(default)
@@ -285,7 +288,7 @@ def test_failover_before_the_first_byte(client, server, upstreams, default, faul
     parsed = reply.parse()
     assert (text(parsed) if stream else parsed.choices[0].message.content).startswith(f"{second} answers")
     kind = {"slow": "timeout", "reset": "connection", "redirect": "status_307"}.get(fault, f"status_{fault}")
-    kind = "content" if fault in ("garbage", "html", "error-event") else kind
+    kind = "content" if fault in ("garbage", "html", *ODD_STREAMS) else kind
     assert dict(server.metrics.errors) == {(first, kind): 1}
     assert [seen.llm for seen in upstreams.seen] == [first, second]  # and no other host
 
@@ -298,7 +301,10 @@ def test_half_a_reply_is_no_answer(client, upstreams, default, fault):
     assert reply.headers["x-p2l-model"] == second
 
 
-@pytest.mark.parametrize(("fault", "message"), [("drop", "broke off its answer"), ("stall", "stopped in the middle")])
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [("drop", "broke off its answer"), ("cut", "broke off its answer"), ("stall", "stopped in the middle")],
+)
 def test_after_the_first_byte_an_error_event_ends_the_stream(client, server, upstreams, default, fault, message):
     first = ranking(default)[0]
     upstreams.script[first] = [fault]
@@ -308,6 +314,32 @@ def test_after_the_first_byte_an_error_event_ends_the_stream(client, server, ups
         list(stream)
     assert error.value.body["code"] == "upstream_error"
     assert [seen.llm for seen in upstreams.seen] == [first]
+
+
+def test_a_stream_ends_with_done_whatever_comes_after(client, server, upstreams):
+    upstreams.script[DEAR] = ["linger", "azure"]
+    body, start = {"model": DEAR, "messages": HELLO, "stream": True}, time.monotonic()
+    reply = httpx.post(f"{server.url}/chat/completions", json=body)
+    assert reply.text.endswith("\n\ndata: [DONE]\n\n")
+    assert time.monotonic() - start < 0.9  # the timeout would come later
+    eventually(lambda: upstreams.hung_up == [DEAR])
+    before = upstreams.accepted
+    for _ in range(6):  # the first of which begins as Azure's do, with an event without a choice
+        assert httpx.post(f"{server.url}/chat/completions", json=body).text.endswith("\n\ndata: [DONE]\n\n")
+    assert upstreams.accepted <= before + 3  # connections are used again
+
+
+@pytest.mark.parametrize(("fault", "kind"), [("drop", "broken"), ("cut", "broken"), ("stall", "timeout")])
+def test_an_upstream_that_never_ends_a_stream_is_left_alone(default, upstreams, fault, kind):
+    upstreams.reset()
+    upstreams.always[CHEAP] = fault
+    body = {"model": CHEAP, "messages": HELLO, "stream": True}
+    settings = config(upstreams, llms={CHEAP: {"timeout": 0.5}}, breaker_failures=2)
+    with serving(default, settings) as running, httpx.Client(base_url=running.url) as client:
+        for _ in range(2):
+            assert "upstream_error" in client.post("/chat/completions", json=body).text
+        assert client.post("/chat/completions", json=body).status_code == 503
+        assert running.metrics.errors == {(CHEAP, kind): 2}
 
 
 def test_an_endless_stream_ends_at_the_deadline(client, upstreams, default):
@@ -354,6 +386,33 @@ def test_an_error_of_the_client_comes_back_as_it_is(client, upstreams):
     with pytest.raises(openai.BadRequestError, match="says 400"):
         client.chat.completions.create(model=DEAR, messages=HELLO)
     assert len(upstreams.seen) == 1
+
+
+def test_a_client_cannot_shut_an_upstream_for_the_others(default, upstreams):
+    upstreams.reset()
+    with serving(default, config(upstreams, breaker_failures=1)) as running:
+
+        def ask(how="ok"):
+            upstreams.script[DEAR] = [how]
+            return httpx.post(f"{running.url}/chat/completions", json={"model": DEAR, "messages": HELLO})
+
+        for how in REFUSALS:
+            reply = ask(how)
+            error = reply.json()["error"]
+            assert (reply.status_code, error["type"], error["code"]) == (
+                400, "invalid_request_error", "refused_by_upstream"
+            )  # fmt: skip
+            assert f"{DEAR} refused the request with status 400; send a shorter or simpler one" in error["message"]
+            assert "secret" not in reply.text
+        assert ask("403").status_code == 502  # moderation, it may be
+        assert ask().status_code == 200
+        assert running.metrics.errors == {(DEAR, "status_403"): 1}
+
+
+def test_what_an_upstream_sets_for_one_caller_does_not_come_with_the_next(client, upstreams):
+    for _ in range(2):
+        client.chat.completions.create(model=DEAR, messages=HELLO)
+    assert "cookie" not in upstreams.seen[-1].headers
 
 
 def test_an_error_that_holds_our_key_does_not_come_back(client, upstreams):
@@ -425,6 +484,39 @@ def test_an_upstream_that_is_down_is_left_alone(default, upstreams):
         time.sleep(0.6)
         assert client.post("/chat/completions", json=ask).status_code == 502
         assert running.metrics.errors == {(CHEAP, "connection"): 3}  # one trial
+
+
+def test_an_upstream_is_not_blamed_for_the_time_that_others_took(default, upstreams):
+    upstreams.reset()
+    first, second, _ = ranking(default)
+    upstreams.script.update({first: ["slow"], second: ["slow"]})
+    settings = config(upstreams, llms={first: {"timeout": 0.4}}, attempts=2, deadline=0.8, breaker_failures=1)
+    with serving(default, settings) as running:
+
+        def status(model):
+            ask = {"model": model, "messages": HELLO}
+            return httpx.post(f"{running.url}/chat/completions", json=ask).status_code
+
+        assert status("p2l") == 504
+        assert running.metrics.errors == {(first, "timeout"): 1, (second, "timeout"): 1}
+        assert (status(first), status(second)) == (503, 200)
+
+
+def test_a_trial_that_the_client_breaks_off_keeps_nobody_out(default, upstreams):
+    upstreams.reset()
+    upstreams.script[CHEAP] = ["500", "slow"]
+    settings = config(upstreams, attempts=1, breaker_failures=1, breaker_seconds=0.6)
+    with serving(default, settings) as running, httpx.Client(base_url=running.url) as client:
+
+        def status(**options):
+            return client.post("/chat/completions", json={"model": CHEAP, "messages": HELLO}, **options).status_code
+
+        assert (status(), status()) == (502, 503)
+        time.sleep(0.6)
+        with pytest.raises(httpx.ReadTimeout):
+            status(timeout=0.1)
+        eventually(lambda: upstreams.hung_up == [CHEAP])
+        eventually(lambda: status() == 200, 0.3)
 
 
 def test_keys_and_their_budgets(default, upstreams, monkeypatch, tmp_path):

@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
+import httpx
 import pytest
 from conftest import ROOT
+from upstreams import Upstreams
 
 from p2l_sdk.errors import BudgetError, P2LError, UnknownModelError
 from p2l_sdk.pacing import BudgetPacer
 from p2l_sdk.serve.auth import Key, Keys
 from p2l_sdk.serve.breaker import Breaker
+from p2l_sdk.serve.call import UpstreamError
 from p2l_sdk.serve.chat_request import ChatRequest
 from p2l_sdk.serve.choice import Chooser
 from p2l_sdk.serve.config import Check, LLMConfig, Prices, RouterConfig, check, costs
-from p2l_sdk.serve.pool import create_client
+from p2l_sdk.serve.pool import SpreadTransport, create_client
 from p2l_sdk.serve.spend import Charge
 from p2l_sdk.serve.sse import Events, error_event, payloads
 
@@ -37,6 +43,9 @@ MODELS = {"models": {CHEAP: LLM, MIDDLE: LLM, DEAR: LLM}}
         ("models: {a: http://x}", "a: needs at least a base_url"),
         ("models: {a: {base_url: api.openai.com}}", "a: base_url is 'api.openai.com'; it must be an address like"),
         ("models: {a: {base_url: 'http://me:pw@x'}}", "it must be an address like"),
+        ("models: {a: {base_url: 'http://host:abc/v1'}}", "base_url is 'http://host:abc/v1'; it must be"),
+        ("models: {a: {base_url: 'http://host:70000/v1'}}", "it must be an address like"),
+        ("models: {a: {base_url: 'http://api..example/v1'}}", "it must be an address like"),
         ("models: {a: {base_url: 'http://x', temperature: 3}}", "temperature is 3; it must be a number from 0 to 2"),
         ("models: {a: {base_url: 'http://x', timeout: null}}", "timeout is None; it must be a number >= 0.001"),
         ("models: {a: {base_url: 'http://x', max_tokens: 0}}", "max_tokens is 0; it must be an integer > 0"),
@@ -46,6 +55,12 @@ MODELS = {"models": {CHEAP: LLM, MIDDLE: LLM, DEAR: LLM}}
         ("models: {a: {base_url: 'http://x', prices: {input: 1, output: 1, inputs: 2}}}", "did you mean 'input'?"),
         ("models: {a: {base_url: 'http://x', api_key_header: k}}", "api_key_header needs api_key_env"),
         ("models: {a: {base_url: 'http://x', headers: 3}}", "headers is 3; it must be a mapping"),
+        ("models: {a: {base_url: 'http://x', headers: {X-Team: Größe}}}", "the value of X-Team holds characters"),
+        ("models: {a: {base_url: 'http://x', headers: {X-Team: }}}", "headers: X-Team must be a text"),
+        ("models: {a: {base_url: 'http://x', headers: {X Team: a}}}", "headers: 'X Team' is no header that a config"),
+        ("models: {a: {base_url: 'http://x', headers: {Content-Length: 3}}}", "'Content-Length' is no header that"),
+        ("models: {a: {base_url: 'http://x', headers: {X-A: 1, x-a: 2}}}", "headers: x-a stands twice; upper and"),
+        ("models: {a: {base_url: 'http://x', api_key_env: K, api_key_header: 'a b'}}", "api_key_header: 'a b' is no"),
         ("models: {p2l: {base_url: 'http://x'}}", "an LLM is called 'p2l'"),
         ("models: {a: {base_url: 'http://x'}, a: {base_url: 'http://y'}}", "'a' stands twice in the section at line 1"),
         ("models: {a: {base_url: 'http://x'}}\npolicy: bst", "policy is 'bst'; legal values: optimal, strict, best"),
@@ -57,7 +72,7 @@ MODELS = {"models": {CHEAP: LLM, MIDDLE: LLM, DEAR: LLM}}
 )
 def test_a_bad_file_is_refused_with_the_remedy(text, message, tmp_path):
     path = tmp_path / "router.yaml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(P2LError, match=message) as error:
         RouterConfig.from_yaml(path)
     assert "router.yaml" in str(error.value)
@@ -103,6 +118,11 @@ def test_check_names_what_is_missing(default, monkeypatch):
         "no cost is known for new-llm; give them a cost or prices",
     ]
     assert costs(config, default) == {CHEAP: default.costs[CHEAP], "other-llm": 0.1}
+    monkeypatch.setenv("P2L_ABSENT", " \n")
+    assert check(config, default).missing_keys == ("P2L_ABSENT",)
+    monkeypatch.setenv("P2L_ABSENT", "sk-größe")
+    with pytest.raises(P2LError, match="the key in P2L_ABSENT holds characters that no header can carry; set it anew"):
+        check(config, default)
     with pytest.raises(UnknownModelError, match=r"the config names 'gemma-2', .* did you mean 'gemma-2-9b-it'"):
         check(RouterConfig.from_dict({"models": {"gemma-2": LLM}}), default)
     with pytest.raises(UnknownModelError, match="the table of opponents names 'x'"):
@@ -193,6 +213,37 @@ def test_events_are_cut_at_their_ends_wherever_the_parts_are():
     assert not finished.done
 
 
+def event(text: str, reason: str | None, index: int = 0) -> bytes:
+    """A part of a streamed answer."""
+    choice = {"index": index, "delta": {"content": text}, "finish_reason": reason}
+    return f"data: {json.dumps({'choices': [choice]})}\n\n".encode()
+
+
+def test_only_the_end_of_the_answer_is_its_end():
+    events = Events()
+    for text in ("[DONE]", "data: [DONE]", "\n\ndata: [DONE]\n\n", '"finish_reason": "stop"'):
+        events.feed(event(text, None) + event(text, ""))  # some servers put an empty reason into every event
+        assert not events.done
+        assert not events.finished
+    events.feed(event("", "stop"))
+    assert (events.done, events.finished) == (False, True)
+    two = Events(choices=2)
+    two.feed(event("", "stop", 0) + event("", "stop", 0))
+    assert not two.finished
+    two.feed(event("", "length", 1))
+    assert two.finished
+    two.feed(b"data:[DONE]\n\n")
+    assert two.done
+
+
+def test_a_large_event_in_small_parts_takes_no_longer():
+    events, start = Events(), time.process_time()
+    for _ in range(4096):
+        assert events.feed(b"x" * 2048) == b""
+    assert len(events.feed(b"\n\n")) == 4096 * 2048 + 2
+    assert time.process_time() - start < 1.0
+
+
 def test_a_breaker_opens_lets_one_try_and_closes(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("p2l_sdk.serve.breaker.time.monotonic", lambda: now[0])
@@ -212,6 +263,36 @@ def test_a_breaker_opens_lets_one_try_and_closes(monkeypatch):
     now[0] += 10
     breaker.failed(retry_after=2)
     assert breaker.wait() == 10
+
+
+def test_a_request_that_tells_nothing_keeps_nobody_waiting(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("p2l_sdk.serve.breaker.time.monotonic", lambda: now[0])
+    breaker = Breaker(failures=1, seconds=10)
+    before = breaker.enter()
+    breaker.failed()
+    breaker.release(before)  # no trial: it was on its way when the others failed
+    assert breaker.wait() == 10
+    now[0] += 10
+    trial = breaker.enter()
+    breaker.release(trial)
+    assert breaker.wait() == 0
+    now[0] += 1
+    breaker.failed()
+    breaker.release(trial)  # one that failed meanwhile says more
+    assert breaker.wait() == 10
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("7", 7), ("1.5", 1.5), ("-3", 0), (timedelta(seconds=90), 89), (timedelta(-1), 0), ("", None), ("inf", None),
+     ("soon", None), ("Mon, 99 Foo 9999999999 00:00:00 GMT", None)],
+)  # fmt: skip
+def test_how_long_an_upstream_wants_to_rest(value, seconds):
+    if isinstance(value, timedelta):
+        value = format_datetime(datetime.now(UTC) + value, usegmt=True)
+    error = UpstreamError.of(httpx.Response(429, headers={"Retry-After": value}))
+    assert error.retry_after == (None if seconds is None else pytest.approx(seconds, abs=2 if seconds > 60 else 0))
 
 
 def test_a_charge_is_settled_once():
@@ -270,6 +351,27 @@ def test_no_redirects_and_no_proxies_of_the_environment(monkeypatch):
             assert client._mounts
 
     asyncio.run(look())
+
+
+def test_pools_that_only_a_burst_used_keep_no_connections():
+    async def ask(url: str, n: int, client: httpx.AsyncClient) -> list[int]:
+        body = {"model": "x", "messages": [{"role": "user", "content": "hi"}]}
+        replies = await asyncio.gather(*(client.post(f"{url}/chat/completions", json=body) for _ in range(n)))
+        return [reply.status_code for reply in replies]
+
+    async def burst(upstreams: Upstreams) -> None:
+        transport = SpreadTransport(httpx.Limits(keepalive_expiry=0.2), pools=3)
+        async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
+            assert await ask(upstreams.url("x"), 12, client) == [200] * 12
+            assert upstreams.accepted >= 3
+            give_up = time.monotonic() + 3
+            while upstreams.open:
+                assert time.monotonic() < give_up, f"{upstreams.open} connections stay open"
+                await asyncio.sleep(0.02)
+            assert await ask(upstreams.url("x"), 1, client) == [200]
+
+    with Upstreams() as upstreams:
+        asyncio.run(burst(upstreams))
 
 
 def p2l(*arguments) -> None:

@@ -6,9 +6,10 @@
         upstreams.seen                         # what it was asked
         upstreams.hung_up                      # calls that the client broke off
 
-Behaviours: ok, slow (longer than any timeout of the tests), a status (429:3 with Retry-After: 3), drop (in the middle
-of the answer), reset (no answer at all), garbage, html, redirect, error-event, stall (in the middle), endless,
-leak (the key is in the error).
+Behaviours: ok, slow (longer than any timeout of the tests), a status (429:3 with Retry-After: 3), one of `REFUSALS`,
+drop (in the middle of the answer), reset (no answer at all), garbage, html, redirect, stall (in the middle), endless,
+leak (the key is in the error); and of streams error-event, odd-event, done-only, azure (what comes first), cut (its end
+comes in the middle, cleanly, after a text that speaks of it), linger (nothing comes after its end).
 """
 
 from __future__ import annotations
@@ -25,6 +26,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FOREVER = 60.0  # seconds; no test waits so long
+REFUSALS = {  # a 400, told in other ways than OpenAI's
+    "400-list": b'[{"error": {"code": 400, "message": "secret-upstream-text"}}]',
+    "400-text": b'{"error": "secret-upstream-text"}',
+    "400-object": b'{"object": "error", "message": "secret-upstream-text"}',
+    "400-detail": b'{"detail": "secret-upstream-text"}',
+    "400-html": b"<html>secret-upstream-text</html>",
+}
+_FIRST = {  # events that streams begin with
+    "error-event": b'{"error": {"message": "secret-upstream-text", "code": 502}}',
+    "odd-event": b'{"object": "ping"}',
+    "done-only": b"[DONE]",
+}
 
 
 def closed_port() -> int:
@@ -64,6 +77,7 @@ class Upstreams:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.keep_seen = True
+        self.accepted = self.open = 0  # connections so far, and now
 
     def __enter__(self) -> Upstreams:
         self._thread.start()
@@ -101,15 +115,21 @@ class Upstreams:
             task.cancel()
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        self.open += 1
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while await self._request(reader, writer):
                 pass
         with contextlib.suppress(Exception):
             writer.close()
+        self.open -= 1
 
     async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
+        headers: dict[str, str] = {}
+        for name, _, value in (line.partition(":") for line in head[1:] if line):  # one that comes twice holds both
+            held = headers.get(name.lower())
+            headers[name.lower()] = value.strip() if held is None else f"{held}, {value.strip()}"
         raw = await reader.readexactly(int(headers.get("content-length", 0)))
         llm = head[0].split()[1].split("/")[1]
         body = json.loads(raw)
@@ -143,6 +163,8 @@ class Upstreams:
         """True if the connection may be used again."""
         if how == "slow":
             await asyncio.sleep(FOREVER)
+        if how in REFUSALS:
+            return await self._send(writer, 400, REFUSALS[how])
         if how[:3].isdigit():
             status, _, rest = how.partition(":")
             error = {
@@ -174,23 +196,34 @@ class Upstreams:
         writer.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
         )
-        if how == "error-event":
-            await _chunk(writer, b'data: {"error": {"message": "secret-upstream-text", "code": 502}}\n\n')
+        if how in _FIRST:
+            await _chunk(writer, b"data: " + _FIRST[how] + b"\n\n")
             await _chunk(writer, b"")
             return True
         answer = completion(llm, body, f"chatcmpl-{next(self._ids)}", self.usage)
+        if how == "cut":
+            answer["choices"][0]["message"]["content"] = "data: [DONE] is how a stream ends"
         events = [json.dumps(event).encode() for event in chunks(answer, body)]
+        if how == "azure":
+            events.insert(0, b'{"choices": [], "prompt_filter_results": []}')
+        if how == "cut":
+            events = [event.replace(b'"finish_reason": null', b'"finish_reason": ""') for event in events]
         middle = max(2, len(events) // 2)
         for i in itertools.count() if how == "endless" else range(len(events)):
             if i == middle and how == "drop":  # in the middle of an event
                 await _chunk(writer, b"data: " + events[i][:20])
                 writer.transport.abort()
                 return False
+            if i == middle and how == "cut":
+                await _chunk(writer, b"")
+                return True
             if i == middle and how == "stall":
                 await asyncio.sleep(FOREVER)
             await _chunk(writer, b"data: " + events[min(i, 1) if how == "endless" else i] + b"\n\n")
             await asyncio.sleep(0.02 if how == "endless" else 0.002)
         await _chunk(writer, b"data: [DONE]\n\n")
+        if how == "linger":
+            await asyncio.sleep(FOREVER)
         self.answered[answer["id"]] = llm
         await _chunk(writer, b"")
         return True
@@ -198,7 +231,8 @@ class Upstreams:
     async def _send(
         self, writer: asyncio.StreamWriter, status: int, content: bytes, kind: str = "application/json", **headers: str
     ) -> bool:
-        lines = {"Content-Type": kind, "Content-Length": str(len(content)), "X-Request-Id": "req-1", **headers}
+        lines = {"Content-Type": kind, "Content-Length": str(len(content)), "X-Request-Id": "req-1"}
+        lines |= {"Set-Cookie": "caller=first; Path=/", **headers}
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         writer.write(f"HTTP/1.1 {status} X\r\n{head}\r\n".encode() + content)
         await writer.drain()

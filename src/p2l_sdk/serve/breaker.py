@@ -22,10 +22,21 @@ class Breaker:
         """Seconds until a request may go; 0 for now."""
         return max(0.0, self._closed_at - time.monotonic())
 
-    def enter(self) -> None:
-        """A request goes. Where many failed before, it goes alone: others wait until it is known how it went."""
-        if self._failures >= self._most:
-            self._closed_at = time.monotonic() + self._seconds
+    def enter(self) -> float:
+        """A request goes. Where many failed before, it goes alone: others wait until it is known how it went.
+
+        Returns:
+            What `release` takes.
+        """
+        if self._failures < self._most:
+            return 0.0
+        self._closed_at = time.monotonic() + self._seconds
+        return self._closed_at
+
+    def release(self, entered: float) -> None:
+        """The others need not wait for that request any longer: it will not tell, or not soon. Failures still count."""
+        if self._closed_at == entered:  # else others have told since
+            self._closed_at = 0.0
 
     def succeeded(self) -> None:
         """It was answered."""

@@ -25,8 +25,9 @@ from p2l_sdk.serve.chat_request import COST_HEADER, BadRequest, ChatRequest
 from p2l_sdk.serve.choice import Choice, Chooser
 from p2l_sdk.serve.config import BEST, ROUTED, RouterConfig
 from p2l_sdk.serve.errors import ApiError, ScoringTimeout, as_reply
-from p2l_sdk.serve.failover import Failover, Metrics
+from p2l_sdk.serve.failover import Failover
 from p2l_sdk.serve.http import BareRoute
+from p2l_sdk.serve.metrics import ServerMetrics
 from p2l_sdk.serve.relay import Disconnected, StreamedAnswer, while_connected
 from p2l_sdk.serve.spend import Charge
 from p2l_sdk.serve.upstream import Answer, Upstream
@@ -57,7 +58,9 @@ class UnknownModel(ApiError):  # noqa: N818  named for what happened, as all err
         super().__init__(f"there is no model {name[:100]!r} here; known: {', '.join(known)}", param="model")
 
 
-def create_chat_router(engine: Scoring, config: RouterConfig, metrics: Metrics, client: httpx.AsyncClient) -> APIRouter:
+def create_chat_router(
+    engine: Scoring, config: RouterConfig, metrics: ServerMetrics, client: httpx.AsyncClient
+) -> APIRouter:
     """The endpoints of the router.
 
     Args:
@@ -82,11 +85,13 @@ def create_chat_router(engine: Scoring, config: RouterConfig, metrics: Metrics, 
 
 
 class _Chat:
-    def __init__(self, engine: Scoring, config: RouterConfig, metrics: Metrics, client: httpx.AsyncClient) -> None:
+    def __init__(
+        self, engine: Scoring, config: RouterConfig, metrics: ServerMetrics, client: httpx.AsyncClient
+    ) -> None:
         self._engine, self._config, self._metrics = engine, config, metrics
         self._chooser = Chooser(config, engine.p2l)
-        upstreams = {name: Upstream(llm, config, client) for name, llm in config.models.items()}
-        self._failover = Failover(upstreams, config.attempts, config.backoff, metrics)
+        upstreams = {name: Upstream(llm, config, client, metrics) for name, llm in config.models.items()}
+        self._failover = Failover(upstreams, config.attempts, config.backoff)
         self._names = (ROUTED, BEST, *config.models)
         self._created = int(time.time())
 
@@ -159,7 +164,7 @@ class _Chat:
 class _Record:
     """One request: its charge is settled and its line logged once, however it ends. The line holds no text of it."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: ServerMetrics) -> None:
         self._metrics = metrics
         self._start = time.perf_counter()
         self._answer: Answer | None = None

@@ -7,16 +7,15 @@ and the environment can tell is found by `check`.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from p2l_sdk.errors import P2LError, require_known
 from p2l_sdk.routing import Objective, Policy
+from p2l_sdk.serve.address import check_address, check_header_name, checked_headers, read_key
 from p2l_sdk.settings import check_count, check_keys, check_number, check_text, read_yaml
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class LLMConfig:
         system, temperature, top_p, max_tokens: for requests that do not say.
         timeout: seconds until an answer begins (the whole answer, where it is not streamed), and between two parts of
             a stream.
-        headers: sent with every request.
+        headers: sent with every request, in place of those of the same name that the router would send.
     """
 
     name: str
@@ -90,9 +89,7 @@ class LLMConfig:
             raise P2LError(f"an LLM is called {self.name!r}, which is what requests name to be routed; rename it")
         for name in ("name", "base_url", "upstream_model", "api_key_env", "api_key_header", "system"):
             check_text(self, name)
-        url = urlsplit(self.base_url)
-        if url.scheme not in ("http", "https") or not url.hostname or url.username or url.fragment:
-            raise P2LError(f"base_url is {self.base_url!r}; it must be an address like 'https://api.openai.com/v1'")
+        check_address(self.base_url)
         for name, most in (("cost", math.inf), ("temperature", 2.0), ("top_p", 1.0)):
             check_number(self, name, least=0, most=most)
         check_number(self, "timeout", least=0.001)
@@ -101,9 +98,9 @@ class LLMConfig:
             raise P2LError("give a cost or prices, not both")
         if self.api_key_header is not None and self.api_key_env is None:
             raise P2LError("api_key_header needs api_key_env, the variable that holds the key")
-        if not isinstance(self.headers, Mapping):
-            raise P2LError(f"headers is {self.headers!r}; it must be a mapping: {{name: text}}")
-        object.__setattr__(self, "headers", MappingProxyType({str(k): str(v) for k, v in self.headers.items()}))
+        if self.api_key_header is not None:
+            check_header_name("api_key_header", self.api_key_header)
+        object.__setattr__(self, "headers", checked_headers(self.headers))
 
     @property
     def model(self) -> str:
@@ -219,7 +216,7 @@ def check(config: RouterConfig, p2l: P2L) -> Check:
     """What the config lacks here.
 
     Raises:
-        P2LError: the P2L model knows none of its LLMs, or does not know an opponent.
+        P2LError: the P2L model knows none of its LLMs, or does not know an opponent; no header can carry a key.
     """
     unknown = tuple(name for name in config.models if name not in p2l.models)
     if len(unknown) == len(config.models):
@@ -229,7 +226,7 @@ def check(config: RouterConfig, p2l: P2L) -> Check:
     known = costs(config, p2l)
     return Check(
         unknown,
-        tuple(key for key in keys if not os.environ.get(key)),
+        tuple(key for key in keys if not read_key(key)),
         tuple(name for name in config.models if name not in known),
     )
 

@@ -6,24 +6,11 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
+from p2l_sdk.serve.call import UpstreamError
 from p2l_sdk.serve.chat_request import ChatRequest
 from p2l_sdk.serve.errors import OVERLOADED, SERVER, ApiError
-from p2l_sdk.serve.upstream import Answer, Upstream, UpstreamError
-
-
-class Metrics(Protocol):
-    """What the router counts; `ServerMetrics` does."""
-
-    def choice(self, model: str, cost: float | None = None) -> None:
-        """An LLM answered, for so many USD."""
-
-    def upstream_error(self, model: str, kind: str) -> None:
-        """A call of an LLM failed."""
-
-    def stage(self, name: str, seconds: float) -> None:
-        """A stage of a request took so long."""
+from p2l_sdk.serve.upstream import Answer, Upstream
 
 
 class NoAnswer(ApiError):  # noqa: N818  named for what happened, as all errors of the server
@@ -50,13 +37,11 @@ class Failover:
         upstreams: by the name of the LLM.
         attempts: calls for one request, at most.
         backoff: seconds before an upstream is called a second time, doubled every time.
-        metrics: told of every failure.
     """
 
-    def __init__(self, upstreams: Mapping[str, Upstream], attempts: int, backoff: float, metrics: Metrics) -> None:
+    def __init__(self, upstreams: Mapping[str, Upstream], attempts: int, backoff: float) -> None:
         self._upstreams = upstreams
         self._attempts, self._backoff = attempts, backoff
-        self._metrics = metrics
 
     async def answer(self, request: ChatRequest, ranking: Sequence[str], ends: float) -> tuple[Answer, int]:
         """The first answer, and which call it was, from 1.
@@ -82,11 +67,11 @@ class Failover:
             pause = self._backoff * 2 ** (times - 2) if times > 1 else 0.0
             if ends - time.monotonic() <= pause:
                 break
-            await asyncio.sleep(pause)
+            if pause:  # else nobody may come in between, and try what one may try
+                await asyncio.sleep(pause)
             try:
                 return await upstream.ask(request, ends - time.monotonic()), len(errors) + 1
             except UpstreamError as error:
-                self._metrics.upstream_error(name, error.kind)
                 errors.append((name, error))
                 if error.final:
                     left.remove(upstream)

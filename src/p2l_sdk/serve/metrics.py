@@ -32,7 +32,8 @@ class ServerMetrics:
         self._upstream = Counter("p2l_upstream_errors", "Failed calls of an LLM", ["model", "kind"], **own)
 
     def stage(self, name: str, seconds: float) -> None:
-        """A stage (queue, score, http, ...) took so long."""
+        """A stage took so long: queue, score, choose, upstream (a call, until its answer begins or it fails), chat,
+        http."""
         self._stage(name).observe(seconds)
 
     def batch(self, size: int) -> None:

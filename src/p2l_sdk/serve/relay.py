@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from p2l_sdk.serve.call import UpstreamError
 from p2l_sdk.serve.errors import SERVER
 from p2l_sdk.serve.sse import error_event
-from p2l_sdk.serve.upstream import Answer, UpstreamError
+from p2l_sdk.serve.upstream import Answer
 
 _READING_SECONDS = 10.0  # after the deadline, for a client that does not read what it is sent
 Result = TypeVar("Result")

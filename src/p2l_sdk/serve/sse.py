@@ -11,7 +11,7 @@ from p2l_sdk.serve.errors import error_body
 
 LARGEST_EVENT = 16 * 2**20  # bytes; images come in one event
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-_FINISHED = re.compile(rb'"finish_reason":\s*"')
+_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"[^"]')  # some servers put an empty one into every event
 _LINE = re.compile(rb"\r\n|\n|\r")
 
 
@@ -22,14 +22,18 @@ class EventTooLarge(Exception):  # noqa: N818  named for what happened
 class Events:
     """Cuts a stream of bytes at the ends of its events.
 
+    Args:
+        choices: answers that come side by side, n of the request.
+
     Attributes:
         done: whether the stream came to its end, [DONE].
-        finished: whether the answer did: that, or a finish reason.
+        finished: whether the answer did: that, or a finish reason for each of the choices.
         usage: tokens of the answer, where the upstream told.
     """
 
-    def __init__(self) -> None:
-        self._tail = b""
+    def __init__(self, choices: int = 1) -> None:
+        self._tail = bytearray()
+        self._choices, self._finished = choices, set[int]()  # of the second: their indices
         self.done = self.finished = False
         self.usage: dict[str, Any] | None = None
 
@@ -46,18 +50,29 @@ class Events:
             if len(self._tail) > LARGEST_EVENT:
                 raise EventTooLarge
             return b""
-        whole, self._tail = self._tail[: ends[-1]], self._tail[ends[-1] :]
-        self.done = self.done or b"[DONE]" in whole
-        self.finished = self.finished or self.done or _FINISHED.search(whole) is not None
-        if b'"usage"' in whole:
+        whole = bytes(self._tail[: ends[-1]])
+        del self._tail[: ends[-1]]
+        if b"[DONE]" in whole or b'"usage"' in whole or _FINISHED.search(whole):
             for event in payloads(whole):
-                if isinstance(event, dict) and isinstance(event.get("usage"), dict):
-                    self.usage = event["usage"]
+                self._look_at(event)
         return whole
+
+    def _look_at(self, event: Any) -> None:
+        if event == "[DONE]":
+            self.done = self.finished = True
+        elif isinstance(event, dict):
+            if isinstance(event.get("usage"), dict):
+                self.usage = event["usage"]
+            choices = event.get("choices")
+            for choice in choices if isinstance(choices, list) else ():
+                if isinstance(choice, dict) and choice.get("finish_reason"):
+                    index = choice.get("index")
+                    self._finished.add(index if isinstance(index, int) else 0)
+            self.finished = self.finished or len(self._finished) >= self._choices
 
     def rest(self) -> bytes:
         """What stands after the last end, once the stream is over."""
-        return self._tail
+        return bytes(self._tail)
 
 
 def payloads(whole: bytes) -> Iterator[Any]:

@@ -1,80 +1,78 @@
 """`Upstream`: one call of one LLM behind an OpenAI-compatible address.
 
 An answer is one only when it has begun as it should: a status below 400, the right kind of content, and, of a stream, a
-first event that is no error. Everything else is an `UpstreamError`, and another LLM can be called: the client has seen
-nothing yet. An error of the client's own making (400, 413, ...) would be the same elsewhere: it is an answer too.
+first event that is part of an answer. Everything else is an `UpstreamError`, and another LLM can be called: the client
+has seen nothing yet. An error of the client's own making (400, 413, ...) would be the same elsewhere: it is an answer
+too. What becomes of a call, to the end of its stream, the breaker and the metrics hear by its `Call`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-import os
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
-from p2l_sdk.errors import P2LError
+from p2l_sdk.serve.address import read_key
 from p2l_sdk.serve.breaker import Breaker
+from p2l_sdk.serve.call import Call, UpstreamError
 from p2l_sdk.serve.chat_request import ChatRequest
 from p2l_sdk.serve.config import LLMConfig, RouterConfig
+from p2l_sdk.serve.errors import INVALID, error_body
+from p2l_sdk.serve.metrics import ServerMetrics
 from p2l_sdk.serve.sse import LARGEST_EVENT, Events, EventTooLarge, payloads
 
 _CLIENT_ERRORS = (400, 413, 415, 422)  # the request is at fault: any other LLM may refuse it too
-_RETRIED = (408, 409, 425, 429)
 _CONNECT_SECONDS = 10.0
+_ENDING_SECONDS = 0.1
 _PASSED_ON = ("content-type", "x-request-id")  # of the upstream's headers
 _LARGEST_BODY = 64 * 2**20  # bytes
 
 
-class UpstreamError(Exception):
-    """A call that brought no answer. Its text and kind never hold what the upstream sent.
-
-    Attributes:
-        kind: timeout, connection, status_429, status_500, ..., content, broken.
-        retry_after: seconds of rest that the upstream asks for.
-        final: whether the same upstream would answer the same once more: a wrong key, an unknown model.
-    """
-
-    def __init__(self, kind: str, message: str, retry_after: float | None = None, final: bool = False) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.retry_after = retry_after
-        self.final = final
-
-    @classmethod
-    def of(cls, response: httpx.Response) -> UpstreamError:
-        """Of a reply with a status that is none of an answer."""
-        status = response.status_code
-        final = status < 500 and status not in _RETRIED
-        return cls(f"status_{status}", f"answered with status {status}", _retry_after(response), final)
-
-
 @dataclass
 class Stream:
-    """A stream that has begun: its reply, its parts that are still to come, and what is known of it by now."""
+    """A stream that has begun: its reply, its parts that are still to come, what is known of it by now, its call."""
 
     response: httpx.Response
     parts: AsyncIterator[bytes]
     events: Events
+    call: Call
 
     async def rest(self) -> AsyncIterator[bytes]:
         """The events after the first ones, each as soon as it is whole; UpstreamError where the stream breaks off."""
         try:
-            async for part in self.parts:
+            while not self.events.done and (part := await anext(self.parts, None)) is not None:
                 if whole := self.events.feed(part):
                     yield whole
         except httpx.TimeoutException:
-            raise UpstreamError("timeout", "stopped in the middle of its answer") from None
+            raise self._failed("timeout", "stopped in the middle of its answer") from None
         except (httpx.HTTPError, EventTooLarge):
-            if not self.events.done:  # what comes after that is of no interest
-                raise UpstreamError("broken", "broke off its answer") from None
+            raise self._failed("broken", "broke off its answer") from None
         if not self.events.finished:
-            raise UpstreamError("broken", "broke off its answer")
-        if rest := self.events.rest():
+            raise self._failed("broken", "broke off its answer")
+        if not self.events.done and (rest := self.events.rest()):
             yield rest
+
+    def _failed(self, kind: str, message: str) -> UpstreamError:
+        error = UpstreamError(kind, message)
+        self.call.ended(error)
+        return error
+
+    async def close(self) -> None:
+        """Ends the call. Of a stream that is done the end of the reply is read, so that its connection stays usable."""
+        if self.events.finished:
+            self.call.ended()
+        if self.events.done:
+            with contextlib.suppress(TimeoutError, httpx.HTTPError):
+                async with asyncio.timeout(_ENDING_SECONDS):
+                    async for _ in self.parts:
+                        pass
+        await self.response.aclose()
 
 
 @dataclass
@@ -111,7 +109,7 @@ class Answer:
     async def close(self) -> None:
         """Ends the call, if it is still open."""
         if self.stream is not None:
-            await self.stream.response.aclose()
+            await self.stream.close()
 
 
 class Upstream:
@@ -121,25 +119,22 @@ class Upstream:
         llm: where it is.
         config: of the router.
         client: see `create_client`.
+        metrics: told of every failure, and of the time until an answer begins.
     """
 
-    def __init__(self, llm: LLMConfig, config: RouterConfig, client: httpx.AsyncClient) -> None:
+    def __init__(self, llm: LLMConfig, config: RouterConfig, client: httpx.AsyncClient, metrics: ServerMetrics) -> None:
         self.llm = llm
         self.breaker = Breaker(config.breaker_failures, config.breaker_seconds)
-        self._client = client
-        self._key = "" if llm.api_key_env is None else os.environ.get(llm.api_key_env, "").strip()
-        if not (self._key.isascii() and self._key.isprintable()):
-            raise P2LError(f"the key in {llm.api_key_env} holds characters that no header can carry; set it anew")
+        self._client, self._metrics = client, metrics
+        self._key = read_key(llm.api_key_env)
         base = httpx.URL(llm.base_url)
         self._url = base.copy_with(path=base.path.rstrip("/") + "/chat/completions")
         self._timeout = httpx.Timeout(llm.timeout, connect=min(_CONNECT_SECONDS, llm.timeout))
-        self._headers = {
-            "content-type": "application/json",
-            "accept-encoding": "identity",
-            "user-agent": "p2l-sdk",
-            **self._authorization(),
-            **llm.headers,
-        }
+        self._headers = httpx.Headers(
+            {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "p2l-sdk"}
+        )
+        self._headers.update(self._authorization())
+        self._headers.update(llm.headers)
 
     def _authorization(self) -> dict[str, str]:
         if not self._key:
@@ -156,31 +151,39 @@ class Upstream:
             seconds: that are left for it; the LLM's own timeout, if that is less.
 
         Raises:
-            UpstreamError: there is no answer. The breaker knows of it.
+            UpstreamError: there is no answer. The breaker and the metrics know of it.
         """
-        self.breaker.enter()
+        call, start = Call(self.llm.name, self.breaker, self._metrics), time.perf_counter()
         try:
-            async with asyncio.timeout(min(seconds, self.llm.timeout)):
-                answer = await self._ask(request)
+            answer = await self._ask_within(seconds, request, call)
         except UpstreamError as error:
-            self.breaker.failed(error.retry_after)
+            call.ended(error)
             raise
-        except (TimeoutError, httpx.TimeoutException):
-            self.breaker.failed()
-            raise UpstreamError("timeout", "did not answer in time") from None
-        except (httpx.HTTPError, EventTooLarge):
-            self.breaker.failed()
-            raise UpstreamError("connection", "could not be reached, or broke off before its answer") from None
-        self.breaker.succeeded()
+        finally:
+            call.release()
+            self._metrics.stage("upstream", time.perf_counter() - start)
+        if answer.stream is None:
+            call.ended()
         return answer
 
-    async def _ask(self, request: ChatRequest) -> Answer:
-        accept = {"accept": "text/event-stream" if request.stream else "application/json"}
+    async def _ask_within(self, seconds: float, request: ChatRequest, call: Call) -> Answer:
+        try:
+            async with asyncio.timeout(min(seconds, self.llm.timeout)):
+                return await self._ask(request, call)
+        except TimeoutError:
+            blamed = seconds >= self.llm.timeout  # else others had used up the time
+            raise UpstreamError("timeout", "did not answer in time", blamed=blamed) from None
+        except httpx.TimeoutException:
+            raise UpstreamError("timeout", "did not answer in time") from None
+        except (httpx.HTTPError, EventTooLarge):
+            raise UpstreamError("connection", "could not be reached, or broke off before its answer") from None
+
+    async def _ask(self, request: ChatRequest, call: Call) -> Answer:
+        headers = self._headers.copy()
+        headers["accept"] = "text/event-stream" if request.stream else "application/json"
         body = request.body(self.llm)
-        call = self._client.build_request(
-            "POST", self._url, content=body, headers={**self._headers, **accept}, timeout=self._timeout
-        )
-        response = await self._client.send(call, stream=True)
+        sent = self._client.build_request("POST", self._url, content=body, headers=headers, timeout=self._timeout)
+        response = await self._client.send(sent, stream=True)
         stays_open = False
         try:
             if response.status_code in _CLIENT_ERRORS:
@@ -189,7 +192,7 @@ class Upstream:
                 raise UpstreamError.of(response)
             if not request.stream:
                 return await self._whole(response)
-            answer = await self._beginning(response)
+            answer = await self._beginning(response, _choices(request), call)
             stays_open = True
             return answer
         finally:
@@ -209,30 +212,42 @@ class Upstream:
         return answer
 
     async def _refusal(self, response: httpx.Response) -> Answer:
-        """The client's own error, if it is told as OpenAI tells it; upstreams put no more than the reason there."""
-        content = await _read(response)
+        """The client's own error, as it came if it is told as OpenAI tells it: upstreams put no more than the reason
+        there. Told in another way it is told anew, without a word of the upstream's."""
+        content, headers = await _read(response), _headers(response)
+        if self._key and self._key.encode() in content:  # it is about our key, which is no fault of the client
+            raise UpstreamError.of(response)
         value = _json(content)
         error = value.get("error") if isinstance(value, dict) else None
-        told = isinstance(error, dict) and isinstance(error.get("message"), str)
-        if not told or (self._key and self._key.encode() in content):
-            raise UpstreamError.of(response)
-        return Answer(self.llm, response.status_code, _headers(response), content)
+        if not (isinstance(error, dict) and isinstance(error.get("message"), str)):
+            reason = f"{self.llm.name} refused the request with status {response.status_code}"
+            remedy = "send a shorter or simpler one, or name another LLM"
+            content = json.dumps(error_body(f"{reason}; {remedy}", INVALID, code="refused_by_upstream")).encode()
+            headers["content-type"] = "application/json"
+        return Answer(self.llm, response.status_code, headers, content)
 
-    async def _beginning(self, response: httpx.Response) -> Answer:
+    async def _beginning(self, response: httpx.Response, choices: int, call: Call) -> Answer:
         """Reads up to the first event with data: until then another LLM may still be called."""
         if not _is(response, "text/event-stream"):
             raise UpstreamError("content", "sent something that is no event stream")
-        events, parts = Events(), response.aiter_bytes()
+        events, parts = Events(choices), response.aiter_bytes()
         begun = b""
         async for part in parts:
-            begun += events.feed(part)
-            first = next(payloads(begun), ...)
+            whole = events.feed(part)
+            begun += whole
+            first = next(payloads(whole), ...)
             if first is ... and len(begun) < LARGEST_EVENT:
                 continue
-            if first != "[DONE]" and (not isinstance(first, dict) or first.get("error")):
+            if not (isinstance(first, dict) and isinstance(first.get("choices"), list)) or first.get("error"):
                 raise UpstreamError("content", "began its stream with something else than an answer")
-            return Answer(self.llm, 200, _headers(response), begun, stream=Stream(response, parts, events))
+            return Answer(self.llm, 200, _headers(response), begun, stream=Stream(response, parts, events, call))
         raise UpstreamError("content", "sent an empty stream")
+
+
+def _choices(request: ChatRequest) -> int:
+    """How many answers the client wants at once."""
+    n = request.fields["n"].value if "n" in request.fields else None
+    return n if isinstance(n, int) and n > 1 else 1
 
 
 async def _read(response: httpx.Response) -> bytes:
@@ -257,8 +272,3 @@ def _is(response: httpx.Response, kind: str) -> bool:
 
 def _headers(response: httpx.Response) -> dict[str, str]:
     return {name: response.headers[name] for name in _PASSED_ON if name in response.headers}
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    value = response.headers.get("retry-after", "")
-    return float(value) if value.isascii() and value.isdigit() and len(value) < 9 else None

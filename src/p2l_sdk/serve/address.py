@@ -1,0 +1,61 @@
+"""The way to an upstream, as a config tells it, checked before anything is sent: address, headers, key."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from p2l_sdk.errors import P2LError
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, a token
+_FRAMING = ("content-length", "transfer-encoding")  # which follow from the body
+
+
+def check_address(url: str) -> None:
+    """P2LError for a base_url that no call could go to, or that holds a password or a fragment."""
+    try:
+        parts = urlsplit(url)
+        legal = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        legal = legal and "@" not in parts.netloc and not parts.fragment and not any(map(str.isspace, url))
+        httpx.URL(url).raw_host.decode("ascii").encode("idna")  # as sockets do: no label is empty or too long
+    except (ValueError, httpx.InvalidURL):
+        legal = False
+    if not legal:
+        raise P2LError(f"base_url is {url!r}; it must be an address like 'https://api.openai.com/v1'")
+
+
+def check_header_name(setting: str, name: str) -> None:
+    """P2LError for a name that no header has, or that only the body decides on."""
+    if not _HEADER_NAME.fullmatch(name) or name.lower() in _FRAMING:
+        raise P2LError(f"{setting}: {name!r} is no header that a config can set")
+
+
+def checked_headers(headers: Any) -> Mapping[str, str]:
+    """The headers of a config as texts; P2LError, without the value, which may be a key, for what cannot be sent."""
+    if not isinstance(headers, Mapping):
+        raise P2LError(f"headers is {headers!r}; it must be a mapping: {{name: text}}")
+    found: dict[str, str] = {}
+    for name, value in ((str(name), value) for name, value in headers.items()):
+        check_header_name("headers", name)
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise P2LError(f"headers: {name} must be a text")
+        if name.lower() in map(str.lower, found):
+            raise P2LError(f"headers: {name} stands twice; upper and lower case are the same")
+        found[name] = str(value).strip()
+        if not (found[name].isascii() and found[name].isprintable()):
+            raise P2LError(f"headers: the value of {name} holds characters that no header can carry; use ASCII")
+    return MappingProxyType(found)
+
+
+def read_key(variable: str | None) -> str:
+    """The key in an environment variable, empty where there is none; P2LError for one that no header can carry."""
+    key = "" if variable is None else os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise P2LError(f"the key in {variable} holds characters that no header can carry; set it anew")
+    return key
