@@ -46,7 +46,7 @@ class Application(FastAPI):
         self.include_router(router, dependencies=[Depends(guard) for guard in guards])
         for route in router.routes:
             if isinstance(route, BareRoute):
-                for method in route.methods:
+                for method in route.methods or ():
                     asked = {"type": "http", "method": method, "path": route.path}
                     if all(before.matches(asked)[0] is not Match.FULL for before in self._routes):
                         self._short_ways[method, route.path] = gate(route.straight(guards))
