@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 
+import httpx
 import pytest
 from conftest import ROOT
 
@@ -307,3 +308,52 @@ def test_no_address_but_this_machine_without_a_key(host, monkeypatch):
     monkeypatch.delenv("P2L_API_KEYS", raising=False)
     with pytest.raises(P2LError, match=f"the address {host} can be reached from outside, and there is no API key; set"):
         p2l("serve", "--host", host)
+
+
+def test_the_command_sets_the_limits_and_without_keys_answers_to_this_machine_only(monkeypatch):
+    asked = []
+
+    class Server:
+        """uvicorn's, but for the sockets."""
+
+        def __init__(self, app):
+            self.app = app
+
+        async def serve(self):
+            transport = httpx.ASGITransport(self.app)
+            for host in ("localhost", "evil.example"):
+                async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
+                    asked.append(await client.get("/v1/p2l/models"))
+
+    monkeypatch.setattr("uvicorn.Config", lambda app, **_: app)
+    monkeypatch.setattr("uvicorn.Server", Server)
+    monkeypatch.setattr("gc.freeze", lambda: None)
+    monkeypatch.delenv("P2L_API_KEYS", raising=False)
+    p2l("serve", "--max-prompts", 7, "--max-body-mb", 2)
+    assert [reply.status_code for reply in asked] == [200, 403]
+    assert asked[0].json()["limits"] == {"max_prompts": 7, "max_body_bytes": 2 * 2**20}
+    monkeypatch.setenv("P2L_API_KEYS", "sk-0123456789abcdef")
+    p2l("serve")
+    assert [reply.status_code for reply in asked[2:]] == [401, 401]
+
+
+def test_a_place_for_keys_without_a_key_is_no_open_server(tmp_path, monkeypatch):
+    file = tmp_path / "keys"
+    monkeypatch.delenv("P2L_API_KEYS", raising=False)
+    for text in ("", "\n", "# sk-0123456789abcdef\n"):
+        file.write_text(text)
+        with pytest.raises(P2LError, match=r"there is no API key in .*keys, so anybody could call the server; write"):
+            Keys.load(file)
+    with pytest.raises(P2LError, match="there is no API key in "):
+        p2l("serve", "--api-keys", file)  # which would serve
+    assert len(Keys.load()) == 0  # nobody spoke of keys
+    for text in (",", " ", "#"):
+        monkeypatch.setenv("P2L_API_KEYS", text)
+        with pytest.raises(P2LError, match="there is no API key in P2L_API_KEYS, so anybody"):
+            Keys.load()
+    with pytest.raises(P2LError, match="keys or P2L_API_KEYS, so anybody"):
+        Keys.load(file)
+    file.write_text("sk-0123456789abcdef")
+    assert len(Keys.load(file)) == 1
+    monkeypatch.setenv("P2L_API_KEYS", "")
+    assert len(Keys.load()) == 0

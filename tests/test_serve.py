@@ -260,6 +260,31 @@ def test_no_text_of_a_prompt_is_logged(caplog):
     assert "secret" not in caplog.text
 
 
+def test_pages_of_other_sites_are_refused(server):
+    here = f"127.0.0.1:{server.port}"
+    for origin in ("https://evil.example", "http://127.0.0.1:1", "null", f"http://{here}.evil.example"):
+        for path, body in (("/v1/leaderboard", {"prompt": "a"}), ("/v1/p2l/models", None), ("/nowhere", {})):
+            status, answer, _ = server.ask(path, body, Origin=origin)
+            assert (status, answer["error"]["type"], answer["error"]["code"]) == (
+                403, "invalid_request_error", "forbidden"
+            )  # fmt: skip
+            assert "call this server from a program, or let the proxy before it pass the header Host" in str(answer)
+    assert server.ask("/v1/leaderboard", {"prompt": "a"}, Origin=f"http://{here}")[0] == 200  # our own page
+    for host, origin in (("P2L.example", "https://p2l.example"), ("p2l.example:443", "https://p2l.example")):
+        assert server.ask("/v1/leaderboard", {"prompt": "a"}, Host=host, Origin=origin)[0] == 200  # behind a proxy
+
+
+def test_a_server_without_keys_answers_to_the_names_of_this_machine_only(default):
+    with Running(create_app(Engine(default), local_only=True)) as server:
+        for host in ("localhost", "LOCALHOST:8000", "127.0.0.1:80", "127.8.9.10", "[::1]:8000"):
+            assert server.ask("/v1/leaderboard", {"prompt": "a"}, Host=host)[0] == 200
+        for host in ("evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8000", "10.0.0.1", "[::2]"):
+            # a name that points here: its pages are of one origin with this server
+            status, answer, _ = server.ask("/v1/leaderboard", {"prompt": "a"}, Host=host, Origin=f"http://{host}")
+            assert (status, answer["error"]["code"]) == (403, "forbidden")
+            assert "give it keys to call it by another name" in answer["error"]["message"]
+
+
 async def keyed(request: Request) -> None:
     if request.headers.get("authorization") != "Bearer right":
         raise HTTPException(401, "no valid key", {"WWW-Authenticate": "Bearer"})
