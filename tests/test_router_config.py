@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 
 import httpx
 import pytest
@@ -14,7 +15,7 @@ from p2l_sdk.errors import BudgetError, P2LError, UnknownModelError
 from p2l_sdk.pacing import BudgetPacer
 from p2l_sdk.serve.auth import Key, Keys
 from p2l_sdk.serve.breaker import Breaker
-from p2l_sdk.serve.chat_request import ChatRequest
+from p2l_sdk.serve.chat_request import BadRequest, ChatRequest
 from p2l_sdk.serve.choice import Chooser
 from p2l_sdk.serve.config import Check, LLMConfig, Prices, RouterConfig, check, costs
 from p2l_sdk.serve.pool import create_client
@@ -129,6 +130,20 @@ def test_the_policy_and_the_opponents_are_those_of_the_sdk(default):
         assert choice.expected_cost == route.expected_cost
 
 
+def test_the_budget_of_the_config_holds_for_the_best_llm_too(default):
+    board = default.leaderboard("Prove that the square root of two is irrational")
+    assert Chooser(RouterConfig.from_dict(MODELS), default).routed(board, "p2l-best", None).ranking[0] == DEAR
+    chooser = Chooser(RouterConfig.from_dict({**MODELS, "budget": 0.0005}), default)
+    choice = chooser.routed(board, "p2l-best", None)
+    assert set(choice.ranking) == {CHEAP, MIDDLE}
+    assert choice.expected_cost <= 0.0005
+    assert chooser.routed(board, "p2l-best", 0.001).ranking[0] == DEAR  # the client's own
+    paced = Chooser(RouterConfig.from_dict({**MODELS, "mean_budget": 0.0005}), default)
+    assert paced.routed(board, "p2l-best", None).pacer is paced.pacer
+    assert paced.routed(board, "p2l-best", 0.001).pacer is None
+    assert paced.straight(DEAR, None).pacer is None  # whoever names an LLM gets it
+
+
 def test_keys(tmp_path, monkeypatch):
     monkeypatch.setenv("P2L_API_KEYS", "sk-0123456789abcdef,sk-1123456789abcdef named 2.5")
     keys = Keys.load()
@@ -151,6 +166,34 @@ def test_keys(tmp_path, monkeypatch):
         assert line.split()[0] not in str(error.value)
     with pytest.raises(P2LError, match="cannot be read: No such file"):
         Keys.load(tmp_path / "absent")
+
+
+def test_a_body_of_many_megabytes_is_read_or_refused_quickly():
+    rest = b'"model": "p2l", "messages": [{"role": "user", "content": "hi"}]}'
+    start = time.perf_counter()
+    assert ChatRequest.parse(b"{" + b" " * 2**25 + rest).model == "p2l"
+    for fields in (b'"a":1,' * 2**22, b"".join(b'"x%d":1,' % i for i in range(500))):
+        with pytest.raises(BadRequest, match="not a JSON object in UTF-8 of at most 500 fields"):
+            ChatRequest.parse(b"{" + fields + rest)
+    assert time.perf_counter() - start < 1.5
+    assert len(ChatRequest.parse(b"{" + b"".join(b'"x%d":1,' % i for i in range(498)) + rest).fields) == 500
+
+
+def test_what_a_request_asks_for():
+    def parse(**fields):
+        return ChatRequest.parse(json.dumps({"model": "p2l", "messages": [{"role": "user"}], **fields}).encode())
+
+    assert [parse(cost=cost).budget for cost in (None, 0, "1e-3", 10**308)] == [None, 0, 0.001, 1e308]
+    for cost in (10**309, -1, "x", "nan", 1e999, [1], {}, True):
+        with pytest.raises(BadRequest, match="finite number|not a JSON object"):
+            parse(cost=cost)
+    assert [parse().n, parse(n=None).n, parse(n=1024).n] == [1, 1, 1024]
+    for n in (0, -1, 1025, 10**400, 2.0, "20", True):
+        with pytest.raises(BadRequest, match="n must be an integer from 1 to 1024"):
+            parse(n=n)
+    parts = [{"type": "text", "text": "ab"}, {"type": "image_url", "image_url": {"url": "data:"}}, "?", {"text": 1}]
+    messages = [{"role": "system", "content": "é"}, {"role": "user", "content": parts}, {"role": "assistant"}]
+    assert parse(messages=messages).text_bytes == 4
 
 
 def test_a_body_is_rewritten_without_being_parsed_and_written_again():
@@ -246,7 +289,7 @@ def test_a_mean_budget_holds_within_one_per_cent_over_ten_thousand_requests(defa
             charge.settle(cost)
 
     while len(paid) < 10_000:
-        choice = chooser.routed(rng.choice(boards), "p2l", None)
+        choice = chooser.routed(rng.choice(boards), rng.choice(["p2l", "p2l-best"]), None)
         name = rng.choices(choice.ranking[:2], (0.9, 0.1)[: len(choice.ranking)])[0]
         charge = Charge(chooser.costs[choice.ranking[0]], choice.pacer)
         under_way.append((charge, chooser.costs[name] * rng.uniform(0.5, 1.5)))

@@ -418,6 +418,30 @@ def test_it_gives_up_with_the_reason(faulty):
         RemoteScorer(faulty).score(["x"])
 
 
+def test_a_key_with_a_line_end_is_sent_without_it_and_one_that_no_header_carries_is_not_shown(faulty, monkeypatch):
+    Faulty.script[:] = [(200, {}, KNOWN)] * 2
+    RemoteScorer(faulty, key="sk-secret\r\n")
+    monkeypatch.setenv("P2L_API_KEY", " sk-secret\n")
+    RemoteScorer(faulty)
+    assert [headers["Authorization"] for _, headers in Faulty.seen] == ["Bearer sk-secret"] * 2
+    for key in ("sk-secret\nX-Evil: 1", "sk-secret\u2026", "sk-secret\x00"):
+        with pytest.raises(RemoteError, match=r"the key in token=\.\.\. holds characters that no header can") as error:
+            RemoteScorer(faulty, key=key)
+        assert "secret" not in str(error.value)
+    monkeypatch.setenv("P2L_API_KEY", "sk-secret\nsk-other")
+    with pytest.raises(RemoteError, match="the key in P2L_API_KEY holds characters"):
+        RemoteScorer(faulty)
+
+
+def test_it_says_why_a_server_without_keys_refuses_its_name(faulty):
+    refusal = b'{"error": {"code": "forbidden", "message": "this server has no API keys, so it answers to localhost"}}'
+    Faulty.script[:] = [(403, {}, refusal), (403, {}, b"")]
+    with pytest.raises(RemoteError, match="answers 403: this server has no API keys, so it answers to localhost"):
+        RemoteScorer(faulty)
+    with pytest.raises(RemoteError, match="does not accept a request without a key"):
+        RemoteScorer(faulty)
+
+
 def test_addresses_that_are_none_and_servers_that_are_not_there():
     for address in ("http://", "http://a:b", "http://h/?x=1"):
         with pytest.raises(RemoteError, match="is no address of a server; write http://host:port"):

@@ -89,8 +89,8 @@ class Keys:
         after it, if wanted, its name and its budget in USD. Lines that begin with # are left out.
 
         Raises:
-            P2LError: the file cannot be read, a line is no key, or no key is in what was given; the text names the line,
-                never the key.
+            P2LError: the file cannot be read, a line is no key, or no key is in what was given; the text names the
+                line, never the key.
         """
         environment = os.environ.get(ENVIRONMENT, "")
         lines = [

@@ -20,7 +20,7 @@ from p2l_sdk.errors import P2LError
 from p2l_sdk.serve.breaker import Breaker
 from p2l_sdk.serve.chat_request import ChatRequest
 from p2l_sdk.serve.config import LLMConfig, RouterConfig
-from p2l_sdk.serve.sse import LARGEST_EVENT, Events, EventTooLarge, payloads
+from p2l_sdk.serve.sse import LARGEST_EVENT, Events, EventTooLarge, payloads, text_bytes
 
 _CLIENT_ERRORS = (400, 413, 415, 422)  # the request is at fault: any other LLM may refuse it too
 _RETRIED = (408, 409, 425, 429)
@@ -107,6 +107,11 @@ class Answer:
         tokens = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
         numbers = [t for t in tokens if isinstance(t, int) and not isinstance(t, bool) and t >= 0]
         return prices.of(*numbers) if len(numbers) == 2 else None
+
+    @property
+    def text_bytes(self) -> int:
+        """Of the text that has come so far."""
+        return text_bytes(self.content) if self.stream is None else self.stream.events.text_bytes
 
     async def close(self) -> None:
         """Ends the call, if it is still open."""
