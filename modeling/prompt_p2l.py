@@ -24,8 +24,8 @@ Prompt = str | Sequence[Message]
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 # A tokenizer reads all of a text before it truncates, so it is shown the end only. Text has 1 to 6 characters a token:
-# the tokens at the cut may be others, but they are far from those that are kept. Only where there are too few (of blanks,
-# say) more is read, and that is bounded too: tens of megabytes must not take longer than a long prompt.
+# the tokens at the cut may be others, but they are far from those that are kept. Only where there are too few (of
+# blanks, say) more is read, and that is bounded too: tens of megabytes must not take longer than a long prompt.
 _ENOUGH, _MOST = 32, 1024  # characters for each token that is wanted
 
 

@@ -109,6 +109,7 @@ def assert_same(one, other):
         ("/v1/leaderboard", b"[]", 422, "invalid_body", "body", "body: Input should be an object"),
         ("/v1/route", {"prompt": "a", "cost": 1e-9}, 400, "budget_error", "cost", r"feasible budget is \$0.0001"),
         ("/v1/route", {"prompt": "a", "models": ["gpt"]}, 400, "unknown_model_error", None, "names 'gpt'"),
+        ("/v1/route", {"prompt": "a", "models": ["g" * 9000]}, 400, "unknown_model_error", None, "names 'g{100}', "),
         ("/v1/route", b'{"prompt": "a", "cost": NaN}', 422, "invalid_body", "cost", "finite number|greater than"),
         ("/v1/route", {"prompt": "a", "policy": "x"}, 422, "invalid_body", "policy", "'optimal', 'strict' or 'best'"),
         ("/v1/route", {"prompt": "a", "objective": "usable", "opponents": {}}, 400, "p2l_error", None, "weight"),
