@@ -185,7 +185,7 @@ def test_what_a_request_asks_for():
 
     assert [parse(cost=cost).budget for cost in (None, 0, "1e-3", 10**308)] == [None, 0, 0.001, 1e308]
     for cost in (10**309, -1, "x", "nan", 1e999, [1], {}, True):
-        with pytest.raises(BadRequest, match="finite number|not a JSON object"):
+        with pytest.raises(BadRequest, match=r"finite number|not a JSON object"):
             parse(cost=cost)
     assert [parse().n, parse(n=None).n, parse(n=1024).n] == [1, 1, 1024]
     for n in (0, -1, 1025, 10**400, 2.0, "20", True):

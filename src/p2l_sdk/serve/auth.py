@@ -94,8 +94,7 @@ class Keys:
         """
         environment = os.environ.get(ENVIRONMENT, "")
         lines = [
-            (f"{ENVIRONMENT}, entry {i}", line)
-            for i, line in enumerate(environment.replace(",", "\n").splitlines(), 1)
+            (f"{ENVIRONMENT}, entry {i}", line) for i, line in enumerate(environment.replace(",", "\n").splitlines(), 1)
         ]
         if file is not None:
             try:

@@ -180,7 +180,7 @@ _THIS_MACHINE = re.compile(rb"(localhost|127(\.\d{1,3}){1,3}|\[::1\])(:\d+)?")
 
 
 def _foreign(origin: bytes, host: bytes) -> bool:
-    """Whether it is another one's page. Browsers leave the usual port out, a proxy may write it; "null" has no place."""
+    """Whether it is another one's page. Browsers leave the usual port out, a proxy may write it; "null" is no place."""
     scheme, _, place = origin.partition(b"://")
     usual = {b"http": b":80", b"https": b":443"}.get(scheme, b"")
     return not place or place != host.removesuffix(usual)
