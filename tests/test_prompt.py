@@ -132,11 +132,11 @@ def test_of_a_very_long_prompt_only_the_end_is_read_and_the_tokens_are_the_same(
         limit, reads = encode._limit, watched(encode)
         tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True
-        for _ in range(5):
-            text = " ".join(rng.choice(texts, 3000))
+        for _ in range(2):
+            text = " ".join(rng.choice(texts, 1000))
             assert encode([text, "short"])[0] == tokenizer.encode(text, add_special_tokens=False).ids[-limit:]
             assert len(text) > 3 * 32 * limit
-        assert reads.characters <= 5 * (32 * limit + len("short"))
+        assert reads.characters <= 2 * (32 * limit + len("short"))
 
 
 def test_of_blanks_more_is_read_but_not_all():
