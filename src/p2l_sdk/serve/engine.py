@@ -93,8 +93,8 @@ class Engine:
         await self._probe()
 
     async def close(self) -> None:
-        """Take no more, finish what was accepted (within the time-out), end the workers. One that hangs is left behind, and
-        keeps no process from its end."""
+        """Take no more, finish what was accepted (within the time-out), end the workers. One that hangs is left behind:
+        it keeps no process from its end."""
         self._closing = True
         if self._loop is None:
             return
