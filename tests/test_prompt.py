@@ -129,7 +129,7 @@ def test_of_a_very_long_prompt_only_the_end_is_read_and_the_tokens_are_the_same(
     texts = [p["prompt"] if isinstance(p["prompt"], str) else "\n\n".join(p["prompt"]) for p in awkward]
     texts = [text for text in texts if text.strip() and len(text) < 2000]
     for encode, tokenizer in real_tokenizers():
-        limit, reads = encode._limit, watched(encode)
+        limit, reads = encode._spec.max_prompt_tokens, watched(encode)
         tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True
         for _ in range(2):
