@@ -23,6 +23,11 @@ Prompt = str | Sequence[Message]
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
+# A tokenizer reads all of a text before it truncates, so it is shown the end only. Text has 1 to 6 characters a token:
+# the tokens at the cut may be others, but they are far from those that are kept. Only where there are too few (of
+# blanks, say) more is read, and that is bounded too: tens of megabytes must not take longer than a long prompt.
+_ENOUGH, _MOST = 32, 1024  # characters for each token that is wanted
+
 
 def user_turns(prompt: Prompt) -> list[str]:
     """The texts of the user turns, checked.
@@ -99,7 +104,8 @@ class PromptEncoder:
             self._cls = [cls_id]
         # A saved tokenizer may carry the padding and truncation of its last use: ours is set here, once.
         tokenizer.no_padding()
-        tokenizer.enable_truncation(spec.max_prompt_tokens - len(self._cls), direction="left")
+        self._limit = spec.max_prompt_tokens - len(self._cls)
+        tokenizer.enable_truncation(self._limit, direction="left")
         # Where no template writes special tokens, "[SEP]" in a prompt is five characters of text.
         tokenizer.encode_special_tokens = not spec.chat
         self._tokenizer = tokenizer
@@ -127,7 +133,7 @@ class PromptEncoder:
         return text
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Token ids of each prompt, at most `max_prompt_tokens`, at least one.
+        """Token ids of each prompt, at most `max_prompt_tokens`, at least one: of a long prompt those of its end.
 
         Raises:
             PromptError: see `user_turns`; its `index` is the place of the prompt.
@@ -139,14 +145,24 @@ class PromptEncoder:
             except PromptError as error:
                 error.index = i
                 raise
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=self._spec.add_special_tokens)
-        ids = [encoding.ids + self._cls for encoding in encodings]
+        ids = self._read(texts, _ENOUGH)
+        short = [i for i, row in enumerate(ids) if len(row) < self._limit and len(texts[i]) > _ENOUGH * self._limit]
+        if short:
+            for i, row in zip(short, self._read([texts[i] for i in short], _MOST), strict=True):
+                ids[i] = row
         for i, row in enumerate(ids):
+            row += self._cls
             if not row:
                 unknown = PromptError("the prompt has no character that the tokenizer knows; write it in plain text")
                 unknown.index = i
                 raise unknown
         return ids
+
+    def _read(self, texts: Sequence[str], characters: int) -> list[list[int]]:
+        """Token ids of the end of each text: so many characters for each token that is wanted."""
+        ends = [text[-characters * self._limit :] for text in texts]
+        encodings = self._tokenizer.encode_batch_fast(ends, add_special_tokens=self._spec.add_special_tokens)
+        return [encoding.ids for encoding in encodings]
 
 
 def batches(ids: Sequence[Sequence[int]], size: int, max_tokens: int = 16384) -> Iterator[list[int]]:

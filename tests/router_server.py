@@ -57,10 +57,11 @@ class Counts(ServerMetrics):
 
 
 class Running:
-    """A server under test: its address and metrics."""
+    """A server under test: its address, its engine and metrics."""
 
-    def __init__(self, url: str, metrics: Counts) -> None:
-        self.url, self.metrics = url, metrics
+    def __init__(self, url: str, engine: Engine) -> None:
+        self.url, self.engine = url, engine
+        self.metrics: Any = engine.metrics  # `Counts`
 
 
 def router_app(p2l: Any, config: RouterConfig, client: httpx.AsyncClient, keys: Any = None) -> tuple[Any, Engine]:
@@ -83,7 +84,7 @@ def serving(p2l: Any, config: RouterConfig, keys: Any = None) -> Iterator[Runnin
     """A router of this config; it ends with the block."""
     app, engine = router_app(p2l, config, create_client(), keys)
     with running(app) as url:
-        yield Running(url, engine.metrics)
+        yield Running(url, engine)
 
 
 @contextlib.contextmanager

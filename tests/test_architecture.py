@@ -64,7 +64,7 @@ FLOORS = [
     ["training.static", "training.model", "training.trainer"],
     ["training.card", "training.finetune"],
     ["training.run"],
-    ["serve.errors", "serve.metrics", "serve.cache", "serve.process"],
+    ["serve.errors", "serve.metrics", "serve.cache", "serve.process", "serve.threads"],
     ["serve.batching", "serve.schemas", "serve.http"],
     ["serve.engine"],
     ["serve.api"],

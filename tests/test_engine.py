@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
 
 import numpy as np
 import pytest
-from conftest import MODELS
+from conftest import MODELS, ROOT
 from serving import FakeScorer, numbers
 
 from p2l_sdk import P2L, P2LError
@@ -20,6 +22,7 @@ from p2l_sdk.serve import cache as caching
 from p2l_sdk.serve import engine as engines
 from p2l_sdk.serve.batching import Job, JobQueue
 from p2l_sdk.serve.errors import Closing, QueueFull, ScoringFailed, ScoringTimeout
+from p2l_sdk.serve.threads import DaemonThreads
 
 
 def run(use, scorer=None, **settings):
@@ -292,6 +295,55 @@ def test_closing_finishes_what_was_accepted_and_takes_no_more():
     boards = run(use)
     assert [board.models for board in boards] == [MODELS] * 7
     assert boards[-1].n_prompts == 5
+
+
+HANGS = """
+import asyncio, threading
+from serving import FakeScorer
+from p2l_sdk import P2L
+from p2l_sdk.serve import Engine
+from p2l_sdk.serve.errors import ScoringTimeout
+
+async def main():
+    scorer = FakeScorer()
+    engine = Engine(P2L(scorer), timeout_s=0.1)
+    await engine.start()
+    scorer.score = lambda prompts: threading.Event().wait()
+    try:
+        await engine.leaderboard("a")
+    except ScoringTimeout:
+        await engine.close()
+        print("closed")
+
+asyncio.run(main())
+"""
+
+
+def test_a_model_that_hangs_keeps_no_process_from_its_end():
+    script = [sys.executable, "-c", HANGS]
+    ended = subprocess.run(script, cwd=ROOT / "tests", capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "closed\n"), ended.stderr
+
+
+def test_threads_do_what_is_submitted_and_end():
+    threads, gate = DaemonThreads(1, "test"), threading.Event()
+    first, second = threads.submit(gate.wait, 20), threads.submit(divmod, 7, 2)
+    broken, left = threads.submit(divmod, 1, 0), threads.submit(divmod, 1, 1)
+    assert left.cancel()
+    gate.set()
+    assert first.result(20)
+    assert second.result(20) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        broken.result(20)
+    gate.clear()
+    last, never = threads.submit(gate.wait, 20), threads.submit(divmod, 7, 2)
+    while not last.running():
+        time.sleep(0.001)
+    threads.shutdown(wait=False, cancel_futures=True)
+    gate.set()
+    threads.shutdown()
+    assert last.result()
+    assert never.cancelled()
 
 
 def test_an_aggregate_is_that_of_the_sdk(default):

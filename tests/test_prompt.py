@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import CHAT_TEMPLATE, shared, transformers_tokenizer, word_tokenizer
+from conftest import CHAT_TEMPLATE, ROOT, shared, transformers_tokenizer, word_tokenizer
 from p2l_sdk.modeling.prompt_p2l import PromptEncoder, pad, user_turns
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 
@@ -95,6 +95,57 @@ def test_the_end_of_a_long_prompt_is_kept():
     ids = plain()(["write a poem about code in python"])[0]
     assert len(ids) == 6
     assert ids == plain()(["a poem about code in python"])[0]
+
+
+class Reads:
+    """A tokenizer that counts the characters it is shown."""
+
+    def __init__(self, tokenizer):
+        self._tokenizer, self.characters = tokenizer, 0
+
+    def encode_batch_fast(self, texts, **options):
+        self.characters += sum(map(len, texts))
+        return self._tokenizer.encode_batch_fast(texts, **options)
+
+
+def watched(encode: PromptEncoder) -> Reads:
+    encode._tokenizer = Reads(encode._tokenizer)
+    return encode._tokenizer
+
+
+def real_tokenizers():
+    """(encoder, its tokenizer without truncation): of the default model, and of an LLM."""
+    from p2l_sdk.scorers.static import read_tokenizer
+
+    folder = ROOT / "src" / "p2l_sdk" / "default_model"
+    spec = ModelSpec.from_config(json.loads((folder / "config.json").read_text()))
+    yield PromptEncoder(spec, read_tokenizer(folder)), read_tokenizer(folder)
+    folder = shared("oracle/ckpt/tiny-qwen2-bt")
+    yield PromptEncoder(spec.replace(max_prompt_tokens=300), read_tokenizer(folder)), read_tokenizer(folder)
+
+
+def test_of_a_very_long_prompt_only_the_end_is_read_and_the_tokens_are_the_same(rng):
+    awkward = json.loads(shared("oracle/prompts.json").read_text())
+    texts = [p["prompt"] if isinstance(p["prompt"], str) else "\n\n".join(p["prompt"]) for p in awkward]
+    texts = [text for text in texts if text.strip() and len(text) < 2000]
+    for encode, tokenizer in real_tokenizers():
+        limit, reads = encode._spec.max_prompt_tokens, watched(encode)
+        tokenizer.no_truncation()
+        tokenizer.encode_special_tokens = True
+        for _ in range(2):
+            text = " ".join(rng.choice(texts, 1000))
+            assert encode([text, "short"])[0] == tokenizer.encode(text, add_special_tokens=False).ids[-limit:]
+            assert len(text) > 3 * 32 * limit
+        assert reads.characters <= 2 * (32 * limit + len("short"))
+
+
+def test_of_blanks_more_is_read_but_not_all():
+    encode = plain()
+    reads = watched(encode)
+    assert encode(["write a poem" + " " * 6000, "code" + " " * 100]) == plain()(["write a poem", "code"])
+    assert 6000 < reads.characters < 6500
+    assert encode(["write a poem" + " " * 100_000 + "about code"]) == plain()(["about code"])
+    assert reads.characters < 6500 + 6 * (32 + 1024) + 1
 
 
 def test_special_tokens_in_a_prompt_are_ordinary_text():

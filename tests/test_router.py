@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import re
+import socket
+import threading
 import time
 
 import httpx
 import openai
 import pytest
 from conftest import ROOT
+from fastapi import Request
 from router_server import eventually, serving
 from upstreams import REFUSALS, Upstreams, closed_port
 
-from p2l_sdk.serve.auth import Keys
+from p2l_sdk.serve.auth import Key, Keys
+from p2l_sdk.serve.chat_request import ChatRequest
 from p2l_sdk.serve.config import RouterConfig
 
 CHEAP, MIDDLE, DEAR = "gemma-2-9b-it", "qwen2.5-7b-instruct", "llama-3.3-nemotron-super-49b-v1"
@@ -457,10 +462,11 @@ def test_the_log_has_a_line_for_each_request_and_no_text(client, upstreams, defa
             client.chat.completions.create(model=f"{PROMPT}\n", messages=HELLO)
         eventually(lambda: sum("chat asked" in record.message for record in caplog.records) == 2)
     lines = [record.message for record in caplog.records if record.name.startswith("p2l_sdk")]
+    cost = f"{COSTS[second]:.8f}"
     assert re.fullmatch(
-        rf"chat asked=p2l llm={second} end=done ms=[\d.]+ cost={COSTS[second]:.8f} stream=False attempts=2", lines[0]
+        rf"chat asked=p2l llm={second} end=done ms=[\d.]+ cost={cost} stream=False attempts=2 key=-", lines[0]
     )
-    assert re.fullmatch(r"chat asked=name llm=- end=404 ms=[\d.]+ cost=- stream=False attempts=0", lines[1])
+    assert re.fullmatch(r"chat asked=name llm=- end=404 ms=[\d.]+ cost=- stream=False attempts=0 key=-", lines[1])
     everything = " ".join(f"{record.message} {record.args}" for record in caplog.records if "openai" not in record.name)
     for secret in ("square root", SECRET, "secret-upstream-text"):
         assert secret not in everything
@@ -577,3 +583,119 @@ def test_a_score_that_does_not_come_in_time(default, upstreams, monkeypatch):
         reply = httpx.post(f"{running.url}/chat/completions", json={"model": "p2l", "messages": HELLO})
         assert (reply.status_code, reply.json()["error"]["code"]) == (504, "timeout")
         assert not upstreams.seen
+
+
+def test_the_log_tells_the_key_and_how_often_the_upstreams_were_called(default, upstreams, caplog):
+    upstreams.reset()
+    upstreams.always.update(dict.fromkeys(COSTS, "500"))
+    with caplog.at_level(logging.INFO), serving(default, config(upstreams), team(0.1)[0]) as running:
+        reply = httpx.post(f"{running.url}/chat/completions", json={"model": "p2l", "messages": HELLO}, headers=TEAM)
+        assert reply.status_code == 502
+    [line] = [record.message for record in caplog.records if record.message.startswith("chat asked")]
+    assert re.fullmatch(r"chat asked=p2l llm=- end=502 ms=[\d.]+ cost=- stream=False attempts=3 key=team", line)
+    assert TEAM["authorization"].split()[1] not in caplog.text
+
+
+TEAM = {"authorization": "Bearer sk-team-0123456789"}
+
+
+def team(budget: float) -> tuple[Keys, Key]:
+    """The key of these headers."""
+    key = Key("team", hashlib.sha256(b"sk-team-0123456789").digest(), budget)
+    return Keys([key]), key
+
+
+def test_each_of_several_answers_costs(default, upstreams):
+    upstreams.reset()
+    keys, key = team(0.0005)
+    ask = {"model": CHEAP, "messages": HELLO}
+    with serving(default, config(upstreams), keys) as running, httpx.Client(headers=TEAM) as client:
+        assert client.post(f"{running.url}/chat/completions", json={**ask, "n": 3}).status_code == 200
+        assert key.spent == pytest.approx(0.0003)
+        assert running.metrics.costs == pytest.approx([0.0003])
+        reply = client.post(f"{running.url}/chat/completions", json={**ask, "n": 3})
+        assert (reply.status_code, reply.json()["error"]["code"]) == (429, "insufficient_quota")
+        for n in ("3", 3.0, 0):  # which an upstream may take for a number
+            reply = client.post(f"{running.url}/chat/completions", json={**ask, "n": n})
+            assert (reply.status_code, reply.json()["error"]["param"]) == (400, "n")
+        assert key.spent == pytest.approx(0.0003)
+        assert len(upstreams.seen) == 1
+
+
+def test_a_call_that_a_client_left_is_paid(default, upstreams):
+    upstreams.reset()
+    upstreams.script[CHEAP] = ["stall"]
+    keys, key = team(1.0)
+    with serving(default, config(upstreams), keys) as running:
+        with httpx.Client(timeout=0.2, headers=TEAM) as client, pytest.raises(httpx.ReadTimeout):
+            client.post(f"{running.url}/chat/completions", json={"model": CHEAP, "messages": HELLO, "n": 2})
+        eventually(lambda: upstreams.hung_up == [CHEAP])
+        eventually(lambda: running.metrics.slowest > 0)  # it is over
+        assert key.spent == pytest.approx(0.0002)
+        upstreams.always[CHEAP] = "500"  # one that fails is not
+        httpx.post(f"{running.url}/chat/completions", json={"model": CHEAP, "messages": HELLO}, headers=TEAM)
+        assert key.spent == pytest.approx(0.0002)
+
+
+def test_a_stream_without_a_count_costs_by_its_text(default, upstreams):
+    upstreams.reset()
+    prices = {"input": 10, "output": 20, "input_tokens": 1, "output_tokens": 1}
+    ask = {"model": CHEAP, "messages": HELLO, "stream": True}
+    read = len(PROMPT) / 4 * 10e-6
+    keys, key = team(1.0)
+    with serving(default, config(upstreams, llms={CHEAP: {"prices": prices}}), keys) as running:
+        url = f"{running.url}/chat/completions"
+        with openai.OpenAI(base_url=running.url, api_key="sk-team-0123456789", max_retries=0) as client:
+            events = list(client.chat.completions.create(**ask))
+        written = len("".join(choice.delta.content or "" for event in events for choice in event.choices))
+        assert written > 40
+        eventually(lambda: running.metrics.costs == pytest.approx([read + written / 4 * 20e-6]))
+        upstreams.script[CHEAP] = ["endless"]
+        with httpx.Client(headers=TEAM) as client, client.stream("POST", url, json=ask) as reply:
+            parts = reply.iter_text()
+            got = "".join(next(parts) for _ in range(20))  # and it goes
+        said = sum(len(text) for text in re.findall(r'"content": "([^"]*)"', got))
+        eventually(lambda: len(running.metrics.costs) == 2)
+        assert said > 100
+        assert running.metrics.costs[1] >= read + said / 4 * 20e-6 - 1e-9
+        assert key.spent == pytest.approx(sum(running.metrics.costs))
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(default, upstreams):
+    with serving(default, config(upstreams, deadline=0.2)) as running:
+        address = httpx.URL(running.url)
+        with socket.create_connection((address.host, address.port), timeout=20) as stream:
+            stream.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: p2l\r\nContent-Length: 100\r\n\r\n{")
+            answer = stream.makefile("rb").read().decode()  # to the end: the connection is closed
+    assert answer.startswith("HTTP/1.1 408")
+    error = json.loads(answer.partition("\r\n\r\n")[2])["error"]
+    assert (error["type"], error["code"]) == ("invalid_request_error", "request_timeout")
+    assert "the body did not come within 0.2 s" in error["message"]
+
+
+def test_a_large_body_is_read_on_a_thread(server, upstreams, monkeypatch):
+    upstreams.reset()
+    read, parse = [], ChatRequest.parse
+
+    def noted(body, **options):
+        read.append((len(body), threading.current_thread()))
+        return parse(body, **options)
+
+    monkeypatch.setattr(ChatRequest, "parse", noted)
+    for padding in (0, 300_000):
+        body = {"model": "straight-only", "messages": HELLO, "user": "x" * padding}
+        assert httpx.post(f"{server.url}/chat/completions", json=body).status_code == 200
+    (_, loop), (_, other) = read
+    assert loop is not other
+    assert upstreams.seen[-1].body["user"] == "x" * 300_000
+
+
+def test_a_guard_of_somebody_else_may_keep_its_own_key(default, upstreams):
+    upstreams.reset()
+
+    async def guard(request: Request) -> None:
+        request.state.key = "theirs"
+
+    with serving(default, config(upstreams), guard) as running:
+        reply = httpx.post(f"{running.url}/chat/completions", json={"model": CHEAP, "messages": HELLO})
+        assert reply.status_code == 200, reply.text

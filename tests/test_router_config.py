@@ -19,7 +19,7 @@ from p2l_sdk.pacing import BudgetPacer
 from p2l_sdk.serve.auth import Key, Keys
 from p2l_sdk.serve.breaker import Breaker
 from p2l_sdk.serve.call import UpstreamError
-from p2l_sdk.serve.chat_request import ChatRequest
+from p2l_sdk.serve.chat_request import BadRequest, ChatRequest
 from p2l_sdk.serve.choice import Chooser
 from p2l_sdk.serve.config import Check, LLMConfig, Prices, RouterConfig, check, costs
 from p2l_sdk.serve.pool import SpreadTransport, create_client
@@ -148,6 +148,20 @@ def test_the_policy_and_the_opponents_are_those_of_the_sdk(default):
         assert choice.expected_cost == route.expected_cost
 
 
+def test_the_budget_of_the_config_holds_for_the_best_llm_too(default):
+    board = default.leaderboard("Prove that the square root of two is irrational")
+    assert Chooser(RouterConfig.from_dict(MODELS), default).routed(board, "p2l-best", None).ranking[0] == DEAR
+    chooser = Chooser(RouterConfig.from_dict({**MODELS, "budget": 0.0005}), default)
+    choice = chooser.routed(board, "p2l-best", None)
+    assert set(choice.ranking) == {CHEAP, MIDDLE}
+    assert choice.expected_cost <= 0.0005
+    assert chooser.routed(board, "p2l-best", 0.001).ranking[0] == DEAR  # the client's own
+    paced = Chooser(RouterConfig.from_dict({**MODELS, "mean_budget": 0.0005}), default)
+    assert paced.routed(board, "p2l-best", None).pacer is paced.pacer
+    assert paced.routed(board, "p2l-best", 0.001).pacer is None
+    assert paced.straight(DEAR, None).pacer is None  # whoever names an LLM gets it
+
+
 def test_keys(tmp_path, monkeypatch):
     monkeypatch.setenv("P2L_API_KEYS", "sk-0123456789abcdef,sk-1123456789abcdef named 2.5")
     keys = Keys.load()
@@ -170,6 +184,34 @@ def test_keys(tmp_path, monkeypatch):
         assert line.split()[0] not in str(error.value)
     with pytest.raises(P2LError, match="cannot be read: No such file"):
         Keys.load(tmp_path / "absent")
+
+
+def test_a_body_of_many_megabytes_is_read_or_refused_quickly():
+    rest = b'"model": "p2l", "messages": [{"role": "user", "content": "hi"}]}'
+    start = time.perf_counter()
+    assert ChatRequest.parse(b"{" + b" " * 2**25 + rest).model == "p2l"
+    for fields in (b'"a":1,' * 2**22, b"".join(b'"x%d":1,' % i for i in range(500))):
+        with pytest.raises(BadRequest, match="not a JSON object in UTF-8 of at most 500 fields"):
+            ChatRequest.parse(b"{" + fields + rest)
+    assert time.perf_counter() - start < 1.5
+    assert len(ChatRequest.parse(b"{" + b"".join(b'"x%d":1,' % i for i in range(498)) + rest).fields) == 500
+
+
+def test_what_a_request_asks_for():
+    def parse(**fields):
+        return ChatRequest.parse(json.dumps({"model": "p2l", "messages": [{"role": "user"}], **fields}).encode())
+
+    assert [parse(cost=cost).budget for cost in (None, 0, "1e-3", 10**308)] == [None, 0, 0.001, 1e308]
+    for cost in (10**309, -1, "x", "nan", 1e999, [1], {}, True):
+        with pytest.raises(BadRequest, match=r"finite number|not a JSON object"):
+            parse(cost=cost)
+    assert [parse().n, parse(n=None).n, parse(n=1024).n] == [1, 1, 1024]
+    for n in (0, -1, 1025, 10**400, 2.0, "20", True):
+        with pytest.raises(BadRequest, match="n must be an integer from 1 to 1024"):
+            parse(n=n)
+    parts = [{"type": "text", "text": "ab"}, {"type": "image_url", "image_url": {"url": "data:"}}, "?", {"text": 1}]
+    messages = [{"role": "system", "content": "é"}, {"role": "user", "content": parts}, {"role": "assistant"}]
+    assert parse(messages=messages).text_bytes == 4
 
 
 def test_a_body_is_rewritten_without_being_parsed_and_written_again():
@@ -326,7 +368,7 @@ def test_a_mean_budget_holds_within_one_per_cent_over_ten_thousand_requests(defa
             charge.settle(cost)
 
     while len(paid) < 10_000:
-        choice = chooser.routed(rng.choice(boards), "p2l", None)
+        choice = chooser.routed(rng.choice(boards), rng.choice(["p2l", "p2l-best"]), None)
         name = rng.choices(choice.ranking[:2], (0.9, 0.1)[: len(choice.ranking)])[0]
         charge = Charge(chooser.costs[choice.ranking[0]], choice.pacer)
         under_way.append((charge, chooser.costs[name] * rng.uniform(0.5, 1.5)))
@@ -409,3 +451,52 @@ def test_no_address_but_this_machine_without_a_key(host, monkeypatch):
     monkeypatch.delenv("P2L_API_KEYS", raising=False)
     with pytest.raises(P2LError, match=f"the address {host} can be reached from outside, and there is no API key; set"):
         p2l("serve", "--host", host)
+
+
+def test_the_command_sets_the_limits_and_without_keys_answers_to_this_machine_only(monkeypatch):
+    asked = []
+
+    class Server:
+        """uvicorn's, but for the sockets."""
+
+        def __init__(self, app):
+            self.app = app
+
+        async def serve(self):
+            transport = httpx.ASGITransport(self.app)
+            for host in ("localhost", "evil.example"):
+                async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
+                    asked.append(await client.get("/v1/p2l/models"))
+
+    monkeypatch.setattr("uvicorn.Config", lambda app, **_: app)
+    monkeypatch.setattr("uvicorn.Server", Server)
+    monkeypatch.setattr("gc.freeze", lambda: None)
+    monkeypatch.delenv("P2L_API_KEYS", raising=False)
+    p2l("serve", "--max-prompts", 7, "--max-body-mb", 2)
+    assert [reply.status_code for reply in asked] == [200, 403]
+    assert asked[0].json()["limits"] == {"max_prompts": 7, "max_body_bytes": 2 * 2**20}
+    monkeypatch.setenv("P2L_API_KEYS", "sk-0123456789abcdef")
+    p2l("serve")
+    assert [reply.status_code for reply in asked[2:]] == [401, 401]
+
+
+def test_a_place_for_keys_without_a_key_is_no_open_server(tmp_path, monkeypatch):
+    file = tmp_path / "keys"
+    monkeypatch.delenv("P2L_API_KEYS", raising=False)
+    for text in ("", "\n", "# sk-0123456789abcdef\n"):
+        file.write_text(text)
+        with pytest.raises(P2LError, match=r"there is no API key in .*keys, so anybody could call the server; write"):
+            Keys.load(file)
+    with pytest.raises(P2LError, match="there is no API key in "):
+        p2l("serve", "--api-keys", file)  # which would serve
+    assert len(Keys.load()) == 0  # nobody spoke of keys
+    for text in (",", " ", "#"):
+        monkeypatch.setenv("P2L_API_KEYS", text)
+        with pytest.raises(P2LError, match="there is no API key in P2L_API_KEYS, so anybody"):
+            Keys.load()
+    with pytest.raises(P2LError, match="keys or P2L_API_KEYS, so anybody"):
+        Keys.load(file)
+    file.write_text("sk-0123456789abcdef")
+    assert len(Keys.load(file)) == 1
+    monkeypatch.setenv("P2L_API_KEYS", "")
+    assert len(Keys.load()) == 0

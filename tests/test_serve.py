@@ -109,6 +109,7 @@ def assert_same(one, other):
         ("/v1/leaderboard", b"[]", 422, "invalid_body", "body", "body: Input should be an object"),
         ("/v1/route", {"prompt": "a", "cost": 1e-9}, 400, "budget_error", "cost", r"feasible budget is \$0.0001"),
         ("/v1/route", {"prompt": "a", "models": ["gpt"]}, 400, "unknown_model_error", None, "names 'gpt'"),
+        ("/v1/route", {"prompt": "a", "models": ["g" * 9000]}, 400, "unknown_model_error", None, "names 'g{100}', "),
         ("/v1/route", b'{"prompt": "a", "cost": NaN}', 422, "invalid_body", "cost", "finite number|greater than"),
         ("/v1/route", {"prompt": "a", "policy": "x"}, 422, "invalid_body", "policy", "'optimal', 'strict' or 'best'"),
         ("/v1/route", {"prompt": "a", "objective": "usable", "opponents": {}}, 400, "p2l_error", None, "weight"),
@@ -260,6 +261,31 @@ def test_no_text_of_a_prompt_is_logged(caplog):
     assert "secret" not in caplog.text
 
 
+def test_pages_of_other_sites_are_refused(server):
+    here = f"127.0.0.1:{server.port}"
+    for origin in ("https://evil.example", "http://127.0.0.1:1", "null", f"http://{here}.evil.example"):
+        for path, body in (("/v1/leaderboard", {"prompt": "a"}), ("/v1/p2l/models", None), ("/nowhere", {})):
+            status, answer, _ = server.ask(path, body, Origin=origin)
+            assert (status, answer["error"]["type"], answer["error"]["code"]) == (
+                403, "invalid_request_error", "forbidden"
+            )  # fmt: skip
+            assert "call this server from a program, or let the proxy before it pass the header Host" in str(answer)
+    assert server.ask("/v1/leaderboard", {"prompt": "a"}, Origin=f"http://{here}")[0] == 200  # our own page
+    for host, origin in (("P2L.example", "https://p2l.example"), ("p2l.example:443", "https://p2l.example")):
+        assert server.ask("/v1/leaderboard", {"prompt": "a"}, Host=host, Origin=origin)[0] == 200  # behind a proxy
+
+
+def test_a_server_without_keys_answers_to_the_names_of_this_machine_only(default):
+    with Running(create_app(Engine(default), local_only=True)) as server:
+        for host in ("localhost", "LOCALHOST:8000", "127.0.0.1:80", "127.8.9.10", "[::1]:8000"):
+            assert server.ask("/v1/leaderboard", {"prompt": "a"}, Host=host)[0] == 200
+        for host in ("evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8000", "10.0.0.1", "[::2]"):
+            # a name that points here: its pages are of one origin with this server
+            status, answer, _ = server.ask("/v1/leaderboard", {"prompt": "a"}, Host=host, Origin=f"http://{host}")
+            assert (status, answer["error"]["code"]) == (403, "forbidden")
+            assert "give it keys to call it by another name" in answer["error"]["message"]
+
+
 async def keyed(request: Request) -> None:
     if request.headers.get("authorization") != "Bearer right":
         raise HTTPException(401, "no valid key", {"WWW-Authenticate": "Bearer"})
@@ -391,6 +417,30 @@ def test_it_gives_up_with_the_reason(faulty):
     Faulty.script[:] = [(200, {}, KNOWN), (200, {}, SCORED.replace(b'"b"', b'"c"'))]
     with pytest.raises(RemoteError, match="serves another model now; load it again"):
         RemoteScorer(faulty).score(["x"])
+
+
+def test_a_key_with_a_line_end_is_sent_without_it_and_one_that_no_header_carries_is_not_shown(faulty, monkeypatch):
+    Faulty.script[:] = [(200, {}, KNOWN)] * 2
+    RemoteScorer(faulty, key="sk-secret\r\n")
+    monkeypatch.setenv("P2L_API_KEY", " sk-secret\n")
+    RemoteScorer(faulty)
+    assert [headers["Authorization"] for _, headers in Faulty.seen] == ["Bearer sk-secret"] * 2
+    for key in ("sk-secret\nX-Evil: 1", "sk-secret\u2026", "sk-secret\x00"):
+        with pytest.raises(RemoteError, match=r"the key in token=\.\.\. holds characters that no header can") as error:
+            RemoteScorer(faulty, key=key)
+        assert "secret" not in str(error.value)
+    monkeypatch.setenv("P2L_API_KEY", "sk-secret\nsk-other")
+    with pytest.raises(RemoteError, match="the key in P2L_API_KEY holds characters"):
+        RemoteScorer(faulty)
+
+
+def test_it_says_why_a_server_without_keys_refuses_its_name(faulty):
+    refusal = b'{"error": {"code": "forbidden", "message": "this server has no API keys, so it answers to localhost"}}'
+    Faulty.script[:] = [(403, {}, refusal), (403, {}, b"")]
+    with pytest.raises(RemoteError, match="answers 403: this server has no API keys, so it answers to localhost"):
+        RemoteScorer(faulty)
+    with pytest.raises(RemoteError, match="does not accept a request without a key"):
+        RemoteScorer(faulty)
 
 
 def test_addresses_that_are_none_and_servers_that_are_not_there():

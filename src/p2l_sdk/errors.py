@@ -28,6 +28,8 @@ __all__ = [
     "require_known",
 ]
 
+_LONGEST_NAME = 100
+
 
 class UnknownModelError(P2LError):
     """A name that is not among the LLMs of the model."""
@@ -86,6 +88,7 @@ def require_known(
     """Raise `UnknownModelError` for the first name that is not among the models, with the nearest that is."""
     for name in names:
         if name not in models:
-            near = difflib.get_close_matches(str(name), models, n=1, cutoff=0.5)
+            short = name[:_LONGEST_NAME] if isinstance(name, str) else name  # a request may hold megabytes
+            near = difflib.get_close_matches(str(short), models, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(models)}"
-            raise UnknownModelError(f"{what} names {name!r}, {unknown}; {hint}")
+            raise UnknownModelError(f"{what} names {short!r}, {unknown}; {hint}")

@@ -32,9 +32,10 @@ _PACKAGES = ("fastapi", "httpx", "uvicorn", "yaml")
 @click.option("--api-keys", metavar="FILE", help="API keys, one a line; also taken from P2L_API_KEYS.")
 @click.option("--cache-mb", type=click.FloatRange(min=0), default=64, show_default=True, help="Of scored prompts.")
 @click.option("--max-body-mb", type=click.FloatRange(min=0.01), default=32, show_default=True, help="Of one request.")
+@click.option("--max-prompts", type=click.IntRange(min=1), default=1024, show_default=True, help="In one request.")
 def serve(
     model: str | None, config: str | None, checked: str | None, host: str, port: int, api_keys: str | None,
-    cache_mb: float, max_body_mb: float,
+    cache_mb: float, max_body_mb: float, max_prompts: int,
 ) -> None:  # fmt: skip
     """Serve a model over HTTP: its API, a page, and, with --config, a router that any OpenAI client can call."""
     for package in _PACKAGES:
@@ -56,7 +57,8 @@ def serve(
     p2l = load(model)
     if settings is not None:
         _require(settings, p2l, str(config))
-    _run(_serve(p2l, settings, keys, host, port, cache_mb, round(max_body_mb * 2**20)))
+    limits = {"max_body_bytes": round(max_body_mb * 2**20), "max_prompts": max_prompts}
+    _run(_serve(p2l, settings, keys, host, port, cache_mb, limits))
 
 
 def _run(server: Coroutine[Any, Any, None]) -> None:
@@ -98,7 +100,7 @@ def _require(config: RouterConfig, p2l: P2L, path: str) -> None:
 
 
 async def _serve(
-    p2l: P2L, config: RouterConfig | None, keys: Keys, host: str, port: int, cache_mb: float, max_body_bytes: int
+    p2l: P2L, config: RouterConfig | None, keys: Keys, host: str, port: int, cache_mb: float, limits: dict[str, Any]
 ) -> None:
     import uvicorn
 
@@ -115,7 +117,8 @@ async def _serve(
             engine,
             routers=routers,
             guards=[keys] if keys else [],
-            max_body_bytes=max_body_bytes,
+            local_only=not keys,
+            **limits,
         )
         settings = uvicorn.Config(
             app,

@@ -40,7 +40,8 @@ class RemoteScorer:
         retries: further tries where the server is busy, fails or cannot be reached.
 
     Raises:
-        RemoteError: it cannot be reached, refuses the key, or is no p2l server; its text says which.
+        RemoteError: the key cannot be sent; the server cannot be reached, refuses the key, or is none of p2l: its text
+            says which.
     """
 
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 60.0, retries: int = 4) -> None:
@@ -55,7 +56,10 @@ class RemoteScorer:
             raise RemoteError(f"a key does not belong in an address; pass it as token=..., or in {KEY_VARIABLE}")
         self.url = url.rstrip("/")
         self._path, self._secure = parts.path.rstrip("/"), parts.scheme == "https"
-        self._key = os.environ.get(KEY_VARIABLE) if key is None else key
+        self._key = ((os.environ.get(KEY_VARIABLE) if key is None else key) or "").strip()
+        if not (self._key.isascii() and self._key.isprintable()):  # http.client would show it in its error
+            where = KEY_VARIABLE if key is None else "token=..."
+            raise RemoteError(f"the key in {where} holds characters that no header can carry; copy it anew")
         self._timeout, self._retries = timeout_s, retries
         self._connections = threading.local()  # one for each thread, kept alive
         known = self._ask("GET", "/v1/p2l/models")
@@ -155,14 +159,14 @@ class RemoteScorer:
             raise RemoteError(f"{self.url} answers, but not as a p2l server does (no JSON)") from None
 
     def _refusal(self, status: int, content: bytes) -> P2LError:
-        if status in (401, 403):
+        facts = _facts(content)
+        if status == 401 or (status == 403 and facts.get("code") != "forbidden"):  # that one names its own remedy
             return RemoteError(
                 f"{self.url} does not accept {'your key' if self._key else 'a request without a key'}; pass token=..., "
                 f"or set {KEY_VARIABLE}"
             )
         if status in (301, 302, 303, 307, 308):
             return RemoteError(f"{self.url} redirects elsewhere, which is not followed; name the address it stands for")
-        facts = _facts(content)
         if facts.get("code") == "prompt_error":
             error = PromptError(re.sub(r"^prompt \d+: ", "", _message(content)))
             place = _PLACE.fullmatch(str(facts.get("param")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from p2l_sdk.results import Leaderboard
 from p2l_sdk.serve import schemas
 from p2l_sdk.serve.engine import Engine
 from p2l_sdk.serve.errors import BodyTooLarge
-from p2l_sdk.serve.http import BareRoute, json_response
+from p2l_sdk.serve.http import BareRoute, json_response, parsed
 
 _ROWS_ON_THE_LOOP = 512  # a reply of more rows is made on a thread
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -22,6 +23,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     for status, text in {
         400: "No JSON, a bad prompt, an unknown LLM, a budget that nothing fits",
         401: "No valid key",
+        403: "A page of another site, or another name of this machine",
         413: "Too much for one request",
         422: "JSON that breaks the schema",
         429: "Too many prompts wait; the header Retry-After says how long to wait",
@@ -50,7 +52,7 @@ def create_api_router(engine: Engine, *, max_prompts: int, max_body_bytes: int) 
 
         def register(handler: _Handler) -> _Handler:
             async def endpoint(request: Request) -> Response:
-                asked: Any = schemas.parse(await request.body(), takes)
+                asked: Any = await parsed(await request.body(), functools.partial(schemas.parse, kind=takes))
                 n_prompts = len(asked.prompts) if many else 1
                 if n_prompts > max_prompts:
                     raise BodyTooLarge(f"{n_prompts} prompts in one request; at most {max_prompts}", param="prompts")

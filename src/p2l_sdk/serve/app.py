@@ -72,6 +72,7 @@ def create_app(
     guards: Sequence[Guard] = (),
     max_body_bytes: int = 4 * 2**20,
     max_prompts: int = 1024,
+    local_only: bool = False,
     page: bool = True,
     title: str = "Prompt-to-Leaderboard",
 ) -> Application:
@@ -84,6 +85,8 @@ def create_app(
             that may not pass: a check of keys, say.
         max_body_bytes: of one request.
         max_prompts: in one request.
+        local_only: whether only requests to localhost, 127.x.x.x or [::1] are answered. A server without guards needs
+            it, see `Gate`.
         page: whether / is the page.
         title: of the API.
     """
@@ -97,7 +100,7 @@ def create_app(
             await engine.close()
 
     app = Application(title=title, version=p2l_sdk.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    gate = functools.partial(Gate, max_body_bytes=max_body_bytes, metrics=engine.metrics)
+    gate = functools.partial(Gate, max_body_bytes=max_body_bytes, metrics=engine.metrics, local_only=local_only)
     app.add_middleware(gate)
     add_error_handlers(app)
     api = create_api_router(engine, max_prompts=max_prompts, max_body_bytes=max_body_bytes)

@@ -89,11 +89,12 @@ class Keys:
         after it, if wanted, its name and its budget in USD. Lines that begin with # are left out.
 
         Raises:
-            P2LError: the file cannot be read, or a line is no key; the text names the line, never the key.
+            P2LError: the file cannot be read, a line is no key, or no key is in what was given; the text names the
+                line, never the key.
         """
+        environment = os.environ.get(ENVIRONMENT, "")
         lines = [
-            (f"{ENVIRONMENT}, entry {i}", line)
-            for i, line in enumerate(os.environ.get(ENVIRONMENT, "").replace(",", "\n").splitlines(), 1)
+            (f"{ENVIRONMENT}, entry {i}", line) for i, line in enumerate(environment.replace(",", "\n").splitlines(), 1)
         ]
         if file is not None:
             try:
@@ -106,6 +107,12 @@ class Keys:
         for place, line in lines:
             if line.strip() and not line.lstrip().startswith("#"):
                 found.append(_key(place, line.split(), f"key-{len(found) + 1}"))
+        named = [str(place) for place in (file, environment and ENVIRONMENT) if place]
+        if named and not found:
+            raise P2LError(
+                f"there is no API key in {' or '.join(named)}, so anybody could call the server; write one there, on a "
+                "line of its own, or leave it out"
+            )
         return cls(found)
 
     def find(self, secret: str) -> Key | None:

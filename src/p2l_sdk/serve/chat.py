@@ -7,46 +7,33 @@ The body of a reply is not touched: its `model` is what the upstream calls the L
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
-from collections.abc import Awaitable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterable
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
 from p2l_sdk.errors import P2LError, PromptError
-from p2l_sdk.results import Leaderboard
 from p2l_sdk.serve.auth import Key
 from p2l_sdk.serve.chat_request import COST_HEADER, BadRequest, ChatRequest
 from p2l_sdk.serve.choice import Choice, Chooser
 from p2l_sdk.serve.config import BEST, ROUTED, RouterConfig
-from p2l_sdk.serve.errors import ApiError, ScoringTimeout, as_reply
-from p2l_sdk.serve.failover import Failover
-from p2l_sdk.serve.http import BareRoute
+from p2l_sdk.serve.engine import Engine
+from p2l_sdk.serve.errors import ApiError, BodyTimeout, ScoringTimeout
+from p2l_sdk.serve.failover import Failover, NoAnswer
+from p2l_sdk.serve.http import BareRoute, error_response, parsed
 from p2l_sdk.serve.metrics import ServerMetrics
 from p2l_sdk.serve.relay import Disconnected, StreamedAnswer, while_connected
-from p2l_sdk.serve.spend import Charge
+from p2l_sdk.serve.spend import Charge, by_text
 from p2l_sdk.serve.upstream import Answer, Upstream
 
-if TYPE_CHECKING:
-    from p2l_sdk.facade import P2L
-
 log = logging.getLogger("p2l_sdk.serve.chat")
-
-
-class Scoring(Protocol):
-    """What the router needs of the engine."""
-
-    @property
-    def p2l(self) -> P2L:
-        """The model."""
-
-    def leaderboards(self, prompts: Sequence[Any]) -> Awaitable[list[Leaderboard]]:
-        """The leaderboard of each prompt."""
 
 
 class UnknownModel(ApiError):  # noqa: N818  named for what happened, as all errors of the server
@@ -59,7 +46,7 @@ class UnknownModel(ApiError):  # noqa: N818  named for what happened, as all err
 
 
 def create_chat_router(
-    engine: Scoring, config: RouterConfig, metrics: ServerMetrics, client: httpx.AsyncClient
+    engine: Engine, config: RouterConfig, metrics: ServerMetrics, client: httpx.AsyncClient
 ) -> APIRouter:
     """The endpoints of the router.
 
@@ -85,9 +72,7 @@ def create_chat_router(
 
 
 class _Chat:
-    def __init__(
-        self, engine: Scoring, config: RouterConfig, metrics: ServerMetrics, client: httpx.AsyncClient
-    ) -> None:
+    def __init__(self, engine: Engine, config: RouterConfig, metrics: ServerMetrics, client: httpx.AsyncClient) -> None:
         self._engine, self._config, self._metrics = engine, config, metrics
         self._chooser = Chooser(config, engine.p2l)
         upstreams = {name: Upstream(llm, config, client, metrics) for name, llm in config.models.items()}
@@ -101,39 +86,54 @@ class _Chat:
 
     async def model(self, name: str) -> Any:
         """One of them."""
-        return self._entry(name) if name in self._names else _reply(UnknownModel(name, self._names))
+        return self._entry(name) if name in self._names else error_response(UnknownModel(name, self._names))
 
     async def complete(self, request: Request) -> Response:
         """Answer a conversation by the LLM that it deserves within the budget."""
-        record = _Record(self._metrics)
+        record = _Record(self._metrics, _key(request))
         try:
-            asked = ChatRequest.parse(await request.body(), request.headers.get(COST_HEADER), self._config.max_messages)
-            return await while_connected(request.receive, self._answer(asked, _key(request), record))
+            record.request = asked = await self._read(request)
+            return await while_connected(request.receive, self._answer(asked, record))
         except (Disconnected, ClientDisconnect):
             record.finish("disconnected")
             return Response(status_code=499)  # which nobody reads
         except P2LError as error:
-            reply = _reply(error)
+            reply = error_response(error)
             record.finish(str(reply.status_code))
             return reply
         except BaseException:
             record.finish("error")
             raise
 
-    async def _answer(self, asked: ChatRequest, key: Key | None, record: _Record) -> Response:
+    async def _read(self, request: Request) -> ChatRequest:
+        try:
+            async with asyncio.timeout(self._config.deadline):
+                body = await request.body()
+        except TimeoutError:
+            headers = {"Connection": "close"}  # what is missing of the body may still come
+            raise BodyTimeout(
+                f"the body did not come within {self._config.deadline:g} s; send it again", headers=headers
+            ) from None
+        header, most = request.headers.get(COST_HEADER), self._config.max_messages
+        return await parsed(body, functools.partial(ChatRequest.parse, cost_header=header, max_messages=most))
+
+    async def _answer(self, asked: ChatRequest, record: _Record) -> Response:
         ends = time.monotonic() + self._config.deadline
-        record.asked, record.stream = asked.model if asked.model in (ROUTED, BEST) else "name", asked.stream
         try:
             async with asyncio.timeout(self._config.deadline):
                 choice = await self._choose(asked)
         except TimeoutError:
             raise ScoringTimeout("the prompt was not scored in time; try again, or name an LLM") from None
-        reserved = self._chooser.costs[choice.ranking[0]]
-        if key is not None:
-            key.require(reserved)
-        record.charge = Charge(reserved, *(account for account in (choice.pacer, key) if account is not None))
-        answer, record.attempts = await self._failover.answer(asked, choice.ranking, ends)
-        record.answered(answer, self._chooser.costs[answer.llm.name])
+        reserved = asked.n * self._chooser.costs[choice.ranking[0]]
+        if record.key is not None:
+            record.key.require(reserved)
+        record.charge = Charge(reserved, *(account for account in (choice.pacer, record.key) if account is not None))
+        try:
+            answer, record.attempts = await self._failover.answer(asked, choice.ranking, ends)
+        except NoAnswer as error:
+            record.attempts = error.attempts
+            raise
+        record.answered(answer, asked.n * self._chooser.costs[answer.llm.name])
         headers = {**answer.headers, **_headers(choice, answer)}
         if answer.stream is not None:
             return StreamedAnswer(answer, headers, ends, record.finish)
@@ -162,15 +162,24 @@ class _Chat:
 
 
 class _Record:
-    """One request: its charge is settled and its line logged once, however it ends. The line holds no text of it."""
+    """One request: its charge is settled and its line logged once, however it ends. The line holds no text of it.
 
-    def __init__(self, metrics: ServerMetrics) -> None:
+    Attributes:
+        key: who pays, None on a server without keys.
+        request: once it was read.
+        charge: once an LLM was chosen.
+        attempts: calls of upstreams.
+    """
+
+    def __init__(self, metrics: ServerMetrics, key: Key | None) -> None:
         self._metrics = metrics
         self._start = time.perf_counter()
         self._answer: Answer | None = None
         self._flat = 0.0
-        self.asked, self.stream, self.attempts = "?", False, 0
+        self.key = key
+        self.request: ChatRequest | None = None
         self.charge: Charge | None = None
+        self.attempts = 0
 
     def answered(self, answer: Answer, cost: float) -> None:
         """An LLM answers, which costs so much unless its tokens are counted."""
@@ -179,18 +188,32 @@ class _Record:
     def finish(self, end: str) -> None:
         """The request is over."""
         answer, cost = self._answer, None
-        if answer is not None and answer.status == 200:
-            cost = self._flat if answer.cost is None else answer.cost
+        if answer is None and self.charge is not None and end == "disconnected":
+            cost = self.charge.expected  # an LLM was at work: it is paid, though nobody waits for it
+        elif answer is not None and answer.status == 200:
+            cost = self._cost(answer, end)
             self._metrics.choice(answer.llm.name, cost)
         if self.charge is not None:
             self.charge.settle(cost)
-        seconds = time.perf_counter() - self._start
+        seconds, asked = time.perf_counter() - self._start, self.request
         self._metrics.stage("chat", seconds)
+        name = "?" if asked is None else asked.model if asked.model in (ROUTED, BEST) else "name"
         log.info(
-            "chat asked=%s llm=%s end=%s ms=%.1f cost=%s stream=%s attempts=%d",
-            self.asked, "-" if answer is None else answer.llm.name, end, 1000 * seconds,
-            "-" if cost is None else f"{cost:.8f}", self.stream, self.attempts,
+            "chat asked=%s llm=%s end=%s ms=%.1f cost=%s stream=%s attempts=%d key=%s",
+            name, "-" if answer is None else answer.llm.name, end, 1000 * seconds,
+            "-" if cost is None else f"{cost:.8f}", asked is not None and asked.stream, self.attempts,
+            "-" if self.key is None else self.key.name,
         )  # fmt: skip
+
+    def _cost(self, answer: Answer, end: str) -> float:
+        """By the tokens that the upstream counted. Where it did not, or not to the end, at least by the text that went
+        by: who does not ask for the count, or goes before it comes, would else have a long answer for little."""
+        counted, prices = answer.cost, answer.llm.prices
+        cost = self._flat if counted is None else counted
+        whole = end == "done" or (answer.stream is not None and answer.stream.events.done)
+        if prices is None or self.request is None or (counted is not None and whole):
+            return cost
+        return max(cost, by_text(prices, self.request.text_bytes, answer.text_bytes))
 
 
 def _headers(choice: Choice, answer: Answer) -> dict[str, str]:
@@ -207,18 +230,16 @@ def _headers(choice: Choice, answer: Answer) -> dict[str, str]:
 
 
 def _key(request: Request) -> Key | None:
-    return getattr(request.state, "key", None)
-
-
-def _reply(error: P2LError) -> JSONResponse:
-    status, body, headers = as_reply(error)
-    return JSONResponse(body, status, headers)
+    key = getattr(request.state, "key", None)
+    return key if isinstance(key, Key) else None  # a guard of somebody else may put there what it likes
 
 
 _REPLIES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The LLM's answer, as it sent it.", "content": {"text/event-stream": {}}},
     400: {"description": "The request, or its budget, which no LLM fits."},
+    403: {"description": "A page of another site, or another name of this machine."},
     404: {"description": "No model of that name is here."},
+    408: {"description": "The body did not come in time."},
     413: {"description": "The request is too large."},
     429: {"description": "Too many requests, or the key has spent its budget."},
     502: {"description": "No LLM answered."},

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +18,10 @@ from p2l_sdk.serve.config import LLMConfig
 from p2l_sdk.serve.errors import ApiError
 
 COST_HEADER = "x-p2l-cost"
-_SPACE = " \t\n\r"
+_SPACE = re.compile(r"[ \t\n\r]*")
 _MAX_TOKENS = ("max_tokens", "max_completion_tokens")  # the second is OpenAI's newer name
+_MAX_FIELDS = 500  # OpenAI knows some forty
+_MAX_CHOICES = 1024
 
 
 class BadRequest(ApiError):  # noqa: N818  named for what happened, as all errors of the server
@@ -43,6 +46,7 @@ class ChatRequest:
     messages: the conversation.
     stream: whether the answer is wanted in parts.
     budget: USD per response, None where the request does not say.
+    n: answers that are wanted, each of which costs.
     """
 
     fields: Mapping[str, Field]
@@ -50,13 +54,14 @@ class ChatRequest:
     messages: list[dict[str, Any]]
     stream: bool
     budget: float | None
+    n: int = 1
 
     @classmethod
     def parse(cls, body: bytes, cost_header: str | None = None, max_messages: int = 2048) -> ChatRequest:
         """Read a body, and the budget in it or in the header.
 
         Raises:
-            BadRequest: it is no JSON object, or names no model or no messages, or a budget that is no number.
+            BadRequest: it is no JSON object, or names no model or no messages, or a budget or an `n` that is none.
         """
         fields = _fields(body)
         model = fields.get("model")
@@ -65,23 +70,37 @@ class ChatRequest:
         messages = fields.get("messages")
         if messages is None or not isinstance(messages.value, list) or not messages.value:
             raise BadRequest("the request must hold messages, a list that is not empty", param="messages")
-        for i, message in enumerate(messages.value):
-            if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-                raise BadRequest(f"message {i} must be an object with a role", param=f"messages[{i}]")
         if len(messages.value) > max_messages:
             text = f"the conversation has {len(messages.value)} messages; at most {max_messages} are taken"
             raise BadRequest(text, param="messages")
+        for i, message in enumerate(messages.value):
+            if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+                raise BadRequest(f"message {i} must be an object with a role", param=f"messages[{i}]")
         stream = fields.get("stream")
         if stream is not None and not isinstance(stream.value, bool | None):
             raise BadRequest("stream must be true or false", param="stream")
+        choices = fields.get("n")
+        n = 1 if choices is None or choices.value is None else choices.value
+        if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= _MAX_CHOICES:
+            raise BadRequest(f"n must be an integer from 1 to {_MAX_CHOICES}", param="n")
         cost = fields.pop("cost", None)
         budget = _budget(cost_header if cost is None or cost.value is None else cost.value)
-        return cls(fields, model.value, messages.value, bool(stream and stream.value), budget)
+        return cls(fields, model.value, messages.value, bool(stream and stream.value), budget, n)
 
     @property
     def user_turns(self) -> list[dict[str, Any]]:
         """The messages that the P2L model reads."""
         return [message for message in self.messages if message["role"] == "user"]
+
+    @property
+    def text_bytes(self) -> int:
+        """Of the text in the messages, in UTF-8; images and the like do not count."""
+        contents = [message.get("content") for message in self.messages]
+        texts = [content for content in contents if isinstance(content, str)]
+        for part in (part for content in contents if isinstance(content, list) for part in content):
+            if isinstance(part, dict) and isinstance(part.get("text"), str):
+                texts.append(part["text"])
+        return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
     def body(self, llm: LLMConfig) -> bytes:
         """What this LLM's upstream is sent."""
@@ -99,15 +118,15 @@ class ChatRequest:
 
 
 def _budget(value: Any) -> float | None:
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            value = math.nan
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value is not None and not (number and 0 <= value < math.inf):
+    if value is None:
+        return None
+    try:
+        budget = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):  # an integer may have more digits than a float holds
+        budget = math.nan
+    if not 0 <= budget < math.inf:
         raise BadRequest("the cost must be a finite number >= 0, USD per response", param="cost")
-    return None if value is None else float(value)
+    return budget
 
 
 def _refuse(constant: str) -> Any:
@@ -122,10 +141,13 @@ def _fields(body: bytes) -> dict[str, Field]:
     try:
         text = body.decode("utf-8")
         fields: dict[str, Field] = {}
-        at = _expect(text, _skip(text, 0), "{")
+        at, n = _expect(text, _skip(text, 0), "{"), 0
         while text[at : at + 1] != "}":
-            if fields:
+            if n == _MAX_FIELDS:
+                raise ValueError("too many fields")
+            if n > 0:
                 at = _skip(text, _expect(text, at, ","))
+            n += 1
             name, at = _DECODER.raw_decode(text, at)
             if not isinstance(name, str):
                 raise ValueError("a field's name is no string")
@@ -138,13 +160,13 @@ def _fields(body: bytes) -> dict[str, Field]:
             raise ValueError("something follows the object")
         return fields
     except (ValueError, RecursionError):  # whose text may hold a piece of the body
-        raise BadRequest("the body is not a JSON object in UTF-8") from None
+        text = f"the body is not a JSON object in UTF-8 of at most {_MAX_FIELDS} fields"
+        raise BadRequest(text) from None
 
 
 def _skip(text: str, at: int) -> int:
-    while at < len(text) and text[at] in _SPACE:
-        at += 1
-    return at
+    space = _SPACE.match(text, at)
+    return at if space is None else space.end()
 
 
 def _expect(text: str, at: int, character: str) -> int:

@@ -54,16 +54,16 @@ class Chooser:
         self.pacer = None if config.mean_budget is None else self._router.pacer(config.mean_budget)
 
     def routed(self, board: Leaderboard, asked: str, budget: float | None) -> Choice:
-        """For a conversation with this leaderboard. A budget is the client's own: the mean budget does not pay for it.
+        """For a conversation with this leaderboard. A budget is the client's own: it replaces the config's, and the
+        mean budget does not pay for it. Both hold for "p2l-best" too, or that name would be the way around them.
 
         Raises:
             BudgetError: the budget is under the cheapest LLM; it names that cost.
         """
-        if asked == BEST:
-            return self._choice(self._best.route(board, budget))
         if budget is None and self.pacer is not None:
             return self._choice(self._router.route_paced(board, self.pacer), self.pacer)
-        return self._choice(self._router.route(board, self._budget if budget is None else budget))
+        router = self._best if asked == BEST else self._router
+        return self._choice(router.route(board, self._budget if budget is None else budget))
 
     def straight(self, name: str, budget: float | None) -> Choice:
         """For a client that named the LLM.

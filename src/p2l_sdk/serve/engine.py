@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
 
@@ -28,6 +27,7 @@ from p2l_sdk.serve.batching import Job, JobQueue, Outcome, failed, score
 from p2l_sdk.serve.cache import CoefficientCache, key
 from p2l_sdk.serve.errors import Closing, QueueFull, ScoringFailed, ScoringTimeout
 from p2l_sdk.serve.metrics import ServerMetrics
+from p2l_sdk.serve.threads import DaemonThreads
 
 _PROBE = "Is this model well?"
 _PROBE_SECONDS = 1.0
@@ -88,12 +88,13 @@ class Engine:
     async def start(self) -> None:
         """Start the workers and score one prompt, which says whether the model works."""
         self._loop = asyncio.get_running_loop()
-        self._pool = ThreadPoolExecutor(self._workers, "p2l-engine")
-        self._solver = ThreadPoolExecutor(1, "p2l-solver")
+        self._pool = DaemonThreads(self._workers, "p2l-engine")
+        self._solver = DaemonThreads(1, "p2l-solver")
         await self._probe()
 
     async def close(self) -> None:
-        """Take no more, finish what was accepted (within the time-out), end the workers."""
+        """Take no more, finish what was accepted (within the time-out), end the workers. One that hangs is left behind:
+        it keeps no process from its end."""
         self._closing = True
         if self._loop is None:
             return
@@ -164,9 +165,7 @@ class Engine:
             looked_at = await asyncio.to_thread(_look_at, prompts)
         else:
             looked_at = _look_at(prompts)
-        rows: list[np.ndarray | None] = [
-            None if self._cache is None else self._cache.get(hashed) for hashed, _ in looked_at
-        ]
+        rows: list[np.ndarray | None] = [self._cache.get(hashed) for hashed, _ in looked_at]
         missing = [i for i, row in enumerate(rows) if row is None]
         self.metrics.cache(len(rows) - len(missing), len(missing))
         if missing:

@@ -45,6 +45,18 @@ class BodyTooLarge(ApiError):  # noqa: N818  named for what happened, as all her
     status, code = 413, "request_too_large"
 
 
+class Forbidden(ApiError):  # noqa: N818
+    """A request that a page of another site, or another name of this machine, may have sent."""
+
+    status, code = 403, "forbidden"
+
+
+class BodyTimeout(ApiError):  # noqa: N818
+    """The body did not come in time."""
+
+    status, code = 408, "request_timeout"
+
+
 class UnreadableBody(ApiError):  # noqa: N818
     """The body is no JSON."""
 

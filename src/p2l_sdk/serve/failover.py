@@ -14,11 +14,16 @@ from p2l_sdk.serve.upstream import Answer, Upstream
 
 
 class NoAnswer(ApiError):  # noqa: N818  named for what happened, as all errors of the server
-    """Every LLM that was called failed. Its status tells the client whether another try is worth it."""
+    """Every LLM that was called failed. Its status tells the client whether another try is worth it.
+
+    Attributes:
+        attempts: calls that failed.
+    """
 
     type, code = SERVER, "upstream_error"
 
     def __init__(self, errors: Sequence[tuple[str, UpstreamError]], retry_after: float | None) -> None:
+        self.attempts = len(errors)
         calls = "; ".join(f"{name} {error}" for name, error in errors)
         if not calls:
             calls = "all are left alone for a while after failures" if retry_after else "no time was left"

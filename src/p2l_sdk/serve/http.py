@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from http.client import responses
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -18,16 +20,23 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from p2l_sdk.errors import P2LError
-from p2l_sdk.serve.errors import INVALID, SERVER, BodyTooLarge, InvalidBody, as_reply, error_body
+from p2l_sdk.serve.errors import INVALID, SERVER, ApiError, BodyTooLarge, Forbidden, InvalidBody, as_reply, error_body
 from p2l_sdk.serve.metrics import ServerMetrics
 
 _log = logging.getLogger("p2l_sdk.serve")
+_READ_ON_THE_LOOP = 256 * 1024  # bytes of a body, for a millisecond or so
+Parsed = TypeVar("Parsed")
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON reply, as it is: no second validation."""
     content = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
     return Response(content, status, headers, media_type="application/json")
+
+
+async def parsed(body: bytes, parse: Callable[[bytes], Parsed]) -> Parsed:
+    """What a body says. A large one is read on a thread, so that the event loop can go on."""
+    return parse(body) if len(body) <= _READ_ON_THE_LOOP else await asyncio.to_thread(parse, body)
 
 
 def error_response(error: Exception) -> Response:
@@ -88,17 +97,19 @@ class BareRoute(APIRoute):
 
 
 class Gate:
-    """The ASGI layer around the app. It stops bodies over the limit while they come in, answers what nobody caught with
-    a plain 500 (the log gets its kind and place, not its text), and counts.
+    """The ASGI layer around the app. It stops what pages of other sites send, and bodies over the limit while they come
+    in, answers what nobody caught with a plain 500 (the log gets its kind and place, not its text), and counts.
 
     Args:
         app: what is inside.
         max_body_bytes: of one request.
         metrics: where it counts.
+        local_only: whether requests must name this machine (localhost, 127.x.x.x, [::1]) as their `Host`. A server
+            without keys needs it: a site may let its own name point here, and its pages are then of one origin with us.
     """
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, metrics: ServerMetrics) -> None:
-        self._app, self._limit, self._metrics = app, max_body_bytes, metrics
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, metrics: ServerMetrics, local_only: bool = False) -> None:
+        self._app, self._limit, self._metrics, self._local_only = app, max_body_bytes, metrics, local_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -121,8 +132,8 @@ class Gate:
             await send(message)
 
         try:
-            if self._declared(scope) > self._limit:
-                await error_response(self._too_large())(scope, receive, seen)
+            if (refusal := self._refusal(scope)) is not None:
+                await error_response(refusal)(scope, receive, seen)
             else:
                 await self._app(scope, limited, seen)
         except ClientDisconnect:
@@ -142,12 +153,34 @@ class Gate:
             self._metrics.request(getattr(route, "path", "other"), status)
             self._metrics.stage("http", perf_counter() - started)
 
+    def _refusal(self, scope: Scope) -> ApiError | None:
+        """Why the request may not pass, by its headers."""
+        headers = dict(scope["headers"])
+        host, origin = headers.get(b"host", b"").lower(), headers.get(b"origin")  # browsers send both
+        if origin is not None and _foreign(origin.lower(), host):
+            return Forbidden(
+                "a page of another address asks; call this server from a program, or let the proxy before it pass the "
+                "header Host as it came"
+            )
+        if self._local_only and host and not _THIS_MACHINE.fullmatch(host):
+            return Forbidden(
+                "this server has no API keys, so it answers to localhost and 127.0.0.1 only; give it keys to call it "
+                "by another name"
+            )
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and (len(length) > 19 or int(length) > self._limit):
+            return self._too_large()
+        return None
+
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"the body is larger than {self._limit} bytes; send less in one request")
 
-    @staticmethod
-    def _declared(scope: Scope) -> int:
-        for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and len(value) < 20:
-                return int(value)
-        return 0
+
+_THIS_MACHINE = re.compile(rb"(localhost|127(\.\d{1,3}){1,3}|\[::1\])(:\d+)?")
+
+
+def _foreign(origin: bytes, host: bytes) -> bool:
+    """Whether it is another one's page. Browsers leave the usual port out, a proxy may write it; "null" is no place."""
+    scheme, _, place = origin.partition(b"://")
+    usual = {b"http": b":80", b"https": b":443"}.get(scheme, b"")
+    return not place or place != host.removesuffix(usual)

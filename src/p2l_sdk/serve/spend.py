@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from p2l_sdk.serve.config import Prices
+
+_BYTES_PER_TOKEN = 4  # of text in UTF-8, about; who wants it exact has the upstream count
+
 
 class Account(Protocol):
     """Who is charged: the pacer of the mean budget, a key with a budget."""
@@ -19,12 +23,12 @@ class Charge:
     """The charge of one request.
 
     Args:
-        expected: USD, recorded with every account at once: many requests are under way at a time.
+        expected: USD, recorded with every account at once: many requests are under way at a time. Also an attribute.
         accounts: who is charged.
     """
 
     def __init__(self, expected: float, *accounts: Account) -> None:
-        self._expected = expected
+        self.expected = expected
         self._accounts = accounts
         self._open = True
         for account in accounts:
@@ -35,4 +39,9 @@ class Charge:
         if self._open:
             self._open = False
             for account in self._accounts:
-                account.correct(self._expected, cost)
+                account.correct(self.expected, cost)
+
+
+def by_text(prices: Prices, read: int, written: int) -> float:
+    """USD of a response whose tokens nobody counted, from the bytes of text that the LLM read and wrote."""
+    return prices.of(read / _BYTES_PER_TOKEN, written / _BYTES_PER_TOKEN)

@@ -13,6 +13,7 @@ LARGEST_EVENT = 16 * 2**20  # bytes; images come in one event
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"[^"]')  # some servers put an empty one into every event
 _LINE = re.compile(rb"\r\n|\n|\r")
+_TEXT = re.compile(rb'"(?:content|reasoning|reasoning_content|refusal|arguments)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
 
 
 class EventTooLarge(Exception):  # noqa: N818  named for what happened
@@ -29,6 +30,7 @@ class Events:
         done: whether the stream came to its end, [DONE].
         finished: whether the answer did: that, or a finish reason for each of the choices.
         usage: tokens of the answer, where the upstream told.
+        text_bytes: of text in the answer so far.
     """
 
     def __init__(self, choices: int = 1) -> None:
@@ -36,6 +38,7 @@ class Events:
         self._choices, self._finished = choices, set[int]()  # of the second: their indices
         self.done = self.finished = False
         self.usage: dict[str, Any] | None = None
+        self.text_bytes = 0
 
     def feed(self, part: bytes) -> bytes:
         """What is whole by now, as it came; the rest waits for its end.
@@ -55,6 +58,7 @@ class Events:
         if b"[DONE]" in whole or b'"usage"' in whole or _FINISHED.search(whole):
             for event in payloads(whole):
                 self._look_at(event)
+        self.text_bytes += text_bytes(whole)
         return whole
 
     def _look_at(self, event: Any) -> None:
@@ -85,6 +89,12 @@ def payloads(whole: bytes) -> Iterator[Any]:
                 yield "[DONE]" if text.strip() == b"[DONE]" else json.loads(text)
             except (ValueError, RecursionError):
                 yield None
+
+
+def text_bytes(answer: bytes) -> int:
+    """How much an LLM has written, thoughts and calls of tools included, in an answer or in events: as it stands there,
+    in UTF-8 and with JSON's escapes. Nothing is parsed."""
+    return sum(len(match[1]) for match in _TEXT.finditer(answer))
 
 
 def error_event(message: str, type: str, code: str) -> bytes:

@@ -25,7 +25,7 @@ from p2l_sdk.serve.chat_request import ChatRequest
 from p2l_sdk.serve.config import LLMConfig, RouterConfig
 from p2l_sdk.serve.errors import INVALID, error_body
 from p2l_sdk.serve.metrics import ServerMetrics
-from p2l_sdk.serve.sse import LARGEST_EVENT, Events, EventTooLarge, payloads
+from p2l_sdk.serve.sse import LARGEST_EVENT, Events, EventTooLarge, payloads, text_bytes
 
 _CLIENT_ERRORS = (400, 413, 415, 422)  # the request is at fault: any other LLM may refuse it too
 _CONNECT_SECONDS = 10.0
@@ -105,6 +105,11 @@ class Answer:
         tokens = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
         numbers = [t for t in tokens if isinstance(t, int) and not isinstance(t, bool) and t >= 0]
         return prices.of(*numbers) if len(numbers) == 2 else None
+
+    @property
+    def text_bytes(self) -> int:
+        """Of the text that has come so far."""
+        return text_bytes(self.content) if self.stream is None else self.stream.events.text_bytes
 
     async def close(self) -> None:
         """Ends the call, if it is still open."""
@@ -192,7 +197,7 @@ class Upstream:
                 raise UpstreamError.of(response)
             if not request.stream:
                 return await self._whole(response)
-            answer = await self._beginning(response, _choices(request), call)
+            answer = await self._beginning(response, request.n, call)
             stays_open = True
             return answer
         finally:
@@ -242,12 +247,6 @@ class Upstream:
                 raise UpstreamError("content", "began its stream with something else than an answer")
             return Answer(self.llm, 200, _headers(response), begun, stream=Stream(response, parts, events, call))
         raise UpstreamError("content", "sent an empty stream")
-
-
-def _choices(request: ChatRequest) -> int:
-    """How many answers the client wants at once."""
-    n = request.fields["n"].value if "n" in request.fields else None
-    return n if isinstance(n, int) and n > 1 else 1
 
 
 async def _read(response: httpx.Response) -> bytes:
