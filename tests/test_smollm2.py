@@ -60,7 +60,10 @@ def test_it_says_what_it_said(p2l):
 @pytest.mark.slow
 def test_held_out_votes_as_its_card_has_them(p2l):
     data = shared("data/routing9")
-    votes, scores = Votes.read(data / "votes_val.parquet", p2l.models), Scores.read(data / "scores_val.parquet", p2l.models)
+    votes, scores = (
+        Votes.read(data / "votes_val.parquet", p2l.models),
+        Scores.read(data / "scores_val.parquet", p2l.models),
+    )
     metrics = evaluate(p2l, votes).metrics | evaluate(p2l, scores=scores).metrics
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     for name in ("bt_log_loss", "cross_entropy", "routed_score"):
