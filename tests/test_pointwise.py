@@ -85,6 +85,9 @@ def test_scores_that_cannot_be_learned_from_are_refused(tmp_path):
     votes = write_jsonl(tmp_path / "votes.jsonl", rows)
     with pytest.raises(VotesError, match="feedback bernoulli learns from scores of single answers"):
         run(votes, tmp_path / "out", base="base", feedback="bernoulli")
+    scores = write_jsonl(tmp_path / "scores.jsonl", score_rows("bernoulli", 30))
+    with pytest.raises(P2LError, match="label_smoothing: of no effect on the scores of feedback bernoulli"):
+        run(scores, tmp_path / "out", base="base", feedback="bernoulli", label_smoothing=0.1)
 
 
 def test_a_prompt_in_several_rows_is_on_one_side_of_the_split(tmp_path):

@@ -196,7 +196,7 @@ def dtype_of_sums(device: torch.device) -> torch.dtype:
 
 
 def _has_ended(state: TrainerState) -> bool:
-    """Whether the run took its last step at this state: all were taken, or the validation loss did not fall any more."""
+    """Whether the run took its last step at this state: it has taken all, or early stopping stopped it."""
     control = state.stateful_callbacks.get("TrainerControl", {})
     stopped = isinstance(control, dict) and control.get("args", {}).get("should_training_stop", False)
     return bool(stopped) or state.global_step >= state.max_steps
