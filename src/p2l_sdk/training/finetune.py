@@ -15,15 +15,13 @@ from torch import nn
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainingArguments
 
 from p2l_sdk.errors import P2LError
-from p2l_sdk.modeling.modeling_p2l import P2LModel, P2LOutput
+from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.prompt_p2l import PromptEncoder
-from p2l_sdk.results import Leaderboard
 from p2l_sdk.training.callbacks import ProgressBar, check_trackers, checkpoints, is_whole, last_whole_checkpoint
 from p2l_sdk.training.config import Method, Precision, TrainingConfig
 from p2l_sdk.training.data import GroupedPrompts
 from p2l_sdk.training.heads import HeadOnFeatures, pooled_features, rescale, start_at
 from p2l_sdk.training.model import add_lora, chosen_precision, new_model
-from p2l_sdk.training.objective import Objective
 from p2l_sdk.training.task import Task
 from p2l_sdk.training.trainer import P2LTrainer
 
@@ -116,7 +114,7 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
         trainer.add_callback(EarlyStoppingCallback(config.patience))
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    baseline = None if validation is None else _baseline(task.objective, task.marginal, validation)
+    baseline = None if task.validation is None else task.averaged_loss(task.validation)
     told = main and not quiet and baseline is not None
     if told:
         print(f"validation, averaged leaderboard: {baseline:.4f}", file=sys.stderr)
@@ -256,16 +254,6 @@ def training_arguments(
     chosen = {"epochs": epochs, **rates, "batch_size": batch_size, "precision": str(precision)}
     chosen |= {name: value for name in names if (value := getattr(config, name)) is not None}
     return arguments, {**chosen, "processes": arguments.world_size}
-
-
-@torch.no_grad()
-def _baseline(objective: Objective, marginal: Leaderboard, validation: GroupedPrompts) -> float:
-    """Validation loss of the averaged leaderboard, the same whatever the prompt."""
-    n = len(validation)
-    coefs = torch.as_tensor(marginal.coefs, dtype=torch.float32).expand(n, -1)
-    eta, gamma = (None if x is None else torch.full((n, 1), float(x)) for x in (marginal.eta, marginal.gamma))
-    loss, weights = objective.measure(P2LOutput(coefs=coefs, eta=eta, gamma=gamma), validation.all_feedback())["loss"]
-    return float((loss * weights).sum() / weights.sum())
 
 
 def save(result: FineTuned, folder: Path, config: TrainingConfig) -> None:

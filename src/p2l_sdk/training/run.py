@@ -24,6 +24,7 @@ from p2l_sdk.terminal import print_held_out, print_vote_summary
 from p2l_sdk.training.card import Card, base_name, data_hash
 from p2l_sdk.training.checks import check_ground
 from p2l_sdk.training.config import STATIC, STATIC_SETTINGS, WITHOUT_EFFECT, Method, TrainingConfig
+from p2l_sdk.training.score_summary import ScoreSummary
 from p2l_sdk.vote_summary import VoteSummary, summarise
 from p2l_sdk.votes import Scores, Votes, warn_if_shared
 
@@ -99,6 +100,9 @@ def _fine_tune(given: _Given, resume: bool, quiet: bool) -> P2L | None:
     folder = checkpoint_folder(config)
     if isinstance(data, Scores):
         task = Task.of_scores(data, Pointwise(feedback), config.validation, config.seed)
+        if not quiet:
+            to_beat = f"loss {task.averaged_loss(task.train):.4f} ({feedback})"
+            ScoreSummary.of(data).print(config.votes, to_beat)
     else:
         task = Task.of_votes(data, Feedback(feedback), config.validation, config.seed, config.label_smoothing)
     try:

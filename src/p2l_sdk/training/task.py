@@ -6,10 +6,12 @@ import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from p2l_sdk.errors import VotesError
 from p2l_sdk.marginal import fit_leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
+from p2l_sdk.modeling.modeling_p2l import P2LOutput
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.results import Leaderboard
 from p2l_sdk.training.checks import check_ground
@@ -57,6 +59,18 @@ class Task:
                 for name, column in side.feedback.of(side.feedback.prompts).items():
                     sha.update(name.encode() + column.numpy().tobytes())
         return sha.hexdigest()
+
+    @torch.no_grad()
+    def averaged_loss(self, side: Side) -> float:
+        """Mean loss of the averaged leaderboard on a side, nats: it is the same whatever the prompt."""
+        prompts, marginal = side.feedback.prompts, self.marginal
+        coefs = torch.as_tensor(marginal.coefs, dtype=torch.float32).expand(len(prompts), -1)
+        eta, gamma = (
+            None if x is None else torch.full((len(prompts), 1), float(x)) for x in (marginal.eta, marginal.gamma)
+        )
+        output = P2LOutput(coefs=coefs, eta=eta, gamma=gamma)
+        loss, weights = self.objective.measure(output, side.feedback.of(prompts))["loss"]
+        return float((loss * weights).sum() / weights.sum())
 
     @classmethod
     def of_votes(cls, votes: Votes, feedback: Feedback, validation: float, seed: int, smoothing: float = 0.0) -> Task:
