@@ -209,7 +209,7 @@ def test_a_base_that_numbers_positions_from_behind_its_padding(votes, tmp_path):
     p2l = run(votes, tmp_path / "m", **settings)
     assert p2l.spec.max_prompt_tokens == 39
     assert np.isfinite(p2l.coefficients(["python " * 60]).coefs).all()
-    with pytest.raises(P2LError, match="max_prompt_tokens is 40, and .* reads 39 at most"):
+    with pytest.raises(P2LError, match=r"max_prompt_tokens is 40, and .* reads 39 at most"):
         run(votes, tmp_path / "n", max_prompt_tokens=40, **settings)
 
 

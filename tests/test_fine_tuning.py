@@ -181,7 +181,9 @@ def test_the_precision_is_that_of_the_settings(tmp_path, monkeypatch):
 
 
 def test_a_batch_that_was_cut_to_the_number_of_prompts_is_said_to_be(tmp_path):
-    with pytest.raises(P2LError, match=r"batch_size 13 \(there are no more prompts\) is no multiple of 1 processes times"):
+    with pytest.raises(
+        P2LError, match=r"batch_size 13 \(there are no more prompts\) is no multiple of 1 processes times"
+    ):
         arguments_of(tmp_path, n_prompts=13, batch_size=13, micro_batch_size=4)
 
 
@@ -192,7 +194,9 @@ def test_sums_are_exact_where_the_device_has_float64():
 
 def test_too_few_prompts_to_hold_some_out():
     votes = Votes.from_rows(vote_rows("grk", 4))
-    with pytest.raises(VotesError, match=r"validation is 0\.1, which leaves one side of 4 prompts empty; use 0 for none"):
+    with pytest.raises(
+        VotesError, match=r"validation is 0\.1, which leaves one side of 4 prompts empty; use 0 for none"
+    ):
         Task.of_votes(votes, Feedback.GRK, 0.1, 0)
 
 

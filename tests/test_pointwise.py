@@ -115,7 +115,10 @@ def test_a_summary_of_the_scores_is_printed_first(base, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "105 on 20 prompts in 60 rows, 15 missing" in said
     assert "40 rows repeat an earlier one: same prompt and scores" in said
-    assert [line.split() for line in said.splitlines() if line[:2] in ("x ", "y ")] == [["x", "60", "0.5"], ["y", "45", "0.25"]]
+    assert [line.split() for line in said.splitlines() if line[:2] in ("x ", "y ")] == [
+        ["x", "60", "0.5"],
+        ["y", "45", "0.25"],
+    ]
     x, y = 0.5, (0.25 * 45 + 0.5) / 46  # what the averaged leaderboard says: half a success and half a failure more
     entropy = [-(p * math.log(q) + (1 - p) * math.log(1 - q)) for p, q in ((0.5, x), (0.25, y))]
     assert f"loss {(60 * entropy[0] + 45 * entropy[1]) / 105:.4f} (bernoulli)" in said

@@ -251,7 +251,9 @@ def test_the_time_before_a_kill_counts(votes, base, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         clock = count(step=600)
         patch.setattr(trainer, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-        patch.setattr(trainer.SetEpoch, "on_epoch_begin", lambda _, args, state, *r, **k: state.global_step and stop())
+        patch.setattr(
+            trainer.SetEpoch, "on_epoch_begin", lambda _, args, state, *r, **k: stop() if state.global_step else None
+        )
         with pytest.raises(KeyboardInterrupt):
             run(votes, tmp_path / "model", **settings)
     run(votes, tmp_path / "model", resume=True, **settings)
