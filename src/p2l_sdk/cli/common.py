@@ -54,7 +54,7 @@ def load(model: str | None) -> P2L:
     from p2l_sdk.facade import P2L
 
     meta = click.get_current_context().meta
-    options = {name: meta.get(_KEY + name) for name in ("revision", "base", "device", "costs")}
+    options: dict[str, Any] = {name: meta.get(_KEY + name) for name in ("revision", "base", "device", "costs")}
     return P2L.from_pretrained(model, **options)
 
 
