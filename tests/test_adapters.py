@@ -106,7 +106,7 @@ def test_unmerged_loaded_and_merged_adapters_are_one_model(data, base, tmp_path)
 
 def test_an_adapter_and_what_it_is_merged_to_are_the_same_model_without_p2l_sdk(adapter, tmp_path):
     loaded = P2L.from_pretrained(adapter)
-    assert p2l("merge", adapter, tmp_path / "merged") == 0
+    assert p2l("merge", adapter, tmp_path / "merged", "--revision", "main") == 0
     merged = P2L.from_pretrained(tmp_path / "merged")
     assert_equal(merged, loaded)
     assert merged.costs == loaded.costs == {"coder": 0.002, "poet": 0.0005}
@@ -281,6 +281,8 @@ def test_the_card_says_what_was_done(adapter, data, base):
     assert "Resolved: epochs 4, learning_rate 0.005, batch_size 16, precision fp32, head_learning_rate " in text
     assert "seed 3, lora_rank 16, lora_alpha 32.0, " in text
     assert "processes 1, steps 16." in text
+    reading = "the chat template over the user turns, the last 1,024 tokens at most, CLS token `[CLS]`, pooling last"
+    assert f"\nOf a prompt it reads: {reading}.\n" in text
     for package in ("p2l-sdk", "torch", "transformers", "peft", "accelerate", "numpy"):
         assert f"{package} {version(package)}" in text
     assert "Of an afternoon." in text
@@ -305,7 +307,8 @@ def test_the_metrics_of_the_card_are_those_of_the_model(adapter, data):
         row = f"| {name} | {estimate.value:.4f} | {interval} | {report.baseline.metrics[name].value:.4f} | "
         assert row in card
         assert f" | {estimate.n:,} |" in card.partition(row)[2].partition("\n")[0]
-    assert "On held_out.jsonl (2 of its 30 prompts are in the training data):" in card
+    sha = fingerprint(data / "held_out.jsonl")
+    assert f"On held_out.jsonl (2 of its 30 prompts are in the training data; sha256 `{sha}`):" in card
     assert "| best_single_model | poet | | | | |" in card
     history = json.loads((adapter / "training_history.json").read_text())
     lowest = min(entry["eval_loss"] for entry in history if "eval_loss" in entry)
@@ -403,3 +406,23 @@ def test_an_interrupted_run_says_how_to_go_on(data, base, tmp_path, monkeypatch,
     folder = str(tmp_path / "late.checkpoints")
     said = capsys.readouterr().err.splitlines()[-1]
     assert said == f"p2l: interrupted; checkpoints are in {folder!r}; go on with --resume"
+
+
+def test_an_interrupted_run_gives_the_cursor_back(data, base, tmp_path, monkeypatch):
+    from p2l_sdk.training.callbacks import ProgressBar
+
+    bars = []
+
+    def stop(self, *_, **__):
+        bars.append(self._bar)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ProgressBar, "on_step_end", stop)
+    given = ("--votes", data / "votes.jsonl", "--base", base("llama"), "--output", tmp_path / "mine", "--head-only")
+    assert p2l("train", *given) == 130
+    assert not bars[0].live.is_started
+
+
+def test_the_device_is_an_option_of_every_loaded_model(adapter, capsys):
+    assert p2l("evaluate", "--votes", "held_out.jsonl", "--model", adapter, "--device", "nowhere") == 2
+    assert "device 'nowhere' cannot be used" in capsys.readouterr().err

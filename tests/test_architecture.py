@@ -58,7 +58,7 @@ FLOORS = [
     ["mpg.measure"],
     ["mpg.report", "mpg.page", "mpg.tables"],
     ["terminal"],
-    ["training", "training.config", "training.checks"],
+    ["training", "training.config", "training.checks", "training.score_summary"],
     ["training.token_table", "training.objective", "training.data"],
     ["training.task", "training.heads", "training.callbacks", "training.moving_average"],
     ["training.static", "training.model", "training.trainer"],

@@ -8,16 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import transformers_tokenizer
 from fine_tuning import LLMS, prompts, run, tensors, vote_rows, write_jsonl
 from p2l_sdk.modeling.modeling_p2l import P2LModel
 
 from p2l_sdk import P2L
-from p2l_sdk.errors import HubError, ModelFormatError
+from p2l_sdk.errors import HubError, ModelFormatError, P2LError
 from p2l_sdk.scorers.backbone import BaseModel, saved_tokenizer
 from p2l_sdk.storage import DEFAULT_MODEL
 from p2l_sdk.training import finetune
+from p2l_sdk.training import run as training_run
 
-SHORT = {"epochs": 3, "batch_size": 16, "learning_rate": 3e-3, "head_learning_rate": 2e-2}
+HEAD = {"epochs": 3, "batch_size": 16, "head_learning_rate": 2e-2}
+SHORT = {**HEAD, "learning_rate": 3e-3}
 PROMPTS = [prompt for _, prompt in prompts(9, seed=8)]
 
 
@@ -37,8 +40,8 @@ def learned(folder: Path) -> None:
 @pytest.mark.parametrize(("kind", "precision"), [("llama", "fp32"), ("llama", "bf16"), ("bert", "fp32")])
 def test_a_base_is_trained_saved_and_loaded(kind, method, precision, votes, base, tmp_path):
     before = {name: value.copy() for name, value in tensors(base(kind)).items()}
-    extra = {"head_hidden_size": 16} if method == "head" else {}
-    p2l = run(votes, tmp_path / "m", base=str(base(kind)), method=method, precision=precision, **SHORT, **extra)
+    settings = {**HEAD, "head_hidden_size": 16} if method == "head" else SHORT
+    p2l = run(votes, tmp_path / "m", base=str(base(kind)), method=method, precision=precision, **settings)
     assert p2l.models == LLMS
     spec = p2l.spec
     if kind == "llama":
@@ -66,7 +69,7 @@ def test_the_last_states_are_computed_once(votes, base, tmp_path, monkeypatch):
     real = finetune.pooled_features
     monkeypatch.setattr(finetune, "pooled_features", lambda *a, **k: calls.append(a[3].is_file()) or real(*a, **k))
     monkeypatch.setattr(finetune.P2LTrainer, "train", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
-    settings = {"base": str(base("llama")), "method": "head", **SHORT, "epochs": 4}
+    settings = {"base": str(base("llama")), "method": "head", **HEAD, "epochs": 4}
     with pytest.raises(KeyboardInterrupt):
         run(votes, tmp_path / "killed", **settings)
     monkeypatch.undo()
@@ -187,7 +190,50 @@ def test_an_encoder_decoder_is_no_base(tmp_path):
     ],
 )
 def test_settings_that_do_not_suit_the_base(settings, message, votes, base, tmp_path):
-    from p2l_sdk.errors import P2LError
-
     with pytest.raises(P2LError, match=message):
         run(votes, tmp_path / "m", base=str(base("llama")), **settings)
+
+
+def test_a_base_that_numbers_positions_from_behind_its_padding(votes, tmp_path):
+    """RoBERTa and its kin: of 40 rows of the table of positions, the first one belongs to no token."""
+    from transformers import AutoModel, RobertaConfig
+
+    tokenizer = transformers_tokenizer()
+    config = RobertaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
+        max_position_embeddings=40, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    AutoModel.from_config(config).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    settings = {"base": str(tmp_path / "base"), "method": "head", **HEAD}
+    p2l = run(votes, tmp_path / "m", **settings)
+    assert p2l.spec.max_prompt_tokens == 39
+    assert np.isfinite(p2l.coefficients(["python " * 60]).coefs).all()
+    with pytest.raises(P2LError, match=r"max_prompt_tokens is 40, and .* reads 39 at most"):
+        run(votes, tmp_path / "n", max_prompt_tokens=40, **settings)
+
+
+# --- devices and trackers -----------------------------------------------------------------------------------------
+
+
+def test_features_and_measurements_are_made_where_the_training_ran(votes, base, tmp_path, monkeypatch):
+    made, real_to, real_load, real = [], P2LModel.to, training_run.load_scorer, finetune.pooled_features
+    monkeypatch.setattr(P2LModel, "to", lambda self, place: made.append(f"to {place}") or real_to(self, place))
+    monkeypatch.setattr(training_run, "load_scorer", lambda f, d, *b: made.append(f"load {d}") or real_load(f, d, *b))
+    monkeypatch.setattr(finetune, "pooled_features", lambda *a, **k: made.append("features") or real(*a, **k))
+    run(votes, tmp_path / "m", base=str(base("llama")), method="head", **HEAD)
+    assert made[made.index("features") - 1] == "to cpu"
+    assert "load cpu" in made
+
+
+@pytest.mark.parametrize(
+    ("tracker", "message"),
+    [
+        ("tensorbord", "report_to is 'tensorbord', which is no tracker of the Trainer; known: .*tensorboard, trackio"),
+        ("tensorboard", "report_to 'tensorboard' needs a package that is not installed: pip install tensorboard"),
+    ],
+)
+def test_trackers_are_checked_before_the_base_is_loaded(tracker, message, votes, tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.integrations.integration_utils.is_tensorboard_available", lambda: False)
+    with pytest.raises(P2LError, match=message):
+        run(votes, tmp_path / "m", base="no/such-base", report_to=tracker)

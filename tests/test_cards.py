@@ -23,7 +23,7 @@ from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.evaluation import Estimate, Report
 from p2l_sdk.evaluation.votes import Baseline
 from p2l_sdk.hub_metadata import EXAMPLE_PROMPTS, complete_model_card, merged_card, split_card, with_picture
-from p2l_sdk.training.card import Card
+from p2l_sdk.training.card import Card, data_hash, fingerprint
 from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.vote_summary import summarise
 from p2l_sdk.votes import Votes
@@ -165,3 +165,23 @@ def test_a_merged_card_names_its_own_folder_and_not_the_adapters():
 
 def test_no_golden_card_is_left_over():
     assert {file.name for file in Path(GOLDEN).iterdir()} == set(CARDS)
+
+
+def test_the_card_says_which_weights_were_kept_without_validation():
+    def curve(**settings) -> str:
+        return replace(card_of(base=BASE, validation=0.0, **settings), history=[], baseline=None).finetuned()
+
+    assert "held out for validation; the model is that of the last step." in curve()
+    assert "; the model is the moving average of the weights (decay 0.98) at the last step." in curve(average=0.98)
+
+
+def test_data_have_a_hash_wherever_they_come_from(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "votes.jsonl").write_text("{}")
+    votes = card_of().data
+    assert data_hash("~/votes.jsonl", votes) == f"sha256 `{fingerprint(tmp_path / 'votes.jsonl')}`"
+    of_rows = data_hash("org/votes", votes)
+    assert re.fullmatch("sha256 of its rows `[0-9a-f]{64}`", of_rows)
+    assert data_hash("a/folder", replace(votes)) == of_rows
+    assert data_hash("org/votes", replace(votes, weight=2.0 * votes.weight)) != of_rows
+    assert f"prompts (`org/votes`, {of_rows})." in replace(card_of(base=BASE), data_hash=of_rows).finetuned()

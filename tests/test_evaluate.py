@@ -412,3 +412,13 @@ def test_categories_on_a_terminal(drawn, capsys, monkeypatch):
         assert ("- marg." in shown) == (baseline is not None)
         assert next(line for line in shown.splitlines() if line.startswith("(none)")).split()[-1] == "-"
         assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_without_a_decisive_vote_all_but_the_picture_is_shown(vote_files, tmp_path):
+    row = json.loads((vote_files / "alone.jsonl").read_text())
+    (tmp_path / "tie.jsonl").write_text(json.dumps({**row, "winner": "tie"}) + "\n")
+    result = p2l_evaluate("--votes", tmp_path / "tie.jsonl", "--json", "--plot", tmp_path / "p.png")
+    assert result.returncode == 2
+    assert json.loads(result.stdout)["n_votes"] == 1
+    assert "no vote is decisive, so there is no calibration to draw" in result.stderr
+    assert not (tmp_path / "p.png").exists()

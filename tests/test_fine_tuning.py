@@ -10,10 +10,14 @@ from fine_tuning import GAMMA, LOG_S, PAIRS, THETA, TIES, law, prompts, run, vot
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities, log_threshold
 from transformers import TrainingArguments
 
+from p2l_sdk.errors import P2LError, VotesError
 from p2l_sdk.evaluation import evaluate_votes
+from p2l_sdk.training import finetune
+from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.training.data import ByPrompt, GroupedPrompts, LengthGroupedBatches
 from p2l_sdk.training.objective import VoteObjective
-from p2l_sdk.training.trainer import P2LTrainer
+from p2l_sdk.training.task import Task
+from p2l_sdk.training.trainer import P2LTrainer, dtype_of_sums
 from p2l_sdk.vote_summary import summarise
 from p2l_sdk.votes import Votes
 
@@ -149,3 +153,56 @@ def test_every_feedback_model_recovers_what_depends_on_the_prompt(feedback, base
         if feedback in (Feedback.GRK, Feedback.BA):
             ground = 0.0 if gamma is None else gamma.mean() - GAMMA
             np.testing.assert_allclose(theta - ground, true, atol=0.3, err_msg=kind)
+
+
+# --- the Trainer's arguments, and what it must not do ---------------------------------------------------------------
+
+
+def arguments_of(tmp_path, n_prompts: int = 32, batch_size: int = 16, **settings) -> TrainingArguments:
+    config = TrainingConfig(votes="votes.jsonl", output="out", base="some/base", precision="fp32", **settings)
+    return finetune.training_arguments(config, tmp_path, n_prompts, batch_size, False)[0]
+
+
+def test_a_process_takes_one_gpu(tmp_path, monkeypatch):
+    class OfTwoGPUs(TrainingArguments):
+        def __post_init__(self):
+            super().__post_init__()
+            self._n_gpu = 2
+
+    monkeypatch.setattr(finetune, "TrainingArguments", OfTwoGPUs)
+    arguments = arguments_of(tmp_path)
+    assert arguments.n_gpu == 1  # with more, the Trainer would take nn.DataParallel
+    assert arguments.train_batch_size == 16
+
+
+def test_the_precision_is_that_of_the_settings(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")  # as `accelerate launch` sets it
+    assert arguments_of(tmp_path).mixed_precision == "no"
+
+
+def test_a_batch_that_was_cut_to_the_number_of_prompts_is_said_to_be(tmp_path):
+    with pytest.raises(
+        P2LError, match=r"batch_size 13 \(there are no more prompts\) is no multiple of 1 processes times"
+    ):
+        arguments_of(tmp_path, n_prompts=13, batch_size=13, micro_batch_size=4)
+
+
+def test_sums_are_exact_where_the_device_has_float64():
+    assert dtype_of_sums(torch.device("cuda")) == dtype_of_sums(torch.device("cpu")) == torch.float64
+    assert dtype_of_sums(torch.device("mps")) == torch.float32
+
+
+def test_too_few_prompts_to_hold_some_out():
+    votes = Votes.from_rows(vote_rows("grk", 4))
+    with pytest.raises(
+        VotesError, match=r"validation is 0\.1, which leaves one side of 4 prompts empty; use 0 for none"
+    ):
+        Task.of_votes(votes, Feedback.GRK, 0.1, 0)
+
+
+def test_a_run_that_diverges_ends_at_once(base, tmp_path, monkeypatch):
+    votes = write_jsonl(tmp_path / "votes.jsonl", vote_rows("grk", 30))
+    nothing = lambda self, output, batch: output.coefs.sum() * batch["weights"] * torch.nan  # noqa: E731
+    monkeypatch.setattr(VoteObjective, "__call__", nothing)
+    with pytest.raises(P2LError, match="the loss is not finite at step 10: the run diverged; begin again with a lower"):
+        run(votes, tmp_path / "m", base=str(base("llama")), method="head", epochs=50, batch_size=8, checkpoints=2)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import COSTS, MODELS, ROOT, backbone_config, transformers_tokenizer
+from fine_tuning import vote_rows, write_jsonl
 from hub_client import GUEST, LOAD, OWNER, PROMPTS, assert_cache_is_whole, environment, load, p2l_command
 from huggingface_hub import ModelCard
 
@@ -108,6 +109,30 @@ def test_a_pushed_model_loads_by_its_id_with_and_without_p2l_sdk(kind, options, 
     theirs = processes["researcher"](RESEARCH, repo=repo, prompts=PROMPTS)
     np.testing.assert_allclose(theirs, expected(folder, device="cpu"), atol=1e-5)
     assert not [request for request in hub.asked("/(cdn|upload)/") if request.token]  # a token is the Hub's alone
+
+
+# what `p2l train` does, and what it has learned
+TRAIN = """
+from p2l_sdk.training.config import TrainingConfig
+from p2l_sdk.training.run import train
+result = train(TrainingConfig(**settings), quiet=True).coefficients(prompts).coefs.tolist()
+"""
+
+
+def test_a_base_is_that_of_one_commit_from_the_training_to_the_loaded_adapter(hub, loader, tmp_path):
+    name, base = "other/pinned", save_base(tmp_path / "base")
+    hub.add(name, {file.name: file.read_bytes() for file in base.iterdir()})
+    commit = hub.repo(name).refs["main"]
+    hub.add(name, {"model.safetensors": b"of another day"})
+    settings = {
+        "votes": write_jsonl(tmp_path / "votes.jsonl", vote_rows("grk", 12)), "output": tmp_path / "mine", "base": name,
+        "precision": "fp32", "epochs": 1, "base_revision": commit,
+    }  # fmt: skip
+    trained = loader(TRAIN, settings={key: str(value) for key, value in settings.items()}, prompts=PROMPTS)
+    assert json.loads((tmp_path / "mine" / "adapter_config.json").read_text())["revision"] == commit
+    np.testing.assert_allclose(trained, expected(tmp_path / "mine", base=str(base)), atol=1e-6)
+    weights = {request.path.split("/resolve/")[1] for request in hub.asked(f"{name}/resolve/.*safetensors")}
+    assert weights == {f"{commit}/model.safetensors"}
 
 
 def test_an_adapter_is_pushed_as_one_and_loads_on_its_base(hub, processes, push, loader, tmp_path):

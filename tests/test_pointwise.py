@@ -85,6 +85,9 @@ def test_scores_that_cannot_be_learned_from_are_refused(tmp_path):
     votes = write_jsonl(tmp_path / "votes.jsonl", rows)
     with pytest.raises(VotesError, match="feedback bernoulli learns from scores of single answers"):
         run(votes, tmp_path / "out", base="base", feedback="bernoulli")
+    scores = write_jsonl(tmp_path / "scores.jsonl", score_rows("bernoulli", 30))
+    with pytest.raises(P2LError, match="label_smoothing: of no effect on the scores of feedback bernoulli"):
+        run(scores, tmp_path / "out", base="base", feedback="bernoulli", label_smoothing=0.1)
 
 
 def test_a_prompt_in_several_rows_is_on_one_side_of_the_split(tmp_path):
@@ -96,3 +99,26 @@ def test_a_prompt_in_several_rows_is_on_one_side_of_the_split(tmp_path):
     assert len(held_out) == 3
     assert len(task.validation.prompts) == 18
     assert not held_out & set(task.train.prompts)
+
+
+def test_a_summary_of_the_scores_is_printed_first(base, tmp_path, capsys):
+    from p2l_sdk.training.config import TrainingConfig
+    from p2l_sdk.training.run import train
+
+    rows = [{"prompt": f"prompt {i % 20}", "x": float(i % 2), "y": 0.25 if i % 4 else None} for i in range(60)]
+    file = write_jsonl(tmp_path / "scores.jsonl", rows)
+    config = TrainingConfig(
+        votes=file, output=tmp_path / "m", base=base("llama"), feedback="bernoulli", method="head", epochs=1,
+        validation=0.0,
+    )  # fmt: skip
+    train(config)
+    said = capsys.readouterr().out
+    assert "105 on 20 prompts in 60 rows, 15 missing" in said
+    assert "40 rows repeat an earlier one: same prompt and scores" in said
+    assert [line.split() for line in said.splitlines() if line[:2] in ("x ", "y ")] == [
+        ["x", "60", "0.5"],
+        ["y", "45", "0.25"],
+    ]
+    x, y = 0.5, (0.25 * 45 + 0.5) / 46  # what the averaged leaderboard says: half a success and half a failure more
+    entropy = [-(p * math.log(q) + (1 - p) * math.log(1 - q)) for p, q in ((0.5, x), (0.25, y))]
+    assert f"loss {(60 * entropy[0] + 45 * entropy[1]) / 105:.4f} (bernoulli)" in said

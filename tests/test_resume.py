@@ -9,15 +9,20 @@ import shutil
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from fine_tuning import assert_same_weights, run, tensors, vote_rows, write_jsonl
+from transformers import TrainerCallback
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from p2l_sdk.errors import P2LError
 from p2l_sdk.evaluation import evaluate_votes
-from p2l_sdk.training.callbacks import checkpoints, is_whole, last_whole_checkpoint
+from p2l_sdk.training import finetune, trainer
+from p2l_sdk.training.callbacks import WholeCheckpoints, checkpoints, is_whole, last_whole_checkpoint
 from p2l_sdk.votes import Votes
 
 # dropout, so that the state of the random numbers matters; a patience that is tried, and does not run out
@@ -205,3 +210,87 @@ def test_processes_and_micro_batches_change_nothing(votes, base, tmp_path):
 def test_a_batch_that_cannot_be_shared_out_is_refused(votes, base, tmp_path):
     with pytest.raises(P2LError, match="batch_size 16 is no multiple of 1 processes times micro_batch_size 5"):
         run(votes, tmp_path / "model", base=str(base("llama")), batch_size=16, micro_batch_size=5)
+
+
+# --- runs that had ended, and what else lies in the folder ---------------------------------------------------------
+
+HEAD = {"method": "head", "batch_size": 8, "validation": 0.2}
+
+
+def stop(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {**HEAD, "head_learning_rate": 0.5, "epochs": 30, "checkpoints": 30, "patience": 2},  # stopped early
+        {"batch_size": 8, "validation": 0.0, "epochs": 1.3, "checkpoints": 2, "average": 0.9},  # within an epoch
+    ],
+    ids=["patience", "fraction"],
+)
+def test_a_run_that_had_ended_takes_no_further_step(settings, votes, base, tmp_path, monkeypatch):
+    settings = {"base": str(base("llama")), **settings}
+
+    def last_step(name: str) -> int:
+        return max(entry["step"] for entry in json.loads((tmp_path / name / "training_history.json").read_text()))
+
+    run(votes, tmp_path / "whole", **settings)
+    assert "patience" not in settings or last_step("whole") < 30 * 7, "the test needs a run that is stopped early"
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune, "rescale", stop)  # killed after the last checkpoint, before the model is written
+        with pytest.raises(KeyboardInterrupt):
+            run(votes, tmp_path / "killed", **settings)
+    run(votes, tmp_path / "killed", resume=True, **settings)
+    assert last_step("killed") == last_step("whole")
+    assert_same_weights(tmp_path / "killed", tmp_path / "whole", atol=1e-6)
+
+
+def test_the_time_before_a_kill_counts(votes, base, tmp_path, monkeypatch):
+    settings = {"base": str(base("llama")), **HEAD, "epochs": 2, "checkpoints": 4}
+    with monkeypatch.context() as patch:
+        clock = count(step=600)
+        patch.setattr(trainer, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+        patch.setattr(
+            trainer.SetEpoch, "on_epoch_begin", lambda _, args, state, *r, **k: stop() if state.global_step else None
+        )
+        with pytest.raises(KeyboardInterrupt):
+            run(votes, tmp_path / "model", **settings)
+    run(votes, tmp_path / "model", resume=True, **settings)
+    history = json.loads((tmp_path / "model" / "training_history.json").read_text())
+    first, second = ([entry["seconds"] for entry in history if (entry["step"] > 7) == late] for late in (False, True))
+    assert max(first) >= 600
+    assert min(second) >= max(first)
+    assert f" {second[-1] / 60:.0f} minutes on " in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_what_is_not_of_the_run_is_left_alone(votes, base, tmp_path, monkeypatch):
+    class Tracker(TrainerCallback):
+        """It logs where TensorBoard does."""
+
+        def on_train_begin(self, args, state, control, **_) -> None:
+            (Path(args.output_dir) / "runs").mkdir()
+            (Path(args.output_dir) / "runs" / "events").write_text("logs")
+
+    monkeypatch.setitem(INTEGRATION_TO_CALLBACK, "mine", Tracker)
+    settings = {"base": str(base("llama")), **HEAD, "epochs": 1}
+    theirs = tmp_path / "model.checkpoints" / "checkpoint-7"
+    theirs.mkdir(parents=True)
+    for resume in (False, True):
+        with pytest.raises(P2LError, match=r"model\.checkpoints' holds checkpoints of something else, where this run"):
+            run(votes, tmp_path / "model", resume=resume, **settings)
+    theirs.rmdir()
+    run(votes, tmp_path / "model", report_to="mine", **settings)
+    assert [path.name for path in theirs.parent.rglob("*")] == ["runs", "events"]
+
+
+def test_a_checkpoint_of_several_devices_is_whole_with_its_subfolders_only(tmp_path):
+    part = tmp_path / "checkpoint-3" / "global_step3" / "part_0.pt"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"of one process")
+    state = SimpleNamespace(is_world_process_zero=True, global_step=3)
+    mark = WholeCheckpoints(SimpleNamespace(wait_for_everyone=lambda: None))
+    mark.on_save(SimpleNamespace(output_dir=str(tmp_path)), state, None)
+    assert is_whole(tmp_path / "checkpoint-3")
+    part.unlink()
+    assert not is_whole(tmp_path / "checkpoint-3")

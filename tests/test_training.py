@@ -13,7 +13,7 @@ from conftest import shared, word_tokenizer
 from p2l_sdk.modeling.feedback_p2l import Feedback
 
 from p2l_sdk import P2L
-from p2l_sdk.errors import P2LError, VotesError
+from p2l_sdk.errors import P2LError, P2LWarning, VotesError
 from p2l_sdk.evaluation import evaluate_scores, evaluate_votes
 from p2l_sdk.marginal import fit_leaderboard
 from p2l_sdk.storage import DEFAULT_MODEL
@@ -169,6 +169,31 @@ def test_a_push_and_a_model_no_better_than_the_average_are_told(tmp_path, monkey
     shown = capsys.readouterr().out
     assert "pushed model of 3 LLMs: https://hub/org/mine/discussions/1" in shown
     assert re.search(r"^h.jsonl: cross-entropy .*: not better than the averaged leaderboard$", shown, re.MULTILINE)
+
+
+def test_held_out_files_of_one_name_keep_their_own_counts(tmp_path):
+    from fine_tuning import write_jsonl
+
+    from p2l_sdk.training.card import fingerprint
+    from p2l_sdk.training.config import TrainingConfig
+    from p2l_sdk.training.run import train
+
+    rows, held = votes(200), [{**row, "prompt": f"{row['prompt']} {i}"} for i, row in enumerate(votes(40, 1))]
+    scores = [{"prompt": row["prompt"], "coder": 1.0, "poet": 0.5, "mute": 0.0} for row in rows[:1] + held[:9]]
+    for kind in ("votes", "scores"):
+        (tmp_path / kind).mkdir()
+    given = {
+        "votes": write_jsonl(tmp_path / "train.jsonl", rows),
+        "eval_votes": write_jsonl(tmp_path / "votes" / "val.jsonl", held),
+        "eval_scores": write_jsonl(tmp_path / "scores" / "val.jsonl", scores),
+    }
+    with pytest.warns(P2LWarning, match="1 of the 10 prompts of val.jsonl, scores are in the training votes"):
+        train(TrainingConfig(**given, output=tmp_path / "mine", epochs=1), quiet=True)
+    card = (tmp_path / "mine" / "README.md").read_text()
+    for kind, counts in (("votes", "0 of its 40"), ("scores", "1 of its 10")):
+        sha = fingerprint(given[f"eval_{kind}"])
+        assert f"On val.jsonl, {kind} ({counts} prompts are in the training data; sha256 `{sha}`):" in card
+        assert f"      name: val.jsonl, {kind}\n" in card
 
 
 def test_a_token_table_of_a_sentence_encoder(saved, tmp_path):

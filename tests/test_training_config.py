@@ -8,6 +8,7 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from fine_tuning import vote_rows, write_jsonl
@@ -94,6 +95,21 @@ def test_patience_needs_a_validation():
         TrainingConfig(**GIVEN, patience=3, validation=0)
 
 
+def test_the_home_folder_and_no_cls_token():
+    config = TrainingConfig(votes="v.jsonl", output="~/out", cls_token="none")
+    assert config.output == str(Path.home() / "out")
+    assert config.cls_token is None
+
+
+def test_options_turn_off_what_a_file_turns_on(tmp_path, monkeypatch):
+    file, seen = tmp_path / "run.yaml", []
+    file.write_text("votes: v.jsonl\noutput: out\nbase: some/base\ngradient_checkpointing: true\ncls_token: x\n")
+    monkeypatch.setattr("p2l_sdk.training.run.train", lambda config, **_: seen.append(config))
+    options = ["--no-gradient-checkpointing", "--cls-token", "none"]
+    cli(["train", "--config", str(file), *options], prog_name="p2l", standalone_mode=False)
+    assert (seen[0].gradient_checkpointing, seen[0].cls_token) == (False, None)
+
+
 # --- refused before anything heavy is loaded ----------------------------------------------------------------------
 
 
@@ -150,6 +166,16 @@ def test_bad_data_is_refused_before_torch_is_imported(tmp_path):
         (["--votes", "v.jsonl", "--output", "out", "--resume"], "resume: of no effect on a static model"),
         (["--votes", "v.jsonl", "--output", "out", "--base", ".", "--base-revision", "v1"],
          "base_revision: of no effect on '.', a path of this machine"),
+        (["--votes", "v.jsonl", "--output", "out", "--validation", "0.2"],
+         "validation: of no effect on a static model"),
+        (["--votes", "v.jsonl", "--output", "out", "--base", ".", "--head-only", "--learning-rate", "1e-2",
+          "--gradient-checkpointing"], "gradient_checkpointing, learning_rate: of no effect where the method is head"),
+        (["--votes", "v.jsonl", "--output", "out", "--base", ".", "--full", "--lora-rank", "4"],
+         "lora_rank: of no effect where the method is full; leave it out, or choose another method"),
+        (["--votes", "v.jsonl", "--output", "out", "--base", "a/b", "--base-name", "c/d", "--base-revision", "v1"],
+         "base_revision cannot be that of 'a/b' and of 'c/d' at once"),
+        (["--votes", "v.jsonl", "--output", "out", "--notes", "none.md"],
+         "notes 'none.md' cannot be read: No such file"),
         (["--votes", "v.jsonl", "--output", "."], "'.' exists already; name a new or an empty folder"),
         (["--votes", "v.jsonl", "--output", "out", "--base", "no/such-base"], "'no/such-base' is not in the cache"),
         (["--votes", "v.jsonl", "--output", "out", "--feedback", "gaussian"], "feedback gaussian learns from scores"),

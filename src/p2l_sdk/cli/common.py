@@ -30,6 +30,7 @@ BASE = _of_load(
     "base", "PATH", "Of an adapter: its base, in place of the one that it names (folder, Hub id or .gguf file)."
 )
 REVISION = _of_load("revision", "REV", "Of a model on the Hub: its branch, tag or commit.")
+DEVICE = _of_load("device", "DEVICE", "Where torch runs, such as cuda; the CPU if not given.")
 COSTS = _of_load(
     "costs",
     "SOURCE",
@@ -38,23 +39,23 @@ COSTS = _of_load(
 
 
 def MODEL(command: Command) -> Command:  # noqa: N802 - a decorator that stands beside JSON
-    """The options --model, which the command takes as `model`, --revision and --base."""
+    """The options --model, which the command takes as `model`, --revision, --base and --device."""
     model = click.option(
         "--model", metavar="PATH", help="A saved P2L model or a Hub id; the embedded default if not given."
     )
-    return model(REVISION(BASE(command)))
+    return model(REVISION(BASE(DEVICE(command))))
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
 
 def load(model: str | None) -> P2L:
-    """The model of --model, at --revision, on the base of --base, with the costs of --costs."""
+    """The model of --model, with what --revision, --base, --device and --costs say."""
     from p2l_sdk.facade import P2L
 
     meta = click.get_current_context().meta
-    revision, base, costs = (meta.get(_KEY + name) for name in ("revision", "base", "costs"))
-    return P2L.from_pretrained(model, revision=revision, base=base, costs=costs)
+    options: dict[str, Any] = {name: meta.get(_KEY + name) for name in ("revision", "base", "device", "costs")}
+    return P2L.from_pretrained(model, **options)
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -73,14 +73,14 @@ def evaluate(
         warnings.simplefilter("always", P2LWarning)
         report = evaluation.evaluate(p2l, held_out, ratings, baseline_votes=trained, **options)
     report.notes += [f"baseline votes: {warning.message}" for warning in caught]
-    if plot is not None:
-        if report.reliability is None:
-            raise P2LError("there is no calibration to draw: no vote is decisive")
-        save_evaluation(plot, report.reliability, report.subsets)
     if as_json:
         print_json({"model": model or "embedded default", **report.to_dict()})
     else:
         _print(report, model or "embedded default")
+    if plot is not None:
+        if report.reliability is None:
+            raise P2LError(f"no vote is decisive, so there is no calibration to draw, and {plot!r} was not written")
+        save_evaluation(plot, report.reliability, report.subsets)
 
 
 def _print(report: Report, model: str) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from p2l_sdk.cli.common import BASE, REVISION, load
+
 # option, its type, help: the settings of `TrainingConfig` by their names there
 _SETTINGS: list[tuple[str, Any, str]] = [
     ("votes", str, "Votes to train on: .jsonl, .csv, .parquet, a `datasets` folder or a Hub data set; or scores."),
@@ -18,7 +20,7 @@ _SETTINGS: list[tuple[str, Any, str]] = [
     ("feedback", str, "bt, bt_tie, rk, rk_reparam, grk, ba; of single answers: bernoulli, gaussian.  [grk]"),
     ("eval-votes", str, "Held-out votes, measured once, after training."),
     ("eval-scores", str, "Held-out scores, likewise."),
-    ("validation", float, "Share of the prompts for learning curve and early stopping.  [0.1]"),
+    ("validation", float, "Share of the prompts for learning curve and early stopping.  [0.1; a static model: none]"),
     ("costs", str, 'File of {"LLM": USD per response}, or genai-prices; stored with the model.'),
     ("epochs", float, "Passes over the prompts.  [3; a static model: 20, of many prompts fewer]"),
     ("batch-size", int, "Prompts in a step, over all processes.  [16]"),
@@ -36,7 +38,7 @@ _SETTINGS: list[tuple[str, Any, str]] = [
     ("head-hidden-size", int, "Hidden layer of the head.  [none]"),
     ("head-dropout", float, "Dropout of the head.  [0]"),
     ("pooling", str, "last, first, mean or pooler.  [as suits the base]"),
-    ("cls-token", str, "Token put at the end of the prompt.  [as suits the base]"),
+    ("cls-token", str, "Token put at the end of the prompt, or none.  [as suits the base]"),
     ("max-prompt-tokens", int, "Tokens kept of a prompt, its last ones.  [1024]"),
     ("checkpoints", int, "How many in the whole run; the validation loss is measured at each.  [10]"),
     ("patience", int, "Stop after this many without a better validation loss."),
@@ -65,7 +67,7 @@ def _with_settings(command: Any) -> Any:
 @click.option("--head-only", "method", flag_value="head", help="Train the heads, on features computed once.")
 @click.option("--chat/--no-chat", default=None, help="Lay the chat template over the prompt.  [as suits the base]")
 @click.option("--calibrate/--no-calibrate", default=None, help="Fit the model's sureness to the validation prompts.")
-@click.option("--gradient-checkpointing", is_flag=True, default=None, help="Less memory, more time.")
+@click.option("--gradient-checkpointing/--no-gradient-checkpointing", default=None, help="Less memory, more time.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the same run.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
@@ -103,10 +105,9 @@ def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
 @click.command(short_help="Write an adapter and its base as one plain model.")
 @click.argument("adapter")
 @click.argument("output")
-@click.option("--base", metavar="PATH", help="The base, in place of the one that the adapter names.")
-def merge(adapter: str, output: str, base: str | None) -> None:
-    """Write ADAPTER and its base as one plain model, the folder OUTPUT."""
-    from p2l_sdk.facade import P2L
-
-    P2L.from_pretrained(adapter, base=base).merge(output)
+@BASE
+@REVISION
+def merge(adapter: str, output: str) -> None:
+    """Write ADAPTER (a folder, or a Hub id) and its base as one plain model, the folder OUTPUT."""
+    load(adapter).merge(output)
     click.echo(f"wrote {output}")

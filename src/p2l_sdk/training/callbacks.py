@@ -1,4 +1,4 @@
-"""What happens beside the training steps: order of the epoch, whole checkpoints, progress."""
+"""What happens beside the training steps: order of the epoch, whole checkpoints, trackers, progress."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_reporting_integration_callbacks
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from p2l_sdk.errors import P2LError
 from p2l_sdk.training.data import LengthGroupedBatches
 
 _WHOLE = "checkpoint-is-whole"  # the sizes of its files; written last
@@ -37,11 +39,11 @@ class WholeCheckpoints(TrainerCallback):
         self._accelerator.wait_for_everyone()
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            files = [file for file in folder.iterdir() if file.is_file()]
+            files = [file for file in folder.rglob("*") if file.is_file()]  # FSDP and DeepSpeed write subfolders
             for file in files:  # the mark must not reach the disk before what it speaks of
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
-            sizes = {file.name: file.stat().st_size for file in files}
+            sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
             (folder / _WHOLE).write_text(json.dumps(sizes), encoding="utf-8")
 
 
@@ -63,6 +65,20 @@ def is_whole(checkpoint: Path) -> bool:
 def last_whole_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint in a folder of checkpoints, None if there is none."""
     return next(filter(is_whole, reversed(checkpoints(folder))), None)
+
+
+def check_trackers(report_to: str | None) -> None:
+    """Raise P2LError for a tracker that the Trainer does not know, or whose package is not installed."""
+    try:
+        for tracker in get_reporting_integration_callbacks(report_to):
+            tracker()
+    except ValueError:
+        known = ", ".join(INTEGRATION_TO_CALLBACK)
+        raise P2LError(f"report_to is {report_to!r}, which is no tracker of the Trainer; known: {known}") from None
+    except (ImportError, RuntimeError) as error:
+        raise P2LError(
+            f"report_to {report_to!r} needs a package that is not installed: pip install {report_to}"
+        ) from error
 
 
 class ProgressBar(TrainerCallback):
@@ -103,5 +119,9 @@ class ProgressBar(TrainerCallback):
             )
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the bar away; the cursor comes back."""
         if self._bar is not None:
             self._bar.stop()

@@ -12,6 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import yaml
 
 from p2l_sdk.evaluation import Estimate, Report
@@ -40,6 +41,8 @@ class Card:
         method: what was trained, on which base.
         settings: what was used, resolved.
         reports: what it was measured on -> `evaluation.evaluate`, beside the training votes' averaged leaderboard.
+        data_hash: of `data`, see `data_hash`; empty for none.
+        notes: Markdown at its end.
         seconds, baseline, history: of fine-tuning: duration, validation loss of the averaged leaderboard, logs.
     """
 
@@ -50,6 +53,8 @@ class Card:
     method: str
     settings: dict[str, Any]
     reports: dict[str, Report]
+    data_hash: str = ""
+    notes: str = ""
     seconds: float = 0.0
     baseline: float | None = None
     history: list[dict[str, float]] | None = None
@@ -80,6 +85,7 @@ class Card:
             kind=adapter_section(base, self._source()) if adapter else "All weights are in this folder.",
             config=yaml.safe_dump(_portable(self.config), sort_keys=False).strip(),
             recipe=_words(self.settings),
+            reading=_reading(self.spec),
             minutes=f"{self.seconds / 60:.0f}",
             machine=_machine(),
             curve=self._curve(),
@@ -99,7 +105,7 @@ class Card:
             versions=", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES),
             costs=config.cost_note,
             evaluation="\n\n".join(_table(name, report) for name, report in self.reports.items()) or "Not evaluated.",
-            notes=Path(config.notes).read_text(encoding="utf-8") if config.notes else "",
+            notes=self.notes,
             **fields,
         )
 
@@ -109,10 +115,10 @@ class Card:
 
     def _metadata(self) -> str:
         """Licence, data set and results, as the Hub's metadata has them."""
-        results = {
-            name.partition(" (")[0]: {m: e.value for m, e in report.metrics.items() if isinstance(e, Estimate)}
-            for name, report in self.reports.items()
-        }
+        results: dict[str, dict[str, float]] = {}
+        for name, report in self.reports.items():
+            values = {m: e.value for m, e in report.metrics.items() if isinstance(e, Estimate)}
+            results.setdefault(name.partition(" (")[0], {}).update(values)
         dataset = hub_repository(self.config.votes)
         data: dict[str, Any] = {"license": self.config.license} if self.config.license else {}
         data |= {"datasets": [dataset]} if dataset else {}
@@ -120,9 +126,9 @@ class Card:
         return as_yaml(data) if data else ""
 
     def _data(self) -> str:
-        path = Path(self.config.votes)
+        path = Path(self.config.votes).expanduser()
         name = path.name if path.is_absolute() or path.exists() else self.config.votes
-        digest = f", sha256 `{fingerprint(path)}`" if path.is_file() else ""
+        digest = f", {self.data_hash}" if self.data_hash else ""
         n = f"{len(self.data.prompts):,} prompts (`{name}`{digest})"
         if isinstance(self.data, Scores):
             return f"Scores of {len(self.data.models)} LLMs on {n}."
@@ -137,7 +143,9 @@ class Card:
     def _curve(self) -> str:
         losses = [entry["eval_loss"] for entry in self.history or [] if "eval_loss" in entry]
         if not losses or self.baseline is None:
-            return "No prompts were held out for validation; the model is that of the last step."
+            average = f"the moving average of the weights (decay {self.config.average:g}) at"
+            kept = average if self.config.average else "that of"
+            return f"No prompts were held out for validation; the model is {kept} the last step."
         return (
             f"Of the prompts, {self.config.validation:.0%} were held out for validation. Lowest validation loss "
             f"{min(losses):.4f} (kept), averaged leaderboard {self.baseline:.4f}."
@@ -148,6 +156,28 @@ def fingerprint(path: Path) -> str:
     """The sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def data_hash(source: str, data: Votes | Scores) -> str:
+    """What tells whether data are the same, in words: the sha256 of the file; of a data set or a folder, that of what
+    was read."""
+    path = Path(source).expanduser()
+    if path.is_file():
+        return f"sha256 `{fingerprint(path)}`"
+    sha = hashlib.sha256(repr(data.models).encode())
+    for prompt in data.prompts:
+        sha.update(repr(prompt).encode("utf-8", "surrogatepass"))
+    columns = [data.scores] if isinstance(data, Scores) else [data.prompt, data.a, data.b, data.winner, data.weight]
+    for column in columns:
+        sha.update(np.asarray(column, dtype=np.float64).tobytes())
+    return f"sha256 of its rows `{sha.hexdigest()}`"
+
+
+def _reading(spec: ModelSpec) -> str:
+    """How the model reads a prompt."""
+    chat = "the chat template over the user turns" if spec.chat else "the user turns without a chat template"
+    cls = "no CLS token" if spec.cls_token is None else f"CLS token `{spec.cls_token}`"
+    return f"{chat}, the last {spec.max_prompt_tokens:,} tokens at most, {cls}, pooling {spec.pooling}"
 
 
 def _words(settings: dict[str, Any]) -> str:

@@ -23,6 +23,20 @@ class Method(StrEnum):
     HEAD = "head"  # the heads alone, on features that are computed once
 
 
+_LORA = ("lora_rank", "lora_alpha", "lora_dropout")
+# settings that have no effect with a method, and are refused there
+WITHOUT_EFFECT: dict[Method, tuple[str, ...]] = {
+    Method.LORA: (),
+    Method.FULL: _LORA,
+    Method.HEAD: (*_LORA, "learning_rate", "gradient_checkpointing"),
+}
+# settings that a static model takes; all others are of text backbones
+STATIC_SETTINGS = (
+    "votes", "output", "base", "base_name", "static_from", "feedback", "eval_votes", "eval_scores", "costs", "epochs",
+    "seed", "push_to_hub", "title", "license", "cost_note", "notes",
+)  # fmt: skip
+
+
 class Precision(StrEnum):
     """The arithmetic of the backbone; heads and optimizer are in float32 always."""
 
@@ -38,7 +52,7 @@ class TrainingConfig:
     Attributes:
         votes: votes to train on: a file, a saved `datasets` folder, a Hub data set; or scores, from which the votes on
             all pairs are derived (the scores themselves with pointwise feedback).
-        output: the new folder.
+        output: the new folder; a `~` is the home folder.
         base: "static" (the embedded default's token table), a static model's folder, or any text backbone: Hub id,
             folder, .gguf file.
         base_revision: branch, tag or commit of the base on the Hub.
@@ -47,12 +61,13 @@ class TrainingConfig:
         feedback: feedback model, or pointwise feedback (bernoulli, gaussian).
         method: "lora", "full" or "head", of a text backbone; see `Method`. None is "lora".
         eval_votes, eval_scores: held-out data, measured once, after training.
-        validation: share of the prompts held out for the learning curve and early stopping; 0 for none.
+        validation: share of the prompts of a text backbone that is held out for the learning curve and early stopping;
+            0 for none.
         costs: file of USD per response, or another source (see `load_costs`), stored with the model.
         epochs: passes over the training prompts.
         batch_size: prompts in one optimizer step, over all processes.
         micro_batch_size: prompts in one forward pass of one process; the whole share of a step if not given.
-        learning_rate: of the backbone (LoRA or full), peak; cosine decay to 0.
+        learning_rate: of the backbone (LoRA or full), peak; cosine decay to 0. None is 4e-4 (LoRA) or 2e-5 (full).
         head_learning_rate: of the heads.
         warmup: share of the steps with rising learning rate.
         weight_decay: of AdamW, on matrices.
@@ -66,13 +81,14 @@ class TrainingConfig:
         head_hidden_size: width of the head's hidden layer; None for a linear head.
         head_dropout: before the head's last layer, in training.
         pooling, cls_token, chat, max_prompt_tokens: see `ModelSpec`; None, or "auto" for the CLS token, takes what
-            suits the base.
+            suits the base. A CLS token of None, or "none", is none.
         checkpoints: how often in the whole run a checkpoint is written, and the validation loss measured.
         patience: checkpoints without a better validation loss after which the run stops; None to go on to the end.
         precision: see `Precision`.
         gradient_checkpointing: whether activations are computed again in the backward pass, to save memory.
         seed: of weights, order and dropout.
-        report_to: trackers of the Trainer, e.g. "tensorboard" or "trackio".
+        report_to: trackers of the Trainer, e.g. "tensorboard" or "trackio". What they log in the folder of the
+            checkpoints stays there.
         push_to_hub: the repository to push the finished model to.
         title, license, cost_note, notes: of the card; notes is a Markdown file put at its end.
 
@@ -134,6 +150,9 @@ class TrainingConfig:
             value = getattr(self, name)
             self._check(name, isinstance(value, str | Path) and str(value) != "", "given")
             object.__setattr__(self, name, str(value))
+        object.__setattr__(self, "output", str(Path(self.output).expanduser()))
+        if self.cls_token == "none":
+            object.__setattr__(self, "cls_token", None)
         for name, low, high in _RANGES:
             check_number(self, name, least=low, most=high)
         for name in _INTEGERS:

@@ -97,10 +97,6 @@ class GroupedPrompts(Dataset[Any]):
         """Tokens of each item; all equal for features."""
         return np.array([1 if isinstance(self._inputs, torch.Tensor) else len(self._inputs[p]) for p in self.prompts])
 
-    def all_feedback(self) -> dict[str, torch.Tensor]:
-        """The feedback of all items, their labels' rows in the order of `prompts`."""
-        return self._feedback.of(self.prompts)
-
     def collate(self, prompts: list[int]) -> dict[str, torch.Tensor]:
         """The model's input for these prompts, and their feedback."""
         feedback = self._feedback.of(prompts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
@@ -14,20 +15,18 @@ from torch import nn
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainingArguments
 
 from p2l_sdk.errors import P2LError
-from p2l_sdk.modeling.modeling_p2l import P2LModel, P2LOutput
+from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.prompt_p2l import PromptEncoder
-from p2l_sdk.results import Leaderboard
-from p2l_sdk.training.callbacks import ProgressBar, checkpoints, is_whole, last_whole_checkpoint
+from p2l_sdk.training.callbacks import ProgressBar, check_trackers, checkpoints, is_whole, last_whole_checkpoint
 from p2l_sdk.training.config import Method, Precision, TrainingConfig
 from p2l_sdk.training.data import GroupedPrompts
 from p2l_sdk.training.heads import HeadOnFeatures, best_keep, pooled_features, rescale, shrink_towards, start_at
 from p2l_sdk.training.model import add_lora, chosen_precision, new_model
-from p2l_sdk.training.objective import Objective
 from p2l_sdk.training.task import Task
 from p2l_sdk.training.trainer import P2LTrainer
 
 _EPOCHS, _BATCH_SIZE = 3.0, 16
-_LEARNING_RATE = {Method.LORA: 4e-4, Method.FULL: 2e-5, Method.HEAD: 1e-3}
+_LEARNING_RATE = {Method.LORA: 4e-4, Method.FULL: 2e-5}
 _SETTINGS = "settings.json"
 _NOT_OF_THE_RUN = ("output", "eval_votes", "eval_scores", "push_to_hub", "title", "license", "cost_note", "notes",
                    "report_to", "base_name", "costs")  # fmt: skip
@@ -44,7 +43,8 @@ class FineTuned:
         settings: what was used where the configuration left it open.
         baseline: validation loss of the averaged leaderboard.
         is_main: whether this is the process that writes.
-        seconds: duration of the training.
+        seconds: duration of the training, over all resumes.
+        device: where it ran.
     """
 
     model: Any
@@ -54,6 +54,7 @@ class FineTuned:
     baseline: float | None
     is_main: bool
     seconds: float
+    device: str
 
 
 def checkpoint_folder(config: TrainingConfig) -> Path:
@@ -66,8 +67,9 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
     """Train on `task`; nothing is written but checkpoints.
 
     Raises:
-        P2LError: there are checkpoints of another run, or none to go on from.
+        P2LError: there are checkpoints of another run, a setting does not suit, or the run diverged.
     """
+    check_trackers(config.report_to)
     folder, n_prompts = checkpoint_folder(config), len(task.train.feedback.prompts)
     batch_size = min(config.batch_size or (128 if config.trained is Method.HEAD else _BATCH_SIZE), n_prompts)
     arguments, settings = training_arguments(config, folder, n_prompts, batch_size, task.validation is not None)
@@ -85,6 +87,7 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
     if config.trained is Method.LORA:
         trained = add_lora(model, config)
     elif config.trained is Method.HEAD:
+        model.to(arguments.device)
         with arguments.main_process_first(local=False):  # it computes them, the others read the file
             inputs = [
                 pooled_features(model, ids, pad_id, folder / f"features-{k}.safetensors", quiet=quiet)
@@ -104,17 +107,21 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
         average=config.average,
     )
     trainer.remove_callback(PrinterCallback)
+    progress = ProgressBar(train.n_items / len(train) * batch_size, trainer.steps_per_epoch, task.noun)
     if not quiet:
-        trainer.add_callback(ProgressBar(train.n_items / len(train) * batch_size, trainer.steps_per_epoch, task.noun))
+        trainer.add_callback(progress)
     if config.patience is not None and validation is not None:
         trainer.add_callback(EarlyStoppingCallback(config.patience))
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    baseline = None if validation is None else _baseline(task.objective, task.marginal, validation)
+    baseline = None if task.validation is None else task.averaged_loss(task.validation)
     told = main and not quiet and baseline is not None
     if told:
         print(f"validation, averaged leaderboard: {baseline:.4f}", file=sys.stderr)
-    result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    finally:
+        progress.stop()  # else Ctrl-C would leave the terminal without its cursor
     if told:
         kept = min((log for log in trainer.state.log_history if "eval_loss" in log), key=lambda log: log["eval_loss"])
         epoch = kept["step"] / trainer.steps_per_epoch
@@ -127,14 +134,16 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
         if told:
             print(f"calibrated: {keep:.0%} of the departure from the averaged leaderboard is kept", file=sys.stderr)
     rescale(model, task.objective.rescaling(lambda: trainer.loss_on(validation or train)))
+    trained = model if config.trained is Method.HEAD else trainer.accelerator.unwrap_model(trainer.model)
     return FineTuned(
-        model=model if config.trained is Method.HEAD else trainer.accelerator.unwrap_model(trainer.model),
+        model=trained.to("cpu"),  # room for the model that is loaded and measured next
         tokenizer=tokenizer,
         history=trainer.state.log_history,
         settings={**settings, "steps": trainer.state.global_step},
         baseline=baseline,
         is_main=trainer.is_world_process_zero(),
-        seconds=result.metrics["train_runtime"],
+        seconds=trainer.seconds,
+        device=str(arguments.device),
     )
 
 
@@ -156,16 +165,33 @@ def _checkpoint(config: TrainingConfig, task: Task, folder: Path, resume: bool) 
         for half in (path for path in checkpoints(folder) if not is_whole(path)):
             shutil.rmtree(half)
         return last_whole_checkpoint(folder)
+    if not file.is_file() and checkpoints(folder):
+        raise P2LError(
+            f"{str(folder)!r} holds checkpoints of something else, where this run would keep its own; move them, or "
+            "choose another output"
+        )
     if file.is_file() and last_whole_checkpoint(folder) is not None:
         raise P2LError(f"an unfinished run lies in {str(folder)!r}; go on with --resume, or delete that folder")
     if resume:
         print(f"p2l: no run to resume in {str(folder)!r}; this is a new one", file=sys.stderr)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    delete_checkpoints(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".part")
     partial.write_text(json.dumps(settings, indent=2), encoding="utf-8")
     partial.replace(file)
     return None
+
+
+def delete_checkpoints(folder: Path) -> None:
+    """Delete what a run keeps in its folder; anything else, such as the logs of a tracker, stays."""
+    for checkpoint in checkpoints(folder):
+        shutil.rmtree(checkpoint)
+    parts = ("features-*.safetensors", "features-*.part", "settings.part", _SETTINGS)
+    for pattern in parts:  # the settings last: they say whose folder it is
+        for file in folder.glob(pattern):
+            file.unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def training_arguments(
@@ -173,14 +199,17 @@ def training_arguments(
 ) -> tuple[TrainingArguments, dict[str, Any]]:
     """The Trainer's arguments, and in a dictionary what of them the configuration had left open."""
     epochs = _EPOCHS if config.epochs is None else config.epochs
-    rate = _LEARNING_RATE[config.trained] if config.learning_rate is None else config.learning_rate
+    rates = {}
+    if config.trained is not Method.HEAD:  # the heads have a rate of their own
+        given = config.learning_rate
+        rates["learning_rate"] = _LEARNING_RATE[config.trained] if given is None else given
     steps = max(1, round(epochs * -(-n_prompts // batch_size)))
     every = max(1, -(-steps // config.checkpoints))
     precision = chosen_precision(config)
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
-        learning_rate=rate,
+        learning_rate=rates.get("learning_rate", config.head_learning_rate),
         lr_scheduler_type="cosine",
         warmup_steps=round(config.warmup * steps),
         weight_decay=config.weight_decay,
@@ -188,6 +217,7 @@ def training_arguments(
         bf16=precision is Precision.BF16 and config.trained is not Method.HEAD,
         seed=config.seed,
         logging_steps=max(1, min(10, every)),
+        logging_nan_inf_filter=False,  # `P2LTrainer.log` refuses them
         eval_strategy="steps" if validated else "no",
         eval_steps=every,
         save_strategy="steps",
@@ -205,11 +235,15 @@ def training_arguments(
         ddp_find_unused_parameters=False,
         dataloader_pin_memory=torch.accelerator.is_available(),
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one device per process, and no nn.DataParallel over the others
+    arguments.mixed_precision = "bf16" if arguments.bf16 else "no"  # whatever accelerate's configuration says
     share, rest = divmod(batch_size, arguments.world_size)
     micro = min(config.micro_batch_size or share, share)
     if rest or share % micro:
+        cut = " (there are no more prompts)" if batch_size == n_prompts else ""
         raise P2LError(
-            f"batch_size {batch_size} is no multiple of {arguments.world_size} processes times micro_batch_size {micro}"
+            f"batch_size {batch_size}{cut} is no multiple of {arguments.world_size} processes times micro_batch_size "
+            f"{micro}; choose one of the two so that it is"
         )
     arguments.per_device_train_batch_size = micro
     arguments.per_device_eval_batch_size = 2 * micro
@@ -224,19 +258,9 @@ def training_arguments(
     )
     names += ("head_hidden_size", "head_dropout", "seed")
     names += ("lora_rank", "lora_alpha", "lora_dropout") if config.trained is Method.LORA else ()
-    chosen = {"epochs": epochs, "learning_rate": rate, "batch_size": batch_size, "precision": str(precision)}
+    chosen = {"epochs": epochs, **rates, "batch_size": batch_size, "precision": str(precision)}
     chosen |= {name: value for name in names if (value := getattr(config, name)) is not None}
     return arguments, {**chosen, "processes": arguments.world_size}
-
-
-@torch.no_grad()
-def _baseline(objective: Objective, marginal: Leaderboard, validation: GroupedPrompts) -> float:
-    """Validation loss of the averaged leaderboard, the same whatever the prompt."""
-    n = len(validation)
-    coefs = torch.as_tensor(marginal.coefs, dtype=torch.float32).expand(n, -1)
-    eta, gamma = (None if x is None else torch.full((n, 1), float(x)) for x in (marginal.eta, marginal.gamma))
-    loss, weights = objective.measure(P2LOutput(coefs=coefs, eta=eta, gamma=gamma), validation.all_feedback())["loss"]
-    return float((loss * weights).sum() / weights.sum())
 
 
 def save(result: FineTuned, folder: Path, config: TrainingConfig) -> None:

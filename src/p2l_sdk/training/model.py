@@ -78,7 +78,7 @@ def _spec(
     decoder = any(getattr(module, "is_causal", False) for module in backbone.modules())
     chat = bool(decoder and tokenizer.chat_template) if config.chat is None else config.chat
     pooling = config.pooling or (Pooling.LAST if decoder else Pooling.MEAN)
-    longest = getattr(backbone.config, "max_position_embeddings", None) or 8192
+    longest = _longest(backbone)
     if config.max_prompt_tokens is not None and config.max_prompt_tokens > longest:
         raise P2LError(f"max_prompt_tokens is {config.max_prompt_tokens}, and {config.base!r} reads {longest} at most")
     return ModelSpec(
@@ -86,7 +86,7 @@ def _spec(
         feedback=feedback,
         costs=costs,
         pooling=pooling,
-        max_prompt_tokens=config.max_prompt_tokens or min(longest, 1024),
+        max_prompt_tokens=config.max_prompt_tokens or min(longest, tokenizer.model_max_length, 1024),
         chat=chat,
         cls_token=_cls_token(config, tokenizer, chat) if pooling is Pooling.LAST else None,
         add_special_tokens=not decoder,
@@ -96,6 +96,15 @@ def _spec(
         head_input_dropout=0.0 if config.head_hidden_size else config.head_dropout,
         head_dropout=config.head_dropout if config.head_hidden_size else 0.0,
     )
+
+
+def _longest(backbone: Any) -> int:
+    """Tokens that a base reads at most. RoBERTa and its kin number positions from behind that of the padding on: the
+    first rows of their table belong to none."""
+    rows = getattr(backbone.config, "max_position_embeddings", None) or 8192
+    tables = [table for name, table in backbone.named_modules() if name.endswith("position_embeddings")]
+    unused = [table.padding_idx + 1 for table in tables if getattr(table, "padding_idx", None) is not None]
+    return rows - max(unused, default=0)
 
 
 def _cls_token(config: TrainingConfig, tokenizer: Any, chat: bool) -> str | None:

@@ -6,10 +6,12 @@ import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
-from p2l_sdk.errors import P2LError, VotesError
+from p2l_sdk.errors import VotesError
 from p2l_sdk.marginal import fit_leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
+from p2l_sdk.modeling.modeling_p2l import P2LOutput
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.results import Leaderboard
 from p2l_sdk.training.checks import check_ground
@@ -58,6 +60,18 @@ class Task:
                     sha.update(name.encode() + column.numpy().tobytes())
         return sha.hexdigest()
 
+    @torch.no_grad()
+    def averaged_loss(self, side: Side) -> float:
+        """Mean loss of the averaged leaderboard on a side, nats: it is the same whatever the prompt."""
+        prompts, marginal = side.feedback.prompts, self.marginal
+        coefs = torch.as_tensor(marginal.coefs, dtype=torch.float32).expand(len(prompts), -1)
+        eta, gamma = (
+            None if x is None else torch.full((len(prompts), 1), float(x)) for x in (marginal.eta, marginal.gamma)
+        )
+        output = P2LOutput(coefs=coefs, eta=eta, gamma=gamma)
+        loss, weights = self.objective.measure(output, side.feedback.of(prompts))["loss"]
+        return float((loss * weights).sum() / weights.sum())
+
     @classmethod
     def of_votes(cls, votes: Votes, feedback: Feedback, validation: float, seed: int, smoothing: float = 0.0) -> Task:
         """Votes, with a share of the prompts held out for validation.
@@ -65,6 +79,7 @@ class Task:
         Raises:
             VotesError: one side of the split would be empty, or no vote says when an answer is usable (grk, ba).
         """
+        _held_out_size(validation, len(votes.prompts))
         train, rest = votes.split(validation, seed) if validation else (votes, None)
         check_ground(train, feedback)
         if rest is not None and not len(ByPrompt.of_votes(rest, feedback)):
@@ -87,8 +102,8 @@ class Task:
         """Scores of single answers; those of `bernoulli` lie between 0 and 1.
 
         Raises:
-            VotesError: a score is out of its range, all are equal, or an LLM has none.
-            P2LError: one side of the split would be empty.
+            VotesError: a score is out of its range, all are equal, an LLM has none, or one side of the split would be
+                empty.
         """
         values = scores.scores
         if kind is Pointwise.BERNOULLI and not ((values >= 0) & (values <= 1) | np.isnan(values)).all():
@@ -112,14 +127,19 @@ def _split(scores: Scores, share: float, seed: int) -> tuple[Scores, Scores | No
     index = PromptIndex()
     number = np.array([index.number(prompt) for prompt in scores.prompts])  # a prompt may stand in several rows
     n = len(index.prompts)
-    size = round(share * n)
-    if not 0 < size < n:
-        raise P2LError(f"validation is {share}, which leaves one side of {n:,} prompts empty; use 0 for none")
+    size = _held_out_size(share, n)
     part = np.isin(number, np.random.default_rng(seed).permutation(n)[:size])
     rest, held_out = _only(scores, ~part), _only(scores, part)
     if not np.isfinite(held_out.scores).any():
         raise VotesError(f"validation is {share}, and those {size:,} prompts have no score; hold out more, or use 0")
     return rest, held_out
+
+
+def _held_out_size(share: float, n_prompts: int) -> int:
+    size = round(share * n_prompts)
+    if share and not 0 < size < n_prompts:
+        raise VotesError(f"validation is {share}, which leaves one side of {n_prompts:,} prompts empty; use 0 for none")
+    return size
 
 
 def _only(scores: Scores, rows: np.ndarray) -> Scores:

@@ -7,6 +7,8 @@ and accelerate's own.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,7 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import EvalPrediction, Trainer, TrainingArguments
+from transformers import EvalPrediction, Trainer, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import TrainOutput
 
 from p2l_sdk.errors import P2LError
 from p2l_sdk.modeling.modeling_p2l import P2LOutput
@@ -51,6 +55,7 @@ class P2LTrainer(Trainer):
         self._order = LengthGroupedBatches(train.lengths, batch_size, args.seed)
         self._step_weight: torch.Tensor | float = 1.0
         self._parts = 1
+        self._seconds_before, self._begun = 0.0, time.monotonic()
         super().__init__(
             model=model,
             args=args,
@@ -62,7 +67,7 @@ class P2LTrainer(Trainer):
         )
         self.model_accepts_loss_kwargs = False  # `compute_loss` divides by the weight of the whole step itself
         self.add_callback(SetEpoch(self._order))
-        if average and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+        if average and self._is_divided:
             raise P2LError("average needs the weights in one place, and FSDP and DeepSpeed divide them; set it to 0")
         self._average = MovingAverage(self.model, average) if average else None
         if self._average is not None:
@@ -73,6 +78,11 @@ class P2LTrainer(Trainer):
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one pass over the prompts."""
         return self._order.steps
+
+    @property
+    def _is_divided(self) -> bool:
+        """Whether weights or optimizer states are divided over the devices."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def loss_on(self, prompts: GroupedPrompts) -> float:
         """The mean loss, without a line in the logs."""
@@ -112,15 +122,48 @@ class P2LTrainer(Trainer):
 
     def train(self, resume_from_checkpoint: Any = None, **options: Any) -> Any:
         """Train; at the end the model has the weights that were measured: of the best checkpoint, or of the last step,
-        averaged if that is asked for."""
-        if self._average is not None and resume_from_checkpoint is not None:
-            self._average.load(Path(resume_from_checkpoint))
-        result = super().train(resume_from_checkpoint, **options)
+        averaged if that is asked for. From a checkpoint at which the run had ended, no step is taken."""
+        earlier = None
+        if resume_from_checkpoint is not None:
+            earlier = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
+            self._seconds_before = _seconds(earlier)
+            if self._average is not None:
+                self._average.load(Path(resume_from_checkpoint))
+        self._begun = time.monotonic()
+        if earlier is not None and _has_ended(earlier) and not self._is_divided:
+            self.state = earlier
+            self._load_from_checkpoint(str(resume_from_checkpoint))
+            if earlier.best_model_checkpoint is not None:
+                self._load_best_model()
+            result = TrainOutput(earlier.global_step, float("nan"), {})
+        else:
+            result = super().train(resume_from_checkpoint, **options)
         if self._average is not None:
             if self.state.best_model_checkpoint is not None:
                 self._average.load(Path(self.state.best_model_checkpoint))
             self._average.keep()
         return result
+
+    def log(self, logs: dict[str, float], *args: Any, **options: Any) -> None:
+        """With `seconds`, how long the training took so far, what was before a resume included.
+
+        Raises:
+            P2LError: a loss is not finite.
+        """
+        for name in ("loss", "eval_loss"):
+            if not math.isfinite(logs.get(name, 0.0)):
+                raise P2LError(
+                    f"the {'validation ' if name == 'eval_loss' else ''}loss is not finite at step "
+                    f"{self.state.global_step}: the run diverged; begin again with a lower learning_rate or "
+                    "head_learning_rate"
+                )
+        seconds = self._seconds_before + time.monotonic() - self._begun
+        super().log({**logs, "seconds": round(seconds, 2)}, *args, **options)
+
+    @property
+    def seconds(self) -> float:
+        """How long the training took, what was before a resume included."""
+        return _seconds(self.state)
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """Measured with the averaged weights where there are such."""
@@ -157,11 +200,28 @@ class P2LTrainer(Trainer):
             output = model(**{name: value for name, value in inputs.items() if name not in _FEEDBACK})
         measured = self._objective.measure(output, inputs)  # in the order of METRICS
         row = inputs["labels"][:, 0]
-        sums = torch.zeros(2 * len(measured), len(output.coefs), dtype=torch.float64, device=row.device)
+        exact = dtype_of_sums(row.device)
+        sums = torch.zeros(2 * len(measured), len(output.coefs), dtype=exact, device=row.device)
         for k, (values, weights) in enumerate(measured.values()):
-            sums[2 * k].index_add_(0, row, (values * weights).double())
-            sums[2 * k + 1].index_add_(0, row, weights.double())
+            sums[2 * k].index_add_(0, row, (values * weights).to(exact))
+            sums[2 * k + 1].index_add_(0, row, weights.to(exact))
         return None, sums.T.contiguous(), torch.zeros(sums.shape[1], device=row.device)
+
+
+def dtype_of_sums(device: torch.device) -> torch.dtype:
+    """float64, which Apple's GPUs do not have."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _has_ended(state: TrainerState) -> bool:
+    """Whether the run took its last step at this state: it has taken all, or early stopping stopped it."""
+    control = state.stateful_callbacks.get("TrainerControl", {})
+    stopped = isinstance(control, dict) and control.get("args", {}).get("should_training_stop", False)
+    return bool(stopped) or state.global_step >= state.max_steps
+
+
+def _seconds(state: TrainerState) -> float:
+    return max((log.get("seconds", 0.0) for log in state.log_history), default=0.0)
 
 
 def _as_it_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
