@@ -126,9 +126,9 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
         kept = min((log for log in trainer.state.log_history if "eval_loss" in log), key=lambda log: log["eval_loss"])
         epoch = kept["step"] / trainer.steps_per_epoch
         print(f"kept: epoch {epoch:.2f}, validation loss {kept['eval_loss']:.4f}", file=sys.stderr)
-    if config.calibrate and validation is not None:
+    if config.calibrate and task.validation is not None and validation is not None:
         output = trainer.outputs_on(validation)
-        keep = best_keep(task.objective, task.marginal, output, validation.all_feedback())
+        keep = best_keep(task.objective, task.marginal, output, task.validation.feedback.of(validation.prompts))
         shrink_towards(model, task.marginal, keep)
         settings = {**settings, "keep": keep}
         if told:

@@ -51,7 +51,7 @@ def best_keep(
         objective: the loss.
         leaderboard: the averaged one.
         output: of the model, for each prompt; on the CPU.
-        feedback: on them, see `GroupedPrompts.all_feedback`.
+        feedback: on them, in the order of the output.
 
     Returns:
         From 0.5 to 1.2; below 1 for a model that is too sure of itself, as one is that has learned prompts by heart.
