@@ -25,6 +25,7 @@ _SETTINGS: list[tuple[str, Any, str]] = [
     ("epochs", float, "Passes over the prompts.  [3; a static model: 20, of many prompts fewer]"),
     ("batch-size", int, "Prompts in a step, over all processes.  [16]"),
     ("micro-batch-size", int, "Prompts in a forward pass.  [the whole step]"),
+    ("length-window", int, "Steps among whose prompts those of like length are put together.  [16]"),
     ("learning-rate", float, "Of the backbone.  [lora 4e-4, full 2e-5]"),
     ("head-learning-rate", float, "Of the heads.  [1e-3]"),
     ("warmup", float, "Share of the steps with rising learning rate.  [0.05]"),

@@ -67,6 +67,8 @@ class TrainingConfig:
         epochs: passes over the training prompts.
         batch_size: prompts in one optimizer step, over all processes.
         micro_batch_size: prompts in one forward pass of one process; the whole share of a step if not given.
+        length_window: steps among whose prompts those of like length are put together, so that little is padding. Prompts
+            of like length are of like kinds: 1 makes each step a random draw, which wants a small `micro_batch_size`.
         learning_rate: of the backbone (LoRA or full), peak; cosine decay to 0. None is 4e-4 (LoRA) or 2e-5 (full).
         head_learning_rate: of the heads.
         warmup: share of the steps with rising learning rate.
@@ -111,6 +113,7 @@ class TrainingConfig:
     epochs: float | None = None
     batch_size: int | None = None
     micro_batch_size: int | None = None
+    length_window: int = 16
     learning_rate: float | None = None
     head_learning_rate: float = 1e-3
     warmup: float = 0.05
@@ -220,5 +223,6 @@ _RANGES = [
     ("head_dropout", 0.0, 0.95),
 ]
 _INTEGERS = [
-    "batch_size", "micro_batch_size", "lora_rank", "head_hidden_size", "max_prompt_tokens", "checkpoints", "patience"
+    "batch_size", "micro_batch_size", "length_window", "lora_rank", "head_hidden_size", "max_prompt_tokens", "checkpoints",
+    "patience",
 ]  # fmt: skip

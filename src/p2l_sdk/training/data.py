@@ -109,12 +109,18 @@ class GroupedPrompts(Dataset[Any]):
 class LengthGroupedBatches(Sampler[int]):
     """An order of items in which every run of `batch_size` is of similar length; another order each epoch.
 
-    Items are shuffled, cut into windows of 16 batches, sorted by length within a window; then whole batches are
-    shuffled. The last batch is filled up with items from the start of the shuffle.
+    Items are shuffled, cut into windows of batches, sorted by length within a window; then whole batches are shuffled.
+    The last batch is filled up with items from the start of the shuffle.
+
+    Args:
+        lengths: of the items.
+        batch_size: items of a batch.
+        seed: of the order.
+        window: batches of a window. With 1 every batch is a random draw, in the order of length.
     """
 
-    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int) -> None:
-        self._lengths, self._seed = lengths, seed
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, window: int = 16) -> None:
+        self._lengths, self._seed, self._window = lengths, seed, window
         self._batch = min(batch_size, len(lengths))
         self.epoch = 0
 
@@ -134,7 +140,7 @@ class LengthGroupedBatches(Sampler[int]):
         random = np.random.default_rng([self._seed, self.epoch])
         order = random.permutation(len(self._lengths))
         order = np.concatenate([order, order[: len(self) - len(order)]])
-        window = 16 * self._batch
+        window = self._window * self._batch
         batches = [
             part[np.argsort(self._lengths[part], kind="stable")].reshape(-1, self._batch)
             for part in (order[start : start + window] for start in range(0, len(order), window))

@@ -105,6 +105,7 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
         head_learning_rate=config.head_learning_rate,
         batch_size=batch_size,
         average=config.average,
+        length_window=config.length_window,
     )
     trainer.remove_callback(PrinterCallback)
     progress = ProgressBar(train.n_items / len(train) * batch_size, trainer.steps_per_epoch, task.noun)

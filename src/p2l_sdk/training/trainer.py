@@ -34,7 +34,8 @@ _FEEDBACK = ("labels", "weights", "values")
 class P2LTrainer(Trainer):
     """Args: model; args; objective: what is minimised; train: the prompts to learn from; validation: others, or None;
     head_learning_rate: that of the parameters under `head`; batch_size: prompts of one step over all processes;
-    average: decay of the moving average of the weights that is measured and kept, 0 for none."""
+    average: decay of the moving average of the weights that is measured and kept, 0 for none; length_window: steps among
+    whose prompts those of like length are put together."""
 
     optimizer: torch.optim.Optimizer | None
 
@@ -49,10 +50,11 @@ class P2LTrainer(Trainer):
         head_learning_rate: float,
         batch_size: int,
         average: float = 0.0,
+        length_window: int = 16,
         **options: Any,
     ) -> None:
         self._objective, self._head_learning_rate = objective, head_learning_rate
-        self._order = LengthGroupedBatches(train.lengths, batch_size, args.seed)
+        self._order = LengthGroupedBatches(train.lengths, batch_size, args.seed, length_window)
         self._step_weight: torch.Tensor | float = 1.0
         self._parts = 1
         self._seconds_before, self._begun = 0.0, time.monotonic()
@@ -96,7 +98,7 @@ class P2LTrainer(Trainer):
         parts = []
         for start in range(0, len(order), size):
             inputs = self._prepare_inputs(prompts.__getitems__(order[start : start + size].tolist()))
-            with self.compute_loss_context_manager():
+            with self.accelerator.autocast():  # which a model that was not trained here lacks
                 parts.append(self.model_wrapped(**{k: x for k, x in inputs.items() if k not in _FEEDBACK}))
         place = torch.from_numpy(np.argsort(order))
         columns = zip(*((part.coefs, part.eta, part.gamma) for part in parts), strict=True)
