@@ -67,8 +67,8 @@ class TrainingConfig:
         epochs: passes over the training prompts.
         batch_size: prompts in one optimizer step, over all processes.
         micro_batch_size: prompts in one forward pass of one process; the whole share of a step if not given.
-        length_window: steps among whose prompts those of like length are put together, so that little is padding. Prompts
-            of like length are of like kinds: 1 makes each step a random draw, which wants a small `micro_batch_size`.
+        length_window: steps among whose prompts those of like length are put together, so that little is padding.
+            Prompts of like length are of like kinds: 1 makes each step a random draw; it wants a small micro-batch.
         learning_rate: of the backbone (LoRA or full), peak; cosine decay to 0. None is 4e-4 (LoRA) or 2e-5 (full).
         head_learning_rate: of the heads.
         warmup: share of the steps with rising learning rate.

@@ -34,8 +34,8 @@ _FEEDBACK = ("labels", "weights", "values")
 class P2LTrainer(Trainer):
     """Args: model; args; objective: what is minimised; train: the prompts to learn from; validation: others, or None;
     head_learning_rate: that of the parameters under `head`; batch_size: prompts of one step over all processes;
-    average: decay of the moving average of the weights that is measured and kept, 0 for none; length_window: steps among
-    whose prompts those of like length are put together."""
+    average: decay of the moving average of the weights that is measured and kept, 0 for none; length_window: steps
+    among whose prompts those of like length are put together."""
 
     optimizer: torch.optim.Optimizer | None
 
