@@ -104,6 +104,16 @@ def test_batches_are_of_similar_length_and_every_epoch_is_another(rng):
     assert len(set(firsts)) > 1
 
 
+def test_a_window_of_one_step_makes_every_step_a_random_draw(rng):
+    lengths = rng.integers(1, 300, 1024)
+    drawn = lengths[list(LengthGroupedBatches(lengths, 16, seed=0, window=1))].reshape(-1, 16)
+    grouped = lengths[list(LengthGroupedBatches(lengths, 16, seed=0))].reshape(-1, 16)
+    assert (np.diff(drawn, axis=1) >= 0).all()  # in the order of length: micro-batches have little padding
+    assert drawn.reshape(-1, 4).max(1).sum() * 4 < 1.3 * lengths.sum()
+    assert drawn.mean(1).std() == pytest.approx(lengths.std() / 4, rel=0.3)  # as the means of 16 independent draws
+    assert grouped.mean(1).std() > 0.9 * lengths.std()
+
+
 def test_fewer_prompts_than_a_batch():
     order = LengthGroupedBatches(np.array([3, 1, 2]), 16, seed=0)
     assert order.steps == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -14,6 +15,7 @@ from safetensors import safe_open
 
 from p2l_sdk import P2L
 from p2l_sdk.evaluation import evaluate
+from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.votes import Scores, Votes
 
 FOLDER, RECIPE = ROOT / "hub_cards" / "smollm2-135m-routing9", ROOT / "examples" / "smollm2_routing9.yaml"
@@ -39,14 +41,16 @@ def test_the_folder_is_whole_and_holds_no_base_weights():
 
 
 def test_it_is_what_the_recipe_in_examples_makes():
-    recipe = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
+    recipe = TrainingConfig.from_yaml(RECIPE)
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
-    used = yaml.safe_load(re.search(r"```yaml\n(.*?)```", card, re.S).group(1))
-    paths = ("votes", "eval_votes", "eval_scores", "costs", "output", "notes")
-    assert {k: v for k, v in used.items() if k not in paths} == {k: v for k, v in recipe.items() if k not in paths}
+    used = TrainingConfig.from_dict(yaml.safe_load(re.search(r"```yaml\n(.*?)```", card, re.S).group(1)))
+    paths = ("votes", "eval_votes", "eval_scores", "output")
+    for field in dataclasses.fields(TrainingConfig):
+        if field.name not in paths:
+            assert getattr(used, field.name) == getattr(recipe, field.name), field.name
     adapter = json.loads((FOLDER / "adapter_config.json").read_text(encoding="utf-8"))
-    assert (adapter["base_model_name_or_path"], adapter["revision"]) == (recipe["base"], recipe["base_revision"])
-    assert (adapter["r"], adapter["lora_alpha"]) == (recipe["lora_rank"], recipe["lora_alpha"])
+    assert (adapter["base_model_name_or_path"], adapter["revision"]) == (recipe.base, recipe.base_revision)
+    assert (adapter["r"], adapter["lora_alpha"]) == (recipe.lora_rank, recipe.lora_alpha)
 
 
 def test_it_says_what_it_said(p2l):

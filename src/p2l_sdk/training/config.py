@@ -223,6 +223,6 @@ _RANGES = [
     ("head_dropout", 0.0, 0.95),
 ]
 _INTEGERS = [
-    "batch_size", "micro_batch_size", "length_window", "lora_rank", "head_hidden_size", "max_prompt_tokens", "checkpoints",
-    "patience",
+    "batch_size", "micro_batch_size", "length_window", "lora_rank", "head_hidden_size", "max_prompt_tokens",
+    "checkpoints", "patience",
 ]  # fmt: skip

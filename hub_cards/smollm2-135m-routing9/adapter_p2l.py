@@ -1,0 +1,1 @@
+../../modeling/adapter_p2l.py

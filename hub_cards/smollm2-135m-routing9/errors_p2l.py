@@ -1,0 +1,1 @@
+../../modeling/errors_p2l.py

@@ -1,0 +1,1 @@
+../../modeling/feedback_p2l.py

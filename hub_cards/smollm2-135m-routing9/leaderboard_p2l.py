@@ -1,0 +1,1 @@
+../../modeling/leaderboard_p2l.py

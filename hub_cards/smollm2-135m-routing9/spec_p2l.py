@@ -1,0 +1,1 @@
+../../modeling/spec_p2l.py

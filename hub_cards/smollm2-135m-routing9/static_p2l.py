@@ -1,0 +1,1 @@
+../../modeling/static_p2l.py
