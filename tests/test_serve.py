@@ -269,7 +269,10 @@ def test_pages_of_other_sites_are_refused(server):
             assert (status, answer["error"]["type"], answer["error"]["code"]) == (
                 403, "invalid_request_error", "forbidden"
             )  # fmt: skip
-            assert "call this server from a program, or let the proxy before it pass the header Host" in str(answer)
+            assert (
+                "let the server allow its origin (p2l serve --origin), or the proxy before it pass the header Host"
+                in str(answer)
+            )
     assert server.ask("/v1/leaderboard", {"prompt": "a"}, Origin=f"http://{here}")[0] == 200  # our own page
     for host, origin in (("P2L.example", "https://p2l.example"), ("p2l.example:443", "https://p2l.example")):
         assert server.ask("/v1/leaderboard", {"prompt": "a"}, Host=host, Origin=origin)[0] == 200  # behind a proxy

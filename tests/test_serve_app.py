@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from serving import FakeScorer, Running
 
 from p2l_sdk import P2L
-from p2l_sdk.errors import PromptError
+from p2l_sdk.errors import P2LError, PromptError
 from p2l_sdk.serve import Engine, create_app
 
 HOT, COLD = ("/v1/leaderboard", {"prompt": "a"}), ("/own", None)  # on the short way, and through FastAPI
@@ -99,3 +99,19 @@ def test_requests_are_counted_by_endpoint_on_both_ways(app):
         text = server.ask("/metrics")[1]
     for endpoint, status, n in (("/v1/leaderboard", 200, 2), ("/own", 200, 1), ("other", 404, 1)):
         assert f'p2l_requests_total{{endpoint="{endpoint}",status="{status}"}} {n:.1f}' in text
+
+
+def test_pages_of_a_site_that_is_allowed_may_ask():
+    ours, other = "https://app.example.com", "https://evil.example.com"
+    app = create_app(Engine(P2L(FakeScorer())), routers=[own_router()], origins=[ours], local_only=True)
+    with Running(app) as server:
+        asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+        status, _, headers = server.ask(HOT[0], method="OPTIONS", Origin=ours, **asked)
+        assert (status, headers["access-control-allow-origin"]) == (200, ours)
+        assert "authorization" in headers["access-control-allow-headers"].lower()
+        for path, body, expected in ((*HOT, 200), (*COLD, 200), (HOT[0], {"prompt": ""}, 400), ("/nowhere", None, 404)):
+            status, _, headers = server.ask(path, body, Origin=ours)
+            assert (status, headers["access-control-allow-origin"]) == (expected, ours)
+            assert server.ask(path, body, Origin=other)[0] == 403
+    with pytest.raises(P2LError, match=r"'app\.example\.com' is no origin; write scheme and host alone"):
+        create_app(Engine(P2L(FakeScorer())), origins=["app.example.com"])

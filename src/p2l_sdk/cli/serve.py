@@ -32,10 +32,13 @@ _PACKAGES = ("fastapi", "httpx", "uvicorn", "yaml")
 @click.option("--api-keys", metavar="FILE", help="API keys, one a line; also taken from P2L_API_KEYS.")
 @click.option("--cache-mb", type=click.FloatRange(min=0), default=64, show_default=True, help="Of scored prompts.")
 @click.option("--max-body-mb", type=click.FloatRange(min=0.01), default=32, show_default=True, help="Of one request.")
+@click.option(
+    "--origin", "origins", multiple=True, metavar="URL", help="A site whose pages may ask (CORS); repeatable."
+)
 @click.option("--max-prompts", type=click.IntRange(min=1), default=1024, show_default=True, help="In one request.")
 def serve(
     model: str | None, config: str | None, checked: str | None, host: str, port: int, api_keys: str | None,
-    cache_mb: float, max_body_mb: float, max_prompts: int,
+    cache_mb: float, max_body_mb: float, max_prompts: int, origins: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Serve a model over HTTP: its API, a page, and, with --config, a router that any OpenAI client can call."""
     for package in _PACKAGES:
@@ -57,7 +60,7 @@ def serve(
     p2l = load(model)
     if settings is not None:
         _require(settings, p2l, str(config))
-    limits = {"max_body_bytes": round(max_body_mb * 2**20), "max_prompts": max_prompts}
+    limits = {"max_body_bytes": round(max_body_mb * 2**20), "max_prompts": max_prompts, "origins": origins}
     _run(_serve(p2l, settings, keys, host, port, cache_mb, limits))
 
 

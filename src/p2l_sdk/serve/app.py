@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from importlib import resources
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from pydantic.json_schema import models_json_schema
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import p2l_sdk
+from p2l_sdk.errors import P2LError
 from p2l_sdk.serve import schemas
 from p2l_sdk.serve.api import create_api_router
 from p2l_sdk.serve.engine import Engine
@@ -28,6 +31,7 @@ _BODIES = (
     schemas.RouteRequest,
     schemas.ResearchRequest,
 )
+_ORIGIN = re.compile(r"https?://[^/\s]+")
 # the page is one file: it may run its own script and ask its own server, and nothing else
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:"
 
@@ -37,19 +41,19 @@ class Application(FastAPI):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._short_ways: dict[tuple[str, str], ASGIApp] = {}  # method and path -> guards, endpoint, gate
+        self._short_ways: dict[tuple[str, str], ASGIApp] = {}  # method and path -> shell, guards, endpoint
         self._routes: list[BaseRoute] = []
         self._own = 0
 
-    def include(self, router: APIRouter, guards: Sequence[Guard], gate: Callable[[ASGIApp], ASGIApp]) -> None:
-        """Include a router, its endpoints behind the guards."""
+    def include(self, router: APIRouter, guards: Sequence[Guard], shell: Callable[[ASGIApp], ASGIApp]) -> None:
+        """Include a router, its endpoints behind the guards; the shell is what FastAPI has as its middleware."""
         self.include_router(router, dependencies=[Depends(guard) for guard in guards])
         for route in router.routes:
             if isinstance(route, BareRoute):
                 for method in route.methods or ():
                     asked = {"type": "http", "method": method, "path": route.path}
                     if all(before.matches(asked)[0] is not Match.FULL for before in self._routes):
-                        self._short_ways[method, route.path] = gate(route.straight(guards))
+                        self._short_ways[method, route.path] = shell(route.straight(guards))
             self._routes.append(route)
         self._own = self._added()
 
@@ -73,6 +77,7 @@ def create_app(
     max_body_bytes: int = 4 * 2**20,
     max_prompts: int = 1024,
     local_only: bool = False,
+    origins: Sequence[str] = (),
     page: bool = True,
     title: str = "Prompt-to-Leaderboard",
 ) -> Application:
@@ -87,9 +92,27 @@ def create_app(
         max_prompts: in one request.
         local_only: whether only requests to localhost, 127.x.x.x or [::1] are answered. A server without guards needs
             it, see `Gate`.
+        origins: pages of other addresses that may ask from a browser, as "https://app.example.com" (CORS).
         page: whether / is the page.
         title: of the API.
+
+    Raises:
+        P2LError: an origin is none.
     """
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise P2LError(f"{origin!r} is no origin; write scheme and host alone, as 'https://app.example.com'")
+    gate = functools.partial(
+        Gate, max_body_bytes=max_body_bytes, metrics=engine.metrics, local_only=local_only, origins=origins
+    )
+
+    def shell(inner: ASGIApp) -> ASGIApp:
+        """What stands around everything."""
+        if not origins:
+            return gate(inner)
+        return CORSMiddleware(
+            gate(inner), allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"], expose_headers=["*"]
+        )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -100,13 +123,12 @@ def create_app(
             await engine.close()
 
     app = Application(title=title, version=p2l_sdk.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    gate = functools.partial(Gate, max_body_bytes=max_body_bytes, metrics=engine.metrics, local_only=local_only)
-    app.add_middleware(gate)
+    app.add_middleware(shell)
     add_error_handlers(app)
     api = create_api_router(engine, max_prompts=max_prompts, max_body_bytes=max_body_bytes)
     for router in (api, *routers, _platform(engine)):
-        app.include(router, guards, gate)
-    app.include(_public(engine, page), (), gate)
+        app.include(router, guards, shell)
+    app.include(_public(engine, page), (), shell)
     _add_bodies(app)
     return app
 

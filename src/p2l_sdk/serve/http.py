@@ -106,10 +106,20 @@ class Gate:
         metrics: where it counts.
         local_only: whether requests must name this machine (localhost, 127.x.x.x, [::1]) as their `Host`. A server
             without keys needs it: a site may let its own name point here, and its pages are then of one origin with us.
+        origins: pages of other addresses that may ask.
     """
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, metrics: ServerMetrics, local_only: bool = False) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_body_bytes: int,
+        metrics: ServerMetrics,
+        local_only: bool = False,
+        origins: Sequence[str] = (),
+    ) -> None:
         self._app, self._limit, self._metrics, self._local_only = app, max_body_bytes, metrics, local_only
+        self._origins = {origin.lower().encode() for origin in origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -157,10 +167,10 @@ class Gate:
         """Why the request may not pass, by its headers."""
         headers = dict(scope["headers"])
         host, origin = headers.get(b"host", b"").lower(), headers.get(b"origin")  # browsers send both
-        if origin is not None and _foreign(origin.lower(), host):
+        if origin is not None and origin.lower() not in self._origins and _foreign(origin.lower(), host):
             return Forbidden(
-                "a page of another address asks; call this server from a program, or let the proxy before it pass the "
-                "header Host as it came"
+                "a page of another address asks; let the server allow its origin (p2l serve --origin), or the proxy "
+                "before it pass the header Host as it came"
             )
         if self._local_only and host and not _THIS_MACHINE.fullmatch(host):
             return Forbidden(
