@@ -114,6 +114,27 @@ def test_a_window_of_one_step_makes_every_step_a_random_draw(rng):
     assert grouped.mean(1).std() > 0.9 * lengths.std()
 
 
+def test_validation_goes_by_length_and_measures_the_same(rng, tmp_path):
+    prompt = np.arange(60) % 30
+    labels = np.stack([prompt, rng.integers(0, 2, 60), rng.integers(2, 4, 60), rng.integers(0, 4, 60)], 1)
+    ids = [rng.integers(8, 20, n).tolist() for n in rng.integers(1, 40, 30)]
+    data = GroupedPrompts(ids, ByPrompt(30, labels=labels, weights=np.ones(60, np.float32)))
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path), use_cpu=True, report_to="none", disable_tqdm=True, per_device_eval_batch_size=4,
+        label_names=["labels"], remove_unused_columns=False,
+    )  # fmt: skip
+    trainer = P2LTrainer(
+        build_model("llama", "grk"), arguments, objective=VoteObjective(Feedback.GRK), train=data, validation=data,
+        head_learning_rate=1e-3, batch_size=4,
+    )  # fmt: skip
+    batches = [batch["input_ids"].shape[1] for batch in trainer.get_eval_dataloader()]
+    by_length = sorted(map(len, ids))
+    assert batches == [max(by_length[i : i + 4]) for i in range(0, 30, 4)]
+    output, feedback = trainer.outputs_on(data), data.collate(list(range(30)))
+    losses, weights = trainer._objective.measure(output, feedback)["loss"]
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(float((losses * weights).sum() / weights.sum()), abs=1e-5)
+
+
 def test_fewer_prompts_than_a_batch():
     order = LengthGroupedBatches(np.array([3, 1, 2]), 16, seed=0)
     assert order.steps == 1

@@ -175,6 +175,10 @@ class P2LTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedBatches:
         return self._order
 
+    def _get_eval_sampler(self, eval_dataset: Any) -> list[int]:
+        """In the order of length, so that little is padding; what is measured are sums."""
+        return np.argsort(eval_dataset.lengths, kind="stable").tolist()  # type: ignore[no-any-return]
+
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """The micro-batches of a step; their total weight over all processes is what the loss is divided by."""
         batches, counted = super().get_batch_samples(epoch_iterator, num_batches, device)
