@@ -15,6 +15,7 @@ from p2l_sdk.errors import P2LError, ResultsError
 from p2l_sdk.metrics import kendall, spearman
 from p2l_sdk.mpg import Fastness, Results, Run, Tree, correlations, goodness
 from p2l_sdk.mpg.factor import _rise, fit_factor
+from p2l_sdk.mpg.fastness import Measure, shown
 from p2l_sdk.mpg.harness import read_harness
 from p2l_sdk.mpg.livebench import read_livebench
 from p2l_sdk.mpg.pairing import paired, shared_luck
@@ -347,6 +348,41 @@ def test_measured_fastness_has_intervals():
     of_results = Fastness.of_results(Results.read(rows))
     assert of_results.measures["queries_per_second"]["m"].value == pytest.approx(0.5)
     assert dict(of_results) == {}
+
+
+def test_prices_take_the_counted_tokens_and_keep_what_was_measured():
+    row = {"benchmark": "b", "score": 1, "seconds": 2.0}
+    rows = [{**row, "model": "a", "question_id": i, "input_tokens": 10, "output_tokens": 4 + i} for i in range(3)]
+    rows += [{**row, "model": name, "question_id": 0} for name in "bc"]
+    results = Results.read(rows)
+    prices = {"a": (0.1, 0.2), "b": (1.0, 2.0), "other": (1.0, 1.0)}
+    fast = Fastness.of_results(results, prices=prices, tokens=(500, 100))
+    assert dict(fast) == pytest.approx({"a": 2e-6, "b": 7e-4})  # 10 and 5 tokens counted; 500 and 100 assumed
+    cost = fast.measures["usd_per_query"]
+    assert (cost["a"].n, cost["b"].n) == (3, 0)
+    assert 1.8e-6 <= cost["a"].low < cost["a"].high <= 2.2e-6
+    assert set(fast.measures["seconds"]) == {"a", "b", "c"}
+    assert fast.note == (
+        "measured; 95 % intervals over the queries; cost from list prices and the counted tokens; "
+        "cost of b from list prices of 500 input and 100 output tokens, not measured"
+    )
+    assert dict(Fastness.of_results(results, prices=prices)) == pytest.approx({"a": 2e-6})
+    unmeasured = Results.read(ROWS)
+    assert Fastness.of_results(unmeasured, prices=prices, tokens=(500, 500)).note == (
+        "cost from list prices of 500 input and 500 output tokens, nothing measured"
+    )
+    found = goodness(results, draws=100, prior="jeffreys")
+    assert Report(found, fast).shown_measure == "queries_per_second"  # c has no cost
+    two = goodness(results.of_models(["a", "b"]), draws=100, prior="jeffreys")
+    assert Report(two, fast).shown_measure == "usd_per_query"
+    assert "'foo' is not known; known are: usd_per_query, queries_per_second, seconds, " in refusal(
+        Report, found, fast, "foo"
+    )
+
+
+def test_numbers_are_written_out():
+    assert shown("usd_per_query", Measure(2e-6, 1.5e-6, 2.25e-6, 9)) == "$0.000002 (0.0000015 to 0.00000225)"
+    assert shown("tokens_per_second", Measure(12345.0)) == "12300"
 
 
 def test_correlations_are_those_of_scipy():

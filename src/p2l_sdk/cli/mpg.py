@@ -47,9 +47,13 @@ def mpg() -> None:
 @click.option("--prices", metavar="FILE", help="model, input_price, output_price in USD per million tokens.")
 @click.option(
     "--tokens", metavar="IN OUT", type=(click.FloatRange(min=0), click.FloatRange(min=0)), default=(500, 500),
-    show_default=True, help="Mean tokens of a query and of its answer, for --prices.",
+    show_default=True, help="Mean tokens of a query and of its answer, for --prices, where the results have none.",
 )  # fmt: skip
-@click.option("--measure", default="usd_per_query", show_default=True, help="What the picture shows beside Goodness.")
+@click.option(
+    "--measure", metavar="NAME",
+    help="What table and picture show beside Goodness: usd_per_query, queries_per_second, seconds, "
+    "seconds_to_first_token or tokens_per_second; the first of them that most LLMs have, if not given.",
+)  # fmt: skip
 @click.option("--reference", metavar="FILE", help="Ratings to compare with, Arena's say: columns model, rating.")
 @click.option("--output", metavar="FOLDER", help="Write the page, JSON and the pictures to a new folder.")
 @JSON
@@ -100,14 +104,22 @@ def _read(options: dict[str, Any]) -> tuple[Results, Tree | None]:
 
 
 def _fastness(results: Results, options: dict[str, Any]) -> Fastness | None:
+    from p2l_sdk.errors import ResultsError
     from p2l_sdk.mpg.fastness import Fastness
     from p2l_sdk.mpg.prices import read_prices
 
-    if options["prices"] is not None:
-        prices = {m: p for m, p in read_prices(options["prices"]).items() if m in results.models}
-        return Fastness.of_prices(prices, input_tokens=options["tokens"][0], output_tokens=options["tokens"][1])
-    measured = Fastness.of_results(results, seed=options["seed"])
-    return measured if measured.measures else None
+    prices = {} if options["prices"] is None else read_prices(options["prices"])
+    if options["prices"] is not None and not prices.keys() & set(results.models):
+        raise ResultsError(
+            f"{options['prices']!r} has no price of any LLM of the results; it has: {', '.join(prices)}; "
+            f"the results have: {', '.join(results.models)}"
+        )
+    fast = Fastness.of_results(results, prices=prices, tokens=options["tokens"], seed=options["seed"])
+    if fast.measures:
+        return fast
+    if options["measure"] is not None:
+        raise ResultsError(f"--measure {options['measure']}: the results have neither times nor costs; give --prices")
+    return None
 
 
 def _agreement(results: Results, estimates: NodeEstimates, reference: str | None, seed: int) -> list[Correlation]:
@@ -208,5 +220,5 @@ def _price(path: str | None, model: str) -> tuple[float, float] | None:
     if path is None:
         return None
     prices = read_prices(path)
-    require_known([model], list(prices), "--model")
+    require_known([model], list(prices), "--model", f"of which {path!r} has no price")
     return prices[model]

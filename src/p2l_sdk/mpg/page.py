@@ -64,10 +64,8 @@ def _notes(report: Report) -> list[str]:
         "Goodness is the weighted share of questions right, in percent; where guessing earns points, they are taken "
         "off, so 0 is no better than guessing. ranks: 95 % interval of the rank; best: probability of being the best "
         "of these LLMs.",
-        *report.goodness.notes,
+        *report.notes,
     ]
-    if report.fastness is not None:
-        notes.append(f"Fastness: {report.fastness.note}")
     return [f'<p class="note">{html.escape(note)}</p>' for note in notes]
 
 

@@ -24,18 +24,44 @@ class Report:
     Attributes:
         goodness: of the LLMs.
         fastness: of some of them, or None.
-        measure: the one that the picture shows.
+        measure: of Fastness, which table and picture show; None for the first that is known of most of the LLMs.
         agreement: with the reference; empty where there is none.
     """
 
     goodness: NodeEstimates
     fastness: Fastness | None = None
-    measure: str = "usd_per_query"
+    measure: str | None = None
     agreement: Sequence[Correlation] = field(default=())
 
     def __post_init__(self) -> None:
+        if self.fastness is not None and self.shown_measure is not None:
+            self.fastness.values_of(self.shown_measure)  # refused here, not at the picture
+
+    @property
+    def shown_measure(self) -> str | None:
+        """The measure that table and picture show; None without a Fastness."""
+        if self.fastness is None:
+            return None
+        return self.measure or self.fastness.first_measure(self.goodness.models)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader has to know, one sentence each."""
+        notes = list(self.goodness.notes)
         if self.fastness is not None:
-            self.fastness.values_of(self.measure)  # refused here, not at the picture
+            notes.append(f"Fastness: {self.fastness.note}")
+            if not self._is_pictured:
+                notes.append(
+                    f"no picture of Goodness over {self.shown_measure}: it takes two LLMs with a number above 0"
+                )
+        return notes
+
+    @property
+    def _is_pictured(self) -> bool:
+        if self.fastness is None or self.shown_measure is None:
+            return False
+        values = self.fastness.values_of(self.shown_measure)
+        return sum(values.get(model, 0.0) > 0 for model in self.goodness.models) >= 2
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: goodness, fastness (or null) and agreement."""
@@ -56,8 +82,8 @@ class Report:
         from p2l_sdk.mpg.pictures import plot_goodness_fastness, plot_subdomains
 
         made = {SUBDOMAINS: plot_subdomains(self.goodness).figure}
-        if self.fastness is not None:
-            made[FAST] = plot_goodness_fastness(self.goodness, self.fastness, self.measure).figure
+        if self.fastness is not None and self.shown_measure is not None and self._is_pictured:
+            made[FAST] = plot_goodness_fastness(self.goodness, self.fastness, self.shown_measure).figure
         return made
 
     def save(self, folder: str | Path) -> list[str]:

@@ -32,10 +32,11 @@ def print_report(report: Report) -> None:
     """Overall, the best of every domain and subdomain, the agreement, the notes."""
     goodness = report.goodness
     header, rows = goodness.cells()
-    if report.fastness is not None and report.measure in report.fastness.measures:
-        table = report.fastness.measures[report.measure]
-        header = [*header, report.measure.replace("_", " ")]
-        rows = [[*row, shown(report.measure, table[row[1]]) if row[1] in table else ""] for row in rows]
+    measure = report.shown_measure
+    if report.fastness is not None and measure is not None:
+        table = report.fastness.measures[measure]
+        header = [*header, measure.replace("_", " ")]
+        rows = [[*row, shown(measure, table[row[1]]) if row[1] in table else ""] for row in rows]
     _show(goodness.caption, header, rows)
     inner = [(node, depth) for node, depth in goodness.tree.walk() if depth and node in goodness.nodes]
     best = []
@@ -50,8 +51,7 @@ def print_report(report: Report) -> None:
         title = f"Agreement with the reference, {counted(report.agreement[0].n, 'LLM')}"
         _show(title, ["rating", *(key.capitalize() for key in COEFFICIENTS)], agreement)
     console = Console()
-    notes = list(goodness.notes) + ([f"Fastness: {report.fastness.note}"] if report.fastness is not None else [])
-    for note in notes:
+    for note in report.notes:
         console.print(Text(note), style="dim")
 
 
