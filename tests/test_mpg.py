@@ -473,6 +473,70 @@ def test_a_narrow_terminal_keeps_names_whole(monkeypatch, capsys):
         assert any("no room here for: best (--json has all)" in line for line in lines) is not best
 
 
+def test_like_llms_look_alike():
+    """Within an interval of each other no contrast, and all that show the best number are bold."""
+    plt = require_pyplot()
+    rows = [
+        {"model": name, "benchmark": benchmark, "question_id": i, "score": float(i < right + more)}
+        for name, more in (("a", 1), ("b", 0), ("c", 0))
+        for benchmark, right in (("few", 2), ("many", 200 if name == "a" else 40))
+        for i in range(12 if benchmark == "few" else 400)
+    ]
+    found = goodness(Results.read(rows), draws=400, prior="jeffreys")
+    axes = plot_subdomains(found)
+    cells = [patch.get_facecolor()[0] for patch in axes.patches]  # red: the less, the darker
+    few, many = cells[3:6], cells[6:9]
+    assert np.ptp(few) < 0.25 < 0.6 < np.ptp(many)
+    assert abs(few[1] - few[2]) < 0.05
+    weights = {text.get_text(): text.get_fontweight() for text in axes.texts}
+    assert weights["50"] == "bold"
+    assert weights["10"] == "normal"
+    plt.close(axes.figure)
+    rows = [
+        {"model": name, "benchmark": benchmark, "correct": right, "total": 10_000}
+        for name in "ab"
+        for benchmark, right in (("math", 8000), ("code", 3000))
+    ]
+    same = plot_subdomains(goodness(Results.read(rows), draws=400, prior="jeffreys"))
+    numbers = [text for text in same.texts if text.get_text().isdigit()]
+    assert {text.get_text(): text.get_fontweight() for text in numbers} == {"55": "bold", "80": "bold", "30": "bold"}
+    assert len([text for text in numbers if text.get_fontweight() == "bold"]) == 6
+    plt.close(same.figure)
+
+
+def test_the_pictures_and_the_page_say_whether_chance_is_off():
+    plt = require_pyplot()
+    fast = Fastness.of_prices(dict.fromkeys("abc", (1.0, 1.0)), input_tokens=500, output_tokens=500)
+    for chance, scale, sentence in (
+        ({}, "questions right, %", "the tree names no chance level"),
+        ({"math": 0.25}, "questions right beyond chance, %", "where the tree names a chance level"),
+    ):
+        found = goodness(Results.read(ROWS), Tree.read({"nodes": NODES, "chance": chance}), draws=200)
+        axes = plot_goodness_fastness(found, fast)
+        assert scale in axes.get_ylabel()
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["both the best and the cheapest"]
+        table = plot_subdomains(found)
+        assert scale in " ".join(table.get_title("left").split())
+        plt.close(axes.figure)
+        plt.close(table.figure)
+        assert sentence in Report(found).to_html()
+
+
+def test_what_few_questions_do_is_said():
+    rows = [
+        {"model": name, "benchmark": "b", "correct": right, "total": total}
+        for name, right, total in (("a", 0, 12), ("b", 5, 12))
+    ]
+    jeffreys = goodness(Results.read(rows), draws=400, prior="jeffreys")
+    assert jeffreys.notes == (
+        "where questions are few, estimates are drawn from the score towards one half: on single benchmarks by up to "
+        "4 points",
+    )
+    assert "towards what the other results make one expect" in goodness(Results.read(rows), draws=400).notes[0]
+    many = [{**row, "correct": 100 * row["correct"], "total": 1200} for row in rows]
+    assert goodness(Results.read(many), draws=400, prior="jeffreys").notes == ()
+
+
 def test_captions_name_goodness_and_count():
     found = goodness(Results.read(ROWS), Tree.read({"nodes": NODES}), draws=200)
     assert found.caption == "Goodness (all) of 3 LLMs on 2 benchmarks (tree)"
