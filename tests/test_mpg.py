@@ -545,7 +545,7 @@ def test_captions_name_goodness_and_count():
     assert goodness(one, draws=200).notes[0].startswith("1 published mean without a number of questions: taken as 100")
 
 
-def test_report_on_the_command_line(tmp_path):
+def test_report_on_the_command_line(tmp_path, monkeypatch):
     from click.testing import CliRunner
 
     from p2l_sdk.cli import cli
@@ -570,8 +570,11 @@ def test_report_on_the_command_line(tmp_path):
     assert [line.split()[1] for line in table.splitlines() if line[:4].strip().isdigit()][:3] == ["a", "b", "c"]
     assert "$0.0015" in table
     assert "Agreement with the reference, 3 LLMs" in table
-    with pytest.raises(P2LError, match="out' exists already; name a new or an empty folder"):
-        run(cli, [*command, "--output", f"{tmp_path}/out"], catch_exceptions=False, standalone_mode=False)
+    assert not [line for line in table.splitlines() if line != line.rstrip()]
+    with monkeypatch.context() as patch:
+        patch.setattr("p2l_sdk.mpg.goodness", lambda *_, **__: pytest.fail("refused only after the fit"))
+        with pytest.raises(P2LError, match="out' exists already; name a new or an empty folder"):
+            run(cli, [*command, "--output", f"{tmp_path}/out"], catch_exceptions=False, standalone_mode=False)
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("data:image/svg+xml;base64,") == 2
     assert "http" not in page.replace("http://www.w3.org", "")

@@ -345,6 +345,10 @@ def test_the_command_prints_a_table_and_the_report_reads_its_file(tmp_path, monk
         )
         output = CliRunner().invoke(cli, [*command, "KEY"], catch_exceptions=False).stdout
     assert output.startswith("llm: 8 of 8 questions answered\naccuracy")
+    lines = output.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines == [line.rstrip() for line in lines]
+    assert len([line for line in lines if line.startswith("  p50, p95, p99  ")]) == 2
     assert "75.0% (" in output
     for text in ("queries per second", "p50", "p95", "USD per query", "$0.00005", "closed loop, 4 at once", "a.jsonl"):
         assert text in output

@@ -34,7 +34,7 @@ def mpg() -> None:
 @click.option("--livebench", is_flag=True, help="The results are a table of LiveBench (table_DATE.csv).")
 @click.option("--tree", metavar="FILE", help="Tree in YAML, or mpg, or livebench; all benchmarks alike if not given.")
 @click.option("--allow-absent", is_flag=True, help="Benchmarks of the tree without results are left out.")
-@click.option("--method", default="tree", show_default=True, help="tree or one-factor.")
+@click.option("--method", default="tree", show_default=True, help="tree or one_factor.")
 @click.option("--prior", default="table", show_default=True, help="table or jeffreys.")
 @click.option("--missing", default="impute", show_default=True, help="impute or renormalise.")
 @click.option("--weighting", default="spread", show_default=True, help="spread or plain.")
@@ -60,8 +60,10 @@ def mpg() -> None:
 def report(output: str | None, as_json: bool, **options: Any) -> None:
     """Table, pictures and a page: how good each LLM is, overall and by subdomain, how sure, and at what price."""
     from p2l_sdk.mpg import goodness
-    from p2l_sdk.mpg.report import Report
+    from p2l_sdk.mpg.report import Report, require_output
 
+    if output is not None:
+        require_output(output)  # before the work
     results, tree = _read(options)
     names = ("method", "prior", "missing", "weighting", "unstated_questions", "draws", "seed")
     estimates = goodness(results, tree, **{name: options[name] for name in names})

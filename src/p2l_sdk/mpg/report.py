@@ -12,9 +12,20 @@ from p2l_sdk.mpg.correlation import Correlation
 from p2l_sdk.mpg.fastness import Fastness
 from p2l_sdk.mpg.node_estimates import NodeEstimates
 from p2l_sdk.plots import require_pyplot
-from p2l_sdk.storage import new_folder
+from p2l_sdk.storage import new_folder, require_new
 
 FAST, SUBDOMAINS, PAGE, DATA = "goodness_fastness.png", "subdomains.png", "report.html", "report.json"
+
+
+def require_output(folder: str | Path) -> None:
+    """What `Report.save` would refuse, before anything is computed.
+
+    Raises:
+        P2LError: the folder exists and is not empty.
+        MissingExtraError: matplotlib is not installed.
+    """
+    require_new(Path(folder))
+    require_pyplot()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
