@@ -373,11 +373,26 @@ def test_prices_take_the_counted_tokens_and_keep_what_was_measured():
     )
     found = goodness(results, draws=100, prior="jeffreys")
     assert Report(found, fast).shown_measure == "queries_per_second"  # c has no cost
+    assert Report(found, fast, "usd_per_query").notes[-1] == "usd_per_query is not known of c"
     two = goodness(results.of_models(["a", "b"]), draws=100, prior="jeffreys")
     assert Report(two, fast).shown_measure == "usd_per_query"
     assert "'foo' is not known; known are: usd_per_query, queries_per_second, seconds, " in refusal(
         Report, found, fast, "foo"
     )
+
+
+def test_an_llm_measured_in_two_files_keeps_both():
+    rows = [{"model": "a", "score": 1, "question_id": i, "seconds": 1.0 + i} for i in range(3)]
+    parts = [
+        Results.read([{**row, "benchmark": "x"} for row in rows]),
+        Results.read([{**row, "benchmark": "y", "output_tokens": 7, "seconds": 5.0} for row in rows[:1]]),
+    ]
+    joined = Results.joined(parts)
+    assert joined.samples["seconds"]["a"].tolist() == [1, 2, 3, 5]
+    np.testing.assert_array_equal(joined.samples["output_tokens"]["a"], [np.nan] * 3 + [7])
+    fast = Fastness.of_results(joined).measures
+    assert fast["seconds"]["a"].value == pytest.approx(11 / 4)
+    assert fast["tokens_per_second"]["a"].value == pytest.approx(7 / 5)
 
 
 def test_numbers_are_written_out():

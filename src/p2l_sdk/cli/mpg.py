@@ -52,7 +52,8 @@ def mpg() -> None:
 @click.option(
     "--measure", metavar="NAME",
     help="What table and picture show beside Goodness: usd_per_query, queries_per_second, seconds, "
-    "seconds_to_first_token or tokens_per_second; the first of them that most LLMs have, if not given.",
+    "seconds_to_first_token or tokens_per_second; if not given, with --prices the first, else the first that most LLMs "
+    "have.",
 )  # fmt: skip
 @click.option("--reference", metavar="FILE", help="Ratings to compare with, Arena's say: columns model, rating.")
 @click.option("--output", metavar="FOLDER", help="Write the page, JSON and the pictures to a new folder.")
@@ -69,7 +70,8 @@ def report(output: str | None, as_json: bool, **options: Any) -> None:
     estimates = goodness(results, tree, **{name: options[name] for name in names})
     fast = _fastness(results, options)
     agreement = _agreement(results, estimates, options["reference"], options["seed"])
-    made = Report(estimates, fast, options["measure"], agreement)
+    measure = options["measure"] or (None if options["prices"] is None else "usd_per_query")
+    made = Report(estimates, fast, measure, agreement)
     files = [] if output is None else made.save(output)
     if as_json:
         print_json(made.to_dict())

@@ -59,8 +59,12 @@ class Report:
     def notes(self) -> list[str]:
         """What a reader has to know, one sentence each."""
         notes = list(self.goodness.notes)
-        if self.fastness is not None:
+        if self.fastness is not None and self.shown_measure is not None:
             notes.append(f"Fastness: {self.fastness.note}")
+            values = self.fastness.values_of(self.shown_measure)
+            absent = [model for model in self.goodness.models if model not in values]
+            if absent:
+                notes.append(f"{self.shown_measure} is not known of {', '.join(absent)}")
             if not self._is_pictured:
                 notes.append(
                     f"no picture of Goodness over {self.shown_measure}: it takes two LLMs with a number above 0"
