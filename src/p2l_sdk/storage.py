@@ -152,8 +152,12 @@ def _amend_card(card: Path, edits: tuple[str, ...]) -> None:
 
 
 def require_new(target: Path) -> None:
-    """Raises `P2LError` where the target exists and is no empty folder."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    """Raises `P2LError` where the target exists and is no empty folder, or cannot be looked at."""
+    try:
+        taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
+    except OSError as error:
+        raise P2LError(f"{str(target)!r} cannot be written: {error.strerror or error}") from error
+    if taken:
         raise P2LError(f"{str(target)!r} exists already; name a new or an empty folder")
 
 
