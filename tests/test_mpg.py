@@ -15,6 +15,7 @@ from p2l_sdk.errors import P2LError, ResultsError
 from p2l_sdk.metrics import kendall, spearman
 from p2l_sdk.mpg import Fastness, Results, Run, Tree, correlations, goodness
 from p2l_sdk.mpg.factor import _rise, fit_factor
+from p2l_sdk.mpg.fastness import Measure, shown
 from p2l_sdk.mpg.harness import read_harness
 from p2l_sdk.mpg.livebench import read_livebench
 from p2l_sdk.mpg.pairing import paired, shared_luck
@@ -349,6 +350,56 @@ def test_measured_fastness_has_intervals():
     assert dict(of_results) == {}
 
 
+def test_prices_take_the_counted_tokens_and_keep_what_was_measured():
+    row = {"benchmark": "b", "score": 1, "seconds": 2.0}
+    rows = [{**row, "model": "a", "question_id": i, "input_tokens": 10, "output_tokens": 4 + i} for i in range(3)]
+    rows += [{**row, "model": name, "question_id": 0} for name in "bc"]
+    results = Results.read(rows)
+    prices = {"a": (0.1, 0.2), "b": (1.0, 2.0), "other": (1.0, 1.0)}
+    fast = Fastness.of_results(results, prices=prices, tokens=(500, 100))
+    assert dict(fast) == pytest.approx({"a": 2e-6, "b": 7e-4})  # 10 and 5 tokens counted; 500 and 100 assumed
+    cost = fast.measures["usd_per_query"]
+    assert (cost["a"].n, cost["b"].n) == (3, 0)
+    assert 1.8e-6 <= cost["a"].low < cost["a"].high <= 2.2e-6
+    assert set(fast.measures["seconds"]) == {"a", "b", "c"}
+    assert fast.note == (
+        "measured; 95 % intervals over the queries; cost from list prices and the counted tokens; "
+        "cost of b from list prices of 500 input and 100 output tokens, not measured"
+    )
+    assert dict(Fastness.of_results(results, prices=prices)) == pytest.approx({"a": 2e-6})
+    unmeasured = Results.read(ROWS)
+    assert Fastness.of_results(unmeasured, prices=prices, tokens=(500, 500)).note == (
+        "cost from list prices of 500 input and 500 output tokens, nothing measured"
+    )
+    found = goodness(results, draws=100, prior="jeffreys")
+    assert Report(found, fast).shown_measure == "queries_per_second"  # c has no cost
+    assert Report(found, fast, "usd_per_query").notes[-1] == "usd_per_query is not known of c"
+    two = goodness(results.of_models(["a", "b"]), draws=100, prior="jeffreys")
+    assert Report(two, fast).shown_measure == "usd_per_query"
+    assert "'foo' is not known; known are: usd_per_query, queries_per_second, seconds, " in refusal(
+        Report, found, fast, "foo"
+    )
+
+
+def test_an_llm_measured_in_two_files_keeps_both():
+    rows = [{"model": "a", "score": 1, "question_id": i, "seconds": 1.0 + i} for i in range(3)]
+    parts = [
+        Results.read([{**row, "benchmark": "x"} for row in rows]),
+        Results.read([{**row, "benchmark": "y", "output_tokens": 7, "seconds": 5.0} for row in rows[:1]]),
+    ]
+    joined = Results.joined(parts)
+    assert joined.samples["seconds"]["a"].tolist() == [1, 2, 3, 5]
+    np.testing.assert_array_equal(joined.samples["output_tokens"]["a"], [np.nan] * 3 + [7])
+    fast = Fastness.of_results(joined).measures
+    assert fast["seconds"]["a"].value == pytest.approx(11 / 4)
+    assert fast["tokens_per_second"]["a"].value == pytest.approx(7 / 5)
+
+
+def test_numbers_are_written_out():
+    assert shown("usd_per_query", Measure(2e-6, 1.5e-6, 2.25e-6, 9)) == "$0.000002 (0.0000015 to 0.00000225)"
+    assert shown("tokens_per_second", Measure(12345.0)) == "12300"
+
+
 def test_correlations_are_those_of_scipy():
     rng = np.random.default_rng(0)
     names = [f"m{i}" for i in range(25)]
@@ -437,6 +488,70 @@ def test_a_narrow_terminal_keeps_names_whole(monkeypatch, capsys):
         assert any("no room here for: best (--json has all)" in line for line in lines) is not best
 
 
+def test_like_llms_look_alike():
+    """Within an interval of each other no contrast, and all that show the best number are bold."""
+    plt = require_pyplot()
+    rows = [
+        {"model": name, "benchmark": benchmark, "question_id": i, "score": float(i < right + more)}
+        for name, more in (("a", 1), ("b", 0), ("c", 0))
+        for benchmark, right in (("few", 2), ("many", 200 if name == "a" else 40))
+        for i in range(12 if benchmark == "few" else 400)
+    ]
+    found = goodness(Results.read(rows), draws=400, prior="jeffreys")
+    axes = plot_subdomains(found)
+    cells = [patch.get_facecolor()[0] for patch in axes.patches]  # red: the less, the darker
+    few, many = cells[3:6], cells[6:9]
+    assert np.ptp(few) < 0.25 < 0.6 < np.ptp(many)
+    assert abs(few[1] - few[2]) < 0.05
+    weights = {text.get_text(): text.get_fontweight() for text in axes.texts}
+    assert weights["50"] == "bold"
+    assert weights["10"] == "normal"
+    plt.close(axes.figure)
+    rows = [
+        {"model": name, "benchmark": benchmark, "correct": right, "total": 10_000}
+        for name in "ab"
+        for benchmark, right in (("math", 8000), ("code", 3000))
+    ]
+    same = plot_subdomains(goodness(Results.read(rows), draws=400, prior="jeffreys"))
+    numbers = [text for text in same.texts if text.get_text().isdigit()]
+    assert {text.get_text(): text.get_fontweight() for text in numbers} == {"55": "bold", "80": "bold", "30": "bold"}
+    assert len([text for text in numbers if text.get_fontweight() == "bold"]) == 6
+    plt.close(same.figure)
+
+
+def test_the_pictures_and_the_page_say_whether_chance_is_off():
+    plt = require_pyplot()
+    fast = Fastness.of_prices(dict.fromkeys("abc", (1.0, 1.0)), input_tokens=500, output_tokens=500)
+    for chance, scale, sentence in (
+        ({}, "questions right, %", "the tree names no chance level"),
+        ({"math": 0.25}, "questions right beyond chance, %", "where the tree names a chance level"),
+    ):
+        found = goodness(Results.read(ROWS), Tree.read({"nodes": NODES, "chance": chance}), draws=200)
+        axes = plot_goodness_fastness(found, fast)
+        assert scale in axes.get_ylabel()
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["both the best and the cheapest"]
+        table = plot_subdomains(found)
+        assert scale in " ".join(table.get_title("left").split())
+        plt.close(axes.figure)
+        plt.close(table.figure)
+        assert sentence in Report(found).to_html()
+
+
+def test_what_few_questions_do_is_said():
+    rows = [
+        {"model": name, "benchmark": "b", "correct": right, "total": total}
+        for name, right, total in (("a", 0, 12), ("b", 5, 12))
+    ]
+    jeffreys = goodness(Results.read(rows), draws=400, prior="jeffreys")
+    assert jeffreys.notes == (
+        "where questions are few, estimates are drawn from the score towards one half: on single benchmarks by up to "
+        "4 points",
+    )
+    assert "towards what the other results make one expect" in goodness(Results.read(rows), draws=400).notes[0]
+    many = [{**row, "correct": 100 * row["correct"], "total": 1200} for row in rows]
+    assert goodness(Results.read(many), draws=400, prior="jeffreys").notes == ()
+
+
 def test_captions_name_goodness_and_count():
     found = goodness(Results.read(ROWS), Tree.read({"nodes": NODES}), draws=200)
     assert found.caption == "Goodness (all) of 3 LLMs on 2 benchmarks (tree)"
@@ -445,7 +560,7 @@ def test_captions_name_goodness_and_count():
     assert goodness(one, draws=200).notes[0].startswith("1 published mean without a number of questions: taken as 100")
 
 
-def test_report_on_the_command_line(tmp_path):
+def test_report_on_the_command_line(tmp_path, monkeypatch):
     from click.testing import CliRunner
 
     from p2l_sdk.cli import cli
@@ -470,8 +585,11 @@ def test_report_on_the_command_line(tmp_path):
     assert [line.split()[1] for line in table.splitlines() if line[:4].strip().isdigit()][:3] == ["a", "b", "c"]
     assert "$0.0015" in table
     assert "Agreement with the reference, 3 LLMs" in table
-    with pytest.raises(P2LError, match="out' exists already; name a new or an empty folder"):
-        run(cli, [*command, "--output", f"{tmp_path}/out"], catch_exceptions=False, standalone_mode=False)
+    assert not [line for line in table.splitlines() if line != line.rstrip()]
+    with monkeypatch.context() as patch:
+        patch.setattr("p2l_sdk.mpg.goodness", lambda *_, **__: pytest.fail("refused only after the fit"))
+        with pytest.raises(P2LError, match="out' exists already; name a new or an empty folder"):
+            run(cli, [*command, "--output", f"{tmp_path}/out"], catch_exceptions=False, standalone_mode=False)
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("data:image/svg+xml;base64,") == 2
     assert "http" not in page.replace("http://www.w3.org", "")

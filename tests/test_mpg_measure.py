@@ -345,12 +345,42 @@ def test_the_command_prints_a_table_and_the_report_reads_its_file(tmp_path, monk
         )
         output = CliRunner().invoke(cli, [*command, "KEY"], catch_exceptions=False).stdout
     assert output.startswith("llm: 8 of 8 questions answered\naccuracy")
+    lines = output.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines == [line.rstrip() for line in lines]
+    assert len([line for line in lines if line.startswith("  p50, p95, p99  ")]) == 2
     assert "75.0% (" in output
     for text in ("queries per second", "p50", "p95", "USD per query", "$0.00005", "closed loop, 4 at once", "a.jsonl"):
         assert text in output
     report = CliRunner().invoke(cli, ["mpg", "report", "--results", "a.jsonl"], catch_exceptions=False).stdout
     assert "Goodness of 1 LLM" in report
     assert "$0.00005" in report
+    Path("other.csv").write_text("model,input_price,output_price\nllm-2,1,2\n")
+    assert "--model names 'llm', of which 'other.csv' has no price; did you mean 'llm-2'?" in refusal(
+        CliRunner().invoke, cli, [*command[:-3], "--prices", "other.csv"], catch_exceptions=False, standalone_mode=False
+    )
+
+
+def test_the_report_shows_what_was_measured(tmp_path, monkeypatch):
+    """Without prices the first measure that there is; of one LLM no picture; with prices the counted tokens."""
+    monkeypatch.chdir(tmp_path)
+    with ScriptedServer({"*": Script(total=0.01)}) as server:
+        measure(endpoint(server), asked(3), "a.jsonl", **FAST)
+    run = CliRunner(env={"COLUMNS": "110"}).invoke
+    command = ["mpg", "report", "--results", "a.jsonl", "--prior", "jeffreys", "--draws", "100"]
+    output = run(cli, [*command, "--output", "report"], catch_exceptions=False).stdout
+    assert "queries per second" in output
+    note = "no picture of Goodness over queries_per_second: it takes two LLMs with a number above 0"
+    assert note in output
+    assert note in Path("report/report.html").read_text()
+    assert sorted(path.name for path in Path("report").iterdir()) == ["report.html", "report.json", "subdomains.png"]
+    Path("p.csv").write_text("model,input_price,output_price\nllm,1,2\n")
+    assert "$0.00005 (" in run(cli, [*command, "--prices", "p.csv"], catch_exceptions=False).stdout
+    data = json.loads(run(cli, [*command, "--prices", "p.csv", "--json"], catch_exceptions=False).stdout)
+    assert {"usd_per_query", "seconds", "tokens_per_second"} <= set(data["fastness"])
+    Path("p.csv").write_text("model,input_price,output_price\nother,1,2\n")
+    text = refusal(run, cli, [*command, "--prices", "p.csv"], catch_exceptions=False, standalone_mode=False)
+    assert text == "'p.csv' has no price of any LLM of the results; it has: other; the results have: llm"
 
 
 def test_without_httpx_it_says_what_to_install():

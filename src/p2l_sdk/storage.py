@@ -151,6 +151,16 @@ def _amend_card(card: Path, edits: tuple[str, ...]) -> None:
     card.write_text(f"{head}\n{banner}\n{_BANNER.sub('', body, count=1).lstrip()}", encoding="utf-8")
 
 
+def require_new(target: Path) -> None:
+    """Raises `P2LError` where the target exists and is no empty folder, or cannot be looked at."""
+    try:
+        taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
+    except OSError as error:
+        raise P2LError(f"{str(target)!r} cannot be written: {error.strerror or error}") from error
+    if taken:
+        raise P2LError(f"{str(target)!r} exists already; name a new or an empty folder")
+
+
 @contextlib.contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """`with new_folder(target) as partial:` fill `partial`; it becomes `target` only when all went well.
@@ -160,8 +170,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     """
     partial = None
     try:
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise P2LError(f"{str(target)!r} exists already; name a new or an empty folder")
+        require_new(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         yield partial

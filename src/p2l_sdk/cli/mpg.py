@@ -34,7 +34,7 @@ def mpg() -> None:
 @click.option("--livebench", is_flag=True, help="The results are a table of LiveBench (table_DATE.csv).")
 @click.option("--tree", metavar="FILE", help="Tree in YAML, or mpg, or livebench; all benchmarks alike if not given.")
 @click.option("--allow-absent", is_flag=True, help="Benchmarks of the tree without results are left out.")
-@click.option("--method", default="tree", show_default=True, help="tree or one-factor.")
+@click.option("--method", default="tree", show_default=True, help="tree or one_factor.")
 @click.option("--prior", default="table", show_default=True, help="table or jeffreys.")
 @click.option("--missing", default="impute", show_default=True, help="impute or renormalise.")
 @click.option("--weighting", default="spread", show_default=True, help="spread or plain.")
@@ -47,23 +47,31 @@ def mpg() -> None:
 @click.option("--prices", metavar="FILE", help="model, input_price, output_price in USD per million tokens.")
 @click.option(
     "--tokens", metavar="IN OUT", type=(click.FloatRange(min=0), click.FloatRange(min=0)), default=(500, 500),
-    show_default=True, help="Mean tokens of a query and of its answer, for --prices.",
+    show_default=True, help="Mean tokens of a query and of its answer, for --prices, where the results have none.",
 )  # fmt: skip
-@click.option("--measure", default="usd_per_query", show_default=True, help="What the picture shows beside Goodness.")
+@click.option(
+    "--measure", metavar="NAME",
+    help="What table and picture show beside Goodness: usd_per_query, queries_per_second, seconds, "
+    "seconds_to_first_token or tokens_per_second; if not given, with --prices the first, else the first that most LLMs "
+    "have.",
+)  # fmt: skip
 @click.option("--reference", metavar="FILE", help="Ratings to compare with, Arena's say: columns model, rating.")
 @click.option("--output", metavar="FOLDER", help="Write the page, JSON and the pictures to a new folder.")
 @JSON
 def report(output: str | None, as_json: bool, **options: Any) -> None:
     """Table, pictures and a page: how good each LLM is, overall and by subdomain, how sure, and at what price."""
     from p2l_sdk.mpg import goodness
-    from p2l_sdk.mpg.report import Report
+    from p2l_sdk.mpg.report import Report, require_output
 
+    if output is not None:
+        require_output(output)  # before the work
     results, tree = _read(options)
     names = ("method", "prior", "missing", "weighting", "unstated_questions", "draws", "seed")
     estimates = goodness(results, tree, **{name: options[name] for name in names})
     fast = _fastness(results, options)
     agreement = _agreement(results, estimates, options["reference"], options["seed"])
-    made = Report(estimates, fast, options["measure"], agreement)
+    measure = options["measure"] or (None if options["prices"] is None else "usd_per_query")
+    made = Report(estimates, fast, measure, agreement)
     files = [] if output is None else made.save(output)
     if as_json:
         print_json(made.to_dict())
@@ -100,14 +108,22 @@ def _read(options: dict[str, Any]) -> tuple[Results, Tree | None]:
 
 
 def _fastness(results: Results, options: dict[str, Any]) -> Fastness | None:
+    from p2l_sdk.errors import ResultsError
     from p2l_sdk.mpg.fastness import Fastness
     from p2l_sdk.mpg.prices import read_prices
 
-    if options["prices"] is not None:
-        prices = {m: p for m, p in read_prices(options["prices"]).items() if m in results.models}
-        return Fastness.of_prices(prices, input_tokens=options["tokens"][0], output_tokens=options["tokens"][1])
-    measured = Fastness.of_results(results, seed=options["seed"])
-    return measured if measured.measures else None
+    prices = {} if options["prices"] is None else read_prices(options["prices"])
+    if options["prices"] is not None and not prices.keys() & set(results.models):
+        raise ResultsError(
+            f"{options['prices']!r} has no price of any LLM of the results; it has: {', '.join(prices)}; "
+            f"the results have: {', '.join(results.models)}"
+        )
+    fast = Fastness.of_results(results, prices=prices, tokens=options["tokens"], seed=options["seed"])
+    if fast.measures:
+        return fast
+    if options["measure"] is not None:
+        raise ResultsError(f"--measure {options['measure']}: the results have neither times nor costs; give --prices")
+    return None
 
 
 def _agreement(results: Results, estimates: NodeEstimates, reference: str | None, seed: int) -> list[Correlation]:
@@ -208,5 +224,5 @@ def _price(path: str | None, model: str) -> tuple[float, float] | None:
     if path is None:
         return None
     prices = read_prices(path)
-    require_known([model], list(prices), "--model")
+    require_known([model], list(prices), "--model", f"of which {path!r} has no price")
     return prices[model]

@@ -11,12 +11,13 @@ Measured numbers have 95 % intervals, a bootstrap over the queries; computed one
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from p2l_sdk.costs import response_cost
 from p2l_sdk.errors import ResultsError
 from p2l_sdk.mpg.results import Results
 from p2l_sdk.results import usd
@@ -100,7 +101,7 @@ class Fastness(Mapping[str, float]):
             counts = [_count_of(model, counts) for counts in (input_tokens, output_tokens)]
             if len(price) != 2 or not all(np.isfinite(x) and x >= 0 for x in (*price, *counts)):
                 raise ResultsError(f"{model!r}: prices {price!r} and token counts {counts!r} must be numbers >= 0")
-            table[model] = Measure(float(np.dot(price, counts)) / 1e6)
+            table[model] = Measure(response_cost(*price, *counts))
         note = "cost from list prices and mean token counts, nothing measured"
         if not isinstance(input_tokens, Mapping) and not isinstance(output_tokens, Mapping):
             note = (
@@ -119,21 +120,51 @@ class Fastness(Mapping[str, float]):
         return cls(measures, "measured; 95 % intervals over the queries")
 
     @classmethod
-    def of_results(cls, results: Results, *, replicates: int = 1000, seed: int = 0) -> Fastness:
-        """From the seconds, tokens and costs that stand beside results per question."""
+    def of_results(
+        cls,
+        results: Results,
+        *,
+        prices: Mapping[str, tuple[float, float]] | None = None,
+        tokens: tuple[float, float] | None = None,
+        replicates: int = 1000,
+        seed: int = 0,
+    ) -> Fastness:
+        """From the seconds, tokens and costs that stand beside results per question.
+
+        Args:
+            results: per question, with what was measured.
+            prices: LLM -> (input price, output price), USD per million tokens. Where the tokens were counted they make
+                the cost, in place of one that stands in the results.
+            tokens: mean (input, output) tokens of a query, for an LLM with a price and neither counts nor costs.
+            replicates, seed: of the bootstrap.
+        """
         columns = {
             "seconds": "seconds",
             "first_token_seconds": "seconds_to_first_token",
             "output_tokens": "output_tokens",
             "cost": "usd",
         }
+        prices = {model: price for model, price in (prices or {}).items() if model in results.models}
         runs: dict[str, dict[str, Any]] = {}
-        for measure, by_model in results.samples.items():
-            for model, values in by_model.items():
-                if measure in columns:
-                    runs.setdefault(model, {})[columns[measure]] = values
-        made = {model: replace(Run(), **arrays) for model, arrays in runs.items()}
-        return cls.measured(made, replicates=replicates, seed=seed)
+        for name, column in columns.items():
+            for model, values in results.samples.get(name, {}).items():
+                runs.setdefault(model, {})[column] = values
+        counted = _costs(results, prices)
+        for model, costs in counted.items():
+            runs[model]["usd"] = costs
+        found = cls.measured({model: Run(**arrays) for model, arrays in runs.items()}, replicates=replicates, seed=seed)
+        if counted:
+            found.note += "; cost from list prices and the counted tokens"
+        others = {model: price for model, price in prices.items() if model not in found}
+        if tokens is None or not others:
+            return found
+        computed = cls.of_prices(others, input_tokens=tokens[0], output_tokens=tokens[1])
+        if not found.measures:
+            return computed
+        costs_of = {**found.measures.get("usd_per_query", {}), **computed.measures["usd_per_query"]}
+        whom = "" if len(costs_of) == len(others) else f" of {', '.join(others)}"
+        note = f"cost{whom} from list prices of {tokens[0]:g} input and {tokens[1]:g} output tokens, not measured"
+        return cls({**found.measures, "usd_per_query": costs_of}, f"{found.note}; {note}")
 
     def __getitem__(self, model: str) -> float:
         return self.measures.get("usd_per_query", {})[model].value
@@ -148,8 +179,18 @@ class Fastness(Mapping[str, float]):
         """LLM -> number. Raises `ResultsError` where that is not known of any LLM."""
         if measure not in self.measures:
             has = ", ".join(self.measures) or "nothing"
-            raise ResultsError(f"{measure!r} is not known; known are: {has}")
+            raise ResultsError(f"{measure!r} is not known; known are: {has}; ask for one of them (--measure)")
         return {model: found.value for model, found in self.measures[measure].items()}
+
+    def first_measure(self, models: Sequence[str]) -> str:
+        """The measure that is known of most of these LLMs; of several the first of `MEASURES`.
+
+        Raises:
+            ResultsError: nothing is known of any LLM.
+        """
+        if not self.measures:
+            raise ResultsError("the Fastness has no measure of any LLM")
+        return max(self.measures, key=lambda name: len(self.measures[name].keys() & set(models)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: note, and measure -> LLM -> value, low, high, n."""
@@ -168,10 +209,15 @@ class Fastness(Mapping[str, float]):
 
 def shown(measure: str, found: Measure) -> str:
     """A number for people."""
-    text = usd(float(f"{found.value:.3g}")) if measure == "usd_per_query" else f"{found.value:.3g}"
+    text = f"{'$' if measure == 'usd_per_query' else ''}{_digits(found.value)}"
     if found.low is None or found.high is None:
         return text
-    return f"{text} ({found.low:.3g} to {found.high:.3g})"
+    return f"{text} ({_digits(found.low)} to {_digits(found.high)})"
+
+
+def _digits(x: float) -> str:
+    """Three digits, written out: 0.000002, and not 2e-06."""
+    return usd(float(f"{x:.3g}")).removeprefix("$")
 
 
 def _count_of(model: str, counts: float | Mapping[str, float]) -> float:
@@ -180,6 +226,18 @@ def _count_of(model: str, counts: float | Mapping[str, float]) -> float:
     if model not in counts:
         raise ResultsError(f"there is no token count of {model!r}; give one for every LLM with a price")
     return float(counts[model])
+
+
+def _costs(results: Results, prices: Mapping[str, tuple[float, float]]) -> dict[str, np.ndarray]:
+    """LLM -> `(n,)` USD of each query, NaN where a count is absent; only LLMs with a price and counted tokens."""
+    found = {}
+    for model, price in prices.items():
+        counts = [results.samples.get(name, {}).get(model) for name in ("input_tokens", "output_tokens")]
+        if counts[0] is not None and counts[1] is not None:
+            costs = np.array([response_cost(*price, *pair) for pair in zip(counts[0], counts[1], strict=True)])
+            if not np.isnan(costs).all():
+                found[model] = costs
+    return found
 
 
 def _of_run(run: Run, replicates: int, rng: np.random.Generator) -> dict[str, Measure]:

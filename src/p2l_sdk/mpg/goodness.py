@@ -28,6 +28,7 @@ from p2l_sdk.mpg.results import Results
 from p2l_sdk.mpg.tree import Tree
 
 _LEAST_SPREAD = 0.25  # of the median spread: a benchmark on which all LLMs do alike says nothing
+_NOTED_SHIFT = 0.02  # a benchmark's estimate may lie so far from the LLM's own score without a word
 _TINY = 1e-4  # an accuracy's distance from 0 and 1, in logits
 
 
@@ -141,6 +142,8 @@ def goodness(
     seen = cells.total > 0
     drop = missing is Missing.RENORMALISE and method is Method.TREE
     values = cells.corrected(accuracy)
+    if method is Method.TREE:
+        notes += _shift_notes(np.abs(values.mean(0) - cells.corrected(means))[seen], prior)
     logits = np.log(np.clip(accuracy, _TINY, 1 - _TINY)) - np.log1p(-np.clip(accuracy, _TINY, 1 - _TINY))
     plain = _weights(tree, nodes[:1], benchmarks, means, Weighting.PLAIN)
     return NodeEstimates.of_draws(
@@ -227,6 +230,17 @@ def _require_coverage(
                 f"{models[m]!r} has no result in {domain!r} ({', '.join(tree.leaves(domain))}); leave the LLM out "
                 "(results.of_models), or ask for method='one_factor', which needs results anywhere"
             )
+
+
+def _shift_notes(shifts: np.ndarray, prior: Prior) -> list[str]:
+    """Of the distances between estimates and scores."""
+    if shifts.max() < _NOTED_SHIFT:
+        return []
+    where = "what the other results make one expect" if prior is Prior.TABLE else "one half"
+    return [
+        f"where questions are few, estimates are drawn from the score towards {where}: on single benchmarks by "
+        f"up to {100 * shifts.max():.0f} points"
+    ]
 
 
 def _notes(

@@ -61,14 +61,17 @@ def page(report: Report) -> str:
 
 def _notes(report: Report) -> list[str]:
     notes = [
-        "Goodness is the weighted share of questions right, in percent; where guessing earns points, they are taken "
-        "off, so 0 is no better than guessing. ranks: 95 % interval of the rank; best: probability of being the best "
-        "of these LLMs.",
-        *report.goodness.notes,
+        f"Goodness is the estimated weighted share of questions right, in percent; {_chance(report)} ranks: 95 % "
+        "interval of the rank; best: probability of being the best of these LLMs.",
+        *report.notes,
     ]
-    if report.fastness is not None:
-        notes.append(f"Fastness: {report.fastness.note}")
     return [f'<p class="note">{html.escape(note)}</p>' for note in notes]
+
+
+def _chance(report: Report) -> str:
+    if any(report.goodness.tree.chance.values()):
+        return "where the tree names a chance level, it is taken off, so 0 is no better than guessing."
+    return "the tree names no chance level, so what guessing earns counts as right."
 
 
 def _overall(report: Report) -> str:

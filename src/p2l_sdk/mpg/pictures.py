@@ -70,9 +70,12 @@ def plot_goodness_fastness(
     shift = _side_by_side(np.log(x), y, 0.022 * wide)
     shown = x * np.exp(inward * shift)
     on_front = np.isin(np.arange(len(x)), front)
-    gain = "cheaper" if measure == "usd_per_query" else "faster"
-    label = f"Pareto front: none is both better and {gain}"
-    ax.plot(shown[front], y[front], "--", color=_BLUE, lw=1.2, alpha=0.7, zorder=1, label=label)
+    gain, most = ("cheaper", "cheapest") if measure == "usd_per_query" else ("faster", "fastest")
+    if len(front) > 1:
+        label = f"Pareto front: none is both better and {gain}"
+        ax.plot(shown[front], y[front], "--", color=_BLUE, lw=1.2, alpha=0.7, zorder=1, label=label)
+    else:  # one point is no line
+        ax.plot(shown[front], y[front], "o", color=_BLUE, ms=6, zorder=1, label=f"both the best and the {most}")
     for chosen, colour in ((on_front, _BLUE), (~on_front, "#8a8a8a")):
         if chosen.any():
             bars = np.abs(limits[chosen] - y[chosen, None]).T
@@ -108,7 +111,7 @@ def plot_goodness_fastness(
         ax.set_xticks(ticks, [f"{t:.3g}" for t in ticks])
         ax.minorticks_off()
     ax.set_xlabel(f"{axis} (log scale{'; LLMs of the same value stand side by side' if shift.any() else ''})")
-    ax.set_ylabel("Goodness: questions right beyond chance, %")
+    ax.set_ylabel(f"Goodness: estimated share of {_right(goodness)}, %")
     side = "right" if measure in _MORE_IS_BETTER else "left"
     ax.set_title(f"Better is up, {gain} is {side}; bars are 95 % intervals", loc="left", fontsize=11)
     ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, fontsize=9)
@@ -121,7 +124,8 @@ def plot_goodness_fastness(
 def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
     """Goodness of every LLM in the whole, in each domain and subdomain, as a table of colours with half intervals.
 
-    The colours of a column go from its worst LLM to its best; the best is bold. Hatched is what is not all measured.
+    The colours of a column go from its worst LLM to its best, and are alike where the LLMs are within an interval of
+    each other; whoever shows the best number is bold. Hatched is what is not all measured.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -137,7 +141,8 @@ def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = N
     if ax is None:
         _, ax = plt.subplots(figsize=(2.6 + 1.0 * len(columns), 1.6 + 0.42 * len(order)), layout="constrained")
     low, high = np.nanmin(means, 0), np.nanmax(means, 0)
-    shade = (means - low) / np.where(high > low, high - low, 1.0)
+    span = np.maximum(high - low, 2 * np.nanmean(half, 0))  # what is within an interval is no contrast
+    shade = 0.5 + (means - (low + high) / 2) / np.where(span > 0, span, 1.0)
     gaps: list[float] = []
     at = 0.0
     for column in columns:  # a gap before each domain
@@ -155,7 +160,7 @@ def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = N
                     hatch: dict[str, Any] = {"fill": False, "hatch": "/////", "edgecolor": "#8a8a8a", "lw": 0}
                     ax.add_patch(plt.Rectangle((at_left, r), 0.12, 0.94, **hatch))
             ink = "white" if shade[r, c] > 0.65 else "#222222"
-            weight = "bold" if means[r, c] == high[c] else "normal"
+            weight = "bold" if f"{means[r, c]:.0f}" == f"{high[c]:.0f}" else "normal"
             text: dict[str, Any] = {"va": "center", "color": ink}
             ax.text(left + 0.47, r + 0.47, f"{means[r, c]:.0f}", ha="right", fontsize=10, weight=weight, **text)
             ax.text(left + 0.52, r + 0.49, f"±{half[r, c]:.0f}", ha="left", fontsize=7.5, **text)
@@ -171,13 +176,18 @@ def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = N
     ax.set_xticks([])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    what = "Goodness (questions right beyond chance, %) ± half a 95 % interval"
+    what = f"Goodness (estimated share of {_right(goodness)}, %) ± half a 95\u00a0% interval"
     what += "; bold: domains, and the best of a column" + ("; hatched: not all of it is measured" if part.any() else "")
     beside = max(len(goodness.models[m]) for m in order)  # the names, left of the axes
     inches = ax.figure.get_figure(root=True).get_size_inches()[0]
     characters = max(30, int(_CHARACTERS_PER_INCH * inches) - beside - 4)
     ax.set_title("\n".join(textwrap.wrap(what, characters)), loc="left", fontsize=9.5, color="#444444")
     return ax
+
+
+def _right(goodness: NodeEstimates) -> str:
+    """What Goodness is the share of: chance is off where the tree knows it."""
+    return "questions right beyond chance" if any(goodness.tree.chance.values()) else "questions right"
 
 
 def _side_by_side(x: np.ndarray, y: np.ndarray, step: float) -> np.ndarray:

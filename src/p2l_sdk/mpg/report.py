@@ -12,9 +12,20 @@ from p2l_sdk.mpg.correlation import Correlation
 from p2l_sdk.mpg.fastness import Fastness
 from p2l_sdk.mpg.node_estimates import NodeEstimates
 from p2l_sdk.plots import require_pyplot
-from p2l_sdk.storage import new_folder
+from p2l_sdk.storage import new_folder, require_new
 
 FAST, SUBDOMAINS, PAGE, DATA = "goodness_fastness.png", "subdomains.png", "report.html", "report.json"
+
+
+def require_output(folder: str | Path) -> None:
+    """What `Report.save` would refuse, before anything is computed.
+
+    Raises:
+        P2LError: the folder exists and is not empty.
+        MissingExtraError: matplotlib is not installed.
+    """
+    require_new(Path(folder))
+    require_pyplot()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -24,18 +35,48 @@ class Report:
     Attributes:
         goodness: of the LLMs.
         fastness: of some of them, or None.
-        measure: the one that the picture shows.
+        measure: of Fastness, which table and picture show; None for the first that is known of most of the LLMs.
         agreement: with the reference; empty where there is none.
     """
 
     goodness: NodeEstimates
     fastness: Fastness | None = None
-    measure: str = "usd_per_query"
+    measure: str | None = None
     agreement: Sequence[Correlation] = field(default=())
 
     def __post_init__(self) -> None:
-        if self.fastness is not None:
-            self.fastness.values_of(self.measure)  # refused here, not at the picture
+        if self.fastness is not None and self.shown_measure is not None:
+            self.fastness.values_of(self.shown_measure)  # refused here, not at the picture
+
+    @property
+    def shown_measure(self) -> str | None:
+        """The measure that table and picture show; None without a Fastness."""
+        if self.fastness is None:
+            return None
+        return self.measure or self.fastness.first_measure(self.goodness.models)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader has to know, one sentence each."""
+        notes = list(self.goodness.notes)
+        if self.fastness is not None and self.shown_measure is not None:
+            notes.append(f"Fastness: {self.fastness.note}")
+            values = self.fastness.values_of(self.shown_measure)
+            absent = [model for model in self.goodness.models if model not in values]
+            if absent:
+                notes.append(f"{self.shown_measure} is not known of {', '.join(absent)}")
+            if not self._is_pictured:
+                notes.append(
+                    f"no picture of Goodness over {self.shown_measure}: it takes two LLMs with a number above 0"
+                )
+        return notes
+
+    @property
+    def _is_pictured(self) -> bool:
+        if self.fastness is None or self.shown_measure is None:
+            return False
+        values = self.fastness.values_of(self.shown_measure)
+        return sum(values.get(model, 0.0) > 0 for model in self.goodness.models) >= 2
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: goodness, fastness (or null) and agreement."""
@@ -56,8 +97,8 @@ class Report:
         from p2l_sdk.mpg.pictures import plot_goodness_fastness, plot_subdomains
 
         made = {SUBDOMAINS: plot_subdomains(self.goodness).figure}
-        if self.fastness is not None:
-            made[FAST] = plot_goodness_fastness(self.goodness, self.fastness, self.measure).figure
+        if self.fastness is not None and self.shown_measure is not None and self._is_pictured:
+            made[FAST] = plot_goodness_fastness(self.goodness, self.fastness, self.shown_measure).figure
         return made
 
     def save(self, folder: str | Path) -> list[str]:

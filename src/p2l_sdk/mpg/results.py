@@ -162,7 +162,6 @@ class Results:
         means = np.full((len(models), len(benchmarks)), np.nan)
         counts = np.zeros(means.shape)
         questions: dict[str, np.ndarray] = {}
-        samples: dict[str, dict[str, np.ndarray]] = {}
         for part in parts:
             at = np.ix_([models.index(name) for name in part.models], [benchmarks.index(n) for n in part.benchmarks])
             twice = np.argwhere(~np.isnan(means[at]) & ~np.isnan(part.means))
@@ -176,9 +175,7 @@ class Results:
                 if name not in questions:  # questions of two tables cannot be matched
                     questions[name] = np.full((len(models), scores.shape[1]), np.nan)
                     questions[name][at[0].ravel()] = scores
-            for measure, by_model in part.samples.items():
-                samples.setdefault(measure, {}).update(by_model)
-        return Results(models, benchmarks, means, counts, questions, samples)
+        return Results(models, benchmarks, means, counts, questions, _joined_samples(parts, models))
 
 
 def _of_questions(
@@ -205,6 +202,18 @@ def _of_questions(
             held = {name: values[model == m] for m, name in enumerate(models)}
             samples[measure] = {name: array for name, array in held.items() if not np.isnan(array).all()}
     return Results.of_questions(models, questions, samples=samples)
+
+
+def _joined_samples(parts: Sequence[Results], models: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+    """Those of all parts, one after the other; NaN where a part did not measure what another did."""
+    joined: dict[str, dict[str, np.ndarray]] = {name: {} for part in parts for name in part.samples}
+    for model in models:
+        tables = [{name: held[model] for name, held in part.samples.items() if model in held} for part in parts]
+        sizes = [len(next(iter(table.values()), ())) for table in tables]
+        for name in dict.fromkeys(name for table in tables for name in table):
+            pieces = [table.get(name, np.full(n, np.nan)) for table, n in zip(tables, sizes, strict=True)]
+            joined[name][model] = np.concatenate(pieces)
+    return joined
 
 
 def _summary(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -32,10 +32,11 @@ def print_report(report: Report) -> None:
     """Overall, the best of every domain and subdomain, the agreement, the notes."""
     goodness = report.goodness
     header, rows = goodness.cells()
-    if report.fastness is not None and report.measure in report.fastness.measures:
-        table = report.fastness.measures[report.measure]
-        header = [*header, report.measure.replace("_", " ")]
-        rows = [[*row, shown(report.measure, table[row[1]]) if row[1] in table else ""] for row in rows]
+    measure = report.shown_measure
+    if report.fastness is not None and measure is not None:
+        table = report.fastness.measures[measure]
+        header = [*header, measure.replace("_", " ")]
+        rows = [[*row, shown(measure, table[row[1]]) if row[1] in table else ""] for row in rows]
     _show(goodness.caption, header, rows)
     inner = [(node, depth) for node, depth in goodness.tree.walk() if depth and node in goodness.nodes]
     best = []
@@ -50,9 +51,8 @@ def print_report(report: Report) -> None:
         title = f"Agreement with the reference, {counted(report.agreement[0].n, 'LLM')}"
         _show(title, ["rating", *(key.capitalize() for key in COEFFICIENTS)], agreement)
     console = Console()
-    notes = list(goodness.notes) + ([f"Fastness: {report.fastness.note}"] if report.fastness is not None else [])
-    for note in notes:
-        console.print(Text(note), style="dim")
+    for note in report.notes:
+        _print(console, Text(note, style="dim"))
 
 
 def print_measurement(found: Measurement) -> None:
@@ -63,24 +63,26 @@ def print_measurement(found: Measurement) -> None:
         value = f"{accuracy.value:.1%}"
         if accuracy.low is not None and accuracy.high is not None:
             value += f" ({accuracy.low:.1%} to {accuracy.high:.1%})"
-        rows.append([label, value, ""])
+        rows.append([label, value])
     for name, measured in found.fastness.measures.items():
-        quantiles = [f"{label} {value:.3g}" for label, value in found.latency.get(name, {}).items()]
-        rows.append([_WORDS.get(name, name), shown(name, measured[found.model]), ", ".join(quantiles)])
-    rows += [[f"mean {name.replace('_', ' ')}", f"{value:.4g}", ""] for name, value in found.tokens.items()]
-    rows += [[f"failed: {kind}", str(n), ""] for kind, n in found.failures.items()]
+        rows.append([_WORDS.get(name, name), shown(name, measured[found.model])])
+        quantiles = found.latency.get(name, {})
+        if quantiles:
+            rows.append([f"  {', '.join(quantiles)}", ", ".join(f"{value:.3g}" for value in quantiles.values())])
+    rows += [[f"mean {name.replace('_', ' ')}", f"{value:.4g}"] for name, value in found.tokens.items()]
+    rows += [[f"failed: {kind}", str(n)] for kind, n in found.failures.items()]
     console = Console()
     console.print(
         Text(f"{found.model}: {found.n_answered:,} of {found.n_questions:,} questions answered"), style="bold"
     )
     table = Table(box=None, show_header=False, pad_edge=False)
-    for _ in range(3):
-        table.add_column(overflow="fold")
+    table.add_column(overflow="fold", min_width=len("  p50, p95, p99"))
+    table.add_column(no_wrap=True)
     for row in rows:
         table.add_row(*map(Text, row))
-    console.print(table)
+    _print(console, table)
     for note in (f"{found.load}; {found.elapsed:.1f} s; 95 % intervals", *found.notes):
-        console.print(Text(note), style="dim")
+        _print(console, Text(note, style="dim"))
 
 
 @contextlib.contextmanager
@@ -97,6 +99,13 @@ def measuring_bar(total: int) -> Iterator[Callable[[int, float], None]]:
         yield lambda done, rate: progress.update(task, completed=done, rate=rate)
 
 
+def _print(console: Console, what: Table | Text) -> None:
+    """Without the spaces that fill lines up."""
+    with console.capture() as captured:
+        console.print(what)
+    console.file.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+
+
 def _show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table with whole names: where the terminal is narrow short headers, and without what says least."""
     console = Console()
@@ -107,10 +116,10 @@ def _show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> N
             break
         kept = [name for name in kept if name != left_out]
         table = _table(title, header, rows, kept, short=True)
-    console.print(table)
+    _print(console, table)
     absent = [name for name in header if name not in kept]
     if absent:
-        console.print(Text(f"no room here for: {', '.join(absent)} (--json has all)"), style="dim")
+        _print(console, Text(f"no room here for: {', '.join(absent)} (--json has all)", style="dim"))
 
 
 def _table(
