@@ -546,7 +546,7 @@ def test_keys_and_their_budgets(default, upstreams, monkeypatch, tmp_path):
         upstreams.script[CHEAP] = ["500", "ok"]  # what failed costs nothing
         for _ in range(2):
             ask("sk-team-b-0123456789")
-        with pytest.raises(openai.RateLimitError, match=r"the budget of \$0.00025 of the key 'team-b' is spent"):
+        with pytest.raises(openai.RateLimitError, match=r"'team-b' has \$0.00005 left of its budget of \$0.00025"):
             ask("sk-team-b-0123456789")
         assert len(upstreams.seen) == seen + 3
         assert "sk-team" not in repr(keys.find("sk-team-b-0123456789"))

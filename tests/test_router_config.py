@@ -16,7 +16,7 @@ from upstreams import Upstreams
 
 from p2l_sdk.errors import BudgetError, P2LError, UnknownModelError
 from p2l_sdk.pacing import BudgetPacer
-from p2l_sdk.serve.auth import Key, Keys
+from p2l_sdk.serve.auth import Key, Keys, OutOfBudget
 from p2l_sdk.serve.breaker import Breaker
 from p2l_sdk.serve.call import UpstreamError
 from p2l_sdk.serve.chat_request import BadRequest, ChatRequest
@@ -46,6 +46,8 @@ MODELS = {"models": {CHEAP: LLM, MIDDLE: LLM, DEAR: LLM}}
         ("models: {a: {base_url: 'http://host:abc/v1'}}", "base_url is 'http://host:abc/v1'; it must be"),
         ("models: {a: {base_url: 'http://host:70000/v1'}}", "it must be an address like"),
         ("models: {a: {base_url: 'http://api..example/v1'}}", "it must be an address like"),
+        ("models: {a: {base_url: 'http://x/v1/chat/completions/'}}", "write it without /chat/completions, which is ad"),
+        ("models: {a: {base_url: 'http://x/chat/completions?api-version=1'}}", "without /chat/completions"),
         ("models: {a: {base_url: 'http://x', temperature: 3}}", "temperature is 3; it must be a number from 0 to 2"),
         ("models: {a: {base_url: 'http://x', timeout: null}}", "timeout is None; it must be a number >= 0.001"),
         ("models: {a: {base_url: 'http://x', max_tokens: 0}}", "max_tokens is 0; it must be an integer > 0"),
@@ -337,6 +339,19 @@ def test_how_long_an_upstream_wants_to_rest(value, seconds):
     assert error.retry_after == (None if seconds is None else pytest.approx(seconds, abs=2 if seconds > 60 else 0))
 
 
+def test_a_key_says_what_is_left_of_its_budget():
+    key = Key("team-docs", b"", 0.00125)
+    for _ in range(11):
+        key.record(0.0001)
+    key.require(0.00015)
+    left = r"the key 'team-docs' has \$0.00015 left of its budget of \$0.00125, and this needs up to \$0.0009; send a"
+    with pytest.raises(OutOfBudget, match=left):
+        key.require(3 * 0.0003)
+    key.record(0.00015)
+    with pytest.raises(OutOfBudget, match=r"the budget of \$0.00125 of the key 'team-docs' is spent$"):
+        key.require(0.0009)
+
+
 def test_a_charge_is_settled_once():
     key, pacer = Key("a", b"", 1.0), BudgetPacer([0.1, 0.4], 0.2)
     charge = Charge(0.4, key, pacer)
@@ -490,7 +505,7 @@ def test_a_place_for_keys_without_a_key_is_no_open_server(tmp_path, monkeypatch)
     with pytest.raises(P2LError, match="there is no API key in "):
         p2l("serve", "--api-keys", file)  # which would serve
     assert len(Keys.load()) == 0  # nobody spoke of keys
-    for text in (",", " ", "#"):
+    for text in (",", " ", "#", ""):  # the last is what a compose file makes of a variable that nobody set
         monkeypatch.setenv("P2L_API_KEYS", text)
         with pytest.raises(P2LError, match="there is no API key in P2L_API_KEYS, so anybody"):
             Keys.load()
@@ -498,5 +513,5 @@ def test_a_place_for_keys_without_a_key_is_no_open_server(tmp_path, monkeypatch)
         Keys.load(file)
     file.write_text("sk-0123456789abcdef")
     assert len(Keys.load(file)) == 1
-    monkeypatch.setenv("P2L_API_KEYS", "")
-    assert len(Keys.load()) == 0
+    with pytest.raises(P2LError, match=r"there is no API key in P2L_API_KEYS, .* or leave it out"):
+        p2l("serve")  # which would serve
