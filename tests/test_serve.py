@@ -116,7 +116,9 @@ def assert_same(one, other):
         ("/v1/aggregate", {"prompts": ["a"], "weights": [1, 2]}, 400, "p2l_error", None, "1 finite numbers"),
         ("/v1/aggregate", {"prompts": ["a"], "weights": [0]}, 400, "p2l_error", None, "all weights are 0"),
         ("/predict", {"prompt": []}, 400, "prompt_error", "prompt", "no turn"),
-        ("/nowhere", {}, 404, "not_found", None, "no such endpoint"),
+        ("/nowhere", {}, 404, "not_found", None, "no such endpoint; /openapi.json lists them"),
+        ("/v1/chat/completions", {}, 404, "not_found", None, "no router, .*; start it with p2l serve --config"),
+        ("/v1/models", None, 404, "not_found", None, "no router, .*; start it with p2l serve --config"),
         ("/v1/leaderboard", None, 405, "method_not_allowed", None, "does not take that method"),
     ],
 )  # fmt: skip
@@ -327,7 +329,7 @@ def test_the_facade_over_http_is_the_local_one(remote, server, default):
     assert repr(remote) == f"P2L({server.url}: 9 LLMs, feedback grk)"
 
 
-def test_errors_over_http_are_those_of_the_local_model(remote):
+def test_errors_over_http_are_those_of_the_local_model(remote, server):
     with pytest.raises(PromptError, match=r"^the prompt is empty"):
         remote.leaderboard(" ")
     with pytest.raises(PromptError, match=r"^prompt 300: the prompt is empty"):
@@ -336,6 +338,8 @@ def test_errors_over_http_are_those_of_the_local_model(remote):
         remote.route("a", 1e-9)
     with pytest.raises(P2LError, match="nothing to copy"):
         remote.save_pretrained("nowhere")
+    with pytest.raises(RemoteError, match=r"answers 404: there is no such endpoint.*; name the server without /v1"):
+        RemoteScorer(f"{server.url}/v1")
     with pytest.raises(RemoteError, match=r"answers 413: the body is larger than 20000 bytes"):
         remote.leaderboard("x" * 30_000)
 
