@@ -468,7 +468,7 @@ def test_no_address_but_this_machine_without_a_key(host, monkeypatch):
         p2l("serve", "--host", host)
 
 
-def test_the_command_sets_the_limits_and_without_keys_answers_to_this_machine_only(monkeypatch):
+def test_the_command_sets_the_limits_and_without_keys_answers_to_this_machine_only(default, tmp_path, monkeypatch):
     asked = []
 
     class Server:
@@ -490,9 +490,15 @@ def test_the_command_sets_the_limits_and_without_keys_answers_to_this_machine_on
     p2l("serve", "--max-prompts", 7, "--max-body-mb", 2)
     assert [reply.status_code for reply in asked] == [200, 403]
     assert asked[0].json()["limits"] == {"max_prompts": 7, "max_body_bytes": 2 * 2**20}
+    path = tmp_path / "router.yaml"
+    path.write_text(json.dumps({"models": {CHEAP: {**LLM, "cost": 0.00005}, "new-llm": {**LLM, "cost": 1}}}))
+    p2l("serve", "--config", path)
+    rows = asked[2].json()["models"]  # what the page shows, and whoever asks for a route only
+    assert [row for row in rows if row["routed"]] == [{"model": CHEAP, "cost": 0.00005, "routed": True}]
+    assert {row["model"]: row["cost"] for row in rows} == {**default.costs, CHEAP: 0.00005}
     monkeypatch.setenv("P2L_API_KEYS", "sk-0123456789abcdef")
     p2l("serve")
-    assert [reply.status_code for reply in asked[2:]] == [401, 401]
+    assert [reply.status_code for reply in asked[4:]] == [401, 401]
 
 
 def test_a_place_for_keys_without_a_key_is_no_open_server(tmp_path, monkeypatch):

@@ -71,6 +71,17 @@ def test_routes_are_those_of_the_sdk(server, default):
         assert_same(answer, default.route(PROMPTS[0], **options).to_dict())
 
 
+def test_a_route_is_to_an_llm_that_can_be_called(default):
+    routed = [default.models[3], default.models[0]]
+    with Running(create_app(Engine(default), routed=routed)) as server:
+        rows = server.ask("/v1/p2l/models")[1]["models"]
+        assert [row["model"] for row in rows if row["routed"]] == [name for name in default.models if name in routed]
+        for options in ({}, {"cost": 0.001}, {"models": None}, {"models": list(default.models)}):
+            chosen = {"cost": None, **options, "models": options.get("models") or routed}
+            _, answer, _ = server.ask("/v1/route", {"prompt": PROMPTS[0], "seed": 0, **options})
+            assert_same(answer, default.route(PROMPTS[0], seed=0, **chosen).to_dict())
+
+
 def assert_same(one, other):
     assert type(one) is type(other) or {type(one), type(other)} <= {int, float}
     if isinstance(one, dict):
@@ -165,6 +176,7 @@ def test_those_who_come_from_the_papers_code_find_its_endpoints(default):
 def test_models_costs_health_metrics_and_traffic(server, default):
     _, known, _ = server.ask("/v1/p2l/models")
     assert {row["model"]: row["cost"] for row in known["models"]} == dict(default.costs)
+    assert all(row["routed"] for row in known["models"])
     assert known["feedback"] == "grk"
     assert known["limits"] == {"max_prompts": 50, "max_body_bytes": 20_000}
     assert server.ask("/health")[1] == {"status": "ok"}

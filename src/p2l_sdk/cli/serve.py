@@ -106,10 +106,16 @@ async def _serve(
 
     from p2l_sdk.serve.app import create_app
     from p2l_sdk.serve.chat import create_chat_router
+    from p2l_sdk.serve.config import costs
     from p2l_sdk.serve.engine import Engine
     from p2l_sdk.serve.pool import create_client
     from p2l_sdk.serve.process import settle
 
+    routed = None
+    if config is not None:  # whoever asks for a route only is told of the LLMs that the router calls, at its costs
+        routed = [name for name in config.models if name in p2l.models]
+        known = costs(config, p2l)
+        p2l.costs = {**p2l.costs, **{name: known[name] for name in routed}}
     engine = Engine(p2l, cache_mb=cache_mb)
     async with create_client(config is not None and config.trust_env) as client:
         routers = [] if config is None else [create_chat_router(engine, config, engine.metrics, client)]
@@ -118,6 +124,7 @@ async def _serve(
             routers=routers,
             guards=[keys] if keys else [],
             local_only=not keys,
+            routed=routed,
             **limits,
         )
         settings = uvicorn.Config(

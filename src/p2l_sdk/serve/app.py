@@ -73,6 +73,7 @@ def create_app(
     max_body_bytes: int = 4 * 2**20,
     max_prompts: int = 1024,
     local_only: bool = False,
+    routed: Sequence[str] | None = None,
     page: bool = True,
     title: str = "Prompt-to-Leaderboard",
 ) -> Application:
@@ -87,6 +88,8 @@ def create_app(
         max_prompts: in one request.
         local_only: whether only requests to localhost, 127.x.x.x or [::1] are answered. A server without guards needs
             it, see `Gate`.
+        routed: LLMs that /v1/route and the page choose among where the request names none, those that can be called,
+            say; all that the model knows if not given.
         page: whether / is the page.
         title: of the API.
     """
@@ -103,7 +106,7 @@ def create_app(
     gate = functools.partial(Gate, max_body_bytes=max_body_bytes, metrics=engine.metrics, local_only=local_only)
     app.add_middleware(gate)
     add_error_handlers(app)
-    api = create_api_router(engine, max_prompts=max_prompts, max_body_bytes=max_body_bytes)
+    api = create_api_router(engine, max_prompts=max_prompts, max_body_bytes=max_body_bytes, routed=routed)
     for router in (api, *routers, _platform(engine)):
         app.include(router, guards, gate)
     app.include(_public(engine, page), (), gate)

@@ -138,10 +138,12 @@ class RouteReply(LeaderboardReply):
 
 
 class ModelRow(BaseModel):
-    """An LLM that the model knows; its cost in USD per response, null where it is not known."""
+    """An LLM that the model knows; its cost in USD per response, null where it is not known; whether /v1/route may
+    choose it where the request names no `models` (of a router: whether it is in the config)."""
 
     model: str
     cost: float | None
+    routed: bool
 
 
 class Limits(BaseModel):
