@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -23,6 +24,7 @@ from p2l_sdk.serve.chat_request import BadRequest, ChatRequest
 from p2l_sdk.serve.choice import Chooser
 from p2l_sdk.serve.config import Check, LLMConfig, Prices, RouterConfig, check, costs
 from p2l_sdk.serve.pool import SpreadTransport, create_client
+from p2l_sdk.serve.process import require_address
 from p2l_sdk.serve.spend import Charge
 from p2l_sdk.serve.sse import Events, error_event, payloads
 
@@ -487,18 +489,30 @@ def test_the_command_sets_the_limits_and_without_keys_answers_to_this_machine_on
     monkeypatch.setattr("uvicorn.Server", Server)
     monkeypatch.setattr("gc.freeze", lambda: None)
     monkeypatch.delenv("P2L_API_KEYS", raising=False)
-    p2l("serve", "--max-prompts", 7, "--max-body-mb", 2)
+    p2l("serve", "--port", 0, "--max-prompts", 7, "--max-body-mb", 2)
     assert [reply.status_code for reply in asked] == [200, 403]
     assert asked[0].json()["limits"] == {"max_prompts": 7, "max_body_bytes": 2 * 2**20}
     path = tmp_path / "router.yaml"
     path.write_text(json.dumps({"models": {CHEAP: {**LLM, "cost": 0.00005}, "new-llm": {**LLM, "cost": 1}}}))
-    p2l("serve", "--config", path)
+    p2l("serve", "--port", 0, "--config", path)
     rows = asked[2].json()["models"]  # what the page shows, and whoever asks for a route only
     assert [row for row in rows if row["routed"]] == [{"model": CHEAP, "cost": 0.00005, "routed": True}]
     assert {row["model"]: row["cost"] for row in rows} == {**default.costs, CHEAP: 0.00005}
     monkeypatch.setenv("P2L_API_KEYS", "sk-0123456789abcdef")
-    p2l("serve")
+    p2l("serve", "--port", 0)
     assert [reply.status_code for reply in asked[4:]] == [401, 401]
+
+
+def test_where_it_cannot_listen_it_says_so_before_it_starts(monkeypatch):
+    monkeypatch.setenv("P2L_API_KEYS", "sk-0123456789abcdef")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(P2LError, match=f"port {port} at 127.0.0.1 is in use; .* choose another with --port"):
+            p2l("serve", "--port", port)
+    for host in ("192.0.2.1", "no.such.host.invalid"):  # of the documentation, and of nobody
+        with pytest.raises(P2LError, match=f"{host} is no address of this machine; give one with --host"):
+            p2l("serve", "--host", host, "--port", 0)
+    require_address("localhost", port)  # which is free again
 
 
 def test_a_place_for_keys_without_a_key_is_no_open_server(tmp_path, monkeypatch):

@@ -109,7 +109,7 @@ async def _serve(
     from p2l_sdk.serve.config import costs
     from p2l_sdk.serve.engine import Engine
     from p2l_sdk.serve.pool import create_client
-    from p2l_sdk.serve.process import settle
+    from p2l_sdk.serve.process import require_address, settle
 
     routed = None
     if config is not None:  # whoever asks for a route only is told of the LLMs that the router calls, at its costs
@@ -136,6 +136,7 @@ async def _serve(
             timeout_keep_alive=75,  # longer than clients keep an idle connection: none finds it closed as it asks
             timeout_graceful_shutdown=round(_GRACE_SECONDS if config is None else config.deadline),
         )
+        require_address(host, port)
         settle()
         await uvicorn.Server(settings).serve()
 
