@@ -162,7 +162,7 @@ class ModelsReply(BaseModel):
 
 
 class TrafficRow(BaseModel):
-    """An LLM: routes that the API gave to it, calls that the router sent to it, what they cost (USD), and failures."""
+    """An LLM: routes that the API gave to it, calls that it answered, what they cost (USD), and calls that failed."""
 
     model: str
     routes: int
