@@ -115,7 +115,7 @@ def test_on_a_router_it_chooses_among_the_llms_that_it_calls(browser, default):
         page.wait_for_selector("#answer:visible")
         assert page.inner_text("#choice") == default.route(PROMPT, models=routed).model
         assert page.locator("#rows tr.out").count() == len(default.models) - len(routed)
-        assert "Pale, too: not among the LLMs that this server calls" in page.inner_text("#facts")
+        assert "list. Pale: not among the LLMs that this server calls" in page.inner_text("#facts")
         page.wait_for_selector("#traffic:visible")
         assert page.inner_text("#bars") == "routes"
         page.check("#limited")

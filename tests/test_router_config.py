@@ -457,10 +457,16 @@ def test_the_example_is_in_the_docs_and_ready_to_serve(monkeypatch, capsys):
 
 def test_the_check_says_what_is_unknown(tmp_path, capsys):
     path = tmp_path / "router.yaml"
-    path.write_text(json.dumps({"budget": 0.00001, "models": {CHEAP: LLM, "new-llm": {**LLM, "cost": 1}}}))
+    path.write_text(
+        json.dumps(
+            {"budget": 0.00001, "models": {CHEAP: LLM, **{name: {**LLM, "cost": 1} for name in ("new-llm", "gemma2")}}}
+        )
+    )
     with pytest.raises(BudgetError, match=r"the cheapest feasible budget is \$0.0001"):
         p2l("serve", "--check", path)
-    assert "new-llm: by name only: the P2L model does not know it, $1 per response" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "new-llm: by name only: the P2L model does not know it, $1 per response" in said
+    assert f"gemma2: by name only: the P2L model does not know it (did you mean {CHEAP!r}?), $1 per" in said
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org"])

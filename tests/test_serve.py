@@ -108,6 +108,7 @@ def assert_same(one, other):
         ("/v1/leaderboard", {"prompt": "x" * 20_000}, 413, "request_too_large", None, "larger than 20000 bytes"),
         ("/v1/leaderboard", {"promt": "secret"}, 422, "invalid_body", "prompt", "prompt: Field required"),
         ("/v1/leaderboard", {"prompt": "a", "top": 1}, 422, "invalid_body", None, "not known here; known: prompt$"),
+        ("/v1/route", {"prompt": "a", "cots": 1}, 422, "invalid_body", None, r"here; did you mean 'costs'\?; known: p"),
         ("/v1/leaderboard", {"prompt": 7}, 422, "invalid_body", "prompt", "prompt: Input should be a valid"),
         ("/v1/leaderboard", {"prompt": [{"role": "me", "content": "secret"}]}, 422, "invalid_body", "prompt[0].role",
          r"prompt\[0\].role: Input should be 'system', .* or 'tool'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import difflib
 import ipaddress
 from collections.abc import Coroutine
 from importlib.util import find_spec
@@ -79,12 +80,17 @@ def _check(config: RouterConfig, p2l: P2L, path: str) -> None:
     found, known = check(config, p2l), costs(config, p2l)
     for name, llm in config.models.items():
         cost = f"{usd(known[name])} per response" if name in known else "cost not known"
-        route = "by name only: the P2L model does not know it" if name in found.unknown else "routed"
+        route = _by_name(name, p2l) if name in found.unknown else "routed"
         click.echo(f"{name}: {route}, {cost}, {llm.base_url}")
     if found.problems:
         raise P2LError(f"{path}: {'; '.join(found.problems)}")
     Chooser(config, p2l)  # raises for a budget that no LLM fits
     click.echo(f"{path}: ready to serve")
+
+
+def _by_name(name: str, p2l: P2L) -> str:
+    near = difflib.get_close_matches(name, p2l.models, n=1)
+    return "by name only: the P2L model does not know it" + (f" (did you mean {near[0]!r}?)" if near else "")
 
 
 def _require(config: RouterConfig, p2l: P2L, path: str) -> None:
