@@ -94,4 +94,33 @@ def test_what_goes_wrong_is_shown_and_text_is_text(server, browser):
     page.route("**/v1/**", lambda route: route.fulfill(status=401, json={"error": {"message": "a key is needed"}}))
     page.click("text=Ask")
     page.wait_for_selector("#key:visible")
+    assert page.inner_text("#error") == "This server needs an API key: enter it above."
+    page.fill("#key", "sk-wrong")
+    page.click("text=Ask")
+    page.wait_for_selector("text=none of the server's keys: enter another one above")
+    page.fill("#prompt", " ")
+    page.click("text=Ask")
+    assert page.inner_text("#error") == "Type a prompt first."
+    assert not page.is_visible("#answer")
     page.close()
+
+
+def test_on_a_router_it_chooses_among_the_llms_that_it_calls(browser, default):
+    routed = ["gemma-2-9b-it", "qwen2.5-7b-instruct"]
+    with Running(create_app(Engine(default), routed=routed)) as server:
+        page = browser.new_page(viewport={"width": 900, "height": 880}, color_scheme="light")
+        page.goto(server.url)
+        page.fill("#prompt", PROMPT)
+        page.click("text=Ask")
+        page.wait_for_selector("#answer:visible")
+        assert page.inner_text("#choice") == default.route(PROMPT, models=routed).model
+        assert page.locator("#rows tr.out").count() == len(default.models) - len(routed)
+        assert "list. Pale: not among the LLMs that this server calls" in page.inner_text("#facts")
+        page.wait_for_selector("#traffic:visible")
+        assert page.inner_text("#bars") == "routes"
+        page.check("#limited")
+        page.fill("#budget", "100")
+        page.wait_for_selector("#amount:has-text('$0.2 per')")  # the dearer of the two
+        if os.environ.get("P2L_PAGE_PICTURE"):
+            page.screenshot(path=os.environ["P2L_PAGE_PICTURE"] + ".router.png", full_page=True)
+        page.close()

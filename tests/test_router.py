@@ -367,7 +367,8 @@ def test_attempts_are_bounded_and_the_budget_holds(client, upstreams, default):
     assert "answered with status 500" in str(error.value)
     assert "secret" not in str(error.value)
     upstreams.seen.clear()
-    with pytest.raises(openai.InternalServerError):
+    once = rf"no LLM answered: {CHEAP} answered with status 500 \(3 times\)$"
+    with pytest.raises(openai.InternalServerError, match=once):
         client.chat.completions.create(model="p2l", messages=HELLO, extra_body={"cost": 0.0001})
     assert [seen.llm for seen in upstreams.seen] == [CHEAP] * 3  # nothing dearer is called
     upstreams.always.update(dict.fromkeys(COSTS, "429:7"))
@@ -464,9 +465,13 @@ def test_the_log_has_a_line_for_each_request_and_no_text(client, upstreams, defa
     lines = [record.message for record in caplog.records if record.name.startswith("p2l_sdk")]
     cost = f"{COSTS[second]:.8f}"
     assert re.fullmatch(
-        rf"chat asked=p2l llm={second} end=done ms=[\d.]+ cost={cost} stream=False attempts=2 key=-", lines[0]
+        rf"chat asked=p2l llm={second} end=done ms=[\d.]+ cost={cost} stream=False attempts=2 "
+        rf"failed={first}:status_500 key=-",
+        lines[0],
     )
-    assert re.fullmatch(r"chat asked=name llm=- end=404 ms=[\d.]+ cost=- stream=False attempts=0 key=-", lines[1])
+    assert re.fullmatch(
+        r"chat asked=name llm=- end=404 ms=[\d.]+ cost=- stream=False attempts=0 failed=- key=-", lines[1]
+    )
     everything = " ".join(f"{record.message} {record.args}" for record in caplog.records if "openai" not in record.name)
     for secret in ("square root", SECRET, "secret-upstream-text"):
         assert secret not in everything
@@ -484,7 +489,10 @@ def test_an_upstream_that_is_down_is_left_alone(default, upstreams):
         assert running.metrics.errors == {(CHEAP, "connection"): 2}
         reply = client.post("/chat/completions", json=ask)
         assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
-        assert "left alone for a while" in reply.json()["error"]["message"]
+        alone = (
+            f"no LLM answered: {CHEAP} is left alone for a while after failures"  # which is all that fits the budget
+        )
+        assert reply.json()["error"]["message"] == alone
         assert running.metrics.errors == {(CHEAP, "connection"): 2}
         assert client.post("/chat/completions", json={**ask, "cost": 0.0009}).headers["x-p2l-model"] != CHEAP
         time.sleep(0.6)
@@ -546,7 +554,7 @@ def test_keys_and_their_budgets(default, upstreams, monkeypatch, tmp_path):
         upstreams.script[CHEAP] = ["500", "ok"]  # what failed costs nothing
         for _ in range(2):
             ask("sk-team-b-0123456789")
-        with pytest.raises(openai.RateLimitError, match=r"the budget of \$0.00025 of the key 'team-b' is spent"):
+        with pytest.raises(openai.RateLimitError, match=r"'team-b' has \$0.00005 left of its budget of \$0.00025"):
             ask("sk-team-b-0123456789")
         assert len(upstreams.seen) == seen + 3
         assert "sk-team" not in repr(keys.find("sk-team-b-0123456789"))
@@ -592,7 +600,11 @@ def test_the_log_tells_the_key_and_how_often_the_upstreams_were_called(default, 
         reply = httpx.post(f"{running.url}/chat/completions", json={"model": "p2l", "messages": HELLO}, headers=TEAM)
         assert reply.status_code == 502
     [line] = [record.message for record in caplog.records if record.message.startswith("chat asked")]
-    assert re.fullmatch(r"chat asked=p2l llm=- end=502 ms=[\d.]+ cost=- stream=False attempts=3 key=team", line)
+    found = re.fullmatch(
+        r"chat asked=p2l llm=- end=502 ms=[\d.]+ cost=- stream=False attempts=3 failed=(\S+) key=team", line
+    )
+    assert found is not None, line
+    assert found[1].split(",") == [f"{name}:status_500" for name in ranking(default)]
     assert TEAM["authorization"].split()[1] not in caplog.text
 
 

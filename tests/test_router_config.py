@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -16,13 +17,14 @@ from upstreams import Upstreams
 
 from p2l_sdk.errors import BudgetError, P2LError, UnknownModelError
 from p2l_sdk.pacing import BudgetPacer
-from p2l_sdk.serve.auth import Key, Keys
+from p2l_sdk.serve.auth import Key, Keys, OutOfBudget
 from p2l_sdk.serve.breaker import Breaker
 from p2l_sdk.serve.call import UpstreamError
 from p2l_sdk.serve.chat_request import BadRequest, ChatRequest
 from p2l_sdk.serve.choice import Chooser
 from p2l_sdk.serve.config import Check, LLMConfig, Prices, RouterConfig, check, costs
 from p2l_sdk.serve.pool import SpreadTransport, create_client
+from p2l_sdk.serve.process import require_address
 from p2l_sdk.serve.spend import Charge
 from p2l_sdk.serve.sse import Events, error_event, payloads
 
@@ -46,6 +48,8 @@ MODELS = {"models": {CHEAP: LLM, MIDDLE: LLM, DEAR: LLM}}
         ("models: {a: {base_url: 'http://host:abc/v1'}}", "base_url is 'http://host:abc/v1'; it must be"),
         ("models: {a: {base_url: 'http://host:70000/v1'}}", "it must be an address like"),
         ("models: {a: {base_url: 'http://api..example/v1'}}", "it must be an address like"),
+        ("models: {a: {base_url: 'http://x/v1/chat/completions/'}}", "write it without /chat/completions, which is ad"),
+        ("models: {a: {base_url: 'http://x/chat/completions?api-version=1'}}", "without /chat/completions"),
         ("models: {a: {base_url: 'http://x', temperature: 3}}", "temperature is 3; it must be a number from 0 to 2"),
         ("models: {a: {base_url: 'http://x', timeout: null}}", "timeout is None; it must be a number >= 0.001"),
         ("models: {a: {base_url: 'http://x', max_tokens: 0}}", "max_tokens is 0; it must be an integer > 0"),
@@ -337,6 +341,19 @@ def test_how_long_an_upstream_wants_to_rest(value, seconds):
     assert error.retry_after == (None if seconds is None else pytest.approx(seconds, abs=2 if seconds > 60 else 0))
 
 
+def test_a_key_says_what_is_left_of_its_budget():
+    key = Key("team-docs", b"", 0.00125)
+    for _ in range(11):
+        key.record(0.0001)
+    key.require(0.00015)
+    left = r"the key 'team-docs' has \$0.00015 left of its budget of \$0.00125, and this needs up to \$0.0009; send a"
+    with pytest.raises(OutOfBudget, match=left):
+        key.require(3 * 0.0003)
+    key.record(0.00015)
+    with pytest.raises(OutOfBudget, match=r"the budget of \$0.00125 of the key 'team-docs' is spent$"):
+        key.require(0.0009)
+
+
 def test_a_charge_is_settled_once():
     key, pacer = Key("a", b"", 1.0), BudgetPacer([0.1, 0.4], 0.2)
     charge = Charge(0.4, key, pacer)
@@ -440,10 +457,16 @@ def test_the_example_is_in_the_docs_and_ready_to_serve(monkeypatch, capsys):
 
 def test_the_check_says_what_is_unknown(tmp_path, capsys):
     path = tmp_path / "router.yaml"
-    path.write_text(json.dumps({"budget": 0.00001, "models": {CHEAP: LLM, "new-llm": {**LLM, "cost": 1}}}))
+    path.write_text(
+        json.dumps(
+            {"budget": 0.00001, "models": {CHEAP: LLM, **{name: {**LLM, "cost": 1} for name in ("new-llm", "gemma2")}}}
+        )
+    )
     with pytest.raises(BudgetError, match=r"the cheapest feasible budget is \$0.0001"):
         p2l("serve", "--check", path)
-    assert "new-llm: by name only: the P2L model does not know it, $1 per response" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "new-llm: by name only: the P2L model does not know it, $1 per response" in said
+    assert f"gemma2: by name only: the P2L model does not know it (did you mean {CHEAP!r}?), $1 per" in said
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org"])
@@ -453,7 +476,7 @@ def test_no_address_but_this_machine_without_a_key(host, monkeypatch):
         p2l("serve", "--host", host)
 
 
-def test_the_command_sets_the_limits_and_without_keys_answers_to_this_machine_only(monkeypatch):
+def test_the_command_sets_the_limits_and_without_keys_answers_to_this_machine_only(default, tmp_path, monkeypatch):
     asked = []
 
     class Server:
@@ -472,12 +495,30 @@ def test_the_command_sets_the_limits_and_without_keys_answers_to_this_machine_on
     monkeypatch.setattr("uvicorn.Server", Server)
     monkeypatch.setattr("gc.freeze", lambda: None)
     monkeypatch.delenv("P2L_API_KEYS", raising=False)
-    p2l("serve", "--max-prompts", 7, "--max-body-mb", 2)
+    p2l("serve", "--port", 0, "--max-prompts", 7, "--max-body-mb", 2)
     assert [reply.status_code for reply in asked] == [200, 403]
     assert asked[0].json()["limits"] == {"max_prompts": 7, "max_body_bytes": 2 * 2**20}
+    path = tmp_path / "router.yaml"
+    path.write_text(json.dumps({"models": {CHEAP: {**LLM, "cost": 0.00005}, "new-llm": {**LLM, "cost": 1}}}))
+    p2l("serve", "--port", 0, "--config", path)
+    rows = asked[2].json()["models"]  # what the page shows, and whoever asks for a route only
+    assert [row for row in rows if row["routed"]] == [{"model": CHEAP, "cost": 0.00005, "routed": True}]
+    assert {row["model"]: row["cost"] for row in rows} == {**default.costs, CHEAP: 0.00005}
     monkeypatch.setenv("P2L_API_KEYS", "sk-0123456789abcdef")
-    p2l("serve")
-    assert [reply.status_code for reply in asked[2:]] == [401, 401]
+    p2l("serve", "--port", 0)
+    assert [reply.status_code for reply in asked[4:]] == [401, 401]
+
+
+def test_where_it_cannot_listen_it_says_so_before_it_starts(monkeypatch):
+    monkeypatch.setenv("P2L_API_KEYS", "sk-0123456789abcdef")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(P2LError, match=f"port {port} at 127.0.0.1 is in use; .* choose another with --port"):
+            p2l("serve", "--port", port)
+    for host in ("192.0.2.1", "no.such.host.invalid"):  # of the documentation, and of nobody
+        with pytest.raises(P2LError, match=f"{host} is no address of this machine; give one with --host"):
+            p2l("serve", "--host", host, "--port", 0)
+    require_address("localhost", port)  # which is free again
 
 
 def test_a_place_for_keys_without_a_key_is_no_open_server(tmp_path, monkeypatch):
@@ -490,7 +531,7 @@ def test_a_place_for_keys_without_a_key_is_no_open_server(tmp_path, monkeypatch)
     with pytest.raises(P2LError, match="there is no API key in "):
         p2l("serve", "--api-keys", file)  # which would serve
     assert len(Keys.load()) == 0  # nobody spoke of keys
-    for text in (",", " ", "#"):
+    for text in (",", " ", "#", ""):  # the last is what a compose file makes of a variable that nobody set
         monkeypatch.setenv("P2L_API_KEYS", text)
         with pytest.raises(P2LError, match="there is no API key in P2L_API_KEYS, so anybody"):
             Keys.load()
@@ -498,5 +539,5 @@ def test_a_place_for_keys_without_a_key_is_no_open_server(tmp_path, monkeypatch)
         Keys.load(file)
     file.write_text("sk-0123456789abcdef")
     assert len(Keys.load(file)) == 1
-    monkeypatch.setenv("P2L_API_KEYS", "")
-    assert len(Keys.load()) == 0
+    with pytest.raises(P2LError, match=r"there is no API key in P2L_API_KEYS, .* or leave it out"):
+        p2l("serve")  # which would serve

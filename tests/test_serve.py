@@ -71,6 +71,17 @@ def test_routes_are_those_of_the_sdk(server, default):
         assert_same(answer, default.route(PROMPTS[0], **options).to_dict())
 
 
+def test_a_route_is_to_an_llm_that_can_be_called(default):
+    routed = [default.models[3], default.models[0]]
+    with Running(create_app(Engine(default), routed=routed)) as server:
+        rows = server.ask("/v1/p2l/models")[1]["models"]
+        assert [row["model"] for row in rows if row["routed"]] == [name for name in default.models if name in routed]
+        for options in ({}, {"cost": 0.001}, {"models": None}, {"models": list(default.models)}):
+            chosen = {"cost": None, **options, "models": options.get("models") or routed}
+            _, answer, _ = server.ask("/v1/route", {"prompt": PROMPTS[0], "seed": 0, **options})
+            assert_same(answer, default.route(PROMPTS[0], seed=0, **chosen).to_dict())
+
+
 def assert_same(one, other):
     assert type(one) is type(other) or {type(one), type(other)} <= {int, float}
     if isinstance(one, dict):
@@ -97,6 +108,7 @@ def assert_same(one, other):
         ("/v1/leaderboard", {"prompt": "x" * 20_000}, 413, "request_too_large", None, "larger than 20000 bytes"),
         ("/v1/leaderboard", {"promt": "secret"}, 422, "invalid_body", "prompt", "prompt: Field required"),
         ("/v1/leaderboard", {"prompt": "a", "top": 1}, 422, "invalid_body", None, "not known here; known: prompt$"),
+        ("/v1/route", {"prompt": "a", "cots": 1}, 422, "invalid_body", None, r"here; did you mean 'costs'\?; known: p"),
         ("/v1/leaderboard", {"prompt": 7}, 422, "invalid_body", "prompt", "prompt: Input should be a valid"),
         ("/v1/leaderboard", {"prompt": [{"role": "me", "content": "secret"}]}, 422, "invalid_body", "prompt[0].role",
          r"prompt\[0\].role: Input should be 'system', .* or 'tool'"),
@@ -116,7 +128,9 @@ def assert_same(one, other):
         ("/v1/aggregate", {"prompts": ["a"], "weights": [1, 2]}, 400, "p2l_error", None, "1 finite numbers"),
         ("/v1/aggregate", {"prompts": ["a"], "weights": [0]}, 400, "p2l_error", None, "all weights are 0"),
         ("/predict", {"prompt": []}, 400, "prompt_error", "prompt", "no turn"),
-        ("/nowhere", {}, 404, "not_found", None, "no such endpoint"),
+        ("/nowhere", {}, 404, "not_found", None, "no such endpoint; /openapi.json lists them"),
+        ("/v1/chat/completions", {}, 404, "not_found", None, "no router, .*; start it with p2l serve --config"),
+        ("/v1/models", None, 404, "not_found", None, "no router, .*; start it with p2l serve --config"),
         ("/v1/leaderboard", None, 405, "method_not_allowed", None, "does not take that method"),
     ],
 )  # fmt: skip
@@ -163,6 +177,7 @@ def test_those_who_come_from_the_papers_code_find_its_endpoints(default):
 def test_models_costs_health_metrics_and_traffic(server, default):
     _, known, _ = server.ask("/v1/p2l/models")
     assert {row["model"]: row["cost"] for row in known["models"]} == dict(default.costs)
+    assert all(row["routed"] for row in known["models"])
     assert known["feedback"] == "grk"
     assert known["limits"] == {"max_prompts": 50, "max_body_bytes": 20_000}
     assert server.ask("/health")[1] == {"status": "ok"}
@@ -330,7 +345,7 @@ def test_the_facade_over_http_is_the_local_one(remote, server, default):
     assert repr(remote) == f"P2L({server.url}: 9 LLMs, feedback grk)"
 
 
-def test_errors_over_http_are_those_of_the_local_model(remote):
+def test_errors_over_http_are_those_of_the_local_model(remote, server):
     with pytest.raises(PromptError, match=r"^the prompt is empty"):
         remote.leaderboard(" ")
     with pytest.raises(PromptError, match=r"^prompt 300: the prompt is empty"):
@@ -339,6 +354,8 @@ def test_errors_over_http_are_those_of_the_local_model(remote):
         remote.route("a", 1e-9)
     with pytest.raises(P2LError, match="nothing to copy"):
         remote.save_pretrained("nowhere")
+    with pytest.raises(RemoteError, match=r"answers 404: there is no such endpoint.*; name the server without /v1"):
+        RemoteScorer(f"{server.url}/v1")
     with pytest.raises(RemoteError, match=r"answers 413: the body is larger than 20000 bytes"):
         remote.leaderboard("x" * 30_000)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import difflib
 import ipaddress
 from collections.abc import Coroutine
 from importlib.util import find_spec
@@ -82,12 +83,17 @@ def _check(config: RouterConfig, p2l: P2L, path: str) -> None:
     found, known = check(config, p2l), costs(config, p2l)
     for name, llm in config.models.items():
         cost = f"{usd(known[name])} per response" if name in known else "cost not known"
-        route = "by name only: the P2L model does not know it" if name in found.unknown else "routed"
+        route = _by_name(name, p2l) if name in found.unknown else "routed"
         click.echo(f"{name}: {route}, {cost}, {llm.base_url}")
     if found.problems:
         raise P2LError(f"{path}: {'; '.join(found.problems)}")
     Chooser(config, p2l)  # raises for a budget that no LLM fits
     click.echo(f"{path}: ready to serve")
+
+
+def _by_name(name: str, p2l: P2L) -> str:
+    near = difflib.get_close_matches(name, p2l.models, n=1)
+    return "by name only: the P2L model does not know it" + (f" (did you mean {near[0]!r}?)" if near else "")
 
 
 def _require(config: RouterConfig, p2l: P2L, path: str) -> None:
@@ -109,10 +115,16 @@ async def _serve(
 
     from p2l_sdk.serve.app import create_app
     from p2l_sdk.serve.chat import create_chat_router
+    from p2l_sdk.serve.config import costs
     from p2l_sdk.serve.engine import Engine
     from p2l_sdk.serve.pool import create_client
-    from p2l_sdk.serve.process import settle
+    from p2l_sdk.serve.process import require_address, settle
 
+    routed = None
+    if config is not None:  # whoever asks for a route only is told of the LLMs that the router calls, at its costs
+        routed = [name for name in config.models if name in p2l.models]
+        known = costs(config, p2l)
+        p2l.costs = {**p2l.costs, **{name: known[name] for name in routed}}
     engine = Engine(p2l, cache_mb=cache_mb)
     async with create_client(config is not None and config.trust_env) as client:
         routers = [] if config is None else [create_chat_router(engine, config, engine.metrics, client)]
@@ -121,6 +133,7 @@ async def _serve(
             routers=routers,
             guards=[keys] if keys else [],
             local_only=not keys,
+            routed=routed,
             **limits,
         )
         settings = uvicorn.Config(
@@ -132,6 +145,7 @@ async def _serve(
             timeout_keep_alive=75,  # longer than clients keep an idle connection: none finds it closed as it asks
             timeout_graceful_shutdown=round(_GRACE_SECONDS if config is None else config.deadline),
         )
+        require_address(host, port)
         settle()
         await uvicorn.Server(settings).serve()
 

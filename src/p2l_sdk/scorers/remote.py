@@ -172,7 +172,8 @@ class RemoteScorer:
             place = _PLACE.fullmatch(str(facts.get("param")))
             error.index = int(place[1]) if place else None
             return error
-        return RemoteError(f"{self.url} answers {status}: {_message(content)}")
+        wrong = "; name the server without /v1" if status == 404 and self._path.endswith("/v1") else ""
+        return RemoteError(f"{self.url} answers {status}: {_message(content)}{wrong}")
 
     def __repr__(self) -> str:
         return self.url

@@ -15,10 +15,11 @@ from p2l_sdk.errors import P2LError
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, a token
 _FRAMING = ("content-length", "transfer-encoding")  # which follow from the body
+_ENDPOINT = "/chat/completions"
 
 
 def check_address(url: str) -> None:
-    """P2LError for a base_url that no call could go to, or that holds a password or a fragment."""
+    """P2LError for a base_url that no call could go to, that holds a password or a fragment, or is an endpoint."""
     try:
         parts = urlsplit(url)
         legal = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -28,6 +29,8 @@ def check_address(url: str) -> None:
         legal = False
     if not legal:
         raise P2LError(f"base_url is {url!r}; it must be an address like 'https://api.openai.com/v1'")
+    if parts.path.rstrip("/").endswith(_ENDPOINT):
+        raise P2LError(f"base_url is {url!r}; write it without {_ENDPOINT}, which is added")
 
 
 def check_header_name(setting: str, name: str) -> None:

@@ -35,13 +35,16 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 _Handler = Callable[[Any], Awaitable[Any]]
 
 
-def create_api_router(engine: Engine, *, max_prompts: int, max_body_bytes: int) -> APIRouter:
+def create_api_router(
+    engine: Engine, *, max_prompts: int, max_body_bytes: int, routed: Sequence[str] | None = None
+) -> APIRouter:
     """The endpoints of the P2L API.
 
     Args:
         engine: which scores.
         max_prompts: in one request.
         max_body_bytes: of one request; told to clients.
+        routed: LLMs that a route chooses among where the request names none; all that the model knows if not given.
     """
     api, p2l = APIRouter(route_class=BareRoute), engine.p2l
 
@@ -96,9 +99,11 @@ def create_api_router(engine: Engine, *, max_prompts: int, max_body_bytes: int) 
 
     @post("/v1/route", schemas.RouteRequest, schemas.RouteReply)
     async def route(asked: schemas.RouteRequest) -> dict[str, Any]:
-        """The LLM to call for a prompt within a budget."""
+        """The LLM to call for a prompt within a budget. Without `models` it is one of those that are `routed`."""
         options = {name: getattr(asked, name) for name in ("models", "opponents", "policy", "objective")}
         given = {name: value for name, value in options.items() if name in asked.model_fields_set and value is not None}
+        if routed is not None:
+            given.setdefault("models", routed)
         router = p2l.router(asked.costs, **given)
         chosen = router.route(await engine.leaderboard(asked.prompt), asked.cost, asked.seed)
         engine.metrics.route(chosen.model)
@@ -123,7 +128,10 @@ def create_api_router(engine: Engine, *, max_prompts: int, max_body_bytes: int) 
     @api.get("/v1/p2l/models", responses={200: {"model": schemas.ModelsReply}, 401: _ERRORS[401]}, **read)
     async def models(_: Request) -> Response:
         """The LLMs that the model knows, with their costs, its feedback model and the limits of a request."""
-        rows = [{"model": name, "cost": p2l.costs.get(name)} for name in p2l.models]
+        rows = [
+            {"model": name, "cost": p2l.costs.get(name), "routed": routed is None or name in routed}
+            for name in p2l.models
+        ]
         limits = {"max_prompts": max_prompts, "max_body_bytes": max_body_bytes}
         return json_response({"feedback": str(p2l.spec.feedback), "models": rows, "limits": limits})
 

@@ -78,6 +78,7 @@ def create_app(
     max_prompts: int = 1024,
     local_only: bool = False,
     origins: Sequence[str] = (),
+    routed: Sequence[str] | None = None,
     page: bool = True,
     title: str = "Prompt-to-Leaderboard",
 ) -> Application:
@@ -93,6 +94,8 @@ def create_app(
         local_only: whether only requests to localhost, 127.x.x.x or [::1] are answered. A server without guards needs
             it, see `Gate`.
         origins: pages of other addresses that may ask from a browser, as "https://app.example.com" (CORS).
+        routed: LLMs that /v1/route and the page choose among where the request names none, those that can be called,
+            say; all that the model knows if not given.
         page: whether / is the page.
         title: of the API.
 
@@ -125,7 +128,7 @@ def create_app(
     app = Application(title=title, version=p2l_sdk.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_middleware(shell)
     add_error_handlers(app)
-    api = create_api_router(engine, max_prompts=max_prompts, max_body_bytes=max_body_bytes)
+    api = create_api_router(engine, max_prompts=max_prompts, max_body_bytes=max_body_bytes, routed=routed)
     for router in (api, *routers, _platform(engine)):
         app.include(router, guards, shell)
     app.include(_public(engine, page), (), shell)

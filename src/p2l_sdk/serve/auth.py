@@ -17,6 +17,7 @@ from p2l_sdk.serve.errors import ApiError
 
 ENVIRONMENT = "P2L_API_KEYS"
 _SHORTEST = 16
+_DIGITS = 12  # of USD: the rest of a sum of floats is what nobody spent
 
 
 class Unauthorized(ApiError):  # noqa: N818  named for what happened, as all errors of the server
@@ -26,7 +27,7 @@ class Unauthorized(ApiError):  # noqa: N818  named for what happened, as all err
 
 
 class OutOfBudget(ApiError):  # noqa: N818
-    """The key has spent what it may."""
+    """The key has not enough left for this request."""
 
     status, type, code = 429, "insufficient_quota", "insufficient_quota"
 
@@ -49,11 +50,19 @@ class Key:
 
     def require(self, cost: float) -> None:
         """Raise OutOfBudget unless it has this much left, USD."""
-        if self.budget is not None and self.spent + cost > self.budget:
-            raise OutOfBudget(
-                f"the budget of {usd(self.budget)} of the key {self.name!r} is spent",
-                headers={"x-should-retry": "false"},  # which OpenAI's clients know
+        if self.budget is None:
+            return
+        left, cost = round(self.budget - self.spent, _DIGITS), round(cost, _DIGITS)
+        if cost <= left:
+            return
+        if left > 0:
+            text = (
+                f"the key {self.name!r} has {usd(left)} left of its budget of {usd(self.budget)}, and this needs up to "
+                f"{usd(cost)}; send a lower cost, or name a cheaper LLM"
             )
+        else:
+            text = f"the budget of {usd(self.budget)} of the key {self.name!r} is spent"
+        raise OutOfBudget(text, headers={"x-should-retry": "false"})  # which OpenAI's clients know
 
     def record(self, cost: float) -> None:
         """It spent this much, USD."""
@@ -92,9 +101,10 @@ class Keys:
             P2LError: the file cannot be read, a line is no key, or no key is in what was given; the text names the
                 line, never the key.
         """
-        environment = os.environ.get(ENVIRONMENT, "")
+        environment = os.environ.get(ENVIRONMENT)  # one that is set but empty is a place for keys too
         lines = [
-            (f"{ENVIRONMENT}, entry {i}", line) for i, line in enumerate(environment.replace(",", "\n").splitlines(), 1)
+            (f"{ENVIRONMENT}, entry {i}", line)
+            for i, line in enumerate((environment or "").replace(",", "\n").splitlines(), 1)
         ]
         if file is not None:
             try:
@@ -107,11 +117,12 @@ class Keys:
         for place, line in lines:
             if line.strip() and not line.lstrip().startswith("#"):
                 found.append(_key(place, line.split(), f"key-{len(found) + 1}"))
-        named = [str(place) for place in (file, environment and ENVIRONMENT) if place]
+        named = [str(file)] if file is not None else []
+        named += [ENVIRONMENT] if environment is not None else []
         if named and not found:
             raise P2LError(
                 f"there is no API key in {' or '.join(named)}, so anybody could call the server; write one there, on a "
-                "line of its own, or leave it out"
+                "line of its own, or leave it out (unset the variable)"
             )
         return cls(found)
 

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -26,7 +26,7 @@ from p2l_sdk.serve.choice import Choice, Chooser
 from p2l_sdk.serve.config import BEST, ROUTED, RouterConfig
 from p2l_sdk.serve.engine import Engine
 from p2l_sdk.serve.errors import ApiError, BodyTimeout, ScoringTimeout
-from p2l_sdk.serve.failover import Failover, NoAnswer
+from p2l_sdk.serve.failover import Failover, Failure, NoAnswer
 from p2l_sdk.serve.http import BareRoute, error_response, parsed
 from p2l_sdk.serve.metrics import ServerMetrics
 from p2l_sdk.serve.relay import Disconnected, StreamedAnswer, while_connected
@@ -129,9 +129,9 @@ class _Chat:
             record.key.require(reserved)
         record.charge = Charge(reserved, *(account for account in (choice.pacer, record.key) if account is not None))
         try:
-            answer, record.attempts = await self._failover.answer(asked, choice.ranking, ends)
+            answer, record.failures = await self._failover.answer(asked, choice.ranking, ends)
         except NoAnswer as error:
-            record.attempts = error.attempts
+            record.failures = error.failures
             raise
         record.answered(answer, asked.n * self._chooser.costs[answer.llm.name])
         headers = {**answer.headers, **_headers(choice, answer)}
@@ -168,7 +168,7 @@ class _Record:
         key: who pays, None on a server without keys.
         request: once it was read.
         charge: once an LLM was chosen.
-        attempts: calls of upstreams.
+        failures: calls that brought no answer.
     """
 
     def __init__(self, metrics: ServerMetrics, key: Key | None) -> None:
@@ -179,7 +179,7 @@ class _Record:
         self.key = key
         self.request: ChatRequest | None = None
         self.charge: Charge | None = None
-        self.attempts = 0
+        self.failures: Sequence[Failure] = ()
 
     def answered(self, answer: Answer, cost: float) -> None:
         """An LLM answers, which costs so much unless its tokens are counted."""
@@ -198,11 +198,12 @@ class _Record:
         seconds, asked = time.perf_counter() - self._start, self.request
         self._metrics.stage("chat", seconds)
         name = "?" if asked is None else asked.model if asked.model in (ROUTED, BEST) else "name"
+        failed = ",".join(f"{llm}:{error.kind}" for llm, error in self.failures) or "-"
         log.info(
-            "chat asked=%s llm=%s end=%s ms=%.1f cost=%s stream=%s attempts=%d key=%s",
+            "chat asked=%s llm=%s end=%s ms=%.1f cost=%s stream=%s attempts=%d failed=%s key=%s",
             name, "-" if answer is None else answer.llm.name, end, 1000 * seconds,
-            "-" if cost is None else f"{cost:.8f}", asked is not None and asked.stream, self.attempts,
-            "-" if self.key is None else self.key.name,
+            "-" if cost is None else f"{cost:.8f}", asked is not None and asked.stream,
+            len(self.failures) + (answer is not None), failed, "-" if self.key is None else self.key.name,
         )  # fmt: skip
 
     def _cost(self, answer: Answer, end: str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from p2l_sdk.serve.call import UpstreamError
@@ -12,22 +13,28 @@ from p2l_sdk.serve.chat_request import ChatRequest
 from p2l_sdk.serve.errors import OVERLOADED, SERVER, ApiError
 from p2l_sdk.serve.upstream import Answer, Upstream
 
+Failure = tuple[str, UpstreamError]  # the LLM that was called, and why it did not answer
+
 
 class NoAnswer(ApiError):  # noqa: N818  named for what happened, as all errors of the server
     """Every LLM that was called failed. Its status tells the client whether another try is worth it.
 
-    Attributes:
-        attempts: calls that failed.
+    Args:
+        failures: the calls that failed, also an attribute.
+        ranking: the LLMs that might have been called.
+        retry_after: seconds until one of them may be, if all are left alone.
     """
 
     type, code = SERVER, "upstream_error"
 
-    def __init__(self, errors: Sequence[tuple[str, UpstreamError]], retry_after: float | None) -> None:
-        self.attempts = len(errors)
-        calls = "; ".join(f"{name} {error}" for name, error in errors)
+    def __init__(self, failures: Sequence[Failure], ranking: Sequence[str], retry_after: float | None) -> None:
+        self.failures = failures
+        counts = Counter(f"{name} {error}" for name, error in failures)
+        calls = "; ".join(text if n == 1 else f"{text} ({n} times)" for text, n in counts.items())
         if not calls:
-            calls = "all are left alone for a while after failures" if retry_after else "no time was left"
-        kinds = {error.kind for _, error in errors} or {"open" if retry_after else "timeout"}
+            alone = f"{ranking[0]} is" if len(ranking) == 1 else "all are"
+            calls = f"{alone} left alone for a while after failures" if retry_after else "no time was left"
+        kinds = {error.kind for _, error in failures} or {"open" if retry_after else "timeout"}
         self.status = {"timeout": 504, "status_429": 429, "open": 503}.get(min(kinds), 502) if len(kinds) == 1 else 502
         if self.status == 429:
             self.type, self.code = OVERLOADED, "upstream_rate_limit"
@@ -48,8 +55,8 @@ class Failover:
         self._upstreams = upstreams
         self._attempts, self._backoff = attempts, backoff
 
-    async def answer(self, request: ChatRequest, ranking: Sequence[str], ends: float) -> tuple[Answer, int]:
-        """The first answer, and which call it was, from 1.
+    async def answer(self, request: ChatRequest, ranking: Sequence[str], ends: float) -> tuple[Answer, list[Failure]]:
+        """The first answer, and the calls before it, which failed.
 
         Args:
             request: what the client asks.
@@ -59,10 +66,10 @@ class Failover:
         Raises:
             NoAnswer: there is none.
         """
-        errors: list[tuple[str, UpstreamError]] = []
+        failures: list[Failure] = []
         left = [self._upstreams[name] for name in ranking]
         called: dict[str, int] = {}
-        while left and len(errors) < self._attempts:
+        while left and len(failures) < self._attempts:
             open_now = [upstream for upstream in left if not upstream.breaker.wait()]
             if not open_now:
                 break
@@ -75,9 +82,10 @@ class Failover:
             if pause:  # else nobody may come in between, and try what one may try
                 await asyncio.sleep(pause)
             try:
-                return await upstream.ask(request, ends - time.monotonic()), len(errors) + 1
+                return await upstream.ask(request, ends - time.monotonic()), failures
             except UpstreamError as error:
-                errors.append((name, error))
+                failures.append((name, error))
                 if error.final:
                     left.remove(upstream)
-        raise NoAnswer(errors, min((upstream.breaker.wait() for upstream in left), default=None) or None)
+        retry_after = min((upstream.breaker.wait() for upstream in left), default=None) or None
+        raise NoAnswer(failures, ranking, retry_after)

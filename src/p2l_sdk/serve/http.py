@@ -39,9 +39,9 @@ async def parsed(body: bytes, parse: Callable[[bytes], Parsed]) -> Parsed:
     return parse(body) if len(body) <= _READ_ON_THE_LOOP else await asyncio.to_thread(parse, body)
 
 
-def error_response(error: Exception) -> Response:
+def error_response(error: Exception, path: str = "") -> Response:
     """Any error of a request in OpenAI's shape: ours, that of a path or method that is not there (404, 405) or of a
-    guard, and that of FastAPI's own validation."""
+    guard, and that of FastAPI's own validation. The path tells what was looked for."""
     if isinstance(error, RequestValidationError):
         fault = error.errors()[0]
         place = ".".join(str(step) for step in fault["loc"][:2])
@@ -54,7 +54,7 @@ def error_response(error: Exception) -> Response:
         body = error.detail
     else:
         phrase = responses.get(error.status_code, "error")
-        remedy = _REMEDIES.get(error.status_code) if error.detail == phrase else None
+        remedy = _remedy(error.status_code, path) if error.detail == phrase else None
         body = error_body(remedy or str(error.detail), INVALID, code=phrase.lower().replace(" ", "_"))
     return json_response(body, error.status_code, dict(error.headers or {}))
 
@@ -63,13 +63,20 @@ _REMEDIES = {
     404: "there is no such endpoint; /openapi.json lists them",
     405: "this endpoint does not take that method; the header Allow names those it takes",
 }
+_ROUTERS = re.compile(r"/v1/(chat/completions|models(/.*)?)", re.DOTALL)
+
+
+def _remedy(status: int, path: str) -> str | None:
+    if status == 404 and _ROUTERS.fullmatch(path):
+        return "this server is no router, so it has no such endpoint; start it with p2l serve --config"
+    return _REMEDIES.get(status)
 
 
 def add_error_handlers(app: FastAPI) -> None:
     """Every error that FastAPI meets in OpenAI's shape."""
 
-    async def answer(_: Request, error: Exception) -> Response:
-        return error_response(error)
+    async def answer(request: Request, error: Exception) -> Response:
+        return error_response(error, request.scope["path"])
 
     for kind in (P2LError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, answer)

@@ -6,6 +6,7 @@ these schemas is tested.
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Any, Literal, NotRequired, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, with_config
@@ -138,10 +139,12 @@ class RouteReply(LeaderboardReply):
 
 
 class ModelRow(BaseModel):
-    """An LLM that the model knows; its cost in USD per response, null where it is not known."""
+    """An LLM that the model knows; its cost in USD per response, null where it is not known; whether /v1/route may
+    choose it where the request names no `models` (of a router: whether it is in the config)."""
 
     model: str
     cost: float | None
+    routed: bool
 
 
 class Limits(BaseModel):
@@ -160,7 +163,7 @@ class ModelsReply(BaseModel):
 
 
 class TrafficRow(BaseModel):
-    """An LLM: routes that the API gave to it, calls that the router sent to it, what they cost (USD), and failures."""
+    """An LLM: routes that the API gave to it, calls that it answered, what they cost (USD), and calls that failed."""
 
     model: str
     routes: int
@@ -227,8 +230,10 @@ def parse(body: bytes, kind: type[Body]) -> Body:
         raise UnreadableBody("the body is not valid JSON; send a JSON object, in UTF-8")
     deepest = max(faults, key=lambda fault: len(fault["loc"]))  # of a union: the alternative that went furthest
     if deepest["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(deepest["loc"][-1]), kind.model_fields, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""  # of ours: what a caller made up is not repeated
         known = ", ".join(kind.model_fields)
-        raise InvalidBody(f"the body has a field that is not known here; known: {known}")
+        raise InvalidBody(f"the body has a field that is not known here{hint}; known: {known}")
     place = _place(deepest["loc"], kind)
     raise InvalidBody(f"{place}: {deepest['msg']}", param=place)
 
