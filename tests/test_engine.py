@@ -91,6 +91,7 @@ def test_a_lone_request_starts_at_once_and_the_next_batch_waits_for_callers_to_c
         await engine.leaderboard("alone")
         await engine.leaderboard("alone again")
         alone = time.perf_counter() - started
+        scorer.seconds = 0.5
         await asyncio.gather(*(engine.leaderboard(text) for text in texts(8)))  # one batch of 8
         scorer.batches.clear()
 
@@ -106,14 +107,18 @@ def test_a_lone_request_starts_at_once_and_the_next_batch_waits_for_callers_to_c
     assert sizes == [8]
 
 
-def test_a_wait_ends():
+@pytest.mark.parametrize(
+    ("max_wait_ms", "least", "most"), [(150, 0.1, 0.25), (5000, 0.25, 2.0)], ids=["its limit", "half the batch"]
+)
+def test_a_wait_ends(max_wait_ms, least, most):
     async def use(engine, scorer):
+        scorer.seconds = 0.6
         await asyncio.gather(*(engine.leaderboard(text) for text in texts(8)))
-        started = time.perf_counter()
+        scorer.seconds, started = 0.0, time.perf_counter()
         await engine.leaderboard("the only one who came back")
         return time.perf_counter() - started
 
-    assert 0.1 < run(use, max_wait_ms=150) < 5
+    assert least < run(use, max_wait_ms=max_wait_ms) < most + 0.5
 
 
 def test_a_batch_is_the_oldest_job_and_those_nearest_in_length():

@@ -2,7 +2,8 @@
 
 A lone request starts at once. While the workers are busy requests gather, and go together in the next batch: the one
 that has waited longest, and those nearest to it in length, so that little is padding and nobody starves. Right after
-a batch its callers are likely to ask again, so the next one waits for as many, but for `max_wait_ms` at most.
+a batch its callers are likely to ask again, so the next one waits for them too: half as long as the batch took, and for
+`max_wait_ms` at most.
 
 Everything but `batching.score` and the solve of an aggregate runs on the event loop, so there are no locks. Only short
 prompts of a model that reads one faster than a thread takes over (`P2L.quick`) are scored there too, as they come.
@@ -55,7 +56,7 @@ class Engine:
         *,
         workers: int = 1,
         max_batch: int = 64,
-        max_wait_ms: float = 2.0,
+        max_wait_ms: float = 10.0,
         queue_size: int = 2048,
         cache_mb: float = 64.0,
         timeout_s: float = 30.0,
@@ -78,7 +79,7 @@ class Engine:
         self._queue = JobQueue(max_batch)
         self._running: dict[int, float] = {}  # batch -> when it started
         self._numbers = itertools.count()
-        self._finished, self._last_size, self._seconds_per_prompt = 0.0, 1, 0.01
+        self._finished, self._patience, self._expected, self._seconds_per_prompt = 0.0, 0.0, 1, 0.01
         self._solves = 0
         self._closing = self._woken = False
         self._failure: str | None = "it has not started"
@@ -225,8 +226,8 @@ class Engine:
                 self._start(batch)
             return
         while self._queue and len(self._running) < self._workers:
-            patience = self._finished + self._max_wait - perf_counter()
-            if self._queue.prompts < min(self._last_size, self._max_batch) and patience > 0:
+            patience = self._finished + self._patience - perf_counter()
+            if self._queue.prompts < min(self._expected, self._max_batch) and patience > 0:
                 if self._timer is None:
                     self._timer = self._loop.call_later(patience, self._patience_ends)
                 return
@@ -261,7 +262,8 @@ class Engine:
         for job, outcome in zip(batch, outcomes, strict=True):
             job.settle(outcome)
         size = sum(len(job.prompts) for job in batch)
-        self._finished, self._last_size = now, size
+        self._finished, self._patience = now, min(self._max_wait, (now - started) / 2)
+        self._expected = size + self._queue.prompts
         self._seconds_per_prompt += 0.1 * ((now - started) / size - self._seconds_per_prompt)
         self.metrics.batch(size)
         self.metrics.stage("score", now - started)
