@@ -104,7 +104,7 @@ def wait_for(port: int) -> None:
     while time.monotonic() < give_up:  # the socket listens from the start: only an answer says that it serves
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-                connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                connection.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
                 if b" 200 " in connection.recv(100):
                     return
         except OSError:
@@ -127,7 +127,7 @@ def post(chance: random.Random, words: int) -> bytes:
     """A prompt that was never asked, of half to twice so many words."""
     text = " ".join(chance.choices(WORDS, k=chance.randint(words // 2, words * 2))) + f" {chance.random()}"
     body = json.dumps({"prompt": text}).encode()
-    head = f"POST /v1/leaderboard HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    head = f"POST /v1/leaderboard HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     return head.encode() + b"\r\n\r\n" + body
 
 
@@ -149,7 +149,7 @@ async def load(port: int, clients: int, seconds: float, words: int, seed: int) -
     async def health() -> None:
         stream = await asyncio.open_connection("127.0.0.1", port)
         while (asked := time.perf_counter()) < end:
-            await ask(stream, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            await ask(stream, b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             checks.append(time.perf_counter() - asked)
             await asyncio.sleep(0.02)
         stream[1].close()
