@@ -127,8 +127,8 @@ def post(chance: random.Random, words: int) -> bytes:
     """A prompt that was never asked, of half to twice so many words."""
     text = " ".join(chance.choices(WORDS, k=chance.randint(words // 2, words * 2))) + f" {chance.random()}"
     body = json.dumps({"prompt": text}).encode()
-    head = f"POST /v1/leaderboard HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    return head.encode() + b"\r\n\r\n" + body
+    head = "POST /v1/leaderboard HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 async def load(port: int, clients: int, seconds: float, words: int, seed: int) -> dict[str, float]:
