@@ -177,7 +177,7 @@ class P2LTrainer(Trainer):
 
     def _get_eval_sampler(self, eval_dataset: Any) -> list[int]:
         """In the order of length, so that little is padding; what is measured are sums."""
-        return np.argsort(eval_dataset.lengths, kind="stable").tolist()  # type: ignore[no-any-return]
+        return np.argsort(eval_dataset.lengths, kind="stable").tolist()
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """The micro-batches of a step; their total weight over all processes is what the loss is divided by."""
