@@ -64,7 +64,9 @@ class Running:
         self.metrics: Any = engine.metrics  # `Counts`
 
 
-def router_app(p2l: Any, config: RouterConfig, client: httpx.AsyncClient, keys: Any = None) -> tuple[Any, Engine]:
+def router_app(
+    p2l: Any, config: RouterConfig, client: httpx.AsyncClient, keys: Any = None, **limits: Any
+) -> tuple[Any, Engine]:
     """As `p2l serve` puts it together, but for the metrics, which are `Counts`; and its engine."""
 
     @contextlib.asynccontextmanager
@@ -76,13 +78,13 @@ def router_app(p2l: Any, config: RouterConfig, client: httpx.AsyncClient, keys: 
     engine, counts = Engine(p2l, metrics=metrics), APIRouter(lifespan=closing)
     counts.add_api_route("/v1/counts", metrics.summary)
     routers = [create_chat_router(engine, config, metrics, client), counts]
-    return create_app(engine, routers=routers, guards=[] if keys is None else [keys]), engine
+    return create_app(engine, routers=routers, guards=[] if keys is None else [keys], **limits), engine
 
 
 @contextlib.contextmanager
-def serving(p2l: Any, config: RouterConfig, keys: Any = None) -> Iterator[Running]:
+def serving(p2l: Any, config: RouterConfig, keys: Any = None, **limits: Any) -> Iterator[Running]:
     """A router of this config; it ends with the block."""
-    app, engine = router_app(p2l, config, create_client(), keys)
+    app, engine = router_app(p2l, config, create_client(), keys, **limits)
     with running(app) as url:
         yield Running(url, engine)
 

@@ -309,6 +309,8 @@ def test_no_folder_at_all(tmp_path):
         P2L.from_pretrained(tmp_path / "nothing")
     with pytest.raises(ModelFormatError, match="no Hub repository id"):
         P2L.from_pretrained("not an id")
+    with pytest.raises(ModelFormatError, match="address of a server starts with http://"):
+        P2L.from_pretrained("localhost:8000")
     with pytest.raises(ModelFormatError, match=r"no config\.json"):
         P2L.from_pretrained(tmp_path)
     with pytest.raises(HubError, match="'org/model' is not in the cache and the Hub was not asked"):

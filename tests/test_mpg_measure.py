@@ -23,7 +23,7 @@ from scripted_server import Script, ScriptedServer
 from p2l_sdk.cli import cli
 from p2l_sdk.errors import P2LError
 from p2l_sdk.mpg import Fastness, Results
-from p2l_sdk.mpg.answers_file import read_answers
+from p2l_sdk.mpg.answers_file import AnswersFile, read_answers
 from p2l_sdk.mpg.endpoint import Endpoint
 from p2l_sdk.mpg.grading import choice, chosen, exact, grader_of
 from p2l_sdk.mpg.measure import WARM_UP, measure
@@ -190,6 +190,16 @@ FAULTS = {
     "line": (Script(text="yes\u2028it is"), None),
     "uncounted": (Script(usage=None), None),
 }
+
+
+def test_two_runs_do_not_write_to_one_file(tmp_path):
+    file, row = tmp_path / "answers.jsonl", {"benchmark": "b", "question_id": "1", "session": 0.0, "due": 0.0}
+    with AnswersFile(file, "llm", {}) as answers:
+        with pytest.raises(P2LError, match=r"another process writes to .*answers\.jsonl"):
+            AnswersFile(file, "llm", {})
+        answers.append(row)
+    with AnswersFile(file, "llm", {}) as answers:
+        assert len(answers.rows) == 1
 
 
 def test_failures_are_kept_as_failures(tmp_path):

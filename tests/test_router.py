@@ -673,11 +673,12 @@ def test_a_stream_without_a_count_costs_by_its_text(default, upstreams):
         assert key.spent == pytest.approx(sum(running.metrics.costs))
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(default, upstreams):
-    with serving(default, config(upstreams, deadline=0.2)) as running:
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/leaderboard"])
+def test_a_body_that_does_not_come_is_not_waited_for(path, default, upstreams):
+    with serving(default, config(upstreams), body_seconds=0.2) as running:
         address = httpx.URL(running.url)
         with socket.create_connection((address.host, address.port), timeout=20) as stream:
-            stream.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: p2l\r\nContent-Length: 100\r\n\r\n{")
+            stream.sendall(f"POST {path}".encode() + b" HTTP/1.1\r\nHost: p2l\r\nContent-Length: 100\r\n\r\n{")
             answer = stream.makefile("rb").read().decode()  # to the end: the connection is closed
     assert answer.startswith("HTTP/1.1 408")
     error = json.loads(answer.partition("\r\n\r\n")[2])["error"]

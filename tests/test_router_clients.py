@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import openai
 import pytest
 from conftest import ROOT
@@ -81,7 +82,6 @@ def test_the_javascript_client(default, upstreams, tmp_path):
 
 def test_p2l_serve(upstreams, tmp_path):
     """The command itself, in a process of its own, with a key; it ends when it is told to."""
-    pytest.importorskip("p2l_sdk.serve.app", reason="the P2L API is not in this tree: p2l serve cannot be tested")
     config, port = tmp_path / "router.yaml", closed_port()
     config.write_text(f"models: {{{CHEAP}: {{base_url: '{upstreams.url(CHEAP)}'}}}}")
     command = [sys.executable, "-m", "p2l_sdk", "serve", "--config", str(config), "--port", str(port)]
@@ -94,6 +94,8 @@ def test_p2l_serve(upstreams, tmp_path):
         messages = [{"role": "user", "content": "What is 17 * 23?"}]
         with openai.OpenAI(base_url=url, api_key="sk-0123456789abcdef") as client:
             assert client.chat.completions.create(model="p2l", messages=messages).model == CHEAP
+        counted = httpx.get(f"http://127.0.0.1:{port}/metrics", headers={"Authorization": "Bearer sk-0123456789abcdef"})
+        assert 'p2l_key_spend_usd{key="me"} 0.0002' in counted.text
         with openai.OpenAI(base_url=url, api_key="x") as client, pytest.raises(openai.AuthenticationError):
             client.models.list()
         process.terminate()

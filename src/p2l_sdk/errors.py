@@ -25,6 +25,8 @@ __all__ = [
     "ResultsError",
     "UnknownModelError",
     "VotesError",
+    "did_you_mean",
+    "nearest",
     "require_known",
 ]
 
@@ -82,6 +84,18 @@ class MissingExtraError(P2LError, ImportError):
         super().__init__(f'{feature} needs {package}, which is not installed: pip install "p2l-sdk[{extra}]"')
 
 
+def nearest(name: object, known: Iterable[str]) -> str | None:
+    """The known name that is spelled most like this one; None where none is like it."""
+    return next(iter(difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)), None)
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """The end of an error about an unknown name: the nearest that is known, or all of them."""
+    known = list(known)
+    near = nearest(name, known)
+    return f"did you mean {near!r}?" if near else f"known: {', '.join(known)}"
+
+
 def require_known(
     names: Iterable[str], models: Sequence[str], what: str, unknown: str = "which this model does not know"
 ) -> None:
@@ -89,6 +103,4 @@ def require_known(
     for name in names:
         if name not in models:
             short = name[:_LONGEST_NAME] if isinstance(name, str) else name  # a request may hold megabytes
-            near = difflib.get_close_matches(str(short), models, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(models)}"
-            raise UnknownModelError(f"{what} names {short!r}, {unknown}; {hint}")
+            raise UnknownModelError(f"{what} names {short!r}, {unknown}; {did_you_mean(short, models)}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ T = TypeVar("T")
 _WAITS = (1.0, 2.0, 4.0)  # seconds before the second, third and fourth try
 _LONGEST_WAIT = 60.0  # seconds, whatever the Hub asks for
 _CLOCK_SLACK = 60.0  # seconds by which the clock of a file system may differ from ours
+_REPO_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _GIT_OID, _SHA256 = 40, 64  # lengths; the cache names a file by one of them
 
 
@@ -42,6 +44,11 @@ class HubAccess:
     token: str | bool | None = None
     cache_dir: str | Path | None = None
     local_files_only: bool = False
+
+
+def is_repo_id(name: object) -> bool:
+    """Whether this is written like the id of a Hub repository, "org/name"."""
+    return isinstance(name, str) and _REPO_ID.fullmatch(name) is not None
 
 
 def fetch(repo_id: str, patterns: Sequence[str], revision: str | None = None, access: HubAccess | None = None) -> Path:

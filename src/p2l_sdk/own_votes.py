@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from p2l_sdk.errors import VotesError, require_known
-from p2l_sdk.modeling.feedback_p2l import Winner, vote_targets
+from p2l_sdk.modeling.feedback_p2l import vote_targets
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.vote_counts import SWAPPED
 from p2l_sdk.votes import Scores, Votes
-
-_SWAPPED = np.array([Winner.B, Winner.A, Winner.TIE, Winner.BOTH_BAD])
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +45,7 @@ class OwnVotes:
             votes.prompts,
             votes.prompt[own],
             place[other],
-            np.where(first[own], winner, _SWAPPED[winner]),
+            np.where(first[own], winner, np.array(SWAPPED)[winner]),
             votes.weight[own],
             int((~own).sum()),
         )

@@ -16,7 +16,6 @@ The package's prices are read from where it is installed; nothing is fetched.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,7 +24,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from p2l_sdk.errors import CostError, MissingExtraError
+from p2l_sdk.errors import CostError, MissingExtraError, did_you_mean
 
 if TYPE_CHECKING:
     from genai_prices.types import MatchLogic, ModelInfo, Provider
@@ -97,9 +96,7 @@ def match_prices(
     known = {provider.id: provider for provider in get_snapshot().providers}
     for name in providers:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-            raise CostError(f"genai-prices has no provider {name!r}; {hint}")
+            raise CostError(f"genai-prices has no provider {name!r}; {did_you_mean(name, known)}")
     offers = [_Offers(known[provider], input_tokens, at) for provider in providers or known]
     return {name: _match(name, offers, by_order=bool(providers)) for name in names}
 

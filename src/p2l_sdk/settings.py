@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from p2l_sdk.errors import P2LError
+from p2l_sdk.errors import P2LError, did_you_mean
 
 
 def check_keys(values: Mapping[str, Any], kind: Any, source: str, hidden: tuple[str, ...] = ()) -> None:
@@ -18,9 +17,7 @@ def check_keys(values: Mapping[str, Any], kind: Any, source: str, hidden: tuple[
     known = [f.name for f in dataclasses.fields(kind) if f.name not in hidden]
     for key in values:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-            raise P2LError(f"{source}: {key!r} is no setting; {hint}")
+            raise P2LError(f"{source}: {key!r} is no setting; {did_you_mean(key, known)}")
 
 
 def check_text(config: Any, name: str) -> None:

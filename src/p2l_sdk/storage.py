@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from p2l_sdk.errors import ModelFormatError, P2LError
-from p2l_sdk.hub import HubAccess, fetch
+from p2l_sdk.hub import HubAccess, fetch, is_repo_id
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, AUTO_MAP, CUSTOM_PIPELINES
 from p2l_sdk.tensor_files import replace_tensors, tensor_names
 
 _RESEARCH_CONFIG = "training_config.json"  # of checkpoints that the paper's authors published
 DEFAULT_MODEL = Path(__file__).parent / "default_model"
 
-_REPO_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_ADDRESS = re.compile(r"[\w.-]+:\d+/?")  # of a server, its http:// forgotten
 CARDS = ("README.md", "NOTICE", "LICENSE")
 _CONFIG_FILES = ["config.json", _RESEARCH_CONFIG]
 _PICTURES = ["learning_curve.png", "leaderboard.png"]  # of the card
@@ -43,8 +43,9 @@ def locate(source: str | Path, revision: str | None = None, access: HubAccess | 
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
-    if not isinstance(source, str) or not _REPO_ID.fullmatch(source):
-        raise ModelFormatError(f"there is no folder {str(source)!r}, and it is no Hub repository id (org/name)")
+    if not isinstance(source, str) or not is_repo_id(source):
+        server = "; the address of a server starts with http://" if _ADDRESS.fullmatch(str(source)) else ""
+        raise ModelFormatError(f"there is no folder {str(source)!r}, and it is no Hub repository id (org/name){server}")
     found = fetch(source, _CONFIG_FILES, revision, access)
     if not (found / _RESEARCH_CONFIG).is_file():
         _require_p2l(found / "config.json", source)

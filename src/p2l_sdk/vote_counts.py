@@ -19,7 +19,7 @@ from p2l_sdk.errors import VotesError
 from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.votes import WINNERS, Votes
 
-_SWAPPED = [Winner.B, Winner.A, Winner.TIE, Winner.BOTH_BAD]  # how a vote ended, seen from the other side
+SWAPPED = [Winner.B, Winner.A, Winner.TIE, Winner.BOTH_BAD]  # how a vote ended, seen from the other side
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class VoteCounts:
 
         def by_pair(values: np.ndarray | None) -> np.ndarray:
             table = np.bincount(cell, values, n * n * kinds).reshape(n, n, kinds)
-            return (table + table.transpose(1, 0, 2)[:, :, _SWAPPED])[np.triu_indices(n, 1)].astype(np.float64)
+            return (table + table.transpose(1, 0, 2)[:, :, SWAPPED])[np.triu_indices(n, 1)].astype(np.float64)
 
         if weights is None:
             number = by_pair(None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import difflib
+import functools
 import ipaddress
 from collections.abc import Coroutine
 from importlib.util import find_spec
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2l_sdk.cli.common import MODEL, load
-from p2l_sdk.errors import MissingExtraError, P2LError
+from p2l_sdk.errors import MissingExtraError, P2LError, nearest
 
 if TYPE_CHECKING:
     from p2l_sdk.facade import P2L
@@ -92,8 +92,8 @@ def _check(config: RouterConfig, p2l: P2L, path: str) -> None:
 
 
 def _by_name(name: str, p2l: P2L) -> str:
-    near = difflib.get_close_matches(name, p2l.models, n=1)
-    return "by name only: the P2L model does not know it" + (f" (did you mean {near[0]!r}?)" if near else "")
+    near = nearest(name, p2l.models)
+    return "by name only: the P2L model does not know it" + (f" (did you mean {near!r}?)" if near else "")
 
 
 def _require(config: RouterConfig, p2l: P2L, path: str) -> None:
@@ -126,6 +126,8 @@ async def _serve(
         known = costs(config, p2l)
         p2l.costs = {**p2l.costs, **{name: known[name] for name in routed}}
     engine = Engine(p2l, cache_mb=cache_mb)
+    for key in keys:
+        engine.metrics.key(key.name, functools.partial(getattr, key, "spent"))
     async with create_client(config is not None and config.trust_env) as client:
         routers = [] if config is None else [create_chat_router(engine, config, engine.metrics, client)]
         app = create_app(

@@ -9,66 +9,100 @@ import click
 
 from p2l_sdk.cli.common import BASE, REVISION, load
 
-# option, its type, help: the settings of `TrainingConfig` by their names there
-_SETTINGS: list[tuple[str, Any, str]] = [
-    ("votes", str, "Votes to train on: .jsonl, .csv, .parquet, a `datasets` folder or a Hub data set; or scores."),
-    ("output", str, "The new folder."),
-    ("base", str, "Text backbone: Hub id, folder or .gguf file; a static model's folder.  [static]"),
-    ("base-revision", str, "Branch, tag or commit of the base on the Hub."),
-    ("base-name", str, "What adapter and card call the base, where others find it elsewhere."),
-    ("static-from", str, "With the static base: sentence encoder to distil its token vectors from."),
-    ("feedback", str, "bt, bt_tie, rk, rk_reparam, grk, ba; of single answers: bernoulli, gaussian.  [grk]"),
-    ("eval-votes", str, "Held-out votes, measured once, after training."),
-    ("eval-scores", str, "Held-out scores, likewise."),
-    ("validation", float, "Share of the prompts for learning curve and early stopping.  [0.1; a static model: none]"),
-    ("costs", str, 'File of {"LLM": USD per response}, or genai-prices; stored with the model.'),
-    ("epochs", float, "Passes over the prompts.  [3; a static model: 20, of many prompts fewer]"),
-    ("batch-size", int, "Prompts in a step, over all processes.  [16]"),
-    ("micro-batch-size", int, "Prompts in a forward pass.  [the whole step]"),
-    ("length-window", int, "Steps among whose prompts those of like length are put together.  [16]"),
-    ("learning-rate", float, "Of the backbone.  [lora 4e-4, full 2e-5]"),
-    ("head-learning-rate", float, "Of the heads.  [1e-3]"),
-    ("warmup", float, "Share of the steps with rising learning rate.  [0.05]"),
-    ("weight-decay", float, "Of AdamW.  [0.01]"),
-    ("max-grad-norm", float, "Gradients are scaled down to this norm.  [1]"),
-    ("label-smoothing", float, "Share of a vote spread over all outcomes.  [0]"),
-    ("average", float, "Decay of a moving average of the weights, kept in their place; e.g. 0.98.  [0: none]"),
-    ("lora-rank", int, "Rank of the LoRA.  [16]"),
-    ("lora-alpha", float, "Its scale.  [32]"),
-    ("lora-dropout", float, "Its dropout.  [0]"),
-    ("head-hidden-size", int, "Hidden layer of the head.  [none]"),
-    ("head-dropout", float, "Dropout of the head.  [0]"),
-    ("pooling", str, "last, first, mean or pooler.  [as suits the base]"),
-    ("cls-token", str, "Token put at the end of the prompt, or none.  [as suits the base]"),
-    ("max-prompt-tokens", int, "Tokens kept of a prompt, its last ones.  [1024]"),
-    ("checkpoints", int, "How many in the whole run; the validation loss is measured at each.  [10]"),
-    ("patience", int, "Stop after this many without a better validation loss."),
-    ("precision", str, "auto, bf16 or fp32.  [auto]"),
-    ("seed", int, "Of weights, order and dropout.  [0]"),
-    ("report-to", str, "Trackers of the Trainer: tensorboard, trackio, ..."),
-    ("push-to-hub", str, "Repository to push the finished model to."),
-    ("title", str, "Title of the card."),
-    ("license", str, "Licence, for the card."),
-    ("cost-note", str, "What the costs mean, for the card."),
-    ("notes", str, "Markdown file put at the end of the card."),
-]
+# sections of the help: option, its type, help; the settings of `TrainingConfig` by their names there
+_SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
+    "Votes and measurement": [
+        ("votes", str, "Votes to train on: .jsonl, .csv, .parquet, a `datasets` folder or a Hub data set; or scores."),
+        ("feedback", str, "bt, bt_tie, rk, rk_reparam, grk, ba; of single answers: bernoulli, gaussian.  [grk]"),
+        ("eval-votes", str, "Held-out votes, measured once, after training."),
+        ("eval-scores", str, "Held-out scores, likewise."),
+        (
+            "validation",
+            float,
+            "Share of the prompts for learning curve and early stopping.  [0.1; a static model: none]",
+        ),
+        ("costs", str, 'File of {"LLM": USD per response}, or genai-prices; stored with the model.'),
+    ],
+    "Base": [
+        ("base", str, "Text backbone: Hub id, folder or .gguf file; a static model's folder.  [static]"),
+        ("base-revision", str, "Branch, tag or commit of the base on the Hub."),
+        ("base-name", str, "What adapter and card call the base, where others find it elsewhere."),
+        ("static-from", str, "With the static base: sentence encoder to distil its token vectors from."),
+        ("pooling", str, "last, first, mean or pooler.  [as suits the base]"),
+        ("cls-token", str, "Token put at the end of the prompt, or none.  [as suits the base]"),
+        ("chat", bool, "Lay the chat template over the prompt.  [as suits the base]"),
+        ("max-prompt-tokens", int, "Tokens kept of a prompt, its last ones.  [1024]"),
+    ],
+    "What is trained": [
+        ("lora", "lora", "Train a LoRA and the heads.  [this, if none is given]"),
+        ("full", "full", "Train every weight."),
+        ("head-only", "head", "Train the heads, on features computed once."),
+        ("lora-rank", int, "Rank of the LoRA.  [16]"),
+        ("lora-alpha", float, "Its scale.  [32]"),
+        ("lora-dropout", float, "Its dropout.  [0]"),
+        ("head-hidden-size", int, "Hidden layer of the head.  [none]"),
+        ("head-dropout", float, "Dropout of the head.  [0]"),
+    ],
+    "Steps": [
+        ("epochs", float, "Passes over the prompts.  [3; a static model: 20, of many prompts fewer]"),
+        ("batch-size", int, "Prompts in a step, over all processes.  [16]"),
+        ("micro-batch-size", int, "Prompts in a forward pass.  [the whole step]"),
+        ("length-window", int, "Steps among whose prompts those of like length are put together.  [16]"),
+        ("learning-rate", float, "Of the backbone.  [lora 4e-4, full 2e-5]"),
+        ("head-learning-rate", float, "Of the heads.  [1e-3]"),
+        ("warmup", float, "Share of the steps with rising learning rate.  [0.05]"),
+        ("weight-decay", float, "Of AdamW.  [0.01]"),
+        ("max-grad-norm", float, "Gradients are scaled down to this norm.  [1]"),
+        ("label-smoothing", float, "Share of a vote spread over all outcomes.  [0]"),
+        ("average", float, "Decay of a moving average of the weights, kept in their place; e.g. 0.98.  [0: none]"),
+        ("seed", int, "Of weights, order and dropout.  [0]"),
+        ("precision", str, "auto, bf16 or fp32.  [auto]"),
+        ("gradient-checkpointing", bool, "Less memory, more time."),
+    ],
+    "Checkpoints": [
+        ("checkpoints", int, "How many in the whole run; the validation loss is measured at each.  [10]"),
+        ("patience", int, "Stop after this many without a better validation loss."),
+        ("calibrate", bool, "Fit the model's sureness to the validation prompts."),
+        ("report-to", str, "Trackers of the Trainer: tensorboard, trackio, ..."),
+    ],
+    "Output and card": [
+        ("output", str, "The new folder."),
+        ("push-to-hub", str, "Repository to push the finished model to."),
+        ("title", str, "Title of the card."),
+        ("license", str, "Licence, for the card."),
+        ("cost-note", str, "What the costs mean, for the card."),
+        ("notes", str, "Markdown file put at the end of the card."),
+    ],
+}
 
 
 def _with_settings(command: Any) -> Any:
-    for name, kind, text in reversed(_SETTINGS):
-        command = click.option(f"--{name}", type=kind, help=text)(command)
+    for name, kind, text in reversed([row for rows in _SETTINGS.values() for row in rows]):
+        if kind is bool:
+            option = click.option(f"--{name}/--no-{name}", default=None, help=text)
+        elif isinstance(kind, str):  # the value of `method` that it stands for
+            option = click.option(f"--{name}", "method", flag_value=kind, help=text)
+        else:
+            option = click.option(f"--{name}", type=kind, help=text)
+        command = option(command)
     return command
 
 
-@click.command(short_help="Train a model on your own votes.")
+class _InSections(click.Command):
+    """A command whose help shows the many options in sections."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        records = {param.opts[0].removeprefix("--"): param.get_help_record(ctx) for param in self.get_params(ctx)}
+        for section, rows in _SETTINGS.items():
+            with formatter.section(section):
+                formatter.write_dl([record for name, *_ in rows if (record := records.pop(name))])
+        with formatter.section("Options"):
+            formatter.write_dl([record for record in records.values() if record])
+
+
+@click.command(cls=_InSections, short_help="Train a model on your own votes.")
 @click.option("--config", "file", metavar="YAML", help="A file with the same settings; the options here win.")
 @_with_settings
-@click.option("--lora", "method", flag_value="lora", help="Train a LoRA and the heads.  [this, if none is given]")
-@click.option("--full", "method", flag_value="full", help="Train every weight.")
-@click.option("--head-only", "method", flag_value="head", help="Train the heads, on features computed once.")
-@click.option("--chat/--no-chat", default=None, help="Lay the chat template over the prompt.  [as suits the base]")
-@click.option("--calibrate/--no-calibrate", default=None, help="Fit the model's sureness to the validation prompts.")
-@click.option("--gradient-checkpointing/--no-gradient-checkpointing", default=None, help="Less memory, more time.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the same run.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:

@@ -13,9 +13,14 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from p2l_sdk.errors import ResultsError
+
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
 
 Row = dict[str, Any]
 _BEGINNING = b'{"model": '
@@ -30,7 +35,7 @@ class AnswersFile:
     """
 
     def __init__(self, path: str | Path, model: str, run: Mapping[str, Any]) -> None:
-        """Opens or makes the file; a half-written last line is taken off.
+        """Opens or makes the file, for this process alone; a half-written last line is taken off.
 
         Args:
             path: of the file.
@@ -38,23 +43,28 @@ class AnswersFile:
             run: what makes two parts the same run.
 
         Raises:
-            ResultsError: the file holds something else, or another run.
+            ResultsError: the file holds something else, or another run, or another process writes to it.
         """
         self.path, self._head, self._run = Path(path), {"model": model}, dict(run)
         if self.path.is_dir():
             raise ResultsError(f"{str(path)!r} is a folder; name a file for the answers")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        content = self.path.read_bytes() if self.path.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        rows = read_answers(self.path, whole) if whole else []
-        half = content[len(whole) :]
-        if half and not (half.startswith(_BEGINNING) or _BEGINNING.startswith(half)):
-            raise ResultsError(f"{str(path)!r} holds no answers of a measurement; name another file")
-        self._require_same(rows)
+        self._file = self.path.open("a+b")
+        try:
+            _lock(self._file, path)
+            self._file.seek(0)
+            content = self._file.read()
+            whole = content[: content.rfind(b"\n") + 1]
+            rows = read_answers(self.path, whole) if whole else []
+            half = content[len(whole) :]
+            if half and not (half.startswith(_BEGINNING) or _BEGINNING.startswith(half)):
+                raise ResultsError(f"{str(path)!r} holds no answers of a measurement; name another file")
+            self._require_same(rows)
+            self._file.truncate(len(whole))
+        except BaseException:
+            self._file.close()
+            raise
         self.rows, self.last = rows, {key_of(row): row for row in rows}
-        self._file = self.path.open("r+b" if content else "wb")
-        self._file.truncate(len(whole))
-        self._file.seek(len(whole))
 
     def __enter__(self) -> AnswersFile:
         return self
@@ -82,6 +92,18 @@ class AnswersFile:
                         f"{str(self.path)!r} holds a run with {name} {then.get(name)!r}, not {now[name]!r}; "
                         "run it again as it was, or name another file"
                     )
+
+
+def _lock(file: IO[bytes], path: str | Path) -> None:
+    """Keep other processes out until the file is closed; a file system without locks keeps nobody out."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ResultsError(f"another process writes to {str(path)!r}; wait for its end, or name another file") from None
+    except OSError:
+        return
 
 
 def read_answers(path: str | Path, content: bytes | None = None) -> list[Row]:

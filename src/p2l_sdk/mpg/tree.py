@@ -12,7 +12,6 @@ questions: {gsm8k: 1319}                  # of a benchmark whose published means
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from p2l_sdk.errors import ResultsError
+from p2l_sdk.errors import ResultsError, did_you_mean, nearest
 
 _KEYS = ("name", "nodes", "weights", "chance", "questions")
 
@@ -76,7 +75,9 @@ class Tree:
         for what, table, names, holds, bound in checks:
             for key, value in table.items():
                 if key not in names:
-                    raise ResultsError(f"{what} of the tree names {key!r}, which {_near(key, names)}")
+                    raise ResultsError(
+                        f"{what} of the tree names {key!r}, which is not known here; {did_you_mean(key, names)}"
+                    )
                 if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
                     raise ResultsError(f"{what} of {key!r} is {value!r}; it must be a number {bound}")
 
@@ -172,17 +173,12 @@ class Tree:
         """Raise `ResultsError` for a benchmark of the tree that is not among these."""
         for leaf in self.leaves():
             if leaf not in benchmarks:
-                near = difflib.get_close_matches(leaf, list(benchmarks), n=1, cutoff=0.5)
-                has = repr(near[0]) if near else ", ".join(benchmarks)
+                near = nearest(leaf, benchmarks)
+                has = repr(near) if near else ", ".join(benchmarks)
                 raise ResultsError(
                     f"the tree names the benchmark {leaf!r}, which has no results; your results have {has} "
                     "(to leave out what has no results: tree.only(results.benchmarks), --allow-absent)"
                 )
-
-
-def _near(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"is not known here; did you mean {near[0]!r}?" if near else f"is not known here; known: {', '.join(known)}"
 
 
 def _text(source: str | Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,9 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from p2l_sdk.errors import ModelFormatError
-from p2l_sdk.hub import HubAccess, fetch
+from p2l_sdk.hub import HubAccess, fetch, is_repo_id
 from p2l_sdk.modeling.adapter_p2l import place_of
 
-_REPO_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _WEIGHT_FILES = ["config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
 
 
@@ -75,7 +73,7 @@ class BaseModel:
         """The folder in the cache with the weights of a Hub repository; None of a folder or a GGUF file."""
         if Path(self.name).expanduser().exists() or self.name.endswith(".gguf"):
             return None
-        if not _REPO_ID.fullmatch(self.name):
+        if not is_repo_id(self.name):
             raise ModelFormatError(
                 f"there is no folder {self.name!r}, and it is no Hub id (org/name); a base is one of the two, or a "
                 ".gguf file"

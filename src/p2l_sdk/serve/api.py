@@ -24,6 +24,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         400: "No JSON, a bad prompt, an unknown LLM, a budget that nothing fits",
         401: "No valid key",
         403: "A page of another site, or another name of this machine",
+        408: "The body did not come in time",
         413: "Too much for one request",
         422: "JSON that breaks the schema",
         429: "Too many prompts wait; the header Retry-After says how long to wait",

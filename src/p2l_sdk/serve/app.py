@@ -75,6 +75,7 @@ def create_app(
     routers: Iterable[APIRouter] = (),
     guards: Sequence[Guard] = (),
     max_body_bytes: int = 4 * 2**20,
+    body_seconds: float = 60.0,
     max_prompts: int = 1024,
     local_only: bool = False,
     origins: Sequence[str] = (),
@@ -90,6 +91,7 @@ def create_app(
         guards: called with every request but those to the page, /health, /ready and /openapi.json; they raise for one
             that may not pass: a check of keys, say.
         max_body_bytes: of one request.
+        body_seconds: within which the body of a request must be here.
         max_prompts: in one request.
         local_only: whether only requests to localhost, 127.x.x.x or [::1] are answered. A server without guards needs
             it, see `Gate`.
@@ -106,7 +108,12 @@ def create_app(
         if not _ORIGIN.fullmatch(origin):
             raise P2LError(f"{origin!r} is no origin; write scheme and host alone, as 'https://app.example.com'")
     gate = functools.partial(
-        Gate, max_body_bytes=max_body_bytes, metrics=engine.metrics, local_only=local_only, origins=origins
+        Gate,
+        max_body_bytes=max_body_bytes,
+        body_seconds=body_seconds,
+        metrics=engine.metrics,
+        local_only=local_only,
+        origins=origins,
     )
 
     def shell(inner: ASGIApp) -> ASGIApp:

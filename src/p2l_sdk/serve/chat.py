@@ -25,7 +25,7 @@ from p2l_sdk.serve.chat_request import COST_HEADER, BadRequest, ChatRequest
 from p2l_sdk.serve.choice import Choice, Chooser
 from p2l_sdk.serve.config import BEST, ROUTED, RouterConfig
 from p2l_sdk.serve.engine import Engine
-from p2l_sdk.serve.errors import ApiError, BodyTimeout, ScoringTimeout
+from p2l_sdk.serve.errors import ApiError, ScoringTimeout
 from p2l_sdk.serve.failover import Failover, Failure, NoAnswer
 from p2l_sdk.serve.http import BareRoute, error_response, parsed
 from p2l_sdk.serve.metrics import ServerMetrics
@@ -106,14 +106,7 @@ class _Chat:
             raise
 
     async def _read(self, request: Request) -> ChatRequest:
-        try:
-            async with asyncio.timeout(self._config.deadline):
-                body = await request.body()
-        except TimeoutError:
-            headers = {"Connection": "close"}  # what is missing of the body may still come
-            raise BodyTimeout(
-                f"the body did not come within {self._config.deadline:g} s; send it again", headers=headers
-            ) from None
+        body = await request.body()
         header, most = request.headers.get(COST_HEADER), self._config.max_messages
         return await parsed(body, functools.partial(ChatRequest.parse, cost_header=header, max_messages=most))
 

@@ -1,4 +1,4 @@
-"""What every request passes: the limit of its size, one error shape, the count of what was answered."""
+"""What every request passes: the limits of its body, one error shape, the count of what was answered."""
 
 from __future__ import annotations
 
@@ -20,7 +20,17 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from p2l_sdk.errors import P2LError
-from p2l_sdk.serve.errors import INVALID, SERVER, ApiError, BodyTooLarge, Forbidden, InvalidBody, as_reply, error_body
+from p2l_sdk.serve.errors import (
+    INVALID,
+    SERVER,
+    ApiError,
+    BodyTimeout,
+    BodyTooLarge,
+    Forbidden,
+    InvalidBody,
+    as_reply,
+    error_body,
+)
 from p2l_sdk.serve.metrics import ServerMetrics
 
 _log = logging.getLogger("p2l_sdk.serve")
@@ -104,12 +114,14 @@ class BareRoute(APIRoute):
 
 
 class Gate:
-    """The ASGI layer around the app. It stops what pages of other sites send, and bodies over the limit while they come
-    in, answers what nobody caught with a plain 500 (the log gets its kind and place, not its text), and counts.
+    """The ASGI layer around the app. It stops what pages of other sites send, bodies over the limit while they come in,
+    and those that do not come, answers what nobody caught with a plain 500 (the log gets its kind and place, not its
+    text), and counts.
 
     Args:
         app: what is inside.
         max_body_bytes: of one request.
+        body_seconds: within which the body of a request must be here.
         metrics: where it counts.
         local_only: whether requests must name this machine (localhost, 127.x.x.x, [::1]) as their `Host`. A server
             without keys needs it: a site may let its own name point here, and its pages are then of one origin with us.
@@ -121,22 +133,33 @@ class Gate:
         app: ASGIApp,
         *,
         max_body_bytes: int,
+        body_seconds: float,
         metrics: ServerMetrics,
         local_only: bool = False,
         origins: Sequence[str] = (),
     ) -> None:
         self._app, self._limit, self._metrics, self._local_only = app, max_body_bytes, metrics, local_only
+        self._seconds = body_seconds
         self._origins = {origin.lower().encode() for origin in origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status, received = perf_counter(), 0, 0
+        started, status, received, whole = perf_counter(), 0, 0, False
 
         async def limited() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, whole
+            if whole:  # what comes now says that the client is gone
+                return await receive()
+            try:
+                async with asyncio.timeout(started + self._seconds - perf_counter()):
+                    message = await receive()
+            except TimeoutError:
+                headers = {"Connection": "close"}  # what is missing of the body may still come
+                text = f"the body did not come within {self._seconds:g} s; send it again"
+                raise BodyTimeout(text, headers=headers) from None
+            whole = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > self._limit:
                 raise self._too_large()

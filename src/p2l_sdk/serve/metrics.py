@@ -13,7 +13,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class ServerMetrics:
-    """Counters of one server. Labels are names of LLMs, stages, endpoints: never anything that a caller wrote."""
+    """Counters of one server. Labels are names of LLMs, keys, stages, endpoints: never anything that a caller wrote."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -27,6 +27,7 @@ class ServerMetrics:
         self._routes = Counter("p2l_routes", "Routes given by the P2L API", ["model"], **own)
         self._choices = Counter("p2l_choices", "Calls that the router sent to an LLM", ["model"], **own)
         self._spend = Counter("p2l_spend_usd", "What these calls cost, USD", ["model"], **own)
+        self._keys = Gauge("p2l_key_spend_usd", "Spent and set aside with an API key, USD", ["key"], **own)
         # prometheus checks and looks up labels under a lock, longer than it counts; there are few of them
         self._stage, self._request = functools.cache(self._stages.labels), functools.cache(self._requests.labels)
         self._upstream = Counter("p2l_upstream_errors", "Failed calls of an LLM", ["model", "kind"], **own)
@@ -54,6 +55,10 @@ class ServerMetrics:
     def request(self, endpoint: str, status: int) -> None:
         """A request was answered; the endpoint is the pattern of its path."""
         self._request(endpoint, status).inc()
+
+    def key(self, name: str, spent: Callable[[], float]) -> None:
+        """Where the spending of an API key is read when somebody asks for it."""
+        self._keys.labels(name).set_function(spent)
 
     def route(self, model: str) -> None:
         """The P2L API named this LLM to a caller, who calls it by himself."""

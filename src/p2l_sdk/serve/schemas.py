@@ -6,12 +6,12 @@ these schemas is tested.
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated, Any, Literal, NotRequired, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, with_config
 from typing_extensions import TypedDict
 
+from p2l_sdk.errors import nearest
 from p2l_sdk.routing import Objective, Policy
 from p2l_sdk.serve.errors import InvalidBody, UnreadableBody
 
@@ -230,8 +230,8 @@ def parse(body: bytes, kind: type[Body]) -> Body:
         raise UnreadableBody("the body is not valid JSON; send a JSON object, in UTF-8")
     deepest = max(faults, key=lambda fault: len(fault["loc"]))  # of a union: the alternative that went furthest
     if deepest["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(deepest["loc"][-1]), kind.model_fields, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""  # of ours: what a caller made up is not repeated
+        near = nearest(deepest["loc"][-1], kind.model_fields)
+        hint = f"; did you mean {near!r}?" if near else ""  # of ours: what a caller made up is not repeated
         known = ", ".join(kind.model_fields)
         raise InvalidBody(f"the body has a field that is not known here{hint}; known: {known}")
     place = _place(deepest["loc"], kind)
