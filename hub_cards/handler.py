@@ -103,7 +103,7 @@ def _top(board: dict[str, Any], top_k: int | None) -> dict[str, Any]:
 
 
 def _device(folder: Path) -> str | None:
-    """The GPU, where there is one and the model is not of the kind that answers in microseconds without."""
+    """The GPU, where there is one and the model is not of the kind that answers in about a millisecond without."""
     if read_config(folder).get("backbone_config", {}).get("model_type") == STATIC_BACKBONE:
         return None
     import torch

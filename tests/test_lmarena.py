@@ -176,7 +176,7 @@ def test_p2l_convert_writes_a_card_where_there_is_none(tmp_path):
     assert data["model_list"] == models
     assert f"converted by p2l-sdk from `{BT}`, and" in text
     assert "Feedback model: `bt`." in text
-    assert "Costs: known of none of its LLMs." in text
+    assert "Costs: known for none of its LLMs." in text
     assert all(f"\n- {name}\n" in text for name in models)
     assert 'p2l = P2L.from_pretrained("my-p2l")\n' in text
     published = converted_card(P2L.from_pretrained(tmp_path / "my-p2l").spec, "org/theirs", "mine", "v2")

@@ -26,27 +26,24 @@ def _of_load(name: str, metavar: str, text: str) -> Callable[[Command], Command]
 
 
 _KEY = "p2l_sdk."
-BASE = _of_load(
-    "base", "PATH", "Of an adapter: its base, in place of the one that it names (folder, Hub id or .gguf file)."
-)
-REVISION = _of_load("revision", "REV", "Of a model on the Hub: its branch, tag or commit.")
-DEVICE = _of_load("device", "DEVICE", "Where torch runs, such as cuda; the CPU if not given.")
+BASE = _of_load("base", "PATH", "Base of an adapter, in place of the one it names: folder, Hub id or .gguf file.")
+REVISION = _of_load("revision", "REV", "Branch, tag or commit of a model on the Hub.")
+DEVICE = _of_load("device", "DEVICE", "Where torch runs, e.g. cuda.  [cpu]")
 COSTS = _of_load(
     "costs",
     "SOURCE",
-    "USD per response in place of the model's: a .json, .yaml or .csv file, or genai-prices[:PROVIDER,...].",
+    "USD per response, in place of the model's: a .json, .jsonl, .yaml, .csv or .parquet file, or "
+    "genai-prices[:PROVIDER,...].",
 )
 
 
 def MODEL(command: Command) -> Command:  # noqa: N802 - a decorator that stands beside JSON
     """The options --model, which the command takes as `model`, --revision, --base and --device."""
-    model = click.option(
-        "--model", metavar="PATH", help="A saved P2L model or a Hub id; the embedded default if not given."
-    )
+    model = click.option("--model", metavar="PATH", help="Folder or Hub id of a P2L model.  [the embedded default]")
     return model(REVISION(BASE(DEVICE(command))))
 
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object only.")
 
 
 def load(model: str | None) -> P2L:

@@ -21,9 +21,16 @@ if TYPE_CHECKING:
 @click.command(short_help="What a response of each LLM costs, and its source.")
 @MODEL
 @click.option("--costs", "source", metavar="SOURCE", help="As in `p2l route`.  [what is stored with the model]")
-@click.option("--input-tokens", metavar="N", type=float, default=500, show_default=True, help="Of a prompt, and")
 @click.option(
-    "--output-tokens", metavar="N", type=float, default=500, show_default=True, help="of an answer, to token prices."
+    "--input-tokens",
+    metavar="N",
+    type=float,
+    default=500,
+    show_default=True,
+    help="Tokens of a prompt, for token prices.",
+)
+@click.option(
+    "--output-tokens", metavar="N", type=float, default=500, show_default=True, help="Tokens of an answer, likewise."
 )
 @click.option("--output", metavar="FILE", help="Write the costs that are known to a .json file, for --costs.")
 @JSON

@@ -33,17 +33,21 @@ def mpg() -> None:
 @click.option("--benchmark-column", metavar="NAME", help="The results are scores: a prompt per row, a column per LLM.")
 @click.option("--livebench", is_flag=True, help="The results are a table of LiveBench (table_DATE.csv).")
 @click.option("--tree", metavar="FILE", help="Tree in YAML, or mpg, or livebench; all benchmarks alike if not given.")
-@click.option("--allow-absent", is_flag=True, help="Benchmarks of the tree without results are left out.")
+@click.option("--allow-absent", is_flag=True, help="Leave out benchmarks of the tree that have no results.")
 @click.option("--method", default="tree", show_default=True, help="tree or one_factor.")
 @click.option("--prior", default="table", show_default=True, help="table or jeffreys.")
 @click.option("--missing", default="impute", show_default=True, help="impute or renormalise.")
 @click.option("--weighting", default="spread", show_default=True, help="spread or plain.")
 @click.option(
     "--unstated-questions", metavar="N", type=click.FloatRange(min=1), default=100, show_default=True,
-    help="Of how many questions a published mean is that does not say so.",
+    help="Number of questions assumed for a published mean that does not state it.",
 )  # fmt: skip
-@click.option("--draws", metavar="N", type=click.IntRange(min=100), default=4000, show_default=True)
-@click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--draws", metavar="N", type=click.IntRange(min=100), default=4000, show_default=True, help="Posterior draws."
+)
+@click.option(
+    "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draws."
+)
 @click.option("--prices", metavar="FILE", help="model, input_price, output_price in USD per million tokens.")
 @click.option(
     "--tokens", metavar="IN OUT", type=(click.FloatRange(min=0), click.FloatRange(min=0)), default=(500, 500),
@@ -161,29 +165,62 @@ def _print(report: Report) -> None:
 
 @mpg.command(short_help="Ask an endpoint questions; grade and time it.")
 @click.option(
-    "--base-url", metavar="URL", required=True, help="Of an OpenAI-compatible endpoint; mostly it ends in /v1."
+    "--base-url",
+    metavar="URL",
+    required=True,
+    help="Base URL of an OpenAI-compatible endpoint; usually it ends in /v1.",
 )
-@click.option("--model", metavar="NAME", required=True, help="The name that the endpoint knows the LLM by.")
+@click.option("--model", metavar="NAME", required=True, help="The endpoint's name of the LLM.")
 @click.option(
     "--questions", metavar="FILE", required=True,
     help="question_id, prompt, answer; optional benchmark, choices: .jsonl, .csv or .parquet.",
 )  # fmt: skip
-@click.option(
-    "--output", metavar="FILE", required=True, help="The answers, JSON lines; a run that was cut off goes on."
-)
+@click.option("--output", metavar="FILE", required=True, help="The answers, JSON lines; an interrupted run is resumed.")
 @click.option("--api-key-env", metavar="VAR", help="The environment variable that holds the API key.")
-@click.option("--concurrency", metavar="N", type=click.IntRange(min=1), help="Closed loop: N queries at once; 4.")
-@click.option("--rate", metavar="R", type=click.FloatRange(min=0, min_open=True), help="Open loop: R queries a second.")
-@click.option("--warm-up", metavar="N", type=click.IntRange(min=0), default=3, show_default=True, help="Not counted.")
+@click.option(
+    "--concurrency", metavar="N", type=click.IntRange(min=1), help="Closed loop: N queries at once.  [4, unless --rate]"
+)
+@click.option(
+    "--rate", metavar="R", type=click.FloatRange(min=0, min_open=True), help="Open loop: R queries per second."
+)
+@click.option(
+    "--warm-up",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    help="First queries, not measured.",
+)
 @click.option(
     "--grader", type=click.Choice(["exact", "choice"]),
-    help="choice for questions with choices and exact for others, if not given.",
+    help="How answers are graded.  [choice for questions with choices, else exact]",
 )  # fmt: skip
 @click.option("--prices", metavar="FILE", help="model, input_price, output_price in USD per million tokens.")
-@click.option("--max-tokens", metavar="N", type=click.IntRange(min=1), default=512, show_default=True)
-@click.option("--temperature", metavar="T", type=click.FloatRange(min=0), default=0.0, show_default=True)
-@click.option("--timeout", metavar="S", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True)
-@click.option("--retry-failed", is_flag=True, help="Ask again what has failed in an earlier part.")
+@click.option(
+    "--max-tokens",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=512,
+    show_default=True,
+    help="Longest answer, tokens.",
+)
+@click.option(
+    "--temperature",
+    metavar="T",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Sampling temperature.",
+)
+@click.option(
+    "--timeout",
+    metavar="S",
+    type=click.FloatRange(min=0, min_open=True),
+    default=120.0,
+    show_default=True,
+    help="Seconds.",
+)
+@click.option("--retry-failed", is_flag=True, help="Ask again what failed before.")
 @JSON
 def measure(base_url: str, questions: str, output: str, as_json: bool, **options: Any) -> None:
     """Ask an endpoint questions; grade its answers, time it, and keep all in a file that `p2l mpg report` reads."""

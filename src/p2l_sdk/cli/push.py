@@ -11,15 +11,17 @@ from p2l_sdk.cli.common import BASE, JSON, load, print_json
 from p2l_sdk.table_files import READERS
 
 
-@click.command(short_help="Push a model to the Hub, with its card.")
+@click.command(short_help="Push a model or votes to the Hub, with a card.")
 @click.argument("source")
 @click.argument("repo_id")
-@click.option("--private", is_flag=True, default=None, help="Make the repository a private one.")
-@click.option("--revision", metavar="NAME", help="The branch to push to, made if there is none.")
+@click.option("--private", is_flag=True, default=None, help="Create the repository as private.")
+@click.option("--revision", metavar="NAME", help="The branch to push to; created if it does not exist.")
 @click.option("--create-pr", is_flag=True, help="Open a pull request instead of writing to the main branch.")
-@click.option("--message", "commit_message", metavar="TEXT", help="What the commit is called.")
-@click.option("--handler/--no-handler", default=True, help="Of a model: handler.py, for Inference Endpoints.")
-@click.option("--license", metavar="ID", help="Of votes, for their card: cc-by-4.0, mit, ...")
+@click.option("--message", "commit_message", metavar="TEXT", help="Commit message.")
+@click.option(
+    "--handler/--no-handler", default=True, help="With a model, also push handler.py, for Inference Endpoints."
+)
+@click.option("--license", metavar="ID", help="Licence of votes, for their card: cc-by-4.0, mit, ...")
 @BASE
 @JSON
 def push(source: str, repo_id: str, license: str | None, as_json: bool, handler: bool, **options: Any) -> None:

@@ -26,22 +26,36 @@ _PACKAGES = ("fastapi", "httpx", "uvicorn", "yaml")
 
 @click.command(short_help="Serve a model over HTTP, and route chats with it.")
 @MODEL
-@click.option("--config", metavar="YAML", help="LLMs to route to: adds an OpenAI-compatible endpoint, /v1.")
-@click.option("--check", "checked", metavar="YAML", help="Check such a file, say what it lacks, and stop.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port to listen at.")
-@click.option("--api-keys", metavar="FILE", help="API keys, one a line; also taken from P2L_API_KEYS.")
-@click.option("--cache-mb", type=click.FloatRange(min=0), default=64, show_default=True, help="Of scored prompts.")
-@click.option("--max-body-mb", type=click.FloatRange(min=0.01), default=32, show_default=True, help="Of one request.")
+@click.option("--config", metavar="YAML", help="File of LLMs: also serve OpenAI's chat completions, routed.")
+@click.option("--check", "checked", metavar="YAML", help="Check a --config file, say what is missing, and exit.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port to listen on.")
+@click.option("--api-keys", metavar="FILE", help="File of API keys, one per line; also read from P2L_API_KEYS.")
 @click.option(
-    "--origin", "origins", multiple=True, metavar="URL", help="A site whose pages may ask (CORS); repeatable."
+    "--cache-mb",
+    type=click.FloatRange(min=0),
+    default=64,
+    show_default=True,
+    help="Memory for results of prompts seen before, MB; 0 for none.",
 )
-@click.option("--max-prompts", type=click.IntRange(min=1), default=1024, show_default=True, help="In one request.")
+@click.option(
+    "--max-body-mb", type=click.FloatRange(min=0.01), default=32, show_default=True, help="Largest request body, MB."
+)
+@click.option(
+    "--origin",
+    "origins",
+    multiple=True,
+    metavar="URL",
+    help="A site whose pages may call the server (CORS); repeatable.",
+)
+@click.option(
+    "--max-prompts", type=click.IntRange(min=1), default=1024, show_default=True, help="Most prompts in one request."
+)
 def serve(
     model: str | None, config: str | None, checked: str | None, host: str, port: int, api_keys: str | None,
     cache_mb: float, max_body_mb: float, max_prompts: int, origins: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """Serve a model over HTTP: its API, a page, and, with --config, a router that any OpenAI client can call."""
+    """Serve a model over HTTP: its API, a page, and, with --config, a router for OpenAI chat clients."""
     for package in _PACKAGES:
         if find_spec(package) is None:
             raise MissingExtraError("p2l serve", package, "serve")

@@ -24,45 +24,45 @@ _SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
         ("costs", str, 'File of {"LLM": USD per response}, or genai-prices; stored with the model.'),
     ],
     "Base": [
-        ("base", str, "Text backbone: Hub id, folder or .gguf file; a static model's folder.  [static]"),
+        ("base", str, "Text backbone: Hub id, folder or .gguf file; or the folder of a static model.  [static]"),
         ("base-revision", str, "Branch, tag or commit of the base on the Hub."),
-        ("base-name", str, "What adapter and card call the base, where others find it elsewhere."),
-        ("static-from", str, "With the static base: sentence encoder to distil its token vectors from."),
-        ("pooling", str, "last, first, mean or pooler.  [as suits the base]"),
-        ("cls-token", str, "Token put at the end of the prompt, or none.  [as suits the base]"),
-        ("chat", bool, "Lay the chat template over the prompt.  [as suits the base]"),
-        ("max-prompt-tokens", int, "Tokens kept of a prompt, its last ones.  [1024]"),
+        ("base-name", str, "Name of the base in adapter and card, if others find it elsewhere."),
+        ("static-from", str, "With the static base: sentence encoder to distil token vectors from."),
+        ("pooling", str, "last, first, mean or pooler.  [depends on the base]"),
+        ("cls-token", str, "Token appended to the prompt, or none.  [depends on the base]"),
+        ("chat", bool, "Apply the chat template.  [depends on the base]"),
+        ("max-prompt-tokens", int, "Longest prompt; the last tokens are kept.  [1024]"),
     ],
     "What is trained": [
-        ("lora", "lora", "Train a LoRA and the heads.  [this, if none is given]"),
+        ("lora", "lora", "Train a LoRA and the heads.  [default]"),
         ("full", "full", "Train every weight."),
-        ("head-only", "head", "Train the heads, on features computed once."),
+        ("head-only", "head", "Train the heads only, on features computed once."),
         ("lora-rank", int, "Rank of the LoRA.  [16]"),
-        ("lora-alpha", float, "Its scale.  [32]"),
-        ("lora-dropout", float, "Its dropout.  [0]"),
-        ("head-hidden-size", int, "Hidden layer of the head.  [none]"),
+        ("lora-alpha", float, "Alpha (scale) of the LoRA.  [32]"),
+        ("lora-dropout", float, "Dropout of the LoRA.  [0]"),
+        ("head-hidden-size", int, "Width of a hidden layer in the head.  [none]"),
         ("head-dropout", float, "Dropout of the head.  [0]"),
     ],
     "Steps": [
         ("epochs", float, "Passes over the prompts.  [3; a static model: 20, of many prompts fewer]"),
-        ("batch-size", int, "Prompts in a step, over all processes.  [16]"),
-        ("micro-batch-size", int, "Prompts in a forward pass.  [the whole step]"),
-        ("length-window", int, "Steps among whose prompts those of like length are put together.  [16]"),
+        ("batch-size", int, "Prompts per step, over all processes.  [16; --head-only 128]"),
+        ("micro-batch-size", int, "Prompts per forward pass.  [the whole step]"),
+        ("length-window", int, "Sort prompts by length within so many steps; 1: random batches.  [16]"),
         ("learning-rate", float, "Of the backbone.  [lora 4e-4, full 2e-5]"),
         ("head-learning-rate", float, "Of the heads.  [1e-3]"),
-        ("warmup", float, "Share of the steps with rising learning rate.  [0.05]"),
+        ("warmup", float, "Share of the steps that warm up.  [0.05]"),
         ("weight-decay", float, "Of AdamW.  [0.01]"),
-        ("max-grad-norm", float, "Gradients are scaled down to this norm.  [1]"),
-        ("label-smoothing", float, "Share of a vote spread over all outcomes.  [0]"),
-        ("average", float, "Decay of a moving average of the weights, kept in their place; e.g. 0.98.  [0: none]"),
-        ("seed", int, "Of weights, order and dropout.  [0]"),
+        ("max-grad-norm", float, "Gradient clipping.  [1]"),
+        ("label-smoothing", float, "Label smoothing of the votes.  [0]"),
+        ("average", float, "Decay of a moving average of the weights, which is kept; e.g. 0.98.  [0: none]"),
+        ("seed", int, "Random seed.  [0]"),
         ("precision", str, "auto, bf16 or fp32.  [auto]"),
         ("gradient-checkpointing", bool, "Less memory, more time."),
     ],
     "Checkpoints": [
-        ("checkpoints", int, "How many in the whole run; the validation loss is measured at each.  [10]"),
-        ("patience", int, "Stop after this many without a better validation loss."),
-        ("calibrate", bool, "Fit the model's sureness to the validation prompts."),
+        ("checkpoints", int, "Number in the whole run; each measures the validation loss.  [10]"),
+        ("patience", int, "Stop after so many checkpoints without a better validation loss."),
+        ("calibrate", bool, "Calibrate confidence on the validation prompts."),
         ("report-to", str, "Trackers of the Trainer: tensorboard, trackio, ..."),
     ],
     "Output and card": [
@@ -70,8 +70,8 @@ _SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
         ("push-to-hub", str, "Repository to push the finished model to."),
         ("title", str, "Title of the card."),
         ("license", str, "Licence, for the card."),
-        ("cost-note", str, "What the costs mean, for the card."),
-        ("notes", str, "Markdown file put at the end of the card."),
+        ("cost-note", str, "What the costs refer to, for the card."),
+        ("notes", str, "Markdown file appended to the card."),
     ],
 }
 
@@ -101,9 +101,9 @@ class _InSections(click.Command):
 
 
 @click.command(cls=_InSections, short_help="Train a model on your own votes.")
-@click.option("--config", "file", metavar="YAML", help="A file with the same settings; the options here win.")
+@click.option("--config", "file", metavar="YAML", help="YAML file of settings; options given here take precedence.")
 @_with_settings
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the same run.")
+@click.option("--resume", is_flag=True, help="Resume the same run from its last checkpoint.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
     """Train a model on your own votes and write it, with its card, to a new folder.

@@ -1,4 +1,4 @@
-"""The static backbone on numpy alone: a weighted mean of token vectors, then the head. No torch, microseconds.
+"""The static backbone on numpy alone: a weighted mean of token vectors, then the head. No torch, a millisecond or so.
 
 It computes what `modeling/static_p2l.py` and `P2LHead` compute; a test holds the two equal.
 """
