@@ -1,9 +1,9 @@
-"""An LLM added without retraining, against the marginal leaderboard and against full retraining.
+"""Adding an LLM without retraining, compared with the averaged leaderboard and with full retraining.
 
-For each LLM of routing9: train the default static recipe on the train votes of all others, add the LLM from some of
-its own train votes, and measure the BT log-loss of its decisive votes on the val prompts. Beside it, on the same val
-votes: (a) the marginal leaderboard of the others' train votes and the same votes on the LLM, under the model's own
-feedback model and under bt; (b) the recipe trained on all train votes. The gap closed is (a - added) / (a - b).
+For each LLM of routing9: train the default static recipe on the training votes of all others, add the LLM from some of
+its own training votes, and measure the BT log-loss of its decisive votes on the validation prompts. On the same votes:
+(a) the averaged ("marginal") leaderboard of the others' training votes and the same votes on the LLM, under the model's
+own feedback model and under bt; (b) the recipe trained on all training votes. The gap closed is (a - added) / (a - b).
 
     python benchmarks/add_model.py --data ../shared/data/routing9 [--draws 3] [--llms 9] [--write FILE.png]
 """
@@ -34,14 +34,14 @@ REPLICATES = 1000
 
 
 def subset(votes: Votes, rows: np.ndarray) -> Votes:
-    """Some of the votes; prompts and LLMs stay as they are."""
+    """Some of the votes, with unchanged lists of prompts and LLMs."""
     return Votes(
         votes.prompts, votes.models, *(x[rows] for x in (votes.prompt, votes.a, votes.b, votes.winner, votes.weight))
     )
 
 
 def without(votes: Votes, llm: int) -> Votes:
-    """The votes that an LLM is not in, and the LLMs without it."""
+    """The votes without those on one LLM, which is also removed from the list of LLMs."""
     rest = subset(votes, (votes.a != llm) & (votes.b != llm))
     place = np.arange(len(votes.models)) - (np.arange(len(votes.models)) > llm)
     models = tuple(name for i, name in enumerate(votes.models) if i != llm)
@@ -56,7 +56,7 @@ def trained(votes: Votes) -> P2L:
 
 
 def losses(coefs: np.ndarray, votes: Votes) -> np.ndarray:
-    """`(n_prompts,)` sums of the BT log-loss over each prompt's votes, all decisive."""
+    """`(n_prompts,)` sums of the BT log-loss over each prompt's votes, which must be decisive."""
     margin = coefs[votes.prompt, votes.a] - coefs[votes.prompt, votes.b]
     loss = np.logaddexp(0.0, np.where(votes.winner == Winner.A, -margin, margin))
     return np.bincount(votes.prompt, loss, len(votes.prompts))
@@ -64,7 +64,14 @@ def losses(coefs: np.ndarray, votes: Votes) -> np.ndarray:
 
 @dataclass
 class Results:
-    """Sums of losses by prompt `(n_prompts,)`: counts and full retraining by LLM, the rest a list of draws."""
+    """Votes and sums of losses per prompt, each `(n_prompts,)`.
+
+    Attributes:
+        counts: LLM -> number of votes.
+        full: LLM -> losses after full retraining.
+        draws: (LLM, number of votes, method) -> losses of each draw.
+        seconds: number of votes -> seconds of each `add_model`.
+    """
 
     counts: dict[str, np.ndarray] = field(default_factory=dict)
     full: dict[str, np.ndarray] = field(default_factory=dict)
@@ -72,7 +79,7 @@ class Results:
     seconds: dict[int, list[float]] = field(default_factory=dict)
 
     def mean(self, sums: np.ndarray, llm: str, times: np.ndarray) -> float:
-        """The log-loss of an LLM's votes where each prompt counts so many times."""
+        """The mean log-loss of an LLM's votes, with each prompt counted `times` times."""
         return float(times @ sums / (times @ self.counts[llm]))
 
     def loss(self, llm: str, size: int, method: str, times: np.ndarray) -> float:
@@ -100,7 +107,7 @@ def measure(train: Votes, val: Votes, n_llms: int, n_draws: int) -> Results:
 
 
 def predictions(base: P2L, name: str, seen: Votes, mine: Votes, val: Votes, results: Results, size: int):
-    """Method and its coefficients `(n_prompts, n_models)` of the val prompts."""
+    """Yields each method with its coefficients `(n_prompts, n_models)` on the validation prompts."""
     for method, feedback in ((METHODS[0], base.spec.feedback), (METHODS[1], "bt")):
         board = fit_leaderboard(seen, feedback, intervals=None)
         yield method, np.tile(board.coefs, (len(val.prompts), 1))
@@ -114,7 +121,7 @@ def predictions(base: P2L, name: str, seen: Votes, mine: Votes, val: Votes, resu
 
 
 def summary(results: Results, size: int, times: np.ndarray) -> dict[str, float]:
-    """Means over the LLMs, and the shares of the gaps that are closed."""
+    """Mean losses over the LLMs, and the shares of the gaps that are closed."""
     mean = {m: float(np.mean([results.loss(name, size, m, times) for name in results.counts])) for m in METHODS}
     mean["full"] = float(np.mean([results.mean(results.full[name], name, times) for name in results.counts]))
     for method in METHODS[:2]:
@@ -124,7 +131,7 @@ def summary(results: Results, size: int, times: np.ndarray) -> dict[str, float]:
 
 
 def report(results: Results) -> tuple[str, dict[int, tuple[dict[str, float], dict[str, float]]]]:
-    """Markdown, and for each size the means and their standard errors by a bootstrap over the val prompts."""
+    """Markdown, and for each size the means with standard errors from a bootstrap over the validation prompts."""
     n = len(next(iter(results.counts.values())))
     random = np.random.default_rng(0)
     resampled = random.multinomial(n, np.full(n, 1 / n), REPLICATES).astype(np.float64)

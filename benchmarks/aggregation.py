@@ -1,9 +1,9 @@
-"""Aggregation of 1,000 prompts x 130 LLMs beside the direct method, and of 1,000,000 prompts in one pass.
+"""Aggregation of 1,000 prompts x 130 LLMs, compared with the direct method, and of 1,000,000 prompts in one pass.
 
-The direct method is that of the paper's research code, written anew: the outcome probabilities of all prompts and
-pairs are held in float32, and torch's L-BFGS (50 iterations at most) evaluates the mean cross-entropy over all of them
-in every closure. Every job runs in a process of its own, the kinds in turn, round after round; time is that of the job
-alone, memory the peak of the process less what it held before the job (imports and input).
+The direct method is a reimplementation of the paper's research code: the outcome probabilities of all prompts and pairs
+are kept in float32, and torch's L-BFGS (at most 50 iterations) evaluates the mean cross-entropy over all of them in
+every closure. Every job runs in its own process; the methods alternate, round by round. Time is that of the job alone,
+memory the peak of the process minus what it used before the job (imports and input).
 
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/aggregation.py [--rounds N] [--stream N] [--json]
 """
@@ -33,7 +33,7 @@ JOBS = ("ours", "ours with intervals", "direct")
 
 
 def coefficients(n: int, seed: int) -> Coefficients:
-    """Prompts whose leaderboards scatter around a common one, float32 as a network gives them."""
+    """Prompts whose leaderboards scatter around a common one, in float32 as from a network."""
     strengths = np.linspace(-1.5, 1.5, N_MODELS)
     rng = np.random.default_rng(seed)
     coefs = rng.standard_normal((n, N_MODELS), dtype=np.float32) + strengths.astype(np.float32)
@@ -91,7 +91,7 @@ def direct(feedback: Feedback, batch: Coefficients) -> dict:
 
 
 def exact(feedback: Feedback, batch: Coefficients) -> np.ndarray:
-    """The optimum from probabilities by logarithms, Newton's method until its gradient is 0 to 1e-12."""
+    """The optimum in float64, from probabilities in log space, by Newton's method until the gradient is below 1e-12."""
     a, b = np.triu_indices(N_MODELS, 1)
     theta, eta = batch.coefs.astype(float), batch.eta.astype(float)
     mean = np.mean([np.exp(log_probabilities(feedback, x[a], x[b], e)) for x, e in zip(theta, eta, strict=True)], 0)
@@ -100,7 +100,7 @@ def exact(feedback: Feedback, batch: Coefficients) -> np.ndarray:
 
 
 def stream(n: int) -> dict:
-    """One pass over n prompts that are generated batch by batch; their generation is measured apart."""
+    """One pass over n prompts, generated batch by batch; generation is timed separately."""
     generated = added = 0.0
     stats = PairStatistics(Feedback.GRK, N_MODELS)
     for i in range(0, n, BATCH):
@@ -119,7 +119,7 @@ def stream(n: int) -> dict:
 
 def job(name: str, feedback: Feedback, n: int) -> dict:
     if name == "direct":
-        import torch  # noqa: F401  part of what the process held before
+        import torch  # noqa: F401  so that it counts as memory used before the job
     if name == "stream":
         before = peak_mb()
         result = stream(n)
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--feedback", default="grk", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     threads = {os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    if None in threads or len(threads) > 1:  # read when the libraries load: too late to set it here
+    if None in threads or len(threads) > 1:  # read when the libraries are loaded: too late to set them here
         parser.error("set OMP_NUM_THREADS and OPENBLAS_NUM_THREADS first, to the same number")
     if arguments.job:
         print(json.dumps(job(arguments.job, Feedback(arguments.feedback), arguments.prompts)))

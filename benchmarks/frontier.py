@@ -1,5 +1,6 @@
-"""The measured cost-quality frontier of the embedded default on routing9's held-out prompts, as a picture; beside it
-the router that reads no prompt, from the LLMs' Goodness on the training prompts.
+"""The measured cost-quality frontier of the embedded default model on routing9's held-out prompts, with a plot.
+
+The baseline is a router that reads no prompt, based on the LLMs' Goodness on the training prompts.
 
 python benchmarks/frontier.py --data ../shared/data/routing9 [--write docs/images/frontier.png]
 """
@@ -20,7 +21,7 @@ from p2l_sdk.votes import Scores
 
 
 def without_prompts(data: Path, p2l: P2L, scores: Scores, budgets: np.ndarray) -> Frontier:
-    """What every budget buys of the same LLMs, prices and prompts where all prompts have one leaderboard: Goodness."""
+    """The frontier with the same LLMs, prices and prompts, but one leaderboard for all prompts: Goodness."""
     results = Results.of_scores(Scores.read(data / "scores_train.parquet"), "task")
     tree = Tree.read(Path(__file__).parents[1] / "examples" / "routing9_tree.yaml")
     board = goodness(results, tree).leaderboard()

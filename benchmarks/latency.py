@@ -1,8 +1,8 @@
-"""Microseconds per call of the embedded default, beside what cannot be saved; and start-up of the command line.
+"""Microseconds per call of the embedded default model, compared with the minimum; and start-up of the command line.
 
-The floor of a call is bare tokenisation plus the bare weighted mean of the token vectors: what any model of this kind
-must do. "model" is the scorer alone: tokens, mean and head. Everything is measured in rounds, one call of each kind
-after the other, and compared within the round, so a busy machine slows all of them alike.
+The floor of a call is bare tokenisation and the weighted mean of the token vectors, which any model of this kind needs.
+"model" is the scorer alone: tokens, mean and head. Everything is measured in rounds of one call of each kind and
+compared within the round, so that a busy machine slows all of them alike.
 
     export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 RAYON_NUM_THREADS=1
     python benchmarks/latency.py [--rounds N] [--json]
@@ -37,7 +37,7 @@ def prompt_of(tokenizer: Tokenizer, n_tokens: int) -> str:
 
 
 def bare(n_tokens: int) -> tuple[str, Callable[[], object]]:
-    """The prompt, and the floor: tokens, then the mean of their vectors, with nothing around them."""
+    """The prompt, and a function that computes the floor: tokens, then the mean of their vectors."""
     tokenizer = Tokenizer.from_file(str(DEFAULT_MODEL / "tokenizer.json"))
     weights = load_file(DEFAULT_MODEL / "model.safetensors")
     table, factor = weights["backbone.table"], np.exp(weights["backbone.log_weight"]) * weights["backbone.scale"]
@@ -88,7 +88,7 @@ def latency(n: int) -> list[dict]:
 
 
 def start_up(n: int) -> dict:
-    """Start of the command beside an empty Python with numpy and tokenizers, alternating."""
+    """Start-up of the command and of Python with numpy and tokenizers imported, alternating."""
     commands = {
         "python": [sys.executable, "-c", "import numpy, tokenizers"],
         "p2l leaderboard": [sys.executable, "-m", "p2l_sdk", "leaderboard", TEXT],
@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
-        if os.environ.get(name) != "1":  # read when the libraries load: too late to set it here
+        if os.environ.get(name) != "1":  # read when the libraries are loaded: too late to set it here
             parser.error(f"set {name}=1 first: the benchmark is of one thread")
     machine = f"{_processor()}, {os.cpu_count()} cores, one thread; Python {platform.python_version()}"
     calls, starts = latency(arguments.rounds), start_up(max(10, arguments.rounds // 50))

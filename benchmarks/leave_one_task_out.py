@@ -1,8 +1,8 @@
-"""What does the default's recipe know of kinds of prompts it never saw?
+"""How well does the default recipe generalise to kinds of prompts that it has never seen?
 
-For each task of routing9: train on the votes of all other tasks, measure on the prompts of this one. Beside it, fitted
-on the same votes, the marginal leaderboard (which is also the best single LLM of the rest), and the best LLM of each
-prompt (oracle). Only the train split is read.
+For each task of routing9: train on the votes of all other tasks, measure on the prompts of this one. The baselines are
+the averaged ("marginal") leaderboard of the same training votes, whose first LLM is also the best single one on the
+other tasks, and the best LLM for each prompt (oracle). Only the training split is used.
 
     python benchmarks/leave_one_task_out.py --data ../shared/data/routing9 --encoder PATH --write FILE.md
 """
@@ -30,7 +30,7 @@ COLUMNS = ("bt_log_loss", "cross_entropy", "routed_score")
 
 
 def select(votes: Votes, keep: np.ndarray) -> Votes:
-    """The votes on these prompts (a mask)."""
+    """The votes on some prompts; `keep` is a mask over the prompts."""
     used, number = keep[votes.prompt], np.cumsum(keep) - 1
     return Votes(
         [p for p, kept in zip(votes.prompts, keep, strict=True) if kept],
@@ -41,7 +41,7 @@ def select(votes: Votes, keep: np.ndarray) -> Votes:
 
 
 class SameForAll:
-    """A scorer that answers every prompt with one leaderboard."""
+    """A scorer that returns the same leaderboard for every prompt."""
 
     def __init__(self, p2l: P2L, votes: Votes) -> None:
         self.spec = p2l.spec
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def report(runs: list[list[dict]]) -> str:
-    """The mean over seeds of each task, and the mean over tasks with its standard error."""
+    """Markdown: the mean over seeds for each task, and the mean over tasks with its standard error."""
     keys = [(name, column) for column in COLUMNS for name in ("model", "marginal")]
     values = np.array([[[row[key] for key in keys] for row in run] for run in runs]).mean(0)
     oracle = np.array([row["oracle"] for row in runs[0]])

@@ -1,13 +1,14 @@
-"""Seconds from the string columns of a votes table to ratings, beside arena-rank, evalica and choix.
+"""Seconds from the string columns of a table of votes to ratings, compared with arena-rank, evalica and choix.
 
-All get the same pandas frame (columns model_a, model_b, winner) and do the same job in the same round, one after the
-other; compared are medians over the rounds, after one that warms up (arena-rank compiles in it). Two jobs:
+In each round, all get the same pandas data frame (columns model_a, model_b, winner) and do the same job in turn; the
+result is the median over the rounds after a warm-up round (in which arena-rank compiles). There are two jobs:
 
     bt    votes without ties, Bradley-Terry
-    ties  votes with ties, a tie is half a win each (`bt_tie` here; the default of arena-rank and evalica)
+    ties  votes with ties, a tie is half a win for each (`bt_tie` here; the default of arena-rank and evalica)
 
-With intervals: ours and arena-rank by the sandwich. evalica has only a bootstrap over rows, choix nothing: both are
-timed without intervals. choix takes a list of (winner, loser) pairs, which is built here; it knows no ties.
+p2l-sdk and arena-rank also compute intervals, with the sandwich estimator. evalica only has a bootstrap over rows and
+choix has no intervals: both are timed without. choix has no ties and takes a list of (winner, loser) pairs; building it
+is included in its time.
 
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 RAYON_NUM_THREADS=1 python benchmarks/marginal.py [--rounds N] [--json]
 """
@@ -41,7 +42,7 @@ Ratings = dict[str, float]  # centred coefficients in logits
 
 
 def simulate(n_votes: int, n_models: int, ties: float, seed: int = 0) -> pd.DataFrame:
-    """Votes of known coefficients; a share `ties` of them is turned into ties, whoever met."""
+    """Votes drawn from known coefficients; a share `ties` of them, independent of the pair, is turned into ties."""
     rng = np.random.default_rng(seed)
     theta = np.sort(rng.normal(0, 0.7, n_models))
     a = rng.integers(0, n_models, n_votes)
@@ -70,7 +71,7 @@ def arena_rank(frame: pd.DataFrame) -> Ratings:
 
     dataset = PairDataset.from_pandas(frame)
     result = BradleyTerry(len(dataset.competitors)).compute_ratings_and_cis(dataset)
-    np.asarray(result["rating_lower"])  # jax answers late: wait for it
+    np.asarray(result["rating_lower"])  # jax is asynchronous: wait for the result
     return centred(result["competitors"], np.asarray(result["ratings"]) / ARENA_UNIT)
 
 
@@ -121,7 +122,7 @@ def _child(call: Callable[[pd.DataFrame], Ratings], frame: pd.DataFrame) -> None
 
 
 def finishes(call: Callable[[pd.DataFrame], Ratings], frame: pd.DataFrame, limit: float) -> str | None:
-    """None if the call ends within the limit, in a process of its own; else what happened."""
+    """Run the call in its own process; None if it finishes within `limit` seconds, otherwise what happened."""
     process = multiprocessing.get_context("fork").Process(target=_child, args=(call, frame))
     process.start()
     process.join(limit)
@@ -135,7 +136,7 @@ def finishes(call: Callable[[pd.DataFrame], Ratings], frame: pd.DataFrame, limit
 def measure(job: str, frame: pd.DataFrame, rounds: int, limit: float) -> list[dict]:
     contestants = dict(JOBS[job])
     rows = {name: {"package": name, "intervals": kind} for name, (_, kind) in contestants.items()}
-    for name in [name for name in contestants if name.startswith("choix")]:  # before jax starts threads: this forks
+    for name in [name for name in contestants if name.startswith("choix")]:  # this forks, so before jax starts threads
         failure = finishes(contestants[name][0], frame, limit)
         if failure:
             rows[name]["failure"] = failure
@@ -168,7 +169,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     for name in THREADS:
-        if os.environ.get(name) != "1":  # read when the libraries load: too late to set it here
+        if os.environ.get(name) != "1":  # read when the libraries are loaded: too late to set it here
             parser.error(f"set {name}=1 first: the benchmark is of one thread (jax takes what it finds)")
     packages = ("numpy", "pandas", "arena-rank", "evalica", "choix")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)

@@ -1,8 +1,8 @@
-"""How well Goodness from LiveBench's tables agrees with Chatbot Arena, beside plain averages and single categories.
+"""How well Goodness from LiveBench's tables agrees with Chatbot Arena, compared with plain averages and categories.
 
 For each LiveBench table (2024-11-25, 2025-04-02) and each Arena rating (plain, with style control): Pearson, Spearman
-and Kendall over the LLMs that both know, with 95 % bootstrap intervals over the LLMs, and the difference to the raw
-overall average on the same LLMs.
+and Kendall over the LLMs in both, with 95 % bootstrap intervals over the LLMs, and the difference to the raw overall
+average on the same LLMs.
 
     python benchmarks/mpg_arena.py [--data ../shared/data] [--confident] [--json]
 """
@@ -24,7 +24,7 @@ REFERENCES = {"Arena": "arena_rating", "Arena, style control": "arena_rating_sty
 
 
 def ratings(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Name -> LLM -> number: the raw average, the Goodnesses, each category."""
+    """Name -> LLM -> number: the raw average, the variants of Goodness and each category."""
     frame = table.rename(columns={"task": "benchmark"})[["model", "benchmark", "score"]]
     results = Results.read(frame, percent=True)
     tree = Tree.read("livebench").only(results.benchmarks)
@@ -32,7 +32,7 @@ def ratings(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     scores = dict(zip(results.benchmarks, 100 * results.means.T, strict=True))
 
     def plain(node: str) -> np.ndarray:
-        """Mean of the children's means, of those that an LLM has."""
+        """Mean over the children, ignoring those without a result of the LLM."""
         return np.nanmean([plain(child) if child in tree.nodes else scores[child] for child in tree.nodes[node]], 0)
 
     found["raw overall average"] = dict(zip(results.models, plain(tree.root), strict=True))

@@ -1,9 +1,9 @@
-"""Do the 95 % intervals of Goodness hold the truth in 95 % of cases, and do ranks and chances of being best?
+"""Do the 95 % intervals of Goodness contain the truth in 95 % of cases? And are ranks and P(best) calibrated?
 
-Accuracies are known here: LLMs of different ability on benchmarks of different difficulty, each LLM with strengths and
-weaknesses of its own (normal in logits, which is not the beta law that the model assumes). The tree is unbalanced: a
-domain of one benchmark beside domains of five and of four in two subdomains. Scenarios differ in how many questions
-the benchmarks have, in missing cells, and in whether all LLMs answer the same questions (whose difficulty differs).
+The true accuracies are simulated: LLMs of different ability on benchmarks of different difficulty, each LLM with its
+own strengths and weaknesses (normal in logits, not the beta distribution that the model assumes). The tree is
+unbalanced: a domain of one benchmark, one of five, and one of four in two subdomains. Scenarios differ in the number of
+questions, in missing cells, and in whether all LLMs answer the same questions (which differ in difficulty).
 
     OMP_NUM_THREADS=1 python benchmarks/mpg_coverage.py [--replicates N] [--scenario NAME] [--jeffreys]
 """
@@ -37,8 +37,8 @@ BENCHMARKS = TREE.leaves()
 
 @dataclass(frozen=True)
 class Scenario:
-    """How results are made: questions of each benchmark from `low` to `high` (log-uniform), share of missing cells,
-    whether the LLMs share the questions."""
+    """How results are simulated: questions per benchmark from `low` to `high` (log-uniform), share of missing cells,
+    and whether the LLMs answer the same questions (`paired`)."""
 
     low: int
     high: int
@@ -56,7 +56,7 @@ SCENARIOS = {
     "20 to 500, shared questions": Scenario(20, 500, paired=True),
 }
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(61)
-_DIFFICULTY = 1.5  # standard deviation of the questions' difficulty in logits, where they are shared
+_DIFFICULTY = 1.5  # standard deviation of the difficulty of shared questions, in logits
 
 
 def simulate(scenario: Scenario, rng: np.random.Generator, n_models: int = 8) -> tuple[Results, np.ndarray]:
@@ -69,7 +69,7 @@ def simulate(scenario: Scenario, rng: np.random.Generator, n_models: int = 8) ->
     seen = np.ones(shape, dtype=bool)
     if scenario.missing:
         seen = rng.random(shape) >= scenario.missing
-        seen[:, [0]] = True  # the domain of one benchmark
+        seen[:, [0]] = True  # the domain of one benchmark: every LLM needs a result in every domain
         for columns in (slice(1, 6), slice(6, 10)):
             seen[~seen[:, columns].any(1), columns.start] = True
     if scenario.paired:
@@ -90,7 +90,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Tally:
-    """What came out, over replicates."""
+    """The outcomes of all replicates."""
 
     covered: list[np.ndarray]
     rank_covered: list[np.ndarray]
@@ -99,7 +99,7 @@ class Tally:
     width: list[np.ndarray]
 
     def shares(self) -> dict[str, float]:
-        """Coverage of the intervals of benchmarks, of nodes between, of the whole; of ranks; calibration of P(best)."""
+        """Coverage of the intervals at benchmarks, inner nodes and the root, and of ranks; calibration of P(best)."""
         covered, ranks = np.array(self.covered), np.array(self.rank_covered)
         leaves = np.array([name not in TREE.nodes for name, _ in TREE.walk()])
         said, true = np.concatenate(self.best_said), np.concatenate(self.best_true)
@@ -121,7 +121,7 @@ class Tally:
 
 
 def study(scenario: Scenario, replicates: int, *, seed: int = 0, draws: int = 2000, **options: str) -> Tally:
-    """Simulates, fits and compares; options are those of `goodness`."""
+    """Simulate, fit and compare; `options` are those of `goodness`."""
     tally = Tally([], [], [], [], [])
     for replicate in range(replicates):
         rng = np.random.default_rng([seed, replicate])

@@ -1,8 +1,8 @@
-"""What the router adds to a call of an LLM: latency through `p2l serve` beside the same call of the upstream directly.
+"""The latency that the router adds to a call of an LLM: calls through `p2l serve` compared with direct calls.
 
-Three processes on one machine: the upstream (it answers at once, so that nothing hides the router), `p2l serve` with
-the embedded default model, and this client. Direct calls and calls through the router take turns, prompt by prompt, on
-connections that stay open; every prompt is new, so the cache answers nothing.
+Three processes on one machine: the upstream (which answers immediately, so that it does not hide the router), `p2l
+serve` with the embedded default model, and this client. Direct calls and calls through the router alternate, prompt by
+prompt, on connections that are kept open; every prompt is new, so the cache is of no use.
 
     python benchmarks/router_overhead.py [--calls 400] [--clients 1 --clients 8]
 """
@@ -42,7 +42,7 @@ ANSWER = {
 
 
 def upstream(port: int) -> None:
-    """An OpenAI-compatible server that answers at once."""
+    """An OpenAI-compatible server that answers immediately."""
     app, reply = FastAPI(), json.dumps(ANSWER).encode()
 
     @app.post("/v1/chat/completions")
@@ -70,7 +70,7 @@ async def call(stream: Any, port: int, prompt: str, model: str) -> float:
     sized = [line for line in got.lower().split(b"\r\n") if line.startswith(b"content-length:")]
     if sized:
         await reader.readexactly(int(sized[0][15:]))
-    else:  # chunks
+    else:  # chunked transfer encoding
         while size := int(await reader.readuntil(b"\r\n"), 16):
             await reader.readexactly(size + 2)
         await reader.readexactly(2)
@@ -78,7 +78,7 @@ async def call(stream: Any, port: int, prompt: str, model: str) -> float:
 
 
 async def turns(direct: int, router: int, calls: int, clients: int) -> list[tuple[float, float]]:
-    """(direct, through the router) seconds of each prompt."""
+    """(direct, through the router) seconds for each prompt."""
     pairs: list[tuple[float, float]] = []
 
     async def client(number: int) -> None:
@@ -89,7 +89,7 @@ async def turns(direct: int, router: int, calls: int, clients: int) -> list[tupl
             seconds = {}
             for port, model in ((direct, "upstream"), (router, "p2l")) if i % 2 else ((router, "p2l"), (direct, "x")):
                 seconds[port] = await call(streams[port], port, prompt, model)
-            if i >= 20:  # warm
+            if i >= 20:  # the first 20 warm up
                 pairs.append((seconds[direct], seconds[router]))
         for _, writer in streams.values():
             writer.close()

@@ -1,8 +1,8 @@
-"""Optimal routing under a budget: ours against the linear programme as the research code solves it.
+"""Optimal routing under a budget: ours compared with solving the linear programme, as the paper's research code does.
 
-In each round every solver takes a turn of some 20 ms on the same fresh instances (ours on 600, the others on the first
-few), and ratios of the time per call are taken within the round: `optimal_mixture`; cvxpy
-with the problem built per call; SciPy's HiGHS. Values agree to 1e-6 (cvxpy's solver is an interior point).
+The solvers are `optimal_mixture`, cvxpy (the problem is built for each call) and SciPy's HiGHS. In each round, each of
+them runs for about 20 ms on the same new instances (ours on 600, the others on the first few); ratios of the time per
+call are taken within the round. Values agree to 1e-6 (cvxpy's solver is an interior-point method).
 
     python benchmarks/routing.py [--rounds N] [--json]     (needs: pip install cvxpy scipy)
 """
@@ -38,7 +38,7 @@ def by_highs(scores: np.ndarray, costs: np.ndarray, budget: float) -> float:
     return -linprog(-scores, A_ub=costs[None], b_ub=[budget], A_eq=ones, b_eq=[1.0], bounds=(0, 1), method="highs").fun
 
 
-SOLVERS = {"ours": (ours, 600), "highs": (by_highs, 8), "cvxpy": (by_cvxpy, 2)}  # and calls in a turn of some 20 ms
+SOLVERS = {"ours": (ours, 600), "highs": (by_highs, 8), "cvxpy": (by_cvxpy, 2)}  # function, calls in about 20 ms
 
 
 def measure(n_models: int, rounds: int) -> dict:

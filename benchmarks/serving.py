@@ -1,9 +1,10 @@
-"""Requests per second and latency of the server at 1, 8, 32 and 128 clients; beside it, in the same run, the same model
-served the plain way: an async handler that runs one prompt at a time on the event loop, as the research code does.
+"""Requests per second and latency of the server at 1, 8, 32 and 128 clients, compared with a plain server.
 
-Server and clients are two processes on one machine. Clients keep their connection and ask again as soon as they are
-answered; every prompt is new, so the cache answers nothing. While they do, one more client asks /health every 20 ms.
-Engine and plain server take turns, round by round, so a busy machine slows both; the medians of the rounds are shown.
+The plain server serves the same model from an async handler that runs one prompt at a time on the event loop, as the
+paper's research code does. Server and clients are two processes on one machine. Clients keep their connection open and
+send the next request as soon as they have an answer; every prompt is new, so the cache is of no use. Meanwhile, one
+more client requests /health every 20 ms. The two servers alternate, round by round, so that a busy machine slows both;
+the results are medians over the rounds.
 
     python benchmarks/serving.py [--model default --model tiny --model FOLDER] [--seconds 3] [--rounds 3]
 """
@@ -32,7 +33,7 @@ CLIENTS = (1, 8, 32, 128)
 
 
 def tiny(folder: Path) -> None:
-    """A random transformer of two layers, hidden size 32, with a word-level tokenizer."""
+    """Save a random transformer with two layers of hidden size 32, and a word-level tokenizer."""
     from p2l_sdk.modeling.configuration_p2l import P2LConfig
     from p2l_sdk.modeling.modeling_p2l import P2LModel
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -51,7 +52,7 @@ def tiny(folder: Path) -> None:
 
 
 def plain_app(p2l: Any) -> Any:
-    """The model served the plain way."""
+    """The plain server's app."""
     from fastapi import FastAPI
 
     app = FastAPI()
@@ -84,7 +85,7 @@ def serve(source: str | None, engine: bool, listener: socket.socket) -> None:
 
 @contextmanager
 def running(source: str | None, engine: bool) -> Iterator[int]:
-    # asyncio switches Nagle's algorithm off only where the socket names its protocol, as uvicorn's own does
+    # asyncio only disables Nagle's algorithm if the socket names its protocol, as uvicorn's own sockets do
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen(256)
@@ -101,7 +102,7 @@ def running(source: str | None, engine: bool) -> Iterator[int]:
 
 def wait_for(port: int) -> None:
     give_up = time.monotonic() + 120
-    while time.monotonic() < give_up:  # the socket listens from the start: only an answer says that it serves
+    while time.monotonic() < give_up:  # the socket listens from the start: only an answer shows that the server runs
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
                 connection.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
@@ -113,7 +114,7 @@ def wait_for(port: int) -> None:
 
 
 async def ask(stream: Any, request: bytes) -> None:
-    """One request on an open connection; the client is kept light, it shares the machine with the server."""
+    """One request on an open connection; minimal, since the client shares the machine with the server."""
     reader, writer = stream
     writer.write(request)
     head = await reader.readuntil(b"\r\n\r\n")
@@ -124,7 +125,7 @@ async def ask(stream: Any, request: bytes) -> None:
 
 
 def post(chance: random.Random, words: int) -> bytes:
-    """A prompt that was never asked, of half to twice so many words."""
+    """A request with a new prompt of half to twice `words` words."""
     text = " ".join(chance.choices(WORDS, k=chance.randint(words // 2, words * 2))) + f" {chance.random()}"
     body = json.dumps({"prompt": text}).encode()
     head = "POST /v1/leaderboard HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
@@ -132,7 +133,7 @@ def post(chance: random.Random, words: int) -> bytes:
 
 
 async def load(port: int, clients: int, seconds: float, words: int, seed: int) -> dict[str, float]:
-    """Requests per second, latency (ms) of requests and of health checks."""
+    """Requests per second, and the latency of requests and of health checks in ms."""
     times: list[float] = []
     checks: list[float] = []
     start = time.perf_counter()
@@ -169,11 +170,11 @@ def quantile(values: list[float], share: float) -> float:
 
 
 def measure(source: str | None, seconds: float, rounds: int, words: int) -> list[dict[str, Any]]:
-    """For each number of clients: medians over the rounds, engine and plain server in turn."""
+    """For each number of clients, medians over the rounds, in which engine and plain server alternate."""
     rows = []
     with running(source, True) as engine, running(source, False) as plain:
         for port in (engine, plain):
-            asyncio.run(load(port, 4, min(seconds, 1.0), words, 999))  # warm
+            asyncio.run(load(port, 4, min(seconds, 1.0), words, 999))  # warm up
         for clients in CLIENTS:
             seen: dict[str, list[dict[str, float]]] = {"engine": [], "plain": []}
             for i in range(rounds):

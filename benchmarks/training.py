@@ -1,10 +1,10 @@
-"""Fine-tuning on routing9: votes per second of grouped against plain votes, and a step beside its bare passes.
+"""Fine-tuning on routing9: votes per second with grouped and plain votes, and a step compared with its bare passes.
 
-A grouped step is one of `P2LTrainer`: all votes of 16 prompts, loss, backward pass, optimizer, order and collation
-included. "Plain" is the usual form, a vote in each row, by the same trainer: 16 votes, each with a forward pass of its
-own, over the same tokens. "Bare" is the floor: a forward and a backward pass over the tokens of the very same step,
-without votes, loss and optimizer. Each bare pass runs right after its step, so that a busy machine slows both alike;
-ratios are medians over the steps.
+A grouped step is a step of `P2LTrainer`: all votes on 16 prompts, including loss, backward pass, optimizer, sampling
+and collation. "Plain" is the usual form with one vote per row, in the same trainer: 16 votes, each with its own forward
+pass, over the same tokens. "Bare" is the floor: a forward and a backward pass over the tokens of the same step, without
+votes, loss and optimizer. Each bare pass runs right after its step, so that a busy machine slows both alike; ratios of
+step to bare pass are medians over the steps.
 
     python benchmarks/training.py --data ../shared/data/routing9 --base SmolLM2-135M-Instruct.Q4_1.gguf [--steps 12]
 """
@@ -40,7 +40,7 @@ SEED = 0
 
 
 class Stopwatch(TrainerCallback):
-    """Seconds of each step, from the end of the one before; then, beside it, the bare passes over its tokens."""
+    """Times each step, including its data loading, and right after it the bare passes over its tokens."""
 
     def __init__(self) -> None:
         self.trainer: Any = None
@@ -74,7 +74,7 @@ class Watched(P2LTrainer):
 
 
 def measure(config: TrainingConfig, votes: Votes, steps: int) -> Stopwatch:
-    """Steps of the trainer on these votes; the first two warm up and are dropped."""
+    """Times steps of the trainer on these votes; the first two warm up and are dropped."""
     torch.manual_seed(SEED)
     task = Task.of_votes(votes, Feedback.GRK, 0.0, SEED)
     model, tokenizer = new_model(config, task.models, task.saved_feedback, {})
@@ -98,7 +98,7 @@ def measure(config: TrainingConfig, votes: Votes, steps: int) -> Stopwatch:
 
 
 def one_each(votes: Votes) -> Votes:
-    """One random vote of each prompt: the plain form, whose steps read the tokens that the grouped ones read."""
+    """One random vote per prompt: the plain form, whose steps read the same tokens as the grouped ones."""
     order = np.random.default_rng(SEED).permutation(len(votes))
     rows = order[np.unique(votes.prompt[order], return_index=True)[1]]
     columns = {name: getattr(votes, name)[rows] for name in ("prompt", "a", "b", "winner", "weight")}

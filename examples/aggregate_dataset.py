@@ -1,9 +1,9 @@
-"""One leaderboard for each category of a data set of prompts, and a picture of them all.
+"""One leaderboard for each category in a data set of prompts, and a plot of them all.
 
     python examples/aggregate_dataset.py [PROMPTS] [--by category] [--output ratings.png] [--model FOLDER_OR_HUB_ID]
 
-PROMPTS is a .jsonl, .csv or .parquet file with a column `prompt` and one that names the category; `prompts.jsonl`
-beside this program if not given. The picture (and Parquet) needs pip install "p2l-sdk[data]".
+PROMPTS is a .jsonl, .csv or .parquet file with a column `prompt` and a category column; by default, `prompts.jsonl`
+next to this program. The plot and Parquet files need pip install "p2l-sdk[data]".
 """
 
 import argparse
@@ -27,8 +27,8 @@ groups = defaultdict(list)
 for row in read_rows(arguments.prompts):
     groups[row[arguments.by]].append(row["prompt"])
 
-# An aggregate is not the mean of the prompts' leaderboards: it is the one leaderboard that predicts the votes on all of
-# them best. It comes with 95 % intervals: how much it would change with other prompts of the same kind.
+# An aggregate is not the mean of the prompts' leaderboards: it is the one leaderboard that best predicts the votes on
+# all of them. Its 95 % intervals show how much it would change with other prompts of the same kind.
 everything = p2l.aggregate(prompt for prompts in groups.values() for prompt in prompts)
 boards = {name: p2l.aggregate(prompts) for name, prompts in groups.items()}
 print(everything)
@@ -36,7 +36,7 @@ for name, board in boards.items():
     low, high = board.rating_intervals[board.order[0]]
     print(f"{name} ({len(groups[name])} prompts): {board.best}, {low:.0f} to {high:.0f}")
 
-# a row for each LLM, the best of all prompts on top; a column for each category
+# a row for each LLM, the best on all prompts at the top; a column for each category
 columns = {"all prompts": everything, **boards}
 order = everything.order
 _, ax = pyplot.subplots(figsize=(2.5 + 1.2 * len(columns), 0.9 + 0.4 * len(order)), layout="constrained")

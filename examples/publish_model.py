@@ -1,9 +1,10 @@
-"""Publish a model on the Hugging Face Hub, and check what a stranger would get.
+"""Publish a model on the Hugging Face Hub, and check what others will load.
 
     hf auth login
     python examples/publish_model.py ORG/NAME [--model FOLDER] [--costs examples/routing9_costs.json] [--public]
 
-Without --model it is the embedded default, to see how it goes. The repository is private, unless you say --public.
+Without --model, it publishes the embedded default, so that you can try it out. The repository is private without
+--public.
 """
 
 import argparse
@@ -23,16 +24,16 @@ arguments = parser.parse_args()
 
 p2l = P2L.from_pretrained(arguments.model)
 
-# Prices change: what they are today is stored with the model, and its router uses them.
+# Prices change: today's are stored with the model and used for routing.
 if arguments.costs:
     p2l.costs = json.loads(arguments.costs.read_text(encoding="utf-8"))
 
-# One commit holds all that the model needs anywhere: weights, config, tokenizer, the code for those who have
-# transformers alone, handler.py for Inference Endpoints, and a card with a picture of a leaderboard.
+# One commit contains all that the model needs anywhere: weights, config, tokenizer, the code for use with transformers
+# alone, handler.py for Inference Endpoints, and a card with a plot of a leaderboard.
 commit = p2l.push_to_hub(arguments.repo_id, private=not arguments.public, commit_message="A first version")
 print(f"pushed: {commit}")
 
-# Load it as others will: by its id, at that very commit. Every file is checked against its hash.
+# Load it as others will: by its id, at exactly this commit. Every file is checked against its hash.
 again = P2L.from_pretrained(arguments.repo_id, revision=commit.oid)
 prompts = ["What is 17 * 23?", "Write a haiku about the sea"]
 difference = np.abs(again.coefficients(prompts).coefs - p2l.coefficients(prompts).coefs).max()

@@ -1,9 +1,9 @@
-"""Research with transformers alone: p2l-sdk is not needed, the code of the model comes with its weights.
+"""Research with transformers alone: p2l-sdk is not needed, because the model's code comes with its weights.
 
     python examples/research_transformers.py FOLDER_OR_HUB_ID
 
-FOLDER is what `P2L.save_pretrained` wrote, of a whole model or of an adapter (which also needs peft). The question of
-this little study: on which prompts does the model change its mind about two LLMs?
+FOLDER was written by `P2L.save_pretrained`: a full model, or an adapter (which also needs peft). The question of this
+small study: for which two LLMs does the preference depend most on the prompt?
 """
 
 import itertools
@@ -20,17 +20,17 @@ prompts = [
     "Who wrote the novel Moby Dick?",
 ]
 
-# trust_remote_code: the classes of the model are Python files beside its weights; read them first
+# trust_remote_code: the model's classes are Python files next to its weights; read them before you run them
 model = AutoModel.from_pretrained(source, trust_remote_code=True).eval()
 tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=True)
 
-# `prepare` makes the input as in training; calling the tokenizer alone would not
+# `prepare` builds the input as in training, which the tokenizer alone would not
 with torch.inference_mode():
     coefs = model(**model.prepare(prompts, tokenizer)).coefs.double()  # (n_prompts, n_models), logits
 names = model.config.models
 print(f"{len(prompts)} prompts x {len(names)} LLMs, feedback {model.config.feedback}")
 
-# the chance that LLM a is preferred to LLM b is sigmoid(coef_a - coef_b), for each prompt
+# for each prompt, LLM a is preferred to LLM b with probability sigmoid(coef_a - coef_b)
 wins = torch.sigmoid(coefs[:, :, None] - coefs[:, None, :])  # (n_prompts, n_models, n_models)
 spread = wins.amax(0) - wins.amin(0)
 a, b = max(itertools.combinations(range(len(names)), 2), key=lambda pair: spread[pair])
@@ -38,10 +38,10 @@ print(f"\nThe pair that depends most on the prompt: {names[a]} against {names[b]
 for prompt, chance in sorted(zip(prompts, wins[:, a, b].tolist(), strict=True), key=lambda row: -row[1]):
     print(f"  {chance:4.0%}  {prompt}")
 
-# the same model as a pipeline, as the widget of the Hub shows it
+# the same model as a pipeline, as in the Hub's widget
 best = pipeline("text-classification", model=source, trust_remote_code=True)
 print("\nThe first two of each prompt")
 for prompt, (first, second) in zip(prompts, best(prompts, top_k=2), strict=True):
     print(f"  {first['label']} {first['score']:.0%}, {second['label']} {second['score']:.0%}  {prompt}")
 
-assert "p2l_sdk" not in sys.modules  # it was transformers alone
+assert "p2l_sdk" not in sys.modules  # transformers alone was enough

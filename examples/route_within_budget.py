@@ -1,8 +1,8 @@
-"""An application that calls, for each request, the best LLM that it can afford.
+"""An application that calls the best LLM it can afford for each request.
 
     python examples/route_within_budget.py [--budget 0.0004] [--model FOLDER_OR_HUB_ID]
 
-It needs p2l-sdk alone: the embedded default model knows nine LLMs, and runs on numpy.
+It only needs p2l-sdk: the embedded default model knows nine LLMs and runs on numpy.
 """
 
 import argparse
@@ -17,25 +17,25 @@ requests = [
     "What is 17 * 23?",
     "Prove that the square root of two is irrational",
     "Write a Python function that reverses a linked list",
-    [{"role": "user", "content": "Who wrote the novel Moby Dick?"}],  # a conversation is a prompt, too
+    [{"role": "user", "content": "Who wrote the novel Moby Dick?"}],  # a prompt can also be a conversation
 ]
 
 p2l = P2L.from_pretrained(arguments.model)
 
-# 1. a leaderboard for one prompt: who would answer it best?
+# 1. a leaderboard for one prompt: which LLM would answer it best?
 print(p2l.leaderboard(requests[0]))
 
-# 2. requests that arrive one by one: the pacer holds the mean budget over all of them, spends more where it buys much,
-#    and is told what each call really cost
+# 2. requests that arrive one by one: the pacer keeps to the mean budget over all of them, spends more where it gains
+#    more, and is told what each call actually cost
 pacer = p2l.pacer(arguments.budget, sample=requests)
 print(f"\nOne by one, ${arguments.budget:g} per response on average")
 for request in requests:
     route = p2l.route(request, pacer=pacer)
-    fallback = next(name for name in route.ranking if name != route.model)  # if the first choice is down
+    fallback = next(name for name in route.ranking if name != route.model)  # in case the first choice fails
     print(f"  call {route.model}, else {fallback}")
-    pacer.record(p2l.costs[route.model])  # here an application calls `route.model`, and records what it paid
+    pacer.record(p2l.costs[route.model])  # a real application calls `route.model` here and records what it paid
 
-# 3. requests that are all known: one mean budget for all of them, and the best way to spend it
+# 3. requests that are all known in advance: one mean budget for all of them, spent in the best way
 routes = p2l.route_many(requests, cost=arguments.budget, seed=0)
 spent = sum(route.expected_cost for route in routes) / len(routes)
 score = sum(route.expected_score for route in routes) / len(routes)

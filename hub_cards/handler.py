@@ -1,19 +1,19 @@
-"""What an Inference Endpoint runs for a P2L model: leaderboards, aggregates and routes over HTTP.
+"""Inference Endpoints handler of a P2L model: leaderboards, aggregates and routes over HTTP.
 
-It stands on p2l-sdk, which `requirements.txt` beside it brings: aggregation and routing are its work, not that of the
-few files that travel with the weights. A request is
+It uses p2l-sdk, installed by the `requirements.txt` next to it: aggregation and routing are not part of the model code
+that comes with the weights. A request is
 
     {"inputs": PROMPT or [PROMPT, ...], "parameters": {"task": "leaderboard" | "aggregate" | "route", ...}}
 
 where a prompt is a string or a conversation, [{"role": "user", "content": ...}, ...], and the other parameters are
 
     leaderboard  top_k: only the best LLMs
-    aggregate    top_k; seed: of the bootstrap behind the intervals
-    route        cost: mean USD per response, the best LLM at any cost without it; over a list of prompts it is the
-                 mean of all; costs, models, opponents, policy, objective, seed: as in `P2L.route`
+    aggregate    top_k; seed: of the bootstrap for the intervals
+    route        cost: mean USD per response (over all prompts of a list); without it, the best LLM at any cost;
+                 costs, models, opponents, policy, objective, seed: as in `P2L.route`
 
-One prompt gives one object, a list a list; an aggregate is one object. What is no request raises ValueError with a
-message that says what would be one: the endpoint answers it with status 400.
+The answer to one prompt is an object, to a list of prompts a list; an aggregate is always an object. An invalid request
+raises a ValueError that says what is expected; the endpoint answers it with status 400.
 """
 
 from __future__ import annotations
@@ -34,13 +34,17 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
 
 
 class EndpointHandler:
-    """Args: path: the folder of the model, as the endpoint has fetched it."""
+    """The handler class that Inference Endpoints look for.
+
+    Args:
+        path: the folder of the model, as downloaded by the endpoint.
+    """
 
     def __init__(self, path: str = "") -> None:
         self.p2l = P2L.from_pretrained(path or ".", device=_device(Path(path or ".")))
 
     def __call__(self, data: Any) -> dict[str, Any] | list[dict[str, Any]]:
-        """Answer one request (see the module); raises P2LError, a ValueError, for what is none."""
+        """Answer one request (see the module). Raises `P2LError`, a ValueError, for an invalid one."""
         inputs, task, options = _parsed(data)
         single = isinstance(inputs, str) or isinstance(inputs[0], Mapping)
         prompts: list[Any] = [inputs] if single else list(inputs)
@@ -56,7 +60,7 @@ class EndpointHandler:
 
 
 def _parsed(data: Any) -> tuple[Any, str, dict[str, Any]]:
-    """Inputs, task and the task's parameters, checked."""
+    """The validated inputs, task and parameters of a request."""
     if not isinstance(data, Mapping) or "inputs" not in data:
         raise P2LError('a request is a JSON object with "inputs", a prompt or a list of prompts')
     if misplaced := sorted(data.keys() - {"inputs", "parameters", "options"}):
@@ -103,7 +107,7 @@ def _top(board: dict[str, Any], top_k: int | None) -> dict[str, Any]:
 
 
 def _device(folder: Path) -> str | None:
-    """The GPU, where there is one and the model is not of the kind that answers in about a millisecond without."""
+    """The GPU if there is one, else the CPU; None for a static model, which needs about a millisecond without a GPU."""
     if read_config(folder).get("backbone_config", {}).get("model_type") == STATIC_BACKBONE:
         return None
     import torch

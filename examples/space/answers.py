@@ -1,4 +1,4 @@
-"""What the page says, as HTML; no Gradio in here."""
+"""The content of the page as HTML, independent of Gradio."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from p2l_sdk.errors import BudgetError, P2LError
 from p2l_sdk.results import Leaderboard
 from p2l_sdk.router import Router
 
-MAX_PROMPTS = 1000  # that one visitor may aggregate at once
+MAX_PROMPTS = 1000  # per aggregation
 
 
 class Answers:
     """The answers of one model to the visitors of the page.
 
     Attributes:
-        slider: minimum, maximum, step, precision and first value of the budget, USD per response; None where LLMs
+        slider: minimum, maximum, step, precision and initial value of the budget slider, USD per response; None if LLMs
             cannot be chosen by cost.
-        note: what the page must say about costs, or "".
+        note: a note on costs for the page, or "".
     """
 
     def __init__(self, p2l: P2L) -> None:
@@ -40,11 +40,11 @@ class Answers:
         elif len(priced) < len(p2l.models):
             without = ", ".join(name for name in p2l.models if name not in p2l.costs)
             self.note = f"routing leaves out the LLMs whose cost is not known: {without}"
-        # the slider asks again and again about the same prompt
+        # moving the slider asks for the same prompt again and again
         self._leaderboard = functools.lru_cache(maxsize=256)(p2l.leaderboard)
 
     def one_prompt(self, prompt: str, budget: float = 0.0) -> tuple[str, str, str]:
-        """HTML of a prompt's leaderboard, of the choice within a budget, and of the frontier."""
+        """HTML of the prompt's leaderboard, the choice within the budget, and the frontier."""
         try:
             board = self._leaderboard(prompt)
         except P2LError as error:
@@ -76,7 +76,7 @@ class Answers:
     def _routing(self, router: Router, board: Leaderboard, budget: float) -> tuple[str, str]:
         chosen = None
         try:
-            route = router.route(board, budget, seed=0)  # of one seed: a visitor sees the choice change by the budget
+            route = router.route(board, budget, seed=0)  # fixed seed: the choice changes with the budget only
         except BudgetError as error:
             choice = message(str(error), "problem")
         else:
@@ -87,9 +87,9 @@ class Answers:
 
 
 def _slider(cheapest: float, dearest: float) -> dict[str, float]:
-    """From nothing to the dearest LLM, in round steps; it starts half-way between the cheapest and the dearest."""
+    """From 0 to the most expensive LLM in round steps, starting half-way between the cheapest and that."""
     step = round_step(dearest / 200.0)
-    digits = -math.floor(math.log10(step))  # a browser's steps end beside them: 0.00089999999999982
+    digits = -math.floor(math.log10(step))  # otherwise a browser shows 0.00089999999999982
     maximum, value = math.ceil(dearest / step - 1e-9) * step, round((cheapest + dearest) / 2.0 / step) * step
     return {
         "minimum": 0.0,

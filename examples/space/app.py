@@ -1,6 +1,6 @@
-"""A page that shows a Prompt-to-Leaderboard model: type a prompt, see which LLM is best and what a budget buys.
+"""Demo page of a Prompt-to-Leaderboard model: type a prompt, see which LLM is best and what a budget buys.
 
-python app.py [MODEL]    MODEL: a folder or a Hub id; else the environment variable P2L_MODEL; else the embedded default
+python app.py [MODEL]    MODEL: folder or Hub id; by default the environment variable P2L_MODEL or the embedded model
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ on *that* prompt. No LLM is called."""
 
 
 def build(p2l: P2L, name: str) -> gr.Blocks:
-    """The page of a model; `name` says which one it is."""
+    """The page of a model; `name` is shown at the bottom."""
     answers = Answers(p2l)
     with gr.Blocks(title="Which LLM answers this prompt best?", analytics_enabled=False) as page:
         gr.Markdown(ABOUT.format(n=len(p2l.models)))
@@ -82,7 +82,7 @@ def _one_prompt(answers: Answers) -> None:
                 events.append(budget.input)
     outputs = [board] if answers.slider is None else [board, choice, frontier]
     for output, shown in zip(outputs, answers.one_prompt(*(field.value for field in inputs)), strict=False):
-        output.value = shown  # nobody meets an empty page
+        output.value = shown  # so that the page is not empty at first
     if answers.note:
         _html("note", message(answers.note))
 
@@ -123,13 +123,13 @@ def main() -> None:
     except P2LError as error:
         sys.exit(f"{source}: {error}")
     style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
-    font = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))  # it comes from this server
+    font = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))  # served from here, not from Google
     build(p2l, f"`{source}`" if source else "the default of p2l-sdk").launch(
         theme=gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=[font, "sans-serif"]),
         head=f"<style>{style}</style>",
         footer_links=["api", "settings"],
         run_history=False,
-        ssr_mode=False,  # no second server, of node
+        ssr_mode=False,  # no second (Node) server
     )
 
 

@@ -1,4 +1,4 @@
-"""A leaderboard as a table with bars. All text stands beside the colour; every name is escaped."""
+"""A leaderboard as a table with bars. Nothing is shown by colour alone; every name is escaped."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from p2l_sdk.results import Leaderboard, usd
 
 
 def message(text: str, kind: str = "note") -> str:
-    """A box with a note, or with what went wrong (kind "problem")."""
+    """A box with a note, or with an error (kind "problem")."""
     text = text[:1].upper() + text[1:]
     return f'<p class="p2l-message p2l-{kind}" role="status">{escape(text)}{"" if text.endswith(".") else "."}</p>'
 
 
 def price(amount: float) -> str:
-    """USD to three digits that count."""
+    """USD to three significant digits."""
     return usd(float(f"{amount:.3g}"))
 
 
 def leaderboard_html(board: Leaderboard, title: str, costs: Mapping[str, float]) -> str:
-    """The leaderboard, best LLM first: bars of the ratings with their 95 % intervals, and what else is known.
+    """The leaderboard, best LLM first: bars of the ratings with, where known, 95 % intervals, P(usable) and costs.
 
     Args:
-        board: of one prompt, or of many.
-        title: what it is a leaderboard of.
-        costs: USD per response by LLM name.
+        board: leaderboard of one or many prompts.
+        title: caption of the table.
+        costs: LLM name -> USD per response.
     """
     rows = board.rows()
     low = min(row.get("low", row["rating"]) for row in rows)
     high = max(row.get("high", row["rating"]) for row in rows)
-    start = low - 0.06 * max(high - low, 1.0)  # so that the last LLM has a bar, too
+    start = low - 0.06 * max(high - low, 1.0)  # so that the last LLM also has a bar
     columns = ["#", "LLM", "", "rating"]
     columns += ["95 % interval"] if "low" in rows[0] else []
     columns += ["usable"] if "usable" in rows[0] else []

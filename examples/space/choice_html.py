@@ -1,4 +1,4 @@
-"""Which LLM a budget buys, in words and as a bar of the mixture."""
+"""The LLM that a budget buys, in words, with a bar for a mixture."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from p2l_sdk.results import Route
 
 
 def choice_html(route: Route, best: Route, costs: Mapping[str, float]) -> str:
-    """The LLM or the mixture of two that a budget buys, and what it is worth.
+    """The LLM or the mixture of two that a budget buys, its mean cost and its score.
 
     Args:
-        route: within the budget.
-        best: without one.
-        costs: USD per response by LLM name.
+        route: the route within the budget.
+        best: the route without a budget.
+        costs: LLM name -> USD per response.
     """
     shares, budget = list(route.mixture.items()), price(route.budget or 0.0)
     if len(shares) == 1:
@@ -47,7 +47,7 @@ def choice_html(route: Route, best: Route, costs: Mapping[str, float]) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as people write it; what is not nothing, nor all, does not read as if it were."""
+    """A share in percent, as HTML; shares that only round to 0 or 100 % are shown as <1% and >99%."""
     if 0.0 < share < 0.005:
         return "&lt;1%"
     return "&gt;99%" if 0.995 < share < 1.0 else f"{share:.0%}"

@@ -1,5 +1,5 @@
-"""Cost against quality on one prompt as an SVG: single LLMs as points, the concave hull that a mixture of two reaches
-(paper, Theorem 1), and where the budget stands on it. Colours come from style.css, so it is readable in the dark."""
+"""Cost against quality on one prompt as SVG: single LLMs as points, the concave hull that mixtures of two reach (paper,
+Theorem 1), and the budget on it. Colours come from style.css, which has a dark mode."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from p2l_sdk.routing import upper_hull
 
 _WIDTH, _HEIGHT = 560.0, 330.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60.0, 12.0, 26.0, 42.0  # margins
-_LINE = 14.0  # between two labels
-_MANY = 16  # more LLMs than this, and only those on the hull are named
+_LINE = 14.0  # least distance between two labels
+_MANY = 16  # with more LLMs, only those on the hull are labelled
 
 
 def frontier_svg(
     names: Sequence[str], costs: np.ndarray, scores: np.ndarray, budget: float, chosen: tuple[float, float] | None
 ) -> str:
-    """The picture.
+    """The plot as an HTML figure with inline SVG.
 
     Args:
-        names: of the LLMs that may be chosen.
+        names: names of the LLMs that may be chosen.
         costs: `(n,)` USD per response.
-        scores: `(n,)` chance to be preferred, in (0, 1).
+        scores: `(n,)` probability of being preferred, in (0, 1).
         budget: USD per response.
-        chosen: mean cost and score of what the budget buys; None where it buys nothing.
+        chosen: mean cost and score of what the budget buys; None if it buys nothing.
     """
     hull = upper_hull(scores, costs)
     right = max(float(costs.max()), budget)
@@ -43,7 +43,7 @@ def frontier_svg(
 
     points = [(x(float(c)), y(float(s))) for c, s in zip(costs, scores, strict=True)]
     parts = _axes(x, y, right, low, high)
-    line = [points[i] for i in hull] + [(x(right), points[hull[-1]][1])]  # more money than the best costs buys no more
+    line = [points[i] for i in hull] + [(x(right), points[hull[-1]][1])]  # flat beyond the cost of the best LLM
     floor = y(low)
     area = [(line[0][0], floor), *line, (line[-1][0], floor)]
     parts.append(f'<polygon class="p2l-area" points="{_path(area)}"/>')
@@ -100,11 +100,11 @@ def _axes(x, y, right: float, low: float, high: float) -> list[str]:
 
 
 def _labels(points: list[tuple[float, float, str, bool]]) -> list[str]:
-    """Names beside their points (x, y, name, on the hull): right of those in the left half, else left of them; moved
+    """Names next to their points (x, y, name, on the hull): to the right in the left half, otherwise to the left; moved
     apart where they would overlap."""
     parts = []
     for side, shift in (("start", 11.0), ("end", -11.0)):
-        # the hull rises and bends down: it leaves free what is right of a point and under it, or left of it and above
+        # the hull is rising and concave: below to the right of a point, and above to the left, is free of it
         mine = [
             (py + (_LINE * math.copysign(0.6, shift) if on_hull else 0.0), px, py, name, on_hull)
             for px, py, name, on_hull in points
@@ -125,7 +125,7 @@ def _labels(points: list[tuple[float, float, str, bool]]) -> list[str]:
 
 
 def apart(wishes: Sequence[float], distance: float, last: float) -> list[float]:
-    """Rising places near rising wishes, at least a distance apart, none after the last."""
+    """Increasing places close to increasing wishes, at least `distance` apart and at most `last`."""
     places: list[float] = []
     for wish in wishes:
         places.append(max(wish, places[-1] + distance) if places else wish)
@@ -135,16 +135,16 @@ def apart(wishes: Sequence[float], distance: float, last: float) -> list[float]:
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
-    """Round numbers between two others, steps of 1, 2 or 5 times a power of ten."""
+    """About `about` round numbers in [low, high], in steps of 1, 2 or 5 times a power of ten."""
     step = round_step((high - low) / about)
     first = math.ceil(low / step - 1e-9)
     return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def round_step(least: float) -> float:
-    """The smallest of 1, 2 and 5 times a power of ten that is not less."""
+    """The smallest number >= `least` of the form 1, 2 or 5 times a power of ten."""
     exponent = math.floor(math.log10(least))
-    steps = [float(f"{factor}e{exponent}") for factor in (1, 2, 5, 10)]  # 5e-06, where 5 * 10.0**-6 is a little less
+    steps = [float(f"{factor}e{exponent}") for factor in (1, 2, 5, 10)]  # exactly 5e-06; 5 * 10.0**-6 is slightly less
     return next(step for step in steps if step >= least * (1.0 - 1e-9))
 
 

@@ -1,4 +1,4 @@
-"""Metrics of predicted pairwise preferences, for the `evaluate` library; the formulas are those of p2l_sdk.metrics."""
+"""Metrics of predicted pairwise preferences for the `evaluate` library, with the formulas of p2l_sdk.metrics."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ Returns:
 
 
 class PairMetrics(evaluate.Metric):
-    """Log-loss, squared error, accuracy and calibration of pairs, and the losses of ties and of "both bad"."""
+    """Log-loss, squared error, accuracy and calibration of pairs, and the losses for ties and "both bad"."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(

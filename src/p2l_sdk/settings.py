@@ -1,4 +1,4 @@
-"""Values of a settings file, checked: each error names the setting, what it is and what it must be."""
+"""Checks of the values in a settings file: each error names the setting, its value and what it must be."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from p2l_sdk.errors import P2LError, did_you_mean
 
 
 def check_keys(values: Mapping[str, Any], kind: Any, source: str, hidden: tuple[str, ...] = ()) -> None:
-    """Raise P2LError for a key that is no field of the dataclass, with the nearest that is."""
+    """Raise P2LError for a key that is not a field of the dataclass, suggesting the nearest one that is."""
     known = [f.name for f in dataclasses.fields(kind) if f.name not in hidden]
     for key in values:
         if key not in known:
@@ -21,14 +21,14 @@ def check_keys(values: Mapping[str, Any], kind: Any, source: str, hidden: tuple[
 
 
 def check_text(config: Any, name: str) -> None:
-    """A field that must be a text that is not empty; None where that is its default."""
+    """Raise P2LError unless a field is a non-empty string; None is legal if it is the default."""
     value = getattr(config, name)
     if not (isinstance(value, str) and value.strip()) and not _left_out(config, name):
         raise P2LError(f"{name} is {value!r}; it must be a text")
 
 
 def check_number(config: Any, name: str, *, least: float, most: float = math.inf) -> None:
-    """A field that must be a finite number of a range; None where that is its default."""
+    """Raise P2LError unless a field is a finite number in [least, most]; None is legal if it is the default."""
     value = getattr(config, name)
     if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
         with contextlib.suppress(ValueError):
@@ -41,18 +41,18 @@ def check_number(config: Any, name: str, *, least: float, most: float = math.inf
 
 
 def check_count(config: Any, name: str) -> None:
-    """A field that must be an integer above 0; None where that is its default."""
+    """Raise P2LError unless a field is an integer > 0; None is legal if it is the default."""
     value = getattr(config, name)
     if not (isinstance(value, int) and not isinstance(value, bool) and value > 0) and not _left_out(config, name):
         raise P2LError(f"{name} is {value!r}; it must be an integer > 0")
 
 
 def _left_out(config: Any, name: str) -> bool:
-    return getattr(config, name) is None and getattr(type(config), name, ...) is None  # the field's default
+    return getattr(config, name) is None and getattr(type(config), name, ...) is None  # the class has the default
 
 
 def read_yaml(path: str | Path) -> Any:
-    """The values of a YAML file; P2LError if it cannot be read, or a key stands twice, of which YAML keeps the last."""
+    """The values of a YAML file; P2LError if it cannot be read or a key occurs twice (YAML would keep the last)."""
     import yaml
 
     class Loader(yaml.SafeLoader):

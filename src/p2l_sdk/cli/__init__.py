@@ -1,7 +1,7 @@
 """The command line, `p2l`: one module for each kind of command.
 
-Tables on a terminal, one JSON object on stdout with --json. An error is one line on stderr and exit status 2.
-Heavy imports stand within the commands, so that --help and errors are instant.
+Commands print tables, or one JSON object on stdout with --json. An error is one line on stderr and exit status 2.
+Heavy imports are inside the commands, so that --help and errors are instant.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def main() -> NoReturn:
 
 
 def run(command: Callable[[], Any]) -> int:
-    """Run a click command; its exit status. An expected error is one line on stderr and status 2, a warning is one
-    line too."""
+    """Run a click command and return its exit status: 2, with one line on stderr, for an expected error; 130 if
+    interrupted. A `P2LWarning` is one line on stderr, too."""
     plain = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *args: Any, **options: Any) -> None:
@@ -74,14 +74,14 @@ def run(command: Callable[[], Any]) -> int:
             hint = f"put quotes around the prompt; {hint}"
         message = f"{error.format_message()} ({hint})"
     except (click.Abort, KeyboardInterrupt) as stop:
-        cause = stop.__cause__ if isinstance(stop, click.Abort) else stop  # click makes an Abort of the signal
+        cause = stop.__cause__ if isinstance(stop, click.Abort) else stop  # click turns KeyboardInterrupt into Abort
         advice = f"; {cause}" if isinstance(cause, KeyboardInterrupt) and cause.args else ""
         click.echo(f"p2l: interrupted{advice}", err=True)
         return 130
-    except BrokenPipeError:  # the reader, `head` say, has gone
+    except BrokenPipeError:  # the reader, for instance `head`, has exited
         sys.stderr.close()
         return 0
-    except OSError as error:  # the disk is full, say
+    except OSError as error:  # for instance, the disk is full
         message = f"cannot write the output: {error.strerror}"
     except UnicodeEncodeError as error:
         message = f"this terminal ({error.encoding}) cannot show {error.object[error.start]!a}; use UTF-8, or --json"

@@ -1,4 +1,4 @@
-"""What several commands share: options, loading, printing."""
+"""Shared by several commands: options, loading, printing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def _of_load(name: str, metavar: str, text: str) -> Callable[[Command], Command]:
-    """An option that no command takes: `load` finds it by itself."""
+    """An option that is not passed to the command: `load` reads it from the context."""
     return click.option(
         f"--{name}",
         metavar=metavar,
@@ -37,8 +37,8 @@ COSTS = _of_load(
 )
 
 
-def MODEL(command: Command) -> Command:  # noqa: N802 - a decorator that stands beside JSON
-    """The options --model, which the command takes as `model`, --revision, --base and --device."""
+def MODEL(command: Command) -> Command:  # noqa: N802 - used as a decorator, like JSON
+    """The options --model (passed to the command as `model`), --revision, --base and --device."""
     model = click.option("--model", metavar="PATH", help="Folder or Hub id of a P2L model.  [the embedded default]")
     return model(REVISION(BASE(DEVICE(command))))
 
@@ -47,7 +47,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obje
 
 
 def load(model: str | None) -> P2L:
-    """The model of --model, with what --revision, --base, --device and --costs say."""
+    """Load the model of --model with the options --revision, --base, --device and --costs."""
     from p2l_sdk.facade import P2L
 
     meta = click.get_current_context().meta
@@ -56,5 +56,5 @@ def load(model: str | None) -> P2L:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One JSON object on stdout."""
+    """Print one JSON object on stdout."""
     click.echo(json.dumps(value, indent=2, allow_nan=False, default=str))

@@ -1,4 +1,4 @@
-"""`p2l costs`: what a response of each LLM costs, and where the figure is from."""
+"""`p2l costs`: the cost of a response of each LLM, and its source."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 def costs(
     model: str | None, source: str | None, input_tokens: float, output_tokens: float, output: str | None, as_json: bool
 ) -> None:
-    """The cost of each LLM, USD per 1,000 responses, where it is from, and what is not known.
+    """Show the cost of each LLM in USD per 1,000 responses, its source, and which costs are unknown.
 
     \b
-    SOURCE is a .json, .yaml, .csv, .jsonl or .parquet file of costs or token prices, or the prices of a package:
+    SOURCE is a .json, .yaml, .csv, .jsonl or .parquet file of costs or token prices, or the genai-prices package:
       p2l costs --costs genai-prices
       p2l costs --costs genai-prices:together,openrouter
     """
@@ -64,7 +64,7 @@ def _print(found: Costs) -> None:
 
     console = Console()
     table = Table(box=None, pad_edge=False)
-    whole = max(map(len, found.models)) <= console.width // 2  # names before matches
+    whole = max(map(len, found.models)) <= console.width // 2  # fold the matches rather than the names
     table.add_column("LLM", overflow="fold", no_wrap=whole)
     table.add_column("$ per 1k", justify="right", no_wrap=True)
     if found.matches:
@@ -81,7 +81,7 @@ def _print(found: Costs) -> None:
 
 
 def _matched(match: PriceMatch) -> list[Text]:
-    """Cells: input price, output price, and who bears the name or why nobody does."""
+    """Cells: input price, output price, and the matched provider and name, or why there is no match."""
     from rich.text import Text
 
     price = match.price

@@ -1,4 +1,4 @@
-"""`p2l add-model | remove-model | rename-model`: the LLMs of a saved model, changed without retraining."""
+"""`p2l add-model | remove-model | rename-model`: change the LLMs of a saved model without retraining."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OUTPUT = click.option("--output", metavar="FOLDER", required=True, help="The new
 @OUTPUT
 @JSON
 def add_model(name: str, model: str | None, output: str, as_json: bool, **learn_from: Any) -> None:
-    """Add the LLM NAME, learned from votes or scores in seconds, and write the model to a new folder."""
+    """Add the LLM NAME, learned in seconds from votes or scores, and write the model to a new folder."""
     p2l = load(model).add_model(name, **learn_from)
     added = p2l.additions[name]
     text = (
@@ -51,7 +51,7 @@ def remove_model(name: str, model: str | None, output: str, as_json: bool) -> No
 @OUTPUT
 @JSON
 def rename_model(name: str, new_name: str, model: str | None, output: str, as_json: bool) -> None:
-    """Give the LLM NAME the name NEW_NAME and write the model to a new folder."""
+    """Rename the LLM NAME to NEW_NAME and write the model to a new folder."""
     renamed = load(model).rename_model(name, new_name)
     _finish(renamed, output, as_json, f"{name}: renamed {new_name}", {"renamed": {name: new_name}})
 

@@ -1,4 +1,4 @@
-"""`p2l mpg`: Project MPG, a Goodness and a Fastness for every LLM from its results on benchmarks."""
+"""`p2l mpg`: Project MPG, Goodness and Fastness of LLMs from their results on benchmarks."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def mpg() -> None:
 @click.option("--output", metavar="FOLDER", help="Write the page, JSON and the pictures to a new folder.")
 @JSON
 def report(output: str | None, as_json: bool, **options: Any) -> None:
-    """Table, pictures and a page: how good each LLM is, overall and by subdomain, how sure, and at what price."""
+    """Report how good each LLM is, overall and by subdomain, how certain that is, and what it costs."""
     from p2l_sdk.mpg import goodness
     from p2l_sdk.mpg.report import Report, require_output
 
     if output is not None:
-        require_output(output)  # before the work
+        require_output(output)  # fail before the computation
     results, tree = _read(options)
     names = ("method", "prior", "missing", "weighting", "unstated_questions", "draws", "seed")
     estimates = goodness(results, tree, **{name: options[name] for name in names})
@@ -131,7 +131,8 @@ def _fastness(results: Results, options: dict[str, Any]) -> Fastness | None:
 
 
 def _agreement(results: Results, estimates: NodeEstimates, reference: str | None, seed: int) -> list[Correlation]:
-    """Goodness, its domains, the raw average and every single benchmark beside the reference."""
+    """Agreement with the reference of Goodness at every inner node, the raw average, and each benchmark on which all
+    LLMs have results that differ."""
     if reference is None:
         return []
     import numpy as np
@@ -223,7 +224,7 @@ def _print(report: Report) -> None:
 @click.option("--retry-failed", is_flag=True, help="Ask again what failed before.")
 @JSON
 def measure(base_url: str, questions: str, output: str, as_json: bool, **options: Any) -> None:
-    """Ask an endpoint questions; grade its answers, time it, and keep all in a file that `p2l mpg report` reads."""
+    """Ask an endpoint questions, grade and time its answers, and write them to a file for `p2l mpg report`."""
     from p2l_sdk.mpg.endpoint import Endpoint
     from p2l_sdk.mpg.measure import measure as run
     from p2l_sdk.mpg.questions import read_questions

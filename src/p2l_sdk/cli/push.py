@@ -1,4 +1,4 @@
-"""`p2l push`: a model, or votes, to the Hub."""
+"""`p2l push`: push a model or votes to the Hub."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def push(source: str, repo_id: str, license: str | None, as_json: bool, handler:
     """Push SOURCE to the Hub repository REPO_ID (org/name), in one commit with its card.
 
     SOURCE is a model (a folder or a Hub id; "default" is the embedded one), or a .jsonl, .csv or .parquet file of
-    votes, which becomes a data set. Log in first, with `hf auth login`, or set HF_TOKEN.
+    votes, which becomes a data set. Log in first with `hf auth login`, or set HF_TOKEN.
     """
     if Path(source).suffix.lower() in READERS:
         from p2l_sdk.hub_votes import push_votes

@@ -1,4 +1,4 @@
-"""`p2l serve`: the P2L API, and the router in front of LLMs."""
+"""`p2l serve`: the P2L API and the router in front of LLMs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from p2l_sdk.serve.auth import Keys
     from p2l_sdk.serve.config import RouterConfig
 
-_GRACE_SECONDS = 30.0  # for requests under way when the server is told to stop
+_GRACE_SECONDS = 30.0  # for requests in flight when the server is told to stop
 _PACKAGES = ("fastapi", "httpx", "uvicorn", "yaml")
 
 
@@ -82,14 +82,14 @@ def serve(
 def _run(server: Coroutine[Any, Any, None]) -> None:
     try:
         import uvloop
-    except ImportError:  # Windows has none
+    except ImportError:  # not available on Windows
         asyncio.run(server)
     else:
         uvloop.run(server)
 
 
 def _check(config: RouterConfig, p2l: P2L, path: str) -> None:
-    """Prints what a file holds, and raises for what it lacks."""
+    """Print the LLMs of a configuration file; raise `P2LError` for what is missing in it."""
     from p2l_sdk.results import usd
     from p2l_sdk.serve.choice import Chooser
     from p2l_sdk.serve.config import check, costs
@@ -101,7 +101,7 @@ def _check(config: RouterConfig, p2l: P2L, path: str) -> None:
         click.echo(f"{name}: {route}, {cost}, {llm.base_url}")
     if found.problems:
         raise P2LError(f"{path}: {'; '.join(found.problems)}")
-    Chooser(config, p2l)  # raises for a budget that no LLM fits
+    Chooser(config, p2l)  # raises for a budget below the cheapest LLM
     click.echo(f"{path}: ready to serve")
 
 
@@ -111,7 +111,7 @@ def _by_name(name: str, p2l: P2L) -> str:
 
 
 def _require(config: RouterConfig, p2l: P2L, path: str) -> None:
-    """Raises for what keeps the router from starting, tells what it does without."""
+    """Raise `P2LError` for what prevents the router from starting; name the LLMs that it never routes to."""
     from p2l_sdk.serve.config import check
 
     found = check(config, p2l)
@@ -135,7 +135,7 @@ async def _serve(
     from p2l_sdk.serve.process import require_address, settle
 
     routed = None
-    if config is not None:  # whoever asks for a route only is told of the LLMs that the router calls, at its costs
+    if config is not None:  # /v1/route, too, chooses among the LLMs that the router can call, at its costs
         routed = [name for name in config.models if name in p2l.models]
         known = costs(config, p2l)
         p2l.costs = {**p2l.costs, **{name: known[name] for name in routed}}
@@ -158,7 +158,7 @@ async def _serve(
             port=port,
             log_config=_logging(),
             access_log=False,
-            timeout_keep_alive=75,  # longer than clients keep an idle connection: none finds it closed as it asks
+            timeout_keep_alive=75,  # longer than clients keep idle connections, so that none sends on a closed one
             timeout_graceful_shutdown=round(_GRACE_SECONDS if config is None else config.deadline),
         )
         require_address(host, port)
@@ -167,7 +167,7 @@ async def _serve(
 
 
 def _logging() -> dict[str, Any]:
-    """uvicorn's own, and ours beside it."""
+    """uvicorn's logging configuration, extended by p2l_sdk's logger."""
     from uvicorn.config import LOGGING_CONFIG
 
     config: dict[str, Any] = copy.deepcopy(LOGGING_CONFIG)

@@ -1,4 +1,4 @@
-"""`p2l train` and `p2l merge`: a model from your own votes; an adapter and its base as one plain model."""
+"""`p2l train` and `p2l merge`: train a model on your own votes; merge an adapter into its base."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from p2l_sdk.cli.common import BASE, REVISION, load
 
-# sections of the help: option, its type, help; the settings of `TrainingConfig` by their names there
+# section of the help -> (option, type, help); the options are settings of `TrainingConfig`
 _SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
     "Votes and measurement": [
         ("votes", str, "Votes to train on: .jsonl, .csv, .parquet, a `datasets` folder or a Hub data set; or scores."),
@@ -80,7 +80,7 @@ def _with_settings(command: Any) -> Any:
     for name, kind, text in reversed([row for rows in _SETTINGS.values() for row in rows]):
         if kind is bool:
             option = click.option(f"--{name}/--no-{name}", default=None, help=text)
-        elif isinstance(kind, str):  # the value of `method` that it stands for
+        elif isinstance(kind, str):  # a flag that sets `method` to this value
             option = click.option(f"--{name}", "method", flag_value=kind, help=text)
         else:
             option = click.option(f"--{name}", type=kind, help=text)
@@ -130,7 +130,7 @@ def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
 
     from p2l_sdk.training.run import train as run
 
-    disable_progress_bars()  # transformers follows: loading a file twice a second is no news
+    disable_progress_bars()  # those of transformers, too: files load too fast for a bar to be useful
     p2l = run(config, resume=resume, quiet=quiet)
     if p2l is not None and not quiet:
         click.echo(f"wrote {config.output}; its card: {Path(config.output) / 'README.md'}")

@@ -1,4 +1,4 @@
-"""Project MPG (arXiv 2410.22368): a Goodness and a Fastness for every LLM, from the benchmarks that exist."""
+"""Project MPG (arXiv 2410.22368): a Goodness and a Fastness for every LLM, from existing benchmark results."""
 
 from p2l_sdk.mpg.correlation import Correlation, correlations
 from p2l_sdk.mpg.fastness import Fastness, Measure, Run

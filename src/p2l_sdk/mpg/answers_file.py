@@ -1,10 +1,10 @@
-"""The answers of a measurement: JSON lines, each written whole before it is counted, so that a killed run goes on where
-it stood.
+"""The answers file of a measurement: JSON lines, each written in full before it counts, so that an interrupted run can
+be resumed.
 
 A line is one question: `model, benchmark, question_id, score`, `seconds`, `first_token_seconds`, `input_tokens`,
-`output_tokens`, `cost` (null where not known), `answer`, `finish_reason`; `session` (when this part of the run began)
-and `due` (seconds from then to when the query was due); `run` (what every part of a run must share). A query without an
-answer has `error`, its kind, with `detail` and `failed_after`, and null for score and seconds.
+`output_tokens`, `cost` (null where unknown), `answer`, `finish_reason`; `session` (when this part of the run began)
+and `due` (seconds from then until the query was due); `run` (the settings that all parts of a run must share). A failed
+query has `error` (its kind), `detail` and `failed_after`, and null for score and seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from p2l_sdk.errors import ResultsError
 
 try:
     import fcntl
-except ImportError:  # Windows has none
+except ImportError:  # not available on Windows
     fcntl = None  # type: ignore[assignment]
 
 Row = dict[str, Any]
@@ -27,23 +27,23 @@ _BEGINNING = b'{"model": '
 
 
 class AnswersFile:
-    """Appends rows; use it in `with`.
+    """Appends rows to an answers file; a context manager.
 
     Attributes:
-        rows: all that the file holds, in its order.
-        last: the last row of each question.
+        rows: all rows of the file, in order.
+        last: the last row of each question, by `key_of`.
     """
 
     def __init__(self, path: str | Path, model: str, run: Mapping[str, Any]) -> None:
-        """Opens or makes the file, for this process alone; a half-written last line is taken off.
+        """Open or create the file for this process alone; a half-written last line is removed.
 
         Args:
-            path: of the file.
+            path: path of the file.
             model: name of the LLM.
-            run: what makes two parts the same run.
+            run: the settings that all parts of a run must share.
 
         Raises:
-            ResultsError: the file holds something else, or another run, or another process writes to it.
+            ResultsError: the file holds something else or another run, or another process is writing to it.
         """
         self.path, self._head, self._run = Path(path), {"model": model}, dict(run)
         if self.path.is_dir():
@@ -75,7 +75,7 @@ class AnswersFile:
         self._file.close()
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """One line, in the hands of the system when this returns: the end of this process cannot lose it."""
+        """Write one line; it is handed to the operating system before this returns, so it survives this process."""
         full = {**self._head, **row, "run": self._run}
         self._file.write(json.dumps(full, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n")
         self._file.flush()
@@ -95,7 +95,7 @@ class AnswersFile:
 
 
 def _lock(file: IO[bytes], path: str | Path) -> None:
-    """Keep other processes out until the file is closed; a file system without locks keeps nobody out."""
+    """Lock out other processes until the file is closed; without effect on file systems that have no locks."""
     if fcntl is None:
         return
     try:
@@ -107,7 +107,7 @@ def _lock(file: IO[bytes], path: str | Path) -> None:
 
 
 def read_answers(path: str | Path, content: bytes | None = None) -> list[Row]:
-    """The rows of an answers file. Raises `ResultsError` where it is none."""
+    """The rows of an answers file. Raises `ResultsError` if it is not one."""
     text = Path(path).read_bytes() if content is None else content
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -123,5 +123,5 @@ def read_answers(path: str | Path, content: bytes | None = None) -> list[Row]:
 
 
 def key_of(row: Mapping[str, Any]) -> tuple[str, str]:
-    """What names a question: its benchmark and id."""
+    """The key of a question: its benchmark and id."""
     return row["benchmark"], row["question_id"]

@@ -1,11 +1,11 @@
-"""How well ratings agree with a reference: Pearson, Spearman, Kendall, with bootstrap intervals over the LLMs.
+"""Agreement of ratings with a reference: Pearson, Spearman and Kendall, with bootstrap intervals over the LLMs.
 
-A replicate draws the LLMs anew, with replacement; all ratings see the same draws, so the interval of a difference
-between two of them uses that both are of the same LLMs. Weighted by how often an LLM was drawn,
+Each replicate draws the LLMs with replacement. All ratings share the draws, so the interval of a difference between two
+of them is a paired one. Weighted by how often each LLM was drawn,
 
-    Pearson     covariance over the standard deviations
-    Spearman    the same, of mean ranks
-    Kendall     tau-b: concordant less discordant pairs, over the geometric mean of pairs that differ in each
+    Pearson     covariance over the product of the standard deviations
+    Spearman    the same of the mean ranks
+    Kendall     tau-b: concordant minus discordant pairs, over the geometric mean of the pairs untied in each
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Correlation:
     """Agreement of one rating with the reference.
 
     Attributes:
-        name: of the rating.
-        n: LLMs that both know.
-        coefficients: pearson, spearman, kendall.
-        differences: each less that of the baseline, on the same LLMs; empty for the baseline itself.
+        name: name of the rating.
+        n: number of LLMs compared.
+        coefficients: pearson, spearman and kendall.
+        differences: each coefficient minus that of the baseline, on the same LLMs; empty for the baseline itself.
     """
 
     name: str
@@ -71,16 +71,16 @@ def correlations(
     replicates: int = 2000,
     seed: int = 0,
 ) -> list[Correlation]:
-    """Agreement of ratings with a reference, over the LLMs that the reference and all of them know.
+    """Agreement of ratings with a reference, over the LLMs that the reference and all ratings have in common.
 
     Args:
         ratings: name -> LLM -> number, NaN for none; higher is better.
         reference: LLM -> number.
-        baseline: of the differences; the first rating if not named.
+        baseline: the rating that the others are compared with; the first if not given.
         replicates, seed: of the bootstrap.
 
     Raises:
-        ResultsError: fewer than three LLMs in common, a constant rating, or an unknown baseline.
+        ResultsError: fewer than three LLMs in common, a constant rating or reference, or an unknown baseline.
     """
     names = [name for name in reference if all(np.isfinite(rating.get(name, np.nan)) for rating in ratings.values())]
     if len(names) < 3:
@@ -94,7 +94,7 @@ def correlations(
     y = np.array([float(reference[name]) for name in names])
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(len(names), np.full(len(names), 1.0 / len(names)), size=replicates)
-    weights = np.vstack([np.ones(len(names)), draws])  # the first is what is seen
+    weights = np.vstack([np.ones(len(names)), draws])  # the first row is the sample itself
     agreement = {}
     for name, rating in ratings.items():
         x = np.array([float(rating[model]) for model in names])

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint (`POST BASE_URL/chat/completions`, streamed), as something that can be timed."""
+"""Timed, streamed queries to an OpenAI-compatible endpoint (`POST BASE_URL/chat/completions`)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ try:
 except ImportError:
     raise MissingExtraError("measuring an endpoint", "httpx", "mpg") from None
 
-_SHOWN = 200  # characters of a server's words that are kept
+_SHOWN = 200  # characters kept of a server's error message
 
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """Where to ask, and how.
+    """An endpoint and the settings of its queries.
 
     Attributes:
-        base_url: up to and without "/chat/completions"; mostly it ends in "/v1".
-        model: the name that the endpoint knows the LLM by.
+        base_url: everything before "/chat/completions"; usually ends in "/v1".
+        model: the endpoint's name of the LLM.
         api_key: sent as a bearer token; never shown or stored.
-        max_tokens: of an answer.
-        temperature: of sampling, 0 for the likeliest token.
-        timeout: seconds until a query that has no whole answer counts as failed.
+        max_tokens: longest answer.
+        temperature: sampling temperature; 0 always takes the most likely token.
+        timeout: seconds after which a query without a complete answer counts as failed.
     """
 
     base_url: str
@@ -48,8 +48,8 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Answer:
-    """Attributes: text; first_token and end, on the clock of `time.perf_counter` (first_token None where the answer is
-    empty or came in one piece); input_tokens and output_tokens as the server counts them, None where it does not."""
+    """An answer: text; first_token and end, times of `time.perf_counter` (first_token is None if the answer is empty or
+    was not streamed); input_tokens and output_tokens as counted by the server, None if it does not count them."""
 
     text: str
     first_token: float | None
@@ -60,8 +60,8 @@ class Answer:
 
 
 class QueryError(Exception):
-    """A query without an answer. Attributes: kind (connection, timeout, status 429 or another, error, garbage, cut off)
-    and detail."""
+    """A failed query. Attributes: kind (connection, timeout, status 429 or another code, error, garbage, cut off) and
+    detail."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(f"{kind}: {detail}")
@@ -69,13 +69,13 @@ class QueryError(Exception):
 
 
 def connect(endpoint: Endpoint) -> httpx.AsyncClient:
-    """A client that keeps its connections; close it, or use it in `async with`."""
+    """An HTTP client that keeps its connections open; close it, or use it in `async with`."""
     headers = {"authorization": f"Bearer {endpoint.api_key}"} if endpoint.api_key else {}
     try:
         return httpx.AsyncClient(
             base_url=endpoint.base_url.rstrip("/") + "/",
             headers=headers,
-            timeout=None,  # `ask` has one for the whole
+            timeout=None,  # `ask` limits the whole query
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
         )
     except (httpx.InvalidURL, UnicodeEncodeError, ValueError) as error:
@@ -83,7 +83,7 @@ def connect(endpoint: Endpoint) -> httpx.AsyncClient:
 
 
 async def ask(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str) -> Answer:
-    """The answer to one prompt. Raises `QueryError` where there is none."""
+    """The answer to one prompt. Raises `QueryError` if the query fails."""
     body = {
         "model": endpoint.model,
         "messages": [{"role": "user", "content": prompt}],
@@ -117,7 +117,7 @@ async def _streamed(pieces: AsyncIterator[bytes]) -> Answer:
     choices_seen = False
     async for line in _lines(pieces):
         if end is not None or not line.startswith(b"data:"):
-            continue  # what follows [DONE] is read to its end, so that the connection can be used again
+            continue  # read on after [DONE], so that the connection can be reused
         data = line[5:].strip()
         if data == b"[DONE]":
             end = perf_counter()
@@ -162,7 +162,7 @@ def _answer(
 
 
 async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Lines of server-sent events. (httpx's own also break at U+2028, which JSON may hold.)"""
+    """Lines of server-sent events. (httpx's own also split at U+2028, which JSON may contain.)"""
     rest = b""
     async for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")

@@ -1,17 +1,18 @@
-"""The one-factor model of a table of results: how well an LLM does where, and how much a cell may depart from it.
+"""The one-factor model of a table of results: the expected accuracy of each cell, and how far cells deviate from it.
 
-With k of n questions right for LLM m on benchmark b:
+For LLM m with k of n questions right on benchmark b:
 
     k_mb ~ binomial(n_mb, p_mb)
-    p_mb ~ beta(c_b u_mb, c_b (1 - u_mb))          what is special about this LLM here; c_b: how little
-    logit u_mb = d_b + l_b a_m                     easiness of b, its loading, ability of m
-    a_m ~ N(0, s^2), l_b ~ N(1, 1/2), d_b ~ N(0, 2), log c_b ~ N(log 20, 1.5), 1 / s^2 ~ gamma
+    p_mb ~ beta(c_b u_mb, c_b (1 - u_mb))          concentration c_b: the higher, the smaller the deviations from u
+    logit u_mb = d_b + l_b a_m                     easiness d and loading l of the benchmark, ability a of the LLM
+    a_m ~ N(0, s), l_b ~ N(1, 0.5), d_b ~ N(0, 2), log c_b ~ N(log 20, 1.5)       N(mean, standard deviation)
+    1 / s^2 ~ gamma(shape 1, rate 0.5)
 
-p is integrated out, k is beta-binomial given the rest, so each a_m, d_b, l_b, c_b takes Metropolis steps of its own,
-all LLMs (or benchmarks) and all chains at once; then p_mb is beta(k + c u, n - k + c (1 - u)). A missing cell has
-n = 0: its p comes from the LLM's other results and the others' results there. The prior of a cell is thus neither
-flat nor a constant: it is what the rest of the table says, as strongly as the table bears it out. With a fixed prior
-(Jeffreys' say) every cell of a good LLM would be drawn to 1/2, and a mean over many small benchmarks would miss.
+p is integrated out, so k is beta-binomial given the rest. Each a_m, d_b, l_b and c_b takes its own Metropolis steps,
+vectorised over LLMs (or benchmarks) and chains; then p_mb is drawn from beta(k + c u, n - k + c (1 - u)). A missing
+cell has n = 0: its p follows from the LLM's other results and the other LLMs' results on the benchmark. The prior of a
+cell is thus what the rest of the table predicts, as strongly as the table supports it. A fixed prior, such as
+Jeffreys', would pull every cell of a good LLM towards 1/2, and bias a mean over many small benchmarks.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 
 from p2l_sdk.errors import P2LWarning
 
-_MOST_CHAINS, _LEAST_CHAINS, _NUMBERS = 16, 4, 4096  # chains as long as they hold so many numbers; never fewer
+_MOST_CHAINS, _LEAST_CHAINS, _NUMBERS = 16, 4, 4096  # _NUMBERS: cells of all chains, within these limits
 _BURN, _LEAST_KEPT = 400, 160  # sweeps
 _ACCEPT, _STRETCH = 0.4, 1.5
 _LOADING, _LOADING_SD, _EASINESS_SD = 1.0, 0.5, 2.0
@@ -32,7 +33,7 @@ _CONCENTRATION, _CONCENTRATION_SD = np.log(20.0), 1.5
 _PRECISION_SHAPE, _PRECISION_RATE = 1.0, 0.5
 _MOST = 12.0  # logits beyond which an accuracy is 0 or 1
 _LEAST = 1e-12
-_MIXED = 1.3  # potential scale reduction above which the chains do not agree
+_MIXED = 1.3  # potential scale reduction above which the chains have not converged
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,8 @@ class FactorDraws:
     Attributes:
         ability: `(n_draws, n_models)` logits.
         easiness, loading, concentration: `(n_draws, n_benchmarks)`.
-        scale_reduction: the largest potential scale reduction (Gelman and Rubin) of an LLM's ability; 1 is perfect.
+        scale_reduction: largest potential scale reduction (Gelman and Rubin) over the LLMs' centred abilities; 1 is
+            perfect.
     """
 
     ability: np.ndarray
@@ -53,12 +55,12 @@ class FactorDraws:
 
     @property
     def expected(self) -> np.ndarray:
-        """`(n_draws, n_models, n_benchmarks)` accuracy u that the ability alone makes one expect."""
+        """`(n_draws, n_models, n_benchmarks)` accuracy u predicted from the ability alone."""
         return _accuracy(self.easiness, self.loading, self.ability)
 
     def accuracies(self, right: np.ndarray, total: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """`(n_draws, n_models, n_benchmarks)` draws of the true accuracies p, given `(n_models, n_benchmarks)` counts
-        of right answers and of questions (0 where a cell is missing)."""
+        of right answers and questions (0 where a cell is missing)."""
         a, b = _shapes(self.expected, self.concentration)
         return rng.beta(np.maximum(a + right, _LEAST), np.maximum(b + (total - right), _LEAST))
 
@@ -67,12 +69,13 @@ def fit_factor(right: np.ndarray, total: np.ndarray, *, draws: int = 4000, seed:
     """Draws from the posterior of the one-factor model.
 
     Args:
-        right, total: `(n_models, n_benchmarks)` right answers and questions, >= 0, need not be whole; 0 where missing.
-        draws: how many, evenly from 4 to 16 chains.
-        seed: of the draws.
+        right, total: `(n_models, n_benchmarks)` right answers and questions, >= 0, not necessarily integers; 0 where
+            missing.
+        draws: number of draws, evenly spaced over 4 to 16 chains.
+        seed: seed of the draws.
 
     Warns:
-        P2LWarning: the chains have not met.
+        P2LWarning: the chains have not converged.
     """
     rng = np.random.default_rng(seed)
     n_models, n_benchmarks = right.shape
@@ -104,7 +107,7 @@ def fit_factor(right: np.ndarray, total: np.ndarray, *, draws: int = 4000, seed:
 
 
 def _start(right: np.ndarray, total: np.ndarray, chains: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Chains at rough estimates, spread out."""
+    """Initial states of the chains, scattered around rough estimates."""
     logits = np.where(total > 0, np.log((right + 0.5) / (total - right + 0.5)), np.nan)
     seen = total > 0
     easiness = np.nansum(logits, 0) / np.maximum(seen.sum(0), 1)
@@ -129,7 +132,7 @@ def _sweep(
     total: np.ndarray,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-    """One step of every unknown, in place; the share of chains that accepted it."""
+    """One step of every unknown, in place. Returns the shares of chains that accepted the Metropolis steps."""
     log_priors: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "a": lambda x: -0.5 * state["precision"] * x * x,
         "d": lambda x: -0.5 * np.square(x / _EASINESS_SD),
@@ -149,14 +152,14 @@ def _sweep(
         state[name] = np.where(accepted, new, old)
         now = np.where(accepted[:, :, None] if name == "a" else accepted[:, None, :], then, now)
         rates[name] = accepted.mean(0)
-    # a common shift of all abilities, taken back by the easiness, changes the priors alone: drawn exactly
+    # shifting all abilities leaves the likelihood unchanged if easiness compensates: the shift can be drawn exactly
     a, d, loading = state["a"], state["d"], state["l"]
     tau = 1.0 / _EASINESS_SD**2
     precision = a.shape[1] * state["precision"] + tau * np.square(loading).sum(1, keepdims=True)
     mean = (tau * (loading * d).sum(1, keepdims=True) - state["precision"] * a.sum(1, keepdims=True)) / precision
     shift = mean + rng.standard_normal(mean.shape) / np.sqrt(precision)
     state["a"], state["d"] = a + shift, d - loading * shift
-    # and so does a common factor of all abilities, taken back by the loadings
+    # so does scaling all abilities, if the loadings compensate: a Metropolis step
     a, loading = state["a"], state["l"]
     stretch = np.exp(_STRETCH / np.sqrt(a.shape[1] + d.shape[1]) * rng.standard_normal(shift.shape))
     gain = (log_priors["a"](a * stretch) - log_priors["a"](a)).sum(1, keepdims=True)
@@ -181,13 +184,13 @@ def _shapes(expected: np.ndarray, concentration: np.ndarray) -> tuple[np.ndarray
 
 
 def _log_likelihood(state: dict[str, np.ndarray], right: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """`(n_chains, n_models, n_benchmarks)` beta-binomial, but for the terms of the concentration alone."""
+    """`(n_chains, n_models, n_benchmarks)` beta-binomial, without the terms that depend on the concentration alone."""
     a, b = _shapes(_accuracy(state["d"], state["l"], state["a"]), np.exp(state["c"]))
     return _rise(a, right) + _rise(b, total - right)
 
 
 def _rise(x: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """log gamma(x + n) - log gamma(x) for x > 0, n >= 0, to 1e-6: Stirling's series, three places up."""
+    """log gamma(x + n) - log gamma(x) for x > 0, n >= 0, to 1e-6, by Stirling's series at arguments shifted by 3."""
     z = x + n
     y = z + 3.0
     value = (y - 0.5) * np.log(y) - n + _series(y)
@@ -203,7 +206,7 @@ def _series(y: np.ndarray) -> np.ndarray:
 
 
 def _scale_reduction(draws: np.ndarray) -> float:
-    """The largest over unknowns of `(n_kept, n_chains, n)` draws."""
+    """The largest potential scale reduction over the n unknowns, from draws `(n_kept, n_chains, n)`."""
     n = len(draws)
     if n < 2:
         return float("nan")

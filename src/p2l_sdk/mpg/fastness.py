@@ -1,12 +1,12 @@
-"""Fastness: how quick and how cheap an LLM is, from measurements, or from prices and mean token counts.
+"""Fastness: how fast and how cheap an LLM is, from measurements, or from prices and mean token counts.
 
     usd_per_query            mean cost of an answer
-    queries_per_second       answers per second of one caller, 1 / mean seconds, times the callers at once
-    seconds                  mean time to the whole answer
+    queries_per_second       answers per elapsed second; where the elapsed time is unknown, callers / mean seconds
+    seconds                  mean time to the complete answer
     seconds_to_first_token   mean time to the first token
-    tokens_per_second        output tokens over seconds, all answers together
+    tokens_per_second        output tokens over seconds, both summed over the answers
 
-Measured numbers have 95 % intervals, a bootstrap over the queries; computed ones have none.
+Measured numbers have 95 % intervals from a bootstrap over the queries; computed ones have none.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from p2l_sdk.mpg.results import Results
 from p2l_sdk.results import usd
 
 MEASURES = ("usd_per_query", "queries_per_second", "seconds", "seconds_to_first_token", "tokens_per_second")
-_BATCH = 2_000_000  # numbers of a bootstrap that are held at once
+_BATCH = 2_000_000  # bootstrap numbers held in memory at once
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One number: its 95 % limits and how many queries it is of; None and 0 where it was computed, not measured."""
+    """A number with its 95 % limits (None if there is no interval) and its number of queries (0 if it was computed, not
+    measured)."""
 
     value: float
     low: float | None = None
@@ -42,15 +43,15 @@ class Measure:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What was measured of one LLM: one number per answered query, NaN where it was not measured.
+    """The measurements of one LLM: one number per answered query, NaN where not measured.
 
     Attributes:
         seconds: `(n,)` from when the query was due to the end of the answer.
         seconds_to_first_token: `(n,)` or None.
         output_tokens: `(n,)` or None.
         usd: `(n,)` cost or None.
-        elapsed: seconds from the first query to the last answer, of all; None for 1 / mean seconds each caller.
-        callers: how many queries were under way at once, where `elapsed` is not given.
+        elapsed: seconds from the first query to the last answer; None if unknown.
+        callers: number of concurrent queries; used only without `elapsed`.
     """
 
     seconds: np.ndarray | None = None
@@ -62,11 +63,11 @@ class Run:
 
 
 class Fastness(Mapping[str, float]):
-    """How quick and how cheap LLMs are. As a mapping it is LLM -> USD per query: what `costs=` takes.
+    """How fast and how cheap LLMs are. As a mapping it is LLM -> USD per query, so it can be passed as `costs=`.
 
     Attributes:
-        measures: measure -> LLM -> `Measure`; LLMs of which it is not known are absent.
-        note: where the numbers come from, one sentence.
+        measures: measure -> LLM -> `Measure`; LLMs for which it is unknown are absent.
+        note: one sentence on where the numbers come from.
     """
 
     def __init__(self, measures: Mapping[str, Mapping[str, Measure]], note: str = "") -> None:
@@ -91,10 +92,10 @@ class Fastness(Mapping[str, float]):
 
         Args:
             prices: LLM -> (input price, output price), USD per million tokens.
-            input_tokens, output_tokens: mean per query, of all LLMs or of each.
+            input_tokens, output_tokens: mean per query, one number for all LLMs or one for each.
 
         Raises:
-            ResultsError: a price or a count is no finite number >= 0, or an LLM has no count.
+            ResultsError: a price or a count is not a finite number >= 0, or an LLM has no count.
         """
         table = {}
         for model, price in prices.items():
@@ -111,7 +112,7 @@ class Fastness(Mapping[str, float]):
 
     @classmethod
     def measured(cls, runs: Mapping[str, Run], *, replicates: int = 1000, seed: int = 0) -> Fastness:
-        """From measurements, with bootstrap intervals over the queries."""
+        """All measures that the runs determine, with bootstrap intervals over the queries."""
         rng = np.random.default_rng(seed)
         measures: dict[str, dict[str, Measure]] = {name: {} for name in MEASURES}
         for model, run in runs.items():
@@ -129,13 +130,13 @@ class Fastness(Mapping[str, float]):
         replicates: int = 1000,
         seed: int = 0,
     ) -> Fastness:
-        """From the seconds, tokens and costs that stand beside results per question.
+        """From the seconds, tokens and costs in per-question results.
 
         Args:
-            results: per question, with what was measured.
-            prices: LLM -> (input price, output price), USD per million tokens. Where the tokens were counted they make
-                the cost, in place of one that stands in the results.
-            tokens: mean (input, output) tokens of a query, for an LLM with a price and neither counts nor costs.
+            results: per-question results with measurements.
+            prices: LLM -> (input price, output price), USD per million tokens. Where tokens were counted, the cost is
+                computed from them and replaces any cost in the results.
+            tokens: mean (input, output) tokens of a query, for LLMs with a price but neither token counts nor costs.
             replicates, seed: of the bootstrap.
         """
         columns = {
@@ -176,17 +177,17 @@ class Fastness(Mapping[str, float]):
         return len(self.measures.get("usd_per_query", {}))
 
     def values_of(self, measure: str) -> dict[str, float]:
-        """LLM -> number. Raises `ResultsError` where that is not known of any LLM."""
+        """LLM -> number. Raises `ResultsError` if the measure is known for no LLM."""
         if measure not in self.measures:
             has = ", ".join(self.measures) or "nothing"
             raise ResultsError(f"{measure!r} is not known; known are: {has}; ask for one of them (--measure)")
         return {model: found.value for model, found in self.measures[measure].items()}
 
     def first_measure(self, models: Sequence[str]) -> str:
-        """The measure that is known of most of these LLMs; of several the first of `MEASURES`.
+        """The measure known for most of these LLMs; on a tie, the first in `MEASURES`.
 
         Raises:
-            ResultsError: nothing is known of any LLM.
+            ResultsError: nothing is known about any LLM.
         """
         if not self.measures:
             raise ResultsError("the Fastness has no measure of any LLM")
@@ -208,7 +209,7 @@ class Fastness(Mapping[str, float]):
 
 
 def shown(measure: str, found: Measure) -> str:
-    """A number for people."""
+    """The number as text, with its interval if there is one."""
     text = f"{'$' if measure == 'usd_per_query' else ''}{_digits(found.value)}"
     if found.low is None or found.high is None:
         return text
@@ -216,7 +217,7 @@ def shown(measure: str, found: Measure) -> str:
 
 
 def _digits(x: float) -> str:
-    """Three digits, written out: 0.000002, and not 2e-06."""
+    """Three significant digits without an exponent: 0.000002, not 2e-06."""
     return usd(float(f"{x:.3g}")).removeprefix("$")
 
 
@@ -229,7 +230,7 @@ def _count_of(model: str, counts: float | Mapping[str, float]) -> float:
 
 
 def _costs(results: Results, prices: Mapping[str, tuple[float, float]]) -> dict[str, np.ndarray]:
-    """LLM -> `(n,)` USD of each query, NaN where a count is absent; only LLMs with a price and counted tokens."""
+    """LLM -> `(n,)` USD of each query, NaN without a token count; only LLMs with a price and counted tokens."""
     found = {}
     for model, price in prices.items():
         counts = [results.samples.get(name, {}).get(model) for name in ("input_tokens", "output_tokens")]
@@ -250,7 +251,7 @@ def _of_run(run: Run, replicates: int, rng: np.random.Generator) -> dict[str, Me
         found["usd_per_query"] = found.pop("usd")
     if run.seconds is not None and "seconds" in found:
         mean = found["seconds"]
-        # the rate of a run as long as it was is n / elapsed; its uncertainty is that of the mean duration
+        # the relative uncertainty of the rate is taken to be that of the mean duration, also for n / elapsed
         rate = run.callers / mean.value if run.elapsed is None else mean.n / run.elapsed
         if mean.low is not None and mean.high is not None and mean.low > 0:
             found["queries_per_second"] = Measure(
@@ -264,7 +265,7 @@ def _of_run(run: Run, replicates: int, rng: np.random.Generator) -> dict[str, Me
 
 
 def _ratio(top: np.ndarray, bottom: np.ndarray, replicates: int, rng: np.random.Generator) -> Measure:
-    """Sum over sum, with its bootstrap interval over the queries."""
+    """Ratio of the sums, with its bootstrap interval over the queries."""
     n, ratios = len(top), []
     size = max(1, _BATCH // n)
     for start in range(0, replicates, size):

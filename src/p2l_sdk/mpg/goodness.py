@@ -1,15 +1,15 @@
-"""Goodness: one number for how good an LLM is, and how sure it is, from its results on a tree of benchmarks.
+"""Goodness: one number, with its uncertainty, for how good an LLM is, from its results on a tree of benchmarks.
 
     1. Draws of the true accuracy of every LLM on every benchmark, from a beta-binomial posterior (`factor`).
-    2. Chance taken off: (p - c) / (1 - c). It may be negative: cut at 0 it would favour whoever guesses badly.
-    3. Up the tree: a node is the weighted mean of its benchmarks, draw by draw. Weights are those of the tree, each
-       divided by the spread of the LLMs' scores on the benchmark: one that is nearly solved, or nearly hopeless,
-       moves the order as much as any other ("spread"; "plain" leaves that out). How many questions a benchmark has
-       decides how sure it is, not how much it counts.
-    4. Of the draws: means, 95 % intervals, ranks with intervals, the probability of being the best.
+    2. Chance is subtracted: (p - c) / (1 - c). This may be negative; cutting at 0 would favour LLMs below chance.
+    3. Up the tree: a node is the weighted mean of its benchmarks, draw by draw. The tree's weights are divided by the
+       spread of the LLMs' scores on the benchmark, so that a nearly solved or nearly hopeless one moves the order as
+       much as any other ("spread"; "plain" omits this). More questions make a benchmark more certain, but give it no
+       more weight.
+    4. From the draws: means, 95 % intervals, ranks with intervals, the probability of being the best.
 
-"one_factor" puts in place of 1 what the LLM's ability alone makes one expect: all benchmarks measure one thing, and
-count for it as much as they say of it.
+"one_factor" replaces step 1 by what the LLM's ability alone predicts: all benchmarks measure one thing, and each counts
+as much as it says about it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from p2l_sdk.mpg.pairing import paired
 from p2l_sdk.mpg.results import Results
 from p2l_sdk.mpg.tree import Tree
 
-_LEAST_SPREAD = 0.25  # of the median spread: a benchmark on which all LLMs do alike says nothing
-_NOTED_SHIFT = 0.02  # a benchmark's estimate may lie so far from the LLM's own score without a word
-_TINY = 1e-4  # an accuracy's distance from 0 and 1, in logits
+_LEAST_SPREAD = 0.25  # times the median spread: a benchmark on which all LLMs score alike must not dominate
+_NOTED_SHIFT = 0.02  # estimates that differ less than this from the LLM's own score need no note
+_TINY = 1e-4  # accuracies are kept this far from 0 and 1 before taking logits
 
 
 class Method(StrEnum):
@@ -40,31 +40,31 @@ class Method(StrEnum):
 
 
 class Prior(StrEnum):
-    """What an accuracy is taken to be before its questions."""
+    """The prior of an accuracy."""
 
-    TABLE = "table"  # what the rest of the table makes one expect
-    JEFFREYS = "jeffreys"  # beta(1/2, 1/2), each cell by itself
+    TABLE = "table"  # what the rest of the table predicts
+    JEFFREYS = "jeffreys"  # beta(1/2, 1/2), each cell separately
 
 
 class Missing(StrEnum):
-    """What stands for a missing cell."""
+    """What replaces a missing cell."""
 
-    IMPUTE = "impute"  # a draw of what the rest of the table makes one expect
+    IMPUTE = "impute"  # draws of what the rest of the table predicts
     RENORMALISE = "renormalise"  # nothing: the node's other benchmarks share its weight
 
 
 class Weighting(StrEnum):
-    """What a benchmark counts beside the tree's weights."""
+    """The factor on the tree's weight of a benchmark."""
 
-    SPREAD = "spread"  # one over the spread of its scores
-    PLAIN = "plain"
+    SPREAD = "spread"  # 1 / spread of its scores
+    PLAIN = "plain"  # 1
 
 
 Option = TypeVar("Option", bound=StrEnum)
 
 
 def option(kind: type[Option], value: str) -> Option:
-    """The member of this name; `P2LError` with the legal ones."""
+    """The member with this name. Raises `P2LError` listing the known ones."""
     try:
         return kind(str(value).lower().replace("-", "_"))
     except ValueError:
@@ -73,7 +73,7 @@ def option(kind: type[Option], value: str) -> Option:
 
 @dataclass(frozen=True)
 class _Cells:
-    """Right answers and questions, `(n_models, n_benchmarks)`, 0 where missing; chance `(n_benchmarks,)`."""
+    """Right answers and questions `(n_models, n_benchmarks)`, 0 where missing; chance `(n_benchmarks,)`."""
 
     right: np.ndarray
     total: np.ndarray
@@ -98,22 +98,22 @@ def goodness(
     """Goodness of every LLM at every node of a tree.
 
     Args:
-        results: of the LLMs.
-        tree: over the benchmarks; all alike under one root if not given.
-        method: "tree", or "one_factor" (then of the root alone).
-        prior: of the tree's cells: "table" or "jeffreys".
-        missing: of the tree's cells: "impute" or "renormalise".
+        results: the LLMs' results.
+        tree: tree over the benchmarks; if not given, all have equal weight under one root.
+        method: "tree" or "one_factor" (the root only).
+        prior: prior of the cells: "table" or "jeffreys".
+        missing: treatment of missing cells: "impute" or "renormalise".
         weighting: "spread" or "plain".
-        unstated_questions: of how many questions a published mean is taken to be where neither it nor the tree says.
-        draws: from the posterior.
-        seed: of the draws.
+        unstated_questions: number of questions assumed for a published mean where neither it nor the tree states one.
+        draws: number of posterior draws, at least 100.
+        seed: seed of the draws.
 
     Raises:
         ResultsError: the tree names a benchmark without results, or an LLM has no result in a domain.
-        P2LError: an unknown option, or imputation is asked of Jeffreys' prior.
+        P2LError: an unknown option or a number out of range, or Jeffreys' prior with imputation or "one_factor".
 
     Warns:
-        P2LWarning: the sampler has not settled.
+        P2LWarning: the sampler has not converged.
     """
     method, prior = option(Method, method), option(Prior, prior)
     missing, weighting = option(Missing, missing), option(Weighting, weighting)
@@ -167,7 +167,7 @@ def _accuracies(
     draws: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """`(n_draws, n_models, n_benchmarks)`, luck on shared questions shared."""
+    """`(n_draws, n_models, n_benchmarks)`, correlated between LLMs that answered the same questions."""
     if fit is None:
         shape = (draws, *cells.right.shape)
         accuracy = rng.beta(cells.right + 0.5, cells.total - cells.right + 0.5, shape)
@@ -194,7 +194,7 @@ def _cells(
 def _weights(
     tree: Tree, nodes: list[str], benchmarks: list[str], scores: np.ndarray, weighting: Weighting
 ) -> np.ndarray:
-    """`(n_nodes, n_benchmarks)`, rows of sum 1."""
+    """`(n_nodes, n_benchmarks)`, rows sum to 1."""
     weights = np.zeros((len(nodes), len(benchmarks)))
     for row, node in zip(weights, nodes, strict=True):
         for leaf, share in tree.shares(node).items():
@@ -211,7 +211,7 @@ def _weights(
 
 
 def _up(values: np.ndarray, weights: np.ndarray, seen: np.ndarray | None) -> np.ndarray:
-    """`(n_draws, n_models, n_nodes)` weighted means; of the seen cells alone where `seen` is given (NaN if none)."""
+    """`(n_draws, n_models, n_nodes)` weighted means; with `seen`, over the seen cells only (NaN if there are none)."""
     if seen is None:
         return values @ weights.T
     total = seen @ weights.T
@@ -222,7 +222,7 @@ def _up(values: np.ndarray, weights: np.ndarray, seen: np.ndarray | None) -> np.
 def _require_coverage(
     models: tuple[str, ...], tree: Tree, benchmarks: list[str], seen: np.ndarray, method: Method
 ) -> None:
-    flat = not any(domain in tree.nodes for domain in tree.domains)  # its domains are benchmarks: cells may be missing
+    flat = not any(domain in tree.nodes for domain in tree.domains)  # domains are benchmarks: cells may be missing
     for domain in (tree.root,) if flat or method is Method.ONE_FACTOR else tree.domains:
         columns = [benchmarks.index(leaf) for leaf in tree.leaves(domain)]
         for m in np.flatnonzero(~seen[:, columns].any(1)):
@@ -233,7 +233,7 @@ def _require_coverage(
 
 
 def _shift_notes(shifts: np.ndarray, prior: Prior) -> list[str]:
-    """Of the distances between estimates and scores."""
+    """A note if some estimate is far from the LLM's own score; `shifts` are the distances."""
     if shifts.max() < _NOTED_SHIFT:
         return []
     where = "what the other results make one expect" if prior is Prior.TABLE else "one half"

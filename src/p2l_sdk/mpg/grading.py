@@ -1,7 +1,7 @@
-"""Graders: what an answer is worth, in [0, 1]. Any function of (answer, question) is one.
+"""Graders: functions of (answer, question) that return a score in [0, 1].
 
-Both readers here look past thinking (<think>...</think>) and Markdown, and prefer what the answer itself names as its
-result ("the answer is", "Answer:", "####", \\boxed{}), the last one where there are several.
+Both graders here ignore thinking (<think>...</think>) and Markdown, and prefer what the answer itself declares to be
+its result ("the answer is", "Answer:", "####", \\boxed{}), the last one if there are several.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _NAMED = re.compile(r"\banswers?\s*(?:(?:is|are)\b\s*:?|:)\s*|####\s*|\\boxed\s*
 _WORDS = re.compile(
     r"(?:(?:the|most|likely|probably|correct|right|option|choice|letter|answer|is)\b[\s:]*)*", re.IGNORECASE
 )
-# a letter as an answer gives it: in brackets; or alone, which a small letter must be up to the end of the sentence
+# a letter given as the answer: in brackets, or alone; a lower-case one only before punctuation or the end of the line
 _LETTER = re.compile(r"[(\[{]\s*([A-Za-z])\s*[)\]}]|([A-Z])(?![A-Za-z'])|([a-z])(?=\s*(?:[).:,;\]]|$))", re.MULTILINE)
 _SECOND = re.compile(
     r"\s*[)\]}.]?\s*(?:,|/|&|\bor\b|\band\b)\s*[(\[]?([A-HJ-Z])(?![A-Za-z'])"
-)  # ", I think" is no letter
-_ALONE = re.compile(  # "A" and "I" are words too
+)  # no I: ", I think" does not name a letter
+_ALONE = re.compile(  # "A" and "I" are also words
     r"(?<!not )(?:[(\[]([A-Z])[)\]]|(?<![\w'])([B-HJ-Z])(?![\w'])|(?<![\w'])([AI])(?=[).:,;]|\s+(?:and|or)\b|\s*$))",
     re.MULTILINE,
 )
@@ -40,14 +40,14 @@ _EDGES = " \t\r\n.,;:!?\"'()[]{}"
 
 
 class GraderName(StrEnum):
-    """The graders that are here."""
+    """The built-in graders."""
 
     EXACT = "exact"
     CHOICE = "choice"
 
 
 def grader_of(name: GraderName | str | None) -> Grader:
-    """The grader of this name; None is multiple choice for questions with choices and exact match for others."""
+    """The grader with this name; None selects `choice` for questions with choices and `exact` for others."""
     if name is None:
         return lambda answer, question: (choice if question.choices else exact)(answer, question)
     if name not in list(GraderName):
@@ -56,10 +56,10 @@ def grader_of(name: GraderName | str | None) -> Grader:
 
 
 def choice(answer: str, question: Question) -> float:
-    """1 where the answer chooses the letter of the right option; 0 where another, none, or several.
+    """1 if the answer chooses the letter of a right option; 0 if it chooses another, none or several.
 
     Raises:
-        ResultsError: the question says no right letter.
+        ResultsError: the question has no right letter.
     """
     n = len(question.choices) or len(LETTERS)
     right = {letter for wanted in question.answers if (letter := letter_of(wanted, question))}
@@ -72,7 +72,7 @@ def choice(answer: str, question: Question) -> float:
 
 
 def letter_of(wanted: str, question: Question) -> str | None:
-    """The letter of a right answer, which may be written as a letter or as the text of the option."""
+    """The letter of a right answer, which may be given as a letter or as the text of the option; None if neither."""
     if wanted in question.choices:
         return LETTERS[question.choices.index(wanted)]
     letter = wanted.strip(_EDGES).upper()
@@ -80,7 +80,7 @@ def letter_of(wanted: str, question: Question) -> str | None:
 
 
 def chosen(answer: str, choices: tuple[str, ...] = (), letters: str = LETTERS) -> str | None:
-    """The letter that an answer to a multiple-choice question chooses; None where it chooses none, or several."""
+    """The letter that an answer to a multiple-choice question chooses; None if it chooses none or several."""
     text = _plain(answer)
     named = [_first_letter(text, match.end(), letters) for match in _NAMED.finditer(text)]
     if any(named):
@@ -105,8 +105,8 @@ def chosen(answer: str, choices: tuple[str, ...] = (), letters: str = LETTERS) -
 
 
 def exact(answer: str, question: Question) -> float:
-    """1 where the answer is a right one: the same number, where that is a number (the last of the answer), or the same
-    words, whatever their case, spacing and outer punctuation."""
+    """1 if the answer is right, else 0. Numbers are compared by value: the one after "the answer is", or else the last.
+    Otherwise the text, or the line after "the answer is", must match, ignoring case, spacing and outer punctuation."""
     text = _plain(answer)
     ends = [match.end() for match in _NAMED.finditer(text)]
     tails = [text[ends[-1] :].splitlines()[0] if text[ends[-1] :].strip() else text] if ends else []
@@ -128,8 +128,8 @@ def _plain(answer: str) -> str:
 
 
 def _first_letter(text: str, start: int, letters: str) -> str:
-    """The letter that stands here, behind words such as "option"; two where a second follows ("A or B")."""
-    start = _WORDS.match(text, start).end()  # type: ignore[union-attr]  # it matches the empty text
+    """The letter at this position, after words such as "option"; two if a second follows ("A or B"), "" if none."""
+    start = _WORDS.match(text, start).end()  # type: ignore[union-attr]  # it matches the empty string
     match = _LETTER.match(text, start)
     if match is None:
         return ""

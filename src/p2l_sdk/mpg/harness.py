@@ -1,6 +1,6 @@
-"""What lm-evaluation-harness writes: `results_*.json` (means and their errors) and `samples_*.jsonl` (per question).
+"""Output of lm-evaluation-harness: `results_*.json` (means and standard errors) and `samples_*.jsonl` (per question).
 
-Where a task has both, its samples are read: they say on which questions LLMs were right together.
+If a task has both, the samples are used: they show which questions several LLMs got right together.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def read_harness(*paths: str | Path, metric: str | None = None, model: str | Non
     """Results of one or several LLMs from the harness's output.
 
     Args:
-        paths: result files, sample files, or folders, which are searched.
-        metric: to read of every task; the first of `METRICS` that it has, if not given.
-        model: name of the LLM; as the result file names it (or the folder) if not given.
+        paths: result files, sample files, or folders to search.
+        metric: the metric to read for every task; if not given, the first of `METRICS` that the task has.
+        model: name of the LLM; if not given, that in the result file, or the folder's.
 
     Raises:
-        ResultsError: there is nothing to read, a file is damaged, or a task has no such metric.
+        ResultsError: there is nothing to read, a file is damaged, or a task lacks the metric.
     """
     files = [file for path in paths for file in _files(Path(path))]
     if not files:
@@ -79,7 +79,7 @@ def _means(file: Path, summary: Mapping[str, Any], model: str, metric: str | Non
     for task, values in summary["results"].items():
         key = _metric(values, metric)
         if key is None:
-            if metric is None:  # a group without a mean of its own
+            if metric is None:  # a group of tasks without a mean of its own
                 continue
             raise ResultsError(f"{str(file)!r}: {task!r} has no {metric!r}; it has: {', '.join(_measured(values))}")
         name, _, kind = key.partition(",")
@@ -87,7 +87,7 @@ def _means(file: Path, summary: Mapping[str, Any], model: str, metric: str | Non
         error = values.get(f"{name}_stderr,{kind}" if kind else f"{name}_stderr")
         n = (counts.get(task) or {}).get("effective")
         if isinstance(error, int | float) and error > 0 and 0 < mean < 1:
-            n = max(1.0, mean * (1 - mean) / error**2)  # as many right-or-wrong questions as leave that error
+            n = max(1.0, mean * (1 - mean) / error**2)  # the number of right-or-wrong questions with this error
         row = {"model": model, "benchmark": str(task), "score": mean}
         yield row | ({"n": n} if n else {"n": math.nan})
 
@@ -99,7 +99,7 @@ def _samples(file: Path, model: str, metric: str | None) -> Iterator[dict[str, A
     rows = list(read_rows(file))
     for row in rows:
         filters.setdefault(str(row.get("filter", "none")))
-    first = next(iter(filters), "none")  # one answer, extracted in several ways: the first
+    first = next(iter(filters), "none")  # each filter extracts the same answer differently: use the first
     for number, row in enumerate(rows, 1):
         if str(row.get("filter", "none")) != first:
             continue
@@ -112,7 +112,7 @@ def _samples(file: Path, model: str, metric: str | None) -> Iterator[dict[str, A
 
 
 def _metric(values: Mapping[str, Any], metric: str | None) -> str | None:
-    """The key of the metric, with the name of its filter where there is one."""
+    """The key of the metric, including the name of its filter if there is one."""
     for wanted in METRICS if metric is None else (metric,):
         for key, value in values.items():
             if key.partition(",")[0] == wanted and isinstance(value, int | float | bool | list):

@@ -1,4 +1,4 @@
-"""LiveBench's public tables: `table_<date>.csv` (an LLM per row, a task per column, percent) and
+"""LiveBench's public tables: `table_<date>.csv` (an LLM per row, a task per column, in percent) and
 `categories_<date>.json` (category: [tasks])."""
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def read_livebench(table: str | Path, categories: str | Path | None = None) -> t
 
     Args:
         table: the CSV file; an empty cell is a missing result.
-        categories: the JSON file; the package's tree of the categories if not given.
+        categories: the JSON file; if not given, the package's own tree of the categories.
 
     Raises:
-        ResultsError: a file is of another kind, or a score is outside [0, 100].
+        ResultsError: a file has another format, an LLM has two rows, or a score is outside [0, 100].
     """
     rows = list(read_rows(table))
     if not rows or "model" not in rows[0]:

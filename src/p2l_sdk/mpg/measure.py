@@ -1,13 +1,13 @@
-"""Measures an OpenAI-compatible endpoint: its answers graded, its times taken, kept in a file that a later run goes on
-with.
+"""Measures an OpenAI-compatible endpoint: asks questions, grades and times the answers, and writes them to a file from
+which an interrupted run resumes.
 
     closed loop   `concurrency` callers; each asks its next question when it has an answer. Times start when it asks.
-    open loop     `rate` queries a second are due, whether or not earlier ones are answered. Times start when a query
-                  was *due*: a server that stalls is charged for everyone who had to wait (no coordinated omission).
+    open loop     `rate` queries per second are due, whether or not earlier ones are answered. Times start when a query
+                  is *due*, so a server that stalls is charged for everyone who had to wait (no coordinated omission).
 
-A query without an answer is kept as a failure: it has no seconds and no score, and is not asked again unless
-`retry_failed`. Nothing is retried within a measurement. Warm-up queries have a prompt of their own, so that no question
-is in a server's cache, and are not counted.
+A query without an answer is recorded as a failure, without seconds and score, and is asked again only with
+`retry_failed`. Nothing is retried within a measurement. Warm-up queries have their own prompt, so that no question is
+in the server's cache, and are not counted.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from p2l_sdk.mpg.questions import Question, fingerprint
 CONCURRENCY = 4
 WARM_UP = "Count from one to ten in words."
 _HOPELESS = ("connection", "status 401", "status 403", "status 404")
-_GIVE_UP = 10  # hopeless failures in a row
+_GIVE_UP = 10  # stop after this many hopeless failures in a row
 
 
 def measure(
     endpoint: Endpoint, questions: Sequence[Question], output: str | Path, *, replicates: int = 1000, **options: Any
 ) -> Measurement:
-    """`measuring`, from a program that runs no event loop of its own."""
+    """`measuring` for callers without an event loop."""
     return asyncio.run(measuring(endpoint, questions, output, replicates=replicates, **options))
 
 
@@ -54,25 +54,25 @@ async def measuring(
     progress: Callable[[int, float], None] | None = None,
     replicates: int = 1000,
 ) -> Measurement:
-    """Asks what the answers file does not hold yet; what all its answers say.
+    """Ask the questions that the answers file does not hold yet, and summarise all its answers.
 
     Args:
-        endpoint: what is measured.
+        endpoint: the endpoint to measure.
         questions: see `read_questions`.
-        output: the answers file, made or gone on with.
-        concurrency: callers of a closed loop, 4 if nothing is said.
-        rate: queries per second of an open loop, in place of a closed one.
-        warm_up: queries before the first that counts.
-        grader: exact, choice, or a function of (answer, question) to [0, 1], which should be quick; None is choice for
-            questions with choices and exact for others.
+        output: the answers file, created or resumed.
+        concurrency: callers of a closed loop; 4 if neither this nor `rate` is given.
+        rate: queries per second of an open loop, instead of a closed one.
+        warm_up: number of queries before the first that counts.
+        grader: "exact", "choice", or a fast function of (answer, question) to [0, 1]; None is "choice" for questions
+            with choices and "exact" for others.
         prices: USD per million (input, output) tokens.
-        retry_failed: also ask again what has failed.
-        progress: called after each query with how many the file holds, and the answers per second of this part.
+        retry_failed: also ask questions again whose queries failed.
+        progress: called after each query with the number of questions in the file and this part's answers per second.
         replicates: of the bootstrap.
 
     Raises:
-        EndpointError: no warm-up query had an answer, or the endpoint has gone.
-        ResultsError: the file is of another run, or a grader gives no number in [0, 1].
+        EndpointError: an invalid load, the warm-up failed, or the endpoint stopped answering.
+        ResultsError: the file belongs to another run, or a grader returns a number outside [0, 1].
     """
     concurrency = _checked(concurrency, rate, warm_up)
     named = getattr(grader, "__qualname__", type(grader).__name__) if callable(grader) else grader or "by question"
@@ -107,7 +107,7 @@ def _checked(concurrency: int | None, rate: float | None, warm_up: int) -> int |
 
 
 class _Part:
-    """What is asked from here to the end, or to when the process is killed."""
+    """One part of a run: the queries of this process."""
 
     def __init__(
         self,
@@ -185,7 +185,7 @@ class _Part:
         return response_cost(*self.prices, input_tokens, output_tokens)
 
     async def _warm_up(self, n: int) -> None:
-        """One after another, so that the first may load the model; the connection is open then."""
+        """Warm-up queries, one after another: the first opens the connection and may have to load the model."""
         failures = []
         for _ in range(n):
             try:
@@ -205,7 +205,7 @@ class _Part:
 
 
 async def _together(tasks: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """All at once; the first error ends them all."""
+    """Run all tasks concurrently; the first error cancels the others."""
     try:
         async with asyncio.TaskGroup() as group:
             for task in tasks:

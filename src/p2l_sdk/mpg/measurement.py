@@ -1,9 +1,9 @@
-"""What the answers of an endpoint say: how right, how quick, how cheap.
+"""Summary of an endpoint's answers: accuracy, speed and cost.
 
-Queries per second are answers over measured time. A run of several parts (killed, and gone on with) has the sum of
-their times, each from when its first query was due to its last row; what was between the parts and the warm-up do not
-count. What was under way when a part was killed is no answer of that part, which can make the number low by less than
-`concurrency` answers a part. Failed queries take time, but are no answers.
+Queries per second are answers over measured time. A run that was interrupted and resumed consists of several parts; its
+time is the sum of theirs, each from when its first query was due to its last row, without the time between the parts
+and the warm-up. Queries in flight when a part was killed are not answers of that part, so its count can be low by fewer
+than `concurrency` answers. Failed queries take time but are not answers.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ class Measurement:
     """One LLM at one endpoint.
 
     Attributes:
-        model: its name.
-        n_questions: how many there are to ask.
-        n_answered: how many were answered.
-        failures: kind of failure -> how many queries.
-        accuracy: mean score of the answered questions with its 95 % interval (of Jeffreys' prior), under "all" and
-            under each benchmark. A failure is no wrong answer.
-        fastness: queries per second, seconds, tokens per second and USD per query, as far as known, with intervals.
+        model: name of the LLM.
+        n_questions: number of questions.
+        n_answered: number of answered questions.
+        failures: kind of failure -> number of queries.
+        accuracy: mean score of the answered questions with its 95 % interval (Jeffreys' prior), under "all" and, if
+            there are several benchmarks, under each. Failures do not count as wrong.
+        fastness: the measures that are known, with intervals.
         latency: seconds and seconds_to_first_token -> p50, p95, p99 of the answered queries.
-        tokens: mean input_tokens and output_tokens of a query, as far as the server counts them.
+        tokens: mean input_tokens and output_tokens of a query, where the server counts them.
         elapsed: measured seconds, see the module.
-        sessions: of how many parts.
-        load: in words.
-        results: the scores and samples, as `p2l mpg report` reads them.
+        sessions: number of parts.
+        load: the load in words.
+        results: scores and samples, as `p2l mpg report` reads them; None without answers.
     """
 
     model: str
@@ -60,14 +60,14 @@ class Measurement:
 
     @classmethod
     def read(cls, path: str | Path, *, replicates: int = 1000) -> Measurement:
-        """Of an answers file. Raises `ResultsError` where it is none."""
+        """The measurement in an answers file. Raises `ResultsError` if it is not one."""
         return cls.of_rows(read_answers(path), replicates=replicates)
 
     @classmethod
     def of_rows(
         cls, rows: Sequence[Mapping[str, Any]], *, n_questions: int | None = None, replicates: int = 1000
     ) -> Measurement:
-        """Of the rows of an answers file; of each question the last counts."""
+        """The measurement in the rows of an answers file; the last row of each question counts."""
         if not rows:
             raise ResultsError("there is no answer yet")
         model, run = rows[0]["model"], rows[0]["run"]
@@ -102,12 +102,12 @@ class Measurement:
 
     @property
     def n_failed(self) -> int:
-        """How many queries had no answer."""
+        """Number of failed queries."""
         return sum(self.failures.values())
 
     @property
     def notes(self) -> list[str]:
-        """What the numbers do not say by themselves."""
+        """Caveats about the numbers, one sentence each."""
         notes = []
         if self.n_answered and "output_tokens" not in self.tokens:
             notes.append("the server counts no tokens: neither tokens per second nor USD per query")
@@ -150,7 +150,7 @@ def _parts(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _accuracy(results: Results) -> dict[str, Measure]:
-    """Mean and interval of all questions as one benchmark, and of each where there are several."""
+    """Mean and interval over all questions, and over each benchmark if there are several."""
     together = np.concatenate(list(results.questions.values()), axis=1)
     tables = {"all": together} | (results.questions if len(results.questions) > 1 else {})  # type: ignore[operator]
     found = {}
@@ -175,7 +175,7 @@ def _fastness(
         elapsed=elapsed,
     )
     fastness = Fastness.measured({model: run}, replicates=replicates)
-    if open_loop:  # the arrivals decide it, so that the spread of the seconds says nothing of it
+    if open_loop:  # no interval: the arrivals determine the rate, not the seconds of the answers
         fastness.measures["queries_per_second"] = {model: Measure(n / elapsed, n=n)}
     return fastness
 

@@ -1,4 +1,4 @@
-"""What is known of every LLM at every node of a tree, from draws: `NodeEstimates`, which `goodness` returns."""
+"""`NodeEstimates`, the result of `goodness`: estimates for every LLM at every node of a tree, from posterior draws."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     import pandas
 
 _LIMITS = (0.025, 0.975)
-_WHOLE = 1.0 - 1e-9  # up to rounding
+_WHOLE = 1.0 - 1e-9  # 1 up to rounding
 
 
 def counted(n: int, noun: str) -> str:
-    """ "1 LLM", "2 LLMs"."""
+    """The number with its noun: "1 LLM", "2 LLMs"."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
@@ -32,18 +32,18 @@ class NodeEstimates:
 
     Attributes:
         models: names of the LLMs.
-        nodes: names of the nodes, the root first, children below their parent.
-        draws: `(n_draws, n_models, n_nodes)` from the posterior; 1 is every question right, 0 no better than chance.
+        nodes: names of the nodes, the root first, each parent before its children.
+        draws: `(n_draws, n_models, n_nodes)` posterior draws; 1 is every question right, 0 no better than chance.
         means: `(n_models, n_nodes)`.
         intervals: `(n_models, n_nodes, 2)` 95 % limits.
-        ranks: `(n_models, n_nodes)` of the means, 1 is best.
+        ranks: `(n_models, n_nodes)` ranks of the means, 1 is best.
         rank_intervals: `(n_models, n_nodes, 2)` 95 % limits.
-        best_probabilities: `(n_models, n_nodes)` of being the best of these LLMs.
-        weights: `(n_nodes, n_benchmarks)` what each benchmark counts at a node, rows of sum 1; columns in the tree's
+        best_probabilities: `(n_models, n_nodes)` probability of being the best of these LLMs.
+        weights: `(n_nodes, n_benchmarks)` weight of each benchmark at a node, rows sum to 1; columns in the tree's
             order (`tree.leaves()`).
-        observed: `(n_models, n_nodes)` share of the node's weight that stands on results, in [0, 1].
+        observed: `(n_models, n_nodes)` share of the node's weight that rests on results, in [0, 1].
         logits: `(n_draws, n_models)` mean log-odds of a right answer over the root's benchmarks.
-        tree: of the nodes.
+        tree: the tree of the nodes.
         method: "tree" or "one_factor".
         notes: what a reader has to know, one sentence each.
     """
@@ -65,7 +65,7 @@ class NodeEstimates:
 
     @classmethod
     def of_draws(cls, models: tuple[str, ...], nodes: tuple[str, ...], draws: np.ndarray, **more: Any) -> NodeEstimates:
-        """Summaries of draws `(n_draws, n_models, n_nodes)`; NaN where an LLM has nothing at a node."""
+        """Estimates from draws `(n_draws, n_models, n_nodes)`; NaN where an LLM has no results at a node."""
         means = draws.mean(0)
         shape = (*means.shape, 2)
         intervals, rank_intervals = np.empty(shape), np.full(shape, np.nan)
@@ -83,21 +83,21 @@ class NodeEstimates:
 
     @property
     def root(self) -> str:
-        """The name of the whole."""
+        """The name of the root."""
         return self.nodes[0]
 
     @property
     def ranking(self) -> list[str]:
-        """Names from the best LLM to the worst, of the whole."""
+        """Names of the LLMs from best to worst at the root."""
         return [row["model"] for row in self.rows()]
 
     @property
     def partly(self) -> np.ndarray:
-        """`(n_models, n_nodes)`: not all of the node's weight stands on results."""
+        """`(n_models, n_nodes)` whether part of the node's weight does not rest on results."""
         return self.observed < _WHOLE
 
     def at(self, node: str | None = None) -> int:
-        """The place of a node among `nodes`; of the root if none is named."""
+        """The index of a node in `nodes`, by default the root's. Raises `ResultsError` for an unknown node."""
         if node is None:
             return 0
         if node not in self.nodes:
@@ -110,7 +110,7 @@ class NodeEstimates:
 
     def rows(self, node: str | None = None) -> list[dict[str, Any]]:
         """One dictionary per LLM, best first: rank, rank_low, rank_high, model, goodness, low, high, best (probability
-        of being the best), observed. LLMs with nothing at the node are absent."""
+        of being the best), observed. LLMs without an estimate at the node are absent."""
         at = self.at(node)
         means = self.means[:, at]
         table = []
@@ -134,7 +134,7 @@ class NodeEstimates:
         return table
 
     def better(self, a: str, b: str, node: str | None = None) -> float:
-        """Probability that LLM a is truly better than b at a node."""
+        """The probability that LLM a is better than b at a node."""
         require_known([a, b], self.models, "the question")
         at = self.at(node)
         first, second = (self.draws[:, self.models.index(name), at] for name in (a, b))
@@ -143,20 +143,20 @@ class NodeEstimates:
     def leaderboard(self) -> Leaderboard:
         """A leaderboard without prompts: mean log-odds of a right answer as Bradley-Terry coefficients, in logits.
 
-        Each interval is of the coefficient less the mean of all.
+        Coefficients and intervals are relative to the mean of all LLMs.
         """
         relative = self.logits - self.logits.mean(1, keepdims=True)
         limits = np.quantile(relative, _LIMITS, axis=0).T
         return Leaderboard(self.models, relative.mean(0), Feedback.BT, n_prompts=0, intervals=limits)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values: method, tree, notes, and the rows of every node."""
+        """Plain JSON values: method, tree, notes and the rows of every node."""
         depth = dict(self.tree.walk())
         nodes = [{"node": name, "depth": depth[name], "rows": self.rows(name)} for name in self.nodes]
         return {"method": self.method, "tree": self.tree.name, "notes": list(self.notes), "nodes": nodes}
 
     def to_pandas(self) -> pandas.DataFrame:
-        """The rows of all nodes as a frame with a column `node` (needs pandas)."""
+        """The rows of all nodes as a data frame with a column `node` (needs pandas)."""
         try:
             import pandas
         except ImportError:
@@ -164,7 +164,7 @@ class NodeEstimates:
         return pandas.DataFrame([{"node": node, **row} for node in self.nodes for row in self.rows(node)])
 
     def cells(self, node: str | None = None) -> tuple[list[str], list[list[str]]]:
-        """Header and rows of a table for people; * marks what is not all measured."""
+        """Header and rows of a table as text; * marks estimates that do not rest on results alone."""
         header = ["rank", "LLM", "Goodness", "95 % interval", "ranks", "best"]
         rows = []
         for row in self.rows(node):
@@ -183,7 +183,7 @@ class NodeEstimates:
 
     @property
     def caption(self) -> str:
-        """One line that says what this is."""
+        """One line that describes the estimates."""
         what = self.root if self.root.casefold() == "goodness" else f"Goodness ({self.root})"
         llms, benchmarks = counted(len(self.models), "LLM"), counted(len(self.tree.leaves()), "benchmark")
         return f"{what} of {llms} on {benchmarks} ({self.method.replace('_', '-')})"

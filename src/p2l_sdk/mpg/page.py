@@ -1,4 +1,4 @@
-"""The HTML page of a report: plain tables, pictures as SVG within, no script, nothing fetched."""
+"""The HTML page of a report: plain tables and inline SVG pictures, no script, nothing loaded from elsewhere."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _FASTNESS = {
 
 
 def page(report: Report) -> str:
-    """The whole page."""
+    """The complete page as HTML."""
     goodness = report.goodness
     parts = [f"<h1>{html.escape(goodness.caption)}</h1>", *_notes(report), _overall(report)]
     for name, figure in sorted(report.figures().items()):
@@ -98,7 +98,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1)
 
 
 def _inline(figure: Any) -> str:
-    """The figure as SVG in a data address; the figure is closed."""
+    """The figure as SVG in a data URL; closes the figure."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     require_pyplot().close(figure)

@@ -1,26 +1,26 @@
-"""Questions that several LLMs answered: their luck is shared, so differences are surer than two intervals suggest.
+"""Shared luck on questions that several LLMs answered: it makes differences more certain than two intervals suggest.
 
-With r_ij the correlation of two LLMs' scores over the questions that both answered, their mean scores correlate by
-r_ij n_ij / sqrt(n_i n_j). Draws of a benchmark's accuracies are given that correlation without a change of any LLM's
-own distribution: only the order of its draws changes (Iman and Conover 1982). What of a draw is owed to the prior, not
-to the questions, is left out, and so is what few questions say of r.
+If r_ij is the correlation of two LLMs' scores over the questions that both answered, their mean scores have correlation
+r_ij n_ij / sqrt(n_i n_j). The draws of a benchmark's accuracies are given this correlation without changing any LLM's
+own distribution, by reordering its draws (Iman and Conover 1982). The correlation is reduced by the share of a draw
+that comes from the prior rather than the questions, and where r rests on few questions.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-_DOUBT = 4.0  # questions: r of n of them counts n / (n + 4)
+_DOUBT = 4.0  # questions: an r from n of them is multiplied by n / (n + 4)
 
 
 def paired(draws: np.ndarray, scores: np.ndarray, weight: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draws of accuracies on one benchmark, put into the order in which the LLMs' luck is shared.
+    """Draws of the accuracies on one benchmark, reordered so that they are correlated by the LLMs' shared luck.
 
     Args:
         draws: `(n_draws, n_models)`.
         scores: `(n_models, n_questions)`, NaN where not asked.
-        weight: `(n_models,)` in [0, 1], the share of what is known that comes from the questions.
-        rng: of the ties and of the scores of the ranks.
+        weight: `(n_models,)` in [0, 1], the share of the information that comes from the questions.
+        rng: source of the normal scores assigned to the ranks.
 
     Returns:
         `(n_draws, n_models)`, each column a permutation of that of `draws`.
@@ -33,7 +33,7 @@ def paired(draws: np.ndarray, scores: np.ndarray, weight: np.ndarray, rng: np.ra
 
 
 def shared_luck(scores: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """`(n_models, n_models)` correlation of the LLMs' mean scores over draws of the questions, 1 on the diagonal."""
+    """`(n_models, n_models)` correlation of the LLMs' mean scores (see the module), 1 on the diagonal."""
     asked = (~np.isnan(scores)).astype(np.float64)
     filled = np.where(asked > 0, scores, 0.0)
     both = asked @ asked.T

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import matplotlib.axes
 
 _MOST_NAMES, _MOST_ROWS = 24, 40
-_CHARACTER_SHARE = 0.0102  # of the axes' width, bold
-_CHARACTERS_PER_INCH = 11.0  # of the small print
+_CHARACTER_SHARE = 0.0102  # of the axes' width, for a bold character
+_CHARACTERS_PER_INCH = 11.0  # of the title
 _BLUE, _ORANGE = "#1f5f99", "#b5541c"
 _AXES = {
     "usd_per_query": ("cost, USD per 1,000 queries", 1000.0),
@@ -30,7 +30,7 @@ _MORE_IS_BETTER = ("queries_per_second", "tokens_per_second")
 
 
 def pareto_front(goodness: np.ndarray, fastness: np.ndarray) -> np.ndarray:
-    """Indices of the LLMs that no other beats in both, from the best to the fastest; `(n,)` each, higher is better."""
+    """Indices of the LLMs that no other beats in both, from best to fastest; both are `(n,)`, higher is better."""
     order = np.lexsort((-fastness, -goodness))
     best, front = -np.inf, []
     for i in order:
@@ -46,11 +46,11 @@ def plot_goodness_fastness(
     measure: str = "usd_per_query",
     ax: matplotlib.axes.Axes | None = None,
 ) -> matplotlib.axes.Axes:
-    """Goodness, with 95 % intervals, over a measure of Fastness, with the Pareto front.
+    """Goodness with 95 % intervals over a measure of Fastness, with the Pareto front.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        ResultsError: the measure is not known of two of the LLMs.
+        ResultsError: the measure is known, and above 0, for fewer than two of the LLMs.
     """
     plt = require_pyplot()
     values = fastness.values_of(measure)
@@ -66,7 +66,7 @@ def plot_goodness_fastness(
         _, ax = plt.subplots(figsize=(9.0, 5.6), layout="constrained")
     ax.set_xscale("log")
     wide = np.log(x.max() / x.min()) or 1.0
-    inward = -1.0 if measure in _MORE_IS_BETTER else 1.0  # where whoever is worse may stand
+    inward = -1.0 if measure in _MORE_IS_BETTER else 1.0  # towards slower or more expensive
     shift = _side_by_side(np.log(x), y, 0.022 * wide)
     shown = x * np.exp(inward * shift)
     on_front = np.isin(np.arange(len(x)), front)
@@ -74,7 +74,7 @@ def plot_goodness_fastness(
     if len(front) > 1:
         label = f"Pareto front: none is both better and {gain}"
         ax.plot(shown[front], y[front], "--", color=_BLUE, lw=1.2, alpha=0.7, zorder=1, label=label)
-    else:  # one point is no line
+    else:  # a single point draws no line
         ax.plot(shown[front], y[front], "o", color=_BLUE, ms=6, zorder=1, label=f"both the best and the {most}")
     for chosen, colour in ((on_front, _BLUE), (~on_front, "#8a8a8a")):
         if chosen.any():
@@ -122,10 +122,11 @@ def plot_goodness_fastness(
 
 
 def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
-    """Goodness of every LLM in the whole, in each domain and subdomain, as a table of colours with half intervals.
+    """Goodness of every LLM overall, by domain and by subdomain, as a heat map with half the width of each interval.
 
-    The colours of a column go from its worst LLM to its best, and are alike where the LLMs are within an interval of
-    each other; whoever shows the best number is bold. Hatched is what is not all measured.
+    The colours of a column run from its worst LLM to its best, and are similar where the LLMs are within an interval of
+    each other; the best number is bold. Estimates that do not rest on results alone are hatched. At most 40 LLMs are
+    shown.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -141,7 +142,7 @@ def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = N
     if ax is None:
         _, ax = plt.subplots(figsize=(2.6 + 1.0 * len(columns), 1.6 + 0.42 * len(order)), layout="constrained")
     low, high = np.nanmin(means, 0), np.nanmax(means, 0)
-    span = np.maximum(high - low, 2 * np.nanmean(half, 0))  # what is within an interval is no contrast
+    span = np.maximum(high - low, 2 * np.nanmean(half, 0))  # no contrast from differences within an interval
     shade = 0.5 + (means - (low + high) / 2) / np.where(span > 0, span, 1.0)
     gaps: list[float] = []
     at = 0.0
@@ -155,7 +156,7 @@ def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = N
             if np.isnan(means[r, c]):
                 continue
             ax.add_patch(plt.Rectangle((left, r), 0.96, 0.94, color=colours(0.04 + 0.72 * shade[r, c]), lw=0))
-            if part[r, c]:  # at the rim, where it crosses no number
+            if part[r, c]:  # hatch the edges only, so that the number stays readable
                 for at_left in (left, left + 0.84):
                     hatch: dict[str, Any] = {"fill": False, "hatch": "/////", "edgecolor": "#8a8a8a", "lw": 0}
                     ax.add_patch(plt.Rectangle((at_left, r), 0.12, 0.94, **hatch))
@@ -178,7 +179,7 @@ def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = N
     ax.spines[:].set_visible(False)
     what = f"Goodness (estimated share of {_right(goodness)}, %) ± half a 95\u00a0% interval"
     what += "; bold: domains, and the best of a column" + ("; hatched: not all of it is measured" if part.any() else "")
-    beside = max(len(goodness.models[m]) for m in order)  # the names, left of the axes
+    beside = max(len(goodness.models[m]) for m in order)  # space for the names, left of the axes
     inches = ax.figure.get_figure(root=True).get_size_inches()[0]
     characters = max(30, int(_CHARACTERS_PER_INCH * inches) - beside - 4)
     ax.set_title("\n".join(textwrap.wrap(what, characters)), loc="left", fontsize=9.5, color="#444444")
@@ -186,12 +187,12 @@ def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = N
 
 
 def _right(goodness: NodeEstimates) -> str:
-    """What Goodness is the share of: chance is off where the tree knows it."""
+    """What Goodness is a share of: chance is subtracted if the tree has it."""
     return "questions right beyond chance" if any(goodness.tree.chance.values()) else "questions right"
 
 
 def _side_by_side(x: np.ndarray, y: np.ndarray, step: float) -> np.ndarray:
-    """`(n,)` small shifts to the right of points that share an x, so that their bars can be told apart."""
+    """`(n,)` small shifts that separate the bars of points with the same x."""
     shift = np.zeros(len(x))
     for value in np.unique(x):
         same = np.flatnonzero(x == value)
@@ -200,11 +201,11 @@ def _side_by_side(x: np.ndarray, y: np.ndarray, step: float) -> np.ndarray:
 
 
 def _label_ends(x: np.ndarray, lengths: list[int], side: np.ndarray, named: np.ndarray) -> np.ndarray:
-    """`(n, 2)` where labels begin and end, in logs: beside their points, and beside others of nearly the same x."""
+    """`(n, 2)` start and end of each label on the log axis: next to its point, clear of others of nearly the same x."""
     share = np.minimum(np.array(lengths) * _CHARACTER_SHARE, 0.4)
     low, high = x.min(), x.max()
     ends = np.stack([x, x], 1)
-    for _ in range(30):  # the range that the labels need depends on itself
+    for _ in range(30):  # fixed point: the labels' width depends on the range, and the range on the labels
         span = (high - low) or 1.0
         for i in named:
             near = x[(np.abs(x - x[i]) < 0.07 * span) & (side == side[i])]
@@ -225,7 +226,7 @@ def _above(
     behind: np.ndarray,
     least: float,
 ) -> np.ndarray:
-    """Heights of the labels of the front, on its outer side: no LLM is there, so up is always free of the line."""
+    """Heights of the front's labels, on its outer side: no LLM lies there, so upwards is always clear of the line."""
     heights = places.copy()
     done = list(behind)
     for i in sorted(front, key=lambda i: limits[i].mean()):
@@ -243,7 +244,7 @@ def _above(
 
 
 def _apart(x: np.ndarray, y: np.ndarray, near: float, least: float) -> np.ndarray:
-    """`(n,)` heights of labels: near y, and at least `least` apart where their x are within `near`."""
+    """`(n,)` heights of labels: close to y, and at least `least` apart where their x differ by less than `near`."""
     places: Any = y.astype(np.float64).copy()
     order = np.argsort(y)
     for _ in range(200):

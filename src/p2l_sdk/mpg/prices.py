@@ -1,4 +1,4 @@
-"""List prices of LLMs: a table with model, input_price and output_price, USD per million tokens."""
+"""List prices of LLMs: a table with model, input_price and output_price in USD per million tokens."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from p2l_sdk.vote_columns import number_of
 def read_prices(path: str | Path) -> dict[str, tuple[float, float]]:
     """LLM -> (input price, output price) from a .csv, .jsonl or .parquet file, or a .json file with a list of objects.
 
-    The LLM stands in `model` or `name`. Rows without a price are left out.
+    The LLM's name is in `model` or `name`. Rows without a price are skipped.
 
     Raises:
-        ResultsError: a column is missing, a price is negative or no number, or an LLM has two rows.
+        ResultsError: a column is missing, a price is not a finite number >= 0, or an LLM has two rows.
     """
     prices: dict[str, tuple[float, float]] = {}
     for number, row in enumerate(_rows(Path(path)), 1):

@@ -1,4 +1,4 @@
-"""The questions that an endpoint is asked: a table with question_id, prompt, answer, optional benchmark and choices."""
+"""Questions for an endpoint: a table with question_id, prompt, answer and, optionally, benchmark and choices."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _ASK = "Answer with the letter of the right choice."
 
 @dataclass(frozen=True)
 class Question:
-    """Attributes: question_id and benchmark, which together are its name; prompt; answers, any of which is right;
-    choices, the options of a multiple-choice question (lettered A, B, ... in their order)."""
+    """A question. Attributes: question_id and benchmark, which together identify it; prompt; answers, any of which is
+    right; choices, the options of a multiple-choice question (lettered A, B, ... in order)."""
 
     question_id: str
     prompt: str
@@ -29,12 +29,12 @@ class Question:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells it from the others."""
+        """Benchmark and id, which identify the question."""
         return self.benchmark, self.question_id
 
     @property
     def text(self) -> str:
-        """What is sent: the prompt, and the lettered choices where there are any."""
+        """The text sent to the LLM: the prompt and, if there are any, the lettered choices."""
         if not self.choices:
             return self.prompt
         options = [f"{letter}. {option}" for letter, option in zip(LETTERS, self.choices, strict=False)]
@@ -42,13 +42,13 @@ class Question:
 
 
 def read_questions(path: str | Path) -> tuple[Question, ...]:
-    """Questions of a .jsonl, .csv or .parquet file.
+    """Questions from a .jsonl, .csv or .parquet file.
 
-    `answer` may be a list of right answers, of a choice its letter or its text; `choices` a list (in CSV a JSON list).
-    The benchmark is the file's name where no column says it.
+    `answer` may be a list of right answers; with choices, an answer is a letter or the text of a choice. `choices` is a
+    list (in CSV a JSON list). Without a benchmark column, the benchmark is the file's name.
 
     Raises:
-        ResultsError: a question lacks its id, prompt or answer, stands twice, or its answer is none of its choices; it
+        ResultsError: a question lacks its id, prompt or answer, occurs twice, or its answer is not among its choices;
             names the row.
         VotesError: the file cannot be read.
     """
@@ -66,7 +66,7 @@ def read_questions(path: str | Path) -> tuple[Question, ...]:
 
 
 def fingerprint(questions: Sequence[Question]) -> str:
-    """What tells one set of questions from another, whatever the kind of its file: 16 hexadecimal digits."""
+    """Fingerprint of a set of questions, independent of its file format: 16 hexadecimal digits."""
     content = [[q.benchmark, q.question_id, q.prompt, q.answers, q.choices] for q in questions]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 

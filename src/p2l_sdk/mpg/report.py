@@ -1,4 +1,4 @@
-"""The report of Project MPG: tables, the two pictures, JSON, and one HTML page that needs nothing else."""
+"""The report of Project MPG: tables, two pictures, JSON and one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FAST, SUBDOMAINS, PAGE, DATA = "goodness_fastness.png", "subdomains.png", "repor
 
 
 def require_output(folder: str | Path) -> None:
-    """What `Report.save` would refuse, before anything is computed.
+    """Raise what `Report.save` would raise, before anything is computed.
 
     Raises:
         P2LError: the folder exists and is not empty.
@@ -30,13 +30,13 @@ def require_output(folder: str | Path) -> None:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Report:
-    """Goodness, and where there is one Fastness and the agreement with a reference.
+    """Goodness and, optionally, Fastness and the agreement with a reference.
 
     Attributes:
-        goodness: of the LLMs.
-        fastness: of some of them, or None.
-        measure: of Fastness, which table and picture show; None for the first that is known of most of the LLMs.
-        agreement: with the reference; empty where there is none.
+        goodness: Goodness of the LLMs.
+        fastness: Fastness of some or all of them, or None.
+        measure: the measure of Fastness shown in table and picture; None for the one known for most of the LLMs.
+        agreement: agreement with a reference; empty if there is none.
     """
 
     goodness: NodeEstimates
@@ -46,11 +46,11 @@ class Report:
 
     def __post_init__(self) -> None:
         if self.fastness is not None and self.shown_measure is not None:
-            self.fastness.values_of(self.shown_measure)  # refused here, not at the picture
+            self.fastness.values_of(self.shown_measure)  # raise for an unknown measure now, not when plotting
 
     @property
     def shown_measure(self) -> str | None:
-        """The measure that table and picture show; None without a Fastness."""
+        """The measure shown in table and picture; None without a Fastness."""
         if self.fastness is None:
             return None
         return self.measure or self.fastness.first_measure(self.goodness.models)
@@ -87,13 +87,13 @@ class Report:
         }
 
     def to_html(self) -> str:
-        """One page with everything in it: no script, nothing is fetched (needs matplotlib)."""
+        """One self-contained HTML page, without scripts (needs matplotlib)."""
         from p2l_sdk.mpg.page import page
 
         return page(self)
 
     def figures(self) -> dict[str, Any]:
-        """File name -> figure (needs matplotlib); the caller closes them."""
+        """File name -> figure, to be closed by the caller (needs matplotlib)."""
         from p2l_sdk.mpg.pictures import plot_goodness_fastness, plot_subdomains
 
         made = {SUBDOMAINS: plot_subdomains(self.goodness).figure}
@@ -102,7 +102,7 @@ class Report:
         return made
 
     def save(self, folder: str | Path) -> list[str]:
-        """Write page, JSON and pictures to a new folder, which appears whole or not at all; names of the files.
+        """Write page, JSON and pictures to a new folder, atomically. Returns the names of the files.
 
         Raises:
             P2LError: the folder exists and is not empty, or it cannot be written.

@@ -1,12 +1,13 @@
-"""Results of LLMs on benchmarks, in any of three forms, checked, as one table.
+"""Results of LLMs on benchmarks, in any of three forms, as one validated table.
 
     per question        model, benchmark, question_id, score in [0, 1]; optional seconds, first_token_seconds,
                         input_tokens, output_tokens, cost; rows with an `error` are left out
     counts              model, benchmark, correct, total
-    published means     model, benchmark, score in [0, 1]; optional n (questions); or model, one column each
+    published means     model, benchmark, score in [0, 1]; optional n (questions); or model and a column per benchmark
 
-What matters to Goodness of a cell is how much it says of the true accuracy: its mean and as how many right-or-wrong
-questions it counts. A graded score of variance v per question counts as m (1 - m) / v of them, at least one.
+A cell says as much about the true accuracy as a number of right-or-wrong questions with the same mean. A graded
+question counts as m (1 - m) / v of them, where m is the mean score and v its variance per question; a cell counts as at
+least one.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from p2l_sdk.vote_columns import number_of
 from p2l_sdk.vote_sources import ABSENT, Chunk, open_source, whole_table
 
 MEASURES = ("seconds", "first_token_seconds", "input_tokens", "output_tokens", "cost")
-_VARIANCE_QUESTIONS = 1.0  # a graded score's variance starts as if one right-or-wrong question had been seen
+_VARIANCE_QUESTIONS = 1.0  # the variance of graded scores is shrunk as if one right-or-wrong question had been added
 
 
 class Form(StrEnum):
-    """How results are written."""
+    """The forms of results in long format."""
 
     QUESTIONS = "questions"
     COUNTS = "counts"
@@ -51,8 +52,8 @@ class Results:
         models: names of the LLMs, in order of appearance.
         benchmarks: names of the benchmarks, in order of appearance.
         means: `(n_models, n_benchmarks)` mean score in [0, 1]; NaN where there is no result.
-        counts: `(n_models, n_benchmarks)` as how many right-or-wrong questions the mean counts; 0 where there is no
-            result, NaN where a published mean does not say of how many questions it is.
+        counts: `(n_models, n_benchmarks)` number of right-or-wrong questions that the mean is worth; 0 where there is
+            no result, NaN where a published mean does not state it.
         questions: benchmark -> `(n_models, n_questions)` scores, NaN where not asked; only where known.
         samples: measure (`seconds`, `output_tokens`, ...) -> LLM -> `(n,)` one number per question, NaN where absent.
     """
@@ -66,17 +67,17 @@ class Results:
 
     @classmethod
     def read(cls, source: Any, *, percent: bool = False) -> Results:
-        """Results of a .jsonl, .csv or .parquet file, a frame, a mapping of columns, a list of dictionaries.
+        """Results from a .jsonl, .csv or .parquet file, a data frame, a mapping of columns or a list of dictionaries.
 
-        The form is told by its columns; see the module.
+        The columns determine the form; see the module.
 
         Args:
-            source: whatever `Votes.read` takes.
+            source: anything that `Votes.read` accepts.
             percent: scores are in [0, 100].
 
         Raises:
-            ResultsError: a column is missing, a score is no number in its range, `correct` is above `total`, or two
-                rows are of the same cell (or question); it names the row.
+            ResultsError: a column is missing, a score is not a number in its range, `correct` is above `total`, or two
+                rows are for the same cell (or question); names the row.
             VotesError: the file cannot be read.
         """
         whole = whole_table(open_source(source).chunks)
@@ -113,7 +114,7 @@ class Results:
 
     @classmethod
     def of_scores(cls, scores: Scores, benchmark: str) -> Results:
-        """Results from a scores table (a prompt per row, a column per LLM), its rows grouped by a category column.
+        """Results from a scores table (a prompt per row, a column per LLM), with a category column as the benchmark.
 
         Raises:
             ResultsError: there is no such column, or a score is outside [0, 1].
@@ -140,7 +141,7 @@ class Results:
         return cls(tuple(models), tuple(questions), means, counts, questions, **more)
 
     def of_models(self, models: Sequence[str]) -> Results:
-        """The results of some LLMs, in this order."""
+        """The results of these LLMs, in this order. Raises `ResultsError` for one without results."""
         unknown = [name for name in models if name not in self.models]
         if unknown:
             raise ResultsError(f"there is no result of {unknown[0]!r}; known: {', '.join(self.models)}")
@@ -156,7 +157,7 @@ class Results:
 
     @staticmethod
     def joined(parts: Sequence[Results]) -> Results:
-        """Several tables as one. Raises `ResultsError` where two hold the same cell."""
+        """Several tables as one. Raises `ResultsError` if two contain the same cell."""
         models = tuple(dict.fromkeys(name for part in parts for name in part.models))
         benchmarks = tuple(dict.fromkeys(name for part in parts for name in part.benchmarks))
         means = np.full((len(models), len(benchmarks)), np.nan)
@@ -172,7 +173,7 @@ class Results:
             means[at] = np.where(held, part.means, means[at])
             counts[at] = np.where(held, part.counts, counts[at])
             for name, scores in part.questions.items():
-                if name not in questions:  # questions of two tables cannot be matched
+                if name not in questions:  # questions of different tables cannot be matched: keep the first
                     questions[name] = np.full((len(models), scores.shape[1]), np.nan)
                     questions[name][at[0].ravel()] = scores
         return Results(models, benchmarks, means, counts, questions, _joined_samples(parts, models))
@@ -205,7 +206,7 @@ def _of_questions(
 
 
 def _joined_samples(parts: Sequence[Results], models: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
-    """Those of all parts, one after the other; NaN where a part did not measure what another did."""
+    """The samples of all parts, concatenated; NaN where a part lacks a measure that another has."""
     joined: dict[str, dict[str, np.ndarray]] = {name: {} for part in parts for name in part.samples}
     for model in models:
         tables = [{name: held[model] for name, held in part.samples.items() if model in held} for part in parts]
@@ -217,7 +218,7 @@ def _joined_samples(parts: Sequence[Results], models: Sequence[str]) -> dict[str
 
 
 def _summary(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`(n_models,)` means of `(n_models, n_questions)`, and as how many right-or-wrong questions they count."""
+    """`(n_models,)` means of scores `(n_models, n_questions)`, and how many right-or-wrong questions they are worth."""
     asked = ~np.isnan(scores)
     n = asked.sum(1).astype(np.float64)
     total = np.where(asked, scores, 0.0).sum(1)
@@ -235,7 +236,7 @@ def _summary(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _answered(table: Chunk) -> Chunk:
-    """Without the queries that failed: nobody knows what the LLM would have said."""
+    """The table without failed queries: they say nothing about the LLM's answer."""
     kept = [row for row, error in enumerate(table.get("error", ())) if absent(error)]
     if "error" in table and not kept:
         raise ResultsError("every row of the results has an error; there is nothing to score")
@@ -252,7 +253,7 @@ def _form(table: Chunk) -> Form:
 
 
 def _names(table: Chunk, column: str) -> tuple[tuple[str, ...], np.ndarray]:
-    """Distinct names, in order of appearance, and the number of each row's."""
+    """Distinct names in order of appearance, and for each row the index of its name."""
     numbers: dict[str, int] = {}
     code = np.empty(len(table[column]), dtype=np.int64)
     for row, value in enumerate(table[column]):
@@ -290,7 +291,7 @@ def _count(x: float) -> str:
 
 
 def _stated(table: Chunk) -> np.ndarray:
-    """How many questions a published mean is of; NaN where it does not say."""
+    """The number of questions behind each published mean; NaN where not stated."""
     if "n" not in table:
         return np.full(len(table["score"]), np.nan)
     return _numbers(table, "n", lambda x: "" if 1.0 <= x < np.inf else "it must be a number >= 1", optional=True)

@@ -1,4 +1,4 @@
-"""A report on the terminal."""
+"""Reports and measurements on the terminal."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _WORDS |= {name: name.replace("_", " ") for name in ("queries_per_second", "toke
 _NAMES = ("LLM", "rating", "node")
 _SHORT = {"rank": "#", "95 % interval": "95 %", "usd per query": "USD/query"}
 _SHORT |= {"queries per second": "queries/s", "tokens per second": "tokens/s", "seconds to first token": "first token"}
-_LEAST = ("best", "ranks")  # what a narrow terminal goes without, in this order
+_LEAST = ("best", "ranks")  # columns dropped on a narrow terminal, in this order
 _UNBOUND = 10_000  # columns
 
 
 def print_report(report: Report) -> None:
-    """Overall, the best of every domain and subdomain, the agreement, the notes."""
+    """Print the overall table, the best LLM of every domain and subdomain, the agreement and the notes."""
     goodness = report.goodness
     header, rows = goodness.cells()
     measure = report.shown_measure
@@ -56,7 +56,7 @@ def print_report(report: Report) -> None:
 
 
 def print_measurement(found: Measurement) -> None:
-    """How right, how quick, how cheap."""
+    """Print accuracy, speed, cost and failures."""
     rows = []
     for name, accuracy in found.accuracy.items():
         label = "accuracy" if name == "all" else f"  {name}"
@@ -87,7 +87,7 @@ def print_measurement(found: Measurement) -> None:
 
 @contextlib.contextmanager
 def measuring_bar(total: int) -> Iterator[Callable[[int, float], None]]:
-    """A bar on stderr, gone when done; yields the function that sets how many are done, and how many a second."""
+    """A progress bar on stderr, removed when done; yields a function that sets the number done and the rate."""
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
@@ -100,14 +100,14 @@ def measuring_bar(total: int) -> Iterator[Callable[[int, float], None]]:
 
 
 def _print(console: Console, what: Table | Text) -> None:
-    """Without the spaces that fill lines up."""
+    """Print without trailing spaces."""
     with console.capture() as captured:
         console.print(what)
     console.file.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
 def _show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table with whole names: where the terminal is narrow short headers, and without what says least."""
+    """Print a table with full names; on a narrow terminal with short headers and without the least useful columns."""
     console = Console()
     kept = list(header)
     table = _table(title, header, rows, kept)
@@ -129,10 +129,10 @@ def _table(
     for name in kept:
         label = _SHORT.get(name, name) if short else name
         if name in _NAMES:
-            table.add_column(label, overflow="fold")  # the last resort
+            table.add_column(label, overflow="fold")  # names are folded only as a last resort
         else:
             table.add_column(label, justify="right", no_wrap=True)
     for row in rows:
         cells = dict(zip(header, row, strict=True))
-        table.add_row(*(Text(cells[name]) for name in kept))  # Text: a name is no markup
+        table.add_row(*(Text(cells[name]) for name in kept))  # Text: names must not be parsed as markup
     return table

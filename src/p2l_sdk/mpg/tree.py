@@ -1,13 +1,13 @@
-"""A tree over benchmarks: which of them make a subdomain, a domain, the whole, and how much each counts.
+"""A tree over benchmarks: how they are grouped into subdomains, domains and the root, and how much each counts.
 
 name: reasoning
-nodes:                                    # parent: [children]; what is no parent is a benchmark
+nodes:                                    # parent: [children]; a name that is not a parent is a benchmark
   Goodness: [knowledge, mathematics]
   knowledge: [mmlu, trivia_qa]
   mathematics: [gsm8k, math]
-weights: {mathematics: 2}                 # among its siblings; 1 if not given
-chance: {mmlu: 0.25}                      # what guessing scores; 0 if not given
-questions: {gsm8k: 1319}                  # of a benchmark whose published means do not say so
+weights: {mathematics: 2}                 # relative to its siblings; 1 if not given
+chance: {mmlu: 0.25}                      # score of guessing; 0 if not given
+questions: {gsm8k: 1319}                  # number of questions, for published means that do not state it
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ _KEYS = ("name", "nodes", "weights", "chance", "questions")
 
 @dataclass(frozen=True)
 class Tree:
-    """A checked tree.
+    """A validated tree.
 
     Attributes:
-        nodes: parent -> children; one parent, the root, is nobody's child.
-        weights: of a node among its siblings, > 0; 1 where absent.
-        chance: benchmark -> score of a guess, in [0, 1); 0 where absent.
-        questions: benchmark -> number of questions, for published means that do not state it.
-        name: of the tree.
+        nodes: parent -> children; exactly one parent, the root, is not a child.
+        weights: node -> weight among its siblings, > 0; 1 where absent.
+        chance: benchmark -> score of guessing, in [0, 1); 0 where absent.
+        questions: benchmark -> number of questions, >= 1, for published means that do not state it.
+        name: name of the tree.
 
     Raises:
-        ResultsError: it is no tree (a circle, two roots, a child of two parents), or a number is none.
+        ResultsError: it is not a tree (a cycle, two roots, a child of two parents), or a table has an unknown name or a
+            number out of range.
     """
 
     nodes: Mapping[str, tuple[str, ...]]
@@ -56,7 +57,7 @@ class Tree:
                 if child in parents:
                     raise ResultsError(f"{child!r} is a child of {parents[child]!r} and of {parent!r}; name it once")
                 parents[child] = parent
-        for start in self.nodes:  # up from every parent: a walk that meets itself is a circle
+        for start in self.nodes:  # walk up from every parent: one that meets itself is a cycle
             trail = [start]
             while trail[-1] in parents:
                 trail.append(parents[trail[-1]])
@@ -83,10 +84,10 @@ class Tree:
 
     @classmethod
     def read(cls, source: str | Path | Mapping[str, Any]) -> Tree:
-        """A tree from a YAML file, from its content as a mapping, or one of the package's by name (`mpg`, `livebench`).
+        """A tree from a YAML file, from a mapping with the same content, or a built-in one (`mpg`, `livebench`).
 
         Raises:
-            ResultsError: the file cannot be read, or it is no tree.
+            ResultsError: the file cannot be read, or is not a tree.
         """
         if isinstance(source, Mapping):
             return cls._of(source)
@@ -121,12 +122,12 @@ class Tree:
 
     @classmethod
     def flat(cls, benchmarks: Sequence[str]) -> Tree:
-        """All benchmarks under one root, alike."""
+        """All benchmarks under one root, with equal weights."""
         return cls({"Goodness": tuple(benchmarks)}, name="flat")
 
     @cached_property
     def root(self) -> str:
-        """The node above all."""
+        """The node that is not a child."""
         children = {child for below in self.nodes.values() for child in below}
         return next(parent for parent in self.nodes if parent not in children)
 
@@ -136,7 +137,7 @@ class Tree:
         return self.nodes[self.root]
 
     def walk(self, node: str | None = None) -> Iterator[tuple[str, int]]:
-        """Names and depths (the root's is 0) from the top down, children below their parent."""
+        """Names and depths (0 at the start) from the top down, each parent before its children."""
         stack = [(node or self.root, 0)]
         while stack:
             name, depth = stack.pop()
@@ -144,11 +145,11 @@ class Tree:
             stack += [(child, depth + 1) for child in reversed(self.nodes.get(name, ()))]
 
     def leaves(self, node: str | None = None) -> list[str]:
-        """The benchmarks below a node, or the node itself where it is one."""
+        """The benchmarks below a node; the node itself if it is a benchmark."""
         return [name for name, _ in self.walk(node) if name not in self.nodes]
 
     def shares(self, node: str) -> dict[str, float]:
-        """benchmark -> its share of a node, sum 1: the product of the weights on the way, each among its siblings."""
+        """benchmark -> its share of a node, summing to 1: the product of the normalised weights on the path."""
         if node not in self.nodes:
             return {node: 1.0}
         weights = {child: float(self.weights.get(child, 1.0)) for child in self.nodes[node]}
@@ -156,7 +157,7 @@ class Tree:
         return {leaf: weights[child] / total * share for child in weights for leaf, share in self.shares(child).items()}
 
     def only(self, benchmarks: Sequence[str]) -> Tree:
-        """The tree over some benchmarks alone; nodes without any vanish. Raises `ResultsError` if none is left."""
+        """The tree restricted to these benchmarks, without empty nodes. Raises `ResultsError` if none is left."""
         kept = set(benchmarks)
         for name, _ in reversed(list(self.walk())):
             if name in self.nodes and any(child in kept for child in self.nodes[name]):
@@ -170,7 +171,7 @@ class Tree:
         return Tree(nodes, weights, chance, questions, self.name)
 
     def require(self, benchmarks: Sequence[str]) -> None:
-        """Raise `ResultsError` for a benchmark of the tree that is not among these."""
+        """Raise `ResultsError` if a benchmark of the tree is not among these."""
         for leaf in self.leaves():
             if leaf not in benchmarks:
                 near = nearest(leaf, benchmarks)

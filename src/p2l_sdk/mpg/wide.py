@@ -1,4 +1,4 @@
-"""Published means with a row per LLM and a column per benchmark, and the checks that all forms of results share."""
+"""Published means with a row per LLM and a column per benchmark, and checks shared by all forms of results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from p2l_sdk.errors import ResultsError
 from p2l_sdk.vote_columns import number_of
 from p2l_sdk.vote_sources import ABSENT, Chunk
 
-_LONG = {"benchmark", "question_id", "score", "correct", "total", "n", "error", "prompt"}  # names of other forms
+_LONG = {"benchmark", "question_id", "score", "correct", "total", "n", "error", "prompt"}  # columns of other forms
 RANGE = {
     1.0: "it must be a number in [0, 1] (of a table in percent say so: percent=True, --percent)",
     100.0: "it must be a number in [0, 100]",
@@ -24,24 +24,24 @@ def absent(value: Any) -> bool:
 
 
 def within(scale: float) -> Callable[[float], str]:
-    """What is wrong with a score of 0 to `scale`; empty if nothing."""
+    """A check that returns what is wrong with a score, empty if it is in [0, scale]."""
     return lambda x: "" if 0.0 <= x <= scale else RANGE[scale]
 
 
 def is_wide(table: Chunk) -> bool:
-    """Whether all columns beside `model` hold numbers, and none is of another form."""
+    """Whether every column except `model` contains numbers, and none belongs to another form."""
     others = [column for name, column in table.items() if name != "model"]
     if "model" not in table or not others or _LONG & set(table):
         return False
     numeric = [[not np.isnan(number_of(value)) for value in column if not absent(value)] for column in others]
-    return all(map(any, numeric))  # a single bad cell is told by its row, not by the form
+    return all(map(any, numeric))  # a single bad cell does not change the form: its row is reported later
 
 
 def wide_means(table: Chunk, models: int, model: np.ndarray, scale: float) -> tuple[tuple[str, ...], np.ndarray]:
     """Names of the benchmarks, and `(n_models, n_benchmarks)` means in [0, 1], NaN where a cell is empty.
 
     Raises:
-        ResultsError: a cell is no number in its range; it names row and column.
+        ResultsError: a cell is not a number in its range; names row and column.
     """
     benchmarks = tuple(name for name in table if name != "model")
     means = np.full((models, len(benchmarks)), np.nan)

@@ -1,5 +1,5 @@
-"""A model over HTTP: the P2L API with its page (`create_app`), the engine that scores for it (`Engine`), and one
-OpenAI-compatible endpoint in front of many LLMs (`chat.create_chat_router`)."""
+"""Serve a model over HTTP: the P2L API and its page (`create_app`), the engine that scores prompts for it (`Engine`),
+and an OpenAI-compatible endpoint in front of many LLMs (`chat.create_chat_router`)."""
 
 from p2l_sdk.errors import MissingExtraError
 

@@ -1,4 +1,4 @@
-"""The way to an upstream, as a config tells it, checked before anything is sent: address, headers, key."""
+"""Validation of what a config says about reaching an upstream (address, headers, key) before anything is sent."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import httpx
 
 from p2l_sdk.errors import P2LError
 
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, a token
-_FRAMING = ("content-length", "transfer-encoding")  # which follow from the body
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110
+_FRAMING = ("content-length", "transfer-encoding")  # determined by the body
 _ENDPOINT = "/chat/completions"
 
 
 def check_address(url: str) -> None:
-    """P2LError for a base_url that no call could go to, that holds a password or a fragment, or is an endpoint."""
+    """Raise P2LError for a base_url that is malformed, contains credentials or a fragment, or names the endpoint."""
     try:
         parts = urlsplit(url)
         legal = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         legal = legal and "@" not in parts.netloc and not parts.fragment and not any(map(str.isspace, url))
-        httpx.URL(url).raw_host.decode("ascii").encode("idna")  # as sockets do: no label is empty or too long
+        httpx.URL(url).raw_host.decode("ascii").encode("idna")  # as sockets do: refuses empty or overlong labels
     except (ValueError, httpx.InvalidURL):
         legal = False
     if not legal:
@@ -34,13 +34,17 @@ def check_address(url: str) -> None:
 
 
 def check_header_name(setting: str, name: str) -> None:
-    """P2LError for a name that no header has, or that only the body decides on."""
+    """Raise P2LError for an illegal header name, or for a header that is determined by the body."""
     if not _HEADER_NAME.fullmatch(name) or name.lower() in _FRAMING:
         raise P2LError(f"{setting}: {name!r} is no header that a config can set")
 
 
 def checked_headers(headers: Any) -> Mapping[str, str]:
-    """The headers of a config as texts; P2LError, without the value, which may be a key, for what cannot be sent."""
+    """The headers of a config, as strings.
+
+    Raises:
+        P2LError: a header cannot be sent. The message omits its value, which may be a key.
+    """
     if not isinstance(headers, Mapping):
         raise P2LError(f"headers is {headers!r}; it must be a mapping: {{name: text}}")
     found: dict[str, str] = {}
@@ -57,7 +61,7 @@ def checked_headers(headers: Any) -> Mapping[str, str]:
 
 
 def read_key(variable: str | None) -> str:
-    """The key in an environment variable, empty where there is none; P2LError for one that no header can carry."""
+    """The key in an environment variable, or "" if there is none; P2LError if it cannot be sent in a header."""
     key = "" if variable is None else os.environ.get(variable, "").strip()
     if not (key.isascii() and key.isprintable()):
         raise P2LError(f"the key in {variable} holds characters that no header can carry; set it anew")

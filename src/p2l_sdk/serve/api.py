@@ -1,4 +1,4 @@
-"""The P2L API: leaderboards, coefficients, aggregates and routes over HTTP; and the research code's two endpoints."""
+"""The P2L API: leaderboards, coefficients, aggregates and routes over HTTP; also the two endpoints of lmarena/p2l."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from p2l_sdk.serve.engine import Engine
 from p2l_sdk.serve.errors import BodyTooLarge
 from p2l_sdk.serve.http import BareRoute, json_response, parsed
 
-_ROWS_ON_THE_LOOP = 512  # a reply of more rows is made on a thread
+_ROWS_ON_THE_LOOP = 512  # replies with more rows are encoded on a thread
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.ErrorReply, "description": text}
     for status, text in {
@@ -42,15 +42,15 @@ def create_api_router(
     """The endpoints of the P2L API.
 
     Args:
-        engine: which scores.
-        max_prompts: in one request.
-        max_body_bytes: of one request; told to clients.
-        routed: LLMs that a route chooses among where the request names none; all that the model knows if not given.
+        engine: scores the prompts.
+        max_prompts: limit per request.
+        max_body_bytes: limit per request; here it is only reported to clients.
+        routed: LLMs that /v1/route chooses among if the request names none; by default all that the model knows.
     """
     api, p2l = APIRouter(route_class=BareRoute), engine.p2l
 
     def post(path: str, takes: type[BaseModel], gives: type[BaseModel]) -> Callable[[_Handler], _Handler]:
-        """An endpoint whose handler gets the validated body and returns plain values."""
+        """Register an endpoint whose handler gets the validated body and returns plain values."""
 
         many = "prompts" in takes.model_fields
 
@@ -83,24 +83,24 @@ def create_api_router(
 
     @post("/v1/leaderboards", schemas.PromptsRequest, schemas.LeaderboardsReply)
     async def leaderboards(asked: schemas.PromptsRequest) -> list[Leaderboard]:
-        """The leaderboard of each of many prompts, in their order."""
+        """One leaderboard per prompt, in the order of the prompts."""
         return await engine.leaderboards(asked.prompts)
 
     @post("/v1/coefficients", schemas.PromptsRequest, schemas.CoefficientsReply)
     async def coefficients(asked: schemas.PromptsRequest) -> dict[str, Any]:
-        """The bare numbers behind the leaderboards of many prompts: the least to send, and what programs want."""
+        """The raw numbers behind the leaderboards of many prompts: the smallest reply, meant for programs."""
         scored = await engine.coefficients(asked.prompts)
         eta, gamma = (None if column is None else column[:, 0].copy() for column in (scored.eta, scored.gamma))
         return {"models": p2l.models, "coefs": scored.coefs.copy(), "eta": eta, "gamma": gamma}
 
     @post("/v1/aggregate", schemas.AggregateRequest, schemas.LeaderboardReply)
     async def aggregate(asked: schemas.AggregateRequest) -> Leaderboard:
-        """One leaderboard for a set of prompts, with 95 % intervals from two prompts on."""
+        """One leaderboard for a set of prompts, with 95 % intervals if there are at least two."""
         return await engine.aggregate(asked.prompts, weights=asked.weights, seed=asked.seed)
 
     @post("/v1/route", schemas.RouteRequest, schemas.RouteReply)
     async def route(asked: schemas.RouteRequest) -> dict[str, Any]:
-        """The LLM to call for a prompt within a budget. Without `models` it is one of those that are `routed`."""
+        """The LLM to call for a prompt within a budget, chosen among `models` or, by default, the `routed` LLMs."""
         options = {name: getattr(asked, name) for name in ("models", "opponents", "policy", "objective")}
         given = {name: value for name, value in options.items() if name in asked.model_fields_set and value is not None}
         if routed is not None:
@@ -112,7 +112,7 @@ def create_api_router(
 
     @post("/predict", schemas.ResearchRequest, schemas.ResearchReply)
     async def predict(asked: schemas.ResearchRequest) -> dict[str, Any]:
-        """As the server of the research code (lmarena/p2l): coefficients in the order of /models, and the raw eta."""
+        """Compatible with the server of lmarena/p2l: coefficients in the order of /models, and the raw eta."""
         turns: Sequence[str] = [asked.prompt] if isinstance(asked.prompt, str) else asked.prompt
         if not turns:
             raise PromptError("the prompt has no turn; send the user turns as a list of strings")
@@ -123,12 +123,12 @@ def create_api_router(
 
     @api.get("/models", responses={200: {"model": schemas.ResearchModels}, 401: _ERRORS[401]}, **read)
     async def research_models(_: Request) -> Response:
-        """As the server of the research code: names of the LLMs."""
+        """Compatible with the server of lmarena/p2l: names of the LLMs."""
         return json_response({"models": p2l.models})
 
     @api.get("/v1/p2l/models", responses={200: {"model": schemas.ModelsReply}, 401: _ERRORS[401]}, **read)
     async def models(_: Request) -> Response:
-        """The LLMs that the model knows, with their costs, its feedback model and the limits of a request."""
+        """The LLMs that the model knows with their costs, its feedback model, and the request limits."""
         rows = [
             {"model": name, "cost": p2l.costs.get(name), "routed": routed is None or name in routed}
             for name in p2l.models
@@ -138,7 +138,7 @@ def create_api_router(
 
     @api.get("/v1/p2l/traffic", responses={200: {"model": schemas.TrafficReply}, 401: _ERRORS[401]}, **read)
     async def traffic(_: Request) -> Response:
-        """What was routed and spent since the server started, by LLM."""
+        """Routes, calls, spend and failed calls by LLM since the server started."""
         return json_response({"traffic": engine.metrics.traffic()})
 
     return api

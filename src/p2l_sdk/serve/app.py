@@ -1,5 +1,5 @@
-"""The application from its parts: the P2L API, what a platform asks (health, readiness, metrics), the page, and what
-else is handed in. Every setting is a keyword; nothing is read at import."""
+"""The application factory: the P2L API, health, readiness and metrics for the platform, the page, and any routers
+passed in. Every setting is a keyword; nothing is read at import."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ _BODIES = (
     schemas.ResearchRequest,
 )
 _ORIGIN = re.compile(r"https?://[^/\s]+")
-# the page is one file: it may run its own script and ask its own server, and nothing else
+# the page is a single file: it may run its own script and talk to its own server, nothing else
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:"
 
 
 class Application(FastAPI):
-    """FastAPI, with a short way to every `BareRoute`, for as long as nothing is added that would stand before it."""
+    """FastAPI with a shortcut past its request handling to every `BareRoute`. The shortcuts are not used once
+    middleware, exception handlers or dependency overrides have been added, which they would bypass."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -46,7 +47,7 @@ class Application(FastAPI):
         self._own = 0
 
     def include(self, router: APIRouter, guards: Sequence[Guard], shell: Callable[[ASGIApp], ASGIApp]) -> None:
-        """Include a router, its endpoints behind the guards; the shell is what FastAPI has as its middleware."""
+        """Include a router with guards before its endpoints; `shell` wraps shortcuts as FastAPI's middleware would."""
         self.include_router(router, dependencies=[Depends(guard) for guard in guards])
         for route in router.routes:
             if isinstance(route, BareRoute):
@@ -83,26 +84,26 @@ def create_app(
     page: bool = True,
     title: str = "Prompt-to-Leaderboard",
 ) -> Application:
-    """The application, for uvicorn. It starts the engine and closes it.
+    """The application, for uvicorn. It starts and closes the engine.
 
     Args:
-        engine: which scores.
-        routers: more endpoints, under the same limits, error shape and guards.
-        guards: called with every request but those to the page, /health, /ready and /openapi.json; they raise for one
-            that may not pass: a check of keys, say.
-        max_body_bytes: of one request.
-        body_seconds: within which the body of a request must be here.
-        max_prompts: in one request.
-        local_only: whether only requests to localhost, 127.x.x.x or [::1] are answered. A server without guards needs
-            it, see `Gate`.
-        origins: pages of other addresses that may ask from a browser, as "https://app.example.com" (CORS).
-        routed: LLMs that /v1/route and the page choose among where the request names none, those that can be called,
-            say; all that the model knows if not given.
-        page: whether / is the page.
+        engine: scores the prompts.
+        routers: further endpoints, under the same limits, error shape and guards.
+        guards: async functions called with every request except those to the page, /health, /ready and /openapi.json.
+            They raise an exception to reject a request, such as one without an API key.
+        max_body_bytes: limit per request.
+        body_seconds: time within which the body of a request must have arrived.
+        max_prompts: limit per request.
+        local_only: answer only requests addressed to localhost, 127.x.x.x or [::1]. Needed on a server without guards,
+            see `Gate`.
+        origins: other sites whose pages may call the server from a browser, e.g. "https://app.example.com" (CORS).
+        routed: LLMs that /v1/route and the page choose among if the request names none, e.g. those that can be called;
+            by default all that the model knows.
+        page: whether to serve the page at /.
         title: of the API.
 
     Raises:
-        P2LError: an origin is none.
+        P2LError: an origin is malformed.
     """
     for origin in origins:
         if not _ORIGIN.fullmatch(origin):
@@ -117,7 +118,7 @@ def create_app(
     )
 
     def shell(inner: ASGIApp) -> ASGIApp:
-        """What stands around everything."""
+        """The middleware around everything."""
         if not origins:
             return gate(inner)
         return CORSMiddleware(
@@ -160,12 +161,12 @@ def _public(engine: Engine, page: bool) -> APIRouter:
 
     @router.get("/health", response_model=schemas.HealthReply)
     async def health(_: Request) -> Response:
-        """The server runs."""
+        """Whether the server is running."""
         return json_response({"status": "ok"})
 
     @router.get("/ready", response_model=schemas.HealthReply, responses=unready)
     async def ready(_: Request) -> Response:
-        """The model answers and requests are taken; 503 with the reason where not."""
+        """Whether the model works and requests are accepted; otherwise 503 with the reason."""
         problem = engine.problem
         if problem is None:
             return json_response({"status": "ready"})
@@ -183,7 +184,7 @@ def _public(engine: Engine, page: bool) -> APIRouter:
 
 
 def _add_bodies(app: FastAPI) -> None:
-    """The schemas of the bodies that endpoints read by themselves, beside those that FastAPI finds."""
+    """Add to the OpenAPI schema the bodies that endpoints parse themselves, which FastAPI does not see."""
     _, bodies = models_json_schema(
         [(body, "validation") for body in _BODIES], ref_template="#/components/schemas/{model}"
     )

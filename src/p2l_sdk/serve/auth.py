@@ -1,4 +1,4 @@
-"""API keys of the server: who may call it, and what he may spend."""
+"""API keys of the server: who may call it and how much they may spend."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from p2l_sdk.serve.errors import ApiError
 
 ENVIRONMENT = "P2L_API_KEYS"
 _SHORTEST = 16
-_DIGITS = 12  # of USD: the rest of a sum of floats is what nobody spent
+_DIGITS = 12  # decimals of USD: anything smaller is floating-point error of the sum
 
 
-class Unauthorized(ApiError):  # noqa: N818  named for what happened, as all errors of the server
-    """No key, or one that is none of ours."""
+class Unauthorized(ApiError):  # noqa: N818  named for what happened, like all errors of the server
+    """The request has no key, or an unknown one."""
 
     status, code = 401, "invalid_api_key"
 
 
 class OutOfBudget(ApiError):  # noqa: N818
-    """The key has not enough left for this request."""
+    """The key's remaining budget is too small for this request."""
 
     status, type, code = 429, "insufficient_quota", "insufficient_quota"
 
 
 @dataclass(eq=False)
 class Key:
-    """One key. The secret itself is not kept.
+    """An API key. The secret itself is not stored.
 
     Attributes:
-        name: for people, and for the log.
+        name: for people and the log.
         digest: SHA-256 of the secret.
-        budget: USD that may be spent with it while the server runs, None for any amount.
-        spent: USD so far, with what is set aside for requests under way.
+        budget: USD that may be spent with it while the server runs, None for no limit.
+        spent: USD so far, including what is reserved for requests in progress.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Key:
     spent: float = 0.0
 
     def require(self, cost: float) -> None:
-        """Raise OutOfBudget unless it has this much left, USD."""
+        """Raise OutOfBudget unless the key has this much left, in USD."""
         if self.budget is None:
             return
         left, cost = round(self.budget - self.spent, _DIGITS), round(cost, _DIGITS)
@@ -62,23 +62,23 @@ class Key:
             )
         else:
             text = f"the budget of {usd(self.budget)} of the key {self.name!r} is spent"
-        raise OutOfBudget(text, headers={"x-should-retry": "false"})  # which OpenAI's clients know
+        raise OutOfBudget(text, headers={"x-should-retry": "false"})  # respected by OpenAI's clients
 
     def record(self, cost: float) -> None:
-        """It spent this much, USD."""
+        """Count a cost in USD as spent."""
         self.spent += cost
 
     def correct(self, recorded: float, cost: float | None) -> None:
-        """It spent this much in place of what was recorded; None for nothing."""
+        """Replace a recorded cost by the actual one in USD; None if nothing was spent."""
         self.spent += (cost or 0.0) - recorded
 
 
 class Keys:
-    """All keys of a server, as a guard of its endpoints: a request without one of them is refused, and the key of any
-    other is `request.state.key`.
+    """All keys of a server, as a guard of its endpoints: a request without one of them is refused; for all others the
+    key is put in `request.state.key`.
 
     Raises:
-        P2LError: two keys of one name or one secret.
+        P2LError: two keys have the same name or the same secret.
     """
 
     def __init__(self, keys: Sequence[Key]) -> None:
@@ -97,14 +97,15 @@ class Keys:
 
     @classmethod
     def load(cls, file: str | Path | None = None) -> Keys:
-        """Those of a file and of the environment variable P2L_API_KEYS: a key on each line (or between commas), and
-        after it, if wanted, its name and its budget in USD. Lines that begin with # are left out.
+        """Read the keys from a file and from the environment variable P2L_API_KEYS: one per line (in the variable also
+        separated by commas), each optionally followed by a name and a budget in USD. Lines that begin with # are
+        ignored.
 
         Raises:
-            P2LError: the file cannot be read, a line is no key, or no key is in what was given; the text names the
-                line, never the key.
+            P2LError: the file cannot be read, a line is invalid, or the sources given hold no key. The message names
+                the line, never the key.
         """
-        environment = os.environ.get(ENVIRONMENT)  # one that is set but empty is a place for keys too
+        environment = os.environ.get(ENVIRONMENT)  # set but empty still counts as a source: no key there is an error
         lines = [
             (f"{ENVIRONMENT}, entry {i}", line)
             for i, line in enumerate((environment or "").replace(",", "\n").splitlines(), 1)
@@ -130,7 +131,7 @@ class Keys:
         return cls(found)
 
     def find(self, secret: str) -> Key | None:
-        """The key with this secret. All are compared, each in constant time."""
+        """The key with this secret. It is compared with all keys, in constant time."""
         digest, found = _digest(secret), None
         for key in self._keys:
             if hmac.compare_digest(key.digest, digest):
@@ -138,7 +139,7 @@ class Keys:
         return found
 
     async def __call__(self, request: Request) -> None:
-        """The guard.
+        """Check a request and set `request.state.key`.
 
         Raises:
             Unauthorized: the request carries none of the keys.

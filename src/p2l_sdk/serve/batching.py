@@ -1,4 +1,4 @@
-"""Jobs, the queue they wait in, and what is done with a batch of them on a worker thread."""
+"""Jobs, the queue they wait in, and the scoring of a batch of them on a worker thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.serve.errors import ScoringFailed
 
 _log = logging.getLogger("p2l_sdk.serve")
-_MAX_CHARACTERS = 65_536  # of a batch with its padding: about the 16,384 tokens that a scorer takes in one pass
+_MAX_CHARACTERS = 65_536  # of a batch including padding: about the 16,384 tokens that a scorer reads in one pass
 
 Outcome = np.ndarray | P2LError
 
@@ -29,9 +29,9 @@ class Job:
 
     Attributes:
         prompts: the prompts.
-        length: of the longest, in characters.
-        future: its rows `(n_prompts, coefs + eta + gamma)`, or the error.
-        arrived: when.
+        length: of the longest prompt, in characters.
+        future: the rows `(n_prompts, coefs + eta + gamma)`, or the error.
+        arrived: time of arrival, by `perf_counter`.
     """
 
     prompts: list[Prompt]
@@ -40,7 +40,7 @@ class Job:
     arrived: float = field(default_factory=perf_counter)
 
     def settle(self, outcome: Outcome) -> None:
-        """Tell the caller, if he still waits."""
+        """Hand the outcome to the caller, unless the future is already done (the caller gave up)."""
         if self.future.done():
             return
         if isinstance(outcome, P2LError):
@@ -50,7 +50,14 @@ class Job:
 
 
 class JobQueue:
-    """Jobs in the order of their arrival. Args: max_batch: prompts in one batch. Attributes: prompts, that wait."""
+    """Jobs in order of arrival.
+
+    Args:
+        max_batch: prompts in one batch.
+
+    Attributes:
+        prompts: number of prompts waiting.
+    """
 
     def __init__(self, max_batch: int) -> None:
         self.prompts, self._max_batch = 0, max_batch
@@ -60,18 +67,18 @@ class JobQueue:
         return bool(self._jobs)
 
     def put(self, job: Job) -> None:
-        """At the end."""
+        """Append a job."""
         self._jobs[job] = None
         self.prompts += len(job.prompts)
 
     def forget(self, job: Job) -> None:
-        """Its caller waits no more, or it is taken."""
+        """Remove a job, if it is still in the queue."""
         if job in self._jobs:
             del self._jobs[job]
             self.prompts -= len(job.prompts)
 
     def take(self, max_characters: int = _MAX_CHARACTERS) -> list[Job]:
-        """The next batch: the oldest job, and those nearest to it in length that fit."""
+        """Remove and return the next batch: the oldest job, and those closest to it in length that fit."""
         near = itertools.islice(self._jobs, 4 * self._max_batch)
         oldest = next(near)
         batch, n, longest = [oldest], len(oldest.prompts), oldest.length
@@ -85,14 +92,14 @@ class JobQueue:
         return batch
 
     def settle_all(self, error: type[P2LError]) -> None:
-        """Nobody will score what waits."""
+        """Fail all waiting jobs with this error."""
         for job in list(self._jobs):
             self.forget(job)
             job.settle(error())
 
 
 def score(p2l: P2L, batch: Sequence[Job]) -> list[Outcome]:
-    """For each job its rows, or what went wrong with it."""
+    """The rows of each job, or its error."""
     try:
         scored = p2l.coefficients([prompt for job in batch for prompt in job.prompts])
         rows = np.hstack([part for part in (scored.coefs, scored.eta, scored.gamma) if part is not None])
@@ -101,16 +108,16 @@ def score(p2l: P2L, batch: Sequence[Job]) -> list[Outcome]:
     except PromptError as error:
         if len(batch) == 1:
             return [error]
-        return [score(p2l, [job])[0] for job in batch]  # one bad prompt is no other caller's trouble
-    except Exception as error:  # whatever the model raises is a failure of this batch, and of nothing else
+        return [score(p2l, [job])[0] for job in batch]  # a bad prompt must fail its own caller only
+    except Exception as error:  # whatever the model raises fails this batch and nothing else
         return failed(batch, error)
     ends = itertools.accumulate(len(job.prompts) for job in batch)
     return [rows[end - len(job.prompts) : end] for job, end in zip(batch, ends, strict=True)]
 
 
 def failed(batch: Sequence[Job], error: BaseException | None) -> list[Outcome]:
-    """An error for each caller, and a line in the log: the kind and the place of what happened. Not its text, which may
-    hold a prompt. No error: the worker was cancelled."""
+    """Log the type and place of an error and return a `ScoringFailed` for each job. The error's text is not logged, as
+    it may contain a prompt. `None` means that the worker was cancelled."""
     kind = "cancelled" if error is None else type(error).__name__
     frames = traceback.extract_tb(None if error is None else error.__traceback__)
     place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""

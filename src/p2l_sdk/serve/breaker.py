@@ -1,4 +1,4 @@
-"""`Breaker`: an upstream that fails again and again is left alone for a while, then tried with one request."""
+"""`Breaker`: leaves an upstream alone for a while after consecutive failures, then tries it with a single request."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import time
 
 
 class Breaker:
-    """Of one upstream.
+    """The circuit breaker of one upstream.
 
     Args:
-        failures: in a row, after which it opens.
-        seconds: for which it stays open.
+        failures: consecutive failures after which it opens.
+        seconds: how long it stays open.
     """
 
     def __init__(self, failures: int, seconds: float) -> None:
         self._most, self._seconds = failures, seconds
         self._failures = 0
-        self._closed_at = 0.0  # when the next request may go, on the monotonic clock
+        self._closed_at = 0.0  # when the next request may be sent, on the monotonic clock
 
     def wait(self) -> float:
-        """Seconds until a request may go; 0 for now."""
+        """Seconds until a request may be sent; 0 for now."""
         return max(0.0, self._closed_at - time.monotonic())
 
     def enter(self) -> float:
-        """A request goes. Where many failed before, it goes alone: others wait until it is known how it went.
+        """Register a request that is being sent. After too many failures it is sent alone: others wait for its outcome.
 
         Returns:
-            What `release` takes.
+            The token to pass to `release`.
         """
         if self._failures < self._most:
             return 0.0
@@ -34,16 +34,17 @@ class Breaker:
         return self._closed_at
 
     def release(self, entered: float) -> None:
-        """The others need not wait for that request any longer: it will not tell, or not soon. Failures still count."""
-        if self._closed_at == entered:  # else others have told since
+        """Stop holding back other requests for this one: its outcome is not coming soon, or never. The failure count
+        stays."""
+        if self._closed_at == entered:  # otherwise another outcome has been reported since
             self._closed_at = 0.0
 
     def succeeded(self) -> None:
-        """It was answered."""
+        """A request was answered."""
         self._failures, self._closed_at = 0, 0.0
 
     def failed(self, retry_after: float | None = None) -> None:
-        """It was not; the upstream asks for so many seconds of rest."""
+        """A request failed. A `retry_after` of the upstream, in seconds, is respected up to the breaker's `seconds`."""
         self._failures += 1
         rest = self._seconds if self._failures >= self._most else 0.0
         if retry_after is not None:

@@ -1,4 +1,4 @@
-"""Prompt -> coefficients, the least recently used forgotten first. It holds no text: keys are hashes of user turns."""
+"""An LRU cache of the coefficients of prompts. It stores no text: the keys are hashes of the user turns."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_ENTRY_BYTES = 320  # what Python keeps beside the numbers of an entry: key, array object, place in the dictionary
+_ENTRY_BYTES = 320  # overhead of an entry besides its numbers: key, array object, dictionary slot
 
 
 def key(turns: Sequence[str]) -> bytes:
-    """A key of what the model reads of a prompt: its user turns, each apart."""
+    """The cache key of a prompt's user turns, which are all that the model reads; turn boundaries matter."""
     digest = hashlib.blake2b(digest_size=16)
     for turn in turns:
         text = turn.encode("utf-8")
@@ -22,7 +22,11 @@ def key(turns: Sequence[str]) -> bytes:
 
 
 class CoefficientCache:
-    """Args: megabytes: its size; 0 keeps nothing."""
+    """The cache.
+
+    Args:
+        megabytes: maximum size; 0 turns it off.
+    """
 
     def __init__(self, megabytes: float) -> None:
         self.bytes, self._limit = 0, int(megabytes * 2**20)
@@ -32,14 +36,14 @@ class CoefficientCache:
         return len(self._rows)
 
     def get(self, key: bytes) -> np.ndarray | None:
-        """The row of a prompt, if it is still here."""
+        """The row of a prompt, or None if it is not in the cache."""
         row = self._rows.get(key)
         if row is not None:
             self._rows.move_to_end(key)
         return row
 
     def put(self, key: bytes, row: np.ndarray) -> None:
-        """Keep the row of a prompt (a copy: a row of a batch would keep the whole batch)."""
+        """Store a copy of a prompt's row (the row itself is a view that would keep its whole batch in memory)."""
         if key in self._rows or row.nbytes + _ENTRY_BYTES > self._limit:
             return
         self._rows[key] = row.copy()

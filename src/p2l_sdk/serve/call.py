@@ -1,4 +1,4 @@
-"""`Call`: one call of an upstream on its way, and `UpstreamError`: why it brought no answer."""
+"""`Call`: one call of an upstream in progress; `UpstreamError`: why it failed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from p2l_sdk.serve.breaker import Breaker
 from p2l_sdk.serve.metrics import ServerMetrics
 
 _RETRIED = (408, 409, 425, 429)
-_MODERATED = 403  # what one client wrote may be the reason
+_MODERATED = 403  # the reason may be what one client wrote
 
 
 class UpstreamError(Exception):
-    """A call that brought no answer. Its text and kind never hold what the upstream sent.
+    """A failed call. Its text and kind never contain anything that the upstream sent.
 
     Attributes:
         kind: timeout, connection, status_429, status_500, ..., content, broken.
-        retry_after: seconds of rest that the upstream asks for.
-        final: whether the same upstream would answer the same once more: a wrong key, an unknown model.
-        blamed: whether it says that the upstream is not well.
+        retry_after: seconds that the upstream asks to wait.
+        final: whether a retry at the same upstream would fail the same way (a wrong key, an unknown model).
+        blamed: whether it counts as a failure of the upstream.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class UpstreamError(Exception):
 
     @classmethod
     def of(cls, response: httpx.Response) -> UpstreamError:
-        """Of a reply with a status that is none of an answer."""
+        """The error for a reply whose status is not that of an answer."""
         status = response.status_code
         rest = retry_after(response.headers.get("retry-after", ""))
         final = status < 500 and status not in _RETRIED
@@ -44,12 +44,12 @@ class UpstreamError(Exception):
 
 
 class Call:
-    """One call of an upstream: its breaker and the metrics hear once how it went.
+    """One call of an upstream. Its outcome is reported once, to the circuit breaker and, on failure, to the metrics.
 
     Args:
         name: of the LLM.
         breaker: of the upstream.
-        metrics: where a failure counts.
+        metrics: counts failures.
     """
 
     def __init__(self, name: str, breaker: Breaker, metrics: ServerMetrics) -> None:
@@ -58,7 +58,7 @@ class Call:
         self._open = True
 
     def ended(self, error: UpstreamError | None = None) -> None:
-        """It is over, with a whole answer or with an error. Only the first word counts."""
+        """The call ended, with a complete answer or with an error. Only the first report counts."""
         if not self._open:
             return
         self._open = False
@@ -72,13 +72,13 @@ class Call:
             self._breaker.release(self._entered)
 
     def release(self) -> None:
-        """Nobody needs to wait for its end: its answer has begun, or the client is gone and it never ends."""
+        """Other requests need not wait for its end: the answer has begun, or the client has disconnected."""
         if self._open:
             self._breaker.release(self._entered)
 
 
 def retry_after(value: str) -> float | None:
-    """Seconds of rest that a Retry-After header asks for, by a number or a date; None for anything else."""
+    """Seconds to wait according to a Retry-After header, a number or a date; None for anything else."""
     try:
         seconds = float(value)
     except ValueError:

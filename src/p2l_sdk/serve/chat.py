@@ -1,7 +1,7 @@
 """The router: POST /v1/chat/completions and GET /v1/models, as OpenAI's clients expect them.
 
-A request is scored, an LLM is chosen within its budget, the upstream is called, and what it sends goes back as it came.
-The body of a reply is not touched: its `model` is what the upstream calls the LLM; the headers tell the rest.
+The prompt is scored, an LLM is chosen within the budget, its upstream is called and the answer is returned. The body of
+the reply is not modified: its `model` is the upstream's name of the LLM; everything else is in the headers.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from p2l_sdk.serve.upstream import Answer, Upstream
 log = logging.getLogger("p2l_sdk.serve.chat")
 
 
-class UnknownModel(ApiError):  # noqa: N818  named for what happened, as all errors of the server
+class UnknownModel(ApiError):  # noqa: N818  named for what happened, like all errors of the server
     """A request for an LLM that is not in the config."""
 
     status, code = 404, "model_not_found"
@@ -52,12 +52,12 @@ def create_chat_router(
 
     Args:
         engine: scores the prompts.
-        config: the LLMs and how one is chosen.
+        config: the LLMs, and how one is chosen.
         metrics: counts choices, spend and failures.
         client: see `create_client`; the caller closes it.
 
     Raises:
-        BudgetError: the config's budget lies under its cheapest LLM.
+        BudgetError: the config's budget is below its cheapest LLM.
         CostError: the cost of an LLM is not known.
     """
     chat = _Chat(engine, config, metrics, client)
@@ -81,22 +81,22 @@ class _Chat:
         self._created = int(time.time())
 
     async def models(self) -> dict[str, Any]:
-        """What a request may name: "p2l", "p2l-best", and each LLM."""
+        """The names that a request may use: "p2l", "p2l-best" and every LLM of the config."""
         return {"object": "list", "data": [self._entry(name) for name in self._names]}
 
     async def model(self, name: str) -> Any:
-        """One of them."""
+        """One entry of the list of models, by name."""
         return self._entry(name) if name in self._names else error_response(UnknownModel(name, self._names))
 
     async def complete(self, request: Request) -> Response:
-        """Answer a conversation by the LLM that it deserves within the budget."""
+        """Answer a conversation with the LLM that is chosen for it within the budget."""
         record = _Record(self._metrics, _key(request))
         try:
             record.request = asked = await self._read(request)
             return await while_connected(request.receive, self._answer(asked, record))
         except (Disconnected, ClientDisconnect):
             record.finish("disconnected")
-            return Response(status_code=499)  # which nobody reads
+            return Response(status_code=499)  # for the metrics only; nobody reads it
         except P2LError as error:
             reply = error_response(error)
             record.finish(str(reply.status_code))
@@ -142,7 +142,7 @@ class _Chat:
         try:
             [board] = await self._engine.leaderboards([asked.user_turns])
         except PromptError as error:
-            error.index = None  # there is but one
+            error.index = None  # there is only one prompt
             raise BadRequest(
                 f"{error}; or name an LLM instead of {asked.model!r} to go straight to it", param="messages"
             ) from None
@@ -155,13 +155,14 @@ class _Chat:
 
 
 class _Record:
-    """One request: its charge is settled and its line logged once, however it ends. The line holds no text of it.
+    """The record of one request: however it ends, its charge is settled and its log line is written once. The line
+    contains no text of the request.
 
     Attributes:
-        key: who pays, None on a server without keys.
-        request: once it was read.
-        charge: once an LLM was chosen.
-        failures: calls that brought no answer.
+        key: the API key that pays, None on a server without keys.
+        request: set once it has been parsed.
+        charge: set once an LLM has been chosen.
+        failures: the calls that failed.
     """
 
     def __init__(self, metrics: ServerMetrics, key: Key | None) -> None:
@@ -175,14 +176,14 @@ class _Record:
         self.failures: Sequence[Failure] = ()
 
     def answered(self, answer: Answer, cost: float) -> None:
-        """An LLM answers, which costs so much unless its tokens are counted."""
+        """Note the answer and its flat cost in USD, which applies unless its tokens are counted."""
         self._answer, self._flat = answer, cost
 
     def finish(self, end: str) -> None:
-        """The request is over."""
+        """Settle, count and log the request, which ended this way."""
         answer, cost = self._answer, None
         if answer is None and self.charge is not None and end == "disconnected":
-            cost = self.charge.expected  # an LLM was at work: it is paid, though nobody waits for it
+            cost = self.charge.expected  # an LLM was working: it is paid although nobody waits
         elif answer is not None and answer.status == 200:
             cost = self._cost(answer, end)
             self._metrics.choice(answer.llm.name, cost)
@@ -200,8 +201,9 @@ class _Record:
         )  # fmt: skip
 
     def _cost(self, answer: Answer, end: str) -> float:
-        """By the tokens that the upstream counted. Where it did not, or not to the end, at least by the text that went
-        by: who does not ask for the count, or goes before it comes, would else have a long answer for little."""
+        """The cost in USD by the tokens that the upstream counted, else the flat cost. If the LLM is paid by the token
+        and the count is missing or incomplete, at least the cost of the text seen: a client must not get a long answer
+        for little by disconnecting early or by not asking for the count."""
         counted, prices = answer.cost, answer.llm.prices
         cost = self._flat if counted is None else counted
         whole = end == "done" or (answer.stream is not None and answer.stream.events.done)
@@ -211,7 +213,7 @@ class _Record:
 
 
 def _headers(choice: Choice, answer: Answer) -> dict[str, str]:
-    """Which LLM answered, and what was expected of the choice."""
+    """The x-p2l headers: which LLM answered, and what was expected of the choice."""
     name = answer.llm.name
     headers = {
         "x-p2l-model": name if name.isascii() and name.isprintable() else quote(name),
@@ -225,7 +227,7 @@ def _headers(choice: Choice, answer: Answer) -> dict[str, str]:
 
 def _key(request: Request) -> Key | None:
     key = getattr(request.state, "key", None)
-    return key if isinstance(key, Key) else None  # a guard of somebody else may put there what it likes
+    return key if isinstance(key, Key) else None  # somebody else's guard may put anything there
 
 
 _REPLIES: dict[int | str, dict[str, Any]] = {

@@ -1,8 +1,8 @@
-"""`ChatRequest`: a chat request that goes on to an upstream as it came, but for the model's name and what the config
-says for fields that are absent.
+"""`ChatRequest`: a chat request that is passed on to an upstream as it came, except for the model's name, `cost`, and
+absent fields that have a value in the config.
 
-The text of every other field is copied, never parsed and written again: 1.0 stays 1.0, unknown fields and their order
-stay. Of a field that stands twice, the last counts, as everywhere in JSON.
+The text of every other field is copied, never parsed and written again: 1.0 stays 1.0, and unknown fields and the order
+are kept. If a field occurs twice, the last one counts, as usual in JSON.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from p2l_sdk.serve.errors import ApiError
 COST_HEADER = "x-p2l-cost"
 _SPACE = re.compile(r"[ \t\n\r]*")
 _MAX_TOKENS = ("max_tokens", "max_completion_tokens")  # the second is OpenAI's newer name
-_MAX_FIELDS = 500  # OpenAI knows some forty
+_MAX_FIELDS = 500  # OpenAI's API has about forty
 _MAX_CHOICES = 1024
 
 
-class BadRequest(ApiError):  # noqa: N818  named for what happened, as all errors of the server
-    """A request that no upstream should see."""
+class BadRequest(ApiError):  # noqa: N818  named for what happened, like all errors of the server
+    """A request that is not sent to any upstream because it is invalid."""
 
     code = "invalid_request"
 
 
 @dataclass(frozen=True)
 class Field:
-    """A field of the request: its text in the body, and what it says."""
+    """A field of the request: its JSON text in the body, and its parsed value."""
 
     text: str
     value: Any
@@ -40,13 +40,15 @@ class Field:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """Attributes:
-    fields: of the body, by name, in their order, without `cost`.
-    model: what the client named.
-    messages: the conversation.
-    stream: whether the answer is wanted in parts.
-    budget: USD per response, None where the request does not say.
-    n: answers that are wanted, each of which costs.
+    """A parsed chat request.
+
+    Attributes:
+        fields: of the body, by name and in order, without `cost`.
+        model: the name that the client gave.
+        messages: the conversation.
+        stream: whether the answer is to be streamed.
+        budget: USD per response, None if the request does not set it.
+        n: number of answers requested; each one is paid for.
     """
 
     fields: Mapping[str, Field]
@@ -58,10 +60,11 @@ class ChatRequest:
 
     @classmethod
     def parse(cls, body: bytes, cost_header: str | None = None, max_messages: int = 2048) -> ChatRequest:
-        """Read a body, and the budget in it or in the header.
+        """Parse a body, and the budget in it or in the header.
 
         Raises:
-            BadRequest: it is no JSON object, or names no model or no messages, or a budget or an `n` that is none.
+            BadRequest: the body is not a JSON object, `model` or `messages` is missing or invalid, there are too many
+                messages, or `stream`, `n` or the budget is invalid.
         """
         fields = _fields(body)
         model = fields.get("model")
@@ -94,7 +97,7 @@ class ChatRequest:
 
     @property
     def text_bytes(self) -> int:
-        """Of the text in the messages, in UTF-8; images and the like do not count."""
+        """Bytes of text in the messages, in UTF-8; images and other parts do not count."""
         contents = [message.get("content") for message in self.messages]
         texts = [content for content in contents if isinstance(content, str)]
         for part in (part for content in contents if isinstance(content, list) for part in content):
@@ -103,7 +106,7 @@ class ChatRequest:
         return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
     def body(self, llm: LLMConfig) -> bytes:
-        """What this LLM's upstream is sent."""
+        """The body to send to this LLM's upstream."""
         texts = {name: field.text for name, field in self.fields.items()}
         texts["model"] = json.dumps(llm.model)
         for name in ("temperature", "top_p"):
@@ -137,7 +140,7 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
 def _fields(body: bytes) -> dict[str, Field]:
-    """The fields of a JSON object, each with its own text."""
+    """The fields of a JSON object, each with its original text."""
     try:
         text = body.decode("utf-8")
         fields: dict[str, Field] = {}
@@ -159,7 +162,7 @@ def _fields(body: bytes) -> dict[str, Field]:
         if _skip(text, at + 1) != len(text):
             raise ValueError("something follows the object")
         return fields
-    except (ValueError, RecursionError):  # whose text may hold a piece of the body
+    except (ValueError, RecursionError):  # its text may contain a piece of the body
         text = f"the body is not a JSON object in UTF-8 of at most {_MAX_FIELDS} fields"
         raise BadRequest(text) from None
 

@@ -1,4 +1,4 @@
-"""Which LLM a request goes to, and which ones after it if that one fails."""
+"""The choice of the LLM for a request, and of those to call if it fails."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choice:
-    """Attributes:
-    ranking: the LLM to call, then those to call if it fails, all within the budget.
-    mixture: name -> probability, from which the first was drawn.
-    expected_cost: USD per response, of the mixture.
-    expected_score: of the mixture, in (0, 1); None where the client named the LLM, so that nothing was scored.
-    pacer: the mean budget that pays for it, if one does.
+    """The LLMs chosen for a request.
+
+    Attributes:
+        ranking: the LLM to call, then those to call if it fails, all within the budget.
+        mixture: name -> probability; the first LLM was drawn from it.
+        expected_cost: of the mixture, USD per response.
+        expected_score: of the mixture, in (0, 1); None if the client named the LLM, so that nothing was scored.
+        pacer: of the mean budget, if that pays for the request.
     """
 
     ranking: tuple[str, ...]
@@ -34,10 +36,10 @@ class Choice:
 
 
 class Chooser:
-    """Chooses as the config says. Only LLMs that the P2L model knows are routed to.
+    """Chooses LLMs as the config says. Only those that the P2L model knows are routed to.
 
     Raises:
-        BudgetError: the config's budget lies under its cheapest LLM.
+        BudgetError: the config's budget is below its cheapest LLM.
         CostError: the cost of an LLM is not known.
     """
 
@@ -54,11 +56,12 @@ class Chooser:
         self.pacer = None if config.mean_budget is None else self._router.pacer(config.mean_budget)
 
     def routed(self, board: Leaderboard, asked: str, budget: float | None) -> Choice:
-        """For a conversation with this leaderboard. A budget is the client's own: it replaces the config's, and the
-        mean budget does not pay for it. Both hold for "p2l-best" too, or that name would be the way around them.
+        """The choice for a conversation with this leaderboard. A `budget` of the client replaces the config's, and such
+        a request is not paid from the mean budget. The config's budgets hold for "p2l-best" too; otherwise that name
+        would be a way around them.
 
         Raises:
-            BudgetError: the budget is under the cheapest LLM; it names that cost.
+            BudgetError: the budget is below the cheapest LLM, whose cost the message names.
         """
         if budget is None and self.pacer is not None:
             return self._choice(self._router.route_paced(board, self.pacer), self.pacer)
@@ -66,10 +69,10 @@ class Chooser:
         return self._choice(router.route(board, self._budget if budget is None else budget))
 
     def straight(self, name: str, budget: float | None) -> Choice:
-        """For a client that named the LLM.
+        """The choice if the client named the LLM.
 
         Raises:
-            BudgetError: it costs more than the client's own budget.
+            BudgetError: the LLM costs more than the client's budget.
         """
         cost = self.costs[name]
         if budget is not None and cost > budget:

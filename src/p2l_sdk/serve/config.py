@@ -1,7 +1,7 @@
-"""`RouterConfig`: which LLMs stand behind the router, where, at what price, and how one is chosen. YAML, checked.
+"""`RouterConfig`: the LLMs behind the router, their addresses and prices, and how one is chosen. Read from YAML.
 
-Every key is checked when the file is read: an unknown one is refused with the nearest known. What only the P2L model
-and the environment can tell is found by `check`.
+Every key is checked when the file is read; for an unknown one the error suggests the nearest known one. `check` finds
+problems that only show with the P2L model and the environment at hand.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from p2l_sdk.settings import check_count, check_keys, check_number, check_text, 
 if TYPE_CHECKING:
     from p2l_sdk.facade import P2L
 
-ROUTED, BEST = "p2l", "p2l-best"  # what a request may name instead of an LLM
+ROUTED, BEST = "p2l", "p2l-best"  # names that a request may use instead of an LLM's
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prices:
-    """Of an LLM that is paid by the token.
+    """Prices of an LLM that is paid by the token.
 
     Attributes:
         input, output: USD per million tokens.
-        input_tokens, output_tokens: of a usual request and response; from them the cost per response is estimated.
+        input_tokens, output_tokens: typical numbers per request and response, used to estimate the cost per response.
     """
 
     input: float
@@ -44,11 +44,11 @@ class Prices:
 
     @property
     def cost(self) -> float:
-        """The estimate, USD per response."""
+        """The estimated cost, USD per response."""
         return self.of(self.input_tokens, self.output_tokens)
 
     def of(self, input_tokens: float, output_tokens: float) -> float:
-        """USD of a response whose tokens were counted."""
+        """The cost of a response with these numbers of tokens, USD."""
         return (self.input * input_tokens + self.output * output_tokens) / 1e6
 
 
@@ -57,17 +57,17 @@ class LLMConfig:
     """One LLM behind an OpenAI-compatible address.
 
     Attributes:
-        name: as the P2L model knows it.
+        name: its name in the P2L model.
         base_url: the address before /chat/completions, e.g. "https://api.openai.com/v1"; a query is kept.
-        upstream_model: what the upstream calls it; the name if not given.
-        api_key_env: the environment variable that holds the key; none for an upstream without keys.
+        upstream_model: the upstream's id of the LLM; the name by default.
+        api_key_env: the environment variable that holds the key; None for an upstream without keys.
         api_key_header: the header that carries the bare key, for an upstream that does not take a bearer token.
         cost: USD per response; the P2L model's own if neither this nor prices are given.
-        prices: by the token, in place of a cost.
-        system, temperature, top_p, max_tokens: for requests that do not say.
-        timeout: seconds until an answer begins (the whole answer, where it is not streamed), and between two parts of
-            a stream.
-        headers: sent with every request, in place of those of the same name that the router would send.
+        prices: by the token, instead of a cost.
+        system, temperature, top_p, max_tokens: for requests that do not set them.
+        timeout: seconds until the answer begins (until its end, if it is not streamed), and between two parts of a
+            stream.
+        headers: sent with every call, replacing the router's own of the same name.
     """
 
     name: str
@@ -104,31 +104,31 @@ class LLMConfig:
 
     @property
     def model(self) -> str:
-        """What the upstream calls it."""
+        """The upstream's id of the LLM."""
         return self.upstream_model or self.name
 
 
 @dataclass(frozen=True, kw_only=True)
 class RouterConfig:
-    """Validated on creation.
+    """The settings of the router, validated on creation.
 
     Attributes:
         models: the LLMs, by name.
         opponents: name -> weight; see `Router`.
         policy, objective: see `Router`.
-        budget: USD per response that the mixture for a request may cost, where the request does not say; None for the
-            best LLM whatever it costs.
-        mean_budget: in its place: mean USD per response over all requests that bring no budget of their own.
-        attempts: calls of upstreams for one request.
-        backoff: seconds before an upstream that failed is called again for the same request; doubled every time.
-        deadline: seconds for a whole request: choice, attempts, the whole stream.
-        breaker_failures: failures in a row after which an upstream is left alone,
-        breaker_seconds: and for how long, before one request tries it again.
-        max_messages: of a conversation.
+        budget: USD per response that the mixture may cost, for requests without a budget of their own; None for the
+            best LLM regardless of its cost.
+        mean_budget: instead of `budget`: mean USD per response over all requests without a budget of their own.
+        attempts: maximum number of upstream calls per request.
+        backoff: seconds before an upstream that failed is called again for the same request; doubled each time.
+        deadline: seconds for a whole request, including its stream.
+        breaker_failures: consecutive failures after which an upstream is left alone.
+        breaker_seconds: how long it is left alone before it is tried with a single request.
+        max_messages: limit per conversation.
         trust_env: whether proxies of the environment (HTTPS_PROXY) are used.
 
     Raises:
-        P2LError: naming the setting and its legal values.
+        P2LError: a setting is illegal; the message names it and its legal values.
     """
 
     models: Mapping[str, LLMConfig]
@@ -163,16 +163,16 @@ class RouterConfig:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> RouterConfig:
-        """Read a file.
+        """Read the settings from a file.
 
         Raises:
-            P2LError: it cannot be read, a key is unknown or doubled, or a value is illegal.
+            P2LError: it cannot be read, a key is unknown or occurs twice, or a value is illegal.
         """
         return cls.from_dict(read_yaml(path), str(path))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str = "the config") -> RouterConfig:
-        """From plain values, as they stand in YAML."""
+        """Build the settings from plain values, as in YAML; `source` appears in error messages."""
         if not isinstance(values, Mapping):
             raise P2LError(f"{source} holds no settings; it needs a section 'models'")
         check_keys(values, cls, source)
@@ -192,9 +192,9 @@ class Check:
     """What a config lacks in this environment and with this P2L model.
 
     Attributes:
-        unknown: LLMs that the P2L model does not know: they are reached by name only, never routed to.
+        unknown: LLMs that the P2L model does not know: they can be called by name, but are never routed to.
         missing_keys: environment variables that hold no key.
-        without_cost: LLMs whose cost is not known.
+        without_cost: LLMs without a known cost.
     """
 
     unknown: tuple[str, ...]
@@ -203,7 +203,7 @@ class Check:
 
     @property
     def problems(self) -> list[str]:
-        """What keeps the router from starting, in words."""
+        """What keeps the router from starting, in readable sentences."""
         found = []
         if self.missing_keys:
             found.append(f"these environment variables are not set: {', '.join(self.missing_keys)}")
@@ -213,10 +213,10 @@ class Check:
 
 
 def check(config: RouterConfig, p2l: P2L) -> Check:
-    """What the config lacks here.
+    """Check a config against the P2L model and the environment.
 
     Raises:
-        P2LError: the P2L model knows none of its LLMs, or does not know an opponent; no header can carry a key.
+        P2LError: the P2L model knows none of the LLMs, or not every opponent; or a key cannot be sent in a header.
     """
     unknown = tuple(name for name in config.models if name not in p2l.models)
     if len(unknown) == len(config.models):
@@ -232,7 +232,7 @@ def check(config: RouterConfig, p2l: P2L) -> Check:
 
 
 def costs(config: RouterConfig, p2l: P2L) -> dict[str, float]:
-    """USD per response, by LLM: the config's where it says, else the P2L model's own."""
+    """USD per response by LLM: from the config if given there, otherwise from the P2L model."""
     found = {}
     for name, llm in config.models.items():
         cost = llm.prices.cost if llm.prices is not None else llm.cost

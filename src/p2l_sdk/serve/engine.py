@@ -1,12 +1,12 @@
-"""One model, many callers: requests wait in a bounded queue, worker threads score them in batches.
+"""One model, many callers: requests wait in a bounded queue, and worker threads score them in batches.
 
-A lone request starts at once. While the workers are busy requests gather, and go together in the next batch: the one
-that has waited longest, and those nearest to it in length, so that little is padding and nobody starves. Right after
-a batch its callers are likely to ask again, so the next one waits for them too: half as long as the batch took, and for
-`max_wait_ms` at most.
+A single request starts at once. While the workers are busy, requests queue up and are then batched: the one that has
+waited longest, and those closest to it in length, which keeps padding low and starves nobody. Right after a batch its
+callers are likely to come back, so the next batch waits for them, half as long as the batch took and at most
+`max_wait_ms`.
 
-Everything but `batching.score` and the solve of an aggregate runs on the event loop, so there are no locks. Only short
-prompts of a model that reads one faster than a thread takes over (`P2L.quick`) are scored there too, as they come.
+Everything except `batching.score` and the solve of an aggregate runs on the event loop, so there are no locks. Short
+prompts are scored there too if the model takes less time for one than handing it to a thread would (`P2L.quick`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from p2l_sdk.serve.threads import DaemonThreads
 _PROBE = "Is this model well?"
 _PROBE_SECONDS = 1.0
 _SOLVES_WAITING = 8
-_QUICK_CHARACTERS = 1024  # that a quick model reads on the event loop: less than a millisecond
+_QUICK_CHARACTERS = 1024  # most that a quick model reads on the event loop; takes less than a millisecond
 
 
 class Engine:
@@ -41,13 +41,16 @@ class Engine:
 
     Args:
         p2l: the model.
-        workers: threads that score; more than one helps only where one does not keep the device busy.
-        max_batch: prompts in one batch.
-        max_wait_ms: how long a batch may wait for callers to come back; from idle none ever waits.
-        queue_size: prompts that may wait; the next caller gets `QueueFull`.
-        cache_mb: memory for coefficients of prompts seen before; 0 switches it off.
-        timeout_s: after which a caller gets `ScoringTimeout`.
-        metrics: where it counts.
+        workers: threads that score; more than one helps only if one does not keep the device busy.
+        max_batch: maximum number of prompts in a batch.
+        max_wait_ms: how long a batch may wait for callers to come back; an idle engine never waits.
+        queue_size: prompts that may wait; further callers get `QueueFull`.
+        cache_mb: memory for the coefficients of prompts seen before; 0 turns the cache off.
+        timeout_s: seconds after which a caller gets `ScoringTimeout`.
+        metrics: the counters to use; new ones by default.
+
+    Raises:
+        P2LError: a limit is out of range.
     """
 
     def __init__(
@@ -87,15 +90,15 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
-        """Start the workers and score one prompt, which says whether the model works."""
+        """Start the workers and score one prompt, to see whether the model works."""
         self._loop = asyncio.get_running_loop()
         self._pool = DaemonThreads(self._workers, "p2l-engine")
         self._solver = DaemonThreads(1, "p2l-solver")
         await self._probe()
 
     async def close(self) -> None:
-        """Take no more, finish what was accepted (within the time-out), end the workers. One that hangs is left behind:
-        it keeps no process from its end."""
+        """Accept no more requests, finish the accepted ones within `timeout_s` and end the workers. A worker that hangs
+        is abandoned; being a daemon thread, it does not keep the process alive."""
         self._closing = True
         if self._loop is None:
             return
@@ -108,12 +111,12 @@ class Engine:
 
     @property
     def ready(self) -> bool:
-        """Whether it takes and answers requests."""
+        """Whether requests are accepted and answered."""
         return self.problem is None
 
     @property
     def problem(self) -> str | None:
-        """Why it is not ready, in words."""
+        """Why the engine is not ready, in words; None if it is."""
         if self._closing:
             return "it is closing"
         longest = perf_counter() - min(self._running.values(), default=perf_counter())
@@ -122,22 +125,22 @@ class Engine:
         return self._failure
 
     async def leaderboard(self, prompt: Prompt) -> Leaderboard:
-        """As `P2L.leaderboard`, for many concurrent callers; errors as in `coefficients`."""
+        """Like `P2L.leaderboard`, for many concurrent callers; raises as `coefficients` does."""
         try:
             return (await self.leaderboards([prompt]))[0]
         except PromptError as error:
-            error.index = None  # there is but one
+            error.index = None  # there is only one prompt
             raise
 
     async def leaderboards(self, prompts: Sequence[Prompt]) -> list[Leaderboard]:
-        """As `P2L.leaderboards`, for many concurrent callers; errors as in `coefficients`."""
+        """Like `P2L.leaderboards`, for many concurrent callers; raises as `coefficients` does."""
         scored = await self.coefficients(prompts)
         return scored.leaderboards(self.p2l.models, self.p2l.spec.feedback)
 
     async def aggregate(
         self, prompts: Sequence[Prompt], *, weights: Sequence[float] | None = None, seed: int = 0
     ) -> Leaderboard:
-        """As `P2L.aggregate`, for many concurrent callers; the solve runs on a thread of its own."""
+        """Like `P2L.aggregate`, for many concurrent callers; the solve runs on a thread of its own."""
         if self._solves >= _SOLVES_WAITING:
             raise QueueFull(self._solves, 1.0, what="aggregates")
         self._solves += 1
@@ -155,7 +158,7 @@ class Engine:
         """Coefficients of the prompts, in their order.
 
         Raises:
-            PromptError: a bad prompt, by its `index`.
+            PromptError: a prompt is invalid; `index` says which.
             QueueFull, ScoringTimeout, ScoringFailed, Closing: see `serve.errors`.
         """
         if self._closing or self._loop is None:
@@ -207,7 +210,7 @@ class Engine:
         assert self._loop is not None
         job = Job(prompts, length, self._loop.create_future())
         self._queue.put(job)
-        if not self._woken:  # once per turn of the event loop: all that came in it go together
+        if not self._woken:  # once per turn of the event loop, so that all requests of a turn are batched
             self._woken = True
             self._loop.call_soon(self._wake)
         return job
@@ -219,7 +222,7 @@ class Engine:
             batch = self._queue.take(_QUICK_CHARACTERS)
             if len(batch) * max(job.length for job in batch) <= _QUICK_CHARACTERS and len(batch[0].prompts) == 1:
                 self._settle(self._begin(batch), batch, score(self.p2l, batch))
-                if self._queue and not self._woken:  # after what else the event loop has to do
+                if self._queue and not self._woken:  # after the other callbacks of the event loop
                     self._woken = True
                     self._loop.call_soon(self._wake)
             else:
@@ -250,7 +253,7 @@ class Engine:
         scoring.add_done_callback(partial(self._finish, number, batch))
 
     def _finish(self, number: int, batch: list[Job], scoring: asyncio.Future[list[Outcome]]) -> None:
-        if scoring.cancelled() or scoring.exception() is not None:  # the worker itself broke
+        if scoring.cancelled() or scoring.exception() is not None:  # the worker itself failed
             outcomes: list[Outcome] = failed(batch, None if scoring.cancelled() else scoring.exception())
         else:
             outcomes = scoring.result()
@@ -276,7 +279,7 @@ class Engine:
             self._failure = None
 
     async def _probe(self) -> None:
-        """Score a prompt of our own until it succeeds: a server that is not ready gets none from others."""
+        """Score a test prompt every second until it succeeds: a server that is not ready gets no requests to try on."""
         if self._closing:
             return
         try:
@@ -296,7 +299,7 @@ class Engine:
 
 
 def _look_at(prompts: Sequence[Prompt]) -> list[tuple[bytes, int]]:
-    """Key and length of each prompt; PromptError for one that is none."""
+    """The cache key and length (characters) of each prompt; PromptError for an invalid one."""
     seen = []
     for i, prompt in enumerate(prompts):
         try:

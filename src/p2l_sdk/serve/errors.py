@@ -1,4 +1,4 @@
-"""Whatever goes wrong, as the caller sees it: a status and OpenAI's error shape. It repeats no text of a prompt."""
+"""Errors as the caller sees them: a status and OpenAI's error shape, without any text of a prompt."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def error_body(message: str, type: str, param: str | None = None, code: str | No
 
 
 class ApiError(P2LError):
-    """An error that is answered with a status of its own.
+    """An error with an HTTP status of its own.
 
     Attributes:
         status: of the HTTP reply.
-        type, code: OpenAI's kind of the error, and its name for programs.
-        param: what in the request it is about.
+        type, code: OpenAI's error type, and a code for programs.
+        param: the part of the request that is at fault.
         headers: of the reply.
     """
 
@@ -35,42 +35,46 @@ class ApiError(P2LError):
         self.headers = dict(headers or {})
 
     def body(self) -> dict[str, Any]:
-        """The reply."""
+        """The body of the reply."""
         return error_body(str(self), self.type, self.param, self.code)
 
 
-class BodyTooLarge(ApiError):  # noqa: N818  named for what happened, as all here
-    """More bytes, prompts or messages than the server takes in one request."""
+class BodyTooLarge(ApiError):  # noqa: N818  named for what happened, like all here
+    """More bytes or prompts than the server accepts in one request."""
 
     status, code = 413, "request_too_large"
 
 
 class Forbidden(ApiError):  # noqa: N818
-    """A request that a page of another site, or another name of this machine, may have sent."""
+    """A request from a page of another site, or to a host name other than localhost on a server without keys."""
 
     status, code = 403, "forbidden"
 
 
 class BodyTimeout(ApiError):  # noqa: N818
-    """The body did not come in time."""
+    """The body did not arrive in time."""
 
     status, code = 408, "request_timeout"
 
 
 class UnreadableBody(ApiError):  # noqa: N818
-    """The body is no JSON."""
+    """The body is not JSON."""
 
     code = "invalid_json"
 
 
 class InvalidBody(ApiError):  # noqa: N818
-    """The body is JSON, but not what this endpoint takes."""
+    """The body is JSON, but does not match the endpoint's schema."""
 
     status, code = 422, "invalid_body"
 
 
 class QueueFull(ApiError):  # noqa: N818
-    """As many prompts (or what it says) wait as may. Attributes: retry_after, seconds until it is worth another try."""
+    """Too many prompts (or whatever `what` names) are waiting.
+
+    Attributes:
+        retry_after: seconds until another try is worthwhile.
+    """
 
     status, type, code = 429, OVERLOADED, "queue_full"
 
@@ -95,7 +99,7 @@ class ScoringFailed(ApiError):  # noqa: N818
 
 
 class Closing(ApiError):  # noqa: N818
-    """The server finishes what it has and takes no more."""
+    """The server is shutting down: it finishes accepted requests and takes no more."""
 
     status, type, code = 503, SERVER, "closing"
 
@@ -104,7 +108,7 @@ class Closing(ApiError):  # noqa: N818
 
 
 def as_reply(error: P2LError) -> tuple[int, dict[str, Any], dict[str, str]]:
-    """Status, body and headers of the reply to any error that p2l_sdk raises on purpose."""
+    """Status, body and headers of the reply for any P2LError."""
     if isinstance(error, ApiError):
         return error.status, error.body(), error.headers
     code, param = _snake(type(error).__name__), None

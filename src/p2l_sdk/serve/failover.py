@@ -1,4 +1,4 @@
-"""One answer for one request: the first LLM of the ranking that gives one."""
+"""Failover: calls the LLMs of a ranking until one of them answers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from p2l_sdk.serve.chat_request import ChatRequest
 from p2l_sdk.serve.errors import OVERLOADED, SERVER, ApiError
 from p2l_sdk.serve.upstream import Answer, Upstream
 
-Failure = tuple[str, UpstreamError]  # the LLM that was called, and why it did not answer
+Failure = tuple[str, UpstreamError]  # the LLM that was called, and why it failed
 
 
-class NoAnswer(ApiError):  # noqa: N818  named for what happened, as all errors of the server
-    """Every LLM that was called failed. Its status tells the client whether another try is worth it.
+class NoAnswer(ApiError):  # noqa: N818  named for what happened, like all errors of the server
+    """No LLM answered. The status tells the client whether another try is worthwhile.
 
     Args:
-        failures: the calls that failed, also an attribute.
-        ranking: the LLMs that might have been called.
-        retry_after: seconds until one of them may be, if all are left alone.
+        failures: the calls that failed; also an attribute.
+        ranking: the LLMs that could have been called.
+        retry_after: seconds until one of them may be called, if the breakers of all are open.
     """
 
     type, code = SERVER, "upstream_error"
@@ -43,12 +43,12 @@ class NoAnswer(ApiError):  # noqa: N818  named for what happened, as all errors 
 
 
 class Failover:
-    """Calls upstreams in their order.
+    """Calls upstreams in the order of a ranking.
 
     Args:
-        upstreams: by the name of the LLM.
-        attempts: calls for one request, at most.
-        backoff: seconds before an upstream is called a second time, doubled every time.
+        upstreams: by name of the LLM.
+        attempts: maximum number of calls per request.
+        backoff: seconds before an upstream is called a second time; doubled each time.
     """
 
     def __init__(self, upstreams: Mapping[str, Upstream], attempts: int, backoff: float) -> None:
@@ -56,15 +56,15 @@ class Failover:
         self._attempts, self._backoff = attempts, backoff
 
     async def answer(self, request: ChatRequest, ranking: Sequence[str], ends: float) -> tuple[Answer, list[Failure]]:
-        """The first answer, and the calls before it, which failed.
+        """The first answer, and the failed calls before it.
 
         Args:
-            request: what the client asks.
-            ranking: names of the LLMs that may answer, the first choice first. After the last, the first again.
+            request: the client's request.
+            ranking: names of the LLMs that may answer, first choice first; after the last the first is called again.
             ends: the deadline, on the monotonic clock.
 
         Raises:
-            NoAnswer: there is none.
+            NoAnswer: none of them answered.
         """
         failures: list[Failure] = []
         left = [self._upstreams[name] for name in ranking]
@@ -73,13 +73,13 @@ class Failover:
             open_now = [upstream for upstream in left if not upstream.breaker.wait()]
             if not open_now:
                 break
-            upstream = min(open_now, key=lambda u: called.get(u.llm.name, 0))  # of equals the first
+            upstream = min(open_now, key=lambda u: called.get(u.llm.name, 0))  # the first of those called least often
             name = upstream.llm.name
             times = called[name] = called.get(name, 0) + 1
             pause = self._backoff * 2 ** (times - 2) if times > 1 else 0.0
             if ends - time.monotonic() <= pause:
                 break
-            if pause:  # else nobody may come in between, and try what one may try
+            if pause:  # never sleep 0: another request could take the breaker's single trial in between
                 await asyncio.sleep(pause)
             try:
                 return await upstream.ask(request, ends - time.monotonic()), failures

@@ -1,4 +1,4 @@
-"""What every request passes: the limits of its body, one error shape, the count of what was answered."""
+"""What every request passes through: limits of its body, one error shape, counters."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ from p2l_sdk.serve.errors import (
 from p2l_sdk.serve.metrics import ServerMetrics
 
 _log = logging.getLogger("p2l_sdk.serve")
-_READ_ON_THE_LOOP = 256 * 1024  # bytes of a body, for a millisecond or so
+_READ_ON_THE_LOOP = 256 * 1024  # bytes of a body, which take about a millisecond
 Parsed = TypeVar("Parsed")
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A JSON reply, as it is: no second validation."""
+    """A JSON reply, encoded without validation by FastAPI."""
     content = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
     return Response(content, status, headers, media_type="application/json")
 
 
 async def parsed(body: bytes, parse: Callable[[bytes], Parsed]) -> Parsed:
-    """What a body says. A large one is read on a thread, so that the event loop can go on."""
+    """The parsed body. A large one is parsed on a thread, so as not to block the event loop."""
     return parse(body) if len(body) <= _READ_ON_THE_LOOP else await asyncio.to_thread(parse, body)
 
 
 def error_response(error: Exception, path: str = "") -> Response:
-    """Any error of a request in OpenAI's shape: ours, that of a path or method that is not there (404, 405) or of a
-    guard, and that of FastAPI's own validation. The path tells what was looked for."""
+    """Any error of a request in OpenAI's shape: a P2LError, an HTTPException (404, 405, or raised by a guard) or an
+    error of FastAPI's own validation. `path` is that of the request, for the text of a 404."""
     if isinstance(error, RequestValidationError):
         fault = error.errors()[0]
         place = ".".join(str(step) for step in fault["loc"][:2])
@@ -83,7 +83,7 @@ def _remedy(status: int, path: str) -> str | None:
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Every error that FastAPI meets in OpenAI's shape."""
+    """Return every error that FastAPI handles in OpenAI's shape."""
 
     async def answer(request: Request, error: Exception) -> Response:
         return error_response(error, request.scope["path"])
@@ -96,10 +96,10 @@ Guard = Callable[[Request], Awaitable[None]]
 
 
 class BareRoute(APIRoute):
-    """An endpoint `async (request) -> response`: FastAPI describes it, and need not be there when it is asked."""
+    """An endpoint `async (request) -> response`: FastAPI documents it, but is not needed to call it."""
 
     def straight(self, guards: Sequence[Guard]) -> ASGIApp:
-        """It as an application: the guards, the endpoint, the reply. FastAPI's own way to it takes longer than the
+        """The endpoint with its guards as an ASGI application. FastAPI's own request handling takes longer than the
         default model takes to read a prompt."""
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,18 +114,18 @@ class BareRoute(APIRoute):
 
 
 class Gate:
-    """The ASGI layer around the app. It stops what pages of other sites send, bodies over the limit while they come in,
-    and those that do not come, answers what nobody caught with a plain 500 (the log gets its kind and place, not its
-    text), and counts.
+    """The ASGI layer around the app. It refuses requests from pages of other sites, bodies over the limit (while they
+    arrive) and bodies that do not arrive in time, answers uncaught exceptions with a plain 500 (their type and place
+    are logged, not their text), and counts requests.
 
     Args:
-        app: what is inside.
-        max_body_bytes: of one request.
-        body_seconds: within which the body of a request must be here.
-        metrics: where it counts.
-        local_only: whether requests must name this machine (localhost, 127.x.x.x, [::1]) as their `Host`. A server
-            without keys needs it: a site may let its own name point here, and its pages are then of one origin with us.
-        origins: pages of other addresses that may ask.
+        app: the application inside.
+        max_body_bytes: limit per request.
+        body_seconds: time within which the body of a request must have arrived.
+        metrics: counts the requests.
+        local_only: whether the `Host` of a request must be this machine (localhost, 127.x.x.x, [::1]). A server without
+            keys needs this: a site can point a domain of its own here, and its pages then have the same origin as ours.
+        origins: other sites whose pages may call the server.
     """
 
     def __init__(
@@ -150,13 +150,13 @@ class Gate:
 
         async def limited() -> Message:
             nonlocal received, whole
-            if whole:  # what comes now says that the client is gone
+            if whole:  # all that can follow is the client's disconnect
                 return await receive()
             try:
                 async with asyncio.timeout(started + self._seconds - perf_counter()):
                     message = await receive()
             except TimeoutError:
-                headers = {"Connection": "close"}  # what is missing of the body may still come
+                headers = {"Connection": "close"}  # the rest of the body may still arrive
                 text = f"the body did not come within {self._seconds:g} s; send it again"
                 raise BodyTimeout(text, headers=headers) from None
             whole = not message.get("more_body", False)
@@ -177,14 +177,14 @@ class Gate:
             else:
                 await self._app(scope, limited, seen)
         except ClientDisconnect:
-            status = 499  # nobody is there to be answered
+            status = 499  # there is nobody left to answer
         except (P2LError, HTTPException) as error:
             if status == 0:
                 await error_response(error)(scope, receive, seen)
         except Exception as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             _log.error("a request failed: %s at %s:%s", type(error).__name__, frame.filename, frame.lineno)
-            if status:  # it is on its way: all that is left is to break it off
+            if status:  # the reply has begun, so it can only be broken off
                 raise ConnectionError("broken off") from None
             body = error_body("the server has made a mistake; its log says where", SERVER, code="internal_error")
             await json_response(body, 500)(scope, receive, seen)
@@ -194,7 +194,7 @@ class Gate:
             self._metrics.stage("http", perf_counter() - started)
 
     def _refusal(self, scope: Scope) -> ApiError | None:
-        """Why the request may not pass, by its headers."""
+        """The reason to refuse a request by its headers, None if there is none."""
         headers = dict(scope["headers"])
         host, origin = headers.get(b"host", b"").lower(), headers.get(b"origin")  # browsers send both
         if origin is not None and origin.lower() not in self._origins and _foreign(origin.lower(), host):
@@ -220,7 +220,7 @@ _THIS_MACHINE = re.compile(rb"(localhost|127(\.\d{1,3}){1,3}|\[::1\])(:\d+)?")
 
 
 def _foreign(origin: bytes, host: bytes) -> bool:
-    """Whether it is another one's page. Browsers leave the usual port out, a proxy may write it; "null" is no place."""
+    """Whether an origin is another site. Browsers omit the default port, proxies may add it; "null" is foreign."""
     scheme, _, place = origin.partition(b"://")
     usual = {b"http": b":80", b"https": b":443"}.get(scheme, b"")
     return not place or place != host.removesuffix(usual)

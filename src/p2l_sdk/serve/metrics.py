@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus and for the page. Each `ServerMetrics` has a registry of its own."""
+"""The counters of the server, for Prometheus and for the page. Each `ServerMetrics` has its own registry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class ServerMetrics:
-    """Counters of one server. Labels are names of LLMs, keys, stages, endpoints: never anything that a caller wrote."""
+    """Counters of one server. Labels are names of LLMs, keys, stages and endpoints, never anything a caller wrote."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -28,54 +28,54 @@ class ServerMetrics:
         self._choices = Counter("p2l_choices", "Calls that the router sent to an LLM", ["model"], **own)
         self._spend = Counter("p2l_spend_usd", "What these calls cost, USD", ["model"], **own)
         self._keys = Gauge("p2l_key_spend_usd", "Spent and set aside with an API key, USD", ["key"], **own)
-        # prometheus checks and looks up labels under a lock, longer than it counts; there are few of them
+        # prometheus validates and looks up labels under a lock, which takes longer than counting; there are few of them
         self._stage, self._request = functools.cache(self._stages.labels), functools.cache(self._requests.labels)
         self._upstream = Counter("p2l_upstream_errors", "Failed calls of an LLM", ["model", "kind"], **own)
 
     def stage(self, name: str, seconds: float) -> None:
-        """A stage took so long: queue, score, choose, upstream (a call, until its answer begins or it fails), chat,
-        http."""
+        """Record the duration of a stage: queue, score, choose, upstream (a call until its answer begins or it fails),
+        chat, http."""
         self._stage(name).observe(seconds)
 
     def batch(self, size: int) -> None:
-        """The model scored so many prompts at once."""
+        """Record the number of prompts in a batch."""
         self._batches.observe(size)
 
     def cache(self, hits: int, misses: int) -> None:
-        """So many prompts were, and were not, in the cache."""
+        """Count prompts that were, and were not, in the cache."""
         if hits:
             self._hits.inc(hits)
         if misses:
             self._misses.inc(misses)
 
     def queue_depth(self, depth: Callable[[], float]) -> None:
-        """Where the number of waiting prompts is read when somebody asks for it."""
+        """Set the function that tells the number of waiting prompts; called when the metrics are read."""
         self._depth.set_function(depth)
 
     def request(self, endpoint: str, status: int) -> None:
-        """A request was answered; the endpoint is the pattern of its path."""
+        """Count an answered request; `endpoint` is the pattern of its path."""
         self._request(endpoint, status).inc()
 
     def key(self, name: str, spent: Callable[[], float]) -> None:
-        """Where the spending of an API key is read when somebody asks for it."""
+        """Set the function that tells the spending of an API key in USD; called when the metrics are read."""
         self._keys.labels(name).set_function(spent)
 
     def route(self, model: str) -> None:
-        """The P2L API named this LLM to a caller, who calls it by himself."""
+        """Count a route: the P2L API recommended this LLM, and calling it is up to the caller."""
         self._routes.labels(model).inc()
 
     def choice(self, model: str, cost: float | None = None) -> None:
-        """The router called this LLM; the call cost so many USD, None where that is not known."""
+        """Count a request that this LLM answered through the router, and its cost in USD (None if unknown)."""
         self._choices.labels(model).inc()
         if cost is not None:
             self._spend.labels(model).inc(cost)
 
     def upstream_error(self, model: str, kind: str) -> None:
-        """A call of this LLM failed: timeout, connection, status, ..."""
+        """Count a failed call of this LLM; `kind` as in `UpstreamError`."""
         self._upstream.labels(model, kind).inc()
 
     def traffic(self) -> list[dict[str, Any]]:
-        """Of every LLM that was chosen so far: model, routes, calls, spend (USD), errors; most calls first."""
+        """One row per LLM seen so far, most calls first: model, routes, calls, spend (USD), errors."""
         table: dict[str, dict[str, Any]] = {}
         for key, counter in (
             ("routes", self._routes),
@@ -91,5 +91,5 @@ class ServerMetrics:
         return sorted(table.values(), key=lambda row: (-row["calls"], -row["routes"], row["model"]))
 
     def exposition(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""The connections to all upstreams: one httpx client over several small pools."""
+"""The connections to all upstreams: one httpx client over several small connection pools."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _POOLS = 16
 
 
 def create_client(trust_env: bool = False) -> httpx.AsyncClient:
-    """A client for every upstream: no redirects, no cookies, and no proxies of the environment unless asked.
+    """A client for all upstreams, without redirects, cookies and, by default, proxies of the environment.
 
     Args:
-        trust_env: whether proxies of the environment (HTTPS_PROXY, ...) are used; then there is one pool.
+        trust_env: whether proxies of the environment (HTTPS_PROXY, ...) are used; if so, there is a single pool.
     """
-    # vLLM and other servers on uvicorn close a connection that was idle for 5 s: ours must be gone by then
+    # vLLM and other servers on uvicorn close connections after 5 s of idling; ours must be closed before that
     limits = httpx.Limits(max_connections=2000, max_keepalive_connections=500, keepalive_expiry=4.0)
-    # all callers share the client: what an upstream sets for one of them must not come with the next one's request
+    # all callers share the client: a cookie set for one of them must not be sent with another one's request
     no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
     settings: dict[str, Any] = {"follow_redirects": False, "cookies": no_cookies, "trust_env": trust_env}
     if trust_env:
@@ -30,16 +30,16 @@ def create_client(trust_env: bool = False) -> httpx.AsyncClient:
 
 
 class SpreadTransport(httpx.AsyncBaseTransport):
-    """Several pools of connections; a request goes through the one with the fewest under way, the first of equals.
+    """Several connection pools; a request uses the one with the fewest requests in progress, the first if several tie.
 
-    httpcore looks at all connections of a pool, for each of them, whenever a request begins or ends: 3 ms of
-    computing per request with 200 at a time. Where few are under way, all take the warm connections of the first pool.
-    It looks at no other time, so the pools that only a burst uses are emptied here, once they are quiet for as long as
-    an idle connection may live.
+    httpcore does quadratic work over the connections of a pool whenever a request begins or ends: 3 ms of CPU per
+    request with 200 at a time. Under low load all requests use the warm connections of the first pool. httpcore closes
+    idle connections only on such occasions, so a pool that only a burst used is emptied here, after being quiet for as
+    long as an idle connection may live.
     """
 
     def __init__(self, limits: httpx.Limits, pools: int = _POOLS) -> None:
-        tls = httpx.create_ssl_context(trust_env=False)  # one for all: it takes a while, and some memory
+        tls = httpx.create_ssl_context(trust_env=False)  # shared: creating one takes time and memory
         self._pools = [httpx.AsyncHTTPTransport(verify=tls, limits=limits, trust_env=False) for _ in range(pools)]
         self._under_way = [0] * pools
         self._seconds = limits.keepalive_expiry
@@ -47,7 +47,7 @@ class SpreadTransport(httpx.AsyncBaseTransport):
         self._emptying: dict[int, asyncio.Task[None]] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send it."""
+        """Send a request through one of the pools."""
         i = self._under_way.index(min(self._under_way))
         self._begins(i)
         try:
@@ -79,12 +79,12 @@ class SpreadTransport(httpx.AsyncBaseTransport):
         self._emptying[i] = asyncio.ensure_future(self._empty(i))
 
     async def _empty(self, i: int) -> None:
-        if self._under_way[i] == 0:  # none has come since
+        if self._under_way[i] == 0:  # no request has come since
             await self._pools[i].aclose()
 
 
 class _Stream(httpx.AsyncByteStream):
-    """The body of a response; closed, it no longer counts."""
+    """The body of a response; closing it ends the request in the pool's count."""
 
     def __init__(self, stream: httpx.AsyncByteStream, ended: Callable[[], None]) -> None:
         self._stream, self._ended = stream, ended

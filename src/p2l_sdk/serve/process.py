@@ -1,4 +1,4 @@
-"""What suits a process that does nothing but serve."""
+"""Setup of a process that does nothing but serve."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 def require_address(host: str, port: int) -> None:
-    """Listen for a moment at every address of a host ("localhost" may have two): uvicorn says less of what keeps it
-    from there, and starts everything before.
+    """Check that the server can listen, by listening briefly at every address of the host ("localhost" may have two):
+    uvicorn would start everything first, and its message says less.
 
     Raises:
-        P2LError: the port is taken, or the host is no address of this machine.
+        P2LError: the port is in use, or the host is not an address of this machine.
     """
     free = False
     try:
@@ -45,10 +45,10 @@ def _why(error: OSError, host: str, port: int) -> str:
 
 
 def settle() -> None:
-    """To be called once, when model and libraries are loaded and before the first request.
+    """Tune the process for serving; to be called once, after loading the model and before the first request.
 
-    They stay for good: to look through them again would hold up requests for 50 ms. And prompts come a few at a time:
-    the tokenizer's threads would wait for each other longer than they read (TOKENIZERS_PARALLELISM=true has them back).
+    Exempts what is loaded from garbage collection: scanning it would delay requests by 50 ms. Turns off the tokenizer's
+    threads, which for a few prompts at a time cost more than they save (TOKENIZERS_PARALLELISM=true keeps them).
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     gc.collect()

@@ -1,4 +1,4 @@
-"""An answer on its way to the client, and the client who may go before it is there."""
+"""Sending an answer to the client, who may disconnect before it is complete."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from p2l_sdk.serve.errors import SERVER
 from p2l_sdk.serve.sse import error_event
 from p2l_sdk.serve.upstream import Answer
 
-_READING_SECONDS = 10.0  # after the deadline, for a client that does not read what it is sent
+_READING_SECONDS = 10.0  # grace after the deadline for a client that does not read what it is sent
 Result = TypeVar("Result")
 
 
 class Disconnected(Exception):  # noqa: N818  named for what happened
-    """The client went away."""
+    """The client disconnected."""
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
-    """The result of the work, which is cancelled when the client goes away. The request's body must have been read.
+    """The result of the work, which is cancelled if the client disconnects. The request's body must have been read.
 
     Raises:
-        Disconnected: it went.
+        Disconnected: the client disconnected before the work was done.
     """
     task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_disconnect(receive))
     try:
@@ -48,14 +48,14 @@ async def _disconnect(receive: Receive) -> None:
 
 
 class StreamedAnswer(Response):
-    """Sends a stream, event by event, as the upstream does; if that breaks off, an error event is the last.
+    """Relays a stream event by event; if the upstream breaks off or the deadline passes, ends it with an error event.
 
     Args:
-        answer: its first events have come.
+        answer: the answer, whose first events have arrived.
         headers: of the reply.
         ends: the deadline, on the monotonic clock.
-        done: called once at the end, however it ends, with a word for it: "done", "disconnected", "deadline", or the
-            kind of the upstream's failure.
+        done: called once at the end with how it ended: "done", "disconnected", "deadline", or the kind of the
+            upstream's failure.
     """
 
     def __init__(self, answer: Answer, headers: dict[str, str], ends: float, done: Callable[[str], None]) -> None:
@@ -71,7 +71,7 @@ class StreamedAnswer(Response):
         except Disconnected:
             pass
         except (TimeoutError, OSError):
-            pass  # the client cannot be told any more
+            pass  # the client can no longer be told
         finally:
             with contextlib.suppress(Exception):
                 await self._answer.close()

@@ -1,4 +1,4 @@
-"""Money: what a request may cost is set aside when its LLM is chosen, and settled once, when it was answered or not."""
+"""Money: what a request may cost is reserved when its LLM is chosen, and settled once, when the request ends."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from typing import Protocol
 
 from p2l_sdk.serve.config import Prices
 
-_BYTES_PER_TOKEN = 4  # of text in UTF-8, about; who wants it exact has the upstream count
+_BYTES_PER_TOKEN = 4  # of text in UTF-8, roughly; for exact costs, have the upstream count
 
 
 class Account(Protocol):
-    """Who is charged: the pacer of the mean budget, a key with a budget."""
+    """Anything that can be charged: the pacer of the mean budget, an API key."""
 
     def record(self, cost: float) -> None:
-        """Take note of a cost, USD."""
+        """Record a cost in USD."""
 
     def correct(self, recorded: float, cost: float | None) -> None:
-        """Put a cost in the place of the recorded one; None if there was none."""
+        """Replace a recorded cost by the actual one; None if there was none."""
 
 
 class Charge:
     """The charge of one request.
 
     Args:
-        expected: USD, recorded with every account at once: many requests are under way at a time. Also an attribute.
-        accounts: who is charged.
+        expected: USD, recorded with every account at once, since other requests are in progress; also an attribute.
+        accounts: the accounts to charge.
     """
 
     def __init__(self, expected: float, *accounts: Account) -> None:
@@ -35,7 +35,7 @@ class Charge:
             account.record(expected)
 
     def settle(self, cost: float | None) -> None:
-        """What the answer did cost, USD; None if there was no answer. Only the first call counts."""
+        """Replace the expected cost by the actual one, USD; None if there was no answer. Only the first call counts."""
         if self._open:
             self._open = False
             for account in self._accounts:
@@ -43,5 +43,5 @@ class Charge:
 
 
 def by_text(prices: Prices, read: int, written: int) -> float:
-    """USD of a response whose tokens nobody counted, from the bytes of text that the LLM read and wrote."""
+    """The estimated cost in USD of a response without a token count, from the bytes of text read and written."""
     return prices.of(read / _BYTES_PER_TOKEN, written / _BYTES_PER_TOKEN)

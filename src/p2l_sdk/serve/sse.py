@@ -1,4 +1,4 @@
-"""Server-sent events as bytes: where they end, and what they say of the answer. They go on as they came."""
+"""Server-sent events as bytes: finds where they end and what they say about the answer, without changing them."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from typing import Any
 
 from p2l_sdk.serve.errors import error_body
 
-LARGEST_EVENT = 16 * 2**20  # bytes; images come in one event
+LARGEST_EVENT = 16 * 2**20  # bytes; an image comes in a single event
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"[^"]')  # some servers put an empty one into every event
+_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"[^"]')  # not empty: some servers put an empty one into every event
 _LINE = re.compile(rb"\r\n|\n|\r")
 _TEXT = re.compile(rb'"(?:content|reasoning|reasoning_content|refusal|arguments)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
 
 
 class EventTooLarge(Exception):  # noqa: N818  named for what happened
-    """An event without an end."""
+    """An event exceeds the largest size without ending."""
 
 
 class Events:
     """Cuts a stream of bytes at the ends of its events.
 
     Args:
-        choices: answers that come side by side, n of the request.
+        choices: number of answers in the stream, `n` of the request.
 
     Attributes:
-        done: whether the stream came to its end, [DONE].
-        finished: whether the answer did: that, or a finish reason for each of the choices.
-        usage: tokens of the answer, where the upstream told.
-        text_bytes: of text in the answer so far.
+        done: whether the stream has ended with [DONE].
+        finished: whether the answer is complete: [DONE], or a finish reason for each of the choices.
+        usage: the upstream's token count, if it sent one.
+        text_bytes: bytes of text in the answer so far.
     """
 
     def __init__(self, choices: int = 1) -> None:
         self._tail = bytearray()
-        self._choices, self._finished = choices, set[int]()  # of the second: their indices
+        self._choices, self._finished = choices, set[int]()  # indices of the finished choices
         self.done = self.finished = False
         self.usage: dict[str, Any] | None = None
         self.text_bytes = 0
 
     def feed(self, part: bytes) -> bytes:
-        """What is whole by now, as it came; the rest waits for its end.
+        """Add a part of the stream and return the events that it completes, unchanged.
 
         Raises:
-            EventTooLarge: an event has no end.
+            EventTooLarge: an event exceeds `LARGEST_EVENT` without ending.
         """
-        start = max(0, len(self._tail) - 3)  # an end may have come in two parts
+        start = max(0, len(self._tail) - 3)  # an end may be split over two parts
         self._tail += part
         ends = [match.end() for match in _END.finditer(self._tail, start)]
         if not ends:
@@ -75,12 +75,12 @@ class Events:
             self.finished = self.finished or len(self._finished) >= self._choices
 
     def rest(self) -> bytes:
-        """What stands after the last end, once the stream is over."""
+        """The bytes after the last complete event, once the stream is over."""
         return bytes(self._tail)
 
 
 def payloads(whole: bytes) -> Iterator[Any]:
-    """What the events say: parsed JSON, "[DONE]", or None for what is no JSON; comments are left out."""
+    """The payload of each event: parsed JSON, "[DONE]", or None for invalid JSON. Events without data are skipped."""
     for event in _END.split(whole):
         data = [line[5:].removeprefix(b" ") for line in _LINE.split(event) if line.startswith(b"data:")]
         if data:
@@ -92,11 +92,11 @@ def payloads(whole: bytes) -> Iterator[Any]:
 
 
 def text_bytes(answer: bytes) -> int:
-    """How much an LLM has written, thoughts and calls of tools included, in an answer or in events: as it stands there,
-    in UTF-8 and with JSON's escapes. Nothing is parsed."""
+    """Bytes of text that an LLM has written in an answer or in events, including reasoning and tool calls. They are
+    counted as they stand there, in UTF-8 and with JSON's escapes, without parsing."""
     return sum(len(match[1]) for match in _TEXT.finditer(answer))
 
 
 def error_event(message: str, type: str, code: str) -> bytes:
-    """The last event of a stream that broke off, as OpenAI's clients read it."""
+    """The last event of a stream that broke off, in the form that OpenAI's clients understand."""
     return b"data: " + json.dumps(error_body(message, type, code=code)).encode() + b"\n\n"

@@ -1,6 +1,6 @@
-"""Threads that end with the process, whatever they do.
+"""Threads that do not keep the process alive.
 
-Those of `ThreadPoolExecutor` are joined when Python ends: a model that hangs would keep a server from it for ever.
+Python joins the threads of a `ThreadPoolExecutor` when it exits, so a model that hangs would block the exit forever.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ _Task = tuple[Future[Any], Callable[[], Any]]
 
 
 class DaemonThreads(Executor):
-    """Runs what is submitted on a number of daemon threads, as `ThreadPoolExecutor` does on others.
+    """Like `ThreadPoolExecutor`, on daemon threads.
 
     Args:
-        n: threads.
-        name: of them.
+        n: number of threads.
+        name: prefix of their names.
     """
 
     def __init__(self, n: int, name: str) -> None:
@@ -29,13 +29,13 @@ class DaemonThreads(Executor):
             thread.start()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """The future result of a call."""
+        """Schedule a call and return the future of its result."""
         future: Future[Any] = Future()
         self._tasks.put((future, lambda: fn(*args, **kwargs)))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the threads once nothing is left to do; cancel_futures leaves nothing but what has begun."""
+        """End the threads once all submitted calls are done; `cancel_futures` cancels those that have not begun."""
         while cancel_futures and (task := self._next()) is not None:
             task[0].cancel()
         for _ in self._threads:
@@ -57,4 +57,4 @@ class DaemonThreads(Executor):
                     future.set_result(call())
                 except BaseException as error:
                     future.set_exception(error)
-            del task, future, call  # nobody needs them while the thread waits
+            del task, future, call  # so that they are not kept alive while the thread waits

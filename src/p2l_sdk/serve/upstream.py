@@ -1,9 +1,9 @@
-"""`Upstream`: one call of one LLM behind an OpenAI-compatible address.
+"""`Upstream`: calls one LLM behind an OpenAI-compatible address.
 
-An answer is one only when it has begun as it should: a status below 400, the right kind of content, and, of a stream, a
-first event that is part of an answer. Everything else is an `UpstreamError`, and another LLM can be called: the client
-has seen nothing yet. An error of the client's own making (400, 413, ...) would be the same elsewhere: it is an answer
-too. What becomes of a call, to the end of its stream, the breaker and the metrics hear by its `Call`.
+An answer counts as one if it has begun properly: status 200, the expected content type and, for a stream, a first event
+that is part of an answer. Anything else is an `UpstreamError`, and another LLM can be called, as the client has seen
+nothing yet. An error of the request (400, 413, 415, 422) would be the same elsewhere, so it is treated as an answer. A
+`Call` reports the outcome, up to the end of a stream, to the circuit breaker and the metrics.
 """
 
 from __future__ import annotations
@@ -27,16 +27,23 @@ from p2l_sdk.serve.errors import INVALID, error_body
 from p2l_sdk.serve.metrics import ServerMetrics
 from p2l_sdk.serve.sse import LARGEST_EVENT, Events, EventTooLarge, payloads, text_bytes
 
-_CLIENT_ERRORS = (400, 413, 415, 422)  # the request is at fault: any other LLM may refuse it too
+_CLIENT_ERRORS = (400, 413, 415, 422)  # the request is at fault: other LLMs would refuse it too
 _CONNECT_SECONDS = 10.0
 _ENDING_SECONDS = 0.1
-_PASSED_ON = ("content-type", "x-request-id")  # of the upstream's headers
+_PASSED_ON = ("content-type", "x-request-id")  # headers of the upstream's reply
 _LARGEST_BODY = 64 * 2**20  # bytes
 
 
 @dataclass
 class Stream:
-    """A stream that has begun: its reply, its parts that are still to come, what is known of it by now, its call."""
+    """A stream that has begun.
+
+    Attributes:
+        response: the upstream's reply.
+        parts: its parts that are still to come.
+        events: what is known of the stream so far.
+        call: the call that it belongs to.
+    """
 
     response: httpx.Response
     parts: AsyncIterator[bytes]
@@ -44,7 +51,7 @@ class Stream:
     call: Call
 
     async def rest(self) -> AsyncIterator[bytes]:
-        """The events after the first ones, each as soon as it is whole; UpstreamError where the stream breaks off."""
+        """The events after the first ones, each as soon as it is complete; UpstreamError if the stream breaks off."""
         try:
             while not self.events.done and (part := await anext(self.parts, None)) is not None:
                 if whole := self.events.feed(part):
@@ -64,7 +71,7 @@ class Stream:
         return error
 
     async def close(self) -> None:
-        """Ends the call. Of a stream that is done the end of the reply is read, so that its connection stays usable."""
+        """End the call. If the stream is done, the end of the reply is read, so that the connection can be reused."""
         if self.events.finished:
             self.call.ended()
         if self.events.done:
@@ -77,15 +84,15 @@ class Stream:
 
 @dataclass
 class Answer:
-    """What an LLM answers: all of it, or the beginning of a stream.
+    """The answer of an LLM: all of it, or the beginning of a stream.
 
     Attributes:
-        llm: whose answer.
-        status: of the reply; 200, or the client's own error.
-        headers: of the reply, those that go on.
-        content: the body, or of a stream its first events.
-        usage: tokens, where the upstream told.
-        stream: the call that is still open, whose events follow; None where the content is all.
+        llm: the LLM that answered.
+        status: of the reply; 200, or that of an error of the request.
+        headers: of the reply, those that are passed on.
+        content: the body, or the first events of a stream.
+        usage: the upstream's token count, if it sent one.
+        stream: the open stream whose events follow; None if the content is complete.
     """
 
     llm: LLMConfig
@@ -97,7 +104,7 @@ class Answer:
 
     @property
     def cost(self) -> float | None:
-        """USD by the tokens that were counted; None where it is not known so."""
+        """The cost in USD by the tokens that the upstream counted; None without prices or a count."""
         usage = self.usage if self.stream is None else self.stream.events.usage
         prices = self.llm.prices
         if prices is None or usage is None:
@@ -108,11 +115,11 @@ class Answer:
 
     @property
     def text_bytes(self) -> int:
-        """Of the text that has come so far."""
+        """Bytes of text that have arrived so far."""
         return text_bytes(self.content) if self.stream is None else self.stream.events.text_bytes
 
     async def close(self) -> None:
-        """Ends the call, if it is still open."""
+        """End the call, if it is still open."""
         if self.stream is not None:
             await self.stream.close()
 
@@ -121,10 +128,10 @@ class Upstream:
     """One LLM, called through a shared client.
 
     Args:
-        llm: where it is.
+        llm: its address and settings.
         config: of the router.
         client: see `create_client`.
-        metrics: told of every failure, and of the time until an answer begins.
+        metrics: counts failures and measures the time until an answer begins.
     """
 
     def __init__(self, llm: LLMConfig, config: RouterConfig, client: httpx.AsyncClient, metrics: ServerMetrics) -> None:
@@ -149,14 +156,14 @@ class Upstream:
         return {"authorization": f"Bearer {self._key}"}
 
     async def ask(self, request: ChatRequest, seconds: float) -> Answer:
-        """Call it, and wait for the answer, or for the beginning of a stream.
+        """Call the LLM and wait for its answer, or for the beginning of a stream.
 
         Args:
-            request: what the client asks.
-            seconds: that are left for it; the LLM's own timeout, if that is less.
+            request: the client's request.
+            seconds: time left for it; the LLM's own timeout applies if it is shorter.
 
         Raises:
-            UpstreamError: there is no answer. The breaker and the metrics know of it.
+            UpstreamError: the call failed. The breaker and the metrics have been told.
         """
         call, start = Call(self.llm.name, self.breaker, self._metrics), time.perf_counter()
         try:
@@ -176,7 +183,7 @@ class Upstream:
             async with asyncio.timeout(min(seconds, self.llm.timeout)):
                 return await self._ask(request, call)
         except TimeoutError:
-            blamed = seconds >= self.llm.timeout  # else others had used up the time
+            blamed = seconds >= self.llm.timeout  # otherwise earlier calls had used up the time
             raise UpstreamError("timeout", "did not answer in time", blamed=blamed) from None
         except httpx.TimeoutException:
             raise UpstreamError("timeout", "did not answer in time") from None
@@ -217,10 +224,10 @@ class Upstream:
         return answer
 
     async def _refusal(self, response: httpx.Response) -> Answer:
-        """The client's own error, as it came if it is told as OpenAI tells it: upstreams put no more than the reason
-        there. Told in another way it is told anew, without a word of the upstream's."""
+        """The error of a request, unchanged if it has OpenAI's shape, where upstreams put nothing but the reason. An
+        error in any other shape is replaced by one of ours without any of the upstream's text."""
         content, headers = await _read(response), _headers(response)
-        if self._key and self._key.encode() in content:  # it is about our key, which is no fault of the client
+        if self._key and self._key.encode() in content:  # then it is about our key and not the client's fault
             raise UpstreamError.of(response)
         value = _json(content)
         error = value.get("error") if isinstance(value, dict) else None
@@ -232,7 +239,7 @@ class Upstream:
         return Answer(self.llm, response.status_code, headers, content)
 
     async def _beginning(self, response: httpx.Response, choices: int, call: Call) -> Answer:
-        """Reads up to the first event with data: until then another LLM may still be called."""
+        """Read up to the first event with data; until then another LLM can still be called."""
         if not _is(response, "text/event-stream"):
             raise UpstreamError("content", "sent something that is no event stream")
         events, parts = Events(choices), response.aiter_bytes()

@@ -1,6 +1,6 @@
 """Training: from votes to a P2L model. Needs the extra `train`.
 
-Torch is looked for, not imported: settings and data are checked in a fraction of the time that its import takes.
+Torch is searched for but not imported, so that settings and data are checked without waiting for its import.
 """
 
 from importlib.util import find_spec

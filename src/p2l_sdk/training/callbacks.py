@@ -1,4 +1,4 @@
-"""What happens beside the training steps: order of the epoch, whole checkpoints, trackers, progress."""
+"""Trainer callbacks: the order of each epoch, complete checkpoints, trackers, progress."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from p2l_sdk.errors import P2LError
 from p2l_sdk.training.data import LengthGroupedBatches
 
-_WHOLE = "checkpoint-is-whole"  # the sizes of its files; written last
+_WHOLE = "checkpoint-is-whole"  # holds the sizes of the checkpoint's files; written last
 
 
 class SetEpoch(TrainerCallback):
-    """Tells the order of prompts which epoch begins, when a run is resumed too."""
+    """Tells the sampler which epoch begins, also when a run is resumed."""
 
     def __init__(self, order: LengthGroupedBatches) -> None:
         self._order = order
@@ -30,7 +30,7 @@ class SetEpoch(TrainerCallback):
 
 
 class WholeCheckpoints(TrainerCallback):
-    """Marks a checkpoint as whole when every process has written its part of it."""
+    """Marks a checkpoint as complete once every process has written its part of it."""
 
     def __init__(self, accelerator: Any) -> None:
         self._accelerator = accelerator
@@ -40,7 +40,7 @@ class WholeCheckpoints(TrainerCallback):
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
             files = [file for file in folder.rglob("*") if file.is_file()]  # FSDP and DeepSpeed write subfolders
-            for file in files:  # the mark must not reach the disk before what it speaks of
+            for file in files:  # the mark must not reach the disk before the files do
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
             sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
@@ -48,13 +48,13 @@ class WholeCheckpoints(TrainerCallback):
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, whole or not, the oldest first."""
+    """The checkpoints in a folder, complete or not, oldest first."""
     found = [path for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.rpartition("-")[2].isdigit()]
     return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether all of its files are there: the process may have been killed while it wrote, or deleted, them."""
+    """Whether a checkpoint is complete: the process may have been killed while writing or deleting its files."""
     try:
         sizes = json.loads((checkpoint / _WHOLE).read_text(encoding="utf-8"))
         return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
@@ -63,7 +63,7 @@ def is_whole(checkpoint: Path) -> bool:
 
 
 def last_whole_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint in a folder of checkpoints, None if there is none."""
+    """The newest complete checkpoint in a folder, None if there is none."""
     return next(filter(is_whole, reversed(checkpoints(folder))), None)
 
 
@@ -82,7 +82,7 @@ def check_trackers(report_to: str | None) -> None:
 
 
 class ProgressBar(TrainerCallback):
-    """A bar on stderr with votes per second, losses and the time that is left; one line per measurement."""
+    """A progress bar on stderr with votes per second, loss and remaining time, and one line per validation."""
 
     def __init__(self, votes_per_step: float, steps_per_epoch: int, what: str = "votes") -> None:
         self._votes, self._epoch, self._what = votes_per_step, steps_per_epoch, what
@@ -122,6 +122,6 @@ class ProgressBar(TrainerCallback):
         self.stop()
 
     def stop(self) -> None:
-        """Take the bar away; the cursor comes back."""
+        """Remove the bar and restore the cursor."""
         if self._bar is not None:
             self._bar.stop()

@@ -1,4 +1,4 @@
-"""The model card, written from the run: data, settings, versions and metrics with their errors."""
+"""The model card, written from the run: data, settings, versions and metrics with intervals."""
 
 from __future__ import annotations
 
@@ -31,18 +31,19 @@ _PACKAGES = ("p2l-sdk", "torch", "transformers", "peft", "accelerate", "numpy")
 
 @dataclass(frozen=True)
 class Card:
-    """What a card says.
+    """The contents of a model card.
 
     Attributes:
         config: the settings of the run.
         spec: of the model.
-        data: what it was trained on.
+        data: the training data.
         summary: of the votes; None for scores.
         method: what was trained, on which base.
-        settings: what was used, resolved.
-        reports: what it was measured on -> `evaluation.evaluate`, beside the training votes' averaged leaderboard.
-        data_hash: of `data`, see `data_hash`; empty for none.
-        notes: Markdown at its end.
+        settings: the settings used, defaults resolved.
+        reports: name of the held-out data -> report of `evaluation.evaluate`; for votes, compared with the averaged
+            leaderboard of the training votes.
+        data_hash: see the function `data_hash`; empty for none.
+        notes: Markdown for the end of the card.
         seconds, baseline, history: of fine-tuning: duration, validation loss of the averaged leaderboard, logs.
     """
 
@@ -110,11 +111,11 @@ class Card:
         )
 
     def _source(self) -> str:
-        """What loads the model."""
+        """The name to load the model by: Hub repository or folder."""
         return self.config.push_to_hub or Path(self.config.output).name
 
     def _metadata(self) -> str:
-        """Licence, data set and results, as the Hub's metadata has them."""
+        """Licence, data set and results in the format of the Hub's metadata."""
         results: dict[str, dict[str, float]] = {}
         for name, report in self.reports.items():
             values = {m: e.value for m, e in report.metrics.items() if isinstance(e, Estimate)}
@@ -159,8 +160,8 @@ def fingerprint(path: Path) -> str:
 
 
 def data_hash(source: str, data: Votes | Scores) -> str:
-    """What tells whether data are the same, in words: the sha256 of the file; of a data set or a folder, that of what
-    was read."""
+    """A fingerprint of the data for the card, in words: the sha256 of the file or, for a data set or a folder, of the
+    rows that were read."""
     path = Path(source).expanduser()
     if path.is_file():
         return f"sha256 `{fingerprint(path)}`"
@@ -174,7 +175,7 @@ def data_hash(source: str, data: Votes | Scores) -> str:
 
 
 def _reading(spec: ModelSpec) -> str:
-    """How the model reads a prompt."""
+    """How the model reads a prompt, in words."""
     chat = "the chat template over the user turns" if spec.chat else "the user turns without a chat template"
     cls = "no CLS token" if spec.cls_token is None else f"CLS token `{spec.cls_token}`"
     return f"{chat}, the last {spec.max_prompt_tokens:,} tokens at most, {cls}, pooling {spec.pooling}"
@@ -185,7 +186,7 @@ def _words(settings: dict[str, Any]) -> str:
 
 
 def base_name(config: TrainingConfig) -> str:
-    """What the card calls the base: a Hub id as it is, a file or folder of this machine by its last part."""
+    """The name of the base in the card: `base_name` if given, a Hub id unchanged, a local path by its last part."""
     if config.base_name is not None:
         return config.base_name
     path = Path(config.base).expanduser()
@@ -193,7 +194,7 @@ def base_name(config: TrainingConfig) -> str:
 
 
 def _portable(config: TrainingConfig) -> dict[str, Any]:
-    """The settings without the paths of this machine."""
+    """The settings without absolute paths of this machine."""
     values = config.to_dict() | {"base": base_name(config)}
     values.pop("base_name", None)
     paths = ("votes", "output", "eval_votes", "eval_scores", "costs", "notes")
@@ -209,7 +210,7 @@ def _machine() -> str:
 
 
 def _table(name: str, report: Report) -> str:
-    """Metrics with their intervals; beside votes, what the averaged leaderboard makes of them."""
+    """A Markdown table of the metrics with intervals, compared with the averaged leaderboard if there is a baseline."""
     marginal = report.baseline.metrics if report.baseline else {}
     difference = report.baseline.difference if report.baseline else {}
     lines = [

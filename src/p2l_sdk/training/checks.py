@@ -1,4 +1,4 @@
-"""What votes must say to be learned from, checked before torch is imported."""
+"""Checks that votes contain enough to learn from, made before torch is imported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from p2l_sdk.votes import Votes
 
 
 def check_ground(votes: Votes, feedback: Feedback) -> None:
-    """Raise VotesError where no vote is "both bad" while the feedback model is grounded in them."""
+    """Raise VotesError if the feedback model has the outcome "both bad" and no vote has it."""
     if Winner.BOTH_BAD in feedback.outcomes and not (votes.winner == Winner.BOTH_BAD).any():
         raise VotesError(
             f"no vote is 'tie (bothbad)', so nothing says when an answer is usable, and {feedback} cannot be fitted; "

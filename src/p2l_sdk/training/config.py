@@ -18,19 +18,19 @@ STATIC = "static"
 class Method(StrEnum):
     """What is trained."""
 
-    LORA = "lora"  # low-rank updates of the backbone's linear layers, and the heads
+    LORA = "lora"  # low-rank updates of the backbone's linear layers, and the head
     FULL = "full"  # every weight
-    HEAD = "head"  # the heads alone, on features that are computed once
+    HEAD = "head"  # only the head, on features that are computed once
 
 
 _LORA = ("lora_rank", "lora_alpha", "lora_dropout")
-# settings that have no effect with a method, and are refused there
+# settings that have no effect with a method and are therefore refused
 WITHOUT_EFFECT: dict[Method, tuple[str, ...]] = {
     Method.LORA: (),
     Method.FULL: _LORA,
     Method.HEAD: (*_LORA, "learning_rate", "gradient_checkpointing"),
 }
-# settings that a static model takes; all others are of text backbones
+# settings that a static model takes; all others are for text backbones
 STATIC_SETTINGS = (
     "votes", "output", "base", "base_name", "static_from", "feedback", "eval_votes", "eval_scores", "costs", "epochs",
     "seed", "push_to_hub", "title", "license", "cost_note", "notes",
@@ -38,7 +38,7 @@ STATIC_SETTINGS = (
 
 
 class Precision(StrEnum):
-    """The arithmetic of the backbone; heads and optimizer are in float32 always."""
+    """The arithmetic of the backbone; head and optimizer are always in float32."""
 
     AUTO = "auto"  # bf16 where the hardware computes in it, else fp32
     BF16 = "bf16"
@@ -47,55 +47,55 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """Validated on creation.
+    """The settings of a training run, validated on creation.
 
     Attributes:
-        votes: votes to train on: a file, a saved `datasets` folder, a Hub data set; or scores, from which the votes on
-            all pairs are derived (the scores themselves with pointwise feedback).
-        output: the new folder; a `~` is the home folder.
+        votes: votes to train on: a file, a saved `datasets` folder or a Hub data set; or scores, from which the votes
+            on all pairs are derived (with pointwise feedback the scores themselves are used).
+        output: the new folder; `~` is expanded.
         base: "static" (the embedded default's token table), a static model's folder, or any text backbone: Hub id,
-            folder, .gguf file.
+            folder or .gguf file.
         base_revision: branch, tag or commit of the base on the Hub.
-        base_name: what the adapter and the card call the base, where others find it elsewhere than in `base`.
-        static_from: with base "static": a sentence encoder to distil the token table from.
+        base_name: name of the base in adapter and card, if others find it elsewhere than at `base`.
+        static_from: sentence encoder to distil the token table from, with base "static".
         feedback: feedback model, or pointwise feedback (bernoulli, gaussian).
-        method: "lora", "full" or "head", of a text backbone; see `Method`. None is "lora".
-        eval_votes, eval_scores: held-out data, measured once, after training.
-        validation: share of the prompts of a text backbone that is held out for the learning curve and early stopping;
-            0 for none.
+        method: what is trained of a text backbone: "lora", "full" or "head", see `Method`. None is "lora".
+        eval_votes, eval_scores: held-out data, measured once after training.
+        validation: share of the prompts held out for the learning curve and early stopping (text backbones only); 0 for
+            none.
         costs: file of USD per response, or another source (see `load_costs`), stored with the model.
-        epochs: passes over the training prompts.
-        batch_size: prompts in one optimizer step, over all processes.
-        micro_batch_size: prompts in one forward pass of one process; the whole share of a step if not given.
-        length_window: steps among whose prompts those of like length are put together, so that little is padding.
-            Prompts of like length are of like kinds: 1 makes each step a random draw; it wants a small micro-batch.
-        learning_rate: of the backbone (LoRA or full), peak; cosine decay to 0. None is 4e-4 (LoRA) or 2e-5 (full).
-        head_learning_rate: of the heads.
-        warmup: share of the steps with rising learning rate.
-        weight_decay: of AdamW, on matrices.
-        max_grad_norm: gradients are scaled down to this norm.
-        label_smoothing: share of each vote that is spread over all outcomes.
-        average: decay of a moving average of the weights, which is measured and kept in place of the last step's: 0.98
-            averages about 50 steps; 0 for none.
-        calibrate: after training, scale the departure of the coefficients from the averaged leaderboard as suits the
-            validation prompts best: a model that has learned its prompts by heart is too sure of itself on others.
+        epochs: passes over the training prompts. None is 3; for a static model see `StaticRecipe.for_prompts`.
+        batch_size: prompts per optimizer step, over all processes. None is 16, or 128 with method "head".
+        micro_batch_size: prompts per forward pass of one process; by default its whole share of the step.
+        length_window: steps within which prompts are sorted by length, which saves padding. Prompts of similar length
+            tend to be of one kind; with 1 every step is a random draw, best with a small `micro_batch_size`.
+        learning_rate: peak rate of the backbone, with cosine decay to 0. None is 4e-4 (LoRA) or 2e-5 (full).
+        head_learning_rate: peak rate of the head.
+        warmup: share of the steps in which the learning rate rises.
+        weight_decay: of AdamW, on matrices only.
+        max_grad_norm: gradients are clipped to this norm.
+        label_smoothing: share of each vote that is spread evenly over all outcomes.
+        average: decay of an exponential moving average of the weights, which is evaluated and kept instead of the
+            weights of a single step; 0.98 averages about 50 steps, 0 is none.
+        calibrate: after training, scale the departure of the coefficients from the averaged leaderboard so that the
+            validation loss is lowest: a model that overfits is overconfident on new prompts.
         lora_rank, lora_alpha, lora_dropout: of the LoRA.
         head_hidden_size: width of the head's hidden layer; None for a linear head.
-        head_dropout: before the head's last layer, in training.
-        pooling, cls_token, chat, max_prompt_tokens: see `ModelSpec`; None, or "auto" for the CLS token, takes what
-            suits the base. A CLS token of None, or "none", is none.
-        checkpoints: how often in the whole run a checkpoint is written, and the validation loss measured.
-        patience: checkpoints without a better validation loss after which the run stops; None to go on to the end.
+        head_dropout: dropout before the head's last layer.
+        pooling, cls_token, chat, max_prompt_tokens: see `ModelSpec`. By default (None, for the CLS token "auto") chosen
+            to suit the base. A CLS token of None or "none" means no extra token.
+        checkpoints: number of checkpoints in the run; the validation loss is measured at each.
+        patience: stop after this many checkpoints without a better validation loss; None to train to the end.
         precision: see `Precision`.
-        gradient_checkpointing: whether activations are computed again in the backward pass, to save memory.
-        seed: of weights, order and dropout.
-        report_to: trackers of the Trainer, e.g. "tensorboard" or "trackio". What they log in the folder of the
-            checkpoints stays there.
-        push_to_hub: the repository to push the finished model to.
-        title, license, cost_note, notes: of the card; notes is a Markdown file put at its end.
+        gradient_checkpointing: recompute activations in the backward pass, to save memory.
+        seed: of validation split, initial weights, order and dropout.
+        report_to: trackers of the Trainer, e.g. "tensorboard" or "trackio". Whatever they write into the checkpoint
+            folder stays there.
+        push_to_hub: repository to push the finished model to.
+        title, license, cost_note, notes: for the card; notes is a Markdown file that is appended to it.
 
     Raises:
-        P2LError: naming the setting and its legal values.
+        P2LError: a setting is illegal; the message names it and its legal values.
     """
 
     votes: str
@@ -167,15 +167,15 @@ class TrainingConfig:
 
     @property
     def trained(self) -> Method:
-        """What of a text backbone is trained."""
+        """The method, with the default resolved."""
         return self.method or Method.LORA
 
     @classmethod
     def from_yaml(cls, path: str | Path, **overrides: Any) -> TrainingConfig:
-        """Settings of a YAML file; `overrides` win.
+        """Settings from a YAML file; `overrides` take precedence.
 
         Raises:
-            P2LError: the file cannot be read, or holds a key twice, or one that is no setting.
+            P2LError: the file cannot be read, a key occurs twice or is unknown, or a value is illegal.
         """
         values = read_yaml(path)
         if not isinstance(values, dict):
@@ -184,7 +184,7 @@ class TrainingConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "the settings") -> TrainingConfig:
-        """Settings of a dictionary; an unknown key is refused, with the nearest known one."""
+        """Settings from a dictionary; for an unknown key the error suggests the nearest known one."""
         check_keys(values, cls, source)
         for key in ("votes", "output"):
             if key not in values:
@@ -192,7 +192,7 @@ class TrainingConfig:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings that differ from the defaults, as plain values: what a YAML file would hold."""
+        """The settings that differ from the defaults, as plain values for a YAML file."""
         fields = dataclasses.fields(self)
         values = {f.name: getattr(self, f.name) for f in fields if getattr(self, f.name) != f.default}
         return {key: str(value) if isinstance(value, StrEnum) else value for key, value in values.items()}

@@ -1,8 +1,8 @@
-"""Grouped feedback: an example is a prompt with all of its votes, so that they share one forward pass.
+"""Grouped feedback: an example is a prompt with all of its votes, which share one forward pass.
 
-The loss is that of the plain form (one vote, one pass), the cost a fraction: routing9 has 36 votes for each prompt.
-Batches hold prompts of similar length, so that little is padding. The order depends on seed and epoch alone, not on the
-number of processes.
+The loss equals that of one forward pass per vote at a fraction of the cost: routing9 has 36 votes per prompt. Batches
+hold prompts of similar length, which saves padding. The order depends only on seed and epoch, not on the number of
+processes.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from p2l_sdk.votes import Scores, Votes
 
 
 class ByPrompt:
-    """Feedback of any batch of prompts, as the objectives take it.
+    """Feedback indexed by prompt, which yields that of any batch of prompts in the form that the objectives take.
 
     Args:
-        n_prompts: how many prompts there are.
-        columns: `labels` `(n, k)`, whose first column is the prompt's number; `weights` `(n,)`; further columns.
+        n_prompts: number of prompts.
+        columns: `labels` `(n, k)`, whose first column is the index of the prompt; `weights` `(n,)`; further columns.
     """
 
     def __init__(self, n_prompts: int, **columns: np.ndarray) -> None:
@@ -35,8 +35,8 @@ class ByPrompt:
 
     @classmethod
     def of_votes(cls, votes: Votes, feedback: Feedback) -> ByPrompt:
-        """Labels are [prompt, a, b, winner]. Votes that say nothing in the feedback model (ties under `bt`) are left
-        out, so that the sum of the weights is what the loss is a mean over."""
+        """From votes: labels are [prompt, a, b, winner]. Votes that carry no information under the feedback model (ties
+        under `bt`) are dropped, so that the loss is the mean over exactly the sum of the weights."""
         weights = vote_targets(feedback).sum(1)[votes.winner] * votes.weight
         kept = weights > 0
         labels = np.stack([votes.prompt, votes.a, votes.b, votes.winner], 1).astype(np.int64)
@@ -44,14 +44,14 @@ class ByPrompt:
 
     @classmethod
     def of_scores(cls, scores: Scores) -> ByPrompt:
-        """Labels are [prompt, LLM], `values` the scores; answers without a score are left out."""
+        """From scores: labels are [prompt, LLM], `values` are the scores; missing scores are dropped."""
         prompt, model = np.nonzero(np.isfinite(scores.scores))
         values = scores.scores[prompt, model].astype(np.float32)
         labels = np.stack([prompt, model], 1).astype(np.int64)
         return cls(len(scores.prompts), labels=labels, weights=np.ones_like(values), values=values)
 
     def of(self, prompts: Sequence[int] | np.ndarray) -> dict[str, torch.Tensor]:
-        """The columns of these prompts; the labels' prompts are counted within this batch."""
+        """The columns for these prompts, as tensors; prompt indices in the labels are relative to the batch."""
         spans = [np.arange(self._starts[p], self._starts[p + 1]) for p in prompts]
         rows = np.concatenate(spans)
         batch = {name: column[rows] for name, column in self._columns.items()}
@@ -60,7 +60,7 @@ class ByPrompt:
 
     @property
     def prompts(self) -> np.ndarray:
-        """Numbers of the prompts that have feedback, in order."""
+        """Indices of the prompts that have feedback, in ascending order."""
         return np.flatnonzero(np.diff(self._starts))
 
     def __len__(self) -> int:
@@ -68,7 +68,7 @@ class ByPrompt:
 
 
 class GroupedPrompts(Dataset[Any]):
-    """Prompts with their feedback; a loader takes whole batches, see `__getitems__`.
+    """Prompts with their feedback, which are loaded in whole batches, see `__getitems__`.
 
     Args:
         inputs: token ids of each prompt, or `(n_prompts, width)` features of a frozen backbone.
@@ -88,17 +88,17 @@ class GroupedPrompts(Dataset[Any]):
         return self.__getitems__([i])
 
     def __getitems__(self, items: list[int]) -> dict[str, torch.Tensor]:
-        """What torch's loader asks for a batch: it is collated here, because training and validation share a collator
-        in the Trainer, and each has its own prompts."""
+        """A collated batch; torch's loader calls this. Collating is done here because the Trainer has a single collator
+        for training and validation, which have different prompts."""
         return self.collate([int(self.prompts[i]) for i in items])
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each item; all equal for features."""
+        """Number of tokens of each item; 1 for features."""
         return np.array([1 if isinstance(self._inputs, torch.Tensor) else len(self._inputs[p]) for p in self.prompts])
 
     def collate(self, prompts: list[int]) -> dict[str, torch.Tensor]:
-        """The model's input for these prompts, and their feedback."""
+        """The model inputs for these prompts, and their feedback."""
         feedback = self._feedback.of(prompts)
         if isinstance(self._inputs, torch.Tensor):
             return {"features": self._inputs[prompts], **feedback}
@@ -107,16 +107,16 @@ class GroupedPrompts(Dataset[Any]):
 
 
 class LengthGroupedBatches(Sampler[int]):
-    """An order of items in which every run of `batch_size` is of similar length; another order each epoch.
+    """An order of items in which every batch has items of similar length; different in each epoch.
 
-    Items are shuffled, cut into windows of batches, sorted by length within a window; then whole batches are shuffled.
-    The last batch is filled up with items from the start of the shuffle.
+    Items are shuffled, cut into windows of several batches and sorted by length within each window; then whole batches
+    are shuffled. The last batch is filled up with items from the start of the shuffle.
 
     Args:
         lengths: of the items.
-        batch_size: items of a batch.
+        batch_size: items per batch.
         seed: of the order.
-        window: batches of a window. With 1 every batch is a random draw, in the order of length.
+        window: batches per window. With 1 every batch is a random draw, sorted by length.
     """
 
     def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, window: int = 16) -> None:
@@ -129,11 +129,11 @@ class LengthGroupedBatches(Sampler[int]):
 
     @property
     def steps(self) -> int:
-        """Batches in an epoch."""
+        """Batches per epoch."""
         return -(-len(self._lengths) // self._batch)
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch whose order comes next, from 0."""
+        """Set the epoch, from 0, that the next iteration orders."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""Fine-tuning a text backbone: LoRA, all weights, or the heads alone; with checkpoints that a run can resume from."""
+"""Fine-tuning of a text backbone (a LoRA, all weights, or the head alone), with checkpoints to resume from."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ _NOT_OF_THE_RUN = ("output", "eval_votes", "eval_scores", "push_to_hub", "title"
 
 @dataclass(frozen=True)
 class FineTuned:
-    """A finished run.
+    """The result of a finished run.
 
     Attributes:
-        model: what was trained: a P2LModel, or a PEFT model around one.
+        model: the trained P2LModel, or a PEFT model around one.
         tokenizer: its tokenizer.
         history: one dictionary per log: step, epoch, loss or eval_loss, ...
-        settings: what was used where the configuration left it open.
-        baseline: validation loss of the averaged leaderboard.
-        is_main: whether this is the process that writes.
+        settings: the main settings used, defaults resolved.
+        baseline: validation loss of the averaged leaderboard; None without validation.
+        is_main: whether this process writes the output.
         seconds: duration of the training, over all resumes.
-        device: where it ran.
+        device: the device that it ran on.
     """
 
     model: Any
@@ -58,22 +58,22 @@ class FineTuned:
 
 
 def checkpoint_folder(config: TrainingConfig) -> Path:
-    """Where a run keeps its checkpoints until it is finished."""
+    """The folder of a run's checkpoints, which exists until the run is finished."""
     output = Path(config.output)
     return output.with_name(output.name + ".checkpoints")
 
 
 def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, resume: bool, quiet: bool) -> FineTuned:
-    """Train on `task`; nothing is written but checkpoints.
+    """Train on `task`. Writes nothing but the checkpoint folder.
 
     Raises:
-        P2LError: there are checkpoints of another run, a setting does not suit, or the run diverged.
+        P2LError: there are checkpoints of another run, a setting does not fit, or the run diverged.
     """
     check_trackers(config.report_to)
     folder, n_prompts = checkpoint_folder(config), len(task.train.feedback.prompts)
     batch_size = min(config.batch_size or (128 if config.trained is Method.HEAD else _BATCH_SIZE), n_prompts)
     arguments, settings = training_arguments(config, folder, n_prompts, batch_size, task.validation is not None)
-    with arguments.main_process_first(local=False):  # it alone makes and empties the folder
+    with arguments.main_process_first(local=False):  # only this process creates and empties the folder
         main = arguments.process_index == 0
         checkpoint = _checkpoint(config, task, folder, resume) if main else last_whole_checkpoint(folder)
     torch.manual_seed(config.seed)
@@ -122,7 +122,7 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     finally:
-        progress.stop()  # else Ctrl-C would leave the terminal without its cursor
+        progress.stop()  # otherwise Ctrl-C would leave the terminal without a cursor
     if told:
         kept = min((log for log in trainer.state.log_history if "eval_loss" in log), key=lambda log: log["eval_loss"])
         epoch = kept["step"] / trainer.steps_per_epoch
@@ -137,7 +137,7 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
     rescale(model, task.objective.rescaling(lambda: trainer.loss_on(validation or train)))
     trained = model if config.trained is Method.HEAD else trainer.accelerator.unwrap_model(trainer.model)
     return FineTuned(
-        model=trained.to("cpu"),  # room for the model that is loaded and measured next
+        model=trained.to("cpu"),  # make room for the saved model, which is loaded and measured next
         tokenizer=tokenizer,
         history=trainer.state.log_history,
         settings={**settings, "steps": trainer.state.global_step},
@@ -149,10 +149,10 @@ def fine_tune(config: TrainingConfig, task: Task, costs: dict[str, float], *, re
 
 
 def _checkpoint(config: TrainingConfig, task: Task, folder: Path, resume: bool) -> Path | None:
-    """The checkpoint to go on from, None to begin; the settings of the run are kept beside the checkpoints."""
+    """The checkpoint to continue from, None for a new run. The run's settings are stored next to the checkpoints."""
     settings = {k: v for k, v in config.to_dict().items() if k not in _NOT_OF_THE_RUN}
     if config.trained is Method.LORA:
-        settings.pop("method", None)  # the same run, whether it is named or not
+        settings.pop("method", None)  # it is the default, so naming it does not make another run
     settings["contents of votes"] = task.digest()
     file = folder / _SETTINGS
     if resume and file.is_file():
@@ -184,11 +184,11 @@ def _checkpoint(config: TrainingConfig, task: Task, folder: Path, resume: bool) 
 
 
 def delete_checkpoints(folder: Path) -> None:
-    """Delete what a run keeps in its folder; anything else, such as the logs of a tracker, stays."""
+    """Delete a run's own files from its checkpoint folder; anything else, such as logs of a tracker, stays."""
     for checkpoint in checkpoints(folder):
         shutil.rmtree(checkpoint)
     parts = ("features-*.safetensors", "features-*.part", "settings.part", _SETTINGS)
-    for pattern in parts:  # the settings last: they say whose folder it is
+    for pattern in parts:  # the settings last: they identify the folder as the run's
         for file in folder.glob(pattern):
             file.unlink()
     with contextlib.suppress(OSError):
@@ -198,10 +198,10 @@ def delete_checkpoints(folder: Path) -> None:
 def training_arguments(
     config: TrainingConfig, folder: Path, n_prompts: int, batch_size: int, validated: bool
 ) -> tuple[TrainingArguments, dict[str, Any]]:
-    """The Trainer's arguments, and in a dictionary what of them the configuration had left open."""
+    """The Trainer's arguments, and the main settings with defaults resolved, as a dictionary for the card."""
     epochs = _EPOCHS if config.epochs is None else config.epochs
     rates = {}
-    if config.trained is not Method.HEAD:  # the heads have a rate of their own
+    if config.trained is not Method.HEAD:  # the head has a rate of its own
         given = config.learning_rate
         rates["learning_rate"] = _LEARNING_RATE[config.trained] if given is None else given
     steps = max(1, round(epochs * -(-n_prompts // batch_size)))
@@ -218,14 +218,14 @@ def training_arguments(
         bf16=precision is Precision.BF16 and config.trained is not Method.HEAD,
         seed=config.seed,
         logging_steps=max(1, min(10, every)),
-        logging_nan_inf_filter=False,  # `P2LTrainer.log` refuses them
+        logging_nan_inf_filter=False,  # `P2LTrainer.log` raises an error for them
         eval_strategy="steps" if validated else "no",
         eval_steps=every,
         save_strategy="steps",
         save_steps=every,
         save_total_limit=2,
         load_best_model_at_end=validated,
-        restore_callback_states_from_checkpoint=True,  # how long early stopping has waited
+        restore_callback_states_from_checkpoint=True,  # so that early stopping keeps its count
         metric_for_best_model="eval_loss" if validated else None,
         greater_is_better=False if validated else None,
         remove_unused_columns=False,
@@ -236,8 +236,8 @@ def training_arguments(
         ddp_find_unused_parameters=False,
         dataloader_pin_memory=torch.accelerator.is_available(),
     )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # one device per process, and no nn.DataParallel over the others
-    arguments.mixed_precision = "bf16" if arguments.bf16 else "no"  # whatever accelerate's configuration says
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one device per process; no nn.DataParallel over the others
+    arguments.mixed_precision = "bf16" if arguments.bf16 else "no"  # overrides accelerate's own configuration
     share, rest = divmod(batch_size, arguments.world_size)
     micro = min(config.micro_batch_size or share, share)
     if rest or share % micro:
@@ -265,7 +265,7 @@ def training_arguments(
 
 
 def save(result: FineTuned, folder: Path, config: TrainingConfig) -> None:
-    """Write weights, configuration, tokenizer and remote code into a folder that exists: an adapter as an adapter."""
+    """Write weights, configuration, tokenizer and remote code into an existing folder; a LoRA becomes an adapter."""
     model: P2LModel = result.model
     if config.trained is Method.LORA:
         model = result.model.get_base_model()
@@ -274,7 +274,7 @@ def save(result: FineTuned, folder: Path, config: TrainingConfig) -> None:
         precision = torch.bfloat16 if chosen_precision(config) is Precision.BF16 else torch.float32
         for name, parameter in result.model.named_parameters():
             if ".lora_" in name:
-                parameter.data = parameter.data.to(precision)  # what the training computed with
+                parameter.data = parameter.data.to(precision)  # the precision that training computed in
         result.model.save_pretrained(folder, save_embedding_layers=False)
         model.config.save_pretrained(folder)
     else:
@@ -283,6 +283,6 @@ def save(result: FineTuned, folder: Path, config: TrainingConfig) -> None:
 
 
 def _found_anywhere(base: str) -> str:
-    """A folder or file by its absolute path, so that the adapter loads from any directory; a Hub id as it is."""
+    """A local path made absolute, so that the adapter loads from any working directory; a Hub id unchanged."""
     path = Path(base).expanduser()
     return str(path.absolute()) if path.exists() else base

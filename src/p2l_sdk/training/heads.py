@@ -1,4 +1,4 @@
-"""The heads alone: where training starts, and heads on features that were computed before."""
+"""The head of a P2L model: its initial values, its calibration, and training it on precomputed features."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from p2l_sdk.modeling.prompt_p2l import pad
 from p2l_sdk.results import Leaderboard
 from p2l_sdk.training.objective import Objective
 
-_LEAST_LOG_S = -3.0  # of the tie threshold at the start: 1.05
+_LEAST_LOG_S = -3.0  # least initial log threshold: a tie threshold t of 1.05
 
 
 @torch.no_grad()
 def start_at(model: P2LModel, leaderboard: Leaderboard) -> None:
-    """The output of the heads is this leaderboard, whatever the prompt: training starts at the averaged leaderboard.
+    """Make the head return this leaderboard for every prompt, so that training starts at the averaged leaderboard.
 
-    A tie threshold at its lowest has no gradient and could never be learned; it starts a little higher.
+    A tie threshold at its minimum has no gradient and could never be learned, so it starts a little higher.
     """
     for layer, value in outputs(model, leaderboard):
         layer.weight.zero_()
@@ -34,7 +34,7 @@ def start_at(model: P2LModel, leaderboard: Leaderboard) -> None:
 
 @torch.no_grad()
 def shrink_towards(model: P2LModel, leaderboard: Leaderboard, keep: float) -> None:
-    """The output of the heads departs from this leaderboard by `keep` times as much as it did."""
+    """Multiply the departure of the head's output from this leaderboard by `keep`."""
     for layer, value in outputs(model, leaderboard):
         value = value.to(layer.bias)
         layer.weight *= keep
@@ -45,16 +45,16 @@ def shrink_towards(model: P2LModel, leaderboard: Leaderboard, keep: float) -> No
 def best_keep(
     objective: Objective, leaderboard: Leaderboard, output: P2LOutput, feedback: dict[str, torch.Tensor]
 ) -> float:
-    """How much of its departure from the leaderboard a model should keep: what has the lowest loss on these prompts.
+    """The factor on a model's departure from the averaged leaderboard that has the lowest loss on these prompts.
 
     Args:
         objective: the loss.
-        leaderboard: the averaged one.
-        output: of the model, for each prompt; on the CPU.
-        feedback: on them, in the order of the output.
+        leaderboard: the averaged leaderboard.
+        output: of the model for each prompt, on the CPU.
+        feedback: on these prompts, in the order of the output.
 
     Returns:
-        From 0.5 to 1.2; below 1 for a model that is too sure of itself, as one is that has learned prompts by heart.
+        From 0.5 to 1.2; below 1 if the model is overconfident, as after overfitting.
     """
     parts = ((output.coefs, leaderboard.coefs), (output.eta, leaderboard.eta), (output.gamma, leaderboard.gamma))
     pairs = [None if x is None else (x, torch.as_tensor(c, dtype=x.dtype).reshape(-1)) for x, c in parts]
@@ -69,13 +69,13 @@ def best_keep(
 
 @torch.no_grad()
 def rescale(model: P2LModel, factor: float) -> None:
-    """Multiply the coefficients by a number."""
+    """Multiply the coefficients that the model returns by a factor."""
     for parameter in (model.head.coefs.weight, model.head.coefs.bias):
         parameter *= factor
 
 
 def outputs(model: P2LModel, leaderboard: Leaderboard) -> list[tuple[nn.Linear, torch.Tensor]]:
-    """Each output layer with the leaderboard's value for it."""
+    """Each output layer of the head with the leaderboard's value for it, a flat float32 tensor."""
     head = model.head
     pairs = ((head.coefs, leaderboard.coefs), (head.eta, leaderboard.eta), (head.gamma, leaderboard.gamma))
     return [(layer, torch.as_tensor(value, dtype=torch.float32).reshape(-1)) for layer, value in pairs if layer]
@@ -85,7 +85,7 @@ def outputs(model: P2LModel, leaderboard: Leaderboard) -> list[tuple[nn.Linear, 
 def pooled_features(
     model: P2LModel, ids: Sequence[Sequence[int]], pad_id: int, file: Path, *, quiet: bool, batch_size: int = 16
 ) -> torch.Tensor:
-    """`(n_prompts, width)` pooled states of the frozen backbone in float32, computed once and kept in a file."""
+    """`(n_prompts, width)` pooled states of the frozen backbone in float32, computed once and stored in a file."""
     if file.is_file():
         return load_file(file)["features"]
     model.eval()
@@ -103,13 +103,13 @@ def pooled_features(
 
 
 class HeadOnFeatures(nn.Module):
-    """The heads of a P2L model on features that were computed before."""
+    """The head of a P2L model on precomputed features."""
 
     def __init__(self, model: P2LModel) -> None:
         super().__init__()
         self.head = model.head
 
     def forward(self, features: torch.Tensor) -> P2LOutput:
-        """`(n_prompts, width)` pooled states -> what `P2LModel.forward` gives, without the backbone."""
+        """`(n_prompts, width)` pooled states -> the output of `P2LModel.forward`, without running the backbone."""
         coefs, eta, gamma = self.head(features)
         return P2LOutput(coefs=coefs, eta=eta, gamma=gamma)

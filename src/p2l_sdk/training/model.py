@@ -1,4 +1,4 @@
-"""From a base model to a P2L model that is ready to be trained."""
+"""Turns a base model into a P2L model that is ready to be trained."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec, Pooling
 from p2l_sdk.scorers.backbone import BaseModel
 from p2l_sdk.training.config import Method, Precision, TrainingConfig
 
-_SHORT = 512  # tokens up to which plain attention is faster on a CPU than the fused one, by about a quarter
+_SHORT = 512  # tokens up to which eager attention is about a quarter faster on a CPU than the fused kernel
 
 
 def new_model(
@@ -29,12 +29,12 @@ def new_model(
     """A P2L model with a random head on the base, and its tokenizer.
 
     Raises:
-        ModelFormatError: the base cannot be had.
-        P2LError: a setting does not suit the base.
+        ModelFormatError: the base cannot be loaded.
+        P2LError: a setting does not fit the base.
     """
     base = BaseModel(config.base, config.base_revision)
     cpu, precision = not torch.accelerator.is_available(), chosen_precision(config)
-    frozen = config.trained is not Method.FULL  # frozen weights are held in the type that they are computed in
+    frozen = config.trained is not Method.FULL  # frozen weights are stored in the precision of the computation
     limit = config.max_prompt_tokens
     backbone = base.load(
         torch.bfloat16 if frozen and precision is Precision.BF16 else torch.float32,
@@ -48,7 +48,7 @@ def new_model(
     model.config.backbone_config.name_or_path = "" if Path(named).expanduser().exists() else named  # no local path
     pooler = getattr(backbone, "pooler", None)
     if pooler is not None and spec.pooling is not Pooling.POOLER:
-        pooler.requires_grad_(False)  # it has no part in the output
+        pooler.requires_grad_(False)  # the output does not depend on it
     return model, tokenizer
 
 
@@ -73,8 +73,8 @@ def _spec(
     backbone: Any,
     tokenizer: Any,
 ) -> ModelSpec:
-    """What the settings leave open is set as suits the base: a decoder reads the chat template and its last token, an
-    encoder its own special tokens and the mean."""
+    """The spec, with defaults that suit the base: a decoder gets its chat template and last-token pooling, an encoder
+    its own special tokens and mean pooling."""
     decoder = any(getattr(module, "is_causal", False) for module in backbone.modules())
     chat = bool(decoder and tokenizer.chat_template) if config.chat is None else config.chat
     pooling = config.pooling or (Pooling.LAST if decoder else Pooling.MEAN)
@@ -99,8 +99,8 @@ def _spec(
 
 
 def _longest(backbone: Any) -> int:
-    """Tokens that a base reads at most. RoBERTa and its kin number positions from behind that of the padding on: the
-    first rows of their table belong to none."""
+    """The most tokens that a base can read. RoBERTa-like models count positions from the padding index + 1, so the
+    first rows of their position table are unused."""
     rows = getattr(backbone.config, "max_position_embeddings", None) or 8192
     tables = [table for name, table in backbone.named_modules() if name.endswith("position_embeddings")]
     unused = [table.padding_idx + 1 for table in tables if getattr(table, "padding_idx", None) is not None]
@@ -108,7 +108,8 @@ def _longest(backbone: Any) -> int:
 
 
 def _cls_token(config: TrainingConfig, tokenizer: Any, chat: bool) -> str | None:
-    """A special token that the chat template does not write; a new one would need an embedding of its own."""
+    """The CLS token: by default a special token that the chat template does not use, since a new token would need an
+    embedding of its own."""
     special = [token for token in tokenizer.all_special_tokens if token is not None]
     if config.cls_token is None:
         return None
@@ -127,12 +128,12 @@ def _cls_token(config: TrainingConfig, tokenizer: Any, chat: bool) -> str | None
 
 
 def _commit(backbone: Any) -> str | None:
-    """The commit of the Hub repository that it was loaded from."""
+    """The commit of the Hub repository that the backbone was loaded from, if any."""
     return getattr(backbone.config, "_commit_hash", None)
 
 
 def add_lora(model: P2LModel, config: TrainingConfig) -> Any:
-    """The PEFT model: a LoRA on every linear layer of the backbone, the heads trained in full, the rest frozen."""
+    """The PEFT model: a LoRA on every linear layer of the backbone, the head trained in full, the rest frozen."""
     names = {
         name.rpartition(".")[2]
         for name, module in model.backbone.named_modules()
@@ -140,17 +141,17 @@ def add_lora(model: P2LModel, config: TrainingConfig) -> Any:
     }
     lora = LoraConfig(
         r=config.lora_rank,
-        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # a scale: PEFT only divides it by the rank
+        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # may be fractional: PEFT only divides it by the rank
         lora_dropout=config.lora_dropout,
         target_modules=rf"backbone\.(?!.*pooler).*\.({'|'.join(map(re.escape, sorted(names)))})",
         modules_to_save=["head"],
         revision=config.base_revision or (None if config.base_name else _commit(model.backbone)),
     )
-    model.name_or_path = ""  # for each checkpoint PEFT would look on the Hub for what is named; `save` names the base
+    model.name_or_path = ""  # otherwise PEFT looks it up on the Hub at every checkpoint; `save` sets the name
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by a name that is going away
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT uses a deprecated name of transformers
         peft = get_peft_model(model, lora)
     for module in peft.modules():
         if isinstance(module, BaseTunerLayer):
-            module.cast_input_dtype_enabled = False  # type: ignore[assignment]  # autocast does it, without float32 copies
+            module.cast_input_dtype_enabled = False  # type: ignore[assignment]  # autocast casts without float32 copies
     return peft

@@ -1,7 +1,7 @@
-"""A moving average of the trained weights, which is measured and kept in place of the last step's.
+"""An exponential moving average of the trained weights, which is evaluated and kept instead of those of a single step.
 
-With few prompts the weights of a single step follow the last votes that they saw; their average over the last steps
-predicts other prompts better, and costs one copy of what is trained.
+With few prompts the weights of a single step follow the votes seen last; their average over recent steps predicts new
+prompts better, at the cost of one copy of the trained weights.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch import nn
 from transformers import TrainerCallback
 
 _FILE = "moving_average.safetensors"
-_FIRST_STEPS = 10  # so many steps weigh about the same at the start, when there is little to average
+_FIRST_STEPS = 10  # the decay rises as step / (step + 10), so that the initial weights are soon forgotten
 
 
 class MovingAverage(TrainerCallback):
-    """average <- decay * average + (1 - decay) * weights after each step.
+    """Computes average <- decay * average + (1 - decay) * weights after each step.
 
     Args:
-        model: its parameters that require a gradient are averaged.
-        decay: 0 to 1, without 1; about the last 1 / (1 - decay) steps count.
+        model: the parameters that require a gradient are averaged.
+        decay: in [0, 1); the average covers about the last 1 / (1 - decay) steps. It is lower in the first steps.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -34,13 +34,13 @@ class MovingAverage(TrainerCallback):
         self._average = {name: p.detach().clone() for name, p in self._trained.items()}
 
     def load(self, checkpoint: Path) -> None:
-        """Go on from the average that a checkpoint holds."""
+        """Load the average that a checkpoint holds."""
         for name, value in load_file(checkpoint / _FILE).items():
             self._average[name].copy_(value)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The model has the averaged weights inside, its own again after."""
+        """A context in which the model has the averaged weights; its own are restored afterwards."""
         own = {name: p.detach().clone() for name, p in self._trained.items()}
         self.keep()
         try:
@@ -62,7 +62,7 @@ class MovingAverage(TrainerCallback):
         decay = min(self._decay, state.global_step / (state.global_step + _FIRST_STEPS))
         for name, parameter in self._trained.items():
             average = self._average[name]
-            if average.device != parameter.device:  # the Trainer moves the model when it begins
+            if average.device != parameter.device:  # the Trainer moves the model when training begins
                 average = self._average[name] = average.to(parameter.device)
             average.lerp_(parameter, 1 - decay)
 

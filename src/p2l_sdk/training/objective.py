@@ -1,10 +1,10 @@
-"""What is minimised: the negative log-likelihood of votes, or of scores of single answers.
+"""The training objectives: the negative log-likelihood of votes, or of scores of single answers.
 
-A model that is trained on single answers is saved with the feedback model `bt`, because its pairs follow from it. Right
-or wrong (bernoulli): given that exactly one of two independent answers is right, it is a's with the probability
-sigmoid(theta_a - theta_b), exactly. Scores (gaussian) of standard deviation sigma around their means: the chance that
-a's is higher is Phi(d / (sigma sqrt 2)), which sigmoid(1.2035 d / sigma) meets within 0.01 (Bowling et al. 2009: 1.702
-is the factor from probit to logit); so the coefficients are scores in units of sigma / 1.2035.
+A model trained on single answers is saved with the feedback model `bt`, because the chance that one answer beats
+another follows from them. Right or wrong (bernoulli): if exactly one of two independent answers is right, it is a's
+with probability sigmoid(theta_a - theta_b), exactly. Scores (gaussian) with standard deviation sigma around their
+means: a's is higher with probability Phi(d / (sigma sqrt 2)), which sigmoid(1.2035 d / sigma) approximates within 0.01
+(Bowling et al. 2009: 1.702 is the factor from probit to logit); the coefficients are scores in units of sigma / 1.2035.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from p2l_sdk.modeling.feedback_p2l import (
     vote_log_likelihood,
 )
 
-METRICS = ("loss", "bt_log_loss", "pair_accuracy")  # what `measure` gives, in this order; scores have the first alone
-PROBIT_TO_LOGIT = 1.702 / 2.0**0.5  # per sigma of one score; a difference of two has sigma times sqrt 2
+METRICS = ("loss", "bt_log_loss", "pair_accuracy")  # returned by `measure` in this order; scores have only the first
+PROBIT_TO_LOGIT = 1.702 / 2.0**0.5  # per sigma of one score; the difference of two has sqrt 2 times that
 
 
 class Objective(Protocol):
-    """Losses of the items of a batch, from the model's output."""
+    """Computes the losses of the items of a batch from the model's output."""
 
     def __call__(self, output: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """`(n_items,)` negative log-likelihoods in nats."""
         ...
 
     def measure(self, output: Any, batch: dict[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """The first of `METRICS`: `(n_items,)` values and weights, for the learning curve."""
+        """For the learning curve: one or all of `METRICS`, in that order, each as `(n_items,)` values and weights."""
         ...
 
     def rescaling(self, loss: Callable[[], float]) -> float:
-        """What the trained coefficients are multiplied by, given their mean loss on held-out prompts."""
+        """The factor to multiply the trained coefficients by; `loss` computes their mean loss on held-out prompts."""
         ...
 
 
 class VoteObjective:
-    """Votes: `labels` are `(n_votes, 4)` rows of [prompt's row, a, b, winner].
+    """The objective for votes: `labels` are `(n_votes, 4)` rows of [row of the prompt in the batch, a, b, winner].
 
     Args:
         feedback: the feedback model.
-        label_smoothing: share of each vote that is spread evenly over all outcomes, in training.
+        label_smoothing: share of each vote that is spread evenly over all outcomes (in the loss, not in `measure`).
     """
 
     def __init__(self, feedback: Feedback, label_smoothing: float = 0.0) -> None:
@@ -84,11 +84,12 @@ class VoteObjective:
 
 
 class ScoreObjective:
-    """Scores of single answers: `labels` are `(n_answers, 2)` rows of [prompt's row, LLM], `values` their scores.
+    """The objective for scores of single answers: `labels` are `(n_answers, 2)` rows of [row of the prompt in the
+    batch, LLM], `values` the scores.
 
     Args:
         kind: bernoulli or gaussian.
-        centre, scale: of gaussian scores: their mean, and their standard deviation around the LLMs' means.
+        centre, scale: of gaussian scores: the mean of the LLMs' means, and the standard deviation around these means.
     """
 
     def __init__(self, kind: Pointwise, centre: float = 0.0, scale: float = 1.0) -> None:
@@ -105,8 +106,8 @@ class ScoreObjective:
         return {"loss": (self(output, batch), batch["weights"])}
 
     def rescaling(self, loss: Callable[[], float]) -> float:
-        """Of gaussian scores: training takes the deviation around the LLMs' means for sigma, and what the prompts
-        explain of it is no noise; the loss says what is left, at least a hundredth."""
+        """For gaussian scores: training uses the standard deviation around the LLMs' means as sigma, but the part that
+        the prompts explain is not noise. The loss tells what is left of it, taken as at least a hundredth."""
         if self._kind is Pointwise.BERNOULLI:
             return 1.0
         return max(2.0 * loss() - math.log(2.0 * math.pi), 1e-4) ** -0.5

@@ -1,6 +1,6 @@
-"""`train`: from a votes file to a model folder with its card. What `p2l train` calls.
+"""`train`, behind `p2l train`: from a file of votes to a model folder with its card.
 
-Torch is imported within the functions, so that bad data is refused at once.
+Torch is imported inside functions, so that invalid data is refused at once.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from p2l_sdk.votes import Scores, Votes, warn_if_shared
 def train(config: TrainingConfig, *, resume: bool = False, quiet: bool = False) -> P2L | None:
     """Train a model, write it to `config.output` and load it.
 
-    All data is read and checked before any model is loaded. The folder appears when all is done; until then the
-    checkpoints of a text backbone lie in `<output>.checkpoints`.
+    All data is read and checked before any model is loaded. The output folder appears when everything is done; until
+    then the checkpoints of a text backbone are in `<output>.checkpoints`.
 
     Args:
-        config: every setting.
-        resume: go on from the last checkpoint of the same run.
+        config: all settings.
+        resume: continue from the last complete checkpoint of the same run.
         quiet: print nothing.
 
     Returns:
         The model, as loaded from its folder; None in all but the first of several processes.
 
     Raises:
-        VotesError: votes or scores break the contract, or say too little for the feedback model.
-        P2LError: a setting does not suit or has no effect, the output exists, or a run cannot be resumed.
-        ModelFormatError: the base cannot be had.
+        VotesError: votes or scores are invalid, or not enough for the feedback model.
+        P2LError: a setting does not fit or has no effect, the output exists, or the run cannot be resumed.
+        ModelFormatError: the base cannot be loaded.
     """
     main = os.environ.get("RANK", "0") == "0"
     quiet = quiet or not main
@@ -72,7 +72,7 @@ def train(config: TrainingConfig, *, resume: bool = False, quiet: bool = False) 
 
 @dataclass(frozen=True)
 class _Given:
-    """What a run starts from, read and checked."""
+    """The inputs of a run, read and checked."""
 
     config: TrainingConfig
     data: Votes | Scores
@@ -84,7 +84,7 @@ class _Given:
     data_hash: str
 
     def card(self, p2l: P2L, **fields: Any) -> Card:
-        """The card of the trained model, which is measured here."""
+        """The card of the trained model; this measures it on the held-out data."""
         return Card(
             config=self.config, spec=p2l.spec, data=self.data, data_hash=self.data_hash, summary=self.summary,
             reports=self.held_out.measure(p2l), notes=self.notes, **fields,
@@ -113,7 +113,7 @@ def _fine_tune(given: _Given, resume: bool, quiet: bool) -> P2L | None:
         raise KeyboardInterrupt(f"checkpoints are in {str(folder)!r}; go on with --resume") from None
     if not result.is_main:
         return None
-    # an adapter names its base and the commit; where others find it elsewhere, it is loaded from here
+    # an adapter records where others find its base (`base_name`); here the base is loaded from `config.base`
     base = config.base if config.trained is Method.LORA and config.base_name is not None else None
     with new_folder(Path(config.output)) as partial:
         save(result, partial, config)
@@ -184,7 +184,7 @@ def _check_output(output: Path, main: bool) -> None:
 
 
 def _check_effect(config: TrainingConfig, feedback: Feedback | Pointwise, static: bool, resume: bool) -> None:
-    """Raise P2LError for what was set and would have no effect."""
+    """Raise P2LError for settings that would have no effect."""
     changed = sorted(config.to_dict())
     local = Path(config.base).expanduser().exists()
     if static:
@@ -239,7 +239,7 @@ def _read(config: TrainingConfig) -> Votes | Scores:
 
 
 def _static_base(config: TrainingConfig) -> Path | None:
-    """The static model whose token table is used, None where the base is a text backbone."""
+    """The folder of the static model whose token table is used, None if the base is a text backbone."""
     if config.base == STATIC:
         return DEFAULT_MODEL
     if config.static_from is not None:
@@ -258,7 +258,7 @@ def _static_base(config: TrainingConfig) -> Path | None:
 
 
 class _HeldOut:
-    """Held-out data, read and checked before the training and measured after it."""
+    """Held-out data, read and checked before training and measured after it."""
 
     def __init__(self, config: TrainingConfig, data: Votes | Scores) -> None:
         self._train = data if isinstance(data, Votes) else None
@@ -274,8 +274,8 @@ class _HeldOut:
             self._parts.append((f"{name} ({n}; {data_hash(file, held_out)})", held_out))
 
     def measure(self, p2l: P2L) -> dict[str, Report]:
-        """File, how many of its prompts were trained on and its hash -> what was measured there; one report for votes
-        and scores of the same file."""
+        """Reports by description of the data (file name, number of prompts shared with the training data, hash); votes
+        and scores of the same file share a report."""
         reports: dict[str, Report] = {}
         for name, held_out in self._parts:
             if isinstance(held_out, Votes):

@@ -1,4 +1,4 @@
-"""What a table of scores holds, before anything is trained on it: for people, as `terminal.print_vote_summary`."""
+"""Summary of a table of scores, printed before training; the counterpart of `terminal.print_vote_summary`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from p2l_sdk.vote_columns import turns_of
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """A table of scores in figures.
+    """The figures of a table of scores.
 
     Attributes:
-        n_rows, n_prompts: how many, of rows and of distinct prompts.
-        n_answers, n_missing: cells with a score, and without.
-        n_duplicates: rows that repeat an earlier one: the same prompt, the same scores.
-        models: (name, answers, mean score; NaN without answers), the highest mean first.
+        n_rows, n_prompts: number of rows and of distinct prompts.
+        n_answers, n_missing: number of cells with and without a score.
+        n_duplicates: rows that repeat an earlier one (same prompt, same scores).
+        models: (name, number of answers, mean score or NaN without answers), highest mean first.
     """
 
     n_rows: int
@@ -34,7 +34,7 @@ class ScoreSummary:
 
     @classmethod
     def of(cls, scores: Scores) -> ScoreSummary:
-        """The figures of these scores."""
+        """Summarise scores."""
         prompts = [turns_of(prompt) for prompt in scores.prompts]
         rows = {(prompt, row.tobytes()) for prompt, row in zip(prompts, scores.scores, strict=True)}
         there = np.isfinite(scores.scores)
@@ -52,11 +52,12 @@ class ScoreSummary:
         )
 
     def print(self, name: str, to_beat: str, top: int = 20) -> None:
-        """On the terminal: figures, and one row for each of the `top` LLMs.
+        """Print the figures and one row for each of the `top` LLMs.
 
         Args:
             name: of the scores.
-            to_beat: what the averaged leaderboard pays, in words.
+            to_beat: the loss of the averaged leaderboard, in words.
+            top: number of LLMs to list.
         """
         console = Console()
         facts = Table(

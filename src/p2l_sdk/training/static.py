@@ -1,9 +1,9 @@
-"""Train a static P2L model from votes, in seconds on one core.
+"""Train a static P2L model on votes, in seconds on one core.
 
-The backbone is a table of token vectors, distilled from a sentence encoder or taken from an existing static model
-(the embedded default, if none is named). It is frozen, so every prompt is read once; what is trained is the head.
-The head starts at the marginal leaderboard of the votes, decays strongly towards it, and keeps only a share of what
-it learned to depart from it: what the votes do not teach stays the averaged leaderboard.
+The backbone is a table of token vectors, distilled from a sentence encoder or taken from an existing static model (by
+default the embedded one). It is frozen, so each prompt is read once, and only the head is trained. The head starts at
+the averaged leaderboard of the votes, decays strongly towards it, and keeps only a share of its learned departure from
+it: where the votes teach nothing, the model returns the averaged leaderboard.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from p2l_sdk.training.heads import shrink_towards, start_at
 from p2l_sdk.training.token_table import TokenTable
 from p2l_sdk.votes import Votes
 
-_MOST_EPOCHS = 20  # of the default, by held-out cross-entropy at 300 and 1,000 prompts: docs/train-a-static-model.md
+_MOST_EPOCHS = 20  # by default; chosen by held-out loss at 300 and 1,000 prompts, see docs/train-a-static-model.md
 
 
 @dataclass(frozen=True, kw_only=True)
 class StaticRecipe:
-    """Settings of the training. The defaults were chosen on routing9's train split: five folds by prompt, and
-    fourteen runs with one task left out.
+    """Settings of the training. The defaults were chosen on routing9's train split, by five folds over the prompts and
+    fourteen runs that each left out one task.
 
     Attributes:
         feedback: the feedback model.
-        max_prompt_tokens: tokens kept of a prompt, its last ones.
-        symbol_weight: weight in the mean of tokens of one character and of special tokens; all others weigh 1.
-        norm_power: 0.5 brings the mean half-way to unit length.
-        length_scale: standard deviation of the length feature, where that of a vector entry is 1; 0 for no feature.
+        max_prompt_tokens: tokens kept of a prompt, the last ones.
+        symbol_weight: weight in the mean of single-character and special tokens; all others have weight 1.
+        norm_power: the mean is divided by its norm to this power: 0 leaves it unchanged, 1 gives unit length.
+        length_scale: standard deviation of the length feature, relative to 1 for a vector entry; 0 for no feature.
         hidden_size: width of the head's hidden layer.
-        input_dropout, dropout: of the prompt's vector, of the hidden layer.
-        learning_rate, weight_decay: of AdamW; decay on matrices only; linear warm-up, then a cosine to 0.
-        warmup_steps, steps, batch_size: batches are of prompts, each with all of its votes.
-        keep: share of the learned departure from the marginal leaderboard that is kept; lower is more cautious.
+        input_dropout, dropout: on the prompt's vector, and on the hidden layer.
+        learning_rate, weight_decay: of AdamW; decay on matrices only; linear warm-up and cosine decay to 0.
+        warmup_steps, steps, batch_size: a batch consists of prompts, each with all of its votes.
+        keep: share of the learned departure from the averaged leaderboard that is kept; lower is more cautious.
         seed: of initial weights, dropout and order.
 
     Raises:
@@ -84,8 +84,8 @@ class StaticRecipe:
             raise P2LError(f"keep is {self.keep}; it must be between 0 and 1")
 
     def for_prompts(self, n_prompts: int, epochs: float | None = None) -> StaticRecipe:
-        """The recipe with as many steps as make `epochs` passes over the prompts; by default its own steps, but no more
-        than 20 passes, since with few prompts more overfit. The warm-up takes at most a tenth of the steps."""
+        """The recipe with the steps of `epochs` passes over the prompts; by default its own steps, but at most 20
+        passes, since with few prompts more would overfit. The warm-up takes at most a tenth of the steps."""
         batches = -(-n_prompts // self.batch_size)
         steps = min(self.steps, _MOST_EPOCHS * batches) if epochs is None else max(1, round(epochs * batches))
         return replace(self, steps=steps, warmup_steps=max(1, min(self.warmup_steps, steps // 10)))
@@ -94,17 +94,17 @@ class StaticRecipe:
 def train_static(
     votes: Votes, table: TokenTable, recipe: StaticRecipe, costs: dict[str, float] | None = None, *, quiet: bool = False
 ) -> P2LModel:
-    """A trained model with an 8-bit table, ready to be saved beside `table.tokenizer`.
+    """Train a model with an 8-bit table, ready to be saved together with `table.tokenizer`.
 
     Args:
-        votes: the votes to learn from; their models are the model's.
+        votes: the votes to learn from; their LLMs are those of the model.
         table: token vectors and their tokenizer.
         recipe: the settings.
         costs: USD per response by LLM name, stored with the model.
-        quiet: no progress bar.
+        quiet: show no progress bar.
 
     Raises:
-        VotesError: there is one prompt only, or no vote is "both bad" while the feedback model is grounded in them.
+        VotesError: there is only one prompt, or the feedback model needs "both bad" votes and there are none.
     """
     check_static(votes, recipe.feedback)
     torch.manual_seed(recipe.seed)
@@ -131,8 +131,8 @@ def train_static(
 
 
 def quantized(model: P2LModel) -> P2LModel:
-    """The same model with its table in 8 bits and one scale per token; an entry moves by at most 1/254 of the largest
-    entry of its row."""
+    """The same model with its table in 8 bits and one scale per token. An entry changes by at most 1/254 of the largest
+    absolute entry of its row."""
     table = model.backbone.table.detach()
     scale = table.abs().amax(1) / 127.0
     scale[scale == 0] = 1.0
@@ -147,16 +147,16 @@ def quantized(model: P2LModel) -> P2LModel:
 
 
 def write_static(model: P2LModel, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write model, tokenizer and remote code into a folder that exists."""
+    """Write model, tokenizer and remote code into an existing folder."""
     model.save_pretrained(folder)
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
-    tokenizer.no_padding()  # of its last use: the model's own rules are in config.json
+    tokenizer.no_padding()  # drop what its last use set: the model's own rules are in config.json
     tokenizer.no_truncation()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=tokenizer.id_to_token(0)).save_pretrained(folder)
 
 
 def check_static(votes: Votes, feedback: Feedback) -> None:
-    """Raise VotesError where votes say too little for a static model."""
+    """Raise VotesError if the votes are not enough for a static model."""
     if len(votes.prompts) < 2:
         raise VotesError("all votes are on one prompt; a model that tells prompts apart needs at least two")
     check_ground(votes, feedback)
@@ -180,14 +180,14 @@ def _new_model(spec: ModelSpec, table: TokenTable, recipe: StaticRecipe) -> P2LM
 
 @torch.no_grad()
 def _standardise(model: P2LModel, ids: list[list[int]], recipe: StaticRecipe) -> torch.Tensor:
-    """Shift and scale the table and the length feature to mean 0 and their variances; the prompts' vectors."""
+    """Standardise the table and the length feature on these prompts in place, and return the prompts' vectors."""
     backbone = model.backbone
     log_lengths = torch.tensor([len(row) for row in ids], dtype=torch.float32).log()
     if backbone.length is not None:
         factor = recipe.length_scale / max(float(log_lengths.std()), 1e-3)
         backbone.length.data = torch.tensor([log_lengths.mean(), factor, log_lengths.min(), log_lengths.max()])
     width = backbone.table.shape[1]
-    # A weighted mean of shifted and scaled rows is the shifted and scaled mean: no layer is needed for it.
+    # Shifting and scaling the rows of the table does the same to a weighted mean of them, so no extra layer is needed.
     means = _vectors(model, ids)[:, :width]
     backbone.config.norm_power = recipe.norm_power
     backbone.table -= means.mean(0)
@@ -198,7 +198,7 @@ def _standardise(model: P2LModel, ids: list[list[int]], recipe: StaticRecipe) ->
 
 
 def _vectors(model: P2LModel, ids: list[list[int]], batch_size: int = 256) -> torch.Tensor:
-    """`(n_prompts, hidden_size)` pooled states."""
+    """The `(n_prompts, hidden_size)` pooled states of the prompts."""
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     vectors = torch.empty(len(ids), model.config.hidden_size)
     for start in range(0, len(order), batch_size):
@@ -210,7 +210,7 @@ def _vectors(model: P2LModel, ids: list[list[int]], batch_size: int = 256) -> to
 
 @torch.no_grad()
 def _start_at(model: P2LModel, leaderboard: Leaderboard) -> None:
-    """The head's output is this leaderboard, whatever the prompt."""
+    """Initialise the head so that it returns this leaderboard for every prompt."""
     nn.init.normal_(model.head.get_parameter("hidden.weight"), std=model.backbone.table.shape[1] ** -0.5)
     start_at(model, leaderboard)
 

@@ -1,4 +1,4 @@
-"""`Task`: what is learned from - votes on pairs, or scores of single answers - split, with its averaged leaderboard."""
+"""`Task`: what to learn from (votes on pairs, or scores of single answers), split, with its averaged leaderboard."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from p2l_sdk.votes import Scores, Votes
 
 @dataclass(frozen=True)
 class Side:
-    """Prompts, and the feedback on them by their numbers."""
+    """One side of the split: prompts, and the feedback on them by index."""
 
     prompts: list[Prompt]
     feedback: ByPrompt
@@ -31,15 +31,15 @@ class Side:
 
 @dataclass(frozen=True)
 class Task:
-    """Prompts with feedback, those to learn from and those held out for validation.
+    """Prompts with feedback, to learn from and for validation.
 
     Attributes:
         models: names of the LLMs.
         train, validation: the two sides of the split; validation may be None.
-        objective: what is minimised.
-        saved_feedback: the feedback model of the saved model; `bt` after pointwise feedback, see `objective`.
-        marginal: the averaged leaderboard of the training side, where training starts and what it has to beat.
-        noun: what the feedback is called.
+        objective: the loss to minimise.
+        saved_feedback: the feedback model of the saved model; `bt` after pointwise feedback, see `training.objective`.
+        marginal: the averaged leaderboard of the training side, where training starts and the baseline to beat.
+        noun: the word for the feedback, "votes" or "scores".
     """
 
     models: tuple[str, ...]
@@ -51,7 +51,7 @@ class Task:
     noun: str
 
     def digest(self) -> str:
-        """The same for the same prompts and feedback, split alike."""
+        """A sha256 of the LLMs, the prompts and the feedback on each side of the split."""
         sha = hashlib.sha256(repr(self.models).encode())
         for side in (self.train, self.validation):
             if side is not None:
@@ -62,7 +62,7 @@ class Task:
 
     @torch.no_grad()
     def averaged_loss(self, side: Side) -> float:
-        """Mean loss of the averaged leaderboard on a side, nats: it is the same whatever the prompt."""
+        """The mean loss of the averaged leaderboard, the same for every prompt, on one side, in nats."""
         prompts, marginal = side.feedback.prompts, self.marginal
         coefs = torch.as_tensor(marginal.coefs, dtype=torch.float32).expand(len(prompts), -1)
         eta, gamma = (
@@ -74,10 +74,11 @@ class Task:
 
     @classmethod
     def of_votes(cls, votes: Votes, feedback: Feedback, validation: float, seed: int, smoothing: float = 0.0) -> Task:
-        """Votes, with a share of the prompts held out for validation.
+        """A task from votes, with a share of the prompts held out for validation.
 
         Raises:
-            VotesError: one side of the split would be empty, or no vote says when an answer is usable (grk, ba).
+            VotesError: one side of the split would be empty or carry no information, or there are no "both bad" votes
+                to learn from (grk, ba).
         """
         _held_out_size(validation, len(votes.prompts))
         train, rest = votes.split(validation, seed) if validation else (votes, None)
@@ -99,11 +100,11 @@ class Task:
 
     @classmethod
     def of_scores(cls, scores: Scores, kind: Pointwise, validation: float, seed: int) -> Task:
-        """Scores of single answers; those of `bernoulli` lie between 0 and 1.
+        """A task from scores of single answers, with a share of the prompts held out for validation.
 
         Raises:
-            VotesError: a score is out of its range, all are equal, an LLM has none, or one side of the split would be
-                empty.
+            VotesError: a score is outside [0, 1] (bernoulli), the scores of every LLM are all equal (gaussian), an LLM
+                has no score, or one side of the split would be empty.
         """
         values = scores.scores
         if kind is Pointwise.BERNOULLI and not ((values >= 0) & (values <= 1) | np.isnan(values)).all():
@@ -125,7 +126,7 @@ def _split(scores: Scores, share: float, seed: int) -> tuple[Scores, Scores | No
     if not share:
         return scores, None
     index = PromptIndex()
-    number = np.array([index.number(prompt) for prompt in scores.prompts])  # a prompt may stand in several rows
+    number = np.array([index.number(prompt) for prompt in scores.prompts])  # a prompt may occur in several rows
     n = len(index.prompts)
     size = _held_out_size(share, n)
     part = np.isin(number, np.random.default_rng(seed).permutation(n)[:size])
@@ -148,13 +149,13 @@ def _only(scores: Scores, rows: np.ndarray) -> Scores:
 
 
 def _averages(scores: Scores, kind: Pointwise) -> tuple[np.ndarray, float, float]:
-    """Coefficients of the averaged leaderboard; centre and scale of the scores."""
+    """Coefficients of the averaged leaderboard, and centre and scale of the scores."""
     answered = np.isfinite(scores.scores).sum(0)
     if (answered == 0).any():
         raise VotesError(f"{scores.models[int(answered.argmin())]!r} has no score among the training prompts")
     means = np.nanmean(scores.scores, 0)
     if kind is Pointwise.BERNOULLI:
-        chance = (means * answered + 0.5) / (answered + 1.0)  # half a success and half a failure: finite logits
+        chance = (means * answered + 0.5) / (answered + 1.0)  # plus half a success and half a failure: finite logits
         return np.log(chance / (1.0 - chance)), 0.0, 1.0
     centre, scale = float(means.mean()), float(np.sqrt(np.nanmean(np.square(scores.scores - means))))
     if not scale > 0:

@@ -1,8 +1,8 @@
-"""A table of token vectors, distilled from a sentence encoder: the static backbone's start.
+"""A table of token vectors, distilled from a sentence encoder, from which a static backbone is made.
 
-Every token of the vocabulary is passed alone through the encoder, its states are averaged and brought to unit length,
-and a principal component analysis keeps the directions that tell tokens apart. (The idea is that of Model2Vec,
-Tulkens & van Dongen, 2024.)
+Each token of the vocabulary is passed through the encoder alone; its states are averaged and normalised to unit length,
+and a principal component analysis keeps the directions in which tokens differ most (as in Model2Vec, Tulkens & van
+Dongen, 2024).
 """
 
 from __future__ import annotations
@@ -23,23 +23,28 @@ from p2l_sdk.scorers.static import read_tokenizer, read_weights
 
 @dataclass(frozen=True, eq=False)
 class TokenTable:
-    """Attributes: tokenizer; vectors `(vocab_size, width)` float32, centred."""
+    """Token vectors and their tokenizer.
+
+    Attributes:
+        tokenizer: the tokenizer.
+        vectors: `(vocab_size, width)` float32.
+    """
 
     tokenizer: Tokenizer
     vectors: np.ndarray
 
 
 def distil(encoder: str | Path, width: int = 256, batch_size: int = 512) -> TokenTable:
-    """The token table of a sentence encoder.
+    """Distil the token table of a sentence encoder; the vectors have mean 0.
 
     Args:
-        encoder: folder or Hub id of an encoder with a fast tokenizer (all-MiniLM-L6-v2, say).
-        width: principal components kept, at most the encoder's own width.
-        batch_size: tokens in one forward pass.
+        encoder: folder or Hub id of an encoder with a fast tokenizer, e.g. all-MiniLM-L6-v2.
+        width: number of principal components to keep, at most the encoder's own width.
+        batch_size: vocabulary tokens per forward pass.
     """
     hf_tokenizer = AutoTokenizer.from_pretrained(encoder)
     model = AutoModel.from_pretrained(encoder, dtype=torch.float32).eval()
-    frame = hf_tokenizer("")["input_ids"]  # what stands around a text, [CLS] and [SEP] say
+    frame = hf_tokenizer("")["input_ids"]  # special tokens around a text, e.g. [CLS] and [SEP]
     ids = [[*frame[:1], token, *frame[1:]] for token in range(len(hf_tokenizer))]
     states = []
     with torch.inference_mode():
@@ -60,7 +65,7 @@ def table_of(folder: Path) -> TokenTable:
     """The token table of a saved static model.
 
     Raises:
-        ModelFormatError: it is no whole static model.
+        ModelFormatError: the folder is not a complete static model.
     """
     config = read_config(folder)
     if config.get("backbone_config", {}).get("model_type") != STATIC_BACKBONE:

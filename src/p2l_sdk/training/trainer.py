@@ -1,8 +1,8 @@
 """`P2LTrainer`: the Hugging Face Trainer with grouped feedback and an exact mean loss.
 
-The loss of a step is the weighted mean over all of its votes, however they fall on processes and micro-batches: so two
-processes compute what one does. Optimizer states, schedule, precision, several processes and trackers are the Trainer's
-and accelerate's own.
+The loss of a step is the weighted mean over all of its votes, however they are split over processes and micro-batches,
+so two processes compute the same as one. Optimizer state, schedule, precision, distribution and trackers are handled by
+the Trainer and accelerate.
 """
 
 from __future__ import annotations
@@ -32,10 +32,22 @@ _FEEDBACK = ("labels", "weights", "values")
 
 
 class P2LTrainer(Trainer):
-    """Args: model; args; objective: what is minimised; train: the prompts to learn from; validation: others, or None;
-    head_learning_rate: that of the parameters under `head`; batch_size: prompts of one step over all processes;
-    average: decay of the moving average of the weights that is measured and kept, 0 for none; length_window: steps
-    among whose prompts those of like length are put together."""
+    """The trainer.
+
+    Args:
+        model: a P2LModel, a PEFT model around one, or a `HeadOnFeatures`.
+        args: the Trainer's arguments.
+        objective: the loss to minimise.
+        train: the prompts to learn from.
+        validation: the prompts to validate on, or None.
+        head_learning_rate: learning rate of the parameters under `head`.
+        batch_size: prompts per step, over all processes.
+        average: decay of the moving average of the weights, which is evaluated and kept; 0 for none.
+        length_window: steps within which prompts are sorted by length.
+
+    Raises:
+        P2LError: `average` is set with FSDP or DeepSpeed.
+    """
 
     optimizer: torch.optim.Optimizer | None
 
@@ -67,13 +79,13 @@ class P2LTrainer(Trainer):
             compute_metrics=_means,
             **options,
         )
-        self.model_accepts_loss_kwargs = False  # `compute_loss` divides by the weight of the whole step itself
+        self.model_accepts_loss_kwargs = False  # `compute_loss` itself divides by the weight of the whole step
         self.add_callback(SetEpoch(self._order))
         if average and self._is_divided:
             raise P2LError("average needs the weights in one place, and FSDP and DeepSpeed divide them; set it to 0")
         self._average = MovingAverage(self.model, average) if average else None
         if self._average is not None:
-            self.add_callback(self._average)  # before the mark of a whole checkpoint
+            self.add_callback(self._average)  # saves before the checkpoint is marked as complete
         self.add_callback(WholeCheckpoints(self.accelerator))
 
     @property
@@ -83,22 +95,22 @@ class P2LTrainer(Trainer):
 
     @property
     def _is_divided(self) -> bool:
-        """Whether weights or optimizer states are divided over the devices."""
+        """Whether weights or optimizer states are sharded over devices."""
         return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def loss_on(self, prompts: GroupedPrompts) -> float:
-        """The mean loss, without a line in the logs."""
+        """The mean loss on these prompts, not logged."""
         return self.predict(prompts).metrics["test_loss"]
 
     @torch.no_grad()
     def outputs_on(self, prompts: GroupedPrompts) -> P2LOutput:
-        """What the model says of each prompt, in their order; the same in every process."""
+        """The model's output for each prompt, in their order, on the CPU; the same in every process."""
         self.model_wrapped.eval()
         order, size = np.argsort(prompts.lengths, kind="stable"), self.args.per_device_eval_batch_size
         parts = []
         for start in range(0, len(order), size):
             inputs = self._prepare_inputs(prompts.__getitems__(order[start : start + size].tolist()))
-            with self.accelerator.autocast():  # which a model that was not trained here lacks
+            with self.accelerator.autocast():  # the model lacks it if no step was taken here
                 parts.append(self.model_wrapped(**{k: x for k, x in inputs.items() if k not in _FEEDBACK}))
         place = torch.from_numpy(np.argsort(order))
         columns = zip(*((part.coefs, part.eta, part.gamma) for part in parts), strict=True)
@@ -108,7 +120,7 @@ class P2LTrainer(Trainer):
         return P2LOutput(coefs=coefs, eta=eta, gamma=gamma)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """AdamW; the heads have their own learning rate, and only matrices decay."""
+        """AdamW with a separate learning rate for the head and weight decay on matrices only."""
         if self.optimizer is None:
             groups: dict[tuple[float, float], list[nn.Parameter]] = {}
             for name, parameter in (self.model if model is None else model).named_parameters():
@@ -123,8 +135,8 @@ class P2LTrainer(Trainer):
         return self.optimizer
 
     def train(self, resume_from_checkpoint: Any = None, **options: Any) -> Any:
-        """Train; at the end the model has the weights that were measured: of the best checkpoint, or of the last step,
-        averaged if that is asked for. From a checkpoint at which the run had ended, no step is taken."""
+        """Train. Afterwards the model has the weights of the best checkpoint, or without validation those of the last
+        step; with `average`, their moving average. If the run had ended at the checkpoint, no step is taken."""
         earlier = None
         if resume_from_checkpoint is not None:
             earlier = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
@@ -147,7 +159,7 @@ class P2LTrainer(Trainer):
         return result
 
     def log(self, logs: dict[str, float], *args: Any, **options: Any) -> None:
-        """With `seconds`, how long the training took so far, what was before a resume included.
+        """Log with `seconds`, the duration of the training so far, including that before a resume.
 
         Raises:
             P2LError: a loss is not finite.
@@ -164,11 +176,11 @@ class P2LTrainer(Trainer):
 
     @property
     def seconds(self) -> float:
-        """How long the training took, what was before a resume included."""
+        """Duration of the training, including that before a resume."""
         return _seconds(self.state)
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
-        """Measured with the averaged weights where there are such."""
+        """Evaluate, with the averaged weights if there are any."""
         with nullcontext() if self._average is None else self._average.in_place():
             return super().evaluate(*args, **options)
 
@@ -176,11 +188,11 @@ class P2LTrainer(Trainer):
         return self._order
 
     def _get_eval_sampler(self, eval_dataset: Any) -> list[int]:
-        """In the order of length, so that little is padding; what is measured are sums."""
+        """In order of length, which saves padding; the metrics are sums, so the order does not matter."""
         return np.argsort(eval_dataset.lengths, kind="stable").tolist()
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], Any]:
-        """The micro-batches of a step; their total weight over all processes is what the loss is divided by."""
+        """The micro-batches of a step. Also computes their total weight over all processes, which divides the loss."""
         batches, counted = super().get_batch_samples(epoch_iterator, num_batches, device)
         if batches:
             weight = torch.stack([batch["weights"].sum() for batch in batches]).sum().to(device)
@@ -191,7 +203,7 @@ class P2LTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The share of these prompts in the mean loss of the step, times what the Trainer and DDP divide by."""
+        """The share of these prompts in the mean loss of the step, times the factors that Trainer and DDP divide by."""
         output = model(**{name: value for name, value in inputs.items() if name not in _FEEDBACK})
         loss = (self._objective(output, inputs) * inputs["weights"]).sum() / self._step_weight
         loss = loss * (self.accelerator.num_processes * self._parts)
@@ -200,7 +212,7 @@ class P2LTrainer(Trainer):
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
     ) -> tuple[None, torch.Tensor, torch.Tensor]:
-        """Sums of metrics and of their weights for each prompt, which the Trainer gathers from all processes."""
+        """The sums of metrics and of their weights per prompt, which the Trainer gathers from all processes."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             output = model(**{name: value for name, value in inputs.items() if name not in _FEEDBACK})
@@ -215,12 +227,12 @@ class P2LTrainer(Trainer):
 
 
 def dtype_of_sums(device: torch.device) -> torch.dtype:
-    """float64, which Apple's GPUs do not have."""
+    """float64, or float32 on Apple's GPUs, which lack float64."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _has_ended(state: TrainerState) -> bool:
-    """Whether the run took its last step at this state: it has taken all, or early stopping stopped it."""
+    """Whether the run had ended at this state: all steps were taken, or early stopping ended it."""
     control = state.stateful_callbacks.get("TrainerControl", {})
     stopped = isinstance(control, dict) and control.get("args", {}).get("should_training_stop", False)
     return bool(stopped) or state.global_step >= state.max_steps
