@@ -25,8 +25,8 @@ class ServerMetrics:
         self._misses = Counter("p2l_cache_misses", "Prompts that the model had to score", **own)
         self._requests = Counter("p2l_requests", "Requests answered", ["endpoint", "status"], **own)
         self._routes = Counter("p2l_routes", "Routes given by the P2L API", ["model"], **own)
-        self._choices = Counter("p2l_choices", "Calls that the router sent to an LLM", ["model"], **own)
-        self._spend = Counter("p2l_spend_usd", "What these calls cost, USD", ["model"], **own)
+        self._choices = Counter("p2l_choices", "Requests of the router that an LLM answered", ["model"], **own)
+        self._spend = Counter("p2l_spend_usd", "What requests of the router cost, USD", ["model"], **own)
         self._keys = Gauge("p2l_key_spend_usd", "Spent and set aside with an API key, USD", ["key"], **own)
         # prometheus validates and looks up labels under a lock, which takes longer than counting; there are few of them
         self._stage, self._request = functools.cache(self._stages.labels), functools.cache(self._requests.labels)
