@@ -194,6 +194,20 @@ def test_routed_scores_by_hand(saved, tmp_path):
         Scores.read(write(tmp_path / "s.jsonl", [{**rows[0], B: None}]), p2l.models)
 
 
+def test_routed_scores_are_of_the_models_own_llms(saved):
+    """The columns stand where the coefficients do, also of a model whose LLMs are not sorted any more."""
+    p2l = P2L.from_pretrained(saved("static")).rename_model(A, "zeta")
+    rows = [{"prompt": "sum list", "zeta": 0.1, B: 0.2, C: 0.3, D: 0.4}]
+    best = p2l.leaderboard("sum list").best
+    assert evaluate_scores(p2l, Scores.read(rows, p2l.models))["routed_score"].value == rows[0][best]
+    for scores in (Scores.read(rows), Scores.read(rows, p2l.models[:3])):
+        with pytest.raises(P2LError, match=r"of other LLMs than the model; read them with Scores.read\(file, p2l.mo"):
+            evaluate_scores(p2l, scores)
+    missing = Scores.read([*rows, {**rows[0], B: None}], p2l.models, allow_missing=True)
+    with pytest.raises(P2LError, match="a score is missing; routing is measured on prompts that have the scores of"):
+        evaluate_scores(p2l, missing)
+
+
 def test_errors_share_one_root():
     for error in (VotesError, UnknownModelError, MissingExtraError):
         assert issubclass(error, P2LError)
