@@ -126,6 +126,11 @@ def test_the_usable_objective(p2l, saved):
     usable = dict(zip(MODELS, route.leaderboard.usable, strict=True))
     assert route.expected_score == pytest.approx(sum(p * usable[m] for m, p in route.mixture.items()), abs=1e-6)
     assert 1 / (1 + np.exp(-route.rating)) == pytest.approx(route.expected_score, abs=1e-6)
+    assert dict(route.facts())["score"] == f"{route.expected_score:.0%} chance of a usable answer"
+    assert route.to_dict()["objective"] == "usable"
+    plain = p2l.route(PROMPTS[0], cost=0.0005)
+    assert "chance to be preferred to the answer of an opponent" in repr(plain)
+    assert plain.to_dict()["objective"] == "win_rate"
     with pytest.raises(P2LError, match="needs a grounded model"):
         P2L.from_pretrained(saved("static", "bt")).route("write", objective="usable")
     with pytest.raises(P2LError, match="the objective is 'luck'; legal values: win_rate, usable"):

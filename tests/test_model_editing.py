@@ -17,6 +17,7 @@ from test_model import RESEARCHER
 from p2l_sdk import P2L
 from p2l_sdk.errors import CostError, ModelFormatError, P2LError, P2LWarning, UnknownModelError, VotesError
 from p2l_sdk.new_row import RowPrior, RowVotes, _fit, fit_row
+from p2l_sdk.results import Leaderboard
 from p2l_sdk.tensor_files import replace_tensors
 from p2l_sdk.votes import Scores, Votes
 
@@ -276,6 +277,18 @@ def test_scores_are_votes(saved, tmp_path):
         assert model.additions[NEW].n_votes == 80
     both = base.add_model(NEW, table, scores)
     assert (both.additions[NEW].n_votes, both.additions[NEW].n_prompts) == (160, expected.additions[NEW].n_prompts)
+
+
+@pytest.mark.parametrize("feedback", ["grk", "ba"])
+def test_a_leaderboard_foretells_the_level_of_coefficients(feedback, saved):
+    """Of the raw ones, also where a ground is taken off them."""
+    base, text = P2L.from_pretrained(saved("static", feedback)), "sum the list"
+    board = base.leaderboard(text)
+    prior = Leaderboard(models=(*MODELS, NEW), coefs=np.append(board.coefs, board.coefs[1]), feedback=Feedback.BT)
+    faint = Votes.from_rows([{"prompt": text, "model_a": NEW, "model_b": MODELS[0], "winner": "tie", "weight": 1e-6}])
+    assert feedback == "grk" or abs(board.gamma) > 0.1
+    coefs = base.add_model(NEW, faint, prior=prior).leaderboard(text).coefs
+    assert coefs[-1] == pytest.approx(coefs[1], abs=1e-4)
 
 
 def test_few_votes_warn_and_more_votes_are_more_certain(saved):

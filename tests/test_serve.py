@@ -69,6 +69,7 @@ def test_routes_are_those_of_the_sdk(server, default):
         status, answer, _ = server.ask("/v1/route", {"prompt": PROMPTS[0], **options})
         assert status == 200, answer
         assert_same(answer, default.route(PROMPTS[0], **options).to_dict())
+        assert answer.keys() == RouteReply.model_fields.keys()
 
 
 def test_a_route_is_to_an_llm_that_can_be_called(default):

@@ -186,6 +186,7 @@ class Router:
             ],
             budget=budget,
             leaderboard=board,
+            objective=self.objective,
         )
 
 
