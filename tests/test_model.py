@@ -195,6 +195,24 @@ def test_a_config_is_checked_when_it_is_made(fields, message):
     assert isinstance(caught.value.__cause__ or caught.value, ModelFormatError | ValueError)
 
 
+def test_no_code_that_a_backbone_names_is_run(monkeypatch):
+    """Of a kind with a configuration but no model of its own in transformers, which asks for it on a terminal."""
+
+    def asked(*_):
+        raise AssertionError("asked whether to run the code")
+
+    monkeypatch.setattr("builtins.input", asked)
+    spec = {"models": ["a", "b"], "feedback": "bt"}
+    named = {"model_type": "colpali", "auto_map": {"AutoModel": "evil/repo--bomb.Bomb"}}
+    config = P2LConfig(backbone_config=named, **spec)
+    assert not hasattr(config.backbone_config, "auto_map")
+    with pytest.raises(ValueError, match="Unrecognized configuration class"):
+        P2LModel(config)
+    config.backbone_config.auto_map = named["auto_map"]  # a configuration may be given whole, too
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        P2LModel(config)
+
+
 def test_a_config_survives_json(tmp_path):
     config = build_model("llama").config
     config.save_pretrained(tmp_path)

@@ -19,6 +19,7 @@ from p2l_sdk import P2L, P2LError
 from p2l_sdk.errors import BudgetError, PromptError, RemoteError
 from p2l_sdk.scorers.remote import RemoteScorer
 from p2l_sdk.serve import Engine, create_app
+from p2l_sdk.serve.schemas import RouteReply
 
 PROMPTS = [
     "What is 17 * 23?",
