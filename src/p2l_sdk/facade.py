@@ -248,7 +248,8 @@ class P2L:
         Args:
             prompts: strings or conversations.
             budgets: USD per response; 41 from the cheapest to the dearest LLM if not given.
-            outcomes: `(n_prompts, n_models)` true scores, to measure; without them, what the model expects.
+            outcomes: `(n_prompts, n_models)` true scores of all LLMs of the model, to measure; without them, what the
+                model expects.
             costs, options: as in `route`.
         """
         return self.router(costs, **options).frontier(self.coefficients(prompts).coefs, budgets, outcomes)
