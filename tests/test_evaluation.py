@@ -132,6 +132,10 @@ def test_prompts_of_a_file(tmp_path, monkeypatch):
     assert list(read_prompts(write(tmp_path / "p.csv", ROWS[:2]))) == ["write a poem"] * 2
     monkeypatch.setattr("sys.stdin", (tmp_path / "p.txt").open())
     assert list(read_prompts("-")) == ["write a poem", "sum list"]
+    talks = [[{"role": "user", "content": text}] for text in ("write a poem", "sum list")]
+    rows = write(tmp_path / "talks.jsonl", [{"conversation_a": talk} for talk in talks])
+    monkeypatch.setattr("sys.stdin", rows.open())
+    assert list(read_prompts("-")) == list(read_prompts(rows)) == talks
 
 
 # --- metrics -----------------------------------------------------------------------------------------------------
