@@ -12,6 +12,7 @@ import torch
 from conftest import MODELS, build_model, transformers_tokenizer
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities
+from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.static_p2l import StaticConfig
 
 from p2l_sdk import P2L
