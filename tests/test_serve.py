@@ -456,6 +456,20 @@ def test_a_key_with_a_line_end_is_sent_without_it_and_one_that_no_header_carries
         RemoteScorer(faulty)
 
 
+def test_no_key_is_sent_where_none_is_asked_for(faulty, monkeypatch):
+    monkeypatch.setenv("P2L_API_KEY", "sk-secret")
+    Faulty.script[:] = [(200, {}, KNOWN)] * 3
+    for token in (False, None, "sk-own"):
+        P2L.from_pretrained(faulty, token=token)
+    assert [headers.get("Authorization") for _, headers in Faulty.seen] == [None, "Bearer sk-secret", "Bearer sk-own"]
+
+
+def test_options_that_a_server_cannot_have_are_refused():
+    for option in ({"revision": "v2"}, {"device": "cuda"}, {"base": "org/base"}, {"local_files_only": True}):
+        with pytest.raises(P2LError, match=f"^a server takes no {next(iter(option))}: it serves the model that it was"):
+            P2L.from_pretrained("http://127.0.0.1:9", **option)
+
+
 def test_it_says_why_a_server_without_keys_refuses_its_name(faulty):
     refusal = b'{"error": {"code": "forbidden", "message": "this server has no API keys, so it answers to localhost"}}'
     Faulty.script[:] = [(403, {}, refusal), (403, {}, b"")]
