@@ -91,7 +91,7 @@ class P2L:
 
             of_files = {"revision": revision, "device": device, "base": base, "local_files_only": local_files_only}
             if given := [name for name, value in of_files.items() if value]:
-                raise P2LError(f"a server takes no {given[0]}: it serves the model that it was started with")
+                raise P2LError(f"a server takes no {given[0]} (it has its model already); leave it out")
             key = token if isinstance(token, str) else "" if token is False else None
             return cls(RemoteScorer(source, key=key), costs=costs)
         access = HubAccess(token=token, cache_dir=cache_dir, local_files_only=local_files_only)
