@@ -275,7 +275,7 @@ def test_a_tie_connects_where_ties_count():
 @pytest.mark.parametrize("feedback", ["rk", "rk_reparam"])
 def test_ties_alone_leave_the_threshold_open(feedback, kind):
     """Any difference of two LLMs explains six ties, if the threshold is high enough."""
-    message, board = warning_of(table((A, B, "tie"), times=6), feedback, intervals=kind)
+    message, board = warning_of(table((A, B, "tie"), times=6), feedback, intervals=kind, replicates=50)
     assert (
         "LLMs: no vote is decisive, which leaves the threshold of a tie, and the scale of the coefficients" in message
     )
@@ -285,7 +285,7 @@ def test_ties_alone_leave_the_threshold_open(feedback, kind):
     decided = table((A, B, "model_a"), (A, B, "model_b"), *[(A, B, "tie")] * 4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert (widths(fit_leaderboard(decided, feedback, intervals=kind)) < 10).all()
+        assert (widths(fit_leaderboard(decided, feedback, intervals=kind, replicates=50)) < 10).all()
 
 
 @pytest.mark.parametrize(
