@@ -7,7 +7,6 @@ it: a loaded adapter is a plain model, as fast as one.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModel
 
 from .errors_p2l import ModelFormatError
-from .spec_p2l import ADAPTER_CONFIG
+from .spec_p2l import ADAPTER_CONFIG, base_of
 
 if TYPE_CHECKING:
     from .modeling_p2l import P2LModel
@@ -41,12 +40,6 @@ def refuse_adapter_by_id(model: Any, place: Any) -> None:
             "an adapter loads from a folder, not by its Hub id: fetch it with huggingface_hub.snapshot_download and "
             "load the folder that this returns"
         )
-
-
-def base_of(folder: Path) -> tuple[str, str | None]:
-    """Name and revision of an adapter's base."""
-    adapter = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    return adapter["base_model_name_or_path"], adapter.get("revision")
 
 
 def place_of(name: str) -> tuple[str, dict[str, Any]]:

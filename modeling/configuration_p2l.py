@@ -34,6 +34,7 @@ class P2LConfig(PretrainedConfig):
         if isinstance(backbone_config, dict):
             fields = dict(backbone_config)
             kind = fields.pop("model_type", None)
+            fields.pop("auto_map", None)  # it names code: a backbone is of a kind that transformers knows
             backbone_config = (
                 StaticConfig(**fields) if kind == StaticConfig.model_type else AutoConfig.for_model(kind, **fields)
             )

@@ -97,7 +97,7 @@ class P2LModel(PreTrainedModel):
         self.spec = ModelSpec.from_config(config.to_dict())
         backbone: Any = config.backbone_config
         static = backbone.model_type == StaticConfig.model_type
-        self.backbone = StaticModel(backbone) if static else AutoModel.from_config(backbone)
+        self.backbone = StaticModel(backbone) if static else AutoModel.from_config(backbone, trust_remote_code=False)
         self.head = P2LHead(self.spec, config.hidden_size)
         self.post_init()
 

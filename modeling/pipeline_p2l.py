@@ -72,6 +72,9 @@ class LeaderboardPipeline(Pipeline):
             except PromptError as error:
                 error.index = None  # there is but one
                 raise
+        if hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__") and not isinstance(inputs, Iterable):
+            table = inputs  # a map-style data set, such as transformers' KeyDataset
+            inputs = (table[i] for i in range(len(table)))
         if not isinstance(inputs, Iterable) or isinstance(inputs, Mapping | bytes):
             raise PromptError(f"a prompt is a string or a list of chat messages, not {type(inputs).__name__}")
         results = self._results(inputs, size, options)

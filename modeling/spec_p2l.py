@@ -6,10 +6,12 @@ These are the P2L keys of a saved `config.json`. The saved spec decides everythi
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from .errors_p2l import CostError, ModelFormatError
@@ -131,6 +133,19 @@ class ModelSpec:
 
 
 SPEC_KEYS = tuple(f.name for f in dataclasses.fields(ModelSpec))
+
+
+def base_of(folder: Path) -> tuple[str, str | None]:
+    """Name and revision of the base of the adapter in a folder; ModelFormatError where its file does not say them."""
+    path = folder / ADAPTER_CONFIG
+    try:
+        adapter = json.loads(path.read_text(encoding="utf-8"))
+        name, revision = adapter["base_model_name_or_path"], adapter.get("revision")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelFormatError(f"{str(path)!r} is damaged: {type(error).__name__} {error}") from None
+    if not isinstance(name, str) or not name:
+        raise ModelFormatError(f"{str(path)!r} is damaged: base_model_name_or_path is {name!r}; it must name a base")
+    return name, revision
 
 
 def validate_costs(costs: Mapping[str, float] | None, models: tuple[str, ...]) -> dict[str, float]:

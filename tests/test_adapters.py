@@ -25,6 +25,7 @@ from p2l_sdk.cli import cli, run
 from p2l_sdk.errors import HubError, ModelFormatError, P2LError, P2LWarning
 from p2l_sdk.evaluation import evaluate, evaluate_votes
 from p2l_sdk.hub_metadata import split_card
+from p2l_sdk.hub_model import push_model
 from p2l_sdk.training.card import fingerprint
 from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.training.finetune import fine_tune, save
@@ -216,6 +217,22 @@ def test_an_adapter_without_its_base(broken, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "with base=... (--base)" in error
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", r"adapter_config.json' is damaged: JSONDecodeError"),
+        ("{}", r"adapter_config.json' is damaged: KeyError 'base_model_name_or_path'"),
+        ("[]", r"adapter_config.json' is damaged: TypeError"),
+        ('{"base_model_name_or_path": null}', r"base_model_name_or_path is None; it must name a base"),
+    ],
+)
+def test_a_damaged_config_of_an_adapter_is_named(text, message, broken):
+    (broken / "adapter_config.json").write_text(text)
+    refused(broken, message)
+    with pytest.raises(ModelFormatError, match=message):
+        push_model(broken, "org/mine")
 
 
 def test_an_adapter_on_another_base(adapter, base, tmp_path):

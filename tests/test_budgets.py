@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from conftest import COSTS, MODELS, shared
+from p2l_sdk.modeling.feedback_p2l import Feedback
 from scipy.optimize import linprog
 
 from p2l_sdk import P2L, P2LError
 from p2l_sdk.allocation import JointFrontier
 from p2l_sdk.errors import BudgetError, CostError, UnknownModelError
 from p2l_sdk.pacing import BudgetPacer
+from p2l_sdk.router import Router
 from p2l_sdk.routing import optimal_mixture, strict_choice
 from p2l_sdk.votes import Scores
 
@@ -66,6 +70,27 @@ def test_more_money_never_hurts(rng):
         means = [joint.at(b).mean(scores) for b in np.linspace(costs.min(), costs.max(), 20)]
         assert (np.diff(means) >= -1e-12).all()
         assert means[-1] == pytest.approx(scores.max(1).mean())
+
+
+def test_outcomes_are_of_all_llms_of_the_model(p2l):
+    truth = np.random.default_rng(0).uniform(size=(5, 4))
+    frontier = p2l.frontier(PROMPTS, outcomes=truth, models=[MODELS[2], MODELS[0]])
+    np.testing.assert_allclose(frontier.model_scores, truth.mean(0)[[2, 0]])
+
+
+def test_many_prompts_and_llms_are_scored_in_little_memory(rng):
+    """500 prompts and 130 LLMs: the win rates of all pairs would take 68 MB."""
+    names = tuple(f"m{i}" for i in range(130))
+    router = Router(names, Feedback.GRK, {})
+    coefs = rng.normal(size=(500, 130)).astype(np.float32)
+    tracemalloc.start()
+    scores = router.scores(coefs)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30e6
+    assert scores.shape == (500, 130)
+    for i in (0, 250, 499):
+        np.testing.assert_allclose(scores[i], router.scores(coefs[i]), rtol=1e-12)
 
 
 def test_one_prompt_is_the_single_mixture(rng):
@@ -126,6 +151,11 @@ def test_the_usable_objective(p2l, saved):
     usable = dict(zip(MODELS, route.leaderboard.usable, strict=True))
     assert route.expected_score == pytest.approx(sum(p * usable[m] for m, p in route.mixture.items()), abs=1e-6)
     assert 1 / (1 + np.exp(-route.rating)) == pytest.approx(route.expected_score, abs=1e-6)
+    assert dict(route.facts())["score"] == f"{route.expected_score:.0%} chance of a usable answer"
+    assert route.to_dict()["objective"] == "usable"
+    plain = p2l.route(PROMPTS[0], cost=0.0005)
+    assert "chance to be preferred to the answer of an opponent" in repr(plain)
+    assert plain.to_dict()["objective"] == "win_rate"
     with pytest.raises(P2LError, match="needs a grounded model"):
         P2L.from_pretrained(saved("static", "bt")).route("write", objective="usable")
     with pytest.raises(P2LError, match="the objective is 'luck'; legal values: win_rate, usable"):
@@ -234,8 +264,11 @@ def test_refusals(p2l, saved):
         BudgetPacer(costs, 1.5, start=-1)
     with pytest.raises(P2LError, match="the response cost nan"):
         BudgetPacer(costs, 1.5).record(float("nan"))
+    for shape in ((2, 4), (5,), (5, 2), (5, 20)):  # also with the LLMs that may be chosen alone
+        with pytest.raises(P2LError, match=r"must be finite numbers of the shape \(5, 4\), a column for each LLM"):
+            p2l.frontier(PROMPTS, outcomes=np.zeros(shape), models=MODELS[2:])
     with pytest.raises(P2LError, match="outcomes must be finite"):
-        p2l.frontier(PROMPTS, outcomes=np.zeros((2, 4)))
+        p2l.frontier(PROMPTS, outcomes=np.full((5, 4), np.nan))
     with pytest.raises(CostError, match="no cost is known"):
         P2L.from_pretrained(saved("static"), costs={}).frontier(PROMPTS)
     with pytest.raises(UnknownModelError, match="table of costs names 'gpt-9'"):

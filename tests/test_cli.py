@@ -165,6 +165,24 @@ def test_text_that_is_not_utf8_and_marks_that_are(tmp_path):
     assert ok("aggregate", "-", "--json", stdin='{"prompt": "hello"}\n') == expected
 
 
+def test_a_prompt_on_standard_input_that_is_not_utf8():
+    for command in ("leaderboard", "route"):
+        error = refused(command, "-", stdin=b"caf\xe9", env={"PYTHONIOENCODING": "utf-8"})
+        assert "standard input is not UTF-8 text (byte 3); save it as UTF-8" in error
+
+
+def test_convert_says_what_is_not_installed(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "p2l", "backbone_config": {"model_type": "llama"}}')
+    bare = (
+        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"
+        "from p2l_sdk.cli import main; main()"
+    )  # fmt: skip
+    command = [sys.executable, "-c", bare, "convert", str(tmp_path), str(tmp_path / "new")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    expected = 'p2l: a llama backbone needs torch, which is not installed: pip install "p2l-sdk[torch]"\n'
+    assert (result.returncode, result.stderr) == (2, expected)
+
+
 def test_an_empty_file_of_prompts(tmp_path):
     (tmp_path / "none.txt").write_text("\n \n")
     assert "no prompts to aggregate" in refused("aggregate", tmp_path / "none.txt")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -365,6 +366,19 @@ def test_the_command_on_one_vote(vote_files):
     result = p2l_evaluate(*files, "--json")  # a baseline of one vote: a note in its place, no warning on stderr
     assert (result.returncode, result.stderr) == (0, "")
     assert json.loads(result.stdout)["notes"][0].startswith("baseline votes: the votes do not determine")
+
+
+def test_warnings_of_libraries_are_no_notes_on_the_baseline(vote_files, monkeypatch, capsys):
+    from p2l_sdk.cli import cli
+
+    def warned(*arguments, **options):
+        warnings.warn("something is old", RuntimeWarning, stacklevel=2)
+        return evaluate(*arguments, **options)
+
+    monkeypatch.setattr("p2l_sdk.evaluation.evaluate", warned)
+    with pytest.warns(RuntimeWarning, match="something is old"):
+        cli(["evaluate", "--votes", str(vote_files / "alone.jsonl"), "--json"], standalone_mode=False)
+    assert "something is old" not in capsys.readouterr().out
 
 
 def test_the_command_warns_of_prompts_that_the_baseline_has_too(vote_files):

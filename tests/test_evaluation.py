@@ -132,6 +132,10 @@ def test_prompts_of_a_file(tmp_path, monkeypatch):
     assert list(read_prompts(write(tmp_path / "p.csv", ROWS[:2]))) == ["write a poem"] * 2
     monkeypatch.setattr("sys.stdin", (tmp_path / "p.txt").open())
     assert list(read_prompts("-")) == ["write a poem", "sum list"]
+    talks = [[{"role": "user", "content": text}] for text in ("write a poem", "sum list")]
+    rows = write(tmp_path / "talks.jsonl", [{"conversation_a": talk} for talk in talks])
+    monkeypatch.setattr("sys.stdin", rows.open())
+    assert list(read_prompts("-")) == list(read_prompts(rows)) == talks
 
 
 # --- metrics -----------------------------------------------------------------------------------------------------
@@ -192,6 +196,20 @@ def test_routed_scores_by_hand(saved, tmp_path):
         Scores.read(write(tmp_path / "s.jsonl", [{k: v for k, v in rows[0].items() if k != D}]), p2l.models)
     with pytest.raises(VotesError, match="row 1: the score of 'beta-13b' is None"):
         Scores.read(write(tmp_path / "s.jsonl", [{**rows[0], B: None}]), p2l.models)
+
+
+def test_routed_scores_are_of_the_models_own_llms(saved):
+    """The columns stand where the coefficients do, also of a model whose LLMs are not sorted any more."""
+    p2l = P2L.from_pretrained(saved("static")).rename_model(A, "zeta")
+    rows = [{"prompt": "sum list", "zeta": 0.1, B: 0.2, C: 0.3, D: 0.4}]
+    best = p2l.leaderboard("sum list").best
+    assert evaluate_scores(p2l, Scores.read(rows, p2l.models))["routed_score"].value == rows[0][best]
+    for scores in (Scores.read(rows), Scores.read(rows, p2l.models[:3])):
+        with pytest.raises(P2LError, match=r"of other LLMs than the model; read them with Scores.read\(file, p2l.mo"):
+            evaluate_scores(p2l, scores)
+    missing = Scores.read([*rows, {**rows[0], B: None}], p2l.models, allow_missing=True)
+    with pytest.raises(P2LError, match="a score is missing; routing is measured on prompts that have the scores of"):
+        evaluate_scores(p2l, missing)
 
 
 def test_errors_share_one_root():

@@ -172,7 +172,7 @@ def test_limits_of_the_threshold():
         board = fit_leaderboard(votes, feedback)
         np.testing.assert_allclose(board.coefs - board.coefs.mean(), plain.coefs, atol=1e-5)
         np.testing.assert_allclose(board.rating_intervals, plain.rating_intervals, rtol=1e-3)
-    ties = fit_leaderboard(table((A, B, "tie"), (B, C, "tie")), "rk")
+    _, ties = warning_of(table((A, B, "tie"), (B, C, "tie")), "rk")
     np.testing.assert_allclose(ties.coefs, 0, atol=1e-4)
 
 
@@ -269,6 +269,40 @@ def test_a_tie_connects_where_ties_count():
         fit_leaderboard(votes, "bt_tie")
         fit_leaderboard(votes, "rk")
     assert f"best first: [{A}], [{B}]" in warning_of(votes, "bt")[0]
+
+
+@pytest.mark.parametrize("kind", ["sandwich", "hessian", "bootstrap"])
+@pytest.mark.parametrize("feedback", ["rk", "rk_reparam"])
+def test_ties_alone_leave_the_threshold_open(feedback, kind):
+    """Any difference of two LLMs explains six ties, if the threshold is high enough."""
+    message, board = warning_of(table((A, B, "tie"), times=6), feedback, intervals=kind, replicates=50)
+    assert (
+        "LLMs: no vote is decisive, which leaves the threshold of a tie, and the scale of the coefficients" in message
+    )
+    assert "groups" not in message
+    np.testing.assert_allclose(board.coefs, 0, atol=1e-4)
+    assert (widths(board) > 10).all()
+    decided = table((A, B, "model_a"), (A, B, "model_b"), *[(A, B, "tie")] * 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (widths(fit_leaderboard(decided, feedback, intervals=kind, replicates=50)) < 10).all()
+
+
+@pytest.mark.parametrize(
+    ("feedback", "coef", "limits"),
+    [
+        ("rk", -0.20256491861, (-0.52169140991, 0.11656157269)),
+        ("rk_reparam", 0.45131457952, (0.09193112145, 0.81069803758)),
+        ("ba", 0.34269315781, (0.02400598796, 0.66138032768)),
+    ],
+)
+def test_votes_that_determine_everything_need_no_ridge(feedback, coef, limits):
+    """To the digits that were there before ties alone were told."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        board = fit_leaderboard(simulated(Feedback(feedback), 300, np.random.default_rng(7)), feedback)
+    assert board.coefs[0] == pytest.approx(coef, abs=1e-9)
+    assert board.intervals[0] == pytest.approx(limits, abs=1e-9)
 
 
 def test_the_ground_is_a_contestant():

@@ -12,6 +12,7 @@ import torch
 from conftest import MODELS, build_model, transformers_tokenizer
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities
+from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.static_p2l import StaticConfig
 
 from p2l_sdk import P2L
@@ -193,6 +194,24 @@ def test_a_config_is_checked_when_it_is_made(fields, message):
     with pytest.raises(ValueError, match=message) as caught:
         P2LConfig(backbone_config=StaticConfig(), **{"models": ["a", "b"], "feedback": "bt", **fields})
     assert isinstance(caught.value.__cause__ or caught.value, ModelFormatError | ValueError)
+
+
+def test_no_code_that_a_backbone_names_is_run(monkeypatch):
+    """Of a kind with a configuration but no model of its own in transformers, which asks for it on a terminal."""
+
+    def asked(*_):
+        raise AssertionError("asked whether to run the code")
+
+    monkeypatch.setattr("builtins.input", asked)
+    spec = {"models": ["a", "b"], "feedback": "bt"}
+    named = {"model_type": "colpali", "auto_map": {"AutoModel": "evil/repo--bomb.Bomb"}}
+    config = P2LConfig(backbone_config=named, **spec)
+    assert not hasattr(config.backbone_config, "auto_map")
+    with pytest.raises(ValueError, match="Unrecognized configuration class"):
+        P2LModel(config)
+    config.backbone_config.auto_map = named["auto_map"]  # a configuration may be given whole, too
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        P2LModel(config)
 
 
 def test_a_config_survives_json(tmp_path):

@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 from conftest import COSTS, MODELS, WORDS, build_model, transformers_tokenizer
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities, vote_targets
+from p2l_sdk.modeling.spec_p2l import ModelSpec
 from test_cli import ok, p2l, refused
 from test_model import RESEARCHER
 
 from p2l_sdk import P2L
 from p2l_sdk.errors import CostError, ModelFormatError, P2LError, P2LWarning, UnknownModelError, VotesError
 from p2l_sdk.new_row import RowPrior, RowVotes, _fit, fit_row
+from p2l_sdk.own_votes import OwnVotes
+from p2l_sdk.results import Leaderboard
 from p2l_sdk.tensor_files import replace_tensors
 from p2l_sdk.votes import Scores, Votes
 
@@ -276,6 +279,48 @@ def test_scores_are_votes(saved, tmp_path):
         assert model.additions[NEW].n_votes == 80
     both = base.add_model(NEW, table, scores)
     assert (both.additions[NEW].n_votes, both.additions[NEW].n_prompts) == (160, expected.additions[NEW].n_prompts)
+
+
+def test_only_the_pairs_of_the_new_llm_are_made_of_scores(monkeypatch):
+    """They are those among the votes of all pairs that name it."""
+    rng = np.random.default_rng(0)
+    table = rng.integers(3, size=(30, 5)) / 2.0
+    table[rng.random(table.shape) < 0.2] = np.nan
+    scores = Scores(prompts(30), (MODELS[2], NEW, "stranger", *MODELS[:2]), table)
+    spec = ModelSpec(models=MODELS, feedback="grk")
+    names, columns = (NEW, MODELS[2], *MODELS[:2]), [1, 0, 3, 4]
+    of_all = Votes.from_scores(Scores(scores.prompts, names, table[:, columns]))
+    expected = OwnVotes.joined([OwnVotes.of_votes(NEW, of_all, spec)])
+    found = OwnVotes.joined([OwnVotes.of_scores(NEW, scores, spec)])
+    assert found.prompts == expected.prompts
+    for name in ("prompt", "opponent", "winner", "weight"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    made = []
+    monkeypatch.setattr(OwnVotes, "of_votes", lambda name, votes, spec: made.append(votes) or expected)
+    OwnVotes.of_scores(NEW, scores, spec)
+    assert set(made[0].a) == {0}  # no others were made
+
+
+def test_a_prompt_of_votes_and_of_scores_is_one():
+    """By its user turns, as everywhere."""
+    spec = ModelSpec(models=MODELS, feedback="grk")
+    talk = [{"role": "user", "content": "sum the list"}, {"role": "assistant", "content": "6"}]
+    scores = Scores([talk, "poem"], (NEW, MODELS[1]), np.array([[1.0, 0.0], [0.0, 1.0]]))
+    own = OwnVotes.joined([OwnVotes.of_votes(NEW, vote(), spec), OwnVotes.of_scores(NEW, scores, spec)])
+    assert own.prompts == ["sum the list", "poem"]
+    assert own.prompt.tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("feedback", ["grk", "ba"])
+def test_a_leaderboard_foretells_the_level_of_coefficients(feedback, saved):
+    """Of the raw ones, also where a ground is taken off them."""
+    base, text = P2L.from_pretrained(saved("static", feedback)), "sum the list"
+    board = base.leaderboard(text)
+    prior = Leaderboard(models=(*MODELS, NEW), coefs=np.append(board.coefs, board.coefs[1]), feedback=Feedback.BT)
+    faint = Votes.from_rows([{"prompt": text, "model_a": NEW, "model_b": MODELS[0], "winner": "tie", "weight": 1e-6}])
+    assert feedback == "grk" or abs(board.gamma) > 0.1
+    coefs = base.add_model(NEW, faint, prior=prior).leaderboard(text).coefs
+    assert coefs[-1] == pytest.approx(coefs[1], abs=1e-4)
 
 
 def test_few_votes_warn_and_more_votes_are_more_certain(saved):

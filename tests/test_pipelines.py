@@ -24,6 +24,7 @@ from transformers import (
     dynamic_module_utils,
     pipeline,
 )
+from transformers.pipelines.pt_utils import KeyDataset
 
 from p2l_sdk import P2L, P2LError
 from p2l_sdk.errors import ModelFormatError, PromptError
@@ -92,6 +93,8 @@ def test_other_iterables_are_read_as_they_come(native, p2l):
     rest = list(results)
     assert len(rest) == 599
     close(rest[-1], p2l.leaderboard(PROMPTS[599 % 4]).to_dict())
+    column = KeyDataset([{"prompt": prompt} for prompt in PROMPTS], "prompt")
+    close(list(native(column)), native(PROMPTS))
 
 
 def test_the_shape_of_text_classification(widget, p2l):

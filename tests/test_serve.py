@@ -19,6 +19,7 @@ from p2l_sdk import P2L, P2LError
 from p2l_sdk.errors import BudgetError, PromptError, RemoteError
 from p2l_sdk.scorers.remote import RemoteScorer
 from p2l_sdk.serve import Engine, create_app
+from p2l_sdk.serve.schemas import RouteReply
 
 PROMPTS = [
     "What is 17 * 23?",
@@ -69,6 +70,7 @@ def test_routes_are_those_of_the_sdk(server, default):
         status, answer, _ = server.ask("/v1/route", {"prompt": PROMPTS[0], **options})
         assert status == 200, answer
         assert_same(answer, default.route(PROMPTS[0], **options).to_dict())
+        assert answer.keys() == RouteReply.model_fields.keys()
 
 
 def test_a_route_is_to_an_llm_that_can_be_called(default):
@@ -452,6 +454,20 @@ def test_a_key_with_a_line_end_is_sent_without_it_and_one_that_no_header_carries
     monkeypatch.setenv("P2L_API_KEY", "sk-secret\nsk-other")
     with pytest.raises(RemoteError, match="the key in P2L_API_KEY holds characters"):
         RemoteScorer(faulty)
+
+
+def test_no_key_is_sent_where_none_is_asked_for(faulty, monkeypatch):
+    monkeypatch.setenv("P2L_API_KEY", "sk-secret")
+    Faulty.script[:] = [(200, {}, KNOWN)] * 3
+    for token in (False, None, "sk-own"):
+        P2L.from_pretrained(faulty, token=token)
+    assert [headers.get("Authorization") for _, headers in Faulty.seen] == [None, "Bearer sk-secret", "Bearer sk-own"]
+
+
+def test_options_that_a_server_cannot_have_are_refused():
+    for option in ({"revision": "v2"}, {"device": "cuda"}, {"base": "org/base"}, {"local_files_only": True}):
+        with pytest.raises(P2LError, match=rf"^a server takes no {next(iter(option))} \(it has its model"):
+            P2L.from_pretrained("http://127.0.0.1:9", **option)
 
 
 def test_it_says_why_a_server_without_keys_refuses_its_name(faulty):

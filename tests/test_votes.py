@@ -456,6 +456,17 @@ def test_a_missing_score_gives_no_vote():
         Votes.read([{**SCORES[0], A: None, B: None}], [A, B])
 
 
+@pytest.mark.parametrize("backend", ["numpy_nullable", "pyarrow"])
+def test_a_score_that_is_missing_in_a_frame_of_nullable_numbers(backend):
+    table = {"prompt": ["x", "y", "z"], A: [0.1, 0.2, 0.3], B: [None, 0.5, 0.75], C: [0.5, None, 1.0]}
+    frame = pandas.DataFrame(table).convert_dtypes(dtype_backend=backend)
+    with pytest.raises(VotesError, match="row 1: the score of 'beta-13b' is None; it must be a finite number"):
+        Scores.read(frame)
+    scores = Scores.read(frame, allow_missing=True)
+    assert scores.models == (A, B, C)
+    np.testing.assert_array_equal(scores.scores.T, [table[A], [np.nan, 0.5, 0.75], [0.5, np.nan, 1.0]])
+
+
 def test_scores_that_are_no_shares():
     rows = [{"prompt": "x", A: 7, B: 3}, {"prompt": "y", A: 0, B: 0}]
     with pytest.warns(P2LWarning, match=r"outside \[0, 1\], so there is no threshold .*: equal scores are ties"):

@@ -12,8 +12,10 @@ Intervals are a bootstrap over prompts. To first order in the weights of the pro
 replicate needs of each prompt only its gradient at the optimum. That is known after the pass, so the pass keeps a
 uniform sample of the prompts' coefficients (1000 by default: a few numbers per LLM, not per pair). Up to that many
 prompts it is the bootstrap over all prompts; beyond, the deviations are scaled by sqrt(sample / n_prompts), and the
-widths carry a sampling error of about 1 / sqrt(2 * sample), 2 %. Prompts draw random keys and those of the lowest
-keys are kept, so a sample can be merged: the lowest keys of two samples are the sample of both streams.
+widths carry a sampling error of about 1 / sqrt(2 * sample), 2 %. The replicates are spread as Student's t is, so that
+the intervals of a handful of prompts are as wide as they must be (`prompt_pairs.bootstrap` says why). Prompts draw
+random keys and those of the lowest keys are kept, so a sample can be merged: the lowest keys of two samples are the
+sample of both streams.
 """
 
 from __future__ import annotations
@@ -180,7 +182,8 @@ class PairStatistics:
         return statistics
 
     def solve(self, models: tuple[str, ...], *, replicates: int = 1000) -> Leaderboard:
-        """The aggregate leaderboard, with 95 % bootstrap intervals from two prompts on.
+        """The aggregate leaderboard, with 95 % bootstrap intervals from two prompts on; those of two or three prompts
+        are very wide, for so few say little of all others.
 
         Where a shift of the coefs changes nothing (bt, bt_tie, rk) they are centred (mean 0).
 

@@ -4,6 +4,8 @@ A finite maximum of the likelihood exists exactly where this graph is strongly c
 in every split of the contestants into two groups, some vote of each group goes against the other). A tie is an edge
 both ways. In grounded models (grk, ba) the ground, the threshold of a usable answer, is a contestant of its own: an
 answer that wins or ties did not lose to it, and it did not lose to two answers that are both bad.
+
+Where ties have a threshold, some vote must be decisive, too: the likelihood of ties alone grows with it without end.
 """
 
 from __future__ import annotations
@@ -20,8 +22,6 @@ def undetermined(counts: VoteCounts, feedback: Feedback) -> str | None:
     """What the votes leave open, in words that name the LLMs; None where the maximum of the likelihood exists."""
     edges = _did_not_lose(counts, feedback)
     connected, separated = _groups(edges | edges.T), _groups(edges)
-    if len(separated) == 1:
-        return None
     names = [*counts.models, "the threshold of a usable answer"]
     parts = []
     if len(connected) > 1:
@@ -35,6 +35,12 @@ def undetermined(counts: VoteCounts, feedback: Feedback) -> str | None:
             f"there are {len(separated)} groups whose members never lost (or never won) against the others, best "
             "first: " + _words(separated, names)
         )
+    if feedback.has_eta and not counts.number[:, [Winner.A, Winner.B]].any():
+        parts.append(
+            "no vote is decisive, which leaves the threshold of a tie, and the scale of the coefficients, open"
+        )
+    if not parts:
+        return None
     return "the votes do not determine the coefficients of all LLMs: " + "; and ".join(parts)
 
 

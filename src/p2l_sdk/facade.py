@@ -84,11 +84,16 @@ class P2L:
             ModelFormatError: it is no whole P2L model.
             MissingExtraError: it needs torch, which is not installed.
             RemoteError: the server cannot be reached, or refuses the key.
+            P2LError: an option that a server cannot have: revision, device, base, local_files_only.
         """
         if isinstance(source, str) and source.startswith(("http://", "https://")):
             from p2l_sdk.scorers.remote import RemoteScorer
 
-            return cls(RemoteScorer(source, key=token if isinstance(token, str) else None), costs=costs)
+            of_files = {"revision": revision, "device": device, "base": base, "local_files_only": local_files_only}
+            if given := [name for name, value in of_files.items() if value]:
+                raise P2LError(f"a server takes no {given[0]} (it has its model already); leave it out")
+            key = token if isinstance(token, str) else "" if token is False else None
+            return cls(RemoteScorer(source, key=key), costs=costs)
         access = HubAccess(token=token, cache_dir=cache_dir, local_files_only=local_files_only)
         folder = DEFAULT_MODEL if source is None else locate(source, revision, access)
         return cls(load_scorer(folder, device, base, access), costs=costs, folder=folder)
@@ -248,7 +253,8 @@ class P2L:
         Args:
             prompts: strings or conversations.
             budgets: USD per response; 41 from the cheapest to the dearest LLM if not given.
-            outcomes: `(n_prompts, n_models)` true scores, to measure; without them, what the model expects.
+            outcomes: `(n_prompts, n_models)` true scores of all LLMs of the model, to measure; without them, what the
+                model expects.
             costs, options: as in `route`.
         """
         return self.router(costs, **options).frontier(self.coefficients(prompts).coefs, budgets, outcomes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 from importlib import resources
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from p2l_sdk.errors import HubError, MissingExtraError
 from p2l_sdk.hub import push
 from p2l_sdk.hub_metadata import EXAMPLE_PROMPTS, complete_model_card, with_picture
-from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, ModelSpec
+from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, ModelSpec, base_of
 from p2l_sdk.plots import save_plot
 from p2l_sdk.scorers import STATIC_BACKBONE, read_config
 from p2l_sdk.tensor_files import split_tensors
@@ -94,10 +93,9 @@ def _hub_file(name: str) -> bytes:
 
 def _adapter_base(folder: Path) -> str | None:
     """An adapter's base, on the Hub; None of a whole model."""
-    path = folder / ADAPTER_CONFIG
-    if not path.is_file():
+    if not (folder / ADAPTER_CONFIG).is_file():
         return None
-    name = str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    name, _ = base_of(folder)
     if not _may_be_on_the_hub(name) or Path(name).exists():
         raise HubError(
             f"this is an adapter on {name!r}, a path of this machine, which nobody else has; name the base's Hub id "

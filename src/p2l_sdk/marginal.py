@@ -75,8 +75,9 @@ def fit_leaderboard(
         ConvergenceError: the fit did not reach its optimum.
 
     Warns:
-        P2LWarning: groups of LLMs are never compared, or some only ever win or lose; it names them. A ridge, a normal
-            prior of standard deviation 10 logits, then keeps their coefficients finite.
+        P2LWarning: groups of LLMs are never compared, or some only ever win or lose (it names them), or no vote is
+            decisive, so that ties may be as likely as can be. A ridge, a normal prior of standard deviation 10 logits,
+            then keeps the coefficients finite, and their intervals wide.
     """
     feedback = Feedback.parse(feedback)
     intervals = None if intervals is None else Intervals.parse(intervals)
@@ -86,8 +87,9 @@ def fit_leaderboard(
     problem = undetermined(counts, feedback)
     fit = _Fit(counts, feedback, regular=problem is None)
     if problem:
+        advice = ": do not compare across groups" if "groups" in problem else ""
         warnings.warn(
-            f"{problem}. What the votes leave open is set by a small ridge: do not compare across groups",
+            f"{problem}. What the votes leave open is set by a small ridge{advice}",
             P2LWarning,
             stacklevel=2,
         )

@@ -150,7 +150,9 @@ def add_row(
     shift = np.zeros(len(theta)) if scored.gamma is None else scored.gamma[:, 0].astype(np.float64)
     targets = vote_targets(spec.feedback)[own.winner] * own.weight[:, None]
     row_votes = RowVotes(spec.feedback, own.prompt, shift, theta[own.prompt, own.opponent], log_s[own.prompt], targets)
-    expected = foretold(name, prior, spec.models, theta.mean(0)) if isinstance(prior, Leaderboard) else None
+    expected = None
+    if isinstance(prior, Leaderboard):  # levels as the rows have them, before gamma is taken off
+        expected = foretold(name, prior, spec.models, scored.coefs.astype(np.float64).mean(0))
     fit = fit_row(old.rows, features, row_votes, similar=kind is not Prior.MEAN, expected=expected)
     added = AddedModel(
         name=name,

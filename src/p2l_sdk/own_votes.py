@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from p2l_sdk.errors import VotesError, require_known
 from p2l_sdk.modeling.feedback_p2l import vote_targets
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.vote_columns import PromptIndex
 from p2l_sdk.vote_counts import SWAPPED
 from p2l_sdk.votes import Scores, Votes
 
@@ -59,25 +59,23 @@ class OwnVotes:
         if name not in scores.models or not known:
             raise VotesError(f"the scores need a column {name!r} and one of a known LLM: {', '.join(spec.models)}")
         columns = [scores.models.index(m) for m in (name, *known)]
-        pairs = replace(scores, models=(name, *known), scores=scores.scores[:, columns])
-        own = cls.of_votes(name, Votes.from_scores(pairs), spec)
+        chosen = replace(scores, models=(name, *known), scores=scores.scores[:, columns])
+        pairs = np.zeros(len(known), dtype=np.intp), np.arange(1, len(known) + 1)
+        own = cls.of_votes(name, Votes.from_scores(chosen, pairs), spec)
         return replace(own, n_ignored=0)  # pairs of known LLMs were not given as votes
 
     @classmethod
     def joined(cls, pieces: list[OwnVotes]) -> OwnVotes:
         """All of them, each prompt once."""
-        number: dict[str, int] = {}
-        prompts: list[Prompt] = []
+        index = PromptIndex()
         places = []
         for piece in pieces:
             place = np.empty(len(piece.prompts), dtype=np.int64)
             for i in np.unique(piece.prompt):
-                prompt = piece.prompts[i]
-                place[i] = number.setdefault(json.dumps(prompt), len(number))
-                prompts += [prompt] * (len(number) - len(prompts))
+                place[i] = index.number(piece.prompts[i])
             places.append(place[piece.prompt])
         return cls(
-            prompts,
+            index.prompts,
             np.concatenate(places),
             opponent=np.concatenate([piece.opponent for piece in pieces]),
             winner=np.concatenate([piece.winner for piece in pieces]),

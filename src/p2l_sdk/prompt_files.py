@@ -48,7 +48,7 @@ def _standard_input() -> Iterator[Prompt]:
     lines = text_lines(sys.stdin, "standard input")
     first = next(lines, "")
     following = itertools.chain([first] if first else [], lines)
-    if first.lstrip().startswith("{") and '"prompt"' in first:
+    if first.lstrip().startswith("{") and any(f'"{name}"' in first for name in ("prompt", "conversation_a")):
         yield from _of_rows(json_rows(following, "standard input"))
     else:
         yield from following

@@ -150,13 +150,18 @@ def bootstrap(
     The step is linear in the prompts: a replicate is the optimum less the inverse Hessian times the resampled mean of
     the prompts' gradients. So `n_models + 1` numbers of each prompt are resampled, not its pairs.
 
+    Replicates of n prompts stay between the extremes of these prompts, which the truth need not do: of three it is
+    beyond them in one case of four. As Student's t does for a mean, every step is therefore multiplied by
+    sqrt(n / x), x drawn from chi-squared with n - 1 degrees of freedom; n is the effective number of prompts,
+    sum(w)^2 / sum(w^2), and at least 2. Of 1000 prompts this widens the intervals by 0.2 %.
+
     Args:
         optimum: `(n_models + 1,)` theta and log(t - 1).
         expansion: about the optimum.
         prompts: theta, log_s and weights of the `n` prompts that are resampled.
         shrink: factor on the deviations, sqrt(n / N) if the `n` are a sample of N prompts.
         replicates: how many.
-        random: draws how often each prompt stands in a replicate, Poisson(1).
+        random: draws how often each prompt stands in a replicate, Poisson(1), and x.
 
     Returns:
         `(replicates, n_models)` coefficients; replicates without any weight are left out.
@@ -175,7 +180,10 @@ def bootstrap(
         drawn = random.poisson(1.0, (min(100, replicates - start), n)) * weights
         totals = drawn.sum(1)
         parts.append((drawn @ steps)[totals > 0] / totals[totals > 0, None])
-    return optimum[:n_models] + np.concatenate(parts)
+    resampled, share = np.concatenate(parts), weights / weights.sum()
+    effective = max(2.0, 1.0 / float(share @ share))
+    wider = np.sqrt(effective / random.chisquare(effective - 1.0, (len(resampled), 1)))  # one for all LLMs
+    return optimum[:n_models] + wider * resampled
 
 
 def _gradients(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -227,11 +227,13 @@ class Route:
         model: drawn from the mixture.
         mixture: name -> probability; at most two LLMs under a budget, one without.
         expected_cost: mean cost of the mixture, USD per response; None where one of them is not known.
-        expected_score: chance that the mixture's answer is preferred to that of an opponent.
+        expected_score: of the mixture's answer, in (0, 1), what `objective` names: the chance that it is preferred to
+            that of an opponent ("win_rate"), or that it is usable ("usable").
         rating: the router's own coefficient (theta' of the paper's Algorithm 1), in logits beside the LLMs' own.
         ranking: the fallback order: `model` first, then by score the others that cost no more than the budget.
         budget: the budget asked for, USD per response, or None.
         leaderboard: the prompt's leaderboard.
+        objective: what the LLMs were chosen by; see `Router`.
     """
 
     model: str
@@ -242,6 +244,7 @@ class Route:
     ranking: list[str]
     budget: float | None
     leaderboard: Leaderboard
+    objective: str = "win_rate"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, the leaderboard included."""
@@ -250,6 +253,7 @@ class Route:
             "mixture": dict(self.mixture),
             "expected_cost": self.expected_cost,
             "expected_score": self.expected_score,
+            "objective": str(self.objective),
             "rating": self.rating,
             "ranking": self.ranking,
             "budget": self.budget,
@@ -278,10 +282,8 @@ class Route:
         facts = [("call", self.model)]
         if len(self.mixture) > 1:
             facts.append(("mixture", mixture))
-        facts += [
-            ("cost", cost),
-            ("score", f"{self.expected_score:.0%} chance to be preferred to the answer of an opponent"),
-        ]
+        chance = "of a usable answer" if self.objective == "usable" else "to be preferred to the answer of an opponent"
+        facts += [("cost", cost), ("score", f"{self.expected_score:.0%} chance {chance}")]
         if len(self.ranking) > 1:
             facts.append(("then", ", ".join(self.ranking[1:4]) + (", ..." if len(self.ranking) > 4 else "")))
         return facts

@@ -20,6 +20,8 @@ from p2l_sdk.pacing import BudgetPacer
 from p2l_sdk.results import Leaderboard, Route
 from p2l_sdk.routing import Objective, Policy
 
+_BLOCK_PAIRS = 1 << 20  # pairs of a candidate and an opponent, over prompts, that are scored together
+
 
 class Router:
     """Routes leaderboards of one P2L model (paper, Theorem 1 and Algorithm 1).
@@ -85,7 +87,13 @@ class Router:
 
     def scores(self, coefs: np.ndarray) -> np.ndarray:
         """What each candidate is chosen by: coefs `(..., n_models)` in logits -> `(..., n_candidates)` in (0, 1)."""
-        theta = coefs.astype(np.float64)
+        size = max(1, _BLOCK_PAIRS // (len(self.names) * len(self._weights)))
+        if coefs.ndim == 1 or len(coefs) <= size:
+            return self._scores(coefs.astype(np.float64))
+        # of all prompts at once, the win rates of every pair would be the largest array by far
+        return np.concatenate([self.scores(coefs[start : start + size]) for start in range(0, len(coefs), size)])
+
+    def _scores(self, theta: np.ndarray) -> np.ndarray:
         if self.objective is Objective.USABLE:
             return 0.5 + 0.5 * np.tanh(0.5 * theta[..., self._candidates])
         return win_rates(theta[..., self._candidates], theta[..., self._opponents], self._weights)
@@ -139,11 +147,18 @@ class Router:
         self, coefs: np.ndarray, budgets: Sequence[float] | None = None, outcomes: np.ndarray | None = None
     ) -> Frontier:
         """What every budget buys; see `P2L.frontier`. coefs `(n_prompts, n_models)`, outcomes
-        `(n_prompts, n_models)` what each LLM's answer was worth in truth."""
+        `(n_prompts, n_models)` what each LLM's answer was worth in truth: of all LLMs of the model, in its order,
+        also where `models` names those that may be chosen."""
         scores, prices = self.scores(coefs), self.prices
-        values = scores if outcomes is None else np.asarray(outcomes, dtype=np.float64)[:, self._candidates]
-        if values.shape != scores.shape or not np.isfinite(values).all():
-            raise P2LError(f"outcomes must be finite numbers of the shape {(len(coefs), coefs.shape[1])}")
+        values = scores
+        if outcomes is not None:
+            truth = np.asarray(outcomes, dtype=np.float64)
+            if truth.shape != coefs.shape or not np.isfinite(truth).all():
+                raise P2LError(
+                    f"outcomes must be finite numbers of the shape {coefs.shape}, a column for each LLM of the model; "
+                    f"theirs is {truth.shape}"
+                )
+            values = truth[:, self._candidates]
         joint = JointFrontier(scores, prices)
         grid = np.linspace(prices.min(), prices.max(), 41) if budgets is None else np.asarray(budgets, dtype=np.float64)
         allocations = [joint.at(float(budget)) for budget in grid]
@@ -186,6 +201,7 @@ class Router:
             ],
             budget=budget,
             leaderboard=board,
+            objective=self.objective,
         )
 
 

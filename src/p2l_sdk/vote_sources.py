@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from p2l_sdk.errors import MissingExtraError, UnknownModelError, VotesError
 from p2l_sdk.hub_errors import Asked, not_fetched
 from p2l_sdk.table_files import READERS, Row, arrow_batches, read_rows, require_distinct
@@ -231,7 +233,7 @@ def _of_frame(frame: Any) -> Iterator[Chunk]:
 
 def _of_series(series: Any) -> list[Any]:
     """Plain values; one that is missing is None, except that a number which is none stays NaN."""
-    if series.dtype.kind != "f":
+    if not isinstance(series.dtype, np.dtype) or series.dtype.kind != "f":  # pandas' own floats hold NA, too
         series = series.astype(object).where(series.notna(), None)
     return [value.tolist() if hasattr(value, "tolist") else value for value in series]
 

@@ -89,19 +89,20 @@ class Votes:
         return cls._of_chunks(of_rows(rows), models)
 
     @classmethod
-    def from_scores(cls, scores: Scores) -> Votes:
-        """The votes of all pairs of LLMs on each prompt, the one that comes first in `models` on side a.
+    def from_scores(cls, scores: Scores, pairs: tuple[np.ndarray, np.ndarray] | None = None) -> Votes:
+        """The votes of all pairs of LLMs on each prompt, the one that comes first in `models` on side a; or of some
+        `pairs`, `(n_pairs,)` indices into `models` for each side.
 
         Scores that differ by more than 1e-6: the higher wins. Equal ones: a tie where their mean is at least 0.5, else
         both bad. A pair with a missing score (NaN) gives no vote. Categories are those of the prompts.
 
         Raises:
-            VotesError: there is one LLM only, or no pair with two scores.
+            VotesError: there is one LLM only, or no prompt has the scores of both LLMs of a pair.
 
         Warns:
             P2LWarning: a score is outside [0, 1], so 0.5 says nothing about it, and all equal scores are ties.
         """
-        return cls._of_scores(scores, stacklevel=3)
+        return cls._of_scores(scores, stacklevel=3, pairs=pairs)
 
     @cached_property
     def n_duplicates(self) -> int:
@@ -189,7 +190,7 @@ class Votes:
         return cls(codes.prompts.prompts, known, prompt, place[a], place[b], winner, weight, categories.arrays())
 
     @classmethod
-    def _of_scores(cls, scores: Scores, stacklevel: int) -> Votes:
+    def _of_scores(cls, scores: Scores, stacklevel: int, pairs: tuple[np.ndarray, np.ndarray] | None = None) -> Votes:
         if len(scores.models) < 2:
             raise VotesError(f"the scores are of one LLM only ({', '.join(scores.models)}); a vote is between two")
         outside = bool(((scores.scores < 0) | (scores.scores > 1)).any())
@@ -200,14 +201,14 @@ class Votes:
                 P2LWarning,
                 stacklevel=stacklevel,
             )
-        first, second = np.triu_indices(len(scores.models), 1)
+        first, second = np.triu_indices(len(scores.models), 1) if pairs is None else pairs
         left, right = scores.scores[:, first], scores.scores[:, second]
         equal = Winner.TIE if outside else np.where((left + right) / 2 >= _USABLE, Winner.TIE, Winner.BOTH_BAD)
         decided = np.where(left > right, Winner.A, Winner.B)
         winner = np.where(np.abs(left - right) > _SAME, decided, equal)
         row, pair = np.nonzero(np.isfinite(left) & np.isfinite(right))
         if not len(row):
-            raise VotesError("no prompt has the scores of two LLMs")
+            raise VotesError("no prompt has the scores of two LLMs that are compared")
         index = PromptIndex()
         number = np.array([index.number(prompt) for prompt in scores.prompts])
         votes = cls(

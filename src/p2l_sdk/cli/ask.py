@@ -7,6 +7,7 @@ import sys
 import click
 
 from p2l_sdk.cli.common import COSTS, JSON, MODEL, load, print_json
+from p2l_sdk.errors import PromptError
 
 
 @click.command(short_help="The leaderboard of LLMs for one prompt.")
@@ -81,4 +82,7 @@ def route(prompt: str, model: str | None, cost: float | None, seed: int | None, 
 
 
 def _read(prompt: str) -> str:
-    return sys.stdin.read() if prompt == "-" else prompt
+    try:
+        return sys.stdin.read() if prompt == "-" else prompt
+    except UnicodeDecodeError as error:
+        raise PromptError(f"standard input is not UTF-8 text (byte {error.start}); save it as UTF-8") from None

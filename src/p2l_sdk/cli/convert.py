@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -19,12 +20,13 @@ def convert(source: str, output: str, revision: str | None, as_json: bool) -> No
 
     The folder OUTPUT gives the same coefficients, and loads with transformers alone.
     """
-    from transformers.utils import logging
-
     from p2l_sdk.facade import P2L
     from p2l_sdk.hub_metadata import converted_card
 
-    logging.disable_progress_bar()
+    with contextlib.suppress(ImportError):  # what is not installed, the load says
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
     p2l = P2L.from_pretrained(source, revision=revision)
     p2l.save_pretrained(output)
     card = Path(output) / "README.md"

@@ -72,7 +72,11 @@ def evaluate(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", P2LWarning)
         report = evaluation.evaluate(p2l, held_out, ratings, baseline_votes=trained, **options)
-    report.notes += [f"baseline votes: {warning.message}" for warning in caught]
+    for warning in caught:
+        if issubclass(warning.category, P2LWarning):
+            report.notes.append(f"baseline votes: {warning.message}")
+        else:  # of a library
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     if as_json:
         print_json({"model": model or "embedded default", **report.to_dict()})
     else:

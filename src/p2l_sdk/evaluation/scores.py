@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from p2l_sdk.errors import P2LError
 from p2l_sdk.facade import P2L
 from p2l_sdk.metrics.estimates import clustered_mean
 from p2l_sdk.votes import Scores
@@ -17,7 +18,14 @@ def evaluate_scores(p2l: P2L, scores: Scores) -> dict[str, Any]:
     Returns:
         `routed_score` of the LLM with the highest coefficient, `best_single_score` of `best_single_model` (the best
         in hindsight on this very file), `gain_over_best_single` (paired), `oracle_score` of the best LLM per prompt.
+
+    Raises:
+        P2LError: the scores are of other LLMs than the model's, or in another order; or one is missing.
     """
+    if scores.models != p2l.models:
+        raise P2LError("these scores are of other LLMs than the model; read them with Scores.read(file, p2l.models)")
+    if not np.isfinite(scores.scores).all():
+        raise P2LError("a score is missing; routing is measured on prompts that have the scores of all LLMs")
     choice = p2l.coefficients(scores.prompts).coefs.argmax(1)
     single = int(scores.scores.mean(0).argmax())
     one, each = np.ones(len(choice)), np.arange(len(choice))

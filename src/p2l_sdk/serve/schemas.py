@@ -133,6 +133,7 @@ class RouteReply(LeaderboardReply):
     mixture: dict[str, float]
     expected_cost: float | None
     expected_score: float
+    objective: Objective
     rating: float
     ranking: list[str]
     budget: float | None
