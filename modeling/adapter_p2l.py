@@ -1,8 +1,8 @@
-"""Adapters: a LoRA (PEFT) on a backbone that is stored elsewhere, with the P2L heads in full.
+"""Adapters: a LoRA (PEFT) for a backbone that is stored elsewhere, with the full P2L heads.
 
-The folder holds `adapter_config.json` and `adapter_model.safetensors` as PEFT writes them (the base's name and revision
-within), and the P2L model's `config.json` and tokenizer. Loading puts the base under the heads and merges the LoRA into
-it: a loaded adapter is a plain model, as fast as one.
+The folder holds `adapter_config.json` (which names the base and its revision) and `adapter_model.safetensors`, as
+written by PEFT, and the P2L model's `config.json` and tokenizer. Loading puts the heads on the base and merges the
+LoRA into it, so a loaded adapter is a plain model and runs as fast as one.
 """
 
 from __future__ import annotations
@@ -24,17 +24,21 @@ if TYPE_CHECKING:
     from .modeling_p2l import P2LModel
 
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
-_ACCESS = ("token", "cache_dir", "local_files_only", "force_download", "proxies")  # of the base, as of the adapter
+_ACCESS = ("token", "cache_dir", "local_files_only", "force_download", "proxies")  # for the base as for the adapter
 
 
 def is_adapter(place: Any) -> bool:
-    """Whether this is a folder with an adapter, and no whole model."""
+    """Whether this is a folder that holds an adapter and not a whole model."""
     folder = Path(str(place))
     return (folder / ADAPTER_CONFIG).is_file() and not any(folder.glob("model*.safetensors"))
 
 
 def refuse_adapter_by_id(model: Any, place: Any) -> None:
-    """Of an adapter's Hub id, transformers loads the base's weights into the whole model: they do not fit."""
+    """Refuse an adapter's Hub id: transformers would load the base's weights into the whole model, and they do not fit.
+
+    Raises:
+        ModelFormatError: the model was loaded from the Hub id of an adapter.
+    """
     if model._hf_peft_config_loaded and not Path(str(place)).is_dir():
         raise ModelFormatError(
             "an adapter loads from a folder, not by its Hub id: fetch it with huggingface_hub.snapshot_download and "
@@ -43,17 +47,17 @@ def refuse_adapter_by_id(model: Any, place: Any) -> None:
 
 
 def place_of(name: str) -> tuple[str, dict[str, Any]]:
-    """Where `AutoModel` finds a backbone, and what it must be told to load it.
+    """Where `AutoModel` finds a backbone, and the options needed to load it.
 
     Args:
-        name: a folder, a Hub id ("org/name"), a GGUF file, or a GGUF file of a Hub repository ("org/name/file.gguf").
+        name: a folder, a Hub id ("org/name"), a GGUF file, or a GGUF file in a Hub repository ("org/name/file.gguf").
     """
     path = Path(name).expanduser()
     if not name.endswith(".gguf"):
         return (str(path) if path.exists() else name), {"use_safetensors": True}  # a pickle can run code
     options: dict[str, Any] = {"gguf_file": path.name}
     if hasattr(transformers, "GgufConfig"):
-        options["quantization_config"] = transformers.GgufConfig(dequantize=True)  # packed cannot train
+        options["quantization_config"] = transformers.GgufConfig(dequantize=True)  # packed weights cannot be trained
     if not path.is_file() and not path.is_absolute() and len(path.parts) == 3:
         return "/".join(path.parts[:2]), options
     return str(path.parent), options
@@ -63,11 +67,11 @@ def load_base(folder: Path, options: Mapping[str, Any]) -> Any:
     """The backbone that an adapter names, without its language-model head.
 
     Args:
-        folder: of the adapter.
-        options: of `from_pretrained`: dtype (float32 if not given), attn_implementation, and how the Hub is reached.
+        folder: the adapter's folder.
+        options: those of `from_pretrained`: dtype (float32 by default), attn_implementation, and how to access the Hub.
 
     Raises:
-        ModelFormatError: an option that an adapter cannot have.
+        ModelFormatError: an option is not supported for adapters.
     """
     for name in ("device_map", "quantization_config"):
         if options.get(name) is not None:
@@ -80,20 +84,21 @@ def load_base(folder: Path, options: Mapping[str, Any]) -> Any:
     backbone = AutoModel.from_pretrained(
         place, revision=revision, dtype=dtype, trust_remote_code=False, **needed, **given
     )
-    return backbone.to(dtype)  # a GGUF file comes in float32, whatever was asked for
+    return backbone.to(dtype)  # GGUF weights arrive in float32 whatever dtype was requested
 
 
 def merge_adapter(model: P2LModel, folder: Path) -> P2LModel:
-    """The model with the adapter's heads, its LoRA merged into the backbone.
+    """Load the adapter's heads into the model and merge its LoRA into the backbone.
 
     Args:
-        model: of the adapter's configuration, on its base.
+        model: built from the adapter's configuration, on its base.
+        folder: the adapter's folder.
 
     Raises:
         ImportError: peft is not installed.
         ModelFormatError: the adapter is damaged, or belongs to another base.
     """
-    try:  # within `try`, so that transformers does not ask for it where there is no adapter
+    try:  # transformers requires every import of remote code that is not within `try`, adapter or not
         from peft import PeftModel
     except ImportError as error:
         raise ImportError("an adapter needs peft, which is not installed: pip install peft", name="peft") from error
@@ -102,7 +107,7 @@ def merge_adapter(model: P2LModel, folder: Path) -> P2LModel:
         with safe_open(folder / _ADAPTER_WEIGHTS, framework="pt") as file:
             saved = set(file.keys())
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by a name that is going away
+            warnings.simplefilter("ignore", FutureWarning)  # PEFT uses a name that transformers has deprecated
             peft = PeftModel.from_pretrained(model, folder)
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise ModelFormatError(f"{str(folder)!r} is no whole adapter: {error}") from None

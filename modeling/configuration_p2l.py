@@ -10,12 +10,12 @@ from transformers import AutoConfig, PretrainedConfig
 from .spec_p2l import AUTO_MAP, CUSTOM_PIPELINES, SPEC_KEYS, ModelSpec
 from .static_p2l import StaticConfig
 
-if TYPE_CHECKING:  # transformers saves the code that the configuration names in imports, and so the pipelines too
+if TYPE_CHECKING:  # transformers saves the files imported here along with the config, so the pipelines are saved too
     from .pipeline_p2l import LeaderboardPipeline, TopModelsPipeline  # noqa: F401
 
 
 class P2LConfig(PretrainedConfig):
-    """A text backbone plus the fields of `ModelSpec`, which stand flat beside it.
+    """The configuration of a text backbone, plus the fields of `ModelSpec` at the top level.
 
     Args:
         backbone_config: the configuration (or its dictionary) of any text backbone that `AutoModel` knows, or of
@@ -23,7 +23,7 @@ class P2LConfig(PretrainedConfig):
         kwargs: the fields of `ModelSpec` (validated at once), and those of every transformers configuration.
 
     Raises:
-        ModelFormatError: a field of the spec is missing or not legal.
+        ModelFormatError: a field of the spec is missing or has an illegal value.
     """
 
     model_type = "p2l"
@@ -34,14 +34,14 @@ class P2LConfig(PretrainedConfig):
         if isinstance(backbone_config, dict):
             fields = dict(backbone_config)
             kind = fields.pop("model_type", None)
-            fields.pop("auto_map", None)  # it names code: a backbone is of a kind that transformers knows
+            fields.pop("auto_map", None)  # it names remote code, which is never run for a backbone
             backbone_config = (
                 StaticConfig(**fields) if kind == StaticConfig.model_type else AutoConfig.for_model(kind, **fields)
             )
         self.backbone_config: Any = backbone_config
         kwargs.pop("custom_pipelines", None)
         given = {key: kwargs.pop(key) for key in SPEC_KEYS if key in kwargs}
-        if given:  # transformers also makes empty configurations, to compare with
+        if given:  # transformers also creates empty configurations, for comparison
             given = ModelSpec.from_config({"model_type": self.model_type, **given}).to_dict()
         for key, value in given.items():
             setattr(self, key, value)
@@ -49,11 +49,11 @@ class P2LConfig(PretrainedConfig):
 
     @property
     def custom_pipelines(self) -> dict[str, Any]:
-        """The pipelines that travel with the weights; anew each time, for transformers writes classes into it."""
+        """The pipelines saved with the weights, as a fresh copy: transformers writes classes into the dictionary."""
         return copy.deepcopy(CUSTOM_PIPELINES)
 
     def to_dict(self) -> dict[str, Any]:
-        # both classes, also where the configuration is saved alone: beside an adapter
+        # name both classes even if the configuration is saved without the model, as next to an adapter
         return {**super().to_dict(), "auto_map": dict(AUTO_MAP), "custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
 
     @property

@@ -1,15 +1,15 @@
-"""Errors of the model floor. All are `ValueError`s, so users of plain transformers can catch them too."""
+"""Errors of the model code. All are `ValueError`s, so that users of plain transformers can catch them too."""
 
 
 class P2LError(ValueError):
-    """Base of every error that P2L raises on purpose. The text names the thing and the remedy."""
+    """Base class of every error that P2L raises on purpose. The message says what is wrong and how to fix it."""
 
 
 class PromptError(P2LError):
     """A prompt that cannot be scored: empty, not text, or a malformed conversation.
 
     Attributes:
-        index: its place in a batch, from 0; None for a single prompt.
+        index: position of the prompt in its batch, from 0; None for a single prompt.
     """
 
     index: int | None = None
@@ -24,4 +24,4 @@ class ModelFormatError(P2LError):
 
 
 class CostError(P2LError):
-    """A cost that is no finite number >= 0, or that is given for an LLM the model does not know, or missing."""
+    """A cost is missing, is not a finite number >= 0, or is given for an LLM that the model does not know."""

@@ -2,15 +2,16 @@ r"""Feedback models: how coefficients become the probabilities of a vote's outco
 
 Source: Prompt-to-Leaderboard (arXiv 2502.14855), section 2 and appendix; Rao & Kupper (1967) for ties.
 
-With a = exp(theta_a), b = exp(theta_b) and the tie threshold t = 1 + s, s > 0, every outcome of every feedback
-model is a quotient of polynomials in a, b, s *with positive coefficients only* (table `_LAWS`). Its logarithm is
-a difference of log-sum-exps: nothing cancels, nothing overflows, a tie is never negative. From the same table come
-the probabilities (numpy or torch, whatever the arguments are) and the exact derivatives for Newton's method.
+With a = exp(theta_a), b = exp(theta_b) and the tie threshold t = 1 + s, s > 0, the probability of every outcome is,
+in every feedback model, a ratio of polynomials in a, b, s *with positive coefficients only* (table `_LAWS`). Its
+logarithm is therefore a difference of log-sum-exps: no cancellation, no overflow, no negative tie probability. Both
+the probabilities (numpy or torch, depending on the arguments) and the exact derivatives for Newton's method are
+computed from this table.
 
-The network's raw heads are mapped by `log_threshold`: log s = log(t - 1) from eta; `ba` divides a and b by
-exp(gamma), the strength of its ground. For `rk`, t = exp(e) with e = max(softplus_0.1(eta - 22.5), 0.02).
+`log_threshold` maps the raw output eta of the network to log s = log(t - 1); `ba` divides a and b by exp(gamma), the
+strength of its ground. For `rk`, t = exp(e) with e = max(softplus_0.1(eta - 22.5), 0.02).
 
-This file needs numpy only, and torch only for torch arguments.
+This file needs only numpy, and torch only for torch arguments.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ import numpy as np
 
 from .errors_p2l import ModelFormatError
 
-Array = Any  # numpy.ndarray or torch.Tensor; every function returns the kind that it was given
+Array = Any  # numpy.ndarray or torch.Tensor; every function returns the type that it was given
 
 
 class Winner(IntEnum):
-    """What a vote says; the integer codes used in label arrays."""
+    """The outcome of a vote, as the integer codes used in label arrays."""
 
     A = 0
     B = 1
@@ -50,7 +51,11 @@ class Feedback(StrEnum):
 
     @classmethod
     def parse(cls, name: str) -> Feedback:
-        """The feedback model of a name, legacy names of lmarena/p2l included (`bag` is `grk`)."""
+        """The feedback model of this name; legacy names of lmarena/p2l are accepted (`bag` is `grk`).
+
+        Raises:
+            ModelFormatError: the name is unknown; the message lists the legal ones.
+        """
         key = str(name).lower().replace("-", "_")
         try:
             return cls("grk" if key == "bag" else key)
@@ -59,32 +64,32 @@ class Feedback(StrEnum):
 
     @property
     def outcomes(self) -> tuple[Winner, ...]:
-        """The outcomes that have a probability, in the order of every outcome axis."""
+        """The outcomes that have a probability, in the order used by every outcome axis."""
         return tuple(_LAWS[self])
 
     @property
     def has_eta(self) -> bool:
-        """Whether there is a tie threshold."""
+        """Whether the model has a tie threshold."""
         return Winner.TIE in _LAWS[self]
 
     @property
     def has_gamma(self) -> bool:
-        """Whether the strength of the ground is a coefficient of its own."""
+        """Whether the strength of the ground is a separate coefficient."""
         return self is Feedback.BA
 
     @property
     def grounded(self) -> bool:
-        """Whether coefficient 0 has a meaning (the threshold of a usable answer); the others float by a shift."""
+        """Whether a coefficient of 0 has a meaning: the threshold of a usable answer."""
         return self is Feedback.GRK
 
     @property
     def floating(self) -> bool:
-        """Whether a shift of all coefficients changes no probability at all."""
+        """Whether adding a constant to all coefficients leaves every probability unchanged."""
         return self in (Feedback.BT, Feedback.BT_TIE, Feedback.RK)
 
 
 class Pointwise(StrEnum):
-    """Feedback on one answer alone (Prompt-to-Regression; paper, section 2.2)."""
+    """Feedback on a single answer (Prompt-to-Regression; paper, section 2.2)."""
 
     BERNOULLI = "bernoulli"  # right or wrong, thumbs up or down
     GAUSSIAN = "gaussian"  # a score
@@ -112,7 +117,7 @@ class _Polynomial:
         return product
 
     def in_powers_of_b(self, a: Array, s: Array) -> dict[int, Array]:
-        """Its coefficients as a polynomial in b alone."""
+        """The coefficients of this polynomial in b alone, by power of b."""
         coefficients: dict[int, Array] = {}
         for (i, j, k), c in self.terms.items():
             monomial = functools.reduce(operator.mul, [a] * i + [s] * k, c)
@@ -137,7 +142,7 @@ _GROUNDED = {
     Winner.TIE: (_s * _a * _b * (_TWO + (_t + _ONE) * (_a + _b)), [_GROUND_A, _GROUND_B, _ANYONE]),
     Winner.BOTH_BAD: (_ONE, [_ANYONE]),
 }
-# feedback model -> outcome -> (numerator, factors of the denominator); each model's outcomes sum to 1
+# feedback model -> outcome -> (numerator, factors of the denominator); each model's probabilities sum to 1
 _LAWS: dict[Feedback, dict[Winner, tuple[_Polynomial, list[_Polynomial]]]] = {
     Feedback.BT: _BRADLEY_TERRY,
     Feedback.BT_TIE: _BRADLEY_TERRY,
@@ -160,10 +165,10 @@ _RK_SHIFT, _RK_BETA, _RK_FLOOR = 22.5, 0.1, 0.02
 
 
 def vote_targets(feedback: Feedback) -> np.ndarray:
-    """What each kind of vote asks of the outcomes: `(4 winners, n_outcomes)` weights of their log-probabilities.
+    """The target distribution of each kind of vote: `(4 winners, n_outcomes)` weights of the log-probabilities.
 
-    A tie is half a win for each in `bt_tie`, and says nothing in `bt` (a row of zeros: such votes do not count).
-    "Both bad" is a tie where the feedback model does not know it.
+    In `bt_tie` a tie counts as half a win for each LLM, in `bt` it is ignored (a row of zeros). "Both bad" counts as a
+    tie in feedback models without that outcome.
     """
     table = np.zeros((len(Winner), len(feedback.outcomes)))
     for winner in Winner:
@@ -180,12 +185,12 @@ def vote_targets(feedback: Feedback) -> np.ndarray:
 
 
 def namespace(array: Array) -> Any:
-    """The module whose functions take this array: numpy, or torch for tensors."""
+    """The module whose functions accept this array: numpy, or torch for tensors."""
     return importlib.import_module("torch") if type(array).__module__.startswith("torch") else np
 
 
 def log_threshold(feedback: Feedback, eta: Array) -> Array:
-    """log(t - 1) of the raw eta head, any shape. Zeros where the feedback model has no ties."""
+    """log(t - 1) from the raw eta head, any shape; zeros if the feedback model has no ties."""
     xp = namespace(eta)
     if feedback is Feedback.RK:
         soft = xp.logaddexp(xp.zeros_like(eta), _RK_BETA * (eta - _RK_SHIFT)) / _RK_BETA
@@ -197,7 +202,7 @@ def log_threshold(feedback: Feedback, eta: Array) -> Array:
 
 
 def eta_of_threshold(feedback: Feedback, log_s: Array) -> Array:
-    """The raw eta of a threshold, the inverse of `log_threshold` (its floor maps to a very small eta)."""
+    """The raw eta of a threshold: the inverse of `log_threshold`, whose floor maps to a very small eta."""
     log_s = np.asarray(log_s, dtype=np.float64)
     if feedback is Feedback.RK:
         e = np.maximum(np.logaddexp(0.0, log_s), _RK_FLOOR)
@@ -225,14 +230,18 @@ def _log_polynomial(xp: Any, p: _Polynomial, x: Array, y: Array, u: Array) -> Ar
 def log_probabilities(
     feedback: Feedback, theta_a: Array, theta_b: Array, eta: Array | None = None, gamma: Array | None = None
 ) -> Array:
-    """Log-probabilities of the outcomes of a against b.
+    """Log-probabilities of the outcomes of a comparison of LLM a with LLM b.
 
     Args:
-        theta_a, theta_b: coefficients in logits, any shapes that broadcast.
-        eta, gamma: raw head outputs, broadcast likewise; needed where `feedback.has_eta` / `has_gamma`.
+        theta_a, theta_b: coefficients in logits, of any shapes that broadcast.
+        eta, gamma: raw head outputs, broadcast likewise; required if `feedback.has_eta` / `has_gamma`.
 
     Returns:
-        `(..., n_outcomes)` in the order of `feedback.outcomes`; exponentials sum to 1. Same kind and dtype as theta_a.
+        `(..., n_outcomes)` in the order of `feedback.outcomes`, of the type and dtype of theta_a. The probabilities
+        sum to 1.
+
+    Raises:
+        ModelFormatError: eta or gamma is missing.
     """
     _require(feedback, eta, gamma)
     xp = namespace(theta_a)
@@ -243,9 +252,9 @@ def log_probabilities(
 
 
 def log_pair_probabilities(feedback: Feedback, theta_a: Array, theta_b: Array, log_s: Array) -> Array:
-    """`log_probabilities` with log s = log(t - 1) in place of eta, and theta - gamma in place of theta for `ba`."""
+    """`log_probabilities`, given log s = log(t - 1) instead of eta and, for `ba`, theta - gamma instead of theta."""
     xp = namespace(theta_a)
-    cache: dict[int, Array] = {}  # the denominators are shared between outcomes
+    cache: dict[int, Array] = {}  # outcomes share denominators
 
     def log_of(p: _Polynomial) -> Array:
         if id(p) not in cache:
@@ -256,12 +265,14 @@ def log_pair_probabilities(feedback: Feedback, theta_a: Array, theta_b: Array, l
 
 
 class PlainLaw:
-    """The probabilities of all pairs as quotients of plain numbers: many times faster than by logarithms, and as
-    accurate (nothing is subtracted), but only where nothing overflows; `plain_enough` says where.
+    """The probabilities of all pairs without logarithms: many times faster, and as accurate because nothing is
+    subtracted, but usable only if nothing overflows (see `plain_enough`).
 
-    What depends on one LLM of the pair is computed once; what depends on both, by Horner's rule in the other's odds.
+    Terms that depend on one LLM of the pair are computed once, those that depend on both by Horner's rule in the odds
+    of the other LLM.
 
     Args:
+        feedback: the feedback model.
         theta, log_s: `(n_models, n_prompts)` and `(n_prompts,)`, as in `log_pair_probabilities`.
     """
 
@@ -271,9 +282,9 @@ class PlainLaw:
         self._coefficients = {id(p): p.in_powers_of_b(self._odds, s) for p in polynomials}
 
     def row(self, i: int, first: int) -> list[np.ndarray]:
-        """Of LLM i against those from `first` on: `(n_models - first, n_prompts)` for each outcome."""
+        """Probabilities of LLM i against the LLMs from `first` on: `(n_models - first, n_prompts)` per outcome."""
         b = self._odds[first:]
-        cache: dict[int, np.ndarray] = {}  # the denominators are shared between outcomes
+        cache: dict[int, np.ndarray] = {}  # outcomes share denominators
 
         def value_of(p: _Polynomial) -> np.ndarray:
             if id(p) not in cache:
@@ -295,10 +306,10 @@ def _horner(coefficients: dict[int, Array], b: np.ndarray) -> np.ndarray:
 
 
 def plain_enough(theta: np.ndarray, log_s: np.ndarray) -> np.ndarray:
-    """Whether `PlainLaw` may be used for a prompt: theta `(n, n_models)`, log_s `(n,)` -> `(n,)`.
+    """Whether `PlainLaw` can be used for each prompt: theta `(n, n_models)`, log_s `(n,)` -> `(n,)` booleans.
 
-    Every product in the laws is of degree 3 in (a, b) and 2 in s at most, with coefficients that sum to less than
-    e^5; so float64 holds it for |theta| up to 180 at the usual thresholds, float32 up to 25.
+    Every product in the laws has degree at most 3 in (a, b) and 2 in s, with coefficients that sum to less than e^5.
+    At the usual thresholds, float64 can therefore represent it for |theta| up to 180, and float32 up to 25.
     """
     return 3.0 * np.abs(theta).max(-1) + 2.0 * np.abs(log_s) < np.log(np.finfo(theta.dtype).max) - 5.0
 
@@ -314,15 +325,15 @@ def log_probability_table(
 
 
 def vote_log_likelihood(feedback: Feedback, log_probs: Array, winners: Array) -> tuple[Array, Array]:
-    """Log-likelihood of votes, and how much each counts.
+    """Log-likelihood of each vote, and whether the vote counts.
 
     Args:
         log_probs: `(n_votes, n_outcomes)` from `log_probabilities`.
         winners: `(n_votes,)` integer `Winner` codes.
 
     Returns:
-        `(n_votes,)` log-likelihoods, and `(n_votes,)` 1 or 0: 0 for votes that say nothing under this feedback
-        model (ties under `bt`), whose log-likelihood is 0.
+        `(n_votes,)` log-likelihoods, and `(n_votes,)` 1 or 0: 0 for votes that this feedback model ignores (ties
+        under `bt`), whose log-likelihood is 0.
     """
     xp = namespace(log_probs)
     table = vote_targets(feedback)
@@ -331,14 +342,15 @@ def vote_log_likelihood(feedback: Feedback, log_probs: Array, winners: Array) ->
 
 
 def pointwise_log_likelihood(kind: Pointwise, theta: Array, value: Array, log_scale: Array | None = None) -> Array:
-    """Log-likelihood of feedback on single answers, any shapes that broadcast.
+    """Log-likelihood of feedback on single answers; arguments of any shapes that broadcast.
 
     Args:
-        kind: `bernoulli`: the answer is right with probability sigmoid(theta), `value` is 1, 0 or between (a soft
-            label); `gaussian`: `value` is a score with mean theta and standard deviation exp(log_scale).
+        kind: `bernoulli`: the answer is right with probability sigmoid(theta), and `value` is in [0, 1] (between 0
+            and 1 for a soft label); `gaussian`: `value` is a score with mean theta and standard deviation
+            exp(log_scale).
         theta: coefficients of the LLMs that answered.
         value: the feedback.
-        log_scale: for `gaussian`, 0 if not given.
+        log_scale: for `gaussian`; 0 if not given.
     """
     xp = namespace(theta)
     if kind == Pointwise.BERNOULLI:
@@ -360,10 +372,11 @@ def _require(feedback: Feedback, eta: Array | None, gamma: Array | None) -> None
 def log_probability_derivatives(
     feedback: Feedback, theta_a: np.ndarray, theta_b: np.ndarray, log_s: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Values, gradients and Hessians of the log-probabilities in (theta_a, theta_b, log s), exact.
+    """Exact values, gradients and Hessians of the log-probabilities with respect to (theta_a, theta_b, log s).
 
     Args:
-        theta_a, theta_b, log_s: `(n,)` float64; log s = log(t - 1) (see `log_threshold`); for `ba` theta - gamma.
+        feedback: the feedback model.
+        theta_a, theta_b, log_s: `(n,)` float64; log s = log(t - 1), see `log_threshold`; for `ba`, theta - gamma.
 
     Returns:
         `(n, n_outcomes)`, `(n, n_outcomes, 3)`, `(n, n_outcomes, 3, 3)`.
@@ -371,7 +384,7 @@ def log_probability_derivatives(
     point = np.stack(np.broadcast_arrays(theta_a, theta_b, log_s), -1).astype(np.float64)
 
     def moments(p: _Polynomial) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        # log-sum-exp of affine terms: its gradient is the softmax mean of the exponents, its Hessian their covariance
+        # the gradient of a log-sum-exp of affine terms is the softmax mean of the exponents, the Hessian the covariance
         exponents = np.array(list(p.terms), dtype=np.float64)
         logits = point @ exponents.T + np.log(list(p.terms.values()))
         top = logits.max(-1, keepdims=True)

@@ -1,6 +1,6 @@
-"""What coefficients say to a reader: ranks, ratings, chances. The SDK and the Hub's pipelines both show these.
+"""Coefficients in readable form: ranks, ratings and probabilities, as shown by the SDK and the Hub pipelines.
 
-Coefficients `(n_models,)` or, where said, `(..., n_models)`, in logits. Numpy only.
+Coefficients are in logits, `(n_models,)` unless stated otherwise. Needs only numpy.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import numpy as np
 
 from .feedback_p2l import Feedback
 
-ARENA_CENTRE, ARENA_SCALE = 1000.0, 400.0 / math.log(10.0)  # Chatbot Arena's scale: 400 points are odds of 10 to 1
+ARENA_CENTRE, ARENA_SCALE = 1000.0, 400.0 / math.log(10.0)  # Chatbot Arena's scale: 400 points for odds of 10 to 1
 
 
 def ranks(coefs: np.ndarray) -> np.ndarray:
-    """Rank of each LLM, 1 is best; equal coefficients share a rank."""
+    """Rank of each LLM, 1 being the best; equal coefficients share a rank."""
     return 1 + (coefs[None, :] > coefs[:, None]).sum(1)
 
 
 def ratings(feedback: Feedback, coefs: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
-    """On the Arena scale, 1000 + 400 / ln 10 * coefficient; centred on 1000 where the feedback model is known up to a
-    shift only (all but grk). `values`, of any shape, are put on the scale of these coefs; the coefs themselves if None.
+    """Ratings on the Arena scale, 1000 + 400 / ln 10 * coefficient; shifted to a mean of 1000 except for grk, whose
+    zero has a meaning. `values`, of any shape, are converted to the scale of these coefs; by default the coefs are.
     """
     centre = 0.0 if feedback.grounded else float(coefs.mean())
     return ARENA_CENTRE + ARENA_SCALE * ((coefs if values is None else values) - centre)
 
 
 def usable(feedback: Feedback, coefs: np.ndarray) -> np.ndarray | None:
-    """Chance that the LLM's answer is usable, sigmoid(coef); None unless the feedback model is grounded."""
+    """Probability that each LLM's answer is usable, sigmoid(coef); None unless the feedback model is grounded."""
     return 1.0 / (1.0 + np.exp(-coefs)) if feedback.grounded else None
 
 
@@ -40,18 +40,18 @@ def win_rates(coefs: np.ndarray, opponents: np.ndarray, opponent_weights: np.nda
     Args:
         coefs: `(..., n_models)` in logits.
         opponents: `(..., n_opponents)` in logits.
-        opponent_weights: `(n_opponents,)` that sum to 1.
+        opponent_weights: `(n_opponents,)`, summing to 1.
 
     Returns:
         `(..., n_models)` in (0, 1).
     """
-    # sigmoid(x) = (1 + tanh(x / 2)) / 2, and the weights sum to 1
+    # sigmoid(x) = (1 + tanh(x / 2)) / 2
     return 0.5 + 0.5 * (np.tanh(0.5 * (coefs[..., :, None] - opponents[..., None, :])) @ opponent_weights)
 
 
 def chances(feedback: Feedback, coefs: np.ndarray) -> np.ndarray:
-    """One number in (0, 1) per LLM that reads without a scale: the chance of a usable answer where the feedback model
-    knows it (grk), else the mean win rate against all LLMs of the list (against itself: a half)."""
+    """One probability in (0, 1) per LLM: of a usable answer if the feedback model is grounded (grk), otherwise the mean
+    win rate against all LLMs, itself included (which counts as one half)."""
     known = usable(feedback, coefs)
     return win_rates(coefs, coefs, np.full(len(coefs), 1.0 / len(coefs))) if known is None else known
 
@@ -59,14 +59,14 @@ def chances(feedback: Feedback, coefs: np.ndarray) -> np.ndarray:
 def rows(
     models: Sequence[str], feedback: Feedback, coefs: np.ndarray, intervals: np.ndarray | None = None
 ) -> list[dict[str, Any]]:
-    """One dictionary per LLM, best first (equal ones in the model's order): rank, model, coef, rating and, where
-    known, usable, low, high (limits of the rating, from `(n_models, 2)` intervals of the coefs)."""
+    """One dictionary per LLM, best first (ties in the model's order): rank, model, coef, rating and, if known, usable,
+    and low and high, the limits of the rating from the `(n_models, 2)` intervals of the coefs."""
     order = np.argsort(-coefs, kind="stable").tolist()
     values, rated, chance = coefs.tolist(), ratings(feedback, coefs).tolist(), usable(feedback, coefs)
     chances_of = None if chance is None else chance.tolist()
     limits = None if intervals is None else ratings(feedback, coefs, intervals).tolist()
     table: list[dict[str, Any]] = []
-    for place, i in enumerate(order):  # plain numbers: a server makes thousands of these tables a second
+    for place, i in enumerate(order):  # plain numbers: a server builds thousands of these tables a second
         shared = place > 0 and values[i] == table[-1]["coef"]
         row = {"rank": table[-1]["rank"] if shared else place + 1, "model": models[i]}
         row |= {"coef": values[i], "rating": rated[i]}

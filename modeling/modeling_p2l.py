@@ -1,6 +1,6 @@
-"""`P2LModel`: a backbone reads the prompt, a head gives one Bradley-Terry coefficient per LLM.
+"""`P2LModel`: a backbone reads the prompt, and a head outputs one Bradley-Terry coefficient per LLM.
 
-Source: Prompt-to-Leaderboard (arXiv 2502.14855), section 2. The formulas of the outcomes are in `feedback_p2l`.
+Source: Prompt-to-Leaderboard (arXiv 2502.14855), section 2. `feedback_p2l` has the formulas of the outcomes.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 @dataclass
 class P2LOutput(ModelOutput):
-    """What `P2LModel` returns.
+    """The output of `P2LModel`.
 
     Attributes:
-        loss: mean negative log-likelihood of the votes, where labels were given.
+        loss: mean negative log-likelihood of the votes; None without labels.
         coefs: `(n_prompts, n_models)` coefficients in logits, in the order of `config.models`.
-        eta: `(n_prompts, 1)` raw tie threshold, None where the feedback model has none.
-        gamma: `(n_prompts, 1)` raw ground strength, None where the feedback model has none.
-        hidden_state: `(n_prompts, hidden_size)` the pooled state that the head read.
+        eta: `(n_prompts, 1)` raw tie threshold; None if the feedback model has none.
+        gamma: `(n_prompts, 1)` raw ground strength; None if the feedback model has none.
+        hidden_state: `(n_prompts, hidden_size)` pooled state, the input of the head.
     """
 
     loss: torch.Tensor | None = None
@@ -49,7 +49,7 @@ class P2LOutput(ModelOutput):
 
 
 class P2LHead(nn.Module):
-    """Pooled state -> coefficients: optional LayerNorm, optional hidden layer, then linear."""
+    """From the pooled state to coefficients: optional LayerNorm, optional hidden layer, linear layer."""
 
     def __init__(self, spec: ModelSpec, width: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class P2LHead(nn.Module):
         self.gamma = nn.Linear(width, 1) if spec.feedback.has_gamma else None
 
     def features(self, state: torch.Tensor) -> torch.Tensor:
-        """Pooled states `(n_prompts, hidden_size)` -> what the last linear layers read, `(n_prompts, width)`."""
+        """Pooled states `(n_prompts, hidden_size)` -> inputs of the last linear layers, `(n_prompts, width)`."""
         state = self.input_dropout(self.norm(state))
         return self.dropout(self.activation(self.hidden(state)))
 
@@ -78,14 +78,14 @@ class P2LHead(nn.Module):
 
 
 class P2LModel(PreTrainedModel):
-    """A Prompt-to-Leaderboard model over any text backbone that `AutoModel` knows, or over the static one."""
+    """A Prompt-to-Leaderboard model on any text backbone that `AutoModel` knows, or on the static backbone."""
 
     config_class = P2LConfig
     base_model_prefix = "p2l"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
-    _keep_in_fp32_modules_strict = frozenset({"head"})  # also where the backbone is stored in 16 bits
-    accepts_loss_kwargs = False  # to the Trainer: the loss is the mean of this batch, and takes no other divisor
+    _keep_in_fp32_modules_strict = frozenset({"head"})  # even if the backbone is in 16 bits
+    accepts_loss_kwargs = False  # tells the Trainer that the loss is the mean over this batch, never rescaled
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -93,7 +93,7 @@ class P2LModel(PreTrainedModel):
 
     def __init__(self, config: P2LConfig) -> None:
         super().__init__(config)
-        # transformers may load the configuration from another copy of this code: nothing here relies on its classes
+        # transformers may have loaded the configuration from another copy of this code, so do not rely on its classes
         self.spec = ModelSpec.from_config(config.to_dict())
         backbone: Any = config.backbone_config
         static = backbone.model_type == StaticConfig.model_type
@@ -103,11 +103,11 @@ class P2LModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, place: Any, *args: Any, config: Any = None, **options: Any) -> Any:
-        """As every model of transformers loads; the folder of an adapter too, which is merged into the base that it
-        names, in float32 if no dtype is given.
+        """Load like any transformers model; also loads an adapter's folder, merging it into the base that it names
+        (in float32 by default).
 
         Raises:
-            ImportError: an adapter needs peft, which is not installed.
+            ImportError: this is an adapter, and peft is not installed.
             ModelFormatError: the adapter is damaged, belongs to another base, or is named by its Hub id.
         """
         if not is_adapter(place):
@@ -120,8 +120,8 @@ class P2LModel(PreTrainedModel):
 
     @classmethod
     def on_backbone(cls, config: P2LConfig, backbone: Any) -> Any:
-        """A P2L model on a backbone that is loaded already; its head is random."""
-        with torch.device("meta"):  # no second, random backbone
+        """A P2L model on a backbone that is already loaded, with a random head."""
+        with torch.device("meta"):  # do not allocate a second, random backbone
             model = cls(config)
         model.backbone = backbone
         model.head = P2LHead(model.spec, config.hidden_size)
@@ -134,11 +134,14 @@ class P2LModel(PreTrainedModel):
         self.backbone.set_input_embeddings(value)
 
     def prepare(self, prompts: Sequence[Prompt], tokenizer: Any) -> dict[str, torch.Tensor]:
-        """Prompts -> the `input_ids` and `attention_mask` of `forward`, on the model's device.
+        """Convert prompts to the `input_ids` and `attention_mask` of `forward`, on the model's device.
 
         Args:
             prompts: strings or conversations.
-            tokenizer: this model's own, from `AutoTokenizer.from_pretrained(folder)`.
+            tokenizer: the model's own tokenizer, from `AutoTokenizer.from_pretrained(folder)`.
+
+        Raises:
+            PromptError: a prompt cannot be scored; its `index` is the position in the batch.
         """
         ids = PromptEncoder.from_transformers(self.spec, tokenizer)(prompts)
         input_ids, mask = pad(ids, tokenizer.pad_token_id or 0)
@@ -156,27 +159,28 @@ class P2LModel(PreTrainedModel):
         return_dict: bool | None = None,
         **_: Any,
     ) -> P2LOutput:
-        """Scores prompts and, with labels, measures them against votes.
+        """Score prompts and, given labels, compute the loss on votes.
+
+        Other inputs that a tokenizer may add, such as `token_type_ids`, are ignored.
 
         Args:
             input_ids, attention_mask: `(n_prompts, n_tokens)` from `PromptEncoder` and `pad`.
-            labels: `(n_votes, 4)` integers: the prompt's row in this batch, index of model_a, of model_b, and the
-                `Winner` code. Any number of votes may share a prompt.
-            weights: `(n_votes,)` weights of the votes, 1 if not given.
-            return_dict: always taken as true; accepted for the Trainer.
+            labels: `(n_votes, 4)` integers: the prompt's row in this batch, the index of model_a, the index of
+                model_b, and the `Winner` code. Any number of votes may share a prompt.
+            weights: `(n_votes,)` weights of the votes; 1 if not given.
+            return_dict: treated as true; accepted for the Trainer.
 
         Returns:
-            P2LOutput: float32 coefficients whatever the backbone's type is. Further inputs that a tokenizer may
-            add (`token_type_ids`) are ignored.
+            P2LOutput: its coefficients are float32, whatever the dtype of the backbone.
         """
         state = self.pooled(input_ids, attention_mask)
-        with torch.autocast(state.device.type, enabled=False):  # a coefficient of 10 needs more than 8 bits
+        with torch.autocast(state.device.type, enabled=False):  # bfloat16's 8 bits are too few for coefficients
             coefs, eta, gamma = self.head(state.to(next(self.head.parameters()).dtype))
         loss = None if labels is None else self.vote_loss(coefs, eta, gamma, labels, weights)
         return P2LOutput(loss=loss, coefs=coefs, eta=eta, gamma=gamma, hidden_state=state)
 
     def pooled(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """`(n_prompts, hidden_size)` what the head reads; arguments as in `forward`."""
+        """The input of the head, `(n_prompts, hidden_size)`; arguments as in `forward`."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         return self._pool(self.backbone(input_ids=input_ids, attention_mask=attention_mask), attention_mask)
@@ -200,7 +204,7 @@ class P2LModel(PreTrainedModel):
         )
         log_likelihood, counts = vote_log_likelihood(self.spec.feedback, log_probs, winner)
         weights = counts if weights is None else weights * counts
-        # votes that say nothing under this feedback model do not dilute the mean; a batch of only such votes costs 0
+        # votes that this feedback model ignores do not dilute the mean; a batch of only such votes has loss 0
         return -(weights * log_likelihood).sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
 
     def _pool(self, output: Any, mask: torch.Tensor) -> torch.Tensor:

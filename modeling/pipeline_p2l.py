@@ -1,11 +1,11 @@
-"""Two pipelines of transformers over a P2L model.
+"""Two transformers pipelines for a P2L model.
 
-    pipeline("prompt-to-leaderboard", model, trust_remote_code=True)(prompt)   # the leaderboard, as the SDK gives it
-    pipeline("text-classification", model, trust_remote_code=True)(prompt)     # labels and scores, as widgets show them
+    pipeline("prompt-to-leaderboard", model, trust_remote_code=True)(prompt)   # the leaderboard, as in the SDK
+    pipeline("text-classification", model, trust_remote_code=True)(prompt)     # labels and scores, as shown by widgets
 
-A string or a conversation (chat messages) is one prompt and gives one result; a list of them gives a list; any other
-iterable, a data set or a generator, gives a generator. Coefficients come with the same encoding and the same padding
-as in the SDK, whatever the tokenizer is set to.
+A string or a conversation (chat messages) is one prompt and gives one result; a list of prompts gives a list; any other
+iterable, such as a data set or a generator, gives a generator. Prompts are encoded and padded as in the SDK, whatever
+the tokenizer's settings.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .prompt_p2l import Prompt, PromptEncoder, batches, pad
 if TYPE_CHECKING:
     from .modeling_p2l import P2LModel
 
-_WINDOW = 256  # prompts that are read ahead and sorted by length, so that little is padding
+_WINDOW = 256  # prompts that are read ahead and sorted by length, to keep padding low
 
 
 class LeaderboardPipeline(Pipeline):
@@ -34,18 +34,18 @@ class LeaderboardPipeline(Pipeline):
 
     Args:
         model: a `P2LModel`.
-        tokenizer: its own.
-        batch_size: prompts in one forward pass, 32 if not given; also an argument of the call.
-        top_k: only the best LLMs; also an argument of the call.
+        tokenizer: the model's own tokenizer.
+        batch_size: prompts in one forward pass, 32 if not given; can also be passed to the call.
+        top_k: return only this many LLMs, the best; can also be passed to the call.
         kwargs: `device` and the other arguments of every pipeline.
 
     Returns:
-        For each prompt a dictionary: feedback, n_prompts (1), eta, gamma (None where the feedback model has none) and
+        For each prompt a dictionary: feedback, n_prompts (1), eta, gamma (None if the feedback model has none) and
         `leaderboard`, one row per LLM, best first: rank, model, coef (logits), rating (Arena scale) and, for grk,
-        usable (the chance of a usable answer).
+        usable (the probability of a usable answer).
 
     Raises:
-        PromptError: a prompt is empty or no prompt; it names its place.
+        PromptError: a prompt is empty or not a prompt at all; its position is given.
     """
 
     _load_tokenizer = True
@@ -62,7 +62,7 @@ class LeaderboardPipeline(Pipeline):
         self._encode = PromptEncoder.from_transformers(model.spec, tokenizer)
 
     def __call__(self, inputs: Any, *, batch_size: int | None = None, **options: Any) -> Any:
-        """One result, a list or a generator of them: see the class and `options` there."""
+        """One result, a list or a generator of results; see the class for results and options."""
         size = batch_size or self._batch_size or 32
         _, _, given = self._sanitize_parameters(**options)
         options = {**self._postprocess_params, **given}
@@ -70,7 +70,7 @@ class LeaderboardPipeline(Pipeline):
             try:
                 return next(self._results([inputs], size, options))
             except PromptError as error:
-                error.index = None  # there is but one
+                error.index = None  # a single prompt has no position
                 raise
         if hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__") and not isinstance(inputs, Iterable):
             table = inputs  # a map-style data set, such as transformers' KeyDataset
@@ -96,10 +96,10 @@ class LeaderboardPipeline(Pipeline):
             yield from (results[i] for i in range(len(ids)))
             done += len(window)
 
-    # the four stages that transformers asks of a pipeline, here for many prompts at a time
+    # the four stages that transformers requires of a pipeline, here for many prompts at a time
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        options.pop("num_workers", None)  # nothing to gain: encoding a prompt takes less time than sending it
+        options.pop("num_workers", None)  # workers would not help: encoding a prompt is faster than sending it to one
         if unknown := sorted(options.keys() - {"top_k"}):
             raise P2LError(f"this pipeline has no option {unknown[0]!r}; it has batch_size and top_k")
         top_k = options.get("top_k")
@@ -116,9 +116,9 @@ class LeaderboardPipeline(Pipeline):
         return {"coefs": out.coefs, "eta": out.eta, "gamma": out.gamma}
 
     def postprocess(self, outputs: dict[str, Any], top_k: int | None = None) -> list[Any]:
-        """The result of each prompt: coefs `(n_prompts, n_models)`, eta and gamma `(n_prompts, 1)` or None."""
+        """The result of each prompt, from coefs `(n_prompts, n_models)`, and eta and gamma `(n_prompts, 1)` or None."""
         spec = self.model.spec
-        feedback = Feedback(spec.feedback)  # the model may be of another copy of this code, with enums of its own
+        feedback = Feedback(spec.feedback)  # the model may come from another copy of this code, with its own enums
         raw = {name: None if outputs[name] is None else outputs[name][:, 0].tolist() for name in ("eta", "gamma")}
         return [
             {
@@ -132,13 +132,13 @@ class LeaderboardPipeline(Pipeline):
 
 
 class TopModelsPipeline(LeaderboardPipeline):
-    """The shape of `text-classification`: for each prompt a list of `{"label": LLM, "score": ...}`, best first.
+    """The task `text-classification`: for each prompt a list of `{"label": LLM, "score": ...}`, best first.
 
-    The score is a chance in (0, 1), not a share (scores do not sum to 1): of a usable answer where the feedback model
-    knows it (grk), else of being preferred to the answer of another LLM of the list, drawn at random.
+    The score is a probability in (0, 1), and scores do not sum to 1. It is that of a usable answer if the feedback
+    model is grounded (grk); otherwise it is the mean win rate against all LLMs, itself included.
 
     Args:
-        top_k: how many LLMs, 5 if not given, None for all.
+        top_k: how many LLMs to return; 5 if not given, None for all.
     """
 
     def postprocess(self, outputs: dict[str, Any], top_k: int | None = 5) -> list[Any]:

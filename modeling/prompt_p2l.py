@@ -1,11 +1,12 @@
-"""Prompt -> tokens: the one place for it, used by training, the SDK's scorers and the Hub pipelines.
+"""From prompts to tokens: the only implementation, used by training, the SDK's scorers and the Hub pipelines.
 
 A prompt is a string or a conversation (chat messages). Only user turns are read: system, developer, assistant and
-tool turns are legal and ignored, as in the paper's training data. Then, as the model's spec says: chat template
-over the user turns without a generation prompt, tokens, truncation on the left, the CLS token at the very end,
-padding on the right. A CLS string within the text is ordinary text: it is rewritten to `<cls>`.
+tool turns are legal but ignored, as in the paper's training data. The model's spec determines the rest: the chat
+template is applied to the user turns without a generation prompt, the tokens are truncated on the left, the CLS token
+is appended, and batches are padded on the right. A CLS string within the text is ordinary text: it is rewritten to
+`<cls>`.
 
-Needs the `tokenizers` library; a transformers tokenizer is used for its chat template only.
+Needs the `tokenizers` library; a transformers tokenizer is only used for its chat template.
 """
 
 from __future__ import annotations
@@ -23,17 +24,19 @@ Prompt = str | Sequence[Message]
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
-# A tokenizer reads all of a text before it truncates, so it is shown the end only. Text has 1 to 6 characters a token:
-# the tokens at the cut may be others, but they are far from those that are kept. Only where there are too few (of
-# blanks, say) more is read, and that is bounded too: tens of megabytes must not take longer than a long prompt.
-_ENOUGH, _MOST = 32, 1024  # characters for each token that is wanted
+# A tokenizer reads the whole text before it truncates, so it is given only the end. Text has 1 to 6 characters per
+# token: tokens at the cut may differ, but they are far from those that are kept. If there are too few tokens (for
+# instance because of long runs of blanks), more text is read, but not all: tens of megabytes must not take longer than
+# a long prompt.
+_ENOUGH, _MOST = 32, 1024  # characters read per token wanted
 
 
 def user_turns(prompt: Prompt) -> list[str]:
-    """The texts of the user turns, checked.
+    """The validated texts of the user turns.
 
     Raises:
-        PromptError: not text, nothing but white space, a lone surrogate, an unknown role, no user turn.
+        PromptError: the prompt is not text, is only white space, contains a lone surrogate or an unknown role, or has
+            no user turn.
     """
     if isinstance(prompt, str):
         turns = [prompt]
@@ -88,7 +91,10 @@ class PromptEncoder:
     Args:
         spec: the model's spec.
         tokenizer: its `tokenizers.Tokenizer`, whose truncation, padding and special tokens are set here.
-        render: from the list of user turns to the text with the chat template; needed where `spec.chat`.
+        render: turns the list of user turns into text with the chat template; required if `spec.chat`.
+
+    Raises:
+        ModelFormatError: the chat template or the CLS token is missing.
     """
 
     def __init__(self, spec: ModelSpec, tokenizer: Any, render: Callable[[list[str]], str] | None = None) -> None:
@@ -102,17 +108,17 @@ class PromptEncoder:
             if cls_id is None:
                 raise ModelFormatError(f"the CLS token {spec.cls_token!r} is not in the tokenizer's vocabulary")
             self._cls = [cls_id]
-        # A saved tokenizer may carry the padding and truncation of its last use: ours is set here, once.
+        # a saved tokenizer may carry the padding and truncation of its last use
         tokenizer.no_padding()
         self._limit = spec.max_prompt_tokens - len(self._cls)
         tokenizer.enable_truncation(self._limit, direction="left")
-        # Where no template writes special tokens, "[SEP]" in a prompt is five characters of text.
+        # without a template that writes special tokens, "[SEP]" in a prompt is five characters of text
         tokenizer.encode_special_tokens = not spec.chat
         self._tokenizer = tokenizer
 
     @classmethod
     def from_transformers(cls, spec: ModelSpec, tokenizer: Any) -> PromptEncoder:
-        """For a transformers tokenizer (a fast one), which is left as it is."""
+        """An encoder from a fast transformers tokenizer, which is not modified."""
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise ModelFormatError(f"{type(tokenizer).__name__} has no tokenizers backend; save it as a fast tokenizer")
@@ -126,17 +132,18 @@ class PromptEncoder:
         return cls(spec, type(backend).from_str(backend.to_str()), render)
 
     def text(self, prompt: Prompt) -> str:
-        """What the tokenizer will read, without the CLS token."""
+        """The input text of the tokenizer, without the CLS token."""
         text = self._render(user_turns(prompt))
         if self._spec.cls_token is not None:
             text = text.replace(self._spec.cls_token, "<cls>")
         return text
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Token ids of each prompt, at most `max_prompt_tokens`, at least one: of a long prompt those of its end.
+        """Token ids of each prompt: at least one, and at most the last `max_prompt_tokens`.
 
         Raises:
-            PromptError: see `user_turns`; its `index` is the place of the prompt.
+            PromptError: see `user_turns`, or the tokenizer knows no character of the prompt; its `index` is the
+                position of the prompt.
         """
         texts = []
         for i, prompt in enumerate(prompts):
@@ -159,15 +166,15 @@ class PromptEncoder:
         return ids
 
     def _read(self, texts: Sequence[str], characters: int) -> list[list[int]]:
-        """Token ids of the end of each text: so many characters for each token that is wanted."""
+        """Token ids of the end of each text: its last `characters` characters per token of the limit."""
         ends = [text[-characters * self._limit :] for text in texts]
         encodings = self._tokenizer.encode_batch_fast(ends, add_special_tokens=self._spec.add_special_tokens)
         return [encoding.ids for encoding in encodings]
 
 
 def batches(ids: Sequence[Sequence[int]], size: int, max_tokens: int = 16384) -> Iterator[list[int]]:
-    """Places of the prompts, in batches of like length: each of at most `size` prompts and, one prompt apart, at most
-    `max_tokens` tokens with their padding, so that one long prompt does not stretch many short ones."""
+    """Indices of the prompts in batches of similar length, each of at most `size` prompts and, unless it is a single
+    prompt, `max_tokens` tokens including padding, so that one long prompt does not pad many short ones."""
     batch: list[int] = []
     for i in sorted(range(len(ids)), key=lambda i: len(ids[i])):
         if batch and (len(batch) == size or (len(batch) + 1) * len(ids[i]) > max_tokens):

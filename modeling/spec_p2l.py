@@ -1,6 +1,6 @@
-"""`ModelSpec`: what a P2L model is, apart from its weights. It needs neither torch nor transformers.
+"""`ModelSpec`: everything that defines a P2L model except its weights. Needs neither torch nor transformers.
 
-These are the P2L keys of a saved `config.json`. The saved spec decides everything: loading needs only a folder.
+Its fields are the P2L keys of a saved `config.json`, so loading a model needs nothing but its folder.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from .feedback_p2l import Feedback
 FORMAT_VERSION = 1
 ADAPTER_CONFIG = "adapter_config.json"  # as PEFT writes it
 
-# what transformers reads in config.json to find the classes
+# keys of config.json in which transformers finds the classes
 AUTO_MAP = {"AutoConfig": "configuration_p2l.P2LConfig", "AutoModel": "modeling_p2l.P2LModel"}
-# and the pipelines of `pipeline_p2l`
+# and the pipelines
 CUSTOM_PIPELINES = {
     "prompt-to-leaderboard": {"impl": "pipeline_p2l.LeaderboardPipeline", "pt": ["AutoModel"], "type": "text"},
     "text-classification": {"impl": "pipeline_p2l.TopModelsPipeline", "pt": ["AutoModel"], "type": "text"},
@@ -30,44 +30,45 @@ CUSTOM_PIPELINES = {
 
 
 class Pooling(StrEnum):
-    """How the hidden states of a prompt's tokens become one vector."""
+    """How the hidden states of a prompt's tokens are reduced to one vector."""
 
-    LAST = "last"  # decoders: the last real token, the CLS token where there is one
+    LAST = "last"  # decoders: the last token that is not padding, which is the CLS token if there is one
     FIRST = "first"  # encoders with a trained [CLS]
     MEAN = "mean"  # sentence encoders
-    POOLER = "pooler"  # the backbone's own pooler; of a static backbone: the mean by learned token weights
+    POOLER = "pooler"  # the backbone's own pooler; for the static backbone, the mean by learned token weights
 
 
 class Activation(StrEnum):
-    """What follows the hidden layer of the head."""
+    """The activation after the hidden layer of the head."""
 
-    GELU = "gelu"  # its tanh form, the same on numpy and torch
+    GELU = "gelu"  # the tanh approximation, which is the same in numpy and torch
     RELU = "relu"
     IDENTITY = "identity"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """Validated on creation.
+    """The definition of a P2L model, validated on creation.
 
     Attributes:
-        models: names of the LLMs, unique, in the order of the coefficients.
+        models: unique names of the LLMs, in the order of the coefficients.
         feedback: the feedback model.
-        costs: USD per response of those LLMs whose cost is known.
-        pooling: how token states become one vector.
-        max_prompt_tokens: tokens kept, counted from the end of the prompt.
-        chat: whether the tokenizer's chat template is laid over the user turns.
-        cls_token: the token put at the very end, None for none.
+        costs: USD per response of the LLMs whose cost is known.
+        pooling: how token states are reduced to one vector.
+        max_prompt_tokens: number of tokens kept, counted from the end of the prompt, including the CLS token.
+        chat: whether the tokenizer's chat template is applied to the user turns.
+        cls_token: the token appended to the prompt; None for none.
         add_special_tokens: whether the tokenizer adds its own special tokens (encoders).
         head_norm: whether a LayerNorm precedes the head.
-        head_hidden_size: width of the head's hidden layer, None for a linear head.
-        head_activation: what follows the hidden layer.
+        head_hidden_size: width of the head's hidden layer; None for a linear head.
+        head_activation: activation after the hidden layer.
         head_input_dropout: dropout of the head's input, in training.
         head_dropout: dropout before the last linear layer, in training.
-        format_version: of the saved folder.
+        format_version: format of the saved folder.
 
     Raises:
-        ModelFormatError: naming the field and its legal values.
+        ModelFormatError: a field has an illegal value; the message names the legal ones.
+        CostError: a cost is illegal, or is given for an unknown LLM.
     """
 
     models: tuple[str, ...]
@@ -110,7 +111,11 @@ class ModelSpec:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ModelSpec:
-        """The spec within a parsed `config.json`; keys of the backbone and of transformers are left alone."""
+        """The spec in a parsed `config.json`; keys of the backbone and of transformers are ignored.
+
+        Raises:
+            ModelFormatError: this is not the config of a P2L model, or a key is missing or has an illegal value.
+        """
         if config.get("model_type") != "p2l":
             raise ModelFormatError(f"config.json has model_type {config.get('model_type')!r}, a P2L model has 'p2l'")
         missing = [key for key in ("models", "feedback") if key not in config]
@@ -119,7 +124,7 @@ class ModelSpec:
         return cls(**{key: config[key] for key in SPEC_KEYS if key in config})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, for `config.json`."""
+        """The fields as plain JSON values, for `config.json`."""
         values = {key: getattr(self, key) for key in SPEC_KEYS}
         return {
             key: list(v) if isinstance(v, tuple) else dict(v) if isinstance(v, Mapping) else
@@ -128,7 +133,7 @@ class ModelSpec:
         }  # fmt: skip
 
     def replace(self, **changes: Any) -> ModelSpec:
-        """A copy with some fields changed, validated again."""
+        """A copy with some fields changed; it is validated again."""
         return dataclasses.replace(self, **changes)
 
 
@@ -136,7 +141,7 @@ SPEC_KEYS = tuple(f.name for f in dataclasses.fields(ModelSpec))
 
 
 def base_of(folder: Path) -> tuple[str, str | None]:
-    """Name and revision of the base of the adapter in a folder; ModelFormatError where its file does not say them."""
+    """Name and revision of the base of the adapter in a folder; ModelFormatError if its config does not name a base."""
     path = folder / ADAPTER_CONFIG
     try:
         adapter = json.loads(path.read_text(encoding="utf-8"))
@@ -149,10 +154,10 @@ def base_of(folder: Path) -> tuple[str, str | None]:
 
 
 def validate_costs(costs: Mapping[str, float] | None, models: tuple[str, ...]) -> dict[str, float]:
-    """Costs (USD per response) as a plain dictionary: finite, not negative, of known LLMs only.
+    """Check costs (USD per response) and return them as a plain dictionary of floats.
 
     Raises:
-        CostError: naming the LLM and its cost.
+        CostError: a cost is not a finite number >= 0, or its LLM is not in `models`.
     """
     checked = {}
     for name, cost in (costs or {}).items():

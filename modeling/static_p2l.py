@@ -1,8 +1,8 @@
 """The static backbone: one vector and one weight per token, no attention.
 
-A prompt's vector is the weighted mean of its tokens' vectors, h = sum_i w_i E_i / sum_i w_i, brought towards unit
-length as h / |h|^norm_power; with the length feature, the standardised logarithm of the number of tokens is one more
-entry. The SDK computes the same on numpy alone. The table may be stored as int8 with one scale per token:
+A prompt's vector is the weighted mean of its tokens' vectors, h = sum_i w_i E_i / sum_i w_i, rescaled to
+h / |h|^norm_power; with the length feature, it has one more entry, the standardised logarithm of the number of tokens.
+The SDK computes the same in numpy alone. The table can be stored as int8 with one scale per token:
 E_i = scale_i * table_i.
 """
 
@@ -17,14 +17,14 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 
 class StaticConfig(PretrainedConfig):
-    """The static backbone.
+    """Configuration of the static backbone.
 
     Args:
         vocab_size, embedding_size: shape of the table.
-        norm_power: 0 leaves the mean as it is, 1 gives it unit length, 0.5 is half-way.
-        length_feature: the logarithm of the token count is one more entry of the prompt's vector.
-        quantized: the table is int8, and frozen.
-        pad_token_id: the token that fills up shorter prompts.
+        norm_power: 0 leaves the mean unchanged, 1 normalises it to unit length, values between do so partly.
+        length_feature: whether the prompt's vector has the logarithm of the token count as an additional entry.
+        quantized: whether the table is int8 (and frozen).
+        pad_token_id: the token used for padding.
     """
 
     model_type = "p2l_static"
@@ -54,7 +54,7 @@ class StaticConfig(PretrainedConfig):
 
 
 class StaticModel(PreTrainedModel):
-    """Token ids -> the vector of each token and, as `pooler_output`, the vector of the prompt."""
+    """From token ids to the vector of each token and, as `pooler_output`, the vector of the prompt."""
 
     config_class = StaticConfig
     main_input_name = "input_ids"
@@ -66,7 +66,7 @@ class StaticModel(PreTrainedModel):
         self.table = nn.Parameter(torch.zeros(shape, dtype=dtype), requires_grad=not config.quantized)
         self.scale = nn.Parameter(torch.ones(config.vocab_size), requires_grad=False) if config.quantized else None
         self.log_weight = nn.Parameter(torch.zeros(config.vocab_size))
-        # of log(number of tokens): centre, factor, and the least and the greatest that training saw
+        # for log(number of tokens): centre, factor, and the minimum and maximum seen in training
         length = torch.tensor([0.0, 1.0, 0.0, 20.0])
         self.length = nn.Parameter(length, requires_grad=False) if config.length_feature else None
         self.post_init()

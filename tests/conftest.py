@@ -1,4 +1,4 @@
-"""Small real models and data for the tests: built in memory, saved to temporary folders, no network, no GPU."""
+"""Small real models and data for the tests, built in memory and saved to temporary folders; no network, no GPU."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach for the network
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may use the network
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are tiny: threads would only wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are tiny; threads would only wait for each other
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -28,7 +28,7 @@ CHAT_TEMPLATE = (
 
 
 def shared(path: str) -> Path:
-    """A file of ../shared; the test is skipped, loudly, where it is absent."""
+    """A file in ../shared; if it is missing, the test is skipped with a reason."""
     found = SHARED / path
     if not found.exists():
         pytest.skip(f"../shared/{path} is not here; this test needs it")
@@ -51,7 +51,7 @@ def word_tokenizer():
 
 
 def transformers_tokenizer():
-    """The same for transformers, with a chat template."""
+    """The same tokenizer for transformers, with a chat template."""
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast(
@@ -86,7 +86,7 @@ def backbone_config(kind: str):
 
 
 def build_model(kind: str, feedback: str = "grk", seed: int = 0, **fields):
-    """A tiny random P2LModel whose every tensor matters (no zeros, no ones)."""
+    """A tiny random P2LModel in which every tensor affects the output (no zeros, no ones)."""
     import torch
     from p2l_sdk.modeling.configuration_p2l import P2LConfig
     from p2l_sdk.modeling.modeling_p2l import P2LModel
@@ -107,7 +107,7 @@ def build_model(kind: str, feedback: str = "grk", seed: int = 0, **fields):
 
 
 def save_model(folder: Path, kind: str, feedback: str = "grk", **fields) -> Path:
-    """Writes a tiny random P2L model as a folder."""
+    """Save a tiny random P2L model to a folder."""
     build_model(kind, feedback, **fields).save_pretrained(folder)
     transformers_tokenizer().save_pretrained(folder)
     return folder
@@ -115,7 +115,7 @@ def save_model(folder: Path, kind: str, feedback: str = "grk", **fields) -> Path
 
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory):
-    """saved(kind, feedback, **fields) -> a folder with a tiny random model, made once per session."""
+    """saved(kind, feedback, **fields) -> a folder with a tiny random model, created once per session."""
     made: dict[str, Path] = {}
 
     def make(kind: str, feedback: str = "grk", **fields) -> Path:
@@ -142,7 +142,7 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory):
-    """base(kind) -> the folder of a tiny random backbone (llama, bert), made once per session."""
+    """base(kind) -> the folder of a tiny random backbone (llama, bert), created once per session."""
     from fine_tuning import write_base
 
     made: dict[str, Path] = {}
@@ -167,7 +167,7 @@ def running_hub():
 
 @pytest.fixture
 def hub(running_hub):
-    """The Hub on this machine (`hub_server`), one for all tests; its faults end with the test that made them."""
+    """The local Hub (`hub_server`), shared by all tests; faults are cleared after each test."""
     yield running_hub
     running_hub.faults.clear()
     running_hub.retry_after = None
@@ -175,7 +175,7 @@ def hub(running_hub):
 
 @pytest.fixture(scope="session")
 def processes(running_hub, tmp_path_factory):
-    """Processes that use that Hub, each with a cache of its own: pusher, loader, and researcher without p2l_sdk."""
+    """Processes that use the local Hub, each with its own cache: pusher, loader, and researcher without p2l_sdk."""
     from hub_client import Client
 
     homes = tmp_path_factory.mktemp("homes")
@@ -188,7 +188,7 @@ def processes(running_hub, tmp_path_factory):
 
 @pytest.fixture
 def repository(hub, saved):
-    """A new repository with a static model, as if somebody had pushed it: its name and its coefficients of PROMPTS."""
+    """A new repository with a static model, as if someone had pushed it: its name, and its coefficients for PROMPTS."""
     from hub_client import PROMPTS
 
     from p2l_sdk import P2L
@@ -201,10 +201,10 @@ def repository(hub, saved):
 
 @pytest.fixture
 def space(monkeypatch):
-    """space(name) -> a module of examples/space."""
+    """space(name) -> a module from examples/space."""
     folder = ROOT / "examples" / "space"
     monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the folder is published as it is
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # no __pycache__ in a folder that is published as it is
     yield importlib.import_module
     for path in folder.glob("*.py"):
         sys.modules.pop(path.stem, None)

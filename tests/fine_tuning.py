@@ -1,4 +1,4 @@
-"""What the tests of fine-tuning share: tiny bases, votes of known laws, short runs."""
+"""Shared by the tests of fine-tuning: tiny bases, votes from known distributions, short runs."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from conftest import backbone_config, transformers_tokenizer
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, eta_of_threshold, log_probabilities
 
 LLMS = ("coder", "poet", "sage")
-WORDS = {  # kinds of prompts, and what they are made of
+WORDS = {  # kinds of prompts and their words
     "code": ["python", "code", "sum", "list"],
     "poem": ["write", "poem", "about", "a"],
     "proof": ["prove", "square", "root", "two"],
 }
 THETA = {"code": (1.4, -0.4, -0.9), "poem": (-0.8, 1.2, -0.2), "proof": (0.3, -0.6, 0.9)}
-LOG_S = {"code": -0.6, "poem": 0.4, "proof": 0.9}  # log of the tie threshold minus 1
-GAMMA = 0.5  # of `ba`
-TIES = 0.2  # share of ties added to the votes of models without a law for them
+LOG_S = {"code": -0.6, "poem": 0.4, "proof": 0.9}  # log(t - 1) of the tie threshold t
+GAMMA = 0.5  # for `ba`
+TIES = 0.2  # share of ties in votes for feedback models without a tie probability
 PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
 def prompts(n: int, seed: int = 0) -> list[tuple[str, str]]:
-    """(kind, prompt) pairs, the kinds in turn; two to seven words."""
+    """(kind, prompt) pairs of two to seven words, cycling through the kinds."""
     rng = np.random.default_rng(seed)
     kinds = [list(WORDS)[i % len(WORDS)] for i in range(n)]
     return [(kind, " ".join(rng.choice(WORDS[kind], rng.integers(2, 8)))) for kind in kinds]
 
 
 def law(feedback: Feedback, kind: str) -> np.ndarray:
-    """`(3 pairs, 4 winners)` chances of votes on a kind of prompt; for `bt` and `bt_tie` with ties."""
+    """Probabilities of votes on a kind of prompt, `(3 pairs, 4 winners)`; with ties also for `bt` and `bt_tie`."""
     theta = np.array(THETA[kind])
     a, b = np.array(PAIRS).T
     eta = np.array(float(eta_of_threshold(feedback, LOG_S[kind]))) if feedback.has_eta else None
@@ -44,7 +44,7 @@ def law(feedback: Feedback, kind: str) -> np.ndarray:
 
 
 def vote_rows(feedback: str = "grk", n_prompts: int = 60, votes_per_pair: int = 10, seed: int = 0) -> list[dict]:
-    """Votes drawn from the law; equal ones on a prompt are one row, their number its weight."""
+    """Votes drawn from `law`; identical votes on a prompt become one row, weighted by their number."""
     rng = np.random.default_rng([seed, 1])
     names = ("model_a", "model_b", "tie", "tie (bothbad)")
     rows = []
@@ -65,7 +65,7 @@ def write_jsonl(path: Path, rows: list[dict]) -> Path:
 
 
 def write_base(folder: Path, kind: str) -> Path:
-    """A tiny random backbone as it would come from the Hub: llama or bert."""
+    """Save a tiny random backbone (llama or bert) as it would come from the Hub."""
     import torch
     from transformers import AutoModel
 
@@ -76,7 +76,7 @@ def write_base(folder: Path, kind: str) -> Path:
 
 
 def run(votes: Path, output: Path, *, resume: bool = False, **settings):
-    """A short quiet run in this process, in float32; the loaded model."""
+    """The model loaded after a short, quiet run in this process, in float32."""
     from p2l_sdk.training.config import TrainingConfig
     from p2l_sdk.training.run import train
 
@@ -85,7 +85,7 @@ def run(votes: Path, output: Path, *, resume: bool = False, **settings):
 
 
 def tensors(folder: Path) -> dict[str, np.ndarray]:
-    """All weights in a folder."""
+    """All tensors of the weights in a folder."""
     from safetensors.numpy import load_file
 
     (file,) = folder.glob("*.safetensors")

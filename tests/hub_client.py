@@ -1,4 +1,4 @@
-"""A process of its own that uses the Hub on this machine: asked line by line, so that it imports things once."""
+"""A separate process that uses the local Hub; it takes code line by line, so that imports happen only once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 PROMPTS = ["write a poem about python", "sum", "prove that the square root of two is irrational in code"]
-OWNER, GUEST = "hf_owner", "hf_guest"  # tokens of the namespaces org and guest
+OWNER, GUEST = "hf_owner", "hf_guest"  # tokens for the namespaces org and guest
 
 LOAD = """
 from p2l_sdk import P2L
@@ -21,7 +21,7 @@ p2l = P2L.from_pretrained(repo, **options)
 result = p2l.coefficients(prompts).coefs.tolist()
 """
 
-# `time.sleep` only notes for how long it was asked to: the waits between retries are tested, not waited for
+# `time.sleep` only records its argument, so that the waits between retries are tested without waiting
 LOOP = """
 import json, sys, time
 naps = []
@@ -41,18 +41,18 @@ WITHOUT_SDK = 'import sys; sys.modules["p2l_sdk"] = None\n'
 
 
 class RefusedError(Exception):
-    """The code raised; the text is that of its error."""
+    """The code raised an exception; its text is the message."""
 
 
 def environment(hub: Any, home: Path, **more: str) -> dict[str, str]:
-    """Of a process whose Hub is the one on this machine. Of this process it has nothing that is about the Hub."""
+    """The environment of a process that uses the local Hub; it inherits no Hub settings from this process."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "MPLBACKEND": "agg"}
     return {**kept, **quiet, "HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **more}
 
 
 class Client:
-    """`client("result = 6 * x", x=7)` is 42. With `sdk=False` the process cannot import p2l_sdk."""
+    """Runs code in the process: `client("result = 6 * x", x=7)` is 42. With `sdk=False` it cannot import p2l_sdk."""
 
     def __init__(self, hub: Any, home: Path, sdk: bool = True) -> None:
         home.mkdir(parents=True)
@@ -79,7 +79,7 @@ class Client:
         return answer["result"]
 
     def refused(self, code: str, **values: Any) -> str:
-        """The error that the code must raise."""
+        """The message of the error that the code must raise."""
         try:
             result = self(code, **values)
         except RefusedError as error:
@@ -89,7 +89,7 @@ class Client:
     def close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.kill()  # there is nothing to save, and torch takes its time to leave
+        self._process.kill()  # there is nothing to save, and torch is slow to shut down
         self._process.wait()
         self._process.stdin.close()
         self._process.stdout.close()
@@ -97,18 +97,18 @@ class Client:
 
 
 def load(client: Client, repo: str, **options: Any) -> np.ndarray:
-    """The coefficients of PROMPTS that a process gets from the model of a repository."""
+    """The coefficients that a process computes for PROMPTS with the model of a repository."""
     return np.array(client(LOAD, repo=repo, prompts=PROMPTS, options=options))
 
 
 def p2l_command(*arguments: Any, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """`p2l ...` in a new process."""
+    """Run `p2l ...` in a new process."""
     command = [sys.executable, "-m", "p2l_sdk", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
 
 
 def assert_cache_is_whole(cache: Path) -> None:
-    """Every file is what its name says, and nothing half done lies about."""
+    """Check that every file in the cache matches the hash in its name, and that no partial download is left."""
     blobs = [blob for blob in cache.rglob("blobs/*") if blob.is_file()]
     for blob in blobs:
         content = blob.read_bytes()

@@ -1,13 +1,13 @@
-"""A Hub on this machine, in memory: the part of the Hub's HTTP API that the real `huggingface_hub` client uses.
+"""A local in-memory Hub: the part of the Hub's HTTP API that the real `huggingface_hub` client uses.
 
     with LocalHub() as hub:
-        hub.users["hf_secret"] = "org"            # token -> the namespace that it writes to
+        hub.users["hf_secret"] = "org"            # token -> the namespace that it can write to
         ... HF_ENDPOINT=hub.url in a subprocess ...
-        hub.fail("GET /cdn/", "drop")             # the next download breaks off in the middle
+        hub.fail("GET /cdn/", "drop")             # the next download breaks off midway
         hub.repo("org/name").files()              # what was pushed
 
 Large files are redirected to a second port, as the Hub redirects to its CDN: a token must never arrive there. Xet is
-not spoken (clients that have hf_xet need HF_HUB_DISABLE_XET=1, since they try nothing else).
+not supported: clients with hf_xet need HF_HUB_DISABLE_XET=1, because they would use nothing else.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAIN = "main"
 
 @dataclass(frozen=True)
 class File:
-    """A file of a commit; large ones are stored as LFS objects."""
+    """A file in a commit; large files are stored as LFS objects."""
 
     content: bytes
     lfs: bool
@@ -44,11 +44,11 @@ class File:
 
     @property
     def oid(self) -> str:
-        """What a client compares with its own copy, and names the file by in its cache."""
+        """The id that a client compares with its own copy and uses as the file's name in its cache."""
         return self.sha256 if self.lfs else hashlib.sha1(b"blob %d\0" % len(self.content) + self.content).hexdigest()
 
     def entry(self, path: str) -> dict[str, Any]:
-        """How listings show it."""
+        """Its entry in listings."""
         entry: dict[str, Any] = {"type": "file", "path": path, "size": len(self.content), "oid": self.oid[:40]}
         if self.lfs:
             entry["lfs"] = {"oid": self.sha256, "size": len(self.content), "pointerSize": 130}
@@ -57,7 +57,7 @@ class File:
 
 @dataclass
 class Repo:
-    """A repository: refs point at commits, a commit is all of its files."""
+    """A repository: refs point to commits, and a commit is the complete set of its files."""
 
     kind: str
     name: str
@@ -79,7 +79,7 @@ class Repo:
         return sha
 
     def resolve(self, revision: str) -> str | None:
-        """The commit of a branch, a pull request or a commit."""
+        """The commit that a branch, pull request or commit id refers to."""
         return self.refs.get(revision) or (revision if revision in self.commits else None)
 
     def files(self, revision: str = MAIN) -> dict[str, bytes]:
@@ -88,8 +88,8 @@ class Repo:
 
 @dataclass
 class Fault:
-    """What goes wrong with the next `times` requests that match: a status, "drop" (the body breaks off in the middle),
-    "reset" (no answer at all), "corrupt" (a wrong byte, the right length)."""
+    """A failure of the next `times` matching requests: a status, "drop" (the body breaks off midway), "reset" (no
+    response at all), "corrupt" (a wrong byte, the right length)."""
 
     pattern: str
     how: int | str
@@ -109,7 +109,7 @@ class Request:
 
 
 class RefusedError(Exception):
-    """An answer that is an error, with the Hub's own code for it."""
+    """An error response, with the Hub's own error code."""
 
     def __init__(self, status: int, code: str = "", message: str = "", **headers: str) -> None:
         super().__init__(message)
@@ -118,7 +118,7 @@ class RefusedError(Exception):
 
 
 class LocalHub:
-    """The server; `url` is its endpoint. Everything it holds may be looked at and changed while it runs."""
+    """The server; `url` is its endpoint. All its state can be inspected and changed while it runs."""
 
     def __init__(self) -> None:
         self.repos: dict[tuple[str, str], Repo] = {}
@@ -126,7 +126,7 @@ class LocalHub:
         self.objects: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
-        self.retry_after: int | None = None  # what a 429 asks for, in seconds
+        self.retry_after: int | None = None  # seconds, sent with a 429
         self.lock = threading.RLock()
         handler = type("Handler", (_Handler,), {"hub": self})
         self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
@@ -146,25 +146,25 @@ class LocalHub:
         return self.repos[kind, name]
 
     def create(self, name: str, kind: str = "models", private: bool = False) -> Repo:
-        """A new repository with the one file that the Hub puts there."""
+        """Create a repository with the one file that the Hub adds."""
         repo = self.repos[kind, name] = Repo(kind, name, private)
         repo.commit(MAIN, "", {".gitattributes": File(b"*.safetensors filter=lfs\n", False)}, "initial commit")
         return repo
 
     def add(self, name: str, files: dict[str, bytes], kind: str = "models") -> Repo:
-        """A repository with these files, as if somebody had pushed them."""
+        """Create a repository with these files, as if someone had pushed them."""
         repo = self.repos.get((kind, name)) or self.create(name, kind)
         made = {path: File(content, path.endswith(LFS_SUFFIXES)) for path, content in files.items()}
         repo.commit(MAIN, repo.refs[MAIN], {**repo.commits[repo.refs[MAIN]], **made}, "add")
         return repo
 
     def fail(self, pattern: str, how: int | str, times: int = 1) -> Fault:
-        """Arrange a fault for requests whose "METHOD /path" matches the regular expression."""
+        """Schedule a fault for requests whose "METHOD /path" matches the regular expression."""
         self.faults.append(Fault(pattern, how, times))
         return self.faults[-1]
 
     def asked(self, pattern: str) -> list[Request]:
-        """The requests so far that match."""
+        """The matching requests so far."""
         return [request for request in self.requests if re.search(pattern, str(request))]
 
     def take_fault(self, request: Request) -> int | str | None:
@@ -188,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def log_message(self, *_: Any) -> None:
-        """Nothing on the terminal; `LocalHub.requests` is the log."""
+        """Log nothing to the terminal; `LocalHub.requests` is the log."""
 
     def do_GET(self) -> None:
         parts = urllib.parse.urlsplit(self.path)
@@ -245,7 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, {"url": self._address(kind, name)})
 
     def validate_card(self) -> None:
-        """The metadata must be YAML, and of the shapes that the Hub knows."""
+        """Check that the card's metadata is YAML and has a structure that the Hub accepts."""
         content = json.loads(self.body)["content"]
         found = re.match(r"---\n(.*?)\n---", content, re.DOTALL)
         errors, warnings = [], []
@@ -393,7 +393,7 @@ class _Handler(BaseHTTPRequestHandler):
     # --- inside ---
 
     def _repo(self, kind: str, name: str, write: bool = False, member: bool = False) -> Repo:
-        """The repository, if this user may see it, is somebody where that is asked, and may write where that is."""
+        """The repository, if the user can read it and, as required, is logged in (`member`) or may write (`write`)."""
         repo = self.hub.repos.get((kind, name))
         if repo is None or (repo.private and self.user != repo.owner):
             raise RefusedError(404 if self.user else 401, "RepoNotFound", "Repository not found")

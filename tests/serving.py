@@ -1,4 +1,4 @@
-"""A scorer whose numbers can be checked, and a real server on a free port."""
+"""A scorer with predictable output, and a real server on a free port."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from p2l_sdk.results import Coefficients
 
 
 def numbers(text: str) -> np.ndarray:
-    """The coefficients that the fake gives a text, and eta."""
+    """The coefficients and eta that the fake scorer returns for a text."""
     letters = np.frombuffer(text.encode(), dtype=np.uint8).astype(np.float32)
     return np.array([np.sin(k * letters.sum() + k) + len(letters) / 100 for k in range(1, len(MODELS) + 2)], np.float32)
 
 
 class FakeScorer:
-    """Scores by `numbers`. It records its batches, can be held up (`gate`), slowed down and made to fail."""
+    """Scores by `numbers`; records its batches, and can be blocked (`gate`), slowed down and made to fail."""
 
     def __init__(self, feedback: str = "grk", seconds: float = 0.0) -> None:
         self.spec = ModelSpec(models=MODELS, feedback=feedback, costs=COSTS)
@@ -46,7 +46,7 @@ class FakeScorer:
 
 
 def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait for something that must happen."""
+    """Wait for a condition that must become true."""
     give_up = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < give_up, "it did not happen"
@@ -54,7 +54,7 @@ def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
 
 
 class Running:
-    """`with Running(app) as server:` a real uvicorn server in a thread."""
+    """A real uvicorn server in a thread: `with Running(app) as server:`."""
 
     def __init__(self, app: FastAPI) -> None:
         config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=10)
@@ -69,7 +69,7 @@ class Running:
         return self
 
     def stop(self) -> None:
-        """Ask it to end, as SIGTERM does."""
+        """Ask the server to stop, as SIGTERM does."""
         self._server.should_exit = True
 
     def __exit__(self, *_) -> None:
@@ -78,7 +78,7 @@ class Running:
         assert not self._thread.is_alive()
 
     def ask(self, path: str, body=None, *, method: str | None = None, **headers: str):
-        """(status, parsed JSON or text, headers). Bodies of bytes are sent as they are."""
+        """Send a request; returns (status, parsed JSON or text, headers). A body of bytes is sent unchanged."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         named = {"Content-Type": "application/json"} | {k.replace("_", "-"): v for k, v in headers.items()}
         request = urllib.request.Request(self.url + path, data, named, method=method)

@@ -1,4 +1,4 @@
-"""Adapters: unmerged, loaded, merged and saved they are one model; and what is said where adapter and base differ."""
+"""Adapters: unmerged, loaded, merged and saved forms are the same model; errors if adapter and base do not match."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ WEIGHTS = "adapter_model.safetensors"
 
 
 def p2l(*arguments) -> int:
-    """The exit status of a command, in this process."""
+    """The exit status of a p2l command, run in this process."""
     return run(lambda: cli([str(argument) for argument in arguments], prog_name="p2l", standalone_mode=False))
 
 
@@ -61,7 +61,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def adapter(data, base, tmp_path_factory) -> Path:
-    """An adapter as `train` writes it."""
+    """An adapter as written by `train`."""
     folder = tmp_path_factory.mktemp("adapters") / "mine"
     config = TrainingConfig(
         votes=str(data / "votes.jsonl"), output=str(folder), base=str(base("llama")), epochs=4, learning_rate=5e-3,
@@ -76,7 +76,7 @@ def adapter(data, base, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def broken(adapter, tmp_path) -> Path:
-    """A copy of the adapter, to be damaged."""
+    """A copy of the adapter that a test can damage."""
     return shutil.copytree(adapter, tmp_path / "broken")
 
 
@@ -97,7 +97,7 @@ def test_unmerged_loaded_and_merged_adapters_are_one_model(data, base, tmp_path)
         unmerged = peft(**inputs)
         with peft.disable_adapter():
             bare = peft(**inputs)
-    assert (unmerged.hidden_state - bare.hidden_state).abs().max() > 0.01  # the LoRA does something
+    assert (unmerged.hidden_state - bare.hidden_state).abs().max() > 0.01  # the LoRA has an effect
     save(result, tmp_path / "adapter", config)
     loaded = P2L.from_pretrained(tmp_path / "adapter")
     scored = loaded.coefficients(PROMPTS)
@@ -126,7 +126,7 @@ def test_an_adapter_and_what_it_is_merged_to_are_the_same_model_without_p2l_sdk(
         P2L.from_pretrained(tmp_path / "merged", base="x")
 
 
-# the snippet of the card; what is saved of a loaded adapter; what is said where peft is missing
+# the card's snippet; what a loaded adapter saves; the error without peft
 ALONE = """
 import json, sys
 sys.modules["p2l_sdk"] = None
@@ -197,7 +197,7 @@ def test_a_copy_of_an_adapter_is_an_adapter(adapter, base, tmp_path):
     assert size < (base("llama") / "model.safetensors").stat().st_size
 
 
-# --- what does not belong together --------------------------------------------------------------------------------
+# --- what does not fit together ------------------------------------------------------------------------------------
 
 
 def refused(folder: Path, match: str, **options) -> None:
@@ -304,7 +304,7 @@ def test_the_card_says_what_was_done(adapter, data, base):
         assert f"{package} {version(package)}" in text
     assert "Of an afternoon." in text
     assert text.endswith("## More\n\nCosts $5.\n\n") or text.endswith("## More\n\nCosts $5.\n")
-    assert "$" not in text.replace("Costs $5.", "")  # every field is filled
+    assert "$" not in text.replace("Costs $5.", "")  # every field of the template is filled
     assert "None" not in text
     for path in (adapter.parent, data, base("llama").parent, Path.home()):
         assert str(path) not in card
@@ -338,7 +338,7 @@ def test_the_metrics_of_the_card_are_those_of_the_model(adapter, data):
 
 
 def marginal_loss(train: Votes, held_out: Votes) -> float:
-    """Of the averaged leaderboard of some votes on others."""
+    """The loss of the averaged leaderboard of some votes on other votes."""
     from p2l_sdk.modeling.feedback_p2l import log_probabilities, vote_log_likelihood
 
     from p2l_sdk.marginal import fit_leaderboard
@@ -417,7 +417,7 @@ def test_an_interrupted_run_says_how_to_go_on(data, base, tmp_path, monkeypatch,
     with monkeypatch.context() as patch:
         patch.setattr(finetune.P2LTrainer, "train", stop)
         assert p2l(*given, "--output", tmp_path / "early") == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "p2l: interrupted"  # there is nothing to go on from
+    assert capsys.readouterr().err.splitlines()[-1] == "p2l: interrupted"  # there is no checkpoint to resume from
     monkeypatch.setattr(finetune, "rescale", stop)
     assert p2l(*given, "--epochs", 0.5, "--output", tmp_path / "late") == 130
     folder = str(tmp_path / "late.checkpoints")

@@ -1,4 +1,4 @@
-"""Aggregation: the reference's optimum, the objective itself, streaming and merging, invariances, refusals."""
+"""Aggregation: the reference's optimum, the objective itself, streaming and merging, invariances, errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def solve(feedback: Feedback, batch: Coefficients, weights=None, replicates=0):
 
 
 def objective(feedback: Feedback, batch: Coefficients, coefs, eta, gamma) -> float:
-    """The paper's objective, summed over prompts and ordered pairs, with nothing shared with the solver but the law."""
+    """The paper's objective, summed over prompts and ordered pairs; shares only the probabilities with the solver."""
     targets = np.exp(log_probability_table(feedback, batch.coefs, batch.eta, batch.gamma))
     wrap = [None if x is None else np.array([[x]]) for x in (eta, gamma)]
     log_probs = log_probability_table(feedback, np.asarray(coefs)[None], *wrap)

@@ -1,4 +1,4 @@
-"""The house: floors stand on those below, nothing imports upward, no circle, the base install stays light."""
+"""The architecture: each layer imports only from those below it, no cycles, and the base install stays light."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-# from the ground up; a module imports from its own floor (without a circle) and from those below
+# lowest layer first; a module may import from its own layer (without cycles) and from those below
 FLOORS = [
     ["modeling", "modeling.errors_p2l"],
     ["modeling.feedback_p2l"],
@@ -94,7 +94,7 @@ HEIGHT = {module: floor for floor, modules in enumerate(FLOORS) for module in mo
 
 
 def modules() -> dict[str, Path]:
-    """Every module of the package, by its name within p2l_sdk."""
+    """Every module of the package, by its name relative to p2l_sdk."""
     found = {}
     for root, prefix in ((ROOT / "src" / "p2l_sdk", ""), (ROOT / "modeling", "modeling.")):
         for path in root.rglob("*.py"):
@@ -104,7 +104,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports(name: str, path: Path, everywhere: bool) -> set[str]:
-    """Modules of p2l_sdk that it imports: at import time, or also within functions. Type-checking only: left out."""
+    """The p2l_sdk modules that a file imports at import time or also within functions; not those for type checking."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found: set[str] = set()
 
@@ -182,7 +182,7 @@ def test_importing_is_light_and_has_no_side_effects():
     heavy = "torch transformers peft datasets pandas pyarrow matplotlib scipy fastapi rich click huggingface_hub"
     python(
         "import logging, os, sys, warnings\n"
-        "import numpy\n"  # which adds warning filters of its own
+        "import numpy\n"  # it adds its own warning filters
         "before = dict(os.environ), list(warnings.filters), list(logging.root.handlers)\n"
         "import p2l_sdk\n"
         "assert before == (dict(os.environ), list(warnings.filters), list(logging.root.handlers))\n"

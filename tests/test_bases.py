@@ -1,4 +1,4 @@
-"""Every kind of base, every method of training, in 16 and in 32 bits."""
+"""Every kind of base and every training method, in 16 and in 32 bits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def votes(tmp_path_factory) -> Path:
 
 
 def learned(folder: Path) -> None:
-    """The validation loss fell below that of the averaged leaderboard."""
+    """Check that the validation loss fell below that of the averaged leaderboard."""
     history = json.loads((folder / "training_history.json").read_text())
     baseline = float((folder / "README.md").read_text().partition("averaged leaderboard ")[2].split()[0].rstrip("."))
     assert min(entry["eval_loss"] for entry in history if "eval_loss" in entry) < baseline
@@ -60,7 +60,7 @@ def test_a_base_is_trained_saved_and_loaded(kind, method, precision, votes, base
         assert moved > 1e-4
     boards = p2l.coefficients(PROMPTS)
     assert np.isfinite(boards.coefs).all()
-    assert np.ptp(boards.coefs, axis=0).max() > 0.01  # it reads the prompt
+    assert np.ptp(boards.coefs, axis=0).max() > 0.01  # coefficients depend on the prompt
 
 
 def test_the_last_states_are_computed_once(votes, base, tmp_path, monkeypatch):
@@ -75,7 +75,7 @@ def test_the_last_states_are_computed_once(votes, base, tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(finetune, "pooled_features", lambda *a, **k: calls.append(a[3].is_file()) or real(*a, **k))
     resumed = run(votes, tmp_path / "killed", resume=True, **settings)
-    assert calls == [False, False, True, True]  # training and validation prompts, computed and then read
+    assert calls == [False, False, True, True]  # training and validation prompts: first computed, then read
     whole = run(votes, tmp_path / "whole", **settings)
     np.testing.assert_array_equal(resumed.coefficients(PROMPTS).coefs, whole.coefficients(PROMPTS).coefs)
 
@@ -100,7 +100,7 @@ def test_a_static_base_is_that_of_the_default(votes, tmp_path):
 
 
 def write_gguf(path: Path) -> Path:
-    """A llama of two layers with random weights, and a byte-level tokenizer, as llama.cpp writes them."""
+    """Write a random two-layer llama with a byte-level tokenizer to a GGUF file, as llama.cpp would."""
     gguf = pytest.importorskip("gguf", reason="the gguf package is not here: no GGUF base is tested")
     from tokenizers.pre_tokenizers import ByteLevel
 
@@ -145,7 +145,7 @@ def test_a_gguf_base(votes, tmp_path):
     assert (p2l.spec.pooling, p2l.spec.chat, p2l.spec.max_prompt_tokens) == ("last", False, 128)
     again = P2L.from_pretrained(tmp_path / "adapter")
     np.testing.assert_array_equal(again.coefficients(PROMPTS).coefs, p2l.coefficients(PROMPTS).coefs)
-    remote = P2LModel.from_pretrained(tmp_path / "adapter")  # as with transformers alone
+    remote = P2LModel.from_pretrained(tmp_path / "adapter")  # as by users of transformers alone
     with torch.inference_mode():
         coefs = remote(**remote.prepare(PROMPTS, saved_tokenizer(tmp_path / "adapter"))).coefs
     np.testing.assert_allclose(coefs, p2l.coefficients(PROMPTS).coefs, atol=1e-6)

@@ -168,7 +168,7 @@ def test_the_usable_objective(p2l, saved):
 
 
 def stream(rng, n: int) -> np.ndarray:
-    """Scores that drift: the dear LLM is worth more and more."""
+    """Drifting scores: the expensive LLM becomes more and more worth its price."""
     scores = rng.uniform(0.2, 0.6, (n, 4))
     scores[:, 3] += np.linspace(0.0, 0.4, n)
     return scores
@@ -233,7 +233,7 @@ def test_the_facade_paces(saved):
         p2l.route("write", cost=1.0, pacer=pacer)
 
 
-# --- the picture, and refusals -----------------------------------------------------------------------------------
+# --- the figure, and errors --------------------------------------------------------------------------------------
 
 
 def test_the_frontier_as_data_and_picture(p2l, tmp_path):
@@ -264,7 +264,7 @@ def test_refusals(p2l, saved):
         BudgetPacer(costs, 1.5, start=-1)
     with pytest.raises(P2LError, match="the response cost nan"):
         BudgetPacer(costs, 1.5).record(float("nan"))
-    for shape in ((2, 4), (5,), (5, 2), (5, 20)):  # also with the LLMs that may be chosen alone
+    for shape in ((2, 4), (5,), (5, 2), (5, 20)):  # also with only the LLMs that may be chosen
         with pytest.raises(P2LError, match=r"must be finite numbers of the shape \(5, 4\), a column for each LLM"):
             p2l.frontier(PROMPTS, outcomes=np.zeros(shape), models=MODELS[2:])
     with pytest.raises(P2LError, match="outcomes must be finite"):

@@ -38,7 +38,7 @@ def test_it_finds_how_much_too_sure_a_model_is(rng, sureness):
 
 @pytest.mark.parametrize("method", ["lora", "head"])
 def test_a_run_ends_with_what_suits_its_validation_prompts(tmp_path, method):
-    votes = write_jsonl(tmp_path / "votes.jsonl", vote_rows("grk", votes_per_pair=2))  # few, and learned by heart
+    votes = write_jsonl(tmp_path / "votes.jsonl", vote_rows("grk", votes_per_pair=2))  # few enough to be memorised
     settings = {
         "base": str(write_base(tmp_path / "base", "llama")), "method": method, "validation": 0.3, "epochs": 6,
         "learning_rate": 1e-2, "head_learning_rate": 1e-2, "head_hidden_size": 16, "checkpoints": 1,

@@ -1,8 +1,8 @@
-"""Whole cards, as they stand on the Hub, against tests/golden; their metadata, as the Hub's client reads it.
+"""Complete cards as they appear on the Hub, against tests/golden; their metadata as the Hub's client reads it.
 
-To rewrite the golden cards after a change that is wanted: P2L_WRITE_GOLDEN=1 pytest tests/test_cards.py
-The Hub's own validation is an address of the Hub (`ModelCard.validate`) and cannot be asked offline: what is checked
-here is what the client checks by itself, and that nothing is lost on the way through it.
+To rewrite the golden cards after an intended change: P2L_WRITE_GOLDEN=1 pytest tests/test_cards.py
+The Hub's own validation (`ModelCard.validate`) calls an endpoint of the Hub, so it cannot run offline. These tests
+check what the client validates locally, and that metadata survives a round trip through it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 def card_of(**settings) -> Card:
-    """What a run would hand over, with figures that are given."""
+    """A card from the data that a run would pass, with given metrics."""
     config = TrainingConfig(
         votes="org/votes", output="runs/mine", push_to_hub="org/mine", eval_votes="held_out.jsonl", seed=3,
         license="apache-2.0", title="Support questions", **settings,
@@ -65,7 +65,7 @@ def card_of(**settings) -> Card:
 
 
 def published(name: str) -> str:
-    """A card as `push_to_hub` writes it."""
+    """A card as written by `push_to_hub`."""
     if name == "model_card.md":
         card = card_of().static(
             build_model("static", head_hidden_size=8), "Its token table is that of the embedded default.", 7.9
@@ -80,7 +80,7 @@ def published(name: str) -> str:
 
 
 def normal(card: str) -> str:
-    """Without what differs from machine to machine."""
+    """The text without what differs between machines."""
     card = re.sub(r"^Versions: .*$", "Versions: ...", card, flags=re.MULTILINE)
     card = re.sub(r"(minutes on) .*$", r"\1 ...", card, flags=re.MULTILINE)
     return "".join(f"{line.rstrip()}\n" for line in card.rstrip().splitlines())
@@ -106,7 +106,7 @@ def test_the_card_is_the_golden_one(name):
 def test_the_hubs_client_reads_the_metadata_and_loses_nothing(name, tmp_path):
     text = published(name)
     written, _ = split_card(text)
-    card = ModelCard(text)  # raises where licence, results or the like are not of the form that it knows
+    card = ModelCard(text)  # raises if the licence, results or similar are malformed
     (result,) = card.data.eval_results
     assert (result.task_type, result.dataset_name, result.metric_type) == (
         "text-classification",
@@ -160,7 +160,7 @@ def test_a_merged_card_names_its_own_folder_and_not_the_adapters():
     card = merged_card(replace(trained, config=config).finetuned(), "my-model")
     assert 'p2l = P2L.from_pretrained("my-model")\n' in card
     assert "\n# my-model: a P2L model (merged)\n" in card
-    assert re.findall("^.*my-adapter.*$", card, re.MULTILINE) == ["output: runs/my-adapter"]  # what was run
+    assert re.findall("^.*my-adapter.*$", card, re.MULTILINE) == ["output: runs/my-adapter"]  # as it was run
 
 
 def test_no_golden_card_is_left_over():

@@ -1,4 +1,4 @@
-"""The command line as a user runs it: a process of its own, its output, its errors."""
+"""The command line as a user runs it, in a separate process: its output and its errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ok(*arguments, **options) -> str:
 
 
 def refused(*arguments, **options) -> str:
-    """The one line of an error."""
+    """The single line of an error."""
     result = p2l(*arguments, **options)
     assert result.returncode == 2, (result.stdout, result.stderr)
     assert result.stdout == b""
@@ -40,7 +40,7 @@ def refused(*arguments, **options) -> str:
 
 
 def as_json(board, p2l) -> dict:
-    """What --json says of a leaderboard."""
+    """A leaderboard as printed with --json."""
     return {**board.to_dict(), "costs": dict(p2l.costs)}
 
 
@@ -95,7 +95,7 @@ def test_evaluate(default, tmp_path):
     report = json.loads(ok("evaluate", *files, "--json"))
     assert report["n_votes"] == 3
     assert set(report["metrics"]) >= {"bt_log_loss", "cross_entropy", "pair_accuracy", "routed_score", "oracle_score"}
-    assert report["metrics"]["bt_log_loss"]["standard_error"] is None  # one prompt has no error, and JSON no NaN
+    assert report["metrics"]["bt_log_loss"]["standard_error"] is None  # one prompt has none, and JSON no NaN
     assert "BT log-loss" in ok("evaluate", *files)
 
 

@@ -1,4 +1,4 @@
-"""Costs from every source, names matched to prices without a guess, and what routing does with what is not known."""
+"""Costs from every source, names matched to prices without guessing, and routing with unknown costs."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ PRICES = {
 
 
 def write(path, costs):
-    """The same costs in each kind of file."""
+    """The same costs in every file format."""
     prices = isinstance(next(iter(costs.values())), dict)
     rows = [{"model": name, **(cost if prices else {"cost": cost}), "note": "x"} for name, cost in costs.items()]
     text = {
         ".json": lambda: json.dumps(costs),
-        ".yaml": lambda: json.dumps(costs),  # which is YAML too
+        ".yaml": lambda: json.dumps(costs),  # JSON is YAML too
         ".jsonl": lambda: "\n".join(map(json.dumps, rows)),
         ".csv": lambda: "\n".join([",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]),
     }[path.suffix]()
@@ -125,25 +125,25 @@ def test_a_model_takes_any_source_and_keeps_what_it_cannot_be_changed_into(saved
 TRICKY = {
     "gpt-4": ("openai", "gpt-4", How.ID),
     "gpt-4-turbo": ("openai", "gpt-4-turbo", How.ID),
-    "gpt-4-1106-preview": ("openai", "gpt-4-turbo", How.ALIAS),  # a turbo, though it begins with gpt-4-
-    "gpt-4-2031-01-01": How.OTHER_NAMES,  # no rule takes it
+    "gpt-4-1106-preview": ("openai", "gpt-4-turbo", How.ALIAS),  # a turbo, although it begins with gpt-4-
+    "gpt-4-2031-01-01": How.OTHER_NAMES,  # no rule matches
     "gpt-4o-2024-05-13": ("openai", "gpt-4o-2024-05-13", How.ID),  # at twice the price of gpt-4o
     "gpt-4o-2024-11-20": ("openai", "gpt-4o", How.ALIAS),
     "openai/gpt-4o": ("openai", "gpt-4o", How.ID),
     "somebody/gpt-4o": How.UNKNOWN,
     "o1": ("openai", "o1", How.ID),
     "o1-mini": ("openai", "o1-mini", How.ID),
-    "o3-mini-high": ("openai", "o3-mini", How.ALIAS),  # spelt out in the package
-    "gpt-5-mini-high": How.OTHER_NAMES,  # not spelt out; it thinks longer, and so costs more per response
+    "o3-mini-high": ("openai", "o3-mini", How.ALIAS),  # listed in the package
+    "gpt-5-mini-high": How.OTHER_NAMES,  # not listed; it thinks longer, and so costs more per response
     "claude-3-5-sonnet-20241022": ("anthropic", "claude-3-5-sonnet", How.ALIAS),
     "Claude 3.5 Sonnet": ("anthropic", "claude-3-5-sonnet", How.NORMALISED),
     "claude-sonnet-4-20250514": ("anthropic", "claude-sonnet-4-0", How.ALIAS),
     "claude-sonnet-4-5-20250929": ("anthropic", "claude-sonnet-4-5", How.ALIAS),
     "claude-opus-4-20250514": ("anthropic", "claude-opus-4-0", How.ALIAS),
     "claude-opus-4-1-20250805-thinking-16k": How.OTHER_NAMES,
-    "claude-opus-5-5-20261001": ("anthropic", "claude-opus-5-5", How.ALIAS),  # by a pattern that ends in a date
+    "claude-opus-5-5-20261001": ("anthropic", "claude-opus-5-5", How.ALIAS),  # matched by a pattern that ends in a date
     "gemini-2.5-pro": ("google", "gemini-2.5-pro", How.ID),
-    "gemini-1.5-flash-8b-001": How.OTHER_NAMES,  # the rule of gemini-1.5-flash would take it
+    "gemini-1.5-flash-8b-001": How.OTHER_NAMES,  # the rule of gemini-1.5-flash would match it
     "gemini-3-pro": How.OTHER_NAMES,  # gemini-3-pro-preview, or -image-preview?
     "mistral-large-2407": ("mistral", "mistral-large", How.ALIAS),
     "mistral-large-3": How.OTHER_NAMES,
@@ -175,7 +175,7 @@ def test_a_tricky_name_is_matched_to_itself_or_not_at_all(name, matched):
         assert len({(p.input_price, p.output_price) for p in match.candidates}) > 1
 
 
-OTHER_NAME = {  # names of the Arena that the package calls otherwise, each looked up by hand
+OTHER_NAME = {  # Arena names that differ from the package's, each looked up by hand
     "mistral-large-2407": "mistral-large",
     "pixtral-large-2411": "pixtral-large",
     "claude-3-opus-20240229": "claude-3-opus-latest",
@@ -255,7 +255,7 @@ def test_an_unknown_cost_is_within_no_budget():
     board = Leaderboard(models=("a", "b", "c", "d"), coefs=np.array([3.0, 2.0, 1.0, 0.0]), feedback=Feedback.BT)
     router = Router(board.models, board.feedback, {"a": 5.0, "c": 0.5, "d": 2.0}, policy="best")
     route = router.route(board, 1.0)
-    assert (route.ranking, route.expected_cost) == (["a", "c"], 5.0)  # b's cost is not known, d's is too high
+    assert (route.ranking, route.expected_cost) == (["a", "c"], 5.0)  # b's cost is unknown, d's is too high
     assert router.route(board).ranking == ["a", "b", "c", "d"]
     assert Router(board.models, board.feedback, {"b": 1.0}).route(board).expected_cost is None
     with pytest.raises(CostError, match="no cost is known for b"):

@@ -1,7 +1,7 @@
-"""README and docs say what happens: their Python and their p2l commands are run, their output is compared.
+"""README and docs are correct: their Python and p2l commands are run, and the output is compared.
 
-A `text` block is the output of the `python` or `sh` block before it. Blocks of one page run in order, in one
-namespace, in an empty folder. Lines of shell that install, train or serve are proven elsewhere (.ci/run, test_training,
+A `text` block is the output of the `python` or `sh` block before it. The blocks of a page run in order, in one
+namespace, in an empty folder. Shell lines that install, train or serve are tested elsewhere (.ci/run, test_training,
 test_serve, test_router).
 To rewrite the outputs after a change: P2L_WRITE_DOCS=1 pytest tests/test_docs.py
 """
@@ -29,20 +29,20 @@ FILES = {
     "votes.jsonl": '{"prompt": "What is 17 * 23?", "model_a": "codegemma-7b", "model_b": "gemma-2-9b-it", '
     '"winner": "model_b"}\n',
 }
-BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"  # on the page that trains, a tiny random model stands in for it
+BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"  # on the page about training, replaced by a tiny random model
 TRAINING = "docs/train-on-your-votes.md"
-PUBLISHED = {"lmarena-ai/p2l-7b-grk-02222025": "oracle/ckpt/tiny-qwen2-grk"}  # a tiny one stands in for the real one
+PUBLISHED = {"lmarena-ai/p2l-7b-grk-02222025": "oracle/ckpt/tiny-qwen2-grk"}  # replaced by a tiny checkpoint
 
 
 def shell(block: str) -> str:
-    """Runs the p2l commands of a block; output of all."""
+    """Run the p2l commands of a block; returns their combined output."""
     output, trains = "", Path("base").is_dir()
     for line in block.splitlines():
         command = line.rpartition("&& ")[2].replace(BASE, "base")
         elsewhere = command.startswith("p2l serve") or "my-model" in command or ("my-adapter" in command and not trains)
         if not command.startswith("p2l ") or elsewhere:
             continue
-        if trains:  # without a new process each time, which would import torch again
+        if trains:  # in this process: a new one would import torch each time
             from p2l_sdk.cli import cli
 
             cli(shlex.split(command)[1:], standalone_mode=False)

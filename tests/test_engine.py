@@ -1,4 +1,4 @@
-"""The engine under the server: batches, limits, failures, the cache, closing."""
+"""The engine of the server: batches, limits, failures, the cache, closing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from p2l_sdk.serve.threads import DaemonThreads
 
 
 def run(use, scorer=None, **settings):
-    """Runs `await use(engine, scorer)` with a started engine, and closes it."""
+    """Run `await use(engine, scorer)` with a started engine, then close it."""
     scorer = scorer or FakeScorer()
 
     async def main():
@@ -43,7 +43,7 @@ def run(use, scorer=None, **settings):
 
 
 async def held(scorer, engine, first="the first"):
-    """A request that occupies the only worker; the event loop is free meanwhile."""
+    """A request that occupies the only worker while the event loop stays free."""
     scorer.gate.clear()
     task = asyncio.create_task(engine.leaderboard(first))
     while not scorer.batches:
@@ -133,7 +133,7 @@ def test_a_batch_is_the_oldest_job_and_those_nearest_in_length():
         batches.append([job.length for job in queue.take()])
     assert batches == [[1000, 990, 1010], [10, 12, 2000]]
     assert queue.prompts == 0
-    for length in (60_000, 50, 40_000):  # the padding of a long one would be more than a pass of the model takes
+    for length in (60_000, 50, 40_000):  # padding to the long one would exceed the limit of a forward pass
         queue.put(Job(["x"], length, loop.create_future()))
     assert [[job.length for job in queue.take()] for _ in range(3)] == [[60_000], [50], [40_000]]
     loop.close()
@@ -195,7 +195,7 @@ def test_a_failure_fails_its_own_requests_shows_in_readiness_and_passes(monkeypa
             await engine.leaderboard("again")
         assert not engine.ready
         scorer.error = None
-        while not engine.ready:  # nobody asks: its own probe finds out
+        while not engine.ready:  # without any request, its own probe finds out
             await asyncio.sleep(0.01)
         return outcomes, problem
 

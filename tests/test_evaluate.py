@@ -1,4 +1,4 @@
-"""`p2l evaluate` and the functions behind it: on votes drawn from a known truth, and on the research code's values."""
+"""`p2l evaluate` and its functions: on votes drawn from a known truth, and against the research code's values."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from p2l_sdk.votes import Votes
 
 
 class Given:
-    """A scorer: prompt "7" has the coefficients of row 7."""
+    """A scorer with given coefficients: those of prompt "7" are row 7."""
 
     def __init__(self, coefs, eta=None, feedback=Feedback.GRK, models=MODELS):
         self.spec, self.coefs, self.eta = ModelSpec(models=tuple(models), feedback=feedback), coefs, eta
@@ -61,7 +61,7 @@ def votes_of(coefs, eta, rng, per_prompt=6, models=MODELS, feedback=Feedback.GRK
 
 @pytest.fixture
 def drawn(rng):
-    """(the true model, votes drawn from it): 400 prompts of two kinds, which turn the order of the LLMs round."""
+    """(the true model, votes drawn from it): 400 prompts of two kinds, which rank the LLMs in opposite order."""
     kind = np.arange(400) % 2
     coefs = np.where(kind == 0, 1, -0.6)[:, None] * np.array([1.5, 0.5, -0.5, -1.5]) + 0.5 + rng.normal(size=(400, 4))
     eta = rng.normal(-0.5, 0.3, size=(400, 1))
@@ -76,7 +76,7 @@ def test_the_truth_beats_the_marginal_of_the_votes_themselves(drawn):
     baseline = compare_with_baseline(p2l, votes, marginal)
     metrics = evaluate_votes(p2l, votes)
     assert set(baseline.metrics) == set(metrics)
-    assert set(baseline.difference) == set(metrics) - {"ece"}  # which is no mean
+    assert set(baseline.difference) == set(metrics) - {"ece"}  # ece is not a mean
     for name, difference in baseline.difference.items():
         assert difference.value == pytest.approx(metrics[name].value - baseline.metrics[name].value)
         if name.endswith("accuracy"):
@@ -160,7 +160,7 @@ def test_categories_are_measured_alone(drawn):
 
 def test_a_category_of_few_votes_has_no_agreement(drawn):
     p2l, votes = drawn
-    labels = np.where(np.arange(len(votes)) == 0, 1, 12)  # numbers are sorted as numbers
+    labels = np.where(np.arange(len(votes)) == 0, 1, 12)  # numbers are sorted numerically
     object.__setattr__(votes, "categories", {"rare": labels})
     categories = by_category(p2l, votes, "rare")
     assert list(categories) == ["1", "12"]
@@ -180,11 +180,11 @@ def test_subsets_of_prompts(drawn):
     expected = aggregate_agreement(p2l, votes).metrics
     assert whole.model["preference_l1"].mean == pytest.approx(expected["preference_l1"])
     assert small.votes["preference_l1"].mean > middle.votes["preference_l1"].mean > 0.02
-    assert small.model["preference_l1"].mean < small.votes["preference_l1"].mean  # six votes on ten prompts say little
+    assert small.model["preference_l1"].mean < small.votes["preference_l1"].mean  # too few votes to tell much
     for point in study.points:
         for values in (*point.model.values(), *point.votes.values()):
             assert values.low <= values.mean <= values.high or values.low == pytest.approx(values.high)
-    assert subset_study(p2l, votes, [50], trials=8, seed=3).points[0] == middle  # whatever the other sizes
+    assert subset_study(p2l, votes, [50], trials=8, seed=3).points[0] == middle  # independent of the other sizes
     assert subset_study(p2l, votes, [50], trials=8, seed=4).points[0] != middle
     assert [point.size for point in subset_study(p2l, votes, trials=1).points] == [10, 25, 50, 100]
     with pytest.raises(VotesError, match="subsets of 500 prompts cannot be drawn from 400"):
@@ -204,7 +204,7 @@ def test_where_the_votes_overtake_the_model():
 
     assert study((0.1, 0.3), (0.1, 0.2)).overtaken_at is None
     assert study((0.1, 0.3), (0.2, 0.1), (0.2, 0.1)).overtaken_at == 20
-    assert study((0.3, 0.1), (0.1, 0.2), (0.2, 0.1)).overtaken_at == 30  # from which on
+    assert study((0.3, 0.1), (0.1, 0.2), (0.2, 0.1)).overtaken_at == 30  # the smallest size from which on it holds
     assert study((0.3, 0.1)).overtaken_at == 10
 
 
@@ -275,14 +275,14 @@ def test_aggregate_and_marginal_are_those_of_the_research_code(loss):
     distance = ours["outcome_l1"] if feedback.has_eta else ours["preference_l1"] * 11 / 12
     assert distance == pytest.approx(metrics["L1-Dist-Prob"], abs=1e-4)
     assert (ours["kendall"], ours["spearman"]) == pytest.approx((metrics["Kendall-lbs"], metrics["Spearman-lbs"]))
-    # their study of subsets of 10 prompts, whose draws are not known: within what ours show
+    # their draws of subsets of 10 prompts are unknown, so their result must lie within the range of ours
     point, theirs = subset_study(p2l, votes, [10], trials=40).points[0], entry["call:aggr_scale_metrics"]["10"]
     own = point.model["outcome_l1"].mean if feedback.has_eta else point.model["preference_l1"].mean * 11 / 12
     assert own == pytest.approx(theirs["L1-Dist-Prob"], rel=0.1)
     assert point.model["kendall"].mean == pytest.approx(theirs["Kendall-lbs"], abs=0.05)
 
 
-# --- pictures ------------------------------------------------------------------------------------------------------
+# --- figures -------------------------------------------------------------------------------------------------------
 
 
 def test_pictures(drawn, tmp_path):
@@ -363,7 +363,7 @@ def test_the_command_on_one_vote(vote_files):
     assert result.returncode == 0, result.stderr
     assert "no leaderboard to compare the aggregate with" in " ".join(result.stdout.split())
     files = ("--votes", vote_files / "held.jsonl", "--baseline-votes", vote_files / "alone.jsonl")
-    result = p2l_evaluate(*files, "--json")  # a baseline of one vote: a note in its place, no warning on stderr
+    result = p2l_evaluate(*files, "--json")  # with a baseline of one vote: a note, no warning on stderr
     assert (result.returncode, result.stderr) == (0, "")
     assert json.loads(result.stdout)["notes"][0].startswith("baseline votes: the votes do not determine")
 

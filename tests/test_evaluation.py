@@ -1,4 +1,4 @@
-"""Votes, scores and prompts files, the metrics and their standard errors."""
+"""Files of votes, scores and prompts; the metrics and their standard errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The programs in examples/, each run as a reader would, in a process of its own without a network."""
+"""The programs in examples/, each run as a reader would, in a separate process without a network."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_aggregate_a_data_set(default, tmp_path):
 def test_a_personal_leaderboard(default, tmp_path):
     chats = json.loads((EXAMPLES / "my_chats.json").read_text(encoding="utf-8"))
     asked = [chat["messages"] for chat in chats if chat["messages"]]
-    assert len(asked) == len(chats) - 1  # the empty one is left out
+    assert len(asked) == len(chats) - 1  # without the empty one
     output = run("my_leaderboard.py", cwd=tmp_path)
     mine = default.aggregate(asked)
     assert output.startswith(repr(mine) + "\n")

@@ -1,4 +1,4 @@
-"""The public face: leaderboards, aggregation, routing, results, saving, refusals."""
+"""The public interface: leaderboards, aggregation, routing, results, saving, errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The formulas: oracle values, the two array namespaces, extreme coefficients, limits, derivatives."""
+"""The formulas: oracle values, numpy and torch, extreme coefficients, limiting cases, derivatives."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ logit = st.floats(-80, 80)
 
 
 def direct(feedback: Feedback, a: float, b: float, eta: float, gamma: float) -> list[float]:
-    """The probabilities as DESIGN.md states them, written out plainly: right where nothing over- or underflows."""
+    """The probabilities written out as in DESIGN.md; correct unless something over- or underflows."""
     pa, pb = np.exp(a), np.exp(b)
     if feedback in (Feedback.BT, Feedback.BT_TIE):
         return [pa / (pa + pb), pb / (pa + pb)]
@@ -136,7 +136,7 @@ def test_derivatives_are_those_of_autograd(feedback, rng):
             np.testing.assert_allclose(hessian[i, outcome], exact.numpy(), atol=1e-8)
 
 
-# the reference's loss -> (ours, the floor under which it clamps a probability: there its loss is flat, ours is not)
+# the reference's loss -> (ours, the floor at which it clamps probabilities: below, its loss is flat, ours is not)
 REFERENCE = {
     "bt": ("bt", 0.0),
     "bt-tie": ("bt_tie", 0.0),
@@ -170,7 +170,7 @@ def test_losses_and_gradients_of_the_reference(case):
         log_likelihood, _ = vote_log_likelihood(feedback, log_probs, winners)
         clamped = log_likelihood.clamp_min(np.log(floor)) if floor else log_likelihood
         value = -(weights * clamped).mean()
-        # the reference computes grk in float32 whatever it is given: at the extremes its tie is 1 - sum, all rounding
+        # the reference always computes grk in float32: at the extremes its tie, 1 - sum, is all rounding error
         rounding = feedback is Feedback.GRK and case == "ext"
         assert value.item() == pytest.approx(entry["value"], rel=1e-4 if rounding else 1e-6), entry
         compared.add(name)

@@ -1,4 +1,4 @@
-"""Fine-tuning: what is minimised, the order of prompts, every feedback model, every kind of base."""
+"""Fine-tuning: the objective, the order of prompts, every feedback model, every kind of base."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from p2l_sdk.votes import Votes
 
 
 def gradients(inputs: list, feedback: ByPrompt, parts: int, tmp_path, smoothing: float) -> dict[str, torch.Tensor]:
-    """Of one optimizer step on all prompts, in so many micro-batches, as the Trainer takes it."""
+    """The gradients of one optimizer step on all prompts, in this many micro-batches, as taken by the Trainer."""
     model = build_model("llama", "grk")
     data = GroupedPrompts(inputs, feedback)
     arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", disable_tqdm=True)
@@ -100,7 +100,7 @@ def test_batches_are_of_similar_length_and_every_epoch_is_another(rng):
 
     shuffled = np.concatenate([rng.permutation(1003), np.arange(5)])
     assert padding(np.array(epochs[0])) < 0.5 * padding(shuffled)
-    firsts = [lengths[epoch[:16]].mean() for epoch in epochs]  # the batches themselves come in random order
+    firsts = [lengths[epoch[:16]].mean() for epoch in epochs]  # the order of the batches is random
     assert len(set(firsts)) > 1
 
 
@@ -108,9 +108,9 @@ def test_a_window_of_one_step_makes_every_step_a_random_draw(rng):
     lengths = rng.integers(1, 300, 1024)
     drawn = lengths[list(LengthGroupedBatches(lengths, 16, seed=0, window=1))].reshape(-1, 16)
     grouped = lengths[list(LengthGroupedBatches(lengths, 16, seed=0))].reshape(-1, 16)
-    assert (np.diff(drawn, axis=1) >= 0).all()  # in the order of length: micro-batches have little padding
+    assert (np.diff(drawn, axis=1) >= 0).all()  # sorted by length, so that micro-batches have little padding
     assert drawn.reshape(-1, 4).max(1).sum() * 4 < 1.3 * lengths.sum()
-    assert drawn.mean(1).std() == pytest.approx(lengths.std() / 4, rel=0.3)  # as the means of 16 independent draws
+    assert drawn.mean(1).std() == pytest.approx(lengths.std() / 4, rel=0.3)  # as for means of 16 independent draws
     assert grouped.mean(1).std() > 0.9 * lengths.std()
 
 
@@ -145,8 +145,8 @@ def test_fewer_prompts_than_a_batch():
 
 
 def expected_chances(feedback: Feedback, kind: str) -> np.ndarray:
-    """`(3 pairs, n_outcomes)` what the feedback model makes of the votes' law: ties do not count in `bt`, and are half
-    a win for each in `bt_tie`."""
+    """Expected outcome probabilities under the feedback model, `(3 pairs, n_outcomes)`: ties are ignored in `bt`, and
+    count as half a win for each LLM in `bt_tie`."""
     chances = law(feedback, kind)
     if feedback is Feedback.BT_TIE:
         return chances[:, :2] + TIES / 2
@@ -163,7 +163,7 @@ def test_every_feedback_model_recovers_what_depends_on_the_prompt(feedback, base
         head_learning_rate=2e-2, epochs=40, batch_size=20, validation=0.1, checkpoints=3,
     )  # fmt: skip
     held_out = Votes.from_rows(vote_rows(feedback, 30, 300, seed=7), p2l.models)
-    marginal = summarise(held_out, feedback).marginal_cross_entropy  # the best leaderboard in hindsight
+    marginal = summarise(held_out, feedback).marginal_cross_entropy  # the best single leaderboard in hindsight
     assert evaluate_votes(p2l, held_out)["cross_entropy"].value < marginal - 0.02
     unseen = prompts(30, seed=7)
     scored = p2l.coefficients([prompt for _, prompt in unseen])
@@ -179,7 +179,7 @@ def test_every_feedback_model_recovers_what_depends_on_the_prompt(feedback, base
         true, theta = np.array(THETA[kind]), theta.mean(0)
         if feedback is not Feedback.BT_TIE:
             np.testing.assert_allclose(theta[a] - theta[b], true[a] - true[b], atol=0.3, err_msg=kind)
-        if feedback in (Feedback.RK, Feedback.GRK, Feedback.BA):  # rk_reparam has a zero that hardly shows in votes
+        if feedback in (Feedback.RK, Feedback.GRK, Feedback.BA):  # votes hardly determine the zero of rk_reparam
             assert log_threshold(feedback, eta).mean() == pytest.approx(LOG_S[kind], abs=0.3), kind
         if feedback in (Feedback.GRK, Feedback.BA):
             ground = 0.0 if gamma is None else gamma.mean() - GAMMA
@@ -202,12 +202,12 @@ def test_a_process_takes_one_gpu(tmp_path, monkeypatch):
 
     monkeypatch.setattr(finetune, "TrainingArguments", OfTwoGPUs)
     arguments = arguments_of(tmp_path)
-    assert arguments.n_gpu == 1  # with more, the Trainer would take nn.DataParallel
+    assert arguments.n_gpu == 1  # with more, the Trainer would use nn.DataParallel
     assert arguments.train_batch_size == 16
 
 
 def test_the_precision_is_that_of_the_settings(tmp_path, monkeypatch):
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")  # as `accelerate launch` sets it
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")  # as set by `accelerate launch`
     assert arguments_of(tmp_path).mixed_precision == "no"
 
 

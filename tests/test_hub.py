@@ -1,4 +1,4 @@
-"""Models on the Hub: the real client, in processes of their own, against the Hub on this machine."""
+"""Models on the Hub: the real client, in separate processes, against the local Hub."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def expected(folder: Path, **options) -> np.ndarray:
 
 
 def save_base(folder: Path) -> Path:
-    """A tiny random decoder as transformers saves it, with a pickle beside it that nobody needs."""
+    """Save a tiny random decoder as transformers does, next to a pickle that must not be fetched."""
     from transformers import AutoModel
 
     config, _ = backbone_config("llama")
@@ -65,7 +65,7 @@ def save_base(folder: Path) -> Path:
 
 
 def save_adapter(folder: Path, base: Path, name: str, revision: str | None = None) -> Path:
-    """A LoRA with random weights on a base, which it names as somebody else would."""
+    """Save a LoRA with random weights on a base, which it refers to as `name` and `revision`."""
     from p2l_sdk.modeling.configuration_p2l import P2LConfig
     from p2l_sdk.modeling.modeling_p2l import P2LModel
 
@@ -101,17 +101,17 @@ def test_a_pushed_model_loads_by_its_id_with_and_without_p2l_sdk(kind, options, 
     repo, folder = f"org/whole-{kind}", saved(kind)
     push(folder, repo, **options)
     files = hub.repo(repo).files()
-    assert hub.repo(repo).messages == ["initial commit", "P2L model of 4 LLMs"]  # one commit, with all of it
+    assert hub.repo(repo).messages == ["initial commit", "P2L model of 4 LLMs"]  # everything in one commit
     assert {"config.json", "tokenizer.json", "README.md", "modeling_p2l.py", "leaderboard.png"} <= files.keys()
     assert ("model.safetensors" in files) == (not options)
     assert ("model.safetensors.index.json" in files) == bool(options)
     np.testing.assert_allclose(load(loader, repo), expected(folder), atol=1e-6)
     theirs = processes["researcher"](RESEARCH, repo=repo, prompts=PROMPTS)
     np.testing.assert_allclose(theirs, expected(folder, device="cpu"), atol=1e-5)
-    assert not [request for request in hub.asked("/(cdn|upload)/") if request.token]  # a token is the Hub's alone
+    assert not [request for request in hub.asked("/(cdn|upload)/") if request.token]  # tokens go only to the Hub
 
 
-# what `p2l train` does, and what it has learned
+# trains and pushes as `p2l train` does, and returns the coefficients
 TRAIN = """
 from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.training.run import train
@@ -150,12 +150,12 @@ def test_an_adapter_is_pushed_as_one_and_loads_on_its_base(hub, processes, push,
     hub.requests.clear()
     np.testing.assert_allclose(load(loader, "org/adapter"), expected(adapter, base=str(base)), atol=1e-6)
     of_base = {request.path.split("/resolve/")[1] for request in hub.asked("other/base/resolve")}
-    assert of_base == {f"{commit}/config.json", f"{commit}/model.safetensors"}  # that commit, no tokenizer, no pickle
+    assert of_base == {f"{commit}/config.json", f"{commit}/model.safetensors"}  # that commit; no tokenizer, no pickle
     hub.requests.clear()
     load(loader, "org/adapter", local_files_only=True)
     assert not hub.requests
     researcher, text = processes["researcher"], files["README.md"].decode()
-    assert "Model Card for Model ID" not in text  # PEFT's template, which `save_adapter` leaves
+    assert "Model Card for Model ID" not in text  # PEFT's template, left by `save_adapter`
     snippet = text.partition("<!-- adapter -->")[2].partition("```python\n")[2].partition("```")[0]
     assert 'folder = snapshot_download("org/adapter")' in snippet
     found = researcher(f"{snippet}\nresult = best(prompts, top_k=None)", prompts=PROMPTS)
@@ -165,7 +165,7 @@ def test_an_adapter_is_pushed_as_one_and_loads_on_its_base(hub, processes, push,
     hub.add("other/base", {"model.safetensors": (base / "model.safetensors").read_bytes()})  # transformers takes main
     by_id = "AutoModel.from_pretrained('org/adapter', {}trust_remote_code=True)"
     by_id = f"from transformers import AutoConfig, AutoModel\n{by_id}"
-    assert "Target modules" in researcher.refused(by_id.format(""))  # the base alone is no P2L model: no random head
+    assert "Target modules" in researcher.refused(by_id.format(""))  # it must not load the base with a random head
     with_config = by_id.format("config=AutoConfig.from_pretrained('org/adapter'), ")
     assert "an adapter loads from a folder, not by its Hub id: fetch it with" in loader.refused(with_config)
     pickled = ("config.json", "pytorch_model.bin")
@@ -233,7 +233,7 @@ def test_a_private_revision(hub, processes, push, loader, saved):
         options = {"revision": "v2", "token": token, "cache_dir": "elsewhere"}
         assert "no such repository on the Hub, or it is private" in loader.refused(LOAD, **request, options=options)
     refusal = loader.refused(LOAD, **request, options={"token": OWNER})
-    assert "the Hub repository 'org/secret' is no P2L model: it has no config.json" in refusal  # that is main
+    assert "the Hub repository 'org/secret' is no P2L model: it has no config.json" in refusal  # this is main
 
 
 def test_a_push_that_was_to_be_private_is_not_made_public(hub, processes, push, saved):
@@ -274,7 +274,7 @@ def test_the_handler_is_pushed_and_answers(hub, push, loader, saved):
     files = hub.repo("org/endpoint").files()
     assert files["handler.py"] == (ROOT / "hub_cards" / "handler.py").read_bytes()
     assert b"p2l-sdk[torch]" in files["requirements.txt"]
-    answer = loader(  # as an endpoint does: the repository in a folder, its handler.py as a module
+    answer = loader(  # as in an endpoint: the repository in a folder, its handler.py as a module
         "import sys\nfrom huggingface_hub import snapshot_download\nfolder = snapshot_download('org/endpoint')\n"
         "sys.path.insert(0, folder)\nfrom handler import EndpointHandler\nsys.path.remove(folder)\n"
         "handle = EndpointHandler(folder)\n"
@@ -328,7 +328,7 @@ def test_a_card_with_broken_metadata_is_refused_before_anything_is_uploaded(hub,
     assert list(hub.repo("org/broken").files()) == [".gitattributes"]
 
 
-# --- what is fetched -----------------------------------------------------------------------------------------------
+# --- what is downloaded --------------------------------------------------------------------------------------------
 
 
 def test_only_what_is_needed_is_fetched(hub, repository, loader):
@@ -359,7 +359,7 @@ def test_no_weights_are_fetched_of_what_is_no_p2l_model(hub, loader):
     assert not hub.asked("/cdn/")
 
 
-# --- errors that say what to do ------------------------------------------------------------------------------------
+# --- errors and their remedies -------------------------------------------------------------------------------------
 
 
 def test_each_refusal_names_its_remedy(hub, repository, loader, tmp_path):
@@ -385,7 +385,7 @@ def test_each_refusal_names_its_remedy(hub, repository, loader, tmp_path):
         refusal = loader.refused(LOAD, repo=repo, prompts=PROMPTS, options=options)
         assert refusal.startswith("HubError: ")
         assert message in refusal
-        assert loader("result = list(naps)") == []  # none of these will pass by waiting
+        assert loader("result = list(naps)") == []  # waiting would not help with any of these
     assert_cache_is_whole(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Faults of the Hub, on the way in and out: retried and outlasted, or a clear error and a whole cache."""
+"""Faults of the Hub while pulling and pushing: retried until they pass, or a clear error and an intact cache."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def loader(processes):
 
 @pytest.fixture
 def new(hub):
-    """The name of a repository that does not exist yet."""
+    """The name of a new repository."""
     return f"org/pushed-{len(hub.repos)}"
 
 
 @pytest.fixture
 def bare_push(processes):
-    """bare_push(repo, **options): two files that are no model."""
+    """bare_push(repo, **options): pushes two files that are not a model."""
     return lambda repo, **options: processes["pusher"](BARE_PUSH, repo=repo, options={"token": OWNER, **options})
 
 
-# --- faults on the way in ------------------------------------------------------------------------------------------
+# --- faults while pulling ------------------------------------------------------------------------------------------
 
 BLOB, INFO, TREE, HEAD, FILE = (
     "GET /cdn/",
@@ -103,7 +103,7 @@ def test_a_fault_that_stays_is_a_clear_error_and_leaves_a_whole_cache(
     assert message.format(name=name) in refusal
     assert_cache_is_whole(tmp_path)
     local = {**request["options"], "local_files_only": True}
-    assert "is not in the cache" in loader.refused(LOAD, **{**request, "options": local})  # no half a model
+    assert "is not in the cache" in loader.refused(LOAD, **{**request, "options": local})  # no partial model
     hub.faults.clear()
     np.testing.assert_allclose(load(loader, name, cache_dir=str(tmp_path)), coefs, atol=1e-6)
 
@@ -115,7 +115,7 @@ def test_what_is_cached_is_used_while_the_hub_is_down(hub, repository, loader, t
     np.testing.assert_allclose(load(loader, name, cache_dir=str(tmp_path)), coefs, atol=1e-6)
 
 
-# --- faults on the way out -----------------------------------------------------------------------------------------
+# --- faults while pushing ------------------------------------------------------------------------------------------
 
 STEPS = {
     "create": "POST /api/repos/create", "card": "POST /api/validate-yaml", "preupload": "POST /api/.*/preupload/",
@@ -144,7 +144,7 @@ def test_a_pull_request_whose_answer_is_lost_is_opened_once(hub, processes, bare
     hub.fail(STEPS["commit"], "drop")
     assert "HubError: " in processes["pusher"].refused(BARE_PUSH, repo=new, options={"create_pr": True, "token": GUEST})
     assert sorted(hub.repo(new).refs) == ["main", "refs/pr/1"]
-    hub.fail(STEPS["commit"], 429)  # this one was surely not looked at
+    hub.fail(STEPS["commit"], 429)  # a 429 was certainly not processed
     assert bare_push(new, create_pr=True, token=GUEST)["pr_revision"] == "refs/pr/2"
 
 

@@ -1,4 +1,4 @@
-"""Votes on the Hub, as data sets: pushed by one process, read by another, with `datasets` alone too."""
+"""Votes on the Hub as data sets: pushed by one process and read by another, also with `datasets` alone."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def read(processes, source, token=OWNER):
 
 
 def as_read(votes: Votes) -> list:
-    """The answer of READ for these votes."""
+    """The result of READ for these votes."""
     from p2l_sdk.vote_columns import turns_of
 
     columns = (votes.prompt, votes.a, votes.b, votes.winner, votes.weight, *votes.categories.values())
@@ -79,7 +79,7 @@ def test_votes_come_back_as_they_went(hub, processes, push):
         assert read(processes, source) == as_read(Votes.from_rows(splits[split]))
     table = parquet.read_table(io.BytesIO(repo.files()["data/train-00000-of-00001.parquet"]))
     assert table.column_names == ["prompt", "model_a", "model_b", "winner", "weight", "task", "hard"]
-    assert set(table["winner"].to_pylist()) == {"model_a", "tie", "tie (bothbad)", "model_b"}  # the Arena's words
+    assert set(table["winner"].to_pylist()) == {"model_a", "tie", "tie (bothbad)", "model_b"}  # the Arena's labels
     features = "import datasets\nresult = list(datasets.load_dataset('org/votes', split='test').features)"
     assert processes["researcher"](f"import os\nos.environ['HF_TOKEN'] = {OWNER!r}\n{features}") == [
         "prompt", "model_a", "model_b", "winner", "weight", "task", "hard"

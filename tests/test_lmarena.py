@@ -1,4 +1,4 @@
-"""Checkpoints as lmarena published them: their true outputs, by every way in; damaged ones, each with its error."""
+"""Checkpoints in lmarena's layout: their true outputs, however they are loaded; damaged ones, each with its error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHORT = ["short_hi", "short_question"]
 
 
 def truth(checkpoint: str) -> dict[str, dict]:
-    """What the training collator gave, by prompt id: the prompt, coefs, eta, the token ids; where it gave anything."""
+    """Results of the training collator by prompt id, for the prompts that it accepts: prompt, coefs, eta, token ids."""
     prompts = {p["id"]: p["prompt"] for p in json.loads(shared("oracle/prompts.json").read_text())}
     found = {}
     for row in json.loads(shared(f"oracle/outputs/{checkpoint}.json").read_text())["rows"]:
@@ -44,7 +44,7 @@ def truth(checkpoint: str) -> dict[str, dict]:
 
 
 def scored(checkpoint: str) -> tuple[list, np.ndarray, np.ndarray | None]:
-    """Prompts that are not empty, their coefs and eta; the longest last."""
+    """Prompts that are not empty, with their coefs and eta, longest last."""
     rows = sorted((row for row in truth(checkpoint).values() if not row["empty"]), key=lambda row: len(row["ids"]))
     assert len(rows) == 32
     eta = None if rows[0]["eta"] is None else np.array([row["eta"] for row in rows])
@@ -52,7 +52,7 @@ def scored(checkpoint: str) -> tuple[list, np.ndarray, np.ndarray | None]:
 
 
 def n_short(checkpoint: str) -> int:
-    """How many of them are not so long that they are a batch by themselves."""
+    """How many of them are short enough to share a batch."""
     return sum(len(row["ids"]) < 1000 for row in truth(checkpoint).values() if not row["empty"])
 
 
@@ -170,7 +170,7 @@ def test_p2l_convert(tmp_path):
 def test_p2l_convert_writes_a_card_where_there_is_none(tmp_path):
     ok("convert", shared(f"oracle/ckpt/{BT}"), tmp_path / "my-p2l")
     text = (tmp_path / "my-p2l" / "README.md").read_text()
-    data = ModelCard(text).data.to_dict()  # raises where the metadata is not of the Hub's form
+    data = ModelCard(text).data.to_dict()  # raises if the metadata is malformed
     models = list(P2L.from_pretrained(tmp_path / "my-p2l").models)
     assert (data["library_name"], data["pipeline_tag"]) == ("transformers", "text-classification")
     assert data["model_list"] == models
@@ -183,12 +183,12 @@ def test_p2l_convert_writes_a_card_where_there_is_none(tmp_path):
     assert "from [org/theirs](https://huggingface.co/org/theirs) (revision `v2`), and" in published
 
 
-# --- other heads: what the reference's own hidden states say -----------------------------------------------------
+# --- other heads, from the reference's own hidden states ---------------------------------------------------------
 
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """checkpoint(name, tensors, training=..., config=...) -> a copy of a published one with these changes."""
+    """checkpoint(name, tensors, training=..., config=...) -> a copy of a published checkpoint with these changes."""
 
     def make(name: str = BT, tensors: dict | None = None, training: dict | None = None, config: dict | None = None):
         folder = tmp_path / "checkpoint"
@@ -290,7 +290,7 @@ def test_no_code_of_the_repository_is_run(checkpoint):
     np.testing.assert_allclose(P2L.from_pretrained(folder).leaderboard(row["prompt"]).coefs, row["coefs"], atol=1e-5)
 
 
-# --- what is wrong is said ----------------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------------------------
 
 
 def damaged(name: str, text: str):

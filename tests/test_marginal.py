@@ -1,4 +1,4 @@
-"""The marginal leaderboard: known parameters, an independent solver, the reference, intervals, warnings, refusals."""
+"""The averaged leaderboard: known parameters, an independent solver, the reference, intervals, warnings, errors."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ A, B, C, D = MODELS
 
 
 def truth(feedback: Feedback) -> float | None:
-    """The raw eta of threshold t = 1.8."""
+    """The raw eta of the threshold t = 1.8."""
     return float(eta_of_threshold(feedback, np.log(0.8))) if feedback.has_eta else None
 
 
 def simulated(feedback: Feedback, n: int, rng: np.random.Generator, theta=THETA) -> dict[str, np.ndarray]:
-    """Votes of known coefficients as string columns."""
+    """Votes drawn from known coefficients, as string columns."""
     a = rng.integers(0, len(theta), n)
     b = (a + rng.integers(1, len(theta), n)) % len(theta)
     eta, gamma = truth(feedback), 0.0
@@ -187,7 +187,7 @@ def test_intervals_cover_the_truth_95_times_in_100(feedback, kind, rng):
     for _ in range(runs):
         low, high = fit_leaderboard(simulated(feedback, 600, rng), feedback, intervals=kind).intervals.T
         covered.append((low <= true) & (true <= high))
-    # the five coefficients of a run go together: at most as uncertain as one of them
+    # the five coefficients of a run are correlated, so each run counts as a single case
     assert np.mean(covered) == pytest.approx(0.95, abs=3 * np.sqrt(0.95 * 0.05 / runs))
 
 
@@ -248,8 +248,8 @@ def test_groups_that_never_meet_are_named(kind):
     message, board = warning_of(table(*both, times=50), intervals=kind)
     assert f"2 groups that are never compared, not even through others: [{A}, {B}], [{D}, {C}]" in message
     assert "never lost" not in message
-    assert abs(board.win_probability(A, B) - 2 / 3) < 1e-3  # within a group the ridge does next to nothing
-    assert (widths(board) > 10).all()  # and between them nothing is known
+    assert abs(board.win_probability(A, B) - 2 / 3) < 1e-3  # within a group the ridge has hardly any effect
+    assert (widths(board) > 10).all()  # between groups nothing is known
 
 
 def test_llms_that_only_win_or_lose_are_named_best_first():

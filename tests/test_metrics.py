@@ -1,4 +1,4 @@
-"""The metrics: by hand, against scipy, and against the values of the paper's research code."""
+"""The metrics: computed by hand, against SciPy, and against the values of the paper's research code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ A, B, TIE, BAD = Winner
 
 
 def random_votes(rng, n=200):
-    """coefs_a, coefs_b, winners, and the eta and gamma of every feedback model."""
+    """coefs_a, coefs_b, winners, eta and gamma, for any feedback model."""
     coefs_a, coefs_b = rng.normal(size=(2, n))
     return coefs_a, coefs_b, rng.integers(0, 4, n), {"eta": rng.normal(size=n), "gamma": rng.normal(size=n)}
 
@@ -52,7 +52,7 @@ def test_ties_and_both_bad_by_hand():
     metrics = pair_metrics(Feedback.GRK, np.zeros(3), np.zeros(3), votes, eta=np.zeros(3))
     close = pytest.approx
     assert metrics["cross_entropy"].value == close(np.log([4, 6, 3]).mean(), abs=1e-5)
-    assert metrics["tie_log_loss"].value == close(np.log([2, 2, 2]).mean(), abs=1e-5)  # 1/6 + 1/3: a half
+    assert metrics["tie_log_loss"].value == close(np.log([2, 2, 2]).mean(), abs=1e-5)  # 1/6 + 1/3 = 1/2
     assert metrics["both_bad_log_loss"].value == close(-np.log([2 / 3, 2 / 3, 1 / 3]).mean(), abs=1e-5)
     assert metrics["both_bad_accuracy"].value == close(2 / 3)
     assert metrics["outcome_accuracy"].value == close(1 / 3)
@@ -119,7 +119,7 @@ def test_with_ties_the_odds_of_a_winner_are_steeper_than_the_coefficients(feedba
     assert right.ece < 2 * right.ece_by_chance
     cautious = pair_reliability(Feedback.BT, *coefs, winners)
     assert cautious.ece > 4 * cautious.ece_by_chance
-    assert (cautious.frequency > cautious.probability)[1:].all()  # the first is about 1/2 both ways
+    assert (cautious.frequency > cautious.probability)[1:].all()  # the first bin is about 1/2 in both
     metrics = pair_metrics(feedback, *coefs, winners, eta=eta)
     assert metrics["ece"].value == right.ece
     assert metrics["winner_log_loss"].value < metrics["bt_log_loss"].value
@@ -166,7 +166,7 @@ def test_calibration_by_hand():
     weighted = reliability(p, y, weights=np.array([3.0, 1.0, 0.0, 4.0]), bins=2)
     assert weighted.n.tolist() == [2, 1]
     assert weighted.ece == pytest.approx((abs(0.125 - 0.25) + 0.2) / 2)
-    assert weighted.to_dict()["bins"][1]["standard_error"] is None  # one case has no error, and JSON no NaN
+    assert weighted.to_dict()["bins"][1]["standard_error"] is None  # one case has no standard error, and JSON no NaN
     assert weighted.ece_by_chance is None
 
 
@@ -206,7 +206,7 @@ def test_the_curve_of_pairs_is_that_of_the_favourite():
 # --- leaderboards --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("levels", [1000, 4])  # with few levels, many are equal
+@pytest.mark.parametrize("levels", [1000, 4])  # with few levels there are many ties
 def test_rank_correlations_are_those_of_scipy(levels, rng):
     from scipy import stats
 
@@ -233,7 +233,7 @@ def test_leaderboards_compared_by_hand():
     tops = {1: (0.0, 1.0), 2: (1.0, 1.0), 3: (1.0, 2 / 3)}
     for k, values in tops.items():
         assert (metrics[f"top_{k}_overlap"], metrics[f"top_{k}_displacement"]) == pytest.approx(values)
-    assert "top_4_overlap" not in metrics  # more than there are LLMs
+    assert "top_4_overlap" not in metrics  # there are only three LLMs
     assert "outcome_l1" not in metrics  # no ties
 
 
@@ -264,7 +264,7 @@ LOSSES = ("bt", "bt-tie", "rk", "rk-reparam", "bag")
 TIES = ("Tie_Loss", "Tie_Accuracy", "Tie_bb_Loss", "Tie_bb_Accuracy")
 NAMES = {"range": "Spread", "iqr": "IQR", "std": "Std"}
 COMPARED = ("p2l_vs_marginal-gt", "p2l_vs_arena", "p2l_vs_arena_nan_at_3", "marginal_vs_marginal-gt")
-CLAMP = {"rk": 1e-3, "rk-reparam": 1e-6, "bag": 1e-6}  # their losses are flat below these probabilities
+CLAMP = {"rk": 1e-3, "rk-reparam": 1e-6, "bag": 1e-6}  # below these probabilities, their losses are flat
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +276,7 @@ def oracle():
 
 
 def oracle_votes(oracle, loss):
-    """coefs, eta and (winner, loser, code) of the rows that a loss takes; the winner stands at side a."""
+    """coefs, eta and (winner, loser, code) of the rows that a loss accepts; the winner is on side a."""
     _, tensors = oracle
     labels = tensors["labels_tie012"]
     rows = labels[:, 2] == 0 if loss == "bt" else slice(None)
@@ -287,12 +287,12 @@ def oracle_votes(oracle, loss):
 
 
 def in_their_words(loss, losses, winners):
-    """Their metrics from ours. Where they differ:
+    """Their metrics, converted from ours. The differences:
 
     - probabilities are clamped before the logarithm;
-    - MSE is the mean of (1 - P(outcome))^2 where there are ties (no proper score: ours is Brier's), and a tie is an
-      error of 1/4 in bt-tie whatever was predicted;
-    - accuracy is of all outcomes where there are ties; a tie is half right in bt-tie whatever was predicted.
+    - MSE is the mean of (1 - P(outcome))^2 if there are ties (not a proper score; ours is the Brier score), and in
+      bt-tie a tie costs 1/4 whatever was predicted;
+    - accuracy is over all outcomes if there are ties; in bt-tie a tie is half right whatever was predicted.
     """
     mean = {name: (values * counts).sum() / counts.sum() for name, (values, counts) in losses.items()}
     decisive, highest = (winners == A).mean(), -np.log(CLAMP.get(loss, 1e-300))
@@ -330,7 +330,7 @@ def test_votes_metrics_are_those_of_the_research_code(loss, oracle):
         "Tie_bb_Loss",
         "Tie_bb_Accuracy",
     ):
-        if truth[name] == -1:  # theirs for "not implemented"
+        if truth[name] == -1:  # their value for "not implemented"
             assert name not in ours
         else:
             assert ours[name] == pytest.approx(truth[name], abs=1e-5), name
@@ -347,7 +347,7 @@ def test_leaderboard_metrics_are_those_of_the_research_code(loss, compared, orac
     feedback, truth = Feedback.parse(loss), entry["metrics_raw"]
     boards = {}
     for side, key in (("model-aggr", "model"), ("ground-truth", "gt")):
-        rated = [i for i, coef in enumerate(entry[f"{key}_coefs"]) if coef is not None]  # null: not rated
+        rated = [i for i, coef in enumerate(entry[f"{key}_coefs"]) if coef is not None]  # null means not rated
         eta = float(entry[f"{key}_eta"][0]) if feedback.has_eta else None
         coefs = np.array([entry[f"{key}_coefs"][i] for i in rated])
         boards[side] = Leaderboard(models=tuple(names[i] for i in rated), coefs=coefs, feedback=feedback, eta=eta)
@@ -361,12 +361,12 @@ def test_leaderboard_metrics_are_those_of_the_research_code(loss, compared, orac
     n = len(gt.models)
     if feedback.has_eta:
         assert np.isfinite(ours["outcome_l1"])
-        if n == len(names):  # theirs is NaN where an LLM is not rated
+        if n == len(names):  # theirs is NaN if an LLM is not rated
             assert ours["outcome_l1"] == pytest.approx(truth["L1-Dist-Prob"], abs=1e-6)
     else:  # theirs counts each LLM against itself, a distance of 0
         assert ours["preference_l1"] * (n - 1) / n == pytest.approx(truth["L1-Dist-Prob"], abs=1e-6)
     for side, leaderboard in boards.items():
-        if len(leaderboard.models) < len(names):  # theirs: NaN, or votes on the LLM not rated taken for "no tie"
+        if len(leaderboard.models) < len(names):  # theirs is NaN, or counts votes on the unrated LLM as "no tie"
             continue
         listed = [line.split(":")[0] for line in truth["Leaderboard"][side]]
         assert listed == leaderboard.ranking

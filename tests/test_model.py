@@ -21,7 +21,7 @@ from p2l_sdk.errors import ModelFormatError
 PROMPTS = ["write a poem about python", "sum", "prove that the square root of two is irrational in code"]
 KINDS = ["static", "quantized", "llama", "qwen2", "bert"]
 
-# runs where p2l_sdk cannot be imported, as for a user of transformers alone
+# run in a process that cannot import p2l_sdk, as for a user of transformers alone
 RESEARCHER = """
 import json, sys
 sys.modules["p2l_sdk"] = None
@@ -209,7 +209,7 @@ def test_no_code_that_a_backbone_names_is_run(monkeypatch):
     assert not hasattr(config.backbone_config, "auto_map")
     with pytest.raises(ValueError, match="Unrecognized configuration class"):
         P2LModel(config)
-    config.backbone_config.auto_map = named["auto_map"]  # a configuration may be given whole, too
+    config.backbone_config.auto_map = named["auto_map"]  # also from a configuration object
     with pytest.raises(ValueError, match="trust_remote_code"):
         P2LModel(config)
 

@@ -1,4 +1,4 @@
-"""LLMs added, removed and renamed: the fit against its definitions, the models it makes, the folders they become."""
+"""LLMs added, removed and renamed: the fit against its definitions, the edited models, and the folders they save."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from p2l_sdk.results import Leaderboard
 from p2l_sdk.tensor_files import replace_tensors
 from p2l_sdk.votes import Scores, Votes
 
-pytestmark = pytest.mark.filterwarnings("ignore::p2l_sdk.errors.P2LWarning")  # a tiny test has few votes
+pytestmark = pytest.mark.filterwarnings("ignore::p2l_sdk.errors.P2LWarning")  # tiny tests have few votes
 
 NEW = "epsilon-1t"
 NAMES = {Winner.A: "model_a", Winner.B: "model_b", Winner.TIE: "tie", Winner.BOTH_BAD: "tie (bothbad)"}
@@ -35,7 +35,7 @@ def prompts(n: int, seed: int = 0) -> list[str]:
 
 
 def simulated(model: P2L, row: np.ndarray, texts: list[str], each: int, seed: int = 0) -> list[dict]:
-    """Votes of the model's own law between an LLM of this row and random known ones, `each` on every prompt."""
+    """Votes drawn from the model itself between an LLM with this row and random known LLMs, `each` per prompt."""
     rng = np.random.default_rng(seed)
     feedback, scored = model.spec.feedback, model.coefficients(texts)
     features = model._scorer.features(texts).astype(np.float64)
@@ -64,7 +64,7 @@ def problem(feedback: Feedback, n_prompts: int = 12, width: int = 4, seed: int =
     rows, features = 0.5 * rng.normal(size=(3, width + 1)), rng.normal(size=(n_prompts, width))
     prompt = np.concatenate([np.arange(n_prompts), rng.integers(0, n_prompts, 2 * n_prompts)])
     winner = rng.integers(0, 4, len(prompt))
-    winner[0] = Winner.A  # one at least counts, whatever the law
+    winner[0] = Winner.A  # at least one vote counts in every feedback model
     votes = RowVotes(
         feedback=feedback,
         prompt=prompt,
@@ -87,7 +87,7 @@ def test_derivatives_are_those_of_the_loss(feedback):
     for i, unit in enumerate(np.eye(len(theta)) * h):
         (up, slope_up, _), (down, slope_down, _) = votes.loss(theta + unit), votes.loss(theta - unit)
         assert slope[i] == pytest.approx((up - down) / (2 * h), abs=1e-7)
-        # the ties of grounded laws may curve the other way, where the fit takes 0
+        # with a ground, the curvature of ties can be negative; the fit then uses 0
         assert curvature[i] == pytest.approx(max((slope_up[i] - slope_down[i]) / (2 * h), 0.0), abs=1e-6)
 
 
@@ -97,7 +97,7 @@ def test_the_row_is_the_optimum_of_likelihood_and_prior(feedback, n_prompts):
     rows, features, votes = problem(feedback, n_prompts)
     fit = fit_row(rows, features, votes)
     mean = rows.mean(0)
-    # the prior of the row, written out as one normal distribution
+    # the row's prior as one normal distribution
     centred, centre = np.hstack([features, np.ones((n_prompts, 1))]), features.mean(0)
     unit = fit.deviation / np.sqrt(np.square(features - centre).sum(1).mean())
     deviation = unit * np.hstack([np.eye(4), -centre[:, None]])
@@ -117,8 +117,8 @@ def test_the_row_is_the_optimum_of_likelihood_and_prior(feedback, n_prompts):
     curvature = centred.T @ (centred * votes.loss(centred @ fit.row)[2][:, None]) + precision
     laplace = np.linalg.inv(curvature)
     values = np.linalg.eigvalsh(fit.covariance - laplace)
-    assert values.min() > -1e-9  # dispersion can only widen it
-    assert np.linalg.eigvalsh(covariance - fit.covariance).min() > -1e-9  # and never beyond the prior
+    assert values.min() > -1e-9  # overdispersion can only increase it
+    assert np.linalg.eigvalsh(covariance - fit.covariance).min() > -1e-9  # but never beyond the prior
     errors = np.sqrt(np.einsum("pi,ij,pj->p", centred, fit.covariance, centred))
     np.testing.assert_allclose(fit.standard_errors(features), errors, atol=1e-9)
 
@@ -166,7 +166,7 @@ def test_votes_that_repeat_themselves_do_not_count_as_independent():
     )  # fmt: skip
     prior = RowPrior.of(rows, features, 0.25, similar=True)
     once, again = (_fit(prior, 0.25, features, v).standard_errors(features).mean() for v in (single, eight))
-    assert again > 0.8 * once  # independent votes would bring it to about half
+    assert again > 0.8 * once  # with independent votes it would be about half
 
 
 def test_one_prompt_moves_level_and_span_only():
@@ -193,7 +193,7 @@ def test_the_coefficients_of_the_truth_are_recovered(feedback, saved):
     error = model.coefficients(held_out).coefs[:, -1] - truth
     standard = added.standard_errors(held_out)
     assert np.sqrt(np.square(error).mean()) < 0.35
-    assert 0.3 < np.sqrt(np.square(error / standard).mean()) < 1.7  # as large as they are said to be
+    assert 0.3 < np.sqrt(np.square(error / standard).mean()) < 1.7  # errors are as large as claimed
     assert np.square(error).mean() < 0.1 * truth.var()
 
 
@@ -298,7 +298,7 @@ def test_only_the_pairs_of_the_new_llm_are_made_of_scores(monkeypatch):
     made = []
     monkeypatch.setattr(OwnVotes, "of_votes", lambda name, votes, spec: made.append(votes) or expected)
     OwnVotes.of_scores(NEW, scores, spec)
-    assert set(made[0].a) == {0}  # no others were made
+    assert set(made[0].a) == {0}  # no other pairs were made
 
 
 def test_a_prompt_of_votes_and_of_scores_is_one():
@@ -463,7 +463,7 @@ def test_half_precision_weights_stay_so(tmp_path):
     new.save_pretrained(tmp_path / "edited")
     weights = load_file(tmp_path / "edited" / "model.safetensors")
     assert weights["head.coefs.weight"].dtype == torch.bfloat16
-    rounded = torch.from_numpy(new._scorer.rows).to(torch.bfloat16).float().numpy()  # the file keeps its type
+    rounded = torch.from_numpy(new._scorer.rows).to(torch.bfloat16).float().numpy()  # the file keeps its dtype
     np.testing.assert_array_equal(weights["head.coefs.bias"].float().numpy(), rounded[:, -1])
     again = P2L.from_pretrained(tmp_path / "edited")
     np.testing.assert_array_equal(again._scorer.rows, rounded)
@@ -500,7 +500,7 @@ def test_the_card_says_that_the_model_was_edited(saved, tmp_path, default):
     assert f"{banner}{edits[0]}\n{edits[1]}\n\n# " in card
     P2L.from_pretrained(tmp_path / "edited").remove_model("gemma").save_pretrained(tmp_path / "again")
     again = (tmp_path / "again" / "README.md").read_text()
-    assert again == card.replace(banner, f"{banner}> - gemma removed\n")  # one banner for all
+    assert again == card.replace(banner, f"{banner}> - gemma removed\n")  # one banner for all edits
     plain = P2L.from_pretrained(saved("static")).remove_model(MODELS[0])
     plain.save_pretrained(tmp_path / "plain")
     assert not (tmp_path / "plain" / "README.md").exists()

@@ -1,4 +1,4 @@
-"""The moving average of the weights: it is what is measured, and what is kept."""
+"""The moving average of the weights: it is what is evaluated and saved."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DECAY, STEPS = 0.8, 30
 
 
 class Weights(TrainerCallback):
-    """The weights after each step, and by hand their average."""
+    """Records the weights after each step, and computes their average by hand."""
 
     def __init__(self, model) -> None:
         self._model = model
@@ -49,7 +49,7 @@ def test_the_average_is_measured_and_kept(validated, rng, tmp_path):
         per_device_train_batch_size=4, learning_rate=3e-2, eval_strategy="steps" if validated else "no", eval_steps=5,
         load_best_model_at_end=validated, remove_unused_columns=False, label_names=["labels"],
     )  # fmt: skip
-    validation = GroupedPrompts(ids, votes(rng, 60))  # other votes: the best is not the last
+    validation = GroupedPrompts(ids, votes(rng, 60))  # other votes, so that the best is not the last
     trainer = P2LTrainer(
         model, arguments, objective=VoteObjective(Feedback.GRK), train=GroupedPrompts(ids, votes(rng, 60)),
         validation=validation if validated else None, head_learning_rate=3e-2, batch_size=4, average=DECAY,
@@ -70,7 +70,7 @@ def test_the_average_is_measured_and_kept(validated, rng, tmp_path):
 def test_weights_that_are_divided_over_devices_are_not_averaged(tmp_path, rng, monkeypatch):
     plain = Trainer.__init__
 
-    def with_fsdp(self, *args, **options) -> None:  # which wants several devices
+    def with_fsdp(self, *args, **options) -> None:  # FSDP needs several devices
         plain(self, *args, **options)
         self.is_fsdp_enabled = True
 

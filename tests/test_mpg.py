@@ -1,4 +1,4 @@
-"""Project MPG: results and trees that are refused by name, Goodness against what is known, Fastness, agreement."""
+"""Project MPG: errors in results and trees, Goodness against known values, Fastness, agreement."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_it_is_seeded_and_chance_is_taken_off():
     first, again, other = (goodness(Results.read(ROWS), tree, draws=400, seed=s, prior=p) for s, p in runs)
     np.testing.assert_array_equal(first.draws, again.draws)
     assert not np.array_equal(first.draws, other.draws)
-    assert first.values("code")["c"] < 0  # below a guess, and not cut
+    assert first.values("code")["c"] < 0  # below chance, and not clipped
     board = first.leaderboard()
     assert board.best == "a"
     assert board.intervals.shape == (3, 2)
@@ -293,7 +293,7 @@ def test_shared_luck_is_the_correlation_of_the_means():
     moved = paired(draws, scores, np.ones(3), rng)
     np.testing.assert_array_equal(np.sort(moved, 0), np.sort(draws, 0))
     np.testing.assert_allclose(np.corrcoef(moved.T), luck, atol=0.05)
-    scores[1, 100:] = np.nan  # fewer shared questions, less shared luck
+    scores[1, 100:] = np.nan  # fewer shared questions, less correlated luck
     assert shared_luck(scores, np.ones(3))[0, 1] < 0.7 * luck[0, 1]
 
 
@@ -302,7 +302,7 @@ def test_the_one_factor_model_finds_what_made_the_data():
     ability, easiness = rng.normal(0, 1, 20), rng.normal(0, 1, 12)
     truth = 1 / (1 + np.exp(-(easiness + ability[:, None])))
     fit = fit_factor(rng.binomial(300, truth).astype(float), np.full(truth.shape, 300.0), draws=800)
-    effect = (fit.ability * fit.loading.mean(1, keepdims=True)).mean(0)  # a scale of one may go into the other
+    effect = (fit.ability * fit.loading.mean(1, keepdims=True)).mean(0)  # the scale of one can be absorbed by the other
     np.testing.assert_allclose(effect - effect.mean(), ability - ability.mean(), atol=0.25)
     assert fit.scale_reduction < 1.3
 
@@ -434,7 +434,7 @@ def test_what_is_not_all_measured_is_marked():
         "there, with that uncertainty",
     )
     axes = plot_subdomains(found)
-    assert len([patch for patch in axes.patches if patch.get_hatch()]) == 2 * 2  # two rims, of the whole and of code
+    assert len([patch for patch in axes.patches if patch.get_hatch()]) == 2 * 2  # two outlines: the whole, and code
     figure = axes.figure
     figure.canvas.draw()
     title = axes._left_title
@@ -499,7 +499,7 @@ def test_like_llms_look_alike():
     ]
     found = goodness(Results.read(rows), draws=400, prior="jeffreys")
     axes = plot_subdomains(found)
-    cells = [patch.get_facecolor()[0] for patch in axes.patches]  # red: the less, the darker
+    cells = [patch.get_facecolor()[0] for patch in axes.patches]  # red: darker for less
     few, many = cells[3:6], cells[6:9]
     assert np.ptp(few) < 0.25 < 0.6 < np.ptp(many)
     assert abs(few[1] - few[2]) < 0.05

@@ -1,6 +1,6 @@
-"""`p2l mpg measure`: times against a server of known delays, both loops, a killed run, faults, grading, a real LLM.
+"""`p2l mpg measure`: times against a server with known delays, both loops, a killed run, faults, grading, a real LLM.
 
-The default run allows 15 % of error, which a busy machine makes; `-m slow` has longer delays and asks for 3 %.
+The default run tolerates errors of 15 %, for busy machines; `-m slow` has longer delays and tolerates 3 %.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def test_an_open_loop_charges_a_stall_to_all_who_wait(unit, tolerance, tmp_path)
         found = measure(endpoint(server), questions, tmp_path / "a.jsonl", rate=1 / (2 * unit), **FAST)
     for label, q in (("p95", 0.95), ("p99", 0.99)):
         assert found.latency["seconds"][label] == pytest.approx(float(np.quantile(truth, q)), rel=tolerance)
-    assert found.latency["seconds"]["p95"] > 40 * unit  # a caller that waits for each answer would see the stall once
+    assert found.latency["seconds"]["p95"] > 40 * unit  # a closed loop would see the stall once
     rate = found.fastness.measures["queries_per_second"]["llm"]
     assert rate.value == pytest.approx(60 / (2 * unit * 59 + truth[-1]), rel=tolerance)
     assert rate.low is None
@@ -108,7 +108,7 @@ def test_times_are_from_when_a_query_was_due(tmp_path):
     assert found.latency["seconds"]["p99"] > 0.4
 
 
-# --- a run that is cut off -----------------------------------------------------------------------------------------
+# --- an interrupted run --------------------------------------------------------------------------------------------
 
 
 def test_a_killed_run_loses_and_repeats_nothing(tmp_path):
@@ -130,7 +130,7 @@ def test_a_killed_run_loses_and_repeats_nothing(tmp_path):
         first = read_answers(output)
         assert 8 <= len(first) < n
         half = json.dumps({**first[-1], "question_id": "39"})[:70]
-        output.write_bytes(kept + half.encode())  # the kill fell into the middle of a line
+        output.write_bytes(kept + half.encode())  # killed in the middle of a line
         before = dict(server.asked)
         result = CliRunner().invoke(cli, [*arguments, "--json"], catch_exceptions=False)
         found = json.loads(result.stdout)
@@ -141,7 +141,7 @@ def test_a_killed_run_loses_and_repeats_nothing(tmp_path):
     for row in first:
         assert server.asked[f"q number {row['question_id']}"] == 1
     twice = [prompt for prompt, count in server.asked.items() if count > 1 and prompt != WARM_UP]
-    assert len(twice) <= 3  # those under way when it was killed
+    assert len(twice) <= 3  # the requests in flight when it was killed
     assert set(twice) <= set(before)
     assert found["n_answered"] == n
     assert found["sessions"] == 2
@@ -151,7 +151,7 @@ def test_a_killed_run_loses_and_repeats_nothing(tmp_path):
     ]
     assert found["elapsed"] == pytest.approx(sum(spans))
     assert found["fastness"]["queries_per_second"]["value"] == pytest.approx(n / sum(spans))
-    assert 0.5 * 30 < n / sum(spans) < 1.05 * 30  # 3 at once, 0.1 s each; what lay between the parts does not count
+    assert 0.5 * 30 < n / sum(spans) < 1.05 * 30  # 3 at once, 0.1 s each, without the time between parts
     assert found["notes"] == ["measured in 2 parts; queries per second are of their times together"]
 
 
@@ -259,7 +259,7 @@ def test_an_endpoint_that_is_none_is_named(tmp_path):
     text = refusal(measure, endpoint(server), asked(30), output, replicates=100, warm_up=0)
     assert text.startswith("10 queries in a row failed (connection: ")
     assert "--retry-failed goes on" in text
-    assert 10 <= len(read_answers(output)) < 10 + 4  # others were under way
+    assert 10 <= len(read_answers(output)) < 10 + 4  # others were in flight
     assert "must begin with http" in refusal(Endpoint, base_url="localhost:8000", model="llm")
     assert "give one of them" in refusal(measure, endpoint(server), asked(3), output, concurrency=1, rate=1.0)
     with ScriptedServer() as server:

@@ -57,7 +57,7 @@ def test_a_prompt_its_leaderboard_the_choice_and_the_mixture(server, browser, de
     assert widths == sorted(widths, reverse=True)
 
     page.check("#limited")
-    page.fill("#budget", "63")  # between the prices of two LLMs, whose mixture it is
+    page.fill("#budget", "63")  # between the prices of the two LLMs of the mixture
     page.wait_for_selector("#mixture div:nth-child(2)")
     cost = page.evaluate("budget()")
     mixture = default.route(PROMPT, cost * (1 + 1e-9)).mixture
@@ -88,7 +88,7 @@ def test_what_goes_wrong_is_shown_and_text_is_text(server, browser):
     page.click("text=Ask")
     page.wait_for_selector("#answer:visible")
     assert not page.is_visible("#error")
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")  # nothing sticks out on a phone
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")  # nothing overflows on a phone
     if os.environ.get("P2L_PAGE_PICTURE"):
         page.screenshot(path=os.environ["P2L_PAGE_PICTURE"], full_page=True)
     page.route("**/v1/**", lambda route: route.fulfill(status=401, json={"error": {"message": "a key is needed"}}))
@@ -120,7 +120,7 @@ def test_on_a_router_it_chooses_among_the_llms_that_it_calls(browser, default):
         assert page.inner_text("#bars") == "routes"
         page.check("#limited")
         page.fill("#budget", "100")
-        page.wait_for_selector("#amount:has-text('$0.2 per')")  # the dearer of the two
+        page.wait_for_selector("#amount:has-text('$0.2 per')")  # the more expensive of the two
         if os.environ.get("P2L_PAGE_PICTURE"):
             page.screenshot(path=os.environ["P2L_PAGE_PICTURE"] + ".router.png", full_page=True)
         page.close()

@@ -1,4 +1,4 @@
-"""What the pass over the prompts keeps: exact sums by the fast path, a sample that gives the bootstrap, and files."""
+"""The result of the pass over the prompts: exact sums by the fast path, a sample for the bootstrap, and files."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_sums_are_those_of_the_log_probabilities(feedback, rng):
 
 
 def widths(board) -> np.ndarray:
-    """Standard errors behind the intervals."""
+    """The standard errors that the intervals imply."""
     return (board.intervals[:, 1] - board.intervals[:, 0]) / 3.92
 
 
@@ -117,7 +117,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(rng):
 
 def test_the_sample_is_uniform_and_does_not_depend_on_batches_or_the_order_of_merging(rng):
     batch = sample(Feedback.GRK, rng, n=3000)
-    batch.coefs[:, 0] = np.arange(3000) / 1000  # so that the kept prompts can be named
+    batch.coefs[:, 0] = np.arange(3000) / 1000  # identifies the prompts that are kept
 
     def worker(seed: int, rows: slice, size: int) -> PairStatistics:
         statistics = PairStatistics(Feedback.GRK, 5, sample=300, seed=seed)
@@ -166,7 +166,7 @@ def test_convergence_is_told_by_the_answer(feedback, rng):
     assert up.largest_gradient > 10 * told.largest_gradient
     log_s = log_threshold(feedback, np.float64(board.eta)) if feedback.has_eta else 0.0
     x, mean = np.append(board.coefs, log_s), statistics._mean()
-    for i in range(6 if feedback.has_eta else 5):  # its derivatives are those of differences
+    for i in range(6 if feedback.has_eta else 5):  # derivatives against finite differences
         step = np.eye(6)[i] * 1e-4
         low, here, high = (Expansion.about(feedback, x + 0.1 + sign * step, mean) for sign in (-1, 0, 1))
         assert (high.value - low.value) / 2e-4 == pytest.approx(here.gradient[i], abs=1e-8)
@@ -196,7 +196,7 @@ def test_saved_and_loaded_is_never_interrupted(feedback, rng, tmp_path):
         loaded.merge(PairStatistics.load(tmp_path / "part"))
     other = PairStatistics(feedback, 5, sample=50, seed=4)
     other.merge(loaded)
-    other.save(tmp_path / "part")  # takes the place of the old one
+    other.save(tmp_path / "part")  # replaces the old one
     assert PairStatistics.load(tmp_path / "part").n_prompts == 90
     assert [path.name for path in tmp_path.iterdir()] == ["part"]
 

@@ -1,4 +1,4 @@
-"""The pipelines that travel with the weights, in this process and with transformers alone; the endpoint's handler."""
+"""The pipelines saved with the weights, in this process and with transformers alone; the endpoint's handler."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def widget(saved, p2l):
 
 
 def close(found, expected) -> None:
-    """Equal, numbers up to float32."""
+    """Check for equality, of numbers up to float32 precision."""
     assert type(found) is type(expected), (found, expected)
     if isinstance(expected, dict):
         assert found.keys() == expected.keys()
@@ -65,7 +65,7 @@ def close(found, expected) -> None:
         assert found == (pytest.approx(expected, rel=1e-4, abs=1e-4) if isinstance(expected, float) else expected)
 
 
-# --- what they answer ----------------------------------------------------------------------------------------------
+# --- results ------------------------------------------------------------------------------------------------------
 
 
 def test_the_native_task_gives_the_leaderboard_of_the_sdk(native, p2l):
@@ -170,11 +170,11 @@ def test_a_bad_prompt_deep_in_a_stream_is_named_by_its_place(native):
         list(native(prompt for prompt in ["sum"] * 300 + [""]))
 
 
-# --- they travel with every folder --------------------------------------------------------------------------------
+# --- saved with every folder --------------------------------------------------------------------------------------
 
 
 def writers(saved, folder: Path) -> dict[str, Path]:
-    """Folders that each way of saving writes."""
+    """The folders written by each way of saving."""
     model, tokenizer = build_model("static"), transformers_tokenizer()
     places = {name: folder / name for name in ("model", "config", "static", "copy", "default", "pipeline")}
     model.save_pretrained(places["model"])
@@ -197,7 +197,7 @@ def test_every_saved_folder_carries_them(saved, tmp_path):
         assert hasattr(sys.modules[f"p2l_sdk.modeling.{module}"], name)
 
 
-# runs where p2l_sdk cannot be imported; saves what it loaded and loads that again
+# runs in a process that cannot import p2l_sdk; saves what it loaded, and loads that again
 RESEARCHER = """
 import json, sys
 sys.modules["p2l_sdk"] = None
@@ -284,7 +284,7 @@ def test_the_text_classification_of_other_models_is_as_it_was(p2l):
 
 @pytest.fixture(scope="module")
 def endpoint(saved, tmp_path_factory):
-    """A handler as an endpoint has it: handler.py lies in the model's folder."""
+    """A handler as in an endpoint: handler.py is in the model's folder."""
     folder = tmp_path_factory.mktemp("endpoint") / "repository"
     shutil.copytree(saved("llama"), folder)
     shutil.copy(ROOT / "hub_cards" / "handler.py", folder)

@@ -1,4 +1,4 @@
-"""Feedback on single answers: right or wrong, and scores. The saved model is of pairs, which follow from it."""
+"""Feedback on single answers: right or wrong, and scores. The saved model is the pairwise model implied by it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIGMA = 0.7
 
 
 def score_rows(kind: str, n: int, seed: int = 0) -> list[dict]:
-    """Every sixth answer is missing."""
+    """Rows of scores, in which every sixth answer is missing."""
     rng = np.random.default_rng([seed, 2])
     rows = []
     for of, prompt in prompts(n, seed):
@@ -31,7 +31,7 @@ def score_rows(kind: str, n: int, seed: int = 0) -> list[dict]:
 
 
 def chance_of_a(kind: str, of: str) -> np.ndarray:
-    """That a's answer is better than b's, of each pair: the one that is right where one is, the higher score."""
+    """For each pair, the probability that a's answer is better: right, given that only one is, or of higher score."""
     a, b = np.array(PAIRS).T
     if kind == "bernoulli":
         p = np.array(CHANCE[of])
@@ -119,6 +119,6 @@ def test_a_summary_of_the_scores_is_printed_first(base, tmp_path, capsys):
         ["x", "60", "0.5"],
         ["y", "45", "0.25"],
     ]
-    x, y = 0.5, (0.25 * 45 + 0.5) / 46  # what the averaged leaderboard says: half a success and half a failure more
+    x, y = 0.5, (0.25 * 45 + 0.5) / 46  # the averaged leaderboard adds half a success and half a failure
     entropy = [-(p * math.log(q) + (1 - p) * math.log(1 - q)) for p, q in ((0.5, x), (0.25, y))]
     assert f"loss {(60 * entropy[0] + 45 * entropy[1]) / 105:.4f} (bernoulli)" in said

@@ -1,4 +1,4 @@
-"""Prompt -> tokens: the reference's own token ids, refusals, and what is defined for awkward text."""
+"""From prompts to tokens: the reference's token ids, errors, and awkward text."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_token_ids_of_the_reference(checkpoint):
         prompt = prompts[row["id"]]
         turns = [{"role": "user", "content": t} for t in prompt] if isinstance(prompt, list) else prompt
         if not any(t.strip() for t in ([prompt] if isinstance(prompt, str) else prompt)):
-            continue  # the reference scores emptiness, we refuse it
+            continue  # the reference scores an empty prompt, we refuse it
         assert encode([turns]) == [expected], row["id"]
         compared += 1
     assert compared >= 30
@@ -98,7 +98,7 @@ def test_the_end_of_a_long_prompt_is_kept():
 
 
 class Reads:
-    """A tokenizer that counts the characters it is shown."""
+    """A tokenizer that counts the characters it is given."""
 
     def __init__(self, tokenizer):
         self._tokenizer, self.characters = tokenizer, 0
@@ -114,7 +114,7 @@ def watched(encode: PromptEncoder) -> Reads:
 
 
 def real_tokenizers():
-    """(encoder, its tokenizer without truncation): of the default model, and of an LLM."""
+    """(encoder, its tokenizer without truncation), for the default model and for an LLM."""
     from p2l_sdk.scorers.static import read_tokenizer
 
     folder = ROOT / "src" / "p2l_sdk" / "default_model"
@@ -165,7 +165,7 @@ def test_chat_template_cls_and_special_tokens():
     assert short[-1] == long[-1] == cls_id
     assert short.count(cls_id) == 1
     assert len(long) == 12
-    assert tokenizer.chat_template == CHAT_TEMPLATE  # and the user's tokenizer is as it was
+    assert tokenizer.chat_template == CHAT_TEMPLATE  # the user's tokenizer is unchanged
     assert tokenizer.backend_tokenizer.truncation is None
     bert = PromptEncoder.from_transformers(SPEC.replace(add_special_tokens=True), tokenizer)
     names = [tokenizer.convert_ids_to_tokens(i) for i in bert(["write a poem about code in python"])[0]]

@@ -1,4 +1,4 @@
-"""A run that is killed and resumed, on two processes or in micro-batches, is the same run."""
+"""A run that is killed and resumed, uses two processes, or uses micro-batches gives the same model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from p2l_sdk.training import finetune, trainer
 from p2l_sdk.training.callbacks import WholeCheckpoints, checkpoints, is_whole, last_whole_checkpoint
 from p2l_sdk.votes import Votes
 
-# dropout, so that the state of the random numbers matters; a patience that is tried, and does not run out
+# dropout, so that the state of the random numbers matters; a patience that is used but does not run out
 SETTINGS = {
     "feedback": "grk", "epochs": 12, "batch_size": 8, "learning_rate": 5e-3, "head_learning_rate": 2e-2,
     "average": 0.9, "lora_dropout": 0.2, "head_dropout": 0.2, "validation": 0.2, "checkpoints": 20, "patience": 19,
@@ -54,7 +54,7 @@ def command(votes: Path, output: Path, base: Path, **settings) -> list[str]:
 
 
 def kill_when(happened, process, seconds: float = 120.0) -> None:
-    """SIGKILL to a process (of subprocess or multiprocessing) as soon as something has happened."""
+    """Send SIGKILL to a process (of subprocess or multiprocessing) as soon as a condition is true."""
     try:
         for _ in range(int(seconds / 0.005)):
             if happened():
@@ -70,7 +70,7 @@ def kill_when(happened, process, seconds: float = 120.0) -> None:
 
 @pytest.fixture(scope="module")
 def killed(votes, base, tmp_path_factory) -> Path:
-    """The output of a run that was killed when its third checkpoint was whole; its checkpoints lie beside it."""
+    """The output of a run killed when its third checkpoint was complete; its checkpoints are next to it."""
     output = tmp_path_factory.mktemp("killed") / "model"
     process = subprocess.Popen([sys.executable, *command(votes, output, base("llama"), **SETTINGS)])
     kill_when((output.with_name("model.checkpoints") / "checkpoint-15" / MARK).exists, process)
@@ -90,7 +90,7 @@ def resumed_until_killed(votes: str, output: str, base: str) -> None:
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(uninterrupted, killed, votes, base, tmp_path):
     output = copy_of(killed, tmp_path)
     folder = output.with_name("model.checkpoints")
-    # killed once more, while it resumes, whatever it is doing; a fork, to save the imports
+    # killed again at any point while resuming; a fork, to save the imports
     before = [path.name for path in checkpoints(folder)]
     process = multiprocessing.get_context("fork").Process(
         target=resumed_until_killed, args=(str(votes), str(output), str(base("llama")))
@@ -113,15 +113,15 @@ def test_half_written_checkpoints_are_never_taken(uninterrupted, killed, votes, 
     folder = output.with_name("model.checkpoints")
     whole = last_whole_checkpoint(folder)
     number = int(whole.name.rpartition("-")[2])
-    unmarked = shutil.copytree(whole, folder / f"checkpoint-{number + 5}")  # killed before the mark
+    unmarked = shutil.copytree(whole, folder / f"checkpoint-{number + 5}")  # killed before MARK was written
     (unmarked / MARK).unlink()
-    truncated = shutil.copytree(whole, folder / f"checkpoint-{number + 10}")  # killed while it wrote
+    truncated = shutil.copytree(whole, folder / f"checkpoint-{number + 10}")  # killed while writing
     weights = truncated / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     (truncated / MARK).unlink()
-    half_deleted = shutil.copytree(whole, folder / f"checkpoint-{number + 15}")  # killed while it made room
+    half_deleted = shutil.copytree(whole, folder / f"checkpoint-{number + 15}")  # killed while deleting old checkpoints
     (half_deleted / "optimizer.pt").unlink()
-    torn = shutil.copytree(whole, folder / f"checkpoint-{number + 20}")  # the mark itself
+    torn = shutil.copytree(whole, folder / f"checkpoint-{number + 20}")  # killed while writing MARK
     (torn / MARK).write_text('{"optimizer.pt"')
     assert last_whole_checkpoint(folder) == whole
     assert not any(map(is_whole, (unmarked, truncated, half_deleted, torn)))
@@ -203,7 +203,7 @@ def test_processes_and_micro_batches_change_nothing(votes, base, tmp_path):
         np.testing.assert_allclose(losses(other), losses("one"), atol=1e-5)
         assert_same_weights(tmp_path / other, tmp_path / "one", atol=1e-5)
     moved = np.abs(tensors(tmp_path / "one")["base_model.model.head.coefs.weight"]).max()
-    assert moved > 1e-3  # it started at zero
+    assert moved > 1e-3  # it starts at zero
     assert "processes 2" in (tmp_path / "two" / "README.md").read_text()
 
 
@@ -212,7 +212,7 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(votes, base, tmp_path):
         run(votes, tmp_path / "model", base=str(base("llama")), batch_size=16, micro_batch_size=5)
 
 
-# --- runs that had ended, and what else lies in the folder ---------------------------------------------------------
+# --- finished runs, and other files in the folder ------------------------------------------------------------------
 
 HEAD = {"method": "head", "batch_size": 8, "validation": 0.2}
 
@@ -225,7 +225,7 @@ def stop(*_, **__):
     "settings",
     [
         {**HEAD, "head_learning_rate": 0.5, "epochs": 30, "checkpoints": 30, "patience": 2},  # stopped early
-        {"batch_size": 8, "validation": 0.0, "epochs": 1.3, "checkpoints": 2, "average": 0.9},  # within an epoch
+        {"batch_size": 8, "validation": 0.0, "epochs": 1.3, "checkpoints": 2, "average": 0.9},  # mid-epoch
     ],
     ids=["patience", "fraction"],
 )
@@ -266,7 +266,7 @@ def test_the_time_before_a_kill_counts(votes, base, tmp_path, monkeypatch):
 
 def test_what_is_not_of_the_run_is_left_alone(votes, base, tmp_path, monkeypatch):
     class Tracker(TrainerCallback):
-        """It logs where TensorBoard does."""
+        """Logs to the same place as TensorBoard."""
 
         def on_train_begin(self, args, state, control, **_) -> None:
             (Path(args.output_dir) / "runs").mkdir()

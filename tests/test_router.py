@@ -1,4 +1,4 @@
-"""The router as OpenAI's own client sees it, in front of upstream servers that answer, or do not."""
+"""The router as seen by OpenAI's own client, in front of upstream servers that work or fail."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_plain(client, server, upstreams, default):
     assert float(reply.headers["x-p2l-expected-cost"]) == COSTS[best]
     assert float(reply.headers["x-p2l-expected-score"]) == pytest.approx(route.expected_score, abs=1e-5)
     assert upstreams.seen[-1].headers["authorization"] == f"Bearer {SECRET}"
-    assert "none" not in json.dumps(upstreams.seen[-1].headers)  # the client's own key stays here
+    assert "none" not in json.dumps(upstreams.seen[-1].headers)  # the client's own key is not passed on
     assert b'p2l_stage_seconds_count{stage="upstream"}' in server.metrics.exposition()
 
 
@@ -130,7 +130,7 @@ def test_events_do_not_wait_for_each_other(client, upstreams):
     start = time.monotonic()
     with client.chat.completions.create(model=DEAR, messages=HELLO, stream=True) as stream:
         next(iter(stream))
-        assert time.monotonic() - start < 0.9  # the rest would come after the timeout
+        assert time.monotonic() - start < 0.9  # the rest would arrive after the timeout
 
 
 def test_what_the_client_sends_reaches_the_upstream_untouched(client, server, upstreams):
@@ -159,7 +159,7 @@ def test_the_config_fills_what_is_absent_and_nothing_else(client, upstreams):
         "messages": [{"role": "system", "content": "Be brief."}, *HELLO],
         "model": "straight-only", "temperature": 0.7, "top_p": 0.9, "max_tokens": 64,
     }  # fmt: skip
-    assert (seen.headers["x-title"], seen.headers["user-agent"]) == ("tests", "team")  # which comes once
+    assert (seen.headers["x-title"], seen.headers["user-agent"]) == ("tests", "team")  # the user agent is sent once
     assert "authorization" not in seen.headers
     own = [{"role": "developer", "content": "Be long."}, *HELLO]
     client.chat.completions.create(model="straight-only", messages=own, temperature=0, top_p=1, max_completion_tokens=9)
@@ -173,7 +173,7 @@ def test_tools_schema_several_choices_images_and_temperature_zero(client, upstre
     answer = client.chat.completions.create(model="p2l", messages=HELLO, tools=[tool], tool_choice="auto")
     [call] = answer.choices[0].message.tool_calls
     assert (call.function.name, answer.choices[0].finish_reason) == ("weather", "tool_calls")
-    # the conversation goes on: an assistant turn without content, and a result
+    # the conversation continues: an assistant turn without content, and a tool's result
     turns = [*HELLO, answer.choices[0].message.model_dump(exclude_none=True, include={"role", "tool_calls"})]
     turns.append({"role": "tool", "tool_call_id": call.id, "content": "21 degrees"})
     turns[-2]["content"] = ""
@@ -295,7 +295,7 @@ def test_failover_before_the_first_byte(client, server, upstreams, default, faul
     kind = {"slow": "timeout", "reset": "connection", "redirect": "status_307"}.get(fault, f"status_{fault}")
     kind = "content" if fault in ("garbage", "html", *ODD_STREAMS) else kind
     assert dict(server.metrics.errors) == {(first, kind): 1}
-    assert [seen.llm for seen in upstreams.seen] == [first, second]  # and no other host
+    assert [seen.llm for seen in upstreams.seen] == [first, second]  # no other host was called
 
 
 @pytest.mark.parametrize("fault", ["drop", "stall"])
@@ -326,12 +326,12 @@ def test_a_stream_ends_with_done_whatever_comes_after(client, server, upstreams)
     body, start = {"model": DEAR, "messages": HELLO, "stream": True}, time.monotonic()
     reply = httpx.post(f"{server.url}/chat/completions", json=body)
     assert reply.text.endswith("\n\ndata: [DONE]\n\n")
-    assert time.monotonic() - start < 0.9  # the timeout would come later
+    assert time.monotonic() - start < 0.9  # earlier than the timeout
     eventually(lambda: upstreams.hung_up == [DEAR])
     before = upstreams.accepted
-    for _ in range(6):  # the first of which begins as Azure's do, with an event without a choice
+    for _ in range(6):  # the first begins like Azure's, with an event without choices
         assert httpx.post(f"{server.url}/chat/completions", json=body).text.endswith("\n\ndata: [DONE]\n\n")
-    assert upstreams.accepted <= before + 3  # connections are used again
+    assert upstreams.accepted <= before + 3  # connections are reused
 
 
 @pytest.mark.parametrize(("fault", "kind"), [("drop", "broken"), ("cut", "broken"), ("stall", "timeout")])
@@ -370,7 +370,7 @@ def test_attempts_are_bounded_and_the_budget_holds(client, upstreams, default):
     once = rf"no LLM answered: {CHEAP} answered with status 500 \(3 times\)$"
     with pytest.raises(openai.InternalServerError, match=once):
         client.chat.completions.create(model="p2l", messages=HELLO, extra_body={"cost": 0.0001})
-    assert [seen.llm for seen in upstreams.seen] == [CHEAP] * 3  # nothing dearer is called
+    assert [seen.llm for seen in upstreams.seen] == [CHEAP] * 3  # nothing more expensive is called
     upstreams.always.update(dict.fromkeys(COSTS, "429:7"))
     with pytest.raises(openai.RateLimitError) as limited:
         client.chat.completions.create(model=CHEAP, messages=HELLO)
@@ -384,7 +384,7 @@ def test_a_named_llm_is_tried_again_but_never_replaced(client, upstreams):
     upstreams.script[MIDDLE] = ["401"]
     with pytest.raises(openai.InternalServerError, match="status 401"):
         client.chat.completions.create(model=MIDDLE, messages=HELLO)
-    assert len(upstreams.seen) == 4  # the same key would be refused again
+    assert len(upstreams.seen) == 4  # no retry: the same key would be refused again
 
 
 def test_an_error_of_the_client_comes_back_as_it_is(client, upstreams):
@@ -410,7 +410,7 @@ def test_a_client_cannot_shut_an_upstream_for_the_others(default, upstreams):
             )  # fmt: skip
             assert f"{DEAR} refused the request with status 400; send a shorter or simpler one" in error["message"]
             assert "secret" not in reply.text
-        assert ask("403").status_code == 502  # moderation, it may be
+        assert ask("403").status_code == 502  # perhaps moderation
         assert ask().status_code == 200
         assert running.metrics.errors == {(DEAR, "status_403"): 1}
 
@@ -442,7 +442,7 @@ def test_a_client_that_goes_ends_the_call(server, upstreams, default, stream):
             with pytest.raises(httpx.ReadTimeout):
                 client.post(f"{server.url}/chat/completions", json=body)
     eventually(lambda: upstreams.hung_up == [first], 2.0)
-    assert len(upstreams.seen) == 1  # it is not called elsewhere either
+    assert len(upstreams.seen) == 1  # no other LLM is called either
 
 
 def test_cancel_as_the_openai_client_does(client, upstreams, default):
@@ -490,14 +490,14 @@ def test_an_upstream_that_is_down_is_left_alone(default, upstreams):
         reply = client.post("/chat/completions", json=ask)
         assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
         alone = (
-            f"no LLM answered: {CHEAP} is left alone for a while after failures"  # which is all that fits the budget
+            f"no LLM answered: {CHEAP} is left alone for a while after failures"  # the only LLM that fits the budget
         )
         assert reply.json()["error"]["message"] == alone
         assert running.metrics.errors == {(CHEAP, "connection"): 2}
         assert client.post("/chat/completions", json={**ask, "cost": 0.0009}).headers["x-p2l-model"] != CHEAP
         time.sleep(0.6)
         assert client.post("/chat/completions", json=ask).status_code == 502
-        assert running.metrics.errors == {(CHEAP, "connection"): 3}  # one trial
+        assert running.metrics.errors == {(CHEAP, "connection"): 3}  # a single trial
 
 
 def test_an_upstream_is_not_blamed_for_the_time_that_others_took(default, upstreams):
@@ -551,7 +551,7 @@ def test_keys_and_their_budgets(default, upstreams, monkeypatch, tmp_path):
                 ask(wrong)
         assert httpx.get(f"{running.url}/models").status_code == 401
         seen = len(upstreams.seen)
-        upstreams.script[CHEAP] = ["500", "ok"]  # what failed costs nothing
+        upstreams.script[CHEAP] = ["500", "ok"]  # failed calls cost nothing
         for _ in range(2):
             ask("sk-team-b-0123456789")
         with pytest.raises(openai.RateLimitError, match=r"'team-b' has \$0.00005 left of its budget of \$0.00025"):
@@ -571,7 +571,7 @@ def test_prices_by_the_token(default, upstreams):
         httpx.post(f"{running.url}/chat/completions", json={**ask, **usage})
         httpx.post(f"{running.url}/chat/completions", json={**ask, "stream": True})
         eventually(lambda: len(running.metrics.costs) == 3)
-        assert running.metrics.costs == pytest.approx([0.0002, 0.0002, 0.002])  # counted twice, then the estimate
+        assert running.metrics.costs == pytest.approx([0.0002, 0.0002, 0.002])  # two counted costs, then the estimate
 
 
 def test_the_client_of_the_docs(server, upstreams, default, capsys):
@@ -612,7 +612,7 @@ TEAM = {"authorization": "Bearer sk-team-0123456789"}
 
 
 def team(budget: float) -> tuple[Keys, Key]:
-    """The key of these headers."""
+    """The API key in these headers."""
     key = Key("team", hashlib.sha256(b"sk-team-0123456789").digest(), budget)
     return Keys([key]), key
 
@@ -627,7 +627,7 @@ def test_each_of_several_answers_costs(default, upstreams):
         assert running.metrics.costs == pytest.approx([0.0003])
         reply = client.post(f"{running.url}/chat/completions", json={**ask, "n": 3})
         assert (reply.status_code, reply.json()["error"]["code"]) == (429, "insufficient_quota")
-        for n in ("3", 3.0, 0):  # which an upstream may take for a number
+        for n in ("3", 3.0, 0):  # an upstream may parse it as a number
             reply = client.post(f"{running.url}/chat/completions", json={**ask, "n": n})
             assert (reply.status_code, reply.json()["error"]["param"]) == (400, "n")
         assert key.spent == pytest.approx(0.0003)
@@ -642,9 +642,9 @@ def test_a_call_that_a_client_left_is_paid(default, upstreams):
         with httpx.Client(timeout=0.2, headers=TEAM) as client, pytest.raises(httpx.ReadTimeout):
             client.post(f"{running.url}/chat/completions", json={"model": CHEAP, "messages": HELLO, "n": 2})
         eventually(lambda: upstreams.hung_up == [CHEAP])
-        eventually(lambda: running.metrics.slowest > 0)  # it is over
+        eventually(lambda: running.metrics.slowest > 0)  # the request has ended
         assert key.spent == pytest.approx(0.0002)
-        upstreams.always[CHEAP] = "500"  # one that fails is not
+        upstreams.always[CHEAP] = "500"  # a failed call is not charged
         httpx.post(f"{running.url}/chat/completions", json={"model": CHEAP, "messages": HELLO}, headers=TEAM)
         assert key.spent == pytest.approx(0.0002)
 
@@ -665,7 +665,7 @@ def test_a_stream_without_a_count_costs_by_its_text(default, upstreams):
         upstreams.script[CHEAP] = ["endless"]
         with httpx.Client(headers=TEAM) as client, client.stream("POST", url, json=ask) as reply:
             parts = reply.iter_text()
-            got = "".join(next(parts) for _ in range(20))  # and it goes
+            got = "".join(next(parts) for _ in range(20))  # then the client leaves
         said = sum(len(text) for text in re.findall(r'"content": "([^"]*)"', got))
         eventually(lambda: len(running.metrics.costs) == 2)
         assert said > 100
@@ -679,7 +679,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(path, default, upstreams):
         address = httpx.URL(running.url)
         with socket.create_connection((address.host, address.port), timeout=20) as stream:
             stream.sendall(f"POST {path}".encode() + b" HTTP/1.1\r\nHost: p2l\r\nContent-Length: 100\r\n\r\n{")
-            answer = stream.makefile("rb").read().decode()  # to the end: the connection is closed
+            answer = stream.makefile("rb").read().decode()  # reads until the connection is closed
     assert answer.startswith("HTTP/1.1 408")
     error = json.loads(answer.partition("\r\n\r\n")[2])["error"]
     assert (error["type"], error["code"]) == ("invalid_request_error", "request_timeout")

@@ -1,4 +1,4 @@
-"""The router with a real LLM behind it, and with OpenAI's client for JavaScript before it."""
+"""The router in front of a real LLM, and called by OpenAI's JavaScript client."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_real_llm(default):
 
 
 def node_modules() -> Path:
-    """A folder with npm's `openai`: P2L_NODE_MODULES, or beside the tests."""
+    """A folder with the npm package `openai`: P2L_NODE_MODULES, or next to the tests."""
     for place in (os.environ.get("P2L_NODE_MODULES"), ROOT / "tests" / "node_modules"):
         if place and (Path(place) / "openai").is_dir() and shutil.which("node"):
             return Path(place)

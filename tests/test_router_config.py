@@ -1,4 +1,4 @@
-"""The router's settings: what is legal, what is refused in which words; keys; the parts of the router by themselves."""
+"""The router's settings: legal values, error messages; API keys; the parts of the router in isolation."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_missing_file(tmp_path):
 def test_a_good_file(tmp_path):
     path = tmp_path / "router.yaml"
     path.write_text(
-        "budget: 4e-4\n"  # text, in YAML 1.1
+        "budget: 4e-4\n"  # a string in YAML 1.1
         f"models:\n  {CHEAP}: &there\n    base_url: https://a.example/v1\n    temperature: 0\n"
         f"  {DEAR}:\n    <<: *there\n    upstream_model: big\n    prices: {{input: 1, output: 2}}\n"
     )
@@ -159,11 +159,11 @@ def test_the_budget_of_the_config_holds_for_the_best_llm_too(default):
     choice = chooser.routed(board, "p2l-best", None)
     assert set(choice.ranking) == {CHEAP, MIDDLE}
     assert choice.expected_cost <= 0.0005
-    assert chooser.routed(board, "p2l-best", 0.001).ranking[0] == DEAR  # the client's own
+    assert chooser.routed(board, "p2l-best", 0.001).ranking[0] == DEAR  # the client's own budget
     paced = Chooser(RouterConfig.from_dict({**MODELS, "mean_budget": 0.0005}), default)
     assert paced.routed(board, "p2l-best", None).pacer is paced.pacer
     assert paced.routed(board, "p2l-best", 0.001).pacer is None
-    assert paced.straight(DEAR, None).pacer is None  # whoever names an LLM gets it
+    assert paced.straight(DEAR, None).pacer is None  # an LLM that is named is used
 
 
 def test_keys(tmp_path, monkeypatch):
@@ -260,7 +260,7 @@ def test_events_are_cut_at_their_ends_wherever_the_parts_are():
 
 
 def event(text: str, reason: str | None, index: int = 0) -> bytes:
-    """A part of a streamed answer."""
+    """An event of a streamed answer."""
     choice = {"index": index, "delta": {"content": text}, "finish_reason": reason}
     return f"data: {json.dumps({'choices': [choice]})}\n\n".encode()
 
@@ -268,7 +268,7 @@ def event(text: str, reason: str | None, index: int = 0) -> bytes:
 def test_only_the_end_of_the_answer_is_its_end():
     events = Events()
     for text in ("[DONE]", "data: [DONE]", "\n\ndata: [DONE]\n\n", '"finish_reason": "stop"'):
-        events.feed(event(text, None) + event(text, ""))  # some servers put an empty reason into every event
+        events.feed(event(text, None) + event(text, ""))  # some servers send an empty finish reason in every event
         assert not events.done
         assert not events.finished
     events.feed(event("", "stop"))
@@ -301,11 +301,11 @@ def test_a_breaker_opens_lets_one_try_and_closes(monkeypatch):
     now[0] += 10
     assert breaker.wait() == 0
     breaker.enter()
-    assert breaker.wait() == 10  # others wait until it is known how that one went
+    assert breaker.wait() == 10  # others wait for the outcome of the trial
     breaker.succeeded()
     assert breaker.wait() == 0
     breaker.failed(retry_after=3600)
-    assert breaker.wait() == 10  # no upstream is left alone for an hour
+    assert breaker.wait() == 10  # no upstream is paused for an hour
     now[0] += 10
     breaker.failed(retry_after=2)
     assert breaker.wait() == 10
@@ -317,7 +317,7 @@ def test_a_request_that_tells_nothing_keeps_nobody_waiting(monkeypatch):
     breaker = Breaker(failures=1, seconds=10)
     before = breaker.enter()
     breaker.failed()
-    breaker.release(before)  # no trial: it was on its way when the others failed
+    breaker.release(before)  # not a trial: it was in flight when the others failed
     assert breaker.wait() == 10
     now[0] += 10
     trial = breaker.enter()
@@ -325,7 +325,7 @@ def test_a_request_that_tells_nothing_keeps_nobody_waiting(monkeypatch):
     assert breaker.wait() == 0
     now[0] += 1
     breaker.failed()
-    breaker.release(trial)  # one that failed meanwhile says more
+    breaker.release(trial)  # a failure in the meantime outweighs the trial
     assert breaker.wait() == 10
 
 
@@ -405,7 +405,7 @@ def test_no_redirects_and_no_proxies_of_the_environment(monkeypatch):
         async with create_client() as client:
             assert not client.follow_redirects
             assert not client.trust_env
-            assert not client._mounts  # where httpx keeps the proxies
+            assert not client._mounts  # httpx stores proxies here
         async with create_client(trust_env=True) as client:
             assert client._mounts
 
@@ -434,7 +434,7 @@ def test_pools_that_only_a_burst_used_keep_no_connections():
 
 
 def p2l(*arguments) -> None:
-    """A p2l command, in this process."""
+    """Run a p2l command in this process."""
     from p2l_sdk.cli import cli
 
     cli([str(argument) for argument in arguments], standalone_mode=False)
@@ -480,7 +480,7 @@ def test_the_command_sets_the_limits_and_without_keys_answers_to_this_machine_on
     asked = []
 
     class Server:
-        """uvicorn's, but for the sockets."""
+        """A stand-in for uvicorn's server, without sockets."""
 
         def __init__(self, app):
             self.app = app
@@ -501,7 +501,7 @@ def test_the_command_sets_the_limits_and_without_keys_answers_to_this_machine_on
     path = tmp_path / "router.yaml"
     path.write_text(json.dumps({"models": {CHEAP: {**LLM, "cost": 0.00005}, "new-llm": {**LLM, "cost": 1}}}))
     p2l("serve", "--port", 0, "--config", path)
-    rows = asked[2].json()["models"]  # what the page shows, and whoever asks for a route only
+    rows = asked[2].json()["models"]  # as seen by the page, and by clients that only ask for a route
     assert [row for row in rows if row["routed"]] == [{"model": CHEAP, "cost": 0.00005, "routed": True}]
     assert {row["model"]: row["cost"] for row in rows} == {**default.costs, CHEAP: 0.00005}
     monkeypatch.setenv("P2L_API_KEYS", "sk-0123456789abcdef")
@@ -515,10 +515,10 @@ def test_where_it_cannot_listen_it_says_so_before_it_starts(monkeypatch):
         port = taken.getsockname()[1]
         with pytest.raises(P2LError, match=f"port {port} at 127.0.0.1 is in use; .* choose another with --port"):
             p2l("serve", "--port", port)
-    for host in ("192.0.2.1", "no.such.host.invalid"):  # of the documentation, and of nobody
+    for host in ("192.0.2.1", "no.such.host.invalid"):  # reserved for documentation, and nonexistent
         with pytest.raises(P2LError, match=f"{host} is no address of this machine; give one with --host"):
             p2l("serve", "--host", host, "--port", 0)
-    require_address("localhost", port)  # which is free again
+    require_address("localhost", port)  # the port is free again
 
 
 def test_a_place_for_keys_without_a_key_is_no_open_server(tmp_path, monkeypatch):
@@ -530,8 +530,8 @@ def test_a_place_for_keys_without_a_key_is_no_open_server(tmp_path, monkeypatch)
             Keys.load(file)
     with pytest.raises(P2LError, match="there is no API key in "):
         p2l("serve", "--api-keys", file)  # which would serve
-    assert len(Keys.load()) == 0  # nobody spoke of keys
-    for text in (",", " ", "#", ""):  # the last is what a compose file makes of a variable that nobody set
+    assert len(Keys.load()) == 0  # no keys configured
+    for text in (",", " ", "#", ""):  # a compose file turns an unset variable into the empty string
         monkeypatch.setenv("P2L_API_KEYS", text)
         with pytest.raises(P2LError, match="there is no API key in P2L_API_KEYS, so anybody"):
             Keys.load()

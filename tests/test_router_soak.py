@@ -1,7 +1,7 @@
-"""200 clients at once while every fifth call of an upstream goes wrong: nobody is lost, answered twice, left hanging.
+"""200 concurrent clients while every fifth upstream call fails: no request is lost, answered twice or left hanging.
 
-The router runs in a process of its own (so that its memory can be looked at), upstreams and clients here. Two
-seconds by default; a minute with -m slow. And the mean budget through the whole request path: see the end.
+The router runs in a separate process (so that its memory can be measured), upstreams and clients in this one. Two
+seconds by default, a minute with -m slow. The last test checks the mean budget through the whole request path.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from p2l_sdk.serve.config import RouterConfig
 
 CHEAP, MIDDLE, DEAR = "gemma-2-9b-it", "qwen2.5-7b-instruct", "llama-3.3-nemotron-super-49b-v1"
 KINDS = ("429", "500", "503", "slow", "drop", "reset", "garbage", "html", "stall", "error-event", "endless", "redirect")
-TIMEOUT, DEADLINE = 2.0, 5.0  # seconds, of an attempt and of a request
+TIMEOUT, DEADLINE = 2.0, 5.0  # seconds, for an attempt and for a request
 QUESTIONS = ("Prove that {} is not prime", "Who wrote book number {}?", "Write a function that adds {}")
 
 
 @contextmanager
 def router_process(config: dict, folder: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """`python router_server.py CONFIG`: its address, and the process."""
+    """Start `python router_server.py CONFIG`; yields its address and the process."""
     (folder / "router.json").write_text(json.dumps(config))
     script = [sys.executable, str(ROOT / "tests" / "router_server.py"), str(folder / "router.json")]
     with subprocess.Popen(script, stdout=subprocess.PIPE, text=True) as process:
@@ -47,7 +47,7 @@ def router_process(config: dict, folder: Path) -> Iterator[tuple[str, psutil.Pro
 
 
 class Clients:
-    """What 200 clients saw."""
+    """The results of 200 clients."""
 
     def __init__(self, url: str, seconds: float) -> None:
         self.url, self.end = url, time.monotonic() + seconds
@@ -79,14 +79,14 @@ class Clients:
             try:
                 async with asyncio.timeout(DEADLINE + 40):
                     await self._ask(reader, writer, body)
-            except (OSError, ValueError, EOFError) as error:  # TimeoutError is one of them
+            except (OSError, ValueError, EOFError) as error:  # includes TimeoutError
                 self.wrong.append(repr(error))
                 break
             self.slowest = max(self.slowest, time.monotonic() - start)
         writer.close()
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: dict) -> None:
-        """Plain sockets: httpx itself would be the slowest here, with 200 connections."""
+        """Ask over a plain socket: with 200 connections, httpx itself would be the bottleneck."""
         content = json.dumps(body).encode()
         writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: p2l\r\ncontent-length: %d\r\n\r\n" % len(content))
         writer.write(content)
@@ -144,12 +144,12 @@ def test_two_hundred_clients_and_every_fifth_call_fails(seconds, tmp_path):
     assert not clients.wrong, clients.wrong[:3]
     assert answered + clients.broken_off + failed == clients.sent  # none is lost
     assert len(set(clients.ids)) == answered  # none is answered twice
-    assert set(clients.ids) <= set(upstreams.answered)  # each by an LLM
-    assert counts["choices"] == answered + clients.broken_off  # charged once each, if an answer was given
+    assert set(clients.ids) <= set(upstreams.answered)  # each came from an LLM
+    assert counts["choices"] == answered + clients.broken_off  # each request that was answered is charged once
     assert set(clients.failures) <= {429, 502, 503, 504}
     assert answered > 0.8 * clients.sent
-    assert counts["slowest"] < DEADLINE + 5  # one process does it all, and the machine may be busy
-    assert clients.slowest < DEADLINE + 30  # here 200 clients share one thread; what hangs would do so for a minute
+    assert counts["slowest"] < DEADLINE + 5  # a single process on a machine that may be busy
+    assert clients.slowest < DEADLINE + 30  # 200 clients share one thread here; a hanging request would last a minute
     if counts["choices"] >= 10_000:
         assert counts["mean_cost"] == pytest.approx(0.0004, rel=0.01)
     if seconds >= 60:
@@ -176,7 +176,7 @@ def test_the_mean_budget_through_the_whole_request_path(default, n):
         settings = {"models": llms, "mean_budget": budget, "backoff": 0, "breaker_failures": 1000}
         async with httpx.AsyncClient(transport=httpx.MockTransport(upstream)) as pool:
             app, engine = router_app(default, RouterConfig.from_dict(settings), pool)
-            await engine.start()  # of which a server's lifespan takes care
+            await engine.start()  # normally done by a server's lifespan
             places = asyncio.Semaphore(50)
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://p2l") as client:
 

@@ -1,4 +1,4 @@
-"""Routing: against brute force and SciPy, the paper's Theorem 1, the reference's own values, refusals."""
+"""Routing: against brute force and SciPy, the paper's Theorem 1, the reference's values, errors."""
 
 from __future__ import annotations
 

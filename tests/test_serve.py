@@ -225,7 +225,7 @@ def test_readiness_overload_and_timeouts_as_the_caller_sees_them():
     with Running(create_app(engine)) as server, ThreadPoolExecutor(2) as threads:
         scorer.gate.clear()
         first = threads.submit(server.ask, "/v1/leaderboard", {"prompt": "occupies the worker"})
-        until(lambda: len(scorer.batches) == 2)  # the probe at the start was one
+        until(lambda: len(scorer.batches) == 2)  # the first was the probe at the start
         second = threads.submit(server.ask, "/v1/leaderboard", {"prompt": "fills the queue"})
         until(lambda: "p2l_queue_depth 1.0" in server.ask("/metrics")[1])
         status, answer, headers = server.ask("/v1/leaderboard", {"prompt": "too many"})
@@ -300,7 +300,7 @@ def test_a_server_without_keys_answers_to_the_names_of_this_machine_only(default
         for host in ("localhost", "LOCALHOST:8000", "127.0.0.1:80", "127.8.9.10", "[::1]:8000"):
             assert server.ask("/v1/leaderboard", {"prompt": "a"}, Host=host)[0] == 200
         for host in ("evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8000", "10.0.0.1", "[::2]"):
-            # a name that points here: its pages are of one origin with this server
+            # a name that resolves to this machine: its pages have the same origin as this server
             status, answer, _ = server.ask("/v1/leaderboard", {"prompt": "a"}, Host=host, Origin=f"http://{host}")
             assert (status, answer["error"]["code"]) == (403, "forbidden")
             assert "give it keys to call it by another name" in answer["error"]["message"]
@@ -336,7 +336,7 @@ def test_a_guard_stands_before_all_but_health_and_page(monkeypatch):
 
 
 def test_the_facade_over_http_is_the_local_one(remote, server, default):
-    prompts = [*PROMPTS, *(f"{i} times {i}?" for i in range(130)), *["y" * 9000] * 3]  # more than one request may hold
+    prompts = [*PROMPTS, *(f"{i} times {i}?" for i in range(130)), *["y" * 9000] * 3]  # exceeds one request
     np.testing.assert_allclose(remote.coefficients(prompts).coefs, default.coefficients(prompts).coefs, atol=1e-6)
     np.testing.assert_allclose(remote.coefficients(prompts).eta, default.coefficients(prompts).eta, atol=1e-6)
     for prompt in PROMPTS:
@@ -370,7 +370,7 @@ def test_several_threads_may_share_it(remote, default):
 
 
 class Faulty(BaseHTTPRequestHandler):
-    """Answers from a script: (status, headers, body), or None to break the connection."""
+    """Scripted responses: (status, headers, body), or None to break the connection."""
 
     script: list
     seen: list
@@ -419,7 +419,7 @@ def test_it_tries_again_where_that_may_help(faulty):
     Faulty.script[:] = [(429, {"Retry-After": "1"}, b"{}"), None, (200, {}, SCORED)]
     Faulty.seen.clear()
     assert p2l.leaderboard("x").coefs.tolist() == [1.5, -0.25]
-    assert Faulty.seen[1][0] - Faulty.seen[0][0] > 0.95  # as long as it was asked to
+    assert Faulty.seen[1][0] - Faulty.seen[0][0] > 0.95  # waits as long as it was asked to
 
 
 def test_it_gives_up_with_the_reason(faulty):

@@ -1,4 +1,4 @@
-"""`create_app` in applications of others: their endpoints, guards, middleware and handlers beside the short way."""
+"""`create_app` in other applications: their endpoints, guards, middleware and handlers alongside the fast path."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from p2l_sdk import P2L
 from p2l_sdk.errors import P2LError, PromptError
 from p2l_sdk.serve import Engine, create_app
 
-HOT, COLD = ("/v1/leaderboard", {"prompt": "a"}), ("/own", None)  # on the short way, and through FastAPI
+HOT, COLD = ("/v1/leaderboard", {"prompt": "a"}), ("/own", None)  # on the fast path, and through FastAPI
 
 
 def own_router() -> APIRouter:

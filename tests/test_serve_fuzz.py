@@ -1,5 +1,4 @@
-"""The P2L API and the router under requests that nobody would write: drawn from their own OpenAPI schema, and malformed
-bodies."""
+"""The P2L API and the router under unusual requests: drawn from their own OpenAPI schema, and malformed bodies."""
 
 from __future__ import annotations
 
@@ -31,11 +30,11 @@ CHECKS = [
     checks.status_code_conformance,
     checks.unsupported_method,
 ]
-UPSTREAMS = Upstreams().__enter__()  # its address is in the application, whose schema names the tests
+UPSTREAMS = Upstreams().__enter__()  # the application contains its address, and its schema names the tests
 
 
 def application() -> FastAPI:
-    """The whole server: the P2L API, and a router in front of two LLMs that answer."""
+    """The whole server: the P2L API, and a router in front of two working LLMs."""
     engine = Engine(P2L(FakeScorer()))
     config = RouterConfig.from_dict({"models": {name: {"base_url": UPSTREAMS.url(name)} for name in MODELS[:2]}})
     return create_app(engine, routers=[create_chat_router(engine, config, engine.metrics, create_client())])
@@ -76,7 +75,7 @@ def test_the_schema_holds_whatever_is_sent(server, name):
             case.validate_response(response, checks=CHECKS)
 
         run()
-    # most prompts that it draws are empty (400), and no LLM bears the names that it draws (404)
+    # most of the prompts drawn are empty (400), and no LLM has the names drawn (404)
     assert {200, 400, 404} & set(statuses)
     if takes_body:
         assert (400 if "chat" in name else 422) in statuses
@@ -98,7 +97,7 @@ def test_malformed_bodies_get_an_error_in_openais_shape(server):
     connection.close()
     assert answered == {
         (400, "invalid_json"), (400, "prompt_error"), (422, "invalid_body"),
-        (400, "invalid_request"),  # of the router
+        (400, "invalid_request"),  # from the router
     }  # fmt: skip
 
 
@@ -115,7 +114,7 @@ WRONG = [{}, {"a": 1}, [[]], [1], [None], True, -1, 1e400, float("nan"), [{"role
 
 
 def malformed(n: int):
-    """Bodies that are no JSON, or have a field of a wrong kind, or none where one is needed."""
+    """Bodies that are not JSON, or have a field of the wrong type, or lack a required field."""
     chance = random.Random(5)
     for _ in range(n):
         path, whole = chance.choice(list(WHOLE.items()))

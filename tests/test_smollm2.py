@@ -1,4 +1,4 @@
-"""The adapter in hub_cards/: a real LLM, trained by examples/smollm2_routing9.yaml. What is there, and what it says."""
+"""The adapter in hub_cards/, a real LLM trained with examples/smollm2_routing9.yaml: its files and its output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.votes import Scores, Votes
 
 FOLDER, RECIPE = ROOT / "hub_cards" / "smollm2-135m-routing9", ROOT / "examples" / "smollm2_routing9.yaml"
-GOLDEN = ROOT / "tests" / "golden" / "smollm2_routing9.json"  # what it said when it was trained
+GOLDEN = ROOT / "tests" / "golden" / "smollm2_routing9.json"  # its output when it was trained
 
 
 @pytest.fixture(scope="module")

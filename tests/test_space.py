@@ -1,6 +1,6 @@
 """examples/space: the app, its card, and its page in a real browser.
 
-To take the picture of the docs again: P2L_WRITE_PICTURES=1 pytest tests/test_space.py
+To update the docs' screenshot: P2L_WRITE_PICTURES=1 pytest tests/test_space.py
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PASTED = ["What is 17 * 23?", "Solve x^2 = 2 for x.", "How many legs have three 
 
 
 def require(*packages: str, chromium: bool = False) -> None:
-    """Skips the test, loudly, where they are not installed; in CI it fails."""
+    """If the packages are not installed, skip the test with a reason; in CI, fail."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     missing += [CHROMIUM] if chromium and not Path(CHROMIUM).exists() else []
     if missing:
@@ -84,7 +84,7 @@ def test_the_card_is_rendered_from_the_template(default):
 
 
 def test_the_card_is_valid_metadata_of_a_space():
-    data = SpaceCard.load(SPACE / "README.md").data  # raises if it is no YAML
+    data = SpaceCard.load(SPACE / "README.md").data  # raises if it is not YAML
     assert (data.sdk, data.license, data.models) == ("gradio", "apache-2.0", None)
     assert (SPACE / data.app_file).exists()
     colours = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
@@ -129,7 +129,7 @@ def test_the_command_of_the_docs_publishes_it(hub, tmp_path):
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """Of the real app, a process of its own, with the embedded default."""
+    """The address of the real app with the embedded default, in a separate process."""
     require("gradio", "playwright", chromium=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -158,7 +158,7 @@ def address(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(address):
-    """The page as a visitor sees it. Nothing may go wrong in it, and it may ask no other host."""
+    """The page as a visitor sees it. It must not have errors or contact other hosts."""
     from playwright.sync_api import sync_playwright
 
     problems: list[str] = []
@@ -175,7 +175,7 @@ def page(address):
             if response.status >= 400:
                 problems.append(f"{response.status}: {response.url}")
 
-        def failed(request):  # gradio ends its stream of events when it has them all
+        def failed(request):  # gradio aborts its event stream once it is complete
             if not (request.failure == "net::ERR_ABORTED" and "/queue/data?" in request.url):
                 problems.append(f"{request.failure}: {request.url}")
 
@@ -195,7 +195,7 @@ ROWS = """part => [...document.querySelectorAll(`#${part} tr[data-model]`)].map(
 
 
 def wait_for_rows(page, part: str, names: list[str]) -> None:
-    """Until the table shows these LLMs in this order."""
+    """Wait until the table shows these LLMs in this order."""
     page.wait_for_function(
         f"([part, names]) => JSON.stringify(({ROWS})(part)) === JSON.stringify(names)", arg=[part, names]
     )
@@ -215,7 +215,7 @@ def test_a_visitor_finds_an_answer_and_asks_for_another(page, default):
     wait_for_rows(page, "leaderboard", board.ranking)
     bars = np.array([bar.bounding_box()["width"] for bar in page.locator("#leaderboard .p2l-bar").all()])
     ratings = board.ratings[board.order]
-    assert bars[-1] > 2  # the last LLM has one, too; and they are linear in the rating
+    assert bars[-1] > 2  # the last LLM has a bar too, and lengths are linear in the rating
     slope = (bars[0] - bars[-1]) / (ratings[0] - ratings[-1])
     np.testing.assert_allclose(bars, bars[-1] + slope * (ratings - ratings[-1]), atol=1.0)
     page.get_by_text("Write a haiku about the sea").click()
@@ -242,7 +242,7 @@ def test_the_slider_moves_the_choice(page, default):
         page.wait_for_selector(f'#choice section[data-chosen="{route.model}"][data-mixture="{mixtures[-1]}"]')
         page.wait_for_selector("#frontier .p2l-chosen", state="attached")
     assert messages > 0
-    assert {mixture.count("+") for mixture in mixtures} == {0, 1}  # one LLM, and two
+    assert {mixture.count("+") for mixture in mixtures} == {0, 1}  # mixtures of one LLM and of two
 
 
 def test_many_prompts_become_one_leaderboard(page, default):

@@ -1,4 +1,4 @@
-"""What the page of examples/space says: its HTML, against the SDK's own answers."""
+"""The HTML of the page of examples/space, against the SDK's own results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def xml(html: str) -> ElementTree.Element:
 
 
 def shown(html: str) -> list[tuple[str, list[str]]]:
-    """Name and cells of each row."""
+    """The name and the cells of each row."""
     rows = xml(html).iterfind(".//tbody/tr")
     return [(row.get("data-model"), ["".join(cell.itertext()) for cell in row]) for row in rows]
 
@@ -101,7 +101,7 @@ def test_the_picture_is_the_concave_hull(answers, default):
     np.testing.assert_allclose(line[:-1], [dots[router.names[i]] for i in hull])
     assert line[-1, 1] == line[-2, 1]  # more money than the best LLM costs buys no more
     ring = dots["what the budget buys"]
-    assert abs(np.interp(ring[0], *line.T) - ring[1]) < 0.2  # on the hull, and there where its mixture lies
+    assert abs(np.interp(ring[0], *line.T) - ring[1]) < 0.2  # on the hull, at the position of its mixture
     (a, share), (b, _) = route.mixture.items()
     np.testing.assert_allclose(ring, share * np.array(dots[a]) + (1 - share) * np.array(dots[b]), atol=0.2)
     places = sorted(

@@ -1,4 +1,4 @@
-"""The training script: from a user's own votes file to a folder that loads, with its card."""
+"""The training script: from a user's votes file to a folder that loads, with its card."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LLMS = ("coder", "poet", "mute")
 
 
 def votes(n: int = 600, seed: int = 0) -> list[dict]:
-    """The coder wins on code, the poet on poems, the mute one never."""
+    """Votes in which the coder wins on code, the poet on poems, and the mute LLM never."""
     rng = np.random.default_rng(seed)
     words = {"coder": ["python", "code", "sum", "list"], "poet": ["write", "poem", "about", "the"]}
     rows = []
@@ -94,10 +94,10 @@ def test_the_same_seed_gives_the_same_weights(tmp_path):
 
 def test_few_prompts_are_passed_over_more_often_but_not_without_end():
     recipe = StaticRecipe()
-    assert recipe.for_prompts(4074) == recipe.for_prompts(4074, epochs=7) == recipe  # the embedded default's
+    assert recipe.for_prompts(4074) == recipe.for_prompts(4074, epochs=7) == recipe  # as for the embedded default
     steps = {n: recipe.for_prompts(n).steps for n in (2, 300, 1000, 2000, 100_000)}
     assert steps == {2: 20, 300: 60, 1000: 160, 2000: 224, 100_000: 224}
-    short = [recipe.for_prompts(300, epochs) for epochs in (0.1, 1, 3, 7)]  # every number of epochs has its effect
+    short = [recipe.for_prompts(300, epochs) for epochs in (0.1, 1, 3, 7)]  # every number of epochs has an effect
     assert [(r.steps, r.warmup_steps) for r in short] == [(1, 1), (3, 1), (9, 1), (21, 2)]
 
 
@@ -207,7 +207,7 @@ def test_a_token_table_of_a_sentence_encoder(saved, tmp_path):
     assert table.vectors.shape == (config.vocab_size, 8)
     np.testing.assert_allclose(table.vectors.mean(0), 0, atol=1e-5)
     spread = table.vectors.var(0)
-    assert (np.diff(spread) <= 1e-6).all()  # principal components, the greatest first
+    assert (np.diff(spread) <= 1e-6).all()  # principal components, the largest first
     covariance = np.cov(table.vectors.T)
     np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=1e-5)
 

@@ -1,4 +1,4 @@
-"""Settings of a training run: one set for Python, YAML and the command line; bad ones are refused early."""
+"""Settings of a training run: the same for Python, YAML and the command line; illegal ones are refused early."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_options_turn_off_what_a_file_turns_on(tmp_path, monkeypatch):
 
 
 def p2l_train(*arguments, tmp_path) -> tuple[str, float]:
-    """The one line of a refusal, and the seconds of processor time that it took."""
+    """The single line of an error, and the CPU seconds that it took."""
     code = (
         "import sys\nfrom p2l_sdk.cli import cli, run\n"
         "status = run(lambda: cli(prog_name='p2l', standalone_mode=False))\n"

@@ -1,4 +1,4 @@
-"""Votes and scores from every form of the contract, refusals that name the row, splits, summaries."""
+"""Votes and scores in every form of the data contract, errors that name the row, splits, summaries."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ FORMS = {
 
 @pytest.fixture(params=list(FORMS))
 def form(request, tmp_path, monkeypatch):
-    """Puts rows into one of the forms; all readers take them two at a time."""
+    """Writes rows in one of the forms; all readers read them two at a time."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(vote_sources, "_ROWS", 2)
     make = FORMS[request.param]
@@ -181,7 +181,7 @@ def test_conversations_from_parquet_and_frames(tmp_path):
     rows = [{k: v for k, v in ROWS[0].items() if k != "prompt"} | {"conversation_a": c} for c in (messages, other)]
     for source in (rows, pandas.DataFrame(rows), as_parquet(rows, tmp_path / "v.parquet")):
         votes = Votes.read(source)
-        assert votes.prompts == [messages]  # the same user turns are the same prompt
+        assert votes.prompts == [messages]  # prompts are identified by their user turns
         assert votes.prompt.tolist() == [0, 0]
         assert "conversation_a" not in votes.categories
     turns = [{**ROWS[0], "prompt": ["write", "a poem"]}]
@@ -351,7 +351,7 @@ def test_categories_of_uneven_columns(monkeypatch):
 
 
 def seen(votes):
-    """The votes in words, order aside."""
+    """The votes in words, regardless of order."""
     columns = (votes.prompt, votes.a, votes.b, votes.winner, votes.weight, votes.categories["task"])
     rows = zip(*columns, strict=True)
     return Counter((votes.prompts[p], votes.models[a], votes.models[b], int(w), x, t) for p, a, b, w, x, t in rows)
@@ -413,7 +413,7 @@ def test_shared_prompts_are_told_loudly():
     )
     with pytest.warns(P2LWarning, match=message):
         assert warn_if_shared(train, held, "held.jsonl") == 1
-    assert warn_if_shared(train, held.subset([1, 2, 3]), "held.jsonl") == 0  # pytest makes a warning of ours an error
+    assert warn_if_shared(train, held.subset([1, 2, 3]), "held.jsonl") == 0  # under pytest, our warnings are errors
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------
@@ -443,7 +443,7 @@ def test_scores_become_votes(tmp_path):
 def test_a_missing_score_gives_no_vote():
     rows = [{**SCORES[0], B: None}, SCORES[1], {"prompt": "alone", "task": "code", A: float("nan"), C: 1.0}]
     votes = Votes.read(rows)
-    assert votes.prompts == ["write a poem", "sum list"]  # nobody is compared on the third
+    assert votes.prompts == ["write a poem", "sum list"]  # nothing to compare on the third
     assert len(votes) == 4
     with pytest.raises(VotesError, match="row 1: the score of 'beta-13b' is None; it must be a finite number"):
         Scores.read(rows[:2])
@@ -532,7 +532,7 @@ def test_real_scores_give_the_votes_that_were_made_of_them():
 
 
 class SameForAll:
-    """A scorer that answers every prompt with one leaderboard."""
+    """A scorer that gives every prompt the same leaderboard."""
 
     def __init__(self, spec, board) -> None:
         self.spec, self._board = spec, board
@@ -591,7 +591,7 @@ def test_a_summary_counts_by_hand(rng):
 
 
 def test_a_summary_says_what_is_amiss():
-    summary = summarise(Votes.read([ROWS[0]]), "bt")  # and nothing warns: pytest makes a warning of ours an error
+    summary = summarise(Votes.read([ROWS[0]]), "bt")  # without a warning: under pytest, our warnings are errors
     assert "do not determine the coefficients of all LLMs" in summary.undetermined
     assert summary.total_weight is None
     ties = summarise(Votes.read([{**row, "winner": "tie"} for row in ROWS]), "rk")
@@ -603,11 +603,11 @@ def test_a_summary_says_what_is_amiss():
 def test_a_summary_of_the_real_votes():
     votes = Votes.read(shared("data/routing9/votes_val.parquet"))
     summary = summarise(votes, "grk")
-    shares = {"model_a": 0.176, "model_b": 0.173, "tie": 0.258, "tie (bothbad)": 0.394}  # as its README states
+    shares = {"model_a": 0.176, "model_b": 0.173, "tie": 0.258, "tie (bothbad)": 0.394}  # as stated in its README
     assert summary.outcomes == pytest.approx(shares, abs=6e-4)
     assert (summary.n_votes, summary.n_prompts, summary.max_votes_per_prompt) == (16_200, 450, 36)
     assert summary.models[0].model == "llama-3.1-nemotron-51b-instruct"
-    assert summary.marginal_cross_entropy < 1.2016 < 1.3252  # fitted on these very votes; README: fitted on train
+    assert summary.marginal_cross_entropy < 1.2016 < 1.3252  # fitted on these votes; the README's is fitted on train
 
 
 def printed(summary, monkeypatch, width, encoding="utf-8"):

@@ -1,15 +1,15 @@
-"""Upstream LLM servers on this machine, scripted to misbehave: raw HTTP/1.1, so that everything can go wrong.
+"""Local upstream LLM servers, scripted to misbehave: raw HTTP/1.1, so that anything can go wrong.
 
     with Upstreams() as upstreams:
-        upstreams.url("beta")                  # base_url of an LLM that is called beta
-        upstreams.script["beta"] = ["500"]     # what the next calls of it do, then it answers again
-        upstreams.seen                         # what it was asked
-        upstreams.hung_up                      # calls that the client broke off
+        upstreams.url("beta")                  # base_url of an LLM named beta
+        upstreams.script["beta"] = ["500"]     # behaviours of its next calls; then it answers again
+        upstreams.seen                         # the requests so far
+        upstreams.hung_up                      # calls that the client aborted
 
-Behaviours: ok, slow (longer than any timeout of the tests), a status (429:3 with Retry-After: 3), one of `REFUSALS`,
-drop (in the middle of the answer), reset (no answer at all), garbage, html, redirect, stall (in the middle), endless,
-leak (the key is in the error); and of streams error-event, odd-event, done-only, azure (what comes first), cut (its end
-comes in the middle, cleanly, after a text that speaks of it), linger (nothing comes after its end).
+Behaviours: ok, slow (longer than any timeout in the tests), a status (429:3 with Retry-After: 3), one of `REFUSALS`,
+drop (midway through the answer), reset (no answer at all), garbage, html, redirect, stall (midway), endless, leak (the
+key is in the error); for streams also error-event, odd-event, done-only, azure (its first event), cut (ends cleanly
+midway, after a text that mentions the end), linger (stays open after its end).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-FOREVER = 60.0  # seconds; no test waits so long
-REFUSALS = {  # a 400, told in other ways than OpenAI's
+FOREVER = 60.0  # seconds; no test waits this long
+REFUSALS = {  # a 400 in formats other than OpenAI's
     "400-list": b'[{"error": {"code": 400, "message": "secret-upstream-text"}}]',
     "400-text": b'{"error": "secret-upstream-text"}',
     "400-object": b'{"object": "error", "message": "secret-upstream-text"}',
     "400-detail": b'{"detail": "secret-upstream-text"}',
     "400-html": b"<html>secret-upstream-text</html>",
 }
-_FIRST = {  # events that streams begin with
+_FIRST = {  # first events of streams
     "error-event": b'{"error": {"message": "secret-upstream-text", "code": 502}}',
     "odd-event": b'{"object": "ping"}',
     "done-only": b"[DONE]",
@@ -41,7 +41,7 @@ _FIRST = {  # events that streams begin with
 
 
 def closed_port() -> int:
-    """A port of this machine where nobody listens."""
+    """A local port on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -49,7 +49,7 @@ def closed_port() -> int:
 
 @dataclass
 class Seen:
-    """A request: which LLM, its headers, its body as it came."""
+    """A request: the LLM, the headers, the raw body."""
 
     llm: str
     headers: dict[str, str]
@@ -58,10 +58,10 @@ class Seen:
 
 
 class Upstreams:
-    """The server, in a thread of its own.
+    """The server, in its own thread.
 
     Args:
-        faults: share of the calls that go wrong in one of the ways of `fault_kinds`, at random.
+        faults: share of the calls that fail at random, in one of the ways in `fault_kinds`.
     """
 
     def __init__(self, faults: float = 0.0, fault_kinds: tuple[str, ...] = (), seed: int = 0) -> None:
@@ -69,7 +69,7 @@ class Upstreams:
         self.always: dict[str, str] = {}
         self.seen: list[Seen] = []
         self.hung_up: list[str] = []
-        self.answered: dict[str, str] = {}  # the id of each whole answer -> the LLM
+        self.answered: dict[str, str] = {}  # id of each complete answer -> the LLM
         self.usage: dict[str, int] | None = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
         self._faults, self._kinds, self._random = faults, fault_kinds, random.Random(seed)
         self._ids = itertools.count()
@@ -77,7 +77,7 @@ class Upstreams:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.keep_seen = True
-        self.accepted = self.open = 0  # connections so far, and now
+        self.accepted = self.open = 0  # connections so far, and open now
 
     def __enter__(self) -> Upstreams:
         self._thread.start()
@@ -127,7 +127,7 @@ class Upstreams:
     async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers: dict[str, str] = {}
-        for name, _, value in (line.partition(":") for line in head[1:] if line):  # one that comes twice holds both
+        for name, _, value in (line.partition(":") for line in head[1:] if line):  # a repeated header keeps both values
             held = headers.get(name.lower())
             headers[name.lower()] = value.strip() if held is None else f"{held}, {value.strip()}"
         raw = await reader.readexactly(int(headers.get("content-length", 0)))
@@ -143,7 +143,7 @@ class Upstreams:
             error = {"error": {"message": f"a bad key: {headers.get('authorization')}"}}
             return await self._send(writer, 400, json.dumps(error).encode())
         answer = asyncio.ensure_future(self._answer(writer, llm, body, how))
-        end = asyncio.ensure_future(reader.read(1))  # a client that waits for the answer sends nothing: this is its end
+        end = asyncio.ensure_future(reader.read(1))  # the client sends no more: this ends when it does
         await asyncio.wait((answer, end), return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
             self.hung_up.append(llm)
@@ -160,7 +160,7 @@ class Upstreams:
         return self.always.get(llm, "ok")
 
     async def _answer(self, writer: asyncio.StreamWriter, llm: str, body: dict[str, Any], how: str) -> bool:
-        """True if the connection may be used again."""
+        """Send the answer; True if the connection can be reused."""
         if how == "slow":
             await asyncio.sleep(FOREVER)
         if how in REFUSALS:
@@ -245,7 +245,7 @@ async def _chunk(writer: asyncio.StreamWriter, content: bytes) -> None:
 
 
 def completion(llm: str, body: dict[str, Any], id: str, usage: dict[str, int] | None) -> dict[str, Any]:
-    """An answer that says what was asked: tools are called, a schema is filled, images are counted."""
+    """An answer that reflects the request: tools are called, a schema is filled, images are counted."""
     parts = [p for m in body["messages"] if isinstance(m["content"], list) for p in m["content"]]
     images = sum(part["type"] == "image_url" for part in parts)
     if body.get("tools"):
@@ -264,7 +264,7 @@ def completion(llm: str, body: dict[str, Any], id: str, usage: dict[str, int] | 
 
 
 def chunks(answer: dict[str, Any], body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The same in parts: a word each."""
+    """The same answer in chunks of one word."""
     head = {"id": answer["id"], "object": "chat.completion.chunk", "created": 1, "model": answer["model"]}
     events = []
     for choice in answer["choices"]:

@@ -1,4 +1,4 @@
-"""p2l-sdk: for any prompt, which LLM will answer it best, and routing to it within a budget.
+"""p2l-sdk: predicts which LLM will answer a prompt best, and routes to it within a budget.
 
 from p2l_sdk import P2L
 P2L.from_pretrained().leaderboard("Prove that the square root of two is irrational")
@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name == "fit_leaderboard":  # on first use: answering a prompt needs none of what reads votes
+    if name == "fit_leaderboard":  # imported on first use: answering a prompt needs nothing that reads votes
         from p2l_sdk.marginal import fit_leaderboard
 
         return fit_leaderboard

@@ -4,18 +4,18 @@ The aggregate minimises the mean cross-entropy from the prompts' outcome probabi
 
     F(theta, eta) = - mean over pairs of  sum over outcomes of  P[pair, outcome] * log q(outcome | pair; theta, eta),
 
-and F is linear in P: the mean probability of every pair and outcome (`PairStatistics`) is all that is needed of the
-prompts. The solve is a damped Newton method on n_models + 1 unknowns (theta and log(t - 1)); its size does not
-depend on the number of prompts.
+and F is linear in P, so it depends on the prompts only through the mean probability of every pair and outcome
+(`PairStatistics`). The solver is a damped Newton method on n_models + 1 unknowns (theta and log(t - 1)), whatever the
+number of prompts.
 
-Intervals are a bootstrap over prompts. To first order in the weights of the prompts, which is one Newton step, a
-replicate needs of each prompt only its gradient at the optimum. That is known after the pass, so the pass keeps a
-uniform sample of the prompts' coefficients (1000 by default: a few numbers per LLM, not per pair). Up to that many
-prompts it is the bootstrap over all prompts; beyond, the deviations are scaled by sqrt(sample / n_prompts), and the
-widths carry a sampling error of about 1 / sqrt(2 * sample), 2 %. The replicates are spread as Student's t is, so that
-the intervals of a handful of prompts are as wide as they must be (`prompt_pairs.bootstrap` says why). Prompts draw
-random keys and those of the lowest keys are kept, so a sample can be merged: the lowest keys of two samples are the
-sample of both streams.
+Intervals are a bootstrap over prompts. To first order in the prompts' weights (one Newton step), a replicate depends
+on each prompt only through its gradient at the optimum. The optimum is known only after the pass, so the pass keeps a
+uniform sample of the prompts' coefficients (1000 by default: one row of coefficients per prompt, nothing per pair). Up
+to that many prompts, this is the bootstrap over all prompts; beyond that, the deviations are scaled by
+sqrt(sample / n_prompts), and the widths have a sampling error of about 1 / sqrt(2 * sample), i.e. 2 %. The replicates
+are scaled to a Student t distribution, so that the intervals of a handful of prompts are wide enough (see
+`prompt_pairs.bootstrap`). Every prompt draws a random key and those with the lowest keys are kept, which makes samples
+mergeable: the lowest keys of two samples are a sample of both streams.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ _FORMAT = "p2l_sdk.PairStatistics/1"
 
 @dataclass(frozen=True)
 class Convergence:
-    """How good an aggregate is: F, and the largest of its derivatives in theta and log(t - 1), 0 at the optimum."""
+    """How close an aggregate is to the optimum: F, and its largest absolute derivative in theta and log(t - 1), which
+    is 0 at the optimum."""
 
     objective: float
     largest_gradient: float
@@ -52,9 +53,9 @@ class PairStatistics:
 
     Args:
         feedback: the feedback model of the coefficients.
-        n_models: how many LLMs, two or more.
-        sample: how many prompts are kept for the intervals; 0 for no intervals.
-        seed: of the sample. Statistics that will be merged need different seeds.
+        n_models: number of LLMs, at least 2.
+        sample: number of prompts kept for the intervals; 0 for no intervals.
+        seed: seed of the sample. Statistics that will be merged need different seeds.
     """
 
     def __init__(self, feedback: Feedback, n_models: int, *, sample: int = 1000, seed: int = 0) -> None:
@@ -72,18 +73,18 @@ class PairStatistics:
             "start": np.zeros(n_models + 1),  # weighted sums of theta and log(t - 1): where Newton starts
             "weight": np.zeros(()),
         }
-        # the kept prompts, lowest key first: key, weight, log(t - 1), theta
+        # one row per kept prompt, lowest key first: key, weight, log(t - 1), theta
         self._sample, self._kept = sample, np.zeros((0, n_models + 3))
 
     def add(self, batch: Coefficients, weights: np.ndarray | None = None) -> None:
-        """Add prompts.
+        """Add a batch of prompts.
 
         Args:
             batch: coefficients of `n` prompts.
-            weights: `(n,)` finite weights >= 0, 1 if not given.
+            weights: `(n,)` finite weights >= 0; 1 if not given.
 
         Raises:
-            P2LError: shapes disagree, or a number is not finite or negative. Nothing has been added then.
+            P2LError: shapes disagree, a number is not finite, or a weight is negative. Nothing is added then.
         """
         n = len(batch.coefs)
         weights = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -109,7 +110,8 @@ class PairStatistics:
         """Add the prompts of another worker.
 
         Raises:
-            P2LError: it is of another model, or shares a seed (as it does if it was merged before).
+            P2LError: the feedback model, number of LLMs or sample size differs, or the two share a seed (as they do if
+                `other` was merged before).
         """
         if self._kind != other._kind:
             raise P2LError("only statistics of the same feedback model, number of LLMs and sample size can be merged")
@@ -129,12 +131,12 @@ class PairStatistics:
         return self.feedback, self.n_models, self._sample
 
     def save(self, path: str | Path) -> None:
-        """Write everything to one safetensors file; `load` goes on as if never interrupted.
+        """Write everything to one safetensors file; after `load`, prompts can be added as if never interrupted.
 
-        The file appears whole or not at all: it is written beside `path` and then renamed.
+        The write is atomic: a temporary file beside `path` is renamed once it is complete.
 
         Raises:
-            P2LError: it cannot be written there.
+            P2LError: the file cannot be written.
         """
         from safetensors.numpy import save
 
@@ -159,10 +161,10 @@ class PairStatistics:
 
     @classmethod
     def load(cls, path: str | Path) -> PairStatistics:
-        """Statistics that `save` wrote.
+        """Load statistics written by `save`.
 
         Raises:
-            P2LError: the file is missing, damaged, or something else.
+            P2LError: the file is missing, damaged, or not a `PairStatistics` file.
         """
         state, arrays = _read(path)
         try:
@@ -182,17 +184,17 @@ class PairStatistics:
         return statistics
 
     def solve(self, models: tuple[str, ...], *, replicates: int = 1000) -> Leaderboard:
-        """The aggregate leaderboard, with 95 % bootstrap intervals from two prompts on; those of two or three prompts
-        are very wide, for so few say little of all others.
+        """Solve for the aggregate leaderboard, with 95 % bootstrap intervals if there are at least two prompts.
 
-        Where a shift of the coefs changes nothing (bt, bt_tie, rk) they are centred (mean 0).
+        Intervals from two or three prompts are very wide, since so few say little about all others. If a common shift
+        of the coefs changes no probability (bt, bt_tie, rk), they are centred (mean 0).
 
         Args:
             models: names of the LLMs, in the order of the coefs.
-            replicates: of the bootstrap; 0 for no intervals.
+            replicates: number of bootstrap replicates; 0 for no intervals.
 
         Raises:
-            P2LError: no prompt, or no weight, or a wrong number of names.
+            P2LError: there are no prompts, all weights are 0, or the number of names is wrong.
             ConvergenceError: Newton's method did not reach the optimum.
         """
         if len(models) != self.n_models:
@@ -211,7 +213,7 @@ class PairStatistics:
         )
 
     def convergence(self, board: Leaderboard) -> Convergence:
-        """How near a leaderboard is to the optimum of these prompts, from the answer alone, whoever solved for it."""
+        """How close a leaderboard, from this or any other solver, is to the optimum for these prompts."""
         log_s = log_threshold(self.feedback, np.float64(board.eta)) if self.feedback.has_eta else 0.0
         theta = board.coefs - (board.gamma or 0.0)
         expansion = Expansion.about(self.feedback, np.append(theta, log_s), self._mean())
@@ -245,7 +247,7 @@ def aggregate(
     replicates: int = 1000,
     seed: int = 0,
 ) -> Leaderboard:
-    """The aggregate leaderboard of a stream of batches of coefficients; see `PairStatistics`."""
+    """Aggregate leaderboard of a stream of batches of coefficients; see `PairStatistics`."""
     statistics = PairStatistics(feedback, len(models), sample=sample, seed=seed)
     for batch in batches:
         statistics.add(batch)
@@ -258,7 +260,7 @@ def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     try:
         with safe_open(str(path), framework="numpy") as file:
             metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
     except FileNotFoundError:
         raise P2LError(f"there is no file {str(path)!r}") from None
     except (OSError, SafetensorError) as error:

@@ -1,10 +1,10 @@
-"""One mean budget for many prompts: the linear programme over all of them at once, exact.
+"""One mean budget for many prompts: the exact solution of the linear programme over all of them.
 
-Walking up a prompt's concave hull from the cheapest LLM to the best, each step buys score for cost at a falling rate.
-The best allocation takes the steps of all prompts by their rate until the common budget is spent (the fractional
-knapsack); the rate of the last step taken is the multiplier lambda of the budget: each prompt calls
-argmax(score - lambda * cost), and one prompt at most mixes two LLMs. It is never worse than a budget per prompt,
-whose choices it may make as well.
+Along a prompt's upper concave hull, from the cheapest LLM to the best, each step buys score for cost at a decreasing
+rate. The best allocation takes the steps of all prompts in order of their rate until the common budget is spent (the
+fractional knapsack). The rate of the last step taken is the budget's multiplier lambda: each prompt calls
+argmax(score - lambda * cost), and at most one prompt mixes two LLMs. This is never worse than the same budget for each
+prompt, which is one of the feasible allocations.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from p2l_sdk.routing import check_budget, check_points, upper_hull
 
 @dataclass(frozen=True, eq=False)
 class Allocation:
-    """Who answers which prompt.
+    """Which LLM answers which prompt.
 
     Attributes:
-        choice: `(n_prompts,)` index of the LLM of each prompt.
-        split: (prompt, index of a second LLM, its probability) of the one prompt that mixes two, or None.
-        multiplier: lambda, score per USD at the margin; 0 where the budget is no constraint.
+        choice: `(n_prompts,)` index of the LLM for each prompt.
+        split: (prompt, index of a second LLM, its probability) for the one prompt that mixes two, or None.
+        multiplier: lambda, score per USD at the margin; 0 if the budget does not bind.
     """
 
     choice: np.ndarray
@@ -32,7 +32,7 @@ class Allocation:
     multiplier: float
 
     def mixture(self, prompt: int) -> dict[int, float]:
-        """{index of LLM: probability} for one prompt."""
+        """The mixture for one prompt, {index of LLM: probability}."""
         first = int(self.choice[prompt])
         if self.split is None or self.split[0] != prompt:
             return {first: 1.0}
@@ -40,8 +40,7 @@ class Allocation:
         return {first: 1.0 - share, second: share}
 
     def mean(self, values: np.ndarray) -> float:
-        """Mean over prompts of what the allocation expects of these values: `(n_prompts, n_models)` scores, or
-        `(n_models,)` costs."""
+        """Expected mean over prompts of `(n_prompts, n_models)` scores or `(n_models,)` costs."""
         values = np.broadcast_to(values, (len(self.choice), values.shape[-1]))
         total = values[np.arange(len(self.choice)), self.choice].sum()
         if self.split is not None:
@@ -51,7 +50,7 @@ class Allocation:
 
 
 class JointFrontier:
-    """All allocations of a set of prompts, from the cheapest to the best; built once, asked for any budget.
+    """All allocations for a set of prompts, from the cheapest to the best; built once, queried for any budget.
 
     Args:
         scores: `(n_prompts, n_models)`, finite.
@@ -70,7 +69,7 @@ class JointFrontier:
         self._prompt, start, self._end = steps.reshape(-1, 3).astype(np.int64).T
         self._cost = costs[self._end] - costs[start]
         rate = (scores[self._prompt, self._end] - scores[self._prompt, start]) / self._cost
-        order = np.argsort(-rate, kind="stable")  # rates fall along each hull, so its steps stay in order
+        order = np.argsort(-rate, kind="stable")  # rates decrease along each hull, so its steps stay in order
         self._prompt, self._end, self._cost, self._rate = (
             x[order] for x in (self._prompt, self._end, self._cost, rate)
         )
@@ -80,7 +79,7 @@ class JointFrontier:
         """The best allocation whose mean cost is at most this budget, USD per response.
 
         Raises:
-            BudgetError: the budget is no finite number, or lies under the cheapest LLM.
+            BudgetError: the budget is not a finite number, or is below the cost of the cheapest LLM.
         """
         check_budget(float(self._costs.min()), budget)
         n = len(self._cheapest)

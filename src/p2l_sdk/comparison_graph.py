@@ -1,11 +1,13 @@
-"""Whether votes determine a leaderboard: the graph of who did not lose to whom.
+"""Whether votes determine a leaderboard: the graph of which LLM did not lose to which.
 
-A finite maximum of the likelihood exists exactly where this graph is strongly connected (Ford 1957, for Bradley-Terry:
-in every split of the contestants into two groups, some vote of each group goes against the other). A tie is an edge
-both ways. In grounded models (grk, ba) the ground, the threshold of a usable answer, is a contestant of its own: an
-answer that wins or ties did not lose to it, and it did not lose to two answers that are both bad.
+The likelihood has a finite maximum if and only if this graph is strongly connected (Ford 1957, for Bradley-Terry: for
+every split of the contestants into two groups, each group wins some vote against the other). A tie is an edge in both
+directions. In feedback models with the outcome "both bad" (grk, ba), the ground (the threshold of a usable answer) is a
+contestant of its own: an answer that wins or ties did not lose to it, and it did not lose to two answers that are both
+bad.
 
-Where ties have a threshold, some vote must be decisive, too: the likelihood of ties alone grows with it without end.
+In models with a tie threshold, some vote must also be decisive: the likelihood of ties alone increases with the
+threshold without bound.
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ import numpy as np
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, vote_targets
 from p2l_sdk.vote_counts import VoteCounts
 
-_SHOWN = 8  # groups, and names of a group, that a message holds
+_SHOWN = 8  # groups in a message, and names per group
 
 
 def undetermined(counts: VoteCounts, feedback: Feedback) -> str | None:
-    """What the votes leave open, in words that name the LLMs; None where the maximum of the likelihood exists."""
+    """A message about what the votes leave open, naming the LLMs; None if the likelihood has a finite maximum."""
     edges = _did_not_lose(counts, feedback)
     connected, separated = _groups(edges | edges.T), _groups(edges)
     names = [*counts.models, "the threshold of a usable answer"]
@@ -45,7 +47,7 @@ def undetermined(counts: VoteCounts, feedback: Feedback) -> str | None:
 
 
 def _did_not_lose(counts: VoteCounts, feedback: Feedback) -> np.ndarray:
-    """`(n, n)` booleans, [i, j]: in some vote that counts, i did not lose to j; the ground, if any, is the last."""
+    """`(n, n)` booleans, [i, j]: i did not lose to j in some vote that counts; the ground, if any, comes last."""
     n, grounded = len(counts.models), Winner.BOTH_BAD in feedback.outcomes
     a, b = np.triu_indices(n, 1)
     seen = (counts.number > 0) & (vote_targets(feedback).sum(1) > 0)
@@ -60,15 +62,15 @@ def _did_not_lose(counts: VoteCounts, feedback: Feedback) -> np.ndarray:
 
 
 def _groups(edges: np.ndarray) -> list[np.ndarray]:
-    """The strongly connected components, each before those that it can reach."""
+    """The strongly connected components, each before those it can reach."""
     reach = edges | np.eye(len(edges), dtype=bool)
-    while True:  # paths of twice the length each time
+    while True:  # each round doubles the length of the paths
         steps = reach.astype(np.float32)
         further = steps @ steps > 0
         if (further == reach).all():
             break
         reach = further
-    label = (reach & reach.T).argmax(1)  # the first member stands for its group
+    label = (reach & reach.T).argmax(1)  # the first member represents its group
     heads = np.unique(label)
     heads = heads[np.argsort(-reach[heads].sum(1), kind="stable")]
     return [np.flatnonzero(label == head) for head in heads]

@@ -1,6 +1,6 @@
-"""What a response of each LLM costs: the one home of costs, wherever they come from.
+"""What a response of each LLM costs, read from any source.
 
-A cost is USD per response. Of token prices (USD per million tokens) it is
+A cost is USD per response. Computed from token prices (USD per million tokens), it is
 
     (input_price * input_tokens + output_price * output_tokens) / 1,000,000.
 """
@@ -22,7 +22,7 @@ from p2l_sdk.price_matching import PriceMatch, match_prices
 from p2l_sdk.table_files import read_rows
 
 GENAI_PRICES = "genai-prices"
-TOKENS = 500  # of prompt and of answer, where nothing else is said
+TOKENS = 500  # default length of the prompt, and of the answer
 CostSource: TypeAlias = "str | Path | Mapping[str, Any]"
 
 _ENTRY = ("input_price", "output_price", "input_tokens", "output_tokens")
@@ -30,13 +30,13 @@ _ENTRY = ("input_price", "output_price", "input_tokens", "output_tokens")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Costs(Mapping[str, float]):
-    """USD per response by LLM name, of those LLMs whose cost is known.
+    """USD per response by LLM name, for those LLMs whose cost is known.
 
     Attributes:
-        usd: the same, as a plain mapping.
-        models: all LLMs of the model.
-        source: where the costs are from, in words.
-        matches: what genai-prices said of each LLM; empty for other sources.
+        usd: the same as a plain mapping.
+        models: names of all LLMs of the model.
+        source: description of where the costs come from.
+        matches: the match in genai-prices for each LLM; empty for other sources.
     """
 
     usd: Mapping[str, float]
@@ -61,12 +61,12 @@ class Costs(Mapping[str, float]):
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The LLMs whose cost is not known."""
+        """Names of the LLMs whose cost is unknown."""
         return tuple(name for name in self.models if name not in self.usd)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One dictionary per LLM: model, cost (None if not known) and, from genai-prices, how it was matched, its token
-        price, and the candidates where it was not."""
+        """One dictionary per LLM: model, cost (None if unknown) and, for genai-prices, how (the kind of match), price
+        (the token price) and candidates (if it was not matched)."""
         rows: list[dict[str, Any]] = []
         for name in self.models:
             row: dict[str, Any] = {"model": name, "cost": self.usd.get(name)}
@@ -79,7 +79,7 @@ class Costs(Mapping[str, float]):
 
 
 def stored_costs(spec: ModelSpec) -> Costs:
-    """What a model's config stores."""
+    """The costs stored in a model's config."""
     return Costs(spec.costs, spec.models, "stored with the model")
 
 
@@ -90,23 +90,24 @@ def load_costs(
     input_tokens: float = TOKENS,
     output_tokens: float = TOKENS,
 ) -> Costs:
-    """Costs from any source.
+    """Read costs from any source.
 
     Args:
         source: one of
 
             - a mapping {LLM: USD per response}, or {LLM: {"input_price": ..., "output_price": ...}} in USD per million
-              tokens, with "input_tokens" and "output_tokens" of its own where it is said;
-            - the path of a .json or .yaml file that holds such a mapping, or of a .csv, .jsonl or .parquet table with
-              the columns model and cost, or model and those four names (other columns are not read);
-            - "genai-prices", or "genai-prices:together,openrouter" for what these providers ask; see `price_matching`.
+              tokens, optionally with its own "input_tokens" and "output_tokens";
+            - the path of a .json or .yaml file with such a mapping, or of a .csv, .jsonl or .parquet table with the
+              columns model and cost, or model and those four names (other columns are ignored);
+            - "genai-prices", or "genai-prices:together,openrouter" for the prices of these providers; see
+              `price_matching`.
         models: names of the model's LLMs.
-        input_tokens, output_tokens: of one response, for costs from token prices.
+        input_tokens, output_tokens: tokens per response, for costs computed from token prices.
 
     Raises:
-        UnknownModelError: the source names an LLM that is not among the models.
-        CostError: a cost or price is no finite number >= 0, or the source cannot be read.
-        MissingExtraError: the package that the source needs is not installed.
+        UnknownModelError: the source names an LLM that is not in `models`.
+        CostError: a cost or price is not a finite number >= 0, or the source cannot be read.
+        MissingExtraError: a package that the source needs is not installed.
     """
     if isinstance(source, Costs) and source.models == models:
         return source
@@ -114,7 +115,7 @@ def load_costs(
         given = source.source if isinstance(source, Costs) else "a mapping"
         return Costs(checked_costs(source, models, input_tokens, output_tokens), models, given)
     if not isinstance(source, str | Path):
-        return Costs(checked_costs(source, models), models, "")  # which says what it should have been
+        return Costs(checked_costs(source, models), models, "")  # raises with the legal types
     name, colon, providers = str(source).partition(":")
     if name == GENAI_PRICES:
         chosen = [provider.strip() for provider in providers.split(",")] if colon else []
@@ -129,7 +130,7 @@ def load_costs(
 def checked_costs(
     costs: Any, models: tuple[str, ...], input_tokens: float = TOKENS, output_tokens: float = TOKENS
 ) -> dict[str, float]:
-    """USD per response of known LLMs, finite and >= 0, from a mapping; errors as in `load_costs`."""
+    """Validate a mapping of costs and return USD per response; errors as in `load_costs`."""
     if not isinstance(costs, Mapping):
         raise CostError(f"costs must be a mapping, {{name: USD per response}}, not {costs!r}")
     require_known(costs, models, "the table of costs")
@@ -144,7 +145,7 @@ def checked_costs(
 
 
 def response_cost(input_price: float, output_price: float, input_tokens: float, output_tokens: float) -> float:
-    """USD of one response, from prices in USD per million tokens."""
+    """Cost of one response in USD, from prices in USD per million tokens."""
     return (input_price * input_tokens + output_price * output_tokens) / 1_000_000
 
 

@@ -1,4 +1,4 @@
-"""All errors that p2l-sdk raises on purpose, `P2LError` and below. Each names the thing and the remedy.
+"""The exceptions of p2l-sdk: `P2LError` and its subclasses. Each message says what is wrong and how to fix it.
 
 `P2LWarning` is the category of its warnings.
 """
@@ -34,14 +34,14 @@ _LONGEST_NAME = 100
 
 
 class UnknownModelError(P2LError):
-    """A name that is not among the LLMs of the model."""
+    """A name that is not one of the model's LLMs."""
 
 
 class BudgetError(P2LError):
-    """No mixture of the LLMs fits the budget.
+    """No mixture of the LLMs fits the budget, or the budget is invalid.
 
     Attributes:
-        cheapest: the lowest feasible budget, USD per response (None if the budget is no number at all).
+        cheapest: the lowest feasible budget, USD per response; None if the budget is invalid.
     """
 
     def __init__(self, message: str, cheapest: float | None = None) -> None:
@@ -50,23 +50,25 @@ class BudgetError(P2LError):
 
 
 class VotesError(P2LError):
-    """A votes, scores or prompts file that breaks the data contract; names the row and the legal values."""
+    """Votes, scores or prompts that violate the data contract; the message names the row and the legal values."""
 
 
 class ResultsError(P2LError):
-    """Results of benchmarks, a tree over them or prices that break the contract; names the place and the remedy."""
+    """Benchmark results, a tree over them or prices that violate the contract; the message says where and how to fix
+    it."""
 
 
 class EndpointError(P2LError):
-    """An address that does not answer as an OpenAI-compatible endpoint, or cannot be asked so."""
+    """An address that cannot be used as an OpenAI-compatible endpoint, or does not answer as one."""
 
 
 class HubError(P2LError):
-    """The Hub has not what was asked for, refused, or could not be reached; its cause is the client's own error."""
+    """The Hub does not have what was requested, refused, or could not be reached; the client's error, if any, is the
+    `__cause__`."""
 
 
 class RemoteError(P2LError):
-    """The p2l server that a `P2L` asks refused, failed, or could not be reached."""
+    """The p2l server behind a `P2L` refused, failed, or could not be reached."""
 
 
 class ConvergenceError(P2LError):
@@ -74,23 +76,23 @@ class ConvergenceError(P2LError):
 
 
 class P2LWarning(UserWarning):
-    """A result that is right, but says less than it seems to; names what it does not say."""
+    """A result that is correct but says less than it seems to; the message explains what it does not say."""
 
 
 class MissingExtraError(P2LError, ImportError):
-    """An optional package is not installed; the text holds the pip line that brings it."""
+    """An optional package is not installed; the message contains the pip command that installs it."""
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
         super().__init__(f'{feature} needs {package}, which is not installed: pip install "p2l-sdk[{extra}]"')
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
-    """The known name that is spelled most like this one; None where none is like it."""
+    """The known name closest in spelling to this one; None if there is no close one."""
     return next(iter(difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)), None)
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """The end of an error about an unknown name: the nearest that is known, or all of them."""
+    """The end of an error message about an unknown name: the closest known name, or else all known names."""
     known = list(known)
     near = nearest(name, known)
     return f"did you mean {near!r}?" if near else f"known: {', '.join(known)}"
@@ -99,7 +101,7 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
 def require_known(
     names: Iterable[str], models: Sequence[str], what: str, unknown: str = "which this model does not know"
 ) -> None:
-    """Raise `UnknownModelError` for the first name that is not among the models, with the nearest that is."""
+    """Raise `UnknownModelError` for the first name that is not in `models`, suggesting the closest one."""
     for name in names:
         if name not in models:
             short = name[:_LONGEST_NAME] if isinstance(name, str) else name  # a request may hold megabytes

@@ -1,4 +1,4 @@
-"""`P2L`: leaderboards, aggregation and routing over one model. The public face of the SDK."""
+"""`P2L`: leaderboards, aggregation and routing with one model; the main class of the SDK."""
 
 from __future__ import annotations
 
@@ -38,17 +38,18 @@ class P2L:
     """A Prompt-to-Leaderboard model.
 
     Args:
-        scorer: where coefficients come from.
-        costs: USD per response by LLM name, or another source (see `load_costs`); what the model stores, if not given.
-        folder: where the model was loaded from, for `save_pretrained`.
+        scorer: computes the coefficients of prompts.
+        costs: USD per response by LLM name, or another source (see `load_costs`); by default, those stored with the
+            model.
+        folder: folder the model was loaded from, for `save_pretrained`.
     """
 
     def __init__(self, scorer: Scorer, *, costs: CostSource | None = None, folder: Path | None = None) -> None:
         self._scorer = scorer
         self._folder = folder
         self.costs = stored_costs(scorer.spec) if costs is None else costs
-        self.additions: Mapping[str, AddedModel] = MappingProxyType({})  # LLMs added since it was loaded
-        self.edits: tuple[str, ...] = ()  # what was changed since, in words
+        self.additions: Mapping[str, AddedModel] = MappingProxyType({})  # LLMs added since loading
+        self.edits: tuple[str, ...] = ()  # descriptions of the edits since loading
 
     @classmethod
     def from_pretrained(
@@ -66,25 +67,27 @@ class P2L:
         """Load a model.
 
         Args:
-            source: None for the embedded default, a folder, the id of a Hub repository ("org/name"; models in
-                lmarena's layout too, "lmarena-ai/p2l-..."), or the address of a server ("http://host:port").
-            costs: in place of those stored with the model: {LLM: USD per response}, a file of them, or "genai-prices";
-                see `load_costs`.
-            device: where torch runs, e.g. "cuda".
+            source: None for the embedded default model, a folder, the id of a Hub repository ("org/name"; also
+                checkpoints in lmarena's layout, "lmarena-ai/p2l-..."), or the address of a server
+                ("http://host:port").
+            costs: replace those stored with the model: {LLM: USD per response}, a file with such a mapping, or
+                "genai-prices"; see `load_costs`.
+            device: torch device, e.g. "cuda".
             revision: branch, tag or commit of a Hub repository.
-            base: of an adapter: its base model in place of the one it names (folder, Hub id or .gguf file).
-            token: of the Hub; None takes that of `hf auth login` or HF_TOKEN, False none. Of a server: its API key;
-                None takes P2L_API_KEY.
-            cache_dir: the folder of downloads, in place of the Hub client's own.
-            local_files_only: ask no network, as with HF_HUB_OFFLINE=1; what is not in the cache is an error.
+            base: for an adapter, the base model to use instead of the one it names (folder, Hub id or .gguf file).
+            token: Hub token; None uses the one from `hf auth login` or HF_TOKEN, False uses none. For a server, its
+                API key; None uses P2L_API_KEY.
+            cache_dir: folder for downloads, instead of the Hub client's own.
+            local_files_only: make no network requests, as with HF_HUB_OFFLINE=1; a file missing from the cache is an
+                error.
 
         Raises:
-            HubError: the repository, or the base of an adapter, cannot be had: it does not exist, is gated, is not in
-                the cache offline, or the Hub cannot be reached. Its text says which, and what to do.
-            ModelFormatError: it is no whole P2L model.
-            MissingExtraError: it needs torch, which is not installed.
-            RemoteError: the server cannot be reached, or refuses the key.
-            P2LError: an option that a server cannot have: revision, device, base, local_files_only.
+            HubError: the repository, or the base of an adapter, cannot be fetched: it does not exist, is gated, is not
+                in the cache while offline, or the Hub cannot be reached. The message says which, and what to do.
+            ModelFormatError: it is not a complete P2L model.
+            MissingExtraError: the model needs torch, which is not installed.
+            RemoteError: the server cannot be reached or refuses the key.
+            P2LError: an option that does not apply to a server: revision, device, base, local_files_only.
         """
         if isinstance(source, str) and source.startswith(("http://", "https://")):
             from p2l_sdk.scorers.remote import RemoteScorer
@@ -100,22 +103,22 @@ class P2L:
 
     @property
     def spec(self) -> ModelSpec:
-        """What the model is: LLMs, feedback model, input rules."""
+        """What defines the model: LLMs, feedback model, input rules."""
         return self._scorer.spec
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Names of the LLMs, in the order of every coefficient array."""
+        """Names of the LLMs, in the order of all coefficient arrays."""
         return self._scorer.spec.models
 
     @property
     def quick(self) -> bool:
-        """Whether it scores a short prompt in well under a millisecond: a static model on numpy."""
+        """Whether scoring a short prompt takes well under a millisecond, as for a static model on numpy."""
         return getattr(self._scorer, "quick", False)
 
     @property
     def costs(self) -> Costs:
-        """USD per response by LLM name, a mapping; assign one, or another source of costs, to change them."""
+        """USD per response by LLM name; assign a mapping or another source (see `load_costs`) to change the costs."""
         return self._costs
 
     @costs.setter
@@ -127,23 +130,24 @@ class P2L:
         """The leaderboard of one prompt.
 
         Args:
-            prompt: a string, or chat messages [{"role": "user", "content": ...}, ...]; only user turns are read.
+            prompt: a string, or chat messages [{"role": "user", "content": ...}, ...], of which only user turns are
+                read.
 
         Raises:
-            PromptError: the prompt is empty, no Unicode text, or no conversation.
+            PromptError: the prompt is empty, not valid Unicode, or not a conversation.
         """
         try:
             return self._boards(self._scorer.score([prompt]))[0]
         except PromptError as error:
-            error.index = None  # there is but one
+            error.index = None  # a position is meaningless for a single prompt
             raise
 
     def leaderboards(self, prompts: Sequence[Prompt]) -> list[Leaderboard]:
-        """The leaderboard of each of many prompts, in their order."""
+        """The leaderboards of many prompts, in the same order."""
         return [board for part in self._scored(_batch(prompts)) for board in self._boards(part)]
 
     def coefficients(self, prompts: Sequence[Prompt]) -> Coefficients:
-        """The raw arrays behind `leaderboards`: coefs `(n_prompts, n_models)`, eta and gamma."""
+        """The raw arrays behind `leaderboards`: coefs `(n_prompts, n_models)` in logits, eta and gamma."""
         parts = list(self._scored(_batch(prompts)))
         if not parts:
             raise PromptError("there are no prompts; give at least one")
@@ -161,13 +165,14 @@ class P2L:
 
         Args:
             prompts: any iterable; it is read once, in constant memory.
-            weights: a finite number >= 0 for each prompt, 1 if not given.
-            seed: of the bootstrap.
-            progress: called with the number of prompts done, after each batch.
+            weights: a finite number >= 0 for each prompt; 1 if not given.
+            seed: seed of the bootstrap.
+            progress: called after each batch with the number of prompts done so far.
 
         Raises:
-            PromptError: there is no prompt, or a bad one (named by its place).
-            ConvergenceError: the solve did not reach its optimum.
+            PromptError: there are no prompts, or one is invalid (its position is named).
+            P2LError: the weights are not one finite number >= 0 per prompt, or all are 0.
+            ConvergenceError: the solver did not reach the optimum.
         """
         statistics = PairStatistics(self.spec.feedback, len(self.models), seed=seed)
         if weights is not None and not isinstance(weights, Iterable):
@@ -200,16 +205,17 @@ class P2L:
 
         Args:
             prompt: a string or chat messages.
-            cost: the budget: mean USD per response that the mixture may reach; None for the best LLM at any cost.
-            costs: USD per response that override the model's, for this call.
-            seed: of the draw from the mixture.
-            pacer: chooses in place of a budget for this prompt; see `pacer`.
-            options: `models` that may be chosen, `opponents` and their weights, `policy`, `objective`: see `Router`.
+            cost: the budget, i.e. the highest allowed mean cost of the mixture in USD per response; None for the best
+                LLM at any cost.
+            costs: USD per response that override the model's costs for this call.
+            seed: seed of the draw from the mixture.
+            pacer: chooses the LLM instead of a budget for this prompt; see `pacer`.
+            options: `models` that may be chosen, `opponents` and their weights, `policy`, `objective`; see `Router`.
 
         Raises:
-            BudgetError: the budget is under the cheapest LLM (it names that cost) or is no number.
+            BudgetError: the budget is below the cost of the cheapest LLM (which the message gives), or not a number.
             CostError: an LLM that may be chosen has no cost.
-            UnknownModelError: a name in models or opponents that this model does not know.
+            UnknownModelError: a name in models or opponents is not one of the model's LLMs.
         """
         router, board = self.router(costs, **options), self.leaderboard(prompt)
         if pacer is None:
@@ -229,13 +235,14 @@ class P2L:
     ) -> list[Route]:
         """The LLM to call for each of many prompts, under one mean budget for all of them.
 
-        Prompts where money buys much get more of it: never worse than the same budget for each prompt.
+        More is spent on the prompts where it helps most. In expected score, this is never worse than the same budget
+        for each prompt.
 
         Args:
             prompts: strings or conversations.
             cost: mean USD per response over all prompts; None for the best LLM at any cost.
             costs, options: as in `route`.
-            seed: of the draw for the one prompt that may mix two LLMs.
+            seed: seed of the draw for the one prompt that may mix two LLMs.
         """
         return self.router(costs, **options).route_many(self.leaderboards(prompts), cost, seed)
 
@@ -248,29 +255,31 @@ class P2L:
         costs: Mapping[str, float] | None = None,
         **options: Any,
     ) -> Frontier:
-        """What every budget buys on a set of prompts, the router beside the single LLMs; `.plot()` draws it.
+        """What each budget buys on a set of prompts, with the router and with single LLMs; `.plot()` draws it.
 
         Args:
             prompts: strings or conversations.
-            budgets: USD per response; 41 from the cheapest to the dearest LLM if not given.
-            outcomes: `(n_prompts, n_models)` true scores of all LLMs of the model, to measure; without them, what the
-                model expects.
+            budgets: USD per response; by default 41, from the cheapest LLM to the most expensive.
+            outcomes: `(n_prompts, n_models)` true scores of all LLMs of the model, for measured scores; without them,
+                the scores are those the model expects.
             costs, options: as in `route`.
         """
         return self.router(costs, **options).frontier(self.coefficients(prompts).coefs, budgets, outcomes)
 
     def pacer(self, cost: float, *, sample: Sequence[Prompt] = (), **options: Any) -> BudgetPacer:
-        """Holds a mean budget over an unknown stream: `route(prompt, pacer=...)`, then `pacer.record(actual cost)`.
+        """A pacer that holds a mean budget over a stream of prompts that is not known in advance.
+
+        For each prompt, call `route(prompt, pacer=pacer)`, then `pacer.record(cost)` with the actual cost.
 
         Args:
             cost: mean USD per response over the stream.
-            sample: prompts like those to come; the pacer starts at their price of money.
+            sample: prompts like those to come; the pacer starts at the price of money (lambda) for them.
             options: as in `route`.
         """
         return self.router(**options).pacer(cost, sample=self.coefficients(sample).coefs if sample else None)
 
     def router(self, costs: Mapping[str, float] | None = None, **options: Any) -> Router:
-        """The choices of routing, checked once, for many calls: a `Router` with the keywords of `route`."""
+        """A `Router` with the keywords of `route`: its settings are validated once, for many calls."""
         if costs is None and not options:
             return self._router
         known = self.costs if costs is None else {**self.costs, **checked_costs(costs, self.models)}
@@ -285,27 +294,29 @@ class P2L:
         cost: float | None = None,
         prior: str | Leaderboard = "similar",
     ) -> P2L:
-        """This model with one LLM more, learned from votes in seconds: one new row of the last layer, nothing else.
+        """This model with one more LLM, learned from votes in seconds: the last layer gets one new row, and nothing
+        else changes.
 
         Args:
-            name: of the new LLM.
-            votes: `Votes` or a file of them. Those on the new LLM and a known one are used, all others ignored.
-            scores: `Scores` or a file: a column of this name and of at least one known LLM; each pair is a vote:
-                the higher wins, equal ones are a tie, or "both bad" below 0.5.
+            name: name of the new LLM.
+            votes: `Votes` or a file of votes. Only those between the new LLM and a known one are used.
+            scores: `Scores` or a file with a column for the new LLM and for at least one known LLM. Each pair counts
+                as a vote: the higher score wins; equal scores are a tie, or "both bad" below 0.5.
             cost: USD per response of the new LLM.
-            prior: "similar" (it differs from the mean LLM as the known ones do) or "mean"; see `new_row`. Or a
-                leaderboard with it and three known LLMs, from benchmarks say: its level is then expected there.
+            prior: "similar" (the new LLM differs from the mean LLM as the known ones do) or "mean"; see `new_row`. Or a
+                leaderboard, e.g. from benchmarks, with the new LLM and at least three known ones, which gives the
+                level expected of the new LLM.
 
         Returns:
-            A new P2L; `additions[name]` of it holds what is known of the new LLM and how well.
+            A new P2L; its `additions[name]` describes the new LLM and how precisely its coefficient is known.
 
         Raises:
-            P2LError: the name is taken, the prior is unknown, or the model's weights are elsewhere.
+            P2LError: the name is taken, the prior is invalid, or the model's weights are on a server.
             VotesError: no vote on the new LLM counts.
-            UnknownModelError: it met an LLM that this model does not know.
+            UnknownModelError: an opponent of the new LLM is unknown to this model.
 
         Warns:
-            P2LWarning: the votes are too few; it says how uncertain the new coefficient is.
+            P2LWarning: there are too few votes; the message says how uncertain the new coefficient is.
         """
         from p2l_sdk.model_editing import add_row, checked_cost
 
@@ -314,7 +325,8 @@ class P2L:
         return self._edited(scorer, costs, {**self.additions, name: added}, f"{name} added from {added.source}")
 
     def remove_model(self, name: str) -> P2L:
-        """This model without an LLM. Raises UnknownModelError for an unknown name, P2LError if two would not remain."""
+        """This model without one LLM. Raises UnknownModelError for an unknown name, and P2LError if fewer than two
+        would remain."""
         from p2l_sdk.model_editing import remove_row
 
         scorer = remove_row(self._scorer, name)
@@ -323,8 +335,8 @@ class P2L:
         return self._edited(scorer, costs, additions, f"{name} removed")
 
     def rename_model(self, name: str, new_name: str) -> P2L:
-        """This model with an LLM under another name. Raises UnknownModelError for an unknown name, P2LError if the new
-        one is taken."""
+        """This model with one LLM renamed. Raises UnknownModelError for an unknown name, and P2LError if the new name
+        is taken."""
         from p2l_sdk.model_editing import rename_row, renamed
 
         scorer = rename_row(self._scorer, name, new_name)
@@ -332,15 +344,15 @@ class P2L:
         return self._edited(scorer, costs, additions, f"{name} renamed {new_name}")
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the model as a folder that `P2L.from_pretrained(folder)` loads, and
-        `AutoModel.from_pretrained(folder, trust_remote_code=True)` where p2l_sdk is not installed.
+        """Write the model to a folder that `P2L.from_pretrained(folder)` can load and, without p2l_sdk,
+        `AutoModel.from_pretrained(folder, trust_remote_code=True)`.
 
-        The folder appears whole or not at all. Raises P2LError if it exists and is not empty.
+        The folder is written completely or not at all. Raises P2LError if it exists and is not empty.
         """
         if self._folder is None:
             raise P2LError("this P2L was not loaded from a folder, so there is nothing to copy")
         edited = self._edited_head()
-        if is_published(read_config(self._folder)):  # what is saved is of the native layout
+        if is_published(read_config(self._folder)):  # saved in the native layout
             write, carried = self._scorer.save, CARDS  # type: ignore[attr-defined]  # such models run on torch
             save_copy(self._folder, Path(folder), self.costs, edited, weights=write, carried=carried)
         else:
@@ -361,20 +373,20 @@ class P2L:
         """Push what `save_pretrained` writes to the Hub, in one commit, with a complete card.
 
         Args:
-            repo_id: "org/name"; made if there is none.
-            private: of a new repository; None for what its owner's settings say.
-            revision: branch (made if there is none), or "refs/pr/N" to add to an open pull request.
+            repo_id: "org/name"; created if it does not exist.
+            private: visibility of a new repository; None for the default in its owner's settings.
+            revision: branch (created if it does not exist), or "refs/pr/N" to add to an open pull request.
             create_pr: open a pull request instead of writing to the main branch.
-            token: of the Hub, with the right to write; None takes that of `hf auth login` or HF_TOKEN.
-            commit_message: what the commit is called.
-            max_shard_bytes: weights that are larger are split into files of at most this size.
-            handler: push `handler.py` and `requirements.txt` too, which Inference Endpoints run.
+            token: Hub token with write access; None uses the one from `hf auth login` or HF_TOKEN.
+            commit_message: message of the commit.
+            max_shard_bytes: larger weights are split into files of at most this size.
+            handler: also push `handler.py` and `requirements.txt`, which Inference Endpoints use.
 
         Returns:
             The client's `CommitInfo`: the commit's address (a `str`), with `oid`, `pr_url` and `pr_revision`.
 
         Raises:
-            HubError: the Hub refused or cannot be reached, or an adapter's base is on this machine only; nothing was
+            HubError: the Hub refused or cannot be reached, or an adapter's base is only on this machine; nothing was
                 committed.
         """
         with tempfile.TemporaryDirectory() as place:
@@ -394,9 +406,9 @@ class P2L:
             )
 
     def merge(self, folder: str | Path) -> None:
-        """Write an adapter and its base as one plain model, with equal outputs, that needs no base any more.
+        """Merge an adapter into its base and write the result as a plain model with the same outputs.
 
-        Raises P2LError if this is no adapter, or the folder exists and is not empty.
+        Raises P2LError if this is not an adapter, or if the folder exists and is not empty.
         """
         if self._folder is None or not (self._folder / ADAPTER_CONFIG).is_file():
             raise P2LError("this model is no adapter, so there is nothing to merge; save_pretrained copies it")
@@ -408,8 +420,6 @@ class P2L:
     def __repr__(self) -> str:
         source = "embedded default" if self._folder == DEFAULT_MODEL else str(self._folder or self._scorer)
         return f"P2L({source}: {len(self.models)} LLMs, feedback {self.spec.feedback})"
-
-    # --- inside ---
 
     def _edited_head(self) -> EditedHead | None:
         if not self.edits:
@@ -438,7 +448,7 @@ class P2L:
 
 
 def as_weights(values: list[Any], n: int) -> np.ndarray:
-    """Weights of a batch as floats; P2LError if there are fewer than prompts, or one is no number."""
+    """Weights of a batch as floats; P2LError if there are fewer weights than prompts, or one is not a number."""
     try:
         weights = np.array(values, dtype=np.float64)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""`Frontier`: what every budget buys, the router beside the single LLMs (as the paper's Figure 5)."""
+"""`Frontier`: what each budget buys, with the router and with single LLMs (as in Figure 5 of the paper)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ class Frontier:
 
     Attributes:
         budgets: `(n_budgets,)` USD per response.
-        router_costs, router_scores: `(n_budgets,)` with one mean budget for all prompts.
-        prompt_costs, prompt_scores: `(n_budgets,)` with the same budget for each prompt.
-        models: names of the LLMs; model_costs, model_scores: `(n_models,)` of always calling that one.
-        measured: whether the scores are true outcomes, or the model's own expectation.
-        objective: what the router chooses by.
+        router_costs, router_scores: `(n_budgets,)`, with one mean budget for all prompts.
+        prompt_costs, prompt_scores: `(n_budgets,)`, with the same budget for each prompt.
+        models: names of the LLMs.
+        model_costs, model_scores: `(n_models,)`, when always calling that LLM.
+        measured: whether the scores are true outcomes rather than the model's expectation.
+        objective: what the router maximises.
     """
 
     budgets: np.ndarray
@@ -36,7 +37,7 @@ class Frontier:
     objective: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """As plain JSON values."""
         arrays = ("budgets", "router_costs", "router_scores", "prompt_costs", "prompt_scores")
         models = zip(self.models, self.model_costs.tolist(), self.model_scores.tolist(), strict=True)
         return {
@@ -47,7 +48,7 @@ class Frontier:
         }
 
     def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
-        """Draws the curve of the router and the points of the single LLMs (needs matplotlib)."""
+        """Draw the router's curve and the single LLMs as points (needs matplotlib)."""
         from p2l_sdk.plots import plot_frontier
 
         return plot_frontier(self, ax)

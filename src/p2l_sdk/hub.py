@@ -1,8 +1,8 @@
-"""The Hub: files of a repository fetched into the local cache, files pushed to one in a single commit.
+"""The Hub: fetching files of a repository into the local cache, and pushing files in a single commit.
 
-What is transient (the Hub is busy, a connection breaks, a file arrives damaged) is tried again a few times; all else is
-a `HubError` that names the remedy. The client checks the size of a download, not its content: that is done here, so
-that a damaged file never stays in the cache.
+Transient failures (the Hub is busy, a connection breaks, a file arrives damaged) are retried a few times; any other
+failure is a `HubError` that names the remedy. The client checks the size of a download but not its content; this
+module does, so that a damaged file never stays in the cache.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_WAITS = (1.0, 2.0, 4.0)  # seconds before the second, third and fourth try
+_WAITS = (1.0, 2.0, 4.0)  # seconds before the second, third and fourth attempt
 _LONGEST_WAIT = 60.0  # seconds, whatever the Hub asks for
 _CLOCK_SLACK = 60.0  # seconds by which the clock of a file system may differ from ours
 _REPO_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-_GIT_OID, _SHA256 = 40, 64  # lengths; the cache names a file by one of them
+_GIT_OID, _SHA256 = 40, 64  # lengths of the hashes that the cache uses as file names
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubAccess:
-    """How repositories are reached.
+    """How repositories are accessed.
 
     Attributes:
-        token: of the Hub; None takes that of `hf auth login` or HF_TOKEN, False none.
-        cache_dir: the folder of downloads; None for the client's own (HF_HOME, HF_HUB_CACHE).
-        local_files_only: take what is in that folder and ask nobody, as HF_HUB_OFFLINE=1 does everywhere.
+        token: Hub token; None uses the one from `hf auth login` or HF_TOKEN, False uses none.
+        cache_dir: folder for downloads; None for the client's own (HF_HOME, HF_HUB_CACHE).
+        local_files_only: use only what is in that folder, without network requests (HF_HUB_OFFLINE=1 has the same
+            effect everywhere).
     """
 
     token: str | bool | None = None
@@ -47,16 +48,18 @@ class HubAccess:
 
 
 def is_repo_id(name: object) -> bool:
-    """Whether this is written like the id of a Hub repository, "org/name"."""
+    """Whether this has the form of a Hub repository id, "org/name"."""
     return isinstance(name, str) and _REPO_ID.fullmatch(name) is not None
 
 
 def fetch(repo_id: str, patterns: Sequence[str], revision: str | None = None, access: HubAccess | None = None) -> Path:
-    """The folder in the local cache with the files of a model repository that match, fetched where they are not there;
-    files in subfolders are left out. The folder is named by its commit.
+    """Fetch the matching files of a model repository and return their folder in the local cache.
+
+    Cached files are not fetched again, and files in subfolders are left out. The folder is named after the commit.
 
     Raises:
-        HubError: no such repository or revision, gated, offline and not cached, unreachable, busy, or damaged.
+        HubError: the repository or revision does not exist, is gated or not cached while offline; or the Hub cannot be
+            reached or is busy; or the files keep arriving damaged.
     """
     from huggingface_hub import snapshot_download
 
@@ -84,7 +87,7 @@ def fetch(repo_id: str, patterns: Sequence[str], revision: str | None = None, ac
         raise HubError(
             f"{error} of {repo_id!r} arrived damaged again and again, and was not kept; try another network, or later"
         ) from None
-    except Exception as error:  # the client's own errors are of many kinds
+    except Exception as error:  # the client raises errors of many kinds
         asked = Asked(repo_id=repo_id, revision=revision, local_files_only=access.local_files_only)
         raise not_fetched(error, asked) from error
 
@@ -101,24 +104,25 @@ def push(
     token: str | bool | None = None,
     message: str,
 ) -> CommitInfo:
-    """Push files in one commit; the repository and the branch are made where there are none.
+    """Push files in one commit, creating the repository and the branch if they do not exist.
 
     Args:
-        files: path in the repository -> file here, or content.
+        files: path in the repository -> local file, or content.
+        repo_id: "org/name".
         kind: "model", "dataset" or "space".
-        stale: patterns (a star is no slash) of files that the same commit removes where they are not among `files`.
-        private: of a new repository; None for what its owner's settings say.
+        stale: patterns (`*` does not match a slash) of files that the same commit removes, unless they are in `files`.
+        private: visibility of a new repository; None for the default in its owner's settings.
         revision: branch, or "refs/pr/N" to add to an open pull request.
         create_pr: open a pull request instead of writing to the main branch.
         token: see `HubAccess`.
-        message: of the commit.
+        message: commit message.
 
     Returns:
-        The client's `CommitInfo`: the address of the commit (a `str`), with `oid`, `pr_url` and `pr_revision`.
+        The client's `CommitInfo`: the commit's address (a `str`), with `oid`, `pr_url` and `pr_revision`.
 
     Raises:
-        HubError: the Hub refused or cannot be reached, or a repository that was to be private is public. Nothing was
-            committed.
+        HubError: the Hub refused or cannot be reached, or `private` was asked for and the existing repository is
+            public. Nothing was committed.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
 
@@ -140,7 +144,7 @@ def push(
             *(CommitOperationDelete(path) for path in gone),
             *(CommitOperationAdd(path, content) for path, content in files.items()),
         ]
-        return api.create_commit(  # not `upload_folder`, which may make several commits of one folder
+        return api.create_commit(  # not `upload_folder`, which may split a folder into several commits
             repo_id,
             operations,
             repo_type=kind,
@@ -151,11 +155,11 @@ def push(
 
     try:
         there = _persistently(prepare, may_pass)
-        # a commit that went through without our hearing of it is found again, a pull request would be opened twice
+        # repeating a commit whose answer was lost does no harm, but a pull request would be opened twice
         return _persistently(commit, was_refused_unread if create_pr else may_pass)
     except HubError:
         raise
-    except Exception as error:  # the client's own errors are of many kinds
+    except Exception as error:  # the client raises errors of many kinds
         raise not_pushed(error, Asked(repo_id=repo_id, kind=kind, revision=revision)) from error
 
 
@@ -175,12 +179,12 @@ def _persistently(action: Callable[[], T], worth_it: Callable[[Exception], bool]
 
 
 class _DamagedError(Exception):
-    """Files whose content is not what their name in the cache says."""
+    """The content of some files does not match the hash that is their name in the cache."""
 
 
 def _remove_damaged(folder: Path, patterns: Sequence[str], since: float) -> None:
-    """Delete what was fetched since then and is damaged, and raise `_DamagedError` if there is any. Where the cache has
-    no links (some Windows), nothing tells what a file should be."""
+    """Delete damaged files fetched since then, and raise `_DamagedError` if there are any. A cache without symbolic
+    links (on some Windows systems) holds no hashes, so nothing is checked there."""
     damaged = []
     for file in sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_symlink()}):
         content = file.parent / file.readlink()

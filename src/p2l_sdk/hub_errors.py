@@ -1,7 +1,7 @@
-"""What the Hub's client raises, in words that name the remedy; and which of it may pass if one waits.
+"""Translates errors of the Hub's client into messages that name the remedy, and tells which of them are transient.
 
-The client wraps its errors in others (a server error in "not found in the cache", say), so the whole chain of causes is
-looked at.
+The client wraps errors in others (a server error in "not found in the cache", for example), so the whole chain of
+causes is examined.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _LOGIN = "log in (hf auth login) or pass token=..."
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What was asked of the Hub, for messages.
+    """What was requested from the Hub, for error messages.
 
     Attributes:
         repo_id: "org/name".
         kind: "model", "dataset" or "space".
         revision: branch, tag or commit.
-        local_files_only: whether the caller forbade to ask the Hub.
+        local_files_only: whether the caller ruled out network requests.
     """
 
     repo_id: str
@@ -33,21 +33,21 @@ class Asked:
 
     @property
     def repository(self) -> str:
-        """The repository, in words."""
+        """Description of the repository, for messages."""
         kind = {"model": "", "dataset": " data set"}.get(self.kind, f" {self.kind}")
         return f"the Hub{kind} repository {self.repo_id!r}"
 
     @property
     def address(self) -> str:
-        """Its page."""
+        """Address of the repository's page."""
         from huggingface_hub import constants
 
         return f"{constants.ENDPOINT}/{'' if self.kind == 'model' else self.kind + 's/'}{self.repo_id}"
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether the same request may succeed a little later: the Hub was busy, or the connection broke. One that could
-    not even be made is no such case: whoever is offline shall not wait."""
+    """Whether the same request may succeed a little later: the Hub was busy, or the connection broke. A connection that
+    could not even be established does not count, so that nobody who is offline has to wait."""
     from huggingface_hub import errors
 
     for cause in _chain(error):
@@ -59,12 +59,12 @@ def may_pass(error: Exception) -> bool:
 
 
 def was_refused_unread(error: Exception) -> bool:
-    """Whether the Hub surely did nothing: it said that it was too busy to look at the request."""
+    """Whether the Hub certainly did nothing, because it was too busy to process the request."""
     return any(_status(cause) in (429, 503) for cause in _chain(error))
 
 
 def wait_asked_for(error: Exception) -> float:
-    """Seconds that the Hub asked to wait (`Retry-After`), 0 if it did not."""
+    """Seconds that the Hub asked to wait (`Retry-After`); 0 if it did not ask."""
     for cause in _chain(error):
         value = getattr(getattr(cause, "response", None), "headers", {}).get("Retry-After", "")
         if value.isdigit():
@@ -73,7 +73,7 @@ def wait_asked_for(error: Exception) -> float:
 
 
 def not_fetched(error: Exception, asked: Asked) -> HubError:
-    """The error to raise where a repository could not be had."""
+    """The error to raise if a repository could not be fetched."""
     from huggingface_hub import constants, errors
 
     found = next((cause for cause in _chain(error) if isinstance(cause, errors.HfHubHTTPError)), None)
@@ -96,7 +96,7 @@ def not_fetched(error: Exception, asked: Asked) -> HubError:
 
 
 def not_pushed(error: Exception, asked: Asked) -> HubError:
-    """The error to raise where a push failed; nothing was committed."""
+    """The error to raise if a push failed; nothing was committed."""
     from huggingface_hub import constants, errors
 
     found = next((cause for cause in _chain(error) if isinstance(cause, errors.HfHubHTTPError)), None)
@@ -122,7 +122,7 @@ def not_pushed(error: Exception, asked: Asked) -> HubError:
 
 
 def _answered(found: Exception, asked: Asked) -> HubError | None:
-    """What the Hub's answer means; None where it means nothing special."""
+    """The error that the Hub's answer stands for; None if it is not a special case."""
     from huggingface_hub import errors
 
     if isinstance(found, errors.GatedRepoError):
@@ -167,7 +167,7 @@ def _root(error: Exception) -> BaseException:
 
 
 def _transport_error() -> type[BaseException]:
-    """The base of the errors of the HTTP library that the client uses: httpx, or its successor."""
+    """Base class of the errors raised by the client's HTTP library: httpx, or its successor."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return HfHubHTTPError.__mro__[1]

@@ -1,7 +1,7 @@
-"""Cards of the Hub: the metadata on top of a README.md, and what in its text depends on where it is published.
+"""Hub cards: the metadata at the top of a README.md, and the parts of its text that depend on where it is published.
 
-The metadata is what the Hub's page shows and searches: licence, base model, data sets, task, widget, results. What a
-card says already is kept; what it lacks is added.
+The Hub's page shows and searches this metadata: licence, base model, data sets, task, widget, results. What a card
+already says is kept; what is missing is added.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ EXAMPLE_PROMPTS = (
     "Write a haiku about the sea",
     "What is the capital of France?",
 )
-GRADIO_VERSION = "6.31.0"  # that the page of examples/space was tested with
+GRADIO_VERSION = "6.31.0"  # the version that examples/space was tested with
 _TAGS = ["p2l", "llm-routing", "prompt-to-leaderboard"]
 _FRONT_MATTER = re.compile(r"---\r?\n(.*?)\r?\n?---\r?\n", re.DOTALL)
 _LOADING = re.compile(r"P2L\.from_pretrained\(([^)\n]*)\)")
 _ADAPTER = re.compile(r"<!-- adapter -->\n.*?<!-- /adapter -->", re.DOTALL)
-_UNFILLED = "# Model Card for Model ID"  # the template that PEFT leaves beside an adapter
+_UNFILLED = "# Model Card for Model ID"  # heading of the unfilled template that PEFT leaves beside an adapter
 _TITLE = re.compile(r"^# .*$", re.MULTILINE)
 _FIRST_SNIPPET = re.compile(r"```python\n.*?^```\n", re.DOTALL | re.MULTILINE)
 
 
 def split_card(text: str) -> tuple[dict[str, Any], str]:
-    """Metadata and text of a card. Raises P2LError if the metadata is no YAML mapping."""
+    """Split a card into metadata and text. Raises P2LError if the metadata is not a YAML mapping."""
     import yaml
 
     found = _FRONT_MATTER.match(text)
@@ -48,31 +48,31 @@ def split_card(text: str) -> tuple[dict[str, Any], str]:
 
 
 def join_card(data: Mapping[str, Any], text: str) -> str:
-    """A card of metadata and text."""
+    """Join metadata and text into a card."""
     return f"---\n{as_yaml(data)}---\n\n{text.lstrip()}"
 
 
 def as_yaml(data: Mapping[str, Any]) -> str:
-    """The lines of a mapping, in its order."""
+    """A mapping as YAML, in its own order."""
     import yaml
 
     return yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=120)
 
 
 def render(template: str, **fields: Any) -> str:
-    """A card from a template in `hub_cards/`."""
+    """Fill in a card template from `hub_cards/`."""
     text = resources.files("p2l_sdk.hub_cards").joinpath(template).read_text(encoding="utf-8")
     return Template(text).substitute(fields)
 
 
 def complete_model_card(text: str | None, spec: ModelSpec, repo_id: str, base_model: str | None = None) -> str:
-    """The card of a model as it is published: metadata complete, the snippet loads it from where it is.
+    """The card of a model for publication: its metadata is complete, and its snippet loads the model from `repo_id`.
 
     Args:
         text: the card so far; None for a plain one.
-        spec: of the model.
-        repo_id: where it is published.
-        base_model: an adapter's base on the Hub ("org/name", or a GGUF file in it).
+        spec: the model's specification.
+        repo_id: repository where the model is published.
+        base_model: the base of an adapter, on the Hub ("org/name", or a GGUF file in that repository).
     """
     given, body = split_card(text or "")
     if not body.strip() or _UNFILLED in body:
@@ -100,13 +100,13 @@ def complete_model_card(text: str | None, spec: ModelSpec, repo_id: str, base_mo
 
 
 def converted_card(spec: ModelSpec, source: str, name: str, revision: str | None = None) -> str:
-    """The card of a model that was converted from a published checkpoint.
+    """The card of a model converted from a published checkpoint.
 
     Args:
-        spec: of the model.
+        spec: the model's specification.
         source: folder or Hub id of the checkpoint.
-        name: of the new folder.
-        revision: of the checkpoint on the Hub.
+        name: name of the new folder.
+        revision: revision of the checkpoint on the Hub.
     """
     origin = f"`{Path(source).name}`" if Path(source).exists() else f"[{source}](https://huggingface.co/{source})"
     body = render(
@@ -122,24 +122,25 @@ def converted_card(spec: ModelSpec, source: str, name: str, revision: str | None
 
 
 def adapter_section(base: str, source: str, *, published: bool = False) -> str:
-    """What a card says of an adapter: its base, and how transformers alone loads it.
+    """The section of a card about an adapter: its base, and how to load it with transformers alone.
 
     Args:
-        base: its name.
-        source: the adapter's folder or, if it is published, Hub id.
+        base: name of the base.
+        source: the adapter's folder or, if it is published, its Hub id.
+        published: whether the adapter is on the Hub.
     """
     imports, folder = "from transformers import pipeline", f'"{source}"'
-    if published:  # of an id, transformers would load the base and leave the heads behind
+    if published:  # given a Hub id, transformers would load the base without the heads
         imports, folder = f"from huggingface_hub import snapshot_download\n{imports}", f"snapshot_download({folder})"
     return render("adapter.md", base=base, imports=imports, folder=folder).strip()
 
 
 def merged_card(text: str, name: str) -> str:
-    """The card of an adapter that was merged into its base: a whole model, fine-tuned from that base.
+    """The card of an adapter merged into its base: a complete model, fine-tuned from that base.
 
     Args:
         text: the adapter's card.
-        name: of the whole model's folder, which takes the place of the adapter's name.
+        name: name of the merged model's folder, which replaces the adapter's name.
     """
     data, body = split_card(text)
     loading = _LOADING.search(body)
@@ -161,13 +162,13 @@ def merged_card(text: str, name: str) -> str:
 
 
 def _merged_title(title: str, adapter: str | None, name: str) -> str:
-    """ "# my-adapter: a P2L model" is the title that training gives; one of the user's own stays."""
+    """Rename the model in a title that training wrote ("# my-adapter: a P2L model"); keep the user's own title."""
     given = f"# {adapter}:"
     return f"{f'# {name}:{title.removeprefix(given)}' if title.startswith(given) else title} (merged)"
 
 
 def hub_id(base: str) -> str:
-    """The Hub repository of a base that may be a file in it."""
+    """The Hub repository of a base, which may be a file in that repository."""
     return "/".join(base.split("/")[:2])
 
 
@@ -177,11 +178,11 @@ def space_card(
     """The card of a Gradio Space, which is also its configuration.
 
     Args:
-        title: of the Space.
-        model: Hub id of the model that it shows; None for the embedded default.
-        n_models: how many LLMs that knows.
-        license: of the Space's code.
-        app_file: what the Space runs.
+        title: title of the Space.
+        model: Hub id of the model it shows; None for the embedded default.
+        n_models: number of LLMs of that model.
+        license: licence of the Space's code.
+        app_file: file that the Space runs.
     """
     data: dict[str, Any] = {
         "title": title,
@@ -203,7 +204,7 @@ def space_card(
 
 
 def with_picture(card: str, file: str, caption: str) -> str:
-    """The card with a picture below its first snippet, once."""
+    """The card with a picture below its first snippet, unless it already shows that picture or has no snippet."""
     snippet = _FIRST_SNIPPET.search(card)
     if f"]({file})" in card or snippet is None:
         return card
@@ -211,10 +212,10 @@ def with_picture(card: str, file: str, caption: str) -> str:
 
 
 def model_index(name: str, results: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
-    """The measured results of a model as the Hub's metadata has them.
+    """The measured results of a model in the format of the Hub's metadata.
 
     Args:
-        name: of the model.
+        name: name of the model.
         results: data set -> metric -> value.
     """
     from huggingface_hub import EvalResult, ModelCardData

@@ -1,4 +1,4 @@
-"""A model folder pushed to the Hub: weights, config, tokenizer, code and a complete card, in one commit."""
+"""Pushing a model folder to the Hub: weights, config, tokenizer, code and a complete card, in one commit."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from p2l_sdk.results import Leaderboard
 
-SHARD_BYTES = 5_000_000_000  # a download that breaks off is taken up again, but a file is only used when it is whole
+SHARD_BYTES = 5_000_000_000  # an interrupted download resumes, but only complete files are used
 
 _WEIGHTS, _CARD, _PICTURE = "model.safetensors", "README.md", "leaderboard.png"
 _HANDLER = ("handler.py", "requirements.txt")
-# what an earlier model of the repository may have left, and a loader would take for part of this one
+# files that an earlier model may have left in the repository, and that a loader would take for part of this one
 _STALE = ["*.safetensors", "*.safetensors.index.json", ADAPTER_CONFIG, "*_p2l.py"]
 
 
@@ -42,20 +42,22 @@ def push_model(
     handler: bool = True,
     board: Leaderboard | None = None,
 ) -> CommitInfo:
-    """Push a folder as `save_pretrained` writes it; the folder stays as it is.
+    """Push a folder written by `save_pretrained`; the folder itself is not changed.
 
     Args:
-        folder: of a whole model or an adapter.
-        max_shard_bytes: a larger `model.safetensors` is split into files of at most this size.
-        handler: whether `handler.py` and `requirements.txt` go with it, which Inference Endpoints run; those that the
-            folder has stay as they are.
-        board: of the first of `EXAMPLE_PROMPTS`, which the card shows as a picture where matplotlib is installed.
+        folder: folder of a complete model or an adapter.
+        max_shard_bytes: a larger `model.safetensors` is split into files of at most this size, except for static
+            models.
+        handler: whether to add `handler.py` and `requirements.txt`, which Inference Endpoints use; those already in the
+            folder are kept.
+        board: leaderboard of the first of `EXAMPLE_PROMPTS`, which the card shows as a picture if matplotlib is
+            installed.
         repo_id, private, revision, create_pr, token: as in `hub.push`.
-        commit_message: what the commit is called.
+        commit_message: message of the commit.
 
     Raises:
-        HubError: as in `hub.push`; or the base of an adapter is a folder of this machine.
-        ModelFormatError: the folder holds no P2L model.
+        HubError: as in `hub.push`, or the base of an adapter is a folder on this machine.
+        ModelFormatError: the folder does not hold a P2L model.
     """
     config = read_config(folder)
     spec, base = ModelSpec.from_config(config), _adapter_base(folder)
@@ -92,7 +94,7 @@ def _hub_file(name: str) -> bytes:
 
 
 def _adapter_base(folder: Path) -> str | None:
-    """An adapter's base, on the Hub; None of a whole model."""
+    """Hub id of an adapter's base; None for a complete model."""
     if not (folder / ADAPTER_CONFIG).is_file():
         return None
     name, _ = base_of(folder)
@@ -105,7 +107,7 @@ def _adapter_base(folder: Path) -> str | None:
 
 
 def _may_be_on_the_hub(name: str) -> bool:
-    """Whether it reads as "org/name" or "org/name/file.gguf"; wherever it is asked, a relative path does not count."""
+    """Whether the name has the form "org/name" or "org/name/file.gguf"; a relative path ("../base") does not."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils._validators import validate_repo_id
 

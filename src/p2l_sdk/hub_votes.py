@@ -1,4 +1,4 @@
-"""Votes pushed to the Hub as a data set: Parquet files and a card with the schema and figures, in one commit.
+"""Pushing votes to the Hub as a data set: Parquet files and a card with schema and figures, in one commit.
 
 `Votes.read("org/name")` and `datasets.load_dataset("org/name")` read them.
 """
@@ -21,8 +21,8 @@ from p2l_sdk.votes import WINNERS, Votes
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
-_ROWS = 1_000_000  # of a file
-_WORD = {winner: word for word, winner in reversed(WINNERS.items())}  # of two words for one winner: the Arena's
+_ROWS = 1_000_000  # per file
+_WORD = {winner: word for word, winner in reversed(WINNERS.items())}  # of two words for one outcome: the Arena's
 _SIZES = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
           (10_000_000, "1M<n<10M")]  # fmt: skip
 _MEANING = {
@@ -49,13 +49,13 @@ def push_votes(
 ) -> CommitInfo:
     """Push votes as a data set.
 
-    Where some prompts are conversations, all are written as lists of user turns: nothing else of one is read.
+    If any prompt is a conversation, all prompts are written as lists of user turns, the only part that is read.
 
     Args:
         votes: the votes, or a mapping from splits ("train", "test") to votes.
-        title, license, description: of the card; the description is Markdown.
+        title, license, description: for the card; the description is Markdown.
         repo_id, private, revision, create_pr, token: as in `P2L.push_to_hub`.
-        commit_message: what the commit is called.
+        commit_message: message of the commit.
 
     Raises:
         HubError: the Hub refused or cannot be reached; nothing was committed.
@@ -85,7 +85,7 @@ def push_votes(
 
 
 def _tables(splits: Mapping[str, Votes]) -> dict[str, Any]:
-    """A pyarrow table of each split, all with the same columns."""
+    """A pyarrow table for each split, all with the same columns."""
     chats = any(not isinstance(prompt, str) for votes in splits.values() for prompt in votes.prompts)
     weighted = any((votes.weight != 1.0).any() for votes in splits.values())
     tables = {split: _table(votes, chats, weighted) for split, votes in splits.items()}
@@ -182,7 +182,7 @@ def _card(
 
 
 def _feedback(votes: Votes) -> Feedback:
-    """The feedback model that knows every kind of these votes, and no other."""
+    """The simplest feedback model with all the outcomes that occur in these votes."""
     if (votes.winner == Winner.BOTH_BAD).any():
         return Feedback.GRK
     return Feedback.RK if (votes.winner == Winner.TIE).any() else Feedback.BT

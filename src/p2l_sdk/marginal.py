@@ -1,15 +1,15 @@
-"""The averaged (marginal) leaderboard of votes, whatever the prompt: what a P2L model is compared with.
+"""The averaged leaderboard of votes (in the paper: marginal), the same for every prompt; the baseline for P2L models.
 
-Maximum likelihood from counts. With H the mean second derivative of a vote's negative log-likelihood at the optimum,
-J the mean outer product of its gradient, and n the number of votes, the covariance of the coefficients is
+It is a maximum-likelihood fit to counts. With H the mean second derivative of a vote's negative log-likelihood at the
+optimum, J the mean outer product of its gradient, and n the number of votes, the covariance of the coefficients is
 
-    hessian:   H^-1 / n               right if the feedback model is
-    sandwich:  H^-1 J H^-1 / n        right even if it is not (Huber 1967, White 1982)
+    hessian:   H^-1 / n               valid if the feedback model is right
+    sandwich:  H^-1 J H^-1 / n        valid even if it is misspecified (Huber 1967, White 1982)
     bootstrap: the spread of the optimum over resampled votes
 
-Weighted votes count by their weights in both means (squared weights in J), and n is sum(w)^2 / sum(w^2): a common
-factor of all weights changes nothing. Where a shift of all coefficients says nothing (all models but grk), the
-intervals are those of the coefficients less their mean.
+Weighted votes enter both means with their weights (squared in J), and n is sum(w)^2 / sum(w^2), so a common factor of
+all weights changes nothing. If a common shift of all coefficients has no meaning (all models but grk), the intervals
+are those of the coefficients minus their mean.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from p2l_sdk.pair_likelihood import PairLikelihood
 from p2l_sdk.results import Leaderboard
 from p2l_sdk.vote_counts import VoteCounts
 
-_PRIOR_VARIANCE = 100.0  # logits squared, of the ridge: wide, so that it decides only what the votes leave open
-_Z = 1.959963984540054  # 95 % of a normal distribution lie within
-_FLAT = 3e-12  # curvature per vote below which a direction is not determined at all (a common shift, t without ties)
+_PRIOR_VARIANCE = 100.0  # of the ridge, logits squared: wide, so that it decides only what the votes leave open
+_Z = 1.959963984540054  # half-width of the central 95 % of a standard normal distribution
+_FLAT = 3e-12  # curvature per vote below which a direction is undetermined (a common shift, or t without ties)
 
 
 class Intervals(StrEnum):
-    """How the 95 % intervals of a marginal leaderboard are made."""
+    """How the 95 % intervals of an averaged leaderboard are computed."""
 
     SANDWICH = "sandwich"
     HESSIAN = "hessian"
@@ -41,7 +41,7 @@ class Intervals(StrEnum):
 
     @classmethod
     def parse(cls, name: str) -> Intervals:
-        """The kind of a name; raises `P2LError` with the legal ones."""
+        """The member of this name; raises `P2LError` listing the legal names."""
         try:
             return cls(str(name).lower())
         except ValueError:
@@ -59,25 +59,26 @@ def fit_leaderboard(
     """Maximum-likelihood leaderboard of votes, with 95 % intervals.
 
     Args:
-        votes: `Votes`; or a path of a file of votes; or a table with the string columns model_a, model_b, winner and,
-            optionally, weight: a mapping of column names to sequences or arrays, a pandas frame, a pyarrow table.
-            A row is one vote; its weight says how much it counts.
-        feedback: the feedback model, or its name. Ties do not count in `bt`, and are half a win each in `bt_tie`.
-        intervals: "sandwich", "hessian", "bootstrap", or None for none; see the module.
+        votes: `Votes`, the path of a file of votes, or a table with the string columns model_a, model_b, winner and,
+            optionally, a numeric column weight: a mapping of column names to sequences or arrays, a pandas frame or a
+            pyarrow table. A row is one vote; its weight says how much it counts.
+        feedback: the feedback model, or its name. Ties are ignored in `bt`, and half a win for each side in `bt_tie`.
+        intervals: "sandwich", "hessian", "bootstrap", or None for no intervals; see the module docstring.
         replicates, seed: of the bootstrap; at least 2 replicates.
 
     Returns:
-        The leaderboard, its `coefs` in logits (mean 0 for bt, bt_tie, rk), `n_votes` the votes that count.
+        The leaderboard, with `coefs` in logits (mean 0 for bt, bt_tie, rk) and `n_votes`, the number of votes that
+        count.
 
     Raises:
-        VotesError: a column is missing, a row breaks the contract, or no vote says anything in this feedback model.
-        P2LError: unknown intervals, or too few replicates.
-        ConvergenceError: the fit did not reach its optimum.
+        VotesError: a column is missing, a row violates the contract, or no vote counts in this feedback model.
+        P2LError: the kind of intervals is unknown, or there are too few replicates.
+        ConvergenceError: the fit did not reach the optimum.
 
     Warns:
-        P2LWarning: groups of LLMs are never compared, or some only ever win or lose (it names them), or no vote is
-            decisive, so that ties may be as likely as can be. A ridge, a normal prior of standard deviation 10 logits,
-            then keeps the coefficients finite, and their intervals wide.
+        P2LWarning: some LLMs are never compared, or only ever win or lose (the message names them), or no vote is
+            decisive, so that the tie threshold is unbounded. A ridge penalty (a normal prior with a standard deviation
+            of 10 logits) then keeps the coefficients finite and their intervals wide.
     """
     feedback = Feedback.parse(feedback)
     intervals = None if intervals is None else Intervals.parse(intervals)
@@ -114,10 +115,10 @@ def fit_leaderboard(
 
 
 class _Fit:
-    """The optimum of some counts, and what is known about its error.
+    """The optimum for some counts, and its uncertainty.
 
     Attributes:
-        n_votes: votes that say something in this feedback model.
+        n_votes: number of votes that count in this feedback model.
         n: their effective number, sum(w)^2 / sum(w^2).
         optimum: `(n_models + 1,)`, theta and log(t - 1).
     """
@@ -135,11 +136,11 @@ class _Fit:
         self.optimum = self.problem.minimise(self._target(self.weight), np.zeros(len(counts.models) + 1))
 
     def _target(self, weight: np.ndarray) -> np.ndarray:
-        """What `PairLikelihood` fits: the outcomes, scaled so that its mean over pairs is the mean over votes."""
+        """The target for `PairLikelihood`, scaled so that its mean over pairs is the mean over votes."""
         return weight @ self.kinds * (len(weight) / self.weight.sum())
 
     def standard_errors(self, kind: Intervals) -> np.ndarray:
-        """`(n_models,)` of theta, by the Hessian or the sandwich."""
+        """`(n_models,)` standard errors of theta, from the Hessian or the sandwich."""
         h = self.problem.hessian(self._target(self.weight), self.optimum)
         values, vectors = np.linalg.eigh(h)
         inverse = (vectors / np.where(values > _FLAT, values, np.inf)) @ vectors.T
@@ -153,16 +154,17 @@ class _Fit:
         return np.sqrt(np.maximum(np.diag(theta), 0.0))
 
     def bootstrap(self, replicates: int, random: np.random.Generator) -> np.ndarray:
-        """`(replicates, n_models + 1)` optima of resampled votes, by Newton's method from that of all.
+        """`(replicates, n_models + 1)` optima of resampled votes, by Newton's method from the optimum of all votes.
 
-        Every vote counts Poisson(1) times. A cell's sum of weights W then has variance S, its sum of squared weights:
-        drawn as S / W times a Poisson number, which is exact where the weights of the cell are equal.
+        Every vote counts Poisson(1) times. The total weight W of a cell then has variance S, its sum of squared
+        weights; it is drawn as S / W times a Poisson variable, which is exact if all weights in the cell are equal.
         """
         unit = np.divide(self.square, self.weight, out=np.zeros_like(self.weight), where=self.weight > 0)
         size = np.divide(self.weight, unit, out=np.zeros_like(self.weight), where=unit > 0)
         targets = np.stack([self._target(unit * random.poisson(size)) for _ in range(replicates)])
-        # a replicate may be separated though the votes are not: a ridge towards the optimum of all. Where the votes
-        # need a ridge themselves it is resampled too, or what it alone decides would seem to be known exactly
+        # a replicate may have no finite optimum though the votes have one: hence a ridge towards the optimum of all
+        # votes. If the votes themselves need a ridge, its centre is resampled too; otherwise, what the ridge alone
+        # decides would seem to be known exactly
         problem = PairLikelihood(self.problem.feedback, self.problem.n_models, 1.0 / (self.n * _PRIOR_VARIANCE))
         centres = np.tile(self.optimum[:-1], (replicates, 1))
         if self.problem.ridge:

@@ -1,4 +1,4 @@
-"""LLMs added to, removed from and renamed in a trained model: its last layer changes by rows, nothing else does."""
+"""Adding, removing and renaming LLMs in a trained model: only rows of its last layer change."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from p2l_sdk.results import Coefficients, Leaderboard
 from p2l_sdk.votes import Scores, Votes
 
 _BATCH = 256
-_TOO_WIDE, _SMALL = 0.5, 0.25  # a warning where the standard error is more than this share of the known LLMs' spread,
-# and more than so many logits: 0.25 are 6 points of a win rate
+# warn if the standard error exceeds both this fraction of the known LLMs' spread and this many logits
+_TOO_WIDE, _SMALL = 0.5, 0.25  # 0.25 logits are 6 points of a win rate
 
-_LEAST_DOUBT = 0.1  # logits, of a level that a leaderboard foretells
+_LEAST_DOUBT = 0.1  # logits, smallest standard deviation of a level predicted from a leaderboard
 
 
 class Prior(StrEnum):
-    """What a new LLM is taken to be before its votes speak; see `new_row`."""
+    """What is assumed about a new LLM before its votes; see `new_row`."""
 
-    SIMILAR = "similar"  # at the mean of the known LLMs, and likely to differ from it as they do
-    MEAN = "mean"  # at the mean of the known LLMs
-    LEADERBOARD = "leaderboard"  # at the level that a given leaderboard foretells, else as SIMILAR
+    SIMILAR = "similar"  # centred on the mean of the known LLMs, and likely to differ from it as they do
+    MEAN = "mean"  # centred on the mean of the known LLMs
+    LEADERBOARD = "leaderboard"  # at the level predicted from a given leaderboard, otherwise like SIMILAR
 
     @classmethod
     def parse(cls, name: str) -> Prior:
-        """The prior of a name; raises `P2LError` with the legal ones."""
+        """The prior of this name; raises `P2LError` listing the legal names."""
         named = [member for member in cls if member is not cls.LEADERBOARD]
         if str(name).lower() in named:
             return cls(str(name).lower())
@@ -47,7 +47,7 @@ class Prior(StrEnum):
 
 @runtime_checkable
 class EditableScorer(Protocol):
-    """A scorer whose last layer, linear with one row for each LLM, can be read and replaced."""
+    """A scorer whose last layer (linear, with one row per LLM) can be read and replaced."""
 
     spec: ModelSpec
 
@@ -56,37 +56,38 @@ class EditableScorer(Protocol):
         ...
 
     def features(self, prompts: Sequence[Prompt]) -> np.ndarray:
-        """What the last layer reads of each prompt, `(n_prompts, width)`."""
+        """The input of the last layer for each prompt, `(n_prompts, width)`."""
         ...
 
     def score_features(self, features: np.ndarray) -> Coefficients:
-        """The last layer alone."""
+        """Apply the last layer alone to features `(n_prompts, width)`."""
         ...
 
     @property
     def rows(self) -> np.ndarray:
-        """The LLMs' rows, `(n_models, width + 1)`, the bias last."""
+        """The LLMs' rows of the last layer, `(n_models, width + 1)`, the bias last."""
         ...
 
     def with_rows(self, spec: ModelSpec, rows: np.ndarray) -> EditableScorer:
-        """The same model with the LLMs of `spec` and their rows."""
+        """The same model with the LLMs of `spec` and these rows."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class AddedModel:
-    """What is known of an LLM that `add_model` added.
+    """What is known about an LLM added by `add_model`.
 
     Attributes:
-        name: of the LLM.
-        n_votes: votes that the fit used: on the new LLM, and of a kind that the feedback model knows.
-        n_prompts: prompts that they are on.
-        n_ignored: votes that it did not use.
-        prior: what it was taken to be before the votes.
-        deviation: how far its row was let depart from that, chosen by the votes; a standard deviation in logits.
-        held_out_loss: mean negative log-likelihood of a vote, predicted from the votes on the other prompts, nats.
-        standard_error: root mean square over the votes' prompts of that of its coefficient, logits.
-        spread: standard deviation of the known LLMs' coefficients on these prompts, root mean square, logits.
+        name: name of the LLM.
+        n_votes: number of votes used: those on the new LLM that count in the feedback model.
+        n_prompts: number of prompts of these votes.
+        n_ignored: number of votes not used.
+        prior: what was assumed about it before the votes.
+        deviation: standard deviation allowed for its free departure from that (s in `new_row`), chosen by the votes,
+            in logits.
+        held_out_loss: mean negative log-likelihood of a vote, predicted from the votes on other prompts, in nats.
+        standard_error: standard error of its coefficient, root mean square over the votes' prompts, in logits.
+        spread: standard deviation of the known LLMs' coefficients, root mean square over these prompts, in logits.
     """
 
     name: str
@@ -102,26 +103,27 @@ class AddedModel:
     _scorer: EditableScorer = field(repr=False)
 
     def standard_errors(self, prompts: Sequence[Prompt]) -> np.ndarray:
-        """`(n_prompts,)` standard error of its coefficient on each of these prompts, in logits.
+        """`(n_prompts,)` standard errors of its coefficient on these prompts, in logits.
 
-        From the curvature of the votes' likelihood and the prior at the optimum (Laplace), widened by how much more
-        than independent votes those of one prompt agree. The features and the known LLMs are taken as they are.
+        They come from the curvature of the likelihood and the prior at the optimum (Laplace approximation), widened if
+        votes on one prompt agree more than independent votes would. The features and the known LLMs' rows are treated
+        as exact.
         """
         return self._fit.standard_errors(_features(self._scorer, prompts))
 
     @property
     def source(self) -> str:
-        """What it was learned from, in words."""
+        """What it was learned from, as text."""
         numbers = ((self.n_votes, "vote"), (self.n_prompts, "prompt"))
         return " on ".join(f"{n:,} {thing}{'' if n == 1 else 's'}" for n, thing in numbers)
 
     @property
     def covariance(self) -> np.ndarray:
-        """`(width + 1, width + 1)` of its row of the last layer, the bias last."""
+        """`(width + 1, width + 1)` covariance of its row of the last layer, the bias last."""
         return self._fit.covariance
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """As plain JSON values."""
         names = [f.name for f in dataclasses.fields(self) if not f.name.startswith("_")]
         return {name: str(v) if isinstance(v := getattr(self, name), Prior) else v for name in names}
 
@@ -133,12 +135,12 @@ def add_row(
     scores: Scores | str | Path | None = None,
     prior: Prior | str | Leaderboard = Prior.SIMILAR,
 ) -> tuple[EditableScorer, AddedModel]:
-    """The model with one LLM more; arguments and errors as in `P2L.add_model`."""
+    """The model with one more LLM; arguments and errors as in `P2L.add_model`."""
     old = editable(scorer)
     spec, kind = old.spec, Prior.LEADERBOARD if isinstance(prior, Leaderboard) else Prior.parse(prior)
     if name in spec.models:
         raise P2LError(f"{name!r} is among the LLMs already; remove or rename it first")
-    new_spec = spec.replace(models=(*spec.models, name))  # a bad name is refused before the fit
+    new_spec = spec.replace(models=(*spec.models, name))  # refuses an invalid name before the fit
     if votes is None and scores is None:
         raise VotesError(f"there is nothing to learn {name!r} from; give votes, scores or both")
     pieces = [OwnVotes.of_votes(name, votes, spec)] if votes is not None else []
@@ -151,7 +153,7 @@ def add_row(
     targets = vote_targets(spec.feedback)[own.winner] * own.weight[:, None]
     row_votes = RowVotes(spec.feedback, own.prompt, shift, theta[own.prompt, own.opponent], log_s[own.prompt], targets)
     expected = None
-    if isinstance(prior, Leaderboard):  # levels as the rows have them, before gamma is taken off
+    if isinstance(prior, Leaderboard):  # levels in terms of the rows, before gamma is subtracted
         expected = foretold(name, prior, spec.models, scored.coefs.astype(np.float64).mean(0))
     fit = fit_row(old.rows, features, row_votes, similar=kind is not Prior.MEAN, expected=expected)
     added = AddedModel(
@@ -172,19 +174,19 @@ def add_row(
 
 
 def foretold(name: str, board: Leaderboard, models: Sequence[str], levels: np.ndarray) -> tuple[float, float]:
-    """The level of a new LLM, and its standard deviation, from its place on a leaderboard of another kind.
+    """Predict the level of a new LLM, with its standard deviation, from its coefficient on another leaderboard.
 
-    A straight line through the known LLMs that are on the leaderboard, least squares, takes the leaderboard's
-    coefficients to their levels here; the deviation is that of a prediction by it.
+    A least-squares line through the known LLMs on that leaderboard maps its coefficients to their levels here; the
+    standard deviation is that of a prediction by this line, at least 0.1 logits.
 
     Args:
-        name: of the new LLM.
-        board: with it and at least three known LLMs.
-        models, levels: names and mean coefficients `(n_models,)` of the known LLMs, logits.
+        name: name of the new LLM.
+        board: leaderboard with the new LLM and at least three known ones.
+        models, levels: names and mean coefficients `(n_models,)` of the known LLMs, in logits.
 
     Raises:
-        UnknownModelError: it is not on the leaderboard.
-        P2LError: fewer than three known LLMs are, or they are all alike there.
+        UnknownModelError: the new LLM is not on the leaderboard.
+        P2LError: fewer than three known LLMs are, or all of them have the same coefficient there.
     """
     require_known([name], board.models, "the prior")
     known = [model for model in models if model in board.models]
@@ -217,7 +219,7 @@ def remove_row(scorer: Any, name: str) -> EditableScorer:
 
 
 def rename_row(scorer: Any, name: str, new_name: str) -> EditableScorer:
-    """The model with one LLM under another name; errors as in `P2L.rename_model`."""
+    """The model with one LLM renamed; errors as in `P2L.rename_model`."""
     old = editable(scorer)
     spec = old.spec
     require_known([name], spec.models, "rename_model")
@@ -228,17 +230,17 @@ def rename_row(scorer: Any, name: str, new_name: str) -> EditableScorer:
 
 
 def renamed(table: Any, name: str, new_name: str) -> dict[str, Any]:
-    """A mapping by LLM name in which one bears another name."""
+    """A mapping by LLM name, with one LLM renamed."""
     return {new_name if model == name else model: value for model, value in table.items()}
 
 
 def checked_cost(name: str, cost: float) -> dict[str, float]:
-    """{name: cost}, a finite number >= 0, in USD per response; `CostError` if it is none."""
+    """{name: cost} in USD per response; `CostError` unless the cost is a finite number >= 0."""
     return validate_costs({name: cost}, (name,))
 
 
 def editable(scorer: Any) -> EditableScorer:
-    """The scorer, if its last layer can be edited; `P2LError` if not."""
+    """The scorer itself; `P2LError` if its last layer cannot be edited."""
     if not isinstance(scorer, EditableScorer):
         raise P2LError("only a model whose weights are here can be edited; load it from a folder or a Hub repository")
     return scorer

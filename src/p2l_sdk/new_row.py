@@ -1,19 +1,21 @@
-"""One new row of a model's last layer, fitted to votes; the features it reads and all other rows stay as they are.
+"""Fits one new row of a model's last layer to votes; the features and all other rows stay as they are.
 
-With f the features of a prompt, the new LLM's coefficient there is row . (f, 1). A row is, before the votes, normal:
+With f the features of a prompt, the new LLM's coefficient is row . (f, 1). The row has a normal prior:
 
     row = mean + c @ span + l * level + u @ deviation,      c, l, u independent and standard normal
 
     mean        the mean of the known LLMs' rows
-    span        the known rows less their mean, over sqrt(n - 1): the new LLM differs from the mean as they do
-    level       better or worse on all prompts alike, by a logit or by as much as the known LLMs differ; where the
-                level is known from elsewhere (a leaderboard), the mean has it, and span differs on no level
-    deviation   anything else the features can say, with a standard deviation of s logits over the votes' prompts
+    span        the known rows minus their mean, over sqrt(n - 1): the new LLM may differ from the mean as they do
+    level       the same shift on all prompts, with a standard deviation of one logit or, if larger, that of the known
+                LLMs' levels. If the level is known from elsewhere (a leaderboard), mean is moved to it, and span
+                contains no differences in level
+    deviation   anything else the features can express, with a standard deviation of s logits over the votes' prompts
 
-The fit maximises the votes' likelihood under the model's own feedback law times this prior, by Newton's method with
-exact derivatives. Of the log-likelihood only the ties of grounded laws are not concave; there curvature is cut at 0.
-s is the one that predicts each prompt's votes best from those of all other prompts (leave-one-prompt-out, to second
-order from one fit: votes on one prompt are not independent), with a log-normal prior about half a logit.
+The fit maximises the likelihood of the votes under the model's own feedback model times this prior, by Newton's method
+with exact derivatives. The log-likelihood is concave except for ties in rk_reparam, grk and ba, where the curvature of
+the loss is cut off at 0. s is the value that predicts each prompt's votes best from those on all other prompts
+(leave-one-prompt-out, since votes on one prompt are not independent; to second order from a single fit), with a
+log-normal prior of median half a logit.
 """
 
 from __future__ import annotations
@@ -34,14 +36,14 @@ _MAX_STEPS, _TOLERANCE, _MOST_LEVERAGE = 100, 1e-10, 0.95
 
 @dataclass(frozen=True, eq=False)
 class RowPrior:
-    """What a row is likely to be before the votes, linear in the standard normal unknowns y = (c, l, u).
+    """The prior of a row, linear in the standard normal unknowns y = (c, l, u).
 
     Attributes:
         mean: `(width + 1,)` row, the bias last.
-        span: `(n, width + 1)` rows; n is 0 for a prior at the mean alone.
-        level: standard deviation of the level, logits.
+        span: `(n, width + 1)` rows; n = 0 leaves the span out.
+        level: standard deviation of the level, in logits.
         centre: `(width,)` mean features of the votes' prompts.
-        scale: what a unit of u is in the features' own units.
+        scale: factor from u to the weights of the row.
     """
 
     mean: np.ndarray
@@ -59,9 +61,15 @@ class RowPrior:
         similar: bool,
         expected: tuple[float, float] | None = None,
     ) -> RowPrior:
-        """The prior for rows `(n_models, width + 1)` of the known LLMs and the features `(n_prompts, width)` of the
-        votes' prompts. On one prompt alone the deviation cannot be scaled, and is left out. `expected`: the level and
-        its standard deviation, where they are known from elsewhere."""
+        """Build the prior; if all prompts have the same features, the deviation cannot be scaled and is left out.
+
+        Args:
+            rows: `(n_models, width + 1)` rows of the known LLMs, the bias last.
+            features: `(n_prompts, width)` features of the votes' prompts.
+            deviation: s, in logits.
+            similar: whether to include the span.
+            expected: the level and its standard deviation, in logits, if known from elsewhere.
+        """
         rows, mean, centre = rows.astype(np.float64), rows.mean(0, dtype=np.float64), features.mean(0)
         span = (rows - mean) / np.sqrt(max(len(rows) - 1, 1))
         levels = rows[:, :-1] @ centre + rows[:, -1]
@@ -75,7 +83,7 @@ class RowPrior:
         return cls(mean, span if similar else span[:0], level, centre, scale)
 
     def offset(self, features: np.ndarray) -> np.ndarray:
-        """`(n_prompts,)` coefficient of the mean row."""
+        """`(n_prompts,)` coefficients given by the mean row."""
         return features @ self.mean[:-1] + self.mean[-1]
 
     def design(self, features: np.ndarray) -> np.ndarray:
@@ -85,7 +93,7 @@ class RowPrior:
         return np.hstack([span, level, self.scale * (features - self.centre)])
 
     def row(self, y: np.ndarray) -> np.ndarray:
-        """`(width + 1,)` the row of these unknowns."""
+        """`(width + 1,)` row for these unknowns, the bias last."""
         n = len(self.span)
         weight = self.scale * y[n + 1 :]
         return self.mean + y[:n] @ self.span + np.append(weight, self.level * y[n] - weight @ self.centre)
@@ -93,14 +101,14 @@ class RowPrior:
 
 @dataclass(frozen=True, eq=False)
 class RowVotes:
-    """Votes on the new LLM, which is a in all of them.
+    """Votes on the new LLM, which is on side a in all of them.
 
     Attributes:
-        feedback: their law.
-        prompt: `(n_votes,)` index of the prompt; every prompt has a vote.
-        shift: `(n_prompts,)` what is taken off its coefficient (gamma of `ba`).
-        opponent: `(n_votes,)` coefficient of b, less that shift.
-        log_s: `(n_votes,)` log(t - 1) of the prompt.
+        feedback: the feedback model.
+        prompt: `(n_votes,)` index of the prompt; every prompt has at least one vote.
+        shift: `(n_prompts,)` subtracted from the coefficients (gamma of `ba`).
+        opponent: `(n_votes,)` coefficient of b, minus that shift.
+        log_s: `(n_votes,)` log(t - 1) for the prompt.
         targets: `(n_votes, n_outcomes)` weights of the outcomes' log-probabilities.
     """
 
@@ -112,7 +120,8 @@ class RowVotes:
     targets: np.ndarray
 
     def loss(self, theta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        """Negative log-likelihood of coefficients `(n_prompts,)`, its first and second derivatives in each."""
+        """Negative log-likelihood of coefficients `(n_prompts,)`, with its first and second derivatives in each;
+        negative second derivatives are set to 0."""
         n = len(self.shift)
         natural = (theta - self.shift)[self.prompt]
         values, gradients, hessians = log_probability_derivatives(self.feedback, natural, self.opponent, self.log_s)
@@ -123,15 +132,15 @@ class RowVotes:
 
 @dataclass(frozen=True, eq=False)
 class RowFit:
-    """A fitted row and what is known about its error.
+    """A fitted row and its uncertainty.
 
     Attributes:
-        prior: with the deviation that was chosen.
+        prior: the prior, with this deviation.
         deviation: s, in logits.
         y: `(n_unknowns,)` the optimum.
-        axes: `(n_axes, n_unknowns)` orthonormal directions in which the votes say something.
-        variances: `(n_axes,)` of y along them; in all other directions it is 1, as before the votes.
-        held_out_loss: mean negative log-likelihood of a vote, predicted from the votes of the other prompts, nats.
+        axes: `(n_axes, n_unknowns)` orthonormal directions about which the votes are informative.
+        variances: `(n_axes,)` variances of y along these axes; in all other directions it is 1, as in the prior.
+        held_out_loss: mean negative log-likelihood of a vote, predicted from the votes on other prompts, in nats.
     """
 
     prior: RowPrior
@@ -143,18 +152,18 @@ class RowFit:
 
     @property
     def row(self) -> np.ndarray:
-        """`(width + 1,)` the new row, the bias last."""
+        """`(width + 1,)` new row, the bias last."""
         return self.prior.row(self.y)
 
     @property
     def covariance(self) -> np.ndarray:
-        """`(width + 1, width + 1)` of the row."""
+        """`(width + 1, width + 1)` covariance of the row."""
         unknowns = np.eye(len(self.y)) - (self.axes.T * (1.0 - self.variances)) @ self.axes
         root = np.array([self.prior.row(unit) - self.prior.mean for unit in np.eye(len(self.y))])
         return root.T @ unknowns @ root
 
     def standard_errors(self, features: np.ndarray) -> np.ndarray:
-        """`(n_prompts,)` standard error, in logits, of the new LLM's coefficient on prompts with these features."""
+        """`(n_prompts,)` standard errors, in logits, of the new LLM's coefficient on prompts with these features."""
         design = self.prior.design(features)
         known = np.square(design @ self.axes.T) @ (1.0 - self.variances)
         return np.sqrt(np.maximum(np.square(design).sum(1) - known, 0.0))
@@ -168,15 +177,15 @@ def fit_row(
     similar: bool = True,
     expected: tuple[float, float] | None = None,
 ) -> RowFit:
-    """The row that fits the votes best, given the prior, with the deviation chosen by the votes.
+    """The row that fits the votes best given the prior, with the deviation chosen by the votes.
 
     Args:
-        rows: `(n_models, width + 1)` of the known LLMs, the bias last.
-        features: `(n_prompts, width)` of the votes' prompts.
-        votes: on the new LLM.
+        rows: `(n_models, width + 1)` rows of the known LLMs, the bias last.
+        features: `(n_prompts, width)` features of the votes' prompts.
+        votes: votes on the new LLM.
         similar: whether the prior lets the new LLM differ from the mean as the known LLMs do.
-        expected: mean coefficient over the votes' prompts that the new LLM is expected to have, and its standard
-            deviation, both in logits; None where nothing is known.
+        expected: the mean coefficient over the votes' prompts that is expected of the new LLM, and its standard
+            deviation, both in logits; None if nothing is known.
 
     Raises:
         ConvergenceError: Newton's method did not reach the optimum.
@@ -199,19 +208,19 @@ def _fits(
 def _fit(prior: RowPrior, deviation: float, features: np.ndarray, votes: RowVotes) -> RowFit:
     design, offset = prior.design(features), prior.offset(features)
     basis = None
-    if len(design) < design.shape[1]:  # fewer prompts than unknowns: only what the prompts span can move
+    if len(design) < design.shape[1]:  # fewer prompts than unknowns: solve in the span of the prompts
         basis, triangle = np.linalg.qr(design.T)
         design = triangle.T
     z = _optimum(design, offset, votes)
     theta = offset + design @ z
     _, slope, curvature = votes.loss(theta)
-    # along the eigenvectors of the votes' curvature k the penalised one is 1 + k
+    # along the eigenvectors of the votes' curvature k, the penalised curvature is 1 + k
     k, vectors = np.linalg.eigh(design.T @ (design * curvature[:, None]))
     k = np.maximum(k, 0.0)
-    spread = np.square(design @ vectors) @ (1.0 / (1.0 + k))  # variance of theta, prompt by prompt
+    spread = np.square(design @ vectors) @ (1.0 / (1.0 + k))  # variance of theta on each prompt
     leverage = np.minimum(spread * curvature, _MOST_LEVERAGE)
     left_out = theta + spread * slope / (1.0 - leverage)  # one Newton step without the prompt's own votes
-    # votes on one prompt agree more than independent ones would: by how much, the prompts' slopes tell
+    # how much more votes on one prompt agree than independent votes would, estimated from the prompts' slopes
     dispersion = max(1.0, float((np.square(slope) / (1.0 - leverage)).sum() / max(curvature.sum(), 1e-12)))
     return RowFit(
         prior=prior,
@@ -224,7 +233,7 @@ def _fit(prior: RowPrior, deviation: float, features: np.ndarray, votes: RowVote
 
 
 def _optimum(design: np.ndarray, offset: np.ndarray, votes: RowVotes) -> np.ndarray:
-    """Newton's method from the prior's mean, halving steps that do not lower the penalised loss."""
+    """Newton's method from the prior's mean; a step that does not lower the penalised loss is halved."""
     z = np.zeros(design.shape[1])
     value, slope, curvature = votes.loss(offset)
     for _ in range(_MAX_STEPS):
@@ -237,7 +246,7 @@ def _optimum(design: np.ndarray, offset: np.ndarray, votes: RowVotes) -> np.ndar
         while True:
             trial = z - length * step
             value, slope, curvature = votes.loss(offset + design @ trial)
-            # at the bottom values differ by rounding alone
+            # near the optimum, values differ only by rounding
             if value + 0.5 * float(trial @ trial) <= before - 1e-4 * length * decrement + 1e-12 * (1.0 + abs(before)):
                 break
             length /= 2.0

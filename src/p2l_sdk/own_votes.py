@@ -1,4 +1,4 @@
-"""Votes on one new LLM against those that a model knows: picked out of votes, or derived from scores."""
+"""Votes between one new LLM and those a model knows: selected from votes, or derived from scores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from p2l_sdk.votes import Scores, Votes
 
 @dataclass(frozen=True, eq=False)
 class OwnVotes:
-    """Votes on the new LLM against known ones: `winner` A where the new one won."""
+    """Votes between the new LLM (side A of `winner`) and known LLMs (`opponent`, indices into the model's LLMs)."""
 
     prompts: list[Prompt]
     prompt: np.ndarray
@@ -29,7 +29,7 @@ class OwnVotes:
 
     @classmethod
     def of_votes(cls, name: str, votes: Votes | str | Path, spec: ModelSpec) -> OwnVotes:
-        """Those among `votes` that name the new LLM."""
+        """The votes that name the new LLM."""
         if not isinstance(votes, Votes):
             votes = Votes.read(votes)
         if name not in votes.models:
@@ -52,7 +52,7 @@ class OwnVotes:
 
     @classmethod
     def of_scores(cls, name: str, scores: Scores | str | Path, spec: ModelSpec) -> OwnVotes:
-        """The pairs of the new LLM with each known LLM that the scores hold."""
+        """Votes from scores: one for each prompt and known LLM with a score beside the new LLM's."""
         if not isinstance(scores, Scores):
             scores = Scores.read(scores, allow_missing=True)
         known = [m for m in scores.models if m in spec.models]
@@ -66,7 +66,7 @@ class OwnVotes:
 
     @classmethod
     def joined(cls, pieces: list[OwnVotes]) -> OwnVotes:
-        """All of them, each prompt once."""
+        """All pieces as one, each prompt once."""
         index = PromptIndex()
         places = []
         for piece in pieces:
@@ -84,7 +84,7 @@ class OwnVotes:
         )
 
     def that_count(self, name: str, spec: ModelSpec) -> OwnVotes:
-        """Without votes that say nothing under the feedback model, or have no weight."""
+        """Only the votes with a positive weight and an outcome that counts in the feedback model."""
         counts = (vote_targets(spec.feedback)[self.winner].sum(1) > 0) & (self.weight > 0)
         if not counts.any():
             raise VotesError(

@@ -1,9 +1,9 @@
-"""A mean budget over an unknown stream of prompts, held by dual ascent.
+"""A mean budget over a stream of prompts that is not known in advance, held by dual ascent.
 
-Each prompt calls argmax(score - price * cost); after it the price of money moves with what was spent beyond the
-budget, so the price is a multiple of the debt: what was spent so far beyond the budget. Debt is bounded by the highest
-useful price, whatever the stream: the running mean cost exceeds the budget by at most highest price / (step * n) of
-it. What was saved while the budget did not bind may be spent later.
+Each prompt calls argmax(score - price * cost). The price of money rises linearly with the debt: what has been spent
+beyond the budget so far. Above some highest useful price every prompt calls the cheapest LLM, so the debt is bounded
+for any stream: after n prompts, the mean cost exceeds the budget by at most highest price * budget**2 / (step * n),
+plus 1 / n of the cost of one response. What was saved while the budget did not bind may be spent later.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from p2l_sdk.routing import check_budget, check_points
 
 
 class BudgetPacer:
-    """Chooses one LLM per prompt so that the mean cost of the stream approaches the budget, and no more.
+    """Chooses one LLM per prompt so that, in the long run, the mean cost of the stream does not exceed the budget.
 
     Args:
         costs: `(n_models,)` USD per response.
         budget: mean USD per response.
-        start: price before anything was spent, score per USD: that of a sample of the stream
-            (`Allocation.multiplier`), if there is one; 0 overspends for the first prompts.
+        start: initial price, score per USD; ideally that of a sample of the stream (`Allocation.multiplier`). With 0,
+            the first prompts overspend.
         step: how fast the price moves: by step / budget for a debt of one prompt's budget.
 
     Attributes:
-        n: prompts so far.
-        spent: USD so far.
+        n: number of prompts so far.
+        spent: USD spent so far.
 
     Raises:
-        BudgetError: the budget is no finite number, or lies under the cheapest LLM.
+        BudgetError: the budget is not a finite number, or is below the cost of the cheapest LLM.
+        P2LError: the budget or step is not positive, start is negative, or a cost is not finite.
     """
 
     def __init__(self, costs: np.ndarray, budget: float, *, start: float = 0.0, step: float = 0.02) -> None:
@@ -46,31 +47,31 @@ class BudgetPacer:
 
     @property
     def mean_cost(self) -> float:
-        """USD per response so far."""
+        """Mean USD per response so far."""
         return self.spent / self.n if self.n else 0.0
 
     @property
     def multiplier(self) -> float:
-        """Price of money now, score per USD; 0 where the budget does not bind."""
+        """Current price of money, score per USD; 0 while the budget does not bind."""
         return max(0.0, self._start + self._slope * (self.spent - self.n * self.budget))
 
     def choose(self, scores: np.ndarray) -> int:
-        """Index of the LLM to call for a prompt with these scores `(n_models,)`; call `record` with what it cost."""
+        """Index of the LLM to call for a prompt with scores `(n_models,)`; afterwards, `record` what it cost."""
         check_points(scores, self._costs)
         return int(np.argmax(scores - self.multiplier * self._costs))
 
     def record(self, cost: float) -> None:
-        """Take note of what a response cost, USD."""
+        """Record the cost of a response, in USD."""
         if not (np.isfinite(cost) and cost >= 0):
             raise P2LError(f"the response cost {cost}; it must be a finite number >= 0, USD")
         self.n += 1
         self.spent += cost
 
     def correct(self, recorded: float, cost: float | None) -> None:
-        """Put what a response did cost in the place of what was recorded for it; None if there was no response.
+        """Replace the cost recorded for a response by its actual cost; None if there was no response.
 
-        Where many responses are under way at once, their expected costs are recorded when they are chosen: the price
-        of money would else be that of a stream long past.
+        With many responses in flight, expected costs are recorded when the LLMs are chosen; otherwise the price of
+        money would lag behind the stream.
         """
         if cost is None:
             self.n -= 1

@@ -2,9 +2,9 @@
 
     F(theta, eta) = - mean over pairs of  sum over outcomes of  P[pair, outcome] * log q(outcome | pair; theta, eta)
 
-With P the mean probabilities of many prompts, the minimum is their aggregate leaderboard; with P the counts of
-votes (scaled), it is the maximum-likelihood leaderboard of those votes. The size of the problem is that of the
-leaderboard, whatever stands behind P. The unknown for ties is log(t - 1), in which F is smooth for every model.
+With P the mean probabilities over many prompts, the minimum is their aggregate leaderboard; with P the (scaled) counts
+of votes, it is the maximum-likelihood leaderboard of those votes. The size of the problem depends only on the number of
+LLMs. The unknown for ties is log(t - 1), in which F is smooth for every feedback model.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ _MAX_STEPS, _LONGEST_STEP, _ROUNDING = 300, 4.0, 1e-14
 
 
 class PairLikelihood:
-    """F, its derivatives and its minimum in x = (theta, log(t - 1)), `(n_models + 1,)`.
+    """F, its derivatives and its minimum as functions of x = (theta, log(t - 1)), `(n_models + 1,)`.
 
     Targets are `(n_pairs, n_outcomes)` or flat, for the pairs a < b of `numpy.triu_indices(n_models, 1)`. A ridge adds
-    ridge / 2 * |theta - centre|^2: finite optima where comparisons are disconnected or separated.
+    ridge / 2 * |theta - centre|^2, which makes the optimum finite if comparisons are disconnected or separated.
     """
 
     def __init__(self, feedback: Feedback, n_models: int, ridge: float = 0.0) -> None:
         a, b = np.triu_indices(n_models, 1)
         self.feedback, self.n_models, self.a, self.b = feedback, n_models, a, b
         self.ridge = ridge
-        self.slots = np.stack([a, b, np.full_like(a, n_models)], 1)  # where a pair's three unknowns stand in x
+        self.slots = np.stack([a, b, np.full_like(a, n_models)], 1)  # positions in x of a pair's three unknowns
         free = np.ones(n_models + 1, dtype=bool)
         free[-1] = feedback.has_eta
         self.free = free
@@ -36,16 +36,16 @@ class PairLikelihood:
     def minimise(
         self, target: np.ndarray, x: np.ndarray, centre: np.ndarray | None = None, tolerance: float = 1e-12
     ) -> np.ndarray:
-        """Newton's method from x; damped where a step does not lower F, no step longer than `_LONGEST_STEP`.
+        """Newton's method from x, damped after a step that does not lower F; no step exceeds `_LONGEST_STEP`.
 
         Args:
-            target: what to fit.
-            x: `(n_models + 1,)` where to start.
-            centre: `(n_models,)` where the ridge pulls theta to; 0 if not given.
-            tolerance: of the largest entry of the gradient.
+            target: probabilities or scaled counts to fit.
+            x: `(n_models + 1,)` starting point.
+            centre: `(n_models,)` values towards which the ridge pulls theta; 0 if not given.
+            tolerance: bound on the largest absolute entry of the gradient.
 
         Raises:
-            ConvergenceError: no step lowers F any more, and the gradient is not small.
+            ConvergenceError: the gradient is still 1e-8 or more when no step lowers F or the steps run out.
         """
         x = self._centred(x.copy())
         damping = 0.0
@@ -58,7 +58,7 @@ class PairLikelihood:
             step *= min(1.0, _LONGEST_STEP / np.abs(step).max())
             trial = self._centred(x - step)
             trial_value, trial_gradient, trial_hessian = self._evaluate(target, trial, centre)
-            # at the bottom only the gradient still tells: F is made of differences of numbers as large as x
+            # near the optimum only the gradient is informative: F is computed from differences of numbers as large as x
             flat = abs(trial_value - value) <= _ROUNDING * (1.0 + np.abs(x).max())
             if (trial_value < value and not flat) or (flat and np.abs(trial_gradient).max() < slope):
                 x, value, gradient, hessian = trial, trial_value, trial_gradient, trial_hessian
@@ -75,12 +75,12 @@ class PairLikelihood:
         )
 
     def one_step(self, targets: np.ndarray, x: np.ndarray, centres: np.ndarray | float = 0.0) -> np.ndarray:
-        """One Newton step from the optimum for each replicate `(n_replicates, n_pairs * n_outcomes)`.
+        """One Newton step from the optimum for each replicate, `(n_replicates, n_models + 1)`.
 
         Args:
-            targets: of the replicates.
+            targets: `(n_replicates, n_pairs * n_outcomes)` targets of the replicates.
             x: the optimum.
-            centres: `(n_replicates, n_models)` where the ridge of each replicate pulls theta to.
+            centres: `(n_replicates, n_models)` values towards which each replicate's ridge pulls theta.
         """
         _, gradients, _ = self._derivatives(x)
         gradient = -targets @ self._spread(gradients).reshape(-1, self.n_models + 1) / len(self.a)
@@ -92,18 +92,18 @@ class PairLikelihood:
         return self._evaluate(target, x)[2]
 
     def aligned(self, replicates: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """The replicates with the mean coefficient of x, unless the model is grounded: the shift is no finding."""
+        """The replicates shifted to the mean coefficient of x; unless the model is grounded, the shift is arbitrary."""
         if not self.feedback.grounded:
             theta = replicates[:, : self.n_models]
             theta += x[: self.n_models].mean() - theta.mean(1, keepdims=True)
         return replicates
 
     def score_covariance(self, weights: np.ndarray, kinds: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Mean outer product of the gradients of votes at x, the ridge as one observation more.
+        """Mean outer product of the votes' gradients at x, with the ridge as one more observation.
 
         Args:
-            weights: `(n_pairs, n_kinds)` weights of the votes of each kind, sum 1.
-            kinds: `(n_kinds, n_outcomes)` what a vote of each kind asks of the outcomes (`vote_targets`).
+            weights: `(n_pairs, n_kinds)` weights of the votes of each kind, summing to 1.
+            kinds: `(n_kinds, n_outcomes)` target of a vote of each kind (`vote_targets`).
             x: `(n_models + 1,)`.
         """
         scores = np.einsum("ko,poi->pki", kinds, self._derivatives(x)[1])
@@ -133,14 +133,14 @@ class PairLikelihood:
         return value, gradient, hessian
 
     def _spread(self, gradients: np.ndarray) -> np.ndarray:
-        """`(n_pairs, n_outcomes, 3)` gradients in each pair's own unknowns -> in all, `(..., n_models + 1)`."""
+        """Expand gradients in each pair's own unknowns, `(n_pairs, n_outcomes, 3)`, to `(..., n_models + 1)`."""
         n_outcomes = gradients.shape[1]
         spread = np.zeros((len(gradients), n_outcomes, self.n_models + 1))
         np.put_along_axis(spread, self.slots[:, None, :].repeat(n_outcomes, 1), gradients, 2)
         return spread
 
     def _assemble(self, blocks: np.ndarray) -> np.ndarray:
-        """Sum of `(n_pairs, 3, 3)` blocks, each in its place in the whole matrix."""
+        """Sum `(n_pairs, 3, 3)` blocks into the full `(n_models + 1, n_models + 1)` matrix."""
         size = self.n_models + 1
         place = self.slots[:, :, None] * size + self.slots[:, None, :]
         return np.bincount(place.ravel(), blocks.ravel(), size * size).reshape(size, size)
@@ -148,11 +148,11 @@ class PairLikelihood:
     def _solve(self, hessian: np.ndarray, gradient: np.ndarray, damping: float) -> np.ndarray:
         free = self.free
         matrix = hessian[np.ix_(free, free)].copy()
-        if self.feedback.floating:  # the shift has no curvature: give it some, the step along it is 0 all the same
+        if self.feedback.floating:  # a shift has no curvature: give it some, the step along it is still 0
             matrix[: self.n_models, : self.n_models] += 1.0 / self.n_models
         values, vectors = np.linalg.eigh(matrix)
         curvature = np.maximum(np.abs(values), 1e-14) + damping  # downhill where F is not convex
-        step = np.zeros_like(gradient)  # one gradient, or a row for each replicate
+        step = np.zeros_like(gradient)  # one gradient, or one row per replicate
         step[..., free] = ((gradient[..., free] @ vectors) / curvature) @ vectors.T
         return step
 

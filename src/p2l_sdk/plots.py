@@ -1,4 +1,4 @@
-"""Pictures (needs matplotlib)."""
+"""Plots (need matplotlib)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PICTURES = (".png", ".pdf", ".svg")
 
 
 def plot_leaderboard(board: Leaderboard, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
-    """Ratings as horizontal bars from the lowest shown rating, best on top, with 95 % intervals where there are any.
+    """Plot ratings as horizontal bars, best on top, with 95 % intervals if there are any.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -51,7 +51,7 @@ def plot_leaderboard(board: Leaderboard, ax: matplotlib.axes.Axes | None = None)
 
 
 def plot_reliability(curve: Reliability, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
-    """How often the favourite of a pair won, over the predicted chance that it would, with 95 % intervals.
+    """Plot how often the favourite of a pair won against the predicted probability, with 95 % intervals.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -83,8 +83,8 @@ def plot_reliability(curve: Reliability, ax: matplotlib.axes.Axes | None = None)
 
 
 def plot_subset_sizes(study: SubsetStudy, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
-    """How far the model's aggregate, and the votes alone, of random subsets of prompts are from all votes, over the
-    size of the subsets; the bands hold 95 % of the subsets.
+    """Plot, for random subsets of prompts, the distance of the model's aggregate and of a fit to the subset's votes
+    alone from the leaderboard of all votes, against the subset size; the bands hold 95 % of the subsets.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -112,11 +112,11 @@ def plot_subset_sizes(study: SubsetStudy, ax: matplotlib.axes.Axes | None = None
 
 
 def save_evaluation(path: str, curve: Reliability, study: SubsetStudy | None = None) -> None:
-    """The reliability curve, beside it the study of subsets if there is one, as a .png, .pdf or .svg file.
+    """Save the reliability curve, with the study of subsets beside it if there is one, as a .png, .pdf or .svg file.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        P2LError: the file is of another kind, or cannot be written.
+        P2LError: the file has another suffix, or cannot be written.
     """
     check_picture(path)
     pyplot = require_pyplot()
@@ -136,14 +136,14 @@ def save_evaluation(path: str, curve: Reliability, study: SubsetStudy | None = N
 
 
 def check_picture(path: str) -> None:
-    """Raise what `save_evaluation` would for this file name, before anything is computed for it."""
+    """Raise the error that `save_evaluation` would raise for this file name, before anything is computed."""
     if not path.lower().endswith(_PICTURES):
         raise P2LError(f"{path!r} is no name of a picture; known endings: {', '.join(_PICTURES)}")
     require_pyplot()
 
 
 def plot_frontier(frontier: Frontier, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
-    """The router's score over its mean cost, beside the single LLMs and the same budget for each prompt.
+    """Plot the router's score against its mean cost, with the single LLMs and the same budget for each prompt.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -171,7 +171,7 @@ def plot_frontier(frontier: Frontier, ax: matplotlib.axes.Axes | None = None) ->
     )
     dearest, cheapest = (float(x) * thousand for x in (frontier.model_costs.max(), frontier.model_costs.min()))
     for name, cost, score in zip(frontier.models, frontier.model_costs * thousand, frontier.model_scores, strict=True):
-        # names stand where there is room: left of dear LLMs, under the cheapest, right of the others
+        # names go where there is room: left of expensive LLMs, below the cheapest, right of the others
         offset, align = ((-6, 0), "right") if cost > 0.6 * dearest else ((6, 0), "left")
         if cost == cheapest < dearest:
             offset, align = (0, -11), "center"
@@ -193,12 +193,12 @@ def plot_learning_curve(
     *,
     unit: str = "nats per vote",
 ) -> matplotlib.axes.Axes:
-    """Training and validation loss over the steps, the averaged leaderboard's validation loss as a line.
+    """Plot training and validation loss against the step, with the averaged leaderboard's validation loss as a line.
 
     Args:
-        history: the Trainer's logs: `step`, and `loss` or `eval_loss`.
-        baseline: what the model has to beat.
-        unit: of the losses.
+        history: the Trainer's logs, with `step` and `loss` or `eval_loss`.
+        baseline: validation loss of the averaged leaderboard, the one to beat.
+        unit: unit of the losses.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -224,14 +224,14 @@ def plot_learning_curve(
 
 
 def save_plot(ax: matplotlib.axes.Axes, path: Path) -> None:
-    """Write a picture and free it."""
+    """Save a plot and close its figure."""
     figure: Any = ax.figure
     figure.savefig(path, dpi=120)
     require_pyplot().close(figure)
 
 
 def require_pyplot() -> Any:
-    """matplotlib.pyplot; `MissingExtraError` where it is not installed."""
+    """matplotlib.pyplot; `MissingExtraError` if matplotlib is not installed."""
     try:
         from matplotlib import pyplot
     except ImportError:

@@ -1,17 +1,19 @@
-"""LLM names matched to the token prices of the PyPI package genai-prices. What cannot be told apart is not guessed.
+"""Matches LLM names to the token prices in the PyPI package genai-prices. Ambiguous names are never guessed.
 
-A name is the package's model of one provider where it is
+A name matches a provider's model in the package if it is
 
-1. its id, to the letter; or
-2. a name that the package's own match rule for that model spells out (with or without a full date behind it, where
-   the rule takes that too): a rule that merely begins like the name is no match, for `gpt-4` is not `gpt-4-turbo`; or
-3. its id or such a name, once upper case, dots, colons, underscores and the id's "organisation/" are set aside.
+1. the model's id, ignoring case; or
+2. a name that the package's own match rule for that model spells out (possibly followed by a full date, if the rule
+   accepts that too) or matches with an anchored pattern. A common beginning does not count: `gpt-4` is not
+   `gpt-4-turbo`; or
+3. the id or such a name, after normalising dots, colons, underscores and the like, and dropping the id's
+   "organisation/".
 
-Which provider: those that the caller names, in that order. Otherwise the one to which the package gives such names
-(`claude...` to anthropic, `gpt-...` to openai), and where it has no such model, or there is no such provider (open
-weights), all of them: they must then agree on the price.
+Providers: those the caller names, in that order. Otherwise, the one to which the package assigns such names
+(`claude...` to anthropic, `gpt-...` to openai). If it has no such model, or there is no such provider (open weights),
+all providers are searched, and they must agree on the price.
 
-The package's prices are read from where it is installed; nothing is fetched.
+The prices are read from the installed package; nothing is fetched.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class How(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenPrice:
-    """The price of one model of one provider: USD per million tokens, input and output."""
+    """The price of one provider's model: USD per million input and output tokens."""
 
     provider: str
     model: str
@@ -58,13 +60,13 @@ class TokenPrice:
 
 @dataclass(frozen=True, kw_only=True)
 class PriceMatch:
-    """What was found for one LLM.
+    """The result for one LLM.
 
     Attributes:
-        name: of the LLM.
-        price: None where it was not matched.
-        how: it was matched, or why not.
-        candidates: where it was not matched, the models it might be.
+        name: name of the LLM.
+        price: its price; None if it was not matched.
+        how: how it was matched, or why it was not.
+        candidates: if it was not matched, the models it might be.
     """
 
     name: str
@@ -76,16 +78,16 @@ class PriceMatch:
 def match_prices(
     names: Iterable[str], providers: Sequence[str] = (), *, input_tokens: float = 500, at: datetime | None = None
 ) -> dict[str, PriceMatch]:
-    """The price of each LLM, as genai-prices has it.
+    """Look up the price of each LLM in genai-prices.
 
     Args:
-        names: of LLMs.
-        providers: ids of the package's providers ("together", "openrouter"), the first that has the LLM is taken.
-        input_tokens: of a response's prompt: some prices rise with it.
-        at: when; noon (UTC) of today if not given, as some prices vary with the hour.
+        names: names of the LLMs.
+        providers: ids of the package's providers ("together", "openrouter"); the first that has the LLM is used.
+        input_tokens: length of the prompt in tokens, since some prices depend on it.
+        at: time of the prices; by default noon (UTC) today, since some prices vary with the hour.
 
     Raises:
-        CostError: the package knows no such provider.
+        CostError: the package does not know a provider.
         MissingExtraError: genai-prices is not installed.
     """
     try:
@@ -116,7 +118,7 @@ def _match(name: str, offers: list[_Offers], *, by_order: bool) -> PriceMatch:
 
 
 def _makers(name: str, offers: list[_Offers]) -> list[_Offers]:
-    """The provider to which the package gives such names; none, or one."""
+    """The provider to which the package assigns such names, as a list of at most one."""
     organisation, slash, _ = name.lower().partition("/")
     if slash:
         return [offer for offer in offers if offer.provider.id == organisation]
@@ -135,7 +137,7 @@ def _verdict(name: str, found: list[tuple[How, TokenPrice]]) -> PriceMatch | Non
 
 
 class _Offers:
-    """What one provider has, by normalised name."""
+    """One provider's models and prices, by normalised name."""
 
     def __init__(self, provider: Provider, input_tokens: float, at: datetime) -> None:
         self.provider = provider
@@ -151,7 +153,7 @@ class _Offers:
                 self._by_name[name].append((model, price))
 
     def find(self, name: str) -> list[tuple[How, TokenPrice]]:
-        """The models that bear this name, of the surest kind only."""
+        """The models with this name; only those matched in the most certain way."""
         ref = name.lower().removeprefix(f"{self.provider.id}/")
         kinds: dict[How, list[TokenPrice]] = {How.ID: [], How.ALIAS: [], How.NORMALISED: []}
         for model, price in self._by_name.get(_normalised(ref), ()):
@@ -164,7 +166,7 @@ class _Offers:
         return next(([(how, price) for price in prices] for how, prices in kinds.items() if prices), [])
 
     def near(self, name: str) -> list[TokenPrice]:
-        """Models that may or may not be this one: the package's rules take it for them, or one name begins like the
+        """Models that may or may not be this one: the package's rules match it, or one name is the beginning of the
         other."""
         ref = name.lower().removeprefix(f"{self.provider.id}/")
         ruled = [price for model, price in self._prices if model.match.is_match(ref)]
@@ -188,7 +190,7 @@ def _clauses(rule: MatchLogic) -> Iterator[Any]:
 
 
 def _spelt_out(rule: MatchLogic) -> Iterator[str]:
-    """The names within a match rule."""
+    """The names spelled out in a match rule."""
     for clause in _clauses(rule):
         for kind in ("equals", "starts_with", "ends_with", "contains"):
             if hasattr(clause, kind):
@@ -196,13 +198,13 @@ def _spelt_out(rule: MatchLogic) -> Iterator[str]:
 
 
 def _whole_pattern(rule: MatchLogic, ref: str) -> bool:
-    """Whether a pattern of the rule that is bound at both ends fits the name."""
+    """Whether a pattern of the rule that is anchored at both ends matches the name."""
     patterns = (getattr(clause, "regex", "") for clause in _clauses(rule))
     return any(p.startswith("^") and p.endswith("$") and re.search(p, ref) for p in patterns)
 
 
 def _price(provider: Provider, model: ModelInfo, input_tokens: float, at: datetime) -> TokenPrice | None:
-    """None for a model whose text is not priced by tokens, in and out, alone."""
+    """The token price; None for a model whose text is not priced by input and output tokens alone."""
     prices = model.get_prices(at) if model.prices else None
     stated = {} if prices is None else vars(prices)
     if stated.get("requests_kcount") is not None:

@@ -1,4 +1,4 @@
-"""Prompts, one at a time, from files and standard input."""
+"""Reading prompts, one at a time, from files and standard input."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _TEXT = ("", ".txt", ".md")
 
 
 def read_prompts(path: str | Path) -> Iterator[Prompt]:
-    """Prompts of a file, one at a time: one per line of a text file, or the `prompt` column of a .jsonl, .csv or
-    .parquet file; "-" is standard input, one per line or JSON lines. Empty lines are skipped.
+    """Yield the prompts of a file: the lines of a text file, or the `prompt` column of a .jsonl, .csv or .parquet file;
+    "-" is standard input, with one prompt per line or JSON lines. Blank lines are skipped.
 
     Raises:
-        VotesError: the file cannot be read, or has no prompt column.
+        VotesError: the file cannot be read, has no prompt column, or holds an invalid prompt.
     """
     suffix = Path(path).suffix.lower()
     if str(path) == "-":
@@ -44,7 +44,7 @@ def _of_rows(rows: Iterable[Row]) -> Iterator[Prompt]:
 
 
 def _standard_input() -> Iterator[Prompt]:
-    """Lines, or JSON lines if the first is a JSON object with a prompt."""
+    """Plain lines, or JSON lines if the first one is a JSON object with a prompt."""
     lines = text_lines(sys.stdin, "standard input")
     first = next(lines, "")
     following = itertools.chain([first] if first else [], lines)

@@ -1,8 +1,8 @@
-"""The pair outcomes of many prompts, reduced while they are made: their sums, their scores, their bootstrap.
+"""The pair outcomes of many prompts, reduced as they are computed: their sums, gradients and bootstrap.
 
-Nothing of the size prompts x pairs is ever held. The probabilities are made for one LLM against all others and some
-hundred prompts at a time, which stays in the processor's cache: as quotients of plain numbers, or, for prompts of
-extreme coefficients, by logarithms.
+Nothing of size prompts x pairs is ever held in memory. The probabilities are computed for one LLM against all others
+and a few hundred prompts at a time, which fits in the processor's cache: as quotients of plain numbers or, for prompts
+with extreme coefficients, in log space.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from p2l_sdk.modeling.feedback_p2l import (
 )
 from p2l_sdk.results import Coefficients
 
-_CHUNK_VALUES = 65_536  # coefficients of the prompts that are worked on together
+_CHUNK_VALUES = 65_536  # coefficients per chunk of prompts
 
 Row = Callable[[int, int], list[np.ndarray]]
 
 
 def natural(feedback: Feedback, batch: Coefficients, n_models: int) -> tuple[np.ndarray, np.ndarray]:
-    """theta `(n, n_models)` (less gamma) and log(t - 1) `(n,)` in float64: what the laws are functions of.
+    """theta `(n, n_models)`, minus gamma, and log(t - 1) `(n,)` in float64: the arguments of the feedback models.
 
     Raises:
         P2LError: shapes disagree, eta or gamma is missing, or a number is not finite.
@@ -57,7 +57,7 @@ def _column(feedback: Feedback, name: str, values: np.ndarray | None, n: int) ->
 
 
 def _chunks(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray) -> Iterator[tuple[np.ndarray, Row]]:
-    """The prompts in chunks: their places `(n,)`, and a function row(i, first) that gives, for each outcome,
+    """Yield chunks of prompts: their indices `(n,)`, and a function row(i, first) that returns, for each outcome,
     the probabilities `(n_models - first, n)` of LLM i against the LLMs from `first` on."""
     plain = plain_enough(theta, log_s)
     size = max(16, _CHUNK_VALUES // theta.shape[1])
@@ -80,7 +80,7 @@ def pair_sums(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, weights:
     """Weighted sums over the prompts of the outcome probabilities of every pair.
 
     Args:
-        theta, log_s: `(n, n_models)` and `(n,)`, of `natural`.
+        theta, log_s: `(n, n_models)` and `(n,)`, from `natural`.
         weights: `(n,)`.
 
     Returns:
@@ -99,10 +99,10 @@ def pair_sums(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, weights:
 
 @dataclass(frozen=True)
 class Expansion:
-    """The mean cross-entropy over pairs about a point x = (theta, log(t - 1)), to second order.
+    """Second-order expansion of the mean cross-entropy over pairs about a point x = (theta, log(t - 1)).
 
     Attributes:
-        value: at x.
+        value: the value at x.
         gradient: `(n_models + 1,)`.
         hessian: `(n_models + 1, n_models + 1)`.
         scores: `(n_models, n_outcomes, 2, n_models)`; entry [i, outcome, :, j] is the derivative of the
@@ -116,11 +116,11 @@ class Expansion:
 
     @classmethod
     def about(cls, feedback: Feedback, x: np.ndarray, mean: np.ndarray) -> Expansion:
-        """That to mean probabilities `(n_outcomes, n_pairs)`."""
+        """Expand about x the cross-entropy for mean probabilities `(n_outcomes, n_pairs)`."""
         theta, n = x[:-1], len(x) - 1
         a, b = np.triu_indices(n, 1)
         values, gradients, hessians = log_probability_derivatives(feedback, theta[a], theta[b], np.full(len(a), x[-1]))
-        exchanged = [1, 0, *range(2, len(mean))]  # the outcomes as b sees them
+        exchanged = [1, 0, *range(2, len(mean))]  # the outcomes from b's side
         scores = np.zeros((n, len(mean), 2, n))
         scores[a, :, :, b] = gradients[:, :, [0, 2]]
         scores[b, :, :, a] = gradients[:, exchanged][:, :, [1, 2]]
@@ -147,21 +147,22 @@ def bootstrap(
 ) -> np.ndarray:
     """Bootstrap replicates of an aggregate over prompts, each one Newton step from the optimum.
 
-    The step is linear in the prompts: a replicate is the optimum less the inverse Hessian times the resampled mean of
-    the prompts' gradients. So `n_models + 1` numbers of each prompt are resampled, not its pairs.
+    The step is linear in the prompts: a replicate is the optimum minus the inverse Hessian times the resampled mean of
+    the prompts' gradients. So only `n_models + 1` numbers per prompt are resampled, not its pairs.
 
-    Replicates of n prompts stay between the extremes of these prompts, which the truth need not do: of three it is
-    beyond them in one case of four. As Student's t does for a mean, every step is therefore multiplied by
-    sqrt(n / x), x drawn from chi-squared with n - 1 degrees of freedom; n is the effective number of prompts,
-    sum(w)^2 / sum(w^2), and at least 2. Of 1000 prompts this widens the intervals by 0.2 %.
+    Replicates of n prompts stay between the extremes of these prompts, but the truth need not: with three prompts, it
+    lies outside in one case out of four. As in Student's t for a mean, every step is therefore multiplied by
+    sqrt(n / x), with x drawn from chi-squared with n - 1 degrees of freedom; n is the effective number of prompts,
+    sum(w)^2 / sum(w^2), and at least 2. With 1000 prompts, this widens the intervals by 0.2 %.
 
     Args:
+        feedback: the feedback model.
         optimum: `(n_models + 1,)` theta and log(t - 1).
-        expansion: about the optimum.
-        prompts: theta, log_s and weights of the `n` prompts that are resampled.
-        shrink: factor on the deviations, sqrt(n / N) if the `n` are a sample of N prompts.
-        replicates: how many.
-        random: draws how often each prompt stands in a replicate, Poisson(1), and x.
+        expansion: expansion about the optimum.
+        prompts: theta, log_s and weights of the `n` prompts to resample.
+        shrink: factor on the deviations, sqrt(n / N) if the `n` prompts are a sample of N.
+        replicates: number of replicates.
+        random: draws x, and how often each prompt occurs in a replicate, Poisson(1).
 
     Returns:
         `(replicates, n_models)` coefficients; replicates without any weight are left out.
@@ -169,14 +170,14 @@ def bootstrap(
     theta, log_s, weights = prompts
     n, n_models = theta.shape
     scores = expansion.scores.astype(np.float32)
-    # float32 is enough for a width, and twice as fast
+    # float32 is accurate enough for interval widths, and twice as fast
     gradients = _gradients(feedback, theta.astype(np.float32), log_s.astype(np.float32), scores)
     gradients -= weights @ gradients / weights.sum()
     steps = -shrink * (gradients @ _inverse(feedback, expansion.hessian))[:, :n_models]
-    if not feedback.grounded:  # the shift is no finding: leave its scatter out
+    if not feedback.grounded:  # the shift is arbitrary: leave its scatter out
         steps -= steps.mean(1, keepdims=True)
     parts = []
-    for start in range(0, replicates, 100):  # of all at once, the draws would be the largest array
+    for start in range(0, replicates, 100):  # all draws at once would be the largest array
         drawn = random.poisson(1.0, (min(100, replicates - start), n)) * weights
         totals = drawn.sum(1)
         parts.append((drawn @ steps)[totals > 0] / totals[totals > 0, None])
@@ -187,7 +188,7 @@ def bootstrap(
 
 
 def _gradients(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """`(n, n_models + 1)` gradients of each prompt's mean cross-entropy over pairs."""
+    """`(n, n_models + 1)` gradient of each prompt's mean cross-entropy over pairs."""
     n, n_models = theta.shape
     gradients = np.zeros((n, n_models + 1))
     for places, row in _chunks(feedback, theta, log_s):
@@ -195,14 +196,14 @@ def _gradients(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, scores:
             for outcome, p in enumerate(row(i, 0)):
                 by_theta, by_log_s = scores[i, outcome]
                 gradients[places, i] -= by_theta @ p
-                gradients[places, -1] -= by_log_s @ p / 2  # every pair comes twice
+                gradients[places, -1] -= by_log_s @ p / 2  # every pair is visited twice
     return gradients / (n_models * (n_models - 1) / 2)
 
 
 def _inverse(feedback: Feedback, hessian: np.ndarray) -> np.ndarray:
     matrix, n = hessian.copy(), len(hessian) - 1
-    if not feedback.has_eta:  # the threshold is no unknown: a row and a column of zeros
+    if not feedback.has_eta:  # without a threshold, this row and column are zeros
         matrix[n, n] = 1.0
-    if feedback.floating:  # the shift has no curvature: give it some, the step along it is 0 all the same
+    if feedback.floating:  # a shift has no curvature: give it some, the step along it is still 0
         matrix[:n, :n] += matrix[:n, :n].trace() / n**2
-    return np.linalg.pinv(matrix, hermitian=True)  # where coefficients are extreme there may be no curvature left
+    return np.linalg.pinv(matrix, hermitian=True)  # extreme coefficients may leave no curvature

@@ -1,4 +1,4 @@
-"""What the SDK returns: `Coefficients` (of many prompts), `Leaderboard` and `Route`, with names on every number."""
+"""What the SDK returns: `Coefficients` (of many prompts), `Leaderboard` and `Route`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 def usd(amount: float) -> str:
-    """USD as people write it: 0.0004 is "$0.0004"."""
+    """Format USD without an exponent or trailing zeros: 0.0004 is "$0.0004"."""
     digits = f"{abs(amount):.10f}".rstrip("0").rstrip(".") if abs(amount) >= 1e-9 or amount == 0 else f"{abs(amount):g}"
     return f"{'-' if amount < 0 else ''}${digits}"
 
 
 @dataclass(frozen=True, eq=False)
 class Coefficients:
-    """Raw output of a scorer: coefs `(n_prompts, n_models)` in logits; eta, gamma `(n_prompts, 1)` or None."""
+    """Raw output of a scorer: coefs `(n_prompts, n_models)` in logits; eta and gamma `(n_prompts, 1)` or None."""
 
     coefs: np.ndarray
     eta: np.ndarray | None
@@ -38,7 +38,7 @@ class Coefficients:
         return len(self.coefs)
 
     def __getitem__(self, rows: slice | np.ndarray) -> Coefficients:
-        """Those of some prompts."""
+        """The coefficients of some of the prompts."""
         return Coefficients(
             self.coefs[rows],
             None if self.eta is None else self.eta[rows],
@@ -46,7 +46,7 @@ class Coefficients:
         )
 
     def leaderboards(self, models: tuple[str, ...], feedback: Feedback) -> list[Leaderboard]:
-        """The leaderboard of each prompt. models: their names, in the order of the columns."""
+        """The leaderboard of each prompt; `models` are the LLMs' names in the order of the columns."""
         eta = [None] * len(self) if self.eta is None else self.eta[:, 0].tolist()
         gamma = [None] * len(self) if self.gamma is None else self.gamma[:, 0].tolist()
         return [
@@ -56,7 +56,7 @@ class Coefficients:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Coefficients]) -> Coefficients:
-        """Those of several batches, of one model, as one."""
+        """Concatenate several batches of one model."""
         eta = [part.eta for part in parts if part.eta is not None]
         gamma = [part.gamma for part in parts if part.gamma is not None]
         return cls(
@@ -68,17 +68,17 @@ class Coefficients:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Leaderboard:
-    """The LLMs' strengths on one prompt, or on a set of prompts.
+    """The LLMs' strengths on one prompt, on a set of prompts, or according to votes.
 
     Attributes:
-        models: names of the LLMs, in the model's order (not sorted: see `ranking`).
+        models: names of the LLMs, in the model's order (for a sorted list, see `ranking`).
         coefs: `(n_models,)` Bradley-Terry coefficients in logits.
-        feedback: the feedback model that gives them meaning.
-        eta, gamma: its raw threshold and ground, None where it has none.
-        n_prompts: how many prompts stand behind it; 0 where it is of votes.
-        intervals: `(n_models, 2)` lower and upper 95 % limits of the coefs over the prompts (or the votes), None for
-            one prompt.
-        n_votes: how many votes stand behind it, None where it is of prompts.
+        feedback: the feedback model that defines their meaning.
+        eta, gamma: its raw tie threshold and ground; None if it has none.
+        n_prompts: number of prompts it is based on; 0 for a leaderboard of votes.
+        intervals: `(n_models, 2)` lower and upper 95 % limits of the coefs, over the prompts or votes; None if there
+            are none, as for a single prompt.
+        n_votes: number of votes it is based on; None for a leaderboard of prompts.
     """
 
     models: tuple[str, ...]
@@ -92,7 +92,7 @@ class Leaderboard:
 
     @cached_property
     def order(self) -> np.ndarray:
-        """`(n_models,)` indices from the best LLM to the worst; equal ones in the model's order."""
+        """`(n_models,)` indices from the best LLM to the worst; ties in the model's order."""
         return np.argsort(-self.coefs, kind="stable")
 
     @property
@@ -107,34 +107,35 @@ class Leaderboard:
 
     @property
     def ranks(self) -> np.ndarray:
-        """`(n_models,)` rank of each LLM, 1 is best; equal coefficients share a rank."""
+        """`(n_models,)` rank of each LLM, 1 for the best; equal coefficients share a rank."""
         return shown.ranks(self.coefs)
 
     @property
     def ratings(self) -> np.ndarray:
-        """`(n_models,)` on the Arena scale, 1000 + 400 / ln 10 * coefficient; centred on 1000 where the feedback
-        model is known up to a shift only (all but grk)."""
+        """`(n_models,)` ratings on the Arena scale, 1000 + 400 / ln 10 * coefficient; centred on 1000 if the
+        coefficients are only known up to a shift (all feedback models but grk)."""
         return shown.ratings(self.feedback, self.coefs)
 
     @property
     def rating_intervals(self) -> np.ndarray | None:
-        """`(n_models, 2)` intervals on the Arena scale."""
+        """`(n_models, 2)` 95 % limits on the Arena scale; None if there are no intervals."""
         return None if self.intervals is None else shown.ratings(self.feedback, self.coefs, self.intervals)
 
     @property
     def usable(self) -> np.ndarray | None:
-        """`(n_models,)` chance that the LLM's answer is usable, sigmoid(coef); None unless the model is grounded."""
+        """`(n_models,)` probability that the LLM's answer is usable, sigmoid(coef); None unless the feedback model is
+        grounded (grk)."""
         return shown.usable(self.feedback, self.coefs)
 
     def win_probability(self, a: str, b: str) -> float:
-        """Chance that a is preferred to b if one of them must be: sigmoid(coef_a - coef_b), Bradley-Terry."""
+        """Probability that a is preferred to b if one must be chosen: sigmoid(coef_a - coef_b), Bradley-Terry."""
         return 1.0 / (1.0 + math.exp(-(self._coef(a) - self._coef(b))))
 
     def outcomes(self, a: str, b: str) -> dict[str, float]:
-        """Probabilities of all outcomes of a vote between a and b, ties included, as the feedback model has them.
+        """Probabilities of all outcomes of a vote between a and b in the feedback model, ties included.
 
         Returns:
-            Keys `a` and `b` (that one wins) and, where the feedback model knows them, `tie` and `both_bad`.
+            Keys `a` and `b` (that LLM wins) and, if the feedback model has these outcomes, `tie` and `both_bad`.
         """
         log_probs = log_probabilities(
             self.feedback,
@@ -152,12 +153,12 @@ class Leaderboard:
         return float(self.coefs[self.models.index(name)])
 
     def rows(self) -> list[dict[str, Any]]:
-        """One dictionary per LLM, best first: rank, model, coef, rating and, where known, usable, low, high
+        """One dictionary per LLM, best first: rank, model, coef, rating and, if available, usable, low and high
         (95 % limits of the rating)."""
         return shown.rows(self.models, self.feedback, self.coefs, self.intervals)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values: feedback, n_prompts (or n_votes), eta, gamma and the rows."""
+        """As plain JSON values: feedback, n_prompts (or n_votes), eta, gamma and leaderboard (the rows)."""
         size = {"n_prompts": self.n_prompts} if self.n_votes is None else {"n_votes": self.n_votes}
         return {
             "feedback": str(self.feedback),
@@ -176,7 +177,7 @@ class Leaderboard:
         return pandas.DataFrame(self.rows())
 
     def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
-        """Draws the ratings as horizontal bars, best on top, with intervals where there are any (needs matplotlib)."""
+        """Plot the ratings as horizontal bars, best on top, with intervals if there are any (needs matplotlib)."""
         from p2l_sdk.plots import plot_leaderboard
 
         return plot_leaderboard(self, ax)
@@ -201,7 +202,7 @@ class Leaderboard:
 
     @property
     def caption(self) -> str:
-        """One line that says what this is."""
+        """A one-line description."""
         n, kind = (self.n_prompts, "prompt") if self.n_votes is None else (self.n_votes, "vote")
         return f"Leaderboard of {len(self.models)} LLMs on {n:,} {kind}{'' if n == 1 else 's'} ({self.feedback})"
 
@@ -224,16 +225,16 @@ class Route:
     """The LLM to call for a prompt, and why.
 
     Attributes:
-        model: drawn from the mixture.
-        mixture: name -> probability; at most two LLMs under a budget, one without.
-        expected_cost: mean cost of the mixture, USD per response; None where one of them is not known.
-        expected_score: of the mixture's answer, in (0, 1), what `objective` names: the chance that it is preferred to
-            that of an opponent ("win_rate"), or that it is usable ("usable").
-        rating: the router's own coefficient (theta' of the paper's Algorithm 1), in logits beside the LLMs' own.
-        ranking: the fallback order: `model` first, then by score the others that cost no more than the budget.
-        budget: the budget asked for, USD per response, or None.
+        model: the LLM drawn from the mixture.
+        mixture: name -> probability; at most two LLMs with a budget, one without.
+        expected_cost: mean cost of the mixture, USD per response; None if one of these costs is unknown.
+        expected_score: expected score of the mixture's answer, in (0, 1): the probability that it is preferred to an
+            opponent's ("win_rate"), or that it is usable ("usable"), depending on `objective`.
+        rating: the router's own coefficient (theta' in the paper's Algorithm 1), in logits, comparable to the LLMs'.
+        ranking: the fallback order: `model`, then by score the other LLMs that cost no more than the budget.
+        budget: the budget given, USD per response, or None.
         leaderboard: the prompt's leaderboard.
-        objective: what the LLMs were chosen by; see `Router`.
+        objective: what was maximised; see `Router`.
     """
 
     model: str
@@ -247,7 +248,7 @@ class Route:
     objective: str = "win_rate"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, the leaderboard included."""
+        """As plain JSON values, including the leaderboard."""
         return {
             "model": self.model,
             "mixture": dict(self.mixture),
@@ -261,7 +262,7 @@ class Route:
         }
 
     def to_pandas(self) -> pandas.DataFrame:
-        """The leaderboard's rows with the probability of each LLM in a column `probability` (needs pandas)."""
+        """The leaderboard's rows with each LLM's probability in a column `probability` (needs pandas)."""
         frame = self.leaderboard.to_pandas()
         frame["probability"] = [self.mixture.get(name, 0.0) for name in frame["model"]]
         return frame
@@ -274,7 +275,7 @@ class Route:
         return f"<table>{rows}</table>"
 
     def facts(self) -> list[tuple[str, str]]:
-        """The route in words: label and text."""
+        """The route as (label, text) pairs, for display."""
         mixture = " + ".join(f"{p:.0%} {name}" for name, p in self.mixture.items())
         cost = "not known" if self.expected_cost is None else f"{usd(self.expected_cost)} per response"
         if self.budget is not None:

@@ -1,4 +1,4 @@
-"""`Router`: the choices of routing (candidates, opponents, costs, policy), checked once, used for many prompts."""
+"""`Router`: the settings of routing (candidates, opponents, costs, policy), validated once for many prompts."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ from p2l_sdk.pacing import BudgetPacer
 from p2l_sdk.results import Leaderboard, Route
 from p2l_sdk.routing import Objective, Policy
 
-_BLOCK_PAIRS = 1 << 20  # pairs of a candidate and an opponent, over prompts, that are scored together
+_BLOCK_PAIRS = 1 << 20  # (prompt, candidate, opponent) triples that are scored together
 
 
 class Router:
-    """Routes leaderboards of one P2L model (paper, Theorem 1 and Algorithm 1).
+    """Routes by the leaderboards of one P2L model (paper, Theorem 1 and Algorithm 1).
 
     Args:
         llms: names of the model's LLMs, in the order of its coefficients.
         feedback: its feedback model.
         costs: USD per response by LLM name.
-        models: the LLMs that may be chosen, all if not given.
-        opponents: LLM name -> weight, uniform over all LLMs if not given.
-        policy: "optimal" (the best mixture within the budget), "strict" (the best single LLM that costs no more) or
-            "best" (the best LLM, whatever the budget).
-        objective: "win_rate" against the opponents, or, for grk, "usable": the chance that the answer is usable.
+        models: the LLMs that may be chosen; all if not given.
+        opponents: LLM name -> weight; uniform over all LLMs if not given.
+        policy: "optimal" (the best mixture whose mean cost stays within the budget), "strict" (the best single LLM that
+            costs no more than the budget) or "best" (the best LLM, whatever the budget).
+        objective: "win_rate" (against the opponents) or, for grk, "usable" (the probability that the answer is usable).
 
     Raises:
-        UnknownModelError: a name that is not among the LLMs.
-        CostError: a cost that is no finite number >= 0.
-        P2LError: weights of opponents that are no weights, or an unknown policy or objective.
+        UnknownModelError: a name is not one of the LLMs.
+        CostError: a cost is not a finite number >= 0.
+        P2LError: the list of models is empty, the opponents' weights are invalid, or the policy or objective is unknown
+            or does not fit the feedback model.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Router:
         """`(n_candidates,)` USD per response, in the order of `names`.
 
         Raises:
-            CostError: one of them is not known.
+            CostError: one of these costs is unknown.
         """
         if self._prices is None:
             raise CostError(
@@ -86,11 +87,11 @@ class Router:
         return self._prices
 
     def scores(self, coefs: np.ndarray) -> np.ndarray:
-        """What each candidate is chosen by: coefs `(..., n_models)` in logits -> `(..., n_candidates)` in (0, 1)."""
+        """The candidates' scores, `(..., n_candidates)` in (0, 1), from coefs `(..., n_models)` in logits."""
         size = max(1, _BLOCK_PAIRS // (len(self.names) * len(self._weights)))
         if coefs.ndim == 1 or len(coefs) <= size:
             return self._scores(coefs.astype(np.float64))
-        # of all prompts at once, the win rates of every pair would be the largest array by far
+        # for all prompts at once, the win rates of all pairs would be by far the largest array
         return np.concatenate([self.scores(coefs[start : start + size]) for start in range(0, len(coefs), size)])
 
     def _scores(self, theta: np.ndarray) -> np.ndarray:
@@ -112,7 +113,7 @@ class Router:
     def route_many(
         self, boards: Sequence[Leaderboard], cost: float | None = None, seed: int | None = None
     ) -> list[Route]:
-        """The LLM to call for each of many prompts, under one mean budget for all; see `P2L.route_many`."""
+        """The LLM to call for each of many prompts, under one mean budget; see `P2L.route_many`."""
         budget = as_budget(cost)
         if budget is None or self.policy is not Policy.OPTIMAL or not boards:
             return [self.route(board, budget) for board in boards]
@@ -125,11 +126,11 @@ class Router:
         ]
 
     def pacer(self, cost: float, *, sample: np.ndarray | None = None) -> BudgetPacer:
-        """A pacer of this budget; see `P2L.pacer`.
+        """A pacer for this budget; see `P2L.pacer`.
 
         Args:
             cost: mean USD per response.
-            sample: `(n_prompts, n_models)` coefficients of prompts like those to come, to start at their price.
+            sample: `(n_prompts, n_models)` coefficients of prompts like those to come, for the initial price.
         """
         budget = as_budget(cost)
         if budget is None:
@@ -138,7 +139,7 @@ class Router:
         return BudgetPacer(self.prices, budget, start=start)
 
     def route_paced(self, board: Leaderboard, pacer: BudgetPacer) -> Route:
-        """The LLM that the pacer chooses. Tell it by `pacer.record(cost)` what the response cost."""
+        """The LLM that the pacer chooses; afterwards, call `pacer.record(cost)` with the actual cost."""
         scores = self.scores(board.coefs)
         chosen = pacer.choose(scores)
         return self._route(board, scores, {chosen: 1.0}, pacer.budget, chosen)
@@ -146,9 +147,14 @@ class Router:
     def frontier(
         self, coefs: np.ndarray, budgets: Sequence[float] | None = None, outcomes: np.ndarray | None = None
     ) -> Frontier:
-        """What every budget buys; see `P2L.frontier`. coefs `(n_prompts, n_models)`, outcomes
-        `(n_prompts, n_models)` what each LLM's answer was worth in truth: of all LLMs of the model, in its order,
-        also where `models` names those that may be chosen."""
+        """What each budget buys; see `P2L.frontier`.
+
+        Args:
+            coefs: `(n_prompts, n_models)` in logits.
+            budgets: USD per response.
+            outcomes: `(n_prompts, n_models)` true scores, one column for every LLM of the model in its order, even if
+                only some may be chosen.
+        """
         scores, prices = self.scores(coefs), self.prices
         values = scores
         if outcomes is not None:
@@ -206,7 +212,7 @@ class Router:
 
 
 def as_budget(cost: Any) -> float | None:
-    """A budget as a float, None for none; BudgetError if it is no number."""
+    """A budget as a float, or None for no budget; BudgetError if it is not a number."""
     try:
         return None if cost is None else float(cost)
     except (TypeError, ValueError):

@@ -1,8 +1,9 @@
-"""Which LLM to call: pure functions of coefficients (paper, Theorem 1 and Algorithm 1).
+"""Which LLM to call: pure functions of scores, costs and coefficients (paper, Theorem 1 and Algorithm 1).
 
-W[b, a] = sigmoid(theta_b - theta_a) is the chance that b is preferred to a, q the weights of the opponents, and
-W q the score of each LLM. The best mixture p under a budget C maximises p . score subject to p . cost <= C. A linear
-programme with one budget has its optimum on the upper concave hull of the points (cost, score): at most two LLMs mix.
+W[b, a] = sigmoid(theta_b - theta_a) is the probability that b is preferred to a, q the weights of the opponents, and
+W q the LLMs' scores. The best mixture p under a budget C maximises p . score subject to p . cost <= C. With one budget,
+the optimum of this linear programme lies on the upper concave hull of the points (cost, score), so that it mixes at
+most two LLMs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from p2l_sdk.results import usd
 
 
 class Policy(StrEnum):
-    """How an LLM is chosen under a budget; without one all choose the best."""
+    """How an LLM is chosen under a budget; without a budget, all policies choose the best LLM."""
 
     OPTIMAL = "optimal"  # the best mixture whose mean cost stays within the budget
     STRICT = "strict"  # the best single LLM that costs no more than the budget
@@ -26,16 +27,16 @@ class Policy(StrEnum):
 
 
 class Objective(StrEnum):
-    """What an LLM is scored by."""
+    """What an LLM is scored on."""
 
-    WIN_RATE = "win_rate"  # expected win rate against the opponents (the paper's)
-    USABLE = "usable"  # chance that the answer is usable, sigmoid(theta): grounded models (grk) only
+    WIN_RATE = "win_rate"  # expected win rate against the opponents (as in the paper)
+    USABLE = "usable"  # probability that the answer is usable, sigmoid(theta); grounded models (grk) only
 
 
 def upper_hull(scores: np.ndarray, costs: np.ndarray) -> list[int]:
     """Indices of the LLMs on the upper concave hull, from the cheapest to the best: the exact efficient frontier.
 
-    Every next one costs more and scores more, at a falling score per cost. Of LLMs equal in both one is taken.
+    Each next LLM costs more and scores more, at a decreasing gain per cost. Of LLMs equal in both, one is kept.
     """
     return _hull(scores, costs)[0]
 
@@ -44,7 +45,7 @@ def _hull(scores: np.ndarray, costs: np.ndarray) -> tuple[list[int], list[float]
     """The hull's indices and their costs."""
     order = costs.argsort()
     ranked = scores.take(order)
-    record = np.empty(len(order), dtype=bool)  # scores more than every cheaper LLM: few do, and only they are scanned
+    record = np.empty(len(order), dtype=bool)  # better than every cheaper LLM: only these few are scanned
     record[0] = True
     np.greater(ranked[1:], np.maximum.accumulate(ranked)[:-1], out=record[1:])
     candidates = order.compress(record)
@@ -63,13 +64,13 @@ def _hull(scores: np.ndarray, costs: np.ndarray) -> tuple[list[int], list[float]
 
 
 def _under(x0: float, y0: float, x1: float, y1: float, x2: float, y2: float) -> bool:
-    """Whether the point 1 lies on or under the line from 0 to 2."""
+    """Whether point 1 lies on or below the line from point 0 to point 2."""
     return (y1 - y0) * (x2 - x1) <= (y2 - y1) * (x1 - x0)
 
 
 def optimal_support(scores: np.ndarray, costs: np.ndarray, budget: float) -> dict[int, float]:
     """The best mixture under a budget, as {index: probability} of its one or two LLMs; see `optimal_mixture`."""
-    if scores.shape != costs.shape or not math.isfinite(scores @ costs):  # quickly seen, then looked at in detail
+    if scores.shape != costs.shape or not math.isfinite(scores @ costs):  # a quick test; `check_points` finds the fault
         check_points(scores, costs)
     hull, prices = _hull(scores, costs)
     check_budget(prices[0], budget)
@@ -81,7 +82,8 @@ def optimal_support(scores: np.ndarray, costs: np.ndarray, budget: float) -> dic
 
 
 def strict_choice(scores: np.ndarray, costs: np.ndarray, budget: float) -> int:
-    """The best single LLM that costs no more than the budget, the cheaper of equals; errors as in `optimal_mixture`."""
+    """Index of the best single LLM that costs no more than the budget, the cheaper one if scores are equal; errors as
+    in `optimal_mixture`."""
     check_points(scores, costs)
     check_budget(float(costs.min()), budget)
     affordable = np.flatnonzero(costs <= budget)
@@ -89,7 +91,7 @@ def strict_choice(scores: np.ndarray, costs: np.ndarray, budget: float) -> int:
 
 
 def check_points(scores: np.ndarray, costs: np.ndarray) -> None:
-    """Raise P2LError unless scores `(..., n_models)` and costs `(n_models,)` are finite and of one length."""
+    """Raise P2LError unless scores `(..., n_models)` and costs `(n_models,)` are finite and match in length."""
     if scores.shape[-1:] != costs.shape or not costs.size:
         raise P2LError(
             f"scores are of shape {scores.shape}, costs of {costs.shape}; there must be one cost for each LLM"
@@ -99,7 +101,7 @@ def check_points(scores: np.ndarray, costs: np.ndarray) -> None:
 
 
 def check_budget(cheapest: float, budget: float) -> None:
-    """Raise BudgetError unless the budget is a finite number, and not under the cheapest LLM."""
+    """Raise BudgetError unless the budget is a finite number and at least the cost of the cheapest LLM."""
     if not math.isfinite(budget):
         raise BudgetError(f"the budget is {budget}; it must be a finite number, USD per response")
     if budget < cheapest:
@@ -113,16 +115,16 @@ def optimal_mixture(scores: np.ndarray, costs: np.ndarray, budget: float) -> np.
     """The best mixture under a budget: argmax p . scores subject to p . costs <= budget, exact.
 
     Args:
-        scores: `(n_models,)`, any unit.
+        scores: `(n_models,)`, in any unit.
         costs: `(n_models,)`, USD per response.
-        budget: mean cost per response that the mixture may reach.
+        budget: highest allowed mean cost of the mixture, USD per response.
 
     Returns:
         `(n_models,)` probabilities, at most two of them above 0.
 
     Raises:
-        BudgetError: the budget is no finite number, or lies under the cheapest LLM.
-        P2LError: a score or a cost is not finite.
+        BudgetError: the budget is not a finite number, or is below the cost of the cheapest LLM.
+        P2LError: a score or a cost is not finite, or their numbers differ.
     """
     mixture = np.zeros(len(scores))
     for i, probability in optimal_support(scores, costs, budget).items():
@@ -135,15 +137,15 @@ def router_coefficient(score: float, opponents: np.ndarray, opponent_weights: np
 
     Args:
         score: the mixture's expected win rate, in (0, 1).
-        opponents: `(n_opponents,)` in logits.
-        opponent_weights: `(n_opponents,)` that sum to 1.
+        opponents: `(n_opponents,)` coefficients in logits.
+        opponent_weights: `(n_opponents,)` weights that sum to 1.
     """
     score = min(max(score, 1e-300), 1.0 - 1e-16)
     odds = math.log(score) - math.log1p(-score)
     pairs = list(zip(opponents.tolist(), opponent_weights.tolist(), strict=True))
-    low, high = odds + min(pairs)[0], odds + max(pairs)[0]  # the roots if all opponents were the weakest, the strongest
+    low, high = odds + min(pairs)[0], odds + max(pairs)[0]  # roots if all opponents were the weakest, the strongest
     theta = odds + sum(weight * opponent for opponent, weight in pairs)
-    for _ in range(100):  # Newton's step, bisection where it leaves the bracket; plain floats are fastest here
+    for _ in range(100):  # Newton's method, bisection if a step leaves the bracket; plain floats are fastest here
         gap, slope = -score, 0.0
         for opponent, weight in pairs:
             rate = 0.5 + 0.5 * math.tanh(0.5 * (theta - opponent))

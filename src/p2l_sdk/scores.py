@@ -1,4 +1,4 @@
-"""Scores of LLMs on prompts: a table with a `prompt` and one numeric column per LLM."""
+"""Scores of LLMs on prompts: a table with a `prompt` column and one numeric column per LLM."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Scores:
     Attributes:
         prompts: `n_prompts` prompts, one for each row of the table.
         models: names of the LLMs.
-        scores: `(n_prompts, n_models)`, higher is better; NaN where an LLM has no answer (only if asked for).
+        scores: `(n_prompts, n_models)`, higher is better; NaN for a missing score, if missing scores are allowed.
         categories: the other columns that label prompts (such as a task), `(n_prompts,)` each.
     """
 
@@ -34,23 +34,23 @@ class Scores:
 
     @classmethod
     def read(cls, source: Any, models: Sequence[str] | None = None, *, allow_missing: bool = False) -> Scores:
-        """Scores with a `prompt` and one column for each LLM.
+        """Read a table with a `prompt` column and one column per LLM.
 
         Args:
-            source: whatever `Votes.read` takes.
-            models: the LLMs, in this order; all numeric columns, sorted, if not given (columns of bools are numeric
-                only where they are named here).
+            source: anything that `Votes.read` accepts.
+            models: the LLMs, in this order; by default all numeric columns, sorted (columns of bools count only if
+                they are named here).
             allow_missing: whether a score may be missing (NaN, null, an empty cell of a CSV file).
 
         Raises:
-            VotesError: a column is missing, there is no row, a prompt is none, or a score is no finite number.
+            VotesError: a column is missing, there are no rows, a prompt is invalid, or a score is not a finite number.
         """
         with naming(source):
             return cls.of_source(open_source(source), models, allow_missing=allow_missing)
 
     @classmethod
     def of_source(cls, source: Source, models: Sequence[str] | None = None, *, allow_missing: bool = False) -> Scores:
-        """`read` of a table that is open already."""
+        """Like `read`, for a source that is already open."""
         table = whole_table(source.chunks)
         if not table:
             raise VotesError("the scores file is empty")
@@ -70,14 +70,15 @@ class Scores:
 
 
 def is_scores(chunk: Chunk, untyped: bool) -> bool:
-    """Whether these columns are a scores table: prompts and numbers, and none of the columns of votes."""
+    """Whether this is a table of scores: it has prompts and numeric columns, and none of the columns of votes."""
     if {"model_a", "model_b", "winner"} & set(chunk) or not {"prompt", "conversation_a"} & set(chunk):
         return False
     return any(not is_own(name) and is_numeric(values, untyped) for name, values in chunk.items())
 
 
 def is_numeric(values: Iterable[Any], untyped: bool) -> bool:
-    """Whether the first value that is not missing is a number (no bool), or spells one where all are strings."""
+    """Whether the first non-missing value is a number (bools do not count), or spells one if the table is `untyped`,
+    i.e. holds only strings."""
     first = next((value for value in values if not _missing(value)), None)
     if isinstance(first, bool) or (isinstance(first, str) and not untyped):
         return False

@@ -1,4 +1,4 @@
-"""Where models lie: the embedded default, folders, the Hub's cache; and how a folder is written."""
+"""Where models are stored (the embedded default, folders, the Hub's cache), and how a model folder is written."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from p2l_sdk.tensor_files import replace_tensors, tensor_names
 _RESEARCH_CONFIG = "training_config.json"  # of checkpoints that the paper's authors published
 DEFAULT_MODEL = Path(__file__).parent / "default_model"
 
-_ADDRESS = re.compile(r"[\w.-]+:\d+/?")  # of a server, its http:// forgotten
+_ADDRESS = re.compile(r"[\w.-]+:\d+/?")  # of a server, with http:// forgotten
 CARDS = ("README.md", "NOTICE", "LICENSE")
 _CONFIG_FILES = ["config.json", _RESEARCH_CONFIG]
-_PICTURES = ["learning_curve.png", "leaderboard.png"]  # of the card
+_PICTURES = ["learning_curve.png", "leaderboard.png"]  # shown in the card
 _MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "vocab.txt", "merges.txt", "*.model", "README.md", "NOTICE"]
 _MODEL_FILES += _PICTURES
 _EDITED = "> **Edited after training.** What follows describes the model before these edits, newest first:"
@@ -33,12 +33,13 @@ _BANNER = re.compile(rf"^{re.escape(_EDITED)}\n>\n((?:> - .*\n)+)", re.MULTILINE
 
 
 def locate(source: str | Path, revision: str | None = None, access: HubAccess | None = None) -> Path:
-    """The folder of a model: an existing one, or a Hub repository fetched into the local cache (no code, no pickles, no
-    subfolders; and no weights where its config is no P2L model's).
+    """The folder of a model: an existing folder, or a Hub repository fetched into the local cache.
+
+    No code, pickles or subfolders are fetched, and no weights unless the config is that of a P2L model.
 
     Raises:
-        ModelFormatError: neither a folder nor a repository's id, or the repository of some other model.
-        HubError: the repository cannot be had.
+        ModelFormatError: the source is neither a folder nor a repository id, or the repository holds another model.
+        HubError: the repository cannot be fetched.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -49,7 +50,7 @@ def locate(source: str | Path, revision: str | None = None, access: HubAccess | 
     found = fetch(source, _CONFIG_FILES, revision, access)
     if not (found / _RESEARCH_CONFIG).is_file():
         _require_p2l(found / "config.json", source)
-    return fetch(source, _MODEL_FILES, found.name, access)  # of the same commit, whatever is pushed meanwhile
+    return fetch(source, _MODEL_FILES, found.name, access)  # the same commit, even if another is pushed meanwhile
 
 
 def _require_p2l(config: Path, repo_id: str) -> None:
@@ -58,7 +59,7 @@ def _require_p2l(config: Path, repo_id: str) -> None:
     try:
         parsed = json.loads(config.read_text(encoding="utf-8"))
     except ValueError:
-        return  # a damaged file is reported where it is read
+        return  # a damaged file is reported when the model is loaded
     kind = parsed.get("model_type") if isinstance(parsed, dict) else None
     if kind != "p2l":
         raise ModelFormatError(
@@ -69,8 +70,13 @@ def _require_p2l(config: Path, repo_id: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class EditedHead:
-    """Attributes: models, the LLMs' names; rows `(n_models, width + 1)` of the last layer, the bias last; edits, what
-    was changed, in words."""
+    """The last layer of an edited model.
+
+    Attributes:
+        models: names of the LLMs.
+        rows: `(n_models, width + 1)` rows of the last layer, the bias last.
+        edits: descriptions of the edits.
+    """
 
     models: tuple[str, ...]
     rows: np.ndarray
@@ -87,19 +93,19 @@ def save_copy(
     carried: Sequence[str] = _MODEL_FILES,
     card: Callable[[str], str] | None = None,
 ) -> None:
-    """Copy a model folder with these costs in its config and the remote code beside the weights.
+    """Copy a model folder, with these costs in its config and the remote code beside the weights.
 
     Args:
-        source, target: folders; the target appears whole or not at all.
+        source, target: folders; the target is written completely or not at all.
         costs: USD per response by LLM name.
-        edited: other LLMs than the source has.
-        weights: writes weights and `config.json`, in place of those of the source (an adapter's).
-        carried: patterns of the files that are copied.
-        card: makes the copy's card of the source's.
+        edited: the last layer, if the LLMs were edited.
+        weights: writes weights and `config.json` to a folder, instead of copying those of the source.
+        carried: glob patterns of the files to copy.
+        card: turns the source's card into the copy's.
 
     Raises:
         P2LError: the target exists and is not empty, or cannot be written.
-        ModelFormatError: the LLMs are others, but the source holds no last layer whose rows could be replaced.
+        ModelFormatError: the LLMs were edited, but the source holds no last layer whose rows can be replaced.
     """
     with new_folder(target) as partial:
         for pattern in carried:
@@ -125,7 +131,7 @@ def save_copy(
 
 def _write_rows(source: Path, partial: Path, rows: np.ndarray) -> None:
     changed = {"head.coefs.weight": rows[:, :-1], "head.coefs.bias": rows[:, -1]}
-    # in an adapter the names have a prefix
+    # in an adapter, the tensors' names have a prefix
     files = source.glob("*.safetensors")
     found = {f: {name: key for name in tensor_names(f) for key in changed if name.endswith(key)} for f in files}
     if {key for names in found.values() for key in names.values()} != changed.keys():
@@ -139,7 +145,8 @@ def _write_rows(source: Path, partial: Path, rows: np.ndarray) -> None:
 
 
 def _amend_card(card: Path, edits: tuple[str, ...]) -> None:
-    """Say in the card, below its metadata, that it describes the model before it was edited; once for all edits."""
+    """Add a note to the card, below its metadata, that it describes the model before these edits; earlier edits are
+    kept in the same note."""
     if not card.is_file():
         return
     text = card.read_text(encoding="utf-8")
@@ -153,7 +160,7 @@ def _amend_card(card: Path, edits: tuple[str, ...]) -> None:
 
 
 def require_new(target: Path) -> None:
-    """Raises `P2LError` where the target exists and is no empty folder, or cannot be looked at."""
+    """Raise `P2LError` if the target exists and is not an empty folder, or cannot be accessed."""
     try:
         taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
     except OSError as error:
@@ -164,7 +171,7 @@ def require_new(target: Path) -> None:
 
 @contextlib.contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """`with new_folder(target) as partial:` fill `partial`; it becomes `target` only when all went well.
+    """Context manager that yields a temporary folder to fill, which becomes `target` only if the block succeeds.
 
     Raises:
         P2LError: the target exists and is not empty, or cannot be written.
@@ -175,7 +182,7 @@ def new_folder(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         yield partial
-        partial.chmod(0o755)  # mkdtemp and safetensors write for the owner alone
+        partial.chmod(0o755)  # mkdtemp and safetensors grant access to the owner alone
         for file in partial.iterdir():
             file.chmod(0o644)
         partial.replace(target)

@@ -1,4 +1,4 @@
-"""Tables in files: rows of .jsonl, .csv and .parquet, lines of text."""
+"""Reading files: rows of .jsonl, .csv and .parquet tables, and lines of text."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     """Rows of a .jsonl, .csv or .parquet file as dictionaries.
 
     Raises:
-        VotesError: the file does not exist, is of another kind, or is damaged.
-        MissingExtraError: it is Parquet, and pyarrow is not installed.
+        VotesError: the file does not exist, has another suffix, or is damaged.
+        MissingExtraError: it is a Parquet file, and pyarrow is not installed.
     """
     reader = READERS.get(Path(path).suffix.lower())
     if reader is None:
@@ -28,15 +28,15 @@ def read_rows(path: str | Path) -> Iterator[Row]:
 
 
 def open_text(path: Path) -> TextIO:
-    """The file as UTF-8 text; `VotesError` where it cannot be opened."""
+    """Open a file as UTF-8 text; `VotesError` if it cannot be opened."""
     try:
-        return path.open(encoding="utf-8-sig", newline="")  # Excel puts a byte order mark in front
+        return path.open(encoding="utf-8-sig", newline="")  # Excel writes a byte order mark
     except OSError as error:
         raise VotesError(f"{str(path)!r} cannot be read: {error.strerror}") from None
 
 
 def text_lines(file: Iterable[str], name: str | Path) -> Iterator[str]:
-    """Lines that are not blank, without their ends."""
+    """Yield the non-blank lines, without line endings."""
     try:
         for line in file:
             if line.strip():
@@ -46,7 +46,7 @@ def text_lines(file: Iterable[str], name: str | Path) -> Iterator[str]:
 
 
 def json_rows(lines: Iterable[str], name: str | Path) -> Iterator[Row]:
-    """One JSON object per line."""
+    """Yield one JSON object per line; `VotesError` for a line that is not one."""
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
@@ -71,7 +71,7 @@ def arrow_batches(path: Path) -> Iterator[Any]:
 
 
 def require_distinct(columns: Iterable[str], name: str) -> None:
-    """Raise `VotesError` where two columns bear one name."""
+    """Raise `VotesError` if two columns have the same name."""
     twice = [column for column, n in Counter(columns).items() if n > 1]
     if twice:
         raise VotesError(f"{name}: two columns are named {twice[0]!r}; rename one")
@@ -101,7 +101,7 @@ def _read_csv(path: Path) -> Iterator[Row]:
 
 
 def _require_commas(header: Sequence[str], path: Path) -> None:
-    """Spreadsheets of some countries put semicolons between the fields of a CSV file."""
+    """Raise `VotesError` for a header separated by semicolons, as spreadsheets write it in some locales, or by tabs."""
     for mark, name in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and mark in header[0]:
             raise VotesError(f"{str(path)!r}: its header is separated by {name}; save it as CSV with commas")

@@ -1,8 +1,8 @@
-"""Safetensors files rewritten without torch and without memory for the weights: some tensors replaced, or all of them
-spread over several files; what does not change is copied byte for byte.
+"""Rewriting safetensors files without torch and without loading the weights: replacing some tensors, or splitting a
+file into several; everything else is copied byte for byte.
 
-A file is the length of its header (8 bytes, little-endian), the header (JSON: dtype, shape and place of each tensor),
-and the tensors' bytes without gaps.
+A safetensors file consists of the header's length (8 bytes, little-endian), the header (JSON: dtype, shape and offsets
+of each tensor), and the tensors' bytes without gaps.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ _ALIGNMENT, _CHUNK = 8, 1 << 24
 
 
 def replace_tensors(source: Path, target: Path, changed: Mapping[str, np.ndarray]) -> None:
-    """Copy a safetensors file with some tensors changed; their shapes may differ, their types stay.
+    """Copy a safetensors file, replacing some tensors; shapes may change, dtypes stay.
 
     Args:
-        changed: tensors by name, float arrays; those that the file does not hold are left out.
+        source: file to copy.
+        target: file to write.
+        changed: new values by tensor name, float arrays; names that the file does not contain are ignored.
 
     Raises:
-        ModelFormatError: a tensor to be changed is of no floating type that numpy or this function can write.
+        ModelFormatError: the dtype of a tensor to replace is not F64, F32, F16 or BF16.
     """
     with source.open("rb") as old, target.open("wb") as new:
         (size,) = struct.unpack("<Q", old.read(8))
@@ -53,8 +55,12 @@ def replace_tensors(source: Path, target: Path, changed: Mapping[str, np.ndarray
 
 
 def split_tensors(source: Path, folder: Path, limit: int) -> list[Path]:
-    """Spread the tensors of `model.safetensors` over files of at most `limit` bytes of tensors each (a larger tensor
-    has one of its own), named and indexed as transformers expects them.
+    """Split a safetensors file into shards, named and indexed as transformers expects.
+
+    Args:
+        source: file to split, e.g. `model.safetensors`.
+        folder: folder for the shards and the index.
+        limit: bytes of tensors per shard; a larger tensor gets a shard of its own.
 
     Returns:
         The files written, the index last.
@@ -106,7 +112,7 @@ def _copy(old: BinaryIO, new: BinaryIO, start: int, entry: Mapping[str, Any]) ->
 
 
 def tensor_names(path: Path) -> list[str]:
-    """Names of the tensors of a safetensors file."""
+    """Names of the tensors in a safetensors file."""
     with path.open("rb") as file:
         (size,) = struct.unpack("<Q", file.read(8))
         return [name for name in json.loads(file.read(size)) if name != "__metadata__"]

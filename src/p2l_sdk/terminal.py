@@ -1,4 +1,4 @@
-"""What the command line shows to people."""
+"""Terminal output of the command line."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ _DISTANCES = {
 
 
 def print_leaderboard(board: Leaderboard, costs: Mapping[str, float], top: int | None = None) -> None:
-    """A table with bars: best LLM first; costs per 1,000 responses where known."""
+    """Print a table with bars, best LLM first, with costs per 1,000 responses if any are known."""
     rows = board.rows()[:top]
     low, high = float(board.ratings.min()), float(board.ratings.max())
     console = Console()
-    # bars give way to intervals, and to names where it is narrow; a terminal that knows ASCII only could not show them
+    # no bars beside intervals, in a narrow terminal (names need the room), or in one limited to ASCII
     bars = "low" not in rows[0] and console.width >= _WIDE and not console.options.ascii_only
     table = Table(title=board.caption, title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("rank", justify="right", no_wrap=True)
-    table.add_column("LLM", overflow="fold")  # the one column that may be broken
+    table.add_column("LLM", overflow="fold")  # the only column that may wrap
     table.add_column("rating", justify="right", no_wrap=True)
     if bars:
         table.add_column("", no_wrap=True, style="cyan")
@@ -77,7 +77,7 @@ def print_leaderboard(board: Leaderboard, costs: Mapping[str, float], top: int |
             str(row["rank"]),
             Text(row["model"]),
             f"{row['rating']:.0f}",
-        ]  # Text: a name is no markup
+        ]  # Text: a name is not markup
         if bars:
             cells.append(_bar(row["rating"], low, high))
         if "low" in row:
@@ -96,7 +96,7 @@ def print_leaderboard(board: Leaderboard, costs: Mapping[str, float], top: int |
 
 
 def print_route(route: Route) -> None:
-    """The choice in words."""
+    """Print the chosen LLM and why."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column()
@@ -106,7 +106,7 @@ def print_route(route: Route) -> None:
 
 
 def print_evaluation(title: str, metrics: Mapping[str, Any], baseline: Baseline | None = None) -> None:
-    """The metrics with their standard errors; beside a baseline, also its own and the difference."""
+    """Print the metrics with their standard errors and, given a baseline, its metrics and the difference."""
     headings = ["model", "s.e."] + (["marginal", "difference", "s.e."] if baseline else []) + ["n"]
     table = _table("", *headings)
     for group, labels in _METRICS.items():
@@ -131,7 +131,8 @@ def print_evaluation(title: str, metrics: Mapping[str, Any], baseline: Baseline 
 
 
 def print_agreement(agreement: Agreement) -> None:
-    """The aggregate of the prompts against the leaderboard of their votes; beside it that of the baseline votes."""
+    """Print how the aggregate of the prompts agrees with the leaderboard of their votes, beside the leaderboard of the
+    baseline votes, if there is one."""
     columns = [agreement.metrics] + ([] if agreement.baseline is None else [agreement.baseline])
     table = _table("", *["model", "marginal"][: len(columns)])
     for name, label in _DISTANCES.items():
@@ -141,7 +142,7 @@ def print_agreement(agreement: Agreement) -> None:
 
 
 def print_categories(column: str, categories: Mapping[str, Category]) -> None:
-    """One row for each category."""
+    """Print one row per category."""
     compared = any(category.baseline for category in categories.values())
     gain = ["- marg."] if compared else []
     table = _table(column, "prompts", "BT loss", *gain, "CE", *gain, "acc.", "distance")
@@ -163,7 +164,7 @@ def print_categories(column: str, categories: Mapping[str, Category]) -> None:
 
 
 def print_subsets(study: SubsetStudy) -> None:
-    """Distances to all votes by size of the subset: of the model's aggregate, and of the subset's votes alone."""
+    """Print, by subset size, the distance of the model's aggregate and of the subset's votes alone to all votes."""
     table = _table("prompts", "model", "95 % of subsets", "votes alone", "95 % of subsets")
     for point in study.points:
         cells = [cell for side in (point.model, point.votes) for cell in _range(side["preference_l1"])]
@@ -176,12 +177,12 @@ def print_subsets(study: SubsetStudy) -> None:
 
 
 def print_note(text: str) -> None:
-    """A remark on the tables."""
+    """Print a remark on the tables."""
     Console().print(Text(text, style="dim"))
 
 
 def _table(first: str, *others: str) -> Table:
-    """The first column may be broken, the others hold numbers."""
+    """A table whose first column may wrap, while the others hold numbers."""
     table = Table(box=None, pad_edge=False)
     table.add_column(Text(first), overflow="fold")
     for heading in others:
@@ -211,7 +212,7 @@ def _range(values: Range) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def counting(things: str) -> Iterator[Callable[[int], None]]:
-    """A live counter on stderr, gone when done; yields the function that sets it."""
+    """A live counter on stderr that disappears when done; yields the function that sets it."""
     columns = (SpinnerColumn(), TextColumn("{task.completed:,} " + things), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=None)
@@ -226,8 +227,8 @@ def _bar(value: float, low: float, high: float) -> str:
 
 
 def print_held_out(reports: Mapping[str, Report]) -> None:
-    """One line for each file that a new model was measured on: its main loss beside the averaged leaderboard's, or the
-    score of routing beside the best single LLM's."""
+    """Print, for each file on which a new model was evaluated, its main loss beside the averaged leaderboard's, and its
+    routed score beside the best single LLM's, as available."""
     for name, report in reports.items():
         metrics, file = report.metrics, name.partition(" (")[0]
         averaged = report.baseline.metrics if report.baseline else {}
@@ -245,7 +246,7 @@ def print_held_out(reports: Mapping[str, Report]) -> None:
 
 
 def print_vote_summary(summary: VoteSummary, name: str, top: int = 20) -> None:
-    """What the votes of a file hold: figures, one row for each of the `top` LLMs, and what is amiss."""
+    """Print the figures of a file of votes, one row for each of the first `top` LLMs, and what the votes leave open."""
     console = Console()
     facts = Table(
         title=Text(name), title_justify="left", title_style="bold", box=None, pad_edge=False, show_header=False

@@ -1,4 +1,4 @@
-"""The other columns of votes and scores: labels of their rows, such as a task or a language."""
+"""Category columns of votes and scores: labels of the rows, such as a task or a language."""
 
 from __future__ import annotations
 
@@ -11,27 +11,31 @@ from p2l_sdk.vote_sources import ABSENT, Chunk
 
 LONGEST_LABEL = 200  # characters; a longer string is a text, not the name of a category
 
-# columns that are no category and no LLM; the last is what pandas writes for an index
+# columns that are neither a category nor an LLM; `_INDEX` begins the columns that pandas writes for an index
 _OWN = {"prompt", "model_a", "model_b", "winner", "weight", "timestamp", "conversation_a", "conversation_b"}
 _INDEX = "__index_level_"
 
 
 def is_own(name: Any) -> bool:
-    """Whether a column has a meaning in the contract, or is an index that pandas wrote."""
+    """Whether a column has a meaning in the contract, or is an index written by pandas."""
     return name in _OWN or str(name).startswith(_INDEX)
 
 
 class Categories:
-    """Gathers the columns that label rows: strings (of at most `LONGEST_LABEL` characters), bools, integers."""
+    """Collects the columns that label rows: strings (of at most `LONGEST_LABEL` characters), bools and integers.
+
+    Args:
+        without: names of columns to leave out.
+    """
 
     def __init__(self, without: Iterable[str] = ()) -> None:
         self._columns: dict[str, list[Any]] = {}
         self._refused = set(without)
-        self._same: dict[str, str] = {}  # one object for all equal strings
+        self._same: dict[str, str] = {}  # keeps one object per distinct string
         self._n_rows = 0
 
     def add(self, chunk: Chunk, n_rows: int) -> None:
-        """The next rows."""
+        """Add the next rows."""
         for name, values in chunk.items():
             if not is_own(name) and name not in self._refused:
                 if _are_labels(values):
@@ -45,7 +49,7 @@ class Categories:
             column += [None] * (self._n_rows - len(column))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """`(n_rows,)` each: bool or int64 where every value is one, else strings ('' where there is none)."""
+        """The columns, `(n_rows,)` each: bool or int64 if all values are, otherwise strings ('' for a missing one)."""
         found = {}
         for name, column in self._columns.items():
             kinds = {type(value) for value in column if value is not None and value is not ABSENT}

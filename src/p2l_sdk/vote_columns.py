@@ -1,6 +1,6 @@
-"""The contract of the columns of votes and scores: values checked and turned into numbers; errors name the row.
+"""The contract for the columns of votes and scores: values are validated and encoded as numbers; errors name the row.
 
-A value that was met before is looked up, not checked again.
+A string prompt that was seen before is looked up, not validated again.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ T = TypeVar("T")
 
 
 def turns_of(prompt: Prompt) -> tuple[str, ...]:
-    """What makes a prompt this prompt: the exact texts of its user turns."""
+    """The identity of a prompt: the exact texts of its user turns."""
     return tuple(user_turns(prompt))
 
 
 class PromptIndex:
-    """Distinct prompts, in order of first appearance, and their numbers. Prompts with the same user turns are one."""
+    """Numbers distinct prompts in order of first appearance; prompts with the same user turns are the same prompt."""
 
     def __init__(self) -> None:
         self.prompts: list[Prompt] = []
@@ -40,7 +40,7 @@ class PromptIndex:
         self._strings: dict[str, int] = {}
 
     def __call__(self, value: Any) -> int:
-        """The number of a prompt, checked if it is new; `VotesError` without the row."""
+        """The number of a prompt, validated if it is new; the `VotesError` does not name the row."""
         if not isinstance(value, str):
             return self.number(checked_prompt(value))
         if value not in self._strings:
@@ -48,7 +48,7 @@ class PromptIndex:
         return self._strings[value]
 
     def number(self, prompt: Prompt) -> int:
-        """The number of a prompt that is known to be one."""
+        """The number of a prompt that is already validated."""
         number = self._numbers.setdefault(turns_of(prompt), len(self.prompts))
         if number == len(self.prompts):
             self.prompts.append(prompt)
@@ -56,7 +56,7 @@ class PromptIndex:
 
 
 def checked_prompt(value: Any) -> Prompt:
-    """The prompt of a cell: a string, or chat messages (a list of strings is a list of user turns)."""
+    """The prompt in a cell: a string, or chat messages (a list of strings is a list of user turns)."""
     if isinstance(value, list) and value and all(isinstance(turn, str) for turn in value):
         value = [{"role": "user", "content": turn} for turn in value]
     if not (isinstance(value, str) and value.strip()) and not (isinstance(value, list) and value):
@@ -69,14 +69,14 @@ def checked_prompt(value: Any) -> Prompt:
 
 
 def model_name(column: str, value: Any) -> str:
-    """The name of an LLM in this column."""
+    """Validate the name of an LLM in this column."""
     if not isinstance(value, str) or not value:
         raise VotesError(f"{column} is {value!r}; it must be the name of an LLM")
     return value
 
 
 def winner_code(value: Any) -> Winner:
-    """What a vote says, from the word for it."""
+    """The `Winner` for a cell of the winner column, ignoring case."""
     winner = WINNERS.get(str(value).strip().lower())
     if winner is None:
         raise VotesError(f"winner is {value!r}; legal values: {', '.join(WINNERS)}")
@@ -84,7 +84,7 @@ def winner_code(value: Any) -> Winner:
 
 
 def weights(chunk: Chunk, n_rows: int, start: int) -> np.ndarray:
-    """`(n_rows,)` weights, 1 where there are none; errors count rows from `start` + 1."""
+    """`(n_rows,)` weights, 1 where absent; errors count rows from `start` + 1."""
     values = chunk.get("weight", [1.0] * n_rows)
     numbers = np.array([1.0 if value is ABSENT else number_of(value) for value in values])
     bad = np.flatnonzero(~(np.isfinite(numbers) & (numbers >= 0)))
@@ -95,7 +95,7 @@ def weights(chunk: Chunk, n_rows: int, start: int) -> np.ndarray:
 
 
 def number_of(value: Any) -> float:
-    """The number that a cell holds or spells; NaN if none."""
+    """The number that a cell contains or spells; NaN if there is none."""
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
@@ -103,7 +103,7 @@ def number_of(value: Any) -> float:
 
 
 def prompt_column(chunk: Chunk, start: int) -> list[Any]:
-    """The prompts of a chunk: `prompt`, and `conversation_a` in rows without it."""
+    """The prompts of a chunk: `prompt`, or `conversation_a` in rows without one."""
     if "conversation_a" not in chunk:
         return required(chunk, "prompt", start)
     if "prompt" not in chunk:
@@ -113,7 +113,7 @@ def prompt_column(chunk: Chunk, start: int) -> list[Any]:
 
 
 def required(chunk: Chunk, name: str, start: int) -> list[Any]:
-    """A column that every row must have; errors count rows from `start` + 1."""
+    """A column that must be present in every row; errors count rows from `start` + 1."""
     values = chunk.get(name)
     at = 0 if values is None else next((i for i, value in enumerate(values) if value is ABSENT), None)
     if at is not None:
@@ -123,7 +123,7 @@ def required(chunk: Chunk, name: str, start: int) -> list[Any]:
 
 
 def checked(values: Iterable[Any], check: Callable[[Any], T], start: int) -> list[T]:
-    """What `check` makes of each value of a column; its error is raised with the row, counted from `start` + 1."""
+    """Apply `check` to each value of a column; its `VotesError` is raised with the row, counted from `start` + 1."""
     made: list[T] = []
     try:
         for value in values:
@@ -134,12 +134,12 @@ def checked(values: Iterable[Any], check: Callable[[Any], T], start: int) -> lis
 
 
 class VoteCodes:
-    """Gathers the columns of votes as numbers, chunk by chunk.
+    """Encodes the columns of votes as numbers, chunk by chunk.
 
     Attributes:
         prompts: the distinct prompts.
-        names: the LLMs, each with its number, in order of first appearance.
-        n_rows: how many votes there are.
+        names: name of each LLM -> its number, in order of first appearance.
+        n_rows: number of votes so far.
     """
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ class VoteCodes:
         self._parts: list[tuple[np.ndarray, ...]] = []
 
     def add(self, chunk: Chunk, n_rows: int) -> None:
-        """The next votes; `VotesError` names the row, counted from 1 over all chunks."""
+        """Add the next votes; a `VotesError` names the row, counted from 1 over all chunks."""
         start, sides = self.n_rows, ("model_a", "model_b")
         prompt = checked(prompt_column(chunk, start), self.prompts, start)
         a, b = (np.array(checked(required(chunk, side, start), self._number(side), start)) for side in sides)

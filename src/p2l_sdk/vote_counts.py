@@ -1,7 +1,7 @@
-"""Votes as counts: how often each pair of LLMs met, and how it ended. All that a marginal leaderboard needs.
+"""Votes as counts: how often each pair of LLMs met, with which outcome. An averaged leaderboard needs nothing else.
 
-A table of votes is encoded column by column: by the column's own dictionary where it has one (pyarrow, pandas),
-otherwise in one pass through a Python dictionary. Everything after that is arithmetic on integers.
+A table of votes is encoded column by column, by pyarrow or pandas if the column is theirs, otherwise in one pass with a
+Python dictionary. Everything after that is array arithmetic.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from p2l_sdk.errors import VotesError
 from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.votes import WINNERS, Votes
 
-SWAPPED = [Winner.B, Winner.A, Winner.TIE, Winner.BOTH_BAD]  # how a vote ended, seen from the other side
+SWAPPED = [Winner.B, Winner.A, Winner.TIE, Winner.BOTH_BAD]  # each outcome as seen from the other side
 
 
 @dataclass(frozen=True, eq=False)
 class VoteCounts:
-    """Sums over the votes of each pair a < b (in the order of `numpy.triu_indices`) and each kind of `Winner`.
+    """Sums over the votes on each pair a < b (in the order of `numpy.triu_indices`), by `Winner`.
 
     Attributes:
         models: names of the LLMs.
-        number: `(n_pairs, 4)` votes with a weight above 0.
+        number: `(n_pairs, 4)` numbers of votes with a positive weight.
         weight: `(n_pairs, 4)` sums of their weights.
-        square: `(n_pairs, 4)` sums of their squared weights: what standard errors of weighted votes need.
+        square: `(n_pairs, 4)` sums of their squared weights, for the standard errors of weighted votes.
     """
 
     models: tuple[str, ...]
@@ -40,12 +40,12 @@ class VoteCounts:
 
     @classmethod
     def of(cls, votes: Any) -> VoteCounts:
-        """Counts of `Votes`, of a file of votes, or of a table with the columns model_a, model_b, winner and,
-        optionally, weight: a mapping of sequences or arrays, a pandas frame, a pyarrow table.
+        """Count `Votes`, a file of votes, or a table with the columns model_a, model_b, winner and, optionally,
+        weight: a mapping of sequences or arrays, a pandas frame or a pyarrow table.
 
         Raises:
-            VotesError: a column is missing, columns differ in length, there is no vote, or a row breaks the contract
-                (it is named, the first is 1).
+            VotesError: a column is missing, columns differ in length, there are no votes, or a row violates the
+                contract (the message names it, counting from 1).
         """
         if isinstance(votes, str | Path):
             votes = Votes.read(votes)
@@ -69,7 +69,7 @@ class VoteCounts:
         if not len(winner):
             raise VotesError("there are no votes")
         for name, codes, end in (("model_a", a, n), ("model_b", b, n), ("winner", winner, kinds)):
-            if codes.min() < 0 or codes.max() >= end:  # only in `Votes` made by hand
+            if codes.min() < 0 or codes.max() >= end:  # only possible in `Votes` built by hand
                 _refuse((codes < 0) | (codes >= end), f"{name} is no number from 0 to {end - 1}")
         _refuse(a == b, lambda row: f"{models[int(a[row])]!r} is compared with itself")
         cell = (np.asarray(a, dtype=np.int64) * n + b) * kinds + winner
@@ -105,7 +105,7 @@ def _column(table: Any, name: str) -> Any:
 
 
 def _encode(column: Any, name: str) -> tuple[np.ndarray, dict[int, str]]:
-    """A column of strings as `(n_votes,)` numbers, and the string of each number that occurs."""
+    """Encode a column of strings as `(n_votes,)` numbers, with the string for each number that occurs."""
     if not len(column):
         raise VotesError("there are no votes")
     values: Sequence[Any]
@@ -118,7 +118,7 @@ def _encode(column: Any, name: str) -> tuple[np.ndarray, dict[int, str]]:
     elif hasattr(column, "factorize"):  # pandas
         codes, values = column.factorize()
     else:
-        numbers: defaultdict[Any, int] = defaultdict(count().__next__)  # a value that is new gets the next number
+        numbers: defaultdict[Any, int] = defaultdict(count().__next__)  # a new value gets the next number
         column = column.tolist() if isinstance(column, np.ndarray) else column
         try:
             codes = np.fromiter(map(numbers.__getitem__, column), np.intp, len(column))
@@ -160,7 +160,7 @@ def _weights(column: Any) -> np.ndarray:
 
 
 def _refuse(bad: np.ndarray, reason: str | Callable[[int], str]) -> None:
-    """Raise for the first row that is bad; rows are counted from 1."""
+    """Raise `VotesError` for the first bad row, if there is one; rows are counted from 1."""
     if bad.any():
         row = int(np.argmax(bad))
         raise VotesError(f"row {row + 1}: {reason if isinstance(reason, str) else reason(row)}")

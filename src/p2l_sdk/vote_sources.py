@@ -1,7 +1,7 @@
-"""Where votes and scores come from: files, `datasets` folders, the Hub, tables in memory; all as chunks of columns.
+"""Sources of votes and scores: files, `datasets` folders, the Hub and tables in memory, all read as chunks of columns.
 
-A chunk is a dictionary of columns, each a list of plain Python values, all of one length: a table of any size passes
-through in pieces. A row without a value for some column (JSON lines, dictionaries) has `ABSENT` there.
+A chunk is a dictionary of columns, each a list of plain Python values, all of the same length, so that a table of any
+size is processed piece by piece. A row without a value for a column (JSON lines, dictionaries) has `ABSENT` there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Chunk = dict[str, list[Any]]
 
 ABSENT: Any = object()
 
-_ROWS = 20_000  # of a chunk
+_ROWS = 20_000  # per chunk
 _HUB_ID = re.compile(r"(?P<name>\w[\w.-]*/[\w.-]+)(@(?P<revision>[^:@]+))?(:(?P<split>[^:@/]+))?")
 _SPLIT = re.compile(r"(?P<folder>.+):(?P<split>[^:@/\\]+)", re.DOTALL)
 _FORMS = (
@@ -35,12 +35,12 @@ _FORMS = (
 
 @dataclass(frozen=True)
 class Source:
-    """A table: its chunks, to be read once.
+    """A table as chunks, which can be read once.
 
     Attributes:
-        name: of the file or data set, for messages.
-        chunks: the pieces.
-        untyped: every value is a string, numbers too (CSV).
+        name: name of the file or data set, for messages.
+        chunks: the chunks.
+        untyped: whether all values are strings, even numbers (CSV).
     """
 
     name: str
@@ -49,7 +49,7 @@ class Source:
 
 
 def whole_table(chunks: Iterable[Chunk]) -> Chunk:
-    """All chunks as one; a value that a chunk does not have is ABSENT. Empty where there is no row."""
+    """Join all chunks into one; values that a chunk lacks are `ABSENT`. Empty if there are no rows."""
     table: Chunk = {}
     n_rows = 0
     for chunk in chunks:
@@ -63,11 +63,11 @@ def whole_table(chunks: Iterable[Chunk]) -> Chunk:
 
 
 def open_source(source: Any) -> Source:
-    """The table of a path, a Hub data set id, a `datasets` object, a pandas frame, a pyarrow table (or whatever else
-    offers Arrow's stream), a mapping of columns, or an iterable of dictionaries.
+    """Open a path, a Hub data set id, a `datasets` object, a pandas frame, a pyarrow table (or any other object with an
+    Arrow stream), a mapping of columns, or an iterable of dictionaries.
 
     Raises:
-        VotesError: it is none of these, cannot be read or had, or has no such split.
+        VotesError: it is none of these, cannot be read or fetched, or has no such split.
         MissingExtraError: the package that reads it is not installed.
     """
     if isinstance(source, str | Path):
@@ -91,7 +91,7 @@ def open_source(source: Any) -> Source:
 
 @contextlib.contextmanager
 def naming(source: Any) -> Iterator[None]:
-    """Within it, what is wrong in a table that has a name (a file, a folder, a Hub data set) is said with that name."""
+    """Context manager that adds the name of the source (a file, a folder, a Hub data set) to errors about its table."""
     try:
         yield
     except (VotesError, UnknownModelError) as error:
@@ -99,19 +99,19 @@ def naming(source: Any) -> Iterator[None]:
             raise
         name = str(source)
         own = (name, str(Path(name).expanduser()), _SPLIT.sub(r"\g<folder>", name), _HUB_ID.sub(r"\g<name>", name))
-        if any(repr(said) in str(error) for said in own):  # of the file as a whole
+        if any(repr(said) in str(error) for said in own):  # the message already names the source
             raise
         raise type(error)(f"{name!r}: {error}") from error.__cause__
 
 
 def hub_repository(name: str) -> str | None:
-    """The repository of a Hub data set ("org/name:split", say); None if a source is something else."""
+    """The repository of a Hub data set (e.g. "org/name:split"); None if the source is something else."""
     found = _HUB_ID.fullmatch(name)
     return found["name"] if found and Path(name).suffix.lower() not in READERS and not Path(name).exists() else None
 
 
 def of_rows(rows: Iterable[Row]) -> Iterator[Chunk]:
-    """Dictionaries as chunks; raises `VotesError` for a row that is none."""
+    """Yield dictionaries as chunks; `VotesError` for a row that is not a dictionary."""
     rows, start = iter(rows), 0
     while batch := list(itertools.islice(rows, _ROWS)):
         for number, row in enumerate(batch, start + 1):
@@ -122,7 +122,7 @@ def of_rows(rows: Iterable[Row]) -> Iterator[Chunk]:
         start += len(batch)
 
 
-# --- what a name may mean ------------------------------------------------------------------------------------------
+# --- sources by name -------------------------------------------------------------------------------------------------
 
 
 def _of_path(name: str) -> Source:
@@ -154,14 +154,14 @@ def _from_hub(name: str, revision: str | None) -> Any:
     datasets = _datasets()
     try:
         return datasets.load_dataset(name, revision=revision)
-    except Exception as error:  # the loaders of foreign data raise errors of many kinds
+    except Exception as error:  # `datasets` raises errors of many kinds
         asked = Asked(repo_id=name, kind="dataset", revision=revision)
         raise VotesError(str(not_fetched(_plain_error(name, revision) or error, asked))) from error
 
 
 def _plain_error(name: str, revision: str | None) -> Exception | None:
-    """What the Hub itself says of a data set that could not be loaded, which `datasets` does not always pass on; None
-    if the repository is there."""
+    """The Hub's own error for a data set that could not be loaded, which `datasets` does not always pass on; None if
+    the repository is accessible."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import OfflineModeIsEnabled
 
@@ -178,7 +178,7 @@ def _plain_error(name: str, revision: str | None) -> Exception | None:
 def _had(load: Callable[[], Any], what: str) -> Any:
     try:
         return load()
-    except Exception as error:  # the loaders of foreign data raise errors of many kinds
+    except Exception as error:  # `datasets` raises errors of many kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise VotesError(f"{what} cannot be loaded: {reason}") from error
 
@@ -195,7 +195,7 @@ def _datasets() -> Any:
 
 
 def _of_dataset(dataset: Any, split: str | None, name: str) -> Iterator[Chunk]:
-    """A Dataset; or a split of a DatasetDict, "train" if none is named."""
+    """Chunks of a Dataset, or of a split of a DatasetDict ("train" if none is named)."""
     if isinstance(dataset, Mapping):
         wanted = split or "train"
         if wanted not in dataset:
@@ -210,7 +210,7 @@ def _of_dataset(dataset: Any, split: str | None, name: str) -> Iterator[Chunk]:
 
 
 def _of_batch(batch: Any) -> Chunk:
-    """A pyarrow RecordBatch or Table."""
+    """A pyarrow RecordBatch or Table as a chunk."""
     names = batch.schema.names
     require_distinct(names, "the table")
     return {name: batch.column(i).to_pylist() for i, name in enumerate(names)}
@@ -232,8 +232,8 @@ def _of_frame(frame: Any) -> Iterator[Chunk]:
 
 
 def _of_series(series: Any) -> list[Any]:
-    """Plain values; one that is missing is None, except that a number which is none stays NaN."""
-    if not isinstance(series.dtype, np.dtype) or series.dtype.kind != "f":  # pandas' own floats hold NA, too
+    """Plain values; missing ones are None, except in numpy float columns, where they stay NaN."""
+    if not isinstance(series.dtype, np.dtype) or series.dtype.kind != "f":  # pandas' own floats may hold NA
         series = series.astype(object).where(series.notna(), None)
     return [value.tolist() if hasattr(value, "tolist") else value for value in series]
 

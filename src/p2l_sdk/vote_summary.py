@@ -1,4 +1,4 @@
-"""What a table of votes holds, before anything is trained on it: sizes, balance, gaps, and the loss to beat."""
+"""Summary of a table of votes, before anything is trained on it: sizes, balance, gaps, and the loss to beat."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OUTCOMES = {"model_a": Winner.A, "model_b": Winner.B, "tie": Winner.TIE, "tie (
 
 @dataclass(frozen=True)
 class ModelVotes:
-    """How the votes on one LLM ended, seen from its side; numbers of votes."""
+    """Numbers of votes on one LLM by outcome, from its own side."""
 
     model: str
     n_votes: int
@@ -33,21 +33,21 @@ class ModelVotes:
 
 @dataclass(frozen=True)
 class VoteSummary:
-    """A table of votes in figures.
+    """The figures of a table of votes.
 
     Attributes:
-        n_votes, n_prompts: how many.
-        mean_votes_per_prompt, max_votes_per_prompt: over prompts.
-        models: a row for each LLM, the largest share of wins first.
-        outcomes: shares of the votes by outcome, sum 1: model_a, model_b, tie, tie (bothbad).
-        total_weight: sum of the weights; None where all are 1.
-        n_duplicates: votes that repeat an earlier one (see `Votes.n_duplicates`).
-        undetermined: what the votes leave open, in words; None where they determine every coefficient.
-        feedback: the feedback model of what follows.
-        marginal_cross_entropy: what the marginal leaderboard of these very votes pays on them: mean over the votes
-            that count, nats, outcomes of the feedback model. A model that reads prompts has to be below.
-        marginal_bt_log_loss: the same leaderboard's log-loss of sigmoid(coef_a - coef_b) on decisive votes, nats;
-            None where no vote is decisive.
+        n_votes, n_prompts: numbers of votes and of distinct prompts.
+        mean_votes_per_prompt, max_votes_per_prompt: mean and maximum over the prompts.
+        models: one entry per LLM, the largest share of wins first.
+        outcomes: shares of the votes by outcome, summing to 1: model_a, model_b, tie, tie (bothbad).
+        total_weight: sum of the weights; None if all are 1.
+        n_duplicates: number of votes that repeat an earlier one (see `Votes.n_duplicates`).
+        undetermined: message about what the votes leave open; None if they determine every coefficient.
+        feedback: the feedback model of the two losses below.
+        marginal_cross_entropy: cross-entropy of these votes' own averaged leaderboard, over the outcomes of the
+            feedback model: mean over the votes that count, in nats. A model that reads prompts has to be below it.
+        marginal_bt_log_loss: log-loss of sigmoid(coef_a - coef_b) of the same leaderboard on decisive votes, in nats;
+            None if no vote is decisive.
     """
 
     n_votes: int
@@ -64,15 +64,15 @@ class VoteSummary:
     marginal_bt_log_loss: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """As plain JSON values."""
         return {**asdict(self), "models": [asdict(row) for row in self.models], "feedback": str(self.feedback)}
 
 
 def summarise(votes: Votes, feedback: Feedback | str) -> VoteSummary:
-    """The figures of these votes under a feedback model; takes about as long as fitting a marginal leaderboard.
+    """Summarise votes under a feedback model; takes about as long as fitting an averaged leaderboard.
 
     Raises:
-        VotesError: no vote says anything in this feedback model.
+        VotesError: no vote counts in this feedback model.
     """
     feedback = Feedback.parse(feedback)
     counts = VoteCounts.of(votes)
@@ -99,7 +99,7 @@ def summarise(votes: Votes, feedback: Feedback | str) -> VoteSummary:
 
 
 def _cross_entropy(counts: VoteCounts, board: Leaderboard, feedback: Feedback) -> float:
-    """Mean over the votes that count of what this leaderboard pays for them under a feedback model."""
+    """Mean negative log-likelihood (nats) of this leaderboard under a feedback model, over the votes that count."""
     a, b = np.triu_indices(len(counts.models), 1)
     log_probs = log_probabilities(feedback, board.coefs[a], board.coefs[b], board.eta, board.gamma)
     log_likelihood, says = vote_log_likelihood(feedback, log_probs[:, None, :], np.arange(len(Winner)))

@@ -1,9 +1,9 @@
-"""Votes: read, checked against the contract, turned into arrays.
+"""Reading votes, validating them against the data contract and encoding them as arrays.
 
-Columns, as Chatbot Arena publishes them: `prompt` (a string, a list of user turns, or chat messages) or
-`conversation_a`; `model_a`, `model_b`; `winner`; optional `weight`. Every other column of short strings, bools or
-integers is a category; `timestamp` is left out. A table of scores (see `Scores`) gives the votes that follow from it.
-A row that breaks the contract is an error that names it.
+The columns are those of Chatbot Arena: `prompt` (a string, a list of user turns, or chat messages) or `conversation_a`;
+`model_a`, `model_b`; `winner`; and optionally `weight`. Every other column of short strings, bools or integers is a
+category, except `timestamp`, `conversation_b` and pandas' index columns, which are ignored. A table of scores (see
+`Scores`) is converted to votes. A row that violates the contract is an error that names it.
 """
 
 from __future__ import annotations
@@ -29,21 +29,23 @@ from p2l_sdk.vote_sources import Chunk, Source, naming, of_rows, open_source
 
 __all__ = ["WINNERS", "Row", "Scores", "Votes", "read_prompts", "read_rows", "shared_prompts", "warn_if_shared"]
 
-_SAME = 1e-6  # scores that differ by no more are equal
-_USABLE = 0.5  # from here two equal scores in [0, 1] are a tie, below it both are bad
+_SAME = 1e-6  # scores that differ by at most this are equal
+_USABLE = 0.5  # two equal scores in [0, 1] are a tie from here up, and both bad below
 
 
 @dataclass(frozen=True, eq=False)
 class Votes:
-    """Votes as arrays; prompts that occur in many votes are held once (the same user turns are the same prompt).
+    """Votes as arrays; each distinct prompt is stored once (prompts with the same user turns are the same prompt).
 
     Attributes:
         prompts: `n_prompts` distinct prompts.
         models: names of the LLMs.
-        prompt, a, b, winner: `(n_votes,)` integers: index into prompts, into models, `Winner` code.
+        prompt: `(n_votes,)` indices into prompts.
+        a, b: `(n_votes,)` indices into models.
+        winner: `(n_votes,)` `Winner` codes.
         weight: `(n_votes,)` weights of the votes.
-        categories: `(n_votes,)` labels by column: bools or integers, else strings ('' where a vote has none; strings
-            throughout from CSV). Columns with a string of more than 200 characters are texts, not labels: left out.
+        categories: `(n_votes,)` labels by column: bools or integers, otherwise strings ('' if a vote has none; always
+            strings from CSV). Columns with a string of more than 200 characters hold texts and are left out.
     """
 
     prompts: list[Prompt]
@@ -60,18 +62,18 @@ class Votes:
 
     @classmethod
     def read(cls, source: Any, models: Sequence[str] | None = None) -> Votes:
-        """Votes of a table, or the votes that follow from a table of scores (a prompt, numbers, and no winner).
+        """Read a table of votes, or convert a table of scores (prompts and numeric columns, but no winner).
 
         Args:
             source: a .jsonl, .csv or .parquet file; a folder saved by `datasets`, or one that it can load
-                ("folder:split"); a data set of the Hub ("org/name", "org/name:split", "org/name@revision"); a
+                ("folder:split"); a data set on the Hub ("org/name", "org/name:split", "org/name@revision"); a
                 datasets.Dataset, a pandas frame, a pyarrow table, a mapping of columns, or an iterable of
-                dictionaries. Of several splits it is "train" if none is named.
-            models: the LLMs that may occur, in this order; all that occur, sorted, if not given.
+                dictionaries. The default split is "train".
+            models: the LLMs that may occur, in this order; by default all that occur, sorted.
 
         Raises:
-            VotesError: the source cannot be read, a column is missing, or a row breaks the contract.
-            UnknownModelError: a vote names an LLM that is not among `models`.
+            VotesError: the source cannot be read, a column is missing, or a row violates the contract.
+            UnknownModelError: a vote names an LLM that is not in `models`.
             MissingExtraError: the package that reads the source is not installed.
         """
         with naming(source):
@@ -85,28 +87,33 @@ class Votes:
 
     @classmethod
     def from_rows(cls, rows: Iterable[Row], models: Sequence[str] | None = None) -> Votes:
-        """Votes of dictionaries with the columns above; errors as in `read`."""
+        """Votes from dictionaries with the columns of the contract; errors as in `read`."""
         return cls._of_chunks(of_rows(rows), models)
 
     @classmethod
     def from_scores(cls, scores: Scores, pairs: tuple[np.ndarray, np.ndarray] | None = None) -> Votes:
-        """The votes of all pairs of LLMs on each prompt, the one that comes first in `models` on side a; or of some
-        `pairs`, `(n_pairs,)` indices into `models` for each side.
+        """Convert scores to votes, one for each prompt and pair of LLMs.
 
-        Scores that differ by more than 1e-6: the higher wins. Equal ones: a tie where their mean is at least 0.5, else
-        both bad. A pair with a missing score (NaN) gives no vote. Categories are those of the prompts.
+        If two scores differ by more than 1e-6, the higher one wins. Otherwise the vote is a tie if their mean is at
+        least 0.5, and both bad if not. A pair with a missing score (NaN) gives no vote. Categories are those of the
+        prompts.
+
+        Args:
+            scores: the scores.
+            pairs: `(n_pairs,)` indices into `models` for each side; by default all pairs, with the LLM that comes first
+                in `models` on side a.
 
         Raises:
-            VotesError: there is one LLM only, or no prompt has the scores of both LLMs of a pair.
+            VotesError: there is only one LLM, or no prompt has the scores of both LLMs of a pair.
 
         Warns:
-            P2LWarning: a score is outside [0, 1], so 0.5 says nothing about it, and all equal scores are ties.
+            P2LWarning: a score is outside [0, 1], so that 0.5 has no meaning and all equal scores are ties.
         """
         return cls._of_scores(scores, stacklevel=3, pairs=pairs)
 
     @cached_property
     def n_duplicates(self) -> int:
-        """Votes that repeat an earlier one: the same prompt, the same two LLMs on whichever sides, the same outcome."""
+        """Number of votes that repeat an earlier one: same prompt, same two LLMs (on either side), same outcome."""
         n = len(self.models)
         low, high = np.minimum(self.a, self.b), np.maximum(self.a, self.b)
         outcome = np.where((self.a > self.b) & (self.winner < Winner.TIE), 1 - self.winner, self.winner)
@@ -114,13 +121,13 @@ class Votes:
         return len(self) - len(np.unique(met * len(Winner) + outcome))
 
     def subset(self, prompts: np.ndarray | Sequence[int]) -> Votes:
-        """The votes on some prompts, which keep their order and are numbered anew; the LLMs stay.
+        """The votes on some of the prompts, which keep their order and are renumbered; `models` does not change.
 
         Args:
             prompts: `(n_prompts,)` booleans, or indices into `prompts`.
 
         Raises:
-            VotesError: an index or the length is wrong, or no vote is left.
+            VotesError: an index or the length of the mask is wrong, or no vote is left.
         """
         keep = self._mask(prompts)
         rows, number = keep[self.prompt], np.cumsum(keep) - 1
@@ -138,14 +145,14 @@ class Votes:
         )
 
     def split(self, fraction: float, seed: int) -> tuple[Votes, Votes]:
-        """`(rest, part)`: a random part of the prompts with all of their votes; no prompt is on both sides.
+        """Split by prompt at random into `(rest, part)`; all votes on a prompt are on the same side.
 
         Args:
             fraction: share of the prompts in `part`, rounded to whole prompts.
-            seed: of the draw; the same votes in the same order are split alike.
+            seed: seed of the draw; the same votes in the same order are always split in the same way.
 
         Raises:
-            VotesError: the fraction is not between 0 and 1, or a side would be empty.
+            VotesError: the fraction is not strictly between 0 and 1, or a side would be empty.
         """
         if not 0.0 < fraction < 1.0:
             raise VotesError(f"the fraction of prompts is {fraction}; it must be between 0 and 1")
@@ -221,17 +228,17 @@ class Votes:
             np.ones(len(row)),
             {name: labels[row] for name, labels in scores.categories.items()},
         )
-        return votes.subset(np.unique(votes.prompt))  # without prompts on which nobody is compared
+        return votes.subset(np.unique(votes.prompt))  # drops prompts without a vote
 
 
 def shared_prompts(train: Votes | Scores, held_out: Votes | Scores) -> int:
-    """How many held-out prompts are among the training prompts: those whose user turns are the same, to the letter."""
+    """Number of held-out prompts that also occur in the training data, i.e. with exactly the same user turns."""
     known = {turns_of(prompt) for prompt in train.prompts}
     return sum(turns_of(prompt) in known for prompt in held_out.prompts)
 
 
 def warn_if_shared(train: Votes | Scores, held_out: Votes | Scores, name: str) -> int:
-    """`shared_prompts`, with a `P2LWarning` if there are any; `name` is that of the held-out data."""
+    """Return `shared_prompts`, with a `P2LWarning` if there are any; `name` is the name of the held-out data."""
     shared = shared_prompts(train, held_out)
     if shared:
         warnings.warn(

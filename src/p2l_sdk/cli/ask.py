@@ -1,4 +1,4 @@
-"""`p2l leaderboard | aggregate | route`: what a model says of prompts."""
+"""`p2l leaderboard | aggregate | route`: ask a model about prompts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from p2l_sdk.errors import PromptError
 @click.option("--top", metavar="K", type=click.IntRange(min=1), help="Show the K best LLMs only.")
 @JSON
 def leaderboard(prompt: str, model: str | None, top: int | None, as_json: bool) -> None:
-    """The leaderboard of LLMs for PROMPT ("-" reads it from standard input)."""
+    """Show the leaderboard of LLMs for PROMPT ("-" reads it from standard input)."""
     p2l = load(model)
     board = p2l.leaderboard(_read(prompt))
     if as_json:
@@ -39,10 +39,10 @@ def leaderboard(prompt: str, model: str | None, top: int | None, as_json: bool) 
 )
 @JSON
 def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json: bool) -> None:
-    """One leaderboard, with intervals, for all prompts in FILE.
+    """Show one leaderboard, with intervals, for all prompts in FILE.
 
-    A text file with one prompt per line, or a .jsonl, .csv or .parquet file with a column "prompt"; "-" is standard
-    input, one prompt per line or JSON lines.
+    FILE is a text file with one prompt per line, or a .jsonl, .csv or .parquet file with a column "prompt"; "-" reads
+    standard input, with one prompt per line or JSON lines.
     """
     from p2l_sdk.votes import read_prompts
 
@@ -71,7 +71,7 @@ def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json:
 @click.option("--seed", metavar="N", type=int, help="Seed of the draw from the mixture.")
 @JSON
 def route(prompt: str, model: str | None, cost: float | None, seed: int | None, as_json: bool) -> None:
-    """The LLM to call for PROMPT within a budget ("-" reads it from standard input)."""
+    """Choose the LLM to call for PROMPT within a budget ("-" reads it from standard input)."""
     result = load(model).route(_read(prompt), cost, seed=seed)
     if as_json:
         print_json(result.to_dict())

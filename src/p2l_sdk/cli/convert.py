@@ -1,4 +1,4 @@
-"""`p2l convert`: a published checkpoint in the native layout."""
+"""`p2l convert`: convert a published checkpoint to the native layout."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from p2l_sdk.cli.common import JSON, print_json
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of SOURCE on the Hub.")
 @JSON
 def convert(source: str, output: str, revision: str | None, as_json: bool) -> None:
-    """Write SOURCE, a checkpoint in lmarena's layout (folder or Hub id), as a model of the native layout.
+    """Convert SOURCE, a checkpoint in lmarena's layout (folder or Hub id), to the native layout.
 
-    The folder OUTPUT gives the same coefficients, and loads with transformers alone.
+    The model in the folder OUTPUT gives the same coefficients, and loads with transformers alone.
     """
     from p2l_sdk.facade import P2L
     from p2l_sdk.hub_metadata import converted_card
 
-    with contextlib.suppress(ImportError):  # what is not installed, the load says
+    with contextlib.suppress(ImportError):  # loading reports what is not installed
         from transformers.utils import logging
 
         logging.disable_progress_bar()
     p2l = P2L.from_pretrained(source, revision=revision)
     p2l.save_pretrained(output)
     card = Path(output) / "README.md"
-    if not card.exists():  # a card of the checkpoint's own is kept
+    if not card.exists():  # keep an existing card
         card.write_text(converted_card(p2l.spec, source, card.parent.resolve().name, revision), encoding="utf-8")
     if as_json:
         print_json({"output": output, "feedback": str(p2l.spec.feedback), "models": list(p2l.models)})

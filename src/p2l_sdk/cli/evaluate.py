@@ -1,4 +1,4 @@
-"""`p2l evaluate`: a model measured on votes and scores."""
+"""`p2l evaluate`: measure a model on votes and scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _sizes(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """Whole numbers of prompts, with commas between."""
+    """Parse comma-separated whole numbers of prompts."""
     try:
         return None if value is None else tuple(int(part) for part in value.split(","))
     except ValueError:
@@ -50,7 +50,7 @@ def evaluate(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """How well a model predicts votes, and routes prompts, that it was not trained on."""
+    """Measure how well a model predicts votes, and routes prompts, that it was not trained on."""
     if votes is None and scores is None:
         raise click.UsageError("there is nothing to evaluate on; give --votes FILE, --scores FILE or both")
     wanted = {"baseline-votes": baseline_votes, "by": options["by"], "subsets": options["subsets"], "plot": plot}
@@ -75,7 +75,7 @@ def evaluate(
     for warning in caught:
         if issubclass(warning.category, P2LWarning):
             report.notes.append(f"baseline votes: {warning.message}")
-        else:  # of a library
+        else:  # from another library
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     if as_json:
         print_json({"model": model or "embedded default", **report.to_dict()})

@@ -1,7 +1,7 @@
-"""How well a model predicts votes, orders LLMs and routes prompts that it was not trained on.
+"""How well a model predicts votes, ranks LLMs and routes prompts that it was not trained on.
 
-Every function takes the model and what it is measured on. Coefficients that are known already are passed as `scored`
-(`p2l.coefficients(votes.prompts)`), so that several measurements need one pass of the model.
+Every function takes the model and the data to measure it on. Pass known coefficients as `scored`
+(`p2l.coefficients(votes.prompts)`), so that several measurements need only one pass of the model.
 """
 
 from p2l_sdk.evaluation.agreement import Agreement, aggregate_agreement

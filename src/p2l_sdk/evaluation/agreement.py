@@ -1,4 +1,4 @@
-"""The aggregate leaderboard of prompts against the leaderboard of the votes on them."""
+"""The model's aggregate over prompts against the leaderboard of the votes on them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from p2l_sdk.votes import Votes
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """How near a model's aggregate is to what the votes on the same prompts say.
+    """How close a model's aggregate is to the leaderboard of the votes on the same prompts.
 
     Attributes:
-        aggregate: of the model, over the prompts.
-        marginal: of the votes, whatever the prompt: what is taken for true.
+        aggregate: the model's aggregate over the prompts.
+        marginal: the averaged leaderboard of the votes, taken as the truth.
         metrics: aggregate against marginal (`compare_leaderboards`).
-        baseline: the same of another leaderboard, e.g. that of the training votes; None if there is none.
+        baseline: the same metrics for another leaderboard, e.g. that of the training votes; None if not given.
     """
 
     aggregate: Leaderboard
@@ -46,11 +46,11 @@ class Agreement:
 def aggregate_agreement(
     p2l: P2L, votes: Votes, *, baseline: Leaderboard | None = None, scored: Coefficients | None = None
 ) -> Agreement:
-    """The model's aggregate over the prompts of the votes against the maximum-likelihood leaderboard of these votes.
+    """Compare the model's aggregate over the prompts of the votes with the maximum-likelihood leaderboard of the votes.
 
     Args:
         p2l, votes, scored: as in `evaluate_votes`.
-        baseline: a leaderboard to compare in place of the model's, too.
+        baseline: another leaderboard, to be compared in the same way.
 
     Raises:
         VotesError: the votes do not determine a leaderboard, so there is nothing to compare with.
@@ -59,7 +59,7 @@ def aggregate_agreement(
 
 
 def agreement_of(predictions: Predictions, baseline: Leaderboard | None = None) -> Agreement:
-    """`aggregate_agreement` of predictions."""
+    """`aggregate_agreement`, given predictions."""
     if reason := undetermined(VoteCounts.of(predictions.votes), predictions.feedback):
         raise VotesError(reason)
     aggregate, marginal = predictions.aggregate(), marginal_of(predictions)
@@ -68,7 +68,8 @@ def agreement_of(predictions: Predictions, baseline: Leaderboard | None = None) 
 
 
 def marginal_of(predictions: Predictions) -> Leaderboard:
-    """The leaderboard of the votes, no intervals; what they leave open is set by its ridge, without a warning."""
+    """The averaged leaderboard of the votes, without intervals; whatever the votes leave open is determined by its
+    ridge penalty, without a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", P2LWarning)
         return fit_leaderboard(predictions.votes, predictions.feedback, intervals=None)

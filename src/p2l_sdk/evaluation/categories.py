@@ -1,4 +1,4 @@
-"""The same measurements within each category of prompts."""
+"""The measurements repeated for each category of prompts."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from p2l_sdk.votes import Votes
 
 @dataclass(frozen=True, eq=False)
 class Category:
-    """The votes of one category.
+    """The measurements on the votes of one category.
 
     Attributes:
-        n_votes, n_prompts: how many.
-        metrics: as `evaluate_votes`; empty if no vote says anything in the feedback model.
-        baseline: as `compare_with_baseline`; None if no baseline was given.
-        agreement: as `aggregate_agreement`; None if the votes do not determine a leaderboard.
+        n_votes, n_prompts: numbers of votes and of prompts.
+        metrics: as from `evaluate_votes`; those that do not apply to these votes are absent.
+        baseline: as from `compare_with_baseline`; None if no baseline was given.
+        agreement: as from `aggregate_agreement`; None if the votes do not determine a leaderboard.
     """
 
     n_votes: int
@@ -54,7 +54,7 @@ def by_category(
     baseline: Leaderboard | None = None,
     scored: Coefficients | None = None,
 ) -> dict[str, Category]:
-    """The measurements on the votes of each value of a category column, in sorted order.
+    """Measure the model on the votes of each value of a category column, in sorted order.
 
     Args:
         p2l, votes, scored: as in `evaluate_votes`.
@@ -62,7 +62,7 @@ def by_category(
         baseline: as in `compare_with_baseline`.
 
     Raises:
-        VotesError: there is no such column.
+        VotesError: the votes have no such column.
     """
     columns: Mapping[str, np.ndarray] = getattr(votes, "categories", {})
     if column not in columns:

@@ -1,4 +1,4 @@
-"""Votes beside the coefficients of their prompts: what every measurement on votes starts from."""
+"""Votes together with the coefficients of their prompts: the input of every measurement on votes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from p2l_sdk.votes import Votes
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Votes, and the coefficients of `votes.prompts`."""
+    """Votes and the coefficients of `votes.prompts`."""
 
     feedback: Feedback
     votes: Votes
@@ -28,7 +28,11 @@ class Predictions:
 
     @classmethod
     def of(cls, p2l: P2L, votes: Votes, scored: Coefficients | None = None) -> Predictions:
-        """What a model says of them."""
+        """The predictions of a model; `scored` are its coefficients, if known.
+
+        Raises:
+            P2LError: the votes are on other LLMs than the model's, or `scored` is of another number of prompts.
+        """
         if votes.models != p2l.models:
             raise P2LError("these votes count other LLMs than the model; read them with Votes.read(file, p2l.models)")
         scored = p2l.coefficients(votes.prompts) if scored is None else scored
@@ -38,7 +42,11 @@ class Predictions:
 
     @classmethod
     def of_leaderboard(cls, board: Leaderboard, votes: Votes) -> Predictions:
-        """What one leaderboard says of them, the same for every prompt."""
+        """The predictions of one leaderboard, which are the same for every prompt.
+
+        Raises:
+            P2LError: the votes are on other LLMs than the leaderboard's.
+        """
         if votes.models != board.models:
             raise P2LError("these votes count other LLMs than the leaderboard; fit it on Votes.read(file, p2l.models)")
         n = len(votes.prompts)
@@ -46,7 +54,8 @@ class Predictions:
         return cls(board.feedback, votes, Coefficients(np.tile(board.coefs, (n, 1)), eta, gamma))
 
     def where(self, chosen: np.ndarray) -> Predictions:
-        """Those for some votes, `(n_votes,)` booleans or indices. Prompts keep their numbers."""
+        """The predictions for some of the votes, selected by `(n_votes,)` booleans or by indices. Prompts keep their
+        indices."""
         v = self.votes
         columns = (column[chosen] for column in (v.prompt, v.a, v.b, v.winner, v.weight))
         return Predictions(self.feedback, Votes(v.prompts, v.models, *columns), self.scored)
@@ -66,15 +75,15 @@ class Predictions:
 
     @cached_property
     def losses(self) -> dict[str, PerVote]:
-        """Every metric, vote for vote."""
+        """Every metric, vote by vote."""
         return vote_losses(self.feedback, **self._pairs)  # type: ignore[arg-type]
 
     def metrics(self) -> dict[str, Estimate]:
-        """The means."""
+        """The means of the metrics, and `ece`."""
         return pair_metrics(self.feedback, **self._pairs, **self._sample)  # type: ignore[arg-type]
 
     def less(self, other: Predictions) -> dict[str, Estimate]:
-        """Mean differences to another's, vote for vote."""
+        """Mean differences, vote by vote, from the metrics of other predictions of the same votes."""
         return paired_differences(self.losses, other.losses, **self._sample)
 
     def reliability(self, bins: int) -> Reliability:
@@ -87,12 +96,12 @@ class Predictions:
 
     @cached_property
     def prompt_weights(self) -> np.ndarray:
-        """`(n_prompts,)` weight of the votes on each prompt that say something in the feedback model."""
+        """Weight of the votes on each prompt that the feedback model does not ignore, `(n_prompts,)`."""
         counts = vote_targets(self.feedback).sum(1)[self.votes.winner]
         return np.bincount(self.votes.prompt, self.votes.weight * counts, len(self.scored))
 
     def aggregate(self) -> Leaderboard:
-        """The aggregate leaderboard of the prompts, each weighted as its votes are; no intervals."""
+        """The aggregate over the prompts, each weighted by its votes; without intervals."""
         rows = np.flatnonzero(self.prompt_weights)
         statistics = PairStatistics(self.feedback, len(self.votes.models), sample=0)
         statistics.add(self.scored[rows], self.prompt_weights[rows])

@@ -1,4 +1,4 @@
-"""Everything about a model in one call: what `p2l evaluate` shows."""
+"""All measurements of a model in one call, as shown by `p2l evaluate`."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from p2l_sdk.votes import Scores, Votes
 
 @dataclass(kw_only=True)
 class Report:
-    """What was measured; parts that were not asked for, or do not apply, are None or empty.
+    """The results of `evaluate`; parts that were not requested, or do not apply, are None or empty.
 
     Attributes:
         feedback: the model's feedback model.
         sizes: `n_votes`, `n_prompts`, `n_scored_prompts`.
-        metrics: of `evaluate_votes` and `evaluate_scores`.
-        reliability: of `calibration`.
-        spread: mean over the prompts of `spread_of_coefficients`, logits.
-        baseline: of `compare_with_baseline`.
-        agreement: of `aggregate_agreement`.
-        categories: column -> `by_category`.
-        subsets: of `subset_study`.
-        notes: why a part is missing.
+        metrics: from `evaluate_votes` and `evaluate_scores`.
+        reliability: from `calibration`.
+        spread: mean over the prompts of `spread_of_coefficients`, in logits.
+        baseline: from `compare_with_baseline`.
+        agreement: from `aggregate_agreement`.
+        categories: column -> result of `by_category`.
+        subsets: from `subset_study`.
+        notes: remarks for the reader, such as why a part is missing.
     """
 
     feedback: str
@@ -50,7 +50,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; without the parts that there are not."""
+        """Plain JSON values; missing parts are left out."""
         result: dict[str, Any] = {"feedback": self.feedback, **self.sizes}
         result["metrics"] = {name: m.to_dict() if isinstance(m, Estimate) else m for name, m in self.metrics.items()}
         for name in ("reliability", "baseline", "agreement", "subsets"):
@@ -79,17 +79,17 @@ def evaluate(
     trials: int = 20,
     seed: int = 0,
 ) -> Report:
-    """The model measured on votes, on scores, or both; it reads every prompt of the votes once.
+    """Measure a model on votes, on scores, or on both; it reads every prompt of the votes only once.
 
     Args:
         p2l: the model.
-        votes, scores: what to measure on, read with `p2l.models`.
-        baseline_votes: the votes it was trained on; their one leaderboard is what it has to beat.
+        votes, scores: the data to measure on, read with `p2l.models`.
+        baseline_votes: the model's training votes; their averaged leaderboard is the baseline that it has to beat.
         by: category columns of the votes.
-        subsets, trials, seed: sizes and number of random subsets, see `subset_study`; none, if no sizes are given.
+        subsets, trials, seed: see `subset_study`; without sizes, there is no study.
 
     Raises:
-        VotesError: no vote says anything in the feedback model, a column or a size that there is not.
+        VotesError: the feedback model ignores every vote, or a column or a subset size does not exist.
     """
     report = Report(feedback=str(p2l.spec.feedback))
     if votes is not None:
@@ -123,7 +123,7 @@ def _measure_votes(
         report.baseline = compare_with_baseline(p2l, votes, marginal, scored=scored)
     try:
         report.agreement = aggregate_agreement(p2l, votes, baseline=marginal, scored=scored)
-    except VotesError as error:  # too few votes for a leaderboard: all else stands
+    except VotesError as error:  # too few votes for a leaderboard; the rest of the report is valid
         report.notes.append(f"no leaderboard to compare the aggregate with: {error}")
     report.categories = {column: by_category(p2l, votes, column, baseline=marginal, scored=scored) for column in by}
     if subsets is not None:

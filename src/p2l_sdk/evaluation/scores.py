@@ -1,4 +1,4 @@
-"""How well a model routes prompts whose answers are scored."""
+"""How well a model routes prompts for which every LLM's answer has a score."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from p2l_sdk.votes import Scores
 
 
 def evaluate_scores(p2l: P2L, scores: Scores) -> dict[str, Any]:
-    """How well the model routes: mean scores over the prompts.
+    """Measure routing by mean scores over the prompts.
 
     Returns:
-        `routed_score` of the LLM with the highest coefficient, `best_single_score` of `best_single_model` (the best
-        in hindsight on this very file), `gain_over_best_single` (paired), `oracle_score` of the best LLM per prompt.
+        `routed_score`: of the LLM with the highest coefficient; `best_single_score`: of `best_single_model`, the best
+        LLM on these prompts in hindsight; `gain_over_best_single`: their difference, paired by prompt;
+        `oracle_score`: of the best LLM for each prompt.
 
     Raises:
-        P2LError: the scores are of other LLMs than the model's, or in another order; or one is missing.
+        P2LError: the scores are for other LLMs than the model's, or in another order, or a score is missing.
     """
     if scores.models != p2l.models:
         raise P2LError("these scores are of other LLMs than the model; read them with Scores.read(file, p2l.models)")

@@ -1,9 +1,9 @@
-"""How many prompts until their votes say more than the model? (the paper's aggregation-scale study)
+"""From how many prompts on do the votes alone tell more than the model? (the paper's aggregation-scale study)
 
-Random subsets of the prompts are drawn, several of each size. On each, the model's aggregate of the subset (which
-needs no vote) and the marginal leaderboard of the subset's own votes are compared with the marginal leaderboard of
-*all* votes. The latter two share votes, so with growing size the votes win by construction: at the whole file their
-distance is 0. The question is at which size.
+Random subsets of the prompts are drawn, several of each size. For each subset, the model's aggregate (which needs no
+votes) and the averaged leaderboard of the subset's own votes are compared with the averaged leaderboard of *all* votes.
+A subset's votes are among all votes, so at full size their distance is 0 by construction. The question is from which
+size on the votes are closer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LADDER = (10, 25, 50, 100, 250, 500, 1000, 2500, 5000)
 
 @dataclass(frozen=True)
 class Range:
-    """A metric over the subsets of one size: the mean, and the limits within which 95 % of the subsets lie."""
+    """A metric over the subsets of one size: the mean, and the limits that contain 95 % of the subsets."""
 
     mean: float
     low: float
@@ -41,7 +41,7 @@ class Range:
 
 @dataclass(frozen=True)
 class SubsetPoint:
-    """All subsets of one size: the metrics of `compare_leaderboards`, of the model's aggregate and of the votes."""
+    """All subsets of one size: the metrics of `compare_leaderboards` for the model's aggregate and for the votes."""
 
     size: int
     model: dict[str, Range]
@@ -50,7 +50,10 @@ class SubsetPoint:
 
 @dataclass(frozen=True)
 class SubsetStudy:
-    """The study: a point for each size, the number of subsets of each, the seed, and what all votes are."""
+    """The study: a point for each size, the number of subsets of each size, the seed, and the size of the whole data.
+
+    `n_prompts` counts the prompts from which subsets are drawn, `n_votes` all votes.
+    """
 
     points: tuple[SubsetPoint, ...]
     trials: int
@@ -60,8 +63,8 @@ class SubsetStudy:
 
     @property
     def overtaken_at(self) -> int | None:
-        """The smallest size from which on the votes alone are nearer to all votes than the model, in the mean
-        difference of pair probabilities; None if the model is nearer at the largest size still."""
+        """The smallest size from which on the votes alone are closer to all votes than the model is, by the mean
+        difference of pair probabilities; None if the model is still at least as close at the largest size."""
         overtaken = None
         for point in reversed(self.points):
             if point.votes["preference_l1"].mean >= point.model["preference_l1"].mean:
@@ -74,7 +77,7 @@ class SubsetStudy:
         return {**asdict(self), "overtaken_at": self.overtaken_at}
 
     def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
-        """Draws the distances over the size (needs matplotlib)."""
+        """Plot the distances against the size (needs matplotlib)."""
         from p2l_sdk.plots import plot_subset_sizes
 
         return plot_subset_sizes(self, ax)
@@ -89,16 +92,16 @@ def subset_study(
     seed: int = 0,
     scored: Coefficients | None = None,
 ) -> SubsetStudy:
-    """Random subsets of the prompts, by size.
+    """Compare the model with the votes alone on random subsets of the prompts.
 
     Args:
         p2l, votes, scored: as in `evaluate_votes`. The model reads every prompt once, whatever the number of subsets.
-        sizes: numbers of prompts; 10, 25, 50, 100, ... up to half of the prompts, if not given.
-        trials: subsets of each size, drawn without replacement.
-        seed: of the draw. A size draws the same subsets whatever the other sizes.
+        sizes: numbers of prompts; by default 10, 25, 50, 100, ... up to half of the prompts.
+        trials: number of subsets of each size; prompts are drawn without replacement.
+        seed: seed of the draws. The subsets of a size do not depend on the other sizes.
 
     Raises:
-        VotesError: a size is below 1 or above the number of prompts, trials are below 1, or the votes do not
+        VotesError: a size is below 1 or above the number of prompts, `trials` is below 1, or the votes do not
             determine a leaderboard.
     """
     everything = Predictions.of(p2l, votes, scored)
@@ -127,7 +130,7 @@ def subset_study(
 
 
 def _ranges(results: list[dict[str, float]]) -> dict[str, Range]:
-    """Over the trials; without the metrics that are absent from one of them."""
+    """The range of each metric over the trials; metrics that are absent from any trial are left out."""
     ranges = {}
     for name in results[0]:
         values = [result[name] for result in results if name in result]

@@ -1,4 +1,4 @@
-"""How well a model predicts votes, and how much better than one leaderboard for all prompts."""
+"""How well a model predicts votes, also in comparison with one leaderboard for all prompts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from p2l_sdk.votes import Votes
 
 
 def evaluate_votes(p2l: P2L, votes: Votes, *, scored: Coefficients | None = None) -> dict[str, Estimate]:
-    """How well the model predicts votes.
+    """Measure how well the model predicts votes.
 
     Args:
         p2l: the model.
-        votes: votes on its LLMs, `Votes.read(file, p2l.models)`.
+        votes: votes on its LLMs, from `Votes.read(file, p2l.models)`.
         scored: `p2l.coefficients(votes.prompts)`, if known.
 
     Returns:
@@ -29,7 +29,7 @@ def evaluate_votes(p2l: P2L, votes: Votes, *, scored: Coefficients | None = None
         `both_bad_accuracy`.
 
     Raises:
-        VotesError: no vote says anything in the feedback model.
+        VotesError: the feedback model ignores every vote.
     """
     metrics = Predictions.of(p2l, votes, scored).metrics()
     if "cross_entropy" not in metrics:
@@ -40,7 +40,7 @@ def evaluate_votes(p2l: P2L, votes: Votes, *, scored: Coefficients | None = None
 
 
 def calibration(p2l: P2L, votes: Votes, *, bins: int = 10, scored: Coefficients | None = None) -> Reliability:
-    """The reliability curve of the model over decisive votes (`metrics.pair_reliability`).
+    """The model's reliability curve over decisive votes (`metrics.pair_reliability`).
 
     Raises:
         VotesError: no vote is decisive.
@@ -53,8 +53,8 @@ class Baseline:
     """One leaderboard for all prompts, as a predictor of the same votes.
 
     Attributes:
-        metrics: its own.
-        difference: model less baseline, vote for vote; of a loss, negative is better.
+        metrics: the baseline's metrics.
+        difference: model minus baseline, vote by vote; for losses, negative means that the model is better.
     """
 
     metrics: dict[str, Estimate]
@@ -71,7 +71,7 @@ class Baseline:
 def compare_with_baseline(
     p2l: P2L, votes: Votes, baseline: Leaderboard, *, scored: Coefficients | None = None
 ) -> Baseline:
-    """The model beside the leaderboard that a P2L model has to beat: that of its *training* votes, whatever the prompt.
+    """Compare the model with the baseline that it has to beat: the averaged leaderboard of its *training* votes.
 
     Args:
         p2l, votes, scored: as in `evaluate_votes`.

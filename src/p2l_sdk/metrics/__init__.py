@@ -1,7 +1,7 @@
-"""Metrics as plain functions of arrays: what votes say of predicted outcomes, calibration, two leaderboards compared.
+"""Metrics as plain functions of arrays: predicted outcomes against votes, calibration, comparing two leaderboards.
 
-A metric that does not apply, to the feedback model or to these votes, is absent from the result; it is never a number
-that means "none".
+A metric that does not apply to the feedback model or to these votes is absent from the result; there are no
+placeholder values.
 """
 
 from p2l_sdk.metrics.calibration import Reliability, reliability

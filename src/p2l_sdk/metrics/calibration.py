@@ -1,11 +1,12 @@
-"""Calibration: does what is said to happen with probability p happen in a share p of the cases?
+"""Calibration: do events that are predicted with probability p happen in a share p of the cases?
 
-The cases are sorted into bins of equal weight (not of equal width, where most would stand in two or three bins); cases
-of one probability stay together, so the order of the cases changes nothing. The expected calibration error is
+Cases are sorted into bins of equal weight (with bins of equal width, most cases would fall into two or three of them).
+Cases with the same probability stay together, so their order does not matter. The expected calibration error is
 
     ECE = sum over bins of  share of the bin * |mean probability - frequency|        (Naeini et al. 2015)
 
-It is above 0 for a perfectly calibrated model too, by chance: a gap of standard error s is sqrt(2 / pi) * s on average.
+By chance, even a perfectly calibrated model has an ECE above 0: a gap with standard error s is sqrt(2 / pi) * s on
+average.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """The reliability curve.
+    """A reliability curve.
 
     Attributes:
-        probability, frequency: `(n_bins,)` mean predicted probability and what happened, in [0, 1], low bins first.
-        standard_error: `(n_bins,)` of frequency - probability, clustered; NaN in a bin of one cluster.
-        share: `(n_bins,)` of the weight, sum 1.
-        n: `(n_bins,)` cases.
+        probability, frequency: `(n_bins,)` mean predicted probability and observed frequency, in [0, 1], in ascending
+            order of probability.
+        standard_error: `(n_bins,)` clustered standard error of frequency - probability; NaN in a bin of one cluster.
+        share: `(n_bins,)` shares of the total weight, summing to 1.
+        n: `(n_bins,)` numbers of cases.
     """
 
     probability: np.ndarray
@@ -47,8 +49,8 @@ class Reliability:
 
     @property
     def ece_by_chance(self) -> float | None:
-        """The expected calibration error that a perfectly calibrated model would show on as many cases, about;
-        None where a bin has no standard error."""
+        """The approximate ECE that a perfectly calibrated model would show on as many cases; None if a bin has no
+        standard error."""
         by_chance = float(self.share @ self.standard_error) * math.sqrt(2.0 / math.pi)
         return by_chance if math.isfinite(by_chance) else None
 
@@ -61,7 +63,7 @@ class Reliability:
         return {"ece": self.ece, "ece_by_chance": self.ece_by_chance, "bins": rows}
 
     def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
-        """Draws the curve (needs matplotlib)."""
+        """Plot the curve (needs matplotlib)."""
         from p2l_sdk.plots import plot_reliability
 
         return plot_reliability(self, ax)
@@ -75,18 +77,18 @@ def reliability(
     cluster: np.ndarray | None = None,
     bins: int = 10,
 ) -> Reliability:
-    """The reliability curve of predicted probabilities.
+    """Compute the reliability curve of predicted probabilities.
 
     Args:
         probabilities: `(n,)` in [0, 1].
-        outcomes: `(n,)` in [0, 1]; 1 if it happened.
+        outcomes: `(n,)` in [0, 1]; 1 if the event happened.
         weights: `(n,)` >= 0; 1 if not given.
-        cluster: `(n,)` integers >= 0, the prompts; each case its own if not given.
-        bins: how many, of equal weight; fewer come back where many cases share a probability.
+        cluster: `(n,)` integers >= 0, the prompts; by default each case is its own cluster.
+        bins: number of bins of equal weight; the result has fewer if many cases share a probability.
 
     Raises:
         VotesError: no weight is above 0.
-        P2LError: bins is below 1.
+        P2LError: `bins` is below 1.
     """
     if bins < 1:
         raise P2LError(f"calibration needs at least 1 bin, got {bins}")

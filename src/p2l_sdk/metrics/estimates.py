@@ -1,6 +1,6 @@
-"""Means with standard errors that know that votes on one prompt are not independent.
+"""Means with standard errors that allow for votes on the same prompt not being independent.
 
-The errors are clustered by prompt: the mean is a ratio of sums over prompts, and its variance that of the prompts'
+The errors are clustered by prompt: the mean is a ratio of sums over prompts, and its variance follows from the prompts'
 residuals (linearisation, with the factor n / (n - 1)).
 """
 
@@ -16,8 +16,8 @@ from p2l_sdk.errors import VotesError
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number, its standard error clustered by prompt (None for one prompt, or where it is no mean), and how many
-    votes or prompts it is of."""
+    """A number, its standard error clustered by prompt (None for a single prompt, or if the number is not a mean), and
+    the number of votes or prompts behind it."""
 
     value: float
     standard_error: float | None

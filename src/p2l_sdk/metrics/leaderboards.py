@@ -1,4 +1,4 @@
-"""Two leaderboards compared: their probabilities, their order, their best LLMs."""
+"""Comparison of two leaderboards: their probabilities, their order, their best LLMs."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from p2l_sdk.results import Leaderboard
 
 
 def compare_leaderboards(a: Leaderboard, b: Leaderboard, k: Iterable[int] = (1, 3, 5, 10)) -> dict[str, float]:
-    """How near leaderboard a is to leaderboard b, over the LLMs that both know.
+    """Measure how close leaderboard a is to leaderboard b, on the LLMs that both contain.
 
     Args:
-        a, b: of any feedback models; b is the one that is taken for true.
-        k: sizes of the tops; those above the number of LLMs are absent from the result.
+        a, b: leaderboards of any feedback models; b is taken as the truth.
+        k: numbers of top LLMs to compare; those above the number of LLMs are absent from the result.
 
     Returns:
         `preference_l1`: mean over pairs of |s(d_a) - s(d_b)|, the difference of the Bradley-Terry probabilities;
-        `outcome_l1`: mean over pairs and outcomes of the difference of the probabilities, ties included, where both
-        are of one feedback model with ties; `spearman` and `kendall` (tau-b) rank correlations of the coefficients,
-        absent where all coefficients of one are equal; `top_<k>_overlap`: share of b's k best LLMs that are among a's;
-        `top_<k>_displacement`: by how many places b's k best LLMs are moved in a, on average.
+        `outcome_l1`: mean absolute difference of the outcome probabilities over pairs and outcomes, ties included, if
+        both leaderboards have the same feedback model, and it has ties; `spearman` and `kendall` (tau-b): rank
+        correlations of the coefficients, absent if all coefficients of one leaderboard are equal; `top_<k>_overlap`:
+        share of b's k best LLMs that are among a's; `top_<k>_displacement`: mean number of places by which b's k best
+        LLMs are displaced in a.
 
     Raises:
-        P2LError: they have fewer than two LLMs in common, or a k is below 1.
+        P2LError: the leaderboards have fewer than two LLMs in common, or a k is below 1.
     """
     names = [name for name in a.models if name in b.models]
     if len(names) < 2:
@@ -61,8 +62,8 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def kendall(x: np.ndarray, y: np.ndarray) -> float:
-    """Kendall's tau-b of two `(n,)` arrays: concordant less discordant pairs, over the geometric mean of the numbers
-    of pairs that are not equal in x, and in y. NaN if one is constant."""
+    """Kendall's tau-b of two `(n,)` arrays: concordant minus discordant pairs, over the geometric mean of the numbers
+    of pairs that are not tied in x and in y. NaN if one is constant."""
     above = np.triu_indices(len(x), 1)
     first, second = (np.sign(values[:, None] - values[None, :])[above] for values in map(np.asarray, (x, y)))
     scale = np.sqrt(np.square(first).sum() * np.square(second).sum())
@@ -70,13 +71,13 @@ def kendall(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def spread_of_coefficients(coefs: np.ndarray) -> dict[str, np.ndarray]:
-    """How far apart the LLMs are on each prompt, in logits.
+    """How far apart the LLMs' coefficients are on each prompt, in logits.
 
     Args:
         coefs: `(n_prompts, n_models)`.
 
     Returns:
-        `range` (highest less lowest), `iqr` (between the quartiles), `std` (n - 1 in the denominator), `(n_prompts,)`.
+        `range` (maximum - minimum), `iqr` (interquartile range) and `std` (ddof=1), each `(n_prompts,)`.
     """
     coefs = np.asarray(coefs, dtype=np.float64)
     low, high = np.quantile(coefs, [0.25, 0.75], axis=1)

@@ -1,27 +1,27 @@
-"""What votes say of predicted outcomes: a value for every vote, and their means.
+"""Predicted outcomes against votes: a value for every vote, and their means.
 
-With d = coef_a - coef_b, s the logistic function, P the feedback model's law, y the outcome of the vote:
+With d = coef_a - coef_b, s the logistic function, P the feedback model's probability, y the outcome of the vote:
 
     bt_log_loss         -log s(d) of the winner over the loser                                      decisive votes
     bt_mse              (1 - s(d))^2, likewise                                                      decisive votes
     pair_accuracy       1 if the winner has the higher coefficient, 1/2 if they are equal           decisive votes
     ece                 calibration error of P(winner) / (P(a) + P(b)), see `metrics.calibration`   decisive votes
     winner_log_loss     -log P(winner) / (P(a) + P(b)); without ties it is bt_log_loss              decisive votes, ties
-    cross_entropy       -log P(y); half each where a tie is half a win                              known votes
+    cross_entropy       -log P(y); in bt_tie a tie is half a win for each                           known votes
     brier_score         sum over the outcomes o of (1[o = y] - P(o))^2                              known votes, ties
-    outcome_accuracy    1 if the most probable outcome happened, shared among equal ones            known votes, ties
-    tie_log_loss        of the event that nobody wins, a tie or both bad                            known votes, ties
-    tie_accuracy        1 if the event was given more than 1/2 and happened, or less and did not    known votes, ties
+    outcome_accuracy    1 if the most probable outcome occurred, split if several are equally so    known votes, ties
+    tie_log_loss        of the event that nobody wins: a tie, or both bad                           known votes, ties
+    tie_accuracy        1 if P(event) > 1/2 and it occurred, or < 1/2 and it did not              known votes, ties
     both_bad_log_loss, both_bad_accuracy    of the event that both are bad      known votes, models with "both bad"
 
-"Ties": for feedback models with ties only. "Known": votes that say something in the feedback model.
-Losses are in nats. "Nobody wins" is one event for every model with ties: models that know "both bad" and models that
-take it for a tie can be compared.
+"Ties": only for feedback models with ties. "Known": votes that the feedback model does not ignore. Losses are in nats.
+"Nobody wins" is one event for every model with ties, so that models with a separate "both bad" outcome can be compared
+with models that count it as a tie.
 
 The paper's probability of a pair is s(d) for every feedback model, and `bt_log_loss` measures that. It is not what a
-model with ties predicts of decisive votes: their law gives odds of the winner that are steeper than exp(d), as close
-calls tend to end in ties. So a model that is exactly right looks too cautious by s(d); its calibration is that of its
-law.
+model with ties predicts for decisive votes: its odds of the winner are steeper than exp(d), because close comparisons
+tend to end in ties. By s(d), a perfectly correct model would look underconfident; calibration is therefore measured on
+the feedback model's own probability.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ def vote_losses(
     eta: np.ndarray | None = None,
     gamma: np.ndarray | None = None,
 ) -> dict[str, PerVote]:
-    """Every metric above but `ece`, vote for vote.
+    """Every metric above except `ece`, vote by vote.
 
     Args:
         feedback: the feedback model.
-        coefs_a, coefs_b: `(n,)` coefficients of the two LLMs on the vote's prompt, logits.
+        coefs_a, coefs_b: `(n,)` coefficients of the two LLMs on the vote's prompt, in logits.
         winners: `(n,)` integer `Winner` codes.
-        eta, gamma: `(n,)` raw threshold and ground, where the feedback model has them.
+        eta, gamma: `(n,)` raw threshold and ground, if the feedback model has them.
 
     Returns:
-        Name -> (values, counts), both `(n,)`: counts is 1 for the votes that the metric is of, 0 for the others.
+        Name -> (values, counts), both `(n,)`; counts is 1 for the votes that the metric is measured on, 0 for others.
     """
     coefs_a, coefs_b = (np.asarray(coefs, dtype=np.float64) for coefs in (coefs_a, coefs_b))
     winners = np.asarray(winners)
@@ -97,11 +97,11 @@ def pair_metrics(
     weights: np.ndarray | None = None,
     cluster: np.ndarray | None = None,
 ) -> dict[str, Estimate]:
-    """The means of `vote_losses`, and `ece` in 10 bins; without those that no vote speaks of.
+    """The means of `vote_losses`, and `ece` in 10 bins; metrics to which no vote applies are absent.
 
     Args:
         weights: `(n,)` >= 0; 1 if not given.
-        cluster: `(n,)` integers >= 0, the prompt of each vote; each vote its own if not given.
+        cluster: `(n,)` integers >= 0, the prompt of each vote; by default each vote is its own cluster.
         feedback, coefs_a, coefs_b, winners, eta, gamma: as in `vote_losses`.
     """
     weights = np.ones(len(winners)) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -119,8 +119,8 @@ def pair_metrics(
 def paired_differences(
     first: dict[str, PerVote], second: dict[str, PerVote], weights: np.ndarray, cluster: np.ndarray
 ) -> dict[str, Estimate]:
-    """Means of first - second over the same votes, for two predictions of them (`vote_losses`): far more precise than
-    the difference of two errors that go up and down together."""
+    """Means of first - second over the same votes, for two predictions of them (`vote_losses`). The standard errors are
+    usually much smaller than those of either mean, because hard votes are hard for both."""
     common = {
         name: (values - second[name][0], counts * second[name][1])
         for name, (values, counts) in first.items()
@@ -141,13 +141,13 @@ def pair_reliability(
     cluster: np.ndarray | None = None,
     bins: int = 10,
 ) -> Reliability:
-    """Reliability curve of the favourite over decisive votes: the chance that the LLM with the higher coefficient wins
-    if somebody does, and how often it did.
+    """Reliability curve of the favourite over decisive votes: the probability that the LLM with the higher coefficient
+    wins, given that one of the two does, and how often it did.
 
-    Which LLM stood on which side changes nothing. If the coefficients are equal, half a win for the favourite.
+    Swapping the sides changes nothing. If the coefficients are equal, the vote counts as half a win of the favourite.
 
     Args:
-        bins: of equal weight.
+        bins: number of bins of equal weight.
         feedback, coefs_a, coefs_b, winners, eta, gamma, weights, cluster: as in `pair_metrics`.
 
     Raises:
@@ -163,7 +163,7 @@ def pair_reliability(
 
 
 def _log_odds(log_probs: np.ndarray) -> np.ndarray:
-    """Of a against b, if one of them wins; they are the first two outcomes of every feedback model."""
+    """Log-odds of a against b, given that one wins; these are the first two outcomes of every feedback model."""
     return log_probs[:, Winner.A] - log_probs[:, Winner.B]
 
 
@@ -176,7 +176,7 @@ def _means(losses: dict[str, PerVote], weights: np.ndarray, cluster: np.ndarray)
 
 
 def _right(margin: np.ndarray) -> np.ndarray:
-    """1 where positive, 0 where negative, 1/2 where neither."""
+    """1 where the margin is positive, 0 where it is negative, 1/2 where it is 0."""
     return (np.sign(margin) + 1) / 2
 
 

@@ -1,4 +1,4 @@
-"""Where coefficients come from. `load_scorer` reads a saved folder and picks the engine its config asks for."""
+"""Scorers compute coefficients. `load_scorer` loads a saved folder with the engine that its config requires."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATIC_BACKBONE = "p2l_static"
 
 
 class Scorer(Protocol):
-    """Reads prompts, returns coefficients."""
+    """Computes the coefficients of prompts."""
 
     spec: ModelSpec
 
@@ -29,18 +29,18 @@ class Scorer(Protocol):
 def load_scorer(
     folder: Path, device: str | None = None, base: str | None = None, access: HubAccess | None = None
 ) -> Scorer:
-    """The scorer of a saved P2L model: numpy for the static backbone, torch for all others.
+    """Load the scorer of a saved P2L model: numpy for the static backbone, torch for all others.
 
     Args:
-        folder: as `save_pretrained` writes it.
-        device: where torch runs, e.g. "cuda"; naming one asks for torch also on the static backbone.
-        base: of an adapter, in place of the one it names.
+        folder: a folder written by `save_pretrained`, or in lmarena's layout.
+        device: the torch device, e.g. "cuda"; if given, torch is used for the static backbone too.
+        base: for an adapter, a base to use instead of the one that it names.
         access: how the base of an adapter is fetched.
 
     Raises:
-        HubError: the base of an adapter cannot be had from the Hub.
+        HubError: the base of an adapter cannot be fetched from the Hub.
         ModelFormatError: the folder does not hold a whole P2L model.
-        MissingExtraError: it needs torch, which is not installed.
+        MissingExtraError: the model needs torch, which is not installed.
     """
     config = read_config(folder)
     try:
@@ -73,7 +73,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The parsed `config.json` of a P2L folder.
 
     Raises:
-        ModelFormatError: there is none, it is no JSON, or it is another kind of model (see `is_published`, too).
+        ModelFormatError: there is none, it is not JSON, or it is neither a P2L model's nor in lmarena's layout.
     """
     path = folder / "config.json"
     if not folder.is_dir():
@@ -91,5 +91,5 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def is_published(config: dict[str, Any]) -> bool:
-    """Whether a parsed `config.json` is of lmarena's layout (see `scorers.lmarena`), not of our own."""
+    """Whether a parsed `config.json` is in lmarena's layout (see `scorers.lmarena`) and not in our own."""
     return "P2LModel" in (config.get("architectures") or ()) and "backbone_config" not in config

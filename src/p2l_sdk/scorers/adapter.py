@@ -1,4 +1,4 @@
-"""An adapter on a base that is elsewhere, or on the Hub, where p2l_sdk fetches it."""
+"""Loading an adapter on its base, which is stored elsewhere or fetched from the Hub."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from p2l_sdk.scorers.backbone import BaseModel
 def load_adapter(
     folder: Path, config: dict[str, Any], base: str | None = None, access: HubAccess | None = None
 ) -> P2LModel:
-    """The merged model of an adapter folder.
+    """Load an adapter folder as a merged model.
 
     Args:
-        config: the parsed `config.json`.
-        base: in place of the base that the adapter names.
+        folder: the adapter's folder.
+        config: its parsed `config.json`.
+        base: a base to use instead of the one that the adapter names.
         access: how the base is fetched.
 
     Raises:
-        HubError: the base is on the Hub and cannot be had.
+        HubError: the base cannot be fetched from the Hub.
         MissingExtraError: peft is not installed.
-        ModelFormatError: the base cannot be had, or adapter and base do not belong together.
+        ModelFormatError: the base cannot be loaded, or adapter and base do not belong together.
     """
     name, revision = base_of(folder) if base is None else (str(base), None)
     try:

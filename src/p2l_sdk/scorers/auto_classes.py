@@ -1,4 +1,4 @@
-"""transformers is told of p2l_sdk's own classes: in such a process no code that travels with weights is ever run.
+"""Registers p2l_sdk's own classes with transformers, so that code saved with the weights is never run.
 
 `AutoConfig`, `AutoModel` and both tasks of `pipeline` then need no `trust_remote_code`, and ignore it if it is given.
 """
@@ -16,7 +16,7 @@ from p2l_sdk.modeling.pipeline_p2l import LeaderboardPipeline, TopModelsPipeline
 
 
 class _TextClassification(TextClassificationPipeline):
-    """Makes the pipeline of this task that belongs to the model: ours for P2L, transformers' own for all others."""
+    """Creates the pipeline that belongs to the model: ours for P2L models, transformers' own for all others."""
 
     def __new__(cls, **arguments: Any) -> Any:
         kind = TopModelsPipeline if isinstance(arguments["model"], P2LModel) else TextClassificationPipeline
@@ -24,11 +24,11 @@ class _TextClassification(TextClassificationPipeline):
 
 
 def register() -> None:
-    """Tell transformers; a second time changes nothing."""
+    """Register the classes; calling it again changes nothing."""
     AutoConfig.register(P2LConfig.model_type, P2LConfig, exist_ok=True)
     AutoModel.register(P2LConfig, P2LModel, exist_ok=True)
-    AutoModelForSequenceClassification.register(P2LConfig, P2LModel, exist_ok=True)  # what its task loads
-    setattr(P2LConfig, "custom_pipelines", {})  # noqa: B010  # of those named here transformers would run the saved copy
+    AutoModelForSequenceClassification.register(P2LConfig, P2LModel, exist_ok=True)  # the class of text-classification
+    setattr(P2LConfig, "custom_pipelines", {})  # noqa: B010  # else transformers would run the saved copies
     tasks = PIPELINE_REGISTRY.supported_tasks
     tasks["prompt-to-leaderboard"] = {"impl": LeaderboardPipeline, "pt": (AutoModel,), "type": "text"}
     tasks["text-classification"] = {**tasks["text-classification"], "impl": _TextClassification}

@@ -1,4 +1,4 @@
-"""The pretrained text model under a P2L model: a Hub id, a folder, or a GGUF file (dequantised by transformers)."""
+"""The pretrained text model below a P2L model: a Hub id, a folder, or a GGUF file (dequantised by transformers)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _WEIGHT_FILES = ["config.json", "model.safetensors", "model-*.safetensors", "mod
 
 @dataclass(frozen=True)
 class BaseModel:
-    """Where a backbone's weights lie.
+    """The location of a backbone's weights.
 
     Attributes:
-        name: a folder, a Hub id ("org/name"), a GGUF file, or a GGUF file of a Hub repository ("org/name/file.gguf").
-        revision: branch, tag or commit, for the Hub.
-        access: how the Hub is reached.
+        name: a folder, a Hub id ("org/name"), a GGUF file, or a GGUF file in a Hub repository ("org/name/file.gguf").
+        revision: branch, tag or commit on the Hub.
+        access: how the Hub is accessed.
     """
 
     name: str
@@ -31,12 +31,13 @@ class BaseModel:
     access: HubAccess = field(default_factory=HubAccess)
 
     def load(self, dtype: torch.dtype = torch.float32, attention: str | None = None) -> Any:
-        """The backbone without its language-model head, as `AutoModel` builds it. Of a Hub repository only the config
-        and the weights are fetched; its commit is in the `_commit_hash` of the model's config.
+        """Load the backbone with `AutoModel`, without its language-model head. From a Hub repository, only the config
+        and the weights are fetched; the commit is stored as `_commit_hash` in the model's config.
 
         Raises:
-            HubError: the Hub repository cannot be had.
-            ModelFormatError: there is no such model, it is no text model, or its weights are no safetensors.
+            HubError: the Hub repository cannot be fetched.
+            ModelFormatError: there is no such model, it is not a decoder or an encoder, or its weights are not
+                safetensors.
         """
         fetched = self._fetched()
         place, options = place_of(self.name if fetched is None else str(fetched))
@@ -48,17 +49,21 @@ class BaseModel:
             model.config.name_or_path, model.config._commit_hash = self.name, fetched.name
         if model.config.is_encoder_decoder:
             raise ModelFormatError(f"{self.name!r} is an encoder-decoder; a backbone is a decoder or an encoder")
-        return model.to(dtype)  # a GGUF file comes in float32, whatever was asked for
+        return model.to(dtype)  # GGUF weights arrive in float32 whatever dtype was requested
 
     def tokenizer(self) -> Any:
-        """Its tokenizer, a fast one."""
+        """Load its tokenizer.
+
+        Raises:
+            ModelFormatError: it could not be loaded.
+        """
         place, options = place_of(self.name)
         gguf = {name: options[name] for name in ("gguf_file",) if name in options}
         return self._from_pretrained(AutoTokenizer, place, **gguf)
 
     def _from_pretrained(self, factory: Any, place: str, **options: Any) -> Any:
         options |= {"revision": self.revision, **vars(self.access)}
-        options["trust_remote_code"] = False  # where it is left open, transformers asks on the terminal
+        options["trust_remote_code"] = False  # if left unset, transformers prompts on the terminal
         try:
             return factory.from_pretrained(place, **options)
         except ImportError as error:
@@ -70,7 +75,7 @@ class BaseModel:
             ) from error
 
     def _fetched(self) -> Path | None:
-        """The folder in the cache with the weights of a Hub repository; None of a folder or a GGUF file."""
+        """The cache folder with the weights of a Hub repository; None for a local folder or a GGUF file."""
         if Path(self.name).expanduser().exists() or self.name.endswith(".gguf"):
             return None
         if not is_repo_id(self.name):
@@ -85,16 +90,16 @@ class BaseModel:
 
 
 def saved_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a saved model, a fast one; no code of the folder is run.
+    """Load the tokenizer of a saved model, without running code from its folder.
 
     Raises:
-        ModelFormatError: there is no `tokenizer.json` (transformers would make an empty one), or it is damaged.
+        ModelFormatError: `tokenizer.json` is missing (transformers would create an empty one) or damaged.
     """
     if not (folder / "tokenizer.json").is_file():
         raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: it has no tokenizer.json")
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # tokenizers raises the bare Exception
+    except Exception as error:  # tokenizers raises bare Exception
         raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: {error}") from None
 
 

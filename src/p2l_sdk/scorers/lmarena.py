@@ -1,16 +1,16 @@
-"""Checkpoints in the layout of the paper's authors (lmarena-ai/p2l-*), read as they are, converted in memory.
+"""Checkpoints as the paper's authors published them (lmarena-ai/p2l-*), converted in memory.
 
-Such a folder holds the backbone's own `config.json`; `training_config.json` (head, feedback model, length);
-`model_list.json` (the LLMs); a tokenizer that carries the chat template and the CLS token; and the weights:
+Such a folder holds the backbone's own `config.json`, `training_config.json` (head, feedback model, length),
+`model_list.json` (the LLMs), a tokenizer with the chat template and the CLS token, and the weights:
 
     model.*                       the backbone
     head.head.*                   coefficients, linear
-    head.head.0.*, head.head.1.*  the same with a down-sized head: two linear layers, nothing between them
+    head.head.0.*, head.head.1.*  the same for a down-sized head: two linear layers without an activation
     head.eta_head.*               rk heads: the tie threshold
     head.gamma_head.*             ba heads: the ground
 
-Every tensor must be there, none may be left over, all must have the shapes that the files ask for: no part of a model
-is ever random. No code of the repository is run.
+No tensor may be missing or left over, and all must have the shapes that the config files imply, so that no part of a
+model is ever random. No code from the repository is run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TRAINING_CONFIG, MODEL_LIST = "training_config.json", "model_list.json"
 _WEIGHTS = "model.safetensors"
 _DOWNSIZE = "linear_head_downsize_factor"
 
-# head_type -> the feedback models whose raw numbers it gives
+# head_type -> the feedback models whose raw numbers it outputs
 _HEADS = {
     "bt": (Feedback.BT, Feedback.BT_TIE),
     "rk": (Feedback.RK, Feedback.RK_REPARAM, Feedback.GRK),
@@ -43,13 +43,14 @@ _HEADS = {
 
 
 def load(folder: Path, backbone: Mapping[str, Any]) -> tuple[P2LModel, Any]:
-    """The model of such a folder, in float32 whatever it was saved in, and its tokenizer.
+    """Load the model, in float32 whatever dtype it was saved in, and its tokenizer.
 
     Args:
-        backbone: the parsed `config.json`.
+        folder: a folder in this layout.
+        backbone: its parsed `config.json`.
 
     Raises:
-        ModelFormatError: naming the file and what is wrong in it.
+        ModelFormatError: a file is missing or damaged, or the files do not fit together; the message names the file.
     """
     training = _read_json(folder, TRAINING_CONFIG, dict)
     models = _read_json(folder, MODEL_LIST, list)
@@ -70,7 +71,7 @@ def load(folder: Path, backbone: Mapping[str, Any]) -> tuple[P2LModel, Any]:
             cls_token=tokenizer.cls_token,
             **head,
         )
-        with torch.device("meta"):  # names and shapes, no numbers
+        with torch.device("meta"):  # names and shapes only
             expected = {name: tensor.shape for name, tensor in P2LModel(config).state_dict().items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelFormatError(f"the files of {str(folder)!r} describe no P2L model: {error}") from error
@@ -83,10 +84,11 @@ def load(folder: Path, backbone: Mapping[str, Any]) -> tuple[P2LModel, Any]:
 
 
 def _backbone_config(config: Mapping[str, Any], length: int) -> dict[str, Any]:
-    """The backbone's configuration, so that it computes what it was trained to.
+    """The backbone's configuration, adjusted so that it computes the same as in training.
 
-    Versions of transformers up to 4.51, with which these models were made, laid the `sliding_window` of a qwen2 over
-    every layer, even where `use_sliding_window` is false; later ones do not. It matters to prompts beyond the window.
+    Versions of transformers up to 4.51, with which these models were trained, applied the `sliding_window` of a qwen2
+    to every layer, even with `use_sliding_window` false; later ones do not. This matters for prompts longer than the
+    window.
     """
     config = {key: value for key, value in config.items() if key not in ("architectures", "auto_map")}
     if config["model_type"] == "qwen2" and (config.get("sliding_window") or length) < length:
@@ -95,7 +97,7 @@ def _backbone_config(config: Mapping[str, Any], length: int) -> dict[str, Any]:
 
 
 def _head(folder: Path, training: Mapping[str, Any], backbone: Mapping[str, Any]) -> tuple[dict[str, Any], Feedback]:
-    """The spec's fields of the head, and the feedback model."""
+    """The fields of `ModelSpec` that describe the head, and the feedback model."""
     file, kind = str(folder / TRAINING_CONFIG), training.get("head_type")
     if kind not in _HEADS:
         raise ModelFormatError(f"{file!r} has the head_type {kind!r}; legal values: {', '.join(_HEADS)}")
@@ -127,7 +129,7 @@ def _head(folder: Path, training: Mapping[str, Any], backbone: Mapping[str, Any]
 
 
 def _their_name(name: str, downsized: bool) -> str:
-    """The name of one of our tensors in this layout."""
+    """The name in this layout of one of our tensors."""
     renamed = {
         "backbone.": "model.",
         "head.hidden.": "head.head.0.",
@@ -170,7 +172,7 @@ def _tensors(folder: Path) -> dict[str, torch.Tensor]:
     for name in files:
         try:
             with safe_open(folder / name, framework="pt") as file:
-                tensors |= {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # it is no mapping
+                tensors |= {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
         except (OSError, SafetensorError) as error:
             raise ModelFormatError(
                 f"{str(folder / name)!r} is missing or damaged ({error}); copy or download it again"
@@ -179,7 +181,7 @@ def _tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def no_safetensors(folder: Path) -> str:
-    """What to say of a folder without weights that may be read."""
+    """The error message for a folder without safetensors weights."""
     pickles = sorted(file.name for kind in ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl") for file in folder.glob(kind))
     held = f"only {pickles[0]}, a pickle, which may run code when it is opened" if pickles else f"no {_WEIGHTS}"
     return (
@@ -199,7 +201,7 @@ def _tokenizer(folder: Path, training: Mapping[str, Any], backbone: Mapping[str,
         )
     if tokenizer.chat_template is None:
         tokenizer.chat_template = training.get("chat_template")
-    for of_this_machine in ("is_local", "local_files_only"):  # transformers would save them with the tokenizer
+    for of_this_machine in ("is_local", "local_files_only"):  # else they would be saved with the tokenizer
         tokenizer.init_kwargs.pop(of_this_machine, None)
     return tokenizer
 

@@ -1,7 +1,7 @@
-"""A server as the scorer: `P2L.from_pretrained("http://host:port")` is the same facade, with the base install alone.
+"""A server as the scorer: `P2L.from_pretrained("http://host:port")` is the same facade, on the base install alone.
 
-Only coefficients travel; leaderboards, aggregates and routes are made here, so they are those of a local model. It
-follows no redirect and uses no proxy.
+The server sends only coefficients; leaderboards, aggregates and routes are computed here and equal those of a local
+model. Redirects are not followed, and proxies are not used.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from p2l_sdk.results import Coefficients
 
 KEY_VARIABLE = "P2L_API_KEY"
 _BUSY = {408, 429, 500, 502, 503, 504}
-_LONGEST_WAIT = 30.0  # seconds between two tries
+_LONGEST_WAIT = 30.0  # seconds between two attempts
 _PLACE = re.compile(r"prompts\[(\d+)\]")
 
 
 class RemoteScorer:
-    """A p2l server as a scorer. It can be used by several threads.
+    """A p2l server as a scorer; can be shared between threads.
 
     Args:
-        url: "http://host:port", or with a path where a proxy puts the server under one.
-        key: the server's API key; that of the environment variable P2L_API_KEY if not given.
-        timeout_s: seconds to wait for a connection, and for each answer.
-        retries: further tries where the server is busy, fails or cannot be reached.
+        url: "http://host:port", followed by a path if the server is behind a proxy under that path.
+        key: the server's API key; by default that of the environment variable P2L_API_KEY.
+        timeout_s: seconds to wait for a connection, and for each response.
+        retries: number of retries if the server is busy, fails or cannot be reached.
 
     Raises:
-        RemoteError: the key cannot be sent; the server cannot be reached, refuses the key, or is none of p2l: its text
-            says which.
+        RemoteError: the address is malformed, the key cannot be sent, or the server cannot be reached, refuses the key,
+            or is not a p2l server; the message says which.
     """
 
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 60.0, retries: int = 4) -> None:
@@ -57,11 +57,11 @@ class RemoteScorer:
         self.url = url.rstrip("/")
         self._path, self._secure = parts.path.rstrip("/"), parts.scheme == "https"
         self._key = ((os.environ.get(KEY_VARIABLE) if key is None else key) or "").strip()
-        if not (self._key.isascii() and self._key.isprintable()):  # http.client would show it in its error
+        if not (self._key.isascii() and self._key.isprintable()):  # http.client would print it in its error
             where = KEY_VARIABLE if key is None else "token=..."
             raise RemoteError(f"the key in {where} holds characters that no header can carry; copy it anew")
         self._timeout, self._retries = timeout_s, retries
-        self._connections = threading.local()  # one for each thread, kept alive
+        self._connections = threading.local()  # one per thread, kept alive
         known = self._ask("GET", "/v1/p2l/models")
         try:
             names, costs = [row["model"] for row in known["models"]], {r["model"]: r["cost"] for r in known["models"]}
@@ -73,16 +73,16 @@ class RemoteScorer:
             raise RemoteError(f"{self.url} answers, but not as a p2l server does ({error!r})") from None
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
-        """Coefficients of a batch of prompts, in as many requests as the server's limits ask for.
+        """Coefficients of a batch of prompts, float32, in as many requests as the server's limits require.
 
         Raises:
-            PromptError: a bad prompt, by its `index`.
-            RemoteError: the server failed, also after the retries.
+            PromptError: a prompt cannot be scored; its `index` is the position in the batch.
+            RemoteError: the server refused the request, still fails after the retries, or serves another model now.
         """
         bodies: list[bytes] = []
         for i, prompt in enumerate(prompts):
             try:
-                turns = user_turns(prompt)  # the errors of a bad prompt are those of a local model
+                turns = user_turns(prompt)  # raises the same errors as a local model
             except PromptError as error:
                 error.index = i
                 raise
@@ -114,7 +114,7 @@ class RemoteScorer:
         return Coefficients(coefs, eta, gamma)
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
-        """The JSON of an answer with status 200; tries again where that may help."""
+        """The JSON of a response with status 200; retries failures that may pass."""
         for attempt in range(self._retries + 1):
             try:
                 status, headers, content = self._send(method, self._path + path, body)
@@ -160,7 +160,7 @@ class RemoteScorer:
 
     def _refusal(self, status: int, content: bytes) -> P2LError:
         facts = _facts(content)
-        if status == 401 or (status == 403 and facts.get("code") != "forbidden"):  # that one names its own remedy
+        if status == 401 or (status == 403 and facts.get("code") != "forbidden"):  # "forbidden" names its remedy
             return RemoteError(
                 f"{self.url} does not accept {'your key' if self._key else 'a request without a key'}; pass token=..., "
                 f"or set {KEY_VARIABLE}"

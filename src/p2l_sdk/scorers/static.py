@@ -1,6 +1,6 @@
-"""The static backbone on numpy alone: a weighted mean of token vectors, then the head. No torch, a millisecond or so.
+"""The static backbone in numpy alone: a weighted mean of token vectors, then the head. About a millisecond per prompt.
 
-It computes what `modeling/static_p2l.py` and `P2LHead` compute; a test holds the two equal.
+It computes the same as `modeling/static_p2l.py` and `P2LHead`; a test checks that both agree.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder
 from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec
 from p2l_sdk.results import Coefficients
 
-_NORM_EPSILON = np.float32(1e-5)  # of torch.nn.LayerNorm
+_NORM_EPSILON = np.float32(1e-5)  # as in torch.nn.LayerNorm
 
 
 def _gelu(x: np.ndarray) -> np.ndarray:
-    # the tanh form; 1 + tanh(z) is 2 sigmoid(2 z)
+    # the tanh approximation, with 1 + tanh(z) = 2 sigmoid(2 z)
     return x / (1.0 + np.exp(np.minimum(x * (_GELU_SLOPE + _GELU_CUBE * (x * x)), _EXP_LIMIT)))
 
 
-_EXP_LIMIT = np.float32(80.0)  # beyond, exp overflows float32
+_EXP_LIMIT = np.float32(80.0)  # exp overflows float32 above 88
 _GELU_SLOPE = np.float32(-2.0 * math.sqrt(2.0 / math.pi))
 _GELU_CUBE = _GELU_SLOPE * np.float32(0.044715)
 _ACTIVATIONS = {
@@ -40,10 +40,16 @@ _ACTIVATIONS = {
 
 
 class StaticScorer:
-    """Args: spec; encoder; weights: the tensors of `model.safetensors`, complete and of the right shapes;
-    norm_power: see `StaticConfig`."""
+    """Scores prompts with the static backbone.
 
-    quick = True  # a short prompt is scored in less time than it takes to hand it to a thread
+    Args:
+        spec: the model's spec.
+        encoder: its prompt encoder.
+        weights: the tensors of `model.safetensors`, complete and of the right shapes.
+        norm_power: see `StaticConfig`.
+    """
+
+    quick = True  # scoring a short prompt takes less time than handing it to a thread
 
     def __init__(
         self, spec: ModelSpec, encoder: PromptEncoder, weights: Mapping[str, np.ndarray], norm_power: float = 0.0
@@ -52,7 +58,7 @@ class StaticScorer:
         self._encode = encoder
         self._table = weights["backbone.table"]
         self._token_weight = np.exp(weights["backbone.log_weight"])
-        # the int8 scale of a token and its weight in the mean are applied in one multiplication
+        # applies the int8 scale of a token and its weight in the mean in one multiplication
         self._row_factor = self._token_weight * weights.get("backbone.scale", np.float32(1.0))
         self._norm_power = norm_power
         self._length = weights["backbone.length"].tolist() if "backbone.length" in weights else None
@@ -62,14 +68,15 @@ class StaticScorer:
         self._activation = _ACTIVATIONS[spec.head_activation]
         outputs = ["head.coefs"] + ["head.eta"] * spec.feedback.has_eta + ["head.gamma"] * spec.feedback.has_gamma
         matrices, biases = zip(*(_layer(weights, name) for name in outputs), strict=True)
-        self._out = np.hstack(matrices), np.concatenate(biases)  # one product for all heads
+        self._out = np.hstack(matrices), np.concatenate(biases)  # one matrix product for all heads
 
     @classmethod
     def load(cls, folder: Path, config: dict[str, Any]) -> StaticScorer:
-        """From a saved folder.
+        """Load from a saved folder.
 
         Raises:
-            ModelFormatError: a file is missing or damaged, a tensor is missing, left over or of another shape.
+            ModelFormatError: a file is missing or damaged, or a tensor is missing, left over, of the wrong shape, or
+                not finite.
         """
         spec = ModelSpec.from_config(config)
         weights = read_weights(folder / "model.safetensors")
@@ -82,11 +89,11 @@ class StaticScorer:
         return self.score_features(self.features(prompts))
 
     def features(self, prompts: Sequence[Prompt]) -> np.ndarray:
-        """What the last layer reads of each prompt, `(n_prompts, width)` float32."""
+        """The inputs of the last layer, `(n_prompts, width)` float32."""
         return self._features(np.array([self._pool(ids) for ids in self._encode(prompts)]))
 
     def score_features(self, features: np.ndarray) -> Coefficients:
-        """The last layer alone: `score` of prompts with these features."""
+        """Apply only the last layer: `score` for prompts with these features."""
         matrix, bias = self._out
         out = features @ matrix + bias
         n_models = len(self.spec.models)
@@ -98,12 +105,12 @@ class StaticScorer:
 
     @property
     def rows(self) -> np.ndarray:
-        """The LLMs' rows of the last layer, `(n_models, width + 1)` float32, the bias last."""
+        """The LLMs' rows of the last layer, `(n_models, width + 1)` float32; the last column is the bias."""
         matrix, bias = self._out
         return np.vstack([matrix, bias]).T[: len(self.spec.models)]
 
     def with_rows(self, spec: ModelSpec, rows: np.ndarray) -> StaticScorer:
-        """The same model with the LLMs of `spec` and their rows, in float32; all else is shared."""
+        """The same model with the LLMs of `spec` and their rows, in float32; everything else is shared."""
         others = np.vstack(self._out)[:, len(self.spec.models) :]
         out = np.hstack([rows.T.astype(np.float32), others])
         edited = copy.copy(self)
@@ -136,18 +143,18 @@ class StaticScorer:
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """The `tokenizer.json` of a folder."""
+    """Read the `tokenizer.json` of a folder; ModelFormatError if it is missing or damaged."""
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: it has no tokenizer.json")
     try:
         return Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises the bare Exception
+    except Exception as error:  # tokenizers raises bare Exception
         raise ModelFormatError(f"{str(path)!r} is damaged: {error}") from None
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a `model.safetensors`."""
+    """Read the tensors of a `model.safetensors`; ModelFormatError if it is missing or damaged."""
     if not path.is_file():
         raise ModelFormatError(f"{str(path.parent)!r} is no whole P2L model: it has no model.safetensors")
     try:

@@ -1,4 +1,4 @@
-"""Any backbone on torch: `P2LModel` of `modeling/`, batches sorted by length so that little is padding."""
+"""Any backbone in torch: `P2LModel` of `modeling/`, on batches sorted by length to keep padding low."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ auto_classes.register()
 
 
 class TransformerScorer:
-    """Args: model; tokenizer: its transformers tokenizer; batch_size: prompts in one forward pass."""
+    """Scores prompts with a `P2LModel`.
+
+    Args:
+        model: the model; it is set to evaluation mode.
+        tokenizer: its transformers tokenizer.
+        batch_size: maximum number of prompts in one forward pass.
+    """
 
     def __init__(self, model: P2LModel, tokenizer: Any, batch_size: int = 32) -> None:
         self.spec: ModelSpec = model.spec
@@ -43,11 +49,14 @@ class TransformerScorer:
         base: str | None = None,
         access: HubAccess | None = None,
     ) -> TransformerScorer:
-        """From a saved folder, an adapter's too (its base in place of the one it names).
+        """Load from a saved folder, which may hold an adapter; arguments as in `load_scorer`.
 
         Raises:
-            HubError: the base of an adapter cannot be had from the Hub.
-            ModelFormatError: a file is missing or damaged, a tensor is missing, left over or of another shape.
+            HubError: the base of an adapter cannot be fetched from the Hub.
+            MissingExtraError: this is an adapter, and peft is not installed.
+            ModelFormatError: a file is missing or damaged, a tensor is missing, left over or of the wrong shape, or
+                `base` is given for a model that is not an adapter.
+            P2LError: the device cannot be used.
         """
         adapter = (folder / "adapter_config.json").is_file()
         if base is not None and not adapter:
@@ -72,25 +81,29 @@ class TransformerScorer:
             raise P2LError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
 
     def save(self, folder: Path) -> None:
-        """Write weights, config, code and tokenizer in the native layout, whatever they were loaded from."""
+        """Write weights, config, code and tokenizer in the native layout, whatever layout they were loaded from."""
         self.model.save_pretrained(folder)
         self._tokenizer.save_pretrained(folder)
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
-        """Coefficients of a batch of prompts, float32, in the order of the prompts."""
+        """Coefficients of a batch of prompts, float32.
+
+        Raises:
+            ModelFormatError: a coefficient is NaN or infinite.
+        """
         scored, _ = self._run(prompts)
         if not np.isfinite(scored.coefs).all():
             raise ModelFormatError("the model gives NaN or infinite coefficients; its weights are damaged, or overflow")
         return scored
 
     def features(self, prompts: Sequence[Prompt]) -> np.ndarray:
-        """What the last layer reads of each prompt, `(n_prompts, width)` float32."""
+        """The inputs of the last layer, `(n_prompts, width)` float32."""
         _, states = self._run(prompts)
         with torch.inference_mode():
             return self.model.head.features(states.to(self.model.head.coefs.weight.dtype)).float().cpu().numpy()
 
     def score_features(self, features: np.ndarray) -> Coefficients:
-        """The last layer alone: `score` of prompts with these features."""
+        """Apply only the last layer: `score` for prompts with these features."""
         head = self.model.head
         state = torch.from_numpy(features).to(head.coefs.weight)
 
@@ -103,12 +116,12 @@ class TransformerScorer:
 
     @property
     def rows(self) -> np.ndarray:
-        """The LLMs' rows of the last layer, `(n_models, width + 1)` float32, the bias last."""
+        """The LLMs' rows of the last layer, `(n_models, width + 1)` float32; the last column is the bias."""
         layer = self.model.head.coefs
         return torch.cat([layer.weight, layer.bias[:, None]], 1).detach().float().cpu().numpy()
 
     def with_rows(self, spec: ModelSpec, rows: np.ndarray) -> TransformerScorer:
-        """The same model with the LLMs of `spec` and their rows, in the head's own type; all else is shared."""
+        """The same model with the LLMs of `spec` and their rows, in the head's dtype; everything else is shared."""
         edited = copy.copy(self)
         edited.model = _shallow_copy(self.model)
         edited.spec = edited.model.spec = spec
@@ -122,7 +135,7 @@ class TransformerScorer:
         return edited
 
     def _run(self, prompts: Sequence[Prompt]) -> tuple[Coefficients, torch.Tensor]:
-        """Coefficients and the pooled states that the head read."""
+        """Coefficients, and the pooled states that are the input of the head."""
         ids = self._encode(prompts)
         parts, states, by_length = [], [], []
         for places in batches(ids, self._batch_size):
@@ -141,7 +154,7 @@ class TransformerScorer:
 
 
 def _shallow_copy(module: Any) -> Any:
-    """A module of the same parameters whose parts can be replaced without touching the original's."""
+    """A module that shares its parameters with the original, but whose submodules can be replaced independently."""
     copied = copy.copy(module)
     copied.__dict__["_modules"] = dict(module._modules)
     return copied

@@ -1,7 +1,7 @@
-"""What the P2L API takes and gives, with examples: the source of its OpenAPI schema.
+"""Requests and replies of the P2L API, with examples: the source of its OpenAPI schema.
 
-A request is validated once, straight from its bytes. Replies are written without a second validation; that they keep to
-these schemas is tested.
+A request is validated once, directly from its bytes. Replies are not validated at run time; tests check that they
+conform to these schemas.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 @with_config(ConfigDict(extra="allow"))
 class Part(TypedDict):
-    """A part of a message. Only those of type "text" are read."""
+    """A part of a message; only parts of type "text" are read."""
 
     type: str
     text: NotRequired[str]
@@ -34,7 +34,7 @@ class Part(TypedDict):
 
 @with_config(ConfigDict(extra="allow"))
 class Message(TypedDict):
-    """A chat message. Only user turns are read."""
+    """A chat message; only user turns are read."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[Part]
@@ -45,25 +45,25 @@ Prompts = Annotated[list[Prompt], Field(min_length=1, examples=[["What is 17 * 2
 
 
 class Request(BaseModel):
-    """An unknown field is an error: it may be a misspelt one."""
+    """Base of the requests; an unknown field is an error, because it may be a misspelling."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class PromptRequest(Request):
-    """One prompt."""
+    """A single prompt."""
 
     prompt: Prompt
 
 
 class PromptsRequest(Request):
-    """Many prompts."""
+    """A batch of prompts."""
 
     prompts: Prompts
 
 
 class AggregateRequest(Request):
-    """A set of prompts, with their weights (1 each if not given); the seed is of the bootstrap."""
+    """Prompts to aggregate, with optional weights (1 each if not given) and the seed of the bootstrap."""
 
     prompts: Prompts
     weights: list[Weight] | None = None
@@ -71,7 +71,7 @@ class AggregateRequest(Request):
 
 
 class RouteRequest(Request):
-    """A prompt and what it may cost (mean USD per response; null: whatever the best LLM costs); see `P2L.route`."""
+    """A prompt and its budget in mean USD per response (null for no limit); see `P2L.route`."""
 
     prompt: Prompt
     cost: Annotated[Usd | None, Field(examples=[0.0004])] = None
@@ -84,13 +84,13 @@ class RouteRequest(Request):
 
 
 class ResearchRequest(BaseModel):
-    """What the research code's server takes: the user turns."""
+    """The request format of the research code's server: the user turns of a prompt."""
 
     prompt: Annotated[str | list[str], Field(examples=[[_QUESTION]])]
 
 
 class Row(BaseModel):
-    """An LLM of a leaderboard; low and high limit its rating (95 %) where there are several prompts."""
+    """An LLM on a leaderboard; low and high are the limits of its rating (95 %) if there are several prompts."""
 
     rank: int
     model: str
@@ -102,7 +102,7 @@ class Row(BaseModel):
 
 
 class LeaderboardReply(BaseModel):
-    """A leaderboard, best LLM first."""
+    """A leaderboard, with the best LLM first."""
 
     feedback: str
     n_prompts: int
@@ -112,13 +112,13 @@ class LeaderboardReply(BaseModel):
 
 
 class LeaderboardsReply(BaseModel):
-    """One leaderboard for each prompt, in their order."""
+    """One leaderboard per prompt, in the order of the prompts."""
 
     leaderboards: list[LeaderboardReply]
 
 
 class CoefficientsReply(BaseModel):
-    """The bare numbers: coefs `(n_prompts, n_models)` in logits, eta and gamma `(n_prompts,)` or null."""
+    """The raw numbers: coefs `(n_prompts, n_models)` in logits, eta and gamma `(n_prompts,)` or null."""
 
     models: list[str]
     coefs: list[list[float]]
@@ -140,8 +140,8 @@ class RouteReply(LeaderboardReply):
 
 
 class ModelRow(BaseModel):
-    """An LLM that the model knows; its cost in USD per response, null where it is not known; whether /v1/route may
-    choose it where the request names no `models` (of a router: whether it is in the config)."""
+    """An LLM that the model knows, its cost in USD per response (null if unknown), and whether /v1/route may choose it
+    if the request names no `models` (for a router: whether it is in the config)."""
 
     model: str
     cost: float | None
@@ -149,14 +149,14 @@ class ModelRow(BaseModel):
 
 
 class Limits(BaseModel):
-    """What one request may hold."""
+    """The limits on a single request."""
 
     max_prompts: int
     max_body_bytes: int
 
 
 class ModelsReply(BaseModel):
-    """What the model knows."""
+    """The model's feedback model and LLMs, and the server's limits."""
 
     feedback: str
     models: list[ModelRow]
@@ -164,7 +164,7 @@ class ModelsReply(BaseModel):
 
 
 class TrafficRow(BaseModel):
-    """An LLM: routes that the API gave to it, calls that it answered, what they cost (USD), and calls that failed."""
+    """An LLM's traffic: routes that the API gave to it, calls that it answered, their cost in USD, and failed calls."""
 
     model: str
     routes: int
@@ -174,32 +174,32 @@ class TrafficRow(BaseModel):
 
 
 class TrafficReply(BaseModel):
-    """Traffic since the server started."""
+    """The traffic of each LLM since the server started."""
 
     traffic: list[TrafficRow]
 
 
 class ResearchReply(BaseModel):
-    """What the research code's server gives."""
+    """The reply format of the research code's server."""
 
     coefs: list[float]
     eta: float | None
 
 
 class ResearchModels(BaseModel):
-    """Names of the LLMs, in the order of the coefficients."""
+    """The names of the LLMs, in the order of the coefficients."""
 
     models: list[str]
 
 
 class HealthReply(BaseModel):
-    """Whether the server runs, or takes requests."""
+    """Whether the server is running, or is ready for requests."""
 
     status: str
 
 
 class ErrorFacts(BaseModel):
-    """What went wrong."""
+    """The description of an error."""
 
     message: str
     type: str
@@ -208,7 +208,7 @@ class ErrorFacts(BaseModel):
 
 
 class ErrorReply(BaseModel):
-    """OpenAI's error shape."""
+    """An error in OpenAI's format."""
 
     error: ErrorFacts
 
@@ -217,11 +217,11 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 def parse(body: bytes, kind: type[Body]) -> Body:
-    """The validated request. Its errors name the place and the rule, and repeat nothing of the values.
+    """Validate a request. Errors name the place and the rule, but never repeat the values sent.
 
     Raises:
-        UnreadableBody: it is no JSON.
-        InvalidBody: it breaks the schema.
+        UnreadableBody: the body is not JSON.
+        InvalidBody: the body violates the schema.
     """
     try:
         return kind.model_validate_json(body)
@@ -229,10 +229,10 @@ def parse(body: bytes, kind: type[Body]) -> Body:
         faults: list[Any] = list(error.errors(include_url=False, include_context=False, include_input=False))
     if faults[0]["type"] == "json_invalid":
         raise UnreadableBody("the body is not valid JSON; send a JSON object, in UTF-8")
-    deepest = max(faults, key=lambda fault: len(fault["loc"]))  # of a union: the alternative that went furthest
+    deepest = max(faults, key=lambda fault: len(fault["loc"]))  # in a union, the alternative that matched furthest
     if deepest["type"] == "extra_forbidden":
         near = nearest(deepest["loc"][-1], kind.model_fields)
-        hint = f"; did you mean {near!r}?" if near else ""  # of ours: what a caller made up is not repeated
+        hint = f"; did you mean {near!r}?" if near else ""  # never repeats what the caller sent
         known = ", ".join(kind.model_fields)
         raise InvalidBody(f"the body has a field that is not known here{hint}; known: {known}")
     place = _place(deepest["loc"], kind)
@@ -240,7 +240,7 @@ def parse(body: bytes, kind: type[Body]) -> Body:
 
 
 def _place(loc: tuple[str | int, ...], kind: type[BaseModel]) -> str:
-    """Where in the request: its first field and the places in it; keys that the caller made up are left out."""
+    """The location of an error as a path within the request; keys made up by the caller are left out."""
     if not loc or loc[0] not in kind.model_fields:
         return "body"
     known = {"role", "content", "type", "text"}
