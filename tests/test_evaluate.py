@@ -423,7 +423,7 @@ def test_categories_on_a_terminal(drawn, capsys, monkeypatch):
         row = next(line.split() for line in shown.splitlines() if line.startswith("steep"))
         assert row[:3] == ["steep", "200", f"{categories['steep'].metrics['bt_log_loss'].value:.3f}"]
         assert row[-1] == f"{categories['steep'].agreement.metrics['preference_l1']:.3f}"
-        assert ("- marg." in shown) == (baseline is not None)
+        assert ("- base." in shown) == (baseline is not None)
         assert next(line for line in shown.splitlines() if line.startswith("(none)")).split()[-1] == "-"
         assert max(map(len, shown.splitlines())) <= 80
 

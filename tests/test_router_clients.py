@@ -87,17 +87,20 @@ def test_p2l_serve(upstreams, tmp_path):
     command = [sys.executable, "-m", "p2l_sdk", "serve", "--config", str(config), "--port", str(port)]
     environment = {**os.environ, "P2L_API_KEYS": "sk-0123456789abcdef me"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stderr is not None
-        lines = iter(process.stderr.readline, "")
-        assert any("Uvicorn running" in line for line in lines)
-        url = f"http://127.0.0.1:{port}/v1"
-        messages = [{"role": "user", "content": "What is 17 * 23?"}]
-        with openai.OpenAI(base_url=url, api_key="sk-0123456789abcdef") as client:
-            assert client.chat.completions.create(model="p2l", messages=messages).model == CHEAP
-        counted = httpx.get(f"http://127.0.0.1:{port}/metrics", headers={"Authorization": "Bearer sk-0123456789abcdef"})
-        assert 'p2l_key_spend_usd{key="me"} 0.0002' in counted.text
-        with openai.OpenAI(base_url=url, api_key="x") as client, pytest.raises(openai.AuthenticationError):
-            client.models.list()
-        process.terminate()
-        assert any(f"chat asked=p2l llm={CHEAP} end=done" in line for line in lines)
-        process.wait(20)
+        try:
+            assert process.stderr is not None
+            lines = iter(process.stderr.readline, "")
+            assert any("Uvicorn running" in line for line in lines)
+            url, key = f"http://127.0.0.1:{port}/v1", "sk-0123456789abcdef"
+            messages = [{"role": "user", "content": "What is 17 * 23?"}]
+            with openai.OpenAI(base_url=url, api_key=key) as client:
+                assert client.chat.completions.create(model="p2l", messages=messages).model == CHEAP
+            counted = httpx.get(f"http://127.0.0.1:{port}/metrics", headers={"Authorization": f"Bearer {key}"})
+            assert 'p2l_key_spend_usd{key="me"} 0.0001' in counted.text
+            with openai.OpenAI(base_url=url, api_key="x") as client, pytest.raises(openai.AuthenticationError):
+                client.models.list()
+            process.terminate()
+            assert any(f"chat asked=p2l llm={CHEAP} end=done" in line for line in lines)
+            process.wait(20)
+        finally:
+            process.kill()  # else a test that failed would wait for its end

@@ -107,7 +107,7 @@ def print_route(route: Route) -> None:
 
 def print_evaluation(title: str, metrics: Mapping[str, Any], baseline: Baseline | None = None) -> None:
     """Print the metrics with their standard errors and, given a baseline, its metrics and the difference."""
-    headings = ["model", "s.e."] + (["marginal", "difference", "s.e."] if baseline else []) + ["n"]
+    headings = ["model", "s.e."] + (["baseline", "difference", "s.e."] if baseline else []) + ["n"]
     table = _table("", *headings)
     for group, labels in _METRICS.items():
         names = [name for name in labels if isinstance(metrics.get(name), Estimate)]
@@ -117,14 +117,14 @@ def print_evaluation(title: str, metrics: Mapping[str, Any], baseline: Baseline 
             estimate = metrics[name]
             cells = [f"{estimate.value:.4f}", _number(estimate.standard_error)]
             if baseline is not None:
-                marginal, difference = baseline.metrics.get(name), baseline.difference.get(name)
-                cells.append("" if marginal is None else f"{marginal.value:.4f}")
+                averaged, difference = baseline.metrics.get(name), baseline.difference.get(name)
+                cells.append("" if averaged is None else f"{averaged.value:.4f}")
                 cells.append("" if difference is None else f"{difference.value:+.4f}")
                 cells.append("" if difference is None else _number(difference.standard_error))
             table.add_row(Text(f"  {labels[name]}"), *cells, f"{estimate.n:,}")
     note = "losses in nats; s.e.: standard error, clustered by prompt"
     if baseline is not None:
-        note += "; marginal: one leaderboard for all prompts, of the baseline votes; difference: model less marginal"
+        note += "; baseline: the averaged leaderboard of the baseline votes; difference: model less baseline"
     if "best_single_model" in metrics:
         note += f"; best single LLM: {metrics['best_single_model']}"
     _print(title, table, note)
@@ -134,7 +134,7 @@ def print_agreement(agreement: Agreement) -> None:
     """Print how the aggregate of the prompts agrees with the leaderboard of their votes, beside the leaderboard of the
     baseline votes, if there is one."""
     columns = [agreement.metrics] + ([] if agreement.baseline is None else [agreement.baseline])
-    table = _table("", *["model", "marginal"][: len(columns)])
+    table = _table("", *["model", "baseline"][: len(columns)])
     for name, label in _DISTANCES.items():
         if name in agreement.metrics:
             table.add_row(Text(f"  {label}"), *(_number(column.get(name)) for column in columns))
@@ -144,7 +144,7 @@ def print_agreement(agreement: Agreement) -> None:
 def print_categories(column: str, categories: Mapping[str, Category]) -> None:
     """Print one row per category."""
     compared = any(category.baseline for category in categories.values())
-    gain = ["- marg."] if compared else []
+    gain = ["- base."] if compared else []
     table = _table(column, "prompts", "BT loss", *gain, "CE", *gain, "acc.", "distance")
     for name, category in categories.items():
         cells = [f"{category.n_prompts:,}"]
@@ -156,7 +156,7 @@ def print_categories(column: str, categories: Mapping[str, Category]) -> None:
         cells.append(_number(category.agreement.metrics["preference_l1"] if category.agreement else None, ".3f"))
         table.add_row(Text(name or "(none)"), *cells)
     note = "BT loss, acc.: of decisive votes; CE: cross-entropy; "
-    note += "- marg.: model less marginal; " if compared else ""
+    note += "- base.: model less baseline; " if compared else ""
     note += "distance: mean difference of pair probabilities, aggregate of the prompts to leaderboard of their votes"
     if any(category.agreement is None for category in categories.values()):
         note += " (-: these determine none)"
