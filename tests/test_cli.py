@@ -80,6 +80,8 @@ def test_aggregate(default, tmp_path):
     for source in ("prompts.txt", "prompts.jsonl"):
         assert json.loads(ok("aggregate", tmp_path / source, "--json")) == expected
     assert json.loads(ok("aggregate", "-", "--json", stdin="\n".join(prompts))) == expected
+    twice = p2l("aggregate", "-", "--json", stdin="\n".join([*prompts, PROMPT]))
+    assert b"p2l: 1 of 4 prompts repeat another one, and the intervals count them as independent" in twice.stderr
     table = ok("aggregate", tmp_path / "prompts.txt", "--top", 4)
     assert "on 3 prompts" in table
     assert "95 % interval" in table

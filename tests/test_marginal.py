@@ -308,7 +308,11 @@ def test_votes_that_determine_everything_need_no_ridge(feedback, coef, limits):
 def test_the_ground_is_a_contestant():
     """Without a "both bad" nothing holds the coefficients down; with some, groups that never meet are comparable."""
     message, _ = warning_of(table((A, B, "model_a"), (A, B, "model_b")), "grk")
-    assert f"[{A}, {B}], [the threshold of a usable answer]" in message
+    assert "no vote is 'tie (bothbad)', which leaves the threshold of a usable answer open" in message
+    assert "groups" not in message
+    message, _ = warning_of(table((A, B, "model_a"), (C, D, "model_a"), (C, D, "model_b")), "grk")
+    assert "no vote is 'tie (bothbad)'" in message
+    assert "2 groups that are never compared" in message
     votes = [(x, y, w) for x, y in ((A, B), (C, D)) for w in ("model_a", "model_b", "tie", "both_bad")]
     with warnings.catch_warnings():
         warnings.simplefilter("error")

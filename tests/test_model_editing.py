@@ -497,10 +497,19 @@ def test_the_card_says_that_the_model_was_edited(saved, tmp_path, default):
     assert card.startswith("---\n")
     edits = [f"> - {default.models[1]} renamed gemma", f"> - {default.models[0]} removed"]
     banner = "> **Edited after training.** What follows describes the model before these edits, newest first:\n>\n"
-    assert f"{banner}{edits[0]}\n{edits[1]}\n\n# " in card
+    known = f"> - LLMs now: {', '.join(new.models)}\n"
+    assert f"{banner}{known}{edits[0]}\n{edits[1]}\n\n# " in card
     P2L.from_pretrained(tmp_path / "edited").remove_model("gemma").save_pretrained(tmp_path / "again")
     again = (tmp_path / "again" / "README.md").read_text()
-    assert again == card.replace(banner, f"{banner}> - gemma removed\n")  # one banner for all edits
+    left = known.replace("gemma, ", "")
+    assert again == card.replace(known, f"{left}> - gemma removed\n")  # one banner for all edits
+    measured = "model-index:\n- name: x\n  results:\n  - metrics:\n    - type: ece\n      value: 0.1\ntags:\n"
+    (tmp_path / "again" / "README.md").write_text(again.replace("tags:\n", measured, 1))
+    P2L.from_pretrained(tmp_path / "again").save_pretrained(tmp_path / "copy")
+    assert measured in (tmp_path / "copy" / "README.md").read_text()
+    P2L.from_pretrained(tmp_path / "copy").rename_model(default.models[2], "x").save_pretrained(tmp_path / "renamed")
+    head = (tmp_path / "renamed" / "README.md").read_text().split("---\n")[1]
+    assert head == card.split("---\n")[1]  # without the results, which are of the model before
     plain = P2L.from_pretrained(saved("static")).remove_model(MODELS[0])
     plain.save_pretrained(tmp_path / "plain")
     assert not (tmp_path / "plain" / "README.md").exists()
@@ -543,4 +552,5 @@ def test_the_commands(saved, tmp_path):
     warned = p2l("add-model", NEW, "--votes", few, "--model", source, "--output", tmp_path / "four", "--json")
     assert warned.returncode == 0
     assert json.loads(warned.stdout)["added"]["n_votes"] == 1
+    assert f"p2l: {NEW} has no cost, which routing within a budget needs (--cost USD)" in warned.stderr.decode()
     assert warned.stderr.decode().startswith("p2l: warning: too few votes for 'epsilon-1t' (1 vote on 1 prompt): its")

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from p2l_sdk.errors import P2LError, P2LWarning, VotesError
 from p2l_sdk.evaluation import evaluate_scores, evaluate_votes
 from p2l_sdk.marginal import fit_leaderboard
 from p2l_sdk.storage import DEFAULT_MODEL
+from p2l_sdk.training.checks import check_ground
 from p2l_sdk.training.static import StaticRecipe, quantized, train_static, write_static
 from p2l_sdk.training.token_table import TokenTable, distil, table_of
 from p2l_sdk.votes import Scores, Votes
@@ -72,10 +74,26 @@ def test_votes_that_cannot_be_learned_from_are_refused():
     with pytest.raises(VotesError, match="all votes are on one prompt"):
         train_static(Votes.from_rows(one), token_table(), RECIPE)
     nobody_bad = [row for row in votes() if row["winner"] != "tie (bothbad)"]
-    with pytest.raises(VotesError, match="grk cannot be fitted; use feedback 'rk'"):
+    with pytest.raises(VotesError, match=r"grk cannot be fitted; use .* \(--feedback rk\)"):
         train_static(Votes.from_rows(nobody_bad), token_table(), StaticRecipe(feedback=Feedback.GRK))
+    decisive = [row for row in votes() if row["winner"].startswith("model")]
+    with pytest.raises(VotesError, match=r"grk cannot be fitted; use .* \(--feedback bt\)"):
+        check_ground(Votes.from_rows(decisive), Feedback.GRK)
     with pytest.raises(P2LError, match="steps is 0"):
         StaticRecipe(steps=0)
+
+
+def test_votes_that_hardly_say_what_the_feedback_model_is_about_are_told():
+    decisive = [row for row in votes() if row["winner"].startswith("model")] * 10
+    with pytest.warns(P2LWarning, match=r"no vote is a tie, so rk learns .* \(--feedback bt\)"):
+        check_ground(Votes.from_rows(decisive), Feedback.RK)
+    one_bad = [*decisive[:499], {**decisive[0], "winner": "tie (bothbad)"}]
+    with pytest.warns(P2LWarning, match=r"only 0\.2% of the votes are 'tie \(bothbad\)'.* \(--feedback bt\)"):
+        check_ground(Votes.from_rows(one_bad), Feedback.GRK)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_ground(Votes.from_rows(votes()), Feedback.GRK)
+        check_ground(Votes.from_rows(decisive), Feedback.BT)
 
 
 def test_keeping_nothing_is_the_marginal_leaderboard(tmp_path):

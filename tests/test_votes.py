@@ -170,7 +170,9 @@ def test_errors_name_the_file_once(tmp_path):
             read(file)
         assert message in str(caught.value)
         assert str(caught.value).count(str(tmp_path)) == 1
-    unknown = f"'{as_jsonl(ROWS, bad)}': the votes file names 'gamma-70b', which is not among the model's LLMs (while"
+    unknown = (
+        f"'{as_jsonl(ROWS, bad)}': the votes file names 'gamma-70b', which is not one of the model's LLMs (--model"
+    )
     with pytest.raises(UnknownModelError, match=re.escape(unknown)):
         Votes.read(bad, [A, B, D])
 
@@ -631,7 +633,7 @@ def test_the_table_fits(width, encoding, monkeypatch, rng):
     words = " ".join(text.split())
     assert "400 on 37 prompts" in words
     assert f"{votes.n_duplicates} repeat an earlier vote" in words
-    assert "to beat cross-entropy" in words
+    assert "to beat the averaged leaderboard: cross-entropy" in words
     assert all(name in text for name in MODELS)
     assert ("█" in text) == (width >= 80 and encoding == "utf-8")
     alone = printed(summarise(Votes.read([ROWS[0]]), "bt"), monkeypatch, width, encoding)

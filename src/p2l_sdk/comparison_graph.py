@@ -23,9 +23,12 @@ _SHOWN = 8  # groups in a message, and names per group
 def undetermined(counts: VoteCounts, feedback: Feedback) -> str | None:
     """A message about what the votes leave open, naming the LLMs; None if the likelihood has a finite maximum."""
     edges = _did_not_lose(counts, feedback)
-    connected, separated = _groups(edges | edges.T), _groups(edges)
     names = [*counts.models, "the threshold of a usable answer"]
     parts = []
+    if len(edges) == len(names) and not edges[-1].any():
+        parts.append("no vote is 'tie (bothbad)', which leaves the threshold of a usable answer open")
+        edges = edges[:-1, :-1]
+    connected, separated = _groups(edges | edges.T), _groups(edges)
     if len(connected) > 1:
         connected.sort(key=len, reverse=True)
         parts.append(

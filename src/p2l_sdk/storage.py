@@ -29,6 +29,7 @@ _PICTURES = ["learning_curve.png", "leaderboard.png"]  # shown in the card
 _MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "vocab.txt", "merges.txt", "*.model", "README.md", "NOTICE"]
 _MODEL_FILES += _PICTURES
 _EDITED = "> **Edited after training.** What follows describes the model before these edits, newest first:"
+_KNOWS = "> - LLMs now:"
 _BANNER = re.compile(rf"^{re.escape(_EDITED)}\n>\n((?:> - .*\n)+)", re.MULTILINE)
 
 
@@ -123,7 +124,7 @@ def save_copy(
             config["models"] = list(edited.models)
             if weights is None:
                 _write_rows(source, partial, edited.rows)
-            _amend_card(readme, edited.edits)
+            _amend_card(readme, edited.edits, edited.models)
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         for file in _code_folder().glob("*_p2l.py"):
             shutil.copyfile(file, partial / file.name)
@@ -144,18 +145,20 @@ def _write_rows(source: Path, partial: Path, rows: np.ndarray) -> None:
             replace_tensors(file, partial / file.name, {name: changed[key] for name, key in names.items()})
 
 
-def _amend_card(card: Path, edits: tuple[str, ...]) -> None:
-    """Add a note to the card, below its metadata, that it describes the model before these edits; earlier edits are
-    kept in the same note."""
+def _amend_card(card: Path, edits: tuple[str, ...], models: Sequence[str]) -> None:
+    """Add a note to the card, below its metadata, that it describes the model before these edits, and which LLMs it
+    knows now; earlier edits are kept in the same note. Results leave the metadata: they are not those of this model."""
     if not card.is_file():
         return
     text = card.read_text(encoding="utf-8")
     metadata = re.match(r"---\n.*?\n---\n", text, re.DOTALL)
     head = metadata.group() if metadata else ""
     body = text[len(head) :]
-    earlier = _BANNER.search(body)
-    lines = [f"> - {' '.join(edit.split())}\n" for edit in reversed(edits)]
-    banner = f"{_EDITED}\n>\n{''.join(lines)}{earlier[1] if earlier else ''}"
+    head = re.sub(r"^model-index:\n(?:[ -].*\n)*", "", head, flags=re.MULTILINE)
+    found = _BANNER.search(body)
+    earlier = [line for line in (found[1] if found else "").splitlines() if not line.startswith(_KNOWS)]
+    lines = [f"{_KNOWS} {', '.join(models)}", *(f"> - {' '.join(edit.split())}" for edit in reversed(edits)), *earlier]
+    banner = f"{_EDITED}\n>\n" + "".join(f"{line}\n" for line in lines)
     card.write_text(f"{head}\n{banner}\n{_BANNER.sub('', body, count=1).lstrip()}", encoding="utf-8")
 
 

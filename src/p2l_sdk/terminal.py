@@ -122,7 +122,7 @@ def print_evaluation(title: str, metrics: Mapping[str, Any], baseline: Baseline 
                 cells.append("" if difference is None else f"{difference.value:+.4f}")
                 cells.append("" if difference is None else _number(difference.standard_error))
             table.add_row(Text(f"  {labels[name]}"), *cells, f"{estimate.n:,}")
-    note = "losses in nats; s.e.: standard error, clustered by prompt"
+    note = "losses in nats, lower is better; s.e.: standard error, clustered by prompt"
     if baseline is not None:
         note += "; baseline: the averaged leaderboard of the baseline votes; difference: model less baseline"
     if "best_single_model" in metrics:
@@ -284,8 +284,11 @@ def _facts(summary: VoteSummary) -> Iterator[tuple[str, str]]:
         yield "weight", f"{summary.total_weight:,.6g} in all"
     yield "outcomes", ", ".join(f"{outcome} {share:.1%}" for outcome, share in summary.outcomes.items())
     if summary.n_duplicates:
-        yield "duplicates", f"{summary.n_duplicates:,} repeat an earlier vote: same prompt, LLMs and outcome"
+        yield (
+            "duplicates",
+            f"{summary.n_duplicates:,} repeat an earlier vote: same prompt, LLMs and outcome; all are kept",
+        )
     beaten = f"cross-entropy {summary.marginal_cross_entropy:.4f} ({summary.feedback})"
     if summary.marginal_bt_log_loss is not None:
         beaten += f", BT log-loss {summary.marginal_bt_log_loss:.4f} on decisive votes"
-    yield "to beat", f"{beaten}: the same leaderboard for every prompt"
+    yield "to beat", f"the averaged leaderboard: {beaten}, on these votes"

@@ -190,7 +190,7 @@ class Votes:
         if not codes.n_rows:
             raise VotesError("the file holds no votes")
         known = tuple(sorted(codes.names)) if models is None else tuple(models)
-        unknown = "which is not among the model's LLMs (while training: those of the training votes)"
+        unknown = "which is not one of the model's LLMs (--model names the model; in training, --votes names the LLMs)"
         require_known(codes.names, known, "the votes file", unknown)
         place = np.array([known.index(name) for name in codes.names])
         prompt, a, b, winner, weight = codes.columns()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterator
 
 import click
 
 from p2l_sdk.cli.common import COSTS, JSON, MODEL, load, print_json
 from p2l_sdk.errors import PromptError
+from p2l_sdk.modeling.prompt_p2l import Prompt
 
 
 @click.command(short_help="The leaderboard of LLMs for one prompt.")
@@ -47,13 +50,23 @@ def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json:
     from p2l_sdk.votes import read_prompts
 
     p2l = load(model)
+    distinct: set[int] = set()
+
+    def prompts() -> Iterator[Prompt]:
+        for prompt in read_prompts(file):
+            distinct.add(hash(prompt if isinstance(prompt, str) else json.dumps(prompt)))
+            yield prompt
+
     if as_json or not sys.stderr.isatty():
-        board = p2l.aggregate(read_prompts(file), seed=seed)
+        board = p2l.aggregate(prompts(), seed=seed)
     else:
         from p2l_sdk import terminal
 
         with terminal.counting("prompts") as progress:
-            board = p2l.aggregate(read_prompts(file), seed=seed, progress=progress)
+            board = p2l.aggregate(prompts(), seed=seed, progress=progress)
+    if len(distinct) < board.n_prompts:
+        repeated = f"{board.n_prompts - len(distinct):,} of {board.n_prompts:,} prompts repeat another one"
+        click.echo(f"p2l: {repeated}, and the intervals count them as independent", err=True)
     if as_json:
         result = board.to_dict()
         print_json({**result, "leaderboard": result["leaderboard"][:top], "costs": dict(p2l.costs)})

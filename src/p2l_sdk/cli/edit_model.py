@@ -31,6 +31,8 @@ def add_model(name: str, model: str | None, output: str, as_json: bool, **learn_
         f"{name}: {added.source} ({added.n_ignored:,} ignored); "
         f"coefficient known to ± {added.standard_error:.2f} logits, where the known LLMs differ by {added.spread:.2f}"
     )
+    if p2l.costs and name not in p2l.costs:
+        click.echo(f"p2l: {name} has no cost, which routing within a budget needs (--cost USD)", err=True)
     _finish(p2l, output, as_json, text, {"added": added.to_dict()})
 
 

@@ -104,7 +104,7 @@ class _InSections(click.Command):
 @click.option("--config", "file", metavar="YAML", help="YAML file of settings; options given here take precedence.")
 @_with_settings
 @click.option("--resume", is_flag=True, help="Resume the same run from its last checkpoint.")
-@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("--quiet", is_flag=True, help="Print only errors and warnings.")
 def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
     """Train a model on your own votes and write it, with its card, to a new folder.
 

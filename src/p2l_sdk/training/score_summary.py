@@ -65,7 +65,7 @@ class ScoreSummary:
         )
         facts.add_column(style="dim", no_wrap=True)
         facts.add_column()
-        for label, text in (*self._facts(), ("to beat", f"{to_beat}: the same leaderboard for every prompt")):
+        for label, text in (*self._facts(), ("to beat", f"the averaged leaderboard: {to_beat}, on these scores")):
             facts.add_row(label, Text(text))
         console.print(facts)
         console.print()
