@@ -12,6 +12,8 @@ from p2l_sdk.cli.common import COSTS, JSON, MODEL, load, print_json
 from p2l_sdk.errors import PromptError
 from p2l_sdk.modeling.prompt_p2l import Prompt
 
+_REMEMBERED = 100_000  # prompts in which repeated ones are noticed: a file of any size takes constant memory
+
 
 @click.command(short_help="The leaderboard of LLMs for one prompt.")
 @click.argument("prompt")
@@ -50,11 +52,17 @@ def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json:
     from p2l_sdk.votes import read_prompts
 
     p2l = load(model)
-    distinct: set[int] = set()
+    seen: set[int] = set()
+    n_repeated = 0
 
     def prompts() -> Iterator[Prompt]:
+        nonlocal n_repeated
         for prompt in read_prompts(file):
-            distinct.add(hash(prompt if isinstance(prompt, str) else json.dumps(prompt)))
+            key = hash(prompt if isinstance(prompt, str) else json.dumps(prompt))
+            if key in seen:
+                n_repeated += 1
+            elif len(seen) < _REMEMBERED:
+                seen.add(key)
             yield prompt
 
     if as_json or not sys.stderr.isatty():
@@ -64,8 +72,8 @@ def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json:
 
         with terminal.counting("prompts") as progress:
             board = p2l.aggregate(prompts(), seed=seed, progress=progress)
-    if len(distinct) < board.n_prompts:
-        repeated = f"{board.n_prompts - len(distinct):,} of {board.n_prompts:,} prompts repeat another one"
+    if n_repeated:
+        repeated = f"{n_repeated:,} of {board.n_prompts:,} prompts repeat another one"
         click.echo(f"p2l: {repeated}, and the intervals count them as independent", err=True)
     if as_json:
         result = board.to_dict()

@@ -219,7 +219,7 @@ def _print(report: Report) -> None:
     type=click.FloatRange(min=0, min_open=True),
     default=120.0,
     show_default=True,
-    help="Seconds.",
+    help="Seconds per query.",
 )
 @click.option("--retry-failed", is_flag=True, help="Ask again what failed before.")
 @JSON

@@ -16,11 +16,7 @@ _SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
         ("feedback", str, "bt, bt_tie, rk, rk_reparam, grk, ba; of single answers: bernoulli, gaussian.  [grk]"),
         ("eval-votes", str, "Held-out votes, measured once, after training."),
         ("eval-scores", str, "Held-out scores, likewise."),
-        (
-            "validation",
-            float,
-            "Share of the prompts for learning curve and early stopping.  [0.1; a static model: none]",
-        ),
+        ("validation", float, "Share of the prompts for early stopping.  [0.1; a static model: none]"),
         ("costs", str, 'File of {"LLM": USD per response}, or genai-prices; stored with the model.'),
     ],
     "Base": [
