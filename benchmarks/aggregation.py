@@ -21,11 +21,11 @@ import sys
 import time
 
 import numpy as np
-from p2l_sdk.modeling.feedback_p2l import Feedback, log_probabilities, log_threshold
 
-from p2l_sdk.aggregation import PairStatistics
-from p2l_sdk.pair_likelihood import PairLikelihood
-from p2l_sdk.results import Coefficients
+from p2l_sdk.leaderboards.aggregate import PairStatistics
+from p2l_sdk.leaderboards.leaderboard import Coefficients
+from p2l_sdk.leaderboards.likelihood import PairLikelihood
+from p2l_sdk.modeling.feedback_p2l import Feedback, log_probabilities, log_threshold
 
 N_MODELS, BATCH = 130, 4096
 NAMES = tuple(f"m{i}" for i in range(N_MODELS))

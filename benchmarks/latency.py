@@ -25,7 +25,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from p2l_sdk import P2L
-from p2l_sdk.storage import DEFAULT_MODEL
+from p2l_sdk.hub.folders import DEFAULT_MODEL
 
 TEXT = "Prove that the square root of two is irrational and explain each step as to a child who likes numbers. "
 

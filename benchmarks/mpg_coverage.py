@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from p2l_sdk.errors import P2LWarning
-from p2l_sdk.metrics import reliability
+from p2l_sdk.evaluation.metrics import reliability
 from p2l_sdk.mpg import Results, Tree, goodness
 
 TREE = Tree(

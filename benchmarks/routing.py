@@ -20,7 +20,7 @@ import cvxpy
 import numpy as np
 from scipy.optimize import linprog
 
-from p2l_sdk.routing import optimal_mixture
+from p2l_sdk.routing.mixture import optimal_mixture
 
 
 def ours(scores: np.ndarray, costs: np.ndarray, budget: float) -> float:

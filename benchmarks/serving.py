@@ -34,10 +34,11 @@ CLIENTS = (1, 8, 32, 128)
 
 def tiny(folder: Path) -> None:
     """Save a random transformer with two layers of hidden size 32, and a word-level tokenizer."""
-    from p2l_sdk.modeling.configuration_p2l import P2LConfig
-    from p2l_sdk.modeling.modeling_p2l import P2LModel
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+    from p2l_sdk.modeling.configuration_p2l import P2LConfig
+    from p2l_sdk.modeling.modeling_p2l import P2LModel
 
     tokens = ["[PAD]", "[UNK]", "<|cls|>", *dict.fromkeys(WORDS)]
     tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))

@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from p2l_sdk.modeling.feedback_p2l import Feedback
-from p2l_sdk.modeling.prompt_p2l import PromptEncoder
 from transformers import PrinterCallback, TrainerCallback
 
+from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.modeling.prompt_p2l import PromptEncoder
 from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.training.data import GroupedPrompts
 from p2l_sdk.training.finetune import training_arguments
@@ -34,7 +34,7 @@ from p2l_sdk.training.heads import start_at
 from p2l_sdk.training.model import add_lora, new_model
 from p2l_sdk.training.task import Task
 from p2l_sdk.training.trainer import P2LTrainer
-from p2l_sdk.votes import Votes
+from p2l_sdk.votes.votes import Votes
 
 SEED = 0
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from matplotlib import pyplot
 
 from p2l_sdk import P2L
-from p2l_sdk.table_files import read_rows
+from p2l_sdk.tables.files import read_rows
 
 parser = argparse.ArgumentParser()
 parser.add_argument("prompts", nargs="?", type=Path, default=Path(__file__).with_name("prompts.jsonl"))

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from p2l_sdk import P2L, P2LError
-from p2l_sdk.scorers import STATIC_BACKBONE, read_config
+from p2l_sdk.hub.config import backbone_kind, read_config
+from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE
 
 PARAMETERS: dict[str, tuple[str, ...]] = {
     "leaderboard": ("top_k",),
@@ -108,7 +109,7 @@ def _top(board: dict[str, Any], top_k: int | None) -> dict[str, Any]:
 
 def _device(folder: Path) -> str | None:
     """The GPU if there is one, else the CPU; None for a static model, which needs about a millisecond without a GPU."""
-    if read_config(folder).get("backbone_config", {}).get("model_type") == STATIC_BACKBONE:
+    if backbone_kind(read_config(folder)) == STATIC_BACKBONE:
         return None
     import torch
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import torch
 import transformers
@@ -20,8 +20,7 @@ from transformers import AutoModel
 from .errors_p2l import ModelFormatError
 from .spec_p2l import ADAPTER_CONFIG, base_of
 
-if TYPE_CHECKING:
-    from .modeling_p2l import P2LModel
+Model = TypeVar("Model", bound=Any)  # a P2LModel, whose module imports this one
 
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _ACCESS = ("token", "cache_dir", "local_files_only", "force_download", "proxies")  # for the base as for the adapter
@@ -87,7 +86,7 @@ def load_base(folder: Path, options: Mapping[str, Any]) -> Any:
     return backbone.to(dtype)  # GGUF weights arrive in float32 whatever dtype was requested
 
 
-def merge_adapter(model: P2LModel, folder: Path) -> P2LModel:
+def merge_adapter(model: Model, folder: Path) -> Model:
     """Load the adapter's heads into the model and merge its LoRA into the backbone.
 
     Args:
@@ -129,7 +128,7 @@ def merge_adapter(model: P2LModel, folder: Path) -> P2LModel:
     return merged.eval()
 
 
-def _check_shape(model: P2LModel, folder: Path) -> None:
+def _check_shape(model: Any, folder: Path) -> None:
     wanted, found = model.config.backbone_config, model.backbone.config
     different = [
         f"{key} {getattr(wanted, key)!r}, not {getattr(found, key, None)!r}"

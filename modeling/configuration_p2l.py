@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from transformers import AutoConfig, PretrainedConfig
 
-from .spec_p2l import AUTO_MAP, CUSTOM_PIPELINES, SPEC_KEYS, ModelSpec
+from .spec_p2l import AUTO_MAP, CUSTOM_PIPELINES, MODEL_TYPE, SPEC_KEYS, ModelSpec
 from .static_p2l import StaticConfig
 
 if TYPE_CHECKING:  # transformers saves the files imported here along with the config, so the pipelines are saved too
@@ -26,7 +26,7 @@ class P2LConfig(PretrainedConfig):
         ModelFormatError: a field of the spec is missing or has an illegal value.
     """
 
-    model_type = "p2l"
+    model_type = MODEL_TYPE
     sub_configs: ClassVar = {"backbone_config": AutoConfig}
     has_no_defaults_at_init = True
 

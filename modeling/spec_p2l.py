@@ -18,6 +18,7 @@ from .errors_p2l import CostError, ModelFormatError
 from .feedback_p2l import Feedback
 
 FORMAT_VERSION = 1
+MODEL_TYPE, STATIC_BACKBONE = "p2l", "p2l_static"  # in config.json: of the model, of the static backbone
 ADAPTER_CONFIG = "adapter_config.json"  # as PEFT writes it
 
 # keys of config.json in which transformers finds the classes
@@ -116,8 +117,9 @@ class ModelSpec:
         Raises:
             ModelFormatError: this is not the config of a P2L model, or a key is missing or has an illegal value.
         """
-        if config.get("model_type") != "p2l":
-            raise ModelFormatError(f"config.json has model_type {config.get('model_type')!r}, a P2L model has 'p2l'")
+        if config.get("model_type") != MODEL_TYPE:
+            kind = config.get("model_type")
+            raise ModelFormatError(f"config.json has model_type {kind!r}, a P2L model has {MODEL_TYPE!r}")
         missing = [key for key in ("models", "feedback") if key not in config]
         if missing:
             raise ModelFormatError(f"config.json lacks {', '.join(missing)}")

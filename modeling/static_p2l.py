@@ -15,6 +15,8 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from .spec_p2l import STATIC_BACKBONE
+
 
 class StaticConfig(PretrainedConfig):
     """Configuration of the static backbone.
@@ -27,7 +29,7 @@ class StaticConfig(PretrainedConfig):
         pad_token_id: the token used for padding.
     """
 
-    model_type = "p2l_static"
+    model_type = STATIC_BACKBONE
 
     def __init__(
         self,

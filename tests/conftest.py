@@ -63,8 +63,9 @@ def transformers_tokenizer():
 
 def backbone_config(kind: str):
     """(configuration, spec fields) of a tiny random backbone: static, quantized, llama, qwen2 or bert."""
-    from p2l_sdk.modeling.static_p2l import StaticConfig
     from transformers import BertConfig, LlamaConfig, Qwen2Config
+
+    from p2l_sdk.modeling.static_p2l import StaticConfig
 
     vocab = word_tokenizer().get_vocab_size()
     small = {"vocab_size": vocab, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
@@ -88,6 +89,7 @@ def backbone_config(kind: str):
 def build_model(kind: str, feedback: str = "grk", seed: int = 0, **fields):
     """A tiny random P2LModel in which every tensor affects the output (no zeros, no ones)."""
     import torch
+
     from p2l_sdk.modeling.configuration_p2l import P2LConfig
     from p2l_sdk.modeling.modeling_p2l import P2LModel
 

@@ -10,7 +10,7 @@ from html import escape
 import numpy as np
 from board_html import price
 
-from p2l_sdk.routing import upper_hull
+from p2l_sdk.routing.mixture import upper_hull
 
 _WIDTH, _HEIGHT = 560.0, 330.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60.0, 12.0, 26.0, 42.0  # margins

@@ -1,14 +1,14 @@
-"""Metrics of predicted pairwise preferences for the `evaluate` library, with the formulas of p2l_sdk.metrics."""
+"""Metrics of predicted pairwise preferences for the `evaluate` library, by p2l_sdk.evaluation.metrics."""
 
 from typing import Any
 
 import datasets
 import evaluate  # type: ignore[import-untyped]
 import numpy as np
-from p2l_sdk.modeling.feedback_p2l import Feedback
 
-from p2l_sdk.metrics import pair_metrics
-from p2l_sdk.votes import WINNERS
+from p2l_sdk.evaluation.metrics import pair_metrics
+from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.votes.votes import WINNERS
 
 _CITATION = """\
 @misc{frick2025prompttoleaderboard,

@@ -29,7 +29,7 @@ def leaderboard(prompt: str, model: str | None, top: int | None, as_json: bool) 
         result = board.to_dict()
         print_json({**result, "leaderboard": result["leaderboard"][:top], "costs": dict(p2l.costs)})
     else:
-        from p2l_sdk import terminal
+        from p2l_sdk.cli import terminal
 
         terminal.print_leaderboard(board, p2l.costs, top)
 
@@ -49,7 +49,7 @@ def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json:
     FILE is a text file with one prompt per line, or a .jsonl, .csv or .parquet file with a column "prompt"; "-" reads
     standard input, with one prompt per line or JSON lines.
     """
-    from p2l_sdk.votes import read_prompts
+    from p2l_sdk.votes.votes import read_prompts
 
     p2l = load(model)
     seen: set[int] = set()
@@ -68,7 +68,7 @@ def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json:
     if as_json or not sys.stderr.isatty():
         board = p2l.aggregate(prompts(), seed=seed)
     else:
-        from p2l_sdk import terminal
+        from p2l_sdk.cli import terminal
 
         with terminal.counting("prompts") as progress:
             board = p2l.aggregate(prompts(), seed=seed, progress=progress)
@@ -79,7 +79,7 @@ def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json:
         result = board.to_dict()
         print_json({**result, "leaderboard": result["leaderboard"][:top], "costs": dict(p2l.costs)})
     else:
-        from p2l_sdk import terminal
+        from p2l_sdk.cli import terminal
 
         terminal.print_leaderboard(board, p2l.costs, top)
 
@@ -97,7 +97,7 @@ def route(prompt: str, model: str | None, cost: float | None, seed: int | None, 
     if as_json:
         print_json(result.to_dict())
     else:
-        from p2l_sdk import terminal
+        from p2l_sdk.cli import terminal
 
         terminal.print_route(result)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from p2l_sdk.facade import P2L
+    from p2l_sdk.p2l import P2L
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -48,7 +48,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obje
 
 def load(model: str | None) -> P2L:
     """Load the model of --model with the options --revision, --base, --device and --costs."""
-    from p2l_sdk.facade import P2L
+    from p2l_sdk.p2l import P2L
 
     meta = click.get_current_context().meta
     options: dict[str, Any] = {name: meta.get(_KEY + name) for name in ("revision", "base", "device", "costs")}

@@ -20,8 +20,8 @@ def convert(source: str, output: str, revision: str | None, as_json: bool) -> No
 
     The model in the folder OUTPUT gives the same coefficients, and loads with transformers alone.
     """
-    from p2l_sdk.facade import P2L
-    from p2l_sdk.hub_metadata import converted_card
+    from p2l_sdk.hub.cards import converted_card
+    from p2l_sdk.p2l import P2L
 
     with contextlib.suppress(ImportError):  # loading reports what is not installed
         from transformers.utils import logging

@@ -14,8 +14,8 @@ from p2l_sdk.cli.common import JSON, MODEL, load, print_json
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from p2l_sdk.costs import Costs
-    from p2l_sdk.price_matching import PriceMatch
+    from p2l_sdk.routing.costs import Costs
+    from p2l_sdk.routing.prices import PriceMatch
 
 
 @click.command(short_help="What a response of each LLM costs, and its source.")
@@ -44,7 +44,7 @@ def costs(
       p2l costs --costs genai-prices
       p2l costs --costs genai-prices:together,openrouter
     """
-    from p2l_sdk.costs import load_costs
+    from p2l_sdk.routing.costs import load_costs
 
     p2l = load(model)
     tokens = {"input_tokens": input_tokens, "output_tokens": output_tokens}

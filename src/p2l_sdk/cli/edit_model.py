@@ -9,7 +9,7 @@ import click
 from p2l_sdk.cli.common import JSON, MODEL, load, print_json
 
 if TYPE_CHECKING:
-    from p2l_sdk.facade import P2L
+    from p2l_sdk.p2l import P2L
 
 OUTPUT = click.option("--output", metavar="FOLDER", required=True, help="The new folder.")
 

@@ -59,8 +59,9 @@ def evaluate(
             raise click.UsageError(f"--{name} says something of votes; give --votes FILE too")
     from p2l_sdk import evaluation
     from p2l_sdk.errors import P2LError, P2LWarning
-    from p2l_sdk.plots import check_picture, save_evaluation
-    from p2l_sdk.votes import Scores, Votes, warn_if_shared
+    from p2l_sdk.evaluation.picture import save_evaluation
+    from p2l_sdk.pictures import check_picture
+    from p2l_sdk.votes.votes import Scores, Votes, warn_if_shared
 
     if plot is not None:
         check_picture(plot)
@@ -88,7 +89,7 @@ def evaluate(
 
 
 def _print(report: Report, model: str) -> None:
-    from p2l_sdk import terminal
+    from p2l_sdk.cli import terminal
 
     labels = {"n_votes": "votes", "n_prompts": "prompts", "n_scored_prompts": "scored prompts"}
     counts = ", ".join(

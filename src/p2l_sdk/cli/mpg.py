@@ -89,7 +89,7 @@ def _read(options: dict[str, Any]) -> tuple[Results, Tree | None]:
     from p2l_sdk.mpg import Results, Tree
     from p2l_sdk.mpg.harness import read_harness
     from p2l_sdk.mpg.livebench import read_livebench
-    from p2l_sdk.scores import Scores
+    from p2l_sdk.votes.scores import Scores
 
     tree, parts, harness = None, [], []
     for path in options["results"]:
@@ -139,8 +139,8 @@ def _agreement(results: Results, estimates: NodeEstimates, reference: str | None
 
     from p2l_sdk.errors import ResultsError
     from p2l_sdk.mpg import correlations
-    from p2l_sdk.table_files import read_rows
-    from p2l_sdk.vote_columns import number_of
+    from p2l_sdk.tables.columns import number_of
+    from p2l_sdk.tables.files import read_rows
 
     ratings: dict[str, float] = {}
     for number, row in enumerate(read_rows(reference), 1):
@@ -225,9 +225,9 @@ def _print(report: Report) -> None:
 @JSON
 def measure(base_url: str, questions: str, output: str, as_json: bool, **options: Any) -> None:
     """Ask an endpoint questions, grade and time its answers, and write them to a file for `p2l mpg report`."""
-    from p2l_sdk.mpg.endpoint import Endpoint
-    from p2l_sdk.mpg.measure import measure as run
-    from p2l_sdk.mpg.questions import read_questions
+    from p2l_sdk.mpg.measure.endpoint import Endpoint
+    from p2l_sdk.mpg.measure.questions import read_questions
+    from p2l_sdk.mpg.measure.run import measure as run
     from p2l_sdk.mpg.tables import measuring_bar, print_measurement
 
     names = ("model", "max_tokens", "temperature", "timeout")

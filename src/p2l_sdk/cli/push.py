@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from p2l_sdk.cli.common import BASE, JSON, load, print_json
-from p2l_sdk.table_files import READERS
+from p2l_sdk.tables.files import READERS
 
 
 @click.command(short_help="Push a model or votes to the Hub, with a card.")
@@ -31,8 +31,8 @@ def push(source: str, repo_id: str, license: str | None, as_json: bool, handler:
     votes, which becomes a data set. Log in first with `hf auth login`, or set HF_TOKEN.
     """
     if Path(source).suffix.lower() in READERS:
-        from p2l_sdk.hub_votes import push_votes
-        from p2l_sdk.votes import Votes
+        from p2l_sdk.votes.publish import push_votes
+        from p2l_sdk.votes.votes import Votes
 
         votes = Votes.read(source)
         what = f"{len(votes):,} votes on {len(votes.prompts):,} prompts"

@@ -16,9 +16,9 @@ from p2l_sdk.cli.common import MODEL, load
 from p2l_sdk.errors import MissingExtraError, P2LError, nearest
 
 if TYPE_CHECKING:
-    from p2l_sdk.facade import P2L
+    from p2l_sdk.p2l import P2L
     from p2l_sdk.serve.auth import Keys
-    from p2l_sdk.serve.config import RouterConfig
+    from p2l_sdk.serve.gateway.config import RouterConfig
 
 _GRACE_SECONDS = 30.0  # for requests in flight when the server is told to stop
 _PACKAGES = ("fastapi", "httpx", "uvicorn", "yaml")
@@ -60,7 +60,7 @@ def serve(
         if find_spec(package) is None:
             raise MissingExtraError("p2l serve", package, "serve")
     from p2l_sdk.serve.auth import ENVIRONMENT, Keys
-    from p2l_sdk.serve.config import RouterConfig
+    from p2l_sdk.serve.gateway.config import RouterConfig
 
     if checked is not None:
         _check(RouterConfig.from_yaml(checked), load(model), checked)
@@ -90,9 +90,9 @@ def _run(server: Coroutine[Any, Any, None]) -> None:
 
 def _check(config: RouterConfig, p2l: P2L, path: str) -> None:
     """Print the LLMs of a configuration file; raise `P2LError` for what is missing in it."""
-    from p2l_sdk.results import usd
-    from p2l_sdk.serve.choice import Chooser
-    from p2l_sdk.serve.config import check, costs
+    from p2l_sdk.routing.route import usd
+    from p2l_sdk.serve.gateway.choice import Chooser
+    from p2l_sdk.serve.gateway.config import check, costs
 
     found, known = check(config, p2l), costs(config, p2l)
     for name, llm in config.models.items():
@@ -112,7 +112,7 @@ def _by_name(name: str, p2l: P2L) -> str:
 
 def _require(config: RouterConfig, p2l: P2L, path: str) -> None:
     """Raise `P2LError` for what prevents the router from starting; name the LLMs that it never routes to."""
-    from p2l_sdk.serve.config import check
+    from p2l_sdk.serve.gateway.config import check
 
     found = check(config, p2l)
     if found.problems:
@@ -128,10 +128,10 @@ async def _serve(
     import uvicorn
 
     from p2l_sdk.serve.app import create_app
-    from p2l_sdk.serve.chat import create_chat_router
-    from p2l_sdk.serve.config import costs
-    from p2l_sdk.serve.engine import Engine
-    from p2l_sdk.serve.pool import create_client
+    from p2l_sdk.serve.engine.engine import Engine
+    from p2l_sdk.serve.gateway.chat import create_chat_router
+    from p2l_sdk.serve.gateway.config import costs
+    from p2l_sdk.serve.gateway.pool import create_client
     from p2l_sdk.serve.process import require_address, settle
 
     routed = None

@@ -6,11 +6,11 @@ Every function takes the model and the data to measure it on. Pass known coeffic
 
 from p2l_sdk.evaluation.agreement import Agreement, aggregate_agreement
 from p2l_sdk.evaluation.categories import Category, by_category
+from p2l_sdk.evaluation.metrics.estimates import Estimate, clustered_mean
 from p2l_sdk.evaluation.report import Report, evaluate
 from p2l_sdk.evaluation.scores import evaluate_scores
 from p2l_sdk.evaluation.subsets import Range, SubsetPoint, SubsetStudy, subset_study
 from p2l_sdk.evaluation.votes import Baseline, calibration, compare_with_baseline, evaluate_votes
-from p2l_sdk.metrics.estimates import Estimate, clustered_mean
 
 __all__ = [
     "Agreement",

@@ -6,15 +6,15 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from p2l_sdk.comparison_graph import undetermined
 from p2l_sdk.errors import P2LWarning, VotesError
+from p2l_sdk.evaluation.metrics.leaderboards import compare_leaderboards
 from p2l_sdk.evaluation.predictions import Predictions
-from p2l_sdk.facade import P2L
-from p2l_sdk.marginal import fit_leaderboard
-from p2l_sdk.metrics.leaderboards import compare_leaderboards
-from p2l_sdk.results import Coefficients, Leaderboard
-from p2l_sdk.vote_counts import VoteCounts
-from p2l_sdk.votes import Votes
+from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
+from p2l_sdk.p2l import P2L
+from p2l_sdk.votes.averaged import fit_leaderboard
+from p2l_sdk.votes.connected import undetermined
+from p2l_sdk.votes.counts import VoteCounts
+from p2l_sdk.votes.votes import Votes
 
 
 @dataclass(frozen=True, eq=False)

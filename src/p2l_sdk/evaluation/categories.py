@@ -10,12 +10,12 @@ import numpy as np
 
 from p2l_sdk.errors import VotesError
 from p2l_sdk.evaluation.agreement import Agreement, agreement_of
+from p2l_sdk.evaluation.metrics.estimates import Estimate
 from p2l_sdk.evaluation.predictions import Predictions
 from p2l_sdk.evaluation.votes import Baseline
-from p2l_sdk.facade import P2L
-from p2l_sdk.metrics.estimates import Estimate
-from p2l_sdk.results import Coefficients, Leaderboard
-from p2l_sdk.votes import Votes
+from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
+from p2l_sdk.p2l import P2L
+from p2l_sdk.votes.votes import Votes
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,15 +7,15 @@ from functools import cached_property
 
 import numpy as np
 
-from p2l_sdk.aggregation import PairStatistics
 from p2l_sdk.errors import P2LError
-from p2l_sdk.facade import P2L
-from p2l_sdk.metrics.calibration import Reliability
-from p2l_sdk.metrics.estimates import Estimate
-from p2l_sdk.metrics.pairs import PerVote, pair_metrics, pair_reliability, paired_differences, vote_losses
+from p2l_sdk.evaluation.metrics.calibration import Reliability
+from p2l_sdk.evaluation.metrics.estimates import Estimate
+from p2l_sdk.evaluation.metrics.pairs import PerVote, pair_metrics, pair_reliability, paired_differences, vote_losses
+from p2l_sdk.leaderboards.aggregate import PairStatistics
+from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback, vote_targets
-from p2l_sdk.results import Coefficients, Leaderboard
-from p2l_sdk.votes import Votes
+from p2l_sdk.p2l import P2L
+from p2l_sdk.votes.votes import Votes
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,16 +9,16 @@ from typing import Any
 from p2l_sdk.errors import VotesError
 from p2l_sdk.evaluation.agreement import Agreement, aggregate_agreement
 from p2l_sdk.evaluation.categories import Category, by_category
+from p2l_sdk.evaluation.metrics.calibration import Reliability
+from p2l_sdk.evaluation.metrics.estimates import Estimate
+from p2l_sdk.evaluation.metrics.leaderboards import spread_of_coefficients
 from p2l_sdk.evaluation.scores import evaluate_scores
 from p2l_sdk.evaluation.subsets import SubsetStudy, subset_study
 from p2l_sdk.evaluation.votes import Baseline, calibration, compare_with_baseline, evaluate_votes
-from p2l_sdk.facade import P2L
-from p2l_sdk.marginal import fit_leaderboard
-from p2l_sdk.metrics.calibration import Reliability
-from p2l_sdk.metrics.estimates import Estimate
-from p2l_sdk.metrics.leaderboards import spread_of_coefficients
-from p2l_sdk.results import Leaderboard
-from p2l_sdk.votes import Scores, Votes
+from p2l_sdk.leaderboards.leaderboard import Leaderboard
+from p2l_sdk.p2l import P2L
+from p2l_sdk.votes.averaged import fit_leaderboard
+from p2l_sdk.votes.votes import Scores, Votes
 
 
 @dataclass(kw_only=True)

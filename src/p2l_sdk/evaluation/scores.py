@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from p2l_sdk.errors import P2LError
-from p2l_sdk.facade import P2L
-from p2l_sdk.metrics.estimates import clustered_mean
-from p2l_sdk.votes import Scores
+from p2l_sdk.evaluation.metrics.estimates import clustered_mean
+from p2l_sdk.p2l import P2L
+from p2l_sdk.votes.votes import Scores
 
 
 def evaluate_scores(p2l: P2L, scores: Scores) -> dict[str, Any]:

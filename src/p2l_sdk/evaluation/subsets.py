@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2l_sdk.comparison_graph import undetermined
 from p2l_sdk.errors import VotesError
 from p2l_sdk.evaluation.agreement import marginal_of
+from p2l_sdk.evaluation.metrics.leaderboards import compare_leaderboards
 from p2l_sdk.evaluation.predictions import Predictions
-from p2l_sdk.facade import P2L
-from p2l_sdk.metrics.leaderboards import compare_leaderboards
-from p2l_sdk.results import Coefficients
-from p2l_sdk.vote_counts import VoteCounts
-from p2l_sdk.votes import Votes
+from p2l_sdk.leaderboards.leaderboard import Coefficients
+from p2l_sdk.p2l import P2L
+from p2l_sdk.votes.connected import undetermined
+from p2l_sdk.votes.counts import VoteCounts
+from p2l_sdk.votes.votes import Votes
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -77,10 +77,34 @@ class SubsetStudy:
         return {**asdict(self), "overtaken_at": self.overtaken_at}
 
     def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
-        """Plot the distances against the size (needs matplotlib)."""
-        from p2l_sdk.plots import plot_subset_sizes
+        """Plot the distance of the model's aggregate, and of a fit to the subset's votes alone, from the leaderboard of
+        all votes, against the subset size; the bands hold 95 % of the subsets.
 
-        return plot_subset_sizes(self, ax)
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from p2l_sdk import pictures
+
+        ax = pictures.axes_of_size(ax, 6.4, 4.8)
+        sizes = [point.size for point in self.points]
+        lines = (
+            ("model", pictures.BLUE, "o-", "model's aggregate, no votes"),
+            ("votes", pictures.ORANGE, "s-", "their votes alone"),
+        )
+        for side, colour, style, label in lines:
+            ranges = [getattr(point, side)["preference_l1"] for point in self.points]
+            low, mean, high = ([getattr(r, name) for r in ranges] for name in ("low", "mean", "high"))
+            ax.fill_between(sizes, low, high, color=colour, alpha=0.15, lw=0)
+            ax.plot(sizes, mean, style, color=colour, ms=4.5, lw=1.8, label=label)
+        ax.set_xscale("log")
+        ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        ax.minorticks_off()
+        ax.set_ylim(bottom=0.0)
+        ax.set_xlabel(f"prompts in the subset, of {self.n_prompts:,}")
+        ax.set_ylabel("mean difference of pair probabilities to all votes")
+        ax.set_title(f"Random subsets of prompts, {self.trials} of each size", loc="left", fontsize=pictures.NORMAL)
+        ax.legend(frameon=False, loc="upper right")
+        return ax
 
 
 def subset_study(

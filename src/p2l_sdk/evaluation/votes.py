@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2l_sdk.errors import VotesError
+from p2l_sdk.evaluation.metrics.calibration import Reliability
+from p2l_sdk.evaluation.metrics.estimates import Estimate
 from p2l_sdk.evaluation.predictions import Predictions
-from p2l_sdk.facade import P2L
-from p2l_sdk.metrics.calibration import Reliability
-from p2l_sdk.metrics.estimates import Estimate
-from p2l_sdk.results import Coefficients, Leaderboard
-from p2l_sdk.votes import Votes
+from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
+from p2l_sdk.p2l import P2L
+from p2l_sdk.votes.votes import Votes
 
 
 def evaluate_votes(p2l: P2L, votes: Votes, *, scored: Coefficients | None = None) -> dict[str, Estimate]:
@@ -23,8 +23,8 @@ def evaluate_votes(p2l: P2L, votes: Votes, *, scored: Coefficients | None = None
         scored: `p2l.coefficients(votes.prompts)`, if known.
 
     Returns:
-        The metrics of `p2l_sdk.metrics.pairs` that apply to the feedback model and to these votes: `bt_log_loss`,
-        `bt_mse`, `pair_accuracy` and `ece` if any vote is decisive; `cross_entropy`; with ties `winner_log_loss`,
+        The metrics of `metrics.pairs` that apply to the feedback model and to these votes: `bt_log_loss`, `bt_mse`,
+        `pair_accuracy` and `ece` if any vote is decisive; `cross_entropy`; with ties `winner_log_loss`,
         `brier_score`, `outcome_accuracy`, `tie_log_loss`, `tie_accuracy`; with "both bad" `both_bad_log_loss`,
         `both_bad_accuracy`.
 

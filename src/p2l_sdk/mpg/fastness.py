@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from p2l_sdk.costs import response_cost
 from p2l_sdk.errors import ResultsError
 from p2l_sdk.mpg.results import Results
-from p2l_sdk.results import usd
+from p2l_sdk.routing.costs import response_cost
+from p2l_sdk.routing.route import usd
 
 MEASURES = ("usd_per_query", "queries_per_second", "seconds", "seconds_to_first_token", "tokens_per_second")
 _BATCH = 2_000_000  # bootstrap numbers held in memory at once

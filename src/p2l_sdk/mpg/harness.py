@@ -16,7 +16,7 @@ import numpy as np
 
 from p2l_sdk.errors import ResultsError
 from p2l_sdk.mpg.results import Results
-from p2l_sdk.table_files import read_rows
+from p2l_sdk.tables.files import read_rows
 
 METRICS = ("acc_norm", "acc", "exact_match", "pass@1", "pass_at_1", "prompt_level_strict_acc", "mc2", "f1", "em")
 _SAMPLES = re.compile(r"samples_(?P<task>.+?)_\d{4}-\d{2}-\d{2}T.*")

@@ -11,8 +11,8 @@ import numpy as np
 from p2l_sdk.errors import ResultsError
 from p2l_sdk.mpg.results import Results
 from p2l_sdk.mpg.tree import Tree
-from p2l_sdk.table_files import read_rows
-from p2l_sdk.vote_columns import number_of
+from p2l_sdk.tables.columns import number_of
+from p2l_sdk.tables.files import read_rows
 
 
 def read_livebench(table: str | Path, categories: str | Path | None = None) -> tuple[Results, Tree]:

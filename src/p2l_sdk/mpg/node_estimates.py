@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2l_sdk.errors import MissingExtraError, ResultsError, require_known
+from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.leaderboard_p2l import ranks
 from p2l_sdk.mpg.tree import Tree
-from p2l_sdk.results import Leaderboard
 
 if TYPE_CHECKING:
     import pandas

@@ -5,16 +5,13 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from p2l_sdk.mpg.correlation import COEFFICIENTS
-from p2l_sdk.mpg.fastness import shown
-from p2l_sdk.mpg.node_estimates import counted
-from p2l_sdk.plots import require_pyplot
-
-if TYPE_CHECKING:
-    from p2l_sdk.mpg.report import Report
+from p2l_sdk.mpg.correlation import COEFFICIENTS, Correlation
+from p2l_sdk.mpg.fastness import Fastness, shown
+from p2l_sdk.mpg.node_estimates import NodeEstimates, counted
+from p2l_sdk.pictures import require_pyplot
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
@@ -37,20 +34,25 @@ _FASTNESS = {
 }
 
 
-def page(report: Report) -> str:
-    """The complete page as HTML."""
-    goodness = report.goodness
-    parts = [f"<h1>{html.escape(goodness.caption)}</h1>", *_notes(report), _overall(report)]
-    for name, figure in sorted(report.figures().items()):
+def page(
+    goodness: NodeEstimates,
+    fastness: Fastness | None,
+    agreement: Sequence[Correlation],
+    notes: Sequence[str],
+    figures: Mapping[str, Any],
+) -> str:
+    """The complete page as HTML; it closes the figures, which are given by file name."""
+    parts = [f"<h1>{html.escape(goodness.caption)}</h1>", *_notes(goodness, notes), _overall(goodness, fastness)]
+    for name, figure in sorted(figures.items()):
         parts.append(f'<img alt="{_ALT[name]}" src="{_inline(figure)}">')
     depth = dict(goodness.tree.walk())
     parts.append("<h2>By domain and benchmark</h2>")
     for node in goodness.nodes[1:]:
         title = f"{'&ensp;' * 2 * (depth[node] - 1)}{html.escape(node)}"
         parts.append(f"<details><summary>{title}</summary>{_table(*goodness.cells(node))}</details>")
-    if report.agreement:
-        llms = counted(report.agreement[0].n, "LLM")
-        parts += [f"<h2>Agreement with the reference, {llms}</h2>", _agreement(report)]
+    if agreement:
+        llms = counted(agreement[0].n, "LLM")
+        parts += [f"<h2>Agreement with the reference, {llms}</h2>", _agreement(agreement)]
     body = "\n".join(parts)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -59,32 +61,32 @@ def page(report: Report) -> str:
     )
 
 
-def _notes(report: Report) -> list[str]:
+def _notes(goodness: NodeEstimates, others: Sequence[str]) -> list[str]:
     notes = [
-        f"Goodness is the estimated weighted share of questions right, in percent; {_chance(report)} ranks: 95 % "
+        f"Goodness is the estimated weighted share of questions right, in percent; {_chance(goodness)} ranks: 95 % "
         "interval of the rank; best: probability of being the best of these LLMs.",
-        *report.notes,
+        *others,
     ]
     return [f'<p class="note">{html.escape(note)}</p>' for note in notes]
 
 
-def _chance(report: Report) -> str:
-    if any(report.goodness.tree.chance.values()):
+def _chance(goodness: NodeEstimates) -> str:
+    if any(goodness.tree.chance.values()):
         return "where the tree names a chance level, it is taken off, so 0 is no better than guessing."
     return "the tree names no chance level, so what guessing earns counts as right."
 
 
-def _overall(report: Report) -> str:
-    header, rows = report.goodness.cells()
-    if report.fastness is not None:
-        for measure, table in report.fastness.measures.items():
+def _overall(goodness: NodeEstimates, fastness: Fastness | None) -> str:
+    header, rows = goodness.cells()
+    if fastness is not None:
+        for measure, table in fastness.measures.items():
             header = [*header, _FASTNESS[measure]]
             rows = [[*row, shown(measure, table[row[1]]) if row[1] in table else ""] for row in rows]
     return _table(header, rows)
 
 
-def _agreement(report: Report) -> str:
-    rows = [[row.name, *(str(row.coefficients[key]) for key in COEFFICIENTS)] for row in report.agreement]
+def _agreement(agreement: Sequence[Correlation]) -> str:
+    rows = [[row.name, *(str(row.coefficients[key]) for key in COEFFICIENTS)] for row in agreement]
     return _table(["rating", *(key.capitalize() for key in COEFFICIENTS)], rows, names=0)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from p2l_sdk.errors import ResultsError
 from p2l_sdk.mpg.fastness import Fastness
 from p2l_sdk.mpg.node_estimates import NodeEstimates
-from p2l_sdk.plots import require_pyplot
+from p2l_sdk.pictures import BLUE, axes_of_size, require_pyplot
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 _MOST_NAMES, _MOST_ROWS = 24, 40
 _CHARACTER_SHARE = 0.0102  # of the axes' width, for a bold character
 _CHARACTERS_PER_INCH = 11.0  # of the title
-_BLUE, _ORANGE = "#1f5f99", "#b5541c"
 _AXES = {
     "usd_per_query": ("cost, USD per 1,000 queries", 1000.0),
     "queries_per_second": ("queries per second", 1.0),
@@ -52,7 +51,6 @@ def plot_goodness_fastness(
         MissingExtraError: matplotlib is not installed.
         ResultsError: the measure is known, and above 0, for fewer than two of the LLMs.
     """
-    plt = require_pyplot()
     values = fastness.values_of(measure)
     known = [m for m, name in enumerate(goodness.models) if values.get(name, 0.0) > 0]
     if len(known) < 2:
@@ -62,8 +60,7 @@ def plot_goodness_fastness(
     y, limits = 100 * goodness.means[known, 0], 100 * goodness.intervals[known, 0]
     names = [goodness.models[m] for m in known]
     front = pareto_front(y, x if measure in _MORE_IS_BETTER else -x)
-    if ax is None:
-        _, ax = plt.subplots(figsize=(9.0, 5.6), layout="constrained")
+    ax = axes_of_size(ax, 9.0, 5.6)
     ax.set_xscale("log")
     wide = np.log(x.max() / x.min()) or 1.0
     inward = -1.0 if measure in _MORE_IS_BETTER else 1.0  # towards slower or more expensive
@@ -73,10 +70,10 @@ def plot_goodness_fastness(
     gain, most = ("cheaper", "cheapest") if measure == "usd_per_query" else ("faster", "fastest")
     if len(front) > 1:
         label = f"Pareto front: none is both better and {gain}"
-        ax.plot(shown[front], y[front], "--", color=_BLUE, lw=1.2, alpha=0.7, zorder=1, label=label)
+        ax.plot(shown[front], y[front], "--", color=BLUE, lw=1.2, alpha=0.7, zorder=1, label=label)
     else:  # a single point draws no line
-        ax.plot(shown[front], y[front], "o", color=_BLUE, ms=6, zorder=1, label=f"both the best and the {most}")
-    for chosen, colour in ((on_front, _BLUE), (~on_front, "#8a8a8a")):
+        ax.plot(shown[front], y[front], "o", color=BLUE, ms=6, zorder=1, label=f"both the best and the {most}")
+    for chosen, colour in ((on_front, BLUE), (~on_front, "#8a8a8a")):
         if chosen.any():
             bars = np.abs(limits[chosen] - y[chosen, None]).T
             ax.errorbar(shown[chosen], y[chosen], bars, fmt="o", color=colour, ms=6, lw=1.3, alpha=0.95)
@@ -92,7 +89,7 @@ def plot_goodness_fastness(
         min(low, places[named].min()) - 0.06 * (high - low), max(high, places[named].max()) + 0.06 * (high - low)
     )
     for i in named:
-        colour = _BLUE if on_front[i] else "#444444"
+        colour = BLUE if on_front[i] else "#444444"
         rightwards = ends[i, 1] > np.log(shown[i])
         ax.annotate(
             names[i],
@@ -117,7 +114,6 @@ def plot_goodness_fastness(
     ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, fontsize=9)
     ax.grid(axis="y", color="#eeeeee")
     ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 
@@ -139,8 +135,7 @@ def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = N
     means = 100 * goodness.means[order][:, columns]
     half = 50 * np.ptp(goodness.intervals[order][:, columns], axis=2)
     part = goodness.partly[order][:, columns] & ~np.isnan(means)
-    if ax is None:
-        _, ax = plt.subplots(figsize=(2.6 + 1.0 * len(columns), 1.6 + 0.42 * len(order)), layout="constrained")
+    ax = axes_of_size(ax, 2.6 + 1.0 * len(columns), 1.6 + 0.42 * len(order))
     low, high = np.nanmin(means, 0), np.nanmax(means, 0)
     span = np.maximum(high - low, 2 * np.nanmean(half, 0))  # no contrast from differences within an interval
     shade = 0.5 + (means - (low + high) / 2) / np.where(span > 0, span, 1.0)

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from p2l_sdk.errors import ResultsError
-from p2l_sdk.table_files import read_rows
-from p2l_sdk.vote_columns import number_of
+from p2l_sdk.tables.columns import number_of
+from p2l_sdk.tables.files import read_rows
 
 
 def read_prices(path: str | Path) -> dict[str, tuple[float, float]]:

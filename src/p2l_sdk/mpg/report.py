@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from p2l_sdk import pictures
+from p2l_sdk.hub.folders import new_folder, require_new
 from p2l_sdk.mpg.correlation import Correlation
 from p2l_sdk.mpg.fastness import Fastness
 from p2l_sdk.mpg.node_estimates import NodeEstimates
-from p2l_sdk.plots import require_pyplot
-from p2l_sdk.storage import new_folder, require_new
+from p2l_sdk.mpg.page import page
+from p2l_sdk.pictures import require_pyplot
 
 FAST, SUBDOMAINS, PAGE, DATA = "goodness_fastness.png", "subdomains.png", "report.html", "report.json"
 
@@ -88,9 +90,7 @@ class Report:
 
     def to_html(self) -> str:
         """One self-contained HTML page, without scripts (needs matplotlib)."""
-        from p2l_sdk.mpg.page import page
-
-        return page(self)
+        return page(self.goodness, self.fastness, self.agreement, self.notes, self.figures())
 
     def figures(self) -> dict[str, Any]:
         """File name -> figure, to be closed by the caller (needs matplotlib)."""
@@ -115,7 +115,7 @@ class Report:
                 for name, text in texts.items():
                     (partial / name).write_text(text, encoding="utf-8")
                 for name, figure in figures.items():
-                    figure.savefig(partial / name, dpi=120)
+                    pictures.save(figure, partial / name)
         finally:
             for figure in figures.values():
                 require_pyplot().close(figure)

@@ -21,9 +21,9 @@ import numpy as np
 
 from p2l_sdk.errors import ResultsError
 from p2l_sdk.mpg.wide import RANGE, absent, is_wide, wide_means, within
-from p2l_sdk.scores import Scores
-from p2l_sdk.vote_columns import number_of
-from p2l_sdk.vote_sources import ABSENT, Chunk, open_source, whole_table
+from p2l_sdk.tables.columns import number_of
+from p2l_sdk.tables.sources import ABSENT, Chunk, open_source, whole_table
+from p2l_sdk.votes.scores import Scores
 
 MEASURES = ("seconds", "first_token_seconds", "input_tokens", "output_tokens", "cost")
 _VARIANCE_QUESTIONS = 1.0  # the variance of graded scores is shrunk as if one right-or-wrong question had been added

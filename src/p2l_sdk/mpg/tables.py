@@ -16,7 +16,7 @@ from p2l_sdk.mpg.fastness import shown
 from p2l_sdk.mpg.node_estimates import counted
 
 if TYPE_CHECKING:
-    from p2l_sdk.mpg.measurement import Measurement
+    from p2l_sdk.mpg.measure.measurement import Measurement
     from p2l_sdk.mpg.report import Report
 
 _WORDS = {"seconds_to_first_token": "seconds to first token", "usd_per_query": "USD per query"}

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from p2l_sdk.errors import ResultsError
-from p2l_sdk.vote_columns import number_of
-from p2l_sdk.vote_sources import ABSENT, Chunk
+from p2l_sdk.tables.columns import number_of
+from p2l_sdk.tables.sources import ABSENT, Chunk
 
 _LONG = {"benchmark", "question_id", "score", "correct", "total", "n", "error", "prompt"}  # columns of other forms
 RANGE = {

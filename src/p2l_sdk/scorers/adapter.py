@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from p2l_sdk.errors import HubError, MissingExtraError, ModelFormatError
-from p2l_sdk.hub import HubAccess
+from p2l_sdk.hub.access import HubAccess
 from p2l_sdk.modeling.adapter_p2l import merge_adapter
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
 from p2l_sdk.modeling.modeling_p2l import P2LModel

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from p2l_sdk.errors import ModelFormatError
-from p2l_sdk.hub import HubAccess, fetch, is_repo_id
+from p2l_sdk.hub.access import HubAccess, fetch, is_repo_id
 from p2l_sdk.modeling.adapter_p2l import place_of
 
 _WEIGHT_FILES = ["config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]

@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from p2l_sdk.errors import P2LError, PromptError, RemoteError
+from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.prompt_p2l import Prompt, user_turns
 from p2l_sdk.modeling.spec_p2l import ModelSpec
-from p2l_sdk.results import Coefficients
 
 KEY_VARIABLE = "P2L_API_KEY"
 _BUSY = {408, 429, 500, 502, 503, 504}

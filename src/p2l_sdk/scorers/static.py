@@ -17,9 +17,9 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from p2l_sdk.errors import ModelFormatError
+from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder
 from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec
-from p2l_sdk.results import Coefficients
 
 _NORM_EPSILON = np.float32(1e-5)  # as in torch.nn.LayerNorm
 

@@ -12,11 +12,11 @@ import torch
 from safetensors import SafetensorError
 
 from p2l_sdk.errors import ModelFormatError, P2LError
-from p2l_sdk.hub import HubAccess
+from p2l_sdk.hub.access import HubAccess
+from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, batches, pad
 from p2l_sdk.modeling.spec_p2l import ModelSpec
-from p2l_sdk.results import Coefficients
 from p2l_sdk.scorers import auto_classes, lmarena
 from p2l_sdk.scorers.backbone import saved_tokenizer
 

@@ -14,7 +14,7 @@ except ImportError as error:
     raise MissingExtraError("serving", error.name or "fastapi", "serve") from None
 
 from p2l_sdk.serve.app import create_app
-from p2l_sdk.serve.engine import Engine
+from p2l_sdk.serve.engine.engine import Engine
 from p2l_sdk.serve.metrics import ServerMetrics
 
 __all__ = ["Engine", "ServerMetrics", "create_app"]

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from p2l_sdk.errors import PromptError
-from p2l_sdk.results import Leaderboard
+from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.serve import schemas
-from p2l_sdk.serve.engine import Engine
+from p2l_sdk.serve.engine.engine import Engine
 from p2l_sdk.serve.errors import BodyTooLarge
 from p2l_sdk.serve.http import BareRoute, json_response, parsed
 

@@ -20,7 +20,7 @@ import p2l_sdk
 from p2l_sdk.errors import P2LError
 from p2l_sdk.serve import schemas
 from p2l_sdk.serve.api import create_api_router
-from p2l_sdk.serve.engine import Engine
+from p2l_sdk.serve.engine.engine import Engine
 from p2l_sdk.serve.errors import SERVER, error_body
 from p2l_sdk.serve.http import BareRoute, Gate, Guard, add_error_handlers, json_response
 

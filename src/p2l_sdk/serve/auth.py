@@ -12,7 +12,7 @@ from pathlib import Path
 from fastapi import Request
 
 from p2l_sdk.errors import P2LError
-from p2l_sdk.results import usd
+from p2l_sdk.routing.route import usd
 from p2l_sdk.serve.errors import ApiError
 
 ENVIRONMENT = "P2L_API_KEYS"

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from p2l_sdk.errors import nearest
-from p2l_sdk.routing import Objective, Policy
+from p2l_sdk.routing.mixture import Objective, Policy
 from p2l_sdk.serve.errors import InvalidBody, UnreadableBody
 
 _QUESTION = "Prove that the square root of two is irrational"

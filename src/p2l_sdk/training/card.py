@@ -16,12 +16,12 @@ import numpy as np
 import yaml
 
 from p2l_sdk.evaluation import Estimate, Report
-from p2l_sdk.hub_metadata import adapter_section, as_yaml, hub_id, model_index
+from p2l_sdk.hub.cards import adapter_section, as_yaml, hub_id, model_index
 from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.tables.sources import hub_repository
 from p2l_sdk.training.config import TrainingConfig
-from p2l_sdk.vote_sources import hub_repository
-from p2l_sdk.vote_summary import VoteSummary
-from p2l_sdk.votes import Scores, Votes
+from p2l_sdk.votes.summary import VoteSummary
+from p2l_sdk.votes.votes import Scores, Votes
 
 if TYPE_CHECKING:
     from p2l_sdk.modeling.modeling_p2l import P2LModel

@@ -6,7 +6,7 @@ import warnings
 
 from p2l_sdk.errors import P2LWarning, VotesError
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner
-from p2l_sdk.votes import Votes
+from p2l_sdk.votes.votes import Votes
 
 _FEW = 0.01  # share of the votes below which an outcome says too little
 

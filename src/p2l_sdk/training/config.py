@@ -10,7 +10,7 @@ from typing import Any
 
 from p2l_sdk.errors import P2LError
 from p2l_sdk.modeling.spec_p2l import Pooling
-from p2l_sdk.settings import check_count, check_keys, check_number, read_yaml
+from p2l_sdk.tables.settings import check_count, check_keys, check_number, read_yaml
 
 STATIC = "static"
 

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, Sampler
 
 from p2l_sdk.modeling.feedback_p2l import Feedback, vote_targets
 from p2l_sdk.modeling.prompt_p2l import pad
-from p2l_sdk.votes import Scores, Votes
+from p2l_sdk.votes.votes import Scores, Votes
 
 
 class ByPrompt:

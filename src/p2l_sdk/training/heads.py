@@ -10,10 +10,10 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.feedback_p2l import eta_of_threshold
 from p2l_sdk.modeling.modeling_p2l import P2LModel, P2LOutput
 from p2l_sdk.modeling.prompt_p2l import pad
-from p2l_sdk.results import Leaderboard
 from p2l_sdk.training.objective import Objective
 
 _LEAST_LOG_S = -3.0  # least initial log threshold: a tie threshold t of 1.05

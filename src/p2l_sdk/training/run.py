@@ -12,21 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2l_sdk.costs import load_costs
+from p2l_sdk import pictures
+from p2l_sdk.cli.terminal import print_held_out, print_vote_summary
 from p2l_sdk.errors import HubError, ModelFormatError, P2LError, VotesError
 from p2l_sdk.evaluation import Report, evaluate
-from p2l_sdk.facade import P2L
+from p2l_sdk.hub.config import backbone_kind, is_native
+from p2l_sdk.hub.folders import DEFAULT_MODEL, new_folder
 from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
-from p2l_sdk.plots import plot_learning_curve, save_plot
-from p2l_sdk.scorers import STATIC_BACKBONE, load_scorer
-from p2l_sdk.storage import DEFAULT_MODEL, new_folder
-from p2l_sdk.terminal import print_held_out, print_vote_summary
+from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE
+from p2l_sdk.p2l import P2L
+from p2l_sdk.routing.costs import load_costs
+from p2l_sdk.scorers.load import load_scorer
 from p2l_sdk.training.card import Card, base_name, data_hash
 from p2l_sdk.training.checks import check_ground
 from p2l_sdk.training.config import STATIC, STATIC_SETTINGS, WITHOUT_EFFECT, Method, TrainingConfig
+from p2l_sdk.training.learning_curve import plot_learning_curve
 from p2l_sdk.training.score_summary import ScoreSummary
-from p2l_sdk.vote_summary import VoteSummary, summarise
-from p2l_sdk.votes import Scores, Votes, warn_if_shared
+from p2l_sdk.votes.summary import VoteSummary, summarise
+from p2l_sdk.votes.votes import Scores, Votes, warn_if_shared
 
 
 def train(config: TrainingConfig, *, resume: bool = False, quiet: bool = False) -> P2L | None:
@@ -119,7 +122,7 @@ def _fine_tune(given: _Given, resume: bool, quiet: bool) -> P2L | None:
         save(result, partial, config)
         (partial / "training_history.json").write_text(json.dumps(result.history, indent=1), encoding="utf-8")
         axes = plot_learning_curve(result.history, result.baseline, unit=f"nats per {task.noun.rstrip('s')}")
-        save_plot(axes, partial / "learning_curve.png")
+        pictures.save(axes.figure, partial / "learning_curve.png")
         p2l = P2L(load_scorer(partial, result.device, base), folder=Path(config.output))
         card = given.card(
             p2l,
@@ -247,10 +250,9 @@ def _static_base(config: TrainingConfig) -> Path | None:
     path, saved = Path(config.base).expanduser(), None
     with contextlib.suppress(OSError, ValueError):
         saved = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    if not isinstance(saved, dict) or saved.get("model_type") != "p2l":
+    if not isinstance(saved, dict) or not is_native(saved):
         return None
-    kind = (saved.get("backbone_config") or {}).get("model_type")
-    if kind != STATIC_BACKBONE:
+    if (kind := backbone_kind(saved)) != STATIC_BACKBONE:
         raise ModelFormatError(
             f"the base {config.base!r} is a P2L model already; name the {kind} model that it was trained from"
         )

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from p2l_sdk.scores import Scores
-from p2l_sdk.vote_columns import turns_of
+from p2l_sdk.tables.columns import turns_of
+from p2l_sdk.votes.scores import Scores
 
 
 @dataclass(frozen=True)

@@ -21,19 +21,19 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from p2l_sdk.errors import P2LError, VotesError
-from p2l_sdk.marginal import fit_leaderboard
+from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.prompt_p2l import PromptEncoder, pad
 from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec, Pooling
 from p2l_sdk.modeling.static_p2l import StaticConfig
-from p2l_sdk.results import Leaderboard
 from p2l_sdk.training.checks import check_ground
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.heads import shrink_towards, start_at
 from p2l_sdk.training.token_table import TokenTable
-from p2l_sdk.votes import Votes
+from p2l_sdk.votes.averaged import fit_leaderboard
+from p2l_sdk.votes.votes import Votes
 
 _MOST_EPOCHS = 20  # by default; chosen by held-out loss at 300 and 1,000 prompts, see docs/train-a-static-model.md
 

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 
 from p2l_sdk.errors import VotesError
-from p2l_sdk.marginal import fit_leaderboard
+from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
 from p2l_sdk.modeling.modeling_p2l import P2LOutput
 from p2l_sdk.modeling.prompt_p2l import Prompt
-from p2l_sdk.results import Leaderboard
+from p2l_sdk.tables.columns import PromptIndex
 from p2l_sdk.training.checks import check_ground
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.objective import PROBIT_TO_LOGIT, Objective, ScoreObjective, VoteObjective
-from p2l_sdk.vote_columns import PromptIndex
-from p2l_sdk.votes import Scores, Votes
+from p2l_sdk.votes.averaged import fit_leaderboard
+from p2l_sdk.votes.votes import Scores, Votes
 
 
 @dataclass(frozen=True)

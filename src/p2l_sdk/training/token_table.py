@@ -16,8 +16,9 @@ from tokenizers import Tokenizer
 from transformers import AutoModel, AutoTokenizer
 
 from p2l_sdk.errors import ModelFormatError
+from p2l_sdk.hub.config import backbone_kind, read_config
 from p2l_sdk.modeling.prompt_p2l import pad
-from p2l_sdk.scorers import STATIC_BACKBONE, read_config
+from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE
 from p2l_sdk.scorers.static import read_tokenizer, read_weights
 
 
@@ -68,7 +69,7 @@ def table_of(folder: Path) -> TokenTable:
         ModelFormatError: the folder is not a complete static model.
     """
     config = read_config(folder)
-    if config.get("backbone_config", {}).get("model_type") != STATIC_BACKBONE:
+    if backbone_kind(config) != STATIC_BACKBONE:
         raise ModelFormatError(f"{str(folder)!r} has no static backbone, so there is no token table to start from")
     weights = read_weights(folder / "model.safetensors")
     scale = weights.get("backbone.scale", np.ones(1, dtype=np.float32))

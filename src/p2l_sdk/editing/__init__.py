@@ -1,0 +1,1 @@
+"""One LLM more, fewer or renamed, without training the model again."""

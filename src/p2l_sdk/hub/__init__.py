@@ -1,0 +1,1 @@
+"""Model folders and Hub repositories: reading, writing, fetching, publishing, their cards."""

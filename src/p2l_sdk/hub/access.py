@@ -1,0 +1,207 @@
+"""The Hub: fetching files of a repository into the local cache, and pushing files in a single commit.
+
+Transient failures (the Hub is busy, a connection breaks, a file arrives damaged) are retried a few times; any other
+failure is a `HubError` that names the remedy. The client checks the size of a download but not its content; this
+module does, so that a damaged file never stays in the cache.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from p2l_sdk.errors import HubError
+from p2l_sdk.hub.errors import Asked, may_pass, not_fetched, not_pushed, wait_asked_for, was_refused_unread
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
+
+T = TypeVar("T")
+
+_WAITS = (1.0, 2.0, 4.0)  # seconds before the second, third and fourth attempt
+_LONGEST_WAIT = 60.0  # seconds, whatever the Hub asks for
+_CLOCK_SLACK = 60.0  # seconds by which the clock of a file system may differ from ours
+_REPO_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_GIT_OID, _SHA256 = 40, 64  # lengths of the hashes that the cache uses as file names
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubAccess:
+    """How repositories are accessed.
+
+    Attributes:
+        token: Hub token; None uses the one from `hf auth login` or HF_TOKEN, False uses none.
+        cache_dir: folder for downloads; None for the client's own (HF_HOME, HF_HUB_CACHE).
+        local_files_only: use only what is in that folder, without network requests (HF_HUB_OFFLINE=1 has the same
+            effect everywhere).
+    """
+
+    token: str | bool | None = None
+    cache_dir: str | Path | None = None
+    local_files_only: bool = False
+
+
+def is_repo_id(name: object) -> bool:
+    """Whether this has the form of a Hub repository id, "org/name"."""
+    return isinstance(name, str) and _REPO_ID.fullmatch(name) is not None
+
+
+def fetch(repo_id: str, patterns: Sequence[str], revision: str | None = None, access: HubAccess | None = None) -> Path:
+    """Fetch the matching files of a model repository and return their folder in the local cache.
+
+    Cached files are not fetched again, and files in subfolders are left out. The folder is named after the commit.
+
+    Raises:
+        HubError: the repository or revision does not exist, is gated or not cached while offline; or the Hub cannot be
+            reached or is busy; or the files keep arriving damaged.
+    """
+    from huggingface_hub import snapshot_download
+
+    access = access or HubAccess()
+    started = time.time()
+
+    def download() -> Path:
+        folder = Path(
+            snapshot_download(
+                repo_id,
+                revision=revision,
+                allow_patterns=list(patterns),
+                ignore_patterns=["*/*"],
+                token=access.token,
+                cache_dir=access.cache_dir,
+                local_files_only=access.local_files_only,
+            )
+        )
+        _remove_damaged(folder, patterns, started - _CLOCK_SLACK)
+        return folder
+
+    try:
+        return _persistently(download, lambda error: isinstance(error, _DamagedError) or may_pass(error))
+    except _DamagedError as error:
+        raise HubError(
+            f"{error} of {repo_id!r} arrived damaged again and again, and was not kept; try another network, or later"
+        ) from None
+    except Exception as error:  # the client raises errors of many kinds
+        asked = Asked(repo_id=repo_id, revision=revision, local_files_only=access.local_files_only)
+        raise not_fetched(error, asked) from error
+
+
+def push(
+    files: Mapping[str, Path | bytes],
+    repo_id: str,
+    *,
+    kind: str = "model",
+    stale: Sequence[str] = (),
+    private: bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    token: str | bool | None = None,
+    message: str,
+) -> CommitInfo:
+    """Push files in one commit, creating the repository and the branch if they do not exist.
+
+    Args:
+        files: path in the repository -> local file, or content.
+        repo_id: "org/name".
+        kind: "model", "dataset" or "space".
+        stale: patterns (`*` does not match a slash) of files that the same commit removes, unless they are in `files`.
+        private: visibility of a new repository; None for the default in its owner's settings.
+        revision: branch, or "refs/pr/N" to add to an open pull request.
+        create_pr: open a pull request instead of writing to the main branch.
+        token: see `HubAccess`.
+        message: commit message.
+
+    Returns:
+        The client's `CommitInfo`: the commit's address (a `str`), with `oid`, `pr_url` and `pr_revision`.
+
+    Raises:
+        HubError: the Hub refused or cannot be reached, or `private` was asked for and the existing repository is
+            public. Nothing was committed.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
+
+    if create_pr and revision is not None:
+        raise HubError(f"a pull request goes to the main branch; leave out revision {revision!r}, or create_pr")
+    api, space_sdk = HfApi(token=token), "gradio" if kind == "space" else None
+
+    def prepare() -> list[str]:
+        api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=space_sdk)
+        if private and not api.repo_info(repo_id, repo_type=kind).private:
+            raise HubError(f"{repo_id!r} exists and is public; make it private in its settings, or push elsewhere")
+        if revision is not None and not revision.startswith("refs/") and revision != "main":
+            api.create_branch(repo_id, repo_type=kind, branch=revision, exist_ok=True)
+        return api.list_repo_files(repo_id, repo_type=kind, revision=revision)
+
+    def commit() -> CommitInfo:
+        gone = [path for path in there if path not in files and any(_matches(path, pattern) for pattern in stale)]
+        operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
+            *(CommitOperationDelete(path) for path in gone),
+            *(CommitOperationAdd(path, content) for path, content in files.items()),
+        ]
+        return api.create_commit(  # not `upload_folder`, which may split a folder into several commits
+            repo_id,
+            operations,
+            repo_type=kind,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=message,
+        )
+
+    try:
+        there = _persistently(prepare, may_pass)
+        # repeating a commit whose answer was lost does no harm, but a pull request would be opened twice
+        return _persistently(commit, was_refused_unread if create_pr else may_pass)
+    except HubError:
+        raise
+    except Exception as error:  # the client raises errors of many kinds
+        raise not_pushed(error, Asked(repo_id=repo_id, kind=kind, revision=revision)) from error
+
+
+def _matches(path: str, pattern: str) -> bool:
+    return path.count("/") == pattern.count("/") and fnmatch.fnmatchcase(path, pattern)
+
+
+def _persistently(action: Callable[[], T], worth_it: Callable[[Exception], bool]) -> T:
+    for wait in _WAITS:
+        try:
+            return action()
+        except Exception as error:
+            if not worth_it(error):
+                raise
+            time.sleep(max(wait, min(wait_asked_for(error), _LONGEST_WAIT)))
+    return action()
+
+
+class _DamagedError(Exception):
+    """The content of some files does not match the hash that is their name in the cache."""
+
+
+def _remove_damaged(folder: Path, patterns: Sequence[str], since: float) -> None:
+    """Delete damaged files fetched since then, and raise `_DamagedError` if there are any. A cache without symbolic
+    links (on some Windows systems) holds no hashes, so nothing is checked there."""
+    damaged = []
+    for file in sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_symlink()}):
+        content = file.parent / file.readlink()
+        if file.stat().st_mtime >= since and not _is_whole(content, content.name):
+            file.unlink()
+            content.unlink()
+            damaged.append(file.name)
+    if damaged:
+        raise _DamagedError(", ".join(damaged))
+
+
+def _is_whole(file: Path, name: str) -> bool:
+    if len(name) not in (_GIT_OID, _SHA256):
+        return True
+    git = b"blob %d\0" % file.stat().st_size
+    digest: Any = hashlib.sha256() if len(name) == _SHA256 else hashlib.sha1(git, usedforsecurity=False)
+    with file.open("rb") as content:
+        while part := content.read(1 << 22):
+            digest.update(part)
+    return digest.hexdigest() == name

@@ -1,0 +1,47 @@
+"""`config.json` of a model folder: reading it, and telling whose layout it is in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from p2l_sdk.errors import ModelFormatError
+from p2l_sdk.modeling.spec_p2l import MODEL_TYPE
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The parsed `config.json` of a P2L folder.
+
+    Raises:
+        ModelFormatError: there is none, it is not JSON, or it is neither a P2L model's nor in lmarena's layout.
+    """
+    path = folder / "config.json"
+    if not folder.is_dir():
+        raise ModelFormatError(f"there is no folder {str(folder)!r}")
+    if not path.is_file():
+        raise ModelFormatError(f"{str(folder)!r} is no P2L model: it has no config.json")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelFormatError(f"{str(path)!r} cannot be read as JSON: {error}") from None
+    if not isinstance(config, dict) or not (is_native(config) or is_published(config)):
+        kind = config.get("model_type") if isinstance(config, dict) else None
+        raise ModelFormatError(f"{str(folder)!r} is no P2L model: its model_type is {kind!r}, not {MODEL_TYPE!r}")
+    return config
+
+
+def is_published(config: dict[str, Any]) -> bool:
+    """Whether a parsed `config.json` is in lmarena's layout (see `scorers/lmarena`) and not in our own."""
+    return "P2LModel" in (config.get("architectures") or ()) and "backbone_config" not in config
+
+
+def is_native(config: dict[str, Any]) -> bool:
+    """Whether a parsed `config.json` is in our own layout."""
+    return config.get("model_type") == MODEL_TYPE
+
+
+def backbone_kind(config: dict[str, Any]) -> str | None:
+    """The `model_type` of the backbone in a parsed `config.json`, in either layout; None if it names none."""
+    backbone = config if is_published(config) else config.get("backbone_config") or {}
+    return backbone.get("model_type")

@@ -1,0 +1,202 @@
+"""Where models are stored (the embedded default, folders, the Hub's cache), and how a model folder is written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p2l_sdk.errors import ModelFormatError, P2LError
+from p2l_sdk.hub.access import HubAccess, fetch, is_repo_id
+from p2l_sdk.hub.tensors import replace_tensors, tensor_names
+from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, AUTO_MAP, CUSTOM_PIPELINES, MODEL_TYPE
+
+_RESEARCH_CONFIG = "training_config.json"  # of checkpoints that the paper's authors published
+DEFAULT_MODEL = Path(__file__).parents[1] / "default_model"
+
+_ADDRESS = re.compile(r"[\w.-]+:\d+/?")  # of a server, with http:// forgotten
+CARDS = ("README.md", "NOTICE", "LICENSE")
+_CONFIG_FILES = ["config.json", _RESEARCH_CONFIG]
+_PICTURES = ["learning_curve.png", "leaderboard.png"]  # shown in the card
+_MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "vocab.txt", "merges.txt", "*.model", "README.md", "NOTICE"]
+_MODEL_FILES += _PICTURES
+_EDITED = "> **Edited after training.** What follows describes the model before these edits, newest first:"
+_KNOWS = "> - LLMs now:"
+_BANNER = re.compile(rf"^{re.escape(_EDITED)}\n>\n((?:> - .*\n)+)", re.MULTILINE)
+
+
+def locate(source: str | Path, revision: str | None = None, access: HubAccess | None = None) -> Path:
+    """The folder of a model: an existing folder, or a Hub repository fetched into the local cache.
+
+    No code, pickles or subfolders are fetched, and no weights unless the config is that of a P2L model.
+
+    Raises:
+        ModelFormatError: the source is neither a folder nor a repository id, or the repository holds another model.
+        HubError: the repository cannot be fetched.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if not isinstance(source, str) or not is_repo_id(source):
+        server = "; the address of a server starts with http://" if _ADDRESS.fullmatch(str(source)) else ""
+        raise ModelFormatError(f"there is no folder {str(source)!r}, and it is no Hub repository id (org/name){server}")
+    found = fetch(source, _CONFIG_FILES, revision, access)
+    if not (found / _RESEARCH_CONFIG).is_file():
+        _require_p2l(found / "config.json", source)
+    return fetch(source, _MODEL_FILES, found.name, access)  # the same commit, even if another is pushed meanwhile
+
+
+def _require_p2l(config: Path, repo_id: str) -> None:
+    if not config.is_file():
+        raise ModelFormatError(f"the Hub repository {repo_id!r} is no P2L model: it has no config.json")
+    try:
+        parsed = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError:
+        return  # a damaged file is reported when the model is loaded
+    kind = parsed.get("model_type") if isinstance(parsed, dict) else None
+    if kind != MODEL_TYPE:
+        raise ModelFormatError(
+            f"the Hub repository {repo_id!r} is no P2L model: its model_type is {kind!r}, not {MODEL_TYPE!r}; its "
+            "weights were not fetched"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class EditedHead:
+    """The last layer of an edited model.
+
+    Attributes:
+        models: names of the LLMs.
+        rows: `(n_models, width + 1)` rows of the last layer, the bias last.
+        edits: descriptions of the edits.
+    """
+
+    models: tuple[str, ...]
+    rows: np.ndarray
+    edits: tuple[str, ...]
+
+
+def save_copy(
+    source: Path,
+    target: Path,
+    costs: Mapping[str, float],
+    edited: EditedHead | None = None,
+    *,
+    weights: Callable[[Path], Any] | None = None,
+    carried: Sequence[str] = _MODEL_FILES,
+    card: Callable[[str], str] | None = None,
+) -> None:
+    """Copy a model folder, with these costs in its config and the remote code beside the weights.
+
+    Args:
+        source, target: folders; the target is written completely or not at all.
+        costs: USD per response by LLM name.
+        edited: the last layer, if the LLMs were edited.
+        weights: writes weights and `config.json` to a folder, instead of copying those of the source.
+        carried: glob patterns of the files to copy.
+        card: turns the source's card into the copy's.
+
+    Raises:
+        P2LError: the target exists and is not empty, or cannot be written.
+        ModelFormatError: the LLMs were edited, but the source holds no last layer whose rows can be replaced.
+    """
+    with new_folder(target) as partial:
+        for pattern in carried:
+            for file in source.glob(pattern):
+                if weights is None or (file.suffix != ".safetensors" and file.name != ADAPTER_CONFIG):
+                    shutil.copyfile(file, partial / file.name)
+        if weights is not None:
+            weights(partial)
+        readme = partial / "README.md"
+        if card is not None and readme.is_file():
+            readme.write_text(card(readme.read_text(encoding="utf-8")), encoding="utf-8")
+        config = json.loads((partial / "config.json").read_text(encoding="utf-8"))
+        config |= {"costs": dict(costs), "auto_map": AUTO_MAP, "custom_pipelines": CUSTOM_PIPELINES}
+        if edited is not None:
+            config["models"] = list(edited.models)
+            if weights is None:
+                _write_rows(source, partial, edited.rows)
+            _amend_card(readme, edited.edits, edited.models)
+        (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        for file in _code_folder().glob("*_p2l.py"):
+            shutil.copyfile(file, partial / file.name)
+
+
+def _write_rows(source: Path, partial: Path, rows: np.ndarray) -> None:
+    changed = {"head.coefs.weight": rows[:, :-1], "head.coefs.bias": rows[:, -1]}
+    # in an adapter, the tensors' names have a prefix
+    files = source.glob("*.safetensors")
+    found = {f: {name: key for name in tensor_names(f) for key in changed if name.endswith(key)} for f in files}
+    if {key for names in found.values() for key in names.values()} != changed.keys():
+        raise ModelFormatError(
+            f"{str(source)!r} holds no tensors {' and '.join(changed)}, so its LLMs cannot be changed on disk; "
+            "save the whole model first"
+        )
+    for file, names in found.items():
+        if names:
+            replace_tensors(file, partial / file.name, {name: changed[key] for name, key in names.items()})
+
+
+def _amend_card(card: Path, edits: tuple[str, ...], models: Sequence[str]) -> None:
+    """Add a note to the card, below its metadata, that it describes the model before these edits, and which LLMs it
+    knows now; earlier edits are kept in the same note. Results leave the metadata: they are not those of this model."""
+    if not card.is_file():
+        return
+    text = card.read_text(encoding="utf-8")
+    metadata = re.match(r"---\n.*?\n---\n", text, re.DOTALL)
+    head = metadata.group() if metadata else ""
+    body = text[len(head) :]
+    head = re.sub(r"^model-index:\n(?:[ -].*\n)*", "", head, flags=re.MULTILINE)
+    found = _BANNER.search(body)
+    earlier = [line for line in (found[1] if found else "").splitlines() if not line.startswith(_KNOWS)]
+    lines = [f"{_KNOWS} {', '.join(models)}", *(f"> - {' '.join(edit.split())}" for edit in reversed(edits)), *earlier]
+    banner = f"{_EDITED}\n>\n" + "".join(f"{line}\n" for line in lines)
+    card.write_text(f"{head}\n{banner}\n{_BANNER.sub('', body, count=1).lstrip()}", encoding="utf-8")
+
+
+def require_new(target: Path) -> None:
+    """Raise `P2LError` if the target exists and is not an empty folder, or cannot be accessed."""
+    try:
+        taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
+    except OSError as error:
+        raise P2LError(f"{str(target)!r} cannot be written: {error.strerror or error}") from error
+    if taken:
+        raise P2LError(f"{str(target)!r} exists already; name a new or an empty folder")
+
+
+@contextlib.contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Context manager that yields a temporary folder to fill, which becomes `target` only if the block succeeds.
+
+    Raises:
+        P2LError: the target exists and is not empty, or cannot be written.
+    """
+    partial = None
+    try:
+        require_new(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        yield partial
+        partial.chmod(0o755)  # mkdtemp and safetensors grant access to the owner alone
+        for file in partial.iterdir():
+            file.chmod(0o644)
+        partial.replace(target)
+    except OSError as error:
+        raise P2LError(f"{str(target)!r} cannot be written: {error.strerror or error}") from error
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _code_folder() -> Path:
+    from p2l_sdk import modeling
+
+    return Path(next(iter(modeling.__path__)))

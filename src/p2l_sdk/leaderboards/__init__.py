@@ -1,0 +1,1 @@
+"""Numbers to leaderboards: one prompt's, the aggregate of many, the likelihood of pairs."""

@@ -1,0 +1,270 @@
+"""One leaderboard for many prompts, in one pass and constant memory (paper, section 2.1.1).
+
+The aggregate minimises the mean cross-entropy from the prompts' outcome probabilities to its own,
+
+    F(theta, eta) = - mean over pairs of  sum over outcomes of  P[pair, outcome] * log q(outcome | pair; theta, eta),
+
+and F is linear in P, so it depends on the prompts only through the mean probability of every pair and outcome
+(`PairStatistics`). The solver is a damped Newton method on n_models + 1 unknowns (theta and log(t - 1)), whatever the
+number of prompts.
+
+Intervals are a bootstrap over prompts. To first order in the prompts' weights (one Newton step), a replicate depends
+on each prompt only through its gradient at the optimum. The optimum is known only after the pass, so the pass keeps a
+uniform sample of the prompts' coefficients (1000 by default: one row of coefficients per prompt, nothing per pair). Up
+to that many prompts, this is the bootstrap over all prompts; beyond that, the deviations are scaled by
+sqrt(sample / n_prompts), and the widths have a sampling error of about 1 / sqrt(2 * sample), i.e. 2 %. The replicates
+are scaled to a Student t distribution, so that the intervals of a handful of prompts are wide enough (see
+`prompt_pairs.bootstrap`). Every prompt draws a random key and those with the lowest keys are kept, which makes samples
+mergeable: the lowest keys of two samples are a sample of both streams.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p2l_sdk.errors import P2LError
+from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
+from p2l_sdk.leaderboards.likelihood import PairLikelihood
+from p2l_sdk.leaderboards.pairs import Expansion, bootstrap, natural, pair_sums
+from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold, log_threshold
+
+_FORMAT = "p2l_sdk.PairStatistics/1"
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How close an aggregate is to the optimum: F, and its largest absolute derivative in theta and log(t - 1), which
+    is 0 at the optimum."""
+
+    objective: float
+    largest_gradient: float
+
+
+class PairStatistics:
+    """Mean outcome probabilities of every pair over a stream of prompts: add batches, merge, save, load, solve.
+
+    Args:
+        feedback: the feedback model of the coefficients.
+        n_models: number of LLMs, at least 2.
+        sample: number of prompts kept for the intervals; 0 for no intervals.
+        seed: seed of the sample. Statistics that will be merged need different seeds.
+    """
+
+    def __init__(self, feedback: Feedback, n_models: int, *, sample: int = 1000, seed: int = 0) -> None:
+        if n_models < 2 or sample < 0 or seed < 0:
+            raise P2LError(
+                f"n_models must be 2 or more, sample and seed 0 or more; they are {n_models}, {sample}, {seed}"
+            )
+        self.feedback = feedback
+        self.n_models = n_models
+        self.n_prompts = 0
+        self._seed, self._seeds, self._drawn = seed, {seed}, 0
+        self._random = np.random.default_rng(seed)
+        self._arrays = {
+            "sums": np.zeros((len(feedback.outcomes), n_models * (n_models - 1) // 2)),
+            "start": np.zeros(n_models + 1),  # weighted sums of theta and log(t - 1): where Newton starts
+            "weight": np.zeros(()),
+        }
+        # one row per kept prompt, lowest key first: key, weight, log(t - 1), theta
+        self._sample, self._kept = sample, np.zeros((0, n_models + 3))
+
+    def add(self, batch: Coefficients, weights: np.ndarray | None = None) -> None:
+        """Add a batch of prompts.
+
+        Args:
+            batch: coefficients of `n` prompts.
+            weights: `(n,)` finite weights >= 0; 1 if not given.
+
+        Raises:
+            P2LError: shapes disagree, a number is not finite, or a weight is negative. Nothing is added then.
+        """
+        n = len(batch.coefs)
+        weights = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
+        if weights.shape != (n,) or not np.isfinite(weights).all() or (weights < 0).any():
+            raise P2LError(f"prompt weights must be {n} finite numbers >= 0")
+        theta, log_s = natural(self.feedback, batch, self.n_models)
+        self._arrays["sums"] += pair_sums(self.feedback, theta, log_s, weights)
+        self._arrays["start"] += weights @ np.column_stack([theta, log_s])
+        self._arrays["weight"] += weights.sum()
+        self.n_prompts += n
+        keys = self._random.random(n)
+        self._drawn += n
+        full = len(self._kept) == self._sample
+        low = keys < (self._kept[-1, 0] if full and self._sample else np.inf)
+        self._keep(np.column_stack([keys[low], weights[low], log_s[low], theta[low]]))
+
+    def _keep(self, candidates: np.ndarray) -> None:
+        if len(candidates) and self._sample:
+            kept = np.concatenate([self._kept, candidates])
+            self._kept = kept[np.argsort(kept[:, 0], kind="stable")[: self._sample]]
+
+    def merge(self, other: PairStatistics) -> None:
+        """Add the prompts of another worker.
+
+        Raises:
+            P2LError: the feedback model, number of LLMs or sample size differs, or the two share a seed (as they do if
+                `other` was merged before).
+        """
+        if self._kind != other._kind:
+            raise P2LError("only statistics of the same feedback model, number of LLMs and sample size can be merged")
+        if shared := self._seeds & other._seeds:
+            raise P2LError(
+                f"both statistics hold prompts of seed {min(shared)}: these were merged before, or two workers need "
+                "different seeds, PairStatistics(..., seed=worker)"
+            )
+        self._seeds |= other._seeds
+        for name, array in self._arrays.items():
+            array += other._arrays[name]
+        self._keep(other._kept)
+        self.n_prompts += other.n_prompts
+
+    @property
+    def _kind(self) -> tuple[Feedback, int, int]:
+        return self.feedback, self.n_models, self._sample
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one safetensors file; after `load`, prompts can be added as if never interrupted.
+
+        The write is atomic: a temporary file beside `path` is renamed once it is complete.
+
+        Raises:
+            P2LError: the file cannot be written.
+        """
+        from safetensors.numpy import save
+
+        state = {
+            "feedback": str(self.feedback),
+            "n_models": self.n_models,
+            "sample": self._sample,
+            "seed": self._seed,
+            "seeds": sorted(self._seeds),
+            "drawn": self._drawn,
+            "n_prompts": self.n_prompts,
+        }
+        content = save({**self._arrays, "kept": self._kept}, {"format": _FORMAT, "state": json.dumps(state)})
+        path = Path(path)
+        try:
+            with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+                partial = Path(folder) / path.name
+                partial.write_bytes(content)
+                os.replace(partial, path)
+        except OSError as error:
+            raise P2LError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> PairStatistics:
+        """Load statistics written by `save`.
+
+        Raises:
+            P2LError: the file is missing, damaged, or not a `PairStatistics` file.
+        """
+        state, arrays = _read(path)
+        try:
+            feedback = Feedback(state["feedback"])
+            statistics = cls(feedback, state["n_models"], sample=state["sample"], seed=state["seed"])
+            statistics._seeds = set(state["seeds"])
+            statistics._drawn, statistics.n_prompts = state["drawn"], state["n_prompts"]
+            statistics._random.bit_generator.advance(state["drawn"])  # type: ignore[attr-defined]
+            kept, empty = arrays.pop("kept"), statistics._arrays
+            whole = {name: array.shape for name, array in arrays.items()} == {k: v.shape for k, v in empty.items()}
+            whole &= kept.shape == (min(state["sample"], state["n_prompts"]), state["n_models"] + 3)
+            if not (whole and all(np.isfinite(array).all() for array in (kept, *arrays.values()))):
+                raise ValueError("its arrays do not fit together")
+        except (KeyError, TypeError, ValueError, P2LError) as error:
+            raise P2LError(f"{str(path)!r} is damaged: {error}; aggregate these prompts again") from error
+        statistics._arrays, statistics._kept = arrays, kept
+        return statistics
+
+    def solve(self, models: tuple[str, ...], *, replicates: int = 1000) -> Leaderboard:
+        """Solve for the aggregate leaderboard, with 95 % bootstrap intervals if there are at least two prompts.
+
+        Intervals from two or three prompts are very wide, since so few say little about all others. If a common shift
+        of the coefs changes no probability (bt, bt_tie, rk), they are centred (mean 0).
+
+        Args:
+            models: names of the LLMs, in the order of the coefs.
+            replicates: number of bootstrap replicates; 0 for no intervals.
+
+        Raises:
+            P2LError: there are no prompts, all weights are 0, or the number of names is wrong.
+            ConvergenceError: Newton's method did not reach the optimum.
+        """
+        if len(models) != self.n_models:
+            raise P2LError(f"there are {len(models)} names for {self.n_models} LLMs")
+        mean = self._mean()
+        problem = PairLikelihood(self.feedback, self.n_models)
+        optimum = problem.minimise(np.ascontiguousarray(mean.T), self._arrays["start"] / self._arrays["weight"])
+        return Leaderboard(
+            models=models,
+            coefs=optimum[: self.n_models],
+            feedback=self.feedback,
+            eta=float(eta_of_threshold(self.feedback, optimum[-1])) if self.feedback.has_eta else None,
+            gamma=0.0 if self.feedback.has_gamma else None,
+            n_prompts=self.n_prompts,
+            intervals=self._intervals(optimum, mean, replicates),
+        )
+
+    def convergence(self, board: Leaderboard) -> Convergence:
+        """How close a leaderboard, from this or any other solver, is to the optimum for these prompts."""
+        log_s = log_threshold(self.feedback, np.float64(board.eta)) if self.feedback.has_eta else 0.0
+        theta = board.coefs - (board.gamma or 0.0)
+        expansion = Expansion.about(self.feedback, np.append(theta, log_s), self._mean())
+        gradient = expansion.gradient if self.feedback.has_eta else expansion.gradient[:-1]
+        return Convergence(expansion.value, float(np.abs(gradient).max()))
+
+    def _mean(self) -> np.ndarray:
+        weight = float(self._arrays["weight"])
+        if weight <= 0:
+            raise P2LError("there is nothing to aggregate: no prompt, or all weights are 0")
+        return self._arrays["sums"] / weight
+
+    def _intervals(self, optimum: np.ndarray, mean: np.ndarray, replicates: int) -> np.ndarray | None:
+        _, weights, log_s, theta = np.split(self._kept, [1, 2, 3], axis=1)
+        n = len(self._kept)
+        if n < 2 or replicates < 2 or weights.sum() == 0:
+            return None
+        prompts, shrink = (theta, log_s[:, 0], weights[:, 0]), np.sqrt(n / self.n_prompts)
+        random = np.random.default_rng(sorted(self._seeds))
+        expansion = Expansion.about(self.feedback, optimum, mean)
+        coefs = bootstrap(self.feedback, optimum, expansion, prompts, shrink, replicates, random)
+        return np.quantile(coefs, [0.025, 0.975], axis=0).T if len(coefs) else None
+
+
+def aggregate(
+    batches: Iterable[Coefficients],
+    feedback: Feedback,
+    models: tuple[str, ...],
+    *,
+    sample: int = 1000,
+    replicates: int = 1000,
+    seed: int = 0,
+) -> Leaderboard:
+    """Aggregate leaderboard of a stream of batches of coefficients; see `PairStatistics`."""
+    statistics = PairStatistics(feedback, len(models), sample=sample, seed=seed)
+    for batch in batches:
+        statistics.add(batch)
+    return statistics.solve(models, replicates=replicates)
+
+
+def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
+    except FileNotFoundError:
+        raise P2LError(f"there is no file {str(path)!r}") from None
+    except (OSError, SafetensorError) as error:
+        raise P2LError(f"{str(path)!r} cannot be read as saved PairStatistics: {error}") from error
+    if metadata.get("format") != _FORMAT:
+        raise P2LError(f"{str(path)!r} holds no saved PairStatistics ({_FORMAT}), but {metadata.get('format')!r}")
+    return json.loads(metadata["state"]), arrays

@@ -1,0 +1,236 @@
+"""`Coefficients` of many prompts, and the `Leaderboard` of one prompt, of many, or of votes."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from p2l_sdk.errors import MissingExtraError, require_known
+from p2l_sdk.modeling import leaderboard_p2l as shown
+from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities
+
+if TYPE_CHECKING:
+    import matplotlib.axes
+    import pandas
+
+
+@dataclass(frozen=True, eq=False)
+class Coefficients:
+    """Raw output of a scorer: coefs `(n_prompts, n_models)` in logits; eta and gamma `(n_prompts, 1)` or None."""
+
+    coefs: np.ndarray
+    eta: np.ndarray | None
+    gamma: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.coefs)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> Coefficients:
+        """The coefficients of some of the prompts."""
+        return Coefficients(
+            self.coefs[rows],
+            None if self.eta is None else self.eta[rows],
+            None if self.gamma is None else self.gamma[rows],
+        )
+
+    def leaderboards(self, models: tuple[str, ...], feedback: Feedback) -> list[Leaderboard]:
+        """The leaderboard of each prompt; `models` are the LLMs' names in the order of the columns."""
+        eta = [None] * len(self) if self.eta is None else self.eta[:, 0].tolist()
+        gamma = [None] * len(self) if self.gamma is None else self.gamma[:, 0].tolist()
+        return [
+            Leaderboard(models=models, coefs=row, feedback=feedback, eta=eta[i], gamma=gamma[i])
+            for i, row in enumerate(self.coefs)
+        ]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Coefficients]) -> Coefficients:
+        """Concatenate several batches of one model."""
+        eta = [part.eta for part in parts if part.eta is not None]
+        gamma = [part.gamma for part in parts if part.gamma is not None]
+        return cls(
+            np.concatenate([part.coefs for part in parts]),
+            np.concatenate(eta) if eta else None,
+            np.concatenate(gamma) if gamma else None,
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Leaderboard:
+    """The LLMs' strengths on one prompt, on a set of prompts, or according to votes.
+
+    Attributes:
+        models: names of the LLMs, in the model's order (for a sorted list, see `ranking`).
+        coefs: `(n_models,)` Bradley-Terry coefficients in logits.
+        feedback: the feedback model that defines their meaning.
+        eta, gamma: its raw tie threshold and ground; None if it has none.
+        n_prompts: number of prompts it is based on; 0 for a leaderboard of votes.
+        intervals: `(n_models, 2)` lower and upper 95 % limits of the coefs, over the prompts or votes; None if there
+            are none, as for a single prompt.
+        n_votes: number of votes it is based on; None for a leaderboard of prompts.
+    """
+
+    models: tuple[str, ...]
+    coefs: np.ndarray
+    feedback: Feedback
+    eta: float | None = None
+    gamma: float | None = None
+    n_prompts: int = 1
+    intervals: np.ndarray | None = None
+    n_votes: int | None = None
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """`(n_models,)` indices from the best LLM to the worst; ties in the model's order."""
+        return np.argsort(-self.coefs, kind="stable")
+
+    @property
+    def ranking(self) -> list[str]:
+        """Names from the best LLM to the worst."""
+        return [self.models[i] for i in self.order]
+
+    @property
+    def best(self) -> str:
+        """The name of the best LLM."""
+        return self.models[int(np.argmax(self.coefs))]
+
+    @property
+    def ranks(self) -> np.ndarray:
+        """`(n_models,)` rank of each LLM, 1 for the best; equal coefficients share a rank."""
+        return shown.ranks(self.coefs)
+
+    @property
+    def ratings(self) -> np.ndarray:
+        """`(n_models,)` ratings on the Arena scale, 1000 + 400 / ln 10 * coefficient; centred on 1000 if the
+        coefficients are only known up to a shift (all feedback models but grk)."""
+        return shown.ratings(self.feedback, self.coefs)
+
+    @property
+    def rating_intervals(self) -> np.ndarray | None:
+        """`(n_models, 2)` 95 % limits on the Arena scale; None if there are no intervals."""
+        return None if self.intervals is None else shown.ratings(self.feedback, self.coefs, self.intervals)
+
+    @property
+    def usable(self) -> np.ndarray | None:
+        """`(n_models,)` probability that the LLM's answer is usable, sigmoid(coef); None unless the feedback model is
+        grounded (grk)."""
+        return shown.usable(self.feedback, self.coefs)
+
+    def win_probability(self, a: str, b: str) -> float:
+        """Probability that a is preferred to b if one must be chosen: sigmoid(coef_a - coef_b), Bradley-Terry."""
+        return 1.0 / (1.0 + math.exp(-(self._coef(a) - self._coef(b))))
+
+    def outcomes(self, a: str, b: str) -> dict[str, float]:
+        """Probabilities of all outcomes of a vote between a and b in the feedback model, ties included.
+
+        Returns:
+            Keys `a` and `b` (that LLM wins) and, if the feedback model has these outcomes, `tie` and `both_bad`.
+        """
+        log_probs = log_probabilities(
+            self.feedback,
+            np.float64(self._coef(a)),
+            np.float64(self._coef(b)),
+            None if self.eta is None else np.float64(self.eta),
+            None if self.gamma is None else np.float64(self.gamma),
+        )
+        return {
+            Winner(o).name.lower(): float(p) for o, p in zip(self.feedback.outcomes, np.exp(log_probs), strict=True)
+        }
+
+    def _coef(self, name: str) -> float:
+        require_known([name], self.models, "the question")
+        return float(self.coefs[self.models.index(name)])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary per LLM, best first: rank, model, coef, rating and, if available, usable, low and high
+        (95 % limits of the rating)."""
+        return shown.rows(self.models, self.feedback, self.coefs, self.intervals)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values: feedback, n_prompts (or n_votes), eta, gamma and leaderboard (the rows)."""
+        size = {"n_prompts": self.n_prompts} if self.n_votes is None else {"n_votes": self.n_votes}
+        return {
+            "feedback": str(self.feedback),
+            **size,
+            "eta": self.eta,
+            "gamma": self.gamma,
+            "leaderboard": self.rows(),
+        }
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The rows as a data frame (needs pandas)."""
+        try:
+            import pandas
+        except ImportError:
+            raise MissingExtraError("to_pandas", "pandas", "data") from None
+        return pandas.DataFrame(self.rows())
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """Plot the ratings as horizontal bars, best on top, with 95 % intervals if there are any.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from p2l_sdk import pictures
+
+        order = self.order[::-1]
+        ratings, intervals = self.ratings[order], self.rating_intervals
+        ax = pictures.axes_of_size(ax, 7.5, 0.8 + 0.32 * len(order))
+        lowest = ratings.min() if intervals is None else intervals.min()
+        highest = ratings.max() if intervals is None else intervals.max()
+        left = lowest - 0.08 * max(highest - lowest, 1.0)
+        errors = None
+        if intervals is not None:
+            errors = np.maximum(np.stack([ratings - intervals[order, 0], intervals[order, 1] - ratings]), 0.0)
+        bars: dict[str, Any] = {"color": [pictures.PALE_BLUE] * (len(order) - 1) + [pictures.BLUE]}
+        ax.barh([self.models[i] for i in order], ratings - left, left=left, xerr=errors, ecolor=pictures.INK, **bars)
+        ends = ratings if intervals is None else intervals[order, 1]
+        beside: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+        for y, (end, rating) in enumerate(zip(ends, ratings, strict=True)):
+            ax.annotate(f"{rating:.0f}", (end, y), fontsize=pictures.SMALL, **beside)
+        ax.set_xlim(left, highest + 0.12 * max(highest - left, 1.0))
+        ax.set_xlabel("rating (400 points are odds of 10 to 1)")
+        ax.set_title(self.caption, loc="left", fontsize=pictures.NORMAL)
+        return ax
+
+    def __repr__(self) -> str:
+        header, cells = self._cells()
+        widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+        lines = [
+            "  ".join(
+                text.ljust(width) if name == "LLM" else text.rjust(width)
+                for name, text, width in zip(header, row, widths, strict=True)
+            ).rstrip()
+            for row in [header, *cells]
+        ]
+        return "\n".join([self.caption, *lines])
+
+    def _repr_html_(self) -> str:
+        header, cells = self._cells()
+        head = "".join(f"<th>{name}</th>" for name in header)
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in cells)
+        return f"<table><caption>{self.caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        n, kind = (self.n_prompts, "prompt") if self.n_votes is None else (self.n_votes, "vote")
+        return f"Leaderboard of {len(self.models)} LLMs on {n:,} {kind}{'' if n == 1 else 's'} ({self.feedback})"
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        rows = self.rows()
+        header = ["rank", "LLM", "rating"]
+        header += ["95 % interval"] if "low" in rows[0] else []
+        header += ["usable"] if "usable" in rows[0] else []
+        cells = []
+        for row in rows:
+            cell = [str(row["rank"]), row["model"], f"{row['rating']:.0f}"]
+            cell += [f"{row['low']:.0f} to {row['high']:.0f}"] if "low" in row else []
+            cell += [f"{row['usable']:.0%}"] if "usable" in row else []
+            cells.append(cell)
+        return header, cells

@@ -1,0 +1,1 @@
+"""Asking a real endpoint questions and grading what it answers."""

@@ -1,0 +1,1 @@
+"""Costs and scores to the LLM to call, within a budget."""

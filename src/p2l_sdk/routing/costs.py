@@ -1,0 +1,222 @@
+"""What a response of each LLM costs, read from any source.
+
+A cost is USD per response. Computed from token prices (USD per million tokens), it is
+
+    (input_price * input_tokens + output_price * output_tokens) / 1,000,000.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from p2l_sdk.errors import CostError, VotesError, require_known
+from p2l_sdk.modeling.spec_p2l import ModelSpec, validate_costs
+from p2l_sdk.routing.prices import PriceMatch, match_prices
+from p2l_sdk.tables.files import read_rows
+
+GENAI_PRICES = "genai-prices"
+TOKENS = 500  # default length of the prompt, and of the answer
+CostSource: TypeAlias = "str | Path | Mapping[str, Any]"
+
+_ENTRY = ("input_price", "output_price", "input_tokens", "output_tokens")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Costs(Mapping[str, float]):
+    """USD per response by LLM name, for those LLMs whose cost is known.
+
+    Attributes:
+        usd: the same as a plain mapping.
+        models: names of all LLMs of the model.
+        source: description of where the costs come from.
+        matches: the match in genai-prices for each LLM; empty for other sources.
+    """
+
+    usd: Mapping[str, float]
+    models: tuple[str, ...]
+    source: str
+    matches: Mapping[str, PriceMatch] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "usd", MappingProxyType(dict(self.usd)))
+
+    def __getitem__(self, name: str) -> float:
+        return self.usd[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.usd)
+
+    def __len__(self) -> int:
+        return len(self.usd)
+
+    def __repr__(self) -> str:
+        return f"Costs of {len(self)} of {len(self.models)} LLMs ({self.source}): {dict(self.usd)}"
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the LLMs whose cost is unknown."""
+        return tuple(name for name in self.models if name not in self.usd)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary per LLM: model, cost (None if unknown) and, for genai-prices, how (the kind of match), price
+        (the token price) and candidates (if it was not matched)."""
+        rows: list[dict[str, Any]] = []
+        for name in self.models:
+            row: dict[str, Any] = {"model": name, "cost": self.usd.get(name)}
+            if name in self.matches:
+                match = self.matches[name]
+                row |= {"how": str(match.how), "price": None if match.price is None else asdict(match.price)}
+                row["candidates"] = [asdict(price) for price in match.candidates]
+            rows.append(row)
+        return rows
+
+
+def stored_costs(spec: ModelSpec) -> Costs:
+    """The costs stored in a model's config."""
+    return Costs(spec.costs, spec.models, "stored with the model")
+
+
+def load_costs(
+    source: CostSource,
+    models: tuple[str, ...],
+    *,
+    input_tokens: float = TOKENS,
+    output_tokens: float = TOKENS,
+) -> Costs:
+    """Read costs from any source.
+
+    Args:
+        source: one of
+
+            - a mapping {LLM: USD per response}, or {LLM: {"input_price": ..., "output_price": ...}} in USD per million
+              tokens, optionally with its own "input_tokens" and "output_tokens";
+            - the path of a .json or .yaml file with such a mapping, or of a .csv, .jsonl or .parquet table with the
+              columns model and cost, or model and those four names (other columns are ignored);
+            - "genai-prices", or "genai-prices:together,openrouter" for the prices of these providers; see
+              `price_matching`.
+        models: names of the model's LLMs.
+        input_tokens, output_tokens: tokens per response, for costs computed from token prices.
+
+    Raises:
+        UnknownModelError: the source names an LLM that is not in `models`.
+        CostError: a cost or price is not a finite number >= 0, or the source cannot be read.
+        MissingExtraError: a package that the source needs is not installed.
+    """
+    if isinstance(source, Costs) and source.models == models:
+        return source
+    if isinstance(source, Mapping):
+        given = source.source if isinstance(source, Costs) else "a mapping"
+        return Costs(checked_costs(source, models, input_tokens, output_tokens), models, given)
+    if not isinstance(source, str | Path):
+        return Costs(checked_costs(source, models), models, "")  # raises with the legal types
+    name, colon, providers = str(source).partition(":")
+    if name == GENAI_PRICES:
+        chosen = [provider.strip() for provider in providers.split(",")] if colon else []
+        matches = match_prices(models, chosen, input_tokens=_tokens("input_tokens", input_tokens))
+        prices = {name: match.price for name, match in matches.items() if match.price is not None}
+        entries = {n: {"input_price": p.input_price, "output_price": p.output_price} for n, p in prices.items()}
+        return Costs(checked_costs(entries, models, input_tokens, output_tokens), models, _label(source), matches)
+    table = _read(Path(source))
+    return Costs(checked_costs(table, models, input_tokens, output_tokens), models, Path(source).name)
+
+
+def checked_costs(
+    costs: Any, models: tuple[str, ...], input_tokens: float = TOKENS, output_tokens: float = TOKENS
+) -> dict[str, float]:
+    """Validate a mapping of costs and return USD per response; errors as in `load_costs`."""
+    if not isinstance(costs, Mapping):
+        raise CostError(f"costs must be a mapping, {{name: USD per response}}, not {costs!r}")
+    require_known(costs, models, "the table of costs")
+    tokens = {"input_tokens": input_tokens, "output_tokens": output_tokens}
+    return validate_costs(
+        {
+            name: _of_entry(name, {**tokens, **cost}) if isinstance(cost, Mapping) else cost
+            for name, cost in costs.items()
+        },
+        models,
+    )
+
+
+def response_cost(input_price: float, output_price: float, input_tokens: float, output_tokens: float) -> float:
+    """Cost of one response in USD, from prices in USD per million tokens."""
+    return (input_price * input_tokens + output_price * output_tokens) / 1_000_000
+
+
+def _of_entry(name: str, entry: dict[str, Any]) -> float:
+    strange = [key for key in entry if key not in _ENTRY]
+    lacking = [key for key in _ENTRY if key not in entry]
+    if strange or lacking:
+        fault = f"has {strange[0]!r}" if strange else f"lacks {lacking[0]!r}"
+        raise CostError(
+            f"the cost of {name!r} {fault}; give USD per response, or input_price and output_price in USD per million "
+            "tokens (and input_tokens, output_tokens of a response)"
+        )
+    return response_cost(*(_tokens(f"the {key} of {name!r}", entry[key]) for key in _ENTRY))
+
+
+def _tokens(what: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
+        raise CostError(f"{what} is {value!r}; it must be a finite number >= 0")
+    return number
+
+
+def _label(source: Any) -> str:
+    from importlib.metadata import version
+
+    return f"{source} {version(GENAI_PRICES)}" if str(source) == GENAI_PRICES else f"{source} ({version(GENAI_PRICES)})"
+
+
+def _read(path: Path) -> Any:
+    kind = path.suffix.lower()
+    try:
+        if kind == ".json":
+            return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_distinct)
+        if kind in (".yaml", ".yml"):
+            return _yaml(path.read_text(encoding="utf-8-sig"))
+        if kind in (".csv", ".jsonl", ".parquet"):
+            return _distinct([_of_row(row, number, path) for number, row in enumerate(read_rows(path), 1)])
+    except OSError as error:
+        raise CostError(f"{str(path)!r} cannot be read: {error.strerror}") from None
+    except VotesError as error:
+        raise CostError(str(error)) from None
+    except ValueError as error:
+        raise CostError(f"{str(path)!r} is no {'JSON' if kind == '.json' else 'YAML'}: {error}") from None
+    raise CostError(
+        f"{str(path)!r} is no source of costs; give a .json, .yaml, .csv, .jsonl or .parquet file, or {GENAI_PRICES!r}"
+    )
+
+
+def _yaml(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+def _of_row(row: Mapping[str, Any], number: int, path: Path) -> tuple[str, Any]:
+    if "model" not in row or ("cost" not in row and "input_price" not in row):
+        raise CostError(
+            f"{str(path)!r}, row {number}: a table of costs has the columns 'model' and 'cost' (USD per response), or "
+            f"'model', 'input_price' and 'output_price' (USD per million tokens); it has {', '.join(row)}"
+        )
+    return row["model"], row["cost"] if "cost" in row else {key: row[key] for key in _ENTRY if key in row}
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    twice = [name for name, n in Counter(name for name, _ in pairs).items() if n > 1]
+    if twice:
+        raise CostError(f"{twice[0]!r} stands twice in the costs; keep one")
+    return dict(pairs)

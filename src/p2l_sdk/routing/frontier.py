@@ -1,0 +1,98 @@
+"""`Frontier`: what each budget buys, with the router and with single LLMs (as in Figure 5 of the paper)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import matplotlib.axes
+
+
+@dataclass(frozen=True, eq=False)
+class Frontier:
+    """Mean cost and mean score over a set of prompts, for a range of budgets.
+
+    Attributes:
+        budgets: `(n_budgets,)` USD per response.
+        router_costs, router_scores: `(n_budgets,)`, with one mean budget for all prompts.
+        prompt_costs, prompt_scores: `(n_budgets,)`, with the same budget for each prompt.
+        models: names of the LLMs.
+        model_costs, model_scores: `(n_models,)`, when always calling that LLM.
+        measured: whether the scores are true outcomes rather than the model's expectation.
+        objective: what the router maximises.
+    """
+
+    budgets: np.ndarray
+    router_costs: np.ndarray
+    router_scores: np.ndarray
+    prompt_costs: np.ndarray
+    prompt_scores: np.ndarray
+    models: tuple[str, ...]
+    model_costs: np.ndarray
+    model_scores: np.ndarray
+    measured: bool
+    objective: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        arrays = ("budgets", "router_costs", "router_scores", "prompt_costs", "prompt_scores")
+        models = zip(self.models, self.model_costs.tolist(), self.model_scores.tolist(), strict=True)
+        return {
+            **{name: getattr(self, name).tolist() for name in arrays},
+            "models": [{"model": name, "cost": cost, "score": score} for name, cost, score in models],
+            "measured": self.measured,
+            "objective": str(self.objective),
+        }
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """Draw the router's score against its mean cost, with the single LLMs as points, and the same budget for each
+        prompt.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from p2l_sdk import pictures
+
+        ax = pictures.axes_of_size(ax, 7.5, 4.8)
+        thousand = 1000.0
+        ax.plot(
+            self.prompt_costs * thousand,
+            self.prompt_scores,
+            "--",
+            color=pictures.GREY_BLUE,
+            label="router, budget per prompt",
+        )
+        ax.plot(
+            self.router_costs * thousand,
+            self.router_scores,
+            color=pictures.BLUE,
+            lw=2.2,
+            label="router, one mean budget",
+        )
+        ax.scatter(
+            self.model_costs * thousand, self.model_scores, s=26, color=pictures.ORANGE, zorder=3, label="single LLM"
+        )
+        dearest, cheapest = (float(x) * thousand for x in (self.model_costs.max(), self.model_costs.min()))
+        for name, cost, score in zip(self.models, self.model_costs * thousand, self.model_scores, strict=True):
+            # names go where there is room: left of expensive LLMs, below the cheapest, right of the others
+            offset, align = ((-6, 0), "right") if cost > 0.6 * dearest else ((6, 0), "left")
+            if cost == cheapest < dearest:
+                offset, align = (0, -11), "center"
+            ax.annotate(
+                name,
+                (cost, score),
+                offset,
+                textcoords="offset points",
+                ha=align,
+                va="center",
+                fontsize=8,
+                color=pictures.BROWN,
+            )
+        ax.margins(x=0.1)
+        ax.set_xlabel("mean cost, USD per 1,000 responses")
+        ax.set_ylabel("measured score" if self.measured else f"expected {self.objective}".replace("_", " "))
+        ax.legend(frameon=False, loc="center right")
+        return ax

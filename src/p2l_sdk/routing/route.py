@@ -1,0 +1,89 @@
+"""`Route`: the LLM to call for a prompt, and why."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from p2l_sdk.leaderboards.leaderboard import Leaderboard
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def usd(amount: float) -> str:
+    """Format USD without an exponent or trailing zeros: 0.0004 is "$0.0004"."""
+    digits = f"{abs(amount):.10f}".rstrip("0").rstrip(".") if abs(amount) >= 1e-9 or amount == 0 else f"{abs(amount):g}"
+    return f"{'-' if amount < 0 else ''}${digits}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Route:
+    """The LLM to call for a prompt, and why.
+
+    Attributes:
+        model: the LLM drawn from the mixture.
+        mixture: name -> probability; at most two LLMs with a budget, one without.
+        expected_cost: mean cost of the mixture, USD per response; None if one of these costs is unknown.
+        expected_score: expected score of the mixture's answer, in (0, 1): the probability that it is preferred to an
+            opponent's ("win_rate"), or that it is usable ("usable"), depending on `objective`.
+        rating: the router's own coefficient (theta' in the paper's Algorithm 1), in logits, comparable to the LLMs'.
+        ranking: the fallback order: `model`, then by score the other LLMs that cost no more than the budget.
+        budget: the budget given, USD per response, or None.
+        leaderboard: the prompt's leaderboard.
+        objective: what was maximised; see `Router`.
+    """
+
+    model: str
+    mixture: Mapping[str, float]
+    expected_cost: float | None
+    expected_score: float
+    rating: float
+    ranking: list[str]
+    budget: float | None
+    leaderboard: Leaderboard
+    objective: str = "win_rate"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values, including the leaderboard."""
+        return {
+            "model": self.model,
+            "mixture": dict(self.mixture),
+            "expected_cost": self.expected_cost,
+            "expected_score": self.expected_score,
+            "objective": str(self.objective),
+            "rating": self.rating,
+            "ranking": self.ranking,
+            "budget": self.budget,
+            **self.leaderboard.to_dict(),
+        }
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The leaderboard's rows with each LLM's probability in a column `probability` (needs pandas)."""
+        frame = self.leaderboard.to_pandas()
+        frame["probability"] = [self.mixture.get(name, 0.0) for name in frame["model"]]
+        return frame
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name:<8} {value}" for name, value in self.facts())
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in self.facts())
+        return f"<table>{rows}</table>"
+
+    def facts(self) -> list[tuple[str, str]]:
+        """The route as (label, text) pairs, for display."""
+        mixture = " + ".join(f"{p:.0%} {name}" for name, p in self.mixture.items())
+        cost = "not known" if self.expected_cost is None else f"{usd(self.expected_cost)} per response"
+        if self.budget is not None:
+            cost += f" (budget {usd(self.budget)})"
+        facts = [("call", self.model)]
+        if len(self.mixture) > 1:
+            facts.append(("mixture", mixture))
+        chance = "of a usable answer" if self.objective == "usable" else "to be preferred to the answer of an opponent"
+        facts += [("cost", cost), ("score", f"{self.expected_score:.0%} chance {chance}")]
+        if len(self.ranking) > 1:
+            facts.append(("then", ", ".join(self.ranking[1:4]) + (", ..." if len(self.ranking) > 4 else "")))
+        return facts

@@ -1,0 +1,248 @@
+"""`Router`: the settings of routing (candidates, opponents, costs, policy), validated once for many prompts."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from p2l_sdk.errors import BudgetError, CostError, P2LError, require_known
+from p2l_sdk.leaderboards.leaderboard import Leaderboard
+from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.modeling.leaderboard_p2l import win_rates
+from p2l_sdk.routing import mixture as routing
+from p2l_sdk.routing.allocation import JointFrontier
+from p2l_sdk.routing.costs import checked_costs
+from p2l_sdk.routing.frontier import Frontier
+from p2l_sdk.routing.mixture import Objective, Policy
+from p2l_sdk.routing.pacing import BudgetPacer
+from p2l_sdk.routing.route import Route
+
+_BLOCK_PAIRS = 1 << 20  # (prompt, candidate, opponent) triples that are scored together
+
+
+class Router:
+    """Routes by the leaderboards of one P2L model (paper, Theorem 1 and Algorithm 1).
+
+    Args:
+        llms: names of the model's LLMs, in the order of its coefficients.
+        feedback: its feedback model.
+        costs: USD per response by LLM name.
+        models: the LLMs that may be chosen; all if not given.
+        opponents: LLM name -> weight; uniform over all LLMs if not given.
+        policy: "optimal" (the best mixture whose mean cost stays within the budget), "strict" (the best single LLM that
+            costs no more than the budget) or "best" (the best LLM, whatever the budget).
+        objective: "win_rate" (against the opponents) or, for grk, "usable" (the probability that the answer is usable).
+
+    Raises:
+        UnknownModelError: a name is not one of the LLMs.
+        CostError: a cost is not a finite number >= 0.
+        P2LError: the list of models is empty, the opponents' weights are invalid, or the policy or objective is unknown
+            or does not fit the feedback model.
+    """
+
+    def __init__(
+        self,
+        llms: tuple[str, ...],
+        feedback: Feedback,
+        costs: Mapping[str, float],
+        *,
+        models: Sequence[str] | None = None,
+        opponents: Mapping[str, float] | None = None,
+        policy: str = Policy.OPTIMAL,
+        objective: str = Objective.WIN_RATE,
+    ) -> None:
+        self.policy: Policy = _member(Policy, "policy", policy)
+        self.objective: Objective = _member(Objective, "objective", objective)
+        if self.objective is Objective.USABLE and not feedback.grounded:
+            raise P2LError(
+                f"the objective 'usable' needs a grounded model (grk); this one is {feedback}: use 'win_rate'"
+            )
+        if isinstance(models, str):
+            raise P2LError(f"models must be a list of names, not a string: [{models!r}]")
+        require_known(models or (), llms, "the list of LLMs that may be chosen")
+        self.names = llms if models is None else tuple(dict.fromkeys(models))
+        if not self.names:
+            raise P2LError("the list of LLMs that may be chosen is empty")
+        self._candidates = slice(None) if models is None else np.array([llms.index(name) for name in self.names])
+        self._opponents, self._weights = _opponents(llms, opponents)
+        self._costs = checked_costs(costs, llms)
+        self._missing = [name for name in self.names if name not in self._costs]
+        self._prices = None if self._missing else np.array([self._costs[name] for name in self.names])
+
+    @property
+    def prices(self) -> np.ndarray:
+        """`(n_candidates,)` USD per response, in the order of `names`.
+
+        Raises:
+            CostError: one of these costs is unknown.
+        """
+        if self._prices is None:
+            raise CostError(
+                f"no cost is known for {', '.join(self._missing)}; pass costs={{name: USD}} or leave it out of models= "
+                "(on the command line --costs FILE; p2l costs shows what is known)"
+            )
+        return self._prices
+
+    def scores(self, coefs: np.ndarray) -> np.ndarray:
+        """The candidates' scores, `(..., n_candidates)` in (0, 1), from coefs `(..., n_models)` in logits."""
+        size = max(1, _BLOCK_PAIRS // (len(self.names) * len(self._weights)))
+        if coefs.ndim == 1 or len(coefs) <= size:
+            return self._scores(coefs.astype(np.float64))
+        # for all prompts at once, the win rates of all pairs would be by far the largest array
+        return np.concatenate([self.scores(coefs[start : start + size]) for start in range(0, len(coefs), size)])
+
+    def _scores(self, theta: np.ndarray) -> np.ndarray:
+        if self.objective is Objective.USABLE:
+            return 0.5 + 0.5 * np.tanh(0.5 * theta[..., self._candidates])
+        return win_rates(theta[..., self._candidates], theta[..., self._opponents], self._weights)
+
+    def route(self, board: Leaderboard, cost: float | None = None, seed: int | None = None) -> Route:
+        """The LLM to call for the prompt of this leaderboard; see `P2L.route`."""
+        scores, budget = self.scores(board.coefs), as_budget(cost)
+        if budget is None or self.policy is Policy.BEST:
+            support = {int(scores.argmax()): 1.0}
+        elif self.policy is Policy.STRICT:
+            support = {routing.strict_choice(scores, self.prices, budget): 1.0}
+        else:
+            support = routing.optimal_support(scores, self.prices, budget)
+        return self._route(board, scores, support, budget, _draw(support, seed))
+
+    def route_many(
+        self, boards: Sequence[Leaderboard], cost: float | None = None, seed: int | None = None
+    ) -> list[Route]:
+        """The LLM to call for each of many prompts, under one mean budget; see `P2L.route_many`."""
+        budget = as_budget(cost)
+        if budget is None or self.policy is not Policy.OPTIMAL or not boards:
+            return [self.route(board, budget) for board in boards]
+        scores = self.scores(np.stack([board.coefs for board in boards]))
+        allocation = JointFrontier(scores, self.prices).at(budget)
+        supports = [allocation.mixture(i) for i in range(len(boards))]
+        return [
+            self._route(board, row, support, budget, _draw(support, seed))
+            for board, row, support in zip(boards, scores, supports, strict=True)
+        ]
+
+    def pacer(self, cost: float, *, sample: np.ndarray | None = None) -> BudgetPacer:
+        """A pacer for this budget; see `P2L.pacer`.
+
+        Args:
+            cost: mean USD per response.
+            sample: `(n_prompts, n_models)` coefficients of prompts like those to come, for the initial price.
+        """
+        budget = as_budget(cost)
+        if budget is None:
+            raise BudgetError("a pacer needs a budget; give the mean cost, USD per response")
+        start = 0.0 if sample is None else JointFrontier(self.scores(sample), self.prices).at(budget).multiplier
+        return BudgetPacer(self.prices, budget, start=start)
+
+    def route_paced(self, board: Leaderboard, pacer: BudgetPacer) -> Route:
+        """The LLM that the pacer chooses; afterwards, call `pacer.record(cost)` with the actual cost."""
+        scores = self.scores(board.coefs)
+        chosen = pacer.choose(scores)
+        return self._route(board, scores, {chosen: 1.0}, pacer.budget, chosen)
+
+    def frontier(
+        self, coefs: np.ndarray, budgets: Sequence[float] | None = None, outcomes: np.ndarray | None = None
+    ) -> Frontier:
+        """What each budget buys; see `P2L.frontier`.
+
+        Args:
+            coefs: `(n_prompts, n_models)` in logits.
+            budgets: USD per response.
+            outcomes: `(n_prompts, n_models)` true scores, one column for every LLM of the model in its order, even if
+                only some may be chosen.
+        """
+        scores, prices = self.scores(coefs), self.prices
+        values = scores
+        if outcomes is not None:
+            truth = np.asarray(outcomes, dtype=np.float64)
+            if truth.shape != coefs.shape or not np.isfinite(truth).all():
+                raise P2LError(
+                    f"outcomes must be finite numbers of the shape {coefs.shape}, a column for each LLM of the model; "
+                    f"theirs is {truth.shape}"
+                )
+            values = truth[:, self._candidates]
+        joint = JointFrontier(scores, prices)
+        grid = np.linspace(prices.min(), prices.max(), 41) if budgets is None else np.asarray(budgets, dtype=np.float64)
+        allocations = [joint.at(float(budget)) for budget in grid]
+        alone = [[routing.optimal_mixture(row, prices, float(budget)) for row in scores] for budget in grid]
+        return Frontier(
+            budgets=grid,
+            router_costs=np.array([a.mean(prices) for a in allocations]),
+            router_scores=np.array([a.mean(values) for a in allocations]),
+            prompt_costs=np.array([(np.stack(rows) @ prices).mean() for rows in alone]),
+            prompt_scores=np.array([(np.stack(rows) * values).sum(1).mean() for rows in alone]),
+            models=self.names,
+            model_costs=prices,
+            model_scores=values.mean(0),
+            measured=outcomes is not None,
+            objective=self.objective,
+        )
+
+    def _route(
+        self, board: Leaderboard, scores: np.ndarray, support: dict[int, float], budget: float | None, chosen: int
+    ) -> Route:
+        names, known = self.names, self._costs
+        score = sum(probability * float(scores[i]) for i, probability in support.items())
+        if len(support) == 1:
+            rating = float(board.coefs[self._candidates][chosen])
+        elif self.objective is Objective.USABLE:
+            rating = float(np.log(score) - np.log1p(-score))
+        else:
+            rating = routing.router_coefficient(score, board.coefs[self._opponents], self._weights)
+        called = {names[i] for i in support}
+        others = [names[i] for i in (-scores).argsort(kind="stable").tolist() if i != chosen]
+        return Route(
+            model=names[chosen],
+            mixture={names[i]: probability for i, probability in support.items()},
+            expected_cost=sum(p * known[names[i]] for i, p in support.items()) if called <= known.keys() else None,
+            expected_score=score,
+            rating=rating,
+            ranking=[
+                names[chosen],
+                *(name for name in others if budget is None or known.get(name, math.inf) <= budget),
+            ],
+            budget=budget,
+            leaderboard=board,
+            objective=self.objective,
+        )
+
+
+def as_budget(cost: Any) -> float | None:
+    """A budget as a float, or None for no budget; BudgetError if it is not a number."""
+    try:
+        return None if cost is None else float(cost)
+    except (TypeError, ValueError):
+        raise BudgetError(f"the budget is {cost!r}; it must be a number, USD per response") from None
+
+
+def _opponents(llms: tuple[str, ...], opponents: Mapping[str, float] | None) -> tuple[Any, np.ndarray]:
+    if opponents is not None and not isinstance(opponents, Mapping):
+        raise P2LError("opponents must be a mapping: {name: weight}")
+    if opponents is None:
+        return slice(None), np.full(len(llms), 1.0 / len(llms))
+    require_known(opponents, llms, "the table of opponents")
+    try:
+        weights = np.array(list(opponents.values()), dtype=np.float64)
+    except (TypeError, ValueError):
+        weights = np.array([np.nan])
+    if not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() <= 0:
+        raise P2LError("the weights of the opponents must be finite numbers >= 0, at least one of them above 0")
+    return np.array([llms.index(name) for name in opponents]), weights / weights.sum()
+
+
+def _member(enum: Any, name: str, value: str) -> Any:
+    try:
+        return enum(value)
+    except ValueError:
+        raise P2LError(f"the {name} is {value!r}; legal values: {', '.join(enum)}") from None
+
+
+def _draw(support: dict[int, float], seed: int | None) -> int:
+    if len(support) == 1:
+        return next(iter(support))
+    return random.Random(seed).choices(list(support), list(support.values()))[0]

@@ -1,0 +1,55 @@
+"""Loading a saved folder with the scorer that its config requires: numpy for the static backbone, torch for others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from p2l_sdk.errors import MissingExtraError, ModelFormatError, P2LError
+from p2l_sdk.hub.access import HubAccess
+from p2l_sdk.hub.config import backbone_kind, read_config
+from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE
+from p2l_sdk.scorers.scorer import Scorer
+
+
+def load_scorer(
+    folder: Path, device: str | None = None, base: str | None = None, access: HubAccess | None = None
+) -> Scorer:
+    """Load the scorer of a saved P2L model: numpy for the static backbone, torch for all others.
+
+    Args:
+        folder: a folder written by `save_pretrained`, or in lmarena's layout.
+        device: the torch device, e.g. "cuda"; if given, torch is used for the static backbone too.
+        base: for an adapter, a base to use instead of the one that it names.
+        access: how the base of an adapter is fetched.
+
+    Raises:
+        HubError: the base of an adapter cannot be fetched from the Hub.
+        ModelFormatError: the folder does not hold a whole P2L model.
+        MissingExtraError: the model needs torch, which is not installed.
+    """
+    config = read_config(folder)
+    try:
+        return _load(folder, config, device, base, access)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, P2LError):
+            raise
+        raise ModelFormatError(f"config.json of {str(folder)!r} is damaged: {type(error).__name__} {error}") from error
+
+
+def _load(
+    folder: Path, config: dict[str, Any], device: str | None, base: str | None, access: HubAccess | None
+) -> Scorer:
+    kind = backbone_kind(config)
+    if kind == STATIC_BACKBONE and device is None and base is None:
+        from p2l_sdk.scorers.static import StaticScorer
+
+        return StaticScorer.load(folder, config)
+    try:
+        from p2l_sdk.scorers.transformer import TransformerScorer
+    except ImportError as error:
+        if (error.name or "").split(".")[0] not in ("torch", "transformers", "peft"):
+            raise
+        feature = f"device={device!r}" if device else f"a {kind} backbone"
+        raise MissingExtraError(feature, error.name or "torch", "torch") from None
+    return TransformerScorer.load(folder, config, device, base, access)

@@ -1,0 +1,54 @@
+"""What a scorer is: prompts in, coefficients out; and what more it may be able to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from p2l_sdk.leaderboards.leaderboard import Coefficients
+from p2l_sdk.modeling.prompt_p2l import Prompt
+from p2l_sdk.modeling.spec_p2l import ModelSpec
+
+
+class Scorer(Protocol):
+    """Computes the coefficients of prompts."""
+
+    spec: ModelSpec
+
+    def score(self, prompts: Sequence[Prompt]) -> Coefficients:
+        """Coefficients of a batch of prompts, in the order of `spec.models`."""
+        ...
+
+
+@runtime_checkable
+class SavableScorer(Scorer, Protocol):
+    """A scorer that can write itself, whatever layout it was loaded from."""
+
+    def save(self, folder: Path) -> None:
+        """Write weights, config, code and tokenizer in the native layout."""
+        ...
+
+
+@runtime_checkable
+class EditableScorer(Scorer, Protocol):
+    """A scorer whose last layer (linear, with one row per LLM) can be read and replaced."""
+
+    def features(self, prompts: Sequence[Prompt]) -> np.ndarray:
+        """The input of the last layer for each prompt, `(n_prompts, width)`."""
+        ...
+
+    def score_features(self, features: np.ndarray) -> Coefficients:
+        """Apply the last layer alone to features `(n_prompts, width)`."""
+        ...
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The LLMs' rows of the last layer, `(n_models, width + 1)`, the bias last."""
+        ...
+
+    def with_rows(self, spec: ModelSpec, rows: np.ndarray) -> EditableScorer:
+        """The same model with the LLMs of `spec` and these rows."""
+        ...

@@ -1,0 +1,89 @@
+"""`Call`: one call of an upstream in progress; `UpstreamError`: why it failed."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+from p2l_sdk.serve.gateway.breaker import Breaker
+from p2l_sdk.serve.metrics import ServerMetrics
+
+_RETRIED = (408, 409, 425, 429)
+_MODERATED = 403  # the reason may be what one client wrote
+
+
+class UpstreamError(Exception):
+    """A failed call. Its text and kind never contain anything that the upstream sent.
+
+    Attributes:
+        kind: timeout, connection, status_429, status_500, ..., content, broken.
+        retry_after: seconds that the upstream asks to wait.
+        final: whether a retry at the same upstream would fail the same way (a wrong key, an unknown model).
+        blamed: whether it counts as a failure of the upstream.
+    """
+
+    def __init__(
+        self, kind: str, message: str, retry_after: float | None = None, final: bool = False, blamed: bool = True
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.retry_after = retry_after
+        self.final = final
+        self.blamed = blamed
+
+    @classmethod
+    def of(cls, response: httpx.Response) -> UpstreamError:
+        """The error for a reply whose status is not that of an answer."""
+        status = response.status_code
+        rest = retry_after(response.headers.get("retry-after", ""))
+        final = status < 500 and status not in _RETRIED
+        return cls(f"status_{status}", f"answered with status {status}", rest, final, status != _MODERATED)
+
+
+class Call:
+    """One call of an upstream. Its outcome is reported once, to the circuit breaker and, on failure, to the metrics.
+
+    Args:
+        name: of the LLM.
+        breaker: of the upstream.
+        metrics: counts failures.
+    """
+
+    def __init__(self, name: str, breaker: Breaker, metrics: ServerMetrics) -> None:
+        self._name, self._breaker, self._metrics = name, breaker, metrics
+        self._entered = breaker.enter()
+        self._open = True
+
+    def ended(self, error: UpstreamError | None = None) -> None:
+        """The call ended, with a complete answer or with an error. Only the first report counts."""
+        if not self._open:
+            return
+        self._open = False
+        if error is None:
+            self._breaker.succeeded()
+            return
+        self._metrics.upstream_error(self._name, error.kind)
+        if error.blamed:
+            self._breaker.failed(error.retry_after)
+        else:
+            self._breaker.release(self._entered)
+
+    def release(self) -> None:
+        """Other requests need not wait for its end: the answer has begun, or the client has disconnected."""
+        if self._open:
+            self._breaker.release(self._entered)
+
+
+def retry_after(value: str) -> float | None:
+    """Seconds to wait according to a Retry-After header, a number or a date; None for anything else."""
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -1,0 +1,266 @@
+"""The router: POST /v1/chat/completions and GET /v1/models, as OpenAI's clients expect them.
+
+The prompt is scored, an LLM is chosen within the budget, its upstream is called and the answer is returned. The body of
+the reply is not modified: its `model` is the upstream's name of the LLM; everything else is in the headers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from starlette.requests import ClientDisconnect
+
+from p2l_sdk.errors import P2LError, PromptError
+from p2l_sdk.serve.auth import Key
+from p2l_sdk.serve.engine.engine import Engine
+from p2l_sdk.serve.errors import ApiError, ScoringTimeout
+from p2l_sdk.serve.gateway.chat_request import COST_HEADER, BadRequest, ChatRequest
+from p2l_sdk.serve.gateway.choice import Choice, Chooser
+from p2l_sdk.serve.gateway.config import BEST, ROUTED, RouterConfig
+from p2l_sdk.serve.gateway.failover import Failover, Failure, NoAnswer
+from p2l_sdk.serve.gateway.relay import Disconnected, StreamedAnswer, while_connected
+from p2l_sdk.serve.gateway.spend import Charge, by_text
+from p2l_sdk.serve.gateway.upstream import Answer, Upstream
+from p2l_sdk.serve.http import BareRoute, error_response, parsed
+from p2l_sdk.serve.metrics import ServerMetrics
+
+log = logging.getLogger("p2l_sdk.serve.gateway.chat")
+
+
+class UnknownModel(ApiError):  # noqa: N818  named for what happened, like all errors of the server
+    """A request for an LLM that is not in the config."""
+
+    status, code = 404, "model_not_found"
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"there is no model {name[:100]!r} here; known: {', '.join(known)}", param="model")
+
+
+def create_chat_router(
+    engine: Engine, config: RouterConfig, metrics: ServerMetrics, client: httpx.AsyncClient
+) -> APIRouter:
+    """The endpoints of the router.
+
+    Args:
+        engine: scores the prompts.
+        config: the LLMs, and how one is chosen.
+        metrics: counts choices, spend and failures.
+        client: see `create_client`; the caller closes it.
+
+    Raises:
+        BudgetError: the config's budget is below its cheapest LLM.
+        CostError: the cost of an LLM is not known.
+    """
+    chat = _Chat(engine, config, metrics, client)
+    router = APIRouter(tags=["router"])
+    router.add_api_route(
+        "/v1/chat/completions", chat.complete, methods=["POST"], responses=_REPLIES, openapi_extra=_REQUEST,
+        route_class_override=BareRoute,
+    )  # fmt: skip
+    router.add_api_route("/v1/models", chat.models, methods=["GET"])
+    router.add_api_route("/v1/models/{name:path}", chat.model, methods=["GET"], responses={404: _REPLIES[404]})
+    return router
+
+
+class _Chat:
+    def __init__(self, engine: Engine, config: RouterConfig, metrics: ServerMetrics, client: httpx.AsyncClient) -> None:
+        self._engine, self._config, self._metrics = engine, config, metrics
+        self._chooser = Chooser(config, engine.p2l)
+        upstreams = {name: Upstream(llm, config, client, metrics) for name, llm in config.models.items()}
+        self._failover = Failover(upstreams, config.attempts, config.backoff)
+        self._names = (ROUTED, BEST, *config.models)
+        self._created = int(time.time())
+
+    async def models(self) -> dict[str, Any]:
+        """The names that a request may use: "p2l", "p2l-best" and every LLM of the config."""
+        return {"object": "list", "data": [self._entry(name) for name in self._names]}
+
+    async def model(self, name: str) -> Any:
+        """One entry of the list of models, by name."""
+        return self._entry(name) if name in self._names else error_response(UnknownModel(name, self._names))
+
+    async def complete(self, request: Request) -> Response:
+        """Answer a conversation with the LLM that is chosen for it within the budget."""
+        record = _Record(self._metrics, _key(request))
+        try:
+            record.request = asked = await self._read(request)
+            return await while_connected(request.receive, self._answer(asked, record))
+        except (Disconnected, ClientDisconnect):
+            record.finish("disconnected")
+            return Response(status_code=499)  # for the metrics only; nobody reads it
+        except P2LError as error:
+            reply = error_response(error)
+            record.finish(str(reply.status_code))
+            return reply
+        except BaseException:
+            record.finish("error")
+            raise
+
+    async def _read(self, request: Request) -> ChatRequest:
+        body = await request.body()
+        header, most = request.headers.get(COST_HEADER), self._config.max_messages
+        return await parsed(body, functools.partial(ChatRequest.parse, cost_header=header, max_messages=most))
+
+    async def _answer(self, asked: ChatRequest, record: _Record) -> Response:
+        ends = time.monotonic() + self._config.deadline
+        try:
+            async with asyncio.timeout(self._config.deadline):
+                choice = await self._choose(asked)
+        except TimeoutError:
+            raise ScoringTimeout("the prompt was not scored in time; try again, or name an LLM") from None
+        reserved = asked.n * self._chooser.costs[choice.ranking[0]]
+        if record.key is not None:
+            record.key.require(reserved)
+        record.charge = Charge(reserved, *(account for account in (choice.pacer, record.key) if account is not None))
+        try:
+            answer, record.failures = await self._failover.answer(asked, choice.ranking, ends)
+        except NoAnswer as error:
+            record.failures = error.failures
+            raise
+        record.answered(answer, asked.n * self._chooser.costs[answer.llm.name])
+        headers = {**answer.headers, **_headers(choice, answer)}
+        if answer.stream is not None:
+            return StreamedAnswer(answer, headers, ends, record.finish)
+        record.finish("done" if answer.status == 200 else str(answer.status))
+        return Response(answer.content, answer.status, headers)
+
+    async def _choose(self, asked: ChatRequest) -> Choice:
+        if asked.model in self._config.models:
+            return self._chooser.straight(asked.model, asked.budget)
+        if asked.model not in (ROUTED, BEST):
+            raise UnknownModel(asked.model, self._names)
+        start = time.perf_counter()
+        try:
+            [board] = await self._engine.leaderboards([asked.user_turns])
+        except PromptError as error:
+            error.index = None  # there is only one prompt
+            raise BadRequest(
+                f"{error}; or name an LLM instead of {asked.model!r} to go straight to it", param="messages"
+            ) from None
+        choice = self._chooser.routed(board, asked.model, asked.budget)
+        self._metrics.stage("choose", time.perf_counter() - start)
+        return choice
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": self._created, "owned_by": "p2l"}
+
+
+class _Record:
+    """The record of one request: however it ends, its charge is settled and its log line is written once. The line
+    contains no text of the request.
+
+    Attributes:
+        key: the API key that pays, None on a server without keys.
+        request: set once it has been parsed.
+        charge: set once an LLM has been chosen.
+        failures: the calls that failed.
+    """
+
+    def __init__(self, metrics: ServerMetrics, key: Key | None) -> None:
+        self._metrics = metrics
+        self._start = time.perf_counter()
+        self._answer: Answer | None = None
+        self._flat = 0.0
+        self.key = key
+        self.request: ChatRequest | None = None
+        self.charge: Charge | None = None
+        self.failures: Sequence[Failure] = ()
+
+    def answered(self, answer: Answer, cost: float) -> None:
+        """Note the answer and its flat cost in USD, which applies unless its tokens are counted."""
+        self._answer, self._flat = answer, cost
+
+    def finish(self, end: str) -> None:
+        """Settle, count and log the request, which ended this way."""
+        answer, cost = self._answer, None
+        if answer is None and self.charge is not None and end == "disconnected":
+            cost = self.charge.expected  # an LLM was working: it is paid although nobody waits
+        elif answer is not None and answer.status == 200:
+            cost = self._cost(answer, end)
+            self._metrics.choice(answer.llm.name, cost)
+        if self.charge is not None:
+            self.charge.settle(cost)
+        seconds, asked = time.perf_counter() - self._start, self.request
+        self._metrics.stage("chat", seconds)
+        name = "?" if asked is None else asked.model if asked.model in (ROUTED, BEST) else "name"
+        failed = ",".join(f"{llm}:{error.kind}" for llm, error in self.failures) or "-"
+        log.info(
+            "chat asked=%s llm=%s end=%s ms=%.1f cost=%s stream=%s attempts=%d failed=%s key=%s",
+            name, "-" if answer is None else answer.llm.name, end, 1000 * seconds,
+            "-" if cost is None else f"{cost:.8f}", asked is not None and asked.stream,
+            len(self.failures) + (answer is not None), failed, "-" if self.key is None else self.key.name,
+        )  # fmt: skip
+
+    def _cost(self, answer: Answer, end: str) -> float:
+        """The cost in USD by the tokens that the upstream counted, else the flat cost. If the LLM is paid by the token
+        and the count is missing or incomplete, at least the cost of the text seen: a client must not get a long answer
+        for little by disconnecting early or by not asking for the count."""
+        counted, prices = answer.cost, answer.llm.prices
+        cost = self._flat if counted is None else counted
+        whole = end == "done" or (answer.stream is not None and answer.stream.events.done)
+        if prices is None or self.request is None or (counted is not None and whole):
+            return cost
+        return max(cost, by_text(prices, self.request.text_bytes, answer.text_bytes))
+
+
+def _headers(choice: Choice, answer: Answer) -> dict[str, str]:
+    """The x-p2l headers: which LLM answered, and what was expected of the choice."""
+    name = answer.llm.name
+    headers = {
+        "x-p2l-model": name if name.isascii() and name.isprintable() else quote(name),
+        "x-p2l-probability": f"{choice.mixture.get(name, 0.0):.6g}",
+        "x-p2l-expected-cost": f"{choice.expected_cost:.6g}",
+    }
+    if choice.expected_score is not None:
+        headers["x-p2l-expected-score"] = f"{choice.expected_score:.6g}"
+    return headers
+
+
+def _key(request: Request) -> Key | None:
+    key = getattr(request.state, "key", None)
+    return key if isinstance(key, Key) else None  # somebody else's guard may put anything there
+
+
+_REPLIES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The LLM's answer, as it sent it.", "content": {"text/event-stream": {}}},
+    400: {"description": "The request, or its budget, which no LLM fits."},
+    403: {"description": "A page of another site, or another name of this machine."},
+    404: {"description": "No model of that name is here."},
+    408: {"description": "The body did not come in time."},
+    413: {"description": "The request is too large."},
+    429: {"description": "Too many requests, or the key has spent its budget."},
+    502: {"description": "No LLM answered."},
+    503: {"description": "All LLMs are left alone for a while after failures."},
+    504: {"description": "No LLM answered in time."},
+}
+_REQUEST = {
+    "requestBody": {
+        "required": True,
+        "description": "A request as OpenAI's API takes it, with an optional `cost`: the budget, USD per response.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["model", "messages"],
+                    "properties": {
+                        "model": {"type": "string", "examples": [ROUTED, BEST]},
+                        "messages": {"type": "array", "minItems": 1, "items": {"type": "object"}},
+                        "stream": {"type": "boolean"},
+                        "cost": {"type": "number", "minimum": 0, "examples": [0.0005]},
+                    },
+                    "additionalProperties": True,
+                },
+                "example": {"model": ROUTED, "messages": [{"role": "user", "content": "What is 17 * 23?"}]},
+            }
+        },
+    }
+}

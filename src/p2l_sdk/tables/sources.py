@@ -1,0 +1,252 @@
+"""Sources of votes and scores: files, `datasets` folders, the Hub and tables in memory, all read as chunks of columns.
+
+A chunk is a dictionary of columns, each a list of plain Python values, all of the same length, so that a table of any
+size is processed piece by piece. A row without a value for a column (JSON lines, dictionaries) has `ABSENT` there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p2l_sdk.errors import MissingExtraError, UnknownModelError, VotesError
+from p2l_sdk.hub.errors import Asked, not_fetched
+from p2l_sdk.tables.files import READERS, Row, arrow_batches, read_rows, require_distinct
+
+Chunk = dict[str, list[Any]]
+
+ABSENT: Any = object()
+
+_ROWS = 20_000  # per chunk
+_HUB_ID = re.compile(r"(?P<name>\w[\w.-]*/[\w.-]+)(@(?P<revision>[^:@]+))?(:(?P<split>[^:@/]+))?")
+_SPLIT = re.compile(r"(?P<folder>.+):(?P<split>[^:@/\\]+)", re.DOTALL)
+_FORMS = (
+    f"a {', '.join(READERS)} file, a folder saved by `datasets`, a Hub data set ('org/name', 'org/name:split', "
+    "'org/name@revision')"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table as chunks, which can be read once.
+
+    Attributes:
+        name: name of the file or data set, for messages.
+        chunks: the chunks.
+        untyped: whether all values are strings, even numbers (CSV).
+    """
+
+    name: str
+    chunks: Iterator[Chunk]
+    untyped: bool = False
+
+
+def whole_table(chunks: Iterable[Chunk]) -> Chunk:
+    """Join all chunks into one; values that a chunk lacks are `ABSENT`. Empty if there are no rows."""
+    table: Chunk = {}
+    n_rows = 0
+    for chunk in chunks:
+        more = len(next(iter(chunk.values()), []))
+        for name in chunk:
+            table.setdefault(name, [ABSENT] * n_rows)
+        for name, column in table.items():
+            column += chunk.get(name, [ABSENT] * more)
+        n_rows += more
+    return table if n_rows else {}
+
+
+def open_source(source: Any) -> Source:
+    """Open a path, a Hub data set id, a `datasets` object, a pandas frame, a pyarrow table (or any other object with an
+    Arrow stream), a mapping of columns, or an iterable of dictionaries.
+
+    Raises:
+        VotesError: it is none of these, cannot be read or fetched, or has no such split.
+        MissingExtraError: the package that reads it is not installed.
+    """
+    if isinstance(source, str | Path):
+        return _of_path(str(source))
+    package, name = type(source).__module__.split(".")[0], type(source).__name__
+    if package == "datasets":
+        return Source("the data set", _of_dataset(source, None, "the data set"))
+    if package == "pandas" and hasattr(source, "columns"):
+        return Source("the frame", _of_frame(source))
+    if hasattr(source, "__arrow_c_stream__"):
+        return Source("the table", _of_arrow_stream(source))
+    if isinstance(source, Mapping):
+        return Source("the table", _of_columns(source))
+    if isinstance(source, Iterable) and not isinstance(source, bytes):
+        return Source("the table", of_rows(source))
+    raise VotesError(
+        f"votes and scores are read from {_FORMS}, a pandas frame, a datasets.Dataset, a pyarrow table or a list of "
+        f"dictionaries; not from {name}"
+    )
+
+
+@contextlib.contextmanager
+def naming(source: Any) -> Iterator[None]:
+    """Context manager that adds the name of the source (a file, a folder, a Hub data set) to errors about its table."""
+    try:
+        yield
+    except (VotesError, UnknownModelError) as error:
+        if not isinstance(source, str | Path):
+            raise
+        name = str(source)
+        own = (name, str(Path(name).expanduser()), _SPLIT.sub(r"\g<folder>", name), _HUB_ID.sub(r"\g<name>", name))
+        if any(repr(said) in str(error) for said in own):  # the message already names the source
+            raise
+        raise type(error)(f"{name!r}: {error}") from error.__cause__
+
+
+def hub_repository(name: str) -> str | None:
+    """The repository of a Hub data set (e.g. "org/name:split"); None if the source is something else."""
+    found = _HUB_ID.fullmatch(name)
+    return found["name"] if found and Path(name).suffix.lower() not in READERS and not Path(name).exists() else None
+
+
+def of_rows(rows: Iterable[Row]) -> Iterator[Chunk]:
+    """Yield dictionaries as chunks; `VotesError` for a row that is not a dictionary."""
+    rows, start = iter(rows), 0
+    while batch := list(itertools.islice(rows, _ROWS)):
+        for number, row in enumerate(batch, start + 1):
+            if not isinstance(row, Mapping):
+                raise VotesError(f"row {number} is no dictionary but {type(row).__name__}")
+        names = dict.fromkeys(itertools.chain.from_iterable(batch))
+        yield {name: [row.get(name, ABSENT) for row in batch] for name in names}
+        start += len(batch)
+
+
+# --- sources by name -------------------------------------------------------------------------------------------------
+
+
+def _of_path(name: str) -> Source:
+    path = Path(name).expanduser()
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return Source(name, _of_dataset(_from_folder(path), None, repr(name)))
+    if suffix in READERS:
+        chunks = map(_of_batch, arrow_batches(path)) if suffix == ".parquet" else of_rows(read_rows(path))
+        return Source(name, chunks, untyped=suffix == ".csv")
+    parts = _SPLIT.fullmatch(name)
+    if parts and Path(parts["folder"]).expanduser().is_dir():
+        loaded = _from_folder(Path(parts["folder"]).expanduser())
+        return Source(name, _of_dataset(loaded, parts["split"], repr(parts["folder"])))
+    hub = _HUB_ID.fullmatch(name)
+    if hub and not path.exists():
+        return Source(name, _of_dataset(_from_hub(hub["name"], hub["revision"]), hub["split"], repr(hub["name"])))
+    raise VotesError(f"{name!r} is of no known kind; known: {_FORMS}")
+
+
+def _from_folder(folder: Path) -> Any:
+    datasets = _datasets()
+    if any((folder / file).exists() for file in ("dataset_dict.json", "state.json")):
+        return _had(lambda: datasets.load_from_disk(str(folder)), f"the folder {str(folder)!r}")
+    return _had(lambda: datasets.load_dataset(str(folder)), f"the folder {str(folder)!r}")
+
+
+def _from_hub(name: str, revision: str | None) -> Any:
+    datasets = _datasets()
+    try:
+        return datasets.load_dataset(name, revision=revision)
+    except Exception as error:  # `datasets` raises errors of many kinds
+        asked = Asked(repo_id=name, kind="dataset", revision=revision)
+        raise VotesError(str(not_fetched(_plain_error(name, revision) or error, asked))) from error
+
+
+def _plain_error(name: str, revision: str | None) -> Exception | None:
+    """The Hub's own error for a data set that could not be loaded, which `datasets` does not always pass on; None if
+    the repository is accessible."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if _datasets().config.HF_HUB_OFFLINE:  # which HF_DATASETS_OFFLINE sets too
+        return OfflineModeIsEnabled()
+    try:
+        HfApi().auth_check(name, repo_type="dataset")
+        HfApi().dataset_info(name, revision=revision)
+    except Exception as error:
+        return error
+    return None
+
+
+def _had(load: Callable[[], Any], what: str) -> Any:
+    try:
+        return load()
+    except Exception as error:  # `datasets` raises errors of many kinds
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise VotesError(f"{what} cannot be loaded: {reason}") from error
+
+
+def _datasets() -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise MissingExtraError("a folder or Hub data set", "datasets", "train") from None
+    return datasets
+
+
+# --- tables as chunks ------------------------------------------------------------------------------------------------
+
+
+def _of_dataset(dataset: Any, split: str | None, name: str) -> Iterator[Chunk]:
+    """Chunks of a Dataset, or of a split of a DatasetDict ("train" if none is named)."""
+    if isinstance(dataset, Mapping):
+        wanted = split or "train"
+        if wanted not in dataset:
+            remedy = "" if split else "; name one: 'NAME:SPLIT', or dataset['SPLIT']"
+            raise VotesError(f"{name} has no split {wanted!r}, its splits: {', '.join(dataset)}{remedy}")
+        dataset = dataset[wanted]
+    elif split is not None and str(dataset.split or "") != split:
+        raise VotesError(f"{name} is a single table without splits; leave out ':{split}'")
+    if not hasattr(dataset, "num_rows"):  # a stream of rows
+        return of_rows(dataset)
+    return map(_of_batch, dataset.with_format("arrow").iter(_ROWS))
+
+
+def _of_batch(batch: Any) -> Chunk:
+    """A pyarrow RecordBatch or Table as a chunk."""
+    names = batch.schema.names
+    require_distinct(names, "the table")
+    return {name: batch.column(i).to_pylist() for i, name in enumerate(names)}
+
+
+def _of_arrow_stream(table: Any) -> Iterator[Chunk]:
+    try:
+        from pyarrow import RecordBatchReader
+    except ImportError:
+        raise MissingExtraError("a table of Arrow's kind", "pyarrow", "data") from None
+    return map(_of_batch, RecordBatchReader.from_stream(table))
+
+
+def _of_frame(frame: Any) -> Iterator[Chunk]:
+    require_distinct(frame.columns, "the frame")
+    for start in range(0, len(frame), _ROWS):
+        part = frame.iloc[start : start + _ROWS]
+        yield {str(name): _of_series(part[name]) for name in frame.columns}
+
+
+def _of_series(series: Any) -> list[Any]:
+    """Plain values; missing ones are None, except in numpy float columns, where they stay NaN."""
+    if not isinstance(series.dtype, np.dtype) or series.dtype.kind != "f":  # pandas' own floats may hold NA
+        series = series.astype(object).where(series.notna(), None)
+    return [value.tolist() if hasattr(value, "tolist") else value for value in series]
+
+
+def _of_columns(columns: Mapping[str, Any]) -> Iterator[Chunk]:
+    lists = {name: _plain(name, column) for name, column in columns.items()}
+    if len({len(column) for column in lists.values()}) > 1:
+        lengths = ", ".join(f"{name} {len(column):,}" for name, column in lists.items())
+        raise VotesError(f"the columns differ in length: {lengths}")
+    return iter([lists] if lists else [])
+
+
+def _plain(name: str, column: Any) -> list[Any]:
+    if isinstance(column, str | bytes) or not isinstance(column, Iterable):
+        raise VotesError(f"the column {name!r} is {type(column).__name__}, not a list or an array of values")
+    return list(column.tolist() if hasattr(column, "tolist") else column)

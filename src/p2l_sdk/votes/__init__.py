@@ -1,0 +1,1 @@
+"""Votes and scores as arrays, their counts, and the averaged leaderboard that they give."""

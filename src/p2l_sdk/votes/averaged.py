@@ -1,0 +1,177 @@
+"""The averaged leaderboard of votes (in the paper: marginal), the same for every prompt; the baseline for P2L models.
+
+It is a maximum-likelihood fit to counts. With H the mean second derivative of a vote's negative log-likelihood at the
+optimum, J the mean outer product of its gradient, and n the number of votes, the covariance of the coefficients is
+
+    hessian:   H^-1 / n               valid if the feedback model is right
+    sandwich:  H^-1 J H^-1 / n        valid even if it is misspecified (Huber 1967, White 1982)
+    bootstrap: the spread of the optimum over resampled votes
+
+Weighted votes enter both means with their weights (squared in J), and n is sum(w)^2 / sum(w^2), so a common factor of
+all weights changes nothing. If a common shift of all coefficients has no meaning (all models but grk), the intervals
+are those of the coefficients minus their mean.
+"""
+
+from __future__ import annotations
+
+import warnings
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from p2l_sdk.errors import P2LError, P2LWarning, VotesError
+from p2l_sdk.leaderboards.leaderboard import Leaderboard
+from p2l_sdk.leaderboards.likelihood import PairLikelihood
+from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold, vote_targets
+from p2l_sdk.votes.connected import undetermined
+from p2l_sdk.votes.counts import VoteCounts
+
+_PRIOR_VARIANCE = 100.0  # of the ridge, logits squared: wide, so that it decides only what the votes leave open
+_Z = 1.959963984540054  # half-width of the central 95 % of a standard normal distribution
+_FLAT = 3e-12  # curvature per vote below which a direction is undetermined (a common shift, or t without ties)
+
+
+class Intervals(StrEnum):
+    """How the 95 % intervals of an averaged leaderboard are computed."""
+
+    SANDWICH = "sandwich"
+    HESSIAN = "hessian"
+    BOOTSTRAP = "bootstrap"
+
+    @classmethod
+    def parse(cls, name: str) -> Intervals:
+        """The member of this name; raises `P2LError` listing the legal names."""
+        try:
+            return cls(str(name).lower())
+        except ValueError:
+            raise P2LError(f"unknown intervals {name!r}; known: {', '.join(cls)}, or None for none") from None
+
+
+def fit_leaderboard(
+    votes: Any,
+    feedback: Feedback | str = Feedback.BT,
+    *,
+    intervals: Intervals | str | None = Intervals.SANDWICH,
+    replicates: int = 200,
+    seed: int = 0,
+) -> Leaderboard:
+    """Maximum-likelihood leaderboard of votes, with 95 % intervals.
+
+    Args:
+        votes: `Votes`, the path of a file of votes, or a table with the string columns model_a, model_b, winner and,
+            optionally, a numeric column weight: a mapping of column names to sequences or arrays, a pandas frame or a
+            pyarrow table. A row is one vote; its weight says how much it counts.
+        feedback: the feedback model, or its name. Ties are ignored in `bt`, and half a win for each side in `bt_tie`.
+        intervals: "sandwich", "hessian", "bootstrap", or None for no intervals; see the module docstring.
+        replicates, seed: of the bootstrap; at least 2 replicates.
+
+    Returns:
+        The leaderboard, with `coefs` in logits (mean 0 for bt, bt_tie, rk) and `n_votes`, the number of votes that
+        count.
+
+    Raises:
+        VotesError: a column is missing, a row violates the contract, or no vote counts in this feedback model.
+        P2LError: the kind of intervals is unknown, or there are too few replicates.
+        ConvergenceError: the fit did not reach the optimum.
+
+    Warns:
+        P2LWarning: some LLMs are never compared, or only ever win or lose (the message names them), or no vote is
+            decisive, so that the tie threshold is unbounded. A ridge penalty (a normal prior with a standard deviation
+            of 10 logits) then keeps the coefficients finite and their intervals wide.
+    """
+    feedback = Feedback.parse(feedback)
+    intervals = None if intervals is None else Intervals.parse(intervals)
+    if intervals is Intervals.BOOTSTRAP and replicates < 2:
+        raise P2LError(f"the bootstrap needs at least 2 replicates, got {replicates}")
+    counts = VoteCounts.of(votes)
+    problem = undetermined(counts, feedback)
+    fit = _Fit(counts, feedback, regular=problem is None)
+    if problem:
+        advice = ": do not compare across groups" if "groups" in problem else ""
+        warnings.warn(
+            f"{problem}. What the votes leave open is set by a small ridge{advice}",
+            P2LWarning,
+            stacklevel=2,
+        )
+    n_models = len(counts.models)
+    limits = None
+    if intervals is Intervals.BOOTSTRAP:
+        draws = fit.bootstrap(replicates, np.random.default_rng(seed))
+        limits = np.quantile(draws[:, :n_models], [0.025, 0.975], axis=0).T
+    elif intervals is not None:
+        margin = _Z * fit.standard_errors(intervals)
+        limits = fit.optimum[:n_models, None] + margin[:, None] * [-1.0, 1.0]
+    return Leaderboard(
+        models=counts.models,
+        coefs=fit.optimum[:n_models],
+        feedback=feedback,
+        eta=float(eta_of_threshold(feedback, fit.optimum[-1])) if feedback.has_eta else None,
+        gamma=0.0 if feedback.has_gamma else None,
+        n_prompts=0,
+        n_votes=fit.n_votes,
+        intervals=limits,
+    )
+
+
+class _Fit:
+    """The optimum for some counts, and its uncertainty.
+
+    Attributes:
+        n_votes: number of votes that count in this feedback model.
+        n: their effective number, sum(w)^2 / sum(w^2).
+        optimum: `(n_models + 1,)`, theta and log(t - 1).
+    """
+
+    def __init__(self, counts: VoteCounts, feedback: Feedback, regular: bool) -> None:
+        self.kinds = vote_targets(feedback)
+        says = self.kinds.sum(1) > 0
+        self.weight, self.square = counts.weight * says, counts.square * says
+        self.n_votes = int((counts.number * says).sum())
+        if not self.n_votes:
+            raise VotesError(f"no vote counts: all weights are 0, or all are ties, which say nothing in {feedback}")
+        self.n = self.weight.sum() ** 2 / self.square.sum()
+        ridge = 0.0 if regular else 1.0 / (self.n * _PRIOR_VARIANCE)
+        self.problem = PairLikelihood(feedback, len(counts.models), ridge)
+        self.optimum = self.problem.minimise(self._target(self.weight), np.zeros(len(counts.models) + 1))
+
+    def _target(self, weight: np.ndarray) -> np.ndarray:
+        """The target for `PairLikelihood`, scaled so that its mean over pairs is the mean over votes."""
+        return weight @ self.kinds * (len(weight) / self.weight.sum())
+
+    def standard_errors(self, kind: Intervals) -> np.ndarray:
+        """`(n_models,)` standard errors of theta, from the Hessian or the sandwich."""
+        h = self.problem.hessian(self._target(self.weight), self.optimum)
+        values, vectors = np.linalg.eigh(h)
+        inverse = (vectors / np.where(values > _FLAT, values, np.inf)) @ vectors.T
+        covariance = inverse
+        if kind is Intervals.SANDWICH:
+            scatter = self.problem.score_covariance(self.square / self.square.sum(), self.kinds, self.optimum)
+            covariance = inverse @ scatter @ inverse
+        theta = covariance[: self.problem.n_models, : self.problem.n_models] / self.n
+        if not self.problem.feedback.grounded:
+            theta = theta - theta.mean(0) - theta.mean(1)[:, None] + theta.mean()
+        return np.sqrt(np.maximum(np.diag(theta), 0.0))
+
+    def bootstrap(self, replicates: int, random: np.random.Generator) -> np.ndarray:
+        """`(replicates, n_models + 1)` optima of resampled votes, by Newton's method from the optimum of all votes.
+
+        Every vote counts Poisson(1) times. The total weight W of a cell then has variance S, its sum of squared
+        weights; it is drawn as S / W times a Poisson variable, which is exact if all weights in the cell are equal.
+        """
+        unit = np.divide(self.square, self.weight, out=np.zeros_like(self.weight), where=self.weight > 0)
+        size = np.divide(self.weight, unit, out=np.zeros_like(self.weight), where=unit > 0)
+        targets = np.stack([self._target(unit * random.poisson(size)) for _ in range(replicates)])
+        # a replicate may have no finite optimum though the votes have one: hence a ridge towards the optimum of all
+        # votes. If the votes themselves need a ridge, its centre is resampled too; otherwise, what the ridge alone
+        # decides would seem to be known exactly
+        problem = PairLikelihood(self.problem.feedback, self.problem.n_models, 1.0 / (self.n * _PRIOR_VARIANCE))
+        centres = np.tile(self.optimum[:-1], (replicates, 1))
+        if self.problem.ridge:
+            centres = random.normal(0.0, np.sqrt(_PRIOR_VARIANCE), centres.shape)
+        if problem.feedback.floating:
+            centres -= centres.mean(1, keepdims=True)
+        starts = problem.one_step(targets.reshape(replicates, -1), self.optimum, centres)
+        steps = zip(targets, starts, centres, strict=True)
+        optima = [problem.minimise(target, x, centre, tolerance=1e-8) for target, x, centre in steps]
+        return problem.aligned(np.stack(optima), self.optimum)

@@ -1,0 +1,196 @@
+"""Pushing votes to the Hub as a data set: Parquet files and a card with schema and figures, in one commit.
+
+`Votes.read("org/name")` and `datasets.load_dataset("org/name")` read them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from p2l_sdk.errors import MissingExtraError, VotesError
+from p2l_sdk.hub.access import push
+from p2l_sdk.hub.cards import join_card, render
+from p2l_sdk.modeling.feedback_p2l import Feedback, Winner
+from p2l_sdk.tables.columns import turns_of
+from p2l_sdk.votes.summary import summarise
+from p2l_sdk.votes.votes import WINNERS, Votes
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
+
+_ROWS = 1_000_000  # per file
+_WORD = {winner: word for word, winner in reversed(WINNERS.items())}  # of two words for one outcome: the Arena's
+_SIZES = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
+          (10_000_000, "1M<n<10M")]  # fmt: skip
+_MEANING = {
+    "prompt": "what the LLMs were asked: text, or the user turns of a conversation",
+    "model_a": "one LLM",
+    "model_b": "the other",
+    "winner": ", ".join(f"`{_WORD[winner]}`" for winner in Winner),
+    "weight": "weight of the vote",
+}
+
+
+def push_votes(
+    votes: Votes | Mapping[str, Votes],
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    token: str | bool | None = None,
+    commit_message: str | None = None,
+    title: str | None = None,
+    license: str | None = None,
+    description: str = "",
+) -> CommitInfo:
+    """Push votes as a data set.
+
+    If any prompt is a conversation, all prompts are written as lists of user turns, the only part that is read.
+
+    Args:
+        votes: the votes, or a mapping from splits ("train", "test") to votes.
+        title, license, description: for the card; the description is Markdown.
+        repo_id, private, revision, create_pr, token: as in `P2L.push_to_hub`.
+        commit_message: message of the commit.
+
+    Raises:
+        HubError: the Hub refused or cannot be reached; nothing was committed.
+        VotesError: there are no votes, or two splits have different columns.
+        MissingExtraError: pyarrow is not installed.
+    """
+    splits = {"train": votes} if isinstance(votes, Votes) else dict(votes)
+    if not splits:
+        raise VotesError("there are no votes to push; give Votes, or a mapping from splits to Votes")
+    tables = _tables(splits)
+    with tempfile.TemporaryDirectory() as place:
+        files: dict[str, Path | bytes] = {}
+        for split, table in tables.items():
+            files |= _write(table, split, Path(place))
+        card = _card(splits, next(iter(tables.values())).schema, repo_id, title, license, description)
+        return push(
+            {**files, "README.md": card.encode()},
+            repo_id,
+            kind="dataset",
+            stale=["data/*.parquet"],
+            private=private,
+            revision=revision,
+            create_pr=create_pr,
+            token=token,
+            message=commit_message or f"{sum(map(len, splits.values())):,} votes",
+        )
+
+
+def _tables(splits: Mapping[str, Votes]) -> dict[str, Any]:
+    """A pyarrow table for each split, all with the same columns."""
+    chats = any(not isinstance(prompt, str) for votes in splits.values() for prompt in votes.prompts)
+    weighted = any((votes.weight != 1.0).any() for votes in splits.values())
+    tables = {split: _table(votes, chats, weighted) for split, votes in splits.items()}
+    (first, schema), *others = ((split, table.schema) for split, table in tables.items())
+    for split, other in others:
+        if not other.equals(schema):
+            different = [
+                name for name in dict.fromkeys([*schema.names, *other.names]) if not _same(schema, other, name)
+            ]
+            raise VotesError(
+                f"the splits {first!r} and {split!r} differ in {', '.join(map(repr, different))}; the splits of a data "
+                "set have the same columns, of the same types"
+            )
+    return tables
+
+
+def _same(schema: Any, other: Any, name: str) -> bool:
+    return name in schema.names and name in other.names and schema.field(name).equals(other.field(name))
+
+
+def _table(votes: Votes, chats: bool, weighted: bool) -> Any:
+    pyarrow = _pyarrow()
+    prompts: list[Any] = [list(turns_of(prompt)) for prompt in votes.prompts] if chats else votes.prompts
+    names = pyarrow.array(votes.models)
+    columns = {
+        "prompt": pyarrow.array(prompts).take(pyarrow.array(votes.prompt)),
+        "model_a": names.take(pyarrow.array(votes.a)),
+        "model_b": names.take(pyarrow.array(votes.b)),
+        "winner": pyarrow.array([_WORD[winner] for winner in Winner]).take(pyarrow.array(votes.winner)),
+    }
+    if weighted:
+        columns["weight"] = pyarrow.array(votes.weight)
+    return pyarrow.table({**columns, **{name: pyarrow.array(labels) for name, labels in votes.categories.items()}})
+
+
+def _write(table: Any, split: str, folder: Path) -> dict[str, Path]:
+    from pyarrow import parquet
+
+    n_files = max(1, -(-table.num_rows // _ROWS))
+    files = {}
+    for number in range(n_files):
+        name = f"{split}-{number:05}-of-{n_files:05}.parquet"
+        parquet.write_table(table.slice(number * _ROWS, _ROWS), folder / name)
+        files[f"data/{name}"] = folder / name
+    return files
+
+
+def _card(
+    splits: Mapping[str, Votes], schema: Any, repo_id: str, title: str | None, license: str | None, description: str
+) -> str:
+    main, votes = next(iter(splits.items()))
+    feedback = _feedback(votes)
+    summary = summarise(votes, feedback)
+    n_votes = sum(map(len, splits.values()))
+    title = title or repo_id.split("/")[-1]
+    data: dict[str, Any] = {"license": license} if license else {}
+    data |= {
+        "pretty_name": title,
+        "task_categories": ["text-classification"],
+        "size_categories": [next((name for size, name in _SIZES if n_votes < size), "n>10M")],
+        "tags": ["p2l", "llm-routing", "human-feedback", "preferences"],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": split, "path": f"data/{split}-*.parquet"} for split in splits],
+            }
+        ],
+        "model_list": list(votes.models),
+    }
+    rows = [
+        f"| {m.model} | {m.n_votes:,} | {m.wins:,} | {m.losses:,} | {m.ties:,} | {m.both_bad:,} |"
+        for m in summary.models
+    ]
+    text = render(
+        "votes_dataset.md",
+        title=title,
+        n_models=len(votes.models),
+        repo_id=repo_id,
+        splits="\n".join(
+            f"- `{name}`: {len(part):,} votes on {len(part.prompts):,} prompts" for name, part in splits.items()
+        ),
+        columns="\n".join(
+            f"| {name} | {kind} | {_MEANING.get(name, 'label of the vote')} |"
+            for name, kind in zip(schema.names, schema.types, strict=True)
+        ),
+        main=main,
+        models="\n".join(rows),
+        outcomes=", ".join(f"{word} {share:.1%}" for word, share in summary.outcomes.items()),
+        feedback=feedback,
+        cross_entropy=f"{summary.marginal_cross_entropy:.4f}",
+        description=f"\n{description}" if description else "",
+    )
+    return join_card(data, text)
+
+
+def _feedback(votes: Votes) -> Feedback:
+    """The simplest feedback model with all the outcomes that occur in these votes."""
+    if (votes.winner == Winner.BOTH_BAD).any():
+        return Feedback.GRK
+    return Feedback.RK if (votes.winner == Winner.TIE).any() else Feedback.BT
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+    except ImportError:
+        raise MissingExtraError("pushing votes", "pyarrow", "data") from None
+    return pyarrow

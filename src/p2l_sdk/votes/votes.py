@@ -1,0 +1,250 @@
+"""Reading votes, validating them against the data contract and encoding them as arrays.
+
+The columns are those of Chatbot Arena: `prompt` (a string, a list of user turns, or chat messages) or `conversation_a`;
+`model_a`, `model_b`; `winner`; and optionally `weight`. Every other column of short strings, bools or integers is a
+category, except `timestamp`, `conversation_b` and pandas' index columns, which are ignored. A table of scores (see
+`Scores`) is converted to votes. A row that violates the contract is an error that names it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from p2l_sdk.errors import P2LWarning, VotesError, require_known
+from p2l_sdk.modeling.feedback_p2l import Winner
+from p2l_sdk.modeling.prompt_p2l import Prompt
+from p2l_sdk.tables.columns import WINNERS, PromptIndex, VoteCodes, turns_of
+from p2l_sdk.tables.files import Row, read_rows
+from p2l_sdk.tables.sources import Chunk, Source, naming, of_rows, open_source
+from p2l_sdk.votes.categories import Categories
+from p2l_sdk.votes.prompts import read_prompts
+from p2l_sdk.votes.scores import Scores, is_scores
+
+__all__ = ["WINNERS", "Row", "Scores", "Votes", "read_prompts", "read_rows", "shared_prompts", "warn_if_shared"]
+
+_SAME = 1e-6  # scores that differ by at most this are equal
+_USABLE = 0.5  # two equal scores in [0, 1] are a tie from here up, and both bad below
+
+
+@dataclass(frozen=True, eq=False)
+class Votes:
+    """Votes as arrays; each distinct prompt is stored once (prompts with the same user turns are the same prompt).
+
+    Attributes:
+        prompts: `n_prompts` distinct prompts.
+        models: names of the LLMs.
+        prompt: `(n_votes,)` indices into prompts.
+        a, b: `(n_votes,)` indices into models.
+        winner: `(n_votes,)` `Winner` codes.
+        weight: `(n_votes,)` weights of the votes.
+        categories: `(n_votes,)` labels by column: bools or integers, otherwise strings ('' if a vote has none; always
+            strings from CSV). Columns with a string of more than 200 characters hold texts and are left out.
+    """
+
+    prompts: list[Prompt]
+    models: tuple[str, ...]
+    prompt: np.ndarray
+    a: np.ndarray
+    b: np.ndarray
+    winner: np.ndarray
+    weight: np.ndarray
+    categories: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.winner)
+
+    @classmethod
+    def read(cls, source: Any, models: Sequence[str] | None = None) -> Votes:
+        """Read a table of votes, or convert a table of scores (prompts and numeric columns, but no winner).
+
+        Args:
+            source: a .jsonl, .csv or .parquet file; a folder saved by `datasets`, or one that it can load
+                ("folder:split"); a data set on the Hub ("org/name", "org/name:split", "org/name@revision"); a
+                datasets.Dataset, a pandas frame, a pyarrow table, a mapping of columns, or an iterable of
+                dictionaries. The default split is "train".
+            models: the LLMs that may occur, in this order; by default all that occur, sorted.
+
+        Raises:
+            VotesError: the source cannot be read, a column is missing, or a row violates the contract.
+            UnknownModelError: a vote names an LLM that is not in `models`.
+            MissingExtraError: the package that reads the source is not installed.
+        """
+        with naming(source):
+            opened = open_source(source)
+            first = next(opened.chunks, None)
+            chunks = itertools.chain([] if first is None else [first], opened.chunks)
+            if first is not None and is_scores(first, opened.untyped):
+                opened = Source(opened.name, chunks, opened.untyped)
+                return cls._of_scores(Scores.of_source(opened, models, allow_missing=True), stacklevel=3)
+            return cls._of_chunks(chunks, models)
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Row], models: Sequence[str] | None = None) -> Votes:
+        """Votes from dictionaries with the columns of the contract; errors as in `read`."""
+        return cls._of_chunks(of_rows(rows), models)
+
+    @classmethod
+    def from_scores(cls, scores: Scores, pairs: tuple[np.ndarray, np.ndarray] | None = None) -> Votes:
+        """Convert scores to votes, one for each prompt and pair of LLMs.
+
+        If two scores differ by more than 1e-6, the higher one wins. Otherwise the vote is a tie if their mean is at
+        least 0.5, and both bad if not. A pair with a missing score (NaN) gives no vote. Categories are those of the
+        prompts.
+
+        Args:
+            scores: the scores.
+            pairs: `(n_pairs,)` indices into `models` for each side; by default all pairs, with the LLM that comes first
+                in `models` on side a.
+
+        Raises:
+            VotesError: there is only one LLM, or no prompt has the scores of both LLMs of a pair.
+
+        Warns:
+            P2LWarning: a score is outside [0, 1], so that 0.5 has no meaning and all equal scores are ties.
+        """
+        return cls._of_scores(scores, stacklevel=3, pairs=pairs)
+
+    @cached_property
+    def n_duplicates(self) -> int:
+        """Number of votes that repeat an earlier one: same prompt, same two LLMs (on either side), same outcome."""
+        n = len(self.models)
+        low, high = np.minimum(self.a, self.b), np.maximum(self.a, self.b)
+        outcome = np.where((self.a > self.b) & (self.winner < Winner.TIE), 1 - self.winner, self.winner)
+        met = (self.prompt.astype(np.int64) * n + low) * n + high
+        return len(self) - len(np.unique(met * len(Winner) + outcome))
+
+    def subset(self, prompts: np.ndarray | Sequence[int]) -> Votes:
+        """The votes on some of the prompts, which keep their order and are renumbered; `models` does not change.
+
+        Args:
+            prompts: `(n_prompts,)` booleans, or indices into `prompts`.
+
+        Raises:
+            VotesError: an index or the length of the mask is wrong, or no vote is left.
+        """
+        keep = self._mask(prompts)
+        rows, number = keep[self.prompt], np.cumsum(keep) - 1
+        if not rows.any():
+            raise VotesError("there is no vote on these prompts")
+        return Votes(
+            [prompt for prompt, kept in zip(self.prompts, keep, strict=True) if kept],
+            self.models,
+            number[self.prompt[rows]],
+            self.a[rows],
+            self.b[rows],
+            self.winner[rows],
+            self.weight[rows],
+            {name: labels[rows] for name, labels in self.categories.items()},
+        )
+
+    def split(self, fraction: float, seed: int) -> tuple[Votes, Votes]:
+        """Split by prompt at random into `(rest, part)`; all votes on a prompt are on the same side.
+
+        Args:
+            fraction: share of the prompts in `part`, rounded to whole prompts.
+            seed: seed of the draw; the same votes in the same order are always split in the same way.
+
+        Raises:
+            VotesError: the fraction is not strictly between 0 and 1, or a side would be empty.
+        """
+        if not 0.0 < fraction < 1.0:
+            raise VotesError(f"the fraction of prompts is {fraction}; it must be between 0 and 1")
+        n = len(self.prompts)
+        size = round(fraction * n)
+        if not 0 < size < n:
+            raise VotesError(
+                f"a share of {fraction:g} of {n:,} prompts is {size:,} prompts, so one side would have none; "
+                "choose another fraction, or gather votes on more prompts"
+            )
+        part = np.zeros(n, dtype=bool)
+        part[np.random.default_rng(seed).permutation(n)[:size]] = True
+        return self.subset(~part), self.subset(part)
+
+    def _mask(self, prompts: np.ndarray | Sequence[int]) -> np.ndarray:
+        chosen, n = np.asarray(prompts), len(self.prompts)
+        if chosen.dtype == bool:
+            if chosen.shape != (n,):
+                raise VotesError(f"the mask of prompts has the shape {chosen.shape}; there are {n:,} prompts")
+            return chosen
+        if chosen.size and (chosen.dtype.kind not in "iu" or chosen.min() < 0 or chosen.max() >= n):
+            raise VotesError(f"prompts are chosen by a mask, or by integers from 0 to {n - 1}")
+        mask = np.zeros(n, dtype=bool)
+        mask[chosen.astype(np.intp)] = True
+        return mask
+
+    @classmethod
+    def _of_chunks(cls, chunks: Iterable[Chunk], models: Sequence[str] | None) -> Votes:
+        codes, categories = VoteCodes(), Categories()
+        for chunk in chunks:
+            n_rows = len(next(iter(chunk.values()), []))
+            if n_rows:
+                codes.add(chunk, n_rows)
+                categories.add(chunk, n_rows)
+        if not codes.n_rows:
+            raise VotesError("the file holds no votes")
+        known = tuple(sorted(codes.names)) if models is None else tuple(models)
+        unknown = "which is not one of the model's LLMs (--model names the model; in training, --votes names the LLMs)"
+        require_known(codes.names, known, "the votes file", unknown)
+        place = np.array([known.index(name) for name in codes.names])
+        prompt, a, b, winner, weight = codes.columns()
+        return cls(codes.prompts.prompts, known, prompt, place[a], place[b], winner, weight, categories.arrays())
+
+    @classmethod
+    def _of_scores(cls, scores: Scores, stacklevel: int, pairs: tuple[np.ndarray, np.ndarray] | None = None) -> Votes:
+        if len(scores.models) < 2:
+            raise VotesError(f"the scores are of one LLM only ({', '.join(scores.models)}); a vote is between two")
+        outside = bool(((scores.scores < 0) | (scores.scores > 1)).any())
+        if outside:
+            warnings.warn(
+                "some scores are outside [0, 1], so there is no threshold below which both answers are bad: equal "
+                "scores are ties",
+                P2LWarning,
+                stacklevel=stacklevel,
+            )
+        first, second = np.triu_indices(len(scores.models), 1) if pairs is None else pairs
+        left, right = scores.scores[:, first], scores.scores[:, second]
+        equal = Winner.TIE if outside else np.where((left + right) / 2 >= _USABLE, Winner.TIE, Winner.BOTH_BAD)
+        decided = np.where(left > right, Winner.A, Winner.B)
+        winner = np.where(np.abs(left - right) > _SAME, decided, equal)
+        row, pair = np.nonzero(np.isfinite(left) & np.isfinite(right))
+        if not len(row):
+            raise VotesError("no prompt has the scores of two LLMs that are compared")
+        index = PromptIndex()
+        number = np.array([index.number(prompt) for prompt in scores.prompts])
+        votes = cls(
+            index.prompts,
+            scores.models,
+            number[row],
+            first[pair],
+            second[pair],
+            winner[row, pair],
+            np.ones(len(row)),
+            {name: labels[row] for name, labels in scores.categories.items()},
+        )
+        return votes.subset(np.unique(votes.prompt))  # drops prompts without a vote
+
+
+def shared_prompts(train: Votes | Scores, held_out: Votes | Scores) -> int:
+    """Number of held-out prompts that also occur in the training data, i.e. with exactly the same user turns."""
+    known = {turns_of(prompt) for prompt in train.prompts}
+    return sum(turns_of(prompt) in known for prompt in held_out.prompts)
+
+
+def warn_if_shared(train: Votes | Scores, held_out: Votes | Scores, name: str) -> int:
+    """Return `shared_prompts`, with a `P2LWarning` if there are any; `name` is the name of the held-out data."""
+    shared = shared_prompts(train, held_out)
+    if shared:
+        warnings.warn(
+            f"{shared:,} of the {len(held_out.prompts):,} prompts of {name} are in the training votes; figures on "
+            "them say nothing about new prompts",
+            P2LWarning,
+            stacklevel=2,
+        )
+    return shared

@@ -1,0 +1,136 @@
+"""The P2L API and the router under unusual requests: drawn from their own OpenAPI schema, and malformed bodies."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+
+import pytest
+import schemathesis
+from conftest import MODELS
+from fastapi import FastAPI
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi import checks
+from serving import FakeScorer, Running
+from upstreams import Upstreams
+
+from p2l_sdk import P2L
+from p2l_sdk.serve import Engine, create_app
+from p2l_sdk.serve.gateway.chat import create_chat_router
+from p2l_sdk.serve.gateway.config import RouterConfig
+from p2l_sdk.serve.gateway.pool import create_client
+
+CHECKS = [
+    not_a_server_error,
+    checks.content_type_conformance,
+    checks.negative_data_rejection,
+    checks.response_schema_conformance,
+    checks.status_code_conformance,
+    checks.unsupported_method,
+]
+UPSTREAMS = Upstreams().__enter__()  # the application contains its address, and its schema names the tests
+
+
+def application() -> FastAPI:
+    """The whole server: the P2L API, and a router in front of two working LLMs."""
+    engine = Engine(P2L(FakeScorer()))
+    config = RouterConfig.from_dict({"models": {name: {"base_url": UPSTREAMS.url(name)} for name in MODELS[:2]}})
+    return create_app(engine, routers=[create_chat_router(engine, config, engine.metrics, create_client())])
+
+
+APP = application()
+OPERATIONS = {
+    f"{o.method} {o.path}": o
+    for o in (r.ok() for r in schemathesis.openapi.from_dict(APP.openapi()).get_all_operations())
+}
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Running(APP) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+def test_the_schema_holds_whatever_is_sent(server, name):
+    operation, statuses = OPERATIONS[name], []
+    takes_body = name.startswith("post")
+    modes = schemathesis.GenerationMode
+    for mode in (modes.POSITIVE, modes.NEGATIVE) if takes_body else (modes.POSITIVE,):
+
+        @settings(
+            max_examples=10 if takes_body else 2,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy(mode))
+        def run(case):
+            response = case.call(base_url=server.url, timeout=20)
+            statuses.append(response.status_code)
+            case.validate_response(response, checks=CHECKS)
+
+        run()
+    # most of the prompts drawn are empty (400), and no LLM has the names drawn (404)
+    assert {200, 400, 404} & set(statuses)
+    if takes_body:
+        assert (400 if "chat" in name else 422) in statuses
+
+
+def test_malformed_bodies_get_an_error_in_openais_shape(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    answered: set[tuple[int, str]] = set()
+    for path, body in malformed(1000):
+        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        reply = connection.getresponse()
+        content = json.loads(reply.read())
+        assert reply.status in (400, 422), (path, body)
+        assert content.keys() == {"error"}
+        assert content["error"].keys() == {"message", "type", "param", "code"}
+        assert content["error"]["type"] == "invalid_request_error"
+        assert content["error"]["message"]
+        answered.add((reply.status, content["error"]["code"]))
+    connection.close()
+    assert answered == {
+        (400, "invalid_json"), (400, "prompt_error"), (422, "invalid_body"),
+        (400, "invalid_request"),  # from the router
+    }  # fmt: skip
+
+
+WHOLE = {
+    "/v1/leaderboard": {"prompt": "a"},
+    "/v1/leaderboards": {"prompts": ["a", [{"role": "user", "content": "b"}]]},
+    "/v1/coefficients": {"prompts": ["a"]},
+    "/v1/aggregate": {"prompts": ["a", "b"], "weights": [1, 2], "seed": 1},
+    "/v1/route": {"prompt": "a", "cost": 0.001, "models": [MODELS[0]], "costs": {MODELS[0]: 0.001}, "policy": "strict"},
+    "/predict": {"prompt": ["a"]},
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "a"}], "model": "p2l", "cost": 0.001},
+}
+WRONG = [{}, {"a": 1}, [[]], [1], [None], True, -1, 1e400, float("nan"), [{"role": "user"}], [{"content": "x"}]]
+
+
+def malformed(n: int):
+    """Bodies that are not JSON, or have a field of the wrong type, or lack a required field."""
+    chance = random.Random(5)
+    for _ in range(n):
+        path, whole = chance.choice(list(WHOLE.items()))
+        text = json.dumps(whole)
+        kind = chance.randrange(6)
+        if kind == 0:
+            yield path, text[: chance.randrange(len(text))].encode()
+        elif kind == 1:
+            yield path, chance.randbytes(chance.randrange(1, 200)) + b"\xff"
+        elif kind == 2:
+            place = chance.randrange(1, len(text))
+            yield path, (text[:place] + chance.choice("}]\x00\x01") + text[place:] + "}").encode()
+        elif kind == 3:
+            yield path, json.dumps(chance.choice([[], "a", 1, None, [whole], {}, {"Prompt": "a"}])).encode()
+        elif kind == 4:
+            first = next(iter(whole))
+            yield path, json.dumps({**whole, first: chance.choice(WRONG)}).encode()
+        else:
+            yield path, b'{"prompt": ' + chance.choice([b"[", b'{"a":']) * chance.randrange(1, 9000)
