@@ -9,9 +9,9 @@ import warnings
 
 import numpy as np
 import pytest
+from command_line import ok, p2l, refused
 from conftest import COSTS, MODELS, WORDS, build_model, transformers_tokenizer
-from test_cli import ok, p2l, refused
-from test_model import RESEARCHER
+from researcher import RESEARCHER
 
 from p2l_sdk import P2L
 from p2l_sdk.editing.own_votes import OwnVotes

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import MODELS, build_model, transformers_tokenizer
+from researcher import RESEARCHER
 
 from p2l_sdk import P2L
 from p2l_sdk.errors import ModelFormatError
@@ -20,23 +21,6 @@ from p2l_sdk.modeling.static_p2l import StaticConfig
 
 PROMPTS = ["write a poem about python", "sum", "prove that the square root of two is irrational in code"]
 KINDS = ["static", "quantized", "llama", "qwen2", "bert"]
-
-# run in a process that cannot import p2l_sdk, as for a user of transformers alone
-RESEARCHER = """
-import json, sys
-sys.modules["p2l_sdk"] = None
-import torch
-from transformers import AutoModel, AutoTokenizer
-results = []
-for folder in sys.argv[2:]:
-    model = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
-    with torch.inference_mode():
-        out = model(**model.prepare(json.loads(sys.argv[1]), tokenizer))
-    assert type(model).__module__.startswith("transformers_modules"), type(model).__module__
-    results.append({k: None if out.get(k) is None else out[k].tolist() for k in ("coefs", "eta", "gamma")})
-print(json.dumps(results))
-"""
 
 
 def test_saved_folders_are_the_same_models_without_p2l_sdk(saved, tmp_path):

@@ -16,8 +16,8 @@ import torch
 import yaml
 from conftest import ROOT, backbone_config, transformers_tokenizer
 from fine_tuning import LLMS, prompts, vote_rows, write_jsonl
+from researcher import RESEARCHER
 from safetensors.torch import load_file, save_file
-from test_model import RESEARCHER
 
 from p2l_sdk import P2L
 from p2l_sdk.cli import cli, run

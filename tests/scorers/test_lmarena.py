@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import ok
 from conftest import shared
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
-from test_cli import ok
 
 from p2l_sdk import P2L
 from p2l_sdk.errors import ModelFormatError, P2LError

@@ -13,7 +13,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from conftest import MODELS, ROOT
-from serving import FakeScorer, numbers
+from p2l_server import FakeScorer, numbers
 
 from p2l_sdk import P2L, P2LError
 from p2l_sdk.errors import PromptError
@@ -304,7 +304,7 @@ def test_closing_finishes_what_was_accepted_and_takes_no_more():
 
 HANGS = """
 import asyncio, threading
-from serving import FakeScorer
+from p2l_server import FakeScorer
 from p2l_sdk import P2L
 from p2l_sdk.serve import Engine
 from p2l_sdk.serve.errors import ScoringTimeout

@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 from conftest import ROOT
+from p2l_server import Running
 from playwright.sync_api import sync_playwright
-from serving import Running
 
 from p2l_sdk.serve import Engine, ServerMetrics, create_app
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import COSTS, MODELS
 from fastapi import APIRouter, HTTPException, Request
-from serving import FakeScorer, Running, numbers, until
+from p2l_server import FakeScorer, Running, numbers, until
 
 from p2l_sdk import P2L, P2LError
 from p2l_sdk.errors import BudgetError, PromptError, RemoteError

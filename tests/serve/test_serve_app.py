@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import JSONResponse
-from serving import FakeScorer, Running
+from p2l_server import FakeScorer, Running
 
 from p2l_sdk import P2L
 from p2l_sdk.errors import P2LError, PromptError

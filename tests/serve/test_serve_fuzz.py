@@ -11,9 +11,9 @@ import schemathesis
 from conftest import MODELS
 from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, given, settings
+from p2l_server import FakeScorer, Running
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
-from serving import FakeScorer, Running
 from upstreams import Upstreams
 
 from p2l_sdk import P2L
