@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import TypeVar
 
 from p2l_sdk.modeling.errors_p2l import CostError, ModelFormatError, P2LError, PromptError
 
@@ -23,14 +25,19 @@ __all__ = [
     "PromptError",
     "RemoteError",
     "ResultsError",
+    "ScoresError",
+    "TableError",
     "UnknownModelError",
     "VotesError",
     "did_you_mean",
+    "member",
     "nearest",
     "require_known",
 ]
 
 _LONGEST_NAME = 100
+
+Member = TypeVar("Member", bound=StrEnum)
 
 
 class UnknownModelError(P2LError):
@@ -49,11 +56,20 @@ class BudgetError(P2LError):
         self.cheapest = cheapest
 
 
-class VotesError(P2LError):
-    """Votes, scores or prompts that violate the data contract; the message names the row and the legal values."""
+class TableError(P2LError):
+    """A table (a file, a data set, a frame) that cannot be read or violates the contract of its columns; the message
+    names the row and the legal values."""
 
 
-class ResultsError(P2LError):
+class VotesError(TableError):
+    """Votes or prompts that violate the data contract; the message names the row and the legal values."""
+
+
+class ScoresError(VotesError):
+    """Scores that violate the data contract; also a `VotesError`, since scores are read wherever votes are."""
+
+
+class ResultsError(TableError):
     """Benchmark results, a tree over them or prices that violate the contract; the message says where and how to fix
     it."""
 
@@ -96,6 +112,24 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     known = list(known)
     near = nearest(name, known)
     return f"did you mean {near!r}?" if near else f"known: {', '.join(known)}"
+
+
+def member(kind: type[Member], what: str, value: object, others: str = "") -> Member:
+    """The member of an enum that a user named, ignoring case.
+
+    Args:
+        kind: the enum.
+        what: what the enum is, for the message.
+        value: a member, or its name.
+        others: end of the message, naming what else is legal.
+
+    Raises:
+        P2LError: there is no such member; the message lists the legal ones.
+    """
+    try:
+        return kind(str(value).lower())
+    except ValueError:
+        raise P2LError(f"unknown {what} {value!r}; known: {', '.join(kind)}{others}") from None
 
 
 def require_known(

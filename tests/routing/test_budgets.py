@@ -158,9 +158,9 @@ def test_the_usable_objective(p2l, saved):
     assert plain.to_dict()["objective"] == "win_rate"
     with pytest.raises(P2LError, match="needs a grounded model"):
         P2L.from_pretrained(saved("static", "bt")).route("write", objective="usable")
-    with pytest.raises(P2LError, match="the objective is 'luck'; legal values: win_rate, usable"):
+    with pytest.raises(P2LError, match="unknown objective 'luck'; known: win_rate, usable"):
         p2l.route("write", objective="luck")
-    with pytest.raises(P2LError, match="the policy is 'greedy'; legal values: optimal, strict, best"):
+    with pytest.raises(P2LError, match="unknown policy 'greedy'; known: optimal, strict, best"):
         p2l.route("write", policy="greedy")
 
 

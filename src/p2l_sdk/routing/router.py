@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from p2l_sdk.errors import BudgetError, CostError, P2LError, require_known
+from p2l_sdk.errors import BudgetError, CostError, P2LError, member, require_known
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.leaderboard_p2l import win_rates
@@ -55,8 +55,8 @@ class Router:
         policy: str = Policy.OPTIMAL,
         objective: str = Objective.WIN_RATE,
     ) -> None:
-        self.policy: Policy = _member(Policy, "policy", policy)
-        self.objective: Objective = _member(Objective, "objective", objective)
+        self.policy: Policy = member(Policy, "policy", policy)
+        self.objective: Objective = member(Objective, "objective", objective)
         if self.objective is Objective.USABLE and not feedback.grounded:
             raise P2LError(
                 f"the objective 'usable' needs a grounded model (grk); this one is {feedback}: use 'win_rate'"
@@ -233,13 +233,6 @@ def _opponents(llms: tuple[str, ...], opponents: Mapping[str, float] | None) -> 
     if not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() <= 0:
         raise P2LError("the weights of the opponents must be finite numbers >= 0, at least one of them above 0")
     return np.array([llms.index(name) for name in opponents]), weights / weights.sum()
-
-
-def _member(enum: Any, name: str, value: str) -> Any:
-    try:
-        return enum(value)
-    except ValueError:
-        raise P2LError(f"the {name} is {value!r}; legal values: {', '.join(enum)}") from None
 
 
 def _draw(support: dict[int, float], seed: int | None) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from p2l_sdk.errors import P2LError, P2LWarning, VotesError
+from p2l_sdk.errors import P2LError, P2LWarning, VotesError, member
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.leaderboards.likelihood import PairLikelihood
 from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold, vote_targets
@@ -42,10 +42,7 @@ class Intervals(StrEnum):
     @classmethod
     def parse(cls, name: str) -> Intervals:
         """The member of this name; raises `P2LError` listing the legal names."""
-        try:
-            return cls(str(name).lower())
-        except ValueError:
-            raise P2LError(f"unknown intervals {name!r}; known: {', '.join(cls)}, or None for none") from None
+        return member(cls, "intervals", name, ", or None for none")
 
 
 def fit_leaderboard(
@@ -59,8 +56,8 @@ def fit_leaderboard(
     """Maximum-likelihood leaderboard of votes, with 95 % intervals.
 
     Args:
-        votes: `Votes`, the path of a file of votes, or a table with the string columns model_a, model_b, winner and,
-            optionally, a numeric column weight: a mapping of column names to sequences or arrays, a pandas frame or a
+        votes: `Votes` or their `VoteCounts`, the path of a file of votes, or a table with the string columns model_a,
+            model_b, winner and, optionally, a numeric column weight: a mapping of column names to sequences or arrays, a pandas frame or a
             pyarrow table. A row is one vote; its weight says how much it counts.
         feedback: the feedback model, or its name. Ties are ignored in `bt`, and half a win for each side in `bt_tie`.
         intervals: "sandwich", "hessian", "bootstrap", or None for no intervals; see the module docstring.

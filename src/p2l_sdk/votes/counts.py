@@ -47,6 +47,8 @@ class VoteCounts:
             VotesError: a column is missing, columns differ in length, there are no votes, or a row violates the
                 contract (the message names it, counting from 1).
         """
+        if isinstance(votes, VoteCounts):
+            return votes
         if isinstance(votes, str | Path):
             votes = Votes.read(votes)
         if isinstance(votes, Votes):
