@@ -57,8 +57,8 @@ def fit_leaderboard(
 
     Args:
         votes: `Votes` or their `VoteCounts`, the path of a file of votes, or a table with the string columns model_a,
-            model_b, winner and, optionally, a numeric column weight: a mapping of column names to sequences or arrays, a pandas frame or a
-            pyarrow table. A row is one vote; its weight says how much it counts.
+            model_b, winner and, optionally, a numeric column weight: a mapping of column names to sequences or arrays,
+            a pandas frame or a pyarrow table. A row is one vote; its weight says how much it counts.
         feedback: the feedback model, or its name. Ties are ignored in `bt`, and half a win for each side in `bt_tie`.
         intervals: "sandwich", "hessian", "bootstrap", or None for no intervals; see the module docstring.
         replicates, seed: of the bootstrap; at least 2 replicates.
