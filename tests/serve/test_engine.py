@@ -328,7 +328,7 @@ asyncio.run(main())
 def test_a_model_that_hangs_keeps_no_process_from_its_end():
     script, env = [sys.executable, "-c", HANGS], {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
     ended = subprocess.run(
-        script, cwd=ROOT / "tests" / "support", capture_output=True, text=True, timeout=60, check=False
+        script, cwd=ROOT / "tests" / "support", env=env, capture_output=True, text=True, timeout=60, check=False
     )
     assert (ended.returncode, ended.stdout) == (0, "closed\n"), ended.stderr
 
