@@ -15,7 +15,7 @@ from conftest import ROOT
 FLOORS = [
     {"modeling"},
     {"errors"},
-    {"pictures"},
+    {"pictures", "options"},
     {"leaderboards"},
     {"hub"},
     {"tables"},

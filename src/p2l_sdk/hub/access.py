@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from p2l_sdk.errors import HubError
 from p2l_sdk.hub.errors import Asked, may_pass, not_fetched, not_pushed, wait_asked_for, was_refused_unread
@@ -45,6 +45,24 @@ class HubAccess:
     token: str | bool | None = None
     cache_dir: str | Path | None = None
     local_files_only: bool = False
+
+
+class HubOptions(TypedDict, total=False):
+    """The keyword options of every push.
+
+    Attributes:
+        private: visibility of a new repository; None for the default in its owner's settings.
+        revision: branch (created if it does not exist), or "refs/pr/N" to add to an open pull request.
+        create_pr: open a pull request instead of writing to the main branch.
+        token: Hub token with write access; None uses the one from `hf auth login` or HF_TOKEN.
+        commit_message: message of the commit.
+    """
+
+    private: bool | None
+    revision: str | None
+    create_pr: bool
+    token: str | bool | None
+    commit_message: str | None
 
 
 def is_repo_id(name: object) -> bool:

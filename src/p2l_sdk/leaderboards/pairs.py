@@ -28,7 +28,7 @@ _CHUNK_VALUES = 65_536  # coefficients per chunk of prompts
 Row = Callable[[int, int], list[np.ndarray]]
 
 
-def natural(feedback: Feedback, batch: Coefficients, n_models: int) -> tuple[np.ndarray, np.ndarray]:
+def natural_parameters(feedback: Feedback, batch: Coefficients, n_models: int) -> tuple[np.ndarray, np.ndarray]:
     """theta `(n, n_models)`, minus gamma, and log(t - 1) `(n,)` in float64: the arguments of the feedback models.
 
     Raises:
