@@ -1,4 +1,4 @@
-"""Keyword options that several functions share: typed once, shown in every signature, a wrong one told the right name.
+"""Keyword options that functions share: typed once, shown in every signature, a wrong one told the right name.
 
 A function takes them as `**options: Unpack[SomeOptions]`, with `SomeOptions` a `TypedDict`. Type checkers and editors
 read that; `named_options` adds what they do not do at run time.

@@ -265,16 +265,13 @@ class P2L:
         cost: float | None = None,
         prior: str | Leaderboard = "similar",
     ) -> P2L:
-        """This model with one more LLM, learned from votes in seconds. See `editing.edit.add_row` for votes, scores and
-        prior, errors and warnings.
+        """A new P2L with one more LLM, learned from votes in seconds; its `additions[name]` says how well it is
+        known. See `editing.edit.add_row` for the votes, errors and warnings.
 
         Args:
             name, cost: of the new LLM; the cost in USD per response.
             votes, scores: what to learn from; `Votes`, `Scores` or files of them.
             prior: "similar", "mean" or a leaderboard: what is assumed about the new LLM before its votes.
-
-        Returns:
-            A new P2L; its `additions[name]` describes the new LLM and how precisely its coefficient is known.
         """
         from p2l_sdk.editing.edit import add_row, checked_cost
 

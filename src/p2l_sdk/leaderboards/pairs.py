@@ -80,7 +80,7 @@ def pair_sums(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, weights:
     """Weighted sums over the prompts of the outcome probabilities of every pair.
 
     Args:
-        theta, log_s: `(n, n_models)` and `(n,)`, from `natural`.
+        theta, log_s: `(n, n_models)` and `(n,)`, from `natural_parameters`.
         weights: `(n,)`.
 
     Returns:
