@@ -304,12 +304,7 @@ class P2L:
 
     @named_options(HubOptions, {"create_pr": False})
     def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        max_shard_bytes: int = 5_000_000_000,
-        handler: bool = True,
-        **target: Unpack[HubOptions],
+        self, repo_id: str, *, max_shard_bytes: int = 5_000_000_000, handler: bool = True, **target: Unpack[HubOptions]
     ) -> CommitInfo:
         """Push what `save_pretrained` writes to the Hub, in one commit, with a complete card.
 
@@ -325,7 +320,8 @@ class P2L:
         Raises:
             HubError: the Hub refused or cannot be reached, or an adapter's base is on this machine; nothing was pushed.
         """
-        from p2l_sdk.hub.publish import EXAMPLE_PROMPTS, push_model
+        from p2l_sdk.hub.cards import EXAMPLE_PROMPTS
+        from p2l_sdk.hub.publish import push_model
 
         board = self.leaderboard(EXAMPLE_PROMPTS[0])
         with tempfile.TemporaryDirectory() as place:
