@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from p2l_sdk.errors import BudgetError, PromptError
-from p2l_sdk.hub.access import HubOptions
+from p2l_sdk.hub.access import HubAccess, HubOptions
 from p2l_sdk.hub.folders import DEFAULT_MODEL
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.modeling.prompt_p2l import Prompt
@@ -85,7 +85,8 @@ class P2L:
             RemoteError: the server cannot be reached or refuses the key.
             P2LError: an option that does not apply to a server: revision, device, base, local_files_only.
         """
-        scorer, folder = open_scorer(source, device, revision, base, token, cache_dir, local_files_only)
+        access = HubAccess(token=token, cache_dir=cache_dir, local_files_only=local_files_only)
+        scorer, folder = open_scorer(source, device, base, revision, access)
         return cls(scorer, costs=costs, folder=folder)
 
     @property
