@@ -410,7 +410,7 @@ def test_what_the_command_refuses(arguments, message, vote_files, monkeypatch):
 
 
 def test_categories_on_a_terminal(drawn, capsys, monkeypatch):
-    from p2l_sdk.cli import terminal
+    from p2l_sdk.cli.evaluation_tables import print_categories
 
     p2l, votes = drawn
     labels = np.where(np.arange(len(votes)) == 0, "", votes.categories["kind"])
@@ -419,7 +419,7 @@ def test_categories_on_a_terminal(drawn, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     for baseline in (None, marginal):
         categories = by_category(p2l, votes, "kind", baseline=baseline)
-        terminal.print_categories("kind", categories)
+        print_categories("kind", categories)
         shown = capsys.readouterr().out
         row = next(line.split() for line in shown.splitlines() if line.startswith("steep"))
         assert row[:3] == ["steep", "200", f"{categories['steep'].metrics['bt_log_loss'].value:.3f}"]

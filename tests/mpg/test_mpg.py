@@ -11,6 +11,7 @@ from conftest import ROOT
 from scipy import stats
 from scipy.special import gammaln
 
+from p2l_sdk.cli.mpg_tables import print_report
 from p2l_sdk.errors import P2LError, ResultsError
 from p2l_sdk.evaluation.metrics import kendall, spearman
 from p2l_sdk.mpg import Fastness, Results, Run, Tree, correlations, goodness
@@ -21,7 +22,6 @@ from p2l_sdk.mpg.livebench import read_livebench
 from p2l_sdk.mpg.pairing import paired, shared_luck
 from p2l_sdk.mpg.pictures import pareto_front, plot_goodness_fastness, plot_subdomains
 from p2l_sdk.mpg.report import Report
-from p2l_sdk.mpg.tables import print_report
 from p2l_sdk.pictures import require_pyplot
 
 sys.path.insert(0, str(ROOT / "benchmarks"))

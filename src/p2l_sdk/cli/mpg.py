@@ -159,7 +159,7 @@ def _agreement(results: Results, estimates: NodeEstimates, reference: str | None
 
 
 def _print(report: Report) -> None:
-    from p2l_sdk.mpg.tables import print_report
+    from p2l_sdk.cli.mpg_tables import print_report
 
     print_report(report)
 
@@ -225,10 +225,10 @@ def _print(report: Report) -> None:
 @JSON
 def measure(base_url: str, questions: str, output: str, as_json: bool, **options: Any) -> None:
     """Ask an endpoint questions, grade and time its answers, and write them to a file for `p2l mpg report`."""
+    from p2l_sdk.cli.mpg_tables import measuring_bar, print_measurement
     from p2l_sdk.mpg.measure.endpoint import Endpoint
     from p2l_sdk.mpg.measure.questions import read_questions
     from p2l_sdk.mpg.measure.run import measure as run
-    from p2l_sdk.mpg.tables import measuring_bar, print_measurement
 
     names = ("model", "max_tokens", "temperature", "timeout")
     key = _api_key(options["api_key_env"])

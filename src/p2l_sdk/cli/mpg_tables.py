@@ -1,4 +1,4 @@
-"""Reports and measurements on the terminal."""
+"""What `p2l mpg` shows: reports and measurements as tables, and how far a measurement is."""
 
 from __future__ import annotations
 
