@@ -15,8 +15,8 @@ from p2l_sdk.cli.mpg_tables import print_report
 from p2l_sdk.errors import P2LError, ResultsError
 from p2l_sdk.evaluation.metrics import kendall, spearman
 from p2l_sdk.mpg import Fastness, Results, Run, Tree, correlations, goodness
-from p2l_sdk.mpg.factor import _rise, fit_factor
-from p2l_sdk.mpg.fastness import Measure, shown
+from p2l_sdk.mpg.factor import fit_factor, log_rising_factorial
+from p2l_sdk.mpg.fastness import Measure, measure_text
 from p2l_sdk.mpg.harness import read_harness
 from p2l_sdk.mpg.livebench import read_livebench
 from p2l_sdk.mpg.pairing import paired, shared_luck
@@ -205,7 +205,7 @@ def test_shares_and_parts_of_a_tree():
 
 def test_the_likelihood_is_that_of_the_beta_binomial():
     x, n = np.array([1e-6, 0.3, 2.0, 50.0, 1e4]), np.array([[0.0], [1.0], [7.5], [2000.0]])
-    np.testing.assert_allclose(_rise(x, n), gammaln(x + n) - gammaln(x), atol=1e-6)
+    np.testing.assert_allclose(log_rising_factorial(x, n), gammaln(x + n) - gammaln(x), atol=1e-6)
 
 
 def test_a_single_cell_has_its_beta_posterior():
@@ -396,8 +396,8 @@ def test_an_llm_measured_in_two_files_keeps_both():
 
 
 def test_numbers_are_written_out():
-    assert shown("usd_per_query", Measure(2e-6, 1.5e-6, 2.25e-6, 9)) == "$0.000002 (0.0000015 to 0.00000225)"
-    assert shown("tokens_per_second", Measure(12345.0)) == "12300"
+    assert measure_text("usd_per_query", Measure(2e-6, 1.5e-6, 2.25e-6, 9)) == "$0.000002 (0.0000015 to 0.00000225)"
+    assert measure_text("tokens_per_second", Measure(12345.0)) == "12300"
 
 
 def test_correlations_are_those_of_scipy():

@@ -21,7 +21,7 @@ _LIMITS = (0.025, 0.975)
 _WHOLE = 1.0 - 1e-9  # 1 up to rounding
 
 
-def counted(n: int, noun: str) -> str:
+def plural(n: int, noun: str) -> str:
     """The number with its noun: "1 LLM", "2 LLMs"."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
@@ -185,7 +185,7 @@ class NodeEstimates:
     def caption(self) -> str:
         """One line that describes the estimates."""
         what = self.root if self.root.casefold() == "goodness" else f"Goodness ({self.root})"
-        llms, benchmarks = counted(len(self.models), "LLM"), counted(len(self.tree.leaves()), "benchmark")
+        llms, benchmarks = plural(len(self.models), "LLM"), plural(len(self.tree.leaves()), "benchmark")
         return f"{what} of {llms} on {benchmarks} ({self.method.replace('_', '-')})"
 
     def __repr__(self) -> str:
