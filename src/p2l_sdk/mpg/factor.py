@@ -147,9 +147,8 @@ def _sweep(
         then = _log_likelihood({**state, name: new}, right, total)
         gain = (then - now).sum(2 if name == "a" else 1) + log_prior(new) - log_prior(old)
         if name == "c":
-            gain -= (
-                log_rising_factorial(np.exp(new)[:, None], total) - log_rising_factorial(np.exp(old)[:, None], total)
-            ).sum(1)
+            level, old_level = (log_rising_factorial(np.exp(c)[:, None], total) for c in (new, old))
+            gain -= (level - old_level).sum(1)
         accepted = np.log(rng.random(old.shape)) < gain
         state[name] = np.where(accepted, new, old)
         now = np.where(accepted[:, :, None] if name == "a" else accepted[:, None, :], then, now)
