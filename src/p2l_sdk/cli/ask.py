@@ -29,9 +29,9 @@ def leaderboard(prompt: str, model: str | None, top: int | None, as_json: bool) 
         result = board.to_dict()
         print_json({**result, "leaderboard": result["leaderboard"][:top], "costs": dict(p2l.costs)})
     else:
-        from p2l_sdk.cli import terminal
+        from p2l_sdk.cli.leaderboard_tables import print_leaderboard
 
-        terminal.print_leaderboard(board, p2l.costs, top)
+        print_leaderboard(board, p2l.costs, top)
 
 
 @click.command(short_help="One leaderboard for all prompts of a file.")
@@ -79,9 +79,9 @@ def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json:
         result = board.to_dict()
         print_json({**result, "leaderboard": result["leaderboard"][:top], "costs": dict(p2l.costs)})
     else:
-        from p2l_sdk.cli import terminal
+        from p2l_sdk.cli.leaderboard_tables import print_leaderboard
 
-        terminal.print_leaderboard(board, p2l.costs, top)
+        print_leaderboard(board, p2l.costs, top)
 
 
 @click.command(short_help="The LLM to call for a prompt within a budget.")
@@ -97,9 +97,9 @@ def route(prompt: str, model: str | None, cost: float | None, seed: int | None, 
     if as_json:
         print_json(result.to_dict())
     else:
-        from p2l_sdk.cli import terminal
+        from p2l_sdk.cli.leaderboard_tables import print_route
 
-        terminal.print_route(result)
+        print_route(result)
 
 
 def _read(prompt: str) -> str:
