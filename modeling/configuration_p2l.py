@@ -10,8 +10,15 @@ from transformers import AutoConfig, PretrainedConfig
 from .spec_p2l import AUTO_MAP, CUSTOM_PIPELINES, MODEL_TYPE, SPEC_KEYS, ModelSpec
 from .static_p2l import StaticConfig
 
-if TYPE_CHECKING:  # transformers saves the files imported here along with the config, so the pipelines are saved too
-    from .pipeline_p2l import LeaderboardPipeline, TopModelsPipeline  # noqa: F401
+if TYPE_CHECKING:  # transformers copies the files that this one names and, in old versions, no others: see spec_p2l
+    from .adapter_p2l import is_adapter  # noqa: F401
+    from .errors_p2l import P2LError  # noqa: F401
+    from .feedback_p2l import Feedback  # noqa: F401
+    from .leaderboard_p2l import rows  # noqa: F401
+    from .modeling_p2l import P2LModel  # noqa: F401
+    from .pipeline_p2l import LeaderboardPipeline  # noqa: F401
+    from .polynomial_p2l import Polynomial  # noqa: F401
+    from .prompt_p2l import PromptEncoder  # noqa: F401
 
 
 class P2LConfig(PretrainedConfig):

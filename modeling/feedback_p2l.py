@@ -6,7 +6,7 @@ With a = exp(theta_a), b = exp(theta_b) and the tie threshold t = 1 + s, s > 0, 
 in every feedback model, a ratio of polynomials in a, b, s *with positive coefficients only* (table `_LAWS`). Its
 logarithm is therefore a difference of log-sum-exps: no cancellation, no overflow, no negative tie probability. Both
 the probabilities (numpy or torch, depending on the arguments) and the exact derivatives for Newton's method are
-computed from this table.
+computed from this table, with the methods of `polynomial_p2l`.
 
 `log_threshold` maps the raw output eta of the network to log s = log(t - 1); `ba` divides a and b by exp(gamma), the
 strength of its ground. For `rk`, t = exp(e) with e = max(softplus_0.1(eta - 22.5), 0.02).
@@ -19,15 +19,13 @@ from __future__ import annotations
 import functools
 import importlib
 import operator
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any
 
 import numpy as np
 
 from .errors_p2l import ModelFormatError
-
-Array = Any  # numpy.ndarray or torch.Tensor; every function returns the type that it was given
+from .polynomial_p2l import Array, Polynomial, horner
 
 
 class Winner(IntEnum):
@@ -98,35 +96,8 @@ class Pointwise(StrEnum):
 # --- the laws ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Polynomial:
-    """A sum of monomials c * a^i * b^j * s^k with c > 0, as {(i, j, k): c}."""
-
-    terms: dict[tuple[int, int, int], float]
-
-    def __add__(self, other: _Polynomial) -> _Polynomial:
-        terms = dict(self.terms)
-        for powers, c in other.terms.items():
-            terms[powers] = terms.get(powers, 0.0) + c
-        return _Polynomial(terms)
-
-    def __mul__(self, other: _Polynomial) -> _Polynomial:
-        product = _Polynomial({})
-        for (i, j, k), c in self.terms.items():
-            product += _Polynomial({(i + p, j + q, k + r): c * d for (p, q, r), d in other.terms.items()})
-        return product
-
-    def in_powers_of_b(self, a: Array, s: Array) -> dict[int, Array]:
-        """The coefficients of this polynomial in b alone, by power of b."""
-        coefficients: dict[int, Array] = {}
-        for (i, j, k), c in self.terms.items():
-            monomial = functools.reduce(operator.mul, [a] * i + [s] * k, c)
-            coefficients[j] = coefficients[j] + monomial if j in coefficients else monomial
-        return coefficients
-
-
-_ONE, _TWO = _Polynomial({(0, 0, 0): 1.0}), _Polynomial({(0, 0, 0): 2.0})
-_a, _b, _s = _Polynomial({(1, 0, 0): 1.0}), _Polynomial({(0, 1, 0): 1.0}), _Polynomial({(0, 0, 1): 1.0})
+_ONE, _TWO = Polynomial({(0, 0, 0): 1.0}), Polynomial({(0, 0, 0): 2.0})
+_a, _b, _s = Polynomial({(1, 0, 0): 1.0}), Polynomial({(0, 1, 0): 1.0}), Polynomial({(0, 0, 1): 1.0})
 _t = _ONE + _s
 _t2_1 = _s * (_TWO + _s)  # t^2 - 1
 
@@ -143,7 +114,7 @@ _GROUNDED = {
     Winner.BOTH_BAD: (_ONE, [_ANYONE]),
 }
 # feedback model -> outcome -> (numerator, factors of the denominator); each model's probabilities sum to 1
-_LAWS: dict[Feedback, dict[Winner, tuple[_Polynomial, list[_Polynomial]]]] = {
+_LAWS: dict[Feedback, dict[Winner, tuple[Polynomial, list[Polynomial]]]] = {
     Feedback.BT: _BRADLEY_TERRY,
     Feedback.BT_TIE: _BRADLEY_TERRY,
     Feedback.RK: {
@@ -212,21 +183,6 @@ def eta_of_threshold(feedback: Feedback, log_s: Array) -> Array:
     return log_s + np.log(-np.expm1(-above))
 
 
-def _log_sum_exp(xp: Any, terms: list[Array]) -> Array:
-    return functools.reduce(xp.logaddexp, terms)
-
-
-def _log_polynomial(xp: Any, p: _Polynomial, x: Array, y: Array, u: Array) -> Array:
-    zero = xp.zeros_like(x)
-    return _log_sum_exp(
-        xp,
-        [
-            sum((n * v for n, v in zip(powers, (x, y, u), strict=True) if n), zero + float(np.log(c)))
-            for powers, c in p.terms.items()
-        ],
-    )
-
-
 def log_probabilities(
     feedback: Feedback, theta_a: Array, theta_b: Array, eta: Array | None = None, gamma: Array | None = None
 ) -> Array:
@@ -256,9 +212,9 @@ def log_pair_probabilities(feedback: Feedback, theta_a: Array, theta_b: Array, l
     xp = namespace(theta_a)
     cache: dict[int, Array] = {}  # outcomes share denominators
 
-    def log_of(p: _Polynomial) -> Array:
+    def log_of(p: Polynomial) -> Array:
         if id(p) not in cache:
-            cache[id(p)] = _log_polynomial(xp, p, theta_a, theta_b, log_s)
+            cache[id(p)] = p.log_value(xp, theta_a, theta_b, log_s)
         return cache[id(p)]
 
     return xp.stack([log_of(up) - sum(log_of(d) for d in down) for up, down in _LAWS[feedback].values()], -1)
@@ -286,23 +242,13 @@ class PlainLaw:
         b = self._odds[first:]
         cache: dict[int, np.ndarray] = {}  # outcomes share denominators
 
-        def value_of(p: _Polynomial) -> np.ndarray:
+        def value_of(p: Polynomial) -> np.ndarray:
             if id(p) not in cache:
                 powers = {j: c[i] if np.ndim(c) == 2 else c for j, c in self._coefficients[id(p)].items()}
-                cache[id(p)] = _horner(powers, b)
+                cache[id(p)] = horner(powers, b)
             return cache[id(p)]
 
         return [value_of(up) / functools.reduce(operator.mul, map(value_of, down)) for up, down in self._laws.values()]
-
-
-def _horner(coefficients: dict[int, Array], b: np.ndarray) -> np.ndarray:
-    top = max(coefficients)
-    value = coefficients[top]
-    for j in range(top - 1, -1, -1):
-        value = b if isinstance(value, float) and value == 1.0 else value * b
-        if j in coefficients:
-            value = value + coefficients[j]
-    return value
 
 
 def plain_enough(theta: np.ndarray, log_s: np.ndarray) -> np.ndarray:
@@ -383,20 +329,7 @@ def log_probability_derivatives(
     """
     point = np.stack(np.broadcast_arrays(theta_a, theta_b, log_s), -1).astype(np.float64)
 
-    def moments(p: _Polynomial) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        # the gradient of a log-sum-exp of affine terms is the softmax mean of the exponents, the Hessian the covariance
-        exponents = np.array(list(p.terms), dtype=np.float64)
-        logits = point @ exponents.T + np.log(list(p.terms.values()))
-        top = logits.max(-1, keepdims=True)
-        weights = np.exp(logits - top)
-        total = weights.sum(-1, keepdims=True)
-        weights /= total
-        mean = weights @ exponents
-        squares = exponents[:, :, None] * exponents[:, None, :]
-        second = (weights @ squares.reshape(-1, 9)).reshape(-1, 3, 3)
-        return (top + np.log(total))[:, 0], mean, second - mean[:, :, None] * mean[:, None, :]
-
-    cache = {id(p): moments(p) for up, down in _LAWS[feedback].values() for p in (up, *down)}
+    cache = {id(p): p.log_derivatives(point) for up, down in _LAWS[feedback].values() for p in (up, *down)}
     rows = [
         [cache[id(up)][order] - sum(cache[id(d)][order] for d in down) for order in range(3)]
         for up, down in _LAWS[feedback].values()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -21,6 +21,12 @@ from .feedback_p2l import log_probabilities, vote_log_likelihood
 from .prompt_p2l import Prompt, PromptEncoder, pad
 from .spec_p2l import Activation, ModelSpec, Pooling
 from .static_p2l import StaticConfig, StaticModel
+
+if TYPE_CHECKING:  # transformers copies the files that this one names and, in old versions, no others: see spec_p2l
+    from .errors_p2l import P2LError  # noqa: F401
+    from .leaderboard_p2l import rows  # noqa: F401
+    from .pipeline_p2l import LeaderboardPipeline  # noqa: F401
+    from .polynomial_p2l import Polynomial  # noqa: F401
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     Activation.GELU: lambda: nn.GELU(approximate="tanh"),

@@ -23,8 +23,13 @@ from .feedback_p2l import Feedback
 from .leaderboard_p2l import chances, rows
 from .prompt_p2l import Prompt, PromptEncoder, batches, pad
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # transformers copies the files that this one names and, in old versions, no others: see spec_p2l
+    from .adapter_p2l import is_adapter  # noqa: F401
+    from .configuration_p2l import P2LConfig  # noqa: F401
     from .modeling_p2l import P2LModel
+    from .polynomial_p2l import Polynomial  # noqa: F401
+    from .spec_p2l import ModelSpec  # noqa: F401
+    from .static_p2l import StaticModel  # noqa: F401
 
 _WINDOW = 256  # prompts that are read ahead and sorted by length, to keep padding low
 

@@ -21,7 +21,9 @@ FORMAT_VERSION = 1
 MODEL_TYPE, STATIC_BACKBONE = "p2l", "p2l_static"  # in config.json: of the model, of the static backbone
 ADAPTER_CONFIG = "adapter_config.json"  # as PEFT writes it
 
-# keys of config.json in which transformers finds the classes
+# Keys of config.json in which transformers finds the classes. Each of the files named here imports every other file
+# of this folder, if only for type checking: transformers saves with a model the files that its own one imports, and
+# versions before 5.10 then copy to their cache only those that the file itself imports, not those that these need.
 AUTO_MAP = {"AutoConfig": "configuration_p2l.P2LConfig", "AutoModel": "modeling_p2l.P2LModel"}
 # and the pipelines
 CUSTOM_PIPELINES = {

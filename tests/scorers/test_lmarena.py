@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,54 +13,26 @@ import torch
 from command_line import ok
 from conftest import shared
 from huggingface_hub import ModelCard
+from lmarena_checkpoints import (
+    BT,
+    CHECKPOINTS,
+    GRK,
+    RK,
+    WITHOUT_HEAD,
+    assert_same,
+    changed_checkpoint,
+    layer,
+    linear,
+    n_short,
+    researcher,
+    scored,
+    truth,
+)
 from safetensors.torch import load_file, save_file
 
 from p2l_sdk import P2L
 from p2l_sdk.errors import ModelFormatError, P2LError
 from p2l_sdk.hub.cards import converted_card
-
-CHECKPOINTS = ["tiny-qwen2-bt", "tiny-qwen2-grk", "tiny-llama-rk"]
-BT, GRK, RK = CHECKPOINTS
-SHORT = ["short_hi", "short_question"]
-
-
-def truth(checkpoint: str) -> dict[str, dict]:
-    """Results of the training collator by prompt id, for the prompts that it accepts: prompt, coefs, eta, token ids."""
-    prompts = {p["id"]: p["prompt"] for p in json.loads(shared("oracle/prompts.json").read_text())}
-    found = {}
-    for row in json.loads(shared(f"oracle/outputs/{checkpoint}.json").read_text())["rows"]:
-        output = row.get("collator_f32", {})
-        if "coefs" in output:
-            turns, ids = prompts[row["id"]], row["collator_input_ids"]
-            found[row["id"]] = {
-                "prompt": turns if isinstance(turns, str) else [{"role": "user", "content": t} for t in turns],
-                "ids": row["endpoint_input_ids"] if isinstance(ids, str) else ids,
-                "empty": not "".join(turns).strip(),
-                **output,
-            }
-    assert len(found) >= 35
-    return found
-
-
-def scored(checkpoint: str) -> tuple[list, np.ndarray, np.ndarray | None]:
-    """Prompts that are not empty, with their coefs and eta, longest last."""
-    rows = sorted((row for row in truth(checkpoint).values() if not row["empty"]), key=lambda row: len(row["ids"]))
-    assert len(rows) == 32
-    eta = None if rows[0]["eta"] is None else np.array([row["eta"] for row in rows])
-    return [row["prompt"] for row in rows], np.array([row["coefs"] for row in rows]), eta
-
-
-def n_short(checkpoint: str) -> int:
-    """How many of them are short enough to share a batch."""
-    return sum(len(row["ids"]) < 1000 for row in truth(checkpoint).values() if not row["empty"])
-
-
-def assert_same(p2l: P2L, prompts: list, coefs: np.ndarray, eta: np.ndarray | None) -> None:
-    found = p2l.coefficients(prompts)
-    np.testing.assert_allclose(found.coefs, coefs, atol=1e-5)
-    assert (found.eta is None) == (eta is None)
-    if found.eta is not None:
-        np.testing.assert_allclose(found.eta[:, 0], eta, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -100,47 +71,8 @@ def test_empty_prompts_are_refused_but_their_tokens_score_alike(checkpoint):
         np.testing.assert_allclose(coefs, row["coefs"], atol=1e-5)
 
 
-RESEARCHER = """
-import json, sys
-sys.modules["p2l_sdk"] = None
-import torch
-from transformers import AutoModel, AutoTokenizer, pipeline
-
-def coefs(results):
-    models = pipe.model.spec.models
-    rows = [sorted(result["leaderboard"], key=lambda row: models.index(row["model"])) for result in results]
-    return [[row["coef"] for row in board] for board in rows]
-
-answers = {}
-for folder, (prompts, n_short) in json.load(open(sys.argv[1])).items():
-    model = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
-    with torch.inference_mode():
-        single = [model(**model.prepare([prompt], tokenizer)).coefs[0].tolist() for prompt in prompts]
-        batched = model(**model.prepare(prompts[:n_short], tokenizer)).coefs.tolist()
-    pipe = pipeline("prompt-to-leaderboard", folder, trust_remote_code=True)
-    results = pipe(prompts)
-    answers[folder] = {
-        "AutoModel": single,
-        "AutoModel, batched": batched,
-        "pipeline": coefs(pipe(prompt) for prompt in prompts[:n_short]),
-        "pipeline, batched": coefs(results),
-        "eta": [result["eta"] for result in results],
-    }
-print(json.dumps(answers))
-"""
-
-
 def test_a_converted_folder_gives_them_with_transformers_alone(converted, tmp_path):
-    requests = {str(converted[name]): [scored(name)[0], n_short(name)] for name in CHECKPOINTS}
-    (tmp_path / "requests.json").write_text(json.dumps(requests))
-    result = subprocess.run(
-        [sys.executable, "-c", RESEARCHER, tmp_path / "requests.json"],
-        capture_output=True, text=True, cwd=tmp_path, check=False,
-        env={"HF_HOME": str(tmp_path), "PATH": "", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-2000:]
-    answers = json.loads(result.stdout.splitlines()[-1])
+    answers = researcher({str(converted[name]): [scored(name)[0], n_short(name)] for name in CHECKPOINTS}, tmp_path)
     for name in CHECKPOINTS:
         _, coefs, eta = scored(name)
         answer = answers[str(converted[name])]
@@ -183,75 +115,10 @@ def test_p2l_convert_writes_a_card_where_there_is_none(tmp_path):
     assert "from [org/theirs](https://huggingface.co/org/theirs) (revision `v2`), and" in published
 
 
-# --- other heads, from the reference's own hidden states ---------------------------------------------------------
-
-
 @pytest.fixture
 def checkpoint(tmp_path):
-    """checkpoint(name, tensors, training=..., config=...) -> a copy of a published checkpoint with these changes."""
-
-    def make(name: str = BT, tensors: dict | None = None, training: dict | None = None, config: dict | None = None):
-        folder = tmp_path / "checkpoint"
-        shutil.copytree(shared(f"oracle/ckpt/{name}"), folder)
-        folder.chmod(0o755)
-        for file in folder.iterdir():
-            file.chmod(0o644)
-        state = {**load_file(folder / "model.safetensors"), **(tensors or {})}
-        save_file({k: v for k, v in state.items() if v is not None}, folder / "model.safetensors", {"format": "pt"})
-        for file, changes in (("training_config.json", training), ("config.json", config)):
-            values = {**json.loads((folder / file).read_text()), **(changes or {})}
-            (folder / file).write_text(json.dumps({k: v for k, v in values.items() if v is not None}))
-        return folder
-
-    return make
-
-
-def linear(n_out: int, n_in: int, seed: int) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return {"weight": torch.randn(n_out, n_in, generator=generator), "bias": torch.randn(n_out, generator=generator)}
-
-
-def layer(name: str, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {f"head.{name}.{key}": value for key, value in values.items()}
-
-
-WITHOUT_HEAD = {"head.head.weight": None, "head.head.bias": None}
-
-
-def test_a_down_sized_head(checkpoint, tmp_path):
-    first, second = linear(16, 64, 0), linear(12, 16, 1)
-    tensors = {**WITHOUT_HEAD, **layer("head.0", first), **layer("head.1", second)}
-    p2l = P2L.from_pretrained(checkpoint(BT, tensors, {"linear_head_downsize_factor": 4, "loss_type": "bt_tie"}))
-    assert p2l.spec.feedback == "bt_tie"
-    states = np.load(shared(f"oracle/outputs/{BT}_cls_hidden_f32.npz"))
-    rows = truth(BT)
-    p2l.save_pretrained(tmp_path / "native")
-    for model in (p2l, P2L.from_pretrained(tmp_path / "native")):
-        for key in SHORT:
-            inner = first["weight"].double() @ torch.from_numpy(states[f"{key}/collator"]).double() + first["bias"]
-            expected = second["weight"].double() @ inner + second["bias"]
-            np.testing.assert_allclose(model.leaderboard(rows[key]["prompt"]).coefs, expected, atol=1e-4)
-
-
-def test_a_head_with_a_ground(checkpoint):
-    gamma = linear(1, 64, 2)
-    folder = checkpoint(GRK, layer("gamma_head", gamma), {"head_type": "ba", "loss_type": "ba"})
-    p2l, rows = P2L.from_pretrained(folder), truth(GRK)
-    states = np.load(shared(f"oracle/outputs/{GRK}_cls_hidden_f32.npz"))
-    for key in SHORT:
-        board = p2l.leaderboard(rows[key]["prompt"])
-        np.testing.assert_allclose(board.coefs, rows[key]["coefs"], atol=1e-5)
-        assert board.eta == pytest.approx(rows[key]["eta"], abs=1e-5)
-        expected = gamma["weight"][0].double() @ torch.from_numpy(states[f"{key}/collator"]).double() + gamma["bias"][0]
-        assert board.gamma == pytest.approx(expected.item(), abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("loss", "feedback"),
-    [("rk-reparam", "rk_reparam"), ("rk_reparam", "rk_reparam"), ("bag", "grk"), ("grk", "grk"), ("rk", "rk")],
-)
-def test_losses_by_all_their_names(loss, feedback, checkpoint):
-    assert P2L.from_pretrained(checkpoint(RK, training={"loss_type": loss})).spec.feedback == feedback
+    """checkpoint(name, tensors, training=..., config=...): see `changed_checkpoint`."""
+    return functools.partial(changed_checkpoint, tmp_path / "checkpoint")
 
 
 def test_weights_in_several_files(checkpoint):
@@ -374,7 +241,7 @@ def test_tensors_that_are_not_those_of_the_config_are_refused(name, tensors, mes
         (BT, {"max_length": None}, r"has the max_length None; it must be an integer"),
         (BT, {"max_length": 0}, r"describe no P2L model: max_prompt_tokens is 0"),
         (BT, {"linear_head_downsize_factor": 0}, r"linear_head_downsize_factor is 0; it must be a number from 1"),
-        (BT, {"linear_head_downsize_factor": 4}, r"lack 'head.head.0.bias'"),
+        (BT, {"linear_head_downsize_factor": 4}, r"lack 'head.head.0.weight', but linear_head_downsize_factor 4 in"),
         (RK, {"linear_head_downsize_factor": 4}, r"down-sized head of type 'rk'.*Only bt heads are down-sized"),
     ],
 )

@@ -5,12 +5,14 @@ Such a folder holds the backbone's own `config.json`, `training_config.json` (he
 
     model.*                       the backbone
     head.head.*                   coefficients, linear
-    head.head.0.*, head.head.1.*  the same for a down-sized head: two linear layers without an activation
+    head.head.0.*, head.head.1.*  the same for a down-sized head: two linear layers without an activation, with
+                                  (number of LLMs) // linear_head_downsize_factor numbers between them
     head.eta_head.*               rk heads: the tie threshold
     head.gamma_head.*             ba heads: the ground
 
 No tensor may be missing or left over, and all must have the shapes that the config files imply, so that no part of a
-model is ever random. No code from the repository is run.
+model is ever random. Whether the head is down-sized, and how far, is read from its tensors; the config file may be
+silent about it, but must not say otherwise. No code from the repository is run.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from p2l_sdk.scorers.backbone import saved_tokenizer
 
 TRAINING_CONFIG, MODEL_LIST = "training_config.json", "model_list.json"
 _WEIGHTS = "model.safetensors"
-_DOWNSIZE = "linear_head_downsize_factor"
+_DOWNSIZE, _FIRST_LAYER = "linear_head_downsize_factor", "head.head.0.weight"
 
 # head_type -> the feedback models whose raw numbers it outputs
 _HEADS = {
@@ -55,12 +57,15 @@ def load(folder: Path, backbone: Mapping[str, Any]) -> tuple[P2LModel, Any]:
     training = _read_json(folder, TRAINING_CONFIG, dict)
     models = _read_json(folder, MODEL_LIST, list)
     tokenizer = _tokenizer(folder, training, backbone)
-    head, feedback = _head(folder, training, backbone)
+    feedback = _feedback(folder, training, backbone)
     length = training.get("max_length")
     if isinstance(length, bool) or not isinstance(length, int):
         raise ModelFormatError(
             f"{str(folder / TRAINING_CONFIG)!r} has the max_length {length!r}; it must be an integer"
         )
+    tensors = _tensors(folder)
+    width = _inner_width(folder, training, len(models), tensors)
+    head = {} if width is None else {"head_hidden_size": width, "head_activation": Activation.IDENTITY}
     try:
         config = P2LConfig(
             backbone_config=_backbone_config(backbone, length),
@@ -75,8 +80,7 @@ def load(folder: Path, backbone: Mapping[str, Any]) -> tuple[P2LModel, Any]:
             expected = {name: tensor.shape for name, tensor in P2LModel(config).state_dict().items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelFormatError(f"the files of {str(folder)!r} describe no P2L model: {error}") from error
-    tensors = _tensors(folder)
-    names = {name: _their_name(name, downsized=bool(head)) for name in expected}
+    names = {name: _their_name(name, downsized=width is not None) for name in expected}
     _check(folder, len(models), {names[name]: shape for name, shape in expected.items()}, tensors)
     state = {name: tensors[theirs] for name, theirs in names.items()}
     model = P2LModel.from_pretrained(None, config=config, state_dict=state, dtype=torch.float32)
@@ -96,8 +100,8 @@ def _backbone_config(config: Mapping[str, Any], length: int) -> dict[str, Any]:
     return config
 
 
-def _head(folder: Path, training: Mapping[str, Any], backbone: Mapping[str, Any]) -> tuple[dict[str, Any], Feedback]:
-    """The fields of `ModelSpec` that describe the head, and the feedback model."""
+def _feedback(folder: Path, training: Mapping[str, Any], backbone: Mapping[str, Any]) -> Feedback:
+    """The feedback model, from the types of head and loss, which must belong together, as must the architectures."""
     file, kind = str(folder / TRAINING_CONFIG), training.get("head_type")
     if kind not in _HEADS:
         raise ModelFormatError(f"{file!r} has the head_type {kind!r}; legal values: {', '.join(_HEADS)}")
@@ -112,20 +116,36 @@ def _head(folder: Path, training: Mapping[str, Any], backbone: Mapping[str, Any]
     architecture = training.get("model_type", backbone["model_type"])
     if architecture != backbone["model_type"]:
         raise ModelFormatError(f"{file!r} has the model_type {architecture!r}, config.json {backbone['model_type']!r}")
-    factor = training.get(_DOWNSIZE)
-    if factor is None:
-        return {}, feedback
-    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor <= backbone["hidden_size"]:
-        raise ModelFormatError(f"{file!r}: {_DOWNSIZE} is {factor!r}; it must be a number from 1 to hidden_size")
-    if feedback.has_eta:
+    if feedback.has_eta and training.get(_DOWNSIZE) is not None:
         raise ModelFormatError(
             f"{file!r} asks for a down-sized head of type {kind!r}, which the code that wrote this layout cannot run: "
             "its eta layer does not fit the hidden state. Only bt heads are down-sized"
         )
-    return {
-        "head_hidden_size": int(backbone["hidden_size"] // factor),
-        "head_activation": Activation.IDENTITY,
-    }, feedback
+    return feedback
+
+
+def _inner_width(
+    folder: Path, training: Mapping[str, Any], n_models: int, tensors: Mapping[str, torch.Tensor]
+) -> int | None:
+    """The width between the two layers of a down-sized head; None for a head of one layer.
+
+    The tensors decide, the factor in the config file confirms: it divides the number of LLMs, not the hidden size.
+    """
+    first, factor = tensors.get(_FIRST_LAYER), training.get(_DOWNSIZE)
+    if factor is not None:
+        file = str(folder / TRAINING_CONFIG)
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor <= n_models:
+            raise ModelFormatError(
+                f"{file!r}: {_DOWNSIZE} is {factor!r}; it must be a number from 1 to that of the LLMs, {n_models}"
+            )
+        asked, found = int(n_models // factor), None if first is None else tuple(first.shape)
+        if found is None or found[:1] != (asked,):
+            held = f"lack {_FIRST_LAYER!r}" if found is None else f"hold {_FIRST_LAYER!r} of the shape {found}"
+            raise ModelFormatError(
+                f"the weights of {str(folder)!r} {held}, but {_DOWNSIZE} {factor!r} in {TRAINING_CONFIG} and the "
+                f"{n_models} names in {MODEL_LIST} ask for a first layer with {asked} outputs"
+            )
+    return len(first) if first is not None and first.ndim else None
 
 
 def _their_name(name: str, downsized: bool) -> str:

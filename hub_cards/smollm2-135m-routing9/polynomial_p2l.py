@@ -1,0 +1,1 @@
+../../modeling/polynomial_p2l.py
