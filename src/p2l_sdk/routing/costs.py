@@ -16,10 +16,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from p2l_sdk.errors import CostError, VotesError, require_known
+from p2l_sdk.errors import CostError, require_known
 from p2l_sdk.modeling.spec_p2l import ModelSpec, validate_costs
 from p2l_sdk.routing.prices import PriceMatch, match_prices
 from p2l_sdk.tables.files import read_rows
+from p2l_sdk.tables.sources import table_errors
 
 GENAI_PRICES = "genai-prices"
 TOKENS = 500  # default length of the prompt, and of the answer
@@ -177,6 +178,7 @@ def _label(source: Any) -> str:
     return f"{source} {version(GENAI_PRICES)}" if str(source) == GENAI_PRICES else f"{source} ({version(GENAI_PRICES)})"
 
 
+@table_errors(CostError)
 def _read(path: Path) -> Any:
     kind = path.suffix.lower()
     try:
@@ -188,8 +190,6 @@ def _read(path: Path) -> Any:
             return _distinct([_of_row(row, number, path) for number, row in enumerate(read_rows(path), 1)])
     except OSError as error:
         raise CostError(f"{str(path)!r} cannot be read: {error.strerror}") from None
-    except VotesError as error:
-        raise CostError(str(error)) from None
     except ValueError as error:
         raise CostError(f"{str(path)!r} is no {'JSON' if kind == '.json' else 'YAML'}: {error}") from None
     raise CostError(
