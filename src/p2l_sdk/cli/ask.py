@@ -49,7 +49,7 @@ def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json:
     FILE is a text file with one prompt per line, or a .jsonl, .csv or .parquet file with a column "prompt"; "-" reads
     standard input, with one prompt per line or JSON lines.
     """
-    from p2l_sdk.votes.votes import read_prompts
+    from p2l_sdk.votes.prompts import read_prompts
 
     p2l = load(model)
     seen: set[int] = set()

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from p2l_sdk.errors import CostError, TableError, require_known
+from p2l_sdk.errors import CostError, require_known
 from p2l_sdk.modeling.spec_p2l import ModelSpec, validate_costs
 
 if TYPE_CHECKING:
@@ -188,18 +188,22 @@ def _read(path: Path) -> Any:
         if kind in (".yaml", ".yml"):
             return _yaml(path.read_text(encoding="utf-8-sig"))
         if kind in (".csv", ".jsonl", ".parquet"):
-            from p2l_sdk.tables.files import read_rows
-
-            return _distinct([_of_row(row, number, path) for number, row in enumerate(read_rows(path), 1)])
+            return _read_table(path)
     except OSError as error:
         raise CostError(f"{str(path)!r} cannot be read: {error.strerror}") from None
-    except TableError as error:
-        raise CostError(str(error)) from None
     except ValueError as error:
         raise CostError(f"{str(path)!r} is no {'JSON' if kind == '.json' else 'YAML'}: {error}") from None
     raise CostError(
         f"{str(path)!r} is no source of costs; give a .json, .yaml, .csv, .jsonl or .parquet file, or {GENAI_PRICES!r}"
     )
+
+
+def _read_table(path: Path) -> dict[str, Any]:
+    from p2l_sdk.tables.files import read_rows
+    from p2l_sdk.tables.sources import table_errors
+
+    with table_errors(CostError):
+        return _distinct([_of_row(row, number, path) for number, row in enumerate(read_rows(path), 1)])
 
 
 def _yaml(text: str) -> Any:

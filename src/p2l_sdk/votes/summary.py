@@ -78,7 +78,7 @@ def summarise(votes: Votes, feedback: Feedback | str) -> VoteSummary:
     counts = VoteCounts.of(votes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", P2LWarning)  # `undetermined` says the same
-        marginal = fit_leaderboard(votes, feedback, intervals=None)
+        averaged = fit_leaderboard(counts, feedback, intervals=None)
     per_prompt = np.bincount(votes.prompt, minlength=len(votes.prompts))
     balance = np.bincount(votes.winner, minlength=len(Winner)) / len(votes)
     decisive = counts.weight[:, [Winner.A, Winner.B]].any()
@@ -93,8 +93,8 @@ def summarise(votes: Votes, feedback: Feedback | str) -> VoteSummary:
         n_duplicates=votes.n_duplicates,
         undetermined=undetermined(counts, feedback),
         feedback=feedback,
-        marginal_cross_entropy=_cross_entropy(counts, marginal, feedback),
-        marginal_bt_log_loss=_cross_entropy(counts, marginal, Feedback.BT) if decisive else None,
+        marginal_cross_entropy=_cross_entropy(counts, averaged, feedback),
+        marginal_bt_log_loss=_cross_entropy(counts, averaged, Feedback.BT) if decisive else None,
     )
 
 
