@@ -20,8 +20,8 @@ from router_server import eventually, serving
 from upstreams import REFUSALS, Upstreams, closed_port
 
 from p2l_sdk.serve.auth import Key, Keys
-from p2l_sdk.serve.gateway.chat_request import ChatRequest
-from p2l_sdk.serve.gateway.config import RouterConfig
+from p2l_sdk.serve.gateway.config import GatewayConfig
+from p2l_sdk.serve.gateway.request import ChatRequest
 
 CHEAP, MIDDLE, DEAR = "gemma-2-9b-it", "qwen2.5-7b-instruct", "llama-3.3-nemotron-super-49b-v1"
 COSTS = {CHEAP: 0.0001, MIDDLE: 0.0002, DEAR: 0.0009}
@@ -30,7 +30,7 @@ HELLO = [{"role": "user", "content": PROMPT}]
 SECRET = "sk-upstream-secret-0123456789"
 
 
-def config(upstreams, **settings) -> RouterConfig:
+def config(upstreams, **settings) -> GatewayConfig:
     llms = {
         name: {"base_url": upstreams.url(name), "upstream_model": f"up/{name}", "api_key_env": "P2L_TEST_KEY"}
         for name in COSTS
@@ -38,7 +38,7 @@ def config(upstreams, **settings) -> RouterConfig:
     for name, extra in settings.pop("llms", {}).items():
         llms[name] = {**llms.get(name, {}), **extra}
     fast = {"backoff": 0.01, "breaker_failures": 1000}
-    return RouterConfig.from_dict({"models": llms, **fast, **settings})
+    return GatewayConfig.from_dict({"models": llms, **fast, **settings})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,8 +57,8 @@ def upstreams():
 @pytest.fixture(scope="module")
 def server(default, upstreams, _environment):
     llms = {name: {"timeout": 1.0} for name in COSTS}
-    llms["straight-only"] = {
-        "base_url": upstreams.url("straight-only"), "cost": 0.001, "system": "Be brief.",
+    llms["by-name-only"] = {
+        "base_url": upstreams.url("by-name-only"), "cost": 0.001, "system": "Be brief.",
         "temperature": 0.7, "top_p": 0.9, "max_tokens": 64, "headers": {"X-Title": "tests", "User-Agent": "team"},
     }  # fmt: skip
     with serving(default, config(upstreams, llms=llms, deadline=2.0)) as running:
@@ -101,7 +101,7 @@ def test_plain(client, server, upstreams, default):
 
 def test_models(client):
     names = [model.id for model in client.models.list()]
-    assert names == ["p2l", "p2l-best", *COSTS, "straight-only"]
+    assert names == ["p2l", "p2l-best", *COSTS, "by-name-only"]
     assert client.models.retrieve(DEAR).id == DEAR
     with pytest.raises(openai.NotFoundError, match="there is no model 'gpt-9' here; known: p2l, p2l-best, gemma"):
         client.models.retrieve("gpt-9")
@@ -153,18 +153,18 @@ def test_what_the_client_sends_reaches_the_upstream_untouched(client, server, up
 
 
 def test_the_config_fills_what_is_absent_and_nothing_else(client, upstreams):
-    client.chat.completions.create(model="straight-only", messages=HELLO)
+    client.chat.completions.create(model="by-name-only", messages=HELLO)
     seen = upstreams.seen[-1]
     assert seen.body == {
         "messages": [{"role": "system", "content": "Be brief."}, *HELLO],
-        "model": "straight-only", "temperature": 0.7, "top_p": 0.9, "max_tokens": 64,
+        "model": "by-name-only", "temperature": 0.7, "top_p": 0.9, "max_tokens": 64,
     }  # fmt: skip
     assert (seen.headers["x-title"], seen.headers["user-agent"]) == ("tests", "team")  # the user agent is sent once
     assert "authorization" not in seen.headers
     own = [{"role": "developer", "content": "Be long."}, *HELLO]
-    client.chat.completions.create(model="straight-only", messages=own, temperature=0, top_p=1, max_completion_tokens=9)
+    client.chat.completions.create(model="by-name-only", messages=own, temperature=0, top_p=1, max_completion_tokens=9)
     assert upstreams.seen[-1].body == {
-        "messages": own, "model": "straight-only", "temperature": 0, "top_p": 1, "max_completion_tokens": 9
+        "messages": own, "model": "by-name-only", "temperature": 0, "top_p": 1, "max_completion_tokens": 9
     }  # fmt: skip
 
 
@@ -696,7 +696,7 @@ def test_a_large_body_is_read_on_a_thread(server, upstreams, monkeypatch):
 
     monkeypatch.setattr(ChatRequest, "parse", noted)
     for padding in (0, 300_000):
-        body = {"model": "straight-only", "messages": HELLO, "user": "x" * padding}
+        body = {"model": "by-name-only", "messages": HELLO, "user": "x" * padding}
         assert httpx.post(f"{server.url}/chat/completions", json=body).status_code == 200
     (_, loop), (_, other) = read
     assert loop is not other

@@ -20,10 +20,11 @@ from p2l_sdk.routing.pacing import BudgetPacer
 from p2l_sdk.serve.auth import Key, Keys, OutOfBudget
 from p2l_sdk.serve.gateway.breaker import Breaker
 from p2l_sdk.serve.gateway.call import UpstreamError
-from p2l_sdk.serve.gateway.chat_request import BadRequest, ChatRequest
+from p2l_sdk.serve.gateway.check import LLMCheck, check
 from p2l_sdk.serve.gateway.choice import Chooser
-from p2l_sdk.serve.gateway.config import Check, LLMConfig, Prices, RouterConfig, check, costs
+from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig, Prices, costs
 from p2l_sdk.serve.gateway.pool import SpreadTransport, create_client
+from p2l_sdk.serve.gateway.request import BadRequest, ChatRequest
 from p2l_sdk.serve.gateway.spend import Charge
 from p2l_sdk.serve.gateway.sse import Events, error_event, payloads
 from p2l_sdk.serve.process import require_address
@@ -67,7 +68,7 @@ MODELS = {"models": {CHEAP: LLM, MIDDLE: LLM, DEAR: LLM}}
         ("models: {a: {base_url: 'http://x', api_key_env: K, api_key_header: 'a b'}}", "api_key_header: 'a b' is no"),
         ("models: {p2l: {base_url: 'http://x'}}", "an LLM is called 'p2l'"),
         ("models: {a: {base_url: 'http://x'}, a: {base_url: 'http://y'}}", "'a' stands twice in the section at line 1"),
-        ("models: {a: {base_url: 'http://x'}}\npolicy: bst", "policy is 'bst'; legal values: optimal, strict, best"),
+        ("models: {a: {base_url: 'http://x'}}\npolicy: bst", "unknown policy 'bst'; known: optimal, strict, best"),
         ("models: {a: {base_url: 'http://x'}}\nbudget: x", "budget is 'x'; it must be a number >= 0"),
         ("models: {a: {base_url: 'http://x'}}\nbudget: 1\nmean_budget: 1", "a budget .* or a mean_budget"),
         ("models: {a: {base_url: 'http://x'}}\ntrust_env: 1", "trust_env is 1; it must be true or false"),
@@ -78,13 +79,13 @@ def test_a_bad_file_is_refused_with_the_remedy(text, message, tmp_path):
     path = tmp_path / "router.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(P2LError, match=message) as error:
-        RouterConfig.from_yaml(path)
+        GatewayConfig.from_yaml(path)
     assert "router.yaml" in str(error.value)
 
 
 def test_a_missing_file(tmp_path):
     with pytest.raises(P2LError, match=r"absent.yaml' cannot be read"):
-        RouterConfig.from_yaml(tmp_path / "absent.yaml")
+        GatewayConfig.from_yaml(tmp_path / "absent.yaml")
 
 
 def test_a_good_file(tmp_path):
@@ -94,7 +95,7 @@ def test_a_good_file(tmp_path):
         f"models:\n  {CHEAP}: &there\n    base_url: https://a.example/v1\n    temperature: 0\n"
         f"  {DEAR}:\n    <<: *there\n    upstream_model: big\n    prices: {{input: 1, output: 2}}\n"
     )
-    config = RouterConfig.from_yaml(path)
+    config = GatewayConfig.from_yaml(path)
     assert config.budget == 0.0004
     assert config.models[CHEAP].model == CHEAP
     assert config.models[CHEAP].temperature == 0
@@ -108,7 +109,7 @@ def test_a_good_file(tmp_path):
 def test_check_names_what_is_missing(default, monkeypatch):
     monkeypatch.delenv("P2L_ABSENT", raising=False)
     monkeypatch.setenv("P2L_PRESENT", "x")
-    config = RouterConfig.from_dict(
+    config = GatewayConfig.from_dict(
         {"models": {
             CHEAP: {**LLM, "api_key_env": "P2L_ABSENT"},
             "new-llm": {**LLM, "api_key_env": "P2L_PRESENT"},
@@ -116,7 +117,14 @@ def test_check_names_what_is_missing(default, monkeypatch):
         }}
     )  # fmt: skip
     found = check(config, default)
-    assert found == Check(("new-llm", "other-llm"), ("P2L_ABSENT",), ("new-llm",))
+    assert found.llms == (
+        LLMCheck(CHEAP, LLM["base_url"], default.costs[CHEAP], known=True, similar=None),
+        LLMCheck("new-llm", LLM["base_url"], None, known=False, similar=None),
+        LLMCheck("other-llm", LLM["base_url"], 0.1, known=False, similar=None),
+    )
+    assert (found.unknown, found.missing_keys, found.without_cost) == (
+        ("new-llm", "other-llm"), ("P2L_ABSENT",), ("new-llm",)
+    )  # fmt: skip
     assert found.problems == [
         "these environment variables are not set: P2L_ABSENT",
         "no cost is known for new-llm; give them a cost or prices",
@@ -128,22 +136,22 @@ def test_check_names_what_is_missing(default, monkeypatch):
     with pytest.raises(P2LError, match="the key in P2L_ABSENT holds characters that no header can carry; set it anew"):
         check(config, default)
     with pytest.raises(UnknownModelError, match=r"the config names 'gemma-2', .* did you mean 'gemma-2-9b-it'"):
-        check(RouterConfig.from_dict({"models": {"gemma-2": LLM}}), default)
+        check(GatewayConfig.from_dict({"models": {"gemma-2": LLM}}), default)
     with pytest.raises(UnknownModelError, match="the table of opponents names 'x'"):
-        check(RouterConfig.from_dict({**MODELS, "opponents": {"x": 1}}), default)
+        check(GatewayConfig.from_dict({**MODELS, "opponents": {"x": 1}}), default)
 
 
 def test_a_budget_that_no_llm_fits_keeps_the_router_from_starting(default):
     for setting in ("budget", "mean_budget"):
         with pytest.raises(BudgetError, match=r"the cheapest feasible budget is \$0.0001"):
-            Chooser(RouterConfig.from_dict({**MODELS, setting: 0.00005}), default)
+            Chooser(GatewayConfig.from_dict({**MODELS, setting: 0.00005}), default)
 
 
 def test_the_policy_and_the_opponents_are_those_of_the_sdk(default):
     board = default.leaderboard("What is 17 * 23?")
     for policy in ("strict", "best"):
         options = {"policy": policy, "opponents": {CHEAP: 2, DEAR: 1}, "objective": "usable"}
-        choice = Chooser(RouterConfig.from_dict({**MODELS, **options, "budget": 0.0005}), default).routed(
+        choice = Chooser(GatewayConfig.from_dict({**MODELS, **options, "budget": 0.0005}), default).routed(
             board, "p2l", None
         )
         route = default.router(models=[CHEAP, MIDDLE, DEAR], **options).route(board, 0.0005)
@@ -154,16 +162,16 @@ def test_the_policy_and_the_opponents_are_those_of_the_sdk(default):
 
 def test_the_budget_of_the_config_holds_for_the_best_llm_too(default):
     board = default.leaderboard("Prove that the square root of two is irrational")
-    assert Chooser(RouterConfig.from_dict(MODELS), default).routed(board, "p2l-best", None).ranking[0] == DEAR
-    chooser = Chooser(RouterConfig.from_dict({**MODELS, "budget": 0.0005}), default)
+    assert Chooser(GatewayConfig.from_dict(MODELS), default).routed(board, "p2l-best", None).ranking[0] == DEAR
+    chooser = Chooser(GatewayConfig.from_dict({**MODELS, "budget": 0.0005}), default)
     choice = chooser.routed(board, "p2l-best", None)
     assert set(choice.ranking) == {CHEAP, MIDDLE}
     assert choice.expected_cost <= 0.0005
     assert chooser.routed(board, "p2l-best", 0.001).ranking[0] == DEAR  # the client's own budget
-    paced = Chooser(RouterConfig.from_dict({**MODELS, "mean_budget": 0.0005}), default)
+    paced = Chooser(GatewayConfig.from_dict({**MODELS, "mean_budget": 0.0005}), default)
     assert paced.routed(board, "p2l-best", None).pacer is paced.pacer
     assert paced.routed(board, "p2l-best", 0.001).pacer is None
-    assert paced.straight(DEAR, None).pacer is None  # an LLM that is named is used
+    assert paced.by_name(DEAR, None).pacer is None  # an LLM that is named is used
 
 
 def test_keys(tmp_path, monkeypatch):
@@ -370,7 +378,7 @@ def test_a_mean_budget_holds_within_one_per_cent_over_ten_thousand_requests(defa
     """The router's own choice and charge, 200 requests under way at a time, one in five without an answer, answers
     whose true cost is not the expected one, and some by the next LLM of the ranking."""
     budget, rng = 0.0004, random.Random(0)
-    chooser = Chooser(RouterConfig.from_dict({**MODELS, "mean_budget": budget}), default)
+    chooser = Chooser(GatewayConfig.from_dict({**MODELS, "mean_budget": budget}), default)
     kinds = ["Prove that {} is odd", "Who wrote book {}?", "Write a function that adds {}", "Which organ is no. {}?"]
     boards = default.leaderboards([kind.format(i) for i in range(25) for kind in kinds])
     under_way: list[tuple[Charge, float]] = []

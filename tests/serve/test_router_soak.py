@@ -24,7 +24,7 @@ from conftest import ROOT
 from router_server import Counts, router_app
 from upstreams import Upstreams, completion
 
-from p2l_sdk.serve.gateway.config import RouterConfig
+from p2l_sdk.serve.gateway.config import GatewayConfig
 
 CHEAP, MIDDLE, DEAR = "gemma-2-9b-it", "qwen2.5-7b-instruct", "llama-3.3-nemotron-super-49b-v1"
 KINDS = ("429", "500", "503", "slow", "drop", "reset", "garbage", "html", "stall", "error-event", "endless", "redirect")
@@ -175,7 +175,7 @@ def test_the_mean_budget_through_the_whole_request_path(default, n):
         llms = {name: {"base_url": "http://127.0.0.1:9/v1"} for name in (CHEAP, MIDDLE, DEAR)}
         settings = {"models": llms, "mean_budget": budget, "backoff": 0, "breaker_failures": 1000}
         async with httpx.AsyncClient(transport=httpx.MockTransport(upstream)) as pool:
-            app, engine = router_app(default, RouterConfig.from_dict(settings), pool)
+            app, engine = router_app(default, GatewayConfig.from_dict(settings), pool)
             await engine.start()  # normally done by a server's lifespan
             places = asyncio.Semaphore(50)
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://p2l") as client:

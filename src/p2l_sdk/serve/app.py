@@ -54,7 +54,7 @@ class Application(FastAPI):
                 for method in route.methods or ():
                     asked = {"type": "http", "method": method, "path": route.path}
                     if all(before.matches(asked)[0] is not Match.FULL for before in self._routes):
-                        self._short_ways[method, route.path] = shell(route.straight(guards))
+                        self._short_ways[method, route.path] = shell(route.application(guards))
             self._routes.append(route)
         self._own = self._added()
 

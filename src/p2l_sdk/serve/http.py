@@ -98,7 +98,7 @@ Guard = Callable[[Request], Awaitable[None]]
 class BareRoute(APIRoute):
     """An endpoint `async (request) -> response`: FastAPI documents it, but is not needed to call it."""
 
-    def straight(self, guards: Sequence[Guard]) -> ASGIApp:
+    def application(self, guards: Sequence[Guard]) -> ASGIApp:
         """The endpoint with its guards as an ASGI application. FastAPI's own request handling takes longer than the
         default model takes to read a prompt."""
 

@@ -71,7 +71,7 @@ class StreamedAnswer(Response):
         except Disconnected:
             pass
         except (TimeoutError, OSError):
-            pass  # the client can no longer be told
+            pass  # nothing more can be sent to the client
         finally:
             with contextlib.suppress(Exception):
                 await self._answer.close()
