@@ -73,7 +73,7 @@ def evaluate(
     votes: Votes | None = None,
     scores: Scores | None = None,
     *,
-    baseline_votes: Votes | None = None,
+    baseline_votes: Votes | Leaderboard | None = None,
     by: Iterable[str] = (),
     subsets: Sequence[int] | None = None,
     trials: int = 20,
@@ -84,7 +84,8 @@ def evaluate(
     Args:
         p2l: the model.
         votes, scores: the data to measure on, read with `p2l.models`.
-        baseline_votes: the model's training votes; their averaged leaderboard is the baseline that it has to beat.
+        baseline_votes: the model's training votes; their averaged leaderboard is the baseline that it has to beat. That
+            leaderboard can be given instead, where it is known already.
         by: category columns of the votes.
         subsets, trials, seed: see `subset_study`; without sizes, there is no study.
 
@@ -93,8 +94,8 @@ def evaluate(
     """
     report = Report(feedback=str(p2l.spec.feedback))
     if votes is not None:
-        marginal = None
-        if baseline_votes is not None:
+        marginal = baseline_votes if isinstance(baseline_votes, Leaderboard) else None
+        if isinstance(baseline_votes, Votes):
             marginal = fit_leaderboard(baseline_votes, p2l.spec.feedback, intervals=None)
         _measure_votes(report, p2l, votes, marginal, by, subsets, trials, seed)
     if scores is not None:
