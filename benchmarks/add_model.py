@@ -51,7 +51,7 @@ def without(votes: Votes, llm: int) -> Votes:
 def trained(votes: Votes) -> P2L:
     table = table_of(DEFAULT_MODEL)
     with tempfile.TemporaryDirectory() as folder:
-        write_static(train_static(votes, table, StaticRecipe(), quiet=True), table.tokenizer, Path(folder))
+        write_static(train_static(votes, table, StaticRecipe()), table.tokenizer, Path(folder))
         return P2L.from_pretrained(folder)
 
 

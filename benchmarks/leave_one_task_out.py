@@ -61,7 +61,7 @@ def left_out(
         rest, held = select(votes, ~here), select(votes, here)
         part = Scores([p for p, x in zip(scores.prompts, here, strict=True) if x], scores.models, scores.scores[here])
         with tempfile.TemporaryDirectory() as folder:
-            write_static(train_static(rest, table, recipe, quiet=True), table.tokenizer, Path(folder))
+            write_static(train_static(rest, table, recipe), table.tokenizer, Path(folder))
             model = P2L.from_pretrained(folder)
         marginal = P2L(SameForAll(model, rest))
         row = {"task": task, "n": len(part.prompts), "oracle": float(part.scores.max(1).mean())}

@@ -27,9 +27,9 @@ from transformers import PrinterCallback, TrainerCallback
 
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.prompt_p2l import PromptEncoder
+from p2l_sdk.training.arguments import training_arguments
 from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.training.data import GroupedPrompts
-from p2l_sdk.training.finetune import training_arguments
 from p2l_sdk.training.heads import start_at
 from p2l_sdk.training.model import add_lora, new_model
 from p2l_sdk.training.task import Task
@@ -78,7 +78,7 @@ def measure(config: TrainingConfig, votes: Votes, steps: int) -> Stopwatch:
     torch.manual_seed(SEED)
     task = Task.of_votes(votes, Feedback.GRK, 0.0, SEED)
     model, tokenizer = new_model(config, task.models, task.saved_feedback, {})
-    start_at(model, task.marginal)
+    start_at(model, task.averaged)
     ids = PromptEncoder.from_transformers(model.spec, tokenizer)(task.train.prompts)
     train = GroupedPrompts(ids, task.train.feedback, tokenizer.pad_token_id or 0)
     watch = Stopwatch()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -57,18 +57,23 @@ def print_held_out(reports: Mapping[str, Report]) -> None:
             print(f"{file}: routed score {metrics['routed_score'].value:.3f}, best single LLM {best:.3f}")
 
 
-def print_vote_summary(summary: VoteSummary, name: str, top: int = 20) -> None:
-    """Print the figures of a file of votes, one row for each of the first `top` LLMs, and what the votes leave open."""
-    console = Console()
+def print_facts(console: Console, name: str, rows: Iterable[tuple[str, str]]) -> None:
+    """Print labels and texts below the name of the data that they are about."""
     facts = Table(
         title=Text(name), title_justify="left", title_style="bold", box=None, pad_edge=False, show_header=False
     )
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column()
-    for label, text in _facts(summary):
+    for label, text in rows:
         facts.add_row(label, Text(text))
     console.print(facts)
     console.print()
+
+
+def print_vote_summary(summary: VoteSummary, name: str, top: int = 20) -> None:
+    """Print the figures of a file of votes, one row for each of the first `top` LLMs, and what the votes leave open."""
+    console = Console()
+    print_facts(console, name, _facts(summary))
     bars = console.width >= WIDE and not console.options.ascii_only
     table = Table(box=None, pad_edge=False)
     table.add_column("LLM", overflow="fold")

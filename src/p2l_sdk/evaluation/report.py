@@ -75,7 +75,7 @@ def evaluate(
     votes: Votes | None = None,
     scores: Scores | None = None,
     *,
-    baseline_votes: Votes | None = None,
+    baseline_votes: Votes | Leaderboard | None = None,
     by: Iterable[str] = (),
     subsets: Sequence[int] | None = None,
     trials: int = 20,
@@ -86,7 +86,8 @@ def evaluate(
     Args:
         p2l: the model.
         votes, scores: the data to measure on, read with `p2l.models`.
-        baseline_votes: the model's training votes; their averaged leaderboard is the baseline that it has to beat.
+        baseline_votes: the model's training votes; their averaged leaderboard is the baseline that it has to beat. That
+            leaderboard can be given instead, where it is known already.
         by: category columns of the votes.
         subsets, trials, seed: see `subset_study`; without sizes, there is no study.
 
@@ -95,8 +96,8 @@ def evaluate(
     """
     report = Report(feedback=str(p2l.spec.feedback))
     if votes is not None:
-        averaged = None
-        if baseline_votes is not None:
+        averaged = baseline_votes if isinstance(baseline_votes, Leaderboard) else None
+        if isinstance(baseline_votes, Votes):
             averaged = fit_leaderboard(baseline_votes, p2l.spec.feedback, intervals=None)
         predictions = Predictions.of(p2l, votes)
         _measure_votes(report, predictions, averaged)

@@ -23,7 +23,8 @@ from transformers.trainer_utils import TrainOutput
 
 from p2l_sdk.errors import P2LError
 from p2l_sdk.modeling.modeling_p2l import P2LOutput
-from p2l_sdk.training.callbacks import SetEpoch, WholeCheckpoints
+from p2l_sdk.training.callbacks import SetEpoch
+from p2l_sdk.training.checkpoints import WholeCheckpoints
 from p2l_sdk.training.data import GroupedPrompts, LengthGroupedBatches
 from p2l_sdk.training.moving_average import MovingAverage
 from p2l_sdk.training.objective import METRICS, Objective
