@@ -40,7 +40,7 @@ def user_turns(prompt: Prompt) -> list[str]:
     """
     if isinstance(prompt, str):
         turns = [prompt]
-    elif isinstance(prompt, CheckedPrompt):
+    elif type(prompt) is CheckedPrompt:  # faster than isinstance of an abstract class
         return prompt.turns
     elif isinstance(prompt, Sequence) and not isinstance(prompt, bytes | bytearray):
         turns = [_content(message, i) for i, message in enumerate(prompt) if _role(message, i) == "user"]

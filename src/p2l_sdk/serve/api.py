@@ -63,12 +63,12 @@ def create_api_router(
             path, posts.endpoint(takes, handler), methods=["POST"], response_model=None, name=handler.__name__,
             description=handler.__doc__, openapi_extra={"requestBody": body}, responses=replies | _ERRORS,
         )  # fmt: skip
-    for path, gives, answer in (
+    for path, reply, answer in (
         ("/models", schemas.ResearchModels, gets.research_models),
         ("/v1/p2l/models", schemas.ModelsReply, gets.models),
         ("/v1/p2l/traffic", schemas.TrafficReply, gets.traffic),
     ):
-        replies = {200: {"model": gives}, 401: _ERRORS[401]}
+        replies = {200: {"model": reply}, 401: _ERRORS[401]}
         api.add_api_route(path, answer, methods=["GET"], response_model=None, responses=replies)
     return api
 

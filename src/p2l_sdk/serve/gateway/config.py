@@ -116,14 +116,14 @@ class GatewayConfig:
         models: the LLMs, by name.
         max_messages: limit per conversation.
         trust_env: whether proxies of the environment (HTTPS_PROXY) are used.
+        attempts: maximum number of upstream calls per request.
+        backoff: seconds before an upstream that failed is called again for the same request; doubled each time.
+        deadline: seconds for a whole request, including its stream.
         opponents: name -> weight; see `Router`.
         policy, objective: see `Router`.
         budget: USD per response that the mixture may cost, for requests without a budget of their own; None for the
             best LLM regardless of its cost.
         mean_budget: instead of `budget`: mean USD per response over all requests without a budget of their own.
-        attempts: maximum number of upstream calls per request.
-        backoff: seconds before an upstream that failed is called again for the same request; doubled each time.
-        deadline: seconds for a whole request, including its stream.
         breaker_failures: consecutive failures after which an upstream is left alone.
         breaker_seconds: how long it is left alone before it is tried with a single request.
 
@@ -134,14 +134,14 @@ class GatewayConfig:
     models: Mapping[str, LLMConfig]
     max_messages: int = 2048
     trust_env: bool = False
+    attempts: int = 3
+    backoff: float = 0.25
+    deadline: float = 600.0
     opponents: Mapping[str, float] | None = None
     policy: str = Policy.OPTIMAL
     objective: str = Objective.WIN_RATE
     budget: float | None = None
     mean_budget: float | None = None
-    attempts: int = 3
-    backoff: float = 0.25
-    deadline: float = 600.0
     breaker_failures: int = 5
     breaker_seconds: float = 30.0
 

@@ -1,4 +1,4 @@
-"""The router in front of a real LLM, and called by OpenAI's JavaScript client."""
+"""The gateway in front of a real LLM, and called by OpenAI's JavaScript client."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ import httpx
 import openai
 import pytest
 from conftest import ROOT
+from gateway_llms import CHEAP, DEAR
+from gateway_server import eventually, running, serving
 from llm_server import NAME, create_llm_app, smollm2
-from router_server import eventually, running, serving
 from upstreams import Upstreams, closed_port
 
 from p2l_sdk.serve.gateway.config import GatewayConfig
-
-CHEAP, DEAR = "gemma-2-9b-it", "llama-3.3-nemotron-super-49b-v1"
 
 
 @pytest.fixture(scope="module")

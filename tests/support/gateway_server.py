@@ -1,6 +1,6 @@
-"""The router with the embedded default model on a real uvicorn server in a thread, for tests.
+"""The gateway with the embedded default model on a real uvicorn server in a thread, for tests.
 
-Run as a script, it is a separate process: `python router_server.py CONFIG.json` prints its address.
+Run as a script, it is a separate process: `python gateway_server.py CONFIG.json` prints its address.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Running:
         self.metrics: Any = engine.metrics  # `Counts`
 
 
-def router_app(
+def gateway_app(
     p2l: Any, config: GatewayConfig, client: httpx.AsyncClient, keys: Any = None, **limits: Any
 ) -> tuple[Any, Engine]:
     """The app as `p2l serve` assembles it, but with `Counts` as metrics; and its engine."""
@@ -83,8 +83,8 @@ def router_app(
 
 @contextlib.contextmanager
 def serving(p2l: Any, config: GatewayConfig, keys: Any = None, **limits: Any) -> Iterator[Running]:
-    """Serve a router with this config; it stops at the end of the block."""
-    app, engine = router_app(p2l, config, create_client(), keys, **limits)
+    """Serve a gateway with this config; it stops at the end of the block."""
+    app, engine = gateway_app(p2l, config, create_client(), keys, **limits)
     with running(app) as url:
         yield Running(url, engine)
 
