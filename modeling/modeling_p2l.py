@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
@@ -90,7 +90,7 @@ class P2LModel(PreTrainedModel):
     base_model_prefix = "p2l"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
-    _keep_in_fp32_modules_strict = frozenset({"head"})  # even if the backbone is in 16 bits
+    _keep_in_fp32_modules_strict: ClassVar[list[str]] = ["head"]  # even if the backbone is in 16 bits
     accepts_loss_kwargs = False  # tells the Trainer that the loss is the mean over this batch, never rescaled
     _supports_sdpa = True
     _supports_flash_attn = True

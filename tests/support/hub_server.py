@@ -6,8 +6,8 @@
         hub.fail("GET /cdn/", "drop")             # the next download breaks off midway
         hub.repo("org/name").files()              # what was pushed
 
-Large files are redirected to a second port, as the Hub redirects to its CDN: a token must never arrive there. Xet is
-not supported: clients with hf_xet need HF_HUB_DISABLE_XET=1, because they would use nothing else.
+Large files are redirected to a second port under another name, as the Hub redirects to its CDN: a token must never
+arrive there. Xet is not supported: clients with hf_xet need HF_HUB_DISABLE_XET=1, because they would use nothing else.
 """
 
 from __future__ import annotations
@@ -130,7 +130,8 @@ class LocalHub:
         self.lock = threading.RLock()
         handler = type("Handler", (_Handler,), {"hub": self})
         self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
-        self.url, self.cdn = (f"http://127.0.0.1:{server.server_address[1]}" for server in self._servers)
+        port, cdn_port = (server.server_address[1] for server in self._servers)
+        self.url, self.cdn = f"http://127.0.0.1:{port}", f"http://localhost:{cdn_port}"
 
     def __enter__(self) -> LocalHub:
         for server in self._servers:
