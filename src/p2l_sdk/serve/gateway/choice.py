@@ -11,6 +11,7 @@ from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.routing.mixture import Policy, check_budget
 from p2l_sdk.routing.pacing import BudgetPacer
 from p2l_sdk.routing.route import Route, usd
+from p2l_sdk.routing.router import RouterOptions
 from p2l_sdk.serve.gateway.config import BEST, GatewayConfig, costs
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ class Chooser:
         self._budget = config.budget
         names = [name for name in config.models if name in p2l.models]
         known = {name: cost for name, cost in self.costs.items() if name in names}
-        options = {"models": names, "opponents": config.opponents, "objective": config.objective}
-        self._router = p2l.router(known, policy=config.policy, **options)
-        self._best = p2l.router(known, policy=Policy.STRICT, **options)
+        options: RouterOptions = {"models": names, "opponents": config.opponents, "objective": config.objective}
+        self._router = p2l.router(known, **options, policy=config.policy)
+        self._best = p2l.router(known, **options, policy=Policy.STRICT)
         if config.budget is not None:
             check_budget(float(self._router.prices.min()), config.budget)
         self.pacer = None if config.mean_budget is None else self._router.pacer(config.mean_budget)
