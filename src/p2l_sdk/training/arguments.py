@@ -79,7 +79,7 @@ def training_arguments(
         dataloader_pin_memory=torch.accelerator.is_available(),
     )
     _share_out(arguments, config, n_prompts, batch_size)
-    chosen = {"epochs": epochs} | ({} if rate is None else {"learning_rate": rate})
+    chosen: dict[str, Any] = {"epochs": epochs} | ({} if rate is None else {"learning_rate": rate})
     chosen |= {"batch_size": batch_size, "precision": str(precision)}
     names = _IN_THE_CARD + (_OF_THE_LORA if config.trained is Method.LORA else ())
     chosen |= {name: value for name in names if (value := getattr(config, name)) is not None}

@@ -211,15 +211,10 @@ def _table(name: str, report: Report) -> str:
     """A Markdown table of the metrics with intervals, compared with the averaged leaderboard if there is a baseline."""
     averaged = report.baseline.metrics if report.baseline else {}
     difference = report.baseline.difference if report.baseline else {}
-    lines = [
-        f"On {name}:",
-        "",
-        "| metric | value | 95 % interval | averaged leaderboard | difference (s.e.) | n |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for metric, estimate in report.metrics.items():
         if not isinstance(estimate, Estimate):
-            lines.append(f"| {metric} | {estimate} | | | | |")
+            rows.append(f"| {metric} | {estimate} | | | | |")
             continue
         less = difference.get(metric)
         cells = [
@@ -229,8 +224,8 @@ def _table(name: str, report: Report) -> str:
             "" if less is None else _difference(less),
             f"{estimate.n:,}",
         ]
-        lines.append(f"| {metric} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(f"| {metric} | {' | '.join(cells)} |")
+    return render("evaluation_table.md", name=name, rows="\n".join(rows)).rstrip()
 
 
 def _difference(less: Estimate) -> str:

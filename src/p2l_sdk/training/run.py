@@ -56,6 +56,7 @@ def train(config: TrainingConfig, *, resume: bool = False, listener: Listener | 
         inputs = Inputs.read(config, plan)
         if inputs.summary is not None:
             listener.data_read(config.votes, inputs.summary)
+        made: tuple[P2L, Card] | None
         if plan.static_base is not None:
             made = _train_static(inputs, Feedback(plan.feedback), plan.static_base, listener)
         else:

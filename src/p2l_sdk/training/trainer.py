@@ -71,15 +71,7 @@ class P2LTrainer(Trainer):
         self._step_weight: torch.Tensor | float = 1.0
         self._parts = 1
         self._seconds_before, self._begun = 0.0, time.monotonic()
-        super().__init__(
-            model=model,
-            args=args,
-            data_collator=_as_it_is,
-            train_dataset=train,
-            eval_dataset=validation,
-            compute_metrics=_means,
-            **options,
-        )
+        super().__init__(model, args, _as_it_is, train, validation, compute_metrics=_means, **options)
         self.model_accepts_loss_kwargs = False  # `compute_loss` itself divides by the weight of the whole step
         self.add_callback(SetEpoch(self._order))
         if average and self._is_divided:
