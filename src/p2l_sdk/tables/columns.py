@@ -139,15 +139,15 @@ def coded(chunk: Mapping[str, Any], name: str, check: Callable[[Any], int], star
     if name not in chunk:
         required(chunk, name, start)  # raises
     try:
-        codes, values = _distinct(chunk[name])
+        codes, found = _distinct(chunk[name])
     except (TypeError, NotImplementedError):  # from Python or pyarrow: lists and other values that cannot be compared
         return np.array(checked(plain_values(chunk[name]), check, start))
-    if isinstance(values, list) and ABSENT in values:
+    if any(value is ABSENT for value in found.values()):
         required(chunk, name, start)  # raises
-    numbers, faults = np.zeros(len(values) + 1, dtype=np.intp), {}
-    for code in map(int, np.flatnonzero(np.bincount(codes + 1)) - 1):  # a dictionary may hold values that do not occur
+    numbers, faults = np.zeros(max(found) + 2, dtype=np.intp), {}  # the last one is that of -1
+    for code, value in found.items():
         try:
-            numbers[code] = check(None if code < 0 else values[code])
+            numbers[code] = check(value)
         except TableError as error:
             faults[code] = error
     if faults:
@@ -156,21 +156,28 @@ def coded(chunk: Mapping[str, Any], name: str, check: Callable[[Any], int], star
     return numbers[codes]
 
 
-def _distinct(column: Any) -> tuple[np.ndarray, Sequence[Any]]:
-    """A column as `(n_rows,)` indices into its distinct values, -1 for a missing one."""
+def _distinct(column: Any) -> tuple[np.ndarray, dict[int, Any]]:
+    """A column as `(n_rows,)` numbers of its distinct values, and the value of each; -1 is a missing one."""
     if hasattr(column, "dictionary_encode"):  # pyarrow
         column = column.dictionary_encode()
         column = column.unify_dictionaries() if hasattr(column, "unify_dictionaries") else column
         chunks = getattr(column, "chunks", [column])
-        codes = [chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) for chunk in chunks]
-        return np.concatenate(codes), chunks[0].dictionary.to_pylist()
+        codes = joined([chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) for chunk in chunks])
+        values = [*chunks[0].dictionary.to_pylist(), None]
+        occurring = np.flatnonzero(np.bincount(codes + 1)) - 1  # a dictionary may hold values that do not occur
+        return codes, {code: values[code] for code in occurring.tolist()}
     if hasattr(column, "factorize"):  # pandas
         codes, values = column.factorize()
-        return codes, values
+        return codes, dict(enumerate(values)) | ({-1: None} if codes.min() < 0 else {})
     numbers: defaultdict[Any, int] = defaultdict(count().__next__)  # a new value gets the next number
     column = column.tolist() if isinstance(column, np.ndarray) else column
     codes = np.fromiter(map(numbers.__getitem__, column), np.intp, len(column))
-    return codes, list(numbers)
+    return codes, dict(enumerate(numbers))
+
+
+def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """The parts of a column as one array; a single part is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def weights(column: Any, start: int) -> np.ndarray:
@@ -259,19 +266,15 @@ class VoteCodes:
         self.n_rows += n_rows
         return n_rows
 
-    def columns(self, models: Sequence[str]) -> tuple[np.ndarray, ...]:
-        """prompt, a, b, winner, weight: `(n_votes,)` each (prompt is empty if there are none); the LLMs are numbered as
-        in `models`.
+    def columns(self) -> tuple[np.ndarray, ...]:
+        """prompt, a, b, winner, weight: `(n_votes,)` each (prompt is empty if there are none).
 
         Raises:
             TableError: there are no votes.
         """
         if not self._parts:
             raise TableError("the table holds no votes")
-        prompt, a, b, winner, weight = (np.concatenate(column) for column in zip(*self._parts, strict=True))
-        numbers = {name: number for number, name in enumerate(models)}
-        place = np.array([numbers[name] for name in self.names])
-        return prompt, place[a], place[b], winner, weight
+        return tuple(map(joined, zip(*self._parts, strict=True)))
 
     def _number(self, side: str) -> Callable[[Any], int]:
         return lambda value: self.names.setdefault(llm_name(side, value), len(self.names))

@@ -53,22 +53,30 @@ class VoteCounts:
                     codes = VoteCodes(with_prompts=False)
                     for chunk in source.chunks:
                         codes.add(chunk)
-                    models = tuple(sorted(codes.names))
-                    return cls._of_codes(models, *codes.columns(models)[1:])
+                    _, *columns = codes.columns()
+                    return cls._of_codes(tuple(codes.names), *columns, sort=True)
                 votes = Votes.read(source)
-            columns = {"model_a": votes.a, "model_b": votes.b, "winner": votes.winner, "weight": votes.weight}
-            _check_codes(columns, votes.models)
-            return cls._of_codes(votes.models, *columns.values())
+            _check(votes)
+            return cls._of_codes(votes.models, votes.a, votes.b, votes.winner, votes.weight)
 
     @classmethod
     def _of_codes(
-        cls, models: tuple[str, ...], a: np.ndarray, b: np.ndarray, winner: np.ndarray, weight: np.ndarray
+        cls,
+        models: tuple[str, ...],
+        a: np.ndarray,
+        b: np.ndarray,
+        winner: np.ndarray,
+        weight: np.ndarray,
+        sort: bool = False,
     ) -> VoteCounts:
+        """Count votes; `sort` puts the models in alphabetical order."""
         n, kinds = len(models), len(Winner)
+        order = np.array(sorted(range(n), key=models.__getitem__)) if sort else np.arange(n)
+        models = tuple(models[i] for i in order)
         cell = (np.asarray(a, dtype=np.int64) * n + b) * kinds + winner
 
         def by_pair(values: np.ndarray | None) -> np.ndarray:
-            table = np.bincount(cell, values, n * n * kinds).reshape(n, n, kinds)
+            table = np.bincount(cell, values, n * n * kinds).reshape(n, n, kinds)[np.ix_(order, order)]
             return (table + table.transpose(1, 0, 2)[:, :, SWAPPED])[np.triu_indices(n, 1)].astype(np.float64)
 
         if (weight == 1.0).all():
@@ -77,18 +85,19 @@ class VoteCounts:
         return cls(models, by_pair(weight > 0), by_pair(weight), by_pair(np.square(weight)))
 
 
-def _check_codes(columns: dict[str, np.ndarray], models: tuple[str, ...]) -> None:
-    """Raise `TableError` for what is wrong with the arrays of `Votes`, which may be built by hand."""
+def _check(votes: Votes) -> None:
+    """Raise `TableError` for what is wrong with the arrays of votes that were built by hand."""
+    columns = {"model_a": votes.a, "model_b": votes.b, "winner": votes.winner, "weight": votes.weight}
     require_equal_lengths(columns)
-    if not len(columns["winner"]):
+    if not len(votes):
         raise TableError("the table holds no votes")
-    for name, end in (("model_a", len(models)), ("model_b", len(models)), ("winner", len(Winner))):
-        codes = columns[name]
+    n = len(votes.models)
+    for (name, codes), end in zip(columns.items(), (n, n, len(Winner)), strict=False):
         _refuse((codes < 0) | (codes >= end), f"{name} is no number from 0 to {end - 1}")
-    same = columns["model_a"] == columns["model_b"]
+    same = votes.a == votes.b
     if same.any():
-        _refuse(same, f"{models[columns['model_a'][same.argmax()]]!r} is compared with itself")
-    weights(columns["weight"], 0)
+        _refuse(same, f"{votes.models[votes.a[same.argmax()]]!r} is compared with itself")
+    weights(votes.weight, 0)
 
 
 def _refuse(bad: np.ndarray, reason: str) -> None:

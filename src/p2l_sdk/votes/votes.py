@@ -182,7 +182,9 @@ class Votes:
         known = tuple(sorted(codes.names)) if models is None else tuple(models)
         unknown = "which is not one of the model's LLMs (--model names the model; in training, --votes names the LLMs)"
         require_known(codes.names, known, "the votes file", unknown)
-        return cls(codes.prompts.prompts, known, *codes.columns(known), categories.arrays())
+        prompt, a, b, winner, weight = codes.columns()
+        place = np.array([known.index(name) for name in codes.names])
+        return cls(codes.prompts.prompts, known, prompt, place[a], place[b], winner, weight, categories.arrays())
 
     @classmethod
     def _of_scores(cls, scores: Scores, stacklevel: int, pairs: tuple[np.ndarray, np.ndarray] | None = None) -> Votes:
