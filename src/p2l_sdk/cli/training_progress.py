@@ -33,15 +33,18 @@ class Terminal(Listener):
         self._bar: Progress | None = None
 
     def data_read(self, name: str, summary: VoteSummary | ScoreSummary) -> None:
+        """Print the summary of the data."""
         if isinstance(summary, ScoreSummary):
             print_score_summary(summary, name)
         else:
             print_vote_summary(summary, name)
 
     def nothing_to_resume(self, folder: Path) -> None:
+        """Print that the run is a new one."""
         print(f"p2l: no run to resume in {str(folder)!r}; this is a new one", file=sys.stderr)
 
     def progress(self, doing: str, done: int, total: int) -> None:
+        """Show a bar for a part of the work."""
         if self._bar is None:
             columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
             self._bar = Progress(*columns, TimeRemainingColumn(elapsed_when_finished=True), transient=True)
@@ -52,9 +55,11 @@ class Terminal(Listener):
             self.close()
 
     def validation_baseline(self, loss: float) -> None:
+        """Print the loss to beat."""
         print(f"validation, averaged leaderboard: {loss:.4f}", file=sys.stderr)
 
     def step(self, step: Step) -> None:
+        """Move the bar of the run."""
         if self._bar is None:
             speed, loss = TextColumn("{task.fields[speed]}"), TextColumn("{task.fields[loss]}")
             columns = (TextColumn("training"), BarColumn(24), MofNCompleteColumn(), speed, loss, TimeRemainingColumn())
@@ -70,22 +75,27 @@ class Terminal(Listener):
         )
 
     def validated(self, validation: Validation) -> None:
+        """Print the loss above the bar."""
         bt = "" if validation.bt_log_loss is None else f", BT log-loss {validation.bt_log_loss:.4f}"
         text = f"epoch {validation.epoch:.2f}: validation loss {validation.loss:.4f}{bt}"
         self._errors.print(text, highlight=False)
 
     def trained(self, kept: Validation | None) -> None:
+        """Print which checkpoint is kept."""
         self.close()
         if kept is not None:
             print(f"kept: epoch {kept.epoch:.2f}, validation loss {kept.loss:.4f}", file=sys.stderr)
 
     def calibrated(self, keep: float) -> None:
+        """Print how much is kept."""
         print(f"calibrated: {keep:.0%} of the departure from the averaged leaderboard is kept", file=sys.stderr)
 
     def measured(self, reports: Mapping[str, Report]) -> None:
+        """Print the figures on held-out data."""
         print_held_out(reports)
 
     def pushed(self, n_models: int, address: str) -> None:
+        """Print where the model went."""
         print(f"pushed model of {n_models} LLMs: {address}")
 
     def close(self) -> None:
