@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2l_sdk.errors import BudgetError, P2LError, PromptError
-from p2l_sdk.hub.access import HubAccess
+from p2l_sdk.hub.access import HubAccess, HubTarget
 from p2l_sdk.hub.cards import EXAMPLE_PROMPTS, merged_card
 from p2l_sdk.hub.config import is_published, read_config
 from p2l_sdk.hub.folders import CARDS, DEFAULT_MODEL, EditedHead, locate, save_copy
@@ -28,7 +28,7 @@ from p2l_sdk.routing.pacing import BudgetPacer
 from p2l_sdk.routing.route import Route
 from p2l_sdk.routing.router import Router
 from p2l_sdk.scorers.load import load_scorer
-from p2l_sdk.scorers.scorer import Scorer
+from p2l_sdk.scorers.scorer import SavableScorer, Scorer
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -356,8 +356,8 @@ class P2L:
             raise P2LError("this P2L was not loaded from a folder, so there is nothing to copy")
         edited = self._edited_head()
         if is_published(read_config(self._folder)):  # saved in the native layout
-            write, carried = self._scorer.save, CARDS  # type: ignore[attr-defined]  # such models run on torch
-            save_copy(self._folder, Path(folder), self.costs, edited, weights=write, carried=carried)
+            write = self._savable().save
+            save_copy(self._folder, Path(folder), self.costs, edited, weights=write, patterns=CARDS)
         else:
             save_copy(self._folder, Path(folder), self.costs, edited)
 
@@ -392,21 +392,15 @@ class P2L:
             HubError: the Hub refused or cannot be reached, or an adapter's base is only on this machine; nothing was
                 committed.
         """
+        target = HubTarget(
+            repo_id=repo_id, private=private, revision=revision, create_pr=create_pr, token=token,
+            commit_message=commit_message,
+        )  # fmt: skip
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place) / "model"
             self.save_pretrained(folder)
-            return push_model(
-                folder,
-                repo_id,
-                private=private,
-                revision=revision,
-                create_pr=create_pr,
-                token=token,
-                commit_message=commit_message,
-                max_shard_bytes=max_shard_bytes,
-                handler=handler,
-                board=self.leaderboard(EXAMPLE_PROMPTS[0]),
-            )
+            board = self.leaderboard(EXAMPLE_PROMPTS[0])
+            return push_model(folder, target, max_shard_bytes=max_shard_bytes, handler=handler, board=board)
 
     def merge(self, folder: str | Path) -> None:
         """Merge an adapter into its base and write the result as a plain model with the same outputs.
@@ -415,7 +409,7 @@ class P2L:
         """
         if self._folder is None or not (self._folder / ADAPTER_CONFIG).is_file():
             raise P2LError("this model is no adapter, so there is nothing to merge; save_pretrained copies it")
-        write = self._scorer.model.save_pretrained  # type: ignore[attr-defined]  # adapters run on torch
+        write = self._savable().save_weights
         target = Path(folder)
         card = functools.partial(merged_card, name=target.resolve().name)
         save_copy(self._folder, target, self.costs, self._edited_head(), weights=write, card=card)
@@ -423,6 +417,11 @@ class P2L:
     def __repr__(self) -> str:
         source = "embedded default" if self._folder == DEFAULT_MODEL else str(self._folder or self._scorer)
         return f"P2L({source}: {len(self.models)} LLMs, feedback {self.spec.feedback})"
+
+    def _savable(self) -> SavableScorer:
+        if not isinstance(self._scorer, SavableScorer):
+            raise P2LError(f"{type(self._scorer).__name__} cannot be saved: it has no weights of its own")
+        return self._scorer
 
     def _edited_head(self) -> EditedHead | None:
         if not self.edits:

@@ -31,6 +31,10 @@ class SavableScorer(Scorer, Protocol):
         """Write weights, config, code and tokenizer in the native layout."""
         ...
 
+    def save_weights(self, folder: Path) -> None:
+        """Write weights, config and code, but no tokenizer."""
+        ...
+
 
 @runtime_checkable
 class EditableScorer(Scorer, Protocol):

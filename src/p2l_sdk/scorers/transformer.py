@@ -82,8 +82,12 @@ class TransformerScorer:
 
     def save(self, folder: Path) -> None:
         """Write weights, config, code and tokenizer in the native layout, whatever layout they were loaded from."""
-        self.model.save_pretrained(folder)
+        self.save_weights(folder)
         self._tokenizer.save_pretrained(folder)
+
+    def save_weights(self, folder: Path) -> None:
+        """Write weights, config and code in the native layout; those of an adapter are merged into its base."""
+        self.model.save_pretrained(folder)
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
         """Coefficients of a batch of prompts, float32.

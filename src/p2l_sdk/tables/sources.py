@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from p2l_sdk.errors import MissingExtraError, UnknownModelError, VotesError
-from p2l_sdk.hub.errors import Asked, not_fetched
+from p2l_sdk.hub.errors import HubRequest, fetch_error
 from p2l_sdk.tables.files import READERS, Row, arrow_batches, read_rows, require_distinct
 
 Chunk = dict[str, list[Any]]
@@ -155,8 +155,8 @@ def _from_hub(name: str, revision: str | None) -> Any:
     try:
         return datasets.load_dataset(name, revision=revision)
     except Exception as error:  # `datasets` raises errors of many kinds
-        asked = Asked(repo_id=name, kind="dataset", revision=revision)
-        raise VotesError(str(not_fetched(_plain_error(name, revision) or error, asked))) from error
+        request = HubRequest(repo_id=name, kind="dataset", revision=revision)
+        raise VotesError(str(fetch_error(_plain_error(name, revision) or error, request))) from error
 
 
 def _plain_error(name: str, revision: str | None) -> Exception | None:

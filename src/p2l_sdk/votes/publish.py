@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2l_sdk.errors import MissingExtraError, VotesError
-from p2l_sdk.hub.access import push
+from p2l_sdk.hub.access import HubTarget, push
 from p2l_sdk.hub.cards import join_card, render
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner
 from p2l_sdk.tables.columns import turns_of
@@ -62,6 +62,10 @@ def push_votes(
         VotesError: there are no votes, or two splits have different columns.
         MissingExtraError: pyarrow is not installed.
     """
+    target = HubTarget(
+        repo_id=repo_id, private=private, revision=revision, create_pr=create_pr, token=token,
+        commit_message=commit_message,
+    )  # fmt: skip
     splits = {"train": votes} if isinstance(votes, Votes) else dict(votes)
     if not splits:
         raise VotesError("there are no votes to push; give Votes, or a mapping from splits to Votes")
@@ -71,17 +75,9 @@ def push_votes(
         for split, table in tables.items():
             files |= _write(table, split, Path(place))
         card = _card(splits, next(iter(tables.values())).schema, repo_id, title, license, description)
-        return push(
-            {**files, "README.md": card.encode()},
-            repo_id,
-            kind="dataset",
-            stale=["data/*.parquet"],
-            private=private,
-            revision=revision,
-            create_pr=create_pr,
-            token=token,
-            message=commit_message or f"{sum(map(len, splits.values())):,} votes",
-        )
+        message = f"{sum(map(len, splits.values())):,} votes"
+        files["README.md"] = card.encode()
+        return push(files, target, message=message, kind="dataset", stale=["data/*.parquet"])
 
 
 def _tables(splits: Mapping[str, Votes]) -> dict[str, Any]:
