@@ -23,6 +23,7 @@ from p2l_sdk import P2L
 from p2l_sdk.cli import cli, run
 from p2l_sdk.errors import HubError, ModelFormatError, P2LError, P2LWarning
 from p2l_sdk.evaluation import evaluate, evaluate_votes
+from p2l_sdk.hub.access import HubTarget
 from p2l_sdk.hub.cards import split_card
 from p2l_sdk.hub.publish import push_model
 from p2l_sdk.modeling.feedback_p2l import Feedback
@@ -232,7 +233,7 @@ def test_a_damaged_config_of_an_adapter_is_named(text, message, broken):
     (broken / "adapter_config.json").write_text(text)
     refused(broken, message)
     with pytest.raises(ModelFormatError, match=message):
-        push_model(broken, "org/mine")
+        push_model(broken, HubTarget(repo_id="org/mine"))
 
 
 def test_an_adapter_on_another_base(adapter, base, tmp_path):

@@ -86,7 +86,7 @@ class TransformerScorer:
         self._tokenizer.save_pretrained(folder)
 
     def save_weights(self, folder: Path) -> None:
-        """Write weights, config and code in the native layout, without the tokenizer."""
+        """Write weights, config and code in the native layout; those of an adapter are merged into its base."""
         self.model.save_pretrained(folder)
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
