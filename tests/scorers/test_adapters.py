@@ -16,7 +16,7 @@ import torch
 import yaml
 from conftest import ROOT, backbone_config, transformers_tokenizer
 from fine_tuning import LLMS, prompts, vote_rows, write_jsonl
-from researcher import RESEARCHER
+from researcher import without_p2l_sdk
 from safetensors.torch import load_file, save_file
 
 from p2l_sdk import P2L
@@ -113,13 +113,8 @@ def test_an_adapter_and_what_it_is_merged_to_are_the_same_model_without_p2l_sdk(
     assert_equal(merged, loaded)
     assert merged.costs == loaded.costs == {"coder": 0.002, "poet": 0.0005}
     assert not list((tmp_path / "merged").glob("adapter_[cm]*"))
-    result = subprocess.run(
-        [sys.executable, "-c", RESEARCHER, json.dumps(PROMPTS), str(adapter), str(tmp_path / "merged")],
-        capture_output=True, text=True, cwd=tmp_path, env={"HF_HOME": str(tmp_path), "PATH": "", "HF_HUB_OFFLINE": "1"},
-        check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-2000:]
-    for theirs in json.loads(result.stdout.splitlines()[-1]):
+    results = without_p2l_sdk(tmp_path, PROMPTS, [adapter, tmp_path / "merged"])
+    for theirs in results:
         np.testing.assert_allclose(loaded.coefficients(PROMPTS).coefs, theirs["coefs"], atol=1e-5)
     with pytest.raises(P2LError, match="this model is no adapter, so there is nothing to merge"):
         merged.merge(tmp_path / "again")

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2l_sdk import P2L
-from p2l_sdk.cli import terminal
+from p2l_sdk.cli.training_tables import print_vote_summary
 from p2l_sdk.errors import MissingExtraError, P2LWarning, UnknownModelError, VotesError
 from p2l_sdk.evaluation import evaluate_votes
 from p2l_sdk.leaderboards.leaderboard import Coefficients
@@ -618,7 +618,7 @@ def printed(summary, monkeypatch, width, encoding="utf-8"):
     buffer = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setattr(sys, "stdout", buffer)
-    terminal.print_vote_summary(summary, "votes[b].jsonl")
+    print_vote_summary(summary, "votes[b].jsonl")
     buffer.flush()
     monkeypatch.undo()
     return buffer.buffer.getvalue().decode(encoding)

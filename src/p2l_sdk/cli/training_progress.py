@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -15,10 +15,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
-from rich.text import Text
 
-from p2l_sdk.cli.terminal import print_facts, print_held_out, print_vote_summary
+from p2l_sdk.cli.training_tables import print_held_out, print_score_summary, print_vote_summary
 from p2l_sdk.evaluation import Report
 from p2l_sdk.training.listener import Listener, Step, Validation
 from p2l_sdk.training.score_summary import ScoreSummary
@@ -103,28 +101,3 @@ class Terminal(Listener):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-
-
-def print_score_summary(summary: ScoreSummary, name: str, top: int = 20) -> None:
-    """Print the figures of a table of scores, and one row for each of the first `top` LLMs."""
-    console = Console()
-    print_facts(console, name, _facts(summary))
-    table = Table(box=None, pad_edge=False)
-    table.add_column("LLM", overflow="fold")
-    for title in ("answers", "mean"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for model, answers, mean in summary.models[:top]:
-        table.add_row(Text(model), f"{answers:,}", f"{mean:.4g}" if answers else "-")
-    console.print(table)
-    if len(summary.models) > top:
-        console.print(Text(f"and {len(summary.models) - top:,} more LLMs", style="dim"))
-
-
-def _facts(summary: ScoreSummary) -> Iterator[tuple[str, str]]:
-    prompts = "1 prompt" if summary.n_prompts == 1 else f"{summary.n_prompts:,} prompts"
-    rows = f"{summary.n_rows:,} rows, {summary.n_missing:,} missing"
-    yield "scores", f"{summary.n_answers:,} on {prompts} in {rows}"
-    if summary.n_duplicates:
-        yield "duplicates", f"{summary.n_duplicates:,} rows repeat an earlier one: same prompt and scores"
-    loss = f"loss {summary.averaged_loss:.4f} ({summary.feedback})"
-    yield "to beat", f"the averaged leaderboard: {loss}, on these scores"
