@@ -75,4 +75,4 @@ class Habits(griffe.Extension):
         if obj.docstring:
             obj.docstring.value = JOINED.sub(each_by_itself, obj.docstring.value)
             if obj.filepath.name == "pipeline_p2l.py":  # describes keywords that transformers passes on
-                obj.docstring.parser_options["warnings"] = False
+                obj.docstring.parser_options = {**obj.docstring.parser_options, "warnings": False}
