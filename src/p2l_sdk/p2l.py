@@ -192,7 +192,7 @@ class P2L:
             UnknownModelError: a name in models or opponents is not one of the model's LLMs.
             UnknownOptionError: there is no such option; the message names the nearest one.
         """
-        router, board = self.router(**options), self.leaderboard(prompt)
+        router, board = self.router(**options) if options else self._router, self.leaderboard(prompt)
         if pacer is None:
             return router.route(board, cost, seed)
         if cost is not None:
