@@ -5,15 +5,17 @@ are kept in float32, and torch's L-BFGS (at most 50 iterations) evaluates the me
 every closure. Every job runs in its own process; the methods alternate, round by round. Time is that of the job alone,
 memory the peak of the process minus what it used before the job (imports and input).
 
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/aggregation.py [--rounds N] [--stream N] [--json]
+    python benchmarks/aggregation.py [--rounds N] [--stream N] [--threads N] [--json]
 """
 
 from __future__ import annotations
 
+import machine  # before numpy: it sets the thread counts
+
+# isort: split
+
 import argparse
 import json
-import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -58,7 +60,7 @@ def direct(feedback: Feedback, batch: Coefficients) -> dict:
     """Mean cross-entropy over prompts and pairs by L-BFGS in float32."""
     import torch
 
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.set_num_threads(machine.THREADS)
     a, b = torch.triu_indices(N_MODELS, N_MODELS, 1)
 
     def law(theta, eta):
@@ -163,11 +165,6 @@ def compare(feedback: Feedback, n: int, rounds: int) -> list[dict]:
     return rows
 
 
-def processor() -> str:
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
@@ -176,22 +173,21 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     parser.add_argument("--feedback", default="grk", help=argparse.SUPPRESS)
+    machine.add_threads(parser)
     arguments = parser.parse_args()
-    threads = {os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    if None in threads or len(threads) > 1:  # read when the libraries are loaded: too late to set them here
-        parser.error("set OMP_NUM_THREADS and OPENBLAS_NUM_THREADS first, to the same number")
     if arguments.job:
         print(json.dumps(job(arguments.job, Feedback(arguments.feedback), arguments.prompts)))
         return
     n = arguments.prompts
-    machine = f"{processor()}, {os.cpu_count()} cores, {threads.pop()} thread(s); Python {platform.python_version()}"
     rows = [row for feedback in (Feedback.GRK, Feedback.BT) for row in compare(feedback, n, arguments.rounds)]
     long = run("stream", Feedback.GRK, arguments.stream) if arguments.stream else None
     if arguments.json:
-        result = {"machine": machine, "rounds": arguments.rounds, "prompts": n, "rows": rows, "stream": long}
+        result = {"machine": machine.describe(), "rounds": arguments.rounds, "prompts": n, "rows": rows, "stream": long}
         print(json.dumps(result, indent=2))
         return
-    print(f"{machine}; {n:,} prompts x {N_MODELS} LLMs, medians of {arguments.rounds} rounds (lowest to highest)\n")
+    print(
+        f"{machine.describe()}; {n:,} prompts x {N_MODELS} LLMs, medians of {arguments.rounds} rounds (lowest to highest)\n"
+    )
     print("| feedback | method | seconds | add + solve | times faster | peak memory, MB | distance to the optimum |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:

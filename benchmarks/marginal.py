@@ -10,17 +10,20 @@ p2l-sdk and arena-rank also compute intervals, with the sandwich estimator. eval
 choix has no intervals: both are timed without. choix has no ties and takes a list of (winner, loser) pairs; building it
 is included in its time.
 
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 RAYON_NUM_THREADS=1 python benchmarks/marginal.py [--rounds N] [--json]
+    python benchmarks/marginal.py [--rounds N] [--json]
 """
 
 from __future__ import annotations
+
+import machine  # before numpy: it sets the thread counts
+
+# isort: split
 
 import argparse
 import importlib.metadata
 import json
 import multiprocessing
 import os
-import platform
 import statistics
 import sys
 import time
@@ -34,9 +37,7 @@ from scipy.special import expit
 from p2l_sdk import fit_leaderboard
 
 sys.path.insert(0, str(Path(__file__).parent))
-from latency import _processor
 
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 ARENA_UNIT = 400 / np.log(10)  # arena-rank's points per logit
 Ratings = dict[str, float]  # centred coefficients in logits
 
@@ -168,15 +169,9 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["200000x50", "2000000x130"], metavar="VOTESxMODELS")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    for name in THREADS:
-        if os.environ.get(name) != "1":  # read when the libraries are loaded: too late to set it here
-            parser.error(f"set {name}=1 first: the benchmark is of one thread (jax takes what it finds)")
     packages = ("numpy", "pandas", "arena-rank", "evalica", "choix")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
-    machine = (
-        f"{_processor()}, {os.cpu_count()} cores, {', '.join(THREADS)} = 1, load {os.getloadavg()[0]:.1f}; "
-        f"Python {platform.python_version()}, {versions}"
-    )
+    where = f"{machine.describe()} (jax takes what it finds), load {os.getloadavg()[0]:.1f}, {versions}"
     results = []
     for size in arguments.sizes:
         n_votes, n_models = map(int, size.split("x"))
@@ -185,9 +180,9 @@ def main() -> None:
             rows = measure(job, frame, arguments.rounds, arguments.limit)
             results.append({"votes": n_votes, "models": n_models, "job": job, "rows": rows})
     if arguments.json:
-        print(json.dumps({"machine": machine, "rounds": arguments.rounds, "results": results}, indent=2))
+        print(json.dumps({"machine": where, "rounds": arguments.rounds, "results": results}, indent=2))
         return
-    print(f"{machine}; medians of {arguments.rounds} rounds")
+    print(f"{where}; medians of {arguments.rounds} rounds")
     for result in results:
         kind = "Bradley-Terry without ties" if result["job"] == "bt" else "a quarter of them ties, half a win each"
         print(f"\n{result['votes']:,} votes, {result['models']} LLMs, {kind}:\n")

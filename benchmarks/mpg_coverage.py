@@ -5,10 +5,12 @@ own strengths and weaknesses (normal in logits, not the beta distribution that t
 unbalanced: a domain of one benchmark, one of five, and one of four in two subdomains. Scenarios differ in the number of
 questions, in missing cells, and in whether all LLMs answer the same questions (which differ in difficulty).
 
-    OMP_NUM_THREADS=1 python benchmarks/mpg_coverage.py [--replicates N] [--scenario NAME] [--jeffreys]
+    python benchmarks/mpg_coverage.py [--replicates N] [--scenario NAME] [--jeffreys]
 """
 
 from __future__ import annotations
+
+# isort: split
 
 import argparse
 import warnings

@@ -13,8 +13,6 @@ import argparse
 import asyncio
 import json
 import multiprocessing
-import os
-import platform
 import random
 import socket
 import statistics
@@ -28,7 +26,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
-from serving import WORDS, quantile, wait_for
+from serving import WORDS, describe, quantile, wait_for
 
 LLMS = ("gemma-2-9b-it", "qwen2.5-7b-instruct", "llama-3.3-nemotron-super-49b-v1")
 ANSWER = {
@@ -135,11 +133,10 @@ def main() -> None:
             row |= {f"{name}_p50_ms": 1e3 * statistics.median(values), f"{name}_p99_ms": 1e3 * quantile(values, 0.99)}
         row["added_p50_ms"] = 1e3 * statistics.median(r - d for d, r in pairs)
         rows.append(row)
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     if arguments.json:
-        print(json.dumps({"machine": machine, "results": rows}, indent=2))
+        print(json.dumps({"machine": describe(), "results": rows}, indent=2))
         return
-    print(f"{machine}; embedded default model\n")
+    print(f"{describe()}; embedded default model\n")
     print("| clients | calls | direct p50, p99 ms | router p50, p99 ms | added p50 ms |\n|---|---|---|---|---|")
     for row in rows:
         print(

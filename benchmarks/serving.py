@@ -190,6 +190,11 @@ def measure(source: str | None, seconds: float, rounds: int, words: int) -> list
     return rows
 
 
+def describe() -> str:
+    """The machine, for the caption of a table."""
+    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", action="append", help="default, tiny, or what P2L.from_pretrained takes")
@@ -206,11 +211,10 @@ def main() -> None:
                 source = str(Path(place) / "tiny")
                 tiny(Path(source))
             results[name] = measure(source, arguments.seconds, arguments.rounds, arguments.words)
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     if arguments.json:
-        print(json.dumps({"machine": machine, "results": results}, indent=2))
+        print(json.dumps({"machine": describe(), "results": results}, indent=2))
         return
-    print(f"{machine}; {arguments.rounds} rounds of {arguments.seconds:g} s\n")
+    print(f"{describe()}; {arguments.rounds} rounds of {arguments.seconds:g} s\n")
     print("| model | clients | per s | p50, p99 ms | health p99 | plain: per s | p50, p99 | health p99 | times |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name, rows in results.items():
