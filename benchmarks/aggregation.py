@@ -136,7 +136,18 @@ def job(name: str, feedback: Feedback, n: int) -> dict:
 
 
 def run(name: str, feedback: Feedback, n: int) -> dict:
-    command = [sys.executable, __file__, "--job", name, "--feedback", feedback, "--prompts", str(n)]
+    command = [
+        sys.executable,
+        __file__,
+        "--job",
+        name,
+        "--feedback",
+        feedback,
+        "--prompts",
+        str(n),
+        "--threads",
+        str(machine.THREADS),
+    ]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -179,15 +190,14 @@ def main() -> None:
         print(json.dumps(job(arguments.job, Feedback(arguments.feedback), arguments.prompts)))
         return
     n = arguments.prompts
+    where = machine.describe()
     rows = [row for feedback in (Feedback.GRK, Feedback.BT) for row in compare(feedback, n, arguments.rounds)]
     long = run("stream", Feedback.GRK, arguments.stream) if arguments.stream else None
     if arguments.json:
-        result = {"machine": machine.describe(), "rounds": arguments.rounds, "prompts": n, "rows": rows, "stream": long}
+        result = {"machine": where, "rounds": arguments.rounds, "prompts": n, "rows": rows, "stream": long}
         print(json.dumps(result, indent=2))
         return
-    print(
-        f"{machine.describe()}; {n:,} prompts x {N_MODELS} LLMs, medians of {arguments.rounds} rounds (lowest to highest)\n"
-    )
+    print(f"{where}; {n:,} prompts x {N_MODELS} LLMs, medians of {arguments.rounds} rounds (lowest to highest)\n")
     print("| feedback | method | seconds | add + solve | times faster | peak memory, MB | distance to the optimum |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:

@@ -112,6 +112,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     machine.add_threads(parser)
     arguments = parser.parse_args()
+    where = machine.describe()
     calls, starts = latency(arguments.rounds), start_up(max(10, arguments.rounds // 50))
     if arguments.json:
         print(
@@ -121,7 +122,7 @@ def main() -> None:
             )
         )
         return
-    print(f"{machine.describe()}; medians of {arguments.rounds} rounds, microseconds (90th percentile)\n")
+    print(f"{where}; medians of {arguments.rounds} rounds, microseconds (90th percentile)\n")
     print(
         "| tokens | floor: bare tokens + mean | model | leaderboard | above model, floor | route | above model, floor |"
     )

@@ -1,7 +1,7 @@
 """The machine of a benchmark: its thread counts and its name.
 
-Imported before numpy, torch and tokenizers, which read the thread counts as they are loaded. `--threads N` says how many
-there are, otherwise 1: a benchmark of one thread compares the work, not the schedulers.
+Imported before numpy, torch and tokenizers, which read the thread counts as they are loaded. `--threads N` sets them;
+by default there is one thread, so that a benchmark compares the work, not the schedulers.
 """
 
 from __future__ import annotations
