@@ -38,14 +38,14 @@ def push_votes(
     votes: Votes | Mapping[str, Votes],
     repo_id: str,
     *,
+    title: str | None = None,
+    license: str | None = None,
+    description: str = "",
     private: bool | None = None,
     revision: str | None = None,
     create_pr: bool = False,
     token: str | bool | None = None,
     commit_message: str | None = None,
-    title: str | None = None,
-    license: str | None = None,
-    description: str = "",
 ) -> CommitInfo:
     """Push votes as a data set.
 
