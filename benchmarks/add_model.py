@@ -51,7 +51,7 @@ def without(votes: Votes, llm: int) -> Votes:
 def trained(votes: Votes) -> P2L:
     table = table_of(DEFAULT_MODEL)
     with tempfile.TemporaryDirectory() as folder:
-        write_static(train_static(votes, table, StaticRecipe(), quiet=True), table.tokenizer, Path(folder))
+        write_static(train_static(votes, table, StaticRecipe()), table.tokenizer, Path(folder))
         return P2L.from_pretrained(folder)
 
 
@@ -83,6 +83,7 @@ class Results:
         return float(times @ sums / (times @ self.counts[llm]))
 
     def loss(self, llm: str, size: int, method: str, times: np.ndarray) -> float:
+        """Mean loss of one LLM over the draws of a size and method."""
         return float(np.mean([self.mean(draw, llm, times) for draw in self.draws[llm, size, method]]))
 
 

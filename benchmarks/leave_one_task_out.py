@@ -21,10 +21,11 @@ from rich.progress import track
 from p2l_sdk import P2L
 from p2l_sdk.evaluation import evaluate_scores, evaluate_votes
 from p2l_sdk.leaderboards.leaderboard import Coefficients
+from p2l_sdk.tables.files import read_rows
 from p2l_sdk.training.static import StaticRecipe, train_static, write_static
 from p2l_sdk.training.token_table import TokenTable, distil
 from p2l_sdk.votes.averaged import fit_leaderboard
-from p2l_sdk.votes.votes import Scores, Votes, read_rows
+from p2l_sdk.votes.votes import Scores, Votes
 
 COLUMNS = ("bt_log_loss", "cross_entropy", "routed_score")
 
@@ -48,6 +49,7 @@ class SameForAll:
         self._board = fit_leaderboard(votes, p2l.spec.feedback)
 
     def score(self, prompts: list) -> Coefficients:
+        """The same coefficients for every prompt."""
         n = len(prompts)
         return Coefficients(np.tile(self._board.coefs, (n, 1)), np.full((n, 1), self._board.eta), None)
 
@@ -60,7 +62,7 @@ def left_out(
         rest, held = select(votes, ~here), select(votes, here)
         part = Scores([p for p, x in zip(scores.prompts, here, strict=True) if x], scores.models, scores.scores[here])
         with tempfile.TemporaryDirectory() as folder:
-            write_static(train_static(rest, table, recipe, quiet=True), table.tokenizer, Path(folder))
+            write_static(train_static(rest, table, recipe), table.tokenizer, Path(folder))
             model = P2L.from_pretrained(folder)
         marginal = P2L(SameForAll(model, rest))
         row = {"task": task, "n": len(part.prompts), "oracle": float(part.scores.max(1).mean())}

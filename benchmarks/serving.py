@@ -75,12 +75,12 @@ def serve(source: str | None, engine: bool, listener: socket.socket) -> None:
 
     from p2l_sdk import P2L
     from p2l_sdk.serve import Engine, create_app
-    from p2l_sdk.serve.process import settle
+    from p2l_sdk.serve.process import tune_process
 
     p2l = P2L.from_pretrained(source)
     app = create_app(Engine(p2l, queue_size=4096, timeout_s=120)) if engine else plain_app(p2l)
     if engine:
-        settle()  # as `p2l serve` does
+        tune_process()  # as `p2l serve` does
     uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False)).run(sockets=[listener])
 
 

@@ -27,9 +27,9 @@ from transformers import PrinterCallback, TrainerCallback
 
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.prompt_p2l import PromptEncoder
+from p2l_sdk.training.arguments import training_arguments
 from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.training.data import GroupedPrompts
-from p2l_sdk.training.finetune import training_arguments
 from p2l_sdk.training.heads import start_at
 from p2l_sdk.training.model import add_lora, new_model
 from p2l_sdk.training.task import Task
@@ -50,9 +50,11 @@ class Stopwatch(TrainerCallback):
         self._start = 0.0
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Start the clock."""
         self._start = time.perf_counter()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Note the time."""
         self.steps.append(time.perf_counter() - self._start)
         batch = self.trainer.last_batch
         self.votes.append(len(batch["labels"]))
@@ -69,6 +71,7 @@ class Watched(P2LTrainer):
     """Remembers the batch of the last step."""
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any) -> Any:
+        """Remember the batch."""
         self.last_batch = inputs
         return super().compute_loss(model, inputs, *args, **options)
 
@@ -78,7 +81,7 @@ def measure(config: TrainingConfig, votes: Votes, steps: int) -> Stopwatch:
     torch.manual_seed(SEED)
     task = Task.of_votes(votes, Feedback.GRK, 0.0, SEED)
     model, tokenizer = new_model(config, task.models, task.saved_feedback, {})
-    start_at(model, task.marginal)
+    start_at(model, task.averaged)
     ids = PromptEncoder.from_transformers(model.spec, tokenizer)(task.train.prompts)
     train = GroupedPrompts(ids, task.train.feedback, tokenizer.pad_token_id or 0)
     watch = Stopwatch()

@@ -40,6 +40,8 @@ def user_turns(prompt: Prompt) -> list[str]:
     """
     if isinstance(prompt, str):
         turns = [prompt]
+    elif type(prompt) is CheckedPrompt:  # faster than isinstance of an abstract class
+        return prompt.turns
     elif isinstance(prompt, Sequence) and not isinstance(prompt, bytes | bytearray):
         turns = [_content(message, i) for i, message in enumerate(prompt) if _role(message, i) == "user"]
         if not turns:
@@ -51,6 +53,31 @@ def user_turns(prompt: Prompt) -> list[str]:
     if not any(turn.strip() for turn in turns):
         raise PromptError("the prompt is empty; write what the LLM would be asked")
     return turns
+
+
+class CheckedPrompt(Sequence[Message]):
+    """A prompt that has been checked: the conversation of its user turns, which `user_turns` does not check again.
+
+    Args:
+        prompt: the prompt.
+
+    Attributes:
+        turns: the texts of its user turns.
+
+    Raises:
+        PromptError: see `user_turns`.
+    """
+
+    __slots__ = ("turns",)
+
+    def __init__(self, prompt: Prompt) -> None:
+        self.turns = user_turns(prompt)
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+    def __getitem__(self, place: Any) -> Any:
+        return [{"role": "user", "content": turn} for turn in self.turns][place]
 
 
 def _role(message: Any, i: int) -> str:

@@ -7,7 +7,8 @@ import graphlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import ROOT
@@ -16,7 +17,7 @@ from conftest import ROOT
 FLOORS = [
     {"modeling"},
     {"errors"},
-    {"pictures"},
+    {"pictures", "options"},
     {"leaderboards"},
     {"hub"},
     {"tables"},
@@ -168,6 +169,56 @@ def test_an_extra_that_is_missing_answers_with_its_pip_line(saved):
 def test_the_face_is_small_and_whole():
     import p2l_sdk
 
-    assert sorted(p2l_sdk.__all__) == p2l_sdk.__all__ or set(p2l_sdk.__all__) <= set(dir(p2l_sdk))
+    assert set(p2l_sdk.__all__) <= set(dir(p2l_sdk))
     for name in p2l_sdk.__all__:
-        assert hasattr(p2l_sdk, name)
+        assert getattr(p2l_sdk, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Vote'"):
+        p2l_sdk.Vote  # noqa: B018
+
+
+def test_a_face_that_is_not_looked_at_costs_nothing():
+    """Nothing but errors is imported before it is used; a leaderboard needs no table, vote, edit or picture."""
+    out = python(
+        "import sys, p2l_sdk\n"
+        "print(*(m for m in sys.modules if m.startswith('p2l_sdk.')), 'numpy' in sys.modules)\n"
+        "p2l_sdk.P2L.from_pretrained().leaderboard('hello')\n"
+        "print(*sorted({m.split('.')[1] for m in sys.modules if m.startswith('p2l_sdk.')}))"
+    )
+    first, second = out.splitlines()
+    assert set(first.split()) == {"p2l_sdk.errors", "p2l_sdk.modeling", "p2l_sdk.modeling.errors_p2l", "False"}
+    assert second.split() == ["errors", "hub", "leaderboards", "modeling", "options", "p2l", "routing", "scorers"]
+
+
+# --- walks -----------------------------------------------------------------------------------------------------------
+
+
+def rooms_entered(action: Callable[[], object]) -> set[tuple[str, str]]:
+    """Pairs (caller, called) of rooms, for every call from a function of one room into another room, however many
+    functions of other libraries lie between."""
+    found: set[tuple[str, str]] = set()
+    rooms = {str(path): name.split(".")[0] for name, path in MODULES.items()}
+
+    def room(frame: types.FrameType | None) -> str | None:
+        while frame is not None and frame.f_code.co_filename not in rooms:
+            frame = frame.f_back
+        return None if frame is None else rooms[frame.f_code.co_filename]
+
+    def profile(frame: types.FrameType, event: str, _: object) -> None:
+        called = rooms.get(frame.f_code.co_filename)
+        caller = room(frame.f_back) if event == "call" and called is not None else None
+        if caller is not None and called is not None and caller != called:
+            found.add((caller, called))
+
+    sys.setprofile(profile)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def test_an_aggregate_walks_down_only(default):
+    prompts = ["write a poem", "sum a list in python", "prove that two is irrational"] * 200
+    calls = rooms_entered(lambda: default.aggregate(iter(prompts), weights=[1.0] * 600))
+    assert {("p2l", "scorers"), ("scorers", "leaderboards"), ("scorers", "modeling")} <= calls
+    assert [call for call in calls if HEIGHT[call[1]] > HEIGHT[call[0]]] == []

@@ -2,7 +2,7 @@
 
 A `text` block is the output of the `python` or `sh` block before it. The blocks of a page run in order, in one
 namespace, in an empty folder. Shell lines that install, train or serve are tested elsewhere (.ci/run, test_training,
-test_serve, test_router).
+test_serve, test_gateway).
 To rewrite the outputs after a change: P2L_WRITE_DOCS=1 pytest tests/test_docs.py
 """
 

@@ -6,7 +6,7 @@ import datasets
 import evaluate  # type: ignore[import-untyped]
 import numpy as np
 
-from p2l_sdk.evaluation.metrics import pair_metrics
+from p2l_sdk.evaluation.metrics import PairPredictions, pair_metrics
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.votes.votes import WINNERS
 
@@ -67,7 +67,7 @@ class PairMetrics(evaluate.Metric):
         unknown = next((winner for winner in winners if winner not in WINNERS), None)
         if unknown is not None:
             raise ValueError(f"winner is {unknown!r}; legal values: {', '.join(WINNERS)}")
-        estimates = pair_metrics(
+        pairs = PairPredictions(
             Feedback.parse(feedback),
             np.asarray(coefs_a),
             np.asarray(coefs_b),
@@ -77,6 +77,7 @@ class PairMetrics(evaluate.Metric):
             weights=weights,
             cluster=None if prompts is None else np.unique(np.asarray(prompts), return_inverse=True)[1],
         )
+        estimates = pair_metrics(pairs)
         result = {name: estimate.value for name, estimate in estimates.items()}
         if prompts is not None:
             errors = {name: estimate.standard_error for name, estimate in estimates.items()}

@@ -28,6 +28,7 @@ __all__ = [
     "ScoresError",
     "TableError",
     "UnknownModelError",
+    "UnknownOptionError",
     "VotesError",
     "did_you_mean",
     "member",
@@ -42,6 +43,10 @@ Member = TypeVar("Member", bound=StrEnum)
 
 class UnknownModelError(P2LError):
     """A name that is not one of the model's LLMs."""
+
+
+class UnknownOptionError(P2LError, TypeError):
+    """A keyword that a function does not have; the message names the nearest one."""
 
 
 class BudgetError(P2LError):

@@ -1,16 +1,13 @@
-"""`p2l evaluate` and its functions: on votes drawn from a known truth, and against the research code's values."""
+"""The functions of an evaluation: on votes drawn from a known truth, and against the research code's values."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import warnings
 
 import numpy as np
 import pytest
 from conftest import MODELS, shared
+from drawn_votes import Given, votes_of
 
 from p2l_sdk import P2L, Leaderboard, fit_leaderboard
 from p2l_sdk.errors import P2LError, VotesError
@@ -24,56 +21,37 @@ from p2l_sdk.evaluation import (
     compare_with_baseline,
     evaluate,
     evaluate_votes,
+    predictions,
     subset_study,
 )
-from p2l_sdk.evaluation.metrics import pair_metrics
-from p2l_sdk.leaderboards.leaderboard import Coefficients
-from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities
-from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.evaluation.metrics import PairPredictions, pair_metrics
+from p2l_sdk.modeling.feedback_p2l import Feedback, Winner
+from p2l_sdk.votes.counts import VoteCounts
 from p2l_sdk.votes.votes import Votes
-
-# --- a model whose coefficients are given, and votes drawn from them -----------------------------------------------
-
-
-class Given:
-    """A scorer with given coefficients: those of prompt "7" are row 7."""
-
-    def __init__(self, coefs, eta=None, feedback=Feedback.GRK, models=MODELS):
-        self.spec, self.coefs, self.eta = ModelSpec(models=tuple(models), feedback=feedback), coefs, eta
-        self.prompts_read = 0
-
-    def score(self, prompts):
-        rows = [int(prompt) for prompt in prompts]
-        self.prompts_read += len(rows)
-        return Coefficients(self.coefs[rows], None if self.eta is None else self.eta[rows], None)
-
-
-def votes_of(coefs, eta, rng, per_prompt=6, models=MODELS, feedback=Feedback.GRK):
-    """Votes on prompts "0", "1", ..., drawn from the feedback model."""
-    prompt = np.repeat(np.arange(len(coefs)), per_prompt)
-    a = rng.integers(0, len(models), len(prompt))
-    b = (a + rng.integers(1, len(models), len(prompt))) % len(models)
-    law = np.exp(log_probabilities(feedback, coefs[prompt, a], coefs[prompt, b], eta[prompt, 0]))
-    winner = (rng.random((len(prompt), 1)) > law.cumsum(1)).sum(1).clip(max=law.shape[1] - 1)
-    prompts = [str(i) for i in range(len(coefs))]
-    return Votes(prompts, tuple(models), prompt, a, b, winner, np.ones(len(prompt)))
 
 
 @pytest.fixture
-def drawn(rng):
-    """(the true model, votes drawn from it): 400 prompts of two kinds, which rank the LLMs in opposite order."""
+def given(rng):
+    """(the true scorer, votes drawn from it): 400 prompts of two kinds, which rank the LLMs in opposite order."""
     kind = np.arange(400) % 2
     coefs = np.where(kind == 0, 1, -0.6)[:, None] * np.array([1.5, 0.5, -0.5, -1.5]) + 0.5 + rng.normal(size=(400, 4))
     eta = rng.normal(-0.5, 0.3, size=(400, 1))
     votes = votes_of(coefs, eta, rng)
     object.__setattr__(votes, "categories", {"kind": np.array(["steep", "turned"])[kind[votes.prompt]]})
-    return P2L(Given(coefs, eta)), votes
+    return Given(coefs, eta), votes
 
 
-def test_the_truth_beats_the_marginal_of_the_votes_themselves(drawn):
+@pytest.fixture
+def drawn(given):
+    """(the true model, votes drawn from it)."""
+    scorer, votes = given
+    return P2L(scorer), votes
+
+
+def test_the_truth_beats_the_averaged_leaderboard_of_the_votes_themselves(drawn):
     p2l, votes = drawn
-    marginal = fit_leaderboard(votes, "grk", intervals=None)
-    baseline = compare_with_baseline(p2l, votes, marginal)
+    averaged = fit_leaderboard(votes, "grk", intervals=None)
+    baseline = compare_with_baseline(p2l, votes, averaged)
     metrics = evaluate_votes(p2l, votes)
     assert set(baseline.metrics) == set(metrics)
     assert set(baseline.difference) == set(metrics) - {"ece"}  # ece is not a mean
@@ -83,28 +61,30 @@ def test_the_truth_beats_the_marginal_of_the_votes_themselves(drawn):
             assert difference.value > 0, name
         else:
             assert difference.value < -3 * difference.standard_error, name
-    a, b = votes.a, votes.b
-    by_hand = pair_metrics(Feedback.GRK, marginal.coefs[a], marginal.coefs[b], votes.winner,
-                           eta=np.full(len(a), marginal.eta), cluster=votes.prompt)  # fmt: skip
+    a, b, eta = votes.a, votes.b, np.full(len(votes), averaged.eta)
+    same = PairPredictions(
+        Feedback.GRK, averaged.coefs[a], averaged.coefs[b], votes.winner, eta=eta, cluster=votes.prompt
+    )
+    by_hand = pair_metrics(same)
     assert by_hand == baseline.metrics
-    other = Leaderboard(models=("x", *MODELS[1:]), coefs=marginal.coefs, feedback=Feedback.GRK, eta=0.0)
+    other = Leaderboard(models=("x", *MODELS[1:]), coefs=averaged.coefs, feedback=Feedback.GRK, eta=0.0)
     with pytest.raises(P2LError, match="other LLMs than the leaderboard"):
         compare_with_baseline(p2l, votes, other)
 
 
-def test_the_truth_is_calibrated_and_too_steep_a_model_is_not(drawn):
+def test_the_truth_is_calibrated_and_too_steep_a_model_is_not(drawn, given):
     p2l, votes = drawn
     good = calibration(p2l, votes)
     assert good.ece == evaluate_votes(p2l, votes)["ece"].value
     assert good.ece < 2 * good.ece_by_chance
-    scorer = p2l._scorer
+    scorer, _ = given
     steep = calibration(P2L(Given(4 * scorer.coefs, scorer.eta)), votes, bins=5)
     assert len(steep.n) == 5
     assert steep.ece > 5 * good.ece_by_chance
     assert (steep.frequency < steep.probability).all()
 
 
-def test_the_aggregate_agrees_with_the_marginal(drawn):
+def test_the_aggregate_agrees_with_the_averaged_leaderboard(drawn):
     p2l, votes = drawn
     agreement = aggregate_agreement(p2l, votes)
     assert agreement.marginal.coefs == pytest.approx(fit_leaderboard(votes, "grk", intervals=None).coefs)
@@ -131,8 +111,8 @@ def test_prompts_weigh_as_much_as_their_votes(drawn):
 
 def test_categories_are_measured_alone(drawn):
     p2l, votes = drawn
-    marginal = fit_leaderboard(votes, "grk", intervals=None)
-    categories = by_category(p2l, votes, "kind", baseline=marginal)
+    averaged = fit_leaderboard(votes, "grk", intervals=None)
+    categories = by_category(p2l, votes, "kind", baseline=averaged)
     assert list(categories) == ["steep", "turned"]
     for name, category in categories.items():
         rows = votes.categories["kind"] == name
@@ -152,7 +132,7 @@ def test_categories_are_measured_alone(drawn):
             assert category.metrics[metric].n == estimate.n
         alone = aggregate_agreement(p2l, part)
         assert category.agreement.metrics == pytest.approx(alone.metrics)
-        difference = compare_with_baseline(p2l, part, marginal).difference["cross_entropy"]
+        difference = compare_with_baseline(p2l, part, averaged).difference["cross_entropy"]
         assert category.baseline.difference["cross_entropy"].value == pytest.approx(difference.value)
     with pytest.raises(VotesError, match=r"no category column 'task' \(they have: kind\)"):
         by_category(p2l, votes, "task")
@@ -170,10 +150,10 @@ def test_a_category_of_few_votes_has_no_agreement(drawn):
     assert categories["12"].baseline is None
 
 
-def test_subsets_of_prompts(drawn):
+def test_subsets_of_prompts(drawn, given):
     p2l, votes = drawn
     study = subset_study(p2l, votes, (10, 50, 400), trials=8, seed=3)
-    assert p2l._scorer.prompts_read == 400  # once, whatever the number of subsets
+    assert given[0].prompts_read == 400  # once, whatever the number of subsets
     assert [point.size for point in study.points] == [10, 50, 400]
     small, middle, whole = study.points
     assert whole.votes["preference_l1"].high == pytest.approx(0, abs=1e-9)
@@ -235,12 +215,24 @@ def test_a_report_holds_what_applies_and_no_nan(feedback, saved, rng):
     assert alone["notes"][0].startswith("no leaderboard to compare the aggregate with: the votes do not determine")
 
 
-def test_coefficients_that_are_known_are_used(drawn):
+def test_an_evaluation_counts_the_votes_and_fits_their_leaderboard_once(drawn, monkeypatch):
+    p2l, votes = drawn
+    counted, fitted = [], []
+    count, fit = VoteCounts.of, predictions.fit_leaderboard
+    monkeypatch.setattr(VoteCounts, "of", lambda source: counted.append(source) or count(source))
+    monkeypatch.setattr(predictions, "fit_leaderboard", lambda *a, **o: fitted.append(a[0].models) or fit(*a, **o))
+    evaluate(p2l, votes, subsets=[50], trials=3)
+    assert len([source for source in counted if source is votes]) == 1
+    assert len([source for source in counted if isinstance(source, Votes)]) == 1 + 3  # and each subset's own
+    assert len(fitted) == 1 + 3
+
+
+def test_coefficients_that_are_known_are_used(drawn, given):
     p2l, votes = drawn
     scored = p2l.coefficients(votes.prompts)
-    read = p2l._scorer.prompts_read
+    read = given[0].prompts_read
     assert evaluate_votes(p2l, votes, scored=scored) == evaluate_votes(p2l, votes)
-    assert p2l._scorer.prompts_read == 2 * read
+    assert given[0].prompts_read == 2 * read
     with pytest.raises(P2LError, match="scored holds 5 prompts, the votes 400"):
         evaluate_votes(p2l, votes, scored=scored[:5])
     other = Votes(votes.prompts, tuple("wxyz"), votes.prompt, votes.a, votes.b, votes.winner, votes.weight)
@@ -282,9 +274,6 @@ def test_aggregate_and_marginal_are_those_of_the_research_code(loss):
     assert point.model["kendall"].mean == pytest.approx(theirs["Kendall-lbs"], abs=0.05)
 
 
-# --- figures -------------------------------------------------------------------------------------------------------
-
-
 def test_pictures(drawn, tmp_path):
     import matplotlib
 
@@ -311,115 +300,17 @@ def test_pictures(drawn, tmp_path):
         save_evaluation(str(tmp_path / "none" / "x.png"), curve)
 
 
-# --- the command ---------------------------------------------------------------------------------------------------
-
-
-def p2l_evaluate(*arguments, **env):
-    command = [sys.executable, "-m", "p2l_sdk", "evaluate", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **env})
-
-
-@pytest.fixture(scope="module")
-def vote_files(tmp_path_factory, default):
-    """held.jsonl and train.jsonl: votes drawn from the default model on 40 prompts each; alone.jsonl: one vote."""
-    folder, random = tmp_path_factory.mktemp("votes"), np.random.default_rng(1)
-    for name, start in (("held", 0), ("train", 40)):
-        prompts = [f"{'What is' if i % 2 else 'Write a poem about'} {i}?" for i in range(start, start + 40)]
-        scored = default.coefficients(prompts)
-        votes = votes_of(scored.coefs, scored.eta, random, 10, default.models)
-        words = ["model_a", "model_b", "tie", "tie (bothbad)"]
-        rows = [
-            {"prompt": prompts[p], "model_a": default.models[a], "model_b": default.models[b], "winner": words[w]}
-            for p, a, b, w in zip(votes.prompt, votes.a, votes.b, votes.winner, strict=True)
-        ]
-        for file, part in ((name, rows), ("alone", rows[:1])):
-            (folder / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
-    return folder
-
-
-def test_the_command_shows_and_draws_everything(vote_files, tmp_path, default):
-    files = ["--votes", vote_files / "held.jsonl", "--baseline-votes", vote_files / "train.jsonl"]
-    more = ["--subsets", "5,20", "--trials", "3", "--seed", "7"]
-    result = p2l_evaluate(*files, *more, "--json", "--plot", tmp_path / "p.png")
-    assert result.returncode == 0, result.stderr
-    assert (tmp_path / "p.png").stat().st_size > 5000
-    report = json.loads(result.stdout)
-    votes = Votes.read(vote_files / "held.jsonl", default.models)
-    train = Votes.read(vote_files / "train.jsonl", default.models)
-    expected = evaluate(default, votes, baseline_votes=train, subsets=(5, 20), trials=3, seed=7)
-    assert report == {"model": "embedded default", **json.loads(json.dumps(expected.to_dict()))}
-    for width in (80, 64):
-        result = p2l_evaluate(*files, *more, COLUMNS=str(width))
-        assert result.returncode == 0, result.stderr
-        assert max(map(len, result.stdout.splitlines())) <= width
-    loss, marginal = expected.metrics["bt_log_loss"], expected.baseline.metrics["bt_log_loss"]
-    row = next(line for line in result.stdout.splitlines() if "BT log-loss" in line)
-    assert row.split()[2:5] == [f"{loss.value:.4f}", f"{loss.standard_error:.4f}", f"{marginal.value:.4f}"]
-    plain = p2l_evaluate(*files, *more, PYTHONIOENCODING="ascii", COLUMNS="80")
-    assert plain.returncode == 0, plain.stderr
-
-
-def test_the_command_on_one_vote(vote_files):
-    result = p2l_evaluate("--votes", vote_files / "alone.jsonl")
-    assert result.returncode == 0, result.stderr
-    assert "no leaderboard to compare the aggregate with" in " ".join(result.stdout.split())
-    files = ("--votes", vote_files / "held.jsonl", "--baseline-votes", vote_files / "alone.jsonl")
-    result = p2l_evaluate(*files, "--json")  # with a baseline of one vote: a note, no warning on stderr
-    assert (result.returncode, result.stderr) == (0, "")
-    assert json.loads(result.stdout)["notes"][0].startswith("baseline votes: the votes do not determine")
-
-
-def test_warnings_of_libraries_are_no_notes_on_the_baseline(vote_files, monkeypatch, capsys):
-    from p2l_sdk.cli import cli
-
-    def warned(*arguments, **options):
-        warnings.warn("something is old", RuntimeWarning, stacklevel=2)
-        return evaluate(*arguments, **options)
-
-    monkeypatch.setattr("p2l_sdk.evaluation.evaluate", warned)
-    with pytest.warns(RuntimeWarning, match="something is old"):
-        cli(["evaluate", "--votes", str(vote_files / "alone.jsonl"), "--json"], standalone_mode=False)
-    assert "something is old" not in capsys.readouterr().out
-
-
-def test_the_command_warns_of_prompts_that_the_baseline_has_too(vote_files):
-    held = vote_files / "held.jsonl"
-    result = p2l_evaluate("--votes", held, "--baseline-votes", held, "--json")
-    assert result.returncode == 0, result.stderr
-    assert result.stderr.startswith("p2l: warning: 40 of the 40 prompts of held.jsonl are in the training votes;")
-    assert json.loads(result.stdout)["n_prompts"] == 40
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--scores", "s.jsonl", "--baseline-votes", "v.jsonl"), "--baseline-votes says something of votes"),
-        (("--scores", "s.jsonl", "--by", "task"), "--by says something of votes; give --votes FILE too"),
-        (("--votes", "held.jsonl", "--by", "kind"), "the votes have no category column 'kind'"),
-        (("--votes", "held.jsonl", "--subsets", "ten"), "'ten' is no list of whole numbers such as 10,25,50"),
-        (("--votes", "held.jsonl", "--subsets", "10,50"), "subsets of 50 prompts cannot be drawn from 40"),
-        (("--votes", "held.jsonl", "--plot", "x.bmp"), "'x.bmp' is no name of a picture"),
-    ],
-)
-def test_what_the_command_refuses(arguments, message, vote_files, monkeypatch):
-    monkeypatch.chdir(vote_files)
-    result = p2l_evaluate(*arguments)
-    assert (result.returncode, result.stdout) == (2, "")
-    assert message in result.stderr
-    assert len(result.stderr.splitlines()) == 1
-
-
 def test_categories_on_a_terminal(drawn, capsys, monkeypatch):
-    from p2l_sdk.cli import terminal
+    from p2l_sdk.cli.evaluation_tables import print_categories
 
     p2l, votes = drawn
     labels = np.where(np.arange(len(votes)) == 0, "", votes.categories["kind"])
     object.__setattr__(votes, "categories", {"kind": labels})
-    marginal = fit_leaderboard(votes, "grk", intervals=None)
+    averaged = fit_leaderboard(votes, "grk", intervals=None)
     monkeypatch.setenv("COLUMNS", "80")
-    for baseline in (None, marginal):
+    for baseline in (None, averaged):
         categories = by_category(p2l, votes, "kind", baseline=baseline)
-        terminal.print_categories("kind", categories)
+        print_categories("kind", categories)
         shown = capsys.readouterr().out
         row = next(line.split() for line in shown.splitlines() if line.startswith("steep"))
         assert row[:3] == ["steep", "200", f"{categories['steep'].metrics['bt_log_loss'].value:.3f}"]
@@ -427,13 +318,3 @@ def test_categories_on_a_terminal(drawn, capsys, monkeypatch):
         assert ("- base." in shown) == (baseline is not None)
         assert next(line for line in shown.splitlines() if line.startswith("(none)")).split()[-1] == "-"
         assert max(map(len, shown.splitlines())) <= 80
-
-
-def test_without_a_decisive_vote_all_but_the_picture_is_shown(vote_files, tmp_path):
-    row = json.loads((vote_files / "alone.jsonl").read_text())
-    (tmp_path / "tie.jsonl").write_text(json.dumps({**row, "winner": "tie"}) + "\n")
-    result = p2l_evaluate("--votes", tmp_path / "tie.jsonl", "--json", "--plot", tmp_path / "p.png")
-    assert result.returncode == 2
-    assert json.loads(result.stdout)["n_votes"] == 1
-    assert "no vote is decisive, so there is no calibration to draw" in result.stderr
-    assert not (tmp_path / "p.png").exists()

@@ -11,10 +11,12 @@ import pytest
 from conftest import MODELS
 
 from p2l_sdk import P2L
-from p2l_sdk.errors import MissingExtraError, P2LError, UnknownModelError, VotesError
+from p2l_sdk.errors import MissingExtraError, P2LError, TableError, UnknownModelError, VotesError
 from p2l_sdk.evaluation import clustered_mean, evaluate_scores, evaluate_votes
 from p2l_sdk.modeling.feedback_p2l import Winner
-from p2l_sdk.votes.votes import Scores, Votes, read_prompts, read_rows
+from p2l_sdk.tables.files import read_rows
+from p2l_sdk.votes.prompts import read_prompts
+from p2l_sdk.votes.votes import Scores, Votes
 
 A, B, C, D = MODELS
 ROWS = [
@@ -68,12 +70,12 @@ def test_prompts_may_be_turns_messages_or_conversations():
     ("change", "message"),
     [
         ({"winner": "model_c"}, "row 2: winner is 'model_c'; legal values: model_a, model_b, tie, tie"),
-        ({"winner": None}, "row 2: winner is None"),
+        ({"winner": None}, "row 2: winner is missing"),
         ({"model_b": A}, "row 2: 'alpha-7b' is compared with itself"),
-        ({"model_a": ""}, "row 2: model_a is ''"),
+        ({"model_a": ""}, "row 2: model_a is missing"),
         ({"prompt": "  "}, "row 2: the prompt is empty"),
         ({"prompt": 7}, "row 2: the prompt is empty, or neither"),
-        ({"weight": float("nan")}, "row 2: weight is nan"),
+        ({"weight": float("nan")}, "row 2: weight is missing"),
         ({"weight": -1}, "row 2: weight is -1"),
     ],
 )
@@ -95,7 +97,7 @@ def test_unknown_llms_are_named():
 
 
 def test_files_that_cannot_be_read(tmp_path, monkeypatch):
-    with pytest.raises(VotesError, match=r"no known kind; known: \.jsonl, \.csv, \.parquet"):
+    with pytest.raises(TableError, match=r"no known kind; known: \.jsonl, \.csv, \.parquet"):
         read_rows(tmp_path / "votes.xlsx")
     with pytest.raises(VotesError, match=r"cannot be read: No such file"):
         Votes.read(tmp_path / "votes.jsonl")

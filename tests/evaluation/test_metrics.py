@@ -12,6 +12,7 @@ from conftest import ROOT, shared
 from p2l_sdk import Leaderboard
 from p2l_sdk.errors import P2LError, VotesError
 from p2l_sdk.evaluation.metrics import (
+    PairPredictions,
     compare_leaderboards,
     kendall,
     pair_metrics,
@@ -39,7 +40,9 @@ def random_votes(rng, n=200):
 def test_pair_metrics_by_hand():
     """Two decisive votes of probability 0.8 and 0.4, one on equal coefficients, one tie."""
     d = np.log([0.8 / 0.2, 0.6 / 0.4, 1.0, 3.0])
-    metrics = pair_metrics(Feedback.BT, d, np.zeros(4), np.array([A, B, B, TIE]), weights=np.array([1, 1, 2, 7.0]))
+    metrics = pair_metrics(
+        PairPredictions(Feedback.BT, d, np.zeros(4), np.array([A, B, B, TIE]), weights=np.array([1, 1, 2, 7.0]))
+    )
     assert metrics["bt_log_loss"].value == pytest.approx(-np.log([0.8, 0.4, 0.5, 0.5]).mean())
     assert metrics["bt_mse"].value == pytest.approx((0.2**2 + 0.6**2 + 2 * 0.5**2) / 4)
     assert metrics["pair_accuracy"].value == pytest.approx((1 + 0 + 2 * 0.5) / 4)
@@ -49,7 +52,7 @@ def test_pair_metrics_by_hand():
 def test_ties_and_both_bad_by_hand():
     """Coefficients 0 and t = 2 (+ 1e-6): a and b 1/4 each, both bad 1/3, tie the remaining 1/6."""
     votes = np.array([A, TIE, BAD])
-    metrics = pair_metrics(Feedback.GRK, np.zeros(3), np.zeros(3), votes, eta=np.zeros(3))
+    metrics = pair_metrics(PairPredictions(Feedback.GRK, np.zeros(3), np.zeros(3), votes, eta=np.zeros(3)))
     close = pytest.approx
     assert metrics["cross_entropy"].value == close(np.log([4, 6, 3]).mean(), abs=1e-5)
     assert metrics["tie_log_loss"].value == close(np.log([2, 2, 2]).mean(), abs=1e-5)  # 1/6 + 1/3 = 1/2
@@ -63,7 +66,8 @@ def test_ties_and_both_bad_by_hand():
 
 def test_most_probable_outcomes_share_the_credit():
     votes = np.array([A, B])
-    metrics = pair_metrics(Feedback.RK, np.zeros(2), np.zeros(2), votes, eta=np.full(2, -50.0))  # hardly any ties
+    hardly_any_ties = np.full(2, -50.0)
+    metrics = pair_metrics(PairPredictions(Feedback.RK, np.zeros(2), np.zeros(2), votes, eta=hardly_any_ties))
     assert metrics["outcome_accuracy"].value == 0.5
     assert metrics["pair_accuracy"].value == 0.5
 
@@ -76,18 +80,18 @@ def test_metrics_that_do_not_apply_are_absent(feedback, rng):
     expected = pairs | {"cross_entropy"} | (ties if feedback.has_eta else set())
     if BAD in feedback.outcomes:
         expected |= {"both_bad_log_loss", "both_bad_accuracy"}
-    assert set(pair_metrics(feedback, coefs_a, coefs_b, winners, **heads)) == expected
+    assert set(pair_metrics(PairPredictions(feedback, coefs_a, coefs_b, winners, **heads))) == expected
     undecided = np.full(len(winners), TIE)
     without = expected - pairs - {"winner_log_loss"} - ({"cross_entropy"} if feedback is Feedback.BT else set())
-    assert set(pair_metrics(feedback, coefs_a, coefs_b, undecided, **heads)) == without
+    assert set(pair_metrics(PairPredictions(feedback, coefs_a, coefs_b, undecided, **heads))) == without
 
 
 @pytest.mark.parametrize("feedback", list(Feedback))
 def test_sides_do_not_matter(feedback, rng):
     coefs_a, coefs_b, winners, heads = random_votes(rng)
     swapped = np.array([B, A, TIE, BAD])[winners]
-    first = pair_metrics(feedback, coefs_a, coefs_b, winners, **heads)
-    second = pair_metrics(feedback, coefs_b, coefs_a, swapped, **heads)
+    first = pair_metrics(PairPredictions(feedback, coefs_a, coefs_b, winners, **heads))
+    second = pair_metrics(PairPredictions(feedback, coefs_b, coefs_a, swapped, **heads))
     for name, estimate in first.items():
         assert second[name].value == pytest.approx(estimate.value), name
 
@@ -97,7 +101,7 @@ def test_the_cross_entropy_is_the_sum_of_its_parts(feedback, rng):
     """Chain rule: does nobody win; if somebody does, who; if nobody does, is it that both are bad."""
     coefs_a, coefs_b, winners, heads = random_votes(rng)
     losses = {name: values * counts for name, (values, counts) in
-              vote_losses(feedback, coefs_a, coefs_b, winners, **heads).items()}  # fmt: skip
+              vote_losses(PairPredictions(feedback, coefs_a, coefs_b, winners, **heads)).items()}  # fmt: skip
     rest = losses["cross_entropy"] - losses["tie_log_loss"] - losses["winner_log_loss"]
     undecided = winners >= TIE
     np.testing.assert_allclose(rest[~undecided], 0, atol=1e-12)
@@ -112,15 +116,19 @@ def test_with_ties_the_odds_of_a_winner_are_steeper_than_the_coefficients(feedba
     """A model that is exactly right is calibrated by its law, and too cautious by sigmoid(coef_a - coef_b)."""
     n = 40_000
     coefs, eta = rng.normal(size=(2, n)), np.full(n, 5.0 if feedback is Feedback.RK else 1.0)
-    losses = [vote_losses(feedback, *coefs, np.full(n, w), eta=eta)["cross_entropy"][0] for w in feedback.outcomes]
+    losses = [
+        vote_losses(PairPredictions(feedback, *coefs, np.full(n, w), eta=eta))["cross_entropy"][0]
+        for w in feedback.outcomes
+    ]
     law = np.exp(-np.stack(losses))
     winners = np.array(feedback.outcomes)[(rng.random(n) > law.cumsum(0)).sum(0).clip(max=len(law) - 1)]
-    right = pair_reliability(feedback, *coefs, winners, eta=eta)
+    predictions = PairPredictions(feedback, *coefs, winners, eta=eta)
+    right = pair_reliability(predictions)
     assert right.ece < 2 * right.ece_by_chance
-    cautious = pair_reliability(Feedback.BT, *coefs, winners)
+    cautious = pair_reliability(PairPredictions(Feedback.BT, *coefs, winners))
     assert cautious.ece > 4 * cautious.ece_by_chance
     assert (cautious.frequency > cautious.probability)[1:].all()  # the first bin is about 1/2 in both
-    metrics = pair_metrics(feedback, *coefs, winners, eta=eta)
+    metrics = pair_metrics(predictions)
     assert metrics["ece"].value == right.ece
     assert metrics["winner_log_loss"].value < metrics["bt_log_loss"].value
 
@@ -129,12 +137,13 @@ def test_the_losses_are_least_at_the_truth(rng):
     """Proper scores: no other threshold than the true one has a lower expected loss of ties."""
     n, names = 40_000, ("cross_entropy", "brier_score", "tie_log_loss")
     coefs, eta = rng.normal(size=(2, n)), np.zeros(n)
-    law = np.exp(np.stack([vote_losses(Feedback.RK_REPARAM, *coefs, np.full(n, w), eta=eta)["cross_entropy"][0] * -1
-                           for w in (A, B, TIE)]))  # fmt: skip
+    each = [PairPredictions(Feedback.RK_REPARAM, *coefs, np.full(n, winner), eta=eta) for winner in (A, B, TIE)]
+    law = np.exp(-np.stack([vote_losses(pairs)["cross_entropy"][0] for pairs in each]))
     winners = (rng.random(n) > law.cumsum(0)).sum(0).clip(max=2)
     for name in names:
         means = [
-            pair_metrics(Feedback.RK_REPARAM, *coefs, winners, eta=eta + shift)[name].value for shift in (-1, 0, 1)
+            pair_metrics(PairPredictions(Feedback.RK_REPARAM, *coefs, winners, eta=eta + shift))[name].value
+            for shift in (-1, 0, 1)
         ]
         assert means[1] < min(means[0], means[2]), name
 
@@ -142,10 +151,9 @@ def test_the_losses_are_least_at_the_truth(rng):
 def test_a_paired_difference_is_more_precise(rng):
     coefs_a, coefs_b, winners, _ = random_votes(rng, 2000)
     votes = {"weights": np.ones(2000), "cluster": np.arange(2000) // 4}
-    near = vote_losses(Feedback.BT, coefs_a + 0.1, coefs_b, winners)
-    difference = paired_differences(vote_losses(Feedback.BT, coefs_a, coefs_b, winners), near, **votes)
-    alone = pair_metrics(Feedback.BT, coefs_a, coefs_b, winners, **votes)
-    other = pair_metrics(Feedback.BT, coefs_a + 0.1, coefs_b, winners, **votes)
+    truth = PairPredictions(Feedback.BT, coefs_a, coefs_b, winners, **votes)
+    near = PairPredictions(Feedback.BT, coefs_a + 0.1, coefs_b, winners, **votes)
+    difference, alone, other = paired_differences(truth, near), pair_metrics(truth), pair_metrics(near)
     for name, estimate in difference.items():
         assert estimate.value == pytest.approx(alone[name].value - other[name].value)
         assert estimate.n == alone[name].n
@@ -193,14 +201,14 @@ def test_a_calibrated_model_shows_the_error_that_chance_gives(rng):
 
 def test_the_curve_of_pairs_is_that_of_the_favourite():
     d, winners = np.log([3.0, 1 / 3.0, 1.0, 9.0]), np.array([A, A, B, TIE])
-    curve = pair_reliability(Feedback.BT, d, np.zeros(4), winners, bins=2)
+    curve = pair_reliability(PairPredictions(Feedback.BT, d, np.zeros(4), winners), bins=2)
     np.testing.assert_allclose(curve.probability, [0.5, 0.75])
     np.testing.assert_allclose(curve.frequency, [0.5, 0.5])
     assert curve.n.tolist() == [1, 2]
     with pytest.raises(VotesError, match="no decisive vote"):
-        pair_reliability(Feedback.BT, d, np.zeros(4), np.full(4, TIE))
+        pair_reliability(PairPredictions(Feedback.BT, d, np.zeros(4), np.full(4, TIE)))
     with pytest.raises(P2LError, match="at least 1 bin, got 0"):
-        pair_reliability(Feedback.BT, d, np.zeros(4), winners, bins=0)
+        pair_reliability(PairPredictions(Feedback.BT, d, np.zeros(4), winners), bins=0)
 
 
 # --- leaderboards --------------------------------------------------------------------------------------------------
@@ -317,7 +325,7 @@ def in_their_words(loss, losses, winners):
 def test_votes_metrics_are_those_of_the_research_code(loss, oracle):
     coefs, eta, (a, b, winners) = oracle_votes(oracle, loss)
     each = np.arange(len(a))
-    losses = vote_losses(Feedback.parse(loss), coefs[each, a], coefs[each, b], winners, eta=eta)
+    losses = vote_losses(PairPredictions(Feedback.parse(loss), coefs[each, a], coefs[each, b], winners, eta=eta))
     truth = oracle[0]["loss_types"][loss]["simple_raw"]
     ours = in_their_words(loss, losses, winners)
     for name in (
@@ -374,7 +382,7 @@ def test_leaderboard_metrics_are_those_of_the_research_code(loss, compared, orac
             assert values[0] == pytest.approx(truth[f"{NAMES[name]}-BT"][side], abs=1e-4)
         _, _, (a, b, winners) = oracle_votes(oracle, loss)
         eta = None if leaderboard.eta is None else np.full(len(a), leaderboard.eta)
-        losses = vote_losses(feedback, leaderboard.coefs[a], leaderboard.coefs[b], winners, eta=eta)
+        losses = vote_losses(PairPredictions(feedback, leaderboard.coefs[a], leaderboard.coefs[b], winners, eta=eta))
         constant = in_their_words(loss, losses, winners)
         for name in ("Loss", "BCELoss", *TIES):
             assert constant.get(name, -1) == pytest.approx(truth[f"Aggr_{name}"][side], abs=1e-4), name
@@ -401,9 +409,8 @@ def test_the_evaluate_library_loads_the_metric_and_its_card_is_true(monkeypatch,
         coefs_a=coefs_a, coefs_b=coefs_b, winners=words, feedback="ba", etas=heads["eta"], gammas=heads["gamma"],
         weights=weights, prompts=prompts,
     )  # fmt: skip
-    expected = pair_metrics(
-        Feedback.BA, coefs_a, coefs_b, winners, **heads, weights=weights, cluster=np.arange(60) % 20
-    )  # fmt: skip
+    votes = {"weights": weights, "cluster": np.arange(60) % 20}
+    expected = pair_metrics(PairPredictions(Feedback.BA, coefs_a, coefs_b, winners, **heads, **votes))
     for name, estimate in expected.items():
         assert result[name] == pytest.approx(estimate.value)
         if name != "ece":
@@ -411,7 +418,7 @@ def test_the_evaluate_library_loads_the_metric_and_its_card_is_true(monkeypatch,
     metric.add_batch(coefs_a=coefs_a[:30], coefs_b=coefs_b[:30], winners=words[:30])
     metric.add_batch(coefs_a=coefs_a[30:], coefs_b=coefs_b[30:], winners=words[30:])
     assert metric.compute()["bt_log_loss"] == pytest.approx(
-        pair_metrics(Feedback.BT, coefs_a, coefs_b, winners)["bt_log_loss"].value
+        pair_metrics(PairPredictions(Feedback.BT, coefs_a, coefs_b, winners))["bt_log_loss"].value
     )
     with pytest.raises(ValueError, match="winner is 'left'; legal values: model_a, model_b"):
         metric.compute(coefs_a=[1.0], coefs_b=[0.0], winners=["left"])

@@ -317,7 +317,7 @@ def test_a_training_that_cannot_push_keeps_its_model_and_says_how_to_push_it(hub
     settings = {"votes": tmp_path / "votes.jsonl", "eval_votes": tmp_path / "held.jsonl", "feedback": "rk"}
     settings |= {"output": model, "epochs": 0.1, "push_to_hub": "other/taken"}
     code = "import os\nfrom p2l_sdk.training.config import TrainingConfig\nfrom p2l_sdk.training.run import train\n"
-    code += "os.environ['HF_TOKEN'] = token\ntrain(TrainingConfig(**settings), quiet=True)"
+    code += "os.environ['HF_TOKEN'] = token\ntrain(TrainingConfig(**settings))"
     refusal = processes["pusher"].refused(code, settings=settings, token=OWNER)
     assert "your token may not write to the Hub repository 'other/taken'" in refusal
     assert f"The model is trained and safe in {str(model)!r}: p2l push {model} other/taken" in refusal

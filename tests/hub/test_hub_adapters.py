@@ -25,7 +25,7 @@ def loader(processes):
 TRAIN = """
 from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.training.run import train
-result = train(TrainingConfig(**settings), quiet=True).coefficients(prompts).coefs.tolist()
+result = train(TrainingConfig(**settings)).coefficients(prompts).coefs.tolist()
 """
 
 

@@ -14,7 +14,7 @@ from test_aggregation import ALL, names, objective, sample, solve
 from p2l_sdk.errors import P2LError
 from p2l_sdk.leaderboards.aggregate import PairStatistics
 from p2l_sdk.leaderboards.leaderboard import Coefficients
-from p2l_sdk.leaderboards.pairs import Expansion, natural, pair_sums
+from p2l_sdk.leaderboards.pairs import Expansion, natural_parameters, pair_sums
 from p2l_sdk.modeling.feedback_p2l import Feedback, PlainLaw, log_probabilities, log_threshold, plain_enough
 
 logit = st.floats(-80, 80)
@@ -59,7 +59,7 @@ def test_sums_are_those_of_the_log_probabilities(feedback, rng):
     for i in range(50):
         eta, gamma = (None if x is None else np.full(len(a), x[i, 0]) for x in (batch.eta, batch.gamma))
         expected += weights[i] * np.exp(log_probabilities(feedback, batch.coefs[i, a], batch.coefs[i, b], eta, gamma))
-    theta, log_s = natural(feedback, batch, 6)
+    theta, log_s = natural_parameters(feedback, batch, 6)
     assert 0 < plain_enough(theta, log_s).sum() < 50
     np.testing.assert_allclose(pair_sums(feedback, theta, log_s, weights), expected.T, rtol=1e-10)
     many = np.tile(np.arange(50), 1000)

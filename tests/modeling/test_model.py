@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import MODELS, build_model, transformers_tokenizer
-from researcher import RESEARCHER, answer
+from researcher import without_p2l_sdk
 
 from p2l_sdk import P2L
 from p2l_sdk.errors import ModelFormatError
@@ -24,8 +24,8 @@ KINDS = ["static", "quantized", "llama", "qwen2", "bert"]
 def test_saved_folders_are_the_same_models_without_p2l_sdk(saved, tmp_path):
     cases = [*((kind, "grk") for kind in KINDS), *(("static", feedback) for feedback in Feedback), ("llama", "bt")]
     folders = [saved(kind, feedback, head_hidden_size=8, head_norm=True) for kind, feedback in cases]
-    answers = answer(RESEARCHER, tmp_path, json.dumps(PROMPTS), *folders)
-    for case, folder, theirs in zip(cases, folders, answers, strict=True):
+    results = without_p2l_sdk(tmp_path, PROMPTS, folders)
+    for case, folder, theirs in zip(cases, folders, results, strict=True):
         ours = P2L.from_pretrained(folder, device="cpu").coefficients(PROMPTS)
         for key in ("coefs", "eta", "gamma"):
             mine = getattr(ours, key)

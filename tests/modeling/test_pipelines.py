@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import MODELS, ROOT, build_model, transformers_tokenizer, word_tokenizer
-from researcher import answer
+from researcher import without_p2l_sdk
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -225,9 +225,9 @@ print(json.dumps(answers))
 def test_with_transformers_alone(saved, tmp_path):
     P2L.from_pretrained().save_pretrained(tmp_path / "default")
     folders = [tmp_path / "default", saved("bert", "bt"), saved("llama")]
-    answers = answer(RESEARCHER, tmp_path, json.dumps(PROMPTS), *folders)
-    for folder, found in zip(folders, answers, strict=True):
-        models, boards, single, widget, refused = found
+    results = without_p2l_sdk(tmp_path, PROMPTS, folders, RESEARCHER)
+    for folder, answer in zip(folders, results, strict=True):
+        models, boards, single, widget, refused = answer
         p2l = P2L.from_pretrained(folder)
         expected = p2l.leaderboards(PROMPTS)
         assert tuple(models) == p2l.models

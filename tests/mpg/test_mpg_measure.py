@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from mpg_results import refusal
 from scripted_server import Script, ScriptedServer
 
 from p2l_sdk.cli import cli
@@ -39,12 +40,6 @@ def asked(n: int, name: str = "q") -> list[Question]:
 
 def endpoint(server: ScriptedServer, **options) -> Endpoint:
     return Endpoint(base_url=server.base_url, model="llm", **options)
-
-
-def refusal(call, *arguments, **options) -> str:
-    with pytest.raises(P2LError) as caught:
-        call(*arguments, **options)
-    return str(caught.value)
 
 
 # --- times ---------------------------------------------------------------------------------------------------------

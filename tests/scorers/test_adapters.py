@@ -14,7 +14,7 @@ import torch
 import yaml
 from conftest import ROOT, backbone_config, transformers_tokenizer
 from fine_tuning import LLMS, prompts, vote_rows, write_jsonl
-from researcher import RESEARCHER, answer
+from researcher import answer, without_p2l_sdk
 from safetensors.torch import load_file, save_file
 
 from p2l_sdk import P2L
@@ -69,7 +69,7 @@ def adapter(data, base, tmp_path_factory) -> Path:
         notes=str(data / "notes.md"), license="apache-2.0", title="Mine",
     )  # fmt: skip
     with pytest.warns(P2LWarning, match=r"2 of the 30 prompts of held_out.jsonl are in the training votes"):
-        assert train(config, quiet=True).models == LLMS
+        assert train(config).models == LLMS
     return folder
 
 
@@ -88,7 +88,7 @@ def test_unmerged_loaded_and_merged_adapters_are_one_model(data, base, tmp_path)
         learning_rate=5e-3, head_learning_rate=1e-2, precision="fp32", head_hidden_size=8, head_dropout=0.1,
     )  # fmt: skip
     task = Task.of_votes(Votes.read(config.votes), Feedback.GRK, 0.1, 0)
-    result = fine_tune(config, task, {}, resume=False, quiet=True)
+    result = fine_tune(config, task, {})
     (tmp_path / "adapter").mkdir()
     peft = result.model.eval()
     with torch.inference_mode():
@@ -111,8 +111,8 @@ def test_an_adapter_and_what_it_is_merged_to_are_the_same_model_without_p2l_sdk(
     assert_equal(merged, loaded)
     assert merged.costs == loaded.costs == {"coder": 0.002, "poet": 0.0005}
     assert not list((tmp_path / "merged").glob("adapter_[cm]*"))
-    answers = answer(RESEARCHER, tmp_path, json.dumps(PROMPTS), adapter, tmp_path / "merged")
-    for theirs in answers:
+    results = without_p2l_sdk(tmp_path, PROMPTS, [adapter, tmp_path / "merged"])
+    for theirs in results:
         np.testing.assert_allclose(loaded.coefficients(PROMPTS).coefs, theirs["coefs"], atol=1e-5)
     with pytest.raises(P2LError, match="this model is no adapter, so there is nothing to merge"):
         merged.merge(tmp_path / "again")
@@ -347,7 +347,7 @@ def test_an_adapter_holds_its_base_by_name(data, base, tmp_path):
         votes=str(data / "votes.jsonl"), output=str(tmp_path / "out"), base=str(base("llama")), epochs=0.3,
         base_name="some-org/some-model/file.gguf", precision="bf16", validation=0.0,
     )  # fmt: skip
-    assert train(config, quiet=True) is not None
+    assert train(config) is not None
     assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["base_model_name_or_path"] == (
         "some-org/some-model/file.gguf"
     )
@@ -371,7 +371,7 @@ def test_a_relative_base_is_found_from_any_directory(data, base, tmp_path, monke
     (tmp_path / "base").symlink_to(base("llama"))
     monkeypatch.chdir(tmp_path)
     settings = {"base": "base", "epochs": 0.1, "precision": "fp32", "validation": 0.0}
-    train(TrainingConfig(votes=str(data / "votes.jsonl"), output="mine", **settings), quiet=True)
+    train(TrainingConfig(votes=str(data / "votes.jsonl"), output="mine", **settings))
     named = json.loads((tmp_path / "mine" / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert named == str(tmp_path / "base")
     holders = [file.name for file in (tmp_path / "mine").iterdir() if str(tmp_path).encode() in file.read_bytes()]
@@ -414,7 +414,7 @@ def test_an_interrupted_run_says_how_to_go_on(data, base, tmp_path, monkeypatch,
 
 
 def test_an_interrupted_run_gives_the_cursor_back(data, base, tmp_path, monkeypatch):
-    from p2l_sdk.training.callbacks import ProgressBar
+    from p2l_sdk.cli.training_progress import Terminal
 
     bars = []
 
@@ -422,7 +422,7 @@ def test_an_interrupted_run_gives_the_cursor_back(data, base, tmp_path, monkeypa
         bars.append(self._bar)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ProgressBar, "on_step_end", stop)
+    monkeypatch.setattr(Terminal, "validated", stop)
     given = ("--votes", data / "votes.jsonl", "--base", base("llama"), "--output", tmp_path / "mine", "--head-only")
     assert p2l("train", *given) == 130
     assert not bars[0].live.is_started

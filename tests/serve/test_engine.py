@@ -18,6 +18,7 @@ from p2l_server import FakeScorer, numbers
 
 from p2l_sdk import P2L, P2LError
 from p2l_sdk.errors import PromptError
+from p2l_sdk.modeling.prompt_p2l import user_turns
 from p2l_sdk.serve import Engine
 from p2l_sdk.serve.engine import cache as caching
 from p2l_sdk.serve.engine import engine as engines
@@ -222,7 +223,7 @@ def test_one_bad_prompt_is_no_other_callers_trouble():
     class Picky(FakeScorer):
         def score(self, prompts):
             for i, prompt in enumerate(prompts):
-                if prompt == "\u2603":
+                if user_turns(prompt) == ["\u2603"]:
                     error = PromptError("the prompt has no character that the tokenizer knows")
                     error.index = i
                     raise error
@@ -361,7 +362,7 @@ def test_an_aggregate_is_that_of_the_sdk(default):
         engine = Engine(default)
         await engine.start()
         board = await engine.aggregate(prompts, weights=weights, seed=3)
-        with pytest.raises(P2LError, match="prompt weights must be 30 finite numbers"):
+        with pytest.raises(P2LError, match="there are fewer weights than prompts"):
             await engine.aggregate(prompts, weights=[1.0])
         await engine.close()
         return board

@@ -18,8 +18,8 @@ from upstreams import Upstreams
 
 from p2l_sdk import P2L
 from p2l_sdk.serve import Engine, create_app
-from p2l_sdk.serve.gateway.chat import create_chat_router
-from p2l_sdk.serve.gateway.config import RouterConfig
+from p2l_sdk.serve.gateway.chat import create_gateway
+from p2l_sdk.serve.gateway.config import GatewayConfig
 from p2l_sdk.serve.gateway.pool import create_client
 
 CHECKS = [
@@ -36,8 +36,8 @@ UPSTREAMS = Upstreams().__enter__()  # the application contains its address, and
 def application() -> FastAPI:
     """The whole server: the P2L API, and a router in front of two working LLMs."""
     engine = Engine(P2L(FakeScorer()))
-    config = RouterConfig.from_dict({"models": {name: {"base_url": UPSTREAMS.url(name)} for name in MODELS[:2]}})
-    return create_app(engine, routers=[create_chat_router(engine, config, engine.metrics, create_client())])
+    config = GatewayConfig.from_dict({"models": {name: {"base_url": UPSTREAMS.url(name)} for name in MODELS[:2]}})
+    return create_app(engine, routers=[create_gateway(engine, config, engine.metrics, create_client())])
 
 
 APP = application()

@@ -76,13 +76,13 @@ def write_base(folder: Path, kind: str) -> Path:
     return folder
 
 
-def run(votes: Path, output: Path, *, resume: bool = False, **settings):
-    """The model loaded after a short, quiet run in this process, in float32."""
+def run(votes: Path, output: Path, *, resume: bool = False, listener=None, **settings):
+    """The model loaded after a short run in this process, in float32."""
     from p2l_sdk.training.config import TrainingConfig
     from p2l_sdk.training.run import train
 
     config = TrainingConfig(votes=str(votes), output=str(output), **{"precision": "fp32", **settings})
-    return train(config, resume=resume, quiet=True)
+    return train(config, resume=resume, listener=listener)
 
 
 def tensors(folder: Path) -> dict[str, np.ndarray]:

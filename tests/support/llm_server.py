@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 import threading
+from collections.abc import AsyncIterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,48 +30,44 @@ def smollm2() -> Path:
     return next(Path(package.origin).parent.glob("*.gguf"))
 
 
-def create_llm_app(gguf: Path) -> FastAPI:
-    """Load the model and create an app that serves POST /v1/chat/completions."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+class _LLM:
+    """The loaded model; it answers requests one at a time."""
 
-    torch.set_num_threads(1)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name).eval()
-    app, lock = FastAPI(), asyncio.Lock()
+    def __init__(self, gguf: Path) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    def prompt(body: dict[str, Any]) -> Any:
-        return tokenizer.apply_chat_template(
-            body["messages"], add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )
+        torch.set_num_threads(1)
+        self._tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        self._model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name).eval()
+        self._lock = asyncio.Lock()
 
-    def options(body: dict[str, Any]) -> dict[str, Any]:
-        sampled = body.get("temperature", 1.0) > 0
-        heat = {"temperature": body["temperature"]} if sampled and "temperature" in body else {}
-        return {"max_new_tokens": body.get("max_tokens", 32), "do_sample": sampled, **heat}
+    async def complete(self, request: Request) -> Any:
+        """The endpoint."""
+        body = await request.json()
+        if body.get("stream"):
+            return StreamingResponse(self._events(body), media_type="text/event-stream")
+        async with self._lock:
+            return JSONResponse(await asyncio.to_thread(self._whole, body))
 
-    def ending(n: int, new: Any) -> tuple[str, dict[str, int]]:
-        reason = "stop" if new[-1] == model.generation_config.eos_token_id else "length"
-        return reason, {"prompt_tokens": n, "completion_tokens": len(new), "total_tokens": n + len(new)}
-
-    def whole(body: dict[str, Any]) -> dict[str, Any]:
-        inputs = prompt(body)
+    def _whole(self, body: dict[str, Any]) -> dict[str, Any]:
+        inputs = self._prompt(body)
         n = inputs["input_ids"].shape[1]
-        new = model.generate(**inputs, **options(body))[0, n:]
-        reason, usage = ending(n, new)
-        message = {"role": "assistant", "content": tokenizer.decode(new, skip_special_tokens=True)}
+        new = self._model.generate(**inputs, **_options(body))[0, n:]
+        reason, usage = self._ending(n, new)
+        message = {"role": "assistant", "content": self._tokenizer.decode(new, skip_special_tokens=True)}
         choices = [{"index": 0, "message": message, "finish_reason": reason}]
         head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": body["model"]}
         return {**head, "choices": choices, "usage": usage}
 
-    async def events(body: dict[str, Any]) -> Any:
+    async def _events(self, body: dict[str, Any]) -> AsyncIterator[str]:
         from transformers import TextIteratorStreamer
 
-        async with lock:
-            streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=120)
-            inputs, made = prompt(body), []
-            given = {**inputs, **options(body), "streamer": streamer}
-            thread = threading.Thread(target=lambda: made.append(model.generate(**given)), daemon=True)
+        async with self._lock:
+            streamer = TextIteratorStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=120)
+            inputs, made = self._prompt(body), []
+            given = {**inputs, **_options(body), "streamer": streamer}
+            thread = threading.Thread(target=lambda: made.append(self._model.generate(**given)), daemon=True)
             thread.start()
             head = {"id": "chatcmpl-2", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
             while (piece := await asyncio.to_thread(next, streamer, None)) is not None:
@@ -78,21 +75,33 @@ def create_llm_app(gguf: Path) -> FastAPI:
                 yield f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
             thread.join()
             n = inputs["input_ids"].shape[1]
-            reason, usage = ending(n, made[0][0, n:])
+            reason, usage = self._ending(n, made[0][0, n:])
             last = {"index": 0, "delta": {}, "finish_reason": reason}
             yield f"data: {json.dumps({**head, 'choices': [last]})}\n\n"
             if (body.get("stream_options") or {}).get("include_usage"):
                 yield f"data: {json.dumps({**head, 'choices': [], 'usage': usage})}\n\n"
             yield "data: [DONE]\n\n"
 
-    @app.post("/v1/chat/completions")
-    async def complete(request: Request) -> Any:
-        body = await request.json()
-        if body.get("stream"):
-            return StreamingResponse(events(body), media_type="text/event-stream")
-        async with lock:
-            return JSONResponse(await asyncio.to_thread(whole, body))
+    def _prompt(self, body: dict[str, Any]) -> Any:
+        return self._tokenizer.apply_chat_template(
+            body["messages"], add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
 
+    def _ending(self, n: int, new: Any) -> tuple[str, dict[str, int]]:
+        reason = "stop" if new[-1] == self._model.generation_config.eos_token_id else "length"
+        return reason, {"prompt_tokens": n, "completion_tokens": len(new), "total_tokens": n + len(new)}
+
+
+def _options(body: dict[str, Any]) -> dict[str, Any]:
+    sampled = body.get("temperature", 1.0) > 0
+    heat = {"temperature": body["temperature"]} if sampled and "temperature" in body else {}
+    return {"max_new_tokens": body.get("max_tokens", 32), "do_sample": sampled, **heat}
+
+
+def create_llm_app(gguf: Path) -> FastAPI:
+    """Load the model and create an app that serves POST /v1/chat/completions."""
+    app = FastAPI()
+    app.add_api_route("/v1/chat/completions", _LLM(gguf).complete, methods=["POST"])
     return app
 
 

@@ -8,8 +8,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import pytest
 import uvicorn
 from conftest import COSTS, MODELS
 from fastapi import FastAPI
@@ -17,6 +19,14 @@ from fastapi import FastAPI
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.prompt_p2l import user_turns
 from p2l_sdk.modeling.spec_p2l import ModelSpec
+
+PROMPTS = [
+    "What is 17 * 23?",
+    "Write a haiku about the sea",
+    "\u4f60\u597d, \U0001f600 \u0000 \u2028",
+    "x" * 3000,
+    [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}, {"role": "user", "content": "so?"}],
+]
 
 
 def numbers(text: str) -> np.ndarray:
@@ -43,6 +53,28 @@ class FakeScorer:
             raise self.error
         rows = self.change(np.stack([numbers(text) for text in self.batches[-1]]))
         return Coefficients(rows[:, :-1], rows[:, -1:] if self.spec.feedback.has_eta else None, None)
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """Check that two JSON values are equal, numbers up to 1e-6."""
+    (found_numbers, rest), (expected_numbers, expected_rest) = flat(found), flat(expected)
+    assert rest == expected_rest
+    assert found_numbers == pytest.approx(expected_numbers, rel=1e-6, abs=1e-6)
+
+
+def flat(value: Any, place: str = "") -> tuple[dict[str, float], dict[str, Any]]:
+    """The numbers in a JSON value by their place, and all else: of lists and objects, their kind and length."""
+    if type(value) in (int, float):
+        return {place: value}, {}
+    if not isinstance(value, dict | list):
+        return {}, {place: (type(value), value)}
+    floats: dict[str, float] = {}
+    rest: dict[str, Any] = {place: (type(value), len(value))}
+    for name, part in value.items() if isinstance(value, dict) else enumerate(value):
+        found = flat(part, f"{place}/{name}")
+        floats |= found[0]
+        rest |= found[1]
+    return floats, rest
 
 
 def until(condition: Callable[[], object], seconds: float = 20.0) -> None:

@@ -1,10 +1,11 @@
-"""A saved model as a user of transformers alone sees it: a program for a process without p2l_sdk."""
+"""A saved model as a user of transformers alone sees it: a process without p2l_sdk."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ for folder in sys.argv[2:]:
     results.append({k: None if out.get(k) is None else out[k].tolist() for k in ("coefs", "eta", "gamma")})
 print(json.dumps(results))
 """
+
+
+def without_p2l_sdk(home: Path, prompts: list, folders: Iterable[Path], program: str = RESEARCHER) -> list[Any]:
+    """What the program prints in its last line, as JSON: by default, the coefficients of each saved model."""
+    return answer(program, home, json.dumps(prompts), *folders)
 
 
 def answer(program: str, home: Path, *arguments: object, python: str = sys.executable) -> Any:

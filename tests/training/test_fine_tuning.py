@@ -12,7 +12,7 @@ from transformers import TrainingArguments
 from p2l_sdk.errors import P2LError, VotesError
 from p2l_sdk.evaluation import evaluate_votes
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities, log_threshold
-from p2l_sdk.training import finetune
+from p2l_sdk.training import arguments as trainer_arguments
 from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.training.data import ByPrompt, GroupedPrompts, LengthGroupedBatches
 from p2l_sdk.training.objective import VoteObjective
@@ -131,7 +131,7 @@ def test_validation_goes_by_length_and_measures_the_same(rng, tmp_path):
     by_length = sorted(map(len, ids))
     assert batches == [max(by_length[i : i + 4]) for i in range(0, 30, 4)]
     output, feedback = trainer.outputs_on(data), data.collate(list(range(30)))
-    losses, weights = trainer._objective.measure(output, feedback)["loss"]
+    losses, weights = VoteObjective(Feedback.GRK).measure(output, feedback)["loss"]
     assert trainer.evaluate()["eval_loss"] == pytest.approx(float((losses * weights).sum() / weights.sum()), abs=1e-5)
 
 
@@ -163,8 +163,8 @@ def test_every_feedback_model_recovers_what_depends_on_the_prompt(feedback, base
         head_learning_rate=2e-2, epochs=40, batch_size=20, validation=0.1, checkpoints=3,
     )  # fmt: skip
     held_out = Votes.from_rows(vote_rows(feedback, 30, 300, seed=7), p2l.models)
-    marginal = summarise(held_out, feedback).marginal_cross_entropy  # the best single leaderboard in hindsight
-    assert evaluate_votes(p2l, held_out)["cross_entropy"].value < marginal - 0.02
+    averaged = summarise(held_out, feedback).marginal_cross_entropy  # the best single leaderboard in hindsight
+    assert evaluate_votes(p2l, held_out)["cross_entropy"].value < averaged - 0.02
     unseen = prompts(30, seed=7)
     scored = p2l.coefficients([prompt for _, prompt in unseen])
     a, b = np.array(PAIRS).T
@@ -191,7 +191,7 @@ def test_every_feedback_model_recovers_what_depends_on_the_prompt(feedback, base
 
 def arguments_of(tmp_path, n_prompts: int = 32, batch_size: int = 16, **settings) -> TrainingArguments:
     config = TrainingConfig(votes="votes.jsonl", output="out", base="some/base", precision="fp32", **settings)
-    return finetune.training_arguments(config, tmp_path, n_prompts, batch_size, False)[0]
+    return trainer_arguments.training_arguments(config, tmp_path, n_prompts, batch_size, False)[0]
 
 
 def test_a_process_takes_one_gpu(tmp_path, monkeypatch):
@@ -200,7 +200,7 @@ def test_a_process_takes_one_gpu(tmp_path, monkeypatch):
             super().__post_init__()
             self._n_gpu = 2
 
-    monkeypatch.setattr(finetune, "TrainingArguments", OfTwoGPUs)
+    monkeypatch.setattr(trainer_arguments, "TrainingArguments", OfTwoGPUs)
     arguments = arguments_of(tmp_path)
     assert arguments.n_gpu == 1  # with more, the Trainer would use nn.DataParallel
     assert arguments.train_batch_size == 16

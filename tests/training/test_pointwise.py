@@ -102,6 +102,7 @@ def test_a_prompt_in_several_rows_is_on_one_side_of_the_split(tmp_path):
 
 
 def test_a_summary_of_the_scores_is_printed_first(base, tmp_path, capsys):
+    from p2l_sdk.cli.training_progress import Terminal
     from p2l_sdk.training.config import TrainingConfig
     from p2l_sdk.training.run import train
 
@@ -111,7 +112,7 @@ def test_a_summary_of_the_scores_is_printed_first(base, tmp_path, capsys):
         votes=file, output=tmp_path / "m", base=base("llama"), feedback="bernoulli", method="head", epochs=1,
         validation=0.0,
     )  # fmt: skip
-    train(config)
+    train(config, listener=Terminal())
     said = capsys.readouterr().out
     assert "105 on 20 prompts in 60 rows, 15 missing" in said
     assert "40 rows repeat an earlier one: same prompt and scores" in said

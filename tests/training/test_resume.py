@@ -19,10 +19,11 @@ from fine_tuning import assert_same_weights, run, tensors, vote_rows, write_json
 from transformers import TrainerCallback
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
+from p2l_sdk.cli.training_progress import Terminal
 from p2l_sdk.errors import P2LError
 from p2l_sdk.evaluation import evaluate_votes
 from p2l_sdk.training import finetune, trainer
-from p2l_sdk.training.callbacks import WholeCheckpoints, checkpoints, is_whole, last_whole_checkpoint
+from p2l_sdk.training.checkpoints import WholeCheckpoints, checkpoints, is_whole, last_whole_checkpoint
 from p2l_sdk.votes.votes import Votes
 
 # dropout, so that the state of the random numbers matters; a patience that is used but does not run out
@@ -145,7 +146,10 @@ def test_another_run_is_not_resumed(killed, votes, base, tmp_path):
 
 
 def test_there_may_be_nothing_to_resume(votes, base, tmp_path, capsys):
-    run(votes, tmp_path / "model", base=str(base("llama")), resume=True, epochs=1, batch_size=32, precision="fp32")
+    run(
+        votes, tmp_path / "model", base=str(base("llama")), resume=True, epochs=1, batch_size=32, precision="fp32",
+        listener=Terminal(),
+    )  # fmt: skip
     assert "no run to resume" in capsys.readouterr().err
     assert (tmp_path / "model" / "adapter_model.safetensors").exists()
 

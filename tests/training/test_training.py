@@ -17,7 +17,7 @@ from p2l_sdk.errors import P2LError, P2LWarning, VotesError
 from p2l_sdk.evaluation import evaluate_scores, evaluate_votes
 from p2l_sdk.hub.folders import DEFAULT_MODEL
 from p2l_sdk.modeling.feedback_p2l import Feedback
-from p2l_sdk.training.checks import check_ground
+from p2l_sdk.training.checks import check_ground, warn_of_thin_ground
 from p2l_sdk.training.static import StaticRecipe, quantized, train_static, write_static
 from p2l_sdk.training.token_table import TokenTable, distil, table_of
 from p2l_sdk.votes.averaged import fit_leaderboard
@@ -58,7 +58,7 @@ RECIPE = StaticRecipe(
 def trained(tmp_path, **changes) -> P2L:
     recipe = StaticRecipe(**{**RECIPE.__dict__, **changes})
     table = token_table()
-    write_static(train_static(Votes.from_rows(votes()), table, recipe, quiet=True), table.tokenizer, tmp_path)
+    write_static(train_static(Votes.from_rows(votes()), table, recipe), table.tokenizer, tmp_path)
     return P2L.from_pretrained(tmp_path)
 
 
@@ -86,21 +86,22 @@ def test_votes_that_cannot_be_learned_from_are_refused():
 def test_votes_that_hardly_say_what_the_feedback_model_is_about_are_told():
     decisive = [row for row in votes() if row["winner"].startswith("model")] * 10
     with pytest.warns(P2LWarning, match=r"no vote is a tie, so rk learns .* \(--feedback bt\)"):
-        check_ground(Votes.from_rows(decisive), Feedback.RK)
+        warn_of_thin_ground(Votes.from_rows(decisive), Feedback.RK)
     one_bad = [*decisive[:499], {**decisive[0], "winner": "tie (bothbad)"}]
     with pytest.warns(P2LWarning, match=r"only 0\.2% of the votes are 'tie \(bothbad\)'.* \(--feedback bt\)"):
-        check_ground(Votes.from_rows(one_bad), Feedback.GRK)
+        warn_of_thin_ground(Votes.from_rows(one_bad), Feedback.GRK)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_ground(Votes.from_rows(votes()), Feedback.GRK)
-        check_ground(Votes.from_rows(decisive), Feedback.BT)
+        for check in (check_ground, warn_of_thin_ground):
+            check(Votes.from_rows(votes()), Feedback.GRK)
+            check(Votes.from_rows(decisive), Feedback.BT)
 
 
-def test_keeping_nothing_is_the_marginal_leaderboard(tmp_path):
-    marginal = fit_leaderboard(Votes.from_rows(votes()), "rk")
+def test_keeping_nothing_is_the_averaged_leaderboard(tmp_path):
+    averaged = fit_leaderboard(Votes.from_rows(votes()), "rk")
     board = trained(tmp_path, keep=0.0).leaderboard("python code")
-    np.testing.assert_allclose(board.coefs, marginal.coefs, atol=1e-4)
-    assert board.eta == pytest.approx(marginal.eta, abs=1e-4)
+    np.testing.assert_allclose(board.coefs, averaged.coefs, atol=1e-4)
+    assert board.eta == pytest.approx(averaged.eta, abs=1e-4)
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path):
@@ -173,6 +174,7 @@ def test_a_push_and_a_model_no_better_than_the_average_are_told(tmp_path, monkey
 
     from fine_tuning import write_jsonl
 
+    from p2l_sdk.cli.training_progress import Terminal
     from p2l_sdk.training.config import TrainingConfig
     from p2l_sdk.training.run import train
 
@@ -184,7 +186,7 @@ def test_a_push_and_a_model_no_better_than_the_average_are_told(tmp_path, monkey
         "votes": write_jsonl(tmp_path / "train.jsonl", rows),
         "eval_votes": write_jsonl(tmp_path / "h.jsonl", held),
     }
-    train(TrainingConfig(**files, output=tmp_path / "mine", push_to_hub="org/mine"))
+    train(TrainingConfig(**files, output=tmp_path / "mine", push_to_hub="org/mine"), listener=Terminal())
     shown = capsys.readouterr().out
     assert "pushed model of 3 LLMs: https://hub/org/mine/discussions/1" in shown
     assert re.search(r"^h.jsonl: cross-entropy .*: not better than the averaged leaderboard$", shown, re.MULTILINE)
@@ -207,7 +209,7 @@ def test_held_out_files_of_one_name_keep_their_own_counts(tmp_path):
         "eval_scores": write_jsonl(tmp_path / "scores" / "val.jsonl", scores),
     }
     with pytest.warns(P2LWarning, match="1 of the 10 prompts of val.jsonl, scores are in the training votes"):
-        train(TrainingConfig(**given, output=tmp_path / "mine", epochs=1), quiet=True)
+        train(TrainingConfig(**given, output=tmp_path / "mine", epochs=1))
     card = (tmp_path / "mine" / "README.md").read_text()
     for kind, counts in (("votes", "0 of its 40"), ("scores", "1 of its 10")):
         sha = fingerprint(given[f"eval_{kind}"])

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2l_sdk import P2L
-from p2l_sdk.cli import terminal
+from p2l_sdk.cli.training_tables import print_vote_summary
 from p2l_sdk.errors import MissingExtraError, P2LWarning, UnknownModelError, VotesError
 from p2l_sdk.evaluation import evaluate_votes
 from p2l_sdk.leaderboards.leaderboard import Coefficients
@@ -158,7 +158,7 @@ def test_errors_name_the_file_once(tmp_path):
     as_jsonl([{"prompt": "x", A: "n/a", B: 1}], bad)
     ragged.write_text("prompt,model_a\nx,a,b\n")
     for read, file, message in (
-        (Votes.read, empty, f"'{empty}': the file holds no votes"),
+        (Votes.read, empty, f"'{empty}': the table holds no votes"),
         (Scores.read, empty, f"'{empty}': the scores file is empty"),
         (
             lambda file: Scores.read(file, [A, B]),
@@ -285,7 +285,7 @@ def test_missing_packages_answer_with_the_pip_line(tmp_path, monkeypatch):
         ({"winner": "model_c"}, "row 2: winner is 'model_c'; legal values: model_a, model_b, tie, tie"),
         ({"winner": ["tie"]}, r"row 2: winner is \['tie'\]; legal values"),
         ({"model_b": B}, "row 2: 'beta-13b' is compared with itself"),
-        ({"model_a": None}, "row 2: model_a is None; it must be the name of an LLM"),
+        ({"model_a": None}, "row 2: model_a is missing; it must be the name of an LLM"),
         ({"prompt": ""}, "row 2: the prompt is empty"),
         ({"prompt": []}, "row 2: the prompt is empty"),
         ({"prompt": ["", " "]}, "row 2: the prompt is empty; write"),
@@ -295,7 +295,7 @@ def test_missing_packages_answer_with_the_pip_line(tmp_path, monkeypatch):
         ({"weight": -0.5}, "row 2: weight is -0.5; it must be a finite number >= 0"),
         ({"weight": float("inf")}, "row 2: weight is inf"),
         ({"weight": "much"}, "row 2: weight is 'much'"),
-        ({"weight": None}, "row 2: weight is None"),
+        ({"weight": None}, "row 2: weight is missing"),
     ],
 )
 def test_faults_name_the_row(change, message):
@@ -618,7 +618,7 @@ def printed(summary, monkeypatch, width, encoding="utf-8"):
     buffer = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setattr(sys, "stdout", buffer)
-    terminal.print_vote_summary(summary, "votes[b].jsonl")
+    print_vote_summary(summary, "votes[b].jsonl")
     buffer.flush()
     monkeypatch.undo()
     return buffer.buffer.getvalue().decode(encoding)

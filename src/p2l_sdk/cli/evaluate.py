@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from p2l_sdk.cli.common import JSON, MODEL, load, print_json
-
-if TYPE_CHECKING:
-    from p2l_sdk.evaluation import Report
 
 
 def _sizes(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -81,26 +78,10 @@ def evaluate(
     if as_json:
         print_json({"model": model or "embedded default", **report.to_dict()})
     else:
-        _print(report, model or "embedded default")
+        from p2l_sdk.cli.evaluation_tables import print_report
+
+        print_report(report, model or "embedded default")
     if plot is not None:
         if report.reliability is None:
             raise P2LError(f"no vote is decisive, so there is no calibration to draw, and {plot!r} was not written")
         save_evaluation(plot, report.reliability, report.subsets)
-
-
-def _print(report: Report, model: str) -> None:
-    from p2l_sdk.cli import terminal
-
-    labels = {"n_votes": "votes", "n_prompts": "prompts", "n_scored_prompts": "scored prompts"}
-    counts = ", ".join(
-        f"{n:,} {labels[name] if n != 1 else labels[name][:-1]}" for name, n in report.sizes.items()
-    )  # fmt: skip
-    terminal.print_evaluation(f"{model} ({report.feedback}) on {counts}", report.metrics, report.baseline)
-    if report.agreement is not None:
-        terminal.print_agreement(report.agreement)
-    for column, categories in report.categories.items():
-        terminal.print_categories(column, categories)
-    if report.subsets is not None:
-        terminal.print_subsets(report.subsets)
-    for note in report.notes:
-        terminal.print_note(note)

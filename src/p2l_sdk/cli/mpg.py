@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import JSON, print_json
+from p2l_sdk.cli.common import JSON, Command, print_json
 
 if TYPE_CHECKING:
     from p2l_sdk.mpg import Correlation, NodeEstimates, Results, Tree
     from p2l_sdk.mpg.fastness import Fastness
-    from p2l_sdk.mpg.report import Report
+
+
+def _number(
+    name: str, metavar: str, kind: click.IntRange | click.FloatRange, default: float, text: str
+) -> Callable[[Command], Command]:
+    """An option with a number, whose default the help shows."""
+    return click.option(name, metavar=metavar, type=kind, default=default, show_default=True, help=text)
 
 
 @click.group(short_help="Goodness and Fastness of LLMs from benchmarks.")
@@ -38,16 +45,12 @@ def mpg() -> None:
 @click.option("--prior", default="table", show_default=True, help="table or jeffreys.")
 @click.option("--missing", default="impute", show_default=True, help="impute or renormalise.")
 @click.option("--weighting", default="spread", show_default=True, help="spread or plain.")
-@click.option(
-    "--unstated-questions", metavar="N", type=click.FloatRange(min=1), default=100, show_default=True,
-    help="Number of questions assumed for a published mean that does not state it.",
+@_number(
+    "--unstated-questions", "N", click.FloatRange(min=1), 100,
+    "Number of questions assumed for a published mean that does not state it.",
 )  # fmt: skip
-@click.option(
-    "--draws", metavar="N", type=click.IntRange(min=100), default=4000, show_default=True, help="Posterior draws."
-)
-@click.option(
-    "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draws."
-)
+@_number("--draws", "N", click.IntRange(min=100), 4000, "Posterior draws.")
+@_number("--seed", "N", click.IntRange(min=0), 0, "Seed of the draws.")
 @click.option("--prices", metavar="FILE", help="model, input_price, output_price in USD per million tokens.")
 @click.option(
     "--tokens", metavar="IN OUT", type=(click.FloatRange(min=0), click.FloatRange(min=0)), default=(500, 500),
@@ -64,14 +67,18 @@ def mpg() -> None:
 @JSON
 def report(output: str | None, as_json: bool, **options: Any) -> None:
     """Report how good each LLM is, overall and by subdomain, how certain that is, and what it costs."""
-    from p2l_sdk.mpg import goodness
+    from p2l_sdk.errors import member
+    from p2l_sdk.mpg import Method, Missing, Prior, Weighting, goodness
     from p2l_sdk.mpg.report import Report, require_output
 
     if output is not None:
         require_output(output)  # fail before the computation
+    method, prior = member(Method, "method", options["method"]), member(Prior, "prior", options["prior"])
+    missing = member(Missing, "missing", options["missing"])
+    weighting = member(Weighting, "weighting", options["weighting"])
     results, tree = _read(options)
-    names = ("method", "prior", "missing", "weighting", "unstated_questions", "draws", "seed")
-    estimates = goodness(results, tree, **{name: options[name] for name in names})
+    numbers = {name: options[name] for name in ("unstated_questions", "draws", "seed")}
+    estimates = goodness(results, tree, method=method, prior=prior, missing=missing, weighting=weighting, **numbers)
     fast = _fastness(results, options)
     agreement = _agreement(results, estimates, options["reference"], options["seed"])
     measure = options["measure"] or (None if options["prices"] is None else "usd_per_query")
@@ -80,7 +87,9 @@ def report(output: str | None, as_json: bool, **options: Any) -> None:
     if as_json:
         print_json(made.to_dict())
         return
-    _print(made)
+    from p2l_sdk.cli.mpg_tables import print_report
+
+    print_report(made)
     if output is not None:
         click.echo(f"wrote {output}: {', '.join(files)}")
 
@@ -158,12 +167,6 @@ def _agreement(results: Results, estimates: NodeEstimates, reference: str | None
     return correlations(rated, ratings, seed=seed)
 
 
-def _print(report: Report) -> None:
-    from p2l_sdk.mpg.tables import print_report
-
-    print_report(report)
-
-
 @mpg.command(short_help="Ask an endpoint questions; grade and time it.")
 @click.option(
     "--base-url",
@@ -184,51 +187,23 @@ def _print(report: Report) -> None:
 @click.option(
     "--rate", metavar="R", type=click.FloatRange(min=0, min_open=True), help="Open loop: R queries per second."
 )
-@click.option(
-    "--warm-up",
-    metavar="N",
-    type=click.IntRange(min=0),
-    default=3,
-    show_default=True,
-    help="First queries, not measured.",
-)
+@_number("--warm-up", "N", click.IntRange(min=0), 3, "First queries, not measured.")
 @click.option(
     "--grader", type=click.Choice(["exact", "choice"]),
     help="How answers are graded.  [choice for questions with choices, else exact]",
 )  # fmt: skip
 @click.option("--prices", metavar="FILE", help="model, input_price, output_price in USD per million tokens.")
-@click.option(
-    "--max-tokens",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=512,
-    show_default=True,
-    help="Longest answer, tokens.",
-)
-@click.option(
-    "--temperature",
-    metavar="T",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    show_default=True,
-    help="Sampling temperature.",
-)
-@click.option(
-    "--timeout",
-    metavar="S",
-    type=click.FloatRange(min=0, min_open=True),
-    default=120.0,
-    show_default=True,
-    help="Seconds per query.",
-)
+@_number("--max-tokens", "N", click.IntRange(min=1), 512, "Longest answer, tokens.")
+@_number("--temperature", "T", click.FloatRange(min=0), 0.0, "Sampling temperature.")
+@_number("--timeout", "S", click.FloatRange(min=0, min_open=True), 120.0, "Seconds per query.")
 @click.option("--retry-failed", is_flag=True, help="Ask again what failed before.")
 @JSON
 def measure(base_url: str, questions: str, output: str, as_json: bool, **options: Any) -> None:
     """Ask an endpoint questions, grade and time its answers, and write them to a file for `p2l mpg report`."""
+    from p2l_sdk.cli.mpg_tables import measuring_bar, print_measurement
     from p2l_sdk.mpg.measure.endpoint import Endpoint
     from p2l_sdk.mpg.measure.questions import read_questions
     from p2l_sdk.mpg.measure.run import measure as run
-    from p2l_sdk.mpg.tables import measuring_bar, print_measurement
 
     names = ("model", "max_tokens", "temperature", "timeout")
     key = _api_key(options["api_key_env"])

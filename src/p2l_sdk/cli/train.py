@@ -124,10 +124,11 @@ def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
         config = TrainingConfig(**given)
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    from p2l_sdk.cli.training_progress import Terminal
     from p2l_sdk.training.run import train as run
 
     disable_progress_bars()  # those of transformers, too: files load too fast for a bar to be useful
-    p2l = run(config, resume=resume, quiet=quiet)
+    p2l = run(config, resume=resume, listener=None if quiet else Terminal())
     if p2l is not None and not quiet:
         click.echo(f"wrote {config.output}; its card: {Path(config.output) / 'README.md'}")
         click.echo(f'try: p2l leaderboard "Write a haiku about the sea" --model {config.output}')

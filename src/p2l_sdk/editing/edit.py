@@ -16,14 +16,14 @@ from p2l_sdk.editing.own_votes import OwnVotes
 from p2l_sdk.editing.row import RowFit, RowVotes, fit_row
 from p2l_sdk.errors import P2LError, P2LWarning, VotesError, require_known
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
-from p2l_sdk.leaderboards.pairs import natural
+from p2l_sdk.leaderboards.pairs import natural_parameters
 from p2l_sdk.modeling.feedback_p2l import vote_targets
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import validate_costs
-from p2l_sdk.scorers.scorer import EditableScorer
+from p2l_sdk.scorers.batches import BATCH
+from p2l_sdk.scorers.scorer import EditableScorer, editable
 from p2l_sdk.votes.votes import Scores, Votes
 
-_BATCH = 256
 # warn if the standard error exceeds both this fraction of the known LLMs' spread and this many logits
 _TOO_WIDE, _SMALL = 0.5, 0.25  # 0.25 logits are 6 points of a win rate
 
@@ -31,7 +31,7 @@ _LEAST_DOUBT = 0.1  # logits, smallest standard deviation of a level predicted f
 
 
 class Prior(StrEnum):
-    """What is assumed about a new LLM before its votes; see `new_row`."""
+    """What is assumed about a new LLM before its votes; see `editing.row`."""
 
     SIMILAR = "similar"  # centred on the mean of the known LLMs, and likely to differ from it as they do
     MEAN = "mean"  # centred on the mean of the known LLMs
@@ -40,7 +40,7 @@ class Prior(StrEnum):
     @classmethod
     def parse(cls, name: str) -> Prior:
         """The prior of this name; raises `P2LError` listing the legal names."""
-        named = [member for member in cls if member is not cls.LEADERBOARD]
+        named = [prior for prior in cls if prior is not cls.LEADERBOARD]  # which is given as one, not by name
         if str(name).lower() in named:
             return cls(str(name).lower())
         raise P2LError(f"unknown prior {name!r}; known: {', '.join(named)}, or a Leaderboard")
@@ -56,8 +56,8 @@ class AddedModel:
         n_prompts: number of prompts of these votes.
         n_ignored: number of votes not used.
         prior: what was assumed about it before the votes.
-        deviation: standard deviation allowed for its free departure from that (s in `new_row`), chosen by the votes,
-            in logits.
+        deviation: standard deviation allowed for its free departure from that (s in `editing.row`), chosen by the
+            votes, in logits.
         held_out_loss: mean negative log-likelihood of a vote, predicted from the votes on other prompts, in nats.
         standard_error: standard error of its coefficient, root mean square over the votes' prompts, in logits.
         spread: standard deviation of the known LLMs' coefficients, root mean square over these prompts, in logits.
@@ -108,7 +108,26 @@ def add_row(
     scores: Scores | str | Path | None = None,
     prior: Prior | str | Leaderboard = Prior.SIMILAR,
 ) -> tuple[EditableScorer, AddedModel]:
-    """The model with one more LLM; arguments and errors as in `P2L.add_model`."""
+    """The model with one more LLM: the last layer gets one new row.
+
+    Args:
+        scorer: the model.
+        name: name of the new LLM.
+        votes: `Votes` or a file of votes. Only those between the new LLM and a known one are used.
+        scores: `Scores` or a file with a column for the new LLM and for at least one known LLM. Each pair counts as a
+            vote: the higher score wins; equal scores are a tie, or "both bad" below 0.5.
+        prior: "similar" (the new LLM differs from the mean LLM as the known ones do) or "mean"; see `editing.row`. Or a
+            leaderboard, e.g. from benchmarks, with the new LLM and at least three known ones, which gives the level
+            expected of the new LLM.
+
+    Raises:
+        P2LError: the name is taken, the prior is invalid, or the model's weights are on a server.
+        VotesError: no vote on the new LLM counts.
+        UnknownModelError: an opponent of the new LLM is unknown to this model.
+
+    Warns:
+        P2LWarning: there are too few votes; the message says how uncertain the new coefficient is.
+    """
     old = editable(scorer)
     spec, kind = old.spec, Prior.LEADERBOARD if isinstance(prior, Leaderboard) else Prior.parse(prior)
     if name in spec.models:
@@ -121,13 +140,13 @@ def add_row(
     own = OwnVotes.joined(pieces).that_count(name, spec)
     features = _features(old, own.prompts)
     scored = old.score_features(features)
-    theta, log_s = natural(spec.feedback, scored, len(spec.models))
+    theta, log_s = natural_parameters(spec.feedback, scored, len(spec.models))
     shift = np.zeros(len(theta)) if scored.gamma is None else scored.gamma[:, 0].astype(np.float64)
     targets = vote_targets(spec.feedback)[own.winner] * own.weight[:, None]
     row_votes = RowVotes(spec.feedback, own.prompt, shift, theta[own.prompt, own.opponent], log_s[own.prompt], targets)
     expected = None
     if isinstance(prior, Leaderboard):  # levels in terms of the rows, before gamma is subtracted
-        expected = foretold(name, prior, spec.models, scored.coefs.astype(np.float64).mean(0))
+        expected = predicted_level(name, prior, spec.models, scored.coefs.astype(np.float64).mean(0))
     fit = fit_row(old.rows, features, row_votes, similar=kind is not Prior.MEAN, expected=expected)
     added = AddedModel(
         name=name,
@@ -146,7 +165,7 @@ def add_row(
     return old.with_rows(new_spec, np.vstack([old.rows, fit.row])), added
 
 
-def foretold(name: str, board: Leaderboard, models: Sequence[str], levels: np.ndarray) -> tuple[float, float]:
+def predicted_level(name: str, board: Leaderboard, models: Sequence[str], levels: np.ndarray) -> tuple[float, float]:
     """Predict the level of a new LLM, with its standard deviation, from its coefficient on another leaderboard.
 
     A least-squares line through the known LLMs on that leaderboard maps its coefficients to their levels here; the
@@ -186,9 +205,8 @@ def remove_row(scorer: Any, name: str) -> EditableScorer:
     if len(spec.models) <= 2:
         raise P2LError(f"{name!r} cannot be removed: a leaderboard needs two LLMs, and there are {len(spec.models)}")
     keep = [i for i, model in enumerate(spec.models) if model != name]
-    costs = {model: cost for model, cost in spec.costs.items() if model != name}
     models = tuple(spec.models[i] for i in keep)
-    return old.with_rows(spec.replace(models=models, costs=costs), old.rows[keep])
+    return old.with_rows(spec.replace(models=models, costs=without(spec.costs, name)), old.rows[keep])
 
 
 def rename_row(scorer: Any, name: str, new_name: str) -> EditableScorer:
@@ -207,20 +225,18 @@ def renamed(table: Any, name: str, new_name: str) -> dict[str, Any]:
     return {new_name if model == name else model: value for model, value in table.items()}
 
 
+def without(table: Any, name: str) -> dict[str, Any]:
+    """A mapping by LLM name, without one LLM."""
+    return {model: value for model, value in table.items() if model != name}
+
+
 def checked_cost(name: str, cost: float) -> dict[str, float]:
     """{name: cost} in USD per response; `CostError` unless the cost is a finite number >= 0."""
     return validate_costs({name: cost}, (name,))
 
 
-def editable(scorer: Any) -> EditableScorer:
-    """The scorer itself; `P2LError` if its last layer cannot be edited."""
-    if not isinstance(scorer, EditableScorer):
-        raise P2LError("only a model whose weights are here can be edited; load it from a folder or a Hub repository")
-    return scorer
-
-
 def _features(scorer: EditableScorer, prompts: Sequence[Prompt]) -> np.ndarray:
-    parts = [scorer.features(prompts[start : start + _BATCH]) for start in range(0, len(prompts), _BATCH)]
+    parts = [scorer.features(prompts[start : start + BATCH]) for start in range(0, len(prompts), BATCH)]
     return np.concatenate(parts).astype(np.float64)
 
 

@@ -123,8 +123,8 @@ class RowVotes:
         """Negative log-likelihood of coefficients `(n_prompts,)`, with its first and second derivatives in each;
         negative second derivatives are set to 0."""
         n = len(self.shift)
-        natural = (theta - self.shift)[self.prompt]
-        values, gradients, hessians = log_probability_derivatives(self.feedback, natural, self.opponent, self.log_s)
+        level = (theta - self.shift)[self.prompt]
+        values, gradients, hessians = log_probability_derivatives(self.feedback, level, self.opponent, self.log_s)
         slope = -np.bincount(self.prompt, (self.targets * gradients[:, :, 0]).sum(1), n)
         curvature = -np.bincount(self.prompt, (self.targets * hessians[:, :, 0, 0]).sum(1), n)
         return -float((self.targets * values).sum()), slope, np.maximum(curvature, 0.0)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from p2l_sdk.errors import P2LWarning, VotesError
 from p2l_sdk.evaluation.metrics.leaderboards import compare_leaderboards
 from p2l_sdk.evaluation.predictions import Predictions
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.p2l import P2L
-from p2l_sdk.votes.averaged import fit_leaderboard
-from p2l_sdk.votes.connected import undetermined
-from p2l_sdk.votes.counts import VoteCounts
 from p2l_sdk.votes.votes import Votes
 
 
@@ -60,16 +55,7 @@ def aggregate_agreement(
 
 def agreement_of(predictions: Predictions, baseline: Leaderboard | None = None) -> Agreement:
     """`aggregate_agreement`, given predictions."""
-    if reason := undetermined(VoteCounts.of(predictions.votes), predictions.feedback):
-        raise VotesError(reason)
-    aggregate, marginal = predictions.aggregate(), marginal_of(predictions)
-    other = None if baseline is None else compare_leaderboards(baseline, marginal)
-    return Agreement(aggregate, marginal, compare_leaderboards(aggregate, marginal), other)
-
-
-def marginal_of(predictions: Predictions) -> Leaderboard:
-    """The averaged leaderboard of the votes, without intervals; whatever the votes leave open is determined by its
-    ridge penalty, without a warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", P2LWarning)
-        return fit_leaderboard(predictions.votes, predictions.feedback, intervals=None)
+    predictions.require_determined()
+    aggregate, averaged = predictions.aggregate(), predictions.averaged
+    other = None if baseline is None else compare_leaderboards(baseline, averaged)
+    return Agreement(aggregate, averaged, compare_leaderboards(aggregate, averaged), other)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +10,9 @@ import numpy as np
 from p2l_sdk.errors import VotesError
 from p2l_sdk.evaluation.agreement import Agreement, agreement_of
 from p2l_sdk.evaluation.metrics.estimates import Estimate
+from p2l_sdk.evaluation.metrics.pairs import pair_metrics
 from p2l_sdk.evaluation.predictions import Predictions
-from p2l_sdk.evaluation.votes import Baseline
+from p2l_sdk.evaluation.votes import Baseline, comparison_of
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.p2l import P2L
 from p2l_sdk.votes.votes import Votes
@@ -64,22 +64,33 @@ def by_category(
     Raises:
         VotesError: the votes have no such column.
     """
-    columns: Mapping[str, np.ndarray] = getattr(votes, "categories", {})
-    if column not in columns:
-        known = f"they have: {', '.join(columns)}" if columns else "they have none"
+    _labels(votes, column)  # an unknown column is refused before the model reads any prompt
+    return categories_of(Predictions.of(p2l, votes, scored), column, baseline)
+
+
+def categories_of(predictions: Predictions, column: str, baseline: Leaderboard | None = None) -> dict[str, Category]:
+    """`by_category`, given predictions."""
+    labels = _labels(predictions.votes, column)
+    return {str(label): _category(predictions.where(labels == label), baseline) for label in np.unique(labels)}
+
+
+def _labels(votes: Votes, column: str) -> np.ndarray:
+    if column not in votes.categories:
+        known = f"they have: {', '.join(votes.categories)}" if votes.categories else "they have none"
         raise VotesError(f"the votes have no category column {column!r} ({known})")
-    everything = Predictions.of(p2l, votes, scored)
-    labels = columns[column]
-    return {str(label): _category(everything.where(labels == label), baseline) for label in np.unique(labels)}
+    return votes.categories[column]
 
 
 def _category(predictions: Predictions, baseline: Leaderboard | None) -> Category:
-    votes, compared, agreement = predictions.votes, None, None
-    if baseline is not None:
-        marginal = Predictions.of_leaderboard(baseline, votes)
-        compared = Baseline(marginal.metrics(), predictions.less(marginal))
+    votes = predictions.votes
     try:
         agreement = agreement_of(predictions, baseline)
     except VotesError:  # too few votes for a leaderboard
         agreement = None
-    return Category(len(votes), len(np.unique(votes.prompt)), predictions.metrics(), compared, agreement)
+    return Category(
+        n_votes=len(votes),
+        n_prompts=len(np.unique(votes.prompt)),
+        metrics=pair_metrics(predictions.pairs),
+        baseline=None if baseline is None else comparison_of(predictions, baseline),
+        agreement=agreement,
+    )

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from p2l_sdk.errors import P2LError
-from p2l_sdk.evaluation.metrics.calibration import Reliability
-from p2l_sdk.evaluation.metrics.estimates import Estimate
-from p2l_sdk.evaluation.metrics.pairs import PerVote, pair_metrics, pair_reliability, paired_differences, vote_losses
-from p2l_sdk.leaderboards.aggregate import PairStatistics
+from p2l_sdk.errors import P2LError, P2LWarning, VotesError
+from p2l_sdk.evaluation.metrics.pairs import PairPredictions
+from p2l_sdk.leaderboards.aggregate import aggregate
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback, vote_targets
 from p2l_sdk.p2l import P2L
+from p2l_sdk.votes.averaged import fit_leaderboard
+from p2l_sdk.votes.connected import undetermined
+from p2l_sdk.votes.counts import VoteCounts
 from p2l_sdk.votes.votes import Votes
 
 
@@ -61,38 +63,38 @@ class Predictions:
         return Predictions(self.feedback, Votes(v.prompts, v.models, *columns), self.scored)
 
     @cached_property
-    def _pairs(self) -> dict[str, np.ndarray | None]:
-        """The arguments of the functions in `metrics.pairs`."""
+    def pairs(self) -> PairPredictions:
+        """The predictions vote by vote, weighted by the votes and clustered by prompt."""
         row, scored = self.votes.prompt, self.scored
         eta, gamma = (None if x is None else x[row, 0] for x in (scored.eta, scored.gamma))
-        return {
-            "coefs_a": scored.coefs[row, self.votes.a],
-            "coefs_b": scored.coefs[row, self.votes.b],
-            "winners": self.votes.winner,
-            "eta": eta,
-            "gamma": gamma,
-        }
+        return PairPredictions(
+            self.feedback,
+            scored.coefs[row, self.votes.a],
+            scored.coefs[row, self.votes.b],
+            self.votes.winner,
+            eta=eta,
+            gamma=gamma,
+            weights=self.votes.weight,
+            cluster=row,
+        )
 
     @cached_property
-    def losses(self) -> dict[str, PerVote]:
-        """Every metric, vote by vote."""
-        return vote_losses(self.feedback, **self._pairs)  # type: ignore[arg-type]
+    def counts(self) -> VoteCounts:
+        """The votes as counts, of which a leaderboard of the votes is made."""
+        return VoteCounts.of(self.votes)
 
-    def metrics(self) -> dict[str, Estimate]:
-        """The means of the metrics, and `ece`."""
-        return pair_metrics(self.feedback, **self._pairs, **self._sample)  # type: ignore[arg-type]
+    @cached_property
+    def averaged(self) -> Leaderboard:
+        """The averaged leaderboard of the votes, without intervals; whatever they leave open is determined by its ridge
+        penalty, without a warning."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", P2LWarning)
+            return fit_leaderboard(self.counts, self.feedback, intervals=None)
 
-    def less(self, other: Predictions) -> dict[str, Estimate]:
-        """Mean differences, vote by vote, from the metrics of other predictions of the same votes."""
-        return paired_differences(self.losses, other.losses, **self._sample)
-
-    def reliability(self, bins: int) -> Reliability:
-        """The reliability curve of the decisive votes."""
-        return pair_reliability(self.feedback, **self._pairs, **self._sample, bins=bins)  # type: ignore[arg-type]
-
-    @property
-    def _sample(self) -> dict[str, np.ndarray]:
-        return {"weights": self.votes.weight, "cluster": self.votes.prompt}
+    def require_determined(self) -> None:
+        """Raise `VotesError` if the votes do not determine a leaderboard, so that there is nothing to compare with."""
+        if reason := undetermined(self.counts, self.feedback):
+            raise VotesError(reason)
 
     @cached_property
     def prompt_weights(self) -> np.ndarray:
@@ -103,6 +105,5 @@ class Predictions:
     def aggregate(self) -> Leaderboard:
         """The aggregate over the prompts, each weighted by its votes; without intervals."""
         rows = np.flatnonzero(self.prompt_weights)
-        statistics = PairStatistics(self.feedback, len(self.votes.models), sample=0)
-        statistics.add(self.scored[rows], self.prompt_weights[rows])
-        return statistics.solve(self.votes.models)
+        weights = self.prompt_weights[rows]
+        return aggregate([self.scored[rows]], self.feedback, self.votes.models, weights=weights, sample=0)

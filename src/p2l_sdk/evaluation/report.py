@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from p2l_sdk.errors import VotesError
-from p2l_sdk.evaluation.agreement import Agreement, aggregate_agreement
-from p2l_sdk.evaluation.categories import Category, by_category
+from p2l_sdk.evaluation.agreement import Agreement, agreement_of
+from p2l_sdk.evaluation.categories import Category, categories_of
 from p2l_sdk.evaluation.metrics.calibration import Reliability
 from p2l_sdk.evaluation.metrics.estimates import Estimate
 from p2l_sdk.evaluation.metrics.leaderboards import spread_of_coefficients
+from p2l_sdk.evaluation.metrics.pairs import pair_reliability
+from p2l_sdk.evaluation.predictions import Predictions
 from p2l_sdk.evaluation.scores import evaluate_scores
-from p2l_sdk.evaluation.subsets import SubsetStudy, subset_study
-from p2l_sdk.evaluation.votes import Baseline, calibration, compare_with_baseline, evaluate_votes
+from p2l_sdk.evaluation.subsets import SubsetStudy, study_of
+from p2l_sdk.evaluation.votes import Baseline, comparison_of, metrics_of
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.p2l import P2L
 from p2l_sdk.votes.averaged import fit_leaderboard
@@ -73,7 +75,7 @@ def evaluate(
     votes: Votes | None = None,
     scores: Scores | None = None,
     *,
-    baseline_votes: Votes | None = None,
+    baseline_votes: Votes | Leaderboard | None = None,
     by: Iterable[str] = (),
     subsets: Sequence[int] | None = None,
     trials: int = 20,
@@ -84,7 +86,8 @@ def evaluate(
     Args:
         p2l: the model.
         votes, scores: the data to measure on, read with `p2l.models`.
-        baseline_votes: the model's training votes; their averaged leaderboard is the baseline that it has to beat.
+        baseline_votes: the model's training votes; their averaged leaderboard is the baseline that it has to beat. That
+            leaderboard can be given instead, where it is known already.
         by: category columns of the votes.
         subsets, trials, seed: see `subset_study`; without sizes, there is no study.
 
@@ -93,38 +96,31 @@ def evaluate(
     """
     report = Report(feedback=str(p2l.spec.feedback))
     if votes is not None:
-        marginal = None
-        if baseline_votes is not None:
-            marginal = fit_leaderboard(baseline_votes, p2l.spec.feedback, intervals=None)
-        _measure_votes(report, p2l, votes, marginal, by, subsets, trials, seed)
+        averaged = baseline_votes if isinstance(baseline_votes, Leaderboard) else None
+        if isinstance(baseline_votes, Votes):
+            averaged = fit_leaderboard(baseline_votes, p2l.spec.feedback, intervals=None)
+        predictions = Predictions.of(p2l, votes)
+        _measure_votes(report, predictions, averaged)
+        report.categories = {column: categories_of(predictions, column, averaged) for column in by}
+        if subsets is not None:
+            report.subsets = study_of(predictions, subsets, trials=trials, seed=seed)
     if scores is not None:
         report.sizes["n_scored_prompts"] = len(scores.prompts)
         report.metrics |= evaluate_scores(p2l, scores)
     return report
 
 
-def _measure_votes(
-    report: Report,
-    p2l: P2L,
-    votes: Votes,
-    marginal: Leaderboard | None,
-    by: Iterable[str],
-    subsets: Sequence[int] | None,
-    trials: int,
-    seed: int,
-) -> None:
-    scored = p2l.coefficients(votes.prompts)
-    report.sizes |= {"n_votes": len(votes), "n_prompts": len(votes.prompts)}
-    report.metrics |= evaluate_votes(p2l, votes, scored=scored)
-    report.spread = {name: float(values.mean()) for name, values in spread_of_coefficients(scored.coefs).items()}
+def _measure_votes(report: Report, predictions: Predictions, averaged: Leaderboard | None) -> None:
+    """All votes together: the predictions alone, and beside those of the averaged leaderboard of the baseline votes."""
+    report.sizes |= {"n_votes": len(predictions.votes), "n_prompts": len(predictions.votes.prompts)}
+    report.metrics |= metrics_of(predictions)
+    spread = spread_of_coefficients(predictions.scored.coefs)
+    report.spread = {name: float(values.mean()) for name, values in spread.items()}
     if "ece" in report.metrics:
-        report.reliability = calibration(p2l, votes, scored=scored)
-    if marginal is not None:
-        report.baseline = compare_with_baseline(p2l, votes, marginal, scored=scored)
+        report.reliability = pair_reliability(predictions.pairs)
+    if averaged is not None:
+        report.baseline = comparison_of(predictions, averaged)
     try:
-        report.agreement = aggregate_agreement(p2l, votes, baseline=marginal, scored=scored)
+        report.agreement = agreement_of(predictions, averaged)
     except VotesError as error:  # too few votes for a leaderboard; the rest of the report is valid
         report.notes.append(f"no leaderboard to compare the aggregate with: {error}")
-    report.categories = {column: by_category(p2l, votes, column, baseline=marginal, scored=scored) for column in by}
-    if subsets is not None:
-        report.subsets = subset_study(p2l, votes, subsets, trials=trials, seed=seed, scored=scored)

@@ -1,4 +1,6 @@
-"""From how many prompts on do the votes alone tell more than the model? (the paper's aggregation-scale study)
+"""From how many prompts on do the votes alone tell more than the model?
+
+This is the paper's aggregation-scale study.
 
 Random subsets of the prompts are drawn, several of each size. For each subset, the model's aggregate (which needs no
 votes) and the averaged leaderboard of the subset's own votes are compared with the averaged leaderboard of *all* votes.
@@ -15,13 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2l_sdk.errors import VotesError
-from p2l_sdk.evaluation.agreement import marginal_of
 from p2l_sdk.evaluation.metrics.leaderboards import compare_leaderboards
 from p2l_sdk.evaluation.predictions import Predictions
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.p2l import P2L
-from p2l_sdk.votes.connected import undetermined
-from p2l_sdk.votes.counts import VoteCounts
 from p2l_sdk.votes.votes import Votes
 
 if TYPE_CHECKING:
@@ -128,7 +127,11 @@ def subset_study(
         VotesError: a size is below 1 or above the number of prompts, `trials` is below 1, or the votes do not
             determine a leaderboard.
     """
-    everything = Predictions.of(p2l, votes, scored)
+    return study_of(Predictions.of(p2l, votes, scored), sizes, trials=trials, seed=seed)
+
+
+def study_of(everything: Predictions, sizes: Sequence[int] | None, *, trials: int, seed: int) -> SubsetStudy:
+    """`subset_study`, given predictions."""
     prompts = np.flatnonzero(everything.prompt_weights)
     if sizes is None:
         sizes = [size for size in _LADDER if size <= len(prompts) / 2] or [max(1, len(prompts) // 2)]
@@ -136,21 +139,18 @@ def subset_study(
         raise VotesError(f"subsets need sizes and trials of 1 or more; they are {list(sizes)} and {trials}")
     if max(sizes) > len(prompts):
         raise VotesError(f"subsets of {max(sizes):,} prompts cannot be drawn from {len(prompts):,}; give smaller sizes")
-    if reason := undetermined(VoteCounts.of(votes), everything.feedback):
-        raise VotesError(reason)
-    truth = marginal_of(everything)
+    everything.require_determined()
     points = []
     for size in sorted(set(sizes)):
         random = np.random.default_rng([seed, size])
-        results: list[tuple[dict[str, float], dict[str, float]]] = []
+        model, own = [], []  # of each subset: the distances of the model's aggregate, and of its own votes
         for _ in range(trials):
             drawn = random.choice(prompts, size, replace=False)
-            part = everything.where(np.isin(votes.prompt, drawn))
-            boards = part.aggregate(), marginal_of(part)
-            results.append(tuple(compare_leaderboards(board, truth) for board in boards))  # type: ignore[arg-type]
-        model, own = ([result[side] for result in results] for side in (0, 1))
+            part = everything.where(np.isin(everything.votes.prompt, drawn))
+            model.append(compare_leaderboards(part.aggregate(), everything.averaged))
+            own.append(compare_leaderboards(part.averaged, everything.averaged))
         points.append(SubsetPoint(size, _ranges(model), _ranges(own)))
-    return SubsetStudy(tuple(points), trials, seed, len(prompts), len(votes))
+    return SubsetStudy(tuple(points), trials, seed, len(prompts), len(everything.votes))
 
 
 def _ranges(results: list[dict[str, float]]) -> dict[str, Range]:

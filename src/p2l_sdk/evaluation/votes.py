@@ -8,6 +8,7 @@ from typing import Any
 from p2l_sdk.errors import VotesError
 from p2l_sdk.evaluation.metrics.calibration import Reliability
 from p2l_sdk.evaluation.metrics.estimates import Estimate
+from p2l_sdk.evaluation.metrics.pairs import pair_metrics, pair_reliability, paired_differences
 from p2l_sdk.evaluation.predictions import Predictions
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.p2l import P2L
@@ -31,10 +32,15 @@ def evaluate_votes(p2l: P2L, votes: Votes, *, scored: Coefficients | None = None
     Raises:
         VotesError: the feedback model ignores every vote.
     """
-    metrics = Predictions.of(p2l, votes, scored).metrics()
+    return metrics_of(Predictions.of(p2l, votes, scored))
+
+
+def metrics_of(predictions: Predictions) -> dict[str, Estimate]:
+    """`evaluate_votes`, given predictions."""
+    metrics = pair_metrics(predictions.pairs)
     if "cross_entropy" not in metrics:
         raise VotesError(
-            f"there is nothing to average: no vote in the file counts in the feedback model {p2l.spec.feedback}"
+            f"there is nothing to average: no vote in the file counts in the feedback model {predictions.feedback}"
         )
     return metrics
 
@@ -45,7 +51,7 @@ def calibration(p2l: P2L, votes: Votes, *, bins: int = 10, scored: Coefficients 
     Raises:
         VotesError: no vote is decisive.
     """
-    return Predictions.of(p2l, votes, scored).reliability(bins)
+    return pair_reliability(Predictions.of(p2l, votes, scored).pairs, bins)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,5 +83,10 @@ def compare_with_baseline(
         p2l, votes, scored: as in `evaluate_votes`.
         baseline: `fit_leaderboard(Votes.read(training_votes, p2l.models), p2l.spec.feedback)`.
     """
-    marginal = Predictions.of_leaderboard(baseline, votes)
-    return Baseline(marginal.metrics(), Predictions.of(p2l, votes, scored).less(marginal))
+    return comparison_of(Predictions.of(p2l, votes, scored), baseline)
+
+
+def comparison_of(predictions: Predictions, baseline: Leaderboard) -> Baseline:
+    """`compare_with_baseline`, given predictions."""
+    averaged = Predictions.of_leaderboard(baseline, predictions.votes).pairs
+    return Baseline(pair_metrics(averaged), paired_differences(predictions.pairs, averaged))

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from p2l_sdk.errors import HubError
 from p2l_sdk.hub.errors import HubRequest, fetch_error, is_transient, push_error, retry_after, was_not_processed
@@ -47,6 +47,16 @@ class HubAccess:
     local_files_only: bool = False
 
 
+class HubOptions(TypedDict, total=False):
+    """The keyword options of every push; `HubTarget` describes them."""
+
+    private: bool | None
+    revision: str | None
+    create_pr: bool
+    token: str | bool | None
+    commit_message: str | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class HubTarget:
     """Where something is pushed, and how.
@@ -54,9 +64,9 @@ class HubTarget:
     Attributes:
         repo_id: "org/name".
         private: visibility of a new repository; None for the default in its owner's settings.
-        revision: branch, or "refs/pr/N" to add to an open pull request.
+        revision: branch (created if it does not exist), or "refs/pr/N" to add to an open pull request.
         create_pr: open a pull request instead of writing to the main branch.
-        token: see `HubAccess`.
+        token: Hub token with write access; None uses the one from `hf auth login` or HF_TOKEN.
         commit_message: message of the commit; None for one that says what is pushed.
 
     Raises:

@@ -14,12 +14,13 @@ uniform sample of the prompts' coefficients (1000 by default: one row of coeffic
 to that many prompts, this is the bootstrap over all prompts; beyond that, the deviations are scaled by
 sqrt(sample / n_prompts), and the widths have a sampling error of about 1 / sqrt(2 * sample), i.e. 2 %. The replicates
 are scaled to a Student t distribution, so that the intervals of a handful of prompts are wide enough (see
-`prompt_pairs.bootstrap`). Every prompt draws a random key and those with the lowest keys are kept, which makes samples
+`pairs.bootstrap`). Every prompt draws a random key and those with the lowest keys are kept, which makes samples
 mergeable: the lowest keys of two samples are a sample of both streams.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import tempfile
@@ -33,7 +34,7 @@ import numpy as np
 from p2l_sdk.errors import P2LError
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.leaderboards.likelihood import PairLikelihood
-from p2l_sdk.leaderboards.pairs import Expansion, bootstrap, natural, pair_sums
+from p2l_sdk.leaderboards.pairs import Expansion, bootstrap, natural_parameters, pair_sums
 from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold, log_threshold
 
 _FORMAT = "p2l_sdk.PairStatistics/1"
@@ -90,7 +91,7 @@ class PairStatistics:
         weights = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
         if weights.shape != (n,) or not np.isfinite(weights).all() or (weights < 0).any():
             raise P2LError(f"prompt weights must be {n} finite numbers >= 0")
-        theta, log_s = natural(self.feedback, batch, self.n_models)
+        theta, log_s = natural_parameters(self.feedback, batch, self.n_models)
         self._arrays["sums"] += pair_sums(self.feedback, theta, log_s, weights)
         self._arrays["start"] += weights @ np.column_stack([theta, log_s])
         self._arrays["weight"] += weights.sum()
@@ -243,15 +244,48 @@ def aggregate(
     feedback: Feedback,
     models: tuple[str, ...],
     *,
+    weights: Iterable[float] | None = None,
     sample: int = 1000,
     replicates: int = 1000,
     seed: int = 0,
 ) -> Leaderboard:
-    """Aggregate leaderboard of a stream of batches of coefficients; see `PairStatistics`."""
-    statistics = PairStatistics(feedback, len(models), sample=sample, seed=seed)
+    """Aggregate leaderboard of a stream of batches of coefficients, with a weight for each prompt if given; see
+    `PairStatistics`."""
+    statistics, remaining = PairStatistics(feedback, len(models), sample=sample, seed=seed), PromptWeights(weights)
     for batch in batches:
-        statistics.add(batch)
+        statistics.add(batch, remaining.take(len(batch)))
+    remaining.require_end(statistics.n_prompts)
     return statistics.solve(models, replicates=replicates)
+
+
+class PromptWeights:
+    """The weights of a stream of prompts, taken batch by batch; None stands for a weight of 1 for each.
+
+    Raises:
+        P2LError: the weights are not iterable.
+    """
+
+    def __init__(self, weights: Iterable[float] | None) -> None:
+        if weights is not None and not isinstance(weights, Iterable):
+            raise P2LError(f"weights must be numbers, one for each prompt, not {weights!r}")
+        self._remaining = None if weights is None else iter(weights)
+
+    def take(self, n: int) -> np.ndarray | None:
+        """`(n,)` weights of the next prompts; P2LError if there are fewer, or one is not a number."""
+        if self._remaining is None:
+            return None
+        try:
+            weights = np.array(list(itertools.islice(self._remaining, n)), dtype=np.float64)
+        except (TypeError, ValueError):
+            raise P2LError("weights must be numbers, one for each prompt") from None
+        if len(weights) < n:
+            raise P2LError("there are fewer weights than prompts; give one for each")
+        return weights
+
+    def require_end(self, n_prompts: int) -> None:
+        """Raise P2LError if there are more weights than prompts."""
+        if self._remaining is not None and next(self._remaining, None) is not None:
+            raise P2LError(f"there are more weights than prompts ({n_prompts})")
 
 
 def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2l_sdk.errors import MissingExtraError, require_known
-from p2l_sdk.modeling import leaderboard_p2l as shown
+from p2l_sdk.modeling import leaderboard_p2l as display
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities
 
 if TYPE_CHECKING:
@@ -102,24 +102,24 @@ class Leaderboard:
     @property
     def ranks(self) -> np.ndarray:
         """`(n_models,)` rank of each LLM, 1 for the best; equal coefficients share a rank."""
-        return shown.ranks(self.coefs)
+        return display.ranks(self.coefs)
 
     @property
     def ratings(self) -> np.ndarray:
         """`(n_models,)` ratings on the Arena scale, 1000 + 400 / ln 10 * coefficient; centred on 1000 if the
         coefficients are only known up to a shift (all feedback models but grk)."""
-        return shown.ratings(self.feedback, self.coefs)
+        return display.ratings(self.feedback, self.coefs)
 
     @property
     def rating_intervals(self) -> np.ndarray | None:
         """`(n_models, 2)` 95 % limits on the Arena scale; None if there are no intervals."""
-        return None if self.intervals is None else shown.ratings(self.feedback, self.coefs, self.intervals)
+        return None if self.intervals is None else display.ratings(self.feedback, self.coefs, self.intervals)
 
     @property
     def usable(self) -> np.ndarray | None:
         """`(n_models,)` probability that the LLM's answer is usable, sigmoid(coef); None unless the feedback model is
         grounded (grk)."""
-        return shown.usable(self.feedback, self.coefs)
+        return display.usable(self.feedback, self.coefs)
 
     def win_probability(self, a: str, b: str) -> float:
         """Probability that a is preferred to b if one must be chosen: sigmoid(coef_a - coef_b), Bradley-Terry."""
@@ -149,7 +149,7 @@ class Leaderboard:
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary per LLM, best first: rank, model, coef, rating and, if available, usable, low and high
         (95 % limits of the rating)."""
-        return shown.rows(self.models, self.feedback, self.coefs, self.intervals)
+        return display.rows(self.models, self.feedback, self.coefs, self.intervals)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values: feedback, n_prompts (or n_votes), eta, gamma and leaderboard (the rows)."""

@@ -28,8 +28,8 @@ _CHUNK_VALUES = 65_536  # coefficients per chunk of prompts
 Row = Callable[[int, int], list[np.ndarray]]
 
 
-def natural(feedback: Feedback, batch: Coefficients, n_models: int) -> tuple[np.ndarray, np.ndarray]:
-    """theta `(n, n_models)`, minus gamma, and log(t - 1) `(n,)` in float64: the arguments of the feedback models.
+def natural_parameters(feedback: Feedback, batch: Coefficients, n_models: int) -> tuple[np.ndarray, np.ndarray]:
+    """Theta `(n, n_models)`, minus gamma, and log(t - 1) `(n,)` in float64: the arguments of the feedback models.
 
     Raises:
         P2LError: shapes disagree, eta or gamma is missing, or a number is not finite.
@@ -80,7 +80,7 @@ def pair_sums(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, weights:
     """Weighted sums over the prompts of the outcome probabilities of every pair.
 
     Args:
-        theta, log_s: `(n, n_models)` and `(n,)`, from `natural`.
+        theta, log_s: `(n, n_models)` and `(n,)`, from `natural_parameters`.
         weights: `(n,)`.
 
     Returns:

@@ -147,7 +147,8 @@ def _sweep(
         then = _log_likelihood({**state, name: new}, right, total)
         gain = (then - now).sum(2 if name == "a" else 1) + log_prior(new) - log_prior(old)
         if name == "c":
-            gain -= (_rise(np.exp(new)[:, None], total) - _rise(np.exp(old)[:, None], total)).sum(1)
+            level, old_level = (log_rising_factorial(np.exp(c)[:, None], total) for c in (new, old))
+            gain -= (level - old_level).sum(1)
         accepted = np.log(rng.random(old.shape)) < gain
         state[name] = np.where(accepted, new, old)
         now = np.where(accepted[:, :, None] if name == "a" else accepted[:, None, :], then, now)
@@ -186,11 +187,11 @@ def _shapes(expected: np.ndarray, concentration: np.ndarray) -> tuple[np.ndarray
 def _log_likelihood(state: dict[str, np.ndarray], right: np.ndarray, total: np.ndarray) -> np.ndarray:
     """`(n_chains, n_models, n_benchmarks)` beta-binomial, without the terms that depend on the concentration alone."""
     a, b = _shapes(_accuracy(state["d"], state["l"], state["a"]), np.exp(state["c"]))
-    return _rise(a, right) + _rise(b, total - right)
+    return log_rising_factorial(a, right) + log_rising_factorial(b, total - right)
 
 
-def _rise(x: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """log gamma(x + n) - log gamma(x) for x > 0, n >= 0, to 1e-6, by Stirling's series at arguments shifted by 3."""
+def log_rising_factorial(x: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Difference log gamma(x + n) - log gamma(x), x > 0, n >= 0, to 1e-6: Stirling's series, arguments shifted by 3."""
     z = x + n
     y = z + 3.0
     value = (y - 0.5) * np.log(y) - n + _series(y)

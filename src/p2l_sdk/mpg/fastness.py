@@ -203,12 +203,13 @@ class Fastness(Mapping[str, float]):
         lines = [f"Fastness of {len(models)} LLM{'' if len(models) == 1 else 's'} ({self.note})"]
         width = max(map(len, models), default=0)
         for model in models:
-            cells = [f"{name} {shown(name, table[model])}" for name, table in self.measures.items() if model in table]
+            tables = {name: table for name, table in self.measures.items() if model in table}
+            cells = [f"{name} {measure_text(name, table[model])}" for name, table in tables.items()]
             lines.append(f"{model.ljust(width)}  {', '.join(cells)}")
         return "\n".join(lines)
 
 
-def shown(measure: str, found: Measure) -> str:
+def measure_text(measure: str, found: Measure) -> str:
     """The number as text, with its interval if there is one."""
     text = f"{'$' if measure == 'usd_per_query' else ''}{_digits(found.value)}"
     if found.low is None or found.high is None:

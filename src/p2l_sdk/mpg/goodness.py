@@ -16,13 +16,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
 
 import numpy as np
 
-from p2l_sdk.errors import P2LError, ResultsError
+from p2l_sdk.errors import P2LError, ResultsError, member
 from p2l_sdk.mpg.factor import FactorDraws, fit_factor
-from p2l_sdk.mpg.node_estimates import NodeEstimates, counted
+from p2l_sdk.mpg.node_estimates import NodeEstimates, plural
 from p2l_sdk.mpg.pairing import paired
 from p2l_sdk.mpg.results import Results
 from p2l_sdk.mpg.tree import Tree
@@ -37,6 +36,10 @@ class Method(StrEnum):
 
     TREE = "tree"  # its own results
     ONE_FACTOR = "one_factor"  # the LLM's ability
+
+    @classmethod
+    def _missing_(cls, value: object) -> Method | None:
+        return cls.ONE_FACTOR if value == "one-factor" else None
 
 
 class Prior(StrEnum):
@@ -58,17 +61,6 @@ class Weighting(StrEnum):
 
     SPREAD = "spread"  # 1 / spread of its scores
     PLAIN = "plain"  # 1
-
-
-Option = TypeVar("Option", bound=StrEnum)
-
-
-def option(kind: type[Option], value: str) -> Option:
-    """The member with this name. Raises `P2LError` listing the known ones."""
-    try:
-        return kind(str(value).lower().replace("-", "_"))
-    except ValueError:
-        raise P2LError(f"unknown {kind.__name__.lower()} {value!r}; known: {', '.join(kind)}") from None
 
 
 @dataclass(frozen=True)
@@ -115,8 +107,8 @@ def goodness(
     Warns:
         P2LWarning: the sampler has not converged.
     """
-    method, prior = option(Method, method), option(Prior, prior)
-    missing, weighting = option(Missing, missing), option(Weighting, weighting)
+    method, prior = member(Method, "method", method), member(Prior, "prior", prior)
+    missing, weighting = member(Missing, "missing", missing), member(Weighting, "weighting", weighting)
     if draws < 100 or unstated_questions < 1:
         raise P2LError(f"at least 100 draws and 1 question are needed, not {draws} and {unstated_questions}")
     if prior is Prior.JEFFREYS and method is Method.ONE_FACTOR:
@@ -268,7 +260,7 @@ def _notes(
     if guessed:
         n = int(unstated[:, guessed].sum())
         notes.append(
-            f"{counted(n, 'published mean')} without a number of questions: taken as {unstated_questions:g}; intervals "
+            f"{plural(n, 'published mean')} without a number of questions: taken as {unstated_questions:g}; intervals "
             "are no better than that"
         )
     return notes

@@ -5,7 +5,6 @@ If a task has both, the samples are used: they show which questions several LLMs
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -16,12 +15,14 @@ import numpy as np
 
 from p2l_sdk.errors import ResultsError
 from p2l_sdk.mpg.results import Results
-from p2l_sdk.tables.files import read_rows
+from p2l_sdk.tables.files import read_json, read_rows
+from p2l_sdk.tables.sources import table_errors
 
 METRICS = ("acc_norm", "acc", "exact_match", "pass@1", "pass_at_1", "prompt_level_strict_acc", "mc2", "f1", "em")
 _SAMPLES = re.compile(r"samples_(?P<task>.+?)_\d{4}-\d{2}-\d{2}T.*")
 
 
+@table_errors(ResultsError)
 def read_harness(*paths: str | Path, metric: str | None = None, model: str | None = None) -> Results:
     """Results of one or several LLMs from the harness's output.
 
@@ -61,10 +62,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _load(file: Path) -> Mapping[str, Any]:
-    try:
-        summary = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"{str(file)!r} cannot be read: {error}") from None
+    summary = read_json(file)
     if not isinstance(summary, dict) or not isinstance(summary.get("results"), dict):
         raise ResultsError(f"{str(file)!r} is no result file of lm-evaluation-harness: it has no table 'results'")
     return summary

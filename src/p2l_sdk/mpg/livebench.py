@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,11 @@ from p2l_sdk.errors import ResultsError
 from p2l_sdk.mpg.results import Results
 from p2l_sdk.mpg.tree import Tree
 from p2l_sdk.tables.columns import number_of
-from p2l_sdk.tables.files import read_rows
+from p2l_sdk.tables.files import read_json, read_rows
+from p2l_sdk.tables.sources import table_errors
 
 
+@table_errors(ResultsError)
 def read_livebench(table: str | Path, categories: str | Path | None = None) -> tuple[Results, Tree]:
     """Published means and the tree of LiveBench's categories.
 
@@ -23,7 +24,7 @@ def read_livebench(table: str | Path, categories: str | Path | None = None) -> t
         categories: the JSON file; if not given, the package's own tree of the categories.
 
     Raises:
-        ResultsError: a file has another format, an LLM has two rows, or a score is outside [0, 100].
+        ResultsError: a file cannot be read or has another format, an LLM has two rows, or a score is outside [0, 100].
     """
     rows = list(read_rows(table))
     if not rows or "model" not in rows[0]:
@@ -45,10 +46,7 @@ def read_livebench(table: str | Path, categories: str | Path | None = None) -> t
     results = Results(models, tasks, means, counts)
     if categories is None:
         return results, Tree.read("livebench").only(tasks)
-    try:
-        groups = json.loads(Path(categories).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"{str(categories)!r} cannot be read: {error}") from None
+    groups = read_json(categories)
     if not isinstance(groups, dict):
         raise ResultsError(f"{str(categories)!r} must hold an object, category: [tasks]")
     nodes = {"Goodness": list(groups), **groups}

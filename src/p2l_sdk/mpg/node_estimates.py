@@ -21,7 +21,7 @@ _LIMITS = (0.025, 0.975)
 _WHOLE = 1.0 - 1e-9  # 1 up to rounding
 
 
-def counted(n: int, noun: str) -> str:
+def plural(n: int, noun: str) -> str:
     """The number with its noun: "1 LLM", "2 LLMs"."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
@@ -64,8 +64,21 @@ class NodeEstimates:
     notes: tuple[str, ...] = field(default=())
 
     @classmethod
-    def of_draws(cls, models: tuple[str, ...], nodes: tuple[str, ...], draws: np.ndarray, **more: Any) -> NodeEstimates:
-        """Estimates from draws `(n_draws, n_models, n_nodes)`; NaN where an LLM has no results at a node."""
+    def of_draws(
+        cls,
+        models: tuple[str, ...],
+        nodes: tuple[str, ...],
+        draws: np.ndarray,
+        *,
+        tree: Tree,
+        method: str,
+        weights: np.ndarray,
+        observed: np.ndarray,
+        logits: np.ndarray,
+        notes: tuple[str, ...] = (),
+    ) -> NodeEstimates:
+        """Estimates from draws `(n_draws, n_models, n_nodes)`; NaN where an LLM has no results at a node. The other
+        arguments are the attributes of that name."""
         means = draws.mean(0)
         shape = (*means.shape, 2)
         intervals, rank_intervals = np.empty(shape), np.full(shape, np.nan)
@@ -79,7 +92,10 @@ class NodeEstimates:
             limits = np.quantile(places, _LIMITS, axis=0, method="inverted_cdf")
             rank_intervals[known, node] = limits.T
             best[known, node] = (places == 1).mean(0)
-        return cls(models, nodes, draws, means, intervals, placed, rank_intervals, best, **more)
+        return cls(
+            models, nodes, draws, means, intervals, placed, rank_intervals, best,
+            weights, observed, logits, tree, method, notes,
+        )  # fmt: skip
 
     @property
     def root(self) -> str:
@@ -185,7 +201,7 @@ class NodeEstimates:
     def caption(self) -> str:
         """One line that describes the estimates."""
         what = self.root if self.root.casefold() == "goodness" else f"Goodness ({self.root})"
-        llms, benchmarks = counted(len(self.models), "LLM"), counted(len(self.tree.leaves()), "benchmark")
+        llms, benchmarks = plural(len(self.models), "LLM"), plural(len(self.tree.leaves()), "benchmark")
         return f"{what} of {llms} on {benchmarks} ({self.method.replace('_', '-')})"
 
     def __repr__(self) -> str:

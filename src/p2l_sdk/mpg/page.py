@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from p2l_sdk.mpg.correlation import COEFFICIENTS, Correlation
-from p2l_sdk.mpg.fastness import Fastness, shown
-from p2l_sdk.mpg.node_estimates import NodeEstimates, counted
+from p2l_sdk.mpg.fastness import Fastness, measure_text
+from p2l_sdk.mpg.node_estimates import NodeEstimates, plural
 from p2l_sdk.pictures import require_pyplot
 
 _STYLE = """
@@ -51,7 +51,7 @@ def page(
         title = f"{'&ensp;' * 2 * (depth[node] - 1)}{html.escape(node)}"
         parts.append(f"<details><summary>{title}</summary>{_table(*goodness.cells(node))}</details>")
     if agreement:
-        llms = counted(agreement[0].n, "LLM")
+        llms = plural(agreement[0].n, "LLM")
         parts += [f"<h2>Agreement with the reference, {llms}</h2>", _agreement(agreement)]
     body = "\n".join(parts)
     return (
@@ -81,7 +81,7 @@ def _overall(goodness: NodeEstimates, fastness: Fastness | None) -> str:
     if fastness is not None:
         for measure, table in fastness.measures.items():
             header = [*header, _FASTNESS[measure]]
-            rows = [[*row, shown(measure, table[row[1]]) if row[1] in table else ""] for row in rows]
+            rows = [[*row, measure_text(measure, table[row[1]]) if row[1] in table else ""] for row in rows]
     return _table(header, rows)
 
 

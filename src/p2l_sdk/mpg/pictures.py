@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from p2l_sdk.errors import ResultsError
 from p2l_sdk.mpg.fastness import Fastness
+from p2l_sdk.mpg.labels import above, apart, label_ends, side_by_side
 from p2l_sdk.mpg.node_estimates import NodeEstimates
-from p2l_sdk.pictures import BLUE, axes_of_size, require_pyplot
+from p2l_sdk.pictures import BLUE, NORMAL, SMALL, axes_of_size, require_pyplot
 
 if TYPE_CHECKING:
     import matplotlib.axes
 
 _MOST_NAMES, _MOST_ROWS = 24, 40
-_CHARACTER_SHARE = 0.0102  # of the axes' width, for a bold character
 _CHARACTERS_PER_INCH = 11.0  # of the title
 _AXES = {
     "usd_per_query": ("cost, USD per 1,000 queries", 1000.0),
@@ -26,6 +27,8 @@ _AXES = {
     "tokens_per_second": ("output tokens per second", 1.0),
 }
 _MORE_IS_BETTER = ("queries_per_second", "tokens_per_second")
+_BEHIND, _NAME, _GRID = "#8a8a8a", "#444444", "#eeeeee"  # what is not on the front or not measured; its text; lines
+_NUMBER, _DOMAIN, _SUBDOMAIN = "#222222", "#111111", "#555555"  # text of the table
 
 
 def pareto_front(goodness: np.ndarray, fastness: np.ndarray) -> np.ndarray:
@@ -37,6 +40,48 @@ def pareto_front(goodness: np.ndarray, fastness: np.ndarray) -> np.ndarray:
             best = fastness[i]
             front.append(i)
     return np.array(front, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Points:
+    """The LLMs of a picture of Goodness over Fastness.
+
+    Attributes:
+        names: `n` names.
+        x: `(n,)` the measure in the unit of its axis.
+        shown_x: `(n,)` where the points are drawn; LLMs of the same x stand side by side.
+        y, limits: `(n,)` and `(n, 2)` Goodness and its 95 % limits, in percent.
+        front: indices of the Pareto front, from best to fastest.
+        inward: the direction away from the front: 1 towards more expensive or slower if that is right, else -1.
+    """
+
+    names: list[str]
+    x: np.ndarray
+    shown_x: np.ndarray
+    y: np.ndarray
+    limits: np.ndarray
+    front: np.ndarray
+    inward: float
+
+    @classmethod
+    def of(cls, goodness: NodeEstimates, fastness: Fastness, measure: str) -> _Points:
+        """The LLMs whose measure is known and above 0. Raises `ResultsError` if they are fewer than two."""
+        values = fastness.values_of(measure)
+        known = [m for m, name in enumerate(goodness.models) if values.get(name, 0.0) > 0]
+        if len(known) < 2:
+            raise ResultsError(f"{measure!r} is known of {len(known)} of the LLMs; a picture needs two")
+        names = [goodness.models[m] for m in known]
+        x = np.array([values[name] for name in names]) * _AXES[measure][1]
+        y = 100 * goodness.means[known, 0]
+        inward = -1.0 if measure in _MORE_IS_BETTER else 1.0
+        shown_x = x * np.exp(inward * side_by_side(np.log(x), y, 0.022 * _log_range(x)))
+        front = pareto_front(y, -inward * x)
+        return cls(names, x, shown_x, y, 100 * goodness.intervals[known, 0], front, inward)
+
+    @property
+    def on_front(self) -> np.ndarray:
+        """`(n,)` booleans."""
+        return np.isin(np.arange(len(self.names)), self.front)
 
 
 def plot_goodness_fastness(
@@ -51,70 +96,75 @@ def plot_goodness_fastness(
         MissingExtraError: matplotlib is not installed.
         ResultsError: the measure is known, and above 0, for fewer than two of the LLMs.
     """
-    values = fastness.values_of(measure)
-    known = [m for m, name in enumerate(goodness.models) if values.get(name, 0.0) > 0]
-    if len(known) < 2:
-        raise ResultsError(f"{measure!r} is known of {len(known)} of the LLMs; a picture needs two")
-    axis, unit = _AXES[measure]
-    x = np.array([values[goodness.models[m]] for m in known]) * unit
-    y, limits = 100 * goodness.means[known, 0], 100 * goodness.intervals[known, 0]
-    names = [goodness.models[m] for m in known]
-    front = pareto_front(y, x if measure in _MORE_IS_BETTER else -x)
+    points = _Points.of(goodness, fastness, measure)
     ax = axes_of_size(ax, 9.0, 5.6)
     ax.set_xscale("log")
-    wide = np.log(x.max() / x.min()) or 1.0
-    inward = -1.0 if measure in _MORE_IS_BETTER else 1.0  # towards slower or more expensive
-    shift = _side_by_side(np.log(x), y, 0.022 * wide)
-    shown = x * np.exp(inward * shift)
-    on_front = np.isin(np.arange(len(x)), front)
     gain, most = ("cheaper", "cheapest") if measure == "usd_per_query" else ("faster", "fastest")
+    line, alone = f"Pareto front: none is both better and {gain}", f"both the best and the {most}"
+    _draw_points(ax, points, line if len(points.front) > 1 else alone)
+    _draw_names(ax, points)
+    ticks = np.unique(points.x)
+    if len(ticks) <= 6:
+        ax.set_xticks(ticks, [f"{t:.3g}" for t in ticks])
+        ax.minorticks_off()
+    moved = (points.shown_x != points.x).any()
+    beside = "; LLMs of the same value stand side by side" if moved else ""
+    ax.set_xlabel(f"{_AXES[measure][0]} (log scale{beside})")
+    ax.set_ylabel(f"Goodness: estimated share of {_right(goodness)}, %")
+    side = "right" if measure in _MORE_IS_BETTER else "left"
+    ax.set_title(f"Better is up, {gain} is {side}; bars are 95 % intervals", loc="left", fontsize=11)
+    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, fontsize=SMALL)
+    ax.grid(axis="y", color=_GRID)
+    ax.set_axisbelow(True)
+    return ax
+
+
+def _draw_points(ax: matplotlib.axes.Axes, points: _Points, label: str) -> None:
+    """Draw the points with their intervals, and the front, which has the label in the legend."""
+    x, y, front = points.shown_x, points.y, points.front
     if len(front) > 1:
-        label = f"Pareto front: none is both better and {gain}"
-        ax.plot(shown[front], y[front], "--", color=BLUE, lw=1.2, alpha=0.7, zorder=1, label=label)
+        ax.plot(x[front], y[front], "--", color=BLUE, lw=1.2, alpha=0.7, zorder=1, label=label)
     else:  # a single point draws no line
-        ax.plot(shown[front], y[front], "o", color=BLUE, ms=6, zorder=1, label=f"both the best and the {most}")
-    for chosen, colour in ((on_front, BLUE), (~on_front, "#8a8a8a")):
+        ax.plot(x[front], y[front], "o", color=BLUE, ms=6, zorder=1, label=label)
+    for chosen, colour in ((points.on_front, BLUE), (~points.on_front, _BEHIND)):
         if chosen.any():
-            bars = np.abs(limits[chosen] - y[chosen, None]).T
-            ax.errorbar(shown[chosen], y[chosen], bars, fmt="o", color=colour, ms=6, lw=1.3, alpha=0.95)
-    low, high = limits.min(), limits.max()
+            bars = np.abs(points.limits[chosen] - y[chosen, None]).T
+            ax.errorbar(x[chosen], y[chosen], bars, fmt="o", color=colour, ms=6, lw=1.3, alpha=0.95)
+
+
+def _draw_names(ax: matplotlib.axes.Axes, points: _Points) -> None:
+    """Name all points, or those of the front if there are many, and set the limits of the axes to contain the names."""
+    x, y, front, on_front, inward = np.log(points.shown_x), points.y, points.front, points.on_front, points.inward
+    low, high = points.limits.min(), points.limits.max()
+    line = 0.042 * (high - low)  # height of a line of text
     named = np.arange(len(x)) if len(x) <= _MOST_NAMES else front
-    places = np.empty(len(x))
     behind = named[~on_front[named]]
-    places[behind] = _apart(np.log(x[behind]), y[behind], 0.35 * wide, 0.042 * (high - low))
-    ends = _label_ends(np.log(shown), [len(name) for name in names], np.where(on_front, -inward, inward), named)
-    places[front] = _above(ends, places, limits, np.log(shown), front, behind, 0.042 * (high - low))
-    ax.set_xlim(*np.exp([min(np.log(shown).min(), ends[named].min()), max(np.log(shown).max(), ends[named].max())]))
-    ax.set_ylim(
-        min(low, places[named].min()) - 0.06 * (high - low), max(high, places[named].max()) + 0.06 * (high - low)
-    )
+    places = np.empty(len(x))
+    places[behind] = apart(np.log(points.x[behind]), y[behind], 0.35 * _log_range(points.x), line)
+    ends = label_ends(x, [len(name) for name in points.names], np.where(on_front, -inward, inward), named)
+    places[front] = above(ends, places, points.limits, x, front, behind, line)
+    ax.set_xlim(*np.exp([min(x.min(), ends[named].min()), max(x.max(), ends[named].max())]))
+    margin = 0.06 * (high - low)
+    ax.set_ylim(min(low, places[named].min()) - margin, max(high, places[named].max()) + margin)
     for i in named:
-        colour = BLUE if on_front[i] else "#444444"
-        rightwards = ends[i, 1] > np.log(shown[i])
+        colour = BLUE if on_front[i] else _NAME
         ax.annotate(
-            names[i],
-            (shown[i], y[i]),
+            points.names[i],
+            (points.shown_x[i], y[i]),
             (np.exp(ends[i, 0]), places[i]),
             va="center",
-            ha="left" if rightwards else "right",
-            fontsize=9,
+            ha="left" if ends[i, 1] > x[i] else "right",
+            fontsize=SMALL,
             color=colour,
             fontweight="bold" if on_front[i] else "normal",
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8},
             arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.5, "alpha": 0.5, "shrinkA": 1, "shrinkB": 3},
         )
-    ticks = np.unique(x) if len(np.unique(x)) <= 6 else None
-    if ticks is not None:
-        ax.set_xticks(ticks, [f"{t:.3g}" for t in ticks])
-        ax.minorticks_off()
-    ax.set_xlabel(f"{axis} (log scale{'; LLMs of the same value stand side by side' if shift.any() else ''})")
-    ax.set_ylabel(f"Goodness: estimated share of {_right(goodness)}, %")
-    side = "right" if measure in _MORE_IS_BETTER else "left"
-    ax.set_title(f"Better is up, {gain} is {side}; bars are 95 % intervals", loc="left", fontsize=11)
-    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, fontsize=9)
-    ax.grid(axis="y", color="#eeeeee")
-    ax.set_axisbelow(True)
-    return ax
+
+
+def _log_range(x: np.ndarray) -> float:
+    """How far apart the least and the greatest value are on a log axis; 1 if they are equal."""
+    return float(np.log(x.max() / x.min())) or 1.0
 
 
 def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
@@ -153,19 +203,19 @@ def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = N
             ax.add_patch(plt.Rectangle((left, r), 0.96, 0.94, color=colours(0.04 + 0.72 * shade[r, c]), lw=0))
             if part[r, c]:  # hatch the edges only, so that the number stays readable
                 for at_left in (left, left + 0.84):
-                    hatch: dict[str, Any] = {"fill": False, "hatch": "/////", "edgecolor": "#8a8a8a", "lw": 0}
+                    hatch: dict[str, Any] = {"fill": False, "hatch": "/////", "edgecolor": _BEHIND, "lw": 0}
                     ax.add_patch(plt.Rectangle((at_left, r), 0.12, 0.94, **hatch))
-            ink = "white" if shade[r, c] > 0.65 else "#222222"
+            ink = "white" if shade[r, c] > 0.65 else _NUMBER
             weight = "bold" if f"{means[r, c]:.0f}" == f"{high[c]:.0f}" else "normal"
             text: dict[str, Any] = {"va": "center", "color": ink}
-            ax.text(left + 0.47, r + 0.47, f"{means[r, c]:.0f}", ha="right", fontsize=10, weight=weight, **text)
+            ax.text(left + 0.47, r + 0.47, f"{means[r, c]:.0f}", ha="right", fontsize=NORMAL, weight=weight, **text)
             ax.text(left + 0.52, r + 0.49, f"±{half[r, c]:.0f}", ha="left", fontsize=7.5, **text)
     for c, left in enumerate(gaps):
         node = goodness.nodes[columns[c]]
         top = depth[node] <= 1
         name = "\n".join(textwrap.wrap(node, 13, break_long_words=False))
-        style: dict[str, Any] = {"weight": "bold", "color": "#111111"} if top else {"color": "#555555"}
-        ax.text(left + 0.48, -0.15, name, ha="center", va="bottom", fontsize=9.5 if top else 9, **style)
+        style: dict[str, Any] = {"weight": "bold", "color": _DOMAIN} if top else {"color": _SUBDOMAIN}
+        ax.text(left + 0.48, -0.15, name, ha="center", va="bottom", fontsize=9.5 if top else SMALL, **style)
     ax.set_xlim(-0.05, at)
     ax.set_ylim(len(order), -1.0)
     ax.set_yticks(np.arange(len(order)) + 0.47, [goodness.models[m] for m in order], fontsize=9.5)
@@ -177,80 +227,10 @@ def plot_subdomains(goodness: NodeEstimates, ax: matplotlib.axes.Axes | None = N
     beside = max(len(goodness.models[m]) for m in order)  # space for the names, left of the axes
     inches = ax.figure.get_figure(root=True).get_size_inches()[0]
     characters = max(30, int(_CHARACTERS_PER_INCH * inches) - beside - 4)
-    ax.set_title("\n".join(textwrap.wrap(what, characters)), loc="left", fontsize=9.5, color="#444444")
+    ax.set_title("\n".join(textwrap.wrap(what, characters)), loc="left", fontsize=9.5, color=_NAME)
     return ax
 
 
 def _right(goodness: NodeEstimates) -> str:
     """What Goodness is a share of: chance is subtracted if the tree has it."""
     return "questions right beyond chance" if any(goodness.tree.chance.values()) else "questions right"
-
-
-def _side_by_side(x: np.ndarray, y: np.ndarray, step: float) -> np.ndarray:
-    """`(n,)` small shifts that separate the bars of points with the same x."""
-    shift = np.zeros(len(x))
-    for value in np.unique(x):
-        same = np.flatnonzero(x == value)
-        shift[same[np.argsort(-y[same])]] = step * np.arange(len(same))
-    return shift
-
-
-def _label_ends(x: np.ndarray, lengths: list[int], side: np.ndarray, named: np.ndarray) -> np.ndarray:
-    """`(n, 2)` start and end of each label on the log axis: next to its point, clear of others of nearly the same x."""
-    share = np.minimum(np.array(lengths) * _CHARACTER_SHARE, 0.4)
-    low, high = x.min(), x.max()
-    ends = np.stack([x, x], 1)
-    for _ in range(30):  # fixed point: the labels' width depends on the range, and the range on the labels
-        span = (high - low) or 1.0
-        for i in named:
-            near = x[(np.abs(x - x[i]) < 0.07 * span) & (side == side[i])]
-            start = (near.max() if side[i] > 0 else x[i]) + side[i] * 0.015 * span
-            if side[i] < 0:
-                start = (near.min() if len(near) > 1 else x[i]) - 0.015 * span
-            ends[i] = start, start + side[i] * share[i] * span
-        low, high = min(x.min(), ends[named].min()), max(x.max(), ends[named].max())
-    return ends
-
-
-def _above(
-    ends: np.ndarray,
-    places: np.ndarray,
-    limits: np.ndarray,
-    x: np.ndarray,
-    front: np.ndarray,
-    behind: np.ndarray,
-    least: float,
-) -> np.ndarray:
-    """Heights of the front's labels, on its outer side: no LLM lies there, so upwards is always clear of the line."""
-    heights = places.copy()
-    done = list(behind)
-    for i in sorted(front, key=lambda i: limits[i].mean()):
-        left, right = sorted(ends[i])
-        heights[i] = limits[i].mean() + 0.5 * least
-        blocks = [(limits[j, 0] - least / 2, limits[j, 1] + least / 2) for j in range(len(x)) if left < x[j] < right]
-        blocks += [
-            (heights[j] - least, heights[j] + least) for j in done if min(ends[j]) < right and max(ends[j]) > left
-        ]
-        for bottom, top in sorted(blocks):
-            if bottom < heights[i] < top:
-                heights[i] = top
-        done.append(i)
-    return np.asarray(heights[front])
-
-
-def _apart(x: np.ndarray, y: np.ndarray, near: float, least: float) -> np.ndarray:
-    """`(n,)` heights of labels: close to y, and at least `least` apart where their x differ by less than `near`."""
-    places: Any = y.astype(np.float64).copy()
-    order = np.argsort(y)
-    for _ in range(200):
-        moved = False
-        for k, i in enumerate(order):
-            for j in order[k + 1 :]:
-                gap = places[j] - places[i]
-                if abs(x[i] - x[j]) < near and gap < least - 1e-9:
-                    places[i] -= (least - gap) / 2
-                    places[j] += (least - gap) / 2
-                    moved = True
-        if not moved:
-            break
-    return places

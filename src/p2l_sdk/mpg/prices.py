@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from p2l_sdk.errors import ResultsError
-from p2l_sdk.tables.columns import number_of
-from p2l_sdk.tables.files import read_rows
+from p2l_sdk.tables.columns import is_missing, number_of
+from p2l_sdk.tables.files import read_json, read_rows
+from p2l_sdk.tables.sources import table_errors
 
 
+@table_errors(ResultsError)
 def read_prices(path: str | Path) -> dict[str, tuple[float, float]]:
     """LLM -> (input price, output price) from a .csv, .jsonl or .parquet file, or a .json file with a list of objects.
 
     The LLM's name is in `model` or `name`. Rows without a price are skipped.
 
     Raises:
-        ResultsError: a column is missing, a price is not a finite number >= 0, or an LLM has two rows.
+        ResultsError: the file cannot be read, a column is missing, a price is not a finite number >= 0, or an LLM has
+            two rows.
     """
     prices: dict[str, tuple[float, float]] = {}
     for number, row in enumerate(_rows(Path(path)), 1):
@@ -24,7 +26,7 @@ def read_prices(path: str | Path) -> dict[str, tuple[float, float]]:
         name = row.get("model", row.get("name"))
         if missing or not name:
             raise ResultsError(f"{str(path)!r}, row {number} has no {missing[0] if missing else 'model'}")
-        if any(row[key] in (None, "") or row[key] != row[key] for key in ("input_price", "output_price")):
+        if any(is_missing(row[key]) for key in ("input_price", "output_price")):
             continue
         pair = number_of(row["input_price"]), number_of(row["output_price"])
         if not all(0 <= price < float("inf") for price in pair):
@@ -38,10 +40,7 @@ def read_prices(path: str | Path) -> dict[str, tuple[float, float]]:
 def _rows(path: Path) -> list[dict[str, object]]:
     if path.suffix != ".json":
         return [dict(row) for row in read_rows(path)]
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"{str(path)!r} cannot be read: {error}") from None
+    rows = read_json(path)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ResultsError(f"{str(path)!r} must hold a list of objects, one for each LLM")
     return rows

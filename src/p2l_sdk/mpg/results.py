@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from p2l_sdk.errors import ResultsError
-from p2l_sdk.mpg.wide import RANGE, absent, is_wide, wide_means, within
-from p2l_sdk.tables.columns import number_of
-from p2l_sdk.tables.sources import ABSENT, Chunk, open_source, whole_table
+from p2l_sdk.mpg.wide import RANGE, is_wide, wide_means, within
+from p2l_sdk.tables.columns import is_missing, number_of
+from p2l_sdk.tables.sources import ABSENT, Chunk, open_source, table_errors, whole_table
 from p2l_sdk.votes.scores import Scores
 
 MEASURES = ("seconds", "first_token_seconds", "input_tokens", "output_tokens", "cost")
@@ -66,6 +66,7 @@ class Results:
     samples: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
     @classmethod
+    @table_errors(ResultsError)
     def read(cls, source: Any, *, percent: bool = False) -> Results:
         """Results from a .jsonl, .csv or .parquet file, a data frame, a mapping of columns or a list of dictionaries.
 
@@ -76,9 +77,8 @@ class Results:
             percent: scores are in [0, 100].
 
         Raises:
-            ResultsError: a column is missing, a score is not a number in its range, `correct` is above `total`, or two
-                rows are for the same cell (or question); names the row.
-            VotesError: the file cannot be read.
+            ResultsError: the source cannot be read, a column is missing, a score is not a number in its range,
+                `correct` is above `total`, or two rows are for the same cell (or question); names the row.
         """
         whole = whole_table(open_source(source).chunks)
         if not whole:
@@ -237,7 +237,7 @@ def _summary(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _answered(table: Chunk) -> Chunk:
     """The table without failed queries: they say nothing about the LLM's answer."""
-    kept = [row for row, error in enumerate(table.get("error", ())) if absent(error)]
+    kept = [row for row, error in enumerate(table.get("error", ())) if is_missing(error)]
     if "error" in table and not kept:
         raise ResultsError("every row of the results has an error; there is nothing to score")
     return {name: [column[row] for row in kept] for name, column in table.items()} if "error" in table else table
@@ -257,7 +257,7 @@ def _names(table: Chunk, column: str) -> tuple[tuple[str, ...], np.ndarray]:
     numbers: dict[str, int] = {}
     code = np.empty(len(table[column]), dtype=np.int64)
     for row, value in enumerate(table[column]):
-        if value is ABSENT or value is None or value == "" or value != value:
+        if is_missing(value):
             raise ResultsError(f"row {row + 1} has no {column}")
         code[row] = numbers.setdefault(str(value), len(numbers))
     return tuple(numbers), code
@@ -277,7 +277,7 @@ def _numbers(table: Chunk, column: str, check: Callable[[float], str], *, option
     values = table[column]
     numbers = np.array([np.nan if value is ABSENT else number_of(value) for value in values])
     for row, number in enumerate(numbers):
-        if optional and np.isnan(number) and absent(values[row]):
+        if optional and np.isnan(number) and is_missing(values[row]):
             continue
         problem = check(float(number))
         if problem:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from p2l_sdk.errors import ResultsError
-from p2l_sdk.tables.columns import number_of
-from p2l_sdk.tables.sources import ABSENT, Chunk
+from p2l_sdk.tables.columns import is_missing, number_of
+from p2l_sdk.tables.sources import Chunk
 
 _LONG = {"benchmark", "question_id", "score", "correct", "total", "n", "error", "prompt"}  # columns of other forms
 RANGE = {
     1.0: "it must be a number in [0, 1] (of a table in percent say so: percent=True, --percent)",
     100.0: "it must be a number in [0, 100]",
 }
-
-
-def absent(value: Any) -> bool:
-    """Whether a cell is empty."""
-    return value is ABSENT or value is None or value == "" or value != value
 
 
 def within(scale: float) -> Callable[[float], str]:
@@ -33,7 +27,7 @@ def is_wide(table: Chunk) -> bool:
     others = [column for name, column in table.items() if name != "model"]
     if "model" not in table or not others or _LONG & set(table):
         return False
-    numeric = [[not np.isnan(number_of(value)) for value in column if not absent(value)] for column in others]
+    numeric = [[not np.isnan(number_of(value)) for value in column if not is_missing(value)] for column in others]
     return all(map(any, numeric))  # a single bad cell does not change the form: its row is reported later
 
 
@@ -48,7 +42,7 @@ def wide_means(table: Chunk, models: int, model: np.ndarray, scale: float) -> tu
     check = within(scale)
     for b, name in enumerate(benchmarks):
         for row, value in enumerate(table[name]):
-            if absent(value):
+            if is_missing(value):
                 continue
             problem = check(number_of(value))
             if problem:

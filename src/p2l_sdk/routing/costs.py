@@ -14,12 +14,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from p2l_sdk.errors import CostError, VotesError, require_known
+from p2l_sdk.errors import CostError, require_known
 from p2l_sdk.modeling.spec_p2l import ModelSpec, validate_costs
-from p2l_sdk.routing.prices import PriceMatch, match_prices
-from p2l_sdk.tables.files import read_rows
+
+if TYPE_CHECKING:
+    from p2l_sdk.routing.prices import PriceMatch
 
 GENAI_PRICES = "genai-prices"
 TOKENS = 500  # default length of the prompt, and of the answer
@@ -100,7 +101,7 @@ def load_costs(
             - the path of a .json or .yaml file with such a mapping, or of a .csv, .jsonl or .parquet table with the
               columns model and cost, or model and those four names (other columns are ignored);
             - "genai-prices", or "genai-prices:together,openrouter" for the prices of these providers; see
-              `price_matching`.
+              `routing.prices`.
         models: names of the model's LLMs.
         input_tokens, output_tokens: tokens per response, for costs computed from token prices.
 
@@ -118,6 +119,8 @@ def load_costs(
         return Costs(checked_costs(source, models), models, "")  # raises with the legal types
     name, colon, providers = str(source).partition(":")
     if name == GENAI_PRICES:
+        from p2l_sdk.routing.prices import match_prices
+
         chosen = [provider.strip() for provider in providers.split(",")] if colon else []
         matches = match_prices(models, chosen, input_tokens=_tokens("input_tokens", input_tokens))
         prices = {name: match.price for name, match in matches.items() if match.price is not None}
@@ -185,16 +188,22 @@ def _read(path: Path) -> Any:
         if kind in (".yaml", ".yml"):
             return _yaml(path.read_text(encoding="utf-8-sig"))
         if kind in (".csv", ".jsonl", ".parquet"):
-            return _distinct([_of_row(row, number, path) for number, row in enumerate(read_rows(path), 1)])
+            return _read_table(path)
     except OSError as error:
         raise CostError(f"{str(path)!r} cannot be read: {error.strerror}") from None
-    except VotesError as error:
-        raise CostError(str(error)) from None
     except ValueError as error:
         raise CostError(f"{str(path)!r} is no {'JSON' if kind == '.json' else 'YAML'}: {error}") from None
     raise CostError(
         f"{str(path)!r} is no source of costs; give a .json, .yaml, .csv, .jsonl or .parquet file, or {GENAI_PRICES!r}"
     )
+
+
+def _read_table(path: Path) -> dict[str, Any]:
+    from p2l_sdk.tables.files import read_rows
+    from p2l_sdk.tables.sources import table_errors
+
+    with table_errors(CostError):
+        return _distinct([_of_row(row, number, path) for number, row in enumerate(read_rows(path), 1)])
 
 
 def _yaml(text: str) -> Any:

@@ -5,23 +5,43 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from p2l_sdk.errors import BudgetError, CostError, P2LError, member, require_known
-from p2l_sdk.leaderboards.leaderboard import Leaderboard
+from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.leaderboard_p2l import win_rates
 from p2l_sdk.routing import mixture as routing
 from p2l_sdk.routing.allocation import JointFrontier
 from p2l_sdk.routing.costs import checked_costs
-from p2l_sdk.routing.frontier import Frontier
 from p2l_sdk.routing.mixture import Objective, Policy
-from p2l_sdk.routing.pacing import BudgetPacer
 from p2l_sdk.routing.route import Route
 
+if TYPE_CHECKING:
+    from p2l_sdk.routing.frontier import Frontier
+    from p2l_sdk.routing.pacing import BudgetPacer
+
 _BLOCK_PAIRS = 1 << 20  # (prompt, candidate, opponent) triples that are scored together
+
+
+class RouterOptions(TypedDict, total=False):
+    """The keyword options of a `Router`, which describes them."""
+
+    models: Sequence[str] | None
+    opponents: Mapping[str, float] | None
+    policy: Policy | str
+    objective: Objective | str
+
+
+class RouteOptions(RouterOptions, total=False):
+    """The options of `P2L.route`: those of a `Router`, and costs that override the model's, USD per response."""
+
+    costs: Mapping[str, float] | None
+
+
+DEFAULTS = {"policy": str(Policy.OPTIMAL), "objective": str(Objective.WIN_RATE)}
 
 
 class Router:
@@ -52,8 +72,8 @@ class Router:
         *,
         models: Sequence[str] | None = None,
         opponents: Mapping[str, float] | None = None,
-        policy: str = Policy.OPTIMAL,
-        objective: str = Objective.WIN_RATE,
+        policy: Policy | str = Policy.OPTIMAL,
+        objective: Objective | str = Objective.WIN_RATE,
     ) -> None:
         self.policy: Policy = member(Policy, "policy", policy)
         self.objective: Objective = member(Objective, "objective", objective)
@@ -63,6 +83,7 @@ class Router:
             )
         if isinstance(models, str):
             raise P2LError(f"models must be a list of names, not a string: [{models!r}]")
+        self.llms, self.feedback = llms, feedback
         require_known(models or (), llms, "the list of LLMs that may be chosen")
         self.names = llms if models is None else tuple(dict.fromkeys(models))
         if not self.names:
@@ -111,14 +132,12 @@ class Router:
             support = routing.optimal_support(scores, self.prices, budget)
         return self._route(board, scores, support, budget, _draw(support, seed))
 
-    def route_many(
-        self, boards: Sequence[Leaderboard], cost: float | None = None, seed: int | None = None
-    ) -> list[Route]:
+    def route_many(self, scored: Coefficients, cost: float | None = None, seed: int | None = None) -> list[Route]:
         """The LLM to call for each of many prompts, under one mean budget; see `P2L.route_many`."""
-        budget = as_budget(cost)
+        budget, boards = as_budget(cost), scored.leaderboards(self.llms, self.feedback)
         if budget is None or self.policy is not Policy.OPTIMAL or not boards:
             return [self.route(board, budget) for board in boards]
-        scores = self.scores(np.stack([board.coefs for board in boards]))
+        scores = self.scores(scored.coefs)
         allocation = JointFrontier(scores, self.prices).at(budget)
         supports = [allocation.mixture(i) for i in range(len(boards))]
         return [
@@ -133,6 +152,8 @@ class Router:
             cost: mean USD per response.
             sample: `(n_prompts, n_models)` coefficients of prompts like those to come, for the initial price.
         """
+        from p2l_sdk.routing.pacing import BudgetPacer
+
         budget = as_budget(cost)
         if budget is None:
             raise BudgetError("a pacer needs a budget; give the mean cost, USD per response")
@@ -156,6 +177,8 @@ class Router:
             outcomes: `(n_prompts, n_models)` true scores, one column for every LLM of the model in its order, even if
                 only some may be chosen.
         """
+        from p2l_sdk.routing.frontier import Frontier
+
         scores, prices = self.scores(coefs), self.prices
         values = scores
         if outcomes is not None:

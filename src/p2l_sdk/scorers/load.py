@@ -8,8 +8,32 @@ from typing import Any
 from p2l_sdk.errors import MissingExtraError, ModelFormatError, P2LError
 from p2l_sdk.hub.access import HubAccess
 from p2l_sdk.hub.config import backbone_kind, read_config
+from p2l_sdk.hub.folders import DEFAULT_MODEL, locate
 from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE
 from p2l_sdk.scorers.scorer import Scorer
+
+
+def open_scorer(
+    source: str | Path | None,
+    device: str | None = None,
+    base: str | None = None,
+    revision: str | None = None,
+    access: HubAccess | None = None,
+) -> tuple[Scorer, Path | None]:
+    """The scorer of any source, with the folder that it was loaded from; arguments and errors as in
+    `P2L.from_pretrained`. For a server, the token of `access` is its API key."""
+    access = access or HubAccess()
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
+        from p2l_sdk.scorers.remote import RemoteScorer
+
+        of_files: dict[str, Any] = {"revision": revision, "device": device, "base": base}
+        of_files["local_files_only"] = access.local_files_only
+        if given := [name for name, value in of_files.items() if value]:
+            raise P2LError(f"a server takes no {given[0]} (it has its model already); leave it out")
+        key = access.token if isinstance(access.token, str) else "" if access.token is False else None
+        return RemoteScorer(source, key=key), None
+    folder = DEFAULT_MODEL if source is None else locate(source, revision, access)
+    return load_scorer(folder, device, base, access), folder
 
 
 def load_scorer(

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from p2l_sdk.errors import P2LError
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import ModelSpec
@@ -56,3 +57,10 @@ class EditableScorer(Scorer, Protocol):
     def with_rows(self, spec: ModelSpec, rows: np.ndarray) -> EditableScorer:
         """The same model with the LLMs of `spec` and these rows."""
         ...
+
+
+def editable(scorer: Scorer) -> EditableScorer:
+    """The scorer itself; `P2LError` if its last layer cannot be edited."""
+    if not isinstance(scorer, EditableScorer):
+        raise P2LError("only a model whose weights are here can be edited; load it from a folder or a Hub repository")
+    return scorer

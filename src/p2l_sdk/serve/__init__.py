@@ -1,5 +1,5 @@
 """Serve a model over HTTP: the P2L API and its page (`create_app`), the engine that scores prompts for it (`Engine`),
-and an OpenAI-compatible endpoint in front of many LLMs (`chat.create_chat_router`)."""
+and an OpenAI-compatible endpoint in front of many LLMs (`chat.create_gateway`)."""
 
 from p2l_sdk.errors import MissingExtraError
 

@@ -33,7 +33,6 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         504: "The model did not answer in time",
     }.items()
 }
-_Handler = Callable[[Any], Awaitable[Any]]
 
 
 def create_api_router(
@@ -47,101 +46,120 @@ def create_api_router(
         max_body_bytes: limit per request; here it is only reported to clients.
         routed: LLMs that /v1/route chooses among if the request names none; by default all that the model knows.
     """
-    api, p2l = APIRouter(route_class=BareRoute), engine.p2l
+    posts, gets = _Posts(engine, max_prompts, routed), _Gets(engine, max_prompts, max_body_bytes, routed)
+    api = APIRouter(route_class=BareRoute, tags=["P2L"])
+    for path, takes, gives, handler in (
+        ("/v1/leaderboard", schemas.PromptRequest, schemas.LeaderboardReply, posts.leaderboard),
+        ("/v1/leaderboards", schemas.PromptsRequest, schemas.LeaderboardsReply, posts.leaderboards),
+        ("/v1/coefficients", schemas.PromptsRequest, schemas.CoefficientsReply, posts.coefficients),
+        ("/v1/aggregate", schemas.AggregateRequest, schemas.LeaderboardReply, posts.aggregate),
+        ("/v1/route", schemas.RouteRequest, schemas.RouteReply, posts.route),
+        ("/predict", schemas.ResearchRequest, schemas.ResearchReply, posts.predict),
+    ):
+        schema = {"$ref": f"#/components/schemas/{takes.__name__}"}
+        body = {"required": True, "content": {"application/json": {"schema": schema}}}
+        replies: dict[int | str, dict[str, Any]] = {200: {"model": gives, "description": gives.__doc__ or ""}}
+        api.add_api_route(
+            path, posts.endpoint(takes, handler), methods=["POST"], response_model=None, name=handler.__name__,
+            description=handler.__doc__, openapi_extra={"requestBody": body}, responses=replies | _ERRORS,
+        )  # fmt: skip
+    for path, reply, answer in (
+        ("/models", schemas.ResearchModels, gets.research_models),
+        ("/v1/p2l/models", schemas.ModelsReply, gets.models),
+        ("/v1/p2l/traffic", schemas.TrafficReply, gets.traffic),
+    ):
+        replies = {200: {"model": reply}, 401: _ERRORS[401]}
+        api.add_api_route(path, answer, methods=["GET"], response_model=None, responses=replies)
+    return api
 
-    def post(path: str, takes: type[BaseModel], gives: type[BaseModel]) -> Callable[[_Handler], _Handler]:
-        """Register an endpoint whose handler gets the validated body and returns plain values."""
 
+class _Posts:
+    """The endpoints that score prompts. Each handler gets a validated body and returns plain values."""
+
+    def __init__(self, engine: Engine, max_prompts: int, routed: Sequence[str] | None) -> None:
+        self._engine, self._p2l = engine, engine.p2l
+        self._max_prompts, self._routed = max_prompts, routed
+
+    def endpoint(
+        self, takes: type[BaseModel], handler: Callable[[Any], Awaitable[Any]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """A handler as an endpoint that parses the body, limits the number of prompts and writes the answer."""
+        parse = functools.partial(schemas.parse, kind=takes)
         many = "prompts" in takes.model_fields
 
-        def register(handler: _Handler) -> _Handler:
-            async def endpoint(request: Request) -> Response:
-                asked: Any = await parsed(await request.body(), functools.partial(schemas.parse, kind=takes))
-                n_prompts = len(asked.prompts) if many else 1
-                if n_prompts > max_prompts:
-                    raise BodyTooLarge(f"{n_prompts} prompts in one request; at most {max_prompts}", param="prompts")
-                answer = await handler(asked)
-                if n_prompts * len(p2l.models) > _ROWS_ON_THE_LOOP:
-                    return await asyncio.to_thread(_write, answer)
-                return _write(answer)
+        async def answer(request: Request) -> Response:
+            asked: Any = await parsed(await request.body(), parse)
+            n_prompts = len(asked.prompts) if many else 1
+            if n_prompts > self._max_prompts:
+                text = f"{n_prompts} prompts in one request; at most {self._max_prompts}"
+                raise BodyTooLarge(text, param="prompts")
+            values = await handler(asked)
+            if n_prompts * len(self._p2l.models) > _ROWS_ON_THE_LOOP:
+                return await asyncio.to_thread(_write, values)
+            return _write(values)
 
-            schema = {"$ref": f"#/components/schemas/{takes.__name__}"}
-            body = {"required": True, "content": {"application/json": {"schema": schema}}}
-            api.add_api_route(
-                path, endpoint, methods=["POST"], response_model=None, name=handler.__name__,
-                description=handler.__doc__, openapi_extra={"requestBody": body}, tags=["P2L"],
-                responses={200: {"model": gives, "description": gives.__doc__ or ""}, **_ERRORS},
-            )  # fmt: skip
-            return handler
+        return answer
 
-        return register
-
-    @post("/v1/leaderboard", schemas.PromptRequest, schemas.LeaderboardReply)
-    async def leaderboard(asked: schemas.PromptRequest) -> Leaderboard:
+    async def leaderboard(self, asked: schemas.PromptRequest) -> Leaderboard:
         """The leaderboard of one prompt."""
-        return await engine.leaderboard(asked.prompt)
+        return await self._engine.leaderboard(asked.prompt)
 
-    @post("/v1/leaderboards", schemas.PromptsRequest, schemas.LeaderboardsReply)
-    async def leaderboards(asked: schemas.PromptsRequest) -> list[Leaderboard]:
+    async def leaderboards(self, asked: schemas.PromptsRequest) -> list[Leaderboard]:
         """One leaderboard per prompt, in the order of the prompts."""
-        return await engine.leaderboards(asked.prompts)
+        return await self._engine.leaderboards(asked.prompts)
 
-    @post("/v1/coefficients", schemas.PromptsRequest, schemas.CoefficientsReply)
-    async def coefficients(asked: schemas.PromptsRequest) -> dict[str, Any]:
+    async def coefficients(self, asked: schemas.PromptsRequest) -> dict[str, Any]:
         """The raw numbers behind the leaderboards of many prompts: the smallest reply, meant for programs."""
-        scored = await engine.coefficients(asked.prompts)
+        scored = await self._engine.coefficients(asked.prompts)
         eta, gamma = (None if column is None else column[:, 0].copy() for column in (scored.eta, scored.gamma))
-        return {"models": p2l.models, "coefs": scored.coefs.copy(), "eta": eta, "gamma": gamma}
+        return {"models": self._p2l.models, "coefs": scored.coefs.copy(), "eta": eta, "gamma": gamma}
 
-    @post("/v1/aggregate", schemas.AggregateRequest, schemas.LeaderboardReply)
-    async def aggregate(asked: schemas.AggregateRequest) -> Leaderboard:
+    async def aggregate(self, asked: schemas.AggregateRequest) -> Leaderboard:
         """One leaderboard for a set of prompts, with 95 % intervals if there are at least two."""
-        return await engine.aggregate(asked.prompts, weights=asked.weights, seed=asked.seed)
+        return await self._engine.aggregate(asked.prompts, weights=asked.weights, seed=asked.seed)
 
-    @post("/v1/route", schemas.RouteRequest, schemas.RouteReply)
-    async def route(asked: schemas.RouteRequest) -> dict[str, Any]:
+    async def route(self, asked: schemas.RouteRequest) -> dict[str, Any]:
         """The LLM to call for a prompt within a budget, chosen among `models` or, by default, the `routed` LLMs."""
         options = {name: getattr(asked, name) for name in ("models", "opponents", "policy", "objective")}
         given = {name: value for name, value in options.items() if name in asked.model_fields_set and value is not None}
-        if routed is not None:
-            given.setdefault("models", routed)
-        router = p2l.router(asked.costs, **given)
-        chosen = router.route(await engine.leaderboard(asked.prompt), asked.cost, asked.seed)
-        engine.metrics.route(chosen.model)
+        if self._routed is not None:
+            given.setdefault("models", self._routed)
+        router = self._p2l.router(asked.costs, **given)
+        chosen = router.route(await self._engine.leaderboard(asked.prompt), asked.cost, asked.seed)
+        self._engine.metrics.route(chosen.model)
         return chosen.to_dict()
 
-    @post("/predict", schemas.ResearchRequest, schemas.ResearchReply)
-    async def predict(asked: schemas.ResearchRequest) -> dict[str, Any]:
+    async def predict(self, asked: schemas.ResearchRequest) -> dict[str, Any]:
         """Compatible with the server of lmarena/p2l: coefficients in the order of /models, and the raw eta."""
         turns: Sequence[str] = [asked.prompt] if isinstance(asked.prompt, str) else asked.prompt
         if not turns:
             raise PromptError("the prompt has no turn; send the user turns as a list of strings")
-        board = await engine.leaderboard([{"role": "user", "content": turn} for turn in turns])
+        board = await self._engine.leaderboard([{"role": "user", "content": turn} for turn in turns])
         return {"coefs": board.coefs.copy(), "eta": board.eta}
 
-    read: dict[str, Any] = {"response_model": None, "tags": ["P2L"]}
 
-    @api.get("/models", responses={200: {"model": schemas.ResearchModels}, 401: _ERRORS[401]}, **read)
-    async def research_models(_: Request) -> Response:
+class _Gets:
+    """The endpoints that say what the server knows, and what it has done."""
+
+    def __init__(self, engine: Engine, max_prompts: int, max_body_bytes: int, routed: Sequence[str] | None) -> None:
+        self._engine, self._p2l, self._routed = engine, engine.p2l, routed
+        self._limits = {"max_prompts": max_prompts, "max_body_bytes": max_body_bytes}
+
+    async def research_models(self, _: Request) -> Response:
         """Compatible with the server of lmarena/p2l: names of the LLMs."""
-        return json_response({"models": p2l.models})
+        return json_response({"models": self._p2l.models})
 
-    @api.get("/v1/p2l/models", responses={200: {"model": schemas.ModelsReply}, 401: _ERRORS[401]}, **read)
-    async def models(_: Request) -> Response:
+    async def models(self, _: Request) -> Response:
         """The LLMs that the model knows with their costs, its feedback model, and the request limits."""
         rows = [
-            {"model": name, "cost": p2l.costs.get(name), "routed": routed is None or name in routed}
-            for name in p2l.models
+            {"model": name, "cost": self._p2l.costs.get(name), "routed": self._routed is None or name in self._routed}
+            for name in self._p2l.models
         ]
-        limits = {"max_prompts": max_prompts, "max_body_bytes": max_body_bytes}
-        return json_response({"feedback": str(p2l.spec.feedback), "models": rows, "limits": limits})
+        return json_response({"feedback": str(self._p2l.spec.feedback), "models": rows, "limits": self._limits})
 
-    @api.get("/v1/p2l/traffic", responses={200: {"model": schemas.TrafficReply}, 401: _ERRORS[401]}, **read)
-    async def traffic(_: Request) -> Response:
+    async def traffic(self, _: Request) -> Response:
         """Routes, calls, spend and failed calls by LLM since the server started."""
-        return json_response({"traffic": engine.metrics.traffic()})
-
-    return api
+        return json_response({"traffic": self._engine.metrics.traffic()})
 
 
 def _write(answer: Any) -> Response:

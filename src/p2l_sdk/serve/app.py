@@ -54,17 +54,27 @@ class Application(FastAPI):
                 for method in route.methods or ():
                     asked = {"type": "http", "method": method, "path": route.path}
                     if all(before.matches(asked)[0] is not Match.FULL for before in self._routes):
-                        self._short_ways[method, route.path] = shell(route.straight(guards))
+                        self._short_ways[method, route.path] = shell(route.application(guards))
             self._routes.append(route)
         self._own = self._added()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request (ASGI)."""
         short_way = self._short_ways.get((scope.get("method", ""), scope.get("path", "")))
         if short_way is None or self._added() != self._own:
             await super().__call__(scope, receive, send)
         else:
             scope["app"] = self
             await short_way(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI schema, with the bodies that endpoints parse themselves, which FastAPI does not see."""
+        schema = super().openapi()
+        _, bodies = models_json_schema(
+            [(body, "validation") for body in _BODIES], ref_template="#/components/schemas/{model}"
+        )
+        schema["components"]["schemas"] |= bodies["$defs"]
+        return schema
 
     def _added(self) -> int:
         return len(self.user_middleware) + len(self.exception_handlers) + len(self.dependency_overrides)
@@ -140,7 +150,6 @@ def create_app(
     for router in (api, *routers, _platform(engine)):
         app.include(router, guards, shell)
     app.include(_public(engine, page), (), shell)
-    _add_bodies(app)
     return app
 
 
@@ -181,18 +190,3 @@ def _public(engine: Engine, page: bool) -> APIRouter:
             return Response(content, headers=headers, media_type="text/html; charset=utf-8")
 
     return router
-
-
-def _add_bodies(app: FastAPI) -> None:
-    """Add to the OpenAPI schema the bodies that endpoints parse themselves, which FastAPI does not see."""
-    _, bodies = models_json_schema(
-        [(body, "validation") for body in _BODIES], ref_template="#/components/schemas/{model}"
-    )
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        schema = generate()
-        schema["components"]["schemas"] |= bodies["$defs"]
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]

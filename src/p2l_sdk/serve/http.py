@@ -98,7 +98,7 @@ Guard = Callable[[Request], Awaitable[None]]
 class BareRoute(APIRoute):
     """An endpoint `async (request) -> response`: FastAPI documents it, but is not needed to call it."""
 
-    def straight(self, guards: Sequence[Guard]) -> ASGIApp:
+    def application(self, guards: Sequence[Guard]) -> ASGIApp:
         """The endpoint with its guards as an ASGI application. FastAPI's own request handling takes longer than the
         default model takes to read a prompt."""
 
@@ -143,6 +143,7 @@ class Gate:
         self._origins = {origin.lower().encode() for origin in origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through within the limits (ASGI)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

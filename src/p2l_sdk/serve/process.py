@@ -44,7 +44,7 @@ def _why(error: OSError, host: str, port: int) -> str:
     return f"cannot listen at {host}, port {port}: {reason}; choose another with --port"
 
 
-def settle() -> None:
+def tune_process() -> None:
     """Tune the process for serving; to be called once, after loading the model and before the first request.
 
     Exempts what is loaded from garbage collection: scanning it would delay requests by 50 ms. Turns off the tokenizer's

@@ -1,20 +1,24 @@
-"""The contract for the columns of votes and scores: values are validated and encoded as numbers; errors name the row.
+"""The contract of a row of votes or scores: what is a legal prompt, LLM, winner, weight or category, and the message
+for what is not.
 
-A string prompt that was seen before is looked up, not validated again.
+There is one check per kind of cell. A column goes through it value by value (`checked`) or, if it may be long and its
+values repeat, distinct value by distinct value (`coded`). Errors name the row.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import count
 from typing import Any, TypeVar
 
 import numpy as np
 
-from p2l_sdk.errors import PromptError, VotesError
+from p2l_sdk.errors import PromptError, TableError
 from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.modeling.prompt_p2l import Prompt, user_turns
-from p2l_sdk.tables.sources import ABSENT, Chunk
+from p2l_sdk.tables.sources import ABSENT, Chunk, plain_values
 
 WINNERS = {
     "model_a": Winner.A,
@@ -23,7 +27,173 @@ WINNERS = {
     "tie (bothbad)": Winner.BOTH_BAD,
     "both_bad": Winner.BOTH_BAD,
 }
+LONGEST_LABEL = 200  # characters; a longer string is a text, not the name of a category
+
+# columns that are neither a category nor an LLM; `_INDEX` begins the columns that pandas writes for an index
+_OWN = {"prompt", "model_a", "model_b", "winner", "weight", "timestamp", "conversation_a", "conversation_b"}
+_INDEX = "__index_level_"
+
 T = TypeVar("T")
+
+
+# --- one cell --------------------------------------------------------------------------------------------------------
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell is empty: absent, None, NaN, pandas' NA, or an empty string, as CSV writes it."""
+    if value is None or value is ABSENT or (isinstance(value, str) and not value):
+        return True
+    return (isinstance(value, float) and math.isnan(value)) or type(value).__name__ in ("NAType", "NaTType")
+
+
+def is_no_number(value: Any) -> bool:
+    """Whether a cell of a column of numbers is empty; "nan" and blanks spell that too."""
+    return is_missing(value) or (isinstance(value, str) and value.strip().lower() in ("", "nan"))
+
+
+def number_of(value: Any) -> float:
+    """The number that a cell contains or spells; NaN if there is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def llm_name(column: str, value: Any) -> str:
+    """Validate the name of an LLM in this column."""
+    if isinstance(value, str) and value.strip():
+        return str(value)
+    raise TableError(f"{column} is {_shown(value)}; it must be the name of an LLM")
+
+
+def winner_code(value: Any) -> Winner:
+    """The `Winner` for a cell of the winner column, ignoring case and blanks around it."""
+    winner = WINNERS.get(value.strip().lower()) if isinstance(value, str) else None
+    if winner is None:
+        raise TableError(f"winner is {_shown(value)}; legal values: {', '.join(WINNERS)}")
+    return winner
+
+
+def weight_of(value: Any) -> float:
+    """The weight in a cell, 1 if the row has no such column."""
+    weight = 1.0 if value is ABSENT else number_of(value)
+    if 0.0 <= weight < math.inf:
+        return weight
+    shown = "missing" if is_no_number(value) else _shown(value) if math.isnan(weight) else weight
+    raise TableError(f"weight is {shown}; it must be a finite number >= 0")
+
+
+def checked_prompt(value: Any) -> Prompt:
+    """The prompt in a cell: a string, or chat messages (a list of strings is a list of user turns)."""
+    if isinstance(value, list) and value and all(isinstance(turn, str) for turn in value):
+        value = [{"role": "user", "content": turn} for turn in value]
+    if not (isinstance(value, str) and value.strip()) and not (isinstance(value, list) and value):
+        raise TableError("the prompt is empty, or neither a string nor a list of user turns")
+    try:
+        user_turns(value)
+    except PromptError as error:
+        raise TableError(str(error)) from None
+    return value
+
+
+def _shown(value: Any) -> str:
+    return "missing" if is_missing(value) else repr(value)
+
+
+# --- a column --------------------------------------------------------------------------------------------------------
+
+
+def required(chunk: Chunk, name: str, start: int) -> list[Any]:
+    """A column that must be present in every row; errors count rows from `start` + 1."""
+    values = chunk.get(name)
+    at = 0 if values is None else next((i for i, value in enumerate(values) if value is ABSENT), None)
+    if at is not None:
+        has = [str(other) for other, column in chunk.items() if column[at] is not ABSENT]
+        raise TableError(f"row {start + at + 1} has no column {name!r} (it has: {', '.join(has)})")
+    return values or []
+
+
+def prompt_column(chunk: Chunk, start: int) -> list[Any]:
+    """The prompts of a chunk: `prompt`, or `conversation_a` in rows without one."""
+    if "conversation_a" not in chunk:
+        return required(chunk, "prompt", start)
+    if "prompt" not in chunk:
+        return required(chunk, "conversation_a", start)
+    both = zip(chunk["prompt"], chunk["conversation_a"], strict=True)
+    return required({**chunk, "prompt": [b if a is ABSENT else a for a, b in both]}, "prompt", start)
+
+
+def checked(values: Iterable[Any], check: Callable[[Any], T], start: int) -> list[T]:
+    """Apply `check` to each value of a column; its `TableError` is raised with the row, counted from `start` + 1."""
+    made: list[T] = []
+    try:
+        for value in values:
+            made.append(check(value))
+    except TableError as error:
+        raise TableError(f"row {start + len(made) + 1}: {error}") from None
+    return made
+
+
+def coded(chunk: Mapping[str, Any], name: str, check: Callable[[Any], int], start: int) -> np.ndarray:
+    """Like `checked`, for the numbers `(n_rows,)` of a required column; `check` sees each distinct value once."""
+    if name not in chunk:
+        required(chunk, name, start)  # raises
+    try:
+        codes, found = _distinct(chunk[name])
+    except (TypeError, NotImplementedError):  # from Python or pyarrow: lists and other values that cannot be compared
+        return np.array(checked(plain_values(chunk[name]), check, start))
+    if any(value is ABSENT for value in found.values()):
+        required(chunk, name, start)  # raises
+    numbers, faults = np.zeros(max(found) + 2, dtype=np.intp), {}  # the last one is that of -1
+    for code, value in found.items():
+        try:
+            numbers[code] = check(value)
+        except TableError as error:
+            faults[code] = error
+    if faults:
+        row = int(np.argmax(np.isin(codes, list(faults))))
+        raise TableError(f"row {start + row + 1}: {faults[int(codes[row])]}")
+    return numbers[codes]
+
+
+def _distinct(column: Any) -> tuple[np.ndarray, dict[int, Any]]:
+    """A column as `(n_rows,)` numbers of its distinct values, and the value of each; -1 is a missing one."""
+    if hasattr(column, "dictionary_encode"):  # pyarrow
+        column = column.dictionary_encode()
+        column = column.unify_dictionaries() if hasattr(column, "unify_dictionaries") else column
+        chunks = getattr(column, "chunks", [column])
+        codes = joined([chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) for chunk in chunks])
+        values = [*chunks[0].dictionary.to_pylist(), None]
+        occurring = np.flatnonzero(np.bincount(codes + 1)) - 1  # a dictionary may hold values that do not occur
+        return codes, {code: values[code] for code in occurring.tolist()}
+    if hasattr(column, "factorize"):  # pandas
+        codes, values = column.factorize()
+        return codes, dict(enumerate(values)) | ({-1: None} if codes.min() < 0 else {})
+    numbers: defaultdict[Any, int] = defaultdict(count().__next__)  # a new value gets the next number
+    column = column.tolist() if isinstance(column, np.ndarray) else column
+    codes = np.fromiter(map(numbers.__getitem__, column), np.intp, len(column))
+    return codes, dict(enumerate(numbers))
+
+
+def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """The parts of a column as one array; a single part is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def weights(column: Any, start: int) -> np.ndarray:
+    """The weights `(n_rows,)` in a column; errors count rows from `start` + 1."""
+    try:
+        numbers = np.asarray(column)
+    except ValueError:  # a list among numbers
+        numbers = np.empty(0, dtype=object)
+    if numbers.dtype.kind in "biuf":
+        numbers = numbers.astype(np.float64, copy=False)
+        if (np.isfinite(numbers) & (numbers >= 0)).all():
+            return numbers
+    return np.array(checked(plain_values(column), weight_of, start))
+
+
+# --- prompts and votes -----------------------------------------------------------------------------------------------
 
 
 def turns_of(prompt: Prompt) -> tuple[str, ...]:
@@ -40,7 +210,7 @@ class PromptIndex:
         self._strings: dict[str, int] = {}
 
     def __call__(self, value: Any) -> int:
-        """The number of a prompt, validated if it is new; the `VotesError` does not name the row."""
+        """The number of a prompt, validated if it is new; the `TableError` does not name the row."""
         if not isinstance(value, str):
             return self.number(checked_prompt(value))
         if value not in self._strings:
@@ -55,86 +225,11 @@ class PromptIndex:
         return number
 
 
-def checked_prompt(value: Any) -> Prompt:
-    """The prompt in a cell: a string, or chat messages (a list of strings is a list of user turns)."""
-    if isinstance(value, list) and value and all(isinstance(turn, str) for turn in value):
-        value = [{"role": "user", "content": turn} for turn in value]
-    if not (isinstance(value, str) and value.strip()) and not (isinstance(value, list) and value):
-        raise VotesError("the prompt is empty, or neither a string nor a list of user turns")
-    try:
-        user_turns(value)
-    except PromptError as error:
-        raise VotesError(str(error)) from None
-    return value
-
-
-def model_name(column: str, value: Any) -> str:
-    """Validate the name of an LLM in this column."""
-    if not isinstance(value, str) or not value:
-        raise VotesError(f"{column} is {value!r}; it must be the name of an LLM")
-    return value
-
-
-def winner_code(value: Any) -> Winner:
-    """The `Winner` for a cell of the winner column, ignoring case."""
-    winner = WINNERS.get(str(value).strip().lower())
-    if winner is None:
-        raise VotesError(f"winner is {value!r}; legal values: {', '.join(WINNERS)}")
-    return winner
-
-
-def weights(chunk: Chunk, n_rows: int, start: int) -> np.ndarray:
-    """`(n_rows,)` weights, 1 where absent; errors count rows from `start` + 1."""
-    values = chunk.get("weight", [1.0] * n_rows)
-    numbers = np.array([1.0 if value is ABSENT else number_of(value) for value in values])
-    bad = np.flatnonzero(~(np.isfinite(numbers) & (numbers >= 0)))
-    if len(bad):
-        at = int(bad[0])
-        raise VotesError(f"row {start + at + 1}: weight is {values[at]!r}; it must be a finite number >= 0")
-    return numbers
-
-
-def number_of(value: Any) -> float:
-    """The number that a cell contains or spells; NaN if there is none."""
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
-
-
-def prompt_column(chunk: Chunk, start: int) -> list[Any]:
-    """The prompts of a chunk: `prompt`, or `conversation_a` in rows without one."""
-    if "conversation_a" not in chunk:
-        return required(chunk, "prompt", start)
-    if "prompt" not in chunk:
-        return required(chunk, "conversation_a", start)
-    both = zip(chunk["prompt"], chunk["conversation_a"], strict=True)
-    return required({**chunk, "prompt": [b if a is ABSENT else a for a, b in both]}, "prompt", start)
-
-
-def required(chunk: Chunk, name: str, start: int) -> list[Any]:
-    """A column that must be present in every row; errors count rows from `start` + 1."""
-    values = chunk.get(name)
-    at = 0 if values is None else next((i for i, value in enumerate(values) if value is ABSENT), None)
-    if at is not None:
-        has = [str(other) for other, column in chunk.items() if column[at] is not ABSENT]
-        raise VotesError(f"row {start + at + 1} has no column {name!r} (it has: {', '.join(has)})")
-    return values or []
-
-
-def checked(values: Iterable[Any], check: Callable[[Any], T], start: int) -> list[T]:
-    """Apply `check` to each value of a column; its `VotesError` is raised with the row, counted from `start` + 1."""
-    made: list[T] = []
-    try:
-        for value in values:
-            made.append(check(value))
-    except VotesError as error:
-        raise VotesError(f"row {start + len(made) + 1}: {error}") from None
-    return made
-
-
 class VoteCodes:
     """Encodes the columns of votes as numbers, chunk by chunk.
+
+    Args:
+        with_prompts: whether the votes are on prompts; what counts votes alone needs none.
 
     Attributes:
         prompts: the distinct prompts.
@@ -142,28 +237,121 @@ class VoteCodes:
         n_rows: number of votes so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, with_prompts: bool = True) -> None:
         self.prompts = PromptIndex()
         self.names: dict[str, int] = {}
         self.n_rows = 0
+        self._with_prompts = with_prompts
         self._parts: list[tuple[np.ndarray, ...]] = []
 
-    def add(self, chunk: Chunk, n_rows: int) -> None:
-        """Add the next votes; a `VotesError` names the row, counted from 1 over all chunks."""
-        start, sides = self.n_rows, ("model_a", "model_b")
-        prompt = checked(prompt_column(chunk, start), self.prompts, start)
-        a, b = (np.array(checked(required(chunk, side, start), self._number(side), start)) for side in sides)
+    def add(self, chunk: Mapping[str, Any]) -> int:
+        """Add the next votes and return their number; a `TableError` names the row, counted from 1 over all chunks.
+
+        Args:
+            chunk: the columns, each a list of plain values. Without prompts, a pandas `Series`, a pyarrow array and a
+                numpy array will do as well.
+        """
+        n_rows, start = len(next(iter(chunk.values()), [])), self.n_rows
+        if not n_rows:
+            return 0
+        prompts = checked(prompt_column(dict(chunk), start), self.prompts, start) if self._with_prompts else []
+        a, b = (coded(chunk, side, self._number(side), start) for side in ("model_a", "model_b"))
         same = np.flatnonzero(a == b)
         if len(same):
-            name = chunk["model_a"][same[0]]
-            raise VotesError(f"row {start + int(same[0]) + 1}: {name!r} is compared with itself")
-        winner = checked(required(chunk, "winner", start), winner_code, start)
-        self._parts.append((np.array(prompt), a, b, np.array(winner), weights(chunk, n_rows, start)))
+            row = int(same[0])
+            raise TableError(f"row {start + row + 1}: {list(self.names)[a[row]]!r} is compared with itself")
+        winner = coded(chunk, "winner", winner_code, start)
+        weight = weights(chunk["weight"], start) if "weight" in chunk else np.ones(n_rows)
+        self._parts.append((np.array(prompts, dtype=np.intp), a, b, winner, weight))
         self.n_rows += n_rows
+        return n_rows
 
     def columns(self) -> tuple[np.ndarray, ...]:
-        """prompt, a, b, winner, weight: `(n_votes,)` each."""
-        return tuple(np.concatenate(column) for column in zip(*self._parts, strict=True))
+        """prompt, a, b, winner, weight: `(n_votes,)` each (prompt is empty if there are none).
+
+        Raises:
+            TableError: there are no votes.
+        """
+        if not self._parts:
+            raise TableError("the table holds no votes")
+        return tuple(map(joined, zip(*self._parts, strict=True)))
 
     def _number(self, side: str) -> Callable[[Any], int]:
-        return lambda value: self.names.setdefault(model_name(side, value), len(self.names))
+        return lambda value: self.names.setdefault(llm_name(side, value), len(self.names))
+
+
+# --- categories and scores -------------------------------------------------------------------------------------------
+
+
+def is_own(name: Any) -> bool:
+    """Whether a column has a meaning in the contract, or is an index written by pandas."""
+    return name in _OWN or str(name).startswith(_INDEX)
+
+
+class Categories:
+    """Collects the columns that label rows: strings (of at most `LONGEST_LABEL` characters), bools and integers.
+
+    Args:
+        without: names of columns to leave out.
+    """
+
+    def __init__(self, without: Iterable[str] = ()) -> None:
+        self._columns: dict[str, list[Any]] = {}
+        self._refused = set(without)
+        self._same: dict[str, str] = {}  # keeps one object per distinct string
+        self._n_rows = 0
+
+    def add(self, chunk: Chunk, n_rows: int) -> None:
+        """Add the next rows."""
+        for name, values in chunk.items():
+            if not is_own(name) and name not in self._refused:
+                if _are_labels(values):
+                    column = self._columns.setdefault(name, [None] * self._n_rows)
+                    column += (self._same.setdefault(v, v) if isinstance(v, str) else v for v in values)
+                else:
+                    self._refused.add(name)
+                    self._columns.pop(name, None)
+        self._n_rows += n_rows
+        for column in self._columns.values():
+            column += [None] * (self._n_rows - len(column))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The columns, `(n_rows,)` each: bool or int64 if all values are, otherwise strings ('' for a missing one)."""
+        found = {}
+        for name, column in self._columns.items():
+            kinds = {type(value) for value in column if value is not None and value is not ABSENT}
+            if kinds:
+                found[name] = _array(column, kinds)
+        return found
+
+
+def is_scores(chunk: Chunk, untyped: bool) -> bool:
+    """Whether this is a table of scores: it has prompts and numeric columns, and none of the columns of votes."""
+    if {"model_a", "model_b", "winner"} & set(chunk) or not {"prompt", "conversation_a"} & set(chunk):
+        return False
+    return any(not is_own(name) and is_numeric(values, untyped) for name, values in chunk.items())
+
+
+def is_numeric(values: Iterable[Any], untyped: bool) -> bool:
+    """Whether the first non-missing value is a number (bools do not count), or spells one if the table is `untyped`,
+    i.e. holds only strings."""
+    first = next((value for value in values if not is_no_number(value)), None)
+    if isinstance(first, bool) or (isinstance(first, str) and not untyped):
+        return False
+    return not math.isnan(number_of(first))
+
+
+def _are_labels(values: list[Any]) -> bool:
+    return all(
+        len(value) <= LONGEST_LABEL if isinstance(value, str) else value is ABSENT or isinstance(value, int | None)
+        for value in values
+    )
+
+
+def _array(column: list[Any], kinds: set[type]) -> np.ndarray:
+    whole = all(value is not None and value is not ABSENT for value in column)
+    if whole and kinds == {bool}:
+        return np.array(column, dtype=bool)
+    if whole and kinds == {int} and max(map(abs, column)) < 2**63:
+        return np.array(column, dtype=np.int64)
+    return np.array(["" if value is None or value is ABSENT else str(value) for value in column], dtype=object)

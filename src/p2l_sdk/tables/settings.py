@@ -11,6 +11,28 @@ from typing import Any
 
 from p2l_sdk.errors import P2LError, did_you_mean
 
+_RANGE, _COUNT = "range", "count"  # what `check_fields` finds in the metadata of a field
+
+
+def number(default: float | None, least: float, most: float = math.inf) -> Any:
+    """A field of a dataclass of settings that is a number in [least, most]; `check_fields` checks it."""
+    return dataclasses.field(default=default, metadata={_RANGE: (least, most)})
+
+
+def count(default: int | None) -> Any:
+    """A field of a dataclass of settings that is an integer > 0; `check_fields` checks it."""
+    return dataclasses.field(default=default, metadata={_COUNT: True})
+
+
+def check_fields(config: Any) -> None:
+    """Raise P2LError for the first field declared with `number` or `count` whose value is illegal."""
+    for field in dataclasses.fields(config):
+        if _RANGE in field.metadata:
+            least, most = field.metadata[_RANGE]
+            check_number(config, field.name, least=least, most=most)
+        if _COUNT in field.metadata:
+            check_count(config, field.name)
+
 
 def check_keys(values: Mapping[str, Any], kind: Any, source: str, hidden: tuple[str, ...] = ()) -> None:
     """Raise P2LError for a key that is not a field of the dataclass, suggesting the nearest one that is."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from p2l_sdk.errors import MissingExtraError, UnknownModelError, VotesError
+from p2l_sdk.errors import MissingExtraError, P2LError, TableError, UnknownModelError
 from p2l_sdk.hub.errors import HubRequest, fetch_error
 from p2l_sdk.tables.files import READERS, Row, arrow_batches, read_rows, require_distinct
 
@@ -47,6 +47,12 @@ class Source:
     chunks: Iterator[Chunk]
     untyped: bool = False
 
+    def peek(self) -> tuple[Chunk, Source]:
+        """The first chunk (empty if there is none), and the source with all its chunks."""
+        first = next(self.chunks, None)
+        chunks = itertools.chain([] if first is None else [first], self.chunks)
+        return first or {}, Source(self.name, chunks, self.untyped)
+
 
 def whole_table(chunks: Iterable[Chunk]) -> Chunk:
     """Join all chunks into one; values that a chunk lacks are `ABSENT`. Empty if there are no rows."""
@@ -64,12 +70,14 @@ def whole_table(chunks: Iterable[Chunk]) -> Chunk:
 
 def open_source(source: Any) -> Source:
     """Open a path, a Hub data set id, a `datasets` object, a pandas frame, a pyarrow table (or any other object with an
-    Arrow stream), a mapping of columns, or an iterable of dictionaries.
+    Arrow stream), a mapping of columns, or an iterable of dictionaries. A `Source` is returned as it is.
 
     Raises:
-        VotesError: it is none of these, cannot be read or fetched, or has no such split.
+        TableError: it is none of these, cannot be read or fetched, or has no such split.
         MissingExtraError: the package that reads it is not installed.
     """
+    if isinstance(source, Source):
+        return source
     if isinstance(source, str | Path):
         return _of_path(str(source))
     package, name = type(source).__module__.split(".")[0], type(source).__name__
@@ -83,25 +91,60 @@ def open_source(source: Any) -> Source:
         return Source("the table", _of_columns(source))
     if isinstance(source, Iterable) and not isinstance(source, bytes):
         return Source("the table", of_rows(source))
-    raise VotesError(
+    raise TableError(
         f"votes and scores are read from {_FORMS}, a pandas frame, a datasets.Dataset, a pyarrow table or a list of "
         f"dictionaries; not from {name}"
     )
 
 
+def open_columns(source: Any, needed: Sequence[str], optional: Sequence[str] = ()) -> Source:
+    """Open a source for the sake of some columns.
+
+    A table in memory (a pandas frame, a pyarrow table, a mapping) that has them is one chunk with these columns alone,
+    as they are: a `Series`, a `ChunkedArray`, an array or a list. Everything else is as in `open_source`.
+    """
+    package = type(source).__module__.split(".")[0]
+    if package == "pandas" and hasattr(source, "columns"):
+        names = list(source.columns)
+    elif package == "pyarrow" and hasattr(source, "column"):
+        names = source.schema.names
+    elif package != "datasets" and isinstance(source, Mapping):
+        names = list(source)
+    else:
+        return open_source(source)
+    if not set(needed) <= set(names):
+        return open_source(source)
+    require_distinct(names, "the table")
+    columns = {name: _column(name, source[name]) for name in (*needed, *optional) if name in names}
+    require_equal_lengths(columns)
+    return Source("the table", iter([columns]))
+
+
 @contextlib.contextmanager
-def naming(source: Any) -> Iterator[None]:
-    """Context manager that adds the name of the source (a file, a folder, a Hub data set) to errors about its table."""
+def table_errors(kind: type[P2LError], source: Any = None) -> Iterator[None]:
+    """Context manager (or decorator) of a reader: an error about its table is raised as an error of this kind.
+
+    Args:
+        kind: the kind of error.
+        source: if it is a file, a folder or a Hub data set, its name is added to the message, unless it is there.
+    """
     try:
         yield
-    except (VotesError, UnknownModelError) as error:
-        if not isinstance(source, str | Path):
+    except (TableError, UnknownModelError) as error:
+        raised = kind if isinstance(error, TableError) and not isinstance(error, kind) else type(error)
+        text = str(error) if _is_named(error, source) else f"{str(source)!r}: {error}"
+        if (raised, text) == (type(error), str(error)):
             raise
-        name = str(source)
-        own = (name, str(Path(name).expanduser()), _SPLIT.sub(r"\g<folder>", name), _HUB_ID.sub(r"\g<name>", name))
-        if any(repr(said) in str(error) for said in own):  # the message already names the source
-            raise
-        raise type(error)(f"{name!r}: {error}") from error.__cause__
+        raise raised(text) from error.__cause__
+
+
+def _is_named(error: P2LError, source: Any) -> bool:
+    """Whether a message has the name of the source, or the source has none."""
+    if not isinstance(source, str | Path):
+        return True
+    name = str(source)
+    own = (name, str(Path(name).expanduser()), _SPLIT.sub(r"\g<folder>", name), _HUB_ID.sub(r"\g<name>", name))
+    return any(repr(said) in str(error) for said in own)
 
 
 def hub_repository(name: str) -> str | None:
@@ -111,12 +154,12 @@ def hub_repository(name: str) -> str | None:
 
 
 def of_rows(rows: Iterable[Row]) -> Iterator[Chunk]:
-    """Yield dictionaries as chunks; `VotesError` for a row that is not a dictionary."""
+    """Yield dictionaries as chunks; `TableError` for a row that is not a dictionary."""
     rows, start = iter(rows), 0
     while batch := list(itertools.islice(rows, _ROWS)):
         for number, row in enumerate(batch, start + 1):
             if not isinstance(row, Mapping):
-                raise VotesError(f"row {number} is no dictionary but {type(row).__name__}")
+                raise TableError(f"row {number} is no dictionary but {type(row).__name__}")
         names = dict.fromkeys(itertools.chain.from_iterable(batch))
         yield {name: [row.get(name, ABSENT) for row in batch] for name in names}
         start += len(batch)
@@ -140,14 +183,14 @@ def _of_path(name: str) -> Source:
     hub = _HUB_ID.fullmatch(name)
     if hub and not path.exists():
         return Source(name, _of_dataset(_from_hub(hub["name"], hub["revision"]), hub["split"], repr(hub["name"])))
-    raise VotesError(f"{name!r} is of no known kind; known: {_FORMS}")
+    raise TableError(f"{name!r} is of no known kind; known: {_FORMS}")
 
 
 def _from_folder(folder: Path) -> Any:
     datasets = _datasets()
     if any((folder / file).exists() for file in ("dataset_dict.json", "state.json")):
-        return _had(lambda: datasets.load_from_disk(str(folder)), f"the folder {str(folder)!r}")
-    return _had(lambda: datasets.load_dataset(str(folder)), f"the folder {str(folder)!r}")
+        return _loaded(lambda: datasets.load_from_disk(str(folder)), f"the folder {str(folder)!r}")
+    return _loaded(lambda: datasets.load_dataset(str(folder)), f"the folder {str(folder)!r}")
 
 
 def _from_hub(name: str, revision: str | None) -> Any:
@@ -156,10 +199,10 @@ def _from_hub(name: str, revision: str | None) -> Any:
         return datasets.load_dataset(name, revision=revision)
     except Exception as error:  # `datasets` raises errors of many kinds
         request = HubRequest(repo_id=name, kind="dataset", revision=revision)
-        raise VotesError(str(fetch_error(_plain_error(name, revision) or error, request))) from error
+        raise TableError(str(fetch_error(_hub_error(name, revision) or error, request))) from error
 
 
-def _plain_error(name: str, revision: str | None) -> Exception | None:
+def _hub_error(name: str, revision: str | None) -> Exception | None:
     """The Hub's own error for a data set that could not be loaded, which `datasets` does not always pass on; None if
     the repository is accessible."""
     from huggingface_hub import HfApi
@@ -175,12 +218,12 @@ def _plain_error(name: str, revision: str | None) -> Exception | None:
     return None
 
 
-def _had(load: Callable[[], Any], what: str) -> Any:
+def _loaded(load: Callable[[], Any], what: str) -> Any:
     try:
         return load()
     except Exception as error:  # `datasets` raises errors of many kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise VotesError(f"{what} cannot be loaded: {reason}") from error
+        raise TableError(f"{what} cannot be loaded: {reason}") from error
 
 
 def _datasets() -> Any:
@@ -200,10 +243,10 @@ def _of_dataset(dataset: Any, split: str | None, name: str) -> Iterator[Chunk]:
         wanted = split or "train"
         if wanted not in dataset:
             remedy = "" if split else "; name one: 'NAME:SPLIT', or dataset['SPLIT']"
-            raise VotesError(f"{name} has no split {wanted!r}, its splits: {', '.join(dataset)}{remedy}")
+            raise TableError(f"{name} has no split {wanted!r}, its splits: {', '.join(dataset)}{remedy}")
         dataset = dataset[wanted]
     elif split is not None and str(dataset.split or "") != split:
-        raise VotesError(f"{name} is a single table without splits; leave out ':{split}'")
+        raise TableError(f"{name} is a single table without splits; leave out ':{split}'")
     if not hasattr(dataset, "num_rows"):  # a stream of rows
         return of_rows(dataset)
     return map(_of_batch, dataset.with_format("arrow").iter(_ROWS))
@@ -213,7 +256,7 @@ def _of_batch(batch: Any) -> Chunk:
     """A pyarrow RecordBatch or Table as a chunk."""
     names = batch.schema.names
     require_distinct(names, "the table")
-    return {name: batch.column(i).to_pylist() for i, name in enumerate(names)}
+    return {name: plain_values(batch.column(i)) for i, name in enumerate(names)}
 
 
 def _of_arrow_stream(table: Any) -> Iterator[Chunk]:
@@ -228,25 +271,35 @@ def _of_frame(frame: Any) -> Iterator[Chunk]:
     require_distinct(frame.columns, "the frame")
     for start in range(0, len(frame), _ROWS):
         part = frame.iloc[start : start + _ROWS]
-        yield {str(name): _of_series(part[name]) for name in frame.columns}
-
-
-def _of_series(series: Any) -> list[Any]:
-    """Plain values; missing ones are None, except in numpy float columns, where they stay NaN."""
-    if not isinstance(series.dtype, np.dtype) or series.dtype.kind != "f":  # pandas' own floats may hold NA
-        series = series.astype(object).where(series.notna(), None)
-    return [value.tolist() if hasattr(value, "tolist") else value for value in series]
+        yield {str(name): plain_values(part[name]) for name in frame.columns}
 
 
 def _of_columns(columns: Mapping[str, Any]) -> Iterator[Chunk]:
-    lists = {name: _plain(name, column) for name, column in columns.items()}
-    if len({len(column) for column in lists.values()}) > 1:
-        lengths = ", ".join(f"{name} {len(column):,}" for name, column in lists.items())
-        raise VotesError(f"the columns differ in length: {lengths}")
+    lists = {name: plain_values(_column(name, column)) for name, column in columns.items()}
+    require_equal_lengths(lists)
     return iter([lists] if lists else [])
 
 
-def _plain(name: str, column: Any) -> list[Any]:
+def _column(name: str, column: Any) -> Any:
+    """A column of a mapping, whose length is known; `TableError` if it is no column."""
     if isinstance(column, str | bytes) or not isinstance(column, Iterable):
-        raise VotesError(f"the column {name!r} is {type(column).__name__}, not a list or an array of values")
+        raise TableError(f"the column {name!r} is {type(column).__name__}, not a list or an array of values")
+    return column if hasattr(column, "__len__") else list(column)
+
+
+def require_equal_lengths(columns: Mapping[str, Any]) -> None:
+    """Raise `TableError` if two columns differ in length."""
+    if len({len(column) for column in columns.values()}) > 1:
+        lengths = ", ".join(f"{name} {len(column):,}" for name, column in columns.items())
+        raise TableError(f"the columns differ in length: {lengths}")
+
+
+def plain_values(column: Any) -> list[Any]:
+    """The plain Python values of any column; missing ones of pandas are None, except in numpy float columns (NaN)."""
+    if hasattr(column, "to_pylist"):  # pyarrow
+        return list(column.to_pylist())
+    if hasattr(column, "notna"):  # pandas
+        if not isinstance(column.dtype, np.dtype) or column.dtype.kind != "f":  # pandas' own floats may hold NA
+            column = column.astype(object).where(column.notna(), None)
+        return [value.tolist() if hasattr(value, "tolist") else value for value in column]
     return list(column.tolist() if hasattr(column, "tolist") else column)

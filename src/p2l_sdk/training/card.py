@@ -7,16 +7,14 @@ import importlib.metadata
 import platform
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
 from p2l_sdk.evaluation import Estimate, Report
-from p2l_sdk.hub.cards import adapter_section, as_yaml, hub_id, model_index
+from p2l_sdk.hub.cards import adapter_section, as_yaml, hub_id, model_index, render
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.tables.sources import hub_repository
 from p2l_sdk.training.config import TrainingConfig
@@ -93,9 +91,9 @@ class Card:
         )
 
     def _render(self, template: str, **fields: Any) -> str:
-        text = resources.files("p2l_sdk.hub_cards").joinpath(template).read_text(encoding="utf-8")
         config = self.config
-        return Template(text).substitute(
+        return render(
+            template,
             title=config.title or f"{Path(config.output).name}: a P2L model",
             metadata=self._metadata(),
             feedback=config.feedback,
@@ -211,28 +209,23 @@ def _machine() -> str:
 
 def _table(name: str, report: Report) -> str:
     """A Markdown table of the metrics with intervals, compared with the averaged leaderboard if there is a baseline."""
-    marginal = report.baseline.metrics if report.baseline else {}
+    averaged = report.baseline.metrics if report.baseline else {}
     difference = report.baseline.difference if report.baseline else {}
-    lines = [
-        f"On {name}:",
-        "",
-        "| metric | value | 95 % interval | averaged leaderboard | difference (s.e.) | n |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for metric, estimate in report.metrics.items():
         if not isinstance(estimate, Estimate):
-            lines.append(f"| {metric} | {estimate} | | | | |")
+            rows.append(f"| {metric} | {estimate} | | | | |")
             continue
         less = difference.get(metric)
         cells = [
             f"{estimate.value:.4f}",
             _interval(estimate),
-            f"{marginal[metric].value:.4f}" if metric in marginal else "",
+            f"{averaged[metric].value:.4f}" if metric in averaged else "",
             "" if less is None else _difference(less),
             f"{estimate.n:,}",
         ]
-        lines.append(f"| {metric} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(f"| {metric} | {' | '.join(cells)} |")
+    return render("evaluation_table.md", name=name, rows="\n".join(rows)).rstrip()
 
 
 def _difference(less: Estimate) -> str:

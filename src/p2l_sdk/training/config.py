@@ -8,9 +8,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from p2l_sdk.errors import P2LError
+from p2l_sdk.errors import P2LError, member
 from p2l_sdk.modeling.spec_p2l import Pooling
-from p2l_sdk.tables.settings import check_count, check_keys, check_number, read_yaml
+from p2l_sdk.tables.settings import check_fields, check_keys, count, number, read_yaml
 
 STATIC = "static"
 
@@ -21,20 +21,6 @@ class Method(StrEnum):
     LORA = "lora"  # low-rank updates of the backbone's linear layers, and the head
     FULL = "full"  # every weight
     HEAD = "head"  # only the head, on features that are computed once
-
-
-_LORA = ("lora_rank", "lora_alpha", "lora_dropout")
-# settings that have no effect with a method and are therefore refused
-WITHOUT_EFFECT: dict[Method, tuple[str, ...]] = {
-    Method.LORA: (),
-    Method.FULL: _LORA,
-    Method.HEAD: (*_LORA, "learning_rate", "gradient_checkpointing"),
-}
-# settings that a static model takes; all others are for text backbones
-STATIC_SETTINGS = (
-    "votes", "output", "base", "base_name", "static_from", "feedback", "eval_votes", "eval_scores", "costs", "epochs",
-    "seed", "push_to_hub", "title", "license", "cost_note", "notes",
-)  # fmt: skip
 
 
 class Precision(StrEnum):
@@ -108,31 +94,31 @@ class TrainingConfig:
     method: Method | None = None
     eval_votes: str | None = None
     eval_scores: str | None = None
-    validation: float = 0.1
+    validation: float = number(0.1, 0.0, 0.9)
     costs: str | None = None
-    epochs: float | None = None
-    batch_size: int | None = None
-    micro_batch_size: int | None = None
-    length_window: int = 16
-    learning_rate: float | None = None
-    head_learning_rate: float = 1e-3
-    warmup: float = 0.05
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    label_smoothing: float = 0.0
-    average: float = 0.0
+    epochs: float | None = number(None, 0.0, 10_000)
+    batch_size: int | None = count(None)
+    micro_batch_size: int | None = count(None)
+    length_window: int = count(16)
+    learning_rate: float | None = number(None, 0.0, 1.0)
+    head_learning_rate: float = number(1e-3, 0.0, 1.0)
+    warmup: float = number(0.05, 0.0, 1.0)
+    weight_decay: float = number(0.01, 0.0, 100.0)
+    max_grad_norm: float = number(1.0, 1e-6, 1e6)
+    label_smoothing: float = number(0.0, 0.0, 0.9)
+    average: float = number(0.0, 0.0, 0.9999)
     calibrate: bool = False
-    lora_rank: int = 16
-    lora_alpha: float = 32.0
-    lora_dropout: float = 0.0
-    head_hidden_size: int | None = None
-    head_dropout: float = 0.0
+    lora_rank: int = count(16)
+    lora_alpha: float = number(32.0, 1e-6, 1e6)
+    lora_dropout: float = number(0.0, 0.0, 0.95)
+    head_hidden_size: int | None = count(None)
+    head_dropout: float = number(0.0, 0.0, 0.95)
     pooling: Pooling | None = None
     cls_token: str | None = "auto"
     chat: bool | None = None
-    max_prompt_tokens: int | None = None
-    checkpoints: int = 10
-    patience: int | None = None
+    max_prompt_tokens: int | None = count(None)
+    checkpoints: int = count(10)
+    patience: int | None = count(None)
     precision: Precision = Precision.AUTO
     gradient_checkpointing: bool = False
     seed: int = 0
@@ -144,11 +130,10 @@ class TrainingConfig:
     notes: str | None = None
 
     def __post_init__(self) -> None:
-        if self.method is not None:
-            self._parse("method", Method)
-        self._parse("precision", Precision)
-        if self.pooling is not None:
-            self._parse("pooling", Pooling)
+        enums: dict[str, type[StrEnum]] = {"method": Method, "precision": Precision, "pooling": Pooling}
+        for name, kind in enums.items():
+            if (value := getattr(self, name)) is not getattr(type(self), name):  # the default, which may be None
+                object.__setattr__(self, name, member(kind, name, value))
         for name in ("votes", "output", "base"):
             value = getattr(self, name)
             self._check(name, isinstance(value, str | Path) and str(value) != "", "given")
@@ -156,10 +141,7 @@ class TrainingConfig:
         object.__setattr__(self, "output", str(Path(self.output).expanduser()))
         if self.cls_token == "none":
             object.__setattr__(self, "cls_token", None)
-        for name, low, high in _RANGES:
-            check_number(self, name, least=low, most=high)
-        for name in _INTEGERS:
-            check_count(self, name)
+        check_fields(self)
         self._check("seed", isinstance(self.seed, int) and self.seed >= 0, "an integer >= 0")
         self._check("epochs", self.epochs is None or self.epochs > 0, "a number above 0")
         self._check("calibrate", not self.calibrate or self.validation > 0, "false where validation is 0")
@@ -197,32 +179,6 @@ class TrainingConfig:
         values = {f.name: getattr(self, f.name) for f in fields if getattr(self, f.name) != f.default}
         return {key: str(value) if isinstance(value, StrEnum) else value for key, value in values.items()}
 
-    def _parse(self, name: str, enum: type[StrEnum]) -> None:
-        try:
-            object.__setattr__(self, name, enum(getattr(self, name)))
-        except ValueError:
-            self._check(name, False, f"one of {', '.join(enum)}")
-
     def _check(self, name: str, legal: bool, rule: str) -> None:
         if not legal:
             raise P2LError(f"{name} is {getattr(self, name)!r}; it must be {rule}")
-
-
-_RANGES = [
-    ("validation", 0.0, 0.9),
-    ("epochs", 0.0, 10_000),
-    ("learning_rate", 0.0, 1.0),
-    ("head_learning_rate", 0.0, 1.0),
-    ("warmup", 0.0, 1.0),
-    ("weight_decay", 0.0, 100.0),
-    ("max_grad_norm", 1e-6, 1e6),
-    ("label_smoothing", 0.0, 0.9),
-    ("average", 0.0, 0.9999),
-    ("lora_alpha", 1e-6, 1e6),
-    ("lora_dropout", 0.0, 0.95),
-    ("head_dropout", 0.0, 0.95),
-]
-_INTEGERS = [
-    "batch_size", "micro_batch_size", "length_window", "lora_rank", "head_hidden_size", "max_prompt_tokens",
-    "checkpoints", "patience",
-]  # fmt: skip

@@ -97,6 +97,10 @@ class GroupedPrompts(Dataset[Any]):
         """Number of tokens of each item; 1 for features."""
         return np.array([1 if isinstance(self._inputs, torch.Tensor) else len(self._inputs[p]) for p in self.prompts])
 
+    def all_feedback(self) -> dict[str, torch.Tensor]:
+        """The feedback on all prompts, in the order of `prompts`."""
+        return self._feedback.of(self.prompts)
+
     def collate(self, prompts: list[int]) -> dict[str, torch.Tensor]:
         """The model inputs for these prompts, and their feedback."""
         feedback = self._feedback.of(prompts)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -14,6 +13,7 @@ from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.feedback_p2l import eta_of_threshold
 from p2l_sdk.modeling.modeling_p2l import P2LModel, P2LOutput
 from p2l_sdk.modeling.prompt_p2l import pad
+from p2l_sdk.training.listener import Listener, tracked
 from p2l_sdk.training.objective import Objective
 
 _LEAST_LOG_S = -3.0  # least initial log threshold: a tie threshold t of 1.05
@@ -83,7 +83,7 @@ def outputs(model: P2LModel, leaderboard: Leaderboard) -> list[tuple[nn.Linear, 
 
 @torch.inference_mode()
 def pooled_features(
-    model: P2LModel, ids: Sequence[Sequence[int]], pad_id: int, file: Path, *, quiet: bool, batch_size: int = 16
+    model: P2LModel, ids: Sequence[Sequence[int]], pad_id: int, file: Path, listener: Listener, batch_size: int = 16
 ) -> torch.Tensor:
     """`(n_prompts, width)` pooled states of the frozen backbone in float32, computed once and stored in a file."""
     if file.is_file():
@@ -92,7 +92,7 @@ def pooled_features(
     features = torch.empty(len(ids), model.config.hidden_size)
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     starts = range(0, len(order), batch_size)
-    for start in track(starts, "reading prompts", disable=quiet, transient=True):
+    for start in tracked(starts, "reading prompts", listener):
         rows = order[start : start + batch_size]
         input_ids, mask = (torch.from_numpy(x).to(model.device) for x in pad([ids[i] for i in rows], pad_id))
         features[rows] = model.pooled(input_ids, mask).float().cpu()

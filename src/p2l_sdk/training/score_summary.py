@@ -1,15 +1,12 @@
-"""Summary of a table of scores, printed before training; the counterpart of `terminal.print_vote_summary`."""
+"""Summary of a table of scores, before anything is trained on it; the counterpart of `votes.summary`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from p2l_sdk.modeling.feedback_p2l import Pointwise
 from p2l_sdk.tables.columns import turns_of
 from p2l_sdk.votes.scores import Scores
 
@@ -23,6 +20,8 @@ class ScoreSummary:
         n_answers, n_missing: number of cells with and without a score.
         n_duplicates: rows that repeat an earlier one (same prompt, same scores).
         models: (name, number of answers, mean score or NaN without answers), highest mean first.
+        feedback: the feedback model of the loss below.
+        averaged_loss: mean loss of the averaged leaderboard in nats, which a model that reads prompts has to beat.
     """
 
     n_rows: int
@@ -31,10 +30,12 @@ class ScoreSummary:
     n_missing: int
     n_duplicates: int
     models: tuple[tuple[str, int, float], ...]
+    feedback: Pointwise
+    averaged_loss: float
 
     @classmethod
-    def of(cls, scores: Scores) -> ScoreSummary:
-        """Summarise scores."""
+    def of(cls, scores: Scores, feedback: Pointwise, averaged_loss: float) -> ScoreSummary:
+        """Summarise scores, given the loss of their averaged leaderboard."""
         prompts = [turns_of(prompt) for prompt in scores.prompts]
         rows = {(prompt, row.tobytes()) for prompt, row in zip(prompts, scores.scores, strict=True)}
         there = np.isfinite(scores.scores)
@@ -49,38 +50,6 @@ class ScoreSummary:
             n_missing=int((~there).sum()),
             n_duplicates=len(prompts) - len(rows),
             models=tuple(sorted(models, key=lambda row: (not row[1], -row[2], row[0]))),
+            feedback=feedback,
+            averaged_loss=averaged_loss,
         )
-
-    def print(self, name: str, to_beat: str, top: int = 20) -> None:
-        """Print the figures and one row for each of the `top` LLMs.
-
-        Args:
-            name: of the scores.
-            to_beat: the loss of the averaged leaderboard, in words.
-            top: number of LLMs to list.
-        """
-        console = Console()
-        facts = Table(
-            title=Text(name), title_justify="left", title_style="bold", box=None, pad_edge=False, show_header=False
-        )
-        facts.add_column(style="dim", no_wrap=True)
-        facts.add_column()
-        for label, text in (*self._facts(), ("to beat", f"the averaged leaderboard: {to_beat}, on these scores")):
-            facts.add_row(label, Text(text))
-        console.print(facts)
-        console.print()
-        table = Table(box=None, pad_edge=False)
-        table.add_column("LLM", overflow="fold")
-        for title in ("answers", "mean"):
-            table.add_column(title, justify="right", no_wrap=True)
-        for model, answers, mean in self.models[:top]:
-            table.add_row(Text(model), f"{answers:,}", f"{mean:.4g}" if answers else "-")
-        console.print(table)
-        if len(self.models) > top:
-            console.print(Text(f"and {len(self.models) - top:,} more LLMs", style="dim"))
-
-    def _facts(self) -> Iterator[tuple[str, str]]:
-        prompts = "1 prompt" if self.n_prompts == 1 else f"{self.n_prompts:,} prompts"
-        yield "scores", f"{self.n_answers:,} on {prompts} in {self.n_rows:,} rows, {self.n_missing:,} missing"
-        if self.n_duplicates:
-            yield "duplicates", f"{self.n_duplicates:,} rows repeat an earlier one: same prompt and scores"

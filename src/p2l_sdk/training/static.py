@@ -15,12 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import track
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from p2l_sdk.errors import P2LError, VotesError
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
 from p2l_sdk.modeling.feedback_p2l import Feedback
@@ -28,9 +26,11 @@ from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.prompt_p2l import PromptEncoder, pad
 from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec, Pooling
 from p2l_sdk.modeling.static_p2l import StaticConfig
-from p2l_sdk.training.checks import check_ground
+from p2l_sdk.tables.settings import check_fields, count, number
+from p2l_sdk.training.checks import check_ground, check_prompts
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.heads import shrink_towards, start_at
+from p2l_sdk.training.listener import Listener, tracked
 from p2l_sdk.training.token_table import TokenTable
 from p2l_sdk.votes.averaged import fit_leaderboard
 from p2l_sdk.votes.votes import Votes
@@ -57,31 +57,27 @@ class StaticRecipe:
         seed: of initial weights, dropout and order.
 
     Raises:
-        P2LError: steps, warmup_steps or batch_size is below 1, or keep is not in [0, 1].
+        P2LError: a setting is illegal; the message names it and its legal values.
     """
 
     feedback: Feedback = Feedback.GRK
-    max_prompt_tokens: int = 512
-    symbol_weight: float = 0.25
-    norm_power: float = 0.5
-    length_scale: float = 10.0
-    hidden_size: int = 256
-    input_dropout: float = 0.1
-    dropout: float = 0.2
-    learning_rate: float = 2e-3
-    weight_decay: float = 6.0
-    warmup_steps: int = 20
-    steps: int = 224
-    batch_size: int = 128
-    keep: float = 0.9
+    max_prompt_tokens: int = count(512)
+    symbol_weight: float = number(0.25, 1e-6)
+    norm_power: float = number(0.5, 0.0, 1.0)
+    length_scale: float = number(10.0, 0.0)
+    hidden_size: int = count(256)
+    input_dropout: float = number(0.1, 0.0, 0.95)
+    dropout: float = number(0.2, 0.0, 0.95)
+    learning_rate: float = number(2e-3, 0.0, 1.0)
+    weight_decay: float = number(6.0, 0.0, 100.0)
+    warmup_steps: int = count(20)
+    steps: int = count(224)
+    batch_size: int = count(128)
+    keep: float = number(0.9, 0.0, 1.0)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "warmup_steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise P2LError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not 0.0 <= self.keep <= 1.0:
-            raise P2LError(f"keep is {self.keep}; it must be between 0 and 1")
+        check_fields(self)
 
     def for_prompts(self, n_prompts: int, epochs: float | None = None) -> StaticRecipe:
         """The recipe with the steps of `epochs` passes over the prompts; by default its own steps, but at most 20
@@ -92,7 +88,13 @@ class StaticRecipe:
 
 
 def train_static(
-    votes: Votes, table: TokenTable, recipe: StaticRecipe, costs: dict[str, float] | None = None, *, quiet: bool = False
+    votes: Votes,
+    table: TokenTable,
+    recipe: StaticRecipe,
+    costs: dict[str, float] | None = None,
+    *,
+    averaged: Leaderboard | None = None,
+    listener: Listener | None = None,
 ) -> P2LModel:
     """Train a model with an 8-bit table, ready to be saved together with `table.tokenizer`.
 
@@ -101,12 +103,14 @@ def train_static(
         table: token vectors and their tokenizer.
         recipe: the settings.
         costs: USD per response by LLM name, stored with the model.
-        quiet: show no progress bar.
+        averaged: the averaged leaderboard of these votes; fitted if it is not given.
+        listener: is told of the progress.
 
     Raises:
         VotesError: there is only one prompt, or the feedback model needs "both bad" votes and there are none.
     """
-    check_static(votes, recipe.feedback)
+    check_prompts(votes)
+    check_ground(votes, recipe.feedback)
     torch.manual_seed(recipe.seed)
     spec = ModelSpec(
         models=votes.models,
@@ -123,10 +127,11 @@ def train_static(
     model = _new_model(spec, table, recipe)
     encode = PromptEncoder(spec, Tokenizer.from_str(table.tokenizer.to_str()))
     vectors = _standardise(model, encode(votes.prompts), recipe)
-    marginal = fit_leaderboard(votes, recipe.feedback, intervals=None)
-    _start_at(model, marginal)
-    _fit_head(model, vectors, votes, recipe, quiet)
-    shrink_towards(model, marginal, recipe.keep)
+    if averaged is None:
+        averaged = fit_leaderboard(votes, recipe.feedback, intervals=None)
+    _start_at(model, averaged)
+    _fit_head(model, vectors, votes, recipe, listener or Listener())
+    shrink_towards(model, averaged, recipe.keep)
     return quantized(model)
 
 
@@ -153,13 +158,6 @@ def write_static(model: P2LModel, tokenizer: Tokenizer, folder: Path) -> None:
     tokenizer.no_padding()  # drop what its last use set: the model's own rules are in config.json
     tokenizer.no_truncation()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=tokenizer.id_to_token(0)).save_pretrained(folder)
-
-
-def check_static(votes: Votes, feedback: Feedback) -> None:
-    """Raise VotesError if the votes are not enough for a static model."""
-    if len(votes.prompts) < 2:
-        raise VotesError("all votes are on one prompt; a model that tells prompts apart needs at least two")
-    check_ground(votes, feedback)
 
 
 def _new_model(spec: ModelSpec, table: TokenTable, recipe: StaticRecipe) -> P2LModel:
@@ -215,7 +213,7 @@ def _start_at(model: P2LModel, leaderboard: Leaderboard) -> None:
     start_at(model, leaderboard)
 
 
-def _fit_head(model: P2LModel, vectors: torch.Tensor, votes: Votes, recipe: StaticRecipe, quiet: bool) -> None:
+def _fit_head(model: P2LModel, vectors: torch.Tensor, votes: Votes, recipe: StaticRecipe, listener: Listener) -> None:
     head, grouped, random = model.head, ByPrompt.of_votes(votes, recipe.feedback), np.random.default_rng(recipe.seed)
     matrices = [p for p in head.parameters() if p.dim() > 1]
     biases = [p for p in head.parameters() if p.dim() == 1]
@@ -231,8 +229,8 @@ def _fit_head(model: P2LModel, vectors: torch.Tensor, votes: Votes, recipe: Stat
     epochs = (random.permutation(len(vectors)) for _ in itertools.count())
     batches = (rows[i : i + recipe.batch_size] for rows in epochs for i in range(0, len(rows), recipe.batch_size))
     head.train()
-    limited = itertools.islice(batches, recipe.steps)
-    for rows in track(limited, "training", recipe.steps, disable=quiet, transient=True):
+    for _ in tracked(range(recipe.steps), "training", listener):
+        rows = next(batches)
         batch = grouped.of(rows)
         coefs, eta, gamma = head(vectors[rows])
         loss = model.vote_loss(coefs, eta, gamma, batch["labels"], batch["weights"])

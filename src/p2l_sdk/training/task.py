@@ -38,7 +38,7 @@ class Task:
         train, validation: the two sides of the split; validation may be None.
         objective: the loss to minimise.
         saved_feedback: the feedback model of the saved model; `bt` after pointwise feedback, see `training.objective`.
-        marginal: the averaged leaderboard of the training side, where training starts and the baseline to beat.
+        averaged: the averaged leaderboard of the training side, where training starts and the baseline to beat.
         noun: the word for the feedback, "votes" or "scores".
     """
 
@@ -47,7 +47,7 @@ class Task:
     validation: Side | None
     objective: Objective
     saved_feedback: Feedback
-    marginal: Leaderboard
+    averaged: Leaderboard
     noun: str
 
     def digest(self) -> str:
@@ -63,18 +63,35 @@ class Task:
     @torch.no_grad()
     def averaged_loss(self, side: Side) -> float:
         """The mean loss of the averaged leaderboard, the same for every prompt, on one side, in nats."""
-        prompts, marginal = side.feedback.prompts, self.marginal
-        coefs = torch.as_tensor(marginal.coefs, dtype=torch.float32).expand(len(prompts), -1)
+        prompts, averaged = side.feedback.prompts, self.averaged
+        coefs = torch.as_tensor(averaged.coefs, dtype=torch.float32).expand(len(prompts), -1)
         eta, gamma = (
-            None if x is None else torch.full((len(prompts), 1), float(x)) for x in (marginal.eta, marginal.gamma)
+            None if x is None else torch.full((len(prompts), 1), float(x)) for x in (averaged.eta, averaged.gamma)
         )
         output = P2LOutput(coefs=coefs, eta=eta, gamma=gamma)
         loss, weights = self.objective.measure(output, side.feedback.of(prompts))["loss"]
         return float((loss * weights).sum() / weights.sum())
 
     @classmethod
-    def of_votes(cls, votes: Votes, feedback: Feedback, validation: float, seed: int, smoothing: float = 0.0) -> Task:
+    def of_votes(
+        cls,
+        votes: Votes,
+        feedback: Feedback,
+        validation: float,
+        seed: int,
+        smoothing: float = 0.0,
+        *,
+        averaged: Leaderboard | None = None,
+    ) -> Task:
         """A task from votes, with a share of the prompts held out for validation.
+
+        Args:
+            votes: the votes.
+            feedback: the feedback model.
+            validation: share of the prompts to hold out; 0 for none.
+            seed: of the split.
+            smoothing: label smoothing.
+            averaged: the averaged leaderboard of all votes, where it is known already; of use if none are held out.
 
         Raises:
             VotesError: one side of the split would be empty or carry no information, or there are no "both bad" votes
@@ -83,6 +100,8 @@ class Task:
         _held_out_size(validation, len(votes.prompts))
         train, rest = votes.split(validation, seed) if validation else (votes, None)
         check_ground(train, feedback)
+        if averaged is None or rest is not None:
+            averaged = fit_leaderboard(train, feedback, intervals=None)
         if rest is not None and not len(ByPrompt.of_votes(rest, feedback)):
             raise VotesError(
                 f"validation is {validation}, and no vote on those {len(rest.prompts):,} prompts says anything under "
@@ -94,7 +113,7 @@ class Task:
             validation=None if rest is None else Side(rest.prompts, ByPrompt.of_votes(rest, feedback)),
             objective=VoteObjective(feedback, smoothing),
             saved_feedback=feedback,
-            marginal=fit_leaderboard(train, feedback, intervals=None),
+            averaged=averaged,
             noun="votes",
         )
 
@@ -117,7 +136,7 @@ class Task:
             validation=None if rest is None else Side(rest.prompts, ByPrompt.of_scores(rest)),
             objective=ScoreObjective(kind, centre, scale),
             saved_feedback=Feedback.BT,
-            marginal=Leaderboard(models=scores.models, coefs=coefs, feedback=Feedback.BT, eta=None, gamma=None),
+            averaged=Leaderboard(models=scores.models, coefs=coefs, feedback=Feedback.BT, eta=None, gamma=None),
             noun="scores",
         )
 

@@ -23,7 +23,8 @@ from transformers.trainer_utils import TrainOutput
 
 from p2l_sdk.errors import P2LError
 from p2l_sdk.modeling.modeling_p2l import P2LOutput
-from p2l_sdk.training.callbacks import SetEpoch, WholeCheckpoints
+from p2l_sdk.training.callbacks import SetEpoch
+from p2l_sdk.training.checkpoints import WholeCheckpoints
 from p2l_sdk.training.data import GroupedPrompts, LengthGroupedBatches
 from p2l_sdk.training.moving_average import MovingAverage
 from p2l_sdk.training.objective import METRICS, Objective
@@ -70,15 +71,7 @@ class P2LTrainer(Trainer):
         self._step_weight: torch.Tensor | float = 1.0
         self._parts = 1
         self._seconds_before, self._begun = 0.0, time.monotonic()
-        super().__init__(
-            model=model,
-            args=args,
-            data_collator=_as_it_is,
-            train_dataset=train,
-            eval_dataset=validation,
-            compute_metrics=_means,
-            **options,
-        )
+        super().__init__(model, args, _as_it_is, train, validation, compute_metrics=_means, **options)
         self.model_accepts_loss_kwargs = False  # `compute_loss` itself divides by the weight of the whole step
         self.add_callback(SetEpoch(self._order))
         if average and self._is_divided:

@@ -56,9 +56,10 @@ def fit_leaderboard(
     """Maximum-likelihood leaderboard of votes, with 95 % intervals.
 
     Args:
-        votes: `Votes` or their `VoteCounts`, the path of a file of votes, or a table with the string columns model_a,
-            model_b, winner and, optionally, a numeric column weight: a mapping of column names to sequences or arrays,
-            a pandas frame or a pyarrow table. A row is one vote; its weight says how much it counts.
+        votes: `Votes` or their `VoteCounts`, or a table with the string columns model_a, model_b, winner and,
+            optionally, a numeric column weight, in any form that `Votes.read` accepts: a file, a mapping of columns, a
+            pandas frame, a pyarrow table, a list of dictionaries... It needs no prompts. A row is one vote; its weight
+            says how much it counts.
         feedback: the feedback model, or its name. Ties are ignored in `bt`, and half a win for each side in `bt_tie`.
         intervals: "sandwich", "hessian", "bootstrap", or None for no intervals; see the module docstring.
         replicates, seed: of the bootstrap; at least 2 replicates.

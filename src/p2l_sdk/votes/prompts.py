@@ -11,6 +11,7 @@ from p2l_sdk.errors import VotesError
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.tables.columns import checked, checked_prompt, prompt_column
 from p2l_sdk.tables.files import READERS, Row, json_rows, open_text, read_rows, text_lines
+from p2l_sdk.tables.sources import table_errors
 
 _TEXT = ("", ".txt", ".md")
 
@@ -22,19 +23,20 @@ def read_prompts(path: str | Path) -> Iterator[Prompt]:
     Raises:
         VotesError: the file cannot be read, has no prompt column, or holds an invalid prompt.
     """
-    suffix = Path(path).suffix.lower()
-    if str(path) == "-":
-        yield from _standard_input()
-    elif suffix in READERS:
-        yield from _of_rows(read_rows(path))
-    elif suffix in _TEXT:
-        with open_text(Path(path)) as file:
-            yield from text_lines(file, path)
-    else:
-        raise VotesError(
-            f"{str(path)!r} is of no known kind; known: text with one prompt per line (.txt, .md or no ending), "
-            f"{', '.join(READERS)}"
-        )
+    with table_errors(VotesError):
+        suffix = Path(path).suffix.lower()
+        if str(path) == "-":
+            yield from _standard_input()
+        elif suffix in READERS:
+            yield from _of_rows(read_rows(path))
+        elif suffix in _TEXT:
+            with open_text(Path(path)) as file:
+                yield from text_lines(file, path)
+        else:
+            raise VotesError(
+                f"{str(path)!r} is of no known kind; known: text with one prompt per line (.txt, .md or no ending), "
+                f"{', '.join(READERS)}"
+            )
 
 
 def _of_rows(rows: Iterable[Row]) -> Iterator[Prompt]:

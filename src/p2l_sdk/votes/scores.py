@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from p2l_sdk.errors import VotesError
+from p2l_sdk.errors import ScoresError
 from p2l_sdk.modeling.prompt_p2l import Prompt
-from p2l_sdk.tables.columns import checked, checked_prompt, number_of, prompt_column, required
-from p2l_sdk.tables.sources import ABSENT, Chunk, Source, naming, open_source, whole_table
-from p2l_sdk.votes.categories import Categories, is_own
+from p2l_sdk.tables.columns import (
+    Categories,
+    checked,
+    checked_prompt,
+    is_no_number,
+    is_numeric,
+    is_own,
+    number_of,
+    prompt_column,
+    required,
+)
+from p2l_sdk.tables.sources import Chunk, Source, open_source, table_errors, whole_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,25 +51,26 @@ class Scores:
             allow_missing: whether a score may be missing (NaN, null, an empty cell of a CSV file).
 
         Raises:
-            VotesError: a column is missing, there are no rows, a prompt is invalid, or a score is not a finite number.
+            ScoresError: a column is missing, there are no rows, a prompt is invalid, or a score is not a finite number.
         """
-        with naming(source):
+        with table_errors(ScoresError, source):
             return cls.of_source(open_source(source), models, allow_missing=allow_missing)
 
     @classmethod
+    @table_errors(ScoresError)
     def of_source(cls, source: Source, models: Sequence[str] | None = None, *, allow_missing: bool = False) -> Scores:
         """Like `read`, for a source that is already open."""
         table = whole_table(source.chunks)
         if not table:
-            raise VotesError("the scores file is empty")
+            raise ScoresError("the scores file is empty")
         numeric = {name for name in table if not is_own(name) and is_numeric(table[name], source.untyped)}
         names = tuple(sorted(numeric)) if models is None else tuple(models)
         for name in names:
             if name not in table:
-                raise VotesError(f"the scores file has no column {name!r}; it needs one for each LLM of the model")
+                raise ScoresError(f"the scores file has no column {name!r}; it needs one for each LLM of the model")
         if not names:
             has = ", ".join(map(str, table))
-            raise VotesError(f"the scores file has no numeric column; it needs one for each LLM (it has: {has})")
+            raise ScoresError(f"the scores file has no numeric column; it needs one for each LLM (it has: {has})")
         prompts = checked(prompt_column(table, 0), checked_prompt, 0)
         columns = [_column(table, name, allow_missing) for name in names]
         categories = Categories(without=numeric | set(names))
@@ -69,33 +78,11 @@ class Scores:
         return cls(prompts, names, np.stack(columns, 1), categories.arrays())
 
 
-def is_scores(chunk: Chunk, untyped: bool) -> bool:
-    """Whether this is a table of scores: it has prompts and numeric columns, and none of the columns of votes."""
-    if {"model_a", "model_b", "winner"} & set(chunk) or not {"prompt", "conversation_a"} & set(chunk):
-        return False
-    return any(not is_own(name) and is_numeric(values, untyped) for name, values in chunk.items())
-
-
-def is_numeric(values: Iterable[Any], untyped: bool) -> bool:
-    """Whether the first non-missing value is a number (bools do not count), or spells one if the table is `untyped`,
-    i.e. holds only strings."""
-    first = next((value for value in values if not _missing(value)), None)
-    if isinstance(first, bool) or (isinstance(first, str) and not untyped):
-        return False
-    return not math.isnan(number_of(first))
-
-
-def _missing(value: Any) -> bool:
-    if isinstance(value, str):
-        return value.strip().lower() in ("", "nan")
-    return value is None or value is ABSENT or (isinstance(value, float) and math.isnan(value))
-
-
 def _column(table: Chunk, name: str, allow_missing: bool) -> np.ndarray:
     values = table[name] if allow_missing else required(table, name, 0)
     numbers = np.array([number_of(value) for value in values])
     for row in np.flatnonzero(~np.isfinite(numbers)):
         value = values[int(row)]
-        if not (allow_missing and _missing(value)):
-            raise VotesError(f"row {row + 1}: the score of {name!r} is {value!r}; it must be a finite number")
+        if not (allow_missing and is_no_number(value)):
+            raise ScoresError(f"row {row + 1}: the score of {name!r} is {value!r}; it must be a finite number")
     return numbers

@@ -68,17 +68,29 @@ class VoteSummary:
         return {**asdict(self), "models": [asdict(row) for row in self.models], "feedback": str(self.feedback)}
 
 
-def summarise(votes: Votes, feedback: Feedback | str) -> VoteSummary:
+def summarise(
+    votes: Votes,
+    feedback: Feedback | str,
+    *,
+    counts: VoteCounts | None = None,
+    averaged: Leaderboard | None = None,
+) -> VoteSummary:
     """Summarise votes under a feedback model; takes about as long as fitting an averaged leaderboard.
+
+    Args:
+        votes: the votes.
+        feedback: the feedback model, or its name.
+        counts, averaged: the counts of these votes and their averaged leaderboard, where they are known already.
 
     Raises:
         VotesError: no vote counts in this feedback model.
     """
     feedback = Feedback.parse(feedback)
-    counts = VoteCounts.of(votes)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", P2LWarning)  # `undetermined` says the same
-        marginal = fit_leaderboard(votes, feedback, intervals=None)
+    counts = VoteCounts.of(votes) if counts is None else counts
+    if averaged is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", P2LWarning)  # `undetermined` says the same
+            averaged = fit_leaderboard(counts, feedback, intervals=None)
     per_prompt = np.bincount(votes.prompt, minlength=len(votes.prompts))
     balance = np.bincount(votes.winner, minlength=len(Winner)) / len(votes)
     decisive = counts.weight[:, [Winner.A, Winner.B]].any()
@@ -93,8 +105,8 @@ def summarise(votes: Votes, feedback: Feedback | str) -> VoteSummary:
         n_duplicates=votes.n_duplicates,
         undetermined=undetermined(counts, feedback),
         feedback=feedback,
-        marginal_cross_entropy=_cross_entropy(counts, marginal, feedback),
-        marginal_bt_log_loss=_cross_entropy(counts, marginal, Feedback.BT) if decisive else None,
+        marginal_cross_entropy=_cross_entropy(counts, averaged, feedback),
+        marginal_bt_log_loss=_cross_entropy(counts, averaged, Feedback.BT) if decisive else None,
     )
 
 

@@ -8,7 +8,6 @@ category, except `timestamp`, `conversation_b` and pandas' index columns, which 
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,17 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from p2l_sdk.errors import P2LWarning, VotesError, require_known
+from p2l_sdk.errors import P2LWarning, ScoresError, VotesError, require_known
 from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.modeling.prompt_p2l import Prompt
-from p2l_sdk.tables.columns import WINNERS, PromptIndex, VoteCodes, turns_of
-from p2l_sdk.tables.files import Row, read_rows
-from p2l_sdk.tables.sources import Chunk, Source, naming, of_rows, open_source
-from p2l_sdk.votes.categories import Categories
-from p2l_sdk.votes.prompts import read_prompts
-from p2l_sdk.votes.scores import Scores, is_scores
+from p2l_sdk.tables.columns import WINNERS, Categories, PromptIndex, VoteCodes, is_scores, turns_of
+from p2l_sdk.tables.files import Row
+from p2l_sdk.tables.sources import Chunk, of_rows, open_source, table_errors
+from p2l_sdk.votes.scores import Scores
 
-__all__ = ["WINNERS", "Row", "Scores", "Votes", "read_prompts", "read_rows", "shared_prompts", "warn_if_shared"]
+__all__ = ["WINNERS", "Scores", "Votes", "shared_prompts", "warn_if_shared"]
 
 _SAME = 1e-6  # scores that differ by at most this are equal
 _USABLE = 0.5  # two equal scores in [0, 1] are a tie from here up, and both bad below
@@ -76,19 +73,17 @@ class Votes:
             UnknownModelError: a vote names an LLM that is not in `models`.
             MissingExtraError: the package that reads the source is not installed.
         """
-        with naming(source):
-            opened = open_source(source)
-            first = next(opened.chunks, None)
-            chunks = itertools.chain([] if first is None else [first], opened.chunks)
-            if first is not None and is_scores(first, opened.untyped):
-                opened = Source(opened.name, chunks, opened.untyped)
+        with table_errors(VotesError, source):
+            first, opened = open_source(source).peek()
+            if is_scores(first, opened.untyped):
                 return cls._of_scores(Scores.of_source(opened, models, allow_missing=True), stacklevel=3)
-            return cls._of_chunks(chunks, models)
+            return cls._of_chunks(opened.chunks, models)
 
     @classmethod
     def from_rows(cls, rows: Iterable[Row], models: Sequence[str] | None = None) -> Votes:
         """Votes from dictionaries with the columns of the contract; errors as in `read`."""
-        return cls._of_chunks(of_rows(rows), models)
+        with table_errors(VotesError):
+            return cls._of_chunks(of_rows(rows), models)
 
     @classmethod
     def from_scores(cls, scores: Scores, pairs: tuple[np.ndarray, np.ndarray] | None = None) -> Votes:
@@ -104,7 +99,7 @@ class Votes:
                 in `models` on side a.
 
         Raises:
-            VotesError: there is only one LLM, or no prompt has the scores of both LLMs of a pair.
+            ScoresError: there is only one LLM, or no prompt has the scores of both LLMs of a pair.
 
         Warns:
             P2LWarning: a score is outside [0, 1], so that 0.5 has no meaning and all equal scores are ties.
@@ -183,23 +178,18 @@ class Votes:
     def _of_chunks(cls, chunks: Iterable[Chunk], models: Sequence[str] | None) -> Votes:
         codes, categories = VoteCodes(), Categories()
         for chunk in chunks:
-            n_rows = len(next(iter(chunk.values()), []))
-            if n_rows:
-                codes.add(chunk, n_rows)
-                categories.add(chunk, n_rows)
-        if not codes.n_rows:
-            raise VotesError("the file holds no votes")
+            categories.add(chunk, codes.add(chunk))
         known = tuple(sorted(codes.names)) if models is None else tuple(models)
         unknown = "which is not one of the model's LLMs (--model names the model; in training, --votes names the LLMs)"
         require_known(codes.names, known, "the votes file", unknown)
-        place = np.array([known.index(name) for name in codes.names])
         prompt, a, b, winner, weight = codes.columns()
+        place = np.array([known.index(name) for name in codes.names])
         return cls(codes.prompts.prompts, known, prompt, place[a], place[b], winner, weight, categories.arrays())
 
     @classmethod
     def _of_scores(cls, scores: Scores, stacklevel: int, pairs: tuple[np.ndarray, np.ndarray] | None = None) -> Votes:
         if len(scores.models) < 2:
-            raise VotesError(f"the scores are of one LLM only ({', '.join(scores.models)}); a vote is between two")
+            raise ScoresError(f"the scores are of one LLM only ({', '.join(scores.models)}); a vote is between two")
         outside = bool(((scores.scores < 0) | (scores.scores > 1)).any())
         if outside:
             warnings.warn(
@@ -215,7 +205,7 @@ class Votes:
         winner = np.where(np.abs(left - right) > _SAME, decided, equal)
         row, pair = np.nonzero(np.isfinite(left) & np.isfinite(right))
         if not len(row):
-            raise VotesError("no prompt has the scores of two LLMs that are compared")
+            raise ScoresError("no prompt has the scores of two LLMs that are compared")
         index = PromptIndex()
         number = np.array([index.number(prompt) for prompt in scores.prompts])
         votes = cls(

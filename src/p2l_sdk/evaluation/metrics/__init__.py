@@ -7,10 +7,17 @@ placeholder values.
 from p2l_sdk.evaluation.metrics.calibration import Reliability, reliability
 from p2l_sdk.evaluation.metrics.estimates import Estimate, clustered_mean
 from p2l_sdk.evaluation.metrics.leaderboards import compare_leaderboards, kendall, spearman, spread_of_coefficients
-from p2l_sdk.evaluation.metrics.pairs import pair_metrics, pair_reliability, paired_differences, vote_losses
+from p2l_sdk.evaluation.metrics.pairs import (
+    PairPredictions,
+    pair_metrics,
+    pair_reliability,
+    paired_differences,
+    vote_losses,
+)
 
 __all__ = [
     "Estimate",
+    "PairPredictions",
     "Reliability",
     "clustered_mean",
     "compare_leaderboards",

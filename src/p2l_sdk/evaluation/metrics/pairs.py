@@ -26,6 +26,9 @@ the feedback model's own probability.
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+
 import numpy as np
 
 from p2l_sdk.evaluation.metrics.calibration import Reliability, reliability
@@ -37,32 +40,73 @@ PerVote = tuple[np.ndarray, np.ndarray]
 _NOBODY_WINS = (Winner.TIE, Winner.BOTH_BAD)
 
 
-def vote_losses(
-    feedback: Feedback,
-    coefs_a: np.ndarray,
-    coefs_b: np.ndarray,
-    winners: np.ndarray,
-    *,
-    eta: np.ndarray | None = None,
-    gamma: np.ndarray | None = None,
-) -> dict[str, PerVote]:
-    """Every metric above except `ece`, vote by vote.
+@dataclass(frozen=True, eq=False)
+class PairPredictions:
+    """Votes, with the coefficients that predict them: the input of every metric of this module.
 
-    Args:
+    Attributes:
         feedback: the feedback model.
         coefs_a, coefs_b: `(n,)` coefficients of the two LLMs on the vote's prompt, in logits.
         winners: `(n,)` integer `Winner` codes.
         eta, gamma: `(n,)` raw threshold and ground, if the feedback model has them.
+        weights: `(n,)` weights of the votes, >= 0; 1 if not given.
+        cluster: `(n,)` integers >= 0, the prompt of each vote; by default each vote is its own cluster.
+    """
+
+    feedback: Feedback
+    coefs_a: np.ndarray
+    coefs_b: np.ndarray
+    winners: np.ndarray
+    _: KW_ONLY
+    eta: np.ndarray | None = None
+    gamma: np.ndarray | None = None
+    weights: np.ndarray | None = None
+    cluster: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("coefs_a", "coefs_b", "eta", "gamma", "weights"):
+            if (values := getattr(self, name)) is not None:
+                object.__setattr__(self, name, np.asarray(values, dtype=np.float64))
+        object.__setattr__(self, "winners", np.asarray(self.winners))
+
+    @cached_property
+    def log_probs(self) -> np.ndarray:
+        """`(n, n_outcomes)` log-probabilities of the feedback model's outcomes."""
+        return log_probabilities(self.feedback, self.coefs_a, self.coefs_b, self.eta, self.gamma)
+
+    @property
+    def log_odds(self) -> np.ndarray:
+        """`(n,)` log-odds of a against b, given that one wins; these are the first two outcomes of every feedback
+        model."""
+        return self.log_probs[:, Winner.A] - self.log_probs[:, Winner.B]
+
+    @property
+    def decisive(self) -> np.ndarray:
+        """`(n,)` booleans: whether one of the two won."""
+        return self.winners <= Winner.B
+
+    @cached_property
+    def losses(self) -> dict[str, PerVote]:
+        """The `vote_losses` of these predictions, computed once."""
+        return vote_losses(self)
+
+    def mean(self, values: np.ndarray, counts: np.ndarray) -> Estimate | None:
+        """The mean of `(n,)` values over the votes, times `(n,)` counts; None if no vote counts."""
+        weights = counts if self.weights is None else self.weights * counts
+        cluster = np.arange(len(values)) if self.cluster is None else np.asarray(self.cluster)
+        return clustered_mean(values, weights, cluster) if (weights > 0).any() else None
+
+
+def vote_losses(pairs: PairPredictions) -> dict[str, PerVote]:
+    """Every metric above except `ece`, vote by vote.
 
     Returns:
         Name -> (values, counts), both `(n,)`; counts is 1 for the votes that the metric is measured on, 0 for others.
     """
-    coefs_a, coefs_b = (np.asarray(coefs, dtype=np.float64) for coefs in (coefs_a, coefs_b))
-    winners = np.asarray(winners)
-    log_probs = log_probabilities(feedback, coefs_a, coefs_b, _float(eta), _float(gamma))
+    feedback, winners, log_probs = pairs.feedback, pairs.winners, pairs.log_probs
     log_likelihood, known = vote_log_likelihood(feedback, log_probs, winners)
-    decisive = (winners <= Winner.B).astype(np.float64)
-    margin = np.where(winners == Winner.A, coefs_a - coefs_b, coefs_b - coefs_a)
+    decisive = pairs.decisive.astype(np.float64)
+    margin = _of_winner(pairs, pairs.coefs_a - pairs.coefs_b)
     losses: dict[str, PerVote] = {
         "bt_log_loss": (np.logaddexp(0.0, -margin), decisive),
         "bt_mse": (np.square(_logistic(-margin)), decisive),
@@ -70,8 +114,7 @@ def vote_losses(
         "cross_entropy": (-log_likelihood, known),
     }
     if feedback.has_eta:
-        log_odds = _log_odds(log_probs)
-        losses["winner_log_loss"] = (np.logaddexp(0.0, np.where(winners == Winner.A, -log_odds, log_odds)), decisive)
+        losses["winner_log_loss"] = (np.logaddexp(0.0, -_of_winner(pairs, pairs.log_odds)), decisive)
         targets = vote_targets(feedback)[winners]
         likeliest = log_probs == log_probs.max(1, keepdims=True)
         losses["brier_score"] = (np.square(targets - np.exp(log_probs)).sum(1), known)
@@ -86,93 +129,54 @@ def vote_losses(
     return losses
 
 
-def pair_metrics(
-    feedback: Feedback,
-    coefs_a: np.ndarray,
-    coefs_b: np.ndarray,
-    winners: np.ndarray,
-    *,
-    eta: np.ndarray | None = None,
-    gamma: np.ndarray | None = None,
-    weights: np.ndarray | None = None,
-    cluster: np.ndarray | None = None,
-) -> dict[str, Estimate]:
-    """The means of `vote_losses`, and `ece` in 10 bins; metrics to which no vote applies are absent.
-
-    Args:
-        weights: `(n,)` >= 0; 1 if not given.
-        cluster: `(n,)` integers >= 0, the prompt of each vote; by default each vote is its own cluster.
-        feedback, coefs_a, coefs_b, winners, eta, gamma: as in `vote_losses`.
-    """
-    weights = np.ones(len(winners)) if weights is None else np.asarray(weights, dtype=np.float64)
-    cluster = np.arange(len(winners)) if cluster is None else np.asarray(cluster)
-    losses = vote_losses(feedback, coefs_a, coefs_b, winners, eta=eta, gamma=gamma)
-    metrics = _means(losses, weights, cluster)
+def pair_metrics(pairs: PairPredictions) -> dict[str, Estimate]:
+    """The means of `vote_losses`, and `ece` in 10 bins; metrics to which no vote applies are absent."""
+    metrics = _means(pairs, pairs.losses)
     if "bt_log_loss" in metrics:
-        curve = pair_reliability(
-            feedback, coefs_a, coefs_b, winners, eta=eta, gamma=gamma, weights=weights, cluster=cluster
-        )  # fmt: skip
-        metrics["ece"] = Estimate(curve.ece, None, metrics["bt_log_loss"].n)
+        metrics["ece"] = Estimate(pair_reliability(pairs).ece, None, metrics["bt_log_loss"].n)
     return metrics
 
 
-def paired_differences(
-    first: dict[str, PerVote], second: dict[str, PerVote], weights: np.ndarray, cluster: np.ndarray
-) -> dict[str, Estimate]:
-    """Means of first - second over the same votes, for two predictions of them (`vote_losses`). The standard errors are
-    usually much smaller than those of either mean, because hard votes are hard for both."""
-    common = {
-        name: (values - second[name][0], counts * second[name][1])
-        for name, (values, counts) in first.items()
-        if name in second
+def paired_differences(first: PairPredictions, second: PairPredictions) -> dict[str, Estimate]:
+    """Means of the losses of first minus those of second, two predictions of the same votes, weighted and clustered as
+    in first. The standard errors are usually much smaller than those of either mean, because hard votes are hard for
+    both."""
+    differences = {
+        name: (values - second.losses[name][0], counts * second.losses[name][1])
+        for name, (values, counts) in first.losses.items()
+        if name in second.losses
     }
-    return _means(common, weights, cluster)
+    return _means(first, differences)
 
 
-def pair_reliability(
-    feedback: Feedback,
-    coefs_a: np.ndarray,
-    coefs_b: np.ndarray,
-    winners: np.ndarray,
-    *,
-    eta: np.ndarray | None = None,
-    gamma: np.ndarray | None = None,
-    weights: np.ndarray | None = None,
-    cluster: np.ndarray | None = None,
-    bins: int = 10,
-) -> Reliability:
+def pair_reliability(pairs: PairPredictions, bins: int = 10) -> Reliability:
     """Reliability curve of the favourite over decisive votes: the probability that the LLM with the higher coefficient
     wins, given that one of the two does, and how often it did.
 
     Swapping the sides changes nothing. If the coefficients are equal, the vote counts as half a win of the favourite.
 
     Args:
+        pairs: the predictions.
         bins: number of bins of equal weight.
-        feedback, coefs_a, coefs_b, winners, eta, gamma, weights, cluster: as in `pair_metrics`.
 
     Raises:
         VotesError: no vote is decisive.
+        P2LError: `bins` is below 1.
     """
-    coefs_a, coefs_b = (np.asarray(coefs, dtype=np.float64) for coefs in (coefs_a, coefs_b))
-    log_odds = _log_odds(log_probabilities(feedback, coefs_a, coefs_b, _float(eta), _float(gamma)))
-    winners = np.asarray(winners)
-    weights = np.ones(len(winners)) if weights is None else np.asarray(weights, dtype=np.float64)
-    won = _right(np.where(winners == Winner.A, log_odds, -log_odds))
-    decisive = weights * (winners <= Winner.B)
-    return reliability(_logistic(np.abs(log_odds)), won, weights=decisive, cluster=cluster, bins=bins)
+    favourite_won = _right(_of_winner(pairs, pairs.log_odds))
+    weights = pairs.decisive.astype(np.float64) if pairs.weights is None else pairs.weights * pairs.decisive
+    favourite = _logistic(np.abs(pairs.log_odds))
+    return reliability(favourite, favourite_won, weights=weights, cluster=pairs.cluster, bins=bins)
 
 
-def _log_odds(log_probs: np.ndarray) -> np.ndarray:
-    """Log-odds of a against b, given that one wins; these are the first two outcomes of every feedback model."""
-    return log_probs[:, Winner.A] - log_probs[:, Winner.B]
+def _means(pairs: PairPredictions, losses: dict[str, PerVote]) -> dict[str, Estimate]:
+    means = {name: pairs.mean(values, counts) for name, (values, counts) in losses.items()}
+    return {name: mean for name, mean in means.items() if mean is not None}
 
 
-def _means(losses: dict[str, PerVote], weights: np.ndarray, cluster: np.ndarray) -> dict[str, Estimate]:
-    return {
-        name: clustered_mean(values, weights * counts, cluster)
-        for name, (values, counts) in losses.items()
-        if (weights * counts > 0).any()
-    }
+def _of_winner(pairs: PairPredictions, margin: np.ndarray) -> np.ndarray:
+    """The margin of a over b, as seen from the winner (from b, if nobody won)."""
+    return np.where(pairs.winners == Winner.A, margin, -margin)
 
 
 def _right(margin: np.ndarray) -> np.ndarray:
@@ -182,7 +186,3 @@ def _right(margin: np.ndarray) -> np.ndarray:
 
 def _logistic(x: np.ndarray) -> np.ndarray:
     return np.exp(-np.logaddexp(0.0, -x))
-
-
-def _float(values: np.ndarray | None) -> np.ndarray | None:
-    return None if values is None else np.asarray(values, dtype=np.float64)

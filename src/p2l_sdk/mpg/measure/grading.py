@@ -1,7 +1,7 @@
-"""Graders: functions of (answer, question) that return a score in [0, 1].
+r"""Graders: functions of (answer, question) that return a score in [0, 1].
 
 Both graders here ignore thinking (<think>...</think>) and Markdown, and prefer what the answer itself declares to be
-its result ("the answer is", "Answer:", "####", \\boxed{}), the last one if there are several.
+its result ("the answer is", "Answer:", "####", \boxed{}), the last one if there are several.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import TypeAlias
 
-from p2l_sdk.errors import ResultsError
+from p2l_sdk.errors import ResultsError, member
 from p2l_sdk.mpg.measure.questions import LETTERS, Question
 
 Grader: TypeAlias = Callable[[str, Question], float]
@@ -50,9 +50,7 @@ def grader_of(name: GraderName | str | None) -> Grader:
     """The grader with this name; None selects `choice` for questions with choices and `exact` for others."""
     if name is None:
         return lambda answer, question: (choice if question.choices else exact)(answer, question)
-    if name not in list(GraderName):
-        raise ResultsError(f"unknown grader {name!r}; known: {', '.join(GraderName)}, or a function")
-    return {GraderName.EXACT: exact, GraderName.CHOICE: choice}[GraderName(name)]
+    return {GraderName.EXACT: exact, GraderName.CHOICE: choice}[member(GraderName, "grader", name, ", or a function")]
 
 
 def choice(answer: str, question: Question) -> float:
@@ -129,7 +127,8 @@ def _plain(answer: str) -> str:
 
 def _first_letter(text: str, start: int, letters: str) -> str:
     """The letter at this position, after words such as "option"; two if a second follows ("A or B"), "" if none."""
-    start = _WORDS.match(text, start).end()  # type: ignore[union-attr]  # it matches the empty string
+    words = _WORDS.match(text, start)
+    start = words.end() if words else start
     match = _LETTER.match(text, start)
     if match is None:
         return ""

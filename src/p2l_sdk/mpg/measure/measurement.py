@@ -152,7 +152,9 @@ def _parts(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def _accuracy(results: Results) -> dict[str, Measure]:
     """Mean and interval over all questions, and over each benchmark if there are several."""
     together = np.concatenate(list(results.questions.values()), axis=1)
-    tables = {"all": together} | (results.questions if len(results.questions) > 1 else {})  # type: ignore[operator]
+    tables = {"all": together}
+    if len(results.questions) > 1:
+        tables.update(results.questions)
     found = {}
     for name, scores in tables.items():
         row = goodness(Results.of_questions(results.models, {name: scores}), prior="jeffreys").rows()[0]

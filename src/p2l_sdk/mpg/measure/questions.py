@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from p2l_sdk.errors import ResultsError
+from p2l_sdk.tables.columns import is_missing
 from p2l_sdk.tables.files import read_rows
+from p2l_sdk.tables.sources import table_errors
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _ASK = "Answer with the letter of the right choice."
@@ -41,6 +43,7 @@ class Question:
         return "\n".join([self.prompt, *options, _ASK])
 
 
+@table_errors(ResultsError)
 def read_questions(path: str | Path) -> tuple[Question, ...]:
     """Questions from a .jsonl, .csv or .parquet file.
 
@@ -48,9 +51,8 @@ def read_questions(path: str | Path) -> tuple[Question, ...]:
     list (in CSV a JSON list). Without a benchmark column, the benchmark is the file's name.
 
     Raises:
-        ResultsError: a question lacks its id, prompt or answer, occurs twice, or its answer is not among its choices;
-            names the row.
-        VotesError: the file cannot be read.
+        ResultsError: the file cannot be read, or a question lacks its id, prompt or answer, occurs twice, or its answer
+            is not among its choices; names the row.
     """
     questions: dict[tuple[str, str], Question] = {}
     for number, row in enumerate(read_rows(path), 1):
@@ -73,17 +75,17 @@ def fingerprint(questions: Sequence[Question]) -> str:
 
 def _question(row: Mapping[str, Any], where: str, benchmark: str) -> Question:
     for name in ("question_id", "prompt", "answer"):
-        if name not in row or _absent(row[name]):
+        if name not in row or is_missing(row[name]):
             raise ResultsError(f"{where} has no {name}; questions have question_id, prompt and answer")
     if not isinstance(row["prompt"], str):
         raise ResultsError(f"{where}: the prompt must be a text")
     choices = row.get("choices")
-    choices = () if _absent(choices) else _texts(choices, where, "choices")
+    choices = () if is_missing(choices) else _texts(choices, where, "choices")
     given = row["answer"]
     answers = _texts(given, where, "answer") if isinstance(given, list | tuple) else (str(given),)
     named = row.get("benchmark")
     question = Question(
-        str(row["question_id"]), row["prompt"], answers, benchmark if _absent(named) else str(named), choices
+        str(row["question_id"]), row["prompt"], answers, benchmark if is_missing(named) else str(named), choices
     )
     letters = LETTERS[: len(choices)]
     wrong = [a for a in answers if a not in choices and (len(a.strip()) != 1 or a.strip().upper() not in letters)]
@@ -101,7 +103,3 @@ def _texts(value: Any, where: str, name: str) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not 0 < len(value) <= len(LETTERS):
         raise ResultsError(f"{where}: {name} must be a list of 1 to {len(LETTERS)} (in CSV a JSON list)")
     return tuple(map(str, value))
-
-
-def _absent(value: Any) -> bool:
-    return value is None or value == "" or value != value

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from p2l_sdk.errors import EndpointError, ResultsError
 from p2l_sdk.mpg.measure.answers import AnswersFile
@@ -33,11 +34,47 @@ _HOPELESS = ("connection", "status 401", "status 403", "status 404")
 _GIVE_UP = 10  # stop after this many hopeless failures in a row
 
 
+class MeasureOptions(TypedDict, total=False):
+    """The keywords of `measuring`, for functions that pass them on."""
+
+    concurrency: int | None
+    rate: float | None
+    warm_up: int
+    grader: Grader | GraderName | str | None
+    prices: tuple[float, float] | None
+    retry_failed: bool
+    progress: Callable[[int, float], None] | None
+    replicates: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Load:
+    """How the questions are asked: `concurrency` of a closed loop, or `rate` of an open one, and the warm-up.
+
+    Raises:
+        EndpointError: both are given, or a number is out of range.
+    """
+
+    concurrency: int | None
+    rate: float | None
+    warm_up: int
+
+    def __post_init__(self) -> None:
+        concurrency, rate = self.concurrency, self.rate
+        if concurrency is not None and rate is not None:
+            raise EndpointError("concurrency is of a closed loop, rate of an open one; give one of them")
+        if concurrency is None and rate is None:
+            object.__setattr__(self, "concurrency", CONCURRENCY)
+        in_range = (concurrency is None or concurrency >= 1) and (rate is None or 0 < rate < float("inf"))
+        if not in_range or self.warm_up < 0:
+            raise EndpointError("concurrency must be at least 1, rate above 0 and warm-up at least 0")
+
+
 def measure(
-    endpoint: Endpoint, questions: Sequence[Question], output: str | Path, *, replicates: int = 1000, **options: Any
+    endpoint: Endpoint, questions: Sequence[Question], output: str | Path, **options: Unpack[MeasureOptions]
 ) -> Measurement:
     """`measuring` for callers without an event loop."""
-    return asyncio.run(measuring(endpoint, questions, output, replicates=replicates, **options))
+    return asyncio.run(measuring(endpoint, questions, output, **options))
 
 
 async def measuring(
@@ -74,36 +111,25 @@ async def measuring(
         EndpointError: an invalid load, the warm-up failed, or the endpoint stopped answering.
         ResultsError: the file belongs to another run, or a grader returns a number outside [0, 1].
     """
-    concurrency = _checked(concurrency, rate, warm_up)
-    named = getattr(grader, "__qualname__", type(grader).__name__) if callable(grader) else grader or "by question"
-    graded = grader if callable(grader) else grader_of(grader)
+    load = _Load(concurrency=concurrency, rate=rate, warm_up=warm_up)
+    if callable(grader):
+        grade, grader_name = grader, getattr(grader, "__qualname__", type(grader).__name__)
+    else:
+        grade, grader_name = grader_of(grader), "by question" if grader is None else str(grader).lower()
     run = {
         "questions": fingerprint(questions),
-        "grader": str(named),
+        "grader": grader_name,
         "max_tokens": endpoint.max_tokens,
         "temperature": endpoint.temperature,
-        "concurrency": concurrency,
-        "rate": rate,
+        "concurrency": load.concurrency,
+        "rate": load.rate,
     }
     with AnswersFile(output, endpoint.model, run) as answers:
         finished = {key for key, row in answers.last.items() if not (retry_failed and row.get("error"))}
         todo = [question for question in questions if question.key not in finished]
         if todo:
-            part = _Part(endpoint, answers, graded, prices, progress)
-            await part.ask_all(todo, concurrency, rate, warm_up)
+            await _Part(endpoint, answers, grade, prices, progress).ask_all(todo, load)
         return Measurement.of_rows(answers.rows, n_questions=len(questions), replicates=replicates)
-
-
-def _checked(concurrency: int | None, rate: float | None, warm_up: int) -> int | None:
-    if concurrency is not None and rate is not None:
-        raise EndpointError("concurrency is of a closed loop, rate of an open one; give one of them")
-    if (
-        (concurrency is not None and concurrency < 1)
-        or (rate is not None and not 0 < rate < float("inf"))
-        or warm_up < 0
-    ):
-        raise EndpointError("concurrency must be at least 1, rate above 0 and warm-up at least 0")
-    return CONCURRENCY if concurrency is None and rate is None else concurrency
 
 
 class _Part:
@@ -117,26 +143,19 @@ class _Part:
         prices: tuple[float, float] | None,
         progress: Callable[[int, float], None] | None,
     ) -> None:
-        self.endpoint, self.answers, self.grader, self.prices, self.progress = (
-            endpoint,
-            answers,
-            grader,
-            prices,
-            progress,
-        )
+        self.endpoint, self.answers, self.prices = endpoint, answers, prices
+        self.grader, self.progress = grader, progress
         self.n_answered = self.n_hopeless = 0
 
-    async def ask_all(
-        self, todo: Sequence[Question], concurrency: int | None, rate: float | None, warm_up: int
-    ) -> None:
+    async def ask_all(self, todo: Sequence[Question], load: _Load) -> None:
         async with connect(self.endpoint) as self.client:
-            await self._warm_up(warm_up)
+            await self._warm_up(load.warm_up)
             self.session, self.start = datetime.now(UTC).isoformat(timespec="milliseconds"), perf_counter()
-            if rate is not None:
-                await _together(self._arrival(q, self.start + i / rate) for i, q in enumerate(todo))
-            elif concurrency is not None:
+            if load.rate is not None:
+                await _together(self._arrival(q, self.start + i / load.rate) for i, q in enumerate(todo))
+            elif load.concurrency is not None:
                 following = iter(todo)
-                await _together(self._caller(following) for _ in range(concurrency))
+                await _together(self._caller(following) for _ in range(load.concurrency))
 
     async def _arrival(self, question: Question, due: float) -> None:
         await asyncio.sleep(due - perf_counter())

@@ -15,6 +15,7 @@ import numpy as np
 from p2l_sdk.errors import P2LError, PromptError
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.p2l import P2L
+from p2l_sdk.serve.engine.rows import to_rows
 from p2l_sdk.serve.errors import ScoringFailed
 
 _log = logging.getLogger("p2l_sdk.serve")
@@ -30,16 +31,16 @@ class Job:
     Attributes:
         prompts: the prompts.
         length: of the longest prompt, in characters.
-        future: the rows `(n_prompts, coefs + eta + gamma)`, or the error.
+        future: the rows of the prompts, see `to_rows`, or the error.
         arrived: time of arrival, by `perf_counter`.
     """
 
-    prompts: list[Prompt]
+    prompts: Sequence[Prompt]
     length: int
     future: asyncio.Future[np.ndarray]
     arrived: float = field(default_factory=perf_counter)
 
-    def settle(self, outcome: Outcome) -> None:
+    def resolve(self, outcome: Outcome) -> None:
         """Hand the outcome to the caller, unless the future is already done (the caller gave up)."""
         if self.future.done():
             return
@@ -91,18 +92,17 @@ class JobQueue:
             self.forget(job)
         return batch
 
-    def settle_all(self, error: type[P2LError]) -> None:
+    def fail_all(self, error: type[P2LError]) -> None:
         """Fail all waiting jobs with this error."""
         for job in list(self._jobs):
             self.forget(job)
-            job.settle(error())
+            job.resolve(error())
 
 
 def score(p2l: P2L, batch: Sequence[Job]) -> list[Outcome]:
     """The rows of each job, or its error."""
     try:
-        scored = p2l.coefficients([prompt for job in batch for prompt in job.prompts])
-        rows = np.hstack([part for part in (scored.coefs, scored.eta, scored.gamma) if part is not None])
+        rows = to_rows(p2l.coefficients([prompt for job in batch for prompt in job.prompts]))
         if not np.isfinite(rows).all():
             raise FloatingPointError("coefficients are not finite")
     except PromptError as error:

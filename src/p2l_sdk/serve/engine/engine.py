@@ -14,18 +14,20 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
 import numpy as np
 
 from p2l_sdk.errors import P2LError, PromptError
-from p2l_sdk.leaderboards.aggregate import PairStatistics
+from p2l_sdk.leaderboards.aggregate import aggregate
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
-from p2l_sdk.modeling.prompt_p2l import Prompt, user_turns
+from p2l_sdk.modeling.prompt_p2l import CheckedPrompt, Prompt
 from p2l_sdk.p2l import P2L
 from p2l_sdk.serve.engine.batching import Job, JobQueue, Outcome, failed, score
 from p2l_sdk.serve.engine.cache import CoefficientCache, key
+from p2l_sdk.serve.engine.rows import from_rows
 from p2l_sdk.serve.engine.threads import DaemonThreads
 from p2l_sdk.serve.errors import Closing, QueueFull, ScoringFailed, ScoringTimeout
 from p2l_sdk.serve.metrics import ServerMetrics
@@ -105,7 +107,7 @@ class Engine:
         give_up = perf_counter() + self.timeout_s
         while (self._queue or self._running or self._solves) and perf_counter() < give_up:
             await asyncio.sleep(0.005)
-        self._queue.settle_all(Closing)
+        self._queue.fail_all(Closing)
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._solver.shutdown(wait=False, cancel_futures=True)
 
@@ -166,29 +168,28 @@ class Engine:
         if not prompts:
             raise PromptError("there are no prompts; give at least one")
         if len(prompts) > self._max_batch:
-            looked_at = await asyncio.to_thread(_look_at, prompts)
+            asked = await asyncio.to_thread(_check, prompts)
         else:
-            looked_at = _look_at(prompts)
-        rows: list[np.ndarray | None] = [self._cache.get(hashed) for hashed, _ in looked_at]
+            asked = _check(prompts)
+        rows: list[np.ndarray | None] = [self._cache.get(one.key) for one in asked]
         missing = [i for i, row in enumerate(rows) if row is None]
         self.metrics.cache(len(rows) - len(missing), len(missing))
         if missing:
-            missing.sort(key=lambda i: looked_at[i][1])
+            missing.sort(key=lambda i: asked[i].length)
             parts = [missing[i : i + self._max_batch] for i in range(0, len(missing), self._max_batch)]
-            scored = await self._score_parts(prompts, parts, looked_at)
+            scored = await self._score_parts(asked, parts)
             for i, row in zip(missing, itertools.chain.from_iterable(scored), strict=True):
                 rows[i] = row
-                self._cache.put(looked_at[i][0], row)
-        return self._split(np.array(rows))
+                self._cache.put(asked[i].key, row)
+        return from_rows(np.array(rows), self.p2l.spec)
 
-    async def _score_parts(
-        self, prompts: Sequence[Prompt], parts: list[list[int]], looked_at: list[tuple[bytes, int]]
-    ) -> list[np.ndarray]:
+    async def _score_parts(self, asked: list[_Asked], parts: list[list[int]]) -> list[np.ndarray]:
+        """The rows of each part, a list of places in `asked`, the longest prompt last."""
         n_prompts = sum(map(len, parts))
         waiting = self._queue.prompts
         if waiting and waiting + n_prompts > self._queue_size:
             raise QueueFull(waiting, waiting * self._seconds_per_prompt)
-        jobs = [self._submit([prompts[i] for i in part], looked_at[part[-1]][1]) for part in parts]
+        jobs = [self._submit([asked[i].prompt for i in part], asked[part[-1]].length) for part in parts]
         try:
             async with asyncio.timeout(self.timeout_s):
                 if len(jobs) == 1:
@@ -206,7 +207,7 @@ class Engine:
 
     # --- the queue ---
 
-    def _submit(self, prompts: list[Prompt], length: int) -> Job:
+    def _submit(self, prompts: Sequence[Prompt], length: int) -> Job:
         assert self._loop is not None
         job = Job(prompts, length, self._loop.create_future())
         self._queue.put(job)
@@ -221,7 +222,7 @@ class Engine:
         if self._quick and self._queue and not self._running:
             batch = self._queue.take(_QUICK_CHARACTERS)
             if len(batch) * max(job.length for job in batch) <= _QUICK_CHARACTERS and len(batch[0].prompts) == 1:
-                self._settle(self._begin(batch), batch, score(self.p2l, batch))
+                self._end(self._begin(batch), batch, score(self.p2l, batch))
                 if self._queue and not self._woken:  # after the other callbacks of the event loop
                     self._woken = True
                     self._loop.call_soon(self._wake)
@@ -257,13 +258,13 @@ class Engine:
             outcomes: list[Outcome] = failed(batch, None if scoring.cancelled() else scoring.exception())
         else:
             outcomes = scoring.result()
-        self._settle(number, batch, outcomes)
+        self._end(number, batch, outcomes)
         self._wake()
 
-    def _settle(self, number: int, batch: list[Job], outcomes: list[Outcome]) -> None:
+    def _end(self, number: int, batch: list[Job], outcomes: list[Outcome]) -> None:
         started, now = self._running.pop(number), perf_counter()
         for job, outcome in zip(batch, outcomes, strict=True):
-            job.settle(outcome)
+            job.resolve(outcome)
         size = sum(len(job.prompts) for job in batch)
         self._finished, self._patience = now, min(self._max_wait, (now - started) / 2)
         self._expected = size + self._queue.prompts
@@ -288,27 +289,30 @@ class Engine:
             asyncio.get_running_loop().call_later(_PROBE_SECONDS, lambda: asyncio.ensure_future(self._probe()))
 
     def _solve(self, scored: Coefficients, weights: Sequence[float] | None, seed: int) -> Leaderboard:
-        statistics = PairStatistics(self.p2l.spec.feedback, len(self.p2l.models), seed=seed)
-        statistics.add(scored, None if weights is None else np.asarray(weights, dtype=np.float64))
-        return statistics.solve(self.p2l.models)
-
-    def _split(self, rows: np.ndarray) -> Coefficients:
-        n, feedback = len(self.p2l.models), self.p2l.spec.feedback
-        eta = rows[:, n : n + 1] if feedback.has_eta else None
-        return Coefficients(rows[:, :n], eta, rows[:, -1:] if feedback.has_gamma else None)
+        return aggregate([scored], self.p2l.spec.feedback, self.p2l.models, weights=weights, seed=seed)
 
 
-def _look_at(prompts: Sequence[Prompt]) -> list[tuple[bytes, int]]:
-    """The cache key and length (characters) of each prompt; PromptError for an invalid one."""
-    seen = []
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A prompt that has been checked, the only time on its way through the server; its cache key; its length in
+    characters."""
+
+    prompt: CheckedPrompt
+    key: bytes
+    length: int
+
+
+def _check(prompts: Sequence[Prompt]) -> list[_Asked]:
+    """Check each prompt; PromptError for an invalid one."""
+    asked = []
     for i, prompt in enumerate(prompts):
         try:
-            turns = user_turns(prompt)
+            checked = CheckedPrompt(prompt)
         except PromptError as error:
             error.index = i
             raise
-        seen.append((key(turns), sum(map(len, turns))))
-    return seen
+        asked.append(_Asked(checked, key(checked.turns), sum(map(len, checked.turns))))
+    return asked
 
 
 def _raised(job: Job) -> BaseException | None:

@@ -1,1 +1,1 @@
-"""The router in front of LLMs: OpenAI's chat completions, budgets and failover."""
+"""The gateway to LLMs: OpenAI's chat completions, budgets and failover."""

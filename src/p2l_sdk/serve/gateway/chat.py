@@ -1,4 +1,4 @@
-"""The router: POST /v1/chat/completions and GET /v1/models, as OpenAI's clients expect them.
+"""The gateway: POST /v1/chat/completions and GET /v1/models, as OpenAI's clients expect them.
 
 The prompt is scored, an LLM is chosen within the budget, its upstream is called and the answer is returned. The body of
 the reply is not modified: its `model` is the upstream's name of the LLM; everything else is in the headers.
@@ -23,11 +23,11 @@ from p2l_sdk.errors import P2LError, PromptError
 from p2l_sdk.serve.auth import Key
 from p2l_sdk.serve.engine.engine import Engine
 from p2l_sdk.serve.errors import ApiError, ScoringTimeout
-from p2l_sdk.serve.gateway.chat_request import COST_HEADER, BadRequest, ChatRequest
 from p2l_sdk.serve.gateway.choice import Choice, Chooser
-from p2l_sdk.serve.gateway.config import BEST, ROUTED, RouterConfig
+from p2l_sdk.serve.gateway.config import BEST, ROUTED, GatewayConfig
 from p2l_sdk.serve.gateway.failover import Failover, Failure, NoAnswer
 from p2l_sdk.serve.gateway.relay import Disconnected, StreamedAnswer, while_connected
+from p2l_sdk.serve.gateway.request import COST_HEADER, BadRequest, ChatRequest
 from p2l_sdk.serve.gateway.spend import Charge, by_text
 from p2l_sdk.serve.gateway.upstream import Answer, Upstream
 from p2l_sdk.serve.http import BareRoute, error_response, parsed
@@ -45,10 +45,10 @@ class UnknownModel(ApiError):  # noqa: N818  named for what happened, like all e
         super().__init__(f"there is no model {name[:100]!r} here; known: {', '.join(known)}", param="model")
 
 
-def create_chat_router(
-    engine: Engine, config: RouterConfig, metrics: ServerMetrics, client: httpx.AsyncClient
+def create_gateway(
+    engine: Engine, config: GatewayConfig, metrics: ServerMetrics, client: httpx.AsyncClient
 ) -> APIRouter:
-    """The endpoints of the router.
+    """The endpoints of the gateway.
 
     Args:
         engine: scores the prompts.
@@ -72,7 +72,9 @@ def create_chat_router(
 
 
 class _Chat:
-    def __init__(self, engine: Engine, config: RouterConfig, metrics: ServerMetrics, client: httpx.AsyncClient) -> None:
+    def __init__(
+        self, engine: Engine, config: GatewayConfig, metrics: ServerMetrics, client: httpx.AsyncClient
+    ) -> None:
         self._engine, self._config, self._metrics = engine, config, metrics
         self._chooser = Chooser(config, engine.p2l)
         upstreams = {name: Upstream(llm, config, client, metrics) for name, llm in config.models.items()}
@@ -135,7 +137,7 @@ class _Chat:
 
     async def _choose(self, asked: ChatRequest) -> Choice:
         if asked.model in self._config.models:
-            return self._chooser.straight(asked.model, asked.budget)
+            return self._chooser.by_name(asked.model, asked.budget)
         if asked.model not in (ROUTED, BEST):
             raise UnknownModel(asked.model, self._names)
         start = time.perf_counter()

@@ -11,7 +11,8 @@ from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.routing.mixture import Policy, check_budget
 from p2l_sdk.routing.pacing import BudgetPacer
 from p2l_sdk.routing.route import Route, usd
-from p2l_sdk.serve.gateway.config import BEST, RouterConfig, costs
+from p2l_sdk.routing.router import RouterOptions
+from p2l_sdk.serve.gateway.config import BEST, GatewayConfig, costs
 
 if TYPE_CHECKING:
     from p2l_sdk.p2l import P2L
@@ -44,14 +45,15 @@ class Chooser:
         CostError: the cost of an LLM is not known.
     """
 
-    def __init__(self, config: RouterConfig, p2l: P2L) -> None:
+    def __init__(self, config: GatewayConfig, p2l: P2L) -> None:
         self.costs = costs(config, p2l)
         self._budget = config.budget
         names = [name for name in config.models if name in p2l.models]
         known = {name: cost for name, cost in self.costs.items() if name in names}
-        options = {"models": names, "opponents": config.opponents, "objective": config.objective}
-        self._router = p2l.router(known, policy=config.policy, **options)
-        self._best = p2l.router(known, policy=Policy.STRICT, **options)
+        options: RouterOptions = {"models": names, "opponents": config.opponents, "objective": config.objective}
+        strict: RouterOptions = {**options, "policy": Policy.STRICT}
+        options["policy"] = config.policy
+        self._router, self._best = p2l.router(known, **options), p2l.router(known, **strict)
         if config.budget is not None:
             check_budget(float(self._router.prices.min()), config.budget)
         self.pacer = None if config.mean_budget is None else self._router.pacer(config.mean_budget)
@@ -69,7 +71,7 @@ class Chooser:
         router = self._best if asked == BEST else self._router
         return self._choice(router.route(board, self._budget if budget is None else budget))
 
-    def straight(self, name: str, budget: float | None) -> Choice:
+    def by_name(self, name: str, budget: float | None) -> Choice:
         """The choice if the client named the LLM.
 
         Raises:

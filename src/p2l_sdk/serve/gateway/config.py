@@ -1,21 +1,21 @@
-"""`RouterConfig`: the LLMs behind the router, their addresses and prices, and how one is chosen. Read from YAML.
+"""`GatewayConfig`: the LLMs behind the gateway, their addresses and prices, and how one is chosen. Read from YAML.
 
-Every key is checked when the file is read; for an unknown one the error suggests the nearest known one. `check` finds
-problems that only show with the P2L model and the environment at hand.
+Every key is checked when the file is read; for an unknown one the error suggests the nearest known one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from p2l_sdk.errors import P2LError, require_known
+from p2l_sdk.errors import P2LError, member
 from p2l_sdk.routing.mixture import Objective, Policy
-from p2l_sdk.serve.gateway.address import check_address, check_header_name, checked_headers, read_key
+from p2l_sdk.serve.gateway.address import check_address, check_header_name, checked_headers
 from p2l_sdk.tables.settings import check_count, check_keys, check_number, check_text, read_yaml
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class LLMConfig:
         system, temperature, top_p, max_tokens: for requests that do not set them.
         timeout: seconds until the answer begins (until its end, if it is not streamed), and between two parts of a
             stream.
-        headers: sent with every call, replacing the router's own of the same name.
+        headers: sent with every call, replacing the gateway's own of the same name.
     """
 
     name: str
@@ -109,48 +109,47 @@ class LLMConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RouterConfig:
-    """The settings of the router, validated on creation.
+class GatewayConfig:
+    """The settings of the gateway, validated on creation.
 
     Attributes:
         models: the LLMs, by name.
+        max_messages: limit per conversation.
+        trust_env: whether proxies of the environment (HTTPS_PROXY) are used.
+        attempts: maximum number of upstream calls per request.
+        backoff: seconds before an upstream that failed is called again for the same request; doubled each time.
+        deadline: seconds for a whole request, including its stream.
         opponents: name -> weight; see `Router`.
         policy, objective: see `Router`.
         budget: USD per response that the mixture may cost, for requests without a budget of their own; None for the
             best LLM regardless of its cost.
         mean_budget: instead of `budget`: mean USD per response over all requests without a budget of their own.
-        attempts: maximum number of upstream calls per request.
-        backoff: seconds before an upstream that failed is called again for the same request; doubled each time.
-        deadline: seconds for a whole request, including its stream.
         breaker_failures: consecutive failures after which an upstream is left alone.
         breaker_seconds: how long it is left alone before it is tried with a single request.
-        max_messages: limit per conversation.
-        trust_env: whether proxies of the environment (HTTPS_PROXY) are used.
 
     Raises:
         P2LError: a setting is illegal; the message names it and its legal values.
     """
 
     models: Mapping[str, LLMConfig]
+    max_messages: int = 2048
+    trust_env: bool = False
+    attempts: int = 3
+    backoff: float = 0.25
+    deadline: float = 600.0
     opponents: Mapping[str, float] | None = None
     policy: str = Policy.OPTIMAL
     objective: str = Objective.WIN_RATE
     budget: float | None = None
     mean_budget: float | None = None
-    attempts: int = 3
-    backoff: float = 0.25
-    deadline: float = 600.0
     breaker_failures: int = 5
     breaker_seconds: float = 30.0
-    max_messages: int = 2048
-    trust_env: bool = False
 
     def __post_init__(self) -> None:
         if not self.models:
             raise P2LError("the config names no LLM; it needs a section 'models'")
-        for name, enum in (("policy", Policy), ("objective", Objective)):
-            if getattr(self, name) not in list(enum):
-                raise P2LError(f"{name} is {getattr(self, name)!r}; legal values: {', '.join(enum)}")
+        object.__setattr__(self, "policy", member(Policy, "policy", self.policy))
+        object.__setattr__(self, "objective", member(Objective, "objective", self.objective))
         for name in ("budget", "mean_budget", "backoff", "breaker_seconds"):
             check_number(self, name, least=0)
         check_number(self, "deadline", least=0.001)
@@ -162,7 +161,7 @@ class RouterConfig:
             raise P2LError("give a budget (for each request) or a mean_budget (over all of them), not both")
 
     @classmethod
-    def from_yaml(cls, path: str | Path) -> RouterConfig:
+    def from_yaml(cls, path: str | Path) -> GatewayConfig:
         """Read the settings from a file.
 
         Raises:
@@ -171,7 +170,7 @@ class RouterConfig:
         return cls.from_dict(read_yaml(path), str(path))
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], source: str = "the config") -> RouterConfig:
+    def from_dict(cls, values: Mapping[str, Any], source: str = "the config") -> GatewayConfig:
         """Build the settings from plain values, as in YAML; `source` appears in error messages."""
         if not isinstance(values, Mapping):
             raise P2LError(f"{source} holds no settings; it needs a section 'models'")
@@ -179,59 +178,12 @@ class RouterConfig:
         models = values.get("models")
         if not isinstance(models, Mapping) or not models:
             raise P2LError(f"{source}: 'models' must be a section with one entry for each LLM, its name as the key")
-        try:
+        with _named(source):
             llms = {str(name): _llm(str(name), entry, f"{source}: {name}") for name, entry in models.items()}
             return cls(**{**values, "models": MappingProxyType(llms)})
-        except P2LError as error:
-            text = str(error)
-            raise P2LError(text if text.startswith(source) else f"{source}: {text}") from None
 
 
-@dataclass(frozen=True)
-class Check:
-    """What a config lacks in this environment and with this P2L model.
-
-    Attributes:
-        unknown: LLMs that the P2L model does not know: they can be called by name, but are never routed to.
-        missing_keys: environment variables that hold no key.
-        without_cost: LLMs without a known cost.
-    """
-
-    unknown: tuple[str, ...]
-    missing_keys: tuple[str, ...]
-    without_cost: tuple[str, ...]
-
-    @property
-    def problems(self) -> list[str]:
-        """What keeps the router from starting, in readable sentences."""
-        found = []
-        if self.missing_keys:
-            found.append(f"these environment variables are not set: {', '.join(self.missing_keys)}")
-        if self.without_cost:
-            found.append(f"no cost is known for {', '.join(self.without_cost)}; give them a cost or prices")
-        return found
-
-
-def check(config: RouterConfig, p2l: P2L) -> Check:
-    """Check a config against the P2L model and the environment.
-
-    Raises:
-        P2LError: the P2L model knows none of the LLMs, or not every opponent; or a key cannot be sent in a header.
-    """
-    unknown = tuple(name for name in config.models if name not in p2l.models)
-    if len(unknown) == len(config.models):
-        require_known(unknown, p2l.models, "the config")
-    require_known(config.opponents or (), p2l.models, "the table of opponents")
-    keys = dict.fromkeys(llm.api_key_env for llm in config.models.values() if llm.api_key_env is not None)
-    known = costs(config, p2l)
-    return Check(
-        unknown,
-        tuple(key for key in keys if not read_key(key)),
-        tuple(name for name in config.models if name not in known),
-    )
-
-
-def costs(config: RouterConfig, p2l: P2L) -> dict[str, float]:
+def costs(config: GatewayConfig, p2l: P2L) -> dict[str, float]:
     """USD per response by LLM: from the config if given there, otherwise from the P2L model."""
     found = {}
     for name, llm in config.models.items():
@@ -249,13 +201,20 @@ def _llm(name: str, entry: Any, source: str) -> LLMConfig:
     if "base_url" not in entry:
         raise P2LError(f"{source}: 'base_url' is missing")
     values = dict(entry)
-    try:
+    with _named(source):
         if (prices := values.get("prices")) is not None:
             if not isinstance(prices, Mapping) or not {"input", "output"} <= set(prices):
                 raise P2LError("prices must be a section with 'input' and 'output', USD per million tokens")
             check_keys(prices, Prices, f"{source}: prices")
             values["prices"] = Prices(**prices)
         return LLMConfig(name=name, **values)
+
+
+@contextlib.contextmanager
+def _named(source: str) -> Iterator[None]:
+    """Errors within begin with the source of the settings."""
+    try:
+        yield
     except P2LError as error:
         text = str(error)
         raise P2LError(text if text.startswith(source) else f"{source}: {text}") from None

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from p2l_sdk.serve.errors import OVERLOADED, SERVER, ApiError
 from p2l_sdk.serve.gateway.call import UpstreamError
-from p2l_sdk.serve.gateway.chat_request import ChatRequest
+from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.upstream import Answer, Upstream
 
 Failure = tuple[str, UpstreamError]  # the LLM that was called, and why it failed

@@ -22,8 +22,8 @@ from p2l_sdk.serve.errors import INVALID, error_body
 from p2l_sdk.serve.gateway.address import read_key
 from p2l_sdk.serve.gateway.breaker import Breaker
 from p2l_sdk.serve.gateway.call import Call, UpstreamError
-from p2l_sdk.serve.gateway.chat_request import ChatRequest
-from p2l_sdk.serve.gateway.config import LLMConfig, RouterConfig
+from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
+from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.sse import LARGEST_EVENT, Events, EventTooLarge, payloads, text_bytes
 from p2l_sdk.serve.metrics import ServerMetrics
 
@@ -129,12 +129,14 @@ class Upstream:
 
     Args:
         llm: its address and settings.
-        config: of the router.
+        config: of the gateway.
         client: see `create_client`.
         metrics: counts failures and measures the time until an answer begins.
     """
 
-    def __init__(self, llm: LLMConfig, config: RouterConfig, client: httpx.AsyncClient, metrics: ServerMetrics) -> None:
+    def __init__(
+        self, llm: LLMConfig, config: GatewayConfig, client: httpx.AsyncClient, metrics: ServerMetrics
+    ) -> None:
         self.llm = llm
         self.breaker = Breaker(config.breaker_failures, config.breaker_seconds)
         self._client, self._metrics = client, metrics
@@ -163,7 +165,7 @@ class Upstream:
             seconds: time left for it; the LLM's own timeout applies if it is shorter.
 
         Raises:
-            UpstreamError: the call failed. The breaker and the metrics have been told.
+            UpstreamError: the call failed. It has been reported to the breaker and the metrics.
         """
         call, start = Call(self.llm.name, self.breaker, self._metrics), time.perf_counter()
         try:

@@ -1,6 +1,6 @@
 """200 concurrent clients while every fifth upstream call fails: no request is lost, answered twice or left hanging.
 
-The router runs in a separate process (so that its memory can be measured), upstreams and clients in this one. Two
+The gateway runs in a separate process (so that its memory can be measured), upstreams and clients in this one. Two
 seconds by default, a minute with -m slow. The last test checks the mean budget through the whole request path.
 """
 
@@ -21,22 +21,22 @@ import httpx
 import psutil
 import pytest
 from conftest import ROOT
-from router_server import Counts, router_app
+from gateway_llms import CHEAP, DEAR, MIDDLE
+from gateway_server import Counts, gateway_app
 from upstreams import Upstreams, completion
 
-from p2l_sdk.serve.gateway.config import RouterConfig
+from p2l_sdk.serve.gateway.config import GatewayConfig
 
-CHEAP, MIDDLE, DEAR = "gemma-2-9b-it", "qwen2.5-7b-instruct", "llama-3.3-nemotron-super-49b-v1"
 KINDS = ("429", "500", "503", "slow", "drop", "reset", "garbage", "html", "stall", "error-event", "endless", "redirect")
 TIMEOUT, DEADLINE = 2.0, 5.0  # seconds, for an attempt and for a request
 QUESTIONS = ("Prove that {} is not prime", "Who wrote book number {}?", "Write a function that adds {}")
 
 
 @contextmanager
-def router_process(config: dict, folder: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """Start `python router_server.py CONFIG`; yields its address and the process."""
+def gateway_process(config: dict, folder: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """Start `python gateway_server.py CONFIG`; yields its address and the process."""
     (folder / "router.json").write_text(json.dumps(config))
-    script = [sys.executable, str(ROOT / "tests" / "support" / "router_server.py"), str(folder / "router.json")]
+    script = [sys.executable, str(ROOT / "tests" / "support" / "gateway_server.py"), str(folder / "router.json")]
     with subprocess.Popen(script, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -131,7 +131,7 @@ def test_two_hundred_clients_and_every_fifth_call_fails(seconds, tmp_path):
             },
             "mean_budget": 0.0004, "deadline": DEADLINE, "backoff": 0.02, "breaker_failures": 20, "breaker_seconds": 1,
         }  # fmt: skip
-        with router_process(config, tmp_path) as (url, process):
+        with gateway_process(config, tmp_path) as (url, process):
             clients = Clients(url, seconds)
             asyncio.run(clients.run(200, process))
             counts = httpx.get(f"{url}/counts").json()
@@ -175,7 +175,7 @@ def test_the_mean_budget_through_the_whole_request_path(default, n):
         llms = {name: {"base_url": "http://127.0.0.1:9/v1"} for name in (CHEAP, MIDDLE, DEAR)}
         settings = {"models": llms, "mean_budget": budget, "backoff": 0, "breaker_failures": 1000}
         async with httpx.AsyncClient(transport=httpx.MockTransport(upstream)) as pool:
-            app, engine = router_app(default, RouterConfig.from_dict(settings), pool)
+            app, engine = gateway_app(default, GatewayConfig.from_dict(settings), pool)
             await engine.start()  # normally done by a server's lifespan
             places = asyncio.Semaphore(50)
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://p2l") as client:

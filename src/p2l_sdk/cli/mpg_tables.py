@@ -1,4 +1,4 @@
-"""Reports and measurements on the terminal."""
+"""What `p2l mpg` shows: reports and measurements as tables, and how far a measurement is."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from p2l_sdk.mpg.correlation import COEFFICIENTS
-from p2l_sdk.mpg.fastness import shown
-from p2l_sdk.mpg.node_estimates import counted
+from p2l_sdk.mpg.fastness import measure_text
+from p2l_sdk.mpg.node_estimates import plural
 
 if TYPE_CHECKING:
     from p2l_sdk.mpg.measure.measurement import Measurement
@@ -36,7 +36,7 @@ def print_report(report: Report) -> None:
     if report.fastness is not None and measure is not None:
         table = report.fastness.measures[measure]
         header = [*header, measure.replace("_", " ")]
-        rows = [[*row, shown(measure, table[row[1]]) if row[1] in table else ""] for row in rows]
+        rows = [[*row, measure_text(measure, table[row[1]]) if row[1] in table else ""] for row in rows]
     _show(goodness.caption, header, rows)
     inner = [(node, depth) for node, depth in goodness.tree.walk() if depth and node in goodness.nodes]
     best = []
@@ -48,7 +48,7 @@ def print_report(report: Report) -> None:
         _show("The best by domain and subdomain", ["node", "LLM", "Goodness", "95 % interval", "best"], best)
     if report.agreement:
         agreement = [[row.name, *(str(row.coefficients[key]) for key in COEFFICIENTS)] for row in report.agreement]
-        title = f"Agreement with the reference, {counted(report.agreement[0].n, 'LLM')}"
+        title = f"Agreement with the reference, {plural(report.agreement[0].n, 'LLM')}"
         _show(title, ["rating", *(key.capitalize() for key in COEFFICIENTS)], agreement)
     console = Console()
     for note in report.notes:
@@ -65,7 +65,7 @@ def print_measurement(found: Measurement) -> None:
             value += f" ({accuracy.low:.1%} to {accuracy.high:.1%})"
         rows.append([label, value])
     for name, measured in found.fastness.measures.items():
-        rows.append([_WORDS.get(name, name), shown(name, measured[found.model])])
+        rows.append([_WORDS.get(name, name), measure_text(name, measured[found.model])])
         quantiles = found.latency.get(name, {})
         if quantiles:
             rows.append([f"  {', '.join(quantiles)}", ", ".join(f"{value:.3g}" for value in quantiles.values())])

@@ -1,4 +1,4 @@
-"""The router in front of a real LLM, and called by OpenAI's JavaScript client."""
+"""The gateway in front of a real LLM, and called by OpenAI's JavaScript client."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ import httpx
 import openai
 import pytest
 from conftest import ROOT
+from gateway_llms import CHEAP, DEAR
+from gateway_server import eventually, running, serving
 from llm_server import NAME, create_llm_app, smollm2
-from router_server import eventually, running, serving
 from upstreams import Upstreams, closed_port
 
-from p2l_sdk.serve.gateway.config import RouterConfig
-
-CHEAP, DEAR = "gemma-2-9b-it", "llama-3.3-nemotron-super-49b-v1"
+from p2l_sdk.serve.gateway.config import GatewayConfig
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +32,7 @@ def test_a_real_llm(default):
     with running(create_llm_app(smollm2())) as url:
         real = {"base_url": url, "upstream_model": NAME, "temperature": 0, "max_tokens": 24, "timeout": 300}
         dead = {"base_url": f"http://127.0.0.1:{closed_port()}/v1"}
-        config = RouterConfig.from_dict({"models": {CHEAP: real, DEAR: dead}, "backoff": 0.01})
+        config = GatewayConfig.from_dict({"models": {CHEAP: real, DEAR: dead}, "backoff": 0.01})
         with serving(default, config) as router, openai.OpenAI(base_url=router.url, api_key="none") as client:
             messages = [{"role": "user", "content": "What is the capital of France?"}]
             reply = client.chat.completions.with_raw_response.create(model="p2l", messages=messages)
@@ -63,7 +62,7 @@ def test_the_javascript_client(default, upstreams, tmp_path):
     llms = {name: {"base_url": upstreams.url(name), "upstream_model": f"up/{name}"} for name in (CHEAP, DEAR)}
     llms |= {name: {"base_url": upstreams.url(name), "cost": 0.1} for name in ("broken", "endless")}
     upstreams.always |= {"broken": "drop", "endless": "endless"}
-    with serving(default, RouterConfig.from_dict({"models": llms, "budget": 0.0001})) as router:
+    with serving(default, GatewayConfig.from_dict({"models": llms, "budget": 0.0001})) as router:
         script = ["node", "openai_smoke.mjs", router.url]
         result = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
         assert result.returncode == 0, result.stderr

@@ -1,6 +1,6 @@
-"""The router with the embedded default model on a real uvicorn server in a thread, for tests.
+"""The gateway with the embedded default model on a real uvicorn server in a thread, for tests.
 
-Run as a script, it is a separate process: `python router_server.py CONFIG.json` prints its address.
+Run as a script, it is a separate process: `python gateway_server.py CONFIG.json` prints its address.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import uvicorn
 from fastapi import APIRouter, FastAPI
 
 from p2l_sdk.serve import Engine, ServerMetrics, create_app
-from p2l_sdk.serve.gateway.chat import create_chat_router
-from p2l_sdk.serve.gateway.config import RouterConfig
+from p2l_sdk.serve.gateway.chat import create_gateway
+from p2l_sdk.serve.gateway.config import GatewayConfig
 from p2l_sdk.serve.gateway.pool import create_client
 
 
@@ -64,8 +64,8 @@ class Running:
         self.metrics: Any = engine.metrics  # `Counts`
 
 
-def router_app(
-    p2l: Any, config: RouterConfig, client: httpx.AsyncClient, keys: Any = None, **limits: Any
+def gateway_app(
+    p2l: Any, config: GatewayConfig, client: httpx.AsyncClient, keys: Any = None, **limits: Any
 ) -> tuple[Any, Engine]:
     """The app as `p2l serve` assembles it, but with `Counts` as metrics; and its engine."""
 
@@ -77,14 +77,14 @@ def router_app(
     metrics = Counts()
     engine, counts = Engine(p2l, metrics=metrics), APIRouter(lifespan=closing)
     counts.add_api_route("/v1/counts", metrics.summary)
-    routers = [create_chat_router(engine, config, metrics, client), counts]
+    routers = [create_gateway(engine, config, metrics, client), counts]
     return create_app(engine, routers=routers, guards=[] if keys is None else [keys], **limits), engine
 
 
 @contextlib.contextmanager
-def serving(p2l: Any, config: RouterConfig, keys: Any = None, **limits: Any) -> Iterator[Running]:
-    """Serve a router with this config; it stops at the end of the block."""
-    app, engine = router_app(p2l, config, create_client(), keys, **limits)
+def serving(p2l: Any, config: GatewayConfig, keys: Any = None, **limits: Any) -> Iterator[Running]:
+    """Serve a gateway with this config; it stops at the end of the block."""
+    app, engine = gateway_app(p2l, config, create_client(), keys, **limits)
     with running(app) as url:
         yield Running(url, engine)
 
@@ -123,7 +123,7 @@ if __name__ == "__main__":
 
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    settings = RouterConfig.from_dict(json.loads(Path(sys.argv[1]).read_text()))
+    settings = GatewayConfig.from_dict(json.loads(Path(sys.argv[1]).read_text()))
     with serving(P2L.from_pretrained(), settings) as server:
         print(server.url, flush=True)
         stop.wait()

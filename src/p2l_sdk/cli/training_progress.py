@@ -1,0 +1,103 @@
+"""What `p2l train` shows: a summary of the data, progress, losses, and what was measured."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from p2l_sdk.cli.training_tables import print_held_out, print_score_summary, print_vote_summary
+from p2l_sdk.evaluation import Report
+from p2l_sdk.training.listener import Listener, Step, Validation
+from p2l_sdk.training.score_summary import ScoreSummary
+from p2l_sdk.votes.summary import VoteSummary
+
+
+class Terminal(Listener):
+    """Shows a training run on the terminal: results on stdout, the progress of fine-tuning on stderr."""
+
+    def __init__(self) -> None:
+        self._errors = Console(stderr=True)
+        self._bar: Progress | None = None
+
+    def data_read(self, name: str, summary: VoteSummary | ScoreSummary) -> None:
+        """Print the summary of the data."""
+        if isinstance(summary, ScoreSummary):
+            print_score_summary(summary, name)
+        else:
+            print_vote_summary(summary, name)
+
+    def nothing_to_resume(self, folder: Path) -> None:
+        """Print that the run is a new one."""
+        print(f"p2l: no run to resume in {str(folder)!r}; this is a new one", file=sys.stderr)
+
+    def progress(self, doing: str, done: int, total: int) -> None:
+        """Show a bar for a part of the work."""
+        if self._bar is None:
+            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+            self._bar = Progress(*columns, TimeRemainingColumn(elapsed_when_finished=True), transient=True)
+            self._bar.start()
+            self._bar.add_task(doing, total=total)
+        self._bar.update(self._bar.task_ids[0], completed=done)
+        if done == total:
+            self.close()
+
+    def validation_baseline(self, loss: float) -> None:
+        """Print the loss to beat."""
+        print(f"validation, averaged leaderboard: {loss:.4f}", file=sys.stderr)
+
+    def step(self, step: Step) -> None:
+        """Move the bar of the run."""
+        if self._bar is None:
+            speed, loss = TextColumn("{task.fields[speed]}"), TextColumn("{task.fields[loss]}")
+            columns = (TextColumn("training"), BarColumn(24), MofNCompleteColumn(), speed, loss, TimeRemainingColumn())
+            self._bar = Progress(*columns, console=self._errors, transient=True)
+            self._bar.start()
+            self._bar.add_task("", total=step.total, completed=step.done, speed="", loss="")
+        per_second = self._bar.tasks[0].speed
+        self._bar.update(
+            self._bar.task_ids[0],
+            completed=step.done,
+            speed=f"{per_second * step.items:,.0f} {step.noun}/s" if per_second else "",
+            loss="" if step.loss is None else f"loss {step.loss:.4f}",
+        )
+
+    def validated(self, validation: Validation) -> None:
+        """Print the loss above the bar."""
+        bt = "" if validation.bt_log_loss is None else f", BT log-loss {validation.bt_log_loss:.4f}"
+        text = f"epoch {validation.epoch:.2f}: validation loss {validation.loss:.4f}{bt}"
+        self._errors.print(text, highlight=False)
+
+    def trained(self, kept: Validation | None) -> None:
+        """Print which checkpoint is kept."""
+        self.close()
+        if kept is not None:
+            print(f"kept: epoch {kept.epoch:.2f}, validation loss {kept.loss:.4f}", file=sys.stderr)
+
+    def calibrated(self, keep: float) -> None:
+        """Print how much is kept."""
+        print(f"calibrated: {keep:.0%} of the departure from the averaged leaderboard is kept", file=sys.stderr)
+
+    def measured(self, reports: Mapping[str, Report]) -> None:
+        """Print the figures on held-out data."""
+        print_held_out(reports)
+
+    def pushed(self, n_models: int, address: str) -> None:
+        """Print where the model went."""
+        print(f"pushed model of {n_models} LLMs: {address}")
+
+    def close(self) -> None:
+        """Remove the bar and restore the cursor."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

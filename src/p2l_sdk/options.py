@@ -1,0 +1,58 @@
+"""Keyword options that functions share: typed once, shown in every signature, a wrong one told the right name.
+
+A function takes them as `**options: Unpack[SomeOptions]`, with `SomeOptions` a `TypedDict`. Type checkers and editors
+read that; `named_options` adds what they do not do at run time.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+from p2l_sdk.errors import UnknownOptionError, did_you_mean
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def named_options(
+    options: Any, defaults: Mapping[str, Any] | None = None
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorator of a function that ends in `**options: Unpack[options]`.
+
+    `inspect.signature`, and so `help()` and notebooks, show each option by name, and a keyword that is none of them
+    raises `UnknownOptionError` naming the nearest one.
+
+    Args:
+        options: the `TypedDict` of the options.
+        defaults: the defaults to show; None for those not given.
+    """
+    shown = {
+        name: inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=(defaults or {}).get(name),
+            annotation=getattr(kind, "__forward_arg__", kind),
+        )
+        for name, kind in options.__annotations__.items()
+    }
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        signature = inspect.signature(function)
+        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        known = {p.name for p in own} | shown.keys()
+
+        @functools.wraps(function)
+        def call(*args: P.args, **keywords: P.kwargs) -> T:
+            if not keywords.keys() <= known:
+                name = next(iter(keywords.keys() - known))
+                near = did_you_mean(name, sorted(known - {"self"}))
+                raise UnknownOptionError(f"{function.__name__}() has no option {name!r}; {near}")
+            return function(*args, **keywords)
+
+        call.__signature__ = signature.replace(parameters=[*own, *shown.values()])  # type: ignore[attr-defined]
+        return call
+
+    return decorate

@@ -1,0 +1,34 @@
+"""Scoring a stream of prompts in batches."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+
+from p2l_sdk.errors import PromptError
+from p2l_sdk.leaderboards.leaderboard import Coefficients
+from p2l_sdk.modeling.prompt_p2l import Prompt
+from p2l_sdk.scorers.scorer import Scorer
+
+BATCH = 256  # prompts
+
+
+def score_in_batches(scorer: Scorer, prompts: Iterable[Prompt], size: int = BATCH) -> Iterator[Coefficients]:
+    """The coefficients of any number of prompts, a batch at a time, in constant memory.
+
+    Raises:
+        PromptError: this is no list of prompts, or one is invalid; `index` is its position.
+    """
+    if isinstance(prompts, str):
+        raise PromptError("this takes a list of prompts, not one string; wrap it: [prompt]")
+    if isinstance(prompts, Mapping) or hasattr(prompts, "columns") or not isinstance(prompts, Iterable):
+        hint = "; pass its column of prompts, table['prompt']" if hasattr(prompts, "keys") else ""
+        raise PromptError(f"this takes a list of prompts, not {type(prompts).__name__}{hint}")
+    remaining, done = iter(prompts), 0
+    while batch := list(itertools.islice(remaining, size)):
+        try:
+            yield scorer.score(batch)
+        except PromptError as error:
+            error.index = done + (error.index or 0)
+            raise
+        done += len(batch)

@@ -1,0 +1,111 @@
+"""`check`: what a config lacks, as far as it shows only with the P2L model and the environment at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from p2l_sdk.errors import BudgetError, P2LError, nearest, require_known
+from p2l_sdk.serve.gateway.address import read_key
+from p2l_sdk.serve.gateway.choice import Chooser
+from p2l_sdk.serve.gateway.config import GatewayConfig, costs
+
+if TYPE_CHECKING:
+    from p2l_sdk.p2l import P2L
+
+
+@dataclass(frozen=True)
+class LLMCheck:
+    """What is known of an LLM of the config.
+
+    Attributes:
+        name: its name in the config.
+        base_url: its address.
+        cost: USD per response, from the config or the P2L model; None if neither has one.
+        known: whether the P2L model knows it; if not, it can be called by name, but is never routed to.
+        similar: the closest name that the P2L model knows, for an LLM that it does not know; None if there is none.
+    """
+
+    name: str
+    base_url: str
+    cost: float | None
+    known: bool
+    similar: str | None
+
+
+@dataclass(frozen=True)
+class Check:
+    """A config in this environment and with this P2L model.
+
+    Attributes:
+        llms: each LLM, in the order of the config.
+        missing_keys: environment variables that hold no key.
+        budget_error: set if a budget of the config is below its cheapest LLM.
+    """
+
+    llms: tuple[LLMCheck, ...]
+    missing_keys: tuple[str, ...] = ()
+    budget_error: BudgetError | None = None
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The LLMs that the P2L model does not know."""
+        return tuple(llm.name for llm in self.llms if not llm.known)
+
+    @property
+    def without_cost(self) -> tuple[str, ...]:
+        """The LLMs whose cost is not known."""
+        return tuple(llm.name for llm in self.llms if llm.cost is None)
+
+    @property
+    def problems(self) -> list[str]:
+        """What is missing, in readable sentences."""
+        found = []
+        if self.missing_keys:
+            found.append(f"these environment variables are not set: {', '.join(self.missing_keys)}")
+        if self.without_cost:
+            found.append(f"no cost is known for {', '.join(self.without_cost)}; give them a cost or prices")
+        return found
+
+    def require_ready(self, source: str) -> None:
+        """Raise what keeps the gateway from starting.
+
+        Args:
+            source: of the config, for the message.
+
+        Raises:
+            P2LError: a key or a cost is missing.
+            BudgetError: a budget is below the cheapest LLM.
+        """
+        if self.problems:
+            raise P2LError(f"{source}: {'; '.join(self.problems)}")
+        if self.budget_error is not None:
+            raise self.budget_error
+
+
+def check(config: GatewayConfig, p2l: P2L) -> Check:
+    """Check a config against the P2L model and the environment.
+
+    Raises:
+        P2LError: the P2L model knows none of the LLMs, or not every opponent; or a key cannot be sent in a header.
+    """
+    if not any(name in p2l.models for name in config.models):
+        require_known(config.models, p2l.models, "the config")
+    require_known(config.opponents or (), p2l.models, "the table of opponents")
+    known_costs = costs(config, p2l)
+    llms = []
+    for name, llm in config.models.items():
+        known = name in p2l.models
+        similar = None if known else nearest(name, p2l.models)
+        llms.append(LLMCheck(name, llm.base_url, known_costs.get(name), known, similar))
+    keys = dict.fromkeys(llm.api_key_env for llm in config.models.values() if llm.api_key_env is not None)
+    found = Check(tuple(llms), tuple(key for key in keys if not read_key(key)))
+    return found if found.problems else Check(found.llms, budget_error=_budget_error(config, p2l))
+
+
+def _budget_error(config: GatewayConfig, p2l: P2L) -> BudgetError | None:
+    try:
+        Chooser(config, p2l)
+    except BudgetError as error:
+        return error
+    return None

@@ -1,0 +1,147 @@
+"""The inputs of a run: every file is read and checked before torch is imported and any model is loaded."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from p2l_sdk.errors import P2LError, P2LWarning, VotesError
+from p2l_sdk.evaluation import Report, evaluate
+from p2l_sdk.leaderboards.leaderboard import Leaderboard
+from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
+from p2l_sdk.p2l import P2L
+from p2l_sdk.routing.costs import load_costs
+from p2l_sdk.training.card import Card, data_hash
+from p2l_sdk.training.checks import check_ground, check_prompts, warn_of_thin_ground
+from p2l_sdk.training.config import TrainingConfig
+from p2l_sdk.training.plan import Plan
+from p2l_sdk.votes.averaged import fit_leaderboard
+from p2l_sdk.votes.counts import VoteCounts
+from p2l_sdk.votes.summary import VoteSummary, summarise
+from p2l_sdk.votes.votes import Scores, Votes, warn_if_shared
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run has read.
+
+    Attributes:
+        config: the settings.
+        data: votes or scores to learn from.
+        data_hash: their fingerprint, for the card.
+        costs: USD per response by LLM name.
+        held_out: by description, the data to measure on after training.
+        notes: Markdown for the end of the card.
+        averaged, summary: the averaged leaderboard and the figures of all votes; None for scores.
+    """
+
+    config: TrainingConfig
+    data: Votes | Scores
+    data_hash: str
+    costs: dict[str, float]
+    held_out: list[tuple[str, Votes | Scores]]
+    notes: str
+    averaged: Leaderboard | None = None
+    summary: VoteSummary | None = None
+
+    @classmethod
+    def read(cls, config: TrainingConfig, plan: Plan) -> Inputs:
+        """Read every file that the settings name.
+
+        Raises:
+            VotesError: votes or scores are invalid, or not enough for the feedback model.
+            P2LError: costs or notes cannot be read, or the costs name an unknown LLM.
+
+        Warns:
+            P2LWarning: the votes leave something open, or held-out prompts are in the training data.
+        """
+        notes = _notes(config)
+        data = _data(config, plan.feedback)
+        costs = dict(load_costs(config.costs, data.models)) if config.costs else {}
+        held_out = _held_out(config, data)
+        read = cls(config, data, data_hash(config.votes, data), costs, held_out, notes)
+        if not isinstance(data, Votes) or not isinstance(plan.feedback, Feedback):
+            return read
+        check_ground(data, plan.feedback)
+        warn_of_thin_ground(data, plan.feedback)
+        if plan.static_base is not None:
+            check_prompts(data)
+        counts = VoteCounts.of(data)
+        with warnings.catch_warnings():
+            if plan.static_base is None and config.validation:
+                warnings.simplefilter("ignore", P2LWarning)  # the fit to the training side says the same
+            averaged = fit_leaderboard(counts, plan.feedback, intervals=None)
+        summary = summarise(data, plan.feedback, counts=counts, averaged=averaged)
+        return replace(read, averaged=averaged, summary=summary)
+
+    def measure(self, p2l: P2L) -> dict[str, Report]:
+        """Reports by description of the held-out data; votes and scores of the same file share a report."""
+        reports: dict[str, Report] = {}
+        for name, held_out in self.held_out:
+            if isinstance(held_out, Votes):
+                report = evaluate(p2l, held_out, baseline_votes=self.averaged)
+            else:
+                report = evaluate(p2l, scores=held_out)
+            reports.setdefault(name, report).metrics |= report.metrics
+        return reports
+
+    def card(
+        self,
+        p2l: P2L,
+        method: str,
+        settings: dict[str, Any],
+        *,
+        seconds: float = 0.0,
+        baseline: float | None = None,
+        history: list[dict[str, float]] | None = None,
+    ) -> Card:
+        """The card of the trained model, which is measured for it; see `Card` for the arguments."""
+        return Card(
+            config=self.config,
+            spec=p2l.spec,
+            data=self.data,
+            summary=self.summary,
+            method=method,
+            settings=settings,
+            reports=self.measure(p2l),
+            data_hash=self.data_hash,
+            notes=self.notes,
+            seconds=seconds,
+            baseline=baseline,
+            history=history,
+        )
+
+
+def _notes(config: TrainingConfig) -> str:
+    if config.notes is None:
+        return ""
+    try:
+        return Path(config.notes).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise P2LError(f"notes {config.notes!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _data(config: TrainingConfig, feedback: Feedback | Pointwise) -> Votes | Scores:
+    if not isinstance(feedback, Pointwise):
+        return Votes.read(config.votes)
+    try:
+        return Scores.read(config.votes, allow_missing=True)
+    except VotesError as error:
+        raise VotesError(f"feedback {config.feedback} learns from scores of single answers: {error}") from None
+
+
+def _held_out(config: TrainingConfig, data: Votes | Scores) -> list[tuple[str, Votes | Scores]]:
+    """The held-out data, described by file name, number of prompts shared with the training data, and hash."""
+    files = {"votes": config.eval_votes, "scores": config.eval_scores}
+    given = {kind: str(file) for kind, file in files.items() if file is not None}
+    namesakes = len({Path(file).name for file in given.values()}) < len(set(given.values()))
+    parts = []
+    for kind, file in given.items():
+        held_out = (Votes if kind == "votes" else Scores).read(file, data.models)
+        name = f"{Path(file).name}, {kind}" if namesakes else Path(file).name
+        shared = warn_if_shared(data, held_out, name)
+        n = f"{shared:,} of its {len(held_out.prompts):,} prompts are in the training data"
+        parts.append((f"{name} ({n}; {data_hash(file, held_out)})", held_out))
+    return parts

@@ -1,0 +1,116 @@
+"""What a run does, as its settings and the base's own configuration say. Nothing else is read here.
+
+A setting without effect is refused, since whoever gave it expects one.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2l_sdk.errors import ModelFormatError, P2LError
+from p2l_sdk.hub.config import backbone_kind, is_native, read_config
+from p2l_sdk.hub.folders import DEFAULT_MODEL
+from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
+from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE
+from p2l_sdk.training.config import STATIC, Method, TrainingConfig
+
+# the settings that a static model takes; all others are for text backbones
+_STATIC_SETTINGS = (
+    "votes", "output", "base", "base_name", "static_from", "feedback", "eval_votes", "eval_scores", "costs", "epochs",
+    "seed", "push_to_hub", "title", "license", "cost_note", "notes",
+)  # fmt: skip
+_LORA = ("lora_rank", "lora_alpha", "lora_dropout")
+_WITHOUT_EFFECT: dict[Method, tuple[str, ...]] = {
+    Method.LORA: (),
+    Method.FULL: _LORA,
+    Method.HEAD: (*_LORA, "learning_rate", "gradient_checkpointing"),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does.
+
+    Attributes:
+        feedback: the feedback model.
+        static_base: folder of the static model whose token table is used; None if the base is a text backbone.
+    """
+
+    feedback: Feedback | Pointwise
+    static_base: Path | None
+
+    @classmethod
+    def of(cls, config: TrainingConfig, *, resume: bool) -> Plan:
+        """The plan of a run.
+
+        Raises:
+            P2LError: a setting is unknown, has no effect, or contradicts another one.
+            ModelFormatError: the base is a trained P2L model.
+        """
+        plan = cls(_feedback(config.feedback), _static_base(config))
+        if plan.static_base is not None:
+            _check_static(config, plan.feedback, resume)
+        else:
+            _check_text(config, plan.feedback)
+        return plan
+
+
+def _feedback(name: str) -> Feedback | Pointwise:
+    key = str(name).lower()
+    if key in tuple(Pointwise):
+        return Pointwise(key)
+    try:
+        return Feedback.parse(name)
+    except ModelFormatError as error:
+        raise P2LError(f"{error}, {', '.join(Pointwise)}") from None
+
+
+def _static_base(config: TrainingConfig) -> Path | None:
+    if config.base == STATIC:
+        return DEFAULT_MODEL
+    if config.static_from is not None:
+        raise P2LError("static_from goes with base 'static' alone")
+    path = Path(config.base).expanduser()
+    try:
+        saved = read_config(path)
+    except ModelFormatError:
+        return None
+    if not is_native(saved):
+        return None
+    if (kind := backbone_kind(saved)) != STATIC_BACKBONE:
+        raise ModelFormatError(
+            f"the base {config.base!r} is a P2L model already; name the {kind} model that it was trained from"
+        )
+    return path
+
+
+def _check_static(config: TrainingConfig, feedback: Feedback | Pointwise, resume: bool) -> None:
+    idle = [name for name in sorted(config.to_dict()) if name not in _STATIC_SETTINGS] + ["resume"] * resume
+    _refuse(idle, "on a static model; name a text backbone with base (--base)")
+    if isinstance(feedback, Pointwise):
+        raise P2LError(f"feedback {feedback} trains text backbones; a static model takes pairwise feedback")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise P2LError("a static model trains in seconds in one process; start it without accelerate")
+
+
+def _check_text(config: TrainingConfig, feedback: Feedback | Pointwise) -> None:
+    given = sorted(config.to_dict())
+    idle = [name for name in given if name in _WITHOUT_EFFECT[config.trained]]
+    _refuse(idle, f"where the method is {config.trained}; leave it out, or choose another method")
+    if isinstance(feedback, Pointwise) and "label_smoothing" in given:
+        _refuse(["label_smoothing"], f"on the scores of feedback {feedback}; leave it out")
+    local = Path(config.base).expanduser().exists()
+    if local and config.base_revision is not None and config.base_name is None:
+        _refuse(["base_revision"], f"on {config.base!r}, a path of this machine; leave it out")
+    if not local and None not in (config.base_name, config.base_revision):
+        raise P2LError(
+            f"base_revision cannot be that of {config.base!r} and of {config.base_name!r} at once; fetch the base into "
+            "a folder and name that one as base, or leave out base_name"
+        )
+
+
+def _refuse(names: list[str], where: str) -> None:
+    if names:
+        raise P2LError(f"{', '.join(names)}: of no effect {where}")

@@ -1,0 +1,121 @@
+"""`p2l evaluate`: its JSON, tables, pictures and refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from drawn_votes import votes_of
+
+from p2l_sdk.evaluation import evaluate
+from p2l_sdk.votes.votes import Votes
+
+
+def p2l_evaluate(*arguments, **env):
+    command = [sys.executable, "-m", "p2l_sdk", "evaluate", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **env})
+
+
+@pytest.fixture(scope="module")
+def vote_files(tmp_path_factory, default):
+    """held.jsonl and train.jsonl: votes drawn from the default model on 40 prompts each; alone.jsonl: one vote."""
+    folder, random = tmp_path_factory.mktemp("votes"), np.random.default_rng(1)
+    for name, start in (("held", 0), ("train", 40)):
+        prompts = [f"{'What is' if i % 2 else 'Write a poem about'} {i}?" for i in range(start, start + 40)]
+        scored = default.coefficients(prompts)
+        votes = votes_of(scored.coefs, scored.eta, random, 10, default.models)
+        words = ["model_a", "model_b", "tie", "tie (bothbad)"]
+        rows = [
+            {"prompt": prompts[p], "model_a": default.models[a], "model_b": default.models[b], "winner": words[w]}
+            for p, a, b, w in zip(votes.prompt, votes.a, votes.b, votes.winner, strict=True)
+        ]
+        for file, part in ((name, rows), ("alone", rows[:1])):
+            (folder / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    return folder
+
+
+def test_the_command_shows_and_draws_everything(vote_files, tmp_path, default):
+    files = ["--votes", vote_files / "held.jsonl", "--baseline-votes", vote_files / "train.jsonl"]
+    more = ["--subsets", "5,20", "--trials", "3", "--seed", "7"]
+    result = p2l_evaluate(*files, *more, "--json", "--plot", tmp_path / "p.png")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "p.png").stat().st_size > 5000
+    report = json.loads(result.stdout)
+    votes = Votes.read(vote_files / "held.jsonl", default.models)
+    train = Votes.read(vote_files / "train.jsonl", default.models)
+    expected = evaluate(default, votes, baseline_votes=train, subsets=(5, 20), trials=3, seed=7)
+    assert report == {"model": "embedded default", **json.loads(json.dumps(expected.to_dict()))}
+    for width in (80, 64):
+        result = p2l_evaluate(*files, *more, COLUMNS=str(width))
+        assert result.returncode == 0, result.stderr
+        assert max(map(len, result.stdout.splitlines())) <= width
+    loss, averaged = expected.metrics["bt_log_loss"], expected.baseline.metrics["bt_log_loss"]
+    row = next(line for line in result.stdout.splitlines() if "BT log-loss" in line)
+    assert row.split()[2:5] == [f"{loss.value:.4f}", f"{loss.standard_error:.4f}", f"{averaged.value:.4f}"]
+    plain = p2l_evaluate(*files, *more, PYTHONIOENCODING="ascii", COLUMNS="80")
+    assert plain.returncode == 0, plain.stderr
+
+
+def test_the_command_on_one_vote(vote_files):
+    result = p2l_evaluate("--votes", vote_files / "alone.jsonl")
+    assert result.returncode == 0, result.stderr
+    assert "no leaderboard to compare the aggregate with" in " ".join(result.stdout.split())
+    files = ("--votes", vote_files / "held.jsonl", "--baseline-votes", vote_files / "alone.jsonl")
+    result = p2l_evaluate(*files, "--json")  # with a baseline of one vote: a note, no warning on stderr
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["notes"][0].startswith("baseline votes: the votes do not determine")
+
+
+def test_warnings_of_libraries_are_no_notes_on_the_baseline(vote_files, monkeypatch, capsys):
+    from p2l_sdk.cli import cli
+
+    def warned(*arguments, **options):
+        warnings.warn("something is old", RuntimeWarning, stacklevel=2)
+        return evaluate(*arguments, **options)
+
+    monkeypatch.setattr("p2l_sdk.evaluation.evaluate", warned)
+    with pytest.warns(RuntimeWarning, match="something is old"):
+        cli(["evaluate", "--votes", str(vote_files / "alone.jsonl"), "--json"], standalone_mode=False)
+    assert "something is old" not in capsys.readouterr().out
+
+
+def test_the_command_warns_of_prompts_that_the_baseline_has_too(vote_files):
+    held = vote_files / "held.jsonl"
+    result = p2l_evaluate("--votes", held, "--baseline-votes", held, "--json")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.startswith("p2l: warning: 40 of the 40 prompts of held.jsonl are in the training votes;")
+    assert json.loads(result.stdout)["n_prompts"] == 40
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--scores", "s.jsonl", "--baseline-votes", "v.jsonl"), "--baseline-votes says something of votes"),
+        (("--scores", "s.jsonl", "--by", "task"), "--by says something of votes; give --votes FILE too"),
+        (("--votes", "held.jsonl", "--by", "kind"), "the votes have no category column 'kind'"),
+        (("--votes", "held.jsonl", "--subsets", "ten"), "'ten' is no list of whole numbers such as 10,25,50"),
+        (("--votes", "held.jsonl", "--subsets", "10,50"), "subsets of 50 prompts cannot be drawn from 40"),
+        (("--votes", "held.jsonl", "--plot", "x.bmp"), "'x.bmp' is no name of a picture"),
+    ],
+)
+def test_what_the_command_refuses(arguments, message, vote_files, monkeypatch):
+    monkeypatch.chdir(vote_files)
+    result = p2l_evaluate(*arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_without_a_decisive_vote_all_but_the_picture_is_shown(vote_files, tmp_path):
+    row = json.loads((vote_files / "alone.jsonl").read_text())
+    (tmp_path / "tie.jsonl").write_text(json.dumps({**row, "winner": "tie"}) + "\n")
+    result = p2l_evaluate("--votes", tmp_path / "tie.jsonl", "--json", "--plot", tmp_path / "p.png")
+    assert result.returncode == 2
+    assert json.loads(result.stdout)["n_votes"] == 1
+    assert "no vote is decisive, so there is no calibration to draw" in result.stderr
+    assert not (tmp_path / "p.png").exists()

@@ -1,0 +1,207 @@
+"""The parts of the gateway in isolation: requests, events, breakers, connections."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import httpx
+import pytest
+from upstreams import Upstreams
+
+from p2l_sdk.serve.gateway.breaker import Breaker
+from p2l_sdk.serve.gateway.call import UpstreamError
+from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.pool import SpreadTransport, create_client
+from p2l_sdk.serve.gateway.request import BadRequest, ChatRequest
+from p2l_sdk.serve.gateway.sse import Events, error_event, payloads
+
+
+def test_a_body_of_many_megabytes_is_read_or_refused_quickly():
+    rest = b'"model": "p2l", "messages": [{"role": "user", "content": "hi"}]}'
+    start = time.perf_counter()
+    assert ChatRequest.parse(b"{" + b" " * 2**25 + rest).model == "p2l"
+    for fields in (b'"a":1,' * 2**22, b"".join(b'"x%d":1,' % i for i in range(500))):
+        with pytest.raises(BadRequest, match="not a JSON object in UTF-8 of at most 500 fields"):
+            ChatRequest.parse(b"{" + fields + rest)
+    assert time.perf_counter() - start < 1.5
+    assert len(ChatRequest.parse(b"{" + b"".join(b'"x%d":1,' % i for i in range(498)) + rest).fields) == 500
+
+
+def test_what_a_request_asks_for():
+    def parse(**fields):
+        return ChatRequest.parse(json.dumps({"model": "p2l", "messages": [{"role": "user"}], **fields}).encode())
+
+    assert [parse(cost=cost).budget for cost in (None, 0, "1e-3", 10**308)] == [None, 0, 0.001, 1e308]
+    for cost in (10**309, -1, "x", "nan", 1e999, [1], {}, True):
+        with pytest.raises(BadRequest, match=r"finite number|not a JSON object"):
+            parse(cost=cost)
+    assert [parse().n, parse(n=None).n, parse(n=1024).n] == [1, 1, 1024]
+    for n in (0, -1, 1025, 10**400, 2.0, "20", True):
+        with pytest.raises(BadRequest, match="n must be an integer from 1 to 1024"):
+            parse(n=n)
+    parts = [{"type": "text", "text": "ab"}, {"type": "image_url", "image_url": {"url": "data:"}}, "?", {"text": 1}]
+    messages = [{"role": "system", "content": "é"}, {"role": "user", "content": parts}, {"role": "assistant"}]
+    assert parse(messages=messages).text_bytes == 4
+
+
+def test_a_body_is_rewritten_without_being_parsed_and_written_again():
+    llm = LLMConfig(name="x", base_url="http://127.0.0.1:9/v1", upstream_model="up/x", system='be "brief"')
+    rng = random.Random(0)
+
+    def value(depth: int = 0):
+        kind = rng.randrange(7 if depth < 3 else 5)
+        if kind >= 5:
+            items = [value(depth + 1) for _ in range(rng.randrange(4))]
+            return items if kind == 5 else {f'k{i}"': item for i, item in enumerate(items)}
+        return [rng.random(), rng.randrange(-9, 9), 'a"}{,:[\n\u00e9😀\\'[: rng.randrange(10)], None, True][kind]
+
+    for _ in range(300):
+        extra = {f"x{i}{rng.choice(chr(34) + 'é')}": value() for i in range(rng.randrange(5))}
+        body = {"model": "p2l", "messages": [{"role": "user", "content": "hi"}], **extra}
+        text = json.dumps(body, indent=rng.choice([None, 1]), ensure_ascii=rng.random() < 0.5)
+        sent = json.loads(ChatRequest.parse(text.encode()).body(llm))
+        system = {"role": "system", "content": 'be "brief"'}
+        assert sent == {**body, "model": "up/x", "messages": [system, *body["messages"]]}
+
+
+def test_events_are_cut_at_their_ends_wherever_the_parts_are():
+    stream = b': hello\n\ndata: {"a": 1}\n\nevent: x\r\ndata: {"usage": {"prompt_tokens": 3}}\r\n\r\ndata: [DONE]\n\n'
+    for size in (1, 2, 3, 7, 1000):
+        events = Events()
+        parts = [events.feed(stream[i : i + size]) for i in range(0, len(stream), size)]
+        assert b"".join(parts) == stream
+        assert events.rest() == b""
+        assert all(part.endswith((b"\n\n", b"\r\n\r\n")) for part in parts if part)
+        assert (events.done, events.finished, events.usage) == (True, True, {"prompt_tokens": 3})
+    assert list(payloads(stream)) == [{"a": 1}, {"usage": {"prompt_tokens": 3}}, "[DONE]"]
+    assert list(payloads(b"data: {oops\n\n")) == [None]
+    [event] = payloads(error_event("gone", "server_error", "x"))
+    assert event == {"error": {"message": "gone", "type": "server_error", "param": None, "code": "x"}}
+    finished = Events()
+    finished.feed(b'data: {"choices": [{"finish_reason": null}]}\n\n')
+    assert not finished.finished
+    finished.feed(b'data: {"choices": [{"finish_reason": "stop"}]}\n\n')
+    assert finished.finished
+    assert not finished.done
+
+
+def event(text: str, reason: str | None, index: int = 0) -> bytes:
+    """An event of a streamed answer."""
+    choice = {"index": index, "delta": {"content": text}, "finish_reason": reason}
+    return f"data: {json.dumps({'choices': [choice]})}\n\n".encode()
+
+
+def test_only_the_end_of_the_answer_is_its_end():
+    events = Events()
+    for text in ("[DONE]", "data: [DONE]", "\n\ndata: [DONE]\n\n", '"finish_reason": "stop"'):
+        events.feed(event(text, None) + event(text, ""))  # some servers send an empty finish reason in every event
+        assert not events.done
+        assert not events.finished
+    events.feed(event("", "stop"))
+    assert (events.done, events.finished) == (False, True)
+    two = Events(choices=2)
+    two.feed(event("", "stop", 0) + event("", "stop", 0))
+    assert not two.finished
+    two.feed(event("", "length", 1))
+    assert two.finished
+    two.feed(b"data:[DONE]\n\n")
+    assert two.done
+
+
+def test_a_large_event_in_small_parts_takes_no_longer():
+    events, start = Events(), time.process_time()
+    for _ in range(4096):
+        assert events.feed(b"x" * 2048) == b""
+    assert len(events.feed(b"\n\n")) == 4096 * 2048 + 2
+    assert time.process_time() - start < 1.0
+
+
+def test_a_breaker_opens_lets_one_try_and_closes(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("p2l_sdk.serve.gateway.breaker.time.monotonic", lambda: now[0])
+    breaker = Breaker(failures=2, seconds=10)
+    breaker.failed()
+    assert breaker.wait() == 0
+    breaker.failed()
+    assert breaker.wait() == 10
+    now[0] += 10
+    assert breaker.wait() == 0
+    breaker.enter()
+    assert breaker.wait() == 10  # others wait for the outcome of the trial
+    breaker.succeeded()
+    assert breaker.wait() == 0
+    breaker.failed(retry_after=3600)
+    assert breaker.wait() == 10  # no upstream is paused for an hour
+    now[0] += 10
+    breaker.failed(retry_after=2)
+    assert breaker.wait() == 10
+
+
+def test_a_request_that_tells_nothing_keeps_nobody_waiting(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("p2l_sdk.serve.gateway.breaker.time.monotonic", lambda: now[0])
+    breaker = Breaker(failures=1, seconds=10)
+    before = breaker.enter()
+    breaker.failed()
+    breaker.release(before)  # not a trial: it was in flight when the others failed
+    assert breaker.wait() == 10
+    now[0] += 10
+    trial = breaker.enter()
+    breaker.release(trial)
+    assert breaker.wait() == 0
+    now[0] += 1
+    breaker.failed()
+    breaker.release(trial)  # a failure in the meantime outweighs the trial
+    assert breaker.wait() == 10
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("7", 7), ("1.5", 1.5), ("-3", 0), (timedelta(seconds=90), 89), (timedelta(-1), 0), ("", None), ("inf", None),
+     ("soon", None), ("Mon, 99 Foo 9999999999 00:00:00 GMT", None)],
+)  # fmt: skip
+def test_how_long_an_upstream_wants_to_rest(value, seconds):
+    if isinstance(value, timedelta):
+        value = format_datetime(datetime.now(UTC) + value, usegmt=True)
+    error = UpstreamError.of(httpx.Response(429, headers={"Retry-After": value}))
+    assert error.retry_after == (None if seconds is None else pytest.approx(seconds, abs=2 if seconds > 60 else 0))
+
+
+def test_no_redirects_and_no_proxies_of_the_environment(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+
+    async def look() -> None:
+        async with create_client() as client:
+            assert not client.follow_redirects
+            assert not client.trust_env
+            assert not client._mounts  # httpx stores proxies here
+        async with create_client(trust_env=True) as client:
+            assert client._mounts
+
+    asyncio.run(look())
+
+
+def test_pools_that_only_a_burst_used_keep_no_connections():
+    async def ask(url: str, n: int, client: httpx.AsyncClient) -> list[int]:
+        body = {"model": "x", "messages": [{"role": "user", "content": "hi"}]}
+        replies = await asyncio.gather(*(client.post(f"{url}/chat/completions", json=body) for _ in range(n)))
+        return [reply.status_code for reply in replies]
+
+    async def burst(upstreams: Upstreams) -> None:
+        transport = SpreadTransport(httpx.Limits(keepalive_expiry=0.2), pools=3)
+        async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
+            assert await ask(upstreams.url("x"), 12, client) == [200] * 12
+            assert upstreams.accepted >= 3
+            give_up = time.monotonic() + 3
+            while upstreams.open:
+                assert time.monotonic() < give_up, f"{upstreams.open} connections stay open"
+                await asyncio.sleep(0.02)
+            assert await ask(upstreams.url("x"), 1, client) == [200]
+
+    with Upstreams() as upstreams:
+        asyncio.run(burst(upstreams))

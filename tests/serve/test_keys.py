@@ -1,0 +1,45 @@
+"""API keys: where they are read, and their budgets."""
+
+from __future__ import annotations
+
+import pytest
+
+from p2l_sdk.errors import P2LError
+from p2l_sdk.serve.auth import Key, Keys, OutOfBudget
+
+
+def test_keys(tmp_path, monkeypatch):
+    monkeypatch.setenv("P2L_API_KEYS", "sk-0123456789abcdef,sk-1123456789abcdef named 2.5")
+    keys = Keys.load()
+    assert len(keys) == 2
+    assert (keys.find("sk-0123456789abcdef").name, keys.find("sk-1123456789abcdef").budget) == ("key-1", 2.5)
+    assert keys.find("sk-0123456789abcde") is None
+    assert keys.find("\ud800") is None
+    assert not Keys([])
+    for line, message in [
+        ("short", "line 1: an API key has at least 16 characters"),
+        ("sk-2123456789abcdef name x", "line 1: after the key stand its name and its budget"),
+        ("sk-2123456789abcdef name -1", "its budget, a number >= 0"),
+        ("sk-2123456789abcdef name 1 2", "nothing else"),
+        ("sk-2123456789abcdef named", "two API keys have the same name: 'named'"),
+        ("sk-0123456789abcdef again", "two API keys have the same secret: 'key-1'"),
+    ]:
+        (tmp_path / "keys").write_text(line)
+        with pytest.raises(P2LError, match=message) as error:
+            Keys.load(tmp_path / "keys")
+        assert line.split()[0] not in str(error.value)
+    with pytest.raises(P2LError, match="cannot be read: No such file"):
+        Keys.load(tmp_path / "absent")
+
+
+def test_a_key_says_what_is_left_of_its_budget():
+    key = Key("team-docs", b"", 0.00125)
+    for _ in range(11):
+        key.record(0.0001)
+    key.require(0.00015)
+    left = r"the key 'team-docs' has \$0.00015 left of its budget of \$0.00125, and this needs up to \$0.0009; send a"
+    with pytest.raises(OutOfBudget, match=left):
+        key.require(3 * 0.0003)
+    key.record(0.00015)
+    with pytest.raises(OutOfBudget, match=r"the budget of \$0.00125 of the key 'team-docs' is spent$"):
+        key.require(0.0009)
