@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 
 import numpy as np
@@ -15,12 +14,6 @@ from p2l_sdk import P2L
 from p2l_sdk.errors import HubError
 from p2l_sdk.hub.cards import split_card
 from p2l_sdk.hub.publish import _adapter_base
-
-
-@pytest.fixture(scope="module")
-def push(processes):
-    """push(folder, repo, **options) -> the commit, pushed by the owner of org."""
-    return functools.partial(push_as_owner, processes["pusher"])
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +45,13 @@ def test_a_base_is_that_of_one_commit_from_the_training_to_the_loaded_adapter(hu
     assert weights == {f"{commit}/model.safetensors"}
 
 
-def test_an_adapter_is_pushed_as_one_and_loads_on_its_base(hub, processes, push, loader, tmp_path):
+def test_an_adapter_is_pushed_as_one_and_loads_on_its_base(hub, processes, loader, tmp_path):
     base = save_base(tmp_path / "base")
     hub.add("other/base", {file.name: file.read_bytes() for file in base.iterdir()})
     commit = hub.repo("other/base").refs["main"]
     adapter = save_adapter(tmp_path / "adapter", base, "other/base", commit)
     hub.add("other/base", {"model.safetensors": b"of another day"})
-    push(adapter, "org/adapter")
+    push_as_owner(processes["pusher"], adapter, "org/adapter")
     files = hub.repo("org/adapter").files()
     assert {"adapter_config.json", "adapter_model.safetensors"} <= files.keys()
     assert "model.safetensors" not in files

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import torch
 import yaml
 from conftest import ROOT, backbone_config, transformers_tokenizer
 from fine_tuning import LLMS, prompts, vote_rows, write_jsonl
-from researcher import without_p2l_sdk
+from researcher import answer, without_p2l_sdk
 from safetensors.torch import load_file, save_file
 
 from p2l_sdk import P2L
@@ -124,11 +122,12 @@ def test_an_adapter_and_what_it_is_merged_to_are_the_same_model_without_p2l_sdk(
 
 # the card's snippet; what a loaded adapter saves; the error without peft
 ALONE = """
-import json, sys
+import contextlib, io, json, sys
 sys.modules["p2l_sdk"] = None
 from transformers import AutoModel, pipeline
 prompts, mine, snippet = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
-exec(snippet, {})
+with contextlib.redirect_stdout(io.StringIO()) as printed:
+    exec(snippet, {})
 boards = pipeline("prompt-to-leaderboard", mine, trust_remote_code=True)
 boards.save_pretrained("again")
 again = pipeline("prompt-to-leaderboard", "again", trust_remote_code=True)
@@ -143,7 +142,8 @@ attempt(device_map="cpu")
 sys.modules["peft"] = None
 attempt()
 AutoModel.from_pretrained("again", trust_remote_code=True)
-print(json.dumps([[board["leaderboard"][0]["model"] for board in boards(prompts)], dtypes, refused]))
+best = [board["leaderboard"][0]["model"] for board in boards(prompts)]
+print(json.dumps([printed.getvalue(), best, dtypes, refused]))
 """
 
 
@@ -153,15 +153,8 @@ def test_with_transformers_and_peft_alone(adapter, tmp_path):
     snippet = card.partition("<!-- adapter -->")[2].partition("```python\n")[2].partition("```")[0]
     assert 'folder = "mine"' in snippet
     assert {file.name for file in adapter.glob("*.py")} == {file.name for file in (ROOT / "modeling").glob("*_p2l.py")}
-    result = subprocess.run(
-        [sys.executable, "-c", ALONE, json.dumps(PROMPTS), "mine", snippet],
-        capture_output=True, text=True, cwd=tmp_path, env={"HF_HOME": str(tmp_path), "PATH": "", "HF_HUB_OFFLINE": "1"},
-        check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-2000:]
+    printed, best, dtypes, refused = answer(ALONE, tmp_path, json.dumps(PROMPTS), "mine", snippet)
     p2l = P2L.from_pretrained(adapter)
-    printed, answer = result.stdout.splitlines()[-2:]
-    best, dtypes, refused = json.loads(answer)
     assert best == [board.best for board in p2l.leaderboards(PROMPTS)]
     assert printed.startswith(
         f"[{{'label': '{p2l.leaderboard('Prove that the square root of two is irrational').best}'"

@@ -29,10 +29,15 @@ print(json.dumps(results))
 
 def without_p2l_sdk(home: Path, prompts: list, folders: Iterable[Path], program: str = RESEARCHER) -> list[Any]:
     """What the program prints in its last line, as JSON: by default, the coefficients of each saved model."""
+    return answer(program, home, json.dumps(prompts), *folders)
+
+
+def answer(program: str, home: Path, *arguments: object, python: str = sys.executable) -> Any:
+    """The last line that a program prints, parsed as JSON. It runs offline in a process of its own, whose working
+    folder and caches are `home`."""
     result = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(prompts), *map(str, folders)],
-        capture_output=True, text=True, cwd=home, env={"HF_HOME": str(home), "PATH": "", "HF_HUB_OFFLINE": "1"},
-        check=False,
+        [python, "-c", program, *map(str, arguments)], capture_output=True, text=True, cwd=home, check=False,
+        env={"HF_HOME": str(home), "PATH": "", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.returncode == 0, result.stderr[-3000:]
     return json.loads(result.stdout.splitlines()[-1])
