@@ -86,6 +86,15 @@ def test_a_forbidden_import_of_each_sort_is_caught(source):
     assert not forbidden("cli.ask", source)
 
 
+def test_the_picture_shows_these_floors():
+    """docs/images/rooms.svg, from top to bottom."""
+    picture = (ROOT / "docs" / "images" / "rooms.svg").read_text(encoding="utf-8")
+    floors: dict[str, set[str]] = {}
+    for y, room in re.findall(r'class="room" [^>]*y="(\d+)"[^>]*>(\w+)<', picture):
+        floors.setdefault(y, set()).add(room)
+    assert [floors[y] for y in sorted(floors, key=int, reverse=True)] == FLOORS
+
+
 def test_there_is_no_circle_inside_a_room():
     """At import time or later. In modeling/, imports for types alone do not count: transformers copies the files by
     them (see `spec_p2l`)."""
