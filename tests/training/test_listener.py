@@ -50,11 +50,11 @@ def files(tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture
 def no_bars_of_transformers():
-    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
+    from transformers.utils import logging
 
-    disable_progress_bars()
+    logging.disable_progress_bar()
     yield
-    enable_progress_bars()
+    logging.enable_progress_bar()
 
 
 @pytest.mark.usefixtures("no_bars_of_transformers")
@@ -85,7 +85,7 @@ def test_a_listener_is_told_of_a_fine_tuning_in_order(files, base, tmp_path, cap
     validations = listener.of("validated")
     assert len(validations) == 2
     assert kept == min(validations, key=lambda validation: validation.loss)
-    assert list(listener.of("measured")[0])[0].startswith("eval_votes.jsonl (")
+    assert next(iter(listener.of("measured")[0])).startswith("eval_votes.jsonl (")
 
 
 @pytest.mark.usefixtures("no_bars_of_transformers")
