@@ -50,11 +50,11 @@ def files(tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture
 def no_bars_of_transformers():
-    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
+    from transformers.utils import logging
 
-    disable_progress_bars()
+    logging.disable_progress_bar()
     yield
-    enable_progress_bars()
+    logging.enable_progress_bar()
 
 
 @pytest.mark.usefixtures("no_bars_of_transformers")
