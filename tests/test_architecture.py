@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from conftest import ROOT
 
+from p2l_sdk.votes.votes import Votes
+
 # lowest floor first; a room knows the floors below it, and none of its neighbours
 FLOORS = [
     {"modeling"},
@@ -192,6 +194,14 @@ def test_a_face_that_is_not_looked_at_costs_nothing():
 # --- walks -----------------------------------------------------------------------------------------------------------
 
 
+def profiled(action: Callable[[], object], profile: Callable[[types.FrameType, str, object], None]) -> None:
+    sys.setprofile(profile)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+
+
 def rooms_entered(action: Callable[[], object]) -> set[tuple[str, str]]:
     """Pairs (caller, called) of rooms, for every call from a function of one room into another room, however many
     functions of other libraries lie between."""
@@ -209,11 +219,20 @@ def rooms_entered(action: Callable[[], object]) -> set[tuple[str, str]]:
         if caller is not None and called is not None and caller != called:
             found.add((caller, called))
 
-    sys.setprofile(profile)
-    try:
-        action()
-    finally:
-        sys.setprofile(None)
+    profiled(action, profile)
+    return found
+
+
+def files_entered(action: Callable[[], object]) -> set[str]:
+    """The modules whose functions are entered; modeling/ and errors do not count."""
+    names = {str(path): name for name, path in MODULES.items() if not name.startswith(("modeling.", "errors"))}
+    found: set[str] = set()
+
+    def profile(frame: types.FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename in names:
+            found.add(names[frame.f_code.co_filename])
+
+    profiled(action, profile)
     return found
 
 
@@ -222,3 +241,15 @@ def test_an_aggregate_walks_down_only(default):
     calls = rooms_entered(lambda: default.aggregate(iter(prompts), weights=[1.0] * 600))
     assert {("p2l", "scorers"), ("scorers", "leaderboards"), ("scorers", "modeling")} <= calls
     assert [call for call in calls if HEIGHT[call[1]] > HEIGHT[call[0]]] == []
+
+
+def test_a_file_of_votes_is_read_by_four_files(tmp_path):
+    """Lines to rows, rows to columns, columns to numbers, numbers to votes; categories and weights too."""
+    path = tmp_path / "votes.csv"
+    path.write_text("prompt,model_a,model_b,winner,weight,task\nx,a,b,tie,1,code\ny,b,a,model_a,2,\n", encoding="utf-8")
+    assert files_entered(lambda: Votes.read(path)) == {
+        "tables.files",
+        "tables.sources",
+        "tables.columns",
+        "votes.votes",
+    }
