@@ -5,15 +5,16 @@ are kept in float32, and torch's L-BFGS (at most 50 iterations) evaluates the me
 every closure. Every job runs in its own process; the methods alternate, round by round. Time is that of the job alone,
 memory the peak of the process minus what it used before the job (imports and input).
 
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/aggregation.py [--rounds N] [--stream N] [--json]
+    python benchmarks/aggregation.py [--rounds N] [--stream N] [--threads N] [--json]
 """
 
 from __future__ import annotations
 
+from threads import THREADS, parse
+
+# isort: split
 import argparse
 import json
-import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -21,6 +22,7 @@ import sys
 import time
 
 import numpy as np
+from measuring import machine, print_json
 
 from p2l_sdk.leaderboards.aggregate import PairStatistics
 from p2l_sdk.leaderboards.leaderboard import Coefficients
@@ -58,7 +60,7 @@ def direct(feedback: Feedback, batch: Coefficients) -> dict:
     """Mean cross-entropy over prompts and pairs by L-BFGS in float32."""
     import torch
 
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.set_num_threads(THREADS)
     a, b = torch.triu_indices(N_MODELS, N_MODELS, 1)
 
     def law(theta, eta):
@@ -135,6 +137,7 @@ def job(name: str, feedback: Feedback, n: int) -> dict:
 
 def run(name: str, feedback: Feedback, n: int) -> dict:
     command = [sys.executable, __file__, "--job", name, "--feedback", feedback, "--prompts", str(n)]
+    command += ["--threads", str(THREADS)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -163,11 +166,6 @@ def compare(feedback: Feedback, n: int, rounds: int) -> list[dict]:
     return rows
 
 
-def processor() -> str:
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
@@ -176,22 +174,18 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     parser.add_argument("--feedback", default="grk", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    threads = {os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    if None in threads or len(threads) > 1:  # read when the libraries are loaded: too late to set them here
-        parser.error("set OMP_NUM_THREADS and OPENBLAS_NUM_THREADS first, to the same number")
+    arguments = parse(parser)
     if arguments.job:
         print(json.dumps(job(arguments.job, Feedback(arguments.feedback), arguments.prompts)))
         return
     n = arguments.prompts
-    machine = f"{processor()}, {os.cpu_count()} cores, {threads.pop()} thread(s); Python {platform.python_version()}"
+    where = machine(f"{THREADS} thread(s)")
     rows = [row for feedback in (Feedback.GRK, Feedback.BT) for row in compare(feedback, n, arguments.rounds)]
     long = run("stream", Feedback.GRK, arguments.stream) if arguments.stream else None
     if arguments.json:
-        result = {"machine": machine, "rounds": arguments.rounds, "prompts": n, "rows": rows, "stream": long}
-        print(json.dumps(result, indent=2))
+        print_json(machine=where, rounds=arguments.rounds, prompts=n, rows=rows, stream=long)
         return
-    print(f"{machine}; {n:,} prompts x {N_MODELS} LLMs, medians of {arguments.rounds} rounds (lowest to highest)\n")
+    print(f"{where}; {n:,} prompts x {N_MODELS} LLMs, medians of {arguments.rounds} rounds (lowest to highest)\n")
     print("| feedback | method | seconds | add + solve | times faster | peak memory, MB | distance to the optimum |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:

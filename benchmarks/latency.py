@@ -4,16 +4,15 @@ The floor of a call is bare tokenisation and the weighted mean of the token vect
 "model" is the scorer alone: tokens, mean and head. Everything is measured in rounds of one call of each kind and
 compared within the round, so that a busy machine slows all of them alike.
 
-    export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 RAYON_NUM_THREADS=1
-    python benchmarks/latency.py [--rounds N] [--json]
+    python benchmarks/latency.py [--rounds N] [--threads N] [--json]
 """
 
 from __future__ import annotations
 
+from threads import THREADS, parse
+
+# isort: split
 import argparse
-import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from measuring import machine, print_json
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
@@ -105,30 +105,17 @@ def start_up(n: int) -> dict:
     return result
 
 
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
-        if os.environ.get(name) != "1":  # read when the libraries are loaded: too late to set it here
-            parser.error(f"set {name}=1 first: the benchmark is of one thread")
-    machine = f"{_processor()}, {os.cpu_count()} cores, one thread; Python {platform.python_version()}"
+    arguments = parse(parser)
+    where = machine(f"{THREADS} thread(s)")
     calls, starts = latency(arguments.rounds), start_up(max(10, arguments.rounds // 50))
     if arguments.json:
-        print(
-            json.dumps({"machine": machine, "rounds": arguments.rounds, "calls": calls, "start_up": starts}, indent=2)
-        )
+        print_json(machine=where, rounds=arguments.rounds, calls=calls, start_up=starts)
         return
-    print(f"{machine}; medians of {arguments.rounds} rounds, microseconds (90th percentile)\n")
+    print(f"{where}; medians of {arguments.rounds} rounds, microseconds (90th percentile)\n")
     print(
         "| tokens | floor: bare tokens + mean | model | leaderboard | above model, floor | route | above model, floor |"
     )

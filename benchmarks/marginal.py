@@ -10,33 +10,29 @@ p2l-sdk and arena-rank also compute intervals, with the sandwich estimator. eval
 choix has no intervals: both are timed without. choix has no ties and takes a list of (winner, loser) pairs; building it
 is included in its time.
 
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 RAYON_NUM_THREADS=1 python benchmarks/marginal.py [--rounds N] [--json]
+    python benchmarks/marginal.py [--rounds N] [--threads N] [--json]
 """
 
 from __future__ import annotations
 
+from threads import THREADS, parse
+
+# isort: split
 import argparse
 import importlib.metadata
-import json
 import multiprocessing
 import os
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from measuring import machine, print_json
 from scipy.special import expit
 
 from p2l_sdk import fit_leaderboard
 
-sys.path.insert(0, str(Path(__file__).parent))
-from latency import _processor
-
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 ARENA_UNIT = 400 / np.log(10)  # arena-rank's points per logit
 Ratings = dict[str, float]  # centred coefficients in logits
 
@@ -167,16 +163,10 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=60.0, help="seconds that choix may take")
     parser.add_argument("--sizes", nargs="+", default=["200000x50", "2000000x130"], metavar="VOTESxMODELS")
     parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    for name in THREADS:
-        if os.environ.get(name) != "1":  # read when the libraries are loaded: too late to set it here
-            parser.error(f"set {name}=1 first: the benchmark is of one thread (jax takes what it finds)")
+    arguments = parse(parser)
     packages = ("numpy", "pandas", "arena-rank", "evalica", "choix")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
-    machine = (
-        f"{_processor()}, {os.cpu_count()} cores, {', '.join(THREADS)} = 1, load {os.getloadavg()[0]:.1f}; "
-        f"Python {platform.python_version()}, {versions}"
-    )
+    where = f"{machine(f'{THREADS} thread(s)', f'load {os.getloadavg()[0]:.1f}')}, {versions}"
     results = []
     for size in arguments.sizes:
         n_votes, n_models = map(int, size.split("x"))
@@ -185,9 +175,9 @@ def main() -> None:
             rows = measure(job, frame, arguments.rounds, arguments.limit)
             results.append({"votes": n_votes, "models": n_models, "job": job, "rows": rows})
     if arguments.json:
-        print(json.dumps({"machine": machine, "rounds": arguments.rounds, "results": results}, indent=2))
+        print_json(machine=where, rounds=arguments.rounds, results=results)
         return
-    print(f"{machine}; medians of {arguments.rounds} rounds")
+    print(f"{where}; medians of {arguments.rounds} rounds")
     for result in results:
         kind = "Bradley-Terry without ties" if result["job"] == "bt" else "a quarter of them ties, half a win each"
         print(f"\n{result['votes']:,} votes, {result['models']} LLMs, {kind}:\n")

@@ -13,8 +13,6 @@ import argparse
 import asyncio
 import json
 import multiprocessing
-import os
-import platform
 import random
 import socket
 import statistics
@@ -28,7 +26,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
-from serving import WORDS, quantile, wait_for
+from measuring import machine, new_prompt, print_json, quantile, wait_for
 
 LLMS = ("gemma-2-9b-it", "qwen2.5-7b-instruct", "llama-3.3-nemotron-super-49b-v1")
 ANSWER = {
@@ -85,7 +83,7 @@ async def turns(direct: int, router: int, calls: int, clients: int) -> list[tupl
         chance = random.Random(number)
         streams = {port: await asyncio.open_connection("127.0.0.1", port) for port in (direct, router)}
         for i in range(calls // clients + 20):
-            prompt = " ".join(chance.choices(WORDS, k=chance.randint(10, 40))) + f" {chance.random()}"
+            prompt = new_prompt(chance, 10, 40)
             seconds = {}
             for port, model in ((direct, "upstream"), (router, "p2l")) if i % 2 else ((router, "p2l"), (direct, "x")):
                 seconds[port] = await call(streams[port], port, prompt, model)
@@ -135,11 +133,10 @@ def main() -> None:
             row |= {f"{name}_p50_ms": 1e3 * statistics.median(values), f"{name}_p99_ms": 1e3 * quantile(values, 0.99)}
         row["added_p50_ms"] = 1e3 * statistics.median(r - d for d, r in pairs)
         rows.append(row)
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     if arguments.json:
-        print(json.dumps({"machine": machine, "results": rows}, indent=2))
+        print_json(machine=machine(), results=rows)
         return
-    print(f"{machine}; embedded default model\n")
+    print(f"{machine()}; embedded default model\n")
     print("| clients | calls | direct p50, p99 ms | router p50, p99 ms | added p50 ms |\n|---|---|---|---|---|")
     for row in rows:
         print(
