@@ -10,6 +10,9 @@ own feedback model and under bt; (b) the recipe trained on all training votes. T
 
 from __future__ import annotations
 
+from threads import THREADS, parse
+
+# isort: split
 import argparse
 import tempfile
 import time
@@ -197,8 +200,8 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3, help="random draws of the votes, with seeds 0, 1, ...")
     parser.add_argument("--llms", type=int, default=9, help="how many of the LLMs, in alphabetical order")
     parser.add_argument("--write", type=Path, help="PNG file")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    arguments = parse(parser)
+    torch.set_num_threads(THREADS)
     warnings.simplefilter("ignore", P2LWarning)
     train = Votes.read(arguments.data / "votes_train.parquet")
     val = Votes.read(arguments.data / "votes_val.parquet", train.models)

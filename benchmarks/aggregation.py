@@ -10,10 +10,9 @@ memory the peak of the process minus what it used before the job (imports and in
 
 from __future__ import annotations
 
-import machine  # before numpy: it sets the thread counts
+from threads import THREADS, parse
 
 # isort: split
-
 import argparse
 import json
 import resource
@@ -23,6 +22,7 @@ import sys
 import time
 
 import numpy as np
+from measuring import machine, print_json
 
 from p2l_sdk.leaderboards.aggregate import PairStatistics
 from p2l_sdk.leaderboards.leaderboard import Coefficients
@@ -60,7 +60,7 @@ def direct(feedback: Feedback, batch: Coefficients) -> dict:
     """Mean cross-entropy over prompts and pairs by L-BFGS in float32."""
     import torch
 
-    torch.set_num_threads(machine.THREADS)
+    torch.set_num_threads(THREADS)
     a, b = torch.triu_indices(N_MODELS, N_MODELS, 1)
 
     def law(theta, eta):
@@ -136,18 +136,8 @@ def job(name: str, feedback: Feedback, n: int) -> dict:
 
 
 def run(name: str, feedback: Feedback, n: int) -> dict:
-    command = [
-        sys.executable,
-        __file__,
-        "--job",
-        name,
-        "--feedback",
-        feedback,
-        "--prompts",
-        str(n),
-        "--threads",
-        str(machine.THREADS),
-    ]
+    command = [sys.executable, __file__, "--job", name, "--feedback", feedback, "--prompts", str(n)]
+    command += ["--threads", str(THREADS)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -184,18 +174,16 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     parser.add_argument("--feedback", default="grk", help=argparse.SUPPRESS)
-    machine.add_threads(parser)
-    arguments = parser.parse_args()
+    arguments = parse(parser)
     if arguments.job:
         print(json.dumps(job(arguments.job, Feedback(arguments.feedback), arguments.prompts)))
         return
     n = arguments.prompts
-    where = machine.describe()
+    where = machine(f"{THREADS} thread(s)")
     rows = [row for feedback in (Feedback.GRK, Feedback.BT) for row in compare(feedback, n, arguments.rounds)]
     long = run("stream", Feedback.GRK, arguments.stream) if arguments.stream else None
     if arguments.json:
-        result = {"machine": where, "rounds": arguments.rounds, "prompts": n, "rows": rows, "stream": long}
-        print(json.dumps(result, indent=2))
+        print_json(machine=where, rounds=arguments.rounds, prompts=n, rows=rows, stream=long)
         return
     print(f"{where}; {n:,} prompts x {N_MODELS} LLMs, medians of {arguments.rounds} rounds (lowest to highest)\n")
     print("| feedback | method | seconds | add + solve | times faster | peak memory, MB | distance to the optimum |")

@@ -9,12 +9,10 @@ compared within the round, so that a busy machine slows all of them alike.
 
 from __future__ import annotations
 
-import machine  # before numpy: it sets the thread counts
+from threads import THREADS, parse
 
 # isort: split
-
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -22,6 +20,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from measuring import machine, print_json
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
@@ -110,17 +109,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--json", action="store_true")
-    machine.add_threads(parser)
-    arguments = parser.parse_args()
-    where = machine.describe()
+    arguments = parse(parser)
+    where = machine(f"{THREADS} thread(s)")
     calls, starts = latency(arguments.rounds), start_up(max(10, arguments.rounds // 50))
     if arguments.json:
-        print(
-            json.dumps(
-                {"machine": machine.describe(), "rounds": arguments.rounds, "calls": calls, "start_up": starts},
-                indent=2,
-            )
-        )
+        print_json(machine=where, rounds=arguments.rounds, calls=calls, start_up=starts)
         return
     print(f"{where}; medians of {arguments.rounds} rounds, microseconds (90th percentile)\n")
     print(

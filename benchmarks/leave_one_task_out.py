@@ -4,11 +4,14 @@ For each task of routing9: train on the votes of all other tasks, measure on the
 the averaged ("marginal") leaderboard of the same training votes, whose first LLM is also the best single one on the
 other tasks, and the best LLM for each prompt (oracle). Only the training split is used.
 
-    python benchmarks/leave_one_task_out.py --data ../shared/data/routing9 --encoder PATH --write FILE.md
+    python benchmarks/leave_one_task_out.py --data ../shared/data/routing9 --encoder PATH --threads 2 --write FILE.md
 """
 
 from __future__ import annotations
 
+from threads import THREADS, parse
+
+# isort: split
 import argparse
 import tempfile
 from collections.abc import Iterator
@@ -76,7 +79,7 @@ def main() -> None:
     parser.add_argument("--encoder", required=True, help="all-MiniLM-L6-v2: folder or Hub id")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--write", type=Path, help="Markdown file for the result")
-    arguments = parser.parse_args()
+    arguments = parse(parser)
     votes = Votes.read(arguments.data / "votes_train.parquet")
     place = {prompt: i for i, prompt in enumerate(votes.prompts)}
     scores = Scores.read(arguments.data / "scores_train.parquet", votes.models)
@@ -85,7 +88,7 @@ def main() -> None:
     for row, values in zip(read_rows(arguments.data / "scores_train.parquet"), scores.scores, strict=True):
         tasks[place[row["prompt"]]], table[place[row["prompt"]]] = row["task"], values
     scores = Scores(votes.prompts, votes.models, table)
-    torch.set_num_threads(2)
+    torch.set_num_threads(THREADS)
     token_table = distil(arguments.encoder)
     runs = [
         list(left_out(votes, scores, tasks, token_table, StaticRecipe(seed=seed))) for seed in range(arguments.seeds)

@@ -10,33 +10,28 @@ p2l-sdk and arena-rank also compute intervals, with the sandwich estimator. eval
 choix has no intervals: both are timed without. choix has no ties and takes a list of (winner, loser) pairs; building it
 is included in its time.
 
-    python benchmarks/marginal.py [--rounds N] [--json]
+    python benchmarks/marginal.py [--rounds N] [--threads N] [--json]
 """
 
 from __future__ import annotations
 
-import machine  # before numpy: it sets the thread counts
+from threads import THREADS, parse
 
 # isort: split
-
 import argparse
 import importlib.metadata
-import json
 import multiprocessing
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from measuring import machine, print_json
 from scipy.special import expit
 
 from p2l_sdk import fit_leaderboard
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 ARENA_UNIT = 400 / np.log(10)  # arena-rank's points per logit
 Ratings = dict[str, float]  # centred coefficients in logits
@@ -168,10 +163,10 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=60.0, help="seconds that choix may take")
     parser.add_argument("--sizes", nargs="+", default=["200000x50", "2000000x130"], metavar="VOTESxMODELS")
     parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parse(parser)
     packages = ("numpy", "pandas", "arena-rank", "evalica", "choix")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
-    where = f"{machine.describe()} (jax takes what it finds), load {os.getloadavg()[0]:.1f}, {versions}"
+    where = f"{machine(f'{THREADS} thread(s)', f'load {os.getloadavg()[0]:.1f}')}, {versions}"
     results = []
     for size in arguments.sizes:
         n_votes, n_models = map(int, size.split("x"))
@@ -180,7 +175,7 @@ def main() -> None:
             rows = measure(job, frame, arguments.rounds, arguments.limit)
             results.append({"votes": n_votes, "models": n_models, "job": job, "rows": rows})
     if arguments.json:
-        print(json.dumps({"machine": where, "rounds": arguments.rounds, "results": results}, indent=2))
+        print_json(machine=where, rounds=arguments.rounds, results=results)
         return
     print(f"{where}; medians of {arguments.rounds} rounds")
     for result in results:

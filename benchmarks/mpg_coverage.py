@@ -5,13 +5,14 @@ own strengths and weaknesses (normal in logits, not the beta distribution that t
 unbalanced: a domain of one benchmark, one of five, and one of four in two subdomains. Scenarios differ in the number of
 questions, in missing cells, and in whether all LLMs answer the same questions (which differ in difficulty).
 
-    python benchmarks/mpg_coverage.py [--replicates N] [--scenario NAME] [--jeffreys]
+    python benchmarks/mpg_coverage.py [--replicates N] [--scenario NAME] [--jeffreys] [--threads N]
 """
 
 from __future__ import annotations
 
-# isort: split
+from threads import parse
 
+# isort: split
 import argparse
 import warnings
 from dataclasses import dataclass
@@ -149,7 +150,7 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=100)
     parser.add_argument("--scenario", choices=SCENARIOS)
     parser.add_argument("--jeffreys", action="store_true", help="a flat prior for every cell by itself instead")
-    options = parser.parse_args()
+    options = parse(parser)
     more = {"prior": "jeffreys", "missing": "renormalise"} if options.jeffreys else {}
     header = False
     for name in [options.scenario] if options.scenario else SCENARIOS:

@@ -26,7 +26,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
-from serving import WORDS, describe, quantile, wait_for
+from measuring import machine, new_prompt, print_json, quantile, wait_for
 
 LLMS = ("gemma-2-9b-it", "qwen2.5-7b-instruct", "llama-3.3-nemotron-super-49b-v1")
 ANSWER = {
@@ -83,7 +83,7 @@ async def turns(direct: int, router: int, calls: int, clients: int) -> list[tupl
         chance = random.Random(number)
         streams = {port: await asyncio.open_connection("127.0.0.1", port) for port in (direct, router)}
         for i in range(calls // clients + 20):
-            prompt = " ".join(chance.choices(WORDS, k=chance.randint(10, 40))) + f" {chance.random()}"
+            prompt = new_prompt(chance, 10, 40)
             seconds = {}
             for port, model in ((direct, "upstream"), (router, "p2l")) if i % 2 else ((router, "p2l"), (direct, "x")):
                 seconds[port] = await call(streams[port], port, prompt, model)
@@ -134,9 +134,9 @@ def main() -> None:
         row["added_p50_ms"] = 1e3 * statistics.median(r - d for d, r in pairs)
         rows.append(row)
     if arguments.json:
-        print(json.dumps({"machine": describe(), "results": rows}, indent=2))
+        print_json(machine=machine(), results=rows)
         return
-    print(f"{describe()}; embedded default model\n")
+    print(f"{machine()}; embedded default model\n")
     print("| clients | calls | direct p50, p99 ms | router p50, p99 ms | added p50 ms |\n|---|---|---|---|---|")
     for row in rows:
         print(

@@ -4,20 +4,21 @@ The solvers are `optimal_mixture`, cvxpy (the problem is built for each call) an
 them runs for about 20 ms on the same new instances (ours on 600, the others on the first few); ratios of the time per
 call are taken within the round. Values agree to 1e-6 (cvxpy's solver is an interior-point method).
 
-    python benchmarks/routing.py [--rounds N] [--json]     (needs: pip install cvxpy scipy)
+    python benchmarks/routing.py [--rounds N] [--threads N] [--json]     (needs: pip install cvxpy scipy)
 """
 
 from __future__ import annotations
 
+from threads import THREADS, parse
+
+# isort: split
 import argparse
-import json
-import os
-import platform
 import statistics
 import time
 
 import cvxpy
 import numpy as np
+from measuring import machine, print_json
 from scipy.optimize import linprog
 
 from p2l_sdk.routing.mixture import optimal_mixture
@@ -71,15 +72,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parse(parser)
     results = [measure(n, arguments.rounds) for n in (10, 40, 130)]
+    where = f"{machine(f'{THREADS} thread(s)')}, cvxpy {cvxpy.__version__}"
     if arguments.json:
-        print(json.dumps(results, indent=2))
+        print_json(machine=where, rounds=arguments.rounds, results=results)
         return
-    versions = f"Python {platform.python_version()}, cvxpy {cvxpy.__version__}"
-    print(
-        f"{os.cpu_count()} cores, {versions}; medians of {arguments.rounds} rounds, microseconds per call (quartiles)"
-    )
+    print(f"{where}; medians of {arguments.rounds} rounds, microseconds per call (quartiles)")
     print("\n| LLMs | ours | SciPy HiGHS | times ours | cvxpy | times ours | largest difference |")
     print("|---|---|---|---|---|---|---|")
     for row in results:

@@ -15,8 +15,6 @@ import argparse
 import asyncio
 import json
 import multiprocessing
-import os
-import platform
 import random
 import socket
 import statistics
@@ -27,8 +25,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-WORDS = ["prove", "that", "the", "square", "root", "of", "two", "is", "irrational", "write", "a", "poem", "about"]
-WORDS += ["code", "in", "python", "sum", "list"]
+from measuring import WORDS, machine, new_prompt, print_json, quantile, wait_for
+
 CLIENTS = (1, 8, 32, 128)
 
 
@@ -101,19 +99,6 @@ def running(source: str | None, engine: bool) -> Iterator[int]:
         process.join(20)
 
 
-def wait_for(port: int) -> None:
-    give_up = time.monotonic() + 120
-    while time.monotonic() < give_up:  # the socket listens from the start: only an answer shows that the server runs
-        try:
-            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-                connection.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-                if b" 200 " in connection.recv(100):
-                    return
-        except OSError:
-            time.sleep(0.1)
-    raise RuntimeError("the server did not start")
-
-
 async def ask(stream: Any, request: bytes) -> None:
     """One request on an open connection; minimal, since the client shares the machine with the server."""
     reader, writer = stream
@@ -127,8 +112,7 @@ async def ask(stream: Any, request: bytes) -> None:
 
 def post(chance: random.Random, words: int) -> bytes:
     """A request with a new prompt of half to twice `words` words."""
-    text = " ".join(chance.choices(WORDS, k=chance.randint(words // 2, words * 2))) + f" {chance.random()}"
-    body = json.dumps({"prompt": text}).encode()
+    body = json.dumps({"prompt": new_prompt(chance, words // 2, words * 2)}).encode()
     head = "POST /v1/leaderboard HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
@@ -166,10 +150,6 @@ async def load(port: int, clients: int, seconds: float, words: int, seed: int) -
     }
 
 
-def quantile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
-
-
 def measure(source: str | None, seconds: float, rounds: int, words: int) -> list[dict[str, Any]]:
     """For each number of clients, medians over the rounds, in which engine and plain server alternate."""
     rows = []
@@ -190,11 +170,6 @@ def measure(source: str | None, seconds: float, rounds: int, words: int) -> list
     return rows
 
 
-def describe() -> str:
-    """The machine, for the caption of a table."""
-    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", action="append", help="default, tiny, or what P2L.from_pretrained takes")
@@ -212,9 +187,9 @@ def main() -> None:
                 tiny(Path(source))
             results[name] = measure(source, arguments.seconds, arguments.rounds, arguments.words)
     if arguments.json:
-        print(json.dumps({"machine": describe(), "results": results}, indent=2))
+        print_json(machine=machine(), results=results)
         return
-    print(f"{describe()}; {arguments.rounds} rounds of {arguments.seconds:g} s\n")
+    print(f"{machine()}; {arguments.rounds} rounds of {arguments.seconds:g} s\n")
     print("| model | clients | per s | p50, p99 ms | health p99 | plain: per s | p50, p99 | health p99 | times |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name, rows in results.items():
