@@ -71,69 +71,57 @@ def test_a_damaged_file(read, name, content, tmp_path):
     refused(read, written(tmp_path / name, content))
 
 
+FAULTS = {
+    (Results.read, "r.csv"): {
+        b"model,score\na,0.5,1\n": "row 1 has more fields than the header",
+        b"benchmark,score\nx,0.5\n": "the results have the columns benchmark, score; they need",
+        b"model,benchmark,score\na,x,good\n": "row 1: score is 'good'; it must be a number in",
+        b"model,benchmark,score\n,x,0.5\n": "row 1 has no model",
+    },
+    (Results.read, "r.jsonl"): {
+        b'{"model": "a", "benchmark": "x", "score": [1]}\n': r"row 1: score is \[1\]; it mu",
+        b'{"model": "a", "x": 0.5}\n{"model": "b", "x": "0,5"}\n': "row 2: x is '0,5'; it",
+    },
+    (read_livebench, "t.csv"): {
+        b"name,task\na,50\n": "is no table of LiveBench: it has no column 'model'",
+        b"model,task\na,many\n": r"row 1: task is 'many'; it must be a number in \[0, 100\]",
+    },
+    (read_livebench, "t.jsonl"): {
+        b'{"model": "a", "x": 1}\n{"model": "b", "x": -1}\n': "row 2: x is -1",
+        b'{"model": "a", "x": 1}\n{"x": 1}\n': "row 2 has no model",
+    },
+    (read_harness, "results_1.json"): {
+        b"[]": "is no result file of lm-eval",
+        b'{"results": {"x": 3}}': "the results of 'x' are no table",
+        b'{"results": {"x": {"acc": 7}}}': "row 1: score is 7.0; it must be a number",
+        b'{"results": {"x": {"acc": ["1,0"]}}}': r"acc of 'x' is \['1,0'\]; it",
+        b'{"n-samples": 3, "results": {"x": {"acc": 2}}}': "row 1: score is 2.0; it",
+    },
+    (read_harness, "samples_x.jsonl"): {
+        b'{"doc_id": 1, "points": 1}\n': "row 1 has no known metric; it has",
+        b'{"doc_id": 1, "acc": ["a"]}\n': r"row 1: acc is \['a'\]; it must be a n",
+        b'{"doc_id": 1, "acc": []}\n': r"row 1: acc is \[\]; it must be a number",
+    },
+    (read_prices, "p.csv"): {
+        b"model,input_price\na,1\n": "row 1 has no output_price",
+        b"model,input_price,output_price\na,1,cheap\n": "row 1: the prices of 'a' must be",
+    },
+    (read_prices, "p.json"): {
+        b"3": "must hold a list of objects, one for each LLM",
+        b'[{"model": ["a"], "input_price": 1, "output_price": 1}]': "row 1 has no model",
+    },
+    (read_questions, "q.csv"): {
+        b"question_id,prompt\n1,x\n": "row 1 has no answer; questions have question_id",
+    },
+    (read_questions, "q.jsonl"): {
+        b'{"question_id": 1, "prompt": 2, "answer": 3}\n': "row 1: the prompt must be",
+    },
+}
+
+
 @pytest.mark.parametrize(
     ("read", "name", "content", "message"),
-    [
-        (Results.read, "r.csv", b"model,score\na,0.5,1\n", "row 1 has more fields than the header"),
-        (
-            Results.read,
-            "r.csv",
-            b"benchmark,score\nx,0.5\n",
-            "the results have the columns benchmark, score; they need",
-        ),
-        (Results.read, "r.csv", b"model,benchmark,score\na,x,good\n", "row 1: score is 'good'; it must be a number in"),
-        (Results.read, "r.csv", b"model,benchmark,score\n,x,0.5\n", "row 1 has no model"),
-        (Results.read, "r.jsonl", b'{"model": "a", "benchmark": "x", "score": [1]}\n', r"row 1: score is \[1\]; it mu"),
-        (Results.read, "r.jsonl", b'{"model": "a", "x": 0.5}\n{"model": "b", "x": "0,5"}\n', "row 2: x is '0,5'; it"),
-        (read_livebench, "t.csv", b"name,task\na,50\n", "is no table of LiveBench: it has no column 'model'"),
-        (read_livebench, "t.csv", b"model,task\na,many\n", r"row 1: task is 'many'; it must be a number in \[0, 100\]"),
-        (
-            read_livebench,
-            "t.jsonl",
-            b'{"model": "a", "x": 1}\n{"model": "b", "x": 101}\n',
-            "row 2: x is 101; it must be",
-        ),
-        (read_livebench, "t.jsonl", b'{"model": "a", "x": 1}\n{"x": 1}\n', "row 2 has no model"),
-        (
-            read_harness,
-            "results_1.json",
-            b"[]",
-            "is no result file of lm-evaluation-harness: it has no table 'results'",
-        ),
-        (read_harness, "results_1.json", b'{"results": {"x": 3}}', "the results of 'x' are no table"),
-        (read_harness, "results_1.json", b'{"results": {"x": {"acc": 7}}}', "row 1: score is 7.0; it must be a number"),
-        (read_harness, "results_1.json", b'{"results": {"x": {"acc": ["1,0"]}}}', r"acc of 'x' is \['1,0'\]; it"),
-        (read_harness, "results_1.json", b'{"n-samples": 3, "results": {"x": {"acc": 2}}}', "row 1: score is 2.0; it"),
-        (
-            read_harness,
-            "samples_x.jsonl",
-            b'{"doc_id": 1, "points": 1}\n',
-            "row 1 has no known metric; it has: doc_id, p",
-        ),
-        (
-            read_harness,
-            "samples_x.jsonl",
-            b'{"doc_id": 1, "acc": ["a"]}\n',
-            r"row 1: acc is \['a'\]; it must be a number",
-        ),
-        (read_harness, "samples_x.jsonl", b'{"doc_id": 1, "acc": []}\n', r"row 1: acc is \[\]; it must be a number"),
-        (read_prices, "p.csv", b"model,input_price\na,1\n", "row 1 has no output_price"),
-        (
-            read_prices,
-            "p.csv",
-            b"model,input_price,output_price\na,1,cheap\n",
-            "row 1: the prices of 'a' must be numbers",
-        ),
-        (read_prices, "p.json", b"3", "must hold a list of objects, one for each LLM"),
-        (read_prices, "p.json", b'[{"model": ["a"], "input_price": 1, "output_price": 1}]', "row 1 has no model"),
-        (read_questions, "q.csv", b"question_id,prompt\n1,x\n", "row 1 has no answer; questions have question_id"),
-        (
-            read_questions,
-            "q.jsonl",
-            b'{"question_id": 1, "prompt": 2, "answer": 3}\n',
-            "row 1: the prompt must be a text",
-        ),
-    ],
+    [(*key, *fault) for key, faults in FAULTS.items() for fault in faults.items()],
 )
 def test_a_table_that_breaks_its_contract(read, name, content, message, tmp_path):
     path = written(tmp_path / name, content)
@@ -141,16 +129,19 @@ def test_a_table_that_breaks_its_contract(read, name, content, message, tmp_path
         read(path)
 
 
-def test_other_sources_of_results():
-    for source, message in (
-        (3, "not from int"),
-        ({"model": ["a"], "x": [0.5, 0.6]}, "the columns differ in length"),
-        ([3], "row 1 is no dictionary but int"),
-        ([], "the table of results is empty"),
-        ("org/none", "'org/none' is not in the cache and the Hub was not asked"),  # offline
-        ("no.results", "of no known kind"),
-    ):
-        assert message in refused(Results.read, source)
+OTHERS = {
+    "not from int": 3,
+    "the columns differ in length": {"model": ["a"], "x": [0.5, 0.6]},
+    "row 1 is no dictionary but int": [3],
+    "the table of results is empty": [],
+    "'org/none' is not in the cache and the Hub was not asked": "org/none",  # offline
+    "of no known kind": "no.results",
+}
+
+
+@pytest.mark.parametrize("message", OTHERS)
+def test_other_sources_of_results(message):
+    assert message in refused(Results.read, OTHERS[message])
 
 
 def test_categories_of_livebench(tmp_path):

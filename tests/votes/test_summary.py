@@ -17,6 +17,7 @@ from p2l_sdk.errors import VotesError
 from p2l_sdk.evaluation import evaluate_votes
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.votes.averaged import fit_leaderboard
+from p2l_sdk.votes.counts import VoteCounts
 from p2l_sdk.votes.summary import summarise
 from p2l_sdk.votes.votes import Votes
 
@@ -78,6 +79,14 @@ def test_a_summary_counts_by_hand(rng):
     again = json.loads(json.dumps(summary.to_dict()))
     assert again == summary.to_dict()
     assert again["models"][0]["model"] == summary.models[0].model
+
+
+def test_a_summary_counts_the_votes_once(rng, monkeypatch):
+    votes, _ = random_votes(rng)
+    of, counted = VoteCounts.of, []
+    monkeypatch.setattr(VoteCounts, "of", lambda source: counted.append(source) or of(source))
+    summarise(votes, "grk")
+    assert [source for source in counted if isinstance(source, Votes)] == [votes]
 
 
 def test_a_summary_says_what_is_amiss():
