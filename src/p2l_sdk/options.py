@@ -18,15 +18,15 @@ T = TypeVar("T")
 
 
 def named_options(
-    options: Any, defaults: Mapping[str, Any] | None = None
+    options: Any = None, defaults: Mapping[str, Any] | None = None
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Decorator of a function that ends in `**options: Unpack[options]`.
+    """Decorator of a function, which may end in `**options: Unpack[options]`.
 
     `inspect.signature`, and so `help()` and notebooks, show each option by name, and a keyword that is none of them
     raises `UnknownOptionError` naming the nearest one.
 
     Args:
-        options: the `TypedDict` of the options.
+        options: the `TypedDict` of these options; None if the function names all of its own.
         defaults: the defaults to show; None for those not given.
     """
     shown = {
@@ -36,20 +36,21 @@ def named_options(
             default=(defaults or {}).get(name),
             annotation=getattr(kind, "__forward_arg__", kind),
         )
-        for name, kind in options.__annotations__.items()
+        for name, kind in getattr(options, "__annotations__", {}).items()
     }
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         signature = inspect.signature(function)
         own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        called = function.__qualname__.removesuffix(".__init__")
         known = {p.name for p in own} | shown.keys()
 
         @functools.wraps(function)
         def call(*args: P.args, **keywords: P.kwargs) -> T:
             if not keywords.keys() <= known:
                 name = next(iter(keywords.keys() - known))
-                near = did_you_mean(name, sorted(known - {"self"}))
-                raise UnknownOptionError(f"{function.__name__}() has no option {name!r}; {near}")
+                near = did_you_mean(name, sorted(known - {"self", "cls"}))
+                raise UnknownOptionError(f"{called}() has no option {name!r}; {near}")
             return function(*args, **keywords)
 
         call.__signature__ = signature.replace(parameters=[*own, *shown.values()])  # type: ignore[attr-defined]

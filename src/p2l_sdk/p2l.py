@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from p2l_sdk.errors import BudgetError, PromptError
-from p2l_sdk.hub.access import HubAccess, HubOptions, HubTarget
+from p2l_sdk.hub.access import SHARD_BYTES, HubAccess, HubOptions, HubTarget
 from p2l_sdk.hub.folders import DEFAULT_MODEL
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.modeling.prompt_p2l import Prompt
@@ -53,6 +53,7 @@ class P2L:
         self.edits: tuple[str, ...] = ()  # descriptions of the edits since loading
 
     @classmethod
+    @named_options()
     def from_pretrained(
         cls,
         source: str | Path | None = None,
@@ -305,7 +306,7 @@ class P2L:
 
     @named_options(HubOptions, {"create_pr": False})
     def push_to_hub(
-        self, repo_id: str, *, max_shard_bytes: int = 5_000_000_000, handler: bool = True, **options: Unpack[HubOptions]
+        self, repo_id: str, *, max_shard_bytes: int = SHARD_BYTES, handler: bool = True, **options: Unpack[HubOptions]
     ) -> CommitInfo:
         """Push what `save_pretrained` writes to the Hub, in one commit, with a complete card.
 

@@ -219,7 +219,7 @@ def test_a_loose_budget_does_not_bind(rng):
     assert pacer.multiplier == 0.0
 
 
-def test_the_facade_paces(saved):
+def test_p2l_paces(saved):
     dear_first = dict(zip(MODELS, reversed(COSTS.values()), strict=True))
     p2l = P2L.from_pretrained(saved("quantized", head_hidden_size=8), costs=dear_first)
     pacer = p2l.pacer(0.00015, sample=PROMPTS)
@@ -273,3 +273,15 @@ def test_refusals(p2l, saved):
         P2L.from_pretrained(saved("static"), costs={}).frontier(PROMPTS)
     with pytest.raises(UnknownModelError, match="table of costs names 'gpt-9'"):
         p2l.route_many(PROMPTS, cost=1, costs={"gpt-9": 1.0})
+
+
+def test_a_router_takes_leaderboards_of_its_own_llms_alone(p2l):
+    board, prices = p2l.leaderboard(PROMPTS[0]), dict(p2l.costs)
+    assert Router(p2l.models, "grk", prices).route(board).model == board.best
+    for llms in (p2l.models[::-1], p2l.models[:2]):
+        router = Router(llms, Feedback.GRK, {name: prices[name] for name in llms})
+        for route in (router.route, lambda board, router=router: router.route_paced(board, router.pacer(0.001))):
+            with pytest.raises(P2LError, match="of other LLMs than the router's, or in another order"):
+                route(board)
+    with pytest.raises(P2LError, match="unknown feedback model 'rkk'; known: bt"):
+        Router(p2l.models, "rkk", prices)

@@ -258,7 +258,7 @@ def test_prompts_are_checked_before_they_wait():
 
 
 def test_a_quick_model_scores_short_prompts_on_the_event_loop_and_long_ones_on_a_thread(default, monkeypatch):
-    """The numbers are those of the facade, alone and among many; one empty prompt is nobody else's trouble."""
+    """The numbers are those of `P2L`, alone and among many; one empty prompt is nobody else's trouble."""
     places: list[tuple[bool, int]] = []
     plain = engines.score
 

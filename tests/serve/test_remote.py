@@ -1,4 +1,4 @@
-"""A server as the scorer: the facade over HTTP, and servers that fail."""
+"""A server as the scorer: `P2L` over HTTP, and servers that fail."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def remote(server):
     return P2L.from_pretrained(server.url)
 
 
-def test_the_facade_over_http_is_the_local_one(remote, server, default):
+def test_p2l_over_http_is_the_local_one(remote, server, default):
     prompts = [*PROMPTS, *(f"{i} times {i}?" for i in range(130)), *["y" * 9000] * 3]  # exceeds one request
     np.testing.assert_allclose(remote.coefficients(prompts).coefs, default.coefficients(prompts).coefs, atol=1e-6)
     np.testing.assert_allclose(remote.coefficients(prompts).eta, default.coefficients(prompts).eta, atol=1e-6)

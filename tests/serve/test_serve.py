@@ -95,7 +95,7 @@ def test_a_route_is_to_an_llm_that_can_be_called(default):
         ("/v1/route", b'{"prompt": "a", "cost": NaN}', 422, "invalid_body", "cost", "finite number|greater than"),
         ("/v1/route", {"prompt": "a", "policy": "x"}, 422, "invalid_body", "policy", "'optimal', 'strict' or 'best'"),
         ("/v1/route", {"prompt": "a", "objective": "usable", "opponents": {}}, 400, "p2l_error", None, "weight"),
-        ("/v1/aggregate", {"prompts": ["a"], "weights": [1, 2]}, 400, "p2l_error", None, "1 finite numbers"),
+        ("/v1/aggregate", {"prompts": ["a"], "weights": [1, 2]}, 400, "p2l_error", None, "more weights than prompts"),
         ("/v1/aggregate", {"prompts": ["a"], "weights": [0]}, 400, "p2l_error", None, "all weights are 0"),
         ("/predict", {"prompt": []}, 400, "prompt_error", "prompt", "no turn"),
         ("/nowhere", {}, 404, "not_found", None, "no such endpoint; /openapi.json lists them"),

@@ -48,16 +48,6 @@ def files(tmp_path_factory) -> dict[str, str]:
     return {name: str(write_jsonl(folder / f"{name}.jsonl", rows[name])) for name in rows}
 
 
-@pytest.fixture
-def no_bars_of_transformers():
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    yield
-    logging.enable_progress_bar()
-
-
-@pytest.mark.usefixtures("no_bars_of_transformers")
 def test_a_listener_is_told_of_a_fine_tuning_in_order(files, base, tmp_path, capfd):
     listener = Recorder()
     with warnings.catch_warnings():
@@ -88,7 +78,6 @@ def test_a_listener_is_told_of_a_fine_tuning_in_order(files, base, tmp_path, cap
     assert next(iter(listener.of("measured")[0])).startswith("eval_votes.jsonl (")
 
 
-@pytest.mark.usefixtures("no_bars_of_transformers")
 def test_a_listener_is_told_of_a_static_training(files, tmp_path, capfd):
     listener = Recorder()
     run(files["votes"], tmp_path / "m", base="static", precision="auto", epochs=4, listener=listener)
@@ -96,6 +85,11 @@ def test_a_listener_is_told_of_a_static_training(files, tmp_path, capfd):
     assert listener.names == ["data_read", "progress", "measured", "close"]
     progress = listener.of("progress")
     assert [(doing, done) for doing, done, _ in progress] == [("training", done) for done in range(progress[0][2] + 1)]
+
+
+def test_what_is_no_configuration_is_refused(files):
+    with pytest.raises(P2LError, match=r"train takes a TrainingConfig; TrainingConfig\.from_yaml reads one"):
+        training_run.train(files["votes"])
 
 
 def test_a_listener_is_told_of_scores(base, tmp_path):

@@ -122,12 +122,9 @@ def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
         if missing:
             raise click.UsageError(f"{' and '.join(missing)} must be given, here or in --config YAML")
         config = TrainingConfig(**given)
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
     from p2l_sdk.cli.training_progress import Terminal
     from p2l_sdk.training.run import train as run
 
-    disable_progress_bars()  # those of transformers, too: files load too fast for a bar to be useful
     p2l = run(config, resume=resume, listener=None if quiet else Terminal())
     if p2l is not None and not quiet:
         click.echo(f"wrote {config.output}; its card: {Path(config.output) / 'README.md'}")

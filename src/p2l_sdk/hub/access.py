@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SHARD_BYTES = 5_000_000_000  # an interrupted download resumes, but only complete files are used
 _WAITS = (1.0, 2.0, 4.0)  # seconds before the second, third and fourth attempt
 _LONGEST_WAIT = 60.0  # seconds, whatever the Hub asks for
 _CLOCK_SLACK = 60.0  # seconds by which the clock of a file system may differ from ours

@@ -25,13 +25,13 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ModelFormatError(f"{str(path)!r} cannot be read as JSON: {error}") from None
-    if not isinstance(config, dict) or not (is_native(config) or is_published(config)):
+    if not isinstance(config, dict) or not (is_native(config) or is_lmarena(config)):
         kind = config.get("model_type") if isinstance(config, dict) else None
         raise ModelFormatError(f"{str(folder)!r} is no P2L model: its model_type is {kind!r}, not {MODEL_TYPE!r}")
     return config
 
 
-def is_published(config: dict[str, Any]) -> bool:
+def is_lmarena(config: dict[str, Any]) -> bool:
     """Whether a parsed `config.json` is in lmarena's layout (see `scorers/lmarena`) and not in our own."""
     return "P2LModel" in (config.get("architectures") or ()) and "backbone_config" not in config
 
@@ -43,5 +43,5 @@ def is_native(config: dict[str, Any]) -> bool:
 
 def backbone_kind(config: dict[str, Any]) -> str | None:
     """The `model_type` of the backbone in a parsed `config.json`, in either layout; None if it names none."""
-    backbone = config if is_published(config) else config.get("backbone_config") or {}
+    backbone = config if is_lmarena(config) else config.get("backbone_config") or {}
     return backbone.get("model_type")

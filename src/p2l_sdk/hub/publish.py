@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from p2l_sdk import pictures
 from p2l_sdk.errors import HubError, MissingExtraError
-from p2l_sdk.hub.access import HubTarget, push
+from p2l_sdk.hub.access import SHARD_BYTES, HubTarget, push
 from p2l_sdk.hub.cards import EXAMPLE_PROMPTS, complete_model_card, with_picture
 from p2l_sdk.hub.config import backbone_kind, read_config
 from p2l_sdk.hub.tensors import split_tensors
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
     from p2l_sdk.leaderboards.leaderboard import Leaderboard
-
-SHARD_BYTES = 5_000_000_000  # an interrupted download resumes, but only complete files are used
 
 _WEIGHTS, _CARD, _PICTURE = "model.safetensors", "README.md", "leaderboard.png"
 _HANDLER = ("handler.py", "requirements.txt")

@@ -13,6 +13,7 @@ from p2l_sdk.errors import BudgetError, CostError, P2LError, member, require_kno
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.leaderboard_p2l import win_rates
+from p2l_sdk.options import named_options
 from p2l_sdk.routing import mixture as routing
 from p2l_sdk.routing.allocation import JointFrontier
 from p2l_sdk.routing.costs import checked_costs
@@ -49,7 +50,7 @@ class Router:
 
     Args:
         llms: names of the model's LLMs, in the order of its coefficients.
-        feedback: its feedback model.
+        feedback: its feedback model, or its name.
         costs: USD per response by LLM name.
         models: the LLMs that may be chosen; all if not given.
         opponents: LLM name -> weight; uniform over all LLMs if not given.
@@ -64,10 +65,11 @@ class Router:
             or does not fit the feedback model.
     """
 
+    @named_options()
     def __init__(
         self,
         llms: tuple[str, ...],
-        feedback: Feedback,
+        feedback: Feedback | str,
         costs: Mapping[str, float],
         *,
         models: Sequence[str] | None = None,
@@ -75,6 +77,7 @@ class Router:
         policy: Policy | str = Policy.OPTIMAL,
         objective: Objective | str = Objective.WIN_RATE,
     ) -> None:
+        feedback = Feedback.parse(feedback)
         self.policy: Policy = member(Policy, "policy", policy)
         self.objective: Objective = member(Objective, "objective", objective)
         if self.objective is Objective.USABLE and not feedback.grounded:
@@ -116,6 +119,14 @@ class Router:
         # for all prompts at once, the win rates of all pairs would be by far the largest array
         return np.concatenate([self.scores(coefs[start : start + size]) for start in range(0, len(coefs), size)])
 
+    def _require_own(self, board: Leaderboard) -> None:
+        """Raise P2LError for a leaderboard of other LLMs, or of the same in another order."""
+        if board.models != self.llms:
+            raise P2LError(
+                f"this leaderboard is of other LLMs than the router's, or in another order: {', '.join(board.models)}; "
+                f"the router's: {', '.join(self.llms)}"
+            )
+
     def _scores(self, theta: np.ndarray) -> np.ndarray:
         if self.objective is Objective.USABLE:
             return 0.5 + 0.5 * np.tanh(0.5 * theta[..., self._candidates])
@@ -123,6 +134,7 @@ class Router:
 
     def route(self, board: Leaderboard, cost: float | None = None, seed: int | None = None) -> Route:
         """The LLM to call for the prompt of this leaderboard; see `P2L.route`."""
+        self._require_own(board)
         scores, budget = self.scores(board.coefs), as_budget(cost)
         if budget is None or self.policy is Policy.BEST:
             support = {int(scores.argmax()): 1.0}
@@ -162,6 +174,7 @@ class Router:
 
     def route_paced(self, board: Leaderboard, pacer: BudgetPacer) -> Route:
         """The LLM that the pacer chooses; afterwards, call `pacer.record(cost)` with the actual cost."""
+        self._require_own(board)
         scores = self.scores(board.coefs)
         chosen = pacer.choose(scores)
         return self._route(board, scores, {chosen: 1.0}, pacer.budget, chosen)

@@ -1,4 +1,4 @@
-"""A server as the scorer: `P2L.from_pretrained("http://host:port")` is the same facade, on the base install alone.
+"""A server as the scorer: `P2L.from_pretrained("http://host:port")` is the same `P2L`, on the base install alone.
 
 The server sends only coefficients; leaderboards, aggregates and routes are computed here and equal those of a local
 model. Redirects are not followed, and proxies are not used.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from p2l_sdk.errors import P2LError
 from p2l_sdk.hub.cards import merged_card
-from p2l_sdk.hub.config import is_published, read_config
+from p2l_sdk.hub.config import is_lmarena, read_config
 from p2l_sdk.hub.folders import CARDS, EditedHead, save_copy
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG
 from p2l_sdk.scorers.scorer import SavableScorer, Scorer, editable
@@ -32,7 +32,7 @@ def save_model(
     if source is None:
         raise P2LError("this P2L was not loaded from a folder, so there is nothing to copy")
     edited = _edited_head(scorer, edits)
-    if is_published(read_config(source)) and isinstance(scorer, SavableScorer):  # saved in the native layout
+    if is_lmarena(read_config(source)) and isinstance(scorer, SavableScorer):  # saved in the native layout
         save_copy(source, target, costs, edited, weights=scorer.save, patterns=CARDS)
     else:
         save_copy(source, target, costs, edited)

@@ -5,13 +5,15 @@ Torch is imported inside functions, so that invalid settings and data are refuse
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
 from p2l_sdk import pictures
-from p2l_sdk.errors import HubError
+from p2l_sdk.errors import HubError, P2LError
 from p2l_sdk.hub.folders import DEFAULT_MODEL, new_folder, require_new
 from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
 from p2l_sdk.p2l import P2L
@@ -47,6 +49,8 @@ def train(config: TrainingConfig, *, resume: bool = False, listener: Listener | 
         P2LError: a setting does not fit or has no effect, the output exists, or the run cannot be resumed.
         ModelFormatError: the base cannot be loaded.
     """
+    if not isinstance(config, TrainingConfig):
+        raise P2LError("train takes a TrainingConfig; TrainingConfig.from_yaml reads one from a file")
     main = os.environ.get("RANK", "0") == "0"
     listener = listener if main and listener is not None else Listener()
     try:
@@ -57,10 +61,11 @@ def train(config: TrainingConfig, *, resume: bool = False, listener: Listener | 
         if inputs.summary is not None:
             listener.data_read(config.votes, inputs.summary)
         made: tuple[P2L, Card] | None
-        if plan.static_base is not None:
-            made = _train_static(inputs, Feedback(plan.feedback), plan.static_base, listener)
-        else:
-            made = _fine_tune(inputs, plan.feedback, resume, listener)
+        with _without_bars():
+            if plan.static_base is not None:
+                made = _train_static(inputs, Feedback(plan.feedback), plan.static_base, listener)
+            else:
+                made = _fine_tune(inputs, plan.feedback, resume, listener)
         if made is None:
             return None
         p2l, card = made
@@ -70,6 +75,23 @@ def train(config: TrainingConfig, *, resume: bool = False, listener: Listener | 
         return p2l
     finally:
         listener.close()
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """No progress bars of transformers and the Hub's client: only the listener tells how far the run is."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
+    from transformers.utils import logging
+
+    shown, silent = logging.is_progress_bar_enabled(), are_progress_bars_disabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+        if silent:
+            disable_progress_bars()
 
 
 def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: Listener) -> tuple[P2L, Card]:

@@ -24,6 +24,7 @@ from p2l_sdk.errors import P2LError, P2LWarning, VotesError, member
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.leaderboards.likelihood import PairLikelihood
 from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold, vote_targets
+from p2l_sdk.options import named_options
 from p2l_sdk.votes.connected import undetermined
 from p2l_sdk.votes.counts import VoteCounts
 
@@ -45,6 +46,7 @@ class Intervals(StrEnum):
         return member(cls, "intervals", name, ", or None for none")
 
 
+@named_options()
 def fit_leaderboard(
     votes: Any,
     feedback: Feedback | str = Feedback.BT,
@@ -90,7 +92,7 @@ def fit_leaderboard(
         warnings.warn(
             f"{problem}. What the votes leave open is set by a small ridge{advice}",
             P2LWarning,
-            stacklevel=2,
+            stacklevel=3,  # the caller of `fit_leaderboard`, which is wrapped
         )
     n_models = len(counts.models)
     limits = None
