@@ -80,7 +80,7 @@ def train(config: TrainingConfig, *, resume: bool = False, listener: Listener | 
 @contextlib.contextmanager
 def _without_bars() -> Iterator[None]:
     """No progress bars of transformers and the Hub's client: only the listener tells how far the run is."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
     from transformers.utils import logging
 
     shown, silent = logging.is_progress_bar_enabled(), are_progress_bars_disabled()
