@@ -23,13 +23,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from p2l_sdk import P2L, fit_leaderboard
+from p2l_sdk import P2L, Votes, fit_leaderboard
 from p2l_sdk.errors import P2LWarning
 from p2l_sdk.hub.folders import DEFAULT_MODEL
 from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.training.static import StaticRecipe, train_static, write_static
 from p2l_sdk.training.token_table import table_of
-from p2l_sdk.votes.votes import Votes
 
 SIZES = (50, 200, 1000, 0)  # votes on the new LLM; 0 is all of them
 METHODS = ("marginal", "marginal, bt", "added", "added, prior mean")

@@ -13,11 +13,9 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from p2l_sdk import P2L
+from p2l_sdk import P2L, Router, Scores
 from p2l_sdk.mpg import Results, Tree, goodness
 from p2l_sdk.routing.frontier import Frontier
-from p2l_sdk.routing.router import Router
-from p2l_sdk.votes.votes import Scores
 
 
 def without_prompts(data: Path, p2l: P2L, scores: Scores, budgets: np.ndarray) -> Frontier:

@@ -21,14 +21,12 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from p2l_sdk import P2L
+from p2l_sdk import P2L, Scores, Votes, fit_leaderboard
 from p2l_sdk.evaluation import evaluate_scores, evaluate_votes
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.tables.files import read_rows
 from p2l_sdk.training.static import StaticRecipe, train_static, write_static
 from p2l_sdk.training.token_table import TokenTable, distil
-from p2l_sdk.votes.averaged import fit_leaderboard
-from p2l_sdk.votes.votes import Scores, Votes
 
 COLUMNS = ("bt_log_loss", "cross_entropy", "routed_score")
 

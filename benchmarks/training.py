@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from transformers import PrinterCallback, TrainerCallback
 
+from p2l_sdk import Votes
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.prompt_p2l import PromptEncoder
 from p2l_sdk.training.arguments import training_arguments
@@ -34,7 +35,6 @@ from p2l_sdk.training.heads import start_at
 from p2l_sdk.training.model import add_lora, new_model
 from p2l_sdk.training.task import Task
 from p2l_sdk.training.trainer import P2LTrainer
-from p2l_sdk.votes.votes import Votes
 
 SEED = 0
 

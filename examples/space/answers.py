@@ -9,10 +9,8 @@ from board_html import leaderboard_html, message
 from choice_html import choice_html
 from frontier_svg import frontier_svg, round_step
 
-from p2l_sdk import P2L
-from p2l_sdk.errors import BudgetError, P2LError
-from p2l_sdk.leaderboards.leaderboard import Leaderboard
-from p2l_sdk.routing.router import Router
+from p2l_sdk import P2L, Leaderboard, P2LError, Router
+from p2l_sdk.errors import BudgetError
 
 MAX_PROMPTS = 1000  # per aggregation
 

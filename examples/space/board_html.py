@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
-from p2l_sdk.leaderboards.leaderboard import Leaderboard
+from p2l_sdk import Leaderboard
 from p2l_sdk.routing.route import usd
 
 

@@ -7,7 +7,7 @@ from html import escape
 
 from board_html import price
 
-from p2l_sdk.routing.route import Route
+from p2l_sdk import Route
 
 
 def choice_html(route: Route, best: Route, costs: Mapping[str, float]) -> str:
