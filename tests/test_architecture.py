@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import itertools
 import re
 import subprocess
 import sys
@@ -30,6 +31,7 @@ FLOORS = [
     {"__main__"},
 ]
 HEIGHT = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 SOURCES = {"": ROOT / "src" / "p2l_sdk", "modeling.": ROOT / "modeling"}
 MODULES = {
     prefix + ".".join(path.relative_to(root).with_suffix("").parts): path
@@ -84,6 +86,36 @@ def test_every_arrow_points_down(name):
 def test_a_forbidden_import_of_each_sort_is_caught(source):
     assert forbidden("votes.counts", source)
     assert not forbidden("cli.ask", source)
+
+
+def test_the_page_lists_the_floors():
+    listed: list[set[str]] = []
+    for floor, room in re.findall(r"^\| (\d*) ?\| `(\w+)` \|", PAGE, re.MULTILINE):
+        if floor:
+            listed.insert(0, set())
+            assert int(floor) == len(FLOORS) - len(listed)
+        listed[0].add(room)
+    assert listed == FLOORS
+
+
+def test_the_picture_is_that_of_the_imports():
+    """An arrow for every room that another imports from, less those that follow from others."""
+    knows: dict[str, set[str]] = {room: set() for room in HEIGHT}
+    for name, path in MODULES.items():
+        room = name.split(".")[0]
+        others = imports(path.read_text(encoding="utf-8"), "modeling." if room == "modeling" else "")
+        knows[room] |= {other.split(".")[0] for other in others} & HEIGHT.keys() - {room}
+    below: dict[str, set[str]] = {}
+    for floor in FLOORS:
+        below |= {room: knows[room].union(*(below[other] for other in knows[room])) for room in floor}
+    needed = {(a, b) for a, others in knows.items() for b in others if not any(b in below[c] for c in others)}
+    drawn = set()
+    for line in PAGE.split("```mermaid")[1].split("```")[0].splitlines():
+        steps = [re.findall(r"(\w+)(?:\[[^]]*\])?", step) for step in line.split("-->")]
+        for upper, lower in itertools.pairwise(steps):
+            drawn |= {(a, b) for a in upper for b in lower}
+    names = {"main": "__main__", "face": "__init__"}
+    assert {(names.get(a, a), names.get(b, b)) for a, b in drawn} == needed
 
 
 def test_there_is_no_circle_inside_a_room():
