@@ -85,6 +85,7 @@ class Results:
         return float(times @ sums / (times @ self.counts[llm]))
 
     def loss(self, llm: str, size: int, method: str, times: np.ndarray) -> float:
+        """Mean loss of one LLM over the draws of a size and method."""
         return float(np.mean([self.mean(draw, llm, times) for draw in self.draws[llm, size, method]]))
 
 

@@ -50,6 +50,7 @@ class SameForAll:
         self._board = fit_leaderboard(votes, p2l.spec.feedback)
 
     def score(self, prompts: list) -> Coefficients:
+        """The same coefficients for every prompt."""
         n = len(prompts)
         return Coefficients(np.tile(self._board.coefs, (n, 1)), np.full((n, 1), self._board.eta), None)
 

@@ -50,9 +50,11 @@ class Stopwatch(TrainerCallback):
         self._start = 0.0
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Start the clock."""
         self._start = time.perf_counter()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Note the time."""
         self.steps.append(time.perf_counter() - self._start)
         batch = self.trainer.last_batch
         self.votes.append(len(batch["labels"]))
@@ -69,6 +71,7 @@ class Watched(P2LTrainer):
     """Remembers the batch of the last step."""
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any) -> Any:
+        """Remember the batch."""
         self.last_batch = inputs
         return super().compute_loss(model, inputs, *args, **options)
 

@@ -60,6 +60,7 @@ class P2LConfig(PretrainedConfig):
         return copy.deepcopy(CUSTOM_PIPELINES)
 
     def to_dict(self) -> dict[str, Any]:
+        """The keys of `config.json`."""
         # name both classes even if the configuration is saved without the model, as next to an adapter
         return {**super().to_dict(), "auto_map": dict(AUTO_MAP), "custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
 

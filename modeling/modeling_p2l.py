@@ -77,6 +77,7 @@ class P2LHead(nn.Module):
         return self.dropout(self.activation(self.hidden(state)))
 
     def forward(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """States `(n, width)` to coefs `(n, n_models)`, eta and gamma `(n, 1)` or None."""
         state = self.features(state)
         eta = None if self.eta is None else self.eta(state).float()
         gamma = None if self.gamma is None else self.gamma(state).float()
@@ -134,9 +135,11 @@ class P2LModel(PreTrainedModel):
         return model
 
     def get_input_embeddings(self) -> nn.Module:
+        """The token embeddings of the backbone."""
         return self.backbone.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the token embeddings of the backbone."""
         self.backbone.set_input_embeddings(value)
 
     def prepare(self, prompts: Sequence[Prompt], tokenizer: Any) -> dict[str, torch.Tensor]:

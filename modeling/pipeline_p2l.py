@@ -147,6 +147,7 @@ class TopModelsPipeline(LeaderboardPipeline):
     """
 
     def postprocess(self, outputs: dict[str, Any], top_k: int | None = 5) -> list[Any]:
+        """The best LLMs as `[{"label": name, "score": ...}, ...]`, or all of them for `top_k=None`."""
         spec = self.model.spec
         results = []
         for coefs in outputs["coefs"].numpy():

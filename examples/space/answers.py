@@ -9,8 +9,8 @@ from board_html import leaderboard_html, message
 from choice_html import choice_html
 from frontier_svg import frontier_svg, round_step
 
-from p2l_sdk import P2L, Leaderboard, P2LError, Router
-from p2l_sdk.errors import BudgetError
+from p2l_sdk import P2L, Leaderboard, Router
+from p2l_sdk.errors import BudgetError, P2LError
 
 MAX_PROMPTS = 1000  # per aggregation
 

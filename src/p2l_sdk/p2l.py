@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from p2l_sdk.errors import BudgetError, PromptError
-from p2l_sdk.hub.access import HubAccess, HubOptions
+from p2l_sdk.hub.access import HubAccess, HubOptions, HubTarget
 from p2l_sdk.hub.folders import DEFAULT_MODEL
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.modeling.prompt_p2l import Prompt
@@ -192,7 +192,7 @@ class P2L:
             UnknownModelError: a name in models or opponents is not one of the model's LLMs.
             UnknownOptionError: there is no such option; the message names the nearest one.
         """
-        router, board = self.router(**options), self.leaderboard(prompt)
+        router, board = self.router(**options) if options else self._router, self.leaderboard(prompt)
         if pacer is None:
             return router.route(board, cost, seed)
         if cost is not None:
@@ -305,7 +305,7 @@ class P2L:
 
     @named_options(HubOptions, {"create_pr": False})
     def push_to_hub(
-        self, repo_id: str, *, max_shard_bytes: int = 5_000_000_000, handler: bool = True, **target: Unpack[HubOptions]
+        self, repo_id: str, *, max_shard_bytes: int = 5_000_000_000, handler: bool = True, **options: Unpack[HubOptions]
     ) -> CommitInfo:
         """Push what `save_pretrained` writes to the Hub, in one commit, with a complete card.
 
@@ -313,7 +313,7 @@ class P2L:
             repo_id: "org/name"; created if it does not exist.
             max_shard_bytes: larger weights are split into files of at most this size.
             handler: also push `handler.py` and `requirements.txt`, which Inference Endpoints use.
-            target: `private`, `revision`, `create_pr`, `token`, `commit_message`; see `HubTarget`.
+            options: `private`, `revision`, `create_pr`, `token`, `commit_message`; see `HubTarget`.
 
         Returns:
             The client's `CommitInfo`: the commit's address (a `str`), with `oid`, `pr_url` and `pr_revision`.
@@ -324,10 +324,10 @@ class P2L:
         from p2l_sdk.hub.cards import EXAMPLE_PROMPTS
         from p2l_sdk.hub.publish import push_model
 
-        board = self.leaderboard(EXAMPLE_PROMPTS[0])
+        target, board = HubTarget(repo_id=repo_id, **options), self.leaderboard(EXAMPLE_PROMPTS[0])
         with tempfile.TemporaryDirectory() as place:
             self.save_pretrained(folder := Path(place) / "model")
-            return push_model(folder, repo_id, board=board, max_shard_bytes=max_shard_bytes, handler=handler, **target)
+            return push_model(folder, target, max_shard_bytes=max_shard_bytes, handler=handler, board=board)
 
     def merge(self, folder: str | Path) -> None:
         """Merge an adapter into its base and write the result as a plain model with the same outputs. Raises P2LError

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from command_line import ok, p2l, refused
 from conftest import MODELS, build_model, transformers_tokenizer
 from edited_models import NEW, prompts, simulated, true_row
-from researcher import RESEARCHER
+from researcher import without_p2l_sdk
 
 from p2l_sdk import P2L
 from p2l_sdk.errors import ModelFormatError
@@ -41,13 +39,8 @@ def test_an_edited_model_is_a_whole_folder_for_everyone(saved, tmp_path):
         assert P2L.from_pretrained(again).models == ("zeta", MODELS[1], MODELS[3])
         folders.append(folder)
         models.append(model)
-    result = subprocess.run(
-        [sys.executable, "-c", RESEARCHER, json.dumps(texts), *map(str, folders)],
-        capture_output=True, text=True, cwd=tmp_path, env={"HF_HOME": str(tmp_path), "PATH": "", "HF_HUB_OFFLINE": "1"},
-        check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-2000:]
-    for model, theirs in zip(models, json.loads(result.stdout.splitlines()[-1]), strict=True):
+    results = without_p2l_sdk(tmp_path, texts, folders)
+    for model, theirs in zip(models, results, strict=True):
         np.testing.assert_allclose(model.coefficients(texts).coefs, theirs["coefs"], atol=1e-5)
 
 

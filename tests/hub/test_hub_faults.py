@@ -10,8 +10,9 @@ import pytest
 from hub_client import GUEST, LOAD, OWNER, PROMPTS, assert_cache_is_whole, load
 
 BARE_PUSH = """
-from p2l_sdk.hub.access import push
-commit = push({"model.safetensors": repo.encode(), "README.md": b"# x"}, repo, message="one", **options)
+from p2l_sdk.hub.access import HubTarget, push
+target = HubTarget(repo_id=repo, **options)
+commit = push({"model.safetensors": repo.encode(), "README.md": b"# x"}, target, message="one")
 result = vars(commit)
 """
 

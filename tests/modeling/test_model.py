@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from conftest import MODELS, build_model, transformers_tokenizer
-from researcher import RESEARCHER
+from researcher import without_p2l_sdk
 
 from p2l_sdk import P2L
 from p2l_sdk.errors import ModelFormatError
@@ -26,13 +24,8 @@ KINDS = ["static", "quantized", "llama", "qwen2", "bert"]
 def test_saved_folders_are_the_same_models_without_p2l_sdk(saved, tmp_path):
     cases = [*((kind, "grk") for kind in KINDS), *(("static", feedback) for feedback in Feedback), ("llama", "bt")]
     folders = [saved(kind, feedback, head_hidden_size=8, head_norm=True) for kind, feedback in cases]
-    result = subprocess.run(
-        [sys.executable, "-c", RESEARCHER, json.dumps(PROMPTS), *map(str, folders)],
-        capture_output=True, text=True, cwd=tmp_path, env={"HF_HOME": str(tmp_path), "PATH": "", "HF_HUB_OFFLINE": "1"},
-        check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-2000:]
-    for case, folder, theirs in zip(cases, folders, json.loads(result.stdout.splitlines()[-1]), strict=True):
+    results = without_p2l_sdk(tmp_path, PROMPTS, folders)
+    for case, folder, theirs in zip(cases, folders, results, strict=True):
         ours = P2L.from_pretrained(folder, device="cpu").coefficients(PROMPTS)
         for key in ("coefs", "eta", "gamma"):
             mine = getattr(ours, key)

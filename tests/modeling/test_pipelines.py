@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import MODELS, ROOT, build_model, transformers_tokenizer, word_tokenizer
+from researcher import without_p2l_sdk
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -225,13 +225,8 @@ print(json.dumps(answers))
 def test_with_transformers_alone(saved, tmp_path):
     P2L.from_pretrained().save_pretrained(tmp_path / "default")
     folders = [tmp_path / "default", saved("bert", "bt"), saved("llama")]
-    result = subprocess.run(
-        [sys.executable, "-c", RESEARCHER, json.dumps(PROMPTS), *map(str, folders)],
-        capture_output=True, text=True, cwd=tmp_path, env={"HF_HOME": str(tmp_path), "PATH": "", "HF_HUB_OFFLINE": "1"},
-        check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-2000:]
-    for folder, answer in zip(folders, json.loads(result.stdout.splitlines()[-1]), strict=True):
+    results = without_p2l_sdk(tmp_path, PROMPTS, folders, RESEARCHER)
+    for folder, answer in zip(folders, results, strict=True):
         models, boards, single, widget, refused = answer
         p2l = P2L.from_pretrained(folder)
         expected = p2l.leaderboards(PROMPTS)

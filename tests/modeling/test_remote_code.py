@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from adapters import save_adapter, save_base
 from conftest import ROOT, build_model, transformers_tokenizer
 from packaging.version import Version
+from researcher import answer
 from transformers.dynamic_module_utils import get_relative_imports
 
 from p2l_sdk import P2L
@@ -28,7 +28,7 @@ FLOOR = re.search(r'"transformers>=([\d.]+)', (ROOT / "pyproject.toml").read_tex
 
 LOAD = """
 import json, sys
-request = json.load(sys.stdin)
+request = json.loads(sys.argv[1])
 if not request["sdk"]:
     sys.modules["p2l_sdk"] = None
 import torch, transformers
@@ -56,7 +56,7 @@ if request["sdk"]:  # last, because it registers the classes of p2l_sdk
     for folder in request["folders"]:
         p2l = P2L.from_pretrained(folder, device="cpu")
         answers[folder] |= {"P2L": p2l.coefficients(request["prompts"]).coefs.tolist(), "own": load(folder)}
-json.dump(answers, sys.stdout)
+print(json.dumps(answers))
 """
 
 
@@ -86,27 +86,21 @@ def folders(saved, tmp_path_factory) -> dict[str, Path]:
 def test_the_oldest_version_of_transformers_loads_what_this_one_saves(sdk, folders, tmp_path):
     request = {"sdk": sdk, "folders": list(map(str, folders.values())), "prompts": PROMPTS}
     request |= {"tasks": list(CUSTOM_PIPELINES)}
-    env = {"HF_HOME": str(tmp_path), "PATH": "", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(
-        [OLDEST or "", "-c", LOAD], input=json.dumps(request), capture_output=True, text=True, cwd=tmp_path, env=env,
-        check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-3000:]
-    answers = json.loads(result.stdout)
+    answers = answer(LOAD, tmp_path, json.dumps(request), python=OLDEST or "")
     assert FLOOR is not None
     assert Version(answers["version"]) == Version(FLOOR[1])
     for kind, folder in folders.items():
-        p2l, answer = P2L.from_pretrained(folder, device="cpu"), answers[str(folder)]
+        p2l, found = P2L.from_pretrained(folder, device="cpu"), answers[str(folder)]
         expected = p2l.coefficients(PROMPTS)
         same = {"rtol": 0, "atol": 0.05 if kind == "half" else 2e-5, "err_msg": kind}
-        assert answer["remote"]["code"].startswith("transformers_modules.")
+        assert found["remote"]["code"].startswith("transformers_modules.")
         for way in ("remote", "own")[: 1 + sdk]:
-            np.testing.assert_allclose(answer[way]["coefs"], expected.coefs, **same)
-            np.testing.assert_allclose(answer[way]["eta"], expected.eta, **same)
-            assert answer[way]["head"] == "torch.float32"
-        found = [[board[name] for name in p2l.models] for board in answer["pipelines"]["boards"]]
-        np.testing.assert_allclose(found, expected.coefs, **same)
-        assert answer["pipelines"]["labels"] == [board.ranking for board in p2l.leaderboards(PROMPTS)]
+            np.testing.assert_allclose(found[way]["coefs"], expected.coefs, **same)
+            np.testing.assert_allclose(found[way]["eta"], expected.eta, **same)
+            assert found[way]["head"] == "torch.float32"
+        boards = [[board[name] for name in p2l.models] for board in found["pipelines"]["boards"]]
+        np.testing.assert_allclose(boards, expected.coefs, **same)
+        assert found["pipelines"]["labels"] == [board.ranking for board in p2l.leaderboards(PROMPTS)]
         if sdk:
-            assert answer["own"]["code"].startswith("p2l_sdk.")
-            np.testing.assert_allclose(answer["P2L"], expected.coefs, **same)
+            assert found["own"]["code"].startswith("p2l_sdk.")
+            np.testing.assert_allclose(found["P2L"], expected.coefs, **same)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,13 +14,14 @@ import torch
 import yaml
 from conftest import ROOT, backbone_config, transformers_tokenizer
 from fine_tuning import LLMS, prompts, vote_rows, write_jsonl
-from researcher import RESEARCHER
+from researcher import answer, without_p2l_sdk
 from safetensors.torch import load_file, save_file
 
 from p2l_sdk import P2L
 from p2l_sdk.cli import cli, run
 from p2l_sdk.errors import HubError, ModelFormatError, P2LError, P2LWarning
 from p2l_sdk.evaluation import evaluate, evaluate_votes
+from p2l_sdk.hub.access import HubTarget
 from p2l_sdk.hub.cards import split_card
 from p2l_sdk.hub.publish import push_model
 from p2l_sdk.modeling.feedback_p2l import Feedback
@@ -112,13 +111,8 @@ def test_an_adapter_and_what_it_is_merged_to_are_the_same_model_without_p2l_sdk(
     assert_equal(merged, loaded)
     assert merged.costs == loaded.costs == {"coder": 0.002, "poet": 0.0005}
     assert not list((tmp_path / "merged").glob("adapter_[cm]*"))
-    result = subprocess.run(
-        [sys.executable, "-c", RESEARCHER, json.dumps(PROMPTS), str(adapter), str(tmp_path / "merged")],
-        capture_output=True, text=True, cwd=tmp_path, env={"HF_HOME": str(tmp_path), "PATH": "", "HF_HUB_OFFLINE": "1"},
-        check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-2000:]
-    for theirs in json.loads(result.stdout.splitlines()[-1]):
+    results = without_p2l_sdk(tmp_path, PROMPTS, [adapter, tmp_path / "merged"])
+    for theirs in results:
         np.testing.assert_allclose(loaded.coefficients(PROMPTS).coefs, theirs["coefs"], atol=1e-5)
     with pytest.raises(P2LError, match="this model is no adapter, so there is nothing to merge"):
         merged.merge(tmp_path / "again")
@@ -128,11 +122,12 @@ def test_an_adapter_and_what_it_is_merged_to_are_the_same_model_without_p2l_sdk(
 
 # the card's snippet; what a loaded adapter saves; the error without peft
 ALONE = """
-import json, sys
+import contextlib, io, json, sys
 sys.modules["p2l_sdk"] = None
 from transformers import AutoModel, pipeline
 prompts, mine, snippet = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
-exec(snippet, {})
+with contextlib.redirect_stdout(io.StringIO()) as printed:
+    exec(snippet, {})
 boards = pipeline("prompt-to-leaderboard", mine, trust_remote_code=True)
 boards.save_pretrained("again")
 again = pipeline("prompt-to-leaderboard", "again", trust_remote_code=True)
@@ -147,7 +142,8 @@ attempt(device_map="cpu")
 sys.modules["peft"] = None
 attempt()
 AutoModel.from_pretrained("again", trust_remote_code=True)
-print(json.dumps([[board["leaderboard"][0]["model"] for board in boards(prompts)], dtypes, refused]))
+best = [board["leaderboard"][0]["model"] for board in boards(prompts)]
+print(json.dumps([printed.getvalue(), best, dtypes, refused]))
 """
 
 
@@ -157,15 +153,8 @@ def test_with_transformers_and_peft_alone(adapter, tmp_path):
     snippet = card.partition("<!-- adapter -->")[2].partition("```python\n")[2].partition("```")[0]
     assert 'folder = "mine"' in snippet
     assert {file.name for file in adapter.glob("*.py")} == {file.name for file in (ROOT / "modeling").glob("*_p2l.py")}
-    result = subprocess.run(
-        [sys.executable, "-c", ALONE, json.dumps(PROMPTS), "mine", snippet],
-        capture_output=True, text=True, cwd=tmp_path, env={"HF_HOME": str(tmp_path), "PATH": "", "HF_HUB_OFFLINE": "1"},
-        check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-2000:]
+    printed, best, dtypes, refused = answer(ALONE, tmp_path, json.dumps(PROMPTS), "mine", snippet)
     p2l = P2L.from_pretrained(adapter)
-    printed, answer = result.stdout.splitlines()[-2:]
-    best, dtypes, refused = json.loads(answer)
     assert best == [board.best for board in p2l.leaderboards(PROMPTS)]
     assert printed.startswith(
         f"[{{'label': '{p2l.leaderboard('Prove that the square root of two is irrational').best}'"
@@ -232,7 +221,7 @@ def test_a_damaged_config_of_an_adapter_is_named(text, message, broken):
     (broken / "adapter_config.json").write_text(text)
     refused(broken, message)
     with pytest.raises(ModelFormatError, match=message):
-        push_model(broken, "org/mine")
+        push_model(broken, HubTarget(repo_id="org/mine"))
 
 
 def test_an_adapter_on_another_base(adapter, base, tmp_path):

@@ -362,7 +362,7 @@ def test_an_aggregate_is_that_of_the_sdk(default):
         engine = Engine(default)
         await engine.start()
         board = await engine.aggregate(prompts, weights=weights, seed=3)
-        with pytest.raises(P2LError, match="prompt weights must be 30 finite numbers"):
+        with pytest.raises(P2LError, match="there are fewer weights than prompts"):
             await engine.aggregate(prompts, weights=[1.0])
         await engine.close()
         return board

@@ -21,6 +21,8 @@ p2l = P2L.from_pretrained(repo, **options)
 result = p2l.coefficients(prompts).coefs.tolist()
 """
 
+PUSH = "from p2l_sdk import P2L\nresult = vars(P2L.from_pretrained(folder).push_to_hub(repo, **options))"
+
 # `time.sleep` only records its argument, so that the waits between retries are tested without waiting
 LOOP = """
 import json, sys, time
@@ -99,6 +101,18 @@ class Client:
 def load(client: Client, repo: str, **options: Any) -> np.ndarray:
     """The coefficients that a process computes for PROMPTS with the model of a repository."""
     return np.array(client(LOAD, repo=repo, prompts=PROMPTS, options=options))
+
+
+def push_as_owner(client: Client, folder: Path, repo: str, **options: Any) -> dict[str, Any]:
+    """The commit of a process that pushes the model of a folder."""
+    return client(PUSH, folder=folder, repo=repo, options={"token": OWNER, **options})
+
+
+def expected(folder: Path, **options: Any) -> np.ndarray:
+    """The coefficients for PROMPTS with the model of a folder, computed in this process."""
+    from p2l_sdk import P2L
+
+    return P2L.from_pretrained(folder, **options).coefficients(PROMPTS).coefs
 
 
 def p2l_command(*arguments: Any, env: dict[str, str]) -> subprocess.CompletedProcess[str]:

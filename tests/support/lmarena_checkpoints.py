@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from conftest import shared
+from researcher import answer
 from safetensors.torch import load_file, save_file
 
 from p2l_sdk import P2L
@@ -94,13 +93,7 @@ print(json.dumps(answers))
 def researcher(requests: dict[str, list], home: Path) -> dict[str, dict[str, list]]:
     """What transformers alone answers, by folder: requests are (prompts, how many of them may share a batch)."""
     (home / "requests.json").write_text(json.dumps(requests))
-    result = subprocess.run(
-        [sys.executable, "-c", RESEARCHER, home / "requests.json"],
-        capture_output=True, text=True, cwd=home, check=False,
-        env={"HF_HOME": str(home), "PATH": "", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-2000:]
-    return json.loads(result.stdout.splitlines()[-1])
+    return answer(RESEARCHER, home, home / "requests.json")
 
 
 def changed_checkpoint(

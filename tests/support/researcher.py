@@ -1,4 +1,13 @@
-"""A saved model as a user of transformers alone sees it: a program for a process without p2l_sdk."""
+"""A saved model as a user of transformers alone sees it: a process without p2l_sdk."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 # run in a process that cannot import p2l_sdk, as for a user of transformers alone
 RESEARCHER = """
@@ -16,3 +25,19 @@ for folder in sys.argv[2:]:
     results.append({k: None if out.get(k) is None else out[k].tolist() for k in ("coefs", "eta", "gamma")})
 print(json.dumps(results))
 """
+
+
+def without_p2l_sdk(home: Path, prompts: list, folders: Iterable[Path], program: str = RESEARCHER) -> list[Any]:
+    """What the program prints in its last line, as JSON: by default, the coefficients of each saved model."""
+    return answer(program, home, json.dumps(prompts), *folders)
+
+
+def answer(program: str, home: Path, *arguments: object, python: str = sys.executable) -> Any:
+    """The last line that a program prints, parsed as JSON. It runs offline in a process of its own, whose working
+    folder and caches are `home`."""
+    result = subprocess.run(
+        [python, "-c", program, *map(str, arguments)], capture_output=True, text=True, cwd=home, check=False,
+        env={"HF_HOME": str(home), "PATH": "", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout.splitlines()[-1])

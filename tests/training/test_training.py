@@ -81,6 +81,8 @@ def test_votes_that_cannot_be_learned_from_are_refused():
         check_ground(Votes.from_rows(decisive), Feedback.GRK)
     with pytest.raises(P2LError, match="steps is 0"):
         StaticRecipe(steps=0)
+    with pytest.raises(P2LError, match=r"keep is 1\.5; it must be a number from 0 to 1"):
+        StaticRecipe(keep=1.5)
 
 
 def test_votes_that_hardly_say_what_the_feedback_model_is_about_are_told():

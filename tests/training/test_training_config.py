@@ -211,3 +211,36 @@ def test_a_p2l_model_is_no_base(saved, tmp_path):
     votes = write_jsonl(tmp_path / "v.jsonl", vote_rows("grk", 30))
     with pytest.raises(ModelFormatError, match="is a P2L model already; name the llama model that it was trained from"):
         train(TrainingConfig(votes=str(votes), output=str(tmp_path / "out"), base=str(saved("llama"))))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lora_rank": 4}, "lora_rank: of no effect on a static model"),
+        ({"base": "."}, "notes 'none.md' cannot be read"),  # legal settings: the first missing file is noticed
+        ({"base": ".", "method": "full", "lora_rank": 4}, "lora_rank: of no effect where the method is full"),
+        ({"base": ".", "method": "head", "learning_rate": 0.1}, "learning_rate: of no effect where the method is head"),
+        ({"base": ".", "feedback": "gaussian", "label_smoothing": 0.1}, "label_smoothing: of no effect on the scores"),
+        ({"base": ".", "base_revision": "v1"}, "base_revision: of no effect on '.', a path of this machine"),
+        ({"base": "a/b", "base_name": "c/d", "base_revision": "v1"}, "base_revision cannot be that of 'a/b' and of"),
+        ({"base": "a/b", "static_from": "x"}, "static_from goes with base 'static' alone"),
+        ({"feedback": "gaussian"}, "feedback gaussian trains text backbones; a static model takes pairwise feedback"),
+        ({"feedback": "elo"}, "unknown feedback model 'elo'"),
+    ],
+)
+def test_settings_are_refused_before_any_file_is_read(settings, message, tmp_path, monkeypatch):
+    from p2l_sdk.training.run import train
+
+    monkeypatch.chdir(tmp_path)
+    missing = {"votes": "none.jsonl", "notes": "none.md", "costs": "none.json", "eval_votes": "none.jsonl"}
+    with pytest.raises(P2LError) as caught:
+        train(TrainingConfig(**missing, **settings, output=tmp_path / "out"))
+    assert message in str(caught.value)
+
+
+def test_a_static_model_is_trained_by_one_process(tmp_path, monkeypatch):
+    from p2l_sdk.training.run import train
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(P2LError, match="a static model trains in seconds in one process; start it without accelerate"):
+        train(TrainingConfig(votes="none.jsonl", output=tmp_path / "out"))

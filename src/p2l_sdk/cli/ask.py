@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,10 @@ from p2l_sdk.cli.common import COSTS, JSON, MODEL, load, print_json
 from p2l_sdk.errors import PromptError
 from p2l_sdk.modeling.prompt_p2l import Prompt
 
+if TYPE_CHECKING:
+    from p2l_sdk.leaderboards.leaderboard import Leaderboard
+
+TOP = click.option("--top", metavar="K", type=click.IntRange(min=1), help="Show the K best LLMs only.")
 _REMEMBERED = 100_000  # prompts in which repeated ones are noticed: a file of any size takes constant memory
 
 
@@ -19,26 +24,19 @@ _REMEMBERED = 100_000  # prompts in which repeated ones are noticed: a file of a
 @click.argument("prompt")
 @MODEL
 @COSTS
-@click.option("--top", metavar="K", type=click.IntRange(min=1), help="Show the K best LLMs only.")
+@TOP
 @JSON
 def leaderboard(prompt: str, model: str | None, top: int | None, as_json: bool) -> None:
     """Show the leaderboard of LLMs for PROMPT ("-" reads it from standard input)."""
     p2l = load(model)
-    board = p2l.leaderboard(_read(prompt))
-    if as_json:
-        result = board.to_dict()
-        print_json({**result, "leaderboard": result["leaderboard"][:top], "costs": dict(p2l.costs)})
-    else:
-        from p2l_sdk.cli.leaderboard_tables import print_leaderboard
-
-        print_leaderboard(board, p2l.costs, top)
+    _show(p2l.leaderboard(_read(prompt)), p2l.costs, top, as_json)
 
 
 @click.command(short_help="One leaderboard for all prompts of a file.")
 @click.argument("file")
 @MODEL
 @COSTS
-@click.option("--top", metavar="K", type=click.IntRange(min=1), help="Show the K best LLMs only.")
+@TOP
 @click.option(
     "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap."
 )
@@ -75,13 +73,7 @@ def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json:
     if n_repeated:
         repeated = f"{n_repeated:,} of {board.n_prompts:,} prompts repeat another one"
         click.echo(f"p2l: {repeated}, and the intervals count them as independent", err=True)
-    if as_json:
-        result = board.to_dict()
-        print_json({**result, "leaderboard": result["leaderboard"][:top], "costs": dict(p2l.costs)})
-    else:
-        from p2l_sdk.cli.leaderboard_tables import print_leaderboard
-
-        print_leaderboard(board, p2l.costs, top)
+    _show(board, p2l.costs, top, as_json)
 
 
 @click.command(short_help="The LLM to call for a prompt within a budget.")
@@ -100,6 +92,16 @@ def route(prompt: str, model: str | None, cost: float | None, seed: int | None, 
         from p2l_sdk.cli.leaderboard_tables import print_route
 
         print_route(result)
+
+
+def _show(board: Leaderboard, costs: Mapping[str, float], top: int | None, as_json: bool) -> None:
+    if as_json:
+        result = board.to_dict()
+        print_json({**result, "leaderboard": result["leaderboard"][:top], "costs": dict(costs)})
+    else:
+        from p2l_sdk.cli.leaderboard_tables import print_leaderboard
+
+        print_leaderboard(board, costs, top)
 
 
 def _read(prompt: str) -> str:

@@ -1,20 +1,12 @@
-"""Terminal output of the command line that several commands share, and what training shows."""
+"""What several commands show on the terminal: a counter of work, the bars of tables."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
-
-from p2l_sdk.evaluation import Estimate, Report
-
-if TYPE_CHECKING:
-    from p2l_sdk.votes.summary import VoteSummary
 
 WIDE = 76  # columns from which on tables have bars
 _BAR_WIDTH = 12
@@ -36,76 +28,3 @@ def bar(value: float, low: float, high: float) -> str:
     filled = 1.0 if high <= low else 0.05 + 0.95 * (value - low) / (high - low)
     eighths = round(filled * _BAR_WIDTH * 8)
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
-
-
-def print_held_out(reports: Mapping[str, Report]) -> None:
-    """Print, for each file on which a new model was evaluated, its main loss beside the averaged leaderboard's, and its
-    routed score beside the best single LLM's, as available."""
-    for name, report in reports.items():
-        metrics, file = report.metrics, name.partition(" (")[0]
-        averaged = report.baseline.metrics if report.baseline else {}
-        loss = next((key for key in ("cross_entropy", "bt_log_loss") if isinstance(metrics.get(key), Estimate)), None)
-        if loss is not None:
-            text = f"{file}: {'cross-entropy' if loss == 'cross_entropy' else 'BT log-loss'} {metrics[loss].value:.3f}"
-            if loss in averaged:
-                text += f", averaged leaderboard {averaged[loss].value:.3f}"
-                if metrics[loss].value >= averaged[loss].value:
-                    text += ": not better than the averaged leaderboard"
-            print(text)
-        if isinstance(metrics.get("routed_score"), Estimate):
-            best = metrics["best_single_score"].value
-            print(f"{file}: routed score {metrics['routed_score'].value:.3f}, best single LLM {best:.3f}")
-
-
-def print_facts(console: Console, name: str, rows: Iterable[tuple[str, str]]) -> None:
-    """Print labels and texts below the name of the data that they are about."""
-    facts = Table(
-        title=Text(name), title_justify="left", title_style="bold", box=None, pad_edge=False, show_header=False
-    )
-    facts.add_column(style="dim", no_wrap=True)
-    facts.add_column()
-    for label, text in rows:
-        facts.add_row(label, Text(text))
-    console.print(facts)
-    console.print()
-
-
-def print_vote_summary(summary: VoteSummary, name: str, top: int = 20) -> None:
-    """Print the figures of a file of votes, one row for each of the first `top` LLMs, and what the votes leave open."""
-    console = Console()
-    print_facts(console, name, _facts(summary))
-    bars = console.width >= WIDE and not console.options.ascii_only
-    table = Table(box=None, pad_edge=False)
-    table.add_column("LLM", overflow="fold")
-    for title in ("votes", "won", "lost", "tied", "bad"):
-        table.add_column(title, justify="right", no_wrap=True)
-    if bars:
-        table.add_column("", no_wrap=True, style="cyan")
-    for row in summary.models[:top]:
-        shares = [n / max(row.n_votes, 1) for n in (row.wins, row.losses, row.ties, row.both_bad)]
-        cells: list[str | Text] = [Text(row.model), f"{row.n_votes:,}", *(f"{share:.0%}" for share in shares)]
-        table.add_row(*cells, *([bar(shares[0], 0.0, 1.0)] if bars else []))
-    console.print(table)
-    if len(summary.models) > top:
-        console.print(Text(f"and {len(summary.models) - top:,} more LLMs", style="dim"))
-    if summary.undetermined:
-        console.print(Text(f"Note: {summary.undetermined}.", style="yellow"))
-
-
-def _facts(summary: VoteSummary) -> Iterator[tuple[str, str]]:
-    mean, most = summary.mean_votes_per_prompt, summary.max_votes_per_prompt
-    each = f"{most:,} each" if mean == most else f"{mean:.3g} each on average, at most {most:,}"
-    prompts = "1 prompt" if summary.n_prompts == 1 else f"{summary.n_prompts:,} prompts"
-    yield "votes", f"{summary.n_votes:,} on {prompts}, {each}"
-    if summary.total_weight is not None:
-        yield "weight", f"{summary.total_weight:,.6g} in all"
-    yield "outcomes", ", ".join(f"{outcome} {share:.1%}" for outcome, share in summary.outcomes.items())
-    if summary.n_duplicates:
-        yield (
-            "duplicates",
-            f"{summary.n_duplicates:,} repeat an earlier vote: same prompt, LLMs and outcome; all are kept",
-        )
-    beaten = f"cross-entropy {summary.marginal_cross_entropy:.4f} ({summary.feedback})"
-    if summary.marginal_bt_log_loss is not None:
-        beaten += f", BT log-loss {summary.marginal_bt_log_loss:.4f} on decisive votes"
-    yield "to beat", f"the averaged leaderboard: {beaten}, on these votes"

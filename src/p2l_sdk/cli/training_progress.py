@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -15,10 +15,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
-from rich.text import Text
 
-from p2l_sdk.cli.terminal import print_facts, print_held_out, print_vote_summary
+from p2l_sdk.cli.training_tables import print_held_out, print_score_summary, print_vote_summary
 from p2l_sdk.evaluation import Report
 from p2l_sdk.training.listener import Listener, Step, Validation
 from p2l_sdk.training.score_summary import ScoreSummary
@@ -33,15 +31,18 @@ class Terminal(Listener):
         self._bar: Progress | None = None
 
     def data_read(self, name: str, summary: VoteSummary | ScoreSummary) -> None:
+        """Print the summary of the data."""
         if isinstance(summary, ScoreSummary):
             print_score_summary(summary, name)
         else:
             print_vote_summary(summary, name)
 
     def nothing_to_resume(self, folder: Path) -> None:
+        """Print that the run is a new one."""
         print(f"p2l: no run to resume in {str(folder)!r}; this is a new one", file=sys.stderr)
 
     def progress(self, doing: str, done: int, total: int) -> None:
+        """Show a bar for a part of the work."""
         if self._bar is None:
             columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
             self._bar = Progress(*columns, TimeRemainingColumn(elapsed_when_finished=True), transient=True)
@@ -52,9 +53,11 @@ class Terminal(Listener):
             self.close()
 
     def validation_baseline(self, loss: float) -> None:
+        """Print the loss to beat."""
         print(f"validation, averaged leaderboard: {loss:.4f}", file=sys.stderr)
 
     def step(self, step: Step) -> None:
+        """Move the bar of the run."""
         if self._bar is None:
             speed, loss = TextColumn("{task.fields[speed]}"), TextColumn("{task.fields[loss]}")
             columns = (TextColumn("training"), BarColumn(24), MofNCompleteColumn(), speed, loss, TimeRemainingColumn())
@@ -70,22 +73,27 @@ class Terminal(Listener):
         )
 
     def validated(self, validation: Validation) -> None:
+        """Print the loss above the bar."""
         bt = "" if validation.bt_log_loss is None else f", BT log-loss {validation.bt_log_loss:.4f}"
         text = f"epoch {validation.epoch:.2f}: validation loss {validation.loss:.4f}{bt}"
         self._errors.print(text, highlight=False)
 
     def trained(self, kept: Validation | None) -> None:
+        """Print which checkpoint is kept."""
         self.close()
         if kept is not None:
             print(f"kept: epoch {kept.epoch:.2f}, validation loss {kept.loss:.4f}", file=sys.stderr)
 
     def calibrated(self, keep: float) -> None:
+        """Print how much is kept."""
         print(f"calibrated: {keep:.0%} of the departure from the averaged leaderboard is kept", file=sys.stderr)
 
     def measured(self, reports: Mapping[str, Report]) -> None:
+        """Print the figures on held-out data."""
         print_held_out(reports)
 
     def pushed(self, n_models: int, address: str) -> None:
+        """Print where the model went."""
         print(f"pushed model of {n_models} LLMs: {address}")
 
     def close(self) -> None:
@@ -93,28 +101,3 @@ class Terminal(Listener):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-
-
-def print_score_summary(summary: ScoreSummary, name: str, top: int = 20) -> None:
-    """Print the figures of a table of scores, and one row for each of the first `top` LLMs."""
-    console = Console()
-    print_facts(console, name, _facts(summary))
-    table = Table(box=None, pad_edge=False)
-    table.add_column("LLM", overflow="fold")
-    for title in ("answers", "mean"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for model, answers, mean in summary.models[:top]:
-        table.add_row(Text(model), f"{answers:,}", f"{mean:.4g}" if answers else "-")
-    console.print(table)
-    if len(summary.models) > top:
-        console.print(Text(f"and {len(summary.models) - top:,} more LLMs", style="dim"))
-
-
-def _facts(summary: ScoreSummary) -> Iterator[tuple[str, str]]:
-    prompts = "1 prompt" if summary.n_prompts == 1 else f"{summary.n_prompts:,} prompts"
-    rows = f"{summary.n_rows:,} rows, {summary.n_missing:,} missing"
-    yield "scores", f"{summary.n_answers:,} on {prompts} in {rows}"
-    if summary.n_duplicates:
-        yield "duplicates", f"{summary.n_duplicates:,} rows repeat an earlier one: same prompt and scores"
-    loss = f"loss {summary.averaged_loss:.4f} ({summary.feedback})"
-    yield "to beat", f"the averaged leaderboard: {loss}, on these scores"

@@ -10,7 +10,7 @@ import numpy as np
 
 from p2l_sdk.errors import P2LError, P2LWarning, VotesError
 from p2l_sdk.evaluation.metrics.pairs import PairPredictions
-from p2l_sdk.leaderboards.aggregate import PairStatistics
+from p2l_sdk.leaderboards.aggregate import aggregate
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback, vote_targets
 from p2l_sdk.p2l import P2L
@@ -105,6 +105,5 @@ class Predictions:
     def aggregate(self) -> Leaderboard:
         """The aggregate over the prompts, each weighted by its votes; without intervals."""
         rows = np.flatnonzero(self.prompt_weights)
-        statistics = PairStatistics(self.feedback, len(self.votes.models), sample=0)
-        statistics.add(self.scored[rows], self.prompt_weights[rows])
-        return statistics.solve(self.votes.models)
+        weights = self.prompt_weights[rows]
+        return aggregate([self.scored[rows]], self.feedback, self.votes.models, weights=weights, sample=0)

@@ -1,4 +1,6 @@
-"""From how many prompts on do the votes alone tell more than the model? (the paper's aggregation-scale study)
+"""From how many prompts on do the votes alone tell more than the model?
+
+This is the paper's aggregation-scale study.
 
 Random subsets of the prompts are drawn, several of each size. For each subset, the model's aggregate (which needs no
 votes) and the averaged leaderboard of the subset's own votes are compared with the averaged leaderboard of *all* votes.

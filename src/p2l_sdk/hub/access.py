@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from p2l_sdk.errors import HubError
-from p2l_sdk.hub.errors import Asked, may_pass, not_fetched, not_pushed, wait_asked_for, was_refused_unread
+from p2l_sdk.hub.errors import HubRequest, fetch_error, is_transient, push_error, retry_after, was_not_processed
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -48,21 +48,43 @@ class HubAccess:
 
 
 class HubOptions(TypedDict, total=False):
-    """The keyword options of every push.
-
-    Attributes:
-        private: visibility of a new repository; None for the default in its owner's settings.
-        revision: branch (created if it does not exist), or "refs/pr/N" to add to an open pull request.
-        create_pr: open a pull request instead of writing to the main branch.
-        token: Hub token with write access; None uses the one from `hf auth login` or HF_TOKEN.
-        commit_message: message of the commit.
-    """
+    """The keyword options of every push; `HubTarget` describes them."""
 
     private: bool | None
     revision: str | None
     create_pr: bool
     token: str | bool | None
     commit_message: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubTarget:
+    """Where something is pushed, and how.
+
+    Attributes:
+        repo_id: "org/name".
+        private: visibility of a new repository; None for the default in its owner's settings.
+        revision: branch (created if it does not exist), or "refs/pr/N" to add to an open pull request.
+        create_pr: open a pull request instead of writing to the main branch.
+        token: Hub token with write access; None uses the one from `hf auth login` or HF_TOKEN.
+        commit_message: message of the commit; None for one that says what is pushed.
+
+    Raises:
+        HubError: a pull request is to go to a branch.
+    """
+
+    repo_id: str
+    private: bool | None = None
+    revision: str | None = None
+    create_pr: bool = False
+    token: str | bool | None = None
+    commit_message: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.create_pr and self.revision is not None:
+            raise HubError(
+                f"a pull request goes to the main branch; leave out revision {self.revision!r}, or create_pr"
+            )
 
 
 def is_repo_id(name: object) -> bool:
@@ -100,40 +122,32 @@ def fetch(repo_id: str, patterns: Sequence[str], revision: str | None = None, ac
         return folder
 
     try:
-        return _persistently(download, lambda error: isinstance(error, _DamagedError) or may_pass(error))
+        return _with_retries(download, lambda error: isinstance(error, _DamagedError) or is_transient(error))
     except _DamagedError as error:
         raise HubError(
             f"{error} of {repo_id!r} arrived damaged again and again, and was not kept; try another network, or later"
         ) from None
     except Exception as error:  # the client raises errors of many kinds
-        asked = Asked(repo_id=repo_id, revision=revision, local_files_only=access.local_files_only)
-        raise not_fetched(error, asked) from error
+        request = HubRequest(repo_id=repo_id, revision=revision, local_files_only=access.local_files_only)
+        raise fetch_error(error, request) from error
 
 
 def push(
     files: Mapping[str, Path | bytes],
-    repo_id: str,
+    target: HubTarget,
     *,
+    message: str,
     kind: str = "model",
     stale: Sequence[str] = (),
-    private: bool | None = None,
-    revision: str | None = None,
-    create_pr: bool = False,
-    token: str | bool | None = None,
-    message: str,
 ) -> CommitInfo:
     """Push files in one commit, creating the repository and the branch if they do not exist.
 
     Args:
         files: path in the repository -> local file, or content.
-        repo_id: "org/name".
+        target: the repository, and how it is pushed to.
+        message: commit message if the target has none.
         kind: "model", "dataset" or "space".
         stale: patterns (`*` does not match a slash) of files that the same commit removes, unless they are in `files`.
-        private: visibility of a new repository; None for the default in its owner's settings.
-        revision: branch, or "refs/pr/N" to add to an open pull request.
-        create_pr: open a pull request instead of writing to the main branch.
-        token: see `HubAccess`.
-        message: commit message.
 
     Returns:
         The client's `CommitInfo`: the commit's address (a `str`), with `oid`, `pr_url` and `pr_revision`.
@@ -144,13 +158,12 @@ def push(
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
 
-    if create_pr and revision is not None:
-        raise HubError(f"a pull request goes to the main branch; leave out revision {revision!r}, or create_pr")
-    api, space_sdk = HfApi(token=token), "gradio" if kind == "space" else None
+    repo_id, revision = target.repo_id, target.revision
+    api, space_sdk = HfApi(token=target.token), "gradio" if kind == "space" else None
 
     def prepare() -> list[str]:
-        api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=space_sdk)
-        if private and not api.repo_info(repo_id, repo_type=kind).private:
+        api.create_repo(repo_id, repo_type=kind, private=target.private, exist_ok=True, space_sdk=space_sdk)
+        if target.private and not api.repo_info(repo_id, repo_type=kind).private:
             raise HubError(f"{repo_id!r} exists and is public; make it private in its settings, or push elsewhere")
         if revision is not None and not revision.startswith("refs/") and revision != "main":
             api.create_branch(repo_id, repo_type=kind, branch=revision, exist_ok=True)
@@ -167,32 +180,33 @@ def push(
             operations,
             repo_type=kind,
             revision=revision,
-            create_pr=create_pr,
-            commit_message=message,
+            create_pr=target.create_pr,
+            commit_message=target.commit_message or message,
         )
 
     try:
-        there = _persistently(prepare, may_pass)
+        there = _with_retries(prepare, is_transient)
         # repeating a commit whose answer was lost does no harm, but a pull request would be opened twice
-        return _persistently(commit, was_refused_unread if create_pr else may_pass)
+        return _with_retries(commit, was_not_processed if target.create_pr else is_transient)
     except HubError:
         raise
     except Exception as error:  # the client raises errors of many kinds
-        raise not_pushed(error, Asked(repo_id=repo_id, kind=kind, revision=revision)) from error
+        raise push_error(error, HubRequest(repo_id=repo_id, kind=kind, revision=revision)) from error
 
 
 def _matches(path: str, pattern: str) -> bool:
     return path.count("/") == pattern.count("/") and fnmatch.fnmatchcase(path, pattern)
 
 
-def _persistently(action: Callable[[], T], worth_it: Callable[[Exception], bool]) -> T:
+def _with_retries(action: Callable[[], T], worth_retrying: Callable[[Exception], bool]) -> T:
+    """The result of the action, attempted again after errors that are worth it."""
     for wait in _WAITS:
         try:
             return action()
         except Exception as error:
-            if not worth_it(error):
+            if not worth_retrying(error):
                 raise
-            time.sleep(max(wait, min(wait_asked_for(error), _LONGEST_WAIT)))
+            time.sleep(max(wait, min(retry_after(error), _LONGEST_WAIT)))
     return action()
 
 

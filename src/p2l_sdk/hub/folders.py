@@ -19,11 +19,11 @@ from p2l_sdk.hub.access import HubAccess, fetch, is_repo_id
 from p2l_sdk.hub.tensors import replace_tensors, tensor_names
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, AUTO_MAP, CUSTOM_PIPELINES, MODEL_TYPE
 
-_RESEARCH_CONFIG = "training_config.json"  # of checkpoints that the paper's authors published
-DEFAULT_MODEL = Path(__file__).parents[1] / "default_model"
+DEFAULT_MODEL = Path(__file__).parents[1] / "default_model"  # the folder of the embedded model
+CARDS = ("README.md", "NOTICE", "LICENSE")  # what a folder says about its model, in words
 
+_RESEARCH_CONFIG = "training_config.json"  # of checkpoints that the paper's authors published
 _ADDRESS = re.compile(r"[\w.-]+:\d+/?")  # of a server, with http:// forgotten
-CARDS = ("README.md", "NOTICE", "LICENSE")
 _CONFIG_FILES = ["config.json", _RESEARCH_CONFIG]
 _PICTURES = ["learning_curve.png", "leaderboard.png"]  # shown in the card
 _MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "vocab.txt", "merges.txt", "*.model", "README.md", "NOTICE"]
@@ -91,7 +91,7 @@ def save_copy(
     edited: EditedHead | None = None,
     *,
     weights: Callable[[Path], Any] | None = None,
-    carried: Sequence[str] = _MODEL_FILES,
+    patterns: Sequence[str] = _MODEL_FILES,
     card: Callable[[str], str] | None = None,
 ) -> None:
     """Copy a model folder, with these costs in its config and the remote code beside the weights.
@@ -101,7 +101,7 @@ def save_copy(
         costs: USD per response by LLM name.
         edited: the last layer, if the LLMs were edited.
         weights: writes weights and `config.json` to a folder, instead of copying those of the source.
-        carried: glob patterns of the files to copy.
+        patterns: glob patterns of the files to copy.
         card: turns the source's card into the copy's.
 
     Raises:
@@ -109,7 +109,7 @@ def save_copy(
         ModelFormatError: the LLMs were edited, but the source holds no last layer whose rows can be replaced.
     """
     with new_folder(target) as partial:
-        for pattern in carried:
+        for pattern in patterns:
             for file in source.glob(pattern):
                 if weights is None or (file.suffix != ".safetensors" and file.name != ADAPTER_CONFIG):
                     shutil.copyfile(file, partial / file.name)
@@ -160,6 +160,14 @@ def _amend_card(card: Path, edits: tuple[str, ...], models: Sequence[str]) -> No
     lines = [f"{_KNOWS} {', '.join(models)}", *(f"> - {' '.join(edit.split())}" for edit in reversed(edits)), *earlier]
     banner = f"{_EDITED}\n>\n" + "".join(f"{line}\n" for line in lines)
     card.write_text(f"{head}\n{banner}\n{_BANNER.sub('', body, count=1).lstrip()}", encoding="utf-8")
+
+
+def require_file(folder: Path, name: str) -> Path:
+    """The file of this name in a model's folder; ModelFormatError if it is missing."""
+    path = folder / name
+    if not path.is_file():
+        raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: it has no {name}")
+    return path
 
 
 def require_new(target: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from p2l_sdk import pictures
 from p2l_sdk.errors import HubError, MissingExtraError
-from p2l_sdk.hub.access import push
+from p2l_sdk.hub.access import HubTarget, push
 from p2l_sdk.hub.cards import EXAMPLE_PROMPTS, complete_model_card, with_picture
 from p2l_sdk.hub.config import backbone_kind, read_config
 from p2l_sdk.hub.tensors import split_tensors
@@ -31,13 +31,8 @@ _STALE = ["*.safetensors", "*.safetensors.index.json", ADAPTER_CONFIG, "*_p2l.py
 
 def push_model(
     folder: Path,
-    repo_id: str,
+    target: HubTarget,
     *,
-    private: bool | None = None,
-    revision: str | None = None,
-    create_pr: bool = False,
-    token: str | bool | None = None,
-    commit_message: str | None = None,
     max_shard_bytes: int = SHARD_BYTES,
     handler: bool = True,
     board: Leaderboard | None = None,
@@ -46,17 +41,16 @@ def push_model(
 
     Args:
         folder: folder of a complete model or an adapter.
+        target: the repository, and how it is pushed to.
         max_shard_bytes: a larger `model.safetensors` is split into files of at most this size, except for static
             models.
         handler: whether to add `handler.py` and `requirements.txt`, which Inference Endpoints use; those already in the
             folder are kept.
         board: leaderboard of the first of `EXAMPLE_PROMPTS`, which the card shows as a picture if matplotlib is
             installed.
-        repo_id, private, revision, create_pr, token: as in `hub.push`.
-        commit_message: message of the commit.
 
     Raises:
-        HubError: as in `hub.push`, or the base of an adapter is a folder on this machine.
+        HubError: as in `hub.access.push`, or the base of an adapter is a folder on this machine.
         ModelFormatError: the folder does not hold a P2L model.
     """
     config = read_config(folder)
@@ -66,7 +60,7 @@ def push_model(
         files = {**{name: _hub_file(name) for name in _HANDLER}, **files}
     card = folder / _CARD
     text = card.read_text(encoding="utf-8") if card.is_file() else None
-    text = complete_model_card(text, spec, repo_id, base)
+    text = complete_model_card(text, spec, target.repo_id, base)
     with tempfile.TemporaryDirectory() as place:
         whole, static = folder / _WEIGHTS, backbone_kind(config) == STATIC_BACKBONE
         if whole.is_file() and whole.stat().st_size > max_shard_bytes and not static:
@@ -77,16 +71,8 @@ def push_model(
                 pictures.save(board.plot().figure, Path(place) / _PICTURE)
                 files[_PICTURE] = Path(place) / _PICTURE
                 text = with_picture(text, _PICTURE, f"{board.caption}: {EXAMPLE_PROMPTS[0]}")
-        return push(
-            {**files, _CARD: text.encode()},
-            repo_id,
-            stale=_STALE,
-            private=private,
-            revision=revision,
-            create_pr=create_pr,
-            token=token,
-            message=commit_message or f"P2L model of {len(spec.models)} LLMs",
-        )
+        message = f"P2L model of {len(spec.models)} LLMs"
+        return push({**files, _CARD: text.encode()}, target, message=message, stale=_STALE)
 
 
 def _hub_file(name: str) -> bytes:

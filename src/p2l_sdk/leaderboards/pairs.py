@@ -29,7 +29,7 @@ Row = Callable[[int, int], list[np.ndarray]]
 
 
 def natural_parameters(feedback: Feedback, batch: Coefficients, n_models: int) -> tuple[np.ndarray, np.ndarray]:
-    """theta `(n, n_models)`, minus gamma, and log(t - 1) `(n,)` in float64: the arguments of the feedback models.
+    """Theta `(n, n_models)`, minus gamma, and log(t - 1) `(n,)` in float64: the arguments of the feedback models.
 
     Raises:
         P2LError: shapes disagree, eta or gamma is missing, or a number is not finite.

@@ -115,7 +115,7 @@ def correlations(
 
 
 def _agreement(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """coefficient -> `(n_replicates,)`, for weights `(n_replicates, n)`; NaN where a replicate is constant."""
+    """Coefficient -> `(n_replicates,)`, for weights `(n_replicates, n)`; NaN where a replicate is constant."""
     above_x, above_y = (np.sign(values[:, None] - values) for values in (x, y))
     n = len(weights)
     ranks = weights @ above_x.T, weights @ above_y.T  # twice the mean ranks, up to a shift

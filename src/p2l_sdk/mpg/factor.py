@@ -191,7 +191,7 @@ def _log_likelihood(state: dict[str, np.ndarray], right: np.ndarray, total: np.n
 
 
 def log_rising_factorial(x: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """log gamma(x + n) - log gamma(x) for x > 0, n >= 0, to 1e-6, by Stirling's series at arguments shifted by 3."""
+    """Difference log gamma(x + n) - log gamma(x), x > 0, n >= 0, to 1e-6: Stirling's series, arguments shifted by 3."""
     z = x + n
     y = z + 3.0
     value = (y - 0.5) * np.log(y) - n + _series(y)

@@ -15,6 +15,7 @@ import numpy as np
 
 from p2l_sdk.errors import ResultsError
 from p2l_sdk.mpg.results import Results
+from p2l_sdk.tables.columns import number_of
 from p2l_sdk.tables.files import read_json, read_rows
 from p2l_sdk.tables.sources import table_errors
 
@@ -50,6 +51,8 @@ def read_harness(*paths: str | Path, metric: str | None = None, model: str | Non
             asked += _samples(file, names.get(file.parent, model or _of_folder(file.parent)), metric)
     have = {(row["model"], row["benchmark"]) for row in asked}
     means = [row for row in means if (row["model"], row["benchmark"]) not in have]
+    if not asked and not means:
+        raise ResultsError(f"no known metric in {', '.join(map(str, files))}; name one that they have (metric=...)")
     return Results.joined([Results.read(rows) for rows in (asked, means) if rows])
 
 
@@ -58,6 +61,10 @@ def _files(path: Path) -> list[Path]:
         return sorted([*path.rglob("results*.json"), *path.rglob("samples_*.jsonl")])
     if not path.exists():
         raise ResultsError(f"{str(path)!r} does not exist")
+    if path.suffix not in (".json", ".jsonl"):
+        raise ResultsError(
+            f"{str(path)!r} is of no known kind; known: results_*.json, samples_*.jsonl, a folder of them"
+        )
     return [path]
 
 
@@ -73,17 +80,18 @@ def _of_folder(folder: Path) -> str:
 
 
 def _means(file: Path, summary: Mapping[str, Any], model: str, metric: str | None) -> Iterator[dict[str, Any]]:
-    counts = summary.get("n-samples") or {}
     for task, values in summary["results"].items():
+        if not isinstance(values, dict):
+            raise ResultsError(f"{str(file)!r}: the results of {task!r} are no table of metrics")
         key = _metric(values, metric)
         if key is None:
             if metric is None:  # a group of tasks without a mean of its own
                 continue
             raise ResultsError(f"{str(file)!r}: {task!r} has no {metric!r}; it has: {', '.join(_measured(values))}")
         name, _, kind = key.partition(",")
-        mean = float(values[key])
+        mean = _mean(values[key], f"{str(file)!r}: {key} of {task!r}")
         error = values.get(f"{name}_stderr,{kind}" if kind else f"{name}_stderr")
-        n = (counts.get(task) or {}).get("effective")
+        n = _table(_table(summary.get("n-samples")).get(task)).get("effective")
         if isinstance(error, int | float) and error > 0 and 0 < mean < 1:
             n = max(1.0, mean * (1 - mean) / error**2)  # the number of right-or-wrong questions with this error
         row = {"model": model, "benchmark": str(task), "score": mean}
@@ -103,10 +111,23 @@ def _samples(file: Path, model: str, metric: str | None) -> Iterator[dict[str, A
             continue
         key = _metric(row, metric)
         if key is None or "doc_id" not in row:
-            has = ", ".join(map(str, row.get("metrics", row)))
+            metrics = row.get("metrics")
+            has = ", ".join(map(str, metrics if isinstance(metrics, list | dict) else row))
             raise ResultsError(f"{str(file)!r}, row {number} has no {metric or 'known metric'}; it has: {has}")
-        value = row[key]
-        yield {"model": model, "benchmark": task, "question_id": str(row["doc_id"]), "score": float(np.mean(value))}
+        score = _mean(row[key], f"{str(file)!r}, row {number}: {key}")
+        yield {"model": model, "benchmark": task, "question_id": str(row["doc_id"]), "score": score}
+
+
+def _mean(value: Any, what: str) -> float:
+    """The mean of a score or a list of scores; `ResultsError` if there is none."""
+    scores = [number_of(score) for score in value] if isinstance(value, list) else [number_of(value)]
+    if not scores or math.isnan(sum(scores)):
+        raise ResultsError(f"{what} is {value!r}; it must be a number, or a list of numbers")
+    return float(np.mean(scores))
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _metric(values: Mapping[str, Any], metric: str | None) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 from p2l_sdk.errors import ResultsError
 from p2l_sdk.mpg.results import Results
 from p2l_sdk.mpg.tree import Tree
-from p2l_sdk.tables.columns import number_of
+from p2l_sdk.tables.columns import is_missing, number_of
 from p2l_sdk.tables.files import read_json, read_rows
 from p2l_sdk.tables.sources import table_errors
 
@@ -30,6 +30,9 @@ def read_livebench(table: str | Path, categories: str | Path | None = None) -> t
     if not rows or "model" not in rows[0]:
         raise ResultsError(f"{str(table)!r} is no table of LiveBench: it has no column 'model'")
     tasks = tuple(str(name) for name in rows[0] if name != "model")
+    nameless = next((number for number, row in enumerate(rows, 1) if is_missing(row.get("model"))), None)
+    if nameless is not None:
+        raise ResultsError(f"{str(table)!r}, row {nameless} has no model")
     models = tuple(str(row["model"]) for row in rows)
     twice = next((name for i, name in enumerate(models) if name in models[:i]), None)
     if twice is not None:
@@ -37,11 +40,12 @@ def read_livebench(table: str | Path, categories: str | Path | None = None) -> t
     means = np.full((len(models), len(tasks)), np.nan)
     for m, row in enumerate(rows):
         for t, task in enumerate(tasks):
-            if row[task] in (None, "", "-"):
+            score = row.get(task)
+            if is_missing(score) or score == "-":
                 continue
-            means[m, t] = number_of(row[task]) / 100.0
+            means[m, t] = number_of(score) / 100.0
             if not 0.0 <= means[m, t] <= 1.0:
-                raise ResultsError(f"row {m + 1}: {task} is {row[task]!r}; it must be a number in [0, 100]")
+                raise ResultsError(f"row {m + 1}: {task} is {score!r}; it must be a number in [0, 100]")
     counts = np.where(np.isnan(means), 0.0, np.nan)
     results = Results(models, tasks, means, counts)
     if categories is None:

@@ -24,16 +24,17 @@ def read_prices(path: str | Path) -> dict[str, tuple[float, float]]:
     for number, row in enumerate(_rows(Path(path)), 1):
         missing = [key for key in ("input_price", "output_price") if key not in row]
         name = row.get("model", row.get("name"))
-        if missing or not name:
+        if missing or is_missing(name) or not isinstance(name, str | int | float):
             raise ResultsError(f"{str(path)!r}, row {number} has no {missing[0] if missing else 'model'}")
         if any(is_missing(row[key]) for key in ("input_price", "output_price")):
             continue
         pair = number_of(row["input_price"]), number_of(row["output_price"])
         if not all(0 <= price < float("inf") for price in pair):
             raise ResultsError(f"{str(path)!r}, row {number}: the prices of {name!r} must be numbers >= 0, not {pair}")
+        name = str(name)
         if name in prices:
             raise ResultsError(f"{str(path)!r} has two rows of {name!r}; keep one")
-        prices[str(name)] = pair
+        prices[name] = pair
     return prices
 
 

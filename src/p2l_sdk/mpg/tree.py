@@ -149,7 +149,7 @@ class Tree:
         return [name for name, _ in self.walk(node) if name not in self.nodes]
 
     def shares(self, node: str) -> dict[str, float]:
-        """benchmark -> its share of a node, summing to 1: the product of the normalised weights on the path."""
+        """Benchmark -> its share of a node, summing to 1: the product of the normalised weights on the path."""
         if node not in self.nodes:
             return {node: 1.0}
         weights = {child: float(self.weights.get(child, 1.0)) for child in self.nodes[node]}

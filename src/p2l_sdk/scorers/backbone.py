@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.hub.access import HubAccess, fetch, is_repo_id
+from p2l_sdk.hub.folders import require_file
 from p2l_sdk.modeling.adapter_p2l import place_of
 
 _WEIGHT_FILES = ["config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
@@ -95,8 +96,7 @@ def saved_tokenizer(folder: Path) -> Any:
     Raises:
         ModelFormatError: `tokenizer.json` is missing (transformers would create an empty one) or damaged.
     """
-    if not (folder / "tokenizer.json").is_file():
-        raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: it has no tokenizer.json")
+    require_file(folder, "tokenizer.json")
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises bare Exception

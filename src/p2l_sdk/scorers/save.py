@@ -33,7 +33,7 @@ def save_model(
         raise P2LError("this P2L was not loaded from a folder, so there is nothing to copy")
     edited = _edited_head(scorer, edits)
     if is_published(read_config(source)) and isinstance(scorer, SavableScorer):  # saved in the native layout
-        save_copy(source, target, costs, edited, weights=scorer.save, carried=CARDS)
+        save_copy(source, target, costs, edited, weights=scorer.save, patterns=CARDS)
     else:
         save_copy(source, target, costs, edited)
 

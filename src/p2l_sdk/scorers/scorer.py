@@ -33,7 +33,7 @@ class SavableScorer(Scorer, Protocol):
         ...
 
     def save_weights(self, folder: Path) -> None:
-        """Write weights, config and code in the native layout, without the tokenizer."""
+        """Write weights, config and code, but no tokenizer."""
         ...
 
 

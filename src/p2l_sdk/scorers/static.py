@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from p2l_sdk.errors import ModelFormatError
+from p2l_sdk.hub.folders import require_file
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder
 from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec
@@ -144,9 +145,7 @@ class StaticScorer:
 
 def read_tokenizer(folder: Path) -> Tokenizer:
     """Read the `tokenizer.json` of a folder; ModelFormatError if it is missing or damaged."""
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: it has no tokenizer.json")
+    path = require_file(folder, "tokenizer.json")
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
@@ -155,8 +154,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:
     """Read the tensors of a `model.safetensors`; ModelFormatError if it is missing or damaged."""
-    if not path.is_file():
-        raise ModelFormatError(f"{str(path.parent)!r} is no whole P2L model: it has no model.safetensors")
+    require_file(path.parent, path.name)
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:

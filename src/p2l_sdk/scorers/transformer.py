@@ -13,10 +13,11 @@ from safetensors import SafetensorError
 
 from p2l_sdk.errors import ModelFormatError, P2LError
 from p2l_sdk.hub.access import HubAccess
+from p2l_sdk.hub.config import is_native
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, batches, pad
-from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, ModelSpec
 from p2l_sdk.scorers import auto_classes, lmarena
 from p2l_sdk.scorers.backbone import saved_tokenizer
 
@@ -58,10 +59,10 @@ class TransformerScorer:
                 `base` is given for a model that is not an adapter.
             P2LError: the device cannot be used.
         """
-        adapter = (folder / "adapter_config.json").is_file()
+        adapter = (folder / ADAPTER_CONFIG).is_file()
         if base is not None and not adapter:
             raise ModelFormatError(f"{str(folder)!r} is a whole model, no adapter: it takes no base")
-        if config["model_type"] != P2LModel.config_class.model_type:
+        if not is_native(config):
             model, tokenizer = lmarena.load(folder, config)
         else:
             ModelSpec.from_config(config)
@@ -86,7 +87,7 @@ class TransformerScorer:
         self._tokenizer.save_pretrained(folder)
 
     def save_weights(self, folder: Path) -> None:
-        """Write weights, config and code in the native layout, without the tokenizer."""
+        """Write weights, config and code in the native layout; those of an adapter are merged into its base."""
         self.model.save_pretrained(folder)
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:

@@ -59,6 +59,7 @@ class Application(FastAPI):
         self._own = self._added()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request (ASGI)."""
         short_way = self._short_ways.get((scope.get("method", ""), scope.get("path", "")))
         if short_way is None or self._added() != self._own:
             await super().__call__(scope, receive, send)

@@ -143,6 +143,7 @@ class Gate:
         self._origins = {origin.lower().encode() for origin in origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through within the limits (ASGI)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -105,12 +105,17 @@ def _shown(value: Any) -> str:
 
 def required(chunk: Chunk, name: str, start: int) -> list[Any]:
     """A column that must be present in every row; errors count rows from `start` + 1."""
-    values = chunk.get(name)
-    at = 0 if values is None else next((i for i, value in enumerate(values) if value is ABSENT), None)
+    values = chunk.get(name, [ABSENT])
+    at = next((i for i, value in enumerate(values) if value is ABSENT), None)
     if at is not None:
-        has = [str(other) for other, column in chunk.items() if column[at] is not ABSENT]
-        raise TableError(f"row {start + at + 1} has no column {name!r} (it has: {', '.join(has)})")
-    return values or []
+        raise _no_column(chunk, name, at, start)
+    return values
+
+
+def _no_column(chunk: Mapping[str, Any], name: str, at: int, start: int) -> TableError:
+    """The error for row `at` of a chunk, which lacks a column."""
+    has = [str(other) for other, column in chunk.items() if column[at] is not ABSENT]
+    return TableError(f"row {start + at + 1} has no column {name!r} (it has: {', '.join(has)})")
 
 
 def prompt_column(chunk: Chunk, start: int) -> list[Any]:
@@ -137,13 +142,14 @@ def checked(values: Iterable[Any], check: Callable[[Any], T], start: int) -> lis
 def coded(chunk: Mapping[str, Any], name: str, check: Callable[[Any], int], start: int) -> np.ndarray:
     """Like `checked`, for the numbers `(n_rows,)` of a required column; `check` sees each distinct value once."""
     if name not in chunk:
-        required(chunk, name, start)  # raises
+        raise _no_column(chunk, name, 0, start)
     try:
         codes, found = _distinct(chunk[name])
     except (TypeError, NotImplementedError):  # from Python or pyarrow: lists and other values that cannot be compared
         return np.array(checked(plain_values(chunk[name]), check, start))
-    if any(value is ABSENT for value in found.values()):
-        required(chunk, name, start)  # raises
+    absent = next((code for code, value in found.items() if value is ABSENT), None)
+    if absent is not None:
+        raise _no_column(chunk, name, int(np.argmax(codes == absent)), start)
     numbers, faults = np.zeros(max(found) + 2, dtype=np.intp), {}  # the last one is that of -1
     for code, value in found.items():
         try:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from p2l_sdk.errors import MissingExtraError, P2LError, TableError, UnknownModelError
-from p2l_sdk.hub.errors import Asked, not_fetched
+from p2l_sdk.hub.errors import HubRequest, fetch_error
 from p2l_sdk.tables.files import READERS, Row, arrow_batches, read_rows, require_distinct
 
 Chunk = dict[str, list[Any]]
@@ -198,8 +198,8 @@ def _from_hub(name: str, revision: str | None) -> Any:
     try:
         return datasets.load_dataset(name, revision=revision)
     except Exception as error:  # `datasets` raises errors of many kinds
-        asked = Asked(repo_id=name, kind="dataset", revision=revision)
-        raise TableError(str(not_fetched(_hub_error(name, revision) or error, asked))) from error
+        request = HubRequest(repo_id=name, kind="dataset", revision=revision)
+        raise TableError(str(fetch_error(_hub_error(name, revision) or error, request))) from error
 
 
 def _hub_error(name: str, revision: str | None) -> Exception | None:

@@ -19,6 +19,7 @@ class SetEpoch(TrainerCallback):
         self._order = order
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Tell the order its epoch."""
         self._order.set_epoch(state.global_step // self._order.steps)
 
 
@@ -37,12 +38,15 @@ class TellListener(TrainerCallback):
         self._loss: float | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Tell where the run stands."""
         self._tell_step(state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Tell that a step was taken."""
         self._tell_step(state)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """Tell the losses in the log."""
         if not logs:
             return
         if "loss" in logs:

@@ -29,6 +29,7 @@ class WholeCheckpoints(TrainerCallback):
         self._accelerator = accelerator
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Mark the checkpoint as whole."""
         self._accelerator.wait_for_everyone()
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"

@@ -59,6 +59,7 @@ class MovingAverage(TrainerCallback):
 
     @torch.no_grad()
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Move the average."""
         decay = min(self._decay, state.global_step / (state.global_step + _FIRST_STEPS))
         for name, parameter in self._trained.items():
             average = self._average[name]
@@ -67,5 +68,6 @@ class MovingAverage(TrainerCallback):
             average.lerp_(parameter, 1 - decay)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Save it with the checkpoint."""
         if state.is_world_process_zero:
             save_file(self._average, Path(args.output_dir) / f"checkpoint-{state.global_step}" / _FILE)

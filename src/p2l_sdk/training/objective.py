@@ -56,12 +56,14 @@ class VoteObjective:
         self._feedback, self._smoothing = feedback, label_smoothing
 
     def __call__(self, output: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The loss of every vote or score, in nats."""
         log_probs, log_likelihood = self._log_likelihood(output, batch["labels"])
         if self._smoothing:
             log_likelihood = (1.0 - self._smoothing) * log_likelihood + self._smoothing * log_probs.mean(-1)
         return -log_likelihood
 
     def measure(self, output: Any, batch: dict[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Name -> (value, weight) of every vote or score."""
         row, a, b, winner = batch["labels"].unbind(1)
         _, log_likelihood = self._log_likelihood(output, batch["labels"])
         margin = output.coefs[row, a] - output.coefs[row, b]
@@ -74,6 +76,7 @@ class VoteObjective:
         }
 
     def rescaling(self, loss: Callable[[], float]) -> float:
+        """The factor of the coefficients that the saved model takes; 1 for votes."""
         return 1.0
 
     def _log_likelihood(self, output: Any, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,6 +99,7 @@ class ScoreObjective:
         self._kind, self._centre, self._scale = kind, centre, scale
 
     def __call__(self, output: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The loss of every vote or score, in nats."""
         row, model = batch["labels"].unbind(1)
         theta, values = output.coefs[row, model], batch["values"]
         if self._kind is Pointwise.GAUSSIAN:
@@ -103,6 +107,7 @@ class ScoreObjective:
         return -pointwise_log_likelihood(self._kind, theta, values)
 
     def measure(self, output: Any, batch: dict[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Name -> (value, weight) of every vote or score."""
         return {"loss": (self(output, batch), batch["weights"])}
 
     def rescaling(self, loss: Callable[[], float]) -> float:

@@ -53,8 +53,8 @@ class VoteCounts:
                     codes = VoteCodes(with_prompts=False)
                     for chunk in source.chunks:
                         codes.add(chunk)
-                    _, *columns = codes.columns()
-                    return cls._of_codes(tuple(codes.names), *columns, sort=True)
+                    _, a, b, winner, weight = codes.columns()
+                    return cls._of_codes(tuple(codes.names), a, b, winner, weight, sort=True)
                 votes = Votes.read(source)
             _check(votes)
             return cls._of_codes(votes.models, votes.a, votes.b, votes.winner, votes.weight)

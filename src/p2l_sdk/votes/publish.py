@@ -8,12 +8,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from p2l_sdk.errors import MissingExtraError, VotesError
-from p2l_sdk.hub.access import push
+from p2l_sdk.hub.access import HubOptions, HubTarget, push
 from p2l_sdk.hub.cards import join_card, render
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner
+from p2l_sdk.options import named_options
 from p2l_sdk.tables.columns import turns_of
 from p2l_sdk.votes.summary import summarise
 from p2l_sdk.votes.votes import WINNERS, Votes
@@ -34,18 +35,15 @@ _MEANING = {
 }
 
 
+@named_options(HubOptions, {"create_pr": False})
 def push_votes(
     votes: Votes | Mapping[str, Votes],
     repo_id: str,
     *,
-    private: bool | None = None,
-    revision: str | None = None,
-    create_pr: bool = False,
-    token: str | bool | None = None,
-    commit_message: str | None = None,
     title: str | None = None,
     license: str | None = None,
     description: str = "",
+    **options: Unpack[HubOptions],
 ) -> CommitInfo:
     """Push votes as a data set.
 
@@ -54,14 +52,14 @@ def push_votes(
     Args:
         votes: the votes, or a mapping from splits ("train", "test") to votes.
         title, license, description: for the card; the description is Markdown.
-        repo_id, private, revision, create_pr, token: as in `P2L.push_to_hub`.
-        commit_message: message of the commit.
+        repo_id, options: as in `P2L.push_to_hub`.
 
     Raises:
         HubError: the Hub refused or cannot be reached; nothing was committed.
         VotesError: there are no votes, or two splits have different columns.
         MissingExtraError: pyarrow is not installed.
     """
+    target = HubTarget(repo_id=repo_id, **options)
     splits = {"train": votes} if isinstance(votes, Votes) else dict(votes)
     if not splits:
         raise VotesError("there are no votes to push; give Votes, or a mapping from splits to Votes")
@@ -71,17 +69,9 @@ def push_votes(
         for split, table in tables.items():
             files |= _write(table, split, Path(place))
         card = _card(splits, next(iter(tables.values())).schema, repo_id, title, license, description)
-        return push(
-            {**files, "README.md": card.encode()},
-            repo_id,
-            kind="dataset",
-            stale=["data/*.parquet"],
-            private=private,
-            revision=revision,
-            create_pr=create_pr,
-            token=token,
-            message=commit_message or f"{sum(map(len, splits.values())):,} votes",
-        )
+        message = f"{sum(map(len, splits.values())):,} votes"
+        files["README.md"] = card.encode()
+        return push(files, target, message=message, kind="dataset", stale=["data/*.parquet"])
 
 
 def _tables(splits: Mapping[str, Votes]) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""Asking a real endpoint questions, timing and grading what it answers. Each file knows those above it:
+"""Asking a real endpoint questions, timing and grading what it answers.
+
+Each file knows those above it:
 
     questions     a table of questions and their right answers
     endpoint      one timed query to an OpenAI-compatible endpoint

@@ -162,7 +162,7 @@ def _answer(
 
 
 async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Lines of server-sent events. (httpx's own also split at U+2028, which JSON may contain.)"""
+    """Lines of server-sent events; httpx's own also split at U+2028, which JSON may contain."""
     rest = b""
     async for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")

@@ -1,7 +1,7 @@
-"""Graders: functions of (answer, question) that return a score in [0, 1].
+r"""Graders: functions of (answer, question) that return a score in [0, 1].
 
 Both graders here ignore thinking (<think>...</think>) and Markdown, and prefer what the answer itself declares to be
-its result ("the answer is", "Answer:", "####", \\boxed{}), the last one if there are several.
+its result ("the answer is", "Answer:", "####", \boxed{}), the last one if there are several.
 """
 
 from __future__ import annotations

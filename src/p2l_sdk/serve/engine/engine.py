@@ -21,7 +21,7 @@ from time import perf_counter
 import numpy as np
 
 from p2l_sdk.errors import P2LError, PromptError
-from p2l_sdk.leaderboards.aggregate import PairStatistics
+from p2l_sdk.leaderboards.aggregate import aggregate
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.modeling.prompt_p2l import CheckedPrompt, Prompt
 from p2l_sdk.p2l import P2L
@@ -289,9 +289,7 @@ class Engine:
             asyncio.get_running_loop().call_later(_PROBE_SECONDS, lambda: asyncio.ensure_future(self._probe()))
 
     def _solve(self, scored: Coefficients, weights: Sequence[float] | None, seed: int) -> Leaderboard:
-        statistics = PairStatistics(self.p2l.spec.feedback, len(self.p2l.models), seed=seed)
-        statistics.add(scored, None if weights is None else np.asarray(weights, dtype=np.float64))
-        return statistics.solve(self.p2l.models)
+        return aggregate([scored], self.p2l.spec.feedback, self.p2l.models, weights=weights, seed=seed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,8 +51,9 @@ class Chooser:
         names = [name for name in config.models if name in p2l.models]
         known = {name: cost for name, cost in self.costs.items() if name in names}
         options: RouterOptions = {"models": names, "opponents": config.opponents, "objective": config.objective}
-        self._router = p2l.router(known, **{**options, "policy": config.policy})
-        self._best = p2l.router(known, **{**options, "policy": Policy.STRICT})
+        strict: RouterOptions = {**options, "policy": Policy.STRICT}
+        options["policy"] = config.policy
+        self._router, self._best = p2l.router(known, **options), p2l.router(known, **strict)
         if config.budget is not None:
             check_budget(float(self._router.prices.min()), config.budget)
         self.pacer = None if config.mean_budget is None else self._router.pacer(config.mean_budget)

@@ -64,6 +64,7 @@ class StreamedAnswer(Response):
         self._answer, self._ends, self._done = answer, ends, done
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the answer on (ASGI)."""
         end = "disconnected"
         try:
             async with asyncio.timeout(max(0.0, self._ends - time.monotonic()) + _READING_SECONDS):
