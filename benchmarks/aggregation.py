@@ -22,7 +22,7 @@ import sys
 import time
 
 import numpy as np
-from measuring import machine, print_json
+from measuring import machine, print_json, rounds_and_json
 
 from p2l_sdk.leaderboards.aggregate import PairStatistics
 from p2l_sdk.leaderboards.leaderboard import Coefficients
@@ -167,11 +167,9 @@ def compare(feedback: Feedback, n: int, rounds: int) -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = rounds_and_json(__doc__, 3)
     parser.add_argument("--prompts", type=int, default=1000)
     parser.add_argument("--stream", type=int, default=1_000_000, help="prompts of the single pass; 0 to leave it out")
-    parser.add_argument("--json", action="store_true")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     parser.add_argument("--feedback", default="grk", help=argparse.SUPPRESS)
     arguments = parse(parser)

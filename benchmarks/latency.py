@@ -12,7 +12,6 @@ from __future__ import annotations
 from threads import THREADS, parse
 
 # isort: split
-import argparse
 import statistics
 import subprocess
 import sys
@@ -20,7 +19,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from measuring import machine, print_json
+from measuring import machine, print_json, rounds_and_json
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
@@ -106,9 +105,7 @@ def start_up(n: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=1000)
-    parser.add_argument("--json", action="store_true")
+    parser = rounds_and_json(__doc__, 1000)
     arguments = parse(parser)
     where = machine(f"{THREADS} thread(s)")
     calls, starts = latency(arguments.rounds), start_up(max(10, arguments.rounds // 50))

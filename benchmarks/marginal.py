@@ -18,7 +18,6 @@ from __future__ import annotations
 from threads import THREADS, parse
 
 # isort: split
-import argparse
 import importlib.metadata
 import multiprocessing
 import os
@@ -28,7 +27,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from measuring import machine, print_json
+from measuring import machine, print_json, rounds_and_json
 from scipy.special import expit
 
 from p2l_sdk import fit_leaderboard
@@ -158,11 +157,9 @@ def measure(job: str, frame: pd.DataFrame, rounds: int, limit: float) -> list[di
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = rounds_and_json(__doc__, 3)
     parser.add_argument("--limit", type=float, default=60.0, help="seconds that choix may take")
     parser.add_argument("--sizes", nargs="+", default=["200000x50", "2000000x130"], metavar="VOTESxMODELS")
-    parser.add_argument("--json", action="store_true")
     arguments = parse(parser)
     packages = ("numpy", "pandas", "arena-rank", "evalica", "choix")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)

@@ -1,7 +1,8 @@
-"""What several benchmarks need: the machine's name, JSON output, a quantile, prompts, and a server that has started."""
+"""What several benchmarks need: options, the machine, JSON output, a quantile, prompts, a server that has started."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -12,6 +13,14 @@ from typing import Any
 
 WORDS = ["prove", "that", "the", "square", "root", "of", "two", "is", "irrational", "write", "a", "poem", "about"]
 WORDS += ["code", "in", "python", "sum", "list"]
+
+
+def rounds_and_json(description: str, rounds: int) -> argparse.ArgumentParser:
+    """A parser with `--rounds` and `--json`; only the first line of the description is shown."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--json", action="store_true")
+    return parser
 
 
 def machine(*details: str) -> str:

@@ -12,13 +12,12 @@ from __future__ import annotations
 from threads import THREADS, parse
 
 # isort: split
-import argparse
 import statistics
 import time
 
 import cvxpy
 import numpy as np
-from measuring import machine, print_json
+from measuring import machine, print_json, rounds_and_json
 from scipy.optimize import linprog
 
 from p2l_sdk.routing.mixture import optimal_mixture
@@ -69,9 +68,7 @@ def measure(n_models: int, rounds: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--json", action="store_true")
+    parser = rounds_and_json(__doc__, 50)
     arguments = parse(parser)
     results = [measure(n, arguments.rounds) for n in (10, 40, 130)]
     where = f"{machine(f'{THREADS} thread(s)')}, cvxpy {cvxpy.__version__}"

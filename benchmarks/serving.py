@@ -11,7 +11,6 @@ the results are medians over the rounds.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import multiprocessing
@@ -25,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from measuring import WORDS, machine, new_prompt, print_json, quantile, wait_for
+from measuring import WORDS, machine, new_prompt, print_json, quantile, rounds_and_json, wait_for
 
 CLIENTS = (1, 8, 32, 128)
 
@@ -171,12 +170,10 @@ def measure(source: str | None, seconds: float, rounds: int, words: int) -> list
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = rounds_and_json(__doc__, 3)
     parser.add_argument("--model", action="append", help="default, tiny, or what P2L.from_pretrained takes")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--words", type=int, default=20, help="of a prompt, about")
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     results = {}
     with tempfile.TemporaryDirectory() as place:

@@ -13,8 +13,7 @@ import gradio as gr
 from answers import Answers
 from board_html import message
 
-from p2l_sdk import P2L
-from p2l_sdk.errors import P2LError
+from p2l_sdk import P2L, P2LError
 
 PROMPTS = [
     "Prove that the square root of two is irrational",
