@@ -49,11 +49,12 @@ def files(tmp_path_factory) -> dict[str, str]:
 
 
 def test_a_listener_is_told_of_a_fine_tuning_in_order(files, base, tmp_path, capfd):
-    listener = Recorder()
+    listener, backbone = Recorder(), str(base("llama"))
+    capfd.readouterr()  # what making the backbone showed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", P2LWarning)  # the few held-out prompts may be in the training data
         run(
-            files["votes"], tmp_path / "m", eval_votes=files["eval_votes"], base=str(base("llama")), method="head",
+            files["votes"], tmp_path / "m", eval_votes=files["eval_votes"], base=backbone, method="head",
             calibrate=True, resume=True, listener=listener, **SHORT,
         )  # fmt: skip
     assert capfd.readouterr() == ("", "")
