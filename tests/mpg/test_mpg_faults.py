@@ -160,3 +160,17 @@ def test_categories_of_livebench(tmp_path):
     results, tree = read_livebench(table, path)
     assert results.means.tolist() == [[0.5]]
     assert "x" in tree.nodes
+
+
+@pytest.mark.parametrize("option", ["--results", "--reference"])
+def test_the_command_blames_results_for_a_damaged_table(option, tmp_path):
+    """Not votes, whichever reader the options choose."""
+    from p2l_sdk.cli import cli
+
+    good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
+    good.write_text("model,math,code\na,0.5,0.6\nb,0.4,0.7\n", encoding="utf-8")
+    bad.write_bytes(b"model,rating\n\xff,3\n")
+    options = {"--results": good, "--reference": good} | {option: bad}
+    extra = ["--benchmark-column", "benchmark"] if option == "--results" else []
+    with pytest.raises(ResultsError, match="is not UTF-8 text"):
+        cli(["mpg", "report", *(str(x) for pair in options.items() for x in pair), *extra], standalone_mode=False)

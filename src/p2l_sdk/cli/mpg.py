@@ -95,9 +95,11 @@ def report(output: str | None, as_json: bool, **options: Any) -> None:
 
 
 def _read(options: dict[str, Any]) -> tuple[Results, Tree | None]:
+    from p2l_sdk.errors import ResultsError
     from p2l_sdk.mpg import Results, Tree
     from p2l_sdk.mpg.harness import read_harness
     from p2l_sdk.mpg.livebench import read_livebench
+    from p2l_sdk.tables.sources import table_errors
     from p2l_sdk.votes.scores import Scores
 
     tree, parts, harness = None, [], []
@@ -106,7 +108,9 @@ def _read(options: dict[str, Any]) -> tuple[Results, Tree | None]:
             part, tree = read_livebench(path)
             parts.append(part)
         elif options["benchmark_column"] is not None:
-            parts.append(Results.of_scores(Scores.read(path, allow_missing=True), options["benchmark_column"]))
+            with table_errors(ResultsError):
+                scores = Scores.read(path, allow_missing=True)
+            parts.append(Results.of_scores(scores, options["benchmark_column"]))
         elif Path(path).is_dir() or Path(path).suffix == ".json" or Path(path).name.startswith("samples_"):
             harness.append(path)
         else:
@@ -150,9 +154,12 @@ def _agreement(results: Results, estimates: NodeEstimates, reference: str | None
     from p2l_sdk.mpg import correlations
     from p2l_sdk.tables.columns import number_of
     from p2l_sdk.tables.files import read_rows
+    from p2l_sdk.tables.sources import table_errors
 
     ratings: dict[str, float] = {}
-    for number, row in enumerate(read_rows(reference), 1):
+    with table_errors(ResultsError):
+        rows = list(read_rows(reference))
+    for number, row in enumerate(rows, 1):
         rating = number_of(row.get("rating"))
         if not row.get("model") or not np.isfinite(rating):
             raise ResultsError(f"{reference!r}, row {number} needs the columns model and rating, a finite number")

@@ -16,6 +16,7 @@ import numpy as np
 
 from p2l_sdk.errors import ModelFormatError, P2LError
 from p2l_sdk.hub.access import HubAccess, fetch, is_repo_id
+from p2l_sdk.hub.config import is_native
 from p2l_sdk.hub.tensors import replace_tensors, tensor_names
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, AUTO_MAP, CUSTOM_PIPELINES, MODEL_TYPE
 
@@ -61,8 +62,8 @@ def _require_p2l(config: Path, repo_id: str) -> None:
         parsed = json.loads(config.read_text(encoding="utf-8"))
     except ValueError:
         return  # a damaged file is reported when the model is loaded
-    kind = parsed.get("model_type") if isinstance(parsed, dict) else None
-    if kind != MODEL_TYPE:
+    if not isinstance(parsed, dict) or not is_native(parsed):
+        kind = parsed.get("model_type") if isinstance(parsed, dict) else None
         raise ModelFormatError(
             f"the Hub repository {repo_id!r} is no P2L model: its model_type is {kind!r}, not {MODEL_TYPE!r}; its "
             "weights were not fetched"
