@@ -88,6 +88,31 @@ def test_a_listener_is_told_of_a_static_training(files, tmp_path, capfd):
     assert [(doing, done) for doing, done, _ in progress] == [("training", done) for done in range(progress[0][2] + 1)]
 
 
+@pytest.mark.parametrize("shown", [True, False])
+def test_bars_of_other_libraries_are_off_during_a_run_alone(shown, files, tmp_path):
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled
+    from transformers.utils import logging
+
+    class Watcher(Listener):
+        off: list[bool] = []  # noqa: RUF012
+
+        def data_read(self, *_):
+            self.off.append(are_progress_bars_disabled())
+
+        def measured(self, *_):  # what is left is the push
+            self.off.append(are_progress_bars_disabled())
+
+    (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
+    try:
+        config = TrainingConfig(votes=files["votes"], output=str(tmp_path / "m"), epochs=1)
+        training_run.train(config, listener=Watcher())
+        assert Watcher.off == [True, True]
+        assert logging.is_progress_bar_enabled() is shown
+        assert are_progress_bars_disabled() is not shown
+    finally:
+        logging.enable_progress_bar()
+
+
 def test_what_is_no_configuration_is_refused(files):
     with pytest.raises(P2LError, match=r"train takes a TrainingConfig; TrainingConfig\.from_yaml reads one"):
         training_run.train(files["votes"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -26,6 +27,8 @@ from p2l_sdk.training.listener import Listener
 from p2l_sdk.training.plan import Plan
 from p2l_sdk.training.score_summary import ScoreSummary
 from p2l_sdk.votes.votes import Scores, Votes
+
+_TRANSFORMERS_SWITCH = "transformers.utils.logging"
 
 
 def train(config: TrainingConfig, *, resume: bool = False, listener: Listener | None = None) -> P2L | None:
@@ -54,44 +57,53 @@ def train(config: TrainingConfig, *, resume: bool = False, listener: Listener | 
     main = os.environ.get("RANK", "0") == "0"
     listener = listener if main and listener is not None else Listener()
     try:
-        plan = Plan.of(config, resume=resume)
-        if main:
-            require_new(Path(config.output))
-        inputs = Inputs.read(config, plan)
-        if inputs.summary is not None:
-            listener.data_read(config.votes, inputs.summary)
-        made: tuple[P2L, Card] | None
         with _without_bars():
-            if plan.static_base is not None:
-                made = _train_static(inputs, Feedback(plan.feedback), plan.static_base, listener)
-            else:
-                made = _fine_tune(inputs, plan.feedback, resume, listener)
-        if made is None:
-            return None
-        p2l, card = made
-        listener.measured(card.reports)
-        if config.push_to_hub is not None:
-            _push(p2l, config.output, config.push_to_hub, listener)
-        return p2l
+            return _run(config, resume, main, listener)
     finally:
         listener.close()
 
 
+def _run(config: TrainingConfig, resume: bool, main: bool, listener: Listener) -> P2L | None:
+    plan = Plan.of(config, resume=resume)
+    if main:
+        require_new(Path(config.output))
+    inputs = Inputs.read(config, plan)
+    if inputs.summary is not None:
+        listener.data_read(config.votes, inputs.summary)
+    made: tuple[P2L, Card] | None
+    if plan.static_base is not None:
+        made = _train_static(inputs, Feedback(plan.feedback), plan.static_base, listener)
+    else:
+        made = _fine_tune(inputs, plan.feedback, resume, listener)
+    if made is None:
+        return None
+    p2l, card = made
+    listener.measured(card.reports)
+    if config.push_to_hub is not None:
+        _push(p2l, config.output, config.push_to_hub, listener)
+    return p2l
+
+
 @contextlib.contextmanager
 def _without_bars() -> Iterator[None]:
-    """No progress bars of transformers and the Hub's client: only the listener tells how far the run is."""
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
-    from transformers.utils import logging
+    """No progress bars of the Hub's client and transformers: only the listener tells how far the run is.
 
-    shown, silent = logging.is_progress_bar_enabled(), are_progress_bars_disabled()
-    logging.disable_progress_bar()
+    transformers need not be imported yet: data are read before. Its switch then begins as the client's stands.
+    """
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    there, silent = sys.modules.get(_TRANSFORMERS_SWITCH), are_progress_bars_disabled()
+    shown = not silent if there is None else there.is_progress_bar_enabled()
+    disable_progress_bars()
+    if there is not None:
+        there.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
-            logging.enable_progress_bar()
-        if silent:
-            disable_progress_bars()
+        there = sys.modules.get(_TRANSFORMERS_SWITCH)
+        if shown and there is not None:
+            there.enable_progress_bar()  # and the client's
+        (disable_progress_bars if silent else enable_progress_bars)()
 
 
 def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: Listener) -> tuple[P2L, Card]:
