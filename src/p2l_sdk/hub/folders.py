@@ -77,11 +77,13 @@ class EditedHead:
     Attributes:
         models: names of the LLMs.
         rows: `(n_models, width + 1)` rows of the last layer, the bias last.
+        variance: `(n_models, width + 1)` their variance, of a model that recognises kinds of prompt; None for others.
         edits: descriptions of the edits.
     """
 
     models: tuple[str, ...]
     rows: np.ndarray
+    variance: np.ndarray | None
     edits: tuple[str, ...]
 
 
@@ -124,15 +126,17 @@ def save_copy(
         if edited is not None:
             config["models"] = list(edited.models)
             if weights is None:
-                _write_rows(source, partial, edited.rows)
+                _write_rows(source, partial, edited)
             _amend_card(readme, edited.edits, edited.models)
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         for file in _code_folder().glob("*_p2l.py"):
             shutil.copyfile(file, partial / file.name)
 
 
-def _write_rows(source: Path, partial: Path, rows: np.ndarray) -> None:
-    changed = {"head.coefs.weight": rows[:, :-1], "head.coefs.bias": rows[:, -1]}
+def _write_rows(source: Path, partial: Path, edited: EditedHead) -> None:
+    changed = {"head.coefs.weight": edited.rows[:, :-1], "head.coefs.bias": edited.rows[:, -1]}
+    if edited.variance is not None:
+        changed["head.variance"] = edited.variance
     # in an adapter, the tensors' names have a prefix
     files = source.glob("*.safetensors")
     found = {f: {name: key for name in tensor_names(f) for key in changed if name.endswith(key)} for f in files}

@@ -54,4 +54,7 @@ def merge_model(
 
 
 def _edited_head(scorer: Scorer, edits: tuple[str, ...]) -> EditedHead | None:
-    return EditedHead(scorer.spec.models, editable(scorer).rows, edits) if edits else None
+    if not edits:
+        return None
+    head = editable(scorer)
+    return EditedHead(head.spec.models, head.rows, head.variance, edits)
