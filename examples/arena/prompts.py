@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder with the sources")
     parser.add_argument("--output", type=Path, help="where to write the rows (.jsonl)")
-    parser.add_argument("--cap", type=int, default=150, help="exam questions per source and set of categories")
+    parser.add_argument("--cap", type=int, default=100, help="exam questions per source and set of categories")
     parser.add_argument("--seed", type=int, default=0, help="which exam questions are taken")
     parser.add_argument("--table", action="store_true", help="print the README's table of counts")
     arguments = parser.parse_args()
@@ -63,7 +63,7 @@ def main() -> None:
     print(f"{len(rows)} prompts, {sum(not row.categories for row in rows)} of no kind")
 
 
-def read(data: Path, *, cap: int = 150, seed: int = 0) -> list[Row]:
+def read(data: Path, *, cap: int = 100, seed: int = 0) -> list[Row]:
     """All prompts; a prompt that two sources hold stands once, as the first has it."""
     exams = [*_mmlu_pro(data), *_mmlu(data), *_routing9(data)]
     rows = [*_own(), *_category_prompts(data), *_capped(exams, cap, seed)]
