@@ -47,8 +47,7 @@ CATEGORY_PROMPTS: dict[tuple[str, str], Labels] = {
     ("arena-hard-v2", "creative_writing"): (("creative_writing", WRITING), (*_OPEN, MEDIA)),
     ("mt_bench", "coding"): (("coding", SOFTWARE), (*_OPEN, MATHEMATICAL)),
     ("mt_bench", "math"): (("math", MATHEMATICAL), _OPEN),
-    # Business letters and blog posts are "writing" here: writing as work, not always creative.
-    ("mt_bench", "writing"): ((WRITING,), ("creative_writing", *_OPEN, BUSINESS, MEDIA)),
+    ("mt_bench", "writing"): (("creative_writing", WRITING), (*_OPEN, BUSINESS, MEDIA)),
     ("mt_bench", "roleplay"): (("creative_writing",), (*_OPEN, WRITING, MEDIA, "math", MATHEMATICAL)),
     ("mt_bench", "reasoning"): ((), ("math", MATHEMATICAL, *_OPEN)),
     ("mt_bench", "extraction"): (("if",), (*_OPEN, *INDUSTRIES)),  # "... in JSON", "return only the ..."
@@ -56,6 +55,7 @@ CATEGORY_PROMPTS: dict[tuple[str, str], Labels] = {
     ("mt_bench", "humanities"): ((), (*_OPEN, SCIENCE, BUSINESS, LEGAL, WRITING)),
     ("vicuna_bench", "coding"): (("coding", SOFTWARE), _OPEN),
     ("vicuna_bench", "math"): (("math", MATHEMATICAL), ()),
+    # Business letters, reviews and scripts: writing as work, not always creative.
     ("vicuna_bench", "writing"): ((WRITING,), ("creative_writing", *_OPEN, BUSINESS, MEDIA)),
     ("vicuna_bench", "roleplay"): (("creative_writing",), (*_OPEN, WRITING, MEDIA)),
     ("vicuna_bench", "generic"): ((), INDUSTRIES),

@@ -56,7 +56,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = read(arguments.data, cap=arguments.cap, seed=arguments.seed)
     if arguments.output:
-        lines = (json.dumps(asdict(row), ensure_ascii=False) for row in rows)
+        lines = (json.dumps(asdict(row)) for row in rows)
         arguments.output.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     if arguments.table:
         print(table(rows))
