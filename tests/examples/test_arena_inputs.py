@@ -137,6 +137,21 @@ def test_exams_do_not_drown_chats_and_have_no_form(rows):
     assert 0.3 < sum("\nA. " in row.prompt for row in exams) / len(exams) < 0.7
 
 
+def test_the_token_table_sees_the_languages_and_the_readme_says_how_well(rows, scripts):
+    check = scripts("check_languages")
+    chats = [row for row in rows if row.style == "chat" and row.language in check.NAMES]
+    truth = check.np.array([row.language for row in chats])
+    called = check.predict([row.prompt for row in chats], truth)
+    stated = (ARENA / "README.md").read_text().partition("<!-- languages -->\n")[2].partition("<!-- /")[0].splitlines()
+    figures = {cells[1]: cells[2:4] for cells in ([part.strip() for part in line.split("|")] for line in stated[2:-1])}
+    assert set(figures) == set(check.NAMES)
+    for name, (n, recognised) in figures.items():
+        assert int(n) == (truth == name).sum()
+        share = (called[truth == name] == name).mean()
+        assert share >= 0.85
+        assert float(recognised.rstrip("%")) / 100 == pytest.approx(share, abs=0.02)
+
+
 def test_costs(scripts, tmp_path):
     pytest.importorskip("genai_prices")
     costs = scripts("costs")
