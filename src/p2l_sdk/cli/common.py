@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -53,6 +53,13 @@ def load(model: str | None) -> P2L:
     meta = click.get_current_context().meta
     options: dict[str, Any] = {name: meta.get(_KEY + name) for name in ("revision", "base", "device", "costs")}
     return P2L.from_pretrained(model, **options)
+
+
+def say_matched(matched: Mapping[str, str]) -> None:
+    """Say on stderr, in one line, how names of LLMs were read: name as given -> the model's own."""
+    if matched:
+        read = ", ".join(f"{name} is read as {own}" for name, own in matched.items())
+        click.echo(f"p2l: {read}", err=True)
 
 
 def print_json(value: dict[str, Any]) -> None:

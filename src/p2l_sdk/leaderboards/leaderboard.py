@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2l_sdk.errors import MissingExtraError, require_known
+from p2l_sdk.errors import MissingExtraError
 from p2l_sdk.modeling import leaderboard_p2l as display
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities
+from p2l_sdk.names import find_model
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -143,8 +144,7 @@ class Leaderboard:
         }
 
     def _coef(self, name: str) -> float:
-        require_known([name], self.models, "the question")
-        return float(self.coefs[self.models.index(name)])
+        return float(self.coefs[self.models.index(find_model(name, self.models, "the question"))])
 
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary per LLM, best first: rank, model, coef, rating and, if available, usable, low and high
