@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     import matplotlib.axes
 
 
+_MOST_NAMES = 15
+
+
 @dataclass(frozen=True, eq=False)
 class Frontier:
     """Mean cost and mean score over a set of prompts, for a range of budgets.
@@ -49,7 +52,7 @@ class Frontier:
 
     def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
         """Draw the router's score against its mean cost, with the single LLMs as points, and the same budget for each
-        prompt.
+        prompt. Of many LLMs, only those are named that no other one beats in cost and score.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
@@ -75,8 +78,14 @@ class Frontier:
         ax.scatter(
             self.model_costs * thousand, self.model_scores, s=26, color=pictures.ORANGE, zorder=3, label="single LLM"
         )
+        named = set(range(len(self.models)))
+        if len(named) > _MOST_NAMES:  # only those that no other one beats in cost and score
+            order = np.lexsort((-self.model_scores, self.model_costs))
+            best = np.maximum.accumulate(np.concatenate([[-np.inf], self.model_scores[order][:-1]]))
+            named = set(order[self.model_scores[order] > best].tolist())
         dearest, cheapest = (float(x) * thousand for x in (self.model_costs.max(), self.model_costs.min()))
-        for name, cost, score in zip(self.models, self.model_costs * thousand, self.model_scores, strict=True):
+        points = zip(self.models, self.model_costs * thousand, self.model_scores, strict=True)
+        for name, cost, score in (point for i, point in enumerate(points) if i in named):
             # names go where there is room: left of expensive LLMs, below the cheapest, right of the others
             offset, align = ((-6, 0), "right") if cost > 0.6 * dearest else ((6, 0), "left")
             if cost == cheapest < dearest:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from p2l_sdk.routing.frontier import Frontier
     from p2l_sdk.routing.pacing import BudgetPacer
 
+_MOST_NAMED = 10  # LLMs in a message
 _BLOCK_PAIRS = 1 << 20  # (prompt, candidate, opponent) triples that are scored together
 
 
@@ -113,8 +114,10 @@ class Router:
             CostError: one of these costs is unknown.
         """
         if self._prices is None:
+            shown = ", ".join(self._missing[:_MOST_NAMED])
+            more = f" and {len(self._missing) - _MOST_NAMED} more" if len(self._missing) > _MOST_NAMED else ""
             raise CostError(
-                f"no cost is known for {', '.join(self._missing)}; pass costs={{name: USD}} or leave it out of models= "
+                f"no cost is known for {shown}{more}; pass costs={{name: USD}} or leave it out of models= "
                 "(on the command line --costs FILE; p2l costs shows what is known)"
             )
         return self._prices
