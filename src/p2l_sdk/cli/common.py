@@ -91,8 +91,9 @@ def given(**options: Any) -> dict[str, Any]:
 def say_matched(matched: Mapping[str, str]) -> None:
     """Say on stderr, in one line, how names of LLMs were read: name as given -> the model's own."""
     if matched:
-        read = ", ".join(f"{name} is read as {own}" for name, own in matched.items())
-        click.echo(f"p2l: {read}", err=True)
+        (first, means), *others = matched.items()
+        more = "".join(f", {name} as {own}" for name, own in others)
+        click.echo(f"p2l: {first} is read as {means}{more}", err=True)
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     import matplotlib.axes
 
 
-_MOST_NAMES = 15
+_MOST_NAMES = 15  # LLMs that are all named in a picture
+_LINE = 0.03  # height of a name, as a share of the scores
+_FAR = 50  # how many times as dear as the cheapest the dearest LLM is where the axis is one of magnitudes
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +54,7 @@ class Frontier:
 
     def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
         """Draw the router's score against its mean cost, with the single LLMs as points, and the same budget for each
-        prompt. Of many LLMs, only those are named that no other one beats in cost and score.
+        prompt. Of many LLMs, only those are named that no other one beats in cost and score, as far as there is room.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
@@ -78,13 +80,12 @@ class Frontier:
         ax.scatter(
             self.model_costs * thousand, self.model_scores, s=26, color=pictures.ORANGE, zorder=3, label="single LLM"
         )
-        named = set(range(len(self.models)))
-        if len(named) > _MOST_NAMES:  # only those that no other one beats in cost and score
-            order = np.lexsort((-self.model_scores, self.model_costs))
-            best = np.maximum.accumulate(np.concatenate([[-np.inf], self.model_scores[order][:-1]]))
-            named = set(order[self.model_scores[order] > best].tolist())
+        named = self._named()
         dearest, cheapest = (float(x) * thousand for x in (self.model_costs.max(), self.model_costs.min()))
         points = zip(self.models, self.model_costs * thousand, self.model_scores, strict=True)
+        if cheapest > 0 and dearest > _FAR * cheapest:
+            ax.set_xscale("log")
+            ax.xaxis.set_major_formatter("{x:g}")
         for name, cost, score in (point for i, point in enumerate(points) if i in named):
             # names go where there is room: left of expensive LLMs, below the cheapest, right of the others
             offset, align = ((-6, 0), "right") if cost > 0.6 * dearest else ((6, 0), "left")
@@ -105,3 +106,16 @@ class Frontier:
         ax.set_ylabel("measured score" if self.measured else f"expected {self.objective}".replace("_", " "))
         ax.legend(frameon=False, loc="center right")
         return ax
+
+    def _named(self) -> set[int]:
+        """The LLMs that are named in a picture."""
+        if len(self.models) <= _MOST_NAMES:
+            return set(range(len(self.models)))
+        room = _LINE * float(np.ptp(self.model_scores))
+        named: list[int] = []
+        best = lowest = -np.inf
+        for i in np.lexsort((-self.model_scores, self.model_costs)).tolist():  # the cheapest first
+            best, better = max(best, self.model_scores[i]), self.model_scores[i] > best
+            if better and self.model_scores[i] > lowest + room:
+                named, lowest = [*named, i], self.model_scores[i]
+        return set(named)
