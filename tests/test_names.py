@@ -6,7 +6,7 @@ import re
 
 import pytest
 from arena_names import NAMES
-from conftest import shared
+from conftest import ROOT, shared
 
 from p2l_sdk.errors import LONGEST_NAME, UnknownModelError
 from p2l_sdk.names import find_model, find_models, matched, meant, normalised
@@ -232,3 +232,12 @@ def test_many_names_at_once():
     found = find_models(["gpt-4o-mini", "o1-mini"], NAMES, "x")
     assert found == {"gpt-4o-mini": "gpt-4o-mini-2024-07-18", "o1-mini": "o1-mini"}
     assert matched(found) == {"gpt-4o-mini": "gpt-4o-mini-2024-07-18"}
+
+
+def test_the_examples_of_the_docs_are_true():
+    page = (ROOT / "docs" / "routing.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d.* \| (`.*`) \| (`.*`) \|$", page, re.MULTILINE)
+    assert len(rows) == 6
+    for written_names, means in rows:
+        examples = re.findall("`(.*?)`", written_names)
+        assert [meant(name, NAMES) for name in examples] == [[own] for own in re.findall("`(.*?)`", means)]
