@@ -105,10 +105,11 @@ def check(config: GatewayConfig, p2l: P2L) -> Check:
     known_costs = costs(config, p2l)
     llms = []
     for name, llm in config.models.items():
-        found = meant(name, p2l.models)
-        known = len(found) == 1
-        similar = None if found else nearest(name, p2l.models)
-        own, several = (found[0], ()) if known and found[0] != name else (None, () if known else tuple(found))
+        means = meant(name, p2l.models)
+        known = len(means) == 1
+        similar = None if means else nearest(name, p2l.models)
+        own = means[0] if known and means[0] != name else None
+        several = () if known else tuple(means)
         llms.append(LLMCheck(name, llm.base_url, known_costs.get(name), known, similar, own, several))
     keys = dict.fromkeys(llm.api_key_env for llm in config.models.values() if llm.api_key_env is not None)
     found = Check(tuple(llms), tuple(key for key in keys if not read_key(key)))
