@@ -26,6 +26,7 @@ FLOORS = [
     {"p2l"},
     {"__init__", "evaluation"},
     {"training", "serve"},
+    {"judging"},
     {"cli"},
     {"__main__"},
 ]
