@@ -41,7 +41,8 @@ _LIMITS: list[Callable[[Any], Any]] = [
         help="Queries in flight at once.",
     ),
     click.option(
-        "--requests-per-minute", metavar="N", type=click.FloatRange(min=0, min_open=True), help="To each LLM.  [no limit]"
+        "--requests-per-minute", metavar="N", type=click.FloatRange(min=0, min_open=True),
+        help="To each LLM.  [no limit]",
     ),
     click.option(
         "--attempts", metavar="N", type=click.IntRange(min=1), default=5, show_default=True,
@@ -70,7 +71,8 @@ def _with_limits(command: Command) -> Command:
 @_with_limits
 @JSON
 def collect(
-    prompts: str | None, questions: str | None, config: str, output: str, models: str | None, as_json: bool, **options: Any
+    prompts: str | None, questions: str | None, config: str, output: str, models: str | None, as_json: bool,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Ask every LLM of a config the prompts, and write the answers to a file for `p2l judge`."""
     _require_packages("p2l collect")
@@ -203,8 +205,8 @@ def _judge(options: dict[str, Any]) -> LLMConfig:
         return LLMConfig(name=address["model"], base_url=address["url"], **given)
     if config is None:
         raise P2LError(
-            f"--judge {name!r} has no address: write MODEL@URL, as in gpt-4o@https://api.openai.com/v1, or name the file "
-            "of LLMs that it is in with --config"
+            f"--judge {name!r} has no address: write MODEL@URL, as in gpt-4o@https://api.openai.com/v1, or name the "
+            "file of LLMs that it is in with --config"
         )
     llms = GatewayConfig.from_yaml(config).models
     require_known([name], list(llms), "--judge", f"which is not in {config}")
@@ -299,7 +301,7 @@ def _print_judgement(found: Judgement) -> None:
         text = f"position bias: the two orders disagree on {found.disagreement:.1%} of the votes, which are ties"
         if found.first_share is not None:
             text += (
-                f"; of {found.n_decided:,} verdicts for one answer, {found.first_share:.1%} are for the one shown first"
+                f"; of {found.n_decided:,} verdicts for one answer, {found.first_share:.1%} chose the one shown first"
             )
         click.echo(text)
     if found.n_reread:
