@@ -72,6 +72,8 @@ def test_train_takes_what_measure_wrote(tmp_path, monkeypatch):
         kind = body["messages"][-1]["content"].split()[0]
         if body["messages"][-1]["content"] == "sum number 3" and body["model"] == "poet":
             return Script(status=500)
+        if body["messages"][-1]["content"] == "poem number 5":
+            return Script(text="nobody can")
         return Script(text=kinds[kind] if good.get(body["model"], kind) == kind else "no idea")
 
     with ScriptedServer({"*": answer}) as server:
@@ -82,7 +84,7 @@ def test_train_takes_what_measure_wrote(tmp_path, monkeypatch):
     assert scores.models == ("adder", "both", "poet")
     assert np.isnan(scores.scores).sum() == 1
     assert set(scores.categories) == {"benchmark"}
-    assert scores.scores[:, 1].tolist() == [1.0] * 24
+    assert scores.scores[:, 1].sum() == 23
     files = [f"answers-{name}.jsonl" for name in ("adder", "both", "poet")]
     (tmp_path / "all.jsonl").write_text("".join((tmp_path / file).read_text() for file in files))
     assert np.array_equal(Scores.read("all.jsonl", allow_missing=True).scores, scores.scores, equal_nan=True)

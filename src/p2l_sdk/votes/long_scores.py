@@ -28,8 +28,9 @@ _REMEDY = (
 )
 
 
-def wide_table(table: Chunk) -> Chunk:
-    """The same scores with a row for each prompt and a column for each LLM, None where it has no score.
+def wide_table(table: Chunk) -> tuple[Chunk, set[str]]:
+    """The same scores with a row for each prompt and a column for each LLM, None where it has no score; and the names
+    of the LLMs that have one.
 
     Columns that label the prompt (`benchmark`) are kept: those of strings and bools that are the same in all rows of
     every prompt.
@@ -60,14 +61,12 @@ def wide_table(table: Chunk) -> Chunk:
     kept = [
         name for name in table if name not in _OF_ANSWERS and name != "prompt" and _labels(table[name], place, first)
     ]
-    return {
-        "prompt": [prompts[row] for row in first],
-        **{name: [table[name][row] for row in first] for name in kept},
-        **{
-            name: [table["score"][rows[q]] if q in rows else None for q in range(len(first))]
-            for name, rows in scores.items()
-        },
+    columns = {
+        name: [table["score"][rows[question]] if question in rows else None for question in range(len(first))]
+        for name, rows in scores.items()
     }
+    labels = {name: [table[name][row] for row in first] for name in kept}
+    return {"prompt": [prompts[row] for row in first], **labels, **columns}, {name for name in scores if scores[name]}
 
 
 def _prompts(table: Chunk) -> list[Any]:

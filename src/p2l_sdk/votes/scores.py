@@ -70,8 +70,9 @@ class Scores:
         if not table:
             raise ScoresError("the scores file is empty")
         if is_long(table, source.untyped):
-            table = wide_table(table)
-        numeric = {name for name in table if not is_own(name) and is_numeric(table[name], source.untyped)}
+            table, numeric = wide_table(table)
+        else:
+            numeric = {name for name in table if not is_own(name) and is_numeric(table[name], source.untyped)}
         names = tuple(sorted(numeric)) if models is None else tuple(models)
         for name in names:
             if name not in table:
