@@ -68,3 +68,26 @@ def write_answers(path: Path, answers: dict[str, dict[str, str | None]]) -> Path
 
 def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+# --- stand-ins for the LLMs of docs/no-votes.md -----------------------------------------------------------------------
+
+PROVIDERS = ("https://api.openai.com/v1", "https://api.anthropic.com/v1", "http://127.0.0.1:11434/v1")
+ASKED = [f"{kind} {i}" for i in range(10) for kind in ("Write a poem about the number", "Sum the list 1, 2,")]
+_LEVELS = {"gpt-4o-mini": (2, 3), "claude-3-5-haiku-20241022": (3, 2), "llama3.1:8b": (2, 0)}  # of poems, of sums
+_TOKENS = {"gpt-4o-mini": 210, "claude-3-5-haiku-20241022": 260, "llama3.1:8b": 180}
+
+
+def stand_in(body: dict) -> Script:
+    """The answers of three LLMs, and the verdicts of gpt-4o, which is drawn to the first of two answers that differ
+    little."""
+    if body["model"] == "gpt-4o":
+        texts = quoted(body)
+        a, b = (int(texts[side].rsplit(" ", 1)[1]) for side in ("ANSWER A", "ANSWER B"))
+        close = abs(a - b) == 1 and texts["REQUEST"].endswith(("3", "7"))
+        verdict = "BOTH BAD" if a == b == 0 else "A" if close or a > b else "TIE" if a == b else "B"
+        return Script(text=f"Compared.\nVERDICT: {verdict}", usage=(820, 60))
+    prompt = body["messages"][-1]["content"]
+    level = _LEVELS[body["model"]][prompt.startswith("Sum")]
+    level = 0 if prompt.endswith("9") and level < 3 else level
+    return Script(text=f"{body['model']}, level {level}", usage=(25, _TOKENS[body["model"]]), total=0.06)

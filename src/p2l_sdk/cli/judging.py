@@ -193,7 +193,7 @@ def _judge(options: dict[str, Any]) -> LLMConfig:
     from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig, Prices
 
     name, config, prices = options["judge_name"], options["config"], options["prices"]
-    given = {
+    given: dict[str, Any] = {
         "api_key_env": options["judge_key_env"],
         "prices": None if prices is None else Prices(input=prices[0], output=prices[1]),
         "temperature": options["temperature"],
@@ -210,7 +210,9 @@ def _judge(options: dict[str, Any]) -> LLMConfig:
         )
     llms = GatewayConfig.from_yaml(config).models
     require_known([name], list(llms), "--judge", f"which is not in {config}")
-    return replace(llms[name], **({"cost": None} if prices is not None else {}), **given)
+    if prices is not None:
+        given["cost"] = None  # by the token instead
+    return replace(llms[name], **given)
 
 
 def _text(path: str) -> str:
@@ -254,7 +256,8 @@ def _asking_bar() -> Iterator[Callable[[int, int, float], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[usd]}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=None, usd="")
         yield lambda done, total, usd: progress.update(task, completed=done, total=total, usd=_usd(usd))
 
@@ -275,7 +278,7 @@ def _print_collection(found: Collection) -> None:
     for name in ("answers", "failed", "tokens in", "tokens out", "seconds", "USD"):
         table.add_column(name, justify="right", no_wrap=True)
     for llm in found.llms:
-        seconds = "" if llm.seconds is None else f"{llm.seconds:.3g}"
+        seconds = "" if llm.seconds is None else f"{llm.seconds:.1f}"
         counts = [f"{n:,}" for n in (llm.n_answered, llm.n_failed, llm.input_tokens, llm.output_tokens)]
         table.add_row(*map(Text, (llm.name, *counts, seconds, _usd(llm.cost))))
     _show(table)
@@ -298,12 +301,11 @@ def _print_judgement(found: Judgement) -> None:
         if n:
             click.echo(f"no vote: {n:,} {'pair' if n == 1 else 'pairs'} {why}")
     if found.disagreement is not None:
-        text = f"position bias: the two orders disagree on {found.disagreement:.1%} of the votes, which are ties"
-        if found.first_share is not None:
-            text += (
-                f"; of {found.n_decided:,} verdicts for one answer, {found.first_share:.1%} chose the one shown first"
-            )
-        click.echo(text)
+        click.echo(f"position bias: the two orders disagree on {found.disagreement:.1%} of the votes (ties)")
+    if found.first_share is not None:
+        click.echo(
+            f"  {found.first_share:.1%} of {found.n_decided:,} verdicts for one answer chose the one shown first"
+        )
     if found.n_reread:
         click.echo(f"replies that could not be read at first: {found.n_reread:,}")
     if found.judges_itself:

@@ -63,8 +63,8 @@ class Answers:
     Attributes:
         prompts: the distinct prompts, in order.
         models: names of the LLMs, in order of appearance.
-        texts: for each prompt, LLM -> its answer without thinking; LLMs whose query failed or whose answer is empty are
-            left out.
+        texts: for each prompt, LLM -> its answer without thinking, which may be empty; LLMs whose query failed are left
+            out.
         n_failed, n_empty: number of failed queries, and of empty answers.
     """
 
@@ -135,8 +135,7 @@ def _answers(last: Sequence[tuple[tuple[str, str], tuple[Prompt, str, Any, Any]]
             texts.append({})
         if not is_missing(error) or (answer is None and is_missing(error)):
             failed += 1
-        elif text := without_thinking(str(answer)):
-            texts[at][model] = text
         else:
-            empty += 1
+            texts[at][model] = without_thinking(str(answer))
+            empty += not texts[at][model]
     return Answers(prompts, tuple(models), texts, failed, empty)

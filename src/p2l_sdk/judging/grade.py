@@ -40,7 +40,8 @@ def grade(
     output: str | Path,
     grader: Grader | GraderName | str | None = None,
 ) -> Grades:
-    """Grade answers, and write one row per prompt: prompt, benchmark, and the score of each LLM (null without one).
+    """Grade answers, and write one row per prompt: prompt, benchmark, and the score of each LLM (null if its query
+    failed; an empty answer is graded like any other).
 
     Args:
         answers: see `read_answers`; a prompt is the text of a question, with or without its choices.

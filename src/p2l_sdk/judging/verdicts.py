@@ -86,7 +86,7 @@ def comparisons(answers: Answers, pairs: Pairs) -> tuple[list[Comparison], int]:
     found, skipped = [], 0
     for prompt, texts in zip(answers.prompts, answers.texts, strict=True):
         for a, b in pairs.of(prompt, answers.models):
-            if a in texts and b in texts:
+            if texts.get(a) and texts.get(b):
                 found.append(Comparison(prompt, a, b, texts[a], texts[b]))
             else:
                 skipped += 1

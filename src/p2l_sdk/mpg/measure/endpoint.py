@@ -61,7 +61,7 @@ class Endpoint:
 
     def messages(self, prompt: Prompt) -> list[Mapping[str, Any]]:
         """The chat messages that ask a prompt, with the system message if it has none of its own."""
-        asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        asked: list[Mapping[str, Any]] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [*prompt]
         if self.system is None or any(message.get("role") in ("system", "developer") for message in asked):
             return asked
         return [{"role": "system", "content": self.system}, *asked]
