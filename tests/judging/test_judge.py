@@ -168,6 +168,21 @@ def test_pairs_can_be_drawn_or_planned(tmp_path):
         assert "with pairs '1 per prompt, seed 2, of anna, bert, carl', not '1 per prompt, seed 3" in text
 
 
+def test_a_plan_names_the_pairs_and_the_sides(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_answers(tmp_path / "answers.jsonl", ANSWERS)
+    planned = [("prompt 3", "carl", "anna"), ("prompt 3", "anna", "bert"), ("prompt 5", "bert", "carl")]
+    rows = [dict(zip(("prompt", "model_a", "model_b"), row, strict=True)) for row in planned]
+    (tmp_path / "plan.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with ScriptedServer({"*": judge_by(knows)}) as server:
+        command = ["judge", "answers.jsonl", "--judge", f"judge@{server.base_url}", "--output", "votes.jsonl"]
+        CliRunner().invoke(cli, [*command, "--plan", "plan.jsonl"], catch_exceptions=False)
+        assert len(server.bodies) == 6
+    votes = lines(tmp_path / "votes.jsonl")
+    assert [(vote["prompt"], vote["model_a"], vote["model_b"]) for vote in votes] == planned
+    assert [vote["winner"] for vote in votes] == ["model_b", "model_a", "model_a"]
+
+
 # --- what cannot be read ---------------------------------------------------------------------------------------------
 
 

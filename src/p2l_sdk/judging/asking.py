@@ -193,9 +193,10 @@ class Asker:
             }
             try:
                 async with asyncio.TaskGroup() as group:
-                    for name, client in clients.items():
-                        for _ in range(min(self._limits.concurrency, len(queues[name]))):
-                            group.create_task(self._caller(client, queues[name]))
+                    for i in range(self._limits.concurrency):  # by turns, so that all LLMs answer the same prompts
+                        for name, client in clients.items():
+                            if i < len(queues[name]):
+                                group.create_task(self._caller(client, queues[name]))
             except BaseExceptionGroup as errors:
                 raise errors.exceptions[0] from None
         self._stopped.n_left += sum(map(len, queues.values()))

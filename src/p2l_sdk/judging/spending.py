@@ -16,6 +16,7 @@ from types import TracebackType
 from p2l_sdk.errors import ResultsError
 
 _SUFFIX = ".spending"
+_ROUNDING = 1 + 1e-12  # of the sums
 
 
 class SpendLimitError(Exception):
@@ -67,7 +68,7 @@ class Ledger:
             SpendLimitError: the limit leaves less than that.
         """
         usd = most or 0.0
-        while self._limit is not None and self.spent + sum(self._open.values()) + usd > self._limit:
+        while self._limit is not None and self.spent + sum(self._open.values()) + usd > self._limit * _ROUNDING:
             if not self._open:
                 raise SpendLimitError
             settled = asyncio.get_running_loop().create_future()
