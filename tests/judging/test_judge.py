@@ -168,6 +168,16 @@ def test_pairs_can_be_drawn_or_planned(tmp_path):
         assert "with pairs '1 per prompt, seed 2, of anna, bert, carl', not '1 per prompt, seed 3" in text
 
 
+def test_pairs_are_drawn_among_those_that_were_asked(tmp_path):
+    """As after `p2l collect --pairs-per-prompt 1`: two LLMs per prompt, of whom one may have failed."""
+    answers = {"one": {"anna": "says 3", "bert": "says 2"}, "two": {"carl": "says 1", "bert": "says 2"}}
+    answers["three"] = {"anna": "says 3", "carl": None}
+    with ScriptedServer({"*": judge_by(knows)}) as server:
+        found = judged(server, tmp_path, answers, pairs=Pairs(per_prompt=1))
+        assert (found.n_votes, found.n_pairs, found.n_skipped) == (2, 2, 1)
+        assert len(server.bodies) == 4
+
+
 def test_a_plan_names_the_pairs_and_the_sides(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_answers(tmp_path / "answers.jsonl", ANSWERS)

@@ -65,12 +65,14 @@ class Answers:
         models: names of the LLMs, in order of appearance.
         texts: for each prompt, LLM -> its answer without thinking, which may be empty; LLMs whose query failed are left
             out.
+        asked: for each prompt, the LLMs that were asked it, whether or not they answered.
         n_failed, n_empty: number of failed queries, and of empty answers.
     """
 
     prompts: list[Prompt]
     models: tuple[str, ...]
     texts: list[dict[str, str]]
+    asked: list[tuple[str, ...]]
     n_failed: int
     n_empty: int
 
@@ -125,6 +127,7 @@ def _answers(last: Sequence[tuple[tuple[str, str], tuple[Prompt, str, Any, Any]]
     place: dict[str, int] = {}
     prompts: list[Prompt] = []
     texts: list[dict[str, str]] = []
+    asked: list[list[str]] = []
     models: dict[str, None] = {}
     failed = empty = 0
     for (identity, _), (prompt, model, answer, error) in last:
@@ -133,9 +136,11 @@ def _answers(last: Sequence[tuple[tuple[str, str], tuple[Prompt, str, Any, Any]]
         if at == len(prompts):
             prompts.append(prompt)
             texts.append({})
+            asked.append([])
+        asked[at].append(model)
         if not is_missing(error) or (answer is None and is_missing(error)):
             failed += 1
         else:
             texts[at][model] = without_thinking(str(answer))
             empty += not texts[at][model]
-    return Answers(prompts, tuple(models), texts, failed, empty)
+    return Answers(prompts, tuple(models), texts, [tuple(names) for names in asked], failed, empty)

@@ -82,10 +82,13 @@ class Comparison:
 
 
 def comparisons(answers: Answers, pairs: Pairs) -> tuple[list[Comparison], int]:
-    """The comparisons of all pairs with two answers, and the number of pairs that lack one."""
+    """The comparisons of all pairs with two answers, and the number of pairs that lack one.
+
+    Without a plan, the pairs of a prompt are among the LLMs that were asked it.
+    """
     found, skipped = [], 0
-    for prompt, texts in zip(answers.prompts, answers.texts, strict=True):
-        for a, b in pairs.of(prompt, answers.models):
+    for prompt, texts, asked in zip(answers.prompts, answers.texts, answers.asked, strict=True):
+        for a, b in pairs.of(prompt, asked if pairs.plan is None else answers.models):
             if texts.get(a) and texts.get(b):
                 found.append(Comparison(prompt, a, b, texts[a], texts[b]))
             else:
