@@ -336,7 +336,7 @@ def test_the_command_prints_votes_bias_and_what_has_no_vote(tmp_path, monkeypatc
         shown = run(cli, [*command, *there, "--rubric", "rubric.txt"], catch_exceptions=False).stdout.splitlines()
         assert shown == [
             "24 votes of org/judge@1 on 24 pairs of answers: " + shown[0].partition(": ")[2],
-            "no vote: 3 pairs skipped, since an answer failed or is empty",
+            "no vote: 1 pair skipped, since an answer failed or is empty",
             "position bias: the two orders disagree on 0.0% of the votes (ties)",
             "  50.0% of 48 verdicts for one answer chose the one shown first",
             "tokens: 4,800 in, 480 out",
