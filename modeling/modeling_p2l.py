@@ -55,8 +55,8 @@ class P2LOutput(ModelOutput):
 
 
 class P2LHead(nn.Module):
-    """From the pooled state to coefficients: optional LayerNorm, optional hidden layer, optional recognition of kinds of
-    prompt (`ModelSpec.kinds`; a linear layer and a sigmoid), linear layer.
+    """From the pooled state to coefficients: optional LayerNorm, optional hidden layer, optional recognition of kinds
+    of prompt (`ModelSpec.kinds`; a linear layer and a sigmoid), linear layer.
 
     Of a head with kinds, `variance` `(n_models, n_kinds + 1)` holds how uncertain the numbers of `coefs` are (the bias
     last), in squared logits: a prompt's coefficients have the variance `variance @ (shares^2, 1)`.

@@ -24,8 +24,9 @@ FLOORS = [
     {"scorers", "votes", "routing"},
     {"editing", "mpg"},
     {"p2l"},
-    {"__init__", "evaluation"},
+    {"__init__", "evaluation", "kinds"},
     {"training", "serve"},
+    {"judging"},
     {"cli"},
     {"__main__"},
 ]

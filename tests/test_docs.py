@@ -19,8 +19,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from asked_llms import ASKED, PROVIDERS, stand_in
 from conftest import ROOT, shared
 from fine_tuning import vote_rows, write_base, write_jsonl
+from scripted_server import ScriptedServer
 
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
@@ -31,6 +33,7 @@ FILES = {
 }
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"  # on the page about training, replaced by a tiny random model
 TRAINING = "docs/train-on-your-votes.md"
+NO_VOTES = "docs/no-votes.md"  # its LLMs and its judge are stand-ins at a local server
 PUBLISHED = {"lmarena-ai/p2l-7b-grk-02222025": "oracle/ckpt/tiny-qwen2-grk"}  # replaced by a tiny checkpoint
 
 
@@ -56,6 +59,13 @@ def shell(block: str) -> str:
     return output
 
 
+def stand_ins(text: str, server: ScriptedServer) -> str:
+    """The page with the address of the stand-ins for those of the providers."""
+    for address in PROVIDERS:
+        text = text.replace(address, server.base_url)
+    return text
+
+
 def python(block: str, names: dict) -> str:
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
@@ -67,8 +77,14 @@ def tidy(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 
 
+@pytest.fixture(scope="module")
+def providers():
+    with ScriptedServer({"*": stand_in}) as server:
+        yield server
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
+def test_a_page_does_what_it_says(page, tmp_path, monkeypatch, providers):
     monkeypatch.chdir(tmp_path)
     for name, content in FILES.items():
         Path(name).write_text(content)
@@ -79,16 +95,23 @@ def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
         write_jsonl(Path("votes.jsonl"), votes)
         write_jsonl(Path("held_out.jsonl"), [row for row in vote_rows(seed=1) if row["prompt"] not in trained])
     text = (ROOT / page).read_text(encoding="utf-8")
+    run = text
+    if page == NO_VOTES:
+        Path("votes.jsonl").unlink()
+        write_jsonl(Path("prompts.jsonl"), [{"prompt": prompt} for prompt in ASKED])
+        for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+            monkeypatch.setenv(name, "sk-of-the-docs")
+        run = stand_ins(text, providers)
     for repo_id, checkpoint in PUBLISHED.items():
         if repo_id in text:
             shutil.copytree(shared(checkpoint), Path(repo_id))
     names: dict = {"__name__": "documentation"}
     last, produced = "", []
-    for kind, block in BLOCK.findall(text):
+    for kind, block in BLOCK.findall(run):
         if kind == "python":
             last = python(block, names)
         elif kind == "yaml":
-            Path("run.yaml").write_text(block.replace(BASE, "base"))
+            Path("router.yaml" if page == NO_VOTES else "run.yaml").write_text(block.replace(BASE, "base"))
         elif kind == "sh":
             last = shell(block)
         elif kind == "text" and last:

@@ -1,5 +1,5 @@
 """An OpenAI-compatible server that follows scripts: known delays, known texts, faults. The first word of a prompt names
-the script; every request is counted."""
+the script, which may be a function of the request's body; every request is counted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import json
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -20,15 +21,19 @@ class Script:
     text: str = "yes it is"
     usage: tuple[int, int] | None = (10, 20)
     status: int = 200
+    header: str = ""  # one more of a reply that is no stream
     raw: bytes | None = None  # sent instead of events
     cut: bool = False  # the connection breaks after the first token
     whole: bool = False  # one JSON body instead of a stream
 
 
+Reply = Script | Callable[[dict], Script]
+
+
 class ScriptedServer:
     """A context manager. Attributes: base_url; asked, the number of requests per prompt; bodies, the requests."""
 
-    def __init__(self, scripts: dict[str, Script] | None = None, *, one_at_a_time: bool = False) -> None:
+    def __init__(self, scripts: dict[str, Reply] | None = None, *, one_at_a_time: bool = False) -> None:
         self.scripts, self.one_at_a_time = scripts or {}, one_at_a_time
         self.asked: Counter[str] = Counter()
         self.bodies: list[dict] = []
@@ -69,6 +74,7 @@ class ScriptedServer:
                 prompt = body["messages"][-1]["content"]
                 self.asked[prompt] += 1
                 script = self.scripts.get(prompt.split()[0], self.scripts.get("*", Script()))
+                script = script if isinstance(script, Script) else script(body)
                 if self.one_at_a_time:
                     async with self._lock:
                         await self._answer(script, writer)
@@ -90,6 +96,7 @@ class ScriptedServer:
                 message = {"message": {"role": "assistant", "content": script.text}, "finish_reason": "stop"}
                 body = json.dumps({"choices": [message], "usage": _usage(script)}).encode()
             writer.write(f"HTTP/1.1 {script.status} X\r\ncontent-type: {kind}\r\n".encode())
+            writer.write(f"{script.header}\r\n".encode() if script.header else b"")
             writer.write(f"content-length: {len(body)}\r\n\r\n".encode() + body)
             return await writer.drain()
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")

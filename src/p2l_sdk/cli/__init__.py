@@ -14,11 +14,13 @@ from typing import Any, NoReturn
 import click
 
 from p2l_sdk.cli.ask import aggregate, leaderboard, route
+from p2l_sdk.cli.build import build
 from p2l_sdk.cli.convert import convert
 from p2l_sdk.cli.costs import costs
 from p2l_sdk.cli.edit_model import add_model, remove_model, rename_model
 from p2l_sdk.cli.evaluate import evaluate
 from p2l_sdk.cli.frontier import frontier
+from p2l_sdk.cli.judging import collect, judge
 from p2l_sdk.cli.mpg import mpg
 from p2l_sdk.cli.push import push
 from p2l_sdk.cli.serve import serve
@@ -33,8 +35,8 @@ def cli() -> None:
 
 
 for _command in (
-    leaderboard, aggregate, route, frontier, costs, evaluate, train, merge, convert, push, add_model, remove_model,
-    rename_model, mpg, serve,
+    leaderboard, aggregate, route, frontier, costs, evaluate, build, train, merge, convert, push, add_model,
+    remove_model, rename_model, mpg, collect, judge, serve,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -32,10 +32,12 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def TABLE(command: Command) -> Command:  # noqa: N802 - used as a decorator, like JSON
-    """The options of a table of LLMs, passed to the command as one keyword each: models, opponents, top, all."""
+    """The options of a table of LLMs, passed to the command as one keyword each: models, opponents, top, everything,
+    kinds."""
     top = click.option("--top", metavar="K", type=click.IntRange(min=1), help="Show the K best LLMs only.")
     everything = click.option("--all", "everything", is_flag=True, help="Show all LLMs, however many there are.")
-    return MODELS(OPPONENTS(top(everything(command))))
+    kinds = click.option("--kinds", is_flag=True, help="Show every kind of prompt that was recognised, however faint.")
+    return MODELS(OPPONENTS(top(everything(kinds(command)))))
 
 
 _REMEMBERED = 100_000  # prompts in which repeated ones are noticed: a file of any size takes constant memory
@@ -133,6 +135,7 @@ def _show(
     opponents: dict[str, float] | None,
     top: int | None,
     everything: bool,
+    kinds: bool,
 ) -> None:
     """Print the rows that the options of `TABLE` select."""
     from p2l_sdk.leaderboards.shown import rows_to_show
@@ -153,9 +156,11 @@ def _show(
     if as_json:
         print_json({**board.to_dict(), "leaderboard": rows, "costs": dict(p2l.costs)})
     else:
-        from p2l_sdk.cli.leaderboard_tables import print_leaderboard
+        from p2l_sdk.cli.leaderboard_tables import print_kinds, print_leaderboard
 
         print_leaderboard(board, p2l.costs, rows, len(own))
+        if kinds:
+            print_kinds(board.kinds)
 
 
 def _read(prompt: str) -> str:

@@ -55,15 +55,15 @@ def load(model: str | None) -> P2L:
     return P2L.from_pretrained(model, **options)
 
 
-def _listed(context: click.Context, option: click.Parameter, value: str | None) -> list[str] | None:
-    """The names of a comma-separated list; None if it is not given."""
+def listed(context: click.Context, option: click.Parameter, value: str | None) -> list[str] | None:
+    """Callback of an option: the names of a comma-separated list; None if it is not given."""
     return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
 
 
 def _weighted(context: click.Context, option: click.Parameter, value: str | None) -> dict[str, float] | None:
     """Names with weights, "A,B=2"; a weight is 1 where none is given."""
     weights: dict[str, float] = {}
-    for entry in _listed(context, option, value) or ():
+    for entry in listed(context, option, value) or ():
         name, equals, weight = entry.rpartition("=")
         try:
             weights[name.strip() if equals else entry] = float(weight) if equals else 1.0
@@ -75,7 +75,7 @@ def _weighted(context: click.Context, option: click.Parameter, value: str | None
 
 
 MODELS = click.option(
-    "--models", metavar="A,B,...", callback=_listed, help="Only these LLMs; gpt-4o-mini finds gpt-4o-mini-2024-07-18."
+    "--models", metavar="A,B,...", callback=listed, help="Only these LLMs; gpt-4o-mini finds gpt-4o-mini-2024-07-18."
 )
 OPPONENTS = click.option(
     "--opponents", metavar="A,B=2,...", callback=_weighted, help="Whom win rates are against, with weights.  [all LLMs]"

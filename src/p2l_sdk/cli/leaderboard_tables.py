@@ -13,6 +13,8 @@ from p2l_sdk.cli.terminal import WIDE, bar
 from p2l_sdk.leaderboards.leaderboard import WHOLE, Leaderboard
 from p2l_sdk.routing.route import Route
 
+_FAINT = 0.05  # a share of a kind that is not worth a word
+
 
 def print_leaderboard(
     board: Leaderboard, costs: Mapping[str, float], rows: list[dict[str, Any]] | None = None, n: int | None = None
@@ -68,6 +70,28 @@ def print_leaderboard(
     if "win_rate" in rows[0]:
         note += "; win rate: chance to be preferred to an opponent"
     console.print(Text(note, style="dim"))
+    if board.kinds is not None:
+        console.print(Text(f"recognised: {kinds_line(board.kinds)}"))
+
+
+def kinds_line(kinds: Mapping[str, float]) -> str:
+    """The recognised kinds in one line, the strongest first: "coding 83 %, hard 40 %"."""
+    found = sorted(((share, name) for name, share in kinds.items() if share >= _FAINT), reverse=True)
+    return ", ".join(f"{name} {100 * share:.0f} %" for share, name in found) or "no kind, so this is the overall order"
+
+
+def print_kinds(kinds: Mapping[str, float] | None) -> None:
+    """Print every kind with its share, the strongest first."""
+    if kinds is None:
+        Console().print("this model recognises no kinds of prompt; one built by p2l build does")
+        return
+    table = Table(title="Kinds of prompt", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("kind", overflow="fold")
+    table.add_column("recognised", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True, style="cyan")
+    for name, share in sorted(kinds.items(), key=lambda pair: -pair[1]):
+        table.add_row(Text(name), f"{100 * share:.0f} %", bar(share, 0.0, 1.0) if share >= _FAINT else "")
+    Console().print(table)
 
 
 def print_route(route: Route) -> None:

@@ -12,7 +12,11 @@ from p2l_sdk.cli.common import BASE, REVISION, load
 # section of the help -> (option, type, help); the options are settings of `TrainingConfig`
 _SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
     "Votes and measurement": [
-        ("votes", str, "Votes to train on: .jsonl, .csv, .parquet, a `datasets` folder or a Hub data set; or scores."),
+        (
+            "votes",
+            str,
+            "Votes to train on, or scores: .jsonl, .csv, .parquet (several: 'v-*.jsonl'), a folder, a Hub data set.",
+        ),
         ("feedback", str, "bt, bt_tie, rk, rk_reparam, grk, ba; of single answers: bernoulli, gaussian.  [grk]"),
         ("eval-votes", str, "Held-out votes, measured once, after training."),
         ("eval-scores", str, "Held-out scores, likewise."),

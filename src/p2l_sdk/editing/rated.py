@@ -136,8 +136,8 @@ class KindsRecord:
         kinds: names of the kinds.
         overall: name of the overall leaderboard.
         scale: of the ratings.
-        curves: `(n_kinds + 1, 2)` intercept and slope from a rating in logits to a coefficient: of each kind, and last of
-            the overall leaderboard.
+        curves: `(n_kinds + 1, 2)` intercept and slope from a rating in logits to a coefficient: of each kind, and
+            last of the overall leaderboard.
         spread: `(n_kinds,)` standard deviations of the LLMs' departures, in logits.
         geometry: of the prompts.
     """
@@ -162,9 +162,7 @@ class KindsRecord:
         """Read `kinds.json` of a model's folder; P2LError if it has none, ModelFormatError if it is damaged."""
         path = None if folder is None else folder / RECORD
         if path is None or not path.is_file():
-            raise P2LError(
-                "this model was not built from ratings, so it can learn nothing from any; give votes or scores"
-            )
+            raise P2LError("this model was not built from ratings, so it cannot learn from them; give votes or scores")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             kinds = tuple(values["kinds"])
@@ -210,13 +208,9 @@ class KindsRecord:
             rating, low, high = numbers if len(numbers) == 3 else (*numbers, *numbers, *numbers)
         except (TypeError, ValueError):
             raise P2LError(f"{what} is {given!r}; give a number, or three: (rating, lower, upper)") from None
-        within = self.scale is not Scale.SHARE or 0.0 <= low <= high <= 1.0
-        if not (
-            math.isfinite(rating) and math.isfinite(low) and math.isfinite(high) and low <= rating <= high and within
-        ):
-            legal = (
-                "a share of right answers in [0, 1]" if self.scale is Scale.SHARE else f"a finite number ({self.scale})"
-            )
+        share = self.scale is Scale.SHARE
+        if not -math.inf < low <= rating <= high < math.inf or (share and not 0.0 <= low <= high <= 1.0):
+            legal = "a share of right answers in [0, 1]" if share else f"a finite number ({self.scale})"
             raise P2LError(f"{what} is {given!r}; it must be {legal}, between its limits")
         middle, bottom, top = self.scale.logits(np.array([rating, low, high]))
         intercept, slope = self.curves[place]

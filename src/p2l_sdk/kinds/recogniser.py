@@ -49,17 +49,23 @@ class Recogniser:
 
 
 def train_recogniser(
-    features: np.ndarray, member: np.ndarray, *, seed: int = 0, progress: Callable[[int], None] | None = None
+    features: np.ndarray,
+    member: np.ndarray,
+    unsure: np.ndarray,
+    *,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
 ) -> Recogniser:
     """Train the network.
 
     Args:
         features: `(n_prompts, width)` vectors of the prompts, of about unit variance.
         member: `(n_prompts, n_kinds)` whether a prompt is of a kind.
+        unsure: `(n_prompts, n_kinds)` whether that is left open; the prompt then counts neither for nor against it.
         seed: of folds, initial weights, order and dropout.
         progress: called with the number of networks trained so far, of at most `len(EPOCHS) * FOLDS + 1`.
     """
-    x, y = features.astype(np.float32), member.astype(np.float32)
+    x, y, told = features.astype(np.float32), member.astype(np.float32), (~unsure).astype(np.float32)
     folds = _folds(member, np.random.default_rng(seed))
     best: tuple[float, int, np.ndarray] | None = None
     done = 0
@@ -68,18 +74,18 @@ def train_recogniser(
         for fold in range(FOLDS):
             out = folds == fold
             if out.any():
-                layers = _train(x[~out], y[~out], epochs, np.random.default_rng([seed, fold]))
+                layers = _train(x[~out], y[~out], told[~out], epochs, np.random.default_rng([seed, fold]))
                 left_out[out] = _shares(layers, x[out])
             done += 1
             if progress is not None:
                 progress(done)
-        loss = _log_loss(left_out, member)
+        loss = _log_loss(left_out, member, told)
         if best is not None and loss >= best[0]:
             break
         best = loss, epochs, left_out
     assert best is not None
     loss, epochs, left_out = best
-    return Recogniser(_train(x, y, epochs, np.random.default_rng([seed, FOLDS])), epochs, left_out, loss)
+    return Recogniser(_train(x, y, told, epochs, np.random.default_rng([seed, FOLDS])), epochs, left_out, loss)
 
 
 def _folds(member: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -91,8 +97,8 @@ def _folds(member: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return folds
 
 
-def _train(x: np.ndarray, y: np.ndarray, epochs: int, random: np.random.Generator) -> Layers:
-    rate = (y.mean(0) + 1e-3) / (1.0 + 2e-3)
+def _train(x: np.ndarray, y: np.ndarray, told: np.ndarray, epochs: int, random: np.random.Generator) -> Layers:
+    rate = ((y * told).sum(0) + 1.0) / (told.sum(0) + 2.0)
     layers: Layers = [
         random.normal(0.0, x.shape[1] ** -0.5, (x.shape[1], HIDDEN)),
         np.zeros(HIDDEN),
@@ -104,7 +110,7 @@ def _train(x: np.ndarray, y: np.ndarray, epochs: int, random: np.random.Generato
     means, squares = [np.zeros_like(layer) for layer in layers], [np.zeros_like(layer) for layer in layers]
     for step, rows in enumerate(_batches(len(x), steps, random), 1):
         speed = _RATE * min(1.0, step / _WARM_UP) * 0.5 * (1.0 + math.cos(math.pi * (step - 1) / steps))
-        for i, gradient in enumerate(_gradients(layers, x[rows], y[rows], random)):
+        for i, gradient in enumerate(_gradients(layers, x[rows], y[rows], told[rows], random)):
             means[i] += (1.0 - _BETAS[0]) * (gradient - means[i])
             squares[i] += (1.0 - _BETAS[1]) * (gradient * gradient - squares[i])
             unbiased = means[i] / (1.0 - _BETAS[0] ** step)
@@ -124,14 +130,14 @@ def _batches(n: int, steps: int, random: np.random.Generator) -> Iterator[np.nda
         rows = rows[_BATCH:]
 
 
-def _gradients(layers: Layers, x: np.ndarray, y: np.ndarray, random: np.random.Generator) -> Layers:
+def _gradients(layers: Layers, x: np.ndarray, y: np.ndarray, told: np.ndarray, random: np.random.Generator) -> Layers:
     """Derivatives of the mean log-loss on a batch, under dropout."""
     w1, b1, w2, b2 = layers
     x = x * _mask(x.shape, _INPUT_DROPOUT, random)
     hidden, slope = _gelu(x @ w1 + b1)
     mask = _mask(hidden.shape, _DROPOUT, random)
     dropped = hidden * mask
-    error = (_sigmoid(dropped @ w2 + b2) - y) / np.float32(len(x))
+    error = (_sigmoid(dropped @ w2 + b2) - y) * told / np.float32(len(x))
     back = (error @ w2.T) * mask * slope
     return [x.T @ back, back.sum(0), dropped.T @ error, error.sum(0)]
 
@@ -159,5 +165,5 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 + 0.5 * np.tanh(0.5 * x)
 
 
-def _log_loss(shares: np.ndarray, member: np.ndarray) -> float:
-    return -float(np.log(np.maximum(np.where(member, shares, 1.0 - shares), 1e-9)).sum(1).mean())
+def _log_loss(shares: np.ndarray, member: np.ndarray, told: np.ndarray) -> float:
+    return -float((told * np.log(np.maximum(np.where(member, shares, 1.0 - shares), 1e-9))).sum(1).mean())

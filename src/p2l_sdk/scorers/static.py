@@ -94,7 +94,11 @@ class StaticScorer:
 
     def features(self, prompts: Sequence[Prompt]) -> np.ndarray:
         """The inputs of the last layer, `(n_prompts, width)` float32."""
-        return self._features(np.array([self._pool(ids) for ids in self._encode(prompts)]))
+        return self._features(self.pooled(prompts))
+
+    def pooled(self, prompts: Sequence[Prompt]) -> np.ndarray:
+        """The inputs of the head: the prompts' vectors, `(n_prompts, hidden_size)` float32."""
+        return np.array([self._pool(ids) for ids in self._encode(prompts)])
 
     def score_features(self, features: np.ndarray) -> Coefficients:
         """Apply only the last layer: `score` for prompts with these features."""

@@ -106,6 +106,10 @@ class TransformerScorer:
         """The inputs of the last layer, `(n_prompts, width)` float32."""
         return self._features(self._run(prompts)[1])
 
+    def pooled(self, prompts: Sequence[Prompt]) -> np.ndarray:
+        """The inputs of the head: the prompts' pooled states, `(n_prompts, hidden_size)` float32."""
+        return self._run(prompts)[1].float().cpu().numpy()
+
     def score_features(self, features: np.ndarray) -> Coefficients:
         """Apply only the last layer: `score` for prompts with these features."""
         head = self.model.head

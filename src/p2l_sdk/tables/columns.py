@@ -331,9 +331,18 @@ class Categories:
         return found
 
 
+def is_long(chunk: Chunk, untyped: bool) -> bool:
+    """Whether this is a table of scores with a row for each prompt and LLM: columns `model`, names, and `score`."""
+    return {"model", "score"} <= set(chunk) and not is_numeric(chunk["model"], untyped)
+
+
 def is_scores(chunk: Chunk, untyped: bool) -> bool:
     """Whether this is a table of scores: it has prompts and numeric columns, and none of the columns of votes."""
-    if {"model_a", "model_b", "winner"} & set(chunk) or not {"prompt", "conversation_a"} & set(chunk):
+    if {"model_a", "model_b", "winner"} & set(chunk):
+        return False
+    if is_long(chunk, untyped):
+        return True
+    if not {"prompt", "conversation_a"} & set(chunk):
         return False
     return any(not is_own(name) and is_numeric(values, untyped) for name, values in chunk.items())
 

@@ -7,6 +7,7 @@ size is processed piece by piece. A row without a value for a column (JSON lines
 from __future__ import annotations
 
 import contextlib
+import glob
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ Chunk = dict[str, list[Any]]
 
 ABSENT: Any = object()
 
+_PATTERN = re.compile(r"[*?]")
 _ROWS = 20_000  # per chunk
 _HUB_ID = re.compile(r"(?P<name>\w[\w.-]*/[\w.-]+)(@(?P<revision>[^:@]+))?(:(?P<split>[^:@/]+))?")
 _SPLIT = re.compile(r"(?P<folder>.+):(?P<split>[^:@/\\]+)", re.DOTALL)
@@ -171,6 +173,8 @@ def of_rows(rows: Iterable[Row]) -> Iterator[Chunk]:
 def _of_path(name: str) -> Source:
     path = Path(name).expanduser()
     suffix = path.suffix.lower()
+    if _PATTERN.search(name) and not path.exists():
+        return _of_files(name)
     if path.is_dir():
         return Source(name, _of_dataset(_from_folder(path), None, repr(name)))
     if suffix in READERS:
@@ -184,6 +188,17 @@ def _of_path(name: str) -> Source:
     if hub and not path.exists():
         return Source(name, _of_dataset(_from_hub(hub["name"], hub["revision"]), hub["split"], repr(hub["name"])))
     raise TableError(f"{name!r} is of no known kind; known: {_FORMS}")
+
+
+def _of_files(pattern: str) -> Source:
+    """The files that a pattern names, in the order of their names, as one table."""
+    names = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))
+    if not names:
+        raise TableError(f"no file is named like {pattern!r}")
+    sources = [_of_path(name) for name in names]
+    if len({source.untyped for source in sources}) > 1:
+        raise TableError(f"{pattern!r} names CSV files and others ({', '.join(names)}); name files of one kind")
+    return Source(pattern, itertools.chain.from_iterable(source.chunks for source in sources), sources[0].untyped)
 
 
 def _from_folder(folder: Path) -> Any:

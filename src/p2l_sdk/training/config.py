@@ -36,8 +36,9 @@ class TrainingConfig:
     """The settings of a training run, validated on creation.
 
     Attributes:
-        votes: votes to train on: a file, a saved `datasets` folder or a Hub data set; or scores, from which the votes
-            on all pairs are derived (with pointwise feedback the scores themselves are used).
+        votes: votes to train on: a file, several by a pattern ("votes-*.jsonl"), a saved `datasets` folder or a Hub
+            data set; or scores (those of `p2l mpg measure`, too), from which the votes on all pairs are derived (with
+            pointwise feedback the scores themselves are used).
         output: the new folder; `~` is expanded.
         base: "static" (the embedded default's token table), a static model's folder, or any text backbone: Hub id,
             folder or .gguf file.

@@ -1,4 +1,5 @@
-"""Scores of LLMs on prompts: a table with a `prompt` column and one numeric column per LLM."""
+"""Scores of LLMs on prompts: a table with a `prompt` column and one numeric column per LLM, or a long one with a row
+for each prompt and LLM."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from p2l_sdk.tables.columns import (
     Categories,
     checked,
     checked_prompt,
+    is_long,
     is_no_number,
     is_numeric,
     is_own,
@@ -22,6 +24,7 @@ from p2l_sdk.tables.columns import (
     required,
 )
 from p2l_sdk.tables.sources import Chunk, Source, open_source, table_errors, whole_table
+from p2l_sdk.votes.long_scores import wide_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +45,13 @@ class Scores:
 
     @classmethod
     def read(cls, source: Any, models: Sequence[str] | None = None, *, allow_missing: bool = False) -> Scores:
-        """Read a table with a `prompt` column and one column per LLM.
+        """Read a table with a `prompt` column and one column per LLM, or with the columns `prompt`, `model`, `score`.
+
+        In the second form, rows without a score (a failed query of `p2l mpg measure`) are missing scores, and so are
+        prompts that an LLM has no row for.
 
         Args:
-            source: anything that `Votes.read` accepts.
+            source: anything that `Votes.read` accepts; several files of one kind by a pattern ("answers-*.jsonl").
             models: the LLMs, in this order; by default all numeric columns, sorted (columns of bools count only if
                 they are named here).
             allow_missing: whether a score may be missing (NaN, null, an empty cell of a CSV file).
@@ -63,7 +69,10 @@ class Scores:
         table = whole_table(source.chunks)
         if not table:
             raise ScoresError("the scores file is empty")
-        numeric = {name for name in table if not is_own(name) and is_numeric(table[name], source.untyped)}
+        if is_long(table, source.untyped):
+            table, numeric = wide_table(table)
+        else:
+            numeric = {name for name in table if not is_own(name) and is_numeric(table[name], source.untyped)}
         names = tuple(sorted(numeric)) if models is None else tuple(models)
         for name in names:
             if name not in table:

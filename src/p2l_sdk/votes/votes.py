@@ -59,13 +59,13 @@ class Votes:
 
     @classmethod
     def read(cls, source: Any, models: Sequence[str] | None = None) -> Votes:
-        """Read a table of votes, or convert a table of scores (prompts and numeric columns, but no winner).
+        """Read a table of votes, or convert a table of scores (see `Scores.read`).
 
         Args:
-            source: a .jsonl, .csv or .parquet file; a folder saved by `datasets`, or one that it can load
-                ("folder:split"); a data set on the Hub ("org/name", "org/name:split", "org/name@revision"); a
-                datasets.Dataset, a pandas frame, a pyarrow table, a mapping of columns, or an iterable of
-                dictionaries. The default split is "train".
+            source: a .jsonl, .csv or .parquet file, or several of one kind by a pattern ("votes-*.jsonl"); a folder
+                saved by `datasets`, or one that it can load ("folder:split"); a data set on the Hub ("org/name",
+                "org/name:split", "org/name@revision"); a datasets.Dataset, a pandas frame, a pyarrow table, a mapping
+                of columns, or an iterable of dictionaries. The default split is "train".
             models: the LLMs that may occur, in this order; by default all that occur, sorted.
 
         Raises:

@@ -167,6 +167,7 @@ class _Part:
 
     async def _one(self, question: Question, due: float) -> None:
         row: dict[str, Any] = {"benchmark": question.benchmark, "question_id": question.question_id}
+        row["prompt"] = question.text
         try:
             row |= self._answered(question, await ask(self.client, self.endpoint, question.text), due)
             self.n_answered, self.n_hopeless = self.n_answered + 1, 0

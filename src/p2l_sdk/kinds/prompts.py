@@ -1,0 +1,94 @@
+"""Prompts of known kind: a table with the columns `prompt` and `category`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from p2l_sdk.errors import TableError, did_you_mean
+from p2l_sdk.modeling.prompt_p2l import Prompt
+from p2l_sdk.tables.columns import PromptIndex, checked, checked_prompt, is_missing, prompt_column
+from p2l_sdk.tables.sources import ABSENT, Chunk, open_source, table_errors
+
+
+@dataclass(frozen=True, eq=False)
+class KindPrompts:
+    """Prompts and their kinds.
+
+    Attributes:
+        prompts: the prompts, each once.
+        kinds: names of the kinds.
+        member: `(n_prompts, n_kinds)` whether a prompt is of a kind; it may be of several, or of none.
+        unsure: `(n_prompts, n_kinds)` whether that is left open.
+    """
+
+    prompts: list[Prompt]
+    kinds: tuple[str, ...]
+    member: np.ndarray
+    unsure: np.ndarray
+
+    @classmethod
+    @table_errors(TableError)
+    def read(cls, source: Any, kinds: Sequence[str], ignored: Collection[str] = ()) -> KindPrompts:
+        """Read a table, in any form that `Votes.read` accepts.
+
+        Args:
+            source: rows `prompt` (text or chat messages) and `category` (or `categories`): a name, a list of names, or
+                nothing for a prompt of no known kind. A prompt may have several rows: it is of all their kinds. An
+                optional column `unsure` lists kinds of which it is not known whether the prompt is of them.
+            kinds: names of the kinds that count.
+            ignored: names of further categories, which do not count.
+
+        Raises:
+            TableError: the table cannot be read, a prompt is invalid, a category is in neither list, or a kind has no
+                prompt.
+        """
+        known, index = tuple(kinds), PromptIndex()
+        rows: list[tuple[int, list[str], list[str]]] = []
+        start = 0
+        for chunk in open_source(source).chunks:
+            prompts = checked(prompt_column(chunk, start), checked_prompt, start)
+            column = _category_column(chunk)
+            unsure = chunk.get("unsure", [None] * len(prompts))
+            for i, prompt in enumerate(prompts):
+                place = f"row {start + i + 1}"
+                named, open_ = (_names(cell, place, known, ignored) for cell in (column[i], unsure[i]))
+                rows.append((index.number(prompt), named, open_))
+            start += len(prompts)
+        member = np.zeros((len(index.prompts), len(known)), dtype=bool)
+        open_cells = np.zeros_like(member)
+        for number, named, open_ in rows:
+            member[number, [known.index(name) for name in named]] = True
+            open_cells[number, [known.index(name) for name in open_]] = True
+        if not rows:
+            raise TableError("there are no prompts; give rows with the columns prompt and category")
+        for name, column in zip(known, member.T, strict=True):
+            if not column.any():
+                raise TableError(
+                    f"no prompt is of the kind {name!r}, so it cannot be recognised; give prompts of it, or leave it "
+                    f"out: kinds=[...] (--kinds) names those to use"
+                )
+        return cls(index.prompts, known, member, open_cells & ~member)
+
+
+def _category_column(chunk: Chunk) -> list[Any]:
+    for name in ("category", "categories"):
+        if name in chunk:
+            return chunk[name]
+    raise TableError(f"the prompts have the columns {', '.join(chunk)}; they need prompt and category")
+
+
+def _names(cell: Any, place: str, kinds: Sequence[str], ignored: Collection[str]) -> list[str]:
+    if cell is ABSENT or is_missing(cell):
+        return []
+    named = [cell] if isinstance(cell, str) else cell
+    if not isinstance(named, list | tuple | np.ndarray) or not all(isinstance(name, str) for name in named):
+        raise TableError(f"{place}: the category is {cell!r}; it must be a name, a list of names, or empty")
+    for name in named:
+        if name not in kinds and name not in ignored:
+            known = (*kinds, *ignored)
+            raise TableError(f"{place} is of the category {name!r}, which has no ratings; {did_you_mean(name, known)}")
+    return [name for name in named if name in kinds]

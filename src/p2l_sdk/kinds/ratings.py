@@ -1,0 +1,276 @@
+"""Leaderboards by kind of prompt, from tables of ratings or of scores per benchmark.
+
+Ratings (Elo or logits) of one kind are known up to a shift: what counts is how an LLM differs from the others there.
+The level of a kind, the mean difference between its ratings and the overall ones, is therefore taken out. Shares of
+right answers have no shift, and say how often both LLMs are right, or neither; a model made of them is grounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from p2l_sdk.editing.rated import Scale
+from p2l_sdk.errors import P2LError, TableError, did_you_mean, member
+from p2l_sdk.kinds.difficulty import SPREAD, grounded_leaderboard, outcome_shares
+from p2l_sdk.leaderboards.leaderboard import Z_95
+from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold
+from p2l_sdk.mpg.results import Results
+from p2l_sdk.tables.columns import checked, is_no_number, llm_name, number_of, required
+from p2l_sdk.tables.sources import open_source, table_errors, whole_table
+
+OVERALL = ("overall", "full", "all")  # usual names of the leaderboard of all prompts
+MEAN = "overall"  # its name if the table has none, and the mean of the kinds stands in
+_MODEL = ("model", "model_name")
+_LOW, _HIGH = ("lower", "rating_lower", "rating_q025"), ("upper", "rating_upper", "rating_q975")
+_UNSTATED = 100.0  # questions assumed behind a published share that does not say how many
+
+
+@dataclass(frozen=True, eq=False)
+class KindRatings:
+    """Leaderboards by kind.
+
+    Attributes:
+        models: names of the LLMs.
+        kinds: names of the kinds.
+        overall_name: name of the overall leaderboard.
+        scale: of the ratings.
+        feedback: the feedback model in which the coefficients are.
+        overall: `(n_models, 2)` overall coefficients and their standard errors, in logits.
+        coefs, errors: `(n_models, n_kinds)` coefficients by kind, NaN where an LLM has no rating, and standard errors.
+        curves: `(n_kinds + 1, 2)` intercept and slope from a rating in logits to a coefficient, the overall one last.
+        eta: `(n_kinds + 1,)` raw tie threshold of each leaderboard, the overall one last; None if there is none.
+    """
+
+    models: tuple[str, ...]
+    kinds: tuple[str, ...]
+    overall_name: str
+    scale: Scale
+    feedback: Feedback
+    overall: np.ndarray
+    coefs: np.ndarray
+    errors: np.ndarray
+    curves: np.ndarray
+    eta: np.ndarray | None = None
+
+    @classmethod
+    @table_errors(TableError)
+    def read(
+        cls, source: Any, scale: Scale | str | None, *, overall: str | None = None, kinds: Sequence[str] | None = None
+    ) -> KindRatings:
+        """Read a table of ratings, in any form that `Votes.read` accepts.
+
+        Args:
+            source: rows `model`, `category`, `rating` and, optionally, the 95 % limits `lower` and `upper` (also as
+                `rating_q025` and `rating_q975`, or `rating_lower` and `rating_upper`).
+            scale: "elo" (400 points are odds of 10 to 1) or "logit".
+            overall: the category of all prompts; by default one called overall, full or all. If there is none, the mean
+                over the kinds stands in.
+            kinds: the categories to use; all by default.
+
+        Raises:
+            P2LError: the scale is missing or unknown.
+            TableError: the table cannot be read, a row is invalid, an LLM has two ratings in one category, or a
+                category is not in the table.
+        """
+        if scale is None:
+            raise P2LError('the ratings have no scale: say "elo" (400 points are odds of 10 to 1) or "logit" (--scale)')
+        kind_of_scale = member(Scale, "scale", scale)
+        if kind_of_scale is Scale.SHARE:
+            raise P2LError("shares of right answers are scores, not ratings: give them as scores (--scores)")
+        models, categories, rating, error = _cells(source)
+        name = _overall_name(categories, overall)
+        chosen = _chosen(categories, name, kinds)
+        columns = [categories.index(kind) for kind in chosen]
+        r, e = kind_of_scale.logits(rating[:, columns]), kind_of_scale.logits(error[:, columns])
+        if name is None:
+            whole = np.full((len(models), 2), np.nan)
+        else:
+            at = categories.index(name)
+            whole = np.stack([kind_of_scale.logits(x[:, at]) for x in (rating, error)], 1)
+        return cls._of_logits(models, chosen, name or MEAN, kind_of_scale, whole, r, e)
+
+    @classmethod
+    def _of_logits(
+        cls,
+        models: tuple[str, ...],
+        kinds: tuple[str, ...],
+        overall_name: str,
+        scale: Scale,
+        overall: np.ndarray,
+        ratings: np.ndarray,
+        errors: np.ndarray,
+    ) -> KindRatings:
+        rated = ~np.isnan(ratings)
+        seen = rated.any(1) | ~np.isnan(overall[:, 0])
+        models = tuple(model for model, one in zip(models, seen, strict=True) if one)
+        overall, ratings, errors, rated = overall[seen], ratings[seen], errors[seen], rated[seen]
+        base = overall[:, 0]
+        if np.isnan(base).all():  # alternate: levels of the kinds, then means of the LLMs
+            base = np.nanmean(ratings - np.nanmean(ratings, 0), 1)
+        level = np.nanmean(ratings - base[:, None], 0)
+        unknown = np.isnan(base)
+        if unknown.any():
+            base = np.where(unknown, np.nanmean(ratings - level, 1), base)
+        own = np.where(np.isnan(overall[:, 1]), _mean_error(errors, rated), overall[:, 1])
+        centre = base.mean()
+        curves = np.stack([np.append(-level - centre, -centre), np.ones(len(kinds) + 1)], 1)
+        return cls(
+            models,
+            kinds,
+            overall_name,
+            scale,
+            Feedback.BT,
+            np.stack([base - centre, own], 1),
+            ratings - level - centre,
+            np.where(rated, errors, 0.0),
+            curves,
+        )
+
+    @classmethod
+    def of_results(
+        cls, results: Results, *, kinds: Sequence[str] | None = None, overall: str | None = None
+    ) -> KindRatings:
+        """Leaderboards from scores per benchmark, each benchmark being a kind.
+
+        Args:
+            results: shares of right answers, with the number of questions where known (100 are assumed if not).
+            kinds: the benchmarks to use; all by default.
+            overall: a benchmark that stands for all prompts; by default the mean of the kinds does.
+
+        Raises:
+            TableError: a benchmark is not in the results, or has results of fewer than two LLMs.
+        """
+        chosen = _chosen(results.benchmarks, overall, kinds)
+        columns = [results.benchmarks.index(kind) for kind in chosen]
+        means = results.means[:, columns]
+        counts = np.where(np.isnan(results.counts[:, columns]), _UNSTATED, results.counts[:, columns])
+        n = len(results.models)
+        for kind, column in zip(chosen, means.T, strict=True):
+            if (~np.isnan(column)).sum() < 2:
+                raise TableError(f"{kind!r} has results of fewer than two LLMs; leave it out: kinds=[...] (--kinds)")
+        full = _imputed(means)
+        outcomes = np.stack([outcome_shares(column, SPREAD) for column in full.T])
+        if overall is None:
+            whole_share, whole = full.mean(1), outcomes.mean(0)
+        else:
+            whole_share = _imputed(results.means[:, [results.benchmarks.index(overall)]])[:, 0]
+            whole = outcome_shares(whole_share, SPREAD)
+        boards = np.stack([grounded_leaderboard(shares, n) for shares in (*outcomes, whole)])
+        shares = np.column_stack([full, whole_share])
+        curves = np.stack([_line(Scale.SHARE.logits(s), board[:n]) for s, board in zip(shares.T, boards, strict=True)])
+        # the error of a share s of n questions, sqrt(s (1 - s) / n), in logits; half a question keeps it finite
+        inner = (full * counts + 0.5) / (counts + 1.0)
+        errors = curves[:-1, 1] / np.sqrt(np.maximum(inner * (1.0 - inner) * np.maximum(counts, 1.0), 1e-9))
+        rated = ~np.isnan(means)
+        return cls(
+            results.models,
+            chosen,
+            overall or MEAN,
+            Scale.SHARE,
+            Feedback.GRK,
+            np.stack([boards[-1, :n], _mean_error(errors, rated)], 1),
+            np.where(rated, boards[:-1, :n].T, np.nan),
+            np.where(rated, errors, 0.0),
+            curves,
+            eta_of_threshold(Feedback.GRK, boards[:, n]),
+        )
+
+
+def _cells(source: Any) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray, np.ndarray]:
+    """Names of LLMs and categories, and `(n_models, n_categories)` ratings (NaN where there is none) and errors."""
+    table = whole_table(open_source(source).chunks)
+    if not table:
+        raise TableError("the table of ratings is empty")
+    model_column = next((name for name in _MODEL if name in table), "model")
+    names = checked(required(table, model_column, 0), lambda value: llm_name(model_column, value), 0)
+    labels = checked(required(table, "category", 0), lambda value: llm_name("category", value), 0)
+    rating = _numbers(table, "rating")
+    low_name, high_name = (next((name for name in names if name in table), None) for names in (_LOW, _HIGH))
+    if (low_name is None) != (high_name is None):
+        raise TableError(f"the ratings have {low_name or high_name} alone; limits need lower and upper")
+    error = np.zeros(len(rating))
+    if low_name is not None and high_name is not None:
+        low, high = _numbers(table, low_name, optional=True), _numbers(table, high_name, optional=True)
+        wrong = np.flatnonzero((low > rating) | (rating > high))
+        if len(wrong):
+            row = int(wrong[0])
+            raise TableError(f"row {row + 1}: the rating {rating[row]:g} is not within {low[row]:g} to {high[row]:g}")
+        error = np.nan_to_num((high - low) / (2.0 * Z_95))
+    models, categories = tuple(dict.fromkeys(names)), tuple(dict.fromkeys(labels))
+    place = {name: i for i, name in enumerate(models)}
+    column = {name: i for i, name in enumerate(categories)}
+    ratings = np.full((len(models), len(categories)), np.nan)
+    errors = np.full_like(ratings, np.nan)
+    for row, (name, label) in enumerate(zip(names, labels, strict=True)):
+        cell = place[name], column[label]
+        if not np.isnan(ratings[cell]):
+            raise TableError(f"row {row + 1} is the second rating of {name!r} in {label!r}; keep one")
+        ratings[cell], errors[cell] = rating[row], error[row]
+    if len(models) < 2:
+        raise TableError(f"the ratings are of one LLM, {models[0]!r}; a leaderboard needs two")
+    return models, categories, ratings, errors
+
+
+def _numbers(table: dict[str, list[Any]], column: str, *, optional: bool = False) -> np.ndarray:
+    values = required(table, column, 0)
+    numbers = np.array([number_of(value) for value in values])
+    for row in np.flatnonzero(~np.isfinite(numbers)):
+        if not (optional and is_no_number(values[row])):
+            raise TableError(f"row {row + 1}: {column} is {values[row]!r}; it must be a finite number")
+    return numbers
+
+
+def categories_of(source: Any) -> tuple[str, ...]:
+    """Names of all categories in a table of ratings."""
+    table = whole_table(open_source(source).chunks)
+    return tuple(dict.fromkeys(str(name) for name in table.get("category", ())))
+
+
+def _overall_name(categories: Sequence[str], overall: str | None) -> str | None:
+    if overall is not None:
+        if overall not in categories:
+            raise TableError(f"no rating is of the category {overall!r}; {did_you_mean(overall, categories)}")
+        return overall
+    return next((name for name in categories if name.lower() in OVERALL), None)
+
+
+def _chosen(categories: Sequence[str], overall: str | None, kinds: Sequence[str] | None) -> tuple[str, ...]:
+    if isinstance(kinds, str):
+        raise P2LError(f"kinds must be a list of names, not a string: [{kinds!r}]")
+    for kind in kinds or ():
+        if kind not in categories or kind == overall:
+            others = [name for name in categories if name != overall]
+            reason = "is the overall leaderboard" if kind == overall else "is in no rating"
+            raise TableError(f"the kind {kind!r} {reason}; {did_you_mean(kind, others)}")
+    chosen = tuple(dict.fromkeys(kinds)) if kinds else tuple(name for name in categories if name != overall)
+    if not chosen:
+        raise TableError("the ratings are of one category only; a leaderboard by kind needs another")
+    return chosen
+
+
+def _mean_error(errors: np.ndarray, rated: np.ndarray) -> np.ndarray:
+    """Standard error of the mean over the kinds that are rated."""
+    n = np.maximum(rated.sum(1), 1)
+    return np.sqrt(np.square(np.where(rated, errors, 0.0)).sum(1)) / n
+
+
+def _imputed(shares: np.ndarray) -> np.ndarray:
+    """Shares `(n_models, n_kinds)` in which a missing one is what the LLM's and the benchmark's other results say, as a
+    sum of the two in logits; only the overall leaderboard and the other LLMs' opponents rest on these."""
+    logits = Scale.SHARE.logits(shares)
+    column = np.nanmean(logits, 0)
+    row = np.nan_to_num(np.nanmean(np.where(np.isnan(logits), np.nan, logits - column), 1))
+    guess = 1.0 / (1.0 + np.exp(-(row[:, None] + column)))
+    return np.where(np.isnan(shares), guess, shares)
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Intercept and slope of the least-squares line; slope 1 if all x are alike."""
+    centred = x - x.mean()
+    square = float(centred @ centred)
+    slope = float(centred @ y) / square if square > 1e-12 else 1.0
+    return np.array([y.mean() - slope * x.mean(), slope])
