@@ -78,11 +78,14 @@ class EditedHead:
         models: names of the LLMs.
         rows: `(n_models, width + 1)` rows of the last layer, the bias last.
         edits: descriptions of the edits.
+        feedback: the feedback model, if an edit changed it; `eta` is the tie threshold that it brings, if it has one.
     """
 
     models: tuple[str, ...]
     rows: np.ndarray
     edits: tuple[str, ...]
+    feedback: str | None = None
+    eta: float | None = None
 
 
 def save_copy(
@@ -123,16 +126,21 @@ def save_copy(
         config |= {"costs": dict(costs), "auto_map": AUTO_MAP, "custom_pipelines": CUSTOM_PIPELINES}
         if edited is not None:
             config["models"] = list(edited.models)
+            if edited.feedback is not None:
+                config["feedback"] = edited.feedback
             if weights is None:
-                _write_rows(source, partial, edited.rows)
+                _write_rows(source, partial, edited.rows, edited.eta)
             _amend_card(readme, edited.edits, edited.models)
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         for file in _code_folder().glob("*_p2l.py"):
             shutil.copyfile(file, partial / file.name)
 
 
-def _write_rows(source: Path, partial: Path, rows: np.ndarray) -> None:
+def _write_rows(source: Path, partial: Path, rows: np.ndarray, eta: float | None) -> None:
     changed = {"head.coefs.weight": rows[:, :-1], "head.coefs.bias": rows[:, -1]}
+    added = (
+        {} if eta is None else {"head.eta.weight": np.zeros((1, rows.shape[1] - 1)), "head.eta.bias": np.full(1, eta)}
+    )
     # in an adapter, the tensors' names have a prefix
     files = source.glob("*.safetensors")
     found = {f: {name: key for name in tensor_names(f) for key in changed if name.endswith(key)} for f in files}
@@ -143,7 +151,8 @@ def _write_rows(source: Path, partial: Path, rows: np.ndarray) -> None:
         )
     for file, names in found.items():
         if names:
-            replace_tensors(file, partial / file.name, {name: changed[key] for name, key in names.items()})
+            new = {name: changed[key] for name, key in names.items()}
+            replace_tensors(file, partial / file.name, new, added if "head.coefs.bias" in names else {})
 
 
 def _amend_card(card: Path, edits: tuple[str, ...], models: Sequence[str]) -> None:
