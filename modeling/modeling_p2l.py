@@ -32,6 +32,7 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     Activation.GELU: lambda: nn.GELU(approximate="tanh"),
     Activation.RELU: nn.ReLU,
     Activation.IDENTITY: nn.Identity,
+    Activation.SIGMOID: nn.Sigmoid,
 }
 
 
@@ -55,7 +56,14 @@ class P2LOutput(ModelOutput):
 
 
 class P2LHead(nn.Module):
-    """From the pooled state to coefficients: optional LayerNorm, optional hidden layer, linear layer."""
+    """From the pooled state to coefficients: optional LayerNorm, optional hidden layer, linear layer.
+
+    If the hidden layer recognises kinds of prompt (`ModelSpec.kinds`), `variance` `(n_models, width + 1)` holds how
+    uncertain the numbers of `coefs` are (the bias last), in squared logits: those on a prompt have the variance
+    `variance @ (features^2, 1)`.
+    """
+
+    variance: torch.Tensor
 
     def __init__(self, spec: ModelSpec, width: int) -> None:
         super().__init__()
@@ -68,6 +76,8 @@ class P2LHead(nn.Module):
         self.activation = _ACTIVATIONS[spec.head_activation]() if spec.head_hidden_size else nn.Identity()
         self.dropout = nn.Dropout(spec.head_dropout)
         self.coefs = nn.Linear(width, len(spec.models))
+        if spec.kinds:
+            self.register_buffer("variance", torch.zeros(len(spec.models), width + 1))
         self.eta = nn.Linear(width, 1) if spec.feedback.has_eta else None
         self.gamma = nn.Linear(width, 1) if spec.feedback.has_gamma else None
 

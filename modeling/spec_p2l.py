@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -47,6 +48,7 @@ class Activation(StrEnum):
     GELU = "gelu"  # the tanh approximation, which is the same in numpy and torch
     RELU = "relu"
     IDENTITY = "identity"
+    SIGMOID = "sigmoid"  # of recognised kinds of prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,8 @@ class ModelSpec:
         head_norm: whether a LayerNorm precedes the head.
         head_hidden_size: width of the head's hidden layer; None for a linear head.
         head_activation: activation after the hidden layer.
+        kinds: names of the kinds of prompt that the hidden layer recognises, one for each of its units, whose sigmoids
+            are the kinds' shares in [0, 1]; () for a head whose hidden layer has no meaning.
         head_input_dropout: dropout of the head's input, in training.
         head_dropout: dropout before the last linear layer, in training.
         format_version: format of the saved folder.
@@ -85,13 +89,16 @@ class ModelSpec:
     head_norm: bool = False
     head_hidden_size: int | None = None
     head_activation: Activation = Activation.GELU
+    kinds: tuple[str, ...] = ()
     head_input_dropout: float = 0.0
     head_dropout: float = 0.0
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         assign = object.__setattr__
-        assign(self, "models", _model_names(self.models))
+        assign(self, "models", _names("models", "LLM", self.models))
+        if not self.models:
+            raise ModelFormatError("the list of LLMs is empty")
         assign(self, "feedback", Feedback.parse(self.feedback))
         assign(self, "costs", validate_costs(self.costs, self.models))
         assign(self, "pooling", _member(Pooling, "pooling", self.pooling))
@@ -104,6 +111,9 @@ class ModelSpec:
         )
         size = self.head_hidden_size
         _check("head_hidden_size", size, size is None or (isinstance(size, int) and size > 0), "null or an integer > 0")
+        assign(self, "kinds", _names("kinds", "kind", self.kinds))
+        recognising = self.head_activation is Activation.SIGMOID and size == len(self.kinds)
+        _check("kinds", list(self.kinds), not self.kinds or recognising, "a name for each sigmoid of the hidden layer")
         for name in ("head_input_dropout", "head_dropout"):
             _check(name, getattr(self, name), 0.0 <= getattr(self, name) < 1.0, "a number in [0, 1)")
         if self.format_version != FORMAT_VERSION:
@@ -177,15 +187,13 @@ def validate_costs(costs: Mapping[str, float] | None, models: tuple[str, ...]) -
     return checked
 
 
-def _model_names(models: Any) -> tuple[str, ...]:
-    if isinstance(models, str) or not all(isinstance(m, str) and m.strip() for m in models):
-        raise ModelFormatError("models must be a list of LLM names, none of them empty")
-    names = tuple(models)
-    repeated = sorted({m for m in names if names.count(m) > 1})
+def _names(field_name: str, thing: str, given: Any) -> tuple[str, ...]:
+    if isinstance(given, str) or not all(isinstance(name, str) and name.strip() for name in given):
+        raise ModelFormatError(f"{field_name} must be a list of {thing} names, none of them empty")
+    names = tuple(given)
+    repeated = sorted(name for name, n in Counter(names).items() if n > 1)
     if repeated:
-        raise ModelFormatError(f"the list of LLMs names {', '.join(repeated)} more than once; names must be unique")
-    if not names:
-        raise ModelFormatError("the list of LLMs is empty")
+        raise ModelFormatError(f"the list of {thing}s names {', '.join(repeated)} more than once; names must be unique")
     return names
 
 

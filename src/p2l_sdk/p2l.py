@@ -76,8 +76,7 @@ class P2L:
                 "genai-prices"; see `load_costs`.
             device, revision: torch device, e.g. "cuda"; branch, tag or commit of a Hub repository.
             base: for an adapter, the base model to use instead of the one it names (folder, Hub id or .gguf file).
-            token, cache_dir, local_files_only: how the Hub is accessed, see `HubAccess`. For a server, the token is its
-                API key; None uses P2L_API_KEY.
+            token, cache_dir, local_files_only: see `HubAccess`; a server's token is its API key, None: P2L_API_KEY.
 
         Raises:
             HubError: the repository, or the base of an adapter, cannot be fetched; the message says what to do.
@@ -213,7 +212,7 @@ class P2L:
         Args:
             prompts, options: as in `route`.
             cost: mean USD per response over all prompts; None for the best LLM at any cost.
-            seed: seed of the draw for the one prompt that may mix two LLMs.
+            seed: of the draw for the one prompt that may mix two LLMs.
         """
         router, parts = self.router(**options), list(score_in_batches(self._scorer, prompts))
         return router.route_many(Coefficients.concatenate(parts), cost, seed) if parts else []
@@ -265,8 +264,7 @@ class P2L:
         cost: float | None = None,
         prior: str | Leaderboard = "similar",
     ) -> P2L:
-        """A new P2L with one more LLM, learned from votes in seconds; its `additions[name]` says how well it is
-        known. See `editing.edit.add_row` for the votes, errors and warnings.
+        """A new P2L with one more LLM, learned from votes in seconds; see `additions[name]` and `editing.edit.add_row`.
 
         Args:
             name, cost: of the new LLM; the cost in USD per response.

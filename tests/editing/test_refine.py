@@ -90,6 +90,8 @@ def test_variances_of_the_base_say_what_may_move(rng):
     truth[0, 0] += 3.0
     some = drawn(scorer_of(truth), prompts(600), 600)
     refined, _ = refine_rows(scorer_of(rows, variances=variances), some)
+    assert refined.variance.shape == variances.shape
+    assert 0 < refined.variance[0, 0] < 3.0  # known much better than before
     blind, _ = refine_rows(scorer_of(rows), some)
     assert error(refined, scorer_of(truth)) < 0.8 * error(blind, scorer_of(truth))
 

@@ -19,7 +19,7 @@ class Kinds:
 
     def __init__(self, rows, feedback=Feedback.BT, models=LLMS, eta=None, gamma=None, variances=None):
         self.spec = ModelSpec(models=tuple(models), feedback=feedback)
-        self.rows, self.eta, self.gamma, self.row_variances = np.asarray(rows), eta, gamma, variances
+        self.rows, self.eta, self.gamma, self.variance = np.asarray(rows), eta, gamma, variances
 
     def features(self, prompts):
         return np.array([[kind in prompt.split() for kind in KINDS] for prompt in prompts], dtype=np.float32)
@@ -32,11 +32,11 @@ class Kinds:
     def score(self, prompts):
         return self.score_features(self.features(prompts))
 
-    def with_rows(self, spec, rows):
-        return Kinds(rows, spec.feedback, spec.models, self.eta, self.gamma)
+    def with_rows(self, spec, rows, variance=None):
+        return Kinds(rows, spec.feedback, spec.models, self.eta, self.gamma, variance)
 
     def with_feedback(self, feedback, eta):
-        return Kinds(self.rows, feedback, self.spec.models, eta)
+        return Kinds(self.rows, feedback, self.spec.models, eta, variances=self.variance)
 
 
 def rows_of(rng, n=6, levels=0.8, weights=1.0):

@@ -162,7 +162,8 @@ def add_row(
         _scorer=old,
     )
     _warn_of_few(added)
-    return old.with_rows(new_spec, np.vstack([old.rows, fit.row])), added
+    variance = None if old.variance is None else np.vstack([old.variance, np.diag(fit.covariance)])
+    return old.with_rows(new_spec, np.vstack([old.rows, fit.row]), variance), added
 
 
 def predicted_level(name: str, board: Leaderboard, models: Sequence[str], levels: np.ndarray) -> tuple[float, float]:
@@ -206,7 +207,8 @@ def remove_row(scorer: Any, name: str) -> EditableScorer:
         raise P2LError(f"{name!r} cannot be removed: a leaderboard needs two LLMs, and there are {len(spec.models)}")
     keep = [i for i, model in enumerate(spec.models) if model != name]
     models = tuple(spec.models[i] for i in keep)
-    return old.with_rows(spec.replace(models=models, costs=without(spec.costs, name)), old.rows[keep])
+    variance = None if old.variance is None else old.variance[keep]
+    return old.with_rows(spec.replace(models=models, costs=without(spec.costs, name)), old.rows[keep], variance)
 
 
 def rename_row(scorer: Any, name: str, new_name: str) -> EditableScorer:
@@ -217,7 +219,8 @@ def rename_row(scorer: Any, name: str, new_name: str) -> EditableScorer:
     if new_name != name and new_name in spec.models:
         raise P2LError(f"{name!r} cannot be renamed {new_name!r}: that is another LLM of this model")
     models = tuple(new_name if model == name else model for model in spec.models)
-    return old.with_rows(spec.replace(models=models, costs=renamed(spec.costs, name, new_name)), old.rows)
+    costs = renamed(spec.costs, name, new_name)
+    return old.with_rows(spec.replace(models=models, costs=costs), old.rows, old.variance)
 
 
 def renamed(table: Any, name: str, new_name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ its coefficient at the mean prompt, and weights, its departure from there. The p
     weights_i = common weights + c (base weights_i - common weights)  +- tau_kinds
 
 where `common` is the mean of the base's rows of these LLMs, and each variance also has the base's own
-(`row_variances`), if it knows them. Strangers' votes and one's own may differ in scale, so the votes choose four
+(`scorer.variance`), if it knows them. Strangers' votes and one's own may differ in scale, so the votes choose four
 numbers: s and c (1 is the base, 0 is "of no use here"), and how far the rows may depart, tau_level and tau_kinds in
 logits. They are those that predict each prompt's votes best from the votes on all other prompts (`editing.joint`), with
 a mild preference for the base. The averaged leaderboard of the votes (c = 0, tau_kinds = 0, a wide level) and the base
@@ -139,8 +139,10 @@ class _Search:
         # what the fit leaves out of wide features stays in the coefficients
         self.rest = features @ scorer.rows[:, :-1].T.astype(np.float64) + scorer.rows[:, -1].astype(np.float64)
         self.rest -= self.features @ self.rows.T
-        variances = getattr(scorer, "row_variances", None)
-        self.variances = np.zeros_like(self.rows) if variances is None else self.basis.variances(variances)
+        variances = scorer.variance
+        self.variances = (
+            np.zeros_like(self.rows) if variances is None else self.basis.variances(variances.astype(np.float64))
+        )
         a, b = places[: self.n_votes], places[self.n_votes :]
         self.problem = JointProblem(
             JointVotes.of(
@@ -267,7 +269,22 @@ class _Search:
             eta = float(eta_of_threshold(self.feedback, log_s)) if self.feedback.has_eta else None
             base = base.with_feedback(self.feedback, eta)
         new = tuple(name for name, place in zip(self.models, self.place, strict=True) if place < 0)
-        return cast(EditableScorer, base.with_rows(base.spec.replace(models=(*spec.models, *new)), rows))
+        new_spec = base.spec.replace(models=(*spec.models, *new))
+        return cast(EditableScorer, base.with_rows(new_spec, rows, self._variance(choice)))
+
+    def _variance(self, choice: Choice) -> np.ndarray | None:
+        """Variances of all rows after the votes, those of new LLMs last; None if the base has none."""
+        if self.base.variance is None:
+            return None
+        variance, added, covariance = self.base.variance.astype(np.float64), [], self.fit(choice).covariance
+        for i, place in enumerate(self.place):
+            half = self.basis.row(covariance[i, i])
+            own = np.maximum(np.diag(self.basis.row(half.T)), 0.0)
+            if place >= 0:
+                variance[place] = own
+            else:
+                added.append(own)
+        return np.vstack([variance, *added])
 
     def _rows(self, choice: Choice) -> np.ndarray:
         """All rows of the last layer for a choice, those of new LLMs last."""

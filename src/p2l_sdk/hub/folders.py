@@ -77,12 +77,14 @@ class EditedHead:
     Attributes:
         models: names of the LLMs.
         rows: `(n_models, width + 1)` rows of the last layer, the bias last.
+        variance: `(n_models, width + 1)` their variance, of a model that recognises kinds of prompt; None for others.
         edits: descriptions of the edits.
         feedback: the feedback model, if an edit changed it; `eta` is the tie threshold that it brings, if it has one.
     """
 
     models: tuple[str, ...]
     rows: np.ndarray
+    variance: np.ndarray | None
     edits: tuple[str, ...]
     feedback: str | None = None
     eta: float | None = None
@@ -129,18 +131,20 @@ def save_copy(
             if edited.feedback is not None:
                 config["feedback"] = edited.feedback
             if weights is None:
-                _write_rows(source, partial, edited.rows, edited.eta)
+                _write_rows(source, partial, edited)
             _amend_card(readme, edited.edits, edited.models)
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         for file in _code_folder().glob("*_p2l.py"):
             shutil.copyfile(file, partial / file.name)
 
 
-def _write_rows(source: Path, partial: Path, rows: np.ndarray, eta: float | None) -> None:
-    changed = {"head.coefs.weight": rows[:, :-1], "head.coefs.bias": rows[:, -1]}
-    added = (
-        {} if eta is None else {"head.eta.weight": np.zeros((1, rows.shape[1] - 1)), "head.eta.bias": np.full(1, eta)}
-    )
+def _write_rows(source: Path, partial: Path, edited: EditedHead) -> None:
+    changed = {"head.coefs.weight": edited.rows[:, :-1], "head.coefs.bias": edited.rows[:, -1]}
+    if edited.variance is not None:
+        changed["head.variance"] = edited.variance
+    added = {}
+    if edited.eta is not None:
+        added = {"head.eta.weight": np.zeros((1, edited.rows.shape[1] - 1)), "head.eta.bias": np.full(1, edited.eta)}
     # in an adapter, the tensors' names have a prefix
     files = source.glob("*.safetensors")
     found = {f: {name: key for name in tensor_names(f) for key in changed if name.endswith(key)} for f in files}

@@ -221,8 +221,13 @@ class PairStatistics:
         gradient = expansion.gradient if self.feedback.has_eta else expansion.gradient[:-1]
         return Convergence(expansion.value, float(np.abs(gradient).max()))
 
+    @property
+    def weight(self) -> float:
+        """Sum of the weights of all prompts."""
+        return float(self._arrays["weight"])
+
     def _mean(self) -> np.ndarray:
-        weight = float(self._arrays["weight"])
+        weight = self.weight
         if weight <= 0:
             raise P2LError("there is nothing to aggregate: no prompt, or all weights are 0")
         return self._arrays["sums"] / weight

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,14 +19,18 @@ if TYPE_CHECKING:
     import matplotlib.axes
     import pandas
 
+Z_95 = 1.959963984540054  # standard errors in half a 95 % interval
+
 
 @dataclass(frozen=True, eq=False)
 class Coefficients:
-    """Raw output of a scorer: coefs `(n_prompts, n_models)` in logits; eta and gamma `(n_prompts, 1)` or None."""
+    """Raw output of a scorer: coefs `(n_prompts, n_models)` in logits; eta and gamma `(n_prompts, 1)` or None; of a
+    model that recognises kinds of prompt, the `Kinds`."""
 
     coefs: np.ndarray
     eta: np.ndarray | None
     gamma: np.ndarray | None
+    kinds: Kinds | None = None
 
     def __len__(self) -> int:
         return len(self.coefs)
@@ -37,14 +41,29 @@ class Coefficients:
             self.coefs[rows],
             None if self.eta is None else self.eta[rows],
             None if self.gamma is None else self.gamma[rows],
+            None if self.kinds is None else self.kinds[rows],
         )
 
     def leaderboards(self, models: tuple[str, ...], feedback: Feedback) -> list[Leaderboard]:
         """The leaderboard of each prompt; `models` are the LLMs' names in the order of the columns."""
         eta = [None] * len(self) if self.eta is None else self.eta[:, 0].tolist()
         gamma = [None] * len(self) if self.gamma is None else self.gamma[:, 0].tolist()
+        if self.kinds is None:
+            return [
+                Leaderboard(models=models, coefs=row, feedback=feedback, eta=eta[i], gamma=gamma[i])
+                for i, row in enumerate(self.coefs)
+            ]
+        shares, margins = self.kinds.shares.tolist(), Z_95 * self.kinds.errors
         return [
-            Leaderboard(models=models, coefs=row, feedback=feedback, eta=eta[i], gamma=gamma[i])
+            Leaderboard(
+                models=models,
+                coefs=row,
+                feedback=feedback,
+                eta=eta[i],
+                gamma=gamma[i],
+                intervals=np.stack([row - margins[i], row + margins[i]], 1),
+                kinds=dict(zip(self.kinds.names, shares[i], strict=True)),
+            )
             for i, row in enumerate(self.coefs)
         ]
 
@@ -57,7 +76,41 @@ class Coefficients:
             np.concatenate([part.coefs for part in parts]),
             np.concatenate(eta) if eta else None,
             np.concatenate(gamma) if gamma else None,
+            Kinds.concatenate([part.kinds for part in parts if part.kinds is not None]),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Kinds:
+    """The kinds of prompt that a model recognised, and what follows for the certainty of its coefficients.
+
+    Attributes:
+        names: names of the kinds.
+        shares: `(n_prompts, n_kinds)` how much of each kind a prompt shows, in [0, 1]; a prompt may show several.
+        errors: `(n_prompts, n_models)` standard errors of the coefs, in logits, from those of the ratings that the
+            model was built from.
+    """
+
+    names: tuple[str, ...]
+    shares: np.ndarray
+    errors: np.ndarray
+
+    @classmethod
+    def of_layer(cls, names: tuple[str, ...], shares: np.ndarray, variance: np.ndarray) -> Kinds:
+        """The kinds of prompts with these shares, given the `(n_models, n_kinds + 1)` variances of the last layer."""
+        return cls(names, shares, np.sqrt(np.square(shares) @ variance[:, :-1].T + variance[:, -1]))
+
+    def __getitem__(self, rows: slice | np.ndarray) -> Kinds:
+        """The kinds of some of the prompts."""
+        return Kinds(self.names, self.shares[rows], self.errors[rows])
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Kinds]) -> Kinds | None:
+        """Concatenate several batches of one model; None if there are none."""
+        if not parts:
+            return None
+        joined = (np.concatenate([getattr(part, name) for part in parts]) for name in ("shares", "errors"))
+        return cls(parts[0].names, *joined)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -70,9 +123,11 @@ class Leaderboard:
         feedback: the feedback model that defines their meaning.
         eta, gamma: its raw tie threshold and ground; None if it has none.
         n_prompts: number of prompts it is based on; 0 for a leaderboard of votes.
-        intervals: `(n_models, 2)` lower and upper 95 % limits of the coefs, over the prompts or votes; None if there
-            are none, as for a single prompt.
+        intervals: `(n_models, 2)` lower and upper 95 % limits of the coefs: over the prompts or votes, and by the
+            errors of the ratings that a model was built from; None if there are none.
         n_votes: number of votes it is based on; None for a leaderboard of prompts.
+        kinds: kind of prompt -> how much of it was recognised, in [0, 1] (the mean over the prompts); None if the model
+            recognises none.
     """
 
     models: tuple[str, ...]
@@ -83,6 +138,7 @@ class Leaderboard:
     n_prompts: int = 1
     intervals: np.ndarray | None = None
     n_votes: int | None = None
+    kinds: Mapping[str, float] | None = None
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -159,6 +215,7 @@ class Leaderboard:
             **size,
             "eta": self.eta,
             "gamma": self.gamma,
+            **({} if self.kinds is None else {"kinds": dict(self.kinds)}),
             "leaderboard": self.rows(),
         }
 

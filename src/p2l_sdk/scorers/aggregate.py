@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import numpy as np
 
 from p2l_sdk.errors import PromptError
 from p2l_sdk.leaderboards.aggregate import PairStatistics, PromptWeights
-from p2l_sdk.leaderboards.leaderboard import Leaderboard
+from p2l_sdk.leaderboards.leaderboard import Z_95, Kinds, Leaderboard
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.scorers.batches import score_in_batches
-from p2l_sdk.scorers.scorer import Scorer
+from p2l_sdk.scorers.scorer import EditableScorer, Scorer, editable
 
 
 def aggregate_prompts(
@@ -22,11 +25,27 @@ def aggregate_prompts(
     """The aggregate leaderboard of the prompts; arguments and errors as in `P2L.aggregate`."""
     models, remaining = scorer.spec.models, PromptWeights(weights)
     statistics = PairStatistics(scorer.spec.feedback, len(models), seed=seed)
+    shares = np.zeros(len(scorer.spec.kinds))
     for part in score_in_batches(scorer, prompts):
-        statistics.add(part, remaining.take(len(part)))
+        weights_of = remaining.take(len(part))
+        statistics.add(part, weights_of)
+        if part.kinds is not None:
+            shares += part.kinds.shares.sum(0) if weights_of is None else weights_of @ part.kinds.shares
         if progress is not None:
             progress(statistics.n_prompts)
     remaining.require_end(statistics.n_prompts)
     if statistics.n_prompts == 0:
         raise PromptError("there are no prompts to aggregate; give at least one")
-    return statistics.solve(models)
+    board = statistics.solve(models)
+    return with_kinds(board, editable(scorer), shares / statistics.weight) if scorer.spec.kinds else board
+
+
+def with_kinds(board: Leaderboard, scorer: EditableScorer, shares: np.ndarray) -> Leaderboard:
+    """The aggregate of prompts that show these `(n_kinds,)` mean shares of kinds, its intervals widened by the errors
+    of the ratings that the model was built from (which do not shrink with the number of prompts)."""
+    kinds = Kinds.of_layer(scorer.spec.kinds, shares[None], scorer.variance)
+    margin, coefs = Z_95 * kinds.errors[0], board.coefs
+    away = np.zeros((2, len(coefs))) if board.intervals is None else np.abs(board.intervals.T - coefs)
+    low, high = np.hypot(away, margin)
+    named = dict(zip(kinds.names, shares.tolist(), strict=True))
+    return replace(board, intervals=np.stack([coefs - low, coefs + high], 1), kinds=named)

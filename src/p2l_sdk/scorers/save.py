@@ -64,4 +64,7 @@ def _with_feedback(edited: EditedHead | None, scorer: Scorer, source: Path) -> E
 
 
 def _edited_head(scorer: Scorer, edits: tuple[str, ...]) -> EditedHead | None:
-    return EditedHead(scorer.spec.models, editable(scorer).rows, edits) if edits else None
+    if not edits:
+        return None
+    head = editable(scorer)
+    return EditedHead(head.spec.models, head.rows, head.variance, edits)

@@ -54,8 +54,14 @@ class EditableScorer(Scorer, Protocol):
         """The LLMs' rows of the last layer, `(n_models, width + 1)`, the bias last."""
         ...
 
-    def with_rows(self, spec: ModelSpec, rows: np.ndarray) -> EditableScorer:
-        """The same model with the LLMs of `spec` and these rows."""
+    @property
+    def variance(self) -> np.ndarray | None:
+        """How uncertain these numbers are, `(n_models, width + 1)` in squared logits, for a model that recognises kinds
+        of prompt; None for others."""
+        ...
+
+    def with_rows(self, spec: ModelSpec, rows: np.ndarray, variance: np.ndarray | None = None) -> EditableScorer:
+        """The same model with the LLMs of `spec`, these rows, and their variance if the model has one."""
         ...
 
 

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.hub.folders import require_file
-from p2l_sdk.leaderboards.leaderboard import Coefficients
+from p2l_sdk.leaderboards.leaderboard import Coefficients, Kinds
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder
 from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec
@@ -38,6 +38,7 @@ _ACTIVATIONS = {
     Activation.GELU: _gelu,
     Activation.RELU: lambda x: np.maximum(x, np.float32(0.0)),
     Activation.IDENTITY: lambda x: x,
+    Activation.SIGMOID: lambda x: np.float32(0.5) + np.float32(0.5) * np.tanh(np.float32(0.5) * x),
 }
 
 
@@ -71,6 +72,7 @@ class StaticScorer:
         outputs = ["head.coefs"] + ["head.eta"] * spec.feedback.has_eta + ["head.gamma"] * spec.feedback.has_gamma
         matrices, biases = zip(*(_layer(weights, name) for name in outputs), strict=True)
         self._out = np.hstack(matrices), np.concatenate(biases)  # one matrix product for all heads
+        self.variance = weights["head.variance"] if spec.kinds else None
 
     @classmethod
     def load(cls, folder: Path, config: dict[str, Any]) -> StaticScorer:
@@ -103,6 +105,7 @@ class StaticScorer:
             coefs=out[:, :n_models],
             eta=out[:, n_models : n_models + 1] if self.spec.feedback.has_eta else None,
             gamma=out[:, n_models + 1 :] if self.spec.feedback.has_gamma else None,
+            kinds=None if self.variance is None else Kinds.of_layer(self.spec.kinds, features, self.variance),
         )
 
     @property
@@ -111,12 +114,13 @@ class StaticScorer:
         matrix, bias = self._out
         return np.vstack([matrix, bias]).T[: len(self.spec.models)]
 
-    def with_rows(self, spec: ModelSpec, rows: np.ndarray) -> StaticScorer:
-        """The same model with the LLMs of `spec` and their rows, in float32; everything else is shared."""
+    def with_rows(self, spec: ModelSpec, rows: np.ndarray, variance: np.ndarray | None = None) -> StaticScorer:
+        """The same model with the LLMs of `spec` and their rows (and variances), in float32; all else is shared."""
         others = np.vstack(self._out)[:, len(self.spec.models) :]
         out = np.hstack([rows.T.astype(np.float32), others])
         edited = copy.copy(self)
         edited.spec, edited._out = spec, (np.ascontiguousarray(out[:-1]), out[-1])
+        edited.variance = None if variance is None else variance.astype(np.float32)
         return edited
 
     @property
@@ -195,6 +199,8 @@ def _check_weights(weights: Mapping[str, np.ndarray], spec: ModelSpec, backbone:
     for name, size in sizes.items():
         if size:
             expected |= {f"head.{name}.weight": (size, inner), f"head.{name}.bias": (size,)}
+    if spec.kinds:
+        expected["head.variance"] = (len(spec.models), inner + 1)
     found = {name: tensor.shape for name, tensor in weights.items()}
     if found != expected:
         name = min(set(found.items()) ^ set(expected.items()))[0]

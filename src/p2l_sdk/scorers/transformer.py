@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from safetensors import SafetensorError
 from p2l_sdk.errors import ModelFormatError, P2LError
 from p2l_sdk.hub.access import HubAccess
 from p2l_sdk.hub.config import is_native
-from p2l_sdk.leaderboards.leaderboard import Coefficients
+from p2l_sdk.leaderboards.leaderboard import Coefficients, Kinds
 from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, batches, pad
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, ModelSpec
@@ -103,9 +104,7 @@ class TransformerScorer:
 
     def features(self, prompts: Sequence[Prompt]) -> np.ndarray:
         """The inputs of the last layer, `(n_prompts, width)` float32."""
-        _, states = self._run(prompts)
-        with torch.inference_mode():
-            return self.model.head.features(states.to(self.model.head.coefs.weight.dtype)).float().cpu().numpy()
+        return self._features(self._run(prompts)[1])
 
     def score_features(self, features: np.ndarray) -> Coefficients:
         """Apply only the last layer: `score` for prompts with these features."""
@@ -117,7 +116,7 @@ class TransformerScorer:
                 return layer(state).float().cpu().numpy()
 
         eta, gamma = (None if layer is None else output(layer) for layer in (head.eta, head.gamma))
-        return Coefficients(output(head.coefs), eta, gamma)
+        return Coefficients(output(head.coefs), eta, gamma, self._kinds(features))
 
     @property
     def rows(self) -> np.ndarray:
@@ -125,8 +124,14 @@ class TransformerScorer:
         layer = self.model.head.coefs
         return torch.cat([layer.weight, layer.bias[:, None]], 1).detach().float().cpu().numpy()
 
-    def with_rows(self, spec: ModelSpec, rows: np.ndarray) -> TransformerScorer:
-        """The same model with the LLMs of `spec` and their rows, in the head's dtype; everything else is shared."""
+    @property
+    def variance(self) -> np.ndarray | None:
+        """How uncertain these numbers are, `(n_models, width + 1)` in squared logits; None without kinds."""
+        return self.model.head.variance.float().cpu().numpy() if self.spec.kinds else None
+
+    def with_rows(self, spec: ModelSpec, rows: np.ndarray, variance: np.ndarray | None = None) -> TransformerScorer:
+        """The same model with the LLMs of `spec` and their rows (and variances), in the head's dtype; all else is
+        shared."""
         edited = copy.copy(self)
         edited.model = _shallow_copy(self.model)
         edited.spec = edited.model.spec = spec
@@ -137,6 +142,8 @@ class TransformerScorer:
         layer = torch.nn.Linear(values.shape[1] - 1, len(values), device=values.device, dtype=values.dtype)
         layer.weight.data, layer.bias.data = values[:, :-1].contiguous(), values[:, -1].contiguous()
         edited.model.head.coefs = layer
+        if spec.kinds:
+            edited.model.head.__dict__["_buffers"] = {"variance": torch.from_numpy(np.asarray(variance)).to(values)}
         return edited
 
     def _run(self, prompts: Sequence[Prompt]) -> tuple[Coefficients, torch.Tensor]:
@@ -155,7 +162,16 @@ class TransformerScorer:
             parts.append(Coefficients(out.coefs.cpu().numpy(), eta, gamma))
             states.append(out.hidden_state)
         order = np.argsort(by_length)
-        return Coefficients.concatenate(parts)[order], torch.cat(states)[torch.from_numpy(order)]
+        scored, pooled = Coefficients.concatenate(parts)[order], torch.cat(states)[torch.from_numpy(order)]
+        return replace(scored, kinds=self._kinds(self._features(pooled))) if self.spec.kinds else scored, pooled
+
+    def _features(self, states: torch.Tensor) -> np.ndarray:
+        with torch.inference_mode():
+            return self.model.head.features(states.to(self.model.head.coefs.weight.dtype)).float().cpu().numpy()
+
+    def _kinds(self, features: np.ndarray) -> Kinds | None:
+        variance = self.variance
+        return None if variance is None else Kinds.of_layer(self.spec.kinds, features, variance)
 
 
 def _shallow_copy(module: Any) -> Any:
