@@ -10,13 +10,15 @@ its coefficient at the mean prompt, and weights, its departure from there. The p
 where `common` is the mean of the base's rows of these LLMs, and each variance also has the base's own
 (`scorer.variance`), if it knows them. Strangers' votes and one's own may differ in scale, so the votes choose four
 numbers: s and c (1 is the base, 0 is "of no use here"), and how far the rows may depart, tau_level and tau_kinds in
-logits. They are those that predict each prompt's votes best from the votes on all other prompts (`editing.joint`), with
-a mild preference for the base. The averaged leaderboard of the votes (c = 0, tau_kinds = 0, a wide level) and the base
-are among the choices.
+logits (and a fifth, see below). The best ones predict each prompt's votes best from the votes on all other prompts
+(`editing.joint`), with a mild preference for the base. The averaged leaderboard of the votes (c = 0, tau_kinds = 0, a
+wide level) and the base are among the choices. The result is the mean over all choices that were tried, weighted by
+exp(- their loss), so that few votes decide nothing at random.
 
 What an LLM without votes is, the votes do not say: its row stays. Where a common shift of all coefficients has a
 meaning (grk, ba, rk_reparam: how often answers are usable), it is one more row, learned from the votes and added to all
-LLMs alike, so that they stay comparable; where it has none, the prior keeps the mean level.
+LLMs alike, so that they stay comparable; the votes choose how much it may differ from prompt to prompt, too. Where a
+shift has no meaning, the prior keeps the mean level.
 
 Feedback: a base with an outcome for ties keeps its feedback model. `bt` and `bt_tie` have none; if the votes hold ties,
 the refined model is `rk`, and if they hold "both bad", `grk`, the default of training, with one tie threshold for all
@@ -45,9 +47,13 @@ from p2l_sdk.votes.votes import Votes
 SCALES = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)  # of s and of c
 LEVELS = (0.0625, 0.125, 0.25, 0.5, 1.0, 2.0)  # tau_level, logits
 KINDS = (0.0, 0.125, 0.25, 0.5, 1.0)  # tau_kinds, logits over the votes' prompts
-GRIDS = {"level_scale": SCALES, "kinds_scale": SCALES, "level": LEVELS, "kinds": KINDS}
+SHARED = (0.0, 0.25, 0.5, 1.0)  # of the common row, likewise
+GRIDS = {"level_scale": SCALES, "kinds_scale": SCALES, "level": LEVELS, "kinds": KINDS, "shared": SHARED}
+_AVERAGED = Choice(kinds_scale=0.0, level=1.0, kinds=0.0, shared=0.0)
 _WIDE = 10.0  # logits, of the averaged leaderboard's levels
 _NEW_LEVEL = 1.0  # logits, least standard deviation of the level of an LLM that the base does not know
+_WITHOUT_TIES = (Feedback.BT, Feedback.BT_TIE)
+_REACHED = (*_WITHOUT_TIES, Feedback.RK, Feedback.GRK)  # from a base without ties
 _THRESHOLD = 1.5  # standard deviation of log(t - 1) where the base has no ties
 
 
@@ -72,8 +78,9 @@ def refine_rows(scorer: Any, votes: Votes | str | Path, feedback: Feedback | str
     """
     old = editable(scorer)
     votes = votes if isinstance(votes, Votes) else Votes.read(votes)
-    chosen = feedback_for(old, votes) if feedback is None else Feedback.parse(feedback)
-    if chosen is not old.spec.feedback and not _convertible(old, chosen):
+    able = hasattr(old, "with_feedback")
+    chosen = feedback_for(old.spec.feedback, votes, able=able) if feedback is None else Feedback.parse(feedback)
+    if chosen is not old.spec.feedback and not (able and old.spec.feedback in _WITHOUT_TIES and chosen in _REACHED):
         raise P2LError(
             f"this model has feedback {old.spec.feedback} and cannot be refined to {chosen}; only a static model of bt "
             "or bt_tie can change, to bt, bt_tie, rk or grk"
@@ -85,24 +92,20 @@ def refine_rows(scorer: Any, votes: Votes | str | Path, feedback: Feedback | str
     return search.scorer(choice), refined
 
 
-def feedback_for(scorer: EditableScorer, votes: Votes) -> Feedback:
-    """The feedback model of a refined model: the base's own or, of a base without ties, one that suits the votes."""
-    spec = scorer.spec
-    if spec.feedback.has_eta or not _convertible(scorer, Feedback.GRK):
-        return spec.feedback
+def feedback_for(base: Feedback, votes: Votes, *, able: bool = True) -> Feedback:
+    """The feedback model of a refined model: the base's own or, of a base without ties, one that suits the votes.
+
+    Args:
+        base: feedback model of the base.
+        votes: the votes.
+        able: whether the base can change it, as a static model can.
+    """
+    if base not in _WITHOUT_TIES or not able:
+        return base
     seen = set(votes.winner[votes.weight > 0].tolist())
     if Winner.BOTH_BAD in seen:
         return Feedback.GRK
-    return Feedback.RK if Winner.TIE in seen else spec.feedback
-
-
-def _convertible(scorer: EditableScorer, to: Feedback) -> bool:
-    simple = (Feedback.BT, Feedback.BT_TIE)
-    return (
-        scorer.spec.feedback in simple
-        and to in (*simple, Feedback.RK, Feedback.GRK)
-        and hasattr(scorer, "with_feedback")
-    )
+    return Feedback.RK if Winner.TIE in seen else base
 
 
 class _Search:
@@ -117,7 +120,7 @@ class _Search:
             raise VotesError(f"no vote counts: all weights are 0, or all are ties, which say nothing in {feedback}")
         self.n_votes, self.n_ignored = int(counts.sum()), int((~counts).sum())
         used, prompt = np.unique(votes.prompt[counts], return_inverse=True)
-        met, places = np.unique(np.concatenate([votes.a[counts], votes.b[counts]]), return_inverse=True)
+        met = np.unique(np.concatenate([votes.a, votes.b]))
         self.models = tuple(votes.models[i] for i in met)
         known = list(scorer.spec.models)
         self.place = np.array([known.index(name) if name in known else -1 for name in self.models])
@@ -135,15 +138,17 @@ class _Search:
             log_s = natural_parameters(feedback, scored, len(known))[1]
             if feedback.has_gamma and scored.gamma is not None:
                 self.shift = scored.gamma[:, 0].astype(np.float64)
-        self.rows = self.basis.fitted_row(scorer.rows.astype(np.float64))
+        self.old = scorer.rows.astype(np.float64)
+        if self.converted:  # a shift of the base's coefficients has no meaning, but will have one
+            self.old -= self.old[self.place[self.place >= 0]].mean(0)
+        self.rows = self.basis.fitted_row(self.old)
         # what the fit leaves out of wide features stays in the coefficients
-        self.rest = features @ scorer.rows[:, :-1].T.astype(np.float64) + scorer.rows[:, -1].astype(np.float64)
-        self.rest -= self.features @ self.rows.T
+        self.rest = features @ self.old[:, :-1].T + self.old[:, -1] - self.features @ self.rows.T
         variances = scorer.variance
         self.variances = (
             np.zeros_like(self.rows) if variances is None else self.basis.variances(variances.astype(np.float64))
         )
-        a, b = places[: self.n_votes], places[self.n_votes :]
+        a, b = (np.searchsorted(met, side[counts]) for side in (votes.a, votes.b))
         self.problem = JointProblem(
             JointVotes.of(
                 feedback,
@@ -184,14 +189,14 @@ class _Search:
                 own = np.append(depart[:-1], max(choice.level, _NEW_LEVEL))
                 offset[:, i] = self.features @ mean + choice.kinds_scale * self.rest.mean(1)
                 scale[i] = _root(differences.T @ differences + np.diag(own**2))
-        return JointPrior(offset - self.shift[:, None], scale, self._common())
+        return JointPrior(offset - self.shift[:, None], scale, self._common(choice))
 
-    def _common(self) -> np.ndarray | None:
+    def _common(self, choice: Choice) -> np.ndarray | None:
+        """Standard deviations of the common row; of a base without ties, the level says nothing."""
         if self.feedback.floating:
             return None
-        level, weights = (2.0, 1.0) if self.converted else (1.0, 0.5)  # of a base without ties, the level says nothing
-        per_weight = weights / self.basis.spread if self.basis.spread > 1e-9 else 0.0
-        return np.append(np.full(self.rows.shape[1] - 1, per_weight), level)
+        per_weight = choice.shared / self.basis.spread if self.basis.spread > 1e-9 else 0.0
+        return np.append(np.full(self.rows.shape[1] - 1, per_weight), 2.0 if self.converted else 1.0)
 
     # --- the search ---------------------------------------------------------------------------------------------------
 
@@ -206,16 +211,21 @@ class _Search:
         return float(self.fit(choice).held_out.sum()) + choice.doubt
 
     def best(self) -> tuple[Choice, JointFit]:
-        """Coordinate descent over the grids, from the base."""
-        choice = Choice()
+        """Coordinate descent over the grids, from the base and from the averaged leaderboard."""
+        best = min((self._descended(start) for start in (Choice(), _AVERAGED)), key=self.value)
+        return best, self.fit(best)
+
+    def _descended(self, choice: Choice) -> Choice:
         for _ in range(3):
             before = choice
             for name, grid in GRIDS.items():
+                if name == "shared" and self.feedback.floating:
+                    continue
                 others = [dataclasses.replace(choice, **{name: value}) for value in grid]
                 choice = min((choice, *others), key=self.value)
             if choice == before:
                 break
-        return choice, self.fit(choice)
+        return choice
 
     # --- the result ---------------------------------------------------------------------------------------------------
 
@@ -261,7 +271,7 @@ class _Search:
         values = {other: self.value(other) for other in self._fits}
         weights = {other: np.exp(values[choice] - value) for other, value in values.items()}
         total = sum(weights.values())
-        start = np.vstack([self.base.rows, np.zeros(((self.place < 0).sum(), self.base.rows.shape[1]))])
+        start = np.vstack([self.old, np.zeros(((self.place < 0).sum(), self.old.shape[1]))])
         rows = start + sum(weight / total * (self._rows(other) - start) for other, weight in weights.items())
         spec, base = self.base.spec, cast(Any, self.base)
         if self.feedback is not spec.feedback:
@@ -288,7 +298,7 @@ class _Search:
 
     def _rows(self, choice: Choice) -> np.ndarray:
         """All rows of the last layer for a choice, those of new LLMs last."""
-        old, fit, means = self.base.rows.astype(np.float64), self.fit(choice), self.means(choice)
+        old, fit, means = self.old, self.fit(choice), self.means(choice)
         outside = old - self.basis.row(self.rows)
         rows, added = old.copy(), []
         for i, place in enumerate(self.place):

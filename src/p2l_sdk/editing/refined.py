@@ -19,23 +19,26 @@ _MOST_DIRECTIONS = 32  # of wide features, those along which the votes' prompts 
 
 @dataclass(frozen=True)
 class Choice:
-    """The four numbers that the votes choose; see the module docstring.
+    """The numbers that the votes choose; see `editing.refine`.
 
     Attributes:
         level_scale, kinds_scale: s and c.
         level, kinds: tau_level and tau_kinds, in logits.
+        shared: how much the common row may differ from prompt to prompt, in logits, if there is one.
     """
 
     level_scale: float = 1.0
     kinds_scale: float = 1.0
     level: float = 0.25
     kinds: float = 0.25
+    shared: float = 0.5
 
     @property
     def doubt(self) -> float:
         """Minus the logarithm of how likely they are before the votes, in nats, up to a constant."""
         scales = (self.level_scale - 1.0) ** 2 + (self.kinds_scale - 1.0) ** 2
         departures = np.log(self.level / 0.25) ** 2 + np.log((self.kinds + 0.05) / 0.3) ** 2
+        departures += np.log((self.shared + 0.1) / 0.6) ** 2
         return float(scales / (2 * 0.5**2) + departures / (2 * 0.7**2))
 
 
@@ -72,9 +75,18 @@ class Refined:
         votes, prompts = ("" if n == 1 else "s" for n in (self.n_votes, self.n_prompts))
         return f"{self.n_votes:,} vote{votes} on {self.n_prompts:,} prompt{prompts}"
 
+    @property
+    def verdict(self) -> str:
+        """Whether the refined model beats the averaged leaderboard and the base, as text."""
+        loss = self.held_out_loss
+        beaten = [name for name in ("base", "averaged") if loss["refined"] < loss[name]]
+        names = {"base": "the base", "averaged": "the averaged leaderboard"}
+        left = [names[name] for name in names if name not in beaten]
+        return "better than both" if not left else f"not better than {' and '.join(left)}"
+
     def standard_errors(self, prompts: Sequence[Prompt]) -> np.ndarray:
         """`(n_prompts, len(models))` standard errors of these LLMs' coefficients, in logits, by the curvature at the
-        optimum; what the four numbers leave open is not in them."""
+        optimum; what the chosen numbers leave open is not in them."""
         f = self._basis.of(features_of(self._scorer, prompts))
         own = self._covariance[np.arange(len(self.models)), np.arange(len(self.models))]
         return np.sqrt(np.maximum(np.einsum("pk,ikl,pl->pi", f, own, f), 0.0))
