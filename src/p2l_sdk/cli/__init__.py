@@ -19,6 +19,7 @@ from p2l_sdk.cli.costs import costs
 from p2l_sdk.cli.edit_model import add_model, remove_model, rename_model
 from p2l_sdk.cli.evaluate import evaluate
 from p2l_sdk.cli.mpg import mpg
+from p2l_sdk.cli.plan import plan
 from p2l_sdk.cli.push import push
 from p2l_sdk.cli.serve import serve
 from p2l_sdk.cli.train import merge, train
@@ -33,7 +34,7 @@ def cli() -> None:
 
 for _command in (
     leaderboard, aggregate, route, costs, evaluate, train, merge, convert, push, add_model, remove_model, rename_model,
-    mpg, serve,
+    plan, mpg, serve,
 ):  # fmt: skip
     cli.add_command(_command)
 

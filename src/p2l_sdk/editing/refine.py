@@ -245,8 +245,8 @@ class _Search:
                 "averaged": float(self._of_averaged().sum()) / total,
                 "refined": float(fit.held_out.sum()) / total,
             },
-            _covariance=fit.covariance,
-            _basis=self.basis,
+            covariance=fit.covariance,
+            basis=self.basis,
             _scorer=self.base,
         )
 
@@ -316,7 +316,7 @@ def _root(covariance: np.ndarray) -> np.ndarray:
 
 def _warn_of_few(refined: Refined, search: _Search) -> None:
     for i, name in enumerate(refined.models):
-        own = refined._covariance[i, i]
+        own = refined.covariance[i, i]
         error = float(np.sqrt(np.einsum("pk,kl,pl->p", search.features, own, search.features).mean()))
         if name in refined.added and error > 0.5:
             warnings.warn(

@@ -55,6 +55,8 @@ class Refined:
         held_out_loss: mean negative log-likelihood of a vote in nats, predicted from the votes on other prompts: by the
             "base" (where the votes made it `rk` or `grk`, with its ties fitted to them), by the "averaged" leaderboard,
             and "refined".
+        covariance: `(n, n, width, width)` covariance of these LLMs' rows, in the features of `basis`.
+        basis: the features of the fit.
     """
 
     models: tuple[str, ...]
@@ -65,8 +67,8 @@ class Refined:
     n_ignored: int
     choice: Choice
     held_out_loss: dict[str, float]
-    _covariance: np.ndarray = field(repr=False)
-    _basis: Basis = field(repr=False)
+    covariance: np.ndarray = field(repr=False)
+    basis: Basis = field(repr=False)
     _scorer: EditableScorer = field(repr=False)
 
     @property
@@ -87,13 +89,13 @@ class Refined:
     def standard_errors(self, prompts: Sequence[Prompt]) -> np.ndarray:
         """`(n_prompts, len(models))` standard errors of these LLMs' coefficients, in logits, by the curvature at the
         optimum; what the chosen numbers leave open is not in them."""
-        f = self._basis.of(features_of(self._scorer, prompts))
-        own = self._covariance[np.arange(len(self.models)), np.arange(len(self.models))]
+        f = self.basis.of(features_of(self._scorer, prompts))
+        own = self.covariance[np.arange(len(self.models)), np.arange(len(self.models))]
         return np.sqrt(np.maximum(np.einsum("pk,ikl,pl->pi", f, own, f), 0.0))
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if not f.name.startswith("_")}
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.repr}
         choice = dataclasses.asdict(self.choice)
         return {**values, "models": list(self.models), "added": list(self.added), "feedback": str(self.feedback)} | {
             "choice": choice
