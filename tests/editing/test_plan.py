@@ -17,41 +17,47 @@ from p2l_sdk.editing.refine import refine_rows
 from p2l_sdk.errors import P2LError, UnknownModelError, VotesError
 from p2l_sdk.votes.votes import Votes
 
+pytestmark = pytest.mark.filterwarnings("ignore::p2l_sdk.errors.P2LWarning")  # few votes
+
 
 def brute_force(belief, n, per_prompt):
-    """The same choice with a new posterior from scratch after every pick."""
+    """The same choice with a new posterior from scratch for every candidate."""
     f, (m, width) = belief.features, belief.covariance.shape[:2]
     precision = np.linalg.inv(belief.covariance.reshape(m * width, -1))
+    candidates = [(p, a, b) for p in range(len(f)) for a in range(m) for b in range(a + 1, m)]
+
+    def of(p, a, b):
+        x = np.zeros((m, width))
+        x[a], x[b] = f[p], -f[p]
+        return x.ravel()
+
+    s, weight = np.linalg.inv(precision), {}
+    for p, a, b in candidates:
+        x = of(p, a, b)
+        q = 1 / (1 + np.exp((belief.coefs[p, b] - belief.coefs[p, a]) / np.sqrt(1 + np.pi / 8 * x @ s @ x)))
+        weight[p, a, b] = q * (1 - q)
+    mean = sum(w * np.outer(of(*c), of(*c)) for c, w in weight.items()) / len(weight)
     asked, picks = {}, []
     for _ in range(n):
-        s, best = np.linalg.inv(precision), (-1.0, None)
-        for p in range(len(f)):
-            for a in range(m):
-                for b in range(a + 1, m):
-                    if (p, a, b) in picks or asked.get(p, 0) >= per_prompt:
-                        continue
-                    x = np.zeros((m, width))
-                    x[a], x[b] = f[p], -f[p]
-                    q = 1 / (1 + np.exp(belief.coefs[p, b] - belief.coefs[p, a]))
-                    gain = q * (1 - q) * x.ravel() @ s @ x.ravel()
-                    if gain > best[0] + 1e-12:
-                        best = gain, (p, a, b, x.ravel(), q * (1 - q))
-        p, a, b, x, w = best[1]
-        picks.append((p, a, b))
-        asked[p] = asked.get(p, 0) + 1
-        precision += w * np.outer(x, x)
+        now, best = np.trace(mean @ np.linalg.inv(precision)), (-1.0, None)
+        for c in candidates:
+            if c not in [pick[:3] for pick in picks] and asked.get(c[0], 0) < per_prompt:
+                then = np.linalg.inv(precision + weight[c] * np.outer(of(*c), of(*c)))
+                best = max(best, (0.5 * (now - np.trace(mean @ then)), c))
+        picks.append((*best[1], best[0]))
+        asked[best[1][0]] = asked.get(best[1][0], 0) + 1
+        precision += weight[best[1]] * np.outer(of(*best[1]), of(*best[1]))
     return picks
 
 
 def test_the_picks_are_those_of_brute_force(rng):
     belief = Belief.of(scorer_of(rows_of(rng)), prompts(12), LLMS[:4], None)
     belief = Belief(belief.features + 1e-3 * rng.normal(size=belief.features.shape), belief.coefs, belief.covariance)
-    picks = belief.picks(25, 3)
-    assert [pick[:3] for pick in picks] == brute_force(belief, 25, 3)
-    gains = [gain for *_, gain in picks]
-    assert all(gain > 0 for gain in gains)
-    assert max(np.bincount([p for p, *_ in picks])) == 3
-    assert len({pick[:3] for pick in picks}) == 25
+    picks, expected = belief.picks(15, 3), brute_force(belief, 15, 3)
+    assert [pick[:3] for pick in picks] == [pick[:3] for pick in expected]
+    np.testing.assert_allclose([pick[3] for pick in picks], [pick[3] for pick in expected], rtol=1e-6)
+    assert max(np.bincount([p for p, *_ in belief.picks(30, 3)])) == 3
+    assert len({pick[:3] for pick in belief.picks(36, 3)}) == 36
 
 
 def test_a_vote_known_in_advance_is_not_asked(rng):
@@ -75,7 +81,7 @@ def test_uncertain_kinds_are_asked_first(rng):
     rows, variance = 0.3 * rows_of(rng), np.full((len(LLMS), len(KINDS) + 1), 0.01)
     variance[:, 2] = 4.0
     plan = plan_votes(scorer_of(rows, variances=variance), prompts(300), LLMS, 10)
-    assert all(KINDS[2] in q.prompt.split() for q in plan)
+    assert np.mean([KINDS[2] in q.prompt.split() for q in plan]) >= 0.7  # of all prompts, 28 %
 
 
 def test_an_llm_known_from_votes_alone_is_planned(rng):
@@ -142,7 +148,7 @@ def test_planned_votes_need_fewer_than_random_ones():
         rng = np.random.default_rng(seed)
         variance = np.full((len(LLMS), len(KINDS) + 1), 0.02)
         variance[:, 1] = variance[:2] = 1.5
-        base = 0.7 * rows_of(rng)
+        base = rows_of(rng, levels=2.5)  # between most LLMs the winner is known
         truth = scorer_of(base + np.sqrt(variance) * rng.normal(size=base.shape))
         public, texts, held_out = scorer_of(base, variances=variance), prompts(400, seed), prompts(400, 50 + seed)
         rows = []
@@ -156,7 +162,8 @@ def test_planned_votes_need_fewer_than_random_ones():
         ):
             excess[name].append(loss(refine_rows(public, votes)[0], truth, held_out))
     mean = {name: np.mean(values) for name, values in excess.items()}
-    assert mean["planned"] < mean["half as many again"] < mean["random"]
+    assert mean["planned"] < 0.95 * mean["half as many again"]
+    assert mean["planned"] < 0.85 * mean["random"]
 
 
 def test_the_command(saved, tmp_path):

@@ -17,7 +17,7 @@ from p2l_sdk.cli.common import JSON, MODEL, load_scorer, print_json
 @click.option("--models", metavar="A,B,...", required=True, help="The LLMs to compare.")
 @click.option("--votes", metavar="FILE", help="The votes so far.")
 @click.option("-n", "number", metavar="N", type=int, default=200, show_default=True, help="Number of votes.")
-@click.option("--per-prompt", metavar="N", type=int, default=3, show_default=True, help="Most pairs for each prompt.")
+@click.option("--per-prompt", metavar="N", type=int, default=1, show_default=True, help="Most pairs for each prompt.")
 @click.option("--output", metavar="FILE", help="A new .jsonl file for the plan.  [standard output]")
 @MODEL
 @JSON
@@ -33,8 +33,8 @@ def plan(
 ) -> None:
     """Plan the votes that would teach the model most: prompts and pairs of LLMs where it is least sure.
 
-    Each line of the plan has the columns prompt, model_a, model_b and gain (expected information in nats, given the
-    votes planned before), the most telling first.
+    Each line of the plan has the columns prompt, model_a, model_b and gain (expected loss of a vote that it saves,
+    in nats, given the votes planned before), the most telling first.
     """
     from p2l_sdk.editing.plan import plan_votes
     from p2l_sdk.errors import P2LError

@@ -1,15 +1,16 @@
-"""Which votes to gather next: the prompts and pairs of LLMs where the model is least sure.
+"""Which votes to gather next: the prompts and pairs of LLMs that teach most about all others.
 
-The rows of the last layer have a normal distribution: after votes that of `editing.refine`, before any the base's own
-variances and the departures that are usual. A vote on the difference d = theta_a - theta_b on a prompt, of variance v,
-tells about w = p (1 - p), p = sigmoid(d): nothing where the winner is certain. Its expected information is
+The rows of the last layer have a normal distribution with covariance S: after votes that of `editing.refine`, before
+any the base's own variances and the departures that are usual. A vote on the difference d of two coefficients, with the
+expectation m and the variance v = x' S x, tells w = p (1 - p), p = sigmoid(m / sqrt(1 + pi v / 8)): little where the
+winner is certain. (x is the features of the prompt for one LLM, and minus these for the other.) Whatever its outcome,
+it leaves S - k S x (S x)', k = w / (1 + w v). What the votes are for is to predict the preferences on all prompts,
+where an error of variance v costs w v / 2 nats. So the gain of a vote is what it takes from the mean of that,
 
-    gain = 1/2 log(1 + w v)      nats
+    gain = k / 2 x' S M S x,      M the mean of w x x' over all prompts and pairs
 
-and what it leaves of the covariance S is S - S x (S x)' w / (1 + w v), whatever its outcome, with x the features of the
-prompt for a, and minus these for b. So the votes are picked one after another, each by the largest gain given those
-before: a second vote that would say the same again comes later. After each, the variances of all candidates follow from
-the products with S x, without a new decomposition.
+and votes are picked one after another, each by the largest gain given those before: what would say the same again
+comes later. After each, all variances and gains follow from products with S x and S M S x, without a new decomposition.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.scorers.scorer import editable
 from p2l_sdk.votes.votes import Votes
 
-MOST_PER_PROMPT = 3  # pairs, by default
+MOST_PER_PROMPT = 1  # pairs, by default: votes on one prompt tell least about others
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Question:
     Attributes:
         prompt: the prompt; `index` its position among those given.
         model_a, model_b: the LLMs whose answers are to be compared.
-        gain: expected information of the vote, given those picked before it, in nats.
+        gain: what the vote is expected to take from the mean loss of a vote, given those picked before, in nats.
     """
 
     prompt: Prompt
@@ -135,34 +136,55 @@ class Belief:
     def picks(self, n: int, per_prompt: int) -> list[tuple[int, int, int, float]]:
         """Greedy choice of `n` (prompt, a, b, gain)."""
         f, (n_models, width) = self.features, self.covariance.shape[:2]
-        s = self.covariance.reshape(n_models * width, -1).copy()
         a, b = np.triu_indices(n_models, 1)
-        variance = np.empty((len(f), len(a)))
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            c = self.covariance
-            difference = c[x, :, x] + c[y, :, y] - c[x, :, y] - c[y, :, x]
-            variance[:, i] = ((f @ difference) * f).sum(1)
-        away = np.abs(self.coefs[:, a] - self.coefs[:, b])
+        s = self.covariance.reshape(n_models * width, -1).copy()
+        variance = self._quadratic(s)
+        away = np.abs(self.coefs[:, a] - self.coefs[:, b]) / np.sqrt(1.0 + np.pi / 8 * variance)
         weight = np.exp(-away) / np.square(1.0 + np.exp(-away))
-        left, picks = np.full(len(f), min(per_prompt, len(a))), []
+        t = s @ self._mean_information(weight) @ s
+        told = self._quadratic(t)
+        free, left, picks = np.ones(weight.shape), np.full(len(f), min(per_prompt, len(a))), []
         for _ in range(min(n, int(left.sum()))):
-            gains = weight * variance  # the logarithm does not change their order
+            share = weight / (1.0 + weight * variance)
+            gains = free * share * told
             p, i = np.unravel_index(int(gains.argmax()), gains.shape)
-            told = float(weight[p, i] / (1.0 + gains[p, i]))
-            picks.append((int(p), int(a[i]), int(b[i]), 0.5 * float(np.log1p(gains[p, i]))))
+            picks.append((int(p), int(a[i]), int(b[i]), 0.5 * float(gains[p, i])))
             x = np.zeros((n_models, width))
             x[a[i]], x[b[i]] = f[p], -f[p]
-            moved = s @ x.ravel()
-            s -= told * np.outer(moved, moved)
-            of_models = f @ moved.reshape(n_models, width).T
-            variance = np.maximum(variance - told * np.square(of_models[:, a] - of_models[:, b]), 0.0)
-            weight[p, i] = 0.0
+            k, u, v = share[p, i], s @ x.ravel(), t @ x.ravel()
+            square = float(x.ravel() @ v)
+            s -= k * np.outer(u, u)
+            t += k * (k * square * np.outer(u, u) - np.outer(u, v) - np.outer(v, u))
+            of_u, of_v = (f @ y.reshape(n_models, width).T for y in (u, v))
+            by_u, by_v = (y[:, a] - y[:, b] for y in (of_u, of_v))
+            variance = np.maximum(variance - k * by_u**2, 0.0)
+            told = np.maximum(told + k * by_u * (k * square * by_u - 2.0 * by_v), 0.0)
+            free[p, i] = -1.0
             left[p] -= 1
             if not left[p]:
-                weight[p] = 0.0
-            if not left.any():
-                break
+                free[p] = -1.0
         return picks
+
+    def _quadratic(self, matrix: np.ndarray) -> np.ndarray:
+        """The quadratic form of x for every prompt and pair, `(n_prompts, n_pairs)`."""
+        f, (n_models, width) = self.features, self.covariance.shape[:2]
+        c = matrix.reshape(n_models, width, n_models, width)
+        columns = []
+        for a, b in zip(*np.triu_indices(n_models, 1), strict=True):
+            columns.append(((f @ (c[a, :, a] + c[b, :, b] - c[a, :, b] - c[b, :, a])) * f).sum(1))
+        return np.stack(columns, 1)
+
+    def _mean_information(self, weight: np.ndarray) -> np.ndarray:
+        """M: the mean of w x x' over all prompts and pairs."""
+        f, (n_models, width) = self.features, self.covariance.shape[:2]
+        m = np.zeros((n_models, width, n_models, width))
+        for i, (a, b) in enumerate(zip(*np.triu_indices(n_models, 1), strict=True)):
+            block = f.T @ (f * weight[:, i : i + 1]) / weight.size
+            m[a, :, a] += block
+            m[b, :, b] += block
+            m[a, :, b] -= block
+            m[b, :, a] -= block
+        return m.reshape(n_models * width, -1)
 
 
 def _usual(choice: Choice, basis: Basis, variance: np.ndarray | None, place: int) -> np.ndarray:
