@@ -32,7 +32,6 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     Activation.GELU: lambda: nn.GELU(approximate="tanh"),
     Activation.RELU: nn.ReLU,
     Activation.IDENTITY: nn.Identity,
-    Activation.SIGMOID: nn.Sigmoid,
 }
 
 
@@ -56,11 +55,11 @@ class P2LOutput(ModelOutput):
 
 
 class P2LHead(nn.Module):
-    """From the pooled state to coefficients: optional LayerNorm, optional hidden layer, linear layer.
+    """From the pooled state to coefficients: optional LayerNorm, optional hidden layer, optional recognition of kinds of
+    prompt (`ModelSpec.kinds`; a linear layer and a sigmoid), linear layer.
 
-    If the hidden layer recognises kinds of prompt (`ModelSpec.kinds`), `variance` `(n_models, width + 1)` holds how
-    uncertain the numbers of `coefs` are (the bias last), in squared logits: those on a prompt have the variance
-    `variance @ (features^2, 1)`.
+    Of a head with kinds, `variance` `(n_models, n_kinds + 1)` holds how uncertain the numbers of `coefs` are (the bias
+    last), in squared logits: a prompt's coefficients have the variance `variance @ (shares^2, 1)`.
     """
 
     variance: torch.Tensor
@@ -75,6 +74,10 @@ class P2LHead(nn.Module):
             width = spec.head_hidden_size
         self.activation = _ACTIVATIONS[spec.head_activation]() if spec.head_hidden_size else nn.Identity()
         self.dropout = nn.Dropout(spec.head_dropout)
+        self.kinds: nn.Module = nn.Identity()
+        if spec.kinds:
+            self.kinds = nn.Sequential(nn.Linear(width, len(spec.kinds)), nn.Sigmoid())
+            width = len(spec.kinds)
         self.coefs = nn.Linear(width, len(spec.models))
         if spec.kinds:
             self.register_buffer("variance", torch.zeros(len(spec.models), width + 1))
@@ -84,7 +87,7 @@ class P2LHead(nn.Module):
     def features(self, state: torch.Tensor) -> torch.Tensor:
         """Pooled states `(n_prompts, hidden_size)` -> inputs of the last linear layers, `(n_prompts, width)`."""
         state = self.input_dropout(self.norm(state))
-        return self.dropout(self.activation(self.hidden(state)))
+        return self.kinds(self.dropout(self.activation(self.hidden(state))))
 
     def forward(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """States `(n, width)` to coefs `(n, n_models)`, eta and gamma `(n, 1)` or None."""

@@ -48,7 +48,6 @@ class Activation(StrEnum):
     GELU = "gelu"  # the tanh approximation, which is the same in numpy and torch
     RELU = "relu"
     IDENTITY = "identity"
-    SIGMOID = "sigmoid"  # of recognised kinds of prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +66,8 @@ class ModelSpec:
         head_norm: whether a LayerNorm precedes the head.
         head_hidden_size: width of the head's hidden layer; None for a linear head.
         head_activation: activation after the hidden layer.
-        kinds: names of the kinds of prompt that the hidden layer recognises, one for each of its units, whose sigmoids
-            are the kinds' shares in [0, 1]; () for a head whose hidden layer has no meaning.
+        kinds: names of the kinds of prompt that the head recognises: of each it computes a share in [0, 1], and from
+            these shares alone the coefficients; () for a head that goes to the coefficients directly.
         head_input_dropout: dropout of the head's input, in training.
         head_dropout: dropout before the last linear layer, in training.
         format_version: format of the saved folder.
@@ -112,8 +111,6 @@ class ModelSpec:
         size = self.head_hidden_size
         _check("head_hidden_size", size, size is None or (isinstance(size, int) and size > 0), "null or an integer > 0")
         assign(self, "kinds", _names("kinds", "kind", self.kinds))
-        recognising = self.head_activation is Activation.SIGMOID and size == len(self.kinds)
-        _check("kinds", list(self.kinds), not self.kinds or recognising, "a name for each sigmoid of the hidden layer")
         for name in ("head_input_dropout", "head_dropout"):
             _check(name, getattr(self, name), 0.0 <= getattr(self, name) < 1.0, "a number in [0, 1)")
         if self.format_version != FORMAT_VERSION:

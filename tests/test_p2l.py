@@ -195,7 +195,7 @@ def test_refusals(p2l, saved):
         with pytest.raises(BudgetError):
             p2l.route("write", cost=bad)
     with pytest.raises(UnknownModelError, match="did you mean 'alpha-7b'"):
-        p2l.route("write", models=["alpha-7B"])
+        p2l.route("write", models=["alpha-7"])
     with pytest.raises(UnknownModelError, match="table of opponents names 'gpt-9'"):
         p2l.route("write", opponents={"gpt-9": 1})
     with pytest.raises(P2LError, match="weights of the opponents"):

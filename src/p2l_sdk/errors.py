@@ -13,6 +13,8 @@ from typing import TypeVar
 from p2l_sdk.modeling.errors_p2l import CostError, ModelFormatError, P2LError, PromptError
 
 __all__ = [
+    "LONGEST_NAME",
+    "NO_VOTES",
     "BudgetError",
     "ConvergenceError",
     "CostError",
@@ -36,7 +38,9 @@ __all__ = [
     "require_known",
 ]
 
-_LONGEST_NAME = 100
+LONGEST_NAME = 100  # of an LLM in a message; a request may hold megabytes
+_MOST_SIMILAR = 4
+NO_VOTES = "is it not there at all? docs/no-votes.md ('You have no votes') adds it"
 
 Member = TypeVar("Member", bound=StrEnum)
 
@@ -138,10 +142,29 @@ def member(kind: type[Member], what: str, value: object, others: str = "") -> Me
 
 
 def require_known(
-    names: Iterable[str], models: Sequence[str], what: str, unknown: str = "which this model does not know"
+    names: Iterable[str],
+    models: Sequence[str],
+    what: str,
+    unknown: str | None = None,
+    *,
+    similar: Sequence[str] = (),
 ) -> None:
-    """Raise `UnknownModelError` for the first name that is not in `models`, suggesting the closest one."""
+    """Raise `UnknownModelError` for the first name that is not in `models`, suggesting the closest one.
+
+    Args:
+        names: the names to check.
+        models: the legal names.
+        what: what holds the names, for the message.
+        unknown: what it means that a name is not in `models`; by default that the P2L model does not know the LLM, and
+            then the message ends with the way to add it (`NO_VOTES`).
+        similar: the names to suggest instead of the closest one, if they are few.
+    """
     for name in names:
         if name not in models:
-            short = name[:_LONGEST_NAME] if isinstance(name, str) else name  # a request may hold megabytes
-            raise UnknownModelError(f"{what} names {short!r}, {unknown}; {did_you_mean(short, models)}")
+            short = name[:LONGEST_NAME] if isinstance(name, str) else name
+            near = did_you_mean(short, models)
+            if 0 < len(similar) <= _MOST_SIMILAR:
+                near = f"did you mean {' or '.join(map(repr, similar))}?"
+            if unknown is not None:
+                raise UnknownModelError(f"{what} names {short!r}, {unknown}; {near}")
+            raise UnknownModelError(f"{what} names {short!r}, which this model does not know; {near} ({NO_VOTES})")

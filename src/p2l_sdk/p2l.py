@@ -18,6 +18,7 @@ from p2l_sdk.hub.folders import DEFAULT_MODEL
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.names import find_model
 from p2l_sdk.options import named_options
 from p2l_sdk.routing.costs import Costs, CostSource, checked_costs, load_costs, stored_costs
 from p2l_sdk.routing.route import Route
@@ -187,7 +188,7 @@ class P2L:
         Raises:
             BudgetError: the budget is below the cost of the cheapest LLM (which the message gives), or not a number.
             CostError: an LLM that may be chosen has no cost.
-            UnknownModelError: a name in models or opponents is not one of the model's LLMs.
+            UnknownModelError: a name in models or opponents is not one of the model's LLMs, or may be several.
             UnknownOptionError: there is no such option; the message names the nearest one.
         """
         router, board = self.router(**options) if options else self._router, self.leaderboard(prompt)
@@ -252,7 +253,12 @@ class P2L:
         """A `Router` with the options of `route`: they are validated once, for many calls."""
         if costs is None and not options:
             return self._router
-        known = self.costs if costs is None else {**self.costs, **checked_costs(costs, self.models)}
+        if costs is None:
+            return Router(self.models, self.spec.feedback, self.costs, **options)
+        chosen = options.get("models") or ()  # their costs are left to the router, by the names that they have there
+        named = {name: cost for name, cost in costs.items() if name in chosen} if isinstance(costs, Mapping) else {}
+        others = {name: cost for name, cost in costs.items() if name not in named} if named else costs
+        known = {**self.costs, **checked_costs(others, self.models), **named}
         return Router(self.models, self.spec.feedback, known, **options)
 
     def add_model(
@@ -291,6 +297,7 @@ class P2L:
         """This model without one LLM. Raises UnknownModelError, or P2LError if fewer than two would remain."""
         from p2l_sdk.editing.edit import remove_row, without
 
+        name = find_model(name, self.models, "remove_model")
         costs, additions = without(self.costs, name), without(self.additions, name)
         return self._edited(remove_row(self._scorer, name), costs, additions, f"{name} removed")
 
@@ -298,6 +305,7 @@ class P2L:
         """This model with one LLM renamed. Raises UnknownModelError, or P2LError if the new name is taken."""
         from p2l_sdk.editing.edit import rename_row, renamed
 
+        name = find_model(name, self.models, "rename_model")
         costs, additions = (renamed(table, name, new_name) for table in (self.costs, self.additions))
         return self._edited(rename_row(self._scorer, name, new_name), costs, additions, f"{name} renamed {new_name}")
 

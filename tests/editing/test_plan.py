@@ -144,17 +144,17 @@ def test_planned_votes_need_fewer_than_random_ones():
     """60 planned votes, asked in three rounds, against 60 and 90 random ones: the truth departs from the base on one
     kind and on two LLMs more than elsewhere, which the base's variances know."""
     excess = {"planned": [], "random": [], "half as many again": []}
-    for seed in range(6):
+    for seed in range(10):
         rng = np.random.default_rng(seed)
         variance = np.full((len(LLMS), len(KINDS) + 1), 0.02)
         variance[:, 1] = variance[:2] = 1.5
         base = rows_of(rng, levels=2.5)  # between most LLMs the winner is known
         truth = scorer_of(base + np.sqrt(variance) * rng.normal(size=base.shape))
         public, texts, held_out = scorer_of(base, variances=variance), prompts(400, seed), prompts(400, 50 + seed)
-        rows = []
+        rows, answers = [], np.random.default_rng(seed + 7)
         for _ in range(3):
             votes = Votes.from_rows(rows) if rows else None
-            rows += answered(plan_votes(public, texts, LLMS, 20, votes=votes), truth, rng)
+            rows += answered(plan_votes(public, texts, LLMS, 20, votes=votes), truth, answers)
         for name, votes in (
             ("planned", Votes.from_rows(rows)),
             ("random", drawn(truth, texts, 60, seed)),
@@ -162,8 +162,8 @@ def test_planned_votes_need_fewer_than_random_ones():
         ):
             excess[name].append(loss(refine_rows(public, votes)[0], truth, held_out))
     mean = {name: np.mean(values) for name, values in excess.items()}
-    assert mean["planned"] < 0.95 * mean["half as many again"]
-    assert mean["planned"] < 0.85 * mean["random"]
+    assert mean["planned"] < 0.8 * mean["half as many again"]
+    assert mean["planned"] < 0.8 * mean["random"]
 
 
 def test_the_command(saved, tmp_path):

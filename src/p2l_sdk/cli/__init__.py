@@ -18,6 +18,7 @@ from p2l_sdk.cli.convert import convert
 from p2l_sdk.cli.costs import costs
 from p2l_sdk.cli.edit_model import add_model, remove_model, rename_model
 from p2l_sdk.cli.evaluate import evaluate
+from p2l_sdk.cli.frontier import frontier
 from p2l_sdk.cli.mpg import mpg
 from p2l_sdk.cli.plan import plan
 from p2l_sdk.cli.push import push
@@ -33,8 +34,8 @@ def cli() -> None:
 
 
 for _command in (
-    leaderboard, aggregate, route, costs, evaluate, train, merge, convert, push, add_model, remove_model, rename_model,
-    plan, mpg, serve,
+    leaderboard, aggregate, route, frontier, costs, evaluate, train, merge, convert, push, add_model, remove_model,
+    rename_model, plan, mpg, serve,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -4,19 +4,40 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from p2l_sdk.cli.common import COSTS, JSON, MODEL, load, print_json
+from p2l_sdk.cli.common import (
+    COSTS,
+    JSON,
+    MODEL,
+    MODELS,
+    OBJECTIVE,
+    OPPONENTS,
+    given,
+    load,
+    print_json,
+    say_matched,
+)  # fmt: skip
 from p2l_sdk.errors import PromptError
 from p2l_sdk.modeling.prompt_p2l import Prompt
 
 if TYPE_CHECKING:
     from p2l_sdk.leaderboards.leaderboard import Leaderboard
+    from p2l_sdk.p2l import P2L
 
-TOP = click.option("--top", metavar="K", type=click.IntRange(min=1), help="Show the K best LLMs only.")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def TABLE(command: Command) -> Command:  # noqa: N802 - used as a decorator, like JSON
+    """The options of a table of LLMs, passed to the command as one keyword each: models, opponents, top, all."""
+    top = click.option("--top", metavar="K", type=click.IntRange(min=1), help="Show the K best LLMs only.")
+    everything = click.option("--all", "everything", is_flag=True, help="Show all LLMs, however many there are.")
+    return MODELS(OPPONENTS(top(everything(command))))
+
+
 _REMEMBERED = 100_000  # prompts in which repeated ones are noticed: a file of any size takes constant memory
 
 
@@ -24,24 +45,28 @@ _REMEMBERED = 100_000  # prompts in which repeated ones are noticed: a file of a
 @click.argument("prompt")
 @MODEL
 @COSTS
-@TOP
+@TABLE
 @JSON
-def leaderboard(prompt: str, model: str | None, top: int | None, as_json: bool) -> None:
-    """Show the leaderboard of LLMs for PROMPT ("-" reads it from standard input)."""
+def leaderboard(prompt: str, model: str | None, as_json: bool, **table: Any) -> None:
+    """Show the leaderboard of LLMs for PROMPT ("-" reads it from standard input).
+
+    Of more than 15 LLMs, the table shows the ten best, and the cheapest of those that no other one beats in rating and
+    cost. With --opponents it tells how often an answer is preferred to theirs.
+    """
     p2l = load(model)
-    _show(p2l.leaderboard(_read(prompt)), p2l.costs, top, as_json)
+    _show(p2l.leaderboard(_read(prompt)), p2l, as_json, **table)
 
 
 @click.command(short_help="One leaderboard for all prompts of a file.")
 @click.argument("file")
 @MODEL
 @COSTS
-@TOP
+@TABLE
 @click.option(
     "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap."
 )
 @JSON
-def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json: bool) -> None:
+def aggregate(file: str, model: str | None, seed: int, as_json: bool, **table: Any) -> None:
     """Show one leaderboard, with intervals, for all prompts in FILE.
 
     FILE is a text file with one prompt per line, or a .jsonl, .csv or .parquet file with a column "prompt"; "-" reads
@@ -73,7 +98,7 @@ def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json:
     if n_repeated:
         repeated = f"{n_repeated:,} of {board.n_prompts:,} prompts repeat another one"
         click.echo(f"p2l: {repeated}, and the intervals count them as independent", err=True)
-    _show(board, p2l.costs, top, as_json)
+    _show(board, p2l, as_json, **table)
 
 
 @click.command(short_help="The LLM to call for a prompt within a budget.")
@@ -81,11 +106,16 @@ def aggregate(file: str, model: str | None, top: int | None, seed: int, as_json:
 @MODEL
 @COSTS
 @click.option("--cost", metavar="USD", type=float, help="Budget: mean USD per response. No limit if not given.")
+@MODELS
+@OPPONENTS
+@click.option("--policy", metavar="NAME", help="How to choose: optimal, strict or best.  [optimal]")
+@OBJECTIVE
 @click.option("--seed", metavar="N", type=int, help="Seed of the draw from the mixture.")
 @JSON
-def route(prompt: str, model: str | None, cost: float | None, seed: int | None, as_json: bool) -> None:
+def route(prompt: str, model: str | None, cost: float | None, seed: int | None, as_json: bool, **options: Any) -> None:
     """Choose the LLM to call for PROMPT within a budget ("-" reads it from standard input)."""
-    result = load(model).route(_read(prompt), cost, seed=seed)
+    result = load(model).route(_read(prompt), cost, seed=seed, **given(**options))
+    say_matched(result.matched)
     if as_json:
         print_json(result.to_dict())
     else:
@@ -94,14 +124,38 @@ def route(prompt: str, model: str | None, cost: float | None, seed: int | None, 
         print_route(result)
 
 
-def _show(board: Leaderboard, costs: Mapping[str, float], top: int | None, as_json: bool) -> None:
+def _show(
+    board: Leaderboard,
+    p2l: P2L,
+    as_json: bool,
+    *,
+    models: list[str] | None,
+    opponents: dict[str, float] | None,
+    top: int | None,
+    everything: bool,
+) -> None:
+    """Print the rows that the options of `TABLE` select."""
+    from p2l_sdk.leaderboards.shown import rows_to_show
+
+    router = p2l.router(**given(models=models, opponents=opponents))
+    say_matched(router.matched)
+    own = list(dict.fromkeys(router.matched.get(name, name) for name in router.names))
+    whole = everything or as_json
+    rows = rows_to_show(
+        board,
+        top=len(own) if whole and top is None else top,
+        models=None if models is None else set(own),
+        costs=p2l.costs,
+    )
+    if opponents is not None:
+        rates = p2l.router(opponents=opponents).scores(board.coefs)
+        rows = [{**row, "win_rate": float(rates[p2l.models.index(row["model"])])} for row in rows]
     if as_json:
-        result = board.to_dict()
-        print_json({**result, "leaderboard": result["leaderboard"][:top], "costs": dict(costs)})
+        print_json({**board.to_dict(), "leaderboard": rows, "costs": dict(p2l.costs)})
     else:
         from p2l_sdk.cli.leaderboard_tables import print_leaderboard
 
-        print_leaderboard(board, costs, top)
+        print_leaderboard(board, p2l.costs, rows, len(own))
 
 
 def _read(prompt: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -62,6 +62,47 @@ def load_scorer(model: str | None) -> Scorer:
 
     meta = click.get_current_context().meta
     return open_scorer(model, **{name: meta.get(_KEY + name) for name in ("device", "base", "revision")})[0]
+
+
+def _listed(context: click.Context, option: click.Parameter, value: str | None) -> list[str] | None:
+    """The names of a comma-separated list; None if it is not given."""
+    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+
+
+def _weighted(context: click.Context, option: click.Parameter, value: str | None) -> dict[str, float] | None:
+    """Names with weights, "A,B=2"; a weight is 1 where none is given."""
+    weights: dict[str, float] = {}
+    for entry in _listed(context, option, value) or ():
+        name, equals, weight = entry.rpartition("=")
+        try:
+            weights[name.strip() if equals else entry] = float(weight) if equals else 1.0
+        except ValueError:
+            raise click.BadParameter(
+                f"the weight of {name!r} is {weight!r}; it must be a number, as in A,B=2"
+            ) from None
+    return weights if value is not None else None
+
+
+MODELS = click.option(
+    "--models", metavar="A,B,...", callback=_listed, help="Only these LLMs; gpt-4o-mini finds gpt-4o-mini-2024-07-18."
+)
+OPPONENTS = click.option(
+    "--opponents", metavar="A,B=2,...", callback=_weighted, help="Whom win rates are against, with weights.  [all LLMs]"
+)
+OBJECTIVE = click.option("--objective", metavar="NAME", help="What counts: win_rate or usable.  [win_rate]")
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def say_matched(matched: Mapping[str, str]) -> None:
+    """Say on stderr, in one line, how names of LLMs were read: name as given -> the model's own."""
+    if matched:
+        (first, means), *others = matched.items()
+        more = "".join(f", {name} as {own}" for name, own in others)
+        click.echo(f"p2l: {first} is read as {means}{more}", err=True)
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from p2l_sdk.cli.terminal import WIDE, bar
-from p2l_sdk.leaderboards.leaderboard import Leaderboard
+from p2l_sdk.leaderboards.leaderboard import WHOLE, Leaderboard
 from p2l_sdk.routing.route import Route
 
 
-def print_leaderboard(board: Leaderboard, costs: Mapping[str, float], top: int | None = None) -> None:
-    """Print a table with bars, best LLM first, with costs per 1,000 responses if any are known."""
-    rows = board.rows()[:top]
+def print_leaderboard(
+    board: Leaderboard, costs: Mapping[str, float], rows: list[dict[str, Any]] | None = None, n: int | None = None
+) -> None:
+    """Print a table with bars, best LLM first, with costs per 1,000 responses if any are known.
+
+    Args:
+        board: the leaderboard.
+        costs: USD per response by LLM name.
+        rows: those of its rows that are shown, perhaps with a `win_rate`; all by default.
+        n: how many LLMs were asked for, all by default; if they are many and there are fewer rows, a last line says so.
+    """
+    rows, n = board.rows() if rows is None else rows, n or len(board.models)
     low, high = float(board.ratings.min()), float(board.ratings.max())
     console = Console()
     # no bars beside intervals, in a narrow terminal (names need the room), or in one limited to ASCII
@@ -26,7 +36,7 @@ def print_leaderboard(board: Leaderboard, costs: Mapping[str, float], top: int |
     table.add_column("rating", justify="right", no_wrap=True)
     if bars:
         table.add_column("", no_wrap=True, style="cyan")
-    for key, title in (("low", "95 % interval"), ("usable", "usable")):
+    for key, title in (("low", "95 % interval"), ("usable", "usable"), ("win_rate", "win rate")):
         if key in rows[0]:
             table.add_column(title, justify="right", no_wrap=True)
     if costs:
@@ -43,14 +53,20 @@ def print_leaderboard(board: Leaderboard, costs: Mapping[str, float], top: int |
             cells.append(f"{row['low']:.0f} to {row['high']:.0f}")
         if "usable" in row:
             cells.append(f"{row['usable']:.0%}")
+        if "win_rate" in row:
+            cells.append(f"{row['win_rate']:.0%}")
         if costs:
             cost = costs.get(row["model"])
             cells.append("?" if cost is None else f"{1000 * cost:.2f}")
         table.add_row(*cells, style="bold" if row["rank"] == 1 else None)
     console.print(table)
+    if len(rows) < n and n > WHOLE:
+        console.print(Text(f"... and {n - len(rows)} more LLMs (--all shows all, --top {2 * len(rows)} the best)"))
     note = "rating: 400 points are odds of 10 to 1"
     if board.usable is not None:
         note += "; usable: chance of an acceptable answer"
+    if "win_rate" in rows[0]:
+        note += "; win rate: chance to be preferred to an opponent"
     console.print(Text(note, style="dim"))
 
 
@@ -60,5 +76,7 @@ def print_route(route: Route) -> None:
     table.add_column(style="dim")
     table.add_column()
     for name, value in route.facts():
+        if name == "read":  # said on stderr
+            continue
         table.add_row(name, Text(value), style="bold" if name == "call" else None)
     Console().print(table)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2l_sdk.cli.common import MODEL, load
-from p2l_sdk.errors import MissingExtraError
+from p2l_sdk.cli.common import MODEL, load, say_matched
+from p2l_sdk.errors import NO_VOTES, MissingExtraError
 
 if TYPE_CHECKING:
     from p2l_sdk.serve.gateway.check import Check, LLMCheck
@@ -73,6 +73,7 @@ def serve(
     if settings.gateway is not None:
         found = check(settings.gateway, p2l)
         found.require_ready(str(config))
+        say_matched(found.matched)
         if found.unknown:
             names = ", ".join(found.unknown)
             click.echo(f"p2l: the P2L model does not know {names}: reached by name, never routed to", err=True)
@@ -85,11 +86,16 @@ def _print_check(found: Check, path: str) -> None:
 
     for llm in found.llms:
         cost = "cost not known" if llm.cost is None else f"{usd(llm.cost)} per response"
-        click.echo(f"{llm.name}: {'routed' if llm.known else _by_name(llm)}, {cost}, {llm.base_url}")
+        routed = f"routed as {llm.own}" if llm.own else "routed"
+        click.echo(f"{llm.name}: {routed if llm.known else _by_name(llm)}, {cost}, {llm.base_url}")
+    if any(not (llm.known or llm.candidates) for llm in found.llms):
+        click.echo(f"an LLM that the P2L model does not know: {NO_VOTES}")
     found.require_ready(path)
     click.echo(f"{path}: ready to serve")
 
 
 def _by_name(llm: LLMCheck) -> str:
+    if llm.candidates:
+        return f"by name only: it may be {' or '.join(llm.candidates)}; name one of them"
     similar = f" (did you mean {llm.similar!r}?)" if llm.similar else ""
     return f"by name only: the P2L model does not know it{similar}"

@@ -11,15 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2l_sdk.errors import MissingExtraError, require_known
+from p2l_sdk.errors import MissingExtraError
 from p2l_sdk.modeling import leaderboard_p2l as display
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities
+from p2l_sdk.names import find_model
 
 if TYPE_CHECKING:
     import matplotlib.axes
     import pandas
 
 Z_95 = 1.959963984540054  # standard errors in half a 95 % interval
+
+
+WHOLE, BEST = 15, 10  # a table of more LLMs than the first number shows as many of the best as the second
+_BARS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,8 +204,7 @@ class Leaderboard:
         }
 
     def _coef(self, name: str) -> float:
-        require_known([name], self.models, "the question")
-        return float(self.coefs[self.models.index(name)])
+        return float(self.coefs[self.models.index(find_model(name, self.models, "the question"))])
 
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary per LLM, best first: rank, model, coef, rating and, if available, usable, low and high
@@ -227,19 +231,23 @@ class Leaderboard:
             raise MissingExtraError("to_pandas", "pandas", "data") from None
         return pandas.DataFrame(self.rows())
 
-    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+    def plot(self, ax: matplotlib.axes.Axes | None = None, *, top: int | None = _BARS) -> matplotlib.axes.Axes:
         """Plot the ratings as horizontal bars, best on top, with 95 % intervals if there are any.
+
+        Args:
+            ax: where to draw; a new figure if not given.
+            top: how many of the best LLMs are drawn; None for all.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
         """
         from p2l_sdk import pictures
 
-        order = self.order[::-1]
+        order = self.order[:top][::-1]
         ratings, intervals = self.ratings[order], self.rating_intervals
         ax = pictures.axes_of_size(ax, 7.5, 0.8 + 0.32 * len(order))
-        lowest = ratings.min() if intervals is None else intervals.min()
-        highest = ratings.max() if intervals is None else intervals.max()
+        lowest = ratings.min() if intervals is None else intervals[order].min()
+        highest = ratings.max() if intervals is None else intervals[order].max()
         left = lowest - 0.08 * max(highest - lowest, 1.0)
         errors = None
         if intervals is not None:
@@ -252,7 +260,8 @@ class Leaderboard:
             ax.annotate(f"{rating:.0f}", (end, y), fontsize=pictures.SMALL, **beside)
         ax.set_xlim(left, highest + 0.12 * max(highest - left, 1.0))
         ax.set_xlabel("rating (400 points are odds of 10 to 1)")
-        ax.set_title(self.caption, loc="left", fontsize=pictures.NORMAL)
+        best = "" if len(order) == len(self.models) else f": the best {len(order)}"
+        ax.set_title(self.caption + best, loc="left", fontsize=pictures.NORMAL)
         return ax
 
     def __repr__(self) -> str:
@@ -265,12 +274,13 @@ class Leaderboard:
             ).rstrip()
             for row in [header, *cells]
         ]
-        return "\n".join([self.caption, *lines])
+        return "\n".join([self.caption, *lines, *self._not_shown()])
 
     def _repr_html_(self) -> str:
         header, cells = self._cells()
         head = "".join(f"<th>{name}</th>" for name in header)
         body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in cells)
+        body += "".join(f'<tr><td colspan="{len(header)}">{text}</td></tr>' for text in self._not_shown())
         return f"<table><caption>{self.caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     @property
@@ -279,8 +289,13 @@ class Leaderboard:
         n, kind = (self.n_prompts, "prompt") if self.n_votes is None else (self.n_votes, "vote")
         return f"Leaderboard of {len(self.models)} LLMs on {n:,} {kind}{'' if n == 1 else 's'} ({self.feedback})"
 
+    def _not_shown(self) -> list[str]:
+        """What a table of the best LLMs says at its end; nothing if it shows all."""
+        n = len(self.models)
+        return [] if n <= WHOLE else [f"... and {n - BEST} more: rows() and to_pandas() have all {n}"]
+
     def _cells(self) -> tuple[list[str], list[list[str]]]:
-        rows = self.rows()
+        rows = self.rows() if len(self.models) <= WHOLE else self.rows()[:BEST]
         header = ["rank", "LLM", "rating"]
         header += ["95 % interval"] if "low" in rows[0] else []
         header += ["usable"] if "usable" in rows[0] else []

@@ -16,8 +16,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from p2l_sdk.errors import CostError, require_known
+from p2l_sdk.errors import CostError
 from p2l_sdk.modeling.spec_p2l import ModelSpec, validate_costs
+from p2l_sdk.names import find_models
 
 if TYPE_CHECKING:
     from p2l_sdk.routing.prices import PriceMatch
@@ -106,8 +107,9 @@ def load_costs(
         input_tokens, output_tokens: tokens per response, for costs computed from token prices.
 
     Raises:
-        UnknownModelError: the source names an LLM that is not in `models`.
-        CostError: a cost or price is not a finite number >= 0, or the source cannot be read.
+        UnknownModelError: the source names an LLM that is not in `models`, or may be several of them (they are named as
+            people write them, see `p2l_sdk.names`).
+        CostError: a cost or price is not a finite number >= 0, an LLM has two, or the source cannot be read.
         MissingExtraError: a package that the source needs is not installed.
     """
     if isinstance(source, Costs) and source.models == models:
@@ -133,18 +135,43 @@ def load_costs(
 def checked_costs(
     costs: Any, models: tuple[str, ...], input_tokens: float = TOKENS, output_tokens: float = TOKENS
 ) -> dict[str, float]:
-    """Validate a mapping of costs and return USD per response; errors as in `load_costs`."""
+    """Validate a mapping of costs and return USD per response, by the model's own names; errors as in `load_costs`."""
     if not isinstance(costs, Mapping):
         raise CostError(f"costs must be a mapping, {{name: USD per response}}, not {costs!r}")
-    require_known(costs, models, "the table of costs")
+    if isinstance(costs, Costs) and costs.models == models:  # checked before
+        return dict(costs.usd)
+    found = find_models(costs, models, "the table of costs")
+    if len(set(found.values())) < len(found):
+        own, _ = Counter(found.values()).most_common(1)[0]
+        twice = " and ".join(repr(name) for name, means in found.items() if means == own)
+        raise CostError(f"{twice} are the same LLM in the table of costs ({own}); keep one of them")
     tokens = {"input_tokens": input_tokens, "output_tokens": output_tokens}
     return validate_costs(
         {
-            name: _of_entry(name, {**tokens, **cost}) if isinstance(cost, Mapping) else cost
+            found[name]: _of_entry(name, {**tokens, **cost}) if isinstance(cost, Mapping) else cost
             for name, cost in costs.items()
         },
         models,
     )
+
+
+def costs_as_named(costs: Any, models: tuple[str, ...], named: Mapping[str, str]) -> dict[str, float]:
+    """As `checked_costs`, and also by further names of LLMs.
+
+    Args:
+        costs: as in `checked_costs`.
+        models: the model's own names.
+        named: further name -> own name. The cost by the further name is the one given for it, or else the LLM's.
+    """
+    if not named or not isinstance(costs, Mapping):
+        return checked_costs(costs, models)
+    own = checked_costs({name: cost for name, cost in costs.items() if name not in named}, models)
+    for name, means in named.items():
+        if name in costs:
+            own |= {name: checked_costs({means: costs[name]}, models)[means]}
+        elif means in own:
+            own[name] = own[means]
+    return own
 
 
 def response_cost(input_price: float, output_price: float, input_tokens: float, output_tokens: float) -> float:

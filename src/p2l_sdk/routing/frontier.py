@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     import matplotlib.axes
 
 
+_MOST_NAMES = 15  # LLMs that are all named in a picture
+_LINE = 0.03  # height of a name, as a share of the scores
+_FAR = 50  # how many times as dear as the cheapest the dearest LLM is where the axis is one of magnitudes
+
+
 @dataclass(frozen=True, eq=False)
 class Frontier:
     """Mean cost and mean score over a set of prompts, for a range of budgets.
@@ -49,7 +54,7 @@ class Frontier:
 
     def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
         """Draw the router's score against its mean cost, with the single LLMs as points, and the same budget for each
-        prompt.
+        prompt. Of many LLMs, only those are named that no other one beats in cost and score, as far as there is room.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
@@ -75,8 +80,13 @@ class Frontier:
         ax.scatter(
             self.model_costs * thousand, self.model_scores, s=26, color=pictures.ORANGE, zorder=3, label="single LLM"
         )
+        named = self._named()
         dearest, cheapest = (float(x) * thousand for x in (self.model_costs.max(), self.model_costs.min()))
-        for name, cost, score in zip(self.models, self.model_costs * thousand, self.model_scores, strict=True):
+        points = zip(self.models, self.model_costs * thousand, self.model_scores, strict=True)
+        if cheapest > 0 and dearest > _FAR * cheapest:
+            ax.set_xscale("log")
+            ax.xaxis.set_major_formatter("{x:g}")
+        for name, cost, score in (point for i, point in enumerate(points) if i in named):
             # names go where there is room: left of expensive LLMs, below the cheapest, right of the others
             offset, align = ((-6, 0), "right") if cost > 0.6 * dearest else ((6, 0), "left")
             if cost == cheapest < dearest:
@@ -96,3 +106,16 @@ class Frontier:
         ax.set_ylabel("measured score" if self.measured else f"expected {self.objective}".replace("_", " "))
         ax.legend(frameon=False, loc="center right")
         return ax
+
+    def _named(self) -> set[int]:
+        """The LLMs that are named in a picture."""
+        if len(self.models) <= _MOST_NAMES:
+            return set(range(len(self.models)))
+        room = _LINE * float(np.ptp(self.model_scores))
+        named: list[int] = []
+        best = lowest = -np.inf
+        for i in np.lexsort((-self.model_scores, self.model_costs)).tolist():  # the cheapest first
+            best, better = max(best, self.model_scores[i]), self.model_scores[i] > best
+            if better and self.model_scores[i] > lowest + room:
+                named, lowest = [*named, i], self.model_scores[i]
+        return set(named)

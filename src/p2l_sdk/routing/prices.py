@@ -6,7 +6,7 @@ A name matches a provider's model in the package if it is
 2. a name that the package's own match rule for that model spells out (possibly followed by a full date, if the rule
    accepts that too) or matches with an anchored pattern. A common beginning does not count: `gpt-4` is not
    `gpt-4-turbo`; or
-3. the id or such a name, after normalising dots, colons, underscores and the like, and dropping the id's
+3. the id or such a name, normalised (`names.normalised`: dots, colons, underscores and the like), and dropping the id's
    "organisation/".
 
 Providers: those the caller names, in that order. Otherwise, the one to which the package assigns such names
@@ -27,6 +27,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from p2l_sdk.errors import CostError, MissingExtraError, did_you_mean
+from p2l_sdk.names import normalised
 
 if TYPE_CHECKING:
     from genai_prices.types import MatchLogic, ModelInfo, Provider
@@ -149,18 +150,18 @@ class _Offers:
         self._by_name: dict[str, list[tuple[ModelInfo, TokenPrice]]] = defaultdict(list)
         for model, price in self._prices:
             names = {model.id, model.id.rpartition("/")[2], *_spelt_out(model.match)}
-            for name in {_normalised(name) for name in names}:
+            for name in {normalised(name) for name in names}:
                 self._by_name[name].append((model, price))
 
     def find(self, name: str) -> list[tuple[How, TokenPrice]]:
         """The models with this name; only those matched in the most certain way."""
         ref = name.lower().removeprefix(f"{self.provider.id}/")
         kinds: dict[How, list[TokenPrice]] = {How.ID: [], How.ALIAS: [], How.NORMALISED: []}
-        for model, price in self._by_name.get(_normalised(ref), ()):
+        for model, price in self._by_name.get(normalised(ref), ()):
             same = model.id.lower() in (ref, name.lower())
             kinds[How.ID if same else How.ALIAS if model.match.is_match(ref) else How.NORMALISED].append(price)
         undated = _DATE.sub("", ref)
-        dated = self._by_name.get(_normalised(undated), ()) if undated != ref else ()
+        dated = self._by_name.get(normalised(undated), ()) if undated != ref else ()
         patterns = (pair for pair in self._prices if _whole_pattern(pair[0].match, ref))
         kinds[How.ALIAS] += [price for model, price in (*dated, *patterns) if model.match.is_match(ref)]
         return next(([(how, price) for price in prices] for how, prices in kinds.items() if prices), [])
@@ -170,15 +171,11 @@ class _Offers:
         other."""
         ref = name.lower().removeprefix(f"{self.provider.id}/")
         ruled = [price for model, price in self._prices if model.match.is_match(ref)]
-        plain = _normalised(ref)
+        plain = normalised(ref)
         longer = [other for other in self._by_name if other.startswith(f"{plain}-")]
         shorter = [other for other in self._by_name if plain.startswith(f"{other}-")]
         alike = [*longer, *([max(shorter, key=len)] if shorter else [])]
         return [*ruled, *(price for other in alike for _, price in self._by_name[other])]
-
-
-def _normalised(name: str) -> str:
-    return re.sub(r"[.:@_ -]+", "-", name.lower()).strip("-")
 
 
 def _clauses(rule: MatchLogic) -> Iterator[Any]:

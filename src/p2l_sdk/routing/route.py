@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
@@ -34,6 +34,8 @@ class Route:
         budget: the budget given, USD per response, or None.
         leaderboard: the prompt's leaderboard.
         objective: what was maximised; see `Router`.
+        matched: name as given -> the model's own name (that of the leaderboard), for those of the router's LLMs and
+            opponents where they differ.
     """
 
     model: str
@@ -45,6 +47,7 @@ class Route:
     budget: float | None
     leaderboard: Leaderboard
     objective: str = "win_rate"
+    matched: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values, including the leaderboard."""
@@ -57,13 +60,18 @@ class Route:
             "rating": self.rating,
             "ranking": self.ranking,
             "budget": self.budget,
+            "matched": dict(self.matched),
             **self.leaderboard.to_dict(),
         }
 
     def to_pandas(self) -> pandas.DataFrame:
         """The leaderboard's rows with each LLM's probability in a column `probability` (needs pandas)."""
         frame = self.leaderboard.to_pandas()
-        frame["probability"] = [self.mixture.get(name, 0.0) for name in frame["model"]]
+        called: dict[str, float] = {}
+        for name, probability in self.mixture.items():
+            own = self.matched.get(name, name)
+            called[own] = called.get(own, 0.0) + probability
+        frame["probability"] = [called.get(name, 0.0) for name in frame["model"]]
         return frame
 
     def __repr__(self) -> str:
@@ -86,4 +94,6 @@ class Route:
         facts += [("cost", cost), ("score", f"{self.expected_score:.0%} chance {chance}")]
         if len(self.ranking) > 1:
             facts.append(("then", ", ".join(self.ranking[1:4]) + (", ..." if len(self.ranking) > 4 else "")))
+        if self.matched:
+            facts.append(("read", ", ".join(f"{name} as {own}" for name, own in self.matched.items())))
         return facts

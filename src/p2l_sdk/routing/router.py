@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from p2l_sdk.errors import BudgetError, CostError, P2LError, member, require_known
+from p2l_sdk.errors import BudgetError, CostError, P2LError, member
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.leaderboard_p2l import win_rates
+from p2l_sdk.names import find_models, matched
 from p2l_sdk.options import named_options
 from p2l_sdk.routing import mixture as routing
 from p2l_sdk.routing.allocation import JointFrontier
-from p2l_sdk.routing.costs import checked_costs
+from p2l_sdk.routing.costs import costs_as_named
 from p2l_sdk.routing.mixture import Objective, Policy
 from p2l_sdk.routing.route import Route
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from p2l_sdk.routing.frontier import Frontier
     from p2l_sdk.routing.pacing import BudgetPacer
 
+_MOST_NAMED = 10  # LLMs in a message
 _BLOCK_PAIRS = 1 << 20  # (prompt, candidate, opponent) triples that are scored together
 
 
@@ -48,18 +50,24 @@ DEFAULTS = {"policy": str(Policy.OPTIMAL), "objective": str(Objective.WIN_RATE)}
 class Router:
     """Routes by the leaderboards of one P2L model (paper, Theorem 1 and Algorithm 1).
 
+    LLMs are named as people write them (see `p2l_sdk.names`), and a `Route` calls them what `models` calls them.
+
     Args:
         llms: names of the model's LLMs, in the order of its coefficients.
         feedback: its feedback model, or its name.
         costs: USD per response by LLM name.
-        models: the LLMs that may be chosen; all if not given.
+        models: the LLMs that may be chosen; all if not given. Two names of one LLM are two places to call it.
         opponents: LLM name -> weight; uniform over all LLMs if not given.
         policy: "optimal" (the best mixture whose mean cost stays within the budget), "strict" (the best single LLM that
             costs no more than the budget) or "best" (the best LLM, whatever the budget).
         objective: "win_rate" (against the opponents) or, for grk, "usable" (the probability that the answer is usable).
 
+    Attributes:
+        names: the LLMs that may be chosen, as `models` names them.
+        matched: name as given -> the model's own name, where they differ.
+
     Raises:
-        UnknownModelError: a name is not one of the LLMs.
+        UnknownModelError: a name is not one of the LLMs, or may be several.
         CostError: a cost is not a finite number >= 0.
         P2LError: the list of models is empty, the opponents' weights are invalid, or the policy or objective is unknown
             or does not fit the feedback model.
@@ -87,13 +95,14 @@ class Router:
         if isinstance(models, str):
             raise P2LError(f"models must be a list of names, not a string: [{models!r}]")
         self.llms, self.feedback = llms, feedback
-        require_known(models or (), llms, "the list of LLMs that may be chosen")
-        self.names = llms if models is None else tuple(dict.fromkeys(models))
+        found = find_models(models or (), llms, "the list of LLMs that may be chosen")
+        self.names = llms if models is None else tuple(found)
         if not self.names:
             raise P2LError("the list of LLMs that may be chosen is empty")
-        self._candidates = slice(None) if models is None else np.array([llms.index(name) for name in self.names])
-        self._opponents, self._weights = _opponents(llms, opponents)
-        self._costs = checked_costs(costs, llms)
+        self._candidates = slice(None) if models is None else np.array([llms.index(own) for own in found.values()])
+        self._opponents, self._weights, opposed = _opponents(llms, opponents)
+        self.matched: dict[str, str] = matched(found | opposed)
+        self._costs = costs_as_named(costs, llms, matched(found))
         self._missing = [name for name in self.names if name not in self._costs]
         self._prices = None if self._missing else np.array([self._costs[name] for name in self.names])
 
@@ -105,8 +114,10 @@ class Router:
             CostError: one of these costs is unknown.
         """
         if self._prices is None:
+            shown = ", ".join(self._missing[:_MOST_NAMED])
+            more = f" and {len(self._missing) - _MOST_NAMED} more" if len(self._missing) > _MOST_NAMED else ""
             raise CostError(
-                f"no cost is known for {', '.join(self._missing)}; pass costs={{name: USD}} or leave it out of models= "
+                f"no cost is known for {shown}{more}; pass costs={{name: USD}} or leave it out of models= "
                 "(on the command line --costs FILE; p2l costs shows what is known)"
             )
         return self._prices
@@ -245,6 +256,7 @@ class Router:
             budget=budget,
             leaderboard=board,
             objective=self.objective,
+            matched=self.matched,
         )
 
 
@@ -256,19 +268,20 @@ def as_budget(cost: Any) -> float | None:
         raise BudgetError(f"the budget is {cost!r}; it must be a number, USD per response") from None
 
 
-def _opponents(llms: tuple[str, ...], opponents: Mapping[str, float] | None) -> tuple[Any, np.ndarray]:
+def _opponents(llms: tuple[str, ...], opponents: Mapping[str, float] | None) -> tuple[Any, np.ndarray, dict[str, str]]:
+    """Their places and weights, and what their names mean."""
     if opponents is not None and not isinstance(opponents, Mapping):
         raise P2LError("opponents must be a mapping: {name: weight}")
     if opponents is None:
-        return slice(None), np.full(len(llms), 1.0 / len(llms))
-    require_known(opponents, llms, "the table of opponents")
+        return slice(None), np.full(len(llms), 1.0 / len(llms)), {}
+    found = find_models(opponents, llms, "the table of opponents")
     try:
         weights = np.array(list(opponents.values()), dtype=np.float64)
     except (TypeError, ValueError):
         weights = np.array([np.nan])
     if not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() <= 0:
         raise P2LError("the weights of the opponents must be finite numbers >= 0, at least one of them above 0")
-    return np.array([llms.index(name) for name in opponents]), weights / weights.sum()
+    return np.array([llms.index(own) for own in found.values()]), weights / weights.sum(), found
 
 
 def _draw(support: dict[int, float], seed: int | None) -> int:

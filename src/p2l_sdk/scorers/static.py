@@ -31,6 +31,7 @@ def _gelu(x: np.ndarray) -> np.ndarray:
     return x / (1.0 + np.exp(np.minimum(x * (_GELU_SLOPE + _GELU_CUBE * (x * x)), _EXP_LIMIT)))
 
 
+_HALF = np.float32(0.5)
 _EXP_LIMIT = np.float32(80.0)  # exp overflows float32 above 88
 _GELU_SLOPE = np.float32(-2.0 * math.sqrt(2.0 / math.pi))
 _GELU_CUBE = _GELU_SLOPE * np.float32(0.044715)
@@ -38,7 +39,6 @@ _ACTIVATIONS = {
     Activation.GELU: _gelu,
     Activation.RELU: lambda x: np.maximum(x, np.float32(0.0)),
     Activation.IDENTITY: lambda x: x,
-    Activation.SIGMOID: lambda x: np.float32(0.5) + np.float32(0.5) * np.tanh(np.float32(0.5) * x),
 }
 
 
@@ -69,6 +69,7 @@ class StaticScorer:
         self._norm = _affine(weights, "head.norm") if spec.head_norm else None
         self._hidden = _layer(weights, "head.hidden") if spec.head_hidden_size else None
         self._activation = _ACTIVATIONS[spec.head_activation]
+        self._kinds = _layer(weights, "head.kinds.0") if spec.kinds else None
         outputs = ["head.coefs"] + ["head.eta"] * spec.feedback.has_eta + ["head.gamma"] * spec.feedback.has_gamma
         matrices, biases = zip(*(_layer(weights, name) for name in outputs), strict=True)
         self._out = np.hstack(matrices), np.concatenate(biases)  # one matrix product for all heads
@@ -161,6 +162,9 @@ class StaticScorer:
         if self._hidden is not None:
             matrix, bias = self._hidden
             state = self._activation(state @ matrix + bias)
+        if self._kinds is not None:
+            matrix, bias = self._kinds
+            state = _HALF + _HALF * np.tanh(_HALF * (state @ matrix + bias))  # sigmoid
         return state
 
 
@@ -195,6 +199,9 @@ def _check_weights(weights: Mapping[str, np.ndarray], spec: ModelSpec, backbone:
         expected |= {"head.norm.weight": (width,), "head.norm.bias": (width,)}
     if spec.head_hidden_size:
         expected |= {"head.hidden.weight": (inner, width), "head.hidden.bias": (inner,)}
+    if spec.kinds:
+        expected |= {"head.kinds.0.weight": (len(spec.kinds), inner), "head.kinds.0.bias": (len(spec.kinds),)}
+        inner = len(spec.kinds)
     sizes = {"coefs": len(spec.models), "eta": int(spec.feedback.has_eta), "gamma": int(spec.feedback.has_gamma)}
     for name, size in sizes.items():
         if size:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from p2l_sdk.errors import PromptError
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
+from p2l_sdk.names import find_models
 from p2l_sdk.serve import schemas
 from p2l_sdk.serve.engine.engine import Engine
 from p2l_sdk.serve.errors import BodyTooLarge
@@ -126,7 +127,8 @@ class _Posts:
             given.setdefault("models", self._routed)
         router = self._p2l.router(asked.costs, **given)
         chosen = router.route(await self._engine.leaderboard(asked.prompt), asked.cost, asked.seed)
-        self._engine.metrics.route(chosen.model)
+        called = chosen.model  # clients may make up many names of one LLM, and metrics are kept for each name
+        self._engine.metrics.route(called if called in (self._routed or ()) else chosen.matched.get(called, called))
         return chosen.to_dict()
 
     async def predict(self, asked: schemas.ResearchRequest) -> dict[str, Any]:
@@ -142,7 +144,8 @@ class _Gets:
     """The endpoints that say what the server knows, and what it has done."""
 
     def __init__(self, engine: Engine, max_prompts: int, max_body_bytes: int, routed: Sequence[str] | None) -> None:
-        self._engine, self._p2l, self._routed = engine, engine.p2l, routed
+        self._engine, self._p2l = engine, engine.p2l
+        self._routed = None if routed is None else set(find_models(routed, engine.p2l.models, "the config").values())
         self._limits = {"max_prompts": max_prompts, "max_body_bytes": max_body_bytes}
 
     async def research_models(self, _: Request) -> Response:

@@ -18,7 +18,7 @@ from p2l_sdk.serve.app import Application, create_app
 from p2l_sdk.serve.auth import ENVIRONMENT, Keys
 from p2l_sdk.serve.engine.engine import Engine
 from p2l_sdk.serve.gateway.chat import create_gateway
-from p2l_sdk.serve.gateway.config import GatewayConfig, costs
+from p2l_sdk.serve.gateway.config import GatewayConfig, costs, known_llms
 from p2l_sdk.serve.gateway.pool import create_client
 from p2l_sdk.serve.process import require_address, tune_process
 
@@ -100,12 +100,12 @@ async def _serve(p2l: P2L, settings: ServerSettings) -> None:
 
 
 def _adopt_costs(p2l: P2L, gateway: GatewayConfig) -> list[str]:
-    """Give the model the config's costs and return the LLMs that it can route to: /v1/route, too, chooses among those
-    that can be called, at their costs."""
-    routed = [name for name in gateway.models if name in p2l.models]
-    known = costs(gateway, p2l)
-    p2l.costs = {**p2l.costs, **{name: known[name] for name in routed}}
-    return routed
+    """Give the model the config's costs and return the LLMs that it can route to, by their names in the config:
+    /v1/route, too, chooses among those that can be called, at their costs (of an LLM at two addresses, the lower)."""
+    routed, known = known_llms(gateway, p2l), costs(gateway, p2l)
+    dearest_first = sorted(routed, key=known.__getitem__, reverse=True)
+    p2l.costs = {**p2l.costs, **{routed[name]: known[name] for name in dearest_first}}
+    return list(routed)
 
 
 def _uvicorn_config(app: Application, settings: ServerSettings) -> uvicorn.Config:

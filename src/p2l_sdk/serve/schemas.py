@@ -127,7 +127,7 @@ class CoefficientsReply(BaseModel):
 
 
 class RouteReply(LeaderboardReply):
-    """The LLM to call, and why."""
+    """The LLM to call, and why. `matched` says how names of the request were read: name -> the model's own name."""
 
     model: str
     mixture: dict[str, float]
@@ -137,6 +137,7 @@ class RouteReply(LeaderboardReply):
     rating: float
     ranking: list[str]
     budget: float | None
+    matched: dict[str, str]
 
 
 class ModelRow(BaseModel):

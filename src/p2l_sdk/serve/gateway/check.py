@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from p2l_sdk.errors import BudgetError, P2LError, nearest, require_known
+from p2l_sdk.errors import BudgetError, P2LError, nearest
+from p2l_sdk.names import find_model, find_models, meant
 from p2l_sdk.serve.gateway.address import read_key
 from p2l_sdk.serve.gateway.choice import Chooser
-from p2l_sdk.serve.gateway.config import GatewayConfig, costs
+from p2l_sdk.serve.gateway.config import GatewayConfig, costs, known_llms
 
 if TYPE_CHECKING:
     from p2l_sdk.p2l import P2L
@@ -24,6 +25,8 @@ class LLMCheck:
         cost: USD per response, from the config or the P2L model; None if neither has one.
         known: whether the P2L model knows it; if not, it can be called by name, but is never routed to.
         similar: the closest name that the P2L model knows, for an LLM that it does not know; None if there is none.
+        own: the P2L model's own name of an LLM that it knows, where that is another one.
+        candidates: the LLMs that an ambiguous name may mean; such an LLM counts as not known.
     """
 
     name: str
@@ -31,6 +34,8 @@ class LLMCheck:
     cost: float | None
     known: bool
     similar: str | None
+    own: str | None = None
+    candidates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,11 @@ class Check:
     def unknown(self) -> tuple[str, ...]:
         """The LLMs that the P2L model does not know."""
         return tuple(llm.name for llm in self.llms if not llm.known)
+
+    @property
+    def matched(self) -> dict[str, str]:
+        """Name in the config -> the P2L model's own name, where they differ."""
+        return {llm.name: llm.own for llm in self.llms if llm.own is not None}
 
     @property
     def without_cost(self) -> tuple[str, ...]:
@@ -89,15 +99,18 @@ def check(config: GatewayConfig, p2l: P2L) -> Check:
     Raises:
         P2LError: the P2L model knows none of the LLMs, or not every opponent; or a key cannot be sent in a header.
     """
-    if not any(name in p2l.models for name in config.models):
-        require_known(config.models, p2l.models, "the config")
-    require_known(config.opponents or (), p2l.models, "the table of opponents")
+    if not known_llms(config, p2l):
+        find_model(next(iter(config.models)), p2l.models, "the config")
+    find_models(config.opponents or (), p2l.models, "the table of opponents")
     known_costs = costs(config, p2l)
     llms = []
     for name, llm in config.models.items():
-        known = name in p2l.models
-        similar = None if known else nearest(name, p2l.models)
-        llms.append(LLMCheck(name, llm.base_url, known_costs.get(name), known, similar))
+        means = meant(name, p2l.models)
+        known = len(means) == 1
+        similar = None if means else nearest(name, p2l.models)
+        own = means[0] if known and means[0] != name else None
+        several = () if known else tuple(means)
+        llms.append(LLMCheck(name, llm.base_url, known_costs.get(name), known, similar, own, several))
     keys = dict.fromkeys(llm.api_key_env for llm in config.models.values() if llm.api_key_env is not None)
     found = Check(tuple(llms), tuple(key for key in keys if not read_key(key)))
     return found if found.problems else Check(found.llms, budget_error=_budget_error(config, p2l))

@@ -12,7 +12,7 @@ from p2l_sdk.routing.mixture import Policy, check_budget
 from p2l_sdk.routing.pacing import BudgetPacer
 from p2l_sdk.routing.route import Route, usd
 from p2l_sdk.routing.router import RouterOptions
-from p2l_sdk.serve.gateway.config import BEST, GatewayConfig, costs
+from p2l_sdk.serve.gateway.config import BEST, GatewayConfig, costs, known_llms
 
 if TYPE_CHECKING:
     from p2l_sdk.p2l import P2L
@@ -48,7 +48,7 @@ class Chooser:
     def __init__(self, config: GatewayConfig, p2l: P2L) -> None:
         self.costs = costs(config, p2l)
         self._budget = config.budget
-        names = [name for name in config.models if name in p2l.models]
+        names = list(known_llms(config, p2l))
         known = {name: cost for name, cost in self.costs.items() if name in names}
         options: RouterOptions = {"models": names, "opponents": config.opponents, "objective": config.objective}
         strict: RouterOptions = {**options, "policy": Policy.STRICT}

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from p2l_sdk.errors import P2LError, member
+from p2l_sdk.names import meant
 from p2l_sdk.routing.mixture import Objective, Policy
 from p2l_sdk.serve.gateway.address import check_address, check_header_name, checked_headers
 from p2l_sdk.tables.settings import check_count, check_keys, check_number, check_text, read_yaml
@@ -57,7 +58,7 @@ class LLMConfig:
     """One LLM behind an OpenAI-compatible address.
 
     Attributes:
-        name: its name in the P2L model.
+        name: its name for clients; the P2L model's own, or one that it is found by (see `p2l_sdk.names`).
         base_url: the address before /chat/completions, e.g. "https://api.openai.com/v1"; a query is kept.
         upstream_model: the upstream's id of the LLM; the name by default.
         api_key_env: the environment variable that holds the key; None for an upstream without keys.
@@ -183,12 +184,18 @@ class GatewayConfig:
             return cls(**{**values, "models": MappingProxyType(llms)})
 
 
+def known_llms(config: GatewayConfig, p2l: P2L) -> dict[str, str]:
+    """Name in the config -> the P2L model's own name, for the LLMs that it knows; no other is routed to."""
+    found = {name: meant(name, p2l.models) for name in config.models}
+    return {name: llms[0] for name, llms in found.items() if len(llms) == 1}
+
+
 def costs(config: GatewayConfig, p2l: P2L) -> dict[str, float]:
     """USD per response by LLM: from the config if given there, otherwise from the P2L model."""
-    found = {}
+    found, known = {}, known_llms(config, p2l)
     for name, llm in config.models.items():
         cost = llm.prices.cost if llm.prices is not None else llm.cost
-        cost = p2l.costs.get(name) if cost is None else cost
+        cost = p2l.costs.get(known.get(name, name)) if cost is None else cost
         if cost is not None:
             found[name] = cost
     return found

@@ -1,0 +1,65 @@
+"""Which rows of a leaderboard are shown, in tables and pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from p2l_sdk.leaderboards.leaderboard import Leaderboard
+from p2l_sdk.leaderboards.shown import rows_to_show
+from p2l_sdk.modeling.feedback_p2l import Feedback
+
+
+def board(n: int, intervals: bool = False) -> Leaderboard:
+    """LLMs named by their rank."""
+    coefs = -0.1 * np.arange(n)
+    limits = np.stack([coefs - 0.2, coefs + 0.3], 1) if intervals else None
+    return Leaderboard(
+        models=tuple(f"llm-{i + 1}" for i in range(n)), coefs=coefs, feedback=Feedback.BT, intervals=limits
+    )
+
+
+def ranks(rows) -> list[int]:
+    return [row["rank"] for row in rows]
+
+
+def test_a_short_leaderboard_is_shown_as_a_whole():
+    for n in (2, 15):
+        short = board(n)
+        assert rows_to_show(short) == short.rows()
+        assert len(repr(short).splitlines()) == n + 2
+        assert short._repr_html_().count("<tr>") == n + 1
+    assert ranks(rows_to_show(board(9), top=4)) == [1, 2, 3, 4]
+
+
+def test_a_long_one_shows_the_best_and_the_cheapest_that_none_beats():
+    long = board(300)
+    assert ranks(rows_to_show(long)) == list(range(1, 11))
+    costs = {f"llm-{rank}": 1.0 / rank for rank in (1, 5, 20, 30, 40, 50, 60, 70)} | {"llm-200": 9.0, "llm-65": 1 / 60}
+    assert ranks(rows_to_show(long, costs=costs)) == [*range(1, 11), 30, 40, 50, 60, 70]
+    assert ranks(rows_to_show(long, costs=costs, top=12)) == list(range(1, 13))
+    assert ranks(rows_to_show(long, top=300)) == list(range(1, 301))
+    assert ranks(rows_to_show(long, costs=costs, models={"llm-7", "llm-290", "llm-100"})) == [7, 100, 290]
+    assert ranks(rows_to_show(long, models={"llm-7", "llm-290", "llm-100"}, top=2)) == [7, 100]
+
+
+def test_it_is_said_how_many_are_not_shown():
+    long = board(300)
+    *_, tenth, last = repr(long).splitlines()
+    assert tenth.split()[:2] == ["10", "llm-10"]
+    assert last == "... and 290 more: rows() and to_pandas() have all 300"
+    assert '<tr><td colspan="3">... and 290 more' in long._repr_html_()
+    assert len(long.rows()) == len(long.to_dict()["leaderboard"]) == 300
+
+
+@pytest.mark.parametrize("intervals", [False, True])
+def test_a_picture_of_the_best(intervals):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    for options, n in (({}, 20), ({"top": 5}, 5), ({"top": None}, 40)):
+        ax = board(40, intervals).plot(**options)
+        bars = [bar for container in ax.containers if hasattr(container, "patches") for bar in container.patches]
+        assert len(bars) == len(ax.texts) == n
+        assert ax.get_yticklabels()[-1].get_text() == "llm-1"
+        assert ax.get_title(loc="left").endswith(f": the best {n}") == (n < 40)
+        assert ax.get_xlim()[0] < min(bar.get_x() + bar.get_width() for bar in bars)
