@@ -167,7 +167,7 @@ def test_planned_votes_need_fewer_than_random_ones():
 
 
 def test_the_command(saved, tmp_path):
-    base = saved("static", "bt", head_hidden_size=3, head_activation="sigmoid", kinds=("code", "poem", "proof"))
+    base = saved("static", "bt", head_hidden_size=8, kinds=("code", "poem", "proof"))
     file, names = tmp_path / "prompts.txt", ",".join(MODELS[:3])
     file.write_text("\n".join(texts_of(30)), encoding="utf-8")
     options = ("--prompts", file, "--models", names, "--model", base)

@@ -20,7 +20,7 @@ KINDS = ("code", "poem", "proof")
 
 @pytest.fixture
 def base(saved):
-    return saved("static", "bt", head_hidden_size=3, head_activation="sigmoid", kinds=KINDS)
+    return saved("static", "bt", head_hidden_size=8, kinds=KINDS)
 
 
 def rows(base, n, seed=0, names=MODELS[:3], extra=()):
