@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
     from p2l_sdk.editing.edit import AddedModel
+    from p2l_sdk.editing.refined import Refined
     from p2l_sdk.routing.frontier import Frontier
     from p2l_sdk.routing.pacing import BudgetPacer
     from p2l_sdk.votes.votes import Scores, Votes
@@ -47,11 +48,11 @@ class P2L:
     """
 
     def __init__(self, scorer: Scorer, *, costs: CostSource | None = None, folder: Path | None = None) -> None:
-        self._scorer = scorer
-        self._folder = folder
+        self._scorer, self._folder = scorer, folder
         self.costs = stored_costs(scorer.spec) if costs is None else costs
         self.additions: Mapping[str, AddedModel] = MappingProxyType({})  # LLMs added since loading
         self.edits: tuple[str, ...] = ()  # descriptions of the edits since loading
+        self.refined: Refined | None = None  # what `refine` learned since loading
 
     @classmethod
     @named_options()
@@ -74,18 +75,16 @@ class P2L:
                 lmarena's checkpoints, "lmarena-ai/p2l-..."), or the address of a server ("http://host:port").
             costs: replace those stored with the model: {LLM: USD per response}, a file with such a mapping, or
                 "genai-prices"; see `load_costs`.
-            device: torch device, e.g. "cuda".
-            revision: branch, tag or commit of a Hub repository.
+            device, revision: torch device, e.g. "cuda"; branch, tag or commit of a Hub repository.
             base: for an adapter, the base model to use instead of the one it names (folder, Hub id or .gguf file).
-            token, cache_dir, local_files_only: how the Hub is accessed, see `HubAccess`. For a server, the token is its
-                API key; None uses P2L_API_KEY.
+            token, cache_dir, local_files_only: see `HubAccess`; a server's token is its API key, None: P2L_API_KEY.
 
         Raises:
             HubError: the repository, or the base of an adapter, cannot be fetched; the message says what to do.
             ModelFormatError: it is not a complete P2L model.
             MissingExtraError: the model needs torch, which is not installed.
             RemoteError: the server cannot be reached or refuses the key.
-            P2LError: an option that does not apply to a server: revision, device, base, local_files_only.
+            P2LError: an option does not apply to a server: revision, device, base, local_files_only.
         """
         access = HubAccess(token=token, cache_dir=cache_dir, local_files_only=local_files_only)
         scorer, folder = open_scorer(source, device, base, revision, access)
@@ -156,13 +155,12 @@ class P2L:
         Args:
             prompts: any iterable; it is read once, in constant memory.
             weights: a finite number >= 0 for each prompt; 1 if not given.
-            seed: seed of the bootstrap.
+            seed: of the bootstrap.
             progress: called after each batch with the number of prompts done so far.
 
         Raises:
             PromptError: there are no prompts, or one is invalid (its position is named).
-            P2LError: the weights are not one finite number >= 0 per prompt, or all are 0.
-            ConvergenceError: the solver did not reach the optimum.
+            P2LError: the weights are not one finite number >= 0 per prompt, or all are 0; or no convergence.
         """
         from p2l_sdk.scorers.aggregate import aggregate_prompts
 
@@ -183,10 +181,9 @@ class P2L:
         Args:
             prompt: a string or chat messages.
             cost: the budget: highest mean cost of the mixture, USD per response; None for the best LLM at any cost.
-            seed: seed of the draw from the mixture.
+            seed: of the draw from the mixture.
             pacer: chooses the LLM instead of a budget for this prompt; see `pacer`.
-            options: `costs` that override the model's for this call; `models` that may be chosen, `opponents` and their
-                weights, `policy`, `objective`: see `Router`.
+            options: `costs` that override the model's; `models` that may be chosen; others of `Router`.
 
         Raises:
             BudgetError: the budget is below the cost of the cheapest LLM (which the message gives), or not a number.
@@ -216,7 +213,7 @@ class P2L:
         Args:
             prompts, options: as in `route`.
             cost: mean USD per response over all prompts; None for the best LLM at any cost.
-            seed: seed of the draw for the one prompt that may mix two LLMs.
+            seed: of the draw for the one prompt that may mix two LLMs.
         """
         router, parts = self.router(**options), list(score_in_batches(self._scorer, prompts))
         return router.route_many(Coefficients.concatenate(parts), cost, seed) if parts else []
@@ -241,8 +238,8 @@ class P2L:
 
     @named_options(RouteOptions, DEFAULTS)
     def pacer(self, cost: float, *, sample: Sequence[Prompt] = (), **options: Unpack[RouteOptions]) -> BudgetPacer:
-        """A pacer that holds a mean budget over a stream of prompts that is not known in advance: for each prompt, call
-        `route(prompt, pacer=pacer)`, then `pacer.record(cost)` with the actual cost.
+        """A pacer that holds a mean budget over a stream of unknown prompts: for each, call `route(prompt,
+        pacer=pacer)`, then `pacer.record(cost)` with the actual cost.
 
         Args:
             cost: mean USD per response over the stream.
@@ -273,8 +270,7 @@ class P2L:
         cost: float | None = None,
         prior: str | Leaderboard = "similar",
     ) -> P2L:
-        """A new P2L with one more LLM, learned from votes in seconds; its `additions[name]` says how well it is
-        known. See `editing.edit.add_row` for the votes, errors and warnings.
+        """A new P2L with one more LLM, learned from votes in seconds; see `additions[name]` and `editing.edit.add_row`.
 
         Args:
             name, cost: of the new LLM; the cost in USD per response.
@@ -287,22 +283,31 @@ class P2L:
         scorer, added = add_row(self._scorer, name, votes, scores, prior)
         return self._edited(scorer, costs, {**self.additions, name: added}, f"{name} added from {added.source}")
 
+    def refine(self, votes: Votes | str | Path, *, feedback: str | None = None) -> P2L:
+        """A new P2L: this one as what is known from elsewhere, refined in seconds with your own votes, which may name
+        new LLMs; its `refined` says what was learned. See `editing.refine`, also for `feedback`, errors, warnings."""
+        from p2l_sdk.editing.refine import refine_rows
+
+        scorer, refined = refine_rows(self._scorer, votes, feedback)
+        new = self._edited(scorer, self.costs, self.additions, f"refined with {refined.source}")
+        new.refined = refined
+        return new
+
     def remove_model(self, name: str) -> P2L:
         """This model without one LLM. Raises UnknownModelError, or P2LError if fewer than two would remain."""
         from p2l_sdk.editing.edit import remove_row, without
 
         name = find_model(name, self.models, "remove_model")
-        scorer = remove_row(self._scorer, name)
-        return self._edited(scorer, without(self.costs, name), without(self.additions, name), f"{name} removed")
+        costs, additions = without(self.costs, name), without(self.additions, name)
+        return self._edited(remove_row(self._scorer, name), costs, additions, f"{name} removed")
 
     def rename_model(self, name: str, new_name: str) -> P2L:
         """This model with one LLM renamed. Raises UnknownModelError, or P2LError if the new name is taken."""
         from p2l_sdk.editing.edit import rename_row, renamed
 
         name = find_model(name, self.models, "rename_model")
-        scorer = rename_row(self._scorer, name, new_name)
-        costs, additions = renamed(self.costs, name, new_name), renamed(self.additions, name, new_name)
-        return self._edited(scorer, costs, additions, f"{name} renamed {new_name}")
+        costs, additions = (renamed(table, name, new_name) for table in (self.costs, self.additions))
+        return self._edited(rename_row(self._scorer, name, new_name), costs, additions, f"{name} renamed {new_name}")
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model to a folder that `P2L.from_pretrained(folder)` can load and, without p2l_sdk,
@@ -316,16 +321,14 @@ class P2L:
     def push_to_hub(
         self, repo_id: str, *, max_shard_bytes: int = SHARD_BYTES, handler: bool = True, **options: Unpack[HubOptions]
     ) -> CommitInfo:
-        """Push what `save_pretrained` writes to the Hub, in one commit, with a complete card.
+        """Push what `save_pretrained` writes to the Hub, in one commit, with a complete card. Returns the client's
+        `CommitInfo`: the commit's address (a `str`), with `oid`, `pr_url` and `pr_revision`.
 
         Args:
             repo_id: "org/name"; created if it does not exist.
             max_shard_bytes: larger weights are split into files of at most this size.
             handler: also push `handler.py` and `requirements.txt`, which Inference Endpoints use.
             options: `private`, `revision`, `create_pr`, `token`, `commit_message`; see `HubTarget`.
-
-        Returns:
-            The client's `CommitInfo`: the commit's address (a `str`), with `oid`, `pr_url` and `pr_revision`.
 
         Raises:
             HubError: the Hub refused or cannot be reached, or an adapter's base is on this machine; nothing was pushed.
@@ -339,8 +342,7 @@ class P2L:
             return push_model(folder, target, max_shard_bytes=max_shard_bytes, handler=handler, board=board)
 
     def merge(self, folder: str | Path) -> None:
-        """Merge an adapter into its base and write the result as a plain model with the same outputs. Raises P2LError
-        if this is not an adapter, or if the folder exists and is not empty."""
+        """Write an adapter, merged into its base, as a plain model; P2LError if it is none, or the folder is taken."""
         from p2l_sdk.scorers.save import merge_model
 
         merge_model(self._scorer, self._folder, Path(folder), self.costs, self.edits)
@@ -349,7 +351,8 @@ class P2L:
         source = "embedded default" if self._folder == DEFAULT_MODEL else str(self._folder or self._scorer)
         return f"P2L({source}: {len(self.models)} LLMs, feedback {self.spec.feedback})"
 
-    def _edited(self, scorer: Scorer, costs: Mapping[str, float], additions: Mapping[str, Any], text: str) -> P2L:
+    def _edited(self, scorer: Scorer, costs: Costs, additions: Mapping[str, Any], text: str) -> P2L:
         new = P2L(scorer, costs=costs, folder=self._folder)
         new.additions, new.edits = MappingProxyType(dict(additions)), (*self.edits, text)
+        new.refined = self.refined
         return new

@@ -22,6 +22,7 @@ from p2l_sdk.cli.evaluate import evaluate
 from p2l_sdk.cli.frontier import frontier
 from p2l_sdk.cli.judging import collect, judge
 from p2l_sdk.cli.mpg import mpg
+from p2l_sdk.cli.plan import plan
 from p2l_sdk.cli.push import push
 from p2l_sdk.cli.serve import serve
 from p2l_sdk.cli.train import merge, train
@@ -36,7 +37,7 @@ def cli() -> None:
 
 for _command in (
     leaderboard, aggregate, route, frontier, costs, evaluate, build, train, merge, convert, push, add_model,
-    remove_model, rename_model, mpg, collect, judge, serve,
+    remove_model, rename_model, collect, judge, plan, mpg, serve,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from p2l_sdk.p2l import P2L
+    from p2l_sdk.scorers.scorer import Scorer
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -53,6 +54,14 @@ def load(model: str | None) -> P2L:
     meta = click.get_current_context().meta
     options: dict[str, Any] = {name: meta.get(_KEY + name) for name in ("revision", "base", "device", "costs")}
     return P2L.from_pretrained(model, **options)
+
+
+def load_scorer(model: str | None) -> Scorer:
+    """Load only what computes the coefficients of --model, with the options --revision, --base and --device."""
+    from p2l_sdk.scorers.load import open_scorer
+
+    meta = click.get_current_context().meta
+    return open_scorer(model, **{name: meta.get(_KEY + name) for name in ("device", "base", "revision")})[0]
 
 
 def listed(context: click.Context, option: click.Parameter, value: str | None) -> list[str] | None:

@@ -24,7 +24,11 @@ _SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
         ("costs", str, 'File of {"LLM": USD per response}, or genai-prices; stored with the model.'),
     ],
     "Base": [
-        ("base", str, "Text backbone: Hub id, folder or .gguf file; or the folder of a static model.  [static]"),
+        (
+            "base",
+            str,
+            "Text backbone: Hub id, folder or .gguf file; a static model's folder; arena to refine.  [static]",
+        ),
         ("base-revision", str, "Branch, tag or commit of the base on the Hub."),
         ("base-name", str, "Name of the base in adapter and card, if others find it elsewhere."),
         ("static-from", str, "With the static base: sentence encoder to distil token vectors from."),
@@ -113,6 +117,8 @@ def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
       p2l train --votes votes.jsonl --output my-model
     A LoRA on a text backbone:
       p2l train --votes votes.jsonl --base HuggingFaceTB/SmolLM2-135M-Instruct --output my-adapter
+    Own votes on top of public knowledge, in seconds:
+      p2l train --votes votes.jsonl --base arena --output my-model
     On several devices:
       accelerate launch -m p2l_sdk train --config run.yaml
     """

@@ -16,7 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from p2l_sdk.cli.training_tables import print_held_out, print_score_summary, print_vote_summary
+from p2l_sdk.cli.training_tables import print_held_out, print_refined, print_score_summary, print_vote_summary
+from p2l_sdk.editing.refined import Refined
 from p2l_sdk.evaluation import Report
 from p2l_sdk.training.listener import Listener, Step, Validation
 from p2l_sdk.training.score_summary import ScoreSummary
@@ -87,6 +88,10 @@ class Terminal(Listener):
     def calibrated(self, keep: float) -> None:
         """Print how much is kept."""
         print(f"calibrated: {keep:.0%} of the departure from the averaged leaderboard is kept", file=sys.stderr)
+
+    def refined(self, refined: Refined) -> None:
+        """Print what the votes said about the base."""
+        print_refined(refined)
 
     def measured(self, reports: Mapping[str, Report]) -> None:
         """Print the figures on held-out data."""

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from p2l_sdk.cli.terminal import WIDE, bar
+from p2l_sdk.editing.refined import Refined
 from p2l_sdk.evaluation import Estimate, Report
 from p2l_sdk.training.score_summary import ScoreSummary
 from p2l_sdk.votes.summary import VoteSummary
@@ -31,6 +32,22 @@ def print_held_out(reports: Mapping[str, Report]) -> None:
         if isinstance(metrics.get("routed_score"), Estimate):
             best = metrics["best_single_score"].value
             print(f"{file}: routed score {metrics['routed_score'].value:.3f}, best single LLM {best:.3f}")
+
+
+def print_refined(refined: Refined) -> None:
+    """Print what votes said about the model that they refined, and whether the result is better."""
+    loss, choice = refined.held_out_loss, refined.choice
+    losses = f"{loss['refined']:.3f}, base {loss['base']:.3f}, averaged leaderboard {loss['averaged']:.3f}"
+    print(
+        f"refined with {refined.source} ({refined.feedback}): loss per vote, predicted from the votes on other "
+        f"prompts: {losses}: {refined.verdict}"
+    )
+    print(
+        f"of the base's differences between LLMs {choice.level_scale:g} were kept, between kinds of prompt "
+        f"{choice.kinds_scale:g}; departures ± {choice.level:g} and ± {choice.kinds:g} logits"
+    )
+    if refined.added:
+        print(f"new to the base: {', '.join(refined.added)}")
 
 
 def print_facts(console: Console, name: str, rows: Iterable[tuple[str, str]]) -> None:

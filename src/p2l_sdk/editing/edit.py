@@ -211,6 +211,17 @@ def remove_row(scorer: Any, name: str) -> EditableScorer:
     return old.with_rows(spec.replace(models=models, costs=without(spec.costs, name)), old.rows[keep], variance)
 
 
+def only_rows(scorer: Any, names: Sequence[str]) -> EditableScorer:
+    """The model with these LLMs alone, in this order; raises `UnknownModelError`."""
+    old = editable(scorer)
+    spec = old.spec
+    require_known(names, spec.models, "the LLMs to keep")
+    keep = [spec.models.index(name) for name in names]
+    costs = {name: cost for name, cost in spec.costs.items() if name in names}
+    variance = None if old.variance is None else old.variance[keep]
+    return old.with_rows(spec.replace(models=tuple(names), costs=costs), old.rows[keep], variance)
+
+
 def rename_row(scorer: Any, name: str, new_name: str) -> EditableScorer:
     """The model with one LLM renamed; errors as in `P2L.rename_model`."""
     old = editable(scorer)

@@ -79,12 +79,15 @@ class EditedHead:
         rows: `(n_models, width + 1)` rows of the last layer, the bias last.
         variance: `(n_models, width + 1)` their variance, of a model that recognises kinds of prompt; None for others.
         edits: descriptions of the edits.
+        feedback: the feedback model, if an edit changed it; `eta` is the tie threshold that it brings, if it has one.
     """
 
     models: tuple[str, ...]
     rows: np.ndarray
     variance: np.ndarray | None
     edits: tuple[str, ...]
+    feedback: str | None = None
+    eta: float | None = None
 
 
 def save_copy(
@@ -125,6 +128,8 @@ def save_copy(
         config |= {"costs": dict(costs), "auto_map": AUTO_MAP, "custom_pipelines": CUSTOM_PIPELINES}
         if edited is not None:
             config["models"] = list(edited.models)
+            if edited.feedback is not None:
+                config["feedback"] = edited.feedback
             if weights is None:
                 _write_rows(source, partial, edited)
             _amend_card(readme, edited.edits, edited.models)
@@ -137,6 +142,9 @@ def _write_rows(source: Path, partial: Path, edited: EditedHead) -> None:
     changed = {"head.coefs.weight": edited.rows[:, :-1], "head.coefs.bias": edited.rows[:, -1]}
     if edited.variance is not None:
         changed["head.variance"] = edited.variance
+    added = {}
+    if edited.eta is not None:
+        added = {"head.eta.weight": np.zeros((1, edited.rows.shape[1] - 1)), "head.eta.bias": np.full(1, edited.eta)}
     # in an adapter, the tensors' names have a prefix
     files = source.glob("*.safetensors")
     found = {f: {name: key for name in tensor_names(f) for key in changed if name.endswith(key)} for f in files}
@@ -147,7 +155,8 @@ def _write_rows(source: Path, partial: Path, edited: EditedHead) -> None:
         )
     for file, names in found.items():
         if names:
-            replace_tensors(file, partial / file.name, {name: changed[key] for name, key in names.items()})
+            new = {name: changed[key] for name, key in names.items()}
+            replace_tensors(file, partial / file.name, new, added if "head.coefs.bias" in names else {})
 
 
 def _amend_card(card: Path, edits: tuple[str, ...], models: Sequence[str]) -> None:

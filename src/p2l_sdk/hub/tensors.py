@@ -21,13 +21,16 @@ from p2l_sdk.errors import ModelFormatError
 _ALIGNMENT, _CHUNK = 8, 1 << 24
 
 
-def replace_tensors(source: Path, target: Path, changed: Mapping[str, np.ndarray]) -> None:
+def replace_tensors(
+    source: Path, target: Path, changed: Mapping[str, np.ndarray], added: Mapping[str, np.ndarray] | None = None
+) -> None:
     """Copy a safetensors file, replacing some tensors; shapes may change, dtypes stay.
 
     Args:
         source: file to copy.
         target: file to write.
         changed: new values by tensor name, float arrays; names that the file does not contain are ignored.
+        added: tensors that the file does not contain, to be written as F32 behind the others.
 
     Raises:
         ModelFormatError: the dtype of a tensor to replace is not F64, F32, F16 or BF16.
@@ -46,12 +49,18 @@ def replace_tensors(source: Path, target: Path, changed: Mapping[str, np.ndarray
             shape = list(changed[name].shape) if name in changed else entries[name]["shape"]
             written[name] = {**entries[name], "shape": shape, "data_offsets": [place, place + length]}
             place += length
+        for name, values in (added or {}).items():
+            bytes_of[name] = _bytes(name, values, "F32")
+            offsets = [place, place := place + len(bytes_of[name])]
+            written[name] = {"dtype": "F32", "shape": list(values.shape), "data_offsets": offsets}
         _write_header(new, header, written)
         for name in by_place:
             if name in changed:
                 new.write(bytes_of[name])
                 continue
             _copy(old, new, start, entries[name])
+        for name in added or {}:
+            new.write(bytes_of[name])
 
 
 def split_tensors(source: Path, folder: Path, limit: int) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from p2l_sdk.errors import P2LError
@@ -35,7 +36,7 @@ def save_model(
     if is_lmarena(read_config(source)) and isinstance(scorer, SavableScorer):  # saved in the native layout
         save_copy(source, target, costs, edited, weights=scorer.save, patterns=CARDS)
     else:
-        save_copy(source, target, costs, edited)
+        save_copy(source, target, costs, _with_feedback(edited, scorer, source))
 
 
 def merge_model(
@@ -51,6 +52,15 @@ def merge_model(
         raise P2LError("this model is no adapter, so there is nothing to merge; save_pretrained copies it")
     card = functools.partial(merged_card, name=target.resolve().name)
     save_copy(source, target, costs, _edited_head(scorer, edits), weights=scorer.save_weights, card=card)
+
+
+def _with_feedback(edited: EditedHead | None, scorer: Scorer, source: Path) -> EditedHead | None:
+    """The edited head, with the feedback model and its eta if that is not the feedback model of the source."""
+    feedback = scorer.spec.feedback
+    if edited is None or read_config(source).get("feedback") == feedback:
+        return edited
+    eta = getattr(scorer, "eta", None) if feedback.has_eta else None
+    return replace(edited, feedback=str(feedback), eta=eta)
 
 
 def _edited_head(scorer: Scorer, edits: tuple[str, ...]) -> EditedHead | None:

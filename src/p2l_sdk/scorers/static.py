@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.hub.folders import require_file
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Kinds
+from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder
 from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec
 
@@ -125,6 +126,22 @@ class StaticScorer:
         edited = copy.copy(self)
         edited.spec, edited._out = spec, (np.ascontiguousarray(out[:-1]), out[-1])
         edited.variance = None if variance is None else variance.astype(np.float32)
+        return edited
+
+    @property
+    def eta(self) -> float | None:
+        """Eta of the prompt whose features are 0; None if the feedback model has none."""
+        return float(self._out[1][len(self.spec.models)]) if self.spec.feedback.has_eta else None
+
+    def with_feedback(self, feedback: Feedback, eta: float | None) -> StaticScorer:
+        """A model of `bt` or `bt_tie` with another feedback model, whose eta is the same for every prompt."""
+        matrix, bias = self._out
+        n_models = len(self.spec.models)
+        edited = copy.copy(self)
+        edited.spec, edited._out = self.spec.replace(feedback=feedback), (matrix[:, :n_models], bias[:n_models])
+        if eta is not None:
+            column = np.zeros((len(matrix), 1), dtype=np.float32)
+            edited._out = np.hstack([edited._out[0], column]), np.append(edited._out[1], np.float32(eta))
         return edited
 
     def _pool(self, ids: list[int]) -> np.ndarray:

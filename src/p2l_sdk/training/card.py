@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from p2l_sdk.editing.refined import Refined
 from p2l_sdk.evaluation import Estimate, Report
 from p2l_sdk.hub.cards import adapter_section, as_yaml, hub_id, model_index, render
 from p2l_sdk.modeling.spec_p2l import ModelSpec
@@ -71,6 +72,23 @@ class Card:
             recipe=_words(self.settings),
         )
 
+    def refined(self, refined: Refined) -> str:
+        """The card of a model that the votes refined."""
+        choice, losses = refined.choice, refined.held_out_loss
+        return self._render(
+            "refined_model.md",
+            base=base_name(self.config),
+            refined=refined.source,
+            added=f" New to it: {', '.join(refined.added)}." if refined.added else "",
+            n_refined=len(refined.models),
+            level_scale=f"{choice.level_scale:g}",
+            kinds_scale=f"{choice.kinds_scale:g}",
+            level=f"{choice.level:g}",
+            kinds=f"{choice.kinds:g}",
+            kind_names=", ".join(self.spec.kinds),
+            **{f"loss_{name}": f"{loss:.4f}" for name, loss in losses.items()},
+        )
+
     def finetuned(self) -> str:
         """The card of a fine-tuned text backbone."""
         adapter = self.config.trained == "lora"
@@ -96,7 +114,7 @@ class Card:
             template,
             title=config.title or f"{Path(config.output).name}: a P2L model",
             metadata=self._metadata(),
-            feedback=config.feedback,
+            feedback=self.spec.feedback,
             n_models=len(self.spec.models),
             models="\n".join(f"- {name}" for name in self.spec.models),
             source=f'"{self._source()}"',

@@ -12,7 +12,7 @@ from p2l_sdk.errors import P2LError, member
 from p2l_sdk.modeling.spec_p2l import Pooling
 from p2l_sdk.tables.settings import check_fields, check_keys, count, number, read_yaml
 
-STATIC = "static"
+STATIC, DEFAULT_FEEDBACK = "static", "grk"
 
 
 class Method(StrEnum):
@@ -41,11 +41,13 @@ class TrainingConfig:
             pointwise feedback the scores themselves are used).
         output: the new folder; `~` is expanded.
         base: "static" (the embedded default's token table), a static model's folder, or any text backbone: Hub id,
-            folder or .gguf file.
+            folder or .gguf file. A model that recognises kinds of prompt (its folder, or a short name such as "arena")
+            is not trained anew but refined with the votes, in closed form: see `P2L.refine`.
         base_revision: branch, tag or commit of the base on the Hub.
         base_name: name of the base in adapter and card, if others find it elsewhere than at `base`.
         static_from: sentence encoder to distil the token table from, with base "static".
-        feedback: feedback model, or pointwise feedback (bernoulli, gaussian).
+        feedback: feedback model, or pointwise feedback (bernoulli, gaussian). Where a model of kinds is refined, the
+            default is its own or, if it has no ties, one that suits the votes.
         method: what is trained of a text backbone: "lora", "full" or "head", see `Method`. None is "lora".
         eval_votes, eval_scores: held-out data, measured once after training.
         validation: share of the prompts held out for the learning curve and early stopping (text backbones only); 0 for
@@ -91,7 +93,7 @@ class TrainingConfig:
     base_revision: str | None = None
     base_name: str | None = None
     static_from: str | None = None
-    feedback: str = "grk"
+    feedback: str = DEFAULT_FEEDBACK
     method: Method | None = None
     eval_votes: str | None = None
     eval_scores: str | None = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from p2l_sdk.editing.refine import feedback_for
 from p2l_sdk.errors import P2LError, P2LWarning, VotesError
 from p2l_sdk.evaluation import Report, evaluate
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
@@ -15,7 +16,7 @@ from p2l_sdk.p2l import P2L
 from p2l_sdk.routing.costs import load_costs
 from p2l_sdk.training.card import Card, data_hash
 from p2l_sdk.training.checks import check_ground, check_prompts, warn_of_thin_ground
-from p2l_sdk.training.config import TrainingConfig
+from p2l_sdk.training.config import DEFAULT_FEEDBACK, TrainingConfig
 from p2l_sdk.training.plan import Plan
 from p2l_sdk.votes.averaged import fit_leaderboard
 from p2l_sdk.votes.counts import VoteCounts
@@ -31,6 +32,7 @@ class Inputs:
         config: the settings.
         data: votes or scores to learn from.
         data_hash: their fingerprint, for the card.
+        feedback: the feedback model: that of the plan or, where votes refine a model, the one that suits both.
         costs: USD per response by LLM name.
         held_out: by description, the data to measure on after training.
         notes: Markdown for the end of the card.
@@ -40,6 +42,7 @@ class Inputs:
     config: TrainingConfig
     data: Votes | Scores
     data_hash: str
+    feedback: Feedback | Pointwise
     costs: dict[str, float]
     held_out: list[tuple[str, Votes | Scores]]
     notes: str
@@ -59,21 +62,28 @@ class Inputs:
         """
         notes = _notes(config)
         data = _data(config, plan.feedback)
-        costs = dict(load_costs(config.costs, data.models)) if config.costs else {}
+        feedback, models = plan.feedback, data.models
+        if plan.refined is not None and isinstance(data, Votes):
+            spec = plan.refined[1]
+            models = (*spec.models, *(name for name in models if name not in spec.models))
+            if config.feedback == DEFAULT_FEEDBACK:
+                feedback = feedback_for(spec.feedback, data)
+        costs = dict(load_costs(config.costs, models)) if config.costs else {}
         held_out = _held_out(config, data)
-        read = cls(config, data, data_hash(config.votes, data), costs, held_out, notes)
-        if not isinstance(data, Votes) or not isinstance(plan.feedback, Feedback):
+        read = cls(config, data, data_hash(config.votes, data), feedback, costs, held_out, notes)
+        if not isinstance(data, Votes) or not isinstance(feedback, Feedback):
             return read
-        check_ground(data, plan.feedback)
-        warn_of_thin_ground(data, plan.feedback)
+        if plan.refined is None:
+            check_ground(data, feedback)
+            warn_of_thin_ground(data, feedback)
         if plan.static_base is not None:
             check_prompts(data)
         counts = VoteCounts.of(data)
         with warnings.catch_warnings():
-            if plan.static_base is None and config.validation:
+            if plan.refined is not None or (plan.static_base is None and config.validation):
                 warnings.simplefilter("ignore", P2LWarning)  # the fit to the training side says the same
-            averaged = fit_leaderboard(counts, plan.feedback, intervals=None)
-        summary = summarise(data, plan.feedback, counts=counts, averaged=averaged)
+            averaged = fit_leaderboard(counts, feedback, intervals=None)
+        summary = summarise(data, feedback, counts=counts, averaged=averaged)
         return replace(read, averaged=averaged, summary=summary)
 
     def measure(self, p2l: P2L) -> dict[str, Report]:
@@ -96,8 +106,10 @@ class Inputs:
         seconds: float = 0.0,
         baseline: float | None = None,
         history: list[dict[str, float]] | None = None,
+        measured: P2L | None = None,
     ) -> Card:
-        """The card of the trained model, which is measured for it; see `Card` for the arguments."""
+        """The card of the trained model, which is measured for it (or `measured`, its part on the LLMs of the votes);
+        see `Card` for the other arguments."""
         return Card(
             config=self.config,
             spec=p2l.spec,
@@ -105,7 +117,7 @@ class Inputs:
             summary=self.summary,
             method=method,
             settings=settings,
-            reports=self.measure(p2l),
+            reports=self.measure(measured or p2l),
             data_hash=self.data_hash,
             notes=self.notes,
             seconds=seconds,

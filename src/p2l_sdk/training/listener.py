@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from p2l_sdk.editing.refined import Refined
 from p2l_sdk.evaluation import Report
 from p2l_sdk.training.score_summary import ScoreSummary
 from p2l_sdk.votes.summary import VoteSummary
@@ -79,6 +80,9 @@ class Listener:
 
     def calibrated(self, keep: float) -> None:
         """This share of the departure from the averaged leaderboard is kept."""
+
+    def refined(self, refined: Refined) -> None:
+        """The votes refined a model; so much was learned."""
 
     def measured(self, reports: Mapping[str, Report]) -> None:
         """The model is written, and measured on each file of held-out data."""

@@ -10,16 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2l_sdk.errors import ModelFormatError, P2LError
+from p2l_sdk.hub.access import is_repo_id
 from p2l_sdk.hub.config import backbone_kind, is_native, read_config
-from p2l_sdk.hub.folders import DEFAULT_MODEL
+from p2l_sdk.hub.folders import DEFAULT_MODEL, locate
 from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
-from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE
+from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE, ModelSpec
 from p2l_sdk.training.config import STATIC, Method, TrainingConfig
 
 # the settings that a static model takes; all others are for text backbones
 _STATIC_SETTINGS = (
     "votes", "output", "base", "base_name", "static_from", "feedback", "eval_votes", "eval_scores", "costs", "epochs",
     "seed", "push_to_hub", "title", "license", "cost_note", "notes",
+)  # fmt: skip
+_REFINE_SETTINGS = (
+    "votes", "output", "base", "base_name", "feedback", "eval_votes", "eval_scores", "costs", "push_to_hub", "title",
+    "license", "cost_note", "notes",
 )  # fmt: skip
 _LORA = ("lora_rank", "lora_alpha", "lora_dropout")
 _WITHOUT_EFFECT: dict[Method, tuple[str, ...]] = {
@@ -35,11 +40,14 @@ class Plan:
 
     Attributes:
         feedback: the feedback model.
-        static_base: folder of the static model whose token table is used; None if the base is a text backbone.
+        static_base: folder of the static model whose token table is used; None if the base is another one.
+        refined: folder of the model of kinds that is refined with the votes (`P2L.refine`), and the spec of that model.
+            Its feedback model, or the one that suits the votes, replaces the default.
     """
 
     feedback: Feedback | Pointwise
     static_base: Path | None
+    refined: tuple[Path, ModelSpec] | None = None
 
     @classmethod
     def of(cls, config: TrainingConfig, *, resume: bool) -> Plan:
@@ -49,6 +57,11 @@ class Plan:
             P2LError: a setting is unknown, has no effect, or contradicts another one.
             ModelFormatError: the base is a trained P2L model.
         """
+        kinds = _model_of_kinds(config)
+        if kinds is not None:
+            plan = cls(_feedback(config.feedback), None, kinds)
+            _check_refine(config, plan.feedback, resume)
+            return plan
         plan = cls(_feedback(config.feedback), _static_base(config))
         if plan.static_base is not None:
             _check_static(config, plan.feedback, resume)
@@ -84,6 +97,27 @@ def _static_base(config: TrainingConfig) -> Path | None:
             f"the base {config.base!r} is a P2L model already; name the {kind} model that it was trained from"
         )
     return path
+
+
+def _model_of_kinds(config: TrainingConfig) -> tuple[Path, ModelSpec] | None:
+    """Folder and spec of the base if it is a model that recognises kinds of prompt: a folder, or a short name."""
+    if config.base == STATIC or (is_repo_id(config.base) and not Path(config.base).expanduser().is_dir()):
+        return None
+    try:
+        folder = locate(config.base)
+        saved = read_config(folder)
+        if not is_native(saved) or not saved.get("kinds"):
+            return None
+    except ModelFormatError:
+        return None  # whatever it is, it is no such model; who loads it says what is wrong
+    return folder, ModelSpec.from_config(saved)
+
+
+def _check_refine(config: TrainingConfig, feedback: Feedback | Pointwise, resume: bool) -> None:
+    idle = [name for name in sorted(config.to_dict()) if name not in _REFINE_SETTINGS] + ["resume"] * resume
+    _refuse(idle, f"where votes refine a model of kinds ({config.base!r}), which has one solution")
+    if isinstance(feedback, Pointwise):
+        raise P2LError(f"feedback {feedback} trains text backbones; a model of kinds is refined with votes on pairs")
 
 
 def _check_static(config: TrainingConfig, feedback: Feedback | Pointwise, resume: bool) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import cast
 
 from p2l_sdk import pictures
+from p2l_sdk.editing.edit import only_rows
+from p2l_sdk.editing.refined import Refined
 from p2l_sdk.errors import HubError, P2LError
 from p2l_sdk.hub.folders import DEFAULT_MODEL, new_folder, require_new
 from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
@@ -71,7 +73,9 @@ def _run(config: TrainingConfig, resume: bool, main: bool, listener: Listener) -
     if inputs.summary is not None:
         listener.data_read(config.votes, inputs.summary)
     made: tuple[P2L, Card] | None
-    if plan.static_base is not None:
+    if plan.refined is not None:
+        made = _refine(inputs, plan.refined[0], listener)
+    elif plan.static_base is not None:
         made = _train_static(inputs, Feedback(plan.feedback), plan.static_base, listener)
     else:
         made = _fine_tune(inputs, plan.feedback, resume, listener)
@@ -104,6 +108,24 @@ def _without_bars() -> Iterator[None]:
         if shown and there is not None:
             there.enable_progress_bar()  # and the client's
         (disable_progress_bars if silent else enable_progress_bars)()
+
+
+def _refine(inputs: Inputs, base: Path, listener: Listener) -> tuple[P2L, Card]:
+    """A model of kinds, refined with the votes, and its card, which are in the output folder."""
+    config, data, folder = inputs.config, cast(Votes, inputs.data), Path(inputs.config.output)  # `Plan` refuses scores
+    p2l = P2L.from_pretrained(base).refine(data, feedback=str(inputs.feedback))
+    if inputs.costs:
+        p2l.costs = inputs.costs
+    refined = cast(Refined, p2l.refined)
+    listener.refined(refined)
+    with new_folder(folder) as partial:
+        p2l.save_pretrained(partial)
+        loaded = P2L(load_scorer(partial), folder=folder)
+        only = P2L(only_rows(load_scorer(partial), data.models))  # held-out data need not know the other LLMs
+        card = inputs.card(loaded, f"refined from {base_name(config)}", {}, measured=only)
+        (partial / "README.md").write_text(card.refined(refined), encoding="utf-8")
+    loaded.refined = refined
+    return loaded, card
 
 
 def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: Listener) -> tuple[P2L, Card]:
