@@ -25,7 +25,7 @@ import torch
 
 from p2l_sdk import P2L, Votes, fit_leaderboard
 from p2l_sdk.errors import P2LWarning
-from p2l_sdk.hub.folders import DEFAULT_MODEL
+from p2l_sdk.hub.folders import STATIC_MODEL
 from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.training.static import StaticRecipe, train_static, write_static
 from p2l_sdk.training.token_table import table_of
@@ -51,7 +51,7 @@ def without(votes: Votes, llm: int) -> Votes:
 
 
 def trained(votes: Votes) -> P2L:
-    table = table_of(DEFAULT_MODEL)
+    table = table_of(STATIC_MODEL)
     with tempfile.TemporaryDirectory() as folder:
         write_static(train_static(votes, table, StaticRecipe()), table.tokenizer, Path(folder))
         return P2L.from_pretrained(folder)

@@ -9,7 +9,7 @@ a random prompt and pair for each, the higher score wins. Compared on the valida
     votes alone       a static model trained on the same votes (`p2l train`)
     base              the model of kinds alone
 
-All in the feedback model `grk`, the default; "refined bt" and "averaged bt" ignore ties. Each figure has two standard
+All in the feedback model `grk`, the default. Each figure has two standard
 errors, over the rounds and over the validation prompts; differences to "refined" are paired by both.
 
     python benchmarks/own_votes.py [--data ../shared/data/mmlu_pro] [--votes 30 100 300 1000] [--rounds N] [--json]
@@ -20,6 +20,7 @@ from __future__ import annotations
 from threads import parse
 
 # isort: split
+import functools
 import tempfile
 import warnings
 from collections import defaultdict
@@ -31,45 +32,16 @@ from measuring import machine, print_json, rounds_and_json
 
 from p2l_sdk import P2L, Scores, Votes, fit_leaderboard
 from p2l_sdk.errors import P2LWarning
-from p2l_sdk.hub.folders import DEFAULT_MODEL
+from p2l_sdk.hub.folders import STATIC_MODEL
+from p2l_sdk.kinds import KindPrompts, KindRatings, build_model
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.feedback_p2l import Feedback, log_probabilities, vote_targets
-from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.mpg.results import Results
 from p2l_sdk.training.static import StaticRecipe, train_static, write_static
 from p2l_sdk.training.token_table import table_of
 
 METRICS = ("bt_log_loss", "cross_entropy", "routed_score")
-_PSEUDO = 5  # answers at the overall average, added to those of a subject
-
-
-class SubjectsGiven:
-    """A model of kinds that is told the subject of a prompt: a stand-in for one that recognises it."""
-
-    variance = None
-
-    def __init__(self, spec: ModelSpec, rows: np.ndarray, kinds: dict[str, np.ndarray], eta: float | None = None):
-        self.spec, self.rows, self._kinds, self._eta = spec, rows, kinds, eta
-
-    def features(self, prompts: list[str]) -> np.ndarray:
-        """The kinds of the prompts, one of them at most."""
-        return np.array([self._kinds[prompt] for prompt in prompts])
-
-    def score_features(self, features: np.ndarray) -> Coefficients:
-        """The last layer."""
-        coefs = features @ self.rows[:, :-1].T + self.rows[:, -1]
-        return Coefficients(coefs, None if self._eta is None else np.full((len(coefs), 1), self._eta), None)
-
-    def score(self, prompts: list[str]) -> Coefficients:
-        """Coefficients of the prompts."""
-        return self.score_features(self.features(prompts))
-
-    def with_rows(self, spec: ModelSpec, rows: np.ndarray, variance: np.ndarray | None = None) -> SubjectsGiven:
-        """The same kinds with other rows."""
-        return SubjectsGiven(spec, rows, self._kinds, self._eta)
-
-    def with_feedback(self, feedback: Feedback, eta: float | None) -> SubjectsGiven:
-        """The same rows with another feedback model."""
-        return SubjectsGiven(self.spec.replace(feedback=feedback), self.rows, self._kinds, eta)
+_PROMPTS = 2000  # of which the recogniser learns
 
 
 def subjects_of(scores: Scores) -> np.ndarray:
@@ -77,20 +49,21 @@ def subjects_of(scores: Scores) -> np.ndarray:
     return np.asarray(scores.categories["category"])
 
 
-def kinds_model(train: Scores, validation: Scores, rated: list[str]) -> P2L:
-    """A model of kinds from the averages on the rated subjects, in logits."""
-    subject, values = subjects_of(train), train.scores
-    mean = values[np.isin(subject, rated)].mean(0)
-    overall = np.log(mean / (1 - mean))
-    rows = np.zeros((len(train.models), len(rated) + 1))
-    rows[:, -1] = overall
-    for k, name in enumerate(rated):
-        own = values[subject == name]
-        share = (own.sum(0) + _PSEUDO * mean) / (len(own) + _PSEUDO)
-        rows[:, k] = np.log(share / (1 - share)) - overall
-    pairs = [*zip(train.prompts, subject, strict=True), *zip(validation.prompts, subjects_of(validation), strict=True)]
-    kinds = {str(prompt): np.array([float(name == s) for name in rated]) for prompt, s in pairs}
-    return P2L(SubjectsGiven(ModelSpec(models=train.models, feedback=Feedback.BT), rows, kinds))
+@functools.cache
+def kinds_model(data: Path, seed: int) -> P2L:
+    """A model built from the LLMs' averages on half of the subjects and some training prompts; those of the other
+    subjects are of no kind."""
+    train = Scores.read(data / "scores_train.parquet")
+    subject, random = subjects_of(train), np.random.default_rng(seed)
+    rated = sorted(random.permutation(np.unique(subject))[: len(np.unique(subject)) // 2])
+    ratings = KindRatings.of_results(Results.of_scores(train, "category"), kinds=rated)
+    chosen = random.permutation(len(train.prompts))[:_PROMPTS]
+    rows = [
+        {"prompt": train.prompts[i], "category": subject[i] if subject[i] in rated else None} for i in sorted(chosen)
+    ]
+    folder = Path(tempfile.mkdtemp()) / "model"
+    build_model(ratings, KindPrompts.read(rows, ratings.kinds), folder)
+    return P2L.from_pretrained(folder)
 
 
 def own_votes(scores: Scores, n: int, random: np.random.Generator) -> Votes:
@@ -133,29 +106,24 @@ def votes_alone(votes: Votes, seed: int) -> P2L | None:
     """A static model trained on the votes; None if they have no "both bad", which grk needs."""
     if not (votes.winner == 3).any():
         return None
-    table, recipe = table_of(DEFAULT_MODEL), StaticRecipe(feedback=Feedback.GRK, seed=seed)
+    table, recipe = table_of(STATIC_MODEL), StaticRecipe(feedback=Feedback.GRK, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         write_static(train_static(votes, table, recipe.for_prompts(len(votes.prompts))), table.tokenizer, Path(folder))
         return P2L.from_pretrained(folder)
 
 
-def one_round(train: Scores, held_out: Scores, n: int, seed: int) -> dict[str, np.ndarray]:
+def one_round(data: Path, train: Scores, held_out: Scores, n: int, seed: int) -> dict[str, np.ndarray]:
     """What each predictor makes of the validation prompts."""
-    random = np.random.default_rng(seed)
-    rated = sorted(random.permutation(np.unique(subjects_of(train)))[: len(np.unique(subjects_of(train))) // 2])
-    base, votes = kinds_model(train, held_out, rated), own_votes(train, n, random)
+    base, votes = kinds_model(data, seed), own_votes(train, n, np.random.default_rng([seed, n]))
     prompts, found = held_out.prompts, {}
 
     def add(name: str, p2l: P2L) -> None:
         found[name] = measured(p2l.models, p2l.coefficients(prompts), p2l.spec.feedback, held_out)
 
-    add("refined", base.refine(votes, feedback="grk"))
-    add("refined bt", base.refine(votes, feedback="bt"))
-    for name, feedback in (("averaged", Feedback.GRK), ("averaged bt", Feedback.BT)):
-        board = fit_leaderboard(votes, feedback, intervals=None)
-        eta = None if board.eta is None else np.full((len(prompts), 1), board.eta)
-        scored = Coefficients(np.tile(board.coefs, (len(prompts), 1)), eta, None)
-        found[name] = measured(board.models, scored, feedback, held_out)
+    add("refined", base.refine(votes))
+    board = fit_leaderboard(votes, Feedback.GRK, intervals=None)
+    scored = Coefficients(np.tile(board.coefs, (len(prompts), 1)), np.full((len(prompts), 1), board.eta), None)
+    found["averaged"] = measured(board.models, scored, Feedback.GRK, held_out)
     alone = votes_alone(votes, seed)
     if alone is not None:
         add("votes alone", alone)
@@ -183,19 +151,18 @@ def figures(rounds: np.ndarray) -> dict[str, list[float]]:
     }
 
 
-def study(train: Scores, held_out: Scores, sizes: list[int], n_rounds: int) -> list[dict[str, Any]]:
+def study(data: Path, train: Scores, held_out: Scores, sizes: list[int], n_rounds: int) -> list[dict[str, Any]]:
     """A row for each number of votes and predictor."""
     rows = []
     for n in sizes:
         found: dict[str, dict[int, np.ndarray]] = defaultdict(dict)
         for seed in range(n_rounds):
-            for name, result in one_round(train, held_out, n, seed).items():
+            for name, result in one_round(data, train, held_out, n, seed).items():
                 found[name][seed] = result
         for name, results in found.items():
-            own = "refined bt" if name == "averaged bt" else "refined"
-            paired = np.stack([found[own][seed] - result for seed, result in results.items()])
+            paired = np.stack([found["refined"][seed] - result for seed, result in results.items()])
             paired[..., 1] = np.stack([result[:, 1] for result in results.values()])
-            less = figures(paired) if name not in ("refined", "refined bt") else None
+            less = figures(paired) if name != "refined" else None
             values = figures(np.stack(list(results.values())))
             rows.append(
                 {"votes": n, "predictor": name, "rounds": len(results), "values": values, "refined_minus": less}
@@ -228,7 +195,7 @@ def main() -> None:
     held_out = Scores.read(folder / "scores_val.parquet", train.models)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", P2LWarning)  # few votes leave much open
-        rows = study(train, held_out, args.votes, args.rounds)
+        rows = study(folder, train, held_out, args.votes, args.rounds)
     if args.json:
         print_json(machine=machine(f"{args.threads} threads"), rounds=args.rounds, results=rows)
     else:

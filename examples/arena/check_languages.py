@@ -17,7 +17,7 @@ import numpy as np
 from labels import LANGUAGES
 from safetensors.numpy import load_file
 
-from p2l_sdk.hub.folders import DEFAULT_MODEL
+from p2l_sdk.hub.folders import STATIC_MODEL
 from p2l_sdk.scorers.static import read_tokenizer
 
 NAMES = np.array(["english", *LANGUAGES])
@@ -58,10 +58,10 @@ def predict(prompts: list[str], truth: np.ndarray) -> np.ndarray:
 
 def pooled(prompts: list[str]) -> np.ndarray:
     """The weighted mean of the vectors of each prompt's last tokens, of length one."""
-    tensors = load_file(DEFAULT_MODEL / "model.safetensors")
+    tensors = load_file(STATIC_MODEL / "model.safetensors")
     weight = np.exp(tensors["backbone.log_weight"])
     table = tensors["backbone.table"].astype(np.float32) * tensors["backbone.scale"].reshape(-1, 1)
-    encoded = read_tokenizer(DEFAULT_MODEL).encode_batch(prompts, add_special_tokens=False)
+    encoded = read_tokenizer(STATIC_MODEL).encode_batch(prompts, add_special_tokens=False)
     ids = [np.array(encoding.ids[-TOKENS:]) for encoding in encoded]
     means = np.array([weight[i] @ table[i] / weight[i].sum() for i in ids])
     return means / np.linalg.norm(means, axis=1, keepdims=True)

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from labels import CATEGORY_PROMPTS, HARD, LANGUAGES, LEFT_OUT, MMLU, MMLU_PRO, ROUTING9, USED, Labels
 from languages import language
 
-from p2l_sdk.hub.folders import DEFAULT_MODEL
+from p2l_sdk.hub.folders import STATIC_MODEL
 from p2l_sdk.scorers.static import read_tokenizer
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _hash(text: str) -> str:
 
 @cache
 def _tokenizer() -> Tokenizer:
-    return read_tokenizer(DEFAULT_MODEL)
+    return read_tokenizer(STATIC_MODEL)
 
 
 def _tokens(prompt: str) -> int:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from p2l_sdk.errors import BudgetError, PromptError
 from p2l_sdk.hub.access import SHARD_BYTES, HubAccess, HubOptions, HubTarget
-from p2l_sdk.hub.folders import DEFAULT_MODEL
+from p2l_sdk.hub.folders import EMBEDDED
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.names import find_model
 from p2l_sdk.options import named_options
-from p2l_sdk.routing.costs import Costs, CostSource, checked_costs, load_costs, stored_costs
+from p2l_sdk.routing.costs import Costs, CostSource, load_costs, overridden, stored_costs
 from p2l_sdk.routing.route import Route
 from p2l_sdk.routing.router import DEFAULTS, RouteOptions, Router, RouterOptions
 from p2l_sdk.scorers.batches import score_in_batches
@@ -71,8 +71,8 @@ class P2L:
         """Load a model.
 
         Args:
-            source: None for the embedded default model, a folder, the id of a Hub repository ("org/name"; also of
-                lmarena's checkpoints, "lmarena-ai/p2l-..."), or the address of a server ("http://host:port").
+            source: "arena" (the default) or "routing9" for an embedded model, a folder, the id of a Hub repository
+                ("org/name"; also of lmarena's checkpoints), or the address of a server ("http://host:port").
             costs: replace those stored with the model: {LLM: USD per response}, a file with such a mapping, or
                 "genai-prices"; see `load_costs`.
             device, revision: torch device, e.g. "cuda"; branch, tag or commit of a Hub repository.
@@ -253,12 +253,7 @@ class P2L:
         """A `Router` with the options of `route`: they are validated once, for many calls."""
         if costs is None and not options:
             return self._router
-        if costs is None:
-            return Router(self.models, self.spec.feedback, self.costs, **options)
-        chosen = options.get("models") or ()  # their costs are left to the router, by the names that they have there
-        named = {name: cost for name, cost in costs.items() if name in chosen} if isinstance(costs, Mapping) else {}
-        others = {name: cost for name, cost in costs.items() if name not in named} if named else costs
-        known = {**self.costs, **checked_costs(others, self.models), **named}
+        known = self.costs if costs is None else overridden(self.costs, costs, options.get("models"), self.models)
         return Router(self.models, self.spec.feedback, known, **options)
 
     def add_model(
@@ -267,19 +262,24 @@ class P2L:
         votes: Votes | str | Path | None = None,
         scores: Scores | str | Path | None = None,
         *,
+        ratings: Mapping[str, Any] | None = None,
         cost: float | None = None,
         prior: str | Leaderboard = "similar",
     ) -> P2L:
-        """A new P2L with one more LLM, learned from votes in seconds; see `additions[name]` and `editing.edit.add_row`.
+        """A new P2L with one more LLM, learned in seconds; see `additions[name]` and `editing.edit.add_row`.
 
         Args:
             name, cost: of the new LLM; the cost in USD per response.
             votes, scores: what to learn from; `Votes`, `Scores` or files of them.
+            ratings: instead, for a model built from ratings: {kind: rating, or (rating, lower, upper)}.
             prior: "similar", "mean" or a leaderboard: what is assumed about the new LLM before its votes.
         """
-        from p2l_sdk.editing.edit import add_row, checked_cost
+        from p2l_sdk.editing.edit import add_rated_row, add_row, checked_cost
 
         costs = {**self.costs, **({} if cost is None else checked_cost(name, cost))}
+        if ratings is not None:
+            rated = add_rated_row(self._scorer, self._folder, name, ratings, votes, scores)
+            return self._edited(rated, costs, self.additions, f"{name} added from ratings in {', '.join(ratings)}")
         scorer, added = add_row(self._scorer, name, votes, scores, prior)
         return self._edited(scorer, costs, {**self.additions, name: added}, f"{name} added from {added.source}")
 
@@ -348,7 +348,8 @@ class P2L:
         merge_model(self._scorer, self._folder, Path(folder), self.costs, self.edits)
 
     def __repr__(self) -> str:
-        source = "embedded default" if self._folder == DEFAULT_MODEL else str(self._folder or self._scorer)
+        embedded = next((name for name, folder in EMBEDDED.items() if folder == self._folder), None)
+        source = str(self._folder or self._scorer) if embedded is None else f"embedded {embedded}"
         return f"P2L({source}: {len(self.models)} LLMs, feedback {self.spec.feedback})"
 
     def _edited(self, scorer: Scorer, costs: Costs, additions: Mapping[str, Any], text: str) -> P2L:

@@ -117,7 +117,7 @@ def real_tokenizers():
     """(encoder, its tokenizer without truncation), for the default model and for an LLM."""
     from p2l_sdk.scorers.static import read_tokenizer
 
-    folder = ROOT / "src" / "p2l_sdk" / "default_model"
+    folder = ROOT / "src" / "p2l_sdk" / "embedded" / "routing9"
     spec = ModelSpec.from_config(json.loads((folder / "config.json").read_text()))
     yield PromptEncoder(spec, read_tokenizer(folder)), read_tokenizer(folder)
     folder = shared("oracle/ckpt/tiny-qwen2-bt")

@@ -13,7 +13,7 @@ from fine_tuning import LLMS, prompts, run, tensors, vote_rows, write_jsonl
 
 from p2l_sdk import P2L
 from p2l_sdk.errors import HubError, ModelFormatError, P2LError
-from p2l_sdk.hub.folders import DEFAULT_MODEL
+from p2l_sdk.hub.folders import STATIC_MODEL
 from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.scorers.backbone import BaseModel, saved_tokenizer
 from p2l_sdk.training import finetune
@@ -91,7 +91,7 @@ def test_a_static_base_is_that_of_the_default(votes, tmp_path):
     p2l = run(votes, tmp_path / "model", base="static", precision="auto", epochs=100)
     assert p2l.models == LLMS
     assert type(p2l._scorer).__name__ == "StaticScorer"
-    table, given = (tensors(folder)["backbone.table"] for folder in (tmp_path / "model", DEFAULT_MODEL))
+    table, given = (tensors(folder)["backbone.table"] for folder in (tmp_path / "model", STATIC_MODEL))
     assert table.shape == given.shape
     assert p2l.leaderboard("python code sum list").best == "coder"
     assert p2l.leaderboard("write a poem about").best == "poet"

@@ -15,7 +15,7 @@ from conftest import shared, word_tokenizer
 from p2l_sdk import P2L
 from p2l_sdk.errors import P2LError, P2LWarning, VotesError
 from p2l_sdk.evaluation import evaluate_scores, evaluate_votes
-from p2l_sdk.hub.folders import DEFAULT_MODEL
+from p2l_sdk.hub.folders import STATIC_MODEL
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.training.checks import check_ground, warn_of_thin_ground
 from p2l_sdk.training.static import StaticRecipe, quantized, train_static, write_static
@@ -236,7 +236,7 @@ def test_a_token_table_of_a_sentence_encoder(saved, tmp_path):
 
 
 def test_the_table_of_a_saved_model(saved):
-    table = table_of(DEFAULT_MODEL)
+    table = table_of(STATIC_MODEL)
     assert table.vectors.shape == (30522, 256)
     assert np.abs(table.vectors).max() > 0
     with pytest.raises(ValueError, match="no static backbone"):
@@ -250,7 +250,7 @@ def test_the_default_is_what_its_card_says(default):
     votes = Votes.read(shared("data/routing9/votes_val.parquet"), default.models)
     scores = Scores.read(shared("data/routing9/scores_val.parquet"), default.models)
     metrics = evaluate_votes(default, votes) | evaluate_scores(default, scores)
-    card = (DEFAULT_MODEL / "README.md").read_text()
+    card = (STATIC_MODEL / "README.md").read_text()
     for name in ("bt_log_loss", "cross_entropy", "pair_accuracy", "routed_score", "oracle_score"):
         value, error = metrics[name].value, metrics[name].standard_error
         assert f"| {name} | {value:.4f} | {error:.4f} |" in card
@@ -260,7 +260,7 @@ def test_the_default_is_what_its_card_says(default):
 
 
 def test_the_default_fits_its_limit_and_holds_no_code():
-    files = list(DEFAULT_MODEL.iterdir())
+    files = list(STATIC_MODEL.iterdir())
     assert sum(file.stat().st_size for file in files) < 16e6
     assert {file.suffix for file in files} == {".json", ".safetensors", ".md"}
 

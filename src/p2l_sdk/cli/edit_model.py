@@ -14,19 +14,35 @@ if TYPE_CHECKING:
 OUTPUT = click.option("--output", metavar="FOLDER", required=True, help="The new folder.")
 
 
-@click.command(short_help="Add an LLM, learned from votes or scores.")
+def _rated(context: click.Context, option: click.Parameter, value: str | None) -> dict[str, float] | None:
+    """{kind: rating} of "coding=1300,overall=1280"; None if it is not given."""
+    ratings: dict[str, float] = {}
+    for entry in [] if value is None else value.split(","):
+        kind, _, rating = entry.strip().rpartition("=")
+        try:
+            ratings[kind] = float(rating)
+        except ValueError:
+            raise click.BadParameter(f"{entry!r} is no rating; write KIND=NUMBER, as in coding=1300") from None
+    return None if value is None else ratings
+
+
+@click.command(short_help="Add an LLM, learned from votes, scores or ratings.")
 @click.argument("name")
 @click.option("--votes", metavar="FILE", help="Votes on NAME: .jsonl, .csv or .parquet; others in it are ignored.")
 @click.option("--scores", metavar="FILE", help="Scores: columns 'prompt', NAME and at least one known LLM.")
+@click.option("--ratings", metavar="KIND=N,...", callback=_rated, help="Ratings by kind, for a model built from such.")
 @click.option("--cost", metavar="USD", type=float, help="Cost of NAME per response.")
 @click.option("--prior", default="similar", show_default=True, help="What it is before its votes: similar or mean.")
 @MODEL
 @OUTPUT
 @JSON
 def add_model(name: str, model: str | None, output: str, as_json: bool, **learn_from: Any) -> None:
-    """Add the LLM NAME, learned in seconds from votes or scores, and write the model to a new folder."""
+    """Add the LLM NAME, learned in seconds from votes, scores or ratings, and write the model to a new folder."""
     p2l = load(model).add_model(name, **learn_from)
-    added = p2l.additions[name]
+    added = p2l.additions.get(name)
+    if added is None:
+        _finish(p2l, output, as_json, f"{name}: added from its ratings", {"added": {"name": name}})
+        return
     text = (
         f"{name}: {added.source} ({added.n_ignored:,} ignored); "
         f"coefficient known to ± {added.standard_error:.2f} logits, where the known LLMs differ by {added.spread:.2f}"

@@ -13,7 +13,7 @@ from p2l_sdk.cli.terminal import WIDE, bar
 from p2l_sdk.leaderboards.leaderboard import WHOLE, Leaderboard
 from p2l_sdk.routing.route import Route
 
-_FAINT = 0.05  # a share of a kind that is not worth a word
+_FAINT, _UNSEEN = 0.05, 0.005  # shares of a kind that are not worth a word, or a line
 
 
 def print_leaderboard(
@@ -90,6 +90,8 @@ def print_kinds(kinds: Mapping[str, float] | None) -> None:
     table.add_column("recognised", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True, style="cyan")
     for name, share in sorted(kinds.items(), key=lambda pair: -pair[1]):
+        if share < _UNSEEN:
+            break
         table.add_row(Text(name), f"{100 * share:.0f} %", bar(share, 0.0, 1.0) if share >= _FAINT else "")
     Console().print(table)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from p2l_sdk.editing.own_votes import OwnVotes
+from p2l_sdk.editing.rated import KindsRecord
 from p2l_sdk.editing.row import RowFit, RowVotes, fit_row
 from p2l_sdk.errors import P2LError, P2LWarning, VotesError, require_known
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
@@ -164,6 +165,33 @@ def add_row(
     _warn_of_few(added)
     variance = None if old.variance is None else np.vstack([old.variance, np.diag(fit.covariance)])
     return old.with_rows(new_spec, np.vstack([old.rows, fit.row]), variance), added
+
+
+def add_rated_row(
+    scorer: Any, folder: Path | None, name: str, ratings: Mapping[str, Any], votes: Any = None, scores: Any = None
+) -> EditableScorer:
+    """The model with one more LLM, from its ratings by kind of prompt, in closed form; see `editing.rated`.
+
+    Args:
+        scorer: the model.
+        folder: its folder, which holds how its rows were made from ratings.
+        name: name of the new LLM.
+        ratings: {kind, or the overall leaderboard's name: rating, or (rating, lower, upper) with 95 % limits}.
+        votes, scores: None; a model is refined with votes afterwards (`P2L.refine`).
+
+    Raises:
+        P2LError: the name is taken, the model was not built from ratings, a rating is invalid or of an unknown kind, or
+            votes are given too.
+    """
+    old = editable(scorer)
+    if name in old.spec.models:
+        raise P2LError(f"{name!r} is among the LLMs already; remove or rename it first")
+    if votes is not None or scores is not None:
+        raise P2LError("give ratings, or votes and scores; to put votes on top: .add_model(ratings=...).refine(votes)")
+    spec = old.spec.replace(models=(*old.spec.models, name))
+    row, variance = KindsRecord.read(folder).row(name, ratings)
+    variances = np.vstack([np.zeros_like(old.rows) if old.variance is None else old.variance, variance])
+    return old.with_rows(spec, np.vstack([old.rows, row]), variances)
 
 
 def predicted_level(name: str, board: Leaderboard, models: Sequence[str], levels: np.ndarray) -> tuple[float, float]:

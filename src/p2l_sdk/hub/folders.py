@@ -20,7 +20,11 @@ from p2l_sdk.hub.config import is_native
 from p2l_sdk.hub.tensors import replace_tensors, tensor_names
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, AUTO_MAP, CUSTOM_PIPELINES, MODEL_TYPE
 
-DEFAULT_MODEL = Path(__file__).parents[1] / "default_model"  # the folder of the embedded model
+_EMBEDDED = Path(__file__).parents[1] / "embedded"
+EMBEDDED = {name: _EMBEDDED / name for name in ("arena", "routing9")}  # the embedded models, by their short names
+DEFAULT_MODEL = EMBEDDED["arena"]
+STATIC_MODEL = EMBEDDED["routing9"]  # whose text model, the largest part by far, the other embedded one shares
+_HEAD = "head.safetensors"  # all that such a one has of its own
 CARDS = ("README.md", "NOTICE", "LICENSE")  # what a folder says about its model, in words
 
 _RESEARCH_CONFIG = "training_config.json"  # of checkpoints that the paper's authors published
@@ -35,7 +39,8 @@ _BANNER = re.compile(rf"^{re.escape(_EDITED)}\n>\n((?:> - .*\n)+)", re.MULTILINE
 
 
 def locate(source: str | Path, revision: str | None = None, access: HubAccess | None = None) -> Path:
-    """The folder of a model: an existing folder, or a Hub repository fetched into the local cache.
+    """The folder of a model: an existing folder, an embedded model by its short name ("arena", "routing9"), or a Hub
+    repository fetched into the local cache.
 
     No code, pickles or subfolders are fetched, and no weights unless the config is that of a P2L model.
 
@@ -46,6 +51,8 @@ def locate(source: str | Path, revision: str | None = None, access: HubAccess | 
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
+    if source in EMBEDDED:
+        return EMBEDDED[str(source)]
     if not isinstance(source, str) or not is_repo_id(source):
         server = "; the address of a server starts with http://" if _ADDRESS.fullmatch(str(source)) else ""
         raise ModelFormatError(f"there is no folder {str(source)!r}, and it is no Hub repository id (org/name){server}")
@@ -114,7 +121,7 @@ def save_copy(
         P2LError: the target exists and is not empty, or cannot be written.
         ModelFormatError: the LLMs were edited, but the source holds no last layer whose rows can be replaced.
     """
-    with new_folder(target) as partial:
+    with new_folder(target) as partial, whole_folder(source) as source:
         for pattern in patterns:
             for file in source.glob(pattern):
                 if weights is None or (file.suffix != ".safetensors" and file.name != ADAPTER_CONFIG):
@@ -174,6 +181,48 @@ def _amend_card(card: Path, edits: tuple[str, ...], models: Sequence[str]) -> No
     lines = [f"{_KNOWS} {', '.join(models)}", *(f"> - {' '.join(edit.split())}" for edit in reversed(edits)), *earlier]
     banner = f"{_EDITED}\n>\n" + "".join(f"{line}\n" for line in lines)
     card.write_text(f"{head}\n{banner}\n{_BANNER.sub('', body, count=1).lstrip()}", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Context manager that yields a folder with all files of a model: the folder itself or, for an embedded model that
+    shares its text model, a temporary one."""
+    if not (folder / _HEAD).is_file():
+        yield folder
+        return
+    from safetensors.numpy import save_file
+
+    with tempfile.TemporaryDirectory() as place:
+        whole = Path(place)
+        for file in (*STATIC_MODEL.glob("tokenizer*.json"), *folder.iterdir()):
+            if file.name != _HEAD:
+                shutil.copyfile(file, whole / file.name)
+        save_file(read_tensors(folder), whole / "model.safetensors", {"format": "pt"})
+        yield whole
+
+
+def read_tensors(folder: Path) -> dict[str, np.ndarray]:
+    """The tensors of a model with a static backbone, by name; ModelFormatError if they are missing or damaged."""
+    if not (folder / _HEAD).is_file():
+        return _read_safetensors(require_file(folder, "model.safetensors"))
+    shared = _read_safetensors(STATIC_MODEL / "model.safetensors")
+    text = {name: tensor for name, tensor in shared.items() if name.startswith("backbone.")}
+    return text | _read_safetensors(folder / _HEAD)
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise ModelFormatError(f"{str(path)!r} is damaged ({error}); copy or download it again") from None
+
+
+def tokenizer_file(folder: Path) -> Path:
+    """The `tokenizer.json` of a model; ModelFormatError if it is missing."""
+    return require_file(STATIC_MODEL if (folder / _HEAD).is_file() else folder, "tokenizer.json")
 
 
 def require_file(folder: Path, name: str) -> Path:

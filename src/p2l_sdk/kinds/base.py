@@ -12,12 +12,12 @@ import numpy as np
 from p2l_sdk.errors import P2LError
 from p2l_sdk.hub.access import HubAccess
 from p2l_sdk.hub.config import read_config
-from p2l_sdk.hub.folders import DEFAULT_MODEL, locate, save_copy
+from p2l_sdk.hub.folders import STATIC_MODEL, locate, read_tensors, save_copy
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.scorers.batches import BATCH
 from p2l_sdk.scorers.load import load_scorer
-from p2l_sdk.scorers.static import StaticScorer, read_weights
+from p2l_sdk.scorers.static import StaticScorer
 
 _TOKENIZER = ("tokenizer*.json", "*.jinja", "vocab.txt", "merges.txt", "special_tokens_map.json")
 
@@ -45,7 +45,7 @@ class Base:
     """
 
     def __init__(self, source: str | Path | None, device: str | None = None) -> None:
-        self.folder = DEFAULT_MODEL if source is None else locate(source, None, HubAccess())
+        self.folder = STATIC_MODEL if source is None else locate(source, None, HubAccess())
         scorer = load_scorer(self.folder, device)
         if not hasattr(scorer, "pooled"):
             raise P2LError(
@@ -83,7 +83,7 @@ def _write_static(source: Path, folder: Path, spec: ModelSpec, head: Mapping[str
     from safetensors.numpy import save_file
 
     config = read_config(source)
-    backbone = {k: v for k, v in read_weights(source / "model.safetensors").items() if k.startswith("backbone.")}
+    backbone = {k: v for k, v in read_tensors(source).items() if k.startswith("backbone.")}
     save_file({**backbone, **head}, folder / "model.safetensors", {"format": "pt"})
     (folder / "config.json").write_text(json.dumps({**config, **spec.to_dict()}), encoding="utf-8")
 

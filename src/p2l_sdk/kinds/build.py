@@ -219,7 +219,7 @@ def _measured(
         own = member[:, k]
         published = ratings.coefs[:, k] - ratings.overall[:, 0]
         rated = ~np.isnan(published)
-        got = _aggregated(layer(shares[own][:_CHECKED]), ratings) - ratings.overall[:, 0]
+        got = _aggregated(layer(_sample(shares[own])), ratings) - ratings.overall[:, 0]
         published, got = published[rated], got[rated]
         if spec.feedback.floating:
             published, got = published - published.mean(), got - got.mean()
@@ -237,9 +237,14 @@ def _measured(
         )
     none, off = ~(member | prompts.unsure).any(1), None
     if none.any():
-        away = _aggregated(layer(shares[none][:_CHECKED]), ratings) - ratings.overall[:, 0]
+        away = _aggregated(layer(_sample(shares[none])), ratings) - ratings.overall[:, 0]
         off = ARENA_SCALE * float(np.abs(away - (away.mean() if spec.feedback.floating else 0.0)).mean())
     return BuiltModel(folder, spec, tuple(kinds), off, len(prompts.prompts))
+
+
+def _sample(rows: np.ndarray) -> np.ndarray:
+    """At most so many of the rows, spread evenly."""
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), _CHECKED)).round().astype(np.intp)]
 
 
 def _aggregated(scored: Coefficients, ratings: KindRatings) -> np.ndarray:

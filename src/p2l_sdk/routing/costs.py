@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -83,6 +83,17 @@ class Costs(Mapping[str, float]):
 def stored_costs(spec: ModelSpec) -> Costs:
     """The costs stored in a model's config."""
     return Costs(spec.costs, spec.models, "stored with the model")
+
+
+def overridden(
+    known: Mapping[str, float], costs: Mapping[str, float], chosen: Sequence[str] | None, models: tuple[str, ...]
+) -> dict[str, float]:
+    """Known costs with others in place of some, USD per response; those of LLMs that may be `chosen` keep the names
+    that they have there. Raises `CostError` or `UnknownModelError` as `load_costs` does."""
+    given = costs.items() if isinstance(costs, Mapping) else ()
+    named = {name: cost for name, cost in given if name in (chosen or ())}
+    others = {name: cost for name, cost in costs.items() if name not in named} if named else costs
+    return {**known, **checked_costs(others, models), **named}
 
 
 def load_costs(

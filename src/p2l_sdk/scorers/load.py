@@ -8,7 +8,7 @@ from typing import Any
 from p2l_sdk.errors import MissingExtraError, ModelFormatError, P2LError
 from p2l_sdk.hub.access import HubAccess
 from p2l_sdk.hub.config import backbone_kind, read_config
-from p2l_sdk.hub.folders import DEFAULT_MODEL, locate
+from p2l_sdk.hub.folders import DEFAULT_MODEL, locate, whole_folder
 from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE
 from p2l_sdk.scorers.scorer import Scorer
 
@@ -76,4 +76,5 @@ def _load(
             raise
         feature = f"device={device!r}" if device else f"a {kind} backbone"
         raise MissingExtraError(feature, error.name or "torch", "torch") from None
-    return TransformerScorer.load(folder, config, device, base, access)
+    with whole_folder(folder) as whole:
+        return TransformerScorer.load(whole, config, device, base, access)

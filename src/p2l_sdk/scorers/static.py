@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from p2l_sdk.errors import ModelFormatError
-from p2l_sdk.hub.folders import require_file
+from p2l_sdk.hub.folders import read_tensors, tokenizer_file
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Kinds
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder
@@ -84,7 +82,7 @@ class StaticScorer:
                 not finite.
         """
         spec = ModelSpec.from_config(config)
-        weights = read_weights(folder / "model.safetensors")
+        weights = read_tensors(folder)
         _check_weights(weights, spec, config["backbone_config"])
         norm_power = float(config["backbone_config"].get("norm_power", 0.0))
         return cls(spec, PromptEncoder(spec, read_tokenizer(folder)), weights, norm_power)
@@ -174,20 +172,11 @@ class StaticScorer:
 
 def read_tokenizer(folder: Path) -> Tokenizer:
     """Read the `tokenizer.json` of a folder; ModelFormatError if it is missing or damaged."""
-    path = require_file(folder, "tokenizer.json")
+    path = tokenizer_file(folder)
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
         raise ModelFormatError(f"{str(path)!r} is damaged: {error}") from None
-
-
-def read_weights(path: Path) -> dict[str, np.ndarray]:
-    """Read the tensors of a `model.safetensors`; ModelFormatError if it is missing or damaged."""
-    require_file(path.parent, path.name)
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise ModelFormatError(f"{str(path)!r} is damaged ({error}); copy or download it again") from None
 
 
 def _check_weights(weights: Mapping[str, np.ndarray], spec: ModelSpec, backbone: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from p2l_sdk.errors import ModelFormatError, P2LError
 from p2l_sdk.hub.access import is_repo_id
 from p2l_sdk.hub.config import backbone_kind, is_native, read_config
-from p2l_sdk.hub.folders import DEFAULT_MODEL, locate
+from p2l_sdk.hub.folders import STATIC_MODEL, locate
 from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
 from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE, ModelSpec
 from p2l_sdk.training.config import STATIC, Method, TrainingConfig
@@ -82,7 +82,7 @@ def _feedback(name: str) -> Feedback | Pointwise:
 
 def _static_base(config: TrainingConfig) -> Path | None:
     if config.base == STATIC:
-        return DEFAULT_MODEL
+        return STATIC_MODEL
     if config.static_from is not None:
         raise P2LError("static_from goes with base 'static' alone")
     path = Path(config.base).expanduser()

@@ -17,7 +17,7 @@ from p2l_sdk import pictures
 from p2l_sdk.editing.edit import only_rows
 from p2l_sdk.editing.refined import Refined
 from p2l_sdk.errors import HubError, P2LError
-from p2l_sdk.hub.folders import DEFAULT_MODEL, new_folder, require_new
+from p2l_sdk.hub.folders import STATIC_MODEL, new_folder, require_new
 from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
 from p2l_sdk.p2l import P2L
 from p2l_sdk.scorers.load import load_scorer
@@ -139,7 +139,7 @@ def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: List
         name = config.base_name or Path(config.static_from).name
         table, origin = distil(config.static_from), f"Its token table was distilled from {name}."
     else:
-        source = "the embedded default" if base == DEFAULT_MODEL else config.base
+        source = "the embedded static model" if base == STATIC_MODEL else config.base
         table, origin = table_of(base), f"Its token table is that of {source}."
     with new_folder(Path(config.output)) as partial:
         model = train_static(data, table, recipe, inputs.costs, averaged=inputs.averaged, listener=listener)

@@ -17,9 +17,10 @@ from transformers import AutoModel, AutoTokenizer
 
 from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.hub.config import backbone_kind, read_config
+from p2l_sdk.hub.folders import read_tensors
 from p2l_sdk.modeling.prompt_p2l import pad
 from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE
-from p2l_sdk.scorers.static import read_tokenizer, read_weights
+from p2l_sdk.scorers.static import read_tokenizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +72,6 @@ def table_of(folder: Path) -> TokenTable:
     config = read_config(folder)
     if backbone_kind(config) != STATIC_BACKBONE:
         raise ModelFormatError(f"{str(folder)!r} has no static backbone, so there is no token table to start from")
-    weights = read_weights(folder / "model.safetensors")
+    weights = read_tensors(folder)
     scale = weights.get("backbone.scale", np.ones(1, dtype=np.float32))
     return TokenTable(read_tokenizer(folder), weights["backbone.table"].astype(np.float32) * scale[:, None])
