@@ -36,6 +36,7 @@ class Route:
         objective: what was maximised; see `Router`.
         matched: name as given -> the model's own name (that of the leaderboard), for those of the router's LLMs and
             opponents where they differ.
+        left_out: LLMs that could not be chosen because their cost is not known.
     """
 
     model: str
@@ -48,6 +49,7 @@ class Route:
     leaderboard: Leaderboard
     objective: str = "win_rate"
     matched: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values, including the leaderboard."""
@@ -61,6 +63,7 @@ class Route:
             "ranking": self.ranking,
             "budget": self.budget,
             "matched": dict(self.matched),
+            "left_out": list(self.left_out),
             **self.leaderboard.to_dict(),
         }
 
@@ -94,6 +97,8 @@ class Route:
         facts += [("cost", cost), ("score", f"{self.expected_score:.0%} chance {chance}")]
         if len(self.ranking) > 1:
             facts.append(("then", ", ".join(self.ranking[1:4]) + (", ..." if len(self.ranking) > 4 else "")))
+        if self.left_out:
+            facts.append(("left out", f"{len(self.left_out)} LLMs whose cost is not known"))
         if self.matched:
             facts.append(("read", ", ".join(f"{name} as {own}" for name, own in self.matched.items())))
         return facts

@@ -56,7 +56,8 @@ class Router:
         llms: names of the model's LLMs, in the order of its coefficients.
         feedback: its feedback model, or its name.
         costs: USD per response by LLM name.
-        models: the LLMs that may be chosen; all if not given. Two names of one LLM are two places to call it.
+        models: the LLMs that may be chosen. Two names of one LLM are two places to call it. If not given, all may be,
+            and within a budget all whose cost is known: `Route.left_out` names the others.
         opponents: LLM name -> weight; uniform over all LLMs if not given.
         policy: "optimal" (the best mixture whose mean cost stays within the budget), "strict" (the best single LLM that
             costs no more than the budget) or "best" (the best LLM, whatever the budget).
@@ -105,6 +106,12 @@ class Router:
         self._costs = costs_as_named(costs, llms, matched(found))
         self._missing = [name for name in self.names if name not in self._costs]
         self._prices = None if self._missing else np.array([self._costs[name] for name in self.names])
+        self._within_budget, self.left_out = self, tuple[str, ...]()
+        if models is None and 0 < len(self._missing) < len(llms):
+            priced = [name for name in llms if name in self._costs]
+            given: RouterOptions = {"opponents": opponents, "policy": policy, "objective": objective}
+            self._within_budget = Router(llms, feedback, costs, models=priced, **given)
+            self._within_budget.left_out = tuple(self._missing)
 
     @property
     def prices(self) -> np.ndarray:
@@ -145,8 +152,11 @@ class Router:
 
     def route(self, board: Leaderboard, cost: float | None = None, seed: int | None = None) -> Route:
         """The LLM to call for the prompt of this leaderboard; see `P2L.route`."""
+        budget = as_budget(cost)
+        if budget is not None and self._within_budget is not self and self.policy is not Policy.BEST:
+            return self._within_budget.route(board, budget, seed)
         self._require_own(board)
-        scores, budget = self.scores(board.coefs), as_budget(cost)
+        scores = self.scores(board.coefs)
         if budget is None or self.policy is Policy.BEST:
             support = {int(scores.argmax()): 1.0}
         elif self.policy is Policy.STRICT:
@@ -160,6 +170,8 @@ class Router:
         budget, boards = as_budget(cost), scored.leaderboards(self.llms, self.feedback)
         if budget is None or self.policy is not Policy.OPTIMAL or not boards:
             return [self.route(board, budget) for board in boards]
+        if self._within_budget is not self:
+            return self._within_budget.route_many(scored, budget, seed)
         scores = self.scores(scored.coefs)
         allocation = JointFrontier(scores, self.prices).at(budget)
         supports = [allocation.mixture(i) for i in range(len(boards))]
@@ -180,11 +192,15 @@ class Router:
         budget = as_budget(cost)
         if budget is None:
             raise BudgetError("a pacer needs a budget; give the mean cost, USD per response")
+        if self._within_budget is not self:
+            return self._within_budget.pacer(cost, sample=sample)
         start = 0.0 if sample is None else JointFrontier(self.scores(sample), self.prices).at(budget).multiplier
         return BudgetPacer(self.prices, budget, start=start)
 
     def route_paced(self, board: Leaderboard, pacer: BudgetPacer) -> Route:
         """The LLM that the pacer chooses; afterwards, call `pacer.record(cost)` with the actual cost."""
+        if self._within_budget is not self:
+            return self._within_budget.route_paced(board, pacer)
         self._require_own(board)
         scores = self.scores(board.coefs)
         chosen = pacer.choose(scores)
@@ -203,6 +219,8 @@ class Router:
         """
         from p2l_sdk.routing.frontier import Frontier
 
+        if self._within_budget is not self:
+            return self._within_budget.frontier(coefs, budgets, outcomes)
         scores, prices = self.scores(coefs), self.prices
         values = scores
         if outcomes is not None:
@@ -257,6 +275,7 @@ class Router:
             leaderboard=board,
             objective=self.objective,
             matched=self.matched,
+            left_out=self.left_out,
         )
 
 

@@ -127,7 +127,8 @@ class CoefficientsReply(BaseModel):
 
 
 class RouteReply(LeaderboardReply):
-    """The LLM to call, and why. `matched` says how names of the request were read: name -> the model's own name."""
+    """The LLM to call, and why. `matched` says how names of the request were read: name -> the model's own name;
+    `left_out` are LLMs that a budget could not choose because their cost is not known."""
 
     model: str
     mixture: dict[str, float]
@@ -138,6 +139,7 @@ class RouteReply(LeaderboardReply):
     ranking: list[str]
     budget: float | None
     matched: dict[str, str]
+    left_out: list[str]
 
 
 class ModelRow(BaseModel):
