@@ -90,16 +90,15 @@ def compared(ratings: KindRatings, scored: Coefficients, category: str) -> dict[
 def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
     """Aggregated against published departures, one picture per category."""
     pyplot = pictures.require_pyplot()
-    figure, axes = pyplot.subplots(
-        1, len(CATEGORIES), figsize=(10.5, 3.9), layout="constrained", sharex=True, sharey=True
-    )
+    figure, axes = pyplot.subplots(1, len(CATEGORIES), figsize=(10.5, 4.2), layout="constrained", sharey=True)
     reach = 1.05 * max(abs(x) for name in CATEGORIES for x in results[name]["published"])
     for ax, name in zip(axes, CATEGORIES, strict=True):
         pictures.axes_of_size(ax, 0, 0)
         result = results[name]
         ax.axline((0, 0), slope=1, color=pictures.GREY, linewidth=1)
         ax.scatter(result["published"], result["aggregated"], s=14, color=pictures.BLUE, alpha=0.7, linewidths=0)
-        ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="published")
+        ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="published")
+        ax.set_box_aspect(1)
         title = f"{name.replace('_', ' ')}: r = {result['correlation']:.2f}, error {result['mean_error']:.1f}"
         ax.set_title(title, loc="left", fontsize=pictures.NORMAL)
     axes[0].set_ylabel("aggregated over unseen prompts")

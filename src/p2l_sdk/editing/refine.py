@@ -20,11 +20,9 @@ meaning (grk, ba, rk_reparam: how often answers are usable), it is one more row,
 LLMs alike, so that they stay comparable; the votes choose how much it may differ from prompt to prompt, too. Where a
 shift has no meaning, the prior keeps the mean level.
 
-Feedback: a base with an outcome for ties keeps its feedback model. `bt` and `bt_tie` have none; if the votes hold ties,
-the refined model is `rk`, and if they hold "both bad", `grk`, the default of training, with one tie threshold for all
-prompts. A `bt` model would ignore these votes, and `bt_tie` takes a tie for half a win, so that it expects decisive
-votes to be closer than they are. `feedback="bt"` keeps the base's: it knows no ties, and predicts decisive votes a
-little better (benchmarks/own_votes.py has the figures).
+Feedback: the refined model keeps the base's feedback model. A base without an outcome for ties (`bt`, as those built
+from Elo ratings) learns from decisive votes alone; `feedback="grk"` (or "rk") gives it ties and "both bad", with one
+tie threshold for all prompts, and predicts decisive votes a little worse.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ from p2l_sdk.editing.joint import JointFit, JointPrior, JointProblem, JointVotes
 from p2l_sdk.editing.refined import Basis, Choice, Refined, features_of
 from p2l_sdk.errors import P2LError, P2LWarning, VotesError
 from p2l_sdk.leaderboards.pairs import natural_parameters
-from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, eta_of_threshold, vote_targets
+from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold, vote_targets
 from p2l_sdk.scorers.scorer import EditableScorer, editable
 from p2l_sdk.votes.votes import Votes
 
@@ -63,8 +61,7 @@ def refine_rows(scorer: Any, votes: Votes | str | Path, feedback: Feedback | str
     Args:
         scorer: the model.
         votes: `Votes` or a file of votes.
-        feedback: feedback model of the result; by default the base's or, of a base without ties, one that suits the
-            votes.
+        feedback: feedback model of the result; by default the base's.
 
     Returns:
         The refined scorer, and what was learned.
@@ -78,8 +75,8 @@ def refine_rows(scorer: Any, votes: Votes | str | Path, feedback: Feedback | str
     """
     old = editable(scorer)
     votes = votes if isinstance(votes, Votes) else Votes.read(votes)
+    chosen = old.spec.feedback if feedback is None else Feedback.parse(feedback)
     able = hasattr(old, "with_feedback")
-    chosen = feedback_for(old.spec.feedback, votes, able=able) if feedback is None else Feedback.parse(feedback)
     if chosen is not old.spec.feedback and not (able and old.spec.feedback in _WITHOUT_TIES and chosen in _REACHED):
         raise P2LError(
             f"this model has feedback {old.spec.feedback} and cannot be refined to {chosen}; only a static model of bt "
@@ -90,22 +87,6 @@ def refine_rows(scorer: Any, votes: Votes | str | Path, feedback: Feedback | str
     refined = search.summary(choice, fit)
     _warn_of_few(refined, search)
     return search.scorer(choice), refined
-
-
-def feedback_for(base: Feedback, votes: Votes, *, able: bool = True) -> Feedback:
-    """The feedback model of a refined model: the base's own or, of a base without ties, one that suits the votes.
-
-    Args:
-        base: feedback model of the base.
-        votes: the votes.
-        able: whether the base can change it, as a static model can.
-    """
-    if base not in _WITHOUT_TIES or not able:
-        return base
-    seen = set(votes.winner[votes.weight > 0].tolist())
-    if Winner.BOTH_BAD in seen:
-        return Feedback.GRK
-    return Feedback.RK if Winner.TIE in seen else base
 
 
 class _Search:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from p2l_sdk.editing.refine import feedback_for
 from p2l_sdk.errors import P2LError, P2LWarning, VotesError
 from p2l_sdk.evaluation import Report, evaluate
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
@@ -32,7 +31,7 @@ class Inputs:
         config: the settings.
         data: votes or scores to learn from.
         data_hash: their fingerprint, for the card.
-        feedback: the feedback model: that of the plan or, where votes refine a model, the one that suits both.
+        feedback: the feedback model: that of the plan or, where votes refine a model, the model's own.
         costs: USD per response by LLM name.
         held_out: by description, the data to measure on after training.
         notes: Markdown for the end of the card.
@@ -67,7 +66,7 @@ class Inputs:
             spec = plan.refined[1]
             models = (*spec.models, *(name for name in models if name not in spec.models))
             if config.feedback == DEFAULT_FEEDBACK:
-                feedback = feedback_for(spec.feedback, data)
+                feedback = spec.feedback
         costs = dict(load_costs(config.costs, models)) if config.costs else {}
         held_out = _held_out(config, data)
         read = cls(config, data, data_hash(config.votes, data), feedback, costs, held_out, notes)

@@ -42,7 +42,7 @@ class Plan:
         feedback: the feedback model.
         static_base: folder of the static model whose token table is used; None if the base is another one.
         refined: folder of the model of kinds that is refined with the votes (`P2L.refine`), and the spec of that model.
-            Its feedback model, or the one that suits the votes, replaces the default.
+            Its feedback model replaces the default.
     """
 
     feedback: Feedback | Pointwise
