@@ -68,7 +68,7 @@ def main() -> None:
             Path(place) / "arena",
             costs=usd,
             card=card,
-            progress=lambda _, done: progress.update(task, completed=done),
+            progress=lambda phase, done: progress.update(task, completed=done) if phase == "networks" else None,
         )
         tensors = load_file(built.folder / "model.safetensors")
         save_file({k: v for k, v in tensors.items() if k.startswith("head.")}, built.folder / "head.safetensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 @click.option("--kinds", metavar="A,B,...", callback=listed, help="The categories to use.  [all]")
 @click.option("--overall", metavar="NAME", help="The category of all prompts.  [overall, full or all, if there is one]")
 @click.option("--costs", metavar="SOURCE", help="USD per response: a file, or genai-prices[:PROVIDER,...].")
-@click.option("--base", metavar="PATH", help="Folder or Hub id of the P2L model to build upon.  [the embedded one]")
+@click.option(
+    "--base", metavar="PATH", help="Text model to build upon: folder, Hub id or .gguf.  [the embedded static one]"
+)
 @click.option(
     "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of the recogniser."
 )
@@ -117,15 +120,18 @@ def _leaderboards(
 
 @contextlib.contextmanager
 def _progress(*, quiet: bool) -> Iterator[Callable[[str, int], None] | None]:
-    import sys
-
+    """What is told of the two phases of a build: a bar on a terminal, nothing elsewhere."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
-    from p2l_sdk.cli import terminal
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    with terminal.counting("networks of the recogniser") as count:
-        yield lambda _, done: count(done)
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,} {task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        names = {"prompts": "prompts read", "networks": "networks trained"}
+        tasks = {phase: progress.add_task(text, total=None) for phase, text in names.items()}
+        yield lambda phase, done: progress.update(tasks[phase], completed=done)
 
 
 def _as_dict(built: BuiltModel) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,11 +88,11 @@ def build_model(
         ratings: the leaderboards.
         prompts: prompts of known kind, or a table of them (see `KindPrompts.read`).
         output: the new folder; it is written completely or not at all.
-        base: the P2L model whose text model is used: a folder or a Hub id; None for the embedded static one.
+        base: the text model, see `Base`; None for the embedded static one.
         costs: USD per response, see `load_costs`.
         seed: of the recogniser.
         card: writes the model's card.
-        progress: called with a phase and how many of its steps are done.
+        progress: called with a phase ("prompts", "networks") and how many of its steps are done.
         device: where torch runs, for a base that needs it.
 
     Raises:
@@ -107,10 +108,11 @@ def build_model(
         raise P2LError("ratings and prompts are of other kinds; read the prompts with kinds=ratings.kinds")
     usd = dict(load_costs(costs, ratings.models)) if costs is not None else {}
     below = Base(base, device)
-    vectors = below.pooled(prompts.prompts)
+    vectors = below.pooled(prompts.prompts, _phase(progress, "prompts"))
     centre, scale = _standard(vectors)
-    told = None if progress is None else (lambda done: progress("recogniser", done))
-    recogniser = train_recogniser((vectors - centre) / scale, prompts.member, prompts.unsure, seed=seed, progress=told)
+    recogniser = train_recogniser(
+        (vectors - centre) / scale, prompts.member, prompts.unsure, seed=seed, progress=_phase(progress, "networks")
+    )
     layer = LastLayer.of(ratings, recogniser.left_out, prompts)
     spec = below.spec.replace(
         models=ratings.models,
@@ -184,6 +186,11 @@ class LastLayer:
         return KindsRecord(
             ratings.kinds, ratings.overall_name, ratings.scale, ratings.curves, self.spread, self.geometry
         )
+
+
+def _phase(progress: Callable[[str, int], None] | None, name: str) -> Callable[[int], None] | None:
+    """The progress of one phase."""
+    return None if progress is None else functools.partial(progress, name)
 
 
 def _standard(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

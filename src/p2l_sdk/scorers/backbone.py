@@ -90,6 +90,20 @@ class BaseModel:
         return folder
 
 
+def is_decoder(backbone: Any) -> bool:
+    """Whether each token of a backbone sees only those before it."""
+    return any(getattr(module, "is_causal", False) for module in backbone.modules())
+
+
+def longest_prompt(backbone: Any) -> int:
+    """The most tokens that a backbone can read. RoBERTa-like models count positions from the padding index + 1, so the
+    first rows of their position table are unused."""
+    rows = getattr(backbone.config, "max_position_embeddings", None) or 8192
+    tables = [table for name, table in backbone.named_modules() if name.endswith("position_embeddings")]
+    unused = [table.padding_idx + 1 for table in tables if getattr(table, "padding_idx", None) is not None]
+    return int(rows - max(unused, default=0))
+
+
 def saved_tokenizer(folder: Path) -> Any:
     """Load the tokenizer of a saved model, without running code from its folder.
 

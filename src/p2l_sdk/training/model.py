@@ -17,7 +17,7 @@ from p2l_sdk.errors import P2LError
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
 from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec, Pooling
-from p2l_sdk.scorers.backbone import BaseModel
+from p2l_sdk.scorers.backbone import BaseModel, is_decoder, longest_prompt
 from p2l_sdk.training.config import Method, Precision, TrainingConfig
 
 _SHORT = 512  # tokens up to which eager attention is about a quarter faster on a CPU than the fused kernel
@@ -75,10 +75,10 @@ def _spec(
 ) -> ModelSpec:
     """The spec, with defaults that suit the base: a decoder gets its chat template and last-token pooling, an encoder
     its own special tokens and mean pooling."""
-    decoder = any(getattr(module, "is_causal", False) for module in backbone.modules())
+    decoder = is_decoder(backbone)
     chat = bool(decoder and tokenizer.chat_template) if config.chat is None else config.chat
     pooling = config.pooling or (Pooling.LAST if decoder else Pooling.MEAN)
-    longest = _longest(backbone)
+    longest = longest_prompt(backbone)
     if config.max_prompt_tokens is not None and config.max_prompt_tokens > longest:
         raise P2LError(f"max_prompt_tokens is {config.max_prompt_tokens}, and {config.base!r} reads {longest} at most")
     return ModelSpec(
@@ -96,15 +96,6 @@ def _spec(
         head_input_dropout=0.0 if config.head_hidden_size else config.head_dropout,
         head_dropout=config.head_dropout if config.head_hidden_size else 0.0,
     )
-
-
-def _longest(backbone: Any) -> int:
-    """The most tokens that a base can read. RoBERTa-like models count positions from the padding index + 1, so the
-    first rows of their position table are unused."""
-    rows = getattr(backbone.config, "max_position_embeddings", None) or 8192
-    tables = [table for name, table in backbone.named_modules() if name.endswith("position_embeddings")]
-    unused = [table.padding_idx + 1 for table in tables if getattr(table, "padding_idx", None) is not None]
-    return rows - max(unused, default=0)
 
 
 def _cls_token(config: TrainingConfig, tokenizer: Any, chat: bool) -> str | None:
