@@ -59,6 +59,7 @@ class Coefficients:
                 for i, row in enumerate(self.coefs)
             ]
         shares, margins = self.kinds.shares.tolist(), Z_95 * self.kinds.errors
+        stated = bool(margins.any())  # ratings without limits say nothing of their errors
         return [
             Leaderboard(
                 models=models,
@@ -66,7 +67,7 @@ class Coefficients:
                 feedback=feedback,
                 eta=eta[i],
                 gamma=gamma[i],
-                intervals=np.stack([row - margins[i], row + margins[i]], 1),
+                intervals=np.stack([row - margins[i], row + margins[i]], 1) if stated else None,
                 kinds=dict(zip(self.kinds.names, shares[i], strict=True)),
             )
             for i, row in enumerate(self.coefs)
