@@ -59,9 +59,7 @@ def kept_out(data: Path, ratings: KindRatings, unused: set[str]) -> dict[str, Co
             p2l = P2L.from_pretrained(Path(place) / "model")
         for name, found in parts.items():
             own = [
-                row["prompt"]
-                for row in out
-                if (name in row["categories"] if name != NONE else not row["categories"] and not row["unsure"])
+                row["prompt"] for row in out if (name in row["categories"] if name != NONE else not row["categories"])
             ]
             if own:
                 found.append(p2l.coefficients(own))

@@ -27,7 +27,7 @@ from p2l_sdk.kinds.recogniser import EPOCHS, FOLDS
 
 ROOT = Path(__file__).parents[2]
 KINDS = (
-    "coding", "math", "creative_writing", "hard_6", "expert", "if", "long_user",
+    "coding", "math", "creative_writing", "if", "long_user",
     "industry_business_and_management_and_financial_operations", "industry_entertainment_and_sports_and_media",
     "industry_legal_and_government", "industry_life_and_physical_and_social_science",
     "industry_medicine_and_healthcare", "industry_writing_and_literature_and_language",

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 LONG = 500
 """Tokens from which the Arena calls a prompt long."""
+ASKED, OURS, EXAM = 1.0, 0.3, 0.1
+"""How typical a prompt is of what people ask in the Arena: asked by users (or written as such), by us, in an exam."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,7 @@ class Row:
     source: str
     style: str
     language: str
+    weight: float
 
 
 def main() -> None:
@@ -99,7 +102,10 @@ def _row(prompt: str, labels: Labels, *, source: str, style: str, spoken: str = 
         unsure.add("long_user")
     named = [category for category in USED if category in categories]
     still = [category for category in USED if category in unsure - categories]
-    return Row(prompt=prompt, categories=named, unsure=still, source=source, style=style, language=spoken)
+    weight = EXAM if style == "exam" else OURS if source == "own" else ASKED
+    return Row(
+        prompt=prompt, categories=named, unsure=still, source=source, style=style, language=spoken, weight=weight
+    )
 
 
 def _own() -> Iterator[Row]:

@@ -71,13 +71,15 @@ class Geometry:
     slack: np.ndarray
 
     @classmethod
-    def of(cls, shares: np.ndarray, member: np.ndarray) -> Geometry:
-        """The geometry of prompts with these shares and `(n_prompts, n_kinds)` memberships; each kind has a prompt."""
-        kinds = range(member.shape[1])
-        none = ~member.any(1)
-        means = np.stack([shares[member[:, k]].mean(0) for k in kinds])
-        scatter = np.array([shares[member[:, k]].var(0).sum() / member[:, k].sum() for k in kinds])
-        return cls(means, shares[none].mean(0) if none.any() else np.zeros(len(means)), np.sqrt(_SLACK**2 + scatter))
+    def of(cls, shares: np.ndarray, member: np.ndarray, weight: np.ndarray) -> Geometry:
+        """The geometry of prompts with these shares and memberships `(n_prompts, n_kinds)`, and `(n_prompts,)` weights;
+        each kind has a prompt of positive weight."""
+        share_of = (member * weight[:, None]) / (member * weight[:, None]).sum(0)
+        means = share_of.T @ shares
+        scatter = share_of.T @ np.square(shares) - np.square(means)  # over the prompts of a kind
+        slack = np.sqrt(_SLACK**2 + scatter.sum(1) * np.square(share_of).sum(0))
+        none = weight * ~member.any(1)
+        return cls(means, none @ shares / none.sum() if none.any() else np.zeros(len(means)), slack)
 
     def operator(self, spread: np.ndarray, rated: np.ndarray) -> np.ndarray:
         """`(n_kinds, n_kinds)` matrix from one LLM's departures in the kinds to its D.
@@ -126,6 +128,17 @@ def spreads(departures: np.ndarray, errors: np.ndarray) -> np.ndarray:
     noise = np.where(np.isnan(departures), np.nan, errors)
     variance = np.nanmean(np.square(departures), 0) - np.nanmean(np.square(noise), 0)
     return np.sqrt(np.maximum(variance, _LEAST_SPREAD**2))
+
+
+def departure_errors(errors: np.ndarray, overall: np.ndarray) -> np.ndarray:
+    """Standard errors of departures, from those of the ratings in the kinds and overall.
+
+    The votes of a kind are among all votes, of which the overall rating makes the best use. Its error is therefore
+    independent of the departure (Hausman, 1978), and the variance of the departure is the difference of the two. That
+    is itself uncertain: at least a tenth of the kind's variance remains.
+    """
+    square = np.square(errors)
+    return np.sqrt(np.maximum(square - np.square(overall), 0.1 * square))
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,6 +209,8 @@ class KindsRecord:
             weight = 1.0 / np.maximum(noise, _LEAST_SPREAD**2)
             coefs[-1], errors[-1] = weight @ coefs[:-1][seen] / weight.sum(), 1.0 / math.sqrt(weight.sum())
         departures = np.where(seen, coefs[:-1] - coefs[-1], np.nan)
+        if self.scale is not Scale.SHARE and self.overall in ratings:
+            errors[:-1] = departure_errors(errors[:-1], errors[-1])
         rows, variance = self.geometry.rows(
             np.array([[coefs[-1], errors[-1]]]), departures[None], errors[None, :-1], self.spread
         )

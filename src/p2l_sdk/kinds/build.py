@@ -155,7 +155,7 @@ class LastLayer:
     def of(cls, ratings: KindRatings, shares: np.ndarray, prompts: KindPrompts) -> LastLayer:
         """The layer for prompts in which these `(n_prompts, n_kinds)` shares were recognised."""
         sure = ~prompts.unsure.any(1) | prompts.member.any(1)
-        geometry = Geometry.of(shares[sure], prompts.member[sure])
+        geometry = Geometry.of(shares[sure], prompts.member[sure], prompts.weight[sure])
         departures = ratings.coefs - ratings.overall[:, :1]
         spread = spreads(departures, ratings.errors)
         rows, variance = geometry.rows(ratings.overall, departures, ratings.errors, spread)
@@ -219,7 +219,7 @@ def _measured(
         own = member[:, k]
         published = ratings.coefs[:, k] - ratings.overall[:, 0]
         rated = ~np.isnan(published)
-        got = _aggregated(layer(_sample(shares[own])), ratings) - ratings.overall[:, 0]
+        got = _aggregated(layer, shares, own * prompts.weight, ratings) - ratings.overall[:, 0]
         published, got = published[rated], got[rated]
         if spec.feedback.floating:
             published, got = published - published.mean(), got - got.mean()
@@ -236,19 +236,17 @@ def _measured(
             )
         )
     none, off = ~(member | prompts.unsure).any(1), None
-    if none.any():
-        away = _aggregated(layer(_sample(shares[none])), ratings) - ratings.overall[:, 0]
+    if none @ prompts.weight:
+        away = _aggregated(layer, shares, none * prompts.weight, ratings) - ratings.overall[:, 0]
         off = ARENA_SCALE * float(np.abs(away - (away.mean() if spec.feedback.floating else 0.0)).mean())
     return BuiltModel(folder, spec, tuple(kinds), off, len(prompts.prompts))
 
 
-def _sample(rows: np.ndarray) -> np.ndarray:
-    """At most so many of the rows, spread evenly."""
-    return rows[np.linspace(0, len(rows) - 1, min(len(rows), _CHECKED)).round().astype(np.intp)]
-
-
-def _aggregated(scored: Coefficients, ratings: KindRatings) -> np.ndarray:
-    """`(n_models,)` coefficients of the aggregate leaderboard of these prompts."""
+def _aggregated(layer: LastLayer, shares: np.ndarray, weight: np.ndarray, ratings: KindRatings) -> np.ndarray:
+    """`(n_models,)` coefficients of the aggregate leaderboard of the prompts with these shares and weights; of very
+    many, those of some that are spread evenly."""
+    rows = np.flatnonzero(weight)
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _CHECKED)).round().astype(np.intp)]
     statistics = PairStatistics(ratings.feedback, len(ratings.models), sample=0)
-    statistics.add(scored)
+    statistics.add(layer(shares[rows]), weight[rows])
     return statistics.solve(ratings.models, replicates=0).coefs

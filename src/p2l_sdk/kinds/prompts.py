@@ -10,7 +10,7 @@ import numpy as np
 
 from p2l_sdk.errors import TableError, did_you_mean
 from p2l_sdk.modeling.prompt_p2l import Prompt
-from p2l_sdk.tables.columns import PromptIndex, checked, checked_prompt, is_missing, prompt_column
+from p2l_sdk.tables.columns import PromptIndex, checked, checked_prompt, is_missing, prompt_column, weight_of
 from p2l_sdk.tables.sources import ABSENT, Chunk, open_source, table_errors
 
 
@@ -23,12 +23,14 @@ class KindPrompts:
         kinds: names of the kinds.
         member: `(n_prompts, n_kinds)` whether a prompt is of a kind; it may be of several, or of none.
         unsure: `(n_prompts, n_kinds)` whether that is left open.
+        weight: `(n_prompts,)` how much a prompt counts where the prompts of a kind are averaged.
     """
 
     prompts: list[Prompt]
     kinds: tuple[str, ...]
     member: np.ndarray
     unsure: np.ndarray
+    weight: np.ndarray
 
     @classmethod
     @table_errors(TableError)
@@ -38,7 +40,8 @@ class KindPrompts:
         Args:
             source: rows `prompt` (text or chat messages) and `category` (or `categories`): a name, a list of names, or
                 nothing for a prompt of no known kind. A prompt may have several rows: it is of all their kinds. An
-                optional column `unsure` lists kinds of which it is not known whether the prompt is of them.
+                optional column `unsure` lists kinds of which it is not known whether the prompt is of them, and
+                `weight` says how typical a prompt is of what is asked (a number >= 0; 1 where there is none).
             kinds: names of the kinds that count.
             ignored: names of further categories, which do not count.
 
@@ -48,15 +51,18 @@ class KindPrompts:
         """
         known, index = tuple(kinds), PromptIndex()
         rows: list[tuple[int, list[str], list[str]]] = []
+        weights: dict[int, float] = {}
         start = 0
         for chunk in open_source(source).chunks:
             prompts = checked(prompt_column(chunk, start), checked_prompt, start)
             column = _category_column(chunk)
             unsure = chunk.get("unsure", [None] * len(prompts))
+            counts = checked(chunk.get("weight", [1.0] * len(prompts)), weight_of, start)
             for i, prompt in enumerate(prompts):
                 place = f"row {start + i + 1}"
                 named, open_ = (_names(cell, place, known, ignored) for cell in (column[i], unsure[i]))
                 rows.append((index.number(prompt), named, open_))
+                weights[rows[-1][0]] = max(counts[i], weights.get(rows[-1][0], 0.0))
             start += len(prompts)
         member = np.zeros((len(index.prompts), len(known)), dtype=bool)
         open_cells = np.zeros_like(member)
@@ -65,13 +71,14 @@ class KindPrompts:
             open_cells[number, [known.index(name) for name in open_]] = True
         if not rows:
             raise TableError("there are no prompts; give rows with the columns prompt and category")
+        weight = np.array([weights[number] for number in range(len(index.prompts))])
         for name, column in zip(known, member.T, strict=True):
-            if not column.any():
+            if not weight @ column:
                 raise TableError(
                     f"no prompt is of the kind {name!r}, so it cannot be recognised; give prompts of it, or leave it "
                     f"out: kinds=[...] (--kinds) names those to use"
                 )
-        return cls(index.prompts, known, member, open_cells & ~member)
+        return cls(index.prompts, known, member, open_cells & ~member, weight)
 
 
 def _category_column(chunk: Chunk) -> list[Any]:

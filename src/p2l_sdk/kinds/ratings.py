@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from p2l_sdk.editing.rated import Scale
+from p2l_sdk.editing.rated import Scale, departure_errors
 from p2l_sdk.errors import P2LError, TableError, did_you_mean, member
 from p2l_sdk.kinds.difficulty import SPREAD, grounded_leaderboard, outcome_shares
 from p2l_sdk.leaderboards.leaderboard import Z_95
@@ -40,7 +40,8 @@ class KindRatings:
         scale: of the ratings.
         feedback: the feedback model in which the coefficients are.
         overall: `(n_models, 2)` overall coefficients and their standard errors, in logits.
-        coefs, errors: `(n_models, n_kinds)` coefficients by kind, NaN where an LLM has no rating, and standard errors.
+        coefs, errors: `(n_models, n_kinds)` coefficients by kind, NaN where an LLM has no rating, and the standard errors
+            of their departures from the overall ones.
         curves: `(n_kinds + 1, 2)` intercept and slope from a rating in logits to a coefficient, the overall one last.
         eta: `(n_kinds + 1,)` raw tie threshold of each leaderboard, the overall one last; None if there is none.
     """
@@ -108,8 +109,8 @@ class KindRatings:
         seen = rated.any(1) | ~np.isnan(overall[:, 0])
         models = tuple(model for model, one in zip(models, seen, strict=True) if one)
         overall, ratings, errors, rated = overall[seen], ratings[seen], errors[seen], rated[seen]
-        base = overall[:, 0]
-        if np.isnan(base).all():  # alternate: levels of the kinds, then means of the LLMs
+        base, derived = overall[:, 0], bool(np.isnan(overall[:, 0]).all())
+        if derived:  # alternate: levels of the kinds, then means of the LLMs
             base = np.nanmean(ratings - np.nanmean(ratings, 0), 1)
         level = np.nanmean(ratings - base[:, None], 0)
         unknown = np.isnan(base)
@@ -126,7 +127,7 @@ class KindRatings:
             Feedback.BT,
             np.stack([base - centre, own], 1),
             ratings - level - centre,
-            np.where(rated, errors, 0.0),
+            np.where(rated, errors if derived else departure_errors(errors, own[:, None]), 0.0),
             curves,
         )
 
