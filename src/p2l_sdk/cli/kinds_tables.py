@@ -27,9 +27,9 @@ def print_built(built: BuiltModel) -> None:
     console = Console()
     console.print(table)
     notes = [
-        "on prompts that the recogniser had not seen; departure of a kind's ratings from the overall ones, and error"
+        "on prompts that the recogniser had not seen; departure of a kind's ratings from the overall ones, and error "
+        "of those aggregated over its prompts: mean over the LLMs, in Elo points"
     ]
-    notes.append("of those aggregated over its prompts: mean over the LLMs, in Elo points")
     if built.none is not None:
         notes.append(f"over prompts of no known kind, the overall ratings come back within {built.none:.1f} points")
     for note in notes:
