@@ -50,8 +50,9 @@ class Question:
     gain: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The columns of a plan."""
-        return {"prompt": self.prompt, "model_a": self.model_a, "model_b": self.model_b, "gain": self.gain}
+        """The columns of a plan; the gain to four digits."""
+        gain = float(f"{self.gain:.4g}")
+        return {"prompt": self.prompt, "model_a": self.model_a, "model_b": self.model_b, "gain": gain}
 
 
 def plan_votes(
