@@ -41,7 +41,7 @@ __all__ = [
 LONGEST_NAME = 100  # of an LLM in a message; a request may hold megabytes
 _MOST_SIMILAR = 4
 NO_VOTES = (
-    "is it not there at all? add it from ratings, or votes of an LLM judge: docs/no-votes.md, 'You have no votes'"
+    "is it not there at all? docs/no-votes.md ('You have no votes') adds it, from ratings or votes"
 )
 
 Member = TypeVar("Member", bound=StrEnum)
