@@ -30,7 +30,7 @@ KINDS = (
     "coding", "math", "creative_writing", "if", "long_user",
     "industry_business_and_management_and_financial_operations", "industry_entertainment_and_sports_and_media",
     "industry_legal_and_government", "industry_life_and_physical_and_social_science",
-    "industry_medicine_and_healthcare", "industry_writing_and_literature_and_language",
+    "industry_medicine_and_healthcare",
     "chinese", "french", "german", "japanese", "korean", "russian", "spanish",
 )  # fmt: skip
 SHARED_FILES = ("tokenizer.json", "tokenizer_config.json", "model.safetensors")

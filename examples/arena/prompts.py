@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 LONG = 500
 """Tokens from which the Arena calls a prompt long."""
-ASKED, OURS, EXAM = 1.0, 0.3, 0.1
+ASKED, OURS, EXAM = 1.0, 0.15, 0.02
 """How typical a prompt is of what people ask in the Arena: asked by users (or written as such), by us, in an exam."""
 
 

@@ -40,8 +40,8 @@ class KindRatings:
         scale: of the ratings.
         feedback: the feedback model in which the coefficients are.
         overall: `(n_models, 2)` overall coefficients and their standard errors, in logits.
-        coefs, errors: `(n_models, n_kinds)` coefficients by kind, NaN where an LLM has no rating, and the standard errors
-            of their departures from the overall ones.
+        coefs, errors: `(n_models, n_kinds)` coefficients by kind, NaN where an LLM has no rating, and the standard
+            errors of their departures from the overall ones.
         curves: `(n_kinds + 1, 2)` intercept and slope from a rating in logits to a coefficient, the overall one last.
         eta: `(n_kinds + 1,)` raw tie threshold of each leaderboard, the overall one last; None if there is none.
     """
