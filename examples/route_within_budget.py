@@ -2,7 +2,7 @@
 
     python examples/route_within_budget.py [--budget 0.0004] [--model FOLDER_OR_HUB_ID]
 
-It only needs p2l-sdk: the embedded default model knows nine LLMs and runs on numpy.
+It only needs p2l-sdk: the embedded default model knows 282 LLMs and runs on numpy.
 """
 
 import argparse

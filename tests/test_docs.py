@@ -1,8 +1,8 @@
 """README and docs are correct: their Python and p2l commands are run, and the output is compared.
 
 A `text` block is the output of the `python` or `sh` block before it. The blocks of a page run in order, in one
-namespace, in an empty folder. Shell lines that install, train or serve are tested elsewhere (.ci/run, test_training,
-test_serve, test_gateway).
+namespace, in an empty folder. Shell lines that install, train or serve, and those that ask LLMs but on the page about
+that, are tested elsewhere (.ci/run, test_training, test_serve, test_gateway, test_judging).
 To rewrite the outputs after a change: P2L_WRITE_DOCS=1 pytest tests/test_docs.py
 """
 
@@ -43,6 +43,7 @@ def shell(block: str) -> str:
     for line in block.splitlines():
         command = line.rpartition("&& ")[2].replace(BASE, "base")
         elsewhere = command.startswith("p2l serve") or "my-model" in command or ("my-adapter" in command and not trains)
+        elsewhere |= command.startswith(("p2l collect", "p2l judge")) and not Path("router.yaml").is_file()
         if not command.startswith("p2l ") or elsewhere:
             continue
         if trains:  # in this process: a new one would import torch each time

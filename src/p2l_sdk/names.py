@@ -81,6 +81,28 @@ def matched(found: dict[str, str]) -> dict[str, str]:
     return {name: own for name, own in found.items() if name != own}
 
 
+def own_names(names: Iterable[str], models: Sequence[str], what: str) -> tuple[str, ...]:
+    """The names with those that are written otherwise than a model's own replaced by these; unknown ones stay.
+
+    Args:
+        names: as written.
+        models: the names of all LLMs.
+        what: what holds the names, for the message.
+
+    Raises:
+        UnknownModelError: a name may be several LLMs, or two are read as the same one.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        own = find_model(name, models, what) if meant(name, models) else name
+        if own in found:
+            raise UnknownModelError(
+                f"{what} names {found[own]!r} and {name!r}, and both are read as {own}; use one name"
+            )
+        found[own] = name
+    return tuple(found)
+
+
 def normalised(name: str) -> str:
     """The name in small letters, with hyphens for dots, colons, underscores, brackets, spaces and @."""
     return re.sub(r"[.:@_ ()-]+", "-", name.lower().replace("+", "-plus")).strip("-")

@@ -15,6 +15,8 @@ from kinds_stand_in import KINDS, LLMS, Kinds, drawn, prompts, rows_of, scorer_o
 from p2l_sdk.editing.plan import Belief, plan_votes
 from p2l_sdk.editing.refine import refine_rows
 from p2l_sdk.errors import P2LError, UnknownModelError, VotesError
+from p2l_sdk.hub.folders import EMBEDDED
+from p2l_sdk.scorers.load import load_scorer
 from p2l_sdk.votes.votes import Votes
 
 pytestmark = pytest.mark.filterwarnings("ignore::p2l_sdk.errors.P2LWarning")  # few votes
@@ -182,3 +184,14 @@ def test_the_command(saved, tmp_path):
     assert len(again["votes"]) == 5
     assert "exists already; name a new file" in refused("plan", *options, "--output", tmp_path / "plan.jsonl")
     assert "'nobody'" in refused("plan", "--prompts", file, "--models", "nobody,alpha-7b", "--model", base)
+
+
+def test_llms_may_be_named_as_people_write_them():
+    """The plan calls them as they were called, since `p2l collect --plan` asks the LLMs of a config by these names."""
+    scorer = load_scorer(EMBEDDED["arena"])
+    short = plan_votes(scorer, ["Sum 1, 2", "Write a poem"], ["gpt-4o-mini", "llama3.1:8b"], 2)
+    long = plan_votes(scorer, ["Sum 1, 2", "Write a poem"], ["gpt-4o-mini-2024-07-18", "llama-3.1-8b-instruct"], 2)
+    assert {(pick.model_a, pick.model_b) for pick in short} == {("gpt-4o-mini", "llama3.1:8b")}
+    assert [(pick.prompt, pick.gain) for pick in short] == [(pick.prompt, pick.gain) for pick in long]
+    with pytest.raises(VotesError, match="read as the same LLM"):
+        plan_votes(scorer, ["Sum 1, 2"], ["gpt-4o-mini", "openai/gpt-4o-mini"], 1)

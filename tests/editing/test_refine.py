@@ -13,7 +13,7 @@ from kinds_stand_in import KINDS, LLMS, Kinds, drawn, prompts, rows_of, scorer_o
 
 from p2l_sdk import P2L, fit_leaderboard
 from p2l_sdk.editing.refine import refine_rows
-from p2l_sdk.errors import ModelFormatError, P2LError, P2LWarning, VotesError
+from p2l_sdk.errors import ModelFormatError, P2LError, P2LWarning, UnknownModelError, VotesError
 from p2l_sdk.modeling.feedback_p2l import Feedback, log_probabilities
 from p2l_sdk.votes.votes import Votes
 
@@ -258,3 +258,41 @@ def test_a_refined_model_answers_without_the_sdk(saved, tmp_path):
     mine = refined.coefficients(texts)
     np.testing.assert_allclose(coefs.numpy(), mine.coefs, atol=1e-4)
     np.testing.assert_allclose(eta.numpy(), mine.eta, atol=1e-4)
+
+
+def test_llms_in_votes_may_be_named_as_people_write_them():
+    """`gpt-4o-mini` refines the row of gpt-4o-mini-2024-07-18 and is no new LLM."""
+    p2l = P2L.from_pretrained("arena")
+    rows = [
+        ("Sum the list 1, 2", "gpt-4o-mini", "my-own-llm", "model_a"),
+        ("Write a poem", "gpt-4o-mini", "llama3.1:8b", "model_b"),
+    ]
+    full = [
+        [
+            x.replace("gpt-4o-mini", "gpt-4o-mini-2024-07-18").replace("llama3.1:8b", "llama-3.1-8b-instruct")
+            for x in row
+        ]
+        for row in rows
+    ]
+    short, long = p2l.refine(votes(*rows)), p2l.refine(votes(*full))
+    assert short.models == long.models == (*p2l.models, "my-own-llm")
+    np.testing.assert_allclose(
+        short.coefficients(["What is 2 + 2?"]).coefs, long.coefficients(["What is 2 + 2?"]).coefs
+    )
+    assert short.refined.matched == {"gpt-4o-mini": "gpt-4o-mini-2024-07-18", "llama3.1:8b": "llama-3.1-8b-instruct"}
+    assert long.refined.matched == {}
+
+
+@pytest.mark.parametrize(
+    ("pair", "text"),
+    [
+        (("gpt-4o", "o3-mini"), "a vote names 'gpt-4o', which may be gpt-4o-2024-05-13 or gpt-4o-2024-08-06; name one"),
+        (
+            ("gpt-4o-mini", "GPT-4o-mini"),
+            "'GPT-4o-mini' and 'gpt-4o-mini', and both are read as gpt-4o-mini-2024-07-18",
+        ),
+    ],
+)
+def test_names_in_votes_that_are_not_clear_are_refused(pair, text):
+    with pytest.raises(UnknownModelError, match=text):
+        P2L.from_pretrained("arena").refine(votes(("Write a poem", *pair, "model_a")))

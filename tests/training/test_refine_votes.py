@@ -116,3 +116,17 @@ def test_other_bases_are_trained_as_before(saved, tmp_path):
 def test_scores_of_single_answers_refine_nothing(base):
     with pytest.raises(P2LError, match="feedback bernoulli trains text backbones"):
         Plan.of(TrainingConfig(votes="x", base=str(base), output="y", feedback="bernoulli"), resume=False)
+
+
+def test_votes_and_held_out_votes_may_name_llms_as_people_write_them(tmp_path):
+    rows = [
+        {"prompt": f"{text} {i}", "model_a": "gpt-4o-mini", "model_b": "claude-3.5-haiku", "winner": winner}
+        for i in range(10)
+        for text, winner in (("Write a poem about", "model_b"), ("Sum the list 1, 2,", "model_a"))
+    ]
+    votes, held = (write_jsonl(tmp_path / f"{name}.jsonl", part) for name, part in (("v", rows[:14]), ("h", rows[14:])))
+    out = ok("train", "--votes", votes, "--eval-votes", held, "--base", "arena", "--output", tmp_path / "out")
+    assert "read: claude-3.5-haiku as claude-3-5-haiku-20241022, gpt-4o-mini as gpt-4o-mini-2024-07-18" in out
+    assert "new to the base" not in out
+    assert "h.jsonl" in out  # was measured
+    assert P2L.from_pretrained(tmp_path / "out").models == P2L.from_pretrained("arena").models

@@ -11,9 +11,8 @@ from p2l_sdk.kinds.build import BuiltModel
 
 def print_built(built: BuiltModel) -> None:
     """Print how well each kind is recognised, and how well its leaderboard comes back."""
-    title = (
-        f"{len(built.spec.models)} LLMs, {len(built.kinds)} kinds, {built.n_prompts:,} prompts ({built.spec.feedback})"
-    )
+    kinds = f"{len(built.kinds)} kind{'' if len(built.kinds) == 1 else 's'}"
+    title = f"{len(built.spec.models)} LLMs, {kinds}, {built.n_prompts:,} prompts ({built.spec.feedback})"
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("kind", overflow="fold")
     for name in ("prompts", "recognised", "elsewhere", "departure", "error", "correlation"):
@@ -27,9 +26,9 @@ def print_built(built: BuiltModel) -> None:
     console = Console()
     console.print(table)
     notes = [
-        "on prompts that the recogniser had not seen; departure of a kind's ratings from the overall ones, and error"
+        "on prompts that the recogniser had not seen; departure of a kind's ratings from the overall ones, and error "
+        "of those aggregated over its prompts: mean over the LLMs, in Elo points"
     ]
-    notes.append("of those aggregated over its prompts: mean over the LLMs, in Elo points")
     if built.none is not None:
         notes.append(f"over prompts of no known kind, the overall ratings come back within {built.none:.1f} points")
     for note in notes:

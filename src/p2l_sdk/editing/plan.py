@@ -24,8 +24,9 @@ import numpy as np
 
 from p2l_sdk.editing.refine import refine_rows
 from p2l_sdk.editing.refined import Basis, Choice, features_of
-from p2l_sdk.errors import P2LError, VotesError, require_known
+from p2l_sdk.errors import P2LError, VotesError
 from p2l_sdk.modeling.prompt_p2l import Prompt
+from p2l_sdk.names import find_models
 from p2l_sdk.scorers.scorer import editable
 from p2l_sdk.votes.votes import Votes
 
@@ -49,8 +50,9 @@ class Question:
     gain: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The columns of a plan."""
-        return {"prompt": self.prompt, "model_a": self.model_a, "model_b": self.model_b, "gain": self.gain}
+        """The columns of a plan; the gain to four digits."""
+        gain = float(f"{self.gain:.4g}")
+        return {"prompt": self.prompt, "model_a": self.model_a, "model_b": self.model_b, "gain": gain}
 
 
 def plan_votes(
@@ -117,16 +119,18 @@ class Belief:
         if votes is not None:
             model, refined = refine_rows(base, votes)
             basis, choice = refined.basis, refined.choice
-        require_known(models, model.spec.models, "the plan")
-        places = [model.spec.models.index(name) for name in models]
+        own = list(find_models(models, model.spec.models, "the plan").values())
+        if len(set(own)) < len(own):
+            raise VotesError(f"two names of the plan are read as the same LLM: {', '.join(own)}")
+        places = [model.spec.models.index(name) for name in own]
         features = basis.of(raw)
         width = features.shape[1]
         covariance = np.zeros((len(models), width, len(models), width))
         for i, place in enumerate(places):
             covariance[i, :, i] = np.diag(_usual(choice, basis, base.variance, place))
         if refined is not None:
-            inside = [i for i, name in enumerate(models) if name in refined.models]
-            there = [refined.models.index(models[i]) for i in inside]
+            inside = [i for i, name in enumerate(own) if name in refined.models]
+            there = [refined.models.index(own[i]) for i in inside]
             for i, x in zip(inside, there, strict=True):
                 for j, y in zip(inside, there, strict=True):
                     covariance[i, :, j] = refined.covariance[x, y]

@@ -39,6 +39,7 @@ from p2l_sdk.editing.refined import Basis, Choice, Refined, features_of
 from p2l_sdk.errors import P2LError, P2LWarning, VotesError
 from p2l_sdk.leaderboards.pairs import natural_parameters
 from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold, vote_targets
+from p2l_sdk.names import matched, own_names
 from p2l_sdk.scorers.scorer import EditableScorer, editable
 from p2l_sdk.votes.votes import Votes
 
@@ -60,7 +61,7 @@ def refine_rows(scorer: Any, votes: Votes | str | Path, feedback: Feedback | str
 
     Args:
         scorer: the model.
-        votes: `Votes` or a file of votes.
+        votes: `Votes` or a file of votes; LLMs may be named as people write them (see `names`).
         feedback: feedback model of the result; by default the base's.
 
     Returns:
@@ -69,6 +70,7 @@ def refine_rows(scorer: Any, votes: Votes | str | Path, feedback: Feedback | str
     Raises:
         P2LError: the model's weights are on a server, or the base cannot be given this feedback model.
         VotesError: no vote counts, or none names an LLM that the model knows.
+        UnknownModelError: a name may be several LLMs, or two are read as the same one.
 
     Warns:
         P2LWarning: an LLM that the model does not know has too few votes.
@@ -76,6 +78,9 @@ def refine_rows(scorer: Any, votes: Votes | str | Path, feedback: Feedback | str
     old = editable(scorer)
     votes = votes if isinstance(votes, Votes) else Votes.read(votes)
     chosen = old.spec.feedback if feedback is None else Feedback.parse(feedback)
+    own = own_names(votes.models, old.spec.models, "a vote")
+    read = matched(dict(zip(votes.models, own, strict=True)))
+    votes = dataclasses.replace(votes, models=own)
     able = hasattr(old, "with_feedback")
     if chosen is not old.spec.feedback and not (able and old.spec.feedback in _WITHOUT_TIES and chosen in _REACHED):
         raise P2LError(
@@ -84,7 +89,7 @@ def refine_rows(scorer: Any, votes: Votes | str | Path, feedback: Feedback | str
         )
     search = _Search(old, votes, chosen)
     choice, fit = search.best()
-    refined = search.summary(choice, fit)
+    refined = dataclasses.replace(search.summary(choice, fit), matched=read)
     _warn_of_few(refined, search)
     return search.scorer(choice), refined
 

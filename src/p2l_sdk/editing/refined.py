@@ -57,6 +57,7 @@ class Refined:
             and "refined".
         covariance: `(n, n, width, width)` covariance of these LLMs' rows, in the features of `basis`.
         basis: the features of the fit.
+        matched: LLMs that the votes name otherwise than the model: as written -> the model's own name.
     """
 
     models: tuple[str, ...]
@@ -70,6 +71,7 @@ class Refined:
     covariance: np.ndarray = field(repr=False)
     basis: Basis = field(repr=False)
     _scorer: EditableScorer = field(repr=False)
+    matched: dict[str, str] = field(default_factory=dict)
 
     @property
     def source(self) -> str:

@@ -11,6 +11,7 @@ from p2l_sdk.errors import P2LError, P2LWarning, VotesError
 from p2l_sdk.evaluation import Report, evaluate
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
+from p2l_sdk.names import matched, own_names
 from p2l_sdk.p2l import P2L
 from p2l_sdk.routing.costs import load_costs
 from p2l_sdk.training.card import Card, data_hash
@@ -35,6 +36,7 @@ class Inputs:
         costs: USD per response by LLM name.
         held_out: by description, the data to measure on after training.
         notes: Markdown for the end of the card.
+        read_as: LLMs that votes name otherwise than the model that they refine: as written -> its own name.
         averaged, summary: the averaged leaderboard and the figures of all votes; None for scores.
     """
 
@@ -45,6 +47,7 @@ class Inputs:
     costs: dict[str, float]
     held_out: list[tuple[str, Votes | Scores]]
     notes: str
+    read_as: dict[str, str]
     averaged: Leaderboard | None = None
     summary: VoteSummary | None = None
 
@@ -61,15 +64,19 @@ class Inputs:
         """
         notes = _notes(config)
         data = _data(config, plan.feedback)
+        held_out, read_as = _held_out(config, data), {}
         feedback, models = plan.feedback, data.models
         if plan.refined is not None and isinstance(data, Votes):
             spec = plan.refined[1]
+            own = own_names(models, spec.models, "a vote")
+            read_as = matched(dict(zip(models, own, strict=True)))
+            models, data = own, replace(data, models=own)
+            held_out = [(name, replace(part, models=own)) for name, part in held_out]
             models = (*spec.models, *(name for name in models if name not in spec.models))
             if config.feedback == DEFAULT_FEEDBACK:
                 feedback = spec.feedback
         costs = dict(load_costs(config.costs, models)) if config.costs else {}
-        held_out = _held_out(config, data)
-        read = cls(config, data, data_hash(config.votes, data), feedback, costs, held_out, notes)
+        read = cls(config, data, data_hash(config.votes, data), feedback, costs, held_out, notes, read_as)
         if not isinstance(data, Votes) or not isinstance(feedback, Feedback):
             return read
         if plan.refined is None:

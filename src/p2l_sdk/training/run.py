@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -116,7 +117,7 @@ def _refine(inputs: Inputs, base: Path, listener: Listener) -> tuple[P2L, Card]:
     p2l = P2L.from_pretrained(base).refine(data, feedback=str(inputs.feedback))
     if inputs.costs:
         p2l.costs = inputs.costs
-    refined = cast(Refined, p2l.refined)
+    refined = replace(cast(Refined, p2l.refined), matched=inputs.read_as)
     listener.refined(refined)
     with new_folder(folder) as partial:
         p2l.save_pretrained(partial)
