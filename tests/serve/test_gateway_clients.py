@@ -28,12 +28,12 @@ def upstreams():
 
 
 @pytest.mark.slow
-def test_a_real_llm(default):
+def test_a_real_llm(routing9):
     with running(create_llm_app(smollm2())) as url:
         real = {"base_url": url, "upstream_model": NAME, "temperature": 0, "max_tokens": 24, "timeout": 300}
         dead = {"base_url": f"http://127.0.0.1:{closed_port()}/v1"}
         config = GatewayConfig.from_dict({"models": {CHEAP: real, DEAR: dead}, "backoff": 0.01})
-        with serving(default, config) as router, openai.OpenAI(base_url=router.url, api_key="none") as client:
+        with serving(routing9, config) as router, openai.OpenAI(base_url=router.url, api_key="none") as client:
             messages = [{"role": "user", "content": "What is the capital of France?"}]
             reply = client.chat.completions.with_raw_response.create(model="p2l", messages=messages)
             answer = reply.parse()
@@ -56,13 +56,13 @@ def node_modules() -> Path:
     pytest.skip("needs node and `npm install openai` (P2L_NODE_MODULES=.../node_modules): no JavaScript client here")
 
 
-def test_the_javascript_client(default, upstreams, tmp_path):
+def test_the_javascript_client(routing9, upstreams, tmp_path):
     (tmp_path / "node_modules").symlink_to(node_modules())
     shutil.copy(ROOT / "tests" / "support" / "openai_smoke.mjs", tmp_path)
     llms = {name: {"base_url": upstreams.url(name), "upstream_model": f"up/{name}"} for name in (CHEAP, DEAR)}
     llms |= {name: {"base_url": upstreams.url(name), "cost": 0.1} for name in ("broken", "endless")}
     upstreams.always |= {"broken": "drop", "endless": "endless"}
-    with serving(default, GatewayConfig.from_dict({"models": llms, "budget": 0.0001})) as router:
+    with serving(routing9, GatewayConfig.from_dict({"models": llms, "budget": 0.0001})) as router:
         script = ["node", "openai_smoke.mjs", router.url]
         result = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
         assert result.returncode == 0, result.stderr

@@ -17,13 +17,13 @@ PROMPT = "Prove that the square root of two is irrational"
 
 
 @pytest.fixture(scope="module")
-def server(default):
+def server(routing9):
     metrics = ServerMetrics()
     for model, calls, cost in (("qwen2.5-7b-instruct", 31, 0.00021), ("llama-3.3-nemotron-super-49b-v1", 12, 0.00088)):
         for _ in range(calls):  # as the router would
             metrics.choice(model, cost)
     metrics.upstream_error("qwen2.5-7b-instruct", "timeout")
-    with Running(create_app(Engine(default, metrics=metrics))) as running:
+    with Running(create_app(Engine(routing9, metrics=metrics))) as running:
         yield running
 
 
@@ -40,7 +40,7 @@ def browser():
         browser.close()
 
 
-def test_a_prompt_its_leaderboard_the_choice_and_the_mixture(server, browser, default):
+def test_a_prompt_its_leaderboard_the_choice_and_the_mixture(server, browser, routing9):
     page = browser.new_page(viewport={"width": 900, "height": 880}, color_scheme="light")
     asked, problems = [], []
     page.on("request", lambda request: asked.append(request.url))
@@ -50,9 +50,9 @@ def test_a_prompt_its_leaderboard_the_choice_and_the_mixture(server, browser, de
     page.fill("#prompt", PROMPT)
     page.click("text=Ask")
     page.wait_for_selector("#answer:visible")
-    assert page.inner_text("#choice") == default.route(PROMPT).model
+    assert page.inner_text("#choice") == routing9.route(PROMPT).model
     names = page.locator("#rows td.name").all_inner_texts()
-    assert names == default.leaderboard(PROMPT).ranking
+    assert names == routing9.leaderboard(PROMPT).ranking
     widths = [bar.bounding_box()["width"] for bar in page.locator("#rows td.bar div").all()]
     assert widths == sorted(widths, reverse=True)
 
@@ -60,7 +60,7 @@ def test_a_prompt_its_leaderboard_the_choice_and_the_mixture(server, browser, de
     page.fill("#budget", "63")  # between the prices of the two LLMs of the mixture
     page.wait_for_selector("#mixture div:nth-child(2)")
     cost = page.evaluate("budget()")
-    mixture = default.route(PROMPT, cost * (1 + 1e-9)).mixture
+    mixture = routing9.route(PROMPT, cost * (1 + 1e-9)).mixture
     parts = sorted(mixture.items(), key=lambda item: -item[1])
     assert page.locator("#mixture div").all_inner_texts() == [f"{100 * p:.0f} % {name}" for name, p in parts]
     assert page.locator("#rows tr.chosen").count() == 2
@@ -105,16 +105,16 @@ def test_what_goes_wrong_is_shown_and_text_is_text(server, browser):
     page.close()
 
 
-def test_on_a_router_it_chooses_among_the_llms_that_it_calls(browser, default):
+def test_on_a_router_it_chooses_among_the_llms_that_it_calls(browser, routing9):
     routed = ["gemma-2-9b-it", "qwen2.5-7b-instruct"]
-    with Running(create_app(Engine(default), routed=routed)) as server:
+    with Running(create_app(Engine(routing9), routed=routed)) as server:
         page = browser.new_page(viewport={"width": 900, "height": 880}, color_scheme="light")
         page.goto(server.url)
         page.fill("#prompt", PROMPT)
         page.click("text=Ask")
         page.wait_for_selector("#answer:visible")
-        assert page.inner_text("#choice") == default.route(PROMPT, models=routed).model
-        assert page.locator("#rows tr.out").count() == len(default.models) - len(routed)
+        assert page.inner_text("#choice") == routing9.route(PROMPT, models=routed).model
+        assert page.locator("#rows tr.out").count() == len(routing9.models) - len(routed)
         assert "list. Pale: not among the LLMs that this server calls" in page.inner_text("#facts")
         page.wait_for_selector("#traffic:visible")
         assert page.inner_text("#bars") == "routes"

@@ -19,8 +19,8 @@ from p2l_sdk.serve import Engine, create_app
 
 
 @pytest.fixture(scope="module")
-def server(default):
-    with Running(create_app(Engine(default), max_prompts=50, max_body_bytes=20_000)) as running:
+def server(routing9):
+    with Running(create_app(Engine(routing9), max_prompts=50, max_body_bytes=20_000)) as running:
         yield running
 
 
@@ -29,15 +29,17 @@ def remote(server):
     return P2L.from_pretrained(server.url)
 
 
-def test_p2l_over_http_is_the_local_one(remote, server, default):
+def test_p2l_over_http_is_the_local_one(remote, server, routing9):
     prompts = [*PROMPTS, *(f"{i} times {i}?" for i in range(130)), *["y" * 9000] * 3]  # exceeds one request
-    np.testing.assert_allclose(remote.coefficients(prompts).coefs, default.coefficients(prompts).coefs, atol=1e-6)
-    np.testing.assert_allclose(remote.coefficients(prompts).eta, default.coefficients(prompts).eta, atol=1e-6)
+    np.testing.assert_allclose(remote.coefficients(prompts).coefs, routing9.coefficients(prompts).coefs, atol=1e-6)
+    np.testing.assert_allclose(remote.coefficients(prompts).eta, routing9.coefficients(prompts).eta, atol=1e-6)
     for prompt in PROMPTS:
-        assert_same(remote.leaderboard(prompt).to_dict(), default.leaderboard(prompt).to_dict())
-    assert_same(remote.aggregate(prompts).to_dict(), default.aggregate(prompts).to_dict())
-    assert_same(remote.route(PROMPTS[0], 0.0004, seed=1).to_dict(), default.route(PROMPTS[0], 0.0004, seed=1).to_dict())
-    assert remote.costs == default.costs
+        assert_same(remote.leaderboard(prompt).to_dict(), routing9.leaderboard(prompt).to_dict())
+    assert_same(remote.aggregate(prompts).to_dict(), routing9.aggregate(prompts).to_dict())
+    assert_same(
+        remote.route(PROMPTS[0], 0.0004, seed=1).to_dict(), routing9.route(PROMPTS[0], 0.0004, seed=1).to_dict()
+    )
+    assert remote.costs == routing9.costs
     assert repr(remote) == f"P2L({server.url}: 9 LLMs, feedback grk)"
 
 
@@ -56,11 +58,11 @@ def test_errors_over_http_are_those_of_the_local_model(remote, server):
         remote.leaderboard("x" * 30_000)
 
 
-def test_several_threads_may_share_it(remote, default):
+def test_several_threads_may_share_it(remote, routing9):
     with ThreadPoolExecutor(4) as threads:
         boards = list(threads.map(remote.leaderboard, (f"prompt {i}" for i in range(20))))
     for i, board in enumerate(boards):
-        np.testing.assert_allclose(board.coefs, default.leaderboard(f"prompt {i}").coefs, atol=1e-6)
+        np.testing.assert_allclose(board.coefs, routing9.leaderboard(f"prompt {i}").coefs, atol=1e-6)
 
 
 class Faulty(BaseHTTPRequestHandler):

@@ -58,7 +58,7 @@ def test_no_address_but_this_machine_without_a_key(host, monkeypatch):
         p2l("serve", "--host", host)
 
 
-def test_the_command_sets_the_limits_and_without_keys_answers_to_this_machine_only(default, tmp_path, monkeypatch):
+def test_the_command_sets_the_limits_and_without_keys_answers_to_this_machine_only(routing9, tmp_path, monkeypatch):
     asked = []
 
     class Server:
@@ -85,7 +85,7 @@ def test_the_command_sets_the_limits_and_without_keys_answers_to_this_machine_on
     p2l("serve", "--port", 0, "--config", path)
     rows = asked[2].json()["models"]  # as seen by the page, and by clients that only ask for a route
     assert [row for row in rows if row["routed"]] == [{"model": CHEAP, "cost": 0.00005, "routed": True}]
-    assert {row["model"]: row["cost"] for row in rows} == {**default.costs, CHEAP: 0.00005}
+    assert {row["model"]: row["cost"] for row in rows} == {**routing9.costs, CHEAP: 0.00005}
     monkeypatch.setenv("P2L_API_KEYS", "sk-0123456789abcdef")
     p2l("serve", "--port", 0)
     assert [reply.status_code for reply in asked[4:]] == [401, 401]

@@ -90,7 +90,8 @@ class ResearchRequest(BaseModel):
 
 
 class Row(BaseModel):
-    """An LLM on a leaderboard; low and high are the limits of its rating (95 %) if there are several prompts."""
+    """An LLM on a leaderboard; low and high are the limits of its rating (95 %) if there are several prompts, or the
+    model knows how certain its ratings are."""
 
     rank: int
     model: str
@@ -102,12 +103,14 @@ class Row(BaseModel):
 
 
 class LeaderboardReply(BaseModel):
-    """A leaderboard, with the best LLM first."""
+    """A leaderboard, with the best LLM first. `kinds` says how much of each kind of prompt was recognised, in [0, 1], if
+    the model recognises kinds."""
 
     feedback: str
     n_prompts: int
     eta: float | None
     gamma: float | None
+    kinds: dict[str, float] | None = None
     leaderboard: list[Row]
 
 
@@ -118,12 +121,14 @@ class LeaderboardsReply(BaseModel):
 
 
 class CoefficientsReply(BaseModel):
-    """The raw numbers: coefs `(n_prompts, n_models)` in logits, eta and gamma `(n_prompts,)` or null."""
+    """The raw numbers: coefs `(n_prompts, n_models)` in logits, eta and gamma `(n_prompts,)` or null, and kinds
+    `(n_prompts, n_kinds)`, how much of each kind of prompt was recognised, or null."""
 
     models: list[str]
     coefs: list[list[float]]
     eta: list[float] | None
     gamma: list[float] | None
+    kinds: list[list[float]] | None
 
 
 class RouteReply(LeaderboardReply):
@@ -159,11 +164,20 @@ class Limits(BaseModel):
 
 
 class ModelsReply(BaseModel):
-    """The model's feedback model and LLMs, and the server's limits."""
+    """The model's feedback model, its LLMs and the kinds of prompt that it recognises, and the server's limits."""
 
     feedback: str
     models: list[ModelRow]
+    kinds: list[str]
     limits: Limits
+
+
+class KindsReply(BaseModel):
+    """The kinds of prompt that the model recognises, and `variance` `(n_models, n_kinds + 1)` in squared logits, or null:
+    with the shares s of `/v1/coefficients`, the coefs have the variances `variance @ (s^2, 1)`."""
+
+    kinds: list[str]
+    variance: list[list[float]] | None
 
 
 class TrafficRow(BaseModel):
