@@ -355,11 +355,13 @@ def test_threads_do_what_is_submitted_and_end():
     assert never.cancelled()
 
 
-def test_an_aggregate_is_that_of_the_sdk(routing9):
+@pytest.mark.parametrize("name", ["routing9", "arena"])
+def test_an_aggregate_is_that_of_the_sdk(name):
+    p2l = P2L.from_pretrained(name)
     prompts, weights = texts(30), [float(i % 3) for i in range(30)]
 
     async def main():
-        engine = Engine(routing9)
+        engine = Engine(p2l)
         await engine.start()
         board = await engine.aggregate(prompts, weights=weights, seed=3)
         with pytest.raises(P2LError, match="there are fewer weights than prompts"):
@@ -367,9 +369,10 @@ def test_an_aggregate_is_that_of_the_sdk(routing9):
         await engine.close()
         return board
 
-    board, expected = asyncio.run(main()), routing9.aggregate(prompts, weights=weights, seed=3)
+    board, expected = asyncio.run(main()), p2l.aggregate(prompts, weights=weights, seed=3)
     np.testing.assert_allclose(board.coefs, expected.coefs, atol=1e-6)
     np.testing.assert_allclose(board.intervals, expected.intervals, atol=1e-5)
+    assert board.kinds == pytest.approx(expected.kinds)
 
 
 def test_the_cache_answers_what_was_asked_before():

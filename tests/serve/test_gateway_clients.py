@@ -83,7 +83,8 @@ def test_p2l_serve(upstreams, tmp_path):
     """The command itself, in a process of its own, with a key; it ends when it is told to."""
     config, port = tmp_path / "router.yaml", closed_port()
     config.write_text(f"models: {{{CHEAP}: {{base_url: '{upstreams.url(CHEAP)}'}}}}")
-    command = [sys.executable, "-m", "p2l_sdk", "serve", "--config", str(config), "--port", str(port)]
+    command = [sys.executable, "-m", "p2l_sdk", "serve", "--model", "routing9", "--config", str(config)]
+    command += ["--port", str(port)]
     environment = {**os.environ, "P2L_API_KEYS": "sk-0123456789abcdef me"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:

@@ -46,13 +46,13 @@ def test_the_command_says_it(tmp_path, capsys, monkeypatch):
 
     path = tmp_path / "router.yaml"
     path.write_text(json.dumps({"models": {**{name: {**LLM, "cost": 1} for name in (*OWN, "gpt-9")}}}))
-    cli(["serve", "--check", str(path)], standalone_mode=False)
+    cli(["serve", "--model", "routing9", "--check", str(path)], standalone_mode=False)
     out = capsys.readouterr().out
     assert f"gemma2:9b: routed as {CHEAP}, $1 per response" in out
     assert "gpt-9: by name only: the P2L model does not know it, " in out
     assert "an LLM that the P2L model does not know: is it not there at all? docs/no-votes.md" in out
     monkeypatch.setattr("p2l_sdk.serve.run.run_server", lambda *_: None)
-    cli(["serve", "--config", str(path)], standalone_mode=False)
+    cli(["serve", "--model", "routing9", "--config", str(path)], standalone_mode=False)
     assert f"p2l: gemma2:9b is read as {CHEAP}, Qwen2.5-7B as {MIDDLE}\n" in capsys.readouterr().err
 
 

@@ -1,7 +1,7 @@
 """A server as the scorer: `P2L.from_pretrained("http://host:port")` is the same `P2L`, on the base install alone.
 
-The server sends only coefficients and shares of kinds; leaderboards, aggregates and routes are computed here and equal those of a local
-model. Redirects are not followed, and proxies are not used.
+The server sends only coefficients and recognised kinds; leaderboards, aggregates and routes are computed here and equal
+those of a local model. Redirects are not followed, and proxies are not used.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class RemoteScorer:
         return Coefficients.concatenate(parts)
 
     def _variance(self) -> np.ndarray:
-        """How uncertain the numbers of a model that recognises kinds are, `(n_models, n_kinds + 1)` in squared logits."""
+        """How uncertain a model that recognises kinds of prompt is; see `EditableScorer.variance`."""
         answer, shape = self._ask("GET", "/v1/p2l/kinds"), (len(self.spec.models), len(self.spec.kinds) + 1)
         try:
             same = tuple(answer["kinds"]) == self.spec.kinds

@@ -119,7 +119,7 @@ class _Posts:
         return {"models": self._p2l.models, "coefs": scored.coefs.copy(), "eta": eta, "gamma": gamma, "kinds": kinds}
 
     async def aggregate(self, asked: schemas.AggregateRequest) -> Leaderboard:
-        """One leaderboard for a set of prompts, with 95 % intervals if there are at least two, or the model has them."""
+        """One leaderboard for a set of prompts, with 95 % intervals if there are at least two or the model has them."""
         return await self._engine.aggregate(asked.prompts, weights=asked.weights, seed=asked.seed)
 
     async def route(self, asked: schemas.RouteRequest) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from p2l_sdk.routing.mixture import Objective, Policy
 from p2l_sdk.serve.errors import InvalidBody, UnreadableBody
 
 _QUESTION = "Prove that the square root of two is irrational"
-_STRONG, _CHEAP = "llama-3.3-nemotron-super-49b-v1", "qwen2.5-7b-instruct"
+_STRONG, _CHEAP = "claude-3-5-haiku", "gpt-4o-mini"
 
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -74,8 +74,8 @@ class RouteRequest(Request):
     """A prompt and its budget in mean USD per response (null for no limit); see `P2L.route`."""
 
     prompt: Prompt
-    cost: Annotated[Usd | None, Field(examples=[0.0004])] = None
-    costs: Annotated[dict[str, Usd] | None, Field(examples=[{_STRONG: 0.0009}])] = None
+    cost: Annotated[Usd | None, Field(examples=[0.001])] = None
+    costs: Annotated[dict[str, Usd] | None, Field(examples=[{_STRONG: 0.0024}])] = None
     models: Annotated[list[str] | None, Field(examples=[[_STRONG, _CHEAP]])] = None
     opponents: Annotated[dict[str, Weight] | None, Field(examples=[{_CHEAP: 1.0}])] = None
     policy: Policy = Policy.OPTIMAL
@@ -103,8 +103,8 @@ class Row(BaseModel):
 
 
 class LeaderboardReply(BaseModel):
-    """A leaderboard, with the best LLM first. `kinds` says how much of each kind of prompt was recognised, in [0, 1], if
-    the model recognises kinds."""
+    """A leaderboard, with the best LLM first. `kinds` says how much of each kind of prompt was recognised, in [0, 1];
+    it is there if the model recognises kinds."""
 
     feedback: str
     n_prompts: int
@@ -173,8 +173,8 @@ class ModelsReply(BaseModel):
 
 
 class KindsReply(BaseModel):
-    """The kinds of prompt that the model recognises, and `variance` `(n_models, n_kinds + 1)` in squared logits, or null:
-    with the shares s of `/v1/coefficients`, the coefs have the variances `variance @ (s^2, 1)`."""
+    """The kinds of prompt that the model recognises, and `variance` `(n_models, n_kinds + 1)` in squared logits, or
+    null: with the shares s of `/v1/coefficients`, the coefs have the variances `variance @ (s^2, 1)`."""
 
     kinds: list[str]
     variance: list[list[float]] | None
