@@ -21,6 +21,8 @@ PROMPTS = [
     "Merge two sorted lists in Python",
     "Write a haiku about the sea",
     "What is 17 * 23?",
+    "What are the side effects of ibuprofen?",
+    "Explique la photosynthèse à un enfant",
 ]
 SETS = {
     "School maths": [
@@ -47,14 +49,16 @@ SETS = {
 }
 ABOUT = """# Which LLM answers this prompt best?
 A [Prompt-to-Leaderboard](https://arxiv.org/abs/2502.14855) model reads your prompt and predicts how {n} LLMs would rank
-on *that* prompt. No LLM is called."""
+on *that* prompt. No LLM is called.{kinds}"""
+KINDS = " It recognises {n} kinds of prompt, and knows how good each LLM is at each of them."
 
 
 def build(p2l: P2L, name: str) -> gr.Blocks:
     """The page of a model; `name` is shown at the bottom."""
     answers = Answers(p2l)
     with gr.Blocks(title="Which LLM answers this prompt best?", analytics_enabled=False) as page:
-        gr.Markdown(ABOUT.format(n=len(p2l.models)))
+        kinds = KINDS.format(n=len(p2l.spec.kinds)) if p2l.spec.kinds else ""
+        gr.Markdown(ABOUT.format(n=len(p2l.models), kinds=kinds))
         with gr.Tab("One prompt"):
             _one_prompt(answers)
         with gr.Tab("Many prompts"):
@@ -75,7 +79,7 @@ def _one_prompt(answers: Answers) -> None:
             board = _html("leaderboard")
         if answers.slider is not None:
             with gr.Column(scale=5, min_width=420):
-                budget = gr.Slider(**answers.slider, label="Budget, USD per response", buttons=[], elem_id="budget")
+                budget = gr.Slider(**answers.slider, buttons=[], elem_id="budget")
                 choice, frontier = _html("choice"), _html("frontier")
                 inputs.append(budget)
                 events.append(budget.input)

@@ -3,18 +3,21 @@ Theorem 1), and the budget on it. Colours come from style.css, which has a dark 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from html import escape
 
 import numpy as np
 from board_html import price
+from scale import Scale, ticks
 
 from p2l_sdk.routing.mixture import upper_hull
 
 _WIDTH, _HEIGHT = 560.0, 330.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60.0, 12.0, 26.0, 42.0  # margins
 _LINE = 14.0  # least distance between two labels
+_BEND = 12  # points of a bent line
 _MANY = 16  # with more LLMs, only those on the hull are labelled
 
 
@@ -31,19 +34,20 @@ def frontier_svg(
         chosen: mean cost and score of what the budget buys; None if it buys nothing.
     """
     hull = upper_hull(scores, costs)
-    right = max(float(costs.max()), budget)
+    scale = Scale(float(costs.min()), max(float(costs.max()), budget))
     margin = 0.1 * max(float(np.ptp(scores)), 0.02)
     low, high = float(scores.min()) - margin, float(scores.max()) + margin
 
     def x(cost: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (0.03 + 0.94 * cost / right)
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (0.03 + 0.94 * scale.place(cost))
 
     def y(score: float) -> float:
         return _HEIGHT - _BOTTOM - (_HEIGHT - _BOTTOM - _TOP) * (score - low) / (high - low)
 
     points = [(x(float(c)), y(float(s))) for c, s in zip(costs, scores, strict=True)]
-    parts = _axes(x, y, right, low, high)
-    line = [points[i] for i in hull] + [(x(right), points[hull[-1]][1])]  # flat beyond the cost of the best LLM
+    parts = _axes(x, y, scale, low, high)
+    line = [(x(cost), y(score)) for cost, score in _mixtures(costs[hull], scores[hull], scale.ratios)]
+    line.append((x(scale.cost(1.0)), line[-1][1]))  # flat beyond the cost of the best LLM
     floor = y(low)
     area = [(line[0][0], floor), *line, (line[-1][0], floor)]
     parts.append(f'<polygon class="p2l-area" points="{_path(area)}"/>')
@@ -54,11 +58,12 @@ def frontier_svg(
         f'<text class="p2l-budget-text" x="{x(budget) + (5 if end == "start" else -5):.1f}" y="{_TOP - 12:.1f}" '
         f'text-anchor="{end}">your budget {price(budget)}</text>'
     )
+    few = len(names) <= _MANY
     for i, (px, py) in enumerate(points):
         title = f"{escape(names[i])}: {price(float(costs[i]))}, {scores[i]:.0%}"
-        kind = "p2l-point p2l-on-hull" if i in hull else "p2l-point"
-        parts.append(f'<circle class="{kind}" cx="{px:.1f}" cy="{py:.1f}" r="4.5"><title>{title}</title></circle>')
-    named = range(len(names)) if len(names) <= _MANY else hull
+        kind, radius = ("p2l-point p2l-on-hull", 4.5) if i in hull else ("p2l-point", 4.5 if few else 2.5)
+        parts.append(f'<circle class="{kind}" cx="{px:.1f}" cy="{py:.1f}" r="{radius}"><title>{title}</title></circle>')
+    named = range(len(names)) if few else hull
     parts += _labels([(*points[i], names[i], i in hull) for i in named])
     if chosen is not None:
         parts.append(
@@ -74,7 +79,17 @@ def frontier_svg(
     )
 
 
-def _axes(x, y, right: float, low: float, high: float) -> list[str]:
+def _mixtures(costs: np.ndarray, scores: np.ndarray, curved: bool) -> list[tuple[float, float]]:
+    """Cost and score of the best mixtures, from the LLMs on the hull; on a scale of ratios, lines between them bend."""
+    corners = list(zip(costs.tolist(), scores.tolist(), strict=True))
+    if not curved:
+        return corners
+    between = [np.geomspace(a, b, _BEND, endpoint=False) for a, b in itertools.pairwise(costs)]
+    along = np.concatenate([*between, costs[-1:]])
+    return list(zip(along.tolist(), np.interp(along, costs, scores).tolist(), strict=True))
+
+
+def _axes(x, y, scale: Scale, low: float, high: float) -> list[str]:
     parts = []
     for score in ticks(low, high, 5):
         parts.append(
@@ -82,7 +97,7 @@ def _axes(x, y, right: float, low: float, high: float) -> list[str]:
             f'<text x="{_LEFT - 6}" y="{y(score) + 4:.1f}" text-anchor="end">{score:.0%}</text>'
         )
     floor = y(low)
-    for cost in ticks(0.0, right, 5):
+    for cost in scale.ticks():
         parts.append(
             f'<line class="p2l-tick" x1="{x(cost):.1f}" x2="{x(cost):.1f}" y1="{floor:.1f}" y2="{floor + 4:.1f}"/>'
             f'<text x="{x(cost):.1f}" y="{floor + 17:.1f}" text-anchor="middle">{price(cost)}</text>'
@@ -132,20 +147,6 @@ def apart(wishes: Sequence[float], distance: float, last: float) -> list[float]:
     for i in reversed(range(len(places))):
         places[i] = min(places[i], last if i + 1 == len(places) else places[i + 1] - distance)
     return places
-
-
-def ticks(low: float, high: float, about: int) -> list[float]:
-    """About `about` round numbers in [low, high], in steps of 1, 2 or 5 times a power of ten."""
-    step = round_step((high - low) / about)
-    first = math.ceil(low / step - 1e-9)
-    return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def round_step(least: float) -> float:
-    """The smallest number >= `least` of the form 1, 2 or 5 times a power of ten."""
-    exponent = math.floor(math.log10(least))
-    steps = [float(f"{factor}e{exponent}") for factor in (1, 2, 5, 10)]  # exactly 5e-06; 5 * 10.0**-6 is slightly less
-    return next(step for step in steps if step >= least * (1.0 - 1e-9))
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:

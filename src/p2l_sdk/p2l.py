@@ -25,7 +25,7 @@ from p2l_sdk.routing.route import Route
 from p2l_sdk.routing.router import DEFAULTS, RouteOptions, Router, RouterOptions
 from p2l_sdk.scorers.batches import score_in_batches
 from p2l_sdk.scorers.load import open_scorer
-from p2l_sdk.scorers.scorer import Scorer
+from p2l_sdk.scorers.scorer import Scorer, variance_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,6 +104,12 @@ class P2L:
     def quick(self) -> bool:
         """Whether scoring a short prompt takes well under a millisecond, as for a static model on numpy."""
         return getattr(self._scorer, "quick", False)
+
+    @property
+    def variance(self) -> np.ndarray | None:
+        """How uncertain a model that recognises kinds of prompt is, `(n_models, n_kinds + 1)` in squared logits, the
+        last column for the overall leaderboard; None for other models."""
+        return variance_of(self._scorer)
 
     @property
     def costs(self) -> Costs:

@@ -25,8 +25,8 @@ from hub_client import OWNER, environment
 from huggingface_hub import SpaceCard
 
 from p2l_sdk import P2L
-from p2l_sdk.errors import BudgetError
 from p2l_sdk.hub.cards import GRADIO_VERSION, space_card
+from p2l_sdk.leaderboards.shown import rows_to_show
 
 SPACE, PICTURE = ROOT / "examples" / "space", ROOT / "docs" / "images" / "space.png"
 CHROMIUM = "/usr/bin/chromium"
@@ -50,7 +50,7 @@ def require(*packages: str, chromium: bool = False) -> None:
 
 def test_the_page_of_a_model_without_costs_has_no_slider(space):
     require("gradio")
-    page = space("app").build(P2L.from_pretrained(costs={}), "a model")
+    page = space("app").build(P2L.from_pretrained("routing9", costs={}), "a model")
     parts = {block.elem_id: block for block in page.blocks.values() if getattr(block, "elem_id", None)}
     assert {"prompt", "leaderboard", "note", "prompts", "aggregate"} == set(parts)
     assert "knows no costs" in parts["note"].value.lower()
@@ -191,7 +191,13 @@ def page(address):
         browser.close()
 
 
-ROWS = """part => [...document.querySelectorAll(`#${part} tr[data-model]`)].map(row => row.dataset.model)"""
+ROWS = """part => [...document.querySelectorAll(`#${part} > * .p2l-board tr[data-model]`)]
+    .filter(row => !row.closest("details")).map(row => row.dataset.model)"""
+
+
+def rows(board, default) -> list[str]:
+    """The LLMs that the first table shows."""
+    return [row["model"] for row in rows_to_show(board, costs=default.costs)]
 
 
 def wait_for_rows(page, part: str, names: list[str]) -> None:
@@ -203,7 +209,7 @@ def wait_for_rows(page, part: str, names: list[str]) -> None:
 
 def test_a_visitor_finds_an_answer_and_asks_for_another(page, default):
     prompt = page.get_by_label("Your prompt", exact=True)
-    assert page.evaluate(ROWS, "leaderboard") == default.leaderboard(prompt.input_value()).ranking
+    assert page.evaluate(ROWS, "leaderboard") == rows(default.leaderboard(prompt.input_value()), default)
     if os.environ.get("P2L_WRITE_PICTURES"):
         page.wait_for_timeout(500)
         page.screenshot(path=PICTURE, full_page=True)
@@ -212,37 +218,43 @@ def test_a_visitor_finds_an_answer_and_asks_for_another(page, default):
     assert board.ranking != default.leaderboard(prompt.input_value()).ranking
     prompt.fill(TYPED)
     prompt.press("Enter")
-    wait_for_rows(page, "leaderboard", board.ranking)
-    bars = np.array([bar.bounding_box()["width"] for bar in page.locator("#leaderboard .p2l-bar").all()])
-    ratings = board.ratings[board.order]
+    wait_for_rows(page, "leaderboard", names := rows(board, default))
+    drawn = page.locator("#leaderboard .p2l-bar:visible").all()  # not of the table that is folded
+    bars = np.array([bar.bounding_box()["width"] for bar in drawn])
+    ratings = np.array([board.ratings[board.models.index(name)] for name in names])
     assert bars[-1] > 2  # the last LLM has a bar too, and lengths are linear in the rating
     slope = (bars[0] - bars[-1]) / (ratings[0] - ratings[-1])
     np.testing.assert_allclose(bars, bars[-1] + slope * (ratings - ratings[-1]), atol=1.0)
     page.get_by_text("Write a haiku about the sea").click()
-    wait_for_rows(page, "leaderboard", default.leaderboard("Write a haiku about the sea").ranking)
+    board = default.leaderboard("Write a haiku about the sea")
+    wait_for_rows(page, "leaderboard", rows(board, default))
+    assert (
+        f"creative writing {board.kinds['creative_writing']:.0%}"
+        in page.locator("#leaderboard .p2l-kinds").inner_text()
+    )
+    page.get_by_text("All 282 LLMs").click()
+    last = page.locator("#leaderboard details tr[data-model]").last
+    assert last.is_visible()
+    assert last.get_attribute("data-model") == board.ranking[-1]
 
 
 def test_the_slider_moves_the_choice(page, default):
     page.get_by_label("Your prompt", exact=True).fill(TYPED)
     page.get_by_role("button", name="Rank the LLMs", exact=True).click()
-    slider, mixtures, messages = page.locator("#budget input[type=range]"), [], 0
+    slider, mixtures = page.locator("#budget input[type=range]"), []
+    prices = sorted(default.costs.values())
     slider.focus()
     for key in ("End", "Home", "PageUp", "PageUp", "PageUp", "PageUp"):
         slider.press(key)
-        budget = round(float(slider.input_value()), 6)
-        assert {"End": 0.0009, "Home": 0.0}.get(key, budget) == budget
-        try:
-            route = default.route(TYPED, budget, seed=0)
-        except BudgetError as error:
-            page.wait_for_selector(f"#choice :text('{str(error)[1:]}')")
-            page.wait_for_selector("#frontier .p2l-chosen", state="detached")
-            messages += 1
-            continue
+        place = float(slider.input_value()) / 100
+        assert {"End": 1.0, "Home": 0.0}.get(key, place) == place
+        budget = prices[0] * (prices[-1] / prices[0]) ** place  # in equal ratios
+        route = default.route(TYPED, min(budget, prices[-1]), seed=0)
         mixtures.append(" + ".join(f"{p:.4f} {name}" for name, p in route.mixture.items()))
         page.wait_for_selector(f'#choice section[data-chosen="{route.model}"][data-mixture="{mixtures[-1]}"]')
         page.wait_for_selector("#frontier .p2l-chosen", state="attached")
-    assert messages > 0
     assert {mixture.count("+") for mixture in mixtures} == {0, 1}  # mixtures of one LLM and of two
+    assert page.locator("#budget .max_value").is_hidden()  # 100 of what?
 
 
 def test_many_prompts_become_one_leaderboard(page, default):
@@ -250,10 +262,10 @@ def test_many_prompts_become_one_leaderboard(page, default):
     page.get_by_label("Your prompts, one per line").fill("\n".join(PASTED))
     page.get_by_role("button", name="Rank the LLMs for all of them").click()
     board = default.aggregate(PASTED)
-    wait_for_rows(page, "aggregate", board.ranking)
+    wait_for_rows(page, "aggregate", rows(board, default))
     (low, high) = board.rating_intervals[board.order[0]]
     assert f"{low:.0f} to {high:.0f}" in page.locator("#aggregate tr[data-model]").first.inner_text()
-    assert page.locator("#aggregate .p2l-interval").count() == len(board.models)
+    assert page.locator("#aggregate details .p2l-interval").count() == len(board.models)
     page.get_by_label("Your prompts, one per line").fill("")
     page.get_by_role("button", name="Rank the LLMs for all of them").click()
     page.wait_for_selector("#aggregate :text('There are no prompts')")

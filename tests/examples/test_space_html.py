@@ -10,13 +10,14 @@ import pytest
 from test_space import PASTED, TYPED
 
 from p2l_sdk import P2L, Leaderboard
+from p2l_sdk.leaderboards.shown import rows_to_show
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.routing.mixture import upper_hull
 
 
 @pytest.fixture
-def answers(space, default):
-    return space("answers").Answers(default)
+def answers(space, routing9):
+    return space("answers").Answers(routing9)
 
 
 def xml(html: str) -> ElementTree.Element:
@@ -29,16 +30,16 @@ def shown(html: str) -> list[tuple[str, list[str]]]:
     return [(row.get("data-model"), ["".join(cell.itertext()) for cell in row]) for row in rows]
 
 
-def test_the_bars_are_the_leaderboard(answers, default):
-    board, rows = default.leaderboard(TYPED), shown(answers.one_prompt(TYPED)[0])
+def test_the_bars_are_the_leaderboard(answers, routing9):
+    board, rows = routing9.leaderboard(TYPED), shown(answers.one_prompt(TYPED)[0])
     assert [name for name, _ in rows] == board.ranking
     for (name, cells), row in zip(rows, board.rows(), strict=True):
-        cost = f"${default.costs[name]:.4f}"
+        cost = f"${routing9.costs[name]:.4f}"
         assert cells == [str(row["rank"]), name, "", f"{row['rating']:.0f}", f"{row['usable']:.0%}", cost]
 
 
-def test_the_intervals_are_those_of_the_aggregate(answers, default):
-    board, html = default.aggregate(PASTED), answers.many_prompts("\n\n".join(PASTED) + "\n")
+def test_the_intervals_are_those_of_the_aggregate(answers, routing9):
+    board, html = routing9.aggregate(PASTED), answers.many_prompts("\n\n".join(PASTED) + "\n")
     for (_, cells), row in zip(shown(html), board.rows(), strict=True):
         assert cells[3:5] == [f"{row['rating']:.0f}", f"{row['low']:.0f} to {row['high']:.0f}"]
     number = r"([\d.]+)%"
@@ -69,9 +70,9 @@ def test_there_is_a_limit_to_what_one_visitor_may_ask(answers, space):
     assert f"These are {n + 1:,} prompts, and this page takes {n:,}" in answers.many_prompts("a\n" * (n + 1))
 
 
-def test_the_choice_is_the_route(answers, default):
+def test_the_choice_is_the_route(answers, routing9):
     for budget in (0.0001, 0.00033, 0.0009):
-        route = default.route(TYPED, budget, seed=0)
+        route = routing9.route(TYPED, budget, seed=0)
         section = xml(answers.one_prompt(TYPED, budget)[1]).find("section")
         assert section.get("data-chosen") == route.model
         assert section.get("data-mixture") == " + ".join(f"{p:.4f} {name}" for name, p in route.mixture.items())
@@ -86,16 +87,16 @@ def test_a_budget_that_buys_nothing_is_answered_with_the_one_that_does(answers):
     assert "p2l-chosen" not in frontier
 
 
-def test_the_picture_is_the_concave_hull(answers, default):
-    board, budget = default.leaderboard(TYPED), 0.0005
-    router = default.router()
+def test_the_picture_is_the_concave_hull(answers, routing9):
+    board, budget = routing9.leaderboard(TYPED), 0.0005
+    router = routing9.router()
     scores, route = router.scores(board.coefs), router.route(board, budget)
     picture = xml(answers.one_prompt(TYPED, budget)[2])
     dots = {
         dot.find("title").text.split(":")[0]: (float(dot.get("cx")), float(dot.get("cy")))
         for dot in picture.iterfind(".//circle")
     }
-    assert set(dots) == {*default.models, "what the budget buys"}
+    assert set(dots) == {*routing9.models, "what the budget buys"}
     line = np.array([p.split(",") for p in picture.find(".//polyline").get("points").split()], dtype=float)
     hull = upper_hull(scores, router.prices)
     np.testing.assert_allclose(line[:-1], [dots[router.names[i]] for i in hull])
@@ -118,7 +119,7 @@ def test_the_picture_is_the_concave_hull(answers, default):
     ],
 )
 def test_without_costs_there_is_no_routing_and_the_page_says_so(space, costs, note):
-    answers = space("answers").Answers(P2L.from_pretrained(costs=costs))
+    answers = space("answers").Answers(P2L.from_pretrained("routing9", costs=costs))
     assert answers.slider is None
     assert note in answers.note
     assert answers.one_prompt(TYPED)[1:] == ("", "")
@@ -126,12 +127,95 @@ def test_without_costs_there_is_no_routing_and_the_page_says_so(space, costs, no
 
 def test_llms_without_a_cost_are_left_out_of_routing(space):
     costs = {"gemma-2-9b-it": 0.02, "qwen2.5-7b-instruct": 0.0500004}
-    answers = space("answers").Answers(P2L.from_pretrained(costs=costs))
-    assert answers.slider == {"minimum": 0.0, "maximum": 0.0505, "value": 0.035, "step": 0.0005, "precision": 4}
+    answers = space("answers").Answers(P2L.from_pretrained("routing9", costs=costs))
+    numbers = {"minimum": 0.0, "maximum": 0.0505, "value": 0.035, "step": 0.0005, "precision": 4}
+    assert answers.slider == {**numbers, "label": "Budget, USD per response"}
     assert "cost is not known: codegemma-7b, llama-3.1-8b-instruct" in answers.note
     board, _, frontier = answers.one_prompt(TYPED, 0.03)
     assert {cells[-1] for _, cells in shown(board)} == {"$0.02", "$0.05", "not known"}
     assert "codegemma" not in frontier
+
+
+# --- a model that recognises kinds of prompt, and knows many LLMs at prices that differ widely ---
+
+
+@pytest.fixture
+def many(space, default):
+    return space("answers").Answers(default)
+
+
+def test_of_many_llms_those_that_matter_come_first_and_all_below(many, default):
+    board, html = default.leaderboard(TYPED), many.one_prompt(TYPED)[0]
+    first, everything = xml(html).iterfind(".//table")
+    names = [row.get("data-model") for row in first.iterfind(".//tbody/tr")]
+    assert names == [row["model"] for row in rows_to_show(board, costs=default.costs)]  # as on the command line
+    assert [row.get("data-model") for row in everything.iterfind(".//tbody/tr")] == board.ranking
+    assert xml(html).find(".//details/summary").text == "All 282 LLMs"
+    for name, cells in shown(html)[: len(names)]:
+        row = next(row for row in board.rows() if row["model"] == name)
+        assert cells[3:5] == [
+            f"{row['rating']:.0f}",
+            f"{row['low']:.0f} to {row['high']:.0f}",
+        ]  # one prompt has limits too
+    assert "how certain the rating is" in html
+    assert "need two prompts" not in many.many_prompts("hello")
+    assert many.note == "routing leaves out the LLMs whose cost is not known, 128 of 282"
+
+
+def test_recognised_kinds_are_shown(many, default, space):
+    prompt = "Merge two sorted lists in Python"
+    kinds = default.leaderboard(prompt).kinds
+    chips = list(xml(many.one_prompt(prompt)[0]).iterfind(".//p[@class='p2l-kinds']/span"))
+    expected = sorted((name for name in kinds if kinds[name] >= 0.05), key=lambda name: -kinds[name])
+    assert [chip.get("title") for chip in chips] == expected
+    assert chips[0].text == f"coding {kinds['coding']:.0%}"
+    assert "No kind of prompt is recognised: this is the overall" in many.one_prompt("hi")[0]
+    assert "p2l-kinds" in many.many_prompts("hi\nMerge two lists")
+    html = space("board_html").kinds_html({"<b>_&": 0.5, "faint": 0.01})
+    assert "&lt;b&gt; &amp; 50%" in html
+    assert "faint" not in html
+
+
+def test_widely_different_prices_stand_in_equal_ratios(many, default):
+    prices = sorted(default.costs.values())
+    assert (many.slider["minimum"], many.slider["maximum"]) == (0, 100)
+    for value, budget in ((0, prices[0]), (50, (prices[0] * prices[-1]) ** 0.5), (100, prices[-1])):
+        route = default.route(TYPED, budget, seed=0)
+        _, choice, picture = many.one_prompt(TYPED, value)
+        assert xml(choice).find("section").get("data-chosen") == route.model
+        assert "p2l-chosen" in picture
+    figure = xml(picture)
+    dots = {
+        dot.find("title").text.split(":")[0]: (float(dot.get("cx")), float(dot.get("cy")))
+        for dot in figure.iterfind(".//circle")
+    }
+    cheapest, middle, dearest = (
+        min(default.costs, key=lambda n, c=c: abs(default.costs[n] - c)) for c in (0, 0.001, 1)
+    )
+    across = (dots[middle][0] - dots[cheapest][0]) / (dots[dearest][0] - dots[cheapest][0])
+    ratio = np.log(default.costs[middle] / prices[0]) / np.log(prices[-1] / prices[0])
+    assert across == pytest.approx(ratio, abs=0.005)
+    # the line passes through the LLMs on the hull, and between two of them it is what their mixtures buy
+    router, board = default.router(models=list(default.costs)), default.leaderboard(TYPED)
+    scores = router.scores(board.coefs)
+    line = np.array([p.split(",") for p in figure.find(".//polyline").get("points").split()], dtype=float)
+    for i in upper_hull(scores, router.prices):
+        assert np.abs(line - dots[router.names[i]]).sum(1).min() < 0.2
+    ring = xml(many.one_prompt(TYPED, 60)[2]).find(".//circle[@class='p2l-chosen']")
+    assert abs(np.interp(float(ring.get("cx")), *line.T) - float(ring.get("cy"))) < 1.0
+
+
+@pytest.mark.parametrize(
+    ("least", "greatest", "places"),
+    [(1e-4, 9e-4, (0.0, 0.5, 1.0)), (4e-5, 0.1, (0.0, 0.3, 1.0)), (0.0, 5.0, (0.0, 1.0))],
+)
+def test_a_scale_of_costs_goes_there_and_back(space, least, greatest, places):
+    scale = space("scale").Scale(least, greatest)
+    assert scale.ratios == (greatest > 100 * least > 0)
+    for place in places:
+        assert scale.place(scale.cost(place)) == pytest.approx(place)
+    assert all(0.0 <= scale.place(tick) <= 1.0 + 1e-9 for tick in scale.ticks())
+    assert len(scale.ticks()) >= 3
 
 
 def test_a_name_is_no_markup(space):

@@ -257,7 +257,7 @@ def test_prompts_are_checked_before_they_wait():
     assert run(use) == []
 
 
-def test_a_quick_model_scores_short_prompts_on_the_event_loop_and_long_ones_on_a_thread(default, monkeypatch):
+def test_a_quick_model_scores_short_prompts_on_the_event_loop_and_long_ones_on_a_thread(routing9, monkeypatch):
     """The numbers are those of `P2L`, alone and among many; one empty prompt is nobody else's trouble."""
     places: list[tuple[bool, int]] = []
     plain = engines.score
@@ -270,7 +270,7 @@ def test_a_quick_model_scores_short_prompts_on_the_event_loop_and_long_ones_on_a
     asked = [*texts(30), "long " * 500, "a", "again " * 400]
 
     async def use():
-        engine = Engine(default, cache_mb=0)
+        engine = Engine(routing9, cache_mb=0)
         await engine.start()
         got = await asyncio.gather(*map(engine.leaderboard, asked), engine.leaderboard(" "), return_exceptions=True)
         await engine.close()
@@ -279,7 +279,7 @@ def test_a_quick_model_scores_short_prompts_on_the_event_loop_and_long_ones_on_a
     *boards, refused = asyncio.run(use())
     assert isinstance(refused, PromptError)
     for prompt, board in zip(asked, boards, strict=True):
-        np.testing.assert_allclose(board.coefs, default.leaderboard(prompt).coefs, atol=1e-6)
+        np.testing.assert_allclose(board.coefs, routing9.leaderboard(prompt).coefs, atol=1e-6)
     assert {inline for inline, length in places if length >= 2000} == {False}
     assert {inline for inline, length in places if length < 100} == {True}
 
@@ -355,11 +355,13 @@ def test_threads_do_what_is_submitted_and_end():
     assert never.cancelled()
 
 
-def test_an_aggregate_is_that_of_the_sdk(default):
+@pytest.mark.parametrize("name", ["routing9", "arena"])
+def test_an_aggregate_is_that_of_the_sdk(name):
+    p2l = P2L.from_pretrained(name)
     prompts, weights = texts(30), [float(i % 3) for i in range(30)]
 
     async def main():
-        engine = Engine(default)
+        engine = Engine(p2l)
         await engine.start()
         board = await engine.aggregate(prompts, weights=weights, seed=3)
         with pytest.raises(P2LError, match="there are fewer weights than prompts"):
@@ -367,9 +369,10 @@ def test_an_aggregate_is_that_of_the_sdk(default):
         await engine.close()
         return board
 
-    board, expected = asyncio.run(main()), default.aggregate(prompts, weights=weights, seed=3)
+    board, expected = asyncio.run(main()), p2l.aggregate(prompts, weights=weights, seed=3)
     np.testing.assert_allclose(board.coefs, expected.coefs, atol=1e-6)
     np.testing.assert_allclose(board.intervals, expected.intervals, atol=1e-5)
+    assert board.kinds == pytest.approx(expected.kinds)
 
 
 def test_the_cache_answers_what_was_asked_before():

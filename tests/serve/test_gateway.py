@@ -23,15 +23,15 @@ from p2l_sdk.serve.gateway.request import ChatRequest
 pytest_plugins = ["gateway_fixtures"]
 
 
-def test_plain(client, server, upstreams, default):
+def test_plain(client, server, upstreams, routing9):
     reply = client.chat.completions.with_raw_response.create(model="p2l", messages=HELLO)
     answer = reply.parse()
-    best = ranking(default)[0]
+    best = ranking(routing9)[0]
     assert answer.model == f"up/{best}"
     assert answer.choices[0].message.content.startswith(f"{best} answers")
     assert answer.choices[0].finish_reason == "stop"
     assert answer.usage.total_tokens == 15
-    route = default.route(PROMPT, models=list(COSTS))
+    route = routing9.route(PROMPT, models=list(COSTS))
     assert reply.headers["x-p2l-model"] == best
     assert reply.headers["x-p2l-probability"] == "1"
     assert float(reply.headers["x-p2l-expected-cost"]) == COSTS[best]
@@ -49,11 +49,11 @@ def test_models(client):
         client.models.retrieve("gpt-9")
 
 
-def test_a_stream_comes_as_it_is_event_by_event(client, server, upstreams, default):
+def test_a_stream_comes_as_it_is_event_by_event(client, server, upstreams, routing9):
     stream = client.chat.completions.create(
         model="p2l", messages=HELLO, stream=True, stream_options={"include_usage": True}
     )
-    best = ranking(default)[0]
+    best = ranking(routing9)[0]
     assert stream.response.headers["x-p2l-model"] == best
     events = list(stream)
     assert text(iter(events)) == f"{best} answers at temperature None and sees 0 images"
@@ -139,7 +139,7 @@ def test_tools_schema_several_choices_images_and_temperature_zero(client, upstre
     assert "sees 1 images" in answer.choices[0].message.content
 
 
-def test_user_turns_are_scored_and_nothing_else(client, server, default):
+def test_user_turns_are_scored_and_nothing_else(client, server, routing9):
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
     turns = [
         {"role": "system", "content": "You are a poet."},
@@ -149,7 +149,7 @@ def test_user_turns_are_scored_and_nothing_else(client, server, default):
         {"role": "user", "content": "and run it"},
     ]
     reply = client.chat.completions.with_raw_response.create(model="p2l", messages=turns[:2] + turns[4:])
-    score = default.route([turns[1], turns[4]], models=list(COSTS)).expected_score
+    score = routing9.route([turns[1], turns[4]], models=list(COSTS)).expected_score
     assert float(reply.headers["x-p2l-expected-score"]) == pytest.approx(score, abs=1e-5)
     with pytest.raises(openai.BadRequestError, match=r"the prompt is empty; .* or name an LLM instead of 'p2l'"):
         client.chat.completions.create(model="p2l", messages=[{"role": "user", "content": [image]}])
@@ -158,7 +158,7 @@ def test_user_turns_are_scored_and_nothing_else(client, server, default):
     assert client.chat.completions.create(model=CHEAP, messages=turns[:1]).model == f"up/{CHEAP}"
 
 
-def test_budgets(client, default):
+def test_budgets(client, routing9):
     def choice(**options):
         reply = client.chat.completions.with_raw_response.create(messages=HELLO, **options)
         return reply.headers["x-p2l-model"], float(reply.headers["x-p2l-expected-cost"])
@@ -166,12 +166,12 @@ def test_budgets(client, default):
     assert choice(model="p2l", extra_body={"cost": 0.0001}) == (CHEAP, 0.0001)
     assert choice(model="p2l", extra_headers={"x-p2l-cost": "0.0001"}) == (CHEAP, 0.0001)
     assert choice(model="p2l", extra_body={"cost": 0.0001}, extra_headers={"x-p2l-cost": "1"}) == (CHEAP, 0.0001)
-    best = ranking(default)[0]
+    best = ranking(routing9)[0]
     assert choice(model="p2l", extra_body={"cost": 1}) == (best, COSTS[best])
     assert choice(model="p2l-best") == (best, COSTS[best])
     assert choice(model="p2l-best", extra_body={"cost": 0.0003})[1] <= 0.0003
     seen = {choice(model="p2l", extra_body={"cost": 0.0005}) for _ in range(25)}
-    mixture = default.route(PROMPT, 0.0005, models=list(COSTS)).mixture
+    mixture = routing9.route(PROMPT, 0.0005, models=list(COSTS)).mixture
     assert {name for name, _ in seen} == set(mixture)
     assert {cost for _, cost in seen} == {0.0005}
     with pytest.raises(openai.BadRequestError) as error:
@@ -224,8 +224,8 @@ def test_what_an_upstream_sets_for_one_caller_does_not_come_with_the_next(client
     assert "cookie" not in upstreams.seen[-1].headers
 
 
-def test_the_log_has_a_line_for_each_request_and_no_text(client, upstreams, default, caplog):
-    first, second, _ = ranking(default)
+def test_the_log_has_a_line_for_each_request_and_no_text(client, upstreams, routing9, caplog):
+    first, second, _ = ranking(routing9)
     upstreams.script[first] = ["500"]
     with caplog.at_level(logging.DEBUG):
         client.chat.completions.create(model="p2l", messages=HELLO)
@@ -247,29 +247,29 @@ def test_the_log_has_a_line_for_each_request_and_no_text(client, upstreams, defa
         assert secret not in everything
 
 
-def test_the_client_of_the_docs(server, upstreams, default, capsys):
+def test_the_client_of_the_docs(server, upstreams, routing9, capsys):
     upstreams.reset()
     page = (ROOT / "docs" / "router.md").read_text()
     [block] = re.findall(r"^```py\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     exec(block.replace("http://127.0.0.1:8000/v1", server.url), {})
     name, answer = capsys.readouterr().out.split(" ", 1)
-    assert name in default.route(PROMPT, 0.0005, models=list(COSTS)).mixture
+    assert name in routing9.route(PROMPT, 0.0005, models=list(COSTS)).mixture
     assert answer.startswith(f"{name} answers")
 
 
-def test_a_score_that_does_not_come_in_time(default, upstreams, monkeypatch):
+def test_a_score_that_does_not_come_in_time(routing9, upstreams, monkeypatch):
     upstreams.reset()
-    with serving(default, config(upstreams, deadline=0.2)) as running:
+    with serving(routing9, config(upstreams, deadline=0.2)) as running:
         monkeypatch.setattr(running.engine, "leaderboards", lambda prompts: asyncio.sleep(30))
         reply = httpx.post(f"{running.url}/chat/completions", json={"model": "p2l", "messages": HELLO})
         assert (reply.status_code, reply.json()["error"]["code"]) == (504, "timeout")
         assert not upstreams.seen
 
 
-def test_the_log_tells_the_key_and_how_often_the_upstreams_were_called(default, upstreams, caplog):
+def test_the_log_tells_the_key_and_how_often_the_upstreams_were_called(routing9, upstreams, caplog):
     upstreams.reset()
     upstreams.always.update(dict.fromkeys(COSTS, "500"))
-    with caplog.at_level(logging.INFO), serving(default, config(upstreams), team(0.1)[0]) as running:
+    with caplog.at_level(logging.INFO), serving(routing9, config(upstreams), team(0.1)[0]) as running:
         reply = httpx.post(f"{running.url}/chat/completions", json={"model": "p2l", "messages": HELLO}, headers=TEAM)
         assert reply.status_code == 502
     [line] = [record.message for record in caplog.records if record.message.startswith("chat asked")]
@@ -277,13 +277,13 @@ def test_the_log_tells_the_key_and_how_often_the_upstreams_were_called(default, 
         r"chat asked=p2l llm=- end=502 ms=[\d.]+ cost=- stream=False attempts=3 failed=(\S+) key=team", line
     )
     assert found is not None, line
-    assert found[1].split(",") == [f"{name}:status_500" for name in ranking(default)]
+    assert found[1].split(",") == [f"{name}:status_500" for name in ranking(routing9)]
     assert TEAM["authorization"].split()[1] not in caplog.text
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/leaderboard"])
-def test_a_body_that_does_not_come_is_not_waited_for(path, default, upstreams):
-    with serving(default, config(upstreams), body_seconds=0.2) as running:
+def test_a_body_that_does_not_come_is_not_waited_for(path, routing9, upstreams):
+    with serving(routing9, config(upstreams), body_seconds=0.2) as running:
         address = httpx.URL(running.url)
         with socket.create_connection((address.host, address.port), timeout=20) as stream:
             stream.sendall(f"POST {path}".encode() + b" HTTP/1.1\r\nHost: p2l\r\nContent-Length: 100\r\n\r\n{")
@@ -311,12 +311,12 @@ def test_a_large_body_is_read_on_a_thread(server, upstreams, monkeypatch):
     assert upstreams.seen[-1].body["user"] == "x" * 300_000
 
 
-def test_a_guard_of_somebody_else_may_keep_its_own_key(default, upstreams):
+def test_a_guard_of_somebody_else_may_keep_its_own_key(routing9, upstreams):
     upstreams.reset()
 
     async def guard(request: Request) -> None:
         request.state.key = "theirs"
 
-    with serving(default, config(upstreams), guard) as running:
+    with serving(routing9, config(upstreams), guard) as running:
         reply = httpx.post(f"{running.url}/chat/completions", json={"model": CHEAP, "messages": HELLO})
         assert reply.status_code == 200, reply.text

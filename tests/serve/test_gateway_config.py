@@ -85,7 +85,7 @@ def test_a_good_file(tmp_path):
     assert GatewayConfig.from_dict({**MODELS, "policy": "Strict"}).policy is Policy.STRICT
 
 
-def test_check_names_what_is_missing(default, monkeypatch):
+def test_check_names_what_is_missing(routing9, monkeypatch):
     monkeypatch.delenv("P2L_ABSENT", raising=False)
     monkeypatch.setenv("P2L_PRESENT", "x")
     config = GatewayConfig.from_dict(
@@ -95,9 +95,9 @@ def test_check_names_what_is_missing(default, monkeypatch):
             "other-llm": {**LLM, "cost": 0.1},
         }}
     )  # fmt: skip
-    found = check(config, default)
+    found = check(config, routing9)
     assert found.llms == (
-        LLMCheck(CHEAP, LLM["base_url"], default.costs[CHEAP], known=True, similar=None),
+        LLMCheck(CHEAP, LLM["base_url"], routing9.costs[CHEAP], known=True, similar=None),
         LLMCheck("new-llm", LLM["base_url"], None, known=False, similar=None),
         LLMCheck("other-llm", LLM["base_url"], 0.1, known=False, similar=None),
     )
@@ -108,46 +108,46 @@ def test_check_names_what_is_missing(default, monkeypatch):
         "these environment variables are not set: P2L_ABSENT",
         "no cost is known for new-llm; give them a cost or prices",
     ]
-    assert costs(config, default) == {CHEAP: default.costs[CHEAP], "other-llm": 0.1}
+    assert costs(config, routing9) == {CHEAP: routing9.costs[CHEAP], "other-llm": 0.1}
     monkeypatch.setenv("P2L_ABSENT", " \n")
-    assert check(config, default).missing_keys == ("P2L_ABSENT",)
+    assert check(config, routing9).missing_keys == ("P2L_ABSENT",)
     monkeypatch.setenv("P2L_ABSENT", "sk-größe")
     with pytest.raises(P2LError, match="the key in P2L_ABSENT holds characters that no header can carry; set it anew"):
-        check(config, default)
+        check(config, routing9)
     with pytest.raises(UnknownModelError, match=r"the config names 'gemma-2', .* did you mean 'gemma-2-9b-it'"):
-        check(GatewayConfig.from_dict({"models": {"gemma-2": LLM}}), default)
+        check(GatewayConfig.from_dict({"models": {"gemma-2": LLM}}), routing9)
     with pytest.raises(UnknownModelError, match="the table of opponents names 'x'"):
-        check(GatewayConfig.from_dict({**MODELS, "opponents": {"x": 1}}), default)
+        check(GatewayConfig.from_dict({**MODELS, "opponents": {"x": 1}}), routing9)
 
 
-def test_a_budget_that_no_llm_fits_keeps_the_router_from_starting(default):
+def test_a_budget_that_no_llm_fits_keeps_the_router_from_starting(routing9):
     for setting in ("budget", "mean_budget"):
         with pytest.raises(BudgetError, match=r"the cheapest feasible budget is \$0.0001"):
-            Chooser(GatewayConfig.from_dict({**MODELS, setting: 0.00005}), default)
+            Chooser(GatewayConfig.from_dict({**MODELS, setting: 0.00005}), routing9)
 
 
-def test_the_policy_and_the_opponents_are_those_of_the_sdk(default):
-    board = default.leaderboard("What is 17 * 23?")
+def test_the_policy_and_the_opponents_are_those_of_the_sdk(routing9):
+    board = routing9.leaderboard("What is 17 * 23?")
     for policy in ("strict", "best"):
         options = {"policy": policy, "opponents": {CHEAP: 2, DEAR: 1}, "objective": "usable"}
-        choice = Chooser(GatewayConfig.from_dict({**MODELS, **options, "budget": 0.0005}), default).routed(
+        choice = Chooser(GatewayConfig.from_dict({**MODELS, **options, "budget": 0.0005}), routing9).routed(
             board, "p2l", None
         )
-        route = default.router(models=[CHEAP, MIDDLE, DEAR], **options).route(board, 0.0005)
+        route = routing9.router(models=[CHEAP, MIDDLE, DEAR], **options).route(board, 0.0005)
         assert list(choice.ranking) == route.ranking
         assert choice.expected_score == route.expected_score
         assert choice.expected_cost == route.expected_cost
 
 
-def test_the_budget_of_the_config_holds_for_the_best_llm_too(default):
-    board = default.leaderboard("Prove that the square root of two is irrational")
-    assert Chooser(GatewayConfig.from_dict(MODELS), default).routed(board, "p2l-best", None).ranking[0] == DEAR
-    chooser = Chooser(GatewayConfig.from_dict({**MODELS, "budget": 0.0005}), default)
+def test_the_budget_of_the_config_holds_for_the_best_llm_too(routing9):
+    board = routing9.leaderboard("Prove that the square root of two is irrational")
+    assert Chooser(GatewayConfig.from_dict(MODELS), routing9).routed(board, "p2l-best", None).ranking[0] == DEAR
+    chooser = Chooser(GatewayConfig.from_dict({**MODELS, "budget": 0.0005}), routing9)
     choice = chooser.routed(board, "p2l-best", None)
     assert set(choice.ranking) == {CHEAP, MIDDLE}
     assert choice.expected_cost <= 0.0005
     assert chooser.routed(board, "p2l-best", 0.001).ranking[0] == DEAR  # the client's own budget
-    paced = Chooser(GatewayConfig.from_dict({**MODELS, "mean_budget": 0.0005}), default)
+    paced = Chooser(GatewayConfig.from_dict({**MODELS, "mean_budget": 0.0005}), routing9)
     assert paced.routed(board, "p2l-best", None).pacer is paced.pacer
     assert paced.routed(board, "p2l-best", 0.001).pacer is None
     assert paced.by_name(DEAR, None).pacer is None  # an LLM that is named is used

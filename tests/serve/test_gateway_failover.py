@@ -22,8 +22,8 @@ ODD_STREAMS = ["error-event", "odd-event", "done-only"]
     ("fault", "stream"),
     [*((fault, stream) for fault in FAULTS for stream in (False, True)), *((fault, True) for fault in ODD_STREAMS)],
 )
-def test_failover_before_the_first_byte(client, server, upstreams, default, fault, stream):
-    first, second, _ = ranking(default)
+def test_failover_before_the_first_byte(client, server, upstreams, routing9, fault, stream):
+    first, second, _ = ranking(routing9)
     upstreams.script[first] = [fault]
     reply = client.chat.completions.with_raw_response.create(model="p2l", messages=HELLO, stream=stream)
     assert reply.headers["x-p2l-model"] == second
@@ -37,8 +37,8 @@ def test_failover_before_the_first_byte(client, server, upstreams, default, faul
 
 
 @pytest.mark.parametrize("fault", ["drop", "stall"])
-def test_half_a_reply_is_no_answer(client, upstreams, default, fault):
-    first, second, _ = ranking(default)
+def test_half_a_reply_is_no_answer(client, upstreams, routing9, fault):
+    first, second, _ = ranking(routing9)
     upstreams.script[first] = [fault]
     reply = client.chat.completions.with_raw_response.create(model="p2l", messages=HELLO)
     assert reply.headers["x-p2l-model"] == second
@@ -48,8 +48,8 @@ def test_half_a_reply_is_no_answer(client, upstreams, default, fault):
     ("fault", "message"),
     [("drop", "broke off its answer"), ("cut", "broke off its answer"), ("stall", "stopped in the middle")],
 )
-def test_after_the_first_byte_an_error_event_ends_the_stream(client, server, upstreams, default, fault, message):
-    first = ranking(default)[0]
+def test_after_the_first_byte_an_error_event_ends_the_stream(client, server, upstreams, routing9, fault, message):
+    first = ranking(routing9)[0]
     upstreams.script[first] = [fault]
     stream = client.chat.completions.create(model="p2l", messages=HELLO, stream=True)
     assert next(stream).choices
@@ -73,20 +73,20 @@ def test_a_stream_ends_with_done_whatever_comes_after(client, server, upstreams)
 
 
 @pytest.mark.parametrize(("fault", "kind"), [("drop", "broken"), ("cut", "broken"), ("stall", "timeout")])
-def test_an_upstream_that_never_ends_a_stream_is_left_alone(default, upstreams, fault, kind):
+def test_an_upstream_that_never_ends_a_stream_is_left_alone(routing9, upstreams, fault, kind):
     upstreams.reset()
     upstreams.always[CHEAP] = fault
     body = {"model": CHEAP, "messages": HELLO, "stream": True}
     settings = config(upstreams, llms={CHEAP: {"timeout": 0.5}}, breaker_failures=2)
-    with serving(default, settings) as running, httpx.Client(base_url=running.url) as client:
+    with serving(routing9, settings) as running, httpx.Client(base_url=running.url) as client:
         for _ in range(2):
             assert "upstream_error" in client.post("/chat/completions", json=body).text
         assert client.post("/chat/completions", json=body).status_code == 503
         assert running.metrics.errors == {(CHEAP, kind): 2}
 
 
-def test_an_endless_stream_ends_at_the_deadline(client, upstreams, default):
-    upstreams.script[ranking(default)[0]] = ["endless"]
+def test_an_endless_stream_ends_at_the_deadline(client, upstreams, routing9):
+    upstreams.script[ranking(routing9)[0]] = ["endless"]
     start = time.monotonic()
     stream = client.chat.completions.create(model="p2l", messages=HELLO, stream=True)
     assert len([next(stream) for _ in range(10)]) == 10
@@ -96,12 +96,12 @@ def test_an_endless_stream_ends_at_the_deadline(client, upstreams, default):
     eventually(lambda: upstreams.hung_up)
 
 
-def test_attempts_are_bounded_and_the_budget_holds(client, upstreams, default):
+def test_attempts_are_bounded_and_the_budget_holds(client, upstreams, routing9):
     upstreams.always.update(dict.fromkeys(COSTS, "500"))
     with pytest.raises(openai.InternalServerError) as error:
         client.chat.completions.create(model="p2l", messages=HELLO)
     assert error.value.status_code == 502
-    assert [seen.llm for seen in upstreams.seen] == ranking(default)
+    assert [seen.llm for seen in upstreams.seen] == ranking(routing9)
     assert "answered with status 500" in str(error.value)
     assert "secret" not in str(error.value)
     upstreams.seen.clear()
@@ -132,9 +132,9 @@ def test_an_error_of_the_client_comes_back_as_it_is(client, upstreams):
     assert len(upstreams.seen) == 1
 
 
-def test_a_client_cannot_shut_an_upstream_for_the_others(default, upstreams):
+def test_a_client_cannot_shut_an_upstream_for_the_others(routing9, upstreams):
     upstreams.reset()
-    with serving(default, config(upstreams, breaker_failures=1)) as running:
+    with serving(routing9, config(upstreams, breaker_failures=1)) as running:
 
         def ask(how="ok"):
             upstreams.script[DEAR] = [how]
@@ -161,8 +161,8 @@ def test_an_error_that_holds_our_key_does_not_come_back(client, upstreams):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_goes_ends_the_call(server, upstreams, default, stream):
-    first = ranking(default)[0]
+def test_a_client_that_goes_ends_the_call(server, upstreams, routing9, stream):
+    first = ranking(routing9)[0]
     upstreams.reset()
     upstreams.script[first] = ["endless" if stream else "stall"]
     body = {"model": "p2l", "messages": HELLO, "stream": stream}
@@ -177,8 +177,8 @@ def test_a_client_that_goes_ends_the_call(server, upstreams, default, stream):
     assert len(upstreams.seen) == 1  # no other LLM is called either
 
 
-def test_cancel_as_the_openai_client_does(client, upstreams, default):
-    first = ranking(default)[0]
+def test_cancel_as_the_openai_client_does(client, upstreams, routing9):
+    first = ranking(routing9)[0]
     upstreams.script[first] = ["endless"]
     stream = client.chat.completions.create(model="p2l", messages=HELLO, stream=True)
     next(stream)
@@ -186,14 +186,14 @@ def test_cancel_as_the_openai_client_does(client, upstreams, default):
     eventually(lambda: upstreams.hung_up == [first], 2.0)
 
 
-def test_an_upstream_that_is_down_is_left_alone(default, upstreams):
+def test_an_upstream_that_is_down_is_left_alone(routing9, upstreams):
     upstreams.reset()
     down = f"http://127.0.0.1:{closed_port()}/v1"
     settings = config(
         upstreams, llms={CHEAP: {"base_url": down}}, breaker_failures=2, breaker_seconds=0.5, attempts=2, budget=0.0001
     )
     ask = {"model": "p2l", "messages": HELLO}
-    with serving(default, settings) as running, httpx.Client(base_url=running.url) as client:
+    with serving(routing9, settings) as running, httpx.Client(base_url=running.url) as client:
         assert client.post("/chat/completions", json=ask).status_code == 502
         assert running.metrics.errors == {(CHEAP, "connection"): 2}
         reply = client.post("/chat/completions", json=ask)
@@ -209,12 +209,12 @@ def test_an_upstream_that_is_down_is_left_alone(default, upstreams):
         assert running.metrics.errors == {(CHEAP, "connection"): 3}  # a single trial
 
 
-def test_an_upstream_is_not_blamed_for_the_time_that_others_took(default, upstreams):
+def test_an_upstream_is_not_blamed_for_the_time_that_others_took(routing9, upstreams):
     upstreams.reset()
-    first, second, _ = ranking(default)
+    first, second, _ = ranking(routing9)
     upstreams.script.update({first: ["slow"], second: ["slow"]})
     settings = config(upstreams, llms={first: {"timeout": 0.4}}, attempts=2, deadline=0.8, breaker_failures=1)
-    with serving(default, settings) as running:
+    with serving(routing9, settings) as running:
 
         def status(model):
             ask = {"model": model, "messages": HELLO}
@@ -225,11 +225,11 @@ def test_an_upstream_is_not_blamed_for_the_time_that_others_took(default, upstre
         assert (status(first), status(second)) == (503, 200)
 
 
-def test_a_trial_that_the_client_breaks_off_keeps_nobody_out(default, upstreams):
+def test_a_trial_that_the_client_breaks_off_keeps_nobody_out(routing9, upstreams):
     upstreams.reset()
     upstreams.script[CHEAP] = ["500", "slow"]
     settings = config(upstreams, attempts=1, breaker_failures=1, breaker_seconds=0.6)
-    with serving(default, settings) as running, httpx.Client(base_url=running.url) as client:
+    with serving(routing9, settings) as running, httpx.Client(base_url=running.url) as client:
 
         def status(**options):
             return client.post("/chat/completions", json={"model": CHEAP, "messages": HELLO}, **options).status_code

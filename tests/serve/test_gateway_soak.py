@@ -1,7 +1,7 @@
 """200 concurrent clients while every fifth upstream call fails: no request is lost, answered twice or left hanging.
 
 The gateway runs in a separate process (so that its memory can be measured), upstreams and clients in this one. Two
-seconds by default, a minute with -m slow. The last test checks the mean budget through the whole request path.
+seconds by routing9, a minute with -m slow. The last test checks the mean budget through the whole request path.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def test_two_hundred_clients_and_every_fifth_call_fails(seconds, tmp_path):
 
 
 @pytest.mark.parametrize("n", [500, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_the_mean_budget_through_the_whole_request_path(default, n):
+def test_the_mean_budget_through_the_whole_request_path(routing9, n):
     """The endpoint itself, 50 requests at a time; only the two sockets are left out: the client calls the app, and the
     upstreams are a function, of whose answers one in five is an error. (Choice and charge alone, 10,000 times, are in
     test_router_config.)"""
@@ -175,7 +175,7 @@ def test_the_mean_budget_through_the_whole_request_path(default, n):
         llms = {name: {"base_url": "http://127.0.0.1:9/v1"} for name in (CHEAP, MIDDLE, DEAR)}
         settings = {"models": llms, "mean_budget": budget, "backoff": 0, "breaker_failures": 1000}
         async with httpx.AsyncClient(transport=httpx.MockTransport(upstream)) as pool:
-            app, engine = gateway_app(default, GatewayConfig.from_dict(settings), pool)
+            app, engine = gateway_app(routing9, GatewayConfig.from_dict(settings), pool)
             await engine.start()  # normally done by a server's lifespan
             places = asyncio.Semaphore(50)
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://p2l") as client:

@@ -20,12 +20,12 @@ from p2l_sdk.serve.gateway.spend import Charge
 pytest_plugins = ["gateway_fixtures"]
 
 
-def test_keys_and_their_budgets(default, upstreams, monkeypatch, tmp_path):
+def test_keys_and_their_budgets(routing9, upstreams, monkeypatch, tmp_path):
     upstreams.reset()
     (tmp_path / "keys").write_text("# ours\nsk-team-a-0123456789 team-a\nsk-team-b-0123456789 team-b 0.00025\n")
     monkeypatch.setenv("P2L_API_KEYS", "sk-environment-0123456789")
     keys = Keys.load(tmp_path / "keys")
-    with serving(default, config(upstreams, budget=0.0001), keys) as running:
+    with serving(routing9, config(upstreams, budget=0.0001), keys) as running:
 
         def ask(key):
             with openai.OpenAI(base_url=running.url, api_key=key, max_retries=0) as client:
@@ -47,10 +47,10 @@ def test_keys_and_their_budgets(default, upstreams, monkeypatch, tmp_path):
         assert "sk-team" not in repr(keys.find("sk-team-b-0123456789"))
 
 
-def test_prices_by_the_token(default, upstreams):
+def test_prices_by_the_token(routing9, upstreams):
     upstreams.reset()
     prices = {"input": 10, "output": 20, "input_tokens": 100, "output_tokens": 50}
-    with serving(default, config(upstreams, llms={CHEAP: {"prices": prices}})) as running:
+    with serving(routing9, config(upstreams, llms={CHEAP: {"prices": prices}})) as running:
         ask = {"model": CHEAP, "messages": HELLO}
         reply = httpx.post(f"{running.url}/chat/completions", json=ask)
         assert float(reply.headers["x-p2l-expected-cost"]) == 0.002
@@ -61,11 +61,11 @@ def test_prices_by_the_token(default, upstreams):
         assert running.metrics.costs == pytest.approx([0.0002, 0.0002, 0.002])  # two counted costs, then the estimate
 
 
-def test_each_of_several_answers_costs(default, upstreams):
+def test_each_of_several_answers_costs(routing9, upstreams):
     upstreams.reset()
     keys, key = team(0.0005)
     ask = {"model": CHEAP, "messages": HELLO}
-    with serving(default, config(upstreams), keys) as running, httpx.Client(headers=TEAM) as client:
+    with serving(routing9, config(upstreams), keys) as running, httpx.Client(headers=TEAM) as client:
         assert client.post(f"{running.url}/chat/completions", json={**ask, "n": 3}).status_code == 200
         assert key.spent == pytest.approx(0.0003)
         assert running.metrics.costs == pytest.approx([0.0003])
@@ -78,11 +78,11 @@ def test_each_of_several_answers_costs(default, upstreams):
         assert len(upstreams.seen) == 1
 
 
-def test_a_call_that_a_client_left_is_paid(default, upstreams):
+def test_a_call_that_a_client_left_is_paid(routing9, upstreams):
     upstreams.reset()
     upstreams.script[CHEAP] = ["stall"]
     keys, key = team(1.0)
-    with serving(default, config(upstreams), keys) as running:
+    with serving(routing9, config(upstreams), keys) as running:
         with httpx.Client(timeout=0.2, headers=TEAM) as client, pytest.raises(httpx.ReadTimeout):
             client.post(f"{running.url}/chat/completions", json={"model": CHEAP, "messages": HELLO, "n": 2})
         eventually(lambda: upstreams.hung_up == [CHEAP])
@@ -93,13 +93,13 @@ def test_a_call_that_a_client_left_is_paid(default, upstreams):
         assert key.spent == pytest.approx(0.0002)
 
 
-def test_a_stream_without_a_count_costs_by_its_text(default, upstreams):
+def test_a_stream_without_a_count_costs_by_its_text(routing9, upstreams):
     upstreams.reset()
     prices = {"input": 10, "output": 20, "input_tokens": 1, "output_tokens": 1}
     ask = {"model": CHEAP, "messages": HELLO, "stream": True}
     read = len(PROMPT) / 4 * 10e-6
     keys, key = team(1.0)
-    with serving(default, config(upstreams, llms={CHEAP: {"prices": prices}}), keys) as running:
+    with serving(routing9, config(upstreams, llms={CHEAP: {"prices": prices}}), keys) as running:
         url = f"{running.url}/chat/completions"
         with openai.OpenAI(base_url=running.url, api_key="sk-team-0123456789", max_retries=0) as client:
             events = list(client.chat.completions.create(**ask))
@@ -129,13 +129,13 @@ def test_a_charge_is_settled_once():
     assert (key.spent, pacer.spent, pacer.n) == pytest.approx((0.1, 0.1, 1))
 
 
-def test_a_mean_budget_holds_within_one_per_cent_over_ten_thousand_requests(default):
+def test_a_mean_budget_holds_within_one_per_cent_over_ten_thousand_requests(routing9):
     """The gateway's own choice and charge, 200 requests under way at a time, one in five without an answer, answers
     whose true cost is not the expected one, and some by the next LLM of the ranking."""
     budget, rng = 0.0004, random.Random(0)
-    chooser = Chooser(GatewayConfig.from_dict({**MODELS, "mean_budget": budget}), default)
+    chooser = Chooser(GatewayConfig.from_dict({**MODELS, "mean_budget": budget}), routing9)
     kinds = ["Prove that {} is odd", "Who wrote book {}?", "Write a function that adds {}", "Which organ is no. {}?"]
-    boards = default.leaderboards([kind.format(i) for i in range(25) for kind in kinds])
+    boards = routing9.leaderboards([kind.format(i) for i in range(25) for kind in kinds])
     under_way: list[tuple[Charge, float]] = []
     paid: list[float] = []
 

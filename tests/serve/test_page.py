@@ -10,6 +10,7 @@ from conftest import ROOT
 from p2l_server import Running
 from playwright.sync_api import sync_playwright
 
+from p2l_sdk.leaderboards.shown import rows_to_show
 from p2l_sdk.serve import Engine, ServerMetrics, create_app
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -17,13 +18,13 @@ PROMPT = "Prove that the square root of two is irrational"
 
 
 @pytest.fixture(scope="module")
-def server(default):
+def server(routing9):
     metrics = ServerMetrics()
     for model, calls, cost in (("qwen2.5-7b-instruct", 31, 0.00021), ("llama-3.3-nemotron-super-49b-v1", 12, 0.00088)):
         for _ in range(calls):  # as the router would
             metrics.choice(model, cost)
     metrics.upstream_error("qwen2.5-7b-instruct", "timeout")
-    with Running(create_app(Engine(default, metrics=metrics))) as running:
+    with Running(create_app(Engine(routing9, metrics=metrics))) as running:
         yield running
 
 
@@ -40,7 +41,7 @@ def browser():
         browser.close()
 
 
-def test_a_prompt_its_leaderboard_the_choice_and_the_mixture(server, browser, default):
+def test_a_prompt_its_leaderboard_the_choice_and_the_mixture(server, browser, routing9):
     page = browser.new_page(viewport={"width": 900, "height": 880}, color_scheme="light")
     asked, problems = [], []
     page.on("request", lambda request: asked.append(request.url))
@@ -50,9 +51,9 @@ def test_a_prompt_its_leaderboard_the_choice_and_the_mixture(server, browser, de
     page.fill("#prompt", PROMPT)
     page.click("text=Ask")
     page.wait_for_selector("#answer:visible")
-    assert page.inner_text("#choice") == default.route(PROMPT).model
+    assert page.inner_text("#choice") == routing9.route(PROMPT).model
     names = page.locator("#rows td.name").all_inner_texts()
-    assert names == default.leaderboard(PROMPT).ranking
+    assert names == routing9.leaderboard(PROMPT).ranking
     widths = [bar.bounding_box()["width"] for bar in page.locator("#rows td.bar div").all()]
     assert widths == sorted(widths, reverse=True)
 
@@ -60,7 +61,7 @@ def test_a_prompt_its_leaderboard_the_choice_and_the_mixture(server, browser, de
     page.fill("#budget", "63")  # between the prices of the two LLMs of the mixture
     page.wait_for_selector("#mixture div:nth-child(2)")
     cost = page.evaluate("budget()")
-    mixture = default.route(PROMPT, cost * (1 + 1e-9)).mixture
+    mixture = routing9.route(PROMPT, cost * (1 + 1e-9)).mixture
     parts = sorted(mixture.items(), key=lambda item: -item[1])
     assert page.locator("#mixture div").all_inner_texts() == [f"{100 * p:.0f} % {name}" for name, p in parts]
     assert page.locator("#rows tr.chosen").count() == 2
@@ -68,12 +69,109 @@ def test_a_prompt_its_leaderboard_the_choice_and_the_mixture(server, browser, de
     page.wait_for_selector("#traffic:visible")
     rows = [row.inner_text().split("\t") for row in page.locator("#traffic tbody tr").all()]
     assert [cell.strip() for cell in rows[0]][2:] == ["31", "", "0.0065", "1"]
-    if os.environ.get("P2L_WRITE_DOCS"):
-        page.wait_for_timeout(300)
-        page.screenshot(path=str(ROOT / "docs" / "images" / "serve.png"), full_page=True)
+    assert not page.is_visible("#tools")  # nine LLMs are all there
+    assert not page.is_visible("#kinds")
     assert not problems
     assert all(url.startswith((server.url, "data:")) for url in asked)
     page.close()
+
+
+CODE = "Merge two sorted lists in Python"
+ANSWERED = "() => Math.abs(last.budget / budget() - 1) < 1e-6"  # the answer to the budget that is set
+
+
+@pytest.fixture(scope="module")
+def arena_server(default):
+    metrics = ServerMetrics()
+    for model, calls, cost in (("gpt-4o-mini", 31, 0.000375), ("claude-3-5-haiku", 12, 0.0024)):
+        for _ in range(calls):
+            metrics.choice(model, cost)
+    metrics.upstream_error("gpt-4o-mini", "timeout")
+    with Running(create_app(Engine(default, metrics=metrics))) as running:
+        yield running
+
+
+def test_of_many_llms_it_shows_those_that_matter_and_all_if_asked(arena_server, browser, default):
+    page = browser.new_page(viewport={"width": 900, "height": 880}, color_scheme="light")
+    problems = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(arena_server.url)
+    page.wait_for_selector("#model:has-text('282 LLMs, 20 kinds of prompt')")
+    page.click(f"text={CODE}")  # one of the examples
+    page.wait_for_selector("#answer:visible")
+    assert page.input_value("#prompt") == CODE
+    board = default.leaderboard(CODE)
+
+    def names() -> list[str]:
+        return page.locator("#rows td.name").all_inner_texts()
+
+    wanted = [row["model"] for row in rows_to_show(board, costs=default.costs)]  # as on the command line
+    assert names() == wanted
+    assert names()[:10] == board.ranking[:10]
+    strongest = max(board.kinds, key=board.kinds.get)
+    assert page.locator("#kinds .kind").first.inner_text() == f"{strongest} {100 * board.kinds[strongest]:.0f} %"
+    shown = [share for share in board.kinds.values() if share >= 0.05]
+    assert page.locator("#kinds .kind").count() == len(shown)
+    first = board.rows()[0]
+    assert page.locator("#rows td.bound").first.inner_text() == f"± {(first['high'] - first['low']) / 2:.0f}"
+    page.wait_for_selector("#traffic:visible")
+    if os.environ.get("P2L_WRITE_DOCS"):
+        page.check("#limited")
+        page.wait_for_selector("#mixture div:nth-child(2)")
+        page.wait_for_timeout(300)
+        page.screenshot(path=str(ROOT / "docs" / "images" / "serve.png"), full_page=True)
+        page.uncheck("#limited")
+
+    page.click("text=Show all 282")
+    assert names() == board.ranking
+    page.fill("#find", "GPT-4o")
+    assert names() == [name for name in board.ranking if "gpt-4o" in name]
+    page.fill("#find", "")
+    page.click("text=Show fewer")
+    assert names() == wanted
+
+    page.check("#limited")
+    page.fill("#budget", "40")
+    cost = page.evaluate("budget()")
+    route = default.route(CODE, cost * (1 + 1e-9))
+    page.wait_for_function(ANSWERED)
+    assert set(route.mixture) == set(page.locator("#rows tr.chosen td.name").all_inner_texts())  # always to be seen
+    assert f"Pale: dearer than the budget, or of unknown cost ({len(route.left_out)})." in page.inner_text("#facts")
+    page.fill("#prompt", "hi")
+    page.click("text=Ask")
+    page.wait_for_function(
+        "text => document.getElementById('kinds').textContent.startsWith(text)", arg="No kind of prompt"
+    )
+    assert not problems
+    page.close()
+
+
+def test_a_router_in_front_of_a_few_of_many_llms_shows_these_first(browser, default):
+    routed = ["gpt-4o-mini", "claude-3-5-haiku", "llama-3.1-8b"]  # names as in a config
+    own = {"gpt-4o-mini-2024-07-18", "claude-3-5-haiku-20241022", "llama-3.1-8b-instruct"}
+    with Running(create_app(Engine(default), routed=routed)) as server:
+        page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
+        page.goto(server.url)
+        page.fill("#prompt", CODE)
+        page.click("text=Ask")
+        page.wait_for_selector("#answer:visible")
+        route = default.route(CODE, models=routed)
+        assert page.inner_text("#choice") == route.model
+        assert page.locator("#rows td.name").all_inner_texts() == [n for n in route.leaderboard.ranking if n in own]
+        assert page.locator("#rows tr.chosen td.name").all_inner_texts() == [route.matched[route.model]]
+        assert page.locator("#rows tr.out").count() == 0
+        page.check("#limited")
+        page.fill("#budget", "0")
+        page.wait_for_function(ANSWERED)
+        assert page.inner_text("#choice") == "llama-3.1-8b"
+        assert page.locator("#mixture div").all_inner_texts() == ["100 % llama-3.1-8b"]
+        assert page.locator("#rows tr.out").count() == 2  # dearer
+        page.click("text=Show all 282")
+        assert page.locator("#rows tr").count() == len(default.models)
+        assert page.locator("#rows tr.out").count() == len(default.models) - 1
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.close()
 
 
 def test_what_goes_wrong_is_shown_and_text_is_text(server, browser):
@@ -105,16 +203,16 @@ def test_what_goes_wrong_is_shown_and_text_is_text(server, browser):
     page.close()
 
 
-def test_on_a_router_it_chooses_among_the_llms_that_it_calls(browser, default):
+def test_on_a_router_it_chooses_among_the_llms_that_it_calls(browser, routing9):
     routed = ["gemma-2-9b-it", "qwen2.5-7b-instruct"]
-    with Running(create_app(Engine(default), routed=routed)) as server:
+    with Running(create_app(Engine(routing9), routed=routed)) as server:
         page = browser.new_page(viewport={"width": 900, "height": 880}, color_scheme="light")
         page.goto(server.url)
         page.fill("#prompt", PROMPT)
         page.click("text=Ask")
         page.wait_for_selector("#answer:visible")
-        assert page.inner_text("#choice") == default.route(PROMPT, models=routed).model
-        assert page.locator("#rows tr.out").count() == len(default.models) - len(routed)
+        assert page.inner_text("#choice") == routing9.route(PROMPT, models=routed).model
+        assert page.locator("#rows tr.out").count() == len(routing9.models) - len(routed)
         assert "list. Pale: not among the LLMs that this server calls" in page.inner_text("#facts")
         page.wait_for_selector("#traffic:visible")
         assert page.inner_text("#bars") == "routes"

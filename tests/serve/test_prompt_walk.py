@@ -73,8 +73,8 @@ def statuses(app: FastAPI, checks: list[list[str]], *requests: tuple[str, dict])
         ("/v1/chat/completions", {"model": DEAR, "messages": HELLO}, [], 502),  # nothing is scored
     ],
 )
-def test_a_prompt_is_checked_once(default, checks, path, body, turns, status):
-    engine = Engine(default)
+def test_a_prompt_is_checked_once(routing9, checks, path, body, turns, status):
+    engine = Engine(routing9)
     config = GatewayConfig.from_dict({"models": dict.fromkeys((MIDDLE, DEAR), LLM), "attempts": 1})
     app = create_app(engine, routers=[create_gateway(engine, config, engine.metrics, create_client())])
     assert statuses(app, checks, (path, body)) == [status]
@@ -106,10 +106,10 @@ def test_a_checked_prompt_is_a_conversation_with_the_same_user_turns():
         CheckedPrompt(" ")
 
 
-def test_checked_prompts_have_the_coefficients_of_the_prompts(default):
+def test_checked_prompts_have_the_coefficients_of_the_prompts(routing9):
     prompts = ["What is 17 * 23?", CHAT]
-    expected = default.coefficients(prompts)
-    np.testing.assert_array_equal(default.coefficients([CheckedPrompt(p) for p in prompts]).coefs, expected.coefs)
+    expected = routing9.coefficients(prompts)
+    np.testing.assert_array_equal(routing9.coefficients([CheckedPrompt(p) for p in prompts]).coefs, expected.coefs)
 
 
 @pytest.mark.parametrize("feedback", list(Feedback))

@@ -19,8 +19,8 @@ from p2l_sdk.serve import Engine, create_app
 
 
 @pytest.fixture(scope="module")
-def server(default):
-    with Running(create_app(Engine(default), max_prompts=50, max_body_bytes=20_000)) as running:
+def server(routing9):
+    with Running(create_app(Engine(routing9), max_prompts=50, max_body_bytes=20_000)) as running:
         yield running
 
 
@@ -29,16 +29,34 @@ def remote(server):
     return P2L.from_pretrained(server.url)
 
 
-def test_p2l_over_http_is_the_local_one(remote, server, default):
+@pytest.mark.parametrize("name", ["routing9", "arena"])
+def test_p2l_over_http_is_the_local_one(name):
+    local = P2L.from_pretrained(name)
     prompts = [*PROMPTS, *(f"{i} times {i}?" for i in range(130)), *["y" * 9000] * 3]  # exceeds one request
-    np.testing.assert_allclose(remote.coefficients(prompts).coefs, default.coefficients(prompts).coefs, atol=1e-6)
-    np.testing.assert_allclose(remote.coefficients(prompts).eta, default.coefficients(prompts).eta, atol=1e-6)
-    for prompt in PROMPTS:
-        assert_same(remote.leaderboard(prompt).to_dict(), default.leaderboard(prompt).to_dict())
-    assert_same(remote.aggregate(prompts).to_dict(), default.aggregate(prompts).to_dict())
-    assert_same(remote.route(PROMPTS[0], 0.0004, seed=1).to_dict(), default.route(PROMPTS[0], 0.0004, seed=1).to_dict())
-    assert remote.costs == default.costs
-    assert repr(remote) == f"P2L({server.url}: 9 LLMs, feedback grk)"
+    with Running(create_app(Engine(local), max_prompts=50, max_body_bytes=20_000)) as server:
+        remote = P2L.from_pretrained(server.url)
+        found, expected = remote.coefficients(prompts), local.coefficients(prompts)
+        np.testing.assert_allclose(found.coefs, expected.coefs, atol=1e-6)
+        if local.spec.feedback.has_eta:
+            np.testing.assert_allclose(found.eta, expected.eta, atol=1e-6)
+        if local.spec.kinds:
+            np.testing.assert_allclose(found.kinds.shares, expected.kinds.shares, atol=1e-6)
+            np.testing.assert_allclose(found.kinds.errors, expected.kinds.errors, atol=1e-6)
+        for prompt in PROMPTS:
+            assert_same(remote.leaderboard(prompt).to_dict(), local.leaderboard(prompt).to_dict())
+        assert_same(remote.aggregate(prompts, seed=2).to_dict(), local.aggregate(prompts, seed=2).to_dict())
+        weights = [float(i % 3) for i in range(len(prompts))]
+        assert_same(
+            remote.aggregate(prompts, weights=weights).to_dict(), local.aggregate(prompts, weights=weights).to_dict()
+        )
+        for options in ({}, {"cost": 0.0004}, {"cost": 0.0004, "models": [*list(local.costs)[-5:], "llama-3.1-8b"]}):
+            route, same = (p2l.route(PROMPTS[0], seed=1, **options) for p2l in (remote, local))
+            assert_same(route.to_dict(), same.to_dict())
+        assert remote.costs == local.costs
+        assert remote.spec.kinds == local.spec.kinds
+        assert repr(remote) == f"P2L({server.url}: {len(local.models)} LLMs, feedback {local.spec.feedback})"
+        with Running(create_app(Engine(remote))) as proxy:  # a server in front of a server
+            assert_same(P2L.from_pretrained(proxy.url).leaderboard("hi").to_dict(), local.leaderboard("hi").to_dict())
 
 
 def test_errors_over_http_are_those_of_the_local_model(remote, server):
@@ -56,11 +74,11 @@ def test_errors_over_http_are_those_of_the_local_model(remote, server):
         remote.leaderboard("x" * 30_000)
 
 
-def test_several_threads_may_share_it(remote, default):
+def test_several_threads_may_share_it(remote, routing9):
     with ThreadPoolExecutor(4) as threads:
         boards = list(threads.map(remote.leaderboard, (f"prompt {i}" for i in range(20))))
     for i, board in enumerate(boards):
-        np.testing.assert_allclose(board.coefs, default.leaderboard(f"prompt {i}").coefs, atol=1e-6)
+        np.testing.assert_allclose(board.coefs, routing9.leaderboard(f"prompt {i}").coefs, atol=1e-6)
 
 
 class Faulty(BaseHTTPRequestHandler):
@@ -134,6 +152,30 @@ def test_it_gives_up_with_the_reason(faulty):
             RemoteScorer(faulty)
     Faulty.script[:] = [(200, {}, KNOWN), (200, {}, SCORED.replace(b'"b"', b'"c"'))]
     with pytest.raises(RemoteError, match="serves another model now; load it again"):
+        RemoteScorer(faulty).score(["x"])
+
+
+def test_a_server_of_a_model_with_kinds_tells_what_its_coefficients_are_worth(faulty):
+    known, variance = KNOWN.replace(b'"limits"', b'"kinds": ["code"], "limits"'), b"[[0.09, 0.01], [0.0, 0.04]]"
+    kinds = b'{"kinds": ["code"], "variance": %s}'
+    scored = SCORED.replace(b'"gamma"', b'"kinds": [[0.5]], "gamma"')
+    Faulty.script[:] = [(200, {}, known), (200, {}, kinds % variance), (200, {}, scored)]
+    board = P2L(RemoteScorer(faulty)).leaderboard("x")
+    assert board.kinds == {"code": 0.5}
+    error = np.sqrt([0.25 * 0.09 + 0.01, 0.04])
+    np.testing.assert_allclose(
+        board.intervals, np.stack([board.coefs - 1.96 * error, board.coefs + 1.96 * error], 1), atol=1e-4
+    )
+    for reply in (kinds.replace(b"code", b"math") % variance, kinds % b"[[0.09, 0.01]]"):
+        Faulty.script[:] = [(200, {}, known), (200, {}, reply)]
+        with pytest.raises(RemoteError, match="serves another model now; load it again"):
+            RemoteScorer(faulty)
+    for reply in (b"{}", kinds % b'[["x"]]'):
+        Faulty.script[:] = [(200, {}, known), (200, {}, reply)]
+        with pytest.raises(RemoteError, match="not as a p2l server does"):
+            RemoteScorer(faulty)
+    Faulty.script[:] = [(200, {}, known), (200, {}, kinds % variance), (200, {}, SCORED)]
+    with pytest.raises(RemoteError, match="not as a p2l server does"):  # a leaderboard without its kinds
         RemoteScorer(faulty).score(["x"])
 
 

@@ -16,56 +16,87 @@ from p2l_server import PROMPTS, FakeScorer, Running, assert_same, numbers, until
 from p2l_sdk import P2L
 from p2l_sdk.errors import RemoteError
 from p2l_sdk.serve import Engine, create_app
-from p2l_sdk.serve.schemas import RouteReply
+from p2l_sdk.serve.schemas import CoefficientsReply, KindsReply, ModelsReply, RouteReply
 
 
 @pytest.fixture(scope="module")
-def server(default):
-    with Running(create_app(Engine(default), max_prompts=50, max_body_bytes=20_000)) as running:
+def server(routing9):
+    with Running(create_app(Engine(routing9), max_prompts=50, max_body_bytes=20_000)) as running:
         yield running
 
 
-def test_the_server_says_what_the_sdk_says(server, default):
-    for prompt, board in zip(PROMPTS, default.leaderboards(PROMPTS), strict=True):
+@pytest.fixture(scope="module", params=["routing9", "default"])
+def both(request):
+    """A model and a server of it: one that is grounded and knows all costs, and one that recognises kinds of prompt."""
+    p2l = request.getfixturevalue(request.param)
+    with Running(create_app(Engine(p2l), max_prompts=50, max_body_bytes=20_000)) as running:
+        yield p2l, running
+
+
+def test_the_server_says_what_the_sdk_says(both):
+    p2l, server = both
+    for prompt, board in zip(PROMPTS, p2l.leaderboards(PROMPTS), strict=True):
         status, answer, _ = server.ask("/v1/leaderboard", {"prompt": prompt})
         assert status == 200
         assert_same(answer, board.to_dict())
+        assert answer.get("kinds", {}).keys() == set(p2l.spec.kinds)
     _, answer, _ = server.ask("/v1/leaderboards", {"prompts": PROMPTS})
-    for one, board in zip(answer["leaderboards"], default.leaderboards(PROMPTS), strict=True):
+    for one, board in zip(answer["leaderboards"], p2l.leaderboards(PROMPTS), strict=True):
         assert_same(one, board.to_dict())
     _, answer, _ = server.ask("/v1/coefficients", {"prompts": PROMPTS})
-    expected = default.coefficients(PROMPTS)
+    expected = p2l.coefficients(PROMPTS)
     np.testing.assert_allclose(answer["coefs"], expected.coefs, atol=1e-6)
-    np.testing.assert_allclose(answer["eta"], expected.eta[:, 0], atol=1e-6)
-    assert tuple(answer["models"]) == default.models
+    assert (answer["eta"] is None) == (expected.eta is None)
+    if expected.eta is not None:
+        np.testing.assert_allclose(answer["eta"], expected.eta[:, 0], atol=1e-6)
+    assert (answer["kinds"] is None) == (expected.kinds is None)
+    if expected.kinds is not None:
+        np.testing.assert_allclose(answer["kinds"], expected.kinds.shares, atol=1e-6)
+    assert tuple(answer["models"]) == p2l.models
     assert answer["gamma"] is None
+    assert answer.keys() == CoefficientsReply.model_fields.keys()
     _, answer, _ = server.ask("/v1/aggregate", {"prompts": PROMPTS, "weights": [1, 2, 3, 4, 0.5], "seed": 4})
-    assert_same(answer, default.aggregate(PROMPTS, weights=[1, 2, 3, 4, 0.5], seed=4).to_dict())
+    assert_same(answer, p2l.aggregate(PROMPTS, weights=[1, 2, 3, 4, 0.5], seed=4).to_dict())
 
 
-def test_routes_are_those_of_the_sdk(server, default):
+def test_routes_are_those_of_the_sdk(both):
+    p2l, server = both
     for options in (
         {},
         {"cost": 0.0004, "seed": 0},
         {"cost": 0.0004, "policy": "strict"},
-        {"cost": 0.001, "models": list(default.models[:4]), "costs": {default.models[0]: 0.00001}, "seed": 7},
-        {"opponents": {default.models[2]: 1.0}, "objective": "usable"},
+        {"cost": 0.001, "models": [p2l.models[0], *list(p2l.costs)[1:4]], "costs": {p2l.models[0]: 0.00001}, "seed": 7},
+        {"opponents": {p2l.models[2]: 1.0}, "objective": "usable" if p2l.spec.feedback.grounded else "win_rate"},
     ):
         status, answer, _ = server.ask("/v1/route", {"prompt": PROMPTS[0], **options})
         assert status == 200, answer
-        assert_same(answer, default.route(PROMPTS[0], **options).to_dict())
-        assert answer.keys() == RouteReply.model_fields.keys()
+        assert_same(answer, p2l.route(PROMPTS[0], **options).to_dict())
+        assert answer.keys() == RouteReply.model_fields.keys() - (set() if p2l.spec.kinds else {"kinds"})
 
 
-def test_a_route_is_to_an_llm_that_can_be_called(default):
-    routed = [default.models[3], default.models[0]]
-    with Running(create_app(Engine(default), routed=routed)) as server:
+def test_within_a_budget_llms_of_unknown_cost_are_left_out_unless_they_are_asked_for(default):
+    with Running(create_app(Engine(default))) as server:
+        _, answer, _ = server.ask("/v1/route", {"prompt": "a", "cost": 0.001})
+        without = [name for name in default.models if name not in default.costs]
+        assert sorted(answer["left_out"]) == sorted(without)
+        asked = {"prompt": "a", "cost": 0.001, "models": [without[0], "gpt-4o-mini"]}
+        status, answer, _ = server.ask("/v1/route", asked)
+        assert (status, answer["error"]["code"]) == (400, "cost_error")
+        assert f"no cost is known for {without[0]}; pass costs=" in answer["error"]["message"]
+        status, answer, _ = server.ask("/v1/route", {**asked, "costs": {without[0]: 0.0009}})
+        assert status == 200
+        assert answer["matched"] == {"gpt-4o-mini": "gpt-4o-mini-2024-07-18"}
+
+
+def test_a_route_is_to_an_llm_that_can_be_called(routing9):
+    routed = [routing9.models[3], routing9.models[0]]
+    with Running(create_app(Engine(routing9), routed=routed)) as server:
         rows = server.ask("/v1/p2l/models")[1]["models"]
-        assert [row["model"] for row in rows if row["routed"]] == [name for name in default.models if name in routed]
-        for options in ({}, {"cost": 0.001}, {"models": None}, {"models": list(default.models)}):
+        assert [row["model"] for row in rows if row["routed"]] == [name for name in routing9.models if name in routed]
+        for options in ({}, {"cost": 0.001}, {"models": None}, {"models": list(routing9.models)}):
             chosen = {"cost": None, **options, "models": options.get("models") or routed}
             _, answer, _ = server.ask("/v1/route", {"prompt": PROMPTS[0], "seed": 0, **options})
-            assert_same(answer, default.route(PROMPTS[0], seed=0, **chosen).to_dict())
+            assert_same(answer, routing9.route(PROMPTS[0], seed=0, **chosen).to_dict())
 
 
 @pytest.mark.parametrize(
@@ -125,7 +156,7 @@ def test_a_body_without_a_length_is_limited_too(server):
     connection.close()
 
 
-def test_those_who_come_from_the_papers_code_find_its_endpoints(default):
+def test_those_who_come_from_the_papers_code_find_its_endpoints(routing9):
     scorer = FakeScorer()
 
     def zero_eta(rows):
@@ -144,12 +175,26 @@ def test_those_who_come_from_the_papers_code_find_its_endpoints(default):
         assert server.ask("/predict", {"prompt": ["a"]})[1]["eta"] is None
 
 
-def test_models_costs_health_metrics_and_traffic(server, default):
+def test_what_the_server_knows(both):
+    p2l, server = both
     _, known, _ = server.ask("/v1/p2l/models")
-    assert {row["model"]: row["cost"] for row in known["models"]} == dict(default.costs)
+    assert known.keys() == ModelsReply.model_fields.keys()
+    assert [row["model"] for row in known["models"]] == list(p2l.models)
+    assert {row["model"]: row["cost"] for row in known["models"] if row["cost"] is not None} == dict(p2l.costs)
     assert all(row["routed"] for row in known["models"])
-    assert known["feedback"] == "grk"
+    assert known["feedback"] == str(p2l.spec.feedback)
+    assert tuple(known["kinds"]) == p2l.spec.kinds
     assert known["limits"] == {"max_prompts": 50, "max_body_bytes": 20_000}
+    _, kinds, _ = server.ask("/v1/p2l/kinds")
+    assert kinds.keys() == KindsReply.model_fields.keys()
+    assert tuple(kinds["kinds"]) == p2l.spec.kinds
+    assert (kinds["variance"] is None) == (not p2l.spec.kinds)
+    if p2l.spec.kinds:
+        np.testing.assert_allclose(kinds["variance"], p2l.variance, rtol=1e-6)
+
+
+def test_health_metrics_and_traffic(both):
+    _, server = both
     assert server.ask("/health")[1] == {"status": "ok"}
     assert server.ask("/ready")[:2] == (200, {"status": "ready"})
     _, before, _ = server.ask("/v1/p2l/traffic")
@@ -263,8 +308,8 @@ def test_pages_of_other_sites_are_refused(server):
         assert server.ask("/v1/leaderboard", {"prompt": "a"}, Host=host, Origin=origin)[0] == 200  # behind a proxy
 
 
-def test_a_server_without_keys_answers_to_the_names_of_this_machine_only(default):
-    with Running(create_app(Engine(default), local_only=True)) as server:
+def test_a_server_without_keys_answers_to_the_names_of_this_machine_only(routing9):
+    with Running(create_app(Engine(routing9), local_only=True)) as server:
         for host in ("localhost", "LOCALHOST:8000", "127.0.0.1:80", "127.8.9.10", "[::1]:8000"):
             assert server.ask("/v1/leaderboard", {"prompt": "a"}, Host=host)[0] == 200
         for host in ("evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8000", "10.0.0.1", "[::2]"):

@@ -25,15 +25,15 @@ def p2l(*arguments) -> None:
 def test_the_example_is_in_the_docs_and_ready_to_serve(monkeypatch, capsys):
     example, page = ROOT / "examples" / "router.yaml", (ROOT / "docs" / "router.md").read_text()
     assert f"```yaml\n{example.read_text()}```" in page
-    monkeypatch.setenv("HF_TOKEN", "hf-x")
-    monkeypatch.setenv("NVIDIA_API_KEY", "nv-x")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-y")
     p2l("serve", "--check", example)
     out = capsys.readouterr().out.replace(str(example), "examples/router.yaml")
     assert f"$ p2l serve --check examples/router.yaml\n{out}$ p2l serve --config" in page
-    monkeypatch.delenv("NVIDIA_API_KEY")
-    with pytest.raises(P2LError, match=r"router\.yaml: these environment variables are not set: NVIDIA_API_KEY"):
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    with pytest.raises(P2LError, match=r"router\.yaml: these environment variables are not set: ANTHROPIC_API_KEY"):
         p2l("serve", "--check", example)
-    with pytest.raises(P2LError, match="these environment variables are not set: NVIDIA_API_KEY"):
+    with pytest.raises(P2LError, match="these environment variables are not set: ANTHROPIC_API_KEY"):
         p2l("serve", "--config", example)  # which would serve it
 
 
@@ -45,7 +45,7 @@ def test_the_check_says_what_is_unknown(tmp_path, capsys):
         )
     )
     with pytest.raises(BudgetError, match=r"the cheapest feasible budget is \$0.0001"):
-        p2l("serve", "--check", path)
+        p2l("serve", "--model", "routing9", "--check", path)
     said = capsys.readouterr().out
     assert "new-llm: by name only: the P2L model does not know it, $1 per response" in said
     assert f"gemma2: by name only: the P2L model does not know it (did you mean {CHEAP!r}?), $1 per" in said
@@ -58,7 +58,7 @@ def test_no_address_but_this_machine_without_a_key(host, monkeypatch):
         p2l("serve", "--host", host)
 
 
-def test_the_command_sets_the_limits_and_without_keys_answers_to_this_machine_only(default, tmp_path, monkeypatch):
+def test_the_command_sets_the_limits_and_without_keys_answers_to_this_machine_only(routing9, tmp_path, monkeypatch):
     asked = []
 
     class Server:
@@ -77,15 +77,15 @@ def test_the_command_sets_the_limits_and_without_keys_answers_to_this_machine_on
     monkeypatch.setattr("uvicorn.Server", Server)
     monkeypatch.setattr("gc.freeze", lambda: None)
     monkeypatch.delenv("P2L_API_KEYS", raising=False)
-    p2l("serve", "--port", 0, "--max-prompts", 7, "--max-body-mb", 2)
+    p2l("serve", "--model", "routing9", "--port", 0, "--max-prompts", 7, "--max-body-mb", 2)
     assert [reply.status_code for reply in asked] == [200, 403]
     assert asked[0].json()["limits"] == {"max_prompts": 7, "max_body_bytes": 2 * 2**20}
     path = tmp_path / "router.yaml"
     path.write_text(json.dumps({"models": {CHEAP: {**LLM, "cost": 0.00005}, "new-llm": {**LLM, "cost": 1}}}))
-    p2l("serve", "--port", 0, "--config", path)
+    p2l("serve", "--model", "routing9", "--port", 0, "--config", path)
     rows = asked[2].json()["models"]  # as seen by the page, and by clients that only ask for a route
     assert [row for row in rows if row["routed"]] == [{"model": CHEAP, "cost": 0.00005, "routed": True}]
-    assert {row["model"]: row["cost"] for row in rows} == {**default.costs, CHEAP: 0.00005}
+    assert {row["model"]: row["cost"] for row in rows} == {**routing9.costs, CHEAP: 0.00005}
     monkeypatch.setenv("P2L_API_KEYS", "sk-0123456789abcdef")
     p2l("serve", "--port", 0)
     assert [reply.status_code for reply in asked[4:]] == [401, 401]

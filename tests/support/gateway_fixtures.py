@@ -22,13 +22,13 @@ def upstreams() -> Iterator[Upstreams]:
 
 
 @pytest.fixture(scope="module")
-def server(default: P2L, upstreams: Upstreams) -> Iterator[Running]:
+def server(routing9: P2L, upstreams: Upstreams) -> Iterator[Running]:
     llms = {name: {"timeout": 1.0} for name in COSTS}
     llms["by-name-only"] = {
         "base_url": upstreams.url("by-name-only"), "cost": 0.001, "system": "Be brief.",
         "temperature": 0.7, "top_p": 0.9, "max_tokens": 64, "headers": {"X-Title": "tests", "User-Agent": "team"},
     }  # fmt: skip
-    with serving(default, config(upstreams, llms=llms, deadline=2.0)) as running:
+    with serving(routing9, config(upstreams, llms=llms, deadline=2.0)) as running:
         yield running
 
 

@@ -1,4 +1,4 @@
-"""The gateway with the embedded default model on a real uvicorn server in a thread, for tests.
+"""The gateway with the embedded model routing9 on a real uvicorn server in a thread, for tests.
 
 Run as a script, it is a separate process: `python gateway_server.py CONFIG.json` prints its address.
 """
@@ -124,6 +124,6 @@ if __name__ == "__main__":
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     settings = GatewayConfig.from_dict(json.loads(Path(sys.argv[1]).read_text()))
-    with serving(P2L.from_pretrained(), settings) as server:
+    with serving(P2L.from_pretrained("routing9"), settings) as server:
         print(server.url, flush=True)
         stop.wait()

@@ -9,10 +9,11 @@ import numpy as np
 
 from p2l_sdk.errors import PromptError
 from p2l_sdk.leaderboards.aggregate import PairStatistics, PromptWeights
-from p2l_sdk.leaderboards.leaderboard import Z_95, Kinds, Leaderboard
+from p2l_sdk.leaderboards.leaderboard import Z_95, Coefficients, Kinds, Leaderboard
 from p2l_sdk.modeling.prompt_p2l import Prompt
+from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.scorers.batches import score_in_batches
-from p2l_sdk.scorers.scorer import EditableScorer, Scorer, editable
+from p2l_sdk.scorers.scorer import Scorer, variance_of
 
 
 def aggregate_prompts(
@@ -23,10 +24,30 @@ def aggregate_prompts(
     progress: Callable[[int], None] | None = None,
 ) -> Leaderboard:
     """The aggregate leaderboard of the prompts; arguments and errors as in `P2L.aggregate`."""
-    models, remaining = scorer.spec.models, PromptWeights(weights)
-    statistics = PairStatistics(scorer.spec.feedback, len(models), seed=seed)
-    shares = np.zeros(len(scorer.spec.kinds))
-    for part in score_in_batches(scorer, prompts):
+    scored = score_in_batches(scorer, prompts)
+    return aggregate_scored(scored, scorer.spec, variance_of(scorer), weights, seed, progress)
+
+
+def aggregate_scored(
+    parts: Iterable[Coefficients],
+    spec: ModelSpec,
+    variance: np.ndarray | None,
+    weights: Iterable[float] | None = None,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> Leaderboard:
+    """The aggregate leaderboard of prompts that a model has scored.
+
+    Args:
+        parts: their coefficients, batch by batch.
+        spec: of the model.
+        variance: of the model's last layer, if it recognises kinds of prompt; see `EditableScorer.variance`.
+        weights, seed, progress: as in `P2L.aggregate`, with its errors.
+    """
+    remaining = PromptWeights(weights)
+    statistics = PairStatistics(spec.feedback, len(spec.models), seed=seed)
+    shares = np.zeros(len(spec.kinds))
+    for part in parts:
         weights_of = remaining.take(len(part))
         statistics.add(part, weights_of)
         if part.kinds is not None:
@@ -36,14 +57,14 @@ def aggregate_prompts(
     remaining.require_end(statistics.n_prompts)
     if statistics.n_prompts == 0:
         raise PromptError("there are no prompts to aggregate; give at least one")
-    board = statistics.solve(models)
-    return with_kinds(board, editable(scorer), shares / statistics.weight) if scorer.spec.kinds else board
+    board = statistics.solve(spec.models)
+    return board if variance is None else _with_kinds(board, spec.kinds, variance, shares / statistics.weight)
 
 
-def with_kinds(board: Leaderboard, scorer: EditableScorer, shares: np.ndarray) -> Leaderboard:
+def _with_kinds(board: Leaderboard, names: tuple[str, ...], variance: np.ndarray, shares: np.ndarray) -> Leaderboard:
     """The aggregate of prompts that show these `(n_kinds,)` mean shares of kinds, its intervals widened by the errors
     of the ratings that the model was built from (which do not shrink with the number of prompts)."""
-    kinds = Kinds.of_layer(scorer.spec.kinds, shares[None], scorer.variance)
+    kinds = Kinds.of_layer(names, shares[None], variance)
     margin, coefs = Z_95 * kinds.errors[0], board.coefs
     away = np.zeros((2, len(coefs))) if board.intervals is None else np.abs(board.intervals.T - coefs)
     low, high = np.hypot(away, margin)

@@ -1,7 +1,7 @@
 """A server as the scorer: `P2L.from_pretrained("http://host:port")` is the same `P2L`, on the base install alone.
 
-The server sends only coefficients; leaderboards, aggregates and routes are computed here and equal those of a local
-model. Redirects are not followed, and proxies are not used.
+The server sends only coefficients and recognised kinds; leaderboards, aggregates and routes are computed here and equal
+those of a local model. Redirects are not followed, and proxies are not used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from p2l_sdk.errors import P2LError, PromptError, RemoteError
-from p2l_sdk.leaderboards.leaderboard import Coefficients
+from p2l_sdk.leaderboards.leaderboard import Coefficients, Kinds
 from p2l_sdk.modeling.prompt_p2l import Prompt, user_turns
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 
@@ -66,11 +66,13 @@ class RemoteScorer:
         try:
             names, costs = [row["model"] for row in known["models"]], {r["model"]: r["cost"] for r in known["models"]}
             known_costs = {name: cost for name, cost in costs.items() if cost is not None}
-            self.spec = ModelSpec(models=tuple(names), feedback=known["feedback"], costs=known_costs)
+            kinds = tuple(known.get("kinds") or ())
+            self.spec = ModelSpec(models=tuple(names), feedback=known["feedback"], costs=known_costs, kinds=kinds)
             self._max_prompts = int(known["limits"]["max_prompts"])
             self._max_bytes = int(known["limits"]["max_body_bytes"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RemoteError(f"{self.url} answers, but not as a p2l server does ({error!r})") from None
+        self.variance = self._variance() if kinds else None
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
         """Coefficients of a batch of prompts, float32, in as many requests as the server's limits require.
@@ -97,6 +99,21 @@ class RemoteScorer:
             done += len(chunk)
         return Coefficients.concatenate(parts)
 
+    def _variance(self) -> np.ndarray:
+        """How uncertain a model that recognises kinds of prompt is; see `EditableScorer.variance`."""
+        answer, shape = self._ask("GET", "/v1/p2l/kinds"), (len(self.spec.models), len(self.spec.kinds) + 1)
+        try:
+            same = tuple(answer["kinds"]) == self.spec.kinds
+            variance = np.array(answer["variance"], dtype=np.float32)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RemoteError(f"{self.url} answers, but not as a p2l server does ({error!r})") from None
+        if not same or variance.shape != shape:
+            raise self._other_model()
+        return variance
+
+    def _other_model(self) -> RemoteError:
+        return RemoteError(f"{self.url} serves another model now; load it again")
+
     def _coefficients(self, bodies: list[bytes]) -> Coefficients:
         answer = self._ask("POST", "/v1/coefficients", b'{"prompts":[' + b",".join(bodies) + b"]}")
         n, names = len(bodies), self.spec.models
@@ -107,11 +124,15 @@ class RemoteScorer:
                 None if answer[name] is None else np.array(answer[name], dtype=np.float32).reshape(n, 1)
                 for name in ("eta", "gamma")
             )
+            kinds = None
+            if self.variance is not None:
+                shares = np.array(answer["kinds"], dtype=np.float32).reshape(n, len(self.spec.kinds))
+                kinds = Kinds.of_layer(self.spec.kinds, shares, self.variance)
         except (KeyError, TypeError, ValueError) as error:
             raise RemoteError(f"{self.url} answers, but not as a p2l server does ({error!r})") from None
         if not same:
-            raise RemoteError(f"{self.url} serves another model now; load it again")
-        return Coefficients(coefs, eta, gamma)
+            raise self._other_model()
+        return Coefficients(coefs, eta, gamma, kinds)
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
         """The JSON of a response with status 200; retries failures that may pass."""

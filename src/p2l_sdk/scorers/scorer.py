@@ -65,6 +65,12 @@ class EditableScorer(Scorer, Protocol):
         ...
 
 
+def variance_of(scorer: Scorer) -> np.ndarray | None:
+    """The scorer's `variance` if it has one, as a model that recognises kinds of prompt does, here or on a server."""
+    variance: np.ndarray | None = getattr(scorer, "variance", None)
+    return variance
+
+
 def editable(scorer: Scorer) -> EditableScorer:
     """The scorer itself; `P2LError` if its last layer cannot be edited."""
     if not isinstance(scorer, EditableScorer):

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
@@ -67,6 +68,7 @@ def create_api_router(
     for path, reply, answer in (
         ("/models", schemas.ResearchModels, gets.research_models),
         ("/v1/p2l/models", schemas.ModelsReply, gets.models),
+        ("/v1/p2l/kinds", schemas.KindsReply, gets.kinds),
         ("/v1/p2l/traffic", schemas.TrafficReply, gets.traffic),
     ):
         replies = {200: {"model": reply}, 401: _ERRORS[401]}
@@ -113,10 +115,11 @@ class _Posts:
         """The raw numbers behind the leaderboards of many prompts: the smallest reply, meant for programs."""
         scored = await self._engine.coefficients(asked.prompts)
         eta, gamma = (None if column is None else column[:, 0].copy() for column in (scored.eta, scored.gamma))
-        return {"models": self._p2l.models, "coefs": scored.coefs.copy(), "eta": eta, "gamma": gamma}
+        kinds = None if scored.kinds is None else scored.kinds.shares.copy()
+        return {"models": self._p2l.models, "coefs": scored.coefs.copy(), "eta": eta, "gamma": gamma, "kinds": kinds}
 
     async def aggregate(self, asked: schemas.AggregateRequest) -> Leaderboard:
-        """One leaderboard for a set of prompts, with 95 % intervals if there are at least two."""
+        """One leaderboard for a set of prompts, with 95 % intervals if there are at least two or the model has them."""
         return await self._engine.aggregate(asked.prompts, weights=asked.weights, seed=asked.seed)
 
     async def route(self, asked: schemas.RouteRequest) -> dict[str, Any]:
@@ -153,12 +156,21 @@ class _Gets:
         return json_response({"models": self._p2l.models})
 
     async def models(self, _: Request) -> Response:
-        """The LLMs that the model knows with their costs, its feedback model, and the request limits."""
+        """The LLMs that the model knows with their costs, its feedback model, the kinds of prompt that it recognises,
+        and the request limits."""
         rows = [
             {"model": name, "cost": self._p2l.costs.get(name), "routed": self._routed is None or name in self._routed}
             for name in self._p2l.models
         ]
-        return json_response({"feedback": str(self._p2l.spec.feedback), "models": rows, "limits": self._limits})
+        spec = self._p2l.spec
+        known = {"feedback": str(spec.feedback), "models": rows, "kinds": spec.kinds, "limits": self._limits}
+        return json_response(known)
+
+    async def kinds(self, _: Request) -> Response:
+        """The kinds of prompt that the model recognises, and how uncertain its coefficients are for that."""
+        variance = self._p2l.variance
+        variance = None if variance is None else np.ascontiguousarray(variance)
+        return json_response({"kinds": self._p2l.spec.kinds, "variance": variance})
 
     async def traffic(self, _: Request) -> Response:
         """Routes, calls, spend and failed calls by LLM since the server started."""

@@ -16,7 +16,7 @@ from p2l_sdk.routing.mixture import Objective, Policy
 from p2l_sdk.serve.errors import InvalidBody, UnreadableBody
 
 _QUESTION = "Prove that the square root of two is irrational"
-_STRONG, _CHEAP = "llama-3.3-nemotron-super-49b-v1", "qwen2.5-7b-instruct"
+_STRONG, _CHEAP = "claude-3-5-haiku", "gpt-4o-mini"
 
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -74,8 +74,8 @@ class RouteRequest(Request):
     """A prompt and its budget in mean USD per response (null for no limit); see `P2L.route`."""
 
     prompt: Prompt
-    cost: Annotated[Usd | None, Field(examples=[0.0004])] = None
-    costs: Annotated[dict[str, Usd] | None, Field(examples=[{_STRONG: 0.0009}])] = None
+    cost: Annotated[Usd | None, Field(examples=[0.001])] = None
+    costs: Annotated[dict[str, Usd] | None, Field(examples=[{_STRONG: 0.0024}])] = None
     models: Annotated[list[str] | None, Field(examples=[[_STRONG, _CHEAP]])] = None
     opponents: Annotated[dict[str, Weight] | None, Field(examples=[{_CHEAP: 1.0}])] = None
     policy: Policy = Policy.OPTIMAL
@@ -90,7 +90,8 @@ class ResearchRequest(BaseModel):
 
 
 class Row(BaseModel):
-    """An LLM on a leaderboard; low and high are the limits of its rating (95 %) if there are several prompts."""
+    """An LLM on a leaderboard; low and high are the limits of its rating (95 %) if there are several prompts, or the
+    model knows how certain its ratings are."""
 
     rank: int
     model: str
@@ -102,12 +103,14 @@ class Row(BaseModel):
 
 
 class LeaderboardReply(BaseModel):
-    """A leaderboard, with the best LLM first."""
+    """A leaderboard, with the best LLM first. `kinds` says how much of each kind of prompt was recognised, in [0, 1];
+    it is there if the model recognises kinds."""
 
     feedback: str
     n_prompts: int
     eta: float | None
     gamma: float | None
+    kinds: dict[str, float] | None = None
     leaderboard: list[Row]
 
 
@@ -118,12 +121,14 @@ class LeaderboardsReply(BaseModel):
 
 
 class CoefficientsReply(BaseModel):
-    """The raw numbers: coefs `(n_prompts, n_models)` in logits, eta and gamma `(n_prompts,)` or null."""
+    """The raw numbers: coefs `(n_prompts, n_models)` in logits, eta and gamma `(n_prompts,)` or null, and kinds
+    `(n_prompts, n_kinds)`, how much of each kind of prompt was recognised, or null."""
 
     models: list[str]
     coefs: list[list[float]]
     eta: list[float] | None
     gamma: list[float] | None
+    kinds: list[list[float]] | None
 
 
 class RouteReply(LeaderboardReply):
@@ -159,11 +164,20 @@ class Limits(BaseModel):
 
 
 class ModelsReply(BaseModel):
-    """The model's feedback model and LLMs, and the server's limits."""
+    """The model's feedback model, its LLMs and the kinds of prompt that it recognises, and the server's limits."""
 
     feedback: str
     models: list[ModelRow]
+    kinds: list[str]
     limits: Limits
+
+
+class KindsReply(BaseModel):
+    """The kinds of prompt that the model recognises, and `variance` `(n_models, n_kinds + 1)` in squared logits, or
+    null: with the shares s of `/v1/coefficients`, the coefs have the variances `variance @ (s^2, 1)`."""
+
+    kinds: list[str]
+    variance: list[list[float]] | None
 
 
 class TrafficRow(BaseModel):

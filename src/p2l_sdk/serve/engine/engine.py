@@ -21,10 +21,10 @@ from time import perf_counter
 import numpy as np
 
 from p2l_sdk.errors import P2LError, PromptError
-from p2l_sdk.leaderboards.aggregate import aggregate
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.modeling.prompt_p2l import CheckedPrompt, Prompt
 from p2l_sdk.p2l import P2L
+from p2l_sdk.scorers.aggregate import aggregate_scored
 from p2l_sdk.serve.engine.batching import Job, JobQueue, Outcome, failed, score
 from p2l_sdk.serve.engine.cache import CoefficientCache, key
 from p2l_sdk.serve.engine.rows import from_rows
@@ -79,7 +79,7 @@ class Engine:
         self.metrics.queue_depth(lambda: self._queue.prompts)
         self.timeout_s, self._queue_size = timeout_s, queue_size
         self._workers, self._max_batch, self._max_wait = workers, max_batch, max_wait_ms / 1000
-        self._quick = p2l.quick
+        self._quick, self._variance = p2l.quick, p2l.variance
         self._cache = CoefficientCache(cache_mb)
         self._queue = JobQueue(max_batch)
         self._running: dict[int, float] = {}  # batch -> when it started
@@ -181,7 +181,7 @@ class Engine:
             for i, row in zip(missing, itertools.chain.from_iterable(scored), strict=True):
                 rows[i] = row
                 self._cache.put(asked[i].key, row)
-        return from_rows(np.array(rows), self.p2l.spec)
+        return from_rows(np.array(rows), self.p2l.spec, self._variance)
 
     async def _score_parts(self, asked: list[_Asked], parts: list[list[int]]) -> list[np.ndarray]:
         """The rows of each part, a list of places in `asked`, the longest prompt last."""
@@ -289,7 +289,7 @@ class Engine:
             asyncio.get_running_loop().call_later(_PROBE_SECONDS, lambda: asyncio.ensure_future(self._probe()))
 
     def _solve(self, scored: Coefficients, weights: Sequence[float] | None, seed: int) -> Leaderboard:
-        return aggregate([scored], self.p2l.spec.feedback, self.p2l.models, weights=weights, seed=seed)
+        return aggregate_scored([scored], self.p2l.spec, self._variance, weights, seed)
 
 
 @dataclass(frozen=True, slots=True)

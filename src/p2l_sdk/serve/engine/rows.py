@@ -1,24 +1,31 @@
 """How the numbers of a prompt are stored: as one row, the coefs first, then eta and gamma if the feedback model has
-them."""
+them, then the shares of kinds if the model recognises any (the errors of the coefs follow from these)."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from p2l_sdk.leaderboards.leaderboard import Coefficients
+from p2l_sdk.leaderboards.leaderboard import Coefficients, Kinds
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 
 
 def to_rows(scored: Coefficients) -> np.ndarray:
-    """One row per prompt, `(n_prompts, n_models + eta + gamma)`."""
-    return np.hstack([part for part in (scored.coefs, scored.eta, scored.gamma) if part is not None])
+    """One row per prompt, `(n_prompts, n_models + eta + gamma + n_kinds)`."""
+    shares = None if scored.kinds is None else scored.kinds.shares
+    return np.hstack([part for part in (scored.coefs, scored.eta, scored.gamma, shares) if part is not None])
 
 
-def from_rows(rows: np.ndarray, spec: ModelSpec) -> Coefficients:
-    """The coefficients in rows of `to_rows`, as views of them; `spec` is that of the model that gave them."""
+def from_rows(rows: np.ndarray, spec: ModelSpec, variance: np.ndarray | None = None) -> Coefficients:
+    """The coefficients in rows of `to_rows`, as views of them; `spec` and `variance` are those of the model that gave
+    them."""
     n_models, feedback = len(spec.models), spec.feedback
+    numbers, kinds = rows, None
+    if variance is not None:
+        numbers, shares = np.split(rows, [rows.shape[1] - len(spec.kinds)], axis=1)
+        kinds = Kinds.of_layer(spec.kinds, shares, variance)
     return Coefficients(
         coefs=rows[:, :n_models],
         eta=rows[:, n_models : n_models + 1] if feedback.has_eta else None,
-        gamma=rows[:, -1:] if feedback.has_gamma else None,
+        gamma=numbers[:, -1:] if feedback.has_gamma else None,
+        kinds=kinds,
     )
