@@ -137,6 +137,14 @@ def default():
     return P2L.from_pretrained()
 
 
+@pytest.fixture(scope="session")
+def routing9():
+    """The small embedded model: nine LLMs, grounded, all costs known."""
+    from p2l_sdk import P2L
+
+    return P2L.from_pretrained("routing9")
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20250224)
