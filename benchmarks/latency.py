@@ -2,8 +2,8 @@
 
 The floor of a call is bare tokenisation and the weighted mean of the token vectors, which any model of this kind needs.
 "model" is the scorer alone: tokens, mean and head. "routing9" is a leaderboard of that smaller model, of nine LLMs
-instead of 282; both read a prompt with the same table of token vectors. Everything is measured in rounds of one call of each kind and
-compared within the round, so that a busy machine slows all of them alike.
+instead of 282; both read a prompt with the same table of token vectors. Everything is measured in rounds of one call of
+each kind and compared within the round, so that a busy machine slows all of them alike.
 
     python benchmarks/latency.py [--model NAME] [--rounds N] [--threads N] [--json]
 """
@@ -112,10 +112,8 @@ def main() -> None:
     parser.add_argument("--model", default="arena", help="arena or routing9")
     arguments = parse(parser)
     where = machine(f"{THREADS} thread(s)")
-    calls, starts = (
-        latency(arguments.rounds, arguments.model),
-        start_up(max(10, arguments.rounds // 50), arguments.model),
-    )
+    calls = latency(arguments.rounds, arguments.model)
+    starts = start_up(max(10, arguments.rounds // 50), arguments.model)
     if arguments.json:
         print_json(machine=where, model=arguments.model, rounds=arguments.rounds, calls=calls, start_up=starts)
         return

@@ -6,7 +6,7 @@ send the next request as soon as they have an answer; every prompt is new, so th
 more client requests /health every 20 ms. The two servers alternate, round by round, so that a busy machine slows both;
 the results are medians over the rounds.
 
-    python benchmarks/serving.py [--model default --model routing9 --model tiny --model FOLDER] [--seconds 3] [--rounds 3]
+    python benchmarks/serving.py [--model default --model tiny --model FOLDER] [--seconds 3] [--rounds 3]
 """
 
 from __future__ import annotations

@@ -58,8 +58,8 @@ def chances(feedback: Feedback, coefs: np.ndarray) -> np.ndarray:
 
 
 def kind_errors(shares: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """`(n_prompts, n_models)` standard errors of the coefs of prompts with these `(n_prompts, n_kinds)` shares of kinds,
-    given the `(n_models, n_kinds + 1)` variances of the last layer."""
+    """`(n_prompts, n_models)` standard errors of the coefs, from `(n_prompts, n_kinds)` shares of kinds and the
+    `(n_models, n_kinds + 1)` variances of the last layer."""
     return np.sqrt(np.square(shares) @ variance[:, :-1].T + variance[:, -1])
 
 
