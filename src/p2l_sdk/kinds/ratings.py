@@ -26,6 +26,7 @@ OVERALL = ("overall", "full", "all")  # usual names of the leaderboard of all pr
 MEAN = "overall"  # its name if the table has none, and the mean of the kinds stands in
 _MODEL = ("model", "model_name")
 _LOW, _HIGH = ("lower", "rating_lower", "rating_q025"), ("upper", "rating_upper", "rating_q975")
+_ALTERNATIONS = 2000  # at most
 _UNSTATED = 100.0  # questions assumed behind a published share that does not say how many
 
 
@@ -108,9 +109,17 @@ class KindRatings:
         seen = rated.any(1) | ~np.isnan(overall[:, 0])
         models = tuple(model for model, one in zip(models, seen, strict=True) if one)
         overall, ratings, errors, rated = overall[seen], ratings[seen], errors[seen], rated[seen]
+        if len(models) < 2:
+            raise TableError("the kinds that are used have ratings of one LLM; a leaderboard needs two")
         base = overall[:, 0]
-        if np.isnan(base).all():  # alternate: levels of the kinds, then means of the LLMs
-            base = np.nanmean(ratings - np.nanmean(ratings, 0), 1)
+        if np.isnan(base).all():
+            base = _means(ratings)
+        for kind, column in zip(kinds, rated.T, strict=True):
+            if np.isnan(base[column]).all():
+                raise TableError(
+                    f"no LLM with a rating in {kind!r} has one in {overall_name!r}; give it, or leave the kind out: "
+                    "kinds=[...] (--kinds)"
+                )
         level = np.nanmean(ratings - base[:, None], 0)
         unknown = np.isnan(base)
         if unknown.any():
@@ -250,6 +259,20 @@ def _chosen(categories: Sequence[str], overall: str | None, kinds: Sequence[str]
     if not chosen:
         raise TableError("the ratings are of one category only; a leaderboard by kind needs another")
     return chosen
+
+
+def _means(ratings: np.ndarray) -> np.ndarray:
+    """`(n_models,)` the LLMs' part of ratings `(n_models, n_kinds)` as a sum of one number per LLM and one per kind, by
+    least squares over the ratings that there are: a kind in which strong LLMs alone are rated does not seem hard."""
+    means = np.zeros(len(ratings))
+    for _ in range(_ALTERNATIONS):
+        level = np.nanmean(ratings - means[:, None], 0)
+        new = np.nanmean(ratings - level, 1)
+        new, change = new - new.mean(), np.abs(new - new.mean() - means).max()
+        means = new
+        if change < 1e-9:
+            break
+    return means
 
 
 def _mean_error(errors: np.ndarray, rated: np.ndarray) -> np.ndarray:
