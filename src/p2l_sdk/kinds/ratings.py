@@ -58,7 +58,6 @@ class KindRatings:
     eta: np.ndarray | None = None
 
     @classmethod
-    @table_errors(TableError)
     def read(
         cls, source: Any, scale: Scale | str | None, *, overall: str | None = None, kinds: Sequence[str] | None = None
     ) -> KindRatings:
@@ -82,17 +81,18 @@ class KindRatings:
         kind_of_scale = member(Scale, "scale", scale)
         if kind_of_scale is Scale.SHARE:
             raise P2LError("shares of right answers are scores, not ratings: give them as scores (--scores)")
-        models, categories, rating, error = _cells(source)
-        name = _overall_name(categories, overall)
-        chosen = _chosen(categories, name, kinds)
-        columns = [categories.index(kind) for kind in chosen]
-        r, e = kind_of_scale.logits(rating[:, columns]), kind_of_scale.logits(error[:, columns])
-        if name is None:
-            whole = np.full((len(models), 2), np.nan)
-        else:
-            at = categories.index(name)
-            whole = np.stack([kind_of_scale.logits(x[:, at]) for x in (rating, error)], 1)
-        return cls._of_logits(models, chosen, name or MEAN, kind_of_scale, whole, r, e)
+        with table_errors(TableError, source):
+            models, categories, rating, error = _cells(source)
+            name = _overall_name(categories, overall)
+            chosen = _chosen(categories, name, kinds)
+            columns = [categories.index(kind) for kind in chosen]
+            r, e = kind_of_scale.logits(rating[:, columns]), kind_of_scale.logits(error[:, columns])
+            if name is None:
+                whole = np.full((len(models), 2), np.nan)
+            else:
+                at = categories.index(name)
+                whole = np.stack([kind_of_scale.logits(x[:, at]) for x in (rating, error)], 1)
+            return cls._of_logits(models, chosen, name or MEAN, kind_of_scale, whole, r, e)
 
     @classmethod
     def _of_logits(
