@@ -1,4 +1,4 @@
-"""The measured cost-quality frontier of the embedded default model on routing9's held-out prompts, with a plot.
+"""The measured cost-quality frontier of the embedded model routing9 on held-out prompts of its data, with a plot.
 
 The baseline is a router that reads no prompt, based on the LLMs' Goodness on the training prompts.
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="PNG file")
     arguments = parser.parse_args()
     matplotlib.use("agg")
-    p2l = P2L.from_pretrained()
+    p2l = P2L.from_pretrained("routing9")
     scores = Scores.read(arguments.data / "scores_val.parquet", p2l.models)
     frontier = p2l.frontier(scores.prompts, outcomes=scores.scores, objective="usable")
     blind = without_prompts(arguments.data, p2l, scores, frontier.budgets)
@@ -48,7 +48,7 @@ def main() -> None:
         print(f"| {1e3 * budget:.2f} | {row[0]:.2f} | {row[1]:.3f} | {row[2]:.2f} | {row[3]:.3f} | {row[4]:.3f} |")
     if arguments.write:
         ax = frontier.plot()
-        ax.set_title(f"Embedded default on {len(scores.prompts)} held-out prompts of routing9", loc="left", fontsize=10)
+        ax.set_title(f"The embedded model routing9 on {len(scores.prompts)} held-out prompts", loc="left", fontsize=10)
         ax.figure.savefig(arguments.write, dpi=130)
 
 

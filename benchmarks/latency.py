@@ -1,10 +1,11 @@
-"""Microseconds per call of the embedded default model, compared with the minimum; and start-up of the command line.
+"""Microseconds per call of an embedded model, compared with the minimum; and start-up of the command line.
 
 The floor of a call is bare tokenisation and the weighted mean of the token vectors, which any model of this kind needs.
-"model" is the scorer alone: tokens, mean and head. Everything is measured in rounds of one call of each kind and
-compared within the round, so that a busy machine slows all of them alike.
+"model" is the scorer alone: tokens, mean and head. "routing9" is a leaderboard of that smaller model, of nine LLMs
+instead of 282; both read a prompt with the same table of token vectors. Everything is measured in rounds of one call of
+each kind and compared within the round, so that a busy machine slows all of them alike.
 
-    python benchmarks/latency.py [--rounds N] [--threads N] [--json]
+    python benchmarks/latency.py [--model NAME] [--rounds N] [--threads N] [--json]
 """
 
 from __future__ import annotations
@@ -20,11 +21,10 @@ from collections.abc import Callable
 
 import numpy as np
 from measuring import machine, print_json, rounds_and_json
-from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from p2l_sdk import P2L
-from p2l_sdk.hub.folders import DEFAULT_MODEL
+from p2l_sdk.hub.folders import STATIC_MODEL, read_tensors
 
 TEXT = "Prove that the square root of two is irrational and explain each step as to a child who likes numbers. "
 
@@ -37,8 +37,8 @@ def prompt_of(tokenizer: Tokenizer, n_tokens: int) -> str:
 
 def bare(n_tokens: int) -> tuple[str, Callable[[], object]]:
     """The prompt, and a function that computes the floor: tokens, then the mean of their vectors."""
-    tokenizer = Tokenizer.from_file(str(DEFAULT_MODEL / "tokenizer.json"))
-    weights = load_file(DEFAULT_MODEL / "model.safetensors")
+    tokenizer = Tokenizer.from_file(str(STATIC_MODEL / "tokenizer.json"))
+    weights = read_tensors(STATIC_MODEL)
     table, factor = weights["backbone.table"], np.exp(weights["backbone.log_weight"]) * weights["backbone.scale"]
     prompt = prompt_of(tokenizer, n_tokens)
 
@@ -61,8 +61,8 @@ def rounds(calls: dict[str, Callable[[], object]], n: int) -> dict[str, list[flo
     return times
 
 
-def latency(n: int) -> list[dict]:
-    p2l, rows = P2L.from_pretrained(), []
+def latency(n: int, source: str) -> list[dict]:
+    p2l, small, rows = P2L.from_pretrained(source), P2L.from_pretrained("routing9"), []
     for n_tokens in (32, 128, 512):
         prompt, floor = bare(n_tokens)
         calls = {
@@ -70,6 +70,7 @@ def latency(n: int) -> list[dict]:
             "model": lambda p=prompt: p2l._scorer.score([p]),
             "leaderboard": lambda p=prompt: p2l.leaderboard(p),
             "route": lambda p=prompt: p2l.route(p, cost=0.0004, seed=0),
+            "routing9": lambda p=prompt: small.leaderboard(p),
         }
         times = rounds(calls, n)
         row: dict = {"tokens": n_tokens}
@@ -82,16 +83,18 @@ def latency(n: int) -> list[dict]:
             for part in ("floor", "model"):
                 shares = [1 - a / b for a, b in zip(times[part], times[name], strict=True)]
                 row[name][f"share_above_{part}"] = statistics.median(shares)
+        ratios = [a / b for a, b in zip(times["leaderboard"], times["routing9"], strict=True)]
+        row["leaderboard"]["times_routing9"] = statistics.median(ratios)
         rows.append(row)
     return rows
 
 
-def start_up(n: int) -> dict:
+def start_up(n: int, source: str) -> dict:
     """Start-up of the command and of Python with numpy and tokenizers imported, alternating."""
     commands = {
         "python": [sys.executable, "-c", "import numpy, tokenizers"],
-        "p2l leaderboard": [sys.executable, "-m", "p2l_sdk", "leaderboard", TEXT],
-        "p2l leaderboard --json": [sys.executable, "-m", "p2l_sdk", "leaderboard", TEXT, "--json"],
+        "p2l leaderboard": [sys.executable, "-m", "p2l_sdk", "leaderboard", TEXT, "--model", source],
+        "p2l leaderboard --json": [sys.executable, "-m", "p2l_sdk", "leaderboard", TEXT, "--model", source, "--json"],
     }
     calls = {
         name: lambda c=command: subprocess.run(c, check=True, capture_output=True) for name, command in commands.items()
@@ -106,17 +109,20 @@ def start_up(n: int) -> dict:
 
 def main() -> None:
     parser = rounds_and_json(__doc__, 1000)
+    parser.add_argument("--model", default="arena", help="arena or routing9")
     arguments = parse(parser)
     where = machine(f"{THREADS} thread(s)")
-    calls, starts = latency(arguments.rounds), start_up(max(10, arguments.rounds // 50))
+    calls = latency(arguments.rounds, arguments.model)
+    starts = start_up(max(10, arguments.rounds // 50), arguments.model)
     if arguments.json:
-        print_json(machine=where, rounds=arguments.rounds, calls=calls, start_up=starts)
+        print_json(machine=where, model=arguments.model, rounds=arguments.rounds, calls=calls, start_up=starts)
         return
-    print(f"{where}; medians of {arguments.rounds} rounds, microseconds (90th percentile)\n")
+    print(f"{arguments.model}; {where}; medians of {arguments.rounds} rounds, microseconds (90th percentile)\n")
     print(
-        "| tokens | floor: bare tokens + mean | model | leaderboard | above model, floor | route | above model, floor |"
+        "| tokens | floor: bare tokens + mean | model | leaderboard | above model, floor | times routing9's | route "
+        "| above model, floor |"
     )
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|")
     for row in calls:
         cells = [
             f"{row[k]['median_us']:.0f} ({row[k]['p90_us']:.0f})" for k in ("floor", "model", "leaderboard", "route")
@@ -125,7 +131,8 @@ def main() -> None:
             f"{row[k]['share_above_model']:.0%}, {row[k]['share_above_floor']:.0%}".replace("-0%", "0%")
             for k in ("leaderboard", "route")
         ]
-        print(f"| {row['tokens']} | {cells[0]} | {cells[1]} | {cells[2]} | {shares[0]} | {cells[3]} | {shares[1]} |")
+        times = f"{row['leaderboard']['times_routing9']:.2f}"
+        print(f"| {row['tokens']} | {' | '.join(cells[:3])} | {shares[0]} | {times} | {cells[3]} | {shares[1]} |")
     print("\n| start-up | median ms | times Python |\n|---|---|---|")
     for name, values in starts.items():
         print(f"| {name} | {values['median_ms']:.0f} | {values.get('times_python', 1):.2f} |")

@@ -177,7 +177,7 @@ def main() -> None:
     arguments = parser.parse_args()
     results = {}
     with tempfile.TemporaryDirectory() as place:
-        for name in arguments.model or ["default", "tiny"]:
+        for name in arguments.model or ["default", "routing9", "tiny"]:
             source = None if name == "default" else name
             if name == "tiny":
                 source = str(Path(place) / "tiny")

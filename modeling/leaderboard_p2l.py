@@ -14,6 +14,7 @@ import numpy as np
 from .feedback_p2l import Feedback
 
 ARENA_CENTRE, ARENA_SCALE = 1000.0, 400.0 / math.log(10.0)  # Chatbot Arena's scale: 400 points for odds of 10 to 1
+Z_95 = 1.959963984540054  # standard errors in half a 95 % interval
 
 
 def ranks(coefs: np.ndarray) -> np.ndarray:
@@ -54,6 +55,12 @@ def chances(feedback: Feedback, coefs: np.ndarray) -> np.ndarray:
     win rate against all LLMs, itself included (which counts as one half)."""
     known = usable(feedback, coefs)
     return win_rates(coefs, coefs, np.full(len(coefs), 1.0 / len(coefs))) if known is None else known
+
+
+def kind_errors(shares: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """`(n_prompts, n_models)` standard errors of the coefs, from `(n_prompts, n_kinds)` shares of kinds and the
+    `(n_models, n_kinds + 1)` variances of the last layer."""
+    return np.sqrt(np.square(shares) @ variance[:, :-1].T + variance[:, -1])
 
 
 def rows(

@@ -20,7 +20,7 @@ from transformers import Pipeline
 
 from .errors_p2l import ModelFormatError, P2LError, PromptError
 from .feedback_p2l import Feedback
-from .leaderboard_p2l import chances, rows
+from .leaderboard_p2l import Z_95, chances, kind_errors, rows
 from .prompt_p2l import Prompt, PromptEncoder, batches, pad
 
 if TYPE_CHECKING:  # transformers copies the files that this one names and, in old versions, no others: see spec_p2l
@@ -47,7 +47,8 @@ class LeaderboardPipeline(Pipeline):
     Returns:
         For each prompt a dictionary: feedback, n_prompts (1), eta, gamma (None if the feedback model has none) and
         `leaderboard`, one row per LLM, best first: rank, model, coef (logits), rating (Arena scale) and, for grk,
-        usable (the probability of a usable answer).
+        usable (the probability of a usable answer). Of a model that recognises kinds of prompt also `kinds`, {kind:
+        share in [0, 1]}, and in each row low and high, the 95 % limits of the rating.
 
     Raises:
         PromptError: a prompt is empty or not a prompt at all; its position is given.
@@ -117,20 +118,29 @@ class LeaderboardPipeline(Pipeline):
         return self._encode(prompts)
 
     def _forward(self, inputs: dict[str, torch.Tensor], **_: Any) -> dict[str, Any]:
-        out = self.model(**inputs)
-        return {"coefs": out.coefs, "eta": out.eta, "gamma": out.gamma}
+        out, head = self.model(**inputs), self.model.head
+        kinds = head.features(out.hidden_state.to(head.variance.dtype)).float() if self.model.spec.kinds else None
+        return {"coefs": out.coefs, "eta": out.eta, "gamma": out.gamma, "kinds": kinds}
 
     def postprocess(self, outputs: dict[str, Any], top_k: int | None = None) -> list[Any]:
         """The result of each prompt, from coefs `(n_prompts, n_models)`, and eta and gamma `(n_prompts, 1)` or None."""
         spec = self.model.spec
         feedback = Feedback(spec.feedback)  # the model may come from another copy of this code, with its own enums
         raw = {name: None if outputs[name] is None else outputs[name][:, 0].tolist() for name in ("eta", "gamma")}
+        shares = None if outputs["kinds"] is None else outputs["kinds"].numpy()
+        margins = None if shares is None else Z_95 * kind_errors(shares, self.model.head.variance.cpu().numpy())
         return [
             {
                 "feedback": str(feedback),
                 "n_prompts": 1,
                 **{name: None if values is None else values[i] for name, values in raw.items()},
-                "leaderboard": rows(spec.models, feedback, coefs)[:top_k],
+                **({} if shares is None else {"kinds": dict(zip(spec.kinds, shares[i].tolist(), strict=True))}),
+                "leaderboard": rows(
+                    spec.models,
+                    feedback,
+                    coefs,
+                    None if margins is None else np.stack([coefs - margins[i], coefs + margins[i]], 1),
+                )[:top_k],
             }
             for i, coefs in enumerate(outputs["coefs"].numpy())
         ]

@@ -206,7 +206,7 @@ def test_refusals(p2l, saved):
         with pytest.raises(CostError, match="the cost of 'alpha-7b'"):
             p2l.route("write", costs={"alpha-7b": cost})
     with pytest.raises(CostError, match=r"for beta-13b, gamma-70b, delta-405b; .*on the command line --costs FILE"):
-        P2L.from_pretrained(saved("static"), costs={"alpha-7b": 0.1}).route("write", cost=1)
+        P2L.from_pretrained(saved("static"), costs={"alpha-7b": 0.1}).route("write", cost=1, models=MODELS)
     with pytest.raises(PromptError, match="use leaderboards"):
         p2l.leaderboard(["one", "two"])
     with pytest.raises(PromptError, match="not one string"):

@@ -18,16 +18,28 @@ def as_json(board, p2l) -> dict:
     return {**board.to_dict(), "costs": dict(p2l.costs)}
 
 
-def test_leaderboard(default):
-    table = ok("leaderboard", PROMPT)
-    board = default.leaderboard(PROMPT)
-    assert [line.split()[1] for line in table.splitlines() if line.strip()[:1].isdigit()] == board.ranking
-    top = ok("leaderboard", PROMPT, "--top", 2)
-    assert board.ranking[1] in top
-    assert board.ranking[2] not in top
-    assert json.loads(ok("leaderboard", PROMPT, "--json")) == as_json(board, default)
-    assert len(json.loads(ok("leaderboard", PROMPT, "--json", "--top", 3))["leaderboard"]) == 3
-    assert json.loads(ok("leaderboard", "-", "--json", stdin=PROMPT)) == as_json(board, default)
+def named(table: str) -> list[str]:
+    """The LLMs of a table."""
+    return [line.split()[1] for line in table.splitlines() if line.strip()[:1].isdigit()]
+
+
+@pytest.mark.parametrize("name", [None, "routing9"])
+def test_leaderboard(name, default, routing9):
+    model, options = (default, ()) if name is None else (routing9, ("--model", name))
+    board = model.leaderboard(PROMPT)
+    table = named(ok("leaderboard", PROMPT, *options))
+    if name is None:  # the best ten of 282, and the frontier's cheapest
+        assert table[:10] == board.ranking[:10]
+        assert 10 < len(table) <= 15
+        assert table == [llm for llm in board.ranking if llm in table]
+        assert named(ok("leaderboard", PROMPT, "--all")) == board.ranking
+    else:
+        assert table == board.ranking
+    top = named(ok("leaderboard", PROMPT, *options, "--top", 2))
+    assert top == board.ranking[:2]
+    assert json.loads(ok("leaderboard", PROMPT, *options, "--json")) == as_json(board, model)
+    assert len(json.loads(ok("leaderboard", PROMPT, *options, "--json", "--top", 3))["leaderboard"]) == 3
+    assert json.loads(ok("leaderboard", "-", *options, "--json", stdin=PROMPT)) == as_json(board, model)
 
 
 def test_another_model(saved):
@@ -35,28 +47,51 @@ def test_another_model(saved):
     assert sorted(row["model"] for row in result["leaderboard"]) == sorted(MODELS)
 
 
-def test_route(default):
-    result = json.loads(ok("route", PROMPT, "--cost", "0.0005", "--seed", "3", "--json"))
-    expected = default.route(PROMPT, cost=0.0005, seed=3)
+@pytest.mark.parametrize("name", ["arena", "routing9"])
+def test_route(name, default, routing9):
+    model = default if name == "arena" else routing9
+    options = () if name == "arena" else ("--model", name)
+    result = json.loads(ok("route", PROMPT, *options, "--cost", "0.0005", "--seed", "3", "--json"))
+    expected = model.route(PROMPT, cost=0.0005, seed=3)
     assert result["model"] == expected.model
+    assert result["left_out"] == [llm for llm in model.models if llm not in model.costs]
     assert result["mixture"] == pytest.approx(dict(expected.mixture))
     assert result["expected_cost"] <= 0.0005
-    text = ok("route", PROMPT, "--cost", "0.0005", "--seed", "3")
+    text = ok("route", PROMPT, *options, "--cost", "0.0005", "--seed", "3")
     assert text.splitlines()[0].split() == ["call", expected.model]
-    assert default.route(PROMPT).model in ok("route", PROMPT)
+    assert ("LLMs whose cost is not known" in text) == (name == "arena")
+    assert model.route(PROMPT).model in ok("route", PROMPT, *options)
 
 
-def test_aggregate(default, tmp_path):
+def test_aggregate_of_many_llms(default):
+    """As in this process, but for the order in which several threads add up."""
+    prompts = [PROMPT, "Write a haiku about the sea", "Schreibe ein Gedicht über das Meer"]
+    found, expected = json.loads(ok("aggregate", "-", "--json", stdin="\n".join(prompts))), default.aggregate(prompts)
+    rows = {row["model"]: row for row in found["leaderboard"]}
+    assert len(rows) == len(found["leaderboard"]) == len(default.models)
+    for row in expected.rows():
+        numbers = ("coef", "rating", "low", "high")
+        assert row.keys() == rows[row["model"]].keys() >= {*numbers}
+        assert [rows[row["model"]][key] for key in numbers] == pytest.approx([row[key] for key in numbers], abs=1e-6)
+    assert found["kinds"] == pytest.approx(expected.kinds, abs=1e-6)
+    assert found["costs"] == dict(default.costs)
+    table = ok("aggregate", "-", stdin="\n".join(prompts))
+    assert named(table)[:10] == expected.ranking[:10]
+    assert "more LLMs (--all shows all" in table
+
+
+def test_aggregate(routing9, tmp_path):
+    small = ("--model", "routing9")
     prompts = [PROMPT, "Write a haiku about the sea", "What is the capital of France?"]
     (tmp_path / "prompts.txt").write_text("\n".join(prompts))
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": p}) + "\n" for p in prompts))
-    expected = as_json(default.aggregate(prompts), default)
+    expected = as_json(routing9.aggregate(prompts), routing9)
     for source in ("prompts.txt", "prompts.jsonl"):
-        assert json.loads(ok("aggregate", tmp_path / source, "--json")) == expected
-    assert json.loads(ok("aggregate", "-", "--json", stdin="\n".join(prompts))) == expected
-    twice = p2l("aggregate", "-", "--json", stdin="\n".join([*prompts, PROMPT]))
+        assert json.loads(ok("aggregate", tmp_path / source, *small, "--json")) == expected
+    assert json.loads(ok("aggregate", "-", *small, "--json", stdin="\n".join(prompts))) == expected
+    twice = p2l("aggregate", "-", *small, "--json", stdin="\n".join([*prompts, PROMPT]))
     assert b"p2l: 1 of 4 prompts repeat another one, and the intervals count them as independent" in twice.stderr
-    table = ok("aggregate", tmp_path / "prompts.txt", "--top", 4)
+    table = ok("aggregate", tmp_path / "prompts.txt", *small, "--top", 4)
     assert "on 3 prompts" in table
     assert "95 % interval" in table
 
@@ -86,8 +121,8 @@ def test_evaluate(default, tmp_path):
         (("leaderboard", "x", "--top", "0"), "0 is not in the range"),
         (("leaderboard",), "Missing argument 'PROMPT'"),
         (("leaderboard", "x", "--colour"), "No such option"),
-        (("route", "x", "--cost", "0.00001"), "the cheapest feasible budget is $0.0001"),
-        (("route", "x", "--cost", "-1"), "the cheapest feasible budget is $0.0001"),
+        (("route", "x", "--cost", "0.00001", "--model", "routing9"), "the cheapest feasible budget is $0.0001"),
+        (("route", "x", "--cost", "-1"), "the cheapest feasible budget is $"),
         (("route", "x", "--cost", "nan"), "the budget is nan"),
         (("route", "x", "--cost", "cheap"), "'cheap' is not a valid float"),
         (("aggregate", "no-such-file.txt"), "cannot be read: No such file"),
@@ -116,12 +151,13 @@ def test_long_and_strange_prompts_have_an_answer(default):
 
 def test_tables_fit_narrow_and_plain_terminals(tmp_path):
     (tmp_path / "prompts.txt").write_text("hello\nthere\n")
-    for command in (("leaderboard", "hello"), ("aggregate", tmp_path / "prompts.txt")):
-        for width in ("80", "64"):
-            lines = ok(*command, env={"COLUMNS": width}).splitlines()
-            assert {"rank", "LLM", "rating", "usable"} <= set(lines[1].split())
-            assert all(len(line) <= int(width) for line in lines)
-        assert "rating" in ok(*command, env={"PYTHONIOENCODING": "ascii"})
+    for model, columns in (("routing9", {"usable"}), ("arena", {"interval"})):
+        for command in (("leaderboard", "hello"), ("aggregate", tmp_path / "prompts.txt")):
+            for width in ("80", "64"):
+                lines = ok(*command, "--model", model, env={"COLUMNS": width}).splitlines()
+                assert {"rank", "LLM", "rating", *columns} <= set(" ".join(lines[1:3]).split())
+                assert all(len(line) <= int(width) for line in lines)
+            assert "rating" in ok(*command, "--model", model, env={"PYTHONIOENCODING": "ascii"})
 
 
 def test_names_are_no_markup(saved):

@@ -17,21 +17,21 @@ from p2l_sdk.votes.votes import Votes
 
 
 def p2l_evaluate(*arguments, **env):
-    command = [sys.executable, "-m", "p2l_sdk", "evaluate", *map(str, arguments)]
+    command = [sys.executable, "-m", "p2l_sdk", "evaluate", "--model", "routing9", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **env})
 
 
 @pytest.fixture(scope="module")
-def vote_files(tmp_path_factory, default):
-    """held.jsonl and train.jsonl: votes drawn from the default model on 40 prompts each; alone.jsonl: one vote."""
+def vote_files(tmp_path_factory, routing9):
+    """held.jsonl and train.jsonl: votes drawn from routing9 on 40 prompts each; alone.jsonl: one vote."""
     folder, random = tmp_path_factory.mktemp("votes"), np.random.default_rng(1)
     for name, start in (("held", 0), ("train", 40)):
         prompts = [f"{'What is' if i % 2 else 'Write a poem about'} {i}?" for i in range(start, start + 40)]
-        scored = default.coefficients(prompts)
-        votes = votes_of(scored.coefs, scored.eta, random, 10, default.models)
+        scored = routing9.coefficients(prompts)
+        votes = votes_of(scored.coefs, scored.eta, random, 10, routing9.models)
         words = ["model_a", "model_b", "tie", "tie (bothbad)"]
         rows = [
-            {"prompt": prompts[p], "model_a": default.models[a], "model_b": default.models[b], "winner": words[w]}
+            {"prompt": prompts[p], "model_a": routing9.models[a], "model_b": routing9.models[b], "winner": words[w]}
             for p, a, b, w in zip(votes.prompt, votes.a, votes.b, votes.winner, strict=True)
         ]
         for file, part in ((name, rows), ("alone", rows[:1])):
@@ -39,17 +39,17 @@ def vote_files(tmp_path_factory, default):
     return folder
 
 
-def test_the_command_shows_and_draws_everything(vote_files, tmp_path, default):
+def test_the_command_shows_and_draws_everything(vote_files, tmp_path, routing9):
     files = ["--votes", vote_files / "held.jsonl", "--baseline-votes", vote_files / "train.jsonl"]
     more = ["--subsets", "5,20", "--trials", "3", "--seed", "7"]
     result = p2l_evaluate(*files, *more, "--json", "--plot", tmp_path / "p.png")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "p.png").stat().st_size > 5000
     report = json.loads(result.stdout)
-    votes = Votes.read(vote_files / "held.jsonl", default.models)
-    train = Votes.read(vote_files / "train.jsonl", default.models)
-    expected = evaluate(default, votes, baseline_votes=train, subsets=(5, 20), trials=3, seed=7)
-    assert report == {"model": "embedded default", **json.loads(json.dumps(expected.to_dict()))}
+    votes = Votes.read(vote_files / "held.jsonl", routing9.models)
+    train = Votes.read(vote_files / "train.jsonl", routing9.models)
+    expected = evaluate(routing9, votes, baseline_votes=train, subsets=(5, 20), trials=3, seed=7)
+    assert report == {"model": "routing9", **json.loads(json.dumps(expected.to_dict()))}
     for width in (80, 64):
         result = p2l_evaluate(*files, *more, COLUMNS=str(width))
         assert result.returncode == 0, result.stderr
@@ -80,7 +80,10 @@ def test_warnings_of_libraries_are_no_notes_on_the_baseline(vote_files, monkeypa
 
     monkeypatch.setattr("p2l_sdk.evaluation.evaluate", warned)
     with pytest.warns(RuntimeWarning, match="something is old"):
-        cli(["evaluate", "--votes", str(vote_files / "alone.jsonl"), "--json"], standalone_mode=False)
+        cli(
+            ["evaluate", "--model", "routing9", "--votes", str(vote_files / "alone.jsonl"), "--json"],
+            standalone_mode=False,
+        )
     assert "something is old" not in capsys.readouterr().out
 
 

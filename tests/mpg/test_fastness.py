@@ -11,10 +11,8 @@ from p2l_sdk.mpg.fastness import Measure, measure_text
 from p2l_sdk.mpg.report import Report
 
 
-def test_fastness_of_prices_is_a_table_of_costs():
-    from p2l_sdk import P2L
-
-    p2l = P2L.from_pretrained()
+def test_fastness_of_prices_is_a_table_of_costs(routing9):
+    p2l = routing9
     prices = {name: (0.2, 0.4 + 0.1 * i) for i, name in enumerate(p2l.models)}
     fast = Fastness.of_prices(prices, input_tokens=500, output_tokens=dict.fromkeys(prices, 1000))
     assert fast[p2l.models[0]] == pytest.approx(0.0005)

@@ -155,13 +155,12 @@ def test_captions_name_goodness_and_count():
     assert goodness(one, draws=200).notes[0].startswith("1 published mean without a number of questions: taken as 100")
 
 
-def test_a_goodness_is_the_prior_of_a_new_llm():
+def test_a_goodness_is_the_prior_of_a_new_llm(routing9):
     """With few votes the new LLM stands nearer to where its benchmarks put it."""
-    from p2l_sdk import P2L
     from p2l_sdk.errors import P2LWarning, UnknownModelError
     from p2l_sdk.votes.votes import Votes
 
-    p2l = P2L.from_pretrained()
+    p2l = routing9
     prompts = ["What is 17 * 23?", "Who wrote Moby Dick?", "Write a haiku about the sea"]
     level = np.mean([board.coefs for board in p2l.leaderboards(prompts)], 0)
     names = (*p2l.models, "new")

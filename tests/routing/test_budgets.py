@@ -100,14 +100,14 @@ def test_one_prompt_is_the_single_mixture(rng):
         assert sum(p * scores[0][i] for i, p in mixture.items()) == pytest.approx(expected @ scores[0], abs=1e-12)
 
 
-def test_route_many_on_real_prompts_beats_the_budget_per_prompt(default):
-    """The default model on routing9's val, at every mean budget between the cheapest and the dearest LLM."""
-    scores = Scores.read(shared("data/routing9/scores_val.parquet"), default.models)
-    frontier = default.frontier(scores.prompts)
+def test_route_many_on_real_prompts_beats_the_budget_per_prompt(routing9):
+    """The small embedded model on routing9's val, at every mean budget between the cheapest and the dearest LLM."""
+    scores = Scores.read(shared("data/routing9/scores_val.parquet"), routing9.models)
+    frontier = routing9.frontier(scores.prompts)
     assert (frontier.router_scores >= frontier.prompt_scores - 1e-12).all()
     assert (frontier.router_scores[1:-1] > frontier.prompt_scores[1:-1]).all()
     assert (frontier.router_costs <= frontier.budgets + 1e-15).all()
-    measured = default.frontier(scores.prompts, outcomes=scores.scores)
+    measured = routing9.frontier(scores.prompts, outcomes=scores.scores)
     np.testing.assert_allclose(measured.model_scores, scores.scores.mean(0))
     assert measured.router_scores[-1] > measured.model_scores.max()
 

@@ -258,8 +258,16 @@ def test_an_unknown_cost_is_within_no_budget():
     assert (route.ranking, route.expected_cost) == (["a", "c"], 5.0)  # b's cost is unknown, d's is too high
     assert router.route(board).ranking == ["a", "b", "c", "d"]
     assert Router(board.models, board.feedback, {"b": 1.0}).route(board).expected_cost is None
-    with pytest.raises(CostError, match="no cost is known for b"):
-        Router(board.models, board.feedback, {"a": 5.0, "c": 0.5, "d": 2.0}).route(board, 1.0)
+    free, bounded = (
+        Router(board.models, board.feedback, {"a": 5.0, "c": 0.5, "d": 2.0}).route(board, c) for c in (None, 1)
+    )
+    assert (free.left_out, bounded.left_out) == ((), ("b",))
+    assert "b" not in bounded.ranking + list(bounded.mixture)
+    assert ("left out", "1 LLM whose cost is not known") in bounded.facts()
+    with pytest.raises(CostError, match="no cost is known for b"):  # who names it must know it
+        Router(board.models, board.feedback, {"a": 5.0, "c": 0.5, "d": 2.0}, models=["b", "c"]).route(board, 1.0)
+    with pytest.raises(CostError, match="no cost is known for a, b, c, d"):
+        Router(board.models, board.feedback, {}).route(board, 1.0)
 
 
 def run(*arguments):
@@ -281,8 +289,10 @@ def test_what_p2l_costs_says_can_be_read_again(saved, tmp_path):
     assert board["costs"] == expected
     route = json.loads(run("route", "write", "--model", folder, "--costs", write(table, COSTS), "--json"))
     assert route["expected_cost"] == COSTS[route["model"]]
+    bounded = ("route", "write", "--model", folder, "--costs", file, "--cost", 1)
+    assert json.loads(run(*bounded, "--json"))["left_out"] == ["beta-13b", "delta-405b"]
     with pytest.raises(P2LError, match="no cost is known for beta-13b, delta-405b"):
-        run("route", "write", "--model", folder, "--costs", file, "--cost", 1)
+        run(*bounded, "--models", ",".join(MODELS))
 
 
 def test_the_table_of_costs_names_what_is_not_known(saved):

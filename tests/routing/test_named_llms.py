@@ -112,7 +112,7 @@ def test_refusals(arena):
     with pytest.raises(UnknownModelError, match=r"names 'gpt-9', which this model does not know; .*docs/no-votes.md"):
         arena.route(PROMPT, models=["gpt-9"])
     with pytest.raises(CostError, match=r"no cost is known for amazon-nova-lite-v1.0, .* and \d+ more; pass costs="):
-        arena.route(PROMPT, 0.001)
+        arena.route(PROMPT, 0.001, models=NAMES)
 
 
 def test_a_question_and_an_edit_take_such_names(arena):

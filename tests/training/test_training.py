@@ -243,13 +243,13 @@ def test_the_table_of_a_saved_model(saved):
         table_of(saved("bert"))
 
 
-# --- the embedded default ----------------------------------------------------------------------------------------
+# --- the embedded routing9 ----------------------------------------------------------------------------------------
 
 
-def test_the_default_is_what_its_card_says(default):
-    votes = Votes.read(shared("data/routing9/votes_val.parquet"), default.models)
-    scores = Scores.read(shared("data/routing9/scores_val.parquet"), default.models)
-    metrics = evaluate_votes(default, votes) | evaluate_scores(default, scores)
+def test_routing9_is_what_its_card_says(routing9):
+    votes = Votes.read(shared("data/routing9/votes_val.parquet"), routing9.models)
+    scores = Scores.read(shared("data/routing9/scores_val.parquet"), routing9.models)
+    metrics = evaluate_votes(routing9, votes) | evaluate_scores(routing9, scores)
     card = (STATIC_MODEL / "README.md").read_text()
     for name in ("bt_log_loss", "cross_entropy", "pair_accuracy", "routed_score", "oracle_score"):
         value, error = metrics[name].value, metrics[name].standard_error
@@ -259,14 +259,14 @@ def test_the_default_is_what_its_card_says(default):
     assert metrics["routed_score"].value >= 0.625
 
 
-def test_the_default_fits_its_limit_and_holds_no_code():
+def test_routing9_fits_its_limit_and_holds_no_code():
     files = list(STATIC_MODEL.iterdir())
     assert sum(file.stat().st_size for file in files) < 16e6
     assert {file.suffix for file in files} == {".json", ".safetensors", ".md"}
 
 
-def test_the_numpy_path_of_the_default_is_the_torch_path(default):
-    slow = P2L.from_pretrained(device="cpu")
+def test_the_numpy_path_of_routing9_is_the_torch_path(routing9):
+    slow = P2L.from_pretrained("routing9", device="cpu")
     prompts = [
         "hi",
         "Prove that the square root of two is irrational",
@@ -275,5 +275,5 @@ def test_the_numpy_path_of_the_default_is_the_torch_path(default):
         "word " * 900,
     ]
     for key in ("coefs", "eta"):
-        fast = getattr(default.coefficients(prompts), key)
+        fast = getattr(routing9.coefficients(prompts), key)
         np.testing.assert_allclose(fast, getattr(slow.coefficients(prompts), key), atol=1e-5)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from p2l_sdk.kinds.ratings import KindRatings
 
 
-@click.command(short_help="A model from leaderboards by kind of prompt, without votes.")
+@click.command(short_help="A model from leaderboards by kind, without votes.")
 @click.option("--ratings", metavar="FILE", help="Ratings by kind: model, category, rating and, if known, lower, upper.")
 @click.option("--scale", metavar="NAME", help='Of the ratings: "elo" (400 points are odds of 10 to 1) or "logit".')
 @click.option(

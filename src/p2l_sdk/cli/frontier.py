@@ -56,15 +56,17 @@ def frontier(
 
         check_picture(output)
     p2l = load(model)
-    if options["models"] is None and p2l.costs.missing:
+    left_out = len(p2l.costs.missing) if options["models"] is None else 0
+    if left_out:
         if not p2l.costs:
             raise CostError("no cost is known for any LLM of this model; give --costs FILE (see p2l costs)")
-        click.echo(f"p2l: {len(p2l.costs.missing)} LLMs without a cost are left out (p2l costs lists them)", err=True)
         options["models"] = list(p2l.costs)
     router = p2l.router(**given(**options))
     say_matched(router.matched)
     coefs = p2l.coefficients(list(read_prompts(file))).coefs
     found = router.frontier(coefs, _spread(router, _ROWS) if budgets is None else budgets)
+    if left_out:
+        click.echo(f"p2l: {left_out} LLMs without a cost are left out (p2l costs lists them)", err=True)
     if output is not None:
         from p2l_sdk import pictures
 

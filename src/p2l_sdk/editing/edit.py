@@ -189,7 +189,7 @@ def add_rated_row(
     if votes is not None or scores is not None:
         raise P2LError("give ratings, or votes and scores; to put votes on top: .add_model(ratings=...).refine(votes)")
     spec = old.spec.replace(models=(*old.spec.models, name))
-    row, variance = KindsRecord.read(folder).row(name, ratings)
+    row, variance = KindsRecord.read(folder, spec.kinds).row(name, ratings)
     variances = np.vstack([np.zeros_like(old.rows) if old.variance is None else old.variance, variance])
     return old.with_rows(spec, np.vstack([old.rows, row]), variances)
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -171,8 +171,9 @@ class KindsRecord:
         (folder / RECORD).write_text(json.dumps(values) + "\n", encoding="utf-8")
 
     @classmethod
-    def read(cls, folder: Path | None) -> KindsRecord:
-        """Read `kinds.json` of a model's folder; P2LError if it has none, ModelFormatError if it is damaged."""
+    def read(cls, folder: Path | None, model_kinds: Sequence[str]) -> KindsRecord:
+        """Read `kinds.json` of the folder of a model with these kinds; P2LError if it has none, ModelFormatError if it
+        is damaged or of another model."""
         path = None if folder is None else folder / RECORD
         if path is None or not path.is_file():
             raise P2LError("this model was not built from ratings, so it cannot learn from them; give votes or scores")
@@ -182,6 +183,8 @@ class KindsRecord:
             n = len(kinds)
             shapes = {"curves": (n + 1, 2), "spread": (n,), "means": (n, n), "none": (n,), "slack": (n,)}
             arrays = {name: np.array(values[name], dtype=np.float64).reshape(shape) for name, shape in shapes.items()}
+            if kinds != tuple(model_kinds) or not all(np.isfinite(array).all() for array in arrays.values()):
+                raise ValueError("its kinds are not the model's, or a number is not finite")
             geometry = Geometry(arrays["means"], arrays["none"], arrays["slack"])
             scale = Scale(values["scale"])
             return cls(kinds, str(values["overall"]), scale, arrays["curves"], arrays["spread"], geometry)

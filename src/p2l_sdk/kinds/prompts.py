@@ -33,7 +33,6 @@ class KindPrompts:
     weight: np.ndarray
 
     @classmethod
-    @table_errors(TableError)
     def read(cls, source: Any, kinds: Sequence[str], ignored: Collection[str] = ()) -> KindPrompts:
         """Read a table, in any form that `Votes.read` accepts.
 
@@ -49,36 +48,47 @@ class KindPrompts:
             TableError: the table cannot be read, a prompt is invalid, a category is in neither list, or a kind has no
                 prompt.
         """
-        known, index = tuple(kinds), PromptIndex()
-        rows: list[tuple[int, list[str], list[str]]] = []
-        weights: dict[int, float] = {}
-        start = 0
-        for chunk in open_source(source).chunks:
-            prompts = checked(prompt_column(chunk, start), checked_prompt, start)
-            column = _category_column(chunk)
-            unsure = chunk.get("unsure", [None] * len(prompts))
-            counts = checked(chunk.get("weight", [1.0] * len(prompts)), weight_of, start)
-            for i, prompt in enumerate(prompts):
-                place = f"row {start + i + 1}"
-                named, open_ = (_names(cell, place, known, ignored) for cell in (column[i], unsure[i]))
-                rows.append((index.number(prompt), named, open_))
-                weights[rows[-1][0]] = max(counts[i], weights.get(rows[-1][0], 0.0))
-            start += len(prompts)
-        member = np.zeros((len(index.prompts), len(known)), dtype=bool)
-        open_cells = np.zeros_like(member)
-        for number, named, open_ in rows:
-            member[number, [known.index(name) for name in named]] = True
-            open_cells[number, [known.index(name) for name in open_]] = True
-        if not rows:
-            raise TableError("there are no prompts; give rows with the columns prompt and category")
-        weight = np.array([weights[number] for number in range(len(index.prompts))])
-        for name, column in zip(known, member.T, strict=True):
+        with table_errors(TableError, source):
+            return cls._of_rows(*_rows(source, tuple(kinds), ignored), tuple(kinds))
+
+    @classmethod
+    def _of_rows(cls, rows: list[_Row], prompts: list[Prompt], kinds: tuple[str, ...]) -> KindPrompts:
+        member = np.zeros((len(prompts), len(kinds)), dtype=bool)
+        unsure = np.zeros_like(member)
+        weight = np.zeros(len(prompts))
+        for number, named, left_open, counts in rows:
+            member[number, [kinds.index(name) for name in named]] = True
+            unsure[number, [kinds.index(name) for name in left_open]] = True
+            weight[number] = max(weight[number], counts)
+        for name, column in zip(kinds, member.T, strict=True):
             if not weight @ column:
                 raise TableError(
                     f"no prompt is of the kind {name!r}, so it cannot be recognised; give prompts of it, or leave it "
-                    f"out: kinds=[...] (--kinds) names those to use"
+                    "out: kinds=[...] (--kinds) names those to use"
                 )
-        return cls(index.prompts, known, member, open_cells & ~member, weight)
+        return cls(prompts, kinds, member, unsure & ~member, weight)
+
+
+_Row = tuple[int, list[str], list[str], float]  # a prompt's number, its kinds, those that are left open, its weight
+
+
+def _rows(source: Any, kinds: Sequence[str], ignored: Collection[str]) -> tuple[list[_Row], list[Prompt]]:
+    """The rows of a table, and the prompts, each once."""
+    rows: list[_Row] = []
+    index, start = PromptIndex(), 0
+    for chunk in open_source(source).chunks:
+        prompts = checked(prompt_column(chunk, start), checked_prompt, start)
+        column = _category_column(chunk)
+        unsure = chunk.get("unsure", [None] * len(prompts))
+        weight = checked(chunk.get("weight", [1.0] * len(prompts)), weight_of, start)
+        for i, prompt in enumerate(prompts):
+            place = f"row {start + i + 1}"
+            named, left_open = (_names(cell, place, kinds, ignored) for cell in (column[i], unsure[i]))
+            rows.append((index.number(prompt), named, left_open, weight[i]))
+        start += len(prompts)
+    if not rows:
+        raise TableError("there are no prompts; give rows with the columns prompt and category")
+    return rows, index.prompts
 
 
 def _category_column(chunk: Chunk) -> list[Any]:

@@ -26,6 +26,7 @@ OVERALL = ("overall", "full", "all")  # usual names of the leaderboard of all pr
 MEAN = "overall"  # its name if the table has none, and the mean of the kinds stands in
 _MODEL = ("model", "model_name")
 _LOW, _HIGH = ("lower", "rating_lower", "rating_q025"), ("upper", "rating_upper", "rating_q975")
+_ALTERNATIONS = 2000  # at most
 _UNSTATED = 100.0  # questions assumed behind a published share that does not say how many
 
 
@@ -58,7 +59,6 @@ class KindRatings:
     eta: np.ndarray | None = None
 
     @classmethod
-    @table_errors(TableError)
     def read(
         cls, source: Any, scale: Scale | str | None, *, overall: str | None = None, kinds: Sequence[str] | None = None
     ) -> KindRatings:
@@ -82,17 +82,18 @@ class KindRatings:
         kind_of_scale = member(Scale, "scale", scale)
         if kind_of_scale is Scale.SHARE:
             raise P2LError("shares of right answers are scores, not ratings: give them as scores (--scores)")
-        models, categories, rating, error = _cells(source)
-        name = _overall_name(categories, overall)
-        chosen = _chosen(categories, name, kinds)
-        columns = [categories.index(kind) for kind in chosen]
-        r, e = kind_of_scale.logits(rating[:, columns]), kind_of_scale.logits(error[:, columns])
-        if name is None:
-            whole = np.full((len(models), 2), np.nan)
-        else:
-            at = categories.index(name)
-            whole = np.stack([kind_of_scale.logits(x[:, at]) for x in (rating, error)], 1)
-        return cls._of_logits(models, chosen, name or MEAN, kind_of_scale, whole, r, e)
+        with table_errors(TableError, source):
+            models, categories, rating, error = _cells(source)
+            name = _overall_name(categories, overall)
+            chosen = _chosen(categories, name, kinds)
+            columns = [categories.index(kind) for kind in chosen]
+            r, e = kind_of_scale.logits(rating[:, columns]), kind_of_scale.logits(error[:, columns])
+            if name is None:
+                whole = np.full((len(models), 2), np.nan)
+            else:
+                at = categories.index(name)
+                whole = np.stack([kind_of_scale.logits(x[:, at]) for x in (rating, error)], 1)
+            return cls._of_logits(models, chosen, name or MEAN, kind_of_scale, whole, r, e)
 
     @classmethod
     def _of_logits(
@@ -109,9 +110,17 @@ class KindRatings:
         seen = rated.any(1) | ~np.isnan(overall[:, 0])
         models = tuple(model for model, one in zip(models, seen, strict=True) if one)
         overall, ratings, errors, rated = overall[seen], ratings[seen], errors[seen], rated[seen]
+        if len(models) < 2:
+            raise TableError("the kinds that are used have ratings of one LLM; a leaderboard needs two")
         base, derived = overall[:, 0], bool(np.isnan(overall[:, 0]).all())
-        if derived:  # alternate: levels of the kinds, then means of the LLMs
-            base = np.nanmean(ratings - np.nanmean(ratings, 0), 1)
+        if derived:
+            base = _means(ratings)
+        for kind, column in zip(kinds, rated.T, strict=True):
+            if np.isnan(base[column]).all():
+                raise TableError(
+                    f"no LLM with a rating in {kind!r} has one in {overall_name!r}; give it, or leave the kind out: "
+                    "kinds=[...] (--kinds)"
+                )
         level = np.nanmean(ratings - base[:, None], 0)
         unknown = np.isnan(base)
         if unknown.any():
@@ -251,6 +260,20 @@ def _chosen(categories: Sequence[str], overall: str | None, kinds: Sequence[str]
     if not chosen:
         raise TableError("the ratings are of one category only; a leaderboard by kind needs another")
     return chosen
+
+
+def _means(ratings: np.ndarray) -> np.ndarray:
+    """`(n_models,)` the LLMs' part of ratings `(n_models, n_kinds)` as a sum of one number per LLM and one per kind, by
+    least squares over the ratings that there are: a kind in which strong LLMs alone are rated does not seem hard."""
+    means = np.zeros(len(ratings))
+    for _ in range(_ALTERNATIONS):
+        level = np.nanmean(ratings - means[:, None], 0)
+        new = np.nanmean(ratings - level, 1)
+        new, change = new - new.mean(), np.abs(new - new.mean() - means).max()
+        means = new
+        if change < 1e-9:
+            break
+    return means
 
 
 def _mean_error(errors: np.ndarray, rated: np.ndarray) -> np.ndarray:

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     import matplotlib.axes
     import pandas
 
-Z_95 = 1.959963984540054  # standard errors in half a 95 % interval
-
+Z_95 = display.Z_95
 
 WHOLE, BEST = 15, 10  # a table of more LLMs than the first number shows as many of the best as the second
 _BARS = 20
@@ -104,7 +103,7 @@ class Kinds:
     @classmethod
     def of_layer(cls, names: tuple[str, ...], shares: np.ndarray, variance: np.ndarray) -> Kinds:
         """The kinds of prompts with these shares, given the `(n_models, n_kinds + 1)` variances of the last layer."""
-        return cls(names, shares, np.sqrt(np.square(shares) @ variance[:, :-1].T + variance[:, -1]))
+        return cls(names, shares, display.kind_errors(shares, variance))
 
     def __getitem__(self, rows: slice | np.ndarray) -> Kinds:
         """The kinds of some of the prompts."""

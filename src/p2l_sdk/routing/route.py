@@ -98,7 +98,8 @@ class Route:
         if len(self.ranking) > 1:
             facts.append(("then", ", ".join(self.ranking[1:4]) + (", ..." if len(self.ranking) > 4 else "")))
         if self.left_out:
-            facts.append(("left out", f"{len(self.left_out)} LLMs whose cost is not known"))
+            llms = "LLM" if len(self.left_out) == 1 else "LLMs"
+            facts.append(("left out", f"{len(self.left_out)} {llms} whose cost is not known"))
         if self.matched:
             facts.append(("read", ", ".join(f"{name} as {own}" for name, own in self.matched.items())))
         return facts
