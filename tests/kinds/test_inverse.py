@@ -86,10 +86,11 @@ def test_a_level_of_a_kind_is_no_departure(built, exact):
 
 
 def test_noisy_ratings_are_shrunk_by_the_known_factor(built):
-    """v / (v + e^2), where the observed departures have the mean square v + e^2."""
-    truth, half = Truth(kinds_of("disjoint"), spread=25.0), 30.0
+    """v / (v + e^2), where the observed departures have the mean square v + e^2. Ratings in a kind and overall that are
+    equally uncertain leave a departure half of that variance."""
+    truth, half = Truth(kinds_of("disjoint"), spread=25.0), 40.0
     p2l = built(truth.rows(half))
-    keep = 1.0 - (half / Z_95) ** 2 / 25.0**2
+    keep = 1.0 - 0.5 * (half / Z_95) ** 2 / 25.0**2
     assert 0.5 < keep < 0.7
     for kind, departures in truth.departures.items():
         expected = elo((truth.overall + keep * departures) / ARENA_SCALE)

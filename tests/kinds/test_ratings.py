@@ -48,7 +48,7 @@ def test_what_a_table_says():
     np.testing.assert_allclose(known.overall[:, 0] * ARENA_SCALE, truth.overall - truth.overall.mean(), atol=1e-9)
     departures = (known.coefs - known.overall[:, :1]) * ARENA_SCALE
     np.testing.assert_allclose(departures, np.stack(list(truth.departures.values()), 1), atol=1e-9)
-    np.testing.assert_allclose(known.errors * ARENA_SCALE * 1.96, 8.0, rtol=1e-4)
+    np.testing.assert_allclose(known.errors * ARENA_SCALE * 1.96, 8.0 * 0.5**0.5, rtol=1e-4)  # of departures
     np.testing.assert_allclose(known.overall[:, 1] * ARENA_SCALE * 1.96, 8.0, rtol=1e-4)
 
 

@@ -135,10 +135,10 @@ def departure_errors(errors: np.ndarray, overall: np.ndarray) -> np.ndarray:
 
     The votes of a kind are among all votes, of which the overall rating makes the best use. Its error is therefore
     independent of the departure (Hausman, 1978), and the variance of the departure is the difference of the two. That
-    is itself uncertain: at least a tenth of the kind's variance remains.
+    is itself uncertain: at least half of the rating's variance remains.
     """
     square = np.square(errors)
-    return np.sqrt(np.maximum(square - np.square(overall), 0.1 * square))
+    return np.sqrt(np.maximum(square - np.square(overall), 0.5 * square))
 
 
 @dataclass(frozen=True, eq=False)
