@@ -28,7 +28,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from measuring import machine, new_prompt, print_json, quantile, wait_for
 
-LLMS = ("gemma-2-9b-it", "qwen2.5-7b-instruct", "llama-3.3-nemotron-super-49b-v1")
+LLMS = ("llama-3.1-8b", "gpt-4o-mini", "claude-3-5-haiku")
 ANSWER = {
     "id": "chatcmpl-0",
     "object": "chat.completion",
@@ -114,7 +114,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         config = Path(place) / "router.yaml"
         models = {name: {"base_url": f"http://127.0.0.1:{direct}/v1", "upstream_model": name} for name in LLMS}
-        config.write_text(json.dumps({"budget": 0.0004, "models": models}))  # JSON is YAML
+        config.write_text(json.dumps({"budget": 0.001, "models": models}))  # JSON is YAML
         command = [sys.executable, "-m", "p2l_sdk", "serve", "--config", str(config), "--port", str(router)]
         served = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:

@@ -81,7 +81,7 @@ def test_a_personal_leaderboard(default, tmp_path):
     mine = default.aggregate(asked)
     assert output.startswith(repr(mine) + "\n")
     assert f"On your {len(asked)} conversations {mine.best} is first; " in output
-    budgets, scores = zip(*re.findall(r"\n  (\d+\.\d\d)  (\d+)%", output.partition("USD per 1k")[2]), strict=True)
+    budgets, scores = zip(*re.findall(r"\n  +(\d+\.\d\d)  (\d+)%", output.partition("USD per 1k")[2]), strict=True)
     prices = sorted(default.costs.values())
     middle = (prices[0] * prices[-1]) ** 0.5
     assert list(budgets) == [f"{1000 * budget:.2f}" for budget in (prices[0], middle, prices[-1])]
