@@ -1,7 +1,7 @@
 """The latency that the router adds to a call of an LLM: calls through `p2l serve` compared with direct calls.
 
 Three processes on one machine: the upstream (which answers immediately, so that it does not hide the router), `p2l
-serve` with the embedded model routing9, and this client. Direct calls and calls through the router alternate, prompt by
+serve` with the embedded default model, and this client. Direct calls and calls through the router alternate, prompt by
 prompt, on connections that are kept open; every prompt is new, so the cache is of no use.
 
     python benchmarks/router_overhead.py [--calls 400] [--clients 1 --clients 8]
@@ -28,7 +28,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from measuring import machine, new_prompt, print_json, quantile, wait_for
 
-LLMS = ("gemma-2-9b-it", "qwen2.5-7b-instruct", "llama-3.3-nemotron-super-49b-v1")
+LLMS = ("llama-3.1-8b", "gpt-4o-mini", "claude-3-5-haiku")
 ANSWER = {
     "id": "chatcmpl-0",
     "object": "chat.completion",
@@ -114,9 +114,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         config = Path(place) / "router.yaml"
         models = {name: {"base_url": f"http://127.0.0.1:{direct}/v1", "upstream_model": name} for name in LLMS}
-        config.write_text(json.dumps({"budget": 0.0004, "models": models}))  # JSON is YAML
-        command = [sys.executable, "-m", "p2l_sdk", "serve", "--model", "routing9"]
-        command += ["--config", str(config), "--port", str(router)]
+        config.write_text(json.dumps({"budget": 0.001, "models": models}))  # JSON is YAML
+        command = [sys.executable, "-m", "p2l_sdk", "serve", "--config", str(config), "--port", str(router)]
         served = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             wait_for(direct)
@@ -137,7 +136,7 @@ def main() -> None:
     if arguments.json:
         print_json(machine=machine(), results=rows)
         return
-    print(f"{machine()}; embedded model routing9\n")
+    print(f"{machine()}; embedded default model\n")
     print("| clients | calls | direct p50, p99 ms | router p50, p99 ms | added p50 ms |\n|---|---|---|---|---|")
     for row in rows:
         print(

@@ -15,6 +15,8 @@ from matplotlib import pyplot
 from p2l_sdk import P2L
 from p2l_sdk.tables.files import read_rows
 
+ROWS = 12  # of the picture
+
 parser = argparse.ArgumentParser()
 parser.add_argument("prompts", nargs="?", type=Path, default=Path(__file__).with_name("prompts.jsonl"))
 parser.add_argument("--by", default="category")
@@ -36,9 +38,9 @@ for name, board in boards.items():
     low, high = board.rating_intervals[board.order[0]]
     print(f"{name} ({len(groups[name])} prompts): {board.best}, {low:.0f} to {high:.0f}")
 
-# a row for each LLM, the best on all prompts at the top; a column for each category
+# a row for each of the best LLMs, the first on all prompts at the top; a column for each category
 columns = {"all prompts": everything, **boards}
-order = everything.order
+order = everything.order[:ROWS]
 _, ax = pyplot.subplots(figsize=(2.5 + 1.2 * len(columns), 0.9 + 0.4 * len(order)), layout="constrained")
 ratings = [[board.ratings[i] for board in columns.values()] for i in order]
 ax.imshow(ratings, cmap="Blues", aspect="auto")

@@ -1,7 +1,7 @@
 """Publish a model on the Hugging Face Hub, and check what others will load.
 
     hf auth login
-    python examples/publish_model.py ORG/NAME [--model FOLDER] [--costs examples/routing9_costs.json] [--public]
+    python examples/publish_model.py ORG/NAME [--model FOLDER] [--costs COSTS.json] [--public]
 
 Without --model, it publishes the embedded default, so that you can try it out. The repository is private without
 --public.

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
 from hub_client import OWNER, environment
+from PIL import Image
+
+from p2l_sdk import P2L
+from p2l_sdk.modeling.leaderboard_p2l import chances
 
 EXAMPLES = ROOT / "examples"
+LLMS = ("llama-3.1-8b", "gpt-4o-mini", "gemini-2.5-flash", "claude-sonnet-4-5")  # by the names that people use
+NINE = "gemma-2-9b-it,qwen2.5-7b-instruct,llama-3.3-nemotron-super-49b-v1"  # LLMs of routing9
 PROGRAMS = sorted(file.name for file in EXAMPLES.glob("*.py"))
 
 
@@ -23,25 +30,30 @@ def run(program: str, *arguments: object, cwd, env: dict[str, str] | None = None
     return result.stdout
 
 
-def test_research_with_transformers_alone(default, tmp_path):
-    default.save_pretrained(tmp_path / "model")
+@pytest.mark.parametrize("name", ["routing9", "arena"])
+def test_research_with_transformers_alone(name, tmp_path):
+    p2l = P2L.from_pretrained(name)
+    p2l.save_pretrained(tmp_path / "model")
     output = run("research_transformers.py", tmp_path / "model", cwd=tmp_path)
-    assert output.startswith("4 prompts x 9 LLMs, feedback grk\n")
-    board = default.leaderboard("Write a haiku about the sea")
+    assert output.startswith(f"4 prompts x {len(p2l.models)} LLMs, feedback {p2l.spec.feedback}\n")
+    board = p2l.leaderboard("Write a haiku about the sea")
     first, second = board.ranking[:2]
-    assert f"  {first} {board.usable[board.order[0]]:.0%}, {second} " in output
+    assert f"  {first} {chances(p2l.spec.feedback, board.coefs)[board.order[0]]:.0%}, {second} " in output
     a, b = output.partition("depends most on the prompt: ")[2].partition("\n")[0].split(" against ")
-    chances = [default.leaderboard(prompt).win_probability(a, b) for prompt in ("What is 17 * 23?", "Write a haiku")]
-    assert f"{chances[0]:4.0%}  What is 17 * 23?" in output
+    assert f"{p2l.leaderboard('What is 17 * 23?').win_probability(a, b):4.0%}  What is 17 * 23?" in output
     assert "Write a haiku about the sea" in output
 
 
 def test_route_within_a_budget(default, tmp_path):
-    output = run("route_within_budget.py", "--budget", 0.0003, cwd=tmp_path)
+    output = run("route_within_budget.py", "--budget", 0.0008, cwd=tmp_path)
     assert output.startswith(repr(default.leaderboard("What is 17 * 23?")) + "\n")
-    assert output.count("\n  call ") == 4
+    called = re.findall(r"\n  call (\S+), else (\S+)", output)
+    assert len(called) == 4
+    assert {name for pair in called for name in pair} <= {*LLMS, "none"}
     spent = float(output.partition("All at once: $")[2].split()[0])
-    assert spent == pytest.approx(0.0003, abs=1e-6)
+    assert spent == pytest.approx(0.0008, abs=1e-6)
+    small = run("route_within_budget.py", "--budget", 0.0003, "--model", "routing9", "--llms", NINE, cwd=tmp_path)
+    assert float(small.partition("All at once: $")[2].split()[0]) == pytest.approx(0.0003, abs=1e-6)
 
 
 def test_aggregate_a_data_set(default, tmp_path):
@@ -53,7 +65,9 @@ def test_aggregate_a_data_set(default, tmp_path):
     assert shipped.startswith(repr(default.aggregate([row["prompt"] for row in rows])) + "\n")
     code = default.aggregate([row["prompt"] for row in rows if row["category"] == "code"])
     assert f"\ncode (6 prompts): {code.best}, " in shipped
-    assert (tmp_path / "ratings.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    with Image.open(tmp_path / "ratings.png") as picture:
+        assert picture.format == "PNG"
+        assert max(picture.size) < 1600  # of the best LLMs, not of all 282
     columns = {"prompt": [row["prompt"] for row in rows], "kind": [row["category"] for row in rows]}
     pyarrow.parquet.write_table(Table.from_pydict(columns), tmp_path / "prompts.parquet")
     assert run("aggregate_dataset.py", "prompts.parquet", "--by", "kind", cwd=tmp_path) == shipped
@@ -67,7 +81,11 @@ def test_a_personal_leaderboard(default, tmp_path):
     mine = default.aggregate(asked)
     assert output.startswith(repr(mine) + "\n")
     assert f"On your {len(asked)} conversations {mine.best} is first; " in output
-    assert output.count("\n  0.") == 3  # the three budgets
+    budgets, scores = zip(*re.findall(r"\n  +(\d+\.\d\d)  (\d+)%", output.partition("USD per 1k")[2]), strict=True)
+    prices = sorted(default.costs.values())
+    middle = (prices[0] * prices[-1]) ** 0.5
+    assert list(budgets) == [f"{1000 * budget:.2f}" for budget in (prices[0], middle, prices[-1])]
+    assert sorted(map(int, scores)) == [int(score) for score in scores]  # more money never buys less
 
 
 def test_publish_a_model(hub, default, tmp_path):
@@ -80,7 +98,7 @@ def test_publish_a_model(hub, default, tmp_path):
     assert json.loads(repo.files()["config.json"])["costs"] == {default.models[0]: 0.002}
     assert repo.private
     assert f"pushed: {hub.url}/org/example/commit/{repo.refs['main']}\n" in output
-    assert "loaded: 9 LLMs, largest difference of a coefficient 0\n" in output
+    assert f"loaded: {len(default.models)} LLMs, largest difference of a coefficient 0\n" in output
     assert {"README.md", "model.safetensors", "modeling_p2l.py", "handler.py"} <= repo.files().keys()
 
 
