@@ -76,7 +76,7 @@ def test_without_a_kind_it_gives_the_published_overall_ratings(default):
     none = KindsRecord.read(FOLDER, default.spec.kinds).geometry.none  # what is seen in prompts of no kind
     got = default._scorer.rows @ np.append(none, 1.0) * ARENA_SCALE
     np.testing.assert_allclose(got - got.mean(), expected - expected.mean(), atol=0.1)
-    assert (none < 0.05).all()
+    assert (none < 0.1).all()
 
 
 def test_a_kind_changes_the_leaderboard_and_its_intervals(default):
