@@ -45,7 +45,7 @@ for chat, board in zip(asked, p2l.leaderboards(prompts), strict=True):
 if p2l.costs:
     cheapest, dearest = min(p2l.costs.values()), max(p2l.costs.values())
     print("\nUSD per 1k responses, and the chance to be preferred to another LLM's answer:")
-    for budget in (cheapest, (cheapest + dearest) / 2, dearest):
+    for budget in (cheapest, (cheapest * dearest) ** 0.5, dearest):
         routes = p2l.route_many(prompts, cost=budget, seed=0)
         score = sum(route.expected_score for route in routes) / len(routes)
-        print(f"  {1000 * budget:.2f}  {score:.0%}")
+        print(f"  {1000 * budget:6.2f}  {score:.0%}")

@@ -40,9 +40,7 @@ __all__ = [
 
 LONGEST_NAME = 100  # of an LLM in a message; a request may hold megabytes
 _MOST_SIMILAR = 4
-NO_VOTES = (
-    "is it not there at all? docs/no-votes.md ('You have no votes') adds it, from ratings or votes"
-)
+NO_VOTES = "is it not there at all? docs/no-votes.md ('You have no votes') adds it, from ratings or votes"
 
 Member = TypeVar("Member", bound=StrEnum)
 
