@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ class TestBuild:
             ratings, rows, tmp_path / "m", card=BuildCard(title="Mine", license="mit", notes="Be kind."),
             costs={"llm-0": 0.1}, progress=lambda *said: told.append(said),
         )  # fmt: skip
-        assert told == [("recogniser", i) for i in range(1, 6)]
+        assert told == [("prompts", len(rows)), *(("networks", i) for i in range(1, 6))]
         assert built.n_prompts == len(rows)
         assert built.none < 1.0
         for kind in built.kinds:
@@ -152,12 +153,14 @@ class TestBuild:
             assert p2l.aggregate(of_kind(rows, kind)).best == best
         assert p2l.leaderboard(TEXTS[0]).rows()[0]["usable"] > 0.5
 
-    def test_the_sample_of_large_kinds_is_spread(self):
-        rows = np.arange(10_000)[:, None]
-        sample = module._sample(rows)
-        assert len(sample) == module._CHECKED
-        assert (sample[0, 0], sample[-1, 0]) == (0, 9_999)
-        assert len(module._sample(rows[:7])) == 7
+    def test_a_large_kind_is_checked_on_some_of_its_prompts(self, ratings, rows, tmp_path, monkeypatch):
+        whole = build_model(ratings, rows, tmp_path / "whole").kinds
+        monkeypatch.setattr(module, "_CHECKED", 9)
+        some = build_model(ratings, rows, tmp_path / "some").kinds
+        assert [kind.n_prompts for kind in some] == [kind.n_prompts for kind in whole]
+        for one, other in zip(some, whole, strict=True):
+            assert one.error == pytest.approx(other.error, abs=3.0)
+            assert one.error != other.error
 
 
 # --- p2l build -------------------------------------------------------------------------------------------------------
