@@ -16,7 +16,6 @@ import argparse
 import hashlib
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples" / "arena"))
 
 import build as arena  # noqa: E402
-import prompts as arena_prompts  # noqa: E402
 
 from p2l_sdk import P2L, pictures  # noqa: E402
 from p2l_sdk.kinds import KindPrompts, KindRatings, build_model  # noqa: E402
@@ -48,7 +46,7 @@ def fold_of(prompt: str) -> int:
 
 def kept_out(data: Path, ratings: KindRatings, unused: set[str]) -> dict[str, Coefficients]:
     """Coefficients of the prompts of each category, each by the model that was built without it."""
-    rows = [asdict(row) for row in arena_prompts.read(data)]
+    rows = arena.known_prompts(data)
     parts: dict[str, list[Coefficients]] = {name: [] for name in (*CATEGORIES, NONE)}
     for fold in range(FOLDS):
         out = [row for row in rows if row["source"] in SOURCES and fold_of(row["prompt"]) == fold]

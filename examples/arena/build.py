@@ -14,32 +14,45 @@ import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import costs
 import prompts
+import pyarrow.parquet as pq
 from rich.progress import Progress
 from safetensors.numpy import load_file, save_file
 
 from p2l_sdk.kinds import KindPrompts, KindRatings, build_model
 from p2l_sdk.kinds.card import BuildCard
-from p2l_sdk.kinds.ratings import categories_of
 from p2l_sdk.kinds.recogniser import EPOCHS, FOLDS
 
 ROOT = Path(__file__).parents[2]
 KINDS = (
-    "coding", "math", "creative_writing", "if", "long_user",
+    "coding", "math", "creative_writing", "instruction_following", "longer_query",
     "industry_business_and_management_and_financial_operations", "industry_entertainment_and_sports_and_media",
     "industry_legal_and_government", "industry_life_and_physical_and_social_science",
     "industry_medicine_and_healthcare",
     "chinese", "french", "german", "japanese", "korean", "russian", "spanish",
 )  # fmt: skip
+READABLE = {"if": "instruction_following", "long_user": "longer_query"}
+"""Categories of the Arena with names that say little, and what its site calls them."""
 SHARED_FILES = ("tokenizer.json", "tokenizer_config.json", "model.safetensors")
 
 
 def ratings(data: Path) -> tuple[KindRatings, set[str]]:
     """The Arena's leaderboards of these kinds, and the categories that are not used."""
-    table = data / "arena_leaderboard" / "leaderboard.parquet"
-    return KindRatings.read(table, "elo", kinds=KINDS), set(categories_of(table)) - set(KINDS)
+    table = pq.read_table(data / "arena_leaderboard" / "leaderboard.parquet").to_pydict()
+    table["category"] = [READABLE.get(name, name) for name in table["category"]]
+    return KindRatings.read(table, "elo", kinds=KINDS), set(table["category"]) - set(KINDS)
+
+
+def known_prompts(data: Path) -> list[dict[str, Any]]:
+    """The prompts, with the readable names of their categories."""
+    rows = [asdict(row) for row in prompts.read(data)]
+    for row in rows:
+        for column in ("categories", "unsure"):
+            row[column] = [READABLE.get(name, name) for name in row[column]]
+    return rows
 
 
 def main() -> None:
@@ -48,7 +61,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "src/p2l_sdk/embedded/arena")
     args = parser.parse_args()
     known, unused = ratings(args.data)
-    rows = [asdict(row) for row in prompts.read(args.data)]
+    rows = known_prompts(args.data)
     usd = costs.read(args.data).costs
     card = BuildCard(
         title="p2l-sdk's embedded model arena",

@@ -97,7 +97,7 @@ def test_of_many_llms_it_shows_those_that_matter_and_all_if_asked(arena_server, 
     page.on("console", lambda message: problems.append(message.text))
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(arena_server.url)
-    page.wait_for_selector("#model:has-text('282 LLMs, 20 kinds of prompt')")
+    page.wait_for_selector("#model:has-text('282 LLMs, 17 kinds of prompt')")
     page.click(f"text={CODE}")  # one of the examples
     page.wait_for_selector("#answer:visible")
     assert page.input_value("#prompt") == CODE
