@@ -358,7 +358,7 @@ class P2L:
         source = str(self._folder or self._scorer) if embedded is None else f"embedded {embedded}"
         return f"P2L({source}: {len(self.models)} LLMs, feedback {self.spec.feedback})"
 
-    def _edited(self, scorer: Scorer, costs: Costs, additions: Mapping[str, Any], text: str) -> P2L:
+    def _edited(self, scorer: Scorer, costs: Mapping[str, float], additions: Mapping[str, Any], text: str) -> P2L:
         new = P2L(scorer, costs=costs, folder=self._folder)
         new.additions, new.edits = MappingProxyType(dict(additions)), (*self.edits, text)
         new.refined = self.refined
