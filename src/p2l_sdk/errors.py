@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 LONGEST_NAME = 100  # of an LLM in a message; a request may hold megabytes
+_MOST_NAMED = 20  # names listed in a message
 _MOST_SIMILAR = 4
 NO_VOTES = "is it not there at all? docs/no-votes.md ('You have no votes') adds it, from ratings or votes"
 
@@ -120,7 +121,10 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     """The end of an error message about an unknown name: the closest known name, or else all known names."""
     known = list(known)
     near = nearest(name, known)
-    return f"did you mean {near!r}?" if near else f"known: {', '.join(known)}"
+    if near:
+        return f"did you mean {near!r}?"
+    more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED + 1 else ""
+    return f"known: {', '.join(known[:_MOST_NAMED] if more else known)}{more}"
 
 
 def member(kind: type[Member], what: str, value: object, others: str = "") -> Member:

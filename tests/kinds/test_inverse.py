@@ -14,7 +14,7 @@ from kinds_world import LLMS, Truth, elo, kinds_of, of_kind, prompts, quick  # n
 
 from p2l_sdk import P2L
 from p2l_sdk.editing.rated import RECORD, KindsRecord
-from p2l_sdk.errors import ModelFormatError, P2LError
+from p2l_sdk.errors import ModelFormatError, P2LError, P2LWarning
 from p2l_sdk.kinds import KindRatings, build_model
 from p2l_sdk.leaderboards.leaderboard import Z_95
 from p2l_sdk.modeling.leaderboard_p2l import ARENA_SCALE
@@ -249,3 +249,11 @@ def test_a_model_that_was_not_built_from_ratings(routing9, exact, tmp_path):
     (tmp_path / "model" / RECORD).unlink()
     with pytest.raises(P2LError, match=message):
         P2L.from_pretrained(tmp_path / "model").add_model("new", ratings={"code": 1000})
+
+
+def test_a_rating_of_another_scale_and_a_name_that_was_read_as_another_are_said(exact):
+    p2l, _ = exact
+    with pytest.warns(P2LWarning, match=r"overall rating of 'new' is \d+ points from the middle of the known LLMs"):
+        p2l.add_model("new", ratings={"overall": 14.5})
+    with pytest.warns(P2LWarning, match="'org/llm-2' was read as llm-2 so far, and means the new LLM from now on"):
+        p2l.add_model("org/llm-2", ratings={"overall": 1000.0})

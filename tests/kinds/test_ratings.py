@@ -13,6 +13,7 @@ from kinds_world import LLMS, Truth, kinds_of
 from mpg_results import refusal
 
 from p2l_sdk.editing.rated import Scale
+from p2l_sdk.errors import P2LWarning
 from p2l_sdk.kinds import KindRatings
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.leaderboard_p2l import ARENA_SCALE
@@ -256,3 +257,20 @@ def test_answers_of_mpg_measure_are_scores(tmp_path):
     known = KindRatings.of_results(Results.read(tmp_path / "both.jsonl"))
     assert (known.models, known.kinds) == (("one", "two"), ("bench0", "bench1"))
     np.testing.assert_allclose(known.coefs[0], known.coefs[1], atol=1e-6)  # they answered alike
+
+
+@pytest.mark.parametrize(
+    ("scale", "factor", "message"),
+    [("logit", 1.0, "differ by .* logits: are they Elo points"), ("elo", 0.005, "Elo points at most: are they logits")],
+)
+def test_a_scale_that_cannot_be_is_doubted(scale, factor, message):
+    rows = [{**row, "rating": factor * row["rating"]} for row in Truth(kinds_of("disjoint")).rows()]
+    with pytest.warns(P2LWarning, match=message):
+        KindRatings.read(rows, scale)
+
+
+def test_shares_that_are_no_per_cent_are_doubted():
+    cells = [("a", "x", 0.8), ("b", "x", 0.4), ("a", "y", 0.5), ("b", "y", 0.6)]
+    rows = [{"model": model, "benchmark": name, "score": score} for model, name, score in cells]
+    with pytest.warns(P2LWarning, match="no LLM has more than 1 % right"):
+        KindRatings.of_results(Results.read(rows, percent=True))

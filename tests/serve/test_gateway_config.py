@@ -151,3 +151,9 @@ def test_the_budget_of_the_config_holds_for_the_best_llm_too(routing9):
     assert paced.routed(board, "p2l-best", None).pacer is paced.pacer
     assert paced.routed(board, "p2l-best", 0.001).pacer is None
     assert paced.by_name(DEAR, None).pacer is None  # an LLM that is named is used
+
+
+def test_a_key_in_place_of_its_variable_is_not_shown():
+    with pytest.raises(P2LError, match="api_key_env must be the name of an environment variable") as raised:
+        GatewayConfig.from_dict({"models": {"a": {"base_url": "http://x/v1", "api_key_env": "sk-abc 123"}}})
+    assert "sk-abc" not in str(raised.value)

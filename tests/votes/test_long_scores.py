@@ -134,3 +134,9 @@ def test_files_by_a_pattern(tmp_path, monkeypatch):
     (tmp_path / "v3.csv").write_text("prompt,model_a,model_b,winner\nx,a,b,tie\n")
     with pytest.raises(VotesError, match="CSV files and others"):
         Votes.read("v*")
+
+
+def test_answers_that_nobody_judged_are_no_votes():
+    rows = [{"prompt": "x", "model": "a", "answer": "y", "cost": 0.1}]
+    with pytest.raises(VotesError, match="these are answers, as p2l collect writes them, not votes; let p2l judge"):
+        Votes.read(rows)

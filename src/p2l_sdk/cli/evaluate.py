@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import JSON, MODEL, load, print_json
+from p2l_sdk.cli.common import JSON, MODEL, load, print_json, say_matched
+from p2l_sdk.errors import require_known
+
+if TYPE_CHECKING:
+    from p2l_sdk.p2l import P2L
+    from p2l_sdk.votes.votes import Votes
 
 
 def _sizes(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -17,6 +23,21 @@ def _sizes(context: click.Context, option: click.Parameter, value: str | None) -
         return None if value is None else tuple(int(part) for part in value.split(","))
     except ValueError:
         raise click.BadParameter(f"{value!r} is no list of whole numbers such as 10,25,50") from None
+
+
+def _read_votes(file: str, p2l: P2L) -> Votes:
+    """The votes of a file, on the model's LLMs; they may be named as people write them."""
+    import numpy as np
+
+    from p2l_sdk.names import matched, own_names
+    from p2l_sdk.votes.votes import Votes
+
+    votes = Votes.read(file)
+    own = own_names(votes.models, p2l.models, "a vote")
+    say_matched(matched(dict(zip(votes.models, own, strict=True))))
+    require_known(own, p2l.models, "a vote", "which is not one of the model's LLMs")
+    place = np.array([p2l.models.index(name) for name in own], dtype=votes.a.dtype)
+    return replace(votes, models=p2l.models, a=place[votes.a], b=place[votes.b])
 
 
 @click.command(short_help="How well a model predicts votes and routes prompts.")
@@ -58,12 +79,12 @@ def evaluate(
     from p2l_sdk.errors import P2LError, P2LWarning
     from p2l_sdk.evaluation.picture import save_evaluation
     from p2l_sdk.pictures import check_picture
-    from p2l_sdk.votes.votes import Scores, Votes, warn_if_shared
+    from p2l_sdk.votes.votes import Scores, warn_if_shared
 
     if plot is not None:
         check_picture(plot)
     p2l = load(model)
-    held_out, trained = (None if file is None else Votes.read(file, p2l.models) for file in (votes, baseline_votes))
+    held_out, trained = (None if file is None else _read_votes(file, p2l) for file in (votes, baseline_votes))
     if held_out is not None and trained is not None:
         warn_if_shared(trained, held_out, Path(str(votes)).name)
     ratings = None if scores is None else Scores.read(scores, p2l.models)

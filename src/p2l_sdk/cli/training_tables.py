@@ -46,6 +46,11 @@ def print_refined(refined: Refined) -> None:
         f"of the base's differences between LLMs {choice.level_scale:g} were kept, between kinds of prompt "
         f"{choice.kinds_scale:g}; departures ± {choice.level:g} and ± {choice.kinds:g} logits"
     )
+    if refined.n_ignored:
+        print(
+            f"{refined.n_ignored:,} votes are ties, which say nothing in {refined.feedback}; --feedback rk learns from "
+            'them too, grk from "both bad" as well'
+        )
     if refined.matched:
         print(f"read: {', '.join(f'{name} as {own}' for name, own in refined.matched.items())}")
     if refined.added:

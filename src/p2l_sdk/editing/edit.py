@@ -19,8 +19,10 @@ from p2l_sdk.errors import P2LError, P2LWarning, VotesError, require_known
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.leaderboards.pairs import natural_parameters
 from p2l_sdk.modeling.feedback_p2l import vote_targets
+from p2l_sdk.modeling.leaderboard_p2l import ARENA_SCALE
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import validate_costs
+from p2l_sdk.names import meant
 from p2l_sdk.scorers.batches import BATCH
 from p2l_sdk.scorers.scorer import EditableScorer, editable
 from p2l_sdk.votes.votes import Scores, Votes
@@ -28,6 +30,7 @@ from p2l_sdk.votes.votes import Scores, Votes
 # warn if the standard error exceeds both this fraction of the known LLMs' spread and this many logits
 _TOO_WIDE, _SMALL = 0.5, 0.25  # 0.25 logits are 6 points of a win rate
 
+_FAR = 1.7  # logits (300 points) beyond the best or the worst LLM: no rating of the same scale
 _LEAST_DOUBT = 0.1  # logits, smallest standard deviation of a level predicted from a leaderboard
 
 
@@ -134,6 +137,7 @@ def add_row(
     if name in spec.models:
         raise P2LError(f"{name!r} is among the LLMs already; remove or rename it first")
     new_spec = spec.replace(models=(*spec.models, name))  # refuses an invalid name before the fit
+    _warn_of_namesake(name, spec.models)
     if votes is None and scores is None:
         raise VotesError(f"there is nothing to learn {name!r} from; give votes, scores or both")
     pieces = [OwnVotes.of_votes(name, votes, spec)] if votes is not None else []
@@ -189,7 +193,9 @@ def add_rated_row(
     if votes is not None or scores is not None:
         raise P2LError("give ratings, or votes and scores; to put votes on top: .add_model(ratings=...).refine(votes)")
     spec = old.spec.replace(models=(*old.spec.models, name))
+    _warn_of_namesake(name, old.spec.models)
     row, variance = KindsRecord.read(folder, spec.kinds).row(name, ratings)
+    _warn_of_far(name, float(row[-1]), old.rows[:, -1])
     variances = np.vstack([np.zeros_like(old.rows) if old.variance is None else old.variance, variance])
     return old.with_rows(spec, np.vstack([old.rows, row]), variances)
 
@@ -280,6 +286,29 @@ def checked_cost(name: str, cost: float) -> dict[str, float]:
 def _features(scorer: EditableScorer, prompts: Sequence[Prompt]) -> np.ndarray:
     parts = [scorer.features(prompts[start : start + BATCH]) for start in range(0, len(prompts), BATCH)]
     return np.concatenate(parts).astype(np.float64)
+
+
+def _warn_of_namesake(name: str, models: tuple[str, ...]) -> None:
+    """Warn if the name was, until now, another way to write one of the model's LLMs."""
+    if others := meant(name, models):
+        warnings.warn(
+            f"{name!r} was read as {' or '.join(others)} so far, and means the new LLM from now on; to replace one, "
+            "remove it first",
+            P2LWarning,
+            stacklevel=4,
+        )
+
+
+def _warn_of_far(name: str, level: float, levels: np.ndarray) -> None:
+    """Warn if the overall coefficient of a rated LLM is far from those of all others."""
+    if level > levels.max() + _FAR or level < levels.min() - _FAR:
+        warnings.warn(
+            f"the overall rating of {name!r} is {ARENA_SCALE * abs(level - np.median(levels)):.0f} points from the "
+            "middle of the known LLMs, and far from all of them; ratings must be on the scale that the model was "
+            "built from",
+            P2LWarning,
+            stacklevel=4,
+        )
 
 
 def _warn_of_few(added: AddedModel) -> None:

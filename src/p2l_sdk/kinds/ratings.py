@@ -7,6 +7,7 @@ right answers have no shift, and say how often both LLMs are right, or neither; 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from p2l_sdk.editing.rated import Scale, departure_errors
-from p2l_sdk.errors import P2LError, TableError, did_you_mean, member
+from p2l_sdk.errors import P2LError, P2LWarning, TableError, did_you_mean, member
 from p2l_sdk.kinds.difficulty import SPREAD, grounded_leaderboard, outcome_shares
 from p2l_sdk.leaderboards.leaderboard import Z_95
 from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold
+from p2l_sdk.modeling.leaderboard_p2l import ARENA_SCALE
 from p2l_sdk.mpg.results import Results
 from p2l_sdk.tables.columns import checked, is_no_number, llm_name, number_of, required
 from p2l_sdk.tables.sources import open_source, table_errors, whole_table
@@ -27,6 +29,7 @@ MEAN = "overall"  # its name if the table has none, and the mean of the kinds st
 _MODEL = ("model", "model_name")
 _LOW, _HIGH = ("lower", "rating_lower", "rating_q025"), ("upper", "rating_upper", "rating_q975")
 _ALTERNATIONS = 2000  # at most
+_MOST_LOGITS, _LEAST_POINTS = 30.0, 10.0  # how much ratings may differ before their scale is in doubt
 _UNSTATED = 100.0  # questions assumed behind a published share that does not say how many
 
 
@@ -106,6 +109,7 @@ class KindRatings:
         ratings: np.ndarray,
         errors: np.ndarray,
     ) -> KindRatings:
+        _warn_of_scale(scale, ratings)
         rated = ~np.isnan(ratings)
         seen = rated.any(1) | ~np.isnan(overall[:, 0])
         models = tuple(model for model, one in zip(models, seen, strict=True) if one)
@@ -162,6 +166,9 @@ class KindRatings:
         for kind, column in zip(chosen, means.T, strict=True):
             if (~np.isnan(column)).sum() < 2:
                 raise TableError(f"{kind!r} has results of fewer than two LLMs; leave it out: kinds=[...] (--kinds)")
+        if np.nanmax(means) <= 0.01:
+            problem = "no LLM has more than 1 % right: are the scores in [0, 1]? then leave out percent"
+            warnings.warn(problem, P2LWarning, stacklevel=2)
         full = _imputed(means)
         outcomes = np.stack([outcome_shares(column, SPREAD) for column in full.T])
         if overall is None:
@@ -238,6 +245,18 @@ def categories_of(source: Any) -> tuple[str, ...]:
     """Names of all categories in a table of ratings."""
     table = whole_table(open_source(source).chunks)
     return tuple(dict.fromkeys(str(name) for name in table.get("category", ())))
+
+
+def _warn_of_scale(scale: Scale, ratings: np.ndarray) -> None:
+    """Warn if ratings (given here in logits) differ so much, or so little, that they may be on another scale."""
+    widest = float(np.nanmax(ratings) - np.nanmin(ratings))
+    if scale is Scale.LOGIT and widest > _MOST_LOGITS:
+        problem, other = f"{widest:.0f} logits", "Elo points"
+    elif scale is Scale.ELO and widest * ARENA_SCALE < _LEAST_POINTS:
+        problem, other = f"{widest * ARENA_SCALE:.1f} Elo points at most", "logits"
+    else:
+        return
+    warnings.warn(f"the ratings differ by {problem}: are they {other}?", P2LWarning, stacklevel=4)
 
 
 def _overall_name(categories: Sequence[str], overall: str | None) -> str | None:

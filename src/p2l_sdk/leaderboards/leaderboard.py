@@ -58,7 +58,7 @@ class Coefficients:
                 for i, row in enumerate(self.coefs)
             ]
         shares, margins = self.kinds.shares.tolist(), Z_95 * self.kinds.errors
-        stated = bool(margins.any())  # ratings without limits say nothing of their errors
+        stated = bool((margins > 0).all())  # ratings without limits say nothing of their errors
         return [
             Leaderboard(
                 models=models,

@@ -46,8 +46,8 @@ class TrainingConfig:
         base_revision: branch, tag or commit of the base on the Hub.
         base_name: name of the base in adapter and card, if others find it elsewhere than at `base`.
         static_from: sentence encoder to distil the token table from, with base "static".
-        feedback: feedback model, or pointwise feedback (bernoulli, gaussian). Where a model of kinds is refined, the
-            default is its own or, if it has no ties, one that suits the votes.
+        feedback: feedback model, or pointwise feedback (bernoulli, gaussian). None is grk or, where a model of kinds is
+            refined, its own.
         method: what is trained of a text backbone: "lora", "full" or "head", see `Method`. None is "lora".
         eval_votes, eval_scores: held-out data, measured once after training.
         validation: share of the prompts held out for the learning curve and early stopping (text backbones only); 0 for
@@ -93,7 +93,7 @@ class TrainingConfig:
     base_revision: str | None = None
     base_name: str | None = None
     static_from: str | None = None
-    feedback: str = DEFAULT_FEEDBACK
+    feedback: str | None = None
     method: Method | None = None
     eval_votes: str | None = None
     eval_scores: str | None = None

@@ -16,7 +16,7 @@ from p2l_sdk.p2l import P2L
 from p2l_sdk.routing.costs import load_costs
 from p2l_sdk.training.card import Card, data_hash
 from p2l_sdk.training.checks import check_ground, check_prompts, warn_of_thin_ground
-from p2l_sdk.training.config import DEFAULT_FEEDBACK, TrainingConfig
+from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.training.plan import Plan
 from p2l_sdk.votes.averaged import fit_leaderboard
 from p2l_sdk.votes.counts import VoteCounts
@@ -73,7 +73,7 @@ class Inputs:
             models, data = own, replace(data, models=own)
             held_out = [(name, replace(part, models=own)) for name, part in held_out]
             models = (*spec.models, *(name for name in models if name not in spec.models))
-            if config.feedback == DEFAULT_FEEDBACK:
+            if config.feedback is None:
                 feedback = spec.feedback
         costs = dict(load_costs(config.costs, models)) if config.costs else {}
         read = cls(config, data, data_hash(config.votes, data), feedback, costs, held_out, notes, read_as)

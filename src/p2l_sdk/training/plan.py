@@ -15,7 +15,7 @@ from p2l_sdk.hub.config import backbone_kind, is_native, read_config
 from p2l_sdk.hub.folders import STATIC_MODEL, locate
 from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
 from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE, ModelSpec
-from p2l_sdk.training.config import STATIC, Method, TrainingConfig
+from p2l_sdk.training.config import DEFAULT_FEEDBACK, STATIC, Method, TrainingConfig
 
 # the settings that a static model takes; all others are for text backbones
 _STATIC_SETTINGS = (
@@ -70,7 +70,8 @@ class Plan:
         return plan
 
 
-def _feedback(name: str) -> Feedback | Pointwise:
+def _feedback(name: str | None) -> Feedback | Pointwise:
+    name = DEFAULT_FEEDBACK if name is None else name
     key = str(name).lower()
     if key in tuple(Pointwise):
         return Pointwise(key)

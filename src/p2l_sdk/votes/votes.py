@@ -75,6 +75,8 @@ class Votes:
         """
         with table_errors(VotesError, source):
             first, opened = open_source(source).peek()
+            if {"prompt", "model", "answer"} <= first.keys() and not {"score", "winner"} & first.keys():
+                raise VotesError("these are answers, as p2l collect writes them, not votes; let p2l judge compare them")
             if is_scores(first, opened.untyped):
                 return cls._of_scores(Scores.of_source(opened, models, allow_missing=True), stacklevel=3)
             return cls._of_chunks(opened.chunks, models)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from p2l_sdk.tables.settings import check_count, check_keys, check_number, check
 if TYPE_CHECKING:
     from p2l_sdk.p2l import P2L
 
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 ROUTED, BEST = "p2l", "p2l-best"  # names that a request may use instead of an LLM's
 
 
@@ -97,6 +99,10 @@ class LLMConfig:
         check_count(self, "max_tokens")
         if self.cost is not None and self.prices is not None:
             raise P2LError("give a cost or prices, not both")
+        if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
+            raise P2LError(
+                "api_key_env must be the name of an environment variable, not the key itself (it is not shown)"
+            )
         if self.api_key_header is not None and self.api_key_env is None:
             raise P2LError("api_key_header needs api_key_env, the variable that holds the key")
         if self.api_key_header is not None:
