@@ -10,6 +10,7 @@ import warnings
 
 import numpy as np
 import pytest
+from command_line import ok
 from drawn_votes import votes_of
 
 from p2l_sdk.evaluation import evaluate
@@ -122,3 +123,13 @@ def test_without_a_decisive_vote_all_but_the_picture_is_shown(vote_files, tmp_pa
     assert json.loads(result.stdout)["n_votes"] == 1
     assert "no vote is decisive, so there is no calibration to draw" in result.stderr
     assert not (tmp_path / "p.png").exists()
+
+
+def test_votes_may_name_llms_as_people_write_them(tmp_path):
+    rows = [
+        {"prompt": f"prompt {i}", "model_a": "gpt-4o-mini", "model_b": "anthropic/claude-3-5-haiku", "winner": winner}
+        for i, winner in enumerate(("model_a", "model_b", "tie"))
+    ]
+    votes = tmp_path / "votes.jsonl"
+    votes.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert json.loads(ok("evaluate", "--votes", votes, "--json"))["n_votes"] == 3

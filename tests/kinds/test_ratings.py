@@ -17,7 +17,7 @@ from p2l_sdk.errors import P2LWarning
 from p2l_sdk.kinds import KindRatings
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.leaderboard_p2l import ARENA_SCALE
-from p2l_sdk.mpg import Results
+from p2l_sdk.mpg import Results, Tree, goodness
 
 ROWS = Truth(kinds_of("disjoint")).rows(half=8.0)
 A = {"model": "a", "category": "overall", "rating": 1000.0}
@@ -274,3 +274,20 @@ def test_shares_that_are_no_per_cent_are_doubted():
     rows = [{"model": model, "benchmark": name, "score": score} for model, name, score in cells]
     with pytest.warns(P2LWarning, match="no LLM has more than 1 % right"):
         KindRatings.of_results(Results.read(rows, percent=True))
+
+
+def test_goodness_gives_the_leaderboards_of_its_subdomains():
+    rows = [
+        {"model": model, "benchmark": name, "correct": correct, "total": 200}
+        for name, column in {"algebra": (180, 90), "geometry": (170, 80), "law": (60, 150)}.items()
+        for model, correct in zip(("a", "b"), column, strict=True)
+    ]
+    tree = Tree.read({"nodes": {"all": ["math", "letters"], "math": ["algebra", "geometry"], "letters": ["law"]}})
+    estimates = goodness(Results.read(rows), tree, prior="jeffreys", missing="renormalise", draws=400)
+    known = KindRatings.of_goodness(estimates, kinds=["math", "letters"])
+    assert (known.models, known.kinds, known.overall_name) == (("a", "b"), ("math", "letters"), "all")
+    assert known.coefs[0, 0] > known.coefs[1, 0]
+    assert known.coefs[0, 1] < known.coefs[1, 1]
+    assert (known.errors > 0).all()
+    whole = KindRatings.of_goodness(estimates)
+    assert set(whole.kinds) == {*estimates.nodes} - {"all"}

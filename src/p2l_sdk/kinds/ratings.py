@@ -20,6 +20,7 @@ from p2l_sdk.kinds.difficulty import SPREAD, grounded_leaderboard, outcome_share
 from p2l_sdk.leaderboards.leaderboard import Z_95
 from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold
 from p2l_sdk.modeling.leaderboard_p2l import ARENA_SCALE
+from p2l_sdk.mpg.node_estimates import NodeEstimates
 from p2l_sdk.mpg.results import Results
 from p2l_sdk.tables.columns import checked, is_no_number, llm_name, number_of, required
 from p2l_sdk.tables.sources import open_source, table_errors, whole_table
@@ -195,6 +196,23 @@ class KindRatings:
             curves,
             eta_of_threshold(Feedback.GRK, boards[:, n]),
         )
+
+    @classmethod
+    def of_goodness(cls, estimates: NodeEstimates, *, kinds: Sequence[str] | None = None) -> KindRatings:
+        """Leaderboards from Goodness (`p2l_sdk.mpg`): a node of its tree is a kind, and the root is the overall one.
+
+        Args:
+            estimates: Goodness by node, 1 for every question right and 0 for chance.
+            kinds: the nodes to use; by default all below the root.
+
+        Raises:
+            TableError: there is no such node, none below the root, or one with results of fewer than two LLMs.
+        """
+        share = np.clip(estimates.means, 0.0, 1.0)
+        variance = np.maximum(estimates.draws.var(0), 1e-9)
+        questions = np.where(np.isnan(share), 0.0, np.maximum(share * (1.0 - share) / variance, 1.0))
+        results = Results(estimates.models, estimates.nodes, share, questions)
+        return cls.of_results(results, kinds=kinds, overall=estimates.root)
 
 
 def _cells(source: Any) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray, np.ndarray]:
