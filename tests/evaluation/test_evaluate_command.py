@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 import pytest
-from command_line import ok
+from command_line import p2l
 from drawn_votes import votes_of
 
 from p2l_sdk.evaluation import evaluate
@@ -132,4 +132,6 @@ def test_votes_may_name_llms_as_people_write_them(tmp_path):
     ]
     votes = tmp_path / "votes.jsonl"
     votes.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    assert json.loads(ok("evaluate", "--votes", votes, "--json"))["n_votes"] == 3
+    done = p2l("evaluate", "--votes", votes, "--json")
+    assert json.loads(done.stdout)["n_votes"] == 3
+    assert "gpt-4o-mini as gpt-4o-mini-2024-07-18" in done.stderr
