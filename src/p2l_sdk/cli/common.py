@@ -40,7 +40,7 @@ COSTS = _of_load(
 
 def MODEL(command: Command) -> Command:  # noqa: N802 - used as a decorator, like JSON
     """The options --model (passed to the command as `model`), --revision, --base and --device."""
-    model = click.option("--model", metavar="PATH", help="Folder or Hub id of a P2L model.  [the embedded default]")
+    model = click.option("--model", metavar="PATH", help="Folder or Hub id of a P2L model, or routing9.  [arena]")
     return model(REVISION(BASE(DEVICE(command))))
 
 

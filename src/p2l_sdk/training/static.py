@@ -1,9 +1,9 @@
 """Train a static P2L model on votes, in seconds on one core.
 
 The backbone is a table of token vectors, distilled from a sentence encoder or taken from an existing static model (by
-default the embedded one). It is frozen, so each prompt is read once, and only the head is trained. The head starts at
-the averaged leaderboard of the votes, decays strongly towards it, and keeps only a share of its learned departure from
-it: where the votes teach nothing, the model returns the averaged leaderboard.
+default the embedded model routing9). It is frozen, so each prompt is read once, and only the head is trained. The head
+starts at the averaged leaderboard of the votes, decays strongly towards it, and keeps only a share of its learned
+departure from it: where the votes teach nothing, the model returns the averaged leaderboard.
 """
 
 from __future__ import annotations
