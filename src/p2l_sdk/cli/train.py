@@ -18,12 +18,15 @@ _SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
             "Votes to train on, or scores: .jsonl, .csv, .parquet (several: 'v-*.jsonl'), a folder, a Hub data set.",
         ),
         ("feedback", str, "bt, bt_tie, rk, rk_reparam, grk, ba; of single answers: bernoulli, gaussian.  [grk]"),
+        ("teacher", str, "P2L model to learn from, beside the votes; several by commas: their mean."),
+        ("teacher-weight", float, "Weight of what the teacher says, relative to the votes.  [3]"),
         ("eval-votes", str, "Held-out votes, measured once, after training."),
         ("eval-scores", str, "Held-out scores, likewise."),
         ("validation", float, "Share of the prompts for early stopping.  [0.1; a static model: none]"),
         ("costs", str, 'File of {"LLM": USD per response}, or genai-prices; stored with the model.'),
     ],
-    "Base": [
+    "Recipe and base": [
+        ("recipe", str, "best, fast or tiny: defaults for all that is not given, see below."),
         (
             "base",
             str,
@@ -67,6 +70,7 @@ _SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
         ("checkpoints", int, "Number in the whole run; each measures the validation loss.  [10]"),
         ("patience", int, "Stop after so many checkpoints without a better validation loss."),
         ("calibrate", bool, "Calibrate confidence on the validation prompts."),
+        ("keep", float, "Share of the departure from the averaged leaderboard to keep.  [1]"),
         ("report-to", str, "Trackers of the Trainer: tensorboard, trackio, ..."),
     ],
     "Output and card": [

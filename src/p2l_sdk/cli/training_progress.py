@@ -21,6 +21,7 @@ from p2l_sdk.editing.refined import Refined
 from p2l_sdk.evaluation import Report
 from p2l_sdk.training.listener import Listener, Step, Validation
 from p2l_sdk.training.score_summary import ScoreSummary
+from p2l_sdk.training.verdict import Verdict
 from p2l_sdk.votes.summary import VoteSummary
 
 
@@ -88,6 +89,13 @@ class Terminal(Listener):
     def calibrated(self, keep: float) -> None:
         """Print how much is kept."""
         print(f"calibrated: {keep:.0%} of the departure from the averaged leaderboard is kept", file=sys.stderr)
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Print how the model compares with the averaged leaderboard, and what to do where it is no better."""
+        print(f"{verdict.measured}, {verdict.n_prompts:,} prompts: {verdict.figures}")
+        print(f"verdict: {verdict.sentence}")
+        if verdict.keep and not verdict.better:
+            print("  --calibrate makes such a model return the averaged leaderboard; more votes may make a better one")
 
     def refined(self, refined: Refined) -> None:
         """Print what the votes said about the base."""

@@ -31,6 +31,7 @@ from p2l_sdk.training.checks import check_ground, check_prompts
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.heads import shrink_towards, start_at
 from p2l_sdk.training.listener import Listener, tracked
+from p2l_sdk.training.teacher import with_lessons
 from p2l_sdk.training.token_table import TokenTable
 from p2l_sdk.votes.averaged import fit_leaderboard
 from p2l_sdk.votes.votes import Votes
@@ -94,6 +95,7 @@ def train_static(
     costs: dict[str, float] | None = None,
     *,
     averaged: Leaderboard | None = None,
+    lessons: Votes | None = None,
     listener: Listener | None = None,
 ) -> P2LModel:
     """Train a model with an 8-bit table, ready to be saved together with `table.tokenizer`.
@@ -104,6 +106,7 @@ def train_static(
         recipe: the settings.
         costs: USD per response by LLM name, stored with the model.
         averaged: the averaged leaderboard of these votes; fitted if it is not given.
+        lessons: what a teacher says on the same prompts, see `training.teacher`.
         listener: is told of the progress.
 
     Raises:
@@ -130,7 +133,7 @@ def train_static(
     if averaged is None:
         averaged = fit_leaderboard(votes, recipe.feedback, intervals=None)
     _start_at(model, averaged)
-    _fit_head(model, vectors, votes, recipe, listener or Listener())
+    _fit_head(model, vectors, with_lessons(votes, lessons), recipe, listener or Listener())
     shrink_towards(model, averaged, recipe.keep)
     return quantized(model)
 
