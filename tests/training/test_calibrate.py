@@ -15,7 +15,7 @@ from p2l_sdk.evaluation import evaluate
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.modeling_p2l import P2LOutput
-from p2l_sdk.training.heads import best_keep
+from p2l_sdk.training.calibration import Losses, calibrated
 from p2l_sdk.training.objective import VoteObjective
 from p2l_sdk.votes.averaged import fit_leaderboard
 from p2l_sdk.votes.votes import Votes
@@ -32,8 +32,15 @@ def test_it_finds_how_much_too_sure_a_model_is(rng, sureness):
     wins = rng.random(n * votes) < 1 / (1 + np.exp(true[row, b] - true[row, a]))
     labels = torch.from_numpy(np.stack([row, a, b, np.where(wins, 0, 1)], 1))
     output = P2LOutput(coefs=torch.from_numpy(board.coefs + sureness * (true - board.coefs)), eta=None, gamma=None)
-    keep = best_keep(VoteObjective(Feedback.BT), board, output, {"labels": labels, "weights": torch.ones(len(labels))})
-    assert keep * sureness == pytest.approx(1.0, abs=0.04)
+    feedback = {"labels": labels, "weights": torch.ones(len(labels))}
+    losses = Losses.of(VoteObjective(Feedback.BT), board, output, feedback)
+    verdict = calibrated(losses, 0, "held out")
+    assert verdict.keep * sureness == pytest.approx(1.0, abs=0.04)
+    assert verdict.better
+    assert verdict.n_prompts == n
+    margin = true[row, a] - true[row, b]
+    truth = np.log1p(np.exp(np.where(wins, -margin, margin))).mean()
+    assert verdict.model.value == pytest.approx(truth, abs=2e-3)
 
 
 @pytest.mark.parametrize("method", ["lora", "head"])
@@ -48,7 +55,7 @@ def test_a_run_ends_with_what_suits_its_validation_prompts(tmp_path, method):
     plain = run(votes, tmp_path / "plain", **settings)
     calibrated = run(votes, tmp_path / "calibrated", **settings, calibrate=True)
     keep = float(re.search(r"keep (\d\.\d+)", (tmp_path / "calibrated" / "README.md").read_text()).group(1))
-    assert 0.5 <= keep <= 1.2
+    assert 0.0 <= keep <= 1.2
     assert keep != 1.0
     train, held_out = Votes.read(votes).split(0.3, 0)
     board = fit_leaderboard(train, "grk", intervals=None)

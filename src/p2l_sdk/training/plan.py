@@ -126,10 +126,7 @@ def _check_refine(config: TrainingConfig, feedback: Feedback | Pointwise, resume
 
 def _check_static(config: TrainingConfig, feedback: Feedback | Pointwise, resume: bool) -> None:
     idle = [name for name in config.chosen if name not in _STATIC_SETTINGS] + ["resume"] * resume
-    if config.recipe is not None and config.recipe.base != STATIC:
-        raise P2LError(
-            f"recipe {config.recipe} trains a text backbone, and base {config.base!r} is none; use one alone"
-        )
+    _check_recipe(config, static=True)
     _refuse(idle, "on a static model; name a text backbone with base (--base)")
     if isinstance(feedback, Pointwise):
         raise P2LError(f"feedback {feedback} trains text backbones; a static model takes pairwise feedback")
@@ -138,6 +135,7 @@ def _check_static(config: TrainingConfig, feedback: Feedback | Pointwise, resume
 
 
 def _check_text(config: TrainingConfig, feedback: Feedback | Pointwise) -> None:
+    _check_recipe(config, static=False)
     given = config.chosen
     idle = [name for name in given if name in _WITHOUT_EFFECT[config.trained]]
     _refuse(idle, f"where the method is {config.trained}; leave it out, or choose another method")
@@ -151,6 +149,14 @@ def _check_text(config: TrainingConfig, feedback: Feedback | Pointwise) -> None:
         raise P2LError(
             f"base_revision cannot be that of {config.base!r} and of {config.base_name!r} at once; fetch the base into "
             "a folder and name that one as base, or leave out base_name"
+        )
+
+
+def _check_recipe(config: TrainingConfig, *, static: bool) -> None:
+    if config.recipe is not None and (config.recipe.base == STATIC) is not static:
+        kind = "a text backbone" if static else "a static model"
+        raise P2LError(
+            f"recipe {config.recipe} trains {kind}, and base {config.base!r} is none; leave out one of the two"
         )
 
 
