@@ -43,10 +43,10 @@ class TrainingConfig:
             data set; or scores (those of `p2l mpg measure`, too), from which the votes on all pairs are derived (with
             pointwise feedback the scores themselves are used).
         output: the new folder; `~` is expanded.
-        recipe: "best", "fast" or "tiny", see `Recipe`: other defaults, for the settings that are not given.
         base: "static" (the token table of the embedded model routing9), a static model's folder, or any text backbone:
             Hub id, folder or .gguf file. A model that recognises kinds of prompt (its folder, or a short name such as
             "arena") is not trained anew but refined with the votes, in closed form: see `P2L.refine`.
+        recipe: "best", "fast" or "tiny", see `Recipe`: other defaults for the settings that are not given.
         base_revision: branch, tag or commit of the base on the Hub.
         base_name: name of the base in adapter and card, if others find it elsewhere than at `base`.
         static_from: sentence encoder to distil the token table from, with base "static".
@@ -100,8 +100,8 @@ class TrainingConfig:
 
     votes: str
     output: str
-    recipe: Recipe | None = None
     base: str = STATIC
+    recipe: Recipe | None = None
     base_revision: str | None = None
     base_name: str | None = None
     static_from: str | None = None
