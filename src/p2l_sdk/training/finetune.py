@@ -194,7 +194,7 @@ def _kept(trainer: P2LTrainer) -> Validation | None:
 def _judged(config: TrainingConfig, task: Task, trainer: P2LTrainer, validation: GroupedPrompts) -> Verdict:
     """The model beside the averaged leaderboard on the validation prompts; `keep` is the share that it is to keep."""
     output, feedback = trainer.outputs_on(validation), validation.all_feedback()
-    held_out = f"held out: {config.validation:.0%} of the prompts"
+    held_out = f"held out: {config.held_out:.0%} of the prompts"
     if config.calibrate:
         losses = Losses.of(task.objective, task.averaged, output, feedback)
         return calibrated(losses, config.seed, f"{held_out}, the share kept was chosen on others of them")
