@@ -123,8 +123,16 @@ def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
       p2l train --votes votes.jsonl --base HuggingFaceTB/SmolLM2-135M-Instruct --output my-adapter
     Own votes on top of public knowledge, in seconds:
       p2l train --votes votes.jsonl --base arena --output my-model
+    By a recipe:
+      p2l train --votes votes.jsonl --recipe fast --output my-model
     On several devices:
       accelerate launch -m p2l_sdk train --config run.yaml
+
+    \b
+    Recipes (what is given beside one wins):
+      best  a LoRA on all-mpnet-base-v2, 109 M parameters: hours on a CPU
+      fast  every weight of all-MiniLM-L6-v2, 22 M: a fifth of that time
+      tiny  the static model, as without a recipe: seconds
     """
     from p2l_sdk.training.config import TrainingConfig
 

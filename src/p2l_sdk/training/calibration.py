@@ -96,7 +96,7 @@ def calibrated(losses: Losses, seed: int, measured: str) -> Verdict:
     keep = losses.keeps[losses.best()]
     model = losses.mean[np.arange(n), losses.cross_fitted(seed)]
     verdict = _verdict(model, losses, measured, keep)
-    return verdict if verdict.better else _verdict(model, losses, measured, 0.0)
+    return verdict if verdict.better else as_it_is(losses, 0.0, measured)
 
 
 def as_it_is(losses: Losses, keep: float, measured: str) -> Verdict:
