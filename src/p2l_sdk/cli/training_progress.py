@@ -90,7 +90,7 @@ class Terminal(Listener):
         """Print how much is kept."""
         print(f"calibrated: {keep:.0%} of the departure from the averaged leaderboard is kept", file=sys.stderr)
 
-    def verdict(self, verdict: Verdict) -> None:
+    def judged(self, verdict: Verdict) -> None:
         """Print how the model compares with the averaged leaderboard, and what to do where it is no better."""
         print(f"{verdict.measured}, {verdict.n_prompts:,} prompts: {verdict.figures}")
         print(f"verdict: {verdict.sentence}")

@@ -82,7 +82,7 @@ class Listener:
     def calibrated(self, keep: float) -> None:
         """This share of the departure from the averaged leaderboard is kept."""
 
-    def verdict(self, verdict: Verdict) -> None:
+    def judged(self, verdict: Verdict) -> None:
         """The model is trained, and so it compares with the averaged leaderboard on votes that it was not fitted to."""
 
     def refined(self, refined: Refined) -> None:
