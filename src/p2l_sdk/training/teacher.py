@@ -55,14 +55,16 @@ def lessons(
     teachers = [teacher] if isinstance(teacher, P2L) else list(teacher)
     columns = [_columns(p2l, votes.models, feedback) for p2l in teachers]
     first, second = np.triu_indices(len(votes.models), 1)
-    n, random, parts = len(votes.prompts), np.random.default_rng(seed), []
+    n, random = len(votes.prompts), np.random.default_rng(seed)
+    parts: list[tuple[np.ndarray, ...]] = []
     for start in tracked(range(0, n, _PROMPTS), "asking the teacher", listener or Listener()):
         prompts = votes.prompts[start : start + _PROMPTS]
         pairs = _pairs(len(first), len(prompts), random)
         a, b = first[pairs], second[pairs]
-        chances = sum(_chances(p2l, prompts, x[a], x[b]) for p2l, x in zip(teachers, columns, strict=True))
+        said = [_chances(p2l, prompts, x[a], x[b]) for p2l, x in zip(teachers, columns, strict=True)]
+        chances = np.mean(said, axis=0)
         row, pair, winner = np.nonzero(chances)
-        share = chances[row, pair, winner] / (len(teachers) * pairs.shape[1])
+        share = chances[row, pair, winner] / pairs.shape[1]
         parts.append((start + row, a[row, pair], b[row, pair], winner, share))
     prompt, a, b, winner, share = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Votes(votes.prompts, votes.models, prompt, a, b, winner, share * (weight * votes.weight.sum() / n))
