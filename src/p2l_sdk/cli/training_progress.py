@@ -16,11 +16,20 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from p2l_sdk.cli.training_tables import print_held_out, print_refined, print_score_summary, print_vote_summary
+from p2l_sdk.cli.training_tables import (
+    print_choice,
+    print_held_out,
+    print_refined,
+    print_score_summary,
+    print_verdict,
+    print_vote_summary,
+)
 from p2l_sdk.editing.refined import Refined
 from p2l_sdk.evaluation import Report
+from p2l_sdk.training.choice import Choice
 from p2l_sdk.training.listener import Listener, Step, Validation
 from p2l_sdk.training.score_summary import ScoreSummary
+from p2l_sdk.training.verdict import Verdict
 from p2l_sdk.votes.summary import VoteSummary
 
 
@@ -88,6 +97,14 @@ class Terminal(Listener):
     def calibrated(self, keep: float) -> None:
         """Print how much is kept."""
         print(f"calibrated: {keep:.0%} of the departure from the averaged leaderboard is kept", file=sys.stderr)
+
+    def cross_validated(self, choice: Choice) -> None:
+        """Print what was chosen, and how good it is."""
+        print_choice(choice)
+
+    def judged(self, verdict: Verdict) -> None:
+        """Print the losses and the verdict."""
+        print_verdict(verdict)
 
     def refined(self, refined: Refined) -> None:
         """Print what the votes said about the base."""

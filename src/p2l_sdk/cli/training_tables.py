@@ -11,7 +11,9 @@ from rich.text import Text
 from p2l_sdk.cli.terminal import WIDE, bar
 from p2l_sdk.editing.refined import Refined
 from p2l_sdk.evaluation import Estimate, Report
+from p2l_sdk.training.choice import Choice
 from p2l_sdk.training.score_summary import ScoreSummary
+from p2l_sdk.training.verdict import Verdict
 from p2l_sdk.votes.summary import VoteSummary
 
 
@@ -32,6 +34,17 @@ def print_held_out(reports: Mapping[str, Report]) -> None:
         if isinstance(metrics.get("routed_score"), Estimate):
             best = metrics["best_single_score"].value
             print(f"{file}: routed score {metrics['routed_score'].value:.3f}, best single LLM {best:.3f}")
+
+
+def print_choice(choice: Choice) -> None:
+    """Print the cross-validated loss of a static model beside the averaged leaderboard's, and what was chosen."""
+    for line in choice.words:
+        print(line)
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """Print the loss of a model beside the averaged leaderboard's on held-out prompts, and what it means."""
+    print(f"{verdict.measured}: {verdict.figures}: {verdict.sentence}")
 
 
 def print_refined(refined: Refined) -> None:

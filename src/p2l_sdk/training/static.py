@@ -30,10 +30,11 @@ from p2l_sdk.modeling.static_p2l import StaticConfig
 from p2l_sdk.tables.columns import turns_of
 from p2l_sdk.tables.settings import check_fields, count, number
 from p2l_sdk.training.checks import check_ground, check_prompts
+from p2l_sdk.training.choice import Choice
 from p2l_sdk.training.config import MOST_KEPT
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.listener import Listener
-from p2l_sdk.training.static_choice import Choice, cross_validate, n_steps
+from p2l_sdk.training.static_choice import cross_validate, n_steps
 from p2l_sdk.training.static_folds import Folds
 from p2l_sdk.training.static_heads import (
     Heads,
@@ -122,13 +123,24 @@ class StaticFit:
         averaged: the averaged leaderboard of the training votes.
         choice: what cross-validation chose, and how good it is; None if nothing was left to choose, or there are too
             few votes to leave some out: then the model returns the averaged leaderboard, unless `keep` was given.
+        recipe: the settings, with what was chosen: steps, and `keep` of what tells LLMs apart.
         held_out: the verdict on votes that were held out; None without.
     """
 
     model: P2LModel
     averaged: Leaderboard
     choice: Choice | None
+    recipe: StaticRecipe
     held_out: Verdict | None = None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What was chosen and measured, for people."""
+        lines = () if self.choice is None else self.choice.words
+        if self.choice is None and self.recipe.keep == 0.0:
+            lines = ("The model returns the averaged leaderboard for every prompt.",)
+        verdict = self.held_out
+        return lines if verdict is None else (*lines, f"{verdict.measured}: {verdict.figures}: {verdict.sentence}")
 
 
 def train_static(
@@ -192,8 +204,12 @@ def fit_static(
     verdict = None
     if held_out is not None:
         outputs = head.of(0, _vectors(model, encode(held_out.prompts)))
-        verdict = _held_out_verdict(held_out, outputs, start[0], recipe.feedback, choice)
-    return StaticFit(quantized(model), averaged, choice, verdict)
+        departs = (recipe.keep or 0.0) if choice is None else choice.verdict.keep
+        verdict = _held_out_verdict(held_out, outputs, start[0], recipe.feedback, departs)
+    keep = recipe.keep if choice is None else choice.keep
+    steps = recipe.lengths(len(votes.prompts))[-1].steps if choice is None else choice.steps
+    used = replace(recipe, keep=keep or 0.0, steps=steps)
+    return StaticFit(quantized(model), averaged, choice, used, verdict)
 
 
 def quantized(model: P2LModel) -> P2LModel:
@@ -358,7 +374,7 @@ def _with_head(model: P2LModel, spec: ModelSpec, head: Heads) -> P2LModel:
 
 
 def _held_out_verdict(
-    votes: Votes, outputs: torch.Tensor, averaged: torch.Tensor, feedback: Feedback, choice: Choice | None
+    votes: Votes, outputs: torch.Tensor, averaged: torch.Tensor, feedback: Feedback, keep: float
 ) -> Verdict:
     """The verdict on held-out votes, given the model's `(n_prompts, n_outputs)` and the averaged leaderboard."""
     columns = ByPrompt.of_votes(votes, feedback).of(np.arange(len(votes.prompts)))
@@ -372,5 +388,5 @@ def _held_out_verdict(
         labels[:, 0].numpy(),
         columns["weights"].numpy(),
         measured=f"{len(votes.prompts):,} prompts held out",
-        keep=1.0 if choice is None else choice.verdict.keep,
+        keep=keep,
     )
