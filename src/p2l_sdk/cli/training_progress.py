@@ -21,7 +21,6 @@ from p2l_sdk.cli.training_tables import (
     print_held_out,
     print_refined,
     print_score_summary,
-    print_verdict,
     print_vote_summary,
 )
 from p2l_sdk.editing.refined import Refined
@@ -99,12 +98,15 @@ class Terminal(Listener):
         print(f"calibrated: {keep:.0%} of the departure from the averaged leaderboard is kept", file=sys.stderr)
 
     def cross_validated(self, choice: Choice) -> None:
-        """Print what was chosen, and how good it is."""
+        """Print what was chosen, and what more votes would bring."""
         print_choice(choice)
 
-    def judged(self, verdict: Verdict) -> None:
-        """Print the losses and the verdict."""
-        print_verdict(verdict)
+    def verdict(self, verdict: Verdict) -> None:
+        """Print how the model compares with the averaged leaderboard, and what to do where it is no better."""
+        print(f"{verdict.measured}, {verdict.n_prompts:,} prompts: {verdict.figures}")
+        print(f"verdict: {verdict.sentence}")
+        if verdict.keep and not verdict.better:
+            print("  --calibrate makes such a model return the averaged leaderboard; more votes may make a better one")
 
     def refined(self, refined: Refined) -> None:
         """Print what the votes said about the base."""

@@ -13,7 +13,6 @@ from p2l_sdk.editing.refined import Refined
 from p2l_sdk.evaluation import Estimate, Report
 from p2l_sdk.training.choice import Choice
 from p2l_sdk.training.score_summary import ScoreSummary
-from p2l_sdk.training.verdict import Verdict
 from p2l_sdk.votes.summary import VoteSummary
 
 
@@ -37,14 +36,9 @@ def print_held_out(reports: Mapping[str, Report]) -> None:
 
 
 def print_choice(choice: Choice) -> None:
-    """Print the cross-validated loss of a static model beside the averaged leaderboard's, and what was chosen."""
+    """Print what cross-validation chose for a static model, and what more votes would bring."""
     for line in choice.words:
         print(line)
-
-
-def print_verdict(verdict: Verdict) -> None:
-    """Print the loss of a model beside the averaged leaderboard's on held-out prompts, and what it means."""
-    print(f"{verdict.measured}: {verdict.figures}: {verdict.sentence}")
 
 
 def print_refined(refined: Refined) -> None:

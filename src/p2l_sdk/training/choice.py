@@ -49,10 +49,9 @@ class Choice:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What a user should know: the figures, the verdict, what was chosen, and what more votes would bring."""
-        verdict = self.verdict
-        lines = [f"{verdict.measured}: {verdict.figures}: {verdict.sentence}"]
-        if verdict.keep:
+        """What was chosen, and what more votes would bring, for people."""
+        lines = []
+        if self.keep or self.level:
             chosen = f"chosen: keep {self.keep:g}"
             if self.level != self.keep:
                 chosen += f" of what tells LLMs apart, {self.level:g} of what is common to all on a prompt"

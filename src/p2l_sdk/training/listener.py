@@ -86,8 +86,8 @@ class Listener:
     def cross_validated(self, choice: Choice) -> None:
         """Cross-validation chose how long a static model is trained and how much it keeps."""
 
-    def judged(self, verdict: Verdict) -> None:
-        """The model was measured beside the averaged leaderboard, on prompts that were held out."""
+    def verdict(self, verdict: Verdict) -> None:
+        """The model is trained, and so it compares with the averaged leaderboard on votes that it was not fitted to."""
 
     def refined(self, refined: Refined) -> None:
         """The votes refined a model; so much was learned."""
