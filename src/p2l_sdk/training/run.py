@@ -134,12 +134,16 @@ def _refine(inputs: Inputs, base: Path, listener: Listener) -> tuple[P2L, Card]:
 
 def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: Listener) -> tuple[P2L, Card]:
     """A static model and its card, which are in the output folder."""
-    from p2l_sdk.training.static import StaticRecipe, train_static, write_static
+    from p2l_sdk.training.static import StaticRecipe, fit_static, write_static
     from p2l_sdk.training.token_table import distil, table_of
 
     config, data = inputs.config, cast(Votes, inputs.data)  # `Plan` refuses scores
-    recipe = StaticRecipe(feedback=feedback, seed=config.seed).for_prompts(len(data.prompts), config.epochs)
-    recipe = recipe if config.keep is None else replace(recipe, keep=config.keep)
+    held_out, averaged = None, inputs.averaged
+    if config.validation:
+        data, held_out = data.split(config.validation, config.seed)
+        averaged = None  # that of the training side
+    recipe = StaticRecipe(feedback=feedback, seed=config.seed, keep=config.keep)
+    recipe = recipe.for_prompts(len(data.prompts), config.epochs)
     if config.static_from is not None:
         name = config.base_name or Path(config.static_from).name
         table, origin = distil(config.static_from), f"Its token table was distilled from {name}."
@@ -148,14 +152,17 @@ def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: List
         table, origin = table_of(base), f"Its token table is that of {source}."
     taught = _taught(config, data, feedback, listener)
     with new_folder(Path(config.output)) as partial:
-        model = train_static(
-            data, table, recipe, inputs.costs, averaged=inputs.averaged, lessons=taught, listener=listener
+        fit = fit_static(
+            data, table, recipe, inputs.costs, averaged=averaged, lessons=taught, held_out=held_out, listener=listener
         )
-        write_static(model, table.tokenizer, partial)
+        write_static(fit.model, table.tokenizer, partial)
         p2l = P2L(load_scorer(partial), folder=Path(config.output))
-        card = inputs.card(p2l, "static", vars(recipe) | _recipe_and_teacher(config))
+        if fit.choice is not None:
+            listener.cross_validated(fit.choice)
+        settings = vars(fit.recipe) | _recipe_and_teacher(config)
+        card = inputs.card(p2l, "static", settings, verdict=fit.verdict)
         size = (partial / "model.safetensors").stat().st_size / 1e6
-        (partial / "README.md").write_text(card.static(model, origin, size), encoding="utf-8")
+        (partial / "README.md").write_text(card.static(fit.model, origin, size, fit.words), encoding="utf-8")
     return p2l, card
 
 
