@@ -11,7 +11,7 @@ import numpy as np
 from p2l_sdk.errors import P2LWarning
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities, vote_log_likelihood
-from p2l_sdk.votes.averaged import fit_leaderboard
+from p2l_sdk.votes.averaged import fit_bt, fit_leaderboard
 from p2l_sdk.votes.connected import undetermined
 from p2l_sdk.votes.counts import VoteCounts
 from p2l_sdk.votes.votes import Votes
@@ -46,8 +46,8 @@ class VoteSummary:
         feedback: the feedback model of the two losses below.
         marginal_cross_entropy: cross-entropy of these votes' own averaged leaderboard, over the outcomes of the
             feedback model: mean over the votes that count, in nats. A model that reads prompts has to be below it.
-        marginal_bt_log_loss: log-loss of sigmoid(coef_a - coef_b) of the same leaderboard on decisive votes, in nats;
-            None if no vote is decisive.
+        marginal_bt_log_loss: log-loss on decisive votes of their averaged leaderboard under `bt`, in nats; None if no
+            vote is decisive.
     """
 
     n_votes: int
@@ -93,7 +93,7 @@ def summarise(
             averaged = fit_leaderboard(counts, feedback, intervals=None)
     per_prompt = np.bincount(votes.prompt, minlength=len(votes.prompts))
     balance = np.bincount(votes.winner, minlength=len(Winner)) / len(votes)
-    decisive = counts.weight[:, [Winner.A, Winner.B]].any()
+    bt = fit_bt(counts, averaged)
     return VoteSummary(
         n_votes=len(votes),
         n_prompts=len(votes.prompts),
@@ -106,7 +106,7 @@ def summarise(
         undetermined=undetermined(counts, feedback),
         feedback=feedback,
         marginal_cross_entropy=_cross_entropy(counts, averaged, feedback),
-        marginal_bt_log_loss=_cross_entropy(counts, averaged, Feedback.BT) if decisive else None,
+        marginal_bt_log_loss=None if bt is None else _cross_entropy(counts, bt, Feedback.BT),
     )
 
 
