@@ -5,6 +5,7 @@ Every function takes the model and the data to measure it on. Pass known coeffic
 """
 
 from p2l_sdk.evaluation.agreement import Agreement, aggregate_agreement
+from p2l_sdk.evaluation.averaged import Averaged
 from p2l_sdk.evaluation.categories import Category, by_category
 from p2l_sdk.evaluation.metrics.estimates import Estimate, clustered_mean
 from p2l_sdk.evaluation.report import Report, evaluate
@@ -14,6 +15,7 @@ from p2l_sdk.evaluation.votes import Baseline, calibration, compare_with_baselin
 
 __all__ = [
     "Agreement",
+    "Averaged",
     "Baseline",
     "Category",
     "Estimate",

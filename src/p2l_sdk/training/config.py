@@ -11,8 +11,9 @@ from typing import Any
 from p2l_sdk.errors import P2LError, member
 from p2l_sdk.modeling.spec_p2l import Pooling
 from p2l_sdk.tables.settings import check_fields, check_keys, count, number, read_yaml
+from p2l_sdk.votes.scores_outside import Outside
 
-STATIC, DEFAULT_FEEDBACK = "static", "grk"
+STATIC = "static"
 
 
 class Method(StrEnum):
@@ -46,10 +47,12 @@ class TrainingConfig:
         base_revision: branch, tag or commit of the base on the Hub.
         base_name: name of the base in adapter and card, if others find it elsewhere than at `base`.
         static_from: sentence encoder to distil the token table from, with base "static".
-        feedback: feedback model, or pointwise feedback (bernoulli, gaussian). None is grk or, where a model of kinds is
-            refined, its own.
+        feedback: feedback model, or pointwise feedback (bernoulli, gaussian). None is the one that suits the votes
+            (grk if some are "both bad", rk if some are ties, else bt) or, where a model of kinds is refined, its own.
         method: what is trained of a text backbone: "lora", "full" or "head", see `Method`. None is "lora".
         eval_votes, eval_scores: held-out data, measured once after training.
+        scores_outside: what to do with scores outside [0, 1], in `votes` and `eval_scores`: "clip" them, "rescale" all
+            scores to [0, 1], or "drop" them; see `Scores.read`. None keeps them.
         validation: share of the prompts held out for the learning curve and early stopping (text backbones only); 0 for
             none.
         costs: file of USD per response, or another source (see `load_costs`), stored with the model.
@@ -97,6 +100,7 @@ class TrainingConfig:
     method: Method | None = None
     eval_votes: str | None = None
     eval_scores: str | None = None
+    scores_outside: Outside | None = None
     validation: float = number(0.1, 0.0, 0.9)
     costs: str | None = None
     epochs: float | None = number(None, 0.0, 10_000)
@@ -134,6 +138,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         enums: dict[str, type[StrEnum]] = {"method": Method, "precision": Precision, "pooling": Pooling}
+        enums["scores_outside"] = Outside
         for name, kind in enums.items():
             if (value := getattr(self, name)) is not getattr(type(self), name):  # the default, which may be None
                 object.__setattr__(self, name, member(kind, name, value))

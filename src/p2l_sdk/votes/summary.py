@@ -48,6 +48,7 @@ class VoteSummary:
             feedback model: mean over the votes that count, in nats. A model that reads prompts has to be below it.
         marginal_bt_log_loss: log-loss on decisive votes of their averaged leaderboard under `bt`, in nats; None if no
             vote is decisive.
+        why_feedback: why the feedback model is this one, in words, where it was chosen from the votes.
     """
 
     n_votes: int
@@ -62,6 +63,7 @@ class VoteSummary:
     feedback: Feedback
     marginal_cross_entropy: float
     marginal_bt_log_loss: float | None
+    why_feedback: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -74,13 +76,15 @@ def summarise(
     *,
     counts: VoteCounts | None = None,
     averaged: Leaderboard | None = None,
+    bt: Leaderboard | None = None,
 ) -> VoteSummary:
     """Summarise votes under a feedback model; takes about as long as fitting an averaged leaderboard.
 
     Args:
         votes: the votes.
         feedback: the feedback model, or its name.
-        counts, averaged: the counts of these votes and their averaged leaderboard, where they are known already.
+        counts, averaged, bt: the counts of these votes, their averaged leaderboard and their `fit_bt`, where they are
+            known already.
 
     Raises:
         VotesError: no vote counts in this feedback model.
@@ -93,7 +97,7 @@ def summarise(
             averaged = fit_leaderboard(counts, feedback, intervals=None)
     per_prompt = np.bincount(votes.prompt, minlength=len(votes.prompts))
     balance = np.bincount(votes.winner, minlength=len(Winner)) / len(votes)
-    bt = fit_bt(counts, averaged)
+    bt = fit_bt(counts, averaged) if bt is None else bt
     return VoteSummary(
         n_votes=len(votes),
         n_prompts=len(votes.prompts),

@@ -208,7 +208,9 @@ class Votes:
             )
         first, second = np.triu_indices(len(scores.models), 1) if pairs is None else pairs
         left, right = scores.scores[:, first], scores.scores[:, second]
-        equal = Winner.TIE if outside is not None else np.where((left + right) / 2 >= _USABLE, Winner.TIE, Winner.BOTH_BAD)
+        equal = (
+            Winner.TIE if outside is not None else np.where((left + right) / 2 >= _USABLE, Winner.TIE, Winner.BOTH_BAD)
+        )
         decided = np.where(left > right, Winner.A, Winner.B)
         winner = np.where(np.abs(left - right) > _SAME, decided, equal)
         row, pair = np.nonzero(np.isfinite(left) & np.isfinite(right))
