@@ -7,6 +7,7 @@ Every function takes the model and the data to measure it on. Pass known coeffic
 from p2l_sdk.evaluation.agreement import Agreement, aggregate_agreement
 from p2l_sdk.evaluation.averaged import Averaged
 from p2l_sdk.evaluation.categories import Category, by_category
+from p2l_sdk.evaluation.comparison import Comparison, compare
 from p2l_sdk.evaluation.metrics.estimates import Estimate, clustered_mean
 from p2l_sdk.evaluation.report import Report, evaluate
 from p2l_sdk.evaluation.scores import evaluate_scores
@@ -18,6 +19,7 @@ __all__ = [
     "Averaged",
     "Baseline",
     "Category",
+    "Comparison",
     "Estimate",
     "Range",
     "Report",
@@ -27,6 +29,7 @@ __all__ = [
     "by_category",
     "calibration",
     "clustered_mean",
+    "compare",
     "compare_with_baseline",
     "evaluate",
     "evaluate_scores",

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from p2l_sdk.evaluation.metrics.estimates import Estimate, clustered_mean
-from p2l_sdk.evaluation.metrics.routing import router_arena_score
+from p2l_sdk.evaluation.metrics.routing import arena_score, function_of_means, router_arena_score
 
 MOSTLY = 0.5  # share of the prompts on which an LLM must have a score to be the best single one
 
@@ -55,12 +55,27 @@ class Policy:
         """Whether a score is outside [0, 1], where no accuracy is."""
         return bool(((self.scores < 0.0) | (self.scores > 1.0)).any())
 
+    def where_known(self, other: Policy) -> Policy:
+        """This policy where the other's scores and costs are known too."""
+        return Policy(
+            np.where(np.isfinite(other.scores), self.scores, np.nan),
+            np.where(np.isfinite(other.costs), self.costs, np.nan),
+        )
+
     def less(self, other: Policy) -> dict[str, Estimate]:
-        """This policy minus another, prompt by prompt: `routed_score`, `routed_cost`."""
+        """This policy minus another, prompt by prompt: `routed_score`, `routed_cost` and `router_arena_score`, as far
+        as they are known."""
         found = {
             "routed_score": mean_of(self.scores - other.scores),
             "routed_cost": mean_of(self.costs - other.costs),
         }
+        columns = (self.scores, self.costs, other.scores, other.costs)
+        known = np.isfinite(np.stack(columns)).all(0)
+        if known.any() and not self._outside and not other._outside:
+            found["router_arena_score"] = function_of_means(
+                lambda means: arena_score(*means[:2].tolist()) - arena_score(*means[2:].tolist()),
+                *(column[known] for column in columns),
+            )
         return {name: estimate for name, estimate in found.items() if estimate is not None}
 
 
