@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from fine_tuning import run, vote_rows, write_jsonl
 
@@ -72,7 +70,7 @@ def test_scores_outside_are_clipped_in_training_and_in_held_out_data(tmp_path):
     held = write_jsonl(tmp_path / "held.jsonl", [{"prompt": "new", "x": 1.5, "y": None}])
     settings = {"votes": scores, "output": tmp_path / "m", "eval_scores": held, "scores_outside": "clip"}
     config = TrainingConfig(**settings, base="no/such-base")
-    assert json.loads(json.dumps(config.to_dict()))["scores_outside"] == "clip"
+    assert config.to_dict()["scores_outside"] == "clip"
     with pytest.warns(match=r"the only one of (24|1) scores outside \[0, 1\]; it was clipped") as told:
         read = Inputs.read(config, Plan.of(config, resume=False))
     assert len([warning for warning in told if "clipped" in str(warning.message)]) == 2
