@@ -99,7 +99,13 @@ def test_the_command_warns_of_prompts_that_the_baseline_has_too(vote_files):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--scores", "s.jsonl", "--baseline-votes", "v.jsonl"), "--baseline-votes says something of votes"),
+        (("--scores", "s.jsonl", "--subsets", "5"), "--subsets says something of votes"),
+        (("--votes", "held.jsonl", "--model", "arena", "--model", "arena"), "--model is given 3 times; two models can"),
+        (
+            ("--votes", "held.jsonl", "--model", "arena", "--by", "x", "--baseline-votes", "v.jsonl"),
+            "--by, --baseline-votes: of one model only; leave it out where two are compared",
+        ),
+        (("--scores", "s.jsonl", "--scores-outside", "cut"), "'cut' is not one of 'clip', 'rescale', 'drop'"),
         (("--scores", "s.jsonl", "--by", "task"), "--by says something of votes; give --votes FILE too"),
         (("--votes", "held.jsonl", "--by", "kind"), "the votes have no category column 'kind'"),
         (("--votes", "held.jsonl", "--subsets", "ten"), "'ten' is no list of whole numbers such as 10,25,50"),

@@ -209,9 +209,9 @@ def test_routed_scores_are_of_the_models_own_llms(saved):
     for scores in (Scores.read(rows), Scores.read(rows, p2l.models[:3])):
         with pytest.raises(P2LError, match=r"of other LLMs than the model; read them with Scores.read\(file, p2l.mo"):
             evaluate_scores(p2l, scores)
-    missing = Scores.read([*rows, {**rows[0], B: None}], p2l.models, allow_missing=True)
-    with pytest.raises(P2LError, match="a score is missing; routing is measured on prompts that have the scores of"):
-        evaluate_scores(p2l, missing)
+    nothing = Scores.read([{**rows[0], **dict.fromkeys(p2l.models)}], p2l.models, allow_missing=True)
+    with pytest.raises(P2LError, match="there is no score to measure routing on; all of them are missing"):
+        evaluate_scores(p2l, nothing)
 
 
 def test_errors_share_one_root():

@@ -187,7 +187,7 @@ def test_the_terminal_shows_what_was_calibrated_and_kept(capsys):
 @pytest.fixture
 def fitted(monkeypatch) -> list[int]:
     """The number of votes of each averaged leaderboard that is fitted."""
-    from p2l_sdk.evaluation import report
+    from p2l_sdk.evaluation import averaged
     from p2l_sdk.votes import summary
 
     numbers: list[int] = []
@@ -197,7 +197,7 @@ def fitted(monkeypatch) -> list[int]:
         numbers.append(board.n_votes)
         return board
 
-    for module in (inputs, static, task, summary, report):
+    for module in (inputs, static, task, summary, averaged):
         monkeypatch.setattr(module, "fit_leaderboard", fit)
     return numbers
 

@@ -159,7 +159,7 @@ def test_bad_data_is_refused_before_torch_is_imported(tmp_path):
     assert seconds < 3.0
     for arguments, message in (
         (("--votes", "none.jsonl", *base), "'none.jsonl' cannot be read: No such file"),
-        (("--votes", "rk.jsonl", *base), "no vote is 'tie (bothbad)'"),
+        (("--votes", "rk.jsonl", "--feedback", "grk", *base), "no vote is 'tie (bothbad)'"),
         (("--votes", "good.jsonl", "--costs", "costs.json", *base), "names 'nobody', which this model does not know"),
         (("--votes", "good.jsonl", "--eval-votes", "bad.jsonl", *base), "winner"),
     ):

@@ -38,9 +38,23 @@ COSTS = _of_load(
 )
 
 
+SCORES_OUTSIDE = click.option(
+    "--scores-outside",
+    type=click.Choice(["clip", "rescale", "drop"]),
+    help="Scores outside [0, 1]: clip them, rescale all scores, or drop them.  [keep]",
+)
+
+
 def MODEL(command: Command) -> Command:  # noqa: N802 - used as a decorator, like JSON
     """The options --model (passed to the command as `model`), --revision, --base and --device."""
     model = click.option("--model", metavar="PATH", help="Folder or Hub id of a P2L model, or routing9.  [arena]")
+    return model(REVISION(BASE(DEVICE(command))))
+
+
+def MODELS_TO_COMPARE(command: Command) -> Command:  # noqa: N802 - used as a decorator, like JSON
+    """Like MODEL, but --model may be given twice; it is passed to the command as the tuple `model`."""
+    text = "Folder or Hub id of a P2L model, or routing9; given twice: compare the two.  [arena]"
+    model = click.option("--model", metavar="PATH", multiple=True, help=text)
     return model(REVISION(BASE(DEVICE(command))))
 
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import JSON, MODEL, load, print_json, say_matched
+from p2l_sdk.cli.common import COSTS, JSON, MODELS_TO_COMPARE, SCORES_OUTSIDE, load, print_json, say_matched
 from p2l_sdk.errors import require_known
 
 if TYPE_CHECKING:
-    from p2l_sdk.p2l import P2L
     from p2l_sdk.votes.votes import Votes
 
 
@@ -25,29 +24,56 @@ def _sizes(context: click.Context, option: click.Parameter, value: str | None) -
         raise click.BadParameter(f"{value!r} is no list of whole numbers such as 10,25,50") from None
 
 
-def _read_votes(file: str, p2l: P2L) -> Votes:
-    """The votes of a file, on the model's LLMs; they may be named as people write them."""
+def _read_votes(file: str, models: tuple[str, ...], scores_outside: str | None) -> Votes:
+    """The votes of a file, on these LLMs; they may be named as people write them."""
     import numpy as np
 
     from p2l_sdk.names import matched, own_names
     from p2l_sdk.votes.votes import Votes
 
-    votes = Votes.read(file)
-    own = own_names(votes.models, p2l.models, "a vote")
+    votes = Votes.read(file, scores_outside=scores_outside)
+    own = own_names(votes.models, models, "a vote")
     say_matched(matched(dict(zip(votes.models, own, strict=True))))
-    require_known(own, p2l.models, "a vote", "which is not one of the model's LLMs")
-    place = np.array([p2l.models.index(name) for name in own], dtype=votes.a.dtype)
-    return replace(votes, models=p2l.models, a=place[votes.a], b=place[votes.b])
+    require_known(own, models, "a vote", "which is not one of the model's LLMs")
+    place = np.array([models.index(name) for name in own], dtype=votes.a.dtype)
+    return replace(votes, models=models, a=place[votes.a], b=place[votes.b])
+
+
+def _compare(
+    models: tuple[str, ...], votes: str | None, scores: str | None, scores_outside: str | None, as_json: bool
+) -> None:
+    """Measure two models on the same votes and scores, and print them with their differences."""
+    from p2l_sdk.evaluation import compare
+    from p2l_sdk.votes.votes import Scores
+
+    first, second = (load(model) for model in models)
+    known = tuple(dict.fromkeys((*first.models, *second.models)))
+    common = [name for name in first.models if name in second.models]
+    held_out = None if votes is None else _read_votes(votes, known, scores_outside)
+    ratings = None
+    if scores is not None and len(common) > 1:  # else `compare` says so
+        ratings = Scores.read(scores, common, allow_missing=True, outside=scores_outside)
+    elif scores is not None:
+        ratings = Scores.read(scores, allow_missing=True)
+    found = compare(first, second, held_out, ratings)
+    if as_json:
+        print_json({"compared": list(models), **found.to_dict()})
+    else:
+        from p2l_sdk.cli.evaluation_tables import print_comparison
+
+        print_comparison(found, models[0], models[1])
 
 
 @click.command(short_help="How well a model predicts votes and routes prompts.")
 @click.option("--votes", metavar="FILE", help="Votes to predict: .jsonl, .csv or .parquet.")
 @click.option("--scores", metavar="FILE", help="Scores to route for: a column 'prompt' and one per LLM.")
-@MODEL
+@SCORES_OUTSIDE
+@MODELS_TO_COMPARE
+@COSTS
 @click.option(
     "--baseline-votes",
     metavar="FILE",
-    help="Votes that the model was trained on: their one leaderboard is what it has to beat.",
+    help="Votes that the model was trained on: their averaged leaderboard is what it has to beat.",
 )
 @click.option("--by", metavar="COLUMN", multiple=True, help="Also for each value of a category column of the votes.")
 @click.option("--subsets", metavar="SIZES", callback=_sizes, help="Also random subsets of so many prompts: 10,25,50.")
@@ -62,19 +88,32 @@ def _read_votes(file: str, p2l: P2L) -> Votes:
 def evaluate(
     votes: str | None,
     scores: str | None,
-    model: str | None,
+    model: tuple[str, ...],
+    scores_outside: str | None,
     baseline_votes: str | None,
     plot: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Measure how well a model predicts votes, and routes prompts, that it was not trained on."""
+    """Measure how well a model predicts votes, and routes prompts, that it was not trained on.
+
+    With --model given twice, the two models are compared: the differences have 95 % intervals.
+    """
     if votes is None and scores is None:
         raise click.UsageError("there is nothing to evaluate on; give --votes FILE, --scores FILE or both")
-    wanted = {"baseline-votes": baseline_votes, "by": options["by"], "subsets": options["subsets"], "plot": plot}
+    wanted = {"by": options["by"], "subsets": options["subsets"], "plot": plot}
     for name, value in wanted.items():
         if value and votes is None:
             raise click.UsageError(f"--{name} says something of votes; give --votes FILE too")
+    if len(model) > 2:
+        raise click.UsageError(f"--model is given {len(model)} times; two models can be compared")
+    if len(model) == 2:
+        wanted["baseline-votes"] = baseline_votes
+        if more := [f"--{name}" for name, value in wanted.items() if value]:
+            raise click.UsageError(f"{', '.join(more)}: of one model only; leave it out where two are compared")
+        _compare(model, votes, scores, scores_outside, as_json)
+        return
+    name = model[0] if model else None
     from p2l_sdk import evaluation
     from p2l_sdk.errors import P2LError, P2LWarning
     from p2l_sdk.evaluation.picture import save_evaluation
@@ -83,11 +122,16 @@ def evaluate(
 
     if plot is not None:
         check_picture(plot)
-    p2l = load(model)
-    held_out, trained = (None if file is None else _read_votes(file, p2l) for file in (votes, baseline_votes))
-    if held_out is not None and trained is not None:
-        warn_if_shared(trained, held_out, Path(str(votes)).name)
-    ratings = None if scores is None else Scores.read(scores, p2l.models)
+    p2l = load(name)
+    held_out, trained = (
+        None if file is None else _read_votes(file, p2l.models, scores_outside) for file in (votes, baseline_votes)
+    )
+    ratings = None
+    if scores is not None:
+        ratings = Scores.read(scores, p2l.models, allow_missing=True, outside=scores_outside)
+    for data, file in ((held_out, votes), (ratings, scores)):
+        if data is not None and trained is not None:
+            warn_if_shared(trained, data, Path(str(file)).name)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", P2LWarning)
         report = evaluation.evaluate(p2l, held_out, ratings, baseline_votes=trained, **options)
@@ -97,11 +141,11 @@ def evaluate(
         else:  # from another library
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     if as_json:
-        print_json({"model": model or "embedded default", **report.to_dict()})
+        print_json({"model": name or "embedded default", **report.to_dict()})
     else:
         from p2l_sdk.cli.evaluation_tables import print_report
 
-        print_report(report, model or "embedded default")
+        print_report(report, name or "embedded default")
     if plot is not None:
         if report.reliability is None:
             raise P2LError(f"no vote is decisive, so there is no calibration to draw, and {plot!r} was not written")

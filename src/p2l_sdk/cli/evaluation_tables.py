@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from p2l_sdk.evaluation import Agreement, Baseline, Category, Estimate, Range, Report, SubsetStudy
+from p2l_sdk.evaluation import Agreement, Baseline, Category, Comparison, Estimate, Range, Report, SubsetStudy
 
 _METRICS = {
     "who wins, decisive votes": {
@@ -28,11 +28,20 @@ _METRICS = {
     "are both bad?": {"both_bad_log_loss": "log-loss", "both_bad_accuracy": "accuracy"},
     "routing": {
         "routed_score": "routed score",
-        "best_single_score": "best single LLM",
+        "best_single_score": "best single LLM in hindsight",
         "gain_over_best_single": "gain over best single",
+        "relative_gain_over_best_single": "gain, relative to best single",
         "oracle_score": "oracle: best per prompt",
+        "gap_to_oracle": "gap to oracle",
+        "relative_gap_to_oracle": "gap, relative to oracle",
+        "routed_cost": "cost, USD per 1,000",
+        "best_single_cost": "best single's cost, likewise",
+        "cost_saved": "cost saved at equal quality",
+        "router_arena_score": "RouterArena's score",
+        "same_llm": "both route to the same LLM",
     },
 }
+_PER_THOUSAND = ("routed_cost", "best_single_cost")  # kept in USD per response, shown in USD per 1,000
 _DISTANCES = {
     "preference_l1": "mean difference of pair probabilities",
     "outcome_l1": "mean difference of outcome probabilities",
@@ -47,9 +56,7 @@ _DISTANCES = {
 
 def print_report(report: Report, model: str) -> None:
     """Print all parts of a report that there are; `model` is what the reader knows the model as."""
-    labels = {"n_votes": "votes", "n_prompts": "prompts", "n_scored_prompts": "scored prompts"}
-    counts = ", ".join(f"{n:,} {labels[name] if n != 1 else labels[name][:-1]}" for name, n in report.sizes.items())
-    print_metrics(f"{model} ({report.feedback}) on {counts}", report.metrics, report.baseline)
+    print_metrics(f"{model} ({report.feedback}) on {_counts(report.sizes)}", report.metrics, report.baseline)
     if report.agreement is not None:
         print_agreement(report.agreement)
     for column, categories in report.categories.items():
@@ -70,10 +77,13 @@ def print_metrics(title: str, metrics: Mapping[str, Any], baseline: Baseline | N
         if names:
             table.add_row(Text(group, style="dim"))
         for name in names:
-            estimate = metrics[name]
+            estimate = _shown(name, metrics[name])
             cells = [f"{estimate.value:.4f}", _number(estimate.standard_error)]
             if baseline is not None:
-                averaged, difference = baseline.metrics.get(name), baseline.difference.get(name)
+                averaged, difference = (
+                    None if part is None else _shown(name, part)
+                    for part in (baseline.metrics.get(name), baseline.difference.get(name))
+                )
                 cells.append("" if averaged is None else f"{averaged.value:.4f}")
                 cells.append("" if difference is None else f"{difference.value:+.4f}")
                 cells.append("" if difference is None else _number(difference.standard_error))
@@ -81,9 +91,34 @@ def print_metrics(title: str, metrics: Mapping[str, Any], baseline: Baseline | N
     note = "losses in nats, lower is better; s.e.: standard error, clustered by prompt"
     if baseline is not None:
         note += "; baseline: the averaged leaderboard of the baseline votes; difference: model less baseline"
+    if "averaged_leaderboard_model" in metrics:
+        note += f", on scores its first LLM for every prompt: {metrics['averaged_leaderboard_model']}"
     if "best_single_model" in metrics:
-        note += f"; best single LLM: {metrics['best_single_model']}"
+        note += f"; best single LLM on these prompts: {metrics['best_single_model']}"
     _print(title, table, note)
+
+
+def print_comparison(comparison: Comparison, first: str, second: str) -> None:
+    """Print the metrics of two models, known to the reader by these names, with their differences and intervals."""
+    table = _table("", "first", "second", "difference", "s.e.", "95 % interval", "n")
+    for group, labels in _METRICS.items():
+        names = [name for name in labels if name in comparison.difference]
+        if names:
+            table.add_row(Text(group, style="dim"))
+        for name in names:
+            sides = [side.get(name) for side in (comparison.first, comparison.second)]
+            cells = ["" if side is None else f"{_shown(name, side).value:.4f}" for side in sides]
+            difference = _shown(name, comparison.difference[name])
+            sign = "" if name == "same_llm" else "+"
+            low, high = difference.interval or (None, None)
+            interval = "-" if low is None or high is None else f"{low:{sign}.4f} to {high:{sign}.4f}"
+            cells += [f"{difference.value:{sign}.4f}", _number(difference.standard_error), interval]
+            table.add_row(Text(f"  {labels[name]}"), *cells, f"{difference.n:,}")
+    n_models = len(comparison.models)
+    title = f"{first} ({comparison.feedback[0]}) less {second} ({comparison.feedback[1]}), {n_models} common LLMs"
+    _print(f"{title}, {_counts(comparison.sizes)}", table, "losses in nats; s.e.: standard error, clustered by prompt")
+    for note in comparison.notes:
+        Console().print(Text(note, style="dim"))
 
 
 def print_agreement(agreement: Agreement) -> None:
@@ -130,6 +165,19 @@ def print_subsets(study: SubsetStudy) -> None:
         answer = f"from {study.overtaken_at:,} prompts on, their votes alone are nearer"
     note = f"mean difference of pair probabilities to the leaderboard of all votes; {answer}"
     _print(f"Random subsets of the prompts, {study.trials} of each size, against all votes", table, note, before="\n")
+
+
+def _counts(sizes: Mapping[str, int]) -> str:
+    labels = {"n_votes": "votes", "n_prompts": "prompts", "n_scored_prompts": "scored prompts"}
+    return ", ".join(f"{n:,} {labels[name] if n != 1 else labels[name][:-1]}" for name, n in sizes.items())
+
+
+def _shown(name: str, estimate: Estimate) -> Estimate:
+    """The estimate in the unit in which it is shown."""
+    if name not in _PER_THOUSAND:
+        return estimate
+    error = estimate.standard_error
+    return Estimate(1000.0 * estimate.value, None if error is None else 1000.0 * error, estimate.n)
 
 
 def _table(first: str, *others: str) -> Table:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import JSON, Command, print_json
+from p2l_sdk.cli.common import JSON, SCORES_OUTSIDE, Command, print_json
 
 if TYPE_CHECKING:
     from p2l_sdk.mpg import Correlation, NodeEstimates, Results, Tree
@@ -38,6 +38,7 @@ def mpg() -> None:
 )
 @click.option("--percent", is_flag=True, help="The scores are in [0, 100].")
 @click.option("--benchmark-column", metavar="NAME", help="The results are scores: a prompt per row, a column per LLM.")
+@SCORES_OUTSIDE
 @click.option("--livebench", is_flag=True, help="The results are a table of LiveBench (table_DATE.csv).")
 @click.option("--tree", metavar="FILE", help="Tree in YAML, or mpg, or livebench; all benchmarks alike if not given.")
 @click.option("--allow-absent", is_flag=True, help="Leave out benchmarks of the tree that have no results.")
@@ -109,7 +110,7 @@ def _read(options: dict[str, Any]) -> tuple[Results, Tree | None]:
             parts.append(part)
         elif options["benchmark_column"] is not None:
             with table_errors(ResultsError):
-                scores = Scores.read(path, allow_missing=True)
+                scores = Scores.read(path, allow_missing=True, outside=options["scores_outside"])
             parts.append(Results.of_scores(scores, options["benchmark_column"]))
         elif Path(path).is_dir() or Path(path).suffix == ".json" or Path(path).name.startswith("samples_"):
             harness.append(path)

@@ -112,6 +112,8 @@ def _facts(summary: VoteSummary) -> Iterator[tuple[str, str]]:
             "duplicates",
             f"{summary.n_duplicates:,} repeat an earlier vote: same prompt, LLMs and outcome; all are kept",
         )
+    if summary.why_feedback:
+        yield "feedback", f"{summary.feedback}, chosen from the votes: {summary.why_feedback}"
     beaten = f"cross-entropy {summary.marginal_cross_entropy:.4f} ({summary.feedback})"
     if summary.marginal_bt_log_loss is not None:
         beaten += f", BT log-loss {summary.marginal_bt_log_loss:.4f} on decisive votes"

@@ -5,7 +5,9 @@ Every function takes the model and the data to measure it on. Pass known coeffic
 """
 
 from p2l_sdk.evaluation.agreement import Agreement, aggregate_agreement
+from p2l_sdk.evaluation.averaged import Averaged
 from p2l_sdk.evaluation.categories import Category, by_category
+from p2l_sdk.evaluation.comparison import Comparison, compare
 from p2l_sdk.evaluation.metrics.estimates import Estimate, clustered_mean
 from p2l_sdk.evaluation.report import Report, evaluate
 from p2l_sdk.evaluation.scores import evaluate_scores
@@ -14,8 +16,10 @@ from p2l_sdk.evaluation.votes import Baseline, calibration, compare_with_baselin
 
 __all__ = [
     "Agreement",
+    "Averaged",
     "Baseline",
     "Category",
+    "Comparison",
     "Estimate",
     "Range",
     "Report",
@@ -25,6 +29,7 @@ __all__ = [
     "by_category",
     "calibration",
     "clustered_mean",
+    "compare",
     "compare_with_baseline",
     "evaluate",
     "evaluate_scores",

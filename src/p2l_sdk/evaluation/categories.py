@@ -9,11 +9,12 @@ import numpy as np
 
 from p2l_sdk.errors import VotesError
 from p2l_sdk.evaluation.agreement import Agreement, agreement_of
+from p2l_sdk.evaluation.averaged import Averaged, AveragedSource
 from p2l_sdk.evaluation.metrics.estimates import Estimate
 from p2l_sdk.evaluation.metrics.pairs import pair_metrics
 from p2l_sdk.evaluation.predictions import Predictions
 from p2l_sdk.evaluation.votes import Baseline, comparison_of
-from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
+from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.p2l import P2L
 from p2l_sdk.votes.votes import Votes
 
@@ -51,7 +52,7 @@ def by_category(
     votes: Votes,
     column: str,
     *,
-    baseline: Leaderboard | None = None,
+    baseline: AveragedSource | None = None,
     scored: Coefficients | None = None,
 ) -> dict[str, Category]:
     """Measure the model on the votes of each value of a category column, in sorted order.
@@ -65,13 +66,14 @@ def by_category(
         VotesError: the votes have no such column.
     """
     _labels(votes, column)  # an unknown column is refused before the model reads any prompt
-    return categories_of(Predictions.of(p2l, votes, scored), column, baseline)
+    averaged = None if baseline is None else Averaged.of(baseline, p2l.spec.feedback)
+    return categories_of(Predictions.of(p2l, votes, scored), column, averaged)
 
 
-def categories_of(predictions: Predictions, column: str, baseline: Leaderboard | None = None) -> dict[str, Category]:
+def categories_of(predictions: Predictions, column: str, averaged: Averaged | None = None) -> dict[str, Category]:
     """`by_category`, given predictions."""
     labels = _labels(predictions.votes, column)
-    return {str(label): _category(predictions.where(labels == label), baseline) for label in np.unique(labels)}
+    return {str(label): _category(predictions.where(labels == label), averaged) for label in np.unique(labels)}
 
 
 def _labels(votes: Votes, column: str) -> np.ndarray:
@@ -81,16 +83,16 @@ def _labels(votes: Votes, column: str) -> np.ndarray:
     return votes.categories[column]
 
 
-def _category(predictions: Predictions, baseline: Leaderboard | None) -> Category:
+def _category(predictions: Predictions, averaged: Averaged | None) -> Category:
     votes = predictions.votes
     try:
-        agreement = agreement_of(predictions, baseline)
+        agreement = agreement_of(predictions, None if averaged is None else averaged.board)
     except VotesError:  # too few votes for a leaderboard
         agreement = None
     return Category(
         n_votes=len(votes),
         n_prompts=len(np.unique(votes.prompt)),
         metrics=pair_metrics(predictions.pairs),
-        baseline=None if baseline is None else comparison_of(predictions, baseline),
+        baseline=None if averaged is None else comparison_of(predictions, averaged),
         agreement=agreement,
     )

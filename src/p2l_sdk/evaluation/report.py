@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from p2l_sdk.errors import VotesError
 from p2l_sdk.evaluation.agreement import Agreement, agreement_of
+from p2l_sdk.evaluation.averaged import Averaged, AveragedSource
 from p2l_sdk.evaluation.categories import Category, categories_of
 from p2l_sdk.evaluation.metrics.calibration import Reliability
 from p2l_sdk.evaluation.metrics.estimates import Estimate
 from p2l_sdk.evaluation.metrics.leaderboards import spread_of_coefficients
 from p2l_sdk.evaluation.metrics.pairs import pair_reliability
 from p2l_sdk.evaluation.predictions import Predictions
-from p2l_sdk.evaluation.scores import evaluate_scores
+from p2l_sdk.evaluation.scores import ROUTING_METRICS, Routing
 from p2l_sdk.evaluation.subsets import SubsetStudy, study_of
 from p2l_sdk.evaluation.votes import Baseline, comparison_of, metrics_of
-from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.p2l import P2L
-from p2l_sdk.votes.averaged import fit_leaderboard
 from p2l_sdk.votes.votes import Scores, Votes
 
 
@@ -30,10 +31,11 @@ class Report:
     Attributes:
         feedback: the model's feedback model.
         sizes: `n_votes`, `n_prompts`, `n_scored_prompts`.
-        metrics: from `evaluate_votes` and `evaluate_scores`.
+        metrics: from `evaluate_votes` and `evaluate_scores`; beside these `averaged_leaderboard_model`, the LLM that
+            the averaged leaderboard of the baseline votes puts first.
         reliability: from `calibration`.
         spread: mean over the prompts of `spread_of_coefficients`, in logits.
-        baseline: from `compare_with_baseline`.
+        baseline: from `compare_with_baseline`; on scores, of calling `averaged_leaderboard_model` for every prompt.
         agreement: from `aggregate_agreement`.
         categories: column -> result of `by_category`.
         subsets: from `subset_study`.
@@ -50,6 +52,17 @@ class Report:
     categories: dict[str, Mapping[str, Category]] = field(default_factory=dict)
     subsets: SubsetStudy | None = None
     notes: list[str] = field(default_factory=list)
+
+    def joined(self, other: Report) -> Report:
+        """This report with the sizes, metrics, baseline and notes of another one on the same data too."""
+        pair = [baseline for baseline in (self.baseline, other.baseline) if baseline is not None]
+        return replace(
+            self,
+            sizes=self.sizes | other.sizes,
+            metrics=self.metrics | other.metrics,
+            baseline=pair[0] | pair[1] if len(pair) == 2 else next(iter(pair), None),
+            notes=[*self.notes, *other.notes],
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; missing parts are left out."""
@@ -75,7 +88,7 @@ def evaluate(
     votes: Votes | None = None,
     scores: Scores | None = None,
     *,
-    baseline_votes: Votes | Leaderboard | None = None,
+    baseline_votes: AveragedSource | None = None,
     by: Iterable[str] = (),
     subsets: Sequence[int] | None = None,
     trials: int = 20,
@@ -86,8 +99,8 @@ def evaluate(
     Args:
         p2l: the model.
         votes, scores: the data to measure on, read with `p2l.models`.
-        baseline_votes: the model's training votes; their averaged leaderboard is the baseline that it has to beat. That
-            leaderboard can be given instead, where it is known already.
+        baseline_votes: the model's training votes, or their counts; their averaged leaderboard is the baseline that it
+            has to beat. That leaderboard can be given instead, where it is known already.
         by: category columns of the votes.
         subsets, trials, seed: see `subset_study`; without sizes, there is no study.
 
@@ -95,22 +108,51 @@ def evaluate(
         VotesError: the feedback model ignores every vote, or a column or a subset size does not exist.
     """
     report = Report(feedback=str(p2l.spec.feedback))
+    averaged = None if baseline_votes is None else Averaged.of(baseline_votes, p2l.spec.feedback)
     if votes is not None:
-        averaged = baseline_votes if isinstance(baseline_votes, Leaderboard) else None
-        if isinstance(baseline_votes, Votes):
-            averaged = fit_leaderboard(baseline_votes, p2l.spec.feedback, intervals=None)
         predictions = Predictions.of(p2l, votes)
         _measure_votes(report, predictions, averaged)
         report.categories = {column: categories_of(predictions, column, averaged) for column in by}
         if subsets is not None:
             report.subsets = study_of(predictions, subsets, trials=trials, seed=seed)
     if scores is not None:
-        report.sizes["n_scored_prompts"] = len(scores.prompts)
-        report.metrics |= evaluate_scores(p2l, scores)
+        _measure_scores(report, p2l, scores, averaged)
     return report
 
 
-def _measure_votes(report: Report, predictions: Predictions, averaged: Leaderboard | None) -> None:
+def _measure_scores(report: Report, p2l: P2L, scores: Scores, averaged: Averaged | None) -> None:
+    """All scores together: the model as a router, and beside it the averaged leaderboard of the baseline votes."""
+    routing = Routing.of(p2l, scores)
+    report.sizes["n_scored_prompts"] = len(scores.prompts)
+    report.metrics |= routing.metrics
+    if averaged is not None:
+        report.metrics["averaged_leaderboard_model"] = routing.first_of(averaged.board)
+        baseline = routing.against(averaged.board)
+        report.baseline = baseline if report.baseline is None else report.baseline | baseline
+    report.notes += notes_on_scores(scores, report.metrics)
+
+
+def notes_on_scores(scores: Scores, metrics: Mapping[str, Any]) -> list[str]:
+    """What the reader of the metrics must know about the scores: how many are missing or outside [0, 1], and how many
+    prompts are therefore left out of which measure."""
+    notes = [] if scores.outside is None else [f"scores: {scores.outside.outcome}"]
+    n, missing = len(scores.prompts), int((~np.isfinite(scores.scores)).sum())
+    if missing:
+        notes.append(
+            f"{missing:,} of {scores.scores.size:,} scores are missing; a measure is of the prompts that have those it "
+            "needs (the oracle: all LLMs')"
+        )
+    out: dict[int, list[str]] = {}
+    for name in ROUTING_METRICS:
+        if isinstance(estimate := metrics.get(name), Estimate) and estimate.n < n:
+            out.setdefault(n - estimate.n, []).append(name)
+    if out:
+        parts = [f"{count:,} of {', '.join(names)}" for count, names in sorted(out.items())]
+        notes.append(f"prompts left out, of {n:,} (a score or a cost is unknown): {'; '.join(parts)}")
+    return notes
+
+
+def _measure_votes(report: Report, predictions: Predictions, averaged: Averaged | None) -> None:
     """All votes together: the predictions alone, and beside those of the averaged leaderboard of the baseline votes."""
     report.sizes |= {"n_votes": len(predictions.votes), "n_prompts": len(predictions.votes.prompts)}
     report.metrics |= metrics_of(predictions)
@@ -121,6 +163,6 @@ def _measure_votes(report: Report, predictions: Predictions, averaged: Leaderboa
     if averaged is not None:
         report.baseline = comparison_of(predictions, averaged)
     try:
-        report.agreement = agreement_of(predictions, averaged)
+        report.agreement = agreement_of(predictions, None if averaged is None else averaged.board)
     except VotesError as error:  # too few votes for a leaderboard; the rest of the report is valid
         report.notes.append(f"no leaderboard to compare the aggregate with: {error}")

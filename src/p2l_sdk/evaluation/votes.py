@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2l_sdk.errors import VotesError
+from p2l_sdk.evaluation.averaged import Averaged, AveragedSource
 from p2l_sdk.evaluation.metrics.calibration import Reliability
 from p2l_sdk.evaluation.metrics.estimates import Estimate
 from p2l_sdk.evaluation.metrics.pairs import pair_metrics, pair_reliability, paired_differences
 from p2l_sdk.evaluation.predictions import Predictions
-from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
+from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.p2l import P2L
 from p2l_sdk.votes.votes import Votes
 
@@ -54,17 +55,27 @@ def calibration(p2l: P2L, votes: Votes, *, bins: int = 10, scored: Coefficients 
     return pair_reliability(Predictions.of(p2l, votes, scored).pairs, bins)
 
 
+_BT_METRICS = ("bt_log_loss", "bt_mse", "pair_accuracy")  # of sigmoid(coef_a - coef_b): the baseline is a BT fit
+
+
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """One leaderboard for all prompts, as a predictor of the same votes.
+    """One leaderboard for all prompts, as a predictor of the same votes and as a router of the same prompts.
 
     Attributes:
-        metrics: the baseline's metrics.
-        difference: model minus baseline, vote by vote; for losses, negative means that the model is better.
+        metrics: the baseline's metrics. Those of sigmoid(coef_a - coef_b) (`bt_log_loss`, `bt_mse`, `pair_accuracy`)
+            are of a Bradley-Terry fit, the others of a fit in the model's feedback model. `routed_score`, `routed_cost`
+            and `router_arena_score` are those of its first LLM, called for every prompt.
+        difference: model minus baseline, vote by vote or prompt by prompt; for losses and costs, negative means that
+            the model is better.
     """
 
     metrics: dict[str, Estimate]
     difference: dict[str, Estimate]
+
+    def __or__(self, other: Baseline) -> Baseline:
+        """The metrics of both."""
+        return Baseline(self.metrics | other.metrics, self.difference | other.difference)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -75,18 +86,27 @@ class Baseline:
 
 
 def compare_with_baseline(
-    p2l: P2L, votes: Votes, baseline: Leaderboard, *, scored: Coefficients | None = None
+    p2l: P2L, votes: Votes, baseline: AveragedSource, *, scored: Coefficients | None = None
 ) -> Baseline:
     """Compare the model with the baseline that it has to beat: the averaged leaderboard of its *training* votes.
 
     Args:
         p2l, votes, scored: as in `evaluate_votes`.
-        baseline: `fit_leaderboard(Votes.read(training_votes, p2l.models), p2l.spec.feedback)`.
+        baseline: the training votes, `Votes.read(training_votes, p2l.models)`, or their `VoteCounts`. A leaderboard of
+            them, `fit_leaderboard(..., p2l.spec.feedback)`, is taken as it is, for the metrics of decisive votes too.
     """
-    return comparison_of(Predictions.of(p2l, votes, scored), baseline)
+    return comparison_of(Predictions.of(p2l, votes, scored), Averaged.of(baseline, p2l.spec.feedback))
 
 
-def comparison_of(predictions: Predictions, baseline: Leaderboard) -> Baseline:
-    """`compare_with_baseline`, given predictions."""
-    averaged = Predictions.of_leaderboard(baseline, predictions.votes).pairs
-    return Baseline(pair_metrics(averaged), paired_differences(predictions.pairs, averaged))
+def comparison_of(predictions: Predictions, averaged: Averaged) -> Baseline:
+    """`compare_with_baseline`, given predictions and the leaderboard."""
+    pairs = Predictions.of_leaderboard(averaged.board, predictions.votes).pairs
+    metrics, difference = pair_metrics(pairs), paired_differences(predictions.pairs, pairs)
+    if averaged.bt is not None and averaged.bt is not averaged.board:
+        pairs = Predictions.of_leaderboard(averaged.bt, predictions.votes).pairs
+        for found, fitted in (
+            (metrics, pair_metrics(pairs)),
+            (difference, paired_differences(predictions.pairs, pairs)),
+        ):
+            found |= {name: fitted[name] for name in _BT_METRICS if name in found}
+    return Baseline(metrics, difference)

@@ -158,6 +158,9 @@ class Card:
         if self.summary is not None:
             shares = ", ".join(f"{label} {share:.1%}" for label, share in self.summary.outcomes.items())
             text += f" Outcomes: {shares}."
+            if self.summary.why_feedback:
+                why = self.summary.why_feedback
+                text += f" The feedback model `{self.spec.feedback}` was chosen from these votes: {why}."
             if self.summary.undetermined:
                 text += f" Of these votes, {self.summary.undetermined}."
         return text

@@ -11,6 +11,16 @@ from p2l_sdk.votes.votes import Votes
 _FEW = 0.01  # share of the votes below which an outcome says too little
 
 
+def choose_feedback(votes: Votes) -> tuple[Feedback, str]:
+    """The feedback model that votes can be fitted with and that uses most of them, and why, in words: `grk` if enough
+    of them are "both bad", `rk` if there are ties, else `bt`."""
+    both_bad, ties = _share(votes, Winner.BOTH_BAD), _share(votes, Winner.TIE)
+    if both_bad >= _FEW:
+        return Feedback.GRK, f"{both_bad:.1%} of the votes are 'tie (bothbad)', {ties:.1%} are ties"
+    few = f"only {both_bad:.2%} of the votes are 'tie (bothbad)'" if both_bad else "no vote is 'tie (bothbad)'"
+    return Feedback(_without_ground(votes)), f"{few}, {f'{ties:.1%} are ties' if ties else 'none is a tie'}"
+
+
 def check_prompts(votes: Votes) -> None:
     """Raise VotesError if all votes are on one prompt."""
     if len(votes.prompts) < 2:

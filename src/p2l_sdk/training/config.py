@@ -12,13 +12,13 @@ from p2l_sdk.errors import P2LError, member
 from p2l_sdk.modeling.spec_p2l import Pooling
 from p2l_sdk.tables.settings import check_fields, check_keys, count, number, read_yaml
 from p2l_sdk.training.recipes import STATIC, Recipe
+from p2l_sdk.votes.scores_outside import Outside
 
-DEFAULT_FEEDBACK, TEACHER_WEIGHT = "grk", 3.0
+TEACHER_WEIGHT = 3.0
 MOST_KEPT = 1.25  # most of the departure from the averaged leaderboard that may be kept: a bit above what was learned
 _HELD_OUT = 0.1  # of a text backbone's prompts, by default
 
 __all__ = [
-    "DEFAULT_FEEDBACK",
     "MOST_KEPT",
     "STATIC",
     "TEACHER_WEIGHT",
@@ -61,14 +61,16 @@ class TrainingConfig:
         base_revision: branch, tag or commit of the base on the Hub.
         base_name: name of the base in adapter and card, if others find it elsewhere than at `base`.
         static_from: sentence encoder to distil the token table from, with base "static".
-        feedback: feedback model, or pointwise feedback (bernoulli, gaussian). None is grk or, where a model of kinds is
-            refined, its own.
+        feedback: feedback model, or pointwise feedback (bernoulli, gaussian). None is the one that suits the votes
+            (grk if some are "both bad", rk if some are ties, else bt) or, where a model of kinds is refined, its own.
         method: what is trained of a text backbone: "lora", "full" or "head", see `Method`. None is "lora".
         teacher: P2L model whose outcome probabilities on the training prompts are learned from, beside the votes:
             folder, Hub id or short name; several, separated by commas or as a list, teach their mean. It must know the
             LLMs of the votes. Whatever is measured or held out is measured on votes alone.
         teacher_weight: total weight of what the teacher says, relative to that of the votes. None is 3.
         eval_votes, eval_scores: held-out data, measured once after training.
+        scores_outside: what to do with scores outside [0, 1], in `votes` and `eval_scores`: "clip" them, "rescale" all
+            scores to [0, 1], or "drop" them; see `Scores.read`. None keeps them.
         validation: share of the prompts held out of training, on which the loss is reported; a text backbone stops
             early by it. 0 for none. None is 0.1 for a text backbone; a static model then cross-validates instead, and
             is trained on all prompts.
@@ -125,6 +127,7 @@ class TrainingConfig:
     teacher_weight: float | None = number(None, 1e-3, 1e3)
     eval_votes: str | None = None
     eval_scores: str | None = None
+    scores_outside: Outside | None = None
     validation: float | None = number(None, 0.0, 0.9)
     costs: str | None = None
     epochs: float | None = number(None, 0.0, 10_000)
@@ -174,6 +177,7 @@ class TrainingConfig:
             for name, value in self._of_recipe.items():
                 object.__setattr__(self, name, value)
         enums: dict[str, type[StrEnum]] = {"method": Method, "precision": Precision, "pooling": Pooling}
+        enums["scores_outside"] = Outside
         for name, kind in enums.items():
             if (value := getattr(self, name)) is not getattr(type(self), name):  # the default, which may be None
                 object.__setattr__(self, name, member(kind, name, value))

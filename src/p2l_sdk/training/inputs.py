@@ -5,21 +5,21 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from p2l_sdk.errors import P2LError, P2LWarning, VotesError
-from p2l_sdk.evaluation import Report, evaluate
+from p2l_sdk.evaluation import Averaged, Report, evaluate
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
 from p2l_sdk.names import matched, own_names
 from p2l_sdk.p2l import P2L
 from p2l_sdk.routing.costs import load_costs
 from p2l_sdk.training.card import Card, data_hash
-from p2l_sdk.training.checks import check_ground, check_prompts, warn_of_thin_ground
+from p2l_sdk.training.checks import check_ground, check_prompts, choose_feedback, warn_of_thin_ground
 from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.training.plan import Plan
 from p2l_sdk.training.verdict import Verdict
-from p2l_sdk.votes.averaged import fit_leaderboard
+from p2l_sdk.votes.averaged import fit_bt, fit_leaderboard
 from p2l_sdk.votes.counts import VoteCounts
 from p2l_sdk.votes.summary import VoteSummary, summarise
 from p2l_sdk.votes.votes import Scores, Votes, warn_if_shared
@@ -33,12 +33,14 @@ class Inputs:
         config: the settings.
         data: votes or scores to learn from.
         data_hash: their fingerprint, for the card.
-        feedback: the feedback model: that of the plan or, where votes refine a model, the model's own.
+        feedback: the feedback model: that of the plan or, where none is given, the one that suits the votes, or that of
+            the model that they refine.
         costs: USD per response by LLM name.
         held_out: by description, the data to measure on after training.
         notes: Markdown for the end of the card.
         read_as: LLMs that votes name otherwise than the model that they refine: as written -> its own name.
         averaged, summary: the averaged leaderboard and the figures of all votes; None for scores.
+        bt: their Bradley-Terry fit, likewise; None if no vote is decisive, too.
     """
 
     config: TrainingConfig
@@ -51,6 +53,7 @@ class Inputs:
     read_as: dict[str, str]
     averaged: Leaderboard | None = None
     summary: VoteSummary | None = None
+    bt: Leaderboard | None = None
 
     @classmethod
     def read(cls, config: TrainingConfig, plan: Plan) -> Inputs:
@@ -66,7 +69,10 @@ class Inputs:
         notes = _notes(config)
         data = _data(config, plan.feedback)
         held_out, read_as = _held_out(config, data), {}
-        feedback, models = plan.feedback, data.models
+        models, why = data.models, ""
+        feedback = plan.feedback
+        if feedback is None:
+            feedback, why = choose_feedback(cast(Votes, data))  # without a feedback model, votes are read
         if plan.refined is not None and isinstance(data, Votes):
             spec = plan.refined[1]
             own = own_names(models, spec.models, "a vote")
@@ -75,7 +81,7 @@ class Inputs:
             held_out = [(name, replace(part, models=own)) for name, part in held_out]
             models = (*spec.models, *(name for name in models if name not in spec.models))
             if config.feedback is None:
-                feedback = spec.feedback
+                feedback, why = spec.feedback, ""
         costs = dict(load_costs(config.costs, models)) if config.costs else {}
         read = cls(config, data, data_hash(config.votes, data), feedback, costs, held_out, notes, read_as)
         if not isinstance(data, Votes) or not isinstance(feedback, Feedback):
@@ -90,18 +96,20 @@ class Inputs:
             if plan.refined is not None or (plan.static_base is None and config.held_out):
                 warnings.simplefilter("ignore", P2LWarning)  # the fit to the training side says the same
             averaged = fit_leaderboard(counts, feedback, intervals=None)
-        summary = summarise(data, feedback, counts=counts, averaged=averaged)
-        return replace(read, averaged=averaged, summary=summary)
+        bt = fit_bt(counts, averaged)
+        summary = summarise(data, feedback, counts=counts, averaged=averaged, bt=bt)
+        return replace(read, averaged=averaged, summary=replace(summary, why_feedback=why), bt=bt)
 
     def measure(self, p2l: P2L) -> dict[str, Report]:
         """Reports by description of the held-out data; votes and scores of the same file share a report."""
         reports: dict[str, Report] = {}
+        averaged = None if self.averaged is None else Averaged(self.averaged, self.bt)
         for name, held_out in self.held_out:
             if isinstance(held_out, Votes):
-                report = evaluate(p2l, held_out, baseline_votes=self.averaged)
+                report = evaluate(p2l, held_out, baseline_votes=averaged)
             else:
-                report = evaluate(p2l, scores=held_out)
-            reports.setdefault(name, report).metrics |= report.metrics
+                report = evaluate(p2l, scores=held_out, baseline_votes=averaged)
+            reports[name] = reports[name].joined(report) if name in reports else report
         return reports
 
     def card(
@@ -144,11 +152,11 @@ def _notes(config: TrainingConfig) -> str:
         raise P2LError(f"notes {config.notes!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _data(config: TrainingConfig, feedback: Feedback | Pointwise) -> Votes | Scores:
+def _data(config: TrainingConfig, feedback: Feedback | Pointwise | None) -> Votes | Scores:
     if not isinstance(feedback, Pointwise):
-        return Votes.read(config.votes)
+        return Votes.read(config.votes, scores_outside=config.scores_outside)
     try:
-        return Scores.read(config.votes, allow_missing=True)
+        return Scores.read(config.votes, allow_missing=True, outside=config.scores_outside)
     except VotesError as error:
         raise VotesError(f"feedback {config.feedback} learns from scores of single answers: {error}") from None
 
@@ -160,7 +168,11 @@ def _held_out(config: TrainingConfig, data: Votes | Scores) -> list[tuple[str, V
     namesakes = len({Path(file).name for file in given.values()}) < len(set(given.values()))
     parts = []
     for kind, file in given.items():
-        held_out = (Votes if kind == "votes" else Scores).read(file, data.models)
+        held_out: Votes | Scores
+        if kind == "votes":
+            held_out = Votes.read(file, data.models, scores_outside=config.scores_outside)
+        else:
+            held_out = Scores.read(file, data.models, allow_missing=True, outside=config.scores_outside)
         name = f"{Path(file).name}, {kind}" if namesakes else Path(file).name
         shared = warn_if_shared(data, held_out, name)
         n = f"{shared:,} of its {len(held_out.prompts):,} prompts are in the training data"

@@ -15,17 +15,17 @@ from p2l_sdk.hub.config import backbone_kind, is_native, read_config
 from p2l_sdk.hub.folders import STATIC_MODEL, locate
 from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
 from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE, ModelSpec
-from p2l_sdk.training.config import DEFAULT_FEEDBACK, STATIC, Method, TrainingConfig
+from p2l_sdk.training.config import STATIC, Method, TrainingConfig
 
 # the settings that a static model takes; all others are for text backbones
 _STATIC_SETTINGS = (
     "votes", "output", "recipe", "base", "base_name", "static_from", "feedback", "teacher", "teacher_weight",
-    "eval_votes", "eval_scores", "costs", "epochs", "keep", "validation", "calibrate", "seed", "push_to_hub", "title",
+    "eval_votes", "eval_scores", "scores_outside", "costs", "epochs", "keep", "validation", "calibrate", "seed", "push_to_hub", "title",
     "license", "cost_note", "notes",
 )  # fmt: skip
 _REFINE_SETTINGS = (
-    "votes", "output", "base", "base_name", "feedback", "eval_votes", "eval_scores", "costs", "push_to_hub", "title",
-    "license", "cost_note", "notes",
+    "votes", "output", "base", "base_name", "feedback", "eval_votes", "eval_scores", "scores_outside", "costs",
+    "push_to_hub", "title", "license", "cost_note", "notes",
 )  # fmt: skip
 _LORA = ("lora_rank", "lora_alpha", "lora_dropout")
 _WITHOUT_EFFECT: dict[Method, tuple[str, ...]] = {
@@ -40,13 +40,13 @@ class Plan:
     """What a run does.
 
     Attributes:
-        feedback: the feedback model.
+        feedback: the feedback model; None for the one that suits the votes.
         static_base: folder of the static model whose token table is used; None if the base is another one.
         refined: folder of the model of kinds that is refined with the votes (`P2L.refine`), and the spec of that model.
-            Its feedback model replaces the default.
+            Its feedback model stands where none is given.
     """
 
-    feedback: Feedback | Pointwise
+    feedback: Feedback | Pointwise | None
     static_base: Path | None
     refined: tuple[Path, ModelSpec] | None = None
 
@@ -73,8 +73,9 @@ class Plan:
         return plan
 
 
-def _feedback(name: str | None) -> Feedback | Pointwise:
-    name = DEFAULT_FEEDBACK if name is None else name
+def _feedback(name: str | None) -> Feedback | Pointwise | None:
+    if name is None:
+        return None
     key = str(name).lower()
     if key in tuple(Pointwise):
         return Pointwise(key)
@@ -117,14 +118,14 @@ def _model_of_kinds(config: TrainingConfig) -> tuple[Path, ModelSpec] | None:
     return folder, ModelSpec.from_config(saved)
 
 
-def _check_refine(config: TrainingConfig, feedback: Feedback | Pointwise, resume: bool) -> None:
+def _check_refine(config: TrainingConfig, feedback: Feedback | Pointwise | None, resume: bool) -> None:
     idle = [name for name in config.chosen if name not in _REFINE_SETTINGS] + ["resume"] * resume
     _refuse(idle, f"where votes refine a model of kinds ({config.base!r}), which has one solution")
     if isinstance(feedback, Pointwise):
         raise P2LError(f"feedback {feedback} trains text backbones; a model of kinds is refined with votes on pairs")
 
 
-def _check_static(config: TrainingConfig, feedback: Feedback | Pointwise, resume: bool) -> None:
+def _check_static(config: TrainingConfig, feedback: Feedback | Pointwise | None, resume: bool) -> None:
     idle = [name for name in config.chosen if name not in _STATIC_SETTINGS] + ["resume"] * resume
     _check_recipe(config, static=True)
     _refuse(idle, "on a static model; name a text backbone with base (--base)")
@@ -134,7 +135,7 @@ def _check_static(config: TrainingConfig, feedback: Feedback | Pointwise, resume
         raise P2LError("a static model trains in seconds in one process; start it without accelerate")
 
 
-def _check_text(config: TrainingConfig, feedback: Feedback | Pointwise) -> None:
+def _check_text(config: TrainingConfig, feedback: Feedback | Pointwise | None) -> None:
     _check_recipe(config, static=False)
     given = config.chosen
     idle = [name for name in given if name in _WITHOUT_EFFECT[config.trained]]

@@ -77,9 +77,9 @@ def _run(config: TrainingConfig, resume: bool, main: bool, listener: Listener) -
     if plan.refined is not None:
         made = _refine(inputs, plan.refined[0], listener)
     elif plan.static_base is not None:
-        made = _train_static(inputs, Feedback(plan.feedback), plan.static_base, listener)
+        made = _train_static(inputs, Feedback(inputs.feedback), plan.static_base, listener)
     else:
-        made = _fine_tune(inputs, plan.feedback, resume, listener)
+        made = _fine_tune(inputs, inputs.feedback, resume, listener)
     if made is None:
         return None
     p2l, card = made

@@ -44,10 +44,7 @@ from p2l_sdk.training.static_heads import (
     n_models_of,
     train_heads,
 )
-<<<<<<< HEAD
-=======
 from p2l_sdk.training.teacher import with_lessons
->>>>>>> ia
 from p2l_sdk.training.token_table import TokenTable
 from p2l_sdk.training.verdict import Verdict
 from p2l_sdk.votes.averaged import fit_leaderboard
@@ -170,13 +167,8 @@ def train_static(
         recipe: the settings.
         costs: USD per response by LLM name, stored with the model.
         averaged: the averaged leaderboard of these votes; fitted if it is not given.
-<<<<<<< HEAD
-        lessons: further votes on the same prompts and LLMs, weighted, to learn from as well; the averaged leaderboard
-            and what cross-validation measures are those of `votes` alone.
-=======
         lessons: further votes on the same prompts and LLMs, weighted, to learn from as well, see `training.teacher`;
             the averaged leaderboard and what cross-validation measures are those of `votes` alone.
->>>>>>> ia
         listener: is told of the progress.
 
     Raises:
@@ -217,17 +209,12 @@ def fit_static(
     verdict = None
     if held_out is not None:
         outputs = head.of(0, _vectors(model, encode(held_out.prompts)))
-<<<<<<< HEAD
-        verdict = _held_out_verdict(held_out, outputs, start[0], recipe.feedback, choice)
-    return StaticFit(quantized(model), averaged, choice, verdict)
-=======
         departs = (recipe.keep or 0.0) if choice is None else choice.verdict.keep
         verdict = _held_out_verdict(held_out, outputs, start[0], recipe.feedback, departs)
     keep = recipe.keep if choice is None else choice.keep
     steps = recipe.lengths(len(votes.prompts))[-1].steps if choice is None else choice.steps
     used = replace(recipe, keep=keep or 0.0, steps=steps)
     return StaticFit(quantized(model), averaged, choice, used, verdict)
->>>>>>> ia
 
 
 def quantized(model: P2LModel) -> P2LModel:

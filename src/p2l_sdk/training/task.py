@@ -19,6 +19,7 @@ from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.objective import PROBIT_TO_LOGIT, Objective, ScoreObjective, VoteObjective
 from p2l_sdk.training.teacher import with_lessons
 from p2l_sdk.votes.averaged import fit_leaderboard
+from p2l_sdk.votes.scores_outside import REMEDY, OutsideScores
 from p2l_sdk.votes.votes import Scores, Votes
 
 
@@ -131,8 +132,13 @@ class Task:
                 has no score, or one side of the split would be empty.
         """
         values = scores.scores
-        if kind is Pointwise.BERNOULLI and not ((values >= 0) & (values <= 1) | np.isnan(values)).all():
-            raise VotesError("a score is not between 0 and 1, as bernoulli feedback needs; use feedback 'gaussian'")
+        found = OutsideScores.of(values, scores.models)
+        if kind is Pointwise.BERNOULLI and found is not None:
+            named = scores.outside if scores.outside is not None else found  # as read, it knows the row of the file
+            raise VotesError(
+                f"a score is not between 0 and 1, as bernoulli feedback needs; use feedback 'gaussian', or {REMEDY}: "
+                f"{named}"
+            )
         train, rest = _split(scores, validation, seed)
         coefs, centre, scale = _averages(train, kind)
         return cls(

@@ -23,7 +23,7 @@ import numpy as np
 from p2l_sdk.errors import P2LError, P2LWarning, VotesError, member
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.leaderboards.likelihood import PairLikelihood
-from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold, vote_targets
+from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, eta_of_threshold, vote_targets
 from p2l_sdk.options import named_options
 from p2l_sdk.votes.connected import undetermined
 from p2l_sdk.votes.counts import VoteCounts
@@ -112,6 +112,23 @@ def fit_leaderboard(
         n_votes=fit.n_votes,
         intervals=limits,
     )
+
+
+def fit_bt(counts: VoteCounts, averaged: Leaderboard | None = None) -> Leaderboard | None:
+    """The Bradley-Terry leaderboard of votes, which predicts the winners of decisive votes best; None if none is
+    decisive. It has no intervals, and what the votes leave open is set by a small ridge, without a warning.
+
+    Args:
+        counts: the votes, counted.
+        averaged: their leaderboard in some feedback model, where it is known already; used if that is `bt`.
+    """
+    if not counts.weight[:, [Winner.A, Winner.B]].any():
+        return None
+    if averaged is not None and averaged.feedback is Feedback.BT:
+        return averaged
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", P2LWarning)
+        return fit_leaderboard(counts, Feedback.BT, intervals=None)
 
 
 class _Fit:

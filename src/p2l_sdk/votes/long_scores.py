@@ -28,9 +28,9 @@ _REMEDY = (
 )
 
 
-def wide_table(table: Chunk) -> tuple[Chunk, set[str]]:
-    """The same scores with a row for each prompt and a column for each LLM, None where it has no score; and the names
-    of the LLMs that have one.
+def wide_table(table: Chunk) -> tuple[Chunk, dict[str, dict[int, int]]]:
+    """The same scores with a row for each prompt and a column for each LLM, None where it has no score; and for each
+    LLM, by row of the result, the row of the table that holds its score.
 
     Columns that label the prompt (`benchmark`) are kept: those of strings and bools that are the same in all rows of
     every prompt.
@@ -66,7 +66,7 @@ def wide_table(table: Chunk) -> tuple[Chunk, set[str]]:
         for name, rows in scores.items()
     }
     labels = {name: [table[name][row] for row in first] for name in kept}
-    return {"prompt": [prompts[row] for row in first], **labels, **columns}, {name for name in scores if scores[name]}
+    return {"prompt": [prompts[row] for row in first], **labels, **columns}, scores
 
 
 def _prompts(table: Chunk) -> list[Any]:

@@ -3,13 +3,14 @@ for each prompt and LLM."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from p2l_sdk.errors import ScoresError
+from p2l_sdk.errors import P2LWarning, ScoresError, member
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.tables.columns import (
     Categories,
@@ -25,6 +26,7 @@ from p2l_sdk.tables.columns import (
 )
 from p2l_sdk.tables.sources import Chunk, Source, open_source, table_errors, whole_table
 from p2l_sdk.votes.long_scores import wide_table
+from p2l_sdk.votes.scores_outside import Outside, OutsideScores
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,15 +38,24 @@ class Scores:
         models: names of the LLMs.
         scores: `(n_prompts, n_models)`, higher is better; NaN for a missing score, if missing scores are allowed.
         categories: the other columns that label prompts (such as a task), `(n_prompts,)` each.
+        outside: the scores that were outside [0, 1] when the table was read, and what was done; None if none was.
     """
 
     prompts: list[Prompt]
     models: tuple[str, ...]
     scores: np.ndarray
     categories: Mapping[str, np.ndarray] = field(default_factory=dict)
+    outside: OutsideScores | None = None
 
     @classmethod
-    def read(cls, source: Any, models: Sequence[str] | None = None, *, allow_missing: bool = False) -> Scores:
+    def read(
+        cls,
+        source: Any,
+        models: Sequence[str] | None = None,
+        *,
+        allow_missing: bool = False,
+        outside: Outside | str | None = None,
+    ) -> Scores:
         """Read a table with a `prompt` column and one column per LLM, or with the columns `prompt`, `model`, `score`.
 
         In the second form, rows without a score (a failed query of `p2l mpg measure`) are missing scores, and so are
@@ -55,23 +66,39 @@ class Scores:
             models: the LLMs, in this order; by default all numeric columns, sorted (columns of bools count only if
                 they are named here).
             allow_missing: whether a score may be missing (NaN, null, an empty cell of a CSV file).
+            outside: what to do with scores outside [0, 1]: "clip" them, "rescale" all scores to [0, 1], or "drop" them
+                (they become missing, whatever `allow_missing`). By default they are kept.
 
         Raises:
             ScoresError: a column is missing, there are no rows, a prompt is invalid, or a score is not a finite number.
+            P2LError: `outside` is unknown.
+
+        Warns:
+            P2LWarning: scores were clipped, rescaled or dropped; it names the first and says how many.
         """
         with table_errors(ScoresError, source):
-            return cls.of_source(open_source(source), models, allow_missing=allow_missing)
+            return cls.of_source(open_source(source), models, allow_missing=allow_missing, outside=outside)
 
     @classmethod
     @table_errors(ScoresError)
-    def of_source(cls, source: Source, models: Sequence[str] | None = None, *, allow_missing: bool = False) -> Scores:
+    def of_source(
+        cls,
+        source: Source,
+        models: Sequence[str] | None = None,
+        *,
+        allow_missing: bool = False,
+        outside: Outside | str | None = None,
+    ) -> Scores:
         """Like `read`, for a source that is already open."""
+        wanted = as_outside(outside)
         table = whole_table(source.chunks)
         if not table:
             raise ScoresError("the scores file is empty")
         if is_long(table, source.untyped):
-            table, numeric = wide_table(table)
+            table, rows = wide_table(table)
+            numeric = {name for name, of_prompts in rows.items() if of_prompts}
         else:
+            rows = {}
             numeric = {name for name in table if not is_own(name) and is_numeric(table[name], source.untyped)}
         names = tuple(sorted(numeric)) if models is None else tuple(models)
         for name in names:
@@ -81,17 +108,32 @@ class Scores:
             has = ", ".join(map(str, table))
             raise ScoresError(f"the scores file has no numeric column; it needs one for each LLM (it has: {has})")
         prompts = checked(prompt_column(table, 0), checked_prompt, 0)
-        columns = [_column(table, name, allow_missing) for name in names]
+
+        def row_of(index: int, name: str) -> int:
+            return rows.get(name, {}).get(index, index)
+
+        columns = [_column(table, name, allow_missing, row_of) for name in names]
         categories = Categories(without=numeric | set(names))
         categories.add(table, len(prompts))
-        return cls(prompts, names, np.stack(columns, 1), categories.arrays())
+        read = np.stack(columns, 1)
+        found = OutsideScores.of(read, names, row_of)
+        if found is not None and wanted is not None:
+            read, found = found.apply(read, wanted), replace(found, done=wanted)
+            warnings.warn(found.outcome, P2LWarning, stacklevel=4)  # the caller of `read`
+        return cls(prompts, names, read, categories.arrays(), found)
 
 
-def _column(table: Chunk, name: str, allow_missing: bool) -> np.ndarray:
+def as_outside(name: Outside | str | None) -> Outside | None:
+    """What to do with scores outside [0, 1], by its name; raises `P2LError` listing the legal names."""
+    return None if name is None else member(Outside, "scores_outside", name)
+
+
+def _column(table: Chunk, name: str, allow_missing: bool, row_of: Callable[[int, str], int]) -> np.ndarray:
     values = table[name] if allow_missing else required(table, name, 0)
     numbers = np.array([number_of(value) for value in values])
     for row in np.flatnonzero(~np.isfinite(numbers)):
         value = values[int(row)]
         if not (allow_missing and is_no_number(value)):
-            raise ScoresError(f"row {row + 1}: the score of {name!r} is {value!r}; it must be a finite number")
+            place = row_of(int(row), name) + 1
+            raise ScoresError(f"row {place}: the score of {name!r} is {value!r}; it must be a finite number")
     return numbers

@@ -11,7 +11,7 @@ import numpy as np
 from p2l_sdk.errors import P2LWarning
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities, vote_log_likelihood
-from p2l_sdk.votes.averaged import fit_leaderboard
+from p2l_sdk.votes.averaged import fit_bt, fit_leaderboard
 from p2l_sdk.votes.connected import undetermined
 from p2l_sdk.votes.counts import VoteCounts
 from p2l_sdk.votes.votes import Votes
@@ -46,8 +46,9 @@ class VoteSummary:
         feedback: the feedback model of the two losses below.
         marginal_cross_entropy: cross-entropy of these votes' own averaged leaderboard, over the outcomes of the
             feedback model: mean over the votes that count, in nats. A model that reads prompts has to be below it.
-        marginal_bt_log_loss: log-loss of sigmoid(coef_a - coef_b) of the same leaderboard on decisive votes, in nats;
-            None if no vote is decisive.
+        marginal_bt_log_loss: log-loss on decisive votes of their averaged leaderboard under `bt`, in nats; None if no
+            vote is decisive.
+        why_feedback: why the feedback model is this one, in words, where it was chosen from the votes.
     """
 
     n_votes: int
@@ -62,6 +63,7 @@ class VoteSummary:
     feedback: Feedback
     marginal_cross_entropy: float
     marginal_bt_log_loss: float | None
+    why_feedback: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -74,13 +76,15 @@ def summarise(
     *,
     counts: VoteCounts | None = None,
     averaged: Leaderboard | None = None,
+    bt: Leaderboard | None = None,
 ) -> VoteSummary:
     """Summarise votes under a feedback model; takes about as long as fitting an averaged leaderboard.
 
     Args:
         votes: the votes.
         feedback: the feedback model, or its name.
-        counts, averaged: the counts of these votes and their averaged leaderboard, where they are known already.
+        counts, averaged, bt: the counts of these votes, their averaged leaderboard and their `fit_bt`, where they are
+            known already.
 
     Raises:
         VotesError: no vote counts in this feedback model.
@@ -93,7 +97,7 @@ def summarise(
             averaged = fit_leaderboard(counts, feedback, intervals=None)
     per_prompt = np.bincount(votes.prompt, minlength=len(votes.prompts))
     balance = np.bincount(votes.winner, minlength=len(Winner)) / len(votes)
-    decisive = counts.weight[:, [Winner.A, Winner.B]].any()
+    bt = fit_bt(counts, averaged) if bt is None else bt
     return VoteSummary(
         n_votes=len(votes),
         n_prompts=len(votes.prompts),
@@ -106,7 +110,7 @@ def summarise(
         undetermined=undetermined(counts, feedback),
         feedback=feedback,
         marginal_cross_entropy=_cross_entropy(counts, averaged, feedback),
-        marginal_bt_log_loss=_cross_entropy(counts, averaged, Feedback.BT) if decisive else None,
+        marginal_bt_log_loss=None if bt is None else _cross_entropy(counts, bt, Feedback.BT),
     )
 
 

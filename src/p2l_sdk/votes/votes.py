@@ -22,7 +22,8 @@ from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.tables.columns import WINNERS, Categories, PromptIndex, VoteCodes, is_scores, turns_of
 from p2l_sdk.tables.files import Row
 from p2l_sdk.tables.sources import Chunk, of_rows, open_source, table_errors
-from p2l_sdk.votes.scores import Scores
+from p2l_sdk.votes.scores import Scores, as_outside
+from p2l_sdk.votes.scores_outside import REMEDY, Outside, OutsideScores
 
 __all__ = ["WINNERS", "Scores", "Votes", "shared_prompts", "warn_if_shared"]
 
@@ -58,7 +59,9 @@ class Votes:
         return len(self.winner)
 
     @classmethod
-    def read(cls, source: Any, models: Sequence[str] | None = None) -> Votes:
+    def read(
+        cls, source: Any, models: Sequence[str] | None = None, *, scores_outside: Outside | str | None = None
+    ) -> Votes:
         """Read a table of votes, or convert a table of scores (see `Scores.read`).
 
         Args:
@@ -67,6 +70,7 @@ class Votes:
                 "org/name:split", "org/name@revision"); a datasets.Dataset, a pandas frame, a pyarrow table, a mapping
                 of columns, or an iterable of dictionaries. The default split is "train".
             models: the LLMs that may occur, in this order; by default all that occur, sorted.
+            scores_outside: what to do with scores outside [0, 1], see `Scores.read`; of no effect on votes.
 
         Raises:
             VotesError: the source cannot be read, a column is missing, or a row violates the contract.
@@ -74,11 +78,13 @@ class Votes:
             MissingExtraError: the package that reads the source is not installed.
         """
         with table_errors(VotesError, source):
+            as_outside(scores_outside)
             first, opened = open_source(source).peek()
             if {"prompt", "model", "answer"} <= first.keys() and not {"score", "winner"} & first.keys():
                 raise VotesError("these are answers, as p2l collect writes them, not votes; let p2l judge compare them")
             if is_scores(first, opened.untyped):
-                return cls._of_scores(Scores.of_source(opened, models, allow_missing=True), stacklevel=3)
+                scores = Scores.of_source(opened, models, allow_missing=True, outside=scores_outside)
+                return cls._of_scores(scores, stacklevel=3)
             return cls._of_chunks(opened.chunks, models)
 
     @classmethod
@@ -192,17 +198,19 @@ class Votes:
     def _of_scores(cls, scores: Scores, stacklevel: int, pairs: tuple[np.ndarray, np.ndarray] | None = None) -> Votes:
         if len(scores.models) < 2:
             raise ScoresError(f"the scores are of one LLM only ({', '.join(scores.models)}); a vote is between two")
-        outside = bool(((scores.scores < 0) | (scores.scores > 1)).any())
-        if outside:
+        outside = OutsideScores.of(scores.scores, scores.models)
+        if outside is not None:
+            named = scores.outside if scores.outside is not None and scores.outside.done is None else outside
             warnings.warn(
-                "some scores are outside [0, 1], so there is no threshold below which both answers are bad: equal "
-                "scores are ties",
+                f"{named}, so there is no threshold below which both answers are bad: equal scores are ties; {REMEDY}",
                 P2LWarning,
                 stacklevel=stacklevel,
             )
         first, second = np.triu_indices(len(scores.models), 1) if pairs is None else pairs
         left, right = scores.scores[:, first], scores.scores[:, second]
-        equal = Winner.TIE if outside else np.where((left + right) / 2 >= _USABLE, Winner.TIE, Winner.BOTH_BAD)
+        equal = (
+            Winner.TIE if outside is not None else np.where((left + right) / 2 >= _USABLE, Winner.TIE, Winner.BOTH_BAD)
+        )
         decided = np.where(left > right, Winner.A, Winner.B)
         winner = np.where(np.abs(left - right) > _SAME, decided, equal)
         row, pair = np.nonzero(np.isfinite(left) & np.isfinite(right))

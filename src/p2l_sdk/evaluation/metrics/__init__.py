@@ -14,18 +14,23 @@ from p2l_sdk.evaluation.metrics.pairs import (
     paired_differences,
     vote_losses,
 )
+from p2l_sdk.evaluation.metrics.routing import arena_score, cost_saved, relative_difference, router_arena_score
 
 __all__ = [
     "Estimate",
     "PairPredictions",
     "Reliability",
+    "arena_score",
     "clustered_mean",
     "compare_leaderboards",
+    "cost_saved",
     "kendall",
     "pair_metrics",
     "pair_reliability",
     "paired_differences",
+    "relative_difference",
     "reliability",
+    "router_arena_score",
     "spearman",
     "spread_of_coefficients",
     "vote_losses",

@@ -23,6 +23,14 @@ class Estimate:
     standard_error: float | None
     n: int
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval, by the normal approximation; None without a standard error."""
+        if self.standard_error is None:
+            return None
+        margin = 1.96 * self.standard_error
+        return self.value - margin, self.value + margin
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {"value": self.value, "standard_error": self.standard_error, "n": self.n}
