@@ -4,7 +4,7 @@ The prompts are split into five folds. For each, a head is trained on the other 
 leaderboard of *their* votes, and measured on the fold: no vote is predicted by a head or a leaderboard that saw it. The
 heads of all folds are trained at once. Of the departure from the averaged leaderboard two shares are kept: `keep` of
 what tells LLMs apart, and `level` of what is common to all of them on a prompt. Those with the lowest loss are chosen,
-with caution: `keep` is the smallest share whose loss is within half a standard error of the lowest, and 0 unless the
+with caution: `keep` is the smallest share whose loss is within a standard error of the lowest, and 0 unless the
 loss is below the averaged leaderboard's by a standard error.
 
 The model is the mean of the folds' heads, which is better than one head trained on all prompts.
@@ -28,7 +28,7 @@ from p2l_sdk.training.verdict import Verdict
 SHARES = (0.25, 0.5)  # of the prompts, for the learning curve
 _LEAST_FOR_CURVE = 60
 _KEEPS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
-_NEAR = 0.5  # standard errors by which the smallest `keep` may lie above the lowest loss
+_NEAR = 1.0  # standard errors by which the smallest `keep` may lie above the lowest loss
 _SURE = 1.0  # standard errors by which a model must be better than the averaged leaderboard
 
 
