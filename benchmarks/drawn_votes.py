@@ -67,6 +67,12 @@ def _distinct(scores: Scores) -> Scores:
     return Scores([scores.prompts[i] for i in rows], scores.models, scores.scores[rows])
 
 
+def pool_of(train: Votes, size: int) -> Votes:
+    """A fixed random choice of so many of the prompts (all, if there are no more)."""
+    order = np.random.default_rng(0).permutation(len(train.prompts))
+    return train.subset(np.sort(order[:size]))
+
+
 def draw(train: Votes, n_prompts: int, per_prompt: int | None, random: np.random.Generator) -> tuple[Votes, np.ndarray]:
     """A training set, and its prompts' places in `train`: random prompts, with so many random votes each (None: all).
 
@@ -156,7 +162,7 @@ def losses(
     def by_prompt(values: np.ndarray) -> np.ndarray:
         return np.bincount(row, values, n)
 
-    best = (scored.coefs if route is None else route).argmax(1)
+    best = scored.coefs.argmax(1)
     return Losses(
         by_prompt(-(targets * law).sum(1)),
         by_prompt(counted.astype(float)),
