@@ -2,9 +2,9 @@
 
 A learner gives a departure from the averaged leaderboard for a prompt: coefficients = averaged + scale x departure.
 Its own setting (number of neighbours, penalty, rounds) and the scale (0 is the averaged leaderboard) are chosen
-together, by the loss of the votes in five folds over the training prompts. From votes, a learner learns what they say beyond the
-averaged leaderboard: at it, every vote pulls the coefficients of its two LLMs up or down (the gradient g of its
-log-likelihood, with curvature h).
+together, by the loss of the votes in five folds over the training prompts. From votes, a learner learns what they say
+beyond the averaged leaderboard: at it, every vote pulls the coefficients of its two LLMs up or down (the gradient g of
+its log-likelihood, with curvature h).
 
     kNN         sum of g / sum of h over the k most similar prompts (cosine)
     ridge       for each LLM, ridge regression of g / h with weights h
