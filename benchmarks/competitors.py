@@ -36,8 +36,8 @@ FOLDS = 5
 SCALES = np.array([0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0])
 _ENOUGH = 5000  # votes of a fold by which settings are chosen
 _LEAST = 0.02  # predicted scores stay this far from 0 and 1
-_NEIGHBOURS = (5, 10, 20, 40, 80, 160)
-_PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+_NEIGHBOURS = (5, 10, 20, 40, 80, 160, 320, 640)
+_PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 _ROUNDS = (10, 20, 40, 80, 160, 320)
 _RATE, _DEPTH, _FEATURES, _RIDGE = 0.05, 3, 0.1, 5.0  # of boosting from votes
 
@@ -127,6 +127,9 @@ def ridge(known: Known, new: np.ndarray) -> list[np.ndarray]:
         columns = []
         for g, h in zip(pull.T, curvature.T, strict=True):
             seen = h > 1e-9
+            if not seen.any():
+                columns.append(np.zeros(len(new)))
+                continue
             model = Ridge(alpha=alpha / 10, fit_intercept=False).fit(known.vectors[seen], g[seen] / h[seen], h[seen])
             columns.append(model.predict(new))
         found.append(np.stack(columns, 1))
