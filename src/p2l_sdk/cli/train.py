@@ -20,7 +20,7 @@ _SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
         ("feedback", str, "bt, bt_tie, rk, rk_reparam, grk, ba; of single answers: bernoulli, gaussian.  [grk]"),
         ("eval-votes", str, "Held-out votes, measured once, after training."),
         ("eval-scores", str, "Held-out scores, likewise."),
-        ("validation", float, "Share of the prompts for early stopping.  [0.1; a static model: none]"),
+        ("validation", float, "Share of the prompts held out, and measured on.  [0.1; a static model: none]"),
         ("costs", str, 'File of {"LLM": USD per response}, or genai-prices; stored with the model.'),
     ],
     "Base": [
@@ -48,7 +48,8 @@ _SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
         ("head-dropout", float, "Dropout of the head.  [0]"),
     ],
     "Steps": [
-        ("epochs", float, "Passes over the prompts.  [3; a static model: 20, of many prompts fewer]"),
+        ("epochs", float, "Passes over the prompts.  [3; a static model: chosen by cross-validation]"),
+        ("keep", float, "Share kept of the departure from the averaged leaderboard; 0: none.  [likewise; text: 1]"),
         ("batch-size", int, "Prompts per step, over all processes.  [16; --head-only 128]"),
         ("micro-batch-size", int, "Prompts per forward pass.  [the whole step]"),
         ("length-window", int, "Sort prompts by length within so many steps; 1: random batches.  [16]"),

@@ -164,7 +164,7 @@ class Card:
             kept = average if self.config.average else "that of"
             return f"No prompts were held out for validation; the model is {kept} the last step."
         return (
-            f"Of the prompts, {self.config.validation:.0%} were held out for validation. Lowest validation loss "
+            f"Of the prompts, {self.config.held_out:.0%} were held out for validation. Lowest validation loss "
             f"{min(losses):.4f} (kept), averaged leaderboard {self.baseline:.4f}."
         )
 

@@ -13,6 +13,8 @@ from p2l_sdk.modeling.spec_p2l import Pooling
 from p2l_sdk.tables.settings import check_fields, check_keys, count, number, read_yaml
 
 STATIC, DEFAULT_FEEDBACK = "static", "grk"
+MOST_KEPT = 1.25  # most of the departure from the averaged leaderboard that may be kept: a bit above what was learned
+_HELD_OUT = 0.1  # of a text backbone's prompts, by default
 
 
 class Method(StrEnum):
@@ -50,10 +52,14 @@ class TrainingConfig:
             refined, its own.
         method: what is trained of a text backbone: "lora", "full" or "head", see `Method`. None is "lora".
         eval_votes, eval_scores: held-out data, measured once after training.
-        validation: share of the prompts held out for the learning curve and early stopping (text backbones only); 0 for
-            none.
+        validation: share of the prompts held out of training, on which the loss is reported; a text backbone stops
+            early by it. 0 for none. None is 0.1 for a text backbone; a static model then cross-validates instead, and
+            is trained on all prompts.
         costs: file of USD per response, or another source (see `load_costs`), stored with the model.
-        epochs: passes over the training prompts. None is 3; for a static model see `StaticRecipe.for_prompts`.
+        epochs: passes over the training prompts. None is 3; for a static model chosen by cross-validation.
+        keep: share of the learned departure from the averaged leaderboard that is kept: 0 returns it for every prompt,
+            1 is what training made. None: a static model chooses it by cross-validation, a text backbone keeps all
+            (with `calibrate`: what is best on the held-out prompts).
         batch_size: prompts per optimizer step, over all processes. None is 16, or 128 with method "head".
         micro_batch_size: prompts per forward pass of one process; by default its whole share of the step.
         length_window: steps within which prompts are sorted by length, which saves padding. Prompts of similar length
@@ -67,7 +73,8 @@ class TrainingConfig:
         average: decay of an exponential moving average of the weights, which is evaluated and kept instead of the
             weights of a single step; 0.98 averages about 50 steps, 0 is none.
         calibrate: after training, scale the departure of the coefficients from the averaged leaderboard so that the
-            validation loss is lowest: a model that overfits is overconfident on new prompts.
+            loss on held-out prompts is lowest: a model that overfits is overconfident on new prompts. A static model
+            does so unless `keep` is given, on the prompts that each fold leaves out.
         lora_rank, lora_alpha, lora_dropout: of the LoRA.
         head_hidden_size: width of the head's hidden layer; None for a linear head.
         head_dropout: dropout before the head's last layer.
@@ -97,9 +104,10 @@ class TrainingConfig:
     method: Method | None = None
     eval_votes: str | None = None
     eval_scores: str | None = None
-    validation: float = number(0.1, 0.0, 0.9)
+    validation: float | None = number(None, 0.0, 0.9)
     costs: str | None = None
     epochs: float | None = number(None, 0.0, 10_000)
+    keep: float | None = number(None, 0.0, MOST_KEPT)
     batch_size: int | None = count(None)
     micro_batch_size: int | None = count(None)
     length_window: int = count(16)
@@ -147,8 +155,14 @@ class TrainingConfig:
         check_fields(self)
         self._check("seed", isinstance(self.seed, int) and self.seed >= 0, "an integer >= 0")
         self._check("epochs", self.epochs is None or self.epochs > 0, "a number above 0")
-        self._check("calibrate", not self.calibrate or self.validation > 0, "false where validation is 0")
-        self._check("patience", self.patience is None or self.validation > 0, "null where validation is 0")
+        self._check("calibrate", not self.calibrate or self.validation != 0, "false where validation is 0")
+        self._check("calibrate", not self.calibrate or self.keep is None, "false where keep is given")
+        self._check("patience", self.patience is None or self.validation != 0, "null where validation is 0")
+
+    @property
+    def held_out(self) -> float:
+        """The share of the prompts held out of the training of a text backbone, with the default resolved."""
+        return _HELD_OUT if self.validation is None else self.validation
 
     @property
     def trained(self) -> Method:

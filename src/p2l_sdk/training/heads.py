@@ -16,7 +16,7 @@ from p2l_sdk.modeling.prompt_p2l import pad
 from p2l_sdk.training.listener import Listener, tracked
 from p2l_sdk.training.objective import Objective
 
-_LEAST_LOG_S = -3.0  # least initial log threshold: a tie threshold t of 1.05
+LEAST_LOG_S = -3.0  # least initial log threshold: a tie threshold t of 1.05
 
 
 @torch.no_grad()
@@ -29,7 +29,7 @@ def start_at(model: P2LModel, leaderboard: Leaderboard) -> None:
         layer.weight.zero_()
         layer.bias.copy_(value)
     if model.head.eta is not None:
-        model.head.eta.bias.clamp_(min=float(eta_of_threshold(model.spec.feedback, _LEAST_LOG_S)))
+        model.head.eta.bias.clamp_(min=float(eta_of_threshold(model.spec.feedback, LEAST_LOG_S)))
 
 
 @torch.no_grad()

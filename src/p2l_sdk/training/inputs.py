@@ -86,7 +86,7 @@ class Inputs:
             check_prompts(data)
         counts = VoteCounts.of(data)
         with warnings.catch_warnings():
-            if plan.refined is not None or (plan.static_base is None and config.validation):
+            if plan.refined is not None or (plan.static_base is None and config.held_out):
                 warnings.simplefilter("ignore", P2LWarning)  # the fit to the training side says the same
             averaged = fit_leaderboard(counts, feedback, intervals=None)
         summary = summarise(data, feedback, counts=counts, averaged=averaged)

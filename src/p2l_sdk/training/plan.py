@@ -20,7 +20,7 @@ from p2l_sdk.training.config import DEFAULT_FEEDBACK, STATIC, Method, TrainingCo
 # the settings that a static model takes; all others are for text backbones
 _STATIC_SETTINGS = (
     "votes", "output", "base", "base_name", "static_from", "feedback", "eval_votes", "eval_scores", "costs", "epochs",
-    "seed", "push_to_hub", "title", "license", "cost_note", "notes",
+    "keep", "validation", "calibrate", "seed", "push_to_hub", "title", "license", "cost_note", "notes",
 )  # fmt: skip
 _REFINE_SETTINGS = (
     "votes", "output", "base", "base_name", "feedback", "eval_votes", "eval_scores", "costs", "push_to_hub", "title",

@@ -162,12 +162,12 @@ def _fine_tune(
 
     config, data, folder = inputs.config, inputs.data, checkpoint_folder(inputs.config)
     if isinstance(data, Scores):
-        task = Task.of_scores(data, Pointwise(feedback), config.validation, config.seed)
+        task = Task.of_scores(data, Pointwise(feedback), config.held_out, config.seed)
         summary = ScoreSummary.of(data, Pointwise(feedback), task.averaged_loss(task.train))
         listener.data_read(config.votes, summary)
     else:
         task = Task.of_votes(
-            data, Feedback(feedback), config.validation, config.seed, config.label_smoothing, averaged=inputs.averaged
+            data, Feedback(feedback), config.held_out, config.seed, config.label_smoothing, averaged=inputs.averaged
         )
     try:
         result = fine_tune(config, task, inputs.costs, resume=resume, listener=listener)
