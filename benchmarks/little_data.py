@@ -46,6 +46,7 @@ from p2l_sdk.training import TrainingConfig, train
 SETS, SIZES, PER_PROMPT = ("mmlu_pro", "routing9", "alpaca58"), (30, 100, 300, 1000), (1, 3)
 _NUMBERS = {name: i for i, name in enumerate(SETS)}  # part of the seed
 _FAR = 3.0  # standard errors
+_SAME = 1e-5  # nats: a model that returns the averaged leaderboard differs from it by rounding
 
 
 def trained(votes: Votes, seed: int) -> tuple[P2L, float]:
@@ -146,7 +147,7 @@ def show(rows: list[dict[str, Any]]) -> None:
             error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
             parts.append(f"{values.mean():+.4f} ± {error:.4f}")
             lost = -values if metric == "routed" else values
-            worse.append(str(int((lost > _FAR * np.maximum(errors, 1e-12)).sum())))
+            worse.append(str(int((lost > np.maximum(_FAR * errors, _SAME)).sum())))
         seconds = np.mean([row["seconds"] for row in cell])
         print(f"| {key[0]} | {key[1]:,} x {key[2]} | {len(cell)} | {' | '.join(parts)} | ", end="")
         print(f"{', '.join(worse)} | {seconds:.1f} |")
