@@ -33,7 +33,7 @@ from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback, log_probability_derivatives, log_threshold, vote_targets
 
 FOLDS = 5
-SCALES = np.array([0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0])
+SCALES = np.array([0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 4.5])
 _ENOUGH = 5000  # votes of a fold by which settings are chosen
 _LEAST = 0.02  # predicted scores stay this far from 0 and 1
 _NEIGHBOURS = (5, 10, 20, 40, 80, 160, 320, 640)

@@ -100,7 +100,7 @@ def measured(cell: Cell, data: VoteSet, predictors: list[str], args: argparse.Na
     add("averaged", losses(coefficients(all_known.board, nothing), feedback, held_out, scores), 0.0)
     for name in predictors:
         if name == "static":
-            p2l, seconds = trained(votes, cell.draw)
+            p2l, seconds, _ = trained(votes, cell.draw)
             add(name, losses(p2l.coefficients(held_out.prompts), p2l.spec.feedback, held_out, scores), seconds)
             continue
         encoder, cache = encoder_folder(args.encoder), Path(args.cache)

@@ -11,6 +11,8 @@ validation prompts beside the averaged leaderboard of the same votes, on the LLM
                       better. alpaca58 has no scores: there, log-loss of the winner of decisive votes, below 0 is better
     worse             draws in which the model is worse by more than 3 standard errors (over the validation prompts,
                       paired), in cross-entropy and in the other column
+    seconds           of training, reading the file and writing the model included; CPU seconds are those of all
+                      threads, which a busy machine does not change
 
 Means over the draws, with the standard error over the draws. Each draw is appended to the file --out as it is done,
 and a later call with the same file goes on from there.
@@ -49,13 +51,13 @@ _FAR = 3.0  # standard errors
 _SAME = 1e-5  # nats: a model that returns the averaged leaderboard differs from it by rounding
 
 
-def trained(votes: Votes, seed: int) -> tuple[P2L, float]:
-    """What `p2l train` makes of a file of these votes, and the seconds that it takes."""
+def trained(votes: Votes, seed: int) -> tuple[P2L, float, float]:
+    """What `p2l train` makes of a file of these votes; the seconds that it takes, and those of all its threads."""
     feedback = feedback_for(votes)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "votes.jsonl"
         file.write_text("\n".join(json.dumps(row) for row in rows_to_write(votes)) + "\n", encoding="utf-8")
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         p2l = train(
             TrainingConfig(
                 votes=str(file),
@@ -65,7 +67,7 @@ def trained(votes: Votes, seed: int) -> tuple[P2L, float]:
             )
         )
         assert p2l is not None  # there is one process
-        return p2l, time.perf_counter() - start
+        return p2l, time.perf_counter() - start, time.process_time() - used
 
 
 def same_for_all(board: Leaderboard, n: int) -> Coefficients:
@@ -77,7 +79,7 @@ def same_for_all(board: Leaderboard, n: int) -> Coefficients:
 def one_draw(data: VoteSet, n: int, per_prompt: int, seed: int) -> dict[str, Any]:
     """Train on one draw and measure: differences to the averaged leaderboard with their standard errors."""
     votes, _ = draw(data.train, n, per_prompt, np.random.default_rng([_NUMBERS[data.name], n, per_prompt, seed]))
-    p2l, seconds = trained(votes, seed)
+    p2l, seconds, used = trained(votes, seed)
     assert p2l.models == votes.models
     known = np.array([data.train.models.index(name) for name in votes.models])
     held_out, feedback = of_models(data.held_out, known), p2l.spec.feedback
@@ -101,6 +103,7 @@ def one_draw(data: VoteSet, n: int, per_prompt: int, seed: int) -> dict[str, Any
         "feedback": str(feedback),
         "llms": len(known),
         "seconds": seconds,
+        "cpu_seconds": used,
         **pairs,
         **levels,
     }
@@ -136,8 +139,10 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """A Markdown table: a line for each set, number of prompts and of votes."""
-    print("| data | prompts x votes | draws | cross-entropy | routed (alpaca58: winner) | worse | seconds |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| data | prompts x votes | draws | cross-entropy | routed (alpaca58: winner) | worse | seconds | CPU seconds |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for key in dict.fromkeys((row["set"], row["prompts"], row["per_prompt"]) for row in rows):
         cell = [row for row in rows if (row["set"], row["prompts"], row["per_prompt"]) == key]
         other = "routed" if "routed" in cell[0] else "winner_log_loss"
@@ -149,8 +154,9 @@ def show(rows: list[dict[str, Any]]) -> None:
             lost = -values if metric == "routed" else values
             worse.append(str(int((lost > np.maximum(_FAR * errors, _SAME)).sum())))
         seconds = np.mean([row["seconds"] for row in cell])
+        used = np.mean([row.get("cpu_seconds", np.nan) for row in cell])
         print(f"| {key[0]} | {key[1]:,} x {key[2]} | {len(cell)} | {' | '.join(parts)} | ", end="")
-        print(f"{', '.join(worse)} | {seconds:.1f} |")
+        print(f"{', '.join(worse)} | {seconds:.1f} | {used:.1f} |")
 
 
 def main() -> None:

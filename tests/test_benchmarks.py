@@ -41,14 +41,16 @@ def rows(votes):
 @pytest.mark.parametrize("per_prompt", [1, 3, None])
 def test_a_draw_is_some_prompts_with_some_of_their_votes(drawn_votes, votes, per_prompt):
     drawn, chosen = drawn_votes.draw(votes, 6, per_prompt, np.random.default_rng(1))
-    assert [votes.prompts[i] for i in chosen] == drawn.prompts and len(set(chosen)) == 6
+    assert [votes.prompts[i] for i in chosen] == drawn.prompts
+    assert len(set(chosen)) == 6
     assert np.bincount(drawn.prompt).tolist() == [10 if per_prompt is None else per_prompt] * 6
     assert rows(drawn) <= rows(votes)
     assert set(drawn.models) == {drawn.models[i] for i in np.r_[drawn.a, drawn.b]}  # as in a file of these votes
     again = drawn_votes.draw(votes, 6, per_prompt, np.random.default_rng(1))[0]
     assert rows(again) == rows(drawn)
     written = Votes.from_rows(drawn_votes.rows_to_write(drawn))
-    assert rows(written) == rows(drawn) and written.models == drawn.models
+    assert rows(written) == rows(drawn)
+    assert written.models == drawn.models
 
 
 def test_votes_between_some_of_the_models_leave_the_others_out(drawn_votes, votes):
@@ -68,7 +70,8 @@ def test_losses_by_prompt_sum_to_the_metrics_of_evaluate(drawn_votes, votes, fee
     metrics = pair_metrics(PairPredictions(feedback, *pair, votes.winner, **own, cluster=votes.prompt))
     want = metrics["cross_entropy"]
     value, error = drawn_votes.mean_and_error(got.entropy, got.n)
-    assert value == pytest.approx(want.value) and error == pytest.approx(want.standard_error, rel=0.05)
+    assert value == pytest.approx(want.value)
+    assert error == pytest.approx(want.standard_error, rel=0.05)
     assert got.bt.sum() / got.decisive.sum() == pytest.approx(metrics["bt_log_loss"].value)
     if feedback is not Feedback.BT:
         assert got.winner.sum() / got.decisive.sum() == pytest.approx(metrics["winner_log_loss"].value)
