@@ -62,8 +62,8 @@ class Card:
     baseline: float | None = None
     history: list[dict[str, float]] | None = None
 
-    def static(self, model: P2LModel, table_source: str, size_mb: float) -> str:
-        """The card of a static model."""
+    def static(self, model: P2LModel, table_source: str, size_mb: float, choice: tuple[str, ...] = ()) -> str:
+        """The card of a static model; `choice` says what cross-validation chose and measured, line by line."""
         vocab, width = model.backbone.table.shape
         return self._render(
             "static_model.md",
@@ -73,6 +73,7 @@ class Card:
             hidden=model.spec.head_hidden_size,
             table_source=table_source,
             recipe=_words(self.settings),
+            choice="".join(f"- {line}\n" for line in choice),
         )
 
     def refined(self, refined: Refined) -> str:

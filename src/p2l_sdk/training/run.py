@@ -85,7 +85,7 @@ def _run(config: TrainingConfig, resume: bool, main: bool, listener: Listener) -
     p2l, card = made
     if card.verdict is not None:
         p2l.verdict = card.verdict
-        listener.judged(card.verdict)
+        listener.verdict(card.verdict)
     listener.measured(card.reports)
     if config.push_to_hub is not None:
         _push(p2l, config.output, config.push_to_hub, listener)
@@ -134,28 +134,35 @@ def _refine(inputs: Inputs, base: Path, listener: Listener) -> tuple[P2L, Card]:
 
 def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: Listener) -> tuple[P2L, Card]:
     """A static model and its card, which are in the output folder."""
-    from p2l_sdk.training.static import StaticRecipe, train_static, write_static
+    from p2l_sdk.training.static import StaticRecipe, fit_static, write_static
     from p2l_sdk.training.token_table import distil, table_of
 
     config, data = inputs.config, cast(Votes, inputs.data)  # `Plan` refuses scores
-    recipe = StaticRecipe(feedback=feedback, seed=config.seed).for_prompts(len(data.prompts), config.epochs)
-    recipe = recipe if config.keep is None else replace(recipe, keep=config.keep)
+    held_out, averaged = None, inputs.averaged
+    if config.validation:
+        data, held_out = data.split(config.validation, config.seed)
+        averaged = None  # that of the training side
+    recipe = StaticRecipe(feedback=feedback, seed=config.seed, keep=config.keep)
+    recipe = recipe.for_prompts(len(data.prompts), config.epochs)
     if config.static_from is not None:
         name = config.base_name or Path(config.static_from).name
         table, origin = distil(config.static_from), f"Its token table was distilled from {name}."
     else:
         source = "the embedded static model" if base == STATIC_MODEL else config.base
         table, origin = table_of(base), f"Its token table is that of {source}."
-    taught = _taught(config, data, feedback, listener)
+    taught = _taught(replace(inputs, data=data), listener)
     with new_folder(Path(config.output)) as partial:
-        model = train_static(
-            data, table, recipe, inputs.costs, averaged=inputs.averaged, lessons=taught, listener=listener
+        fit = fit_static(
+            data, table, recipe, inputs.costs, averaged=averaged, lessons=taught, held_out=held_out, listener=listener
         )
-        write_static(model, table.tokenizer, partial)
+        write_static(fit.model, table.tokenizer, partial)
         p2l = P2L(load_scorer(partial), folder=Path(config.output))
-        card = inputs.card(p2l, "static", vars(recipe) | _recipe_and_teacher(config))
+        if fit.choice is not None:
+            listener.cross_validated(fit.choice)
+        settings = vars(fit.recipe) | _recipe_and_teacher(config)
+        card = inputs.card(p2l, "static", settings, verdict=fit.verdict)
         size = (partial / "model.safetensors").stat().st_size / 1e6
-        (partial / "README.md").write_text(card.static(model, origin, size), encoding="utf-8")
+        (partial / "README.md").write_text(card.static(fit.model, origin, size, fit.words), encoding="utf-8")
     return p2l, card
 
 
@@ -180,7 +187,7 @@ def _fine_tune(
             config.seed,
             config.label_smoothing,
             averaged=inputs.averaged,
-            lessons=_taught(config, data, feedback, listener),
+            lessons=_taught(inputs, listener),
         )
     try:
         result = fine_tune(config, task, inputs.costs, resume=resume, listener=listener)
@@ -212,15 +219,16 @@ def _fine_tune(
     return p2l, card
 
 
-def _taught(config: TrainingConfig, votes: Votes, feedback: Feedback | Pointwise, listener: Listener) -> Votes | None:
+def _taught(inputs: Inputs, listener: Listener) -> Votes | None:
     """What the teacher says on the prompts of the votes; None without a teacher."""
     from p2l_sdk.training.teacher import lessons
 
+    config, data = inputs.config, cast(Votes, inputs.data)  # `Plan` refuses scores
     if not config.teachers:
         return None
     teachers = [P2L.from_pretrained(name) for name in config.teachers]
     weight = TEACHER_WEIGHT if config.teacher_weight is None else config.teacher_weight
-    return lessons(teachers, votes, Feedback(feedback), weight, seed=config.seed, listener=listener)
+    return lessons(teachers, data, Feedback(inputs.feedback), weight, seed=config.seed, listener=listener)
 
 
 def _recipe_and_teacher(config: TrainingConfig) -> dict[str, Any]:

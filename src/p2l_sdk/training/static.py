@@ -19,7 +19,6 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from p2l_sdk.errors import VotesError
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
 from p2l_sdk.modeling.feedback_p2l import Feedback
@@ -27,13 +26,13 @@ from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.prompt_p2l import PromptEncoder, pad
 from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec, Pooling
 from p2l_sdk.modeling.static_p2l import StaticConfig
-from p2l_sdk.tables.columns import turns_of
 from p2l_sdk.tables.settings import check_fields, count, number
 from p2l_sdk.training.checks import check_ground, check_prompts
+from p2l_sdk.training.choice import Choice
 from p2l_sdk.training.config import MOST_KEPT
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.listener import Listener
-from p2l_sdk.training.static_choice import Choice, cross_validate, n_steps
+from p2l_sdk.training.static_choice import cross_validate, n_steps
 from p2l_sdk.training.static_folds import Folds
 from p2l_sdk.training.static_heads import (
     Heads,
@@ -45,6 +44,7 @@ from p2l_sdk.training.static_heads import (
     n_models_of,
     train_heads,
 )
+from p2l_sdk.training.teacher import with_lessons
 from p2l_sdk.training.token_table import TokenTable
 from p2l_sdk.training.verdict import Verdict
 from p2l_sdk.votes.averaged import fit_leaderboard
@@ -122,13 +122,31 @@ class StaticFit:
         averaged: the averaged leaderboard of the training votes.
         choice: what cross-validation chose, and how good it is; None if nothing was left to choose, or there are too
             few votes to leave some out: then the model returns the averaged leaderboard, unless `keep` was given.
+        recipe: the settings, with what was chosen: steps, and `keep` of what tells LLMs apart.
         held_out: the verdict on votes that were held out; None without.
     """
 
     model: P2LModel
     averaged: Leaderboard
     choice: Choice | None
+    recipe: StaticRecipe
     held_out: Verdict | None = None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict on held-out votes or, without any, that of cross-validation."""
+        return self.held_out or (None if self.choice is None else self.choice.verdict)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What was chosen and measured, for people."""
+        verdicts = [verdict for verdict in (self.choice and self.choice.verdict, self.held_out) if verdict]
+        lines = [f"{verdict.measured}: {verdict.figures}: {verdict.sentence}" for verdict in verdicts]
+        if self.choice is not None:
+            lines += self.choice.words
+        elif self.recipe.keep == 0.0:
+            lines.append("the model returns the averaged leaderboard for every prompt")
+        return tuple(lines)
 
 
 def train_static(
@@ -149,13 +167,12 @@ def train_static(
         recipe: the settings.
         costs: USD per response by LLM name, stored with the model.
         averaged: the averaged leaderboard of these votes; fitted if it is not given.
-        lessons: further votes on the same prompts and LLMs, weighted, to learn from as well; the averaged leaderboard
-            and what cross-validation measures are those of `votes` alone.
+        lessons: further votes on the same prompts and LLMs, weighted, to learn from as well, see `training.teacher`;
+            the averaged leaderboard and what cross-validation measures are those of `votes` alone.
         listener: is told of the progress.
 
     Raises:
-        VotesError: there is only one prompt, the feedback model needs "both bad" votes and there are none, or lessons
-            are on other prompts or LLMs.
+        VotesError: there is only one prompt, or the feedback model needs "both bad" votes and there are none.
     """
     return fit_static(votes, table, recipe, costs, averaged=averaged, lessons=lessons, listener=listener).model
 
@@ -178,7 +195,7 @@ def fit_static(
     """
     check_prompts(votes)
     check_ground(votes, recipe.feedback)
-    grouped = ByPrompt.of_votes(_with_lessons(votes, lessons), recipe.feedback)
+    grouped = ByPrompt.of_votes(with_lessons(votes, lessons), recipe.feedback)
     encode = PromptEncoder(_spec(votes, recipe, 1, {}), Tokenizer.from_str(table.tokenizer.to_str()))
     backbone = _new_model(_spec(votes, recipe, 1, {}), table, recipe)
     vectors = _standardise(backbone, encode(votes.prompts), recipe)
@@ -192,8 +209,12 @@ def fit_static(
     verdict = None
     if held_out is not None:
         outputs = head.of(0, _vectors(model, encode(held_out.prompts)))
-        verdict = _held_out_verdict(held_out, outputs, start[0], recipe.feedback, choice)
-    return StaticFit(quantized(model), averaged, choice, verdict)
+        departs = (recipe.keep or 0.0) if choice is None else choice.verdict.keep
+        verdict = _held_out_verdict(held_out, outputs, start[0], recipe.feedback, departs)
+    keep = recipe.keep if choice is None else choice.keep
+    steps = recipe.lengths(len(votes.prompts))[-1].steps if choice is None else choice.steps
+    used = replace(recipe, keep=keep or 0.0, steps=steps)
+    return StaticFit(quantized(model), averaged, choice, used, verdict)
 
 
 def quantized(model: P2LModel) -> P2LModel:
@@ -282,20 +303,6 @@ def _spec(votes: Votes, recipe: StaticRecipe, hidden_size: int, costs: dict[str,
     )
 
 
-def _with_lessons(votes: Votes, lessons: Votes | None) -> Votes:
-    """The votes, and the lessons after them."""
-    if lessons is None:
-        return votes
-    number = {turns_of(prompt): i for i, prompt in enumerate(votes.prompts)}
-    place = np.array([number.get(turns_of(prompt), -1) for prompt in lessons.prompts])
-    if lessons.models != votes.models or (place < 0).any():
-        raise VotesError("lessons must be on the prompts and the LLMs of the votes")
-    columns = ("a", "b", "winner", "weight")
-    joined = {name: np.concatenate([getattr(votes, name), getattr(lessons, name)]) for name in columns}
-    prompt = np.concatenate([votes.prompt, place[lessons.prompt]])
-    return replace(votes, prompt=prompt, categories={}, **joined)
-
-
 def _fit_head(
     folds: Folds, recipe: StaticRecipe, start: torch.Tensor, listener: Listener
 ) -> tuple[Choice | None, Heads]:
@@ -358,7 +365,7 @@ def _with_head(model: P2LModel, spec: ModelSpec, head: Heads) -> P2LModel:
 
 
 def _held_out_verdict(
-    votes: Votes, outputs: torch.Tensor, averaged: torch.Tensor, feedback: Feedback, choice: Choice | None
+    votes: Votes, outputs: torch.Tensor, averaged: torch.Tensor, feedback: Feedback, keep: float
 ) -> Verdict:
     """The verdict on held-out votes, given the model's `(n_prompts, n_outputs)` and the averaged leaderboard."""
     columns = ByPrompt.of_votes(votes, feedback).of(np.arange(len(votes.prompts)))
@@ -372,5 +379,5 @@ def _held_out_verdict(
         labels[:, 0].numpy(),
         columns["weights"].numpy(),
         measured=f"{len(votes.prompts):,} prompts held out",
-        keep=1.0 if choice is None else choice.verdict.keep,
+        keep=keep,
     )

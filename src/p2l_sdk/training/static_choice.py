@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.training.choice import Choice
 from p2l_sdk.training.static_folds import FOLDS, Folds, LossSums, Tick, vote_losses
 from p2l_sdk.training.static_heads import Heads, Scales, Steps, kept, n_models_of
 from p2l_sdk.training.verdict import Verdict
@@ -29,47 +30,6 @@ _LEAST_FOR_CURVE = 60
 _KEEPS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
 _NEAR = 0.5  # standard errors by which the smallest `keep` may lie above the lowest loss
 _SURE = 1.0  # standard errors by which a model must be better than the averaged leaderboard
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """What was chosen, and how good it is on prompts that were left out.
-
-    Attributes:
-        steps, epochs: length of the training of each fold's head.
-        keep: share kept of what tells LLMs apart in the departure from the averaged leaderboard.
-        level: share kept of what is common to all LLMs on a prompt.
-        verdict: the cross-validated loss beside that of the averaged leaderboard.
-        curve: (number of prompts, cross-validated loss) of models trained on shares of the prompts, the last on all;
-            empty if there are too few prompts.
-    """
-
-    steps: int
-    epochs: float
-    keep: float
-    level: float
-    verdict: Verdict
-    curve: tuple[tuple[int, float], ...] = ()
-
-    @property
-    def doubling(self) -> float | None:
-        """By how much twice as many prompts would lower the loss, in nats, if the curve goes on as it bends: the gain
-        from half of the prompts to all, times its ratio to the gain before (at most 1). None without a curve."""
-        if len(self.curve) < 3:
-            return None
-        first, second = (self.curve[i][1] - self.curve[i + 1][1] for i in (-3, -2))
-        if second <= 0.0:
-            return 0.0
-        return second * (min(1.0, second / first) if first > 0.0 else 1.0)
-
-    @property
-    def more(self) -> str:
-        """What more votes would bring, in words; empty without a curve."""
-        if (gain := self.doubling) is None:
-            return ""
-        losses = ", ".join(f"{loss:.3f} with {n:,} prompts" for n, loss in self.curve)
-        bring = f"about {gain:.3f} nats per vote" if gain >= 0.0005 else "next to nothing"
-        return f"loss {losses}; twice as many prompts would bring {bring}"
 
 
 @dataclass(frozen=True, eq=False)
