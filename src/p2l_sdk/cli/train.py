@@ -135,8 +135,8 @@ def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
 
     \b
     Recipes (what is given beside one wins):
-      best  a LoRA on all-mpnet-base-v2, 109 M parameters: hours on a CPU
-      fast  every weight of all-MiniLM-L6-v2, 22 M: a fifth of that time
+      best  a LoRA on all-mpnet-base-v2, 109 M parameters: the longest
+      fast  every weight of all-MiniLM-L6-v2, 22 M: less time
       tiny  the static model, as without a recipe: seconds
     """
     from p2l_sdk.training.config import TrainingConfig

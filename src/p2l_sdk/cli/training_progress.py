@@ -101,7 +101,7 @@ class Terminal(Listener):
         """Print what was chosen, and what more votes would bring."""
         print_choice(choice)
 
-    def judged(self, verdict: Verdict) -> None:
+    def verdict(self, verdict: Verdict) -> None:
         """Print how the model compares with the averaged leaderboard, and what to do where it is no better."""
         print(f"{verdict.measured}, {verdict.n_prompts:,} prompts: {verdict.figures}")
         print(f"verdict: {verdict.sentence}")

@@ -86,7 +86,7 @@ class Listener:
     def cross_validated(self, choice: Choice) -> None:
         """Cross-validation chose how long a static model is trained and how much it keeps."""
 
-    def judged(self, verdict: Verdict) -> None:
+    def verdict(self, verdict: Verdict) -> None:
         """The model is trained, and so it compares with the averaged leaderboard on votes that it was not fitted to."""
 
     def refined(self, refined: Refined) -> None:

@@ -12,8 +12,8 @@ STATIC = "static"  # the base of a static model
 class Recipe(StrEnum):
     """A set of defaults for a `TrainingConfig`; figures stand in docs/train-on-your-votes.md."""
 
-    BEST = "best"  # a LoRA on all-mpnet-base-v2: the best model, in hours on a CPU
-    FAST = "fast"  # all-MiniLM-L6-v2, every weight: most of that, at a fifth of the time
+    BEST = "best"  # a LoRA on all-mpnet-base-v2: the best model, and the longest training
+    FAST = "fast"  # all-MiniLM-L6-v2, every weight: less time
     TINY = "tiny"  # the static model: seconds
 
     @property

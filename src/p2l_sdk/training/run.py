@@ -85,7 +85,7 @@ def _run(config: TrainingConfig, resume: bool, main: bool, listener: Listener) -
     p2l, card = made
     if card.verdict is not None:
         p2l.verdict = card.verdict
-        listener.judged(card.verdict)
+        listener.verdict(card.verdict)
     listener.measured(card.reports)
     if config.push_to_hub is not None:
         _push(p2l, config.output, config.push_to_hub, listener)
@@ -150,7 +150,7 @@ def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: List
     else:
         source = "the embedded static model" if base == STATIC_MODEL else config.base
         table, origin = table_of(base), f"Its token table is that of {source}."
-    taught = _taught(config, data, feedback, listener)
+    taught = _taught(replace(inputs, data=data), listener)
     with new_folder(Path(config.output)) as partial:
         fit = fit_static(
             data, table, recipe, inputs.costs, averaged=averaged, lessons=taught, held_out=held_out, listener=listener
@@ -187,7 +187,7 @@ def _fine_tune(
             config.seed,
             config.label_smoothing,
             averaged=inputs.averaged,
-            lessons=_taught(config, data, feedback, listener),
+            lessons=_taught(inputs, listener),
         )
     try:
         result = fine_tune(config, task, inputs.costs, resume=resume, listener=listener)
@@ -219,15 +219,16 @@ def _fine_tune(
     return p2l, card
 
 
-def _taught(config: TrainingConfig, votes: Votes, feedback: Feedback | Pointwise, listener: Listener) -> Votes | None:
+def _taught(inputs: Inputs, listener: Listener) -> Votes | None:
     """What the teacher says on the prompts of the votes; None without a teacher."""
     from p2l_sdk.training.teacher import lessons
 
+    config, data = inputs.config, cast(Votes, inputs.data)  # `Plan` refuses scores
     if not config.teachers:
         return None
     teachers = [P2L.from_pretrained(name) for name in config.teachers]
     weight = TEACHER_WEIGHT if config.teacher_weight is None else config.teacher_weight
-    return lessons(teachers, votes, Feedback(feedback), weight, seed=config.seed, listener=listener)
+    return lessons(teachers, data, Feedback(inputs.feedback), weight, seed=config.seed, listener=listener)
 
 
 def _recipe_and_teacher(config: TrainingConfig) -> dict[str, Any]:

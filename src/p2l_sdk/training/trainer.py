@@ -91,6 +91,11 @@ class P2LTrainer(Trainer):
         """Whether weights or optimizer states are sharded over devices."""
         return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
+    @property
+    def _is_fused(self) -> bool:
+        """Whether the optimizer steps in one kernel, which weights in one place on a CPU or a CUDA device can."""
+        return not self._is_divided and {p.device.type for p in self.model.parameters()} <= {"cpu", "cuda"}
+
     def loss_on(self, prompts: GroupedPrompts) -> float:
         """The mean loss on these prompts, not logged."""
         return self.predict(prompts).metrics["test_loss"]
@@ -124,6 +129,7 @@ class P2LTrainer(Trainer):
             self.optimizer = torch.optim.AdamW(
                 [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()],
                 betas=(0.9, 0.99),
+                fused=self._is_fused,  # on a CPU a third of the time of a step, where every weight is trained
             )
         return self.optimizer
 
