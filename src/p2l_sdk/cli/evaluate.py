@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2l_sdk.cli.common import JSON, MODEL, load, print_json, say_matched
+from p2l_sdk.cli.robustness import ROBUSTNESS, measure_robustness
 from p2l_sdk.errors import require_known
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def _read_votes(file: str, p2l: P2L) -> Votes:
     "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the subsets."
 )
 @click.option("--plot", metavar="FILE", help="Draw the calibration, and the subsets: a .png, .pdf or .svg file.")
+@ROBUSTNESS
 @JSON
 def evaluate(
     votes: str | None,
@@ -65,10 +67,16 @@ def evaluate(
     model: str | None,
     baseline_votes: str | None,
     plot: str | None,
+    robustness: bool,
+    prompts: str | None,
+    budget: float | None,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Measure how well a model predicts votes, and routes prompts, that it was not trained on."""
+    if robustness or prompts is not None or budget is not None:
+        measure_robustness(model, robustness, votes, scores, prompts, budget, options["seed"], as_json)
+        return
     if votes is None and scores is None:
         raise click.UsageError("there is nothing to evaluate on; give --votes FILE, --scores FILE or both")
     wanted = {"baseline-votes": baseline_votes, "by": options["by"], "subsets": options["subsets"], "plot": plot}

@@ -27,28 +27,18 @@ _SYNONYMS = {
     "provide": "give",
     "give": "provide",
     "what's": "what is",
-    "help me": "assist me to",
     "how do i": "how can I",
     "how can i": "how do I",
     "how to": "how does one",
     "how many": "what number of",
     "how much": "what amount of",
     "which of the following": "which of these",
-    "that is": "which is",
-    "because": "since",
-    "between": "among",
     "large": "big",
     "big": "large",
-    "about": "on the subject of",
     "also": "in addition",
-    "should": "ought to",
-    "must": "has to",
-    "get": "obtain",
-    "use": "employ",
     "using": "with the help of",
     "each": "every",
     "every": "each",
-    "who": "which person",
 }
 
 Change = Callable[[str, random.Random], str | None]
@@ -167,9 +157,17 @@ def punctuation(text: str, draw: random.Random) -> str | None:
     return None
 
 
+def several(text: str, draw: random.Random) -> str | None:
+    """Synonyms, typos, a paraphrase and politeness at once, as far as they fit."""
+    new = text
+    for change in (synonyms, typos, paraphrase, politeness):
+        new = change(new, draw) or new
+    return changed(text, new)
+
+
 CHANGES: dict[str, Change] = {
     change.__name__: change
-    for change in (case, white_space, politeness, instruction, order, typos, synonyms, paraphrase, punctuation)
+    for change in (case, white_space, politeness, instruction, order, typos, synonyms, paraphrase, punctuation, several)
 }
 """All of them by name."""
 
@@ -180,12 +178,15 @@ def changed(old: str, new: str) -> str | None:
 
 
 def framed(text: str, frame: str) -> str | None:
-    """A prompt of one line in a frame, one of several lines in a frame of paragraphs; None if it is not English."""
+    """A prompt in a frame of words, in which `{}` is its place: on the same line where the prompt is of one line that
+    ends as a sentence does, else in paragraphs. None if the prompt is not English."""
     if not is_english(text):
         return None
-    before, after = frame.split("{}")
-    gap = "\n\n" if "\n" in text.strip() else " "
-    return gap.join(part for part in (before.strip(), text.strip(), after.strip()) if part)
+    before, after = (part.strip() for part in frame.split("{}"))
+    bare = text.strip()
+    gap = "\n\n" if "\n" in bare else " "
+    below = gap if bare[-1] in ".?!" else "\n\n"
+    return (f"{before}{gap}" if before else "") + bare + (f"{below}{after}" if after else "")
 
 
 def _is_request(paragraph: str) -> bool:

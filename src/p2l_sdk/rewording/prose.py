@@ -26,7 +26,9 @@ _ENGLISH = re.compile(
     r"\b(?:the|of|is|are|what|which|who|how|why|when|where|and|with|for|that|this|to|write|if|does|did|can|you)\b",
     re.IGNORECASE,
 )
-_QUESTION = re.compile(r"\W*(?:what|which|who|whom|whose|how|why|when|where|is|are|does|do|did|can|could)\b", re.IGNORECASE)
+_QUESTION = re.compile(
+    r"\W*(?:what|which|who|whom|whose|how|why|when|where|is|are|does|do|did|can|could)\b", re.IGNORECASE
+)
 
 
 def kept_parts(text: str) -> list[str]:
