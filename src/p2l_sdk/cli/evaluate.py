@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2l_sdk.cli.common import JSON, MODEL, load, print_json, say_matched
-from p2l_sdk.cli.robustness import ROBUSTNESS, measure_robustness
+from p2l_sdk.cli.robustness import measure_robustness, robustness_options
 from p2l_sdk.errors import require_known
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _read_votes(file: str, p2l: P2L) -> Votes:
     "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the subsets."
 )
 @click.option("--plot", metavar="FILE", help="Draw the calibration, and the subsets: a .png, .pdf or .svg file.")
-@ROBUSTNESS
+@robustness_options
 @JSON
 def evaluate(
     votes: str | None,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from p2l_sdk.modeling.prompt_p2l import Prompt
 
 
-def ROBUSTNESS(command: Callable[..., Any]) -> Callable[..., Any]:
+def robustness_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of this measurement."""
     for option in (
         click.option("--budget", metavar="USD", type=float, help="With --robustness: also the route within a budget."),

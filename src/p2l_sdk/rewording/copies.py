@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  (marks and letters of other languages are meant)
 """Changed copies of prompts to train on: the same question with other words around it, mistyped, or with words left
 out. None of the wordings is one that measures (see `changes`)."""
 
