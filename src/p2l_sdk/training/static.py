@@ -29,6 +29,7 @@ from p2l_sdk.modeling.static_p2l import StaticConfig
 from p2l_sdk.tables.settings import check_fields, count, number
 from p2l_sdk.training.checks import check_ground, check_prompts
 from p2l_sdk.training.data import ByPrompt
+from p2l_sdk.training.familiarity import remember_prompts
 from p2l_sdk.training.heads import shrink_towards, start_at
 from p2l_sdk.training.listener import Listener, tracked
 from p2l_sdk.training.token_table import TokenTable
@@ -132,6 +133,7 @@ def train_static(
     _start_at(model, averaged)
     _fit_head(model, vectors, votes, recipe, listener or Listener())
     shrink_towards(model, averaged, recipe.keep)
+    remember_prompts(model, vectors, recipe.seed)
     return quantized(model)
 
 
