@@ -3,7 +3,7 @@
 The training prompts' vectors z are described by a Gaussian that knows their leading directions u_k with variances v_k,
 and one variance s for all other directions (probabilistic principal component analysis). A prompt's distance d is
 
-    d^2 = sum_k (u_k . (z - centre))^2 (1 / v_k - 1 / s) + |z - centre|^2 / s,
+    d^2 = sum_k (u_k . (z - centre))^2 / v_k + |the rest of z - centre|^2 / s,
 
 and its familiarity in [0, 1] is the share of training prompts, each held out when its distance was taken, that are at
 least as far away (the p-value of conformal prediction). Down to 5 % it is linear in d between the quantiles of
@@ -42,11 +42,11 @@ def shapes(rank: int, width: int, n_features: int) -> dict[str, tuple[int, ...]]
 
 def distances(state: Array, centre: Array, directions: Array, precision: Array) -> Array:
     """`(n_prompts,)` distances of vectors `(n_prompts, width)` from the training prompts; `precision` `(rank + 1,)` is
-    1 / v_k - 1 / s for each direction, and 1 / s."""
+    1 / v_k for each direction, and 1 / s."""
     away = state - centre
     along = away @ directions.T
-    squared = (along * along) @ precision[:-1] + (away * away).sum(1) * precision[-1]
-    return squared.clip(0.0) ** 0.5
+    rest = away - along @ directions
+    return ((along * along) @ precision[:-1] + (rest * rest).sum(1) * precision[-1]) ** 0.5
 
 
 def familiarity(distance: Array, quantiles: Array) -> Array:

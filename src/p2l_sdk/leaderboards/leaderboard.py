@@ -31,9 +31,15 @@ _CLOSE, _SMALLEST = 0.5, 1e-4  # share of the departure from the averaged leader
 
 @dataclass(frozen=True, eq=False)
 class Coefficients:
-    """Raw output of a scorer: coefs `(n_prompts, n_models)` in logits; eta and gamma `(n_prompts, 1)` or None; of a
-    model that recognises kinds of prompt, the `Kinds`; and familiarity `(n_prompts,)`, how much a prompt is like those in
-    training, in [0, 1], None if the model does not know."""
+    """Raw output of a scorer.
+
+    Attributes:
+        coefs: `(n_prompts, n_models)` in logits.
+        eta, gamma: `(n_prompts, 1)`, or None if the feedback model has none.
+        kinds: the `Kinds` of a model that recognises kinds of prompt.
+        familiarity: `(n_prompts,)` how much a prompt is like those that the model learned from, in [0, 1]; None if the
+            model does not know.
+    """
 
     coefs: np.ndarray
     eta: np.ndarray | None
@@ -151,7 +157,7 @@ class Leaderboard:
         kinds: kind of prompt -> how much of it was recognised, in [0, 1] (the mean over the prompts); None if the model
             recognises none.
         familiarity: how much the prompt is like those that the model learned from, in [0, 1]: the share of these that
-            are at least as unlike the rest (the median over several prompts); None if the model does not know.
+            are at least as unlike the rest (the mean over several prompts); None if the model does not know.
     """
 
     models: tuple[str, ...]

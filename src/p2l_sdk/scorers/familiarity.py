@@ -7,7 +7,7 @@ import numpy as np
 from p2l_sdk.modeling.familiarity_p2l import SHARES, distances
 
 FEWEST = 20  # prompts; from fewer, nothing can be said about a share of 5 %
-_RANK, _FOLDS = 48, 5
+_RANK, _FOLDS = 48, 10
 _FLOOR = 1e-6  # smallest variance, as a share of the mean one
 
 
@@ -17,7 +17,7 @@ def learned_familiarity(vectors: np.ndarray, average: np.ndarray, seed: int = 0)
     Args:
         vectors: `(n_prompts, width)` inputs of the head for the training prompts.
         average: `(n_features,)` mean input of the last layer over them; zeros for a layer that is not centred.
-        seed: of the five folds in which the prompts' distances are taken.
+        seed: of the ten folds in which the prompts' distances are taken.
 
     Returns:
         None for fewer than 20 prompts, or if all vectors are alike.
@@ -46,8 +46,8 @@ def _gaussian(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     n, width = vectors.shape
     centre = vectors.mean(0)
     variances, axes = np.linalg.eigh(np.cov(vectors.T).reshape(width, width))  # ascending
-    rank = max(1, min(_RANK, width - 1, n // 4))
+    rank = max(1, min(_RANK, width - 1, n // 10))
     leading, rest = variances[-rank:], variances[:-rank]
     least = _FLOOR * max(float(variances.mean()), _FLOOR)
     spread = max(float(rest.mean()) if len(rest) else least, least)
-    return centre, axes[:, -rank:].T, np.append(1.0 / np.maximum(leading, least) - 1.0 / spread, 1.0 / spread)
+    return centre, axes[:, -rank:].T, np.append(1.0 / np.maximum(leading, least), 1.0 / spread)

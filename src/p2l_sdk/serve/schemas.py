@@ -105,7 +105,7 @@ class Row(BaseModel):
 class LeaderboardReply(BaseModel):
     """A leaderboard, with the best LLM first. `kinds` says how much of each kind of prompt was recognised, in [0, 1];
     it is there if the model recognises kinds. `familiarity` says in [0, 1] how much the prompt is like those that the
-    model learned from (the median of several prompts); it is there if the model knows."""
+    model learned from (the mean over several prompts); it is there if the model knows."""
 
     feedback: str
     n_prompts: int

@@ -25,7 +25,7 @@ def remember_prompts(model: P2LModel, vectors: torch.Tensor, seed: int = 0) -> N
     was_training = head.training
     head.eval()
     first = head.coefs.weight
-    features = torch.cat([head.features(part.to(first)) for part in vectors.split(1024)])
+    features = torch.cat([head.features(part.to(first.device, first.dtype)) for part in vectors.split(1024)])
     head.train(was_training)
     average = features.mean(0)
     tensors = learned_familiarity(vectors.float().cpu().numpy(), average.float().cpu().numpy(), seed)
