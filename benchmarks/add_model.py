@@ -53,7 +53,7 @@ def without(votes: Votes, llm: int) -> Votes:
 def trained(votes: Votes) -> P2L:
     table = table_of(STATIC_MODEL)
     with tempfile.TemporaryDirectory() as folder:
-        write_static(train_static(votes, table, StaticRecipe()), table.tokenizer, Path(folder))
+        write_static(train_static(votes, table, StaticRecipe(steps=224, keep=0.9)), table.tokenizer, Path(folder))
         return P2L.from_pretrained(folder)
 
 

@@ -91,7 +91,8 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     token_table = distil(arguments.encoder)
     runs = [
-        list(left_out(votes, scores, tasks, token_table, StaticRecipe(seed=seed))) for seed in range(arguments.seeds)
+        list(left_out(votes, scores, tasks, token_table, StaticRecipe(seed=seed, steps=224, keep=0.9)))
+        for seed in range(arguments.seeds)
     ]
     text = report(runs)
     print(text)

@@ -53,6 +53,7 @@ class P2L:
         self.additions: Mapping[str, AddedModel] = MappingProxyType({})  # LLMs added since loading
         self.edits: tuple[str, ...] = ()  # descriptions of the edits since loading
         self.refined: Refined | None = None  # what `refine` learned since loading
+        self.verdict: Any = None  # of `train`: the `training.verdict.Verdict` on the model just trained
 
     @classmethod
     @named_options()

@@ -83,7 +83,7 @@ def test_a_listener_is_told_of_a_static_training(files, tmp_path, capfd):
     listener = Recorder()
     run(files["votes"], tmp_path / "m", base="static", precision="auto", epochs=4, listener=listener)
     assert capfd.readouterr() == ("", "")
-    assert listener.names == ["data_read", "progress", "measured", "close"]
+    assert listener.names == ["data_read", "progress", "cross_validated", "verdict", "measured", "close"]
     progress = listener.of("progress")
     assert [(doing, done) for doing, done, _ in progress] == [("training", done) for done in range(progress[0][2] + 1)]
 

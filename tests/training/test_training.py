@@ -51,8 +51,9 @@ def token_table() -> TokenTable:
 
 
 RECIPE = StaticRecipe(
-    feedback=Feedback.RK, hidden_size=16, steps=120, batch_size=32, learning_rate=5e-3, length_scale=0.0, seed=3
-)
+    feedback=Feedback.RK, hidden_size=16, steps=120, batch_size=32, learning_rate=5e-3, length_scale=0.0, seed=3,
+    keep=0.9,
+)  # fmt: skip
 
 
 def trained(tmp_path, **changes) -> P2L:
@@ -115,11 +116,16 @@ def test_the_same_seed_gives_the_same_weights(tmp_path):
 
 def test_few_prompts_are_passed_over_more_often_but_not_without_end():
     recipe = StaticRecipe()
-    assert recipe.for_prompts(4074) == recipe.for_prompts(4074, epochs=7) == recipe  # as for the embedded default
-    steps = {n: recipe.for_prompts(n).steps for n in (2, 300, 1000, 2000, 100_000)}
-    assert steps == {2: 20, 300: 60, 1000: 160, 2000: 224, 100_000: 224}
-    short = [recipe.for_prompts(300, epochs) for epochs in (0.1, 1, 3, 7)]  # every number of epochs has an effect
-    assert [(r.steps, r.warmup_steps) for r in short] == [(1, 1), (3, 1), (9, 1), (21, 2)]
+    assert recipe.for_prompts(4074, epochs=7).steps == 224  # as for the embedded default
+    steps = {n: [how.steps for how in recipe.lengths(n)] for n in (2, 300, 1000, 2000, 100_000)}
+    assert steps == {
+        2: [6, 10, 20], 300: [18, 30, 60], 1000: [48, 80, 160], 2000: [96, 160, 320], 100_000: [320],
+    }  # fmt: skip
+    assert recipe.for_prompts(300) == recipe
+    short = [recipe.for_prompts(300, epochs).lengths(300) for epochs in (0.1, 1, 3, 7)]
+    assert [[(how.steps, how.warmup_steps) for how in hows] for hows in short] == [  # every number has an effect
+        [(1, 1)], [(3, 1)], [(9, 1)], [(21, 2)],
+    ]  # fmt: skip
 
 
 def test_eight_bits_are_enough(tmp_path):

@@ -18,12 +18,15 @@ _SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
             "Votes to train on, or scores: .jsonl, .csv, .parquet (several: 'v-*.jsonl'), a folder, a Hub data set.",
         ),
         ("feedback", str, "bt, bt_tie, rk, rk_reparam, grk, ba; of single answers: bernoulli, gaussian.  [grk]"),
+        ("teacher", str, "P2L model to learn from, beside the votes; several by commas: their mean."),
+        ("teacher-weight", float, "Weight of what the teacher says, relative to the votes.  [3]"),
         ("eval-votes", str, "Held-out votes, measured once, after training."),
         ("eval-scores", str, "Held-out scores, likewise."),
-        ("validation", float, "Share of the prompts for early stopping.  [0.1; a static model: none]"),
+        ("validation", float, "Share of the prompts held out, and measured on.  [0.1; a static model: none]"),
         ("costs", str, 'File of {"LLM": USD per response}, or genai-prices; stored with the model.'),
     ],
-    "Base": [
+    "Recipe and base": [
+        ("recipe", str, "best, fast or tiny: defaults for all that is not given, see below."),
         (
             "base",
             str,
@@ -48,7 +51,8 @@ _SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
         ("head-dropout", float, "Dropout of the head.  [0]"),
     ],
     "Steps": [
-        ("epochs", float, "Passes over the prompts.  [3; a static model: 20, of many prompts fewer]"),
+        ("epochs", float, "Passes over the prompts.  [3; a static model: chosen by cross-validation]"),
+        ("keep", float, "Share kept of the departure from the averaged leaderboard; 0: none.  [likewise; text: 1]"),
         ("batch-size", int, "Prompts per step, over all processes.  [16; --head-only 128]"),
         ("micro-batch-size", int, "Prompts per forward pass.  [the whole step]"),
         ("length-window", int, "Sort prompts by length within so many steps; 1: random batches.  [16]"),
@@ -119,8 +123,16 @@ def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
       p2l train --votes votes.jsonl --base HuggingFaceTB/SmolLM2-135M-Instruct --output my-adapter
     Own votes on top of public knowledge, in seconds:
       p2l train --votes votes.jsonl --base arena --output my-model
+    By a recipe:
+      p2l train --votes votes.jsonl --recipe fast --output my-model
     On several devices:
       accelerate launch -m p2l_sdk train --config run.yaml
+
+    \b
+    Recipes (what is given beside one wins):
+      best  a LoRA on all-mpnet-base-v2, 109 M parameters: hours on a CPU
+      fast  every weight of all-MiniLM-L6-v2, 22 M: a fifth of that time
+      tiny  the static model, as without a recipe: seconds
     """
     from p2l_sdk.training.config import TrainingConfig
 

@@ -16,11 +16,19 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from p2l_sdk.cli.training_tables import print_held_out, print_refined, print_score_summary, print_vote_summary
+from p2l_sdk.cli.training_tables import (
+    print_choice,
+    print_held_out,
+    print_refined,
+    print_score_summary,
+    print_vote_summary,
+)
 from p2l_sdk.editing.refined import Refined
 from p2l_sdk.evaluation import Report
+from p2l_sdk.training.choice import Choice
 from p2l_sdk.training.listener import Listener, Step, Validation
 from p2l_sdk.training.score_summary import ScoreSummary
+from p2l_sdk.training.verdict import Verdict
 from p2l_sdk.votes.summary import VoteSummary
 
 
@@ -88,6 +96,17 @@ class Terminal(Listener):
     def calibrated(self, keep: float) -> None:
         """Print how much is kept."""
         print(f"calibrated: {keep:.0%} of the departure from the averaged leaderboard is kept", file=sys.stderr)
+
+    def cross_validated(self, choice: Choice) -> None:
+        """Print what was chosen, and what more votes would bring."""
+        print_choice(choice)
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Print how the model compares with the averaged leaderboard, and what to do where it is no better."""
+        print(f"{verdict.measured}, {verdict.n_prompts:,} prompts: {verdict.figures}")
+        print(f"verdict: {verdict.sentence}")
+        if verdict.keep and not verdict.better:
+            print("  --calibrate makes such a model return the averaged leaderboard; more votes may make a better one")
 
     def refined(self, refined: Refined) -> None:
         """Print what the votes said about the base."""

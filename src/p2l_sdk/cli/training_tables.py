@@ -11,6 +11,7 @@ from rich.text import Text
 from p2l_sdk.cli.terminal import WIDE, bar
 from p2l_sdk.editing.refined import Refined
 from p2l_sdk.evaluation import Estimate, Report
+from p2l_sdk.training.choice import Choice
 from p2l_sdk.training.score_summary import ScoreSummary
 from p2l_sdk.votes.summary import VoteSummary
 
@@ -32,6 +33,12 @@ def print_held_out(reports: Mapping[str, Report]) -> None:
         if isinstance(metrics.get("routed_score"), Estimate):
             best = metrics["best_single_score"].value
             print(f"{file}: routed score {metrics['routed_score'].value:.3f}, best single LLM {best:.3f}")
+
+
+def print_choice(choice: Choice) -> None:
+    """Print what cross-validation chose for a static model, and what more votes would bring."""
+    for line in choice.words:
+        print(line)
 
 
 def print_refined(refined: Refined) -> None:

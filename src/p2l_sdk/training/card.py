@@ -19,6 +19,7 @@ from p2l_sdk.hub.cards import adapter_section, as_yaml, hub_id, model_index, ren
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.tables.sources import hub_repository
 from p2l_sdk.training.config import TrainingConfig
+from p2l_sdk.training.verdict import Verdict
 from p2l_sdk.votes.summary import VoteSummary
 from p2l_sdk.votes.votes import Scores, Votes
 
@@ -43,6 +44,7 @@ class Card:
             leaderboard of the training votes.
         data_hash: see the function `data_hash`; empty for none.
         notes: Markdown for the end of the card.
+        verdict: the model beside the averaged leaderboard on votes that it was not fitted to, if there were any.
         seconds, baseline, history: of fine-tuning: duration, validation loss of the averaged leaderboard, logs.
     """
 
@@ -55,12 +57,13 @@ class Card:
     reports: dict[str, Report]
     data_hash: str = ""
     notes: str = ""
+    verdict: Verdict | None = None
     seconds: float = 0.0
     baseline: float | None = None
     history: list[dict[str, float]] | None = None
 
-    def static(self, model: P2LModel, table_source: str, size_mb: float) -> str:
-        """The card of a static model."""
+    def static(self, model: P2LModel, table_source: str, size_mb: float, choice: tuple[str, ...] = ()) -> str:
+        """The card of a static model; `choice` says what cross-validation chose and measured, line by line."""
         vocab, width = model.backbone.table.shape
         return self._render(
             "static_model.md",
@@ -70,6 +73,7 @@ class Card:
             hidden=model.spec.head_hidden_size,
             table_source=table_source,
             recipe=_words(self.settings),
+            choice="".join(f"- {line}\n" for line in choice),
         )
 
     def refined(self, refined: Refined) -> str:
@@ -106,6 +110,7 @@ class Card:
             minutes=f"{self.seconds / 60:.0f}",
             machine=_machine(),
             curve=self._curve(),
+            verdict=self._verdict(),
         )
 
     def _render(self, template: str, **fields: Any) -> str:
@@ -164,9 +169,17 @@ class Card:
             kept = average if self.config.average else "that of"
             return f"No prompts were held out for validation; the model is {kept} the last step."
         return (
-            f"Of the prompts, {self.config.validation:.0%} were held out for validation. Lowest validation loss "
+            f"Of the prompts, {self.config.held_out:.0%} were held out for validation. Lowest validation loss "
             f"{min(losses):.4f} (kept), averaged leaderboard {self.baseline:.4f}."
         )
+
+    def _verdict(self) -> str:
+        """The verdict in a paragraph; empty without one."""
+        if (found := self.verdict) is None:
+            return ""
+        sentence = found.sentence[0].upper() + found.sentence[1:]
+        kept = f" It keeps {found.keep:.0%} of its departure from it." if found.keep not in (0.0, 1.0) else ""
+        return f"{sentence}.{kept} Loss: {found.figures} ({found.measured}, n = {found.n_prompts:,} prompts)."
 
 
 def fingerprint(path: Path) -> str:
@@ -213,6 +226,8 @@ def _portable(config: TrainingConfig) -> dict[str, Any]:
     """The settings without absolute paths of this machine."""
     values = config.to_dict() | {"base": base_name(config)}
     values.pop("base_name", None)
+    if config.teachers:
+        values["teacher"] = ",".join(Path(name).name if Path(name).is_absolute() else name for name in config.teachers)
     paths = ("votes", "output", "eval_votes", "eval_scores", "costs", "notes")
     return {k: Path(v).name if k in paths and Path(str(v)).is_absolute() else v for k, v in values.items()}
 

@@ -6,13 +6,27 @@ import dataclasses
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from p2l_sdk.errors import P2LError, member
 from p2l_sdk.modeling.spec_p2l import Pooling
 from p2l_sdk.tables.settings import check_fields, check_keys, count, number, read_yaml
+from p2l_sdk.training.recipes import STATIC, Recipe
 
-STATIC, DEFAULT_FEEDBACK = "static", "grk"
+DEFAULT_FEEDBACK, TEACHER_WEIGHT = "grk", 3.0
+MOST_KEPT = 1.25  # most of the departure from the averaged leaderboard that may be kept: a bit above what was learned
+_HELD_OUT = 0.1  # of a text backbone's prompts, by default
+
+__all__ = [
+    "DEFAULT_FEEDBACK",
+    "MOST_KEPT",
+    "STATIC",
+    "TEACHER_WEIGHT",
+    "Method",
+    "Precision",
+    "Recipe",
+    "TrainingConfig",
+]
 
 
 class Method(StrEnum):
@@ -43,17 +57,26 @@ class TrainingConfig:
         base: "static" (the token table of the embedded model routing9), a static model's folder, or any text backbone:
             Hub id, folder or .gguf file. A model that recognises kinds of prompt (its folder, or a short name such as
             "arena") is not trained anew but refined with the votes, in closed form: see `P2L.refine`.
+        recipe: "best", "fast" or "tiny", see `Recipe`: other defaults for the settings that are not given.
         base_revision: branch, tag or commit of the base on the Hub.
         base_name: name of the base in adapter and card, if others find it elsewhere than at `base`.
         static_from: sentence encoder to distil the token table from, with base "static".
         feedback: feedback model, or pointwise feedback (bernoulli, gaussian). None is grk or, where a model of kinds is
             refined, its own.
         method: what is trained of a text backbone: "lora", "full" or "head", see `Method`. None is "lora".
+        teacher: P2L model whose outcome probabilities on the training prompts are learned from, beside the votes:
+            folder, Hub id or short name; several, separated by commas or as a list, teach their mean. It must know the
+            LLMs of the votes. Whatever is measured or held out is measured on votes alone.
+        teacher_weight: total weight of what the teacher says, relative to that of the votes. None is 3.
         eval_votes, eval_scores: held-out data, measured once after training.
-        validation: share of the prompts held out for the learning curve and early stopping (text backbones only); 0 for
-            none.
+        validation: share of the prompts held out of training, on which the loss is reported; a text backbone stops
+            early by it. 0 for none. None is 0.1 for a text backbone; a static model then cross-validates instead, and
+            is trained on all prompts.
         costs: file of USD per response, or another source (see `load_costs`), stored with the model.
-        epochs: passes over the training prompts. None is 3; for a static model see `StaticRecipe.for_prompts`.
+        epochs: passes over the training prompts. None is 3; for a static model chosen by cross-validation.
+        keep: share of the learned departure from the averaged leaderboard that is kept: 0 returns it for every prompt,
+            1 is what training made. None: a static model chooses it by cross-validation, a text backbone keeps all
+            (with `calibrate`: what is best on the held-out prompts).
         batch_size: prompts per optimizer step, over all processes. None is 16, or 128 with method "head".
         micro_batch_size: prompts per forward pass of one process; by default its whole share of the step.
         length_window: steps within which prompts are sorted by length, which saves padding. Prompts of similar length
@@ -67,7 +90,9 @@ class TrainingConfig:
         average: decay of an exponential moving average of the weights, which is evaluated and kept instead of the
             weights of a single step; 0.98 averages about 50 steps, 0 is none.
         calibrate: after training, scale the departure of the coefficients from the averaged leaderboard so that the
-            validation loss is lowest: a model that overfits is overconfident on new prompts.
+            loss on held-out prompts is lowest: a model that overfits is overconfident on new prompts, and one that is
+            no better than the averaged leaderboard then returns that. A static model does so unless `keep` is given, on
+            the prompts that each fold leaves out.
         lora_rank, lora_alpha, lora_dropout: of the LoRA.
         head_hidden_size: width of the head's hidden layer; None for a linear head.
         head_dropout: dropout before the head's last layer.
@@ -90,16 +115,20 @@ class TrainingConfig:
     votes: str
     output: str
     base: str = STATIC
+    recipe: Recipe | None = None
     base_revision: str | None = None
     base_name: str | None = None
     static_from: str | None = None
     feedback: str | None = None
     method: Method | None = None
+    teacher: str | None = None
+    teacher_weight: float | None = number(None, 1e-3, 1e3)
     eval_votes: str | None = None
     eval_scores: str | None = None
-    validation: float = number(0.1, 0.0, 0.9)
+    validation: float | None = number(None, 0.0, 0.9)
     costs: str | None = None
     epochs: float | None = number(None, 0.0, 10_000)
+    keep: float | None = number(None, 0.0, MOST_KEPT)
     batch_size: int | None = count(None)
     micro_batch_size: int | None = count(None)
     length_window: int = count(16)
@@ -111,6 +140,7 @@ class TrainingConfig:
     label_smoothing: float = number(0.0, 0.0, 0.9)
     average: float = number(0.0, 0.0, 0.9999)
     calibrate: bool = False
+    keep: float | None = number(None, 0.0, 2.0)
     lora_rank: int = count(16)
     lora_alpha: float = number(32.0, 1e-6, 1e6)
     lora_dropout: float = number(0.0, 0.0, 0.95)
@@ -132,7 +162,17 @@ class TrainingConfig:
     cost_note: str = ""
     notes: str | None = None
 
+    def __new__(cls, **settings: Any) -> Self:
+        """Notes which settings are given, since these win over those of a recipe, even where they are the default."""
+        config = super().__new__(cls)
+        object.__setattr__(config, "_given", frozenset(settings))
+        return config
+
     def __post_init__(self) -> None:
+        if self.recipe is not None:
+            object.__setattr__(self, "recipe", member(Recipe, "recipe", self.recipe))
+            for name, value in self._of_recipe.items():
+                object.__setattr__(self, name, value)
         enums: dict[str, type[StrEnum]] = {"method": Method, "precision": Precision, "pooling": Pooling}
         for name, kind in enums.items():
             if (value := getattr(self, name)) is not getattr(type(self), name):  # the default, which may be None
@@ -142,18 +182,47 @@ class TrainingConfig:
             self._check(name, isinstance(value, str | Path) and str(value) != "", "given")
             object.__setattr__(self, name, str(value))
         object.__setattr__(self, "output", str(Path(self.output).expanduser()))
+        if self.teacher is not None:
+            object.__setattr__(self, "teacher", _names(self.teacher))
         if self.cls_token == "none":
             object.__setattr__(self, "cls_token", None)
         check_fields(self)
+        if "calibrate" in self._of_recipe and (self.validation == 0 or self.keep is not None):
+            object.__setattr__(self, "calibrate", False)  # nothing to calibrate on, or nothing to choose
         self._check("seed", isinstance(self.seed, int) and self.seed >= 0, "an integer >= 0")
         self._check("epochs", self.epochs is None or self.epochs > 0, "a number above 0")
-        self._check("calibrate", not self.calibrate or self.validation > 0, "false where validation is 0")
-        self._check("patience", self.patience is None or self.validation > 0, "null where validation is 0")
+        self._check("calibrate", not self.calibrate or self.validation != 0, "false where validation is 0")
+        self._check("calibrate", not self.calibrate or self.keep is None, "false where keep is given")
+        self._check("patience", self.patience is None or self.validation != 0, "null where validation is 0")
+
+    @property
+    def held_out(self) -> float:
+        """The share of the prompts held out of the training of a text backbone, with the default resolved."""
+        return _HELD_OUT if self.validation is None else self.validation
 
     @property
     def trained(self) -> Method:
         """The method, with the default resolved."""
         return self.method or Method.LORA
+
+    @property
+    def chosen(self) -> list[str]:
+        """The settings that were chosen by hand: others than the default, and not of the recipe."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        names = [name for name, default in defaults.items() if getattr(self, name) != default]
+        return sorted(name for name in names if name not in self._of_recipe)
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The teachers, none or several."""
+        return tuple(self.teacher.split(",")) if self.teacher else ()
+
+    @property
+    def _of_recipe(self) -> dict[str, Any]:
+        """What the recipe sets."""
+        if self.recipe is None:
+            return {}
+        return {name: value for name, value in self.recipe.settings.items() if name not in vars(self)["_given"]}
 
     @classmethod
     def from_yaml(cls, path: str | Path, **overrides: Any) -> TrainingConfig:
@@ -177,11 +246,22 @@ class TrainingConfig:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings that differ from the defaults, as plain values for a YAML file."""
-        fields = dataclasses.fields(self)
-        values = {f.name: getattr(self, f.name) for f in fields if getattr(self, f.name) != f.default}
+        """The settings that differ from the defaults, and all that the recipe sets, as plain values for a YAML file."""
+        fields, also = dataclasses.fields(self), {} if self.recipe is None else self.recipe.settings
+        values = {f.name: getattr(self, f.name) for f in fields}
+        values = {f.name: values[f.name] for f in fields if values[f.name] != f.default or f.name in also}
         return {key: str(value) if isinstance(value, StrEnum) else value for key, value in values.items()}
 
     def _check(self, name: str, legal: bool, rule: str) -> None:
         if not legal:
             raise P2LError(f"{name} is {getattr(self, name)!r}; it must be {rule}")
+
+
+def _names(teacher: Any) -> str:
+    """One or several teachers, as text or as a list, separated by commas."""
+    names = [teacher] if isinstance(teacher, str | Path) else teacher
+    if isinstance(names, list | tuple) and all(isinstance(name, str | Path) for name in names):
+        parts = [part.strip() for name in names for part in str(name).split(",")]
+        if parts and all(parts):
+            return ",".join(parts)
+    raise P2LError(f"teacher is {teacher!r}; it must be a model (folder, Hub id, short name), or several, by commas")

@@ -15,16 +15,18 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainingArgumen
 from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.prompt_p2l import PromptEncoder
 from p2l_sdk.training.arguments import batch_size_for, training_arguments
+from p2l_sdk.training.calibration import Losses, as_it_is, calibrated
 from p2l_sdk.training.callbacks import TellListener, check_trackers, validation_of
 from p2l_sdk.training.checkpoints import begin_or_resume, checkpoint_folder, last_whole_checkpoint
 from p2l_sdk.training.config import Method, Precision, TrainingConfig
 from p2l_sdk.training.data import GroupedPrompts
 from p2l_sdk.training.familiarity import remember_prompts
-from p2l_sdk.training.heads import HeadOnFeatures, best_keep, pooled_features, rescale, shrink_towards, start_at
+from p2l_sdk.training.heads import HeadOnFeatures, pooled_features, rescale, shrink_towards, start_at
 from p2l_sdk.training.listener import Listener, Validation
 from p2l_sdk.training.model import add_lora, chosen_precision, new_model
 from p2l_sdk.training.task import Task
 from p2l_sdk.training.trainer import P2LTrainer
+from p2l_sdk.training.verdict import Verdict
 
 _REMEMBERED = 4096  # training prompts from which a model learns what they look like
 
@@ -39,6 +41,7 @@ class FineTuned:
         history: one dictionary per log: step, epoch, loss or eval_loss, ...
         settings: the main settings used, defaults resolved.
         baseline: validation loss of the averaged leaderboard; None without validation.
+        verdict: the model beside the averaged leaderboard on the validation prompts; None without validation.
         is_main: whether this process writes the output.
         seconds: duration of the training, over all resumes.
         device: the device that it ran on.
@@ -49,6 +52,7 @@ class FineTuned:
     history: list[dict[str, float]]
     settings: dict[str, Any]
     baseline: float | None
+    verdict: Verdict | None
     is_main: bool
     seconds: float
     device: str
@@ -99,9 +103,13 @@ def fine_tune(
         listener.validation_baseline(baseline)
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     listener.trained(_kept(trainer))
-    if config.calibrate and validation is not None:
-        settings["keep"] = _calibrate(model, task, trainer, validation)
-        listener.calibrated(settings["keep"])
+    verdict = None if validation is None else _judged(config, task, trainer, validation)
+    keep = verdict.keep if config.calibrate and verdict is not None else config.keep
+    if keep is not None:
+        settings["keep"] = keep
+        shrink_towards(model, task.averaged, keep)
+    if config.calibrate and verdict is not None:
+        listener.calibrated(verdict.keep)
     rescale(model, task.objective.rescaling(lambda: trainer.loss_on(validation or train)))
     remember_prompts(model, _states(model, train, arguments), config.seed)
     trained = model if config.trained is Method.HEAD else trainer.accelerator.unwrap_model(trainer.model)
@@ -111,6 +119,7 @@ def fine_tune(
         history=trainer.state.log_history,
         settings={**settings, "steps": trainer.state.global_step},
         baseline=baseline,
+        verdict=verdict,
         is_main=trainer.is_world_process_zero(),
         seconds=trainer.seconds,
         device=str(arguments.device),
@@ -204,11 +213,16 @@ def _kept(trainer: P2LTrainer) -> Validation | None:
     return validation_of(min(logs, key=lambda log: log["eval_loss"]), trainer.steps_per_epoch)
 
 
-def _calibrate(model: P2LModel, task: Task, trainer: P2LTrainer, validation: GroupedPrompts) -> float:
-    """Keep the share of the departure from the averaged leaderboard that has the lowest validation loss."""
-    keep = best_keep(task.objective, task.averaged, trainer.outputs_on(validation), validation.all_feedback())
-    shrink_towards(model, task.averaged, keep)
-    return keep
+def _judged(config: TrainingConfig, task: Task, trainer: P2LTrainer, validation: GroupedPrompts) -> Verdict:
+    """The model beside the averaged leaderboard on the validation prompts; `keep` is the share that it is to keep."""
+    output, feedback = trainer.outputs_on(validation), validation.all_feedback()
+    held_out = f"held out: {config.held_out:.0%} of the prompts"
+    if config.calibrate:
+        losses = Losses.of(task.objective, task.averaged, output, feedback)
+        return calibrated(losses, config.seed, f"{held_out}, the share kept was chosen on others of them")
+    keep = 1.0 if config.keep is None else config.keep
+    losses = Losses.of(task.objective, task.averaged, output, feedback, tuple({0.0, keep}))
+    return as_it_is(losses, keep, held_out)
 
 
 def save(result: FineTuned, folder: Path, config: TrainingConfig) -> None:

@@ -14,9 +14,8 @@ from p2l_sdk.modeling.feedback_p2l import eta_of_threshold
 from p2l_sdk.modeling.modeling_p2l import P2LModel, P2LOutput
 from p2l_sdk.modeling.prompt_p2l import pad
 from p2l_sdk.training.listener import Listener, tracked
-from p2l_sdk.training.objective import Objective
 
-_LEAST_LOG_S = -3.0  # least initial log threshold: a tie threshold t of 1.05
+LEAST_LOG_S = -3.0  # least initial log threshold: a tie threshold t of 1.05
 
 
 @torch.no_grad()
@@ -29,7 +28,7 @@ def start_at(model: P2LModel, leaderboard: Leaderboard) -> None:
         layer.weight.zero_()
         layer.bias.copy_(value)
     if model.head.eta is not None:
-        model.head.eta.bias.clamp_(min=float(eta_of_threshold(model.spec.feedback, _LEAST_LOG_S)))
+        model.head.eta.bias.clamp_(min=float(eta_of_threshold(model.spec.feedback, LEAST_LOG_S)))
 
 
 @torch.no_grad()
@@ -39,32 +38,6 @@ def shrink_towards(model: P2LModel, leaderboard: Leaderboard, keep: float) -> No
         value = value.to(layer.bias)
         layer.weight *= keep
         layer.bias.copy_(value + keep * (layer.bias - value))
-
-
-@torch.no_grad()
-def best_keep(
-    objective: Objective, leaderboard: Leaderboard, output: P2LOutput, feedback: dict[str, torch.Tensor]
-) -> float:
-    """The factor on a model's departure from the averaged leaderboard that has the lowest loss on these prompts.
-
-    Args:
-        objective: the loss.
-        leaderboard: the averaged leaderboard.
-        output: of the model for each prompt, on the CPU.
-        feedback: on these prompts, in the order of the output.
-
-    Returns:
-        From 0.5 to 1.2; below 1 if the model is overconfident, as after overfitting.
-    """
-    parts = ((output.coefs, leaderboard.coefs), (output.eta, leaderboard.eta), (output.gamma, leaderboard.gamma))
-    pairs = [None if x is None else (x, torch.as_tensor(c, dtype=x.dtype).reshape(-1)) for x, c in parts]
-
-    def loss(keep: float) -> float:
-        coefs, eta, gamma = (None if pair is None else torch.lerp(pair[1], pair[0], keep) for pair in pairs)
-        values, weights = objective.measure(P2LOutput(coefs=coefs, eta=eta, gamma=gamma), feedback)["loss"]
-        return float((values * weights).sum() / weights.sum())
-
-    return min((k / 100 for k in range(50, 121)), key=loss)
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from p2l_sdk.training.card import Card, data_hash
 from p2l_sdk.training.checks import check_ground, check_prompts, warn_of_thin_ground
 from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.training.plan import Plan
+from p2l_sdk.training.verdict import Verdict
 from p2l_sdk.votes.averaged import fit_leaderboard
 from p2l_sdk.votes.counts import VoteCounts
 from p2l_sdk.votes.summary import VoteSummary, summarise
@@ -86,7 +87,7 @@ class Inputs:
             check_prompts(data)
         counts = VoteCounts.of(data)
         with warnings.catch_warnings():
-            if plan.refined is not None or (plan.static_base is None and config.validation):
+            if plan.refined is not None or (plan.static_base is None and config.held_out):
                 warnings.simplefilter("ignore", P2LWarning)  # the fit to the training side says the same
             averaged = fit_leaderboard(counts, feedback, intervals=None)
         summary = summarise(data, feedback, counts=counts, averaged=averaged)
@@ -109,6 +110,7 @@ class Inputs:
         method: str,
         settings: dict[str, Any],
         *,
+        verdict: Verdict | None = None,
         seconds: float = 0.0,
         baseline: float | None = None,
         history: list[dict[str, float]] | None = None,
@@ -126,6 +128,7 @@ class Inputs:
             reports=self.measure(measured or p2l),
             data_hash=self.data_hash,
             notes=self.notes,
+            verdict=verdict,
             seconds=seconds,
             baseline=baseline,
             history=history,

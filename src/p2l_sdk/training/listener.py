@@ -12,7 +12,9 @@ from typing import TypeVar
 
 from p2l_sdk.editing.refined import Refined
 from p2l_sdk.evaluation import Report
+from p2l_sdk.training.choice import Choice
 from p2l_sdk.training.score_summary import ScoreSummary
+from p2l_sdk.training.verdict import Verdict
 from p2l_sdk.votes.summary import VoteSummary
 
 Item = TypeVar("Item")
@@ -80,6 +82,12 @@ class Listener:
 
     def calibrated(self, keep: float) -> None:
         """This share of the departure from the averaged leaderboard is kept."""
+
+    def cross_validated(self, choice: Choice) -> None:
+        """Cross-validation chose how long a static model is trained and how much it keeps."""
+
+    def verdict(self, verdict: Verdict) -> None:
+        """The model is trained, and so it compares with the averaged leaderboard on votes that it was not fitted to."""
 
     def refined(self, refined: Refined) -> None:
         """The votes refined a model; so much was learned."""

@@ -19,8 +19,9 @@ from p2l_sdk.training.config import DEFAULT_FEEDBACK, STATIC, Method, TrainingCo
 
 # the settings that a static model takes; all others are for text backbones
 _STATIC_SETTINGS = (
-    "votes", "output", "base", "base_name", "static_from", "feedback", "eval_votes", "eval_scores", "costs", "epochs",
-    "seed", "push_to_hub", "title", "license", "cost_note", "notes",
+    "votes", "output", "recipe", "base", "base_name", "static_from", "feedback", "teacher", "teacher_weight",
+    "eval_votes", "eval_scores", "costs", "epochs", "keep", "validation", "calibrate", "seed", "push_to_hub", "title",
+    "license", "cost_note", "notes",
 )  # fmt: skip
 _REFINE_SETTINGS = (
     "votes", "output", "base", "base_name", "feedback", "eval_votes", "eval_scores", "costs", "push_to_hub", "title",
@@ -57,6 +58,8 @@ class Plan:
             P2LError: a setting is unknown, has no effect, or contradicts another one.
             ModelFormatError: the base is a trained P2L model.
         """
+        if config.teacher is None and config.teacher_weight is not None:
+            _refuse(["teacher_weight"], "without a teacher")
         kinds = _model_of_kinds(config)
         if kinds is not None:
             plan = cls(_feedback(config.feedback), None, kinds)
@@ -115,14 +118,15 @@ def _model_of_kinds(config: TrainingConfig) -> tuple[Path, ModelSpec] | None:
 
 
 def _check_refine(config: TrainingConfig, feedback: Feedback | Pointwise, resume: bool) -> None:
-    idle = [name for name in sorted(config.to_dict()) if name not in _REFINE_SETTINGS] + ["resume"] * resume
+    idle = [name for name in config.chosen if name not in _REFINE_SETTINGS] + ["resume"] * resume
     _refuse(idle, f"where votes refine a model of kinds ({config.base!r}), which has one solution")
     if isinstance(feedback, Pointwise):
         raise P2LError(f"feedback {feedback} trains text backbones; a model of kinds is refined with votes on pairs")
 
 
 def _check_static(config: TrainingConfig, feedback: Feedback | Pointwise, resume: bool) -> None:
-    idle = [name for name in sorted(config.to_dict()) if name not in _STATIC_SETTINGS] + ["resume"] * resume
+    idle = [name for name in config.chosen if name not in _STATIC_SETTINGS] + ["resume"] * resume
+    _check_recipe(config, static=True)
     _refuse(idle, "on a static model; name a text backbone with base (--base)")
     if isinstance(feedback, Pointwise):
         raise P2LError(f"feedback {feedback} trains text backbones; a static model takes pairwise feedback")
@@ -131,11 +135,13 @@ def _check_static(config: TrainingConfig, feedback: Feedback | Pointwise, resume
 
 
 def _check_text(config: TrainingConfig, feedback: Feedback | Pointwise) -> None:
-    given = sorted(config.to_dict())
+    _check_recipe(config, static=False)
+    given = config.chosen
     idle = [name for name in given if name in _WITHOUT_EFFECT[config.trained]]
     _refuse(idle, f"where the method is {config.trained}; leave it out, or choose another method")
-    if isinstance(feedback, Pointwise) and "label_smoothing" in given:
-        _refuse(["label_smoothing"], f"on the scores of feedback {feedback}; leave it out")
+    if isinstance(feedback, Pointwise):
+        idle = [name for name in ("label_smoothing", "teacher") if name in given]
+        _refuse(idle, f"on the scores of feedback {feedback}; leave it out")
     local = Path(config.base).expanduser().exists()
     if local and config.base_revision is not None and config.base_name is None:
         _refuse(["base_revision"], f"on {config.base!r}, a path of this machine; leave it out")
@@ -143,6 +149,14 @@ def _check_text(config: TrainingConfig, feedback: Feedback | Pointwise) -> None:
         raise P2LError(
             f"base_revision cannot be that of {config.base!r} and of {config.base_name!r} at once; fetch the base into "
             "a folder and name that one as base, or leave out base_name"
+        )
+
+
+def _check_recipe(config: TrainingConfig, *, static: bool) -> None:
+    if config.recipe is not None and (config.recipe.base == STATIC) is not static:
+        kind = "a text backbone" if static else "a static model"
+        raise P2LError(
+            f"recipe {config.recipe} trains {kind}, and base {config.base!r} is none; leave out one of the two"
         )
 
 

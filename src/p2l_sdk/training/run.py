@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from p2l_sdk import pictures
 from p2l_sdk.editing.edit import only_rows
@@ -23,7 +23,7 @@ from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
 from p2l_sdk.p2l import P2L
 from p2l_sdk.scorers.load import load_scorer
 from p2l_sdk.training.card import Card, base_name
-from p2l_sdk.training.config import Method, TrainingConfig
+from p2l_sdk.training.config import TEACHER_WEIGHT, Method, TrainingConfig
 from p2l_sdk.training.inputs import Inputs
 from p2l_sdk.training.learning_curve import plot_learning_curve
 from p2l_sdk.training.listener import Listener
@@ -83,6 +83,9 @@ def _run(config: TrainingConfig, resume: bool, main: bool, listener: Listener) -
     if made is None:
         return None
     p2l, card = made
+    if card.verdict is not None:
+        p2l.verdict = card.verdict
+        listener.verdict(card.verdict)
     listener.measured(card.reports)
     if config.push_to_hub is not None:
         _push(p2l, config.output, config.push_to_hub, listener)
@@ -131,24 +134,35 @@ def _refine(inputs: Inputs, base: Path, listener: Listener) -> tuple[P2L, Card]:
 
 def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: Listener) -> tuple[P2L, Card]:
     """A static model and its card, which are in the output folder."""
-    from p2l_sdk.training.static import StaticRecipe, train_static, write_static
+    from p2l_sdk.training.static import StaticRecipe, fit_static, write_static
     from p2l_sdk.training.token_table import distil, table_of
 
     config, data = inputs.config, cast(Votes, inputs.data)  # `Plan` refuses scores
-    recipe = StaticRecipe(feedback=feedback, seed=config.seed).for_prompts(len(data.prompts), config.epochs)
+    held_out, averaged = None, inputs.averaged
+    if config.validation:
+        data, held_out = data.split(config.validation, config.seed)
+        averaged = None  # that of the training side
+    recipe = StaticRecipe(feedback=feedback, seed=config.seed, keep=config.keep)
+    recipe = recipe.for_prompts(len(data.prompts), config.epochs)
     if config.static_from is not None:
         name = config.base_name or Path(config.static_from).name
         table, origin = distil(config.static_from), f"Its token table was distilled from {name}."
     else:
         source = "the embedded static model" if base == STATIC_MODEL else config.base
         table, origin = table_of(base), f"Its token table is that of {source}."
+    taught = _taught(replace(inputs, data=data), listener)
     with new_folder(Path(config.output)) as partial:
-        model = train_static(data, table, recipe, inputs.costs, averaged=inputs.averaged, listener=listener)
-        write_static(model, table.tokenizer, partial)
+        fit = fit_static(
+            data, table, recipe, inputs.costs, averaged=averaged, lessons=taught, held_out=held_out, listener=listener
+        )
+        write_static(fit.model, table.tokenizer, partial)
         p2l = P2L(load_scorer(partial), folder=Path(config.output))
-        card = inputs.card(p2l, "static", vars(recipe))
+        if fit.choice is not None:
+            listener.cross_validated(fit.choice)
+        settings = vars(fit.recipe) | _recipe_and_teacher(config)
+        card = inputs.card(p2l, "static", settings, verdict=fit.verdict)
         size = (partial / "model.safetensors").stat().st_size / 1e6
-        (partial / "README.md").write_text(card.static(model, origin, size), encoding="utf-8")
+        (partial / "README.md").write_text(card.static(fit.model, origin, size, fit.words), encoding="utf-8")
     return p2l, card
 
 
@@ -162,12 +176,18 @@ def _fine_tune(
 
     config, data, folder = inputs.config, inputs.data, checkpoint_folder(inputs.config)
     if isinstance(data, Scores):
-        task = Task.of_scores(data, Pointwise(feedback), config.validation, config.seed)
+        task = Task.of_scores(data, Pointwise(feedback), config.held_out, config.seed)
         summary = ScoreSummary.of(data, Pointwise(feedback), task.averaged_loss(task.train))
         listener.data_read(config.votes, summary)
     else:
         task = Task.of_votes(
-            data, Feedback(feedback), config.validation, config.seed, config.label_smoothing, averaged=inputs.averaged
+            data,
+            Feedback(feedback),
+            config.held_out,
+            config.seed,
+            config.label_smoothing,
+            averaged=inputs.averaged,
+            lessons=_taught(inputs, listener),
         )
     try:
         result = fine_tune(config, task, inputs.costs, resume=resume, listener=listener)
@@ -188,7 +208,8 @@ def _fine_tune(
         card = inputs.card(
             p2l,
             f"{config.trained} on {base_name(config)}",
-            result.settings,
+            result.settings | _recipe_and_teacher(config),
+            verdict=result.verdict,
             seconds=result.seconds,
             baseline=result.baseline,
             history=result.history,
@@ -196,6 +217,27 @@ def _fine_tune(
         (partial / "README.md").write_text(card.finetuned(), encoding="utf-8")
     delete_checkpoints(folder)
     return p2l, card
+
+
+def _taught(inputs: Inputs, listener: Listener) -> Votes | None:
+    """What the teacher says on the prompts of the votes; None without a teacher."""
+    from p2l_sdk.training.teacher import lessons
+
+    config, data = inputs.config, cast(Votes, inputs.data)  # `Plan` refuses scores
+    if not config.teachers:
+        return None
+    teachers = [P2L.from_pretrained(name) for name in config.teachers]
+    weight = TEACHER_WEIGHT if config.teacher_weight is None else config.teacher_weight
+    return lessons(teachers, data, Feedback(inputs.feedback), weight, seed=config.seed, listener=listener)
+
+
+def _recipe_and_teacher(config: TrainingConfig) -> dict[str, Any]:
+    """For the card."""
+    found: dict[str, Any] = {} if config.recipe is None else {"recipe": str(config.recipe)}
+    if config.teachers:
+        weight = TEACHER_WEIGHT if config.teacher_weight is None else config.teacher_weight
+        found |= {"teacher": " and ".join(Path(name).name for name in config.teachers), "teacher_weight": weight}
+    return found
 
 
 def _push(p2l: P2L, output: str, repo_id: str, listener: Listener) -> None:

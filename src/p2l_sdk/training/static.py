@@ -3,12 +3,13 @@
 The backbone is a table of token vectors, distilled from a sentence encoder or taken from an existing static model (by
 default the embedded model routing9). It is frozen, so each prompt is read once, and only the head is trained. The head
 starts at the averaged leaderboard of the votes, decays strongly towards it, and keeps only a share of its learned
-departure from it: where the votes teach nothing, the model returns the averaged leaderboard.
+departure from it. How long it is trained and how much it keeps is chosen by cross-validation over the prompts
+(`static_choice.py`): where the votes teach nothing, the model returns the averaged leaderboard.
 """
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
@@ -28,21 +28,37 @@ from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec, Pooling
 from p2l_sdk.modeling.static_p2l import StaticConfig
 from p2l_sdk.tables.settings import check_fields, count, number
 from p2l_sdk.training.checks import check_ground, check_prompts
+from p2l_sdk.training.choice import Choice
+from p2l_sdk.training.config import MOST_KEPT
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.familiarity import remember_prompts
-from p2l_sdk.training.heads import shrink_towards, start_at
-from p2l_sdk.training.listener import Listener, tracked
+from p2l_sdk.training.listener import Listener
+from p2l_sdk.training.static_choice import cross_validate, n_steps
+from p2l_sdk.training.static_folds import Folds
+from p2l_sdk.training.static_heads import (
+    Heads,
+    Scales,
+    Steps,
+    as_outputs,
+    learnable,
+    log_likelihoods,
+    n_models_of,
+    train_heads,
+)
+from p2l_sdk.training.teacher import with_lessons
 from p2l_sdk.training.token_table import TokenTable
+from p2l_sdk.training.verdict import Verdict
 from p2l_sdk.votes.averaged import fit_leaderboard
 from p2l_sdk.votes.votes import Votes
 
-_MOST_EPOCHS = 20  # by default; chosen by held-out loss at 300 and 1,000 prompts, see docs/train-a-static-model.md
+_EPOCHS = (6, 10, 20)  # to choose from, see docs/train-a-static-model.md
+_MOST_STEPS = 320  # of these; with many prompts, fewer epochs do
 
 
 @dataclass(frozen=True, kw_only=True)
 class StaticRecipe:
     """Settings of the training. The defaults were chosen on routing9's train split, by five folds over the prompts and
-    fourteen runs that each left out one task.
+    fourteen runs that each left out one task; `steps` and `keep` are chosen anew for all votes, unless they are given.
 
     Attributes:
         feedback: the feedback model.
@@ -53,9 +69,12 @@ class StaticRecipe:
         hidden_size: width of the head's hidden layer.
         input_dropout, dropout: on the prompt's vector, and on the hidden layer.
         learning_rate, weight_decay: of AdamW; decay on matrices only; linear warm-up and cosine decay to 0.
-        warmup_steps, steps, batch_size: a batch consists of prompts, each with all of its votes.
-        keep: share of the learned departure from the averaged leaderboard that is kept; lower is more cautious.
-        seed: of initial weights, dropout and order.
+        warmup_steps: of the steps, at most a tenth.
+        steps: number of optimizer steps; None: that of 6, 10 or 20 passes over the prompts, as cross-validation says.
+        batch_size: a batch consists of prompts, each with all of its votes.
+        keep: share of the learned departure from the averaged leaderboard that is kept: 0 returns it for every prompt.
+            None: chosen by cross-validation, for what tells LLMs apart and for what is common to all of them.
+        seed: of folds, initial weights, dropout and order.
 
     Raises:
         P2LError: a setting is illegal; the message names it and its legal values.
@@ -72,20 +91,63 @@ class StaticRecipe:
     learning_rate: float = number(2e-3, 0.0, 1.0)
     weight_decay: float = number(6.0, 0.0, 100.0)
     warmup_steps: int = count(20)
-    steps: int = count(224)
+    steps: int | None = count(None)
     batch_size: int = count(128)
-    keep: float = number(0.9, 0.0, 1.0)
+    keep: float | None = number(None, 0.0, MOST_KEPT)
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
 
     def for_prompts(self, n_prompts: int, epochs: float | None = None) -> StaticRecipe:
-        """The recipe with the steps of `epochs` passes over the prompts; by default its own steps, but at most 20
-        passes, since with few prompts more would overfit. The warm-up takes at most a tenth of the steps."""
+        """The recipe with the steps of `epochs` passes over the prompts; unchanged if it is None."""
+        if epochs is None:
+            return self
+        return replace(self, steps=max(1, round(epochs * -(-n_prompts // self.batch_size))))
+
+    def lengths(self, n_prompts: int) -> list[Steps]:
+        """The trainings to choose from, shortest first: one if `steps` is given."""
         batches = -(-n_prompts // self.batch_size)
-        steps = min(self.steps, _MOST_EPOCHS * batches) if epochs is None else max(1, round(epochs * batches))
-        return replace(self, steps=steps, warmup_steps=max(1, min(self.warmup_steps, steps // 10)))
+        steps = {min(epochs * batches, _MOST_STEPS) for epochs in _EPOCHS} if self.steps is None else {self.steps}
+        names = [field.name for field in dataclasses.fields(Steps) if field.name not in ("steps", "warmup_steps")]
+        same = {name: getattr(self, name) for name in names}
+        return [Steps(steps=n, warmup_steps=max(1, min(self.warmup_steps, n // 10)), **same) for n in sorted(steps)]
+
+
+@dataclass(frozen=True, eq=False)
+class StaticFit:
+    """A trained static model.
+
+    Attributes:
+        model: the model, with an 8-bit table.
+        averaged: the averaged leaderboard of the training votes.
+        choice: what cross-validation chose, and how good it is; None if nothing was left to choose, or there are too
+            few votes to leave some out: then the model returns the averaged leaderboard, unless `keep` was given.
+        recipe: the settings, with what was chosen: steps, and `keep` of what tells LLMs apart.
+        held_out: the verdict on votes that were held out; None without.
+    """
+
+    model: P2LModel
+    averaged: Leaderboard
+    choice: Choice | None
+    recipe: StaticRecipe
+    held_out: Verdict | None = None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict on held-out votes or, without any, that of cross-validation."""
+        return self.held_out or (None if self.choice is None else self.choice.verdict)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What was chosen and measured, for people."""
+        verdicts = [verdict for verdict in (self.choice and self.choice.verdict, self.held_out) if verdict]
+        lines = [f"{verdict.measured}: {verdict.figures}: {verdict.sentence}" for verdict in verdicts]
+        if self.choice is not None:
+            lines += self.choice.words
+        elif self.recipe.keep == 0.0:
+            lines.append("the model returns the averaged leaderboard for every prompt")
+        return tuple(lines)
 
 
 def train_static(
@@ -95,6 +157,7 @@ def train_static(
     costs: dict[str, float] | None = None,
     *,
     averaged: Leaderboard | None = None,
+    lessons: Votes | None = None,
     listener: Listener | None = None,
 ) -> P2LModel:
     """Train a model with an 8-bit table, ready to be saved together with `table.tokenizer`.
@@ -105,36 +168,55 @@ def train_static(
         recipe: the settings.
         costs: USD per response by LLM name, stored with the model.
         averaged: the averaged leaderboard of these votes; fitted if it is not given.
+        lessons: further votes on the same prompts and LLMs, weighted, to learn from as well, see `training.teacher`;
+            the averaged leaderboard and what cross-validation measures are those of `votes` alone.
         listener: is told of the progress.
 
     Raises:
         VotesError: there is only one prompt, or the feedback model needs "both bad" votes and there are none.
     """
+    return fit_static(votes, table, recipe, costs, averaged=averaged, lessons=lessons, listener=listener).model
+
+
+def fit_static(
+    votes: Votes,
+    table: TokenTable,
+    recipe: StaticRecipe,
+    costs: dict[str, float] | None = None,
+    *,
+    averaged: Leaderboard | None = None,
+    lessons: Votes | None = None,
+    held_out: Votes | None = None,
+    listener: Listener | None = None,
+) -> StaticFit:
+    """As `train_static`, with what was chosen and measured.
+
+    Args:
+        held_out: votes on other prompts, on the same LLMs, to measure the model on.
+    """
     check_prompts(votes)
     check_ground(votes, recipe.feedback)
-    torch.manual_seed(recipe.seed)
-    spec = ModelSpec(
-        models=votes.models,
-        feedback=recipe.feedback,
-        costs=costs or {},
-        pooling=Pooling.POOLER,
-        max_prompt_tokens=recipe.max_prompt_tokens,
-        chat=False,
-        head_hidden_size=recipe.hidden_size,
-        head_activation=Activation.GELU,
-        head_input_dropout=recipe.input_dropout,
-        head_dropout=recipe.dropout,
-    )
-    model = _new_model(spec, table, recipe)
-    encode = PromptEncoder(spec, Tokenizer.from_str(table.tokenizer.to_str()))
-    vectors = _standardise(model, encode(votes.prompts), recipe)
+    grouped = ByPrompt.of_votes(with_lessons(votes, lessons), recipe.feedback)
+    encode = PromptEncoder(_spec(votes, recipe, 1, {}), Tokenizer.from_str(table.tokenizer.to_str()))
+    backbone = _new_model(_spec(votes, recipe, 1, {}), table, recipe)
+    vectors = _standardise(backbone, encode(votes.prompts), recipe)
     if averaged is None:
         averaged = fit_leaderboard(votes, recipe.feedback, intervals=None)
-    _start_at(model, averaged)
-    _fit_head(model, vectors, votes, recipe, listener or Listener())
-    shrink_towards(model, averaged, recipe.keep)
+    start = as_outputs([averaged], recipe.feedback)
+    folds = Folds.of(vectors, votes, grouped, recipe.feedback, recipe.seed)
+    choice, head = _fit_head(folds, recipe, start, listener or Listener())
+    spec = _spec(votes, recipe, head.hidden.shape[-1], costs or {})
+    model = _with_head(backbone, spec, head)
     remember_prompts(model, vectors, recipe.seed)
-    return quantized(model)
+    verdict = None
+    if held_out is not None:
+        outputs = head.of(0, _vectors(model, encode(held_out.prompts)))
+        departs = (recipe.keep or 0.0) if choice is None else choice.verdict.keep
+        verdict = _held_out_verdict(held_out, outputs, start[0], recipe.feedback, departs)
+    keep = recipe.keep if choice is None else choice.keep
+    steps = recipe.lengths(len(votes.prompts))[-1].steps if choice is None else choice.steps
+    used = replace(recipe, keep=keep or 0.0, steps=steps)
+    return StaticFit(quantized(model), averaged, choice, used, verdict)
 
 
 def quantized(model: P2LModel) -> P2LModel:
@@ -208,36 +290,96 @@ def _vectors(model: P2LModel, ids: list[list[int]], batch_size: int = 256) -> to
     return vectors
 
 
+def _spec(votes: Votes, recipe: StaticRecipe, hidden_size: int, costs: dict[str, float]) -> ModelSpec:
+    return ModelSpec(
+        models=votes.models,
+        feedback=recipe.feedback,
+        costs=costs,
+        pooling=Pooling.POOLER,
+        max_prompt_tokens=recipe.max_prompt_tokens,
+        chat=False,
+        head_hidden_size=hidden_size,
+        head_activation=Activation.GELU,
+        head_input_dropout=recipe.input_dropout,
+        head_dropout=recipe.dropout,
+    )
+
+
+def _fit_head(
+    folds: Folds, recipe: StaticRecipe, start: torch.Tensor, listener: Listener
+) -> tuple[Choice | None, Heads]:
+    """What was chosen, and the head: the mean of the folds' heads or, if nothing is left to choose or the votes are too
+    few to leave some out, one that is trained on all prompts."""
+    prompts = folds.lessons.prompts
+    lengths = recipe.lengths(len(folds.fold))
+    keep = recipe.keep
+    if keep is None or recipe.steps is None:
+        bar = _Bar(listener, n_steps(lengths, len(folds.fold)))
+        found = cross_validate(folds, lengths, recipe.hidden_size, keep, start, bar.tick)
+        if found is not None:
+            bar.full()
+            return found
+        keep = 0.0 if keep is None else keep
+    bar = _Bar(listener, lengths[-1].steps)
+    width, size = folds.vectors.shape[1], recipe.hidden_size
+    heads = Heads.new(learnable(start, recipe.feedback), width, size, recipe.seed)
+    heads = train_heads(heads, folds.vectors, folds.lessons, [prompts], recipe.feedback, lengths[-1], bar.tick)
+    return None, heads.shrunk(start, Scales(keep, keep, n_models_of(start, recipe.feedback)))
+
+
+class _Bar:
+    """Tells a listener how many steps of a training are done."""
+
+    def __init__(self, listener: Listener, total: int) -> None:
+        self._listener, self._total, self._done = listener, total, 0
+        self._tell()
+
+    def tick(self) -> None:
+        """One step more is done."""
+        self._done += 1
+        self._tell()
+
+    def full(self) -> None:
+        """No more steps follow, though there might have been."""
+        if self._done < self._total:
+            self._done = self._total
+            self._tell()
+
+    def _tell(self) -> None:
+        self._listener.progress("training", self._done, self._total)
+
+
 @torch.no_grad()
-def _start_at(model: P2LModel, leaderboard: Leaderboard) -> None:
-    """Initialise the head so that it returns this leaderboard for every prompt."""
-    nn.init.normal_(model.head.get_parameter("hidden.weight"), std=model.backbone.table.shape[1] ** -0.5)
-    start_at(model, leaderboard)
+def _with_head(model: P2LModel, spec: ModelSpec, head: Heads) -> P2LModel:
+    """A model with the backbone of `model`, and this head."""
+    made = P2LModel(P2LConfig(backbone_config=model.backbone.config, **spec.to_dict())).eval()
+    made.backbone = model.backbone
+    out, bias = head.out[0].T, head.out_bias[0, 0]
+    layers = [(made.head.get_submodule("hidden"), head.hidden[0].T, head.hidden_bias[0, 0])]
+    n = len(spec.models)
+    for name, columns in (("coefs", slice(0, n)), ("eta", slice(n, n + 1)), ("gamma", slice(-1, None))):
+        if (layer := getattr(made.head, name)) is not None:
+            layers.append((layer, out[columns], bias[columns]))
+    for layer, weight, offset in layers:
+        layer.get_parameter("weight").copy_(weight)
+        layer.get_parameter("bias").copy_(offset)
+    return made
 
 
-def _fit_head(model: P2LModel, vectors: torch.Tensor, votes: Votes, recipe: StaticRecipe, listener: Listener) -> None:
-    head, grouped, random = model.head, ByPrompt.of_votes(votes, recipe.feedback), np.random.default_rng(recipe.seed)
-    matrices = [p for p in head.parameters() if p.dim() > 1]
-    biases = [p for p in head.parameters() if p.dim() == 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": biases, "weight_decay": 0.0}],
-        lr=recipe.learning_rate,
-        betas=(0.9, 0.99),
+def _held_out_verdict(
+    votes: Votes, outputs: torch.Tensor, averaged: torch.Tensor, feedback: Feedback, keep: float
+) -> Verdict:
+    """The verdict on held-out votes, given the model's `(n_prompts, n_outputs)` and the averaged leaderboard."""
+    columns = ByPrompt.of_votes(votes, feedback).of(np.arange(len(votes.prompts)))
+    labels = columns["labels"]
+    model, baseline = (
+        -log_likelihoods(x, labels, feedback).numpy() for x in (outputs, averaged.expand(len(outputs), -1))
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda t: min(1.0, (t + 1) / recipe.warmup_steps) * 0.5 * (1.0 + math.cos(math.pi * t / recipe.steps)),
+    return Verdict.of_losses(
+        model,
+        baseline,
+        labels[:, 0].numpy(),
+        columns["weights"].numpy(),
+        measured=f"{len(votes.prompts):,} prompts held out",
+        keep=keep,
     )
-    epochs = (random.permutation(len(vectors)) for _ in itertools.count())
-    batches = (rows[i : i + recipe.batch_size] for rows in epochs for i in range(0, len(rows), recipe.batch_size))
-    head.train()
-    for _ in tracked(range(recipe.steps), "training", listener):
-        rows = next(batches)
-        batch = grouped.of(rows)
-        coefs, eta, gamma = head(vectors[rows])
-        loss = model.vote_loss(coefs, eta, gamma, batch["labels"], batch["weights"])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    head.eval()

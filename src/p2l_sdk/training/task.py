@@ -17,6 +17,7 @@ from p2l_sdk.tables.columns import PromptIndex
 from p2l_sdk.training.checks import check_ground
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.objective import PROBIT_TO_LOGIT, Objective, ScoreObjective, VoteObjective
+from p2l_sdk.training.teacher import with_lessons
 from p2l_sdk.votes.averaged import fit_leaderboard
 from p2l_sdk.votes.votes import Scores, Votes
 
@@ -82,6 +83,7 @@ class Task:
         smoothing: float = 0.0,
         *,
         averaged: Leaderboard | None = None,
+        lessons: Votes | None = None,
     ) -> Task:
         """A task from votes, with a share of the prompts held out for validation.
 
@@ -92,6 +94,7 @@ class Task:
             seed: of the split.
             smoothing: label smoothing.
             averaged: the averaged leaderboard of all votes, where it is known already; of use if none are held out.
+            lessons: what a teacher says on the same prompts, see `training.teacher`; learned on the training side only.
 
         Raises:
             VotesError: one side of the split would be empty or carry no information, or there are no "both bad" votes
@@ -99,6 +102,8 @@ class Task:
         """
         _held_out_size(validation, len(votes.prompts))
         train, rest = votes.split(validation, seed) if validation else (votes, None)
+        if lessons is not None and validation:
+            lessons, _ = lessons.split(validation, seed)  # the same prompts, so the same sides
         check_ground(train, feedback)
         if averaged is None or rest is not None:
             averaged = fit_leaderboard(train, feedback, intervals=None)
@@ -109,7 +114,7 @@ class Task:
             )
         return cls(
             models=votes.models,
-            train=Side(train.prompts, ByPrompt.of_votes(train, feedback)),
+            train=Side(train.prompts, ByPrompt.of_votes(with_lessons(train, lessons), feedback)),
             validation=None if rest is None else Side(rest.prompts, ByPrompt.of_votes(rest, feedback)),
             objective=VoteObjective(feedback, smoothing),
             saved_feedback=feedback,

@@ -1,0 +1,61 @@
+"""`Choice`: what cross-validation chose for a static model, and how good it is on prompts that were left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2l_sdk.training.verdict import Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What was chosen, and how good it is on prompts that were left out.
+
+    Attributes:
+        steps, epochs: length of the training of each fold's head.
+        keep: share kept of what tells LLMs apart in the departure from the averaged leaderboard.
+        level: share kept of what is common to all LLMs on a prompt.
+        verdict: the cross-validated loss beside that of the averaged leaderboard.
+        curve: (number of prompts, cross-validated loss) of models trained on shares of the prompts, the last on all;
+            empty if there are too few prompts.
+    """
+
+    steps: int
+    epochs: float
+    keep: float
+    level: float
+    verdict: Verdict
+    curve: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def doubling(self) -> float | None:
+        """By how much twice as many prompts would lower the loss, in nats, if the curve goes on as it bends: the gain
+        from half of the prompts to all, times its ratio to the gain before (at most 1). None without a curve."""
+        if len(self.curve) < 3:
+            return None
+        first, second = (self.curve[i][1] - self.curve[i + 1][1] for i in (-3, -2))
+        if second <= 0.0:
+            return 0.0
+        return second * (min(1.0, second / first) if first > 0.0 else 1.0)
+
+    @property
+    def more(self) -> str:
+        """What more votes would bring, in words; empty without a curve."""
+        if (gain := self.doubling) is None:
+            return ""
+        losses = ", ".join(f"{loss:.3f} with {n:,} prompts" for n, loss in self.curve)
+        bring = f"about {gain:.3f} nats per vote" if gain >= 0.0005 else "next to nothing"
+        return f"loss {losses}; twice as many prompts would bring {bring}"
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What was chosen, and what more votes would bring, for people."""
+        lines = []
+        if self.keep or self.level:
+            chosen = f"chosen: keep {self.keep:g}"
+            if self.level != self.keep:
+                chosen += f" of what tells LLMs apart, {self.level:g} of what is common to all on a prompt"
+            lines.append(f"{chosen}; {self.epochs:.3g} epochs")
+            if not self.keep:
+                lines.append("these votes do not say which LLM is better on which prompt: every route is the same")
+        return (*lines, self.more) if self.more else tuple(lines)

@@ -1,0 +1,168 @@
+"""How long a static model is trained and how much it keeps of what it learned, chosen by cross-validation over prompts.
+
+The prompts are split into five folds. For each, a head is trained on the other prompts, starting at the averaged
+leaderboard of *their* votes, and measured on the fold: no vote is predicted by a head or a leaderboard that saw it. The
+heads of all folds are trained at once. Of the departure from the averaged leaderboard two shares are kept: `keep` of
+what tells LLMs apart, and `level` of what is common to all of them on a prompt. Those with the lowest loss are chosen,
+with caution: `keep` is the smallest share whose loss is within a standard error of the lowest, and 0 unless the
+loss is below the averaged leaderboard's by a standard error.
+
+The model is the mean of the folds' heads, which is better than one head trained on all prompts.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.training.choice import Choice
+from p2l_sdk.training.static_folds import FOLDS, Folds, LossSums, Tick, vote_losses
+from p2l_sdk.training.static_heads import Heads, Scales, Steps, kept, n_models_of
+from p2l_sdk.training.verdict import Verdict
+
+SHARES = (0.25, 0.5)  # of the prompts, for the learning curve
+_LEAST_FOR_CURVE = 60
+_KEEPS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
+_NEAR = 1.0  # standard errors by which the smallest `keep` may lie above the lowest loss
+_SURE = 1.0  # standard errors by which a model must be better than the averaged leaderboard
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    how: Steps
+    heads: Heads
+    outputs: torch.Tensor
+
+
+def cross_validate(
+    folds: Folds,
+    lengths: Sequence[Steps],
+    hidden_size: int,
+    keep: float | None,
+    averaged: torch.Tensor,
+    tick: Tick,
+) -> tuple[Choice, Heads] | None:
+    """Choose, and return the choice with the model, one head.
+
+    Args:
+        folds: the prompts and votes.
+        lengths: the trainings to choose from, shortest first.
+        hidden_size: of each fold's head.
+        keep: both shares, if they are given.
+        averaged: `(1, 1, n_outputs)` averaged leaderboard of all votes.
+        tick: is called after every step, see `n_steps`.
+
+    Returns:
+        None if there are too few votes to leave some of them out.
+    """
+    members = folds.members()
+    if (base := folds.averaged(members)) is None:
+        return None
+    sums, rows = LossSums(folds), base[folds.fold, 0]
+    candidates = []
+    for how in lengths:
+        heads = folds.train(base, members, how, hidden_size, tick)
+        candidates.append(_Candidate(how, heads, folds.left_out(heads)))
+    grid = _grid(keep, folds.feedback, n_models_of(averaged, folds.feedback))
+    tables = [sums.of(candidate.outputs, rows, grid) for candidate in candidates]
+    best, scales = _choose(tables, grid, sums.weights)
+    chosen = candidates[best]
+    losses, weights, prompt = vote_losses(folds, kept(chosen.outputs, rows, scales))
+    verdict = Verdict.of_losses(
+        losses,
+        vote_losses(folds, rows)[0],
+        prompt,
+        weights,
+        measured=f"{FOLDS}-fold cross-validation over prompts",
+        keep=max(scales.keep, scales.level),
+    )
+    choice = Choice(
+        steps=chosen.how.steps,
+        epochs=chosen.how.steps / batches(len(members[0]), chosen.how),
+        keep=scales.keep,
+        level=scales.level,
+        verdict=verdict,
+        curve=_curve(folds, chosen.how, hidden_size, grid, sums, verdict, tick),
+    )
+    return choice, chosen.heads.mean(base, averaged).shrunk(averaged, scales)
+
+
+def batches(n_prompts: int, how: Steps) -> int:
+    """The number of steps in which all prompts are passed over once."""
+    return -(-n_prompts // min(how.batch_size, n_prompts))
+
+
+def n_steps(lengths: Sequence[Steps], n_prompts: int) -> int:
+    """The most steps that `cross_validate` takes."""
+    curve = max(_steps_of_share(how, share) for how in lengths for share in SHARES) if lengths else 0
+    return sum(how.steps for how in lengths) + (0 if n_prompts < _LEAST_FOR_CURVE else curve)
+
+
+def _grid(keep: float | None, feedback: Feedback, n_models: int) -> list[Scales]:
+    if keep is not None:
+        return [Scales(keep, keep, n_models)]
+    if not (feedback.grounded or feedback.has_eta):  # nothing is common to all LLMs
+        return [Scales(share, share, n_models) for share in _KEEPS]
+    return [Scales(keep, level, n_models) for keep, level in itertools.product(_KEEPS, _KEEPS)]
+
+
+def _choose(tables: Sequence[np.ndarray], grid: Sequence[Scales], weights: np.ndarray) -> tuple[int, Scales]:
+    """The candidate and the shares, with the caution that the module's docstring describes.
+
+    Args:
+        tables: for each candidate, `(len(grid), n_prompts)` loss sums.
+        grid: the shares, in ascending order of `keep`.
+        weights: `(n_prompts,)`.
+    """
+    best = min(range(len(tables)), key=lambda i: tables[i].sum(1).min())
+    table = tables[best]
+    if len(grid) == 1:
+        return best, grid[0]
+    lowest = table[table.sum(1).argmin()]
+    chosen = 0
+    for keep in _KEEPS:
+        rows = [i for i, scales in enumerate(grid) if scales.keep == keep]
+        chosen = rows[int(table[rows].sum(1).argmin())]
+        mean, error = _mean(table[chosen] - lowest, weights)
+        if mean <= _NEAR * error:
+            break
+    mean, error = _mean(table[chosen] - table[0], weights)
+    return best, grid[chosen] if mean < -_SURE * error else grid[0]
+
+
+def _mean(sums: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """A weighted mean over votes from sums over the votes of each prompt, and its standard error."""
+    mean = sums.sum() / weights.sum()
+    n = int((weights > 0).sum())
+    spread = np.square(sums - mean * weights).sum() * n / max(n - 1, 1)
+    return float(mean), float(np.sqrt(spread) / weights.sum())
+
+
+def _curve(
+    folds: Folds, how: Steps, hidden_size: int, grid: Sequence[Scales], sums: LossSums, verdict: Verdict, tick: Tick
+) -> tuple[tuple[int, float], ...]:
+    """The losses of models that learn from shares of the prompts, measured on all of them as left out."""
+    n = len(folds.fold)
+    if n < _LEAST_FOR_CURVE:
+        return ()
+    points = []
+    for share in SHARES:
+        members = folds.members(share)
+        if (base := folds.averaged(members)) is None:
+            return ()
+        shorter = replace(how, steps=_steps_of_share(how, share))
+        shorter = replace(shorter, warmup_steps=max(1, min(how.warmup_steps, shorter.steps // 10)))
+        heads = folds.train(base, members, shorter, hidden_size, tick)
+        table = sums.of(folds.left_out(heads), base[folds.fold, 0], grid)
+        _, scales = _choose([table], grid, sums.weights)
+        points.append((round(share * n), float(table[grid.index(scales)].sum() / sums.weights.sum())))
+    return (*points, (n, verdict.model.value))
+
+
+def _steps_of_share(how: Steps, share: float) -> int:
+    return max(1, round(how.steps * share), min(how.steps, 20))

@@ -1,0 +1,131 @@
+"""Prompts in folds: heads that did not see the prompts that they are measured on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from p2l_sdk.errors import ConvergenceError, P2LWarning, VotesError
+from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.training.data import ByPrompt
+from p2l_sdk.training.static_heads import (
+    Heads,
+    Scales,
+    Steps,
+    as_outputs,
+    kept,
+    learnable,
+    log_likelihoods,
+    train_heads,
+)
+from p2l_sdk.votes.averaged import fit_leaderboard
+from p2l_sdk.votes.votes import Votes
+
+Tick = Callable[[], None]
+
+FOLDS = 5
+_MOST_SCANNED = 100_000  # votes on which shares kept are compared
+
+
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """Prompts in folds, with what is needed to train and measure a head for each.
+
+    Attributes:
+        vectors: `(n_prompts, width)`.
+        votes: the votes to measure on.
+        lessons: what the heads learn from: the votes, and those of a teacher.
+        feedback: the feedback model.
+        fold: `(n_prompts,)` the fold of each prompt.
+    """
+
+    vectors: torch.Tensor
+    votes: Votes
+    lessons: ByPrompt
+    feedback: Feedback
+    fold: np.ndarray
+
+    @classmethod
+    def of(cls, vectors: torch.Tensor, votes: Votes, lessons: ByPrompt, feedback: Feedback, seed: int) -> Folds:
+        """Folds at random."""
+        fold = np.random.default_rng(seed).permutation(len(votes.prompts)) % FOLDS
+        return cls(vectors, votes, lessons, feedback, fold)
+
+    def members(self, share: float = 1.0) -> list[np.ndarray]:
+        """The prompts with votes outside each fold; or a share of them, the same ones for every fold."""
+        chosen = np.arange(len(self.fold)) / max(len(self.fold), 1) < share
+        chosen = chosen[np.random.default_rng(len(self.fold)).permutation(len(self.fold))]
+        return [rows[chosen[rows] & (self.fold[rows] != i)] for i in range(FOLDS) for rows in [self.lessons.prompts]]
+
+    def averaged(self, members: Sequence[np.ndarray]) -> torch.Tensor | None:
+        """`(n_folds, 1, n_outputs)` averaged leaderboards of the votes on the members; None if some cannot be fitted,
+        because there are too few votes."""
+        if min(len(rows) for rows in members) < 2:
+            return None
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", P2LWarning)  # what all votes leave open is told once, elsewhere
+                boards = [fit_leaderboard(self.votes.subset(rows), self.feedback, intervals=None) for rows in members]
+        except (VotesError, ConvergenceError):
+            return None
+        return as_outputs(boards, self.feedback)
+
+    def train(self, averaged: torch.Tensor, members: list[np.ndarray], how: Steps, size: int, tick: Tick) -> Heads:
+        """Heads of `size` hidden units, one for each fold."""
+        start = learnable(averaged, self.feedback)
+        heads = Heads.new(start, self.vectors.shape[1], size, how.seed)
+        return train_heads(heads, self.vectors, self.lessons, members, self.feedback, how, tick)
+
+    def left_out(self, heads: Heads) -> torch.Tensor:
+        """`(n_prompts, n_outputs)` of every prompt, from the head that did not see it."""
+        outputs = torch.empty(len(self.fold), heads.out.shape[-1])
+        for i in range(FOLDS):
+            rows = np.flatnonzero(self.fold == i)
+            outputs[rows] = heads.of(i, self.vectors[rows])
+        return outputs
+
+
+class LossSums:
+    """Sums of the losses of each prompt's votes, of any outputs.
+
+    Args:
+        folds: the prompts and votes; of very many votes a sample is used.
+
+    Attributes:
+        weights: `(n_prompts,)` sums of the votes' weights.
+    """
+
+    def __init__(self, folds: Folds) -> None:
+        columns = ByPrompt.of_votes(folds.votes, folds.feedback).of(np.arange(len(folds.fold)))
+        self._labels, self._weights = columns["labels"], columns["weights"]
+        if len(self._labels) > _MOST_SCANNED:
+            rows = np.random.default_rng(0).permutation(len(self._labels))[:_MOST_SCANNED]
+            self._labels, self._weights = self._labels[rows], self._weights[rows]
+        self._feedback, self._n = folds.feedback, len(folds.fold)
+        self.weights = self._by_prompt(self._weights)
+
+    def of(self, outputs: torch.Tensor, averaged: torch.Tensor, grid: Sequence[Scales]) -> np.ndarray:
+        """`(len(grid), n_prompts)` loss sums, for each choice of the shares kept.
+
+        Args:
+            outputs, averaged: `(n_prompts, n_outputs)`.
+            grid: the choices.
+        """
+        return np.stack([self._by_prompt(self._losses(kept(outputs, averaged, scales))) for scales in grid])
+
+    def _losses(self, outputs: torch.Tensor) -> torch.Tensor:
+        return -log_likelihoods(outputs, self._labels, self._feedback) * self._weights
+
+    def _by_prompt(self, values: torch.Tensor) -> np.ndarray:
+        return np.bincount(self._labels[:, 0].numpy(), values.numpy().astype(np.float64), self._n)
+
+
+def vote_losses(folds: Folds, outputs: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Loss, weight and prompt of every vote that counts, given `(n_prompts, n_outputs)`."""
+    columns = ByPrompt.of_votes(folds.votes, folds.feedback).of(np.arange(len(folds.fold)))
+    losses = -log_likelihoods(outputs, columns["labels"], folds.feedback)
+    return losses.numpy(), columns["weights"].numpy(), columns["labels"][:, 0].numpy()

@@ -1,0 +1,111 @@
+"""A teacher: a P2L model whose outcome probabilities on the training prompts are learned from beside the votes.
+
+A vote is one draw from an outcome distribution. A stronger model knows that distribution better than a few draws tell,
+so its probabilities, taken as votes with fractional weights, teach a smaller model more than the votes alone
+(knowledge distillation; Hinton et al. 2015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from p2l_sdk.errors import P2LError, UnknownModelError
+from p2l_sdk.modeling.feedback_p2l import Feedback, log_probabilities
+from p2l_sdk.modeling.prompt_p2l import Prompt
+from p2l_sdk.names import find_models
+from p2l_sdk.p2l import P2L
+from p2l_sdk.training.listener import Listener, tracked
+from p2l_sdk.votes.votes import Votes
+
+_PROMPTS = 256  # read at once by the teacher
+_PAIRS = 128  # most pairs of LLMs taught on a prompt; of more, some are drawn for each prompt
+
+
+def lessons(
+    teacher: P2L | Sequence[P2L],
+    votes: Votes,
+    feedback: Feedback,
+    weight: float,
+    *,
+    seed: int = 0,
+    listener: Listener | None = None,
+) -> Votes:
+    """The teacher's outcome probabilities on the prompts of the votes, as votes with fractional weights.
+
+    Args:
+        teacher: the teacher; of several, the mean of their probabilities is taught.
+        votes: the votes that a model is trained on. All pairs of their LLMs are taught on each of their prompts (of
+            more than 128 pairs, 128 that are drawn for each prompt).
+        feedback: the feedback model of the student.
+        weight: total weight of the lessons, relative to that of the votes; each prompt has the same share of it. Where
+            every pair has one vote on every prompt, a pair's probabilities weigh `weight` votes.
+        seed: of the pairs drawn.
+        listener: is told of the progress.
+
+    Returns:
+        Votes with the prompts and the LLMs of `votes`, in their order, so that both are split in the same way.
+
+    Raises:
+        UnknownModelError: a teacher does not know an LLM of the votes.
+        P2LError: a teacher has no probability for an outcome of the student's feedback model.
+    """
+    teachers = [teacher] if isinstance(teacher, P2L) else list(teacher)
+    columns = [_columns(p2l, votes.models, feedback) for p2l in teachers]
+    first, second = np.triu_indices(len(votes.models), 1)
+    n, random, parts = len(votes.prompts), np.random.default_rng(seed), []
+    for start in tracked(range(0, n, _PROMPTS), "asking the teacher", listener or Listener()):
+        prompts = votes.prompts[start : start + _PROMPTS]
+        pairs = _pairs(len(first), len(prompts), random)
+        a, b = first[pairs], second[pairs]
+        chances = sum(_chances(p2l, prompts, x[a], x[b]) for p2l, x in zip(teachers, columns, strict=True))
+        row, pair, winner = np.nonzero(chances)
+        share = chances[row, pair, winner] / (len(teachers) * pairs.shape[1])
+        parts.append((start + row, a[row, pair], b[row, pair], winner, share))
+    prompt, a, b, winner, share = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Votes(votes.prompts, votes.models, prompt, a, b, winner, share * (weight * votes.weight.sum() / n))
+
+
+def with_lessons(votes: Votes, taught: Votes | None) -> Votes:
+    """Votes and lessons on the same prompts, together."""
+    if taught is None:
+        return votes
+    names = ("prompt", "a", "b", "winner", "weight")
+    joined = {name: np.concatenate([getattr(votes, name), getattr(taught, name)]) for name in names}
+    return replace(votes, **joined, categories={})
+
+
+def _columns(p2l: P2L, models: tuple[str, ...], feedback: Feedback) -> np.ndarray:
+    """For each LLM of the votes its column in the teacher's coefficients."""
+    try:
+        known = find_models(models, p2l.models, "a vote")
+    except UnknownModelError as error:
+        raise UnknownModelError(f"the teacher {p2l!r} cannot teach these votes: {error}") from None
+    teaches = p2l.spec.feedback
+    if missing := [winner for winner in feedback.outcomes if winner not in teaches.outcomes]:
+        words = " and ".join(winner.name.lower().replace("_", " ") for winner in missing)
+        raise P2LError(
+            f"the teacher {p2l!r} has the feedback model {teaches}, which has no probability of {words}, so it cannot "
+            f"teach {feedback}; choose the feedback model {str(teaches)!r} (--feedback {teaches}) or another teacher"
+        )
+    return np.array([p2l.models.index(known[name]) for name in models])
+
+
+def _pairs(n_pairs: int, n_prompts: int, random: np.random.Generator) -> np.ndarray:
+    """`(n_prompts, k)` numbers of the pairs that are taught on each prompt."""
+    if n_pairs <= _PAIRS:
+        return np.tile(np.arange(n_pairs), (n_prompts, 1))
+    return np.stack([random.choice(n_pairs, _PAIRS, replace=False) for _ in range(n_prompts)])
+
+
+def _chances(p2l: P2L, prompts: list[Prompt], a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`(n_prompts, k, 4 winners)` probabilities for the LLMs in columns a and b, both `(n_prompts, k)`."""
+    found = p2l.coefficients(prompts)
+    theta_a, theta_b = (np.take_along_axis(found.coefs, x, 1).astype(np.float64) for x in (a, b))
+    eta, gamma = (None if x is None else x.astype(np.float64) for x in (found.eta, found.gamma))
+    outcomes = p2l.spec.feedback.outcomes
+    chances = np.zeros((*a.shape, 4))
+    chances[..., list(outcomes)] = np.exp(log_probabilities(p2l.spec.feedback, theta_a, theta_b, eta, gamma))
+    return chances

@@ -1,0 +1,93 @@
+"""Static training chooses for itself: no harm on noise, gains where there is signal, nothing measured on what was
+trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from conftest import word_tokenizer
+
+from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.training.data import ByPrompt
+from p2l_sdk.training.static import StaticRecipe, fit_static
+from p2l_sdk.training.static_folds import FOLDS, Folds
+from p2l_sdk.training.token_table import TokenTable
+from p2l_sdk.votes.votes import Votes
+
+WORDS = ("python", "code", "list", "write", "poem", "about", "the")
+RECIPE = StaticRecipe(feedback=Feedback.BT, hidden_size=8, batch_size=32, learning_rate=2e-2, length_scale=0.0)
+
+
+def table() -> TokenTable:
+    tokenizer = word_tokenizer()
+    vectors = np.random.default_rng(1).normal(size=(tokenizer.get_vocab_size(), 16)).astype(np.float32)
+    return TokenTable(tokenizer, vectors)
+
+
+def votes(signal: bool, n: int = 60) -> Votes:
+    """One LLM wins on prompts with code, the other on the rest; or a coin decides, 2 to 1 for one of them."""
+    random = np.random.default_rng(0)
+    rows = []
+    for i in range(n):
+        words = [*random.choice(WORDS[2:], 4), *(["python", "code"] if i % 2 else ["poem", "write"]), *["the"] * i]
+        wins = bool(i % 2) if signal else random.random() < 2 / 3
+        winner = "model_a" if wins else "model_b"
+        rows.append({"prompt": " ".join(words), "model_a": "x", "model_b": "y", "winner": winner})
+    return Votes.from_rows(rows)
+
+
+def test_on_noise_the_model_is_the_averaged_leaderboard_and_says_so():
+    fit = fit_static(votes(signal=False), table(), RECIPE)
+    assert fit.choice is not None
+    assert fit.choice.keep == 0.0
+    assert fit.choice.verdict.sentence == (
+        "no better than the averaged leaderboard on these votes: the model returns it for every prompt"
+    )
+    assert not fit.model.head.coefs.weight.any()
+    np.testing.assert_allclose(fit.model.head.coefs.bias.detach(), fit.averaged.coefs, atol=1e-6)
+
+
+def test_where_there_is_signal_it_gains_and_the_same_seed_gives_the_same_model():
+    first, second = (fit_static(votes(signal=True), table(), RECIPE) for _ in range(2))
+    assert first.choice is not None
+    assert first.choice.keep > 0.0
+    difference = first.choice.verdict.difference
+    assert difference.value < -2.0 * (difference.standard_error or 0.0)
+    assert [n for n, _ in first.choice.curve] == [15, 30, 60]
+    np.testing.assert_array_equal(first.model.head.coefs.weight.detach(), second.model.head.coefs.weight.detach())
+    assert first.choice == second.choice
+
+
+def test_no_head_and_no_leaderboard_sees_the_prompts_that_it_is_measured_on():
+    data = votes(signal=True)
+    grouped = ByPrompt.of_votes(data, Feedback.BT)
+    import torch
+
+    folds = Folds.of(torch.zeros(len(data.prompts), 3), data, grouped, Feedback.BT, seed=0)
+    assert sorted(np.bincount(folds.fold)) == [12] * FOLDS
+    for share in (0.5, 1.0):
+        for i, rows in enumerate(folds.members(share)):
+            assert not (folds.fold[rows] == i).any()
+    # a leak: in fold 0 every vote is turned round; its own averaged leaderboard must not notice
+    inside = folds.fold[data.prompt] == 0
+    turned = dataclasses.replace(data, winner=np.where(inside, 1 - data.winner, data.winner))
+    before = folds.averaged(folds.members())
+    after = dataclasses.replace(folds, votes=turned).averaged(folds.members())
+    assert before is not None
+    assert after is not None
+    assert torch.equal(before[0], after[0])
+    assert not torch.equal(before[1:], after[1:])
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5])
+def test_given_settings_are_taken_as_they_are(keep):
+    recipe = dataclasses.replace(RECIPE, steps=3, keep=keep)
+    fit = fit_static(votes(signal=True), table(), recipe)
+    assert fit.choice is None
+    assert (fit.recipe.steps, fit.recipe.keep) == (3, keep)
+    assert bool(fit.model.head.coefs.weight.any()) is bool(keep)
+    only_keep = fit_static(votes(signal=True), table(), dataclasses.replace(RECIPE, keep=keep))
+    assert only_keep.choice is not None
+    assert only_keep.choice.keep == keep
