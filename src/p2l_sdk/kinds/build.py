@@ -24,6 +24,7 @@ from p2l_sdk.modeling.leaderboard_p2l import ARENA_SCALE
 from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec
 from p2l_sdk.rewording.copies import changed_copies
 from p2l_sdk.routing.costs import CostSource, load_costs
+from p2l_sdk.scorers.familiarity import learned_familiarity
 
 COPIES = 4  # changed copies of each prompt
 _CHECKED = 300  # prompts per kind whose aggregate is compared with the kind's leaderboard
@@ -126,11 +127,13 @@ def build_model(
         progress=_phase(progress, "networks"),
     )
     layer = LastLayer.of(ratings, recogniser.left_out, prompts)
+    known = learned_familiarity(vectors, np.zeros(len(ratings.kinds)), seed)  # unfamiliar: no kind, the overall ranking
     spec = below.spec.replace(
         models=ratings.models,
         feedback=ratings.feedback,
         costs=usd,
         kinds=ratings.kinds,
+        familiarity=0 if known is None else len(known["directions"]),
         head_norm=False,
         head_hidden_size=HIDDEN,
         head_activation=Activation.GELU,
@@ -139,6 +142,7 @@ def build_model(
     )
     built = _measured(target, spec, ratings, prompts, recogniser, layer)
     head = {**_recognising(recogniser, centre, scale), **layer.tensors()}
+    head |= {f"head.familiarity.{name}": tensor for name, tensor in (known or {}).items()}
 
     def more(folder: Path) -> None:
         layer.record(ratings).write(folder)

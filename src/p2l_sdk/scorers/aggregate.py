@@ -46,18 +46,23 @@ def aggregate_scored(
     """
     remaining = PromptWeights(weights)
     statistics = PairStatistics(spec.feedback, len(spec.models), seed=seed)
-    shares = np.zeros(len(spec.kinds))
+    shares, familiar = np.zeros(len(spec.kinds)), None
     for part in parts:
         weights_of = remaining.take(len(part))
         statistics.add(part, weights_of)
         if part.kinds is not None:
             shares += part.kinds.shares.sum(0) if weights_of is None else weights_of @ part.kinds.shares
+        if part.familiarity is not None:
+            weighted = part.familiarity if weights_of is None else weights_of * part.familiarity
+            familiar = (familiar or 0.0) + float(weighted.sum())
         if progress is not None:
             progress(statistics.n_prompts)
     remaining.require_end(statistics.n_prompts)
     if statistics.n_prompts == 0:
         raise PromptError("there are no prompts to aggregate; give at least one")
     board = statistics.solve(spec.models)
+    if familiar is not None:
+        board = replace(board, familiarity=familiar / statistics.weight)
     return board if variance is None else _with_kinds(board, spec.kinds, variance, shares / statistics.weight)
 
 

@@ -128,11 +128,13 @@ class RemoteScorer:
             if self.variance is not None:
                 shares = np.array(answer["kinds"], dtype=np.float32).reshape(n, len(self.spec.kinds))
                 kinds = Kinds.of_layer(self.spec.kinds, shares, self.variance)
+            familiar = answer.get("familiarity")  # a server of an older version does not send it
+            familiar = None if familiar is None else np.array(familiar, dtype=np.float32).reshape(n)
         except (KeyError, TypeError, ValueError) as error:
             raise RemoteError(f"{self.url} answers, but not as a p2l server does ({error!r})") from None
         if not same:
             raise self._other_model()
-        return Coefficients(coefs, eta, gamma, kinds)
+        return Coefficients(coefs, eta, gamma, kinds, familiar)
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
         """The JSON of a response with status 200; retries failures that may pass."""

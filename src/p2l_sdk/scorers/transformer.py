@@ -163,7 +163,8 @@ class TransformerScorer:
                     attention_mask=torch.from_numpy(mask).to(self.model.device),
                 )
             eta, gamma = (None if x is None else x.cpu().numpy() for x in (out.eta, out.gamma))
-            parts.append(Coefficients(out.coefs.cpu().numpy(), eta, gamma))
+            familiar = None if out.familiarity is None else out.familiarity.cpu().numpy()
+            parts.append(Coefficients(out.coefs.cpu().numpy(), eta, gamma, familiarity=familiar))
             states.append(out.hidden_state)
         order = np.argsort(by_length)
         scored, pooled = Coefficients.concatenate(parts)[order], torch.cat(states)[torch.from_numpy(order)]

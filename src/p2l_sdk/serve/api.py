@@ -116,7 +116,15 @@ class _Posts:
         scored = await self._engine.coefficients(asked.prompts)
         eta, gamma = (None if column is None else column[:, 0].copy() for column in (scored.eta, scored.gamma))
         kinds = None if scored.kinds is None else scored.kinds.shares.copy()
-        return {"models": self._p2l.models, "coefs": scored.coefs.copy(), "eta": eta, "gamma": gamma, "kinds": kinds}
+        familiar = None if scored.familiarity is None else scored.familiarity.copy()
+        return {
+            "models": self._p2l.models,
+            "coefs": scored.coefs.copy(),
+            "eta": eta,
+            "gamma": gamma,
+            "kinds": kinds,
+            "familiarity": familiar,
+        }
 
     async def aggregate(self, asked: schemas.AggregateRequest) -> Leaderboard:
         """One leaderboard for a set of prompts, with 95 % intervals if there are at least two or the model has them."""

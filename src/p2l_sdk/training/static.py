@@ -31,6 +31,7 @@ from p2l_sdk.training.checks import check_ground, check_prompts
 from p2l_sdk.training.choice import Choice
 from p2l_sdk.training.config import MOST_KEPT
 from p2l_sdk.training.data import ByPrompt
+from p2l_sdk.training.familiarity import remember_prompts
 from p2l_sdk.training.listener import Listener
 from p2l_sdk.training.static_choice import cross_validate, n_steps
 from p2l_sdk.training.static_folds import Folds
@@ -206,6 +207,7 @@ def fit_static(
     choice, head = _fit_head(folds, recipe, start, listener or Listener())
     spec = _spec(votes, recipe, head.hidden.shape[-1], costs or {})
     model = _with_head(backbone, spec, head)
+    remember_prompts(model, vectors, recipe.seed)
     verdict = None
     if held_out is not None:
         outputs = head.of(0, _vectors(model, encode(held_out.prompts)))

@@ -1,0 +1,62 @@
+"""Familiarity: how much a prompt is like those that a model learned from, and what the model makes of it if it is not.
+
+The training prompts' vectors z are described by a Gaussian that knows their leading directions u_k with variances v_k,
+and one variance s for all other directions (probabilistic principal component analysis). A prompt's distance d is
+
+    d^2 = sum_k (u_k . (z - centre))^2 / v_k + |the rest of z - centre|^2 / s,
+
+and its familiarity in [0, 1] is the share of training prompts, each held out when its distance was taken, that are at
+least as far away (the p-value of conformal prediction). Down to 5 % it is linear in d between the quantiles of
+`SHARES`; from there it falls exponentially, at the rate at which it falls to 1 %.
+
+The last layer sees the centred features of the prompt times `damping(familiarity)`: a prompt unlike anything in
+training falls toward the mean leaderboard of the training prompts. Arguments are numpy arrays or torch tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+_STEP = 0.05
+SHARES = (*(1.0 - _STEP * i for i in range(20)), 0.01)  # of training prompts at least this far away
+HALF = 0.001  # familiarity at which half of the departure from the mean leaderboard is left; 0.99 is left at 0.1
+TENSORS = ("centre", "directions", "precision", "quantiles", "average")  # of `Familiarity`, in head.familiarity
+_FARTHEST = 80.0  # exp(-80) is still a float32
+_LEAST = 1e-6  # between two quantiles
+
+Array = Any
+
+
+def shapes(rank: int, width: int, n_features: int) -> dict[str, tuple[int, ...]]:
+    """The shape of each of `TENSORS`: for vectors of `width` entries, the `rank` leading directions, and a last layer
+    of `n_features` inputs."""
+    return {
+        "centre": (width,),
+        "directions": (rank, width),
+        "precision": (rank + 1,),
+        "quantiles": (len(SHARES),),
+        "average": (n_features,),
+    }
+
+
+def distances(state: Array, centre: Array, directions: Array, precision: Array) -> Array:
+    """`(n_prompts,)` distances of vectors `(n_prompts, width)` from the training prompts; `precision` `(rank + 1,)` is
+    1 / v_k for each direction, and 1 / s."""
+    away = state - centre
+    along = away @ directions.T
+    rest = away - along @ directions
+    return ((along * along) @ precision[:-1] + (rest * rest).sum(1) * precision[-1]) ** 0.5
+
+
+def familiarity(distance: Array, quantiles: Array) -> Array:
+    """`(n_prompts,)` familiarity at these distances, given the distances at `SHARES`, in ascending order."""
+    known, far = quantiles[:-1], quantiles[-2]
+    steps = ((distance[:, None] - known[:-1]) / (known[1:] - known[:-1]).clip(_LEAST)).clip(0.0, 1.0)
+    rate = math.log(SHARES[-2] / SHARES[-1]) / (quantiles[-1] - far).clip(_LEAST)
+    return (1.0 - _STEP * steps.sum(1)) * math.e ** (-((distance - far) * rate).clip(0.0, _FARTHEST))
+
+
+def damping(familiar: Array) -> Array:
+    """The share in [0, 1] of the departure from the mean leaderboard that prompts of this familiarity keep."""
+    return familiar / (familiar + HALF)
