@@ -71,7 +71,7 @@ def test_a_constant_model_stays_put_and_is_said_to_be_constant():
 
 
 def test_scores_give_the_routed_score_beside_it():
-    scores = Scores(("cheap", "dear"), PROMPTS, np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]))
+    scores = Scores(PROMPTS, ("cheap", "dear"), np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]))
     found = robustness(model(lambda text: "Sing" in text), PROMPTS, scores=scores)
     assert found.routing["routed_score"].value == pytest.approx(2 / 3)
 
