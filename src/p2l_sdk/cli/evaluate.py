@@ -114,9 +114,9 @@ def evaluate(
     if votes is None and scores is None:
         raise click.UsageError("there is nothing to evaluate on; give --votes FILE, --scores FILE or both")
     wanted = {"by": options["by"], "subsets": options["subsets"], "plot": plot}
-    for name, value in wanted.items():
+    for option, value in wanted.items():
         if value and votes is None:
-            raise click.UsageError(f"--{name} says something of votes; give --votes FILE too")
+            raise click.UsageError(f"--{option} says something of votes; give --votes FILE too")
     if len(model) > 2:
         raise click.UsageError(f"--model is given {len(model)} times; two models can be compared")
     if len(model) == 2:

@@ -140,7 +140,8 @@ def _copies(prompts: Sequence[Prompt], names: Sequence[str], seed: int) -> dict[
     for name in names:
         if name not in CHANGES:
             raise P2LError(f"unknown kind of change {name!r}; {did_you_mean(name, CHANGES)}")
-        rows, texts = [], []
+        rows: list[int] = []
+        texts: list[Prompt] = []
         for i, prompt in enumerate(prompts):
             *before, last = user_turns(prompt)
             new = CHANGES[name](last, random.Random(f"{seed}/{name}/{last}"))
