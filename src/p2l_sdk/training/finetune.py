@@ -111,7 +111,7 @@ def fine_tune(
     if config.calibrate and verdict is not None:
         listener.calibrated(verdict.keep)
     rescale(model, task.objective.rescaling(lambda: trainer.loss_on(validation or train)))
-    remember_prompts(model, _states(model, train, arguments), config.seed)
+    remember_prompts(model, _states(model, train, trainer), config.seed)
     trained = model if config.trained is Method.HEAD else trainer.accelerator.unwrap_model(trainer.model)
     return FineTuned(
         model=trained.to("cpu"),  # make room for the saved model, which is loaded and measured next
@@ -189,9 +189,9 @@ def _trainer(
 
 
 @torch.inference_mode()
-def _states(model: P2LModel, train: GroupedPrompts, arguments: TrainingArguments) -> torch.Tensor:
+def _states(model: P2LModel, train: GroupedPrompts, trainer: P2LTrainer) -> torch.Tensor:
     """`(n, width)` pooled states of the training prompts, or of a sample of them, on the CPU."""
-    n = len(train)
+    arguments, n = trainer.args, len(train)
     items = np.sort(np.random.default_rng(arguments.seed).permutation(n)[:_REMEMBERED])
     items = items[np.argsort(train.lengths[items], kind="stable")]
     model.to(arguments.device).eval()
@@ -200,7 +200,9 @@ def _states(model: P2LModel, train: GroupedPrompts, arguments: TrainingArguments
         batch = train.__getitems__(items[start : start + arguments.per_device_eval_batch_size].tolist())
         state = batch.get("features")
         if state is None:
-            state = model.pooled(*(batch[name].to(arguments.device) for name in ("input_ids", "attention_mask")))
+            inputs = (batch[name].to(arguments.device) for name in ("input_ids", "attention_mask"))
+            with trainer.accelerator.autocast():
+                state = model.pooled(*inputs)
         parts.append(state.float().cpu())
     return torch.cat(parts)
 
