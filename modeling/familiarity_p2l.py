@@ -10,7 +10,9 @@ least as far away (the p-value of conformal prediction). Down to 5 % it is linea
 `SHARES`; from there it falls exponentially, at the rate at which it falls to 1 %.
 
 The last layer sees the centred features of the prompt times `damping(familiarity)`: a prompt unlike anything in
-training falls toward the mean leaderboard of the training prompts. Arguments are numpy arrays or torch tensors.
+training falls toward the mean leaderboard of the training prompts. `error` holds two numbers in squared logits, 0 if
+not known: the variance of the model's error for a group of like prompts, and that of the coefficients among the
+training prompts; the SDK's aggregates use them for their intervals. Arguments are numpy arrays or torch tensors.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any
 _STEP = 0.05
 SHARES = (*(1.0 - _STEP * i for i in range(20)), 0.01)  # of training prompts at least this far away
 HALF = 0.001  # familiarity at which half of the departure from the mean leaderboard is left; 0.99 is left at 0.1
-TENSORS = ("centre", "directions", "precision", "quantiles", "average")  # of `Familiarity`, in head.familiarity
+TENSORS = ("centre", "directions", "precision", "quantiles", "average", "error")  # in head.familiarity
 _FARTHEST = 80.0  # exp(-80) is still a float32
 _LEAST = 1e-6  # between two quantiles
 
@@ -37,6 +39,7 @@ def shapes(rank: int, width: int, n_features: int) -> dict[str, tuple[int, ...]]
         "precision": (rank + 1,),
         "quantiles": (len(SHARES),),
         "average": (n_features,),
+        "error": (2,),
     }
 
 

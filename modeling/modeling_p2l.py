@@ -66,6 +66,7 @@ class Familiarity(nn.Module):
     precision: torch.Tensor
     quantiles: torch.Tensor
     average: torch.Tensor
+    error: torch.Tensor
 
     def __init__(self, rank: int, width: int, n_features: int) -> None:
         super().__init__()

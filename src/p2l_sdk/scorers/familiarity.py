@@ -37,6 +37,7 @@ def learned_familiarity(vectors: np.ndarray, average: np.ndarray, seed: int = 0)
         "precision": precision,
         "quantiles": np.quantile(away, 1.0 - np.array(SHARES)),
         "average": average,
+        "error": np.zeros(2),
     }
     return {name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in tensors.items()}
 

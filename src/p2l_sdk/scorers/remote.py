@@ -68,6 +68,8 @@ class RemoteScorer:
             known_costs = {name: cost for name, cost in costs.items() if cost is not None}
             kinds = tuple(known.get("kinds") or ())
             self.spec = ModelSpec(models=tuple(names), feedback=known["feedback"], costs=known_costs, kinds=kinds)
+            error = known.get("group_error")  # a server of an older version does not send it
+            self.group_error = None if error is None else np.array(error, dtype=np.float32).reshape(2)
             self._max_prompts = int(known["limits"]["max_prompts"])
             self._max_bytes = int(known["limits"]["max_body_bytes"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -118,6 +118,11 @@ class StaticScorer:
         )
 
     @property
+    def group_error(self) -> np.ndarray | None:
+        """See `group_error_of`."""
+        return None if self._familiarity is None else self._familiarity[-1]
+
+    @property
     def rows(self) -> np.ndarray:
         """The LLMs' rows of the last layer, `(n_models, width + 1)` float32; the last column is the bias."""
         matrix, bias = self._out
@@ -165,7 +170,7 @@ class StaticScorer:
         """`(n_prompts,)` familiarity of prompts with these vectors; None if the model does not know it."""
         if self._familiarity is None:
             return None
-        centre, directions, precision, quantiles, _ = self._familiarity
+        centre, directions, precision, quantiles = self._familiarity[:4]
         return familiarity(distances(state, centre, directions, precision), quantiles).astype(np.float32)
 
     def _features(self, state: np.ndarray, familiar: np.ndarray | None) -> np.ndarray:
@@ -181,7 +186,7 @@ class StaticScorer:
             matrix, bias = self._kinds
             state = _HALF + _HALF * np.tanh(_HALF * (state @ matrix + bias))  # sigmoid
         if familiar is not None and self._familiarity is not None:
-            state = (state - self._familiarity[-1]) * damping(familiar)[:, None]
+            state = (state - self._familiarity[4]) * damping(familiar)[:, None]
         return state
 
 

@@ -123,6 +123,12 @@ class TransformerScorer:
         return Coefficients(output(head.coefs), eta, gamma, self._kinds(features))
 
     @property
+    def group_error(self) -> np.ndarray | None:
+        """See `group_error_of`."""
+        known = self.model.head.familiarity
+        return None if known is None else known.error.float().cpu().numpy()
+
+    @property
     def rows(self) -> np.ndarray:
         """The LLMs' rows of the last layer, `(n_models, width + 1)` float32; the last column is the bias."""
         layer = self.model.head.coefs

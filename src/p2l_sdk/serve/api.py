@@ -165,14 +165,15 @@ class _Gets:
 
     async def models(self, _: Request) -> Response:
         """The LLMs that the model knows with their costs, its feedback model, the kinds of prompt that it recognises,
-        and the request limits."""
+        the request limits, and its error for a group of prompts."""
         rows = [
             {"model": name, "cost": self._p2l.costs.get(name), "routed": self._routed is None or name in self._routed}
             for name in self._p2l.models
         ]
         spec = self._p2l.spec
+        error = self._p2l.group_error
         known = {"feedback": str(spec.feedback), "models": rows, "kinds": spec.kinds, "limits": self._limits}
-        return json_response(known)
+        return json_response({**known, "group_error": None if error is None else error.tolist()})
 
     async def kinds(self, _: Request) -> Response:
         """The kinds of prompt that the model recognises, and how uncertain its coefficients are for that."""

@@ -168,12 +168,14 @@ class Limits(BaseModel):
 
 
 class ModelsReply(BaseModel):
-    """The model's feedback model, its LLMs and the kinds of prompt that it recognises, and the server's limits."""
+    """The model's feedback model, its LLMs and the kinds of prompt that it recognises, and the server's limits;
+    `group_error` as in `P2L.group_error`, or null."""
 
     feedback: str
     models: list[ModelRow]
     kinds: list[str]
     limits: Limits
+    group_error: list[float] | None
 
 
 class KindsReply(BaseModel):
