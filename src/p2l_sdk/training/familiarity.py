@@ -14,14 +14,21 @@ from p2l_sdk.scorers.familiarity import learned_familiarity
 
 
 @torch.no_grad()
-def remember_prompts(model: P2LModel, vectors: torch.Tensor, seed: int = 0, error: float = 0.0) -> None:
+def remember_prompts(
+    model: P2LModel,
+    vectors: torch.Tensor,
+    seed: int = 0,
+    error: float = 0.0,
+    *,
+    held_out: torch.Tensor | None = None,
+) -> None:
     """Let the model know its training prompts: the last layer's input is centred on them (what the model returns for
     them does not change but for the damping of the least familiar ones), and the biases become their mean leaderboard.
 
     Args:
         model: a trained model that does not know its prompts; fewer than 20 prompts leave it so.
         vectors: `(n_prompts, width)` inputs of its head for the training prompts, on any device.
-        seed: see `learned_familiarity`.
+        seed, held_out: see `learned_familiarity`.
         error: variance of its error for a group of prompts, see `training.group_error`; 0 if not known.
     """
     head: Any = model.head
@@ -32,7 +39,8 @@ def remember_prompts(model: P2LModel, vectors: torch.Tensor, seed: int = 0, erro
     features = torch.cat([head.features(part.to(first.device, first.dtype)) for part in vectors.split(1024)])
     head.train(was_training)
     average = features.mean(0)
-    tensors = learned_familiarity(vectors.float().cpu().numpy(), average.float().cpu().numpy(), seed)
+    others = None if held_out is None else held_out.float().cpu().numpy()
+    tensors = learned_familiarity(vectors.float().cpu().numpy(), average.float().cpu().numpy(), seed, others)
     if tensors is None:
         return
     coefs = torch.cat([head.coefs(part) for part in features.split(1024)]).float().cpu().numpy()

@@ -111,7 +111,7 @@ def fine_tune(
     if config.calibrate and verdict is not None:
         listener.calibrated(verdict.keep)
     rescale(model, task.objective.rescaling(lambda: trainer.loss_on(validation or train)))
-    remember_prompts(model, _states(model, train, trainer), config.seed)
+    _remember(model, trainer, train, validation)
     trained = model if config.trained is Method.HEAD else trainer.accelerator.unwrap_model(trainer.model)
     return FineTuned(
         model=trained.to("cpu"),  # make room for the saved model, which is loaded and measured next
@@ -188,9 +188,20 @@ def _trainer(
     return trainer
 
 
+def _remember(model: P2LModel, trainer: P2LTrainer, train: GroupedPrompts, validation: GroupedPrompts | None) -> None:
+    """Let the model know its training prompts. Where its backbone was trained, these are closer together than new
+    prompts are, so familiarity is measured on the validation prompts, and without them not at all."""
+    held_out = None
+    if not isinstance(trainer.model, HeadOnFeatures):
+        if validation is None:
+            return
+        held_out = _states(model, validation, trainer)
+    remember_prompts(model, _states(model, train, trainer), trainer.args.seed, held_out=held_out)
+
+
 @torch.inference_mode()
 def _states(model: P2LModel, train: GroupedPrompts, trainer: P2LTrainer) -> torch.Tensor:
-    """`(n, width)` pooled states of the training prompts, or of a sample of them, on the CPU."""
+    """`(n, width)` pooled states of the prompts, or of a sample of them, on the CPU."""
     arguments, n = trainer.args, len(train)
     items = np.sort(np.random.default_rng(arguments.seed).permutation(n)[:_REMEMBERED])
     items = items[np.argsort(train.lengths[items], kind="stable")]
