@@ -17,7 +17,7 @@ validation prompts beside the averaged leaderboard of the same votes, on the LLM
 Means over the draws, with the standard error over the draws. Each draw is appended to the file --out as it is done,
 and a later call with the same file goes on from there.
 
-    python benchmarks/little_data.py --out FILE.jsonl [--data ../shared/data] [--sets ...] [--sizes ...] [--draws 10]
+    python benchmarks/little_data.py --out FILE.jsonl [--data ../shared/data] [--sets ...] [--sizes ...] [--draws 10] [--first 0]
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Do the draws that the file does not have yet; all that were asked for are returned."""
     out = Path(args.out)
     done = {(x["set"], x["prompts"], x["per_prompt"], x["draw"]): x for x in read_results(out)}
-    cells = [(s, n, v, d) for d in range(args.draws) for s in args.sets for n in args.sizes for v in args.votes]
+    draws = range(args.first, args.first + args.draws)
+    cells = [(s, n, v, d) for d in draws for s in args.sets for n in args.sizes for v in args.votes]
     data = {name: read_set(name, Path(args.data)) for name in args.sets}
     cells = [cell for cell in cells if cell[1] <= len(data[cell[0]].train.prompts)]
     with out.open("a", encoding="utf-8") as file:
@@ -167,6 +168,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="numbers of prompts")
     parser.add_argument("--votes", type=int, nargs="+", default=list(PER_PROMPT), help="votes a prompt")
     parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="number of the first draw, which is its seed")
     args = parse(parser)
     torch.set_num_threads(THREADS)
     with warnings.catch_warnings():

@@ -60,6 +60,42 @@ def test_where_there_is_signal_it_gains_and_the_same_seed_gives_the_same_model()
     assert first.choice == second.choice
 
 
+def outcomes(n: int, seed: int, hard: bool) -> Votes:
+    """Votes among three equally good LLMs, one a prompt: all outcomes are equally likely or, if `hard`, "both bad" is
+    nearly sure on the prompts with code and rare on the rest."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for i in range(n):
+        words = [*random.choice(WORDS[2:], 4), *(["python", "code"] if i % 2 else ["poem", "write"])]
+        bad = (0.85 if i % 2 else 0.05) if hard else 0.25
+        a, b = random.choice(3, 2, replace=False)
+        winner = random.choice(("model_a", "model_b", "tie", "tie (bothbad)"), p=[*[(1.0 - bad) / 3.0] * 3, bad])
+        prompt = " ".join([*words, *["the"] * (i % 60)])
+        rows.append({"prompt": prompt, "model_a": f"llm {a}", "model_b": f"llm {b}", "winner": winner})
+    return Votes.from_rows(rows)
+
+
+def test_thirty_votes_of_pure_noise_never_do_more_than_tiny_harm():
+    held_out = outcomes(600, 1000, hard=False)
+    harm = []
+    for seed in range(8):
+        recipe = dataclasses.replace(RECIPE, feedback=Feedback.GRK, seed=seed)
+        fit = fit_static(outcomes(30, seed, hard=False), table(), recipe, held_out=held_out)
+        assert fit.held_out is not None
+        harm.append(fit.held_out.difference.value)
+    assert max(harm) < 0.02
+    assert sum(value != 0.0 for value in harm) <= 1
+
+
+def test_what_is_common_to_all_llms_does_not_pay_for_what_tells_them_apart():
+    fit = fit_static(outcomes(120, 0, hard=True), table(), dataclasses.replace(RECIPE, feedback=Feedback.GRK))
+    assert fit.choice is not None
+    assert (fit.choice.keep, fit.choice.level > 0.0) == (0.0, True)
+    assert fit.choice.verdict.better
+    weight = fit.model.head.coefs.weight.detach()
+    np.testing.assert_allclose(weight, weight.mean(0, keepdim=True).expand_as(weight), atol=1e-6)
+
+
 def test_no_head_and_no_leaderboard_sees_the_prompts_that_it_is_measured_on():
     data = votes(signal=True)
     grouped = ByPrompt.of_votes(data, Feedback.BT)

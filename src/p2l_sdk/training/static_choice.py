@@ -2,10 +2,11 @@
 
 The prompts are split into five folds. For each, a head is trained on the other prompts, starting at the averaged
 leaderboard of *their* votes, and measured on the fold: no vote is predicted by a head or a leaderboard that saw it. The
-heads of all folds are trained at once. Of the departure from the averaged leaderboard two shares are kept: `keep` of
-what tells LLMs apart, and `level` of what is common to all of them on a prompt. Those with the lowest loss are chosen,
-with caution: `keep` is the smallest share whose loss is within a standard error of the lowest, and 0 unless the
-loss is below the averaged leaderboard's by a standard error.
+heads of all folds are trained at once. Of the departure from the averaged leaderboard two shares are kept: `level` of
+what is common to all LLMs on a prompt, and `keep` of what tells them apart. Those with the largest *sure* gain over the
+averaged leaderboard are taken: the gain less two standard errors and less two nats, since a handful of votes may all
+have gone one way. And `keep` has to pay for itself, or `level` would pay for routes that are noise: it is the share
+with the largest sure gain over none beside the same `level`.
 
 The model is the mean of the folds' heads, which is better than one head trained on all prompts.
 """
@@ -28,8 +29,8 @@ from p2l_sdk.training.verdict import Verdict
 SHARES = (0.25, 0.5)  # of the prompts, for the learning curve
 _LEAST_FOR_CURVE = 60
 _KEEPS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
-_NEAR = 1.0  # standard errors by which the smallest `keep` may lie above the lowest loss
-_SURE = 1.0  # standard errors by which a model must be better than the averaged leaderboard
+_SURE = 2.0  # standard errors
+_LEAST = 2.0  # nats, of all votes together
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,23 +117,27 @@ def _choose(tables: Sequence[np.ndarray], grid: Sequence[Scales], weights: np.nd
 
     Args:
         tables: for each candidate, `(len(grid), n_prompts)` loss sums.
-        grid: the shares, in ascending order of `keep`.
+        grid: the shares, in ascending order; the first keep nothing, unless they are given.
         weights: `(n_prompts,)`.
     """
     best = min(range(len(tables)), key=lambda i: tables[i].sum(1).min())
-    table = tables[best]
     if len(grid) == 1:
         return best, grid[0]
-    lowest = table[table.sum(1).argmin()]
-    chosen = 0
-    for keep in _KEEPS:
-        rows = [i for i, scales in enumerate(grid) if scales.keep == keep]
-        chosen = rows[int(table[rows].sum(1).argmin())]
-        mean, error = _mean(table[chosen] - lowest, weights)
-        if mean <= _NEAR * error:
-            break
-    mean, error = _mean(table[chosen] - table[0], weights)
-    return best, grid[chosen] if mean < -_SURE * error else grid[0]
+    table = tables[best]
+    scales = grid[_surest(table, range(len(grid)), weights, _LEAST)]
+    beside = [i for i, other in enumerate(grid) if other.level == scales.level]
+    return best, grid[_surest(table, beside, weights)]
+
+
+def _surest(table: np.ndarray, rows: Sequence[int], weights: np.ndarray, least: float = 0.0) -> int:
+    """The row whose gain over the first row is surest, or the first row if none is sure."""
+
+    def sure(i: int) -> float:
+        mean, error = _mean(table[i] - table[rows[0]], weights)
+        return (-mean - _SURE * error) * weights.sum() - least
+
+    best = max(rows, key=sure)
+    return best if sure(best) > 0.0 else rows[0]
 
 
 def _mean(sums: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
