@@ -17,7 +17,8 @@ validation prompts beside the averaged leaderboard of the same votes, on the LLM
 Means over the draws, with the standard error over the draws. Each draw is appended to the file --out as it is done,
 and a later call with the same file goes on from there.
 
-    python benchmarks/little_data.py --out FILE.jsonl [--data ../shared/data] [--sets ...] [--sizes ...] [--draws 10] [--first 0]
+    python benchmarks/little_data.py --out FILE.jsonl [--data ../shared/data] [--sets ...] [--sizes ...]
+        [--draws 10] [--first 0]
 """
 
 from __future__ import annotations
