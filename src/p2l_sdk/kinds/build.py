@@ -115,7 +115,7 @@ def build_model(
         (vectors - centre) / scale, prompts.member, prompts.unsure, seed=seed, progress=_phase(progress, "networks")
     )
     layer = LastLayer.of(ratings, recogniser.left_out, prompts)
-    known = learned_familiarity(vectors, np.zeros(len(ratings.kinds)), seed)  # unfamiliar: no kind, the overall ranking
+    known = learned_familiarity(vectors, np.zeros(len(ratings.kinds)), seed)
     spec = below.spec.replace(
         models=ratings.models,
         feedback=ratings.feedback,

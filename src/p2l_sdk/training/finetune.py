@@ -111,7 +111,7 @@ def fine_tune(
     if config.calibrate and verdict is not None:
         listener.calibrated(verdict.keep)
     rescale(model, task.objective.rescaling(lambda: trainer.loss_on(validation or train)))
-    remember_prompts(model, _states(model, train, arguments), config.seed)
+    remember_prompts(model, _states(model, train, trainer), config.seed)
     trained = model if config.trained is Method.HEAD else trainer.accelerator.unwrap_model(trainer.model)
     return FineTuned(
         model=trained.to("cpu"),  # make room for the saved model, which is loaded and measured next
@@ -189,18 +189,19 @@ def _trainer(
 
 
 @torch.inference_mode()
-def _states(model: P2LModel, train: GroupedPrompts, arguments: TrainingArguments) -> torch.Tensor:
+def _states(model: P2LModel, train: GroupedPrompts, trainer: P2LTrainer) -> torch.Tensor:
     """`(n, width)` pooled states of the training prompts, or of a sample of them, on the CPU."""
-    n = len(train)
-    items = np.sort(np.random.default_rng(arguments.seed).permutation(n)[:_REMEMBERED])
+    device, size = trainer.args.device, trainer.args.per_device_eval_batch_size
+    items = np.sort(np.random.default_rng(trainer.args.seed).permutation(len(train))[:_REMEMBERED])
     items = items[np.argsort(train.lengths[items], kind="stable")]
-    model.to(arguments.device).eval()
+    model.to(device).eval()
     parts = []
-    for start in range(0, len(items), arguments.per_device_eval_batch_size):
-        batch = train.__getitems__(items[start : start + arguments.per_device_eval_batch_size].tolist())
+    for start in range(0, len(items), size):
+        batch = train.__getitems__(items[start : start + size].tolist())
         state = batch.get("features")
         if state is None:
-            state = model.pooled(*(batch[name].to(arguments.device) for name in ("input_ids", "attention_mask")))
+            with trainer.accelerator.autocast():
+                state = model.pooled(batch["input_ids"].to(device), batch["attention_mask"].to(device))
         parts.append(state.float().cpu())
     return torch.cat(parts)
 
