@@ -1,12 +1,11 @@
 """What does a model say of prompts unlike those that it learned from, and is it right to?
 
 For each task (or subject) of a table of scores: static training on the votes of all other tasks (its length and what it
-keeps chosen by cross-validation unless they are given); then, on
-the prompts of this one, the familiarity, the cross-entropy of the model and of the averaged leaderboard of the training
-votes, and whether the LLMs' measured coefficients (fitted to the task's own votes) lie within the 95 % interval of the
-model's aggregate: with the bootstrap over prompts alone, and with the model's own error. Held-out prompts of the
-trained tasks, Chinese questions and random letters are asked too. Nothing is chosen by
-these figures.
+keeps are chosen by cross-validation unless they are given); then, on the prompts of this one, the familiarity, the
+cross-entropy of the model and of the averaged leaderboard of the training votes, and whether the LLMs' measured
+coefficients (fitted to the task's own votes) lie within the 95 % interval of the model's aggregate: with the bootstrap
+over prompts alone, and with the model's own error. Held-out prompts of the trained tasks, Chinese questions and random
+letters are asked too. Nothing is chosen by these figures.
 
     python benchmarks/familiarity.py --data ../shared/data/routing9 --by task [--steps N --keep SHARE] [--json]
 """
