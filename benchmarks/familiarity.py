@@ -1,12 +1,13 @@
 """What does a model say of prompts unlike those that it learned from, and is it right to?
 
-For each task (or subject) of a table of scores: the default static training on the votes of all other tasks; then, on
-the prompts of this one, the familiarity, the cross-entropy of the model and of the averaged leaderboard of the training
-votes, and whether the LLMs' measured coefficients (fitted to the task's own votes) lie within the 95 % interval of the
-model's aggregate: with the bootstrap over prompts alone, and with the model's own error. Held-out prompts of the
-trained tasks, Chinese questions and random letters are asked too. Only the training split is used, but for `--val`.
+For each task (or subject) of a table of scores: static training on the votes of all other tasks (its length and what it
+keeps are chosen by cross-validation unless they are given); then, on the prompts of this one, the familiarity, the
+cross-entropy of the model and of the averaged leaderboard of the training votes, and whether the LLMs' measured
+coefficients (fitted to the task's own votes) lie within the 95 % interval of the model's aggregate: with the bootstrap
+over prompts alone, and with the model's own error. Held-out prompts of the trained tasks, Chinese questions and random
+letters are asked too. Nothing is chosen by these figures.
 
-    python benchmarks/familiarity.py --data ../shared/data/routing9 --by task [--threads N] [--json]
+    python benchmarks/familiarity.py --data ../shared/data/routing9 --by task [--steps N --keep SHARE] [--json]
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from p2l_sdk.training.static import StaticRecipe, train_static, write_static
 from p2l_sdk.training.token_table import table_of
 
 SEED = 0
+OPEN = 6.0  # logits; a coefficient beyond is one that the votes of a task leave open (an LLM that is never right)
 CHINESE = (
     "请用中文解释量子力学的基本原理",
     "写一首关于春天的诗",
@@ -73,20 +75,21 @@ def undamped(p2l: P2L, scored: Coefficients) -> Coefficients:
     return replace(scored, coefs=level + (scored.coefs - level) / damping(scored.familiarity)[:, None])
 
 
-def left_out(scores: Scores, labels: np.ndarray, fresh: Scores, fresh_labels: np.ndarray) -> Iterator[dict[str, Any]]:
+def left_out(
+    scores: Scores, labels: np.ndarray, fresh: Scores, fresh_labels: np.ndarray, recipe: StaticRecipe
+) -> Iterator[dict[str, Any]]:
     table = table_of(STATIC_MODEL)
     for label in sorted(set(labels)):
         here = labels == label
         votes, held = (Votes.from_scores(part(scores, rows)) for rows in (~here, here))
         averaged = fit_leaderboard(votes, "grk", intervals=None)
         with tempfile.TemporaryDirectory() as folder:
-            write_static(
-                train_static(votes, table, StaticRecipe(seed=SEED), averaged=averaged), table.tokenizer, Path(folder)
-            )
+            write_static(train_static(votes, table, recipe, averaged=averaged), table.tokenizer, Path(folder))
             p2l = P2L.from_pretrained(folder)
         scored, n = p2l.coefficients(held.prompts), len(held.prompts)
         same = Coefficients(np.tile(averaged.coefs, (n, 1)), np.full((n, 1), averaged.eta), None)
         measured = fit_leaderboard(held, "grk", intervals=None).coefs
+        known = np.abs(measured) < OPEN
         boards = aggregate([scored], p2l.spec.feedback, p2l.models), p2l.aggregate(held.prompts)
         usual = p2l.coefficients([p for p, x in zip(fresh.prompts, fresh_labels, strict=True) if x != label])
         yield {
@@ -96,9 +99,11 @@ def left_out(scores: Scores, labels: np.ndarray, fresh: Scores, fresh_labels: np
             "loss": losses(scored, held, p2l),
             "undamped": losses(undamped(p2l, scored), held, p2l),
             "averaged": losses(same, held, p2l),
-            "covered": [int(((b.intervals[:, 0] <= measured) & (measured <= b.intervals[:, 1])).sum()) for b in boards],
+            "covered": [
+                int(((b.intervals[:, 0] <= measured) & (measured <= b.intervals[:, 1]))[known].sum()) for b in boards
+            ],
             "width": [float(np.diff(b.intervals, axis=1).mean()) for b in boards],
-            "models": len(p2l.models),
+            "models": int(known.sum()),
             "usual": usual.familiarity,
             "chinese": p2l.coefficients(CHINESE).familiarity,
             "letters": p2l.coefficients(letters(10)).familiarity,
@@ -127,10 +132,8 @@ def report(rows: list[dict[str, Any]]) -> str:
     gaps = np.array([row["loss"].mean() - row["averaged"].mean() for row in rows])
     shares = [sum(row["covered"][i] for row in rows) / total for i in (0, 1)]
     gap, error = gaps.mean(), gaps.std(ddof=1) / len(gaps) ** 0.5
-    lines.append(
-        f"\nModel minus averaged, mean over the left out: {gap:+.3f} ± {error:.3f}; covered: {shares[0]:.1%} by"
-    )
-    lines.append(f"the bootstrap alone, {shares[1]:.1%} with the model's error ({total} cases).\n")
+    lines.append(f"\nModel minus averaged, mean: {gap:+.3f} ± {error:.3f}; covered: {shares[0]:.1%}")
+    lines.append(f"by the bootstrap alone, {shares[1]:.1%} with the model's error ({total} cases).\n")
     familiar, loss, bare, averaged = (
         np.concatenate([row[name] for row in rows]) for name in ("familiarity", "loss", "undamped", "averaged")
     )
@@ -154,12 +157,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="a folder with scores_train and scores_val")
     parser.add_argument("--by", required=True, help="the column to leave out by")
+    parser.add_argument("--steps", type=int, help="of the training; chosen by cross-validation if not given")
+    parser.add_argument("--keep", type=float, help="share kept of what is learned; chosen likewise")
     parser.add_argument("--json", action="store_true")
     arguments = parse(parser)
     torch.set_num_threads(THREADS)
     scores, fresh = (Scores.read(arguments.data / f"scores_{side}.parquet") for side in ("train", "val"))
     labels, fresh_labels = (table.categories[arguments.by] for table in (scores, fresh))
-    rows = list(left_out(scores, labels, fresh, fresh_labels))
+    recipe = StaticRecipe(steps=arguments.steps, keep=arguments.keep, seed=SEED)
+    rows = list(left_out(scores, labels, fresh, fresh_labels, recipe))
     if arguments.json:
         plain = [{k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in row.items()} for row in rows]
         print_json(rows=plain)

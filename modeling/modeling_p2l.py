@@ -81,7 +81,8 @@ class Familiarity(nn.Module):
 class P2LHead(nn.Module):
     """From the pooled state to coefficients: optional LayerNorm, optional hidden layer, optional recognition of kinds
     of prompt (`ModelSpec.kinds`; a linear layer and a sigmoid), linear layer. If the head knows the training prompts
-    (`ModelSpec.familiarity`), the linear layer's input is centred, and damped for unfamiliar prompts.
+    (`ModelSpec.familiarity`) and recognises no kinds, the linear layer's input is centred, and damped for unfamiliar
+    prompts.
 
     Of a head with kinds, `variance` `(n_models, n_kinds + 1)` holds how uncertain the numbers of `coefs` are (the bias
     last), in squared logits: a prompt's coefficients have the variance `variance @ (shares^2, 1)`.
@@ -101,6 +102,7 @@ class P2LHead(nn.Module):
         self.activation = _ACTIVATIONS[spec.head_activation]() if spec.head_hidden_size else nn.Identity()
         self.dropout = nn.Dropout(spec.head_dropout)
         self.kinds: nn.Module = nn.Identity()
+        self.recognises = bool(spec.kinds)
         if spec.kinds:
             self.kinds = nn.Sequential(nn.Linear(width, len(spec.kinds)), nn.Sigmoid())
             width = len(spec.kinds)
@@ -115,7 +117,7 @@ class P2LHead(nn.Module):
         """Pooled states `(n_prompts, hidden_size)` -> inputs of the last linear layers, `(n_prompts, width)`."""
         inputs = self.input_dropout(self.norm(state))
         features = self.kinds(self.dropout(self.activation(self.hidden(inputs))))
-        if self.familiarity is None:
+        if self.familiarity is None or self.recognises:  # of an unfamiliar prompt, no kind is recognised
             return features
         known = self.familiarity
         return (features - known.average) * damping(known(state))[:, None]

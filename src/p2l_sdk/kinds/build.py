@@ -127,7 +127,7 @@ def build_model(
         progress=_phase(progress, "networks"),
     )
     layer = LastLayer.of(ratings, recogniser.left_out, prompts)
-    known = learned_familiarity(vectors, np.zeros(len(ratings.kinds)), seed)  # unfamiliar: no kind, the overall ranking
+    known = learned_familiarity(vectors, np.zeros(len(ratings.kinds)), seed)
     spec = below.spec.replace(
         models=ratings.models,
         feedback=ratings.feedback,

@@ -321,9 +321,10 @@ class Leaderboard:
         """What its reader should know before relying on it: one line if the prompts are unlike those in training."""
         if self.familiarity is None or self.familiarity >= UNFAMILIAR:
             return []
-        close = "close to the averaged leaderboard" if damping(self.familiarity) < _CLOSE else "less certain than usual"
         known = f"familiarity {self.familiarity:.2g}" if self.familiarity >= _SMALLEST else "familiarity below 0.0001"
-        return [f"unlike the prompts that this model learned from ({known}): {close}"]
+        averaged = self.kinds is None and damping(np.float64(self.familiarity)) < _CLOSE
+        meaning = "close to the averaged leaderboard" if averaged else "less certain than usual"
+        return [f"unlike the prompts that this model learned from ({known}): {meaning}"]
 
     def _not_shown(self) -> list[str]:
         """What a table of the best LLMs says at its end; nothing if it shows all."""

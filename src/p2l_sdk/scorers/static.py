@@ -185,7 +185,7 @@ class StaticScorer:
         if self._kinds is not None:
             matrix, bias = self._kinds
             state = _HALF + _HALF * np.tanh(_HALF * (state @ matrix + bias))  # sigmoid
-        if familiar is not None and self._familiarity is not None:
+        elif familiar is not None and self._familiarity is not None:
             state = (state - self._familiarity[4]) * damping(familiar)[:, None]
         return state
 

@@ -202,18 +202,17 @@ def _remember(model: P2LModel, trainer: P2LTrainer, train: GroupedPrompts, valid
 @torch.inference_mode()
 def _states(model: P2LModel, train: GroupedPrompts, trainer: P2LTrainer) -> torch.Tensor:
     """`(n, width)` pooled states of the prompts, or of a sample of them, on the CPU."""
-    arguments, n = trainer.args, len(train)
-    items = np.sort(np.random.default_rng(arguments.seed).permutation(n)[:_REMEMBERED])
+    device, size = trainer.args.device, trainer.args.per_device_eval_batch_size
+    items = np.sort(np.random.default_rng(trainer.args.seed).permutation(len(train))[:_REMEMBERED])
     items = items[np.argsort(train.lengths[items], kind="stable")]
-    model.to(arguments.device).eval()
+    model.to(device).eval()
     parts = []
-    for start in range(0, len(items), arguments.per_device_eval_batch_size):
-        batch = train.__getitems__(items[start : start + arguments.per_device_eval_batch_size].tolist())
+    for start in range(0, len(items), size):
+        batch = train.__getitems__(items[start : start + size].tolist())
         state = batch.get("features")
         if state is None:
-            inputs = (batch[name].to(arguments.device) for name in ("input_ids", "attention_mask"))
             with trainer.accelerator.autocast():
-                state = model.pooled(*inputs)
+                state = model.pooled(batch["input_ids"].to(device), batch["attention_mask"].to(device))
         parts.append(state.float().cpu())
     return torch.cat(parts)
 
