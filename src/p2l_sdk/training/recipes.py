@@ -12,7 +12,7 @@ STATIC = "static"  # the base of a static model
 class Recipe(StrEnum):
     """A set of defaults for a `TrainingConfig`; figures stand in docs/train-on-your-votes.md."""
 
-    BEST = "best"  # a LoRA on all-mpnet-base-v2: the best model, and the longest training
+    BEST = "best"  # a LoRA on all-mpnet-base-v2: the largest of the three
     FAST = "fast"  # all-MiniLM-L6-v2, every weight: less time
     TINY = "tiny"  # the static model: seconds
 
@@ -32,7 +32,7 @@ _SETTINGS: Mapping[Recipe, Mapping[str, Any]] = {
     Recipe.BEST: {
         "base": "sentence-transformers/all-mpnet-base-v2",
         "method": "lora",
-        "epochs": 3.0,
+        "epochs": 2.0,
         "learning_rate": 4e-4,
         "average": 0.98,
         "calibrate": True,
@@ -40,7 +40,7 @@ _SETTINGS: Mapping[Recipe, Mapping[str, Any]] = {
     Recipe.FAST: {
         "base": "sentence-transformers/all-MiniLM-L6-v2",
         "method": "full",
-        "epochs": 3.0,
+        "epochs": 2.0,
         "learning_rate": 1e-4,
         "average": 0.98,
         "calibrate": True,
