@@ -13,6 +13,7 @@ from .static_p2l import StaticConfig
 if TYPE_CHECKING:  # transformers copies the files that this one names and, in old versions, no others: see spec_p2l
     from .adapter_p2l import is_adapter  # noqa: F401
     from .errors_p2l import P2LError  # noqa: F401
+    from .familiarity_p2l import familiarity  # noqa: F401
     from .feedback_p2l import Feedback  # noqa: F401
     from .leaderboard_p2l import rows  # noqa: F401
     from .modeling_p2l import P2LModel  # noqa: F401

@@ -17,6 +17,7 @@ from transformers.utils import ModelOutput
 
 from .adapter_p2l import is_adapter, load_base, merge_adapter, refuse_adapter_by_id
 from .configuration_p2l import P2LConfig
+from .familiarity_p2l import damping, distances, familiarity, shapes
 from .feedback_p2l import log_probabilities, vote_log_likelihood
 from .prompt_p2l import Prompt, PromptEncoder, pad
 from .spec_p2l import Activation, ModelSpec, Pooling
@@ -45,6 +46,8 @@ class P2LOutput(ModelOutput):
         eta: `(n_prompts, 1)` raw tie threshold; None if the feedback model has none.
         gamma: `(n_prompts, 1)` raw ground strength; None if the feedback model has none.
         hidden_state: `(n_prompts, hidden_size)` pooled state, the input of the head.
+        familiarity: `(n_prompts,)` how much a prompt is like those in training, in [0, 1]; None if the model does not
+            know.
     """
 
     loss: torch.Tensor | None = None
@@ -52,11 +55,34 @@ class P2LOutput(ModelOutput):
     eta: torch.Tensor | None = None
     gamma: torch.Tensor | None = None
     hidden_state: torch.Tensor | None = None
+    familiarity: torch.Tensor | None = None
+
+
+class Familiarity(nn.Module):
+    """What the training prompts looked like to the head; see `familiarity_p2l`."""
+
+    centre: torch.Tensor
+    directions: torch.Tensor
+    precision: torch.Tensor
+    quantiles: torch.Tensor
+    average: torch.Tensor
+    error: torch.Tensor
+
+    def __init__(self, rank: int, width: int, n_features: int) -> None:
+        super().__init__()
+        for name, shape in shapes(rank, width, n_features).items():
+            self.register_buffer(name, torch.zeros(shape))
+
+    def forward(self, state: torch.Tensor) -> torch.Tensor:
+        """Pooled states `(n_prompts, width)` -> familiarity `(n_prompts,)`, float32."""
+        return familiarity(distances(state.float(), self.centre, self.directions, self.precision), self.quantiles)
 
 
 class P2LHead(nn.Module):
     """From the pooled state to coefficients: optional LayerNorm, optional hidden layer, optional recognition of kinds
-    of prompt (`ModelSpec.kinds`; a linear layer and a sigmoid), linear layer.
+    of prompt (`ModelSpec.kinds`; a linear layer and a sigmoid), linear layer. If the head knows the training prompts
+    (`ModelSpec.familiarity`) and recognises no kinds, the linear layer's input is centred, and damped for unfamiliar
+    prompts.
 
     Of a head with kinds, `variance` `(n_models, n_kinds + 1)` holds how uncertain the numbers of `coefs` are (the bias
     last), in squared logits: a prompt's coefficients have the variance `variance @ (shares^2, 1)`.
@@ -66,6 +92,7 @@ class P2LHead(nn.Module):
 
     def __init__(self, spec: ModelSpec, width: int) -> None:
         super().__init__()
+        state_width = width
         self.norm = nn.LayerNorm(width) if spec.head_norm else nn.Identity()
         self.input_dropout = nn.Dropout(spec.head_input_dropout)
         self.hidden: nn.Module = nn.Identity()
@@ -75,9 +102,11 @@ class P2LHead(nn.Module):
         self.activation = _ACTIVATIONS[spec.head_activation]() if spec.head_hidden_size else nn.Identity()
         self.dropout = nn.Dropout(spec.head_dropout)
         self.kinds: nn.Module = nn.Identity()
+        self.recognises = bool(spec.kinds)
         if spec.kinds:
             self.kinds = nn.Sequential(nn.Linear(width, len(spec.kinds)), nn.Sigmoid())
             width = len(spec.kinds)
+        self.familiarity = Familiarity(spec.familiarity, state_width, width) if spec.familiarity else None
         self.coefs = nn.Linear(width, len(spec.models))
         if spec.kinds:
             self.register_buffer("variance", torch.zeros(len(spec.models), width + 1))
@@ -86,8 +115,12 @@ class P2LHead(nn.Module):
 
     def features(self, state: torch.Tensor) -> torch.Tensor:
         """Pooled states `(n_prompts, hidden_size)` -> inputs of the last linear layers, `(n_prompts, width)`."""
-        state = self.input_dropout(self.norm(state))
-        return self.kinds(self.dropout(self.activation(self.hidden(state))))
+        inputs = self.input_dropout(self.norm(state))
+        features = self.kinds(self.dropout(self.activation(self.hidden(inputs))))
+        if self.familiarity is None or self.recognises:  # of an unfamiliar prompt, no kind is recognised
+            return features
+        known = self.familiarity
+        return (features - known.average) * damping(known(state))[:, None]
 
     def forward(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """States `(n, width)` to coefs `(n, n_models)`, eta and gamma `(n, 1)` or None."""
@@ -197,9 +230,11 @@ class P2LModel(PreTrainedModel):
         """
         state = self.pooled(input_ids, attention_mask)
         with torch.autocast(state.device.type, enabled=False):  # bfloat16's 8 bits are too few for coefficients
-            coefs, eta, gamma = self.head(state.to(next(self.head.parameters()).dtype))
+            inputs = state.to(next(self.head.parameters()).dtype)
+            coefs, eta, gamma = self.head(inputs)
+            familiar = None if self.head.familiarity is None else self.head.familiarity(inputs)
         loss = None if labels is None else self.vote_loss(coefs, eta, gamma, labels, weights)
-        return P2LOutput(loss=loss, coefs=coefs, eta=eta, gamma=gamma, hidden_state=state)
+        return P2LOutput(loss=loss, coefs=coefs, eta=eta, gamma=gamma, hidden_state=state, familiarity=familiar)
 
     def pooled(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """The input of the head, `(n_prompts, hidden_size)`; arguments as in `forward`."""

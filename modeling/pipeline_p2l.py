@@ -26,6 +26,7 @@ from .prompt_p2l import Prompt, PromptEncoder, batches, pad
 if TYPE_CHECKING:  # transformers copies the files that this one names and, in old versions, no others: see spec_p2l
     from .adapter_p2l import is_adapter  # noqa: F401
     from .configuration_p2l import P2LConfig  # noqa: F401
+    from .familiarity_p2l import familiarity  # noqa: F401
     from .modeling_p2l import P2LModel
     from .polynomial_p2l import Polynomial  # noqa: F401
     from .spec_p2l import ModelSpec  # noqa: F401
@@ -47,8 +48,9 @@ class LeaderboardPipeline(Pipeline):
     Returns:
         For each prompt a dictionary: feedback, n_prompts (1), eta, gamma (None if the feedback model has none) and
         `leaderboard`, one row per LLM, best first: rank, model, coef (logits), rating (Arena scale) and, for grk,
-        usable (the probability of a usable answer). Of a model that recognises kinds of prompt also `kinds`, {kind:
-        share in [0, 1]}, and in each row low and high, the 95 % limits of the rating.
+        usable (the probability of a usable answer). If the model knows, `familiarity` says in [0, 1] how much the
+        prompt is like those in training. Of a model that recognises kinds of prompt also `kinds`, {kind: share in
+        [0, 1]}, and in each row low and high, the 95 % limits of the rating.
 
     Raises:
         PromptError: a prompt is empty or not a prompt at all; its position is given.
@@ -120,13 +122,20 @@ class LeaderboardPipeline(Pipeline):
     def _forward(self, inputs: dict[str, torch.Tensor], **_: Any) -> dict[str, Any]:
         out, head = self.model(**inputs), self.model.head
         kinds = head.features(out.hidden_state.to(head.variance.dtype)).float() if self.model.spec.kinds else None
-        return {"coefs": out.coefs, "eta": out.eta, "gamma": out.gamma, "kinds": kinds}
+        return {
+            "coefs": out.coefs,
+            "eta": out.eta,
+            "gamma": out.gamma,
+            "kinds": kinds,
+            "familiarity": out.familiarity,
+        }
 
     def postprocess(self, outputs: dict[str, Any], top_k: int | None = None) -> list[Any]:
         """The result of each prompt, from coefs `(n_prompts, n_models)`, and eta and gamma `(n_prompts, 1)` or None."""
         spec = self.model.spec
         feedback = Feedback(spec.feedback)  # the model may come from another copy of this code, with its own enums
         raw = {name: None if outputs[name] is None else outputs[name][:, 0].tolist() for name in ("eta", "gamma")}
+        familiar = None if outputs["familiarity"] is None else outputs["familiarity"].tolist()
         shares = None if outputs["kinds"] is None else outputs["kinds"].numpy()
         margins = None if shares is None else Z_95 * kind_errors(shares, self.model.head.variance.cpu().numpy())
         return [
@@ -134,6 +143,7 @@ class LeaderboardPipeline(Pipeline):
                 "feedback": str(feedback),
                 "n_prompts": 1,
                 **{name: None if values is None else values[i] for name, values in raw.items()},
+                **({} if familiar is None else {"familiarity": familiar[i]}),
                 **({} if shares is None else {"kinds": dict(zip(spec.kinds, shares[i].tolist(), strict=True))}),
                 "leaderboard": rows(
                     spec.models,

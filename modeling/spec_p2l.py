@@ -68,6 +68,8 @@ class ModelSpec:
         head_activation: activation after the hidden layer.
         kinds: names of the kinds of prompt that the head recognises: of each it computes a share in [0, 1], and from
             these shares alone the coefficients; () for a head that goes to the coefficients directly.
+        familiarity: number of directions in which the head knows the spread of its training prompts, and so how
+            familiar a prompt is (see `familiarity_p2l`); 0 if it does not know.
         head_input_dropout: dropout of the head's input, in training.
         head_dropout: dropout before the last linear layer, in training.
         format_version: format of the saved folder.
@@ -89,6 +91,7 @@ class ModelSpec:
     head_hidden_size: int | None = None
     head_activation: Activation = Activation.GELU
     kinds: tuple[str, ...] = ()
+    familiarity: int = 0
     head_input_dropout: float = 0.0
     head_dropout: float = 0.0
     format_version: int = FORMAT_VERSION
@@ -111,6 +114,8 @@ class ModelSpec:
         size = self.head_hidden_size
         _check("head_hidden_size", size, size is None or (isinstance(size, int) and size > 0), "null or an integer > 0")
         assign(self, "kinds", _names("kinds", "kind", self.kinds))
+        rank = self.familiarity
+        _check("familiarity", rank, isinstance(rank, int) and rank >= 0, "an integer >= 0")
         for name in ("head_input_dropout", "head_dropout"):
             _check(name, getattr(self, name), 0.0 <= getattr(self, name) < 1.0, "a number in [0, 1)")
         if self.format_version != FORMAT_VERSION:

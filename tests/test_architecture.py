@@ -17,7 +17,7 @@ from conftest import ROOT
 FLOORS = [
     {"modeling"},
     {"errors"},
-    {"names", "pictures", "options"},
+    {"names", "pictures", "options", "rewording"},
     {"leaderboards"},
     {"hub"},
     {"tables"},

@@ -25,7 +25,7 @@ from p2l_sdk.routing.route import Route
 from p2l_sdk.routing.router import DEFAULTS, RouteOptions, Router, RouterOptions
 from p2l_sdk.scorers.batches import score_in_batches
 from p2l_sdk.scorers.load import open_scorer
-from p2l_sdk.scorers.scorer import Scorer, variance_of
+from p2l_sdk.scorers.scorer import Scorer, group_error_of, variance_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,6 +111,12 @@ class P2L:
         """How uncertain a model that recognises kinds of prompt is, `(n_models, n_kinds + 1)` in squared logits, the
         last column for the overall leaderboard; None for other models."""
         return variance_of(self._scorer)
+
+    @property
+    def group_error(self) -> np.ndarray | None:
+        """`(2,)` variance of the model's error for a group of like prompts, by which `aggregate` widens its intervals,
+        and of the coefficients among its training prompts, in squared logits; None if the model does not know."""
+        return group_error_of(self._scorer)
 
     @property
     def costs(self) -> Costs:

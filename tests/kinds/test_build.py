@@ -43,7 +43,8 @@ class TestBuild:
             ratings, rows, tmp_path / "m", card=BuildCard(title="Mine", license="mit", notes="Be kind."),
             costs={"llm-0": 0.1}, progress=lambda *said: told.append(said),
         )  # fmt: skip
-        assert told == [("prompts", len(rows)), *(("networks", i) for i in range(1, 6))]
+        prompts_read = [256, (1 + module.COPIES) * len(rows)]  # with the changed copies, in batches
+        assert told == [*(("prompts", n) for n in prompts_read), *(("networks", i) for i in range(1, 6))]
         assert built.n_prompts == len(rows)
         assert built.none < 1.0
         for kind in built.kinds:

@@ -31,6 +31,39 @@ def test_gradients_are_those_of_finite_differences(rng, monkeypatch):
             assert gradient[place] == pytest.approx((loss(up) - loss(down)) / 2e-6, abs=1e-8)
 
 
+def test_that_copies_are_alike_has_the_gradients_of_finite_differences(rng, monkeypatch):
+    monkeypatch.setattr(module, "_mask", lambda shape, share, random: np.ones(shape))
+    for name in ("_SLOPE", "_CUBE"):
+        monkeypatch.setattr(module, name, float(getattr(module, name)))
+    monkeypatch.setattr(module.np, "float32", np.float64)
+    x, told = rng.normal(size=(8, 5)), np.zeros((8, 3))  # nothing is told, so only this part of the loss is left
+    layers = [rng.normal(size=shape) for shape in ((5, 6), (6,), (6, 3), (3,))]
+
+    def loss(layers) -> float:
+        own, copied = np.split(module._shares(layers, x), 2)
+        return float(3.0 * np.square(own - copied).sum() / len(x))
+
+    for i, gradient in enumerate(module._gradients(layers, x, told, told, rng, 3.0)):
+        for place in np.ndindex(*gradient.shape):
+            step = np.zeros_like(layers[i])
+            step[place] = 1e-6
+            up, down = ([*layers[:i], layers[i] + s, *layers[i + 1 :]] for s in (step, -step))
+            assert gradient[place] == pytest.approx((loss(up) - loss(down)) / 2e-6, abs=1e-8)
+
+
+def test_it_learns_from_copies_what_does_not_matter(rng):
+    """Copies are moved along one entry, which also tells the kind a little: with copies, it moves the shares less."""
+    x, member, unsure = separated(rng)
+    x[:, 2] += 2.0 * member[:, 0]
+    away = np.zeros(x.shape[1])
+    away[2] = 4.0
+    copies = np.stack([x + away, x - away])
+    with_copies, without = (train_recogniser(x, member, unsure, copies=c) for c in (copies, None))
+    moved = [np.abs(network(x + away) - network(x)).mean() for network in (with_copies, without)]
+    assert moved[0] < 0.5 * moved[1]
+    assert with_copies.left_out[member].mean() > 0.8
+
+
 def test_dropout_keeps_the_mean(rng):
     mask = module._mask((400, 500), 0.3, rng)
     assert set(np.unique(mask)) == {np.float32(0.0), np.float32(1.0 / 0.7)}
@@ -78,9 +111,9 @@ def test_each_fold_leaves_out_its_prompts(rng, monkeypatch):
     x[:, -1] = np.arange(len(x))  # a number for each prompt
     trained, asked = [], []
     monkeypatch.setattr(module, "EPOCHS", (1,))
-    monkeypatch.setattr(module, "_train", lambda x, *_: trained.append(set(x[:, -1])) or [])
+    monkeypatch.setattr(module, "_train", lambda x, *_: trained.append(set(x[..., -1].flat)) or [])
     monkeypatch.setattr(module, "_shares", lambda _, x: asked.append(set(x[:, -1])) or np.full((len(x), 2), 0.5))
-    module.train_recogniser(x, member, unsure)
+    module.train_recogniser(x, member, unsure, copies=np.stack([x, x]))  # nor is it trained on copies of these
     everything = set(range(len(x)))
     assert len(trained) == FOLDS + 1
     assert trained[-1] == everything

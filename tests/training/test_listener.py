@@ -60,7 +60,7 @@ def test_a_listener_is_told_of_a_fine_tuning_in_order(files, base, tmp_path, cap
     assert capfd.readouterr() == ("", "")
     names = listener.names
     assert names[:5] == ["data_read", "nothing_to_resume", "progress", "validation_baseline", "step"]
-    assert names[-4:] == ["trained", "calibrated", "measured", "close"]
+    assert names[-5:] == ["trained", "calibrated", "verdict", "measured", "close"]
     ((name, summary),) = listener.of("data_read")
     assert name == files["votes"]
     assert isinstance(summary, VoteSummary)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2l_sdk.cli.common import COSTS, JSON, MODELS_TO_COMPARE, SCORES_OUTSIDE, load, print_json, say_matched
+from p2l_sdk.cli.robustness import measure_robustness, robustness_options
 from p2l_sdk.errors import require_known
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def _compare(
     "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the subsets."
 )
 @click.option("--plot", metavar="FILE", help="Draw the calibration, and the subsets: a .png, .pdf or .svg file.")
+@robustness_options
 @JSON
 def evaluate(
     votes: str | None,
@@ -92,6 +94,9 @@ def evaluate(
     scores_outside: str | None,
     baseline_votes: str | None,
     plot: str | None,
+    robustness: bool,
+    prompts: str | None,
+    budget: float | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -99,12 +104,19 @@ def evaluate(
 
     With --model given twice, the two models are compared: the differences have 95 % intervals.
     """
+    if robustness or prompts is not None or budget is not None:
+        if len(model) > 1:
+            raise click.UsageError("robustness is of one model; give --model once")
+        measure_robustness(
+            model[0] if model else None, robustness, votes, scores, prompts, budget, options["seed"], as_json
+        )
+        return
     if votes is None and scores is None:
         raise click.UsageError("there is nothing to evaluate on; give --votes FILE, --scores FILE or both")
     wanted = {"by": options["by"], "subsets": options["subsets"], "plot": plot}
-    for name, value in wanted.items():
+    for option, value in wanted.items():
         if value and votes is None:
-            raise click.UsageError(f"--{name} says something of votes; give --votes FILE too")
+            raise click.UsageError(f"--{option} says something of votes; give --votes FILE too")
     if len(model) > 2:
         raise click.UsageError(f"--model is given {len(model)} times; two models can be compared")
     if len(model) == 2:

@@ -72,6 +72,8 @@ def print_leaderboard(
     console.print(Text(note, style="dim"))
     if board.kinds is not None:
         console.print(Text(f"recognised: {kinds_line(board.kinds)}"))
+    for warning in board.warnings():
+        console.print(Text(warning, style="yellow"))
 
 
 def kinds_line(kinds: Mapping[str, float]) -> str:

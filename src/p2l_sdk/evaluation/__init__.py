@@ -10,6 +10,7 @@ from p2l_sdk.evaluation.categories import Category, by_category
 from p2l_sdk.evaluation.comparison import Comparison, compare
 from p2l_sdk.evaluation.metrics.estimates import Estimate, clustered_mean
 from p2l_sdk.evaluation.report import Report, evaluate
+from p2l_sdk.evaluation.robustness import Robustness, Stability, robustness
 from p2l_sdk.evaluation.scores import evaluate_scores
 from p2l_sdk.evaluation.subsets import Range, SubsetPoint, SubsetStudy, subset_study
 from p2l_sdk.evaluation.votes import Baseline, calibration, compare_with_baseline, evaluate_votes
@@ -23,6 +24,8 @@ __all__ = [
     "Estimate",
     "Range",
     "Report",
+    "Robustness",
+    "Stability",
     "SubsetPoint",
     "SubsetStudy",
     "aggregate_agreement",
@@ -34,5 +37,6 @@ __all__ = [
     "evaluate",
     "evaluate_scores",
     "evaluate_votes",
+    "robustness",
     "subset_study",
 ]

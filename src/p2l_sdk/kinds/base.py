@@ -42,6 +42,8 @@ class Base:
         self._folder = STATIC_MODEL if source is None else _p2l_folder(source)
         if self._folder is not None:
             self._scorer: Any = load_scorer(self._folder, device)
+            if isinstance(self._scorer, StaticScorer):
+                self._scorer = StaticScorer.load(self._folder, _of_unit_length(self._folder))
         else:
             self._scorer = _of_text_model(str(source), device)
         self.spec: ModelSpec = self._scorer.spec
@@ -96,12 +98,19 @@ def _p2l_folder(source: str | Path) -> Path | None:
         return None  # a repository with another model
 
 
+def _of_unit_length(folder: Path) -> dict[str, Any]:
+    """The config of a static model whose means of token vectors are scaled to unit length. Words that say nothing of
+    the kind, such as "please", then only turn the vector a little, and do not shorten it."""
+    config = read_config(folder)
+    return {**config, "backbone_config": {**config["backbone_config"], "norm_power": 1.0}}
+
+
 def _write_static(source: Path, folder: Path, spec: ModelSpec, head: Mapping[str, np.ndarray]) -> None:
     from safetensors.numpy import save_file
 
     backbone = {name: tensor for name, tensor in read_tensors(source).items() if name.startswith("backbone.")}
     save_file({**backbone, **head}, folder / "model.safetensors", {"format": "pt"})
-    config = {**read_config(source), **spec.to_dict()}
+    config = {**_of_unit_length(source), **spec.to_dict()}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 

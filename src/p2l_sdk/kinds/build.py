@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,11 @@ from p2l_sdk.leaderboards.aggregate import PairStatistics
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.leaderboard_p2l import ARENA_SCALE
 from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec
+from p2l_sdk.rewording.copies import changed_copies
 from p2l_sdk.routing.costs import CostSource, load_costs
+from p2l_sdk.scorers.familiarity import learned_familiarity
 
+COPIES = 4  # changed copies of each prompt
 _CHECKED = 300  # prompts per kind whose aggregate is compared with the kind's leaderboard
 _LARGEST = 3.0  # standard deviations of an entry of the prompts' vectors, in units of the median one
 
@@ -77,6 +81,7 @@ def build_model(
     *,
     base: str | Path | None = None,
     costs: CostSource | None = None,
+    copies: int = COPIES,
     seed: int = 0,
     card: Callable[[BuiltModel], str] | None = None,
     progress: Callable[[str, int], None] | None = None,
@@ -90,7 +95,9 @@ def build_model(
         output: the new folder; it is written completely or not at all.
         base: the text model, see `Base`; None for the embedded static one.
         costs: USD per response, see `load_costs`.
-        seed: of the recogniser.
+        copies: changed copies of each prompt that the recogniser learns from too, so that it does not mind how a
+            question is put; each is read by the base once. 0 for none.
+        seed: of the copies and the recogniser.
         card: writes the model's card.
         progress: called with a phase ("prompts", "networks") and how many of its steps are done.
         device: where torch runs, for a base that needs it.
@@ -108,17 +115,25 @@ def build_model(
         raise P2LError("ratings and prompts are of other kinds; read the prompts with kinds=ratings.kinds")
     usd = dict(load_costs(costs, ratings.models)) if costs is not None else {}
     below = Base(base, device)
-    vectors = below.pooled(prompts.prompts, _phase(progress, "prompts"))
+    texts = [*prompts.prompts, *itertools.chain(*changed_copies(prompts.prompts, copies, seed))]
+    vectors, *changed = np.split(below.pooled(texts, _phase(progress, "prompts")), 1 + copies)
     centre, scale = _standard(vectors)
     recogniser = train_recogniser(
-        (vectors - centre) / scale, prompts.member, prompts.unsure, seed=seed, progress=_phase(progress, "networks")
+        (vectors - centre) / scale,
+        prompts.member,
+        prompts.unsure,
+        copies=(np.stack(changed) - centre) / scale if changed else None,
+        seed=seed,
+        progress=_phase(progress, "networks"),
     )
     layer = LastLayer.of(ratings, recogniser.left_out, prompts)
+    known = learned_familiarity(vectors, np.zeros(len(ratings.kinds)), seed)
     spec = below.spec.replace(
         models=ratings.models,
         feedback=ratings.feedback,
         costs=usd,
         kinds=ratings.kinds,
+        familiarity=0 if known is None else len(known["directions"]),
         head_norm=False,
         head_hidden_size=HIDDEN,
         head_activation=Activation.GELU,
@@ -127,6 +142,7 @@ def build_model(
     )
     built = _measured(target, spec, ratings, prompts, recogniser, layer)
     head = {**_recognising(recogniser, centre, scale), **layer.tensors()}
+    head |= {f"head.familiarity.{name}": tensor for name, tensor in (known or {}).items()}
 
     def more(folder: Path) -> None:
         layer.record(ratings).write(folder)

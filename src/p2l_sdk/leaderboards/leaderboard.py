@@ -13,6 +13,7 @@ import numpy as np
 
 from p2l_sdk.errors import MissingExtraError
 from p2l_sdk.modeling import leaderboard_p2l as display
+from p2l_sdk.modeling.familiarity_p2l import damping
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities
 from p2l_sdk.names import find_model
 
@@ -24,17 +25,27 @@ Z_95 = display.Z_95
 
 WHOLE, BEST = 15, 10  # a table of more LLMs than the first number shows as many of the best as the second
 _BARS = 20
+UNFAMILIAR = 0.02  # the familiarity below which a leaderboard says so
+_CLOSE, _SMALLEST = 0.5, 1e-4  # share of the departure from the averaged leaderboard; familiarity that is written out
 
 
 @dataclass(frozen=True, eq=False)
 class Coefficients:
-    """Raw output of a scorer: coefs `(n_prompts, n_models)` in logits; eta and gamma `(n_prompts, 1)` or None; of a
-    model that recognises kinds of prompt, the `Kinds`."""
+    """Raw output of a scorer.
+
+    Attributes:
+        coefs: `(n_prompts, n_models)` in logits.
+        eta, gamma: `(n_prompts, 1)`, or None if the feedback model has none.
+        kinds: the `Kinds` of a model that recognises kinds of prompt.
+        familiarity: `(n_prompts,)` how much a prompt is like those that the model learned from, in [0, 1]; None if the
+            model does not know.
+    """
 
     coefs: np.ndarray
     eta: np.ndarray | None
     gamma: np.ndarray | None
     kinds: Kinds | None = None
+    familiarity: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.coefs)
@@ -46,15 +57,24 @@ class Coefficients:
             None if self.eta is None else self.eta[rows],
             None if self.gamma is None else self.gamma[rows],
             None if self.kinds is None else self.kinds[rows],
+            None if self.familiarity is None else self.familiarity[rows],
         )
 
     def leaderboards(self, models: tuple[str, ...], feedback: Feedback) -> list[Leaderboard]:
         """The leaderboard of each prompt; `models` are the LLMs' names in the order of the columns."""
         eta = [None] * len(self) if self.eta is None else self.eta[:, 0].tolist()
         gamma = [None] * len(self) if self.gamma is None else self.gamma[:, 0].tolist()
+        familiarity = [None] * len(self) if self.familiarity is None else self.familiarity.tolist()
         if self.kinds is None:
             return [
-                Leaderboard(models=models, coefs=row, feedback=feedback, eta=eta[i], gamma=gamma[i])
+                Leaderboard(
+                    models=models,
+                    coefs=row,
+                    feedback=feedback,
+                    eta=eta[i],
+                    gamma=gamma[i],
+                    familiarity=familiarity[i],
+                )
                 for i, row in enumerate(self.coefs)
             ]
         shares, margins = self.kinds.shares.tolist(), Z_95 * self.kinds.errors
@@ -68,6 +88,7 @@ class Coefficients:
                 gamma=gamma[i],
                 intervals=np.stack([row - margins[i], row + margins[i]], 1) if stated else None,
                 kinds=dict(zip(self.kinds.names, shares[i], strict=True)),
+                familiarity=familiarity[i],
             )
             for i, row in enumerate(self.coefs)
         ]
@@ -77,11 +98,13 @@ class Coefficients:
         """Concatenate several batches of one model."""
         eta = [part.eta for part in parts if part.eta is not None]
         gamma = [part.gamma for part in parts if part.gamma is not None]
+        familiarity = [part.familiarity for part in parts if part.familiarity is not None]
         return cls(
             np.concatenate([part.coefs for part in parts]),
             np.concatenate(eta) if eta else None,
             np.concatenate(gamma) if gamma else None,
             Kinds.concatenate([part.kinds for part in parts if part.kinds is not None]),
+            np.concatenate(familiarity) if familiarity else None,
         )
 
 
@@ -133,6 +156,8 @@ class Leaderboard:
         n_votes: number of votes it is based on; None for a leaderboard of prompts.
         kinds: kind of prompt -> how much of it was recognised, in [0, 1] (the mean over the prompts); None if the model
             recognises none.
+        familiarity: how much the prompt is like those that the model learned from, in [0, 1]: the share of these that
+            are at least as unlike the rest (the mean over several prompts); None if the model does not know.
     """
 
     models: tuple[str, ...]
@@ -144,6 +169,7 @@ class Leaderboard:
     intervals: np.ndarray | None = None
     n_votes: int | None = None
     kinds: Mapping[str, float] | None = None
+    familiarity: float | None = None
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -212,13 +238,15 @@ class Leaderboard:
         return display.rows(self.models, self.feedback, self.coefs, self.intervals)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values: feedback, n_prompts (or n_votes), eta, gamma and leaderboard (the rows)."""
+        """As plain JSON values: feedback, n_prompts (or n_votes), eta, gamma, familiarity and kinds if known, and
+        leaderboard (the rows)."""
         size = {"n_prompts": self.n_prompts} if self.n_votes is None else {"n_votes": self.n_votes}
         return {
             "feedback": str(self.feedback),
             **size,
             "eta": self.eta,
             "gamma": self.gamma,
+            **({} if self.familiarity is None else {"familiarity": self.familiarity}),
             **({} if self.kinds is None else {"kinds": dict(self.kinds)}),
             "leaderboard": self.rows(),
         }
@@ -274,7 +302,7 @@ class Leaderboard:
             ).rstrip()
             for row in [header, *cells]
         ]
-        return "\n".join([self.caption, *lines, *self._not_shown()])
+        return "\n".join([self.caption, *lines, *self._not_shown(), *self.warnings()])
 
     def _repr_html_(self) -> str:
         header, cells = self._cells()
@@ -288,6 +316,15 @@ class Leaderboard:
         """A one-line description."""
         n, kind = (self.n_prompts, "prompt") if self.n_votes is None else (self.n_votes, "vote")
         return f"Leaderboard of {len(self.models)} LLMs on {n:,} {kind}{'' if n == 1 else 's'} ({self.feedback})"
+
+    def warnings(self) -> list[str]:
+        """What its reader should know before relying on it: one line if the prompts are unlike those in training."""
+        if self.familiarity is None or self.familiarity >= UNFAMILIAR:
+            return []
+        known = f"familiarity {self.familiarity:.2g}" if self.familiarity >= _SMALLEST else "familiarity below 0.0001"
+        averaged = self.kinds is None and damping(np.float64(self.familiarity)) < _CLOSE
+        meaning = "close to the averaged leaderboard" if averaged else "less certain than usual"
+        return [f"unlike the prompts that this model learned from ({known}): {meaning}"]
 
     def _not_shown(self) -> list[str]:
         """What a table of the best LLMs says at its end; nothing if it shows all."""

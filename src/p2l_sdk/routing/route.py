@@ -100,6 +100,7 @@ class Route:
         if self.left_out:
             llms = "LLM" if len(self.left_out) == 1 else "LLMs"
             facts.append(("left out", f"{len(self.left_out)} {llms} whose cost is not known"))
+        facts += [("note", warning) for warning in self.leaderboard.warnings()]
         if self.matched:
             facts.append(("read", ", ".join(f"{name} as {own}" for name, own in self.matched.items())))
         return facts

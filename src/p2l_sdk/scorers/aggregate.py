@@ -10,10 +10,11 @@ import numpy as np
 from p2l_sdk.errors import PromptError
 from p2l_sdk.leaderboards.aggregate import PairStatistics, PromptWeights
 from p2l_sdk.leaderboards.leaderboard import Z_95, Coefficients, Kinds, Leaderboard
+from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.scorers.batches import score_in_batches
-from p2l_sdk.scorers.scorer import Scorer, variance_of
+from p2l_sdk.scorers.scorer import Scorer, group_error_of, variance_of
 
 
 def aggregate_prompts(
@@ -25,13 +26,16 @@ def aggregate_prompts(
 ) -> Leaderboard:
     """The aggregate leaderboard of the prompts; arguments and errors as in `P2L.aggregate`."""
     scored = score_in_batches(scorer, prompts)
-    return aggregate_scored(scored, scorer.spec, variance_of(scorer), weights, seed, progress)
+    errors = variance_of(scorer), group_error_of(scorer)
+    return aggregate_scored(scored, scorer.spec, *errors, weights=weights, seed=seed, progress=progress)
 
 
 def aggregate_scored(
     parts: Iterable[Coefficients],
     spec: ModelSpec,
     variance: np.ndarray | None,
+    group_error: np.ndarray | None = None,
+    *,
     weights: Iterable[float] | None = None,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
@@ -42,23 +46,79 @@ def aggregate_scored(
         parts: their coefficients, batch by batch.
         spec: of the model.
         variance: of the model's last layer, if it recognises kinds of prompt; see `EditableScorer.variance`.
+        group_error: see `group_error_of`.
         weights, seed, progress: as in `P2L.aggregate`, with its errors.
     """
     remaining = PromptWeights(weights)
     statistics = PairStatistics(spec.feedback, len(spec.models), seed=seed)
-    shares = np.zeros(len(spec.kinds))
+    shares, familiar = np.zeros(len(spec.kinds)), None
+    moments = _Moments(len(spec.models))
     for part in parts:
         weights_of = remaining.take(len(part))
         statistics.add(part, weights_of)
+        moments.add(part.coefs, weights_of, spec.feedback)
         if part.kinds is not None:
             shares += part.kinds.shares.sum(0) if weights_of is None else weights_of @ part.kinds.shares
+        if part.familiarity is not None:
+            weighted = part.familiarity if weights_of is None else weights_of * part.familiarity
+            familiar = (familiar or 0.0) + float(weighted.sum())
         if progress is not None:
             progress(statistics.n_prompts)
     remaining.require_end(statistics.n_prompts)
     if statistics.n_prompts == 0:
         raise PromptError("there are no prompts to aggregate; give at least one")
     board = statistics.solve(spec.models)
+    if familiar is not None:
+        board = replace(board, familiarity=familiar / statistics.weight)
+    if group_error is not None and board.intervals is not None:
+        board = _widened(board, float(group_error[0]) * set_likeness(moments.spread, float(group_error[1])))
     return board if variance is None else _with_kinds(board, spec.kinds, variance, shares / statistics.weight)
+
+
+def set_likeness(spread: float, among_all: float) -> float:
+    """How alike the prompts of a set are to a model, in [0, 1]: 1 if it gives all of them one leaderboard, 0 if theirs
+    differ as much as those of its training prompts. What it gets wrong about a group of like prompts concerns them all;
+    in a mixture of many groups, errors cancel.
+
+    Args:
+        spread: variance of the coefficients among the prompts of the set.
+        among_all: among the training prompts.
+    """
+    return 1.0 if among_all <= 0.0 else min(max(1.0 - spread / among_all, 0.0), 1.0)
+
+
+def spread_of(coefs: np.ndarray, feedback: Feedback) -> float:
+    """The variance among prompts of their `(n_prompts, n_models)` coefficients, in squared logits, mean over LLMs."""
+    moments = _Moments(coefs.shape[1])
+    moments.add(coefs, None, feedback)
+    return moments.spread
+
+
+class _Moments:
+    """Weighted sums of the coefficients of a stream of prompts, and of their squares."""
+
+    def __init__(self, n_models: int) -> None:
+        self._weight, self._sums = 0.0, np.zeros((2, n_models))
+
+    def add(self, coefs: np.ndarray, weights: np.ndarray | None, feedback: Feedback) -> None:
+        values = coefs.astype(np.float64)
+        if feedback.floating:  # known up to a shift
+            values -= values.mean(1, keepdims=True)
+        weights = np.ones(len(values)) if weights is None else weights
+        self._weight += float(weights.sum())
+        self._sums += np.stack([weights @ values, weights @ np.square(values)])
+
+    @property
+    def spread(self) -> float:
+        mean, squares = self._sums / max(self._weight, 1e-300)
+        return float(np.maximum(squares - np.square(mean), 0.0).mean())
+
+
+def _widened(board: Leaderboard, variance: float) -> Leaderboard:
+    """The leaderboard with intervals that include an error of this variance, of every LLM's coefficient."""
+    assert board.intervals is not None
+    low, high = np.hypot(np.abs(board.intervals.T - board.coefs), Z_95 * np.sqrt(variance))
+    return replace(board, intervals=np.stack([board.coefs - low, board.coefs + high], 1))
 
 
 def _with_kinds(board: Leaderboard, names: tuple[str, ...], variance: np.ndarray, shares: np.ndarray) -> Leaderboard:

@@ -68,6 +68,8 @@ class RemoteScorer:
             known_costs = {name: cost for name, cost in costs.items() if cost is not None}
             kinds = tuple(known.get("kinds") or ())
             self.spec = ModelSpec(models=tuple(names), feedback=known["feedback"], costs=known_costs, kinds=kinds)
+            error = known.get("group_error")  # a server of an older version does not send it
+            self.group_error = None if error is None else np.array(error, dtype=np.float32).reshape(2)
             self._max_prompts = int(known["limits"]["max_prompts"])
             self._max_bytes = int(known["limits"]["max_body_bytes"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -128,11 +130,13 @@ class RemoteScorer:
             if self.variance is not None:
                 shares = np.array(answer["kinds"], dtype=np.float32).reshape(n, len(self.spec.kinds))
                 kinds = Kinds.of_layer(self.spec.kinds, shares, self.variance)
+            familiar = answer.get("familiarity")  # a server of an older version does not send it
+            familiar = None if familiar is None else np.array(familiar, dtype=np.float32).reshape(n)
         except (KeyError, TypeError, ValueError) as error:
             raise RemoteError(f"{self.url} answers, but not as a p2l server does ({error!r})") from None
         if not same:
             raise self._other_model()
-        return Coefficients(coefs, eta, gamma, kinds)
+        return Coefficients(coefs, eta, gamma, kinds, familiar)
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
         """The JSON of a response with status 200; retries failures that may pass."""

@@ -71,6 +71,13 @@ def variance_of(scorer: Scorer) -> np.ndarray | None:
     return variance
 
 
+def group_error_of(scorer: Scorer) -> np.ndarray | None:
+    """`(2,)` variance of the scorer's error for a group of like prompts, and of the coefficients among its training
+    prompts, in squared logits; None if it does not know."""
+    error: np.ndarray | None = getattr(scorer, "group_error", None)
+    return error
+
+
 def editable(scorer: Scorer) -> EditableScorer:
     """The scorer itself; `P2LError` if its last layer cannot be edited."""
     if not isinstance(scorer, EditableScorer):

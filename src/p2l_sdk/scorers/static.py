@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tokenizers import Tokenizer
 from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.hub.folders import read_tensors, tokenizer_file
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Kinds
+from p2l_sdk.modeling.familiarity_p2l import TENSORS, damping, distances, familiarity, shapes
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder
 from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec
@@ -68,6 +70,7 @@ class StaticScorer:
         self._hidden = _layer(weights, "head.hidden") if spec.head_hidden_size else None
         self._activation = _ACTIVATIONS[spec.head_activation]
         self._kinds = _layer(weights, "head.kinds.0") if spec.kinds else None
+        self._familiarity = [weights[f"head.familiarity.{name}"] for name in TENSORS] if spec.familiarity else None
         outputs = ["head.coefs"] + ["head.eta"] * spec.feedback.has_eta + ["head.gamma"] * spec.feedback.has_gamma
         matrices, biases = zip(*(_layer(weights, name) for name in outputs), strict=True)
         self._out = np.hstack(matrices), np.concatenate(biases)  # one matrix product for all heads
@@ -89,11 +92,14 @@ class StaticScorer:
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
         """Coefficients of a batch of prompts, float32."""
-        return self.score_features(self.features(prompts))
+        pooled = self.pooled(prompts)
+        familiar = self._familiar(pooled)
+        return replace(self.score_features(self._features(pooled, familiar)), familiarity=familiar)
 
     def features(self, prompts: Sequence[Prompt]) -> np.ndarray:
         """The inputs of the last layer, `(n_prompts, width)` float32."""
-        return self._features(self.pooled(prompts))
+        pooled = self.pooled(prompts)
+        return self._features(pooled, self._familiar(pooled))
 
     def pooled(self, prompts: Sequence[Prompt]) -> np.ndarray:
         """The inputs of the head: the prompts' vectors, `(n_prompts, hidden_size)` float32."""
@@ -110,6 +116,11 @@ class StaticScorer:
             gamma=out[:, n_models + 1 :] if self.spec.feedback.has_gamma else None,
             kinds=None if self.variance is None else Kinds.of_layer(self.spec.kinds, features, self.variance),
         )
+
+    @property
+    def group_error(self) -> np.ndarray | None:
+        """See `group_error_of`."""
+        return None if self._familiarity is None else self._familiarity[-1]
 
     @property
     def rows(self) -> np.ndarray:
@@ -155,7 +166,14 @@ class StaticScorer:
             state[-1] = (min(max(math.log(len(ids)), low), high) - centre) * factor
         return state
 
-    def _features(self, state: np.ndarray) -> np.ndarray:
+    def _familiar(self, state: np.ndarray) -> np.ndarray | None:
+        """`(n_prompts,)` familiarity of prompts with these vectors; None if the model does not know it."""
+        if self._familiarity is None:
+            return None
+        centre, directions, precision, quantiles = self._familiarity[:4]
+        return familiarity(distances(state, centre, directions, precision), quantiles).astype(np.float32)
+
+    def _features(self, state: np.ndarray, familiar: np.ndarray | None) -> np.ndarray:
         if self._norm is not None:
             weight, bias = self._norm
             state = state - state.mean(1, keepdims=True)
@@ -167,6 +185,8 @@ class StaticScorer:
         if self._kinds is not None:
             matrix, bias = self._kinds
             state = _HALF + _HALF * np.tanh(_HALF * (state @ matrix + bias))  # sigmoid
+        elif familiar is not None and self._familiarity is not None:
+            state = (state - self._familiarity[4]) * damping(familiar)[:, None]
         return state
 
 
@@ -199,6 +219,9 @@ def _check_weights(weights: Mapping[str, np.ndarray], spec: ModelSpec, backbone:
     for name, size in sizes.items():
         if size:
             expected |= {f"head.{name}.weight": (size, inner), f"head.{name}.bias": (size,)}
+    if spec.familiarity:
+        known = shapes(spec.familiarity, width, inner)
+        expected |= {f"head.familiarity.{name}": shape for name, shape in known.items()}
     if spec.kinds:
         expected["head.variance"] = (len(spec.models), inner + 1)
     found = {name: tensor.shape for name, tensor in weights.items()}

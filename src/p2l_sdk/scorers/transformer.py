@@ -123,6 +123,12 @@ class TransformerScorer:
         return Coefficients(output(head.coefs), eta, gamma, self._kinds(features))
 
     @property
+    def group_error(self) -> np.ndarray | None:
+        """See `group_error_of`."""
+        known = self.model.head.familiarity
+        return None if known is None else known.error.float().cpu().numpy()
+
+    @property
     def rows(self) -> np.ndarray:
         """The LLMs' rows of the last layer, `(n_models, width + 1)` float32; the last column is the bias."""
         layer = self.model.head.coefs
@@ -163,7 +169,8 @@ class TransformerScorer:
                     attention_mask=torch.from_numpy(mask).to(self.model.device),
                 )
             eta, gamma = (None if x is None else x.cpu().numpy() for x in (out.eta, out.gamma))
-            parts.append(Coefficients(out.coefs.cpu().numpy(), eta, gamma))
+            familiar = None if out.familiarity is None else out.familiarity.cpu().numpy()
+            parts.append(Coefficients(out.coefs.cpu().numpy(), eta, gamma, familiarity=familiar))
             states.append(out.hidden_state)
         order = np.argsort(by_length)
         scored, pooled = Coefficients.concatenate(parts)[order], torch.cat(states)[torch.from_numpy(order)]

@@ -116,7 +116,15 @@ class _Posts:
         scored = await self._engine.coefficients(asked.prompts)
         eta, gamma = (None if column is None else column[:, 0].copy() for column in (scored.eta, scored.gamma))
         kinds = None if scored.kinds is None else scored.kinds.shares.copy()
-        return {"models": self._p2l.models, "coefs": scored.coefs.copy(), "eta": eta, "gamma": gamma, "kinds": kinds}
+        familiar = None if scored.familiarity is None else scored.familiarity.copy()
+        return {
+            "models": self._p2l.models,
+            "coefs": scored.coefs.copy(),
+            "eta": eta,
+            "gamma": gamma,
+            "kinds": kinds,
+            "familiarity": familiar,
+        }
 
     async def aggregate(self, asked: schemas.AggregateRequest) -> Leaderboard:
         """One leaderboard for a set of prompts, with 95 % intervals if there are at least two or the model has them."""
@@ -157,14 +165,15 @@ class _Gets:
 
     async def models(self, _: Request) -> Response:
         """The LLMs that the model knows with their costs, its feedback model, the kinds of prompt that it recognises,
-        and the request limits."""
+        the request limits, and its error for a group of prompts."""
         rows = [
             {"model": name, "cost": self._p2l.costs.get(name), "routed": self._routed is None or name in self._routed}
             for name in self._p2l.models
         ]
         spec = self._p2l.spec
+        error = self._p2l.group_error
         known = {"feedback": str(spec.feedback), "models": rows, "kinds": spec.kinds, "limits": self._limits}
-        return json_response(known)
+        return json_response({**known, "group_error": None if error is None else error.tolist()})
 
     async def kinds(self, _: Request) -> Response:
         """The kinds of prompt that the model recognises, and how uncertain its coefficients are for that."""

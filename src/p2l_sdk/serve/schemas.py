@@ -104,12 +104,14 @@ class Row(BaseModel):
 
 class LeaderboardReply(BaseModel):
     """A leaderboard, with the best LLM first. `kinds` says how much of each kind of prompt was recognised, in [0, 1];
-    it is there if the model recognises kinds."""
+    it is there if the model recognises kinds. `familiarity` says in [0, 1] how much the prompt is like those that the
+    model learned from (the mean over several prompts); it is there if the model knows."""
 
     feedback: str
     n_prompts: int
     eta: float | None
     gamma: float | None
+    familiarity: float | None = None
     kinds: dict[str, float] | None = None
     leaderboard: list[Row]
 
@@ -122,13 +124,15 @@ class LeaderboardsReply(BaseModel):
 
 class CoefficientsReply(BaseModel):
     """The raw numbers: coefs `(n_prompts, n_models)` in logits, eta and gamma `(n_prompts,)` or null, and kinds
-    `(n_prompts, n_kinds)`, how much of each kind of prompt was recognised, or null."""
+    `(n_prompts, n_kinds)`, how much of each kind of prompt was recognised, or null; familiarity `(n_prompts,)`,
+    how much each prompt is like those that the model learned from, or null."""
 
     models: list[str]
     coefs: list[list[float]]
     eta: list[float] | None
     gamma: list[float] | None
     kinds: list[list[float]] | None
+    familiarity: list[float] | None
 
 
 class RouteReply(LeaderboardReply):
@@ -164,12 +168,14 @@ class Limits(BaseModel):
 
 
 class ModelsReply(BaseModel):
-    """The model's feedback model, its LLMs and the kinds of prompt that it recognises, and the server's limits."""
+    """The model's feedback model, its LLMs and the kinds of prompt that it recognises, and the server's limits;
+    `group_error` as in `P2L.group_error`, or null."""
 
     feedback: str
     models: list[ModelRow]
     kinds: list[str]
     limits: Limits
+    group_error: list[float] | None
 
 
 class KindsReply(BaseModel):

@@ -55,6 +55,7 @@ class Losses:
         """
         parts = ((output.coefs, leaderboard.coefs), (output.eta, leaderboard.eta), (output.gamma, leaderboard.gamma))
         pairs = [None if x is None else (x, torch.as_tensor(c, dtype=x.dtype).reshape(-1)) for x, c in parts]
+        assert output.coefs is not None
         row, n = feedback["labels"][:, 0].numpy(), len(output.coefs)
         weights = feedback["weights"].double().numpy()
         total = np.bincount(row, weights, n)

@@ -143,7 +143,6 @@ class TrainingConfig:
     label_smoothing: float = number(0.0, 0.0, 0.9)
     average: float = number(0.0, 0.0, 0.9999)
     calibrate: bool = False
-    keep: float | None = number(None, 0.0, 2.0)
     lora_rank: int = count(16)
     lora_alpha: float = number(32.0, 1e-6, 1e6)
     lora_dropout: float = number(0.0, 0.0, 0.95)

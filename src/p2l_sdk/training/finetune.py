@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainingArguments
@@ -19,12 +20,15 @@ from p2l_sdk.training.callbacks import TellListener, check_trackers, validation_
 from p2l_sdk.training.checkpoints import begin_or_resume, checkpoint_folder, last_whole_checkpoint
 from p2l_sdk.training.config import Method, Precision, TrainingConfig
 from p2l_sdk.training.data import GroupedPrompts
+from p2l_sdk.training.familiarity import remember_prompts
 from p2l_sdk.training.heads import HeadOnFeatures, pooled_features, rescale, shrink_towards, start_at
 from p2l_sdk.training.listener import Listener, Validation
 from p2l_sdk.training.model import add_lora, chosen_precision, new_model
 from p2l_sdk.training.task import Task
 from p2l_sdk.training.trainer import P2LTrainer
 from p2l_sdk.training.verdict import Verdict
+
+_REMEMBERED = 4096  # training prompts from which a model learns what they look like
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ def fine_tune(
     if config.calibrate and verdict is not None:
         listener.calibrated(verdict.keep)
     rescale(model, task.objective.rescaling(lambda: trainer.loss_on(validation or train)))
+    _remember(model, trainer, train, validation)
     trained = model if config.trained is Method.HEAD else trainer.accelerator.unwrap_model(trainer.model)
     return FineTuned(
         model=trained.to("cpu"),  # make room for the saved model, which is loaded and measured next
@@ -181,6 +186,35 @@ def _trainer(
     if config.patience is not None and validation is not None:
         trainer.add_callback(EarlyStoppingCallback(config.patience))
     return trainer
+
+
+def _remember(model: P2LModel, trainer: P2LTrainer, train: GroupedPrompts, validation: GroupedPrompts | None) -> None:
+    """Let the model know its training prompts. Where its backbone was trained, these are closer together than new
+    prompts are, so familiarity is measured on the validation prompts, and without them not at all."""
+    held_out = None
+    if not isinstance(trainer.model, HeadOnFeatures):
+        if validation is None:
+            return
+        held_out = _states(model, validation, trainer)
+    remember_prompts(model, _states(model, train, trainer), trainer.args.seed, held_out=held_out)
+
+
+@torch.inference_mode()
+def _states(model: P2LModel, train: GroupedPrompts, trainer: P2LTrainer) -> torch.Tensor:
+    """`(n, width)` pooled states of the prompts, or of a sample of them, on the CPU."""
+    device, size = trainer.args.device, trainer.args.per_device_eval_batch_size
+    items = np.sort(np.random.default_rng(trainer.args.seed).permutation(len(train))[:_REMEMBERED])
+    items = items[np.argsort(train.lengths[items], kind="stable")]
+    model.to(device).eval()
+    parts = []
+    for start in range(0, len(items), size):
+        batch = train.__getitems__(items[start : start + size].tolist())
+        state = batch.get("features")
+        if state is None:
+            with trainer.accelerator.autocast():
+                state = model.pooled(batch["input_ids"].to(device), batch["attention_mask"].to(device))
+        parts.append(state.float().cpu())
+    return torch.cat(parts)
 
 
 def _kept(trainer: P2LTrainer) -> Validation | None:

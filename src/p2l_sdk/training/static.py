@@ -31,6 +31,8 @@ from p2l_sdk.training.checks import check_ground, check_prompts
 from p2l_sdk.training.choice import Choice
 from p2l_sdk.training.config import MOST_KEPT
 from p2l_sdk.training.data import ByPrompt
+from p2l_sdk.training.familiarity import remember_prompts
+from p2l_sdk.training.group_error import group_error
 from p2l_sdk.training.listener import Listener
 from p2l_sdk.training.static_choice import cross_validate, n_steps
 from p2l_sdk.training.static_folds import Folds
@@ -206,6 +208,7 @@ def fit_static(
     choice, head = _fit_head(folds, recipe, start, listener or Listener())
     spec = _spec(votes, recipe, head.hidden.shape[-1], costs or {})
     model = _with_head(backbone, spec, head)
+    remember_prompts(model, vectors, recipe.seed, _group_error(folds, recipe, choice))
     verdict = None
     if held_out is not None:
         outputs = head.of(0, _vectors(model, encode(held_out.prompts)))
@@ -323,6 +326,15 @@ def _fit_head(
     heads = Heads.new(learnable(start, recipe.feedback), width, size, recipe.seed)
     heads = train_heads(heads, folds.vectors, folds.lessons, [prompts], recipe.feedback, lengths[-1], bar.tick)
     return None, heads.shrunk(start, Scales(keep, keep, n_models_of(start, recipe.feedback)))
+
+
+def _group_error(folds: Folds, recipe: StaticRecipe, choice: Choice | None) -> float:
+    """The variance of the model's error for a kind of prompt that it has not seen; see `training.group_error`."""
+    lengths, n_models = recipe.lengths(len(folds.fold)), len(folds.votes.models)
+    how = lengths[-1] if choice is None else next(steps for steps in lengths if steps.steps == choice.steps)
+    keep = recipe.keep or 0.0
+    scales = Scales(keep, keep, n_models) if choice is None else Scales(choice.keep, choice.level, n_models)
+    return group_error(folds, how, recipe.hidden_size, scales)
 
 
 class _Bar:

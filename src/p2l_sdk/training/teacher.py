@@ -8,7 +8,6 @@ so its probabilities, taken as votes with fractional weights, teach a smaller mo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -74,9 +73,15 @@ def with_lessons(votes: Votes, taught: Votes | None) -> Votes:
     """Votes and lessons on the same prompts, together."""
     if taught is None:
         return votes
-    names = ("prompt", "a", "b", "winner", "weight")
-    joined = {name: np.concatenate([getattr(votes, name), getattr(taught, name)]) for name in names}
-    return replace(votes, **joined, categories={})
+    return Votes(
+        votes.prompts,
+        votes.models,
+        prompt=np.concatenate([votes.prompt, taught.prompt]),
+        a=np.concatenate([votes.a, taught.a]),
+        b=np.concatenate([votes.b, taught.b]),
+        winner=np.concatenate([votes.winner, taught.winner]),
+        weight=np.concatenate([votes.weight, taught.weight]),
+    )
 
 
 def _columns(p2l: P2L, models: tuple[str, ...], feedback: Feedback) -> np.ndarray:

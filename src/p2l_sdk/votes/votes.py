@@ -78,7 +78,8 @@ class Votes:
             MissingExtraError: the package that reads the source is not installed.
         """
         with table_errors(VotesError, source):
-            as_outside(scores_outside)
+            if scores_outside is not None:
+                as_outside(scores_outside)
             first, opened = open_source(source).peek()
             if {"prompt", "model", "answer"} <= first.keys() and not {"score", "winner"} & first.keys():
                 raise VotesError("these are answers, as p2l collect writes them, not votes; let p2l judge compare them")

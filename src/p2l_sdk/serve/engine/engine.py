@@ -289,7 +289,9 @@ class Engine:
             asyncio.get_running_loop().call_later(_PROBE_SECONDS, lambda: asyncio.ensure_future(self._probe()))
 
     def _solve(self, scored: Coefficients, weights: Sequence[float] | None, seed: int) -> Leaderboard:
-        return aggregate_scored([scored], self.p2l.spec, self._variance, weights, seed)
+        return aggregate_scored(
+            [scored], self.p2l.spec, self._variance, self.p2l.group_error, weights=weights, seed=seed
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,0 @@
-../../modeling/adapter_p2l.py

@@ -1,1 +1,0 @@
-../../modeling/configuration_p2l.py

@@ -1,1 +1,0 @@
-../../modeling/errors_p2l.py

@@ -1,1 +1,0 @@
-../../modeling/feedback_p2l.py

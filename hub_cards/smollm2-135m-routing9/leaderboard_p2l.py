@@ -1,1 +1,0 @@
-../../modeling/leaderboard_p2l.py

@@ -1,1 +1,0 @@
-../../modeling/modeling_p2l.py

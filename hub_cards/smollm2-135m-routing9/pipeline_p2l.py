@@ -1,1 +1,0 @@
-../../modeling/pipeline_p2l.py

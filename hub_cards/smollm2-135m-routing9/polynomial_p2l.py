@@ -1,1 +1,0 @@
-../../modeling/polynomial_p2l.py

@@ -1,1 +1,0 @@
-../../modeling/prompt_p2l.py

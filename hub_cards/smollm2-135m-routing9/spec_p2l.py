@@ -1,1 +1,0 @@
-../../modeling/spec_p2l.py

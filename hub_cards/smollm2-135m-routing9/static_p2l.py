@@ -1,1 +1,0 @@
-../../modeling/static_p2l.py

@@ -1,0 +1,63 @@
+"""What training prompts look like to a head, learned from their vectors; the formulas are in `familiarity_p2l`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2l_sdk.modeling.familiarity_p2l import SHARES, distances
+
+FEWEST = 20  # prompts; from fewer, nothing can be said about a share of 5 %
+_RANK, _FOLDS = 48, 10
+_FLOOR = 1e-3  # smallest variance, as a share of the mean one: 8-bit tables and bfloat16 alone move vectors by less
+
+
+def learned_familiarity(
+    vectors: np.ndarray, average: np.ndarray, seed: int = 0, held_out: np.ndarray | None = None
+) -> dict[str, np.ndarray] | None:
+    """The tensors of `head.familiarity`, float32, by name.
+
+    Args:
+        vectors: `(n_prompts, width)` inputs of the head for the training prompts.
+        average: `(n_features,)` mean input of the last layer over them; zeros for a layer that is not centred.
+        seed: of the ten folds in which the prompts' distances are taken.
+        held_out: `(n, width)` vectors of other prompts, whose distances are taken instead: where the vectors were
+            trained, those of the training prompts are closer together than those of new ones.
+
+    Returns:
+        None for fewer than 20 prompts (or held-out prompts), or if all vectors are alike.
+    """
+    vectors = vectors.astype(np.float64)
+    n = len(vectors)
+    if n < FEWEST or vectors.std(0).max() < _FLOOR:
+        return None
+    centre, directions, precision = _gaussian(vectors)
+    if held_out is None:
+        fold = np.random.default_rng(seed).permutation(n) % _FOLDS
+        away = np.empty(n)
+        for k in range(_FOLDS):
+            away[fold == k] = distances(vectors[fold == k], *_gaussian(vectors[fold != k]))
+    elif len(held_out) < FEWEST:
+        return None
+    else:
+        away = distances(held_out.astype(np.float64), centre, directions, precision)
+    tensors = {
+        "centre": centre,
+        "directions": directions,
+        "precision": precision,
+        "quantiles": np.quantile(away, 1.0 - np.array(SHARES)),
+        "average": average,
+        "error": np.zeros(2),
+    }
+    return {name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in tensors.items()}
+
+
+def _gaussian(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Centre, leading directions, and precisions of a probabilistic principal component analysis."""
+    n, width = vectors.shape
+    centre = vectors.mean(0)
+    variances, axes = np.linalg.eigh(np.cov(vectors.T).reshape(width, width))  # ascending
+    rank = max(1, min(_RANK, width - 1, n // 10))
+    leading, rest = variances[-rank:], variances[:-rank]
+    least = _FLOOR * max(float(variances.mean()), _FLOOR)
+    spread = max(float(rest.mean()) if len(rest) else least, least)
+    return centre, axes[:, -rank:].T, np.append(1.0 / np.maximum(leading, least), 1.0 / spread)

@@ -1,0 +1,57 @@
+"""Training on changed copies of the prompts, so that a model answers a question alike however it is put.
+
+Only for frozen backbones: the vectors of prompts and copies are computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from p2l_sdk.modeling.prompt_p2l import Prompt
+from p2l_sdk.rewording.copies import changed_copies
+
+
+class VectorsWithCopies:
+    """Vectors of prompts; each time a prompt is read, it may be one of its changed copies instead.
+
+    Args:
+        vectors: `(n_prompts, width)` of the prompts themselves.
+        copies: `(n_copies, n_prompts, width)` of their changed copies.
+        share: how often a copy is read, in [0, 1].
+        seed: of which is read when.
+    """
+
+    def __init__(self, vectors: torch.Tensor, copies: torch.Tensor, share: float = 0.5, seed: int = 0) -> None:
+        self.own, self.copies, self.share = vectors, copies, share
+        self._random = np.random.default_rng([seed, 1])
+
+    @classmethod
+    def of(
+        cls,
+        prompts: Sequence[Prompt],
+        vectors: torch.Tensor,
+        read: Callable[[list[Prompt]], torch.Tensor],
+        *,
+        number: int = 4,
+        share: float = 0.5,
+        seed: int = 0,
+    ) -> VectorsWithCopies:
+        """With `number` copies of each prompt, whose vectors `read` computes."""
+        copies = [read(copy) for copy in changed_copies(prompts, number, seed)]
+        return cls(vectors, torch.stack(copies) if copies else vectors[None, :0], share if copies else 0.0, seed)
+
+    def __len__(self) -> int:
+        return len(self.own)
+
+    def __getitem__(self, rows: np.ndarray) -> torch.Tensor:
+        """`(len(rows), width)` the prompts of these rows, each as it stands or changed."""
+        changed = np.flatnonzero(self._random.random(len(rows)) < self.share)
+        found = self.own[rows]
+        if len(changed):
+            which = self._random.integers(0, len(self.copies), len(changed))
+            found = found.clone()
+            found[changed] = self.copies[which, rows[changed]]
+        return found
