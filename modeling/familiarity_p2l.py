@@ -21,10 +21,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 _STEP = 0.05
 SHARES = (*(1.0 - _STEP * i for i in range(20)), 0.01)  # of training prompts at least this far away
 FAMILIAR = 0.005  # from this familiarity on, a prompt keeps its whole departure from the mean leaderboard
 TENSORS = ("centre", "directions", "precision", "quantiles", "average", "error")  # in head.familiarity
+_INNER, _RATE = np.array(SHARES[:-1]), math.log(SHARES[-2] / SHARES[-1])
 _BEND = 0.1
 _FARTHEST = 80.0  # exp(-80) is still a float32
 _LEAST = 1e-6  # between two quantiles
@@ -56,10 +59,17 @@ def distances(state: Array, centre: Array, directions: Array, precision: Array) 
 
 def familiarity(distance: Array, quantiles: Array) -> Array:
     """`(n_prompts,)` familiarity at these distances, given the distances at `SHARES`, in ascending order."""
-    known, far = quantiles[:-1], quantiles[-2]
+    known, far, farthest = quantiles[:-1], quantiles[-2], quantiles[-1]
+    if isinstance(distance, np.ndarray):  # a few microseconds of a single prompt
+        share = np.interp(distance, known, _INNER)
+        far, farthest = float(far), float(farthest)
+        if distance.max() <= far:
+            return share
+        beyond = (distance - far) * (_RATE / max(farthest - far, _LEAST))
+        return share * np.exp(-beyond.clip(0.0, _FARTHEST))
     steps = ((distance[:, None] - known[:-1]) / (known[1:] - known[:-1]).clip(_LEAST)).clip(0.0, 1.0)
-    rate = math.log(SHARES[-2] / SHARES[-1]) / (quantiles[-1] - far).clip(_LEAST)
-    return (1.0 - _STEP * steps.sum(1)) * math.e ** (-((distance - far) * rate).clip(0.0, _FARTHEST))
+    beyond = (distance - far) * (_RATE / (farthest - far).clip(_LEAST))
+    return (1.0 - _STEP * steps.sum(1)) * math.e ** (-beyond.clip(0.0, _FARTHEST))
 
 
 def damping(familiar: Array) -> Array:

@@ -8,7 +8,8 @@ from p2l_sdk.modeling.familiarity_p2l import SHARES, distances
 
 FEWEST = 20  # prompts; from fewer, nothing can be said about a share of 5 %
 _RANK, _FOLDS = 48, 10
-_FLOOR = 1e-3  # smallest variance, as a share of the mean one: 8-bit tables and bfloat16 alone move vectors by less
+_FLOOR = 0.01  # smallest variance, as a share of the mean one: in a direction without any, rounding must not count
+_ALIKE = 1e-6  # standard deviation of vectors that are all alike
 
 
 def learned_familiarity(
@@ -28,7 +29,7 @@ def learned_familiarity(
     """
     vectors = vectors.astype(np.float64)
     n = len(vectors)
-    if n < FEWEST or vectors.std(0).max() < _FLOOR:
+    if n < FEWEST or vectors.std(0).max() < _ALIKE:
         return None
     centre, directions, precision = _gaussian(vectors)
     if held_out is None:
@@ -58,6 +59,6 @@ def _gaussian(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     variances, axes = np.linalg.eigh(np.cov(vectors.T).reshape(width, width))  # ascending
     rank = max(1, min(_RANK, width - 1, n // 10))
     leading, rest = variances[-rank:], variances[:-rank]
-    least = _FLOOR * max(float(variances.mean()), _FLOOR)
+    least = _FLOOR * float(variances.mean())
     spread = max(float(rest.mean()) if len(rest) else least, least)
     return centre, axes[:, -rank:].T, np.append(1.0 / np.maximum(leading, least), 1.0 / spread)

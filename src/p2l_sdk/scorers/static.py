@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.hub.folders import read_tensors, tokenizer_file
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Kinds
-from p2l_sdk.modeling.familiarity_p2l import TENSORS, damping, distances, familiarity, shapes
+from p2l_sdk.modeling.familiarity_p2l import FAMILIAR, TENSORS, damping, distances, familiarity, shapes
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder
 from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec
@@ -186,7 +186,9 @@ class StaticScorer:
             matrix, bias = self._kinds
             state = _HALF + _HALF * np.tanh(_HALF * (state @ matrix + bias))  # sigmoid
         elif familiar is not None and self._familiarity is not None:
-            state = (state - self._familiarity[4]) * damping(familiar)[:, None]
+            state = state - self._familiarity[4]
+            if familiar.min() < FAMILIAR:
+                state = state * damping(familiar)[:, None]
         return state
 
 
