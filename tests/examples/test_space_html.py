@@ -169,7 +169,7 @@ def test_recognised_kinds_are_shown(many, default, space):
     expected = sorted((name for name in kinds if kinds[name] >= 0.05), key=lambda name: -kinds[name])
     assert [chip.get("title") for chip in chips] == expected
     assert chips[0].text == f"coding {kinds['coding']:.0%}"
-    everyday = "What's a nice way to thank a neighbour who looked after my plants?"
+    everyday = "How do I remove a coffee stain from a shirt?"
     assert "No kind of prompt is recognised: this is the overall" in many.one_prompt(everyday)[0]
     assert "p2l-kinds" in many.many_prompts("hi\nMerge two lists")
     html = space("board_html").kinds_html({"<b>_&": 0.5, "faint": 0.01})

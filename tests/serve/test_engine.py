@@ -279,7 +279,7 @@ def test_a_quick_model_scores_short_prompts_on_the_event_loop_and_long_ones_on_a
     *boards, refused = asyncio.run(use())
     assert isinstance(refused, PromptError)
     for prompt, board in zip(asked, boards, strict=True):
-        np.testing.assert_allclose(board.coefs, routing9.leaderboard(prompt).coefs, atol=1e-6)
+        np.testing.assert_allclose(board.coefs, routing9.leaderboard(prompt).coefs, atol=4e-6)
     assert {inline for inline, length in places if length >= 2000} == {False}
     assert {inline for inline, length in places if length < 100} == {True}
 

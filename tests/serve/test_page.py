@@ -138,7 +138,7 @@ def test_of_many_llms_it_shows_those_that_matter_and_all_if_asked(arena_server, 
     page.wait_for_function(ANSWERED)
     assert set(route.mixture) == set(page.locator("#rows tr.chosen td.name").all_inner_texts())  # always to be seen
     assert f"Pale: dearer than the budget, or of unknown cost ({len(route.left_out)})." in page.inner_text("#facts")
-    page.fill("#prompt", "What's a nice way to thank a neighbour who looked after my plants?")
+    page.fill("#prompt", "How do I remove a coffee stain from a shirt?")
     page.click("text=Ask")
     page.wait_for_function(
         "text => document.getElementById('kinds').textContent.startsWith(text)", arg="No kind of prompt"

@@ -89,7 +89,7 @@ def test_train_takes_what_measure_wrote(tmp_path, monkeypatch):
     (tmp_path / "all.jsonl").write_text("".join((tmp_path / file).read_text() for file in files))
     assert np.array_equal(Scores.read("all.jsonl", allow_missing=True).scores, scores.scores, equal_nan=True)
     assert len(Votes.read("all.jsonl")) == len(Votes.read("answers-*.jsonl")) == 24 * 3 - 2
-    train = ["train", "--votes", "answers-*.jsonl", "--output", "mine", "--quiet"]
+    train = ["train", "--votes", "answers-*.jsonl", "--output", "mine", "--quiet", "--keep", "1", "--epochs", "20"]
     run = CliRunner().invoke
     run(cli, train, catch_exceptions=False)
     for prompt, worst in (("poem number 99", "adder"), ("sum number 99", "poet")):

@@ -6,7 +6,7 @@ import numpy as np
 
 from p2l_sdk.modeling.familiarity_p2l import SHARES, distances
 
-FEWEST = 20  # prompts; from fewer, nothing can be said about a share of 5 %
+FEWEST = 100  # prompts; from fewer, nothing can be said about a share of 1 %
 _RANK, _FOLDS = 48, 10
 _FLOOR = 0.01  # smallest variance, as a share of the mean one: in a direction without any, rounding must not count
 _ALIKE = 1e-6  # standard deviation of vectors that are all alike
@@ -25,7 +25,7 @@ def learned_familiarity(
             trained, those of the training prompts are closer together than those of new ones.
 
     Returns:
-        None for fewer than 20 prompts (or held-out prompts), or if all vectors are alike.
+        None for fewer than 100 prompts (or held-out prompts), or if all vectors are alike.
     """
     vectors = vectors.astype(np.float64)
     n = len(vectors)

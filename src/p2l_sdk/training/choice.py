@@ -55,7 +55,7 @@ class Choice:
             chosen = f"chosen: keep {self.keep:g}"
             if self.level != self.keep:
                 chosen += f" of what tells LLMs apart, {self.level:g} of what is common to all on a prompt"
-            lines.append(f"{chosen}; {self.epochs:.3g} epochs")
+            lines.append(f"{chosen}; {self.epochs:.2g} epochs")
             if not self.keep:
                 lines.append("these votes do not say which LLM is better on which prompt: every route is the same")
         return (*lines, self.more) if self.more else tuple(lines)

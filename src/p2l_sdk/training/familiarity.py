@@ -26,7 +26,7 @@ def remember_prompts(
     them does not change but for the damping of the least familiar ones), and the biases become their mean leaderboard.
 
     Args:
-        model: a trained model that does not know its prompts; fewer than 20 prompts leave it so.
+        model: a trained model that does not know its prompts; fewer than 100 prompts leave it so.
         vectors: `(n_prompts, width)` inputs of its head for the training prompts, on any device.
         seed, held_out: see `learned_familiarity`.
         error: variance of its error for a group of prompts, see `training.group_error`; 0 if not known.
