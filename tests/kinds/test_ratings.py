@@ -256,7 +256,7 @@ def test_answers_of_mpg_measure_are_scores(tmp_path):
     (tmp_path / "both.jsonl").write_text(lines)
     known = KindRatings.of_results(Results.read(tmp_path / "both.jsonl"))
     assert known.models == ("one", "two")
-    assert sorted(known.kinds) == ["bench0", "bench1"]  # in the order of the answers, several of which are asked at once
+    assert sorted(known.kinds) == ["bench0", "bench1"]  # in the order of the answers
     np.testing.assert_allclose(known.coefs[0], known.coefs[1], atol=1e-6)  # they answered alike
 
 
