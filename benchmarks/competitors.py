@@ -22,11 +22,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from drawn_votes import losses, rows_of
 from scipy.optimize import minimize
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.tree import DecisionTreeRegressor
+from training_draws import losses, rows_of
 
 from p2l_sdk import Votes, fit_leaderboard
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard

@@ -37,11 +37,11 @@ from typing import Any
 import numpy as np
 import torch
 from competitors import LEARNERS, Known, coefficients, learned
-from drawn_votes import Losses, VoteSet, draw, feedback_for, losses, mean_and_error, of_models, pool_of, read_set
 from little_data import read_results, trained
 from measuring import machine
 from rich.progress import track
 from sentence_features import encoder_folder, sentence_features
+from training_draws import Losses, VoteSet, draw, feedback_for, losses, mean_and_error, of_models, pool_of, read_set
 
 from p2l_sdk.errors import P2LWarning
 

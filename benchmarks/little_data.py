@@ -36,9 +36,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from drawn_votes import VoteSet, draw, feedback_for, losses, mean_and_error, of_models, read_set, rows_to_write
 from measuring import machine
 from rich.progress import track
+from training_draws import VoteSet, draw, feedback_for, losses, mean_and_error, of_models, read_set, rows_to_write
 
 from p2l_sdk import P2L, Votes, fit_leaderboard
 from p2l_sdk.errors import P2LWarning

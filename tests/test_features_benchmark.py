@@ -15,9 +15,9 @@ NAMES = ["model_a", "model_b", "tie", "tie (bothbad)"]
 
 
 @pytest.fixture
-def drawn_votes(monkeypatch):
+def training_draws(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
-    return importlib.import_module("drawn_votes")
+    return importlib.import_module("training_draws")
 
 
 @pytest.fixture
@@ -39,37 +39,37 @@ def rows(votes):
 
 
 @pytest.mark.parametrize("per_prompt", [1, 3, None])
-def test_a_draw_is_some_prompts_with_some_of_their_votes(drawn_votes, votes, per_prompt):
-    drawn, chosen = drawn_votes.draw(votes, 6, per_prompt, np.random.default_rng(1))
+def test_a_draw_is_some_prompts_with_some_of_their_votes(training_draws, votes, per_prompt):
+    drawn, chosen = training_draws.draw(votes, 6, per_prompt, np.random.default_rng(1))
     assert [votes.prompts[i] for i in chosen] == drawn.prompts
     assert len(set(chosen)) == 6
     assert np.bincount(drawn.prompt).tolist() == [10 if per_prompt is None else per_prompt] * 6
     assert rows(drawn) <= rows(votes)
     assert set(drawn.models) == {drawn.models[i] for i in np.r_[drawn.a, drawn.b]}  # as in a file of these votes
-    again = drawn_votes.draw(votes, 6, per_prompt, np.random.default_rng(1))[0]
+    again = training_draws.draw(votes, 6, per_prompt, np.random.default_rng(1))[0]
     assert rows(again) == rows(drawn)
-    written = Votes.from_rows(drawn_votes.rows_to_write(drawn))
+    written = Votes.from_rows(training_draws.rows_to_write(drawn))
     assert rows(written) == rows(drawn)
     assert written.models == drawn.models
 
 
-def test_votes_between_some_of_the_models_leave_the_others_out(drawn_votes, votes):
-    some = drawn_votes.of_models(votes, np.array([0, 2]))
+def test_votes_between_some_of_the_models_leave_the_others_out(training_draws, votes):
+    some = training_draws.of_models(votes, np.array([0, 2]))
     assert some.models == ("a", "c")
     assert rows(some) == {row for row in rows(votes) if {row[1], row[2]} == {"a", "c"}}
 
 
 @pytest.mark.parametrize("feedback", [Feedback.GRK, Feedback.RK, Feedback.BT])
-def test_losses_by_prompt_sum_to_the_metrics_of_evaluate(drawn_votes, votes, feedback):
+def test_losses_by_prompt_sum_to_the_metrics_of_evaluate(training_draws, votes, feedback):
     random, n = np.random.default_rng(2), len(votes.prompts)
     coefs, eta = random.normal(size=(n, 4)), random.normal(size=(n, 1)) if feedback.has_eta else None
     scores = random.random((n, 4))
-    got = drawn_votes.losses(Coefficients(coefs, eta, None), feedback, votes, scores)
+    got = training_draws.losses(Coefficients(coefs, eta, None), feedback, votes, scores)
     pair = [coefs[votes.prompt, x] for x in (votes.a, votes.b)]
     own = {} if eta is None else {"eta": eta[votes.prompt, 0]}
     metrics = pair_metrics(PairPredictions(feedback, *pair, votes.winner, **own, cluster=votes.prompt))
     want = metrics["cross_entropy"]
-    value, error = drawn_votes.mean_and_error(got.entropy, got.n)
+    value, error = training_draws.mean_and_error(got.entropy, got.n)
     assert value == pytest.approx(want.value)
     assert error == pytest.approx(want.standard_error, rel=0.05)
     assert got.bt.sum() / got.decisive.sum() == pytest.approx(metrics["bt_log_loss"].value)
@@ -79,7 +79,7 @@ def test_losses_by_prompt_sum_to_the_metrics_of_evaluate(drawn_votes, votes, fee
 
 
 @pytest.mark.parametrize("feedback", [Feedback.GRK, Feedback.RK, Feedback.BT])
-def test_what_the_competitors_learn_from_is_the_gradient_of_the_votes(drawn_votes, votes, feedback):
+def test_what_the_competitors_learn_from_is_the_gradient_of_the_votes(training_draws, votes, feedback):
     pytest.importorskip("sklearn", reason="the extra [bench] is not installed")
     competitors = importlib.import_module("competitors")
     random, n = np.random.default_rng(3), len(votes.prompts)
@@ -96,7 +96,7 @@ def test_what_the_competitors_learn_from_is_the_gradient_of_the_votes(drawn_vote
 
 
 @pytest.mark.parametrize("name", ["kNN", "ridge", "logistic", "boosting"])
-def test_a_competitor_learns_what_the_vectors_tell(drawn_votes, name, monkeypatch):
+def test_a_competitor_learns_what_the_vectors_tell(training_draws, name, monkeypatch):
     pytest.importorskip("sklearn", reason="the extra [bench] is not installed")
     competitors = importlib.import_module("competitors")
     monkeypatch.setattr(competitors, "_ROUNDS", (40, 80))
