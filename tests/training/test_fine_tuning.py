@@ -237,3 +237,11 @@ def test_a_run_that_diverges_ends_at_once(base, tmp_path, monkeypatch):
     monkeypatch.setattr(VoteObjective, "__call__", nothing)
     with pytest.raises(P2LError, match="the loss is not finite at step 10: the run diverged; begin again with a lower"):
         run(votes, tmp_path / "m", base=str(base("llama")), method="head", epochs=50, batch_size=8, checkpoints=2)
+
+
+@pytest.mark.parametrize(("method", "known"), [("full", False), ("head", True)])
+def test_familiarity_is_not_measured_on_prompts_that_a_backbone_was_trained_on(method, known, base, tmp_path):
+    """Such prompts are closer together than new ones; of these, twelve are held out, which are too few."""
+    votes = write_jsonl(tmp_path / "votes.jsonl", vote_rows("grk", 120, 2))
+    p2l = run(votes, tmp_path / "model", base=str(base("llama")), method=method, epochs=1, validation=0.1)
+    assert (p2l.leaderboard("a prompt").familiarity is not None) is known

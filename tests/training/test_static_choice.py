@@ -12,7 +12,9 @@ from conftest import word_tokenizer
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.static import StaticRecipe, fit_static
+from p2l_sdk.training.static_choice import _choose
 from p2l_sdk.training.static_folds import FOLDS, Folds
+from p2l_sdk.training.static_heads import Scales
 from p2l_sdk.training.token_table import TokenTable
 from p2l_sdk.votes.votes import Votes
 
@@ -127,3 +129,11 @@ def test_given_settings_are_taken_as_they_are(keep):
     only_keep = fit_static(votes(signal=True), table(), dataclasses.replace(RECIPE, keep=keep))
     assert only_keep.choice is not None
     assert only_keep.choice.keep == keep
+
+
+@pytest.mark.parametrize(("n_prompts", "kept"), [(30, 0.0), (300, 0.5)])
+def test_a_gain_of_a_few_votes_that_all_went_one_way_is_not_sure(n_prompts, kept):
+    """Its standard error is 0: only the two nats that a sure gain must exceed keep it out."""
+    grid = [Scales(keep, keep, 3) for keep in (0.0, 0.5)]
+    losses = np.repeat([[1.0], [0.99]], n_prompts, axis=1)
+    assert _choose([losses], grid, np.ones(n_prompts))[1].keep == kept
