@@ -76,6 +76,24 @@ def test_a_prompt_its_leaderboard_the_choice_and_the_mixture(server, browser, ro
     page.close()
 
 
+def test_a_prompt_unlike_those_in_training_is_told(server, browser, routing9):
+    page = browser.new_page()
+    page.goto(server.url)
+    for prompt, words in (
+        (PROMPT, None),
+        ("光合作用是什么 请用简单的话解释", "below 0.0001): close to the averaged"),
+    ):
+        page.fill("#prompt", prompt)
+        page.click("text=Ask")
+        page.wait_for_selector("#answer:visible")
+        page.wait_for_function(
+            "text => !!last && last.n_prompts === 1 && at('unfamiliar').hidden === (text === null)", arg=words
+        )
+        assert bool(routing9.leaderboard(prompt).warnings()) == (words is not None)
+        assert words is None or words in page.inner_text("#unfamiliar")
+    page.close()
+
+
 CODE = "Merge two sorted lists in Python"
 ANSWERED = "() => Math.abs(last.budget / budget() - 1) < 1e-6"  # the answer to the budget that is set
 
