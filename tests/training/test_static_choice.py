@@ -137,3 +137,17 @@ def test_a_gain_of_a_few_votes_that_all_went_one_way_is_not_sure(n_prompts, kept
     grid = [Scales(keep, keep, 3) for keep in (0.0, 0.5)]
     losses = np.repeat([[1.0], [0.99]], n_prompts, axis=1)
     assert _choose([losses], grid, np.ones(n_prompts))[1].keep == kept
+
+
+def test_with_copies_the_heads_learn_other_things_and_what_is_measured_are_the_prompts_themselves():
+    data = votes(signal=True, n=120)
+    plain, taught = (fit_static(data, table(), dataclasses.replace(RECIPE, copies=n)) for n in (None, 4))
+    assert plain.averaged.coefs.tolist() == taught.averaged.coefs.tolist()
+    for fit in (plain, taught):
+        assert fit.choice is not None
+        assert fit.choice.verdict.n_prompts == 120
+        assert fit.choice.verdict.better
+    assert plain.choice is not None
+    assert taught.choice is not None
+    assert plain.choice.verdict.averaged == taught.choice.verdict.averaged
+    assert not np.array_equal(plain.model.head.coefs.weight.detach(), taught.model.head.coefs.weight.detach())

@@ -58,6 +58,7 @@ _SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
     "Steps": [
         ("epochs", float, "Passes over the prompts.  [3; a static model: chosen by cross-validation]"),
         ("keep", float, "Share kept of the departure from the averaged leaderboard; 0: none.  [likewise; text: 1]"),
+        ("copies", int, "Changed copies of each prompt to learn from too, so that answers stay put.  [none]"),
         ("batch-size", int, "Prompts per step, over all processes.  [16; --head-only 128]"),
         ("micro-batch-size", int, "Prompts per forward pass.  [the whole step]"),
         ("length-window", int, "Sort prompts by length within so many steps; 1: random batches.  [16]"),

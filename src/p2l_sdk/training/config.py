@@ -79,6 +79,8 @@ class TrainingConfig:
         keep: share of the learned departure from the averaged leaderboard that is kept: 0 returns it for every prompt,
             1 is what training made. None: a static model chooses it by cross-validation, a text backbone keeps all
             (with `calibrate`: what is best on the held-out prompts).
+        copies: changed copies of each prompt that a static model learns from as well (other words around the question,
+            typos, words left out), so that its answer stays put more often; each makes reading the prompts longer.
         batch_size: prompts per optimizer step, over all processes. None is 16, or 128 with method "head".
         micro_batch_size: prompts per forward pass of one process; by default its whole share of the step.
         length_window: steps within which prompts are sorted by length, which saves padding. Prompts of similar length
@@ -132,6 +134,7 @@ class TrainingConfig:
     costs: str | None = None
     epochs: float | None = number(None, 0.0, 10_000)
     keep: float | None = number(None, 0.0, MOST_KEPT)
+    copies: int | None = count(None)
     batch_size: int | None = count(None)
     micro_batch_size: int | None = count(None)
     length_window: int = count(16)

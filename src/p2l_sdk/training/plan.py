@@ -20,8 +20,8 @@ from p2l_sdk.training.config import STATIC, Method, TrainingConfig
 # the settings that a static model takes; all others are for text backbones
 _STATIC_SETTINGS = (
     "votes", "output", "recipe", "base", "base_name", "static_from", "feedback", "teacher", "teacher_weight",
-    "eval_votes", "eval_scores", "scores_outside", "costs", "epochs", "keep", "validation", "calibrate", "seed",
-    "push_to_hub", "title", "license", "cost_note", "notes",
+    "eval_votes", "eval_scores", "scores_outside", "costs", "epochs", "keep", "copies", "validation", "calibrate",
+    "seed", "push_to_hub", "title", "license", "cost_note", "notes",
 )  # fmt: skip
 _REFINE_SETTINGS = (
     "votes", "output", "base", "base_name", "feedback", "eval_votes", "eval_scores", "scores_outside", "costs",
@@ -140,6 +140,7 @@ def _check_text(config: TrainingConfig, feedback: Feedback | Pointwise | None) -
     given = config.chosen
     idle = [name for name in given if name in _WITHOUT_EFFECT[config.trained]]
     _refuse(idle, f"where the method is {config.trained}; leave it out, or choose another method")
+    _refuse([name for name in given if name == "copies"], "on a text backbone; it is a setting of static models")
     if isinstance(feedback, Pointwise):
         idle = [name for name in ("label_smoothing", "teacher") if name in given]
         _refuse(idle, f"on the scores of feedback {feedback}; leave it out")

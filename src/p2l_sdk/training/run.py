@@ -142,7 +142,7 @@ def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: List
     if config.validation:
         data, held_out = data.split(config.validation, config.seed)
         averaged = None  # that of the training side
-    recipe = StaticRecipe(feedback=feedback, seed=config.seed, keep=config.keep)
+    recipe = StaticRecipe(feedback=feedback, seed=config.seed, keep=config.keep, copies=config.copies)
     recipe = recipe.for_prompts(len(data.prompts), config.epochs)
     if config.static_from is not None:
         name = config.base_name or Path(config.static_from).name

@@ -75,6 +75,7 @@ class StaticRecipe:
         batch_size: a batch consists of prompts, each with all of its votes.
         keep: share of the learned departure from the averaged leaderboard that is kept: 0 returns it for every prompt.
             None: chosen by cross-validation, for what tells LLMs apart and for what is common to all of them.
+        copies: changed copies of each prompt to learn from too (`training.augmentation`); None for none.
         seed: of folds, initial weights, dropout and order.
 
     Raises:
@@ -95,6 +96,7 @@ class StaticRecipe:
     steps: int | None = count(None)
     batch_size: int = count(128)
     keep: float | None = number(None, 0.0, MOST_KEPT)
+    copies: int | None = count(None)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -205,6 +207,8 @@ def fit_static(
         averaged = fit_leaderboard(votes, recipe.feedback, intervals=None)
     start = as_outputs([averaged], recipe.feedback)
     folds = Folds.of(vectors, votes, grouped, recipe.feedback, recipe.seed)
+    if recipe.copies is not None:
+        folds = folds.with_copies(lambda prompts: _vectors(backbone, encode(prompts)), recipe.copies, recipe.seed)
     choice, head = _fit_head(folds, recipe, start, listener or Listener())
     spec = _spec(votes, recipe, head.hidden.shape[-1], costs or {})
     model = _with_head(backbone, spec, head)
@@ -324,7 +328,7 @@ def _fit_head(
     bar = _Bar(listener, lengths[-1].steps)
     width, size = folds.vectors.shape[1], recipe.hidden_size
     heads = Heads.new(learnable(start, recipe.feedback), width, size, recipe.seed)
-    heads = train_heads(heads, folds.vectors, folds.lessons, [prompts], recipe.feedback, lengths[-1], bar.tick)
+    heads = train_heads(heads, folds.lesson_vectors, folds.lessons, [prompts], recipe.feedback, lengths[-1], bar.tick)
     return None, heads.shrunk(start, Scales(keep, keep, n_models_of(start, recipe.feedback)))
 
 

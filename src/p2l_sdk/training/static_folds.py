@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from p2l_sdk.errors import ConvergenceError, P2LWarning, VotesError
 from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.modeling.prompt_p2l import Prompt
+from p2l_sdk.training.augmentation import VectorsWithCopies
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.static_heads import (
     Heads,
@@ -41,6 +43,7 @@ class Folds:
         lessons: what the heads learn from: the votes, and those of a teacher.
         feedback: the feedback model.
         fold: `(n_prompts,)` the fold of each prompt.
+        lesson_vectors: what the heads read in training: the vectors, or now and then those of changed copies.
     """
 
     vectors: torch.Tensor
@@ -48,12 +51,19 @@ class Folds:
     lessons: ByPrompt
     feedback: Feedback
     fold: np.ndarray
+    lesson_vectors: torch.Tensor | VectorsWithCopies
 
     @classmethod
     def of(cls, vectors: torch.Tensor, votes: Votes, lessons: ByPrompt, feedback: Feedback, seed: int) -> Folds:
         """Folds at random."""
         fold = np.random.default_rng(seed).permutation(len(votes.prompts)) % FOLDS
-        return cls(vectors, votes, lessons, feedback, fold)
+        return cls(vectors, votes, lessons, feedback, fold, vectors)
+
+    def with_copies(self, read: Callable[[list[Prompt]], torch.Tensor], number: int, seed: int) -> Folds:
+        """Heads learn from so many changed copies of each prompt too, whose vectors `read` computes. Whatever is
+        measured is measured on the prompts as they stand."""
+        with_copies = VectorsWithCopies.of(self.votes.prompts, self.vectors, read, number=number, seed=seed)
+        return replace(self, lesson_vectors=with_copies)
 
     def members(self, share: float = 1.0) -> list[np.ndarray]:
         """The prompts with votes outside each fold; or a share of them, the same ones for every fold."""
@@ -78,7 +88,7 @@ class Folds:
         """Heads of `size` hidden units, one for each fold."""
         start = learnable(averaged, self.feedback)
         heads = Heads.new(start, self.vectors.shape[1], size, how.seed)
-        return train_heads(heads, self.vectors, self.lessons, members, self.feedback, how, tick)
+        return train_heads(heads, self.lesson_vectors, self.lessons, members, self.feedback, how, tick)
 
     def left_out(self, heads: Heads) -> torch.Tensor:
         """`(n_prompts, n_outputs)` of every prompt, from the head that did not see it."""

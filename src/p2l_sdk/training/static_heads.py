@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold, log_probabilities, vote_log_likelihood
+from p2l_sdk.training.augmentation import VectorsWithCopies
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.heads import LEAST_LOG_S
 
@@ -174,7 +175,7 @@ class Steps:
 
 def train_heads(
     heads: Heads,
-    vectors: torch.Tensor,
+    vectors: torch.Tensor | VectorsWithCopies,
     votes: ByPrompt,
     members: Sequence[np.ndarray],
     feedback: Feedback,
