@@ -4,7 +4,8 @@ The prompts are split into five folds. For each, a head is trained on the other 
 leaderboard of *their* votes, and measured on the fold: no vote is predicted by a head or a leaderboard that saw it. The
 heads of all folds are trained at once. Of the departure from the averaged leaderboard two shares are kept: `level` of
 what is common to all LLMs on a prompt, and `keep` of what tells them apart. Those with the largest *sure* gain over the
-averaged leaderboard are taken: the gain less two standard errors and less two nats, since a handful of votes may all
+averaged leaderboard are taken: the gain less two standard errors (more where prompts are few: then the standard error
+is itself a guess, and the best of many shares is picked by luck) and less two nats, since a handful of votes may all
 have gone one way. And `keep` has to pay for itself, or `level` would pay for routes that are noise: it is the share
 with the largest sure gain over none beside the same `level`.
 
@@ -29,7 +30,7 @@ from p2l_sdk.training.verdict import Verdict
 SHARES = (0.25, 0.5)  # of the prompts, for the learning curve
 _LEAST_FOR_CURVE = 60
 _KEEPS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
-_SURE = 2.0  # standard errors
+_SURE, _SURE_FEW = 2.0, 60.0  # standard errors: 2 + 60 / (number of prompts)
 _LEAST = 2.0  # nats, of all votes together
 
 
@@ -132,9 +133,11 @@ def _choose(tables: Sequence[np.ndarray], grid: Sequence[Scales], weights: np.nd
 def _surest(table: np.ndarray, rows: Sequence[int], weights: np.ndarray, least: float = 0.0) -> int:
     """The row whose gain over the first row is surest, or the first row if none is sure."""
 
+    errors = _SURE + _SURE_FEW / max(int((weights > 0).sum()), 1)
+
     def sure(i: int) -> float:
         mean, error = _mean(table[i] - table[rows[0]], weights)
-        return (-mean - _SURE * error) * weights.sum() - least
+        return (-mean - errors * error) * weights.sum() - least
 
     best = max(rows, key=sure)
     return best if sure(best) > 0.0 else rows[0]
