@@ -11,7 +11,7 @@ import glob
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 from p2l_sdk.errors import MissingExtraError, P2LError, TableError, UnknownModelError
 from p2l_sdk.hub.errors import HubRequest, fetch_error
 from p2l_sdk.tables.files import READERS, Row, arrow_batches, read_rows, require_distinct
+from p2l_sdk.tables.places import Place, Places
 
 Chunk = dict[str, list[Any]]
 
@@ -43,17 +44,21 @@ class Source:
         name: name of the file or data set, for messages.
         chunks: the chunks.
         untyped: whether all values are strings, even numbers (CSV).
+        place: where a row stands, for messages: `place(5)`, the sixth row of the source, is "row 6", in a text file or
+            a spreadsheet "line 7" (blank lines, a header and fields of several lines counted), and of several files
+            "'votes-2.csv', line 7". Rows are counted from 0 over all chunks; it knows those that have been read.
     """
 
     name: str
     chunks: Iterator[Chunk]
     untyped: bool = False
+    place: Place = field(default_factory=Places)
 
     def peek(self) -> tuple[Chunk, Source]:
         """The first chunk (empty if there is none), and the source with all its chunks."""
         first = next(self.chunks, None)
         chunks = itertools.chain([] if first is None else [first], self.chunks)
-        return first or {}, Source(self.name, chunks, self.untyped)
+        return first or {}, replace(self, chunks=chunks)
 
 
 def whole_table(chunks: Iterable[Chunk]) -> Chunk:

@@ -1,0 +1,52 @@
+"""Where the rows of a table stand in what a user opens: "line 7" of a text file or spreadsheet, "row 6" of the rest."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+
+Place = Callable[[int], str]  # row, counted from 0 -> where it stands
+
+
+class Places:
+    """Names the rows of one table as its file counts them.
+
+    A reader notes the places that it meets (`note`); only those that do not follow the one before are kept. Calling it
+    with the number of a row, counted from 0, gives its place ("line 7"), for rows that have been read.
+
+    Args:
+        word: what a place is called.
+        first: the number of the first row.
+    """
+
+    def __init__(self, word: str = "row", first: int = 1) -> None:
+        self._word = word
+        self._rows, self._numbers = [0], [first]
+
+    def note(self, row: int, number: int) -> None:
+        """The row (from 0) stands at this number, and each one after it at the next."""
+        if number - row != self._numbers[-1] - self._rows[-1]:
+            self._rows.append(row)
+            self._numbers.append(number)
+
+    def __call__(self, row: int) -> str:
+        at = max(0, bisect_right(self._rows, row) - 1)
+        return f"{self._word} {self._numbers[at] + row - self._rows[at]}"
+
+
+class JoinedPlaces:
+    """Names the rows of several tables that were read one after another: "'votes-2.csv', line 7"."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._tables: list[tuple[str, Place]] = []
+
+    def begin(self, row: int, name: str, place: Place) -> None:
+        """The rows from this one on (from 0) are those of this table."""
+        self._starts.append(row)
+        self._tables.append((name, place))
+
+    def __call__(self, row: int) -> str:
+        at = bisect_right(self._starts, row) - 1
+        name, place = self._tables[at]
+        return f"{name!r}, {place(row - self._starts[at])}"
