@@ -1,32 +1,23 @@
 """The contract of a row of votes or scores: what is a legal prompt, LLM, winner, weight or category, and the message
 for what is not.
 
-There is one check per kind of cell. A column goes through it value by value (`checked`) or, if it may be long and its
-values repeat, distinct value by distinct value (`coded`). Errors name the row.
+There is one check per kind of cell. A column goes through it value by value (`checked`; of votes, see `vote_codes`).
+Errors name the row.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import count
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 
 from p2l_sdk.errors import PromptError, TableError
-from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.modeling.prompt_p2l import Prompt, user_turns
-from p2l_sdk.tables.sources import ABSENT, Chunk, plain_values
+from p2l_sdk.tables.sources import ABSENT, Chunk
 
-WINNERS = {
-    "model_a": Winner.A,
-    "model_b": Winner.B,
-    "tie": Winner.TIE,
-    "tie (bothbad)": Winner.BOTH_BAD,
-    "both_bad": Winner.BOTH_BAD,
-}
 LONGEST_LABEL = 200  # characters; a longer string is a text, not the name of a category
 
 # columns that are neither a category nor an LLM; `_INDEX` begins the columns that pandas writes for an index
@@ -63,15 +54,7 @@ def llm_name(column: str, value: Any) -> str:
     """Validate the name of an LLM in this column."""
     if isinstance(value, str) and value.strip():
         return str(value)
-    raise TableError(f"{column} is {_shown(value)}; it must be the name of an LLM")
-
-
-def winner_code(value: Any) -> Winner:
-    """The `Winner` for a cell of the winner column, ignoring case and blanks around it."""
-    winner = WINNERS.get(value.strip().lower()) if isinstance(value, str) else None
-    if winner is None:
-        raise TableError(f"winner is {_shown(value)}; legal values: {', '.join(WINNERS)}")
-    return winner
+    raise TableError(f"{column} is {shown(value)}; it must be the name of an LLM")
 
 
 def weight_of(value: Any) -> float:
@@ -79,8 +62,8 @@ def weight_of(value: Any) -> float:
     weight = 1.0 if value is ABSENT else number_of(value)
     if 0.0 <= weight < math.inf:
         return weight
-    shown = "missing" if is_no_number(value) else _shown(value) if math.isnan(weight) else weight
-    raise TableError(f"weight is {shown}; it must be a finite number >= 0")
+    what = "missing" if is_no_number(value) else shown(value) if math.isnan(weight) else weight
+    raise TableError(f"weight is {what}; it must be a finite number >= 0")
 
 
 def checked_prompt(value: Any) -> Prompt:
@@ -96,7 +79,8 @@ def checked_prompt(value: Any) -> Prompt:
     return value
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value in a message."""
     return "missing" if is_missing(value) else repr(value)
 
 
@@ -139,66 +123,6 @@ def checked(values: Iterable[Any], check: Callable[[Any], T], start: int) -> lis
     return made
 
 
-def coded(chunk: Mapping[str, Any], name: str, check: Callable[[Any], int], start: int) -> np.ndarray:
-    """Like `checked`, for the numbers `(n_rows,)` of a required column; `check` sees each distinct value once."""
-    if name not in chunk:
-        raise _no_column(chunk, name, 0, start)
-    try:
-        codes, found = _distinct(chunk[name])
-    except (TypeError, NotImplementedError):  # from Python or pyarrow: lists and other values that cannot be compared
-        return np.array(checked(plain_values(chunk[name]), check, start))
-    absent = next((code for code, value in found.items() if value is ABSENT), None)
-    if absent is not None:
-        raise _no_column(chunk, name, int(np.argmax(codes == absent)), start)
-    numbers, faults = np.zeros(max(found) + 2, dtype=np.intp), {}  # the last one is that of -1
-    for code, value in found.items():
-        try:
-            numbers[code] = check(value)
-        except TableError as error:
-            faults[code] = error
-    if faults:
-        row = int(np.argmax(np.isin(codes, list(faults))))
-        raise TableError(f"row {start + row + 1}: {faults[int(codes[row])]}")
-    return numbers[codes]
-
-
-def _distinct(column: Any) -> tuple[np.ndarray, dict[int, Any]]:
-    """A column as `(n_rows,)` numbers of its distinct values, and the value of each; -1 is a missing one."""
-    if hasattr(column, "dictionary_encode"):  # pyarrow
-        column = column.dictionary_encode()
-        column = column.unify_dictionaries() if hasattr(column, "unify_dictionaries") else column
-        chunks = getattr(column, "chunks", [column])
-        codes = joined([chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) for chunk in chunks])
-        values = [*chunks[0].dictionary.to_pylist(), None]
-        occurring = np.flatnonzero(np.bincount(codes + 1)) - 1  # a dictionary may hold values that do not occur
-        return codes, {code: values[code] for code in occurring.tolist()}
-    if hasattr(column, "factorize"):  # pandas
-        codes, values = column.factorize()
-        return codes, dict(enumerate(values)) | ({-1: None} if codes.min() < 0 else {})
-    numbers: defaultdict[Any, int] = defaultdict(count().__next__)  # a new value gets the next number
-    column = column.tolist() if isinstance(column, np.ndarray) else column
-    codes = np.fromiter(map(numbers.__getitem__, column), np.intp, len(column))
-    return codes, dict(enumerate(numbers))
-
-
-def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """The parts of a column as one array; a single part is not copied."""
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def weights(column: Any, start: int) -> np.ndarray:
-    """The weights `(n_rows,)` in a column; errors count rows from `start` + 1."""
-    try:
-        numbers = np.asarray(column)
-    except ValueError:  # a list among numbers
-        numbers = np.empty(0, dtype=object)
-    if numbers.dtype.kind in "biuf":
-        numbers = numbers.astype(np.float64, copy=False)
-        if (np.isfinite(numbers) & (numbers >= 0)).all():
-            return numbers
-    return np.array(checked(plain_values(column), weight_of, start))
-
-
 # --- prompts and votes -----------------------------------------------------------------------------------------------
 
 
@@ -229,61 +153,6 @@ class PromptIndex:
         if number == len(self.prompts):
             self.prompts.append(prompt)
         return number
-
-
-class VoteCodes:
-    """Encodes the columns of votes as numbers, chunk by chunk.
-
-    Args:
-        with_prompts: whether the votes are on prompts; what counts votes alone needs none.
-
-    Attributes:
-        prompts: the distinct prompts.
-        names: name of each LLM -> its number, in order of first appearance.
-        n_rows: number of votes so far.
-    """
-
-    def __init__(self, with_prompts: bool = True) -> None:
-        self.prompts = PromptIndex()
-        self.names: dict[str, int] = {}
-        self.n_rows = 0
-        self._with_prompts = with_prompts
-        self._parts: list[tuple[np.ndarray, ...]] = []
-
-    def add(self, chunk: Mapping[str, Any]) -> int:
-        """Add the next votes and return their number; a `TableError` names the row, counted from 1 over all chunks.
-
-        Args:
-            chunk: the columns, each a list of plain values. Without prompts, a pandas `Series`, a pyarrow array and a
-                numpy array will do as well.
-        """
-        n_rows, start = len(next(iter(chunk.values()), [])), self.n_rows
-        if not n_rows:
-            return 0
-        prompts = checked(prompt_column(dict(chunk), start), self.prompts, start) if self._with_prompts else []
-        a, b = (coded(chunk, side, self._number(side), start) for side in ("model_a", "model_b"))
-        same = np.flatnonzero(a == b)
-        if len(same):
-            row = int(same[0])
-            raise TableError(f"row {start + row + 1}: {list(self.names)[a[row]]!r} is compared with itself")
-        winner = coded(chunk, "winner", winner_code, start)
-        weight = weights(chunk["weight"], start) if "weight" in chunk else np.ones(n_rows)
-        self._parts.append((np.array(prompts, dtype=np.intp), a, b, winner, weight))
-        self.n_rows += n_rows
-        return n_rows
-
-    def columns(self) -> tuple[np.ndarray, ...]:
-        """prompt, a, b, winner, weight: `(n_votes,)` each (prompt is empty if there are none).
-
-        Raises:
-            TableError: there are no votes.
-        """
-        if not self._parts:
-            raise TableError("the table holds no votes")
-        return tuple(map(joined, zip(*self._parts, strict=True)))
-
-    def _number(self, side: str) -> Callable[[Any], int]:
-        return lambda value: self.names.setdefault(llm_name(side, value), len(self.names))
 
 
 # --- categories and scores -------------------------------------------------------------------------------------------
@@ -321,10 +190,15 @@ class Categories:
         for column in self._columns.values():
             column += [None] * (self._n_rows - len(column))
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The columns, `(n_rows,)` each: bool or int64 if all values are, otherwise strings ('' for a missing one)."""
+    def arrays(self, keep: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """The columns, `(n_rows,)` each: bool or int64 if all values are, otherwise strings ('' for a missing one).
+
+        Args:
+            keep: `(n_rows,)` booleans, the rows to keep; by default all.
+        """
         found = {}
         for name, column in self._columns.items():
+            column = column if keep is None else list(itertools.compress(column, keep))
             kinds = {type(value) for value in column if value is not None and value is not ABSENT}
             if kinds:
                 found[name] = _array(column, kinds)
