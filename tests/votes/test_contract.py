@@ -132,7 +132,7 @@ BAD = [
     ({"model_b": "  "}, "row 4: model_b is '  '; it must be the name of an LLM"),
     ({"model_a": 7}, "row 4: model_a is 7; it must be the name of an LLM"),
     ({"model_a": [A]}, f"row 4: model_a is ['{A}']; it must be the name of an LLM"),
-    ({"model_b": A}, f"row 4: '{A}' is compared with itself"),
+    ({"model_a": A, "model_b": A}, f"row 4: '{A}' is compared with itself"),
     ({"weight": None}, f"row 4: weight is missing; {WEIGHT}"),
     ({"weight": ""}, f"row 4: weight is missing; {WEIGHT}"),
     ({"weight": NAN}, f"row 4: weight is missing; {WEIGHT}"),
@@ -158,7 +158,10 @@ def test_bad_rows_are_named_alike(form, change, message):
         with pytest.raises(VotesError) as caught:
             read(source)
         assert type(caught.value) is VotesError
-        assert str(caught.value) == named + message
+        first, second, summary, *_ = str(caught.value).splitlines()
+        assert first == named + message
+        assert second == f"  row 5: {message.removeprefix('row 4: ').partition(';')[0]}"
+        assert re.match(r"  2 of 5 rows are faulty \(2 x .*\); mend them, or leave them out: --skip-invalid", summary)
 
 
 @pytest.mark.parametrize("column", WORDS)
@@ -167,7 +170,7 @@ def test_missing_columns_are_named_alike(form, column):
     rows = without(ROWS, column)
     for read, source_rows in ((Votes.read, rows), (fit_leaderboard, rows), (fit_leaderboard, without(rows, "prompt"))):
         has = ", ".join(source_rows[0])
-        with pytest.raises(VotesError, match=rf"row 1 has no column '{column}' \(it has: {re.escape(has)}\)$"):
+        with pytest.raises(VotesError, match=rf"row 1 has no column '{column}' \(it has: {re.escape(has)}\)(;|\n|$)"):
             read(make(source_rows))
 
 

@@ -28,7 +28,18 @@ _ONE_HOT = {
     "winner_model_a": "model_a", "winner_model_b": "model_b", "winner_tie": "tie", "winner_both_bad": "both_bad",
     "winner_bothbad": "both_bad", "winner_tie_bothbad": "both_bad",
 }  # fmt: skip
-_LIKE_PROMPT = {"question", "questions", "prompt", "prompts", "instruction", "query", "input", "text", "task", "request"}
+_LIKE_PROMPT = {
+    "question",
+    "questions",
+    "prompt",
+    "prompts",
+    "instruction",
+    "query",
+    "input",
+    "text",
+    "task",
+    "request",
+}
 _LIKE_WINNER = {"winner", "better", "best", "preferred", "preference", "vote", "choice", "result", "outcome", "verdict",
                 "label", "judgment", "judgement", "chosen"}  # fmt: skip
 _SIDES = (("a", "b"), ("1", "2"), ("left", "right"), ("first", "second"), ("x", "y"))
@@ -142,7 +153,9 @@ def _are_texts(values: Sequence[Any]) -> bool:
 
 def _side_pairs(free: Mapping[str, list[Any]]) -> Iterator[tuple[str, str]]:
     """Pairs of columns that may name the two LLMs: first those named as two sides are, then those that share names."""
-    short = {name: {v.strip() for v in vs} for name, vs in free.items() if _are_texts(vs) and max(map(len, vs)) < _SHORT}
+    short = {
+        name: {v.strip() for v in vs} for name, vs in free.items() if _are_texts(vs) and max(map(len, vs)) < _SHORT
+    }
     short = {name: values for name, values in short.items() if len(values) <= max(3, len(free[name]) / 3)}
     short = {name: values for name, values in short.items() if not all(side_or_tie(v) is not None for v in values)}
     for first, second in itertools.permutations(short, 2):

@@ -85,14 +85,12 @@ class VoteCodes:
             return 0
         prompts = self._prompt_numbers(chunk) if self._with_prompts else np.empty(0, dtype=np.intp)
         a, b = (self._coded(chunk, side, self._number(side)) for side in ("model_a", "model_b"))
-        same = np.flatnonzero((a == b) & (a >= 0))
-        if len(same):
+        same = np.flatnonzero(a == b)
+        if len(same := same[a[same] >= 0]):
             names = list(self._names)
             for llm in np.unique(a[same]).tolist():
                 after = " after renaming" if names[llm] in self._reading.rename.values() else ""
-                self.faults.add_all(
-                    start + same[a[same] == llm], f"{names[llm]!r} is compared with itself{after}"
-                )
+                self.faults.add_all(start + same[a[same] == llm], f"{names[llm]!r} is compared with itself{after}")
         winner = self._coded(chunk, "winner", self._spelling)
         weight = weights(chunk["weight"], start, self.faults) if "weight" in chunk else np.ones(n_rows)
         self._parts.append((prompts, a, b, winner, weight))
@@ -153,7 +151,9 @@ class VoteCodes:
             column = [other if value is ABSENT else value for value, other in both]
         return self._each(chunk, name, column, self._prompts)
 
-    def _each(self, chunk: Mapping[str, Any], name: str, column: Iterable[Any], check: Callable[[Any], int]) -> np.ndarray:
+    def _each(
+        self, chunk: Mapping[str, Any], name: str, column: Iterable[Any], check: Callable[[Any], int]
+    ) -> np.ndarray:
         """`check` of each value, -1 for a faulty one."""
         made = []
         for row, value in enumerate(column):
@@ -254,7 +254,7 @@ def weights(column: Any, start: int, faults: Faults) -> np.ndarray:
         numbers = np.asarray(column)
     except ValueError:  # a list among numbers
         numbers = np.empty(0, dtype=object)
-    if numbers.dtype.kind in "biuf":
+    if numbers.ndim == 1 and numbers.dtype.kind in "biuf":
         numbers = numbers.astype(np.float64, copy=False)
         if (np.isfinite(numbers) & (numbers >= 0)).all():
             return numbers

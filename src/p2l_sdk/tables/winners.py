@@ -181,7 +181,7 @@ class WinnerColumn:
         """
         spellings = [key[1] for key in self._spellings]
         valid = [key[0] != "other" for key in self._spellings]
-        counts = np.bincount(codes[codes >= 0], minlength=len(spellings))
+        counts = np.bincount(codes if codes.min() >= 0 else codes[codes >= 0], minlength=len(spellings))
         meant, llms = self._meanings(spellings, valid, codes, a, b, names)
         table = np.array([*meant, _UNREAD], dtype=np.intp)
         winner = table[codes]  # -1 is the last one
@@ -190,7 +190,8 @@ class WinnerColumn:
             llm = np.array([*llms, -1])[codes]
             winner = np.where(named & (a == llm), Winner.A, np.where(named & (b == llm), Winner.B, winner))
         faults, unread = [], {}
-        bad = np.flatnonzero((winner < 0) & (codes >= 0))
+        uncertain = any(n and code < 0 for n, code in zip(counts, meant, strict=True))
+        bad = np.flatnonzero((winner < 0) & (codes >= 0)) if uncertain else np.empty(0, dtype=np.intp)
         for i in np.unique(codes[bad]).tolist():
             rows, text = bad[codes[bad] == i], spellings[i]
             shown = repr(text) if valid[i] else text
@@ -207,7 +208,7 @@ class WinnerColumn:
         read = {str(t): w for t, w, n in zip(spellings, words, counts, strict=True) if n and w and _own(t) is None}
         most = np.argsort(-counts, kind="stable")[:_MOST]
         found = ", ".join(f"{spellings[i]!r} {counts[i]:,} x ({words[i] or '?'})" for i in most if counts[i])
-        return WinnersRead(np.maximum(winner, -1), faults, read, asked, unread, found)
+        return WinnersRead(np.maximum(winner, -1) if uncertain else winner, faults, read, asked, unread, found)
 
     @staticmethod
     def _word(meaning: int) -> str:
@@ -216,7 +217,13 @@ class WinnerColumn:
         return {_NAMED: "the LLM of that name", _SKIPPED: SKIP}.get(meaning, "")
 
     def _meanings(
-        self, spellings: list[Any], valid: list[bool], codes: np.ndarray, a: np.ndarray, b: np.ndarray, names: Sequence[str]
+        self,
+        spellings: list[Any],
+        valid: list[bool],
+        codes: np.ndarray,
+        a: np.ndarray,
+        b: np.ndarray,
+        names: Sequence[str],
     ) -> tuple[list[int], list[int]]:
         """For each spelling a `Winner` or one of the codes above, and the LLM of that name or -1."""
         given = [self._given.get(_plain(t), ...) if ok else ... for t, ok in zip(spellings, valid, strict=True)]
@@ -238,7 +245,9 @@ class WinnerColumn:
             else:  # "A" may be a side, and an LLM called A
                 side = a if word is Winner.A else b
                 agree = word in (Winner.A, Winner.B) and bool((side[codes == i] == llm).all())
-                decided = _NAMED if only_named and not only_sided else int(word) if only_sided and not only_named else None
+                decided = (
+                    _NAMED if only_named and not only_sided else int(word) if only_sided and not only_named else None
+                )
                 meant.append(int(word) if agree else _UNREAD if decided is None else decided)
         return meant, llms
 
