@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -54,13 +54,19 @@ class Sought:
 
 
 LLMS = Sought(
-    "an LLM's scores", "name the LLMs (--llms {names}; models=[...]) or what is none (--not-llms {wrong}; not_llms=[...])"
+    "an LLM's scores",
+    "name the LLMs (--llms {names}; models=[...]) or what is none (--not-llms {wrong}; not_llms=[...])",
 )
 BENCHMARKS = Sought("a benchmark's scores", "name the benchmarks (--columns {names}; columns=[...])")
 
 
 def score_columns(
-    table: Mapping[str, Sequence[Any]], untyped: bool, sought: Sought, *, without: Iterable[str] = ()
+    table: Mapping[str, Sequence[Any]],
+    untyped: bool,
+    sought: Sought,
+    *,
+    without: Iterable[str] = (),
+    own: Callable[[str], bool] = is_own,
 ) -> tuple[str, ...]:
     """Names of the columns that hold scores, in the table's order.
 
@@ -69,6 +75,7 @@ def score_columns(
         untyped: whether all values are strings, even numbers (CSV).
         sought: what a column is.
         without: columns that hold no scores.
+        own: whether a name has a meaning of its own.
 
     Raises:
         TableError: a column is plainly something else, or one of `without` is not there.
@@ -79,13 +86,11 @@ def score_columns(
     left = set(without)
     for name in left - set(table):
         raise TableError(f"there is no column {name!r} to leave out; {did_you_mean(name, list(table))}")
-    named = [
-        name for name in table if name not in left and is_index(name) and not is_own(name) and any_value(table[name])
-    ]
+    named = [name for name in table if name not in left and is_index(name) and not own(name) and any_value(table[name])]
     columns = [
         _Column.of(name, values)
         for name, values in table.items()
-        if name not in left and not is_index(name) and not is_own(name) and is_numeric(values, untyped)
+        if name not in left and not is_index(name) and not own(name) and is_numeric(values, untyped)
     ]
     running = [column for column in columns if _counts_rows(column, columns)]
     if named or running:
@@ -163,6 +168,14 @@ def _counts_rows(column: _Column, columns: Sequence[_Column]) -> bool:
     return n >= _FEW and bool(others) and column.top > _scale(others)
 
 
+def _may_count_rows(column: _Column, columns: Sequence[_Column]) -> bool:
+    """Whether a column counts a few rows and the others', which reach as far, are not like it."""
+    others = [other for other in columns if not other.running]
+    if not column.running or len(column.numbers) < _FEW or not others:
+        return False
+    return not all(other.whole for other in others) or min(o.numbers.min() for o in others) > column.numbers.min()
+
+
 def _scale(columns: Iterable[_Column]) -> float:
     """The end of the range in which all these columns seem to be: 1, 10, 100, or the highest value."""
     top = max((column.top for column in columns), default=math.inf)
@@ -196,9 +209,7 @@ def _by_name(columns: Sequence[_Column]) -> dict[str, str]:
     for column in columns:
         others = [other for other in columns if other is not column]
         odd = column.whole and _stands_out(column, others)
-        if column.whole and _IDENTIFIER.fullmatch(column.words):
-            found[column.name] = "an identifier"
-        elif odd and _SOME_ID.fullmatch(column.words):
+        if (column.whole and _IDENTIFIER.fullmatch(column.words)) or (odd and _SOME_ID.fullmatch(column.words)):
             found[column.name] = "an identifier"
         elif column.binary and _FLAG.fullmatch(column.words):
             found[column.name] = "a flag"
@@ -217,9 +228,12 @@ def _stands_out(column: _Column, others: Sequence[_Column]) -> bool:
 def _by_values(columns: Sequence[_Column]) -> dict[str, str]:
     """Likewise, whatever the name: whole numbers far outside the others' range, else 0 or 1 beside graded scores."""
     outside = {column.name: "an identifier or a count" for column in columns if _outside(column, columns)}
+    outside |= {column.name: "a running number" for column in columns if _may_count_rows(column, columns)}
     if outside:
         beside = [column for column in columns if column.name not in outside]
-        if len(outside) == len(beside) == 1 and beside[0].binary:  # scores from 1 to 10 beside a flag, or a flag's scores
+        if (
+            len(outside) == len(beside) == 1 and beside[0].binary
+        ):  # scores from 1 to 10 beside a flag, or a flag's scores
             outside[beside[0].name] = "a flag"
         return outside
     graded = [column for column in columns if not column.binary]

@@ -127,8 +127,8 @@ class Scores:
         if not names:
             has = ", ".join(map(str, table))
             raise ScoresError(
-                f"the scores file has no numeric column; it needs one for each LLM (it has: {has}; columns of bools are "
-                "LLMs if they are named: models=[...], --llms)"
+                f"the scores file has no numeric column; it needs one for each LLM (it has: {has}); "
+                "columns of bools are LLMs where they are named: --llms A,B (models=[...])"
             )
         prompts = checked(prompt_column(table, 0), checked_prompt, 0)
 

@@ -60,7 +60,12 @@ class Votes:
 
     @classmethod
     def read(
-        cls, source: Any, models: Sequence[str] | None = None, *, scores_outside: Outside | str | None = None
+        cls,
+        source: Any,
+        models: Sequence[str] | None = None,
+        *,
+        not_llms: Sequence[str] = (),
+        scores_outside: Outside | str | None = None,
     ) -> Votes:
         """Read a table of votes, or convert a table of scores (see `Scores.read`).
 
@@ -70,6 +75,7 @@ class Votes:
                 "org/name:split", "org/name@revision"); a datasets.Dataset, a pandas frame, a pyarrow table, a mapping
                 of columns, or an iterable of dictionaries. The default split is "train".
             models: the LLMs that may occur, in this order; by default all that occur, sorted.
+            not_llms: of scores, columns that are no LLMs, see `Scores.read`.
             scores_outside: what to do with scores outside [0, 1], see `Scores.read`; of no effect on votes.
 
         Raises:
@@ -84,7 +90,8 @@ class Votes:
             if {"prompt", "model", "answer"} <= first.keys() and not {"score", "winner"} & first.keys():
                 raise VotesError("these are answers, as p2l collect writes them, not votes; let p2l judge compare them")
             if is_scores(first, opened.untyped):
-                scores = Scores.of_source(opened, models, allow_missing=True, outside=scores_outside)
+                named = {"not_llms": not_llms, "outside": scores_outside}
+                scores = Scores.of_source(opened, models, allow_missing=True, **named)
                 return cls._of_scores(scores, stacklevel=3)
             return cls._of_chunks(opened.chunks, models)
 
