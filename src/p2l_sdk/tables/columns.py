@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -18,11 +19,14 @@ from p2l_sdk.errors import PromptError, TableError
 from p2l_sdk.modeling.prompt_p2l import Prompt, user_turns
 from p2l_sdk.tables.sources import ABSENT, Chunk
 
+_NO_VALUE = {"n/a", "na", "#n/a", "none", "null", "<na>", "-", "--", "?", "missing", "error", "failed", "timeout"}
 LONGEST_LABEL = 200  # characters; a longer string is a text, not the name of a category
 
-# columns that are neither a category nor an LLM; `_INDEX` begins the columns that pandas writes for an index
+# columns that are neither a category nor an LLM; `_INDEX` are names that programs give to row numbers
 _OWN = {"prompt", "model_a", "model_b", "winner", "weight", "timestamp", "conversation_a", "conversation_b"}
-_INDEX = "__index_level_"
+_INDEX = re.compile(
+    r"\s*|unnamed: ?\d+(_level_\d+)?(\.\d+)*|index(\.\d+)?|level_\d+|__index_level_\d+__|row\.?names?|\.\.\.\d+|#", re.I
+)
 
 T = TypeVar("T")
 
@@ -159,8 +163,13 @@ class PromptIndex:
 
 
 def is_own(name: Any) -> bool:
-    """Whether a column has a meaning in the contract, or is an index written by pandas."""
-    return name in _OWN or str(name).startswith(_INDEX)
+    """Whether a column has a meaning in the contract."""
+    return name in _OWN
+
+
+def is_index(name: Any) -> bool:
+    """Whether a column is named as programs name row numbers: not at all, `Unnamed: 0`, `index`, ..."""
+    return _INDEX.fullmatch(str(name)) is not None
 
 
 class Categories:
@@ -179,7 +188,7 @@ class Categories:
     def add(self, chunk: Chunk, n_rows: int) -> None:
         """Add the next rows."""
         for name, values in chunk.items():
-            if not is_own(name) and name not in self._refused:
+            if not is_own(name) and not is_index(name) and name not in self._refused:
                 if _are_labels(values):
                     column = self._columns.setdefault(name, [None] * self._n_rows)
                     column += (self._same.setdefault(v, v) if isinstance(v, str) else v for v in values)
@@ -218,16 +227,26 @@ def is_scores(chunk: Chunk, untyped: bool) -> bool:
         return True
     if not {"prompt", "conversation_a"} & set(chunk):
         return False
-    return any(not is_own(name) and is_numeric(values, untyped) for name, values in chunk.items())
+    others = ((name, values) for name, values in chunk.items() if not is_own(name) and not is_index(name))
+    return any(is_numeric(values, untyped) for name, values in others)
 
 
 def is_numeric(values: Iterable[Any], untyped: bool) -> bool:
-    """Whether the first non-missing value is a number (bools do not count), or spells one if the table is `untyped`,
-    i.e. holds only strings."""
-    first = next((value for value in values if not is_no_number(value)), None)
-    if isinstance(first, bool) or (isinstance(first, str) and not untyped):
-        return False
-    return not math.isnan(number_of(first))
+    """Whether a column holds numbers (bools do not count), or spells them if the table is `untyped`, i.e. holds only
+    strings: its first value is one, most values are, or all that are not stand for a missing one, such as "n/a"."""
+    numbers = texts = 0
+    for value in values:
+        if is_no_number(value):
+            continue
+        if isinstance(value, bool):
+            return False
+        if (untyped or not isinstance(value, str)) and not math.isnan(number_of(value)):
+            if not texts:
+                return True
+            numbers += 1
+        elif not (isinstance(value, str) and value.strip().lower() in _NO_VALUE):
+            texts += 1
+    return numbers > texts
 
 
 def _are_labels(values: list[Any]) -> bool:

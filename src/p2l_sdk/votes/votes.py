@@ -73,6 +73,7 @@ class Votes:
         source: Any,
         models: Sequence[str] | None = None,
         *,
+        not_llms: Sequence[str] = (),
         scores_outside: Outside | str | None = None,
         columns: Mapping[str, str] | None = None,
         winners: Mapping[Any, str] | None = None,
@@ -87,6 +88,7 @@ class Votes:
                 "org/name:split", "org/name@revision"); a datasets.Dataset, a pandas frame, a pyarrow table, a mapping
                 of columns, or an iterable of dictionaries. The default split is "train".
             models: the LLMs that may occur, in this order; by default all that occur, sorted.
+            not_llms: of scores, columns that are no LLMs, see `Scores.read`.
             scores_outside: what to do with scores outside [0, 1], see `Scores.read`; of no effect on votes.
             columns: names of columns, where they are not certain: {"prompt": "Question"}.
             winners: spellings of the winner, likewise: {"Model A": "model_a", "n/a": "skip"}.
@@ -106,12 +108,13 @@ class Votes:
         with table_errors(VotesError, source):
             if scores_outside is not None:
                 as_outside(scores_outside)
-            named, applied = reading.apply(open_source(source))
-            first, opened = named.peek()
+            opened, applied = reading.apply(open_source(source))
+            first, opened = opened.peek()
             if {"prompt", "model", "answer"} <= first.keys() and not {"score", "winner"} & first.keys():
                 raise VotesError("these are answers, as p2l collect writes them, not votes; let p2l judge compare them")
             if is_scores(first, opened.untyped):
-                scores = Scores.of_source(opened, models, allow_missing=True, outside=scores_outside)
+                named = {"not_llms": not_llms, "outside": scores_outside}
+                scores = Scores.of_source(opened, models, allow_missing=True, **named)
                 return cls._of_scores(scores, stacklevel=3)
             return cls._of_source(opened, reading, applied, models)
 
