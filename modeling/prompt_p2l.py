@@ -1,10 +1,10 @@
 """From prompts to tokens: the only implementation, used by training, the SDK's scorers and the Hub pipelines.
 
 A prompt is a string or a conversation (chat messages). Only user turns are read, and only these need a content: system,
-developer, assistant, function and tool turns are legal but ignored, as in the paper's training data. The model's spec determines the rest: the chat
-template is applied to the user turns without a generation prompt, the tokens are truncated on the left, the CLS token
-is appended, and batches are padded on the right. A CLS string within the text is ordinary text: it is rewritten to
-`<cls>`.
+developer, assistant, function and tool turns are legal but ignored, as in the paper's training data. The model's spec
+determines the rest: the chat template is applied to the user turns without a generation prompt, the tokens are
+truncated on the left, the CLS token is appended, and batches are padded on the right. A CLS string within the text is
+ordinary text: it is rewritten to `<cls>`.
 
 Needs the `tokenizers` library; a transformers tokenizer is only used for its chat template.
 """

@@ -18,6 +18,7 @@ import numpy as np
 from p2l_sdk.errors import PromptError, TableError
 from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.modeling.prompt_p2l import Prompt, user_turns
+from p2l_sdk.tables.prompt_cells import PromptCells, prompt_of_cell
 from p2l_sdk.tables.sources import ABSENT, Chunk, plain_values
 
 WINNERS = {
@@ -85,8 +86,7 @@ def weight_of(value: Any) -> float:
 
 def checked_prompt(value: Any) -> Prompt:
     """The prompt in a cell: a string, or chat messages (a list of strings is a list of user turns)."""
-    if isinstance(value, list) and value and all(isinstance(turn, str) for turn in value):
-        value = [{"role": "user", "content": turn} for turn in value]
+    value = prompt_of_cell(value)
     if not (isinstance(value, str) and value.strip()) and not (isinstance(value, list) and value):
         raise TableError("the prompt is empty, or neither a string nor a list of user turns")
     try:
@@ -118,8 +118,13 @@ def _no_column(chunk: Mapping[str, Any], name: str, at: int, start: int) -> Tabl
     return TableError(f"row {start + at + 1} has no column {name!r} (it has: {', '.join(has)})")
 
 
-def prompt_column(chunk: Chunk, start: int) -> list[Any]:
-    """The prompts of a chunk: `prompt`, or `conversation_a` in rows without one."""
+def prompt_column(chunk: Chunk, start: int, cells: PromptCells | None = None) -> list[Any]:
+    """The prompts of a chunk: `prompt`, or `conversation_a` in rows without one; `cells` is one for all chunks of a
+    table."""
+    return (cells or PromptCells())(chunk, _prompt_cells(chunk, start))
+
+
+def _prompt_cells(chunk: Chunk, start: int) -> list[Any]:
     if "conversation_a" not in chunk:
         return required(chunk, "prompt", start)
     if "prompt" not in chunk:
@@ -248,6 +253,7 @@ class VoteCodes:
         self.names: dict[str, int] = {}
         self.n_rows = 0
         self._with_prompts = with_prompts
+        self._cells = PromptCells()
         self._parts: list[tuple[np.ndarray, ...]] = []
 
     def add(self, chunk: Mapping[str, Any]) -> int:
@@ -260,7 +266,8 @@ class VoteCodes:
         n_rows, start = len(next(iter(chunk.values()), [])), self.n_rows
         if not n_rows:
             return 0
-        prompts = checked(prompt_column(dict(chunk), start), self.prompts, start) if self._with_prompts else []
+        cells = prompt_column(dict(chunk), start, self._cells) if self._with_prompts else []
+        prompts = checked(cells, self.prompts, start)
         a, b = (coded(chunk, side, self._number(side), start) for side in ("model_a", "model_b"))
         same = np.flatnonzero(a == b)
         if len(same):
