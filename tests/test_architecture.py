@@ -241,4 +241,4 @@ def test_votes_pass_few_files(tmp_path):
     file.write_text("prompt,model_a,model_b,winner\nhello,a,b,model_a\nhello again,b,a,tie\n", encoding="utf-8")
     passed = {called for _, called in calls_of(lambda: Votes.read(file)) if called.split(".")[0] in ("tables", "votes")}
     assert "votes.votes" in passed
-    assert len(passed) <= 4, passed
+    assert len(passed - {"tables.prompt_cells"}) <= 4, passed  # which tells the user turns that a text spells
