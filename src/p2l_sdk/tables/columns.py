@@ -17,6 +17,7 @@ import numpy as np
 
 from p2l_sdk.errors import PromptError, TableError
 from p2l_sdk.modeling.prompt_p2l import Prompt, user_turns
+from p2l_sdk.tables.prompt_cells import PromptCells, prompt_of_cell
 from p2l_sdk.tables.sources import ABSENT, Chunk
 
 _NO_VALUE = {"n/a", "na", "#n/a", "none", "null", "<na>", "-", "--", "?", "missing", "error", "failed", "timeout"}
@@ -72,8 +73,7 @@ def weight_of(value: Any) -> float:
 
 def checked_prompt(value: Any) -> Prompt:
     """The prompt in a cell: a string, or chat messages (a list of strings is a list of user turns)."""
-    if isinstance(value, list) and value and all(isinstance(turn, str) for turn in value):
-        value = [{"role": "user", "content": turn} for turn in value]
+    value = prompt_of_cell(value)
     if not (isinstance(value, str) and value.strip()) and not (isinstance(value, list) and value):
         raise TableError("the prompt is empty, or neither a string nor a list of user turns")
     try:
@@ -106,8 +106,13 @@ def _no_column(chunk: Mapping[str, Any], name: str, at: int, start: int) -> Tabl
     return TableError(f"row {start + at + 1} has no column {name!r} (it has: {', '.join(has)})")
 
 
-def prompt_column(chunk: Chunk, start: int) -> list[Any]:
-    """The prompts of a chunk: `prompt`, or `conversation_a` in rows without one."""
+def prompt_column(chunk: Chunk, start: int, cells: PromptCells | None = None) -> list[Any]:
+    """The prompts of a chunk: `prompt`, or `conversation_a` in rows without one; `cells` is one for all chunks of a
+    table."""
+    return (cells or PromptCells())(chunk, _prompt_cells(chunk, start))
+
+
+def _prompt_cells(chunk: Chunk, start: int) -> list[Any]:
     if "conversation_a" not in chunk:
         return required(chunk, "prompt", start)
     if "prompt" not in chunk:

@@ -18,6 +18,7 @@ from p2l_sdk.tables.columns import PromptIndex, is_missing, llm_name, weight_of
 from p2l_sdk.tables.faults import NEW_LINE, Faults, Skipped
 from p2l_sdk.tables.near_names import NearNames, near_names
 from p2l_sdk.tables.places import Place, Places
+from p2l_sdk.tables.prompt_cells import PromptCells
 from p2l_sdk.tables.reading import Reading
 from p2l_sdk.tables.sources import ABSENT, plain_values
 from p2l_sdk.tables.winners import LEGAL, WinnerColumn, WinnersRead, likely
@@ -68,6 +69,7 @@ class VoteCodes:
         self.faults = Faults(place or Places(), self._reading.skip_invalid)
         self.n_rows = 0
         self._prompts = PromptIndex()
+        self._cells = PromptCells()
         self._names: dict[str, int] = {}
         self._winners = WinnerColumn(self._reading.winners)
         self._with_prompts = with_prompts
@@ -149,7 +151,7 @@ class VoteCodes:
         if name == "prompt" and "conversation_a" in chunk:
             both = zip(column, chunk["conversation_a"], strict=True)
             column = [other if value is ABSENT else value for value, other in both]
-        return self._each(chunk, name, column, self._prompts)
+        return self._each(chunk, name, self._cells(dict(chunk), column), self._prompts)
 
     def _each(
         self, chunk: Mapping[str, Any], name: str, column: Iterable[Any], check: Callable[[Any], int]

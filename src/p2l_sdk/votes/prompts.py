@@ -11,7 +11,8 @@ from p2l_sdk.errors import VotesError
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.tables.columns import checked, checked_prompt, prompt_column
 from p2l_sdk.tables.files import READERS, Row, json_rows, open_text, read_rows, text_lines
-from p2l_sdk.tables.sources import table_errors
+from p2l_sdk.tables.prompt_cells import PromptCells
+from p2l_sdk.tables.sources import of_rows, table_errors
 
 _TEXT = ("", ".txt", ".md")
 
@@ -40,9 +41,12 @@ def read_prompts(path: str | Path) -> Iterator[Prompt]:
 
 
 def _of_rows(rows: Iterable[Row]) -> Iterator[Prompt]:
-    for start, row in enumerate(rows):
-        column = prompt_column({name: [value] for name, value in row.items()}, start)
-        yield from checked(column, checked_prompt, start)
+    cells, start = PromptCells(), 0
+    for chunk in of_rows(rows):
+        column = prompt_column(chunk, start, cells)
+        for row, value in enumerate(column, start):
+            yield from checked([value], checked_prompt, row)
+        start += len(column)
 
 
 def _standard_input() -> Iterator[Prompt]:
