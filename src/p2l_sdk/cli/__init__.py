@@ -1,8 +1,7 @@
 """The command line, `p2l`: one module for each kind of command.
 
-Commands print tables, or one JSON object on stdout with --json. An error is one line on stderr (more where faulty rows are
-listed) and exit status 2.
-Heavy imports are inside the commands, so that --help and errors are instant.
+Commands print tables, or one JSON object on stdout with --json. An error is one line on stderr (more
+where faulty rows are listed) and exit status 2. Heavy imports are inside the commands, so that --help and errors are instant.
 """
 
 from __future__ import annotations
@@ -27,8 +26,7 @@ from p2l_sdk.cli.plan import plan
 from p2l_sdk.cli.push import push
 from p2l_sdk.cli.serve import serve
 from p2l_sdk.cli.train import merge, train
-from p2l_sdk.errors import P2LError, P2LWarning
-from p2l_sdk.tables.faults import NEW_LINE
+from p2l_sdk.errors import NEW_LINE, P2LError, P2LWarning
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from p2l_sdk.errors import TableError
+from p2l_sdk.errors import NEW_LINE, TableError
 from p2l_sdk.tables.places import Place
 
-NEW_LINE = "\n  "  # in a message with several lines, such as one for each faulty row
 _MOST_NAMED = 20
 _VALUE = re.compile(r"'(?:[^'\\]|\\.)*'|\"[^\"]*\"|\[[^\]]*\]|(?<![\w.])-?\d[\d.e+-]*")
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from p2l_sdk.errors import TableError
+from p2l_sdk.errors import NEW_LINE, TableError
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.tables.columns import PromptIndex, is_missing, llm_name, weight_of
-from p2l_sdk.tables.faults import NEW_LINE, Faults, Skipped
+from p2l_sdk.tables.faults import Faults, Skipped
 from p2l_sdk.tables.near_names import NearNames, near_names
 from p2l_sdk.tables.places import Place, Places
 from p2l_sdk.tables.prompt_cells import PromptCells

@@ -6,8 +6,7 @@ import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 
-from p2l_sdk.errors import TableError
-from p2l_sdk.tables.faults import NEW_LINE
+from p2l_sdk.errors import NEW_LINE, TableError
 from p2l_sdk.tables.headers import VOTES, guess
 from p2l_sdk.tables.reading import COLUMNS, Reading
 from p2l_sdk.tables.sources import Chunk, Source, whole_table

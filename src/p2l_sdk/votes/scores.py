@@ -31,6 +31,7 @@ from p2l_sdk.votes.long_scores import wide_table
 from p2l_sdk.votes.score_rows import score_of, sound_rows
 from p2l_sdk.votes.scores_outside import Outside, OutsideScores
 
+
 @dataclass(frozen=True, eq=False)
 class Scores:
     """Scores as arrays.
