@@ -18,7 +18,8 @@ import numpy as np
 from p2l_sdk.errors import PromptError, TableError
 from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.modeling.prompt_p2l import Prompt, user_turns
-from p2l_sdk.tables.sources import ABSENT, Chunk, plain_values
+from p2l_sdk.tables.plain import plain_values
+from p2l_sdk.tables.sources import ABSENT, Chunk
 
 WINNERS = {
     "model_a": Winner.A,
