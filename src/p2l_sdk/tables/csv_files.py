@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from p2l_sdk.errors import TableError
-from p2l_sdk.tables.header import Header, is_blank
+from p2l_sdk.tables.grids import Header, is_blank
 from p2l_sdk.tables.json_files import Row
 from p2l_sdk.tables.places import Places
 from p2l_sdk.tables.text import open_text

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from p2l_sdk.errors import MissingExtraError, P2LWarning, TableError
-from p2l_sdk.tables.header import Header, is_blank
+from p2l_sdk.tables.grids import Header, is_blank
 from p2l_sdk.tables.json_files import Row
 from p2l_sdk.tables.places import Places
 from p2l_sdk.tables.text import open_bytes

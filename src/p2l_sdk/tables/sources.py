@@ -18,7 +18,7 @@ from typing import Any
 from p2l_sdk.errors import MissingExtraError, P2LError, TableError, UnknownModelError
 from p2l_sdk.hub.errors import HubRequest, fetch_error
 from p2l_sdk.tables.files import KINDS, UNTYPED, Row, arrow_batches, is_data, kind_of, no_table, read_rows
-from p2l_sdk.tables.header import require_distinct
+from p2l_sdk.tables.grids import require_distinct
 from p2l_sdk.tables.places import JoinedPlaces, Place, Places
 from p2l_sdk.tables.plain import all_plain, plain_values
 

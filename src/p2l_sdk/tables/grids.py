@@ -1,4 +1,4 @@
-"""The header of a CSV file or a sheet: the names of its columns."""
+"""What CSV files and sheets have in common: a header, and rows of cells below it."""
 
 from __future__ import annotations
 
