@@ -1,10 +1,10 @@
 """From prompts to tokens: the only implementation, used by training, the SDK's scorers and the Hub pipelines.
 
-A prompt is a string or a conversation (chat messages). Only user turns are read: system, developer, assistant and
-tool turns are legal but ignored, as in the paper's training data. The model's spec determines the rest: the chat
-template is applied to the user turns without a generation prompt, the tokens are truncated on the left, the CLS token
-is appended, and batches are padded on the right. A CLS string within the text is ordinary text: it is rewritten to
-`<cls>`.
+A prompt is a string or a conversation (chat messages). Only user turns are read, and only these need a content: system,
+developer, assistant, function and tool turns are legal but ignored, as in the paper's training data. The model's spec
+determines the rest: the chat template is applied to the user turns without a generation prompt, the tokens are
+truncated on the left, the CLS token is appended, and batches are padded on the right. A CLS string within the text is
+ordinary text: it is rewritten to `<cls>`.
 
 Needs the `tokenizers` library; a transformers tokenizer is only used for its chat template.
 """
@@ -22,7 +22,7 @@ from .spec_p2l import ModelSpec
 Message = Mapping[str, Any]
 Prompt = str | Sequence[Message]
 
-ROLES = ("system", "developer", "user", "assistant", "tool")
+ROLES = ("system", "developer", "user", "assistant", "function", "tool")
 
 # A tokenizer reads the whole text before it truncates, so it is given only the end. Text has 1 to 6 characters per
 # token: tokens at the cut may differ, but they are far from those that are kept. If there are too few tokens (for
@@ -86,20 +86,34 @@ def _role(message: Any, i: int) -> str:
             "a list of strings is a batch of prompts, not one prompt: use leaderboards(prompts) or "
             "aggregate(prompts), or chat messages {'role': ..., 'content': ...}"
         )
-    if not isinstance(message, Mapping) or "role" not in message or "content" not in message:
-        raise PromptError(f"message {i} is not a chat message: it needs the keys 'role' and 'content'")
+    if not isinstance(message, Mapping) or "role" not in message:
+        raise PromptError(_NO_MESSAGE.format(i))
     if message["role"] not in ROLES:
         raise PromptError(f"message {i} has the role {message['role']!r}; legal roles: {', '.join(ROLES)}")
     return message["role"]
 
 
-def _content(message: Any, i: int) -> str:
+_NO_MESSAGE = "message {} is not a chat message: it needs the keys 'role' and 'content'"
+
+
+def _content(message: Message, i: int) -> str:
+    """The text of a user turn: its content, or what its text parts hold. A null stands for nothing: tables with nested
+    columns write it for the keys that other parts have."""
+    if "content" not in message:
+        raise PromptError(_NO_MESSAGE.format(i))
     content = message["content"]
     if isinstance(content, str):
         return content
-    if isinstance(content, Sequence) and all(isinstance(part, Mapping) and "type" in part for part in content):
-        return "\n".join(str(part.get("text", "")) for part in content if part["type"] == "text")
-    raise PromptError(f"the content of message {i} is neither a string nor a list of typed parts")
+    if not isinstance(content, Sequence) or not all(
+        part is None or (isinstance(part, Mapping) and "type" in part) for part in content
+    ):
+        raise PromptError(f"the content of message {i} is neither a string nor a list of typed parts")
+    parts = [part for part in content if part is not None and part["type"] == "text"]
+    texts = [part["text"] for part in parts if part.get("text") is not None]
+    for text in texts:
+        if not isinstance(text, str):
+            raise PromptError(f"message {i} has a part whose text is {type(text).__name__}; it must be a string")
+    return "\n".join(texts)
 
 
 def _check_text(text: str) -> None:
@@ -107,8 +121,9 @@ def _check_text(text: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise PromptError(
-            f"the prompt has a lone surrogate at character {error.start}, so it is no Unicode text; "
-            "decode its source as UTF-8 with errors='replace'"
+            f"the prompt has a lone surrogate at character {error.start}, so it is no Unicode text; decode its source "
+            "as UTF-8 with errors='replace' or, if it came from an escape in JSON (half of an emoji, \\ud83d), use "
+            "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
         ) from None
 
 

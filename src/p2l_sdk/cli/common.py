@@ -45,6 +45,23 @@ SCORES_OUTSIDE = click.option(
 )
 
 
+def listed(context: click.Context, option: click.Parameter, value: str | None) -> list[str] | None:
+    """Callback of an option: the names of a comma-separated list; None if it is not given."""
+    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+
+
+def LLMS(command: Command) -> Command:  # noqa: N802 - used as a decorator, like JSON
+    """The options --llms and --not-llms, which say what columns of scores are (passed as `llms` and `not_llms`)."""
+    llms = click.option("--llms", metavar="A,B,...", callback=listed, help="Of scores: only these columns are LLMs.")
+    others = click.option("--not-llms", metavar="C,...", callback=listed, help="Of scores: these columns are no LLMs.")
+    return llms(others(command))
+
+
+COLUMNS = click.option(
+    "--columns", metavar="A,B,...", callback=listed, help="Of a column per benchmark: only these are benchmarks."
+)
+
+
 def MODEL(command: Command) -> Command:  # noqa: N802 - used as a decorator, like JSON
     """The options --model (passed to the command as `model`), --revision, --base and --device."""
     model = click.option("--model", metavar="PATH", help="Folder or Hub id of a P2L model, or routing9.  [arena]")
@@ -76,11 +93,6 @@ def load_scorer(model: str | None) -> Scorer:
 
     meta = click.get_current_context().meta
     return open_scorer(model, **{name: meta.get(_KEY + name) for name in ("device", "base", "revision")})[0]
-
-
-def listed(context: click.Context, option: click.Parameter, value: str | None) -> list[str] | None:
-    """Callback of an option: the names of a comma-separated list; None if it is not given."""
-    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
 
 
 def _weighted(context: click.Context, option: click.Parameter, value: str | None) -> dict[str, float] | None:

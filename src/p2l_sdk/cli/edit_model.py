@@ -41,11 +41,15 @@ def add_model(
     name: str, model: str | None, scores_outside: str | None, output: str, as_json: bool, **learn_from: Any
 ) -> None:
     """Add the LLM NAME, learned in seconds from votes, scores or ratings, and write the model to a new folder."""
+    known = load(model)
     if scores_outside is not None and learn_from["scores"] is not None:
         from p2l_sdk.votes.scores import Scores
 
-        learn_from["scores"] = Scores.read(learn_from["scores"], allow_missing=True, outside=scores_outside)
-    p2l = load(model).add_model(name, **learn_from)
+        among = (name, *known.models)
+        learn_from["scores"] = Scores.read(
+            learn_from["scores"], among=among, allow_missing=True, outside=scores_outside
+        )
+    p2l = known.add_model(name, **learn_from)
     added = p2l.additions.get(name)
     if added is None:
         _finish(p2l, output, as_json, f"{name}: added from its ratings", {"added": {"name": name}})

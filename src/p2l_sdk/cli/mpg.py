@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import JSON, SCORES_OUTSIDE, Command, print_json
+from p2l_sdk.cli.common import COLUMNS, JSON, LLMS, SCORES_OUTSIDE, Command, print_json
 
 if TYPE_CHECKING:
     from p2l_sdk.mpg import Correlation, NodeEstimates, Results, Tree
@@ -39,6 +39,8 @@ def mpg() -> None:
 @click.option("--percent", is_flag=True, help="The scores are in [0, 100].")
 @click.option("--benchmark-column", metavar="NAME", help="The results are scores: a prompt per row, a column per LLM.")
 @SCORES_OUTSIDE
+@LLMS
+@COLUMNS
 @click.option("--livebench", is_flag=True, help="The results are a table of LiveBench (table_DATE.csv).")
 @click.option("--tree", metavar="FILE", help="Tree in YAML, or mpg, or livebench; all benchmarks alike if not given.")
 @click.option("--allow-absent", is_flag=True, help="Leave out benchmarks of the tree that have no results.")
@@ -106,16 +108,22 @@ def _read(options: dict[str, Any]) -> tuple[Results, Tree | None]:
     tree, parts, harness = None, [], []
     for path in options["results"]:
         if options["livebench"]:
-            part, tree = read_livebench(path)
+            part, tree = read_livebench(path, tasks=options["columns"])
             parts.append(part)
         elif options["benchmark_column"] is not None:
             with table_errors(ResultsError):
-                scores = Scores.read(path, allow_missing=True, outside=options["scores_outside"])
+                scores = Scores.read(
+                    path,
+                    options["llms"],
+                    not_llms=options["not_llms"] or (),
+                    allow_missing=True,
+                    outside=options["scores_outside"],
+                )
             parts.append(Results.of_scores(scores, options["benchmark_column"]))
         elif Path(path).is_dir() or Path(path).suffix == ".json" or Path(path).name.startswith("samples_"):
             harness.append(path)
         else:
-            parts.append(Results.read(path, percent=options["percent"]))
+            parts.append(Results.read(path, percent=options["percent"], columns=options["columns"]))
     if harness:
         parts.append(read_harness(*harness))
     results = parts[0] if len(parts) == 1 else Results.joined(parts)

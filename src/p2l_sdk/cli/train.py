@@ -27,6 +27,8 @@ _SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
         ("eval-votes", str, "Held-out votes, measured once, after training."),
         ("eval-scores", str, "Held-out scores, likewise."),
         ("scores-outside", str, "Scores outside [0, 1]: clip, rescale or drop them.  [keep]"),
+        ("llms", str, "Of scores: only these columns are LLMs, by commas.  [numeric ones]"),
+        ("not-llms", str, "Of scores: these columns are no LLMs, by commas."),
         ("validation", float, "Share of the prompts held out, and measured on.  [0.1; a static model: none]"),
         ("costs", str, 'File of {"LLM": USD per response}, or genai-prices; stored with the model.'),
     ],

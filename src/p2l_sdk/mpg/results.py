@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from p2l_sdk.errors import ResultsError
-from p2l_sdk.mpg.wide import RANGE, is_wide, wide_means, within
-from p2l_sdk.tables.columns import is_missing, number_of
+from p2l_sdk.mpg.wide import RANGE, benchmark_columns, is_wide, wide_means, within
+from p2l_sdk.tables.columns import is_index, is_missing, is_numeric, number_of
 from p2l_sdk.tables.sources import ABSENT, Chunk, open_source, table_errors, whole_table
 from p2l_sdk.votes.scores import Scores
 
@@ -66,8 +66,7 @@ class Results:
     samples: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
     @classmethod
-    @table_errors(ResultsError)
-    def read(cls, source: Any, *, percent: bool = False) -> Results:
+    def read(cls, source: Any, *, percent: bool = False, columns: Sequence[str] | None = None) -> Results:
         """Results from a .jsonl, .csv or .parquet file, a data frame, a mapping of columns or a list of dictionaries.
 
         The columns determine the form; see the module.
@@ -75,20 +74,29 @@ class Results:
         Args:
             source: anything that `Votes.read` accepts.
             percent: scores are in [0, 100].
+            columns: of a table with a column per benchmark, those that are benchmarks; if not given, all but `model`
+                and row numbers.
 
         Raises:
-            ResultsError: the source cannot be read, a column is missing, a score is not a number in its range,
-                `correct` is above `total`, or two rows are for the same cell (or question); names the row.
+            ResultsError: the source cannot be read, a column is missing, or is plainly no benchmark, a score is not a
+                number in its range, `correct` is above `total`, or two rows are for the same cell (or question); names the row.
+
+        Warns:
+            P2LWarning: columns of row numbers were left out.
         """
-        whole = whole_table(open_source(source).chunks)
+        with table_errors(ResultsError, source):
+            return cls._of_table(whole_table(open_source(source).chunks), 100.0 if percent else 1.0, columns)
+
+    @classmethod
+    def _of_table(cls, whole: Chunk, scale: float, columns: Sequence[str] | None) -> Results:
         if not whole:
             raise ResultsError("the table of results is empty")
         table = _answered(whole)
-        scale = 100.0 if percent else 1.0
-        if is_wide(table):
+        if is_wide(table) or (columns is not None and "model" in table):
+            benchmarks = benchmark_columns(table, columns)
             models, model = _names(table, "model")
             _distinct({"LLM": (models, model)})
-            benchmarks, means = wide_means(table, len(models), model, scale)
+            means = wide_means(table, benchmarks, len(models), model, scale)
             return cls(models, benchmarks, means, np.where(np.isnan(means), 0.0, np.nan))
         form = _form(table)
         models, model = _names(table, "model")
@@ -249,7 +257,15 @@ def _form(table: Chunk) -> Form:
             if set(columns) <= set(table):
                 return form
     forms = "; ".join(f"model, benchmark, {', '.join(columns)}" for columns in _COLUMNS.values())
-    raise ResultsError(f"the results have the columns {', '.join(map(str, table))}; they need one of: {forms}")
+    unnamed = next((str(name) for name in table if is_index(name)), None) if "model" not in table else None
+    if unnamed is not None and not is_numeric(table[unnamed], True):
+        raise ResultsError(
+            f"the results have no column 'model'; if the column {unnamed!r} names the LLMs, call it model"
+        )
+    raise ResultsError(
+        f"the results have the columns {', '.join(map(str, table))}; they need one of: {forms}; or model and a column "
+        "of numbers per benchmark (beside others, name them: columns=[...], --columns A,B)"
+    )
 
 
 def _names(table: Chunk, column: str) -> tuple[tuple[str, ...], np.ndarray]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+from p2l_sdk.errors import TableError
 
 Place = Callable[[int], str]  # row, counted from 0 -> where it stands
 
@@ -51,3 +54,25 @@ class JoinedPlaces:
         at = bisect_right(self._starts, row) - 1
         name, place = self._tables[at]
         return f"{name!r}, {place(row - self._starts[at])}"
+
+
+class RowError(TableError):
+    """An error in a row of a table, as "row 6: it is empty" until `placed` names it as the table's file does.
+
+    Args:
+        row: the row, from 0.
+        reason: what follows the place, such as ": it is empty" or " has no column 'prompt'".
+    """
+
+    def __init__(self, row: int, reason: str) -> None:
+        super().__init__(f"row {row + 1}{reason}")
+        self.row, self.reason = row, reason
+
+
+@contextlib.contextmanager
+def placed(place: Place) -> Iterator[None]:
+    """Context manager of a reader: a `RowError` names the place of its row."""
+    try:
+        yield
+    except RowError as error:
+        raise TableError(f"{place(error.row)}{error.reason}") from None

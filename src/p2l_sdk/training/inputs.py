@@ -154,9 +154,9 @@ def _notes(config: TrainingConfig) -> str:
 
 def _data(config: TrainingConfig, feedback: Feedback | Pointwise | None) -> Votes | Scores:
     if not isinstance(feedback, Pointwise):
-        return Votes.read(config.votes, scores_outside=config.scores_outside)
+        return Votes.read(config.votes, **config.columns, scores_outside=config.scores_outside)
     try:
-        return Scores.read(config.votes, allow_missing=True, outside=config.scores_outside)
+        return Scores.read(config.votes, **config.columns, allow_missing=True, outside=config.scores_outside)
     except VotesError as error:
         raise VotesError(f"feedback {config.feedback} learns from scores of single answers: {error}") from None
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from p2l_sdk.errors import TableError, VotesError
 from p2l_sdk.modeling.prompt_p2l import Prompt
-from p2l_sdk.tables.columns import checked_prompt, prompt_column
+from p2l_sdk.tables.columns import checked, checked_prompt, prompt_column
 from p2l_sdk.tables.files import KINDS, Rows, kind_of, no_table, read_rows
 from p2l_sdk.tables.json_files import json_rows
-from p2l_sdk.tables.places import Places
-from p2l_sdk.tables.sources import table_errors
+from p2l_sdk.tables.places import Places, placed
+from p2l_sdk.tables.prompt_cells import PromptCells
+from p2l_sdk.tables.sources import of_rows, table_errors
 from p2l_sdk.tables.text import open_text, text_lines
 
 _TEXT = ("", ".txt", ".md")
@@ -41,17 +42,20 @@ def read_prompts(path: str | Path) -> Iterator[Prompt]:
 
 
 def _of_rows(rows: Rows) -> Iterator[Prompt]:
-    for at, row in enumerate(rows):
-        try:
-            column = prompt_column({name: [value] for name, value in row.items()}, 0)
-        except TableError as error:
-            raise TableError(str(error).replace("row 1", rows.place(at), 1)) from None
-        yield _checked(column[0], rows.place(at))
+    cells, start = PromptCells(), 0
+    for chunk in of_rows(rows):
+        with placed(rows.place):
+            column = prompt_column(chunk, start, cells)
+        for row, value in enumerate(column, start):
+            with placed(rows.place):
+                found = checked([value], checked_prompt, row)
+            yield from found
+        start += len(column)
 
 
-def _checked(prompt: Prompt, place: str) -> Prompt:
+def _checked(line: str, place: str) -> Prompt:
     try:
-        return checked_prompt(prompt)
+        return checked_prompt(line)
     except TableError as error:
         raise TableError(f"{place}: {error}") from None
 

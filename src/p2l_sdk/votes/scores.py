@@ -19,14 +19,16 @@ from p2l_sdk.tables.columns import (
     is_long,
     is_no_number,
     is_numeric,
-    is_own,
     number_of,
     prompt_column,
     required,
 )
+from p2l_sdk.tables.identifiers import LLMS, score_columns
 from p2l_sdk.tables.sources import Chunk, Source, open_source, table_errors, whole_table
 from p2l_sdk.votes.long_scores import wide_table
 from p2l_sdk.votes.scores_outside import Outside, OutsideScores
+
+_BOOLS = {"True": 1.0, "False": 0.0, "true": 1.0, "false": 0.0}  # as a CSV file spells them
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +55,8 @@ class Scores:
         source: Any,
         models: Sequence[str] | None = None,
         *,
+        not_llms: Sequence[str] = (),
+        among: Sequence[str] | None = None,
         allow_missing: bool = False,
         outside: Outside | str | None = None,
     ) -> Scores:
@@ -64,20 +68,31 @@ class Scores:
         Args:
             source: anything that `Votes.read` accepts; several files of one kind by a pattern ("answers-*.jsonl").
             models: the LLMs, in this order; by default all numeric columns, sorted (columns of bools count only if
-                they are named here).
+                they are named here), without those of row numbers.
+            not_llms: columns that are no LLMs, if `models` is not given.
+            among: if `models` is not given, the LLMs are the columns with these names, whichever there are.
             allow_missing: whether a score may be missing (NaN, null, an empty cell of a CSV file).
             outside: what to do with scores outside [0, 1]: "clip" them, "rescale" all scores to [0, 1], or "drop" them
                 (they become missing, whatever `allow_missing`). By default they are kept.
 
         Raises:
-            ScoresError: a column is missing, there are no rows, a prompt is invalid, or a score is not a finite number.
+            ScoresError: a column is missing, there are no rows, a prompt is invalid, a score is not a finite number, or
+                a numeric column is plainly no LLM's scores (`tables.identifiers`).
             P2LError: `outside` is unknown.
 
         Warns:
-            P2LWarning: scores were clipped, rescaled or dropped; it names the first and says how many.
+            P2LWarning: scores were clipped, rescaled or dropped; it names the first and says how many. Columns of row
+                numbers were left out.
         """
         with table_errors(ScoresError, source):
-            return cls.of_source(open_source(source), models, allow_missing=allow_missing, outside=outside)
+            return cls.of_source(
+                open_source(source),
+                models,
+                not_llms=not_llms,
+                among=among,
+                allow_missing=allow_missing,
+                outside=outside,
+            )
 
     @classmethod
     @table_errors(ScoresError)
@@ -86,6 +101,8 @@ class Scores:
         source: Source,
         models: Sequence[str] | None = None,
         *,
+        not_llms: Sequence[str] = (),
+        among: Sequence[str] | None = None,
         allow_missing: bool = False,
         outside: Outside | str | None = None,
     ) -> Scores:
@@ -94,26 +111,33 @@ class Scores:
         table = whole_table(source.chunks)
         if not table:
             raise ScoresError("the scores file is empty")
-        if is_long(table, source.untyped):
-            table, rows = wide_table(table)
-            numeric = {name for name, of_prompts in rows.items() if of_prompts}
+        long = is_long(table, source.untyped)
+        table, rows = wide_table(table) if long else (table, {})
+        if models is not None:
+            names = tuple(models)
+        elif among is not None:
+            names = tuple(name for name in among if name in table)
+        elif long:
+            names = tuple(sorted(name for name, of_prompts in rows.items() if of_prompts and name not in not_llms))
         else:
-            rows = {}
-            numeric = {name for name in table if not is_own(name) and is_numeric(table[name], source.untyped)}
-        names = tuple(sorted(numeric)) if models is None else tuple(models)
+            names = tuple(sorted(score_columns(table, source.untyped, LLMS, without=not_llms)))
         for name in names:
             if name not in table:
                 raise ScoresError(f"the scores file has no column {name!r}; it needs one for each LLM of the model")
         if not names:
             has = ", ".join(map(str, table))
-            raise ScoresError(f"the scores file has no numeric column; it needs one for each LLM (it has: {has})")
+            raise ScoresError(
+                f"the scores file has no numeric column; it needs one for each LLM (it has: {has}); "
+                "columns of bools are LLMs where they are named: --llms A,B (models=[...])"
+            )
         prompts = checked(prompt_column(table, 0), checked_prompt, 0)
 
         def row_of(index: int, name: str) -> int:
             return rows.get(name, {}).get(index, index)
 
         columns = [_column(table, name, allow_missing, row_of) for name in names]
-        categories = Categories(without=numeric | set(names))
+        numbers = set(rows) if long else {name for name in table if is_numeric(table[name], source.untyped)}
+        categories = Categories(without=(numbers - set(not_llms)) | set(names))
         categories.add(table, len(prompts))
         read = np.stack(columns, 1)
         found = OutsideScores.of(read, names, row_of)
@@ -130,7 +154,7 @@ def as_outside(name: Outside | str | None) -> Outside | None:
 
 def _column(table: Chunk, name: str, allow_missing: bool, row_of: Callable[[int, str], int]) -> np.ndarray:
     values = table[name] if allow_missing else required(table, name, 0)
-    numbers = np.array([number_of(value) for value in values])
+    numbers = np.array([number_of(_BOOLS.get(value, value) if isinstance(value, str) else value) for value in values])
     for row in np.flatnonzero(~np.isfinite(numbers)):
         value = values[int(row)]
         if not (allow_missing and is_no_number(value)):
