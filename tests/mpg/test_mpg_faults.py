@@ -73,7 +73,7 @@ def test_a_damaged_file(read, name, content, tmp_path):
 
 FAULTS = {
     (Results.read, "r.csv"): {
-        b"model,score\na,0.5,1\n": "row 1 has more fields than the header",
+        b"model,score\na,0.5,1\n": "line 2 has more fields than the header",
         b"benchmark,score\nx,0.5\n": "the results have the columns benchmark, score; they need",
         b"model,benchmark,score\na,x,good\n": "row 1: score is 'good'; it must be a number in",
         b"model,benchmark,score\n,x,0.5\n": "row 1 has no model",
@@ -135,7 +135,7 @@ OTHERS = {
     "row 1 is no dictionary but int": [3],
     "the table of results is empty": [],
     "'org/none' is not in the cache and the Hub was not asked": "org/none",  # offline
-    "of no known kind": "no.results",
+    "no such file: 'no.results'; known: a file .json, ": "no.results",
 }
 
 
@@ -147,9 +147,9 @@ def test_other_sources_of_results(message):
 def test_categories_of_livebench(tmp_path):
     table = written(tmp_path / "t.csv", TABLE)
     path = tmp_path / "categories.json"
-    assert "cannot be read" in refused(read_livebench, table, path)
+    assert "no such file" in refused(read_livebench, table, path)
     for content, message in (
-        (b"\xff", "cannot be read"),
+        (b"\xff", "line 1 is not UTF-8 text (byte 0 is 0xff)"),
         (b"{", "cannot be read"),
         (b"[" * 100_000, "cannot be read"),
         (b"[]", "must hold an object, category: [tasks]"),

@@ -74,8 +74,8 @@ def test_kaggles_lists_of_turns(tmp_path):
     texts = as_csv(tmp_path / "a.csv", list(map(json.dumps, lists)))
     assert turns(texts) == turns(as_jsonl(tmp_path / "a.jsonl", lists)) == expected
     for cells, message in (
-        (['["Hi"]', "[null]"], "row 2: the prompt is empty"),
-        (['["Hi"]', '["\\ud83d"]'], "row 2: the prompt has a lone surrogate .* escape in JSON"),
+        (['["Hi"]', "[null]"], "line 3: the prompt is empty"),
+        (['["Hi"]', '["\\ud83d"]'], "line 3: the prompt has a lone surrogate .* escape in JSON"),
     ):
         with pytest.raises(VotesError, match=message):
             Votes.read(as_csv(tmp_path / "b.csv", cells))
@@ -136,10 +136,10 @@ def test_a_conversation_as_python_prints_it_is_refused(tmp_path, cell):
     for before in (["write a poem"], ["write a poem"] * 20, []):
         remedy = "write the column as JSON .* or the table as JSON lines or Parquet"
         with pytest.raises(
-            VotesError, match=rf"a\.csv': row {len(before) + 1}: the prompt is .*Python prints.*{remedy}"
+            VotesError, match=rf"a\.csv': line {len(before) + 2}: the prompt is .*Python prints.*{remedy}"
         ):
             Votes.read(as_csv(tmp_path / "a.csv", [*before, cell]))
-    with pytest.raises(VotesError, match=r"row 1: conversation_a is text that is no JSON list of messages.*as JSON"):
+    with pytest.raises(VotesError, match=r"line 2: conversation_a is text that is no JSON list of messages.*as JSON"):
         Votes.read(as_csv(tmp_path / "a.csv", [cell], "conversation_a"))
 
 
@@ -148,21 +148,21 @@ def test_a_conversation_as_python_prints_it_is_refused(tmp_path, cell):
 def test_what_to_csv_writes_of_lists_is_refused(tmp_path, lists, nested):
     frame = pandas.DataFrame([{"prompt": nested(turns), **REST} for turns in lists])
     frame.to_csv(tmp_path / "a.csv", index=False)
-    with pytest.raises(VotesError, match=r"row [12]: (the )?prompt is .*; write the column as JSON"):
+    with pytest.raises(VotesError, match=r"line [23]: (the )?prompt is .*; write the column as JSON"):
         Votes.read(tmp_path / "a.csv")
 
 
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        ([json.dumps(talk("a")), json.dumps(talk("b")), "plain"], "row 3: prompt is no JSON list of .*'plain'"),
-        ([json.dumps(talk("a")), json.dumps(talk("b"))[:-9]], "row 2: prompt is no JSON list"),  # as Excel cuts it off
-        (['["a", "b"]', '["a", "b'], "row 2: prompt is no JSON list"),
-        (['[["Hi", "Hello"]]', '[["a", null]]'], "row 1: prompt is no JSON list"),
-        (['[{"from": "human", "value": "Hi"}]'], "row 1: prompt is no JSON list"),
-        ([json.dumps([{"role": "human", "content": "Hi"}])], "row 1: message 0 has the role 'human'; legal roles"),
-        ([json.dumps(talk("a")), '[{"role": "user"}]'], "row 2: message 0 is not a chat message"),
-        ([json.dumps(talk("a")), ""], "row 2: the prompt is empty"),
+        ([json.dumps(talk("a")), json.dumps(talk("b")), "plain"], "line 4: prompt is no JSON list of .*'plain'"),
+        ([json.dumps(talk("a")), json.dumps(talk("b"))[:-9]], "line 3: prompt is no JSON list"),  # as Excel cuts it off
+        (['["a", "b"]', '["a", "b'], "line 3: prompt is no JSON list"),
+        (['[["Hi", "Hello"]]', '[["a", null]]'], "line 2: prompt is no JSON list"),
+        (['[{"from": "human", "value": "Hi"}]'], "line 2: prompt is no JSON list"),
+        ([json.dumps([{"role": "human", "content": "Hi"}])], "line 2: message 0 has the role 'human'; legal roles"),
+        ([json.dumps(talk("a")), '[{"role": "user"}]'], "line 3: message 0 is not a chat message"),
+        ([json.dumps(talk("a")), ""], "line 3: the prompt is empty"),
     ],
 )
 def test_what_is_no_list_in_a_column_of_lists_is_refused(tmp_path, cells, message):
@@ -172,7 +172,7 @@ def test_what_is_no_list_in_a_column_of_lists_is_refused(tmp_path, cells, messag
 
 @pytest.mark.parametrize("cell", ["Hi", '["Hi", "Hello"]', "Human: Hi\n\nAssistant: Hello", '[{"from": "human"}]'])
 def test_a_conversation_that_does_not_say_who_speaks_is_refused(tmp_path, cell):
-    with pytest.raises(VotesError, match=r"row 1: conversation_a is text that is no JSON list of messages \('"):
+    with pytest.raises(VotesError, match=r"line 2: conversation_a is text that is no JSON list of messages \('"):
         Votes.read(as_csv(tmp_path / "a.csv", [cell], "conversation_a"))
     with pytest.raises(VotesError, match="row 1: conversation_a is a list of strings, which does not say who wrote"):
         Votes.read([{"conversation_a": ["Hi", "Hello"], **REST}])

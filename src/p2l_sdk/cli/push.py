@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from p2l_sdk.cli.common import BASE, JSON, READING, load, print_json, reading
-from p2l_sdk.tables.files import READERS
+from p2l_sdk.tables.files import is_data
 
 
 @click.command(short_help="Push a model or votes to the Hub, with a card.")
@@ -31,7 +30,7 @@ def push(source: str, repo_id: str, license: str | None, as_json: bool, handler:
     SOURCE is a model (a folder or a Hub id; "default" is the embedded one), or a .jsonl, .csv or .parquet file of
     votes, which becomes a data set. Log in first with `hf auth login`, or set HF_TOKEN.
     """
-    if Path(source).suffix.lower() in READERS:
+    if is_data(source):
         from p2l_sdk.votes.publish import push_votes
         from p2l_sdk.votes.votes import Votes
 

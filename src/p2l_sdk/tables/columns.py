@@ -17,6 +17,7 @@ import numpy as np
 
 from p2l_sdk.errors import PromptError, TableError
 from p2l_sdk.modeling.prompt_p2l import Prompt, user_turns
+from p2l_sdk.tables.places import RowError
 from p2l_sdk.tables.prompt_cells import PromptCells, prompt_of_cell
 from p2l_sdk.tables.sources import ABSENT, Chunk
 
@@ -103,7 +104,7 @@ def required(chunk: Chunk, name: str, start: int) -> list[Any]:
 def _no_column(chunk: Mapping[str, Any], name: str, at: int, start: int) -> TableError:
     """The error for row `at` of a chunk, which lacks a column."""
     has = [str(other) for other, column in chunk.items() if column[at] is not ABSENT]
-    return TableError(f"row {start + at + 1} has no column {name!r} (it has: {', '.join(has)})")
+    return RowError(start + at, f" has no column {name!r} (it has: {', '.join(has)})")
 
 
 def prompt_column(chunk: Chunk, start: int, cells: PromptCells | None = None) -> list[Any]:
@@ -128,7 +129,7 @@ def checked(values: Iterable[Any], check: Callable[[Any], T], start: int) -> lis
         for value in values:
             made.append(check(value))
     except TableError as error:
-        raise TableError(f"row {start + len(made) + 1}: {error}") from None
+        raise RowError(start + len(made), f": {error}") from None
     return made
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+from p2l_sdk.errors import TableError
 
 Place = Callable[[int], str]  # row, counted from 0 -> where it stands
 
@@ -14,14 +17,13 @@ class Places:
     A reader notes the places that it meets (`note`); only those that do not follow the one before are kept. Calling it
     with the number of a row, counted from 0, gives its place ("line 7"), for rows that have been read.
 
-    Args:
+    Attributes:
         word: what a place is called.
-        first: the number of the first row.
     """
 
-    def __init__(self, word: str = "row", first: int = 1) -> None:
-        self._word = word
-        self._rows, self._numbers = [0], [first]
+    def __init__(self, word: str = "row") -> None:
+        self.word = word
+        self._rows, self._numbers = [0], [1]
 
     def note(self, row: int, number: int) -> None:
         """The row (from 0) stands at this number, and each one after it at the next."""
@@ -30,12 +32,13 @@ class Places:
             self._numbers.append(number)
 
     def __call__(self, row: int) -> str:
-        at = max(0, bisect_right(self._rows, row) - 1)
-        return f"{self._word} {self._numbers[at] + row - self._rows[at]}"
+        """The place of a row, counted from 0."""
+        at = bisect_right(self._rows, row) - 1
+        return f"{self.word} {self._numbers[at] + row - self._rows[at]}"
 
 
 class JoinedPlaces:
-    """Names the rows of several tables that were read one after another: "'votes-2.csv', line 7"."""
+    """Names the rows of several tables that are read one after another: "'votes-2.csv', line 7"."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []
@@ -47,6 +50,29 @@ class JoinedPlaces:
         self._tables.append((name, place))
 
     def __call__(self, row: int) -> str:
+        """The place of a row, counted from 0 over all tables, with the table's name."""
         at = bisect_right(self._starts, row) - 1
         name, place = self._tables[at]
         return f"{name!r}, {place(row - self._starts[at])}"
+
+
+class RowError(TableError):
+    """An error in a row of a table, as "row 6: it is empty" until `placed` names it as the table's file does.
+
+    Args:
+        row: the row, from 0.
+        reason: what follows the place, such as ": it is empty" or " has no column 'prompt'".
+    """
+
+    def __init__(self, row: int, reason: str) -> None:
+        super().__init__(f"row {row + 1}{reason}")
+        self.row, self.reason = row, reason
+
+
+@contextlib.contextmanager
+def placed(place: Place) -> Iterator[None]:
+    """Context manager of a reader: a `RowError` names the place of its row."""
+    try:
+        yield
+    except RowError as error:
+        raise TableError(f"{place(error.row)}{error.reason}") from None

@@ -20,7 +20,8 @@ from p2l_sdk.tables.near_names import NearNames, near_names
 from p2l_sdk.tables.places import Place, Places
 from p2l_sdk.tables.prompt_cells import PromptCells
 from p2l_sdk.tables.reading import Reading
-from p2l_sdk.tables.sources import ABSENT, plain_values
+from p2l_sdk.tables.plain import plain_values
+from p2l_sdk.tables.sources import ABSENT
 from p2l_sdk.tables.winners import LEGAL, WinnerColumn, WinnersRead, likely
 
 _MOST = 20  # options in a message
