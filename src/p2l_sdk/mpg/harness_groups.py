@@ -44,16 +44,23 @@ def _by_alias(summary: Mapping[str, Any]) -> dict[str, set[str]]:
 
 
 def _by_name(summary: Mapping[str, Any]) -> dict[str, set[str]]:
-    results, groups, sizes = summary["results"], table(summary.get("groups")), table(summary.get("n-samples"))
+    """From names that go on from a group's: groups are in a table of their own, have no size, or are others' mean."""
+    tasks, sizes = [str(task) for task in summary["results"]], table(summary.get("n-samples"))
+    groups = {task for task in tasks if task in table(summary.get("groups")) or (sizes and task not in sizes)}
+    if not groups:
+        begun = {task: {other for other in tasks if _goes_on(other, task)} for task in tasks}
+        return {g: c for g, c in begun.items() if len(c) >= _FEWEST and not sizes and _is_mean(g, c, summary)}
+    leaves = [task for task in tasks if task not in groups]
     found = {}
-    for task in results:
-        children = {str(other) for other in results if str(other).startswith((f"{task}_", f"{task}-"))}
-        unsized = task not in sizes and children <= set(sizes)
-        if children and (
-            task in groups or (len(children) >= _FEWEST and (unsized or _is_mean(task, children, summary)))
-        ):
-            found[str(task)] = children
+    for group in groups:
+        above = [group, *(other for other in groups if _goes_on(group, other)), re.split("[_-]", group)[0]]
+        parts = ({leaf for leaf in leaves if _goes_on(leaf, name)} for name in above)
+        found[group] = next((part for part in parts if part), set())
     return found
+
+
+def _goes_on(task: str, group: str) -> bool:
+    return task.startswith((f"{group}_", f"{group}-"))
 
 
 def _is_mean(group: str, children: Iterable[str], summary: Mapping[str, Any]) -> bool:
