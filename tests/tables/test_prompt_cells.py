@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from p2l_sdk.errors import ScoresError, VotesError
 from p2l_sdk.kinds.prompts import KindPrompts
-from p2l_sdk.tables.vote_codes import VoteCodes
 from p2l_sdk.tables.prompt_cells import PromptCells
+from p2l_sdk.tables.vote_codes import VoteCodes
 from p2l_sdk.votes.prompts import read_prompts
 from p2l_sdk.votes.votes import Scores, Votes, shared_prompts, turns_of
 

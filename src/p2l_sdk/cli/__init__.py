@@ -1,7 +1,8 @@
 """The command line, `p2l`: one module for each kind of command.
 
 Commands print tables, or one JSON object on stdout with --json. An error is one line on stderr (more
-where faulty rows are listed) and exit status 2. Heavy imports are inside the commands, so that --help and errors are instant.
+where faulty rows are listed) and exit status 2. Heavy imports are inside the commands, so that --help and errors are
+instant.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def READING(command: Command) -> Command:  # noqa: N802 - used as a decorator, l
             multiple=True,
             expose_value=False,
             callback=_renames,
-            help="Another name for an LLM, such as a misspelt one; or a .yaml, .json or .csv file of old and new names.",
+            help="Another name for an LLM, such as a misspelt one; or a .yaml, .json or .csv file of old, new.",
         ),
         click.option(
             "--winner",

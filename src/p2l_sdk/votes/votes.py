@@ -218,8 +218,9 @@ class Votes:
 
     @classmethod
     def _of_source(cls, source: Source, reading: Reading, applied: Applied, models: Sequence[str] | None) -> Votes:
-        source = require_columns(source, reading)
-        codes, categories = VoteCodes(reading=reading, place=source.place), Categories()
+        source = require_columns(source, reading, applied.columns)
+        codes = VoteCodes(reading=reading, place=source.place, columns=applied.columns)
+        categories = Categories()
         for chunk in source.chunks:
             categories.add(chunk, codes.add(chunk))
         read = codes.encoded()
