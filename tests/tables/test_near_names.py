@@ -68,7 +68,10 @@ def test_votes_and_scores_warn_and_renames_join(tmp_path):
     expected = Votes.read(rows([*ROWS, ("gpt-4o-mini", "llama-3-8b", "tie")]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for rename in ({"GPT-4o-mini": "gpt-4o-mini"}, *(tmp_path / f"names.{kind}" for kind in ("yaml", "json", "csv"))):
+        for rename in (
+            {"GPT-4o-mini": "gpt-4o-mini"},
+            *(tmp_path / f"names.{kind}" for kind in ("yaml", "json", "csv")),
+        ):
             joined = Votes.read(rows(ODD), rename=rename)
             assert joined.models == expected.models
             assert joined.a.tolist() == expected.a.tolist()

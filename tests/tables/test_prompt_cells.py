@@ -238,4 +238,4 @@ def test_other_text_stays_as_it_is(texts):
 def test_the_message_shows_the_start_of_a_long_cell(tmp_path):
     with pytest.raises(VotesError, match=re.escape("(\"[{'role': 'user', 'content': '" + "x" * 9)) as caught:
         Votes.read(as_csv(tmp_path / "a.csv", [str(talk("x" * 900))]))
-    assert len(str(caught.value).partition('; or leave')[0]) < 350
+    assert len(str(caught.value).partition("; or leave")[0]) < 350

@@ -74,7 +74,9 @@ def test_an_llm_called_a_is_no_side_where_names_are_written():
     rows = {"prompt": list("abcd"), "model_a": [a for a, _ in sides], "model_b": [b for _, b in sides]}
     votes = Votes.read({**rows, "winner": ["A", "A", "C", "B"]})
     assert votes.winner.tolist() == [A, B, A, A]  # C proves that these are names
-    assert Votes.read({**rows, "winner": ["Left", "B", "Left", "B"]}, ).winner.tolist() == [A, B, A, B]
+    assert Votes.read(
+        {**rows, "winner": ["Left", "B", "Left", "B"]},
+    ).winner.tolist() == [A, B, A, B]
     assert "spellings of winner" in refused({**rows, "winner": ["A", "A", "B", "B"]})
 
 
@@ -108,7 +110,22 @@ def test_numbers_mean_something_only_where_they_mean_one_thing(numbers):
 
 
 def test_a_side_is_one_word_and_nothing_else():
-    for text in ("not A", "A or B", "a bit", "1", "2", "neither", "none", "both", "", "?", "A>B", "option", "B A", "model 3"):
+    for text in (
+        "not A",
+        "A or B",
+        "a bit",
+        "1",
+        "2",
+        "neither",
+        "none",
+        "both",
+        "",
+        "?",
+        "A>B",
+        "option",
+        "B A",
+        "model 3",
+    ):
         assert side_or_tie(text) is None, text
     nouns, sides = ("model", "Assistant ", "response_", "[["), ("a", "A", "b", "left", "Right", "first")
     for noun, side in itertools.product(nouns, sides):
