@@ -97,7 +97,7 @@ def test_what_is_not_certain_is_asked_for_whatever_is_skipped(words, options):
         assert all(option in message for option in options.split(" --")), message
         assert f"{words[0]!r} " in message
         assert "say what" in message
-    given = {word: plain for word, plain in zip(words, PLAIN, strict=True)}
+    given = dict(zip(words, PLAIN, strict=True))
     assert Votes.read(table(words), winners=given).winner.tolist() == Votes.read(table(PLAIN)).winner.tolist()
 
 
