@@ -93,9 +93,9 @@ FAULTS = {
     (read_harness, "results_1.json"): {
         b"[]": "is no result file of lm-eval",
         b'{"results": {"x": 3}}': "the results of 'x' are no table",
-        b'{"results": {"x": {"acc": 7}}}': "row 1: score is 7.0; it must be a number",
-        b'{"results": {"x": {"acc": ["1,0"]}}}': r"acc of 'x' is \['1,0'\]; it",
-        b'{"n-samples": 3, "results": {"x": {"acc": 2}}}': "row 1: score is 2.0; it",
+        b'{"results": {"x": {"acc": 7}}}': "results_1.json', task 'x' of .*: acc is 7; it must be a number",
+        b'{"results": {"x": {"acc": ["1,0"]}}}': r"task 'x' of .*: acc is \['1,0'\]; it",
+        b'{"n-samples": 3, "results": {"x": {"acc": 2}}}': "task 'x' of .*: acc is 2; it",
     },
     (read_harness, "samples_x.jsonl"): {
         b'{"doc_id": 1, "points": 1}\n': "row 1 has no known metric; it has",

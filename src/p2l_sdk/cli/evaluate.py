@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import COSTS, JSON, LLMS, MODELS_TO_COMPARE, SCORES_OUTSIDE, load, print_json, say_matched
+from p2l_sdk.cli.common import (
+    COSTS,
+    JSON,
+    LLMS,
+    MODELS_TO_COMPARE,
+    READING,
+    SCORES_OUTSIDE,
+    load,
+    print_json,
+    reading,
+    say_matched,
+)
 from p2l_sdk.cli.robustness import measure_robustness, robustness_options
 from p2l_sdk.errors import require_known
 
@@ -33,7 +44,7 @@ def _read_votes(file: str, models: tuple[str, ...], columns: dict[str, Any]) -> 
     from p2l_sdk.names import matched, own_names
     from p2l_sdk.votes.votes import Votes
 
-    votes = Votes.read(file, **columns)
+    votes = Votes.read(file, **columns, **reading())
     own = own_names(votes.models, models, "a vote")
     say_matched(matched(dict(zip(votes.models, own, strict=True))))
     require_known(own, models, "a vote", "which is not one of the model's LLMs")
@@ -54,9 +65,10 @@ def _compare(
     held_out = None if votes is None else _read_votes(votes, known, columns)
     ratings = None
     if scores is not None and len(common) > 1:  # else `compare` says so
-        ratings = Scores.read(scores, common, allow_missing=True, outside=columns["scores_outside"])
+        outside = columns["scores_outside"]
+        ratings = Scores.read(scores, common, allow_missing=True, outside=outside, **reading(scores=True))
     elif scores is not None:
-        ratings = Scores.read(scores, among=known, allow_missing=True)
+        ratings = Scores.read(scores, among=known, allow_missing=True, **reading(scores=True))
     found = compare(first, second, held_out, ratings)
     if as_json:
         print_json({"compared": list(models), **found.to_dict()})
@@ -71,6 +83,7 @@ def _compare(
 @click.option("--scores", metavar="FILE", help="Scores to route for: a column 'prompt' and one per LLM.")
 @SCORES_OUTSIDE
 @LLMS
+@READING
 @MODELS_TO_COMPARE
 @COSTS
 @click.option(
@@ -115,6 +128,7 @@ def evaluate(
             model[0] if model else None, robustness, votes, scores, prompts, budget, options["seed"], as_json
         )
         return
+    reading()  # refuses what is illegal before any model is loaded
     if votes is None and scores is None:
         raise click.UsageError("there is nothing to evaluate on; give --votes FILE, --scores FILE or both")
     columns = {"models": llms, "not_llms": not_llms or (), "scores_outside": scores_outside}
@@ -145,7 +159,8 @@ def evaluate(
     )
     ratings = None
     if scores is not None:
-        ratings = Scores.read(scores, p2l.models, allow_missing=True, outside=scores_outside)
+        named = reading(scores=True)
+        ratings = Scores.read(scores, p2l.models, allow_missing=True, outside=scores_outside, **named)
     for data, file in ((held_out, votes), (ratings, scores)):
         if data is not None and trained is not None:
             warn_if_shared(trained, data, Path(str(file)).name)

@@ -42,6 +42,8 @@ def mpg() -> None:
 @LLMS
 @COLUMNS
 @click.option("--livebench", is_flag=True, help="The results are a table of LiveBench (table_DATE.csv).")
+@click.option("--metric", metavar="NAME", help="Of lm-evaluation-harness: the metric.  [the first that all LLMs have]")
+@click.option("--filter", metavar="NAME", help="Of lm-evaluation-harness: the filter, on tasks with it.  [likewise]")
 @click.option("--tree", metavar="FILE", help="Tree in YAML, or mpg, or livebench; all benchmarks alike if not given.")
 @click.option("--allow-absent", is_flag=True, help="Leave out benchmarks of the tree that have no results.")
 @click.option("--method", default="tree", show_default=True, help="tree or one_factor.")
@@ -125,7 +127,8 @@ def _read(options: dict[str, Any]) -> tuple[Results, Tree | None]:
         else:
             parts.append(Results.read(path, percent=options["percent"], columns=options["columns"]))
     if harness:
-        parts.append(read_harness(*harness))
+        named = {name: options[name] for name in ("metric", "filter", "percent")}
+        parts.append(read_harness(*harness, **named))
     results = parts[0] if len(parts) == 1 else Results.joined(parts)
     if options["tree"] is not None:
         tree = Tree.read(options["tree"])

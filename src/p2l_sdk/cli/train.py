@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from p2l_sdk.cli.common import BASE, REVISION, load
+from p2l_sdk.cli.common import BASE, READING, REVISION, load, reading
 
 # section of the help -> (option, type, help); the options are settings of `TrainingConfig`
 _SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
@@ -118,6 +118,7 @@ class _InSections(click.Command):
 @click.command(cls=_InSections, short_help="Train a model on your own votes.")
 @click.option("--config", "file", metavar="YAML", help="YAML file of settings; options given here take precedence.")
 @_with_settings
+@READING
 @click.option("--resume", is_flag=True, help="Resume the same run from its last checkpoint.")
 @click.option("--quiet", is_flag=True, help="Print only errors and warnings.")
 def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
@@ -143,7 +144,7 @@ def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
     """
     from p2l_sdk.training.config import TrainingConfig
 
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None} | reading()
     if file is not None:
         config = TrainingConfig.from_yaml(file, **given)
     else:

@@ -79,7 +79,8 @@ class Results:
 
         Raises:
             ResultsError: the source cannot be read, a column is missing, or is plainly no benchmark, a score is not a
-                number in its range, `correct` is above `total`, or two rows are for the same cell (or question); names the row.
+                number in its range, `correct` is above `total`, or two rows are for the same cell (or question); names
+                the row.
 
         Warns:
             P2LWarning: columns of row numbers were left out.

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from p2l_sdk.errors import TableError
+from p2l_sdk.errors import NEW_LINE, TableError
 from p2l_sdk.tables.places import Place
 
-NEW_LINE = "\n  "  # in a message with several lines, such as one for each faulty row
-_MOST_NAMED = 20
+_MOST = 20
 _VALUE = re.compile(r"'(?:[^'\\]|\\.)*'|\"[^\"]*\"|\[[^\]]*\]|(?<![\w.])-?\d[\d.e+-]*")
 
 
@@ -59,6 +58,7 @@ class Faults:
         self.place = place
         self.skip = skip
         self._found: dict[int, tuple[str, str]] = {}  # row -> what is wrong, and what is between the two
+        self._wanted: dict[int, str] = {}  # rows without a fault that are to be left out, and why
 
     def __len__(self) -> int:
         return len(self._found)
@@ -72,10 +72,14 @@ class Faults:
         for row in rows:
             self.add(int(row), text, mark)
 
+    def leave_out(self, rows: Iterable[int], text: str) -> None:
+        """These rows are to be left out, whether or not faulty ones are."""
+        self._wanted |= dict.fromkeys(map(int, rows), text)
+
     def keep(self, n_rows: int) -> np.ndarray:
         """`(n_rows,)` booleans: the rows without fault."""
         kept = np.ones(n_rows, dtype=bool)
-        kept[list(self._found)] = False
+        kept[[*self._found, *self._wanted]] = False
         return kept
 
     def settle(self, n_rows: int, advice: str = "") -> Skipped | None:
@@ -89,27 +93,27 @@ class Faults:
             TableError: rows are faulty and not to be left out, or none is left. The message has the first twenty and
                 the numbers by reason.
         """
-        if not self._found:
+        if not self._found and not self._wanted:
             return None
         found = self.skipped(n_rows)
-        if not self.skip:
+        if self._found and not self.skip:
             raise TableError(NEW_LINE.join([*self.lines(), self.summary(n_rows), *([advice] if advice else [])]))
         if found.n == n_rows:
             raise TableError(f"no row is left: {NEW_LINE.join([*self.lines(), str(found)])}")
         return found
 
     def skipped(self, n_rows: int) -> Skipped:
-        """The faulty rows as counts."""
-        reasons = Counter(_VALUE.sub("…", text.partition(";")[0]) for text, _ in self._found.values())
-        first = tuple(
-            f"{self.place(row)}{mark}{text.partition(';')[0]}" for row, (text, mark) in self._ordered()[:_MOST_NAMED]
-        )
-        return Skipped(len(self._found), n_rows, dict(reasons.most_common()), first)
+        """The rows to leave out as counts."""
+        found = {row: (text, ": ") for row, text in self._wanted.items()} | self._found
+        named = [
+            f"{self.place(row)}{mark}{text.partition(';')[0]}" for row, (text, mark) in sorted(found.items())[:_MOST]
+        ]
+        return Skipped(len(found), n_rows, _reasons(found.values()), tuple(named))
 
     def lines(self) -> list[str]:
         """One line for each of the first twenty faulty rows; a remedy stands only once."""
         lines, said = [], set()
-        for row, (text, mark) in self._ordered()[:_MOST_NAMED]:
+        for row, (text, mark) in sorted(self._found.items())[:_MOST]:
             what, _, remedy = text.partition("; ")
             lines.append(f"{self.place(row)}{mark}{what if remedy in said else text}")
             said.add(remedy)
@@ -118,12 +122,13 @@ class Faults:
 
     def summary(self, n_rows: int) -> str:
         """How many rows are faulty and why, and how to go on without them."""
-        found = self.skipped(n_rows)
-        one = found.n == 1
+        n, why = len(self._found), Skipped(0, n_rows, _reasons(self._found.values()), ()).why
+        are, them = ("is", "it") if n == 1 else ("are", "them")
         return (
-            f"{found.n:,} of {n_rows:,} rows {'is' if one else 'are'} faulty ({found.why}); mend {'it' if one else 'them'}"
-            f", or leave {'it' if one else 'them'} out: --skip-invalid (skip_invalid=True)"
+            f"{n:,} of {n_rows:,} rows {are} faulty ({why}); mend {them}, or leave {them} out: --skip-invalid "
+            "(skip_invalid=True)"
         )
 
-    def _ordered(self) -> list[tuple[int, tuple[str, str]]]:
-        return sorted(self._found.items())
+
+def _reasons(found: Iterable[tuple[str, str]]) -> dict[str, int]:
+    return dict(Counter(_VALUE.sub("…", text.partition(";")[0]) for text, _ in found).most_common())

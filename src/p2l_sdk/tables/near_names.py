@@ -65,8 +65,8 @@ def warning_of(near: tuple[NearNames, ...], what: str) -> str:
     pairs = "; ".join(map(str, near[:_MOST])) + (f"; and {len(near) - _MOST} more" if len(near) > _MOST else "")
     options = " ".join(f"--rename {shlex.quote(f'{pair.rare}={pair.common}')}" for pair in near[:_MOST])
     return (
-        f"LLMs whose names are nearly the same count as different ones ({what} of each): {pairs}. If they are one, join "
-        f"them: {options} (rename={{...}})"
+        f"LLMs whose names are nearly the same count as different ones ({what} of each): {pairs}. If they are one, "
+        f"join them: {options} (rename={{...}})"
     )
 
 

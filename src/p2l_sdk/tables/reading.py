@@ -1,5 +1,5 @@
-"""How a table as people have it becomes one with the contract's columns: names of columns, spellings of winners, LLMs to
-rename, and whether faulty rows are left out. Every reader of votes and scores goes through `Reading.apply`.
+"""How a table as people have it becomes one with the contract's columns: names of columns, spellings of winners, LLMs
+to rename, and whether faulty rows are left out. Every reader of votes and scores goes through `Reading.apply`.
 """
 
 from __future__ import annotations

@@ -12,18 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from p2l_sdk.errors import TableError
+from p2l_sdk.errors import NEW_LINE, TableError
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.tables.columns import PromptIndex, is_missing, llm_name, weight_of
-from p2l_sdk.tables.faults import NEW_LINE, Faults, Skipped
+from p2l_sdk.tables.faults import Faults, Skipped
 from p2l_sdk.tables.near_names import NearNames, near_names
 from p2l_sdk.tables.places import Place, Places
+from p2l_sdk.tables.plain import plain_values
 from p2l_sdk.tables.prompt_cells import PromptCells
 from p2l_sdk.tables.reading import Reading
-from p2l_sdk.tables.plain import plain_values
 from p2l_sdk.tables.sources import ABSENT
-from p2l_sdk.tables.winners import LEGAL, WinnerColumn, WinnersRead, likely
+from p2l_sdk.tables.winners import LEGAL, WinnerColumn, WinnersRead, checked_winners, likely
 
+OUTCOMES = "(winners={...}; an outcome is model_a, model_b, tie, both_bad or, for rows to leave out, skip)"
 _MOST = 20  # options in a message
 
 
@@ -59,20 +60,29 @@ class VoteCodes:
         with_prompts: whether the votes are on prompts; what counts votes alone needs none.
         reading: how the table is read.
         place: names a row, for messages (see `Source.place`).
+        columns: the contract's columns that have another name in the table -> that name. A winner that is the name of a
+            side's column is that side.
 
     Attributes:
         faults: the faulty rows so far; of winners only once `encoded` has read them.
         n_rows: number of rows so far.
     """
 
-    def __init__(self, with_prompts: bool = True, reading: Reading | None = None, place: Place | None = None) -> None:
+    def __init__(
+        self,
+        with_prompts: bool = True,
+        reading: Reading | None = None,
+        place: Place | None = None,
+        columns: Mapping[str, str] | None = None,
+    ) -> None:
         self._reading = reading or Reading()
         self.faults = Faults(place or Places(), self._reading.skip_invalid)
         self.n_rows = 0
+        self._winners = WinnerColumn()
         self._prompts = PromptIndex()
         self._cells = PromptCells()
         self._names: dict[str, int] = {}
-        self._winners = WinnerColumn(self._reading.winners)
+        self._columns = columns or {}
         self._with_prompts = with_prompts
         self._parts: list[tuple[np.ndarray, ...]] = []
 
@@ -112,8 +122,9 @@ class VoteCodes:
         prompt, a, b, codes, weight = map(joined, zip(*self._parts, strict=True))
         read = self.winners_of(codes, a, b)
         advice = advice_on(read) if read.unread else ""
-        if read.asked and self.faults.skip:
-            raise TableError(NEW_LINE.join([*self.faults.lines()[:1], advice]))
+        if read.asked:  # whatever happens to faulty rows: these are many
+            others = [*self.faults.lines(), self.faults.summary(self.n_rows)] if self.faults else []
+            raise TableError(NEW_LINE.join([advice, *([] if self.faults.skip else others)]))
         skipped = self.faults.settle(self.n_rows, advice)
         names, prompts, keep, winner = tuple(self._names), self._prompts.prompts, None, read.winner
         if skipped is not None:
@@ -129,7 +140,7 @@ class VoteCodes:
         return EncodedVotes(prompts, names, prompt, a, b, winner, weight, keep, skipped, read.read, near)
 
     def winners_of(self, *columns: np.ndarray) -> WinnersRead:
-        """Read the winners; rows where that fails are faulty.
+        """Read the winners; rows where that fails are faulty, but for spellings that have to be mapped.
 
         Args:
             columns: the numbers of the spellings, and of the LLMs on both sides; by default those of all rows.
@@ -137,9 +148,13 @@ class VoteCodes:
         if not columns:
             _, a, b, codes, _ = map(joined, zip(*self._parts, strict=True))
             columns = codes, a, b
-        read = self._winners.read(*columns, list(self._names))
+        sides = {self._columns[side]: side for side in ("model_a", "model_b") if side in self._columns}
+        given = {**checked_winners(sides), **self._reading.winners}
+        read = self._winners.read(*columns, list(self._names), given)
         for rows, text in read.faults:
             self.faults.add_all(rows, text)
+        for rows, text in read.skipped:
+            self.faults.leave_out(rows, text)
         return read
 
     def _prompt_numbers(self, chunk: Mapping[str, Any]) -> np.ndarray:
@@ -215,10 +230,7 @@ def advice_on(read: WinnersRead) -> str:
     if not read.asked:
         spelling = shlex.quote(f"{next(iter(read.unread))}=model_a")
         return f"{found}if another one says who won, map it: --winner {spelling} (winners={{...}})"
-    return (
-        f"{found}say what they mean, for example: {' '.join(winner_options(read))} (winners={{...}}; legal: model_a, "
-        "model_b, tie, both_bad, and skip for rows to leave out)"
-    )
+    return f"{found}say what {', '.join(map(repr, read.unread))} mean: {' '.join(winner_options(read))} {OUTCOMES}"
 
 
 def winner_options(read: WinnersRead) -> list[str]:

@@ -103,7 +103,7 @@ def checked_winners(given: Mapping[Any, Any]) -> dict[str, Winner | None]:
         outcome = side_or_tie(str(meaning))
         if outcome is None and str(meaning).strip().lower() != SKIP:
             raise P2LError(
-                f"winner {str(spelling)!r} is mapped to {str(meaning)!r}; {LEGAL}, and {SKIP} for rows to leave out"
+                f"the winner {str(spelling)!r} is mapped to {str(meaning)!r}; {LEGAL}, and {SKIP} for rows to leave out"
             )
         found[_plain(spelling)] = outcome
     return found
@@ -114,7 +114,7 @@ def _plain(value: Any) -> str:
 
 
 def likely(spelling: str, others: Collection[str]) -> str:
-    """The outcome that a spelling probably means beside the others, for a suggestion; "skip" where nothing is likely."""
+    """The outcome that a spelling probably means beside the others, for a suggestion; "?" where nothing is likely."""
     numbers = {number_in(text) for text in others}
     number = number_in(spelling)
     if number is not None:
@@ -129,7 +129,7 @@ def likely(spelling: str, others: Collection[str]) -> str:
     if len(set(sides)) == 1 or re.fullmatch(r"\W*\w+\W*[<>]+\W*\w+\W*", spelling):
         first = sides[0] if sides else Winner.A
         return "model_b" if (first is Winner.B) is not ("<" in spelling) else "model_a"
-    return SKIP
+    return "?"
 
 
 @dataclass(frozen=True)
@@ -139,29 +139,36 @@ class WinnersRead:
     Attributes:
         winner: `(n_votes,)` `Winner` codes; -1 where it cannot be read.
         faults: rows (from 0) that cannot be read, and why, for each kind of fault.
+        skipped: rows that are to be left out, likewise.
         read: spellings other than the contract's -> what they were read as.
-        asked: whether a spelling has to be mapped, whatever happens to faulty rows.
+        asked: whether spellings have to be mapped, whatever happens to faulty rows, since many votes have them. They
+            are not among the faults.
         unread: spellings that cannot be read -> number of rows.
         found: all spellings, each with its number and how it was read.
     """
 
     winner: np.ndarray
     faults: list[tuple[np.ndarray, str]]
+    skipped: list[tuple[np.ndarray, str]]
     read: dict[str, str]
     asked: bool
     unread: dict[str, int]
     found: str
 
 
+class _Other(str):
+    """A value that is neither a text nor a number, as it is shown."""
+
+    def __new__(cls, value: Any) -> _Other:
+        return super().__new__(cls, repr(value))
+
+    __repr__ = str.__str__
+
+
 class WinnerColumn:
-    """Numbers the spellings of a winner column, and reads them once all are known.
+    """Numbers the spellings of a winner column, and reads them once all are known."""
 
-    Args:
-        given: what the user said of spellings, see `checked_winners`.
-    """
-
-    def __init__(self, given: Mapping[str, Winner | None]) -> None:
-        self._given = given
+    def __init__(self) -> None:
         self._spellings: dict[Any, int] = {}
 
     def number(self, value: Any) -> int:
@@ -169,46 +176,56 @@ class WinnerColumn:
         key = value.strip() if isinstance(value, str) else value
         if isinstance(value, str | bool | int | float):
             return self._spellings.setdefault((type(key).__name__, key), len(self._spellings))
-        return self._spellings.setdefault(("other", repr(value)), len(self._spellings))
+        return self._spellings.setdefault(("", _Other(value)), len(self._spellings))
 
-    def read(self, codes: np.ndarray, a: np.ndarray, b: np.ndarray, names: Sequence[str]) -> WinnersRead:
+    def read(
+        self,
+        codes: np.ndarray,
+        a: np.ndarray,
+        b: np.ndarray,
+        names: Sequence[str],
+        given: Mapping[str, Winner | None],
+    ) -> WinnersRead:
         """Read the column.
 
         Args:
             codes: `(n_votes,)` numbers of spellings; -1 in rows that are faulty already.
             a, b: `(n_votes,)` the LLMs of the votes, indices into names.
             names: the LLMs.
+            given: what is said of spellings, see `checked_winners`.
         """
         spellings = [key[1] for key in self._spellings]
-        valid = [key[0] != "other" for key in self._spellings]
         counts = np.bincount(codes if codes.min() >= 0 else codes[codes >= 0], minlength=len(spellings))
-        meant, llms = self._meanings(spellings, valid, codes, a, b, names)
+        meant, llms = _meanings(spellings, counts > 0, codes, (a, b), names, given)
         table = np.array([*meant, _UNREAD], dtype=np.intp)
         winner = table[codes]  # -1 is the last one
         named = winner == _NAMED
         if named.any():
             llm = np.array([*llms, -1])[codes]
             winner = np.where(named & (a == llm), Winner.A, np.where(named & (b == llm), Winner.B, winner))
-        faults, unread = [], {}
+        unread: dict[str, np.ndarray] = {}
+        faults, skipped = [], []
         uncertain = any(n and code < 0 for n, code in zip(counts, meant, strict=True))
         bad = np.flatnonzero((winner < 0) & (codes >= 0)) if uncertain else np.empty(0, dtype=np.intp)
         for i in np.unique(codes[bad]).tolist():
             rows, text = bad[codes[bad] == i], spellings[i]
-            shown = repr(text) if valid[i] else text
             if meant[i] == _SKIPPED:
-                faults.append((rows, f"winner is {shown}, which is to be skipped"))
+                skipped.append((rows, f"winner is {text!r}, which is to be skipped"))
             elif meant[i] == _NAMED:
-                faults.append((rows, f"winner is {shown}, which is neither of the vote's two LLMs"))
+                faults.append((rows, f"winner is {text!r}, which is neither of the vote's two LLMs"))
             else:
-                faults.append((rows, f"winner is {shown}; {LEGAL}"))
-                unread[str(text)] = len(rows)
-        total = int(counts.sum())
-        asked = any(n >= _ROWS and n > _SHARE * total for n in unread.values()) or 2 * sum(unread.values()) > total
+                unread[str(text)] = rows
+        total, n_unread = int(counts.sum()), sum(map(len, unread.values()))
+        asked = any(n >= _ROWS and n > _SHARE * total for n in map(len, unread.values())) or 2 * n_unread > total
+        if not asked:
+            faults += [(codes_, f"winner is {text!r}; {LEGAL}") for text, codes_ in unread.items()]
         words = [self._word(meaning) for meaning in meant]
         read = {str(t): w for t, w, n in zip(spellings, words, counts, strict=True) if n and w and _own(t) is None}
         most = np.argsort(-counts, kind="stable")[:_MOST]
         found = ", ".join(f"{spellings[i]!r} {counts[i]:,} x ({words[i] or '?'})" for i in most if counts[i])
-        return WinnersRead(np.maximum(winner, -1) if uncertain else winner, faults, read, asked, unread, found)
+        n_rows = {text: len(rows) for text, rows in unread.items()}
+        winner = np.maximum(winner, -1) if uncertain else winner
+        return WinnersRead(winner, faults, skipped, read, asked, n_rows, found)
 
     @staticmethod
     def _word(meaning: int) -> str:
@@ -216,40 +233,42 @@ class WinnerColumn:
             return next(word for word, winner in WINNERS.items() if winner == meaning)
         return {_NAMED: "the LLM of that name", _SKIPPED: SKIP}.get(meaning, "")
 
-    def _meanings(
-        self,
-        spellings: list[Any],
-        valid: list[bool],
-        codes: np.ndarray,
-        a: np.ndarray,
-        b: np.ndarray,
-        names: Sequence[str],
-    ) -> tuple[list[int], list[int]]:
-        """For each spelling a `Winner` or one of the codes above, and the LLM of that name or -1."""
-        given = [self._given.get(_plain(t), ...) if ok else ... for t, ok in zip(spellings, valid, strict=True)]
-        words = [side_or_tie(t) if isinstance(t, str) and ok else None for t, ok in zip(spellings, valid, strict=True)]
-        numbers = [number_in(t) if ok else None for t, ok in zip(spellings, valid, strict=True)]
-        bare = {n for n, said in zip(numbers, given, strict=True) if n is not None and said is ...}
-        sided = any(w in (Winner.A, Winner.B) and said is ... for w, said in zip(words, given, strict=True))
-        of_numbers = {} if sided else outcomes_of_numbers(bare)
-        words = [of_numbers.get(n, w) if n is not None else w for n, w in zip(numbers, words, strict=True)]
-        llms = _llms(spellings, names)
-        only_named = any(k >= 0 and w is None for k, w in zip(llms, words, strict=True))
-        only_sided = any(k < 0 and w in (Winner.A, Winner.B) for k, w in zip(llms, words, strict=True))
-        meant: list[int] = []
-        for i, (said, word, llm) in enumerate(zip(given, words, llms, strict=True)):
-            if said is not ...:
-                meant.append(_SKIPPED if said is None else int(said))
-            elif word is None or llm < 0:
-                meant.append(int(word) if word is not None else _NAMED if llm >= 0 else _UNREAD)
-            else:  # "A" may be a side, and an LLM called A
-                side = a if word is Winner.A else b
-                agree = word in (Winner.A, Winner.B) and bool((side[codes == i] == llm).all())
-                decided = (
-                    _NAMED if only_named and not only_sided else int(word) if only_sided and not only_named else None
-                )
-                meant.append(int(word) if agree else _UNREAD if decided is None else decided)
-        return meant, llms
+
+def _meanings(
+    spellings: Sequence[Any],
+    seen: Sequence[bool],
+    codes: np.ndarray,
+    sides: tuple[np.ndarray, np.ndarray],
+    names: Sequence[str],
+    given: Mapping[str, Winner | None],
+) -> tuple[list[int], list[int]]:
+    """For each spelling a `Winner` or one of the codes above, and the LLM of that name or -1; only those that are seen
+    say what numbers mean."""
+    texts = [text if isinstance(text, str | bool | int | float) else "" for text in spellings]
+    said = [given.get(_plain(text), ...) for text in texts]
+    words = [side_or_tie(text) if isinstance(text, str) else None for text in texts]
+    numbers = [number_in(text) for text in texts]
+    open_ = [there and meaning is ... for there, meaning in zip(seen, said, strict=True)]
+    sided = any(is_open and word in (Winner.A, Winner.B) for is_open, word in zip(open_, words, strict=True))
+    bare = {number for is_open, number in zip(open_, numbers, strict=True) if is_open and number is not None}
+    of_numbers = {} if sided else outcomes_of_numbers(bare)
+    words = [of_numbers.get(n, w) if n is not None else w for n, w in zip(numbers, words, strict=True)]
+    llms = _llms(texts, names)
+    only_named = any(k >= 0 and w is None for k, w in zip(llms, words, strict=True))
+    only_sided = any(k < 0 and w in (Winner.A, Winner.B) for k, w in zip(llms, words, strict=True))
+    meant: list[int] = []
+    for i, (meaning, word, llm) in enumerate(zip(said, words, llms, strict=True)):
+        if meaning is not ...:
+            meant.append(_SKIPPED if meaning is None else int(meaning))
+        elif word is None or llm < 0:
+            meant.append(int(word) if word is not None else _NAMED if llm >= 0 else _UNREAD)
+        elif word in (Winner.A, Winner.B) and (sides[word][codes == i] == llm).all():
+            meant.append(int(word))  # "A" is both the side and an LLM called A
+        elif only_named is only_sided:
+            meant.append(_UNREAD)
+        else:
+            meant.append(_NAMED if only_named else int(word))
+    return meant, llms
 
 
 def _own(text: Any) -> Winner | None:

@@ -57,11 +57,11 @@ class VoteCounts:
         with table_errors(VotesError, votes):
             if not isinstance(votes, Votes):
                 reading = Reading()
-                named, _ = reading.apply(_open(votes))
+                named, applied = reading.apply(_open(votes))
                 first, named = named.peek()
                 if not is_scores(first, named.untyped):
-                    named = require_columns(named, reading, with_prompts=False)
-                    codes = VoteCodes(with_prompts=False, place=named.place)
+                    named = require_columns(named, reading, applied.columns, with_prompts=False)
+                    codes = VoteCodes(with_prompts=False, place=named.place, columns=applied.columns)
                     for chunk in named.chunks:
                         codes.add(chunk)
                     read = codes.encoded()

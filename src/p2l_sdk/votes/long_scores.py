@@ -28,12 +28,16 @@ _REMEDY = (
 )
 
 
-def wide_table(table: Chunk) -> tuple[Chunk, dict[str, dict[int, int]]]:
+def wide_table(table: Chunk, at: Sequence[int] | None = None) -> tuple[Chunk, dict[str, dict[int, int]]]:
     """The same scores with a row for each prompt and a column for each LLM, None where it has no score; and for each
     LLM, by row of the result, the row of the table that holds its score.
 
     Columns that label the prompt (`benchmark`) are kept: those of strings and bools that are the same in all rows of
     every prompt.
+
+    Args:
+        table: the long table.
+        at: the number of each row in the file, from 0; by default they are all of its rows.
 
     Raises:
         TableError: a row has no prompt or LLM, or two rows are of the same LLM on the same prompt.
@@ -55,8 +59,9 @@ def wide_table(table: Chunk) -> tuple[Chunk, dict[str, dict[int, int]]]:
             continue
         before = scores[models[row]].setdefault(question, row)
         if before != row:
+            first_row, second_row = (row_ + 1 if at is None else at[row_] + 1 for row_ in (before, row))
             raise ScoresError(
-                f"rows {before + 1} and {row + 1} both have a score of {models[row]!r} on the same prompt; keep one"
+                f"rows {first_row} and {second_row} both have a score of {models[row]!r} on the same prompt; keep one"
             )
     kept = [
         name for name in table if name not in _OF_ANSWERS and name != "prompt" and _labels(table[name], place, first)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,16 +20,16 @@ from p2l_sdk.tables.columns import (
     is_long,
     is_no_number,
     is_numeric,
-    number_of,
     prompt_column,
     required,
 )
 from p2l_sdk.tables.identifiers import LLMS, score_columns
+from p2l_sdk.tables.near_names import near_names, warning_of
+from p2l_sdk.tables.reading import Applied, Findings, Reading
 from p2l_sdk.tables.sources import Chunk, Source, open_source, table_errors, whole_table
 from p2l_sdk.votes.long_scores import wide_table
+from p2l_sdk.votes.score_rows import score_of, sound_rows
 from p2l_sdk.votes.scores_outside import Outside, OutsideScores
-
-_BOOLS = {"True": 1.0, "False": 0.0, "true": 1.0, "false": 0.0}  # as a CSV file spells them
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,7 @@ class Scores:
         scores: `(n_prompts, n_models)`, higher is better; NaN for a missing score, if missing scores are allowed.
         categories: the other columns that label prompts (such as a task), `(n_prompts,)` each.
         outside: the scores that were outside [0, 1] when the table was read, and what was done; None if none was.
+        findings: what else was noticed, and done, when the table was read.
     """
 
     prompts: list[Prompt]
@@ -48,6 +50,7 @@ class Scores:
     scores: np.ndarray
     categories: Mapping[str, np.ndarray] = field(default_factory=dict)
     outside: OutsideScores | None = None
+    findings: Findings = field(default_factory=Findings)
 
     @classmethod
     def read(
@@ -59,6 +62,9 @@ class Scores:
         among: Sequence[str] | None = None,
         allow_missing: bool = False,
         outside: Outside | str | None = None,
+        columns: Mapping[str, str] | None = None,
+        rename: Mapping[str, str] | str | Path | None = None,
+        skip_invalid: bool = False,
     ) -> Scores:
         """Read a table with a `prompt` column and one column per LLM, or with the columns `prompt`, `model`, `score`.
 
@@ -74,6 +80,7 @@ class Scores:
             allow_missing: whether a score may be missing (NaN, null, an empty cell of a CSV file).
             outside: what to do with scores outside [0, 1]: "clip" them, "rescale" all scores to [0, 1], or "drop" them
                 (they become missing, whatever `allow_missing`). By default they are kept.
+            columns, rename, skip_invalid: as in `Votes.read`.
 
         Raises:
             ScoresError: a column is missing, there are no rows, a prompt is invalid, a score is not a finite number, or
@@ -84,14 +91,18 @@ class Scores:
             P2LWarning: scores were clipped, rescaled or dropped; it names the first and says how many. Columns of row
                 numbers were left out.
         """
+        reading = Reading.of(columns, None, rename, skip_invalid)
         with table_errors(ScoresError, source):
+            named, applied = reading.apply(open_source(source))
             return cls.of_source(
-                open_source(source),
+                named,
                 models,
                 not_llms=not_llms,
                 among=among,
                 allow_missing=allow_missing,
                 outside=outside,
+                reading=reading,
+                applied=applied,
             )
 
     @classmethod
@@ -105,19 +116,63 @@ class Scores:
         among: Sequence[str] | None = None,
         allow_missing: bool = False,
         outside: Outside | str | None = None,
+        reading: Reading | None = None,
+        applied: Applied | None = None,
     ) -> Scores:
-        """Like `read`, for a source that is already open."""
+        """Like `read`, for a source that is already open, and has the contract's columns (`Reading.apply`)."""
         wanted = as_outside(outside)
         table = whole_table(source.chunks)
         if not table:
             raise ScoresError("the scores file is empty")
         long = is_long(table, source.untyped)
-        table, rows = wide_table(table) if long else (table, {})
+        names = () if long else cls._columns(table, source, models, among, not_llms)
+        table, at, skipped = sound_rows(
+            table,
+            ["score"] if long else names,
+            long=long,
+            allow_missing=allow_missing,
+            place=source.place,
+            skip=reading is not None and reading.skip_invalid,
+        )
+        table, rows = wide_table(table, at) if long else (table, {})
+        if long:
+            names = cls._columns(table, source, models, among, not_llms, rows)
+        prompts = checked(prompt_column(table, 0), checked_prompt, 0)
+
+        def row_of(index: int, name: str) -> int:
+            return int(at[rows.get(name, {}).get(index, index)])
+
+        columns = [_column(table, name, allow_missing, row_of) for name in names]
+        numbers = set(rows) if long else {name for name in table if is_numeric(table[name], source.untyped)}
+        categories = Categories(without=(numbers - set(not_llms)) | set(names))
+        categories.add(table, len(prompts))
+        read = np.stack(columns, 1)
+        found = OutsideScores.of(read, names, row_of)
+        if found is not None and wanted is not None:
+            read, found = found.apply(read, wanted), replace(found, done=wanted)
+            warnings.warn(found.outcome, P2LWarning, stacklevel=4)  # the caller of `read`
+        near = near_names(dict(zip(names, np.isfinite(read).sum(0).tolist(), strict=True)))
+        if near:
+            warnings.warn(warning_of(near, "scores"), P2LWarning, stacklevel=4)
+        done = applied or Applied(Reading(), source.untyped)
+        findings = Findings(skipped, done.columns, renamed=done.renamed, near=near)
+        return cls(prompts, names, read, categories.arrays(), found, findings)
+
+    @staticmethod
+    def _columns(
+        table: Chunk,
+        source: Source,
+        models: Sequence[str] | None,
+        among: Sequence[str] | None,
+        not_llms: Sequence[str],
+        rows: Mapping[str, Mapping[int, int]] | None = None,
+    ) -> tuple[str, ...]:
+        """The LLMs' columns of a table; `rows` are the LLMs of a long one, with their rows."""
         if models is not None:
             names = tuple(models)
         elif among is not None:
             names = tuple(name for name in among if name in table)
-        elif long:
+        elif rows is not None:
             names = tuple(sorted(name for name, of_prompts in rows.items() if of_prompts and name not in not_llms))
         else:
             names = tuple(sorted(score_columns(table, source.untyped, LLMS, without=not_llms)))
@@ -130,21 +185,7 @@ class Scores:
                 f"the scores file has no numeric column; it needs one for each LLM (it has: {has}); "
                 "columns of bools are LLMs where they are named: --llms A,B (models=[...])"
             )
-        prompts = checked(prompt_column(table, 0), checked_prompt, 0)
-
-        def row_of(index: int, name: str) -> int:
-            return rows.get(name, {}).get(index, index)
-
-        columns = [_column(table, name, allow_missing, row_of) for name in names]
-        numbers = set(rows) if long else {name for name in table if is_numeric(table[name], source.untyped)}
-        categories = Categories(without=(numbers - set(not_llms)) | set(names))
-        categories.add(table, len(prompts))
-        read = np.stack(columns, 1)
-        found = OutsideScores.of(read, names, row_of)
-        if found is not None and wanted is not None:
-            read, found = found.apply(read, wanted), replace(found, done=wanted)
-            warnings.warn(found.outcome, P2LWarning, stacklevel=4)  # the caller of `read`
-        return cls(prompts, names, read, categories.arrays(), found)
+        return names
 
 
 def as_outside(name: Outside | str | None) -> Outside | None:
@@ -154,7 +195,7 @@ def as_outside(name: Outside | str | None) -> Outside | None:
 
 def _column(table: Chunk, name: str, allow_missing: bool, row_of: Callable[[int, str], int]) -> np.ndarray:
     values = table[name] if allow_missing else required(table, name, 0)
-    numbers = np.array([number_of(_BOOLS.get(value, value) if isinstance(value, str) else value) for value in values])
+    numbers = np.array([score_of(value) for value in values])
     for row in np.flatnonzero(~np.isfinite(numbers)):
         value = values[int(row)]
         if not (allow_missing and is_no_number(value)):

@@ -113,7 +113,7 @@ class Votes:
             if {"prompt", "model", "answer"} <= first.keys() and not {"score", "winner"} & first.keys():
                 raise VotesError("these are answers, as p2l collect writes them, not votes; let p2l judge compare them")
             if is_scores(first, opened.untyped):
-                named = {"not_llms": not_llms, "outside": scores_outside}
+                named = {"not_llms": not_llms, "outside": scores_outside, "reading": reading, "applied": applied}
                 scores = Scores.of_source(opened, models, allow_missing=True, **named)
                 return cls._of_scores(scores, stacklevel=3)
             return cls._of_source(opened, reading, applied, models)
@@ -218,8 +218,9 @@ class Votes:
 
     @classmethod
     def _of_source(cls, source: Source, reading: Reading, applied: Applied, models: Sequence[str] | None) -> Votes:
-        source = require_columns(source, reading)
-        codes, categories = VoteCodes(reading=reading, place=source.place), Categories()
+        source = require_columns(source, reading, applied.columns)
+        codes = VoteCodes(reading=reading, place=source.place, columns=applied.columns)
+        categories = Categories()
         for chunk in source.chunks:
             categories.add(chunk, codes.add(chunk))
         read = codes.encoded()
@@ -274,6 +275,7 @@ class Votes:
             winner[row, pair],
             np.ones(len(row)),
             {name: labels[row] for name, labels in scores.categories.items()},
+            scores.findings,
         )
         return votes.subset(np.unique(votes.prompt))  # drops prompts without a vote
 
