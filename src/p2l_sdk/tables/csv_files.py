@@ -100,13 +100,13 @@ def _first_record(lines: Sequence[str]) -> str:
 
 def _share(sample: Sequence[str], separator: str) -> float:
     """The share of the rows of a sample that have as many fields as the header."""
-    lengths = []
+    lengths, cut = [], len(sample) == _SAMPLE  # maybe within a row
     try:
         for fields in csv.reader(sample, delimiter=separator, strict=True):
             if not is_blank(fields):
                 lengths.append(len(fields))
     except csv.Error:
-        if len(sample) < _SAMPLE:  # not because the sample ends within a field
+        if not cut:
             return 0.0
-    rows = lengths[1:]
+    rows = lengths[1:-1] if cut else lengths[1:]
     return sum(n == lengths[0] for n in rows) / len(rows) if rows else 0.0

@@ -26,8 +26,8 @@ def is_blank(cells: Sequence[Any]) -> bool:
 
 
 class Header:
-    """The names of columns. A column without a name is left out if it is empty; only the first one may have values
-    (pandas' index), and its name is "".
+    """The names of columns. The first column without a name (row numbers, as pandas writes them) is named ""; others
+    have to be empty, and are left out.
 
     Args:
         cells: the cells of the header.
@@ -40,7 +40,8 @@ class Header:
     def __init__(self, cells: Sequence[Any], path: Path) -> None:
         names = ["" if cell is None else str(cell).strip() for cell in cells]
         self._path = path
-        self._named = [i for i, name in enumerate(names) if name or i == 0]
+        nameless = names.index("") if "" in names else None
+        self._named = [i for i, name in enumerate(names) if name or i == nameless]
         self._all = len(self._named) == len(names)
         self._names = [names[i] for i in self._named]
         require_distinct(self._names, repr(str(path)))
