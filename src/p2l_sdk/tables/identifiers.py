@@ -35,7 +35,9 @@ _COUNT = re.compile(
 _MEAN = re.compile(r"(.* )?(average|avg)( .*)?|(mean|total|sum|median|std|stdev|min|max|oracle)( (score|accuracy))?")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 
-_FEW, _MANY = 3, 8  # rows from which whole numbers tell something, and from which they prove that they count the rows
+# rows from which whole numbers tell something, from which 0 and 1 do, and from which 1 to n are no scores
+_FEW, _SOME, _MANY = 3, 5, 8
+_MOST_ENDS = 0.25  # share of graded scores that are 0 or 1, at most
 _FAR = 10.0  # times the range of the others, from where one or two rows are enough
 _NAMED = 6  # columns in a message
 
@@ -148,8 +150,8 @@ class _Column:
 
     @cached_property
     def graded(self) -> bool:
-        """Whether most values are neither 0 nor 1."""
-        return float(np.isin(self.numbers, (0.0, 1.0)).mean()) < 0.5
+        """Whether nearly all values are neither 0 nor 1."""
+        return float(np.isin(self.numbers, (0.0, 1.0)).mean()) <= _MOST_ENDS
 
     @cached_property
     def fractional(self) -> bool:
@@ -242,7 +244,7 @@ def _by_values(columns: Sequence[_Column]) -> dict[str, str]:
     return {
         column.name: "a flag"
         for column in columns
-        if column.binary and len(column.numbers) >= _FEW and len(np.unique(column.numbers)) == 2
+        if column.binary and len(column.numbers) >= _SOME and len(np.unique(column.numbers)) == 2
     }
 
 
