@@ -27,7 +27,10 @@ _ITEM += "instance|request|message|record|case|test|entry|dataset|group|cluster|
 _IDENTIFIER = re.compile(f"({_ITEM})?(id|ids|idx|no|nr|num|number|index)|rownum|line|rank|position|qid|uid|uuid|seed")
 _SOME_ID = re.compile(r".* (id|idx|index|hash|seed)")
 _FLAG = re.compile(r"(is|has) .+|.* flag|flag")
-_MEASURE = re.compile(r"(.* )?(tokens|seconds|latency|cost|price|usd|timestamp)|created at|updated at")
+_MEASURE = re.compile(
+    r"(.* )?(tokens|seconds|latency|costs?|prices?|usd|timestamp|temperature|perplexity|difficulty)( .*)?|"
+    r"(created|updated) at"
+)
 _COUNT = re.compile(
     r"(.* )?(count|counts|length|len|words|chars|characters|turns|time|date|datetime|year|params|parameters|size|elo|"
     r"duration|ms|votes|weight)|(n|num) .+|(size|params) b"
