@@ -156,6 +156,7 @@ TRUE_LLMS = {
     "all right": {**binary(), "c": [1] * 6, "d": [1.0] * 6, "e": [0] * 6},
     "all right beside graded scores": scores(c=[1.0] * 6, d=[0] * 6),
     "right or wrong, and graded on some": binary(c=[0.5, 0, 1, 1, 0, 1]),
+    "graded, and right or wrong": {**scores(), "a": [0, 1, 1, 0, 0, 1]},
     "from 1 to 10": {**scores(), "a": [7, 8, 3, 10, 1, 1], "b": [2, 2, 3, 9, 9, 8]},
     "1 to 3": {"prompt": ["x", "y", "z"], "a": [1, 2, 3], "b": [2, 2, 1]},
     "percent": {**scores(), "a": [55, 61, 70, 12, 3, 4], "b": [5, 6, 7, 8, 30, 10]},

@@ -40,6 +40,7 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 
 # rows from which whole numbers tell something, from which 0 and 1 do, and from which 1 to n are no scores
 _FEW, _SOME, _MANY = 3, 5, 8
+_LLMS = 2  # columns of graded scores beside which one of 0 and 1 is a flag
 _MOST_ENDS = 0.25  # share of graded scores that are 0 or 1, at most
 _FAR = 10.0  # times the range of the others, from where one or two rows are enough
 _NAMED = 6  # columns in a message
@@ -242,7 +243,7 @@ def _by_values(columns: Sequence[_Column]) -> dict[str, str]:
             outside[beside[0].name] = "a flag"
         return outside
     graded = [column for column in columns if not column.binary]
-    if not graded or not all(column.graded for column in graded):
+    if len(graded) < _LLMS or not all(column.graded for column in graded):  # one LLM beside a flag tells nothing
         return {}
     return {
         column.name: "a flag"

@@ -135,9 +135,8 @@ class Scores:
         def row_of(index: int, name: str) -> int:
             return rows.get(name, {}).get(index, index)
 
-        hint = (
-            "" if long or models is not None or among is not None else " (if it is no LLM: --not-llms, not_llms=[...])"
-        )
+        taken = not long and models is None and among is None  # nobody named it
+        hint = " (if it is no LLM: --not-llms, not_llms=[...])" if taken else ""
         columns = [_column(table, name, allow_missing, row_of, hint) for name in names]
         numbers = set(rows) if long else {name for name in table if is_numeric(table[name], source.untyped)}
         categories = Categories(without=(numbers - set(not_llms)) | set(names))
