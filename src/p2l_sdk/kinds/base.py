@@ -119,7 +119,7 @@ def _of_text_model(name: str, device: str | None) -> Any:
     try:
         from p2l_sdk.modeling.configuration_p2l import P2LConfig
         from p2l_sdk.modeling.modeling_p2l import P2LModel
-        from p2l_sdk.scorers.backbone import BaseModel, is_decoder, longest_prompt
+        from p2l_sdk.scorers.backbone import BaseModel, default_length, is_decoder, require_embeddings
         from p2l_sdk.scorers.transformer import TransformerScorer
     except ImportError as error:
         raise MissingExtraError(f"the base {name!r}", error.name or "torch", "torch") from None
@@ -129,11 +129,12 @@ def _of_text_model(name: str, device: str | None) -> Any:
         models=("a", "b"),
         feedback=Feedback.BT,
         pooling=Pooling.MEAN,
-        max_prompt_tokens=min(longest_prompt(backbone), tokenizer.model_max_length, _MOST_TOKENS),
+        max_prompt_tokens=default_length(backbone, tokenizer, _MOST_TOKENS),
         chat=False,
         add_special_tokens=not is_decoder(backbone),
     )
     model = P2LModel.on_backbone(P2LConfig(backbone_config=backbone.config, **spec.to_dict()), backbone)
+    require_embeddings(name, tokenizer, model.n_embeddings)
     model.config.backbone_config.name_or_path = "" if Path(name).expanduser().exists() else name  # no local path
     return TransformerScorer(model.to(device or "cpu"), tokenizer)
 
