@@ -70,7 +70,7 @@ class TransformerScorer:
             if adapter:
                 from p2l_sdk.scorers.adapter import load_adapter
 
-                model = load_adapter(folder, config, base, access)
+                model = load_adapter(folder, base, access)
             else:
                 model = _whole_model(folder)
             tokenizer = saved_tokenizer(folder)

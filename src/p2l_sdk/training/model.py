@@ -130,8 +130,32 @@ def _commit(backbone: Any) -> str | None:
     return getattr(backbone.config, "_commit_hash", None)
 
 
+def _experts(backbone: nn.Module) -> list[str]:
+    """The parameters that hold the matrices of all experts of a layer, (n_experts, rows, columns), by the end of their
+    names, which is the same in all layers: they are no linear layers of their own."""
+    names = [
+        f"{place}.{name}"
+        for place, module in backbone.named_modules()
+        if "expert" in type(module).__name__.lower()
+        for name, parameter in module.named_parameters(recurse=False)
+        if parameter.ndim == 3
+    ]
+    return sorted({re.split(r"\.\d+\.", name)[-1] for name in names})
+
+
 def add_lora(model: P2LModel, config: TrainingConfig) -> Any:
-    """The PEFT model: a LoRA on every linear layer of the backbone, the head trained in full, the rest frozen."""
+    """The PEFT model: a LoRA on every linear layer of the backbone and on the experts of a mixture of experts, the head
+    trained in full, the rest frozen.
+
+    Raises:
+        P2LError: `lora_dropout` is set, and there are experts, where PEFT has none.
+    """
+    experts = _experts(model.backbone)
+    if experts and config.lora_dropout:
+        raise P2LError(
+            f"lora_dropout is {config.lora_dropout:g}, and {config.base!r} is a mixture of experts, whose LoRA has no "
+            "dropout; leave it at 0"
+        )
     names = {
         name.rpartition(".")[2]
         for name, module in model.backbone.named_modules()
@@ -142,6 +166,7 @@ def add_lora(model: P2LModel, config: TrainingConfig) -> Any:
         lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # may be fractional: PEFT only divides it by the rank
         lora_dropout=config.lora_dropout,
         target_modules=rf"backbone\.(?!.*pooler).*\.({'|'.join(map(re.escape, sorted(names)))})",
+        target_parameters=experts or None,
         modules_to_save=["head"],
         revision=config.base_revision or (None if config.base_name else _commit(model.backbone)),
     )
