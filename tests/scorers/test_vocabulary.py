@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from p2l_sdk import P2L
 from p2l_sdk.errors import ModelFormatError, PromptError
-from p2l_sdk.kinds.base import _of_text_model
+from p2l_sdk.kinds.base import Base
 from p2l_sdk.modeling.pipeline_p2l import LeaderboardPipeline
 from p2l_sdk.training import finetune
 from p2l_sdk.training.token_table import distil
@@ -80,7 +80,7 @@ def test_tokens_without_an_embedding_are_refused_before_anything_is_computed(
 
 def test_other_ways_to_a_base_refuse_them_too(tmp_path):
     base = changed(tmp_path / "base", "bert", with_word)
-    for way in (lambda base: _of_text_model(base, None), distil):
+    for way in (Base, distil):
         with pytest.raises(ModelFormatError, match=f"has {ROWS + 1} tokens, and the model embeddings for {ROWS}"):
             way(base)
 
@@ -102,7 +102,7 @@ def test_padding_needs_no_embedding(kind, votes, tmp_path):
     for board, row in zip(pipe(PROMPTS), expected, strict=True):
         coefs = {entry["model"]: entry["coef"] for entry in board["leaderboard"]}
         np.testing.assert_allclose([coefs[name] for name in own.models], row, atol=1e-5)
-    states = [_of_text_model(str(tmp_path / name), None).pooled(PROMPTS) for name in ("base-own", "base-other")]
+    states = [Base(tmp_path / name).pooled(PROMPTS) for name in ("base-own", "base-other")]
     np.testing.assert_array_equal(*states)
 
 

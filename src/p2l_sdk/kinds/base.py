@@ -89,13 +89,27 @@ def _p2l_folder(source: str | Path) -> Path | None:
     path = Path(source).expanduser()
     if source in EMBEDDED or path.is_dir():
         folder = locate(source, None, HubAccess())
-        return folder if is_native(read_config(folder)) else None
+        try:
+            return folder if is_native(read_config(folder)) else None
+        except ModelFormatError:
+            if _has_a_type(folder):
+                return None  # it is another text model
+            raise
     if path.suffix == ".gguf" or not is_repo_id(str(source)):
         return None
     try:
         return locate(source, None, HubAccess())
     except ModelFormatError:
         return None  # a repository with another model
+
+
+def _has_a_type(folder: Path) -> bool:
+    """Whether a folder's `config.json` names a type of model."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and isinstance(config.get("model_type"), str)
 
 
 def _of_unit_length(folder: Path) -> dict[str, Any]:
