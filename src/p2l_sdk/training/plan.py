@@ -20,7 +20,6 @@ from p2l_sdk.training.config import STATIC, Method, TrainingConfig
 # the settings that a static model takes; all others are for text backbones
 _STATIC_SETTINGS = (
     "votes", "output", "recipe", "base", "base_name", "static_from", "feedback", "teacher", "teacher_weight",
-<<<<<<< HEAD
     "eval_votes", "eval_scores", "columns", "winners", "rename", "skip_invalid", "scores_outside", "llms", "not_llms",
     "costs", "epochs", "keep", "validation", "calibrate", "seed", "push_to_hub",
     "title", "license", "cost_note", "notes",
@@ -29,15 +28,6 @@ _REFINE_SETTINGS = (
     "votes", "output", "base", "base_name", "feedback", "eval_votes", "eval_scores", "columns", "winners", "rename",
     "skip_invalid", "scores_outside", "llms", "not_llms", "costs", "push_to_hub",
     "title", "license", "cost_note", "notes",
-=======
-    "eval_votes", "eval_scores", "scores_outside", "llms", "not_llms", "costs", "epochs", "keep",
-    "validation", "calibrate", "seed",
-    "push_to_hub", "title", "license", "cost_note", "notes",
-)  # fmt: skip
-_REFINE_SETTINGS = (
-    "votes", "output", "base", "base_name", "feedback", "eval_votes", "eval_scores", "scores_outside", "llms",
-    "not_llms", "costs", "push_to_hub", "title", "license", "cost_note", "notes",
->>>>>>> jc
 )  # fmt: skip
 _LORA = ("lora_rank", "lora_alpha", "lora_dropout")
 _WITHOUT_EFFECT: dict[Method, tuple[str, ...]] = {
