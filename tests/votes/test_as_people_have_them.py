@@ -90,7 +90,7 @@ def test_what_is_not_certain_is_asked_for():
     assert Scores.read(scores).models == ("model-a", "model-b")
     assert Votes.read(scores, ("model-a", "model-b")).winner.tolist() == [0]
     with pytest.raises(
-        VotesError, match="'model-a' and 'model-b' may be two LLMs with scores .* or the sides of votes"
+        VotesError, match=r"'model-a' and 'model-b' may be two LLMs with scores .* or the sides of votes"
     ):
         Votes.read(scores)
     numbered = [{**row, "model_a": row["model_a"].translate({120: "1", 121: "2", 122: "3"})} for row in ROWS]

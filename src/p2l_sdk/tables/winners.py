@@ -129,7 +129,7 @@ def likely(spelling: str, others: Collection[str]) -> str:
     if {"tie", "both", "equal", "equally", "draw", "same", "none", "no"} & set(words) or "=" in spelling:
         return "tie"
     after = [*words[1:], "is"]  # "a" is a side, or an article
-    named = [word for word, follows in zip(words, after, strict=True) if word != "a" or follows in _FILLERS]
+    named = [word for word, follows in zip(words, after, strict=True) if word != "a" or follows in {*_FILLERS, *_SIDES}]
     sides = [_SIDES[word] for word in named if word in _SIDES and word not in _BARE]
     if len(set(sides)) == 1 or re.fullmatch(r"\W*\w+\W*[<>]+\W*\w+\W*", spelling):
         first = sides[0] if sides else Winner.A
