@@ -176,7 +176,9 @@ def test_a_text_in_the_first_row_does_not_hide_an_llm(first, tmp_path):
     (tmp_path / "s.jsonl").write_text("\n".join(map(json.dumps, rows)))
     for source in (rows, tmp_path / "s.jsonl", as_csv({k: [r[k] for r in rows] for k in rows[0]}, tmp_path / "s.csv")):
         for allow_missing in (False, True):
-            with pytest.raises(ScoresError, match=f"row 1: the score of 'a' is '{first}'; it must be a finite number"):
+            with pytest.raises(
+                ScoresError, match=f"(row 1|line [12]): the score of 'a' is '{first}'; it must be a finite number"
+            ):
                 Scores.read(source, allow_missing=allow_missing)
     assert Scores.read([{**row, "kind": "n/a"} for row in rows[1:]]).categories["kind"].tolist() == ["n/a"]
 
@@ -206,5 +208,5 @@ def test_benchmarks_can_be_named(tmp_path):
     with pytest.raises(P2LError, match="there is no column 'maths'"):
         Results.read(table, columns=["maths"])
     named = {"": ["x", "y"], "math": [0.5, 0.6]}
-    with pytest.raises(P2LError, match="if '' names the LLMs, call that column model"):
+    with pytest.raises(P2LError, match="if the column '' names the LLMs, call it model"):
         Results.read(as_csv(named, tmp_path / "r.csv"))

@@ -100,7 +100,7 @@ def test_errors_name_the_file_once(tmp_path):
         (
             lambda file: Scores.read(file, [A, B]),
             bad,
-            f"'{bad}': row 1: the score of 'alpha-7b' is 'n/a'; it must be a",
+            f"'{bad}': line 1: the score of 'alpha-7b' is 'n/a'; it must be a",
         ),
         (
             Votes.read,

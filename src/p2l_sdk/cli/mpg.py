@@ -170,11 +170,12 @@ def _agreement(results: Results, estimates: NodeEstimates, reference: str | None
 
     ratings: dict[str, float] = {}
     with table_errors(ResultsError):
-        rows = list(read_rows(reference))
-    for number, row in enumerate(rows, 1):
+        read = read_rows(reference)
+        rows = list(read)
+    for at, row in enumerate(rows):
         rating = number_of(row.get("rating"))
         if not row.get("model") or not np.isfinite(rating):
-            raise ResultsError(f"{reference!r}, row {number} needs the columns model and rating, a finite number")
+            raise ResultsError(f"{reference!r}, {read.place(at)} needs the columns model and rating, a finite number")
         ratings[str(row["model"])] = rating
     with np.errstate(invalid="ignore"):
         raw = np.nanmean(results.means, 1)

@@ -104,8 +104,9 @@ def read_plan(path: str | Path) -> dict[Turns, tuple[Pair, ...]]:
         VotesError: it cannot be read, a column is missing, an LLM is compared with itself, or there is no row.
     """
     plan: dict[Turns, dict[frozenset[str], Pair]] = {}
-    for number, row in enumerate(read_rows(path), 1):
-        prompt, pair = _planned(row, f"{str(path)!r}, row {number}")
+    rows = read_rows(path)
+    for at, row in enumerate(rows):
+        prompt, pair = _planned(row, f"{str(path)!r}, {rows.place(at)}")
         plan.setdefault(turns_of(prompt), {}).setdefault(frozenset(pair), pair)
     if not plan:
         raise VotesError(f"{str(path)!r} plans nothing: it has no row")
