@@ -85,7 +85,7 @@ class Answers:
 
 @table_errors(VotesError)
 def read_answers(path: str | Path, texts: Mapping[tuple[str, str], str] | None = None) -> Answers:
-    """The answers in a .jsonl, .csv or .parquet file; of several rows for one prompt and LLM the last counts.
+    """The answers in a table (`p2l_sdk.tables.files.KINDS`); of several rows for one prompt and LLM the last counts.
 
     Args:
         path: path of the file.

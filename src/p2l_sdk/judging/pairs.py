@@ -98,7 +98,7 @@ class Pairs:
 
 @table_errors(VotesError)
 def read_plan(path: str | Path) -> dict[Turns, tuple[Pair, ...]]:
-    """A plan: a .jsonl, .csv or .parquet file with the columns prompt, model_a, model_b.
+    """A plan: a table (`p2l_sdk.tables.files.KINDS`) with the columns prompt, model_a, model_b.
 
     Raises:
         VotesError: it cannot be read, a column is missing, an LLM is compared with itself, or there is no row.

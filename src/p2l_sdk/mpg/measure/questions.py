@@ -45,7 +45,7 @@ class Question:
 
 @table_errors(ResultsError)
 def read_questions(path: str | Path) -> tuple[Question, ...]:
-    """Questions from a .jsonl, .csv or .parquet file.
+    """Questions from a table (`p2l_sdk.tables.files.KINDS`).
 
     `answer` may be a list of right answers; with choices, an answer is a letter or the text of a choice. `choices` is a
     list (in CSV a JSON list). Without a benchmark column, the benchmark is the file's name.
