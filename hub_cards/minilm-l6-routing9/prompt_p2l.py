@@ -134,12 +134,19 @@ class PromptEncoder:
         spec: the model's spec.
         tokenizer: its `tokenizers.Tokenizer`, whose truncation, padding and special tokens are set here.
         render: turns the list of user turns into text with the chat template; required if `spec.chat`.
+        n_embeddings: number of tokens for which the model has an embedding; None for all of the tokenizer.
 
     Raises:
-        ModelFormatError: the chat template or the CLS token is missing.
+        ModelFormatError: the chat template or the CLS token is missing, or the CLS token has no embedding.
     """
 
-    def __init__(self, spec: ModelSpec, tokenizer: Any, render: Callable[[list[str]], str] | None = None) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        tokenizer: Any,
+        render: Callable[[list[str]], str] | None = None,
+        n_embeddings: int | None = None,
+    ) -> None:
         if spec.chat and render is None:
             raise ModelFormatError("this model lays a chat template over the prompt, and its tokenizer has none")
         self._spec = spec
@@ -149,6 +156,10 @@ class PromptEncoder:
             cls_id = tokenizer.token_to_id(spec.cls_token)
             if cls_id is None:
                 raise ModelFormatError(f"the CLS token {spec.cls_token!r} is not in the tokenizer's vocabulary")
+            if n_embeddings is not None and cls_id >= n_embeddings:
+                raise ModelFormatError(
+                    f"the CLS token {spec.cls_token!r} has the id {cls_id}, and the model has {n_embeddings} embeddings"
+                )
             self._cls = [cls_id]
         # a saved tokenizer may carry the padding and truncation of its last use
         tokenizer.no_padding()
@@ -157,10 +168,13 @@ class PromptEncoder:
         # without a template that writes special tokens, "[SEP]" in a prompt is five characters of text
         tokenizer.encode_special_tokens = not spec.chat
         self._tokenizer = tokenizer
+        # some tokenizers have more tokens than the model (a placeholder for images, padding): most prompts have none
+        last = max(tokenizer.get_vocab_size() - 1, *tokenizer.get_added_tokens_decoder(), 0)
+        self._end = n_embeddings if n_embeddings is not None and n_embeddings <= last else None
 
     @classmethod
-    def from_transformers(cls, spec: ModelSpec, tokenizer: Any) -> PromptEncoder:
-        """An encoder from a fast transformers tokenizer, which is not modified."""
+    def from_transformers(cls, spec: ModelSpec, tokenizer: Any, n_embeddings: int | None = None) -> PromptEncoder:
+        """An encoder from a fast transformers tokenizer, which is not modified; arguments as in the class."""
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise ModelFormatError(f"{type(tokenizer).__name__} has no tokenizers backend; save it as a fast tokenizer")
@@ -171,7 +185,7 @@ class PromptEncoder:
                 messages = [{"role": "user", "content": turn} for turn in turns]
                 return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
 
-        return cls(spec, type(backend).from_str(backend.to_str()), render)
+        return cls(spec, type(backend).from_str(backend.to_str()), render, n_embeddings)
 
     def text(self, prompt: Prompt) -> str:
         """The input text of the tokenizer, without the CLS token."""
@@ -184,8 +198,8 @@ class PromptEncoder:
         """Token ids of each prompt: at least one, and at most the last `max_prompt_tokens`.
 
         Raises:
-            PromptError: see `user_turns`, or the tokenizer knows no character of the prompt; its `index` is the
-                position of the prompt.
+            PromptError: see `user_turns`, or the tokenizer knows no character of the prompt, or the model does not know
+                a token; its `index` is the position of the prompt.
         """
         texts = []
         for i, prompt in enumerate(prompts):
@@ -203,6 +217,13 @@ class PromptEncoder:
             row += self._cls
             if not row:
                 unknown = PromptError("the prompt has no character that the tokenizer knows; write it in plain text")
+                unknown.index = i
+                raise unknown
+            if self._end is not None and max(row) >= self._end:
+                token = self._tokenizer.id_to_token(max(row))
+                unknown = PromptError(
+                    f"the prompt has the token {token!r}, which the model does not know; leave it out"
+                )
                 unknown.index = i
                 raise unknown
         return ids
@@ -225,6 +246,13 @@ def batches(ids: Sequence[Sequence[int]], size: int, max_tokens: int = 16384) ->
         batch.append(i)
     if batch:
         yield batch
+
+
+def padding_id(tokenizer: Any, n_embeddings: int | None) -> int:
+    """The id that fills up short prompts. As it is never attended, any id does if the tokenizer has none for padding,
+    or one without an embedding."""
+    pad_id = tokenizer.pad_token_id
+    return 0 if pad_id is None or (n_embeddings is not None and pad_id >= n_embeddings) else pad_id
 
 
 def pad(ids: Sequence[Sequence[int]], pad_id: int) -> tuple[np.ndarray, np.ndarray]:

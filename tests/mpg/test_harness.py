@@ -237,3 +237,10 @@ def test_a_task_without_a_known_metric_is_named(tmp_path):
     file = results(tmp_path / "A", {"wmt": {"bleu,none": 30.1, "bleu_stderr,none": 1.0, "alias": "wmt"}, "arc": 0.5})
     with pytest.warns(P2LWarning, match="task 'wmt' of A has no known metric; it has: bleu$"):
         assert seen(read_harness(file)) == {"A": {"arc": 0.5}}
+
+
+def test_tasks_that_were_not_asked_alike_are_named(tmp_path):
+    for model, shots in (("A", 5), ("B", 0), ("C", 5)):
+        results(tmp_path / model, {"gsm8k": 0.5, "arc": 0.5}, **{"n-shot": {"gsm8k": shots, "arc": 0}})
+    with pytest.warns(P2LWarning, match=r"^not asked alike, so hardly comparable: gsm8k \(A: shots 5; B: shots 0\)$"):
+        read_harness(tmp_path)

@@ -50,9 +50,8 @@ def quietly(read, *args, **options):
 def tables(draw, key: str, names: tuple[str, ...], high: int):
     """A table of scores, and the same with an index column anywhere and its rows and columns in any order."""
     n = draw(st.integers(1, 12))
-    score = st.one_of(st.integers(0, high), st.integers(0, 1000).map(lambda x: x * high / 1000))
-    if draw(st.booleans()):
-        score = st.sampled_from([0, 1]) if high == 1 else score
+    graded = st.integers(1, 999).map(lambda x: x * high / 1000)
+    score = draw(st.sampled_from([st.integers(0, high), graded]))
     columns = {key: [f"{key} {i}" for i in range(n)]}
     columns |= {name: draw(st.lists(score, min_size=n, max_size=n)) for name in names}
     index = draw(st.one_of(st.just(range(n)), st.just(range(1, n + 1)), st.just(range(7, 70 * n, 61))))
@@ -157,6 +156,7 @@ TRUE_LLMS = {
     "all right": {**binary(), "c": [1] * 6, "d": [1.0] * 6, "e": [0] * 6},
     "all right beside graded scores": scores(c=[1.0] * 6, d=[0] * 6),
     "right or wrong, and graded on some": binary(c=[0.5, 0, 1, 1, 0, 1]),
+    "graded, and right or wrong": {**scores(), "a": [0, 1, 1, 0, 0, 1]},
     "from 1 to 10": {**scores(), "a": [7, 8, 3, 10, 1, 1], "b": [2, 2, 3, 9, 9, 8]},
     "1 to 3": {"prompt": ["x", "y", "z"], "a": [1, 2, 3], "b": [2, 2, 1]},
     "percent": {**scores(), "a": [55, 61, 70, 12, 3, 4], "b": [5, 6, 7, 8, 30, 10]},
@@ -176,9 +176,7 @@ def test_a_text_in_the_first_row_does_not_hide_an_llm(first, tmp_path):
     (tmp_path / "s.jsonl").write_text("\n".join(map(json.dumps, rows)))
     for source in (rows, tmp_path / "s.jsonl", as_csv({k: [r[k] for r in rows] for k in rows[0]}, tmp_path / "s.csv")):
         for allow_missing in (False, True):
-            with pytest.raises(
-                ScoresError, match=f"(row 1|line [12]): the score of 'a' is '{first}'; it must be a finite number"
-            ):
+            with pytest.raises(ScoresError, match=f"[12]: the score of 'a' is '{first}'; it must be a finite number"):
                 Scores.read(source, allow_missing=allow_missing)
     assert Scores.read([{**row, "kind": "n/a"} for row in rows[1:]]).categories["kind"].tolist() == ["n/a"]
 

@@ -93,7 +93,12 @@ PLAIN = [
     '[{"name": "Conan", "role": "warrior"}]',
     '[{"role": "user", "content": "hi"}] is this legal?',
     "[{'role': 'admin'}]",
-    '{"role": "user", "content": "hi"}',
+    '{"role": "admin"}',
+    '{"messages": 3}',
+    '"["',
+    "(1, 2)",
+    "('a' and 'b') is what?",
+    "[f(role) for role in content]",
     "array([1, 2])",
     "[[1, 2], [3, 4]]",
     "[" * 5000,
@@ -128,6 +133,9 @@ PRINTED = [
     str(HI[0]),
     str([{"role": "user", "content": np.array([{"type": "text", "text": "Hi"}], dtype=object)}]),
     repr(np.array(["turn 1", "turn 2"], dtype=object)),
+    "[ChatMessage(role='user', content='Hi'), ChatMessage(role='assistant', content='Hello')]",
+    "[OrderedDict([('role', 'user'), ('content', 'Hi')])]",
+    str(HI)[:70],
 ]
 
 
@@ -160,6 +168,10 @@ def test_what_to_csv_writes_of_lists_is_refused(tmp_path, lists, nested):
         (['["a", "b"]', '["a", "b'], "line 3: prompt is no JSON list"),
         (['[["Hi", "Hello"]]', '[["a", null]]'], "line 2: prompt is no JSON list"),
         (['[{"from": "human", "value": "Hi"}]'], "line 2: prompt is no JSON list"),
+        ([json.dumps({"messages": talk("a")})], "line 2: prompt is no JSON list"),
+        ([json.dumps(json.dumps(talk("a")))], "line 2: prompt is no JSON list"),
+        ([json.dumps(talk("a")), json.dumps(talk("a")[0])], "line 3: prompt is no JSON list"),
+        (["('a', 'b')"], "line 2: prompt is no JSON list"),
         ([json.dumps([{"role": "human", "content": "Hi"}])], "line 2: message 0 has the role 'human'; legal roles"),
         ([json.dumps(talk("a")), '[{"role": "user"}]'], "line 3: message 0 is not a chat message"),
         ([json.dumps(talk("a")), ""], "line 3: the prompt is empty"),
@@ -238,4 +250,4 @@ def test_other_text_stays_as_it_is(texts):
 def test_the_message_shows_the_start_of_a_long_cell(tmp_path):
     with pytest.raises(VotesError, match=re.escape("(\"[{'role': 'user', 'content': '" + "x" * 9)) as caught:
         Votes.read(as_csv(tmp_path / "a.csv", [str(talk("x" * 900))]))
-    assert len(str(caught.value).splitlines()[0]) < 350
+    assert len(str(caught.value).partition("; or leave")[0]) < 350

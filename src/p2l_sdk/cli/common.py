@@ -108,6 +108,7 @@ def READING(command: Command) -> Command:  # noqa: N802 - used as a decorator, l
         ),
         click.option(
             "--winner",
+            "winners",
             metavar="SPELLING=OUTCOME",
             multiple=True,
             expose_value=False,
@@ -116,6 +117,7 @@ def READING(command: Command) -> Command:  # noqa: N802 - used as a decorator, l
         ),
         click.option(
             "--column",
+            "columns",
             metavar="COLUMN=NAME",
             multiple=True,
             expose_value=False,

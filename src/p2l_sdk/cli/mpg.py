@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -102,7 +101,7 @@ def report(output: str | None, as_json: bool, **options: Any) -> None:
 def _read(options: dict[str, Any]) -> tuple[Results, Tree | None]:
     from p2l_sdk.errors import ResultsError
     from p2l_sdk.mpg import Results, Tree
-    from p2l_sdk.mpg.harness import read_harness
+    from p2l_sdk.mpg.harness import is_harness, read_harness
     from p2l_sdk.mpg.livebench import read_livebench
     from p2l_sdk.tables.sources import table_errors
     from p2l_sdk.votes.scores import Scores
@@ -122,7 +121,7 @@ def _read(options: dict[str, Any]) -> tuple[Results, Tree | None]:
                     outside=options["scores_outside"],
                 )
             parts.append(Results.of_scores(scores, options["benchmark_column"]))
-        elif Path(path).is_dir() or Path(path).suffix == ".json" or Path(path).name.startswith("samples_"):
+        elif is_harness(path):
             harness.append(path)
         else:
             parts.append(Results.read(path, percent=options["percent"], columns=options["columns"]))

@@ -25,6 +25,20 @@ FILTERS = (NO_FILTER, "strict-match", "custom-extract", "get-answer", "remove_wh
 _NAMED = 6  # tasks in a warning
 
 
+def is_harness(path: str | Path) -> bool:
+    """Whether this is output of the harness rather than a table: a folder, samples, or JSON that is not a list."""
+    file = Path(path)
+    if file.is_dir() or file.name.startswith("samples_"):
+        return True
+    if file.suffix != ".json":
+        return False
+    try:
+        with file.open(encoding="utf-8-sig") as text:
+            return text.read(200).lstrip()[:1] != "["
+    except (OSError, UnicodeDecodeError):  # which its reader says
+        return True
+
+
 @table_errors(ResultsError)
 def read_harness(
     *paths: str | Path,
@@ -72,6 +86,7 @@ def read_harness(
         shares += [task] if percent and scales == {1.0} else []
     said = [f"the newest of several runs counts for {_listed(older)}"] if older else []
     said += [f"a group does not count beside its own tasks; left out: {_listed(groups)}"] if groups else []
+    said += [f"not asked alike, so hardly comparable: {_listed(unlike)}"] if (unlike := _unlike(logs)) else []
     said += [f"taken as shares, though in percent: {_listed(shares)}"] if shares else []
     said += [f"left out: {problem}" for problem in problems]
     if said:
@@ -107,6 +122,19 @@ def _newest(logs: Sequence[Log]) -> tuple[list[Log], list[str]]:
         kept += chosen
         older += [f"{task} ({model})"] if len(chosen) < len(found) else []
     return kept, older
+
+
+def _unlike(logs: Sequence[Log]) -> list[str]:
+    """The tasks that were put to LLMs in different ways, with these."""
+    found: dict[str, dict[tuple[str, ...], str]] = {}
+    for log in logs:
+        if log.asked and (log.values or log.faults):
+            found.setdefault(log.task, {}).setdefault(log.asked, log.model)
+    return [
+        f"{task} ({'; '.join(model + ': ' + ', '.join(asked) for asked, model in ways.items())})"
+        for task, ways in found.items()
+        if len(ways) > 1
+    ]
 
 
 def _usable(logs: Sequence[Log], metric: str | None, highest: float) -> tuple[list[Log], list[str]]:

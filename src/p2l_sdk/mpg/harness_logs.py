@@ -33,6 +33,7 @@ class Log:
         stamp: time of the run, as in the file's name; empty if it has none.
         values: by metric and filter, a mean (and the number of questions behind it) or the scores by question.
         faults: by metric and filter, what is wrong with the values there.
+        asked: how the task was put to the LLM, as far as the result file says: shots and version.
     """
 
     file: Path
@@ -41,6 +42,7 @@ class Log:
     stamp: str
     values: dict[Measure, tuple[float, float] | dict[str, float]] = field(default_factory=dict)
     faults: dict[Measure, str] = field(default_factory=dict)
+    asked: tuple[str, ...] = ()
 
     @property
     def sampled(self) -> bool:
@@ -124,7 +126,11 @@ def _means(file: Path, summary: Mapping[str, Any], model: str) -> Iterator[Log]:
     for task, values in summary["results"].items():
         if not isinstance(values, dict):
             raise ResultsError(f"{str(file)!r}: the results of {task!r} are no table of metrics")
-        log = Log(file, model, str(task), stamp_of(file))
+        given = (("shots", "n-shot"), ("version", "versions"))
+        asked = tuple(
+            f"{word} {table(summary.get(key))[task]}" for word, key in given if task in table(summary.get(key))
+        )
+        log = Log(file, model, str(task), stamp_of(file), asked=asked)
         size = number_of(table(sizes.get(task)).get("effective"))
         for key, value in values.items():
             name, _, kind = str(key).partition(",")

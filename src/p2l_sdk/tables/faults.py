@@ -97,6 +97,8 @@ class Faults:
             return None
         found = self.skipped(n_rows)
         if self._found and not self.skip:
+            if len(self._found) == 1:
+                raise TableError(f"{self.lines()[0]}; or leave this row out: --skip-invalid (skip_invalid=True)")
             raise TableError(NEW_LINE.join([*self.lines(), self.summary(n_rows), *([advice] if advice else [])]))
         if found.n == n_rows:
             raise TableError(f"no row is left: {NEW_LINE.join([*self.lines(), str(found)])}")

@@ -72,7 +72,11 @@ def known_columns(chunk: Chunk, untyped: bool, taken: Mapping[str, str]) -> dict
     for ours in _CONTRACT:
         if ours not in chunk and ours not in found and ours not in ("model_a", "model_b") and (name := single(ours)):
             found[ours] = name
-    if not {"model_a", "model_b"} & (chunk.keys() | found.keys()):
+    there = chunk.keys() | found.keys()
+    for ours, other in (("model_a", "model_b"), ("model_b", "model_a")):
+        if ours in there and other not in there and (name := single(other)) and not is_numeric(chunk[name], untyped):
+            found[other] = name
+    if not {"model_a", "model_b"} & there:
         pairs = [(a, b) for a, b in (("model_a", "model_b"), *_PAIRS) if single(a) and single(b)]
         named = [(str(single(a)), str(single(b))) for a, b in pairs]
         named = [pair for pair in named if not any(is_numeric(chunk[name], untyped) for name in pair)]
@@ -128,12 +132,13 @@ def guess(table: Chunk, missing: Sequence[str], taken: Sequence[str]) -> dict[st
             found |= dict(zip(("model_a", "model_b"), sides, strict=True))
     if "winner" in missing:
         known = [found.get(side, side) for side in ("model_a", "model_b")]
-        llms = {words_of(str(v)) for side in known for v in table.get(side, []) if not is_missing(v)}
+        llms = {words_of(str(v)) for side in known for v in (side, *table.get(side, [])) if not is_missing(v)}
         scored = [(_winner_share(values, llms), _like(name, _LIKE_WINNER), name) for name, values in free.items()]
         scored = [(share + 0.5 * like, like, name) for share, like, name in scored if name not in found.values()]
         best = max(scored, default=(0.0, False, ""))
-        if best[0] >= 0.5:
-            found["winner"] = best[2]
+        few = [name for name in free if name not in found.values() and _few(free[name])]
+        if best[0] >= 0.5 or len(few) == 1:
+            found["winner"] = best[2] if best[0] >= 0.5 else few[0]
     if "prompt" in missing:
         left = [name for name in free if name not in found.values() and _are_texts(free[name])]
         named = [name for name in left if _like(name, _LIKE_PROMPT)]
@@ -145,6 +150,12 @@ def guess(table: Chunk, missing: Sequence[str], taken: Sequence[str]) -> dict[st
 
 def _like(name: str, words: set[str]) -> bool:
     return bool(words & set(words_of(name).split()))
+
+
+def _few(values: Sequence[Any]) -> bool:
+    """Whether a column has two to six different values that repeat."""
+    distinct = set(map(str, values))
+    return 2 <= len(distinct) <= 6 and len(values) >= 3 * len(distinct)
 
 
 def _are_texts(values: Sequence[Any]) -> bool:

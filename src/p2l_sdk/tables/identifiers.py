@@ -27,7 +27,10 @@ _ITEM += "instance|request|message|record|case|test|entry|dataset|group|cluster|
 _IDENTIFIER = re.compile(f"({_ITEM})?(id|ids|idx|no|nr|num|number|index)|rownum|line|rank|position|qid|uid|uuid|seed")
 _SOME_ID = re.compile(r".* (id|idx|index|hash|seed)")
 _FLAG = re.compile(r"(is|has) .+|.* flag|flag")
-_MEASURE = re.compile(r"(.* )?(tokens|seconds|latency|cost|price|usd|timestamp)|created at|updated at")
+_MEASURE = re.compile(
+    r"(.* )?(tokens|seconds|latency|costs?|prices?|usd|timestamp|temperature|perplexity|difficulty)( .*)?|"
+    r"(created|updated) at"
+)
 _COUNT = re.compile(
     r"(.* )?(count|counts|length|len|words|chars|characters|turns|time|date|datetime|year|params|parameters|size|elo|"
     r"duration|ms|votes|weight)|(n|num) .+|(size|params) b"
@@ -35,7 +38,10 @@ _COUNT = re.compile(
 _MEAN = re.compile(r"(.* )?(average|avg)( .*)?|(mean|total|sum|median|std|stdev|min|max|oracle)( (score|accuracy))?")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 
-_FEW, _MANY = 3, 8  # rows from which whole numbers tell something, and from which they prove that they count the rows
+# rows from which whole numbers tell something, from which 0 and 1 do, and from which 1 to n are no scores
+_FEW, _SOME, _MANY = 3, 5, 8
+_LLMS = 2  # columns of graded scores beside which one of 0 and 1 is a flag
+_MOST_ENDS = 0.25  # share of graded scores that are 0 or 1, at most
 _FAR = 10.0  # times the range of the others, from where one or two rows are enough
 _NAMED = 6  # columns in a message
 
@@ -148,8 +154,8 @@ class _Column:
 
     @cached_property
     def graded(self) -> bool:
-        """Whether most values are neither 0 nor 1."""
-        return float(np.isin(self.numbers, (0.0, 1.0)).mean()) < 0.5
+        """Whether nearly all values are neither 0 nor 1."""
+        return float(np.isin(self.numbers, (0.0, 1.0)).mean()) <= _MOST_ENDS
 
     @cached_property
     def fractional(self) -> bool:
@@ -237,12 +243,12 @@ def _by_values(columns: Sequence[_Column]) -> dict[str, str]:
             outside[beside[0].name] = "a flag"
         return outside
     graded = [column for column in columns if not column.binary]
-    if not graded or not all(column.graded for column in graded):
+    if len(graded) < _LLMS or not all(column.graded for column in graded):  # one LLM beside a flag tells nothing
         return {}
     return {
         column.name: "a flag"
         for column in columns
-        if column.binary and len(column.numbers) >= _FEW and len(np.unique(column.numbers)) == 2
+        if column.binary and len(column.numbers) >= _SOME and len(np.unique(column.numbers)) == 2
     }
 
 

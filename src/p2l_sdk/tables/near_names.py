@@ -40,12 +40,13 @@ def near_names(counts: Mapping[str, int]) -> tuple[NearNames, ...]:
     """
     ordered = sorted(counts, key=lambda name: (-counts[name], name))
     same: dict[str, str] = {}  # form -> the most frequent LLM of this form
+    without_maker: dict[str, str] = {}
     dateless: dict[str, str] = {}
     found = []
     for name in ordered:
         form = _form(name)
         bare = _form(name.rpartition("/")[2])
-        common = same.get(form) or (same.get(bare) if bare != form else None)
+        common = same.get(form) or (without_maker if bare == form else same).get(bare)
         if common is None:
             undated = dateless.get(_DATE.sub("", _hyphened(name)))
             if undated is not None and counts[name] < _RARE * counts[undated]:
@@ -56,7 +57,7 @@ def near_names(counts: Mapping[str, int]) -> tuple[NearNames, ...]:
         same[form] = name
         dateless.setdefault(_DATE.sub("", _hyphened(name)), name)
         if bare != form:
-            same.setdefault(bare, name)
+            without_maker.setdefault(bare, name)
     return tuple(found)
 
 

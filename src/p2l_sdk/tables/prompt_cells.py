@@ -28,8 +28,13 @@ REMEDY = (
     "they are"
 )
 
-_LIST = re.compile(r"""\s*(?:array\()?\[\s*(?:[\[{'"\]]|null\b|None\b)""")  # how a list of turns begins
-_PRINTED = re.compile(r"""[\s\[(]*(?:array\([\s\[]*)?\{\s*'(?:role|content)'\s*:""")  # a message as Python prints it
+# how a list of turns begins, and what holds one
+_LIST = re.compile(r"""\s*(?:(?:array\()?[\[(]\s*(?:[\[{'"\])]|null\b|None\b)|\{\s*"|"\s*\[)""")
+# how Python prints a message: as a dictionary, or an object with these fields
+_PRINTED = re.compile(
+    r"""[\s\[(]*(?:array\([\s\[]*)?\{\s*'(?:role|content)'\s*:|\s*\[\s*\w+\([\[(]*'?(?:role|content)['=]"""
+)
+_HOLDERS = ("messages", "conversation", "conversations", "turns")  # keys of objects around a list of messages
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,8 @@ def _read(text: str) -> tuple[_Kind, Any]:
         return _Kind.UNREADABLE if _is_list(text, error) else _Kind.TEXT, None
     except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets
         return _Kind.TEXT, None
+    if not isinstance(value, list):
+        return _Kind.UNREADABLE if _holds_list(value) else _Kind.TEXT, None
     if all(turn is None or isinstance(turn, str) for turn in value):
         return _Kind.STRINGS, value
     if all(isinstance(turn, Mapping) for turn in value):
@@ -149,6 +156,15 @@ def _read(text: str) -> tuple[_Kind, Any]:
         return _Kind.UNREADABLE if all({"from", "value"} <= turn.keys() for turn in value) else _Kind.TEXT, None
     pairs = all(isinstance(turn, list) and all(isinstance(text, str | None) for text in turn) for turn in value)
     return _Kind.UNREADABLE if pairs else _Kind.TEXT, None
+
+
+def _holds_list(value: Any) -> bool:
+    """Whether a JSON value that is no list is a single message, or something around a list of turns."""
+    if isinstance(value, str):
+        return _LIST.match(value) is not None
+    return isinstance(value, dict) and (
+        {"role", "content"} <= value.keys() or any(isinstance(value.get(name), list) for name in _HOLDERS)
+    )
 
 
 def _is_list(text: str, error: json.JSONDecodeError) -> bool:
@@ -162,7 +178,7 @@ def _is_list(text: str, error: json.JSONDecodeError) -> bool:
 
 def _is_printed(text: str) -> bool:
     if _PRINTED.match(text):
-        return "'role':" in text and "'content':" in text
+        return "role" in text and "content" in text
     return text.lstrip().startswith("array([") and text.rstrip().endswith("dtype=object)")
 
 

@@ -131,8 +131,11 @@ class VoteCodes:
             keep = self.faults.keep(self.n_rows)
             prompt = prompt[keep] if self._with_prompts else prompt
             a, b, winner, weight = a[keep], b[keep], winner[keep], weight[keep]
-            used, place = np.unique(prompt, return_inverse=True)
-            prompts, prompt = [prompts[i] for i in used], place.reshape(prompt.shape)
+            used, first = np.unique(prompt, return_index=True)
+            used = used[np.argsort(first)]  # in order of first appearance among the rows that are kept
+            place = np.zeros(len(prompts), dtype=np.intp)
+            place[used] = np.arange(len(used))
+            prompts, prompt = [prompts[i] for i in used], place[prompt]
             met, place = np.unique(np.concatenate([a, b]), return_inverse=True)
             names, (a, b) = tuple(names[i] for i in met), np.split(place, 2)
         seen = np.bincount(a, minlength=len(names)) + np.bincount(b, minlength=len(names))

@@ -204,7 +204,7 @@ class WinnerColumn:
             llm = np.array([*llms, -1])[codes]
             winner = np.where(named & (a == llm), Winner.A, np.where(named & (b == llm), Winner.B, winner))
         unread: dict[str, np.ndarray] = {}
-        faults, skipped = [], []
+        faults, skipped, unmapped = [], [], []
         uncertain = any(n and code < 0 for n, code in zip(counts, meant, strict=True))
         bad = np.flatnonzero((winner < 0) & (codes >= 0)) if uncertain else np.empty(0, dtype=np.intp)
         for i in np.unique(codes[bad]).tolist():
@@ -215,10 +215,11 @@ class WinnerColumn:
                 faults.append((rows, f"winner is {text!r}, which is neither of the vote's two LLMs"))
             else:
                 unread[str(text)] = rows
+                unmapped.append((rows, f"winner is {text!r}; {LEGAL}"))
         total, n_unread = int(counts.sum()), sum(map(len, unread.values()))
         asked = any(n >= _ROWS and n > _SHARE * total for n in map(len, unread.values())) or 2 * n_unread > total
         if not asked:
-            faults += [(codes_, f"winner is {text!r}; {LEGAL}") for text, codes_ in unread.items()]
+            faults += unmapped
         words = [self._word(meaning) for meaning in meant]
         read = {str(t): w for t, w, n in zip(spellings, words, counts, strict=True) if n and w and _own(t) is None}
         most = np.argsort(-counts, kind="stable")[:_MOST]
@@ -244,7 +245,7 @@ def _meanings(
 ) -> tuple[list[int], list[int]]:
     """For each spelling a `Winner` or one of the codes above, and the LLM of that name or -1; only those that are seen
     say what numbers mean."""
-    texts = [text if isinstance(text, str | bool | int | float) else "" for text in spellings]
+    texts = ["" if isinstance(text, _Other) else text for text in spellings]
     said = [given.get(_plain(text), ...) for text in texts]
     words = [side_or_tie(text) if isinstance(text, str) else None for text in texts]
     numbers = [number_in(text) for text in texts]

@@ -33,7 +33,7 @@ __all__ = [
 class Method(StrEnum):
     """What is trained."""
 
-    LORA = "lora"  # low-rank updates of the backbone's linear layers, and the head
+    LORA = "lora"  # low-rank updates of the backbone's linear layers and experts, and the head
     FULL = "full"  # every weight
     HEAD = "head"  # only the head, on features that are computed once
 

@@ -25,7 +25,7 @@ def score_of(value: Any) -> float:
 
 
 def sound_rows(
-    table: Chunk, names: Sequence[str], *, long: bool, allow_missing: bool, place: Place, skip: bool
+    table: Chunk, names: Sequence[str], *, long: bool, allow_missing: bool, hint: str = "", place: Place, skip: bool
 ) -> tuple[Chunk, np.ndarray, Skipped | None]:
     """The rows without a fault, their numbers in the table, and what was left out.
 
@@ -34,6 +34,7 @@ def sound_rows(
         names: the columns of scores.
         long: whether a row has an LLM in the column `model` too, and may lack a score.
         allow_missing: whether any row may lack a score.
+        hint: more of the remedy for what is no score.
         place, skip: see `Faults`.
 
     Raises:
@@ -52,7 +53,7 @@ def sound_rows(
     missing = allow_missing or long
     for column in names:
         values = [None if value is ABSENT else value for value in table[column]] if missing else table[column]
-        _check(table, column, values, _score_check(column, missing), faults)
+        _check(table, column, values, _score_check(column, missing, hint), faults)
     skipped = faults.settle(n_rows)
     if skipped is None:
         return table, np.arange(n_rows), None
@@ -72,11 +73,11 @@ def _check(table: Chunk, name: str, values: Sequence[Any], check: Callable[[Any]
             faults.add(row, str(error))
 
 
-def _score_check(name: str, allow_missing: bool) -> Callable[[Any], None]:
+def _score_check(name: str, allow_missing: bool, hint: str) -> Callable[[Any], None]:
     def check(value: Any) -> None:
         if allow_missing and is_no_number(value):
             return
         if not math.isfinite(score_of(value)):
-            raise TableError(f"the score of {name!r} is {value!r}; it must be a finite number")
+            raise TableError(f"the score of {name!r} is {value!r}; it must be a finite number{hint}")
 
     return check

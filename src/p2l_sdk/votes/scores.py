@@ -127,11 +127,14 @@ class Scores:
             raise ScoresError("the scores file is empty")
         long = is_long(table, source.untyped)
         names = () if long else cls._columns(table, source, models, among, not_llms)
+        taken = not long and models is None and among is None  # nobody named it
+        hint = " (if it is no LLM: --not-llms, not_llms=[...])" if taken else ""
         table, at, skipped = sound_rows(
             table,
             ["score"] if long else names,
             long=long,
             allow_missing=allow_missing,
+            hint=hint,
             place=source.place,
             skip=reading is not None and reading.skip_invalid,
         )
@@ -145,7 +148,7 @@ class Scores:
             return int(at[rows.get(name, {}).get(index, index)])
 
         with placed(source.place):
-            columns = [_column(table, name, allow_missing, row_of) for name in names]
+            columns = [_column(table, name, allow_missing, row_of, hint) for name in names]
         numbers = set(rows) if long else {name for name in table if is_numeric(table[name], source.untyped)}
         categories = Categories(without=(numbers - set(not_llms)) | set(names))
         categories.add(table, len(prompts))
@@ -196,11 +199,12 @@ def as_outside(name: Outside | str | None) -> Outside | None:
     return None if name is None else member(Outside, "scores_outside", name)
 
 
-def _column(table: Chunk, name: str, allow_missing: bool, row_of: Callable[[int, str], int]) -> np.ndarray:
+def _column(table: Chunk, name: str, allow_missing: bool, row_of: Callable[[int, str], int], hint: str) -> np.ndarray:
     values = table[name] if allow_missing else required(table, name, 0)
     numbers = np.array([score_of(value) for value in values])
     for row in np.flatnonzero(~np.isfinite(numbers)):
         value = values[int(row)]
         if not (allow_missing and is_no_number(value)):
-            raise RowError(row_of(int(row), name), f": the score of {name!r} is {value!r}; it must be a finite number")
+            fault = f": the score of {name!r} is {value!r}; it must be a finite number{hint}"
+            raise RowError(row_of(int(row), name), fault)
     return numbers
