@@ -234,7 +234,7 @@ def test_the_command_refuses(files, tmp_path):
         ((*scaled, "--overall", "al", *output), "no rating is of the category 'al'"),
         ((*scaled, "--costs", "none.json", *output), "none.json"),
         ((*scaled, "--base", "no/such/folder", *output), "there is no folder"),
-        ((*ratings, "--scale", "elo", "--prompts", bad, *output), "bad.jsonl': row 1 is of the category 'golf'"),
+        ((*ratings, "--scale", "elo", "--prompts", bad, *output), "bad.jsonl': line 1 is of the category 'golf'"),
         ((*ratings, "--scale", "elo", "--prompts", one, *output), "one.jsonl': no prompt is of the kind 'food'"),
         ((*ratings, "--scale", "elo", "--prompts", "none.jsonl", *output), "no such file"),
         (("--ratings", "none.csv", "--scale", "elo", *prompts, *output), "no such file"),

@@ -193,7 +193,7 @@ def test_a_document_that_stands_twice(tmp_path):
     assert read_harness(file).counts.tolist() == [[4.0]]  # the same answer once
     file = samples(tmp_path / "A", "arc", [*rows, {"doc_id": 0, "acc": 0.0}])
     message = refusal(read_harness, file)
-    assert f"{str(file)!r}, task 'arc' of A, row 5: acc is 0 and 1 for the same document, 0" in message
+    assert f"{str(file)!r}, task 'arc' of A, line 5: acc is 0 and 1 for the same document, 0" in message
     results(tmp_path / "A", {"arc": 0.75})
     assert seen(read_harness(tmp_path)) == {"A": {"arc": 0.75}}  # the mean is not in doubt
 

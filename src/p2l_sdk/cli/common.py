@@ -34,7 +34,7 @@ DEVICE = _of_load("device", "DEVICE", "Where torch runs, e.g. cuda.  [cpu]")
 COSTS = _of_load(
     "costs",
     "SOURCE",
-    "USD per response, in place of the model's: a .json, .jsonl, .yaml, .csv or .parquet file, or "
+    "USD per response, in place of the model's: a .json or .yaml file, a table (.csv, .xlsx, ...), or "
     "genai-prices[:PROVIDER,...].",
 )
 

@@ -28,7 +28,7 @@ def _rated(context: click.Context, option: click.Parameter, value: str | None) -
 
 @click.command(short_help="Add an LLM, learned from votes, scores or ratings.")
 @click.argument("name")
-@click.option("--votes", metavar="FILE", help="Votes on NAME: .jsonl, .csv or .parquet; others in it are ignored.")
+@click.option("--votes", metavar="FILE", help="Votes on NAME: a table (.csv, .xlsx, ...); others in it are ignored.")
 @click.option("--scores", metavar="FILE", help="Scores: columns 'prompt', NAME and at least one known LLM.")
 @SCORES_OUTSIDE
 @READING

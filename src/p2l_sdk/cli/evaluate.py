@@ -79,7 +79,7 @@ def _compare(
 
 
 @click.command(short_help="How well a model predicts votes and routes prompts.")
-@click.option("--votes", metavar="FILE", help="Votes to predict: .jsonl, .csv or .parquet.")
+@click.option("--votes", metavar="FILE", help="Votes to predict: a table (.csv, .xlsx, .jsonl, ...).")
 @click.option("--scores", metavar="FILE", help="Scores to route for: a column 'prompt' and one per LLM.")
 @SCORES_OUTSIDE
 @LLMS

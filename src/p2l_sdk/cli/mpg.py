@@ -33,7 +33,7 @@ def mpg() -> None:
     metavar="PATH",
     multiple=True,
     required=True,
-    help="Results: .jsonl, .csv or .parquet; lm-evaluation-harness's output; may be given several times.",
+    help="Results: a table (.csv, .xlsx, .jsonl, ...); lm-evaluation-harness's output; may be given several times.",
 )
 @click.option("--percent", is_flag=True, help="The scores are in [0, 100].")
 @click.option("--benchmark-column", metavar="NAME", help="The results are scores: a prompt per row, a column per LLM.")
@@ -169,11 +169,12 @@ def _agreement(results: Results, estimates: NodeEstimates, reference: str | None
 
     ratings: dict[str, float] = {}
     with table_errors(ResultsError):
-        rows = list(read_rows(reference))
-    for number, row in enumerate(rows, 1):
+        read = read_rows(reference)
+        rows = list(read)
+    for at, row in enumerate(rows):
         rating = number_of(row.get("rating"))
         if not row.get("model") or not np.isfinite(rating):
-            raise ResultsError(f"{reference!r}, row {number} needs the columns model and rating, a finite number")
+            raise ResultsError(f"{reference!r}, {read.place(at)} needs the columns model and rating, a finite number")
         ratings[str(row["model"])] = rating
     with np.errstate(invalid="ignore"):
         raw = np.nanmean(results.means, 1)
@@ -195,7 +196,7 @@ def _agreement(results: Results, estimates: NodeEstimates, reference: str | None
 @click.option("--model", metavar="NAME", required=True, help="The endpoint's name of the LLM.")
 @click.option(
     "--questions", metavar="FILE", required=True,
-    help="question_id, prompt, answer; optional benchmark, choices: .jsonl, .csv or .parquet.",
+    help="question_id, prompt, answer; optional benchmark, choices: a table (.csv, .xlsx, .jsonl, ...).",
 )  # fmt: skip
 @click.option("--output", metavar="FILE", required=True, help="The answers, JSON lines; an interrupted run is resumed.")
 @click.option("--api-key-env", metavar="VAR", help="The environment variable that holds the API key.")

@@ -12,7 +12,7 @@ from p2l_sdk.cli.common import JSON, MODEL, READING, load_scorer, print_json, re
 
 @click.command(short_help="Which votes to gather next.")
 @click.option(
-    "--prompts", metavar="FILE", required=True, help="Prompts that may be asked: .jsonl, .csv, .parquet, text."
+    "--prompts", metavar="FILE", required=True, help="Prompts that may be asked: text, or a table (.csv, ...)."
 )
 @click.option("--models", metavar="A,B,...", required=True, help="The LLMs to compare.")
 @click.option("--votes", metavar="FILE", help="The votes so far.")

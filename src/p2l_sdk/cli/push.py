@@ -27,8 +27,8 @@ from p2l_sdk.tables.files import is_data
 def push(source: str, repo_id: str, license: str | None, as_json: bool, handler: bool, **options: Any) -> None:
     """Push SOURCE to the Hub repository REPO_ID (org/name), in one commit with its card.
 
-    SOURCE is a model (a folder or a Hub id; "default" is the embedded one), or a .jsonl, .csv or .parquet file of
-    votes, which becomes a data set. Log in first with `hf auth login`, or set HF_TOKEN.
+    SOURCE is a model (a folder or a Hub id; "default" is the embedded one), or a table of votes (.csv,
+    .xlsx, .jsonl, .parquet, ...), which becomes a data set. Log in first with `hf auth login`, or set HF_TOKEN.
     """
     if is_data(source):
         from p2l_sdk.votes.publish import push_votes

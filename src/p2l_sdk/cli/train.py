@@ -15,7 +15,7 @@ _SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
         (
             "votes",
             str,
-            "Votes to train on, or scores: .jsonl, .csv, .parquet (several: 'v-*.jsonl'), a folder, a Hub data set.",
+            "Votes to train on, or scores: .csv, .xlsx, .jsonl, ... (several: 'v-*.jsonl'), a folder, a Hub data set.",
         ),
         (
             "feedback",

@@ -158,9 +158,10 @@ def _questions(mean: float, error: Any, size: float) -> float:
 def _samples(file: Path, model: str) -> Log:
     found = _SAMPLES.fullmatch(file.stem)
     log = Log(file, model, found["task"] if found else file.stem.removeprefix("samples_"), stamp_of(file))
-    for number, row in enumerate(read_rows(file), 1):
+    rows = read_rows(file)
+    for at, row in enumerate(rows):
         if "doc_id" not in row:
-            raise ResultsError(f"{log}, row {number} has no doc_id; it has: {', '.join(map(str, row))}")
+            raise ResultsError(f"{log}, {rows.place(at)} has no doc_id; it has: {', '.join(map(str, row))}")
         kind, question = str(row.get("filter", NO_FILTER)), str(row["doc_id"])
         listed = row.get("metrics")
         for key, value in row.items():
@@ -174,7 +175,7 @@ def _samples(file: Path, model: str) -> Log:
             if not fault and scores.setdefault(question, mean) != mean:  # old logs list a document once per filter
                 fault = f"{mean:g} and {scores[question]:g} for the same document, {question}; a log has it once"
             if fault:
-                log.faults[measure] = f"{log}, row {number}: {key} is {fault}"
+                log.faults[measure] = f"{log}, {rows.place(at)}: {key} is {fault}"
                 del log.values[measure]
     return log
 

@@ -14,6 +14,7 @@ from p2l_sdk.mpg.tree import Tree
 from p2l_sdk.mpg.wide import benchmark_columns, wide_means
 from p2l_sdk.tables.columns import is_missing
 from p2l_sdk.tables.files import read_json, read_rows
+from p2l_sdk.tables.places import placed
 from p2l_sdk.tables.sources import table_errors
 
 
@@ -32,20 +33,22 @@ def read_livebench(
         ResultsError: a file cannot be read or has another format, an LLM has two rows, a column is plainly no task,
             or a score is outside [0, 100].
     """
-    rows = list(read_rows(table))
+    read = read_rows(table)
+    rows = list(read)
     if not rows or "model" not in rows[0]:
         raise ResultsError(f"{str(table)!r} is no table of LiveBench: it has no column 'model'")
     columns = {str(name): [row.get(name) for row in rows] for name in rows[0]}
-    nameless = next((number for number, name in enumerate(columns["model"], 1) if is_missing(name)), None)
+    nameless = next((at for at, name in enumerate(columns["model"]) if is_missing(name)), None)
     if nameless is not None:
-        raise ResultsError(f"{str(table)!r}, row {nameless} has no model")
+        raise ResultsError(f"{str(table)!r}, {read.place(nameless)} has no model")
     models = tuple(map(str, columns["model"]))
     twice = next((name for i, name in enumerate(models) if name in models[:i]), None)
     if twice is not None:
         raise ResultsError(f"{str(table)!r} has two rows of {twice!r}; keep one")
     with table_errors(ResultsError, table):
         tasks = benchmark_columns(columns, tasks)
-    means = wide_means(columns, tasks, len(models), np.arange(len(models)), 100.0, empty=("-",))
+    with table_errors(ResultsError, table), placed(read.place):
+        means = wide_means(columns, tasks, len(models), np.arange(len(models)), 100.0, empty=("-",))
     counts = np.where(np.isnan(means), 0.0, np.nan)
     results = Results(models, tasks, means, counts)
     if categories is None:

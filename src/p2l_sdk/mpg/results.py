@@ -22,6 +22,7 @@ import numpy as np
 from p2l_sdk.errors import ResultsError
 from p2l_sdk.mpg.wide import RANGE, benchmark_columns, is_wide, wide_means, within
 from p2l_sdk.tables.columns import is_index, is_missing, is_numeric, number_of
+from p2l_sdk.tables.places import RowError, placed
 from p2l_sdk.tables.sources import ABSENT, Chunk, open_source, table_errors, whole_table
 from p2l_sdk.votes.scores import Scores
 
@@ -67,7 +68,7 @@ class Results:
 
     @classmethod
     def read(cls, source: Any, *, percent: bool = False, columns: Sequence[str] | None = None) -> Results:
-        """Results from a .jsonl, .csv or .parquet file, a data frame, a mapping of columns or a list of dictionaries.
+        """Results from a table: a file (`p2l_sdk.tables.files.KINDS`), a frame, a mapping of columns, or dictionaries.
 
         The columns determine the form; see the module.
 
@@ -86,13 +87,15 @@ class Results:
             P2LWarning: columns of row numbers were left out.
         """
         with table_errors(ResultsError, source):
-            return cls._of_table(whole_table(open_source(source).chunks), 100.0 if percent else 1.0, columns)
+            opened = open_source(source)
+            table, rows = _answered(whole_table(opened.chunks))
+            with placed(lambda row: opened.place(rows[row])):
+                return cls._of_table(table, 100.0 if percent else 1.0, columns)
 
     @classmethod
-    def _of_table(cls, whole: Chunk, scale: float, columns: Sequence[str] | None) -> Results:
-        if not whole:
+    def _of_table(cls, table: Chunk, scale: float, columns: Sequence[str] | None) -> Results:
+        if not table:
             raise ResultsError("the table of results is empty")
-        table = _answered(whole)
         if is_wide(table) or (columns is not None and "model" in table):
             benchmarks = benchmark_columns(table, columns)
             models, model = _names(table, "model")
@@ -114,7 +117,7 @@ class Results:
                 right = "correct" if total[row] > 0 else "total"
                 bound = f"at most total, {total[row]:g}" if total[row] > 0 else "above 0"
                 value = correct[row] if total[row] > 0 else total[row]
-                raise ResultsError(f"row {row + 1}: {right} is {value:g}; it must be {bound}")
+                raise RowError(int(row), f": {right} is {value:g}; it must be {bound}")
             means[model, benchmark], counts[model, benchmark] = correct / total, total
         else:
             means[model, benchmark] = _numbers(table, "score", within(scale)) / scale
@@ -244,12 +247,14 @@ def _summary(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 # --- the columns -----------------------------------------------------------------------------------------------------
 
 
-def _answered(table: Chunk) -> Chunk:
-    """The table without failed queries: they say nothing about the LLM's answer."""
-    kept = [row for row, error in enumerate(table.get("error", ())) if is_missing(error)]
-    if "error" in table and not kept:
+def _answered(table: Chunk) -> tuple[Chunk, Sequence[int]]:
+    """The table without failed queries, which say nothing about the LLM's answer, and its rows among all."""
+    if "error" not in table:
+        return table, range(len(next(iter(table.values()), [])))
+    kept = [row for row, error in enumerate(table["error"]) if is_missing(error)]
+    if not kept:
         raise ResultsError("every row of the results has an error; there is nothing to score")
-    return {name: [column[row] for row in kept] for name, column in table.items()} if "error" in table else table
+    return {name: [column[row] for row in kept] for name, column in table.items()}, kept
 
 
 def _form(table: Chunk) -> Form:
@@ -275,7 +280,7 @@ def _names(table: Chunk, column: str) -> tuple[tuple[str, ...], np.ndarray]:
     code = np.empty(len(table[column]), dtype=np.int64)
     for row, value in enumerate(table[column]):
         if is_missing(value):
-            raise ResultsError(f"row {row + 1} has no {column}")
+            raise RowError(row, f" has no {column}")
         code[row] = numbers.setdefault(str(value), len(numbers))
     return tuple(numbers), code
 
@@ -287,7 +292,7 @@ def _distinct(columns: Mapping[str, tuple[tuple[str, ...], np.ndarray]]) -> None
     if len(twice):
         row = int(twice[0])
         what = ", ".join(f"{label} {names[code[row]]!r}" for label, (names, code) in columns.items())
-        raise ResultsError(f"rows {first[place.ravel()[row]] + 1} and {row + 1} are both of {what}; keep one")
+        raise RowError(row, f" are both of {what}; keep one", before=int(first[place.ravel()[row]]))
 
 
 def _numbers(table: Chunk, column: str, check: Callable[[float], str], *, optional: bool = False) -> np.ndarray:
@@ -299,7 +304,7 @@ def _numbers(table: Chunk, column: str, check: Callable[[float], str], *, option
         problem = check(float(number))
         if problem:
             value = "missing" if values[row] is ABSENT else repr(values[row])
-            raise ResultsError(f"row {row + 1}: {column} is {value}; {problem}")
+            raise RowError(row, f": {column} is {value}; {problem}")
     return numbers
 
 

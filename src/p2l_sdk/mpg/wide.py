@@ -9,6 +9,7 @@ import numpy as np
 from p2l_sdk.errors import ResultsError, did_you_mean
 from p2l_sdk.tables.columns import is_index, is_missing, is_numeric, number_of
 from p2l_sdk.tables.identifiers import BENCHMARKS, score_columns
+from p2l_sdk.tables.places import RowError
 from p2l_sdk.tables.sources import Chunk
 
 _LONG = {"benchmark", "question_id", "score", "correct", "total", "n", "error", "prompt"}  # columns of other forms
@@ -70,7 +71,7 @@ def wide_means(
         empty: texts that stand for a missing result, beside an empty cell.
 
     Raises:
-        ResultsError: a cell is not a number in its range; names row and column.
+        RowError: a cell is not a number in its range; names row and column.
     """
     means = np.full((models, len(benchmarks)), np.nan)
     check = within(scale)
@@ -80,9 +81,10 @@ def wide_means(
                 continue
             problem = check(number_of(value))
             if problem:
-                raise ResultsError(
-                    f"row {row + 1}: {name} is {value!r}; {problem} (if {name!r} is no benchmark, name those that are: "
-                    "columns=[...], --columns A,B)"
+                raise RowError(
+                    row,
+                    f": {name} is {value!r}; {problem} (if {name!r} is no benchmark, name those that are: "
+                    "columns=[...], --columns A,B)",
                 )
             means[model[row], b] = number_of(value) / scale
     return means

@@ -22,6 +22,8 @@ from p2l_sdk.tables.prompt_cells import PromptCells, prompt_of_cell
 from p2l_sdk.tables.sources import ABSENT, Chunk
 
 _NO_VALUE = {"n/a", "na", "#n/a", "none", "null", "<na>", "-", "--", "?", "missing", "error", "failed", "timeout"}
+_COMMA = re.compile(r"\s*([+-]?\d+),(\d+(?:[eE][+-]?\d+)?)\s*")  # a decimal comma
+_THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*")  # or a separator of thousands
 LONGEST_LABEL = 200  # characters; a longer string is a text, not the name of a category
 
 # columns that are neither a category nor an LLM; `_INDEX` are names that programs give to row numbers
@@ -49,11 +51,13 @@ def is_no_number(value: Any) -> bool:
 
 
 def number_of(value: Any) -> float:
-    """The number that a cell contains or spells; NaN if there is none."""
+    """The number that a cell contains or spells, with a point or a comma; NaN if there is none, or if it is not certain
+    which ("1,234")."""
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
-        return math.nan
+        comma = _COMMA.fullmatch(value) if isinstance(value, str) else None
+        return math.nan if comma is None or _THOUSANDS.fullmatch(value) else float(f"{comma[1]}.{comma[2]}")
 
 
 def llm_name(column: str, value: Any) -> str:
@@ -239,20 +243,23 @@ def is_scores(chunk: Chunk, untyped: bool) -> bool:
 
 def is_numeric(values: Iterable[Any], untyped: bool) -> bool:
     """Whether a column holds numbers (bools do not count), or spells them if the table is `untyped`, i.e. holds only
-    strings: its first value is one, most values are, or all that are not stand for a missing one, such as "n/a"."""
-    numbers = texts = 0
+    strings: its first value is one, most values are, or all that are not stand for a missing one, such as "n/a". If
+    some have a comma, all have to be numbers: "1,2" may also be a list."""
+    numbers = texts = commas = 0
     for value in values:
         if is_no_number(value):
             continue
         if isinstance(value, bool):
             return False
-        if (untyped or not isinstance(value, str)) and not math.isnan(number_of(value)):
-            if not texts:
+        if untyped and isinstance(value, str) and _COMMA.fullmatch(value):
+            commas += 1
+        elif (untyped or not isinstance(value, str)) and not math.isnan(number_of(value)):
+            if not texts and not commas:
                 return True
             numbers += 1
         elif not (isinstance(value, str) and value.strip().lower() in _NO_VALUE):
             texts += 1
-    return numbers > texts
+    return not texts if commas else numbers > texts
 
 
 def _are_labels(values: list[Any]) -> bool:

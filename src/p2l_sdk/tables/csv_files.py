@@ -109,4 +109,4 @@ def _share(sample: Sequence[str], separator: str) -> float:
         if not cut:
             return 0.0
     rows = lengths[1:-1] if cut else lengths[1:]
-    return sum(n == lengths[0] for n in rows) / len(rows) if rows else 0.0
+    return sum(n == lengths[0] for n in rows) / len(rows) if rows and lengths[0] > 1 else 0.0

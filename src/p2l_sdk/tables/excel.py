@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from p2l_sdk.errors import MissingExtraError, P2LWarning, TableError
 from p2l_sdk.tables.grids import Header, is_blank
@@ -13,6 +16,9 @@ from p2l_sdk.tables.json_files import Row
 from p2l_sdk.tables.places import Places
 from p2l_sdk.tables.text import open_bytes
 
+_NO_VALUE = re.compile(  # a cell with a formula alone; of an empty text, Excel says that it is one
+    rb'<c (?![^>]*\bt="str")[^>]*><f[^>]*(?:/>|>[^<]*</f>)\s*(?:<v\s*/>|<v>\s*</v>)?\s*</c>'
+)
 _FAULTS = ("#N/A", "#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!")
 
 
@@ -29,7 +35,9 @@ def excel_rows(path: Path, places: Places) -> Iterator[Row]:
     places.word = "line"
     name, n_sheets, cells = _sheet(path)
     if n_sheets > 1:
-        warnings.warn(f"{str(path)!r} has {n_sheets} sheets; the first, {name!r}, is read", P2LWarning, stacklevel=2)
+        warnings.warn(
+            f"{str(path)!r} has {n_sheets} sheets; the first, {name!r}, is read", P2LWarning, stacklevel=_outside()
+        )
     header, row = None, 0
     for line, values in enumerate(cells, 1):
         if is_blank(values):
@@ -61,9 +69,28 @@ def _sheet(path: Path) -> tuple[str, int, list[tuple[Any, ...]]]:
                 book = load_workbook(file, read_only=True, data_only=True)
                 sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"] or book.worksheets
                 sheets[0].reset_dimensions()  # what a file says of its size may be wrong
-                return sheets[0].title, len(sheets), list(sheets[0].iter_rows(values_only=True))
+                cells = list(sheets[0].iter_rows(values_only=True))
+                computed = not any(None in row for row in cells) or _is_computed(file)
         except Exception as error:  # openpyxl raises errors of many kinds
             raise TableError(f"{str(path)!r} is no whole Excel file (.xlsx): {error}") from None
+    if not computed:
+        raise TableError(f"{str(path)!r} has formulas without values; open it in Excel, and save it")
+    return sheets[0].title, len(sheets), cells
+
+
+def _is_computed(file: BinaryIO) -> bool:
+    """Whether all formulas have values; a program that is no spreadsheet may write formulas alone."""
+    archive = zipfile.ZipFile(file)
+    names = [name for name in archive.namelist() if name.startswith("xl/worksheets/") and name.endswith(".xml")]
+    return not any(_NO_VALUE.search(archive.read(name)) for name in names)
+
+
+def _outside() -> int:
+    """The `stacklevel` of the caller of p2l_sdk: rows are read wherever they are needed."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("p2l_sdk"):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _plain(value: Any) -> Any:

@@ -78,8 +78,6 @@ def is_data(path: str | Path) -> bool:
 
 def no_table(path: str | Path, known: str = "") -> str:
     """The message for a file that is no table; `known` lists what is, by default the kinds of files."""
-    if "://" in str(path):
-        return f"{str(path)!r} is an address; download the file, and name that"
     if not Path(path).expanduser().exists():
         return no_file(path) if is_data(path) else f"{no_file(path)}; known: {known or KINDS}"
     remedy = f"save it as {_OTHERS[suffix]}; " if _OTHERS.get(suffix := Path(path).suffix.lower()) else ""

@@ -96,6 +96,9 @@ def _rows(value: Any, path: Path) -> list[Row]:
     if not isinstance(value, dict):
         raise TableError(f"{str(path)!r} is no table: it holds neither an array of objects nor an object of columns")
     columns = list(value.values())
+    rows = [name for name, column in value.items() if isinstance(column, list) and _all_objects(column)]
+    if rows and not {"prompt", "conversation_a"} & value.keys():
+        raise TableError(f"{str(path)!r} is no table; its rows may be in {rows[0]!r}: save that array alone")
     if columns and all(isinstance(column, list) for column in columns):
         if len({len(column) for column in columns}) > 1:
             lengths = ", ".join(f"{name} {len(column):,}" for name, column in value.items())
@@ -103,9 +106,6 @@ def _rows(value: Any, path: Path) -> list[Row]:
         return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
     if columns and all(isinstance(column, dict) for column in columns):
         return _of_index(value, path)
-    nested = [name for name, column in value.items() if isinstance(column, list) and _all_objects(column)]
-    if nested and not {"prompt", "conversation_a"} & value.keys():
-        raise TableError(f"{str(path)!r} is no table; its rows may be in {nested[0]!r}: save that array alone")
     return [value]  # one row: a file of one line
 
 

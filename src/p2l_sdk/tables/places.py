@@ -62,11 +62,16 @@ class RowError(TableError):
     Args:
         row: the row, from 0.
         reason: what follows the place, such as ": it is empty" or " has no column 'prompt'".
+        before: an earlier row that is named too, if there is one.
     """
 
-    def __init__(self, row: int, reason: str) -> None:
-        super().__init__(f"row {row + 1}{reason}")
-        self.row, self.reason = row, reason
+    def __init__(self, row: int, reason: str, before: int | None = None) -> None:
+        self.rows, self.reason = [row] if before is None else [before, row], reason
+        super().__init__(self.text(Places()))
+
+    def text(self, place: Place) -> str:
+        """The message."""
+        return f"{' and '.join(map(place, self.rows))}{self.reason}"
 
 
 @contextlib.contextmanager
@@ -75,4 +80,4 @@ def placed(place: Place) -> Iterator[None]:
     try:
         yield
     except RowError as error:
-        raise TableError(f"{place(error.row)}{error.reason}") from None
+        raise TableError(error.text(place)) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -33,11 +34,13 @@ _SIMILAR = 3  # names of files in a message
 
 def no_file(path: str | Path) -> str:
     """The message for a file that is not there, with the nearest names in its folder."""
+    if re.match(r"https?:/", str(path)):
+        return f"{str(path)!r} is an address; download the file, and name that"
     message, path = f"no such file: {str(path)!r}", Path(path).expanduser()
     with contextlib.suppress(OSError, ValueError):
         if not path.parent.is_dir():
             return f"{message} (there is no folder {str(path.parent)!r})"
-        near = difflib.get_close_matches(path.name, [file.name for file in path.parent.iterdir()], _SIMILAR)
+        near = difflib.get_close_matches(path.name, [file.name for file in path.parent.iterdir()], _SIMILAR, 0.7)
         if near:
             return f"{message}; in its folder there is {', '.join(map(repr, near))}"
     return message
@@ -92,7 +95,7 @@ def open_text(path: Path) -> Iterator[TextIO]:
         is_what = next((what for mark, what in _NO_TEXT.items() if head.startswith(mark)), None)
         if is_what is not None:
             raise TableError(f"{str(path)!r} is no text but {is_what}")
-        if encoding == "utf-8" and b"\0" in head:
+        if encoding == "utf-8" and head.count(0) * 4 > len(head):
             raise TableError(
                 f"{str(path)!r} is not UTF-8 text (byte {head.index(0)} is 0; it may be UTF-16 without a byte order "
                 "mark); save it as UTF-8"

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from p2l_sdk.errors import ScoresError
 from p2l_sdk.tables.columns import checked, checked_prompt, is_no_number, llm_name, prompt_column, turns_of
+from p2l_sdk.tables.places import RowError
 from p2l_sdk.tables.sources import ABSENT, Chunk
 
 _NAMED = ("benchmark", "question_id")  # with the prompt, they identify a question
@@ -28,16 +28,12 @@ _REMEDY = (
 )
 
 
-def wide_table(table: Chunk, at: Sequence[int] | None = None) -> tuple[Chunk, dict[str, dict[int, int]]]:
+def wide_table(table: Chunk) -> tuple[Chunk, dict[str, dict[int, int]]]:
     """The same scores with a row for each prompt and a column for each LLM, None where it has no score; and for each
     LLM, by row of the result, the row of the table that holds its score.
 
     Columns that label the prompt (`benchmark`) are kept: those of strings and bools that are the same in all rows of
     every prompt.
-
-    Args:
-        table: the long table.
-        at: the number of each row in the file, from 0; by default they are all of its rows.
 
     Raises:
         TableError: a row has no prompt or LLM, or two rows are of the same LLM on the same prompt.
@@ -59,10 +55,7 @@ def wide_table(table: Chunk, at: Sequence[int] | None = None) -> tuple[Chunk, di
             continue
         before = scores[models[row]].setdefault(question, row)
         if before != row:
-            first_row, second_row = (row_ + 1 if at is None else at[row_] + 1 for row_ in (before, row))
-            raise ScoresError(
-                f"rows {first_row} and {second_row} both have a score of {models[row]!r} on the same prompt; keep one"
-            )
+            raise RowError(row, f" both have a score of {models[row]!r} on the same prompt; keep one", before)
     kept = [
         name for name in table if name not in _OF_ANSWERS and name != "prompt" and _labels(table[name], place, first)
     ]
@@ -79,7 +72,7 @@ def _prompts(table: Chunk) -> list[Any]:
     without = [row for row in range(len(table["model"])) if all(column[row] is ABSENT for column in columns)]
     if without:
         which = "" if columns else f" (the table has: {', '.join(map(str, table))})"
-        raise ScoresError(f"row {without[0] + 1} has a model and a score, but no prompt{which}; {_REMEDY}")
+        raise RowError(without[0], f" has a model and a score, but no prompt{which}; {_REMEDY}")
     return checked(prompt_column(table, 0), checked_prompt, 0)
 
 

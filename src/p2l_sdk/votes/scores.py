@@ -25,6 +25,7 @@ from p2l_sdk.tables.columns import (
 )
 from p2l_sdk.tables.identifiers import LLMS, score_columns
 from p2l_sdk.tables.near_names import near_names, warning_of
+from p2l_sdk.tables.places import RowError, placed
 from p2l_sdk.tables.reading import Applied, Findings, Reading
 from p2l_sdk.tables.sources import Chunk, Source, open_source, table_errors, whole_table
 from p2l_sdk.votes.long_scores import wide_table
@@ -143,7 +144,8 @@ class Scores:
             place=source.place,
             skip=reading is not None and reading.skip_invalid,
         )
-        table, rows = wide_table(table, at) if long else (table, {})
+        with placed(lambda row: source.place(int(at[row]))):
+            table, rows = wide_table(table) if long else (table, {})
         if long:
             names = cls._columns(table, source, models, among, not_llms, rows)
         prompts = checked(prompt_column(table, 0), checked_prompt, 0)
@@ -151,12 +153,13 @@ class Scores:
         def row_of(index: int, name: str) -> int:
             return int(at[rows.get(name, {}).get(index, index)])
 
-        columns = [_column(table, name, allow_missing, row_of, hint) for name in names]
+        with placed(source.place):
+            columns = [_column(table, name, allow_missing, row_of, hint) for name in names]
         numbers = set(rows) if long else {name for name in table if is_numeric(table[name], source.untyped)}
         categories = Categories(without=(numbers - set(not_llms)) | set(names))
         categories.add(table, len(prompts))
         read = np.stack(columns, 1)
-        found = OutsideScores.of(read, names, row_of)
+        found = OutsideScores.of(read, names, row_of, source.place)
         if found is not None and wanted is not None:
             read, found = found.apply(read, wanted), replace(found, done=wanted)
             warnings.warn(found.outcome, P2LWarning, stacklevel=4)  # the caller of `read`
@@ -208,6 +211,6 @@ def _column(table: Chunk, name: str, allow_missing: bool, row_of: Callable[[int,
     for row in np.flatnonzero(~np.isfinite(numbers)):
         value = values[int(row)]
         if not (allow_missing and is_no_number(value)):
-            place = row_of(int(row), name) + 1
-            raise ScoresError(f"row {place}: the score of {name!r} is {value!r}; it must be a finite number{hint}")
+            fault = f": the score of {name!r} is {value!r}; it must be a finite number{hint}"
+            raise RowError(row_of(int(row), name), fault)
     return numbers

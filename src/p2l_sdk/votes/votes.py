@@ -85,7 +85,7 @@ class Votes:
         """Read a table of votes, or convert a table of scores (see `Scores.read`).
 
         Args:
-            source: a .jsonl, .csv or .parquet file, or several of one kind by a pattern ("votes-*.jsonl"); a folder
+            source: a file (`p2l_sdk.tables.files.KINDS`), or several by a pattern ("votes-*.jsonl"); a folder
                 saved by `datasets`, or one that it can load ("folder:split"); a data set on the Hub ("org/name",
                 "org/name:split", "org/name@revision"); a datasets.Dataset, a pandas frame, a pyarrow table, a mapping
                 of columns, or an iterable of dictionaries. The default split is "train".
