@@ -181,6 +181,12 @@ def test_a_text_in_the_first_row_does_not_hide_an_llm(first, tmp_path):
     assert Scores.read([{**row, "kind": "n/a"} for row in rows[1:]]).categories["kind"].tolist() == ["n/a"]
 
 
+def test_a_label_with_an_underscore_is_no_number(tmp_path):
+    table = {"prompt": ["x", "y"], "a": [0.5, 0.25], "b": [1, 0], "month": ["2024_01", "2024_02"]}
+    found = Scores.read(as_csv(table, tmp_path / "s.csv"))
+    assert (found.models, found.categories["month"].tolist()) == (("a", "b"), table["month"])
+
+
 def test_bools_that_are_named_are_scores_in_a_csv_file_too(tmp_path):
     table = {"prompt": ["x", "y"], "a": [True, False], "b": [False, False]}
     with pytest.raises(ScoresError, match=r"columns of bools are LLMs where they are named: --llms A,B"):

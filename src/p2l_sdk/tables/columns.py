@@ -57,6 +57,8 @@ def is_no_number(value: Any) -> bool:
 
 def number_of(value: Any) -> float:
     """The number that a cell contains or spells; NaN if there is none."""
+    if isinstance(value, str) and "_" in value:  # Python reads 2024_01 as a number
+        return math.nan
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
