@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from p2l_sdk.cli.common import BASE, JSON, LLMS, load, print_json
+from p2l_sdk.cli.common import BASE, JSON, load, print_json
 from p2l_sdk.tables.files import READERS
 
 
@@ -22,19 +22,9 @@ from p2l_sdk.tables.files import READERS
     "--handler/--no-handler", default=True, help="With a model, also push handler.py, for Inference Endpoints."
 )
 @click.option("--license", metavar="ID", help="Licence of votes, for their card: cc-by-4.0, mit, ...")
-@LLMS
 @BASE
 @JSON
-def push(
-    source: str,
-    repo_id: str,
-    license: str | None,
-    llms: list[str] | None,
-    not_llms: list[str] | None,
-    as_json: bool,
-    handler: bool,
-    **options: Any,
-) -> None:
+def push(source: str, repo_id: str, license: str | None, as_json: bool, handler: bool, **options: Any) -> None:
     """Push SOURCE to the Hub repository REPO_ID (org/name), in one commit with its card.
 
     SOURCE is a model (a folder or a Hub id; "default" is the embedded one), or a .jsonl, .csv or .parquet file of
@@ -44,7 +34,7 @@ def push(
         from p2l_sdk.votes.publish import push_votes
         from p2l_sdk.votes.votes import Votes
 
-        votes = Votes.read(source, llms, not_llms=not_llms or ())
+        votes = Votes.read(source)
         what = f"{len(votes):,} votes on {len(votes.prompts):,} prompts"
         commit = push_votes(votes, repo_id, license=license, **options)
     else:
