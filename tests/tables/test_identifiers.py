@@ -129,7 +129,7 @@ NO_LLM = {
     "a flag": [("is_code", [0, 1] * 3), ("code", [1, 0] * 3), ("has image", [0] * 6)],
     "a count or measure": [("n_tokens", [9, 12] * 3), ("year", [2024] * 6), ("a|total_cost", [1e-4] * 6)],
     "an identifier or a count": [("nummer", [17, 3, 99, 4, 8, 5]), ("level", [2, 5, 3, 4, 2, 2]), ("t", [1.7e9] * 6)],
-    "a figure of the others": [("average", [0.5] * 6)],
+    "a figure of the others": [("average", [0.5] * 6), ("overall", [0.5] * 6)],
 }
 
 
