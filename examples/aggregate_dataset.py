@@ -2,7 +2,7 @@
 
     python examples/aggregate_dataset.py [PROMPTS] [--by category] [--output ratings.png] [--model FOLDER_OR_HUB_ID]
 
-PROMPTS is a .jsonl, .csv or .parquet file with a column `prompt` and a category column; by default, `prompts.jsonl`
+PROMPTS is a table (.jsonl, .csv, ...) with a column `prompt` and a category column; by default, `prompts.jsonl`
 next to this program. The plot and Parquet files need pip install "p2l-sdk[data]".
 """
 

@@ -1,10 +1,10 @@
 """From prompts to tokens: the only implementation, used by training, the SDK's scorers and the Hub pipelines.
 
-A prompt is a string or a conversation (chat messages). Only user turns are read: system, developer, assistant and
-tool turns are legal but ignored, as in the paper's training data. The model's spec determines the rest: the chat
-template is applied to the user turns without a generation prompt, the tokens are truncated on the left, the CLS token
-is appended, and batches are padded on the right. A CLS string within the text is ordinary text: it is rewritten to
-`<cls>`.
+A prompt is a string or a conversation (chat messages). Only user turns are read, and only these need a content: system,
+developer, assistant, function and tool turns are legal but ignored, as in the paper's training data. The model's spec
+determines the rest: the chat template is applied to the user turns without a generation prompt, the tokens are
+truncated on the left, the CLS token is appended, and batches are padded on the right. A CLS string within the text is
+ordinary text: it is rewritten to `<cls>`.
 
 Needs the `tokenizers` library; a transformers tokenizer is only used for its chat template.
 """
@@ -22,7 +22,7 @@ from .spec_p2l import ModelSpec
 Message = Mapping[str, Any]
 Prompt = str | Sequence[Message]
 
-ROLES = ("system", "developer", "user", "assistant", "tool")
+ROLES = ("system", "developer", "user", "assistant", "function", "tool")
 
 # A tokenizer reads the whole text before it truncates, so it is given only the end. Text has 1 to 6 characters per
 # token: tokens at the cut may differ, but they are far from those that are kept. If there are too few tokens (for
@@ -86,20 +86,34 @@ def _role(message: Any, i: int) -> str:
             "a list of strings is a batch of prompts, not one prompt: use leaderboards(prompts) or "
             "aggregate(prompts), or chat messages {'role': ..., 'content': ...}"
         )
-    if not isinstance(message, Mapping) or "role" not in message or "content" not in message:
-        raise PromptError(f"message {i} is not a chat message: it needs the keys 'role' and 'content'")
+    if not isinstance(message, Mapping) or "role" not in message:
+        raise PromptError(_NO_MESSAGE.format(i))
     if message["role"] not in ROLES:
         raise PromptError(f"message {i} has the role {message['role']!r}; legal roles: {', '.join(ROLES)}")
     return message["role"]
 
 
+_NO_MESSAGE = "message {} is not a chat message: it needs the keys 'role' and 'content'"
+
+
 def _content(message: Any, i: int) -> str:
+    """The text of a user turn: its content, or what its text parts hold. A null stands for nothing: tables with nested
+    columns write it for the keys that other parts have."""
+    if "content" not in message:
+        raise PromptError(_NO_MESSAGE.format(i))
     content = message["content"]
     if isinstance(content, str):
         return content
-    if isinstance(content, Sequence) and all(isinstance(part, Mapping) and "type" in part for part in content):
-        return "\n".join(str(part.get("text", "")) for part in content if part["type"] == "text")
-    raise PromptError(f"the content of message {i} is neither a string nor a list of typed parts")
+    if not isinstance(content, Sequence) or not all(
+        part is None or (isinstance(part, Mapping) and "type" in part) for part in content
+    ):
+        raise PromptError(f"the content of message {i} is neither a string nor a list of typed parts")
+    parts = [part for part in content if part is not None and part["type"] == "text"]
+    texts = [part["text"] for part in parts if part.get("text") is not None]
+    for text in texts:
+        if not isinstance(text, str):
+            raise PromptError(f"message {i} has a part whose text is {type(text).__name__}; it must be a string")
+    return "\n".join(texts)
 
 
 def _check_text(text: str) -> None:
@@ -107,8 +121,9 @@ def _check_text(text: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise PromptError(
-            f"the prompt has a lone surrogate at character {error.start}, so it is no Unicode text; "
-            "decode its source as UTF-8 with errors='replace'"
+            f"the prompt has a lone surrogate at character {error.start}, so it is no Unicode text; decode its source "
+            "as UTF-8 with errors='replace' or, if it came from an escape in JSON (half of an emoji, \\ud83d), use "
+            "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
         ) from None
 
 
@@ -119,12 +134,19 @@ class PromptEncoder:
         spec: the model's spec.
         tokenizer: its `tokenizers.Tokenizer`, whose truncation, padding and special tokens are set here.
         render: turns the list of user turns into text with the chat template; required if `spec.chat`.
+        n_embeddings: number of tokens for which the model has an embedding; None for all of the tokenizer.
 
     Raises:
-        ModelFormatError: the chat template or the CLS token is missing.
+        ModelFormatError: the chat template or the CLS token is missing, or the CLS token has no embedding.
     """
 
-    def __init__(self, spec: ModelSpec, tokenizer: Any, render: Callable[[list[str]], str] | None = None) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        tokenizer: Any,
+        render: Callable[[list[str]], str] | None = None,
+        n_embeddings: int | None = None,
+    ) -> None:
         if spec.chat and render is None:
             raise ModelFormatError("this model lays a chat template over the prompt, and its tokenizer has none")
         self._spec = spec
@@ -134,6 +156,10 @@ class PromptEncoder:
             cls_id = tokenizer.token_to_id(spec.cls_token)
             if cls_id is None:
                 raise ModelFormatError(f"the CLS token {spec.cls_token!r} is not in the tokenizer's vocabulary")
+            if n_embeddings is not None and cls_id >= n_embeddings:
+                raise ModelFormatError(
+                    f"the CLS token {spec.cls_token!r} has the id {cls_id}, and the model has {n_embeddings} embeddings"
+                )
             self._cls = [cls_id]
         # a saved tokenizer may carry the padding and truncation of its last use
         tokenizer.no_padding()
@@ -142,10 +168,13 @@ class PromptEncoder:
         # without a template that writes special tokens, "[SEP]" in a prompt is five characters of text
         tokenizer.encode_special_tokens = not spec.chat
         self._tokenizer = tokenizer
+        # some tokenizers have more tokens than the model (a placeholder for images, padding): most prompts have none
+        last = max(tokenizer.get_vocab_size() - 1, *tokenizer.get_added_tokens_decoder(), 0)
+        self._end = n_embeddings if n_embeddings is not None and n_embeddings <= last else None
 
     @classmethod
-    def from_transformers(cls, spec: ModelSpec, tokenizer: Any) -> PromptEncoder:
-        """An encoder from a fast transformers tokenizer, which is not modified."""
+    def from_transformers(cls, spec: ModelSpec, tokenizer: Any, n_embeddings: int | None = None) -> PromptEncoder:
+        """An encoder from a fast transformers tokenizer, which is not modified; arguments as in the class."""
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise ModelFormatError(f"{type(tokenizer).__name__} has no tokenizers backend; save it as a fast tokenizer")
@@ -156,7 +185,7 @@ class PromptEncoder:
                 messages = [{"role": "user", "content": turn} for turn in turns]
                 return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
 
-        return cls(spec, type(backend).from_str(backend.to_str()), render)
+        return cls(spec, type(backend).from_str(backend.to_str()), render, n_embeddings)
 
     def text(self, prompt: Prompt) -> str:
         """The input text of the tokenizer, without the CLS token."""
@@ -169,8 +198,8 @@ class PromptEncoder:
         """Token ids of each prompt: at least one, and at most the last `max_prompt_tokens`.
 
         Raises:
-            PromptError: see `user_turns`, or the tokenizer knows no character of the prompt; its `index` is the
-                position of the prompt.
+            PromptError: see `user_turns`, or the tokenizer knows no character of the prompt, or the model does not know
+                a token; its `index` is the position of the prompt.
         """
         texts = []
         for i, prompt in enumerate(prompts):
@@ -188,6 +217,13 @@ class PromptEncoder:
             row += self._cls
             if not row:
                 unknown = PromptError("the prompt has no character that the tokenizer knows; write it in plain text")
+                unknown.index = i
+                raise unknown
+            if self._end is not None and max(row) >= self._end:
+                token = self._tokenizer.id_to_token(max(row))
+                unknown = PromptError(
+                    f"the prompt has the token {token!r}, which the model does not know; leave it out"
+                )
                 unknown.index = i
                 raise unknown
         return ids
@@ -210,6 +246,13 @@ def batches(ids: Sequence[Sequence[int]], size: int, max_tokens: int = 16384) ->
         batch.append(i)
     if batch:
         yield batch
+
+
+def padding_id(tokenizer: Any, n_embeddings: int | None) -> int:
+    """The id that fills up short prompts. As it is never attended, any id does if the tokenizer has none for padding,
+    or one without an embedding."""
+    pad_id = tokenizer.pad_token_id
+    return 0 if pad_id is None or (n_embeddings is not None and pad_id >= n_embeddings) else pad_id
 
 
 def pad(ids: Sequence[Sequence[int]], pad_id: int) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from .adapter_p2l import is_adapter, load_base, merge_adapter, refuse_adapter_by
 from .configuration_p2l import P2LConfig
 from .familiarity_p2l import damping, distances, familiarity, shapes
 from .feedback_p2l import log_probabilities, vote_log_likelihood
-from .prompt_p2l import Prompt, PromptEncoder, pad
+from .prompt_p2l import Prompt, PromptEncoder, pad, padding_id
 from .spec_p2l import Activation, ModelSpec, Pooling
 from .static_p2l import StaticConfig, StaticModel
 
@@ -56,6 +56,14 @@ class P2LOutput(ModelOutput):
     gamma: torch.Tensor | None = None
     hidden_state: torch.Tensor | None = None
     familiarity: torch.Tensor | None = None
+
+
+def n_embeddings(backbone: Any) -> int | None:
+    """Number of tokens that a backbone has an embedding for; None if it does not say."""
+    try:
+        return len(backbone.get_input_embeddings().weight)
+    except (AttributeError, NotImplementedError):  # it has no table of the usual kind
+        return getattr(backbone.config, "vocab_size", None)
 
 
 class Familiarity(nn.Module):
@@ -188,6 +196,11 @@ class P2LModel(PreTrainedModel):
         """Replace the token embeddings of the backbone."""
         self.backbone.set_input_embeddings(value)
 
+    @property
+    def n_embeddings(self) -> int | None:
+        """Number of tokens that the backbone has an embedding for; None if it does not say."""
+        return n_embeddings(self.backbone)
+
     def prepare(self, prompts: Sequence[Prompt], tokenizer: Any) -> dict[str, torch.Tensor]:
         """Convert prompts to the `input_ids` and `attention_mask` of `forward`, on the model's device.
 
@@ -198,8 +211,8 @@ class P2LModel(PreTrainedModel):
         Raises:
             PromptError: a prompt cannot be scored; its `index` is the position in the batch.
         """
-        ids = PromptEncoder.from_transformers(self.spec, tokenizer)(prompts)
-        input_ids, mask = pad(ids, tokenizer.pad_token_id or 0)
+        ids = PromptEncoder.from_transformers(self.spec, tokenizer, self.n_embeddings)(prompts)
+        input_ids, mask = pad(ids, padding_id(tokenizer, self.n_embeddings))
         return {
             "input_ids": torch.from_numpy(input_ids).to(self.device),
             "attention_mask": torch.from_numpy(mask).to(self.device),

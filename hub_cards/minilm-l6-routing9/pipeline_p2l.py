@@ -21,7 +21,7 @@ from transformers import Pipeline
 from .errors_p2l import ModelFormatError, P2LError, PromptError
 from .feedback_p2l import Feedback
 from .leaderboard_p2l import Z_95, chances, kind_errors, rows
-from .prompt_p2l import Prompt, PromptEncoder, batches, pad
+from .prompt_p2l import Prompt, PromptEncoder, batches, pad, padding_id
 
 if TYPE_CHECKING:  # transformers copies the files that this one names and, in old versions, no others: see spec_p2l
     from .adapter_p2l import is_adapter  # noqa: F401
@@ -67,7 +67,8 @@ class LeaderboardPipeline(Pipeline):
             raise ModelFormatError("this pipeline needs the model's tokenizer: AutoTokenizer.from_pretrained(model_id)")
         super().__init__(model=model, tokenizer=tokenizer, **kwargs)
         self.model.eval()
-        self._encode = PromptEncoder.from_transformers(model.spec, tokenizer)
+        self._encode = PromptEncoder.from_transformers(model.spec, tokenizer, model.n_embeddings)
+        self._pad_id = padding_id(tokenizer, model.n_embeddings)
 
     def __call__(self, inputs: Any, *, batch_size: int | None = None, **options: Any) -> Any:
         """One result, a list or a generator of results; see the class for results and options."""
@@ -98,7 +99,7 @@ class LeaderboardPipeline(Pipeline):
                 raise
             results: dict[int, Any] = {}
             for places in batches(ids, size):
-                input_ids, mask = map(torch.from_numpy, pad([ids[i] for i in places], self.tokenizer.pad_token_id or 0))
+                input_ids, mask = map(torch.from_numpy, pad([ids[i] for i in places], self._pad_id))
                 outputs = self.forward({"input_ids": input_ids, "attention_mask": mask})
                 results |= zip(places, self.postprocess(outputs, **options), strict=True)
             yield from (results[i] for i in range(len(ids)))

@@ -14,6 +14,7 @@ from p2l_sdk.modeling.errors_p2l import CostError, ModelFormatError, P2LError, P
 
 __all__ = [
     "LONGEST_NAME",
+    "NEW_LINE",
     "NO_VOTES",
     "BudgetError",
     "ConvergenceError",
@@ -38,6 +39,7 @@ __all__ = [
     "require_known",
 ]
 
+NEW_LINE = "\n  "  # in a message of several lines, such as one for each faulty row
 LONGEST_NAME = 100  # of an LLM in a message; a request may hold megabytes
 _MOST_NAMED = 20  # names listed in a message
 _MOST_SIMILAR = 4

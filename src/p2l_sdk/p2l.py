@@ -237,7 +237,7 @@ class P2L:
         prompts: Sequence[Prompt],
         *,
         budgets: Sequence[float] | None = None,
-        outcomes: np.ndarray | None = None,
+        outcomes: Any = None,
         **options: Unpack[RouteOptions],
     ) -> Frontier:
         """What each budget buys on a set of prompts, with the router and with single LLMs; `.plot()` draws it.
@@ -245,9 +245,11 @@ class P2L:
         Args:
             prompts, options: as in `route`.
             budgets: USD per response; by default 41, from the cheapest LLM to the most expensive.
-            outcomes: `(n_prompts, n_models)` true scores of all LLMs of the model; None for what the model expects.
+            outcomes: true scores, a row for each prompt; None for what the model expects. `Scores`, a frame or a file
+                has columns by the names of the LLMs; an array `(n_prompts, n_models)` has them in the model's order.
         """
-        return self.router(**options).frontier(self.coefficients(prompts).coefs, budgets, outcomes)
+        router, coefs = self.router(**options), self.coefficients(prompts).coefs
+        return router.frontier(coefs, budgets, outcomes, prompts=prompts if hasattr(prompts, "__len__") else None)
 
     @named_options(RouteOptions, DEFAULTS)
     def pacer(self, cost: float, *, sample: Sequence[Prompt] = (), **options: Unpack[RouteOptions]) -> BudgetPacer:

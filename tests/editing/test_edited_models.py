@@ -231,7 +231,7 @@ def all_but_two(model: P2L) -> P2L:
             VotesError,
             "the scores need a column 'epsilon-1t' and one of a known LLM: alpha",
         ),
-        (lambda m: m.add_model(NEW, "votes.doc"), VotesError, "of no known kind"),
+        (lambda m: m.add_model(NEW, "votes.doc"), VotesError, "no such file: 'votes.doc'.*; known: "),
         (lambda m: m.remove_model("alpha"), UnknownModelError, "remove_model names 'alpha'.* did you mean 'alpha-7b'"),
         (
             lambda m: all_but_two(m).remove_model(MODELS[2]),

@@ -97,26 +97,24 @@ def test_unknown_llms_are_named():
 
 
 def test_files_that_cannot_be_read(tmp_path, monkeypatch):
-    with pytest.raises(TableError, match=r"no known kind; known: \.jsonl, \.csv, \.parquet"):
-        read_rows(tmp_path / "votes.xlsx")
-    with pytest.raises(VotesError, match=r"cannot be read: No such file"):
+    (tmp_path / "votes.ods").touch()
+    with pytest.raises(TableError, match=r"no known kind; .*; known: \.json, \.jsonl, \.ndjson, \.csv, \.tsv"):
+        read_rows(tmp_path / "votes.ods")
+    with pytest.raises(VotesError, match=r"^no such file: '.*votes.jsonl'; in its folder there is 'votes.ods'$"):
         Votes.read(tmp_path / "votes.jsonl")
     (tmp_path / "bad.jsonl").write_text('{"prompt": "x"\n')
-    with pytest.raises(VotesError, match="row 1 is no JSON"):
+    with pytest.raises(VotesError, match="line 1 is no JSON"):
         Votes.read(tmp_path / "bad.jsonl")
     (tmp_path / "list.jsonl").write_text("[1]\n")
-    with pytest.raises(VotesError, match="row 1 is no JSON object"):
+    with pytest.raises(VotesError, match="line 1 is no JSON object"):
         Votes.read(tmp_path / "list.jsonl")
     (tmp_path / "short.csv").write_text("prompt,model_a,model_b,winner\nx,a\n")
     with pytest.raises(VotesError, match="fewer fields than the header"):
         Votes.read(tmp_path / "short.csv")
-    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+    for mark in (";", "\t"):
         header, row = mark.join(("prompt", "model_a", "model_b", "winner")), mark.join(("a, b", "A", "B", "tie"))
         (tmp_path / "excel.csv").write_text(f"{header}\n{row}\n")
-        with pytest.raises(
-            VotesError, match=rf"excel\.csv': its header is separated by {name}; save it as CSV with com"
-        ):
-            Votes.read(tmp_path / "excel.csv")
+        assert Votes.read(tmp_path / "excel.csv").prompts == ["a, b"]
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 nothing")
     with pytest.raises(VotesError, match="no whole Parquet file"):
         Votes.read(tmp_path / "bad.parquet")

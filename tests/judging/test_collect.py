@@ -377,9 +377,9 @@ def test_only_the_llms_of_the_pairs_are_asked(tmp_path):
         text = refusal(collect, PROMPTS, config(server, "a", "b"), tmp_path / "b.jsonl", pairs=plan)
         assert text.startswith("the plan names 'c', which is none of the LLMs here")
     (tmp_path / "bad.jsonl").write_text('{"prompt": "x", "model_a": "a", "model_b": "a"}\n')
-    assert "row 1: 'a' is compared with itself" in refusal(read_plan, tmp_path / "bad.jsonl")
+    assert "line 1: 'a' is compared with itself" in refusal(read_plan, tmp_path / "bad.jsonl")
     (tmp_path / "bad.jsonl").write_text('{"prompt": "x", "model_a": "a"}\n')
-    assert "row 1 has no column 'model_b'" in refusal(read_plan, tmp_path / "bad.jsonl")
+    assert "line 1 has no column 'model_b'" in refusal(read_plan, tmp_path / "bad.jsonl")
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

@@ -362,7 +362,7 @@ def test_the_command_prints_votes_bias_and_what_has_no_vote(tmp_path, monkeypatc
             *command, *there[:2], "--judge-key-env", "UNSET_KEY"
         )
         assert "give --judge or --grader" in run(cli, command).stderr
-        assert "'nothing.jsonl' cannot be read" in error("judge", "nothing.jsonl", *there, "--output", "x")
+        assert "no such file: 'nothing.jsonl'" in error("judge", "nothing.jsonl", *there, "--output", "x")
 
 
 def test_train_reads_the_votes(tmp_path, monkeypatch):

@@ -91,6 +91,6 @@ def test_refusals(rows, message):
 
 def test_the_file_is_named(tmp_path):
     (tmp_path / "p.jsonl").write_text(json.dumps(row("a", "golf")) + "\n")
-    assert refusal(read, tmp_path / "p.jsonl").startswith(f"'{tmp_path / 'p.jsonl'}': row 1 is of the category 'golf'")
+    assert refusal(read, tmp_path / "p.jsonl").startswith(f"'{tmp_path / 'p.jsonl'}': line 1 is of the category 'golf'")
     (tmp_path / "none.csv").write_text("prompt,category\n")
     assert refusal(read, tmp_path / "none.csv").startswith(f"'{tmp_path / 'none.csv'}'")

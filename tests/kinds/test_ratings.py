@@ -178,7 +178,7 @@ def test_refusals(rows, options, message):
 def test_a_file_that_is_wrong_is_named(tmp_path):
     (tmp_path / "r.jsonl").write_text(json.dumps({**A, "rating": "x"}) + "\n")
     assert refusal(KindRatings.read, tmp_path / "r.jsonl", "elo").startswith(f"'{tmp_path / 'r.jsonl'}'")
-    assert "No such file" in refusal(KindRatings.read, tmp_path / "none.csv", "elo")
+    assert "no such file" in refusal(KindRatings.read, tmp_path / "none.csv", "elo")
 
 
 # --- scores --------------------------------------------------------------------------------------------------------

@@ -62,9 +62,48 @@ def test_conversations_are_read_by_their_user_turns():
     assert plain()([conversation]) == plain()(["write a poem\n\nabout"])
 
 
+def test_a_null_is_nothing_and_not_the_word_none():
+    """As nested columns of the Hub hold parts: each has the keys of all."""
+    parts = [
+        {"type": "text", "text": "write", "image": None},
+        {"type": "image", "text": None, "image": {"bytes": None, "path": "a.png"}},
+        {"type": "text", "text": None, "image": None},
+        {"type": "text"},
+        {"type": None, "text": None, "image": None},
+        None,
+        {"type": "text", "text": "code", "image": None},
+    ]
+    assert user_turns([{"role": "user", "content": parts}]) == ["write\ncode"]
+    for nothing in ([{"type": "text", "text": None}], [None], []):
+        assert user_turns([{"role": "user", "content": nothing}, {"role": "user", "content": "sum"}]) == ["", "sum"]
+
+
+def test_only_user_turns_need_a_content():
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    conversation = [
+        {"role": "developer", "content": None},
+        {"role": "system"},
+        {"role": "user", "content": "What is the weather?"},
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": None}]},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "function", "name": "weather", "content": {"degrees": 21}},
+        {"role": "assistant", "content": "21 degrees", "refusal": None},
+        {"role": "user", "content": "And tomorrow?"},
+    ]
+    assert user_turns(conversation) == ["What is the weather?", "And tomorrow?"]
+
+
 @pytest.mark.parametrize(
     ("prompt", "message"),
     [
+        ([{"role": "user", "content": None}], "the content of message 0 is neither a string nor"),
+        ([{"role": "system"}, {"role": "user"}], "message 1 is not a chat message: it needs the keys 'role' and 'cont"),
+        ([{"role": "user", "content": [{"type": "text", "text": 3}]}], "message 0 has a part whose text is int"),
+        ([{"role": "user", "content": [{"type": "text", "text": None}]}], "the prompt is empty"),
+        ([{"role": "user", "content": ["a"]}], "the content of message 0 is neither"),
+        ([{"role": None, "content": "a"}], "message 0 has the role None"),
+        ([None], "message 0 is not a chat message"),
         ("", "the prompt is empty"),
         (" \n\t\u2003", "the prompt is empty"),
         ("a\ud800b", "lone surrogate at character 1"),

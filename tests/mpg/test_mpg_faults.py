@@ -73,48 +73,48 @@ def test_a_damaged_file(read, name, content, tmp_path):
 
 FAULTS = {
     (Results.read, "r.csv"): {
-        b"model,score\na,0.5,1\n": "row 1 has more fields than the header",
+        b"model,score\na,0.5,1\n": "line 2 has more fields than the header",
         b"benchmark,score\nx,0.5\n": "the results have the columns benchmark, score; they need",
-        b"model,benchmark,score\na,x,good\n": "row 1: score is 'good'; it must be a number in",
-        b"model,benchmark,score\n,x,0.5\n": "row 1 has no model",
+        b"model,benchmark,score\na,x,good\n": "line 2: score is 'good'; it must be a number in",
+        b"model,benchmark,score\n,x,0.5\n": "line 2 has no model",
     },
     (Results.read, "r.jsonl"): {
-        b'{"model": "a", "benchmark": "x", "score": [1]}\n': r"row 1: score is \[1\]; it mu",
-        b'{"model": "a", "x": 0.5}\n{"model": "b", "x": "0,5"}\n': "row 2: x is '0,5'; it",
+        b'{"model": "a", "benchmark": "x", "score": [1]}\n': r"line 1: score is \[1\]; it mu",
+        b'{"model": "a", "x": 0.5}\n{"model": "b", "x": "0,500,1"}\n': "line 2: x is '0,500,1'; it",
     },
     (read_livebench, "t.csv"): {
         b"name,task\na,50\n": "is no table of LiveBench: it has no column 'model'",
-        b"model,task\na,many\n": r"row 1: task is 'many'; it must be a number in \[0, 100\]",
+        b"model,task\na,many\n": r"line 2: task is 'many'; it must be a number in \[0, 100\]",
     },
     (read_livebench, "t.jsonl"): {
-        b'{"model": "a", "x": 1}\n{"model": "b", "x": -1}\n': "row 2: x is -1",
-        b'{"model": "a", "x": 1}\n{"x": 1}\n': "row 2 has no model",
+        b'{"model": "a", "x": 1}\n{"model": "b", "x": -1}\n': "line 2: x is -1",
+        b'{"model": "a", "x": 1}\n{"x": 1}\n': "line 2 has no model",
     },
     (read_harness, "results_1.json"): {
         b"[]": "is no result file of lm-eval",
         b'{"results": {"x": 3}}': "the results of 'x' are no table",
-        b'{"results": {"x": {"acc": 7}}}': "row 1: score is 7.0; it must be a number",
-        b'{"results": {"x": {"acc": ["1,0"]}}}': r"acc of 'x' is \['1,0'\]; it",
-        b'{"n-samples": 3, "results": {"x": {"acc": 2}}}': "row 1: score is 2.0; it",
+        b'{"results": {"x": {"acc": 7}}}': "results_1.json', task 'x' of .*: acc is 7; it must be a number",
+        b'{"results": {"x": {"acc": ["1,000"]}}}': r"task 'x' of .*: acc is \['1,000'\]; it",
+        b'{"n-samples": 3, "results": {"x": {"acc": 2}}}': "task 'x' of .*: acc is 2; it",
     },
     (read_harness, "samples_x.jsonl"): {
         b'{"doc_id": 1, "points": 1}\n': "row 1 has no known metric; it has",
-        b'{"doc_id": 1, "acc": ["a"]}\n': r"row 1: acc is \['a'\]; it must be a n",
-        b'{"doc_id": 1, "acc": []}\n': r"row 1: acc is \[\]; it must be a number",
+        b'{"doc_id": 1, "acc": ["a"]}\n': r"line 1: acc is \['a'\]; it must be a n",
+        b'{"doc_id": 1, "acc": []}\n': r"line 1: acc is \[\]; it must be a number",
     },
     (read_prices, "p.csv"): {
-        b"model,input_price\na,1\n": "row 1 has no output_price",
-        b"model,input_price,output_price\na,1,cheap\n": "row 1: the prices of 'a' must be",
+        b"model,input_price\na,1\n": "line 2 has no output_price",
+        b"model,input_price,output_price\na,1,cheap\n": "line 2: the prices of 'a' must be",
     },
     (read_prices, "p.json"): {
-        b"3": "must hold a list of objects, one for each LLM",
+        b"3": "is no table: it holds neither an array of objects",
         b'[{"model": ["a"], "input_price": 1, "output_price": 1}]': "row 1 has no model",
     },
     (read_questions, "q.csv"): {
-        b"question_id,prompt\n1,x\n": "row 1 has no answer; questions have question_id",
+        b"question_id,prompt\n1,x\n": "line 2 has no answer; questions have question_id",
     },
     (read_questions, "q.jsonl"): {
-        b'{"question_id": 1, "prompt": 2, "answer": 3}\n': "row 1: the prompt must be",
+        b'{"question_id": 1, "prompt": 2, "answer": 3}\n': "line 1: the prompt must be",
     },
 }
 
@@ -135,7 +135,7 @@ OTHERS = {
     "row 1 is no dictionary but int": [3],
     "the table of results is empty": [],
     "'org/none' is not in the cache and the Hub was not asked": "org/none",  # offline
-    "of no known kind": "no.results",
+    "no such file: 'no.results'; known: a file .json, ": "no.results",
 }
 
 
@@ -147,9 +147,9 @@ def test_other_sources_of_results(message):
 def test_categories_of_livebench(tmp_path):
     table = written(tmp_path / "t.csv", TABLE)
     path = tmp_path / "categories.json"
-    assert "cannot be read" in refused(read_livebench, table, path)
+    assert "no such file" in refused(read_livebench, table, path)
     for content, message in (
-        (b"\xff", "cannot be read"),
+        (b"\xff", "line 1 is not UTF-8 text (byte 0 is 0xff)"),
         (b"{", "cannot be read"),
         (b"[" * 100_000, "cannot be read"),
         (b"[]", "must hold an object, category: [tasks]"),

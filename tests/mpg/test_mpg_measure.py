@@ -288,7 +288,7 @@ def test_questions_of_every_kind_of_file_are_the_same(tmp_path):
     )
     assert "unknown grader 'f1'; known: exact, choice" in refusal(grader_of, "f1")
     for change, text in (
-        ({"answer": None}, "row 2 has no answer"),
+        ({"answer": None}, "line 2 has no answer"),
         ({"question_id": "1"}, "question '1' of 'x' stands twice"),
         ({"answer": "C"}, "the answer 'C' is none of the choices"),
         ({"choices": "a, b"}, "choices must be a list"),

@@ -55,10 +55,10 @@ def test_a_column_per_benchmark(tmp_path):
     assert np.isnan(found.means[1, 1])
     assert found.counts[1, 1] == 0
     assert np.isnan(found.counts[0]).all()
-    assert "row 1: mmlu is '50'; it must be a number in [0, 1]" in refusal(Results.read, file)
+    assert "line 2: mmlu is '50'; it must be a number in [0, 1]" in refusal(Results.read, file)
     bad = [{"model": "a", "mmlu": 0.5}, {"model": "b", "mmlu": "x"}]
     assert "row 2: mmlu is 'x'; it must be a number in [0, 1]" in refusal(Results.read, bad)
-    assert "rows 1 and 2 are both of LLM 'a'; keep one" in refusal(Results.read, [bad[0], bad[0]])
+    assert "row 1 and row 2 are both of LLM 'a'; keep one" in refusal(Results.read, [bad[0], bad[0]])
 
 
 def test_bad_results_are_refused_by_name():
@@ -66,7 +66,7 @@ def test_bad_results_are_refused_by_name():
     assert "row 3: total is 0; it must be above 0" in refusal(Results.read, with_row(correct=0, total=0))
     assert "row 3: correct is nan" in refusal(Results.read, with_row(correct=float("nan")))
     assert "row 3 has no model" in refusal(Results.read, with_row(model=None))
-    assert "rows 1 and 7 are both of LLM 'a', benchmark 'math'" in refusal(Results.read, [*ROWS, ROWS[0]])
+    assert "row 1 and row 7 are both of LLM 'a', benchmark 'math'" in refusal(Results.read, [*ROWS, ROWS[0]])
     assert "they need one of: model, benchmark, question_id, score" in refusal(Results.read, [{"model": "a"}])
     assert "is empty" in refusal(Results.read, [])
     mean = {"model": "a", "benchmark": "math", "score": 71.0}
@@ -128,4 +128,4 @@ def test_a_table_of_livebench_is_read(tmp_path):
     assert tree.nodes["Language"] == ("typos", "cta")
     assert read_livebench(tmp_path / "table.csv")[1].domains == ("Mathematics", "Data Analysis", "Language")
     (tmp_path / "table.csv").write_text("model,typos\nx,120\n")
-    assert "row 1: typos is '120'; it must be a number in [0, 100]" in refusal(read_livebench, tmp_path / "table.csv")
+    assert "line 2: typos is '120'; it must be a number in [0, 100]" in refusal(read_livebench, tmp_path / "table.csv")

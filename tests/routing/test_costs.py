@@ -66,13 +66,13 @@ REFUSED = {
     '{"alpha-7b": NaN}': "the cost of 'alpha-7b' is nan",
     '{"alpha-7b": null}': "the cost of 'alpha-7b' is None",
     '{"alpha-8b": 1}': "names 'alpha-8b', which this model does not know; did you mean 'alpha-7b'?",
-    '{"alpha-7b": 1, "alpha-7b": 2}': "'alpha-7b' stands twice in the costs",
+    '{"alpha-7b": 1, "alpha-7b": 2}': "'alpha-7b' stands twice in one object; keep one",
     '{"alpha-7b": {"input_price": 1}}': "the cost of 'alpha-7b' lacks 'output_price'; give USD per response, or",
     '{"alpha-7b": {"input": 1, "output_price": 1}}': "the cost of 'alpha-7b' has 'input'",
     '{"alpha-7b": {"input_price": "much", "output_price": 1}}': "the input_price of 'alpha-7b' is 'much'",
     '{"alpha-7b": {"input_price": 1, "output_price": 1, "output_tokens": -5}}': "output_tokens of 'alpha-7b' is -5",
     "[1]": "costs must be a mapping, {name: USD per response}, not [1]",
-    "{": "costs.json' is no JSON",
+    "{": "costs.json' cannot be read as JSON",
 }
 
 
@@ -87,7 +87,7 @@ def test_a_bad_file_is_refused_with_its_fault(text, tmp_path):
 def test_a_bad_table_or_source_is_refused_with_its_fault(tmp_path):
     table = tmp_path / "costs.csv"
     for text, fault in {
-        "name,price\nalpha-7b,1\n": "row 1: a table of costs has the columns 'model' and 'cost'",
+        "name,price\nalpha-7b,1\n": "line 2: a table of costs has the columns 'model' and 'cost'",
         "model,cost\nalpha-7b,1\nalpha-7b,2\n": "'alpha-7b' stands twice",
         "model,cost\nalpha-7b\n": "fewer fields than the header",
         "model,cost\nalpha-7b,\n": "the cost of 'alpha-7b' is ''",
@@ -98,8 +98,8 @@ def test_a_bad_table_or_source_is_refused_with_its_fault(tmp_path):
     (tmp_path / "costs.yaml").write_text("a: [")
     for source, fault in {
         tmp_path / "costs.yaml": "is no YAML",
-        "nowhere.json": "'nowhere.json' cannot be read: No such file",
-        "genai": "'genai' is no source of costs; give a .json, .yaml, .csv, .jsonl or .parquet file, or 'genai-prices'",
+        "nowhere.json": "no such file: 'nowhere.json'",
+        "genai": "'genai' is no source of costs; give a file \\(.yaml, .json, .*, or 'genai-prices'",
         3: "costs must be a mapping",
     }.items():
         with pytest.raises(CostError, match=fault):

@@ -148,9 +148,14 @@ def test_user_turns_are_scored_and_nothing_else(client, server, routing9):
         {"role": "function", "name": "f", "content": "17"},
         {"role": "user", "content": "and run it"},
     ]
-    reply = client.chat.completions.with_raw_response.create(model="p2l", messages=turns[:2] + turns[4:])
     score = routing9.route([turns[1], turns[4]], models=list(COSTS)).expected_score
-    assert float(reply.headers["x-p2l-expected-score"]) == pytest.approx(score, abs=1e-5)
+    unusual = [turns[0], {"role": "critic", "content": 7}, *turns[1:3], {"role": "assistant"}, *turns[3:]]
+    for messages in (turns[:2] + turns[4:], turns, unusual):
+        reply = httpx.post(f"{server.url}/chat/completions", json={"model": "p2l", "messages": messages})
+        assert reply.status_code == 200, reply.text
+        assert float(reply.headers["x-p2l-expected-score"]) == pytest.approx(score, abs=1e-5)
+    with pytest.raises(openai.BadRequestError, match="the content of message 5 is neither"):
+        client.chat.completions.create(model="p2l", messages=[*turns, {"role": "user", "content": None}])
     with pytest.raises(openai.BadRequestError, match=r"the prompt is empty; .* or name an LLM instead of 'p2l'"):
         client.chat.completions.create(model="p2l", messages=[{"role": "user", "content": [image]}])
     with pytest.raises(openai.BadRequestError, match="no user turn"):

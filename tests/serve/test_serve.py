@@ -99,6 +99,26 @@ def test_a_route_is_to_an_llm_that_can_be_called(routing9):
             assert_same(answer, routing9.route(PROMPTS[0], seed=0, **chosen).to_dict())
 
 
+def test_tool_calls_and_null_parts_are_read_as_in_the_sdk(both):
+    p2l, server = both
+    conversation = [
+        {"role": "system"},
+        {"role": "user", "content": [{"type": "text", "text": "Write code"}, {"type": "text", "text": None}, None]},
+        {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f"}}]},
+        {"role": "tool", "tool_call_id": "c1", "content": None},
+        {"role": "function", "name": "f", "content": {"degrees": 21}},
+        {"role": "assistant", "content": None},
+        {"role": "user", "content": [{"type": None, "text": None}, {"type": "text", "text": "and run it"}]},
+    ]
+    expected = p2l.leaderboard([{"role": "user", "content": "Write code"}, {"role": "user", "content": "and run it"}])
+    assert_same(p2l.leaderboard(conversation).to_dict(), expected.to_dict())
+    status, answer, _ = server.ask("/v1/leaderboard", {"prompt": conversation})
+    assert status == 200
+    assert_same(answer, expected.to_dict())
+    status, answer, _ = server.ask("/v1/leaderboard", {"prompt": [*conversation, {"role": "user"}]})
+    assert (status, answer["error"]["param"]) == (422, "prompt[7].content")
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "code", "param", "text"),
     [

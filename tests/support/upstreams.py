@@ -246,7 +246,7 @@ async def _chunk(writer: asyncio.StreamWriter, content: bytes) -> None:
 
 def completion(llm: str, body: dict[str, Any], id: str, usage: dict[str, int] | None) -> dict[str, Any]:
     """An answer that reflects the request: tools are called, a schema is filled, images are counted."""
-    parts = [p for m in body["messages"] if isinstance(m["content"], list) for p in m["content"]]
+    parts = [p for m in body["messages"] if isinstance(m.get("content"), list) for p in m["content"]]
     images = sum(part["type"] == "image_url" for part in parts)
     if body.get("tools"):
         function = {"name": body["tools"][0]["function"]["name"], "arguments": '{"city": "Paris"}'}

@@ -70,9 +70,10 @@ def test_what_cannot_be_had_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     with pytest.raises(VotesError, match="empty' cannot be loaded: "):
         Votes.read(tmp_path / "empty")
-    (tmp_path / "votes.xlsx").touch()
-    with pytest.raises(VotesError, match=r"votes.xlsx' is of no known kind; known: a .jsonl, .csv, .parquet file, a"):
-        Votes.read(tmp_path / "votes.xlsx")
+    (tmp_path / "votes.ods").touch()
+    kinds = r"known: a file .json, .jsonl, .ndjson, .csv, .tsv, .xlsx, .parquet \(.* also with .gz\), a folder saved by"
+    with pytest.raises(VotesError, match=rf"votes.ods' is of no known kind; save it as .xlsx or .csv; {kinds}"):
+        Votes.read(tmp_path / "votes.ods")
     with pytest.raises(VotesError, match=r"or a list of dictionaries; not from int"):
         Votes.read(3)
     with pytest.raises(VotesError, match="row 2 is no dictionary but str"):
@@ -99,9 +100,13 @@ def test_errors_name_the_file_once(tmp_path):
         (
             lambda file: Scores.read(file, [A, B]),
             bad,
-            f"'{bad}': row 1: the score of 'alpha-7b' is 'n/a'; it must be a",
+            f"'{bad}': line 1: the score of 'alpha-7b' is 'n/a'; it must be a",
         ),
-        (Votes.read, ragged, f"'{ragged}': row 1 has more fields than the header"),
+        (
+            Votes.read,
+            ragged,
+            f"'{ragged}', line 2 has more fields than the header: 3, not 2 (they are separated by",
+        ),
         (Votes.read, f"{as_saved(a_split(ROWS), tmp_path / 'v')}:held", "has no split 'held'"),
     ):
         with pytest.raises(VotesError) as caught:

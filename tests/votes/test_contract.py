@@ -75,6 +75,11 @@ def form(request, tmp_path, monkeypatch):
     return lambda rows: make(rows, tmp_path), request.param
 
 
+def place(kind, row):
+    """The place of a row, from 1, as the file counts it: a CSV file has a header."""
+    return f"line {row + (kind == 'csv')}" if kind in ("csv", "jsonl") else f"row {row}"
+
+
 def counted(votes):
     counts = VoteCounts.of(votes)
     return counts.models, counts.number.tolist(), counts.weight.tolist(), counts.square.tolist()
@@ -132,7 +137,7 @@ BAD = [
     ({"model_b": "  "}, "row 4: model_b is '  '; it must be the name of an LLM"),
     ({"model_a": 7}, "row 4: model_a is 7; it must be the name of an LLM"),
     ({"model_a": [A]}, f"row 4: model_a is ['{A}']; it must be the name of an LLM"),
-    ({"model_b": A}, f"row 4: '{A}' is compared with itself"),
+    ({"model_a": A, "model_b": A}, f"row 4: '{A}' is compared with itself"),
     ({"weight": None}, f"row 4: weight is missing; {WEIGHT}"),
     ({"weight": ""}, f"row 4: weight is missing; {WEIGHT}"),
     ({"weight": NAN}, f"row 4: weight is missing; {WEIGHT}"),
@@ -150,7 +155,7 @@ BAD = [
     indirect=["form"],
 )
 def test_bad_rows_are_named_alike(form, change, message):
-    make, _ = form
+    make, kind = form
     rows = [*ROWS[:3], {**ROWS[3], **change}, {**ROWS[4], **change}]
     for read, source_rows in ((Votes.read, rows), (fit_leaderboard, rows), (fit_leaderboard, without(rows, "prompt"))):
         source = make(source_rows)
@@ -158,22 +163,26 @@ def test_bad_rows_are_named_alike(form, change, message):
         with pytest.raises(VotesError) as caught:
             read(source)
         assert type(caught.value) is VotesError
-        assert str(caught.value) == named + message
+        first, second, summary, *_ = str(caught.value).splitlines()
+        fault = message.removeprefix("row 4: ")
+        assert first == f"{named}{place(kind, 4)}: {fault}"
+        assert second == f"  {place(kind, 5)}: {fault.partition(';')[0]}"
+        assert re.match(r"  2 of 5 rows are faulty \(2 x .*\); mend them, or leave them out: --skip-invalid", summary)
 
 
 @pytest.mark.parametrize("column", WORDS)
 def test_missing_columns_are_named_alike(form, column):
-    make, _ = form
-    rows = without(ROWS, column)
+    make, kind = form
+    rows, first = without(ROWS, column), place(kind, 1)
     for read, source_rows in ((Votes.read, rows), (fit_leaderboard, rows), (fit_leaderboard, without(rows, "prompt"))):
         has = ", ".join(source_rows[0])
-        with pytest.raises(VotesError, match=rf"row 1 has no column '{column}' \(it has: {re.escape(has)}\)$"):
+        with pytest.raises(VotesError, match=rf"{first} has no column '{column}' \(it has: {re.escape(has)}\)(;|\n|$)"):
             read(make(source_rows))
 
 
 def test_only_votes_on_prompts_need_prompts(form):
-    make, _ = form
-    with pytest.raises(VotesError, match="row 1 has no column 'prompt'"):
+    make, kind = form
+    with pytest.raises(VotesError, match=f"{place(kind, 1)} has no column 'prompt'"):
         Votes.read(make(without(ROWS, "prompt")))
     board = fit_leaderboard(make(without(ROWS, "prompt")), "grk")
     assert board.coefs.tolist() == fit_leaderboard(Votes.read(ROWS), "grk").coefs.tolist()
@@ -187,7 +196,7 @@ def test_rows_with_other_columns(read, tmp_path):
     for make in (list, iter, lambda rows: as_jsonl(rows, tmp_path / "v.jsonl")):
         assert VoteCounts.of(make(rows) if read is fit_leaderboard else Votes.read(make(rows))).weight.sum() == 4.5
         with pytest.raises(
-            VotesError, match=r"row 4 has no column 'winner' \(it has: prompt, model_a, model_b, weight"
+            VotesError, match=r"(row|line) 4 has no column 'winner' \(it has: prompt, model_a, model_b, weight"
         ):
             read(make(bad))
 

@@ -47,7 +47,7 @@ def test_what_is_missing_or_there_twice():
     assert np.isnan(scores.scores).sum() == 2
     assert f"the score of {NAMES[0]!r} is None" in refusal(Scores.read, holes)
     assert f"no column {'nobody'!r}" in refusal(Scores.read, LONG, ["nobody"])
-    assert "rows 1 and 7 both have a score of" in refusal(Scores.read, [*LONG, LONG[0]])
+    assert "row 1 and row 7 both have a score of" in refusal(Scores.read, [*LONG, LONG[0]])
     assert (
         len(Scores.read([{**LONG[0], "score": None}, *LONG], allow_missing=True).prompts) == 2
     )  # failed, then asked again
@@ -107,7 +107,7 @@ def test_an_old_file_without_prompts_is_refused_with_the_remedy_which_works(tmp_
     (tmp_path / "old.jsonl").write_text("".join(json.dumps(row) + "\n" for row in old))
     text = refusal(Votes.read, "old.jsonl")
     assert text.startswith(
-        "'old.jsonl': row 1 has a model and a score, but no prompt (the table has: model, benchmark,"
+        "'old.jsonl': line 1 has a model and a score, but no prompt (the table has: model, benchmark,"
     )
     assert text.endswith(
         "measure again (`p2l mpg measure` writes the prompt now), or make scores of these answers: p2l judge FILE "

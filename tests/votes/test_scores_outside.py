@@ -73,7 +73,7 @@ def test_a_long_table_names_its_own_row(tmp_path):
     ]
     file = tmp_path / "scores.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.warns(P2LWarning, match="row 4: the score of 'b' is 1.5, the only one of 4"):
+    with pytest.warns(P2LWarning, match="line 4: the score of 'b' is 1.5, the only one of 4"):
         assert Scores.read(file, outside="clip").scores[1].tolist() == [1.0, 1.0]
 
 

@@ -1,7 +1,8 @@
 """The command line, `p2l`: one module for each kind of command.
 
-Commands print tables, or one JSON object on stdout with --json. An error is one line on stderr and exit status 2.
-Heavy imports are inside the commands, so that --help and errors are instant.
+Commands print tables, or one JSON object on stdout with --json. An error is one line on stderr (more
+where faulty rows are listed) and exit status 2. Heavy imports are inside the commands, so that --help and errors are
+instant.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from p2l_sdk.cli.plan import plan
 from p2l_sdk.cli.push import push
 from p2l_sdk.cli.serve import serve
 from p2l_sdk.cli.train import merge, train
-from p2l_sdk.errors import P2LError, P2LWarning
+from p2l_sdk.errors import NEW_LINE, P2LError, P2LWarning
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -91,6 +92,6 @@ def run(command: Callable[[], Any]) -> int:
         message = f"this terminal ({error.encoding}) cannot show {error.object[error.start]!a}; use UTF-8, or --json"
     else:
         return 0
-    one_line = " ".join(message.split()).encode("utf-8", "backslashreplace").decode("utf-8")
-    click.echo(f"p2l: {one_line}", err=True)
+    lines = [" ".join(line.split()) for line in message.split(NEW_LINE)]  # one, but where rows are listed
+    click.echo("p2l: " + NEW_LINE.join(lines).encode("utf-8", "backslashreplace").decode("utf-8"), err=True)
     return 2

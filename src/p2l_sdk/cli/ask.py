@@ -71,7 +71,7 @@ def leaderboard(prompt: str, model: str | None, as_json: bool, **table: Any) -> 
 def aggregate(file: str, model: str | None, seed: int, as_json: bool, **table: Any) -> None:
     """Show one leaderboard, with intervals, for all prompts in FILE.
 
-    FILE is a text file with one prompt per line, or a .jsonl, .csv or .parquet file with a column "prompt"; "-" reads
+    FILE is a text file with one prompt per line, or a table (.csv, .jsonl, ...) with a column "prompt"; "-" reads
     standard input, with one prompt per line or JSON lines.
     """
     from p2l_sdk.votes.prompts import read_prompts

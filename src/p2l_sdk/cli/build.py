@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import JSON, listed, print_json
+from p2l_sdk.cli.common import COLUMNS, JSON, listed, print_json
 
 if TYPE_CHECKING:
     from p2l_sdk.kinds.build import BuiltModel
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     "--scores", metavar="FILE", help="Instead of ratings: results on benchmarks, as for p2l mpg; a benchmark is a kind."
 )
 @click.option("--percent", is_flag=True, help="The scores are in [0, 100].")
+@COLUMNS
 @click.option("--prompts", metavar="FILE", required=True, help="Prompts of known kind: prompt, category.")
 @click.option("--output", metavar="FOLDER", required=True, help="The new model's folder.")
 @click.option("--kinds", metavar="A,B,...", callback=listed, help="The categories to use.  [all]")
@@ -44,6 +45,7 @@ def build(
     scale: str | None,
     scores: str | None,
     percent: bool,
+    columns: list[str] | None,
     prompts: str,
     output: str,
     kinds: list[str] | None,
@@ -66,7 +68,7 @@ def build(
     from p2l_sdk.kinds.prompts import KindPrompts
 
     require_new(Path(output).expanduser())
-    known, others = _leaderboards(ratings, scale, scores, percent, kinds, overall)
+    known, others = _leaderboards(ratings, scale, scores, percent, columns, kinds, overall)
     read = KindPrompts.read(prompts, known.kinds, others)
     source = Path(ratings or scores or "").name
     card = BuildCard(
@@ -92,6 +94,7 @@ def _leaderboards(
     scale: str | None,
     scores: str | None,
     percent: bool,
+    columns: list[str] | None,
     kinds: list[str] | None,
     overall: str | None,
 ) -> tuple[KindRatings, tuple[str, ...]]:
@@ -113,7 +116,7 @@ def _leaderboards(
 
     assert scores is not None
     with table_errors(ResultsError, scores):
-        results = Results.read(scores, percent=percent)
+        results = Results.read(scores, percent=percent, columns=columns)
     known = KindRatings.of_results(results, kinds=kinds, overall=overall)
     return known, tuple(name for name in results.benchmarks if name not in known.kinds)
 

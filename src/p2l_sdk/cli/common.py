@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -33,7 +34,7 @@ DEVICE = _of_load("device", "DEVICE", "Where torch runs, e.g. cuda.  [cpu]")
 COSTS = _of_load(
     "costs",
     "SOURCE",
-    "USD per response, in place of the model's: a .json, .jsonl, .yaml, .csv or .parquet file, or "
+    "USD per response, in place of the model's: a .json or .yaml file, a table (.csv, .xlsx, ...), or "
     "genai-prices[:PROVIDER,...].",
 )
 
@@ -42,6 +43,105 @@ SCORES_OUTSIDE = click.option(
     "--scores-outside",
     type=click.Choice(["clip", "rescale", "drop"]),
     help="Scores outside [0, 1]: clip them, rescale all scores, or drop them.  [keep]",
+)
+
+
+def listed(context: click.Context, option: click.Parameter, value: str | None) -> list[str] | None:
+    """Callback of an option: the names of a comma-separated list; None if it is not given."""
+    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+
+
+def LLMS(command: Command) -> Command:  # noqa: N802 - used as a decorator, like JSON
+    """The options --llms and --not-llms, which say what columns of scores are (passed as `llms` and `not_llms`)."""
+    llms = click.option("--llms", metavar="A,B,...", callback=listed, help="Of scores: only these columns are LLMs.")
+    others = click.option("--not-llms", metavar="C,...", callback=listed, help="Of scores: these columns are no LLMs.")
+    return llms(others(command))
+
+
+def _pairs(name: str, last: bool) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], None]:
+    """Callback of an option that is given several times: "a=b" pairs, divided at the last or the first "="."""
+
+    def keep(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> None:
+        found: dict[str, str] = {}
+        for value in values:
+            first, equals, second = value.rpartition("=") if last else value.partition("=")
+            if not (equals and first.strip() and second.strip()):
+                raise click.BadParameter(f"{value!r} is no pair; write {option.make_metavar(context).strip('[]')}")
+            if found.setdefault(first.strip(), second.strip()) != second.strip():
+                raise click.BadParameter(f"{first.strip()!r} is given twice, as {found[first.strip()]!r} and otherwise")
+        context.meta[_KEY + name] = found
+
+    return keep
+
+
+def _renames(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> None:
+    """Callback of --rename: pairs "old=new", and files of them."""
+    from p2l_sdk.tables.reading import read_renames
+
+    found: dict[str, str] = {}
+    for value in values:
+        old, equals, new = value.partition("=")
+        for name, other in {old: new}.items() if equals and not Path(value).exists() else read_renames(value).items():
+            if found.setdefault(str(name).strip(), str(other)) != str(other):
+                raise click.BadParameter(f"{name!r} is renamed twice, to {found[str(name).strip()]!r} and {other!r}")
+    context.meta[_KEY + "rename"] = found
+
+
+def READING(command: Command) -> Command:  # noqa: N802 - used as a decorator, like JSON
+    """The options --column, --winner, --rename and --skip-invalid of every command that reads votes or scores; they are
+    not passed to the command: `reading` gives them."""
+    for decorate in (
+        click.option(
+            "--skip-invalid",
+            is_flag=True,
+            expose_value=False,
+            callback=lambda context, _, value: context.meta.update({_KEY + "skip_invalid": value}),
+            help="Leave faulty rows out, and say how many.",
+        ),
+        click.option(
+            "--rename",
+            metavar="OLD=NEW|FILE",
+            multiple=True,
+            expose_value=False,
+            callback=_renames,
+            help="Another name for an LLM, such as a misspelt one; or a .yaml, .json or .csv file of old, new.",
+        ),
+        click.option(
+            "--winner",
+            "winners",
+            metavar="SPELLING=OUTCOME",
+            multiple=True,
+            expose_value=False,
+            callback=_pairs("winners", last=True),
+            help='What a spelling of the winner means: "Model A=model_a"; model_a, model_b, tie, both_bad or skip.',
+        ),
+        click.option(
+            "--column",
+            "columns",
+            metavar="COLUMN=NAME",
+            multiple=True,
+            expose_value=False,
+            callback=_pairs("columns", last=False),
+            help="The file's name of a column: prompt=Question, winner=..., model_a=...",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def reading(*, scores: bool = False) -> dict[str, Any]:
+    """What the options of READING say, for `Votes.read` or, with `scores`, `Scores.read`; checked at once."""
+    from p2l_sdk.tables.reading import Reading
+
+    meta = click.get_current_context().meta
+    names = ("columns", "winners", "rename", "skip_invalid")
+    found = {name: meta[_KEY + name] for name in names if meta.get(_KEY + name)}
+    Reading.of(**found)
+    return {name: value for name, value in found.items() if not (scores and name == "winners")}
+
+
+COLUMNS = click.option(
+    "--columns", metavar="A,B,...", callback=listed, help="Of a column per benchmark: only these are benchmarks."
 )
 
 
@@ -76,11 +176,6 @@ def load_scorer(model: str | None) -> Scorer:
 
     meta = click.get_current_context().meta
     return open_scorer(model, **{name: meta.get(_KEY + name) for name in ("device", "base", "revision")})[0]
-
-
-def listed(context: click.Context, option: click.Parameter, value: str | None) -> list[str] | None:
-    """Callback of an option: the names of a comma-separated list; None if it is not given."""
-    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
 
 
 def _weighted(context: click.Context, option: click.Parameter, value: str | None) -> dict[str, float] | None:

@@ -40,7 +40,7 @@ def costs(
     """Show the cost of each LLM in USD per 1,000 responses, its source, and which costs are unknown.
 
     \b
-    SOURCE is a .json, .yaml, .csv, .jsonl or .parquet file of costs or token prices, or the genai-prices package:
+    SOURCE is a file of costs or token prices (.json, .yaml, or a table: .csv, .xlsx, ...), or the genai-prices package:
       p2l costs --costs genai-prices
       p2l costs --costs genai-prices:together,openrouter
     """

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import JSON, MODEL, SCORES_OUTSIDE, load, print_json
+from p2l_sdk.cli.common import JSON, MODEL, READING, SCORES_OUTSIDE, load, print_json, reading
 
 if TYPE_CHECKING:
     from p2l_sdk.p2l import P2L
@@ -28,9 +28,10 @@ def _rated(context: click.Context, option: click.Parameter, value: str | None) -
 
 @click.command(short_help="Add an LLM, learned from votes, scores or ratings.")
 @click.argument("name")
-@click.option("--votes", metavar="FILE", help="Votes on NAME: .jsonl, .csv or .parquet; others in it are ignored.")
+@click.option("--votes", metavar="FILE", help="Votes on NAME: a table (.csv, .xlsx, ...); others in it are ignored.")
 @click.option("--scores", metavar="FILE", help="Scores: columns 'prompt', NAME and at least one known LLM.")
 @SCORES_OUTSIDE
+@READING
 @click.option("--ratings", metavar="KIND=N,...", callback=_rated, help="Ratings by kind, for a model built from such.")
 @click.option("--cost", metavar="USD", type=float, help="Cost of NAME per response.")
 @click.option("--prior", default="similar", show_default=True, help="What it is before its votes: similar or mean.")
@@ -41,11 +42,21 @@ def add_model(
     name: str, model: str | None, scores_outside: str | None, output: str, as_json: bool, **learn_from: Any
 ) -> None:
     """Add the LLM NAME, learned in seconds from votes, scores or ratings, and write the model to a new folder."""
-    if scores_outside is not None and learn_from["scores"] is not None:
-        from p2l_sdk.votes.scores import Scores
+    from p2l_sdk.votes.votes import Scores, Votes
 
-        learn_from["scores"] = Scores.read(learn_from["scores"], allow_missing=True, outside=scores_outside)
-    p2l = load(model).add_model(name, **learn_from)
+    named = reading()
+    known = load(model)
+    if learn_from["votes"] is not None:
+        learn_from["votes"] = Votes.read(learn_from["votes"], **named)
+    if learn_from["scores"] is not None:
+        learn_from["scores"] = Scores.read(
+            learn_from["scores"],
+            among=(name, *known.models),
+            allow_missing=True,
+            outside=scores_outside,
+            **reading(scores=True),
+        )
+    p2l = known.add_model(name, **learn_from)
     added = p2l.additions.get(name)
     if added is None:
         _finish(p2l, output, as_json, f"{name}: added from its ratings", {"added": {"name": name}})

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import COSTS, JSON, MODELS_TO_COMPARE, SCORES_OUTSIDE, load, print_json, say_matched
+from p2l_sdk.cli.common import (
+    COSTS,
+    JSON,
+    LLMS,
+    MODELS_TO_COMPARE,
+    READING,
+    SCORES_OUTSIDE,
+    load,
+    print_json,
+    reading,
+    say_matched,
+)
 from p2l_sdk.cli.robustness import measure_robustness, robustness_options
 from p2l_sdk.errors import require_known
 
@@ -25,14 +36,15 @@ def _sizes(context: click.Context, option: click.Parameter, value: str | None) -
         raise click.BadParameter(f"{value!r} is no list of whole numbers such as 10,25,50") from None
 
 
-def _read_votes(file: str, models: tuple[str, ...], scores_outside: str | None) -> Votes:
-    """The votes of a file, on these LLMs; they may be named as people write them."""
+def _read_votes(file: str, models: tuple[str, ...], columns: dict[str, Any]) -> Votes:
+    """The votes of a file, on these LLMs; they may be named as people write them. `columns` says of scores which of
+    their columns are LLMs, and what is done with scores outside [0, 1]."""
     import numpy as np
 
     from p2l_sdk.names import matched, own_names
     from p2l_sdk.votes.votes import Votes
 
-    votes = Votes.read(file, scores_outside=scores_outside)
+    votes = Votes.read(file, **columns, **reading())
     own = own_names(votes.models, models, "a vote")
     say_matched(matched(dict(zip(votes.models, own, strict=True))))
     require_known(own, models, "a vote", "which is not one of the model's LLMs")
@@ -41,7 +53,7 @@ def _read_votes(file: str, models: tuple[str, ...], scores_outside: str | None) 
 
 
 def _compare(
-    models: tuple[str, ...], votes: str | None, scores: str | None, scores_outside: str | None, as_json: bool
+    models: tuple[str, ...], votes: str | None, scores: str | None, columns: dict[str, Any], as_json: bool
 ) -> None:
     """Measure two models on the same votes and scores, and print them with their differences."""
     from p2l_sdk.evaluation import compare
@@ -50,12 +62,13 @@ def _compare(
     first, second = (load(model) for model in models)
     known = tuple(dict.fromkeys((*first.models, *second.models)))
     common = [name for name in first.models if name in second.models]
-    held_out = None if votes is None else _read_votes(votes, known, scores_outside)
+    held_out = None if votes is None else _read_votes(votes, known, columns)
     ratings = None
     if scores is not None and len(common) > 1:  # else `compare` says so
-        ratings = Scores.read(scores, common, allow_missing=True, outside=scores_outside)
+        outside = columns["scores_outside"]
+        ratings = Scores.read(scores, common, allow_missing=True, outside=outside, **reading(scores=True))
     elif scores is not None:
-        ratings = Scores.read(scores, allow_missing=True)
+        ratings = Scores.read(scores, among=known, allow_missing=True, **reading(scores=True))
     found = compare(first, second, held_out, ratings)
     if as_json:
         print_json({"compared": list(models), **found.to_dict()})
@@ -66,9 +79,11 @@ def _compare(
 
 
 @click.command(short_help="How well a model predicts votes and routes prompts.")
-@click.option("--votes", metavar="FILE", help="Votes to predict: .jsonl, .csv or .parquet.")
+@click.option("--votes", metavar="FILE", help="Votes to predict: a table (.csv, .xlsx, .jsonl, ...).")
 @click.option("--scores", metavar="FILE", help="Scores to route for: a column 'prompt' and one per LLM.")
 @SCORES_OUTSIDE
+@LLMS
+@READING
 @MODELS_TO_COMPARE
 @COSTS
 @click.option(
@@ -92,6 +107,8 @@ def evaluate(
     scores: str | None,
     model: tuple[str, ...],
     scores_outside: str | None,
+    llms: list[str] | None,
+    not_llms: list[str] | None,
     baseline_votes: str | None,
     plot: str | None,
     robustness: bool,
@@ -111,8 +128,10 @@ def evaluate(
             model[0] if model else None, robustness, votes, scores, prompts, budget, options["seed"], as_json
         )
         return
+    reading()  # refuses what is illegal before any model is loaded
     if votes is None and scores is None:
         raise click.UsageError("there is nothing to evaluate on; give --votes FILE, --scores FILE or both")
+    columns = {"models": llms, "not_llms": not_llms or (), "scores_outside": scores_outside}
     wanted = {"by": options["by"], "subsets": options["subsets"], "plot": plot}
     for option, value in wanted.items():
         if value and votes is None:
@@ -123,7 +142,7 @@ def evaluate(
         wanted["baseline-votes"] = baseline_votes
         if more := [f"--{name}" for name, value in wanted.items() if value]:
             raise click.UsageError(f"{', '.join(more)}: of one model only; leave it out where two are compared")
-        _compare(model, votes, scores, scores_outside, as_json)
+        _compare(model, votes, scores, columns, as_json)
         return
     name = model[0] if model else None
     from p2l_sdk import evaluation
@@ -136,11 +155,12 @@ def evaluate(
         check_picture(plot)
     p2l = load(name)
     held_out, trained = (
-        None if file is None else _read_votes(file, p2l.models, scores_outside) for file in (votes, baseline_votes)
+        None if file is None else _read_votes(file, p2l.models, columns) for file in (votes, baseline_votes)
     )
     ratings = None
     if scores is not None:
-        ratings = Scores.read(scores, p2l.models, allow_missing=True, outside=scores_outside)
+        named = reading(scores=True)
+        ratings = Scores.read(scores, p2l.models, allow_missing=True, outside=scores_outside, **named)
     for data, file in ((held_out, votes), (ratings, scores)):
         if data is not None and trained is not None:
             warn_if_shared(trained, data, Path(str(file)).name)

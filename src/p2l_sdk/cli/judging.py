@@ -63,7 +63,7 @@ def _with_limits(command: Command) -> Command:
 
 
 @click.command(short_help="Ask your LLMs prompts; keep the answers.")
-@click.option("--prompts", metavar="FILE", help="Text with a prompt per line, or .jsonl, .csv, .parquet with `prompt`.")
+@click.option("--prompts", metavar="FILE", help="Text with a prompt per line, or a table (.csv, ...) with `prompt`.")
 @click.option("--questions", metavar="FILE", help="Instead: questions with right answers, as of `p2l mpg measure`.")
 @click.option("--config", metavar="YAML", required=True, help="The LLMs, as of `p2l serve --config`.")
 @click.option("--output", metavar="FILE", required=True, help="The answers, JSON lines; an interrupted run is resumed.")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import JSON, SCORES_OUTSIDE, Command, print_json
+from p2l_sdk.cli.common import COLUMNS, JSON, LLMS, SCORES_OUTSIDE, Command, print_json
 
 if TYPE_CHECKING:
     from p2l_sdk.mpg import Correlation, NodeEstimates, Results, Tree
@@ -34,12 +33,16 @@ def mpg() -> None:
     metavar="PATH",
     multiple=True,
     required=True,
-    help="Results: .jsonl, .csv or .parquet; lm-evaluation-harness's output; may be given several times.",
+    help="Results: a table (.csv, .xlsx, .jsonl, ...); lm-evaluation-harness's output; may be given several times.",
 )
 @click.option("--percent", is_flag=True, help="The scores are in [0, 100].")
 @click.option("--benchmark-column", metavar="NAME", help="The results are scores: a prompt per row, a column per LLM.")
 @SCORES_OUTSIDE
+@LLMS
+@COLUMNS
 @click.option("--livebench", is_flag=True, help="The results are a table of LiveBench (table_DATE.csv).")
+@click.option("--metric", metavar="NAME", help="Of lm-evaluation-harness: the metric.  [the first that all LLMs have]")
+@click.option("--filter", metavar="NAME", help="Of lm-evaluation-harness: the filter, on tasks with it.  [likewise]")
 @click.option("--tree", metavar="FILE", help="Tree in YAML, or mpg, or livebench; all benchmarks alike if not given.")
 @click.option("--allow-absent", is_flag=True, help="Leave out benchmarks of the tree that have no results.")
 @click.option("--method", default="tree", show_default=True, help="tree or one_factor.")
@@ -98,7 +101,7 @@ def report(output: str | None, as_json: bool, **options: Any) -> None:
 def _read(options: dict[str, Any]) -> tuple[Results, Tree | None]:
     from p2l_sdk.errors import ResultsError
     from p2l_sdk.mpg import Results, Tree
-    from p2l_sdk.mpg.harness import read_harness
+    from p2l_sdk.mpg.harness import is_harness, read_harness
     from p2l_sdk.mpg.livebench import read_livebench
     from p2l_sdk.tables.sources import table_errors
     from p2l_sdk.votes.scores import Scores
@@ -106,18 +109,25 @@ def _read(options: dict[str, Any]) -> tuple[Results, Tree | None]:
     tree, parts, harness = None, [], []
     for path in options["results"]:
         if options["livebench"]:
-            part, tree = read_livebench(path)
+            part, tree = read_livebench(path, tasks=options["columns"])
             parts.append(part)
         elif options["benchmark_column"] is not None:
             with table_errors(ResultsError):
-                scores = Scores.read(path, allow_missing=True, outside=options["scores_outside"])
+                scores = Scores.read(
+                    path,
+                    options["llms"],
+                    not_llms=options["not_llms"] or (),
+                    allow_missing=True,
+                    outside=options["scores_outside"],
+                )
             parts.append(Results.of_scores(scores, options["benchmark_column"]))
-        elif Path(path).is_dir() or Path(path).suffix == ".json" or Path(path).name.startswith("samples_"):
+        elif is_harness(path):
             harness.append(path)
         else:
-            parts.append(Results.read(path, percent=options["percent"]))
+            parts.append(Results.read(path, percent=options["percent"], columns=options["columns"]))
     if harness:
-        parts.append(read_harness(*harness))
+        named = {name: options[name] for name in ("metric", "filter", "percent")}
+        parts.append(read_harness(*harness, **named))
     results = parts[0] if len(parts) == 1 else Results.joined(parts)
     if options["tree"] is not None:
         tree = Tree.read(options["tree"])
@@ -159,11 +169,12 @@ def _agreement(results: Results, estimates: NodeEstimates, reference: str | None
 
     ratings: dict[str, float] = {}
     with table_errors(ResultsError):
-        rows = list(read_rows(reference))
-    for number, row in enumerate(rows, 1):
+        read = read_rows(reference)
+        rows = list(read)
+    for at, row in enumerate(rows):
         rating = number_of(row.get("rating"))
         if not row.get("model") or not np.isfinite(rating):
-            raise ResultsError(f"{reference!r}, row {number} needs the columns model and rating, a finite number")
+            raise ResultsError(f"{reference!r}, {read.place(at)} needs the columns model and rating, a finite number")
         ratings[str(row["model"])] = rating
     with np.errstate(invalid="ignore"):
         raw = np.nanmean(results.means, 1)
@@ -185,7 +196,7 @@ def _agreement(results: Results, estimates: NodeEstimates, reference: str | None
 @click.option("--model", metavar="NAME", required=True, help="The endpoint's name of the LLM.")
 @click.option(
     "--questions", metavar="FILE", required=True,
-    help="question_id, prompt, answer; optional benchmark, choices: .jsonl, .csv or .parquet.",
+    help="question_id, prompt, answer; optional benchmark, choices: a table (.csv, .xlsx, .jsonl, ...).",
 )  # fmt: skip
 @click.option("--output", metavar="FILE", required=True, help="The answers, JSON lines; an interrupted run is resumed.")
 @click.option("--api-key-env", metavar="VAR", help="The environment variable that holds the API key.")

@@ -7,18 +7,19 @@ from pathlib import Path
 
 import click
 
-from p2l_sdk.cli.common import JSON, MODEL, load_scorer, print_json
+from p2l_sdk.cli.common import JSON, MODEL, READING, load_scorer, print_json, reading
 
 
 @click.command(short_help="Which votes to gather next.")
 @click.option(
-    "--prompts", metavar="FILE", required=True, help="Prompts that may be asked: .jsonl, .csv, .parquet, text."
+    "--prompts", metavar="FILE", required=True, help="Prompts that may be asked: text, or a table (.csv, ...)."
 )
 @click.option("--models", metavar="A,B,...", required=True, help="The LLMs to compare.")
 @click.option("--votes", metavar="FILE", help="The votes so far.")
 @click.option("-n", "number", metavar="N", type=int, default=200, show_default=True, help="Number of votes.")
 @click.option("--per-prompt", metavar="N", type=int, default=1, show_default=True, help="Most pairs for each prompt.")
 @click.option("--output", metavar="FILE", help="A new .jsonl file for the plan.  [standard output]")
+@READING
 @MODEL
 @JSON
 def plan(
@@ -39,12 +40,14 @@ def plan(
     from p2l_sdk.editing.plan import plan_votes
     from p2l_sdk.errors import P2LError
     from p2l_sdk.votes.prompts import read_prompts
+    from p2l_sdk.votes.votes import Votes
 
     if output is not None and Path(output).exists():
         raise P2LError(f"{output!r} exists already; name a new file")
     names = [name.strip() for name in models.split(",") if name.strip()]
     texts = list({json.dumps(prompt): prompt for prompt in read_prompts(prompts)}.values())
-    picks = plan_votes(load_scorer(model), texts, names, number, votes=votes, per_prompt=per_prompt)
+    known = None if votes is None else Votes.read(votes, **reading())
+    picks = plan_votes(load_scorer(model), texts, names, number, votes=known, per_prompt=per_prompt)
     lines = [json.dumps(pick.to_dict(), ensure_ascii=False) for pick in picks]
     if output is not None:
         Path(output).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

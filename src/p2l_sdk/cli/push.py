@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from p2l_sdk.cli.common import BASE, JSON, load, print_json
-from p2l_sdk.tables.files import READERS
+from p2l_sdk.cli.common import BASE, JSON, READING, load, print_json, reading
+from p2l_sdk.tables.files import is_data
 
 
 @click.command(short_help="Push a model or votes to the Hub, with a card.")
@@ -22,24 +21,27 @@ from p2l_sdk.tables.files import READERS
     "--handler/--no-handler", default=True, help="With a model, also push handler.py, for Inference Endpoints."
 )
 @click.option("--license", metavar="ID", help="Licence of votes, for their card: cc-by-4.0, mit, ...")
+@READING
 @BASE
 @JSON
 def push(source: str, repo_id: str, license: str | None, as_json: bool, handler: bool, **options: Any) -> None:
     """Push SOURCE to the Hub repository REPO_ID (org/name), in one commit with its card.
 
-    SOURCE is a model (a folder or a Hub id; "default" is the embedded one), or a .jsonl, .csv or .parquet file of
-    votes, which becomes a data set. Log in first with `hf auth login`, or set HF_TOKEN.
+    SOURCE is a model (a folder or a Hub id; "default" is the embedded one), or a table of votes (.csv,
+    .xlsx, .jsonl, .parquet, ...), which becomes a data set. Log in first with `hf auth login`, or set HF_TOKEN.
     """
-    if Path(source).suffix.lower() in READERS:
+    if is_data(source):
         from p2l_sdk.votes.publish import push_votes
         from p2l_sdk.votes.votes import Votes
 
-        votes = Votes.read(source)
+        votes = Votes.read(source, **reading())
         what = f"{len(votes):,} votes on {len(votes.prompts):,} prompts"
         commit = push_votes(votes, repo_id, license=license, **options)
     else:
         if license is not None:
             raise click.UsageError("--license is of votes; a model's licence is set in training (p2l train --license)")
+        if reading():
+            raise click.UsageError("--column, --winner, --rename and --skip-invalid are of votes; SOURCE is a model")
         p2l = load(None if source == "default" else source)
         what = f"model of {len(p2l.models)} LLMs"
         commit = p2l.push_to_hub(repo_id, handler=handler, **options)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from p2l_sdk.cli.common import load, print_json
+from p2l_sdk.cli.common import load, print_json, reading
 
 if TYPE_CHECKING:
     from p2l_sdk.evaluation import Robustness, Stability
@@ -54,9 +54,9 @@ def measure_robustness(
     from p2l_sdk.votes.votes import Scores, Votes
 
     p2l = load(model)
-    ratings = None if scores is None else Scores.read(scores, p2l.models)
+    ratings = None if scores is None else Scores.read(scores, p2l.models, **reading(scores=True))
     texts: list[Prompt] = [] if ratings is None else list(ratings.prompts)
-    texts += [] if votes is None else Votes.read(votes).prompts
+    texts += [] if votes is None else Votes.read(votes, **reading()).prompts
     texts += [] if prompts is None else read_prompts(prompts)
     distinct = list({tuple(user_turns(prompt)): prompt for prompt in texts}.values())
     found = evaluation.robustness(p2l, distinct, budget=budget, scores=ratings, seed=seed)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from p2l_sdk.cli.common import BASE, REVISION, load
+from p2l_sdk.cli.common import BASE, READING, REVISION, load, reading
 
 # section of the help -> (option, type, help); the options are settings of `TrainingConfig`
 _SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
@@ -15,7 +15,7 @@ _SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
         (
             "votes",
             str,
-            "Votes to train on, or scores: .jsonl, .csv, .parquet (several: 'v-*.jsonl'), a folder, a Hub data set.",
+            "Votes to train on, or scores: .csv, .xlsx, .jsonl, ... (several: 'v-*.jsonl'), a folder, a Hub data set.",
         ),
         (
             "feedback",
@@ -27,6 +27,8 @@ _SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
         ("eval-votes", str, "Held-out votes, measured once, after training."),
         ("eval-scores", str, "Held-out scores, likewise."),
         ("scores-outside", str, "Scores outside [0, 1]: clip, rescale or drop them.  [keep]"),
+        ("llms", str, "Of scores: only these columns are LLMs, by commas.  [numeric ones]"),
+        ("not-llms", str, "Of scores: these columns are no LLMs, by commas."),
         ("validation", float, "Share of the prompts held out, and measured on.  [0.1; a static model: none]"),
         ("costs", str, 'File of {"LLM": USD per response}, or genai-prices; stored with the model.'),
     ],
@@ -117,6 +119,7 @@ class _InSections(click.Command):
 @click.command(cls=_InSections, short_help="Train a model on your own votes.")
 @click.option("--config", "file", metavar="YAML", help="YAML file of settings; options given here take precedence.")
 @_with_settings
+@READING
 @click.option("--resume", is_flag=True, help="Resume the same run from its last checkpoint.")
 @click.option("--quiet", is_flag=True, help="Print only errors and warnings.")
 def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
@@ -142,7 +145,7 @@ def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
     """
     from p2l_sdk.training.config import TrainingConfig
 
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None} | reading()
     if file is not None:
         config = TrainingConfig.from_yaml(file, **given)
     else:

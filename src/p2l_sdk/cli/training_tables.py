@@ -112,6 +112,7 @@ def _facts(summary: VoteSummary) -> Iterator[tuple[str, str]]:
             "duplicates",
             f"{summary.n_duplicates:,} repeat an earlier vote: same prompt, LLMs and outcome; all are kept",
         )
+    yield from summary.findings.facts.items()
     if summary.why_feedback:
         yield "feedback", f"{summary.feedback}, chosen from the votes: {summary.why_feedback}"
     beaten = f"cross-entropy {summary.marginal_cross_entropy:.4f} ({summary.feedback})"
@@ -141,5 +142,6 @@ def _facts_of_scores(summary: ScoreSummary) -> Iterator[tuple[str, str]]:
     yield "scores", f"{summary.n_answers:,} on {prompts} in {rows}"
     if summary.n_duplicates:
         yield "duplicates", f"{summary.n_duplicates:,} rows repeat an earlier one: same prompt and scores"
+    yield from summary.findings.facts.items()
     loss = f"loss {summary.averaged_loss:.4f} ({summary.feedback})"
     yield "to beat", f"the averaged leaderboard: {loss}, on these scores"

@@ -54,7 +54,7 @@ class OwnVotes:
     def of_scores(cls, name: str, scores: Scores | str | Path, spec: ModelSpec) -> OwnVotes:
         """Votes from scores: one for each prompt and known LLM with a score beside the new LLM's."""
         if not isinstance(scores, Scores):
-            scores = Scores.read(scores, allow_missing=True)
+            scores = Scores.read(scores, among=(name, *spec.models), allow_missing=True)
         known = [m for m in scores.models if m in spec.models]
         if name not in scores.models or not known:
             raise VotesError(f"the scores need a column {name!r} and one of a known LLM: {', '.join(spec.models)}")

@@ -56,7 +56,9 @@ class Comparison:
         return {**plain, **both, "difference": difference, **({"notes": self.notes} if self.notes else {})}
 
 
-def compare(first: P2L, second: P2L, votes: Votes | None = None, scores: Scores | None = None) -> Comparison:
+def compare(
+    first: P2L, second: P2L, votes: Votes | Any | None = None, scores: Scores | Any | None = None
+) -> Comparison:
     """Compare two models, paired, on votes, on scores, or on both.
 
     They are compared on the LLMs that both know: votes on others are left out, and routing chooses among these.
@@ -65,7 +67,8 @@ def compare(first: P2L, second: P2L, votes: Votes | None = None, scores: Scores 
         first, second: the models; their feedback models may differ, and metrics of outcomes that only one of them has
             are then left out of the difference.
         votes: votes on LLMs of at least one of the models.
-        scores: scores with a column for each LLM that both know; scores may be missing.
+        scores: scores with a column for each LLM that both know; scores may be missing. Votes and scores may also be
+            anything that `Votes.read` and `Scores.read` accept.
 
     Raises:
         P2LError: fewer than two LLMs are common, the scores lack one of them, or there is nothing to compare on.
@@ -79,6 +82,10 @@ def compare(first: P2L, second: P2L, votes: Votes | None = None, scores: Scores 
         )
     if votes is None and scores is None:
         raise P2LError("there is nothing to compare on; give votes, scores or both")
+    if votes is not None and not isinstance(votes, Votes):
+        votes = Votes.read(votes)
+    if scores is not None and not isinstance(scores, Scores):
+        scores = Scores.read(scores, common, allow_missing=True)
     result = Comparison(models=common, feedback=(str(first.spec.feedback), str(second.spec.feedback)))
     if votes is not None:
         _compare_votes(result, first, second, votes)

@@ -35,6 +35,8 @@ class Predictions:
         Raises:
             P2LError: the votes are on other LLMs than the model's, or `scored` is of another number of prompts.
         """
+        if not isinstance(votes, Votes):
+            raise P2LError(f"votes must be Votes, not {type(votes).__name__}: Votes.read(source, p2l.models)")
         if votes.models != p2l.models:
             raise P2LError("these votes count other LLMs than the model; read them with Votes.read(file, p2l.models)")
         scored = p2l.coefficients(votes.prompts) if scored is None else scored

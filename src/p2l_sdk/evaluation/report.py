@@ -85,10 +85,10 @@ class Report:
 
 def evaluate(
     p2l: P2L,
-    votes: Votes | None = None,
-    scores: Scores | None = None,
+    votes: Votes | Any | None = None,
+    scores: Scores | Any | None = None,
     *,
-    baseline_votes: AveragedSource | None = None,
+    baseline_votes: AveragedSource | Any | None = None,
     by: Iterable[str] = (),
     subsets: Sequence[int] | None = None,
     trials: int = 20,
@@ -98,15 +98,21 @@ def evaluate(
 
     Args:
         p2l: the model.
-        votes, scores: the data to measure on, read with `p2l.models`.
-        baseline_votes: the model's training votes, or their counts; their averaged leaderboard is the baseline that it
-            has to beat. That leaderboard can be given instead, where it is known already.
+        votes, scores: the data to measure on, read with `p2l.models`; or what `Votes.read` and `Scores.read` accept.
+        baseline_votes: the model's training votes (or what `Votes.read` accepts), or their counts; their averaged
+            leaderboard is the baseline that it has to beat. That leaderboard can be given instead, where it is known.
         by: category columns of the votes.
         subsets, trials, seed: see `subset_study`; without sizes, there is no study.
 
     Raises:
         VotesError: the feedback model ignores every vote, or a column or a subset size does not exist.
     """
+    if votes is not None and not isinstance(votes, Votes):
+        votes = Votes.read(votes, p2l.models)
+    if scores is not None and not isinstance(scores, Scores):
+        scores = Scores.read(scores, p2l.models, allow_missing=True)
+    if baseline_votes is not None and not isinstance(baseline_votes, AveragedSource):
+        baseline_votes = Votes.read(baseline_votes, p2l.models)
     report = Report(feedback=str(p2l.spec.feedback))
     averaged = None if baseline_votes is None else Averaged.of(baseline_votes, p2l.spec.feedback)
     if votes is not None:

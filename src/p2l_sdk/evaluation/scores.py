@@ -84,6 +84,8 @@ class Routing:
     @classmethod
     def of(cls, p2l: P2L, scores: Scores, scored: Coefficients | None = None) -> Routing:
         """The routing of a model on scores of its own LLMs."""
+        if not isinstance(scores, Scores):
+            raise P2LError(f"scores must be Scores, not {type(scores).__name__}: Scores.read(source, p2l.models)")
         if scores.models != p2l.models:
             raise P2LError(
                 "these scores are of other LLMs than the model; read them with Scores.read(file, p2l.models)"

@@ -85,7 +85,7 @@ class Answers:
 
 @table_errors(VotesError)
 def read_answers(path: str | Path, texts: Mapping[tuple[str, str], str] | None = None) -> Answers:
-    """The answers in a .jsonl, .csv or .parquet file; of several rows for one prompt and LLM the last counts.
+    """The answers in a table (`p2l_sdk.tables.files.KINDS`); of several rows for one prompt and LLM the last counts.
 
     Args:
         path: path of the file.
@@ -95,14 +95,16 @@ def read_answers(path: str | Path, texts: Mapping[tuple[str, str], str] | None =
         VotesError: it cannot be read, or a row has no prompt, model or answer.
     """
     last: dict[tuple[str, str], tuple[Prompt, str, Any, Any]] = {}
-    for number, row in enumerate(read_rows(path), 1):
+    rows = read_rows(path)
+    for at, row in enumerate(rows):
         try:
             prompt = checked_prompt(_prompt(row, texts or {}))
             model = llm_name("model", row.get("model"))
         except P2LError as error:
-            raise VotesError(f"{str(path)!r}, row {number}: {error}") from None
+            raise VotesError(f"{str(path)!r}, {rows.place(at)}: {error}") from None
         if "answer" not in row:
-            raise VotesError(f"{str(path)!r}, row {number} has no column 'answer'; it has: {', '.join(map(str, row))}")
+            has = ", ".join(map(str, row))
+            raise VotesError(f"{str(path)!r}, {rows.place(at)} has no column 'answer'; it has: {has}")
         last[id_of(prompt), model] = (prompt, model, row["answer"], row.get("error"))
     if not last:
         raise VotesError(f"{str(path)!r} holds no answer")

@@ -98,14 +98,15 @@ class Pairs:
 
 @table_errors(VotesError)
 def read_plan(path: str | Path) -> dict[Turns, tuple[Pair, ...]]:
-    """A plan: a .jsonl, .csv or .parquet file with the columns prompt, model_a, model_b.
+    """A plan: a table (`p2l_sdk.tables.files.KINDS`) with the columns prompt, model_a, model_b.
 
     Raises:
         VotesError: it cannot be read, a column is missing, an LLM is compared with itself, or there is no row.
     """
     plan: dict[Turns, dict[frozenset[str], Pair]] = {}
-    for number, row in enumerate(read_rows(path), 1):
-        prompt, pair = _planned(row, f"{str(path)!r}, row {number}")
+    rows = read_rows(path)
+    for at, row in enumerate(rows):
+        prompt, pair = _planned(row, f"{str(path)!r}, {rows.place(at)}")
         plan.setdefault(turns_of(prompt), {}).setdefault(frozenset(pair), pair)
     if not plan:
         raise VotesError(f"{str(path)!r} plans nothing: it has no row")

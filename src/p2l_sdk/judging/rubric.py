@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 from p2l_sdk.judging.answers import without_thinking
 from p2l_sdk.modeling.prompt_p2l import Prompt
@@ -102,6 +104,15 @@ def verdict_of(reply: str, finish_reason: str | None = None) -> Verdict | None:
 def _request(prompt: Prompt) -> str:
     if isinstance(prompt, str):
         return prompt
-    if len(prompt) == 1 and isinstance(prompt[0].get("content"), str):
-        return str(prompt[0]["content"])
-    return "\n\n".join(f"{message.get('role')}: {message.get('content')}" for message in prompt)
+    texts = [(message["role"], _text(message.get("content"))) for message in prompt]
+    if len(texts) == 1:
+        return texts[0][1]
+    return "\n\n".join(f"{role}: {text}" for role, text in texts if text)
+
+
+def _text(content: Any) -> str:
+    """The text in the content of any message, which may be null (beside tool calls) or a list of parts."""
+    if not isinstance(content, list):
+        return "" if content is None else str(content)
+    parts = [part for part in content if isinstance(part, Mapping) and part.get("type") == "text"]
+    return "\n".join(str(part["text"]) for part in parts if part.get("text") is not None)

@@ -89,13 +89,27 @@ def _p2l_folder(source: str | Path) -> Path | None:
     path = Path(source).expanduser()
     if source in EMBEDDED or path.is_dir():
         folder = locate(source, None, HubAccess())
-        return folder if is_native(read_config(folder)) else None
+        try:
+            return folder if is_native(read_config(folder)) else None
+        except ModelFormatError:
+            if _has_a_type(folder):
+                return None  # it is another text model
+            raise
     if path.suffix == ".gguf" or not is_repo_id(str(source)):
         return None
     try:
         return locate(source, None, HubAccess())
     except ModelFormatError:
         return None  # a repository with another model
+
+
+def _has_a_type(folder: Path) -> bool:
+    """Whether a folder's `config.json` names a type of model."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and isinstance(config.get("model_type"), str)
 
 
 def _of_unit_length(folder: Path) -> dict[str, Any]:
@@ -119,7 +133,7 @@ def _of_text_model(name: str, device: str | None) -> Any:
     try:
         from p2l_sdk.modeling.configuration_p2l import P2LConfig
         from p2l_sdk.modeling.modeling_p2l import P2LModel
-        from p2l_sdk.scorers.backbone import BaseModel, is_decoder, longest_prompt
+        from p2l_sdk.scorers.backbone import BaseModel, default_length, is_decoder, require_embeddings
         from p2l_sdk.scorers.transformer import TransformerScorer
     except ImportError as error:
         raise MissingExtraError(f"the base {name!r}", error.name or "torch", "torch") from None
@@ -129,11 +143,12 @@ def _of_text_model(name: str, device: str | None) -> Any:
         models=("a", "b"),
         feedback=Feedback.BT,
         pooling=Pooling.MEAN,
-        max_prompt_tokens=min(longest_prompt(backbone), tokenizer.model_max_length, _MOST_TOKENS),
+        max_prompt_tokens=default_length(backbone, tokenizer, _MOST_TOKENS),
         chat=False,
         add_special_tokens=not is_decoder(backbone),
     )
     model = P2LModel.on_backbone(P2LConfig(backbone_config=backbone.config, **spec.to_dict()), backbone)
+    require_embeddings(name, tokenizer, model.n_embeddings)
     model.config.backbone_config.name_or_path = "" if Path(name).expanduser().exists() else name  # no local path
     return TransformerScorer(model.to(device or "cpu"), tokenizer)
 

@@ -11,6 +11,8 @@ import numpy as np
 from p2l_sdk.errors import TableError, did_you_mean
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.tables.columns import PromptIndex, checked, checked_prompt, is_missing, prompt_column, weight_of
+from p2l_sdk.tables.places import placed
+from p2l_sdk.tables.prompt_cells import PromptCells
 from p2l_sdk.tables.sources import ABSENT, Chunk, open_source, table_errors
 
 
@@ -75,14 +77,16 @@ _Row = tuple[int, list[str], list[str], float]  # a prompt's number, its kinds, 
 def _rows(source: Any, kinds: Sequence[str], ignored: Collection[str]) -> tuple[list[_Row], list[Prompt]]:
     """The rows of a table, and the prompts, each once."""
     rows: list[_Row] = []
-    index, start = PromptIndex(), 0
-    for chunk in open_source(source).chunks:
-        prompts = checked(prompt_column(chunk, start), checked_prompt, start)
+    index, cells, start = PromptIndex(), PromptCells(), 0
+    opened = open_source(source)
+    for chunk in opened.chunks:
+        with placed(opened.place):
+            prompts = checked(prompt_column(chunk, start, cells), checked_prompt, start)
+            weight = checked(chunk.get("weight", [1.0] * len(prompts)), weight_of, start)
         column = _category_column(chunk)
         unsure = chunk.get("unsure", [None] * len(prompts))
-        weight = checked(chunk.get("weight", [1.0] * len(prompts)), weight_of, start)
         for i, prompt in enumerate(prompts):
-            place = f"row {start + i + 1}"
+            place = opened.place(start + i)
             named, left_open = (_names(cell, place, kinds, ignored) for cell in (column[i], unsure[i]))
             rows.append((index.number(prompt), named, left_open, weight[i]))
         start += len(prompts)

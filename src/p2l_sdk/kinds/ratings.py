@@ -23,7 +23,8 @@ from p2l_sdk.modeling.leaderboard_p2l import ARENA_SCALE
 from p2l_sdk.mpg.node_estimates import NodeEstimates
 from p2l_sdk.mpg.results import Results
 from p2l_sdk.tables.columns import checked, is_no_number, llm_name, number_of, required
-from p2l_sdk.tables.sources import open_source, table_errors, whole_table
+from p2l_sdk.tables.places import RowError, placed
+from p2l_sdk.tables.sources import Source, open_source, table_errors, whole_table
 
 OVERALL = ("overall", "full", "all")  # usual names of the leaderboard of all prompts
 MEAN = "overall"  # its name if the table has none, and the mean of the kinds stands in
@@ -87,7 +88,9 @@ class KindRatings:
         if kind_of_scale is Scale.SHARE:
             raise P2LError("shares of right answers are scores, not ratings: give them as scores (--scores)")
         with table_errors(TableError, source):
-            models, categories, rating, error = _cells(source)
+            opened = open_source(source)
+            with placed(opened.place):
+                models, categories, rating, error = _cells(opened)
             name = _overall_name(categories, overall)
             chosen = _chosen(categories, name, kinds)
             columns = [categories.index(kind) for kind in chosen]
@@ -215,9 +218,9 @@ class KindRatings:
         return cls.of_results(results, kinds=kinds, overall=estimates.root)
 
 
-def _cells(source: Any) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray, np.ndarray]:
+def _cells(source: Source) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray, np.ndarray]:
     """Names of LLMs and categories, and `(n_models, n_categories)` ratings (NaN where there is none) and errors."""
-    table = whole_table(open_source(source).chunks)
+    table = whole_table(source.chunks)
     if not table:
         raise TableError("the table of ratings is empty")
     model_column = next((name for name in _MODEL if name in table), "model")
@@ -233,7 +236,7 @@ def _cells(source: Any) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray, n
         wrong = np.flatnonzero((low > rating) | (rating > high))
         if len(wrong):
             row = int(wrong[0])
-            raise TableError(f"row {row + 1}: the rating {rating[row]:g} is not within {low[row]:g} to {high[row]:g}")
+            raise RowError(row, f": the rating {rating[row]:g} is not within {low[row]:g} to {high[row]:g}")
         error = np.nan_to_num((high - low) / (2.0 * Z_95))
     models, categories = tuple(dict.fromkeys(names)), tuple(dict.fromkeys(labels))
     place = {name: i for i, name in enumerate(models)}
@@ -243,7 +246,7 @@ def _cells(source: Any) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray, n
     for row, (name, label) in enumerate(zip(names, labels, strict=True)):
         cell = place[name], column[label]
         if not np.isnan(ratings[cell]):
-            raise TableError(f"row {row + 1} is the second rating of {name!r} in {label!r}; keep one")
+            raise RowError(row, f" is the second rating of {name!r} in {label!r}; keep one")
         ratings[cell], errors[cell] = rating[row], error[row]
     if len(models) < 2:
         raise TableError(f"the ratings are of one LLM, {models[0]!r}; a leaderboard needs two")
@@ -255,7 +258,7 @@ def _numbers(table: dict[str, list[Any]], column: str, *, optional: bool = False
     numbers = np.array([number_of(value) for value in values])
     for row in np.flatnonzero(~np.isfinite(numbers)):
         if not (optional and is_no_number(values[row])):
-            raise TableError(f"row {row + 1}: {column} is {values[row]!r}; it must be a finite number")
+            raise RowError(int(row), f": {column} is {values[row]!r}; it must be a finite number")
     return numbers
 
 

@@ -24,7 +24,7 @@ import itertools
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -271,8 +271,9 @@ class PromptWeights:
     """
 
     def __init__(self, weights: Iterable[float] | None) -> None:
-        if weights is not None and not isinstance(weights, Iterable):
-            raise P2LError(f"weights must be numbers, one for each prompt, not {weights!r}")
+        named = isinstance(weights, str | Mapping) or hasattr(weights, "columns")  # iterating gives no numbers
+        if named or (weights is not None and not isinstance(weights, Iterable)):
+            raise P2LError(f"weights must be numbers, one for each prompt, not {type(weights).__name__}")
         self._remaining = None if weights is None else iter(weights)
 
     def take(self, n: int) -> np.ndarray | None:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from p2l_sdk.errors import ResultsError
 from p2l_sdk.tables.columns import is_missing, number_of
-from p2l_sdk.tables.files import read_json, read_rows
+from p2l_sdk.tables.files import read_rows
 from p2l_sdk.tables.sources import table_errors
 
 
 @table_errors(ResultsError)
 def read_prices(path: str | Path) -> dict[str, tuple[float, float]]:
-    """LLM -> (input price, output price) from a .csv, .jsonl or .parquet file, or a .json file with a list of objects.
+    """LLM -> (input price, output price) from a table in a file (`p2l_sdk.tables.files.KINDS`).
 
     The LLM's name is in `model` or `name`. Rows without a price are skipped.
 
@@ -21,27 +21,20 @@ def read_prices(path: str | Path) -> dict[str, tuple[float, float]]:
             two rows.
     """
     prices: dict[str, tuple[float, float]] = {}
-    for number, row in enumerate(_rows(Path(path)), 1):
+    rows = read_rows(path)
+    for at, row in enumerate(rows):
         missing = [key for key in ("input_price", "output_price") if key not in row]
         name = row.get("model", row.get("name"))
         if missing or is_missing(name) or not isinstance(name, str | int | float):
-            raise ResultsError(f"{str(path)!r}, row {number} has no {missing[0] if missing else 'model'}")
+            raise ResultsError(f"{str(path)!r}, {rows.place(at)} has no {missing[0] if missing else 'model'}")
         if any(is_missing(row[key]) for key in ("input_price", "output_price")):
             continue
         pair = number_of(row["input_price"]), number_of(row["output_price"])
         if not all(0 <= price < float("inf") for price in pair):
-            raise ResultsError(f"{str(path)!r}, row {number}: the prices of {name!r} must be numbers >= 0, not {pair}")
+            place = f"{str(path)!r}, {rows.place(at)}"
+            raise ResultsError(f"{place}: the prices of {name!r} must be numbers >= 0, not {pair}")
         name = str(name)
         if name in prices:
             raise ResultsError(f"{str(path)!r} has two rows of {name!r}; keep one")
         prices[name] = pair
     return prices
-
-
-def _rows(path: Path) -> list[dict[str, object]]:
-    if path.suffix != ".json":
-        return [dict(row) for row in read_rows(path)]
-    rows = read_json(path)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ResultsError(f"{str(path)!r} must hold a list of objects, one for each LLM")
-    return rows

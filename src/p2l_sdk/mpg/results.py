@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from p2l_sdk.errors import ResultsError
-from p2l_sdk.mpg.wide import RANGE, is_wide, wide_means, within
-from p2l_sdk.tables.columns import is_missing, number_of
+from p2l_sdk.mpg.wide import RANGE, benchmark_columns, is_wide, wide_means, within
+from p2l_sdk.tables.columns import is_index, is_missing, is_numeric, number_of
+from p2l_sdk.tables.places import RowError, placed
 from p2l_sdk.tables.sources import ABSENT, Chunk, open_source, table_errors, whole_table
 from p2l_sdk.votes.scores import Scores
 
@@ -66,29 +67,40 @@ class Results:
     samples: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
     @classmethod
-    @table_errors(ResultsError)
-    def read(cls, source: Any, *, percent: bool = False) -> Results:
-        """Results from a .jsonl, .csv or .parquet file, a data frame, a mapping of columns or a list of dictionaries.
+    def read(cls, source: Any, *, percent: bool = False, columns: Sequence[str] | None = None) -> Results:
+        """Results from a table: a file (`p2l_sdk.tables.files.KINDS`), a frame, a mapping of columns, or dictionaries.
 
         The columns determine the form; see the module.
 
         Args:
             source: anything that `Votes.read` accepts.
             percent: scores are in [0, 100].
+            columns: of a table with a column per benchmark, those that are benchmarks; if not given, all but `model`
+                and row numbers.
 
         Raises:
-            ResultsError: the source cannot be read, a column is missing, a score is not a number in its range,
-                `correct` is above `total`, or two rows are for the same cell (or question); names the row.
+            ResultsError: the source cannot be read, a column is missing, or is plainly no benchmark, a score is not a
+                number in its range, `correct` is above `total`, or two rows are for the same cell (or question); names
+                the row.
+
+        Warns:
+            P2LWarning: columns of row numbers were left out.
         """
-        whole = whole_table(open_source(source).chunks)
-        if not whole:
+        with table_errors(ResultsError, source):
+            opened = open_source(source)
+            table, rows = _answered(whole_table(opened.chunks))
+            with placed(lambda row: opened.place(rows[row])):
+                return cls._of_table(table, 100.0 if percent else 1.0, columns)
+
+    @classmethod
+    def _of_table(cls, table: Chunk, scale: float, columns: Sequence[str] | None) -> Results:
+        if not table:
             raise ResultsError("the table of results is empty")
-        table = _answered(whole)
-        scale = 100.0 if percent else 1.0
-        if is_wide(table):
+        if is_wide(table) or (columns is not None and "model" in table):
+            benchmarks = benchmark_columns(table, columns)
             models, model = _names(table, "model")
             _distinct({"LLM": (models, model)})
-            benchmarks, means = wide_means(table, len(models), model, scale)
+            means = wide_means(table, benchmarks, len(models), model, scale)
             return cls(models, benchmarks, means, np.where(np.isnan(means), 0.0, np.nan))
         form = _form(table)
         models, model = _names(table, "model")
@@ -105,7 +117,7 @@ class Results:
                 right = "correct" if total[row] > 0 else "total"
                 bound = f"at most total, {total[row]:g}" if total[row] > 0 else "above 0"
                 value = correct[row] if total[row] > 0 else total[row]
-                raise ResultsError(f"row {row + 1}: {right} is {value:g}; it must be {bound}")
+                raise RowError(int(row), f": {right} is {value:g}; it must be {bound}")
             means[model, benchmark], counts[model, benchmark] = correct / total, total
         else:
             means[model, benchmark] = _numbers(table, "score", within(scale)) / scale
@@ -235,12 +247,14 @@ def _summary(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 # --- the columns -----------------------------------------------------------------------------------------------------
 
 
-def _answered(table: Chunk) -> Chunk:
-    """The table without failed queries: they say nothing about the LLM's answer."""
-    kept = [row for row, error in enumerate(table.get("error", ())) if is_missing(error)]
-    if "error" in table and not kept:
+def _answered(table: Chunk) -> tuple[Chunk, Sequence[int]]:
+    """The table without failed queries, which say nothing about the LLM's answer, and its rows among all."""
+    if "error" not in table:
+        return table, range(len(next(iter(table.values()), [])))
+    kept = [row for row, error in enumerate(table["error"]) if is_missing(error)]
+    if not kept:
         raise ResultsError("every row of the results has an error; there is nothing to score")
-    return {name: [column[row] for row in kept] for name, column in table.items()} if "error" in table else table
+    return {name: [column[row] for row in kept] for name, column in table.items()}, kept
 
 
 def _form(table: Chunk) -> Form:
@@ -249,7 +263,15 @@ def _form(table: Chunk) -> Form:
             if set(columns) <= set(table):
                 return form
     forms = "; ".join(f"model, benchmark, {', '.join(columns)}" for columns in _COLUMNS.values())
-    raise ResultsError(f"the results have the columns {', '.join(map(str, table))}; they need one of: {forms}")
+    unnamed = next((str(name) for name in table if is_index(name)), None) if "model" not in table else None
+    if unnamed is not None and not is_numeric(table[unnamed], True):
+        raise ResultsError(
+            f"the results have no column 'model'; if the column {unnamed!r} names the LLMs, call it model"
+        )
+    raise ResultsError(
+        f"the results have the columns {', '.join(map(str, table))}; they need one of: {forms}; or model and a column "
+        "of numbers per benchmark (beside others, name them: columns=[...], --columns A,B)"
+    )
 
 
 def _names(table: Chunk, column: str) -> tuple[tuple[str, ...], np.ndarray]:
@@ -258,7 +280,7 @@ def _names(table: Chunk, column: str) -> tuple[tuple[str, ...], np.ndarray]:
     code = np.empty(len(table[column]), dtype=np.int64)
     for row, value in enumerate(table[column]):
         if is_missing(value):
-            raise ResultsError(f"row {row + 1} has no {column}")
+            raise RowError(row, f" has no {column}")
         code[row] = numbers.setdefault(str(value), len(numbers))
     return tuple(numbers), code
 
@@ -270,7 +292,7 @@ def _distinct(columns: Mapping[str, tuple[tuple[str, ...], np.ndarray]]) -> None
     if len(twice):
         row = int(twice[0])
         what = ", ".join(f"{label} {names[code[row]]!r}" for label, (names, code) in columns.items())
-        raise ResultsError(f"rows {first[place.ravel()[row]] + 1} and {row + 1} are both of {what}; keep one")
+        raise RowError(row, f" are both of {what}; keep one", before=int(first[place.ravel()[row]]))
 
 
 def _numbers(table: Chunk, column: str, check: Callable[[float], str], *, optional: bool = False) -> np.ndarray:
@@ -282,7 +304,7 @@ def _numbers(table: Chunk, column: str, check: Callable[[float], str], *, option
         problem = check(float(number))
         if problem:
             value = "missing" if values[row] is ABSENT else repr(values[row])
-            raise ResultsError(f"row {row + 1}: {column} is {value}; {problem}")
+            raise RowError(row, f": {column} is {value}; {problem}")
     return numbers
 
 

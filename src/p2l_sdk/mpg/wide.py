@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from p2l_sdk.errors import ResultsError
-from p2l_sdk.tables.columns import is_missing, number_of
+from p2l_sdk.errors import ResultsError, did_you_mean
+from p2l_sdk.tables.columns import is_index, is_missing, is_numeric, number_of
+from p2l_sdk.tables.identifiers import BENCHMARKS, score_columns
+from p2l_sdk.tables.places import RowError
 from p2l_sdk.tables.sources import Chunk
 
 _LONG = {"benchmark", "question_id", "score", "correct", "total", "n", "error", "prompt"}  # columns of other forms
@@ -24,28 +26,65 @@ def within(scale: float) -> Callable[[float], str]:
 
 def is_wide(table: Chunk) -> bool:
     """Whether every column except `model` contains numbers, and none belongs to another form."""
-    others = [column for name, column in table.items() if name != "model"]
+    others = [column for name, column in table.items() if name != "model" and not is_index(name)]
     if "model" not in table or not others or _LONG & set(table):
         return False
     numeric = [[not np.isnan(number_of(value)) for value in column if not is_missing(value)] for column in others]
     return all(map(any, numeric))  # a single bad cell does not change the form: its row is reported later
 
 
-def wide_means(table: Chunk, models: int, model: np.ndarray, scale: float) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names of the benchmarks, and `(n_models, n_benchmarks)` means in [0, 1], NaN where a cell is empty.
+def benchmark_columns(table: Chunk, columns: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of the columns that are benchmarks: those that the user names, else all but `model` and row numbers.
 
     Raises:
-        ResultsError: a cell is not a number in its range; names row and column.
+        ResultsError: one is not there.
+        TableError: a column is plainly no benchmark.
     """
-    benchmarks = tuple(name for name in table if name != "model")
+    if columns is None:
+        others = {name: values for name, values in table.items() if name != "model"}
+        flag = next((name for name, values in others.items() if any(isinstance(value, bool) for value in values)), None)
+        if flag is not None:
+            names = ",".join(name for name in others if name != flag)
+            remedy = BENCHMARKS.remedy.format(names=names)
+            raise ResultsError(f"the column {flag!r} looks like a flag, not like {BENCHMARKS.one}: {remedy}")
+        scores = score_columns(others, True, BENCHMARKS, own=lambda name: name == "model")
+        texts = {name for name in others if not is_index(name) and not is_numeric(others[name], True)}
+        return tuple(name for name in others if name in scores or name in texts)  # a text is reported with its row
+    for name in columns:
+        if name not in table or name == "model":
+            known = [str(other) for other in table if other != "model"]
+            raise ResultsError(f"there is no column {name!r}; {did_you_mean(name, known)}")
+    return tuple(dict.fromkeys(columns))
+
+
+def wide_means(
+    table: Chunk, benchmarks: Sequence[str], models: int, model: np.ndarray, scale: float, *, empty: Sequence[str] = ()
+) -> np.ndarray:
+    """`(n_models, n_benchmarks)` means in [0, 1] of the columns `benchmarks`, NaN where a cell is empty.
+
+    Args:
+        table: the columns.
+        benchmarks: names of the columns.
+        models: number of LLMs.
+        model: `(n_rows,)` the LLM of each row.
+        scale: the highest score there can be, 1 or 100.
+        empty: texts that stand for a missing result, beside an empty cell.
+
+    Raises:
+        RowError: a cell is not a number in its range; names row and column.
+    """
     means = np.full((models, len(benchmarks)), np.nan)
     check = within(scale)
     for b, name in enumerate(benchmarks):
         for row, value in enumerate(table[name]):
-            if is_missing(value):
+            if is_missing(value) or value in empty:
                 continue
             problem = check(number_of(value))
             if problem:
-                raise ResultsError(f"row {row + 1}: {name} is {value!r}; {problem}")
+                raise RowError(
+                    row,
+                    f": {name} is {value!r}; {problem} (if {name!r} is no benchmark, name those that are: "
+                    "columns=[...], --columns A,B)",
+                )
             means[model[row], b] = number_of(value) / scale
-    return benchmarks, means
+    return means

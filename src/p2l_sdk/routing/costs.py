@@ -7,7 +7,6 @@ A cost is USD per response. Computed from token prices (USD per million tokens),
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -110,8 +109,8 @@ def load_costs(
 
             - a mapping {LLM: USD per response}, or {LLM: {"input_price": ..., "output_price": ...}} in USD per million
               tokens, optionally with its own "input_tokens" and "output_tokens";
-            - the path of a .json or .yaml file with such a mapping, or of a .csv, .jsonl or .parquet table with the
-              columns model and cost, or model and those four names (other columns are ignored);
+            - the path of a .json or .yaml file with such a mapping, or of a table (`p2l_sdk.tables.files.KINDS`) with
+              the columns model and cost, or model and those four names (other columns are ignored);
             - "genai-prices", or "genai-prices:together,openrouter" for the prices of these providers; see
               `routing.prices`.
         models: names of the model's LLMs.
@@ -219,47 +218,47 @@ def _label(source: Any) -> str:
 
 
 def _read(path: Path) -> Any:
-    kind = path.suffix.lower()
-    try:
-        if kind == ".json":
-            return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_distinct)
-        if kind in (".yaml", ".yml"):
-            return _yaml(path.read_text(encoding="utf-8-sig"))
-        if kind in (".csv", ".jsonl", ".parquet"):
-            return _read_table(path)
-    except OSError as error:
-        raise CostError(f"{str(path)!r} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise CostError(f"{str(path)!r} is no {'JSON' if kind == '.json' else 'YAML'}: {error}") from None
-    raise CostError(
-        f"{str(path)!r} is no source of costs; give a .json, .yaml, .csv, .jsonl or .parquet file, or {GENAI_PRICES!r}"
-    )
-
-
-def _read_table(path: Path) -> dict[str, Any]:
-    from p2l_sdk.tables.files import read_rows
+    from p2l_sdk.tables.files import KINDS, is_data, kind_of, no_table, read_rows
+    from p2l_sdk.tables.json_files import read_json
     from p2l_sdk.tables.sources import table_errors
+    from p2l_sdk.tables.text import read_text
 
     with table_errors(CostError):
-        return _distinct([_of_row(row, number, path) for number, row in enumerate(read_rows(path), 1)])
+        if path.suffix.lower() in (".yaml", ".yml"):
+            return _yaml(read_text(path), path)
+        if kind_of(path) == ".json":
+            found = read_json(path)
+            if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+                return found
+        if kind_of(path) is not None:
+            rows = read_rows(path)
+            return _distinct([_of_row(row, f"{str(path)!r}, {rows.place(at)}") for at, row in enumerate(rows)])
+        known = f".yaml, {KINDS}, or {GENAI_PRICES!r}"
+        if path.exists() or is_data(path):
+            raise CostError(no_table(path, known))
+        raise CostError(f"{str(path)!r} is no source of costs; give a file ({known})")
 
 
-def _yaml(text: str) -> Any:
+def _yaml(text: str, path: Path) -> Any:
     import yaml
 
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise CostError(f"{str(path)!r} is no YAML: {error}") from None
 
 
-def _of_row(row: Mapping[str, Any], number: int, path: Path) -> tuple[str, Any]:
+def _of_row(row: Mapping[str, Any], place: str) -> tuple[str, Any]:
+    from p2l_sdk.tables.columns import number_of
+
     if "model" not in row or ("cost" not in row and "input_price" not in row):
         raise CostError(
-            f"{str(path)!r}, row {number}: a table of costs has the columns 'model' and 'cost' (USD per response), or "
+            f"{place}: a table of costs has the columns 'model' and 'cost' (USD per response), or "
             f"'model', 'input_price' and 'output_price' (USD per million tokens); it has {', '.join(row)}"
         )
-    return row["model"], row["cost"] if "cost" in row else {key: row[key] for key in _ENTRY if key in row}
+    named = {"cost": row["cost"]} if "cost" in row else {key: row[key] for key in _ENTRY if key in row}
+    numbers = {key: value if math.isnan(number := number_of(value)) else number for key, value in named.items()}
+    return row["model"], numbers.get("cost", numbers)
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

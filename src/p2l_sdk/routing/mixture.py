@@ -70,7 +70,9 @@ def _under(x0: float, y0: float, x1: float, y1: float, x2: float, y2: float) -> 
 
 def optimal_support(scores: np.ndarray, costs: np.ndarray, budget: float) -> dict[int, float]:
     """The best mixture under a budget, as {index: probability} of its one or two LLMs; see `optimal_mixture`."""
-    if scores.shape != costs.shape or not math.isfinite(scores @ costs):  # a quick test; `check_points` finds the fault
+    if (
+        not isinstance(scores, np.ndarray) or scores.shape != costs.shape or not math.isfinite(scores @ costs)
+    ):  # a quick test; `check_points` finds the fault
         check_points(scores, costs)
     hull, prices = _hull(scores, costs)
     check_budget(prices[0], budget)
@@ -91,7 +93,12 @@ def strict_choice(scores: np.ndarray, costs: np.ndarray, budget: float) -> int:
 
 
 def check_points(scores: np.ndarray, costs: np.ndarray) -> None:
-    """Raise P2LError unless scores `(..., n_models)` and costs `(n_models,)` are finite and match in length."""
+    """Raise P2LError unless scores `(..., n_models)` and costs `(n_models,)` are arrays, finite, and as many."""
+    for values in (scores, costs):
+        if not isinstance(values, np.ndarray):  # a frame's names would be ignored
+            raise P2LError(
+                f"scores and costs must be arrays with the LLMs in the same order, not {type(values).__name__}"
+            )
     if scores.shape[-1:] != costs.shape or not costs.size:
         raise P2LError(
             f"scores are of shape {scores.shape}, costs of {costs.shape}; there must be one cost for each LLM"

@@ -13,12 +13,14 @@ from p2l_sdk.errors import BudgetError, CostError, P2LError, member
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.leaderboard_p2l import win_rates
+from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.names import find_models, matched
 from p2l_sdk.options import named_options
 from p2l_sdk.routing import mixture as routing
 from p2l_sdk.routing.allocation import JointFrontier
 from p2l_sdk.routing.costs import costs_as_named
 from p2l_sdk.routing.mixture import Objective, Policy
+from p2l_sdk.routing.named import columns_of, is_named
 from p2l_sdk.routing.route import Route
 
 if TYPE_CHECKING:
@@ -131,11 +133,40 @@ class Router:
 
     def scores(self, coefs: np.ndarray) -> np.ndarray:
         """The candidates' scores, `(..., n_candidates)` in (0, 1), from coefs `(..., n_models)` in logits."""
+        coefs = self._of_llms(coefs)
         size = max(1, _BLOCK_PAIRS // (len(self.names) * len(self._weights)))
         if coefs.ndim == 1 or len(coefs) <= size:
             return self._scores(coefs.astype(np.float64))
         # for all prompts at once, the win rates of all pairs would be by far the largest array
         return np.concatenate([self.scores(coefs[start : start + size]) for start in range(0, len(coefs), size)])
+
+    def _of_llms(self, coefs: Any) -> np.ndarray:
+        """Coefficients as an array, in the order of `llms`: a frame's columns go by name."""
+        if isinstance(coefs, Coefficients):
+            coefs = coefs.coefs
+        values = columns_of(coefs, self.llms, "the coefficients") if is_named(coefs) else np.asarray(coefs)
+        if values.ndim == 0 or values.shape[-1] != len(self.llms):
+            raise P2LError(f"coefficients are one for each of the {len(self.llms)} LLMs; their shape is {values.shape}")
+        return values
+
+    def _outcomes(self, outcomes: Any, shape: tuple[int, ...], prompts: Sequence[Prompt] | None) -> np.ndarray:
+        """True scores of the candidates, `(n_prompts, n_candidates)`."""
+        if is_named(outcomes):
+            own = tuple(np.array(self.llms, dtype=object)[self._candidates])
+            values = columns_of(outcomes, own, "the outcomes", prompts)
+            if len(values) != shape[0]:
+                raise P2LError(f"the outcomes have {len(values):,} rows; there are {shape[0]:,} prompts")
+            return values
+        try:
+            truth = np.asarray(outcomes, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise P2LError("outcomes must be an array of numbers, a table with a column per LLM, or Scores") from None
+        if truth.shape != shape or not np.isfinite(truth).all():
+            raise P2LError(
+                f"outcomes must be finite numbers of the shape {shape}, a column for each LLM of the model; "
+                f"theirs is {truth.shape}"
+            )
+        return truth[:, self._candidates]
 
     def _require_own(self, board: Leaderboard) -> None:
         """Raise P2LError for a leaderboard of other LLMs, or of the same in another order."""
@@ -207,30 +238,33 @@ class Router:
         return self._route(board, scores, {chosen: 1.0}, pacer.budget, chosen)
 
     def frontier(
-        self, coefs: np.ndarray, budgets: Sequence[float] | None = None, outcomes: np.ndarray | None = None
+        self,
+        coefs: np.ndarray,
+        budgets: Sequence[float] | None = None,
+        outcomes: Any = None,
+        *,
+        prompts: Sequence[Prompt] | None = None,
     ) -> Frontier:
         """What each budget buys; see `P2L.frontier`.
 
         Args:
             coefs: `(n_prompts, n_models)` in logits.
             budgets: USD per response.
-            outcomes: `(n_prompts, n_models)` true scores, one column for every LLM of the model in its order, even if
-                only some may be chosen.
+            outcomes: true scores. An array `(n_prompts, n_models)` has a column for every LLM of the model in its
+                order, even if only some may be chosen; a frame, `Scores` or a file has columns by name, a row for each
+                prompt.
+            prompts: the prompts; a column `prompt` of the outcomes must hold the same.
+
+        Raises:
+            P2LError: an outcome is missing or not finite, or a row is of another prompt.
         """
         from p2l_sdk.routing.frontier import Frontier
 
         if self._within_budget is not self:
-            return self._within_budget.frontier(coefs, budgets, outcomes)
+            return self._within_budget.frontier(coefs, budgets, outcomes, prompts=prompts)
+        coefs = self._of_llms(coefs)
         scores, prices = self.scores(coefs), self.prices
-        values = scores
-        if outcomes is not None:
-            truth = np.asarray(outcomes, dtype=np.float64)
-            if truth.shape != coefs.shape or not np.isfinite(truth).all():
-                raise P2LError(
-                    f"outcomes must be finite numbers of the shape {coefs.shape}, a column for each LLM of the model; "
-                    f"theirs is {truth.shape}"
-                )
-            values = truth[:, self._candidates]
+        values = scores if outcomes is None else self._outcomes(outcomes, coefs.shape, prompts)
         joint = JointFrontier(scores, prices)
         grid = np.linspace(prices.min(), prices.max(), 41) if budgets is None else np.asarray(budgets, dtype=np.float64)
         allocations = [joint.at(float(budget)) for budget in grid]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from p2l_sdk.errors import HubError, MissingExtraError, ModelFormatError
 from p2l_sdk.hub.access import HubAccess
@@ -14,14 +13,11 @@ from p2l_sdk.modeling.spec_p2l import base_of
 from p2l_sdk.scorers.backbone import BaseModel
 
 
-def load_adapter(
-    folder: Path, config: dict[str, Any], base: str | None = None, access: HubAccess | None = None
-) -> P2LModel:
+def load_adapter(folder: Path, base: str | None = None, access: HubAccess | None = None) -> P2LModel:
     """Load an adapter folder as a merged model.
 
     Args:
         folder: the adapter's folder.
-        config: its parsed `config.json`.
         base: a base to use instead of the one that the adapter names.
         access: how the base is fetched.
 
@@ -37,6 +33,7 @@ def load_adapter(
         remedy = "Name a base that is elsewhere with base=... (--base)"
         raise type(error)(f"{str(folder)!r} is an adapter: {error}. {remedy}") from error
     try:
-        return merge_adapter(P2LModel.on_backbone(P2LConfig(**config), backbone), folder)
+        read = P2LConfig.from_pretrained(folder, local_files_only=True)  # it knows how JSON spells infinity
+        return merge_adapter(P2LModel.on_backbone(read, backbone), folder)
     except ImportError:
         raise MissingExtraError("an adapter", "peft", "torch") from None

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModel, AutoTokenizer
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_MAPPING_NAMES,
+)
 
 from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.hub.access import HubAccess, fetch, is_repo_id
@@ -48,7 +54,7 @@ class BaseModel:
         model = self._from_pretrained(AutoModel, place, **options)
         if fetched is not None:
             model.config.name_or_path, model.config._commit_hash = self.name, fetched.name
-        if model.config.is_encoder_decoder:
+        if model.config.is_encoder_decoder or "decoder_input_ids" in inspect.signature(model.forward).parameters:
             raise ModelFormatError(f"{self.name!r} is an encoder-decoder; a backbone is a decoder or an encoder")
         return model.to(dtype)  # GGUF weights arrive in float32 whatever dtype was requested
 
@@ -91,17 +97,70 @@ class BaseModel:
 
 
 def is_decoder(backbone: Any) -> bool:
-    """Whether each token of a backbone sees only those before it."""
-    return any(getattr(module, "is_causal", False) for module in backbone.modules())
+    """Whether each token of a backbone sees only those before it: by what transformers says of its type, and by its
+    attention layers where that says nothing (such as the text part of a multimodal model)."""
+    known = is_causal(backbone.config)
+    return any(getattr(module, "is_causal", False) for module in backbone.modules()) if known is None else known
 
 
-def longest_prompt(backbone: Any) -> int:
-    """The most tokens that a backbone can read. RoBERTa-like models count positions from the padding index + 1, so the
-    first rows of their position table are unused."""
-    rows = getattr(backbone.config, "max_position_embeddings", None) or 8192
+def is_causal(config: Any) -> bool | None:
+    """Whether a model with this configuration reads from left to right; None if its type says nothing.
+
+    transformers lists the types that have a causal language model. Those among them that can also fill in a mask, or
+    whose plain model is an encoder, do so only if their configuration makes them decoders; a few others can be told to
+    look both ways.
+    """
+    both_ways = getattr(config, "use_bidirectional_attention", None) in (True, "all")
+    if config.is_encoder_decoder or both_ways or getattr(config, "is_causal", None) is False:
+        return False
+    plain = MODEL_MAPPING_NAMES.get(config.model_type, "")
+    is_encoder = isinstance(plain, str) and plain.endswith("Encoder")
+    if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES or is_encoder:
+        return bool(getattr(config, "is_decoder", False) or getattr(config, "causal", False))
+    if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return getattr(config, "attn_type", None) != "bi"  # XLNet
+    return None
+
+
+def longest_prompt(backbone: Any) -> int | None:
+    """The most tokens that a backbone can read; None for no limit. RoBERTa-like models count positions from the padding
+    index + 1, so the first rows of their position table are unused."""
+    rows = getattr(backbone.config.get_text_config(), "max_position_embeddings", None)
     tables = [table for name, table in backbone.named_modules() if name.endswith("position_embeddings")]
     unused = [table.padding_idx + 1 for table in tables if getattr(table, "padding_idx", None) is not None]
-    return int(rows - max(unused, default=0))
+    longest = rows - max(unused, default=0) if isinstance(rows, int) else 0
+    return longest if longest > 1 else None  # -1, 0 and null are spellings of no limit
+
+
+def default_length(backbone: Any, tokenizer: Any, most: int) -> int:
+    """The number of tokens to read of a prompt: what backbone and tokenizer can, and at most `most`."""
+    return min(n for n in (longest_prompt(backbone), tokenizer.model_max_length, most) if n is not None and n > 1)
+
+
+def require_embeddings(name: str, tokenizer: Any, n_embeddings: int | None) -> None:
+    """Raise `ModelFormatError` if a tokenizer has tokens without an embedding, other than those that stand for padding,
+    or for images and sounds (which a text model lacks).
+
+    Args:
+        name: of the base, for the message.
+        tokenizer: its transformers tokenizer.
+        n_embeddings: see `P2LModel.n_embeddings`.
+    """
+    if n_embeddings is None or name.endswith(".gguf"):  # transformers adds tokens to those of a GGUF file
+        return
+    unread = {getattr(tokenizer, f"{kind}_token", None) for kind in ("pad", "image", "video", "audio", "boi", "eoi")}
+    beyond = sorted(
+        (number, token)
+        for token, number in tokenizer.get_vocab().items()
+        if number >= n_embeddings and token not in unread
+    )
+    if beyond:
+        tokens = ", ".join(repr(token) for _, token in beyond[:5]) + (", ..." if len(beyond) > 5 else "")
+        raise ModelFormatError(
+            f"the tokenizer of {name!r} has {len(tokenizer):,} tokens, and the model embeddings for "
+            f"{n_embeddings:,}: it does not know {tokens}. Give it embeddings for them and save it "
+            "(model.resize_token_embeddings(len(tokenizer))), or use the tokenizer that came with it"
+        )
 
 
 def saved_tokenizer(folder: Path) -> Any:

@@ -88,7 +88,8 @@ class StaticScorer:
         weights = read_tensors(folder)
         _check_weights(weights, spec, config["backbone_config"])
         norm_power = float(config["backbone_config"].get("norm_power", 0.0))
-        return cls(spec, PromptEncoder(spec, read_tokenizer(folder)), weights, norm_power)
+        encoder = PromptEncoder(spec, read_tokenizer(folder), n_embeddings=len(weights["backbone.table"]))
+        return cls(spec, encoder, weights, norm_power)
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
         """Coefficients of a batch of prompts, float32."""

@@ -17,7 +17,7 @@ from p2l_sdk.hub.access import HubAccess
 from p2l_sdk.hub.config import is_native
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Kinds
 from p2l_sdk.modeling.modeling_p2l import P2LModel
-from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, batches, pad
+from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, batches, pad, padding_id
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, ModelSpec
 from p2l_sdk.scorers import auto_classes, lmarena
 from p2l_sdk.scorers.backbone import saved_tokenizer
@@ -38,8 +38,8 @@ class TransformerScorer:
         self.spec: ModelSpec = model.spec
         self.model = model.eval()
         self._tokenizer = tokenizer
-        self._encode = PromptEncoder.from_transformers(self.spec, tokenizer)
-        self._pad_id = tokenizer.pad_token_id or 0
+        self._encode = PromptEncoder.from_transformers(self.spec, tokenizer, model.n_embeddings)
+        self._pad_id = padding_id(tokenizer, model.n_embeddings)
         self._batch_size = batch_size
 
     @classmethod
@@ -70,7 +70,7 @@ class TransformerScorer:
             if adapter:
                 from p2l_sdk.scorers.adapter import load_adapter
 
-                model = load_adapter(folder, config, base, access)
+                model = load_adapter(folder, base, access)
             else:
                 model = _whole_model(folder)
             tokenizer = saved_tokenizer(folder)

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NotRequired, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, with_config
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    WithJsonSchema,
+    with_config,
+)
 from typing_extensions import TypedDict
 
 from p2l_sdk.errors import nearest
@@ -28,18 +37,35 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 class Part(TypedDict):
     """A part of a message; only parts of type "text" are read."""
 
-    type: str
-    text: NotRequired[str]
+    type: str | None
+    text: NotRequired[str | None]
 
 
 @with_config(ConfigDict(extra="allow"))
-class Message(TypedDict):
-    """A chat message; only user turns are read."""
+class UserMessage(TypedDict):
+    """A user turn: the text that is read, or a list of parts."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[Part]
+    role: Literal["user"]
+    content: str | list[Part | None]
 
 
+@with_config(ConfigDict(extra="allow"))
+class OtherMessage(TypedDict):
+    """A chat message that is not read, whatever it holds: an assistant turn may have tool calls and no content."""
+
+    role: Annotated[
+        Literal["system", "developer", "user", "assistant", "function", "tool"],  # a wrong role is told all of them
+        WithJsonSchema({"enum": ["system", "developer", "assistant", "function", "tool"], "type": "string"}),
+    ]
+
+
+def _speaker(message: Any) -> str:
+    return "user" if isinstance(message, dict) and message.get("role") == "user" else "other"
+
+
+Message = Annotated[
+    Annotated[UserMessage, Tag("user")] | Annotated[OtherMessage, Tag("other")], Discriminator(_speaker)
+]
 Prompt = Annotated[str | list[Message], Field(examples=[_QUESTION, [{"role": "user", "content": _QUESTION}]])]
 Prompts = Annotated[list[Prompt], Field(min_length=1, examples=[["What is 17 * 23?", "Write a haiku about the sea"]])]
 

@@ -1,37 +1,36 @@
 """The contract of a row of votes or scores: what is a legal prompt, LLM, winner, weight or category, and the message
 for what is not.
 
-There is one check per kind of cell. A column goes through it value by value (`checked`) or, if it may be long and its
-values repeat, distinct value by distinct value (`coded`). Errors name the row.
+There is one check per kind of cell. A column goes through it value by value (`checked`; of votes, see `vote_codes`).
+Errors name the row.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import count
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 
 from p2l_sdk.errors import PromptError, TableError
-from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.modeling.prompt_p2l import Prompt, user_turns
-from p2l_sdk.tables.sources import ABSENT, Chunk, plain_values
+from p2l_sdk.tables.places import RowError
+from p2l_sdk.tables.prompt_cells import PromptCells, prompt_of_cell
+from p2l_sdk.tables.sources import ABSENT, Chunk
 
-WINNERS = {
-    "model_a": Winner.A,
-    "model_b": Winner.B,
-    "tie": Winner.TIE,
-    "tie (bothbad)": Winner.BOTH_BAD,
-    "both_bad": Winner.BOTH_BAD,
-}
+_NO_VALUE = {"n/a", "na", "#n/a", "none", "null", "<na>", "-", "--", "?", "missing", "error", "failed", "timeout"}
+_COMMA = re.compile(r"\s*([+-]?\d+),(\d+(?:[eE][+-]?\d+)?)\s*")  # a decimal comma
+_THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*")  # or a separator of thousands
 LONGEST_LABEL = 200  # characters; a longer string is a text, not the name of a category
 
-# columns that are neither a category nor an LLM; `_INDEX` begins the columns that pandas writes for an index
+# columns that are neither a category nor an LLM; `_INDEX` are names that programs give to row numbers
 _OWN = {"prompt", "model_a", "model_b", "winner", "weight", "timestamp", "conversation_a", "conversation_b"}
-_INDEX = "__index_level_"
+_INDEX = re.compile(
+    r"\s*|unnamed: ?\d+(_level_\d+)?(\.\d+)*|index(\.\d+)?|level_\d+|__index_level_\d+__|row\.?names?|\.\.\.\d+|#", re.I
+)
 
 T = TypeVar("T")
 
@@ -52,26 +51,22 @@ def is_no_number(value: Any) -> bool:
 
 
 def number_of(value: Any) -> float:
-    """The number that a cell contains or spells; NaN if there is none."""
+    """The number that a cell contains or spells, with a point or a comma; NaN if there is none, or if it is not certain
+    which ("1,234")."""
+    if isinstance(value, str) and "_" in value:  # Python reads 2024_01 as a number
+        return math.nan
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
-        return math.nan
+        comma = _COMMA.fullmatch(value) if isinstance(value, str) else None
+        return math.nan if comma is None or _THOUSANDS.fullmatch(value) else float(f"{comma[1]}.{comma[2]}")
 
 
 def llm_name(column: str, value: Any) -> str:
     """Validate the name of an LLM in this column."""
     if isinstance(value, str) and value.strip():
         return str(value)
-    raise TableError(f"{column} is {_shown(value)}; it must be the name of an LLM")
-
-
-def winner_code(value: Any) -> Winner:
-    """The `Winner` for a cell of the winner column, ignoring case and blanks around it."""
-    winner = WINNERS.get(value.strip().lower()) if isinstance(value, str) else None
-    if winner is None:
-        raise TableError(f"winner is {_shown(value)}; legal values: {', '.join(WINNERS)}")
-    return winner
+    raise TableError(f"{column} is {shown(value)}; it must be the name of an LLM")
 
 
 def weight_of(value: Any) -> float:
@@ -79,14 +74,13 @@ def weight_of(value: Any) -> float:
     weight = 1.0 if value is ABSENT else number_of(value)
     if 0.0 <= weight < math.inf:
         return weight
-    shown = "missing" if is_no_number(value) else _shown(value) if math.isnan(weight) else weight
-    raise TableError(f"weight is {shown}; it must be a finite number >= 0")
+    what = "missing" if is_no_number(value) else shown(value) if math.isnan(weight) else weight
+    raise TableError(f"weight is {what}; it must be a finite number >= 0")
 
 
 def checked_prompt(value: Any) -> Prompt:
     """The prompt in a cell: a string, or chat messages (a list of strings is a list of user turns)."""
-    if isinstance(value, list) and value and all(isinstance(turn, str) for turn in value):
-        value = [{"role": "user", "content": turn} for turn in value]
+    value = prompt_of_cell(value)
     if not (isinstance(value, str) and value.strip()) and not (isinstance(value, list) and value):
         raise TableError("the prompt is empty, or neither a string nor a list of user turns")
     try:
@@ -96,7 +90,8 @@ def checked_prompt(value: Any) -> Prompt:
     return value
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value in a message."""
     return "missing" if is_missing(value) else repr(value)
 
 
@@ -115,11 +110,16 @@ def required(chunk: Chunk, name: str, start: int) -> list[Any]:
 def _no_column(chunk: Mapping[str, Any], name: str, at: int, start: int) -> TableError:
     """The error for row `at` of a chunk, which lacks a column."""
     has = [str(other) for other, column in chunk.items() if column[at] is not ABSENT]
-    return TableError(f"row {start + at + 1} has no column {name!r} (it has: {', '.join(has)})")
+    return RowError(start + at, f" has no column {name!r} (it has: {', '.join(has)})")
 
 
-def prompt_column(chunk: Chunk, start: int) -> list[Any]:
-    """The prompts of a chunk: `prompt`, or `conversation_a` in rows without one."""
+def prompt_column(chunk: Chunk, start: int, cells: PromptCells | None = None) -> list[Any]:
+    """The prompts of a chunk: `prompt`, or `conversation_a` in rows without one; `cells` is one for all chunks of a
+    table."""
+    return (cells or PromptCells())(chunk, _prompt_cells(chunk, start))
+
+
+def _prompt_cells(chunk: Chunk, start: int) -> list[Any]:
     if "conversation_a" not in chunk:
         return required(chunk, "prompt", start)
     if "prompt" not in chunk:
@@ -135,68 +135,8 @@ def checked(values: Iterable[Any], check: Callable[[Any], T], start: int) -> lis
         for value in values:
             made.append(check(value))
     except TableError as error:
-        raise TableError(f"row {start + len(made) + 1}: {error}") from None
+        raise RowError(start + len(made), f": {error}") from None
     return made
-
-
-def coded(chunk: Mapping[str, Any], name: str, check: Callable[[Any], int], start: int) -> np.ndarray:
-    """Like `checked`, for the numbers `(n_rows,)` of a required column; `check` sees each distinct value once."""
-    if name not in chunk:
-        raise _no_column(chunk, name, 0, start)
-    try:
-        codes, found = _distinct(chunk[name])
-    except (TypeError, NotImplementedError):  # from Python or pyarrow: lists and other values that cannot be compared
-        return np.array(checked(plain_values(chunk[name]), check, start))
-    absent = next((code for code, value in found.items() if value is ABSENT), None)
-    if absent is not None:
-        raise _no_column(chunk, name, int(np.argmax(codes == absent)), start)
-    numbers, faults = np.zeros(max(found) + 2, dtype=np.intp), {}  # the last one is that of -1
-    for code, value in found.items():
-        try:
-            numbers[code] = check(value)
-        except TableError as error:
-            faults[code] = error
-    if faults:
-        row = int(np.argmax(np.isin(codes, list(faults))))
-        raise TableError(f"row {start + row + 1}: {faults[int(codes[row])]}")
-    return numbers[codes]
-
-
-def _distinct(column: Any) -> tuple[np.ndarray, dict[int, Any]]:
-    """A column as `(n_rows,)` numbers of its distinct values, and the value of each; -1 is a missing one."""
-    if hasattr(column, "dictionary_encode"):  # pyarrow
-        column = column.dictionary_encode()
-        column = column.unify_dictionaries() if hasattr(column, "unify_dictionaries") else column
-        chunks = getattr(column, "chunks", [column])
-        codes = joined([chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) for chunk in chunks])
-        values = [*chunks[0].dictionary.to_pylist(), None]
-        occurring = np.flatnonzero(np.bincount(codes + 1)) - 1  # a dictionary may hold values that do not occur
-        return codes, {code: values[code] for code in occurring.tolist()}
-    if hasattr(column, "factorize"):  # pandas
-        codes, values = column.factorize()
-        return codes, dict(enumerate(values)) | ({-1: None} if codes.min() < 0 else {})
-    numbers: defaultdict[Any, int] = defaultdict(count().__next__)  # a new value gets the next number
-    column = column.tolist() if isinstance(column, np.ndarray) else column
-    codes = np.fromiter(map(numbers.__getitem__, column), np.intp, len(column))
-    return codes, dict(enumerate(numbers))
-
-
-def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """The parts of a column as one array; a single part is not copied."""
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def weights(column: Any, start: int) -> np.ndarray:
-    """The weights `(n_rows,)` in a column; errors count rows from `start` + 1."""
-    try:
-        numbers = np.asarray(column)
-    except ValueError:  # a list among numbers
-        numbers = np.empty(0, dtype=object)
-    if numbers.dtype.kind in "biuf":
-        numbers = numbers.astype(np.float64, copy=False)
-        if (np.isfinite(numbers) & (numbers >= 0)).all():
-            return numbers
-    return np.array(checked(plain_values(column), weight_of, start))
 
 
 # --- prompts and votes -----------------------------------------------------------------------------------------------
@@ -231,67 +171,17 @@ class PromptIndex:
         return number
 
 
-class VoteCodes:
-    """Encodes the columns of votes as numbers, chunk by chunk.
-
-    Args:
-        with_prompts: whether the votes are on prompts; what counts votes alone needs none.
-
-    Attributes:
-        prompts: the distinct prompts.
-        names: name of each LLM -> its number, in order of first appearance.
-        n_rows: number of votes so far.
-    """
-
-    def __init__(self, with_prompts: bool = True) -> None:
-        self.prompts = PromptIndex()
-        self.names: dict[str, int] = {}
-        self.n_rows = 0
-        self._with_prompts = with_prompts
-        self._parts: list[tuple[np.ndarray, ...]] = []
-
-    def add(self, chunk: Mapping[str, Any]) -> int:
-        """Add the next votes and return their number; a `TableError` names the row, counted from 1 over all chunks.
-
-        Args:
-            chunk: the columns, each a list of plain values. Without prompts, a pandas `Series`, a pyarrow array and a
-                numpy array will do as well.
-        """
-        n_rows, start = len(next(iter(chunk.values()), [])), self.n_rows
-        if not n_rows:
-            return 0
-        prompts = checked(prompt_column(dict(chunk), start), self.prompts, start) if self._with_prompts else []
-        a, b = (coded(chunk, side, self._number(side), start) for side in ("model_a", "model_b"))
-        same = np.flatnonzero(a == b)
-        if len(same):
-            row = int(same[0])
-            raise TableError(f"row {start + row + 1}: {list(self.names)[a[row]]!r} is compared with itself")
-        winner = coded(chunk, "winner", winner_code, start)
-        weight = weights(chunk["weight"], start) if "weight" in chunk else np.ones(n_rows)
-        self._parts.append((np.array(prompts, dtype=np.intp), a, b, winner, weight))
-        self.n_rows += n_rows
-        return n_rows
-
-    def columns(self) -> tuple[np.ndarray, ...]:
-        """prompt, a, b, winner, weight: `(n_votes,)` each (prompt is empty if there are none).
-
-        Raises:
-            TableError: there are no votes.
-        """
-        if not self._parts:
-            raise TableError("the table holds no votes")
-        return tuple(map(joined, zip(*self._parts, strict=True)))
-
-    def _number(self, side: str) -> Callable[[Any], int]:
-        return lambda value: self.names.setdefault(llm_name(side, value), len(self.names))
-
-
 # --- categories and scores -------------------------------------------------------------------------------------------
 
 
 def is_own(name: Any) -> bool:
-    """Whether a column has a meaning in the contract, or is an index written by pandas."""
-    return name in _OWN or str(name).startswith(_INDEX)
+    """Whether a column has a meaning in the contract."""
+    return name in _OWN
+
+
+def is_index(name: Any) -> bool:
+    """Whether a column is named as programs name row numbers: not at all, `Unnamed: 0`, `index`, ..."""
+    return _INDEX.fullmatch(str(name)) is not None
 
 
 class Categories:
@@ -310,7 +200,7 @@ class Categories:
     def add(self, chunk: Chunk, n_rows: int) -> None:
         """Add the next rows."""
         for name, values in chunk.items():
-            if not is_own(name) and name not in self._refused:
+            if not is_own(name) and not is_index(name) and name not in self._refused:
                 if _are_labels(values):
                     column = self._columns.setdefault(name, [None] * self._n_rows)
                     column += (self._same.setdefault(v, v) if isinstance(v, str) else v for v in values)
@@ -321,10 +211,15 @@ class Categories:
         for column in self._columns.values():
             column += [None] * (self._n_rows - len(column))
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The columns, `(n_rows,)` each: bool or int64 if all values are, otherwise strings ('' for a missing one)."""
+    def arrays(self, keep: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """The columns, `(n_rows,)` each: bool or int64 if all values are, otherwise strings ('' for a missing one).
+
+        Args:
+            keep: `(n_rows,)` booleans, the rows to keep; by default all.
+        """
         found = {}
         for name, column in self._columns.items():
+            column = column if keep is None else list(itertools.compress(column, keep))
             kinds = {type(value) for value in column if value is not None and value is not ABSENT}
             if kinds:
                 found[name] = _array(column, kinds)
@@ -344,16 +239,29 @@ def is_scores(chunk: Chunk, untyped: bool) -> bool:
         return True
     if not {"prompt", "conversation_a"} & set(chunk):
         return False
-    return any(not is_own(name) and is_numeric(values, untyped) for name, values in chunk.items())
+    others = ((name, values) for name, values in chunk.items() if not is_own(name) and not is_index(name))
+    return any(is_numeric(values, untyped) for name, values in others)
 
 
 def is_numeric(values: Iterable[Any], untyped: bool) -> bool:
-    """Whether the first non-missing value is a number (bools do not count), or spells one if the table is `untyped`,
-    i.e. holds only strings."""
-    first = next((value for value in values if not is_no_number(value)), None)
-    if isinstance(first, bool) or (isinstance(first, str) and not untyped):
-        return False
-    return not math.isnan(number_of(first))
+    """Whether a column holds numbers (bools do not count), or spells them if the table is `untyped`, i.e. holds only
+    strings: its first value is one, most values are, or all that are not stand for a missing one, such as "n/a". If
+    some have a comma, all have to be numbers: "1,2" may also be a list."""
+    numbers = texts = commas = 0
+    for value in values:
+        if is_no_number(value):
+            continue
+        if isinstance(value, bool):
+            return False
+        if untyped and isinstance(value, str) and _COMMA.fullmatch(value):
+            commas += 1
+        elif (untyped or not isinstance(value, str)) and not math.isnan(number_of(value)):
+            if not texts and not commas:
+                return True
+            numbers += 1
+        elif not (isinstance(value, str) and value.strip().lower() in _NO_VALUE):
+            texts += 1
+    return not texts if commas else numbers > texts
 
 
 def _are_labels(values: list[Any]) -> bool:

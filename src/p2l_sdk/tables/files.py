@@ -1,68 +1,87 @@
-"""Reading files: rows of .jsonl, .csv and .parquet tables, a JSON value, and lines of text."""
+"""Reading files: the kinds of files that hold a table, and their rows."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from p2l_sdk.errors import MissingExtraError, TableError
+from p2l_sdk.errors import MissingExtraError, TableError, nearest
+from p2l_sdk.tables.csv_files import csv_rows
+from p2l_sdk.tables.excel import excel_rows
+from p2l_sdk.tables.json_files import Row, json_lines, json_table, read_json
+from p2l_sdk.tables.places import Place, Places
+from p2l_sdk.tables.text import no_file, open_bytes
 
-Row = Mapping[str, Any]
+__all__ = [
+    "KINDS",
+    "READERS",
+    "Row",
+    "Rows",
+    "arrow_batches",
+    "is_data",
+    "kind_of",
+    "no_table",
+    "read_json",
+    "read_rows",
+]
+
+Reader = Callable[[Path, Places], Iterator[Row]]
 
 
-def read_rows(path: str | Path) -> Iterator[Row]:
-    """Rows of a .jsonl, .csv or .parquet file as dictionaries.
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a file, which can be read once.
+
+    Attributes:
+        place: where a row, counted from 0, stands in the file: "line 7"; see `Source.place`.
+    """
+
+    rows: Iterator[Row]
+    place: Place = field(default_factory=Places)
+
+    def __iter__(self) -> Iterator[Row]:
+        return self.rows
+
+
+def read_rows(path: str | Path) -> Rows:
+    """Rows of a table in a file (see `KINDS`) as dictionaries.
 
     Raises:
-        TableError: the file does not exist, has another suffix, or is damaged.
-        MissingExtraError: it is a Parquet file, and pyarrow is not installed.
+        TableError: the file does not exist, is of another kind, or is damaged; also while it is read.
+        MissingExtraError: the package that reads it is not installed.
     """
-    reader = READERS.get(Path(path).suffix.lower())
-    if reader is None:
-        raise TableError(f"{str(path)!r} is of no known kind; known: {', '.join(READERS)}")
-    return reader(Path(path))
+    kind = kind_of(path)
+    if kind is None:
+        raise TableError(no_table(path))
+    places = Places()
+    return Rows(READERS[kind](Path(path), places), places)
 
 
-def open_text(path: Path) -> TextIO:
-    """Open a file as UTF-8 text; `TableError` if it cannot be opened."""
-    try:
-        return path.open(encoding="utf-8-sig", newline="")  # Excel writes a byte order mark
-    except OSError as error:
-        raise TableError(f"{str(path)!r} cannot be read: {error.strerror}") from None
+def kind_of(path: str | Path) -> str | None:
+    """The key in `READERS` for a file, by its name; None if there is none."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == ".gz" and (packed := Path(path.stem).suffix.lower()) in _PACKED:
+        return packed
+    return suffix if suffix in READERS else None
 
 
-def text_lines(file: Iterable[str], name: str | Path) -> Iterator[str]:
-    """Yield the non-blank lines, without line endings."""
-    try:
-        for line in file:
-            if line.strip():
-                yield line.rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise TableError(f"{str(name)!r} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+def is_data(path: str | Path) -> bool:
+    """Whether a name ends as that of a file of data, of a known kind or another, even if mistyped ("votes.jsnl")."""
+    suffix = Path(path).suffix.lower()
+    if kind_of(path) is not None or suffix in _OTHERS:
+        return True
+    return suffix[1:].isalpha() and (close := nearest(suffix, READERS)) is not None and _typo(suffix, close)
 
 
-def json_rows(lines: Iterable[str], name: str | Path) -> Iterator[Row]:
-    """Yield one JSON object per line; `TableError` for a line that is not one."""
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise TableError(f"{str(name)!r}, row {number} is no JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise TableError(f"{str(name)!r}, row {number} is no JSON object; JSON lines hold one object per line")
-        yield row
-
-
-def read_json(path: str | Path) -> Any:
-    """The value in a JSON file; `TableError` if it cannot be read."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise TableError(f"{str(path)!r} cannot be read: {error}") from None
+def no_table(path: str | Path, known: str = "") -> str:
+    """The message for a file that is no table; `known` lists what is, by default the kinds of files."""
+    if not Path(path).expanduser().exists():
+        return no_file(path) if is_data(path) else f"{no_file(path)}; known: {known or KINDS}"
+    remedy = f"save it as {_OTHERS[suffix]}; " if _OTHERS.get(suffix := Path(path).suffix.lower()) else ""
+    return f"{str(path)!r} is of no known kind; {remedy}known: {known or KINDS}"
 
 
 def arrow_batches(path: Path) -> Iterator[Any]:
@@ -71,53 +90,45 @@ def arrow_batches(path: Path) -> Iterator[Any]:
         from pyarrow import ArrowException, parquet
     except ImportError:
         raise MissingExtraError("Parquet", "pyarrow", "data") from None
-    open_text(path).close()
-    try:
-        yield from parquet.ParquetFile(path).iter_batches()
-    except (ArrowException, OSError) as error:
-        raise TableError(f"{str(path)!r} is no whole Parquet file: {error}") from None
-
-
-def require_distinct(columns: Iterable[str], name: str) -> None:
-    """Raise `TableError` if two columns have the same name."""
-    twice = [column for column, n in Counter(columns).items() if n > 1]
-    if twice:
-        raise TableError(f"{name}: two columns are named {twice[0]!r}; rename one")
-
-
-def _read_jsonl(path: Path) -> Iterator[Row]:
-    with open_text(path) as file:
-        yield from json_rows(text_lines(file, path), path)
-
-
-def _read_csv(path: Path) -> Iterator[Row]:
-    csv.field_size_limit(1 << 30)
-    with open_text(path) as file:
+    with open_bytes(path) as file:
         try:
-            reader = csv.DictReader(file)
-            _require_commas(reader.fieldnames or (), path)
-            require_distinct(reader.fieldnames or (), repr(str(path)))
-            for number, row in enumerate(reader, 1):
-                if None in row or None in row.values():
-                    fields = "more" if None in row else "fewer"
-                    raise TableError(f"{str(path)!r}: row {number} has {fields} fields than the header")
-                yield row
-        except UnicodeDecodeError as error:
-            raise TableError(f"{str(path)!r} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-        except csv.Error as error:
-            raise TableError(f"{str(path)!r} is no whole CSV file: {error}") from None
+            yield from parquet.ParquetFile(file).iter_batches()
+        except (ArrowException, OSError) as error:
+            raise TableError(f"{str(path)!r} is no whole Parquet file: {error}") from None
 
 
-def _require_commas(header: Sequence[str], path: Path) -> None:
-    """Raise `TableError` for a header separated by semicolons, as spreadsheets write it in some locales, or by tabs."""
-    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
-        if len(header) == 1 and mark in header[0]:
-            raise TableError(f"{str(path)!r}: its header is separated by {name}; save it as CSV with commas")
-
-
-def _read_parquet(path: Path) -> Iterator[Row]:
+def _parquet_rows(path: Path, places: Places) -> Iterator[Row]:
     for batch in arrow_batches(path):
         yield from batch.to_pylist()
 
 
-READERS = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
+def _typo(suffix: str, close: str) -> bool:
+    """Whether one suffix is the other with letters swapped, or one letter more, less or other."""
+    if len(suffix) < 3:
+        return False
+    if sorted(suffix) == sorted(close):
+        return True
+    if len(suffix) == len(close):
+        return sum(a != b for a, b in zip(suffix, close, strict=True)) == 1
+    longer, shorter = sorted((suffix, close), key=len, reverse=True)
+    return any(longer[:i] + longer[i + 1 :] == shorter for i in range(len(longer)))
+
+
+READERS: dict[str, Reader] = {
+    ".json": json_table,
+    ".jsonl": json_lines,
+    ".ndjson": json_lines,
+    ".csv": csv_rows,
+    ".tsv": csv_rows,
+    ".xlsx": excel_rows,
+    ".parquet": _parquet_rows,
+}
+UNTYPED = (".csv", ".tsv")  # all their values are strings
+_PACKED = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")  # may be compressed: votes.csv.gz
+KINDS = f"{', '.join(READERS)} ({', '.join(_PACKED)} also with .gz)"
+_OTHERS = {  # suffixes of data that cannot be read -> what to save it as
+    ".xls": ".xlsx or .csv", ".xlsm": ".xlsx or .csv", ".xlsb": ".xlsx or .csv", ".ods": ".xlsx or .csv",
+    ".arrow": ".parquet", ".feather": ".parquet", ".pkl": ".parquet", ".pickle": ".parquet", ".orc": ".parquet",
+    ".zip": "", ".gz": "", ".bz2": "", ".xz": "", ".zst": "", ".txt": "", ".md": "", ".yaml": "", ".yml": "",
+    ".sqlite": ".csv", ".db": ".csv",
+}  # fmt: skip

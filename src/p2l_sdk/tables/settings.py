@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from p2l_sdk.errors import P2LError, did_you_mean
+from p2l_sdk.tables.text import read_text
 
 _RANGE, _COUNT = "range", "count"  # what `check_fields` finds in the metadata of a field
 
@@ -85,7 +86,8 @@ def read_yaml(path: str | Path) -> Any:
                     raise P2LError(f"{path}: {key!r} stands twice in the section at line {node.start_mark.line + 1}")
             return super().construct_mapping(node, deep)
 
+    text = read_text(path)
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
         raise P2LError(f"{str(path)!r} cannot be read as YAML: {' '.join(str(error).split())}") from None

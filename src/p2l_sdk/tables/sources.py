@@ -11,15 +11,16 @@ import glob
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from p2l_sdk.errors import MissingExtraError, P2LError, TableError, UnknownModelError
 from p2l_sdk.hub.errors import HubRequest, fetch_error
-from p2l_sdk.tables.files import READERS, Row, arrow_batches, read_rows, require_distinct
+from p2l_sdk.tables.files import KINDS, UNTYPED, Row, arrow_batches, is_data, kind_of, no_table, read_rows
+from p2l_sdk.tables.grids import require_distinct
+from p2l_sdk.tables.places import JoinedPlaces, Place, Places
+from p2l_sdk.tables.plain import all_plain, plain_values
 
 Chunk = dict[str, list[Any]]
 
@@ -30,8 +31,7 @@ _ROWS = 20_000  # per chunk
 _HUB_ID = re.compile(r"(?P<name>\w[\w.-]*/[\w.-]+)(@(?P<revision>[^:@]+))?(:(?P<split>[^:@/]+))?")
 _SPLIT = re.compile(r"(?P<folder>.+):(?P<split>[^:@/\\]+)", re.DOTALL)
 _FORMS = (
-    f"a {', '.join(READERS)} file, a folder saved by `datasets`, a Hub data set ('org/name', 'org/name:split', "
-    "'org/name@revision')"
+    f"a file {KINDS}, a folder saved by `datasets`, a Hub data set ('org/name', 'org/name:split', 'org/name@revision')"
 )
 
 
@@ -43,17 +43,21 @@ class Source:
         name: name of the file or data set, for messages.
         chunks: the chunks.
         untyped: whether all values are strings, even numbers (CSV).
+        place: where a row stands, for messages: `place(5)`, the sixth row of the source, is "row 6", in a text file or
+            a spreadsheet "line 7" (blank lines, a header and fields of several lines counted), and of several files
+            "'votes-2.csv', line 7". Rows are counted from 0 over all chunks; it knows those that have been read.
     """
 
     name: str
     chunks: Iterator[Chunk]
     untyped: bool = False
+    place: Place = field(default_factory=Places)
 
     def peek(self) -> tuple[Chunk, Source]:
         """The first chunk (empty if there is none), and the source with all its chunks."""
         first = next(self.chunks, None)
         chunks = itertools.chain([] if first is None else [first], self.chunks)
-        return first or {}, Source(self.name, chunks, self.untyped)
+        return first or {}, replace(self, chunks=chunks)
 
 
 def whole_table(chunks: Iterable[Chunk]) -> Chunk:
@@ -152,7 +156,7 @@ def _is_named(error: P2LError, source: Any) -> bool:
 def hub_repository(name: str) -> str | None:
     """The repository of a Hub data set (e.g. "org/name:split"); None if the source is something else."""
     found = _HUB_ID.fullmatch(name)
-    return found["name"] if found and Path(name).suffix.lower() not in READERS and not Path(name).exists() else None
+    return found["name"] if found and not is_data(name) and not Path(name).exists() else None
 
 
 def of_rows(rows: Iterable[Row]) -> Iterator[Chunk]:
@@ -162,9 +166,20 @@ def of_rows(rows: Iterable[Row]) -> Iterator[Chunk]:
         for number, row in enumerate(batch, start + 1):
             if not isinstance(row, Mapping):
                 raise TableError(f"row {number} is no dictionary but {type(row).__name__}")
-        names = dict.fromkeys(itertools.chain.from_iterable(batch))
-        yield {name: [row.get(name, ABSENT) for row in batch] for name in names}
+        yield {name: all_plain(column) for name, column in _columns(batch).items()}
         start += len(batch)
+
+
+def _of_plain_rows(rows: Iterable[Row]) -> Iterator[Chunk]:
+    """As `of_rows`, for the rows of a file."""
+    rows = iter(rows)
+    while batch := list(itertools.islice(rows, _ROWS)):
+        yield _columns(batch)
+
+
+def _columns(batch: Sequence[Row]) -> Chunk:
+    names = dict.fromkeys(itertools.chain.from_iterable(batch))
+    return {name: [row.get(name, ABSENT) for row in batch] for name in names}
 
 
 # --- sources by name -------------------------------------------------------------------------------------------------
@@ -172,22 +187,24 @@ def of_rows(rows: Iterable[Row]) -> Iterator[Chunk]:
 
 def _of_path(name: str) -> Source:
     path = Path(name).expanduser()
-    suffix = path.suffix.lower()
     if _PATTERN.search(name) and not path.exists():
         return _of_files(name)
     if path.is_dir():
         return Source(name, _of_dataset(_from_folder(path), None, repr(name)))
-    if suffix in READERS:
-        chunks = map(_of_batch, arrow_batches(path)) if suffix == ".parquet" else of_rows(read_rows(path))
-        return Source(name, chunks, untyped=suffix == ".csv")
+    kind = kind_of(path)
+    if kind == ".parquet":
+        return Source(name, _of_parquet(path))
+    if kind is not None:
+        rows = read_rows(path)
+        return Source(name, _of_plain_rows(rows), kind in UNTYPED, rows.place)
     parts = _SPLIT.fullmatch(name)
     if parts and Path(parts["folder"]).expanduser().is_dir():
         loaded = _from_folder(Path(parts["folder"]).expanduser())
         return Source(name, _of_dataset(loaded, parts["split"], repr(parts["folder"])))
     hub = _HUB_ID.fullmatch(name)
-    if hub and not path.exists():
+    if hub and not is_data(name) and not path.exists():
         return Source(name, _of_dataset(_from_hub(hub["name"], hub["revision"]), hub["split"], repr(hub["name"])))
-    raise TableError(f"{name!r} is of no known kind; known: {_FORMS}")
+    raise TableError(no_table(name, _FORMS))
 
 
 def _of_files(pattern: str) -> Source:
@@ -198,7 +215,17 @@ def _of_files(pattern: str) -> Source:
     sources = [_of_path(name) for name in names]
     if len({source.untyped for source in sources}) > 1:
         raise TableError(f"{pattern!r} names CSV files and others ({', '.join(names)}); name files of one kind")
-    return Source(pattern, itertools.chain.from_iterable(source.chunks for source in sources), sources[0].untyped)
+    places = JoinedPlaces()
+    return Source(pattern, _joined(sources, places), sources[0].untyped, places)
+
+
+def _joined(sources: Iterable[Source], places: JoinedPlaces) -> Iterator[Chunk]:
+    start = 0
+    for source in sources:
+        places.begin(start, source.name, source.place)
+        for chunk in source.chunks:
+            yield chunk
+            start += len(next(iter(chunk.values()), []))
 
 
 def _from_folder(folder: Path) -> Any:
@@ -274,6 +301,15 @@ def _of_batch(batch: Any) -> Chunk:
     return {name: plain_values(batch.column(i)) for i, name in enumerate(names)}
 
 
+def _of_parquet(path: Path) -> Iterator[Chunk]:
+    try:
+        yield from map(_of_batch, arrow_batches(path))
+    except P2LError:
+        raise
+    except (ValueError, OverflowError) as error:  # of a value that Python does not have, such as a date
+        raise TableError(f"{str(path)!r} is no whole Parquet file: {error}") from None
+
+
 def _of_arrow_stream(table: Any) -> Iterator[Chunk]:
     try:
         from pyarrow import RecordBatchReader
@@ -283,7 +319,7 @@ def _of_arrow_stream(table: Any) -> Iterator[Chunk]:
 
 
 def _of_frame(frame: Any) -> Iterator[Chunk]:
-    require_distinct(frame.columns, "the frame")
+    require_distinct(map(str, frame.columns), "the frame")
     for start in range(0, len(frame), _ROWS):
         part = frame.iloc[start : start + _ROWS]
         yield {str(name): plain_values(part[name]) for name in frame.columns}
@@ -307,14 +343,3 @@ def require_equal_lengths(columns: Mapping[str, Any]) -> None:
     if len({len(column) for column in columns.values()}) > 1:
         lengths = ", ".join(f"{name} {len(column):,}" for name, column in columns.items())
         raise TableError(f"the columns differ in length: {lengths}")
-
-
-def plain_values(column: Any) -> list[Any]:
-    """The plain Python values of any column; missing ones of pandas are None, except in numpy float columns (NaN)."""
-    if hasattr(column, "to_pylist"):  # pyarrow
-        return list(column.to_pylist())
-    if hasattr(column, "notna"):  # pandas
-        if not isinstance(column.dtype, np.dtype) or column.dtype.kind != "f":  # pandas' own floats may hold NA
-            column = column.astype(object).where(column.notna(), None)
-        return [value.tolist() if hasattr(value, "tolist") else value for value in column]
-    return list(column.tolist() if hasattr(column, "tolist") else column)

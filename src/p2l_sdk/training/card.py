@@ -153,8 +153,8 @@ class Card:
         digest = f", {self.data_hash}" if self.data_hash else ""
         n = f"{len(self.data.prompts):,} prompts (`{name}`{digest})"
         if isinstance(self.data, Scores):
-            return f"Scores of {len(self.data.models)} LLMs on {n}."
-        text = f"{len(self.data):,} votes on {n}."
+            return f"Scores of {len(self.data.models)} LLMs on {n}.{self._findings()}"
+        text = f"{len(self.data):,} votes on {n}.{self._findings()}"
         if self.summary is not None:
             shares = ", ".join(f"{label} {share:.1%}" for label, share in self.summary.outcomes.items())
             text += f" Outcomes: {shares}."
@@ -163,6 +163,17 @@ class Card:
                 text += f" The feedback model `{self.spec.feedback}` was chosen from these votes: {why}."
             if self.summary.undetermined:
                 text += f" Of these votes, {self.summary.undetermined}."
+        return text
+
+    def _findings(self) -> str:
+        """What was done when the data were read, in sentences that begin with a blank."""
+        found, text = self.data.findings, ""
+        if found.skipped is not None:
+            text += f" {found.skipped.n:,} of {found.skipped.n_rows:,} rows were left out: {found.skipped.why}."
+        if found.renamed:
+            text += f" Renamed: {', '.join(f'{old} to {new}' for old, new in found.renamed.items())}."
+        if found.near:
+            text += f" Names that are nearly the same count as different LLMs: {'; '.join(map(str, found.near))}."
         return text
 
     def _curve(self) -> str:

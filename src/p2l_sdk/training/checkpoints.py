@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,17 @@ def begin_or_resume(
     partial.write_text(json.dumps(settings, indent=2), encoding="utf-8")
     partial.replace(file)
     return None
+
+
+@contextlib.contextmanager
+def nothing_left(folder: Path, is_new: bool) -> Iterator[None]:
+    """Leave no folder of a new run behind that is refused before its first step."""
+    try:
+        yield
+    except P2LError:
+        if is_new:
+            delete_checkpoints(folder)
+        raise
 
 
 def _check_same_run(settings: dict[str, Any], file: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from p2l_sdk.errors import P2LError, member
 from p2l_sdk.modeling.spec_p2l import Pooling
+from p2l_sdk.tables.reading import Reading, read_renames
 from p2l_sdk.tables.settings import check_fields, check_keys, count, number, read_yaml
 from p2l_sdk.training.recipes import STATIC, Recipe
 from p2l_sdk.votes.scores_outside import Outside
@@ -32,7 +33,7 @@ __all__ = [
 class Method(StrEnum):
     """What is trained."""
 
-    LORA = "lora"  # low-rank updates of the backbone's linear layers, and the head
+    LORA = "lora"  # low-rank updates of the backbone's linear layers and experts, and the head
     FULL = "full"  # every weight
     HEAD = "head"  # only the head, on features that are computed once
 
@@ -71,6 +72,9 @@ class TrainingConfig:
         eval_votes, eval_scores: held-out data, measured once after training.
         scores_outside: what to do with scores outside [0, 1], in `votes` and `eval_scores`: "clip" them, "rescale" all
             scores to [0, 1], or "drop" them; see `Scores.read`. None keeps them.
+        columns, winners, rename, skip_invalid: how the files of votes and scores are read, see `Votes.read`.
+        llms, not_llms: of scores in `votes`: the columns that are LLMs, or those that are none; as text separated by
+            commas, or as a list. None: all numeric columns, see `Scores.read`.
         validation: share of the prompts held out of training, on which the loss is reported; a text backbone stops
             early by it. 0 for none. None is 0.1 for a text backbone; a static model then cross-validates instead, and
             is trained on all prompts.
@@ -129,7 +133,13 @@ class TrainingConfig:
     teacher_weight: float | None = number(None, 1e-3, 1e3)
     eval_votes: str | None = None
     eval_scores: str | None = None
+    columns: dict[str, str] | None = None
+    winners: dict[str, str] | None = None
+    rename: dict[str, str] | str | None = None
+    skip_invalid: bool = False
     scores_outside: Outside | None = None
+    llms: str | None = None
+    not_llms: str | None = None
     validation: float | None = number(None, 0.0, 0.9)
     costs: str | None = None
     epochs: float | None = number(None, 0.0, 10_000)
@@ -190,6 +200,12 @@ class TrainingConfig:
         object.__setattr__(self, "output", str(Path(self.output).expanduser()))
         if self.teacher is not None:
             object.__setattr__(self, "teacher", _names(self.teacher))
+        for name in ("llms", "not_llms"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _columns(name, getattr(self, name)))
+        if isinstance(self.rename, str | Path):
+            object.__setattr__(self, "rename", read_renames(self.rename))
+        Reading.of(self.columns, self.winners, self.rename, self.skip_invalid)
         if self.cls_token == "none":
             object.__setattr__(self, "cls_token", None)
         check_fields(self)
@@ -200,6 +216,17 @@ class TrainingConfig:
         self._check("calibrate", not self.calibrate or self.validation != 0, "false where validation is 0")
         self._check("calibrate", not self.calibrate or self.keep is None, "false where keep is given")
         self._check("patience", self.patience is None or self.validation != 0, "null where validation is 0")
+
+    @property
+    def llm_columns(self) -> dict[str, Any]:
+        """What `Votes.read` and `Scores.read` are told of the columns of scores."""
+        llms, others = (None if names is None else names.split(",") for names in (self.llms, self.not_llms))
+        return {"models": llms, "not_llms": others or ()}
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What `Votes.read` is told of columns, winners, names and faulty rows."""
+        return {name: getattr(self, name) for name in ("columns", "winners", "rename", "skip_invalid")}
 
     @property
     def held_out(self) -> float:
@@ -261,6 +288,14 @@ class TrainingConfig:
     def _check(self, name: str, legal: bool, rule: str) -> None:
         if not legal:
             raise P2LError(f"{name} is {getattr(self, name)!r}; it must be {rule}")
+
+
+def _columns(name: str, value: Any) -> str:
+    """Names of columns, as text or as a list, separated by commas."""
+    names = value.split(",") if isinstance(value, str) else value
+    if isinstance(names, list | tuple) and names and all(isinstance(part, str) and part.strip() for part in names):
+        return ",".join(part.strip() for part in names)
+    raise P2LError(f"{name} is {value!r}; it must be names of columns, by commas or as a list")
 
 
 def _names(teacher: Any) -> str:

@@ -13,11 +13,11 @@ from torch import nn
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainingArguments
 
 from p2l_sdk.modeling.modeling_p2l import P2LModel
-from p2l_sdk.modeling.prompt_p2l import PromptEncoder
+from p2l_sdk.modeling.prompt_p2l import PromptEncoder, padding_id
 from p2l_sdk.training.arguments import batch_size_for, training_arguments
 from p2l_sdk.training.calibration import Losses, as_it_is, calibrated
 from p2l_sdk.training.callbacks import TellListener, check_trackers, validation_of
-from p2l_sdk.training.checkpoints import begin_or_resume, checkpoint_folder, last_whole_checkpoint
+from p2l_sdk.training.checkpoints import begin_or_resume, checkpoint_folder, last_whole_checkpoint, nothing_left
 from p2l_sdk.training.config import Method, Precision, TrainingConfig
 from p2l_sdk.training.data import GroupedPrompts
 from p2l_sdk.training.familiarity import remember_prompts
@@ -90,9 +90,10 @@ def fine_tune(
         else:
             checkpoint = last_whole_checkpoint(folder)
     torch.manual_seed(config.seed)
-    model, tokenizer = new_model(config, task.models, task.saved_feedback, costs)
-    start_at(model, task.averaged)
-    trained, train, validation = _prepared(config, task, model, tokenizer, arguments, listener)
+    with nothing_left(folder, is_new=main and not resume):
+        model, tokenizer = new_model(config, task.models, task.saved_feedback, costs)
+        start_at(model, task.averaged)
+        trained, train, validation = _prepared(config, task, model, tokenizer, arguments, listener)
     trainer = _trainer(config, task, trained, arguments, train, validation, batch_size)
     items = train.n_items / len(train) * batch_size
     trainer.add_callback(TellListener(listener, items=items, noun=task.noun, steps_per_epoch=trainer.steps_per_epoch))
@@ -135,8 +136,8 @@ def _prepared(
     listener: Listener,
 ) -> tuple[nn.Module, GroupedPrompts, GroupedPrompts | None]:
     """The module to train, and the prompts of both sides in the form that it reads: token ids, or features."""
-    pad_id = tokenizer.pad_token_id or 0
-    encode = PromptEncoder.from_transformers(model.spec, tokenizer)
+    pad_id = padding_id(tokenizer, model.n_embeddings)
+    encode = PromptEncoder.from_transformers(model.spec, tokenizer, model.n_embeddings)
     sides = [side for side in (task.train, task.validation) if side is not None]
     inputs: list[Any] = [encode(side.prompts) for side in sides]
     trained: nn.Module = model

@@ -154,11 +154,18 @@ def _notes(config: TrainingConfig) -> str:
 
 def _data(config: TrainingConfig, feedback: Feedback | Pointwise | None) -> Votes | Scores:
     if not isinstance(feedback, Pointwise):
-        return Votes.read(config.votes, scores_outside=config.scores_outside)
+        return Votes.read(config.votes, **config.llm_columns, scores_outside=config.scores_outside, **config.reading)
     try:
-        return Scores.read(config.votes, allow_missing=True, outside=config.scores_outside)
+        named = _of_scores(config)
+        return Scores.read(config.votes, **config.llm_columns, allow_missing=True, **named)
     except VotesError as error:
         raise VotesError(f"feedback {config.feedback} learns from scores of single answers: {error}") from None
+
+
+def _of_scores(config: TrainingConfig) -> dict[str, Any]:
+    """How scores are read; winners are of votes."""
+    named = {name: value for name, value in config.reading.items() if name != "winners"}
+    return {**named, "outside": config.scores_outside}
 
 
 def _held_out(config: TrainingConfig, data: Votes | Scores) -> list[tuple[str, Votes | Scores]]:
@@ -170,9 +177,9 @@ def _held_out(config: TrainingConfig, data: Votes | Scores) -> list[tuple[str, V
     for kind, file in given.items():
         held_out: Votes | Scores
         if kind == "votes":
-            held_out = Votes.read(file, data.models, scores_outside=config.scores_outside)
+            held_out = Votes.read(file, data.models, scores_outside=config.scores_outside, **config.reading)
         else:
-            held_out = Scores.read(file, data.models, allow_missing=True, outside=config.scores_outside)
+            held_out = Scores.read(file, data.models, allow_missing=True, **_of_scores(config))
         name = f"{Path(file).name}, {kind}" if namesakes else Path(file).name
         shared = warn_if_shared(data, held_out, name)
         n = f"{shared:,} of its {len(held_out.prompts):,} prompts are in the training data"

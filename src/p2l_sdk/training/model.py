@@ -15,9 +15,9 @@ from transformers.pytorch_utils import Conv1D
 
 from p2l_sdk.errors import P2LError
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
-from p2l_sdk.modeling.modeling_p2l import P2LModel
+from p2l_sdk.modeling.modeling_p2l import P2LModel, n_embeddings
 from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec, Pooling
-from p2l_sdk.scorers.backbone import BaseModel, is_decoder, longest_prompt
+from p2l_sdk.scorers.backbone import BaseModel, default_length, is_decoder, longest_prompt, require_embeddings
 from p2l_sdk.training.config import Method, Precision, TrainingConfig
 
 _SHORT = 512  # tokens up to which eager attention is about a quarter faster on a CPU than the fused kernel
@@ -41,6 +41,7 @@ def new_model(
         "eager" if cpu and (limit or _SHORT) <= _SHORT else None,
     )
     tokenizer = base.tokenizer()
+    require_embeddings(config.base, tokenizer, n_embeddings(backbone))
     spec = _spec(config, models, feedback, costs, backbone, tokenizer)
     model = P2LModel.on_backbone(P2LConfig(backbone_config=backbone.config, **spec.to_dict()), backbone)
     model.config.backbone_config.use_cache = False
@@ -79,16 +80,16 @@ def _spec(
     chat = bool(decoder and tokenizer.chat_template) if config.chat is None else config.chat
     pooling = config.pooling or (Pooling.LAST if decoder else Pooling.MEAN)
     longest = longest_prompt(backbone)
-    if config.max_prompt_tokens is not None and config.max_prompt_tokens > longest:
+    if config.max_prompt_tokens is not None and longest is not None and config.max_prompt_tokens > longest:
         raise P2LError(f"max_prompt_tokens is {config.max_prompt_tokens}, and {config.base!r} reads {longest} at most")
     return ModelSpec(
         models=models,
         feedback=feedback,
         costs=costs,
         pooling=pooling,
-        max_prompt_tokens=config.max_prompt_tokens or min(longest, tokenizer.model_max_length, 1024),
+        max_prompt_tokens=config.max_prompt_tokens or default_length(backbone, tokenizer, 1024),
         chat=chat,
-        cls_token=_cls_token(config, tokenizer, chat) if pooling is Pooling.LAST else None,
+        cls_token=_cls_token(config, tokenizer, chat, n_embeddings(backbone)) if pooling is Pooling.LAST else None,
         add_special_tokens=not decoder,
         head_norm=True,
         head_hidden_size=config.head_hidden_size,
@@ -98,14 +99,20 @@ def _spec(
     )
 
 
-def _cls_token(config: TrainingConfig, tokenizer: Any, chat: bool) -> str | None:
+def _cls_token(config: TrainingConfig, tokenizer: Any, chat: bool, known: int | None) -> str | None:
     """The CLS token: by default a special token that the chat template does not use, since a new token would need an
-    embedding of its own."""
-    special = [token for token in tokenizer.all_special_tokens if token is not None]
+    embedding of its own. `known` is the number of tokens that have one; one for padding may have none."""
+    special = [
+        token
+        for token in tokenizer.all_special_tokens
+        if token is not None and (known is None or tokenizer.convert_tokens_to_ids(token) < known)
+    ]
     if config.cls_token is None:
         return None
     if config.cls_token != "auto":
-        if config.cls_token not in tokenizer.get_vocab():
+        if config.cls_token not in tokenizer.get_vocab() or (
+            known is not None and tokenizer.convert_tokens_to_ids(config.cls_token) >= known
+        ):
             raise P2LError(
                 f"cls_token {config.cls_token!r} is not in the base's vocabulary; its special tokens: "
                 f"{', '.join(special)}"
@@ -123,8 +130,32 @@ def _commit(backbone: Any) -> str | None:
     return getattr(backbone.config, "_commit_hash", None)
 
 
+def _experts(backbone: nn.Module) -> list[str]:
+    """The parameters that hold the matrices of all experts of a layer, (n_experts, rows, columns), by the end of their
+    names, which is the same in all layers: they are no linear layers of their own."""
+    names = [
+        f"{place}.{name}"
+        for place, module in backbone.named_modules()
+        if "expert" in type(module).__name__.lower()
+        for name, parameter in module.named_parameters(recurse=False)
+        if parameter.ndim == 3
+    ]
+    return sorted({re.split(r"\.\d+\.", name)[-1] for name in names})
+
+
 def add_lora(model: P2LModel, config: TrainingConfig) -> Any:
-    """The PEFT model: a LoRA on every linear layer of the backbone, the head trained in full, the rest frozen."""
+    """The PEFT model: a LoRA on every linear layer of the backbone and on the experts of a mixture of experts, the head
+    trained in full, the rest frozen.
+
+    Raises:
+        P2LError: `lora_dropout` is set, and there are experts, where PEFT has none.
+    """
+    experts = _experts(model.backbone)
+    if experts and config.lora_dropout:
+        raise P2LError(
+            f"lora_dropout is {config.lora_dropout:g}, and {config.base!r} is a mixture of experts, whose LoRA has no "
+            "dropout; leave it at 0"
+        )
     names = {
         name.rpartition(".")[2]
         for name, module in model.backbone.named_modules()
@@ -135,6 +166,7 @@ def add_lora(model: P2LModel, config: TrainingConfig) -> Any:
         lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # may be fractional: PEFT only divides it by the rank
         lora_dropout=config.lora_dropout,
         target_modules=rf"backbone\.(?!.*pooler).*\.({'|'.join(map(re.escape, sorted(names)))})",
+        target_parameters=experts or None,
         modules_to_save=["head"],
         revision=config.base_revision or (None if config.base_name else _commit(model.backbone)),
     )

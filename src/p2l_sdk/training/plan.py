@@ -20,12 +20,14 @@ from p2l_sdk.training.config import STATIC, Method, TrainingConfig
 # the settings that a static model takes; all others are for text backbones
 _STATIC_SETTINGS = (
     "votes", "output", "recipe", "base", "base_name", "static_from", "feedback", "teacher", "teacher_weight",
-    "eval_votes", "eval_scores", "scores_outside", "costs", "epochs", "keep", "copies", "validation", "calibrate",
-    "seed", "push_to_hub", "title", "license", "cost_note", "notes",
+    "eval_votes", "eval_scores", "columns", "winners", "rename", "skip_invalid", "scores_outside", "llms", "not_llms",
+    "costs", "epochs", "keep", "copies", "validation", "calibrate", "seed", "push_to_hub",
+    "title", "license", "cost_note", "notes",
 )  # fmt: skip
 _REFINE_SETTINGS = (
-    "votes", "output", "base", "base_name", "feedback", "eval_votes", "eval_scores", "scores_outside", "costs",
-    "push_to_hub", "title", "license", "cost_note", "notes",
+    "votes", "output", "base", "base_name", "feedback", "eval_votes", "eval_scores", "columns", "winners", "rename",
+    "skip_invalid", "scores_outside", "llms", "not_llms", "costs", "push_to_hub",
+    "title", "license", "cost_note", "notes",
 )  # fmt: skip
 _LORA = ("lora_rank", "lora_alpha", "lora_dropout")
 _WITHOUT_EFFECT: dict[Method, tuple[str, ...]] = {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from p2l_sdk.modeling.feedback_p2l import Pointwise
 from p2l_sdk.tables.columns import turns_of
+from p2l_sdk.tables.reading import Findings
 from p2l_sdk.votes.scores import Scores
 
 
@@ -22,6 +23,7 @@ class ScoreSummary:
         models: (name, number of answers, mean score or NaN without answers), highest mean first.
         feedback: the feedback model of the loss below.
         averaged_loss: mean loss of the averaged leaderboard in nats, which a model that reads prompts has to beat.
+        findings: what was noticed, and done, when the scores were read.
     """
 
     n_rows: int
@@ -32,6 +34,7 @@ class ScoreSummary:
     models: tuple[tuple[str, int, float], ...]
     feedback: Pointwise
     averaged_loss: float
+    findings: Findings = field(default_factory=Findings)
 
     @classmethod
     def of(cls, scores: Scores, feedback: Pointwise, averaged_loss: float) -> ScoreSummary:
@@ -52,4 +55,5 @@ class ScoreSummary:
             models=tuple(sorted(models, key=lambda row: (not row[1], -row[2], row[0]))),
             feedback=feedback,
             averaged_loss=averaged_loss,
+            findings=scores.findings,
         )

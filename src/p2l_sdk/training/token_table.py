@@ -18,8 +18,10 @@ from transformers import AutoModel, AutoTokenizer
 from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.hub.config import backbone_kind, read_config
 from p2l_sdk.hub.folders import read_tensors
+from p2l_sdk.modeling.modeling_p2l import n_embeddings
 from p2l_sdk.modeling.prompt_p2l import pad
 from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE
+from p2l_sdk.scorers.backbone import require_embeddings
 from p2l_sdk.scorers.static import read_tokenizer
 
 
@@ -47,7 +49,10 @@ def distil(encoder: str | Path, width: int = 256, batch_size: int = 512) -> Toke
     hf_tokenizer = AutoTokenizer.from_pretrained(encoder)
     model = AutoModel.from_pretrained(encoder, dtype=torch.float32).eval()
     frame = hf_tokenizer("")["input_ids"]  # special tokens around a text, e.g. [CLS] and [SEP]
-    ids = [[*frame[:1], token, *frame[1:]] for token in range(len(hf_tokenizer))]
+    known = n_embeddings(model)
+    require_embeddings(str(encoder), hf_tokenizer, known)
+    tokens = [token if known is None or token < known else 0 for token in range(len(hf_tokenizer))]
+    ids = [[*frame[:1], token, *frame[1:]] for token in tokens]
     states = []
     with torch.inference_mode():
         for start in range(0, len(ids), batch_size):

@@ -6,15 +6,23 @@ chunk by chunk. No prompts are needed. Everything after that is array arithmetic
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from p2l_sdk.errors import TableError, VotesError
+from p2l_sdk.errors import P2LWarning, TableError, VotesError
 from p2l_sdk.modeling.feedback_p2l import Winner
-from p2l_sdk.tables.columns import VoteCodes, is_scores, weights
-from p2l_sdk.tables.sources import open_columns, require_equal_lengths, table_errors
+from p2l_sdk.tables.columns import is_scores
+from p2l_sdk.tables.faults import Faults
+from p2l_sdk.tables.headers import plain
+from p2l_sdk.tables.near_names import warning_of
+from p2l_sdk.tables.places import Places
+from p2l_sdk.tables.reading import Reading, column_names
+from p2l_sdk.tables.sources import Source, open_columns, open_source, require_equal_lengths, table_errors
+from p2l_sdk.tables.vote_codes import VoteCodes, weights
+from p2l_sdk.votes.missing_columns import require_columns
 from p2l_sdk.votes.votes import Votes
 
 SWAPPED = [Winner.B, Winner.A, Winner.TIE, Winner.BOTH_BAD]  # each outcome as seen from the other side
@@ -48,14 +56,19 @@ class VoteCounts:
             return votes
         with table_errors(VotesError, votes):
             if not isinstance(votes, Votes):
-                first, source = open_columns(votes, ("model_a", "model_b", "winner"), ("weight",)).peek()
-                if not is_scores(first, source.untyped):
-                    codes = VoteCodes(with_prompts=False)
-                    for chunk in source.chunks:
+                reading = Reading()
+                named, applied = reading.apply(_open(votes))
+                first, named = named.peek()
+                if not is_scores(first, named.untyped):
+                    named = require_columns(named, reading, applied.columns, with_prompts=False)
+                    codes = VoteCodes(with_prompts=False, place=named.place, columns=applied.columns)
+                    for chunk in named.chunks:
                         codes.add(chunk)
-                    _, a, b, winner, weight = codes.columns()
-                    return cls._of_codes(tuple(codes.names), a, b, winner, weight, sort=True)
-                votes = Votes.read(source)
+                    read = codes.encoded()
+                    if read.near:
+                        warnings.warn(warning_of(read.near, "votes"), P2LWarning, stacklevel=4)
+                    return cls._of_codes(read.names, read.a, read.b, read.winner, read.weight, sort=True)
+                votes = Votes.read(named)
             _check(votes)
             return cls._of_codes(votes.models, votes.a, votes.b, votes.winner, votes.weight)
 
@@ -85,6 +98,14 @@ class VoteCounts:
         return cls(models, by_pair(weight > 0), by_pair(weight), by_pair(np.square(weight)))
 
 
+def _open(votes: Any) -> Source:
+    """A table in memory as one chunk of its columns as they are, if these are named as in the contract."""
+    weighted = [name for name in column_names(votes) if plain(name) == "weight"]
+    if weighted in ([], ["weight"]):
+        return open_columns(votes, ("model_a", "model_b", "winner"), ("weight",))
+    return open_source(votes)
+
+
 def _check(votes: Votes) -> None:
     """Raise `TableError` for what is wrong with the arrays of votes that were built by hand."""
     columns = {"model_a": votes.a, "model_b": votes.b, "winner": votes.winner, "weight": votes.weight}
@@ -97,7 +118,9 @@ def _check(votes: Votes) -> None:
     same = votes.a == votes.b
     if same.any():
         _refuse(same, f"{votes.models[votes.a[same.argmax()]]!r} is compared with itself")
-    weights(votes.weight, 0)
+    faults = Faults(Places())
+    weights(votes.weight, 0, faults)
+    faults.settle(len(votes))
 
 
 def _refuse(bad: np.ndarray, reason: str) -> None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from p2l_sdk.errors import ScoresError
 from p2l_sdk.tables.columns import checked, checked_prompt, is_no_number, llm_name, prompt_column, turns_of
+from p2l_sdk.tables.places import RowError
 from p2l_sdk.tables.sources import ABSENT, Chunk
 
 _NAMED = ("benchmark", "question_id")  # with the prompt, they identify a question
@@ -55,9 +55,7 @@ def wide_table(table: Chunk) -> tuple[Chunk, dict[str, dict[int, int]]]:
             continue
         before = scores[models[row]].setdefault(question, row)
         if before != row:
-            raise ScoresError(
-                f"rows {before + 1} and {row + 1} both have a score of {models[row]!r} on the same prompt; keep one"
-            )
+            raise RowError(row, f" both have a score of {models[row]!r} on the same prompt; keep one", before)
     kept = [
         name for name in table if name not in _OF_ANSWERS and name != "prompt" and _labels(table[name], place, first)
     ]
@@ -74,7 +72,7 @@ def _prompts(table: Chunk) -> list[Any]:
     without = [row for row in range(len(table["model"])) if all(column[row] is ABSENT for column in columns)]
     if without:
         which = "" if columns else f" (the table has: {', '.join(map(str, table))})"
-        raise ScoresError(f"row {without[0] + 1} has a model and a score, but no prompt{which}; {_REMEDY}")
+        raise RowError(without[0], f" has a model and a score, but no prompt{which}; {_REMEDY}")
     return checked(prompt_column(table, 0), checked_prompt, 0)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,16 @@ from p2l_sdk.tables.columns import (
     is_long,
     is_no_number,
     is_numeric,
-    is_own,
-    number_of,
     prompt_column,
     required,
 )
+from p2l_sdk.tables.identifiers import LLMS, score_columns
+from p2l_sdk.tables.near_names import near_names, warning_of
+from p2l_sdk.tables.places import RowError, placed
+from p2l_sdk.tables.reading import Applied, Findings, Reading
 from p2l_sdk.tables.sources import Chunk, Source, open_source, table_errors, whole_table
 from p2l_sdk.votes.long_scores import wide_table
+from p2l_sdk.votes.score_rows import score_of, sound_rows
 from p2l_sdk.votes.scores_outside import Outside, OutsideScores
 
 
@@ -39,6 +43,7 @@ class Scores:
         scores: `(n_prompts, n_models)`, higher is better; NaN for a missing score, if missing scores are allowed.
         categories: the other columns that label prompts (such as a task), `(n_prompts,)` each.
         outside: the scores that were outside [0, 1] when the table was read, and what was done; None if none was.
+        findings: what else was noticed, and done, when the table was read.
     """
 
     prompts: list[Prompt]
@@ -46,6 +51,7 @@ class Scores:
     scores: np.ndarray
     categories: Mapping[str, np.ndarray] = field(default_factory=dict)
     outside: OutsideScores | None = None
+    findings: Findings = field(default_factory=Findings)
 
     @classmethod
     def read(
@@ -53,8 +59,13 @@ class Scores:
         source: Any,
         models: Sequence[str] | None = None,
         *,
+        not_llms: Sequence[str] = (),
+        among: Sequence[str] | None = None,
         allow_missing: bool = False,
         outside: Outside | str | None = None,
+        columns: Mapping[str, str] | None = None,
+        rename: Mapping[str, str] | str | Path | None = None,
+        skip_invalid: bool = False,
     ) -> Scores:
         """Read a table with a `prompt` column and one column per LLM, or with the columns `prompt`, `model`, `score`.
 
@@ -64,20 +75,36 @@ class Scores:
         Args:
             source: anything that `Votes.read` accepts; several files of one kind by a pattern ("answers-*.jsonl").
             models: the LLMs, in this order; by default all numeric columns, sorted (columns of bools count only if
-                they are named here).
+                they are named here), without those of row numbers.
+            not_llms: columns that are no LLMs, if `models` is not given.
+            among: if `models` is not given, the LLMs are the columns with these names, whichever there are.
             allow_missing: whether a score may be missing (NaN, null, an empty cell of a CSV file).
             outside: what to do with scores outside [0, 1]: "clip" them, "rescale" all scores to [0, 1], or "drop" them
                 (they become missing, whatever `allow_missing`). By default they are kept.
+            columns, rename, skip_invalid: as in `Votes.read`.
 
         Raises:
-            ScoresError: a column is missing, there are no rows, a prompt is invalid, or a score is not a finite number.
+            ScoresError: a column is missing, there are no rows, a prompt is invalid, a score is not a finite number, or
+                a numeric column is plainly no LLM's scores (`tables.identifiers`).
             P2LError: `outside` is unknown.
 
         Warns:
-            P2LWarning: scores were clipped, rescaled or dropped; it names the first and says how many.
+            P2LWarning: scores were clipped, rescaled or dropped; it names the first and says how many. Columns of row
+                numbers were left out.
         """
+        reading = Reading.of(columns, None, rename, skip_invalid)
         with table_errors(ScoresError, source):
-            return cls.of_source(open_source(source), models, allow_missing=allow_missing, outside=outside)
+            named, applied = reading.apply(open_source(source))
+            return cls.of_source(
+                named,
+                models,
+                not_llms=not_llms,
+                among=among,
+                allow_missing=allow_missing,
+                outside=outside,
+                reading=reading,
+                applied=applied,
+            )
 
     @classmethod
     @table_errors(ScoresError)
@@ -86,41 +113,91 @@ class Scores:
         source: Source,
         models: Sequence[str] | None = None,
         *,
+        not_llms: Sequence[str] = (),
+        among: Sequence[str] | None = None,
         allow_missing: bool = False,
         outside: Outside | str | None = None,
+        reading: Reading | None = None,
+        applied: Applied | None = None,
     ) -> Scores:
-        """Like `read`, for a source that is already open."""
+        """Like `read`, for a source that is already open, and has the contract's columns (`Reading.apply`)."""
         wanted = as_outside(outside)
         table = whole_table(source.chunks)
         if not table:
             raise ScoresError("the scores file is empty")
-        if is_long(table, source.untyped):
-            table, rows = wide_table(table)
-            numeric = {name for name, of_prompts in rows.items() if of_prompts}
+        long = is_long(table, source.untyped)
+        if not long and not {"prompt", "conversation_a"} & table.keys():
+            has = ", ".join(map(str, table))
+            raise ScoresError(
+                f"{source.place(0)} has no column 'prompt' (it has: {has}); if it has another name: "
+                "--column prompt=NAME (columns={'prompt': NAME})"
+            )
+        names = () if long else cls._columns(table, source, models, among, not_llms)
+        taken = not long and models is None and among is None  # nobody named it
+        hint = " (if it is no LLM: --not-llms, not_llms=[...])" if taken else ""
+        table, at, skipped = sound_rows(
+            table,
+            ["score"] if long else names,
+            long=long,
+            allow_missing=allow_missing,
+            hint=hint,
+            place=source.place,
+            skip=reading is not None and reading.skip_invalid,
+        )
+        with placed(lambda row: source.place(int(at[row]))):
+            table, rows = wide_table(table) if long else (table, {})
+        if long:
+            names = cls._columns(table, source, models, among, not_llms, rows)
+        prompts = checked(prompt_column(table, 0), checked_prompt, 0)
+
+        def row_of(index: int, name: str) -> int:
+            return int(at[rows.get(name, {}).get(index, index)])
+
+        with placed(source.place):
+            columns = [_column(table, name, allow_missing, row_of, hint) for name in names]
+        numbers = set(rows) if long else {name for name in table if is_numeric(table[name], source.untyped)}
+        categories = Categories(without=(numbers - set(not_llms)) | set(names))
+        categories.add(table, len(prompts))
+        read = np.stack(columns, 1)
+        found = OutsideScores.of(read, names, row_of, source.place)
+        if found is not None and wanted is not None:
+            read, found = found.apply(read, wanted), replace(found, done=wanted)
+            warnings.warn(found.outcome, P2LWarning, stacklevel=4)  # the caller of `read`
+        near = near_names(dict(zip(names, np.isfinite(read).sum(0).tolist(), strict=True)))
+        if near:
+            warnings.warn(warning_of(near, "scores"), P2LWarning, stacklevel=4)
+        done = applied or Applied(Reading(), source.untyped)
+        findings = Findings(skipped, done.columns, renamed=done.renamed, near=near)
+        return cls(prompts, names, read, categories.arrays(), found, findings)
+
+    @staticmethod
+    def _columns(
+        table: Chunk,
+        source: Source,
+        models: Sequence[str] | None,
+        among: Sequence[str] | None,
+        not_llms: Sequence[str],
+        rows: Mapping[str, Mapping[int, int]] | None = None,
+    ) -> tuple[str, ...]:
+        """The LLMs' columns of a table; `rows` are the LLMs of a long one, with their rows."""
+        if models is not None:
+            names = tuple(models)
+        elif among is not None:
+            names = tuple(name for name in among if name in table)
+        elif rows is not None:
+            names = tuple(sorted(name for name, of_prompts in rows.items() if of_prompts and name not in not_llms))
         else:
-            rows = {}
-            numeric = {name for name in table if not is_own(name) and is_numeric(table[name], source.untyped)}
-        names = tuple(sorted(numeric)) if models is None else tuple(models)
+            names = tuple(sorted(score_columns(table, source.untyped, LLMS, without=not_llms)))
         for name in names:
             if name not in table:
                 raise ScoresError(f"the scores file has no column {name!r}; it needs one for each LLM of the model")
         if not names:
             has = ", ".join(map(str, table))
-            raise ScoresError(f"the scores file has no numeric column; it needs one for each LLM (it has: {has})")
-        prompts = checked(prompt_column(table, 0), checked_prompt, 0)
-
-        def row_of(index: int, name: str) -> int:
-            return rows.get(name, {}).get(index, index)
-
-        columns = [_column(table, name, allow_missing, row_of) for name in names]
-        categories = Categories(without=numeric | set(names))
-        categories.add(table, len(prompts))
-        read = np.stack(columns, 1)
-        found = OutsideScores.of(read, names, row_of)
-        if found is not None and wanted is not None:
-            read, found = found.apply(read, wanted), replace(found, done=wanted)
-            warnings.warn(found.outcome, P2LWarning, stacklevel=4)  # the caller of `read`
-        return cls(prompts, names, read, categories.arrays(), found)
+            raise ScoresError(
+                f"the scores file has no numeric column; it needs one for each LLM (it has: {has}); "
+                "columns of bools are LLMs where they are named: --llms A,B (models=[...])"
+            )
+        return names
 
 
 def as_outside(name: Outside | str | None) -> Outside | None:
@@ -128,12 +205,12 @@ def as_outside(name: Outside | str | None) -> Outside | None:
     return None if name is None else member(Outside, "scores_outside", name)
 
 
-def _column(table: Chunk, name: str, allow_missing: bool, row_of: Callable[[int, str], int]) -> np.ndarray:
+def _column(table: Chunk, name: str, allow_missing: bool, row_of: Callable[[int, str], int], hint: str) -> np.ndarray:
     values = table[name] if allow_missing else required(table, name, 0)
-    numbers = np.array([number_of(value) for value in values])
+    numbers = np.array([score_of(value) for value in values])
     for row in np.flatnonzero(~np.isfinite(numbers)):
         value = values[int(row)]
         if not (allow_missing and is_no_number(value)):
-            place = row_of(int(row), name) + 1
-            raise ScoresError(f"row {place}: the score of {name!r} is {value!r}; it must be a finite number")
+            fault = f": the score of {name!r} is {value!r}; it must be a finite number{hint}"
+            raise RowError(row_of(int(row), name), fault)
     return numbers

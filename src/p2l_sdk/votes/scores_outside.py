@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
+
+from p2l_sdk.tables.places import Place, Places
 
 REMEDY = "clip, rescale or drop such scores with scores_outside (--scores-outside)"
 
@@ -39,10 +41,15 @@ class OutsideScores:
     lowest: float
     highest: float
     done: Outside | None = None
+    place: str = field(default="", compare=False)  # of the first, as its file counts rows
 
     @classmethod
     def of(
-        cls, scores: np.ndarray, models: Sequence[str], row_of: Callable[[int, str], int] = lambda row, _: row
+        cls,
+        scores: np.ndarray,
+        models: Sequence[str],
+        row_of: Callable[[int, str], int] = lambda row, _: row,
+        place: Place | None = None,
     ) -> OutsideScores | None:
         """Find them; None if there are none.
 
@@ -50,6 +57,7 @@ class OutsideScores:
             scores: `(n_prompts, n_models)`, NaN for a missing score.
             models: names of the LLMs.
             row_of: the row, from 0, of the table that holds the score of an LLM on a prompt.
+            place: names a row, for messages (see `Source.place`).
         """
         found = np.argwhere((scores < 0.0) | (scores > 1.0))
         if not len(found):
@@ -63,6 +71,7 @@ class OutsideScores:
             value=float(scores[index, column]),
             lowest=min(0.0, float(np.nanmin(scores))),
             highest=max(1.0, float(np.nanmax(scores))),
+            place=(place or Places())(row_of(index, models[column])),
         )
 
     def apply(self, scores: np.ndarray, done: Outside) -> np.ndarray:
@@ -75,7 +84,7 @@ class OutsideScores:
 
     def __str__(self) -> str:
         """The first by row, LLM and value, and how many there are."""
-        first = f"row {self.row}: the score of {self.model!r} is {self.value:g}, "
+        first = f"{self.place or f'row {self.row}'}: the score of {self.model!r} is {self.value:g}, "
         if self.n == 1:
             return f"{first}the only one of {self.n_scores:,} scores outside [0, 1]"
         return f"{first}and {self.n:,} of {self.n_scores:,} scores are outside [0, 1]"

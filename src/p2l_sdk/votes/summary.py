@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from p2l_sdk.errors import P2LWarning
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities, vote_log_likelihood
+from p2l_sdk.tables.reading import Findings
 from p2l_sdk.votes.averaged import fit_bt, fit_leaderboard
 from p2l_sdk.votes.connected import undetermined
 from p2l_sdk.votes.counts import VoteCounts
@@ -48,6 +49,7 @@ class VoteSummary:
             feedback model: mean over the votes that count, in nats. A model that reads prompts has to be below it.
         marginal_bt_log_loss: log-loss on decisive votes of their averaged leaderboard under `bt`, in nats; None if no
             vote is decisive.
+        findings: what was noticed, and done, when the votes were read.
         why_feedback: why the feedback model is this one, in words, where it was chosen from the votes.
     """
 
@@ -64,10 +66,12 @@ class VoteSummary:
     marginal_cross_entropy: float
     marginal_bt_log_loss: float | None
     why_feedback: str = ""
+    findings: Findings = field(default_factory=Findings)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return {**asdict(self), "models": [asdict(row) for row in self.models], "feedback": str(self.feedback)}
+        values = {**asdict(self), "models": [asdict(row) for row in self.models], "feedback": str(self.feedback)}
+        return {**values, "findings": self.findings.to_dict()}
 
 
 def summarise(
@@ -111,6 +115,7 @@ def summarise(
         feedback=feedback,
         marginal_cross_entropy=_cross_entropy(counts, averaged, feedback),
         marginal_bt_log_loss=None if bt is None else _cross_entropy(counts, bt, Feedback.BT),
+        findings=votes.findings,
     )
 
 

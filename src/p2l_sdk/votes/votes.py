@@ -2,16 +2,19 @@
 
 The columns are those of Chatbot Arena: `prompt` (a string, a list of user turns, or chat messages) or `conversation_a`;
 `model_a`, `model_b`; `winner`; and optionally `weight`. Every other column of short strings, bools or integers is a
-category, except `timestamp`, `conversation_b` and pandas' index columns, which are ignored. A table of scores (see
-`Scores`) is converted to votes. A row that violates the contract is an error that names it.
+category, except `timestamp`, `conversation_b` and pandas' index columns, which are ignored. Columns and winners may be
+written in other ways (`tables.headers`, `tables.winners`). A table of scores (see `Scores`) is converted to votes. Rows
+that violate the contract are an error that lists them, or are left out and counted.
 """
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +22,15 @@ import numpy as np
 from p2l_sdk.errors import P2LWarning, ScoresError, VotesError, require_known
 from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.modeling.prompt_p2l import Prompt
-from p2l_sdk.tables.columns import WINNERS, Categories, PromptIndex, VoteCodes, is_scores, turns_of
+from p2l_sdk.tables.columns import Categories, PromptIndex, is_scores, turns_of
 from p2l_sdk.tables.files import Row
-from p2l_sdk.tables.sources import Chunk, of_rows, open_source, table_errors
+from p2l_sdk.tables.headers import numeric_sides
+from p2l_sdk.tables.near_names import warning_of
+from p2l_sdk.tables.reading import Applied, Findings, Reading
+from p2l_sdk.tables.sources import Source, of_rows, open_source, table_errors
+from p2l_sdk.tables.vote_codes import VoteCodes
+from p2l_sdk.tables.winners import WINNERS
+from p2l_sdk.votes.missing_columns import require_columns
 from p2l_sdk.votes.scores import Scores, as_outside
 from p2l_sdk.votes.scores_outside import REMEDY, Outside, OutsideScores
 
@@ -44,6 +53,7 @@ class Votes:
         weight: `(n_votes,)` weights of the votes.
         categories: `(n_votes,)` labels by column: bools or integers, otherwise strings ('' if a vote has none; always
             strings from CSV). Columns with a string of more than 200 characters hold texts and are left out.
+        findings: what was noticed, and done, when the table was read.
     """
 
     prompts: list[Prompt]
@@ -54,45 +64,75 @@ class Votes:
     winner: np.ndarray
     weight: np.ndarray
     categories: Mapping[str, np.ndarray] = field(default_factory=dict)
+    findings: Findings = field(default_factory=Findings)
 
     def __len__(self) -> int:
         return len(self.winner)
 
     @classmethod
     def read(
-        cls, source: Any, models: Sequence[str] | None = None, *, scores_outside: Outside | str | None = None
+        cls,
+        source: Any,
+        models: Sequence[str] | None = None,
+        *,
+        not_llms: Sequence[str] = (),
+        scores_outside: Outside | str | None = None,
+        columns: Mapping[str, str] | None = None,
+        winners: Mapping[Any, str] | None = None,
+        rename: Mapping[str, str] | str | Path | None = None,
+        skip_invalid: bool = False,
     ) -> Votes:
         """Read a table of votes, or convert a table of scores (see `Scores.read`).
 
         Args:
-            source: a .jsonl, .csv or .parquet file, or several of one kind by a pattern ("votes-*.jsonl"); a folder
+            source: a file (`p2l_sdk.tables.files.KINDS`), or several by a pattern ("votes-*.jsonl"); a folder
                 saved by `datasets`, or one that it can load ("folder:split"); a data set on the Hub ("org/name",
                 "org/name:split", "org/name@revision"); a datasets.Dataset, a pandas frame, a pyarrow table, a mapping
                 of columns, or an iterable of dictionaries. The default split is "train".
             models: the LLMs that may occur, in this order; by default all that occur, sorted.
+            not_llms: of scores, columns that are no LLMs, see `Scores.read`.
             scores_outside: what to do with scores outside [0, 1], see `Scores.read`; of no effect on votes.
+            columns: names of columns, where they are not certain: {"prompt": "Question"}.
+            winners: spellings of the winner, likewise: {"Model A": "model_a", "n/a": "skip"}.
+            rename: LLMs to rename, {old: new} or a file of it: a misspelt name becomes that of the LLM.
+            skip_invalid: whether faulty rows are left out; `findings` says how many, and why.
 
         Raises:
-            VotesError: the source cannot be read, a column is missing, or a row violates the contract.
+            VotesError: the source cannot be read, a column is missing, or rows violate the contract (all are listed).
             UnknownModelError: a vote names an LLM that is not in `models`.
             MissingExtraError: the package that reads the source is not installed.
+            P2LError: a setting is illegal.
+
+        Warns:
+            P2LWarning: two names are probably one LLM.
         """
+        reading = Reading.of(columns, winners, rename, skip_invalid)
         with table_errors(VotesError, source):
             if scores_outside is not None:
                 as_outside(scores_outside)
-            first, opened = open_source(source).peek()
+            opened, applied = reading.apply(open_source(source))
+            first, opened = opened.peek()
             if {"prompt", "model", "answer"} <= first.keys() and not {"score", "winner"} & first.keys():
                 raise VotesError("these are answers, as p2l collect writes them, not votes; let p2l judge compare them")
             if is_scores(first, opened.untyped):
-                scores = Scores.of_source(opened, models, allow_missing=True, outside=scores_outside)
+                if models is None and (sides := numeric_sides(first)):
+                    raise VotesError(
+                        f"{sides[0]!r} and {sides[1]!r} may be two LLMs with scores (--llms {','.join(sides)}; models) "
+                        f"or the sides of votes, with numbers as names (--column {shlex.quote(f'model_a={sides[0]}')} "
+                        f"--column {shlex.quote(f'model_b={sides[1]}')}); say which"
+                    )
+                named = {"not_llms": not_llms, "outside": scores_outside, "reading": reading, "applied": applied}
+                scores = Scores.of_source(opened, models, allow_missing=True, **named)
                 return cls._of_scores(scores, stacklevel=3)
-            return cls._of_chunks(opened.chunks, models)
+            return cls._of_source(opened, reading, applied, models)
 
     @classmethod
     def from_rows(cls, rows: Iterable[Row], models: Sequence[str] | None = None) -> Votes:
         """Votes from dictionaries with the columns of the contract; errors as in `read`."""
+        reading = Reading()
         with table_errors(VotesError):
-            return cls._of_chunks(of_rows(rows), models)
+            named, applied = reading.apply(Source("the table", of_rows(rows)))
+            return cls._of_source(named, reading, applied, models)
 
     @classmethod
     def from_scores(cls, scores: Scores, pairs: tuple[np.ndarray, np.ndarray] | None = None) -> Votes:
@@ -146,6 +186,7 @@ class Votes:
             self.winner[rows],
             self.weight[rows],
             {name: labels[rows] for name, labels in self.categories.items()},
+            self.findings,
         )
 
     def split(self, fraction: float, seed: int) -> tuple[Votes, Votes]:
@@ -184,16 +225,30 @@ class Votes:
         return mask
 
     @classmethod
-    def _of_chunks(cls, chunks: Iterable[Chunk], models: Sequence[str] | None) -> Votes:
-        codes, categories = VoteCodes(), Categories()
-        for chunk in chunks:
+    def _of_source(cls, source: Source, reading: Reading, applied: Applied, models: Sequence[str] | None) -> Votes:
+        source = require_columns(source, reading, applied.columns)
+        codes = VoteCodes(reading=reading, place=source.place, columns=applied.columns)
+        categories = Categories()
+        for chunk in source.chunks:
             categories.add(chunk, codes.add(chunk))
-        known = tuple(sorted(codes.names)) if models is None else tuple(models)
+        read = codes.encoded()
+        known = tuple(sorted(read.names)) if models is None else tuple(models)
         unknown = "which is not one of the model's LLMs (--model names the model; in training, --votes names the LLMs)"
-        require_known(codes.names, known, "the votes file", unknown)
-        prompt, a, b, winner, weight = codes.columns()
-        place = np.array([known.index(name) for name in codes.names])
-        return cls(codes.prompts.prompts, known, prompt, place[a], place[b], winner, weight, categories.arrays())
+        require_known(read.names, known, "the votes file", unknown)
+        place = np.array([known.index(name) for name in read.names])
+        if read.near:
+            warnings.warn(warning_of(read.near, "votes"), P2LWarning, stacklevel=3)
+        return cls(
+            read.prompts,
+            known,
+            read.prompt,
+            place[read.a],
+            place[read.b],
+            read.winner,
+            read.weight,
+            categories.arrays(read.keep),
+            Findings(read.skipped, applied.columns, read.winners, applied.renamed, read.near),
+        )
 
     @classmethod
     def _of_scores(cls, scores: Scores, stacklevel: int, pairs: tuple[np.ndarray, np.ndarray] | None = None) -> Votes:
@@ -228,6 +283,7 @@ class Votes:
             winner[row, pair],
             np.ones(len(row)),
             {name: labels[row] for name, labels in scores.categories.items()},
+            scores.findings,
         )
         return votes.subset(np.unique(votes.prompt))  # drops prompts without a vote
 

@@ -45,7 +45,7 @@ class Question:
 
 @table_errors(ResultsError)
 def read_questions(path: str | Path) -> tuple[Question, ...]:
-    """Questions from a .jsonl, .csv or .parquet file.
+    """Questions from a table (`p2l_sdk.tables.files.KINDS`).
 
     `answer` may be a list of right answers; with choices, an answer is a letter or the text of a choice. `choices` is a
     list (in CSV a JSON list). Without a benchmark column, the benchmark is the file's name.
@@ -55,12 +55,12 @@ def read_questions(path: str | Path) -> tuple[Question, ...]:
             is not among its choices; names the row.
     """
     questions: dict[tuple[str, str], Question] = {}
-    for number, row in enumerate(read_rows(path), 1):
-        question = _question(row, f"{str(path)!r}, row {number}", Path(path).stem)
+    rows = read_rows(path)
+    for at, row in enumerate(rows):
+        place = f"{str(path)!r}, {rows.place(at)}"
+        question = _question(row, place, Path(path).stem)
         if question.key in questions:
-            raise ResultsError(
-                f"{str(path)!r}, row {number}: question {question.question_id!r} of {question.benchmark!r} stands twice"
-            )
+            raise ResultsError(f"{place}: question {question.question_id!r} of {question.benchmark!r} stands twice")
         questions[question.key] = question
     if not questions:
         raise ResultsError(f"{str(path)!r} holds no question")

@@ -142,7 +142,7 @@ class _Chat:
             raise UnknownModel(asked.model, self._names)
         start = time.perf_counter()
         try:
-            [board] = await self._engine.leaderboards([asked.user_turns])
+            [board] = await self._engine.leaderboards([asked.prompt])
         except PromptError as error:
             error.index = None  # there is only one prompt
             raise BadRequest(

@@ -91,9 +91,10 @@ class ChatRequest:
         return cls(fields, model.value, messages.value, bool(stream and stream.value), budget, n)
 
     @property
-    def user_turns(self) -> list[dict[str, Any]]:
-        """The messages that the P2L model reads."""
-        return [message for message in self.messages if message["role"] == "user"]
+    def prompt(self) -> list[dict[str, Any]]:
+        """What the P2L model reads: the user turns, in their places. What else stands there, whatever its role, is for
+        the LLM alone."""
+        return [message if message["role"] == "user" else {"role": "system"} for message in self.messages]
 
     @property
     def text_bytes(self) -> int:

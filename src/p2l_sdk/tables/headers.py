@@ -1,0 +1,203 @@
+"""The columns of votes and scores by the names that files have for them.
+
+Read without asking: the contract's names in any letter case and with blanks, hyphens or underscores ("Model A"); pairs
+of sides ("Left Model", "Right Model"); a single column of texts that is named as prompts are ("Question"); and Kaggle's
+one column for each outcome. Everything else is asked for, with a guess (`guess`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from p2l_sdk.tables.columns import is_missing, is_no_number, is_numeric, number_of
+from p2l_sdk.tables.sources import ABSENT, Chunk
+from p2l_sdk.tables.winners import number_in, side_or_tie, words_of
+
+VOTES = ("prompt", "model_a", "model_b", "winner")
+_CONTRACT = (*VOTES, "weight", "timestamp", "conversation_a", "conversation_b", "model", "score")
+_PAIRS = (
+    ("model_1", "model_2"), ("model1", "model2"), ("modela", "modelb"), ("left_model", "right_model"),
+    ("model_left", "model_right"), ("llm_a", "llm_b"), ("llm_1", "llm_2"), ("llm1", "llm2"), ("llm_left", "llm_right"),
+    ("left_llm", "right_llm"),
+)  # fmt: skip
+_PROMPTS = ("question", "instruction", "text", "query", "user_prompt", "input", "conversation", "messages")
+_ONE_HOT = {
+    "winner_model_a": "model_a", "winner_model_b": "model_b", "winner_tie": "tie", "winner_both_bad": "both_bad",
+    "winner_bothbad": "both_bad", "winner_tie_bothbad": "both_bad",
+}  # fmt: skip
+_LIKE_PROMPT = {
+    "question",
+    "questions",
+    "prompt",
+    "prompts",
+    "instruction",
+    "query",
+    "input",
+    "text",
+    "task",
+    "request",
+}
+_LIKE_WINNER = {"winner", "better", "best", "preferred", "preference", "vote", "choice", "result", "outcome", "verdict",
+                "label", "judgment", "judgement", "chosen"}  # fmt: skip
+_SIDES = (("a", "b"), ("1", "2"), ("left", "right"), ("first", "second"), ("x", "y"))
+_SHORT = 120  # characters; a longer text is no name of an LLM
+
+
+def plain(name: object) -> str:
+    """The name of a column in small letters, with one underscore for all that is neither letter nor digit."""
+    return re.sub(r"[\W_]+", "_", str(name).casefold()).strip("_")
+
+
+def known_columns(chunk: Chunk, untyped: bool, taken: Mapping[str, str]) -> dict[str, str]:
+    """The columns that are certain: the contract's name -> name in the table, where the two differ.
+
+    Args:
+        chunk: the first columns of the table.
+        untyped: whether all values are strings, even numbers.
+        taken: what is known already, likewise.
+    """
+    free = [name for name in chunk if name not in taken.values() and isinstance(name, str)]
+    by_plain: dict[str, list[str]] = {}
+    for name in free:
+        by_plain.setdefault(plain(name), []).append(name)
+
+    def single(key: str) -> str | None:
+        names = by_plain.get(key, [])
+        return names[0] if len(names) == 1 else None
+
+    found = dict(taken)
+    for ours in _CONTRACT:
+        if ours not in chunk and ours not in found and ours not in ("model_a", "model_b") and (name := single(ours)):
+            found[ours] = name
+    there = chunk.keys() | found.keys()
+    for ours, other in (("model_a", "model_b"), ("model_b", "model_a")):
+        if ours in there and other not in there and (name := single(other)) and not is_numeric(chunk[name], untyped):
+            found[other] = name
+    if not {"model_a", "model_b"} & there:
+        pairs = [(a, b) for a, b in (("model_a", "model_b"), *_PAIRS) if single(a) and single(b)]
+        named = [(str(single(a)), str(single(b))) for a, b in pairs]
+        named = [pair for pair in named if not any(is_numeric(chunk[name], untyped) for name in pair)]
+        if len(named) == 1 or (named and pairs[0] == ("model_a", "model_b")):
+            found |= dict(zip(("model_a", "model_b"), named[0], strict=True))
+    if not {"prompt", "conversation_a"} & (chunk.keys() | found.keys()):
+        texts = [name for key in _PROMPTS for name in by_plain.get(key, []) if not is_numeric(chunk[name], untyped)]
+        if len(texts) == 1:
+            found["conversation_a" if plain(texts[0]) in ("conversation", "messages") else "prompt"] = texts[0]
+    return found
+
+
+def numeric_sides(chunk: Chunk) -> tuple[str, str] | None:
+    """Two columns of a table of scores that are named as the sides of votes are ("Model A", "Model B")."""
+    by_plain = {plain(name): name for name in chunk}
+    pairs = (("model_a", "model_b"), *_PAIRS)
+    return next(((by_plain[a], by_plain[b]) for a, b in pairs if a in by_plain and b in by_plain), None)
+
+
+def one_hot(chunk: Chunk, found: Mapping[str, str]) -> dict[str, str]:
+    """The columns that say by 0 and 1 who won: name in the table -> outcome; empty if there are none."""
+    if "winner" in chunk or "winner" in found:
+        return {}
+    names = {name: _ONE_HOT[plain(name)] for name in chunk if plain(name) in _ONE_HOT}
+    return names if {"model_a", "model_b"} <= set(names.values()) else {}
+
+
+def winner_of(row: Sequence[Any], words: Sequence[str]) -> Any:
+    """The winner in a row of `one_hot` columns; None if none is marked, several words if not exactly one is."""
+    numbers = [0.0 if is_no_number(value) or value is ABSENT else _flag(value) for value in row]
+    if all(number in (0.0, 1.0) for number in numbers):
+        marked = [word for word, number in zip(words, numbers, strict=True) if number]
+        return marked[0] if len(marked) == 1 else " and ".join(marked) or None
+    return ", ".join(f"{word} {value}" for word, value in zip(words, row, strict=True))
+
+
+def _flag(value: Any) -> float:
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return float(value.strip().lower() == "true")
+    return number_of(value)
+
+
+# --- guesses ---------------------------------------------------------------------------------------------------------
+
+
+def guess(table: Chunk, missing: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
+    """For columns that are missing, the columns of a table that they probably are, by name and by content.
+
+    Args:
+        table: all rows.
+        missing: some of `VOTES`.
+        taken: columns of the table whose meaning is known.
+    """
+    found: dict[str, str] = {}
+    free = {name: [v for v in column if not is_missing(v)] for name, column in table.items() if name not in taken}
+    free = {name: values for name, values in free.items() if values and isinstance(name, str) and name.strip()}
+    if {"model_a", "model_b"} & set(missing):
+        sides = next(_side_pairs(free), None) if {"model_a", "model_b"} <= set(missing) else None
+        if sides:
+            found |= dict(zip(("model_a", "model_b"), sides, strict=True))
+    if "winner" in missing:
+        known = [found.get(side, side) for side in ("model_a", "model_b")]
+        llms = {words_of(str(v)) for side in known for v in (side, *table.get(side, [])) if not is_missing(v)}
+        scored = [(_winner_share(values, llms), _like(name, _LIKE_WINNER), name) for name, values in free.items()]
+        scored = [(share + 0.5 * like, like, name) for share, like, name in scored if name not in found.values()]
+        best = max(scored, default=(0.0, False, ""))
+        few = [name for name in free if name not in found.values() and _few(free[name])]
+        if best[0] >= 0.5 or len(few) == 1:
+            found["winner"] = best[2] if best[0] >= 0.5 else few[0]
+    if "prompt" in missing:
+        left = [name for name in free if name not in found.values() and _are_texts(free[name])]
+        named = [name for name in left if _like(name, _LIKE_PROMPT)]
+        longest = sorted(named or left, key=lambda name: -sum(len(v) for v in free[name]) / len(free[name]))
+        if longest:
+            found["prompt"] = longest[0]
+    return found
+
+
+def _like(name: str, words: set[str]) -> bool:
+    return bool(words & set(words_of(name).split()))
+
+
+def _few(values: Sequence[Any]) -> bool:
+    """Whether a column has two to six different values that repeat."""
+    distinct = set(map(str, values))
+    return 2 <= len(distinct) <= 6 and len(values) >= 3 * len(distinct)
+
+
+def _are_texts(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _side_pairs(free: Mapping[str, list[Any]]) -> Iterator[tuple[str, str]]:
+    """Pairs of columns that may name the two LLMs: first those named as two sides are, then those that share names."""
+    short = {
+        name: {v.strip() for v in vs} for name, vs in free.items() if _are_texts(vs) and max(map(len, vs)) < _SHORT
+    }
+    short = {name: values for name, values in short.items() if len(values) <= max(3, len(free[name]) / 3)}
+    short = {
+        name: values
+        for name, values in short.items()
+        if not all(side_or_tie(v) is not None or number_in(v) is not None for v in values)
+    }
+    for first, second in itertools.permutations(short, 2):
+        a, b = words_of(first).split(), words_of(second).split()
+        swaps = [(x, y) for x, y in zip(a, b, strict=False) if x != y]
+        if len(a) == len(b) and len(swaps) == 1 and swaps[0] in _SIDES:
+            yield first, second
+    for first, second in itertools.combinations(short, 2):
+        if len(short[first] & short[second]) >= 1 and len(short[first] | short[second]) > 1:
+            yield first, second
+
+
+def _winner_share(values: Sequence[Any], llms: set[str]) -> float:
+    """The share of values that read as a winner."""
+    read = [
+        isinstance(v, str | bool | int | float)
+        and (
+            (isinstance(v, str) and (side_or_tie(v) is not None or words_of(v) in llms))
+            or number_in(v) in ("0", "0.5", "1", "2", "true", "false")
+        )
+        for v in values
+    ]
+    return sum(read) / len(read)

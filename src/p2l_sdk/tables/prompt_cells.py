@@ -1,0 +1,186 @@
+"""What a cell of the prompts holds: a prompt as it stands, or a list of turns that a file of plain text can only spell.
+
+CSV files have no lists, so a conversation is written there as text, often with the answers of the LLM. Whether a text
+is a list of turns is decided by its whole column, as a user may also ask about a piece of JSON:
+
+- `conversation_a` holds conversations: each of its texts has to be a JSON list of messages.
+- The texts of `prompt` are read as JSON if every one of them is a list of turns (messages or strings), or most of them
+  are JSON lists of messages. Otherwise they are prompts as they stand.
+- Text that Python or numpy prints of a conversation is refused in any column: it cannot be read back with certainty.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from p2l_sdk.errors import TableError
+from p2l_sdk.modeling.prompt_p2l import ROLES
+from p2l_sdk.tables.sources import ABSENT, Chunk
+
+REMEDY = (
+    "write the column as JSON (json.dumps of each list), or the table as JSON lines or Parquet, which keep lists as "
+    "they are"
+)
+
+# how a list of turns begins, and what holds one
+_LIST = re.compile(r"""\s*(?:(?:array\()?[\[(]\s*(?:[\[{'"\])]|null\b|None\b)|\{\s*"|"\s*\[)""")
+# how Python prints a message: as a dictionary, or an object with these fields
+_PRINTED = re.compile(
+    r"""[\s\[(]*(?:array\([\s\[]*)?\{\s*'(?:role|content)'\s*:|\s*\[\s*\w+\([\[(]*'?(?:role|content)['=]"""
+)
+_HOLDERS = ("messages", "conversation", "conversations", "turns")  # keys of objects around a list of messages
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A cell that is no prompt; `checked_prompt` raises the reason, so that every faulty row is found."""
+
+    reason: str
+
+
+class _Kind(Enum):
+    TEXT = auto()
+    STRINGS = auto()  # a JSON list of strings and nulls
+    MESSAGES = auto()  # a JSON list of messages
+    UNREADABLE = auto()  # another spelling of a list of turns, or one that was cut off
+
+
+def prompt_of_cell(value: Any) -> Any:
+    """The prompt in a cell: strings are user turns, of which a null is none; everything else is as it is.
+
+    Raises:
+        TableError: the cell was refused with its column, or is a conversation as Python or numpy prints it.
+    """
+    if isinstance(value, Refused):
+        raise TableError(value.reason)
+    if isinstance(value, str):
+        if _is_printed(value):
+            raise TableError(f"the prompt is a list of turns as Python prints it ({_start(value)}); {REMEDY}")
+    elif isinstance(value, list) and all(turn is None or isinstance(turn, str) for turn in value):
+        return [{"role": "user", "content": turn} for turn in value if turn is not None]
+    return value
+
+
+class PromptCells:
+    """Reads the cells of a column of prompts, chunk by chunk. What the texts of `prompt` are is decided by the first
+    chunk that has some; later ones have to agree."""
+
+    def __init__(self) -> None:
+        self._are_lists: bool | None = None
+
+    def __call__(self, chunk: Chunk, values: Sequence[Any]) -> list[Any]:
+        """The prompts of a chunk: texts that are JSON are parsed, what cannot be one is `Refused`.
+
+        Args:
+            chunk: the columns.
+            values: its prompts: the cells of `prompt`, or of `conversation_a` in rows without one.
+        """
+        column = chunk.get("prompt", [ABSENT] * len(values))
+        if self._are_lists is None:
+            self._are_lists = _are_lists([value for value in column if value is not ABSENT])
+        of_list = functools.cache(_of_list)  # a prompt often has many votes
+        made = []
+        for name, value in zip(column, values, strict=True):
+            if name is ABSENT:
+                value = _conversation(value)
+            elif self._are_lists and isinstance(value, str) and value.strip():
+                value = of_list(value)
+            made.append(value)
+        return made
+
+
+def _of_list(text: str) -> Any:
+    """A text of a column `prompt` that holds lists of turns."""
+    kind, read = _read(text)
+    if kind in (_Kind.STRINGS, _Kind.MESSAGES):
+        return read
+    if _is_printed(text):
+        return text  # `prompt_of_cell` says what it is
+    return Refused(
+        f"prompt is no JSON list of messages or strings ({_start(text)}), and the column holds such lists; {REMEDY}"
+    )
+
+
+def _conversation(value: Any) -> Any:
+    """A cell of `conversation_a`."""
+    if isinstance(value, list) and any(isinstance(turn, str) for turn in value):
+        return Refused(
+            "conversation_a is a list of strings, which does not say who wrote which; write messages with role and "
+            "content, or name a column of user turns prompt"
+        )
+    if not isinstance(value, str) or not value.strip():
+        return value
+    kind, read = _read(value)
+    if kind is _Kind.MESSAGES:
+        return read
+    return Refused(
+        f"conversation_a is text that is no JSON list of messages ({_start(value)}); {REMEDY}, or name a column of "
+        "plain prompts prompt"
+    )
+
+
+def _are_lists(values: Sequence[Any]) -> bool | None:
+    """Whether the texts of a column `prompt` are lists of turns; None if it has no texts."""
+    texts = [value for value in values if isinstance(value, str) and value.strip()]
+    if not texts or any(isinstance(value, list) for value in values):  # where lists are lists, text is text
+        return None if not texts else False
+    kinds = [_read(text)[0] if _LIST.match(text) else _Kind.TEXT for text in texts]
+    return _Kind.TEXT not in kinds or 2 * kinds.count(_Kind.MESSAGES) > len(kinds)
+
+
+def _read(text: str) -> tuple[_Kind, Any]:
+    """The kind of a text, and the list if it is one in JSON."""
+    if not _LIST.match(text):
+        return _Kind.TEXT, None
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":  # a list and more: a question about it
+            return _Kind.TEXT, None
+        return _Kind.UNREADABLE if _is_list(text, error) else _Kind.TEXT, None
+    except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets
+        return _Kind.TEXT, None
+    if not isinstance(value, list):
+        return _Kind.UNREADABLE if _holds_list(value) else _Kind.TEXT, None
+    if all(turn is None or isinstance(turn, str) for turn in value):
+        return _Kind.STRINGS, value
+    if all(isinstance(turn, Mapping) for turn in value):
+        if all("role" in turn and ("content" in turn or turn["role"] in ROLES) for turn in value):
+            return _Kind.MESSAGES, value
+        return _Kind.UNREADABLE if all({"from", "value"} <= turn.keys() for turn in value) else _Kind.TEXT, None
+    pairs = all(isinstance(turn, list) and all(isinstance(text, str | None) for text in turn) for turn in value)
+    return _Kind.UNREADABLE if pairs else _Kind.TEXT, None
+
+
+def _holds_list(value: Any) -> bool:
+    """Whether a JSON value that is no list is a single message, or something around a list of turns."""
+    if isinstance(value, str):
+        return _LIST.match(value) is not None
+    return isinstance(value, dict) and (
+        {"role", "content"} <= value.keys() or any(isinstance(value.get(name), list) for name in _HOLDERS)
+    )
+
+
+def _is_list(text: str, error: json.JSONDecodeError) -> bool:
+    """Whether a text that is no JSON is a list of turns nevertheless: cut off, or as Python prints it."""
+    of_objects = (_LIST.match(text) or "[")[0].endswith("{")
+    if of_objects and not ('"role"' in text or _is_printed(text)):
+        return False  # of other things
+    cut_off = error.msg.startswith("Unterminated") or error.pos >= len(text.rstrip())
+    return cut_off or text.rstrip().endswith(("]", ")"))
+
+
+def _is_printed(text: str) -> bool:
+    if _PRINTED.match(text):
+        return "role" in text and "content" in text
+    return text.lstrip().startswith("array([") and text.rstrip().endswith("dtype=object)")
+
+
+def _start(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:39] + "…")

@@ -1,0 +1,142 @@
+"""Opening files: the one message for a missing file, gzip, encodings, and lines of text."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+from p2l_sdk.errors import TableError
+
+_GZIP = b"\x1f\x8b"
+_MARKS = {  # bytes at the beginning -> encoding; the longer marks first
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+    b"\xef\xbb\xbf": "utf-8-sig",
+}
+_NO_TEXT = {
+    b"PAR1": "a Parquet file: let its name end with .parquet",
+    b"PK\x03\x04": "an Excel or zip file: let its name end with .xlsx, or unpack it",
+    b"\xd0\xcf\x11\xe0": "an old Excel file: save it as .xlsx or CSV",
+    b"BZh": "compressed (bzip2): unpack it, or compress it with gzip",
+    b"\xfd7zXZ": "compressed (xz): unpack it, or compress it with gzip",
+    b"\x28\xb5\x2f\xfd": "compressed (zstd): unpack it, or compress it with gzip",
+}
+_SIMILAR = 3  # names of files in a message
+
+
+def no_file(path: str | Path) -> str:
+    """The message for a file that is not there, with the nearest names in its folder."""
+    if re.match(r"https?:/", str(path)):
+        return f"{str(path)!r} is an address; download the file, and name that"
+    message, path = f"no such file: {str(path)!r}", Path(path).expanduser()
+    with contextlib.suppress(OSError, ValueError):
+        if not path.parent.is_dir():
+            return f"{message} (there is no folder {str(path.parent)!r})"
+        near = difflib.get_close_matches(path.name, [file.name for file in path.parent.iterdir()], _SIMILAR, 0.7)
+        if near:
+            return f"{message}; in its folder there is {', '.join(map(repr, near))}"
+    return message
+
+
+def cannot_read(path: str | Path, error: OSError) -> str:
+    """The message for a file that cannot be opened or read."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return no_file(path)
+    return f"{str(path)!r} cannot be read: {error.strerror or error}"
+
+
+@contextlib.contextmanager
+def open_bytes(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to read its bytes, unpacked if it is compressed by gzip, whatever its name.
+
+    Raises:
+        TableError: it is not there, cannot be read, or is no whole gzip file; also while it is read.
+    """
+    import gzip
+
+    if "\0" in str(path):
+        raise TableError(f"{str(path)!r} is no name of a file: it has a null character")
+    try:
+        with path.expanduser().open("rb") as file:
+            head = file.peek(len(_GZIP))[: len(_GZIP)]
+            if head == _GZIP:
+                with gzip.GzipFile(fileobj=file) as unpacked:
+                    yield unpacked  # type: ignore[misc]
+            elif path.suffix.lower() == ".gz" and (not head or _GZIP.startswith(head)):
+                raise TableError(f"{str(path)!r} is no whole gzip file: it has {len(head)} bytes")
+            else:
+                yield file
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise TableError(f"{str(path)!r} is no whole gzip file: {error}") from None
+    except OSError as error:
+        raise TableError(cannot_read(path, error)) from None
+
+
+@contextlib.contextmanager
+def open_text(path: Path) -> Iterator[TextIO]:
+    """Open a text file in UTF-8, or in UTF-16 or UTF-32 if it begins with a byte order mark; gzip is unpacked.
+
+    Line endings are left as they are.
+
+    Raises:
+        TableError: it cannot be opened, or is no such text; also while it is read.
+    """
+    with open_bytes(path) as raw:
+        head: bytes = raw.peek(4096)  # type: ignore[attr-defined]
+        encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "utf-8")
+        is_what = next((what for mark, what in _NO_TEXT.items() if head.startswith(mark)), None)
+        if is_what is not None:
+            raise TableError(f"{str(path)!r} is no text but {is_what}")
+        if encoding == "utf-8" and head.count(0) * 4 > len(head):
+            raise TableError(
+                f"{str(path)!r} is not UTF-8 text (byte {head.index(0)} is 0; it may be UTF-16 without a byte order "
+                "mark); save it as UTF-8"
+            )
+        with io.TextIOWrapper(raw, encoding, newline="") as file:
+            try:
+                yield file
+            except UnicodeError:
+                raise TableError(_not_text(path, encoding)) from None
+
+
+def text_lines(file: Iterable[str], name: str | Path) -> Iterator[tuple[int, str]]:
+    """Yield the non-blank lines, without line endings, each with its number from 1."""
+    try:
+        for number, line in enumerate(file, 1):
+            if not line.isspace():
+                yield number, line.rstrip("\r\n")
+    except UnicodeDecodeError as error:  # of standard input; `open_text` has a better message
+        raise TableError(f"{str(name)!r} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+
+
+def read_text(path: str | Path) -> str:
+    """The whole text of a file; errors as in `open_text`."""
+    with open_text(Path(path)) as file:
+        return file.read()
+
+
+def _not_text(path: Path, encoding: str) -> str:
+    """The message for a file that is not in its encoding: the first byte that is wrong, and its line."""
+    remedy = "save it as UTF-8 (Excel: 'CSV UTF-8'), or convert it: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW"
+    if not encoding.startswith("utf-8"):
+        return f"{str(path)!r} is no whole {encoding.upper()} text, as its byte order mark says; save it as UTF-8"
+    start = 0
+    with open_bytes(path) as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                at = error.start
+                return (
+                    f"{str(path)!r}, line {number} is not UTF-8 text (byte {start + at} is {line[at]:#04x}); {remedy}"
+                )
+            start += len(line)
+    return f"{str(path)!r} is not UTF-8 text; {remedy}"

@@ -1,0 +1,84 @@
+"""Columns of votes that a table lacks: an error with the options that read it, found by trying them on all rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Mapping, Sequence
+
+from p2l_sdk.errors import NEW_LINE, TableError
+from p2l_sdk.tables.headers import VOTES, guess
+from p2l_sdk.tables.reading import COLUMNS, Reading
+from p2l_sdk.tables.sources import Chunk, Source, whole_table
+from p2l_sdk.tables.vote_codes import OUTCOMES, VoteCodes, winner_options
+from p2l_sdk.tables.winners import number_in
+
+
+def require_columns(
+    source: Source, reading: Reading, columns: Mapping[str, str], *, with_prompts: bool = True
+) -> Source:
+    """The source, which has the columns of votes.
+
+    Args:
+        source: the table, with the contract's columns as far as they are known.
+        reading: how it is read.
+        columns: those of the contract's columns that have another name in the file -> that name.
+        with_prompts: whether the votes have to be on prompts.
+
+    Raises:
+        TableError: a column is missing; the message has the options that name it, the winners, and faulty rows.
+    """
+    first, source = source.peek()
+    needed = VOTES if with_prompts and "conversation_a" not in first else VOTES[1:]
+    missing = [name for name in needed if name not in first]
+    if not first or not missing:
+        return source
+    table = whole_table(source.chunks)
+    has = ", ".join(str(columns.get(str(name), name)) for name in first)
+    names = ", ".join(map(repr, missing))
+    lines = [f"{source.place(0)} has no column{'s' if len(missing) > 1 else ''} {names} (it has: {has})"]
+    if columns:
+        lines.append(f"read already: {', '.join(f'{ours} is {theirs!r}' for ours, theirs in columns.items())}")
+    found = guess(table, missing, [name for name in first if name in COLUMNS])
+    if "model_a" in missing and "model_a" not in found:
+        found.pop("winner", None)  # of what?
+    if not found:
+        lines.append(f"if it has another name, add: --column {missing[0]}=NAME (columns={{...}})")
+        raise TableError(NEW_LINE.join(lines))
+    options = [f"--column {shlex.quote(f'{ours}={found[ours]}')}" for ours in missing if ours in found]
+    options += [f"--column {ours}=NAME" for ours in missing if ours not in found]
+    if len(found) == len(missing):
+        more, about = _trial(source, table, found, reading, {**columns, **found}, with_prompts)
+        options += more
+        lines += about
+    if "model_a" not in found and "prompt" in found and "model_a" in missing:
+        lines.append(
+            "if it is a table of scores, with a column of numbers for each LLM, name the prompt's column alone"
+        )
+    lines.append(f"if that is right, add: {' '.join(options)} (in Python: columns={{...}}, winners={{...}}, ...)")
+    raise TableError(NEW_LINE.join(lines))
+
+
+def _trial(
+    source: Source,
+    table: Chunk,
+    found: Mapping[str, str],
+    reading: Reading,
+    columns: Mapping[str, str],
+    with_prompts: bool,
+) -> tuple[Sequence[str], Sequence[str]]:
+    """What else the table needs if these are its columns: options, and lines about its winners and faulty rows."""
+    theirs = {name: ours for ours, name in found.items()}
+    codes = VoteCodes(with_prompts, dataclasses.replace(reading, skip_invalid=True), source.place, columns)
+    codes.add({theirs.get(name, name): column for name, column in table.items() if name not in found})
+    read = codes.winners_of()
+    options = winner_options(read) if read.asked else []
+    lines = [f"spellings of winner: {read.found}"] if read.found else []
+    if codes.faults:
+        options += [] if reading.skip_invalid else ["--skip-invalid"]
+        lines += [*codes.faults.lines(), codes.faults.summary(codes.n_rows)]
+    if read.asked and any(number_in(text) is not None for text in read.unread):
+        lines.append("numbers alone do not say which LLM they stand for: make sure of it")
+    if any(option.endswith(("=?", "=?'")) for option in options):
+        lines.append(f"for each ? write an outcome {OUTCOMES}")
+    return options, lines
