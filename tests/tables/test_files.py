@@ -226,3 +226,9 @@ def test_prompts_and_costs_are_read_from_every_kind(tmp_path):
     for name in ("t.xlsx", "t.csv.gz", "t.parquet", "t.json"):
         assert list(read_prompts(tmp_path / name)) == ["hi"]
         assert load_costs(tmp_path / name, ("x",)) == {"x": 0.5}
+
+
+def test_half_a_character_in_the_name_of_an_llm_is_refused(tmp_path):
+    """An escape in JSON that was cut: no terminal and no file can write it."""
+    file = write(tmp_path / "v.jsonl", ROW.replace('"x"', '"x\\ud83d"'))
+    assert r"line 1: model_a is 'x\ud83d', which ends or begins within a character; correct" in refusal(file)
