@@ -96,7 +96,7 @@ def _role(message: Any, i: int) -> str:
 _NO_MESSAGE = "message {} is not a chat message: it needs the keys 'role' and 'content'"
 
 
-def _content(message: Message, i: int) -> str:
+def _content(message: Any, i: int) -> str:
     """The text of a user turn: its content, or what its text parts hold. A null stands for nothing: tables with nested
     columns write it for the keys that other parts have."""
     if "content" not in message:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from p2l_sdk import P2L, P2LError
+from p2l_sdk.errors import P2LWarning
 from p2l_sdk.evaluation import compare, evaluate
 from p2l_sdk.routing.mixture import optimal_mixture, strict_choice
 from p2l_sdk.routing.pacing import BudgetPacer
@@ -86,6 +87,8 @@ def test_a_frame_of_coefficients_goes_by_name(p2l):
     frame = pandas.DataFrame(coefs, columns=list(p2l.models))[list(p2l.models)[::-1]]
     np.testing.assert_allclose(router.scores(frame), router.scores(coefs))
     assert router.frontier(frame).to_dict() == router.frontier(coefs).to_dict()
+    assert router.frontier(p2l.coefficients(PROMPTS)).to_dict() == router.frontier(coefs).to_dict()
+    assert "one for each of the 4 LLMs; their shape is (5, 3)" in refusal(router.scores, coefs[:, :3])
     cost = float(np.mean(router.prices))
     assert router.pacer(cost, sample=frame).multiplier == router.pacer(cost, sample=coefs).multiplier
 
@@ -116,5 +119,8 @@ def test_evaluate_reads_frames_by_name(p2l, tmp_path):
         ]
     )
     expected = evaluate(p2l, Votes.read(votes, p2l.models)).to_dict()
+    with pytest.warns(P2LWarning, match="do not determine"):
+        measured = evaluate(p2l, votes, baseline_votes=votes)
+    assert "baseline" in json.dumps(measured.to_dict(), default=str)
     assert json.dumps(evaluate(p2l, votes).to_dict(), default=str) == json.dumps(expected, default=str)
     assert compare(p2l, p2l, scores=frame).to_dict() == compare(p2l, p2l, scores=scores).to_dict()

@@ -129,7 +129,7 @@ NO_LLM = {
     "a flag": [("is_code", [0, 1] * 3), ("code", [1, 0] * 3), ("has image", [0] * 6)],
     "a count or measure": [("n_tokens", [9, 12] * 3), ("year", [2024] * 6), ("a|total_cost", [1e-4] * 6)],
     "an identifier or a count": [("nummer", [17, 3, 99, 4, 8, 5]), ("level", [2, 5, 3, 4, 2, 2]), ("t", [1.7e9] * 6)],
-    "a figure of the others": [("average", [0.5] * 6)],
+    "a figure of the others": [("average", [0.5] * 6), ("overall", [0.5] * 6)],
 }
 
 
@@ -179,6 +179,12 @@ def test_a_text_in_the_first_row_does_not_hide_an_llm(first, tmp_path):
             with pytest.raises(ScoresError, match=f"[12]: the score of 'a' is '{first}'; it must be a finite number"):
                 Scores.read(source, allow_missing=allow_missing)
     assert Scores.read([{**row, "kind": "n/a"} for row in rows[1:]]).categories["kind"].tolist() == ["n/a"]
+
+
+def test_a_label_with_an_underscore_is_no_number(tmp_path):
+    table = {"prompt": ["x", "y"], "a": [0.5, 0.25], "b": [1, 0], "month": ["2024_01", "2024_02"]}
+    found = Scores.read(as_csv(table, tmp_path / "s.csv"))
+    assert (found.models, found.categories["month"].tolist()) == (("a", "b"), table["month"])
 
 
 def test_bools_that_are_named_are_scores_in_a_csv_file_too(tmp_path):

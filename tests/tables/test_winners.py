@@ -69,6 +69,17 @@ def test_the_name_of_an_llm_is_the_winner():
     assert "row 1: winner is 'llama', which is neither of the vote's two LLMs" in refused(named)
 
 
+def test_an_outcome_is_not_left_out_with_faulty_rows():
+    """However rare: what is probably an outcome has to be mapped; what is not is a fault of its row."""
+    rows = table(PLAIN, range(100))
+    rows["winner"][5], rows["winner"][7] = "neither", "see sheet 2"
+    assert "say what 'neither', 'see sheet 2' mean: --winner neither=both_bad" in refused(rows, skip_invalid=True)
+    votes = Votes.read(rows, skip_invalid=True, winners={"neither": "tie"})
+    assert len(votes) == 99
+    assert votes.winner[5] == TIE
+    assert "row 6: winner is 'neither'" in refused(rows)
+
+
 def test_an_llm_called_a_is_no_side_where_names_are_written():
     sides = [("A", "B"), ("B", "A"), ("C", "A"), ("B", "C")]
     rows = {"prompt": list("abcd"), "model_a": [a for a, _ in sides], "model_b": [b for _, b in sides]}

@@ -88,7 +88,15 @@ def test_what_is_not_certain_is_asked_for():
             Votes.read(two, columns=columns)
     scores = [{"prompt": "p", "model-a": 1.0, "model-b": 0.5}]  # two LLMs of those names
     assert Scores.read(scores).models == ("model-a", "model-b")
-    assert Votes.read(scores).models == ("model-a", "model-b")
+    assert Votes.read(scores, ("model-a", "model-b")).winner.tolist() == [0]
+    with pytest.raises(
+        VotesError, match=r"'model-a' and 'model-b' may be two LLMs with scores .* or the sides of votes"
+    ):
+        Votes.read(scores)
+    numbered = [{**row, "model_a": row["model_a"].translate({120: "1", 121: "2", 122: "3"})} for row in ROWS]
+    with pytest.raises(VotesError, match="say which"):
+        Votes.read([{"prompt": "p", "Model A": 1, "Model B": 2, "best": "A"}] * 3)
+    assert len(Votes.read(numbered)) == 24
 
 
 def test_one_column_for_each_outcome():

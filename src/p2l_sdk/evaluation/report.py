@@ -88,7 +88,7 @@ def evaluate(
     votes: Votes | Any | None = None,
     scores: Scores | Any | None = None,
     *,
-    baseline_votes: AveragedSource | None = None,
+    baseline_votes: AveragedSource | Any | None = None,
     by: Iterable[str] = (),
     subsets: Sequence[int] | None = None,
     trials: int = 20,
@@ -99,8 +99,8 @@ def evaluate(
     Args:
         p2l: the model.
         votes, scores: the data to measure on, read with `p2l.models`; or what `Votes.read` and `Scores.read` accept.
-        baseline_votes: the model's training votes, or their counts; their averaged leaderboard is the baseline that it
-            has to beat. That leaderboard can be given instead, where it is known already.
+        baseline_votes: the model's training votes (or what `Votes.read` accepts), or their counts; their averaged
+            leaderboard is the baseline that it has to beat. That leaderboard can be given instead, where it is known.
         by: category columns of the votes.
         subsets, trials, seed: see `subset_study`; without sizes, there is no study.
 
@@ -111,6 +111,8 @@ def evaluate(
         votes = Votes.read(votes, p2l.models)
     if scores is not None and not isinstance(scores, Scores):
         scores = Scores.read(scores, p2l.models, allow_missing=True)
+    if baseline_votes is not None and not isinstance(baseline_votes, AveragedSource):
+        baseline_votes = Votes.read(baseline_votes, p2l.models)
     report = Report(feedback=str(p2l.spec.feedback))
     averaged = None if baseline_votes is None else Averaged.of(baseline_votes, p2l.spec.feedback)
     if votes is not None:

@@ -142,7 +142,12 @@ class Router:
 
     def _of_llms(self, coefs: Any) -> np.ndarray:
         """Coefficients as an array, in the order of `llms`: a frame's columns go by name."""
-        return columns_of(coefs, self.llms, "the coefficients") if is_named(coefs) else np.asarray(coefs)
+        if isinstance(coefs, Coefficients):
+            coefs = coefs.coefs
+        values = columns_of(coefs, self.llms, "the coefficients") if is_named(coefs) else np.asarray(coefs)
+        if values.ndim == 0 or values.shape[-1] != len(self.llms):
+            raise P2LError(f"coefficients are one for each of the {len(self.llms)} LLMs; their shape is {values.shape}")
+        return values
 
     def _outcomes(self, outcomes: Any, shape: tuple[int, ...], prompts: Sequence[Prompt] | None) -> np.ndarray:
         """True scores of the candidates, `(n_prompts, n_candidates)`."""

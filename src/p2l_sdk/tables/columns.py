@@ -53,6 +53,8 @@ def is_no_number(value: Any) -> bool:
 def number_of(value: Any) -> float:
     """The number that a cell contains or spells, with a point or a comma; NaN if there is none, or if it is not certain
     which ("1,234")."""
+    if isinstance(value, str) and "_" in value:  # Python reads 2024_01 as a number
+        return math.nan
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):

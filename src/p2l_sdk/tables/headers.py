@@ -89,6 +89,13 @@ def known_columns(chunk: Chunk, untyped: bool, taken: Mapping[str, str]) -> dict
     return found
 
 
+def numeric_sides(chunk: Chunk) -> tuple[str, str] | None:
+    """Two columns of a table of scores that are named as the sides of votes are ("Model A", "Model B")."""
+    by_plain = {plain(name): name for name in chunk}
+    pairs = (("model_a", "model_b"), *_PAIRS)
+    return next(((by_plain[a], by_plain[b]) for a, b in pairs if a in by_plain and b in by_plain), None)
+
+
 def one_hot(chunk: Chunk, found: Mapping[str, str]) -> dict[str, str]:
     """The columns that say by 0 and 1 who won: name in the table -> outcome; empty if there are none."""
     if "winner" in chunk or "winner" in found:
@@ -168,7 +175,11 @@ def _side_pairs(free: Mapping[str, list[Any]]) -> Iterator[tuple[str, str]]:
         name: {v.strip() for v in vs} for name, vs in free.items() if _are_texts(vs) and max(map(len, vs)) < _SHORT
     }
     short = {name: values for name, values in short.items() if len(values) <= max(3, len(free[name]) / 3)}
-    short = {name: values for name, values in short.items() if not all(side_or_tie(v) is not None for v in values)}
+    short = {
+        name: values
+        for name, values in short.items()
+        if not all(side_or_tie(v) is not None or number_in(v) is not None for v in values)
+    }
     for first, second in itertools.permutations(short, 2):
         a, b = words_of(first).split(), words_of(second).split()
         swaps = [(x, y) for x, y in zip(a, b, strict=False) if x != y]

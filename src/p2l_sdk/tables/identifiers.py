@@ -53,15 +53,18 @@ class Sought:
     Attributes:
         one: what one column holds.
         remedy: how the user names the columns; `{names}` are those that remain, `{wrong}` those that are refused.
+        means: names that only a figure of the other columns has.
     """
 
     one: str
     remedy: str
+    means: tuple[str, ...] = ()
 
 
 LLMS = Sought(
     "an LLM's scores",
     "name the LLMs (--llms {names}; models=[...]) or what is none (--not-llms {wrong}; not_llms=[...])",
+    ("overall", "all"),  # of benchmarks, these are the results of all prompts, which `p2l build` needs
 )
 BENCHMARKS = Sought("a benchmark's scores", "name the benchmarks (--columns {names}; columns=[...])")
 
@@ -192,7 +195,7 @@ def _refuse(columns: list[_Column], sought: Sought) -> None:
     """Raise `TableError` for columns that are plainly no scores; it names all of them."""
     reasons: dict[str, str] = {}
     rest = columns
-    while found := _by_name(rest) or _by_values(rest):
+    while found := _by_name(rest, sought) or _by_values(rest):
         reasons |= found
         rest = [column for column in rest if column.name not in reasons]
     if not reasons:
@@ -209,7 +212,7 @@ def _refuse(columns: list[_Column], sought: Sought) -> None:
     raise TableError(f"{what}, not like {sought.one}{more}: {remedy}")
 
 
-def _by_name(columns: Sequence[_Column]) -> dict[str, str]:
+def _by_name(columns: Sequence[_Column], sought: Sought) -> dict[str, str]:
     """Name -> what it is, of the columns whose names and values say so."""
     found = {}
     for column in columns:
@@ -221,7 +224,7 @@ def _by_name(columns: Sequence[_Column]) -> dict[str, str]:
             found[column.name] = "a flag"
         elif _MEASURE.fullmatch(column.words) or (odd and _COUNT.fullmatch(column.words)):
             found[column.name] = "a count or measure"
-        elif len(others) > 1 and _MEAN.fullmatch(column.words):
+        elif len(others) > 1 and (_MEAN.fullmatch(column.words) or column.words in sought.means):
             found[column.name] = "a figure of the others"
     return found
 

@@ -153,7 +153,7 @@ class VoteCodes:
             columns = codes, a, b
         sides = {self._columns[side]: side for side in ("model_a", "model_b") if side in self._columns}
         given = {**checked_winners(sides), **self._reading.winners}
-        read = self._winners.read(*columns, list(self._names), given)
+        read = self._winners.read(*columns, list(self._names), given, strict=self.faults.skip)
         for rows, text in read.faults:
             self.faults.add_all(rows, text)
         for rows, text in read.skipped:

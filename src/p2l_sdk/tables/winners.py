@@ -44,6 +44,7 @@ _TIES = {"tie", "tied", "ties", "draw", "equal", "same", "even", "tie inconsiste
 _BOTH_BAD = {"both bad", "bothbad", "tie both bad", "tie bothbad", "both are bad", "equally bad", "both equally bad"}
 _SHARE, _ROWS = 0.05, 3  # an unread spelling in more rows than these is no fault of single rows
 _MOST = 20  # spellings in a message
+_PHRASE = 4  # words; a longer text is no outcome
 
 _UNREAD, _NAMED, _SKIPPED = -1, -2, -3
 
@@ -121,11 +122,15 @@ def likely(spelling: str, others: Collection[str]) -> str:
         third = {"0.5": "tie", "3": "tie", "-1": "model_b", "2": "model_b", "1": "model_a", "true": "model_a"}
         return third.get(number, "tie" if numbers & {"-1", "2"} else "model_b")
     words = words_of(spelling).split()
+    if len(words) > _PHRASE:
+        return "?"
     if {"bad", "neither", "worse"} & set(words):
         return "both_bad"
     if {"tie", "both", "equal", "equally", "draw", "same", "none", "no"} & set(words) or "=" in spelling:
         return "tie"
-    sides = [_SIDES[word] for word in words if word in _SIDES]
+    after = [*words[1:], "is"]  # "a" is a side, or an article
+    named = [word for word, follows in zip(words, after, strict=True) if word != "a" or follows in {*_FILLERS, *_SIDES}]
+    sides = [_SIDES[word] for word in named if word in _SIDES and word not in _BARE]
     if len(set(sides)) == 1 or re.fullmatch(r"\W*\w+\W*[<>]+\W*\w+\W*", spelling):
         first = sides[0] if sides else Winner.A
         return "model_b" if (first is Winner.B) is not ("<" in spelling) else "model_a"
@@ -185,6 +190,7 @@ class WinnerColumn:
         b: np.ndarray,
         names: Sequence[str],
         given: Mapping[str, Winner | None],
+        strict: bool = False,
     ) -> WinnersRead:
         """Read the column.
 
@@ -193,6 +199,8 @@ class WinnerColumn:
             a, b: `(n_votes,)` the LLMs of the votes, indices into names.
             names: the LLMs.
             given: what is said of spellings, see `checked_winners`.
+            strict: whether a spelling that probably is an outcome has to be mapped, however rare it is: where faulty
+                rows are left out, it must not go with them.
         """
         spellings = [key[1] for key in self._spellings]
         counts = np.bincount(codes if codes.min() >= 0 else codes[codes >= 0], minlength=len(spellings))
@@ -218,6 +226,7 @@ class WinnerColumn:
                 unmapped.append((rows, f"winner is {text!r}; {LEGAL}"))
         total, n_unread = int(counts.sum()), sum(map(len, unread.values()))
         asked = any(n >= _ROWS and n > _SHARE * total for n in map(len, unread.values())) or 2 * n_unread > total
+        asked |= strict and any(likely(text, unread) != "?" for text in unread)
         if not asked:
             faults += unmapped
         words = [self._word(meaning) for meaning in meant]

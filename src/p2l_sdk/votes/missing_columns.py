@@ -40,6 +40,8 @@ def require_columns(
     if columns:
         lines.append(f"read already: {', '.join(f'{ours} is {theirs!r}' for ours, theirs in columns.items())}")
     found = guess(table, missing, [name for name in first if name in COLUMNS])
+    if "model_a" in missing and "model_a" not in found:
+        found.pop("winner", None)  # of what?
     if not found:
         lines.append(f"if it has another name, add: --column {missing[0]}=NAME (columns={{...}})")
         raise TableError(NEW_LINE.join(lines))
@@ -49,6 +51,10 @@ def require_columns(
         more, about = _trial(source, table, found, reading, {**columns, **found}, with_prompts)
         options += more
         lines += about
+    if "model_a" not in found and "prompt" in found and "model_a" in missing:
+        lines.append(
+            "if it is a table of scores, with a column of numbers for each LLM, name the prompt's column alone"
+        )
     lines.append(f"if that is right, add: {' '.join(options)} (in Python: columns={{...}}, winners={{...}}, ...)")
     raise TableError(NEW_LINE.join(lines))
 

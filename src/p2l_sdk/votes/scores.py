@@ -126,6 +126,12 @@ class Scores:
         if not table:
             raise ScoresError("the scores file is empty")
         long = is_long(table, source.untyped)
+        if not long and not {"prompt", "conversation_a"} & table.keys():
+            has = ", ".join(map(str, table))
+            raise ScoresError(
+                f"{source.place(0)} has no column 'prompt' (it has: {has}); if it has another name: "
+                "--column prompt=NAME (columns={'prompt': NAME})"
+            )
         names = () if long else cls._columns(table, source, models, among, not_llms)
         taken = not long and models is None and among is None  # nobody named it
         hint = " (if it is no LLM: --not-llms, not_llms=[...])" if taken else ""

@@ -9,6 +9,7 @@ that violate the contract are an error that lists them, or are left out and coun
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.tables.columns import Categories, PromptIndex, is_scores, turns_of
 from p2l_sdk.tables.files import Row
+from p2l_sdk.tables.headers import numeric_sides
 from p2l_sdk.tables.near_names import warning_of
 from p2l_sdk.tables.reading import Applied, Findings, Reading
 from p2l_sdk.tables.sources import Source, of_rows, open_source, table_errors
@@ -113,6 +115,12 @@ class Votes:
             if {"prompt", "model", "answer"} <= first.keys() and not {"score", "winner"} & first.keys():
                 raise VotesError("these are answers, as p2l collect writes them, not votes; let p2l judge compare them")
             if is_scores(first, opened.untyped):
+                if models is None and (sides := numeric_sides(first)):
+                    raise VotesError(
+                        f"{sides[0]!r} and {sides[1]!r} may be two LLMs with scores (--llms {','.join(sides)}; models) "
+                        f"or the sides of votes, with numbers as names (--column {shlex.quote(f'model_a={sides[0]}')} "
+                        f"--column {shlex.quote(f'model_b={sides[1]}')}); say which"
+                    )
                 named = {"not_llms": not_llms, "outside": scores_outside, "reading": reading, "applied": applied}
                 scores = Scores.of_source(opened, models, allow_missing=True, **named)
                 return cls._of_scores(scores, stacklevel=3)
