@@ -123,7 +123,7 @@ READERS: dict[str, Reader] = {
     ".xlsx": excel_rows,
     ".parquet": _parquet_rows,
 }
-UNTYPED = (".csv", ".tsv")  # all their values are strings
+UNTYPED = (".csv", ".tsv", ".xlsx")  # a string may spell a number: all are strings, or some cells of a sheet
 _PACKED = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")  # may be compressed: votes.csv.gz
 KINDS = f"{', '.join(READERS)} ({', '.join(_PACKED)} also with .gz)"
 _OTHERS = {  # suffixes of data that cannot be read -> what to save it as

@@ -42,7 +42,7 @@ class Source:
     Attributes:
         name: name of the file or data set, for messages.
         chunks: the chunks.
-        untyped: whether all values are strings, even numbers (CSV).
+        untyped: whether strings may spell numbers (CSV, where all do; sheets, where some cells hold numbers as text).
         place: where a row stands, for messages: `place(5)`, the sixth row of the source, is "row 6", in a text file or
             a spreadsheet "line 7" (blank lines, a header and fields of several lines counted), and of several files
             "'votes-2.csv', line 7". Rows are counted from 0 over all chunks; it knows those that have been read.
@@ -214,7 +214,9 @@ def _of_files(pattern: str) -> Source:
         raise TableError(f"no file is named like {pattern!r}")
     sources = [_of_path(name) for name in names]
     if len({source.untyped for source in sources}) > 1:
-        raise TableError(f"{pattern!r} names CSV files and others ({', '.join(names)}); name files of one kind")
+        raise TableError(
+            f"{pattern!r} names CSV files or sheets, and others ({', '.join(names)}); name files of one kind"
+        )
     places = JoinedPlaces()
     return Source(pattern, _joined(sources, places), sources[0].untyped, places)
 
