@@ -8,9 +8,11 @@ import sys
 
 import openpyxl
 import pandas
+import pyarrow
 import pytest
+from pyarrow import parquet
 
-from p2l_sdk.errors import CostError, MissingExtraError, P2LWarning, VotesError
+from p2l_sdk.errors import CostError, MissingExtraError, P2LWarning, TableError, VotesError
 from p2l_sdk.routing.costs import load_costs
 from p2l_sdk.tables.files import KINDS, is_data, read_rows
 from p2l_sdk.tables.settings import read_yaml
@@ -171,6 +173,8 @@ def test_numbers_errors_and_formulas_of_a_sheet(tmp_path):
     scores = Scores.read(sheet(tmp_path / "s.xlsx", ("s", rows)), ["a", "b"])
     assert scores.scores.tolist() == [[1.0, 0.5], [0.0, 0.25]]
     assert [row["n"] for row in read_rows(tmp_path / "s.xlsx")] == [3, 2]
+    as_text = [["prompt", "a", "b"], ["hi", "1", 0.5], ["ho", "0,75", 0.25]]  # cells with a green corner
+    assert Scores.read(sheet(tmp_path / "t.xlsx", ("s", as_text))).scores.tolist() == [[1.0, 0.5], [0.75, 0.25]]
     rows[1][2] = "#DIV/0!"
     assert "line 2: 'b' is #DIV/0!, an error in the sheet" in refusal(
         sheet(tmp_path / "s.xlsx", ("s", rows)), Scores.read
@@ -226,3 +230,17 @@ def test_prompts_and_costs_are_read_from_every_kind(tmp_path):
     for name in ("t.xlsx", "t.csv.gz", "t.parquet", "t.json"):
         assert list(read_prompts(tmp_path / name)) == ["hi"]
         assert load_costs(tmp_path / name, ("x",)) == {"x": 0.5}
+
+
+def test_half_a_character_in_the_name_of_an_llm_is_refused(tmp_path):
+    """An escape in JSON that was cut: no terminal and no file can write it."""
+    file = write(tmp_path / "v.jsonl", ROW.replace('"x"', '"x\\ud83d"'))
+    assert r"line 1: model_a is 'x\ud83d', which ends or begins within a character; correct" in refusal(file)
+
+
+@pytest.mark.parametrize("read", [Votes.read, lambda file: list(read_rows(file))])
+def test_a_value_that_python_does_not_have_is_refused(read, tmp_path):
+    dates = pyarrow.array([2**62], pyarrow.timestamp("us"))
+    parquet.write_table(pyarrow.table({"prompt": ["hi"], "at": dates}), tmp_path / "v.parquet")
+    with pytest.raises(TableError, match=r"v\.parquet' has a value that cannot be read: "):
+        read(tmp_path / "v.parquet")

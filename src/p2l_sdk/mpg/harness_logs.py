@@ -14,6 +14,7 @@ import numpy as np
 from p2l_sdk.errors import ResultsError
 from p2l_sdk.tables.columns import number_of
 from p2l_sdk.tables.files import read_json, read_rows
+from p2l_sdk.tables.text import no_file
 
 Measure = tuple[str, str]  # a metric and a filter, which says how answers are extracted
 NO_FILTER = "none"
@@ -58,7 +59,7 @@ def files_in(path: Path) -> list[Path]:
     if path.is_dir():
         return sorted([*path.rglob("results*.json"), *path.rglob("samples_*.jsonl")])
     if not path.exists():
-        raise ResultsError(f"{str(path)!r} does not exist")
+        raise ResultsError(no_file(path))
     if path.suffix not in (".json", ".jsonl"):
         raise ResultsError(
             f"{str(path)!r} is of no known kind; known: results_*.json, samples_*.jsonl, a folder of them"

@@ -64,9 +64,13 @@ def number_of(value: Any) -> float:
 
 def llm_name(column: str, value: Any) -> str:
     """Validate the name of an LLM in this column."""
-    if isinstance(value, str) and value.strip():
-        return str(value)
-    raise TableError(f"{column} is {shown(value)}; it must be the name of an LLM")
+    if not isinstance(value, str) or not value.strip():
+        raise TableError(f"{column} is {shown(value)}; it must be the name of an LLM")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise TableError(f"{column} is {value!a}, which ends or begins within a character; correct the name") from None
+    return str(value)
 
 
 def weight_of(value: Any) -> float:

@@ -17,7 +17,7 @@ from p2l_sdk.tables.text import open_text
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SAMPLE = 200  # lines that are looked at to find the separator
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
-_SAID = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)  # the first line, as Excel writes and reads it
+_SAID = re.compile(r'"?sep=([,;\t|])"?\r?\n?', re.IGNORECASE)  # the first line, as Excel writes and reads it
 
 
 def csv_rows(path: Path, places: Places) -> Iterator[Row]:

@@ -17,7 +17,17 @@ from typing import Any
 
 from p2l_sdk.errors import MissingExtraError, P2LError, TableError, UnknownModelError
 from p2l_sdk.hub.errors import HubRequest, fetch_error
-from p2l_sdk.tables.files import KINDS, UNTYPED, Row, arrow_batches, is_data, kind_of, no_table, read_rows
+from p2l_sdk.tables.files import (
+    KINDS,
+    UNTYPED,
+    Row,
+    arrow_batches,
+    is_data,
+    kind_of,
+    no_table,
+    parquet_values,
+    read_rows,
+)
 from p2l_sdk.tables.grids import require_distinct
 from p2l_sdk.tables.places import JoinedPlaces, Place, Places
 from p2l_sdk.tables.plain import all_plain, plain_values
@@ -42,7 +52,7 @@ class Source:
     Attributes:
         name: name of the file or data set, for messages.
         chunks: the chunks.
-        untyped: whether all values are strings, even numbers (CSV).
+        untyped: whether strings may spell numbers (CSV, where all do; sheets, where some cells hold numbers as text).
         place: where a row stands, for messages: `place(5)`, the sixth row of the source, is "row 6", in a text file or
             a spreadsheet "line 7" (blank lines, a header and fields of several lines counted), and of several files
             "'votes-2.csv', line 7". Rows are counted from 0 over all chunks; it knows those that have been read.
@@ -302,12 +312,8 @@ def _of_batch(batch: Any) -> Chunk:
 
 
 def _of_parquet(path: Path) -> Iterator[Chunk]:
-    try:
+    with parquet_values(path):
         yield from map(_of_batch, arrow_batches(path))
-    except P2LError:
-        raise
-    except (ValueError, OverflowError) as error:  # of a value that Python does not have, such as a date
-        raise TableError(f"{str(path)!r} is no whole Parquet file: {error}") from None
 
 
 def _of_arrow_stream(table: Any) -> Iterator[Chunk]:
