@@ -97,7 +97,8 @@ def own_names(names: Iterable[str], models: Sequence[str], what: str) -> tuple[s
         own = find_model(name, models, what) if meant(name, models) else name
         if own in found:
             raise UnknownModelError(
-                f"{what} names {found[own]!r} and {name!r}, and both are read as {own}; use one name"
+                f"{what} names {found[own]!r} and {name!r}, and both are read as {own}; use one "
+                "name (--rename joins them)"
             )
         found[own] = name
     return tuple(found)

@@ -194,7 +194,7 @@ def test_routed_scores_by_hand(saved, tmp_path):
     assert metrics["gain_over_best_single"].value == pytest.approx(np.mean(routed) - table.mean(0).max())
     with pytest.raises(VotesError, match="no column 'delta-405b'"):
         Scores.read(write(tmp_path / "s.jsonl", [{k: v for k, v in rows[0].items() if k != D}]), p2l.models)
-    with pytest.raises(VotesError, match="row 1: the score of 'beta-13b' is None"):
+    with pytest.raises(VotesError, match="line 1: the score of 'beta-13b' is None"):
         Scores.read(write(tmp_path / "s.jsonl", [{**rows[0], B: None}]), p2l.models)
 
 

@@ -8,9 +8,11 @@ import sys
 
 import openpyxl
 import pandas
+import pyarrow
 import pytest
+from pyarrow import parquet
 
-from p2l_sdk.errors import CostError, MissingExtraError, P2LWarning, VotesError
+from p2l_sdk.errors import CostError, MissingExtraError, P2LWarning, TableError, VotesError
 from p2l_sdk.routing.costs import load_costs
 from p2l_sdk.tables.files import KINDS, is_data, read_rows
 from p2l_sdk.tables.settings import read_yaml
@@ -234,3 +236,11 @@ def test_half_a_character_in_the_name_of_an_llm_is_refused(tmp_path):
     """An escape in JSON that was cut: no terminal and no file can write it."""
     file = write(tmp_path / "v.jsonl", ROW.replace('"x"', '"x\\ud83d"'))
     assert r"line 1: model_a is 'x\ud83d', which ends or begins within a character; correct" in refusal(file)
+
+
+@pytest.mark.parametrize("read", [Votes.read, lambda file: list(read_rows(file))])
+def test_a_value_that_python_does_not_have_is_refused(read, tmp_path):
+    dates = pyarrow.array([2**62], pyarrow.timestamp("us"))
+    parquet.write_table(pyarrow.table({"prompt": ["hi"], "at": dates}), tmp_path / "v.parquet")
+    with pytest.raises(TableError, match=r"v\.parquet' has a value that cannot be read: "):
+        read(tmp_path / "v.parquet")

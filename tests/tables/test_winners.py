@@ -29,6 +29,7 @@ STYLES = {
     "1.0 and 2.0": (1.0, 2, "tie", "both_bad"),
     "score": ("1", "0", "0.5", "both_bad"),
     "scores": (1.0, 0, 0.5, "bothbad"),
+    "decimal commas": ("1", "0,0", "0,5", "bothbad"),
     "spelled scores": ("1.0", "0.00", "0.50", "bothbad"),
 }
 SIDES = [("gpt", "claude"), ("claude", "gpt"), ("gpt", "llama"), ("llama", "claude")]

@@ -217,3 +217,28 @@ def test_a_spreadsheet_trains_in_two_commands(tmp_path, style):
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
     assert "296 votes on" in card
     assert re.search(r"4 of 300 rows were left out: .*1 x winner is missing", card)
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "add-model", "plan", "push"])
+def test_every_command_on_votes_has_the_same_options(name):
+    from p2l_sdk.cli import cli
+
+    options = {option for parameter in cli.commands[name].params for option in parameter.opts}
+    assert {"--column", "--winner", "--rename", "--skip-invalid"} <= options
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--column promt=Question", "'promt' is no column of votes or scores; did you mean 'prompt'"),
+        ("--winner 'Model A=modl'", "the winner 'Model A' is mapped to 'modl'; legal values: model_a"),
+        ("--winner tie", "'tie' is no pair; write SPELLING=OUTCOME"),
+        ("--rename a=b --rename b=c", "'a' becomes 'b', which is renamed too"),
+        ("--rename none.yaml", "none.yaml"),
+    ],
+)
+def test_options_are_checked_before_any_file_is_read(tmp_path, options, message):
+    refused = p2l(tmp_path, f"evaluate --votes nothing.csv {options}")
+    assert refused.returncode == 2
+    assert message in refused.stderr
+    assert "nothing.csv" not in refused.stderr

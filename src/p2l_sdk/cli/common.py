@@ -12,6 +12,7 @@ import click
 if TYPE_CHECKING:
     from p2l_sdk.p2l import P2L
     from p2l_sdk.scorers.scorer import Scorer
+    from p2l_sdk.tables.reading import Findings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -212,6 +213,14 @@ def say_matched(matched: Mapping[str, str]) -> None:
         (first, means), *others = matched.items()
         more = "".join(f", {name} as {own}" for name, own in others)
         click.echo(f"p2l: {first} is read as {means}{more}", err=True)
+
+
+def say_findings(findings: Findings) -> None:
+    """Say on stderr how a table was read, and which rows were left out, where that is not plain; near names are a
+    warning of their own."""
+    for label, text in findings.facts.items():
+        if label != "near names":
+            click.echo(f"p2l: {label}: {text}", err=True)
 
 
 def print_json(value: dict[str, Any]) -> None:

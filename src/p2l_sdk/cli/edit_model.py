@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import JSON, MODEL, READING, SCORES_OUTSIDE, load, print_json, reading
+from p2l_sdk.cli.common import JSON, MODEL, READING, SCORES_OUTSIDE, load, print_json, reading, say_findings
 
 if TYPE_CHECKING:
     from p2l_sdk.p2l import P2L
@@ -48,6 +48,7 @@ def add_model(
     known = load(model)
     if learn_from["votes"] is not None:
         learn_from["votes"] = Votes.read(learn_from["votes"], **named)
+        say_findings(learn_from["votes"].findings)
     if learn_from["scores"] is not None:
         learn_from["scores"] = Scores.read(
             learn_from["scores"],
@@ -56,6 +57,7 @@ def add_model(
             outside=scores_outside,
             **reading(scores=True),
         )
+        say_findings(learn_from["scores"].findings)
     p2l = known.add_model(name, **learn_from)
     added = p2l.additions.get(name)
     if added is None:

@@ -19,6 +19,7 @@ from p2l_sdk.cli.common import (
     load,
     print_json,
     reading,
+    say_findings,
     say_matched,
 )
 from p2l_sdk.cli.robustness import measure_robustness, robustness_options
@@ -45,6 +46,7 @@ def _read_votes(file: str, models: tuple[str, ...], columns: dict[str, Any]) -> 
     from p2l_sdk.votes.votes import Votes
 
     votes = Votes.read(file, **columns, **reading())
+    say_findings(votes.findings)
     own = own_names(votes.models, models, "a vote")
     say_matched(matched(dict(zip(votes.models, own, strict=True))))
     require_known(own, models, "a vote", "which is not one of the model's LLMs")
@@ -161,6 +163,7 @@ def evaluate(
     if scores is not None:
         named = reading(scores=True)
         ratings = Scores.read(scores, p2l.models, allow_missing=True, outside=scores_outside, **named)
+        say_findings(ratings.findings)
     for data, file in ((held_out, votes), (ratings, scores)):
         if data is not None and trained is not None:
             warn_if_shared(trained, data, Path(str(file)).name)

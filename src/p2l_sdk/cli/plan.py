@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from p2l_sdk.cli.common import JSON, MODEL, READING, load_scorer, print_json, reading
+from p2l_sdk.cli.common import JSON, MODEL, READING, load_scorer, print_json, reading, say_findings
 
 
 @click.command(short_help="Which votes to gather next.")
@@ -47,6 +47,8 @@ def plan(
     names = [name.strip() for name in models.split(",") if name.strip()]
     texts = list({json.dumps(prompt): prompt for prompt in read_prompts(prompts)}.values())
     known = None if votes is None else Votes.read(votes, **reading())
+    if known is not None:
+        say_findings(known.findings)
     picks = plan_votes(load_scorer(model), texts, names, number, votes=known, per_prompt=per_prompt)
     lines = [json.dumps(pick.to_dict(), ensure_ascii=False) for pick in picks]
     if output is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from p2l_sdk.cli.common import BASE, JSON, READING, load, print_json, reading
+from p2l_sdk.cli.common import BASE, JSON, READING, load, print_json, reading, say_findings
 from p2l_sdk.tables.files import is_data
 
 
@@ -35,6 +35,7 @@ def push(source: str, repo_id: str, license: str | None, as_json: bool, handler:
         from p2l_sdk.votes.votes import Votes
 
         votes = Votes.read(source, **reading())
+        say_findings(votes.findings)
         what = f"{len(votes):,} votes on {len(votes.prompts):,} prompts"
         commit = push_votes(votes, repo_id, license=license, **options)
     else:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2l_sdk.errors import MissingExtraError, TableError, nearest
+from p2l_sdk.errors import MissingExtraError, P2LError, TableError, nearest
 from p2l_sdk.tables.csv_files import csv_rows
 from p2l_sdk.tables.excel import excel_rows
 from p2l_sdk.tables.json_files import Row, json_lines, json_table, read_json
@@ -23,6 +24,7 @@ __all__ = [
     "is_data",
     "kind_of",
     "no_table",
+    "parquet_values",
     "read_json",
     "read_rows",
 ]
@@ -97,9 +99,21 @@ def arrow_batches(path: Path) -> Iterator[Any]:
             raise TableError(f"{str(path)!r} is no whole Parquet file: {error}") from None
 
 
+@contextlib.contextmanager
+def parquet_values(path: Path) -> Iterator[None]:
+    """Context manager: a value that Python does not have, such as a date, is a `TableError`."""
+    try:
+        yield
+    except P2LError:
+        raise
+    except (ValueError, OverflowError) as error:
+        raise TableError(f"{str(path)!r} has a value that cannot be read: {error}") from None
+
+
 def _parquet_rows(path: Path, places: Places) -> Iterator[Row]:
-    for batch in arrow_batches(path):
-        yield from batch.to_pylist()
+    with parquet_values(path):
+        for batch in arrow_batches(path):
+            yield from batch.to_pylist()
 
 
 def _typo(suffix: str, close: str) -> bool:

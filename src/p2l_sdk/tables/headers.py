@@ -70,12 +70,12 @@ def known_columns(chunk: Chunk, untyped: bool, taken: Mapping[str, str]) -> dict
 
     found = dict(taken)
     for ours in _CONTRACT:
-        if ours not in chunk and ours not in found and ours not in ("model_a", "model_b") and (name := single(ours)):
-            found[ours] = name
+        if ours not in chunk and ours not in found and ours not in ("model_a", "model_b") and (column := single(ours)):
+            found[ours] = column
     there = chunk.keys() | found.keys()
     for ours, other in (("model_a", "model_b"), ("model_b", "model_a")):
-        if ours in there and other not in there and (name := single(other)) and not is_numeric(chunk[name], untyped):
-            found[other] = name
+        if ours in there and other not in there and (side := single(other)) and not is_numeric(chunk[side], untyped):
+            found[other] = side
     if not {"model_a", "model_b"} & there:
         pairs = [(a, b) for a, b in (("model_a", "model_b"), *_PAIRS) if single(a) and single(b)]
         named = [(str(single(a)), str(single(b))) for a, b in pairs]

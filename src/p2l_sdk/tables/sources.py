@@ -17,7 +17,17 @@ from typing import Any
 
 from p2l_sdk.errors import MissingExtraError, P2LError, TableError, UnknownModelError
 from p2l_sdk.hub.errors import HubRequest, fetch_error
-from p2l_sdk.tables.files import KINDS, UNTYPED, Row, arrow_batches, is_data, kind_of, no_table, read_rows
+from p2l_sdk.tables.files import (
+    KINDS,
+    UNTYPED,
+    Row,
+    arrow_batches,
+    is_data,
+    kind_of,
+    no_table,
+    parquet_values,
+    read_rows,
+)
 from p2l_sdk.tables.grids import require_distinct
 from p2l_sdk.tables.places import JoinedPlaces, Place, Places
 from p2l_sdk.tables.plain import all_plain, plain_values
@@ -214,9 +224,7 @@ def _of_files(pattern: str) -> Source:
         raise TableError(f"no file is named like {pattern!r}")
     sources = [_of_path(name) for name in names]
     if len({source.untyped for source in sources}) > 1:
-        raise TableError(
-            f"{pattern!r} names CSV files or sheets, and others ({', '.join(names)}); name files of one kind"
-        )
+        raise TableError(f"{pattern!r} names CSV files and others ({', '.join(names)}); name files of one kind")
     places = JoinedPlaces()
     return Source(pattern, _joined(sources, places), sources[0].untyped, places)
 
@@ -304,12 +312,8 @@ def _of_batch(batch: Any) -> Chunk:
 
 
 def _of_parquet(path: Path) -> Iterator[Chunk]:
-    try:
+    with parquet_values(path):
         yield from map(_of_batch, arrow_batches(path))
-    except P2LError:
-        raise
-    except (ValueError, OverflowError) as error:  # of a value that Python does not have, such as a date
-        raise TableError(f"{str(path)!r} is no whole Parquet file: {error}") from None
 
 
 def _of_arrow_stream(table: Any) -> Iterator[Chunk]:

@@ -142,18 +142,19 @@ class VoteCodes:
         near = near_names(dict(zip(names, seen.tolist(), strict=True)))
         return EncodedVotes(prompts, names, prompt, a, b, winner, weight, keep, skipped, read.read, near)
 
-    def winners_of(self, *columns: np.ndarray) -> WinnersRead:
+    def winners_of(
+        self, codes: np.ndarray | None = None, a: np.ndarray | None = None, b: np.ndarray | None = None
+    ) -> WinnersRead:
         """Read the winners; rows where that fails are faulty, but for spellings that have to be mapped.
 
         Args:
-            columns: the numbers of the spellings, and of the LLMs on both sides; by default those of all rows.
+            codes, a, b: the numbers of the spellings, and of the LLMs on both sides; by default those of all rows.
         """
-        if not columns:
+        if codes is None or a is None or b is None:
             _, a, b, codes, _ = map(joined, zip(*self._parts, strict=True))
-            columns = codes, a, b
         sides = {self._columns[side]: side for side in ("model_a", "model_b") if side in self._columns}
         given = {**checked_winners(sides), **self._reading.winners}
-        read = self._winners.read(*columns, list(self._names), given, strict=self.faults.skip)
+        read = self._winners.read(codes, a, b, list(self._names), given, strict=self.faults.skip)
         for rows, text in read.faults:
             self.faults.add_all(rows, text)
         for rows, text in read.skipped:

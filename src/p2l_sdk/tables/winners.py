@@ -28,7 +28,7 @@ WINNERS = {
 SKIP = "skip"  # in a mapping of spellings: rows with this one are left out
 LEGAL = f"legal values: {', '.join(WINNERS)}"
 
-_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
+_NUMBER = re.compile(r"[+-]?\d+([.,]\d*)?")
 _SIDES = {
     **dict.fromkeys(("a", "left", "first", "1"), Winner.A),
     **dict.fromkeys(("b", "right", "second", "2"), Winner.B),
@@ -81,7 +81,7 @@ def number_in(value: Any) -> str | None:
     text = value.strip().lower()
     if text in ("true", "false"):
         return str(text)
-    return f"{float(text):g}" if _NUMBER.fullmatch(text) else None
+    return f"{float(text.replace(',', '.')):g}" if _NUMBER.fullmatch(text) else None
 
 
 def outcomes_of_numbers(numbers: set[str]) -> dict[str, Winner]:
@@ -204,7 +204,7 @@ class WinnerColumn:
         """
         spellings = [key[1] for key in self._spellings]
         counts = np.bincount(codes if codes.min() >= 0 else codes[codes >= 0], minlength=len(spellings))
-        meant, llms = _meanings(spellings, counts > 0, codes, (a, b), names, given)
+        meant, llms = _meanings(spellings, (counts > 0).tolist(), codes, (a, b), names, given)
         table = np.array([*meant, _UNREAD], dtype=np.intp)
         winner = table[codes]  # -1 is the last one
         named = winner == _NAMED

@@ -121,8 +121,15 @@ class Votes:
                         f"or the sides of votes, with numbers as names (--column {shlex.quote(f'model_a={sides[0]}')} "
                         f"--column {shlex.quote(f'model_b={sides[1]}')}); say which"
                     )
-                named = {"not_llms": not_llms, "outside": scores_outside, "reading": reading, "applied": applied}
-                scores = Scores.of_source(opened, models, allow_missing=True, **named)
+                scores = Scores.of_source(
+                    opened,
+                    models,
+                    not_llms=not_llms,
+                    allow_missing=True,
+                    outside=scores_outside,
+                    reading=reading,
+                    applied=applied,
+                )
                 return cls._of_scores(scores, stacklevel=3)
             return cls._of_source(opened, reading, applied, models)
 
