@@ -166,6 +166,7 @@ def test_what_to_csv_writes_of_lists_is_refused(tmp_path, lists, nested):
         ([json.dumps(talk("a")), json.dumps(talk("b")), "plain"], "line 4: prompt is no JSON list of .*'plain'"),
         ([json.dumps(talk("a")), json.dumps(talk("b"))[:-9]], "line 3: prompt is no JSON list"),  # as Excel cuts it off
         (['["a", "b"]', '["a", "b'], "line 3: prompt is no JSON list"),
+        (['["a"]', '["b", "c"]', "a note below the table"], "line 4: prompt is no JSON list"),
         (['[["Hi", "Hello"]]', '[["a", null]]'], "line 2: prompt is no JSON list"),
         (['[{"from": "human", "value": "Hi"}]'], "line 2: prompt is no JSON list"),
         ([json.dumps({"messages": talk("a")})], "line 2: prompt is no JSON list"),

@@ -69,8 +69,9 @@ def _is_mean(group: str, children: Iterable[str], summary: Mapping[str, Any]) ->
     for key, value in values.items():
         if isinstance(value, float) and "_stderr" not in key:
             parts = [table(summary["results"][name]).get(key) for name in children]
-            if all(isinstance(part, int | float) for part in parts):
-                return abs(sum(parts) / len(parts) - value) < _ROUNDING
+            numbers = [part for part in parts if isinstance(part, int | float)]
+            if len(numbers) == len(parts):
+                return abs(sum(numbers) / len(parts) - value) < _ROUNDING
     return False
 
 

@@ -4,8 +4,8 @@ CSV files have no lists, so a conversation is written there as text, often with 
 is a list of turns is decided by its whole column, as a user may also ask about a piece of JSON:
 
 - `conversation_a` holds conversations: each of its texts has to be a JSON list of messages.
-- The texts of `prompt` are read as JSON if every one of them is a list of turns (messages or strings), or most of them
-  are JSON lists of messages. Otherwise they are prompts as they stand.
+- The texts of `prompt` are read as JSON if most of them are JSON lists of turns (messages or strings), or all are
+  lists however they are spelled; the others are refused then. Otherwise they are prompts as they stand.
 - Text that Python or numpy prints of a conversation is refused in any column: it cannot be read back with certainty.
 """
 
@@ -131,7 +131,7 @@ def _are_lists(values: Sequence[Any]) -> bool | None:
     if not texts or any(isinstance(value, list) for value in values):  # where lists are lists, text is text
         return None if not texts else False
     kinds = [_read(text)[0] if _LIST.match(text) else _Kind.TEXT for text in texts]
-    return _Kind.TEXT not in kinds or 2 * kinds.count(_Kind.MESSAGES) > len(kinds)
+    return _Kind.TEXT not in kinds or 2 * (kinds.count(_Kind.MESSAGES) + kinds.count(_Kind.STRINGS)) > len(kinds)
 
 
 def _read(text: str) -> tuple[_Kind, Any]:
