@@ -46,7 +46,9 @@ def test_what_a_request_asks_for():
             parse(n=n)
     parts = [{"type": "text", "text": "ab"}, {"type": "image_url", "image_url": {"url": "data:"}}, "?", {"text": 1}]
     messages = [{"role": "system", "content": "é"}, {"role": "user", "content": parts}, {"role": "assistant"}]
-    assert parse(messages=messages).text_bytes == 4
+    size = parse(messages=messages, tools=[{"type": "function"}]).size
+    assert size.text == len(json.dumps(messages) + json.dumps([{"type": "function"}])) - len("data:")
+    assert (size.images, size.other) == (1, 1000)
 
 
 def test_a_body_is_rewritten_without_being_parsed_and_written_again():

@@ -48,11 +48,16 @@ class Key:
     budget: float | None = None
     spent: float = 0.0
 
+    @property
+    def left(self) -> float | None:
+        """USD that may still be spent; None for no limit."""
+        return None if self.budget is None else round(self.budget - self.spent, _DIGITS)
+
     def require(self, cost: float) -> None:
         """Raise OutOfBudget unless the key has this much left, in USD."""
-        if self.budget is None:
+        if self.budget is None or self.left is None:
             return
-        left, cost = round(self.budget - self.spent, _DIGITS), round(cost, _DIGITS)
+        left, cost = self.left, round(cost, _DIGITS)
         if cost <= left:
             return
         if left > 0:

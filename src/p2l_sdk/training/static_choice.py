@@ -132,7 +132,6 @@ def _choose(tables: Sequence[np.ndarray], grid: Sequence[Scales], weights: np.nd
 
 def _surest(table: np.ndarray, rows: Sequence[int], weights: np.ndarray, least: float = 0.0) -> int:
     """The row whose gain over the first row is surest, or the first row if none is sure."""
-
     errors = _SURE + _SURE_FEW / max(int((weights > 0).sum()), 1)
 
     def sure(i: int) -> float:

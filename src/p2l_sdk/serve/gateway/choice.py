@@ -58,30 +58,35 @@ class Chooser:
             check_budget(float(self._router.prices.min()), config.budget)
         self.pacer = None if config.mean_budget is None else self._router.pacer(config.mean_budget)
 
-    def routed(self, board: Leaderboard, asked: str, budget: float | None) -> Choice:
-        """The choice for a conversation with this leaderboard. A `budget` of the client replaces the config's, and such
+    def routed(
+        self, board: Leaderboard, asked: str, budget: float | None, expected: Mapping[str, float] | None = None
+    ) -> Choice:
+        """The choice for a conversation with this leaderboard, where a response is expected to cost so much, USD by LLM
+        (by default, what any response costs). A `budget` of the client replaces the config's, and such
         a request is not paid from the mean budget. The config's budgets hold for "p2l-best" too; otherwise that name
         would be a way around them.
 
         Raises:
             BudgetError: the budget is below the cheapest LLM, whose cost the message names.
         """
-        if budget is None and self.pacer is not None:
-            return self._choice(self._router.route_paced(board, self.pacer), self.pacer)
-        router = self._best if asked == BEST else self._router
-        return self._choice(router.route(board, self._budget if budget is None else budget))
+        costs = self.costs if expected is None else expected
+        paced = budget is None and self.pacer is not None
+        router = (self._best if asked == BEST and not paced else self._router).at_costs(costs)
+        if paced and self.pacer is not None:
+            return self._choice(router.route_paced(board, self.pacer), costs, self.pacer)
+        return self._choice(router.route(board, self._budget if budget is None else budget), costs)
 
-    def by_name(self, name: str, budget: float | None) -> Choice:
+    def by_name(self, name: str, budget: float | None, expected: Mapping[str, float] | None = None) -> Choice:
         """The choice if the client named the LLM.
 
         Raises:
             BudgetError: the LLM costs more than the client's budget.
         """
-        cost = self.costs[name]
+        cost = (self.costs if expected is None else expected)[name]
         if budget is not None and cost > budget:
             raise BudgetError(f"{name} costs {usd(cost)} per response, the budget is {usd(budget)}", cost)
         return Choice((name,), {name: 1.0}, cost)
 
-    def _choice(self, route: Route, pacer: BudgetPacer | None = None) -> Choice:
-        cost = sum(probability * self.costs[name] for name, probability in route.mixture.items())
+    def _choice(self, route: Route, costs: Mapping[str, float], pacer: BudgetPacer | None = None) -> Choice:
+        cost = sum(probability * costs[name] for name, probability in route.mixture.items())
         return Choice(tuple(route.ranking), route.mixture, cost, route.expected_score, pacer)

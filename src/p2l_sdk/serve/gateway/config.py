@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from p2l_sdk.p2l import P2L
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+PRICED = (  # fields of a request that change the upstream's LLM, or what it costs
+    "models", "fallbacks", "route", "provider", "plugins", "transforms", "best_of", "service_tier",
+    "web_search_options", "api_base", "base_url", "api_key", "custom_llm_provider", "model_list",
+)  # fmt: skip
 ROUTED, BEST = "p2l", "p2l-best"  # names that a request may use instead of an LLM's
 
 
@@ -33,26 +37,37 @@ class Prices:
 
     Attributes:
         input, output: USD per million tokens.
-        input_tokens, output_tokens: typical numbers per request and response, used to estimate the cost per response.
+        cached_input: of tokens that the upstream read from its cache; by default as `input`.
+        input_tokens, output_tokens: typical numbers per request and response. The second is what a request is expected
+            to cost; both are the cost per response of an LLM where there is no request yet.
+        most_output_tokens: of an answer that neither the request nor `max_tokens` limits: what is set aside for it, and
+            what an answer paid from a budget is limited to.
+        image_tokens: of an image in full detail, at most.
     """
 
     input: float
     output: float
+    cached_input: float | None = None
     input_tokens: float = 500
     output_tokens: float = 500
+    most_output_tokens: int = 8192
+    image_tokens: float = 1600
 
     def __post_init__(self) -> None:
-        for name in ("input", "output", "input_tokens", "output_tokens"):
+        for name in ("input", "output", "cached_input", "input_tokens", "output_tokens", "image_tokens"):
             check_number(self, name, least=0)
+        check_count(self, "most_output_tokens")
 
     @property
     def cost(self) -> float:
         """The estimated cost, USD per response."""
         return self.of(self.input_tokens, self.output_tokens)
 
-    def of(self, input_tokens: float, output_tokens: float) -> float:
-        """The cost of a response with these numbers of tokens, USD."""
-        return (self.input * input_tokens + self.output * output_tokens) / 1e6
+    def of(self, input_tokens: float, output_tokens: float, cached_tokens: float = 0) -> float:
+        """The cost of a response with these numbers of tokens, USD; `cached_tokens` are part of `input_tokens`."""
+        cached = self.input if self.cached_input is None else self.cached_input
+        read = self.input * (input_tokens - cached_tokens) + cached * cached_tokens
+        return (read + self.output * output_tokens) / 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +83,8 @@ class LLMConfig:
         cost: USD per response; the P2L model's own if neither this nor prices are given.
         prices: by the token, instead of a cost.
         system, temperature, top_p, max_tokens: for requests that do not set them.
+        stream_usage: whether its streams end with a count of tokens if asked for (`stream_options`), as those of an LLM
+            with prices always are; false for an upstream that refuses the field.
         timeout: seconds until the answer begins (until its end, if it is not streamed), and between two parts of a
             stream.
         headers: sent with every call, replacing the gateway's own of the same name.
@@ -84,6 +101,7 @@ class LLMConfig:
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
+    stream_usage: bool = True
     timeout: float = 120.0
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -97,6 +115,8 @@ class LLMConfig:
             check_number(self, name, least=0, most=most)
         check_number(self, "timeout", least=0.001)
         check_count(self, "max_tokens")
+        if not isinstance(self.stream_usage, bool):
+            raise P2LError(f"stream_usage is {self.stream_usage!r}; it must be true or false")
         if self.cost is not None and self.prices is not None:
             raise P2LError("give a cost or prices, not both")
         if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
@@ -122,6 +142,7 @@ class GatewayConfig:
     Attributes:
         models: the LLMs, by name.
         max_messages: limit per conversation.
+        allow: fields of requests that change the upstream's LLM or its price, and may be passed on; see `PRICED`.
         trust_env: whether proxies of the environment (HTTPS_PROXY) are used.
         attempts: maximum number of upstream calls per request.
         backoff: seconds before an upstream that failed is called again for the same request; doubled each time.
@@ -140,6 +161,7 @@ class GatewayConfig:
 
     models: Mapping[str, LLMConfig]
     max_messages: int = 2048
+    allow: tuple[str, ...] = ()
     trust_env: bool = False
     attempts: int = 3
     backoff: float = 0.25
@@ -162,6 +184,9 @@ class GatewayConfig:
         check_number(self, "deadline", least=0.001)
         for name in ("attempts", "breaker_failures", "max_messages"):
             check_count(self, name)
+        if not (isinstance(self.allow, list | tuple) and all(name in PRICED for name in self.allow)):
+            raise P2LError(f"allow is {self.allow!r}; it must be a list of some of: {', '.join(PRICED)}")
+        object.__setattr__(self, "allow", tuple(self.allow))
         if not isinstance(self.trust_env, bool):
             raise P2LError(f"trust_env is {self.trust_env!r}; it must be true or false")
         if self.budget is not None and self.mean_budget is not None:

@@ -6,14 +6,17 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from p2l_sdk.serve.auth import OutOfBudget
 from p2l_sdk.serve.errors import OVERLOADED, SERVER, ApiError
 from p2l_sdk.serve.gateway.call import UpstreamError
+from p2l_sdk.serve.gateway.config import LLMConfig
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.upstream import Answer, Upstream
 
 Failure = tuple[str, UpstreamError]  # the LLM that was called, and why it failed
+Admit = Callable[[LLMConfig, Sequence[Failure]], ChatRequest]
 
 
 class NoAnswer(ApiError):  # noqa: N818  named for what happened, like all errors of the server
@@ -55,17 +58,19 @@ class Failover:
         self._upstreams = upstreams
         self._attempts, self._backoff = attempts, backoff
 
-    async def answer(self, request: ChatRequest, ranking: Sequence[str], ends: float) -> tuple[Answer, list[Failure]]:
+    async def answer(self, admit: Admit, ranking: Sequence[str], ends: float) -> tuple[Answer, list[Failure]]:
         """The first answer, and the failed calls before it.
 
         Args:
-            request: the client's request.
+            admit: is asked before every call; returns the request to send, or raises OutOfBudget.
             ranking: names of the LLMs that may answer, first choice first; after the last the first is called again.
             ends: the deadline, on the monotonic clock.
 
         Raises:
             NoAnswer: none of them answered.
+            OutOfBudget: none of them could be paid.
         """
+        refused: OutOfBudget | None = None
         failures: list[Failure] = []
         left = [self._upstreams[name] for name in ranking]
         called: dict[str, int] = {}
@@ -82,10 +87,18 @@ class Failover:
             if pause:  # never sleep 0: another request could take the breaker's single trial in between
                 await asyncio.sleep(pause)
             try:
+                request = admit(upstream.llm, failures)
+            except OutOfBudget as error:
+                refused = refused or error
+                left.remove(upstream)
+                continue
+            try:
                 return await upstream.ask(request, ends - time.monotonic()), failures
             except UpstreamError as error:
                 failures.append((name, error))
                 if error.final:
                     left.remove(upstream)
+        if refused is not None and not failures:
+            raise refused
         retry_after = min((upstream.breaker.wait() for upstream in left), default=None) or None
         raise NoAnswer(failures, ranking, retry_after)

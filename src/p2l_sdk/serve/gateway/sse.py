@@ -25,20 +25,23 @@ class Events:
 
     Args:
         choices: number of answers in the stream, `n` of the request.
+        usage: whether the client asked for the token count, and its event is passed on.
 
     Attributes:
         done: whether the stream has ended with [DONE].
         finished: whether the answer is complete: [DONE], or a finish reason for each of the choices.
         usage: the upstream's token count, if it sent one.
         text_bytes: bytes of text in the answer so far.
+        pieces: number of texts that it came in; each is at least a token.
     """
 
-    def __init__(self, choices: int = 1) -> None:
+    def __init__(self, choices: int = 1, usage: bool = True) -> None:
+        self._pass_usage = usage
         self._tail = bytearray()
         self._choices, self._finished = choices, set[int]()  # indices of the finished choices
         self.done = self.finished = False
         self.usage: dict[str, Any] | None = None
-        self.text_bytes = 0
+        self.text_bytes = self.pieces = 0
 
     def feed(self, part: bytes) -> bytes:
         """Add a part of the stream and return the events that it completes, unchanged.
@@ -58,8 +61,9 @@ class Events:
         if b"[DONE]" in whole or b'"usage"' in whole or _FINISHED.search(whole):
             for event in payloads(whole):
                 self._look_at(event)
-        self.text_bytes += text_bytes(whole)
-        return whole
+        texts = [len(match[1]) for match in _TEXT.finditer(whole) if match[1]]
+        self.text_bytes, self.pieces = self.text_bytes + sum(texts), self.pieces + len(texts)
+        return whole if self._pass_usage or b'"usage"' not in whole else _without_usage(whole)
 
     def _look_at(self, event: Any) -> None:
         if event == "[DONE]":
@@ -77,6 +81,19 @@ class Events:
     def rest(self) -> bytes:
         """The bytes after the last complete event, once the stream is over."""
         return bytes(self._tail)
+
+
+def _without_usage(whole: bytes) -> bytes:
+    """The events without those that hold nothing but a token count."""
+    kept, start = [], 0
+    for end in _END.finditer(whole):
+        event = whole[start : end.end()]
+        start = end.end()
+        payload = next(payloads(event), None)
+        only = isinstance(payload, dict) and isinstance(payload.get("usage"), dict) and payload.get("choices") == []
+        if not only:
+            kept.append(event)
+    return b"".join(kept)
 
 
 def payloads(whole: bytes) -> Iterator[Any]:

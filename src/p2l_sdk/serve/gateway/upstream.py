@@ -25,6 +25,7 @@ from p2l_sdk.serve.gateway.call import Call, UpstreamError
 from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.sse import LARGEST_EVENT, Events, EventTooLarge, payloads, text_bytes
+from p2l_sdk.serve.gateway.usage import Written
 from p2l_sdk.serve.metrics import ServerMetrics
 
 _CLIENT_ERRORS = (400, 413, 415, 422)  # the request is at fault: other LLMs would refuse it too
@@ -103,20 +104,17 @@ class Answer:
     stream: Stream | None = None
 
     @property
-    def cost(self) -> float | None:
-        """The cost in USD by the tokens that the upstream counted; None without prices or a count."""
-        usage = self.usage if self.stream is None else self.stream.events.usage
-        prices = self.llm.prices
-        if prices is None or usage is None:
-            return None
-        tokens = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
-        numbers = [t for t in tokens if isinstance(t, int) and not isinstance(t, bool) and t >= 0]
-        return prices.of(*numbers) if len(numbers) == 2 else None
+    def counted(self) -> dict[str, Any] | None:
+        """The upstream's count of tokens, if it has come."""
+        return self.usage if self.stream is None else self.stream.events.usage
 
     @property
-    def text_bytes(self) -> int:
-        """Bytes of text that have arrived so far."""
-        return text_bytes(self.content) if self.stream is None else self.stream.events.text_bytes
+    def written(self) -> Written:
+        """What has arrived so far."""
+        if self.stream is None:
+            return Written(text_bytes(self.content), len(self.content))
+        events = self.stream.events
+        return Written(events.text_bytes, events.text_bytes, events.pieces)
 
     async def close(self) -> None:
         """End the call, if it is still open."""
@@ -206,7 +204,7 @@ class Upstream:
                 raise UpstreamError.of(response)
             if not request.stream:
                 return await self._whole(response)
-            answer = await self._beginning(response, request.n, call)
+            answer = await self._beginning(response, request, call)
             stays_open = True
             return answer
         finally:
@@ -240,11 +238,11 @@ class Upstream:
             headers["content-type"] = "application/json"
         return Answer(self.llm, response.status_code, headers, content)
 
-    async def _beginning(self, response: httpx.Response, choices: int, call: Call) -> Answer:
+    async def _beginning(self, response: httpx.Response, request: ChatRequest, call: Call) -> Answer:
         """Read up to the first event with data; until then another LLM can still be called."""
         if not _is(response, "text/event-stream"):
             raise UpstreamError("content", "sent something that is no event stream")
-        events, parts = Events(choices), response.aiter_bytes()
+        events, parts = Events(request.n, request.wants_usage), response.aiter_bytes()
         begun = b""
         async for part in parts:
             whole = events.feed(part)
