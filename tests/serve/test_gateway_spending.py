@@ -121,7 +121,8 @@ def test_a_stream_without_a_count_costs_by_its_text(routing9, upstreams):
         eventually(lambda: len(running.metrics.costs) == 2)
         assert said > 100
         assert running.metrics.costs[1] >= read + said / 4 * 20e-6 - 1e-9
-        assert key.spent == pytest.approx(sum(running.metrics.costs))
+        # nobody counted: the key pays the most that it can have been, at a byte a token
+        assert sum(running.metrics.costs) <= key.spent <= 4 * sum(running.metrics.costs)
 
 
 def charge_of(cost: float, **accounts: Any) -> Charge:

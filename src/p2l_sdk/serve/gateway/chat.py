@@ -31,7 +31,7 @@ from p2l_sdk.serve.gateway.relay import Disconnected, StreamedAnswer, while_conn
 from p2l_sdk.serve.gateway.request import COST_HEADER, BadRequest, ChatRequest
 from p2l_sdk.serve.gateway.spend import Charge
 from p2l_sdk.serve.gateway.upstream import Answer, Upstream
-from p2l_sdk.serve.gateway.usage import counted_cost, estimated_cost
+from p2l_sdk.serve.gateway.usage import counted_cost, estimated_cost, most_cost
 from p2l_sdk.serve.http import BareRoute, error_response, parsed
 from p2l_sdk.serve.metrics import ServerMetrics
 
@@ -183,16 +183,16 @@ class _Record:
 
     def finish(self, end: str) -> None:
         """Settle, count and log the request, which ended this way."""
-        answer, cost = self.answer, None
+        answer, cost, most = self.answer, None, None
         try:
             if answer is not None and answer.status == 200:
-                cost = self._cost(answer, end)
+                cost, most = self._cost(answer, end)
                 self._metrics.choice(answer.llm.name, cost)
         finally:  # a charge stays open in no case: it would be set aside for ever
             if self.charge is not None:
                 answered = answer is not None and answer.status == 200
                 unknown = cost is None and (answered or end in ("disconnected", "error"))
-                self.charge.settle(cost, unknown=unknown, failures=self.failures)
+                self.charge.settle(cost, most, unknown=unknown, failures=self.failures)
         seconds, asked = time.perf_counter() - self._start, self.request
         self._metrics.stage("chat", seconds)
         name = "?" if asked is None else asked.model if asked.model in (ROUTED, BEST) else "name"
@@ -204,19 +204,20 @@ class _Record:
             len(self.failures) + (answer is not None), failed, "-" if self.key is None else self.key.name,
         )  # fmt: skip
 
-    def _cost(self, answer: Answer, end: str) -> float:
-        """The cost in USD by what the upstream counted. If the LLM is paid by the token and the count is missing or
-        incomplete, at least the cost of the text seen, and of a whole answer what was expected: a client must not get a
-        long answer for little by disconnecting early."""
+    def _cost(self, answer: Answer, end: str) -> tuple[float, float]:
+        """The cost in USD, and the most that it can be, by what the upstream counted. If the LLM is paid by the token
+        and the count is missing or incomplete: by the text seen, and no less than was expected, since a client must not
+        get a long answer for little by disconnecting early."""
         assert self.request is not None
         assert self.charge is not None
         assert self.charge.quote is not None
-        llm, quote, written = answer.llm, self.charge.quote, answer.written
-        counted = counted_cost(answer.counted, self.request, llm, quote, written)
+        known = self.request, answer.llm, self.charge.quote, answer.written
+        counted = counted_cost(answer.counted, *known)
         whole = end == "done" or (answer.stream is not None and answer.stream.events.done)
         if counted is not None and whole:
-            return counted
-        return max(counted or 0.0, estimated_cost(self.request, llm, quote, written), quote.expected)
+            return counted, counted
+        cost = max(counted or 0.0, estimated_cost(*known, whole=whole), self.charge.quote.expected)
+        return cost, max(counted or 0.0, most_cost(*known, whole=whole))
 
 
 def _headers(choice: Choice, answer: Answer, quote: Quote | None) -> dict[str, str]:

@@ -69,9 +69,11 @@ class Chooser:
         Raises:
             BudgetError: the budget is below the cheapest LLM, whose cost the message names.
         """
-        costs = self.costs if expected is None else expected
+        costs = expected or self.costs
         paced = budget is None and self.pacer is not None
-        router = (self._best if asked == BEST and not paced else self._router).at_costs(costs)
+        router = self._best if asked == BEST and not paced else self._router
+        if any(costs[name] != self.costs[name] for name in router.names):
+            router = router.at_costs(costs)
         if paced and self.pacer is not None:
             return self._choice(router.route_paced(board, self.pacer), costs, self.pacer)
         return self._choice(router.route(board, self._budget if budget is None else budget), costs)

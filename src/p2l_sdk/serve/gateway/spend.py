@@ -80,24 +80,30 @@ class Charge:
         return self._request.limited(held.limit)
 
     def settle(
-        self, cost: float | None, *, unknown: bool = False, failures: Sequence[tuple[str, UpstreamError]] = ()
+        self,
+        cost: float | None,
+        most: float | None = None,
+        *,
+        unknown: bool = False,
+        failures: Sequence[tuple[str, UpstreamError]] = (),
     ) -> None:
         """Replace what was set aside by the actual cost. Only the first call counts.
 
         Args:
             cost: USD; None if there was no answer.
-            unknown: an LLM was working, and what it costs will never be known: the most that it can.
+            most: the most that it can have cost, where nobody counted; by default `cost`. The key pays that.
+            unknown: an LLM was working, and what it costs will never be known.
             failures: the calls that failed.
         """
         if not self._open:
             return
         self._open = False
         self._note(failures)
-        spent = cost
-        if unknown:
-            spent, cost = (0.0, 0.0) if self.quote is None else (self.quote.most, self.quote.expected)
+        if unknown and self.quote is not None:
+            cost, most = self.quote.expected, self.quote.most
+        paid = (cost or 0.0) if most is None else most
         if self._key is not None:
-            self._key.correct(self._reserved, (spent or 0.0) + self._lost)
+            self._key.correct(self._reserved, paid + self._lost)
         if self._pacer is not None:
             self._pacer.correct(self._expected, cost if cost is not None or not self._lost else self._lost)
 

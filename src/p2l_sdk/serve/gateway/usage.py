@@ -20,6 +20,7 @@ from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN, count_of
 log = logging.getLogger("p2l_sdk.serve.gateway.usage")
 
 _LONGEST = 131_072  # tokens of an answer that nothing limits
+_UNDER_WAY = 250  # tokens that an LLM has written and that have not arrived when a client leaves: a second or two
 _BESIDE_TEXT = 64  # tokens of an answer that are no text: its beginning and end, the frame of a tool call
 
 
@@ -71,17 +72,28 @@ def counted_cost(
             llm.name, _shown(read), _shown(wrote), most_read, min(most_written, seen),
         )  # fmt: skip
     cached = min(_detail(usage, "prompt_tokens_details", "cached_tokens"), believed[0])
-    return prices.of(*believed, cached_tokens=cached)
+    return min(prices.of(*believed, cached_tokens=cached), most)
 
 
-def estimated_cost(request: ChatRequest, llm: LLMConfig, quote: Quote, written: Written) -> float:
-    """The cost in USD of an answer that the upstream did not count, by its text; at most the quote's."""
+def estimated_cost(
+    request: ChatRequest, llm: LLMConfig, quote: Quote, written: Written, *, whole: bool = True
+) -> float:
+    """The cost in USD of an answer that the upstream did not count, by its text; at most the quote's. If it is not
+    `whole`, the LLM had written more than has arrived."""
     if llm.prices is None:
         return quote.expected
     size = request.size
     read = size.text / BYTES_PER_TOKEN + size.images * llm.prices.image_tokens + size.other
-    wrote = max(written.text / BYTES_PER_TOKEN, written.pieces)
+    wrote = max(written.text / BYTES_PER_TOKEN, written.pieces) + (0 if whole else _UNDER_WAY * request.n)
     return min(llm.prices.of(read, wrote), quote.most)
+
+
+def most_cost(request: ChatRequest, llm: LLMConfig, quote: Quote, written: Written, *, whole: bool = True) -> float:
+    """The most in USD that an answer can cost that the upstream did not count: no token is shorter than a byte."""
+    if llm.prices is None:
+        return quote.most
+    wrote = max(written.text, written.pieces) + (0 if whole else _UNDER_WAY * request.n)
+    return min(quote.read + llm.prices.of(0, wrote + _BESIDE_TEXT * request.n), quote.most)
 
 
 def _detail(usage: Mapping[str, Any], group: str, name: str) -> int:
