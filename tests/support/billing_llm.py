@@ -44,13 +44,13 @@ class BillingLLMs:
         return f"{self.address.removesuffix('/v1')}/{name}"
 
     def reset(self) -> None:
-        self.bills.clear()
+        self.bills = defaultdict(float)  # what is still under way goes into the old books
         self.behaviour.clear()
         self.bodies.clear()
 
-    def _bill(self, name: str, read: float, written: float) -> None:
-        price = self.prices[name]
-        self.bills[name] += (price[0] * read + price[1] * written) / 1e6
+    def _bill(self, name: str, read: float, written: float, bills: dict[str, float] | None = None) -> None:
+        price, bills = self.prices[name], self.bills if bills is None else bills
+        bills[name] += (price[0] * read + price[1] * written) / 1e6
 
     async def _complete(self, name: str, request: Request) -> Response:
         body = json.loads(await request.body())
@@ -67,10 +67,9 @@ class BillingLLMs:
             return StreamingResponse(
                 self._stream(name, each * n, read, body, behaviour), media_type="text/event-stream"
             )
-        if behaviour == "silent":
-            self._bill(name, 0, each * n)
-            await asyncio.sleep(5)
         self._bill(name, 0, each * n)
+        if behaviour == "silent":
+            await asyncio.sleep(5)
         usage = LIES if behaviour == "lie" else json.dumps({"prompt_tokens": read, "completion_tokens": each * n})
         text = json.dumps([{"index": i, "message": {"role": "assistant", "content": "x " * each}} for i in range(n)])
         told = "" if behaviour == "untold" else f', "usage": {usage}'
@@ -78,11 +77,11 @@ class BillingLLMs:
 
     async def _stream(self, name: str, tokens: int, read: int, body: dict, behaviour: str):
         chunk = 'data: {"choices": [{"index": 0, "delta": {"content": "x "}}]}\n\n'
-        left = tokens
+        left, bills = tokens, self.bills
         while left > 0:
             size = min(3, left)
             left -= size
-            self._bill(name, 0, size)
+            self._bill(name, 0, size, bills)
             yield chunk * size
             await asyncio.sleep(0.01)  # 300 tokens a second, which is fast
         yield 'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
