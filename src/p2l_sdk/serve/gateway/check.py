@@ -111,7 +111,8 @@ def check(config: GatewayConfig, p2l: P2L) -> Check:
         own = means[0] if known and means[0] != name else None
         several = () if known else tuple(means)
         llms.append(LLMCheck(name, llm.base_url, known_costs.get(name), known, similar, own, several))
-    keys = dict.fromkeys(llm.api_key_env for llm in config.models.values() if llm.api_key_env is not None)
+    places = [place for llm in config.models.values() for place in llm.places]
+    keys = dict.fromkeys(place.api_key_env for place in places if place.api_key_env is not None)
     found = Check(tuple(llms), tuple(key for key in keys if not read_key(key)))
     return found if found.problems else Check(found.llms, budget_error=_budget_error(config, p2l))
 
