@@ -55,7 +55,7 @@ class Chooser:
         self.costs = costs(config, p2l)
         self._config, self._p2l = config, p2l
         self._names = tuple(known_llms(config, p2l))
-        self.candidates = frozenset((*self._names, *config.fallback))
+        self.candidates = tuple(dict.fromkeys((*self._names, *config.fallback)))
         self._routers: dict[tuple[str, ...], tuple[Router, Router]] = {}  # by the LLMs that they choose among
         router, _ = self._among(self._names)
         if config.budget is not None:
@@ -81,7 +81,8 @@ class Chooser:
         if reserve and not any(self.costs[name] <= most for name in names):
             return Choice(tuple(reserve), {reserve[0]: 1.0}, self.costs[reserve[0]], pacer=pacer)
         if not names:  # and no fallback fits the budget
-            return self.by_name(min(self.candidates.difference(without), key=self.costs.__getitem__), budget)
+            able = (name for name in self.candidates if name not in without)
+            return self.by_name(min(able, key=self.costs.__getitem__), budget)
         router, best = self._among(names)
         if pacer is not None:
             route = router.route_paced(board, pacer)

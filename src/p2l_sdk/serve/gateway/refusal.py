@@ -28,6 +28,7 @@ _REASONS = {  # codes that are reported as the reason; others are the upstream's
     "content_policy_violation", "unsupported_parameter", "unsupported_value", "unsupported_model", "invalid_image",
     "rate_limit_exceeded", "unsupported_country_region_territory",
 }  # fmt: skip
+_OF_THE_REQUEST = (CONTEXT, "content_filter", "content_policy_violation", "unsupported_parameter", "unsupported_value")
 _TOO_LONG = re.compile(
     r"context[ _](length|window|size|limit)|max_model_len|prompt is too long|input is too long|too many (input )?tokens"
     r"|reduce the length|token (count|limit)[^.]{0,40} exceed|exceed[^.]{0,60}(maximum|max|limit)[^.]{0,30} tokens"
@@ -71,6 +72,20 @@ class Refusal:
             return cls(status, error_body(text, INVALID, code=_OURS)["error"], request_id)
         nested = isinstance(value, dict) and value.get("error") is found
         return cls(status, _as_openai(found, status, nested), request_id)
+
+
+def refusal_within(value: Any, llm: str) -> Refusal | None:
+    """The refusal in a reply whose status said that all was well, as some gateways send it; None if the error in it, if
+    any, is the upstream's own."""
+    found = _error(value)
+    if found is None:
+        return None
+    code, status = found.get("code"), 400
+    if isinstance(code, int) or (isinstance(code, str) and code.isdecimal() and len(code) == 3):
+        status = int(code)
+    elif code not in _OF_THE_REQUEST and found.get("type") != INVALID:
+        return None
+    return Refusal.of(status, json.dumps(value).encode(), llm) if status in REFUSALS else None
 
 
 def _error(value: Any, depth: int = 6) -> Mapping[str, Any] | None:

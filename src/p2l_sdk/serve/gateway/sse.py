@@ -35,6 +35,7 @@ class Events:
         done: whether the stream has ended with [DONE].
         finished: whether the answer is complete: [DONE], or a finish reason for each of the choices.
         failed: whether an event was an error, or unreadable. Nothing counts after it.
+        error: the payload of that event.
         usage: the upstream's token count, if it sent one.
         text_bytes: bytes of text in the answer so far.
     """
@@ -43,6 +44,7 @@ class Events:
         self._tail = bytearray()
         self._choices, self._finished = choices, set[int]()  # indices of the finished choices
         self.begun = self.done = self.finished = self.failed = False
+        self.error: Any = None
         self.usage: dict[str, Any] | None = None
         self.text_bytes = 0
 
@@ -79,14 +81,16 @@ class Events:
 
     def _look_at(self, event: bytes) -> bool:
         """Note what an event says; False if it is no part of an answer, but an error."""
-        if b"event:" in event and _ERROR_NAME.search(event):
-            return False
         payload = _payload(event)
+        if b"event:" in event and _ERROR_NAME.search(event):
+            self.error = payload
+            return False
         if payload is ... or payload == _DONE:
             self.done = self.done or payload == _DONE
             self.finished = self.finished or self.done
             return True
         if not isinstance(payload, dict) or is_error(payload):
+            self.error = payload
             return False
         if isinstance(payload.get("usage"), dict):
             self.usage = payload["usage"]

@@ -23,7 +23,7 @@ from p2l_sdk.serve.gateway.breaker import Breaker
 from p2l_sdk.serve.gateway.call import Call, UpstreamError
 from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
 from p2l_sdk.serve.gateway.known import completed
-from p2l_sdk.serve.gateway.refusal import REFUSALS, Refusal, holds
+from p2l_sdk.serve.gateway.refusal import REFUSALS, Refusal, holds, refusal_within
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.sse import Events, EventTooLarge, is_error, text_bytes
 from p2l_sdk.serve.gateway.stream import Stream
@@ -191,7 +191,11 @@ class Upstream:
                 return await self._whole(response, alive)
             if not _is(response, "text/event-stream"):
                 raise UpstreamError("content", "sent something that is no event stream")
-            begun, stream = await Stream.begin(response, Events(request.n), call, alive)
+            events = Events(request.n)
+            try:
+                begun, stream = await Stream.begin(response, events, call, alive)
+            except UpstreamError as error:
+                raise self._refused_within(events.error) or error from None
             stays_open = True
             return Answer(self.llm, _headers(response), begun, stream=stream)
         finally:
@@ -203,11 +207,12 @@ class Upstream:
         value = _json(content)
         if not _is(response, "application/json") or not isinstance(value, dict):
             raise UpstreamError("content", "sent something that is no JSON object")
+        if is_error(value):
+            raise self._refused_within(value) or UpstreamError("content", "sent an error as if it were an answer")
         choices = value.get("choices")
-        if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices) or is_error(value):
+        messages = [isinstance(c, dict) and c.get("message") for c in choices] if isinstance(choices, list) else []
+        if not messages or not all(isinstance(message, dict) for message in messages):
             raise UpstreamError("content", "sent something that is no chat completion")
-        if not choices:
-            raise UpstreamError("content", "sent an answer without choices")
         usage = value.get("usage")
         answer = Answer(self.llm, _headers(response), content)
         answer.usage = usage if isinstance(usage, dict) else None
@@ -224,6 +229,12 @@ class Upstream:
             return UpstreamError.of(response)
         identity = _headers(response).get("x-request-id")
         return UpstreamError.refused(Refusal.of(response.status_code, content, self.llm.name, identity))
+
+    def _refused_within(self, value: Any) -> UpstreamError | None:
+        refusal = refusal_within(value, self.llm.name)
+        if refusal is None or holds(json.dumps(dict(refusal.error)).encode(), self._secrets):
+            return None
+        return UpstreamError.refused(refusal)
 
 
 async def _read(response: httpx.Response, most: int, alive: Callable[[], None] = lambda: None) -> bytes:
