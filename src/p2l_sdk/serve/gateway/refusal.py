@@ -34,7 +34,7 @@ _TOO_LONG = re.compile(
     r"|reduce the length|token (count|limit)[^.]{0,40} exceed|exceed[^.]{0,60}(maximum|max|limit)[^.]{0,30} tokens"
 )
 _OURS = "refused_by_upstream"
-_MOST_TEXT = 4000  # characters of a message
+_MOST_TEXT, _LONGEST_CODE = 4000, 100  # characters
 _SHORTEST_SECRET = 8  # characters; shorter keys ("none", "EMPTY") are no secrets, but words
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([0-7]{3})|(.))", re.DOTALL)
 
@@ -118,7 +118,7 @@ def _as_openai(found: Mapping[str, Any], status: int, nested: bool) -> Mapping[s
     code, kind, param = (found.get(name) for name in ("code", "type", "param"))
     if isinstance(code, int) and not isinstance(code, bool):
         code = None if code == status and not nested else str(code)
-    code = _clean(code) if _is_text(code) else None
+    code = _clean(code) if _is_text(code) and len(code) <= _LONGEST_CODE else None
     if (code is None or code.isdigit()) and status in (400, 413, 422) and _TOO_LONG.search(text.lower()):
         code = CONTEXT
     own = {

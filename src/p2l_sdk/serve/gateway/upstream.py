@@ -223,8 +223,8 @@ class Upstream:
         client's business."""
         try:
             content = await _read(response, _LARGEST_REFUSAL)
-        except UpstreamError:
-            content = b""  # a reason of that size is none
+        except (UpstreamError, httpx.HTTPError):
+            content = b""  # a reason of that size is none, and half of one neither
         if holds(content, self._secrets):
             return UpstreamError.of(response)
         identity = _headers(response).get("x-request-id")
