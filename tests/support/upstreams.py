@@ -177,6 +177,10 @@ class Upstreams:
         answer = asyncio.ensure_future(self._answer(writer, llm, body, how))
         end = asyncio.ensure_future(reader.read(1))  # the client sends no more: this ends when it does
         await asyncio.wait((answer, end), return_when=asyncio.FIRST_COMPLETED)
+        next_request = end.result() if end.done() and end.exception() is None else b""
+        if next_request:  # so the client has all of the answer
+            reader._buffer[:0] = next_request  # type: ignore[attr-defined]
+            await answer
         if not answer.done():
             self.hung_up.append(llm)
         answer.cancel()

@@ -131,8 +131,10 @@ def payloads(whole: bytes) -> Iterator[Any]:
 
 def _payload(event: bytes) -> Any:
     """The payload of an event; ... if it has no data."""
-    data = [line[5:].removeprefix(b" ") for line in _LINE.split(event) if line.startswith(b"data:")]
-    text = b"\n".join(data).strip()
+    text = event[5:].strip()
+    if not event.startswith(b"data:") or b"\n" in text or b"\r" in text:  # not the usual, a single line
+        data = [line[5:].removeprefix(b" ") for line in _LINE.split(event) if line.startswith(b"data:")]
+        text = b"\n".join(data).strip()
     if not text:
         return ...
     if text == b"[DONE]":
