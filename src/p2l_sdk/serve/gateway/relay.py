@@ -51,7 +51,7 @@ async def _disconnect(receive: Receive) -> None:
 Begun = tuple[Answer, dict[str, str]]  # an answer that has begun, and the headers of the reply
 
 
-async def within(seconds: float | None, task: asyncio.Task[Result]) -> Result | None:
+async def within(seconds: float | None, task: asyncio.Task[Begun]) -> Begun | None:
     """The result of the task if it is there within the seconds (None: however long it takes), else None. If the caller
     is cancelled, the task is too."""
     try:
@@ -62,12 +62,12 @@ async def within(seconds: float | None, task: asyncio.Task[Result]) -> Result | 
     return task.result() if done else None
 
 
-async def dropped(task: asyncio.Task[Any]) -> None:
+async def dropped(task: asyncio.Task[Begun]) -> None:
     """Cancel a task that begins an answer; if it has begun meanwhile, end it."""
     task.cancel()
-    [outcome] = await asyncio.gather(task, return_exceptions=True)
-    if isinstance(outcome, tuple):
-        await outcome[0].close()
+    await asyncio.gather(task, return_exceptions=True)
+    if not task.cancelled() and task.exception() is None:
+        await task.result()[0].close()
 
 
 class StreamedAnswer(Response):
