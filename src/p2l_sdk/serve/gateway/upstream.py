@@ -23,6 +23,7 @@ from p2l_sdk.serve.gateway.address import read_key
 from p2l_sdk.serve.gateway.breaker import Breaker
 from p2l_sdk.serve.gateway.call import Call, UpstreamError
 from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
+from p2l_sdk.serve.gateway.reply import read_reply
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.sse import LARGEST_EVENT, Events, EventTooLarge, payloads, text_bytes
 from p2l_sdk.serve.metrics import ServerMetrics
@@ -93,6 +94,7 @@ class Answer:
         content: the body, or the first events of a stream.
         usage: the upstream's token count, if it sent one.
         stream: the open stream whose events follow; None if the content is complete.
+        counted_bytes: of text in the content, if they have been counted.
     """
 
     llm: LLMConfig
@@ -101,6 +103,7 @@ class Answer:
     content: bytes
     usage: dict[str, Any] | None = None
     stream: Stream | None = None
+    counted_bytes: int | None = None
 
     @property
     def cost(self) -> float | None:
@@ -116,7 +119,9 @@ class Answer:
     @property
     def text_bytes(self) -> int:
         """Bytes of text that have arrived so far."""
-        return text_bytes(self.content) if self.stream is None else self.stream.events.text_bytes
+        if self.stream is not None:
+            return self.stream.events.text_bytes
+        return text_bytes(self.content) if self.counted_bytes is None else self.counted_bytes
 
     async def close(self) -> None:
         """End the call, if it is still open."""
@@ -214,8 +219,8 @@ class Upstream:
                 await response.aclose()
 
     async def _whole(self, response: httpx.Response) -> Answer:
-        content = await _read(response)
-        value = _json(content)
+        reply = await read_reply(response)
+        content, value = reply.content, reply.value
         if not _is(response, "application/json") or not isinstance(value, dict):
             raise UpstreamError("content", "sent something that is no JSON object")
         if not isinstance(value.get("choices"), list):
@@ -223,6 +228,7 @@ class Upstream:
         usage = value.get("usage")
         answer = Answer(self.llm, 200, _headers(response), content)
         answer.usage = usage if isinstance(usage, dict) else None
+        answer.counted_bytes = reply.text_bytes
         return answer
 
     async def _refusal(self, response: httpx.Response) -> Answer:
