@@ -22,6 +22,7 @@ from uvicorn.server import ServerState
 from p2l_sdk.serve.connections import Connections
 from p2l_sdk.serve.errors import ApiError, HeaderTooLarge, Malformed
 
+_VERSIONS = ("1.1", "1.0")
 _PIPELINED = 16  # requests that one connection may have waiting for their turn
 
 
@@ -166,14 +167,13 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The header is complete."""
         self._check()
-        self._pending, self._in_body = 0, True
         if self.parser.should_upgrade():
             return  # it is read again
         if len(self.pipeline) >= _PIPELINED:
             self._deaf, self.pipeline[0][0].keep_alive = True, False  # the last of them, which is answered yet
             raise ValueError("too many")
-        self._whole = False
         super().on_headers_complete()
+        self._pending, self._in_body, self._whole = 0, True, False
         self._connections.works(self)
 
     def on_body(self, body: bytes) -> None:
@@ -203,6 +203,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def _check(self) -> None:
         """Refuse what a proxy before the server may have read differently."""
         hosts, version = 0, self.parser.get_http_version()
+        if version not in _VERSIONS:
+            self._fail(Malformed("this server speaks HTTP/1.1"))
         for name, value in self.headers:
             if name == b"host":
                 hosts += 1
