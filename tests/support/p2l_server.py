@@ -130,4 +130,4 @@ class Running:
             reply = error
         content = reply.read()
         is_json = reply.headers.get("Content-Type", "").startswith("application/json")
-        return reply.status, json.loads(content) if is_json else content.decode(), reply.headers
+        return reply.status, json.loads(content) if is_json and content else content.decode(), reply.headers

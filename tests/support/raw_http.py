@@ -29,12 +29,14 @@ class Said:
     """What a server said on a connection.
 
     Attributes:
+        heard: all of it.
         replies: status and body of each reply.
         closed: whether it closed the connection.
         seconds: until then.
         taken: bytes that it took.
     """
 
+    heard: bytes = b""
     replies: list[tuple[int, bytes]] = field(default_factory=list)
     closed: bool = False
     seconds: float = 0.0
@@ -73,14 +75,14 @@ def say(port: int, parts: bytes | Iterable[bytes], *, seconds: float = 5.0, paus
         except OSError:
             said.closed = True
     said.seconds = time.monotonic() - start
-    said.replies = replies(bytes(heard))
+    said.heard, said.replies = bytes(heard), replies(bytes(heard))
     return said
 
 
 def replies(heard: bytes) -> list[tuple[int, bytes]]:
-    """The replies in what was heard; all have a Content-Length, or are interim."""
+    """The replies in what was heard; all have a Content-Length, or are interim. None is to HEAD."""
     found = []
-    while heard:
+    while heard.startswith(b"HTTP/"):
         head, _, heard = heard.partition(b"\r\n\r\n")
         length = [int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
         size = length[0] if length else 0

@@ -43,11 +43,14 @@ class Application(FastAPI):
         super().__init__(**options)
         self._short_ways: dict[tuple[str, str], ASGIApp] = {}  # method and path -> shell, guards, endpoint
         self._routes: list[BaseRoute] = []
+        self._included: list[BaseRoute] = []  # what FastAPI made of them
         self._own = 0
 
     def include(self, router: APIRouter, guards: Sequence[Guard], shell: Callable[[ASGIApp], ASGIApp]) -> None:
         """Include a router with guards before its endpoints; `shell` wraps shortcuts as FastAPI's middleware would."""
+        before = len(self.router.routes)
         self.include_router(router, dependencies=[Depends(guard) for guard in guards])
+        self._included += self.router.routes[before:]
         for route in router.routes:
             if isinstance(route, BareRoute):
                 for method in route.methods or ():
@@ -61,9 +64,9 @@ class Application(FastAPI):
         """Answer a request (ASGI). One with a slash too many at its end is answered as without it, as a redirect would
         come before any guard, and to whatever name `Host` holds; HEAD is answered as GET without a body."""
         path, method = scope.get("path", ""), scope.get("method", "")
-        if path.endswith("/") and path != "/" and not self._has(scope):
+        if path.endswith("/") and path != "/" and not self._takes_slash(scope):
             scope["path"] = path = path.rstrip("/") or "/"
-        if method == "HEAD" and not self._has(scope):
+        if method == "HEAD" and not self._takes_head(scope):
             scope, send, method = {**scope, "method": "GET"}, _without_body(send), "GET"
         short_way = self._short_ways.get((method, path))
         if short_way is None or self._added() != self._own:
@@ -81,16 +84,18 @@ class Application(FastAPI):
         schema["components"]["schemas"] |= bodies["$defs"]
         return schema
 
-    def _has(self, scope: Scope) -> bool:
-        """Whether a route is meant for just this path and method, slash or HEAD: one that somebody added."""
-        if scope["type"] != "http":
-            return True
-        for route in self.router.routes:
-            path, methods = getattr(route, "path", ""), getattr(route, "methods", None) or ()
-            meant = path.endswith("/") if scope["path"].endswith("/") and scope["path"] != "/" else "HEAD" in methods
-            if (meant or not isinstance(route, Route)) and route.matches(scope)[0] is Match.FULL:
-                return True
-        return False
+    def _takes_slash(self, scope: Scope) -> bool:
+        """Whether a route that somebody added is meant for a path that ends with a slash."""
+        matching = (route for route in self._all() if route.matches(scope)[0] is not Match.NONE)
+        return any(not isinstance(route, Route) or route.path.endswith("/") for route in matching)
+
+    def _takes_head(self, scope: Scope) -> bool:
+        """Whether a route that somebody added is meant for HEAD."""
+        return any(route.matches(scope)[0] is Match.FULL for route in self._all())
+
+    def _all(self) -> list[BaseRoute]:
+        """The routes of the routers included here, and whatever else somebody added, which may hold further routes."""
+        return [*self._routes, *(route for route in self.router.routes if route not in self._included)]
 
     def _added(self) -> int:
         return len(self.user_middleware) + len(self.exception_handlers) + len(self.dependency_overrides)
