@@ -67,6 +67,7 @@ class Upstreams:
     def __init__(self, faults: float = 0.0, fault_kinds: tuple[str, ...] = (), seed: int = 0) -> None:
         self.script: dict[str, list[str]] = defaultdict(list)
         self.always: dict[str, str] = {}
+        self.raw: dict[str, bytes] = {}  # what an LLM answers whenever it is called
         self.seen: list[Seen] = []
         self.hung_up: list[str] = []
         self.answered: dict[str, str] = {}  # id of each complete answer -> the LLM
@@ -94,6 +95,7 @@ class Upstreams:
     def reset(self) -> None:
         self.script.clear()
         self.always.clear()
+        self.raw.clear()
         self.seen.clear()
         self.hung_up.clear()
 
@@ -163,6 +165,8 @@ class Upstreams:
         """Send the answer; True if the connection can be reused."""
         if how == "slow":
             await asyncio.sleep(FOREVER)
+        if llm in self.raw:
+            return await self._send(writer, 200, self.raw[llm])
         if how in REFUSALS:
             return await self._send(writer, 400, REFUSALS[how])
         if how[:3].isdigit():

@@ -28,12 +28,12 @@ class Reply:
     """The body of a reply.
 
     Attributes:
-        content: as it came.
+        content: as it came; a large one is not copied into bytes, as that alone would take longer than a request.
         value: its JSON value, None if it is no JSON; of a large one, that of its `outline`.
         text_bytes: bytes of text that an LLM has written in a large one; None of another one, whose content says so.
     """
 
-    content: bytes
+    content: bytes | memoryview
     value: Any
     text_bytes: int | None = None
 
@@ -62,18 +62,16 @@ async def read_reply(
             if len(content) > _LARGE and not large:
                 large = True
                 await stack.enter_async_context(_room(alive))
-        whole = bytes(content)
-        del content
-        if len(whole) <= _ON_THE_LOOP:
-            return Reply(whole, _parsed(whole))
-        return await asyncio.get_running_loop().run_in_executor(_thread(), _look_at, whole)
+        if len(content) <= _ON_THE_LOOP:
+            return Reply(whole := bytes(content), _parsed(whole))
+        return await asyncio.get_running_loop().run_in_executor(_thread(), _look_at, content)
 
 
-def _look_at(content: bytes) -> Reply:
+def _look_at(content: bytearray) -> Reply:
     found = outline(content)
     if found is None:
-        return Reply(content, None, 0)
-    return Reply(content, _parsed(found.content), text_bytes(found.content) + found.cut)
+        return Reply(memoryview(content), None, 0)
+    return Reply(memoryview(content), _parsed(found.content), text_bytes(found.content) + found.cut)
 
 
 def _parsed(content: bytes) -> Any:

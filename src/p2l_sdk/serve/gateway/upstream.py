@@ -100,7 +100,7 @@ class Answer:
     llm: LLMConfig
     status: int
     headers: dict[str, str]
-    content: bytes
+    content: bytes | memoryview
     usage: dict[str, Any] | None = None
     stream: Stream | None = None
     counted_bytes: int | None = None
@@ -121,7 +121,7 @@ class Answer:
         """Bytes of text that have arrived so far."""
         if self.stream is not None:
             return self.stream.events.text_bytes
-        return text_bytes(self.content) if self.counted_bytes is None else self.counted_bytes
+        return text_bytes(bytes(self.content)) if self.counted_bytes is None else self.counted_bytes
 
     async def close(self) -> None:
         """End the call, if it is still open."""
