@@ -84,7 +84,7 @@ class StreamedAnswer(Response):
 
         end = "done"
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await body(self._answer.content)
+        await body(bytes(self._answer.content))
         parts = aiter(self._answer.stream.rest()) if self._answer.stream is not None else None
         name = self._answer.llm.name
         try:
