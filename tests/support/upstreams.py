@@ -59,14 +59,13 @@ class Seen:
 
 @dataclass(frozen=True)
 class Reply:
-    """A reply word for word: its parts, with a pause before each and, if it hangs, no end."""
+    """A reply word for word: its parts, with a pause before each."""
 
     content: bytes | str | dict[str, Any] | tuple[bytes, ...] = b""
     status: int = 200
     kind: str = "application/json"
     headers: dict[str, str] = field(default_factory=dict)
     pause: float = 0.0
-    hangs: bool = False
 
     @property
     def parts(self) -> tuple[bytes, ...]:
@@ -98,6 +97,7 @@ class Upstreams:
         self.script: dict[str, list[str]] = defaultdict(list)
         self.always: dict[str, str] = {}
         self.replies: dict[str, Reply] = {}
+        self.raw: dict[str, bytes] = {}  # what an LLM answers whenever it is called
         self.seen: list[Seen] = []
         self.hung_up: list[str] = []
         self.answered: dict[str, str] = {}  # id of each complete answer -> the LLM
@@ -126,6 +126,7 @@ class Upstreams:
         self.script.clear()
         self.always.clear()
         self.replies.clear()
+        self.raw.clear()
         self.seen.clear()
         self.hung_up.clear()
 
@@ -201,6 +202,8 @@ class Upstreams:
             await asyncio.sleep(FOREVER)
         if how in self.replies:
             return await self._word_for_word(writer, self.replies[how])
+        if llm in self.raw:
+            return await self._send(writer, 200, self.raw[llm])
         if how in REFUSALS:
             return await self._send(writer, 400, REFUSALS[how])
         if how[:3].isdigit():
@@ -237,7 +240,6 @@ class Upstreams:
         for part in filter(None, reply.parts):
             await asyncio.sleep(reply.pause)
             await _chunk(writer, part)
-        await asyncio.sleep(FOREVER if reply.hangs else 0)
         await _chunk(writer, b"")
         return True
 

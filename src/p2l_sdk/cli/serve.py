@@ -38,20 +38,49 @@ _PACKAGES = ("fastapi", "httpx", "uvicorn", "yaml")
     "origins",
     multiple=True,
     metavar="URL",
-    help="A site whose pages may call the server (CORS); repeatable.",
+    help="A site or application whose pages may call the server (CORS); repeatable.",
 )
 @click.option(
     "--max-prompts", type=click.IntRange(min=1), default=1024, show_default=True, help="Most prompts in one request."
 )
+@click.option(
+    "--max-connections", type=click.IntRange(min=1), default=2000, show_default=True, help="Most connections in all."
+)
+@click.option(
+    "--max-per-client",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    help="Most connections from one address, but for this machine and --proxy.",
+)
+@click.option(
+    "--proxy",
+    "proxies",
+    multiple=True,
+    metavar="ADDRESS",
+    help="A reverse proxy (address or network): --max-per-client does not hold for it; repeatable.",
+)
+@click.option(
+    "--header-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10,
+    show_default=True,
+    help="Time within which the header of a request must have arrived.",
+)
+@click.option(
+    "--max-header-kb", type=click.IntRange(min=1), default=64, show_default=True, help="Largest request header, KB."
+)
 def serve(
     model: str | None, config: str | None, checked: str | None, host: str, port: int, api_keys: str | None,
-    cache_mb: float, max_body_mb: float, max_prompts: int, origins: tuple[str, ...],
+    cache_mb: float, max_body_mb: float, max_prompts: int, origins: tuple[str, ...], max_connections: int,
+    max_per_client: int, proxies: tuple[str, ...], header_seconds: float, max_header_kb: int,
 ) -> None:  # fmt: skip
     """Serve a model over HTTP: its API, a page, and, with --config, a router for OpenAI chat clients."""
     for package in _PACKAGES:
         if find_spec(package) is None:
             raise MissingExtraError("p2l serve", package, "serve")
     from p2l_sdk.serve.auth import Keys
+    from p2l_sdk.serve.connections import ConnectionLimits
     from p2l_sdk.serve.gateway.check import check
     from p2l_sdk.serve.gateway.config import GatewayConfig
     from p2l_sdk.serve.run import ServerSettings, run_server
@@ -68,6 +97,13 @@ def serve(
         max_body_bytes=round(max_body_mb * 2**20),
         max_prompts=max_prompts,
         origins=origins,
+        connections=ConnectionLimits(
+            max_header_bytes=max_header_kb * 1024,
+            header_seconds=header_seconds,
+            max_connections=max_connections,
+            max_per_client=max_per_client,
+            proxies=(*ConnectionLimits.proxies, *proxies),
+        ),
     )
     p2l = load(model)
     if settings.gateway is not None:

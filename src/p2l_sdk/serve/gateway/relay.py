@@ -136,7 +136,7 @@ class StreamedAnswer(Response):
             return await self._relay(self._begun[0], body)
 
     async def _relay(self, answer: Answer, body: _Body) -> str:
-        await body.send(answer.content)
+        await body.send(bytes(answer.content))
         parts = aiter(answer.stream.rest()) if answer.stream is not None else None
         name = answer.llm.name
         try:

@@ -24,6 +24,7 @@ from p2l_sdk.serve.gateway.call import Call, UpstreamError
 from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
 from p2l_sdk.serve.gateway.known import completed
 from p2l_sdk.serve.gateway.refusal import REFUSALS, Refusal, holds, refusal_within
+from p2l_sdk.serve.gateway.reply import LARGEST_REPLY, read_reply
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.sse import Events, EventTooLarge, is_error, text_bytes
 from p2l_sdk.serve.gateway.stream import Stream
@@ -31,8 +32,7 @@ from p2l_sdk.serve.metrics import ServerMetrics
 
 _CONNECT_SECONDS = 10.0
 _PASSED_ON = ("content-type", "x-request-id")  # headers of the upstream's reply
-_LARGEST_BODY = 64 * 2**20  # bytes
-_LARGEST_REFUSAL = 256 * 1024
+_LARGEST_REFUSAL = 256 * 1024  # bytes
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 
 
@@ -46,13 +46,15 @@ class Answer:
         content: the body, or the first events of a stream.
         usage: the upstream's token count, if it sent one.
         stream: the open stream whose events follow; None if the content is complete.
+        counted_bytes: of text in the content, if they have been counted.
     """
 
     llm: LLMConfig
     headers: dict[str, str]
-    content: bytes
+    content: bytes | memoryview
     usage: dict[str, Any] | None = None
     stream: Stream | None = None
+    counted_bytes: int | None = None
 
     @property
     def cost(self) -> float | None:
@@ -68,7 +70,9 @@ class Answer:
     @property
     def text_bytes(self) -> int:
         """Bytes of text that have arrived so far."""
-        return text_bytes(self.content) if self.stream is None else self.stream.events.text_bytes
+        if self.stream is not None:
+            return self.stream.events.text_bytes
+        return text_bytes(bytes(self.content)) if self.counted_bytes is None else self.counted_bytes
 
     async def close(self) -> None:
         """End the call, if it is still open."""
@@ -203,8 +207,8 @@ class Upstream:
                 await response.aclose()
 
     async def _whole(self, response: httpx.Response, alive: Callable[[], None]) -> Answer:
-        content = await _read(response, _LARGEST_BODY, alive)
-        value = _json(content)
+        reply = await read_reply(response, LARGEST_REPLY, alive)
+        content, value = reply.content, reply.value
         if not _is(response, "application/json") or not isinstance(value, dict):
             raise UpstreamError("content", "sent something that is no JSON object")
         if is_error(value):
@@ -216,13 +220,14 @@ class Upstream:
         usage = value.get("usage")
         answer = Answer(self.llm, _headers(response), content)
         answer.usage = usage if isinstance(usage, dict) else None
+        answer.counted_bytes = reply.text_bytes
         return answer
 
     async def _refusal(self, response: httpx.Response) -> UpstreamError:
         """What to make of a reply with a status of `REFUSALS`. One that holds our key is about that, and none of the
         client's business."""
         try:
-            content = await _read(response, _LARGEST_REFUSAL)
+            content = bytes((await read_reply(response, _LARGEST_REFUSAL)).content)
         except (UpstreamError, httpx.HTTPError):
             content = b""  # a reason of that size is none, and half of one neither
         if holds(content, self._secrets):
@@ -235,23 +240,6 @@ class Upstream:
         if refusal is None or holds(json.dumps(dict(refusal.error)).encode(), self._secrets):
             return None
         return UpstreamError.refused(refusal)
-
-
-async def _read(response: httpx.Response, most: int, alive: Callable[[], None] = lambda: None) -> bytes:
-    content = bytearray()
-    async for part in response.aiter_bytes():
-        alive()
-        content += part
-        if len(content) > most:
-            raise UpstreamError("content", "sent too much")
-    return bytes(content)
-
-
-def _json(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _is(response: httpx.Response, kind: str) -> bool:
