@@ -109,6 +109,29 @@ def test_forty_of_forty_are_answered_while_one_llm_can(routing9, upstreams):
         assert {(reply.status_code, reply.headers["x-p2l-model"]) for reply in replies} == {(200, third)}
 
 
+EMPTY = {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, "status_401"), (402, "insufficient_quota"), (429, "insufficient_quota"), (405, "status_405")],
+)
+def test_a_wrong_key_or_an_empty_account_uses_up_no_attempt(routing9, upstreams, status, kind):
+    upstreams.reset()
+    upstreams.replies["empty"] = Reply(EMPTY, status)
+    first, second, third = ranking(routing9)
+    upstreams.always.update({first: "empty", second: "empty"})
+    with serving(routing9, config(upstreams, attempts=1, breaker_failures=3)) as running, httpx.Client() as client:
+        asked = {"model": "p2l", "messages": HELLO}
+        replies = [client.post(f"{running.url}/chat/completions", json=asked) for _ in range(5)]
+        assert {(reply.status_code, reply.headers["x-p2l-model"]) for reply in replies} == {(200, third)}
+        assert running.metrics.errors == {(first, kind): 3, (second, kind): 3}  # then they are left alone
+        upstreams.always[third] = "empty"
+        reply = client.post(f"{running.url}/chat/completions", json=asked)
+        assert reply.status_code == 502
+        assert "quota" not in reply.text  # it is ours, not the client's
+
+
 def test_a_breaker_opens_on_four_faults_and_a_refusal_by_turns(routing9, upstreams):
     upstreams.reset()
     with serving(routing9, config(upstreams, attempts=1, breaker_failures=5)) as running, httpx.Client() as client:

@@ -92,6 +92,16 @@ def test_an_error_after_content_ends_the_stream_with_one_error(ask, server, upst
     assert server.metrics.errors == {(DEAR, "error"): 1}
 
 
+def test_moderation_in_the_middle_of_an_answer_does_not_shut_the_upstream(routing9, upstreams):
+    upstreams.reset()
+    upstreams.replies["moderated"] = events(ROLE, SAID, {"error": {"code": 403, "message": "moderated"}}, pause=0.002)
+    upstreams.script[DEAR] = ["moderated"] * 3
+    with serving(routing9, config(upstreams, breaker_failures=1)) as running, httpx.Client() as client:
+        texts = [client.post(f"{running.url}/chat/completions", json=body(model=DEAR)).text for _ in range(4)]
+        assert [text.count("upstream_error") for text in texts] == [1, 1, 1, 0]
+        assert running.metrics.errors == {(DEAR, "error"): 3}
+
+
 @pytest.mark.parametrize(
     "parts",
     [(SAID, ERROR, DONE), (ROLE, SAID, ERROR, DONE), (SAID, delta({}, "error"))],

@@ -182,8 +182,8 @@ class GatewayConfig:
         models: the LLMs, by name.
         max_messages: limit per conversation.
         trust_env: whether proxies of the environment (HTTPS_PROXY) are used.
-        attempts: maximum number of failures per request, after which no LLM is called any more. Refusals do not count,
-            and an LLM with several addresses that all fail counts once.
+        attempts: maximum number of faults per request, after which no LLM is called any more. Only those count that
+            another try may mend, and those of several addresses of an LLM count once.
         backoff: seconds before an upstream that failed is called again for the same request; doubled each time.
         deadline: seconds for a whole request, including its stream.
         opponents: name -> weight; see `Router`.

@@ -76,8 +76,8 @@ class Failover:
 
     Args:
         upstreams: one or several by name of the LLM, one for each of its addresses.
-        attempts: maximum number of times per request that an LLM may fail at all its addresses. A refusal is no such
-            failure: each LLM may refuse a request once.
+        attempts: maximum number of times per request that an LLM may fail at all its addresses in a way that another
+            try may mend. The others (refusals, a wrong key, an empty account) are bounded by the number of LLMs.
         backoff: seconds before an upstream is called a second time; doubled each time.
     """
 
@@ -116,7 +116,7 @@ class Failover:
             answer = await self._ask(request, left, name, ends, failures)
             if answer is not None:
                 return answer, failures
-            faults += any(error.refusal is None for _, error in failures[before:])
+            faults += any(not error.final for _, error in failures[before:])
         refusals = [error.refusal for _, error in failures if error.refusal is not None]
         all_refused = refusals and len(refusals) == len(failures) and not any(left.values())
         if all_refused and (request.routed or refusals[0].status not in _OUR_CONFIG):

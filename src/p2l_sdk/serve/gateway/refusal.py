@@ -23,8 +23,9 @@ from p2l_sdk.serve.errors import INVALID, error_body
 # statuses that say something about the request at this LLM: its size, its content, what the LLM can do, its account
 REFUSALS = (400, 403, 404, 413, 415, 422, 451)
 CONTEXT = "context_length_exceeded"
+EMPTY_ACCOUNT = ("insufficient_quota", "billing_not_active")
 _REASONS = {  # codes that are reported as the reason; others are the upstream's own text
-    CONTEXT, "invalid_api_key", "insufficient_quota", "billing_not_active", "model_not_found", "content_filter",
+    CONTEXT, "invalid_api_key", *EMPTY_ACCOUNT, "model_not_found", "content_filter",
     "content_policy_violation", "unsupported_parameter", "unsupported_value", "unsupported_model", "invalid_image",
     "rate_limit_exceeded", "unsupported_country_region_territory",
 }  # fmt: skip

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import httpx
 
 from p2l_sdk.serve.gateway.call import Call, UpstreamError
+from p2l_sdk.serve.gateway.refusal import refusal_within
 from p2l_sdk.serve.gateway.sse import LARGEST_EVENT, Events, EventTooLarge
 
 _ENDING_SECONDS = 0.1
@@ -72,7 +73,8 @@ class Stream:
                 if whole := self.events.feed(part):
                     yield whole
                 if self.events.failed:
-                    raise self._failed("error", "reported an error in the middle of its answer")
+                    blamed = refusal_within(self.events.error, "") is None  # else it is about what the client wrote
+                    raise self._failed("error", "reported an error in the middle of its answer", blamed)
         except httpx.TimeoutException:
             raise self._failed("timeout", "stopped in the middle of its answer") from None
         except (httpx.HTTPError, EventTooLarge):
@@ -83,8 +85,8 @@ class Stream:
         if rest:
             yield rest
 
-    def _failed(self, kind: str, message: str) -> UpstreamError:
-        error = UpstreamError(kind, message)
+    def _failed(self, kind: str, message: str, blamed: bool = True) -> UpstreamError:
+        error = UpstreamError(kind, message, blamed=blamed)
         self.call.ended(error)
         return error
 

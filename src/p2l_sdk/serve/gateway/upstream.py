@@ -23,7 +23,7 @@ from p2l_sdk.serve.gateway.breaker import Breaker
 from p2l_sdk.serve.gateway.call import Call, UpstreamError
 from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
 from p2l_sdk.serve.gateway.known import completed
-from p2l_sdk.serve.gateway.refusal import REFUSALS, Refusal, holds, refusal_within
+from p2l_sdk.serve.gateway.refusal import EMPTY_ACCOUNT, REFUSALS, Refusal, holds, refusal_within
 from p2l_sdk.serve.gateway.reply import LARGEST_REPLY, read_reply
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.sse import Events, EventTooLarge, is_error, text_bytes
@@ -32,6 +32,7 @@ from p2l_sdk.serve.metrics import ServerMetrics
 
 _CONNECT_SECONDS = 10.0
 _PASSED_ON = ("content-type", "x-request-id")  # headers of the upstream's reply
+_ABOUT_MONEY = (402, 429)
 _LARGEST_REFUSAL = 256 * 1024  # bytes
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 
@@ -189,6 +190,8 @@ class Upstream:
         try:
             if response.status_code in REFUSALS:
                 raise await self._refusal(response)
+            if response.status_code in _ABOUT_MONEY:
+                raise await self._limited(response)
             if response.status_code != 200:
                 raise UpstreamError.of(response)
             if not request.stream:
@@ -226,20 +229,32 @@ class Upstream:
     async def _refusal(self, response: httpx.Response) -> UpstreamError:
         """What to make of a reply with a status of `REFUSALS`. One that holds our key is about that, and none of the
         client's business."""
-        try:
-            content = bytes((await read_reply(response, _LARGEST_REFUSAL)).content)
-        except (UpstreamError, httpx.HTTPError):
-            content = b""  # a reason of that size is none, and half of one neither
+        content = await _reason(response)
         if holds(content, self._secrets):
             return UpstreamError.of(response)
         identity = _headers(response).get("x-request-id")
         return UpstreamError.refused(Refusal.of(response.status_code, content, self.llm.name, identity))
+
+    async def _limited(self, response: httpx.Response) -> UpstreamError:
+        """The error for a limit that was reached: one of rate passes, an empty account stays empty."""
+        error = UpstreamError.of(response)
+        kind = Refusal.of(response.status_code, await _reason(response), self.llm.name).kind
+        if kind in EMPTY_ACCOUNT:
+            error.kind, error.final = kind, True
+        return error
 
     def _refused_within(self, value: Any) -> UpstreamError | None:
         refusal = refusal_within(value, self.llm.name)
         if refusal is None or holds(json.dumps(dict(refusal.error)).encode(), self._secrets):
             return None
         return UpstreamError.refused(refusal)
+
+
+async def _reason(response: httpx.Response) -> bytes:
+    try:
+        return bytes((await read_reply(response, _LARGEST_REFUSAL)).content)
+    except (UpstreamError, httpx.HTTPError):
+        return b""  # a reason of that size is none, and half of one neither
 
 
 def _is(response: httpx.Response, kind: str) -> bool:
