@@ -130,6 +130,11 @@ class StreamedAnswer(Response):
                     status, reply, _ = as_reply(error)
                     await body.send(event_of(reply))
                     return str(status)
+                except Exception:
+                    await body.send(
+                        error_event("the server has made a mistake; its log says where", SERVER, "internal_error")
+                    )
+                    raise
                 lines = [f": {name}: {value}\n" for name, value in self._begun[1].items() if name.startswith("x-p2l-")]
                 await body.send("".join(lines).encode() + b"\n")
             assert self._begun is not None
