@@ -23,6 +23,7 @@ from p2l_sdk.serve.connections import Connections
 from p2l_sdk.serve.errors import ApiError, HeaderTooLarge, Malformed
 
 _VERSIONS = ("1.1", "1.0")
+_FREE_PARTS, _SMALLEST_PART = 10_000, 64  # bytes on average: each part, or chunk, costs as much as a small request
 _PIPELINED = 16  # requests that one connection may have waiting for their turn
 
 
@@ -48,6 +49,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._deaf = False  # whatever else comes is not read
         self._pending = 0  # bytes read since the last complete header or part of a body
         self._in_body, self._whole = False, True  # of the request that is being read, the latest
+        self._parts = self._body_bytes = 0  # of the body that is being read
         self._fault: ApiError | None = None  # found in a callback of the parser
 
     # --- what `Connections` needs ---
@@ -174,11 +176,16 @@ class LimitedProtocol(HttpToolsProtocol):
             raise ValueError("too many")
         super().on_headers_complete()
         self._pending, self._in_body, self._whole = 0, True, False
+        self._parts = self._body_bytes = 0
         self._connections.works(self)
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
         self._pending = 0
+        self._parts += 1
+        self._body_bytes += len(body)
+        if self._parts > _FREE_PARTS + self._body_bytes / _SMALLEST_PART:
+            self._fail(Malformed("the body comes in tiny parts; send it in larger ones"))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
