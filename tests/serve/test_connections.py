@@ -114,6 +114,12 @@ def test_a_connection_may_rest_between_two_requests(server):
         assert 0.4 < said.seconds < 2.0
 
 
+def test_an_empty_line_after_a_body_is_no_request(server):
+    said = say(server.port, [ASK + b"\r\n", ASK, b"\r\n", ASK], pause=0.6, seconds=3)
+    assert said.statuses == [200] * 3
+    assert not said.closed
+
+
 def test_the_body_of_a_request_may_come_slowly(server):
     said = say(server.port, [ASK[:-3], ASK[-3:-2], ASK[-2:-1], ASK[-1:]], pause=0.3, seconds=1.4)
     assert said.statuses == [200]
