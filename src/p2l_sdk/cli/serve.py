@@ -124,13 +124,15 @@ def _print_check(found: Check, path: str) -> None:
         cost = "cost not known" if llm.cost is None else f"{usd(llm.cost)} per response"
         routed = f"routed as {llm.own}" if llm.own else "routed"
         click.echo(f"{llm.name}: {routed if llm.known else _by_name(llm)}, {cost}, {llm.base_url}")
-    if any(not (llm.known or llm.candidates) for llm in found.llms):
+    if any(not (llm.known or llm.candidates or llm.fallback) for llm in found.llms):
         click.echo(f"an LLM that the P2L model does not know: {NO_VOTES}")
     found.require_ready(path)
     click.echo(f"{path}: ready to serve")
 
 
 def _by_name(llm: LLMCheck) -> str:
+    if llm.fallback:
+        return "fallback, called after all that are routed"
     if llm.candidates:
         return f"by name only: it may be {' or '.join(llm.candidates)}; name one of them"
     similar = f" (did you mean {llm.similar!r}?)" if llm.similar else ""

@@ -198,12 +198,13 @@ class Router:
         return BudgetPacer(self.prices, budget, start=start)
 
     def route_paced(self, board: Leaderboard, pacer: BudgetPacer) -> Route:
-        """The LLM that the pacer chooses; afterwards, call `pacer.record(cost)` with the actual cost."""
+        """The LLM that the pacer chooses; afterwards, call `pacer.record(cost)` with the actual cost. The pacer may be
+        that of a router with more LLMs: this prompt's are chosen among these, and all are paid from one budget."""
         if self._within_budget is not self:
             return self._within_budget.route_paced(board, pacer)
         self._require_own(board)
         scores = self.scores(board.coefs)
-        chosen = pacer.choose(scores)
+        chosen = pacer.choose(scores, self.prices)
         return self._route(board, scores, {chosen: 1.0}, pacer.budget, chosen)
 
     def frontier(

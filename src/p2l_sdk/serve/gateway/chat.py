@@ -23,10 +23,12 @@ from p2l_sdk.errors import P2LError, PromptError
 from p2l_sdk.serve.auth import Key
 from p2l_sdk.serve.engine.engine import Engine
 from p2l_sdk.serve.errors import ApiError, ScoringTimeout
+from p2l_sdk.serve.gateway.capabilities import Capabilities
 from p2l_sdk.serve.gateway.choice import Choice, Chooser
 from p2l_sdk.serve.gateway.config import BEST, ROUTED, GatewayConfig
 from p2l_sdk.serve.gateway.failover import Failover, Failure, NoAnswer
-from p2l_sdk.serve.gateway.relay import Disconnected, StreamedAnswer, while_connected
+from p2l_sdk.serve.gateway.known import completed
+from p2l_sdk.serve.gateway.relay import Begun, Disconnected, StreamedAnswer, while_connected, within
 from p2l_sdk.serve.gateway.request import COST_HEADER, BadRequest, ChatRequest
 from p2l_sdk.serve.gateway.spend import Charge, by_text
 from p2l_sdk.serve.gateway.upstream import Answer, Upstream
@@ -77,7 +79,8 @@ class _Chat:
     ) -> None:
         self._engine, self._config, self._metrics = engine, config, metrics
         self._chooser = Chooser(config, engine.p2l)
-        upstreams = {name: Upstream(llm, config, client, metrics) for name, llm in config.models.items()}
+        self._capabilities = Capabilities({name: completed(llm) for name, llm in config.models.items()})
+        upstreams = {name: Upstream.of(llm, config, client, metrics) for name, llm in config.models.items()}
         self._failover = Failover(upstreams, config.attempts, config.backoff)
         self._names = (ROUTED, BEST, *config.models)
         self._created = int(time.time())
@@ -123,23 +126,34 @@ class _Chat:
         if record.key is not None:
             record.key.require(reserved)
         record.charge = Charge(reserved, *(account for account in (choice.pacer, record.key) if account is not None))
+        work = self._call(asked, choice, ends, record)
+        if not asked.stream:
+            answer, headers = await work
+            record.finish("done")
+            return Response(answer.content, headers=headers)
+        task = asyncio.ensure_future(work)
+        begun = await within(self._config.ping_seconds, task)
+        return StreamedAnswer(
+            begun or task, _expected(choice), ends=ends, done=record.finish, ping=self._config.ping_seconds
+        )
+
+    async def _call(self, asked: ChatRequest, choice: Choice, ends: float, record: _Record) -> Begun:
+        """The answer, or its beginning, and the headers of the reply."""
         try:
             answer, record.failures = await self._failover.answer(asked, choice.ranking, ends)
         except NoAnswer as error:
             record.failures = error.failures
             raise
         record.answered(answer, asked.n * self._chooser.costs[answer.llm.name])
-        headers = {**answer.headers, **_headers(choice, answer)}
-        if answer.stream is not None:
-            return StreamedAnswer(answer, headers, ends, record.finish)
-        record.finish("done" if answer.status == 200 else str(answer.status))
-        return Response(answer.content, answer.status, headers)
+        return answer, {**answer.headers, **_headers(choice, answer)}
 
     async def _choose(self, asked: ChatRequest) -> Choice:
         if asked.model in self._config.models:
+            self._capabilities.require(asked, (asked.model,))
             return self._chooser.by_name(asked.model, asked.budget)
-        if asked.model not in (ROUTED, BEST):
+        if not asked.routed:
             raise UnknownModel(asked.model, self._names)
+        without = self._capabilities.require(asked, self._chooser.candidates)
         start = time.perf_counter()
         try:
             [board] = await self._engine.leaderboards([asked.user_turns])
@@ -148,7 +162,7 @@ class _Chat:
             raise BadRequest(
                 f"{error}; or name an LLM instead of {asked.model!r} to go straight to it", param="messages"
             ) from None
-        choice = self._chooser.routed(board, asked.model, asked.budget)
+        choice = self._chooser.routed(board, asked.model, asked.budget, without)
         self._metrics.stage("choose", time.perf_counter() - start)
         return choice
 
@@ -186,14 +200,14 @@ class _Record:
         answer, cost = self._answer, None
         if answer is None and self.charge is not None and end == "disconnected":
             cost = self.charge.expected  # an LLM was working: it is paid although nobody waits
-        elif answer is not None and answer.status == 200:
+        elif answer is not None:
             cost = self._cost(answer, end)
             self._metrics.choice(answer.llm.name, cost)
         if self.charge is not None:
             self.charge.settle(cost)
         seconds, asked = time.perf_counter() - self._start, self.request
         self._metrics.stage("chat", seconds)
-        name = "?" if asked is None else asked.model if asked.model in (ROUTED, BEST) else "name"
+        name = "?" if asked is None else asked.model if asked.routed else "name"
         failed = ",".join(f"{llm}:{error.kind}" for llm, error in self.failures) or "-"
         log.info(
             "chat asked=%s llm=%s end=%s ms=%.1f cost=%s stream=%s attempts=%d failed=%s key=%s",
@@ -217,11 +231,16 @@ class _Record:
 def _headers(choice: Choice, answer: Answer) -> dict[str, str]:
     """The x-p2l headers: which LLM answered, and what was expected of the choice."""
     name = answer.llm.name
-    headers = {
+    return {
         "x-p2l-model": name if name.isascii() and name.isprintable() else quote(name),
         "x-p2l-probability": f"{choice.mixture.get(name, 0.0):.6g}",
-        "x-p2l-expected-cost": f"{choice.expected_cost:.6g}",
+        **_expected(choice),
     }
+
+
+def _expected(choice: Choice) -> dict[str, str]:
+    """Those of the x-p2l headers that are known before an LLM answers."""
+    headers = {"x-p2l-expected-cost": f"{choice.expected_cost:.6g}"}
     if choice.expected_score is not None:
         headers["x-p2l-expected-score"] = f"{choice.expected_score:.6g}"
     return headers
@@ -234,7 +253,7 @@ def _key(request: Request) -> Key | None:
 
 _REPLIES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The LLM's answer, as it sent it.", "content": {"text/event-stream": {}}},
-    400: {"description": "The request, or its budget, which no LLM fits."},
+    400: {"description": "The request, or its budget, which no LLM fits; or all LLMs refused it."},
     403: {"description": "A page of another site, or another name of this machine."},
     404: {"description": "No model of that name is here."},
     408: {"description": "The body did not come in time."},

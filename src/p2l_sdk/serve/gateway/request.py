@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2l_sdk.serve.errors import ApiError
-from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.config import BEST, MAX_TOKENS, ROUTED, LLMConfig
 
 COST_HEADER = "x-p2l-cost"
 _SPACE = re.compile(r"[ \t\n\r]*")
-_MAX_TOKENS = ("max_tokens", "max_completion_tokens")  # the second is OpenAI's newer name
 _MAX_FIELDS = 500  # OpenAI's API has about forty
 _MAX_CHOICES = 1024
 
@@ -91,6 +90,11 @@ class ChatRequest:
         return cls(fields, model.value, messages.value, bool(stream and stream.value), budget, n)
 
     @property
+    def routed(self) -> bool:
+        """Whether the LLM is chosen here; otherwise the client has named one."""
+        return self.model in (ROUTED, BEST)
+
+    @property
     def user_turns(self) -> list[dict[str, Any]]:
         """The messages that the P2L model reads."""
         return [message for message in self.messages if message["role"] == "user"]
@@ -112,8 +116,11 @@ class ChatRequest:
         for name in ("temperature", "top_p"):
             if name not in texts and getattr(llm, name) is not None:
                 texts[name] = json.dumps(getattr(llm, name))
-        if llm.max_tokens is not None and not any(name in texts for name in _MAX_TOKENS):
+        if llm.max_tokens is not None and not any(name in texts for name in MAX_TOKENS):
             texts["max_tokens"] = json.dumps(llm.max_tokens)
+        if (wanted := llm.max_tokens_field) is not None:
+            for given in [texts.pop(name) for name in MAX_TOKENS if name != wanted and name in texts]:
+                texts.setdefault(wanted, given)
         if llm.system is not None and not any(m["role"] in ("system", "developer") for m in self.messages):
             system = json.dumps({"role": "system", "content": llm.system})
             texts["messages"] = f"[{system}, {texts['messages'][1:]}"
