@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 from typing import Any
 
+import httpx
 import pytest
-from gateway_llms import HELLO
+from gateway_llms import CHEAP, HELLO, SECRET
 from raw_http import post, say
 
 from p2l_sdk.serve.gateway import outline as module
@@ -124,3 +126,36 @@ def test_text_in_large_replies_is_counted():
     found = replies._look_at(bytearray(reply("four", 1_000_000)))
     assert found.value["choices"][0]["message"]["content"] == "four"
     assert found.text_bytes == 4 + 500_000  # the pad, too, as its name is not looked at
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"X-Request-Id": "req-7"}, {"x-request-id": "req-7", "content-type": "application/json"}),
+        ({"X-Request-Id": "é中"}, {"x-request-id": None}),
+        ({"X-Request-Id": "caf\xe9"}, {"x-request-id": None}),
+        ({"X-Request-Id": "a\tb"}, {"x-request-id": None}),
+        ({"X-Request-Id": "x" * 50_000}, {"x-request-id": None}),  # proxies take a few kilobytes
+        ({"X-Request-Id": f"for {SECRET}"}, {"x-request-id": None}),
+        ({"X-Request-Id": base64.b64encode(SECRET.encode()).decode()}, {"x-request-id": None}),
+        ({"Content-Type": "application/json; charset=UTF-8"}, {"content-type": "application/json; charset=UTF-8"}),
+        ({"Content-Type": 'application/json; title="中"'}, {"content-type": "application/json"}),
+        ({"Content-Type": "application/json; a=" + "x" * 5000}, {"content-type": "application/json"}),
+        ({"X-Model": "中\xff", "Server": "é"}, {"x-model": None}),
+    ],
+    ids=range(11),
+)
+def test_no_header_of_an_upstream_costs_the_answer(upstreams, server, client, headers, expected):
+    upstreams.raw[CHEAP], upstreams.raw_headers = reply("a", 100), headers
+    got = httpx.post(f"{server.url}/chat/completions", json={"model": CHEAP, "messages": HELLO})
+    assert got.status_code == 200
+    assert got.json()["choices"][0]["message"]["content"] == "a"
+    assert {name: got.headers.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("n", [100, 1_000_000])
+def test_an_answer_that_repeats_our_key_is_none(upstreams, server, client, n):
+    upstreams.raw[CHEAP], upstreams.raw_headers = reply(f"I was called with {SECRET}", n), {}
+    got = httpx.post(f"{server.url}/chat/completions", json={"model": CHEAP, "messages": HELLO})
+    assert (got.status_code, SECRET in got.text) == (502, False)
+    assert "repeated a key of this server in its answer" in got.json()["error"]["message"]
