@@ -106,13 +106,16 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read what has come, never more at a time than a header may be long."""
         self._unset_keepalive_if_required()
+        if len(data) + self._pending <= self._limits.max_header_bytes:
+            self._feed(data)
+            return
         rest = memoryview(data)
         while rest and not self._deaf:
             size = self._limits.max_header_bytes + 1 - self._pending
             self._feed(rest[:size])
             rest = rest[size:]
 
-    def _feed(self, part: memoryview) -> None:
+    def _feed(self, part: bytes | memoryview) -> None:
         if self._deaf or self.parser is None:
             return
         self._pending += len(part)
@@ -131,7 +134,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._connections.refused(HeaderTooLarge.code)
             self.refuse(self._too_large())
 
-    def _ignore_upgrade(self, rest: memoryview) -> None:
+    def _ignore_upgrade(self, rest: bytes | memoryview) -> None:
         """Read the request again without its wish for another protocol, and then what follows its header."""
         method, headers = self.parser.get_method(), self.headers
         if method == b"CONNECT":
@@ -146,7 +149,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 lines.append(b"%b: %b" % (name, value))
         self.parser = httptools.HttpRequestParser(self)
         self._pending = 0
-        self._feed(memoryview(b"\r\n".join([*lines, b"", b""])))
+        self._feed(b"\r\n".join([*lines, b"", b""]))
         self._feed(rest)
 
     # --- callbacks of the parser; an exception ends it ---
