@@ -73,7 +73,7 @@ def test_a_long_header_within_the_limits_is_read(server):
         assert said.statuses == [200] * (3 if parts is long * 3 else len(said.replies))
         assert said.replies
     body = json.dumps({"prompt": "a" * 1_000_000}).encode()
-    pieces = b"".join(b"%x\r\n%b\r\n" % (len(body[i : i + 9]), body[i : i + 9]) for i in range(0, len(body), 9))
+    pieces = b"".join(b"%x\r\n%b\r\n" % (len(body[i : i + 99]), body[i : i + 99]) for i in range(0, len(body), 99))
     assert say(server.port, CHUNKED + pieces + b"0\r\nX: y\r\n\r\n", seconds=1).statuses == [200]
 
 
@@ -112,6 +112,12 @@ def test_a_connection_may_rest_between_two_requests(server):
         said = say(short.port, request(b"GET /health"))
         assert (said.statuses, said.closed) == ([200], True)
         assert 0.4 < said.seconds < 2.0
+
+
+def test_an_empty_line_after_a_body_is_no_request(server):
+    said = say(server.port, [ASK + b"\r\n", ASK, b"\r\n", ASK], pause=0.6, seconds=3)
+    assert said.statuses == [200] * 3
+    assert not said.closed
 
 
 def test_the_body_of_a_request_may_come_slowly(server):

@@ -134,3 +134,15 @@ def test_a_body_that_breaks_off_is_nobodys(server):
         assert with_end.statuses == []
     said = say(server.port, request(PLAIN, b"Expect: 100-continue", LENGTH, body=BODY), seconds=0.5)
     assert said.statuses in ([100, 200], [200])
+
+
+def test_a_body_in_a_hundred_thousand_chunks_is_refused(server):
+    body = json.dumps({"prompt": "a" * 1_000_000}).encode()
+    for size, status in ((1, 400), (9, 400), (200, 200), (9000, 200)):
+        chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts_of(body, size))
+        said = say(server.port, request(PLAIN, CHUNKED, b"Connection: close", body=chunks + b"0\r\n\r\n"))
+        assert (said.statuses, said.closed) == ([status], True)
+
+
+def parts_of(body: bytes, size: int) -> list[bytes]:
+    return [body[i : i + size] for i in range(0, len(body), size)]

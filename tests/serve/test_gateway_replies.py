@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 from typing import Any
 
+import httpx
 import pytest
-from gateway_llms import HELLO
+from gateway_llms import CHEAP, HELLO, SECRET
 from raw_http import post, say
+from upstreams import Reply, Upstreams
 
 from p2l_sdk.serve.gateway import outline as module
 from p2l_sdk.serve.gateway import reply as replies
@@ -86,11 +89,23 @@ def reply(content: str, n: int) -> bytes:
     return json.dumps({**body, "pad": "y" * (n // 2)}).encode()
 
 
+def answers(upstreams: Upstreams, llm: str, content: bytes, kind: str = "application/json", **headers: str) -> None:
+    """Let an LLM answer with this, word for word."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    upstreams.replies["whole"] = Reply(content, kind=kind, headers=named)
+    upstreams.always[llm] = "whole"
+
+
+def on_the_wire(value: str) -> str:
+    """A header's value whose bytes are UTF-8."""
+    return value.encode().decode("latin-1")
+
+
 @pytest.mark.parametrize("n", [1000, 300_000, 5_000_000])
 def test_a_reply_of_any_size_arrives_as_it_came(upstreams, server, n):
     content = reply('say "a" \\ é', n)
     upstreams.reset()
-    upstreams.raw["by-name-only"] = content
+    answers(upstreams, "by-name-only", content)
     port = int(server.url.split(":")[2].split("/")[0])
     said = say(port, post("/v1/chat/completions", {"model": "by-name-only", "messages": HELLO}, b"Connection: close"))
     assert said.statuses == [200]
@@ -113,7 +128,7 @@ def test_a_reply_of_any_size_arrives_as_it_came(upstreams, server, n):
     ids=range(9),
 )
 def test_a_large_reply_that_is_none_is_a_failure(upstreams, server, client, content):
-    upstreams.raw["by-name-only"] = content
+    answers(upstreams, "by-name-only", content)
     port = int(server.url.split(":")[2].split("/")[0])
     said = say(port, post("/v1/chat/completions", {"model": "by-name-only", "messages": HELLO}, b"Connection: close"))
     assert said.statuses == [502]
@@ -124,3 +139,36 @@ def test_text_in_large_replies_is_counted():
     found = replies._look_at(bytearray(reply("four", 1_000_000)))
     assert found.value["choices"][0]["message"]["content"] == "four"
     assert found.text_bytes == 4 + 500_000  # the pad, too, as its name is not looked at
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"x_request_id": "req-7"}, {"x-request-id": "req-7", "content-type": "application/json"}),
+        ({"x_request_id": "é中"}, {"x-request-id": None}),
+        ({"x_request_id": "café"}, {"x-request-id": None}),
+        ({"x_request_id": "a\tb"}, {"x-request-id": None}),
+        ({"x_request_id": "x" * 50_000}, {"x-request-id": None}),  # proxies take a few kilobytes
+        ({"x_request_id": f"for {SECRET}"}, {"x-request-id": None}),
+        ({"x_request_id": base64.b64encode(SECRET.encode()).decode()}, {"x-request-id": None}),
+        ({"kind": "application/json; charset=UTF-8"}, {"content-type": "application/json; charset=UTF-8"}),
+        ({"kind": 'application/json; title="中"'}, {"content-type": "application/json"}),
+        ({"kind": "application/json; a=" + "x" * 5000}, {"content-type": "application/json"}),
+        ({"x_model": "中ÿ", "server": "é"}, {"x-model": None}),
+    ],
+    ids=range(11),
+)
+def test_no_header_of_an_upstream_costs_the_answer(upstreams, server, client, headers, expected):
+    answers(upstreams, CHEAP, reply("a", 100), **{name: on_the_wire(value) for name, value in headers.items()})
+    got = httpx.post(f"{server.url}/chat/completions", json={"model": CHEAP, "messages": HELLO})
+    assert got.status_code == 200
+    assert got.json()["choices"][0]["message"]["content"] == "a"
+    assert {name: got.headers.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("n", [100, 1_000_000])
+def test_an_answer_that_repeats_our_key_is_none(upstreams, server, client, n):
+    answers(upstreams, CHEAP, reply(f"I was called with {SECRET}", n))
+    got = httpx.post(f"{server.url}/chat/completions", json={"model": CHEAP, "messages": HELLO})
+    assert (got.status_code, SECRET in got.text) == (502, False)
+    assert "repeated a key of this server in its answer" in got.json()["error"]["message"]

@@ -97,7 +97,6 @@ class Upstreams:
         self.script: dict[str, list[str]] = defaultdict(list)
         self.always: dict[str, str] = {}
         self.replies: dict[str, Reply] = {}
-        self.raw: dict[str, bytes] = {}  # what an LLM answers whenever it is called
         self.seen: list[Seen] = []
         self.hung_up: list[str] = []
         self.answered: dict[str, str] = {}  # id of each complete answer -> the LLM
@@ -126,7 +125,6 @@ class Upstreams:
         self.script.clear()
         self.always.clear()
         self.replies.clear()
-        self.raw.clear()
         self.seen.clear()
         self.hung_up.clear()
 
@@ -202,8 +200,6 @@ class Upstreams:
             await asyncio.sleep(FOREVER)
         if how in self.replies:
             return await self._word_for_word(writer, self.replies[how])
-        if llm in self.raw:
-            return await self._send(writer, 200, self.raw[llm])
         if how in REFUSALS:
             return await self._send(writer, 400, REFUSALS[how])
         if how[:3].isdigit():

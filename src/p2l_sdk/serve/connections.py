@@ -140,7 +140,7 @@ class Connections:
             self._waiting[connection] = asyncio.get_running_loop().time() + self.limits.header_seconds
 
     def heard(self, connection: Connection) -> None:
-        """Bytes have come: if it was idle, they are the beginning of a header."""
+        """A header has begun: if the connection was idle, it has to come to its end in time."""
         if connection in self._idle:
             self.waits(connection)
 

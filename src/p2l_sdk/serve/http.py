@@ -36,6 +36,7 @@ from p2l_sdk.serve.origins import is_foreign, origin_pattern
 
 _log = logging.getLogger("p2l_sdk.serve")
 _READ_ON_THE_LOOP = 256 * 1024  # bytes of a body, which take about a millisecond
+_MOST_VALUES = 1_000_000  # in text, one character in thirty to fifty is a comma or an opening bracket
 Parsed = TypeVar("Parsed")
 
 
@@ -46,8 +47,16 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
 
 
 async def parsed(body: bytes, parse: Callable[[bytes], Parsed]) -> Parsed:
-    """The parsed body. A large one is parsed on a thread, so as not to block the event loop."""
-    return parse(body) if len(body) <= _READ_ON_THE_LOOP else await asyncio.to_thread(parse, body)
+    """The parsed body. A large one is parsed on a thread, so as not to block the event loop.
+
+    Raises:
+        BodyTooLarge: it may hold so many values that they would need many times its size.
+    """
+    if len(body) <= _READ_ON_THE_LOOP:
+        return parse(body)
+    if sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise BodyTooLarge(f"the body holds more than {_MOST_VALUES:,} commas and brackets; send less in one request")
+    return await asyncio.to_thread(parse, body)
 
 
 def error_response(error: Exception, path: str = "") -> Response:

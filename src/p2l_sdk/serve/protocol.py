@@ -23,6 +23,7 @@ from p2l_sdk.serve.connections import Connections
 from p2l_sdk.serve.errors import ApiError, HeaderTooLarge, Malformed
 
 _VERSIONS = ("1.1", "1.0")
+_FREE_PARTS, _SMALLEST_PART = 10_000, 64  # bytes on average: each part, or chunk, costs as much as a small request
 _PIPELINED = 16  # requests that one connection may have waiting for their turn
 
 
@@ -47,7 +48,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._connections, self._limits = connections, connections.limits
         self._deaf = False  # whatever else comes is not read
         self._pending = 0  # bytes read since the last complete header or part of a body
-        self._in_body, self._whole = False, True  # of the request that is being read, the latest
+        self._in_header, self._whole = False, True  # of the request that is being read, the latest
+        self._parts = self._body_bytes = 0  # of the body that is being read
         self._fault: ApiError | None = None  # found in a callback of the parser
 
     # --- what `Connections` needs ---
@@ -67,7 +69,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if answering:  # the fault is in its own body: nobody is there any more, as the endpoint sees it
                 cycle.disconnected = True
                 cycle.message_event.set()
-            if answering or (self._pending and not self._in_body):  # else there is no request that it could answer
+            if answering or self._in_header:  # else there is no request that it could answer
                 self.transport.write(_reply(error))
             self.transport.close()
 
@@ -104,14 +106,16 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read what has come, never more at a time than a header may be long."""
         self._unset_keepalive_if_required()
-        self._connections.heard(self)
+        if len(data) + self._pending <= self._limits.max_header_bytes:
+            self._feed(data)
+            return
         rest = memoryview(data)
         while rest and not self._deaf:
             size = self._limits.max_header_bytes + 1 - self._pending
             self._feed(rest[:size])
             rest = rest[size:]
 
-    def _feed(self, part: memoryview) -> None:
+    def _feed(self, part: bytes | memoryview) -> None:
         if self._deaf or self.parser is None:
             return
         self._pending += len(part)
@@ -130,7 +134,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._connections.refused(HeaderTooLarge.code)
             self.refuse(self._too_large())
 
-    def _ignore_upgrade(self, rest: memoryview) -> None:
+    def _ignore_upgrade(self, rest: bytes | memoryview) -> None:
         """Read the request again without its wish for another protocol, and then what follows its header."""
         method, headers = self.parser.get_method(), self.headers
         if method == b"CONNECT":
@@ -145,20 +149,21 @@ class LimitedProtocol(HttpToolsProtocol):
                 lines.append(b"%b: %b" % (name, value))
         self.parser = httptools.HttpRequestParser(self)
         self._pending = 0
-        self._feed(memoryview(b"\r\n".join([*lines, b"", b""])))
+        self._feed(b"\r\n".join([*lines, b"", b""]))
         self._feed(rest)
 
     # --- callbacks of the parser; an exception ends it ---
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """A request begins (not before the first byte of its line: clients may send an empty one after a body)."""
         super().on_message_begin()
-        self._in_body = False
+        self._in_header = True
+        self._connections.heard(self)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field of the header. Those behind a body (trailers) are left out: they would change the header after
         everyone has looked at it."""
-        if self._in_body:
+        if not self._in_header:
             return
         if len(self.headers) >= self._limits.max_headers:
             self._fail(self._too_large())
@@ -173,12 +178,17 @@ class LimitedProtocol(HttpToolsProtocol):
             self._deaf, self.pipeline[0][0].keep_alive = True, False  # the last of them, which is answered yet
             raise ValueError("too many")
         super().on_headers_complete()
-        self._pending, self._in_body, self._whole = 0, True, False
+        self._pending, self._in_header, self._whole = 0, False, False
+        self._parts = self._body_bytes = 0
         self._connections.works(self)
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
         self._pending = 0
+        self._parts += 1
+        self._body_bytes += len(body)
+        if self._parts > _FREE_PARTS + self._body_bytes / _SMALLEST_PART:
+            self._fail(Malformed("the body comes in tiny parts; send it in larger ones"))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -195,7 +205,7 @@ class LimitedProtocol(HttpToolsProtocol):
         alone = not self.pipeline
         super().on_response_complete()
         if alone and not self.transport.is_closing():
-            if self._whole and not self._pending:
+            if self._whole and not self._in_header:
                 self._connections.rests(self)
             else:
                 self._connections.waits(self)

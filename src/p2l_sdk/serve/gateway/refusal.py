@@ -36,7 +36,7 @@ _TOO_LONG = re.compile(
 )
 _OURS = "refused_by_upstream"
 _MOST_TEXT, _LONGEST_CODE = 4000, 100  # characters
-_SHORTEST_SECRET = 8  # characters; shorter keys ("none", "EMPTY") are no secrets, but words
+SHORTEST_SECRET = 8  # characters; shorter keys ("none", "EMPTY") are no secrets, but words
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([0-7]{3})|(.))", re.DOTALL)
 
 
@@ -144,7 +144,7 @@ def _clean(text: str) -> str:
 def holds(content: bytes, secrets: Iterable[str]) -> bool:
     """Whether a text holds one of these secrets, as it is or escaped, once or several times, in the ways of JSON, URLs,
     HTML and base64."""
-    kept = [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
+    kept = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
     if not kept:
         return False
     needles = [form.lower() for secret in kept for form in (secret, *_in_base64(secret))]

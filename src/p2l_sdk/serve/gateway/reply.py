@@ -37,6 +37,11 @@ class Reply:
     value: Any
     text_bytes: int | None = None
 
+    def holds(self, text: bytes) -> bool:
+        """Whether the body holds a text, as it is."""
+        raw = self.content if isinstance(self.content, bytes) else self.content.obj
+        return isinstance(raw, bytes | bytearray) and text in raw
+
 
 async def read_reply(
     response: httpx.Response, most: int = LARGEST_REPLY, alive: Callable[[], None] = lambda: None

@@ -15,7 +15,9 @@ LARGEST_EVENT = 16 * 2**20  # bytes; an image comes in a single event
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _LINE = re.compile(rb"\r\n|\n|\r")
 _ERROR_NAME = re.compile(rb"^event:[ \t]*error[ \t]*\r?$", re.MULTILINE)
-_TEXT = re.compile(rb'"(?:content|reasoning|reasoning_content|refusal|arguments)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
+_TEXT = re.compile(  # without going back (*+), which takes seven times as long where much is escaped
+    rb'"(?:content|reasoning|reasoning_content|refusal|arguments)"\s*:\s*"([^"\\]*+(?:\\.[^"\\]*+)*+)"'
+)
 _DONE = "[DONE]"
 _NO_CONTENT = ("role", "name")  # of a delta
 

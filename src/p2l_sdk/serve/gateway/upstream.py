@@ -23,7 +23,7 @@ from p2l_sdk.serve.gateway.breaker import Breaker
 from p2l_sdk.serve.gateway.call import Call, UpstreamError
 from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
 from p2l_sdk.serve.gateway.known import completed
-from p2l_sdk.serve.gateway.refusal import EMPTY_ACCOUNT, REFUSALS, Refusal, holds, refusal_within
+from p2l_sdk.serve.gateway.refusal import EMPTY_ACCOUNT, REFUSALS, SHORTEST_SECRET, Refusal, holds, refusal_within
 from p2l_sdk.serve.gateway.reply import LARGEST_REPLY, read_reply
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.sse import Events, EventTooLarge, is_error, text_bytes
@@ -31,7 +31,7 @@ from p2l_sdk.serve.gateway.stream import Stream
 from p2l_sdk.serve.metrics import ServerMetrics
 
 _CONNECT_SECONDS = 10.0
-_PASSED_ON = ("content-type", "x-request-id")  # headers of the upstream's reply
+_LONGEST_HEADER = 256  # characters of one that is passed on
 _ABOUT_MONEY = (402, 429)
 _LARGEST_REFUSAL = 256 * 1024  # bytes
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
@@ -204,7 +204,7 @@ class Upstream:
             except UpstreamError as error:
                 raise self._refused_within(events.error) or error from None
             stays_open = True
-            return Answer(self.llm, _headers(response), begun, stream=stream)
+            return Answer(self.llm, self._passed_on(response), begun, stream=stream)
         finally:
             if not stays_open:
                 await response.aclose()
@@ -212,6 +212,8 @@ class Upstream:
     async def _whole(self, response: httpx.Response, alive: Callable[[], None]) -> Answer:
         reply = await read_reply(response, LARGEST_REPLY, alive)
         content, value = reply.content, reply.value
+        if any(len(secret) >= SHORTEST_SECRET and reply.holds(secret.encode()) for secret in self._secrets):
+            raise UpstreamError("content", "repeated a key of this server in its answer")
         if not _is(response, "application/json") or not isinstance(value, dict):
             raise UpstreamError("content", "sent something that is no JSON object")
         if is_error(value):
@@ -221,7 +223,7 @@ class Upstream:
         if not messages or not all(isinstance(message, dict) for message in messages):
             raise UpstreamError("content", "sent something that is no chat completion")
         usage = value.get("usage")
-        answer = Answer(self.llm, _headers(response), content)
+        answer = Answer(self.llm, self._passed_on(response), content)
         answer.usage = usage if isinstance(usage, dict) else None
         answer.counted_bytes = reply.text_bytes
         return answer
@@ -232,7 +234,7 @@ class Upstream:
         content = await _reason(response)
         if holds(content, self._secrets):
             return UpstreamError.of(response)
-        identity = _headers(response).get("x-request-id")
+        identity = self._passed_on(response).get("x-request-id")
         return UpstreamError.refused(Refusal.of(response.status_code, content, self.llm.name, identity))
 
     async def _limited(self, response: httpx.Response) -> UpstreamError:
@@ -242,6 +244,16 @@ class Upstream:
         if kind in EMPTY_ACCOUNT:
             error.kind, error.final = kind, True
         return error
+
+    def _passed_on(self, response: httpx.Response) -> dict[str, str]:
+        """Headers of a reply for the client: only what any client, and any proxy before it, can read."""
+        headers = {"content-type": response.headers.get("content-type", "")}
+        if not _is_plain(headers["content-type"]):
+            headers["content-type"] = headers["content-type"].partition(";")[0].strip()
+        identity = response.headers.get("x-request-id", "")
+        if identity and _is_plain(identity) and not holds(identity.encode(), self._secrets):
+            headers["x-request-id"] = identity
+        return headers
 
     def _refused_within(self, value: Any) -> UpstreamError | None:
         refusal = refusal_within(value, self.llm.name)
@@ -261,6 +273,5 @@ def _is(response: httpx.Response, kind: str) -> bool:
     return response.headers.get("content-type", "").partition(";")[0].strip().lower() == kind
 
 
-def _headers(response: httpx.Response) -> dict[str, str]:
-    found = {name: response.headers.get(name, "") for name in _PASSED_ON}
-    return {name: value for name, value in found.items() if value.isascii() and value.isprintable() and value}
+def _is_plain(value: str) -> bool:
+    return value.isascii() and value.isprintable() and len(value) <= _LONGEST_HEADER
