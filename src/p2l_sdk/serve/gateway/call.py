@@ -13,6 +13,7 @@ from p2l_sdk.serve.gateway.breaker import Breaker
 from p2l_sdk.serve.gateway.refusal import Refusal
 from p2l_sdk.serve.metrics import ServerMetrics
 
+_WORKED = ("timeout", "broken", "error")
 _RETRIED = (408, 409, 425, 429)
 _MODERATED = 403  # the reason may be what one client wrote
 
@@ -27,6 +28,7 @@ class UpstreamError(Exception):
         final: whether a retry at the same upstream would fail the same way (a wrong key, an unknown model).
         blamed: whether it counts as a failure of the upstream.
         refusal: what the upstream has against the request, if it refused it.
+        worked: whether the LLM may have written an answer, which is billed.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class UpstreamError(Exception):
         final: bool = False,
         blamed: bool = True,
         refusal: Refusal | None = None,
+        worked: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -44,6 +47,7 @@ class UpstreamError(Exception):
         self.final = final
         self.blamed = blamed
         self.refusal = refusal
+        self.worked = kind in _WORKED if worked is None else worked
 
     @classmethod
     def of(cls, response: httpx.Response) -> UpstreamError:

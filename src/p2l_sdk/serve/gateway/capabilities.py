@@ -15,8 +15,8 @@ from p2l_sdk.serve.errors import ApiError
 from p2l_sdk.serve.gateway.config import ABILITIES, MAX_TOKENS, LLMConfig
 from p2l_sdk.serve.gateway.refusal import CONTEXT
 from p2l_sdk.serve.gateway.request import ChatRequest
+from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN
 
-_BYTES_PER_TOKEN = 4  # of text in UTF-8, roughly, in any language
 _IMAGE_TOKENS = 85  # the least that any LLM takes for an image
 _MOST = 10**9  # tokens; more digits would only fill messages
 _IMAGES, _SOUNDS = ("image_url", "image", "input_image"), ("input_audio", "audio", "audio_url")
@@ -58,7 +58,6 @@ class Needs:
     @classmethod
     def of(cls, request: ChatRequest) -> Needs:
         """The needs of a request."""
-        fields = request.fields
         parts = list(_parts(request.messages))
         kinds = [part.get("type") for part in parts]
         images = sum(kind in _IMAGES for kind in kinds)
@@ -69,11 +68,9 @@ class Needs:
             "audio": any(kind in _SOUNDS for kind in kinds) or _value(request, "audio") is not None,
             "json_schema": _kind(_value(request, "response_format")) == "json_schema",
         }
-        size = request.text_bytes + sum(_bytes_of_calls(message) for message in request.messages)
-        size += sum(len(fields[name].text) for name in ("tools", "functions", "response_format") if name in fields)
         asked = [_value(request, name) for name in MAX_TOKENS]
         limits = [min(n, _MOST) for n in asked if isinstance(n, int) and not isinstance(n, bool) and n > 0]
-        prompt = size // _BYTES_PER_TOKEN + images * _IMAGE_TOKENS
+        prompt = request.size.text // BYTES_PER_TOKEN + images * _IMAGE_TOKENS
         return cls(prompt, max(limits, default=None), frozenset(name for name, needed in needs.items() if needed))
 
     def lacking(self, llm: LLMConfig) -> list[str]:
@@ -136,13 +133,3 @@ def _parts(messages: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]
         content = message.get("content")
         if isinstance(content, list):
             yield from (part for part in content if isinstance(part, dict))
-
-
-def _bytes_of_calls(message: Mapping[str, Any]) -> int:
-    """Bytes of the calls of tools in a message: names and arguments."""
-    calls, size = message.get("tool_calls"), 0
-    for call in calls if isinstance(calls, list) else ():
-        function = call.get("function") if isinstance(call, dict) else None
-        texts = function.values() if isinstance(function, dict) else ()
-        size += sum(len(text.encode("utf-8", "surrogatepass")) for text in texts if isinstance(text, str))
-    return size

@@ -63,42 +63,49 @@ class Chooser:
         self.pacer = None if config.mean_budget is None else router.pacer(config.mean_budget)
 
     def routed(
-        self, board: Leaderboard, asked: str, budget: float | None, without: Collection[str] = frozenset()
+        self,
+        board: Leaderboard,
+        asked: str,
+        budget: float | None,
+        without: Collection[str] = frozenset(),
+        expected: Mapping[str, float] | None = None,
     ) -> Choice:
-        """The choice for a conversation with this leaderboard. A `budget` of the client replaces the config's, and such
+        """The choice for a conversation with this leaderboard, whose response is `expected` to cost so much, USD by LLM
+        (by default, what any response costs). A `budget` of the client replaces the config's, and such
         a request is not paid from the mean budget. The config's budgets hold for "p2l-best" too; otherwise that name
         would be a way around them. LLMs in `without`, not all of the `candidates`, are not chosen.
 
         Raises:
             BudgetError: the budget is below the cheapest LLM, whose cost the message names.
         """
+        costs = expected or self.costs
         pacer = self.pacer if budget is None else None
         budget = self._config.budget if budget is None else budget
         names = tuple(name for name in self._names if name not in without) if without else self._names
         reserve = [name for name in self._config.fallback if name not in without]
-        reserve = [name for name in reserve if budget is None or self.costs[name] <= budget]
+        reserve = [name for name in reserve if budget is None or costs[name] <= budget]
         most = math.inf if budget is None or self._config.policy is Policy.BEST else budget
-        if reserve and not any(self.costs[name] <= most for name in names):
-            return Choice(tuple(reserve), {reserve[0]: 1.0}, self.costs[reserve[0]], pacer=pacer)
+        if reserve and not any(costs[name] <= most for name in names):
+            return Choice(tuple(reserve), {reserve[0]: 1.0}, costs[reserve[0]], pacer=pacer)
         if not names:  # and no fallback fits the budget
             able = (name for name in self.candidates if name not in without)
-            return self.by_name(min(able, key=self.costs.__getitem__), budget)
+            return self.by_name(min(able, key=costs.__getitem__), budget, costs)
         router, best = self._among(names)
         if pacer is not None:
-            route = router.route_paced(board, pacer)
+            route = _at(router, costs, self.costs).route_paced(board, pacer)
         else:
-            route = (best if asked == BEST else router).route(board, budget)
-        cost = sum(probability * self.costs[name] for name, probability in route.mixture.items())
+            route = _at(best if asked == BEST else router, costs, self.costs).route(board, budget)
+        cost = sum(probability * costs[name] for name, probability in route.mixture.items())
         ranking = tuple(dict.fromkeys((*route.ranking, *reserve)))
         return Choice(ranking, route.mixture, cost, route.expected_score, pacer)
 
-    def by_name(self, name: str, budget: float | None) -> Choice:
+    def by_name(self, name: str, budget: float | None, expected: Mapping[str, float] | None = None) -> Choice:
         """The choice if the client named the LLM.
 
         Raises:
             BudgetError: the LLM costs more than the client's budget.
         """
-        cost = self.costs[name]
+        cost = (expected or self.costs)[name]
         if budget is not None and cost > budget:
             raise BudgetError(f"{name} costs {usd(cost)} per response, the budget is {usd(budget)}", cost)
         return Choice((name,), {name: 1.0}, cost)
@@ -114,3 +121,9 @@ class Chooser:
             options["policy"] = self._config.policy
             self._routers[names] = self._p2l.router(known, **options), self._p2l.router(known, **strict)
         return self._routers[names]
+
+
+def _at(router: Router, costs: Mapping[str, float], usual: Mapping[str, float]) -> Router:
+    """The router at the costs of one request."""
+    same = all(costs[name] == usual[name] for name in router.names)
+    return router if same else router.at_costs(costs)

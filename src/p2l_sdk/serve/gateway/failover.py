@@ -7,16 +7,19 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from p2l_sdk.serve.auth import OutOfBudget
 from p2l_sdk.serve.errors import OVERLOADED, SERVER, ApiError
 from p2l_sdk.serve.gateway.call import UpstreamError
+from p2l_sdk.serve.gateway.config import LLMConfig
 from p2l_sdk.serve.gateway.refusal import Refusal
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.upstream import Answer, Upstream
 
 Failure = tuple[str, UpstreamError]  # the LLM that was called (and which of its addresses), and why it failed
+Admit = Callable[[LLMConfig, Sequence[Failure]], ChatRequest]
 _OUR_CONFIG = (403, 404)  # of an LLM that the client named: it is there, but our key or its name upstream is wrong
 
 
@@ -85,15 +88,19 @@ class Failover:
         self._upstreams = upstreams
         self._attempts, self._backoff = attempts, backoff
 
-    async def answer(self, request: ChatRequest, ranking: Sequence[str], ends: float) -> tuple[Answer, list[Failure]]:
+    async def answer(
+        self, request: ChatRequest, ranking: Sequence[str], ends: float, admit: Admit | None = None
+    ) -> tuple[Answer, list[Failure]]:
         """The first answer, and the failed calls before it.
 
         Args:
             request: the client's request.
             ranking: names of the LLMs that may answer, first choice first; after the last the first is called again.
             ends: the deadline, on the monotonic clock.
+            admit: is asked before every call; it returns the request to send, or raises OutOfBudget.
 
         Raises:
+            OutOfBudget: none of them could be paid.
             Refused: all of them refused the request.
             NoAnswer: none of them answered.
         """
@@ -101,6 +108,7 @@ class Failover:
         left = {name: list(self._upstreams[name]) for name in ranking}
         called: Counter[str] = Counter()
         faults = 0
+        unpaid: OutOfBudget | None = None
         while faults < self._attempts:
             ready = [name for name, upstreams in left.items() if not all(u.breaker.wait() for u in upstreams)]
             if not ready:
@@ -113,10 +121,17 @@ class Failover:
             if pause:  # never sleep 0: another request could take the breaker's single trial in between
                 await asyncio.sleep(pause)
             before = len(failures)
-            answer = await self._ask(request, left, name, ends, failures)
+            try:
+                answer = await self._ask(request, left, name, ends, failures, admit)
+            except OutOfBudget as error:
+                unpaid = unpaid or error
+                left[name].clear()
+                continue
             if answer is not None:
                 return answer, failures
             faults += any(not error.final for _, error in failures[before:])
+        if unpaid is not None and not failures:
+            raise unpaid
         refusals = [error.refusal for _, error in failures if error.refusal is not None]
         all_refused = refusals and len(refusals) == len(failures) and not any(left.values())
         if all_refused and (request.routed or refusals[0].status not in _OUR_CONFIG):
@@ -125,7 +140,13 @@ class Failover:
         raise NoAnswer(failures, ranking, min(waits, default=None) or None)
 
     async def _ask(
-        self, request: ChatRequest, left: Mapping[str, list[Upstream]], name: str, ends: float, failures: list[Failure]
+        self,
+        request: ChatRequest,
+        left: Mapping[str, list[Upstream]],
+        name: str,
+        ends: float,
+        failures: list[Failure],
+        admit: Admit | None,
     ) -> Answer | None:
         """The answer of an LLM from the first of its addresses that gives one. Those that failed are added to the
         failures, and taken off the list of those left if they would fail again."""
@@ -134,6 +155,8 @@ class Failover:
             seconds = ends - time.monotonic()
             if upstream.breaker.wait() or seconds <= 0:
                 continue
+            if admit is not None:
+                request = admit(upstream.llm, failures)
             alone = sum(map(len, left.values())) == 1
             try:
                 # a half of the time for signs of life without an answer, the other half for other LLMs

@@ -15,8 +15,6 @@ from p2l_sdk.serve.gateway.config import LLMConfig
 from p2l_sdk.serve.gateway.quote import Quote
 from p2l_sdk.serve.gateway.request import ChatRequest
 
-_WORKED = ("timeout", "broken")  # kinds of failure after which the LLM may have written, and billed, an answer
-
 
 class Charge:
     """The charge of one request.
@@ -50,6 +48,13 @@ class Charge:
         self.quote: Quote | None = None
         if pacer is not None:
             pacer.record(self._expected)
+
+    def require(self, ranking: Sequence[str]) -> None:
+        """Raise OutOfBudget if the key can pay none of these LLMs."""
+        if self._key is not None and self._key.left is not None:
+            left = self._key.left
+            if all(self._quotes[name].within(left) is None for name in ranking):
+                self._key.require(self._quotes[ranking[0]].least)
 
     def admit(self, llm: LLMConfig, failures: Sequence[tuple[str, UpstreamError]]) -> ChatRequest:
         """Set aside what a call of this LLM can cost, instead of what the last call could, and return the request to
@@ -110,7 +115,7 @@ class Charge:
     def _note(self, failures: Sequence[tuple[str, UpstreamError]]) -> None:
         """What failed calls may be billed stays spent."""
         for name, error in failures[self._failed :]:
-            if error.kind in _WORKED:
+            if error.worked:
                 self._lost += self.quote.most if self.quote is not None else self._quotes[name].most
         self._failed = max(self._failed, len(failures))
 

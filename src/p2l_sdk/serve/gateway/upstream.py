@@ -28,6 +28,7 @@ from p2l_sdk.serve.gateway.reply import LARGEST_REPLY, read_reply
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.sse import Events, EventTooLarge, is_error, text_bytes
 from p2l_sdk.serve.gateway.stream import Stream
+from p2l_sdk.serve.gateway.usage import Written
 from p2l_sdk.serve.metrics import ServerMetrics
 
 _CONNECT_SECONDS = 10.0
@@ -58,22 +59,18 @@ class Answer:
     counted_bytes: int | None = None
 
     @property
-    def cost(self) -> float | None:
-        """The cost in USD by the tokens that the upstream counted; None without prices or a count."""
-        usage = self.usage if self.stream is None else self.stream.events.usage
-        prices = self.llm.prices
-        if prices is None or usage is None:
-            return None
-        tokens = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
-        numbers = [t for t in tokens if isinstance(t, int) and not isinstance(t, bool) and t >= 0]
-        return prices.of(*numbers) if len(numbers) == 2 else None
+    def counted(self) -> dict[str, Any] | None:
+        """The upstream's count of tokens, if it has come."""
+        return self.usage if self.stream is None else self.stream.events.usage
 
     @property
-    def text_bytes(self) -> int:
-        """Bytes of text that have arrived so far."""
+    def written(self) -> Written:
+        """What has arrived so far."""
         if self.stream is not None:
-            return self.stream.events.text_bytes
-        return text_bytes(bytes(self.content)) if self.counted_bytes is None else self.counted_bytes
+            events = self.stream.events
+            return Written(events.text_bytes, events.text_bytes, events.pieces)
+        text = text_bytes(bytes(self.content)) if self.counted_bytes is None else self.counted_bytes
+        return Written(text, len(self.content))
 
     async def close(self) -> None:
         """End the call, if it is still open."""
@@ -175,6 +172,8 @@ class Upstream:
         except TimeoutError:
             blamed = seconds >= self.llm.timeout  # otherwise earlier calls had used up the time
             raise UpstreamError("timeout", "did not answer in time", blamed=blamed) from None
+        except (httpx.ConnectTimeout, httpx.PoolTimeout):
+            raise UpstreamError("timeout", "could not be reached in time", worked=False) from None
         except httpx.TimeoutException:
             raise UpstreamError("timeout", "did not answer in time") from None
         except (httpx.HTTPError, EventTooLarge):
@@ -198,7 +197,7 @@ class Upstream:
                 return await self._whole(response, alive)
             if not _is(response, "text/event-stream"):
                 raise UpstreamError("content", "sent something that is no event stream")
-            events = Events(request.n)
+            events = Events(request.n, request.wants_usage)
             try:
                 begun, stream = await Stream.begin(response, events, call, alive)
             except UpstreamError as error:
