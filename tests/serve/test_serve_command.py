@@ -12,6 +12,7 @@ from gateway_llms import CHEAP, LLM
 
 from p2l_sdk.errors import BudgetError, P2LError
 from p2l_sdk.serve.auth import Keys
+from p2l_sdk.serve.connections import ConnectionLimits
 from p2l_sdk.serve.process import require_address
 
 
@@ -89,6 +90,37 @@ def test_the_command_sets_the_limits_and_without_keys_answers_to_this_machine_on
     monkeypatch.setenv("P2L_API_KEYS", "sk-0123456789abcdef")
     p2l("serve", "--port", 0)
     assert [reply.status_code for reply in asked[4:]] == [401, 401]
+
+
+def test_the_command_sets_the_limits_of_connections(monkeypatch, caplog):
+    taken = []
+
+    class Server:
+        def __init__(self, http):
+            taken.append(http.keywords["connections"].limits)
+
+        async def serve(self): ...
+
+    monkeypatch.setattr("uvicorn.Config", lambda app, *, http, **_: http)
+    monkeypatch.setattr("uvicorn.Server", Server)
+    monkeypatch.setattr("gc.freeze", lambda: None)
+    monkeypatch.delenv("P2L_API_KEYS", raising=False)
+    given = ("--max-connections", 7, "--max-per-client", 3, "--header-seconds", 2.5, "--max-header-kb", 16)
+    for more in ((), (*given, "--proxy", "10.0.0.7", "--proxy", "fd00::/64")):
+        p2l("serve", "--model", "routing9", "--port", 0, *more)
+    here = ("127.0.0.0/8", "::1")
+    assert taken[0] == ConnectionLimits()
+    assert taken[1] == ConnectionLimits(
+        max_connections=7, max_per_client=3, header_seconds=2.5, max_header_bytes=16384,
+        proxies=(*here, "10.0.0.7", "fd00::/64"),
+    )  # fmt: skip
+    with pytest.raises(P2LError, match=r"'proxy.example' is no address of a proxy; write it as '10.0.0.7', or"):
+        p2l("serve", "--model", "routing9", "--port", 0, "--proxy", "proxy.example")
+    monkeypatch.setattr("resource.getrlimit", lambda _: (256, 512))
+    monkeypatch.setattr("resource.setrlimit", lambda *_: None)
+    p2l("serve", "--model", "routing9", "--port", 0)
+    assert taken[2].max_connections == 206
+    assert "this process may open few files (ulimit -n): it takes at most 206 connections" in caplog.text
 
 
 def test_where_it_cannot_listen_it_says_so_before_it_starts(monkeypatch):

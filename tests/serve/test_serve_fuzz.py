@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import random
+import time
 
 import pytest
 import schemathesis
@@ -99,6 +100,42 @@ def test_malformed_bodies_get_an_error_in_openais_shape(server):
         (400, "invalid_json"), (400, "prompt_error"), (422, "invalid_body"),
         (400, "invalid_request"),  # from the router
     }  # fmt: skip
+
+
+def heavy(n: int) -> dict[str, list[bytes]]:
+    """Bodies of about n bytes that would cost many times their size: each value, each fault, each name."""
+    empty, one, name = b"[]," * (n // 3), b"1," * (n // 2), b",".join(b'"k%d":"x"' % i for i in range(n // 14))
+    wrong = b'{"role":"me","content":"a"},' * (n // 28)
+    return {
+        "/v1/leaderboard": [
+            b'{"prompt": [' + empty + b"[]]}",
+            b'{"prompt": [' + wrong + b"1]}",
+            b'{"prompt": [{"role": "user", "content": [' + one + b"1]}]}",
+            b"{" + name + b"}",
+        ],
+        "/v1/leaderboards": [b'{"prompts": [' + one + b"1]}"],
+        "/v1/aggregate": [b'{"prompts": ["a"], "weights": [' + empty + b"1]}"],
+        "/v1/route": [
+            b'{"prompt": "a", "costs": {' + name + b"}}",
+            b'{"prompt": "a", "opponents": {' + name + b"}}",
+            b'{"prompt": "a", "models": [' + one + b"1]}",
+        ],
+        "/predict": [b'{"prompt": [' + one + b"1]}"],
+        "/v1/chat/completions": [
+            b'{"model": "p2l", "messages": [' + empty + b"1]}",
+            b'{"model": "p2l", "messages": [' + b'{"role":"user","content":"a"},' * (n // 30) + b"1]}",
+            b"{" + name + b"}",
+        ],
+    }
+
+
+@pytest.mark.parametrize("n", [200_000, 4_000_000])
+def test_a_body_full_of_faults_is_refused_at_once(server, n):
+    for path, bodies in heavy(n).items():
+        for body in bodies:
+            start = time.monotonic()
+            assert server.ask(path, body)[0] in (400, 413, 422), (path, body[:60])
+            assert time.monotonic() - start < 2.0, (path, body[:60])
 
 
 WHOLE = {

@@ -22,9 +22,11 @@ import uvicorn
 from fastapi import APIRouter, FastAPI
 
 from p2l_sdk.serve import Engine, ServerMetrics, create_app
+from p2l_sdk.serve.connections import ConnectionLimits, Connections
 from p2l_sdk.serve.gateway.chat import create_gateway
 from p2l_sdk.serve.gateway.config import GatewayConfig
 from p2l_sdk.serve.gateway.pool import create_client
+from p2l_sdk.serve.protocol import limited_protocol
 
 
 class Counts(ServerMetrics):
@@ -96,7 +98,8 @@ def running(app: FastAPI) -> Iterator[str]:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen(1024)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_keep_alive=75, timeout_graceful_shutdown=5))
+    http = limited_protocol(Connections(ConnectionLimits(), ServerMetrics()))
+    server = uvicorn.Server(uvicorn.Config(app, http=http, log_config=None, timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:

@@ -19,6 +19,9 @@ from fastapi import FastAPI
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.prompt_p2l import user_turns
 from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.serve.connections import ConnectionLimits, Connections
+from p2l_sdk.serve.metrics import ServerMetrics
+from p2l_sdk.serve.protocol import limited_protocol
 
 PROMPTS = [
     "What is 17 * 23?",
@@ -86,10 +89,17 @@ def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
 
 
 class Running:
-    """A real uvicorn server in a thread: `with Running(app) as server:`."""
+    """A real server in a thread, with the protocol of `p2l serve`: `with Running(app) as server:`.
 
-    def __init__(self, app: FastAPI) -> None:
-        config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=10)
+    Attributes:
+        connections: of the server.
+    """
+
+    def __init__(self, app: FastAPI, **limits: Any) -> None:
+        self.metrics = ServerMetrics()
+        self.connections = Connections(ConnectionLimits(**limits), self.metrics)
+        http = limited_protocol(self.connections)
+        config = uvicorn.Config(app, port=0, http=http, log_config=None, timeout_graceful_shutdown=10)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
@@ -120,4 +130,4 @@ class Running:
             reply = error
         content = reply.read()
         is_json = reply.headers.get("Content-Type", "").startswith("application/json")
-        return reply.status, json.loads(content) if is_json else content.decode(), reply.headers
+        return reply.status, json.loads(content) if is_json and content else content.decode(), reply.headers

@@ -9,7 +9,7 @@
 Behaviours: ok, slow (longer than any timeout in the tests), a status (429:3 with Retry-After: 3), one of `REFUSALS`,
 drop (midway through the answer), reset (no answer at all), garbage, html, redirect, stall (midway), endless, leak (the
 key is in the error); for streams also error-event, odd-event, done-only, azure (its first event), cut (ends cleanly
-midway, after a text that mentions the end), linger (stays open after its end).
+midway, after a text that mentions the end), linger (stays open after its end). Any other is a name in `replies`.
 """
 
 from __future__ import annotations
@@ -57,6 +57,35 @@ class Seen:
     body: dict[str, Any] = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Reply:
+    """A reply word for word: its parts, with a pause before each."""
+
+    content: bytes | str | dict[str, Any] | tuple[bytes, ...] = b""
+    status: int = 200
+    kind: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict)
+    pause: float = 0.0
+
+    @property
+    def parts(self) -> tuple[bytes, ...]:
+        if isinstance(self.content, tuple):
+            return self.content
+        text = json.dumps(self.content) if isinstance(self.content, dict) else self.content
+        return (text if isinstance(text, bytes) else text.encode(),)
+
+
+def events(*payloads: Any, **options: Any) -> Reply:
+    """A stream of these payloads (JSON values, or text as it is), each in a part of its own."""
+    texts = [payload if isinstance(payload, str) else f"data: {json.dumps(payload)}" for payload in payloads]
+    return Reply(tuple(f"{text}\n\n".encode() for text in texts), kind="text/event-stream", **options)
+
+
+def delta(said: dict[str, Any], reason: str | None = None, **more: Any) -> dict[str, Any]:
+    """The payload of an event of a streamed answer."""
+    return {"choices": [{"index": 0, "delta": said, "finish_reason": reason, **more}]}
+
+
 class Upstreams:
     """The server, in its own thread.
 
@@ -67,6 +96,7 @@ class Upstreams:
     def __init__(self, faults: float = 0.0, fault_kinds: tuple[str, ...] = (), seed: int = 0) -> None:
         self.script: dict[str, list[str]] = defaultdict(list)
         self.always: dict[str, str] = {}
+        self.replies: dict[str, Reply] = {}
         self.seen: list[Seen] = []
         self.hung_up: list[str] = []
         self.answered: dict[str, str] = {}  # id of each complete answer -> the LLM
@@ -94,6 +124,7 @@ class Upstreams:
     def reset(self) -> None:
         self.script.clear()
         self.always.clear()
+        self.replies.clear()
         self.seen.clear()
         self.hung_up.clear()
 
@@ -145,6 +176,10 @@ class Upstreams:
         answer = asyncio.ensure_future(self._answer(writer, llm, body, how))
         end = asyncio.ensure_future(reader.read(1))  # the client sends no more: this ends when it does
         await asyncio.wait((answer, end), return_when=asyncio.FIRST_COMPLETED)
+        next_request = end.result() if end.done() and end.exception() is None else b""
+        if next_request:  # so the client has all of the answer
+            reader._buffer[:0] = next_request  # type: ignore[attr-defined]
+            await answer
         if not answer.done():
             self.hung_up.append(llm)
         answer.cancel()
@@ -163,6 +198,8 @@ class Upstreams:
         """Send the answer; True if the connection can be reused."""
         if how == "slow":
             await asyncio.sleep(FOREVER)
+        if how in self.replies:
+            return await self._word_for_word(writer, self.replies[how])
         if how in REFUSALS:
             return await self._send(writer, 400, REFUSALS[how])
         if how[:3].isdigit():
@@ -191,6 +228,16 @@ class Upstreams:
             return False
         self.answered[answer["id"]] = llm
         return await self._send(writer, 200, content)
+
+    async def _word_for_word(self, writer: asyncio.StreamWriter, reply: Reply) -> bool:
+        lines = {"content-type": reply.kind, "transfer-encoding": "chunked", **reply.headers}
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        writer.write(f"HTTP/1.1 {reply.status} X\r\n{head}\r\n".encode("latin-1"))
+        for part in filter(None, reply.parts):
+            await asyncio.sleep(reply.pause)
+            await _chunk(writer, part)
+        await _chunk(writer, b"")
+        return True
 
     async def _stream(self, writer: asyncio.StreamWriter, llm: str, body: dict[str, Any], how: str) -> bool:
         writer.write(

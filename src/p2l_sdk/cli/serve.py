@@ -38,20 +38,49 @@ _PACKAGES = ("fastapi", "httpx", "uvicorn", "yaml")
     "origins",
     multiple=True,
     metavar="URL",
-    help="A site whose pages may call the server (CORS); repeatable.",
+    help="A site or application whose pages may call the server (CORS); repeatable.",
 )
 @click.option(
     "--max-prompts", type=click.IntRange(min=1), default=1024, show_default=True, help="Most prompts in one request."
 )
+@click.option(
+    "--max-connections", type=click.IntRange(min=1), default=2000, show_default=True, help="Most connections in all."
+)
+@click.option(
+    "--max-per-client",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    help="Most connections from one address, but for this machine and --proxy.",
+)
+@click.option(
+    "--proxy",
+    "proxies",
+    multiple=True,
+    metavar="ADDRESS",
+    help="A reverse proxy (address or network): --max-per-client does not hold for it; repeatable.",
+)
+@click.option(
+    "--header-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10,
+    show_default=True,
+    help="Time within which the header of a request must have arrived.",
+)
+@click.option(
+    "--max-header-kb", type=click.IntRange(min=1), default=64, show_default=True, help="Largest request header, KB."
+)
 def serve(
     model: str | None, config: str | None, checked: str | None, host: str, port: int, api_keys: str | None,
-    cache_mb: float, max_body_mb: float, max_prompts: int, origins: tuple[str, ...],
+    cache_mb: float, max_body_mb: float, max_prompts: int, origins: tuple[str, ...], max_connections: int,
+    max_per_client: int, proxies: tuple[str, ...], header_seconds: float, max_header_kb: int,
 ) -> None:  # fmt: skip
     """Serve a model over HTTP: its API, a page, and, with --config, a router for OpenAI chat clients."""
     for package in _PACKAGES:
         if find_spec(package) is None:
             raise MissingExtraError("p2l serve", package, "serve")
     from p2l_sdk.serve.auth import Keys
+    from p2l_sdk.serve.connections import ConnectionLimits
     from p2l_sdk.serve.gateway.check import check
     from p2l_sdk.serve.gateway.config import GatewayConfig
     from p2l_sdk.serve.run import ServerSettings, run_server
@@ -68,6 +97,13 @@ def serve(
         max_body_bytes=round(max_body_mb * 2**20),
         max_prompts=max_prompts,
         origins=origins,
+        connections=ConnectionLimits(
+            max_header_bytes=max_header_kb * 1024,
+            header_seconds=header_seconds,
+            max_connections=max_connections,
+            max_per_client=max_per_client,
+            proxies=(*ConnectionLimits.proxies, *proxies),
+        ),
     )
     p2l = load(model)
     if settings.gateway is not None:
@@ -88,13 +124,15 @@ def _print_check(found: Check, path: str) -> None:
         cost = "cost not known" if llm.cost is None else f"{usd(llm.cost)} per response"
         routed = f"routed as {llm.own}" if llm.own else "routed"
         click.echo(f"{llm.name}: {routed if llm.known else _by_name(llm)}, {cost}, {llm.base_url}")
-    if any(not (llm.known or llm.candidates) for llm in found.llms):
+    if any(not (llm.known or llm.candidates or llm.fallback) for llm in found.llms):
         click.echo(f"an LLM that the P2L model does not know: {NO_VOTES}")
     found.require_ready(path)
     click.echo(f"{path}: ready to serve")
 
 
 def _by_name(llm: LLMCheck) -> str:
+    if llm.fallback:
+        return "fallback, called after all that are routed"
     if llm.candidates:
         return f"by name only: it may be {' or '.join(llm.candidates)}; name one of them"
     similar = f" (did you mean {llm.similar!r}?)" if llm.similar else ""

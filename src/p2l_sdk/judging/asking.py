@@ -53,6 +53,7 @@ class LLM:
         Raises:
             P2LError: its key cannot be sent.
         """
+        config = config.places[0]  # of several addresses the first: answers are compared, so all come from one
         endpoint = Endpoint(
             base_url=config.base_url,
             model=config.model,

@@ -55,10 +55,16 @@ class BudgetPacer:
         """Current price of money, score per USD; 0 while the budget does not bind."""
         return max(0.0, self._start + self._slope * (self.spent - self.n * self.budget))
 
-    def choose(self, scores: np.ndarray) -> int:
-        """Index of the LLM to call for a prompt with scores `(n_models,)`; afterwards, `record` what it cost."""
-        check_points(scores, self._costs)
-        return int(np.argmax(scores - self.multiplier * self._costs))
+    def choose(self, scores: np.ndarray, costs: np.ndarray | None = None) -> int:
+        """Index of the LLM to call for a prompt with scores `(n_models,)`; afterwards, `record` what it cost.
+
+        Args:
+            scores: of the LLMs on this prompt.
+            costs: `(n_models,)` USD, of a response to this prompt; by default those of any response.
+        """
+        costs = self._costs if costs is None else costs
+        check_points(scores, costs)
+        return int(np.argmax(scores - self.multiplier * costs))
 
     def record(self, cost: float) -> None:
         """Record the cost of a response, in USD."""

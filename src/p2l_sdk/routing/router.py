@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -131,6 +132,18 @@ class Router:
             )
         return self._prices
 
+    def at_costs(self, costs: Mapping[str, float]) -> Router:
+        """The same router for one prompt that costs something else than others do, by its length for instance.
+
+        Args:
+            costs: USD per response, for each LLM that may be chosen, by its name in `names`; trusted, not checked.
+        """
+        other = copy.copy(self)
+        other._costs, other._missing = {**self._costs, **costs}, []
+        other._prices = np.array([costs[name] for name in self.names])
+        other._within_budget, other.left_out = other, ()
+        return other
+
     def scores(self, coefs: np.ndarray) -> np.ndarray:
         """The candidates' scores, `(..., n_candidates)` in (0, 1), from coefs `(..., n_models)` in logits."""
         coefs = self._of_llms(coefs)
@@ -229,12 +242,13 @@ class Router:
         return BudgetPacer(self.prices, budget, start=start)
 
     def route_paced(self, board: Leaderboard, pacer: BudgetPacer) -> Route:
-        """The LLM that the pacer chooses; afterwards, call `pacer.record(cost)` with the actual cost."""
+        """The LLM that the pacer chooses; afterwards, call `pacer.record(cost)` with the actual cost. The pacer may be
+        that of a router with more LLMs: this prompt's are chosen among these, and all are paid from one budget."""
         if self._within_budget is not self:
             return self._within_budget.route_paced(board, pacer)
         self._require_own(board)
         scores = self.scores(board.coefs)
-        chosen = pacer.choose(scores)
+        chosen = pacer.choose(scores, self._prices)
         return self._route(board, scores, {chosen: 1.0}, pacer.budget, chosen)
 
     def frontier(

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from importlib import resources
 from typing import Any
@@ -13,17 +12,18 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from pydantic.json_schema import models_json_schema
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute, Match
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import p2l_sdk
-from p2l_sdk.errors import P2LError
 from p2l_sdk.serve import schemas
 from p2l_sdk.serve.api import create_api_router
 from p2l_sdk.serve.engine.engine import Engine
 from p2l_sdk.serve.errors import SERVER, error_body
 from p2l_sdk.serve.http import BareRoute, Gate, Guard, add_error_handlers, json_response
+from p2l_sdk.serve.origins import origin_pattern
 
+_NO_EXTRAS: dict[str, Any] = {"docs_url": None, "redoc_url": None, "redirect_slashes": False}
 _BODIES = (
     schemas.PromptRequest,
     schemas.PromptsRequest,
@@ -31,7 +31,6 @@ _BODIES = (
     schemas.RouteRequest,
     schemas.ResearchRequest,
 )
-_ORIGIN = re.compile(r"https?://[^/\s]+")
 # the page is a single file: it may run its own script and talk to its own server, nothing else
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:"
 
@@ -44,11 +43,14 @@ class Application(FastAPI):
         super().__init__(**options)
         self._short_ways: dict[tuple[str, str], ASGIApp] = {}  # method and path -> shell, guards, endpoint
         self._routes: list[BaseRoute] = []
+        self._included: list[BaseRoute] = []  # what FastAPI made of them
         self._own = 0
 
     def include(self, router: APIRouter, guards: Sequence[Guard], shell: Callable[[ASGIApp], ASGIApp]) -> None:
         """Include a router with guards before its endpoints; `shell` wraps shortcuts as FastAPI's middleware would."""
+        before = len(self.router.routes)
         self.include_router(router, dependencies=[Depends(guard) for guard in guards])
+        self._included += self.router.routes[before:]
         for route in router.routes:
             if isinstance(route, BareRoute):
                 for method in route.methods or ():
@@ -59,8 +61,14 @@ class Application(FastAPI):
         self._own = self._added()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request (ASGI)."""
-        short_way = self._short_ways.get((scope.get("method", ""), scope.get("path", "")))
+        """Answer a request (ASGI). One with a slash too many at its end is answered as without it, as a redirect would
+        come before any guard, and to whatever name `Host` holds; HEAD is answered as GET without a body."""
+        path, method = scope.get("path", ""), scope.get("method", "")
+        if path.endswith("/") and path != "/" and not self._takes_slash(scope):
+            scope["path"] = path = path.rstrip("/") or "/"
+        if method == "HEAD" and not self._takes_head(scope):
+            scope, send, method = {**scope, "method": "GET"}, _without_body(send), "GET"
+        short_way = self._short_ways.get((method, path))
         if short_way is None or self._added() != self._own:
             await super().__call__(scope, receive, send)
         else:
@@ -76,8 +84,28 @@ class Application(FastAPI):
         schema["components"]["schemas"] |= bodies["$defs"]
         return schema
 
+    def _takes_slash(self, scope: Scope) -> bool:
+        """Whether a route that somebody added is meant for a path that ends with a slash."""
+        matching = (route for route in self._all() if route.matches(scope)[0] is not Match.NONE)
+        return any(not isinstance(route, Route) or route.path.endswith("/") for route in matching)
+
+    def _takes_head(self, scope: Scope) -> bool:
+        """Whether a route that somebody added is meant for HEAD."""
+        return any(route.matches(scope)[0] is Match.FULL for route in self._all())
+
+    def _all(self) -> list[BaseRoute]:
+        """The routes of the routers included here, and whatever else somebody added, which may hold further routes."""
+        return [*self._routes, *(route for route in self.router.routes if route not in self._included)]
+
     def _added(self) -> int:
         return len(self.user_middleware) + len(self.exception_handlers) + len(self.dependency_overrides)
+
+
+def _without_body(send: Send) -> Send:
+    async def header_only(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return header_only
 
 
 def create_app(
@@ -106,7 +134,8 @@ def create_app(
         max_prompts: limit per request.
         local_only: answer only requests addressed to localhost, 127.x.x.x or [::1]. Needed on a server without guards,
             see `Gate`.
-        origins: other sites whose pages may call the server from a browser, e.g. "https://app.example.com" (CORS).
+        origins: other sites and applications whose pages may call the server from a browser, e.g.
+            "https://app.example.com", "tauri://localhost" (CORS); "moz-extension://*" allows all of a scheme.
         routed: LLMs that /v1/route and the page choose among if the request names none, e.g. those that can be called;
             by default all that the model knows.
         page: whether to serve the page at /.
@@ -115,9 +144,7 @@ def create_app(
     Raises:
         P2LError: an origin is malformed.
     """
-    for origin in origins:
-        if not _ORIGIN.fullmatch(origin):
-            raise P2LError(f"{origin!r} is no origin; write scheme and host alone, as 'https://app.example.com'")
+    allowed = origin_pattern(origins)
     gate = functools.partial(
         Gate,
         max_body_bytes=max_body_bytes,
@@ -129,11 +156,11 @@ def create_app(
 
     def shell(inner: ASGIApp) -> ASGIApp:
         """The middleware around everything."""
-        if not origins:
+        if allowed is None:
             return gate(inner)
-        return CORSMiddleware(
-            gate(inner), allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"], expose_headers=["*"]
-        )
+        every: dict[str, Any] = {"allow_headers": ["*"], "expose_headers": ["*"]}
+        methods = ["GET", "HEAD", "POST"]
+        return CORSMiddleware(gate(inner), allow_origin_regex=f"(?i:{allowed.pattern})", allow_methods=methods, **every)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -143,7 +170,7 @@ def create_app(
         finally:
             await engine.close()
 
-    app = Application(title=title, version=p2l_sdk.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = Application(title=title, version=p2l_sdk.__version__, lifespan=lifespan, **_NO_EXTRAS)
     app.add_middleware(shell)
     add_error_handlers(app)
     api = create_api_router(engine, max_prompts=max_prompts, max_body_bytes=max_body_bytes, routed=routed)

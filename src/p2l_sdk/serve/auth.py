@@ -17,6 +17,7 @@ from p2l_sdk.serve.errors import ApiError
 
 ENVIRONMENT = "P2L_API_KEYS"
 _SHORTEST = 16
+_BARE = ("x-api-key", "api-key")  # headers that hold a bare key
 _DIGITS = 12  # decimals of USD: anything smaller is floating-point error of the sum
 
 
@@ -48,11 +49,16 @@ class Key:
     budget: float | None = None
     spent: float = 0.0
 
+    @property
+    def left(self) -> float | None:
+        """USD that may still be spent; None for no limit."""
+        return None if self.budget is None else round(self.budget - self.spent, _DIGITS)
+
     def require(self, cost: float) -> None:
         """Raise OutOfBudget unless the key has this much left, in USD."""
-        if self.budget is None:
+        if self.budget is None or self.left is None:
             return
-        left, cost = round(self.budget - self.spent, _DIGITS), round(cost, _DIGITS)
+        left, cost = self.left, round(cost, _DIGITS)
         if cost <= left:
             return
         if left > 0:
@@ -144,14 +150,24 @@ class Keys:
         Raises:
             Unauthorized: the request carries none of the keys.
         """
-        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-        key = self.find(secret.strip()) if scheme.lower() == "bearer" else None
+        key = next(filter(None, map(self.find, _secrets(request))), None)
         if key is None:
             raise Unauthorized(
-                "this server needs an API key: send the header 'Authorization: Bearer KEY'",
+                "this server needs an API key: send the header 'Authorization: Bearer KEY' (or x-api-key, or api-key)",
                 headers={"WWW-Authenticate": "Bearer"},
             )
         request.state.key = key
+
+
+def _secrets(request: Request) -> Iterator[str]:
+    """What may be a key of ours: clients made for Anthropic or Azure send theirs in headers of their own, perhaps
+    beside an `Authorization` that is meant for a proxy on the way."""
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        yield secret.strip()
+    for name in _BARE:
+        if name in request.headers:
+            yield request.headers[name].strip()
 
 
 def _digest(secret: str) -> bytes:

@@ -57,6 +57,36 @@ class BodyTimeout(ApiError):  # noqa: N818
     status, code = 408, "request_timeout"
 
 
+class UnsupportedEncoding(ApiError):  # noqa: N818
+    """The body is compressed in a way that the server does not read."""
+
+    status, code = 415, "unsupported_content_encoding"
+
+
+class Malformed(ApiError):  # noqa: N818
+    """Bytes that are no HTTP/1.1, or whose end two readers could see at different places."""
+
+    code = "malformed_request"
+
+
+class HeaderTooLarge(ApiError):  # noqa: N818
+    """More header fields, or more bytes of them, than the server reads."""
+
+    status, code = 431, "header_too_large"
+
+
+class HeaderTimeout(ApiError):  # noqa: N818
+    """The header did not arrive in time."""
+
+    status, code = 408, "header_timeout"
+
+
+class TooManyConnections(ApiError):  # noqa: N818
+    """The client, or all of them together, have as many connections as they may have."""
+
+    status, type, code = 429, OVERLOADED, "too_many_connections"
+
+
 class UnreadableBody(ApiError):  # noqa: N818
     """The body is not JSON."""
 

@@ -20,10 +20,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from p2l_sdk.errors import P2LError
+from p2l_sdk.serve.decoding import Decoder
 from p2l_sdk.serve.errors import (
     INVALID,
     SERVER,
-    ApiError,
     BodyTimeout,
     BodyTooLarge,
     Forbidden,
@@ -32,9 +32,11 @@ from p2l_sdk.serve.errors import (
     error_body,
 )
 from p2l_sdk.serve.metrics import ServerMetrics
+from p2l_sdk.serve.origins import is_foreign, origin_pattern
 
 _log = logging.getLogger("p2l_sdk.serve")
 _READ_ON_THE_LOOP = 256 * 1024  # bytes of a body, which take about a millisecond
+_MOST_VALUES = 1_000_000  # in text, one character in thirty to fifty is a comma or an opening bracket
 Parsed = TypeVar("Parsed")
 
 
@@ -45,8 +47,16 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
 
 
 async def parsed(body: bytes, parse: Callable[[bytes], Parsed]) -> Parsed:
-    """The parsed body. A large one is parsed on a thread, so as not to block the event loop."""
-    return parse(body) if len(body) <= _READ_ON_THE_LOOP else await asyncio.to_thread(parse, body)
+    """The parsed body. A large one is parsed on a thread, so as not to block the event loop.
+
+    Raises:
+        BodyTooLarge: it may hold so many values that they would need many times its size.
+    """
+    if len(body) <= _READ_ON_THE_LOOP:
+        return parse(body)
+    if sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise BodyTooLarge(f"the body holds more than {_MOST_VALUES:,} commas and brackets; send less in one request")
+    return await asyncio.to_thread(parse, body)
 
 
 def error_response(error: Exception, path: str = "") -> Response:
@@ -115,8 +125,8 @@ class BareRoute(APIRoute):
 
 class Gate:
     """The ASGI layer around the app. It refuses requests from pages of other sites, bodies over the limit (while they
-    arrive) and bodies that do not arrive in time, answers uncaught exceptions with a plain 500 (their type and place
-    are logged, not their text), and counts requests.
+    arrive, and are decoded) and bodies that do not arrive in time, answers uncaught exceptions with a plain 500 (their
+    type and place are logged, not their text), and counts requests.
 
     Args:
         app: the application inside.
@@ -125,7 +135,7 @@ class Gate:
         metrics: counts the requests.
         local_only: whether the `Host` of a request must be this machine (localhost, 127.x.x.x, [::1]). A server without
             keys needs this: a site can point a domain of its own here, and its pages then have the same origin as ours.
-        origins: other sites whose pages may call the server.
+        origins: other sites and applications whose pages may call the server, see `origin_pattern`.
     """
 
     def __init__(
@@ -140,7 +150,7 @@ class Gate:
     ) -> None:
         self._app, self._limit, self._metrics, self._local_only = app, max_body_bytes, metrics, local_only
         self._seconds = body_seconds
-        self._origins = {origin.lower().encode() for origin in origins}
+        self._origins = origin_pattern(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through within the limits (ASGI)."""
@@ -148,6 +158,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         started, status, received, whole = perf_counter(), 0, 0, False
+        decoder: Decoder | None = None
 
         async def limited() -> Message:
             nonlocal received, whole
@@ -164,6 +175,8 @@ class Gate:
             received += len(message.get("body", b""))
             if received > self._limit:
                 raise self._too_large()
+            if decoder is not None:
+                message = {**message, "body": await decoder.feed(message.get("body", b""), whole)}
             return message
 
         async def seen(message: Message) -> None:
@@ -173,10 +186,11 @@ class Gate:
             await send(message)
 
         try:
-            if (refusal := self._refusal(scope)) is not None:
-                await error_response(refusal)(scope, receive, seen)
-            else:
-                await self._app(scope, limited, seen)
+            headers = dict(scope["headers"])
+            self._check(headers)
+            if b"content-encoding" in headers:
+                decoder = self._decoder(scope)
+            await self._app(scope, limited, seen)
         except ClientDisconnect:
             status = 499  # there is nobody left to answer
         except (P2LError, HTTPException) as error:
@@ -194,34 +208,36 @@ class Gate:
             self._metrics.request(getattr(route, "path", "other"), status)
             self._metrics.stage("http", perf_counter() - started)
 
-    def _refusal(self, scope: Scope) -> ApiError | None:
-        """The reason to refuse a request by its headers, None if there is none."""
-        headers = dict(scope["headers"])
-        host, origin = headers.get(b"host", b"").lower(), headers.get(b"origin")  # browsers send both
-        if origin is not None and origin.lower() not in self._origins and _foreign(origin.lower(), host):
-            return Forbidden(
+    def _check(self, headers: dict[bytes, bytes]) -> None:
+        """Refuse a request by its headers."""
+        host, origin = headers.get(b"host", b""), headers.get(b"origin")  # browsers send both
+        if origin is not None and self._is_foreign(origin.decode("latin-1"), host.decode("latin-1")):
+            raise Forbidden(
                 "a page of another address asks; let the server allow its origin (p2l serve --origin), or the proxy "
                 "before it pass the header Host as it came"
             )
         if self._local_only and host and not _THIS_MACHINE.fullmatch(host):
-            return Forbidden(
+            raise Forbidden(
                 "this server has no API keys, so it answers to localhost and 127.0.0.1 only; give it keys to call it "
                 "by another name"
             )
         length = headers.get(b"content-length", b"")
         if length.isdigit() and (len(length) > 19 or int(length) > self._limit):
-            return self._too_large()
-        return None
+            raise self._too_large()
+
+    def _is_foreign(self, origin: str, host: str) -> bool:
+        return is_foreign(origin, host) and (self._origins is None or not self._origins.fullmatch(origin))
+
+    def _decoder(self, scope: Scope) -> Decoder | None:
+        """The decoder of a body; to the application it looks as if it had never been encoded."""
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        decoder = Decoder.of([value for name, value in headers if name == b"content-encoding"], self._limit)
+        told = (b"content-encoding",) if decoder is None else (b"content-encoding", b"content-length")
+        scope["headers"] = [(name, value) for name, value in headers if name not in told]
+        return decoder
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"the body is larger than {self._limit} bytes; send less in one request")
 
 
-_THIS_MACHINE = re.compile(rb"(localhost|127(\.\d{1,3}){1,3}|\[::1\])(:\d+)?")
-
-
-def _foreign(origin: bytes, host: bytes) -> bool:
-    """Whether an origin is another site. Browsers omit the default port, proxies may add it; "null" is foreign."""
-    scheme, _, place = origin.partition(b"://")
-    usual = {b"http": b":80", b"https": b":443"}.get(scheme, b"")
-    return not place or place != host.removesuffix(usual)
+_THIS_MACHINE = re.compile(rb"(localhost|127(\.\d{1,3}){1,3}|\[::1\])(:\d+)?", re.IGNORECASE)

@@ -28,6 +28,7 @@ class ServerMetrics:
         self._choices = Counter("p2l_choices", "Requests of the router that an LLM answered", ["model"], **own)
         self._spend = Counter("p2l_spend_usd", "What requests of the router cost, USD", ["model"], **own)
         self._keys = Gauge("p2l_key_spend_usd", "Spent and set aside with an API key, USD", ["key"], **own)
+        self._refused = Counter("p2l_refused_connections", "Connections closed by a limit", ["reason"], **own)
         # prometheus validates and looks up labels under a lock, which takes longer than counting; there are few of them
         self._stage, self._request = functools.cache(self._stages.labels), functools.cache(self._requests.labels)
         self._upstream = Counter("p2l_upstream_errors", "Failed calls of an LLM", ["model", "kind"], **own)
@@ -55,6 +56,11 @@ class ServerMetrics:
     def request(self, endpoint: str, status: int) -> None:
         """Count an answered request; `endpoint` is the pattern of its path."""
         self._request(endpoint, status).inc()
+
+    def refused_connection(self, reason: str) -> None:
+        """Count a connection that a limit refused or closed: per_client, in_all, gave_way, header_timeout, stalled, or
+        the code of an error."""
+        self._refused.labels(reason).inc()
 
     def key(self, name: str, spent: Callable[[], float]) -> None:
         """Set the function that tells the spending of an API key in USD; called when the metrics are read."""

@@ -9,6 +9,7 @@ import socket
 
 from p2l_sdk.errors import P2LError
 
+_FILES_BESIDE = 100  # that a server holds open whatever its connections: the model, the log, its own sockets
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
@@ -42,6 +43,29 @@ def _why(error: OSError, host: str, port: int) -> str:
         return f"{host} is no address of this machine; give one with --host"
     reason = os.strerror(error.errno) if error.errno else str(error)
     return f"cannot listen at {host}, port {port}: {reason}; choose another with --port"
+
+
+def allow_open_files(connections: int) -> int:
+    """Raise this process's limit of open files as far as needed and allowed: a server at that limit can accept nobody,
+    not even to say so.
+
+    Args:
+        connections: of clients that there should be room for.
+
+    Returns:
+        How many of them there is room for.
+    """
+    try:
+        import resource
+    except ImportError:  # on Windows there is no such limit
+        return connections
+    needed = 2 * connections + _FILES_BESIDE  # a request may hold a connection to an upstream, too
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft != unlimited and soft < needed:
+        soft = needed if hard == unlimited else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return connections if soft == unlimited else max(1, min(connections, (soft - _FILES_BESIDE) // 2))
 
 
 def tune_process() -> None:

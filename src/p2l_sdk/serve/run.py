@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
 import functools
 import ipaddress
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +18,17 @@ from p2l_sdk.errors import P2LError
 from p2l_sdk.p2l import P2L
 from p2l_sdk.serve.app import Application, create_app
 from p2l_sdk.serve.auth import ENVIRONMENT, Keys
+from p2l_sdk.serve.connections import ConnectionLimits, Connections
 from p2l_sdk.serve.engine.engine import Engine
 from p2l_sdk.serve.gateway.chat import create_gateway
 from p2l_sdk.serve.gateway.config import GatewayConfig, costs, known_llms
 from p2l_sdk.serve.gateway.pool import create_client
-from p2l_sdk.serve.process import require_address, tune_process
+from p2l_sdk.serve.metrics import ServerMetrics
+from p2l_sdk.serve.process import allow_open_files, require_address, tune_process
+from p2l_sdk.serve.protocol import limited_protocol
 
+_log = logging.getLogger("p2l_sdk.serve")
 _GRACE_SECONDS = 30.0  # for requests in flight when the server is to stop
-_IDLE_SECONDS = 75  # longer than clients keep idle connections, so that none sends on a closed one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +41,8 @@ class ServerSettings:
         gateway: the LLMs that it calls for OpenAI's clients; None for the P2L API alone.
         cache_mb: memory for the coefficients of prompts seen before; 0 for none.
         max_body_bytes, max_prompts: limits per request.
-        origins: sites whose pages may call it (CORS).
+        origins: sites and applications whose pages may call it (CORS).
+        connections: limits of what a client may do before the server knows who it is.
 
     Raises:
         P2LError: the host can be reached from outside, and there is no key.
@@ -50,6 +56,7 @@ class ServerSettings:
     max_body_bytes: int = 32 * 2**20
     max_prompts: int = 1024
     origins: tuple[str, ...] = ()
+    connections: ConnectionLimits = field(default_factory=ConnectionLimits)
 
     def __post_init__(self) -> None:
         if not self.keys and not _is_loopback(self.host):
@@ -93,7 +100,7 @@ async def _serve(p2l: P2L, settings: ServerSettings) -> None:
             max_prompts=settings.max_prompts,
             origins=settings.origins,
         )
-        server = uvicorn.Server(_uvicorn_config(app, settings))
+        server = uvicorn.Server(_uvicorn_config(app, settings, engine.metrics))
         require_address(settings.host, settings.port)
         tune_process()
         await server.serve()
@@ -108,17 +115,24 @@ def _adopt_costs(p2l: P2L, gateway: GatewayConfig) -> list[str]:
     return list(routed)
 
 
-def _uvicorn_config(app: Application, settings: ServerSettings) -> uvicorn.Config:
-    logging: dict[str, Any] = copy.deepcopy(LOGGING_CONFIG)
-    logging["loggers"]["p2l_sdk"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
+def _uvicorn_config(app: Application, settings: ServerSettings, metrics: ServerMetrics) -> uvicorn.Config:
+    log_config: dict[str, Any] = copy.deepcopy(LOGGING_CONFIG)
+    log_config["loggers"]["p2l_sdk"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
+    limits = settings.connections
+    room = allow_open_files(limits.max_connections)
+    if room < limits.max_connections:
+        limits = dataclasses.replace(limits, max_connections=room)
+        _log.warning("this process may open few files (ulimit -n): it takes at most %d connections", room)
     grace = _GRACE_SECONDS if settings.gateway is None else settings.gateway.deadline
     return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
-        log_config=logging,
+        log_config=log_config,
         access_log=False,
-        timeout_keep_alive=_IDLE_SECONDS,
+        http=limited_protocol(Connections(limits, metrics)),
+        ws="none",
+        timeout_keep_alive=round(limits.idle_seconds) + 1,  # `Connections` closes them before
         timeout_graceful_shutdown=round(grace),
     )
 

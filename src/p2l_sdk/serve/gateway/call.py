@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -9,8 +10,10 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 from p2l_sdk.serve.gateway.breaker import Breaker
+from p2l_sdk.serve.gateway.refusal import Refusal
 from p2l_sdk.serve.metrics import ServerMetrics
 
+_WORKED = ("timeout", "broken", "error")
 _RETRIED = (408, 409, 425, 429)
 _MODERATED = 403  # the reason may be what one client wrote
 
@@ -19,28 +22,46 @@ class UpstreamError(Exception):
     """A failed call. Its text and kind never contain anything that the upstream sent.
 
     Attributes:
-        kind: timeout, connection, status_429, status_500, ..., content, broken.
+        kind: timeout, connection, status_429, status_500, ..., content, error, broken; of a refusal a known code, as
+            context_length_exceeded, or status_400, ...
         retry_after: seconds that the upstream asks to wait.
         final: whether a retry at the same upstream would fail the same way (a wrong key, an unknown model).
         blamed: whether it counts as a failure of the upstream.
+        refusal: what the upstream has against the request, if it refused it.
+        worked: whether the LLM may have written an answer, which is billed.
     """
 
     def __init__(
-        self, kind: str, message: str, retry_after: float | None = None, final: bool = False, blamed: bool = True
+        self,
+        kind: str,
+        message: str,
+        retry_after: float | None = None,
+        final: bool = False,
+        blamed: bool = True,
+        refusal: Refusal | None = None,
+        worked: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
         self.retry_after = retry_after
         self.final = final
         self.blamed = blamed
+        self.refusal = refusal
+        self.worked = kind in _WORKED if worked is None else worked
 
     @classmethod
     def of(cls, response: httpx.Response) -> UpstreamError:
         """The error for a reply whose status is not that of an answer."""
         status = response.status_code
-        rest = retry_after(response.headers.get("retry-after", ""))
         final = status < 500 and status not in _RETRIED
+        rest = retry_after(response.headers.get("retry-after", ""), response.headers.get("retry-after-ms", ""))
         return cls(f"status_{status}", f"answered with status {status}", rest, final, status != _MODERATED)
+
+    @classmethod
+    def refused(cls, refusal: Refusal) -> UpstreamError:
+        """The error for a refusal, which is a judgement about one request at one LLM: no fault, and no answer."""
+        text = f"answered with status {refusal.status}"
+        return cls(refusal.kind, text, final=True, blamed=False, refusal=refusal)
 
 
 class Call:
@@ -77,13 +98,15 @@ class Call:
             self._breaker.release(self._entered)
 
 
-def retry_after(value: str) -> float | None:
-    """Seconds to wait according to a Retry-After header, a number or a date; None for anything else."""
+def retry_after(value: str, milliseconds: str = "") -> float | None:
+    """Seconds to wait according to the headers Retry-After (a number or a date) and, more exactly, retry-after-ms; None
+    if neither says so."""
+    for text, unit in ((milliseconds, 1e-3), (value, 1.0)):
+        with contextlib.suppress(ValueError):
+            seconds = float(text) * unit
+            if math.isfinite(seconds):
+                return max(0.0, seconds)
     try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError, OverflowError):
+        return None

@@ -10,9 +10,9 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Iterable, Sequence
+import urllib.parse
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 from fastapi import APIRouter, Request
@@ -23,13 +23,17 @@ from p2l_sdk.errors import P2LError, PromptError
 from p2l_sdk.serve.auth import Key
 from p2l_sdk.serve.engine.engine import Engine
 from p2l_sdk.serve.errors import ApiError, ScoringTimeout
+from p2l_sdk.serve.gateway.capabilities import Capabilities
 from p2l_sdk.serve.gateway.choice import Choice, Chooser
 from p2l_sdk.serve.gateway.config import BEST, ROUTED, GatewayConfig
 from p2l_sdk.serve.gateway.failover import Failover, Failure, NoAnswer
-from p2l_sdk.serve.gateway.relay import Disconnected, StreamedAnswer, while_connected
+from p2l_sdk.serve.gateway.known import completed
+from p2l_sdk.serve.gateway.quote import Quote, quotes
+from p2l_sdk.serve.gateway.relay import Begun, Disconnected, StreamedAnswer, while_connected, within
 from p2l_sdk.serve.gateway.request import COST_HEADER, BadRequest, ChatRequest
-from p2l_sdk.serve.gateway.spend import Charge, by_text
+from p2l_sdk.serve.gateway.spend import Charge
 from p2l_sdk.serve.gateway.upstream import Answer, Upstream
+from p2l_sdk.serve.gateway.usage import counted_cost, estimated_cost, most_cost
 from p2l_sdk.serve.http import BareRoute, error_response, parsed
 from p2l_sdk.serve.metrics import ServerMetrics
 
@@ -77,7 +81,8 @@ class _Chat:
     ) -> None:
         self._engine, self._config, self._metrics = engine, config, metrics
         self._chooser = Chooser(config, engine.p2l)
-        upstreams = {name: Upstream(llm, config, client, metrics) for name, llm in config.models.items()}
+        self._capabilities = Capabilities({name: completed(llm) for name, llm in config.models.items()})
+        upstreams = {name: Upstream.of(llm, config, client, metrics) for name, llm in config.models.items()}
         self._failover = Failover(upstreams, config.attempts, config.backoff)
         self._names = (ROUTED, BEST, *config.models)
         self._created = int(time.time())
@@ -109,37 +114,51 @@ class _Chat:
 
     async def _read(self, request: Request) -> ChatRequest:
         body = await request.body()
-        header, most = request.headers.get(COST_HEADER), self._config.max_messages
-        return await parsed(body, functools.partial(ChatRequest.parse, cost_header=header, max_messages=most))
+        header, config = request.headers.get(COST_HEADER), self._config
+        parse = functools.partial(
+            ChatRequest.parse, cost_header=header, max_messages=config.max_messages, allow=config.allow
+        )
+        return await parsed(body, parse)
 
     async def _answer(self, asked: ChatRequest, record: _Record) -> Response:
         ends = time.monotonic() + self._config.deadline
+        offers = quotes(asked, self._config.models, self._chooser.costs)
         try:
             async with asyncio.timeout(self._config.deadline):
-                choice = await self._choose(asked)
+                choice = await self._choose(asked, {name: quote.expected for name, quote in offers.items()})
         except TimeoutError:
             raise ScoringTimeout("the prompt was not scored in time; try again, or name an LLM") from None
-        reserved = asked.n * self._chooser.costs[choice.ranking[0]]
-        if record.key is not None:
-            record.key.require(reserved)
-        record.charge = Charge(reserved, *(account for account in (choice.pacer, record.key) if account is not None))
+        charge = Charge(asked, offers, choice.ranking[0], pacer=choice.pacer, key=record.key)
+        record.charge = charge
+        charge.require(choice.ranking)  # while an error can still be a status
+        work = self._call(asked, choice, ends, record, charge)
+        if not asked.stream:
+            answer, headers = await work
+            record.finish("done")
+            return Response(answer.content, headers=headers)
+        task = asyncio.ensure_future(work)
+        begun = await within(self._config.ping_seconds, task)
+        return StreamedAnswer(
+            begun or task, _expected(choice), ends=ends, done=record.finish, ping=self._config.ping_seconds
+        )
+
+    async def _call(self, asked: ChatRequest, choice: Choice, ends: float, record: _Record, charge: Charge) -> Begun:
+        """The answer, or its beginning, and the headers of the reply."""
         try:
-            answer, record.failures = await self._failover.answer(asked, choice.ranking, ends)
+            answer, record.failures = await self._failover.answer(asked, choice.ranking, ends, charge.admit)
         except NoAnswer as error:
             record.failures = error.failures
             raise
-        record.answered(answer, asked.n * self._chooser.costs[answer.llm.name])
-        headers = {**answer.headers, **_headers(choice, answer)}
-        if answer.stream is not None:
-            return StreamedAnswer(answer, headers, ends, record.finish)
-        record.finish("done" if answer.status == 200 else str(answer.status))
-        return Response(answer.content, answer.status, headers)
+        record.answer = answer
+        return answer, {**answer.headers, **_headers(choice, answer, charge.quote)}
 
-    async def _choose(self, asked: ChatRequest) -> Choice:
+    async def _choose(self, asked: ChatRequest, expected: Mapping[str, float]) -> Choice:
         if asked.model in self._config.models:
-            return self._chooser.by_name(asked.model, asked.budget)
-        if asked.model not in (ROUTED, BEST):
+            self._capabilities.require(asked, (asked.model,))
+            return self._chooser.by_name(asked.model, asked.budget, expected)
+        if not asked.routed:
             raise UnknownModel(asked.model, self._names)
+        without = self._capabilities.require(asked, self._chooser.candidates)
         start = time.perf_counter()
         try:
             [board] = await self._engine.leaderboards([asked.prompt])
@@ -148,7 +167,7 @@ class _Chat:
             raise BadRequest(
                 f"{error}; or name an LLM instead of {asked.model!r} to go straight to it", param="messages"
             ) from None
-        choice = self._chooser.routed(board, asked.model, asked.budget)
+        choice = self._chooser.routed(board, asked.model, asked.budget, without, expected)
         self._metrics.stage("choose", time.perf_counter() - start)
         return choice
 
@@ -164,36 +183,33 @@ class _Record:
         key: the API key that pays, None on a server without keys.
         request: set once it has been parsed.
         charge: set once an LLM has been chosen.
+        answer: of the LLM that answered.
         failures: the calls that failed.
     """
 
     def __init__(self, metrics: ServerMetrics, key: Key | None) -> None:
         self._metrics = metrics
         self._start = time.perf_counter()
-        self._answer: Answer | None = None
-        self._flat = 0.0
+        self.answer: Answer | None = None
         self.key = key
         self.request: ChatRequest | None = None
         self.charge: Charge | None = None
         self.failures: Sequence[Failure] = ()
 
-    def answered(self, answer: Answer, cost: float) -> None:
-        """Note the answer and its flat cost in USD, which applies unless its tokens are counted."""
-        self._answer, self._flat = answer, cost
-
     def finish(self, end: str) -> None:
         """Settle, count and log the request, which ended this way."""
-        answer, cost = self._answer, None
-        if answer is None and self.charge is not None and end == "disconnected":
-            cost = self.charge.expected  # an LLM was working: it is paid although nobody waits
-        elif answer is not None and answer.status == 200:
-            cost = self._cost(answer, end)
-            self._metrics.choice(answer.llm.name, cost)
-        if self.charge is not None:
-            self.charge.settle(cost)
+        answer, cost, most = self.answer, None, None
+        try:
+            if answer is not None:
+                cost, most = self._cost(answer, end)
+                self._metrics.choice(answer.llm.name, cost)
+        finally:  # a charge stays open in no case: it would be set aside for ever
+            if self.charge is not None:
+                unknown = cost is None and (answer is not None or end in ("disconnected", "error"))
+                self.charge.settle(cost, most, unknown=unknown, failures=self.failures)
         seconds, asked = time.perf_counter() - self._start, self.request
         self._metrics.stage("chat", seconds)
-        name = "?" if asked is None else asked.model if asked.model in (ROUTED, BEST) else "name"
+        name = "?" if asked is None else asked.model if asked.routed else "name"
         failed = ",".join(f"{llm}:{error.kind}" for llm, error in self.failures) or "-"
         log.info(
             "chat asked=%s llm=%s end=%s ms=%.1f cost=%s stream=%s attempts=%d failed=%s key=%s",
@@ -202,26 +218,36 @@ class _Record:
             len(self.failures) + (answer is not None), failed, "-" if self.key is None else self.key.name,
         )  # fmt: skip
 
-    def _cost(self, answer: Answer, end: str) -> float:
-        """The cost in USD by the tokens that the upstream counted, else the flat cost. If the LLM is paid by the token
-        and the count is missing or incomplete, at least the cost of the text seen: a client must not get a long answer
-        for little by disconnecting early or by not asking for the count."""
-        counted, prices = answer.cost, answer.llm.prices
-        cost = self._flat if counted is None else counted
+    def _cost(self, answer: Answer, end: str) -> tuple[float, float]:
+        """The cost in USD, and the most that it can be, by what the upstream counted. If the LLM is paid by the token
+        and the count is missing or incomplete: by the text seen, and no less than was expected, since a client must not
+        get a long answer for little by disconnecting early."""
+        assert self.request is not None
+        assert self.charge is not None
+        assert self.charge.quote is not None
+        known = self.request, answer.llm, self.charge.quote, answer.written
+        counted = counted_cost(answer.counted, *known)
         whole = end == "done" or (answer.stream is not None and answer.stream.events.done)
-        if prices is None or self.request is None or (counted is not None and whole):
-            return cost
-        return max(cost, by_text(prices, self.request.text_bytes, answer.text_bytes))
+        if counted is not None and whole:
+            return counted, counted
+        cost = max(counted or 0.0, estimated_cost(*known, whole=whole), self.charge.quote.expected)
+        return cost, max(counted or 0.0, most_cost(*known, whole=whole))
 
 
-def _headers(choice: Choice, answer: Answer) -> dict[str, str]:
-    """The x-p2l headers: which LLM answered, and what was expected of the choice."""
+def _headers(choice: Choice, answer: Answer, quote: Quote | None) -> dict[str, str]:
+    """The x-p2l headers: which LLM answered, what was expected of the choice, and to what the answer was limited."""
     name = answer.llm.name
-    headers = {
-        "x-p2l-model": name if name.isascii() and name.isprintable() else quote(name),
+    return {
+        "x-p2l-model": name if name.isascii() and name.isprintable() else urllib.parse.quote(name),
         "x-p2l-probability": f"{choice.mixture.get(name, 0.0):.6g}",
-        "x-p2l-expected-cost": f"{choice.expected_cost:.6g}",
+        **({"x-p2l-max-tokens": str(quote.limit)} if quote is not None and quote.held else {}),
+        **_expected(choice),
     }
+
+
+def _expected(choice: Choice) -> dict[str, str]:
+    """Those of the x-p2l headers that are known before an LLM answers."""
+    headers = {"x-p2l-expected-cost": f"{choice.expected_cost:.6g}"}
     if choice.expected_score is not None:
         headers["x-p2l-expected-score"] = f"{choice.expected_score:.6g}"
     return headers
@@ -234,7 +260,7 @@ def _key(request: Request) -> Key | None:
 
 _REPLIES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The LLM's answer, as it sent it.", "content": {"text/event-stream": {}}},
-    400: {"description": "The request, or its budget, which no LLM fits."},
+    400: {"description": "The request, or its budget, which no LLM fits; or all LLMs refused it."},
     403: {"description": "A page of another site, or another name of this machine."},
     404: {"description": "No model of that name is here."},
     408: {"description": "The body did not come in time."},

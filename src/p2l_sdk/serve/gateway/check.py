@@ -21,12 +21,13 @@ class LLMCheck:
 
     Attributes:
         name: its name in the config.
-        base_url: its address.
+        base_url: its address; of several all, separated by commas.
         cost: USD per response, from the config or the P2L model; None if neither has one.
         known: whether the P2L model knows it; if not, it can be called by name, but is never routed to.
         similar: the closest name that the P2L model knows, for an LLM that it does not know; None if there is none.
         own: the P2L model's own name of an LLM that it knows, where that is another one.
         candidates: the LLMs that an ambiguous name may mean; such an LLM counts as not known.
+        fallback: whether it is called after those that a request is routed to.
     """
 
     name: str
@@ -36,6 +37,7 @@ class LLMCheck:
     similar: str | None
     own: str | None = None
     candidates: tuple[str, ...] = ()
+    fallback: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class Check:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """The LLMs that the P2L model does not know."""
-        return tuple(llm.name for llm in self.llms if not llm.known)
+        """The LLMs that the P2L model does not know, and that are no fallback."""
+        return tuple(llm.name for llm in self.llms if not (llm.known or llm.fallback))
 
     @property
     def matched(self) -> dict[str, str]:
@@ -110,8 +112,10 @@ def check(config: GatewayConfig, p2l: P2L) -> Check:
         similar = None if means else nearest(name, p2l.models)
         own = means[0] if known and means[0] != name else None
         several = () if known else tuple(means)
-        llms.append(LLMCheck(name, llm.base_url, known_costs.get(name), known, similar, own, several))
-    keys = dict.fromkeys(llm.api_key_env for llm in config.models.values() if llm.api_key_env is not None)
+        where, last = ", ".join(place.base_url for place in llm.places), name in config.fallback
+        llms.append(LLMCheck(name, where, known_costs.get(name), known, similar, own, several, last))
+    places = [place for llm in config.models.values() for place in llm.places]
+    keys = dict.fromkeys(place.api_key_env for place in places if place.api_key_env is not None)
     found = Check(tuple(llms), tuple(key for key in keys if not read_key(key)))
     return found if found.problems else Check(found.llms, budget_error=_budget_error(config, p2l))
 

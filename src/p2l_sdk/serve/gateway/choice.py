@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,8 @@ from p2l_sdk.errors import BudgetError
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.routing.mixture import Policy, check_budget
 from p2l_sdk.routing.pacing import BudgetPacer
-from p2l_sdk.routing.route import Route, usd
-from p2l_sdk.routing.router import RouterOptions
+from p2l_sdk.routing.route import usd
+from p2l_sdk.routing.router import Router, RouterOptions
 from p2l_sdk.serve.gateway.config import BEST, GatewayConfig, costs, known_llms
 
 if TYPE_CHECKING:
@@ -38,7 +39,12 @@ class Choice:
 
 
 class Chooser:
-    """Chooses LLMs as the config says. Only those that the P2L model knows are routed to.
+    """Chooses LLMs as the config says. Only those that the P2L model knows are routed to; fallbacks come after them.
+
+    Attributes:
+        costs: USD per response by LLM.
+        candidates: the LLMs that a request may be routed to, fallbacks included.
+        pacer: of the mean budget, None without one.
 
     Raises:
         BudgetError: the config's budget is below its cheapest LLM.
@@ -47,41 +53,77 @@ class Chooser:
 
     def __init__(self, config: GatewayConfig, p2l: P2L) -> None:
         self.costs = costs(config, p2l)
-        self._budget = config.budget
-        names = list(known_llms(config, p2l))
-        known = {name: cost for name, cost in self.costs.items() if name in names}
-        options: RouterOptions = {"models": names, "opponents": config.opponents, "objective": config.objective}
-        strict: RouterOptions = {**options, "policy": Policy.STRICT}
-        options["policy"] = config.policy
-        self._router, self._best = p2l.router(known, **options), p2l.router(known, **strict)
+        self._config, self._p2l = config, p2l
+        self._names = tuple(known_llms(config, p2l))
+        self.candidates = tuple(dict.fromkeys((*self._names, *config.fallback)))
+        self._routers: dict[tuple[str, ...], tuple[Router, Router]] = {}  # by the LLMs that they choose among
+        router, _ = self._among(self._names)
         if config.budget is not None:
-            check_budget(float(self._router.prices.min()), config.budget)
-        self.pacer = None if config.mean_budget is None else self._router.pacer(config.mean_budget)
+            check_budget(float(router.prices.min()), config.budget)
+        self.pacer = None if config.mean_budget is None else router.pacer(config.mean_budget)
 
-    def routed(self, board: Leaderboard, asked: str, budget: float | None) -> Choice:
-        """The choice for a conversation with this leaderboard. A `budget` of the client replaces the config's, and such
+    def routed(
+        self,
+        board: Leaderboard,
+        asked: str,
+        budget: float | None,
+        without: Collection[str] = frozenset(),
+        expected: Mapping[str, float] | None = None,
+    ) -> Choice:
+        """The choice for a conversation with this leaderboard, whose response is `expected` to cost so much, USD by LLM
+        (by default, what any response costs). A `budget` of the client replaces the config's, and such
         a request is not paid from the mean budget. The config's budgets hold for "p2l-best" too; otherwise that name
-        would be a way around them.
+        would be a way around them. LLMs in `without`, not all of the `candidates`, are not chosen.
 
         Raises:
             BudgetError: the budget is below the cheapest LLM, whose cost the message names.
         """
-        if budget is None and self.pacer is not None:
-            return self._choice(self._router.route_paced(board, self.pacer), self.pacer)
-        router = self._best if asked == BEST else self._router
-        return self._choice(router.route(board, self._budget if budget is None else budget))
+        costs = expected or self.costs
+        pacer = self.pacer if budget is None else None
+        budget = self._config.budget if budget is None else budget
+        names = tuple(name for name in self._names if name not in without) if without else self._names
+        reserve = [name for name in self._config.fallback if name not in without]
+        reserve = [name for name in reserve if budget is None or costs[name] <= budget]
+        most = math.inf if budget is None or self._config.policy is Policy.BEST else budget
+        if reserve and not any(costs[name] <= most for name in names):
+            return Choice(tuple(reserve), {reserve[0]: 1.0}, costs[reserve[0]], pacer=pacer)
+        if not names:  # and no fallback fits the budget
+            able = (name for name in self.candidates if name not in without)
+            return self.by_name(min(able, key=costs.__getitem__), budget, costs)
+        router, best = self._among(names)
+        if pacer is not None:
+            route = _at(router, costs, self.costs).route_paced(board, pacer)
+        else:
+            route = _at(best if asked == BEST else router, costs, self.costs).route(board, budget)
+        cost = sum(probability * costs[name] for name, probability in route.mixture.items())
+        ranking = tuple(dict.fromkeys((*route.ranking, *reserve)))
+        return Choice(ranking, route.mixture, cost, route.expected_score, pacer)
 
-    def by_name(self, name: str, budget: float | None) -> Choice:
+    def by_name(self, name: str, budget: float | None, expected: Mapping[str, float] | None = None) -> Choice:
         """The choice if the client named the LLM.
 
         Raises:
             BudgetError: the LLM costs more than the client's budget.
         """
-        cost = self.costs[name]
+        cost = (expected or self.costs)[name]
         if budget is not None and cost > budget:
             raise BudgetError(f"{name} costs {usd(cost)} per response, the budget is {usd(budget)}", cost)
         return Choice((name,), {name: 1.0}, cost)
 
-    def _choice(self, route: Route, pacer: BudgetPacer | None = None) -> Choice:
-        cost = sum(probability * self.costs[name] for name, probability in route.mixture.items())
-        return Choice(tuple(route.ranking), route.mixture, cost, route.expected_score, pacer)
+    def _among(self, names: tuple[str, ...]) -> tuple[Router, Router]:
+        """The router of the config's policy among these LLMs, and that of "p2l-best"."""
+        if names not in self._routers:
+            known = {name: cost for name, cost in self.costs.items() if name in names}
+            options: RouterOptions = {
+                "models": names, "opponents": self._config.opponents, "objective": self._config.objective
+            }  # fmt: skip
+            strict: RouterOptions = {**options, "policy": Policy.STRICT}
+            options["policy"] = self._config.policy
+            self._routers[names] = self._p2l.router(known, **options), self._p2l.router(known, **strict)
+        return self._routers[names]
+
+
+def _at(router: Router, costs: Mapping[str, float], usual: Mapping[str, float]) -> Router:
+    """The router at the costs of one request."""
+    same = all(costs[name] == usual[name] for name in router.names)
+    return router if same else router.at_costs(costs)

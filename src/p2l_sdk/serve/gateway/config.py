@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from p2l_sdk.errors import P2LError, member
+from p2l_sdk.errors import P2LError, did_you_mean, member
 from p2l_sdk.names import meant
 from p2l_sdk.routing.mixture import Objective, Policy
 from p2l_sdk.serve.gateway.address import check_address, check_header_name, checked_headers
@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from p2l_sdk.p2l import P2L
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+PRICED = (  # fields of a request that change the upstream's LLM, or what it costs
+    "models", "fallbacks", "route", "provider", "plugins", "transforms", "best_of", "service_tier",
+    "web_search_options", "api_base", "base_url", "api_key", "custom_llm_provider", "model_list",
+)  # fmt: skip
 ROUTED, BEST = "p2l", "p2l-best"  # names that a request may use instead of an LLM's
+MAX_TOKENS = ("max_tokens", "max_completion_tokens")  # the second is OpenAI's newer name
+KEY_SETTINGS = ("api_key_env", "api_key_header")
+ABILITIES = ("tools", "vision", "audio", "json_schema")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,31 +40,66 @@ class Prices:
 
     Attributes:
         input, output: USD per million tokens.
-        input_tokens, output_tokens: typical numbers per request and response, used to estimate the cost per response.
+        cached_input: of tokens that the upstream read from its cache; by default as `input`.
+        input_tokens, output_tokens: typical numbers per request and response. The second is what a request is expected
+            to cost; both are the cost per response of an LLM where there is no request yet.
+        most_output_tokens: of an answer that neither the request nor `max_tokens` limits: what is set aside for it, and
+            what an answer paid from a budget is limited to.
+        image_tokens: of an image in full detail, at most.
     """
 
     input: float
     output: float
+    cached_input: float | None = None
     input_tokens: float = 500
     output_tokens: float = 500
+    most_output_tokens: int = 8192
+    image_tokens: float = 1600
 
     def __post_init__(self) -> None:
-        for name in ("input", "output", "input_tokens", "output_tokens"):
+        for name in ("input", "output", "cached_input", "input_tokens", "output_tokens", "image_tokens"):
             check_number(self, name, least=0)
+        check_count(self, "most_output_tokens")
 
     @property
     def cost(self) -> float:
         """The estimated cost, USD per response."""
         return self.of(self.input_tokens, self.output_tokens)
 
-    def of(self, input_tokens: float, output_tokens: float) -> float:
-        """The cost of a response with these numbers of tokens, USD."""
-        return (self.input * input_tokens + self.output * output_tokens) / 1e6
+    def of(self, input_tokens: float, output_tokens: float, cached_tokens: float = 0) -> float:
+        """The cost of a response with these numbers of tokens, USD; `cached_tokens` are part of `input_tokens`."""
+        cached = self.input if self.cached_input is None else self.cached_input
+        read = self.input * (input_tokens - cached_tokens) + cached * cached_tokens
+        return (read + self.output * output_tokens) / 1e6
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddressConfig:
+    """One of several addresses of an LLM.
+
+    Attributes:
+        base_url, upstream_model: as in `LLMConfig`; the LLM's by default.
+        api_key_env, api_key_header: as in `LLMConfig`; the LLM's by default, unless there is a base_url here, as a key
+            is not sent to another host than the one that it was written for.
+        weight: share of the calls that begin here, relative to the LLM's other addresses; 0 for a reserve, which is
+            called only if the others fail.
+    """
+
+    base_url: str | None = None
+    upstream_model: str | None = None
+    api_key_env: str | None = None
+    api_key_header: str | None = None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("base_url", "upstream_model", "api_key_env", "api_key_header"):
+            check_text(self, name)
+        check_number(self, "weight", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LLMConfig:
-    """One LLM behind an OpenAI-compatible address.
+    """One LLM behind an OpenAI-compatible address, or several.
 
     Attributes:
         name: its name for clients; the P2L model's own, or one that it is found by (see `p2l_sdk.names`).
@@ -68,9 +110,16 @@ class LLMConfig:
         cost: USD per response; the P2L model's own if neither this nor prices are given.
         prices: by the token, instead of a cost.
         system, temperature, top_p, max_tokens: for requests that do not set them.
+        stream_usage: whether its streams end with a count of tokens if asked for (`stream_options`), as those of an LLM
+            with prices always are; false for an upstream that refuses the field.
         timeout: seconds until the answer begins (until its end, if it is not streamed), and between two parts of a
             stream.
         headers: sent with every call, replacing the gateway's own of the same name.
+        addresses: several addresses of the LLM, which share its calls by weight and stand in for each other.
+        context: the most tokens of prompt and answer together; None if it is not known, as for those below.
+        tools, vision, audio, json_schema: whether it takes tools, images, audio (or gives it), and a JSON schema for
+            its answer.
+        max_tokens_field: which of `MAX_TOKENS` it takes, and the other one is renamed to; None to send what came.
     """
 
     name: str
@@ -84,8 +133,16 @@ class LLMConfig:
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
+    stream_usage: bool = True
     timeout: float = 120.0
     headers: Mapping[str, str] = field(default_factory=dict)
+    addresses: Sequence[AddressConfig] = ()
+    context: int | None = None
+    tools: bool | None = None
+    vision: bool | None = None
+    audio: bool | None = None
+    json_schema: bool | None = None
+    max_tokens_field: str | None = None
 
     def __post_init__(self) -> None:
         if self.name in (ROUTED, BEST):
@@ -96,7 +153,15 @@ class LLMConfig:
         for name, most in (("cost", math.inf), ("temperature", 2.0), ("top_p", 1.0)):
             check_number(self, name, least=0, most=most)
         check_number(self, "timeout", least=0.001)
-        check_count(self, "max_tokens")
+        for name in ("max_tokens", "context"):
+            check_count(self, name)
+        if not isinstance(self.stream_usage, bool):
+            raise P2LError(f"stream_usage is {self.stream_usage!r}; it must be true or false")
+        for name in ABILITIES:
+            if not isinstance(getattr(self, name), bool | None):
+                raise P2LError(f"{name} is {getattr(self, name)!r}; it must be true or false")
+        if self.max_tokens_field not in (None, *MAX_TOKENS):
+            raise P2LError(f"max_tokens_field is {self.max_tokens_field!r}; it must be {' or '.join(MAX_TOKENS)}")
         if self.cost is not None and self.prices is not None:
             raise P2LError("give a cost or prices, not both")
         if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
@@ -108,6 +173,20 @@ class LLMConfig:
         if self.api_key_header is not None:
             check_header_name("api_key_header", self.api_key_header)
         object.__setattr__(self, "headers", checked_headers(self.headers))
+        object.__setattr__(self, "addresses", tuple(self.addresses))
+        _ = self.places  # each of them is checked
+
+    @property
+    def places(self) -> tuple[LLMConfig, ...]:
+        """The LLM at each of its addresses, with that address' settings and no others."""
+        return tuple(self._at(address) for address in self.addresses) or (self,)
+
+    def _at(self, address: AddressConfig) -> LLMConfig:
+        model = address.upstream_model or self.upstream_model
+        key: dict[str, Any] = {name: getattr(address, name) for name in KEY_SETTINGS}
+        if address.base_url is None:
+            key = {name: value or getattr(self, name) for name, value in key.items()}
+        return replace(self, base_url=address.base_url or self.base_url, upstream_model=model, addresses=(), **key)
 
     @property
     def model(self) -> str:
@@ -122,8 +201,10 @@ class GatewayConfig:
     Attributes:
         models: the LLMs, by name.
         max_messages: limit per conversation.
+        allow: fields of requests that change the upstream's LLM or its price, and may be passed on; see `PRICED`.
         trust_env: whether proxies of the environment (HTTPS_PROXY) are used.
-        attempts: maximum number of upstream calls per request.
+        attempts: maximum number of faults per request, after which no LLM is called any more. Only those count that
+            another try may mend, and those of several addresses of an LLM count once.
         backoff: seconds before an upstream that failed is called again for the same request; doubled each time.
         deadline: seconds for a whole request, including its stream.
         opponents: name -> weight; see `Router`.
@@ -133,6 +214,9 @@ class GatewayConfig:
         mean_budget: instead of `budget`: mean USD per response over all requests without a budget of their own.
         breaker_failures: consecutive failures after which an upstream is left alone.
         breaker_seconds: how long it is left alone before it is tried with a single request.
+        fallback: names of LLMs that are called, in this order, after all that a request is routed to; the P2L model
+            need not know them.
+        ping_seconds: after so long a silence, a comment is sent to a client that waits for a stream; None for never.
 
     Raises:
         P2LError: a setting is illegal; the message names it and its legal values.
@@ -140,6 +224,7 @@ class GatewayConfig:
 
     models: Mapping[str, LLMConfig]
     max_messages: int = 2048
+    allow: tuple[str, ...] = ()
     trust_env: bool = False
     attempts: int = 3
     backoff: float = 0.25
@@ -151,6 +236,8 @@ class GatewayConfig:
     mean_budget: float | None = None
     breaker_failures: int = 5
     breaker_seconds: float = 30.0
+    fallback: Sequence[str] = ()
+    ping_seconds: float | None = 15.0
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -160,12 +247,26 @@ class GatewayConfig:
         for name in ("budget", "mean_budget", "backoff", "breaker_seconds"):
             check_number(self, name, least=0)
         check_number(self, "deadline", least=0.001)
+        if self.ping_seconds is not None:
+            check_number(self, "ping_seconds", least=0.01)
+        self._check_fallback()
         for name in ("attempts", "breaker_failures", "max_messages"):
             check_count(self, name)
+        if not (isinstance(self.allow, list | tuple) and all(name in PRICED for name in self.allow)):
+            raise P2LError(f"allow is {self.allow!r}; it must be a list of some of: {', '.join(PRICED)}")
+        object.__setattr__(self, "allow", tuple(self.allow))
         if not isinstance(self.trust_env, bool):
             raise P2LError(f"trust_env is {self.trust_env!r}; it must be true or false")
         if self.budget is not None and self.mean_budget is not None:
             raise P2LError("give a budget (for each request) or a mean_budget (over all of them), not both")
+
+    def _check_fallback(self) -> None:
+        if isinstance(self.fallback, str) or not isinstance(self.fallback, Sequence):
+            raise P2LError(f"fallback is {self.fallback!r}; it must be a list of LLMs of 'models'")
+        for name in self.fallback:
+            if name not in self.models:
+                raise P2LError(f"fallback names {name!r}; {did_you_mean(str(name), list(self.models))}")
+        object.__setattr__(self, "fallback", tuple(dict.fromkeys(self.fallback)))
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> GatewayConfig:
@@ -211,16 +312,33 @@ def _llm(name: str, entry: Any, source: str) -> LLMConfig:
     if not isinstance(entry, Mapping):
         raise P2LError(f"{source}: needs at least a base_url")
     check_keys(entry, LLMConfig, source, hidden=("name",))
-    if "base_url" not in entry:
-        raise P2LError(f"{source}: 'base_url' is missing")
     values = dict(entry)
     with _named(source):
+        if "addresses" in values:
+            common = {} if "base_url" in values else {name: values[name] for name in KEY_SETTINGS if name in values}
+            values["addresses"] = found = _addresses(values["addresses"], common, source)
+            if all(address.base_url is not None for address in found):
+                values.setdefault("base_url", found[0].base_url)
+        if "base_url" not in values:
+            raise P2LError("'base_url' is missing")
         if (prices := values.get("prices")) is not None:
             if not isinstance(prices, Mapping) or not {"input", "output"} <= set(prices):
                 raise P2LError("prices must be a section with 'input' and 'output', USD per million tokens")
             check_keys(prices, Prices, f"{source}: prices")
             values["prices"] = Prices(**prices)
         return LLMConfig(name=name, **values)
+
+
+def _addresses(entries: Any, common: Mapping[str, Any], source: str) -> tuple[AddressConfig, ...]:
+    if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
+        raise P2LError("addresses must be a list with one entry for each address")
+    found = []
+    for entry in entries:
+        if not isinstance(entry, Mapping):
+            raise P2LError("each entry of addresses must be a section: {base_url: ..., weight: ...}")
+        check_keys(entry, AddressConfig, f"{source}: addresses")
+        found.append(AddressConfig(**{**common, **entry}))
+    return tuple(found)
 
 
 @contextlib.contextmanager

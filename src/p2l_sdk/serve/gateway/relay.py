@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from p2l_sdk.serve.errors import SERVER
+from p2l_sdk.errors import P2LError
+from p2l_sdk.serve.errors import SERVER, as_reply
 from p2l_sdk.serve.gateway.call import UpstreamError
-from p2l_sdk.serve.gateway.sse import error_event
+from p2l_sdk.serve.gateway.sse import error_event, event_of
 from p2l_sdk.serve.gateway.upstream import Answer
 
 _READING_SECONDS = 10.0  # grace after the deadline for a client that does not read what it is sent
@@ -47,21 +48,59 @@ async def _disconnect(receive: Receive) -> None:
         pass
 
 
+Begun = tuple[Answer, dict[str, str]]  # an answer that has begun, and the headers of the reply
+
+
+async def within(seconds: float | None, task: asyncio.Task[Begun]) -> Begun | None:
+    """The result of the task if it is there within the seconds (None: however long it takes), else None. If the caller
+    is cancelled, the task is too."""
+    try:
+        done, _ = await asyncio.wait((task,), timeout=seconds)
+    except asyncio.CancelledError:
+        await dropped(task)
+        raise
+    return task.result() if done else None
+
+
+async def dropped(task: asyncio.Task[Begun]) -> None:
+    """Cancel a task that begins an answer; if it has begun meanwhile, end it."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    if not task.cancelled() and task.exception() is None:
+        await task.result()[0].close()
+
+
 class StreamedAnswer(Response):
     """Relays a stream event by event; if the upstream breaks off or the deadline passes, ends it with an error event.
 
+    It may start before there is an answer. Comments then keep the client's connection alive; the headers that name the
+    LLM come as comments, before the first event, and an error that would have had a status comes as an event.
+
     Args:
-        answer: the answer, whose first events have arrived.
-        headers: of the reply.
+        answer: the answer, whose first events have arrived, with its headers; or the task that begins it.
+        headers: of a reply that starts before the answer has begun.
         ends: the deadline, on the monotonic clock.
-        done: called once at the end with how it ended: "done", "disconnected", "deadline", or the kind of the
-            upstream's failure.
+        done: called once at the end with how it ended: "done", "disconnected", "deadline", the kind of the upstream's
+            failure, or the status of an error that came instead of an answer.
+        ping: after so many seconds of silence, a comment is sent; None for never.
     """
 
-    def __init__(self, answer: Answer, headers: dict[str, str], ends: float, done: Callable[[str], None]) -> None:
-        super().__init__(status_code=answer.status, headers={**headers, "cache-control": "no-cache"})
+    def __init__(
+        self,
+        answer: Begun | asyncio.Task[Begun],
+        headers: dict[str, str],
+        *,
+        ends: float,
+        done: Callable[[str], None],
+        ping: float | None = None,
+    ) -> None:
+        self._waits = answer if isinstance(answer, asyncio.Task) else None
+        self._begun = None if isinstance(answer, asyncio.Task) else answer
+        if self._begun is not None:
+            headers = self._begun[1]
+        super().__init__(headers={"content-type": "text/event-stream", **headers, "cache-control": "no-cache"})
         del self.headers["content-length"]
-        self._answer, self._ends, self._done = answer, ends, done
+        self._ends, self._done, self._ping = ends, done, ping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the answer on (ASGI)."""
@@ -75,30 +114,81 @@ class StreamedAnswer(Response):
             pass  # nothing more can be sent to the client
         finally:
             with contextlib.suppress(Exception):
-                await self._answer.close()
+                if self._begun is not None:
+                    await self._begun[0].close()
+                elif self._waits is not None:
+                    await dropped(self._waits)
             self._done(end)
 
     async def _send(self, send: Send) -> str:
-        async def body(part: bytes, more: bool = True) -> None:
-            await send({"type": "http.response.body", "body": part, "more_body": more})
-
-        end = "done"
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await body(self._answer.content)
-        parts = aiter(self._answer.stream.rest()) if self._answer.stream is not None else None
-        name = self._answer.llm.name
+        async with _Body(send, self._ping) as body:
+            if self._waits is not None:
+                try:
+                    self._begun = await self._waits
+                except P2LError as error:
+                    status, reply, _ = as_reply(error)
+                    await body.send(event_of(reply))
+                    return str(status)
+                except Exception:
+                    await body.send(
+                        error_event("the server has made a mistake; its log says where", SERVER, "internal_error")
+                    )
+                    raise
+                lines = [f": {name}: {value}\n" for name, value in self._begun[1].items() if name.startswith("x-p2l-")]
+                await body.send("".join(lines).encode() + b"\n")
+            assert self._begun is not None
+            return await self._relay(self._begun[0], body)
+
+    async def _relay(self, answer: Answer, body: _Body) -> str:
+        await body.send(bytes(answer.content))
+        parts = aiter(answer.stream.rest()) if answer.stream is not None else None
+        name = answer.llm.name
         try:
             while parts is not None:
                 async with asyncio.timeout(max(0.0, self._ends - time.monotonic())):
                     part = await anext(parts, None)
                 if part is None:
                     break
-                await body(part)
+                await body.send(part)
         except TimeoutError:
-            end = "deadline"
-            await body(error_event(f"{name} did not end its answer in time", SERVER, "deadline"))
+            await body.send(error_event(f"{name} did not end its answer in time", SERVER, "deadline"))
+            return "deadline"
         except UpstreamError as error:
-            end = error.kind
-            await body(error_event(f"{name} {error}", SERVER, "upstream_error"))
-        await body(b"", more=False)
-        return end
+            await body.send(error_event(f"{name} {error}", SERVER, "upstream_error"))
+            return error.kind
+        return "done"
+
+
+class _Body:
+    """Sends the body of a stream in whole events and, after each `ping` seconds of silence, a comment; at the end, the
+    end of the body."""
+
+    def __init__(self, send: Send, ping: float | None) -> None:
+        self._send, self._ping = send, ping
+        self._last = time.monotonic()
+        self._pinging: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> _Body:
+        if self._ping is not None:
+            self._pinging = asyncio.ensure_future(self._keep_alive(self._ping))
+        return self
+
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        if self._pinging is not None:
+            self._pinging.cancel()
+            await asyncio.gather(self._pinging, return_exceptions=True)
+        if kind is None:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def send(self, part: bytes) -> None:
+        self._last = time.monotonic()
+        await self._send({"type": "http.response.body", "body": part, "more_body": True})
+
+    async def _keep_alive(self, seconds: float) -> None:
+        while True:
+            wait = self._last + seconds - time.monotonic()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            else:
+                await self.send(b": waiting\n\n")

@@ -1,5 +1,5 @@
-"""`ChatRequest`: a chat request that is passed on to an upstream as it came, except for the model's name, `cost`, and
-absent fields that have a value in the config.
+"""`ChatRequest`: a chat request that is passed on to an upstream as it came, except for the model's name, `cost`, a
+limit of the answer's length where money needs one, and absent fields that have a value in the config.
 
 The text of every other field is copied, never parsed and written again: 1.0 stays 1.0, and unknown fields and the order
 are kept. If a field occurs twice, the last one counts, as usual in JSON.
@@ -7,19 +7,24 @@ are kept. If a field occurs twice, the last one counts, as usual in JSON.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from p2l_sdk.serve.errors import ApiError
-from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.config import BEST, MAX_TOKENS, PRICED, ROUTED, LLMConfig
+from p2l_sdk.serve.gateway.size import Size, count_of
 
 COST_HEADER = "x-p2l-cost"
 _SPACE = re.compile(r"[ \t\n\r]*")
-_MAX_TOKENS = ("max_tokens", "max_completion_tokens")  # the second is OpenAI's newer name
+_READ = frozenset((  # fields whose meaning matters here: another spelling of them must not reach an upstream
+    "model", "messages", "n", "stream", "stream_options", "cost", "tools", "functions", "response_format", *MAX_TOKENS,
+    *PRICED,
+))  # fmt: skip
 _MAX_FIELDS = 500  # OpenAI's API has about forty
 _MAX_CHOICES = 1024
 
@@ -49,6 +54,7 @@ class ChatRequest:
         stream: whether the answer is to be streamed.
         budget: USD per response, None if the request does not set it.
         n: number of answers requested; each one is paid for.
+        limit: tokens that an answer may have, if the gateway limits it.
     """
 
     fields: Mapping[str, Field]
@@ -57,16 +63,21 @@ class ChatRequest:
     stream: bool
     budget: float | None
     n: int = 1
+    limit: int | None = None
 
     @classmethod
-    def parse(cls, body: bytes, cost_header: str | None = None, max_messages: int = 2048) -> ChatRequest:
-        """Parse a body, and the budget in it or in the header.
+    def parse(
+        cls, body: bytes, cost_header: str | None = None, max_messages: int = 2048, allow: Collection[str] = ()
+    ) -> ChatRequest:
+        """Parse a body, and the budget in it or in the header. Fields in `PRICED` must be in `allow`.
 
         Raises:
             BadRequest: the body is not a JSON object, `model` or `messages` is missing or invalid, there are too many
-                messages, or `stream`, `n` or the budget is invalid.
+                messages, `stream`, `n`, a limit of tokens or the budget is invalid, or a field changes the LLM or its
+                price.
         """
         fields = _fields(body)
+        _check_names(fields, allow)
         model = fields.get("model")
         if model is None or not isinstance(model.value, str):
             raise BadRequest("the request must name a model, a string", param="model")
@@ -86,9 +97,20 @@ class ChatRequest:
         n = 1 if choices is None or choices.value is None else choices.value
         if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= _MAX_CHOICES:
             raise BadRequest(f"n must be an integer from 1 to {_MAX_CHOICES}", param="n")
+        for name in MAX_TOKENS:
+            if name in fields and fields[name].value is not None and not count_of(fields[name].value):
+                raise BadRequest(f"{name} must be an integer above 0", param=name)
+        options = fields.get("stream_options")
+        if options is not None and not isinstance(options.value, dict | None):
+            raise BadRequest("stream_options must be an object", param="stream_options")
         cost = fields.pop("cost", None)
         budget = _budget(cost_header if cost is None or cost.value is None else cost.value)
         return cls(fields, model.value, messages.value, bool(stream and stream.value), budget, n)
+
+    @property
+    def routed(self) -> bool:
+        """Whether the LLM is chosen here; otherwise the client has named one."""
+        return self.model in (ROUTED, BEST)
 
     @property
     def prompt(self) -> list[dict[str, Any]]:
@@ -96,15 +118,26 @@ class ChatRequest:
         the LLM alone."""
         return [message if message["role"] == "user" else {"role": "system"} for message in self.messages]
 
+    @functools.cached_property
+    def size(self) -> Size:
+        """How much an LLM reads."""
+        return Size.of({name: field.text for name, field in self.fields.items()}, self.messages)
+
     @property
-    def text_bytes(self) -> int:
-        """Bytes of text in the messages, in UTF-8; images and other parts do not count."""
-        contents = [message.get("content") for message in self.messages]
-        texts = [content for content in contents if isinstance(content, str)]
-        for part in (part for content in contents if isinstance(content, list) for part in content):
-            if isinstance(part, dict) and isinstance(part.get("text"), str):
-                texts.append(part["text"])
-        return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    def max_tokens(self) -> int | None:
+        """Tokens that each answer may have, as the client says; the larger number if there are two."""
+        given = [count_of(self.fields[name].value) for name in MAX_TOKENS if name in self.fields]
+        return max((number for number in given if number), default=None)
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream is to end with the upstream's token count."""
+        options = self.fields.get("stream_options")
+        return options is not None and bool((options.value or {}).get("include_usage"))
+
+    def limited(self, tokens: int | None) -> ChatRequest:
+        """The same request with an answer of at most so many tokens; as it is for None."""
+        return self if tokens is None or tokens == self.limit else replace(self, limit=tokens)
 
     def body(self, llm: LLMConfig) -> bytes:
         """The body to send to this LLM's upstream."""
@@ -113,12 +146,37 @@ class ChatRequest:
         for name in ("temperature", "top_p"):
             if name not in texts and getattr(llm, name) is not None:
                 texts[name] = json.dumps(getattr(llm, name))
-        if llm.max_tokens is not None and not any(name in texts for name in _MAX_TOKENS):
-            texts["max_tokens"] = json.dumps(llm.max_tokens)
+        given = [name for name in MAX_TOKENS if name in self.fields and self.fields[name].value is not None]
+        if self.limit is not None:
+            for name in given:
+                texts[name] = json.dumps(min(self.fields[name].value, self.limit))
+        most = self.limit or llm.max_tokens
+        if most is not None and not given:
+            texts["max_tokens"] = json.dumps(most)
+        if (wanted := llm.max_tokens_field) is not None:
+            for text in [texts.pop(name) for name in MAX_TOKENS if name != wanted and name in texts]:
+                texts.setdefault(wanted, text)
+        if self.stream and llm.stream_usage and llm.prices is not None and not self.wants_usage:
+            options = self.fields.get("stream_options")
+            texts["stream_options"] = json.dumps({**((options and options.value) or {}), "include_usage": True})
         if llm.system is not None and not any(m["role"] in ("system", "developer") for m in self.messages):
             system = json.dumps({"role": "system", "content": llm.system})
             texts["messages"] = f"[{system}, {texts['messages'][1:]}"
         return ("{" + ", ".join(f"{json.dumps(name)}: {text}" for name, text in texts.items()) + "}").encode()
+
+
+def _check_names(fields: Mapping[str, Field], allow: Collection[str]) -> None:
+    """Refuse fields that change the LLM or its price, and other spellings of fields that matter: some upstreams read
+    names without regard to case."""
+    for name, field in fields.items():
+        plain = name.casefold()
+        if name != plain and plain in _READ:
+            raise BadRequest(f"there is no field {name[:40]!r}; write {plain!r}", param=plain)
+        if name in PRICED and name not in allow and field.value is not None:
+            raise BadRequest(
+                f"{name} may change which LLM answers or what it costs, and this server does not allow it (its config "
+                "does with `allow`); leave it out", param=name,
+            )  # fmt: skip
 
 
 def _budget(value: Any) -> float | None:

@@ -1,0 +1,135 @@
+"""What a request needs of an LLM, and which LLMs lack it: they are left out before one is chosen and called.
+
+Only what the config says, or what is known of an LLM at its maker's own address (`known`), counts: an LLM of which
+nothing is known may be tried. Tokens are estimated from the request's size, so an LLM at the edge of its context window
+may be called and refuse, or be left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from p2l_sdk.serve.errors import ApiError
+from p2l_sdk.serve.gateway.config import ABILITIES, MAX_TOKENS, LLMConfig
+from p2l_sdk.serve.gateway.refusal import CONTEXT
+from p2l_sdk.serve.gateway.request import ChatRequest
+from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN
+
+_IMAGE_TOKENS = 85  # the least that any LLM takes for an image
+_MOST = 10**9  # tokens; more digits would only fill messages
+_IMAGES, _SOUNDS = ("image_url", "image", "input_image"), ("input_audio", "audio", "audio_url")
+_NAMES = {"tools": "tools", "vision": "images", "audio": "audio", "json_schema": "JSON schemas"}
+
+
+class Incapable(ApiError):  # noqa: N818  named for what happened, like all errors of the server
+    """No LLM that may answer can do what the request needs.
+
+    Args:
+        lacks: what each of them lacks, by name.
+        named: whether the client named the LLM.
+    """
+
+    code = "unsupported_request"
+
+    def __init__(self, lacks: Mapping[str, Sequence[str]], named: bool) -> None:
+        what = "; ".join(f"{name} takes no {' and no '.join(texts)}" for name, texts in lacks.items())
+        if all(text.startswith("more than") for texts in lacks.values() for text in texts):
+            self.code = CONTEXT
+        remedy = "name another LLM, or let one be chosen" if named else "send less, or leave out what they cannot do"
+        super().__init__(f"no LLM here can answer this request: {what}; {remedy}", param="messages")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a request needs.
+
+    Attributes:
+        prompt: its estimated size in tokens.
+        answer: the tokens that it asks for, None if it sets no limit.
+        abilities: those of `ABILITIES` that it needs.
+    """
+
+    prompt: int
+    answer: int | None
+    abilities: frozenset[str]
+
+    @classmethod
+    def of(cls, request: ChatRequest) -> Needs:
+        """The needs of a request."""
+        parts = list(_parts(request.messages))
+        kinds = [part.get("type") for part in parts]
+        images = sum(kind in _IMAGES for kind in kinds)
+        needs = {
+            "tools": any(_value(request, name) for name in ("tools", "functions"))
+            or any(message.get("tool_calls") or message["role"] == "tool" for message in request.messages),
+            "vision": images > 0,
+            "audio": any(kind in _SOUNDS for kind in kinds) or _value(request, "audio") is not None,
+            "json_schema": _kind(_value(request, "response_format")) == "json_schema",
+        }
+        asked = [_value(request, name) for name in MAX_TOKENS]
+        limits = [min(n, _MOST) for n in asked if isinstance(n, int) and not isinstance(n, bool) and n > 0]
+        prompt = request.size.text // BYTES_PER_TOKEN + images * _IMAGE_TOKENS
+        return cls(prompt, max(limits, default=None), frozenset(name for name, needed in needs.items() if needed))
+
+    def lacking(self, llm: LLMConfig) -> list[str]:
+        """What an LLM does not take of this, in words; empty if it takes all, as far as that is known."""
+        found = [_NAMES[name] for name in ABILITIES if name in self.abilities and getattr(llm, name) is False]
+        answer = self.answer or llm.max_tokens or 0
+        if llm.context is not None and self.prompt + answer > llm.context:
+            asked = f" and {answer} of answer" if answer else ""
+            found.append(f"more than {llm.context} tokens (about {self.prompt} of prompt{asked} are asked)")
+        return found
+
+
+class Capabilities:
+    """Which LLMs can answer a request.
+
+    Args:
+        llms: by name.
+    """
+
+    def __init__(self, llms: Mapping[str, LLMConfig]) -> None:
+        limited = {name: llm for name, llm in llms.items() if llm.context is not None}
+        limited |= {name: llm for name, llm in llms.items() if False in [getattr(llm, a) for a in ABILITIES]}
+        self._limited = limited
+
+    def lacking(self, request: ChatRequest) -> dict[str, list[str]]:
+        """What each LLM lacks, in words, by name; those that lack nothing are left out."""
+        if not self._limited:
+            return {}
+        needs = Needs.of(request)
+        found = {name: needs.lacking(llm) for name, llm in self._limited.items()}
+        return {name: lacks for name, lacks in found.items() if lacks}
+
+    def require(self, request: ChatRequest, candidates: Iterable[str]) -> frozenset[str]:
+        """Those of the candidates that cannot answer.
+
+        Raises:
+            Incapable: none of them can.
+        """
+        lacks = self.lacking(request)
+        if not lacks:
+            return frozenset()
+        names = list(candidates)
+        if all(name in lacks for name in names):
+            raise Incapable({name: lacks[name] for name in names}, named=not request.routed)
+        return frozenset(name for name in names if name in lacks)
+
+
+def _value(request: ChatRequest, name: str) -> Any:
+    field = request.fields.get(name)
+    return None if field is None else field.value
+
+
+def _kind(value: Any) -> Any:
+    return value.get("type") if isinstance(value, dict) else None
+
+
+def _parts(messages: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The parts of all messages whose content is a list."""
+    for message in messages:
+        content = message.get("content")
+        if isinstance(content, list):
+            yield from (part for part in content if isinstance(part, dict))

@@ -1,0 +1,58 @@
+"""What is known of LLMs at their makers' own addresses, for settings that a config leaves out.
+
+Behind any other address (a proxy, vLLM), the name of an LLM says little about what it can do there. Abilities are
+listed only if they are surely absent: an LLM of which nothing is known may be tried. The context windows are those of
+the PyPI package genai-prices, if it is installed; nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from p2l_sdk.serve.gateway.config import LLMConfig
+
+_LOCAL = re.compile(r"[\d.]+|\[?[\da-f:]+\]?|localhost|[^.]+")  # addresses and names of one's own network
+_OPENAI, _ANTHROPIC, _DEEPSEEK = "api.openai.com", "api.anthropic.com", "api.deepseek.com"
+_FACTS: tuple[tuple[str, re.Pattern[str], dict[str, Any]], ...] = tuple(
+    (host, re.compile(pattern), facts)
+    for host, pattern, facts in (
+        (_OPENAI, r"(o\d|gpt-[5-9])", {"max_tokens_field": "max_completion_tokens"}),
+        (_OPENAI, r"(gpt-3\.5|gpt-4(-0|-1106|-32k|$))", {"vision": False, "json_schema": False}),
+        (_OPENAI, r"(o1-mini|o1-preview)", {"vision": False, "tools": False, "json_schema": False}),
+        (_OPENAI, r"o3-mini", {"vision": False}),
+        (_OPENAI, r"(?!.*(audio|realtime|omni))", {"audio": False}),
+        (_ANTHROPIC, r"", {"audio": False}),
+        (_DEEPSEEK, r"", {"vision": False, "audio": False, "json_schema": False}),
+    )
+)
+
+
+def completed(llm: LLMConfig) -> LLMConfig:
+    """An LLM of a config with what is known of it in place of what the config leaves out. With several addresses,
+    nothing is: they may differ."""
+    if llm.addresses:
+        return llm
+    host = urlsplit(llm.base_url).hostname
+    found: dict[str, Any] = {"context": _context(llm)}
+    for where, pattern, facts in _FACTS:
+        if where == host and pattern.match(llm.model):
+            found |= facts
+    return replace(llm, **{name: value for name, value in found.items() if getattr(llm, name) is None})
+
+
+def _context(llm: LLMConfig) -> int | None:
+    """The context window of an LLM, in tokens, if genai-prices knows its address and name."""
+    if _LOCAL.fullmatch(urlsplit(llm.base_url).hostname or ""):
+        return None  # without loading the package's data
+    try:
+        from genai_prices.data_snapshot import get_snapshot
+    except ImportError:
+        return None
+    try:
+        _, model = get_snapshot().find_provider_model(llm.model, None, None, llm.base_url)
+    except LookupError:
+        return None
+    return model.context_window

@@ -1,0 +1,91 @@
+"""What a request costs at an LLM, before the answer exists: what it is expected to cost, and the most that it can.
+
+The choice of the LLM goes by the expected cost, limits by the most. Text has about four bytes per token and never fewer
+than one; the answer is as long as the request or the config allows, and typical lengths are those of the config.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.request import ChatRequest
+from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN
+
+_LEAST_ANSWER = 16  # tokens; an answer that is cut shorter is of no use
+
+
+@dataclass(frozen=True)
+class Quote:
+    """The cost of a request at one LLM, in USD.
+
+    Attributes:
+        expected: what it probably costs.
+        most: what it costs at most, if the answer has no more than `limit` tokens.
+        limit: tokens of each answer that `most` allows for; None if the LLM is paid by the response.
+        stated: whether the request or the config holds the LLM to this limit.
+        read: what reading the request costs at most.
+        per_token: what one more token of each of the answers costs.
+        held: whether the limit is shorter than the request and the config say.
+    """
+
+    expected: float
+    most: float
+    limit: int | None = None
+    stated: bool = True
+    read: float = 0.0
+    per_token: float = 0.0
+    held: bool = False
+
+    @classmethod
+    def of(cls, request: ChatRequest, llm: LLMConfig, flat: float) -> Quote:
+        """The quote for a request.
+
+        Args:
+            request: the request.
+            llm: the LLM.
+            flat: USD per response of an LLM without prices by the token.
+        """
+        prices, n = llm.prices, request.n
+        if prices is None:
+            return cls(flat * n, flat * n)
+        size, asked = request.size, request.max_tokens or llm.max_tokens
+        limit = prices.most_output_tokens if asked is None else asked
+        system = len((llm.system or "").encode())
+        text = size.text + system
+        tokens = text / BYTES_PER_TOKEN + size.images * prices.image_tokens + size.other
+        expected = prices.of(tokens, n * min(prices.output_tokens, limit))
+        # some bill the prompt once for every answer
+        read = n * prices.of(text + size.images * prices.image_tokens + size.other, 0)
+        per_token = n * prices.of(0, 1)
+        return cls(expected, read + limit * per_token, limit, asked is not None, read, per_token)
+
+    @property
+    def least(self) -> float:
+        """What it costs with the shortest answer that is of use."""
+        return self.most if self.limit is None else self.read + min(_LEAST_ANSWER, self.limit) * self.per_token
+
+    def within(self, left: float) -> Quote | None:
+        """The quote of an answer that is held to its limit, and to as many tokens as so many USD allow; None if that is
+        hardly an answer."""
+        if self.most <= left:
+            return replace(self, stated=True, held=self.held or not self.stated)
+        if self.limit is None or self.per_token <= 0.0:
+            return None
+        limit = math.floor((left - self.read) / self.per_token * (1 - 1e-12))
+        if limit < min(_LEAST_ANSWER, self.limit):
+            return None
+        return replace(self, most=self.read + limit * self.per_token, limit=limit, stated=True, held=True)
+
+
+def quotes(request: ChatRequest, llms: Mapping[str, LLMConfig], costs: Mapping[str, float]) -> dict[str, Quote]:
+    """A quote from each LLM.
+
+    Args:
+        request: the request.
+        llms: by name.
+        costs: USD per response by name, for those without prices by the token.
+    """
+    return {name: Quote.of(request, llm, costs[name]) for name, llm in llms.items()}

@@ -1,0 +1,174 @@
+"""`Refusal`: why an upstream does not take a request, in OpenAI's shape, whatever the shape that it came in.
+
+Shapes: OpenAI's {"error": {...}} and Google's list of one, {"error": "text"}, flat ones of vLLM and Mistral
+({"object": "error", "message": ...}), FastAPI ({"detail": ...}), Cohere and AWS ({"message": ...}), Cloudflare
+({"errors": [...]}). In any other shape (a page of HTML), nothing of the upstream's text is passed on.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+from urllib.parse import unquote
+
+import orjson
+
+from p2l_sdk.serve.errors import INVALID, error_body
+
+# statuses that say something about the request at this LLM: its size, its content, what the LLM can do, its account
+REFUSALS = (400, 403, 404, 413, 415, 422, 451)
+CONTEXT = "context_length_exceeded"
+EMPTY_ACCOUNT = ("insufficient_quota", "billing_not_active")
+_REASONS = {  # codes that are reported as the reason; others are the upstream's own text
+    CONTEXT, "invalid_api_key", *EMPTY_ACCOUNT, "model_not_found", "content_filter",
+    "content_policy_violation", "unsupported_parameter", "unsupported_value", "unsupported_model", "invalid_image",
+    "rate_limit_exceeded", "unsupported_country_region_territory",
+}  # fmt: skip
+_OF_THE_REQUEST = (CONTEXT, "content_filter", "content_policy_violation", "unsupported_parameter", "unsupported_value")
+_TOO_LONG = re.compile(
+    r"context[ _](length|window|size|limit)|max_model_len|prompt is too long|input is too long|too many (input )?tokens"
+    r"|reduce the length|token (count|limit)[^.]{0,40} exceed|exceed[^.]{0,60}(maximum|max|limit)[^.]{0,30} tokens"
+)
+_OURS = "refused_by_upstream"
+_MOST_TEXT, _LONGEST_CODE = 4000, 100  # characters
+SHORTEST_SECRET = 8  # characters; shorter keys ("none", "EMPTY") are no secrets, but words
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([0-7]{3})|(.))", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An upstream's refusal of a request.
+
+    Attributes:
+        status: of its reply.
+        error: OpenAI's error object: message, type, param, code, and what else the upstream put into it.
+        request_id: the upstream's, if it sent one.
+    """
+
+    status: int
+    error: Mapping[str, Any]
+    request_id: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """The reason in one word, for metrics and the log: a known code, or the status."""
+        code = self.error["code"]
+        return code if code in _REASONS else f"status_{self.status}"
+
+    @classmethod
+    def of(cls, status: int, content: bytes, llm: str, request_id: str | None = None) -> Refusal:
+        """The refusal in a reply of the LLM with this name."""
+        try:
+            value = json.loads(content)
+        except (ValueError, RecursionError):
+            value = None
+        found = _error(value)
+        if found is None:
+            text = f"{llm} refused the request with status {status}; send a shorter or simpler one, or name another LLM"
+            return cls(status, error_body(text, INVALID, code=_OURS)["error"], request_id)
+        nested = isinstance(value, dict) and value.get("error") is found
+        return cls(status, _as_openai(found, status, nested), request_id)
+
+
+def refusal_within(value: Any, llm: str) -> Refusal | None:
+    """The refusal in a reply whose status said that all was well, as some gateways send it; None if the error in it, if
+    any, is the upstream's own."""
+    found = _error(value)
+    if found is None:
+        return None
+    code, status = found.get("code"), 400
+    if isinstance(code, int) or (isinstance(code, str) and code.isdecimal() and len(code) == 3):
+        status = int(code)
+    elif code not in _OF_THE_REQUEST and found.get("type") != INVALID:
+        return None
+    return Refusal.of(status, json.dumps(value).encode(), llm) if status in REFUSALS else None
+
+
+def _error(value: Any, depth: int = 6) -> Mapping[str, Any] | None:
+    """The object in a reply that holds the message; None if there is none."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        value = value[0]
+    if depth == 0 or not isinstance(value, dict):
+        return None
+    inner = value.get("error")
+    if isinstance(inner, dict) and (found := _error(inner, depth - 1)) is not None:
+        return found
+    if _is_text(value.get("message")):
+        return value
+    for name in ("error", "errors", "detail", "message", "Message", "msg"):
+        inner = value.get(name)
+        if _is_text(inner):
+            return {**value, "message": inner}
+        if (found := _error(inner, depth - 1)) is not None:
+            return found
+    return None
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _as_openai(found: Mapping[str, Any], status: int, nested: bool) -> Mapping[str, Any]:
+    """OpenAI's error object of one that holds a message; the rest of it is kept if it was nested as OpenAI's is."""
+    text = _clean(found["message"])
+    code, kind, param = (found.get(name) for name in ("code", "type", "param"))
+    if isinstance(code, int) and not isinstance(code, bool):
+        code = None if code == status and not nested else str(code)
+    code = _clean(code) if _is_text(code) and len(code) <= _LONGEST_CODE else None
+    if (code is None or code.isdigit()) and status in (400, 413, 422) and _TOO_LONG.search(text.lower()):
+        code = CONTEXT
+    own = {
+        "message": text,
+        "type": _clean(kind) if _is_text(kind) else INVALID,
+        "param": _clean(param) if _is_text(param) else None,
+        "code": code or (None if nested else _OURS),
+    }
+    if nested:
+        try:
+            orjson.dumps(whole := {**found, **own})
+        except TypeError:  # half a surrogate pair, an endless integer
+            return own
+        return whole
+    return own
+
+
+def _clean(text: str) -> str:
+    return text[:_MOST_TEXT].encode("utf-8", "replace").decode()
+
+
+def holds(content: bytes, secrets: Iterable[str]) -> bool:
+    """Whether a text holds one of these secrets, as it is or escaped, once or several times, in the ways of JSON, URLs,
+    HTML and base64."""
+    kept = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
+    if not kept:
+        return False
+    needles = [form.lower() for secret in kept for form in (secret, *_in_base64(secret))]
+    text = content.decode("utf-8", "replace")
+    for _ in range(4):
+        lower = text.lower()
+        if any(needle in lower for needle in needles):
+            return True
+        plain = html.unescape(unquote(_ESCAPE.sub(_character, text)))
+        if plain == text:
+            return False
+        text = plain
+    return False
+
+
+def _character(escape: re.Match[str]) -> str:
+    wide, byte, octal, itself = escape.groups()
+    return itself or chr(int(octal, 8) if octal else int(wide or byte, 16))
+
+
+def _in_base64(secret: str) -> list[str]:
+    """What of its base64 does not depend on what stands before and after, for each place that it may begin at."""
+    raw, found = secret.encode(), []
+    for before in range(3):
+        whole = base64.b64encode(b"\0" * before + raw).decode().rstrip("=")
+        found.append(whole[(0, 2, 3)[before] : len(whole) - (1 if (before + len(raw)) % 3 else 0)])
+    return found

@@ -1,0 +1,109 @@
+"""Reads an upstream's whole reply and what it says, without keeping anyone waiting, and few large ones at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from p2l_sdk.serve.engine.threads import DaemonThreads
+from p2l_sdk.serve.gateway.call import UpstreamError
+from p2l_sdk.serve.gateway.outline import outline
+from p2l_sdk.serve.gateway.sse import text_bytes
+
+LARGEST_REPLY = 64 * 2**20  # bytes
+_ON_THE_LOOP = 256 * 1024  # bytes, parsed in a millisecond or two
+_LARGE = 4 * 2**20  # bytes; of larger replies few are read at a time
+_AT_A_TIME, _PAUSE_SECONDS = 2, 0.02
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The body of a reply.
+
+    Attributes:
+        content: as it came; a large one is not copied into bytes, as that alone would take longer than a request.
+        value: its JSON value, None if it is no JSON; of a large one, that of its `outline`.
+        text_bytes: bytes of text that an LLM has written in a large one; None of another one, whose content says so.
+    """
+
+    content: bytes | memoryview
+    value: Any
+    text_bytes: int | None = None
+
+    def holds(self, text: bytes) -> bool:
+        """Whether the body holds a text, as it is."""
+        raw = self.content if isinstance(self.content, bytes) else self.content.obj
+        return isinstance(raw, bytes | bytearray) and text in raw
+
+
+async def read_reply(
+    response: httpx.Response, most: int = LARGEST_REPLY, alive: Callable[[], None] = lambda: None
+) -> Reply:
+    """Read the body of a reply.
+
+    Args:
+        response: whose body has not been read.
+        most: bytes that the body may have.
+        alive: called with every part that comes.
+
+    Raises:
+        UpstreamError: the body is larger.
+    """
+    content = bytearray()
+    async with contextlib.AsyncExitStack() as stack:
+        large = False
+        async for part in response.aiter_bytes():
+            alive()
+            content += part
+            if len(content) > most:
+                raise UpstreamError("content", "sent too much")
+            if len(content) > _LARGE and not large:
+                large = True
+                await stack.enter_async_context(_room(alive))
+        if len(content) <= _ON_THE_LOOP:
+            return Reply(whole := bytes(content), _parsed(whole))
+        return await asyncio.get_running_loop().run_in_executor(_thread(), _look_at, content)
+
+
+def _look_at(content: bytearray) -> Reply:
+    found = outline(content)
+    if found is None:
+        return Reply(memoryview(content), None, 0)
+    return Reply(memoryview(content), _parsed(found.content), text_bytes(found.content) + found.cut)
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+@functools.cache
+def _thread() -> DaemonThreads:
+    """One thread for all large replies: with several, the event loop would wait for each of them in turn."""
+    return DaemonThreads(1, "p2l-replies")
+
+
+_in_work = 0  # large replies that are being read in this process, whose memory they share
+
+
+@contextlib.asynccontextmanager
+async def _room(alive: Callable[[], None]) -> AsyncIterator[None]:
+    """Wait until there is room for one more large reply; its upstream waits meanwhile."""
+    global _in_work
+    while _in_work >= _AT_A_TIME:
+        alive()
+        await asyncio.sleep(_PAUSE_SECONDS)
+    _in_work += 1
+    try:
+        yield
+    finally:
+        _in_work -= 1

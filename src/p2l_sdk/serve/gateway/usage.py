@@ -1,0 +1,105 @@
+"""What an answer cost, by what the upstream says that it counted, as far as that can be true.
+
+An upstream counts tokens that nobody else sees. What it says is believed within limits: no more tokens read than the
+request has bytes, no more written than were allowed and, apart from reasoning, than the answer has bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.quote import Quote
+from p2l_sdk.serve.gateway.request import ChatRequest
+from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN, count_of
+
+log = logging.getLogger("p2l_sdk.serve.gateway.usage")
+
+_LONGEST = 131_072  # tokens of an answer that nothing limits
+_UNDER_WAY = 250  # tokens that an LLM has written and that have not arrived when a client leaves: a second or two
+_BESIDE_TEXT = 64  # tokens of an answer that are no text: its beginning and end, the frame of a tool call
+
+
+@dataclass(frozen=True)
+class Written:
+    """What has come of an answer.
+
+    Attributes:
+        text: bytes of text: content, reasoning, arguments of tools.
+        whole: bytes in all.
+        pieces: parts of a stream with text, each at least a token.
+    """
+
+    text: int
+    whole: int
+    pieces: int = 0
+
+
+def counted_cost(
+    usage: Mapping[str, Any] | None, request: ChatRequest, llm: LLMConfig, quote: Quote, written: Written
+) -> float | None:
+    """The cost in USD by what the upstream counted; None without prices, or without a count.
+
+    A cost that the upstream states itself (`usage.cost`) is taken if it is possible. What is not possible is cut to
+    what is, and logged.
+    """
+    prices = llm.prices
+    if prices is None or not isinstance(usage, Mapping):
+        return None
+    stated = usage.get("cost")
+    most = quote.most if quote.stated else quote.read + _LONGEST * quote.per_token
+    if isinstance(stated, int | float) and not isinstance(stated, bool) and 0 <= stated <= most:
+        return float(stated)
+    read, wrote = count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens"))
+    if read is None or wrote is None:
+        return None
+    size = request.size
+    most_read = request.n * (
+        size.text + len((llm.system or "").encode()) + math.ceil(size.images * prices.image_tokens) + size.other
+    )
+    reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
+    limit = quote.limit if quote.stated and quote.limit is not None else _LONGEST
+    most_written = request.n * (limit + _BESIDE_TEXT)
+    seen = max(written.whole, written.pieces) + request.n * _BESIDE_TEXT + reasoning
+    believed = min(read, most_read), min(wrote, most_written, seen)
+    if believed != (read, wrote):
+        log.warning(
+            "usage llm=%s states %.3g tokens read and %.3g written; no more than %d and %d are possible",
+            llm.name, _shown(read), _shown(wrote), most_read, min(most_written, seen),
+        )  # fmt: skip
+    cached = min(_detail(usage, "prompt_tokens_details", "cached_tokens"), believed[0])
+    return min(prices.of(*believed, cached_tokens=cached), most)
+
+
+def estimated_cost(
+    request: ChatRequest, llm: LLMConfig, quote: Quote, written: Written, *, whole: bool = True
+) -> float:
+    """The cost in USD of an answer that the upstream did not count, by its text; at most the quote's. If it is not
+    `whole`, the LLM had written more than has arrived."""
+    if llm.prices is None:
+        return quote.expected
+    size = request.size
+    read = size.text / BYTES_PER_TOKEN + size.images * llm.prices.image_tokens + size.other
+    wrote = max(written.text / BYTES_PER_TOKEN, written.pieces) + (0 if whole else _UNDER_WAY * request.n)
+    return min(llm.prices.of(read, wrote), quote.most)
+
+
+def most_cost(request: ChatRequest, llm: LLMConfig, quote: Quote, written: Written, *, whole: bool = True) -> float:
+    """The most in USD that an answer can cost that the upstream did not count: no token is shorter than a byte."""
+    if llm.prices is None:
+        return quote.most
+    wrote = max(written.text, written.pieces) + (0 if whole else _UNDER_WAY * request.n)
+    return min(quote.read + llm.prices.of(0, wrote + _BESIDE_TEXT * request.n), quote.most)
+
+
+def _detail(usage: Mapping[str, Any], group: str, name: str) -> int:
+    details = usage.get(group)
+    return (count_of(details.get(name)) or 0) if isinstance(details, Mapping) else 0
+
+
+def _shown(tokens: int) -> float:
+    return float(min(tokens, 10**15))  # an integer may have more digits than a float holds

@@ -1,0 +1,219 @@
+"""A key's budget is a bound: attacks on it, against LLMs that keep their own books."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from billing_llm import BillingLLMs
+from gateway_llms import CHEAP, DEAR, HELLO, MIDDLE, TEAM, ranking, team
+from gateway_server import eventually, serving
+
+from p2l_sdk.serve.gateway.config import GatewayConfig
+
+PRICES = {CHEAP: (0.5, 1.0), MIDDLE: (2.0, 5.0), DEAR: (10.0, 40.0)}  # USD per million tokens
+BUDGET = 0.05
+LONG = [{"role": "user", "content": "Prove it. " * 40_000}]
+IMAGE = [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 200_000}}]
+TOOLS = [{"type": "function", "function": {"name": f"f{i}", "description": "d" * 2000}} for i in range(60)]
+
+
+@pytest.fixture(scope="module")
+def llms():
+    with BillingLLMs(PRICES).serving() as running:
+        yield running
+
+
+@pytest.fixture
+def gateway(routing9, llms):
+    """Start a gateway with a key; yields a function that starts it with settings and returns its address and key."""
+    llms.reset()
+    with contextlib.ExitStack() as stack:
+
+        def start(budget: float = BUDGET, **settings: Any) -> tuple[Any, Any]:
+            models = {
+                name: {
+                    "base_url": llms.url(name),
+                    "prices": {"input": prices[0], "output": prices[1], "output_tokens": 200},
+                    "timeout": 1.0,
+                    **settings.pop(name, {}),
+                }
+                for name, prices in PRICES.items()
+            }
+            keys, key = team(budget)
+            config = GatewayConfig.from_dict({"models": models, "backoff": 0.01, "breaker_failures": 1000, **settings})
+            running = stack.enter_context(serving(routing9, config, keys))
+            return running, key
+
+        yield start
+
+
+async def many(url: str, bodies: list[dict], leave_after: float | None = None) -> list[int]:
+    """Send requests at once; a client may leave in the middle. Their statuses; 0 for those that left."""
+    async with httpx.AsyncClient(headers=TEAM, timeout=30, limits=httpx.Limits(max_connections=200)) as client:
+
+        async def one(body: dict) -> int:
+            try:
+                async with asyncio.timeout(leave_after), client.stream("POST", url, json=body) as reply:
+                    async for _ in reply.aiter_bytes():
+                        pass
+                    return reply.status_code
+            except TimeoutError:
+                return 0
+
+        return await asyncio.gather(*map(one, bodies))
+
+
+def ask(**fields: Any) -> dict[str, Any]:
+    return {"model": "p2l", "messages": HELLO, **fields}
+
+
+def fails(kind: str) -> Callable[[BillingLLMs, list[str]], None]:
+    """The first choice fails."""
+    return lambda llms, ranked: llms.behaviour.update({ranked[0]: kind})
+
+
+def all_do(kind: str) -> Callable[[BillingLLMs, list[str]], None]:
+    return lambda llms, ranked: llms.behaviour.update(dict.fromkeys(ranked, kind))
+
+
+ATTACKS: dict[str, tuple[list[dict], dict[str, Any]]] = {
+    "one long prompt": ([ask(messages=LONG)], {}),
+    "long prompts, one after another": ([ask(messages=LONG)] * 6, {"one_by_one": True}),
+    "parallel, long answers": ([ask(max_tokens=100_000)] * 60, {}),
+    "parallel, no limit": ([ask()] * 60, {}),
+    "many answers": ([ask(n=100)] * 5, {}),
+    "many answers of some length": ([ask(n=50, max_tokens=5000)] * 5, {}),
+    "two limits": ([ask(max_tokens=5, max_completion_tokens=100_000)] * 20, {}),
+    "the dearest by name": ([ask(model=DEAR, max_tokens=20_000)] * 10, {}),
+    "a dear one after a refusal": ([ask(max_tokens=4000)] * 10, {"before": fails("403")}),
+    "a dear one after a failure": ([ask(max_tokens=4000)] * 10, {"before": fails("500")}),
+    "calls that time out and are billed": ([ask(max_tokens=4000)] * 4, {"before": all_do("silent"), "attempts": 3}),
+    "leaving before the answer": ([ask(max_tokens=4000)] * 8, {"before": all_do("silent"), "leave_after": 0.3}),
+    "leaving in mid-stream": ([ask(stream=True)] * 12, {"leave_after": 0.4}),
+    "streams that are not counted": ([ask(stream=True, max_tokens=200)] * 12, {"before": all_do("untold")}),
+    "streams without asking for a count": ([ask(stream=True, max_tokens=200)] * 12, {}),
+    "streams with a refusal to count": (
+        [ask(stream=True, stream_options={"include_usage": False}, max_tokens=200)] * 12,
+        {},
+    ),
+    "answers that are not counted": ([ask(max_tokens=3000)] * 12, {"before": all_do("untold"), "one_by_one": True}),
+    "counts that cannot be": ([ask(max_tokens=300)] * 12, {"before": all_do("lie"), "one_by_one": True}),
+    "large tools": ([ask(tools=TOOLS)] * 12, {}),
+    "images": ([ask(messages=[{"role": "user", "content": [*IMAGE, {"type": "text", "text": "hi"}]}])] * 12, {}),
+    "a limit of a config's own": ([ask()] * 12, {DEAR: {"max_tokens": 15_000}, CHEAP: {"max_tokens": 15_000}}),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attacks_do_not_overspend(name, gateway, llms, routing9):
+    bodies, how = ATTACKS[name]
+    how = dict(how)
+    before, leave, one_by_one = how.pop("before", None), how.pop("leave_after", None), how.pop("one_by_one", False)
+    server, key = gateway(**how)
+    if before is not None:
+        before(llms, ranking(routing9))
+    url = f"{server.url}/chat/completions"
+    if one_by_one:
+        statuses = [status for body in bodies for status in asyncio.run(many(url, [body], leave))]
+    else:
+        statuses = asyncio.run(many(url, bodies, leave))
+    assert set(statuses) <= {0, 200, 429, 502, 504}, statuses
+    assert sum(llms.bills.values()) <= BUDGET * 1.01
+    eventually(lambda: key.spent <= BUDGET * 1.0001)
+    assert key.spent >= sum(llms.bills.values()) * 0.99  # and nothing was had for nothing
+    if 429 in statuses:
+        assert 0.0 <= key.spent <= BUDGET * 1.0001
+
+
+def test_an_answer_is_cut_to_what_the_key_can_pay_and_the_reply_says_so(gateway, llms):
+    server, key = gateway(budget=0.01)
+    with httpx.Client(headers=TEAM, base_url=server.url) as client:
+        reply = client.post("/chat/completions", json=ask(model=DEAR, max_tokens=100_000))
+        limit = int(reply.headers["x-p2l-max-tokens"])
+        assert reply.status_code == 200
+        assert 200 < limit < 250
+        assert llms.bodies[-1]["max_tokens"] == limit
+        assert key.spent == pytest.approx(llms.bills[DEAR])
+        short = client.post("/chat/completions", json=ask(model=CHEAP, max_completion_tokens=20))
+        assert "x-p2l-max-tokens" not in short.headers
+        assert llms.bodies[-1].get("max_tokens") is None
+        refused = client.post("/chat/completions", json=ask(model=DEAR, messages=LONG))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "insufficient_quota")
+
+
+def test_the_choice_goes_by_what_this_request_costs(gateway, llms):
+    server, _ = gateway(budget=100.0)
+    with httpx.Client(headers=TEAM, base_url=server.url) as client:
+        for messages, cost in ((HELLO, 0.01), (LONG, 0.1)):
+            reply = client.post("/chat/completions", json=ask(messages=messages, cost=cost, max_tokens=10))
+            assert reply.status_code == 200
+            assert float(reply.headers["x-p2l-expected-cost"]) <= cost
+            assert reply.headers["x-p2l-model"] == (DEAR if messages is HELLO else CHEAP) or messages is HELLO
+        low = client.post("/chat/completions", json=ask(messages=LONG, cost=0.01))
+        assert (low.status_code, low.json()["error"]["param"]) == (400, "cost")
+        named = client.post("/chat/completions", json=ask(model=DEAR, messages=LONG, cost=0.5))
+        assert named.status_code == 400
+        assert DEAR in named.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"Model": DEAR}, {"N": 100}, {"Max_Tokens": 10**6}, {"STREAM": True}, {"me\u017f\u017fages": LONG},
+        {"models": [DEAR]}, {"best_of": 20}, {"service_tier": "priority"}, {"provider": {"order": ["x"]}},
+        {"max_tokens": "100000"}, {"max_tokens": 1e5}, {"max_tokens": True}, {"max_completion_tokens": -1},
+        {"stream_options": "x"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_fields_that_change_the_llm_or_its_price_are_refused(field, gateway, llms):
+    server, _ = gateway()
+    reply = httpx.post(f"{server.url}/chat/completions", json=ask(**field), headers=TEAM)
+    assert reply.status_code == 400
+    assert reply.json()["error"]["param"] == next(iter(field)).casefold()
+    assert not llms.bodies
+
+
+def test_what_the_config_allows_is_passed_on(gateway, llms):
+    server, _ = gateway(allow=["service_tier"])
+    reply = httpx.post(f"{server.url}/chat/completions", json=ask(service_tier="flex", max_tokens=5), headers=TEAM)
+    assert reply.status_code == 200
+    assert llms.bodies[-1]["service_tier"] == "flex"
+
+
+def test_a_count_is_asked_for_and_kept_from_a_client_that_did_not_ask(gateway, llms):
+    server, _ = gateway(budget=10.0)
+    for options, told in ((None, False), ({"include_usage": True}, True), ({"include_usage": False, "x": 1}, False)):
+        body = ask(stream=True, max_tokens=5, **({} if options is None else {"stream_options": options}))
+        text = httpx.post(f"{server.url}/chat/completions", json=body, headers=TEAM).text
+        assert ('"usage"' in text) is told
+        assert text.endswith("data: [DONE]\n\n")
+        assert text.count('"x "') == 5
+        assert llms.bodies[-1]["stream_options"] == {**(options or {}), "include_usage": True}
+    eventually(lambda: len(server.metrics.costs) == 3)
+    assert sum(server.metrics.costs) == pytest.approx(sum(llms.bills.values()))
+
+
+def test_one_lie_does_not_send_the_pacer_to_the_cheapest(gateway, llms, routing9):
+    mean = 0.003
+    server, _ = gateway(budget=10.0, mean_budget=mean)
+    client = httpx.Client(headers=TEAM, base_url=server.url)
+
+    def chosen() -> str:
+        return client.post("/chat/completions", json=ask(max_tokens=40)).headers["x-p2l-model"]
+
+    usual = chosen()
+    llms.behaviour.update(dict.fromkeys(PRICES, "lie"))
+    chosen()
+    llms.behaviour.clear()
+    assert usual != CHEAP
+    assert [chosen() for _ in range(5)] == [usual] * 5
+    client.close()
+    assert json.dumps(server.metrics.costs)  # finite numbers
+    assert max(server.metrics.costs) < 0.02

@@ -1,0 +1,91 @@
+"""LLMs that bill: a real HTTP server that keeps the books as a vendor does, whatever it tells its client.
+
+It counts a token for every two bytes of text that it reads, 1,600 for an image, and writes as long an answer as it is
+allowed to, 20,000 tokens if nobody limits it. `behaviour[name]` is what an LLM does next: ok, silent (bills, and never
+answers), 403, 500, untold (does not count), lie (counts more than can be).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from gateway_server import running
+
+LONGEST = 20_000
+_IMAGE = re.compile(r"data:image[^\"]*")
+HUGE = "1" + "0" * 400
+LIES = f'{{"prompt_tokens": {HUGE}, "completion_tokens": {HUGE}}}'
+
+
+class BillingLLMs:
+    """Attributes: url(name); bills, USD by LLM; behaviour, by LLM; bodies, of the requests."""
+
+    def __init__(self, prices: dict[str, tuple[float, float]]) -> None:
+        self.prices = prices
+        self.bills: defaultdict[str, float] = defaultdict(float)
+        self.behaviour: dict[str, str] = {}
+        self.bodies: list[dict] = []
+        self.app = FastAPI()
+        self.app.add_api_route("/{name}/chat/completions", self._complete, methods=["POST"])
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[BillingLLMs]:
+        with running(self.app) as self.address:
+            yield self
+
+    def url(self, name: str) -> str:
+        return f"{self.address.removesuffix('/v1')}/{name}"
+
+    def reset(self) -> None:
+        self.bills = defaultdict(float)  # what is still under way goes into the old books
+        self.behaviour.clear()
+        self.bodies.clear()
+
+    def _bill(self, name: str, read: float, written: float, bills: dict[str, float] | None = None) -> None:
+        price, bills = self.prices[name], self.bills if bills is None else bills
+        bills[name] += (price[0] * read + price[1] * written) / 1e6
+
+    async def _complete(self, name: str, request: Request) -> Response:
+        body = json.loads(await request.body())
+        self.bodies.append(body)
+        behaviour = self.behaviour.get(name, "ok")
+        if behaviour in ("403", "500"):
+            return JSONResponse({"error": {"message": "no"}}, int(behaviour))
+        text = json.dumps([body["messages"], body.get("tools")], ensure_ascii=False)
+        read = len(_IMAGE.sub("", text)) // 2 + 1600 * len(_IMAGE.findall(text))
+        limits = [body[key] for key in ("max_tokens", "max_completion_tokens") if body.get(key)]
+        each, n = max(limits, default=LONGEST), body.get("n") or 1
+        self._bill(name, read, 0)
+        if body.get("stream"):
+            return StreamingResponse(
+                self._stream(name, each * n, read, body, behaviour), media_type="text/event-stream"
+            )
+        self._bill(name, 0, each * n)
+        if behaviour == "silent":
+            await asyncio.sleep(5)
+        usage = LIES if behaviour == "lie" else json.dumps({"prompt_tokens": read, "completion_tokens": each * n})
+        text = json.dumps([{"index": i, "message": {"role": "assistant", "content": "x " * each}} for i in range(n)])
+        told = "" if behaviour == "untold" else f', "usage": {usage}'
+        return Response(f'{{"choices": {text}{told}}}', media_type="application/json")
+
+    async def _stream(self, name: str, tokens: int, read: int, body: dict, behaviour: str):
+        chunk = 'data: {"choices": [{"index": 0, "delta": {"content": "x "}}]}\n\n'
+        left, bills = tokens, self.bills
+        while left > 0:
+            size = min(3, left)
+            left -= size
+            self._bill(name, 0, size, bills)
+            yield chunk * size
+            await asyncio.sleep(0.01)  # 300 tokens a second, which is fast
+        yield 'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
+        if (body.get("stream_options") or {}).get("include_usage") and behaviour != "untold":
+            usage = LIES if behaviour == "lie" else json.dumps({"prompt_tokens": read, "completion_tokens": tokens})
+            yield f'data: {{"choices": [], "usage": {usage}}}\n\n'
+        yield "data: [DONE]\n\n"
