@@ -1,10 +1,11 @@
 """The default static training against kNN, ridge, logistic regression and gradient boosting on sentence vectors.
 
-Prompts and votes are drawn from 3,000 random training prompts (--pool) of routing9, mmlu_pro, routellm_mmlu and alpaca58
-(routellm_mmlu has one pair of LLMs, so all votes are 1 vote a prompt; alpaca58 has 566 training prompts, and no
-scores): 1, 3 or all votes a prompt, pairs at random. All learn from the same votes. `p2l train` gets a file of them;
-the others get vectors of all-MiniLM-L6-v2, start at the averaged leaderboard, and choose their settings and how far
-they depart from it by five folds (see `competitors.py`); with all votes of a data set of scores they learn the scores.
+Prompts and votes are drawn from 3,000 random training prompts (--pool) of routing9, mmlu_pro, routellm_mmlu and
+alpaca58 (routellm_mmlu has one pair of LLMs, so all votes are 1 vote a prompt; alpaca58 has 566 training prompts, and
+no scores): 1, 3 or all votes a prompt, pairs at random. All learn from the same votes. `p2l train` gets a file of
+them; the others get vectors of all-MiniLM-L6-v2, start at the averaged leaderboard, and choose their settings and how
+far they depart from it by five folds (see `competitors.py`); with all votes of a data set of scores they learn the
+scores.
 Measured on the held-out prompts, on the LLMs that occur in the votes:
 
     winner      log-loss of the winner of decisive votes, ties aside, by each predictor's own probabilities
