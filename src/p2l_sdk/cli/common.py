@@ -59,14 +59,15 @@ def LLMS(command: Command) -> Command:  # noqa: N802 - used as a decorator, like
     return llms(others(command))
 
 
-def _pairs(name: str, last: bool) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], None]:
-    """Callback of an option that is given several times: "a=b" pairs, divided at the last or the first "="."""
+def _pairs(name: str, last: bool, empty: bool = False) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], None]:
+    """Callback of an option that is given several times: "a=b" pairs, divided at the last or the first "=";
+    with `empty`, "=b" says something of empty cells."""
 
     def keep(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> None:
         found: dict[str, str] = {}
         for value in values:
             first, equals, second = value.rpartition("=") if last else value.partition("=")
-            if not (equals and first.strip() and second.strip()):
+            if not (equals and (first.strip() or empty) and second.strip()):
                 raise click.BadParameter(f"{value!r} is no pair; write {option.make_metavar(context).strip('[]')}")
             if found.setdefault(first.strip(), second.strip()) != second.strip():
                 raise click.BadParameter(f"{first.strip()!r} is given twice, as {found[first.strip()]!r} and otherwise")
@@ -113,8 +114,9 @@ def READING(command: Command) -> Command:  # noqa: N802 - used as a decorator, l
             metavar="SPELLING=OUTCOME",
             multiple=True,
             expose_value=False,
-            callback=_pairs("winners", last=True),
-            help='What a spelling of the winner means: "Model A=model_a"; model_a, model_b, tie, both_bad or skip.',
+            callback=_pairs("winners", last=True, empty=True),
+            help='What a spelling of the winner means: "Model A=model_a"; model_a, model_b, tie, both_bad or skip. '
+            '"=tie" is said of empty cells.',
         ),
         click.option(
             "--column",

@@ -22,7 +22,7 @@ from p2l_sdk.tables.plain import plain_values
 from p2l_sdk.tables.prompt_cells import PromptCells
 from p2l_sdk.tables.reading import Reading
 from p2l_sdk.tables.sources import ABSENT
-from p2l_sdk.tables.winners import LEGAL, WinnerColumn, WinnersRead, checked_winners, likely
+from p2l_sdk.tables.winners import LEGAL, WinnerColumn, WinnersRead, checked_winners, cut, is_text, likely
 
 OUTCOMES = "(winners={...}; an outcome is model_a, model_b, tie, both_bad or, for rows to leave out, skip)"
 _MOST = 20  # options in a message
@@ -223,8 +223,10 @@ class VoteCodes:
         return lambda value: self._names.setdefault(llm_name(side, value), len(self._names))
 
     def _spelling(self, value: Any) -> int:
-        if is_missing(value):
-            raise TableError(f"winner is missing; {LEGAL}")
+        if is_missing(value) or (isinstance(value, str) and value.isspace()):
+            if "" not in self._reading.winners:
+                raise TableError(f"winner is missing; {LEGAL}")
+            value = ""
         return self._winners.number(value)
 
 
@@ -232,13 +234,25 @@ def advice_on(read: WinnersRead) -> str:
     """What to say of spellings that cannot be read: all that were found, and how to map those."""
     found = f"spellings of winner: {read.found}; "
     if not read.asked:
-        spelling = shlex.quote(f"{next(iter(read.unread))}=model_a")
-        return f"{found}if another one says who won, map it: --winner {spelling} (winners={{...}})"
-    return f"{found}say what {', '.join(map(repr, read.unread))} mean: {' '.join(winner_options(read))} {OUTCOMES}"
+        spelling = shlex.quote(f"{cut(next(iter(read.unread)))}=?")
+        return f"{found}if another one says who won, map it: --winner {spelling} {OUTCOMES}"
+    if texts := [text for text in read.unread if is_text(text)]:
+        return (
+            f"winner holds texts ({cut(texts[0])!r}), not outcomes: they may be answers; {LEGAL}, or the name of "
+            "the LLM that won. Name the column that says so: --column winner=NAME (columns={...})"
+        )
+    options = winner_options(read)
+    fill = f"{NEW_LINE}for each ? write an outcome" if any(map(is_open, options)) else ""
+    return f"{found}say what {', '.join(map(repr, read.unread))} mean: {' '.join(options)} {OUTCOMES}{fill}"
+
+
+def is_open(option: str) -> bool:
+    """Whether an option of `winner_options` has to be filled in."""
+    return option.endswith(("=?", "=?'"))
 
 
 def winner_options(read: WinnersRead) -> list[str]:
-    """The options that map the unread spellings, by the best guess."""
+    """The options that map the unread spellings; "?" where it is not certain to what."""
     guesses = [f"{spelling}={likely(spelling, read.unread)}" for spelling in read.unread]
     return [f"--winner {shlex.quote(guess)}" for guess in guesses[:_MOST]]
 

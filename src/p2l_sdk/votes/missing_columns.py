@@ -10,7 +10,7 @@ from p2l_sdk.errors import NEW_LINE, TableError
 from p2l_sdk.tables.headers import VOTES, guess
 from p2l_sdk.tables.reading import COLUMNS, Reading
 from p2l_sdk.tables.sources import Chunk, Source, whole_table
-from p2l_sdk.tables.vote_codes import OUTCOMES, VoteCodes, winner_options
+from p2l_sdk.tables.vote_codes import OUTCOMES, VoteCodes, is_open, winner_options
 from p2l_sdk.tables.winners import number_in
 
 
@@ -79,6 +79,6 @@ def _trial(
         lines += [*codes.faults.lines(), codes.faults.summary(codes.n_rows)]
     if read.asked and any(number_in(text) is not None for text in read.unread):
         lines.append("numbers alone do not say which LLM they stand for: make sure of it")
-    if any(option.endswith(("=?", "=?'")) for option in options):
+    if any(map(is_open, options)):
         lines.append(f"for each ? write an outcome {OUTCOMES}")
     return options, lines
