@@ -59,7 +59,9 @@ def LLMS(command: Command) -> Command:  # noqa: N802 - used as a decorator, like
     return llms(others(command))
 
 
-def _pairs(name: str, last: bool, empty: bool = False) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], None]:
+def _pairs(
+    name: str, last: bool, empty: bool = False
+) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], None]:
     """Callback of an option that is given several times: "a=b" pairs, divided at the last or the first "=";
     with `empty`, "=b" says something of empty cells."""
 

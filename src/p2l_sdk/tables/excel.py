@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-import sys
 import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from p2l_sdk.errors import MissingExtraError, P2LWarning, TableError
+from p2l_sdk.errors import MissingExtraError, TableError
 from p2l_sdk.tables.grids import Header, is_blank
 from p2l_sdk.tables.json_files import Row
 from p2l_sdk.tables.places import Places
 from p2l_sdk.tables.text import open_bytes
+from p2l_sdk.tables.warn import warn_caller
 
 _NO_VALUE = re.compile(  # a cell with a formula alone; of an empty text, Excel says that it is one
     rb'<c (?![^>]*\bt="str")[^>]*><f[^>]*(?:/>|>[^<]*</f>)\s*(?:<v\s*/>|<v>\s*</v>)?\s*</c>'
@@ -35,9 +35,7 @@ def excel_rows(path: Path, places: Places) -> Iterator[Row]:
     places.word = "line"
     name, n_sheets, cells = _sheet(path)
     if n_sheets > 1:
-        warnings.warn(
-            f"{str(path)!r} has {n_sheets} sheets; the first, {name!r}, is read", P2LWarning, stacklevel=_outside()
-        )
+        warn_caller(f"{str(path)!r} has {n_sheets} sheets; the first, {name!r}, is read")
     header, row = None, 0
     for line, values in enumerate(cells, 1):
         if is_blank(values):
@@ -83,14 +81,6 @@ def _is_computed(file: BinaryIO) -> bool:
     archive = zipfile.ZipFile(file)
     names = [name for name in archive.namelist() if name.startswith("xl/worksheets/") and name.endswith(".xml")]
     return not any(_NO_VALUE.search(archive.read(name)) for name in names)
-
-
-def _outside() -> int:
-    """The `stacklevel` of the caller of p2l_sdk: rows are read wherever they are needed."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("p2l_sdk"):
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def _plain(value: Any) -> Any:

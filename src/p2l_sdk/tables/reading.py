@@ -5,12 +5,12 @@ to rename, and whether faulty rows are left out. Every reader of votes and score
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2l_sdk.errors import P2LError, TableError, did_you_mean
+from p2l_sdk.errors import P2LError, TableError, did_you_mean, nearest
 from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.tables.faults import Skipped
 from p2l_sdk.tables.files import read_json, read_rows
@@ -18,9 +18,12 @@ from p2l_sdk.tables.headers import known_columns, one_hot, plain, winner_of
 from p2l_sdk.tables.near_names import NearNames
 from p2l_sdk.tables.settings import read_yaml
 from p2l_sdk.tables.sources import ABSENT, Chunk, Source
+from p2l_sdk.tables.warn import warn_caller
 from p2l_sdk.tables.winners import checked_winners
 
+_MOST = 5  # names in a message
 COLUMNS = ("prompt", "model_a", "model_b", "winner", "weight", "conversation_a", "model", "score")
+_NAMING = ("model_a", "model_b", "model")
 _OF_LLMS = ("model_a", "model_b", "winner", "model")  # columns whose values are renamed
 
 
@@ -125,7 +128,7 @@ class Reading:
     def apply(self, source: Source) -> tuple[Source, Applied]:
         """The source with the contract's columns and the new names, and what was done, known once it is read."""
         applied = Applied(self, source.untyped)
-        return dataclasses.replace(source, chunks=map(applied.chunk, source.chunks)), applied
+        return dataclasses.replace(source, chunks=applied.chunks(source.chunks)), applied
 
 
 def read_renames(path: str | Path) -> dict[str, str]:
@@ -162,6 +165,13 @@ class Applied:
         self._untyped = untyped
         self._outcomes: dict[str, str] = {}
         self._begun = False
+        self._llms: dict[str, None] = {}  # as the table names them; where some are renamed
+
+    def chunks(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        """The chunks likewise; after the last, a warning names the renames that met no LLM."""
+        yield from map(self.chunk, chunks)
+        if unmet := [old for old in self._reading.rename if old not in self.renamed]:
+            warn_caller(f"rename: {not_there(unmet, self._llms, 'an LLM of the table')}")
 
     def chunk(self, chunk: Chunk) -> Chunk:
         """The chunk with the contract's columns."""
@@ -204,6 +214,7 @@ class Applied:
             if key != name:
                 self.renamed[name] = key
             named[key] = [self._new(value) for value in column] if name in _OF_LLMS else column
+            self._llms |= dict.fromkeys(v for v in column if isinstance(v, str)) if name in _NAMING else {name: None}
         return named
 
     def _new(self, value: Any) -> Any:
@@ -212,6 +223,15 @@ class Applied:
             return value
         self.renamed[value.strip()] = new
         return new
+
+
+def not_there(given: Sequence[str], there: Iterable[str], what: str) -> str:
+    """The message for names that were given, but do not occur: each with the nearest that does."""
+    there = list(there)
+    near = {name: nearest(name, there) for name in given[:_MOST]}
+    said = [f"{name!r}" + (f" (did you mean {close!r}?)" if close else "") for name, close in near.items()]
+    more = f" and {len(given) - _MOST} more" if len(given) > _MOST else ""
+    return f"{', '.join(said)}{more} {'is' if len(given) == 1 else 'are'} not {what}, so nothing was done"
 
 
 def _absent(chunk: Chunk) -> list[Any]:

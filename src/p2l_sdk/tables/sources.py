@@ -334,7 +334,7 @@ def _of_arrow_stream(table: Any) -> Iterator[Chunk]:
 def _is_column(source: Any) -> bool:
     """Whether an object is an array of values, not a table: numpy's without names, pandas' `Index`, pyarrow's."""
     package = type(source).__module__.split(".")[0]
-    if package == "numpy" and getattr(source, "dtype", None) == object:
+    if package == "numpy" and str(getattr(source, "dtype", "")) == "object":
         return False  # maybe dictionaries
     return package in ("numpy", "pandas", "pyarrow", "polars") and not hasattr(source, "columns")
 

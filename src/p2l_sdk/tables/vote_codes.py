@@ -20,8 +20,9 @@ from p2l_sdk.tables.near_names import NearNames, near_names
 from p2l_sdk.tables.places import Place, Places
 from p2l_sdk.tables.plain import plain_values
 from p2l_sdk.tables.prompt_cells import PromptCells
-from p2l_sdk.tables.reading import Reading
+from p2l_sdk.tables.reading import Reading, not_there
 from p2l_sdk.tables.sources import ABSENT
+from p2l_sdk.tables.warn import warn_caller
 from p2l_sdk.tables.winners import LEGAL, WinnerColumn, WinnersRead, checked_winners, cut, is_text, likely
 
 OUTCOMES = "(winners={...}; an outcome is model_a, model_b, tie, both_bad or, for rows to leave out, skip)"
@@ -126,6 +127,8 @@ class VoteCodes:
             others = [*self.faults.lines(), self.faults.summary(self.n_rows)] if self.faults else []
             raise TableError(NEW_LINE.join([advice, *([] if self.faults.skip else others)]))
         skipped = self.faults.settle(self.n_rows, advice)
+        if unmet := self._winners.unmet(self._reading.winners):
+            warn_caller(f"winner: {not_there(unmet, self._winners.texts, 'a spelling of winner in the table')}")
         names, prompts, keep, winner = tuple(self._names), self._prompts.prompts, None, read.winner
         if skipped is not None:
             keep = self.faults.keep(self.n_rows)

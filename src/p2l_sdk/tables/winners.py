@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -214,6 +214,16 @@ class WinnerColumn:
         if isinstance(value, str | bool | int | float):
             return self._spellings.setdefault((type(key).__name__, key), len(self._spellings))
         return self._spellings.setdefault(("", _Other(value)), len(self._spellings))
+
+    @property
+    def texts(self) -> list[str]:
+        """The spellings so far."""
+        return [str(key[1]) for key in self._spellings]
+
+    def unmet(self, given: Iterable[str]) -> list[str]:
+        """The spellings of which something is said (see `checked_winners`), though none is written so."""
+        there = {_plain(key[1]) for key in self._spellings}
+        return [spelling for spelling in given if spelling not in there]
 
     def read(
         self,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from p2l_sdk.errors import P2LWarning, ScoresError, member
+from p2l_sdk.errors import P2LWarning, ScoresError, did_you_mean, member
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.tables.columns import (
     Categories,
@@ -20,6 +20,7 @@ from p2l_sdk.tables.columns import (
     is_long,
     is_no_number,
     is_numeric,
+    is_own,
     prompt_column,
     required,
 )
@@ -190,7 +191,10 @@ class Scores:
             names = tuple(sorted(score_columns(table, source.untyped, LLMS, without=not_llms)))
         for name in names:
             if name not in table:
-                raise ScoresError(f"the scores file has no column {name!r}; it needs one for each LLM of the model")
+                near = did_you_mean(name, [other for other in map(str, table) if not is_own(other)])
+                raise ScoresError(
+                    f"the scores file has no column {name!r}; it needs one for each LLM of the model; {near}"
+                )
         if not names:
             has = ", ".join(map(str, table))
             raise ScoresError(
