@@ -145,6 +145,14 @@ def reading(*, scores: bool = False) -> dict[str, Any]:
     return {name: value for name, value in found.items() if not (scores and name == "winners")}
 
 
+def _column(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Callback of --column where a file of prompts is read: NAME of "prompt=NAME", or of "NAME" alone."""
+    return None if value is None else value.removeprefix("prompt=").strip()
+
+
+PROMPT_COLUMN = click.option(
+    "--column", metavar="prompt=NAME", callback=_column, help="The file's name of the column of prompts."
+)
 COLUMNS = click.option(
     "--columns", metavar="A,B,...", callback=listed, help="Of a column per benchmark: only these are benchmarks."
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from p2l_sdk.errors import MissingExtraError, TableError
-from p2l_sdk.tables.grids import Header, is_blank
+from p2l_sdk.tables.grids import Header, without_titles
 from p2l_sdk.tables.json_files import Row
 from p2l_sdk.tables.places import Places
 from p2l_sdk.tables.text import open_bytes
@@ -37,9 +37,7 @@ def excel_rows(path: Path, places: Places) -> Iterator[Row]:
     if n_sheets > 1:
         warn_caller(f"{str(path)!r} has {n_sheets} sheets; the first, {name!r}, is read")
     header, row = None, 0
-    for line, values in enumerate(cells, 1):
-        if is_blank(values):
-            continue
+    for line, values in without_titles(enumerate(cells, 1), path):
         if header is None:
             header = Header(values, path)
             continue

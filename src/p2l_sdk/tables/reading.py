@@ -14,7 +14,7 @@ from p2l_sdk.errors import P2LError, TableError, did_you_mean, nearest
 from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.tables.faults import Skipped
 from p2l_sdk.tables.files import read_json, read_rows
-from p2l_sdk.tables.headers import known_columns, one_hot, plain, winner_of
+from p2l_sdk.tables.headers import beaten, known_columns, one_hot, plain, winner_of
 from p2l_sdk.tables.near_names import NearNames
 from p2l_sdk.tables.settings import read_yaml
 from p2l_sdk.tables.sources import ABSENT, Chunk, Source
@@ -164,7 +164,7 @@ class Applied:
         self._reading = reading
         self._untyped = untyped
         self._outcomes: dict[str, str] = {}
-        self._begun = False
+        self._begun = self._beaten = False
         self._llms: dict[str, None] = {}  # as the table names them; where some are renamed
 
     def chunks(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
@@ -185,6 +185,8 @@ class Applied:
             words = list(self._outcomes.values())
             rows = zip(*(chunk.get(name, _absent(chunk)) for name in self._outcomes), strict=True)
             named["winner"] = [winner_of(row, words) for row in rows]
+        if self._beaten and "winner" not in named:
+            named["winner"] = ["model_a"] * len(next(iter(chunk.values())))
         return self._with_new_names(named) if self._reading.rename else named
 
     def _find_columns(self, chunk: Chunk) -> None:
@@ -197,6 +199,10 @@ class Applied:
                     self.columns[ours] = name if name in chunk else near[0]
                 else:
                     raise TableError(f"there is no column {name!r} (for {ours}); {did_you_mean(name, map(str, chunk))}")
+            pair = beaten(chunk, self._untyped, self.columns)
+            if pair is not None:
+                self._beaten = True
+                self.columns |= dict(zip(("model_a", "model_b"), pair, strict=True))
         self.columns = {
             ours: name
             for ours, name in known_columns(chunk, self._untyped, self.columns).items()

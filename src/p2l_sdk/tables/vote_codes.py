@@ -99,13 +99,16 @@ class VoteCodes:
             return 0
         prompts = self._prompt_numbers(chunk) if self._with_prompts else np.empty(0, dtype=np.intp)
         a, b = (self._coded(chunk, side, self._number(side)) for side in ("model_a", "model_b"))
+        winner = self._coded(chunk, "winner", self._spelling)
+        again = self._headers(a, b, winner)
+        if len(again):
+            a[again] = b[again] = winner[again] = -1
         same = np.flatnonzero(a == b)
         if len(same := same[a[same] >= 0]):
             names = list(self._names)
             for llm in np.unique(a[same]).tolist():
                 after = " after renaming" if names[llm] in self._reading.rename.values() else ""
                 self.faults.add_all(start + same[a[same] == llm], f"{names[llm]!r} is compared with itself{after}")
-        winner = self._coded(chunk, "winner", self._spelling)
         weight = weights(chunk["weight"], start, self.faults) if "weight" in chunk else np.ones(n_rows)
         self._parts.append((prompts, a, b, winner, weight))
         self.n_rows += n_rows
@@ -157,12 +160,25 @@ class VoteCodes:
             _, a, b, codes, _ = map(joined, zip(*self._parts, strict=True))
         sides = {self._columns[side]: side for side in ("model_a", "model_b") if side in self._columns}
         given = {**checked_winners(sides), **self._reading.winners}
-        read = self._winners.read(codes, a, b, list(self._names), given, strict=self.faults.skip)
+        met = np.zeros(len(self._names) + 1, dtype=bool)
+        met[a] = met[b] = True
+        names = [name if there else "" for name, there in zip(self._names, met.tolist(), strict=False)]
+        read = self._winners.read(codes, a, b, names, given, strict=self.faults.skip)
         for rows, text in read.faults:
             self.faults.add_all(rows, text)
         for rows, text in read.skipped:
             self.faults.leave_out(rows, text)
         return read
+
+    def _headers(self, a: np.ndarray, b: np.ndarray, winner: np.ndarray) -> np.ndarray:
+        """The rows of a chunk that are the header again, as in files put one below the other; they are faulty."""
+        own = {name: self._columns.get(name, name) for name in ("model_a", "model_b", "winner")}
+        codes = [self._names.get(own["model_a"]), self._names.get(own["model_b"]), self._winners.known(own["winner"])]
+        if None in codes:
+            return np.empty(0, dtype=np.intp)
+        rows = np.flatnonzero((a == codes[0]) & (b == codes[1]) & (winner == codes[2]))
+        self.faults.add_all(self.n_rows + rows, "it is the header again; delete it")
+        return rows
 
     def _prompt_numbers(self, chunk: Mapping[str, Any]) -> np.ndarray:
         """The numbers of the prompts, in `prompt` or, in rows without one, in `conversation_a`; -1 for faulty ones."""

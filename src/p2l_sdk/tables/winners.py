@@ -215,6 +215,10 @@ class WinnerColumn:
             return self._spellings.setdefault((type(key).__name__, key), len(self._spellings))
         return self._spellings.setdefault(("", _Other(value)), len(self._spellings))
 
+    def known(self, spelling: str) -> int | None:
+        """The number of a spelling that has occurred; None if it has not."""
+        return self._spellings.get(("str", spelling))
+
     @property
     def texts(self) -> list[str]:
         """The spellings so far."""
@@ -329,7 +333,7 @@ def _own(text: Any) -> Winner | None:
 
 def _llms(spellings: Sequence[Any], names: Sequence[str]) -> list[int]:
     """The LLM that each spelling names: as it is written or, if only one LLM is so, but for capitals and marks."""
-    exact = {name.strip(): number for number, name in enumerate(names)}
+    exact = {name.strip(): number for number, name in enumerate(names) if name}
     alike: dict[str, list[int]] = {}
     for number, name in enumerate(names):
         alike.setdefault(words_of(name), []).append(number)

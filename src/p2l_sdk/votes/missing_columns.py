@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from p2l_sdk.errors import NEW_LINE, TableError
-from p2l_sdk.tables.headers import VOTES, guess
+from p2l_sdk.tables.headers import VOTES, answers_of_pairs, guess
 from p2l_sdk.tables.reading import COLUMNS, Reading
 from p2l_sdk.tables.sources import Chunk, Source, whole_table
 from p2l_sdk.tables.vote_codes import OUTCOMES, VoteCodes, is_open, winner_options
@@ -39,10 +39,19 @@ def require_columns(
     lines = [f"{source.place(0)} has no column{'s' if len(missing) > 1 else ''} {names} (it has: {has})"]
     if columns:
         lines.append(f"read already: {', '.join(f'{ours} is {theirs!r}' for ours, theirs in columns.items())}")
+    answers = answers_of_pairs(first)
+    if answers is not None and "model_a" in missing:
+        lines.append(
+            f"{answers[0]!r} and {answers[1]!r} are answers, as files for DPO have them, and no column says which LLMs "
+            "gave them; votes need the names of both: add columns such as chosen_model and rejected_model"
+        )
+        raise TableError(NEW_LINE.join(lines))
     found = guess(table, missing, [name for name in first if name in COLUMNS])
     if "model_a" in missing and "model_a" not in found:
         found.pop("winner", None)  # of what?
+    no_prompts = ["there is no column of prompts: none looks like it"] if {"prompt"} & {*missing} - {*found} else []
     if not found:
+        lines += no_prompts
         lines.append(f"if it has another name, add: --column {missing[0]}=NAME (columns={{...}})")
         raise TableError(NEW_LINE.join(lines))
     options = [f"--column {shlex.quote(f'{ours}={found[ours]}')}" for ours in missing if ours in found]
@@ -51,6 +60,7 @@ def require_columns(
         more, about = _trial(source, table, found, reading, {**columns, **found}, with_prompts)
         options += more
         lines += about
+    lines += no_prompts
     if "model_a" not in found and "prompt" in found and "model_a" in missing:
         lines.append(
             "if it is a table of scores, with a column of numbers for each LLM, name the prompt's column alone"
