@@ -17,6 +17,7 @@ from p2l_sdk.tables.text import open_text
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SAMPLE_TITLES = 10  # lines that may stand above the header
 _SAMPLE = 200  # lines that are looked at to find the separator
+_QUOTES = "; put a text that holds one of them into double quotes"
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _SAID = re.compile(r'"?sep=([,;\t|])"?\r?\n?', re.IGNORECASE)  # the first line, as Excel writes and reads it
 
@@ -59,8 +60,7 @@ def csv_rows(path: Path, places: Places) -> Iterator[Row]:
                     which = "more" if len(fields) > n_fields else "fewer"
                     raise TableError(
                         f"{str(path)!r}, line {at} has {which} fields than the header: {len(fields)}, not {n_fields} "
-                        f"(they are separated by {_NAMES.get(separator, repr(separator))}; a text that holds one of "
-                        "these goes into double quotes)"
+                        f"(they are separated by {_NAMES.get(separator, repr(separator))}{_QUOTES * (which == 'more')})"
                     )
                 if at - row != ahead:
                     ahead = at - row
