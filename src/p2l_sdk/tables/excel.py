@@ -13,13 +13,12 @@ from p2l_sdk.errors import MissingExtraError, TableError
 from p2l_sdk.tables.grids import Header, without_titles
 from p2l_sdk.tables.json_files import Row
 from p2l_sdk.tables.places import Places
-from p2l_sdk.tables.text import open_bytes
+from p2l_sdk.tables.text import open_bytes, sheet_of
 from p2l_sdk.tables.warn import warn_caller
 
 _NO_VALUE = re.compile(  # a cell with a formula alone; of an empty text, Excel says that it is one
     rb'<c (?![^>]*\bt="str")[^>]*><f[^>]*(?:/>|>[^<]*</f>)\s*(?:<v\s*/>|<v>\s*</v>)?\s*</c>'
 )
-_SHEET = re.compile(r"(?P<file>.+\.xlsx):(?P<sheet>[^:/\\]+)", re.IGNORECASE | re.DOTALL)
 _MOST, _FIRST = 20, 20  # sheets, and rows of each, that are looked at to find the table
 _KNOWN = {
     "prompt", "question", "instruction", "query", "conversation_a", "model_a", "model_b", "winner", "model", "score",
@@ -63,12 +62,6 @@ def excel_rows(path: Path, places: Places) -> Iterator[Row]:
         row += 1
 
 
-def sheet_of(path: str | Path) -> tuple[Path, str | None]:
-    """The file and the sheet of "votes.xlsx:Sheet 2"; no sheet if none is named."""
-    found = None if Path(path).exists() else _SHEET.fullmatch(str(path))
-    return (Path(found["file"]), found["sheet"]) if found else (Path(path), None)
-
-
 def _cells(path: Path, wanted: str | None) -> list[tuple[Any, ...]]:
     """The rows of a sheet, each as long as its last cell."""
     with open_bytes(path) as file:
@@ -95,8 +88,9 @@ def _cells(path: Path, wanted: str | None) -> list[tuple[Any, ...]]:
     if not computed:
         raise TableError(f"{str(path)!r} has formulas without values; open it in Excel, and save it")
     if len(seen) > 1 and wanted is None:
+        which = f"the first, {name!r}," if name == seen[0] else f"{name!r}, the only one that begins as a table does,"
         others = ", ".join(f"'{path}:{other}'" for other in seen if other != name)
-        warn_caller(f"{str(path)!r} has {len(seen)} sheets; {name!r} is read, name another one so: {others}")
+        warn_caller(f"{str(path)!r} has {len(seen)} sheets; {which} is read; to read another one, name {others}")
     return cells
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from p2l_sdk.errors import MissingExtraError, P2LError, TableError, nearest
 from p2l_sdk.tables.csv_files import csv_rows
-from p2l_sdk.tables.excel import excel_rows, sheet_of
+from p2l_sdk.tables.excel import excel_rows
 from p2l_sdk.tables.json_files import Row, json_lines, json_table, read_json
 from p2l_sdk.tables.places import Place, Places
-from p2l_sdk.tables.text import no_file, open_bytes
+from p2l_sdk.tables.text import no_file, open_bytes, sheet_of
 
 __all__ = [
     "KINDS",

@@ -37,6 +37,7 @@ class Findings:
         winners: spellings of the winner other than the contract's -> what they were read as.
         renamed: names of LLMs that were replaced -> the new names.
         near: names that are probably one LLM.
+        trimmed: LLMs whose names had blanks around them in some rows.
     """
 
     skipped: Skipped | None = None
@@ -44,6 +45,7 @@ class Findings:
     winners: Mapping[str, str] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
     near: tuple[NearNames, ...] = ()
+    trimmed: tuple[str, ...] = ()
 
     @property
     def facts(self) -> dict[str, str]:
@@ -55,6 +57,9 @@ class Findings:
             said["winners"] = ", ".join(f"{spelling!r} is {meaning}" for spelling, meaning in self.winners.items())
         if self.renamed:
             said["renamed"] = ", ".join(f"{old} to {new}" for old, new in self.renamed.items())
+        if self.trimmed:
+            more = f" and {len(self.trimmed) - _MOST} more" if len(self.trimmed) > _MOST else ""
+            said["trimmed"] = f"blanks around {', '.join(self.trimmed[:_MOST])}{more}"
         if self.skipped is not None:
             said["left out"] = f"{self.skipped.n:,} of {self.skipped.n_rows:,} rows: {self.skipped.why}"
         if self.near:
@@ -68,6 +73,7 @@ class Findings:
             "columns": dict(self.columns),
             "winners": dict(self.winners),
             "renamed": dict(self.renamed),
+            "trimmed": list(self.trimmed),
             "near": [dataclasses.asdict(pair) for pair in self.near],
         }
 

@@ -25,7 +25,7 @@ from p2l_sdk.tables.sources import ABSENT
 from p2l_sdk.tables.warn import warn_caller
 from p2l_sdk.tables.winners import LEGAL, WinnerColumn, WinnersRead, checked_winners, cut, is_text, likely
 
-OUTCOMES = "(winners={...}; an outcome is model_a, model_b, tie, both_bad or, for rows to leave out, skip)"
+OUTCOMES = "an outcome is model_a, model_b, tie, both_bad or, for rows to leave out, skip"
 _MOST = 20  # options in a message
 
 
@@ -38,7 +38,7 @@ class EncodedVotes:
         names: the LLMs, likewise.
         prompt, a, b, winner, weight: `(n_votes,)` each; `prompt` is empty if there are none.
         keep: `(n_rows,)` booleans, which rows of the table the votes are; None for all.
-        skipped, winners, near: as in `Findings`.
+        skipped, winners, near, trimmed: as in `Findings`.
     """
 
     prompts: list[Prompt]
@@ -52,6 +52,7 @@ class EncodedVotes:
     skipped: Skipped | None
     winners: dict[str, str]
     near: tuple[NearNames, ...]
+    trimmed: tuple[str, ...]
 
 
 class VoteCodes:
@@ -83,6 +84,7 @@ class VoteCodes:
         self._prompts = PromptIndex()
         self._cells = PromptCells()
         self._names: dict[str, int] = {}
+        self._trimmed: dict[str, None] = {}
         self._columns = columns or {}
         self._with_prompts = with_prompts
         self._parts: list[tuple[np.ndarray, ...]] = []
@@ -146,7 +148,8 @@ class VoteCodes:
             names, (a, b) = tuple(names[i] for i in met), np.split(place, 2)
         seen = np.bincount(a, minlength=len(names)) + np.bincount(b, minlength=len(names))
         near = near_names(dict(zip(names, seen.tolist(), strict=True)))
-        return EncodedVotes(prompts, names, prompt, a, b, winner, weight, keep, skipped, read.read, near)
+        trimmed = tuple(name for name in self._trimmed if name in names)
+        return EncodedVotes(prompts, names, prompt, a, b, winner, weight, keep, skipped, read.read, near, trimmed)
 
     def winners_of(
         self, codes: np.ndarray | None = None, a: np.ndarray | None = None, b: np.ndarray | None = None
@@ -239,7 +242,13 @@ class VoteCodes:
             self.faults.add(self.n_rows + int(row), f"has no column {name!r} (it has: {has})", " ")
 
     def _number(self, side: str) -> Callable[[Any], int]:
-        return lambda value: self._names.setdefault(llm_name(side, value), len(self._names))
+        def number(value: Any) -> int:
+            name = llm_name(side, value)
+            if name != value:
+                self._trimmed[name] = None
+            return self._names.setdefault(name, len(self._names))
+
+        return number
 
     def _spelling(self, value: Any) -> int:
         if is_missing(value) or (isinstance(value, str) and value.isspace()):
@@ -254,15 +263,15 @@ def advice_on(read: WinnersRead) -> str:
     found = f"spellings of winner: {read.found}; "
     if not read.asked:
         spelling = shlex.quote(f"{cut(next(iter(read.unread)))}=?")
-        return f"{found}if another one says who won, map it: --winner {spelling} {OUTCOMES}"
+        return f"{found}if another one says who won, map it: --winner {spelling} (winners={{...}}; {OUTCOMES})"
     if texts := [text for text in read.unread if is_text(text)]:
         return (
             f"winner holds texts ({cut(texts[0])!r}), not outcomes: they may be answers; {LEGAL}, or the name of "
             "the LLM that won. Name the column that says so: --column winner=NAME (columns={...})"
         )
-    options = winner_options(read)
+    options, python = winner_options(read), f"in Python: winners={winner_guesses(read)}"
     fill = f"{NEW_LINE}for each ? write an outcome" if any(map(is_open, options)) else ""
-    return f"{found}say what {', '.join(map(repr, read.unread))} mean: {' '.join(options)} {OUTCOMES}{fill}"
+    return f"{found}say what {', '.join(map(repr, read.unread))} mean: {' '.join(options)} ({python}; {OUTCOMES}){fill}"
 
 
 def is_open(option: str) -> bool:
@@ -270,10 +279,14 @@ def is_open(option: str) -> bool:
     return option.endswith(("=?", "=?'"))
 
 
+def winner_guesses(read: WinnersRead) -> dict[str, str]:
+    """The unread spellings, each with its outcome, "?" where that is not certain."""
+    return {spelling: likely(spelling, read.unread) for spelling in list(read.unread)[:_MOST]}
+
+
 def winner_options(read: WinnersRead) -> list[str]:
-    """The options that map the unread spellings; "?" where it is not certain to what."""
-    guesses = [f"{spelling}={likely(spelling, read.unread)}" for spelling in read.unread]
-    return [f"--winner {shlex.quote(guess)}" for guess in guesses[:_MOST]]
+    """The options that map the unread spellings likewise."""
+    return [f"--winner {shlex.quote(f'{spelling}={guess}')}" for spelling, guess in winner_guesses(read).items()]
 
 
 def _distinct(column: Any) -> tuple[np.ndarray, dict[int, Any]]:

@@ -10,7 +10,7 @@ from p2l_sdk.errors import NEW_LINE, TableError
 from p2l_sdk.tables.headers import VOTES, answers_of_pairs, guess
 from p2l_sdk.tables.reading import COLUMNS, Reading
 from p2l_sdk.tables.sources import Chunk, Source, whole_table
-from p2l_sdk.tables.vote_codes import OUTCOMES, VoteCodes, is_open, winner_options
+from p2l_sdk.tables.vote_codes import OUTCOMES, VoteCodes, is_open, winner_guesses, winner_options
 from p2l_sdk.tables.winners import number_in
 
 
@@ -56,16 +56,19 @@ def require_columns(
         raise TableError(NEW_LINE.join(lines))
     options = [f"--column {shlex.quote(f'{ours}={found[ours]}')}" for ours in missing if ours in found]
     options += [f"--column {ours}=NAME" for ours in missing if ours not in found]
+    named = {ours: found.get(ours, "NAME") for ours in missing}
+    python = [f"columns={named}"]
     if len(found) == len(missing):
-        more, about = _trial(source, table, found, reading, {**columns, **found}, with_prompts)
+        more, about, others = _trial(source, table, found, reading, {**columns, **found}, with_prompts)
         options += more
+        python += others
         lines += about
     lines += no_prompts
     if "model_a" not in found and "prompt" in found and "model_a" in missing:
         lines.append(
             "if it is a table of scores, with a column of numbers for each LLM, name the prompt's column alone"
         )
-    lines.append(f"if that is right, add: {' '.join(options)} (in Python: columns={{...}}, winners={{...}}, ...)")
+    lines.append(f"if that is right, add: {' '.join(options)} (in Python: {', '.join(python)})")
     raise TableError(NEW_LINE.join(lines))
 
 
@@ -76,19 +79,22 @@ def _trial(
     reading: Reading,
     columns: Mapping[str, str],
     with_prompts: bool,
-) -> tuple[Sequence[str], Sequence[str]]:
-    """What else the table needs if these are its columns: options, and lines about its winners and faulty rows."""
+) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+    """What else the table needs if these are its columns: options, lines about its winners and faulty rows, and the
+    options in Python."""
     theirs = {name: ours for ours, name in found.items()}
     codes = VoteCodes(with_prompts, dataclasses.replace(reading, skip_invalid=True), source.place, columns)
     codes.add({theirs.get(name, name): column for name, column in table.items() if name not in found})
     read = codes.winners_of()
     options = winner_options(read) if read.asked else []
+    python = [f"winners={winner_guesses(read)}"] if read.asked else []
     lines = [f"spellings of winner: {read.found}"] if read.found else []
     if codes.faults:
         options += [] if reading.skip_invalid else ["--skip-invalid"]
+        python += [] if reading.skip_invalid else ["skip_invalid=True"]
         lines += [*codes.faults.lines(), codes.faults.summary(codes.n_rows)]
     if read.asked and any(number_in(text) is not None for text in read.unread):
         lines.append("numbers alone do not say which LLM they stand for: make sure of it")
     if any(map(is_open, options)):
-        lines.append(f"for each ? write an outcome {OUTCOMES}")
-    return options, lines
+        lines.append(f"for each ? write an outcome ({OUTCOMES})")
+    return options, lines, python

@@ -88,7 +88,8 @@ def _standard_input(columns: Mapping[str, str] | None) -> Iterator[Prompt]:
     following = itertools.chain([(first[0], text)], lines)
     if text.lstrip().startswith("{") and _has_prompt(text, columns):
         places = Places()
-        yield from _of_rows(Rows(json_rows(following, "standard input", places), places), columns)
+        with table_errors(VotesError, "standard input"):
+            yield from _of_rows(Rows(json_rows(following, "standard input", places), places), columns)
     else:
         for number, line in following:
             yield _checked(line, f"standard input, line {number}")

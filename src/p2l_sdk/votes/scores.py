@@ -54,6 +54,9 @@ class Scores:
     outside: OutsideScores | None = None
     findings: Findings = field(default_factory=Findings)
 
+    def __repr__(self) -> str:
+        return f"Scores({len(self.models):,} LLMs on {len(self.prompts):,} prompts)"
+
     @classmethod
     def read(
         cls,
