@@ -21,12 +21,12 @@ def singles(group, path=()):
             continue
         for option in command.params:
             if isinstance(option, click.Option) and not (option.multiple or option.is_flag):
-                yield (*path, name), option.opts[0]
+                yield (*path, name), option.opts[0], option.nargs
 
 
-@pytest.mark.parametrize(("path", "option"), [*singles(cli)], ids=" ".join)
-def test_no_option_is_given_twice(capsys, path, option):
-    text = refused(capsys, *path, option, "1", f"{option}=2")
+@pytest.mark.parametrize(("path", "option", "n"), [*singles(cli)], ids=str)
+def test_no_option_is_given_twice(capsys, path, option, n):
+    text = refused(capsys, *path, *[option, *["1"] * n] * 2)
     assert f"{option} is given 2 times; give it once" in text
 
 
