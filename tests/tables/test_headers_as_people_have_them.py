@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from p2l_sdk.errors import TableError, VotesError
 from p2l_sdk.modeling.feedback_p2l import Winner
-from p2l_sdk.tables.columns import turns_of
+from p2l_sdk.tables.columns import checked_prompt, turns_of
 from p2l_sdk.tables.files import read_rows
 from p2l_sdk.votes.counts import VoteCounts
 from p2l_sdk.votes.prompts import read_prompts
@@ -183,7 +183,9 @@ def test_other_files_of_prompts(tmp_path):
     assert list(read_prompts(tmp_path / "p.csv", "Aufgabe")) == ["Write a poem", "Sum it up"]
     for value in (["Write a poem", "Sum it"], [["a", "b"], ["c"]]):
         (tmp_path / "p.json").write_text(json.dumps(value), encoding="utf-8")
-        assert [turns_of(prompt) for prompt in read_prompts(tmp_path / "p.json")] == [turns_of(item) for item in value]
+        assert [turns_of(prompt) for prompt in read_prompts(tmp_path / "p.json")] == [
+            turns_of(checked_prompt(item)) for item in value
+        ]
     (tmp_path / "p.json").write_text('["a", ""]', encoding="utf-8")
     with pytest.raises(VotesError, match=r"p.json.*row 2: the prompt is empty"):
         list(read_prompts(tmp_path / "p.json"))
