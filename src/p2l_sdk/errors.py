@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import TypeVar
@@ -43,6 +44,9 @@ NEW_LINE = "\n  "  # in a message of several lines, such as one for each faulty 
 LONGEST_NAME = 100  # of an LLM in a message; a request may hold megabytes
 _MOST_NAMED = 20  # names listed in a message
 _MOST_SIMILAR = 4
+_CLOSE, _BEGINNING = 0.5, 0.2  # least similarity of a name to suggest; what a common beginning adds to it
+_DATES = re.compile(r"(?:-(?:20\d\d-?[01]\d-?[0-3]\d|[01]\d-20\d\d|[01]\d-?[0-3]\d|2\d[01]\d|latest))+$")
+_TUNED = re.compile(r"(?:-(?:instruct|it|chat))+$")
 NO_VOTES = "is it not there at all? docs/no-votes.md ('You have no votes') adds it, from ratings or votes"
 
 Member = TypeVar("Member", bound=StrEnum)
@@ -115,8 +119,33 @@ class MissingExtraError(P2LError, ImportError):
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
-    """The known name closest in spelling to this one; None if there is no close one."""
-    return next(iter(difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)), None)
+    """The known name closest in spelling to this one; None if there is no close one. Dates, makers in front and endings
+    of tuned weights do not count, and of names that are as close, the one that begins alike for longer is taken."""
+    wanted, best, most = _shorter(str(name)), None, (0.0, 0)
+    for other in known:
+        forms = _shorter(str(other))
+        alike = max(_likeness(*pair) for pair in zip(wanted, forms, strict=True))
+        found = (alike, -abs(len(forms[1]) - len(wanted[1])))
+        if alike >= _CLOSE and (best is None or found > most):
+            best, most = other, found
+    return best
+
+
+def _likeness(a: str, b: str) -> float:
+    """How alike two names are, from 0 (not close) to 1, and a little more for a common beginning."""
+    matcher = difflib.SequenceMatcher(None, a, b)
+    if matcher.real_quick_ratio() < _CLOSE or matcher.quick_ratio() < _CLOSE or matcher.ratio() < _CLOSE:
+        return 0.0
+    common = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    return matcher.ratio() + _BEGINNING * common / max(len(a), 1)
+
+
+def _shorter(name: str) -> tuple[str, str]:
+    """A name of an LLM in small letters, without its maker in front and its date; and without endings of tuned weights,
+    too."""
+    small = re.sub(r"[\s_]+", "-", name.strip().lower().rpartition("/")[2]) or name.lower()
+    undated = _DATES.sub("", small) or small
+    return undated, _TUNED.sub("", undated) or undated
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

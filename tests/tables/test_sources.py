@@ -125,6 +125,8 @@ def test_missing_packages_answer_with_the_pip_line(tmp_path, monkeypatch):
     with pytest.raises(MissingExtraError, match=r'needs datasets, .*: pip install "p2l-sdk\[train\]"'):
         Votes.read("org/votes")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
+    parquet = tmp_path / "v.parquet"
+    parquet.write_bytes(b"PAR1")
     with pytest.raises(MissingExtraError, match=r'needs pyarrow, .*: pip install "p2l-sdk\[data\]"'):
-        Votes.read(tmp_path / "v.parquet")
+        Votes.read(parquet)
     assert len(Votes.read(as_jsonl(ROWS, tmp_path / "v.jsonl"))) == len(ROWS)

@@ -7,6 +7,7 @@ instant.
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from p2l_sdk.cli.evaluate import evaluate
 from p2l_sdk.cli.frontier import frontier
 from p2l_sdk.cli.judging import collect, judge
 from p2l_sdk.cli.mpg import mpg
+from p2l_sdk.cli.once import Once
 from p2l_sdk.cli.plan import plan
 from p2l_sdk.cli.push import push
 from p2l_sdk.cli.serve import serve
@@ -30,7 +32,7 @@ from p2l_sdk.cli.train import merge, train
 from p2l_sdk.errors import NEW_LINE, P2LError, P2LWarning
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Once, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="p2l-sdk", prog_name="p2l")
 def cli() -> None:
     """Which LLM answers this prompt best? Prompt-to-Leaderboard on the command line."""
@@ -41,6 +43,13 @@ for _command in (
     remove_model, rename_model, collect, judge, plan, mpg, serve,
 ):  # fmt: skip
     cli.add_command(_command)
+
+
+def _file_option(command: click.Command, message: str) -> str:
+    """How to name a file that was given without its option; "" if the command has none for it."""
+    found = re.search(r"extra arguments? \((\S+)", message)
+    option = next((o for p in command.params if p.name in ("votes", "results") for o in p.opts), None)
+    return f"a file is named by its option: {option} {found[1].rstrip(')')}; " if found and option else ""
 
 
 def main() -> NoReturn:
@@ -77,6 +86,8 @@ def run(command: Callable[[], Any]) -> int:
             hint = f"a prompt that starts with a dash goes behind --: {path} -- PROMPT; {hint}"
         elif takes_prompt and "extra argument" in error.message:
             hint = f"put quotes around the prompt; {hint}"
+        elif "extra argument" in error.message and error.ctx is not None:
+            hint = f"{_file_option(error.ctx.command, error.message)}{hint}"
         message = f"{error.format_message()} ({hint})"
     except (click.Abort, KeyboardInterrupt) as stop:
         cause = stop.__cause__ if isinstance(stop, click.Abort) else stop  # click turns KeyboardInterrupt into Abort

@@ -16,6 +16,7 @@ from p2l_sdk.cli.common import (
     MODELS,
     OBJECTIVE,
     OPPONENTS,
+    PROMPT_COLUMN,
     given,
     load,
     print_json,
@@ -64,11 +65,12 @@ def leaderboard(prompt: str, model: str | None, as_json: bool, **table: Any) -> 
 @MODEL
 @COSTS
 @TABLE
+@PROMPT_COLUMN
 @click.option(
     "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap."
 )
 @JSON
-def aggregate(file: str, model: str | None, seed: int, as_json: bool, **table: Any) -> None:
+def aggregate(file: str, model: str | None, column: str | None, seed: int, as_json: bool, **table: Any) -> None:
     """Show one leaderboard, with intervals, for all prompts in FILE.
 
     FILE is a text file with one prompt per line, or a table (.csv, .jsonl, ...) with a column "prompt"; "-" reads
@@ -82,7 +84,7 @@ def aggregate(file: str, model: str | None, seed: int, as_json: bool, **table: A
 
     def prompts() -> Iterator[Prompt]:
         nonlocal n_repeated
-        for prompt in read_prompts(file):
+        for prompt in read_prompts(file, column):
             key = hash(prompt if isinstance(prompt, str) else json.dumps(prompt))
             if key in seen:
                 n_repeated += 1

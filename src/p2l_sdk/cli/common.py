@@ -59,14 +59,17 @@ def LLMS(command: Command) -> Command:  # noqa: N802 - used as a decorator, like
     return llms(others(command))
 
 
-def _pairs(name: str, last: bool) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], None]:
-    """Callback of an option that is given several times: "a=b" pairs, divided at the last or the first "="."""
+def _pairs(
+    name: str, last: bool, empty: bool = False
+) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], None]:
+    """Callback of an option that is given several times: "a=b" pairs, divided at the last or the first "=";
+    with `empty`, "=b" says something of empty cells."""
 
     def keep(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> None:
         found: dict[str, str] = {}
         for value in values:
             first, equals, second = value.rpartition("=") if last else value.partition("=")
-            if not (equals and first.strip() and second.strip()):
+            if not (equals and (first.strip() or empty) and second.strip()):
                 raise click.BadParameter(f"{value!r} is no pair; write {option.make_metavar(context).strip('[]')}")
             if found.setdefault(first.strip(), second.strip()) != second.strip():
                 raise click.BadParameter(f"{first.strip()!r} is given twice, as {found[first.strip()]!r} and otherwise")
@@ -113,8 +116,9 @@ def READING(command: Command) -> Command:  # noqa: N802 - used as a decorator, l
             metavar="SPELLING=OUTCOME",
             multiple=True,
             expose_value=False,
-            callback=_pairs("winners", last=True),
-            help='What a spelling of the winner means: "Model A=model_a"; model_a, model_b, tie, both_bad or skip.',
+            callback=_pairs("winners", last=True, empty=True),
+            help='What a spelling of the winner means: "Model A=model_a"; model_a, model_b, tie, both_bad or skip. '
+            '"=tie" is said of empty cells.',
         ),
         click.option(
             "--column",
@@ -141,6 +145,14 @@ def reading(*, scores: bool = False) -> dict[str, Any]:
     return {name: value for name, value in found.items() if not (scores and name == "winners")}
 
 
+def _column(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Callback of --column where a file of prompts is read: NAME of "prompt=NAME", or of "NAME" alone."""
+    return None if value is None else value.removeprefix("prompt=").strip()
+
+
+PROMPT_COLUMN = click.option(
+    "--column", metavar="prompt=NAME", callback=_column, help="The file's name of the column of prompts."
+)
 COLUMNS = click.option(
     "--columns", metavar="A,B,...", callback=listed, help="Of a column per benchmark: only these are benchmarks."
 )

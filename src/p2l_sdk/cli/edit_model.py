@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import JSON, MODEL, READING, SCORES_OUTSIDE, load, print_json, reading, say_findings
+from p2l_sdk.cli.common import (
+    JSON,
+    MODEL,
+    READING,
+    SCORES_OUTSIDE,
+    load,
+    print_json,
+    reading,
+    say_findings,
+    say_matched,
+)
 
 if TYPE_CHECKING:
     from p2l_sdk.p2l import P2L
@@ -42,6 +52,7 @@ def add_model(
     name: str, model: str | None, scores_outside: str | None, output: str, as_json: bool, **learn_from: Any
 ) -> None:
     """Add the LLM NAME, learned in seconds from votes, scores or ratings, and write the model to a new folder."""
+    from p2l_sdk.names import meant
     from p2l_sdk.votes.votes import Scores, Votes
 
     named = reading()
@@ -49,6 +60,8 @@ def add_model(
     if learn_from["votes"] is not None:
         learn_from["votes"] = Votes.read(learn_from["votes"], **named)
         say_findings(learn_from["votes"].findings)
+        others = [other for other in learn_from["votes"].models if other not in (name, *known.models)]
+        say_matched({other: own[0] for other in others if len(own := meant(other, known.models)) == 1})
     if learn_from["scores"] is not None:
         learn_from["scores"] = Scores.read(
             learn_from["scores"],

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import COSTS, JSON, MODEL, MODELS, OBJECTIVE, OPPONENTS, given, load, print_json, say_matched
+from p2l_sdk.cli.common import (
+    COSTS,
+    JSON,
+    MODEL,
+    MODELS,
+    OBJECTIVE,
+    OPPONENTS,
+    PROMPT_COLUMN,
+    given,
+    load,
+    print_json,
+    say_matched,
+)
 
 if TYPE_CHECKING:
     from p2l_sdk.p2l import P2L
@@ -32,6 +44,7 @@ def _budgets(context: click.Context, option: click.Parameter, value: str | None)
 @MODELS
 @OPPONENTS
 @OBJECTIVE
+@PROMPT_COLUMN
 @click.option(
     "--budgets",
     metavar="USD,...",
@@ -41,7 +54,13 @@ def _budgets(context: click.Context, option: click.Parameter, value: str | None)
 @click.option("--output", metavar="FILE", help="Draw the frontier: a .png, .pdf or .svg file.")
 @JSON
 def frontier(
-    file: str, model: str | None, budgets: list[float] | None, output: str | None, as_json: bool, **options: Any
+    file: str,
+    model: str | None,
+    column: str | None,
+    budgets: list[float] | None,
+    output: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Show what each budget buys on the prompts in FILE, with the router and with the best single LLM.
 
@@ -63,7 +82,7 @@ def frontier(
         options["models"] = list(p2l.costs)
     router = p2l.router(**given(**options))
     say_matched(router.matched)
-    coefs = p2l.coefficients(list(read_prompts(file))).coefs
+    coefs = p2l.coefficients(list(read_prompts(file, column))).coefs
     found = router.frontier(coefs, _spread(router, _ROWS) if budgets is None else budgets)
     if left_out:
         click.echo(f"p2l: {left_out} LLMs without a cost are left out (p2l costs lists them)", err=True)

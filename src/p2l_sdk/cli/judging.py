@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import JSON, Command, print_json
+from p2l_sdk.cli.common import JSON, PROMPT_COLUMN, Command, print_json
 from p2l_sdk.errors import MissingExtraError, P2LError
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def _with_limits(command: Command) -> Command:
 
 @click.command(short_help="Ask your LLMs prompts; keep the answers.")
 @click.option("--prompts", metavar="FILE", help="Text with a prompt per line, or a table (.csv, ...) with `prompt`.")
+@PROMPT_COLUMN
 @click.option("--questions", metavar="FILE", help="Instead: questions with right answers, as of `p2l mpg measure`.")
 @click.option("--config", metavar="YAML", required=True, help="The LLMs, as of `p2l serve --config`.")
 @click.option("--output", metavar="FILE", required=True, help="The answers, JSON lines; an interrupted run is resumed.")
@@ -81,7 +82,7 @@ def collect(
 
     if (prompts is None) == (questions is None):
         raise click.UsageError("give --prompts or --questions, one of them")
-    asked = _prompts(prompts, questions)
+    asked = _prompts(prompts, questions, options["column"])
     llms = GatewayConfig.from_yaml(config)
     names = None if models is None else [name.strip() for name in models.split(",") if name.strip()]
     limits = _limits(options)
@@ -162,13 +163,13 @@ def _require_packages(what: str) -> None:
             raise MissingExtraError(what, package, "serve")
 
 
-def _prompts(prompts: str | None, questions: str | None) -> list[Any]:
+def _prompts(prompts: str | None, questions: str | None, column: str | None) -> list[Any]:
     from p2l_sdk.mpg.measure.questions import read_questions
     from p2l_sdk.votes.prompts import read_prompts
 
     if questions is not None:
         return [question.text for question in read_questions(questions)]
-    return list(read_prompts(str(prompts)))
+    return list(read_prompts(str(prompts), column))
 
 
 def _limits(options: dict[str, Any]) -> Limits:

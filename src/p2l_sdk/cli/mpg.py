@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2l_sdk.cli.common import COLUMNS, JSON, LLMS, SCORES_OUTSIDE, Command, print_json
+from p2l_sdk.cli.once import Once
 
 if TYPE_CHECKING:
     from p2l_sdk.mpg import Correlation, NodeEstimates, Results, Tree
@@ -22,7 +23,7 @@ def _number(
     return click.option(name, metavar=metavar, type=kind, default=default, show_default=True, help=text)
 
 
-@click.group(short_help="Goodness and Fastness of LLMs from benchmarks.")
+@click.group(cls=Once, short_help="Goodness and Fastness of LLMs from benchmarks.")
 def mpg() -> None:
     """Goodness and Fastness of LLMs, from their results on benchmarks (Project MPG)."""
 

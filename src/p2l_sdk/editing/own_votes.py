@@ -11,6 +11,7 @@ from p2l_sdk.errors import VotesError, require_known
 from p2l_sdk.modeling.feedback_p2l import vote_targets
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.names import own_names
 from p2l_sdk.tables.columns import PromptIndex
 from p2l_sdk.votes.counts import SWAPPED
 from p2l_sdk.votes.votes import Scores, Votes
@@ -39,8 +40,10 @@ class OwnVotes:
         own = first | (votes.b == new)
         other, winner = np.where(first, votes.b, votes.a)[own], votes.winner[own]
         met = [votes.models[i] for i in np.unique(other)]
-        require_known(met, spec.models, f"a vote on {name!r}")
-        place = np.array([spec.models.index(m) if m in met else -1 for m in votes.models])
+        what = f"a vote on {name!r}"
+        known = dict(zip(met, own_names(met, spec.models, what), strict=True))
+        require_known(known.values(), spec.models, what)
+        place = np.array([spec.models.index(known[m]) if m in known else -1 for m in votes.models])
         return cls(
             votes.prompts,
             votes.prompt[own],

@@ -22,6 +22,7 @@ from p2l_sdk.tables.prompt_cells import PromptCells, prompt_of_cell
 from p2l_sdk.tables.sources import ABSENT, Chunk
 
 _NO_VALUE = {"n/a", "na", "#n/a", "none", "null", "<na>", "-", "--", "?", "missing", "error", "failed", "timeout"}
+_INVISIBLE = " \t\r\n\v\f\ufeff\u200b\u200c\u200d\u2060\u2009\u202f\u3000"  # blanks, and marks that nobody sees
 _COMMA = re.compile(r"\s*([+-]?\d+),(\d+(?:[eE][+-]?\d+)?)\s*")  # a decimal comma
 _THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*")  # or a separator of thousands
 LONGEST_LABEL = 200  # characters; a longer string is a text, not the name of a category
@@ -63,14 +64,19 @@ def number_of(value: Any) -> float:
 
 
 def llm_name(column: str, value: Any) -> str:
-    """Validate the name of an LLM in this column."""
-    if not isinstance(value, str) or not value.strip():
+    """Validate the name of an LLM in this column, and return it without blanks around it."""
+    if not isinstance(value, str) or not trimmed(value):
         raise TableError(f"{column} is {shown(value)}; it must be the name of an LLM")
     try:
         value.encode()
     except UnicodeEncodeError:
         raise TableError(f"{column} is {value!a}, which ends or begins within a character; correct the name") from None
-    return str(value)
+    return trimmed(value)
+
+
+def trimmed(name: str) -> str:
+    """The name of an LLM without blanks and invisible marks around it; a blank that does not break a line is one."""
+    return name.replace("\xa0", " ").strip(_INVISIBLE) if name.isascii() is False else name.strip()
 
 
 def weight_of(value: Any) -> float:

@@ -9,13 +9,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from p2l_sdk.errors import TableError
-from p2l_sdk.tables.grids import Header, is_blank
+from p2l_sdk.tables.grids import Header, is_blank, is_title, without_titles
 from p2l_sdk.tables.json_files import Row
 from p2l_sdk.tables.places import Places
 from p2l_sdk.tables.text import open_text
 
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_SAMPLE_TITLES = 10  # lines that may stand above the header
 _SAMPLE = 200  # lines that are looked at to find the separator
+_QUOTES = "; put a text that holds one of them into double quotes"
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _SAID = re.compile(r'"?sep=([,;\t|])"?\r?\n?', re.IGNORECASE)  # the first line, as Excel writes and reads it
 
@@ -39,28 +41,31 @@ def csv_rows(path: Path, places: Places) -> Iterator[Row]:
         separator = said[1] if said else _separator(sample, path)
         reader = csv.reader(lines, delimiter=separator, strict=True)
         line = 1 + skipped
+
+        def numbered() -> Iterator[tuple[int, Sequence[str]]]:
+            nonlocal line
+            for fields in reader:
+                at, line = line, reader.line_num + 1 + skipped
+                yield at, fields
+
+        rows = without_titles(numbered(), path)
         try:
-            fields = next((fields for fields in reader if not is_blank(fields)), None)
+            fields = next(rows, (0, None))[1]
             if fields is None:
                 return
             header, n_fields = Header(fields, path), len(fields)
-            row, ahead = 0, 0  # lines ahead of the row
-            line = reader.line_num + 1 + skipped
-            for fields in reader:
-                at, line = line, reader.line_num + 1 + skipped
-                if is_blank(fields):
-                    continue
+            ahead = 0  # lines ahead of the row
+            for row, (at, fields) in enumerate(rows):
                 if len(fields) != n_fields:
                     which = "more" if len(fields) > n_fields else "fewer"
                     raise TableError(
                         f"{str(path)!r}, line {at} has {which} fields than the header: {len(fields)}, not {n_fields} "
-                        f"(they are separated by {_NAMES.get(separator, repr(separator))})"
+                        f"(they are separated by {_NAMES.get(separator, repr(separator))}{_QUOTES * (which == 'more')})"
                     )
                 if at - row != ahead:
                     ahead = at - row
                     places.note(row, at)
                 yield header.row(fields, at)
-                row += 1
         except csv.Error as error:
             raise TableError(f"{str(path)!r} is no whole CSV file: line {line}: {_reason(error)}") from None
 
@@ -74,7 +79,7 @@ def _reason(error: csv.Error) -> str:
 def _separator(sample: Sequence[str], path: Path) -> str:
     """What separates the fields: the only mark in the header outside quotes, or the only one that fits the rows."""
     usual = "\t" if ".tsv" in path.name.lower() else ","
-    start = next((i for i, line in enumerate(sample) if line.strip()), len(sample))
+    start = _begin(sample)
     header = _QUOTED.sub("", _first_record(sample[start:]))
     found = [mark for mark in _NAMES if mark in header]
     if len(found) < 2 or (usual == "\t" and usual in found):
@@ -86,6 +91,32 @@ def _separator(sample: Sequence[str], path: Path) -> str:
             return fitting[0]
     marks = " or ".join(_NAMES[mark] for mark in found)
     raise TableError(f"{str(path)!r}: its header may be separated by {marks}; put quotes around names that hold them")
+
+
+def _begin(sample: Sequence[str]) -> int:
+    """The line of the header: the first that is not blank, or the one below titles."""
+    filled = [i for i, line in enumerate(sample) if line.strip(" \t\r\n,;|")]
+    for i, below in itertools.pairwise(filled[:_SAMPLE_TITLES]):
+        if any(_below_title(sample[i], sample[below], mark) for mark in _NAMES):
+            return below
+        if any(_fields(sample[i], mark) > 1 for mark in ";\t|"):
+            break
+    return filled[0] if filled else len(sample)
+
+
+def _below_title(title: str, line: str, mark: str) -> bool:
+    """Whether a line is a header with this separator, and the one above it has no fields at all."""
+    if any(_fields(title, other) > 1 for other in (";", "\t", "|", mark)):
+        return False
+    names = next(csv.reader([line], delimiter=mark))
+    return is_title([title.strip(" \t\r\n,;|"), ""], names) and not any(
+        other in name for name in names for other in _NAMES
+    )
+
+
+def _fields(line: str, mark: str) -> int:
+    """The number of fields that are not empty."""
+    return sum(bool(field.strip()) for field in line.split(mark))
 
 
 def _first_record(lines: Sequence[str]) -> str:

@@ -1,49 +1,55 @@
-"""Reading .xlsx files: the first sheet, with the values that Excel computed."""
+"""Reading .xlsx files: one sheet, with the values that Excel computed."""
 
 from __future__ import annotations
 
 import re
-import sys
 import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from p2l_sdk.errors import MissingExtraError, P2LWarning, TableError
-from p2l_sdk.tables.grids import Header, is_blank
+from p2l_sdk.errors import MissingExtraError, TableError
+from p2l_sdk.tables.grids import Header, without_titles
 from p2l_sdk.tables.json_files import Row
 from p2l_sdk.tables.places import Places
-from p2l_sdk.tables.text import open_bytes
+from p2l_sdk.tables.text import open_bytes, sheet_of
+from p2l_sdk.tables.warn import warn_caller
 
 _NO_VALUE = re.compile(  # a cell with a formula alone; of an empty text, Excel says that it is one
     rb'<c (?![^>]*\bt="str")[^>]*><f[^>]*(?:/>|>[^<]*</f>)\s*(?:<v\s*/>|<v>\s*</v>)?\s*</c>'
 )
+_MOST, _FIRST = 20, 20  # sheets, and rows of each, that are looked at to find the table
+_KNOWN = {
+    "prompt", "question", "instruction", "query", "conversation_a", "model_a", "model_b", "winner", "model", "score",
+    "model_1", "model_2", "left_model", "right_model", "benchmark", "loser", "llm", "llm_a", "llm_b", "rating",
+    "category", "accuracy", "correct",
+}  # fmt: skip
 _FAULTS = ("#N/A", "#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!")
 
 
 def excel_rows(path: Path, places: Places) -> Iterator[Row]:
-    """Yield the rows of the first visible sheet, below its first row that is not empty; empty rows are skipped.
+    """Yield the rows of a sheet, below its first row that is not empty and no title; empty rows are skipped.
+
+    Args:
+        path: the file; with ":Votes" behind its name, that sheet. Otherwise the first visible one is read, or the only
+            one whose columns are named as those of votes, scores or results are.
+        places: takes the lines.
 
     Raises:
-        TableError: it is no whole Excel file, a column has no name or that of another, or a cell is an error.
+        TableError: it is no whole Excel file, has no such sheet, a column has no name or that of another, or a cell is
+            an error.
         MissingExtraError: openpyxl is not installed.
 
     Warns:
-        P2LWarning: there are several sheets.
+        P2LWarning: there are several sheets, and none is named.
     """
     places.word = "line"
-    name, n_sheets, cells = _sheet(path)
-    if n_sheets > 1:
-        warnings.warn(
-            f"{str(path)!r} has {n_sheets} sheets; the first, {name!r}, is read", P2LWarning, stacklevel=_outside()
-        )
-    header, row = None, 0
-    for line, values in enumerate(cells, 1):
-        if is_blank(values):
-            continue
+    path, wanted = sheet_of(path)
+    header = None
+    for line, values in without_titles(enumerate(_cells(path, wanted), 1), path):
         if header is None:
-            header = Header(values, path)
+            header, row = Header(values, path), 0
             continue
         places.note(row, line)
         named = header.row([_plain(value) for value in values], line)
@@ -56,26 +62,56 @@ def excel_rows(path: Path, places: Places) -> Iterator[Row]:
         row += 1
 
 
-def _sheet(path: Path) -> tuple[str, int, list[tuple[Any, ...]]]:
-    """Name of the first sheet, number of sheets, and the sheet's rows, each as long as its last cell."""
-    try:
-        from openpyxl import load_workbook
-    except ImportError:
-        raise MissingExtraError("an Excel file", "openpyxl", "excel") from None
+def _cells(path: Path, wanted: str | None) -> list[tuple[Any, ...]]:
+    """The rows of a sheet, each as long as its last cell."""
     with open_bytes(path) as file:
+        try:
+            from openpyxl import load_workbook
+        except ImportError:
+            raise MissingExtraError("an Excel file", "openpyxl", "excel") from None
         try:
             with warnings.catch_warnings():  # openpyxl's, of styles and extensions that it does not know
                 warnings.simplefilter("ignore")
                 book = load_workbook(file, read_only=True, data_only=True)
-                sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"] or book.worksheets
-                sheets[0].reset_dimensions()  # what a file says of its size may be wrong
-                cells = list(sheets[0].iter_rows(values_only=True))
+                sheets = {sheet.title: sheet for sheet in book.worksheets}
+                seen = [name for name, sheet in sheets.items() if sheet.sheet_state == "visible"] or list(sheets)
+                for sheet in sheets.values():
+                    sheet.reset_dimensions()  # what a file says of its size may be wrong
+                starts = {} if wanted or len(seen) < 2 else {name: _header(sheets[name]) for name in seen[:_MOST]}
+                name = _chosen(path, list(sheets), seen, starts, wanted)
+                cells = list(sheets[name].iter_rows(values_only=True))
                 computed = not any(None in row for row in cells) or _is_computed(file)
+        except TableError:
+            raise
         except Exception as error:  # openpyxl raises errors of many kinds
             raise TableError(f"{str(path)!r} is no whole Excel file (.xlsx): {error}") from None
     if not computed:
         raise TableError(f"{str(path)!r} has formulas without values; open it in Excel, and save it")
-    return sheets[0].title, len(sheets), cells
+    if len(seen) > 1 and wanted is None:
+        which = f"the first, {name!r}," if name == seen[0] else f"{name!r}, the only one that begins as a table does,"
+        others = ", ".join(f"'{path}:{other}'" for other in seen if other != name)
+        warn_caller(f"{str(path)!r} has {len(seen)} sheets; {which} is read; to read another one, name {others}")
+    return cells
+
+
+def _chosen(path: Path, names: list[str], seen: list[str], starts: dict[str, bool], wanted: str | None) -> str:
+    """The sheet to read: the one that is wanted, the only one that starts as a table does, or the first."""
+    if wanted is None:
+        tables = [name for name, starts_well in starts.items() if starts_well]
+        return tables[0] if len(tables) == 1 else seen[0]
+    alike = [name for name in names if name.casefold() == wanted.casefold()]
+    if not alike:
+        raise TableError(f"{str(path)!r} has no sheet {wanted!r}; its sheets: {', '.join(names)}")
+    return wanted if wanted in alike else alike[0]
+
+
+def _header(sheet: Any) -> bool:
+    """Whether two cells in one of the first rows of a sheet are named as columns of votes, scores or results are."""
+    for cells in sheet.iter_rows(values_only=True, max_row=_FIRST):
+        named = {re.sub(r"[\W_]+", "_", cell.strip().casefold()) for cell in cells if isinstance(cell, str)}
+        if len(named & _KNOWN) > 1 or ("prompt" in named and len(named) > 1):
+            return True
+    return False
 
 
 def _is_computed(file: BinaryIO) -> bool:
@@ -83,14 +119,6 @@ def _is_computed(file: BinaryIO) -> bool:
     archive = zipfile.ZipFile(file)
     names = [name for name in archive.namelist() if name.startswith("xl/worksheets/") and name.endswith(".xml")]
     return not any(_NO_VALUE.search(archive.read(name)) for name in names)
-
-
-def _outside() -> int:
-    """The `stacklevel` of the caller of p2l_sdk: rows are read wherever they are needed."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("p2l_sdk"):
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def _plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ from p2l_sdk.tables.csv_files import csv_rows
 from p2l_sdk.tables.excel import excel_rows
 from p2l_sdk.tables.json_files import Row, json_lines, json_table, read_json
 from p2l_sdk.tables.places import Place, Places
-from p2l_sdk.tables.text import no_file, open_bytes
+from p2l_sdk.tables.text import no_file, open_bytes, sheet_of
 
 __all__ = [
     "KINDS",
@@ -63,7 +63,7 @@ def read_rows(path: str | Path) -> Rows:
 
 def kind_of(path: str | Path) -> str | None:
     """The key in `READERS` for a file, by its name; None if there is none."""
-    path = Path(path)
+    path = sheet_of(path)[0]
     suffix = path.suffix.lower()
     if suffix == ".gz" and (packed := Path(path.stem).suffix.lower()) in _PACKED:
         return packed
@@ -88,11 +88,11 @@ def no_table(path: str | Path, known: str = "") -> str:
 
 def arrow_batches(path: Path) -> Iterator[Any]:
     """The record batches of a Parquet file (`pyarrow.RecordBatch`)."""
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
-        raise MissingExtraError("Parquet", "pyarrow", "data") from None
     with open_bytes(path) as file:
+        try:
+            from pyarrow import ArrowException, parquet
+        except ImportError:
+            raise MissingExtraError("Parquet", "pyarrow", "data") from None
         try:
             yield from parquet.ParquetFile(file).iter_batches()
         except (ArrowException, OSError) as error:

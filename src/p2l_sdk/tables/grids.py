@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from p2l_sdk.errors import TableError
+from p2l_sdk.tables.warn import warn_caller
+
+_NAMES, _LONGEST = 3, 60  # least columns of a header below a title; characters of the longest name
+_TITLES = 10  # rows above a header
 
 
 def require_distinct(columns: Iterable[str], name: str) -> None:
@@ -23,6 +27,39 @@ def is_blank(cells: Sequence[Any]) -> bool:
         if cell is not None and not (isinstance(cell, str) and (not cell or cell.isspace())):
             return False
     return True
+
+
+def is_title(cells: Sequence[Any], below: Sequence[Any]) -> bool:
+    """Whether a row is no header but a title above it: a single cell (a text of several words, or one beside empty
+    cells), where the next row has three short texts or more, all different."""
+    filled = [cell for cell in cells if not is_blank([cell])]
+    names = [cell.strip() for cell in below if isinstance(cell, str) and any(map(str.isalpha, cell))]
+    one = len(filled) == 1 and (len(cells) > 1 or len(str(filled[0]).split()) > 1)
+    header = len(names) >= _NAMES and len(names) == sum(not is_blank([cell]) for cell in below)
+    return one and header and len(set(names)) == len(names) and max(map(len, names)) <= _LONGEST
+
+
+def without_titles(rows: Iterator[tuple[int, Sequence[Any]]], path: Path) -> Iterator[tuple[int, Sequence[Any]]]:
+    """The rows that are not blank, each with its line, from the header on.
+
+    Warns:
+        P2LWarning: rows above the header are left out.
+    """
+    filled = ((line, cells) for line, cells in rows if not is_blank(cells))
+    above: list[tuple[int, Sequence[Any]]] = []
+    for line, cells in filled:
+        above.append((line, cells))
+        if not _one_cell(cells) or len(above) > _TITLES:
+            if len(above) > 1 and all(is_title(title, cells) for _, title in above[:-1]):
+                warn_caller(f"{str(path)!r}: line {line} is read as the header; what stands above it is left out")
+                above = above[-1:]
+            break
+    yield from above
+    yield from filled
+
+
+def _one_cell(cells: Sequence[Any]) -> bool:
+    return sum(not is_blank([cell]) for cell in cells) == 1
 
 
 class Header:

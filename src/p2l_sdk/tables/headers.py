@@ -14,7 +14,7 @@ from typing import Any
 
 from p2l_sdk.tables.columns import is_missing, is_no_number, is_numeric, number_of
 from p2l_sdk.tables.sources import ABSENT, Chunk
-from p2l_sdk.tables.winners import number_in, side_or_tie, words_of
+from p2l_sdk.tables.winners import is_text, number_in, side_or_tie, words_of
 
 VOTES = ("prompt", "model_a", "model_b", "winner")
 _CONTRACT = (*VOTES, "weight", "timestamp", "conversation_a", "conversation_b", "model", "score")
@@ -23,6 +23,13 @@ _PAIRS = (
     ("model_left", "model_right"), ("llm_a", "llm_b"), ("llm_1", "llm_2"), ("llm1", "llm2"), ("llm_left", "llm_right"),
     ("left_llm", "right_llm"),
 )  # fmt: skip
+_BEATEN = (
+    ("winner", "loser"), ("winner_model", "loser_model"), ("model_winner", "model_loser"),
+    ("winning_model", "losing_model"), ("winner_llm", "loser_llm"), ("winning_llm", "losing_llm"),
+    ("winner_name", "loser_name"), ("chosen_model", "rejected_model"), ("model_chosen", "model_rejected"),
+    ("preferred_model", "rejected_model"), ("better_model", "worse_model"),
+)  # fmt: skip
+_OF_TIES = {"tie", "is_tie", "tied", "draw", "is_draw", "outcome", "result", "label", "vote", "verdict"}
 _PROMPTS = ("question", "instruction", "text", "query", "user_prompt", "input", "conversation", "messages")
 _ONE_HOT = {
     "winner_model_a": "model_a", "winner_model_b": "model_b", "winner_tie": "tie", "winner_both_bad": "both_bad",
@@ -40,15 +47,27 @@ _LIKE_PROMPT = {
     "task",
     "request",
 }
+_NOT_PROMPT = {
+    "id", "type", "category", "language", "lang", "source", "hash", "url", "comment", "comments", "note", "notes",
+    "remark", "reason", "rationale", "explanation", "answer", "answers", "response", "responses", "completion",
+    "chosen", "rejected", "judge", "judgment", "judgement", "feedback", "critique", "kommentar", "user", "rater",
+    "annotator", "winner", "date", "time", "timestamp",
+}  # fmt: skip
 _LIKE_WINNER = {"winner", "better", "best", "preferred", "preference", "vote", "choice", "result", "outcome", "verdict",
                 "label", "judgment", "judgement", "chosen"}  # fmt: skip
 _SIDES = (("a", "b"), ("1", "2"), ("left", "right"), ("first", "second"), ("x", "y"))
+_SENTENCE = 12  # characters of a text that may be a sentence without blanks between its words
 _SHORT = 120  # characters; a longer text is no name of an LLM
 
 
 def plain(name: object) -> str:
     """The name of a column in small letters, with one underscore for all that is neither letter nor digit."""
     return re.sub(r"[\W_]+", "_", str(name).casefold()).strip("_")
+
+
+def names_prompt(name: object) -> bool:
+    """Whether a column is named as prompts are."""
+    return plain(name) in ("prompt", "conversation_a", *_PROMPTS)
 
 
 def known_columns(chunk: Chunk, untyped: bool, taken: Mapping[str, str]) -> dict[str, str]:
@@ -87,6 +106,33 @@ def known_columns(chunk: Chunk, untyped: bool, taken: Mapping[str, str]) -> dict
         if len(texts) == 1:
             found["conversation_a" if plain(texts[0]) in ("conversation", "messages") else "prompt"] = texts[0]
     return found
+
+
+def beaten(chunk: Chunk, untyped: bool, taken: Mapping[str, str]) -> tuple[str, str] | None:
+    """Two columns that name the LLM that won and the one that lost, in every row; None if there are none for certain.
+
+    Args:
+        chunk, untyped, taken: as in `known_columns`.
+    """
+    if "winner" in taken or {"model_a", "model_b"} & chunk.keys():
+        return None
+    given = [taken[side] for side in ("model_a", "model_b") if side in taken]
+    by_plain = {plain(name): name for name in chunk if isinstance(name, str)}
+    pairs = [(by_plain[a], by_plain[b]) for a, b in _BEATEN if a in by_plain and b in by_plain]
+    pairs = [pair for pair in pairs if not given or list(pair) == given]
+    if len(pairs) != 1 or _OF_TIES & by_plain.keys() or any(a in by_plain and b in by_plain for a, b in _PAIRS):
+        return None
+    values = [value for name in pairs[0] for value in chunk[name] if not is_missing(value)]
+    names = all(isinstance(value, str) and len(value) < _SHORT for value in values)
+    sides = all(isinstance(value, str) and side_or_tie(value) is not None for value in values)
+    numeric = any(is_numeric(chunk[name], untyped) for name in pairs[0])
+    return pairs[0] if names and not sides and not numeric else None
+
+
+def answers_of_pairs(chunk: Chunk) -> tuple[str, str] | None:
+    """Two columns of texts, the answer that was preferred and the other one, as files for DPO have them."""
+    by_plain = {plain(name): name for name in chunk if isinstance(name, str)}
+    return (by_plain["chosen"], by_plain["rejected"]) if {"chosen", "rejected"} <= by_plain.keys() else None
 
 
 def numeric_sides(chunk: Chunk) -> tuple[str, str] | None:
@@ -140,16 +186,23 @@ def guess(table: Chunk, missing: Sequence[str], taken: Sequence[str]) -> dict[st
     if "winner" in missing:
         known = [found.get(side, side) for side in ("model_a", "model_b")]
         llms = {words_of(str(v)) for side in known for v in (side, *table.get(side, [])) if not is_missing(v)}
-        scored = [(_winner_share(values, llms), _like(name, _LIKE_WINNER), name) for name, values in free.items()]
+        short = {name: values for name, values in free.items() if not any(map(is_text, map(str, values)))}
+        scored = [(_winner_share(values, llms), _like(name, _LIKE_WINNER), name) for name, values in short.items()]
         scored = [(share + 0.5 * like, like, name) for share, like, name in scored if name not in found.values()]
         best = max(scored, default=(0.0, False, ""))
-        few = [name for name in free if name not in found.values() and _few(free[name])]
-        if best[0] >= 0.5 or len(few) == 1:
+        few = [name for name in short if name not in found.values() and _few(free[name])]
+        if best[0] >= 0.5 and [score for score, *_ in scored].count(best[0]) > 1:
+            pass  # two columns are as good: the user has to say which
+        elif best[0] >= 0.5 or len(few) == 1:
             found["winner"] = best[2] if best[0] >= 0.5 else few[0]
     if "prompt" in missing:
         left = [name for name in free if name not in found.values() and _are_texts(free[name])]
+        left = [name for name in left if not _like(name, _NOT_PROMPT)]
         named = [name for name in left if _like(name, _LIKE_PROMPT)]
-        longest = sorted(named or left, key=lambda name: -sum(len(v) for v in free[name]) / len(free[name]))
+        longest = sorted(
+            named or [name for name in left if _are_prompts(free[name])],
+            key=lambda name: -sum(len(v) for v in free[name]) / len(free[name]),
+        )
         if longest:
             found["prompt"] = longest[0]
     return found
@@ -167,6 +220,14 @@ def _few(values: Sequence[Any]) -> bool:
 
 def _are_texts(values: Sequence[Any]) -> bool:
     return all(isinstance(value, str) for value in values)
+
+
+def _are_prompts(values: Sequence[str]) -> bool:
+    """Whether texts may be prompts: not a few labels, names or numbers again and again."""
+    letters = sum(sum(map(str.isalpha, value)) for value in values)
+    words = sum(len(value.split()) >= 2 or len(value) >= _SENTENCE for value in values)
+    most = 2 * words > len(values) and 2 * letters > sum(map(len, values))
+    return most and not _few(values) and len(set(values)) > 1
 
 
 def _side_pairs(free: Mapping[str, list[Any]]) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from p2l_sdk.errors import TableError
+from p2l_sdk.tables.grids import require_distinct
 from p2l_sdk.tables.places import Places
 from p2l_sdk.tables.text import open_text, read_text
 
@@ -77,6 +78,18 @@ def json_table(path: Path, places: Places) -> Iterator[Row]:
     return iter(_rows(value, path))
 
 
+def json_items(path: Path) -> list[Any] | None:
+    """The items of a .json file that is an array of anything but objects; None if it is something else."""
+    text = read_text(path)
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        value = _decode(text)
+    except (ValueError, RecursionError):  # the reader of tables says what is wrong
+        return None
+    return value if isinstance(value, list) and value and not any(isinstance(item, dict) for item in value) else None
+
+
 def read_json(path: str | Path) -> Any:
     """The value in a JSON file; `TableError` if it cannot be read."""
     try:
@@ -95,6 +108,10 @@ def _rows(value: Any, path: Path) -> list[Row]:
         return value
     if not isinstance(value, dict):
         raise TableError(f"{str(path)!r} is no table: it holds neither an array of objects nor an object of columns")
+    if {"columns", "data"} <= value.keys() <= {"columns", "index", "data"}:
+        return _of_split(value, path)
+    if value.keys() == {"schema", "data"} and isinstance(value["data"], list):
+        return _rows(value["data"], path)  # as pandas writes orient="table"
     columns = list(value.values())
     rows = [name for name, column in value.items() if isinstance(column, list) and _all_objects(column)]
     if rows and not {"prompt", "conversation_a"} & value.keys():
@@ -107,6 +124,18 @@ def _rows(value: Any, path: Path) -> list[Row]:
     if columns and all(isinstance(column, dict) for column in columns):
         return _of_index(value, path)
     return [value]  # one row: a file of one line
+
+
+def _of_split(value: dict[str, Any], path: Path) -> list[Row]:
+    """The rows of a frame that pandas wrote with orient="split": the names of columns, and rows of cells."""
+    names, rows = value["columns"], value["data"]
+    if not (isinstance(names, list) and isinstance(rows, list) and all(isinstance(name, str) for name in names)):
+        raise TableError(f"{str(path)!r} is no table: 'columns' are no names, or 'data' no rows")
+    require_distinct(names, repr(str(path)))
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, list) or len(row) != len(names):
+            raise TableError(f"{str(path)!r}, row {number} of 'data' has not {len(names)} cells, one for each column")
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def _of_index(value: dict[str, dict[str, Any]], path: Path) -> list[Row]:

@@ -5,22 +5,25 @@ to rename, and whether faulty rows are left out. Every reader of votes and score
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2l_sdk.errors import P2LError, TableError, did_you_mean
+from p2l_sdk.errors import P2LError, TableError, did_you_mean, nearest
 from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.tables.faults import Skipped
 from p2l_sdk.tables.files import read_json, read_rows
-from p2l_sdk.tables.headers import known_columns, one_hot, plain, winner_of
+from p2l_sdk.tables.headers import beaten, known_columns, one_hot, plain, winner_of
 from p2l_sdk.tables.near_names import NearNames
 from p2l_sdk.tables.settings import read_yaml
 from p2l_sdk.tables.sources import ABSENT, Chunk, Source
+from p2l_sdk.tables.warn import warn_caller
 from p2l_sdk.tables.winners import checked_winners
 
+_MOST = 5  # names in a message
 COLUMNS = ("prompt", "model_a", "model_b", "winner", "weight", "conversation_a", "model", "score")
+_NAMING = ("model_a", "model_b", "model")
 _OF_LLMS = ("model_a", "model_b", "winner", "model")  # columns whose values are renamed
 
 
@@ -34,6 +37,7 @@ class Findings:
         winners: spellings of the winner other than the contract's -> what they were read as.
         renamed: names of LLMs that were replaced -> the new names.
         near: names that are probably one LLM.
+        trimmed: LLMs whose names had blanks around them in some rows.
     """
 
     skipped: Skipped | None = None
@@ -41,6 +45,7 @@ class Findings:
     winners: Mapping[str, str] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
     near: tuple[NearNames, ...] = ()
+    trimmed: tuple[str, ...] = ()
 
     @property
     def facts(self) -> dict[str, str]:
@@ -52,6 +57,9 @@ class Findings:
             said["winners"] = ", ".join(f"{spelling!r} is {meaning}" for spelling, meaning in self.winners.items())
         if self.renamed:
             said["renamed"] = ", ".join(f"{old} to {new}" for old, new in self.renamed.items())
+        if self.trimmed:
+            more = f" and {len(self.trimmed) - _MOST} more" if len(self.trimmed) > _MOST else ""
+            said["trimmed"] = f"blanks around {', '.join(self.trimmed[:_MOST])}{more}"
         if self.skipped is not None:
             said["left out"] = f"{self.skipped.n:,} of {self.skipped.n_rows:,} rows: {self.skipped.why}"
         if self.near:
@@ -65,6 +73,7 @@ class Findings:
             "columns": dict(self.columns),
             "winners": dict(self.winners),
             "renamed": dict(self.renamed),
+            "trimmed": list(self.trimmed),
             "near": [dataclasses.asdict(pair) for pair in self.near],
         }
 
@@ -125,7 +134,7 @@ class Reading:
     def apply(self, source: Source) -> tuple[Source, Applied]:
         """The source with the contract's columns and the new names, and what was done, known once it is read."""
         applied = Applied(self, source.untyped)
-        return dataclasses.replace(source, chunks=map(applied.chunk, source.chunks)), applied
+        return dataclasses.replace(source, chunks=applied.chunks(source.chunks)), applied
 
 
 def read_renames(path: str | Path) -> dict[str, str]:
@@ -161,7 +170,14 @@ class Applied:
         self._reading = reading
         self._untyped = untyped
         self._outcomes: dict[str, str] = {}
-        self._begun = False
+        self._begun = self._beaten = False
+        self._llms: dict[str, None] = {}  # as the table names them; where some are renamed
+
+    def chunks(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        """The chunks likewise; after the last, a warning names the renames that met no LLM."""
+        yield from map(self.chunk, chunks)
+        if unmet := [old for old in self._reading.rename if old not in self.renamed]:
+            warn_caller(f"rename: {not_there(unmet, self._llms, 'an LLM of the table')}")
 
     def chunk(self, chunk: Chunk) -> Chunk:
         """The chunk with the contract's columns."""
@@ -175,6 +191,8 @@ class Applied:
             words = list(self._outcomes.values())
             rows = zip(*(chunk.get(name, _absent(chunk)) for name in self._outcomes), strict=True)
             named["winner"] = [winner_of(row, words) for row in rows]
+        if self._beaten and "winner" not in named:
+            named["winner"] = ["model_a"] * len(next(iter(chunk.values())))
         return self._with_new_names(named) if self._reading.rename else named
 
     def _find_columns(self, chunk: Chunk) -> None:
@@ -187,6 +205,10 @@ class Applied:
                     self.columns[ours] = name if name in chunk else near[0]
                 else:
                     raise TableError(f"there is no column {name!r} (for {ours}); {did_you_mean(name, map(str, chunk))}")
+            pair = beaten(chunk, self._untyped, self.columns)
+            if pair is not None:
+                self._beaten = True
+                self.columns |= dict(zip(("model_a", "model_b"), pair, strict=True))
         self.columns = {
             ours: name
             for ours, name in known_columns(chunk, self._untyped, self.columns).items()
@@ -204,6 +226,7 @@ class Applied:
             if key != name:
                 self.renamed[name] = key
             named[key] = [self._new(value) for value in column] if name in _OF_LLMS else column
+            self._llms |= dict.fromkeys(v for v in column if isinstance(v, str)) if name in _NAMING else {name: None}
         return named
 
     def _new(self, value: Any) -> Any:
@@ -212,6 +235,15 @@ class Applied:
             return value
         self.renamed[value.strip()] = new
         return new
+
+
+def not_there(given: Sequence[str], there: Iterable[str], what: str) -> str:
+    """The message for names that were given, but do not occur: each with the nearest that does."""
+    there = list(there)
+    near = {name: nearest(name, there) for name in given[:_MOST]}
+    said = [f"{name!r}" + (f" (did you mean {close!r}?)" if close else "") for name, close in near.items()]
+    more = f" and {len(given) - _MOST} more" if len(given) > _MOST else ""
+    return f"{', '.join(said)}{more} {'is' if len(given) == 1 else 'are'} not {what}, so nothing was done"
 
 
 def _absent(chunk: Chunk) -> list[Any]:

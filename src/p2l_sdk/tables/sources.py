@@ -105,7 +105,9 @@ def open_source(source: Any) -> Source:
         return Source("the table", _of_arrow_stream(source))
     if isinstance(source, Mapping):
         return Source("the table", _of_columns(source))
-    if isinstance(source, Iterable) and not isinstance(source, bytes):
+    if _is_column(source):
+        raise TableError(_no_frame(name))
+    if isinstance(source, Iterable) and not isinstance(source, bytes) and _is_iterable(source):
         return Source("the table", of_rows(source))
     raise TableError(
         f"votes and scores are read from {_FORMS}, a pandas frame, a datasets.Dataset, a pyarrow table or a list of "
@@ -175,7 +177,8 @@ def of_rows(rows: Iterable[Row]) -> Iterator[Chunk]:
     while batch := list(itertools.islice(rows, _ROWS)):
         for number, row in enumerate(batch, start + 1):
             if not isinstance(row, Mapping):
-                raise TableError(f"row {number} is no dictionary but {type(row).__name__}")
+                more = "; a table is a frame, a mapping of columns, or a list of dictionaries" if number == 1 else ""
+                raise TableError(f"row {number} is no dictionary but {type(row).__name__}{more}")
         yield {name: all_plain(column) for name, column in _columns(batch).items()}
         start += len(batch)
 
@@ -318,10 +321,38 @@ def _of_parquet(path: Path) -> Iterator[Chunk]:
 
 def _of_arrow_stream(table: Any) -> Iterator[Chunk]:
     try:
-        from pyarrow import RecordBatchReader
+        from pyarrow import ArrowException, RecordBatchReader
     except ImportError:
         raise MissingExtraError("a table of Arrow's kind", "pyarrow", "data") from None
-    return map(_of_batch, RecordBatchReader.from_stream(table))
+    try:
+        reader = RecordBatchReader.from_stream(table)
+    except (ArrowException, TypeError):  # a stream of values
+        raise TableError(_no_frame(type(table).__name__)) from None
+    return map(_of_batch, reader)
+
+
+def _is_column(source: Any) -> bool:
+    """Whether an object is an array of values, not a table: numpy's without names, pandas' `Index`, pyarrow's."""
+    package = type(source).__module__.split(".")[0]
+    if package == "numpy" and str(getattr(source, "dtype", "")) == "object":
+        return False  # maybe dictionaries
+    return package in ("numpy", "pandas", "pyarrow", "polars") and not hasattr(source, "columns")
+
+
+def _is_iterable(source: Any) -> bool:
+    """Whether an object that says that it can be iterated over really can."""
+    try:
+        iter(source)
+    except TypeError:
+        return False
+    return True
+
+
+def _no_frame(name: str) -> str:
+    return (
+        f"{name} is no table, but values without the names of columns; give the whole frame (with model_a, model_b "
+        "and winner, or a column for each LLM), not one column of it"
+    )
 
 
 def _of_frame(frame: Any) -> Iterator[Chunk]:

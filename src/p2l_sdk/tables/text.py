@@ -29,7 +29,14 @@ _NO_TEXT = {
     b"\xfd7zXZ": "compressed (xz): unpack it, or compress it with gzip",
     b"\x28\xb5\x2f\xfd": "compressed (zstd): unpack it, or compress it with gzip",
 }
+_SHEET = re.compile(r"(?P<file>.+\.xlsx):(?P<sheet>[^:/\\]+)", re.IGNORECASE | re.DOTALL)
 _SIMILAR = 3  # names of files in a message
+
+
+def sheet_of(path: str | Path) -> tuple[Path, str | None]:
+    """The file and the sheet of "votes.xlsx:Sheet 2"; no sheet if none is named."""
+    found = None if Path(path).exists() else _SHEET.fullmatch(str(path))
+    return (Path(found["file"]), found["sheet"]) if found else (Path(path), None)
 
 
 def no_file(path: str | Path) -> str:

@@ -20,11 +20,12 @@ from p2l_sdk.tables.near_names import NearNames, near_names
 from p2l_sdk.tables.places import Place, Places
 from p2l_sdk.tables.plain import plain_values
 from p2l_sdk.tables.prompt_cells import PromptCells
-from p2l_sdk.tables.reading import Reading
+from p2l_sdk.tables.reading import Reading, not_there
 from p2l_sdk.tables.sources import ABSENT
-from p2l_sdk.tables.winners import LEGAL, WinnerColumn, WinnersRead, checked_winners, likely
+from p2l_sdk.tables.warn import warn_caller
+from p2l_sdk.tables.winners import LEGAL, WinnerColumn, WinnersRead, checked_winners, cut, is_text, likely
 
-OUTCOMES = "(winners={...}; an outcome is model_a, model_b, tie, both_bad or, for rows to leave out, skip)"
+OUTCOMES = "an outcome is model_a, model_b, tie, both_bad or, for rows to leave out, skip"
 _MOST = 20  # options in a message
 
 
@@ -37,7 +38,7 @@ class EncodedVotes:
         names: the LLMs, likewise.
         prompt, a, b, winner, weight: `(n_votes,)` each; `prompt` is empty if there are none.
         keep: `(n_rows,)` booleans, which rows of the table the votes are; None for all.
-        skipped, winners, near: as in `Findings`.
+        skipped, winners, near, trimmed: as in `Findings`.
     """
 
     prompts: list[Prompt]
@@ -51,6 +52,7 @@ class EncodedVotes:
     skipped: Skipped | None
     winners: dict[str, str]
     near: tuple[NearNames, ...]
+    trimmed: tuple[str, ...]
 
 
 class VoteCodes:
@@ -82,6 +84,7 @@ class VoteCodes:
         self._prompts = PromptIndex()
         self._cells = PromptCells()
         self._names: dict[str, int] = {}
+        self._trimmed: dict[str, None] = {}
         self._columns = columns or {}
         self._with_prompts = with_prompts
         self._parts: list[tuple[np.ndarray, ...]] = []
@@ -98,13 +101,16 @@ class VoteCodes:
             return 0
         prompts = self._prompt_numbers(chunk) if self._with_prompts else np.empty(0, dtype=np.intp)
         a, b = (self._coded(chunk, side, self._number(side)) for side in ("model_a", "model_b"))
+        winner = self._coded(chunk, "winner", self._spelling)
+        again = self._headers(a, b, winner)
+        if len(again):
+            a[again] = b[again] = winner[again] = -1
         same = np.flatnonzero(a == b)
         if len(same := same[a[same] >= 0]):
             names = list(self._names)
             for llm in np.unique(a[same]).tolist():
                 after = " after renaming" if names[llm] in self._reading.rename.values() else ""
                 self.faults.add_all(start + same[a[same] == llm], f"{names[llm]!r} is compared with itself{after}")
-        winner = self._coded(chunk, "winner", self._spelling)
         weight = weights(chunk["weight"], start, self.faults) if "weight" in chunk else np.ones(n_rows)
         self._parts.append((prompts, a, b, winner, weight))
         self.n_rows += n_rows
@@ -126,6 +132,8 @@ class VoteCodes:
             others = [*self.faults.lines(), self.faults.summary(self.n_rows)] if self.faults else []
             raise TableError(NEW_LINE.join([advice, *([] if self.faults.skip else others)]))
         skipped = self.faults.settle(self.n_rows, advice)
+        if unmet := self._winners.unmet(self._reading.winners):
+            warn_caller(f"winner: {not_there(unmet, self._winners.texts, 'a spelling of winner in the table')}")
         names, prompts, keep, winner = tuple(self._names), self._prompts.prompts, None, read.winner
         if skipped is not None:
             keep = self.faults.keep(self.n_rows)
@@ -140,7 +148,8 @@ class VoteCodes:
             names, (a, b) = tuple(names[i] for i in met), np.split(place, 2)
         seen = np.bincount(a, minlength=len(names)) + np.bincount(b, minlength=len(names))
         near = near_names(dict(zip(names, seen.tolist(), strict=True)))
-        return EncodedVotes(prompts, names, prompt, a, b, winner, weight, keep, skipped, read.read, near)
+        trimmed = tuple(name for name in self._trimmed if name in names)
+        return EncodedVotes(prompts, names, prompt, a, b, winner, weight, keep, skipped, read.read, near, trimmed)
 
     def winners_of(
         self, codes: np.ndarray | None = None, a: np.ndarray | None = None, b: np.ndarray | None = None
@@ -154,12 +163,25 @@ class VoteCodes:
             _, a, b, codes, _ = map(joined, zip(*self._parts, strict=True))
         sides = {self._columns[side]: side for side in ("model_a", "model_b") if side in self._columns}
         given = {**checked_winners(sides), **self._reading.winners}
-        read = self._winners.read(codes, a, b, list(self._names), given, strict=self.faults.skip)
+        met = np.zeros(len(self._names) + 1, dtype=bool)
+        met[a] = met[b] = True
+        names = [name if there else "" for name, there in zip(self._names, met.tolist(), strict=False)]
+        read = self._winners.read(codes, a, b, names, given, strict=self.faults.skip)
         for rows, text in read.faults:
             self.faults.add_all(rows, text)
         for rows, text in read.skipped:
             self.faults.leave_out(rows, text)
         return read
+
+    def _headers(self, a: np.ndarray, b: np.ndarray, winner: np.ndarray) -> np.ndarray:
+        """The rows of a chunk that are the header again, as in files put one below the other; they are faulty."""
+        own = {name: self._columns.get(name, name) for name in ("model_a", "model_b", "winner")}
+        codes = [self._names.get(own["model_a"]), self._names.get(own["model_b"]), self._winners.known(own["winner"])]
+        if None in codes:
+            return np.empty(0, dtype=np.intp)
+        rows = np.flatnonzero((a == codes[0]) & (b == codes[1]) & (winner == codes[2]))
+        self.faults.add_all(self.n_rows + rows, "it is the header again; delete it")
+        return rows
 
     def _prompt_numbers(self, chunk: Mapping[str, Any]) -> np.ndarray:
         """The numbers of the prompts, in `prompt` or, in rows without one, in `conversation_a`; -1 for faulty ones."""
@@ -220,11 +242,19 @@ class VoteCodes:
             self.faults.add(self.n_rows + int(row), f"has no column {name!r} (it has: {has})", " ")
 
     def _number(self, side: str) -> Callable[[Any], int]:
-        return lambda value: self._names.setdefault(llm_name(side, value), len(self._names))
+        def number(value: Any) -> int:
+            name = llm_name(side, value)
+            if name != value:
+                self._trimmed[name] = None
+            return self._names.setdefault(name, len(self._names))
+
+        return number
 
     def _spelling(self, value: Any) -> int:
-        if is_missing(value):
-            raise TableError(f"winner is missing; {LEGAL}")
+        if is_missing(value) or (isinstance(value, str) and value.isspace()):
+            if "" not in self._reading.winners:
+                raise TableError(f"winner is missing; {LEGAL}")
+            value = ""
         return self._winners.number(value)
 
 
@@ -232,15 +262,31 @@ def advice_on(read: WinnersRead) -> str:
     """What to say of spellings that cannot be read: all that were found, and how to map those."""
     found = f"spellings of winner: {read.found}; "
     if not read.asked:
-        spelling = shlex.quote(f"{next(iter(read.unread))}=model_a")
-        return f"{found}if another one says who won, map it: --winner {spelling} (winners={{...}})"
-    return f"{found}say what {', '.join(map(repr, read.unread))} mean: {' '.join(winner_options(read))} {OUTCOMES}"
+        spelling = shlex.quote(f"{cut(next(iter(read.unread)))}=?")
+        return f"{found}if another one says who won, map it: --winner {spelling} (winners={{...}}; {OUTCOMES})"
+    if texts := [text for text in read.unread if is_text(text)]:
+        return (
+            f"winner holds texts ({cut(texts[0])!r}), not outcomes: they may be answers; {LEGAL}, or the name of "
+            "the LLM that won. Name the column that says so: --column winner=NAME (columns={...})"
+        )
+    options, python = winner_options(read), f"in Python: winners={winner_guesses(read)}"
+    fill = f"{NEW_LINE}for each ? write an outcome" if any(map(is_open, options)) else ""
+    return f"{found}say what {', '.join(map(repr, read.unread))} mean: {' '.join(options)} ({python}; {OUTCOMES}){fill}"
+
+
+def is_open(option: str) -> bool:
+    """Whether an option of `winner_options` has to be filled in."""
+    return option.endswith(("=?", "=?'"))
+
+
+def winner_guesses(read: WinnersRead) -> dict[str, str]:
+    """The unread spellings, each with its outcome, "?" where that is not certain."""
+    return {spelling: likely(spelling, read.unread) for spelling in list(read.unread)[:_MOST]}
 
 
 def winner_options(read: WinnersRead) -> list[str]:
-    """The options that map the unread spellings, by the best guess."""
-    guesses = [f"{spelling}={likely(spelling, read.unread)}" for spelling in read.unread]
-    return [f"--winner {shlex.quote(guess)}" for guess in guesses[:_MOST]]
+    """The options that map the unread spellings likewise."""
+    return [f"--winner {shlex.quote(f'{spelling}={guess}')}" for spelling, guess in winner_guesses(read).items()]
 
 
 def _distinct(column: Any) -> tuple[np.ndarray, dict[int, Any]]:

@@ -7,9 +7,10 @@ mean two things (1 and 0 alone) is asked for.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,16 @@ _BOTH_BAD = {"both bad", "bothbad", "tie both bad", "tie bothbad", "both are bad
 _SHARE, _ROWS = 0.05, 3  # an unread spelling in more rows than these is no fault of single rows
 _MOST = 20  # spellings in a message
 _PHRASE = 4  # words; a longer text is no outcome
+_LONGEST, _MOST_WORDS = 80, 12  # characters and words of a spelling; a longer one is a text
+_SHOWN = 40  # characters of a text in a message
+_LARGEST = 10  # a larger number is a sum or a count, and no outcome
+_SIGN = re.compile(r"\s*([^<>=]*?)\s*(>+|<+|={1,3})\s*([^<>=]*?)\s*")
+_DEGREES = {"far", "by", "more", "very", "bit", "lot", "definitely", "strong", "slight", "little"}
+_TIES_TOO = {"both", "no preference", "no difference", "no winner", "not different", "indifferent"}
+_OF_COMPARISONS = {
+    "tie", "tied", "both", "equal", "equally", "draw", "same", "none", "neither", "no", "yes", "bad", "worse", "better",
+    "good", "left", "right", "first", "second", "unclear", "unsure", "undecided",
+}  # fmt: skip
 
 _UNREAD, _NAMED, _SKIPPED = -1, -2, -3
 
@@ -111,30 +122,51 @@ def checked_winners(given: Mapping[Any, Any]) -> dict[str, Winner | None]:
 
 
 def _plain(value: Any) -> str:
-    return (number_in(value) or str(value).strip()).casefold()
+    """A spelling for comparisons; "" for an empty cell."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    number = number_in(value) if isinstance(value, str | bool | int | float) else None
+    return (number or str(value).strip()).casefold()
 
 
 def likely(spelling: str, others: Collection[str]) -> str:
-    """The outcome that a spelling probably means beside the others, for a suggestion; "?" where nothing is likely."""
-    numbers = {number_in(text) for text in others}
+    """The outcome that a spelling means beside the others, for a suggestion that may be pasted as it is; "?" where that
+    is not certain: numbers (but for a 0 between -1 and 1), and words that say something else, or nothing, of a side."""
+    number, text = number_in(spelling), str(spelling)
+    if number is not None:
+        return "tie" if number == "0" and {"-1", "1"} <= {number_in(other) for other in others} else "?"
+    sign, words = _SIGN.fullmatch(text), words_of(text)
+    named = [[w for w in words_of(part).split() if w not in _NOUNS] for part in sign.groups()[::2]] if sign else []
+    sides = [_SIDES.get(" ".join(part)) for part in named]
+    if sign and (sides in ([Winner.A, Winner.B], [Winner.B, Winner.A]) or not (sign[1] or sign[3])):
+        turned = (sides == [Winner.B, Winner.A]) is not ("<" in sign[2])
+        return "tie" if "=" in sign[2] else "model_b" if turned else "model_a"
+    if words in _TIES_TOO:
+        return "tie"
+    parts = [word for word in words.split() if word not in {*_FILLERS, *_NOUNS, *_DEGREES}]
+    found = {_SIDES[word] for word in parts if word in _SIDES and word not in _BARE}
+    if len(parts) == len(found) == 1:
+        return "model_b" if Winner.B in found else "model_a"
+    return "?"
+
+
+def may_be_outcome(spelling: str) -> bool:
+    """Whether a spelling is written as outcomes are: a mark, a small number, or a word or two about a comparison."""
     number = number_in(spelling)
     if number is not None:
-        third = {"0.5": "tie", "3": "tie", "-1": "model_b", "2": "model_b", "1": "model_a", "true": "model_a"}
-        return third.get(number, "tie" if numbers & {"-1", "2"} else "model_b")
+        return number in ("true", "false") or abs(float(number)) <= _LARGEST
     words = words_of(spelling).split()
-    if len(words) > _PHRASE:
-        return "?"
-    if {"bad", "neither", "worse"} & set(words):
-        return "both_bad"
-    if {"tie", "both", "equal", "equally", "draw", "same", "none", "no"} & set(words) or "=" in spelling:
-        return "tie"
-    after = [*words[1:], "is"]  # "a" is a side, or an article
-    named = [word for word, follows in zip(words, after, strict=True) if word != "a" or follows in {*_FILLERS, *_SIDES}]
-    sides = [_SIDES[word] for word in named if word in _SIDES and word not in _BARE]
-    if len(set(sides)) == 1 or re.fullmatch(r"\W*\w+\W*[<>]+\W*\w+\W*", spelling):
-        first = sides[0] if sides else Winner.A
-        return "model_b" if (first is Winner.B) is not ("<" in spelling) else "model_a"
-    return "?"
+    return len(words) <= _PHRASE and (not words or bool(_OF_COMPARISONS & set(words)) or likely(spelling, ()) != "?")
+
+
+def cut(spelling: Any) -> Any:
+    """A spelling as a message shows it: of a long text, the beginning."""
+    return f"{spelling[:_SHOWN]}..." if isinstance(spelling, str) and len(spelling) > _LONGEST else spelling
+
+
+def is_text(spelling: str) -> bool:
+    """Whether a spelling is a text, such as the answer of an LLM: too long for an outcome or a name."""
+    return len(spelling) > _LONGEST or len(words_of(spelling).split()) > _MOST_WORDS
 
 
 @dataclass(frozen=True)
@@ -183,6 +215,20 @@ class WinnerColumn:
             return self._spellings.setdefault((type(key).__name__, key), len(self._spellings))
         return self._spellings.setdefault(("", _Other(value)), len(self._spellings))
 
+    def known(self, spelling: str) -> int | None:
+        """The number of a spelling that has occurred; None if it has not."""
+        return self._spellings.get(("str", spelling))
+
+    @property
+    def texts(self) -> list[str]:
+        """The spellings so far."""
+        return [str(key[1]) for key in self._spellings]
+
+    def unmet(self, given: Iterable[str]) -> list[str]:
+        """The spellings of which something is said (see `checked_winners`), though none is written so."""
+        there = {_plain(key[1]) for key in self._spellings}
+        return [spelling for spelling in given if spelling not in there]
+
     def read(
         self,
         codes: np.ndarray,
@@ -220,19 +266,19 @@ class WinnerColumn:
             if meant[i] == _SKIPPED:
                 skipped.append((rows, f"winner is {text!r}, which is to be skipped"))
             elif meant[i] == _NAMED:
-                faults.append((rows, f"winner is {text!r}, which is neither of the vote's two LLMs"))
+                faults.append((rows, f"winner is {cut(text)!r}, which is neither of the vote's two LLMs"))
             else:
                 unread[str(text)] = rows
-                unmapped.append((rows, f"winner is {text!r}; {LEGAL}"))
+                unmapped.append((rows, f"winner is {cut(text)!r}; {LEGAL}"))
         total, n_unread = int(counts.sum()), sum(map(len, unread.values()))
         asked = any(n >= _ROWS and n > _SHARE * total for n in map(len, unread.values())) or 2 * n_unread > total
-        asked |= strict and any(likely(text, unread) != "?" for text in unread)
+        asked |= strict and any(map(may_be_outcome, unread))
         if not asked:
             faults += unmapped
         words = [self._word(meaning) for meaning in meant]
         read = {str(t): w for t, w, n in zip(spellings, words, counts, strict=True) if n and w and _own(t) is None}
         most = np.argsort(-counts, kind="stable")[:_MOST]
-        found = ", ".join(f"{spellings[i]!r} {counts[i]:,} x ({words[i] or '?'})" for i in most if counts[i])
+        found = ", ".join(f"{cut(spellings[i])!r} {counts[i]:,} x ({words[i] or '?'})" for i in most if counts[i])
         n_rows = {text: len(rows) for text, rows in unread.items()}
         winner = np.maximum(winner, -1) if uncertain else winner
         return WinnersRead(winner, faults, skipped, read, asked, n_rows, found)
@@ -287,10 +333,11 @@ def _own(text: Any) -> Winner | None:
 
 def _llms(spellings: Sequence[Any], names: Sequence[str]) -> list[int]:
     """The LLM that each spelling names: as it is written or, if only one LLM is so, but for capitals and marks."""
-    exact = {name.strip(): number for number, name in enumerate(names)}
+    exact = {name.strip(): number for number, name in enumerate(names) if name}
     alike: dict[str, list[int]] = {}
     for number, name in enumerate(names):
         alike.setdefault(words_of(name), []).append(number)
+    alike.pop("", None)  # of marks alone
     found = []
     for text in spellings:
         near = alike.get(words_of(text), []) if isinstance(text, str) else []

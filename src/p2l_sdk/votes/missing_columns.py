@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from p2l_sdk.errors import NEW_LINE, TableError
-from p2l_sdk.tables.headers import VOTES, guess
+from p2l_sdk.tables.headers import VOTES, answers_of_pairs, guess
 from p2l_sdk.tables.reading import COLUMNS, Reading
 from p2l_sdk.tables.sources import Chunk, Source, whole_table
-from p2l_sdk.tables.vote_codes import OUTCOMES, VoteCodes, winner_options
+from p2l_sdk.tables.vote_codes import OUTCOMES, VoteCodes, is_open, winner_guesses, winner_options
 from p2l_sdk.tables.winners import number_in
 
 
@@ -39,23 +39,36 @@ def require_columns(
     lines = [f"{source.place(0)} has no column{'s' if len(missing) > 1 else ''} {names} (it has: {has})"]
     if columns:
         lines.append(f"read already: {', '.join(f'{ours} is {theirs!r}' for ours, theirs in columns.items())}")
+    answers = answers_of_pairs(first)
+    if answers is not None and "model_a" in missing:
+        lines.append(
+            f"{answers[0]!r} and {answers[1]!r} are answers, as files for DPO have them, and no column says which LLMs "
+            "gave them; votes need the names of both: add columns such as chosen_model and rejected_model"
+        )
+        raise TableError(NEW_LINE.join(lines))
     found = guess(table, missing, [name for name in first if name in COLUMNS])
     if "model_a" in missing and "model_a" not in found:
         found.pop("winner", None)  # of what?
+    no_prompts = ["there is no column of prompts: none looks like it"] if {"prompt"} & {*missing} - {*found} else []
     if not found:
+        lines += no_prompts
         lines.append(f"if it has another name, add: --column {missing[0]}=NAME (columns={{...}})")
         raise TableError(NEW_LINE.join(lines))
     options = [f"--column {shlex.quote(f'{ours}={found[ours]}')}" for ours in missing if ours in found]
     options += [f"--column {ours}=NAME" for ours in missing if ours not in found]
+    named = {ours: found.get(ours, "NAME") for ours in missing}
+    python = [f"columns={named}"]
     if len(found) == len(missing):
-        more, about = _trial(source, table, found, reading, {**columns, **found}, with_prompts)
+        more, about, others = _trial(source, table, found, reading, {**columns, **found}, with_prompts)
         options += more
+        python += others
         lines += about
+    lines += no_prompts
     if "model_a" not in found and "prompt" in found and "model_a" in missing:
         lines.append(
             "if it is a table of scores, with a column of numbers for each LLM, name the prompt's column alone"
         )
-    lines.append(f"if that is right, add: {' '.join(options)} (in Python: columns={{...}}, winners={{...}}, ...)")
+    lines.append(f"if that is right, add: {' '.join(options)} (in Python: {', '.join(python)})")
     raise TableError(NEW_LINE.join(lines))
 
 
@@ -66,19 +79,22 @@ def _trial(
     reading: Reading,
     columns: Mapping[str, str],
     with_prompts: bool,
-) -> tuple[Sequence[str], Sequence[str]]:
-    """What else the table needs if these are its columns: options, and lines about its winners and faulty rows."""
+) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+    """What else the table needs if these are its columns: options, lines about its winners and faulty rows, and the
+    options in Python."""
     theirs = {name: ours for ours, name in found.items()}
     codes = VoteCodes(with_prompts, dataclasses.replace(reading, skip_invalid=True), source.place, columns)
     codes.add({theirs.get(name, name): column for name, column in table.items() if name not in found})
     read = codes.winners_of()
     options = winner_options(read) if read.asked else []
+    python = [f"winners={winner_guesses(read)}"] if read.asked else []
     lines = [f"spellings of winner: {read.found}"] if read.found else []
     if codes.faults:
         options += [] if reading.skip_invalid else ["--skip-invalid"]
+        python += [] if reading.skip_invalid else ["skip_invalid=True"]
         lines += [*codes.faults.lines(), codes.faults.summary(codes.n_rows)]
     if read.asked and any(number_in(text) is not None for text in read.unread):
         lines.append("numbers alone do not say which LLM they stand for: make sure of it")
-    if any(option.endswith(("=?", "=?'")) for option in options):
-        lines.append(f"for each ? write an outcome {OUTCOMES}")
-    return options, lines
+    if any(map(is_open, options)):
+        lines.append(f"for each ? write an outcome ({OUTCOMES})")
+    return options, lines, python

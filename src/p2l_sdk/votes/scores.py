@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from p2l_sdk.errors import P2LWarning, ScoresError, member
+from p2l_sdk.errors import P2LWarning, ScoresError, did_you_mean, member
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.tables.columns import (
     Categories,
@@ -20,6 +20,7 @@ from p2l_sdk.tables.columns import (
     is_long,
     is_no_number,
     is_numeric,
+    is_own,
     prompt_column,
     required,
 )
@@ -52,6 +53,9 @@ class Scores:
     categories: Mapping[str, np.ndarray] = field(default_factory=dict)
     outside: OutsideScores | None = None
     findings: Findings = field(default_factory=Findings)
+
+    def __repr__(self) -> str:
+        return f"Scores({len(self.models):,} LLMs on {len(self.prompts):,} prompts)"
 
     @classmethod
     def read(
@@ -190,7 +194,10 @@ class Scores:
             names = tuple(sorted(score_columns(table, source.untyped, LLMS, without=not_llms)))
         for name in names:
             if name not in table:
-                raise ScoresError(f"the scores file has no column {name!r}; it needs one for each LLM of the model")
+                near = did_you_mean(name, [other for other in map(str, table) if not is_own(other)])
+                raise ScoresError(
+                    f"the scores file has no column {name!r}; it needs one for each LLM of the model; {near}"
+                )
         if not names:
             has = ", ".join(map(str, table))
             raise ScoresError(

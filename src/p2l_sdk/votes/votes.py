@@ -66,6 +66,9 @@ class Votes:
     categories: Mapping[str, np.ndarray] = field(default_factory=dict)
     findings: Findings = field(default_factory=Findings)
 
+    def __repr__(self) -> str:
+        return f"Votes({len(self):,} votes on {len(self.prompts):,} prompts, {len(self.models):,} LLMs)"
+
     def __len__(self) -> int:
         return len(self.winner)
 
@@ -254,7 +257,7 @@ class Votes:
             read.winner,
             read.weight,
             categories.arrays(read.keep),
-            Findings(read.skipped, applied.columns, read.winners, applied.renamed, read.near),
+            Findings(read.skipped, applied.columns, read.winners, applied.renamed, read.near, read.trimmed),
         )
 
     @classmethod
