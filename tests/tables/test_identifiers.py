@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import warnings
 
 import numpy as np
@@ -145,7 +146,7 @@ def test_what_is_plainly_no_llm_is_asked_for(what, name, values, table, tmp_path
         assert f"the column {name!r} looks like {what}, not like an LLM's scores: name the LLMs (--llms a,b;" in str(
             caught.value
         )
-        assert f"(--not-llms {name};" in str(caught.value)
+        assert f"(--not-llms {shlex.quote(name)};" in str(caught.value)
         assert Scores.read(source, not_llms=[name]).models == ("a", "b")
         assert Votes.read(source, ["b", "a"]).models == ("b", "a")
 
@@ -189,9 +190,13 @@ def test_a_label_with_an_underscore_is_no_number(tmp_path):
 
 def test_bools_that_are_named_are_scores_in_a_csv_file_too(tmp_path):
     table = {"prompt": ["x", "y"], "a": [True, False], "b": [False, False]}
-    with pytest.raises(ScoresError, match=r"columns of bools are LLMs where they are named: --llms A,B"):
-        Scores.read(table)
+    one = {"prompt": ["x", "y"], "a": [True, False]}
+    for source in (one, as_csv(one, tmp_path / "one.csv")):
+        with pytest.raises(ScoresError, match=r"if a column of bools is an LLM, name all LLMs: --llms A,B"):
+            Scores.read(source)
     for source in (table, as_csv(table, tmp_path / "s.csv")):
+        with pytest.warns(P2LWarning, match=r"^read as LLMs: a \(right or wrong\), b \(right or wrong\)"):
+            assert Scores.read(source).scores.tolist() == [[1.0, 0.0], [0.0, 0.0]]
         assert Scores.read(source, ["a", "b"]).scores.tolist() == [[1.0, 0.0], [0.0, 0.0]]
 
 

@@ -34,6 +34,7 @@ class Findings:
         winners: spellings of the winner other than the contract's -> what they were read as.
         renamed: names of LLMs that were replaced -> the new names.
         near: names that are probably one LLM.
+        roles: what the columns of a table of scores were read as, where nobody named the LLMs.
     """
 
     skipped: Skipped | None = None
@@ -41,6 +42,7 @@ class Findings:
     winners: Mapping[str, str] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
     near: tuple[NearNames, ...] = ()
+    roles: str = ""
 
     @property
     def facts(self) -> dict[str, str]:
@@ -50,6 +52,8 @@ class Findings:
             said["columns"] = ", ".join(f"{ours} is {theirs!r}" for ours, theirs in self.columns.items())
         if self.winners:
             said["winners"] = ", ".join(f"{spelling!r} is {meaning}" for spelling, meaning in self.winners.items())
+        if self.roles:
+            said["scores"] = self.roles
         if self.renamed:
             said["renamed"] = ", ".join(f"{old} to {new}" for old, new in self.renamed.items())
         if self.skipped is not None:
@@ -66,6 +70,7 @@ class Findings:
             "winners": dict(self.winners),
             "renamed": dict(self.renamed),
             "near": [dataclasses.asdict(pair) for pair in self.near],
+            "roles": self.roles,
         }
 
 
