@@ -81,14 +81,14 @@ def test_an_index_column_anywhere_changes_no_score(tmp_path_factory, table, as_f
 @settings(max_examples=150, deadline=None)
 def test_an_index_column_anywhere_changes_no_benchmark(tmp_path_factory, table, as_file):
     plain, other, _ = table
-    expected = quietly(Results.read, plain, percent=True, columns=BENCHMARK_NAMES)
+    expected = quietly(Results.read, plain, percent=BENCHMARK_NAMES, columns=BENCHMARK_NAMES)
     source = as_csv(other, tmp_path_factory.mktemp("t") / "r.csv") if as_file else other
     try:
         found = quietly(Results.read, source, percent=True)
     except P2LError as error:  # scores that count the rows, beside others that do not, are asked for
         if "--columns" not in str(error):
             raise
-        found = quietly(Results.read, source, percent=True, columns=BENCHMARK_NAMES)
+        found = quietly(Results.read, source, percent=BENCHMARK_NAMES, columns=BENCHMARK_NAMES)
     assert set(found.benchmarks) == set(BENCHMARK_NAMES)
     at = [found.models.index(name) for name in expected.models], [found.benchmarks.index(n) for n in BENCHMARK_NAMES]
     np.testing.assert_array_equal(found.means[np.ix_(*at)], expected.means)

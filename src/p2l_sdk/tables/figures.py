@@ -21,6 +21,8 @@ _DIGITS = 12  # at most
 _MEANS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "the mean of the others": lambda others: np.nanmean(others, 1),
     "the sum of the others": lambda others: np.nansum(others, 1),
+    "a difference of two others": lambda others: others[:, 0] - others[:, 1],
+    "a difference of two others ": lambda others: others[:, 1] - others[:, 0],
 }
 _ENDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "the maximum of the others": lambda others: np.nanmax(others, 1),
@@ -73,8 +75,12 @@ def _figure(column: np.ndarray, others: np.ndarray, digits: int, their_digits: i
     exact = 1e-9 * max(1.0, float(np.nanmax(np.abs(others))))
     rounding = 0.5 * 10.0**-digits + 0.5 * 10.0**-their_digits + exact
     for what, of in _MEANS.items():
+        if "difference" in what and (others.shape[1] != 2 or not (column < 0).any()):  # else the larger one is a sum
+            continue
+        if "sum" in what and (others < 0).any():
+            continue
         if (np.abs(of(others) - column) <= rounding).all() and _against_chance(spread, 2 * rounding) >= _ENOUGH:
-            return what
+            return what.strip()
     gaps = np.diff(np.unique(others[np.isfinite(others)]))
     gap = float(gaps[gaps > exact].min(initial=np.inf))
     whole = bool((column == np.floor(column)).mean() > 0.5)

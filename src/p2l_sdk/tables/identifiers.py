@@ -38,7 +38,9 @@ _COUNT = re.compile(
     r"(.* )?(count|counts|length|len|words|chars|characters|turns|time|date|datetime|year|params|parameters|size|elo|"
     r"duration|ms|votes|weight)|(n|num) .+|(size|params) b"
 )
-_FIGURES = "mean|total|sum|median|std|stdev|min|max|oracle|mittelwert|durchschnitt|gesamt|summe|moyenne|promedio|media|ø|best"
+_FIGURES = (
+    "mean|total|sum|median|std|stdev|min|max|oracle|mittelwert|durchschnitt|gesamt|summe|moyenne|promedio|media|ø|best"
+)
 _MEAN = re.compile(rf"(.* )?(average|avg)( .*)?|({_FIGURES})( (score|accuracy))?")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 
@@ -47,6 +49,7 @@ _FEW, _SOME, _MANY = 3, 5, 8
 _LLMS = 2  # columns of graded scores beside which one of 0 and 1 is a flag
 _MOST_ENDS = 0.25  # share of graded scores that are 0 or 1, at most
 _FAR = 10.0  # times the range of the others, from where one or two rows are enough
+_TENTHS = 10.0  # up to here, scores are hardly in percent
 _NAMED = 6  # columns in a message
 
 
@@ -230,9 +233,9 @@ def _scale(columns: Iterable[_Column]) -> float:
 def _refuse(columns: list[_Column], sought: Sought) -> None:
     """Raise `TableError` for columns that are plainly no scores; it names all of them."""
     reasons: dict[str, str] = {}
-    rest, by_values = columns, False
+    rest, by_values = columns, set[str]()
     while found := _by_name(rest, sought) or _by_values(rest, sought):
-        by_values |= not _by_name(rest, sought)
+        by_values |= set() if _by_name(rest, sought) else found.keys()
         reasons |= found
         rest = [column for column in rest if column.name not in reasons]
     if not reasons:
@@ -246,7 +249,8 @@ def _refuse(columns: list[_Column], sought: Sought) -> None:
     remedy = sought.remedy.format(names=_option([c.name for c in rest]) if rest else "A,B", wrong=_option(order))
     if by_values:
         remedy += "; " + sought.every.format(names=_option([column.name for column in columns]))
-    if sought.percent and (scaled := _beyond_shares(columns)):
+    scaled = [c for c in _beyond_shares([*rest, *(c for c in columns if c.name in by_values)]) if c.top > _TENTHS]
+    if sought.percent and scaled:
         whose = ", ".join(f"{column.name!r} ({_ends(column)})" for column in scaled[:_NAMED])
         remedy += f"; all scores outside [0, 1] are those of {whose}: if these are in percent, {sought.percent}"
     raise TableError(f"{what}, not like {sought.one}{more}: {remedy}")

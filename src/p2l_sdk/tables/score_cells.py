@@ -13,7 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from p2l_sdk.tables.columns import is_index, is_long, is_missing, is_no_number, is_numeric, is_own, may_be_scores, number_of
+from p2l_sdk.tables.columns import (
+    is_index,
+    is_long,
+    is_missing,
+    is_no_number,
+    is_numeric,
+    is_own,
+    may_be_scores,
+    number_of,
+)
 from p2l_sdk.tables.headers import guess
 from p2l_sdk.tables.identifiers import is_flag
 from p2l_sdk.tables.sources import Chunk
@@ -33,12 +42,17 @@ _NAMED = 12  # columns in a line
 def spelling(values: Iterable[Any]) -> str | None:
     """How a column spells scores that are certain: `PERCENT`, `OUTCOMES`, or None."""
     cells = [value for value in values if not is_no_number(value)]
-    if cells and all(isinstance(value, str) and _PERCENT.fullmatch(value) for value in cells):
+    if cells and all(isinstance(value, str) and is_percent(value) for value in cells):
         return PERCENT
     words = {value if isinstance(value, bool) else str(value).strip().lower() for value in cells}
     if words and words != {"failed"} and all(isinstance(word, bool) or word in _OUTCOMES for word in words):
         return OUTCOMES
     return None
+
+
+def is_percent(text: str) -> bool:
+    """Whether a text is a percentage: "63 %"."""
+    return _PERCENT.fullmatch(text) is not None
 
 
 def as_number(value: Any) -> Any:
@@ -128,7 +142,12 @@ class Roles:
 
     @classmethod
     def of(
-        cls, table: Chunk, llms: Sequence[str], written: Mapping[str, str], labels: Iterable[str], without: Iterable[str]
+        cls,
+        table: Chunk,
+        llms: Sequence[str],
+        written: Mapping[str, str],
+        labels: Iterable[str],
+        without: Iterable[str],
     ) -> Roles:
         """The roles of all columns.
 
@@ -160,7 +179,7 @@ class Roles:
     @property
     def warning(self) -> str | None:
         """What to warn of; None if every column is certain."""
-        if not self.unread and OUTCOMES not in self.written.values() and PERCENT not in self.written.values():
+        if not self.unread and OUTCOMES not in self.written.values():
             return None
         if not self.unread:
             return f"{self} (if one is none: --not-llms, not_llms=[...])"

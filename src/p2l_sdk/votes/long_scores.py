@@ -98,7 +98,9 @@ def ask_for_long(table: Chunk, untyped: bool, columns: Mapping[str, str]) -> Non
         ScoresError: the message has the options that name LLM and score.
     """
     texts = [name for name in table if plain(name) in _OF_LLM and not is_numeric(table[name], untyped)]
-    scores = [n for n, v in table.items() if not is_own(n) and not is_index(n) and (is_numeric(v, untyped) or spelling(v))]
+    scores = [
+        n for n, v in table.items() if not is_own(n) and not is_index(n) and (is_numeric(v, untyped) or spelling(v))
+    ]
     likely = [name for name in scores if plain(name) in _OF_SCORE] or (scores if len(scores) == 1 else [])
     if len(texts) != 1 or not likely:
         return

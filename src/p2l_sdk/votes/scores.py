@@ -20,7 +20,6 @@ from p2l_sdk.tables.columns import (
     is_long,
     is_no_number,
     is_numeric,
-    is_own,
     prompt_column,
     required,
 )
@@ -29,7 +28,7 @@ from p2l_sdk.tables.near_names import near_names, warning_of
 from p2l_sdk.tables.notation import require_one_notation
 from p2l_sdk.tables.places import RowError, placed
 from p2l_sdk.tables.reading import Applied, Findings, Reading
-from p2l_sdk.tables.score_cells import Roles, as_numbers, spells_numbers, written_scores
+from p2l_sdk.tables.score_cells import Roles, as_numbers, spelling, spells_numbers, written_scores
 from p2l_sdk.tables.sources import Chunk, Source, open_source, table_errors, whole_table
 from p2l_sdk.votes.long_scores import ask_for_long, wide_table
 from p2l_sdk.votes.score_rows import score_of, sound_rows
@@ -130,7 +129,10 @@ class Scores:
         table = whole_table(source.chunks)
         if not table:
             raise ScoresError("the scores file is empty")
-        table, untyped = {_trimmed(name): values for name, values in table.items()}, spells_numbers(table, source.untyped)
+        table, untyped = (
+            {_trimmed(name): values for name, values in table.items()},
+            spells_numbers(table, source.untyped),
+        )
         long = is_long(table, untyped)
         if not long and not {"prompt", "conversation_a"} & table.keys():
             has = ", ".join(map(str, table))
@@ -142,7 +144,11 @@ class Scores:
         if taken:
             ask_for_long(table, untyped, applied.columns if applied else {})
         written = written_scores(table, untyped, not_llms) if taken else {}
-        table = {n: as_numbers(v) if n in written or n in {"score", *(models or among or ())} else v for n, v in table.items()}
+        spelt = spelling(table["score"]) if long else None
+        table = {
+            n: as_numbers(v) if n in written or n in {"score", *(models or among or ())} else v
+            for n, v in table.items()
+        }
         names = () if long else cls._columns(table, untyped, models, among, not_llms, written)
         hint = " (if it is no LLM: --not-llms, not_llms=[...])" if taken else ""
         table, at, skipped = sound_rows(
@@ -182,7 +188,8 @@ class Scores:
         roles = Roles.of(table, names, written, categories.arrays(), numbers | set(not_llms)) if taken else None
         if roles is not None and roles.warning is not None:
             warnings.warn(roles.warning, P2LWarning, stacklevel=4)
-        findings = Findings(skipped, done.columns, renamed=done.renamed, near=near, roles="" if roles is None else str(roles))
+        said = str(roles or (f"read as LLMs: {', '.join(names)}; scores are {spelt}" if spelt else ""))
+        findings = Findings(skipped, done.columns, renamed=done.renamed, near=near, roles=said)
         return cls(prompts, names, read, categories.arrays(), found, findings)
 
     @staticmethod

@@ -26,8 +26,8 @@ from p2l_sdk.tables.columns import Categories, PromptIndex, may_be_scores, turns
 from p2l_sdk.tables.files import Row
 from p2l_sdk.tables.headers import numeric_sides
 from p2l_sdk.tables.near_names import warning_of
-from p2l_sdk.tables.score_cells import is_scores
 from p2l_sdk.tables.reading import Applied, Findings, Reading
+from p2l_sdk.tables.score_cells import is_scores
 from p2l_sdk.tables.sources import Source, of_rows, open_source, table_errors
 from p2l_sdk.tables.vote_codes import VoteCodes
 from p2l_sdk.tables.winners import WINNERS
