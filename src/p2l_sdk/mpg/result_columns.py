@@ -103,8 +103,9 @@ def warn_of_near_names(names: Sequence[str]) -> None:
         warnings.warn(f"{said}; if they are one, write it alike in the table", P2LWarning, stacklevel=3)
 
 
-def refuse_figures(models: Sequence[str], means: np.ndarray, digits: Sequence[int]) -> None:
-    """Raise `ResultsError` if a row is the mean, sum, maximum or minimum of the other LLMs on all benchmarks.
+def warn_of_figures(models: Sequence[str], means: np.ndarray, digits: Sequence[int]) -> None:
+    """Warn of a row that is the mean, sum, maximum or minimum of the other LLMs on all benchmarks; an LLM may be so by
+    chance, and nothing else can be said of a row but that it is to be left out.
 
     Args:
         models: names of the rows.
@@ -112,6 +113,5 @@ def refuse_figures(models: Sequence[str], means: np.ndarray, digits: Sequence[in
         digits: `(n_models,)` digits after the point of the means of each.
     """
     for at, what in figures(means.T, digits).items():
-        raise ResultsError(
-            f"the results of {models[at]!r} look like {what} on every benchmark, not like an LLM's; leave the row out"
-        )
+        said = f"the results of {models[at]!r} look like {what} on every benchmark; if it is no LLM, leave the row out"
+        warnings.warn(said, P2LWarning, stacklevel=3)

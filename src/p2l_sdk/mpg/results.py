@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from p2l_sdk.errors import ResultsError
-from p2l_sdk.mpg.result_columns import known_columns, llm_names, refuse_figures
+from p2l_sdk.mpg.result_columns import known_columns, llm_names, warn_of_figures
 from p2l_sdk.mpg.wide import (
     RANGE,
     Percent,
@@ -145,7 +145,7 @@ class Results:
         else:
             means[model, benchmark] = _scores(table, percent, benchmarks, benchmark)
             counts[model, benchmark] = _stated(table)
-            refuse_figures(models, means, [decimals(table["score"]) + 2] * len(models))
+            warn_of_figures(models, means, [decimals(table["score"]) + (0 if percent is False else 2)] * len(models))
         return cls(models, benchmarks, means, counts)
 
     @classmethod
@@ -160,8 +160,10 @@ class Results:
         for name in benchmarks:
             require_one_notation(name, table[name])
         means = wide_means(table, benchmarks, len(models), model, percent)
-        digits = [decimals(table[name][row] for name in benchmarks) + 2 for row in range(len(model))]
-        refuse_figures(models, means, [digits[int(np.flatnonzero(model == m)[0])] for m in range(len(models))])
+        digits = [
+            decimals(table[name][int(row)] for name in benchmarks) for row in np.unique(model, return_index=True)[1]
+        ]
+        warn_of_figures(models, means, [number + (0 if percent is False else 2) for number in digits])
         return cls(models, benchmarks, means, np.where(np.isnan(means), 0.0, np.nan))
 
     @classmethod

@@ -246,7 +246,7 @@ def _read(path: Path) -> Any:
 
 
 def _known(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with the names of costs where its own differ in letter case, blanks or hyphens alone; `llm` is `model`."""
+    """The row with the names of costs where its own differ in letter case, blanks or hyphens alone; `llm` too."""
     from p2l_sdk.tables.headers import plain
 
     names = {**{name: name for name in ("model", "cost", *_ENTRY)}, "llm": "model", "modell": "model"}

@@ -286,7 +286,15 @@ def _stands_out(column: _Column, others: Sequence[_Column]) -> bool:
 def _by_values(columns: Sequence[_Column], sought: Sought) -> dict[str, str]:
     """Likewise, whatever the name: numbers far outside the others' range, figures of the others, else 0 or 1 beside
     graded scores."""
-    scaled = {column.name: f"another scale ({_ends(column)})" for column in _beyond_shares(columns)}
+    if columns:
+        cells = np.stack([column.cells for column in columns], 1)
+        computed = figures(cells, [column.digits for column in columns])
+        if computed:
+            return {columns[at].name: what for at, what in computed.items()}
+    scaled = {
+        column.name: f"another scale ({_ends(column)})"
+        for column in _beyond_shares(columns, few=_FEW if sought.percent else 1)
+    }
     far = [column.name for column in columns if _outside(column, columns)]
     outside = {name: "an identifier or a count" for name in far if sought.percent or name not in scaled}
     outside |= scaled if sought.percent and not outside else {}
@@ -298,11 +306,6 @@ def _by_values(columns: Sequence[_Column], sought: Sought) -> dict[str, str]:
         ):  # scores from 1 to 10 beside a flag, or a flag's scores
             outside[beside[0].name] = "a flag"
         return outside
-    if columns:
-        cells = np.stack([column.cells for column in columns], 1)
-        computed = figures(cells, [column.digits for column in columns])
-        if computed:
-            return {columns[at].name: what for at, what in computed.items()}
     graded = [column for column in columns if not column.binary]
     if len(graded) < _LLMS or not all(column.graded for column in graded):  # one LLM beside a flag tells nothing
         return {}
@@ -313,9 +316,10 @@ def _by_values(columns: Sequence[_Column], sought: Sought) -> dict[str, str]:
     }
 
 
-def _beyond_shares(columns: Sequence[_Column]) -> list[_Column]:
-    """The columns up to 100, most of them or whole numbers above 1, where all others are shares."""
-    rest = [column for column in columns if not column.share and len(column.numbers) >= _FEW]
+def _beyond_shares(columns: Sequence[_Column], few: int = _FEW) -> list[_Column]:
+    """The columns up to 100, of at least `few` numbers, most of them or whole ones above 1, where all others are
+    shares."""
+    rest = [column for column in columns if not column.share and len(column.numbers) >= few]
     shares = [column for column in columns if column.share and not column.whole]
     if not shares or any(not column.share and column not in rest for column in columns):
         return []

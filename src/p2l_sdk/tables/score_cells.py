@@ -2,7 +2,8 @@
 read as LLMs, which as labels, and which not at all.
 
 Read without asking: a column of percentages, as hundredths; and columns of outcomes, as 1 and 0, where all columns of
-scores are such, or beside several of 0 and 1. Whatever else looks like scores is named (`Roles`), never left out in silence.
+scores are such, or beside several of 0 and 1. Whatever else looks like scores is named (`Roles`), never left out in
+silence.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ _OF_ANSWERS = {
 }  # not of the prompt
 _OF_LLM = {"model", "model_name", "model_id", "llm", "llm_name", "modell", "language_model"}
 _OF_SCORE = {
-    "score", "correct", "is_correct", "accuracy", "acc", "rating", "grade", "points", "result", "passed", "pass", "success",
-    "note", "bewertung", "punkte", "exact_match",
+    "score", "correct", "is_correct", "accuracy", "acc", "rating", "grade", "points", "result", "passed", "pass",
+    "success", "note", "bewertung", "punkte", "exact_match",
 }  # fmt: skip
 _REMEDY = (
     "measure again (`p2l mpg measure` writes the prompt now), or make scores of these answers: p2l judge FILE --grader "
