@@ -76,10 +76,10 @@ def test_a_figure_of_the_llms_or_benchmarks_is_none_of_them():
 def test_thousands_in_ratings_and_costs(tmp_path):
     file = tmp_path / "r.csv"
     file.write_text("model;category;rating\nbig;x;1.060\nmid;x;930\nbig;y;1.000\nmid;y;940\n")
-    with pytest.raises(P2LError, match="line 2: rating is '1[.]060', and '930' in another row"):
+    with pytest.raises(P2LError, match=r"line 2: rating is '1[.]060', and '930' in another row"):
         KindRatings.read(file, "elo")
     file.write_text("Model;Cost\na;0,001\nb;0,002\n")
     assert dict(load_costs(str(file), ("a", "b"))) == {"a": 0.001, "b": 0.002}
     file.write_text("model;cost\na;1.060\nb;930\n")
-    with pytest.raises(P2LError, match="line 2: cost is '1[.]060', and '930' in another row"):
+    with pytest.raises(P2LError, match=r"line 2: cost is '1[.]060', and '930' in another row"):
         load_costs(str(file), ("a", "b"))
