@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
+from functools import partial
 
+import pytest
+from click.testing import CliRunner
+
+from p2l_sdk.cli import main as app
 from p2l_sdk.errors import P2LError, P2LWarning
 from p2l_sdk.kinds.ratings import KindRatings
 from p2l_sdk.mpg import Results
 from p2l_sdk.routing.costs import load_costs
+from p2l_sdk.votes.votes import Scores
 
 MIXED = {"model": ["a", "b"], "MMLU": [0.7, 0.6], "GSM8K": [80.0, 90.0], "ARC": [0.9, 0.8]}
 
@@ -83,3 +88,22 @@ def test_thousands_in_ratings_and_costs(tmp_path):
     file.write_text("model;cost\na;1.060\nb;930\n")
     with pytest.raises(P2LError, match=r"line 2: cost is '1[.]060', and '930' in another row"):
         load_costs(str(file), ("a", "b"))
+
+
+def test_a_table_of_scores_without_categories_is_told_what_it_needs():
+    scores = Scores.read({"prompt": ["x", "y"], "a": [0.5, 0.6], "b": [0.1, 0.2]})
+    with pytest.raises(P2LError, match=r"needs a column that says of which one each prompt is .*p2l evaluate --scores"):
+        Results.of_scores(scores, "prompt")
+
+
+def test_the_options_of_the_report(tmp_path):
+    file = tmp_path / "r.csv"
+    file.write_text("Who,MMLU,GSM8K (B)\na,0.7,80\nb,0.6,90\n")
+    run = partial(CliRunner().invoke, app)
+    base = ["mpg", "report", "--results", str(file), "--draws", "100", "--column", "model=Who"]
+    refused = run(base)
+    assert "--percent 'GSM8K (B)'" in str(refused.exception or refused.output)
+    found = run([*base, "--json", "--percent", "GSM8K (B)"])
+    assert found.exit_code == 0, found.output
+    whole = run([*base, "--columns", "GSM8K (B)", "--percent", "--json"])
+    assert whole.exit_code == 0, whole.output

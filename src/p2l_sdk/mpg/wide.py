@@ -101,7 +101,7 @@ def benchmark_columns(table: Chunk, columns: Sequence[str] | None) -> tuple[str,
         others = {name: values for name, values in table.items() if name != "model"}
         flag = next((name for name, values in others.items() if any(isinstance(value, bool) for value in values)), None)
         if flag is not None:
-            names = ",".join(name for name in others if name != flag)
+            names = shlex.quote(",".join(name for name in others if name != flag))
             remedy = BENCHMARKS.remedy.format(names=names)
             raise ResultsError(f"the column {flag!r} looks like a flag, not like {BENCHMARKS.one}: {remedy}")
         scores = score_columns(others, True, BENCHMARKS, own=lambda name: name == "model")
