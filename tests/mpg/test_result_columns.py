@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from click.testing import CliRunner
 
-from p2l_sdk.cli import main as app
+from p2l_sdk.cli import cli
 from p2l_sdk.errors import P2LError, P2LWarning
 from p2l_sdk.kinds.ratings import KindRatings
 from p2l_sdk.mpg import Results
@@ -99,7 +99,7 @@ def test_a_table_of_scores_without_categories_is_told_what_it_needs():
 def test_the_options_of_the_report(tmp_path):
     file = tmp_path / "r.csv"
     file.write_text("Who,MMLU,GSM8K (B)\na,0.7,80\nb,0.6,90\n")
-    run = partial(CliRunner().invoke, app)
+    run = partial(CliRunner().invoke, cli)
     base = ["mpg", "report", "--results", str(file), "--draws", "100", "--column", "model=Who"]
     refused = run(base)
     assert "--percent 'GSM8K (B)'" in str(refused.exception or refused.output)

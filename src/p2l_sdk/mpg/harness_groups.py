@@ -101,8 +101,9 @@ def counted_once(
             tasks_of[group] = sorted(below & present)
         else:
             groups.add(group)
-    out = groups.union(*tasks_of.values())
-    return [log for log in logs if log.task not in out], sorted(groups & present), tasks_of
+    stood_for = set[str]().union(*tasks_of.values())
+    kept = [log for log in logs if log.task not in groups | stood_for]
+    return kept, sorted((groups - stood_for) & present), tasks_of
 
 
 def _below(group: str, children: Mapping[str, set[str]]) -> set[str]:

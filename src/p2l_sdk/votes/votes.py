@@ -117,8 +117,9 @@ class Votes:
                 raise VotesError("these are answers, as p2l collect writes them, not votes; let p2l judge compare them")
             if may_be_scores(first) and is_scores(first, opened.untyped):
                 if models is None and (sides := numeric_sides(first)):
+                    llms = shlex.quote(",".join(sides))
                     raise VotesError(
-                        f"{sides[0]!r} and {sides[1]!r} may be two LLMs with scores (--llms {shlex.quote(','.join(sides))}; models) "
+                        f"{sides[0]!r} and {sides[1]!r} may be two LLMs with scores (--llms {llms}; models) "
                         f"or the sides of votes, with numbers as names (--column {shlex.quote(f'model_a={sides[0]}')} "
                         f"--column {shlex.quote(f'model_b={sides[1]}')}); say which"
                     )
