@@ -95,6 +95,18 @@ def test_a_group_stands_for_its_tasks_where_an_llm_has_its_mean_alone(tmp_path):
     assert seen(found) == {"A": {"mmlu": 0.66, "gsm8k": 0.61}, "B": {"mmlu": 0.5, "gsm8k": 0.88}}
 
 
+def test_it_is_said_why_tasks_are_left_out_and_by_what_is_compared(tmp_path):
+    results(tmp_path / "A", with_groups(LEAVES["A"]), group_subtasks=SUBTASKS)
+    results(tmp_path / "B", {"mmlu": 0.5, "gsm8k": 0.88}, group_subtasks={"mmlu": []})
+    with pytest.warns(
+        P2LWarning, match="not all LLMs have the tasks of 'mmlu', so all are compared on its mean"
+    ) as said:
+        found = read_harness(tmp_path)
+    assert "a group does not count" not in str(said[0].message)
+    assert found.notes[0].startswith("metric")
+    assert found.notes[0] in goodness(found, draws=100).notes
+
+
 def test_tasks_that_only_share_a_beginning_are_no_group(tmp_path):
     sizes = {"n-samples": {task: {"effective": 100} for task in ("mmlu", "mmlu_pro", "mmlu_redux")}}
     tasks = {"mmlu": 0.7, "mmlu_pro": 0.5, "mmlu_redux": 0.8}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import warnings
 
 import numpy as np
@@ -80,14 +81,14 @@ def test_an_index_column_anywhere_changes_no_score(tmp_path_factory, table, as_f
 @settings(max_examples=150, deadline=None)
 def test_an_index_column_anywhere_changes_no_benchmark(tmp_path_factory, table, as_file):
     plain, other, _ = table
-    expected = quietly(Results.read, plain, percent=True, columns=BENCHMARK_NAMES)
+    expected = quietly(Results.read, plain, percent=BENCHMARK_NAMES, columns=BENCHMARK_NAMES)
     source = as_csv(other, tmp_path_factory.mktemp("t") / "r.csv") if as_file else other
     try:
         found = quietly(Results.read, source, percent=True)
     except P2LError as error:  # scores that count the rows, beside others that do not, are asked for
         if "--columns" not in str(error):
             raise
-        found = quietly(Results.read, source, percent=True, columns=BENCHMARK_NAMES)
+        found = quietly(Results.read, source, percent=BENCHMARK_NAMES, columns=BENCHMARK_NAMES)
     assert set(found.benchmarks) == set(BENCHMARK_NAMES)
     at = [found.models.index(name) for name in expected.models], [found.benchmarks.index(n) for n in BENCHMARK_NAMES]
     np.testing.assert_array_equal(found.means[np.ix_(*at)], expected.means)
@@ -145,7 +146,7 @@ def test_what_is_plainly_no_llm_is_asked_for(what, name, values, table, tmp_path
         assert f"the column {name!r} looks like {what}, not like an LLM's scores: name the LLMs (--llms a,b;" in str(
             caught.value
         )
-        assert f"(--not-llms {name};" in str(caught.value)
+        assert f"(--not-llms {shlex.quote(name)};" in str(caught.value)
         assert Scores.read(source, not_llms=[name]).models == ("a", "b")
         assert Votes.read(source, ["b", "a"]).models == ("b", "a")
 
@@ -189,9 +190,13 @@ def test_a_label_with_an_underscore_is_no_number(tmp_path):
 
 def test_bools_that_are_named_are_scores_in_a_csv_file_too(tmp_path):
     table = {"prompt": ["x", "y"], "a": [True, False], "b": [False, False]}
-    with pytest.raises(ScoresError, match=r"columns of bools are LLMs where they are named: --llms A,B"):
-        Scores.read(table)
+    one = {"prompt": ["x", "y"], "a": [True, False]}
+    for source in (one, as_csv(one, tmp_path / "one.csv")):
+        with pytest.raises(ScoresError, match=r"if a column of bools is an LLM, name all LLMs: --llms A,B"):
+            Scores.read(source)
     for source in (table, as_csv(table, tmp_path / "s.csv")):
+        with pytest.warns(P2LWarning, match=r"^read as LLMs: a \(right or wrong\), b \(right or wrong\)"):
+            assert Scores.read(source).scores.tolist() == [[1.0, 0.0], [0.0, 0.0]]
         assert Scores.read(source, ["a", "b"]).scores.tolist() == [[1.0, 0.0], [0.0, 0.0]]
 
 

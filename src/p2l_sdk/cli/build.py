@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2l_sdk.cli.common import COLUMNS, JSON, listed, print_json
+from p2l_sdk.cli.mpg import PERCENT
 
 if TYPE_CHECKING:
     from p2l_sdk.kinds.build import BuiltModel
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--scores", metavar="FILE", help="Instead of ratings: results on benchmarks, as for p2l mpg; a benchmark is a kind."
 )
-@click.option("--percent", is_flag=True, help="The scores are in [0, 100].")
+@PERCENT
 @COLUMNS
 @click.option("--prompts", metavar="FILE", required=True, help="Prompts of known kind: prompt, category.")
 @click.option("--output", metavar="FOLDER", required=True, help="The new model's folder.")
@@ -44,7 +45,7 @@ def build(
     ratings: str | None,
     scale: str | None,
     scores: str | None,
-    percent: bool,
+    percent: bool | list[str],
     columns: list[str] | None,
     prompts: str,
     output: str,
@@ -93,7 +94,7 @@ def _leaderboards(
     ratings: str | None,
     scale: str | None,
     scores: str | None,
-    percent: bool,
+    percent: bool | list[str],
     columns: list[str] | None,
     kinds: list[str] | None,
     overall: str | None,

@@ -23,6 +23,30 @@ def _number(
     return click.option(name, metavar=metavar, type=kind, default=default, show_default=True, help=text)
 
 
+def _names(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Callback of --column: ours -> the table's name."""
+    for value in values:
+        ours, equals, theirs = value.partition("=")
+        if not (equals and ours.strip() and theirs.strip()):
+            raise click.BadParameter(f"{value!r} is no pair; write {option.metavar}")
+    return {ours.strip(): theirs.strip() for ours, _, theirs in (value.partition("=") for value in values)}
+
+
+def percent_of(context: click.Context, option: click.Parameter, value: str | None) -> bool | list[str]:
+    """Callback of --percent: whether it is given, or the benchmarks that it names."""
+    return value is not None if not value else [name.strip() for name in value.split(",") if name.strip()]
+
+
+PERCENT = click.option(
+    "--percent",
+    is_flag=False,
+    flag_value="",
+    metavar="[A,B,...]",
+    callback=percent_of,
+    help="The scores are in [0, 100]; or only those of the benchmarks named here.",
+)
+
+
 @click.group(cls=Once, short_help="Goodness and Fastness of LLMs from benchmarks.")
 def mpg() -> None:
     """Goodness and Fastness of LLMs, from their results on benchmarks (Project MPG)."""
@@ -36,7 +60,15 @@ def mpg() -> None:
     required=True,
     help="Results: a table (.csv, .xlsx, .jsonl, ...); lm-evaluation-harness's output; may be given several times.",
 )
-@click.option("--percent", is_flag=True, help="The scores are in [0, 100].")
+@PERCENT
+@click.option(
+    "--column",
+    "names",
+    metavar="COLUMN=NAME",
+    multiple=True,
+    callback=_names,
+    help="The table's name of a column: model=LLM, benchmark=..., score=...",
+)
 @click.option("--benchmark-column", metavar="NAME", help="The results are scores: a prompt per row, a column per LLM.")
 @SCORES_OUTSIDE
 @LLMS
@@ -125,9 +157,10 @@ def _read(options: dict[str, Any]) -> tuple[Results, Tree | None]:
         elif is_harness(path):
             harness.append(path)
         else:
-            parts.append(Results.read(path, percent=options["percent"], columns=options["columns"]))
+            given = {name: options[name] for name in ("percent", "columns", "names")}
+            parts.append(Results.read(path, **given))
     if harness:
-        named = {name: options[name] for name in ("metric", "filter", "percent")}
+        named = {name: options[name] for name in ("metric", "filter")} | {"percent": options["percent"] is not False}
         parts.append(read_harness(*harness, **named))
     results = parts[0] if len(parts) == 1 else Results.joined(parts)
     if options["tree"] is not None:
@@ -166,17 +199,22 @@ def _agreement(results: Results, estimates: NodeEstimates, reference: str | None
     from p2l_sdk.mpg import correlations
     from p2l_sdk.tables.columns import number_of
     from p2l_sdk.tables.files import read_rows
+    from p2l_sdk.tables.headers import plain
+    from p2l_sdk.tables.notation import require_one_notation
+    from p2l_sdk.tables.places import placed
     from p2l_sdk.tables.sources import table_errors
 
     ratings: dict[str, float] = {}
     with table_errors(ResultsError):
         read = read_rows(reference)
-        rows = list(read)
+        rows = [{plain(name): value for name, value in row.items()} for row in read]
+        with placed(read.place):
+            require_one_notation("rating", [row.get("rating") for row in rows])
     for at, row in enumerate(rows):
         rating = number_of(row.get("rating"))
         if not row.get("model") or not np.isfinite(rating):
             raise ResultsError(f"{reference!r}, {read.place(at)} needs the columns model and rating, a finite number")
-        ratings[str(row["model"])] = rating
+        ratings[str(row["model"]).strip()] = rating
     with np.errstate(invalid="ignore"):
         raw = np.nanmean(results.means, 1)
     rated = {"raw average": dict(zip(results.models, raw.tolist(), strict=True))}

@@ -8,6 +8,7 @@ right answers have no shift, and say how often both LLMs are right, or neither; 
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,14 +22,18 @@ from p2l_sdk.leaderboards.leaderboard import Z_95
 from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold
 from p2l_sdk.modeling.leaderboard_p2l import ARENA_SCALE
 from p2l_sdk.mpg.node_estimates import NodeEstimates
+from p2l_sdk.mpg.result_columns import warn_of_near_names
 from p2l_sdk.mpg.results import Results
 from p2l_sdk.tables.columns import checked, is_no_number, llm_name, number_of, required
+from p2l_sdk.tables.headers import plain
+from p2l_sdk.tables.notation import require_one_notation
 from p2l_sdk.tables.places import RowError, placed
-from p2l_sdk.tables.sources import Source, open_source, table_errors, whole_table
+from p2l_sdk.tables.sources import Chunk, Source, open_source, table_errors, whole_table
 
 OVERALL = ("overall", "full", "all")  # usual names of the leaderboard of all prompts
 MEAN = "overall"  # its name if the table has none, and the mean of the kinds stands in
-_MODEL = ("model", "model_name")
+_COLUMNS = ("category", "rating")
+_MODEL = ("model", "model_name", "llm", "llm_name", "modell")
 _LOW, _HIGH = ("lower", "rating_lower", "rating_q025"), ("upper", "rating_upper", "rating_q975")
 _ALTERNATIONS = 2000  # at most
 _MOST_LOGITS, _LEAST_POINTS = 30.0, 10.0  # how much ratings may differ before their scale is in doubt
@@ -223,9 +228,11 @@ def _cells(source: Source) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray
     table = whole_table(source.chunks)
     if not table:
         raise TableError("the table of ratings is empty")
+    table = _known(table)
     model_column = next((name for name in _MODEL if name in table), "model")
-    names = checked(required(table, model_column, 0), lambda value: llm_name(model_column, value), 0)
-    labels = checked(required(table, "category", 0), lambda value: llm_name("category", value), 0)
+    names = checked(required(table, model_column, 0), lambda value: llm_name(model_column, value).strip(), 0)
+    labels = checked(required(table, "category", 0), lambda value: llm_name("category", value).strip(), 0)
+    warn_of_near_names(names)
     rating = _numbers(table, "rating")
     low_name, high_name = (next((name for name in names if name in table), None) for names in (_LOW, _HIGH))
     if (low_name is None) != (high_name is None):
@@ -253,8 +260,16 @@ def _cells(source: Source) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray
     return models, categories, ratings, errors
 
 
+def _known(table: Chunk) -> Chunk:
+    """The table with the contract's names where its own differ in letter case, blanks or hyphens alone."""
+    known = {*_MODEL, *_COLUMNS, *_LOW, *_HIGH}
+    times = Counter(plain(name) for name in table)
+    return {plain(name) if plain(name) in known and times[plain(name)] == 1 else name: v for name, v in table.items()}
+
+
 def _numbers(table: dict[str, list[Any]], column: str, *, optional: bool = False) -> np.ndarray:
     values = required(table, column, 0)
+    require_one_notation(column, values)
     numbers = np.array([number_of(value) for value in values])
     for row in np.flatnonzero(~np.isfinite(numbers)):
         if not (optional and is_no_number(values[row])):
@@ -264,8 +279,8 @@ def _numbers(table: dict[str, list[Any]], column: str, *, optional: bool = False
 
 def categories_of(source: Any) -> tuple[str, ...]:
     """Names of all categories in a table of ratings."""
-    table = whole_table(open_source(source).chunks)
-    return tuple(dict.fromkeys(str(name) for name in table.get("category", ())))
+    table = _known(whole_table(open_source(source).chunks))
+    return tuple(dict.fromkeys(str(name).strip() for name in table.get("category", ())))
 
 
 def _warn_of_scale(scale: Scale, ratings: np.ndarray) -> None:

@@ -121,7 +121,7 @@ def goodness(
     columns = [results.benchmarks.index(name) for name in benchmarks]
     means, counts = results.means[:, columns], results.counts[:, columns]
     _require_coverage(results.models, tree, benchmarks, ~np.isnan(means), method)
-    notes = _notes(results, tree, means, counts, method, missing, unstated_questions)
+    notes = [*results.notes, *_notes(results, tree, means, counts, method, missing, unstated_questions)]
     cells = _cells(tree, benchmarks, means, counts, unstated_questions)
     rng = np.random.default_rng([seed, 1])
     fit = None if prior is Prior.JEFFREYS else fit_factor(cells.right, cells.total, draws=draws, seed=seed)

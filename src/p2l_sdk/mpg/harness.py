@@ -7,9 +7,10 @@ and of two runs of an LLM on a task, the newest counts.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def read_harness(
         raise ResultsError(f"no results_*.json and no samples_*.jsonl in {', '.join(map(str, paths))}")
     logs, summaries = read_logs(files, model)
     logs, older = _newest(logs)
-    logs, groups = counted_once(logs, children_of(summaries))
+    logs, groups, tasks_of = counted_once(logs, children_of(summaries))
     usable, problems = _usable(logs, metric, 100.0 if percent else 1.0)
     if filter is not None and not any(kind == filter for log in usable for _, kind in log.values):
         has = ", ".join(dict.fromkeys(kind for log in usable for _, kind in log.values))
@@ -80,19 +81,36 @@ def read_harness(
         )
     rows: list[dict[str, Any]] = []
     shares = []
+    by_measure: dict[Measure, list[str]] = {}
     for task in dict.fromkeys(log.task for log in usable):
-        found, scales = _rows([log for log in usable if log.task == task], metric, filter, percent)
+        found, scales, measure = _rows([log for log in usable if log.task == task], metric, filter, percent)
         rows += found
+        by_measure.setdefault(measure, []).append(task)
         shares += [task] if percent and scales == {1.0} else []
     said = [f"the newest of several runs counts for {_listed(older)}"] if older else []
     said += [f"a group does not count beside its own tasks; left out: {_listed(groups)}"] if groups else []
+    said += [
+        f"not all LLMs have the tasks of {group!r}, so all are compared on its mean; left out: {_listed(tasks)}"
+        for group, tasks in tasks_of.items()
+    ]
     said += [f"not asked alike, so hardly comparable: {_listed(unlike)}"] if (unlike := _unlike(logs)) else []
     said += [f"taken as shares, though in percent: {_listed(shares)}"] if shares else []
     said += [f"left out: {problem}" for problem in problems]
     if said:
         warnings.warn("; ".join(said), P2LWarning, stacklevel=3)
     asked, means = ([row for row in rows if ("question_id" in row) is sampled] for sampled in (True, False))
-    return Results.joined([Results.read(part) for part in (asked, means) if part])
+    results = Results.joined([Results.read(part) for part in (asked, means) if part])
+    return dataclasses.replace(results, notes=(_measures(by_measure),))
+
+
+def _measures(by_measure: Mapping[Measure, Sequence[str]]) -> str:
+    """By which metric and filter the LLMs were compared, on which tasks."""
+    names = {
+        measure: measure[0] + ("" if measure[1] == NO_FILTER else f", filter {measure[1]}") for measure in by_measure
+    }
+    if len(names) == 1:
+        return f"metric: {next(iter(names.values()))}"
+    return "metrics: " + "; ".join(f"{names[measure]} ({_listed(tasks)})" for measure, tasks in by_measure.items())
 
 
 def _listed(names: Sequence[object]) -> str:
@@ -167,9 +185,9 @@ def _usable(logs: Sequence[Log], metric: str | None, highest: float) -> tuple[li
 
 def _rows(
     logs: Sequence[Log], metric: str | None, wanted: str | None, percent: bool
-) -> tuple[list[dict[str, Any]], set[float]]:
-    """The rows of one task, all LLMs by the same metric and filter (per question where all have samples), and the
-    highest possible scores of its logs, 1 or 100."""
+) -> tuple[list[dict[str, Any]], set[float], Measure]:
+    """The rows of one task, all LLMs by the same metric and filter (per question where all have samples), the highest
+    possible scores of its logs, 1 or 100, and metric and filter."""
     models = list(dict.fromkeys(log.model for log in logs))
     sampled, means = ([log for log in logs if log.sampled is kind] for kind in (True, False))
     chosen, measure = sampled, _common(sampled, models, metric, wanted)
@@ -190,7 +208,7 @@ def _rows(
             rows += [{**row, "question_id": question, "score": score / scale} for question, score in value.items()]
         else:
             rows.append({**row, "score": value[0] / scale, "n": value[1]})
-    return rows, set(scales.values())
+    return rows, set(scales.values()), measure
 
 
 def _top(log: Log, measure: Measure) -> float:

@@ -75,8 +75,11 @@ def _is_mean(group: str, children: Iterable[str], summary: Mapping[str, Any]) ->
     return False
 
 
-def counted_once(logs: Sequence[Log], children: Mapping[str, set[str]]) -> tuple[list[Log], list[str]]:
-    """The logs without those that another one contains, and the names of the tasks left out.
+def counted_once(
+    logs: Sequence[Log], children: Mapping[str, set[str]]
+) -> tuple[list[Log], list[str], dict[str, list[str]]]:
+    """The logs without those that another one contains; the groups left out; and the groups that stand for their tasks,
+    with these.
 
     A group's mean is left out where its tasks have results. It stands for its tasks instead if some LLM has the mean
     alone, and every LLM has it.
@@ -85,7 +88,9 @@ def counted_once(logs: Sequence[Log], children: Mapping[str, set[str]]) -> tuple
     for log in logs:
         if log.values or log.faults:
             of_llm.setdefault(log.model, set()).add(log.task)
-    out: set[str] = set()
+    groups: set[str] = set()
+    tasks_of: dict[str, list[str]] = {}
+    present = {log.task for log in logs if log.values or log.faults}
     for group in children:
         below = _below(group, children)
         with_tasks = [tasks for tasks in of_llm.values() if tasks & below]
@@ -93,11 +98,12 @@ def counted_once(logs: Sequence[Log], children: Mapping[str, set[str]]) -> tuple
         if not with_tasks:
             continue
         if alone and all(group in tasks for tasks in with_tasks):
-            out |= below
+            tasks_of[group] = sorted(below & present)
         else:
-            out.add(group)
-    present = {log.task for log in logs if log.values or log.faults}
-    return [log for log in logs if log.task not in out], sorted(out & present)
+            groups.add(group)
+    stood_for = set[str]().union(*tasks_of.values())
+    kept = [log for log in logs if log.task not in groups | stood_for]
+    return kept, sorted((groups - stood_for) & present), tasks_of
 
 
 def _below(group: str, children: Mapping[str, set[str]]) -> set[str]:

@@ -48,7 +48,7 @@ def read_livebench(
     with table_errors(ResultsError, table):
         tasks = benchmark_columns(columns, tasks)
     with table_errors(ResultsError, table), placed(read.place):
-        means = wide_means(columns, tasks, len(models), np.arange(len(models)), 100.0, empty=("-",))
+        means = wide_means(columns, tasks, len(models), np.arange(len(models)), True, empty=("-",))
     counts = np.where(np.isnan(means), 0.0, np.nan)
     results = Results(models, tasks, means, counts)
     if categories is None:

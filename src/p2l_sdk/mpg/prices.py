@@ -7,6 +7,9 @@ from pathlib import Path
 from p2l_sdk.errors import ResultsError
 from p2l_sdk.tables.columns import is_missing, number_of
 from p2l_sdk.tables.files import read_rows
+from p2l_sdk.tables.headers import plain
+from p2l_sdk.tables.notation import require_one_notation
+from p2l_sdk.tables.places import placed
 from p2l_sdk.tables.sources import table_errors
 
 
@@ -22,9 +25,13 @@ def read_prices(path: str | Path) -> dict[str, tuple[float, float]]:
     """
     prices: dict[str, tuple[float, float]] = {}
     rows = read_rows(path)
-    for at, row in enumerate(rows):
+    table = [{plain(name): value for name, value in row.items()} for row in rows]
+    for key in ("input_price", "output_price"):
+        with placed(lambda at: f"{str(path)!r}, {rows.place(at)}"):
+            require_one_notation(key, [row.get(key) for row in table])
+    for at, row in enumerate(table):
         missing = [key for key in ("input_price", "output_price") if key not in row]
-        name = row.get("model", row.get("name"))
+        name = row.get("model", row.get("llm", row.get("name")))
         if missing or is_missing(name) or not isinstance(name, str | int | float):
             raise ResultsError(f"{str(path)!r}, {rows.place(at)} has no {missing[0] if missing else 'model'}")
         if any(is_missing(row[key]) for key in ("input_price", "output_price")):
@@ -33,7 +40,7 @@ def read_prices(path: str | Path) -> dict[str, tuple[float, float]]:
         if not all(0 <= price < float("inf") for price in pair):
             place = f"{str(path)!r}, {rows.place(at)}"
             raise ResultsError(f"{place}: the prices of {name!r} must be numbers >= 0, not {pair}")
-        name = str(name)
+        name = str(name).strip()
         if name in prices:
             raise ResultsError(f"{str(path)!r} has two rows of {name!r}; keep one")
         prices[name] = pair

@@ -5,6 +5,8 @@
     counts              model, benchmark, correct, total
     published means     model, benchmark, score in [0, 1]; optional n (questions); or model and a column per benchmark
 
+Columns may have other names in any letter case (`result_columns`), and scores percent signs.
+
 A cell says as much about the true accuracy as a number of right-or-wrong questions with the same mean. A graded
 question counts as m (1 - m) / v of them, where m is the mean score and v its variance per question; a cell counts as at
 least one.
@@ -20,8 +22,22 @@ from typing import Any
 import numpy as np
 
 from p2l_sdk.errors import ResultsError
-from p2l_sdk.mpg.wide import RANGE, benchmark_columns, is_wide, wide_means, within
+from p2l_sdk.mpg.result_columns import known_columns, llm_names, warn_of_figures
+from p2l_sdk.mpg.wide import (
+    RANGE,
+    Percent,
+    benchmark_columns,
+    checked_percent,
+    is_wide,
+    require_one_scale,
+    scale_of,
+    unsigned,
+    wide_means,
+    within,
+)
 from p2l_sdk.tables.columns import is_index, is_missing, is_numeric, number_of
+from p2l_sdk.tables.figures import decimals
+from p2l_sdk.tables.notation import require_one_notation
 from p2l_sdk.tables.places import RowError, placed
 from p2l_sdk.tables.sources import ABSENT, Chunk, open_source, table_errors, whole_table
 from p2l_sdk.votes.scores import Scores
@@ -57,6 +73,7 @@ class Results:
             no result, NaN where a published mean does not state it.
         questions: benchmark -> `(n_models, n_questions)` scores, NaN where not asked; only where known.
         samples: measure (`seconds`, `output_tokens`, ...) -> LLM -> `(n,)` one number per question, NaN where absent.
+        notes: how the table was read, one sentence each.
     """
 
     models: tuple[str, ...]
@@ -65,48 +82,54 @@ class Results:
     counts: np.ndarray
     questions: Mapping[str, np.ndarray] = field(default_factory=dict)
     samples: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, source: Any, *, percent: bool = False, columns: Sequence[str] | None = None) -> Results:
+    def read(
+        cls,
+        source: Any,
+        *,
+        percent: Percent = False,
+        columns: Sequence[str] | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> Results:
         """Results from a table: a file (`p2l_sdk.tables.files.KINDS`), a frame, a mapping of columns, or dictionaries.
 
         The columns determine the form; see the module.
 
         Args:
             source: anything that `Votes.read` accepts.
-            percent: scores are in [0, 100].
+            percent: scores are in [0, 100]; or the benchmarks of which they are, the others' being in [0, 1].
             columns: of a table with a column per benchmark, those that are benchmarks; if not given, all but `model`
                 and row numbers.
+            names: the columns that have other names in the table: {"model": "LLM"}.
 
         Raises:
-            ResultsError: the source cannot be read, a column is missing, or is plainly no benchmark, a score is not a
-                number in its range, `correct` is above `total`, or two rows are for the same cell (or question); names
-                the row.
+            ResultsError: the source cannot be read, a column is missing, or is plainly no benchmark, a row is a figure
+                of the others, a score is not a number in its range, benchmarks are on different scales, `correct` is
+                above `total`, or two rows are for the same cell (or question); names the row.
 
         Warns:
-            P2LWarning: columns of row numbers were left out.
+            P2LWarning: columns of row numbers were left out, or two names are probably one LLM.
         """
         with table_errors(ResultsError, source):
             opened = open_source(source)
-            table, rows = _answered(whole_table(opened.chunks))
+            table, rows = _answered(known_columns(whole_table(opened.chunks), names or {}))
             with placed(lambda row: opened.place(rows[row])):
-                return cls._of_table(table, 100.0 if percent else 1.0, columns)
+                return cls._of_table(table, percent, columns)
 
     @classmethod
-    def _of_table(cls, table: Chunk, scale: float, columns: Sequence[str] | None) -> Results:
+    def _of_table(cls, table: Chunk, percent: Percent, columns: Sequence[str] | None) -> Results:
         if not table:
             raise ResultsError("the table of results is empty")
         if is_wide(table) or (columns is not None and "model" in table):
-            benchmarks = benchmark_columns(table, columns)
-            models, model = _names(table, "model")
-            _distinct({"LLM": (models, model)})
-            means = wide_means(table, benchmarks, len(models), model, scale)
-            return cls(models, benchmarks, means, np.where(np.isnan(means), 0.0, np.nan))
+            return cls._of_wide(table, percent, columns)
         form = _form(table)
-        models, model = _names(table, "model")
+        models, model = llm_names(table)
         benchmarks, benchmark = _names(table, "benchmark")
+        checked_percent(percent, benchmarks)
         if form is Form.QUESTIONS:
-            score = _numbers(table, "score", within(scale)) / scale
+            score = _scores(table, percent, benchmarks, benchmark)
             return _of_questions(table, models, model, benchmarks, benchmark, score)
         _distinct({"LLM": (models, model), "benchmark": (benchmarks, benchmark)})
         means = np.full((len(models), len(benchmarks)), np.nan)
@@ -120,9 +143,28 @@ class Results:
                 raise RowError(int(row), f": {right} is {value:g}; it must be {bound}")
             means[model, benchmark], counts[model, benchmark] = correct / total, total
         else:
-            means[model, benchmark] = _numbers(table, "score", within(scale)) / scale
+            means[model, benchmark] = _scores(table, percent, benchmarks, benchmark)
             counts[model, benchmark] = _stated(table)
+            warn_of_figures(models, means, [decimals(table["score"]) + (0 if percent is False else 2)] * len(models))
         return cls(models, benchmarks, means, counts)
+
+    @classmethod
+    def _of_wide(cls, table: Chunk, percent: Percent, columns: Sequence[str] | None) -> Results:
+        others = [name for name in table if name != "model"]
+        checked_percent(percent, others)
+        table = {**table, **{name: unsigned(table[name], scale_of(percent, name)) for name in others}}
+        benchmarks = benchmark_columns(table, columns)
+        models, model = llm_names(table)
+        _distinct({"LLM": (models, model)})
+        require_one_scale({name: table[name] for name in benchmarks}, percent, wide=True)
+        for name in benchmarks:
+            require_one_notation(name, table[name])
+        means = wide_means(table, benchmarks, len(models), model, percent)
+        digits = [
+            decimals(table[name][int(row)] for name in benchmarks) for row in np.unique(model, return_index=True)[1]
+        ]
+        warn_of_figures(models, means, [number + (0 if percent is False else 2) for number in digits])
+        return cls(models, benchmarks, means, np.where(np.isnan(means), 0.0, np.nan))
 
     @classmethod
     def of_scores(cls, scores: Scores, benchmark: str) -> Results:
@@ -133,7 +175,11 @@ class Results:
         """
         if benchmark not in scores.categories:
             has = ", ".join(scores.categories) or "none"
-            raise ResultsError(f"the scores have no category column {benchmark!r}; they have: {has}")
+            raise ResultsError(
+                f"the scores have no category column {benchmark!r}; they have: {has}. Goodness is of benchmarks: it "
+                "needs a column that says of which one each prompt is (one text in all rows makes one benchmark). "
+                "Scores without it can be trained on and measured on (p2l train --votes, p2l evaluate --scores)"
+            )
         bad = np.argwhere((scores.scores < 0) | (scores.scores > 1))
         if len(bad):
             row, column = bad[0]
@@ -165,6 +211,7 @@ class Results:
             self.counts[at],
             {name: scores[at] for name, scores in self.questions.items()},
             {k: {m: v for m, v in by_model.items() if m in models} for k, by_model in self.samples.items()},
+            self.notes,
         )
 
     @staticmethod
@@ -188,7 +235,8 @@ class Results:
                 if name not in questions:  # questions of different tables cannot be matched: keep the first
                     questions[name] = np.full((len(models), scores.shape[1]), np.nan)
                     questions[name][at[0].ravel()] = scores
-        return Results(models, benchmarks, means, counts, questions, _joined_samples(parts, models))
+        notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+        return Results(models, benchmarks, means, counts, questions, _joined_samples(parts, models), notes)
 
 
 def _of_questions(
@@ -270,7 +318,8 @@ def _form(table: Chunk) -> Form:
         )
     raise ResultsError(
         f"the results have the columns {', '.join(map(str, table))}; they need one of: {forms}; or model and a column "
-        "of numbers per benchmark (beside others, name them: columns=[...], --columns A,B)"
+        "of numbers per benchmark (beside others, name them: columns=[...], --columns A,B; a column of another name: "
+        "--column model=NAME, names={...})"
     )
 
 
@@ -281,7 +330,7 @@ def _names(table: Chunk, column: str) -> tuple[tuple[str, ...], np.ndarray]:
     for row, value in enumerate(table[column]):
         if is_missing(value):
             raise RowError(row, f" has no {column}")
-        code[row] = numbers.setdefault(str(value), len(numbers))
+        code[row] = numbers.setdefault(str(value).strip(), len(numbers))
     return tuple(numbers), code
 
 
@@ -295,8 +344,26 @@ def _distinct(columns: Mapping[str, tuple[tuple[str, ...], np.ndarray]]) -> None
         raise RowError(row, f" are both of {what}; keep one", before=int(first[place.ravel()[row]]))
 
 
+def _scores(table: Chunk, percent: Percent, benchmarks: Sequence[str], benchmark: np.ndarray) -> np.ndarray:
+    """`(n_rows,)` scores in [0, 1], each on the scale of its benchmark."""
+    values: list[Any] = list(table["score"])
+    scales = np.array([scale_of(percent, name) for name in benchmarks])[benchmark]
+    for scale in np.unique(scales):
+        rows = np.flatnonzero(scales == scale)
+        for row, value in zip(rows, unsigned([values[row] for row in rows], float(scale)), strict=True):
+            values[row] = value
+    by_name = {name: [values[row] for row in np.flatnonzero(benchmark == b)] for b, name in enumerate(benchmarks)}
+    require_one_scale(by_name, percent, wide=False)
+    whole = {**table, "score": values}
+    numbers = _numbers(whole, "score", within(float(scales.max())))
+    for row in np.flatnonzero(numbers > scales):
+        raise RowError(int(row), f": score is {values[row]!r}; {RANGE[1.0]}")
+    return numbers / scales
+
+
 def _numbers(table: Chunk, column: str, check: Callable[[float], str], *, optional: bool = False) -> np.ndarray:
     values = table[column]
+    require_one_notation(column, values)
     numbers = np.array([np.nan if value is ABSENT else number_of(value) for value in values])
     for row, number in enumerate(numbers):
         if optional and np.isnan(number) and is_missing(values[row]):

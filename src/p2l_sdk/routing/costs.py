@@ -220,6 +220,8 @@ def _label(source: Any) -> str:
 def _read(path: Path) -> Any:
     from p2l_sdk.tables.files import KINDS, is_data, kind_of, no_table, read_rows
     from p2l_sdk.tables.json_files import read_json
+    from p2l_sdk.tables.notation import require_one_notation
+    from p2l_sdk.tables.places import placed
     from p2l_sdk.tables.sources import table_errors
     from p2l_sdk.tables.text import read_text
 
@@ -231,12 +233,24 @@ def _read(path: Path) -> Any:
             if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
                 return found
         if kind_of(path) is not None:
-            rows = read_rows(path)
-            return _distinct([_of_row(row, f"{str(path)!r}, {rows.place(at)}") for at, row in enumerate(rows)])
+            read = read_rows(path)
+            rows = [_known(row) for row in read]
+            for name in ("cost", *_ENTRY):
+                with placed(lambda row: f"{str(path)!r}, {read.place(row)}"):
+                    require_one_notation(name, [row.get(name) for row in rows])
+            return _distinct([_of_row(row, f"{str(path)!r}, {read.place(at)}") for at, row in enumerate(rows)])
         known = f".yaml, {KINDS}, or {GENAI_PRICES!r}"
         if path.exists() or is_data(path):
             raise CostError(no_table(path, known))
         raise CostError(f"{str(path)!r} is no source of costs; give a file ({known})")
+
+
+def _known(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with the names of costs where its own differ in letter case, blanks or hyphens alone; `llm` too."""
+    from p2l_sdk.tables.headers import plain
+
+    names = {**{name: name for name in ("model", "cost", *_ENTRY)}, "llm": "model", "modell": "model"}
+    return {names.get(plain(name), name) if names.get(plain(name)) not in row else name: v for name, v in row.items()}
 
 
 def _yaml(text: str, path: Path) -> Any:

@@ -241,16 +241,9 @@ def is_long(chunk: Chunk, untyped: bool) -> bool:
     return {"model", "score"} <= set(chunk) and not is_numeric(chunk["model"], untyped)
 
 
-def is_scores(chunk: Chunk, untyped: bool) -> bool:
-    """Whether this is a table of scores: it has prompts and numeric columns, and none of the columns of votes."""
-    if {"model_a", "model_b", "winner"} & set(chunk):
-        return False
-    if is_long(chunk, untyped):
-        return True
-    if not {"prompt", "conversation_a"} & set(chunk):
-        return False
-    others = ((name, values) for name, values in chunk.items() if not is_own(name) and not is_index(name))
-    return any(is_numeric(values, untyped) for name, values in others)
+def may_be_scores(chunk: Chunk) -> bool:
+    """Whether this may be a table of scores: it has none of the columns of votes (see `score_cells.is_scores`)."""
+    return not {"model_a", "model_b", "winner"} & set(chunk)
 
 
 def is_numeric(values: Iterable[Any], untyped: bool) -> bool:

@@ -3,14 +3,16 @@
 A column of row numbers is left out, with a warning: one named as programs name it (`is_index`), or one that counts the
 rows from 0 or 1, in any order. What is plainly something else is an error that asks the user to name the columns: an
 identifier, a flag, a timestamp, a count, a price, or a mean of the others. Of values alone, only what no score can be
-is refused: whole numbers far outside the range of the other columns, and 0 or 1 beside graded scores; where all columns
-are 0 or 1, all of them are scores.
+is refused: whole numbers far outside the range of the other columns, numbers above 1 where the others are shares, 0 or
+1 beside graded scores, and what equals a figure of the others in every row (`figures`); where all columns are 0 or 1,
+all of them are scores.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import shlex
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ import numpy as np
 
 from p2l_sdk.errors import P2LWarning, TableError, did_you_mean
 from p2l_sdk.tables.columns import is_index, is_no_number, is_numeric, is_own, number_of
+from p2l_sdk.tables.figures import decimals, figures
 
 _ITEM = "(question|prompt|sample|doc|document|item|example|task|row|user|session|conversation|conv|turn|query|problem|"
 _ITEM += "instance|request|message|record|case|test|entry|dataset|group|cluster|thread|trace|run) ?"
@@ -35,7 +38,10 @@ _COUNT = re.compile(
     r"(.* )?(count|counts|length|len|words|chars|characters|turns|time|date|datetime|year|params|parameters|size|elo|"
     r"duration|ms|votes|weight)|(n|num) .+|(size|params) b"
 )
-_MEAN = re.compile(r"(.* )?(average|avg)( .*)?|(mean|total|sum|median|std|stdev|min|max|oracle)( (score|accuracy))?")
+_FIGURES = (
+    "mean|total|sum|median|std|stdev|min|max|oracle|mittelwert|durchschnitt|gesamt|summe|moyenne|promedio|media|ø|best"
+)
+_MEAN = re.compile(rf"(.* )?(average|avg)( .*)?|({_FIGURES})( (score|accuracy))?")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 
 # rows from which whole numbers tell something, from which 0 and 1 do, and from which 1 to n are no scores
@@ -43,6 +49,7 @@ _FEW, _SOME, _MANY = 3, 5, 8
 _LLMS = 2  # columns of graded scores beside which one of 0 and 1 is a flag
 _MOST_ENDS = 0.25  # share of graded scores that are 0 or 1, at most
 _FAR = 10.0  # times the range of the others, from where one or two rows are enough
+_TENTHS = 10.0  # up to here, scores are hardly in percent
 _NAMED = 6  # columns in a message
 
 
@@ -53,20 +60,28 @@ class Sought:
     Attributes:
         one: what one column holds.
         remedy: how the user names the columns; `{names}` are those that remain, `{wrong}` those that are refused.
+        every: how all of them are named, if those that look like something else are none; `{names}` are all.
+        percent: what to do with a column in percent where the others are shares; None if the caller checks that.
         means: names that only a figure of the other columns has.
     """
 
     one: str
     remedy: str
+    every: str
+    percent: str | None = None
     means: tuple[str, ...] = ()
 
 
 LLMS = Sought(
     "an LLM's scores",
     "name the LLMs (--llms {names}; models=[...]) or what is none (--not-llms {wrong}; not_llms=[...])",
+    "if all are LLMs: --llms {names}",
+    "divide them by 100 in the table, or write them with percent signs (63 %)",
     ("overall", "all"),  # of benchmarks, these are the results of all prompts, which `p2l build` needs
 )
-BENCHMARKS = Sought("a benchmark's scores", "name the benchmarks (--columns {names}; columns=[...])")
+BENCHMARKS = Sought(
+    "a benchmark's scores", "name the benchmarks (--columns {names}; columns=[...])", "if all are: --columns {names}"
+)
 
 
 def score_columns(
@@ -111,6 +126,20 @@ def score_columns(
     return tuple(column.name for column in columns)
 
 
+def is_flag(name: str) -> bool:
+    """Whether a column is named as flags are: `is_code`, `has image`."""
+    return _FLAG.fullmatch(_words(name)) is not None
+
+
+def is_figure(name: str) -> bool:
+    """Whether a name is that of a figure of others: `Average`, `Mittelwert`, `best`."""
+    return re.fullmatch(f"average|avg|{_FIGURES}", _words(name)) is not None
+
+
+def _words(name: str) -> str:
+    return " ".join(_WORD.findall(name)).lower() or name.strip().lower()
+
+
 def any_value(values: Iterable[Any]) -> bool:
     """Whether a column has a value at all; a comma at the end of every line of a CSV file makes one that has none."""
     return any(not is_no_number(value) for value in values)
@@ -118,12 +147,14 @@ def any_value(values: Iterable[Any]) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Column:
-    """A numeric column: its name, its words, its `(n,)` finite values, and whether there is one in every row."""
+    """A numeric column: its name, its words, its `(n_rows,)` cells (NaN for a missing one), the `(n,)` finite ones, and
+    the digits after the point."""
 
     name: str
     words: str
+    cells: np.ndarray
     numbers: np.ndarray
-    full: bool
+    digits: int
 
     @classmethod
     def of(cls, name: str, values: Sequence[Any]) -> _Column:
@@ -132,12 +163,20 @@ class _Column:
         except (TypeError, ValueError):  # an empty string, a text
             numbers = np.array([number_of(value) for value in values])
         finite = np.isfinite(numbers)
-        words = " ".join(_WORD.findall(name)).lower() or name.strip().lower()
-        return cls(name, words, numbers[finite], bool(finite.all()))
+        return cls(name, _words(name), np.where(finite, numbers, np.nan), numbers[finite], decimals(values))
+
+    @property
+    def full(self) -> bool:
+        return len(self.numbers) == len(self.cells)
 
     @cached_property
     def top(self) -> float:
         return float(self.numbers.max(initial=-math.inf))
+
+    @cached_property
+    def share(self) -> bool:
+        """Whether all values are in [0, 1]."""
+        return bool(len(self.numbers)) and self.top <= 1.0 and float(self.numbers.min()) >= 0.0
 
     @cached_property
     def whole(self) -> bool:
@@ -194,8 +233,9 @@ def _scale(columns: Iterable[_Column]) -> float:
 def _refuse(columns: list[_Column], sought: Sought) -> None:
     """Raise `TableError` for columns that are plainly no scores; it names all of them."""
     reasons: dict[str, str] = {}
-    rest = columns
-    while found := _by_name(rest, sought) or _by_values(rest):
+    rest, by_values = columns, set[str]()
+    while found := _by_name(rest, sought) or _by_values(rest, sought):
+        by_values |= set() if _by_name(rest, sought) else found.keys()
         reasons |= found
         rest = [column for column in rest if column.name not in reasons]
     if not reasons:
@@ -206,10 +246,19 @@ def _refuse(columns: list[_Column], sought: Sought) -> None:
         for i, name in enumerate(order[:_NAMED])
     )
     more = f" (and {len(order) - _NAMED} more columns)" if len(order) > _NAMED else ""
-    names = ",".join(column.name for column in rest[:_NAMED]) + (",..." if len(rest) > _NAMED else "")
-    wrong = ",".join(order[:_NAMED]) + (",..." if len(order) > _NAMED else "")
-    remedy = sought.remedy.format(names=names or "A,B", wrong=wrong)
+    remedy = sought.remedy.format(names=_option([c.name for c in rest]) if rest else "A,B", wrong=_option(order))
+    if by_values:
+        remedy += "; " + sought.every.format(names=_option([column.name for column in columns]))
+    scaled = [c for c in _beyond_shares([*rest, *(c for c in columns if c.name in by_values)]) if c.top > _TENTHS]
+    if sought.percent and scaled:
+        whose = ", ".join(f"{column.name!r} ({_ends(column)})" for column in scaled[:_NAMED])
+        remedy += f"; all scores outside [0, 1] are those of {whose}: if these are in percent, {sought.percent}"
     raise TableError(f"{what}, not like {sought.one}{more}: {remedy}")
+
+
+def _option(names: Sequence[str]) -> str:
+    """The names as the value of an option, for a shell."""
+    return shlex.quote(",".join(names[:_NAMED])) + (",..." if len(names) > _NAMED else "")
 
 
 def _by_name(columns: Sequence[_Column], sought: Sought) -> dict[str, str]:
@@ -234,9 +283,21 @@ def _stands_out(column: _Column, others: Sequence[_Column]) -> bool:
     return bool(beside) and (column.top > _scale(beside) or all(other.fractional for other in beside))
 
 
-def _by_values(columns: Sequence[_Column]) -> dict[str, str]:
-    """Likewise, whatever the name: whole numbers far outside the others' range, else 0 or 1 beside graded scores."""
-    outside = {column.name: "an identifier or a count" for column in columns if _outside(column, columns)}
+def _by_values(columns: Sequence[_Column], sought: Sought) -> dict[str, str]:
+    """Likewise, whatever the name: numbers far outside the others' range, figures of the others, else 0 or 1 beside
+    graded scores."""
+    if columns:
+        cells = np.stack([column.cells for column in columns], 1)
+        computed = figures(cells, [column.digits for column in columns])
+        if computed:
+            return {columns[at].name: what for at, what in computed.items()}
+    scaled = {
+        column.name: f"another scale ({_ends(column)})"
+        for column in _beyond_shares(columns, few=_FEW if sought.percent else 1)
+    }
+    far = [column.name for column in columns if _outside(column, columns)]
+    outside = {name: "an identifier or a count" for name in far if sought.percent or name not in scaled}
+    outside |= scaled if sought.percent and not outside else {}
     outside |= {column.name: "a running number" for column in columns if _may_count_rows(column, columns)}
     if outside:
         beside = [column for column in columns if column.name not in outside]
@@ -253,6 +314,21 @@ def _by_values(columns: Sequence[_Column]) -> dict[str, str]:
         for column in columns
         if column.binary and len(column.numbers) >= _SOME and len(np.unique(column.numbers)) == 2
     }
+
+
+def _beyond_shares(columns: Sequence[_Column], few: int = _FEW) -> list[_Column]:
+    """The columns up to 100, of at least `few` numbers, most of them or whole ones above 1, where all others are
+    shares."""
+    rest = [column for column in columns if not column.share and len(column.numbers) >= few]
+    shares = [column for column in columns if column.share and not column.whole]
+    if not shares or any(not column.share and column not in rest for column in columns):
+        return []
+    odd = [c for c in rest if c.numbers.min() >= 0.0 and c.top <= 100.0 and (c.whole or np.median(c.numbers) > 1.0)]
+    return odd if len(odd) == len(rest) else []
+
+
+def _ends(column: _Column) -> str:
+    return f"{column.numbers.min():g} to {column.top:g}"
 
 
 def _outside(column: _Column, columns: Sequence[_Column]) -> bool:

@@ -38,6 +38,7 @@ class Findings:
         renamed: names of LLMs that were replaced -> the new names.
         near: names that are probably one LLM.
         trimmed: LLMs whose names had blanks around them in some rows.
+        roles: what the columns of a table of scores were read as, where nobody named the LLMs.
     """
 
     skipped: Skipped | None = None
@@ -46,6 +47,7 @@ class Findings:
     renamed: Mapping[str, str] = field(default_factory=dict)
     near: tuple[NearNames, ...] = ()
     trimmed: tuple[str, ...] = ()
+    roles: str = ""
 
     @property
     def facts(self) -> dict[str, str]:
@@ -55,6 +57,8 @@ class Findings:
             said["columns"] = ", ".join(f"{ours} is {theirs!r}" for ours, theirs in self.columns.items())
         if self.winners:
             said["winners"] = ", ".join(f"{spelling!r} is {meaning}" for spelling, meaning in self.winners.items())
+        if self.roles:
+            said["scores"] = self.roles
         if self.renamed:
             said["renamed"] = ", ".join(f"{old} to {new}" for old, new in self.renamed.items())
         if self.trimmed:
@@ -75,6 +79,7 @@ class Findings:
             "renamed": dict(self.renamed),
             "trimmed": list(self.trimmed),
             "near": [dataclasses.asdict(pair) for pair in self.near],
+            "roles": self.roles,
         }
 
 

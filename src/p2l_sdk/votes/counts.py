@@ -14,12 +14,12 @@ import numpy as np
 
 from p2l_sdk.errors import P2LWarning, TableError, VotesError
 from p2l_sdk.modeling.feedback_p2l import Winner
-from p2l_sdk.tables.columns import is_scores
 from p2l_sdk.tables.faults import Faults
 from p2l_sdk.tables.headers import plain
 from p2l_sdk.tables.near_names import warning_of
 from p2l_sdk.tables.places import Places
 from p2l_sdk.tables.reading import Reading, column_names
+from p2l_sdk.tables.score_cells import is_scores
 from p2l_sdk.tables.sources import Source, open_columns, open_source, require_equal_lengths, table_errors
 from p2l_sdk.tables.vote_codes import VoteCodes, weights
 from p2l_sdk.votes.missing_columns import require_columns

@@ -3,11 +3,25 @@ measure` writes them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from p2l_sdk.tables.columns import checked, checked_prompt, is_no_number, llm_name, prompt_column, turns_of
+from p2l_sdk.errors import ScoresError
+from p2l_sdk.tables.columns import (
+    checked,
+    checked_prompt,
+    is_index,
+    is_no_number,
+    is_numeric,
+    is_own,
+    llm_name,
+    prompt_column,
+    turns_of,
+)
+from p2l_sdk.tables.headers import plain
 from p2l_sdk.tables.places import RowError
+from p2l_sdk.tables.score_cells import spelling
 from p2l_sdk.tables.sources import ABSENT, Chunk
 
 _NAMED = ("benchmark", "question_id")  # with the prompt, they identify a question
@@ -22,6 +36,11 @@ _OF_ANSWERS = {
     "score",
     "session",
 }  # not of the prompt
+_OF_LLM = {"model", "model_name", "model_id", "llm", "llm_name", "modell", "language_model"}
+_OF_SCORE = {
+    "score", "correct", "is_correct", "accuracy", "acc", "rating", "grade", "points", "result", "passed", "pass",
+    "success", "note", "bewertung", "punkte", "exact_match",
+}  # fmt: skip
 _REMEDY = (
     "measure again (`p2l mpg measure` writes the prompt now), or make scores of these answers: p2l judge FILE --grader "
     "exact --questions QUESTIONS --output scores.jsonl"
@@ -65,6 +84,34 @@ def wide_table(table: Chunk) -> tuple[Chunk, dict[str, dict[int, int]]]:
     }
     labels = {name: [table[name][row] for row in first] for name in kept}
     return {"prompt": [prompts[row] for row in first], **labels, **columns}, scores
+
+
+def ask_for_long(table: Chunk, untyped: bool, columns: Mapping[str, str]) -> None:
+    """Refuse a table of scores whose rows are each of one LLM, but whose columns have other names.
+
+    Args:
+        table: all rows.
+        untyped: whether all values are strings, even numbers.
+        columns: those of the contract's columns that have another name in the file -> that name.
+
+    Raises:
+        ScoresError: the message has the options that name LLM and score.
+    """
+    texts = [name for name in table if plain(name) in _OF_LLM and not is_numeric(table[name], untyped)]
+    scores = [
+        n for n, v in table.items() if not is_own(n) and not is_index(n) and (is_numeric(v, untyped) or spelling(v))
+    ]
+    likely = [name for name in scores if plain(name) in _OF_SCORE] or (scores if len(scores) == 1 else [])
+    if len(texts) != 1 or not likely:
+        return
+    named = {"model": texts[0], "score": likely[0]}
+    options = " ".join(
+        f"--column {shlex.quote(f'{ours}={name}')}" for ours, name in {**columns, **named}.items() if ours != name
+    )
+    raise ScoresError(
+        f"each row seems to be of one LLM ({texts[0]!r}), with its score ({likely[0]!r}); if so, add: {options} "
+        "(columns={...}); if the columns of numbers are LLMs, name them: --llms A,B (models=[...])"
+    )
 
 
 def _prompts(table: Chunk) -> list[Any]:

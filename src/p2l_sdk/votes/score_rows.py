@@ -16,12 +16,10 @@ from p2l_sdk.tables.places import Place
 from p2l_sdk.tables.prompt_cells import PromptCells
 from p2l_sdk.tables.sources import ABSENT, Chunk
 
-_BOOLS = {"True": 1.0, "False": 0.0, "true": 1.0, "false": 0.0}  # as CSV files spell them
-
 
 def score_of(value: Any) -> float:
     """The score in a cell; NaN if there is none."""
-    return number_of(_BOOLS.get(value, value) if isinstance(value, str) else value)
+    return number_of(value)
 
 
 def sound_rows(

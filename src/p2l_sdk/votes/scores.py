@@ -4,7 +4,7 @@ for each prompt and LLM."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,12 @@ from p2l_sdk.tables.columns import (
 )
 from p2l_sdk.tables.identifiers import LLMS, score_columns
 from p2l_sdk.tables.near_names import near_names, warning_of
+from p2l_sdk.tables.notation import require_one_notation
 from p2l_sdk.tables.places import RowError, placed
 from p2l_sdk.tables.reading import Applied, Findings, Reading
+from p2l_sdk.tables.score_cells import Roles, as_numbers, spelling, spells_numbers, written_scores
 from p2l_sdk.tables.sources import Chunk, Source, open_source, table_errors, whole_table
-from p2l_sdk.votes.long_scores import wide_table
+from p2l_sdk.votes.long_scores import ask_for_long, wide_table
 from p2l_sdk.votes.score_rows import score_of, sound_rows
 from p2l_sdk.votes.scores_outside import Outside, OutsideScores
 
@@ -78,8 +80,8 @@ class Scores:
 
         Args:
             source: anything that `Votes.read` accepts; several files of one kind by a pattern ("answers-*.jsonl").
-            models: the LLMs, in this order; by default all numeric columns, sorted (columns of bools count only if
-                they are named here), without those of row numbers.
+            models: the LLMs, in this order; by default all columns of numbers or percentages, sorted, without those
+                of row numbers; and columns of outcomes (True and False, pass and fail), if all scores are such.
             not_llms: columns that are no LLMs, if `models` is not given.
             among: if `models` is not given, the LLMs are the columns with these names, whichever there are.
             allow_missing: whether a score may be missing (NaN, null, an empty cell of a CSV file).
@@ -89,12 +91,14 @@ class Scores:
 
         Raises:
             ScoresError: a column is missing, there are no rows, a prompt is invalid, a score is not a finite number, or
-                a numeric column is plainly no LLM's scores (`tables.identifiers`).
+                a numeric column is plainly no LLM's scores (`tables.identifiers`), or numbers of a column have points
+                of two meanings.
             P2LError: `outside` is unknown.
 
         Warns:
             P2LWarning: scores were clipped, rescaled or dropped; it names the first and says how many. Columns of row
-                numbers were left out.
+                numbers were left out. If nobody named the LLMs: columns that look like scores were not read, or were
+                read though they are no numbers.
         """
         reading = Reading.of(columns, None, rename, skip_invalid)
         with table_errors(ScoresError, source):
@@ -129,15 +133,27 @@ class Scores:
         table = whole_table(source.chunks)
         if not table:
             raise ScoresError("the scores file is empty")
-        long = is_long(table, source.untyped)
+        table, untyped = (
+            {_trimmed(name): values for name, values in table.items()},
+            spells_numbers(table, source.untyped),
+        )
+        long = is_long(table, untyped)
         if not long and not {"prompt", "conversation_a"} & table.keys():
             has = ", ".join(map(str, table))
             raise ScoresError(
                 f"{source.place(0)} has no column 'prompt' (it has: {has}); if it has another name: "
                 "--column prompt=NAME (columns={'prompt': NAME})"
             )
-        names = () if long else cls._columns(table, source, models, among, not_llms)
         taken = not long and models is None and among is None  # nobody named it
+        if taken:
+            ask_for_long(table, untyped, applied.columns if applied else {})
+        written = written_scores(table, untyped, not_llms) if taken else {}
+        spelt = spelling(table["score"]) if long else None
+        table = {
+            n: as_numbers(v) if n in written or n in {"score", *(models or among or ())} else v
+            for n, v in table.items()
+        }
+        names = () if long else cls._columns(table, untyped, models, among, not_llms, written)
         hint = " (if it is no LLM: --not-llms, not_llms=[...])" if taken else ""
         table, at, skipped = sound_rows(
             table,
@@ -151,15 +167,17 @@ class Scores:
         with placed(lambda row: source.place(int(at[row]))):
             table, rows = wide_table(table) if long else (table, {})
         if long:
-            names = cls._columns(table, source, models, among, not_llms, rows)
+            names = cls._columns(table, untyped, models, among, not_llms, rows=rows)
         prompts = checked(prompt_column(table, 0), checked_prompt, 0)
 
         def row_of(index: int, name: str) -> int:
             return int(at[rows.get(name, {}).get(index, index)])
 
         with placed(source.place):
+            for name in names:
+                require_one_notation(name, table[name], lambda row, name=name: row_of(row, name))
             columns = [_column(table, name, allow_missing, row_of, hint) for name in names]
-        numbers = set(rows) if long else {name for name in table if is_numeric(table[name], source.untyped)}
+        numbers = set(rows) if long else {name for name in table if is_numeric(table[name], untyped)}
         categories = Categories(without=(numbers - set(not_llms)) | set(names))
         categories.add(table, len(prompts))
         read = np.stack(columns, 1)
@@ -171,19 +189,26 @@ class Scores:
         if near:
             warnings.warn(warning_of(near, "scores"), P2LWarning, stacklevel=4)
         done = applied or Applied(Reading(), source.untyped)
-        findings = Findings(skipped, done.columns, renamed=done.renamed, near=near)
+        roles = Roles.of(table, names, written, categories.arrays(), numbers | set(not_llms)) if taken else None
+        if roles is not None and roles.warning is not None:
+            warnings.warn(roles.warning, P2LWarning, stacklevel=4)
+        said = str(roles or (f"read as LLMs: {', '.join(names)}; scores are {spelt}" if spelt else ""))
+        findings = Findings(skipped, done.columns, renamed=done.renamed, near=near, roles=said)
         return cls(prompts, names, read, categories.arrays(), found, findings)
 
     @staticmethod
     def _columns(
         table: Chunk,
-        source: Source,
+        untyped: bool,
         models: Sequence[str] | None,
         among: Sequence[str] | None,
         not_llms: Sequence[str],
+        written: Collection[str] = (),
+        *,
         rows: Mapping[str, Mapping[int, int]] | None = None,
     ) -> tuple[str, ...]:
-        """The LLMs' columns of a table; `rows` are the LLMs of a long one, with their rows."""
+        """The LLMs' columns of a table, of which `written` were no numbers; `rows` are the LLMs of a long one, with
+        their rows."""
         if models is not None:
             names = tuple(models)
         elif among is not None:
@@ -191,7 +216,7 @@ class Scores:
         elif rows is not None:
             names = tuple(sorted(name for name, of_prompts in rows.items() if of_prompts and name not in not_llms))
         else:
-            names = tuple(sorted(score_columns(table, source.untyped, LLMS, without=not_llms)))
+            names = tuple(sorted(score_columns(table, untyped, LLMS, without=not_llms)))
         for name in names:
             if name not in table:
                 near = did_you_mean(name, [other for other in map(str, table) if not is_own(other)])
@@ -202,9 +227,13 @@ class Scores:
             has = ", ".join(map(str, table))
             raise ScoresError(
                 f"the scores file has no numeric column; it needs one for each LLM (it has: {has}); "
-                "columns of bools are LLMs where they are named: --llms A,B (models=[...])"
+                "if a column of bools is an LLM, name all LLMs: --llms A,B (models=[...])"
             )
         return names
+
+
+def _trimmed(name: Any) -> Any:
+    return name.strip() if isinstance(name, str) else name
 
 
 def as_outside(name: Outside | str | None) -> Outside | None:

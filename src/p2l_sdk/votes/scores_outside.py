@@ -14,6 +14,9 @@ from p2l_sdk.tables.places import Place, Places
 REMEDY = "clip, rescale or drop such scores with scores_outside (--scores-outside)"
 
 
+_PERCENT = 10.0  # from here, the scores of one LLM may be in percent
+
+
 class Outside(StrEnum):
     """What is done with scores outside [0, 1]."""
 
@@ -31,6 +34,7 @@ class OutsideScores:
         row, model, value: the first of them: its row (from 1), its LLM and the score.
         lowest, highest: the range of all scores, extended to hold 0 and 1.
         done: what was done with them; None if they were kept.
+        alone: the range of the LLM's scores, if all that are outside are its own; None if they are of several.
     """
 
     n: int
@@ -42,6 +46,7 @@ class OutsideScores:
     highest: float
     done: Outside | None = None
     place: str = field(default="", compare=False)  # of the first, as its file counts rows
+    alone: tuple[float, float] | None = field(default=None, compare=False)
 
     @classmethod
     def of(
@@ -72,6 +77,7 @@ class OutsideScores:
             lowest=min(0.0, float(np.nanmin(scores))),
             highest=max(1.0, float(np.nanmax(scores))),
             place=(place or Places())(row_of(index, models[column])),
+            alone=_range(scores[:, column]) if len(models) > 1 and (found[:, 1] == column).all() else None,
         )
 
     def apply(self, scores: np.ndarray, done: Outside) -> np.ndarray:
@@ -87,7 +93,10 @@ class OutsideScores:
         first = f"{self.place or f'row {self.row}'}: the score of {self.model!r} is {self.value:g}, "
         if self.n == 1:
             return f"{first}the only one of {self.n_scores:,} scores outside [0, 1]"
-        return f"{first}and {self.n:,} of {self.n_scores:,} scores are outside [0, 1]"
+        text = f"{first}and {self.n:,} of {self.n_scores:,} scores are outside [0, 1]"
+        if self.alone is not None and self.alone[1] > _PERCENT:
+            text += f", all of them {self.model!r}'s ({self.alone[0]:g} to {self.alone[1]:g}): in percent?"
+        return text
 
     @property
     def outcome(self) -> str:
@@ -105,3 +114,7 @@ class OutsideScores:
         """Plain JSON values."""
         names = ("n", "n_scores", "row", "model", "value")
         return {**{name: getattr(self, name) for name in names}, "done": None if self.done is None else str(self.done)}
+
+
+def _range(scores: np.ndarray) -> tuple[float, float]:
+    return float(np.nanmin(scores)), float(np.nanmax(scores))

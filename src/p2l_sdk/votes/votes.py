@@ -22,11 +22,12 @@ import numpy as np
 from p2l_sdk.errors import P2LWarning, ScoresError, VotesError, require_known
 from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.modeling.prompt_p2l import Prompt
-from p2l_sdk.tables.columns import Categories, PromptIndex, is_scores, turns_of
+from p2l_sdk.tables.columns import Categories, PromptIndex, may_be_scores, turns_of
 from p2l_sdk.tables.files import Row
 from p2l_sdk.tables.headers import numeric_sides
 from p2l_sdk.tables.near_names import warning_of
 from p2l_sdk.tables.reading import Applied, Findings, Reading
+from p2l_sdk.tables.score_cells import is_scores
 from p2l_sdk.tables.sources import Source, of_rows, open_source, table_errors
 from p2l_sdk.tables.vote_codes import VoteCodes
 from p2l_sdk.tables.winners import WINNERS
@@ -117,10 +118,11 @@ class Votes:
             first, opened = opened.peek()
             if {"prompt", "model", "answer"} <= first.keys() and not {"score", "winner"} & first.keys():
                 raise VotesError("these are answers, as p2l collect writes them, not votes; let p2l judge compare them")
-            if is_scores(first, opened.untyped):
+            if may_be_scores(first) and is_scores(first, opened.untyped):
                 if models is None and (sides := numeric_sides(first)):
+                    llms = shlex.quote(",".join(sides))
                     raise VotesError(
-                        f"{sides[0]!r} and {sides[1]!r} may be two LLMs with scores (--llms {','.join(sides)}; models) "
+                        f"{sides[0]!r} and {sides[1]!r} may be two LLMs with scores (--llms {llms}; models) "
                         f"or the sides of votes, with numbers as names (--column {shlex.quote(f'model_a={sides[0]}')} "
                         f"--column {shlex.quote(f'model_b={sides[1]}')}); say which"
                     )
