@@ -20,8 +20,10 @@ from p2l_sdk.tables.sources import Chunk
 _OF_LLMS = ("model", "llm", "model_name", "llm_name", "modell", "language_model")
 _BENCHMARK = ("benchmark", "task", "dataset", "eval")
 _SCORE = ("score", "accuracy", "acc", "exact_match")
-_SAME = ("question_id", "correct", "total", "n", "error", "prompt", "seconds", "first_token_seconds")
-_SAME += ("input_tokens", "output_tokens", "cost")
+_SAME = (
+    "question_id", "correct", "total", "n", "error", "prompt", "seconds", "first_token_seconds", "input_tokens",
+    "output_tokens", "cost",
+)  # fmt: skip
 _FEWEST = 3  # rows: a figure and two LLMs
 
 

@@ -3,6 +3,7 @@ for each prompt and LLM."""
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -175,7 +176,7 @@ class Scores:
 
         with placed(source.place):
             for name in names:
-                require_one_notation(name, table[name], lambda row, name=name: row_of(row, name))
+                require_one_notation(name, table[name], functools.partial(row_of, name=name))
             columns = [_column(table, name, allow_missing, row_of, hint) for name in names]
         numbers = set(rows) if long else {name for name in table if is_numeric(table[name], untyped)}
         categories = Categories(without=(numbers - set(not_llms)) | set(names))
