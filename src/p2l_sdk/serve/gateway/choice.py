@@ -21,6 +21,8 @@ from p2l_sdk.serve.gateway.config import BEST, GatewayConfig, costs, known_llms
 if TYPE_CHECKING:
     from p2l_sdk.p2l import P2L
 
+_LAST = 100  # requests over which the price of money is averaged
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -66,6 +68,7 @@ class Chooser:
         if config.budget is not None:
             check_budget(float(router.prices.min()), config.budget)
         self.pacer = None if config.mean_budget is None else router.pacer(config.mean_budget)
+        self._price, self._paced = 0.0, 0  # the pacer's price of money, a mean over the last requests
 
     def routed(
         self,
@@ -100,6 +103,8 @@ class Chooser:
         router, best = self._among(names)
         router = _at(best if asked == BEST and pacer is None else router, costs, self.costs)
         if pacer is not None:
+            self._paced += 1
+            self._price += (pacer.multiplier - self._price) / min(self._paced, _LAST)
             route = router.route_paced(board, pacer)
         else:
             route = router.route(board, budget, None if session is None else session.seed)
@@ -129,8 +134,8 @@ class Chooser:
 
         A loop of tools does, unless the request's own budget excludes its LLM. A conversation does if its LLM costs
         more than the budget but was drawn, and its probability is still at least half of what that took. Else it
-        changes for a gain in value (score minus cost at the present price of money) above `affinity_gain`. The cost of
-        its LLM is that with its cache.
+        changes for a gain in value (score minus cost at the price of money) above `affinity_gain`. The cost of its LLM
+        is that with its cache.
         """
         kept, other = session.kept or "", choice.ranking[0]
         if kept not in scores:  # cannot do it; or a fallback, of which no score is known
@@ -145,7 +150,7 @@ class Chooser:
         if session.loop:
             return True
         if choice.pacer is not None:
-            price = choice.pacer.multiplier
+            price = self._price  # the present one swings with every response, to mix LLMs over requests
         elif budget is None or router.policy is not Policy.OPTIMAL:
             price = 0.0
         else:
