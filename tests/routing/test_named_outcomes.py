@@ -75,7 +75,7 @@ def test_outcomes_that_do_not_fit_are_refused_by_name(p2l, tmp_path):
         "finite numbers of the shape (5, 4)": TRUTH[:, :3],
         "outcomes must be an array of numbers": [["a"] * 4] * 5,
         "read them with Scores.read": {"prompt": ["x"], "model": ["a"], "score": [1.0]},
-        "'nowhere.csv' cannot be read": "nowhere.csv",
+        "no such file: 'nowhere.csv'": "nowhere.csv",
     }
     for message, outcomes in wrong.items():
         assert message in refusal(p2l.frontier, PROMPTS, outcomes=outcomes)

@@ -105,7 +105,7 @@ def test_those_who_are_silent_or_dribble_are_closed(server, name, parts, statuse
 
 
 def test_a_connection_may_rest_between_two_requests(server):
-    said = say(server.port, [request(b"GET /health")] * 3, pause=0.6, seconds=3)
+    said = say(server.port, [request(b"GET /health")] * 3, pause=0.5, seconds=1.7)
     assert said.statuses == [200] * 3
     assert not said.closed
     with serving(idle_seconds=0.5) as short:
@@ -115,7 +115,7 @@ def test_a_connection_may_rest_between_two_requests(server):
 
 
 def test_an_empty_line_after_a_body_is_no_request(server):
-    said = say(server.port, [ASK + b"\r\n", ASK, b"\r\n", ASK], pause=0.6, seconds=3)
+    said = say(server.port, [ASK + b"\r\n", ASK, b"\r\n", ASK], pause=0.5, seconds=2.2)
     assert said.statuses == [200] * 3
     assert not said.closed
 

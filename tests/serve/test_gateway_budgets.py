@@ -86,6 +86,7 @@ ATTACKS: dict[str, tuple[list[dict], dict[str, Any]]] = {
     "one long prompt": ([ask(messages=LONG)], {}),
     "long prompts, one after another": ([ask(messages=LONG)] * 6, {"one_by_one": True}),
     "parallel, long answers": ([ask(max_tokens=100_000)] * 60, {}),
+    "a limit of many digits": ([ask(max_tokens=10**400)] * 10, {}),
     "parallel, no limit": ([ask()] * 60, {}),
     "many answers": ([ask(n=100)] * 5, {}),
     "many answers of some length": ([ask(n=50, max_tokens=5000)] * 5, {}),

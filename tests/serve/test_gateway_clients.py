@@ -134,8 +134,10 @@ def test_the_shipped_config_with_the_default_model(default, upstreams, tmp_path)
     config = tmp_path / "router.yaml"
     config.write_text(text)
     upstreams.reset()
-    costs = {"llama-3.1-8b": 0.0001, "gpt-4o-mini": 0.000375, "claude-3-5-haiku": 0.00272}
     prompt = "Write a Python function that merges two sorted lists"
+    read = (len(prompt) + len("You are a helpful assistant.")) / 4  # tokens, expected; the config says 600 of answer
+    costs = {"llama-3.1-8b": 0.0001, "gpt-4o-mini": 0.000375, "claude-3-5-haiku": 0.00272}
+    now = {**costs, "claude-3-5-haiku": (0.8 * read + 4 * 600) / 1e6}
     messages = [{"role": "user", "content": prompt}]
     started = p2l_serve(
         "--config", config, OPENAI_API_KEY="sk-openai-0123456789", ANTHROPIC_API_KEY="sk-ant-0123456789"
@@ -146,7 +148,7 @@ def test_the_shipped_config_with_the_default_model(default, upstreams, tmp_path)
             for cost in (0.0001, 0.000375, 0.003):
                 asked = client.chat.completions.with_raw_response
                 reply = asked.create(model="p2l", messages=messages, extra_body={"cost": cost})
-                expected = default.route(prompt, cost, models=list(EXAMPLE), costs=costs)
+                expected = default.route(prompt, cost, models=list(EXAMPLE), costs=now)
                 assert reply.headers["x-p2l-model"] in expected.mixture
                 assert float(reply.headers["x-p2l-expected-score"]) == pytest.approx(expected.expected_score, abs=1e-4)
                 assert float(reply.headers["x-p2l-expected-cost"]) == pytest.approx(expected.expected_cost, abs=1e-8)

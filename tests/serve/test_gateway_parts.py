@@ -47,7 +47,8 @@ def test_what_a_request_asks_for():
     parts = [{"type": "text", "text": "ab"}, {"type": "image_url", "image_url": {"url": "data:"}}, "?", {"text": 1}]
     messages = [{"role": "system", "content": "é"}, {"role": "user", "content": parts}, {"role": "assistant"}]
     size = parse(messages=messages, tools=[{"type": "function"}]).size
-    assert size.text == len(json.dumps(messages) + json.dumps([{"type": "function"}])) - len("data:")
+    tools = len(json.dumps([{"type": "function"}]))
+    assert (size.text, size.most) == (4 + tools, len(json.dumps(messages)) + tools - len("data:"))
     assert (size.images, size.other) == (1, 1000)
 
 

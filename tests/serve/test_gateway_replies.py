@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import random
+import zlib
 from typing import Any
 
 import httpx
@@ -172,3 +174,24 @@ def test_an_answer_that_repeats_our_key_is_none(upstreams, server, client, n):
     got = httpx.post(f"{server.url}/chat/completions", json={"model": CHEAP, "messages": HELLO})
     assert (got.status_code, SECRET in got.text) == (502, False)
     assert "repeated a key of this server in its answer" in got.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack", "status"),
+    [
+        ("gzip", gzip.compress, 200),
+        ("deflate", zlib.compress, 200),
+        ("identity", bytes, 200),
+        ("gzip", lambda content: gzip.compress(content)[:-9], 502),
+        ("gzip", bytes, 502),
+        ("br", bytes, 502),
+        ("gzip", lambda content: gzip.compress(content + b" " * replies.LARGEST_REPLY), 502),
+    ],
+    ids=["gzip", "deflate", "identity", "cut", "plain", "br", "bomb"],
+)
+def test_a_reply_that_is_encoded_although_nobody_asked(upstreams, server, client, encoding, pack, status):
+    content = reply("a", 300_000)
+    answers(upstreams, CHEAP, pack(content), content_encoding=encoding)
+    got = httpx.post(f"{server.url}/chat/completions", json={"model": CHEAP, "messages": HELLO}, timeout=20)
+    assert got.status_code == status
+    assert (got.content == content) == (status == 200)

@@ -57,7 +57,7 @@ def test_prices_by_the_token(routing9, upstreams):
     with serving(routing9, config(upstreams, llms={CHEAP: {"prices": prices}})) as running:
         ask = {"model": CHEAP, "messages": HELLO}
         reply = httpx.post(f"{running.url}/chat/completions", json=ask)
-        read = len(json.dumps(HELLO, separators=(",", ":"))) / 4
+        read = len(HELLO[0]["content"]) / 4
         assert float(reply.headers["x-p2l-expected-cost"]) == pytest.approx((10 * read + 20 * 50) / 1e6, rel=1e-5)
         usage = {"stream": True, "stream_options": {"include_usage": True}}
         httpx.post(f"{running.url}/chat/completions", json={**ask, **usage})
@@ -102,7 +102,7 @@ def test_a_stream_without_a_count_costs_by_its_text(routing9, upstreams):
     upstreams.reset()
     llm = {"prices": {"input": 10, "output": 20, "output_tokens": 1}, "stream_usage": False}
     ask = {"model": CHEAP, "messages": HELLO, "stream": True}
-    read = len(json.dumps(HELLO)) / 4 * 10e-6
+    read = len(HELLO[0]["content"]) / 4 * 10e-6
     keys, key = team(1.0)
     with serving(routing9, config(upstreams, llms={CHEAP: llm}), keys) as running:
         url = f"{running.url}/chat/completions"
@@ -122,7 +122,7 @@ def test_a_stream_without_a_count_costs_by_its_text(routing9, upstreams):
         assert said > 100
         assert running.metrics.costs[1] >= read + said / 4 * 20e-6 - 1e-9
         # nobody counted: the key pays the most that it can have been, at a byte a token
-        assert sum(running.metrics.costs) <= key.spent <= 4 * sum(running.metrics.costs)
+        assert sum(running.metrics.costs) <= key.spent <= 8 * sum(running.metrics.costs)
 
 
 def charge_of(cost: float, **accounts: Any) -> Charge:

@@ -140,8 +140,8 @@ class Connections:
             self._waiting[connection] = asyncio.get_running_loop().time() + self.limits.header_seconds
 
     def heard(self, connection: Connection) -> None:
-        """A header has begun: if the connection was idle, it has to come to its end in time."""
-        if connection in self._idle:
+        """A header has begun: it has to come to its end in time, however long the connection was silent before."""
+        if connection in self._idle or self._waiting.pop(connection, None) is not None:
             self.waits(connection)
 
     def works(self, connection: Connection) -> None:

@@ -54,11 +54,10 @@ class Quote:
         size, asked = request.size, request.max_tokens or llm.max_tokens
         limit = prices.most_output_tokens if asked is None else asked
         system = len((llm.system or "").encode())
-        text = size.text + system
-        tokens = text / BYTES_PER_TOKEN + size.images * prices.image_tokens + size.other
+        tokens = (size.text + system) / BYTES_PER_TOKEN + size.images * prices.image_tokens + size.other
         expected = prices.of(tokens, n * min(prices.output_tokens, limit))
         # some bill the prompt once for every answer
-        read = n * prices.of(text + size.images * prices.image_tokens + size.other, 0)
+        read = n * prices.of(size.most + system + size.images * prices.image_tokens + size.other, 0)
         per_token = n * prices.of(0, 1)
         return cls(expected, read + limit * per_token, limit, asked is not None, read, per_token)
 

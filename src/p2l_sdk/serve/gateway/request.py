@@ -26,6 +26,7 @@ _READ = frozenset((  # fields whose meaning matters here: another spelling of th
     "model", "messages", "n", "stream", "stream_options", "cost", "tools", "functions", "response_format", *MAX_TOKENS,
     *PRICED,
 ))  # fmt: skip
+_MOST_TOKENS = 10**9  # of an answer; a number may have more digits than a float holds
 _MAX_FIELDS = 500  # OpenAI's API has about forty
 _MAX_CHOICES = 1024
 
@@ -137,7 +138,7 @@ class ChatRequest:
     def max_tokens(self) -> int | None:
         """Tokens that each answer may have, as the client says; the larger number if there are two."""
         given = [count_of(self.fields[name].value) for name in MAX_TOKENS if name in self.fields]
-        return max((number for number in given if number), default=None)
+        return max((min(number, _MOST_TOKENS) for number in given if number), default=None)
 
     @property
     def wants_usage(self) -> bool:

@@ -19,12 +19,14 @@ class Size:
     """How much an LLM reads of a request.
 
     Attributes:
-        text: bytes of JSON text, without images, audio and files.
+        text: bytes of text, in UTF-8: of the messages, of calls of tools, and of the tools and schemas in JSON.
+        most: bytes of the JSON of all that, of which no token can have fewer than one; without images and audio.
         images: of full detail.
         other: tokens of everything else that is no text, at most.
     """
 
     text: int
+    most: int
     images: int
     other: int
 
@@ -36,11 +38,16 @@ class Size:
             texts: JSON text of its fields, by name.
             messages: the conversation.
         """
-        text = sum(_bytes(texts[name]) for name in _BILLED if name in texts)
+        most = sum(_bytes(texts[name]) for name in _BILLED if name in texts)
+        text = sum(_bytes(texts[name]) for name in _BILLED if name in texts and name != "messages")
         images, other = 0, _TOOLS if "tools" in texts or "functions" in texts else 0
         for message in messages:
             content = message.get("content")
+            text += _bytes(content) if isinstance(content, str) else 0
+            text += _bytes_of_calls(message.get("tool_calls"))
             for part in content if isinstance(content, list) else ():
+                if isinstance(part, dict) and isinstance(part.get("text"), str):
+                    text += _bytes(part["text"])
                 kind = part.get("type") if isinstance(part, dict) else None
                 where = _DATA.get(kind) if isinstance(kind, str) else None
                 held = part.get(kind) if where is not None else None
@@ -54,8 +61,18 @@ class Size:
                     other += len(data) // _AUDIO_BYTES
                 else:
                     continue  # of a file, every byte may be text
-                text -= len(data)
-        return cls(max(0, text), images, other)
+                most -= len(data)
+        return cls(text, max(most, text), images, other)
+
+
+def _bytes_of_calls(calls: Any) -> int:
+    """Bytes of the calls of tools in a message: names and arguments."""
+    size = 0
+    for call in calls if isinstance(calls, list) else ():
+        function = call.get("function") if isinstance(call, dict) else None
+        texts = function.values() if isinstance(function, dict) else ()
+        size += sum(_bytes(text) for text in texts if isinstance(text, str))
+    return size
 
 
 def _bytes(text: str) -> int:

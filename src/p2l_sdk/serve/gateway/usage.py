@@ -59,7 +59,7 @@ def counted_cost(
         return None
     size = request.size
     most_read = request.n * (
-        size.text + len((llm.system or "").encode()) + math.ceil(size.images * prices.image_tokens) + size.other
+        size.most + len((llm.system or "").encode()) + math.ceil(size.images * prices.image_tokens) + size.other
     )
     reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
     limit = quote.limit if quote.stated and quote.limit is not None else _LONGEST
