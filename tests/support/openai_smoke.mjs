@@ -8,7 +8,7 @@ const models = [];
 for await (const model of client.models.list()) models.push(model.id);
 
 const { data: answer, response } = await client.chat.completions
-  .create({ model: "p2l", messages, temperature: 0, n: 2 })
+  .create({ model: "p2l", messages, temperature: 0, n: 2, cost: 0.0002 }) // two answers cost twice as much
   .withResponse();
 
 let text = "", usage = null;
