@@ -81,6 +81,8 @@ def test_the_javascript_client(routing9, upstreams, tmp_path):
     assert "the cheapest feasible budget is $0.0001" in said["refused"]["message"]
     assert said["refused"]["param"] == "cost"
     assert said["broken"]["events"] > 0
+    called = {"name": "weather", "arguments": '{"city": "Paris"}'}
+    assert said["tool"] == {"call": called, "again": "weather", "session": "kept", "streamed": ["weather"]}
     assert "broken broke off its answer" in said["broken"]["message"]
 
 
