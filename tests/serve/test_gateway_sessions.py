@@ -53,7 +53,25 @@ def test_marks_of_what_is_to_be_cached_are_no_part_of_a_conversation():
     sessions, part = Sessions(30), {"type": "text", "text": "a"}
     marked = {"role": "user", "content": [{**part, "cache_control": {"type": "ephemeral"}}]}
     sessions.remember(sessions.of(asked(marked)), "x")
-    assert sessions.of(asked({"role": "user", "content": [{**part, "cache_control": None}]}, "b", "c")).kept == "x"
+    for later in ([part], [{**part, "cache_control": None}], "a"):
+        assert sessions.of(asked({"role": "user", "content": later}, "b", "c")).kept == "x"
+
+
+def test_a_system_message_may_tell_the_time():
+    sessions = Sessions(30)
+
+    def at(time: str, *texts: str) -> Session:
+        system = {"role": "system", "content": f"You are kind. It is {time}."}
+        return sessions.of(asked(*texts, messages=[system, *said(*texts)]))
+
+    sessions.remember(at("12:00", "a"), "x")
+    assert at("12:01", "a", "b", "c").kept == "x"
+    assert at("12:02", "a").kept is None  # another conversation begins
+    reminder = [*said("new"), {"role": "system", "content": "Be brief."}]
+    for _ in range(2):
+        session = sessions.of(asked(messages=reminder))
+        assert session.kept is None
+        sessions.remember(session, "x")
 
 
 def test_examples_at_the_beginning_are_no_conversation():

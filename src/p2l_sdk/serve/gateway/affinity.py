@@ -21,7 +21,7 @@ from p2l_sdk.serve.gateway.config import LLMConfig
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN
 
-_MOST = 65_536  # requests and sessions that are remembered, 20 MB
+_MOST = 65_536  # requests and sessions that are remembered, 15 MB
 _BYTES = 16  # of a hash
 
 
@@ -97,21 +97,22 @@ class Sessions:
         name = _hashed(b"", owner, request.model.encode(), _bytes(request.session or ""))
         starts = list(_starts(name, messages))
         loop, before, read = answers_tools(messages), None, 0.0
-        for digest, size in reversed(starts[:-1]):
-            if (before := self._find(digest, now)) is not None:
+        whole = starts[-1][0]
+        for digest, size in reversed(starts):
+            if digest != whole and (before := self._find(digest, now)) is not None:
                 read = size / BYTES_PER_TOKEN
                 break
-        # the same opening (system message and first user turn) may be that of many conversations, a session's name not
+        # the same first user turn may be that of many conversations, a session's name not
         own = name if request.session is not None else _hashed(b"opening", starts[_opening(messages)][0])
         seen = self._find(own, now)
         if before is None and seen is not None and request.session is not None:
             begins = all(message["role"] != "assistant" for message in messages)
             before = None if begins and now - seen.began > self._seconds else seen
-        keys = (starts[-1][0], own)
+        keys = (whole, own)
         if before is not None:
             return Session(before.seed, before.began, keys, before.llm, loop, read)
         # by the hash only once: else all conversations that begin alike would go to one LLM of a mixture
-        seed = int.from_bytes(own) if seen is None else random.getrandbits(8 * _BYTES)
+        seed = int.from_bytes(own[:8]) if seen is None else random.getrandbits(64)
         return Session(seed, now, keys, loop=loop)
 
     def remember(self, session: Session, llm: str) -> None:
@@ -143,30 +144,37 @@ def _opening(messages: Sequence[Mapping[str, Any]]) -> int:
 
 
 def _starts(name: bytes, messages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[bytes, int]]:
-    """Of each beginning of the conversation a hash, and its size in bytes."""
+    """Of each beginning of the conversation a hash, and its size in bytes. System messages have no part in the hash, as
+    clients write the time of day there."""
     state, size = hashlib.blake2b(name, digest_size=_BYTES), 0
     for message in messages:
-        text = _bytes(_text(message.get("content")))
-        calls = message.get("tool_calls")
-        # lengths keep what belongs to one message from being read as part of the next
-        state.update(b"%d %d %d " % (len(text), len(message["role"]), len(calls) if isinstance(calls, list) else 0))
-        state.update(_bytes(message["role"]))
-        state.update(text)
+        text, calls = _bytes(_text(message.get("content"))), message.get("tool_calls")
         size += len(text)
+        if message["role"] not in ("system", "developer"):
+            # lengths keep what belongs to one message from being read as part of the next
+            state.update(b"%d %d %d " % (len(text), len(message["role"]), len(calls) if isinstance(calls, list) else 0))
+            state.update(_bytes(message["role"]))
+            state.update(text)
         yield state.digest(), size
 
 
 def _text(content: Any) -> str:
-    """What a message says. Marks that clients move from message to message, as of what is to be cached, are no part of
-    it."""
+    """What a message says, whether as a text or in parts: clients change this from turn to turn, to mark what is to be
+    cached."""
     if isinstance(content, str):
         return content
-    if isinstance(content, list):
-        content = [{**part, "cache_control": None} if isinstance(part, dict) else part for part in content]
+    parts = content if isinstance(content, list) else [content]
     try:
-        return json.dumps(content)
-    except RecursionError:  # which no LLM takes; its place in the conversation tells it from others
+        return "".join(map(_part, parts))
+    except RecursionError:  # nested too deeply for any LLM; its place in the conversation tells it from others
         return ""
+
+
+def _part(part: Any) -> str:
+    if not isinstance(part, dict):
+        return json.dumps(part)
+    text = part.get("text")
+    return text if isinstance(text, str) else json.dumps({**part, "cache_control": None})
 
 
 def _hashed(kind: bytes, *parts: bytes) -> bytes:

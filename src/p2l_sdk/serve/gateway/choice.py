@@ -132,23 +132,21 @@ class Chooser:
     ) -> bool:
         """Whether a session stays with its LLM although another one is the choice.
 
-        A loop of tools does, unless the request's own budget excludes its LLM. A conversation does if its LLM costs
-        more than the budget but was drawn, and its probability is still at least half of what that took. Else it
-        changes for a gain in value (score minus cost at the price of money) above `affinity_gain`. The cost of its LLM
-        is that with its cache.
+        A loop of tools does, unless its LLM is out of reach of the request's own budget. A conversation with an LLM
+        that costs more than the budget does if that was drawn, and its probability is still half of what it took. Any
+        other changes for a gain in value (score minus cost at the price of money) above `affinity_gain`. The cost of
+        its LLM is that with its cache.
         """
         kept, other = session.kept or "", choice.ranking[0]
         if kept not in scores:  # cannot do it; or a fallback, of which no score is known
             return session.loop and kept in choice.ranking
         cost = costs[kept] - session.saved(self._config.models[kept])
         free = budget is None or choice.pacer is not None or router.policy is Policy.BEST
-        if session.loop and (free or not own):
-            return True
-        if not (free or budget is None or cost <= budget):
-            chance = choice.mixture.get(kept, 0.0)
-            return chance > 0.0 if session.loop else session.lot <= 2 * chance
+        paid, chance = free or budget is None or cost <= budget, choice.mixture.get(kept, 0.0)
         if session.loop:
-            return True
+            return paid or not own or chance > 0.0
+        if not paid:
+            return session.lot <= 2 * chance
         if choice.pacer is not None:
             price = self._price  # the present one swings with every response, to mix LLMs over requests
         elif budget is None or router.policy is not Policy.OPTIMAL:
