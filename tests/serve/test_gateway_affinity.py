@@ -17,6 +17,8 @@ from p2l_sdk.serve.gateway.config import GatewayConfig
 pytest_plugins = ["gateway_fixtures"]
 
 BUDGET = 0.0005  # a mixture of two LLMs, each with a good part of it
+ROOTS = "Prove that the square root of {} is irrational"
+HTTP = httpx.Client(timeout=20)
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 
@@ -41,7 +43,7 @@ class Talk:
         """Ask with these messages more (a text is a user turn), and note the answer; returns the LLM."""
         self.messages += [{"role": "user", "content": m} if isinstance(m, str) else m for m in messages]
         body = {**self.fields, "messages": self.messages, **fields}
-        reply = httpx.post(self.url, json=body, headers=self.headers, timeout=20)
+        reply = HTTP.post(self.url, json=body, headers=self.headers)
         assert reply.status_code == 200, reply.text
         if body.get("stream"):
             events = [line.removeprefix("data: ") for line in reply.text.split("\n\n") if line.startswith("data: {")]
@@ -76,9 +78,7 @@ def test_a_loop_of_twelve_steps_stays_with_its_llm(mixing):
     seen = set()
     for i in range(8):
         talk = Talk(mixing, tools=TOOLS, stream=False)
-        talk.ask(
-            {"role": "system", "content": "You are an agent."}, f"Prove that the square root of {i + 2} is irrational"
-        )
+        talk.ask({"role": "system", "content": "You are an agent."}, ROOTS.format(i + 2))
         for _ in range(11):
             talk.step()
         assert len(set(talk.llms)) == 1
@@ -94,7 +94,7 @@ def test_ten_chats_of_six_turns_each_stay_with_their_llms(mixing):
     """All at a time, streamed or not, one of them for a client that answers nobody."""
     talks = [Talk(mixing, stream=i % 2 == 0) for i in range(10)]
     for i, talk in enumerate(talks):
-        talk.ask(f"Prove that the square root of {i + 2} is irrational")
+        talk.ask(ROOTS.format(i + 2))
     for turn in TURNS:
         for talk in talks:
             talk.ask(turn)
@@ -106,7 +106,7 @@ def test_ten_chats_of_six_turns_each_stay_with_their_llms(mixing):
 def test_without_affinity_each_turn_is_drawn(routing9, upstreams):
     with serving(routing9, config(upstreams, budget=BUDGET, affinity=False)) as running:
         talk = Talk(running)
-        for turn in ["Prove that the square root of two is irrational", *TURNS * 3]:
+        for turn in [ROOTS.format(2), *TURNS * 3]:
             talk.ask(turn)
     assert len(set(talk.llms)) > 1
     assert set(talk.states) == {""}
@@ -139,7 +139,7 @@ def test_the_name_of_a_session(mixing, naming):
 def test_what_is_no_name_of_a_session(mixing):
     for i, user in enumerate([None, 7, "", ["x"], {"a": 1}]):
         talk = Talk(mixing, user=user, headers={"x-session-id": ""})
-        for turn in (f"Prove that the square root of {i + 2} is rational", *TURNS):
+        for turn in (ROOTS.format(i + 30), *TURNS):
             talk.ask(turn)
         assert (len(set(talk.llms)), talk.states[0]) == (1, "new")
 
@@ -248,7 +248,7 @@ def test_odd_messages(mixing):
         messages = [{"role": "system", "content": odd}, *HELLO, {"role": "assistant", "content": odd, "tool_calls": 7}]
         body = json.dumps({"model": "p2l", "messages": [*messages, *HELLO], "user": "\ud800"})
         for _ in range(2):
-            assert httpx.post(f"{mixing.url}/chat/completions", content=body).status_code != 500
+            assert HTTP.post(f"{mixing.url}/chat/completions", content=body).status_code != 500
 
 
 @pytest.mark.parametrize(
