@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+from client_smoke import CLIENTS
 from conftest import ROOT
 from gateway_llms import CHEAP, DEAR
 from gateway_server import eventually, running, serving
@@ -80,7 +81,47 @@ def test_the_javascript_client(routing9, upstreams, tmp_path):
     assert "the cheapest feasible budget is $0.0001" in said["refused"]["message"]
     assert said["refused"]["param"] == "cost"
     assert said["broken"]["events"] > 0
+    called = {"name": "weather", "arguments": '{"city": "Paris"}'}
+    assert said["tool"] == {"call": called, "again": "weather", "session": "kept", "streamed": ["weather"]}
     assert "broken broke off its answer" in said["broken"]["message"]
+
+
+def python_with(module: str) -> str:
+    """A Python that has a client: P2L_CLIENTS_PYTHON, or this one."""
+    for python in filter(None, (os.environ.get("P2L_CLIENTS_PYTHON"), sys.executable)):
+        if subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False).returncode == 0:
+            return python
+    pytest.skip(f"needs a Python that can import {module} (P2L_CLIENTS_PYTHON=.../bin/python)")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("client", CLIENTS)
+def test_clients_of_others(routing9, upstreams, client):
+    """Plain, streamed, tools and errors, each in its client's own terms; the loop of tools stays with one LLM."""
+    upstreams.reset()
+    llms = {name: {"base_url": upstreams.url(name), "upstream_model": f"up/{name}"} for name in (CHEAP, DEAR)}
+    llms |= {"broken": {"base_url": upstreams.url("broken"), "cost": 0.1}}
+    upstreams.always |= {"broken": "drop"}
+    quiet = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LANGSMITH_TRACING": "false"}  # neither calls others
+    with serving(routing9, GatewayConfig.from_dict({"models": llms, "budget": 0.0005})) as router:
+        script = [python_with(CLIENTS[client][0]), str(ROOT / "tests" / "support" / "client_smoke.py")]
+        command, environment = [*script, client, router.url], {**os.environ, **quiet}
+        result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+        assert result.returncode == 0, result.stderr
+    said = json.loads(result.stdout.splitlines()[-1])
+    assert re.fullmatch(rf"({CHEAP}|{DEAR}) answers at temperature .* and sees 0 images", said["plain"])
+    assert re.fullmatch(rf"({CHEAP}|{DEAR}) answers at temperature .* and sees 0 images", said["stream"].strip())
+    assert (said["tool"], said["again"]) == (["weather", {"city": "Paris"}], "weather")
+    assert said["streamed_tool"] == ["weather"]
+    assert "NotFoundError" in said["unknown"]["kinds"]
+    assert "there is no model 'nobody' here; known: p2l, p2l-best" in said["unknown"]["text"]
+    assert "BadRequestError" in said["refused"]["kinds"]
+    assert "the cheapest feasible budget is $0.0001" in said["refused"]["text"]
+    assert "APIError" in said["broken"]["kinds"]
+    assert "broken broke off its answer" in said["broken"]["text"]
+    loop = [seen for seen in upstreams.seen if seen.body.get("tools") and not seen.body.get("stream")]
+    assert [len(seen.body["messages"]) for seen in loop] == [1, 3]
+    assert len({seen.llm for seen in loop}) == 1
 
 
 @contextlib.contextmanager

@@ -83,6 +83,16 @@ def optimal_support(scores: np.ndarray, costs: np.ndarray, budget: float) -> dic
     return {hull[place - 1]: 1.0 - share, hull[place]: share} if share > 0.0 else {hull[place - 1]: 1.0}
 
 
+def price_of_money(scores: np.ndarray, costs: np.ndarray, budget: float) -> float:
+    """What more money would add to the score of the best mixture under a budget, per USD: the slope of the hull at
+    the budget, 0 if it pays the best LLM. Arguments as in `optimal_mixture`, and not checked."""
+    hull, prices = _hull(scores, costs)
+    place = bisect.bisect_right(prices, budget)
+    if place in (0, len(hull)):
+        return 0.0
+    return float((scores[hull[place]] - scores[hull[place - 1]]) / (prices[place] - prices[place - 1]))
+
+
 def strict_choice(scores: np.ndarray, costs: np.ndarray, budget: float) -> int:
     """Index of the best single LLM that costs no more than the budget, the cheaper one if scores are equal; errors as
     in `optimal_mixture`."""

@@ -23,6 +23,7 @@ from p2l_sdk.errors import P2LError, PromptError
 from p2l_sdk.serve.auth import Key
 from p2l_sdk.serve.engine.engine import Engine
 from p2l_sdk.serve.errors import ApiError, ScoringTimeout
+from p2l_sdk.serve.gateway.affinity import Sessions
 from p2l_sdk.serve.gateway.capabilities import Capabilities
 from p2l_sdk.serve.gateway.choice import Choice, Chooser
 from p2l_sdk.serve.gateway.config import BEST, ROUTED, GatewayConfig
@@ -30,7 +31,7 @@ from p2l_sdk.serve.gateway.failover import Failover, Failure, NoAnswer
 from p2l_sdk.serve.gateway.known import completed
 from p2l_sdk.serve.gateway.quote import Quote, quotes
 from p2l_sdk.serve.gateway.relay import Begun, Disconnected, StreamedAnswer, while_connected, within
-from p2l_sdk.serve.gateway.request import COST_HEADER, BadRequest, ChatRequest
+from p2l_sdk.serve.gateway.request import COST_HEADER, SESSION_HEADER, BadRequest, ChatRequest
 from p2l_sdk.serve.gateway.spend import Charge
 from p2l_sdk.serve.gateway.upstream import Answer, Upstream
 from p2l_sdk.serve.gateway.usage import counted_cost, estimated_cost, most_cost
@@ -84,6 +85,7 @@ class _Chat:
         self._capabilities = Capabilities({name: completed(llm) for name, llm in config.models.items()})
         upstreams = {name: Upstream.of(llm, config, client, metrics) for name, llm in config.models.items()}
         self._failover = Failover(upstreams, config.attempts, config.backoff)
+        self._sessions = Sessions(config.affinity_minutes) if config.affinity else None
         self._names = (ROUTED, BEST, *config.models)
         self._created = int(time.time())
 
@@ -114,10 +116,9 @@ class _Chat:
 
     async def _read(self, request: Request) -> ChatRequest:
         body = await request.body()
-        header, config = request.headers.get(COST_HEADER), self._config
-        parse = functools.partial(
-            ChatRequest.parse, cost_header=header, max_messages=config.max_messages, allow=config.allow
-        )
+        cost, session = request.headers.get(COST_HEADER), request.headers.get(SESSION_HEADER)
+        limits = {"max_messages": self._config.max_messages, "allow": self._config.allow}
+        parse = functools.partial(ChatRequest.parse, cost_header=cost, session=session, **limits)
         return await parsed(body, parse)
 
     async def _answer(self, asked: ChatRequest, record: _Record) -> Response:
@@ -125,7 +126,7 @@ class _Chat:
         offers = quotes(asked, self._config.models, self._chooser.costs)
         try:
             async with asyncio.timeout(self._config.deadline):
-                choice = await self._choose(asked, {name: quote.expected for name, quote in offers.items()})
+                choice = await self._choose(asked, {name: quote.expected for name, quote in offers.items()}, record.key)
         except TimeoutError:
             raise ScoringTimeout("the prompt was not scored in time; try again, or name an LLM") from None
         charge = Charge(asked, offers, choice.ranking[0], pacer=choice.pacer, key=record.key)
@@ -150,9 +151,11 @@ class _Chat:
             record.failures = error.failures
             raise
         record.answer = answer
+        if self._sessions is not None and choice.session is not None and answer.llm.name != choice.ranking[0]:
+            self._sessions.remember(choice.session, answer.llm.name)
         return answer, {**answer.headers, **_headers(choice, answer, charge.quote)}
 
-    async def _choose(self, asked: ChatRequest, expected: Mapping[str, float]) -> Choice:
+    async def _choose(self, asked: ChatRequest, expected: Mapping[str, float], key: Key | None) -> Choice:
         if asked.model in self._config.models:
             self._capabilities.require(asked, (asked.model,))
             return self._chooser.by_name(asked.model, asked.budget, expected)
@@ -167,7 +170,10 @@ class _Chat:
             raise BadRequest(
                 f"{error}; or name an LLM instead of {asked.model!r} to go straight to it", param="messages"
             ) from None
-        choice = self._chooser.routed(board, asked.model, asked.budget, without, expected)
+        session = None if self._sessions is None else self._sessions.of(asked, b"" if key is None else key.digest)
+        choice = self._chooser.routed(board, asked.model, asked.budget, without, expected, session)
+        if self._sessions is not None and session is not None:
+            self._sessions.remember(session, choice.ranking[0])
         self._metrics.stage("choose", time.perf_counter() - start)
         return choice
 
@@ -241,6 +247,7 @@ def _headers(choice: Choice, answer: Answer, quote: Quote | None) -> dict[str, s
         "x-p2l-model": name if name.isascii() and name.isprintable() else urllib.parse.quote(name),
         "x-p2l-probability": f"{choice.mixture.get(name, 0.0):.6g}",
         **({"x-p2l-max-tokens": str(quote.limit)} if quote is not None and quote.held else {}),
+        **({} if choice.session is None else {"x-p2l-session": choice.session.state(name)}),
         **_expected(choice),
     }
 

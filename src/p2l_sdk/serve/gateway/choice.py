@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from p2l_sdk.errors import BudgetError
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
-from p2l_sdk.routing.mixture import Policy, check_budget
+from p2l_sdk.routing.mixture import Policy, check_budget, price_of_money
 from p2l_sdk.routing.pacing import BudgetPacer
 from p2l_sdk.routing.route import usd
 from p2l_sdk.routing.router import Router, RouterOptions
+from p2l_sdk.serve.gateway.affinity import Session
 from p2l_sdk.serve.gateway.config import BEST, GatewayConfig, costs, known_llms
 
 if TYPE_CHECKING:
     from p2l_sdk.p2l import P2L
+
+_LAST = 100  # requests over which the price of money is averaged
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Choice:
         expected_cost: of the mixture, USD per response.
         expected_score: of the mixture, in (0, 1); None if the client named the LLM, so that nothing was scored.
         pacer: of the mean budget, if that pays for the request.
+        session: the conversation of the request, unless the client named the LLM.
     """
 
     ranking: tuple[str, ...]
@@ -36,6 +42,7 @@ class Choice:
     expected_cost: float
     expected_score: float | None = None
     pacer: BudgetPacer | None = None
+    session: Session | None = None
 
 
 class Chooser:
@@ -61,6 +68,7 @@ class Chooser:
         if config.budget is not None:
             check_budget(float(router.prices.min()), config.budget)
         self.pacer = None if config.mean_budget is None else router.pacer(config.mean_budget)
+        self._price, self._paced = 0.0, 0  # the pacer's price of money, a mean over the last requests
 
     def routed(
         self,
@@ -69,16 +77,18 @@ class Chooser:
         budget: float | None,
         without: Collection[str] = frozenset(),
         expected: Mapping[str, float] | None = None,
+        session: Session | None = None,
     ) -> Choice:
         """The choice for a conversation with this leaderboard, whose response is `expected` to cost so much, USD by LLM
         (by default, what any response costs). A `budget` of the client replaces the config's, and such
         a request is not paid from the mean budget. The config's budgets hold for "p2l-best" too; otherwise that name
-        would be a way around them. LLMs in `without`, not all of the `candidates`, are not chosen.
+        would be a way around them. LLMs in `without`, not all of the `candidates`, are not chosen. A `session` stays
+        with its LLM unless another one is worth the change, see `_stays`.
 
         Raises:
             BudgetError: the budget is below the cheapest LLM, whose cost the message names.
         """
-        costs = expected or self.costs
+        costs, own = expected or self.costs, budget is not None
         pacer = self.pacer if budget is None else None
         budget = self._config.budget if budget is None else budget
         names = tuple(name for name in self._names if name not in without) if without else self._names
@@ -86,18 +96,65 @@ class Chooser:
         reserve = [name for name in reserve if budget is None or costs[name] <= budget]
         most = math.inf if budget is None or self._config.policy is Policy.BEST else budget
         if reserve and not any(costs[name] <= most for name in names):
-            return Choice(tuple(reserve), {reserve[0]: 1.0}, costs[reserve[0]], pacer=pacer)
+            return Choice(tuple(reserve), {reserve[0]: 1.0}, costs[reserve[0]], pacer=pacer, session=session)
         if not names:  # and no fallback fits the budget
             able = (name for name in self.candidates if name not in without)
-            return self.by_name(min(able, key=costs.__getitem__), budget, costs)
+            return replace(self.by_name(min(able, key=costs.__getitem__), budget, costs), session=session)
         router, best = self._among(names)
+        router = _at(best if asked == BEST and pacer is None else router, costs, self.costs)
         if pacer is not None:
-            route = _at(router, costs, self.costs).route_paced(board, pacer)
+            self._paced += 1
+            self._price += (pacer.multiplier - self._price) / min(self._paced, _LAST)
+            route = router.route_paced(board, pacer)
         else:
-            route = _at(best if asked == BEST else router, costs, self.costs).route(board, budget)
+            route = router.route(board, budget, None if session is None else session.seed)
         cost = sum(probability * costs[name] for name, probability in route.mixture.items())
         ranking = tuple(dict.fromkeys((*route.ranking, *reserve)))
-        return Choice(ranking, route.mixture, cost, route.expected_score, pacer)
+        choice = Choice(ranking, route.mixture, cost, route.expected_score, pacer, session)
+        if session is None or session.kept in (None, route.model):
+            return choice
+        scores = dict(zip(router.names, router.scores(board.coefs).tolist(), strict=True))
+        if not self._stays(session, choice, router, scores, costs, budget, own):
+            return choice
+        first = session.kept
+        others = [name for name in ranking if name != first]
+        return Choice((first, *others), {first: 1.0}, costs[first], scores.get(first), pacer, session)
+
+    def _stays(
+        self,
+        session: Session,
+        choice: Choice,
+        router: Router,
+        scores: Mapping[str, float],
+        costs: Mapping[str, float],
+        budget: float | None,
+        own: bool,
+    ) -> bool:
+        """Whether a session stays with its LLM although another one is the choice.
+
+        A loop of tools does, unless its LLM is out of reach of the request's own budget. A conversation with an LLM
+        that costs more than the budget does if that was drawn, and its probability is still half of what it took. Any
+        other changes for a gain in value (score minus cost at the price of money) above `affinity_gain`. The cost of
+        its LLM is that with its cache.
+        """
+        kept, other = session.kept or "", choice.ranking[0]
+        if kept not in scores:  # cannot do it; or a fallback, of which no score is known
+            return session.loop and kept in choice.ranking
+        cost = costs[kept] - session.saved(self._config.models[kept])
+        free = budget is None or choice.pacer is not None or router.policy is Policy.BEST
+        paid, chance = free or budget is None or cost <= budget, choice.mixture.get(kept, 0.0)
+        if session.loop:
+            return paid or not own or chance > 0.0
+        if not paid:
+            return session.lot <= 2 * chance
+        if choice.pacer is not None:
+            price = self._price  # the present one swings with every response, to mix LLMs over requests
+        elif budget is None or router.policy is not Policy.OPTIMAL:
+            price = 0.0
+        else:
+            price = price_of_money(np.array([*scores.values()]), router.prices, budget)
+        gain = scores[other] - scores[kept] - price * (costs[other] - cost)
+        return gain <= self._config.affinity_gain
 
     def by_name(self, name: str, budget: float | None, expected: Mapping[str, float] | None = None) -> Choice:
         """The choice if the client named the LLM.

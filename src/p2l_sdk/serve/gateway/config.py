@@ -217,6 +217,9 @@ class GatewayConfig:
         fallback: names of LLMs that are called, in this order, after all that a request is routed to; the P2L model
             need not know them.
         ping_seconds: after so long a silence, a comment is sent to a client that waits for a stream; None for never.
+        affinity: whether a conversation stays with the LLM that has answered it so far.
+        affinity_minutes: after so long without a request, a conversation is forgotten.
+        affinity_gain: the least gain in score for which a conversation changes its LLM, all costs included.
 
     Raises:
         P2LError: a setting is illegal; the message names it and its legal values.
@@ -238,13 +241,16 @@ class GatewayConfig:
     breaker_seconds: float = 30.0
     fallback: Sequence[str] = ()
     ping_seconds: float | None = 15.0
+    affinity: bool = True
+    affinity_minutes: float = 30.0
+    affinity_gain: float = 0.05
 
     def __post_init__(self) -> None:
         if not self.models:
             raise P2LError("the config names no LLM; it needs a section 'models'")
         object.__setattr__(self, "policy", member(Policy, "policy", self.policy))
         object.__setattr__(self, "objective", member(Objective, "objective", self.objective))
-        for name in ("budget", "mean_budget", "backoff", "breaker_seconds"):
+        for name in ("budget", "mean_budget", "backoff", "breaker_seconds", "affinity_minutes", "affinity_gain"):
             check_number(self, name, least=0)
         check_number(self, "deadline", least=0.001)
         if self.ping_seconds is not None:
@@ -255,8 +261,9 @@ class GatewayConfig:
         if not (isinstance(self.allow, list | tuple) and all(name in PRICED for name in self.allow)):
             raise P2LError(f"allow is {self.allow!r}; it must be a list of some of: {', '.join(PRICED)}")
         object.__setattr__(self, "allow", tuple(self.allow))
-        if not isinstance(self.trust_env, bool):
-            raise P2LError(f"trust_env is {self.trust_env!r}; it must be true or false")
+        for name in ("trust_env", "affinity"):
+            if not isinstance(getattr(self, name), bool):
+                raise P2LError(f"{name} is {getattr(self, name)!r}; it must be true or false")
         if self.budget is not None and self.mean_budget is not None:
             raise P2LError("give a budget (for each request) or a mean_budget (over all of them), not both")
 

@@ -19,7 +19,8 @@ from p2l_sdk.serve.errors import ApiError
 from p2l_sdk.serve.gateway.config import BEST, MAX_TOKENS, PRICED, ROUTED, LLMConfig
 from p2l_sdk.serve.gateway.size import Size, count_of
 
-COST_HEADER = "x-p2l-cost"
+COST_HEADER, SESSION_HEADER = "x-p2l-cost", "x-session-id"
+_SESSION_FIELDS = ("prompt_cache_key", "user")  # that name a session too
 _SPACE = re.compile(r"[ \t\n\r]*")
 _READ = frozenset((  # fields whose meaning matters here: another spelling of them must not reach an upstream
     "model", "messages", "n", "stream", "stream_options", "cost", "tools", "functions", "response_format", *MAX_TOKENS,
@@ -56,6 +57,7 @@ class ChatRequest:
         budget: USD per response, None if the request does not set it.
         n: number of answers requested; each one is paid for.
         limit: tokens that an answer may have, if the gateway limits it.
+        session: what the client calls its session; None without a name.
     """
 
     fields: Mapping[str, Field]
@@ -65,12 +67,18 @@ class ChatRequest:
     budget: float | None
     n: int = 1
     limit: int | None = None
+    session: str | None = None
 
     @classmethod
     def parse(
-        cls, body: bytes, cost_header: str | None = None, max_messages: int = 2048, allow: Collection[str] = ()
+        cls,
+        body: bytes,
+        cost_header: str | None = None,
+        max_messages: int = 2048,
+        allow: Collection[str] = (),
+        session: str | None = None,
     ) -> ChatRequest:
-        """Parse a body, and the budget in it or in the header. Fields in `PRICED` must be in `allow`.
+        """Parse a body, and the budget and the session in it or in the headers. Fields in `PRICED` must be in `allow`.
 
         Raises:
             BadRequest: the body is not a JSON object, `model` or `messages` is missing or invalid, there are too many
@@ -106,7 +114,9 @@ class ChatRequest:
             raise BadRequest("stream_options must be an object", param="stream_options")
         cost = fields.pop("cost", None)
         budget = _budget(cost_header if cost is None or cost.value is None else cost.value)
-        return cls(fields, model.value, messages.value, bool(stream and stream.value), budget, n)
+        names = [session, *(fields[name].value for name in _SESSION_FIELDS if name in fields)]
+        named = next((name for name in names if isinstance(name, str) and name), None)
+        return cls(fields, model.value, messages.value, bool(stream and stream.value), budget, n, session=named)
 
     @property
     def routed(self) -> bool:
