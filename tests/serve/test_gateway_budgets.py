@@ -155,7 +155,6 @@ def test_the_choice_goes_by_what_this_request_costs(gateway, llms):
             reply = client.post("/chat/completions", json=ask(messages=messages, cost=cost, max_tokens=10))
             assert reply.status_code == 200
             assert float(reply.headers["x-p2l-expected-cost"]) <= cost
-            assert reply.headers["x-p2l-model"] == (DEAR if messages is HELLO else CHEAP) or messages is HELLO
         low = client.post("/chat/completions", json=ask(messages=LONG, cost=0.01))
         assert (low.status_code, low.json()["error"]["param"]) == (400, "cost")
         named = client.post("/chat/completions", json=ask(model=DEAR, messages=LONG, cost=0.5))
