@@ -38,6 +38,7 @@ from p2l_sdk.serve.http import BareRoute, error_response, parsed
 from p2l_sdk.serve.metrics import ServerMetrics
 
 log = logging.getLogger("p2l_sdk.serve.gateway.chat")
+_ENDING_SECONDS = 60.0  # after the deadline of a request, until it has surely ended
 
 
 class UnknownModel(ApiError):  # noqa: N818  named for what happened, like all errors of the server
@@ -128,9 +129,10 @@ class _Chat:
                 choice = await self._choose(asked, {name: quote.expected for name, quote in offers.items()})
         except TimeoutError:
             raise ScoringTimeout("the prompt was not scored in time; try again, or name an LLM") from None
-        charge = Charge(asked, offers, choice.ranking[0], pacer=choice.pacer, key=record.key)
+        seconds = self._config.deadline + _ENDING_SECONDS
+        charge = Charge(asked, offers, choice.ranking[0], pacer=choice.pacer, key=record.key, seconds=seconds)
         record.charge = charge
-        charge.require(choice.ranking)  # while an error can still be a status
+        await charge.require(choice.ranking)  # while an error can still be a status
         work = self._call(asked, choice, ends, record, charge)
         if not asked.stream:
             answer, headers = await work
