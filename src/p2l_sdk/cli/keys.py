@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,7 +43,7 @@ def add(
     name: str, budget: float | None, daily: float | None, monthly: float | None, ledger: str, as_json: bool
 ) -> None:
     """Make a key called NAME. Its secret is printed and stored nowhere: the ledger has its SHA-256 only."""
-    store = _open(ledger)
+    store = _open(ledger, new=True)
     from p2l_sdk.serve.auth import account_of, new_secret
     from p2l_sdk.serve.ledger.entries import Account, Budgets
 
@@ -86,8 +87,8 @@ def list_keys(ledger: str, as_json: bool) -> None:
         spent = row["spent"]
         amounts = [(spent["today"], row["daily"]), (spent["month"], row["monthly"]), (spent["total"], row["budget"])]
         cells = [cell for used, limit in amounts for cell in (f"{used:.4f}", "" if limit is None else f"{limit:g}")]
-        state = "" if row["revoked"] is None else f"revoked {row['revoked']}"
-        table.add_row(row["name"], *cells, row["created"], state or ("" if row["managed"] else "from a file"))
+        state = "" if row["revoked"] is None else f"revoked {row['revoked'][:10]}"
+        table.add_row(row["name"], *cells, row["created"][:10], state or ("" if row["managed"] else "from a file"))
     Console().print(table)
 
 
@@ -102,13 +103,15 @@ def revoke(name: str, ledger: str) -> None:
     click.echo(f"p2l: the key {name!r} is revoked", err=True)
 
 
-def _open(ledger: str) -> Store:
+def _open(ledger: str, new: bool = False) -> Store:
     if find_spec("fastapi") is None:
         raise MissingExtraError("p2l keys", "fastapi", "serve")
     from p2l_sdk.serve.ledger.opening import MEMORY, open_store
 
     if ledger == MEMORY:
         raise P2LError("a ledger in memory has only the keys that its server was started with; name a file")
+    if not new and "://" not in ledger and not Path(ledger).exists():
+        raise P2LError(f"there is no ledger {ledger}; p2l keys add and p2l serve make one")
     return open_store(ledger)
 
 

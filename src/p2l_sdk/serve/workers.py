@@ -62,7 +62,9 @@ def run_workers(work: Work, settings: ServerSettings, count: int) -> None:
         _log.info("%d workers at http://%s:%d", count, f"[{host}]" if ":" in host else host, port)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         values.ValueClass = values.get_value_class()  # its counters are in files from now on
-        _Parent(work, settings, listeners, folder, count).run()
+        stopped = _Parent(work, settings, listeners, folder, count).run()
+    if stopped is not None:
+        signal.raise_signal(stopped)  # whoever asked sees that it was heard
 
 
 class _Parent:
@@ -75,7 +77,8 @@ class _Parent:
         self._born: dict[int, float] = {}  # of each worker, by its process
         self._stop: int | None = None
 
-    def run(self) -> None:
+    def run(self) -> int | None:
+        """Serve; returns the signal that ended it."""
         before = {sig: signal.signal(sig, self._stopping) for sig in (signal.SIGTERM, signal.SIGINT)}
         try:
             self._wait_for(self._start(first=True))
@@ -87,8 +90,7 @@ class _Parent:
                 signal.signal(sig, handler)
             for listener in self._listeners:
                 listener.close()
-        if self._stop is not None:
-            signal.raise_signal(self._stop)
+        return self._stop
 
     def _stopping(self, sig: int, _: FrameType | None) -> None:
         self._stop = sig
