@@ -52,7 +52,8 @@ def p2l_serve(folder: Path, config: dict[str, Any] | None, *options: object, **e
         command += ["--config", folder / f"{name}.yaml"]
     log = folder / f"{name}.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(list(map(str, command)), stdout=output, stderr=output, env={**os.environ, **env})
+        env = {"TMPDIR": str(folder), **os.environ, **env}  # what a server that is killed leaves there goes with it
+        process = subprocess.Popen(list(map(str, command)), stdout=output, stderr=output, env=env)
     server = Server(process, port, log)
     try:
         end = time.monotonic() + 60

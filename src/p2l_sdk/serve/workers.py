@@ -58,8 +58,6 @@ def run_workers(work: Work, settings: ServerSettings, count: int) -> None:
         open_keys(settings).ledger.close()  # an error is seen once, here
         listeners = listen(settings.host, settings.port)
         logging.config.dictConfig(log_config())
-        host, port = listeners[0].getsockname()[:2]
-        _log.info("%d workers at http://%s:%d", count, f"[{host}]" if ":" in host else host, port)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         values.ValueClass = values.get_value_class()  # its counters are in files from now on
         stopped = _Parent(work, settings, listeners, folder, count).run()
@@ -82,6 +80,8 @@ class _Parent:
         before = {sig: signal.signal(sig, self._stopping) for sig in (signal.SIGTERM, signal.SIGINT)}
         try:
             self._wait_for(self._start(first=True))
+            host, port = self._listeners[0].getsockname()[:2]
+            _log.info("%d workers at http://%s:%d", self._count, f"[{host}]" if ":" in host else host, port)
             while len(self._born) < self._count and self._stop is None:
                 os.close(self._start())
             self._watch()
@@ -159,7 +159,8 @@ class _Parent:
                 status = 0
             except P2LError as error:
                 say(str(error).encode())
-                _log.error("%s", error)
+                if not first:  # of the first, the parent says it
+                    _log.error("%s", error)
             except KeyboardInterrupt:
                 status = 0
             except Exception:
