@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,12 +44,14 @@ def add(
     name: str, budget: float | None, daily: float | None, monthly: float | None, ledger: str, as_json: bool
 ) -> None:
     """Make a key called NAME. Its secret is printed and stored nowhere: the ledger has its SHA-256 only."""
+    if not name.isprintable() or not name.strip() or len(name.split()) > 1:
+        raise P2LError("the name of a key is one word of printable characters")
+    if not all(math.isfinite(usd) for usd in (budget, daily, monthly) if usd is not None):
+        raise P2LError("a budget is a number of USD")
     store = _open(ledger, new=True)
     from p2l_sdk.serve.auth import account_of, new_secret
     from p2l_sdk.serve.ledger.entries import Account, Budgets
 
-    if not name.isprintable() or not name.strip() or len(name.split()) > 1:
-        raise P2LError("the name of a key is one word of printable characters")
     secret = new_secret()
     store.add(Account(account_of(secret), name, Budgets(budget, daily, monthly), time.time()))
     store.close()

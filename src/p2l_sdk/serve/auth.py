@@ -9,7 +9,7 @@ import math
 import os
 import secrets
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,7 +129,7 @@ class Keys:
     def spending(self) -> dict[str, float]:
         """USD by name of each key that is in use, including what is set aside; it may block."""
         ours = {key.account for key in self._keys}
-        found: Counter[str] = Counter()
+        found: defaultdict[str, float] = defaultdict(float)
         for account in self.ledger.store.accounts():
             if account.id in ours or (account.managed and account.revoked is None):
                 found[account.name] += account.spent.total

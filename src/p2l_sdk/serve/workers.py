@@ -7,6 +7,7 @@ was answering, and another one takes its place. If the parent dies, the workers 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import logging.config
@@ -50,6 +51,7 @@ def run_workers(work: Work, settings: ServerSettings, count: int) -> None:
     """
     if not hasattr(os, "fork"):
         raise P2LError("several workers need a system that can fork; start p2l serve without --workers")
+    logging.config.dictConfig(log_config())
     with tempfile.TemporaryDirectory(prefix="p2l-serve-") as folder:
         if settings.keys and settings.ledger in (None, MEMORY):  # they need one in common
             settings = dataclasses.replace(settings, ledger=str(Path(folder) / "ledger"))
@@ -57,7 +59,6 @@ def run_workers(work: Work, settings: ServerSettings, count: int) -> None:
                 _log.warning("what keys spend is forgotten when this server stops; --ledger FILE keeps it")
         open_keys(settings).ledger.close()  # an error is seen once, here
         listeners = listen(settings.host, settings.port)
-        logging.config.dictConfig(log_config())
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         values.ValueClass = values.get_value_class()  # its counters are in files from now on
         stopped = _Parent(work, settings, listeners, folder, count).run()
@@ -142,6 +143,8 @@ class _Parent:
         try:
             for sig in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(sig, signal.SIG_DFL)
+            if self._stop is not None:  # the signal came in between
+                os._exit(0)
             os.setsid()  # Ctrl-C reaches the parent only, which passes it on
             os.close(self._holds)
             threading.Thread(target=_end_with_parent, args=(self._lives,), daemon=True).start()
@@ -150,7 +153,8 @@ class _Parent:
                 nonlocal tells
                 if tells >= 0:
                     ready, tells = tells, -1
-                    os.write(ready, text)
+                    with contextlib.suppress(OSError):  # nobody waits for any but the first
+                        os.write(ready, text)
                     os.close(ready)
 
             worker = Worker(listeners=self._listeners, metrics=self._folder, of=self._count, ready=lambda: say(_READY))
