@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import math
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +24,7 @@ LEDGER = click.option(
     required=True,
     help="The ledger: a file, or redis://...; also read from P2L_LEDGER.",
 )
-_USD = click.FloatRange(min=0, max=1e8)
+_MOST = 1e8  # USD
 
 
 @click.group(short_help="Add, list and revoke API keys while servers run.")
@@ -35,9 +34,9 @@ def keys() -> None:
 
 @keys.command(short_help="Make a key and print its secret, once.")
 @click.argument("name")
-@click.option("--budget", type=_USD, metavar="USD", help="Most to be spent ever.")
-@click.option("--daily", type=_USD, metavar="USD", help="Most to be spent in a day (UTC).")
-@click.option("--monthly", type=_USD, metavar="USD", help="Most to be spent in a month (UTC).")
+@click.option("--budget", type=float, metavar="USD", help="Most to be spent ever.")
+@click.option("--daily", type=float, metavar="USD", help="Most to be spent in a day (UTC).")
+@click.option("--monthly", type=float, metavar="USD", help="Most to be spent in a month (UTC).")
 @LEDGER
 @JSON
 def add(
@@ -46,8 +45,8 @@ def add(
     """Make a key called NAME. Its secret is printed and stored nowhere: the ledger has its SHA-256 only."""
     if not name.isprintable() or not name.strip() or len(name.split()) > 1:
         raise P2LError("the name of a key is one word of printable characters")
-    if not all(math.isfinite(usd) for usd in (budget, daily, monthly) if usd is not None):
-        raise P2LError("a budget is a number of USD")
+    if not all(0 <= usd <= _MOST for usd in (budget, daily, monthly) if usd is not None):
+        raise P2LError(f"a budget is a number of USD, from 0 to {_MOST:.0f}")
     store = _open(ledger, new=True)
     from p2l_sdk.serve.auth import account_of, new_secret
     from p2l_sdk.serve.ledger.entries import Account, Budgets

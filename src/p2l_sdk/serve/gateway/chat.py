@@ -269,7 +269,7 @@ _REPLIES: dict[int | str, dict[str, Any]] = {
     413: {"description": "The request is too large."},
     429: {"description": "Too many requests, or the key has spent its budget."},
     502: {"description": "No LLM answered."},
-    503: {"description": "All LLMs are left alone for a while after failures."},
+    503: {"description": "All LLMs are left alone for a while after failures; or keys and spend cannot be read."},
     504: {"description": "No LLM answered in time."},
 }
 _REQUEST = {
