@@ -10,7 +10,7 @@ import pytest
 
 from p2l_sdk.errors import P2LError
 from p2l_sdk.serve.auth import Key, Keys, OutOfBudget
-from p2l_sdk.serve.ledger.entries import Hold, nano
+from p2l_sdk.serve.ledger.entries import Budgets, Hold, nano
 
 
 def test_keys(tmp_path, monkeypatch):
@@ -26,6 +26,10 @@ def test_keys(tmp_path, monkeypatch):
         ("sk-2123456789abcdef name x", "line 1: after the key stand its name and its budget"),
         ("sk-2123456789abcdef name -1", "its budget, a number >= 0"),
         ("sk-2123456789abcdef name 1 2", "nothing else"),
+        ("sk-2123456789abcdef name daily=1 daily=2", "nothing else"),
+        ("sk-2123456789abcdef name weekly=1", "nothing else"),
+        ("sk-2123456789abcdef name monthly=nan", "nothing else"),
+        ("sk-2123456789abcdef name =1 2", "nothing else"),
         ("sk-2123456789abcdef named", "two API keys have the same name: 'named'"),
         ("sk-0123456789abcdef again", "two API keys have the same secret: 'key-1'"),
     ]:
@@ -35,6 +39,11 @@ def test_keys(tmp_path, monkeypatch):
         assert line.split()[0] not in str(error.value)
     with pytest.raises(P2LError, match="cannot be read: No such file"):
         Keys.load(tmp_path / "absent")
+
+
+def test_a_key_may_have_several_budgets(monkeypatch):
+    monkeypatch.setenv("P2L_API_KEYS", "sk-0123456789abcdef a 25 monthly=10 daily=1,sk-1123456789abcdef b daily=0")
+    assert [key.budgets for key in Keys.load()] == [Budgets(25.0, 1.0, 10.0), Budgets(None, 0.0, None)]
 
 
 def test_a_key_says_what_is_left_of_its_budget():

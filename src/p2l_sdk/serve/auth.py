@@ -24,6 +24,7 @@ from p2l_sdk.serve.ledger.ledger import Ledger
 
 ENVIRONMENT = "P2L_API_KEYS"
 _SHORTEST = 16
+_BUDGETS = ("budget", "daily", "monthly")
 _BARE = ("x-api-key", "api-key")  # headers that hold a bare key
 _FRESH_SECONDS = 0.9  # how late the server may notice that a key was added or revoked
 
@@ -153,8 +154,8 @@ class Keys:
     @classmethod
     def load(cls, file: str | Path | None = None) -> Keys:
         """Read the keys from a file and from the environment variable P2L_API_KEYS: one per line (in the variable also
-        separated by commas), each optionally followed by a name and a budget in USD. Lines that begin with # are
-        ignored.
+        separated by commas), each optionally followed by a name and budgets in USD, "25 daily=1 monthly=10". Lines
+        that begin with # are ignored.
 
         Raises:
             P2LError: the file cannot be read, a line is invalid, or the sources given hold no key. The message names
@@ -270,11 +271,17 @@ def _key(place: str, words: list[str], name: str) -> Key:
     secret, *rest = words
     if len(secret) < _SHORTEST:
         raise P2LError(f"{place}: an API key has at least {_SHORTEST} characters")
+    budgets: dict[str, float] = {}
     try:
-        name = rest[0] if rest else name
-        budget = float(rest[1]) if len(rest) > 1 else None
+        for word in rest[1:]:
+            kind, _, amount = word.rpartition("=")
+            kind = kind or "budget"
+            budgets[kind] = float(amount) if kind in _BUDGETS and kind not in budgets else -1.0
     except ValueError:
-        budget = -1.0
-    if len(rest) > 2 or (budget is not None and not 0 <= budget < float("inf")):
-        raise P2LError(f"{place}: after the key stand its name and its budget, a number >= 0, USD; nothing else")
-    return Key(name, _digest(secret), budget)
+        budgets["budget"] = -1.0
+    if not all(0 <= usd < math.inf for usd in budgets.values()):
+        raise P2LError(
+            f"{place}: after the key stand its name and its budget, a number >= 0, USD, or daily=USD, monthly=USD; "
+            "nothing else"
+        )
+    return Key(rest[0] if rest else name, _digest(secret), *map(budgets.get, _BUDGETS))

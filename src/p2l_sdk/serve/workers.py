@@ -55,7 +55,7 @@ def run_workers(work: Work, settings: ServerSettings, count: int) -> None:
     with tempfile.TemporaryDirectory(prefix="p2l-serve-") as folder:
         if settings.keys and settings.ledger in (None, MEMORY):  # they need one in common
             settings = dataclasses.replace(settings, ledger=str(Path(folder) / "ledger"))
-            if any(key.budget is not None for key in settings.keys):
+            if settings.keys.forgetful:
                 _log.warning("what keys spend is forgotten when this server stops; --ledger FILE keeps it")
         open_keys(settings).ledger.close()  # an error is seen once, here
         listeners = listen(settings.host, settings.port)
