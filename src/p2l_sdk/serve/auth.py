@@ -284,4 +284,5 @@ def _key(place: str, words: list[str], name: str) -> Key:
             f"{place}: after the key stand its name and its budget, a number >= 0, USD, or daily=USD, monthly=USD; "
             "nothing else"
         )
-    return Key(rest[0] if rest else name, _digest(secret), *map(budgets.get, _BUDGETS))
+    total, daily, monthly = map(budgets.get, _BUDGETS)
+    return Key(rest[0] if rest else name, _digest(secret), total, daily, monthly)
