@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import re
@@ -134,7 +135,7 @@ def charge_of(cost: float, **accounts: Any) -> Charge:
 def test_a_charge_is_settled_once():
     key, pacer = Key("a", b"", 1.0), BudgetPacer([0.1, 0.4], 0.2)
     charge = charge_of(0.4, pacer=pacer, key=key)
-    charge.admit(LLMConfig(name="x", **LLM), ())
+    asyncio.run(charge.admit(LLMConfig(name="x", **LLM), ()))
     assert (key.spent, pacer.spent, pacer.n) == (0.4, 0.4, 1)
     charge.settle(0.1)
     charge.settle(0.3)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+import re
+
 import pytest
 
 from p2l_sdk.errors import P2LError
 from p2l_sdk.serve.auth import Key, Keys, OutOfBudget
+from p2l_sdk.serve.ledger.entries import Budgets, Hold, nano
 
 
 def test_keys(tmp_path, monkeypatch):
@@ -21,6 +26,10 @@ def test_keys(tmp_path, monkeypatch):
         ("sk-2123456789abcdef name x", "line 1: after the key stand its name and its budget"),
         ("sk-2123456789abcdef name -1", "its budget, a number >= 0"),
         ("sk-2123456789abcdef name 1 2", "nothing else"),
+        ("sk-2123456789abcdef name daily=1 daily=2", "nothing else"),
+        ("sk-2123456789abcdef name weekly=1", "nothing else"),
+        ("sk-2123456789abcdef name monthly=nan", "nothing else"),
+        ("sk-2123456789abcdef name =1 2", "nothing else"),
         ("sk-2123456789abcdef named", "two API keys have the same name: 'named'"),
         ("sk-0123456789abcdef again", "two API keys have the same secret: 'key-1'"),
     ]:
@@ -32,14 +41,23 @@ def test_keys(tmp_path, monkeypatch):
         Keys.load(tmp_path / "absent")
 
 
+def test_a_key_may_have_several_budgets(monkeypatch):
+    monkeypatch.setenv("P2L_API_KEYS", "sk-0123456789abcdef a 25 monthly=10 daily=1,sk-1123456789abcdef b daily=0")
+    assert [key.budgets for key in Keys.load()] == [Budgets(25.0, 1.0, 10.0), Budgets(None, 0.0, None)]
+
+
 def test_a_key_says_what_is_left_of_its_budget():
     key = Key("team-docs", b"", 0.00125)
+
+    async def ask(cost: float) -> OutOfBudget | None:
+        hold = Hold(key.account, str(random.random()), nano(cost), nano(cost), key.budgets, 60)
+        grant = await key.ledger.reserve(hold)
+        return key.refused(grant, cost) if grant.amount is None else None
+
     for _ in range(11):
-        key.record(0.0001)
-    key.require(0.00015)
+        assert asyncio.run(ask(0.0001)) is None
     left = r"the key 'team-docs' has \$0.00015 left of its budget of \$0.00125, and this needs up to \$0.0009; send a"
-    with pytest.raises(OutOfBudget, match=left):
-        key.require(3 * 0.0003)
-    key.record(0.00015)
-    with pytest.raises(OutOfBudget, match=r"the budget of \$0.00125 of the key 'team-docs' is spent$"):
-        key.require(0.0009)
+    assert re.match(left, str(asyncio.run(ask(3 * 0.0003))))
+    assert asyncio.run(ask(0.00015)) is None  # exactly what is left
+    spent = r"the budget of \$0.00125 of the key 'team-docs' is spent$"
+    assert re.match(spent, str(asyncio.run(ask(0.0009))))

@@ -11,7 +11,9 @@ from p2l_sdk.cli.common import MODEL, load, say_matched
 from p2l_sdk.errors import NO_VOTES, MissingExtraError
 
 if TYPE_CHECKING:
+    from p2l_sdk.p2l import P2L
     from p2l_sdk.serve.gateway.check import Check, LLMCheck
+    from p2l_sdk.serve.gateway.config import GatewayConfig
 
 _PACKAGES = ("fastapi", "httpx", "uvicorn", "yaml")
 
@@ -23,6 +25,15 @@ _PACKAGES = ("fastapi", "httpx", "uvicorn", "yaml")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port to listen on.")
 @click.option("--api-keys", metavar="FILE", help="File of API keys, one per line; also read from P2L_API_KEYS.")
+@click.option(
+    "--ledger",
+    metavar="FILE|URL",
+    envvar="P2L_LEDGER",
+    help="Where keys and what they spend are kept: a file, redis://..., or memory.  [the file of --api-keys + .ledger]",
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes that share the port."
+)
 @click.option(
     "--cache-mb",
     type=click.FloatRange(min=0),
@@ -72,8 +83,8 @@ _PACKAGES = ("fastapi", "httpx", "uvicorn", "yaml")
 )
 def serve(
     model: str | None, config: str | None, checked: str | None, host: str, port: int, api_keys: str | None,
-    cache_mb: float, max_body_mb: float, max_prompts: int, origins: tuple[str, ...], max_connections: int,
-    max_per_client: int, proxies: tuple[str, ...], header_seconds: float, max_header_kb: int,
+    ledger: str | None, workers: int, cache_mb: float, max_body_mb: float, max_prompts: int, origins: tuple[str, ...],
+    max_connections: int, max_per_client: int, proxies: tuple[str, ...], header_seconds: float, max_header_kb: int,
 ) -> None:  # fmt: skip
     """Serve a model over HTTP: its API, a page, and, with --config, a router for OpenAI chat clients."""
     for package in _PACKAGES:
@@ -83,7 +94,8 @@ def serve(
     from p2l_sdk.serve.connections import ConnectionLimits
     from p2l_sdk.serve.gateway.check import check
     from p2l_sdk.serve.gateway.config import GatewayConfig
-    from p2l_sdk.serve.run import ServerSettings, run_server
+    from p2l_sdk.serve.run import ServerSettings, Worker, run_server
+    from p2l_sdk.serve.workers import run_workers
 
     if checked is not None:
         _print_check(check(GatewayConfig.from_yaml(checked), load(model)), checked)
@@ -93,6 +105,7 @@ def serve(
         port=port,
         gateway=None if config is None else GatewayConfig.from_yaml(config),
         keys=Keys.load(api_keys),
+        ledger=ledger or (None if api_keys is None else f"{api_keys}.ledger"),
         cache_mb=cache_mb,
         max_body_bytes=round(max_body_mb * 2**20),
         max_prompts=max_prompts,
@@ -105,15 +118,30 @@ def serve(
             proxies=(*ConnectionLimits.proxies, *proxies),
         ),
     )
+    if workers == 1:
+        run_server(_loaded(model, config, settings.gateway), settings)
+        return
+
+    def work(settings: ServerSettings, worker: Worker, first: bool) -> None:
+        run_server(_loaded(model, config, settings.gateway, say=first), settings, worker)
+
+    run_workers(work, settings, workers)
+
+
+def _loaded(model: str | None, config: str | None, gateway: GatewayConfig | None, say: bool = True) -> P2L:
+    """The P2L model, with which a configuration must be ready to serve; `say` how it reads the names of LLMs."""
+    from p2l_sdk.serve.gateway.check import check
+
     p2l = load(model)
-    if settings.gateway is not None:
-        found = check(settings.gateway, p2l)
+    if gateway is not None:
+        found = check(gateway, p2l)
         found.require_ready(str(config))
-        say_matched(found.matched)
-        if found.unknown:
+        if say:
+            say_matched(found.matched)
+        if say and found.unknown:
             names = ", ".join(found.unknown)
             click.echo(f"p2l: the P2L model does not know {names}: reached by name, never routed to", err=True)
-    run_server(p2l, settings)
+    return p2l
 
 
 def _print_check(found: Check, path: str) -> None:

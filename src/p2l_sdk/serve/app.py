@@ -184,7 +184,7 @@ def _platform(engine: Engine) -> APIRouter:
     router = APIRouter(tags=["Server"])
 
     @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-    async def metrics() -> Response:
+    def metrics() -> Response:  # on a thread: what keys have spent is read from their ledger
         """Counters in Prometheus' text format."""
         return Response(engine.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
+import math
 import os
+import secrets
+import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +19,14 @@ from fastapi import Request
 from p2l_sdk.errors import P2LError
 from p2l_sdk.routing.route import usd
 from p2l_sdk.serve.errors import ApiError
+from p2l_sdk.serve.ledger.entries import NANO, Account, Budgets, Grant, nano
+from p2l_sdk.serve.ledger.ledger import Ledger
 
 ENVIRONMENT = "P2L_API_KEYS"
 _SHORTEST = 16
+_BUDGETS = ("budget", "daily", "monthly")
 _BARE = ("x-api-key", "api-key")  # headers that hold a bare key
-_DIGITS = 12  # decimals of USD: anything smaller is floating-point error of the sum
+_FRESH_SECONDS = 0.9  # how late the server may notice that a key was added or revoked
 
 
 class Unauthorized(ApiError):  # noqa: N818  named for what happened, like all errors of the server
@@ -40,63 +48,105 @@ class Key:
     Attributes:
         name: for people and the log.
         digest: SHA-256 of the secret.
-        budget: USD that may be spent with it while the server runs, None for no limit.
-        spent: USD so far, including what is reserved for requests in progress.
+        budget, daily, monthly: USD that may be spent with it ever, in a day and in a month of UTC; None for no limit.
+        ledger: counts what is spent with it.
     """
 
     name: str
     digest: bytes = field(repr=False)
     budget: float | None = None
-    spent: float = 0.0
+    daily: float | None = None
+    monthly: float | None = None
+    ledger: Ledger = field(default_factory=Ledger, repr=False)
 
     @property
-    def left(self) -> float | None:
-        """USD that may still be spent; None for no limit."""
-        return None if self.budget is None else round(self.budget - self.spent, _DIGITS)
+    def account(self) -> str:
+        """Its id in the ledger."""
+        return self.digest.hex()
 
-    def require(self, cost: float) -> None:
-        """Raise OutOfBudget unless the key has this much left, in USD."""
-        if self.budget is None or self.left is None:
-            return
-        left, cost = self.left, round(cost, _DIGITS)
-        if cost <= left:
-            return
+    @property
+    def budgets(self) -> Budgets:
+        """All limits."""
+        return Budgets(self.budget, self.daily, self.monthly)
+
+    @property
+    def spent(self) -> float:
+        """USD so far, including what is set aside for requests in progress; it may block."""
+        return self.ledger.spent(self.account).total
+
+    def refused(self, grant: Grant, cost: float) -> OutOfBudget:
+        """The error for a request that needs so many USD, which the ledger has refused."""
+        left, needs, limit = (grant.left or 0) / NANO, nano(cost) / NANO, usd(grant.limit / NANO)
         if left > 0:
             text = (
-                f"the key {self.name!r} has {usd(left)} left of its budget of {usd(self.budget)}, and this needs up to "
-                f"{usd(cost)}; send a lower cost, or name a cheaper LLM"
+                f"the key {self.name!r} has {usd(left)} left of its {grant.budget} of {limit}, and this needs up to "
+                f"{usd(needs)}; send a lower cost, or name a cheaper LLM"
             )
         else:
-            text = f"the budget of {usd(self.budget)} of the key {self.name!r} is spent"
-        raise OutOfBudget(text, headers={"x-should-retry": "false"})  # respected by OpenAI's clients
-
-    def record(self, cost: float) -> None:
-        """Count a cost in USD as spent."""
-        self.spent += cost
-
-    def correct(self, recorded: float, cost: float | None) -> None:
-        """Replace a recorded cost by the actual one in USD; None if nothing was spent."""
-        self.spent += (cost or 0.0) - recorded
+            text = f"the {grant.budget} of {limit} of the key {self.name!r} is spent"
+        return OutOfBudget(text, headers={"x-should-retry": "false"})  # respected by OpenAI's clients
 
 
 class Keys:
     """All keys of a server, as a guard of its endpoints: a request without one of them is refused; for all others the
     key is put in `request.state.key`.
 
+    Args:
+        keys: that stay while the server runs.
+        ledger: counts what is spent; if it outlives the process, it may have further keys, which come and go.
+
+    Attributes:
+        ledger: as given, or one in memory.
+
     Raises:
         P2LError: two keys have the same name or the same secret.
     """
 
-    def __init__(self, keys: Sequence[Key]) -> None:
+    def __init__(self, keys: Sequence[Key], ledger: Ledger | None = None) -> None:
         self._keys = tuple(keys)
         for what in ("name", "digest"):
             values = [getattr(key, what) for key in self._keys]
             for value, key in zip(values, self._keys, strict=True):
                 if values.count(value) > 1:
                     raise P2LError(f"two API keys have the same {'name' if what == 'name' else 'secret'}: {key.name!r}")
+        self.ledger = Ledger() if ledger is None else ledger
+        self._others: dict[bytes, Key] = {}  # those of the ledger
+        self._read_at = -math.inf
+        self._reading: asyncio.Task[None] | None = None
+        for key in self._keys:
+            key.ledger = self.ledger
+
+    def within(self, ledger: Ledger) -> Keys:
+        """The same keys, listed in a ledger that counts what they spend.
+
+        Raises:
+            P2LError: one of them was made by `p2l keys`, so that revoking it there would not end it.
+        """
+        now = time.time()
+        for key in self._keys:
+            ledger.store.add(Account(key.account, key.name, key.budgets, now, managed=False))
+        return Keys(self._keys, ledger)
+
+    def spending(self) -> dict[str, float]:
+        """USD by name of each key that is in use, including what is set aside; it may block."""
+        ours = {key.account for key in self._keys}
+        found: defaultdict[str, float] = defaultdict(float)
+        for account in self.ledger.store.accounts():
+            if account.id in ours or (account.managed and account.revoked is None):
+                found[account.name] += account.spent.total
+        return dict(found)
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    def __bool__(self) -> bool:
+        """Whether there are keys, or a ledger in which there may be some at any time."""
+        return bool(self._keys) or not self.ledger.store.instant
+
+    @property
+    def forgetful(self) -> bool:
+        """Whether there are budgets that begin anew with every start of the server."""
+        return self.ledger.store.instant and any(key.budgets != Budgets() for key in self._keys)
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self._keys)
@@ -104,8 +154,8 @@ class Keys:
     @classmethod
     def load(cls, file: str | Path | None = None) -> Keys:
         """Read the keys from a file and from the environment variable P2L_API_KEYS: one per line (in the variable also
-        separated by commas), each optionally followed by a name and a budget in USD. Lines that begin with # are
-        ignored.
+        separated by commas), each optionally followed by a name and budgets in USD, "25 daily=1 monthly=10". Lines
+        that begin with # are ignored.
 
         Raises:
             P2LError: the file cannot be read, a line is invalid, or the sources given hold no key. The message names
@@ -137,26 +187,69 @@ class Keys:
         return cls(found)
 
     def find(self, secret: str) -> Key | None:
-        """The key with this secret. It is compared with all keys, in constant time."""
+        """The key with this secret, which is compared with all keys in constant time; or that of the ledger, found by
+        its hash."""
         digest, found = _digest(secret), None
         for key in self._keys:
             if hmac.compare_digest(key.digest, digest):
                 found = key
-        return found
+        return found or self._others.get(digest)
 
     async def __call__(self, request: Request) -> None:
         """Check a request and set `request.state.key`.
 
         Raises:
             Unauthorized: the request carries none of the keys.
+            LedgerError: the ledger does not say which keys it has.
         """
-        key = next(filter(None, map(self.find, _secrets(request))), None)
+        key = self._of(request)
+        if (key is None or key not in self._keys) and not self.ledger.store.instant:
+            await self._up_to_date()
+            key = self._of(request)
         if key is None:
             raise Unauthorized(
                 "this server needs an API key: send the header 'Authorization: Bearer KEY' (or x-api-key, or api-key)",
                 headers={"WWW-Authenticate": "Bearer"},
             )
         request.state.key = key
+
+    def _of(self, request: Request) -> Key | None:
+        return next(filter(None, map(self.find, _secrets(request))), None)
+
+    async def _up_to_date(self) -> None:
+        """Read the keys of the ledger, unless they have just been read; once for all who wait for them."""
+        if time.monotonic() - self._read_at < _FRESH_SECONDS:
+            return
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._read())
+        await asyncio.shield(self._reading)
+
+    async def _read(self) -> None:
+        began = time.monotonic()
+        try:
+            accounts = await self.ledger.accounts()
+        finally:
+            self._reading = None
+        self._others = {
+            bytes.fromhex(account.id): Key(account.name, bytes.fromhex(account.id), *_limits(account), self.ledger)
+            for account in accounts
+            if account.managed and account.revoked is None
+        }
+        self._read_at = began
+
+
+def _limits(account: Account) -> tuple[float | None, float | None, float | None]:
+    return account.budgets.total, account.budgets.daily, account.budgets.monthly
+
+
+def new_secret() -> str:
+    """A secret for a new key, 256 bits."""
+    return "sk-p2l-" + secrets.token_urlsafe(32)
+
+
+def account_of(secret: str) -> str:
+    """The id in the ledger of the key with this secret."""
+    return _digest(secret).hex()
 
 
 def _secrets(request: Request) -> Iterator[str]:
@@ -178,11 +271,18 @@ def _key(place: str, words: list[str], name: str) -> Key:
     secret, *rest = words
     if len(secret) < _SHORTEST:
         raise P2LError(f"{place}: an API key has at least {_SHORTEST} characters")
+    budgets: dict[str, float] = {}
     try:
-        name = rest[0] if rest else name
-        budget = float(rest[1]) if len(rest) > 1 else None
+        for word in rest[1:]:
+            kind, _, amount = word.rpartition("=")
+            kind = kind or "budget"
+            budgets[kind] = float(amount) if kind in _BUDGETS and kind not in budgets else -1.0
     except ValueError:
-        budget = -1.0
-    if len(rest) > 2 or (budget is not None and not 0 <= budget < float("inf")):
-        raise P2LError(f"{place}: after the key stand its name and its budget, a number >= 0, USD; nothing else")
-    return Key(name, _digest(secret), budget)
+        budgets["budget"] = -1.0
+    if not all(0 <= usd < math.inf for usd in budgets.values()):
+        raise P2LError(
+            f"{place}: after the key stand its name and its budget, a number >= 0, USD, or daily=USD, monthly=USD; "
+            "nothing else"
+        )
+    total, daily, monthly = map(budgets.get, _BUDGETS)
+    return Key(rest[0] if rest else name, _digest(secret), total, daily, monthly)

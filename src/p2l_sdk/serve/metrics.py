@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from p2l_sdk.errors import P2LError
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class ServerMetrics:
-    """Counters of one server. Labels are names of LLMs, keys, stages and endpoints, never anything a caller wrote."""
+    """Counters of one server. Labels are names of LLMs, keys, stages and endpoints, never anything a caller wrote.
 
-    def __init__(self) -> None:
+    Args:
+        shared: the folder in which the processes of a server keep their counters (see `serve/workers.py`): what is
+            read is their sum. None for a server of one process.
+    """
+
+    def __init__(self, shared: str | None = None) -> None:
+        self._shared, self._spending = shared, _Spending(dict)
+        self._waiting: Callable[[], float] | None = None
         self.registry = CollectorRegistry()
         own: dict[str, Any] = {"registry": self.registry}
         self._stages = Histogram("p2l_stage_seconds", "Time by stage", ["stage"], buckets=_SECONDS, **own)
         self._batches = Histogram("p2l_batch_size", "Prompts in a batch of the model", buckets=_SIZES, **own)
-        self._depth = Gauge("p2l_queue_depth", "Prompts that wait for the model", **own)
+        self._depth = Gauge("p2l_queue_depth", "Prompts that wait for the model", multiprocess_mode="livesum", **own)
         self._hits = Counter("p2l_cache_hits", "Prompts answered from the cache", **own)
         self._misses = Counter("p2l_cache_misses", "Prompts that the model had to score", **own)
         self._requests = Counter("p2l_requests", "Requests answered", ["endpoint", "status"], **own)
         self._routes = Counter("p2l_routes", "Routes given by the P2L API", ["model"], **own)
         self._choices = Counter("p2l_choices", "Requests of the router that an LLM answered", ["model"], **own)
         self._spend = Counter("p2l_spend_usd", "What requests of the router cost, USD", ["model"], **own)
-        self._keys = Gauge("p2l_key_spend_usd", "Spent and set aside with an API key, USD", ["key"], **own)
         self._refused = Counter("p2l_refused_connections", "Connections closed by a limit", ["reason"], **own)
         # prometheus validates and looks up labels under a lock, which takes longer than counting; there are few of them
         self._stage, self._request = functools.cache(self._stages.labels), functools.cache(self._requests.labels)
@@ -50,21 +63,27 @@ class ServerMetrics:
             self._misses.inc(misses)
 
     def queue_depth(self, depth: Callable[[], float]) -> None:
-        """Set the function that tells the number of waiting prompts; called when the metrics are read."""
-        self._depth.set_function(depth)
+        """Set the function that tells the number of waiting prompts; called when the metrics are read, in a server of
+        several processes also after each request."""
+        if self._shared is None:
+            self._depth.set_function(depth)
+        self._waiting = depth
 
     def request(self, endpoint: str, status: int) -> None:
         """Count an answered request; `endpoint` is the pattern of its path."""
         self._request(endpoint, status).inc()
+        self._note_depth()
 
     def refused_connection(self, reason: str) -> None:
         """Count a connection that a limit refused or closed: per_client, in_all, gave_way, header_timeout, stalled, or
         the code of an error."""
         self._refused.labels(reason).inc()
 
-    def key(self, name: str, spent: Callable[[], float]) -> None:
-        """Set the function that tells the spending of an API key in USD; called when the metrics are read."""
-        self._keys.labels(name).set_function(spent)
+    def keys(self, spending: Callable[[], Mapping[str, float]]) -> None:
+        """Set the function that tells the spending of the API keys in USD; called when the metrics are read."""
+        self._spending = _Spending(spending)
+        if self._shared is None:
+            self.registry.register(self._spending)
 
     def route(self, model: str) -> None:
         """Count a route: the P2L API recommended this LLM, and calling it is up to the caller."""
@@ -83,13 +102,16 @@ class ServerMetrics:
     def traffic(self) -> list[dict[str, Any]]:
         """One row per LLM seen so far, most calls first: model, routes, calls, spend (USD), errors."""
         table: dict[str, dict[str, Any]] = {}
+        families = {family.name: family for family in self._read().collect()}
         for key, counter in (
-            ("routes", self._routes),
-            ("calls", self._choices),
-            ("spend", self._spend),
-            ("errors", self._upstream),
+            ("routes", "p2l_routes"),
+            ("calls", "p2l_choices"),
+            ("spend", "p2l_spend_usd"),
+            ("errors", "p2l_upstream_errors"),
         ):
-            for sample in next(iter(counter.collect())).samples:
+            if counter not in families:  # no process of this server has counted any
+                continue
+            for sample in families[counter].samples:
                 if sample.name.endswith("_total"):
                     name = sample.labels["model"]
                     row = table.setdefault(name, {"model": name, "routes": 0, "calls": 0, "spend": 0.0, "errors": 0})
@@ -97,5 +119,34 @@ class ServerMetrics:
         return sorted(table.values(), key=lambda row: (-row["calls"], -row["routes"], row["model"]))
 
     def exposition(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+        """All metrics in Prometheus' text format; it may block, as it reads what keys have spent."""
+        self._note_depth()
+        return generate_latest(self._read())
+
+    def _read(self) -> CollectorRegistry:
+        """The registry of this process, or of all."""
+        if self._shared is None:
+            return self.registry
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, self._shared)
+        registry.register(self._spending)
+        return registry
+
+    def _note_depth(self) -> None:
+        if self._shared is not None and self._waiting is not None:
+            self._depth.set(self._waiting())
+
+
+class _Spending(Collector):
+    """What keys have spent, which a ledger knows."""
+
+    def __init__(self, spending: Callable[[], Mapping[str, float]]) -> None:
+        self._spending = spending
+
+    def collect(self) -> Iterator[Metric]:
+        """One sample by key; nothing at all while the ledger does not answer."""
+        family = GaugeMetricFamily("p2l_key_spend_usd", "Spent and set aside with an API key, USD", labels=["key"])
+        with contextlib.suppress(P2LError):
+            for name, usd in self._spending().items():
+                family.add_metric([name], usd)
+            yield family

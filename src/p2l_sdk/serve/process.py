@@ -10,30 +10,47 @@ import socket
 from p2l_sdk.errors import P2LError
 
 _FILES_BESIDE = 100  # that a server holds open whatever its connections: the model, the log, its own sockets
+_BACKLOG = 2048  # connections that wait to be accepted, as in uvicorn
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 def require_address(host: str, port: int) -> None:
-    """Check that the server can listen, by listening briefly at every address of the host ("localhost" may have two):
-    uvicorn would start everything first, and its message says less.
+    """Check that the server can listen, by listening briefly: uvicorn would start everything first, and its message
+    says less.
 
     Raises:
         P2LError: the port is in use, or the host is not an address of this machine.
     """
-    free = False
+    for listener in listen(host, port):
+        listener.close()
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Listen at every address of the host ("localhost" may have two).
+
+    Raises:
+        P2LError: the port is in use, or the host is not an address of this machine.
+    """
+    listeners: list[socket.socket] = []
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+            if listeners and not port:  # the same one at each address
+                address = (address[0], listeners[0].getsockname()[1], *address[2:])
             try:
-                socket.create_server(address, family=family).close()
-                free = True
+                listeners.append(socket.create_server(address, family=family, backlog=_BACKLOG))
             except OSError as error:
                 if error.errno not in _NOT_HERE:
                     raise
-        if not free:
+        if not listeners:
             raise OSError(errno.EADDRNOTAVAIL, "")
     except OSError as error:
+        for listener in listeners:
+            listener.close()
         raise P2LError(_why(error, host, port)) from None
+    for listener in listeners:  # its connections inherit it; asyncio sets it only for those of its own listeners
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listeners
 
 
 def _why(error: OSError, host: str, port: int) -> str:

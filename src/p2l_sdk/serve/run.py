@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import dataclasses
-import functools
 import ipaddress
 import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
+from fastapi import APIRouter, FastAPI
 from uvicorn.config import LOGGING_CONFIG
 
 from p2l_sdk.errors import P2LError
@@ -23,6 +26,8 @@ from p2l_sdk.serve.engine.engine import Engine
 from p2l_sdk.serve.gateway.chat import create_gateway
 from p2l_sdk.serve.gateway.config import GatewayConfig, costs, known_llms
 from p2l_sdk.serve.gateway.pool import create_client
+from p2l_sdk.serve.ledger.ledger import Ledger
+from p2l_sdk.serve.ledger.opening import MEMORY, open_store
 from p2l_sdk.serve.metrics import ServerMetrics
 from p2l_sdk.serve.process import allow_open_files, require_address, tune_process
 from p2l_sdk.serve.protocol import limited_protocol
@@ -37,7 +42,8 @@ class ServerSettings:
 
     Attributes:
         host, port: where it listens.
-        keys: who may call it; without a key, it serves this machine only.
+        keys: who may call it; without a key, and without a ledger for further ones, it serves this machine only.
+        ledger: where keys and what they spend are kept: a file or an address, see `open_store`; None for memory.
         gateway: the LLMs that it calls for OpenAI's clients; None for the P2L API alone.
         cache_mb: memory for the coefficients of prompts seen before; 0 for none.
         max_body_bytes, max_prompts: limits per request.
@@ -51,6 +57,7 @@ class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 8000
     keys: Keys = field(default_factory=lambda: Keys(()))
+    ledger: str | None = None
     gateway: GatewayConfig | None = None
     cache_mb: float = 64.0
     max_body_bytes: int = 32 * 2**20
@@ -59,40 +66,88 @@ class ServerSettings:
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
 
     def __post_init__(self) -> None:
-        if not self.keys and not _is_loopback(self.host):
+        if not self.keys and self.ledger in (None, MEMORY) and not _is_loopback(self.host):
             raise P2LError(
                 f"the address {self.host} can be reached from outside, and there is no API key; set {ENVIRONMENT} or "
                 "--api-keys FILE, or listen at 127.0.0.1"
             )
 
 
-def run_server(p2l: P2L, settings: ServerSettings) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """One of several processes that serve together.
+
+    Attributes:
+        listeners: the sockets of all.
+        metrics: the folder of the counters of all.
+        of: how many there are.
+        ready: called when this one serves.
+    """
+
+    listeners: Sequence[socket.socket]
+    metrics: str
+    of: int
+    ready: Callable[[], None]
+
+
+def run_server(p2l: P2L, settings: ServerSettings, worker: Worker | None = None) -> None:
     """Serve a model until the process is asked to stop. With a gateway, the model's costs become those of its config.
 
+    Args:
+        p2l: the model.
+        settings: of the server.
+        worker: if this process is one of several, see `run_workers`.
+
     Raises:
-        P2LError: the server cannot listen at its address, or an origin is malformed.
+        P2LError: the server cannot listen at its address, an origin is malformed, or the ledger cannot be opened.
         BudgetError: the config's budget is below its cheapest LLM.
         CostError: the cost of an LLM is not known.
     """
-    serving = _serve(p2l, settings)
+    keys = open_keys(settings)
+    serving = _serve(p2l, settings, keys, worker)
     try:
-        import uvloop
-    except ImportError:  # not available on Windows
-        asyncio.run(serving)
-    else:
-        uvloop.run(serving)
+        try:
+            import uvloop
+        except ImportError:  # not available on Windows
+            asyncio.run(serving)
+        else:
+            uvloop.run(serving)
+    finally:
+        keys.ledger.close()
 
 
-async def _serve(p2l: P2L, settings: ServerSettings) -> None:
-    gateway, keys = settings.gateway, settings.keys
+def open_keys(settings: ServerSettings) -> Keys:
+    """The keys of the settings, with the ledger, which is to be closed.
+
+    Raises:
+        P2LError: it cannot be opened, or one of the keys was made by `p2l keys`.
+    """
+    ledger = Ledger(open_store(settings.ledger))
+    try:
+        return settings.keys.within(ledger)
+    except P2LError:
+        ledger.close()
+        raise
+
+
+async def _serve(p2l: P2L, settings: ServerSettings, keys: Keys, worker: Worker | None) -> None:
+    gateway = settings.gateway
     routed = None if gateway is None else _adopt_costs(p2l, gateway)
-    engine = Engine(p2l, cache_mb=settings.cache_mb)
-    for key in keys:
-        engine.metrics.key(key.name, functools.partial(getattr, key, "spent"))
+    metrics = ServerMetrics(None if worker is None else worker.metrics)
+    engine = Engine(p2l, cache_mb=settings.cache_mb, metrics=metrics)
+    if keys:
+        metrics.keys(keys.spending)
+
+    @contextlib.asynccontextmanager
+    async def settled(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(keys.ledger.close)  # uvicorn ends the process before anything else could be done
+
     async with create_client(gateway is not None and gateway.trust_env) as client:
+        calls = [] if gateway is None else [create_gateway(engine, gateway, engine.metrics, client)]
         app = create_app(
             engine,
-            routers=[] if gateway is None else [create_gateway(engine, gateway, engine.metrics, client)],
+            routers=[*calls, APIRouter(lifespan=settled)],
             guards=[keys] if keys else [],
             local_only=not keys,
             routed=routed,
@@ -100,10 +155,24 @@ async def _serve(p2l: P2L, settings: ServerSettings) -> None:
             max_prompts=settings.max_prompts,
             origins=settings.origins,
         )
-        server = uvicorn.Server(_uvicorn_config(app, settings, engine.metrics))
-        require_address(settings.host, settings.port)
+        server = uvicorn.Server(_uvicorn_config(app, settings, engine.metrics, 1 if worker is None else worker.of))
+        if worker is None:
+            require_address(settings.host, settings.port)
         tune_process()
-        await server.serve()
+        if keys.forgetful:
+            _log.warning("what keys spend is forgotten when this server stops; --ledger FILE keeps it")
+        if worker is None:
+            await server.serve()
+        else:
+            begun = asyncio.ensure_future(_begun(server, worker.ready))
+            await server.serve(sockets=list(worker.listeners))
+            await begun
+
+
+async def _begun(server: uvicorn.Server, ready: Callable[[], None]) -> None:
+    while not (server.started or server.should_exit):
+        await asyncio.sleep(0.01)
+    ready()
 
 
 def _adopt_costs(p2l: P2L, gateway: GatewayConfig) -> list[str]:
@@ -115,10 +184,17 @@ def _adopt_costs(p2l: P2L, gateway: GatewayConfig) -> list[str]:
     return list(routed)
 
 
-def _uvicorn_config(app: Application, settings: ServerSettings, metrics: ServerMetrics) -> uvicorn.Config:
-    log_config: dict[str, Any] = copy.deepcopy(LOGGING_CONFIG)
-    log_config["loggers"]["p2l_sdk"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
+def log_config() -> dict[str, Any]:
+    """How a server and its processes log: as uvicorn does."""
+    config: dict[str, Any] = copy.deepcopy(LOGGING_CONFIG)
+    config["loggers"]["p2l_sdk"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
+    return config
+
+
+def _uvicorn_config(app: Application, settings: ServerSettings, metrics: ServerMetrics, workers: int) -> uvicorn.Config:
     limits = settings.connections
+    if workers > 1:
+        limits = dataclasses.replace(limits, max_connections=-(-limits.max_connections // workers))
     room = allow_open_files(limits.max_connections)
     if room < limits.max_connections:
         limits = dataclasses.replace(limits, max_connections=room)
@@ -128,7 +204,7 @@ def _uvicorn_config(app: Application, settings: ServerSettings, metrics: ServerM
         app,
         host=settings.host,
         port=settings.port,
-        log_config=log_config,
+        log_config=log_config(),
         access_log=False,
         http=limited_protocol(Connections(limits, metrics)),
         ws="none",

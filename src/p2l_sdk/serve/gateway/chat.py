@@ -39,6 +39,7 @@ from p2l_sdk.serve.http import BareRoute, error_response, parsed
 from p2l_sdk.serve.metrics import ServerMetrics
 
 log = logging.getLogger("p2l_sdk.serve.gateway.chat")
+_ENDING_SECONDS = 60.0  # after the deadline of a request, until it has surely ended
 
 
 class UnknownModel(ApiError):  # noqa: N818  named for what happened, like all errors of the server
@@ -129,9 +130,10 @@ class _Chat:
                 choice = await self._choose(asked, {name: quote.expected for name, quote in offers.items()}, record.key)
         except TimeoutError:
             raise ScoringTimeout("the prompt was not scored in time; try again, or name an LLM") from None
-        charge = Charge(asked, offers, choice.ranking[0], pacer=choice.pacer, key=record.key)
+        seconds = self._config.deadline + _ENDING_SECONDS
+        charge = Charge(asked, offers, choice.ranking[0], pacer=choice.pacer, key=record.key, seconds=seconds)
         record.charge = charge
-        charge.require(choice.ranking)  # while an error can still be a status
+        await charge.require(choice.ranking)  # while an error can still be a status
         work = self._call(asked, choice, ends, record, charge)
         if not asked.stream:
             answer, headers = await work
@@ -274,7 +276,7 @@ _REPLIES: dict[int | str, dict[str, Any]] = {
     413: {"description": "The request is too large."},
     429: {"description": "Too many requests, or the key has spent its budget."},
     502: {"description": "No LLM answered."},
-    503: {"description": "All LLMs are left alone for a while after failures."},
+    503: {"description": "All LLMs are left alone for a while after failures; or keys and spend cannot be read."},
     504: {"description": "No LLM answered in time."},
 }
 _REQUEST = {

@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from p2l_sdk.serve.auth import OutOfBudget
@@ -19,7 +19,7 @@ from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.upstream import Answer, Upstream
 
 Failure = tuple[str, UpstreamError]  # the LLM that was called (and which of its addresses), and why it failed
-Admit = Callable[[LLMConfig, Sequence[Failure]], ChatRequest]
+Admit = Callable[[LLMConfig, Sequence[Failure]], Awaitable[ChatRequest]]
 _OUR_CONFIG = (403, 404)  # of an LLM that the client named: it is there, but our key or its name upstream is wrong
 
 
@@ -101,6 +101,7 @@ class Failover:
 
         Raises:
             OutOfBudget: none of them could be paid.
+            LedgerError: it cannot be found out whether they can be paid.
             Refused: all of them refused the request.
             NoAnswer: none of them answered.
         """
@@ -152,11 +153,13 @@ class Failover:
         failures, and taken off the list of those left if they would fail again."""
         upstreams = left[name]
         for upstream in _by_weight(upstreams):
-            seconds = ends - time.monotonic()
-            if upstream.breaker.wait() or seconds <= 0:
+            if upstream.breaker.wait() or ends <= time.monotonic():
                 continue
             if admit is not None:
-                request = admit(upstream.llm, failures)
+                request = await admit(upstream.llm, failures)
+            seconds = ends - time.monotonic()
+            if upstream.breaker.wait() or seconds <= 0:  # another request may have taken the breaker's single trial
+                continue
             alone = sum(map(len, left.values())) == 1
             try:
                 # a half of the time for signs of life without an answer, the other half for other LLMs

@@ -6,6 +6,8 @@ set aside of it is the most that the call can cost, and an answer is held to the
 
 from __future__ import annotations
 
+import math
+import uuid
 from collections.abc import Mapping, Sequence
 
 from p2l_sdk.routing.pacing import BudgetPacer
@@ -14,6 +16,7 @@ from p2l_sdk.serve.gateway.call import UpstreamError
 from p2l_sdk.serve.gateway.config import LLMConfig
 from p2l_sdk.serve.gateway.quote import Quote
 from p2l_sdk.serve.gateway.request import ChatRequest
+from p2l_sdk.serve.ledger.entries import NANO, Grant, Hold, Settlement, nano
 
 
 class Charge:
@@ -25,6 +28,7 @@ class Charge:
         first: the LLM that was chosen, which the pacer expects to pay.
         pacer: of the mean budget, if that pays.
         key: the API key that pays, if there is one.
+        seconds: until the request has surely ended.
 
     Attributes:
         quote: what was agreed on for the last call; None before the first.
@@ -38,10 +42,14 @@ class Charge:
         *,
         pacer: BudgetPacer | None = None,
         key: Key | None = None,
+        seconds: float = 600.0,
     ) -> None:
         self._request, self._quotes = request, quotes
-        self._pacer, self._key = pacer, key
-        self._expected, self._reserved = quotes[first].expected, 0.0
+        self._pacer, self._key, self._seconds = pacer, key, seconds
+        self._expected = quotes[first].expected
+        self._id = uuid.uuid4().hex  # of the hold
+        self._held: tuple[Quote, float, Grant] | None = None  # what was set aside last, with what was lost by then
+        self._asked = False
         self._lost = 0.0  # of failed calls that may be billed
         self._failed = 0
         self._open = True
@@ -49,14 +57,23 @@ class Charge:
         if pacer is not None:
             pacer.record(self._expected)
 
-    def require(self, ranking: Sequence[str]) -> None:
-        """Raise OutOfBudget if the key can pay none of these LLMs."""
-        if self._key is not None and self._key.left is not None:
-            left = self._key.left
-            if all(self._quotes[name].within(left) is None for name in ranking):
-                self._key.require(self._quotes[ranking[0]].least)
+    async def require(self, ranking: Sequence[str]) -> None:
+        """Set aside what a call of the first of these LLMs can cost.
 
-    def admit(self, llm: LLMConfig, failures: Sequence[tuple[str, UpstreamError]]) -> ChatRequest:
+        Raises:
+            OutOfBudget: the key can pay none of them.
+            LedgerError: the ledger does not say.
+        """
+        if self._key is None:
+            return
+        quote = self._quotes[ranking[0]]
+        grant = await self._hold(self._key, quote)
+        if grant.amount is None and all(
+            self._quotes[name].within((grant.left or 0) / NANO) is None for name in ranking
+        ):
+            raise self._key.refused(grant, quote.least)
+
+    async def admit(self, llm: LLMConfig, failures: Sequence[tuple[str, UpstreamError]]) -> ChatRequest:
         """Set aside what a call of this LLM can cost, instead of what the last call could, and return the request to
         send, whose answer is held to what the key can pay.
 
@@ -66,22 +83,24 @@ class Charge:
 
         Raises:
             OutOfBudget: the key cannot pay it.
+            LedgerError: the ledger does not say.
         """
         self._note(failures)
-        quote = self._quotes[llm.name]
-        if self._key is None or self._key.left is None:
+        quote, self.quote = self._quotes[llm.name], None
+        if self._key is None:
             self.quote = quote
-            self._reserve(quote.most)
             return self._request
-        left = self._key.left + self._reserved - self._lost
-        held = quote.within(left)
+        grant = await self._hold(self._key, quote)
+        if grant.amount is not None and grant.left is None:
+            self.quote = quote
+            return self._request
+        held = None
+        if grant.amount is not None:
+            whole = grant.amount >= nano(quote.most + self._lost)
+            held = quote.within(math.inf if whole else grant.amount / NANO - self._lost)
         if held is None:
-            self._reserve(0.0)
-            self._key.require(quote.least)
-            self._key.require(quote.most)  # the two differ from what is left by a rounding error at most
-            raise AssertionError("a key that can pay was refused")
+            raise self._key.refused(grant, quote.least)
         self.quote = held
-        self._reserve(held.most)
         return self._request.limited(held.limit)
 
     def settle(
@@ -107,8 +126,8 @@ class Charge:
         if unknown and self.quote is not None:
             cost, most = self.quote.expected, self.quote.most
         paid = (cost or 0.0) if most is None else most
-        if self._key is not None:
-            self._key.correct(self._reserved, paid + self._lost)
+        if self._key is not None and self._asked:
+            self._key.ledger.settle(Settlement(self._key.account, self._id, nano(paid + self._lost)))
         if self._pacer is not None:
             self._pacer.correct(self._expected, cost if cost is not None or not self._lost else self._lost)
 
@@ -119,8 +138,16 @@ class Charge:
                 self._lost += self.quote.most if self.quote is not None else self._quotes[name].most
         self._failed = max(self._failed, len(failures))
 
-    def _reserve(self, most: float) -> None:
-        reserved = most + self._lost
-        if self._key is not None:
-            self._key.correct(self._reserved, reserved)
-        self._reserved = reserved
+    async def _hold(self, key: Key, quote: Quote) -> Grant:
+        """Ask the ledger for what a call can cost beside what was lost, instead of what is set aside so far. If it
+        refuses, that stays as it is."""
+        if self._held is not None and self._held[:2] == (quote, self._lost):
+            return self._held[2]
+        self._asked = True
+        most = nano(quote.most + self._lost)
+        least = min(nano(quote.least + self._lost) + 1, most)  # 1 for the rounding of the length that it pays
+        hold = Hold(key.account, self._id, least, most, key.budgets, self._seconds)
+        grant = await key.ledger.reserve(hold)
+        if grant.amount is not None:
+            self._held = quote, self._lost, grant
+        return grant
