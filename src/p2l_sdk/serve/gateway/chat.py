@@ -118,8 +118,8 @@ class _Chat:
     async def _read(self, request: Request) -> ChatRequest:
         body = await request.body()
         cost, session = request.headers.get(COST_HEADER), request.headers.get(SESSION_HEADER)
-        limits = {"max_messages": self._config.max_messages, "allow": self._config.allow}
-        parse = functools.partial(ChatRequest.parse, cost_header=cost, session=session, **limits)
+        most, allow = self._config.max_messages, self._config.allow
+        parse = functools.partial(ChatRequest.parse, cost_header=cost, session=session, max_messages=most, allow=allow)
         return await parsed(body, parse)
 
     async def _answer(self, asked: ChatRequest, record: _Record) -> Response:
