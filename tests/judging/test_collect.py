@@ -401,7 +401,7 @@ def test_the_command_prints_a_table_and_ends_with_an_error_at_the_limit(tmp_path
         ]
         assert table[1].split()[:5] == ["b", "6", "0", "600", "300"]
         text = refusal(
-            CliRunner().invoke, cli, [*command, "--models", "a,b", "--spend-limit", "0.0015"],
+            CliRunner().invoke, cli, [*command[:-1], "a,b", "--spend-limit", "0.0015"],
             catch_exceptions=False, standalone_mode=False,
         )  # fmt: skip
         assert text.startswith("the spend limit of 0.0015 USD is reached")

@@ -224,7 +224,7 @@ def test_the_command_refuses(files, tmp_path):
     one = write(tmp_path / "one.jsonl", [{"prompt": "x", "category": "code"}])
     cases = [
         ((*ratings, *prompts, *output), "the ratings have no scale"),
-        ((*scaled, "--scale", "yards", *output), "unknown scale 'yards'"),
+        ((*ratings, "--scale", "yards", *prompts, *output), "unknown scale 'yards'"),
         ((*prompts, *output), "give --ratings or --scores, and not both"),
         ((*scaled, "--scores", files / "scores.jsonl", *output), "give --ratings or --scores, and not both"),
         ((*scaled, "--percent", *output), "--percent is for --scores"),

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -169,7 +169,11 @@ def test_the_mean_budget_through_the_whole_request_path(routing9, n):
                 raise httpx.ConnectError("down", request=request)
             return httpx.Response(rng.choice([429, 500]))
         body = json.loads(request.content)
-        return httpx.Response(200, json=completion(body["model"], body, "chatcmpl-1", None))
+        answer = json.dumps(completion(body["model"], body, "chatcmpl-1", None)).encode()
+        return httpx.Response(200, headers={"content-type": "application/json"}, content=streamed(answer))
+
+    async def streamed(answer: bytes) -> AsyncIterator[bytes]:
+        yield answer  # as from a socket: a reply whose content is there already can only be read as a whole
 
     async def ask_all() -> Counts:
         llms = {name: {"base_url": "http://127.0.0.1:9/v1"} for name in (CHEAP, MIDDLE, DEAR)}

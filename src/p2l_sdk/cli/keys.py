@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2l_sdk.cli.common import JSON, print_json
+from p2l_sdk.cli.once import Once
 from p2l_sdk.errors import MissingExtraError, P2LError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ LEDGER = click.option(
 _MOST = 1e8  # USD
 
 
-@click.group(short_help="Add, list and revoke API keys while servers run.")
+@click.group(cls=Once, short_help="Add, list and revoke API keys while servers run.")
 def keys() -> None:
     """API keys with budgets, in the ledger of `p2l serve --ledger`; a running server notices within a second."""
 
