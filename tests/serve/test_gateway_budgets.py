@@ -14,12 +14,13 @@ from billing_llm import BillingLLMs
 from gateway_llms import CHEAP, DEAR, HELLO, MIDDLE, TEAM, ranking, team
 from gateway_server import eventually, serving
 
-from p2l_sdk.serve.gateway.config import GatewayConfig
+from p2l_sdk.serve.gateway.config import MAX_TOKENS, GatewayConfig
 
 PRICES = {CHEAP: (0.5, 1.0), MIDDLE: (2.0, 5.0), DEAR: (10.0, 40.0)}  # USD per million tokens
 BUDGET = 0.05
 LONG = [{"role": "user", "content": "Prove it. " * 40_000}]
 IMAGE = [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 200_000}}]
+VIDEO = [{"type": "video_url", "video_url": {"url": "https://x.example/v"}}, {"type": "text", "text": "hi"}]
 TOOLS = [{"type": "function", "function": {"name": f"f{i}", "description": "d" * 2000}} for i in range(60)]
 
 
@@ -86,6 +87,15 @@ ATTACKS: dict[str, tuple[list[dict], dict[str, Any]]] = {
     "one long prompt": ([ask(messages=LONG)], {}),
     "long prompts, one after another": ([ask(messages=LONG)] * 6, {"one_by_one": True}),
     "parallel, long answers": ([ask(max_tokens=100_000)] * 60, {}),
+    "a null beside a limit": (
+        [ask(max_tokens=5, max_completion_tokens=None), ask(max_tokens=None, max_completion_tokens=5)] * 8,
+        {name: {"max_tokens_field": field} for name, field in zip(PRICES, MAX_TOKENS * 2, strict=False)},
+    ),
+    "no limit but null": ([ask(max_completion_tokens=None)] * 8, {}),
+    "fields that nobody here knows": ([ask(documents=["word " * 4000])] * 12, {}),
+    "a video elsewhere": ([ask(messages=[{"role": "user", "content": VIDEO}])] * 12, {}),
+    "answers that are none": ([ask(max_tokens=900)] * 12, {"before": all_do("html"), "one_by_one": True}),
+    "reasoning beside the answer": ([ask(max_tokens=900)] * 12, {"before": all_do("beside"), "one_by_one": True}),
     "a limit of many digits": ([ask(max_tokens=10**400)] * 10, {}),
     "parallel, no limit": ([ask()] * 60, {}),
     "many answers": ([ask(n=100)] * 5, {}),

@@ -20,6 +20,8 @@ from p2l_sdk.serve.gateway.pool import SpreadTransport, create_client
 from p2l_sdk.serve.gateway.request import BadRequest, ChatRequest
 from p2l_sdk.serve.gateway.sse import Events, error_event, payloads
 
+IMAGE = "data:image/png;base64,AAAA"
+
 
 def test_a_body_of_many_megabytes_is_read_or_refused_quickly():
     rest = b'"model": "p2l", "messages": [{"role": "user", "content": "hi"}]}'
@@ -44,11 +46,16 @@ def test_what_a_request_asks_for():
     for n in (0, -1, 1025, 10**400, 2.0, "20", True):
         with pytest.raises(BadRequest, match="n must be an integer from 1 to 1024"):
             parse(n=n)
-    parts = [{"type": "text", "text": "ab"}, {"type": "image_url", "image_url": {"url": "data:"}}, "?", {"text": 1}]
+    parts = [
+        {"type": "text", "text": "ab"},
+        {"type": "image_url", "image_url": {"url": IMAGE}},
+        "?",
+        {"type": "text", "text": 1},
+    ]
     messages = [{"role": "system", "content": "é"}, {"role": "user", "content": parts}, {"role": "assistant"}]
     size = parse(messages=messages, tools=[{"type": "function"}]).size
     tools = len(json.dumps([{"type": "function"}]))
-    assert (size.text, size.most) == (4 + tools, len(json.dumps(messages)) + tools - len("data:"))
+    assert (size.text, size.most) == (4 + tools, len(json.dumps(messages)) + tools - len(IMAGE))
     assert (size.images, size.other) == (1, 1000)
 
 

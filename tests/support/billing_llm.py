@@ -2,7 +2,8 @@
 
 It counts a token for every two bytes of text that it reads, 1,600 for an image, and writes as long an answer as it is
 allowed to, 20,000 tokens if nobody limits it. `behaviour[name]` is what an LLM does next: ok, silent (bills, and never
-answers), 403, 500, untold (does not count), lie (counts more than can be).
+answers), 403, 500, untold (does not count), lie (counts more than can be), html (bills, and sends no answer), beside
+(counts its reasoning beside the answer).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from gateway_server import running
 
 LONGEST = 20_000
+_CONTROL = ("model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "temperature")
 _IMAGE = re.compile(r"data:image[^\"]*")
 HUGE = "1" + "0" * 400
 LIES = f'{{"prompt_tokens": {HUGE}, "completion_tokens": {HUGE}}}'
@@ -58,7 +60,7 @@ class BillingLLMs:
         behaviour = self.behaviour.get(name, "ok")
         if behaviour in ("403", "500"):
             return JSONResponse({"error": {"message": "no"}}, int(behaviour))
-        text = json.dumps([body["messages"], body.get("tools")], ensure_ascii=False)
+        text = json.dumps({name: value for name, value in body.items() if name not in _CONTROL}, ensure_ascii=False)
         read = len(_IMAGE.sub("", text)) // 2 + 1600 * len(_IMAGE.findall(text))
         limits = [body[key] for key in ("max_tokens", "max_completion_tokens") if body.get(key)]
         each, n = max(limits, default=LONGEST), body.get("n") or 1
@@ -68,6 +70,12 @@ class BillingLLMs:
                 self._stream(name, each * n, read, body, behaviour), media_type="text/event-stream"
             )
         self._bill(name, 0, each * n)
+        if behaviour == "html":
+            return Response("<html>", media_type="text/html")
+        if behaviour == "beside":
+            details = {"completion_tokens_details": {"reasoning_tokens": each * n - 1}, "total_tokens": read + each * n}
+            usage = {"prompt_tokens": read, "completion_tokens": 1, **details}
+            return JSONResponse({"choices": [{"message": {"content": "x"}}], "usage": usage})
         if behaviour == "silent":
             await asyncio.sleep(5)
         usage = LIES if behaviour == "lie" else json.dumps({"prompt_tokens": read, "completion_tokens": each * n})

@@ -34,7 +34,7 @@ from p2l_sdk.serve.gateway.relay import Begun, Disconnected, StreamedAnswer, whi
 from p2l_sdk.serve.gateway.request import COST_HEADER, SESSION_HEADER, BadRequest, ChatRequest
 from p2l_sdk.serve.gateway.spend import Charge
 from p2l_sdk.serve.gateway.upstream import Answer, Upstream
-from p2l_sdk.serve.gateway.usage import counted_cost, estimated_cost, most_cost
+from p2l_sdk.serve.gateway.usage import counted_cost, estimated_cost
 from p2l_sdk.serve.http import BareRoute, error_response, parsed
 from p2l_sdk.serve.metrics import ServerMetrics
 
@@ -239,7 +239,7 @@ class _Record:
         if counted is not None and whole:
             return counted, counted
         cost = max(counted or 0.0, estimated_cost(*known, whole=whole), self.charge.quote.expected)
-        return cost, max(counted or 0.0, most_cost(*known, whole=whole))
+        return cost, self.charge.quote.most  # reasoning that nobody saw may have been as long as it was allowed to be
 
 
 def _headers(choice: Choice, answer: Answer, quote: Quote | None) -> dict[str, str]:

@@ -154,6 +154,9 @@ class ChatRequest:
         """The body to send to this LLM's upstream."""
         texts = {name: field.text for name, field in self.fields.items()}
         texts["model"] = json.dumps(llm.model)
+        if self.limit or llm.max_tokens or llm.max_tokens_field:
+            for name in [name for name in MAX_TOKENS if name in self.fields and self.fields[name].value is None]:
+                del texts[name]  # no limit, which must not stand in the place of one
         for name in ("temperature", "top_p"):
             if name not in texts and getattr(llm, name) is not None:
                 texts[name] = json.dumps(getattr(llm, name))

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 BYTES_PER_TOKEN = 4  # of text in UTF-8, roughly; never below 1
-_BILLED = ("messages", "tools", "functions", "response_format", "prediction")  # the fields that an LLM reads
-_DATA = {"image_url": "url", "input_audio": "data", "file": "file_data"}  # kind of part -> where its bytes are
-_LOW_DETAIL = 100  # tokens of an image that is asked to be read in low detail
+_BILLED = ("tools", "functions", "response_format", "prediction")  # the fields that an LLM surely reads, with messages
+_UNREAD = ("model", "stream_options", "logit_bias")
+_TEXT = ("text", "refusal", "input_text", "output_text")  # kinds of parts whose bytes are the text
+_IMAGE = ("image_url", "input_image", "image")
 _AUDIO_BYTES = 64  # of base64 per token of audio, at least
+_UNKNOWN = 100_000  # tokens of a part whose size the request does not show: a video, a file elsewhere
 _TOOLS = 1000  # tokens that vendors add before tools, at most
 
 
@@ -20,8 +22,9 @@ class Size:
 
     Attributes:
         text: bytes of text, in UTF-8: of the messages, of calls of tools, and of the tools and schemas in JSON.
-        most: bytes of the JSON of all that, of which no token can have fewer than one; without images and audio.
-        images: of full detail.
+        most: bytes of JSON of all texts, lists and objects of the request, without images and audio: no token has fewer
+            than one, and upstreams read fields that nobody here knows.
+        images: number of images.
         other: tokens of everything else that is no text, at most.
     """
 
@@ -38,31 +41,39 @@ class Size:
             texts: JSON text of its fields, by name.
             messages: the conversation.
         """
-        most = sum(_bytes(texts[name]) for name in _BILLED if name in texts)
-        text = sum(_bytes(texts[name]) for name in _BILLED if name in texts and name != "messages")
+        most = sum(_bytes(text) for name, text in texts.items() if text[:1] in '"[{' and name not in _UNREAD)
+        text = sum(_bytes(texts[name]) for name in _BILLED if name in texts)
         images, other = 0, _TOOLS if "tools" in texts or "functions" in texts else 0
         for message in messages:
             content = message.get("content")
             text += _bytes(content) if isinstance(content, str) else 0
             text += _bytes_of_calls(message.get("tool_calls"))
             for part in content if isinstance(content, list) else ():
-                if isinstance(part, dict) and isinstance(part.get("text"), str):
-                    text += _bytes(part["text"])
-                kind = part.get("type") if isinstance(part, dict) else None
-                where = _DATA.get(kind) if isinstance(kind, str) else None
-                held = part.get(kind) if where is not None else None
-                data = held.get(where) if isinstance(held, dict) else held
-                if not isinstance(data, str):
+                if not isinstance(part, dict):
                     continue
-                if kind == "image_url":
-                    low = isinstance(held, dict) and held.get("detail") == "low"
-                    images, other = images + (not low), other + _LOW_DETAIL * low
-                elif kind == "input_audio":
-                    other += len(data) // _AUDIO_BYTES
-                else:
-                    continue  # of a file, every byte may be text
-                most -= len(data)
+                kind, words = part.get("type"), part.get("text")
+                if isinstance(words, str):
+                    text += _bytes(words)
+                if kind in _IMAGE:
+                    images, most = images + 1, most - _bytes_of_image(part)
+                elif kind == "input_audio" and isinstance(data := _held(part, "input_audio", "data"), str):
+                    other, most = other + len(data) // _AUDIO_BYTES, most - len(data)
+                elif kind == "file" and isinstance(_held(part, "file", "file_data"), str):
+                    pass  # every byte of it may be text
+                elif kind not in _TEXT:
+                    other += _UNKNOWN
         return cls(text, max(most, text), images, other)
+
+
+def _held(part: Mapping[str, Any], kind: str, name: str) -> Any:
+    held = part.get(kind)
+    return held.get(name) if isinstance(held, dict) else held
+
+
+def _bytes_of_image(part: Mapping[str, Any]) -> int:
+    """Bytes of an image that is sent along; of anything else that stands there, every byte may be text."""
+    url = _held(part, "image_url", "url")
+    return len(url) if isinstance(url, str) and url.startswith("data:image/") else 0
 
 
 def _bytes_of_calls(calls: Any) -> int:

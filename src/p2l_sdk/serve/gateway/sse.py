@@ -43,6 +43,7 @@ class Events:
         usage: the upstream's token count, if it sent one.
         text_bytes: bytes of text in the answer so far.
         pieces: number of texts that it came in; each is at least a token.
+        bytes: of everything so far.
     """
 
     def __init__(self, choices: int = 1, usage: bool = True) -> None:
@@ -52,7 +53,7 @@ class Events:
         self.begun = self.done = self.finished = self.failed = False
         self.error: Any = None
         self.usage: dict[str, Any] | None = None
-        self.text_bytes = self.pieces = 0
+        self.text_bytes = self.pieces = self.bytes = 0
 
     def feed(self, part: bytes) -> bytes:
         """Add a part of the stream and return the events that it completes, unchanged, up to the first error; without a
@@ -81,6 +82,7 @@ class Events:
             if self.usage is not before and not self._pass_usage and _EMPTY.search(event):
                 dropped.append(event)
             begin = end
+        self.bytes += len(whole)
         texts = [len(match[1]) for match in _TEXT.finditer(whole) if match[1]]
         self.text_bytes, self.pieces = self.text_bytes + sum(texts), self.pieces + len(texts)
         for event in dropped:

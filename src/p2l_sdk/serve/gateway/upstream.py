@@ -68,7 +68,7 @@ class Answer:
         """What has arrived so far."""
         if self.stream is not None:
             events = self.stream.events
-            return Written(events.text_bytes, events.text_bytes, events.pieces)
+            return Written(events.text_bytes, events.bytes, events.pieces)
         text = text_bytes(bytes(self.content)) if self.counted_bytes is None else self.counted_bytes
         return Written(text, len(self.content))
 
@@ -176,8 +176,10 @@ class Upstream:
             raise UpstreamError("timeout", "could not be reached in time", worked=False) from None
         except httpx.TimeoutException:
             raise UpstreamError("timeout", "did not answer in time") from None
-        except (httpx.HTTPError, EventTooLarge):
-            raise UpstreamError("connection", "could not be reached, or broke off before its answer") from None
+        except (httpx.HTTPError, EventTooLarge) as error:
+            worked = not isinstance(error, httpx.ConnectError)  # else nothing was sent
+            text = "could not be reached, or broke off before its answer"
+            raise UpstreamError("connection", text, worked=worked) from None
 
     async def _ask(self, request: ChatRequest, call: Call, alive: Callable[[], None]) -> Answer:
         headers = self._headers.copy()

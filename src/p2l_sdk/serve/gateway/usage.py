@@ -52,11 +52,13 @@ def counted_cost(
         return None
     stated = usage.get("cost")
     most = quote.most if quote.stated else quote.read + _LONGEST * quote.per_token
-    if isinstance(stated, int | float) and not isinstance(stated, bool) and 0 <= stated <= most:
+    if isinstance(stated, int | float) and not isinstance(stated, bool) and 0 < stated <= most:
         return float(stated)
     read, wrote = count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens"))
     if read is None or wrote is None:
         return None
+    if (total := count_of(usage.get("total_tokens"))) is not None:
+        wrote = max(wrote, total - read)  # some count reasoning beside the answer
     size = request.size
     most_read = request.n * (
         size.most + len((llm.system or "").encode()) + math.ceil(size.images * prices.image_tokens) + size.other
@@ -86,14 +88,6 @@ def estimated_cost(
     read = size.text / BYTES_PER_TOKEN + size.images * llm.prices.image_tokens + size.other
     wrote = max(written.text / BYTES_PER_TOKEN, written.pieces) + (0 if whole else _UNDER_WAY * request.n)
     return min(llm.prices.of(read, wrote), quote.most)
-
-
-def most_cost(request: ChatRequest, llm: LLMConfig, quote: Quote, written: Written, *, whole: bool = True) -> float:
-    """The most in USD that an answer can cost that the upstream did not count: no token is shorter than a byte."""
-    if llm.prices is None:
-        return quote.most
-    wrote = max(written.text, written.pieces) + (0 if whole else _UNDER_WAY * request.n)
-    return min(quote.read + llm.prices.of(0, wrote + _BESIDE_TEXT * request.n), quote.most)
 
 
 def _detail(usage: Mapping[str, Any], group: str, name: str) -> int:
