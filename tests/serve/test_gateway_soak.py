@@ -167,7 +167,7 @@ def test_the_mean_budget_through_the_whole_request_path(routing9, n):
         if rng.random() < 0.2:
             if rng.random() < 0.5:
                 raise httpx.ConnectError("down", request=request)
-            return httpx.Response(rng.choice([429, 500]))
+            return httpx.Response(rng.choice([429, 500]), content=streamed(b""))
         body = json.loads(request.content)
         answer = json.dumps(completion(body["model"], body, "chatcmpl-1", None)).encode()
         return httpx.Response(200, headers={"content-type": "application/json"}, content=streamed(answer))
