@@ -199,7 +199,7 @@ def _agreement(results: Results, estimates: NodeEstimates, reference: str | None
     from p2l_sdk.mpg import correlations
     from p2l_sdk.tables.columns import number_of
     from p2l_sdk.tables.files import read_rows
-    from p2l_sdk.tables.headers import plain
+    from p2l_sdk.tables.grids import column_key
     from p2l_sdk.tables.notation import require_one_notation
     from p2l_sdk.tables.places import placed
     from p2l_sdk.tables.sources import table_errors
@@ -207,7 +207,7 @@ def _agreement(results: Results, estimates: NodeEstimates, reference: str | None
     ratings: dict[str, float] = {}
     with table_errors(ResultsError):
         read = read_rows(reference)
-        rows = [{plain(name): value for name, value in row.items()} for row in read]
+        rows = [{column_key(name): value for name, value in row.items()} for row in read]
         with placed(read.place):
             require_one_notation("rating", [row.get("rating") for row in rows])
     for at, row in enumerate(rows):

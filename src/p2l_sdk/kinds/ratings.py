@@ -25,7 +25,7 @@ from p2l_sdk.mpg.node_estimates import NodeEstimates
 from p2l_sdk.mpg.result_columns import warn_of_near_names
 from p2l_sdk.mpg.results import Results
 from p2l_sdk.tables.columns import checked, is_no_number, llm_name, number_of, required
-from p2l_sdk.tables.headers import plain
+from p2l_sdk.tables.grids import column_key
 from p2l_sdk.tables.notation import require_one_notation
 from p2l_sdk.tables.places import RowError, placed
 from p2l_sdk.tables.sources import Chunk, Source, open_source, table_errors, whole_table
@@ -263,8 +263,11 @@ def _cells(source: Source) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray
 def _known(table: Chunk) -> Chunk:
     """The table with the contract's names where its own differ in letter case, blanks or hyphens alone."""
     known = {*_MODEL, *_COLUMNS, *_LOW, *_HIGH}
-    times = Counter(plain(name) for name in table)
-    return {plain(name) if plain(name) in known and times[plain(name)] == 1 else name: v for name, v in table.items()}
+    times = Counter(column_key(name) for name in table)
+    return {
+        column_key(name) if column_key(name) in known and times[column_key(name)] == 1 else name: v
+        for name, v in table.items()
+    }
 
 
 def _numbers(table: dict[str, list[Any]], column: str, *, optional: bool = False) -> np.ndarray:

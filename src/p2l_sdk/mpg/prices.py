@@ -7,7 +7,7 @@ from pathlib import Path
 from p2l_sdk.errors import ResultsError
 from p2l_sdk.tables.columns import is_missing, number_of
 from p2l_sdk.tables.files import read_rows
-from p2l_sdk.tables.headers import plain
+from p2l_sdk.tables.grids import column_key
 from p2l_sdk.tables.notation import require_one_notation
 from p2l_sdk.tables.places import placed
 from p2l_sdk.tables.sources import table_errors
@@ -25,7 +25,7 @@ def read_prices(path: str | Path) -> dict[str, tuple[float, float]]:
     """
     prices: dict[str, tuple[float, float]] = {}
     rows = read_rows(path)
-    table = [{plain(name): value for name, value in row.items()} for row in rows]
+    table = [{column_key(name): value for name, value in row.items()} for row in rows]
     for key in ("input_price", "output_price"):
         with placed(lambda at: f"{str(path)!r}, {rows.place(at)}"):
             require_one_notation(key, [row.get(key) for row in table])

@@ -11,7 +11,7 @@ import numpy as np
 from p2l_sdk.errors import P2LWarning, ResultsError, did_you_mean
 from p2l_sdk.tables.columns import is_missing, is_numeric
 from p2l_sdk.tables.figures import figures
-from p2l_sdk.tables.headers import plain
+from p2l_sdk.tables.grids import column_key
 from p2l_sdk.tables.identifiers import is_figure
 from p2l_sdk.tables.near_names import near_names
 from p2l_sdk.tables.places import RowError
@@ -49,7 +49,7 @@ def known_columns(table: Chunk, named: Mapping[str, str]) -> Chunk:
         if ours in table or ours in found:
             return
         for key in keys:
-            same = [name for name in table if plain(name) == key and name not in found.values()]
+            same = [name for name in table if column_key(name) == key and name not in found.values()]
             if len(same) == 1 and not (texts and is_numeric(table[same[0]], True)):
                 found[ours] = same[0]
                 return

@@ -247,10 +247,13 @@ def _read(path: Path) -> Any:
 
 def _known(row: Mapping[str, Any]) -> dict[str, Any]:
     """The row with the names of costs where its own differ in letter case, blanks or hyphens alone; `llm` too."""
-    from p2l_sdk.tables.headers import plain
+    from p2l_sdk.tables.grids import column_key
 
     names = {**{name: name for name in ("model", "cost", *_ENTRY)}, "llm": "model", "modell": "model"}
-    return {names.get(plain(name), name) if names.get(plain(name)) not in row else name: v for name, v in row.items()}
+    return {
+        names.get(column_key(name), name) if names.get(column_key(name)) not in row else name: v
+        for name, v in row.items()
+    }
 
 
 def _yaml(text: str, path: Path) -> Any:

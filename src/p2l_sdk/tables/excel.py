@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from p2l_sdk.errors import MissingExtraError, TableError
-from p2l_sdk.tables.grids import Header, without_titles
+from p2l_sdk.tables.grids import Header, column_key, without_titles
 from p2l_sdk.tables.json_files import Row
 from p2l_sdk.tables.places import Places
 from p2l_sdk.tables.text import open_bytes, sheet_of
@@ -108,7 +108,7 @@ def _chosen(path: Path, names: list[str], seen: list[str], starts: dict[str, boo
 def _header(sheet: Any) -> bool:
     """Whether two cells in one of the first rows of a sheet are named as columns of votes, scores or results are."""
     for cells in sheet.iter_rows(values_only=True, max_row=_FIRST):
-        named = {re.sub(r"[\W_]+", "_", cell.strip().casefold()) for cell in cells if isinstance(cell, str)}
+        named = {column_key(cell) for cell in cells if isinstance(cell, str)}
         if len(named & _KNOWN) > 1 or ("prompt" in named and len(named) > 1):
             return True
     return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,11 @@ from p2l_sdk.tables.warn import warn_caller
 
 _NAMES, _LONGEST = 3, 60  # least columns of a header below a title; characters of the longest name
 _TITLES = 10  # rows above a header
+
+
+def column_key(name: object) -> str:
+    """The name of a column in small letters, with one underscore for all that is neither letter nor digit."""
+    return re.sub(r"[\W_]+", "_", str(name).casefold()).strip("_")
 
 
 def require_distinct(columns: Iterable[str], name: str) -> None:

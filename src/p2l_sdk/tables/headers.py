@@ -8,11 +8,11 @@ one column for each outcome. Everything else is asked for, with a guess (`guess`
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from p2l_sdk.tables.columns import is_missing, is_no_number, is_numeric, number_of
+from p2l_sdk.tables.grids import column_key
 from p2l_sdk.tables.sources import ABSENT, Chunk
 from p2l_sdk.tables.winners import is_text, number_in, side_or_tie, words_of
 
@@ -60,14 +60,9 @@ _SENTENCE = 12  # characters of a text that may be a sentence without blanks bet
 _SHORT = 120  # characters; a longer text is no name of an LLM
 
 
-def plain(name: object) -> str:
-    """The name of a column in small letters, with one underscore for all that is neither letter nor digit."""
-    return re.sub(r"[\W_]+", "_", str(name).casefold()).strip("_")
-
-
 def names_prompt(name: object) -> bool:
     """Whether a column is named as prompts are."""
-    return plain(name) in ("prompt", "conversation_a", *_PROMPTS)
+    return column_key(name) in ("prompt", "conversation_a", *_PROMPTS)
 
 
 def known_columns(chunk: Chunk, untyped: bool, taken: Mapping[str, str]) -> dict[str, str]:
@@ -81,7 +76,7 @@ def known_columns(chunk: Chunk, untyped: bool, taken: Mapping[str, str]) -> dict
     free = [name for name in chunk if name not in taken.values() and isinstance(name, str)]
     by_plain: dict[str, list[str]] = {}
     for name in free:
-        by_plain.setdefault(plain(name), []).append(name)
+        by_plain.setdefault(column_key(name), []).append(name)
 
     def single(key: str) -> str | None:
         names = by_plain.get(key, [])
@@ -104,7 +99,7 @@ def known_columns(chunk: Chunk, untyped: bool, taken: Mapping[str, str]) -> dict
     if not {"prompt", "conversation_a"} & (chunk.keys() | found.keys()):
         texts = [name for key in _PROMPTS for name in by_plain.get(key, []) if not is_numeric(chunk[name], untyped)]
         if len(texts) == 1:
-            found["conversation_a" if plain(texts[0]) in ("conversation", "messages") else "prompt"] = texts[0]
+            found["conversation_a" if column_key(texts[0]) in ("conversation", "messages") else "prompt"] = texts[0]
     return found
 
 
@@ -117,7 +112,7 @@ def beaten(chunk: Chunk, untyped: bool, taken: Mapping[str, str]) -> tuple[str, 
     if "winner" in taken or {"model_a", "model_b"} & chunk.keys():
         return None
     given = [taken[side] for side in ("model_a", "model_b") if side in taken]
-    by_plain = {plain(name): name for name in chunk if isinstance(name, str)}
+    by_plain = {column_key(name): name for name in chunk if isinstance(name, str)}
     pairs = [(by_plain[a], by_plain[b]) for a, b in _BEATEN if a in by_plain and b in by_plain]
     pairs = [pair for pair in pairs if not given or list(pair) == given]
     if len(pairs) != 1 or _OF_TIES & by_plain.keys() or any(a in by_plain and b in by_plain for a, b in _PAIRS):
@@ -131,13 +126,13 @@ def beaten(chunk: Chunk, untyped: bool, taken: Mapping[str, str]) -> tuple[str, 
 
 def answers_of_pairs(chunk: Chunk) -> tuple[str, str] | None:
     """Two columns of texts, the answer that was preferred and the other one, as files for DPO have them."""
-    by_plain = {plain(name): name for name in chunk if isinstance(name, str)}
+    by_plain = {column_key(name): name for name in chunk if isinstance(name, str)}
     return (by_plain["chosen"], by_plain["rejected"]) if {"chosen", "rejected"} <= by_plain.keys() else None
 
 
 def numeric_sides(chunk: Chunk) -> tuple[str, str] | None:
     """Two columns of a table of scores that are named as the sides of votes are ("Model A", "Model B")."""
-    by_plain = {plain(name): name for name in chunk}
+    by_plain = {column_key(name): name for name in chunk}
     pairs = (("model_a", "model_b"), *_PAIRS)
     return next(((by_plain[a], by_plain[b]) for a, b in pairs if a in by_plain and b in by_plain), None)
 
@@ -146,7 +141,7 @@ def one_hot(chunk: Chunk, found: Mapping[str, str]) -> dict[str, str]:
     """The columns that say by 0 and 1 who won: name in the table -> outcome; empty if there are none."""
     if "winner" in chunk or "winner" in found:
         return {}
-    names = {name: _ONE_HOT[plain(name)] for name in chunk if plain(name) in _ONE_HOT}
+    names = {name: _ONE_HOT[column_key(name)] for name in chunk if column_key(name) in _ONE_HOT}
     return names if {"model_a", "model_b"} <= set(names.values()) else {}
 
 

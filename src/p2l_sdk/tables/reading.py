@@ -14,7 +14,8 @@ from p2l_sdk.errors import P2LError, TableError, did_you_mean, nearest
 from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.tables.faults import Skipped
 from p2l_sdk.tables.files import read_json, read_rows
-from p2l_sdk.tables.headers import beaten, known_columns, one_hot, plain, winner_of
+from p2l_sdk.tables.grids import column_key
+from p2l_sdk.tables.headers import beaten, known_columns, one_hot, winner_of
 from p2l_sdk.tables.near_names import NearNames
 from p2l_sdk.tables.settings import read_yaml
 from p2l_sdk.tables.sources import ABSENT, Chunk, Source
@@ -205,7 +206,7 @@ class Applied:
         if not self._begun:
             self._begun = True
             for ours, name in given.items():
-                near = [n for n in chunk if isinstance(n, str) and plain(n) == plain(name)]
+                near = [n for n in chunk if isinstance(n, str) and column_key(n) == column_key(name)]
                 if name in chunk or len(near) == 1:
                     self.columns[ours] = name if name in chunk else near[0]
                 else:

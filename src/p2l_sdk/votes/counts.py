@@ -15,7 +15,7 @@ import numpy as np
 from p2l_sdk.errors import P2LWarning, TableError, VotesError
 from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.tables.faults import Faults
-from p2l_sdk.tables.headers import plain
+from p2l_sdk.tables.grids import column_key
 from p2l_sdk.tables.near_names import warning_of
 from p2l_sdk.tables.places import Places
 from p2l_sdk.tables.reading import Reading, column_names
@@ -100,7 +100,7 @@ class VoteCounts:
 
 def _open(votes: Any) -> Source:
     """A table in memory as one chunk of its columns as they are, if these are named as in the contract."""
-    weighted = [name for name in column_names(votes) if plain(name) == "weight"]
+    weighted = [name for name in column_names(votes) if column_key(name) == "weight"]
     if weighted in ([], ["weight"]):
         return open_columns(votes, ("model_a", "model_b", "winner"), ("weight",))
     return open_source(votes)

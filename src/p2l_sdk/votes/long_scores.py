@@ -19,7 +19,7 @@ from p2l_sdk.tables.columns import (
     prompt_column,
     turns_of,
 )
-from p2l_sdk.tables.headers import plain
+from p2l_sdk.tables.grids import column_key
 from p2l_sdk.tables.places import RowError
 from p2l_sdk.tables.score_cells import spelling
 from p2l_sdk.tables.sources import ABSENT, Chunk
@@ -97,11 +97,11 @@ def ask_for_long(table: Chunk, untyped: bool, columns: Mapping[str, str]) -> Non
     Raises:
         ScoresError: the message has the options that name LLM and score.
     """
-    texts = [name for name in table if plain(name) in _OF_LLM and not is_numeric(table[name], untyped)]
+    texts = [name for name in table if column_key(name) in _OF_LLM and not is_numeric(table[name], untyped)]
     scores = [
         n for n, v in table.items() if not is_own(n) and not is_index(n) and (is_numeric(v, untyped) or spelling(v))
     ]
-    likely = [name for name in scores if plain(name) in _OF_SCORE] or (scores if len(scores) == 1 else [])
+    likely = [name for name in scores if column_key(name) in _OF_SCORE] or (scores if len(scores) == 1 else [])
     if len(texts) != 1 or not likely:
         return
     named = {"model": texts[0], "score": likely[0]}

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2l_sdk.serve.errors import ApiError
-from p2l_sdk.serve.gateway.config import ABILITIES, MAX_TOKENS, LLMConfig
+from p2l_sdk.serve.gateway.config import ABILITIES, LLMConfig
 from p2l_sdk.serve.gateway.refusal import CONTEXT
 from p2l_sdk.serve.gateway.request import ChatRequest
-from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN
+from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN, IMAGES
 
 _IMAGE_TOKENS = 85  # the least that any LLM takes for an image
-_MOST = 10**9  # tokens; more digits would only fill messages
-_IMAGES, _SOUNDS = ("image_url", "image", "input_image"), ("input_audio", "audio", "audio_url")
+_SOUNDS = ("input_audio", "audio", "audio_url")
 _NAMES = {"tools": "tools", "vision": "images", "audio": "audio", "json_schema": "JSON schemas"}
 
 
@@ -60,7 +59,7 @@ class Needs:
         """The needs of a request."""
         parts = list(_parts(request.messages))
         kinds = [part.get("type") for part in parts]
-        images = sum(kind in _IMAGES for kind in kinds)
+        images = sum(kind in IMAGES for kind in kinds)
         needs = {
             "tools": any(_value(request, name) for name in ("tools", "functions"))
             or any(message.get("tool_calls") or message["role"] == "tool" for message in request.messages),
@@ -68,10 +67,8 @@ class Needs:
             "audio": any(kind in _SOUNDS for kind in kinds) or _value(request, "audio") is not None,
             "json_schema": _kind(_value(request, "response_format")) == "json_schema",
         }
-        asked = [_value(request, name) for name in MAX_TOKENS]
-        limits = [min(n, _MOST) for n in asked if isinstance(n, int) and not isinstance(n, bool) and n > 0]
         prompt = request.size.text // BYTES_PER_TOKEN + images * _IMAGE_TOKENS
-        return cls(prompt, max(limits, default=None), frozenset(name for name, needed in needs.items() if needed))
+        return cls(prompt, request.max_tokens, frozenset(name for name, needed in needs.items() if needed))
 
     def lacking(self, llm: LLMConfig) -> list[str]:
         """What an LLM does not take of this, in words; empty if it takes all, as far as that is known."""

@@ -17,6 +17,14 @@ from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN
 _LEAST_ANSWER = 16  # tokens; an answer that is cut shorter is of no use
 
 
+def tokens_read(request: ChatRequest, llm: LLMConfig) -> tuple[float, int]:
+    """The tokens that an LLM with prices probably reads of a request, once, and the most that it can."""
+    assert llm.prices is not None
+    size, system = request.size, len((llm.system or "").encode())
+    rest = size.images * llm.prices.image_tokens + size.other
+    return (size.text + system) / BYTES_PER_TOKEN + rest, size.most + system + math.ceil(rest)
+
+
 @dataclass(frozen=True)
 class Quote:
     """The cost of a request at one LLM, in USD.
@@ -51,14 +59,11 @@ class Quote:
         prices, n = llm.prices, request.n
         if prices is None:
             return cls(flat * n, flat * n)
-        size, asked = request.size, request.max_tokens or llm.max_tokens
+        asked = request.max_tokens or llm.max_tokens
         limit = prices.most_output_tokens if asked is None else asked
-        system = len((llm.system or "").encode())
-        tokens = (size.text + system) / BYTES_PER_TOKEN + size.images * prices.image_tokens + size.other
+        tokens, most = tokens_read(request, llm)
         expected = prices.of(tokens, n * min(prices.output_tokens, limit))
-        # some bill the prompt once for every answer
-        read = n * prices.of(size.most + system + size.images * prices.image_tokens + size.other, 0)
-        per_token = n * prices.of(0, 1)
+        read, per_token = n * prices.of(most, 0), n * prices.of(0, 1)  # some bill the prompt once for every answer
         return cls(expected, read + limit * per_token, limit, asked is not None, read, per_token)
 
     @property

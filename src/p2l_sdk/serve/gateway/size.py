@@ -10,7 +10,7 @@ BYTES_PER_TOKEN = 4  # of text in UTF-8, roughly; never below 1
 _BILLED = ("tools", "functions", "response_format", "prediction")  # the fields that an LLM surely reads, with messages
 _UNREAD = ("model", "stream_options", "logit_bias")
 _TEXT = ("text", "refusal", "input_text", "output_text")  # kinds of parts whose bytes are the text
-_IMAGE = ("image_url", "input_image", "image")
+IMAGES = ("image_url", "input_image", "image")  # kinds of parts that are one
 _AUDIO_BYTES = 64  # of base64 per token of audio, at least
 _UNKNOWN = 100_000  # tokens of a part whose size the request does not show: a video, a file elsewhere
 _TOOLS = 1000  # tokens that vendors add before tools, at most
@@ -54,7 +54,7 @@ class Size:
                 kind, words = part.get("type"), part.get("text")
                 if isinstance(words, str):
                     text += _bytes(words)
-                if kind in _IMAGE:
+                if kind in IMAGES:
                     images, most = images + 1, most - _bytes_of_image(part)
                 elif kind == "input_audio" and isinstance(data := _held(part, "input_audio", "data"), str):
                     other, most = other + len(data) // _AUDIO_BYTES, most - len(data)

@@ -133,9 +133,9 @@ class Charge:
 
     def _note(self, failures: Sequence[tuple[str, UpstreamError]]) -> None:
         """What failed calls may be billed stays spent."""
-        for name, error in failures[self._failed :]:
-            if error.worked:
-                self._lost += self.quote.most if self.quote is not None else self._quotes[name].most
+        for _, error in failures[self._failed :]:
+            if error.worked and self.quote is not None:  # what was agreed on for the call that failed
+                self._lost += self.quote.most
         self._failed = max(self._failed, len(failures))
 
     async def _hold(self, key: Key, quote: Quote) -> Grant:

@@ -7,13 +7,12 @@ request has bytes, no more written than were allowed and, apart from reasoning, 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from p2l_sdk.serve.gateway.config import LLMConfig
-from p2l_sdk.serve.gateway.quote import Quote
+from p2l_sdk.serve.gateway.quote import Quote, tokens_read
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN, count_of
 
@@ -59,10 +58,7 @@ def counted_cost(
         return None
     if (total := count_of(usage.get("total_tokens"))) is not None:
         wrote = max(wrote, total - read)  # some count reasoning beside the answer
-    size = request.size
-    most_read = request.n * (
-        size.most + len((llm.system or "").encode()) + math.ceil(size.images * prices.image_tokens) + size.other
-    )
+    most_read = request.n * tokens_read(request, llm)[1]
     reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
     limit = quote.limit if quote.stated and quote.limit is not None else _LONGEST
     most_written = request.n * (limit + _BESIDE_TEXT)
@@ -84,8 +80,7 @@ def estimated_cost(
     `whole`, the LLM had written more than has arrived."""
     if llm.prices is None:
         return quote.expected
-    size = request.size
-    read = size.text / BYTES_PER_TOKEN + size.images * llm.prices.image_tokens + size.other
+    read, _ = tokens_read(request, llm)
     wrote = max(written.text / BYTES_PER_TOKEN, written.pieces) + (0 if whole else _UNDER_WAY * request.n)
     return min(llm.prices.of(read, wrote), quote.most)
 
