@@ -139,6 +139,16 @@ def test_a_gain_of_a_few_votes_that_all_went_one_way_is_not_sure(n_prompts, kept
     assert _choose([losses], grid, np.ones(n_prompts))[1].keep == kept
 
 
+@pytest.mark.parametrize(("n_prompts", "kept"), [(60, 0.0), (3000, 0.5)])
+def test_with_few_prompts_a_gain_has_to_be_surer(n_prompts, kept):
+    """A gain of 2.5 standard errors, and of more than two nats: enough of many prompts, too little of few."""
+    grid = [Scales(0.0, 0.0, 2), Scales(0.5, 0.5, 2)]
+    spread = np.tile([-1.0, 1.0], n_prompts // 2) * 10.0
+    losses = np.stack([np.zeros(n_prompts), spread - 2.5 * spread.std(ddof=1) / n_prompts**0.5])
+    assert -losses[1].sum() - 2.0 * spread.std(ddof=1) * n_prompts**0.5 > 2.0  # two standard errors would do
+    assert _choose([losses], grid, np.ones(n_prompts))[1].keep == kept
+
+
 def test_with_copies_the_heads_learn_other_things_and_what_is_measured_are_the_prompts_themselves():
     data = votes(signal=True, n=120)
     plain, taught = (fit_static(data, table(), dataclasses.replace(RECIPE, copies=n)) for n in (None, 4))
