@@ -2,15 +2,18 @@
 
 Three processes on one machine: the upstream (which answers immediately, so that it does not hide the router), `p2l
 serve` with the embedded default model, and this client. Direct calls and calls through the router alternate, prompt by
-prompt, on connections that are kept open; every prompt is new, so the cache is of no use.
+prompt, on connections that are kept open; every prompt is new, so the cache is of no use. With a ledger, an API key
+with a budget pays every call; "none" is a router without keys. Redis needs `redis-server`, which this starts.
 
-    python benchmarks/router_overhead.py [--calls 400] [--clients 1 --clients 8]
+    python benchmarks/router_overhead.py [--calls 400] [--clients 1 --clients 8] [--ledger sqlite --ledger redis]
+        [--model routing9]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import random
@@ -20,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +32,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from measuring import machine, new_prompt, print_json, quantile, wait_for
 
-LLMS = ("llama-3.1-8b", "gpt-4o-mini", "claude-3-5-haiku")
+LLMS = {
+    "arena": ("llama-3.1-8b", "gpt-4o-mini", "claude-3-5-haiku"),
+    "routing9": ("llama-3.1-8b-instruct", "gemma-2-9b-it", "qwen2.5-7b-instruct"),
+}
+KEY = "a-key-of-the-benchmark"
 ANSWER = {
     "id": "chatcmpl-0",
     "object": "chat.completion",
@@ -60,6 +68,7 @@ async def call(stream: Any, port: int, prompt: str, model: str) -> float:
     reader, writer = stream
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": prompt}]}).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+    head += f"Authorization: Bearer {KEY}\r\n"
     asked = time.perf_counter()
     writer.write(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
     got = await reader.readuntil(b"\r\n\r\n")
@@ -102,46 +111,80 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--calls", type=int, default=400)
-    parser.add_argument("--clients", type=int, action="append", help="that call at once; may be given several times")
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
+@contextlib.contextmanager
+def store(ledger: str, place: Path) -> Iterator[list[str]]:
+    """The options of `p2l serve` for this ledger, which exists meanwhile."""
+    keys = ["--api-keys", str(place / "keys.txt")]
+    (place / "keys.txt").write_text(f"{KEY} benchmark 1000\n")
+    if ledger == "none":
+        yield []
+    elif ledger == "redis":
+        port = free_port()
+        command = ["redis-server", "--port", str(port), "--save", "", "--dir", str(place)]
+        redis = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            time.sleep(1)
+            yield [*keys, "--ledger", f"redis://127.0.0.1:{port}/0"]
+        finally:
+            redis.terminate()
+            redis.wait(20)
+    else:
+        yield [*keys, "--ledger", "memory" if ledger == "memory" else str(place / "ledger.db")]
+
+
+def measure(model: str, ledger: str, calls: int, clients: list[int]) -> list[dict[str, Any]]:
+    """A row for each number of clients."""
     direct, router = free_port(), free_port()
     process = multiprocessing.get_context("spawn").Process(target=upstream, args=(direct,))
     process.start()
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, store(ledger, Path(place)) as options:
         config = Path(place) / "router.yaml"
-        models = {name: {"base_url": f"http://127.0.0.1:{direct}/v1", "upstream_model": name} for name in LLMS}
+        at = {"base_url": f"http://127.0.0.1:{direct}/v1", "prices": {"input": 0.15, "output": 0.6}}
+        models = {name: {**at, "upstream_model": name} for name in LLMS[model]}
         config.write_text(json.dumps({"budget": 0.001, "models": models}))  # JSON is YAML
-        command = [sys.executable, "-m", "p2l_sdk", "serve", "--config", str(config), "--port", str(router)]
+        command = [sys.executable, "-m", "p2l_sdk", "serve", "--model", model, "--config", str(config)]
+        command += ["--port", str(router), *options]
         served = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             wait_for(direct)
             wait_for(router)
-            results = {n: asyncio.run(turns(direct, router, arguments.calls, n)) for n in arguments.clients or [1, 8]}
+            return [row(ledger, n, asyncio.run(turns(direct, router, calls, n))) for n in clients]
         finally:
             served.terminate()
             process.terminate()
             served.wait(20)
             process.join(20)
-    rows = []
-    for clients, pairs in results.items():
-        row: dict[str, Any] = {"clients": clients, "calls": len(pairs)}
-        for name, values in (("direct", [d for d, _ in pairs]), ("router", [r for _, r in pairs])):
-            row |= {f"{name}_p50_ms": 1e3 * statistics.median(values), f"{name}_p99_ms": 1e3 * quantile(values, 0.99)}
-        row["added_p50_ms"] = 1e3 * statistics.median(r - d for d, r in pairs)
-        rows.append(row)
+
+
+def row(ledger: str, clients: int, pairs: list[tuple[float, float]]) -> dict[str, Any]:
+    line: dict[str, Any] = {"ledger": ledger, "clients": clients, "calls": len(pairs)}
+    for name, values in (("direct", [d for d, _ in pairs]), ("router", [r for _, r in pairs])):
+        line |= {f"{name}_p50_ms": 1e3 * statistics.median(values), f"{name}_p99_ms": 1e3 * quantile(values, 0.99)}
+    return {**line, "added_p50_ms": 1e3 * statistics.median(r - d for d, r in pairs)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--calls", type=int, default=400)
+    parser.add_argument("--clients", type=int, action="append", help="that call at once; may be given several times")
+    parser.add_argument("--ledger", choices=["none", "memory", "sqlite", "redis"], action="append")
+    parser.add_argument("--model", choices=sorted(LLMS), default="arena")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    clients = arguments.clients or [1, 8]
+    stores = arguments.ledger or ["none"]
+    rows = [line for name in stores for line in measure(arguments.model, name, arguments.calls, clients)]
     if arguments.json:
-        print_json(machine=machine(), results=rows)
+        print_json(machine=machine(), model=arguments.model, results=rows)
         return
-    print(f"{machine()}; embedded default model\n")
-    print("| clients | calls | direct p50, p99 ms | router p50, p99 ms | added p50 ms |\n|---|---|---|---|---|")
-    for row in rows:
+    print(f"{machine()}; embedded model {arguments.model}\n")
+    print("| ledger | clients | calls | direct p50, p99 ms | router p50, p99 ms | added p50 ms |")
+    print("|---" * 6 + "|")
+    for line in rows:
         print(
-            f"| {row['clients']} | {row['calls']} | {row['direct_p50_ms']:.2f}, {row['direct_p99_ms']:.2f} "
-            f"| {row['router_p50_ms']:.2f}, {row['router_p99_ms']:.2f} | {row['added_p50_ms']:.2f} |"
+            f"| {line['ledger']} | {line['clients']} | {line['calls']} "
+            f"| {line['direct_p50_ms']:.2f}, {line['direct_p99_ms']:.2f} "
+            f"| {line['router_p50_ms']:.2f}, {line['router_p99_ms']:.2f} | {line['added_p50_ms']:.2f} |"
         )
 
 

@@ -1,0 +1,164 @@
+"""A case of the hostile corpus, and the process that runs the cases of one file, each within 10 s and 1 GB.
+
+A hostile input may hang or kill the process that reads it, so the tests run a file's cases in a process of its own:
+`python tests/support/hostile.py tests/hostile/numbers_cases.py [NAME]` prints one JSON object per case. The parent
+(`outcomes`) gives up on a case that prints nothing in time, says which one, and starts again behind it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import json
+import re
+import select
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SECONDS = 10.0
+MEGABYTES = 1024
+
+
+@dataclass(frozen=True)
+class Case:
+    """One hostile input.
+
+    Attributes:
+        name: in its file, without spaces.
+        run: makes the input in the empty folder that it is given, and does with it what a user would. What it returns
+            is the answer; `command` in this module runs the command line.
+        says: a pattern that the text of the P2LError must match. None: no error, the answer must be right.
+        right: tells whether an answer is right; needed where `says` is None.
+        quick: whether it runs by default; False for what takes more than a second, which runs with `-m slow`.
+    """
+
+    name: str
+    run: Callable[[Path], Any]
+    says: str | None = None
+    right: Callable[[Any], bool] | None = None
+    quick: bool = True
+
+    def __post_init__(self) -> None:
+        assert (self.says is None) != (self.right is None), f"{self.name}: an error or an answer is expected, not both"
+
+
+def command(*arguments: str) -> str:
+    """What `p2l ARGUMENTS` prints, in this process. Any other exception than these two would be a traceback.
+
+    Raises:
+        P2LError: what it says, if its exit status is not 0.
+    """
+    from p2l_sdk.cli import cli, run
+    from p2l_sdk.errors import P2LError
+
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = run(lambda: cli(args=list(arguments), prog_name="p2l", standalone_mode=False))
+    if status:
+        raise P2LError(err.getvalue())
+    return out.getvalue() + err.getvalue()
+
+
+def cases_of(file: Path) -> list[Case]:
+    """The cases of a file of the corpus, its `CASES`."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module
+    spec.loader.exec_module(module)
+    cases: list[Case] = module.CASES
+    assert len({case.name for case in cases}) == len(cases), f"{file.name}: a name is given twice"
+    return cases
+
+
+def fault_of(case: Case, folder: Path) -> str | None:
+    """What is wrong with how a case ends, or None."""
+    from p2l_sdk.errors import P2LError
+
+    try:
+        answer = case.run(folder)
+    except P2LError as error:
+        if case.says is None:
+            return f"refused: {error}"
+        return None if re.search(case.says, str(error)) else f"the error does not say {case.says!r}: {error}"
+    except BaseException:
+        return traceback.format_exc()
+    if case.right is None:
+        return f"no error, but {answer!r}"[:2000]
+    return None if case.right(answer) else f"a wrong answer: {answer!r}"[:2000]
+
+
+def peak_megabytes() -> float:
+    status = Path("/proc/self/status")
+    if not status.exists():  # not Linux
+        return 0.0
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+    return int(found.group(1)) / 1024 if found else 0.0
+
+
+def reset_peak() -> None:
+    clear = Path("/proc/self/clear_refs")
+    if clear.exists():
+        clear.write_text("5")
+
+
+def run_cases(cases: list[Case]) -> None:
+    """Print a line for each case as it ends."""
+    for case in cases:
+        print(json.dumps({"begins": case.name}), flush=True)
+        reset_peak()
+        before, began = peak_megabytes(), time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            fault = fault_of(case, Path(folder))
+        seconds, grown = time.monotonic() - began, peak_megabytes() - before
+        if fault is None and seconds > SECONDS:
+            fault = f"took {seconds:.1f} s"
+        if fault is None and grown > MEGABYTES:
+            fault = f"took {grown:.0f} MB"
+        line = {"name": case.name, "fault": fault, "seconds": round(seconds, 3), "megabytes": round(grown)}
+        print(json.dumps(line), flush=True)
+
+
+def outcomes(file: Path, names: list[str]) -> Iterator[dict[str, Any]]:
+    """How each of these cases of a file ends, whatever it does to the process that runs it."""
+    left = list(names)
+    while left:
+        argv = [sys.executable, __file__, str(file), *left]
+        child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tempfile.gettempdir())
+        assert child.stdout is not None
+        noise: list[str] = []
+        try:
+            while left:
+                # Three times the limit: on a busy machine the child measures its own time more fairly than we do.
+                ready, _, _ = select.select([child.stdout], [], [], 3 * SECONDS + 30 * (left == names))
+                line = child.stdout.readline().decode(errors="replace") if ready else ""
+                if not line:
+                    why = f"ended with status {child.wait()}" if ready else "hangs"
+                    yield {"name": left.pop(0), "fault": f"the process {why}\n{''.join(noise[-20:])}"}
+                    break
+                if line.startswith('{"name"'):
+                    outcome = json.loads(line)
+                    left.remove(outcome["name"])
+                    yield outcome
+                elif not line.startswith('{"begins"'):
+                    noise.append(line)
+        finally:
+            child.kill()
+            child.wait()
+            child.stdout.close()
+
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+    wanted = sys.argv[2:]
+    sys.modules["hostile"] = sys.modules["__main__"]  # one Case, whether it is run or imported
+    run_cases([case for case in cases_of(Path(sys.argv[1])) if not wanted or case.name in wanted])
