@@ -3,7 +3,7 @@
 PYTHON ?= python
 BENCH ?= latency
 
-.PHONY: test lint types docs bench ci
+.PHONY: test lint types docs bench locks ci
 
 test:
 	$(PYTHON) -m pytest
@@ -23,6 +23,12 @@ docs:  # into site/
 
 bench:  # one program of benchmarks/: make bench BENCH=serving
 	$(PYTHON) benchmarks/$(BENCH).py
+
+UV = build/uv/bin/uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-annotate --no-header
+locks:  # locks/*.txt: the versions of constraints.txt with the hashes of PyPI, for every platform
+	$(PYTHON) -m venv build/uv && build/uv/bin/pip install -q uv
+	$(UV) pyproject.toml -c constraints.txt --extra serve --extra redis --extra prices -o locks/serve.txt >/dev/null
+	$(UV) pyproject.toml -c constraints.txt --extra all -o locks/all.txt >/dev/null
 
 ci:  # everything, in fresh environments
 	.ci/run
