@@ -26,7 +26,7 @@ FLOORS = [
     {"p2l"},
     {"__init__", "evaluation", "kinds"},
     {"training", "serve"},
-    {"judging"},
+    {"judging", "analysis"},
     {"cli"},
     {"__main__"},
 ]

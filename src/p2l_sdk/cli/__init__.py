@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
+from p2l_sdk.cli.analyze import analyze
 from p2l_sdk.cli.ask import aggregate, leaderboard, route
 from p2l_sdk.cli.build import build
 from p2l_sdk.cli.convert import convert
@@ -41,7 +42,7 @@ def cli() -> None:
 
 for _command in (
     leaderboard, aggregate, route, frontier, costs, evaluate, build, train, merge, convert, push, add_model,
-    remove_model, rename_model, collect, judge, plan, mpg, serve, keys,
+    remove_model, rename_model, collect, judge, plan, mpg, analyze, serve, keys,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -19,16 +19,23 @@ def score_in_batches(scorer: Scorer, prompts: Iterable[Prompt], size: int = BATC
     Raises:
         PromptError: this is no list of prompts, or one is invalid; `index` is its position.
     """
-    if isinstance(prompts, str):
-        raise PromptError("this takes a list of prompts, not one string; wrap it: [prompt]")
-    if isinstance(prompts, Mapping) or hasattr(prompts, "columns") or not isinstance(prompts, Iterable):
-        hint = "; pass its column of prompts, table['prompt']" if hasattr(prompts, "keys") else ""
-        raise PromptError(f"this takes a list of prompts, not {type(prompts).__name__}{hint}")
-    remaining, done = iter(prompts), 0
-    while batch := list(itertools.islice(remaining, size)):
+    done = 0
+    for batch in in_batches(prompts, size):
         try:
             yield scorer.score(batch)
         except PromptError as error:
             error.index = done + (error.index or 0)
             raise
         done += len(batch)
+
+
+def in_batches(prompts: Iterable[Prompt], size: int = BATCH) -> Iterator[list[Prompt]]:
+    """Lists of so many prompts, the last one of fewer. PromptError: this is no list of prompts."""
+    if isinstance(prompts, str):
+        raise PromptError("this takes a list of prompts, not one string; wrap it: [prompt]")
+    if isinstance(prompts, Mapping) or hasattr(prompts, "columns") or not isinstance(prompts, Iterable):
+        hint = "; pass its column of prompts, table['prompt']" if hasattr(prompts, "keys") else ""
+        raise PromptError(f"this takes a list of prompts, not {type(prompts).__name__}{hint}")
+    remaining = iter(prompts)
+    while batch := list(itertools.islice(remaining, size)):
+        yield batch

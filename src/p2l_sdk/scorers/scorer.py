@@ -38,6 +38,19 @@ class SavableScorer(Scorer, Protocol):
 
 
 @runtime_checkable
+class PoolingScorer(Scorer, Protocol):
+    """A scorer that first turns each prompt into a vector, which says what it is about."""
+
+    def pooled(self, prompts: Sequence[Prompt]) -> np.ndarray:
+        """The prompts' vectors, the input of the head: `(n_prompts, width)` float32."""
+        ...
+
+    def score_pooled(self, pooled: np.ndarray) -> Coefficients:
+        """The coefficients of prompts with these vectors."""
+        ...
+
+
+@runtime_checkable
 class EditableScorer(Scorer, Protocol):
     """A scorer whose last layer (linear, with one row per LLM) can be read and replaced."""
 

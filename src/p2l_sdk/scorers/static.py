@@ -93,7 +93,10 @@ class StaticScorer:
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
         """Coefficients of a batch of prompts, float32."""
-        pooled = self.pooled(prompts)
+        return self.score_pooled(self.pooled(prompts))
+
+    def score_pooled(self, pooled: np.ndarray) -> Coefficients:
+        """Apply the head: `score` for prompts with these vectors."""
         familiar = self._familiar(pooled)
         return replace(self.score_features(self._features(pooled, familiar)), familiarity=familiar)
 

@@ -110,6 +110,10 @@ class TransformerScorer:
         """The inputs of the head: the prompts' pooled states, `(n_prompts, hidden_size)` float32."""
         return self._run(prompts)[1].float().cpu().numpy()
 
+    def score_pooled(self, pooled: np.ndarray) -> Coefficients:
+        """Apply the head: `score` for prompts with these pooled states, without their familiarity."""
+        return self.score_features(self._features(torch.from_numpy(pooled).to(self.model.device)))
+
     def score_features(self, features: np.ndarray) -> Coefficients:
         """Apply only the last layer: `score` for prompts with these features."""
         head = self.model.head

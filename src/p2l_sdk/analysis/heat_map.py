@@ -1,0 +1,49 @@
+"""A map of differences: groups of prompts by LLMs."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from p2l_sdk import pictures
+
+if TYPE_CHECKING:
+    import matplotlib.axes
+
+_NAME = 34  # characters of a group's name
+
+
+def draw(
+    values: np.ndarray, groups: Sequence[tuple[str, int]], llms: Sequence[str], ax: matplotlib.axes.Axes | None
+) -> matplotlib.axes.Axes:
+    """Draw rating points above and below each LLM's overall rating.
+
+    Args:
+        values: `(n_groups, n_llms)`; NaN is left white.
+        groups: name and number of prompts.
+        llms: names of the columns.
+        ax: where to draw; a new figure if None.
+    """
+    ax = pictures.axes_of_size(ax, 3.6 + 0.42 * len(llms), 1.9 + 0.33 * max(len(groups), 1))
+    most = float(np.nanmax(np.abs(values), initial=1.0))
+    image = ax.imshow(values, cmap="PuOr_r", vmin=-most, vmax=most, aspect="auto")
+    for (k, j), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            color = "white" if abs(value) > 0.65 * most else pictures.INK
+            ax.text(j, k, f"{value:+.0f}", ha="center", va="center", fontsize=pictures.SMALL - 1, color=color)
+    names = [f"{textwrap.shorten(name, _NAME, placeholder='…')}  ({n:,})" for name, n in groups]
+    ax.set_xticks(range(len(llms)), llms, rotation=40, ha="right")
+    ax.set_yticks(range(len(groups)), names)
+    ax.tick_params(length=0, labelsize=pictures.SMALL)
+    ax.spines[:].set_visible(False)
+    ax.set_xticks(np.arange(1, len(llms)) - 0.5, minor=True)
+    ax.set_yticks(np.arange(1, len(groups)) - 0.5, minor=True)
+    ax.grid(which="minor", color="#eeeeee")
+    ax.tick_params(which="minor", length=0)
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, pad=0.02)
+    meaning = "rating points above (+) or below (-)\nthe LLM's own rating over all prompts"
+    bar.set_label(meaning, fontsize=pictures.SMALL)
+    return ax

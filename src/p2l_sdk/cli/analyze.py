@@ -1,0 +1,123 @@
+"""`p2l analyze`: what leaderboards of many prompts tell."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from p2l_sdk.cli.common import COSTS, JSON, MODEL, PROMPT_COLUMN, load, print_json
+from p2l_sdk.cli.once import Once
+from p2l_sdk.modeling.prompt_p2l import Prompt
+
+if TYPE_CHECKING:
+    from p2l_sdk.analysis import Strengths
+
+
+@click.group(cls=Once, short_help="Strengths and weaknesses, found in many prompts.")
+def analyze() -> None:
+    """What the leaderboards of many prompts tell about LLMs."""
+
+
+@dataclass(frozen=True)
+class PromptFile:
+    """The prompts of a file, read anew each time."""
+
+    path: str
+    column: str | None
+
+    def __iter__(self) -> Iterator[Prompt]:
+        from p2l_sdk.votes.prompts import read_prompts
+
+        return read_prompts(self.path, self.column)
+
+
+def prompts_of(path: str, column: str | None) -> PromptFile | list[Prompt]:
+    """The prompts of a file, which can be read again; those of standard input are kept."""
+    return list(PromptFile(path, column)) if path == "-" else PromptFile(path, column)
+
+
+@contextlib.contextmanager
+def counting(quiet: bool) -> Iterator[Callable[[int], None] | None]:
+    """A live counter of prompts on a terminal; None if it is not one, or with --json."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+    else:
+        from p2l_sdk.cli import terminal
+
+        with terminal.counting("prompts") as progress:
+            yield progress
+
+
+@analyze.command(short_help="Where each LLM is stronger and weaker than overall.")
+@click.argument("file")
+@MODEL
+@COSTS
+@PROMPT_COLUMN
+@click.option("--llm", metavar="NAME", help="A report on this LLM alone; the test is less strict for one.")
+@click.option("--versus", metavar="NAME", help="With --llm: by how much it is ahead of this one, cluster by cluster.")
+@click.option("--clusters", metavar="N", type=click.IntRange(min=1), help="How many clusters to show.  [chosen]")
+@click.option("--least", metavar="POINTS", type=float, help="Deviations of fewer rating points are not told.  [50]")
+@click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything.")
+@click.option("--namer", metavar="MODEL@URL", help="An LLM that names the clusters; its key is in P2L_NAMER_KEY.")
+@click.option("--output", metavar="FILE", help="Draw the map of clusters and LLMs: a .png, .pdf or .svg file.")
+@JSON
+def strengths(
+    file: str,
+    model: str | None,
+    column: str | None,
+    llm: str | None,
+    versus: str | None,
+    output: str | None,
+    as_json: bool,
+    namer: str | None,
+    **options: Any,
+) -> None:
+    """Find clusters of the prompts in FILE, and the LLMs that stand above or below their overall rating in each.
+
+    FILE is as in `p2l aggregate`, with 40 prompts or more. Clusters are of prompts that say alike; what is told of an
+    LLM is beyond what chance brings anywhere in the search (95 %).
+    """
+    from p2l_sdk import analysis
+    from p2l_sdk.cli.common import given
+    from p2l_sdk.errors import P2LError
+
+    if versus is not None and llm is None:
+        raise P2LError("--versus NAME needs --llm NAME, the LLM to compare with it")
+    if output is not None:
+        from p2l_sdk.pictures import check_picture
+
+        check_picture(output)
+    p2l = load(model)
+    if versus is not None:
+        from p2l_sdk.names import find_model
+
+        versus = find_model(versus, p2l.models, "--versus")
+    named = None if namer is None else analysis.LLMNamer.of(namer)
+    with counting(as_json) as progress:
+        found = analysis.strengths(
+            p2l, prompts_of(file, column), llm, namer=named, progress=progress, **given(**options)
+        )
+    if output is not None:
+        from p2l_sdk import pictures
+
+        pictures.save(found.plot().figure, output)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    _print(found, llm, versus)
+
+
+def _print(found: Strengths, llm: str | None, versus: str | None) -> None:
+    from p2l_sdk.cli.analysis_tables import print_comparison, print_report, print_strengths
+
+    if llm is None:
+        print_strengths(found)
+    elif versus is None:
+        print_report(found, llm)
+    else:
+        print_comparison(found, llm, versus)

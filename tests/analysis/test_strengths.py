@@ -1,0 +1,216 @@
+"""Strengths and weaknesses: what is planted is found, what is not there is not, and every number is right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from analysis.worlds import MODELS, TOPICS, TopicScorer, topic_prompts
+
+from p2l_sdk import P2L
+from p2l_sdk.analysis import prompt_map, strengths
+from p2l_sdk.analysis.clusters import Tree, choose
+from p2l_sdk.analysis.deviations import GroupMoments, deviations, largest_by_chance
+from p2l_sdk.analysis.report import POINTS
+from p2l_sdk.analysis.space import Space
+from p2l_sdk.analysis.terms import distinctive, terms
+from p2l_sdk.errors import P2LError, PromptError, UnknownModelError
+
+PLANTED = np.zeros((len(TOPICS), len(MODELS)))
+PLANTED[1, 4], PLANTED[3, 0] = 0.8, -0.8  # e writes poems, a is no lawyer
+COSTS = {name: 0.001 * (i + 1) for i, name in enumerate(MODELS)}
+
+
+def world(strength: np.ndarray, seed: int = 0) -> P2L:
+    return P2L(TopicScorer(strength, seed), costs=COSTS)
+
+
+def by_topic(found, prompts):
+    """{topic: row of the cluster that has its name}, each cluster holding one topic."""
+    return {next(t for t in TOPICS if t in cluster.terms): k for k, cluster in enumerate(found.clusters)}
+
+
+@pytest.fixture(scope="module")
+def found():
+    return strengths(world(PLANTED), topic_prompts(400))
+
+
+def test_the_topics_are_found_and_named(found):
+    names = by_topic(found, None)
+    assert {"poetry", "law"} <= names.keys()
+    assert [found.clusters[names[t]].n_prompts for t in ("poetry", "law")] == pytest.approx([80, 80], abs=4)
+    assert found.clusters[names["poetry"]].stability > 0.9
+    assert all(text.startswith("poetry ") for text in found.clusters[names["poetry"]].examples)
+
+
+def test_what_is_planted_is_found_and_nothing_else(found):
+    names = by_topic(found, None)
+    marked = {(k, MODELS[i]) for k, i in zip(*np.nonzero(found.found), strict=True)}
+    assert marked == {(names["poetry"], "e"), (names["law"], "a")}
+
+
+def test_a_deviation_is_what_the_topic_adds_relative_to_the_other_llms(found):
+    relative = PLANTED - PLANTED.mean(1, keepdims=True)
+    expected = relative[1, 4] - relative[:, 4].mean()
+    row = by_topic(found, None)["poetry"]
+    assert found.deviations[row, 4] == pytest.approx(POINTS * expected, abs=25)
+    assert found.margins[row, 4] < 60
+
+
+def test_the_report_names_what_to_use_instead():
+    prompts = topic_prompts(400)
+    (weak,) = strengths(world(PLANTED), prompts, "a").of("a")
+    assert weak.cluster.name.startswith("law")
+    assert weak.low < weak.deviation < weak.high < 0
+    assert (weak.rank_overall, weak.best) == (1, "b")
+    assert weak.rank > 1
+    assert weak.instead is None  # a is the cheapest
+    (strong,) = strengths(world(PLANTED), prompts, "e").of("e")
+    assert strong.deviation > 0
+    assert strong.instead in ("a", "b", None)  # of those that cost no more
+
+
+def test_a_comparison_is_the_difference_of_ratings(found):
+    for cluster, ahead in found.compare("a", "b"):
+        k = found.clusters.index(cluster)
+        assert ahead == pytest.approx(found.ratings[k, 0] - found.ratings[k, 1])
+    assert found.compare("a", "b")[-1][0].name.startswith("law")
+
+
+def test_every_form_tells_the_same(found):
+    rows = found.to_dict()["rows"]
+    assert rows == found.rows() == found.to_pandas().to_dict("records")
+    assert sum(row["found"] for row in rows) == found.found.sum()
+    assert "poetry" in repr(found)
+    assert "poetry" in found._repr_html_()
+
+
+def test_a_sample_and_assignment_give_what_all_prompts_give(found, monkeypatch):
+    monkeypatch.setattr(prompt_map, "_SAMPLE", 150)
+    done = []
+    sampled = strengths(world(PLANTED), topic_prompts(400), progress=done.append)
+    assert done[-1] == 400
+    names, whole = by_topic(sampled, None), by_topic(found, None)
+    assert sum(cluster.n_prompts for cluster in sampled.clusters) == 400
+    assert sampled.deviations[names["poetry"], 4] == pytest.approx(found.deviations[whole["poetry"], 4], abs=15)
+
+
+def test_without_structure_there_are_no_clusters():
+    found = strengths(world(np.zeros_like(PLANTED)), topic_prompts(400))
+    assert found.clusters == ()
+    assert found.of("a") == []
+    assert "No clusters" in found.caption
+
+
+def _null(seed: int, n: int = 200) -> float:
+    """The largest deviation of a world without structure, as a share of what chance is said to bring."""
+    random = np.random.default_rng(seed)
+    group, coefs = random.integers(0, 6, n), random.normal(size=(n, 5))
+    members = np.vstack([np.eye(6, dtype=bool), np.eye(6, dtype=bool)[0] | np.eye(6, dtype=bool)[1]])
+    moments = GroupMoments(6, 5)
+    moments.add(group, coefs)
+    away, errors = deviations(moments, members)
+    return float(np.abs(away / errors).max() / largest_by_chance(group, coefs, members, np.arange(5), 0.95, seed))
+
+
+def test_chance_finds_something_in_one_analysis_of_twenty(monkeypatch):
+    """Family-wise error of 200 searches without structure: 0.05, and with 95 % between 0.02 and 0.085."""
+    monkeypatch.setattr("p2l_sdk.analysis.deviations._PERMUTATIONS", 100)
+    shares = [_null(seed) > 1.0 for seed in range(200)]
+    assert 0.02 <= np.mean(shares) <= 0.085
+
+
+@pytest.mark.slow
+def test_whole_analyses_without_structure_and_with():
+    """Nothing is found in 95 of 100 worlds without structure, whatever number of clusters is shown; what is planted is
+    found in 95 of 100."""
+    prompts, nothing = topic_prompts(300), np.zeros_like(PLANTED)
+    false = [strengths(world(nothing, s), prompts, clusters=5, least=0.0).found.any() for s in range(100)]
+    assert np.mean(false) <= 0.10
+    power = [strengths(world(PLANTED, s), prompts).found.sum() >= 2 for s in range(100)]
+    assert np.mean(power) >= 0.95
+
+
+def test_moments_are_those_of_the_prompts():
+    random = np.random.default_rng(0)
+    group, coefs = random.integers(0, 4, 90), random.normal(size=(90, 3))
+    moments = GroupMoments(4, 3)
+    for part in np.array_split(np.arange(90), 7):
+        moments.add(group[part], coefs[part])
+    members = np.array([[True, False, True, False], [False, True, False, False]])
+    counts, mean, variance = moments.joined(members.astype(float))
+    inside = np.isin(group, [0, 2])
+    assert counts.tolist() == [inside.sum(), (group == 1).sum()]
+    assert np.allclose(mean[0], coefs[inside].mean(0))
+    assert np.allclose(variance[0], coefs[inside].var(0))
+    away, errors = deviations(moments, members)
+    assert np.allclose(away[1], coefs[group == 1].mean(0) - coefs.mean(0))
+    n = (group == 1).sum()
+    assert np.allclose(errors[1], np.sqrt(coefs[group == 1].var(0) / (n - 1) * (1 - n / 90)))
+
+
+def test_the_fewest_clusters_that_explain_enough_are_chosen():
+    random = np.random.default_rng(0)
+    centres = np.repeat(np.eye(3), 200, 0) * 5
+    points = Space.of(centres + random.normal(size=(600, 3))).points(centres + random.normal(size=(600, 3)))
+    coefs = np.repeat(np.array([[1.0, -1.0], [-1.0, 1.0], [0.0, 0.0]]), 200, 0) + 0.1 * random.normal(size=(600, 2))
+    tree = Tree.of(points, 0)
+    n_clusters, explained = choose(tree, tree.leaf(points), coefs, 0)
+    assert n_clusters == 3
+    assert explained[0] == pytest.approx(0.0, abs=1e-9)
+    assert explained[2] > 0.9
+
+
+def test_the_nodes_of_a_cut_hold_every_leaf_once():
+    random = np.random.default_rng(0)
+    tree = Tree.of(random.normal(size=(300, 4)).astype(np.float32), 0)
+    for n_clusters in range(1, tree.n_leaves + 1):
+        nodes = tree.members()[tree.cut(n_clusters)]
+        assert len(nodes) == n_clusters
+        assert (nodes.sum(0) == 1).all()
+
+
+def test_names_leave_out_what_all_clusters_say():
+    texts = ["Answer the question: a sonnet", "Answer the question: a sonnet or a haiku"] * 5
+    texts += ["Answer the question: the integral", "Answer the question: an integral"] * 5
+    members = np.repeat(np.array([[True, False], [False, True]]), 10, 1)
+    first, second = distinctive(texts, members)
+    assert first[0] == "sonnet"
+    assert second[0] == "integral"
+    assert not {"answer", "question"} & {*first, *second}
+
+
+def test_words_of_scripts_without_blanks_are_pairs_of_characters():
+    assert terms(["写一首诗"]) == {"写一", "一首", "首诗", "写一 一首", "一首 首诗"}
+
+
+@pytest.mark.parametrize(
+    ("prompts", "options", "says"),
+    [
+        (["one prompt"], {}, "clusters need 40 prompts or more"),
+        (iter(topic_prompts(60)), {}, "can be read only once"),
+        (topic_prompts(60), {"level": 1.0}, "the level is 1.0"),
+        (topic_prompts(60), {"level": float("nan")}, "the level is nan"),
+        (topic_prompts(60), {"least": -1.0}, "the least deviation is -1.0"),
+        (topic_prompts(60), {"clusters": 50}, "50 clusters are not possible; of these prompts, 1 to 3 are"),
+        ("a prompt", {}, "not one string"),
+    ],
+)
+def test_bad_input_is_named(prompts, options, says):
+    with pytest.raises(P2LError, match=says):
+        strengths(world(PLANTED), prompts, **options)
+
+
+def test_prompts_that_are_all_alike_are_refused():
+    with pytest.raises(P2LError, match="all alike to the model"):
+        strengths(P2L.from_pretrained("routing9"), ["the same prompt"] * 50)
+
+
+def test_an_unknown_llm_is_named():
+    with pytest.raises(UnknownModelError, match="zeta"):
+        strengths(world(PLANTED), topic_prompts(60), "zeta")
+
+
+def test_an_invalid_prompt_is_named_by_its_position():
+    with pytest.raises(PromptError) as error:
+        strengths(world(PLANTED), [*topic_prompts(60), ""])
+    assert error.value.index == 60
