@@ -76,6 +76,15 @@ def test_a_comparison_is_the_difference_of_ratings(found):
     assert found.compare("a", "b")[-1][0].name.startswith("law")
 
 
+def test_further_prompts_are_assigned_to_the_clusters(found):
+    names = by_topic(found, None)
+    further = [f"{TOPICS[(i + 1) % len(TOPICS)]} {i}" for i in range(100)]
+    terms_of = [found.clusters[k].terms for k in found.assign(further)]
+    assert np.mean([text.split()[0] in terms for text, terms in zip(further, terms_of, strict=True)]) > 0.9
+    assert {names["poetry"], names["law"]} <= set(found.assign(topic_prompts(20)).tolist())
+    assert found.assign([]).shape == (0,)
+
+
 def test_every_form_tells_the_same(found):
     rows = found.to_dict()["rows"]
     assert rows == found.rows() == found.to_pandas().to_dict("records")

@@ -17,6 +17,7 @@ from p2l_sdk.analysis.extra import require_sklearn
 MOST = 30  # leaves
 _SMALLEST = 20  # prompts of a leaf, on average at least
 _FOLDS, _RESAMPLES = 5, 5
+_STARTS = 4  # of k-means, of which the best is kept
 _ENOUGH = 0.9  # of what the best number of clusters explains
 _SURE = 2.0  # standard errors above 0 that this must be
 
@@ -35,14 +36,15 @@ class Tree:
     joins: np.ndarray
 
     @classmethod
-    def of(cls, points: np.ndarray, seed: int, most: int = MOST) -> Tree:
-        """The tree of these points, with at most so many leaves, and 20 points in each on average at least."""
+    def of(cls, points: np.ndarray, seed: int, most: int = MOST, starts: int = _STARTS) -> Tree:
+        """The tree of these points, with at most so many leaves, and 20 points in each on average at least; `starts` is
+        how often k-means begins anew, the best result being kept."""
         require_sklearn()
         from scipy.cluster.hierarchy import linkage
         from sklearn.cluster import KMeans
 
         n_leaves = max(1, min(most, len(points) // _SMALLEST, len(np.unique(points, axis=0))))
-        centres = KMeans(n_leaves, n_init=1, random_state=seed).fit(points).cluster_centers_.astype(np.float32)
+        centres = KMeans(n_leaves, n_init=starts, random_state=seed).fit(points).cluster_centers_.astype(np.float32)
         joins = linkage(centres, "ward")[:, :2].astype(int) if n_leaves > 1 else np.zeros((0, 2), dtype=int)
         return cls(centres, joins)
 
@@ -122,7 +124,7 @@ def stability(tree: Tree, points: np.ndarray, nodes: list[int], seed: int) -> np
     found = []
     for i in range(_RESAMPLES):
         half = random.permutation(len(points))[: len(points) // 2]
-        other = Tree.of(points[half], seed + 1 + i, tree.n_leaves)
+        other = Tree.of(points[half], seed + 1 + i, tree.n_leaves, starts=1)
         theirs = other.members()[:, other.leaf(points)].astype(np.float32)
         both = mine.astype(np.float32) @ theirs.T
         either = mine.sum(1)[:, None] + theirs.sum(1)[None] - both

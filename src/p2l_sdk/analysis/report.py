@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from p2l_sdk.errors import MissingExtraError
+from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.names import find_model
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class Strengths:
         level: the chance that all limits hold together, where the prompts are a random sample.
         least: rating points below which a deviation is not worth telling.
         explained: for 1, 2, ... clusters the share of the variance among held-out leaderboards that they explain.
+        assign: gives any prompts the clusters that they belong to, by their place in `clusters`; all are 0 if there are
+            none.
     """
 
     models: tuple[str, ...]
@@ -95,6 +98,7 @@ class Strengths:
     level: float
     least: float
     explained: tuple[float, ...]
+    assign: Callable[[Iterable[Prompt]], np.ndarray]
 
     @property
     def found(self) -> np.ndarray:

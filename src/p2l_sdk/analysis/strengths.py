@@ -84,6 +84,12 @@ def strengths(
     away, errors = deviations(moments, of_leaf)
     margins = threshold * np.sqrt(np.square(errors) + _model_error(p2l, moments, of_leaf, of_kinds))
     order = np.argsort(-moments.joined(of_leaf.astype(float))[0], kind="stable")
+    place = np.argmax(of_leaf[order], axis=0) if nodes else np.zeros(tree.n_leaves, dtype=int)
+
+    def assign(others: Iterable[Prompt]) -> np.ndarray:
+        parts = [tree.leaf(found.space.points(pooling(p2l).pooled(batch))) for batch in in_batches(others)]
+        return place[np.concatenate(parts)] if parts else np.zeros(0, dtype=int)
+
     shown = _clusters(found, nodes, of_leaf, moments, seed, namer)
     return Strengths(
         models=p2l.models,
@@ -97,6 +103,7 @@ def strengths(
         level=level,
         least=least,
         explained=tuple(explained),
+        assign=assign,
     )
 
 
