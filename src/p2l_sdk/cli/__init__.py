@@ -27,6 +27,7 @@ from p2l_sdk.cli.judging import collect, judge
 from p2l_sdk.cli.keys import keys
 from p2l_sdk.cli.mpg import mpg
 from p2l_sdk.cli.once import Once
+from p2l_sdk.cli.personal import personal
 from p2l_sdk.cli.plan import plan
 from p2l_sdk.cli.push import push
 from p2l_sdk.cli.serve import serve
@@ -42,7 +43,7 @@ def cli() -> None:
 
 for _command in (
     leaderboard, aggregate, route, frontier, costs, evaluate, build, train, merge, convert, push, add_model,
-    remove_model, rename_model, collect, judge, plan, mpg, analyze, serve, keys,
+    remove_model, rename_model, collect, judge, plan, mpg, analyze, personal, serve, keys,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -1,0 +1,194 @@
+"""`History`: what a person has asked chatbots, from the files in which their vendors hand it out."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import json
+import math
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from p2l_sdk.errors import P2LError, PromptError
+from p2l_sdk.modeling.prompt_p2l import CheckedPrompt, Message
+from p2l_sdk.tables.text import read_text
+from p2l_sdk.votes.prompts import read_prompts
+
+_INSIDE = "conversations.json"  # of the archives of ChatGPT and Claude
+_MOST_BYTES = 2 << 30  # of what an archive holds
+_DAY, _MONTH = 86_400.0, 30.44 * 86_400.0  # seconds
+_USERS = ("user", "human")
+
+
+@dataclass(frozen=True)
+class History:
+    """The conversations of a person.
+
+    Attributes:
+        name: of the file.
+        conversations: each of them one prompt, of which the user turns are read.
+        n_requests: user turns, each of which called an LLM.
+        per_month: requests per month between the first and the last; None if they have no dates, or fewer than two
+            weeks lie between.
+        n_skipped: conversations without a user turn that can be read.
+    """
+
+    name: str
+    conversations: tuple[CheckedPrompt, ...]
+    n_requests: int
+    per_month: float | None
+    n_skipped: int
+
+
+def read_history(path: str | Path) -> History:
+    """Read an export of ChatGPT or Claude (`conversations.json`, or the archive with it), a JSON file of conversations
+    (lists of messages, or objects with `messages`), of messages or of prompts, an mbox whose mails are prompts, or any
+    file of prompts that `p2l aggregate` reads.
+
+    Raises:
+        P2LError: the file cannot be read, or holds no conversation.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".mbox":
+        return _history(path, ((body, when) for body, when in _mails(path)))
+    if path.suffix.lower() == ".zip":
+        return _history(path, _conversations(_parsed(_from_archive(path), path), path))
+    if path.suffix.lower() == ".json":
+        return _history(path, _conversations(_parsed(read_text(path), path), path))
+    return _history(path, ((prompt, None) for prompt in read_prompts(path)))
+
+
+def _history(path: Path, found: Iterator[tuple[Any, float | None]]) -> History:
+    conversations, times, skipped = [], [], 0
+    for prompt, when in found:
+        try:
+            conversations.append(CheckedPrompt(prompt))
+        except PromptError:  # no user turn, or one without text, such as a picture
+            skipped += 1
+            continue
+        if when is not None and math.isfinite(when):
+            times.append(when)
+    if not conversations:
+        raise P2LError(
+            f"{str(path)!r} holds no conversation with a user turn; give an export of ChatGPT or Claude, a JSON list "
+            "of conversations, an mbox, or a file with one prompt per line"
+        )
+    requests = sum(len(conversation) for conversation in conversations)
+    span = max(times) - min(times) if len(times) == len(conversations) else 0.0
+    rate = None if span < 14 * _DAY else requests / (span / _MONTH)
+    return History(path.name, tuple(conversations), requests, rate, skipped)
+
+
+def _from_archive(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next((n for n in archive.namelist() if n.rsplit("/", 1)[-1] == _INSIDE), None)
+            if name is None:
+                raise P2LError(f"{str(path)!r} holds no {_INSIDE}, as the exports of ChatGPT and Claude do")
+            if archive.getinfo(name).file_size > _MOST_BYTES:
+                raise P2LError(f"{name} in {str(path)!r} is larger than 2 GB")
+            return archive.read(name).decode("utf-8")
+    except FileNotFoundError:
+        raise P2LError(f"there is no file {str(path)!r}") from None
+    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, UnicodeDecodeError) as error:
+        raise P2LError(f"{str(path)!r} cannot be read as a zip archive: {error}") from None
+
+
+def _parsed(text: str, path: Path) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise P2LError(f"{str(path)!r} is no JSON: {error}") from None
+
+
+def _conversations(value: Any, path: Path) -> Iterator[tuple[Any, float | None]]:
+    """The conversations of a parsed file, each with the time of its beginning, in seconds, if it is known."""
+    if isinstance(value, Mapping):  # one conversation, or an object around the list
+        lists = (value[key] for key in ("conversations", "chats", "data") if isinstance(value.get(key), list))
+        value = next(lists, [value])
+    if not isinstance(value, list):
+        raise P2LError(f"{str(path)!r} holds no list of conversations")
+    if value and all(isinstance(item, Mapping) and "role" in item for item in value):
+        value = [value]  # the messages of one conversation
+    for item in value:
+        if isinstance(item, str | list):
+            yield item, None
+        elif isinstance(item, Mapping):
+            yield _messages(item), _time(item)
+        else:
+            yield None, None  # counted as skipped
+
+
+def _messages(item: Mapping[str, Any]) -> Any:
+    """The messages of one conversation, whatever its vendor calls them."""
+    if isinstance(item.get("mapping"), Mapping):
+        return list(_branch(item["mapping"], item.get("current_node")))
+    for key in ("chat_messages", "messages", "conversation"):
+        if isinstance(item.get(key), list):
+            return [_message(message) for message in item[key] if isinstance(message, Mapping)]
+    return item.get("prompt")
+
+
+def _branch(nodes: Mapping[str, Any], last: Any) -> Iterator[Message]:
+    """ChatGPT's tree of messages: the branch that was shown last, from its beginning."""
+    if last not in nodes:
+        last = next(reversed(nodes), None)
+    path: list[Mapping[str, Any]] = []
+    seen = set()
+    while isinstance(last, str) and last in nodes and last not in seen:
+        seen.add(last)
+        node = nodes[last] if isinstance(nodes[last], Mapping) else {}
+        if isinstance(node.get("message"), Mapping):
+            path.append(node["message"])
+        last = node.get("parent")
+    for message in reversed(path):
+        author, content = message.get("author"), message.get("content")
+        role = author.get("role") if isinstance(author, Mapping) else None
+        parts = content.get("parts") if isinstance(content, Mapping) else None
+        hidden = isinstance(message.get("metadata"), Mapping) and message["metadata"].get(
+            "is_visually_hidden_from_conversation"
+        )
+        if role in ("user", "assistant") and isinstance(parts, list) and not hidden:
+            yield {"role": role, "content": "\n".join(part for part in parts if isinstance(part, str))}
+
+
+def _message(message: Mapping[str, Any]) -> Message:
+    """A message with a role and text; Claude calls the role sender, and the user human."""
+    role, text = message.get("role", message.get("sender")), message.get("content", message.get("text"))
+    if isinstance(text, list):
+        parts = [part for part in text if isinstance(part, Mapping) and part.get("type", "text") == "text"]
+        text = "\n".join(part["text"] for part in parts if isinstance(part.get("text"), str)) or message.get("text")
+    return {"role": "user" if role in _USERS else "assistant", "content": text if isinstance(text, str) else ""}
+
+
+def _time(item: Mapping[str, Any]) -> float | None:
+    """Seconds since 1970 of a number or an ISO date; None if there is neither."""
+    keys = ("create_time", "created_at", "created", "timestamp")
+    value = next((item[key] for key in keys if item.get(key) is not None), None)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    try:
+        return datetime.fromisoformat(str(value)).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _mails(path: Path) -> Iterator[tuple[str, float | None]]:
+    """The plain text of each mail, and its date."""
+    import mailbox
+
+    if not path.is_file():
+        raise P2LError(f"there is no file {str(path)!r}")
+    for raw in mailbox.mbox(path, create=False):
+        mail: Any = email.message_from_bytes(bytes(raw), policy=email.policy.default)
+        body = mail.get_body(("plain", "html"))
+        try:
+            text = "" if body is None else body.get_content()
+            when = mail["date"].datetime.timestamp() if mail["date"] is not None else None
+        except (AttributeError, KeyError, LookupError, TypeError, ValueError, OverflowError):
+            text, when = "", None
+        yield str(text).strip(), when

@@ -1,0 +1,278 @@
+"""`personal`: the leaderboard of one person's own prompts, and what it means for the bill.
+
+A short history says little: its mean leaderboard is drawn to the overall one. How far, is empirical Bayes: the LLMs'
+deviations from their overall ratings have the variance `t^2` beyond what the sampling of conversations brings
+(`s^2 / n` of an LLM), and each deviation keeps the share `t^2 / (t^2 + s^2 / n)`. Where few conversations do not tell
+`s^2`, it is taken as the mean over the LLMs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from p2l_sdk.analysis.prompt_map import centred
+from p2l_sdk.analysis.report import POINTS
+from p2l_sdk.errors import MissingExtraError, P2LError
+from p2l_sdk.leaderboards.leaderboard import Z_95
+from p2l_sdk.modeling.prompt_p2l import Prompt
+from p2l_sdk.names import find_models
+from p2l_sdk.p2l import P2L
+from p2l_sdk.scorers.scorer import EditableScorer
+
+if TYPE_CHECKING:
+    import matplotlib.axes
+    import pandas
+
+_FEW = 10  # conversations; fewer do not tell how much an LLM's ratings differ between them
+_BUDGETS = 200
+USUAL = 1000.0  # requests per month where nothing is known
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One way to use LLMs, and its bill.
+
+    Attributes:
+        what: in words.
+        per_month: USD.
+        score: the chance to be preferred to another LLM's answer, on these conversations.
+    """
+
+    what: str
+    per_month: float
+    score: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Personal:
+    """The leaderboard of a person's conversations beside the overall one.
+
+    Attributes:
+        name: whose.
+        models: names of the LLMs.
+        overall: `(n_models,)` overall ratings in points around 0 (relative to the mean LLM).
+        measured: `(n_models,)` mean ratings over the conversations.
+        ratings, margins: `(n_models,)` those drawn to the overall ones, and half the width of their 95 % limits.
+        kept: the share of the measured deviations that is kept, in [0, 1], on average.
+        n_conversations: how many there were.
+        per_month: requests per month that the plans are for.
+        plans: what ways to use LLMs cost; empty if no costs are known.
+    """
+
+    name: str
+    models: tuple[str, ...]
+    overall: np.ndarray
+    measured: np.ndarray
+    ratings: np.ndarray
+    margins: np.ndarray
+    kept: float
+    n_conversations: int
+    per_month: float
+    plans: tuple[Plan, ...]
+
+    @property
+    def order(self) -> np.ndarray:
+        """`(n_models,)` indices from the best LLM for this person to the worst."""
+        return np.argsort(-self.ratings, kind="stable")
+
+    @property
+    def best(self) -> str:
+        """The best LLM for this person."""
+        return self.models[int(self.order[0])]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary per LLM, the best first: rank, rank_overall, model, rating, low, high, overall, difference."""
+        ranks = np.argsort(np.argsort(-self.overall, kind="stable"), kind="stable") + 1
+        return [
+            {
+                "rank": place,
+                "rank_overall": int(ranks[i]),
+                "model": self.models[i],
+                "rating": float(self.ratings[i]),
+                "low": float(self.ratings[i] - self.margins[i]),
+                "high": float(self.ratings[i] + self.margins[i]),
+                "overall": float(self.overall[i]),
+                "difference": float(self.ratings[i] - self.overall[i]),
+            }
+            for place, i in enumerate(self.order, start=1)
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "name": self.name,
+            "n_conversations": self.n_conversations,
+            "kept": self.kept,
+            "per_month": self.per_month,
+            "plans": [vars(plan) for plan in self.plans],
+            "leaderboard": self.rows(),
+        }
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The rows as a data frame (needs pandas)."""
+        try:
+            import pandas
+        except ImportError:
+            raise MissingExtraError("to_pandas", "pandas", "data") from None
+        return pandas.DataFrame(self.rows())
+
+    def plot(
+        self, ax: matplotlib.axes.Axes | None = None, *, others: Sequence[Personal] = (), top: int = 12
+    ) -> matplotlib.axes.Axes:
+        """Draw the ratings beside the overall ones, and those of other people.
+
+        Args:
+            ax: where to draw; a new figure if not given.
+            others: of the same model.
+            top: how many of the best LLMs of each person are drawn.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from p2l_sdk.analysis.people import draw
+
+        return draw([self, *others], ax, top)
+
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        n = self.n_conversations
+        return f"{self.name}: {len(self.models)} LLMs on {n:,} conversation{'' if n == 1 else 's'}"
+
+    def __repr__(self) -> str:
+        lines = [f"{row['rating']:+6.0f}  {row['difference']:+5.0f}  {row['model']}" for row in self.rows()[:15]]
+        head = "rating   more  LLM (rating points around the mean LLM; more than overall)"
+        return "\n".join([self.caption, head, *lines])
+
+    def _repr_html_(self) -> str:
+        import html
+
+        body = "".join(
+            f"<tr><td>{row['rank']}</td><td>{html.escape(row['model'])}</td><td>{row['rating']:+.0f}</td>"
+            f"<td>{row['difference']:+.0f}</td></tr>"
+            for row in self.rows()[:15]
+        )
+        head = "<tr><th>rank</th><th>LLM</th><th>rating</th><th>more than overall</th></tr>"
+        plans = "".join(f"<li>{html.escape(p.what)}: ${p.per_month:.2f} per month</li>" for p in self.plans)
+        caption = html.escape(self.caption)
+        table = f"<table><caption>{caption}</caption><thead>{head}</thead><tbody>{body}</tbody></table>"
+        return f"{table}<ul>{plans}</ul>" if plans else table
+
+
+def personal(
+    p2l: P2L,
+    conversations: Sequence[Prompt],
+    *,
+    name: str = "you",
+    models: Sequence[str] | None = None,
+    per_month: float | None = None,
+    overall: np.ndarray | None = None,
+) -> Personal:
+    """The leaderboard of a person's own prompts.
+
+    With a few votes of that person, refine the model first: `personal(p2l.refine(votes), ...)`.
+
+    Args:
+        p2l: the model.
+        conversations: each of them one prompt; see `read_history`.
+        name: whose, for captions.
+        models: the LLMs that the person may use; all by default.
+        per_month: requests per month for the plans; 1,000 by default.
+        overall: `(n_models,)` overall coefficients; by default the model's own, which not every model has.
+
+    Raises:
+        P2LError: there are no conversations, the model has no overall leaderboard, or per_month is not above 0.
+        PromptError: a conversation is invalid.
+        UnknownModelError: the model does not know one of the LLMs.
+    """
+    if per_month is not None and not 0.0 < per_month < np.inf:
+        raise P2LError(f"there are {per_month} requests per month; give a number above 0")
+    everything = overall_of(p2l) if overall is None else np.asarray(overall, dtype=np.float64)
+    scored = p2l.coefficients(conversations)
+    known = p2l.models if models is None else tuple(find_models(models, p2l.models, "the person's LLMs").values())
+    columns = np.array([p2l.models.index(model) for model in known])
+    if len(columns) < 2:
+        raise P2LError("a leaderboard needs two LLMs or more")
+    coefs = centred(scored)[:, columns]
+    coefs = coefs - coefs.mean(1, keepdims=True)
+    base = everything[columns] - everything[columns].mean()
+    ratings, margins, kept = _drawn(coefs, base)
+    rate = USUAL if per_month is None else per_month
+    return Personal(
+        name=name,
+        models=known,
+        overall=POINTS * base,
+        measured=POINTS * coefs.mean(0),
+        ratings=POINTS * ratings,
+        margins=POINTS * margins,
+        kept=kept,
+        n_conversations=len(coefs),
+        per_month=rate,
+        plans=tuple(_plans(p2l, scored.coefs, known, base, ratings, rate)),
+    )
+
+
+def overall_of(p2l: P2L) -> np.ndarray:
+    """`(n_models,)` coefficients of the model's overall leaderboard, relative to the mean LLM: those of a prompt of
+    which it knows nothing.
+
+    Raises:
+        P2LError: the model has none.
+    """
+    scorer = p2l._scorer
+    if not isinstance(scorer, EditableScorer) or not (p2l.spec.kinds or p2l.spec.familiarity):
+        raise P2LError(
+            "this model has no overall leaderboard; give the prompts of other people, whose leaderboard takes its place"
+        )
+    bias = scorer.rows[:, -1].astype(np.float64)
+    return np.asarray(bias - bias.mean())
+
+
+def _drawn(coefs: np.ndarray, overall: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """The mean of `(n, n_models)` coefficients drawn to the overall ones, its 95 % margins, and the share kept."""
+    n = len(coefs)
+    away = coefs.mean(0) - overall
+    if n == 1:
+        noise = np.full_like(away, float(np.square(away).mean()))  # one conversation: half of what it says
+    else:
+        variances = coefs.var(0, ddof=1)
+        noise = (variances if n >= _FEW else np.full_like(variances, variances.mean())) / n
+    spread = max(0.0, float((np.square(away) - noise).mean())) if n > 1 else float(noise[0])
+    kept = spread / np.maximum(spread + noise, 1e-300) if spread > 0.0 else np.zeros_like(noise)
+    return overall + kept * away, Z_95 * np.sqrt(kept * noise), float(kept.mean())
+
+
+def _plans(
+    p2l: P2L, coefs: np.ndarray, models: tuple[str, ...], overall: np.ndarray, ratings: np.ndarray, per_month: float
+) -> list[Plan]:
+    """What always calling one LLM costs, and what a router costs that is as good."""
+    known = [name for name in models if name in p2l.costs]
+    if len(known) < 2:
+        return []
+    router = p2l.router(models=known)
+    low, high = float(router.prices.min()), float(router.prices.max())
+    frontier = router.frontier(coefs, np.linspace(low, high, _BUDGETS).tolist())
+    place = {name: k for k, name in enumerate(frontier.models)}
+
+    def always(name: str, why: str) -> Plan:
+        k = place[name]
+        return Plan(f"always {name}, {why}", per_month * frontier.model_costs[k], float(frontier.model_scores[k]))
+
+    first = max(known, key=lambda name: overall[models.index(name)])
+    own = max(known, key=lambda name: ratings[models.index(name)])
+    plans = [always(first, "the best overall")]
+    if own != first:
+        plans.append(always(own, "the best for you"))
+    good = np.flatnonzero(frontier.router_scores >= plans[0].score - 1e-12)
+    if len(good):
+        k = int(good[0])
+        cost, score = per_month * float(frontier.router_costs[k]), float(frontier.router_scores[k])
+        plans.append(Plan(f"the router, as good as {first}", cost, score))
+    k = int(np.argmax(frontier.router_scores))
+    cost, score = per_month * float(frontier.router_costs[k]), float(frontier.router_scores[k])
+    plans.append(Plan("the router without a budget", cost, score))
+    return plans
