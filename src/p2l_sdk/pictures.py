@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,9 @@ def save(figure: matplotlib.figure.Figure | Any, path: str | Path, dpi: int = 12
         P2LError: the file cannot be written.
     """
     try:
-        figure.savefig(path, dpi=dpi)
+        with warnings.catch_warnings():  # where no font has a character, the picture shows a box
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            figure.savefig(path, dpi=dpi)
     except OSError as error:
         raise P2LError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
     finally:

@@ -197,7 +197,7 @@ class Strengths:
 
         Args:
             ax: where to draw; a new figure if not given.
-            llms: how many LLMs are drawn: those asked about with the highest rating.
+            llms: how many LLMs are drawn: of those asked about, the ones of which most is told, then the best.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
@@ -206,7 +206,9 @@ class Strengths:
         from p2l_sdk.analysis.heat_map import draw
 
         asked = [self.models.index(name) for name in self.asked]
-        columns = sorted(asked, key=lambda i: -self.overall[i])[:llms]
+        telling = self.found.sum(0) if len(asked) > llms else np.zeros(len(self.models))
+        drawn = sorted(asked, key=lambda i: (-telling[i], -self.overall[i]))[:llms]
+        columns = sorted(drawn, key=lambda i: -self.overall[i])
         values = np.where(self.found, self.deviations, np.nan)[:, columns]
         groups = [(cluster.name, cluster.n_prompts) for cluster in self.clusters]
         ax = draw(values, groups, [self.models[i] for i in columns], ax)
