@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import hashlib
 import hmac
 import math
@@ -18,7 +19,7 @@ from fastapi import Request
 
 from p2l_sdk.errors import P2LError
 from p2l_sdk.routing.route import usd
-from p2l_sdk.serve.errors import ApiError
+from p2l_sdk.serve.errors import OVERLOADED, ApiError
 from p2l_sdk.serve.ledger.entries import NANO, Account, Budgets, Grant, nano
 from p2l_sdk.serve.ledger.ledger import Ledger
 
@@ -26,6 +27,7 @@ ENVIRONMENT = "P2L_API_KEYS"
 _SHORTEST = 16
 _BUDGETS = ("budget", "daily", "monthly")
 _BARE = ("x-api-key", "api-key")  # headers that hold a bare key
+_HELD_SECONDS = 1  # until another try is worthwhile, where requests in progress hold what is left
 _FRESH_SECONDS = 0.9  # how late the server may notice that a key was added or revoked
 
 
@@ -39,6 +41,12 @@ class OutOfBudget(ApiError):  # noqa: N818
     """The key's remaining budget is too small for this request."""
 
     status, type, code = 429, "insufficient_quota", "insufficient_quota"
+
+
+class BudgetInUse(OutOfBudget):
+    """The key's budget would do, but for what its requests in progress hold, some of which comes back."""
+
+    type, code = OVERLOADED, "budget_in_use"
 
 
 @dataclass(eq=False)
@@ -74,17 +82,50 @@ class Key:
         """USD so far, including what is set aside for requests in progress; it may block."""
         return self.ledger.spent(self.account).total
 
-    def refused(self, grant: Grant, cost: float) -> OutOfBudget:
-        """The error for a request that needs so many USD, which the ledger has refused."""
+    @property
+    def limited(self) -> bool:
+        """Whether it has a budget."""
+        return self.budgets != Budgets()
+
+    def refused(self, grant: Grant, cost: float, read: float = 0.0) -> OutOfBudget:
+        """The error for a request that the ledger has refused.
+
+        Args:
+            grant: the refusal.
+            cost: USD that the request needs at least.
+            read: what of it is for reading the prompt.
+        """
         left, needs, limit = (grant.left or 0) / NANO, nano(cost) / NANO, usd(grant.limit / NANO)
-        if left > 0:
+        has = f"the key {self.name!r} has {usd(max(left, 0.0))} left of its {grant.budget} of {limit}"
+        if (grant.left or 0) + grant.held >= nano(cost):
             text = (
-                f"the key {self.name!r} has {usd(left)} left of its {grant.budget} of {limit}, and this needs up to "
-                f"{usd(needs)}; send a lower cost, or name a cheaper LLM"
+                f"{has}, as its requests in progress hold {usd(grant.held / NANO)}, and this needs up to {usd(needs)}; "
+                "try again when they have ended, or set max_tokens in all of them, so that they hold less"
             )
+            return BudgetInUse(text, headers={"Retry-After": str(_HELD_SECONDS)})
+        again = _anew(grant.budget)
+        if left <= 0:
+            text = f"the {grant.budget} of {limit} of the key {self.name!r} is spent{again}"
         else:
-            text = f"the {grant.budget} of {limit} of the key {self.name!r} is spent"
+            shorter = "a shorter prompt, " if read > 0.0 else ""
+            prompt = f" ({usd(read)} of it to read the prompt)" if read > 0.0 else ""
+            text = (
+                f"{has}, and this needs up to {usd(needs)}{prompt}; send {shorter}a lower cost or a smaller n, or name "
+                f"a cheaper LLM{again}"
+            )
         return OutOfBudget(text, headers={"x-should-retry": "false"})  # respected by OpenAI's clients
+
+
+def _anew(budget: str) -> str:
+    """When a budget begins anew, for the end of a message; nothing for one that does not."""
+    today = datetime.datetime.now(datetime.UTC).date()
+    if budget.startswith("daily"):
+        day = today + datetime.timedelta(days=1)
+    elif budget.startswith("monthly"):
+        day = (today.replace(day=1) + datetime.timedelta(days=32)).replace(day=1)
+    else:
+        return ""
+    return f"; it begins anew on {day} at 00:00 UTC"
 
 
 class Keys:
