@@ -86,15 +86,15 @@ def test_as_much_as_is_left_is_granted_but_not_less_than_is_of_use(store):
 
 
 def test_who_does_not_know_how_much_takes_half_but_no_less_than_usual(store):
-    def share(id: str, budgets: Budgets = Budgets(total=1.0)) -> int | None:
-        [grant] = store.apply([Hold("a", id, nano(0.01), nano(0.9), budgets, 60, nano(0.1))])
+    def share(id: str, total: float | None = 1.0) -> int | None:
+        [grant] = store.apply([Hold("a", id, nano(0.01), nano(0.9), Budgets(total), 60, nano(0.1))])
         assert grant is not None
         return grant.amount
 
     amounts = [share(str(i)) for i in range(6)]
     assert amounts == [nano(usd) for usd in (0.5, 0.25, 0.125, 0.1, 0.025)] + [None]
-    assert share("5", Budgets(total=4.0)) == nano(0.9)
-    assert share("x", Budgets()) == nano(0.9)
+    assert share("5", 4.0) == nano(0.9)
+    assert share("x", None) == nano(0.9)
 
 
 def test_a_refusal_says_what_requests_in_progress_hold_of_the_same_budget(store, monkeypatch):
