@@ -10,7 +10,6 @@ import math
 import os
 import secrets
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ from p2l_sdk.serve.ledger.entries import NANO, Account, Budgets, Grant, nano
 from p2l_sdk.serve.ledger.ledger import Ledger
 
 ENVIRONMENT = "P2L_API_KEYS"
-_SHORTEST = 16
+SHORTEST_KEY = 16
 _BUDGETS = ("budget", "daily", "monthly")
 _BARE = ("x-api-key", "api-key")  # headers that hold a bare key
 _HELD_SECONDS = 1  # until another try is worthwhile, where requests in progress hold what is left
@@ -168,14 +167,16 @@ class Keys:
             ledger.store.add(Account(key.account, key.name, key.budgets, now, managed=False))
         return Keys(self._keys, ledger)
 
-    def spending(self) -> dict[str, float]:
-        """USD by name of each key that is in use, including what is set aside; it may block."""
+    def in_use(self) -> list[Account]:
+        """Each key that is in use, with what it has spent, including what is set aside; it may block."""
         ours = {key.account for key in self._keys}
-        found: defaultdict[str, float] = defaultdict(float)
-        for account in self.ledger.store.accounts():
-            if account.id in ours or (account.managed and account.revoked is None):
-                found[account.name] += account.spent.total
-        return dict(found)
+        accounts = self.ledger.store.accounts()
+        return [one for one in accounts if one.id in ours or (one.managed and one.revoked is None)]
+
+    @property
+    def limited(self) -> bool:
+        """Whether there are budgets, or a ledger in which there may be some at any time."""
+        return any(key.limited for key in self._keys) or not self.ledger.store.instant
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -187,7 +188,7 @@ class Keys:
     @property
     def forgetful(self) -> bool:
         """Whether there are budgets that begin anew with every start of the server."""
-        return self.ledger.store.instant and any(key.budgets != Budgets() for key in self._keys)
+        return self.ledger.store.instant and any(key.limited for key in self._keys)
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self._keys)
@@ -255,7 +256,7 @@ class Keys:
         request.state.key = key
 
     def _of(self, request: Request) -> Key | None:
-        return next(filter(None, map(self.find, _secrets(request))), None)
+        return next(filter(None, map(self.find, secrets_of(request))), None)
 
     async def _up_to_date(self) -> None:
         """Read the keys of the ledger, unless they have just been read; once for all who wait for them."""
@@ -293,7 +294,7 @@ def account_of(secret: str) -> str:
     return _digest(secret).hex()
 
 
-def _secrets(request: Request) -> Iterator[str]:
+def secrets_of(request: Request) -> Iterator[str]:
     """What may be a key of ours: clients made for Anthropic or Azure send theirs in headers of their own, perhaps
     beside an `Authorization` that is meant for a proxy on the way."""
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
@@ -310,8 +311,8 @@ def _digest(secret: str) -> bytes:
 
 def _key(place: str, words: list[str], name: str) -> Key:
     secret, *rest = words
-    if len(secret) < _SHORTEST:
-        raise P2LError(f"{place}: an API key has at least {_SHORTEST} characters")
+    if len(secret) < SHORTEST_KEY:
+        raise P2LError(f"{place}: an API key has at least {SHORTEST_KEY} characters")
     budgets: dict[str, float] = {}
     try:
         for word in rest[1:]:

@@ -7,12 +7,13 @@ the reply is not modified: its `model` is the upstream's name of the LLM; everyt
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import logging
 import time
 import urllib.parse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -21,7 +22,7 @@ from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
 from p2l_sdk.errors import P2LError, PromptError
-from p2l_sdk.serve.auth import Key
+from p2l_sdk.serve.auth import Key, OutOfBudget
 from p2l_sdk.serve.engine.engine import Engine
 from p2l_sdk.serve.errors import ApiError, ScoringTimeout
 from p2l_sdk.serve.gateway.affinity import Sessions
@@ -139,7 +140,8 @@ class _Chat:
         seconds = self._config.deadline + _ENDING_SECONDS
         charge = Charge(asked, offers, choice.ranking[0], pacer=choice.pacer, key=record.key, seconds=seconds)
         record.charge = charge
-        await charge.require(choice.ranking)  # while an error can still be a status
+        with self._counted(record.key):
+            await charge.require(choice.ranking)  # while an error can still be a status
         work = self._call(asked, choice, ends, record, charge)
         if not asked.stream:
             answer, headers = await work
@@ -154,7 +156,8 @@ class _Chat:
     async def _call(self, asked: ChatRequest, choice: Choice, ends: float, record: _Record, charge: Charge) -> Begun:
         """The answer, or its beginning, and the headers of the reply."""
         try:
-            answer, record.failures = await self._failover.answer(asked, choice.ranking, ends, charge.admit)
+            with self._counted(record.key):
+                answer, record.failures = await self._failover.answer(asked, choice.ranking, ends, charge.admit)
         except NoAnswer as error:
             record.failures = error.failures
             raise
@@ -162,6 +165,16 @@ class _Chat:
         if self._sessions is not None and choice.session is not None and answer.llm.name != choice.ranking[0]:
             self._sessions.remember(choice.session, answer.llm.name)
         return answer, {**answer.headers, **_headers(choice, answer, charge.quote)}
+
+    @contextlib.contextmanager
+    def _counted(self, key: Key | None) -> Iterator[None]:
+        """Count a request that its key cannot pay."""
+        try:
+            yield
+        except OutOfBudget as error:
+            if key is not None:
+                self._metrics.key_refused(key.name, error.code)
+            raise
 
     async def _choose(self, asked: ChatRequest, expected: Mapping[str, float], key: Key | None) -> Choice:
         limited = key is not None and key.limited
