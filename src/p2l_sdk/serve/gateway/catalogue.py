@@ -24,7 +24,7 @@ def context_window(model: str, base_url: str) -> int | None:
     return None if found is None else found.context_window
 
 
-def token_prices(model: str, base_url: str) -> Mapping[str, float] | None:
+def token_prices(model: str, base_url: str) -> Mapping[str, Any] | None:
     """Prices of an LLM in USD per million tokens, as `Prices` takes them, if its address and name are known. Of prices
     that depend on the length of the prompt or on the time, the highest."""
     found = _found(model, base_url)

@@ -14,7 +14,7 @@ from p2l_sdk.serve.gateway.request import BadRequest, ChatRequest
 
 _TOOLS = ("function", "custom")  # kinds that the client runs itself
 _PLAIN = frozenset((  # fields that cost no more than the tokens they hold, at any vendor
-    "model", "messages", "n", "stream", "stream_options", "cost", "max_tokens", "max_completion_tokens", "min_tokens",
+    "model", "messages", "audio", "n", "stream", "stream_options", "cost", "max_tokens", "max_completion_tokens", "min_tokens",
     "temperature", "top_p", "top_k", "top_a", "min_p", "typical_p", "seed", "random_seed", "stop", "stop_token_ids",
     "include_stop_str_in_output", "ignore_eos", "skip_special_tokens", "spaces_between_special_tokens",
     "presence_penalty", "frequency_penalty", "repetition_penalty", "length_penalty", "logit_bias", "bad_words",
@@ -48,7 +48,7 @@ def check_charges(request: ChatRequest, allow: Collection[str]) -> None:
         elif name == "modalities":
             if not isinstance(value, list) or any(kind not in ("text", "audio") for kind in value):
                 raise _refused("an answer in anything but text and audio", name)
-        elif name not in (*_PLAIN, "audio"):
+        elif name not in _PLAIN:
             raise _refused(f"the field {name[:100]!r}", name[:100])
 
 
