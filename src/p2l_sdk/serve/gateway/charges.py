@@ -14,17 +14,18 @@ from p2l_sdk.serve.gateway.request import BadRequest, ChatRequest
 
 _TOOLS = ("function", "custom")  # kinds that the client runs itself
 _PLAIN = frozenset((  # fields that cost no more than the tokens they hold, at any vendor
-    "model", "messages", "audio", "n", "stream", "stream_options", "cost", "max_tokens", "max_completion_tokens", "min_tokens",
-    "temperature", "top_p", "top_k", "top_a", "min_p", "typical_p", "seed", "random_seed", "stop", "stop_token_ids",
-    "include_stop_str_in_output", "ignore_eos", "skip_special_tokens", "spaces_between_special_tokens",
-    "presence_penalty", "frequency_penalty", "repetition_penalty", "length_penalty", "logit_bias", "bad_words",
-    "logprobs", "top_logprobs", "prompt_logprobs", "response_format", "structured_outputs", "guided_json",
-    "guided_regex", "guided_choice", "guided_grammar", "guided_decoding_backend", "functions", "function_call",
-    "tool_choice", "parallel_tool_calls", "user", "metadata", "safety_identifier", "prompt_cache_key",
-    "prompt_cache_retention", "session_id", "request_id", "priority", "verbosity", "reasoning", "reasoning_effort",
-    "include_reasoning", "separate_reasoning", "chat_template", "chat_template_kwargs", "add_generation_prompt",
-    "continue_final_message", "add_special_tokens", "documents", "echo", "thinking", "think", "options", "keep_alive",
-    "format", "safe_prompt", "prompt_mode", "prompt_truncate_len", "truncate_prompt_tokens", "usage",
+    "model", "messages", "audio", "n", "stream", "stream_options", "cost", "max_tokens", "max_completion_tokens",
+    "min_tokens", "temperature", "top_p", "top_k", "top_a", "min_p", "typical_p", "seed", "random_seed", "stop",
+    "stop_token_ids", "include_stop_str_in_output", "ignore_eos", "skip_special_tokens",
+    "spaces_between_special_tokens", "presence_penalty", "frequency_penalty", "repetition_penalty",
+    "length_penalty", "logit_bias", "bad_words", "logprobs", "top_logprobs", "prompt_logprobs", "response_format",
+    "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
+    "guided_decoding_backend", "functions", "function_call", "tool_choice", "parallel_tool_calls", "user",
+    "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "session_id", "request_id",
+    "priority", "verbosity", "reasoning", "reasoning_effort", "include_reasoning", "separate_reasoning",
+    "chat_template", "chat_template_kwargs", "add_generation_prompt", "continue_final_message",
+    "add_special_tokens", "documents", "echo", "thinking", "think", "keep_alive", "format", "safe_prompt",
+    "prompt_mode", "prompt_truncate_len", "truncate_prompt_tokens", "usage",
 ))  # fmt: skip
 
 
