@@ -3,75 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
+from billing_fixtures import BUDGET, PRICES, ask, many
 from billing_llm import BillingLLMs
-from gateway_llms import CHEAP, DEAR, HELLO, MIDDLE, TEAM, ranking, team
-from gateway_server import eventually, serving
+from gateway_llms import CHEAP, DEAR, HELLO, TEAM, ranking
+from gateway_server import eventually
 
-from p2l_sdk.serve.gateway.config import MAX_TOKENS, GatewayConfig
+from p2l_sdk.serve.gateway.config import MAX_TOKENS
 
-PRICES = {CHEAP: (0.5, 1.0), MIDDLE: (2.0, 5.0), DEAR: (10.0, 40.0)}  # USD per million tokens
-BUDGET = 0.05
+pytest_plugins = ["billing_fixtures"]
 LONG = [{"role": "user", "content": "Prove it. " * 40_000}]
 IMAGE = [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 200_000}}]
 VIDEO = [{"type": "video_url", "video_url": {"url": "https://x.example/v"}}, {"type": "text", "text": "hi"}]
+CACHED = [{"type": "text", "text": "x" * 9000, "cache_control": {"type": "ephemeral"}}]
+PDF = [{"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA"}}, {"type": "text", "text": "hi"}]
 TOOLS = [{"type": "function", "function": {"name": f"f{i}", "description": "d" * 2000}} for i in range(60)]
-
-
-@pytest.fixture(scope="module")
-def llms():
-    with BillingLLMs(PRICES).serving() as running:
-        yield running
-
-
-@pytest.fixture
-def gateway(routing9, llms):
-    """Start a gateway with a key; yields a function that starts it with settings and returns its address and key."""
-    llms.reset()
-    with contextlib.ExitStack() as stack:
-
-        def start(budget: float = BUDGET, **settings: Any) -> tuple[Any, Any]:
-            models = {
-                name: {
-                    "base_url": llms.url(name),
-                    "prices": {"input": prices[0], "output": prices[1], "output_tokens": 200},
-                    "timeout": 1.0,
-                    **settings.pop(name, {}),
-                }
-                for name, prices in PRICES.items()
-            }
-            keys, key = team(budget)
-            config = GatewayConfig.from_dict({"models": models, "backoff": 0.01, "breaker_failures": 1000, **settings})
-            running = stack.enter_context(serving(routing9, config, keys))
-            return running, key
-
-        yield start
-
-
-async def many(url: str, bodies: list[dict], leave_after: float | None = None) -> list[int]:
-    """Send requests at once; a client may leave in the middle. Their statuses; 0 for those that left."""
-    async with httpx.AsyncClient(headers=TEAM, timeout=30, limits=httpx.Limits(max_connections=200)) as client:
-
-        async def one(body: dict) -> int:
-            try:
-                async with asyncio.timeout(leave_after), client.stream("POST", url, json=body) as reply:
-                    async for _ in reply.aiter_bytes():
-                        pass
-                    return reply.status_code
-            except TimeoutError:
-                return 0
-
-        return await asyncio.gather(*map(one, bodies))
-
-
-def ask(**fields: Any) -> dict[str, Any]:
-    return {"model": "p2l", "messages": HELLO, **fields}
 
 
 def fails(kind: str) -> Callable[[BillingLLMs, list[str]], None]:
@@ -117,6 +68,28 @@ ATTACKS: dict[str, tuple[list[dict], dict[str, Any]]] = {
     "counts that cannot be": ([ask(max_tokens=300)] * 12, {"before": all_do("lie"), "one_by_one": True}),
     "large tools": ([ask(tools=TOOLS)] * 12, {}),
     "images": ([ask(messages=[{"role": "user", "content": [*IMAGE, {"type": "text", "text": "hi"}]}])] * 12, {}),
+    "leaving in mid-stream, at LLMs that do not think": (
+        [ask(stream=True)] * 12,
+        {"leave_after": 0.4, **{name: {"reasoning": False} for name in PRICES}},
+    ),
+    "leaving in mid-stream, at LLMs that think for so long": (
+        [ask(stream=True)] * 12,
+        {"leave_after": 0.4, **{name: {"reasoning": 2000} for name in PRICES}},
+    ),
+    "streams that are not counted, at LLMs that do not think": (
+        [ask(stream=True, max_tokens=200)] * 12,
+        {"before": all_do("untold"), **{name: {"reasoning": False} for name in PRICES}},
+    ),
+    "what is to be kept in a cache": ([ask(messages=[{"role": "user", "content": CACHED}], max_tokens=5)] * 12, {}),
+    "a packed file": ([ask(messages=[{"role": "user", "content": PDF}])] * 12, {}),
+    "an earlier answer in sound": (
+        [ask(messages=[{"role": "assistant", "audio": {"id": "a"}}, *HELLO], max_tokens=5)] * 12,
+        {name: {"prices": {"audio_input": 3 * prices[0]}} for name, prices in PRICES.items()},
+    ),
+    "a prompt that is billed for each of many answers": (
+        [ask(messages=[{"role": "user", "content": "x" * 2000}], n=20, max_tokens=5)] * 12,
+        {"before": all_do("each")},
+    ),
     "a limit of a config's own": ([ask()] * 12, {DEAR: {"max_tokens": 15_000}, CHEAP: {"max_tokens": 15_000}}),
 }
 

@@ -179,6 +179,7 @@ def test_the_shipped_config_with_the_default_model(default, upstreams, tmp_path)
     read = (len(prompt) + len("You are a helpful assistant.")) / 4  # tokens, expected; the config says 600 of answer
     costs = {"llama-3.1-8b": 0.0001, "gpt-4o-mini": 0.000375, "claude-3-5-haiku": 0.00272}
     now = {**costs, "claude-3-5-haiku": (0.8 * read + 4 * 600) / 1e6}
+    now["gpt-4o-mini"] = (0.15 * len(prompt) / 4 + 0.6 * 500) / 1e6  # of usual length
     messages = [{"role": "user", "content": prompt}]
     started = p2l_serve(
         "--config", config, OPENAI_API_KEY="sk-openai-0123456789", ANTHROPIC_API_KEY="sk-ant-0123456789"

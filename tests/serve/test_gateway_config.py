@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from gateway_llms import CHEAP, DEAR, LLM, MIDDLE, MODELS
 
 from p2l_sdk.errors import BudgetError, P2LError, UnknownModelError
 from p2l_sdk.routing.mixture import Policy
+from p2l_sdk.serve.gateway.catalogue import token_prices
 from p2l_sdk.serve.gateway.check import LLMCheck, check
 from p2l_sdk.serve.gateway.choice import Chooser
-from p2l_sdk.serve.gateway.config import GatewayConfig, Prices, costs
+from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig, Prices, costs
 
 
 @pytest.mark.parametrize(
@@ -51,6 +54,12 @@ from p2l_sdk.serve.gateway.config import GatewayConfig, Prices, costs
         ("models: {a: {base_url: 'http://x'}}\nbudget: 1\nmean_budget: 1", "a budget .* or a mean_budget"),
         ("models: {a: {base_url: 'http://x'}}\ntrust_env: 1", "trust_env is 1; it must be true or false"),
         ("models: {a: [", "cannot be read as YAML"),
+        ("models: {a: {base_url: 'http://x', flat: true, prices: {input: 1, output: 1}}}", "give prices or `flat: tr"),
+        ("models: {a: {base_url: 'http://x', flat: 1}}", "flat is 1; it must be true or false"),
+        ("models: {a: {base_url: 'http://x', reasoning: some}}", "reasoning is 'some'; it must be true, false, or a n"),
+        ("models: {a: {base_url: 'http://x', reasoning: -1}}", "reasoning is -1; it must be true, false, or a number"),
+        ("models: {a: {base_url: 'http://x', prices: {input: .nan, output: 1}}}", "input is nan; it must be a number"),
+        ("models: {a: {base_url: 'http://x'}}\nallow: [1]", "allow is \\[1\\]; it must be a list of fields"),
     ],
 )
 def test_a_bad_file_is_refused_with_the_remedy(text, message, tmp_path):
@@ -157,3 +166,34 @@ def test_a_key_in_place_of_its_variable_is_not_shown():
     with pytest.raises(P2LError, match="api_key_env must be the name of an environment variable") as raised:
         GatewayConfig.from_dict({"models": {"a": {"base_url": "http://x/v1", "api_key_env": "sk-abc 123"}}})
     assert "sk-abc" not in str(raised.value)
+
+
+def test_token_prices_that_are_known_are_used_where_the_config_gives_none():
+    """So that a budget of a key is a bound there."""
+    pytest.importorskip("genai_prices")
+
+    def llm(host: str, model: str, **settings: Any) -> LLMConfig:
+        entry = {"base_url": f"https://{host}/v1", "upstream_model": model, **settings}
+        return GatewayConfig.from_dict({"models": {"a": entry}}).models["a"]
+
+    found = llm("api.openai.com", "gpt-4o-mini")
+    assert found.prices == Prices(input=0.15, output=0.6, cached_input=0.075)
+    assert llm("api.anthropic.com", "claude-3-5-haiku-20241022").prices.output == 4.0
+    deepseek = token_prices("deepseek-chat", "https://api.deepseek.com/v1")  # cheaper by night
+    assert (deepseek["input"], deepseek["output"]) == (0.27, 1.1)
+    tiers = token_prices("gemini-2.5-pro", "https://generativelanguage.googleapis.com/v1beta/openai")
+    assert (tiers["input"], tiers["output"]) == (2.5, 15.0)  # of long prompts
+    for own in ({"cost": 0.01}, {"flat": True}, {"prices": {"input": 1, "output": 2}}):
+        assert llm("api.openai.com", "gpt-4o-mini", **own).prices in (None, Prices(input=1, output=2))
+    for host, model in (("api.openai.com", "no-such-llm"), ("llm.example.com", "gpt-4o-mini"), ("127.0.0.1:1", "x")):
+        assert llm(host, model).prices is None
+
+
+def test_llms_without_a_bound_are_named_with_the_remedy(routing9):
+    prices = {"input": 1, "output": 1}
+    llms = {CHEAP: LLM, MIDDLE: {**LLM, "flat": True}, DEAR: {**LLM, "prices": prices}}
+    [said] = check(GatewayConfig.from_dict({"models": llms}), routing9).warnings
+    assert f"budgets of keys are no bound at {CHEAP}: every answer is booked at the same cost" in said
+    assert "give it `prices` by the token, or `flat: true` if its cost is the same" in said
+    del llms[CHEAP]
+    assert check(GatewayConfig.from_dict({"models": llms}), routing9).warnings == []

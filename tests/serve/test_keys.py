@@ -10,7 +10,7 @@ import pytest
 
 from p2l_sdk.errors import P2LError
 from p2l_sdk.serve.auth import Key, Keys, OutOfBudget
-from p2l_sdk.serve.ledger.entries import Budgets, Hold, nano
+from p2l_sdk.serve.ledger.entries import Budgets, Grant, Hold, Settlement, nano
 
 
 def test_keys(tmp_path, monkeypatch):
@@ -52,8 +52,11 @@ def test_a_key_says_what_is_left_of_its_budget():
     async def ask(cost: float) -> OutOfBudget | None:
         hold = Hold(key.account, str(random.random()), nano(cost), nano(cost), key.budgets, 60)
         grant = await key.ledger.reserve(hold)
+        if settled and grant.amount is not None:
+            key.ledger.settle(Settlement(key.account, hold.id, nano(cost)))
         return key.refused(grant, cost) if grant.amount is None else None
 
+    settled = True
     for _ in range(11):
         assert asyncio.run(ask(0.0001)) is None
     left = r"the key 'team-docs' has \$0.00015 left of its budget of \$0.00125, and this needs up to \$0.0009; send a"
@@ -61,3 +64,23 @@ def test_a_key_says_what_is_left_of_its_budget():
     assert asyncio.run(ask(0.00015)) is None  # exactly what is left
     spent = r"the budget of \$0.00125 of the key 'team-docs' is spent$"
     assert re.match(spent, str(asyncio.run(ask(0.0009))))
+
+
+def test_what_is_held_comes_back_and_what_is_spent_does_not():
+    key = Key("team", b"", 1.0, daily=0.5)
+
+    def refusal(left: float, held: float, cost: float, budget: str = "budget", read: float = 0.0) -> OutOfBudget:
+        return key.refused(Grant(None, nano(left), budget, nano(1.0), nano(held)), cost, read)
+
+    held = refusal(0.1, 0.3, 0.4)
+    assert (held.status, held.code, held.headers) == (429, "budget_in_use", {"Retry-After": "1"})
+    assert re.search(r"requests in progress hold \$0.3, .* \$0.4; try again .*max_tokens", str(held))
+    spent = refusal(0.1, 0.2, 0.4, read=0.39)
+    assert (spent.code, spent.headers) == ("insufficient_quota", {"x-should-retry": "false"})
+    assert re.search(r"\(\$0.39 of it to read the prompt\); send a shorter prompt, a lower cost", str(spent))
+    assert re.search(
+        r"is spent; it begins anew on \d{4}-\d\d-\d\d at 00:00 UTC$", str(refusal(0, 0, 1, "daily budget"))
+    )
+    assert re.search(
+        r"is spent; it begins anew on \d{4}-\d\d-01 at 00:00 UTC$", str(refusal(0, 0, 1, "monthly budget"))
+    )

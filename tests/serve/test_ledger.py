@@ -66,7 +66,7 @@ def settle(store: Store, id: str, usd: float) -> None:
 def test_what_is_held_is_spent_until_it_is_settled(store):
     assert hold(store, 0.4, id="x", total=1.0) == Grant(nano(0.4), NANO, "budget", NANO)
     assert hold(store, 0.5, id="y", total=1.0).amount == nano(0.5)
-    assert hold(store, 0.2, total=1.0) == Grant(None, nano(0.1), "budget", NANO)
+    assert hold(store, 0.2, total=1.0) == Grant(None, nano(0.1), "budget", NANO, nano(0.9))
     assert store.spent("a") == Spent(0.9, 0.9, 0.9)
     settle(store, "x", 0.1)
     settle(store, "x", 0.3)  # only the first counts
@@ -77,12 +77,38 @@ def test_what_is_held_is_spent_until_it_is_settled(store):
 
 def test_as_much_as_is_left_is_granted_but_not_less_than_is_of_use(store):
     assert hold(store, 5.0, least=0.3, total=1.0).amount == NANO
-    assert hold(store, 5.0, least=0.3, total=1.0) == Grant(None, 0, "budget", NANO)
-    assert hold(store, 5.0, least=0.3, total=1.25) == Grant(None, nano(0.25), "budget", nano(1.25))
+    assert hold(store, 5.0, least=0.3, total=1.0) == Grant(None, 0, "budget", NANO, NANO)
+    assert hold(store, 5.0, least=0.3, total=1.25) == Grant(None, nano(0.25), "budget", nano(1.25), NANO)
     assert hold(store, 5.0, least=0.25, total=1.25).amount == nano(0.25)
     assert hold(store, 0.0, total=1.25).amount == 0
     assert hold(store, 7.0) == Grant(7 * NANO)  # no budget, no limit
     assert hold(store, 0.0, total=1.25).amount is None  # spent beyond what has become its budget
+
+
+def test_who_does_not_know_how_much_takes_half_but_no_less_than_usual(store):
+    def share(id: str, total: float | None = 1.0) -> int | None:
+        [grant] = store.apply([Hold("a", id, nano(0.01), nano(0.9), Budgets(total), 60, nano(0.1))])
+        assert grant is not None
+        return grant.amount
+
+    amounts = [share(str(i)) for i in range(6)]
+    assert amounts == [nano(usd) for usd in (0.5, 0.25, 0.125, 0.1, 0.025)] + [None]
+    assert share("5", 4.0) == nano(0.9)
+    assert share("x", None) == nano(0.9)
+
+
+def test_a_refusal_says_what_requests_in_progress_hold_of_the_same_budget(store, monkeypatch):
+    days = iter(["2026-01-30", "2026-01-31", "2026-01-31", "2026-02-01"])
+    for module in ("memory", "sqlite", "redis"):
+        monkeypatch.setattr(f"p2l_sdk.serve.ledger.{module}.utc_day", lambda _: day)
+    for day, held in zip(days, (0.0, 0.4, 0.4, 0.9), strict=True):
+        hold(store, 0.4 if day != "2026-01-31" else 0.5, id=day)
+        refused = hold(store, 5.0, least=5.0, **({"total": 4.0} if day == "2026-02-01" else {"monthly": 4.0}))
+        assert refused.amount is None
+        assert refused.held == pytest.approx(nano(held + (0.5 if day == "2026-01-31" else 0.4)), abs=1)
+    settle(store, "2026-01-31", 0.5)
+    assert hold(store, 5.0, total=4.0).held == nano(0.8)
+    assert hold(store, 5.0, daily=4.0).held == nano(0.4)
 
 
 def test_a_hold_takes_the_place_of_the_one_before(store):

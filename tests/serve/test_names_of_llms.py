@@ -67,6 +67,7 @@ def test_an_ambiguous_name_is_not_routed_to(saved):
         (True, ()),
     ]
     assert _by_name(found.llms[0]) == "by name only: it may be a-2024-01-01 or a-2024-02-02; name one of them"
+    assert found.warnings[0] == "a is never routed to, as it may be a-2024-01-01 or a-2024-02-02; name one of them"
     with pytest.raises(
         UnknownModelError, match="the config names 'a', which may be a-2024-01-01 or a-2024-02-02; name"
     ):

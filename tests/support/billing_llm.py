@@ -1,9 +1,10 @@
 """LLMs that bill: a real HTTP server that keeps the books as a vendor does, whatever it tells its client.
 
-It counts a token for every two bytes of text that it reads, 1,600 for an image, and writes as long an answer as it is
-allowed to, 20,000 tokens if nobody limits it. `behaviour[name]` is what an LLM does next: ok, silent (bills, and never
+It counts a token for every two bytes of text that it reads, 1,600 for an image, 90,000 for what it fetches, opens or
+has kept, twice as much for what it is to keep, and writes as long an answer as it is allowed to, 20,000 tokens if
+nobody limits it. `behaviour[name]` is what an LLM does next: ok, slow (takes half a second), silent (bills, and never
 answers), 403, 500, untold (does not count), lie (counts more than can be), html (bills, and sends no answer), beside
-(counts its reasoning beside the answer).
+(counts its reasoning beside the answer), each (reads its prompt for each answer).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from gateway_server import running
 
 LONGEST = 20_000
 _CONTROL = ("model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "temperature")
+_ELSEWHERE = re.compile(r"https://x\.example/v|data:application/pdf|\"audio\": {\"id\"")
 _IMAGE = re.compile(r"data:image[^\"]*")
 HUGE = "1" + "0" * 400
 LIES = f'{{"prompt_tokens": {HUGE}, "completion_tokens": {HUGE}}}'
@@ -62,6 +64,8 @@ class BillingLLMs:
             return JSONResponse({"error": {"message": "no"}}, int(behaviour))
         text = json.dumps({name: value for name, value in body.items() if name not in _CONTROL}, ensure_ascii=False)
         read = len(_IMAGE.sub("", text)) // 2 + 1600 * len(_IMAGE.findall(text))
+        read += 90_000 * len(_ELSEWHERE.findall(text))
+        read *= (2 if "cache_control" in text else 1) * (body.get("n") or 1 if behaviour == "each" else 1)
         limits = [body[key] for key in ("max_tokens", "max_completion_tokens") if body.get(key)]
         each, n = max(limits, default=LONGEST), body.get("n") or 1
         self._bill(name, read, 0)
@@ -76,6 +80,8 @@ class BillingLLMs:
             details = {"completion_tokens_details": {"reasoning_tokens": each * n - 1}, "total_tokens": read + each * n}
             usage = {"prompt_tokens": read, "completion_tokens": 1, **details}
             return JSONResponse({"choices": [{"message": {"content": "x"}}], "usage": usage})
+        if behaviour == "slow":
+            await asyncio.sleep(0.5)
         if behaviour == "silent":
             await asyncio.sleep(5)
         usage = LIES if behaviour == "lie" else json.dumps({"prompt_tokens": read, "completion_tokens": each * n})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -95,6 +96,7 @@ def serve(
     from p2l_sdk.serve.gateway.check import check
     from p2l_sdk.serve.gateway.config import GatewayConfig
     from p2l_sdk.serve.run import ServerSettings, Worker, run_server
+    from p2l_sdk.serve.scraping import ENVIRONMENT
     from p2l_sdk.serve.workers import run_workers
 
     if checked is not None:
@@ -105,6 +107,7 @@ def serve(
         port=port,
         gateway=None if config is None else GatewayConfig.from_yaml(config),
         keys=Keys.load(api_keys),
+        metrics_key=os.environ.get(ENVIRONMENT),
         ledger=ledger or (None if api_keys is None else f"{api_keys}.ledger"),
         cache_mb=cache_mb,
         max_body_bytes=round(max_body_mb * 2**20),
@@ -138,8 +141,11 @@ def _loaded(model: str | None, config: str | None, gateway: GatewayConfig | None
         found.require_ready(str(config))
         if say:
             say_matched(found.matched)
-        if say and found.unknown:
-            names = ", ".join(found.unknown)
+        for text in found.ambiguous if say else ():
+            click.echo(f"p2l: {text}", err=True)
+        unknown = [llm.name for llm in found.llms if not (llm.known or llm.fallback or llm.candidates)]
+        if say and unknown:
+            names = ", ".join(unknown)
             click.echo(f"p2l: the P2L model does not know {names}: reached by name, never routed to", err=True)
     return p2l
 
@@ -155,6 +161,8 @@ def _print_check(found: Check, path: str) -> None:
     if any(not (llm.known or llm.candidates or llm.fallback) for llm in found.llms):
         click.echo(f"an LLM that the P2L model does not know: {NO_VOTES}")
     found.require_ready(path)
+    for warning in found.warnings:
+        click.echo(f"warning: {warning}")
     click.echo(f"{path}: ready to serve")
 
 

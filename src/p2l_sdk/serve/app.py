@@ -113,6 +113,7 @@ def create_app(
     *,
     routers: Iterable[APIRouter] = (),
     guards: Sequence[Guard] = (),
+    metrics_guard: Guard | None = None,
     max_body_bytes: int = 4 * 2**20,
     body_seconds: float = 60.0,
     max_prompts: int = 1024,
@@ -129,6 +130,7 @@ def create_app(
         routers: further endpoints, under the same limits, error shape and guards.
         guards: async functions called with every request except those to the page, /health, /ready and /openapi.json.
             They raise an exception to reject a request, such as one without an API key.
+        metrics_guard: called instead of them with a request to /metrics.
         max_body_bytes: limit per request.
         body_seconds: time within which the body of a request must have arrived.
         max_prompts: limit per request.
@@ -174,8 +176,9 @@ def create_app(
     app.add_middleware(shell)
     add_error_handlers(app)
     api = create_api_router(engine, max_prompts=max_prompts, max_body_bytes=max_body_bytes, routed=routed)
-    for router in (api, *routers, _platform(engine)):
+    for router in (api, *routers):
         app.include(router, guards, shell)
+    app.include(_platform(engine), guards if metrics_guard is None else [metrics_guard], shell)
     app.include(_public(engine, page), (), shell)
     return app
 

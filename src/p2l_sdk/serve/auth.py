@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import hashlib
 import hmac
 import math
 import os
 import secrets
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +18,15 @@ from fastapi import Request
 
 from p2l_sdk.errors import P2LError
 from p2l_sdk.routing.route import usd
-from p2l_sdk.serve.errors import ApiError
+from p2l_sdk.serve.errors import OVERLOADED, ApiError
 from p2l_sdk.serve.ledger.entries import NANO, Account, Budgets, Grant, nano
 from p2l_sdk.serve.ledger.ledger import Ledger
 
 ENVIRONMENT = "P2L_API_KEYS"
-_SHORTEST = 16
+SHORTEST_KEY = 16
 _BUDGETS = ("budget", "daily", "monthly")
 _BARE = ("x-api-key", "api-key")  # headers that hold a bare key
+_HELD_SECONDS = 1  # until another try is worthwhile, where requests in progress hold what is left
 _FRESH_SECONDS = 0.9  # how late the server may notice that a key was added or revoked
 
 
@@ -39,6 +40,12 @@ class OutOfBudget(ApiError):  # noqa: N818
     """The key's remaining budget is too small for this request."""
 
     status, type, code = 429, "insufficient_quota", "insufficient_quota"
+
+
+class BudgetInUse(OutOfBudget):
+    """The key's budget would do, but for what its requests in progress hold, some of which comes back."""
+
+    type, code = OVERLOADED, "budget_in_use"
 
 
 @dataclass(eq=False)
@@ -74,17 +81,50 @@ class Key:
         """USD so far, including what is set aside for requests in progress; it may block."""
         return self.ledger.spent(self.account).total
 
-    def refused(self, grant: Grant, cost: float) -> OutOfBudget:
-        """The error for a request that needs so many USD, which the ledger has refused."""
+    @property
+    def limited(self) -> bool:
+        """Whether it has a budget."""
+        return self.budgets != Budgets()
+
+    def refused(self, grant: Grant, cost: float, read: float = 0.0) -> OutOfBudget:
+        """The error for a request that the ledger has refused.
+
+        Args:
+            grant: the refusal.
+            cost: USD that the request needs at least.
+            read: what of it is for reading the prompt.
+        """
         left, needs, limit = (grant.left or 0) / NANO, nano(cost) / NANO, usd(grant.limit / NANO)
-        if left > 0:
+        has = f"the key {self.name!r} has {usd(max(left, 0.0))} left of its {grant.budget} of {limit}"
+        if (grant.left or 0) + grant.held >= nano(cost):
             text = (
-                f"the key {self.name!r} has {usd(left)} left of its {grant.budget} of {limit}, and this needs up to "
-                f"{usd(needs)}; send a lower cost, or name a cheaper LLM"
+                f"{has}, as its requests in progress hold {usd(grant.held / NANO)}, and this needs up to {usd(needs)}; "
+                "try again when they have ended, or set max_tokens in all of them, so that they hold less"
             )
+            return BudgetInUse(text, headers={"Retry-After": str(_HELD_SECONDS)})
+        again = _anew(grant.budget)
+        if left <= 0:
+            text = f"the {grant.budget} of {limit} of the key {self.name!r} is spent{again}"
         else:
-            text = f"the {grant.budget} of {limit} of the key {self.name!r} is spent"
+            shorter = "a shorter prompt, " if read > 0.0 else ""
+            prompt = f" ({usd(read)} of it to read the prompt)" if read > 0.0 else ""
+            text = (
+                f"{has}, and this needs up to {usd(needs)}{prompt}; send {shorter}a lower cost or a smaller n, or name "
+                f"a cheaper LLM{again}"
+            )
         return OutOfBudget(text, headers={"x-should-retry": "false"})  # respected by OpenAI's clients
+
+
+def _anew(budget: str) -> str:
+    """When a budget begins anew, for the end of a message; nothing for one that does not."""
+    today = datetime.datetime.now(datetime.UTC).date()
+    if budget.startswith("daily"):
+        day = today + datetime.timedelta(days=1)
+    elif budget.startswith("monthly"):
+        day = (today.replace(day=1) + datetime.timedelta(days=32)).replace(day=1)
+    else:
+        return ""
+    return f"; it begins anew on {day} at 00:00 UTC"
 
 
 class Keys:
@@ -127,14 +167,16 @@ class Keys:
             ledger.store.add(Account(key.account, key.name, key.budgets, now, managed=False))
         return Keys(self._keys, ledger)
 
-    def spending(self) -> dict[str, float]:
-        """USD by name of each key that is in use, including what is set aside; it may block."""
+    def in_use(self) -> list[Account]:
+        """Each key that is in use, with what it has spent, including what is set aside; it may block."""
         ours = {key.account for key in self._keys}
-        found: defaultdict[str, float] = defaultdict(float)
-        for account in self.ledger.store.accounts():
-            if account.id in ours or (account.managed and account.revoked is None):
-                found[account.name] += account.spent.total
-        return dict(found)
+        accounts = self.ledger.store.accounts()
+        return [one for one in accounts if one.id in ours or (one.managed and one.revoked is None)]
+
+    @property
+    def limited(self) -> bool:
+        """Whether there are budgets, or a ledger in which there may be some at any time."""
+        return any(key.limited for key in self._keys) or not self.ledger.store.instant
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -146,7 +188,7 @@ class Keys:
     @property
     def forgetful(self) -> bool:
         """Whether there are budgets that begin anew with every start of the server."""
-        return self.ledger.store.instant and any(key.budgets != Budgets() for key in self._keys)
+        return self.ledger.store.instant and any(key.limited for key in self._keys)
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self._keys)
@@ -214,7 +256,7 @@ class Keys:
         request.state.key = key
 
     def _of(self, request: Request) -> Key | None:
-        return next(filter(None, map(self.find, _secrets(request))), None)
+        return next(filter(None, map(self.find, secrets_of(request))), None)
 
     async def _up_to_date(self) -> None:
         """Read the keys of the ledger, unless they have just been read; once for all who wait for them."""
@@ -252,7 +294,7 @@ def account_of(secret: str) -> str:
     return _digest(secret).hex()
 
 
-def _secrets(request: Request) -> Iterator[str]:
+def secrets_of(request: Request) -> Iterator[str]:
     """What may be a key of ours: clients made for Anthropic or Azure send theirs in headers of their own, perhaps
     beside an `Authorization` that is meant for a proxy on the way."""
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
@@ -269,8 +311,8 @@ def _digest(secret: str) -> bytes:
 
 def _key(place: str, words: list[str], name: str) -> Key:
     secret, *rest = words
-    if len(secret) < _SHORTEST:
-        raise P2LError(f"{place}: an API key has at least {_SHORTEST} characters")
+    if len(secret) < SHORTEST_KEY:
+        raise P2LError(f"{place}: an API key has at least {SHORTEST_KEY} characters")
     budgets: dict[str, float] = {}
     try:
         for word in rest[1:]:

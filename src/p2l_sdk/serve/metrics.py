@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -14,6 +14,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from p2l_sdk.errors import P2LError
+from p2l_sdk.serve.ledger.entries import Account
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -28,7 +29,7 @@ class ServerMetrics:
     """
 
     def __init__(self, shared: str | None = None) -> None:
-        self._shared, self._spending = shared, _Spending(dict)
+        self._shared, self._spending = shared, _Spending(tuple)
         self._waiting: Callable[[], float] | None = None
         self.registry = CollectorRegistry()
         own: dict[str, Any] = {"registry": self.registry}
@@ -41,6 +42,7 @@ class ServerMetrics:
         self._routes = Counter("p2l_routes", "Routes given by the P2L API", ["model"], **own)
         self._choices = Counter("p2l_choices", "Requests of the router that an LLM answered", ["model"], **own)
         self._spend = Counter("p2l_spend_usd", "What requests of the router cost, USD", ["model"], **own)
+        self._unpaid = Counter("p2l_key_refusals", "Requests that a key could not pay", ["key", "code"], **own)
         self._refused = Counter("p2l_refused_connections", "Connections closed by a limit", ["reason"], **own)
         # prometheus validates and looks up labels under a lock, which takes longer than counting; there are few of them
         self._stage, self._request = functools.cache(self._stages.labels), functools.cache(self._requests.labels)
@@ -79,9 +81,9 @@ class ServerMetrics:
         the code of an error."""
         self._refused.labels(reason).inc()
 
-    def keys(self, spending: Callable[[], Mapping[str, float]]) -> None:
-        """Set the function that tells the spending of the API keys in USD; called when the metrics are read."""
-        self._spending = _Spending(spending)
+    def keys(self, accounts: Callable[[], Iterable[Account]]) -> None:
+        """Set the function that tells the API keys, with what they have spent; called when the metrics are read."""
+        self._spending = _Spending(accounts)
         if self._shared is None:
             self.registry.register(self._spending)
 
@@ -94,6 +96,10 @@ class ServerMetrics:
         self._choices.labels(model).inc()
         if cost is not None:
             self._spend.labels(model).inc(cost)
+
+    def key_refused(self, key: str, code: str) -> None:
+        """Count a request that this key, by its name, could not pay; `code` is that of the error."""
+        self._unpaid.labels(key, code).inc()
 
     def upstream_error(self, model: str, kind: str) -> None:
         """Count a failed call of this LLM; `kind` as in `UpstreamError`."""
@@ -138,15 +144,41 @@ class ServerMetrics:
 
 
 class _Spending(Collector):
-    """What keys have spent, which a ledger knows."""
+    """What keys have spent and may spend, which a ledger knows."""
 
-    def __init__(self, spending: Callable[[], Mapping[str, float]]) -> None:
-        self._spending = spending
+    def __init__(self, accounts: Callable[[], Iterable[Account]]) -> None:
+        self._accounts = accounts
 
     def collect(self) -> Iterator[Metric]:
-        """One sample by key; nothing at all while the ledger does not answer."""
-        family = GaugeMetricFamily("p2l_key_spend_usd", "Spent and set aside with an API key, USD", labels=["key"])
+        """One sample by key, and one by budget; nothing at all while the ledger does not answer."""
+        spend = GaugeMetricFamily("p2l_key_spend_usd", "Spent and set aside with an API key, USD", labels=["key"])
+        by_budget = ["key", "budget"]
+        budget = GaugeMetricFamily("p2l_key_budget_usd", "Budget of an API key, USD", labels=by_budget)
+        left = GaugeMetricFamily("p2l_key_left_usd", "What is left of a budget of an API key, USD", labels=by_budget)
         with contextlib.suppress(P2LError):
-            for name, usd in self._spending().items():
-                family.add_metric([name], usd)
-            yield family
+            for name, spent, budgets in _by_name(self._accounts()):
+                spend.add_metric([name], spent)
+                for kind, (usd, rest) in budgets.items():
+                    budget.add_metric([name, kind], usd)
+                    left.add_metric([name, kind], rest)
+            yield from (spend, budget, left)
+
+
+def _by_name(accounts: Iterable[Account]) -> Iterator[tuple[str, float, dict[str, tuple[float, float]]]]:
+    """Of each name what was spent, and budget and rest by kind. A key of a file may have the name of one in a ledger:
+    what they have is added up."""
+    spend: dict[str, float] = {}
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for account in accounts:
+        budgets, spent, name = account.budgets, account.spent, account.name
+        spend[name] = spend.get(name, 0.0) + spent.total
+        rows = found.setdefault(name, {})
+        for kind, usd, gone in (
+            ("total", budgets.total, spent.total),
+            ("monthly", budgets.monthly, spent.month),
+            ("daily", budgets.daily, spent.today),
+        ):
+            if usd is not None:
+                before = rows.get(kind, (0.0, 0.0))
+                rows[kind] = before[0] + usd, before[1] + max(0.0, usd - gone)
+    return ((name, usd, found[name]) for name, usd in spend.items())

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import copy
 import dataclasses
-import ipaddress
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -24,13 +23,15 @@ from p2l_sdk.serve.auth import ENVIRONMENT, Keys
 from p2l_sdk.serve.connections import ConnectionLimits, Connections
 from p2l_sdk.serve.engine.engine import Engine
 from p2l_sdk.serve.gateway.chat import create_gateway
+from p2l_sdk.serve.gateway.check import unbounded_note
 from p2l_sdk.serve.gateway.config import GatewayConfig, costs, known_llms
 from p2l_sdk.serve.gateway.pool import create_client
 from p2l_sdk.serve.ledger.ledger import Ledger
 from p2l_sdk.serve.ledger.opening import MEMORY, open_store
 from p2l_sdk.serve.metrics import ServerMetrics
-from p2l_sdk.serve.process import allow_open_files, require_address, tune_process
+from p2l_sdk.serve.process import allow_open_files, is_loopback, require_address, tune_process
 from p2l_sdk.serve.protocol import limited_protocol
+from p2l_sdk.serve.scraping import MetricsGuard
 
 _log = logging.getLogger("p2l_sdk.serve")
 _GRACE_SECONDS = 30.0  # for requests in flight when the server is to stop
@@ -49,6 +50,7 @@ class ServerSettings:
         max_body_bytes, max_prompts: limits per request.
         origins: sites and applications whose pages may call it (CORS).
         connections: limits of what a client may do before the server knows who it is.
+        metrics_key: who holds it may read /metrics; None for this machine alone, see `MetricsGuard`.
 
     Raises:
         P2LError: the host can be reached from outside, and there is no key.
@@ -64,9 +66,10 @@ class ServerSettings:
     max_prompts: int = 1024
     origins: tuple[str, ...] = ()
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
+    metrics_key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.keys and self.ledger in (None, MEMORY) and not _is_loopback(self.host):
+        if not self.keys and self.ledger in (None, MEMORY) and not is_loopback(self.host):
             raise P2LError(
                 f"the address {self.host} can be reached from outside, and there is no API key; set {ENVIRONMENT} or "
                 "--api-keys FILE, or listen at 127.0.0.1"
@@ -136,7 +139,7 @@ async def _serve(p2l: P2L, settings: ServerSettings, keys: Keys, worker: Worker 
     metrics = ServerMetrics(None if worker is None else worker.metrics)
     engine = Engine(p2l, cache_mb=settings.cache_mb, metrics=metrics)
     if keys:
-        metrics.keys(keys.spending)
+        metrics.keys(keys.in_use)
 
     @contextlib.asynccontextmanager
     async def settled(_: FastAPI) -> AsyncIterator[None]:
@@ -149,6 +152,7 @@ async def _serve(p2l: P2L, settings: ServerSettings, keys: Keys, worker: Worker 
             engine,
             routers=[*calls, APIRouter(lifespan=settled)],
             guards=[keys] if keys else [],
+            metrics_guard=MetricsGuard(keys, settings.metrics_key),
             local_only=not keys,
             routed=routed,
             max_body_bytes=settings.max_body_bytes,
@@ -161,6 +165,8 @@ async def _serve(p2l: P2L, settings: ServerSettings, keys: Keys, worker: Worker 
         tune_process()
         if keys.forgetful:
             _log.warning("what keys spend is forgotten when this server stops; --ledger FILE keeps it")
+        if gateway is not None and keys.limited and (unbounded := unbounded_note(gateway)):
+            _log.warning("%s", unbounded)
         if worker is None:
             await server.serve()
         else:
@@ -211,12 +217,3 @@ def _uvicorn_config(app: Application, settings: ServerSettings, metrics: ServerM
         timeout_keep_alive=round(limits.idle_seconds) + 1,  # `Connections` closes them before
         timeout_graceful_shutdown=round(grace),
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

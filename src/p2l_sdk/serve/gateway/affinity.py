@@ -50,7 +50,7 @@ class Session:
         prices = llm.prices
         if prices is None or prices.cached_input is None:
             return 0.0
-        return max(0.0, prices.of(self.read, 0) - prices.of(self.read, 0, self.read))
+        return max(0.0, prices.of(self.read, 0) - prices.of(self.read, 0, cached=self.read))
 
     @property
     def lot(self) -> float:

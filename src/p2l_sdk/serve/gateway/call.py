@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from p2l_sdk.serve.gateway.breaker import Breaker
+from p2l_sdk.serve.gateway.breaker import ClientBreaker
 from p2l_sdk.serve.gateway.refusal import Refusal
 from p2l_sdk.serve.metrics import ServerMetrics
 
@@ -69,11 +69,11 @@ class Call:
 
     Args:
         name: of the LLM.
-        breaker: of the upstream.
+        breaker: of the upstream, as the client meets it.
         metrics: counts failures.
     """
 
-    def __init__(self, name: str, breaker: Breaker, metrics: ServerMetrics) -> None:
+    def __init__(self, name: str, breaker: ClientBreaker, metrics: ServerMetrics) -> None:
         self._name, self._breaker, self._metrics = name, breaker, metrics
         self._entered = breaker.enter()
         self._open = True

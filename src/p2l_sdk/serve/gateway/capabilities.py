@@ -15,10 +15,9 @@ from p2l_sdk.serve.errors import ApiError
 from p2l_sdk.serve.gateway.config import ABILITIES, LLMConfig
 from p2l_sdk.serve.gateway.refusal import CONTEXT
 from p2l_sdk.serve.gateway.request import ChatRequest
-from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN, IMAGES
+from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN, IMAGES, SOUNDS
 
 _IMAGE_TOKENS = 85  # the least that any LLM takes for an image
-_SOUNDS = ("input_audio", "audio", "audio_url")
 _NAMES = {"tools": "tools", "vision": "images", "audio": "audio", "json_schema": "JSON schemas"}
 
 
@@ -64,7 +63,7 @@ class Needs:
             "tools": any(_value(request, name) for name in ("tools", "functions"))
             or any(message.get("tool_calls") or message["role"] == "tool" for message in request.messages),
             "vision": images > 0,
-            "audio": any(kind in _SOUNDS for kind in kinds) or _value(request, "audio") is not None,
+            "audio": any(kind in SOUNDS for kind in kinds) or request.speaks,
             "json_schema": _kind(_value(request, "response_format")) == "json_schema",
         }
         prompt = request.size.text // BYTES_PER_TOKEN + images * _IMAGE_TOKENS
@@ -90,29 +89,40 @@ class Capabilities:
     def __init__(self, llms: Mapping[str, LLMConfig]) -> None:
         limited = {name: llm for name, llm in llms.items() if llm.context is not None}
         limited |= {name: llm for name, llm in llms.items() if False in [getattr(llm, a) for a in ABILITIES]}
-        self._limited = limited
+        self._llms, self._limited = llms, limited
 
-    def lacking(self, request: ChatRequest) -> dict[str, list[str]]:
-        """What each LLM lacks, in words, by name; those that lack nothing are left out."""
-        if not self._limited:
-            return {}
-        needs = Needs.of(request)
-        found = {name: needs.lacking(llm) for name, llm in self._limited.items()}
+    def lacking(self, request: ChatRequest, limited: bool = False) -> dict[str, list[str]]:
+        """What each LLM lacks, in words, by name; those that lack nothing are left out. A request of a key with budgets
+        is `limited` to what has a price."""
+        needs = Needs.of(request) if self._limited else None
+        found = {} if needs is None else {name: needs.lacking(llm) for name, llm in self._limited.items()}
+        if limited and (request.size.audio or request.speaks):
+            for name, llm in self._llms.items():
+                if missing := _unpriced(request, llm):
+                    found.setdefault(name, []).append(f"audio that a key's budget pays (its `prices` lack {missing})")
         return {name: lacks for name, lacks in found.items() if lacks}
 
-    def require(self, request: ChatRequest, candidates: Iterable[str]) -> frozenset[str]:
-        """Those of the candidates that cannot answer.
+    def require(self, request: ChatRequest, candidates: Iterable[str], limited: bool = False) -> frozenset[str]:
+        """Those of the candidates that cannot answer; `limited` as of `lacking`.
 
         Raises:
             Incapable: none of them can.
         """
-        lacks = self.lacking(request)
+        lacks = self.lacking(request, limited)
         if not lacks:
             return frozenset()
         names = list(candidates)
         if all(name in lacks for name in names):
             raise Incapable({name: lacks[name] for name in names}, named=not request.routed)
         return frozenset(name for name in names if name in lacks)
+
+
+def _unpriced(request: ChatRequest, llm: LLMConfig) -> str:
+    """The price that is missing for the audio of a request, if one is."""
+    if llm.prices is None:
+        return ""
+    heard = request.size.audio > 0 and llm.prices.audio_input is None
+    return "audio_input" if heard else "audio_output" if request.speaks and llm.prices.audio_output is None else ""
 
 
 def _value(request: ChatRequest, name: str) -> Any:

@@ -7,11 +7,13 @@ the reply is not modified: its `model` is the upstream's name of the LLM; everyt
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import functools
 import logging
 import time
 import urllib.parse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -20,11 +22,12 @@ from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
 from p2l_sdk.errors import P2LError, PromptError
-from p2l_sdk.serve.auth import Key
+from p2l_sdk.serve.auth import Key, OutOfBudget
 from p2l_sdk.serve.engine.engine import Engine
 from p2l_sdk.serve.errors import ApiError, ScoringTimeout
 from p2l_sdk.serve.gateway.affinity import Sessions
 from p2l_sdk.serve.gateway.capabilities import Capabilities
+from p2l_sdk.serve.gateway.charges import check_charges
 from p2l_sdk.serve.gateway.choice import Choice, Chooser
 from p2l_sdk.serve.gateway.config import BEST, ROUTED, GatewayConfig
 from p2l_sdk.serve.gateway.failover import Failover, Failure, NoAnswer
@@ -34,7 +37,7 @@ from p2l_sdk.serve.gateway.relay import Begun, Disconnected, StreamedAnswer, whi
 from p2l_sdk.serve.gateway.request import COST_HEADER, SESSION_HEADER, BadRequest, ChatRequest
 from p2l_sdk.serve.gateway.spend import Charge
 from p2l_sdk.serve.gateway.upstream import Answer, Upstream
-from p2l_sdk.serve.gateway.usage import counted_cost, estimated_cost
+from p2l_sdk.serve.gateway.usage import counted_cost, estimated_cost, most_cost
 from p2l_sdk.serve.http import BareRoute, error_response, parsed
 from p2l_sdk.serve.metrics import ServerMetrics
 
@@ -102,7 +105,7 @@ class _Chat:
         """Answer a conversation with the LLM that is chosen for it within the budget."""
         record = _Record(self._metrics, _key(request))
         try:
-            record.request = asked = await self._read(request)
+            record.request = asked = await self._read(request, record.key)
             return await while_connected(request.receive, self._answer(asked, record))
         except (Disconnected, ClientDisconnect):
             record.finish("disconnected")
@@ -115,12 +118,16 @@ class _Chat:
             record.finish("error")
             raise
 
-    async def _read(self, request: Request) -> ChatRequest:
+    async def _read(self, request: Request, key: Key | None) -> ChatRequest:
         body = await request.body()
         cost, session = request.headers.get(COST_HEADER), request.headers.get(SESSION_HEADER)
         most, allow = self._config.max_messages, self._config.allow
         parse = functools.partial(ChatRequest.parse, cost_header=cost, session=session, max_messages=most, allow=allow)
-        return await parsed(body, parse)
+        asked = await parsed(body, parse)
+        if key is not None and key.limited:
+            check_charges(asked, allow)
+        owner = key.digest if key is not None else request.client.host.encode() if request.client is not None else b""
+        return dataclasses.replace(asked, owner=owner)
 
     async def _answer(self, asked: ChatRequest, record: _Record) -> Response:
         ends = time.monotonic() + self._config.deadline
@@ -133,7 +140,8 @@ class _Chat:
         seconds = self._config.deadline + _ENDING_SECONDS
         charge = Charge(asked, offers, choice.ranking[0], pacer=choice.pacer, key=record.key, seconds=seconds)
         record.charge = charge
-        await charge.require(choice.ranking)  # while an error can still be a status
+        with self._counted(record.key):
+            await charge.require(choice.ranking)  # while an error can still be a status
         work = self._call(asked, choice, ends, record, charge)
         if not asked.stream:
             answer, headers = await work
@@ -148,7 +156,8 @@ class _Chat:
     async def _call(self, asked: ChatRequest, choice: Choice, ends: float, record: _Record, charge: Charge) -> Begun:
         """The answer, or its beginning, and the headers of the reply."""
         try:
-            answer, record.failures = await self._failover.answer(asked, choice.ranking, ends, charge.admit)
+            with self._counted(record.key):
+                answer, record.failures = await self._failover.answer(asked, choice.ranking, ends, charge.admit)
         except NoAnswer as error:
             record.failures = error.failures
             raise
@@ -157,13 +166,24 @@ class _Chat:
             self._sessions.remember(choice.session, answer.llm.name)
         return answer, {**answer.headers, **_headers(choice, answer, charge.quote)}
 
+    @contextlib.contextmanager
+    def _counted(self, key: Key | None) -> Iterator[None]:
+        """Count a request that its key cannot pay."""
+        try:
+            yield
+        except OutOfBudget as error:
+            if key is not None:
+                self._metrics.key_refused(key.name, error.code)
+            raise
+
     async def _choose(self, asked: ChatRequest, expected: Mapping[str, float], key: Key | None) -> Choice:
+        limited = key is not None and key.limited
         if asked.model in self._config.models:
-            self._capabilities.require(asked, (asked.model,))
+            self._capabilities.require(asked, (asked.model,), limited)
             return self._chooser.by_name(asked.model, asked.budget, expected)
         if not asked.routed:
             raise UnknownModel(asked.model, self._names)
-        without = self._capabilities.require(asked, self._chooser.candidates)
+        without = self._capabilities.require(asked, self._chooser.candidates, limited)
         start = time.perf_counter()
         try:
             [board] = await self._engine.leaderboards([asked.prompt])
@@ -206,7 +226,7 @@ class _Record:
 
     def finish(self, end: str) -> None:
         """Settle, count and log the request, which ended this way."""
-        answer, cost, most = self.answer, None, None
+        answer, cost, most, booked = self.answer, None, None, None
         try:
             if answer is not None:
                 cost, most = self._cost(answer, end)
@@ -214,7 +234,7 @@ class _Record:
         finally:  # a charge stays open in no case: it would be set aside for ever
             if self.charge is not None:
                 unknown = cost is None and (answer is not None or end in ("disconnected", "error"))
-                self.charge.settle(cost, most, unknown=unknown, failures=self.failures)
+                booked = self.charge.settle(cost, most, unknown=unknown, failures=self.failures)
         seconds, asked = time.perf_counter() - self._start, self.request
         self._metrics.stage("chat", seconds)
         name = "?" if asked is None else asked.model if asked.routed else "name"
@@ -222,14 +242,14 @@ class _Record:
         log.info(
             "chat asked=%s llm=%s end=%s ms=%.1f cost=%s stream=%s attempts=%d failed=%s key=%s",
             name, "-" if answer is None else answer.llm.name, end, 1000 * seconds,
-            "-" if cost is None else f"{cost:.8f}", asked is not None and asked.stream,
+            "-" if booked is None else f"{booked:.8f}", asked is not None and asked.stream,
             len(self.failures) + (answer is not None), failed, "-" if self.key is None else self.key.name,
         )  # fmt: skip
 
     def _cost(self, answer: Answer, end: str) -> tuple[float, float]:
         """The cost in USD, and the most that it can be, by what the upstream counted. If the LLM is paid by the token
-        and the count is missing or incomplete: by the text seen, and no less than was expected, since a client must not
-        get a long answer for little by disconnecting early."""
+        and the count is missing or incomplete: by the text seen, and no less than was expected of it, since a client
+        must not get a long answer for little by disconnecting early."""
         assert self.request is not None
         assert self.charge is not None
         assert self.charge.quote is not None
@@ -239,7 +259,7 @@ class _Record:
         if counted is not None and whole:
             return counted, counted
         cost = max(counted or 0.0, estimated_cost(*known, whole=whole), self.charge.quote.expected)
-        return cost, self.charge.quote.most  # reasoning that nobody saw may have been as long as it was allowed to be
+        return cost, most_cost(*known, whole=whole)
 
 
 def _headers(choice: Choice, answer: Answer, quote: Quote | None) -> dict[str, str]:

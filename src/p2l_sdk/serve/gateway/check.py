@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from p2l_sdk.errors import BudgetError, P2LError, nearest
@@ -48,16 +48,32 @@ class Check:
         llms: each LLM, in the order of the config.
         missing_keys: environment variables that hold no key.
         budget_error: set if a budget of the config is below its cheapest LLM.
+        unbounded: what to say of LLMs without a bound for budgets of keys; see `unbounded_note`.
     """
 
     llms: tuple[LLMCheck, ...]
     missing_keys: tuple[str, ...] = ()
     budget_error: BudgetError | None = None
+    unbounded: str = ""
 
     @property
     def unknown(self) -> tuple[str, ...]:
         """The LLMs that the P2L model does not know, and that are no fallback."""
         return tuple(llm.name for llm in self.llms if not (llm.known or llm.fallback))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What may not be meant so, in readable sentences."""
+        return [*self.ambiguous, *filter(None, [self.unbounded])]
+
+    @property
+    def ambiguous(self) -> list[str]:
+        """Of each LLM whose name may mean several ones, what that leads to."""
+        return [
+            f"{llm.name} is never routed to, as it may be {' or '.join(llm.candidates)}; name one of them"
+            for llm in self.llms
+            if llm.candidates and not llm.fallback
+        ]
 
     @property
     def matched(self) -> dict[str, str]:
@@ -116,8 +132,22 @@ def check(config: GatewayConfig, p2l: P2L) -> Check:
         llms.append(LLMCheck(name, where, known_costs.get(name), known, similar, own, several, last))
     places = [place for llm in config.models.values() for place in llm.places]
     keys = dict.fromkeys(place.api_key_env for place in places if place.api_key_env is not None)
-    found = Check(tuple(llms), tuple(key for key in keys if not read_key(key)))
-    return found if found.problems else Check(found.llms, budget_error=_budget_error(config, p2l))
+    missing = tuple(key for key in keys if not read_key(key))
+    found = Check(tuple(llms), missing, unbounded=unbounded_note(config))
+    return found if found.problems else replace(found, budget_error=_budget_error(config, p2l))
+
+
+def unbounded_note(config: GatewayConfig) -> str:
+    """What to say of LLMs whose cost is booked as the same whatever they read and write; "" if there are none."""
+    names = [name for name, llm in config.models.items() if not llm.bounded]
+    if not names:
+        return ""
+    one = len(names) == 1
+    return (
+        f"budgets of keys are no bound at {', '.join(names)}: every answer is booked at the same cost, whatever is "
+        f"read and written; give {'it' if one else 'them'} `prices` by the token, or `flat: true` if "
+        f"{'its' if one else 'their'} cost is the same, as on a machine of one's own"
+    )
 
 
 def _budget_error(config: GatewayConfig, p2l: P2L) -> BudgetError | None:

@@ -9,7 +9,7 @@ import contextlib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from p2l_sdk.errors import P2LError, did_you_mean, member
 from p2l_sdk.names import meant
 from p2l_sdk.routing.mixture import Objective, Policy
 from p2l_sdk.serve.gateway.address import check_address, check_header_name, checked_headers
+from p2l_sdk.serve.gateway.catalogue import token_prices
 from p2l_sdk.tables.settings import check_count, check_keys, check_number, check_text, read_yaml
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Prices:
         most_output_tokens: of an answer that neither the request nor `max_tokens` limits: what is set aside for it, and
             what an answer paid from a budget is limited to.
         image_tokens: of an image in full detail, at most.
+        audio_input, audio_output: of tokens of audio; without them a key with budgets cannot send or ask for any.
     """
 
     input: float
@@ -55,10 +57,13 @@ class Prices:
     output_tokens: float = 500
     most_output_tokens: int = 8192
     image_tokens: float = 1600
+    audio_input: float | None = None
+    audio_output: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("input", "output", "cached_input", "input_tokens", "output_tokens", "image_tokens"):
-            check_number(self, name, least=0)
+        for field_ in fields(self):
+            if field_.name != "most_output_tokens":
+                check_number(self, field_.name, least=0)
         check_count(self, "most_output_tokens")
 
     @property
@@ -66,11 +71,16 @@ class Prices:
         """The estimated cost, USD per response."""
         return self.of(self.input_tokens, self.output_tokens)
 
-    def of(self, input_tokens: float, output_tokens: float, cached_tokens: float = 0) -> float:
-        """The cost of a response with these numbers of tokens, USD; `cached_tokens` are part of `input_tokens`."""
-        cached = self.input if self.cached_input is None else self.cached_input
-        read = self.input * (input_tokens - cached_tokens) + cached * cached_tokens
-        return (read + self.output * output_tokens) / 1e6
+    def of(
+        self, read: float, written: float, *, cached: float = 0, audio_read: float = 0, audio_written: float = 0
+    ) -> float:
+        """The cost of a response with these numbers of tokens, USD. Those from the upstream's cache and those of audio
+        are part of the tokens `read` and `written`."""
+        usd = self.input * (read - cached) + self.output * written
+        usd += cached * (self.input if self.cached_input is None else self.cached_input)
+        usd += audio_read * ((self.audio_input or self.input) - self.input)
+        usd += audio_written * ((self.audio_output or self.output) - self.output)
+        return max(0.0, usd) / 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +119,10 @@ class LLMConfig:
         api_key_header: the header that carries the bare key, for an upstream that does not take a bearer token.
         cost: USD per response; the P2L model's own if neither this nor prices are given.
         prices: by the token, instead of a cost.
+        flat: whether the cost is the same whatever is read and written, as on a machine of one's own. Otherwise an LLM
+            without prices has no bound that a key's budget could hold.
+        reasoning: the most tokens that it thinks before an answer, beside what a reply shows; False for one that does
+            not think, True for one without a bound but the limit of its answer, None if it is not known.
         system, temperature, top_p, max_tokens: for requests that do not set them.
         stream_usage: whether its streams end with a count of tokens if asked for (`stream_options`), as those of an LLM
             with prices always are; false for an upstream that refuses the field.
@@ -129,6 +143,8 @@ class LLMConfig:
     api_key_header: str | None = None
     cost: float | None = None
     prices: Prices | None = None
+    flat: bool = False
+    reasoning: bool | int | None = None
     system: str | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -155,8 +171,11 @@ class LLMConfig:
         check_number(self, "timeout", least=0.001)
         for name in ("max_tokens", "context"):
             check_count(self, name)
-        if not isinstance(self.stream_usage, bool):
-            raise P2LError(f"stream_usage is {self.stream_usage!r}; it must be true or false")
+        for name in ("stream_usage", "flat"):
+            if not isinstance(getattr(self, name), bool):
+                raise P2LError(f"{name} is {getattr(self, name)!r}; it must be true or false")
+        if not isinstance(self.reasoning, bool | int | None) or (self.reasoning or 0) < 0:
+            raise P2LError(f"reasoning is {self.reasoning!r}; it must be true, false, or a number of tokens")
         for name in ABILITIES:
             if not isinstance(getattr(self, name), bool | None):
                 raise P2LError(f"{name} is {getattr(self, name)!r}; it must be true or false")
@@ -164,6 +183,8 @@ class LLMConfig:
             raise P2LError(f"max_tokens_field is {self.max_tokens_field!r}; it must be {' or '.join(MAX_TOKENS)}")
         if self.cost is not None and self.prices is not None:
             raise P2LError("give a cost or prices, not both")
+        if self.flat and self.prices is not None:
+            raise P2LError("give prices or `flat: true`, not both")
         if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
             raise P2LError(
                 "api_key_env must be the name of an environment variable, not the key itself (it is not shown)"
@@ -189,6 +210,11 @@ class LLMConfig:
         return replace(self, base_url=address.base_url or self.base_url, upstream_model=model, addresses=(), **key)
 
     @property
+    def bounded(self) -> bool:
+        """Whether the most that a request costs is known."""
+        return self.flat or self.prices is not None
+
+    @property
     def model(self) -> str:
         """The upstream's id of the LLM."""
         return self.upstream_model or self.name
@@ -201,7 +227,8 @@ class GatewayConfig:
     Attributes:
         models: the LLMs, by name.
         max_messages: limit per conversation.
-        allow: fields of requests that change the upstream's LLM or its price, and may be passed on; see `PRICED`.
+        allow: fields of requests that change the upstream's LLM or its price (see `PRICED`), or cause charges beside
+            tokens (see `charges`), and may be passed on.
         trust_env: whether proxies of the environment (HTTPS_PROXY) are used.
         attempts: maximum number of faults per request, after which no LLM is called any more. Only those count that
             another try may mend, and those of several addresses of an LLM count once.
@@ -258,8 +285,8 @@ class GatewayConfig:
         self._check_fallback()
         for name in ("attempts", "breaker_failures", "max_messages"):
             check_count(self, name)
-        if not (isinstance(self.allow, list | tuple) and all(name in PRICED for name in self.allow)):
-            raise P2LError(f"allow is {self.allow!r}; it must be a list of some of: {', '.join(PRICED)}")
+        if not (isinstance(self.allow, list | tuple) and all(isinstance(name, str) for name in self.allow)):
+            raise P2LError(f"allow is {self.allow!r}; it must be a list of fields of requests, such as {PRICED[0]!r}")
         object.__setattr__(self, "allow", tuple(self.allow))
         for name in ("trust_env", "affinity"):
             if not isinstance(getattr(self, name), bool):
@@ -333,7 +360,11 @@ def _llm(name: str, entry: Any, source: str) -> LLMConfig:
                 raise P2LError("prices must be a section with 'input' and 'output', USD per million tokens")
             check_keys(prices, Prices, f"{source}: prices")
             values["prices"] = Prices(**prices)
-        return LLMConfig(name=name, **values)
+        llm = LLMConfig(name=name, **values)
+        if llm.cost is None and not (llm.bounded or llm.addresses):
+            known = token_prices(llm.model, llm.base_url)
+            llm = llm if known is None else replace(llm, prices=Prices(**known))
+        return llm
 
 
 def _addresses(entries: Any, common: Mapping[str, Any], source: str) -> tuple[AddressConfig, ...]:

@@ -111,7 +111,7 @@ class Failover:
         faults = 0
         unpaid: OutOfBudget | None = None
         while faults < self._attempts:
-            ready = [name for name, upstreams in left.items() if not all(u.breaker.wait() for u in upstreams)]
+            ready = [name for name, places in left.items() if not all(u.breaker.wait(request.owner) for u in places)]
             if not ready:
                 break
             name = min(ready, key=called.__getitem__)  # the first of those called least often
@@ -137,7 +137,7 @@ class Failover:
         all_refused = refusals and len(refusals) == len(failures) and not any(left.values())
         if all_refused and (request.routed or refusals[0].status not in _OUR_CONFIG):
             raise Refused(failures, refusals[0])
-        waits = [upstream.breaker.wait() for upstreams in left.values() for upstream in upstreams]
+        waits = [upstream.breaker.wait(request.owner) for upstreams in left.values() for upstream in upstreams]
         raise NoAnswer(failures, ranking, min(waits, default=None) or None)
 
     async def _ask(
@@ -153,13 +153,13 @@ class Failover:
         failures, and taken off the list of those left if they would fail again."""
         upstreams = left[name]
         for upstream in _by_weight(upstreams):
-            if upstream.breaker.wait() or ends <= time.monotonic():
+            if upstream.breaker.wait(request.owner) or ends <= time.monotonic():
                 continue
             if admit is not None:
                 request = await admit(upstream.llm, failures)
             seconds = ends - time.monotonic()
-            if upstream.breaker.wait() or seconds <= 0:  # another request may have taken the breaker's single trial
-                continue
+            if upstream.breaker.wait(request.owner) or seconds <= 0:
+                continue  # another request may have taken the breaker's single trial
             alone = sum(map(len, left.values())) == 1
             try:
                 # a half of the time for signs of life without an answer, the other half for other LLMs

@@ -2,7 +2,7 @@
 
 Behind any other address (a proxy, vLLM), the name of an LLM says little about what it can do there. Abilities are
 listed only if they are surely absent: an LLM of which nothing is known may be tried. The context windows are those of
-the PyPI package genai-prices, if it is installed; nothing is fetched.
+`catalogue`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from p2l_sdk.serve.gateway.catalogue import context_window
 from p2l_sdk.serve.gateway.config import LLMConfig
 
-_LOCAL = re.compile(r"[\d.]+|\[?[\da-f:]+\]?|localhost|[^.]+")  # addresses and names of one's own network
 _OPENAI, _ANTHROPIC, _DEEPSEEK = "api.openai.com", "api.anthropic.com", "api.deepseek.com"
 _FACTS: tuple[tuple[str, re.Pattern[str], dict[str, Any]], ...] = tuple(
     (host, re.compile(pattern), facts)
@@ -23,6 +23,7 @@ _FACTS: tuple[tuple[str, re.Pattern[str], dict[str, Any]], ...] = tuple(
         (_OPENAI, r"(gpt-3\.5|gpt-4(-0|-1106|-32k|$))", {"vision": False, "json_schema": False}),
         (_OPENAI, r"(o1-mini|o1-preview)", {"vision": False, "tools": False, "json_schema": False}),
         (_OPENAI, r"o3-mini", {"vision": False}),
+        (_OPENAI, r"(gpt-3\.5|gpt-4)", {"reasoning": False}),
         (_OPENAI, r"(?!.*(audio|realtime|omni))", {"audio": False}),
         (_ANTHROPIC, r"", {"audio": False}),
         (_DEEPSEEK, r"", {"vision": False, "audio": False, "json_schema": False}),
@@ -36,23 +37,8 @@ def completed(llm: LLMConfig) -> LLMConfig:
     if llm.addresses:
         return llm
     host = urlsplit(llm.base_url).hostname
-    found: dict[str, Any] = {"context": _context(llm)}
+    found: dict[str, Any] = {"context": context_window(llm.model, llm.base_url)}
     for where, pattern, facts in _FACTS:
         if where == host and pattern.match(llm.model):
             found |= facts
     return replace(llm, **{name: value for name, value in found.items() if getattr(llm, name) is None})
-
-
-def _context(llm: LLMConfig) -> int | None:
-    """The context window of an LLM, in tokens, if genai-prices knows its address and name."""
-    if _LOCAL.fullmatch(urlsplit(llm.base_url).hostname or ""):
-        return None  # without loading the package's data
-    try:
-        from genai_prices.data_snapshot import get_snapshot
-    except ImportError:
-        return None
-    try:
-        _, model = get_snapshot().find_provider_model(llm.model, None, None, llm.base_url)
-    except LookupError:
-        return None
-    return model.context_window

@@ -21,8 +21,9 @@ def tokens_read(request: ChatRequest, llm: LLMConfig) -> tuple[float, int]:
     """The tokens that an LLM with prices probably reads of a request, once, and the most that it can."""
     assert llm.prices is not None
     size, system = request.size, len((llm.system or "").encode())
-    rest = size.images * llm.prices.image_tokens + size.other
-    return (size.text + system) / BYTES_PER_TOKEN + rest, size.most + system + math.ceil(rest)
+    images = size.images * llm.prices.image_tokens
+    usual = (size.text + system) / BYTES_PER_TOKEN + images + size.usual
+    return usual, size.most + system + math.ceil(images) + size.other
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Quote:
         stated: whether the request or the config holds the LLM to this limit.
         read: what reading the request costs at most.
         per_token: what one more token of each of the answers costs.
+        typical: tokens of each answer that are usual.
         held: whether the limit is shorter than the request and the config say.
     """
 
@@ -45,6 +47,7 @@ class Quote:
     stated: bool = True
     read: float = 0.0
     per_token: float = 0.0
+    typical: float = 0.0
     held: bool = False
 
     @classmethod
@@ -62,14 +65,25 @@ class Quote:
         asked = request.max_tokens or llm.max_tokens
         limit = prices.most_output_tokens if asked is None else asked
         tokens, most = tokens_read(request, llm)
-        expected = prices.of(tokens, n * min(prices.output_tokens, limit))
-        read, per_token = n * prices.of(most, 0), n * prices.of(0, 1)  # some bill the prompt once for every answer
-        return cls(expected, read + limit * per_token, limit, asked is not None, read, per_token)
+        size, speaks = request.size, int(request.speaks)
+        typical = min(prices.output_tokens, limit)
+        expected = prices.of(
+            tokens, n * typical, audio_read=min(size.audio, size.usual), audio_written=speaks * n * typical
+        )
+        # some bill the prompt once for every answer, and what they keep of it in their cache twice
+        read = n * (2 if size.kept else 1) * prices.of(most, 0, audio_read=size.audio)
+        per_token = n * prices.of(0, 1, audio_written=speaks)
+        return cls(expected, read + limit * per_token, limit, asked is not None, read, per_token, typical)
 
     @property
     def least(self) -> float:
         """What it costs with the shortest answer that is of use."""
         return self.most if self.limit is None else self.read + min(_LEAST_ANSWER, self.limit) * self.per_token
+
+    @property
+    def enough(self) -> float:
+        """What it costs with an answer of usual length, if nobody has asked for a length; else the most."""
+        return self.most if self.stated else self.read + max(self.typical, _LEAST_ANSWER) * self.per_token
 
     def within(self, left: float) -> Quote | None:
         """The quote of an answer that is held to its limit, and to as many tokens as so many USD allow; None if that is

@@ -80,8 +80,9 @@ class StreamedAnswer(Response):
         answer: the answer, whose first events have arrived, with its headers; or the task that begins it.
         headers: of a reply that starts before the answer has begun.
         ends: the deadline, on the monotonic clock.
-        done: called once at the end with how it ended: "done", "disconnected", "deadline", the kind of the upstream's
-            failure, or the status of an error that came instead of an answer.
+        done: called once at the end, before the client can have read the last of it, with how it ended: "done",
+            "disconnected", "deadline", the kind of the upstream's failure, or the status of an error that came instead
+            of an answer.
         ping: after so many seconds of silence, a comment is sent; None for never.
     """
 
@@ -100,7 +101,8 @@ class StreamedAnswer(Response):
             headers = self._begun[1]
         super().__init__(headers={"content-type": "text/event-stream", **headers, "cache-control": "no-cache"})
         del self.headers["content-length"]
-        self._ends, self._done, self._ping = ends, done, ping
+        self._ends, self._ping = ends, ping
+        self._done: Callable[[str], None] | None = done
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the answer on (ASGI)."""
@@ -118,7 +120,14 @@ class StreamedAnswer(Response):
                     await self._begun[0].close()
                 elif self._waits is not None:
                     await dropped(self._waits)
-            self._done(end)
+            self._finish(end)
+
+    def _finish(self, end: str) -> None:
+        """Tell how it ended: a client sends its next request as soon as it has read the end of this one, which must be
+        settled by then."""
+        done, self._done = self._done, None
+        if done is not None:
+            done(end)
 
     async def _send(self, send: Send) -> str:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -128,6 +137,7 @@ class StreamedAnswer(Response):
                     self._begun = await self._waits
                 except P2LError as error:
                     status, reply, _ = as_reply(error)
+                    self._finish(str(status))
                     await body.send(event_of(reply))
                     return str(status)
                 except Exception:
@@ -141,22 +151,29 @@ class StreamedAnswer(Response):
             return await self._relay(self._begun[0], body)
 
     async def _relay(self, answer: Answer, body: _Body) -> str:
-        await body.send(bytes(answer.content))
         parts = aiter(answer.stream.rest()) if answer.stream is not None else None
         name = answer.llm.name
+        if answer.stream is None or answer.stream.events.done:
+            self._finish("done")
+        await body.send(bytes(answer.content))
         try:
             while parts is not None:
                 async with asyncio.timeout(max(0.0, self._ends - time.monotonic())):
                     part = await anext(parts, None)
                 if part is None:
                     break
+                if answer.stream is not None and answer.stream.events.done:
+                    self._finish("done")
                 await body.send(part)
         except TimeoutError:
+            self._finish("deadline")
             await body.send(error_event(f"{name} did not end its answer in time", SERVER, "deadline"))
             return "deadline"
         except UpstreamError as error:
+            self._finish(error.kind)
             await body.send(error_event(f"{name} {error}", SERVER, "upstream_error"))
             return error.kind
+        self._finish("done")
         return "done"
 
 

@@ -14,7 +14,7 @@ import httpx
 
 from p2l_sdk.serve.decoding import Decoder
 from p2l_sdk.serve.engine.threads import DaemonThreads
-from p2l_sdk.serve.errors import ApiError
+from p2l_sdk.serve.errors import ApiError, BodyTooLarge
 from p2l_sdk.serve.gateway.call import UpstreamError
 from p2l_sdk.serve.gateway.outline import outline
 from p2l_sdk.serve.gateway.sse import text_bytes
@@ -65,7 +65,7 @@ async def read_reply(
             alive()
             content += part
             if len(content) > most:
-                raise UpstreamError("content", "sent too much")
+                raise UpstreamError("content", "sent too much", blamed=False)  # which a client can ask for
             if len(content) > _LARGE and not large:
                 large = True
                 await stack.enter_async_context(_room(alive))
@@ -87,8 +87,9 @@ async def _parts(response: httpx.Response, most: int) -> AsyncIterator[bytes]:
             yield part if decoder is None else await decoder.feed(part, last=False)
         if decoder is not None:
             yield await decoder.feed(b"", last=True)
-    except ApiError:
-        raise UpstreamError("content", "sent something that cannot be decoded, or is too much") from None
+    except ApiError as error:
+        text = "sent something that cannot be decoded, or is too much"
+        raise UpstreamError("content", text, blamed=not isinstance(error, BodyTooLarge)) from None
 
 
 def _look_at(content: bytearray) -> Reply:

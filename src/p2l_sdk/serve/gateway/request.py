@@ -58,6 +58,7 @@ class ChatRequest:
         n: number of answers requested; each one is paid for.
         limit: tokens that an answer may have, if the gateway limits it.
         session: what the client calls its session; None without a name.
+        owner: who the client is, its key or its address; b"" if that does not matter.
     """
 
     fields: Mapping[str, Field]
@@ -68,6 +69,7 @@ class ChatRequest:
     n: int = 1
     limit: int | None = None
     session: str | None = None
+    owner: bytes = b""
 
     @classmethod
     def parse(
@@ -139,6 +141,13 @@ class ChatRequest:
         """Tokens that each answer may have, as the client says; the larger number if there are two."""
         given = [count_of(self.fields[name].value) for name in MAX_TOKENS if name in self.fields]
         return max((min(number, _MOST_TOKENS) for number in given if number), default=None)
+
+    @property
+    def speaks(self) -> bool:
+        """Whether the answer is to have audio."""
+        kinds = self.fields["modalities"].value if "modalities" in self.fields else None
+        sound = "audio" in self.fields and self.fields["audio"].value is not None
+        return sound or (isinstance(kinds, list) and "audio" in kinds)
 
     @property
     def wants_usage(self) -> bool:

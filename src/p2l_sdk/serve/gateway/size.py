@@ -10,10 +10,11 @@ BYTES_PER_TOKEN = 4  # of text in UTF-8, roughly; never below 1
 _BILLED = ("tools", "functions", "response_format", "prediction")  # the fields that an LLM surely reads, with messages
 _UNREAD = ("model", "stream_options", "logit_bias")
 _TEXT = ("text", "refusal", "input_text", "output_text")  # kinds of parts whose bytes are the text
+SOUNDS = ("input_audio", "audio", "audio_url")  # kinds of parts that are audio, or refer to some
 IMAGES = ("image_url", "input_image", "image")  # kinds of parts that are one
-_AUDIO_BYTES = 64  # of base64 per token of audio, at least
-_UNKNOWN = 100_000  # tokens of a part whose size the request does not show: a video, a file elsewhere
-_TOOLS = 1000  # tokens that vendors add before tools, at most
+_AUDIO_BYTES, _USUAL_AUDIO_BYTES = 64, 1000  # of base64 per token of audio: at least, usually
+_UNKNOWN, _USUAL_UNKNOWN = 100_000, 3000  # tokens of a part whose size the request does not show: a video, a file
+_TOOLS, _USUAL_TOOLS = 1000, 350  # tokens that vendors add before tools
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,19 @@ class Size:
         most: bytes of JSON of all texts, lists and objects of the request, without images and audio: no token has fewer
             than one, and upstreams read fields that nobody here knows.
         images: number of images.
-        other: tokens of everything else that is no text, at most.
+        other: tokens of everything else that is no text, at most; those of audio are part of them.
+        usual: tokens of everything else, usually.
+        audio: tokens of audio, at most.
+        kept: whether parts are marked to be kept in the upstream's cache, for which vendors take up to twice the price.
     """
 
     text: int
     most: int
     images: int
     other: int
+    usual: int = 0
+    audio: int = 0
+    kept: bool = False
 
     @classmethod
     def of(cls, texts: Mapping[str, str], messages: Sequence[Mapping[str, Any]]) -> Size:
@@ -43,11 +50,15 @@ class Size:
         """
         most = sum(_bytes(text) for name, text in texts.items() if text[:1] in '"[{' and name not in _UNREAD)
         text = sum(_bytes(texts[name]) for name in _BILLED if name in texts)
-        images, other = 0, _TOOLS if "tools" in texts or "functions" in texts else 0
+        tools = "tools" in texts or "functions" in texts
+        images, audio = 0, 0
+        other, usual = (_TOOLS, _USUAL_TOOLS) if tools else (0, 0)
         for message in messages:
             content = message.get("content")
             text += _bytes(content) if isinstance(content, str) else 0
             text += _bytes_of_calls(message.get("tool_calls"))
+            if isinstance(message.get("audio"), dict):  # an earlier answer, which the vendor has kept
+                other, usual, audio = other + _UNKNOWN, usual + _USUAL_UNKNOWN, audio + _UNKNOWN
             for part in content if isinstance(content, list) else ():
                 if not isinstance(part, dict):
                     continue
@@ -57,12 +68,20 @@ class Size:
                 if kind in IMAGES:
                     images, most = images + 1, most - _bytes_of_image(part)
                 elif kind == "input_audio" and isinstance(data := _held(part, "input_audio", "data"), str):
-                    other, most = other + len(data) // _AUDIO_BYTES, most - len(data)
-                elif kind == "file" and isinstance(_held(part, "file", "file_data"), str):
+                    tokens, most = len(data) // _AUDIO_BYTES, most - len(data)
+                    other, usual, audio = other + tokens, usual + len(data) // _USUAL_AUDIO_BYTES, audio + tokens
+                elif kind == "file" and _is_text(_held(part, "file", "file_data")):
                     pass  # every byte of it may be text
                 elif kind not in _TEXT:
-                    other += _UNKNOWN
-        return cls(text, max(most, text), images, other)
+                    other, usual = other + _UNKNOWN, usual + _USUAL_UNKNOWN
+                    audio += _UNKNOWN if kind in SOUNDS else 0
+        kept = any("cache_control" in texts.get(name, "") for name in ("messages", "tools"))
+        return cls(text, max(most, text), images, other, usual, audio, kept or "cache_control" in texts)
+
+
+def _is_text(data: Any) -> bool:
+    """Whether a file that is sent along is a text; a PDF, packed as it is, may hold more tokens than bytes."""
+    return isinstance(data, str) and data.startswith("data:text/")
 
 
 def _held(part: Mapping[str, Any], kind: str, name: str) -> Any:

@@ -71,7 +71,7 @@ class Charge:
         if grant.amount is None and all(
             self._quotes[name].within((grant.left or 0) / NANO) is None for name in ranking
         ):
-            raise self._key.refused(grant, quote.least)
+            raise self._key.refused(grant, quote.least, quote.read)
 
     async def admit(self, llm: LLMConfig, failures: Sequence[tuple[str, UpstreamError]]) -> ChatRequest:
         """Set aside what a call of this LLM can cost, instead of what the last call could, and return the request to
@@ -99,7 +99,7 @@ class Charge:
             whole = grant.amount >= nano(quote.most + self._lost)
             held = quote.within(math.inf if whole else grant.amount / NANO - self._lost)
         if held is None:
-            raise self._key.refused(grant, quote.least)
+            raise self._key.refused(grant, quote.least + self._lost, quote.read)
         self.quote = held
         return self._request.limited(held.limit)
 
@@ -110,7 +110,7 @@ class Charge:
         *,
         unknown: bool = False,
         failures: Sequence[tuple[str, UpstreamError]] = (),
-    ) -> None:
+    ) -> float | None:
         """Replace what was set aside by the actual cost. Only the first call counts.
 
         Args:
@@ -118,9 +118,12 @@ class Charge:
             most: the most that it can have cost, where nobody counted; by default `cost`. The key pays that.
             unknown: an LLM was working, and what it costs will never be known.
             failures: the calls that failed.
+
+        Returns:
+            What was booked, in USD: on the key if there is one. None if no LLM was called, or it was booked before.
         """
         if not self._open:
-            return
+            return None
         self._open = False
         self._note(failures)
         if unknown and self.quote is not None:
@@ -130,6 +133,8 @@ class Charge:
             self._key.ledger.settle(Settlement(self._key.account, self._id, nano(paid + self._lost)))
         if self._pacer is not None:
             self._pacer.correct(self._expected, cost if cost is not None or not self._lost else self._lost)
+        paid = paid if self._key is not None else cost or 0.0
+        return None if cost is None and not self._lost else paid + self._lost
 
     def _note(self, failures: Sequence[tuple[str, UpstreamError]]) -> None:
         """What failed calls may be billed stays spent."""
@@ -146,7 +151,8 @@ class Charge:
         self._asked = True
         most = nano(quote.most + self._lost)
         least = min(nano(quote.least + self._lost) + 1, most)  # 1 for the rounding of the length that it pays
-        hold = Hold(key.account, self._id, least, most, key.budgets, self._seconds)
+        enough = nano(quote.enough + self._lost)
+        hold = Hold(key.account, self._id, least, most, key.budgets, self._seconds, enough)
         grant = await key.ledger.reserve(hold)
         if grant.amount is not None:
             self._held = quote, self._lost, grant

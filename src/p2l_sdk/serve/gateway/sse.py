@@ -16,7 +16,7 @@ _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _LINE = re.compile(rb"\r\n|\n|\r")
 _ERROR_NAME = re.compile(rb"^event:[ \t]*error[ \t]*\r?$", re.MULTILINE)
 _TEXT = re.compile(  # without going back (*+), which takes seven times as long where much is escaped
-    rb'"(?:content|reasoning|reasoning_content|refusal|arguments)"\s*:\s*"([^"\\]*+(?:\\.[^"\\]*+)*+)"'
+    rb'"(?:content|reasoning|reasoning_content|refusal|arguments|name)"\s*:\s*"([^"\\]*+(?:\\.[^"\\]*+)*+)"'
 )
 _EMPTY = re.compile(rb'"choices"\s*:\s*\[\s*\]')  # of an event that holds a token count alone
 _DONE = "[DONE]"

@@ -77,8 +77,9 @@ class Stream:
                     raise self._failed("error", "reported an error in the middle of its answer", blamed)
         except httpx.TimeoutException:
             raise self._failed("timeout", "stopped in the middle of its answer") from None
-        except (httpx.HTTPError, EventTooLarge):
-            raise self._failed("broken", "broke off its answer") from None
+        except (httpx.HTTPError, EventTooLarge) as error:
+            blamed = not isinstance(error, EventTooLarge)  # which a client can ask for
+            raise self._failed("broken", "broke off its answer", blamed) from None
         rest = b"" if self.events.done else self.events.rest()
         if self.events.failed or not self.events.finished:
             raise self._failed("broken", "broke off its answer")

@@ -149,7 +149,7 @@ class Upstream:
         Raises:
             UpstreamError: the call failed. It has been reported to the breaker and the metrics.
         """
-        call, start = Call(self.llm.name, self.breaker, self._metrics), time.perf_counter()
+        call, start = Call(self.llm.name, self.breaker.of(request.owner), self._metrics), time.perf_counter()
         try:
             answer = await self._ask_within(seconds, seconds if patience is None else patience, request, call)
         except UpstreamError as error:
@@ -179,7 +179,8 @@ class Upstream:
         except (httpx.HTTPError, EventTooLarge) as error:
             worked = not isinstance(error, httpx.ConnectError)  # else nothing was sent
             text = "could not be reached, or broke off before its answer"
-            raise UpstreamError("connection", text, worked=worked) from None
+            blamed = not isinstance(error, EventTooLarge)  # which a client can ask for
+            raise UpstreamError("connection", text, blamed=blamed, worked=worked) from None
 
     async def _ask(self, request: ChatRequest, call: Call, alive: Callable[[], None]) -> Answer:
         headers = self._headers.copy()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.config import LLMConfig, Prices
 from p2l_sdk.serve.gateway.quote import Quote, tokens_read
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN, count_of
@@ -20,6 +20,7 @@ log = logging.getLogger("p2l_sdk.serve.gateway.usage")
 
 _LONGEST = 131_072  # tokens of an answer that nothing limits
 _UNDER_WAY = 250  # tokens that an LLM has written and that have not arrived when a client leaves: a second or two
+_MOST_UNDER_WAY = 1000  # such tokens of each answer, at most
 _BESIDE_TEXT = 64  # tokens of an answer that are no text: its beginning and end, the frame of a tool call
 
 
@@ -69,8 +70,29 @@ def counted_cost(
             "usage llm=%s states %.3g tokens read and %.3g written; no more than %d and %d are possible",
             llm.name, _shown(read), _shown(wrote), most_read, min(most_written, seen),
         )  # fmt: skip
-    cached = min(_detail(usage, "prompt_tokens_details", "cached_tokens"), believed[0])
-    return min(prices.of(*believed, cached_tokens=cached), most)
+    return min(_priced(usage, request, prices, *believed), most)
+
+
+def _priced(usage: Mapping[str, Any], request: ChatRequest, prices: Prices, read: int, wrote: int) -> float:
+    """The cost of so many tokens, in USD, by what they are: those from the cache, and those of audio. Where the count
+    does not tell, all that may be audio is."""
+    cached = min(_detail(usage, "prompt_tokens_details", "cached_tokens"), read)
+    heard = _detail(usage, "prompt_tokens_details", "audio_tokens") or request.size.audio
+    said = _detail(usage, "completion_tokens_details", "audio_tokens") or (wrote if request.speaks else 0)
+    cost = prices.of(read, wrote, cached=cached, audio_read=min(heard, read), audio_written=min(said, wrote))
+    # what is put into a cache costs up to twice as much; some say how much of it there was
+    kept = _detail(usage, "prompt_tokens_details", "cache_write_tokens") or read - cached
+    return cost + (prices.of(min(kept, read), 0) if request.size.kept else 0.0)
+
+
+def most_cost(request: ChatRequest, llm: LLMConfig, quote: Quote, written: Written, *, whole: bool = True) -> float:
+    """The most in USD that an answer can have cost which the upstream did not count: that of the quote, unless it is
+    known how much the LLM reasons unseen. Then every byte of text that has arrived is a token, and so is what is beside
+    it, reasoned unseen and, if the answer is not `whole`, under way."""
+    if quote.limit is None or llm.reasoning is None or llm.reasoning is True or request.speaks:
+        return quote.most
+    beside = _BESIDE_TEXT + int(llm.reasoning) + (0 if whole else _MOST_UNDER_WAY)
+    return min(quote.most, quote.read + (written.text / request.n + beside) * quote.per_token)
 
 
 def estimated_cost(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from p2l_sdk.serve.errors import SERVER, ApiError
@@ -64,6 +64,8 @@ class Hold:
         least, most: nano-dollars. As much as is left is granted, if it is no less than `least`; never more than `most`.
         budgets: of the key.
         seconds: until nobody will settle it any more.
+        enough: nano-dollars; beyond that no more than half of what is left is granted, so that requests at the same
+            time have something too. By default `most`.
     """
 
     account: str
@@ -72,6 +74,7 @@ class Hold:
     most: int
     budgets: Budgets
     seconds: float
+    enough: int = _MOST
 
 
 @dataclass(frozen=True)
@@ -95,12 +98,14 @@ class Grant:
         left: of the tightest budget before that, in nano-dollars; None if there is no budget.
         budget: the name of that budget.
         limit: its amount, in nano-dollars.
+        held: what other requests in progress hold of it, if this one was refused, in nano-dollars.
     """
 
     amount: int | None
     left: int | None = None
     budget: str = "budget"
     limit: int = 0
+    held: int = 0
 
 
 @dataclass(frozen=True)
@@ -140,20 +145,29 @@ class Account:
     spent: Spent = field(default=Spent())
 
 
-def decide(hold: Hold, spent: Mapping[str, int], day: str) -> Grant:
+def decide(
+    hold: Hold, spent: Mapping[str, int], day: str, others: Callable[[], Iterable[tuple[str, int]]] = lambda: ()
+) -> Grant:
     """What a hold is granted. The script of `ledger/redis.py` decides in the same way.
 
     Args:
         hold: the request.
         spent: nano-dollars by period, without what this hold has set aside before.
         day: of now.
+        others: what other requests in progress have set aside of the same key, each with its day; asked if this one is
+            refused.
     """
     limits = hold.budgets.limits(day)
     if not limits:
         return Grant(hold.most)
-    left, name, limit = min((limit - spent.get(period, 0), name, limit) for period, (name, limit) in limits.items())
-    amount = min(hold.most, left)
-    return Grant(amount if amount >= hold.least else None, left, name, limit)
+    left, name, limit, period = min(
+        (limit - spent.get(period, 0), name, limit, period) for period, (name, limit) in limits.items()
+    )
+    amount = min(hold.most, left, max(hold.enough, left // 2))
+    if amount >= hold.least:
+        return Grant(amount, left, name, limit)
+    held = sum(amount for day, amount in others() if period in periods(day))
+    return Grant(None, left, name, limit, held)
 
 
 def periods(day: str) -> tuple[str, str, str]:

@@ -21,7 +21,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._spend: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
-        self._holds: dict[str, tuple[str, int]] = {}  # day and amount; all are settled, as the process lives
+        self._holds: defaultdict[str, dict[str, tuple[str, int]]] = defaultdict(dict)  # day and amount, by account
         self._accounts: dict[str, Account] = {}
 
     def apply(self, entries: Sequence[Entry]) -> list[Grant | None]:
@@ -59,17 +59,18 @@ class MemoryStore:
         """Nothing to do."""
 
     def _book(self, entry: Entry, day: str) -> Grant | None:
-        spend, old = self._spend[entry.account], self._holds.pop(entry.id, None)
+        spend, holds = self._spend[entry.account], self._holds[entry.account]  # all are settled: the process lives
+        old = holds.pop(entry.id, None)
         if old is not None:
             _add(spend, old[0], -old[1])
         if not isinstance(entry, Hold):
             if old is not None:
                 _add(spend, old[0], entry.amount)
             return None
-        grant = decide(entry, spend, day)
+        grant = decide(entry, spend, day, holds.values)
         new = old if grant.amount is None else (day, grant.amount)
         if new is not None:
-            self._holds[entry.id] = new
+            holds[entry.id] = new
             _add(spend, *new)
         return grant
 

@@ -28,9 +28,10 @@ from p2l_sdk.serve.ledger.store import absent, taken
 
 _SECONDS = 2.0  # until Redis must have answered
 _HOLD = """
-local spend, held = KEYS[1], KEYS[2]
+local spend, held, open = KEYS[1], KEYS[2], KEYS[3]
 local least, most, seconds, day = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local limits = {ARGV[5], ARGV[6], ARGV[7]}
+local enough, now, id = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
 local old = redis.call('HMGET', held, 'day', 'amount')
 local function periods(day) return {'ever', string.sub(day, 1, 7), day} end
 local function add(day, amount)
@@ -46,15 +47,28 @@ for i, period in ipairs(periods(day)) do
   end
 end
 local amount = most
-if left ~= nil and left < most then amount = left end
+if left ~= nil then amount = math.min(most, left, math.max(enough, math.floor(left / 2))) end
 local granted = amount >= least
+local others = 0
 if granted then
   if old[1] then add(old[1], -tonumber(old[2])) end
   add(day, amount)
   redis.call('HSET', held, 'day', day, 'amount', string.format('%.0f', amount))
   redis.call('EXPIRE', held, seconds)
+  redis.call('HSET', open, id, string.format('%s %.0f %.0f', day, amount, now + tonumber(seconds)))
+else
+  local entries = redis.call('HGETALL', open)
+  for i = 1, #entries, 2 do
+    local its_day, its_amount, expires = string.match(entries[i + 1], '(%S+) (%S+) (%S+)')
+    if tonumber(expires) < now then
+      redis.call('HDEL', open, entries[i])
+    elseif entries[i] ~= id and periods(its_day)[tightest] == periods(day)[tightest] then
+      others = others + tonumber(its_amount)
+    end
+  end
 end
-return {granted and 1 or 0, string.format('%.0f', amount), left and string.format('%.0f', left) or '', tightest}
+local function text(number) return string.format('%.0f', number) end
+return {granted and 1 or 0, text(amount), left and text(left) or '', tightest, text(others)}
 """
 _SETTLE = """
 local spend, held = KEYS[1], KEYS[2]
@@ -64,6 +78,7 @@ if old[1] then
   for _, period in ipairs({'ever', string.sub(old[1], 1, 7), old[1]}) do redis.call('HINCRBY', spend, period, more) end
   redis.call('DEL', held)
 end
+redis.call('HDEL', KEYS[3], ARGV[2])
 return 0
 """
 
@@ -99,18 +114,21 @@ class RedisStore:
 
     def apply(self, entries: Sequence[Entry]) -> list[Grant | None]:
         """Book some entries, in one round trip."""
-        day = utc_day(time.time())
+        now = time.time()
+        day = utc_day(now)
         with self._working():
             pipeline = self._redis.pipeline(transaction=False)
             for entry in entries:
-                keys = [_spend(entry.account), f"p2l:{{{entry.account}}}:hold:{entry.id}"]
+                account = f"p2l:{{{entry.account}}}"
+                keys = [_spend(entry.account), f"{account}:hold:{entry.id}", f"{account}:open"]
                 if isinstance(entry, Hold):
                     limits = entry.budgets.limits(day)
                     amounts = [limits[period][1] if period in limits else "" for period in periods(day)]
-                    values = [entry.least, entry.most, max(1, round(entry.seconds)), day, *amounts]
+                    values: list[Any] = [entry.least, entry.most, max(1, round(entry.seconds)), day, *amounts]
+                    values += [entry.enough, int(now), entry.id]
                     self._hold(keys, values, client=pipeline)
                 else:
-                    self._settle(keys, [entry.amount], client=pipeline)
+                    self._settle(keys, [entry.amount, entry.id], client=pipeline)
             replies = pipeline.execute()
         pairs = zip(entries, replies, strict=True)
         return [_grant(entry, reply, day) if isinstance(entry, Hold) else None for entry, reply in pairs]
@@ -185,11 +203,11 @@ def _spend(account: str) -> str:
 
 
 def _grant(hold: Hold, reply: list[Any], day: str) -> Grant:
-    granted, amount, left, tightest = reply
+    granted, amount, left, tightest, held = reply
     if left == "":
         return Grant(int(amount))
     name, limit = hold.budgets.limits(day)[periods(day)[int(tightest) - 1]]
-    return Grant(int(amount) if granted else None, int(left), name, limit)
+    return Grant(int(amount) if granted else None, int(left), name, limit, int(held))
 
 
 def _plain(error: Exception) -> str:

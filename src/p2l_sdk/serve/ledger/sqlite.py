@@ -198,7 +198,8 @@ def _book(connection: sqlite3.Connection, entry: Entry, now: float) -> Grant | N
         )
         for period in periods(old[0]) if old is not None else ():
             spent[period] = spent.get(period, 0) - old[1]
-    grant = decide(entry, spent, day)
+    others = "SELECT day, amount FROM holds WHERE account = ? AND id != ? AND expires >= ?"
+    grant = decide(entry, spent, day, lambda: connection.execute(others, (account, entry.id, now)))
     if grant.amount is not None:
         if old is not None and old[0] != day:
             _add(connection, account, old[0], -old[1])

@@ -1,0 +1,66 @@
+"""What a request can make a vendor charge beside tokens that are counted here: hosted tools, searches, audio.
+
+A key with budgets is only as safe as what is understood of its requests, so what is not is refused, unless the config
+allows it. A key without budgets may send anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from p2l_sdk.serve.gateway.config import PRICED
+from p2l_sdk.serve.gateway.request import BadRequest, ChatRequest
+
+_TOOLS = ("function", "custom")  # kinds that the client runs itself
+_PLAIN = frozenset((  # fields that cost no more than the tokens they hold, at any vendor
+    "model", "messages", "audio", "n", "stream", "stream_options", "cost", "max_tokens", "max_completion_tokens",
+    "min_tokens", "temperature", "top_p", "top_k", "top_a", "min_p", "typical_p", "seed", "random_seed", "stop",
+    "stop_token_ids", "include_stop_str_in_output", "ignore_eos", "skip_special_tokens",
+    "spaces_between_special_tokens", "presence_penalty", "frequency_penalty", "repetition_penalty",
+    "length_penalty", "logit_bias", "bad_words", "logprobs", "top_logprobs", "prompt_logprobs", "response_format",
+    "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
+    "guided_decoding_backend", "functions", "function_call", "tool_choice", "parallel_tool_calls", "user",
+    "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "session_id", "request_id",
+    "priority", "verbosity", "reasoning", "reasoning_effort", "include_reasoning", "separate_reasoning",
+    "chat_template", "chat_template_kwargs", "add_generation_prompt", "continue_final_message",
+    "add_special_tokens", "documents", "echo", "thinking", "think", "keep_alive", "format", "safe_prompt",
+    "prompt_mode", "prompt_truncate_len", "truncate_prompt_tokens", "usage",
+))  # fmt: skip
+
+
+def check_charges(request: ChatRequest, allow: Collection[str]) -> None:
+    """Refuse a request that a key with budgets pays, if it may cost something that nobody here can count.
+
+    Args:
+        request: the request.
+        allow: fields that the config allows.
+
+    Raises:
+        BadRequest: a field is not known to be free, a tool is run by the vendor, or the answer is to hold something
+            else than text and audio.
+    """
+    for name, field in request.fields.items():
+        value = field.value
+        if value is None or value is False or name in allow or name in PRICED:  # those were asked for before
+            continue
+        if name == "tools":
+            _check_tools(value)
+        elif name == "modalities":
+            if not isinstance(value, list) or any(kind not in ("text", "audio") for kind in value):
+                raise _refused("an answer in anything but text and audio", name)
+        elif name not in _PLAIN:
+            raise _refused(f"the field {name[:100]!r}", name[:100])
+
+
+def _check_tools(tools: Any) -> None:
+    for i, tool in enumerate(tools if isinstance(tools, list) else [tools]):
+        kind = tool.get("type", "function" if "function" in tool else None) if isinstance(tool, dict) else None
+        if kind not in _TOOLS:
+            what = f"of the type {kind[:100]!r}" if isinstance(kind, str) else "without a known type"
+            raise _refused(f"tool {i}, {what},", "tools")
+
+
+def _refused(what: str, name: str) -> BadRequest:
+    text = f"{what} may be charged beside tokens, and this key has a budget; leave it out"
+    return BadRequest(f"{text}, or let the config of the server `allow` {name!r}", param=name)

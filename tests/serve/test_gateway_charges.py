@@ -1,0 +1,203 @@
+"""What a key's budget pays, and what it does not: charges beside tokens, what is held, what a stopped answer costs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+from typing import Any
+
+import httpx
+import pytest
+from billing_fixtures import ask, many
+from gateway_llms import CHEAP, DEAR, HELLO, TEAM, config, team
+from gateway_server import eventually, serving
+
+from p2l_sdk.serve.gateway.config import LLMConfig, Prices
+from p2l_sdk.serve.gateway.quote import Quote
+from p2l_sdk.serve.gateway.request import ChatRequest
+from p2l_sdk.serve.ledger.ledger import Ledger
+from p2l_sdk.serve.ledger.opening import open_store
+
+pytest_plugins = ["billing_fixtures", "gateway_fixtures"]
+TOOL = {"type": "function", "function": {"name": "f"}}
+SOUND = [{"type": "input_audio", "input_audio": {"data": "A" * 64_000, "format": "wav"}}, {"type": "text", "text": "?"}]
+BESIDE: dict[str, dict[str, Any]] = {  # what vendors charge beside tokens, as far as anybody here knows
+    "a search": {"tools": [{"type": "web_search"}]},
+    "a search of another name": {"tools": [{"type": "web_search_preview_2025_03_11"}]},
+    "files": {"tools": [{"type": "file_search", "vector_store_ids": ["v"]}]},
+    "a machine": {"tools": [TOOL, {"type": "code_interpreter", "container": {"type": "auto"}}]},
+    "a computer": {"tools": [{"type": "computer_use_preview"}]},
+    "a picture": {"tools": [{"type": "image_generation"}]},
+    "a server of tools": {"tools": [{"type": "mcp", "server_url": "https://x.example"}]},
+    "Google's search": {"tools": [{"google_search": {}}]},
+    "Moonshot's search": {"tools": [{"type": "builtin_function", "function": {"name": "$web_search"}}]},
+    "a tool that is none": {"tools": ["web_search"]},
+    "tools that are no list": {"tools": {"type": "web_search"}},
+    "Alibaba's search": {"enable_search": True},
+    "xAI's search": {"search_parameters": {"mode": "on"}},
+    "Azure's data": {"data_sources": [{"type": "azure_search"}]},
+    "a guess at the answer": {"prediction": {"type": "content", "content": "x" * 9000}},
+    "a copy at the vendor": {"store": True},
+    "pictures": {"modalities": ["text", "image"]},
+    "what nobody knows": {"extra_body": {"google": {}}},
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_may_be_charged_beside_tokens_is_refused_for_a_key_with_a_budget(name, gateway, llms):
+    body, field = ask(max_tokens=5, **BESIDE[name]), next(iter(BESIDE[name]))
+    server, key = gateway()
+    reply = httpx.post(f"{server.url}/chat/completions", json=body, headers=TEAM)
+    error = reply.json()["error"]
+    assert (reply.status_code, error["param"]) == (400, field)
+    assert "may be charged beside tokens, and this key has a budget; leave it out" in error["message"]
+    assert (key.spent, llms.bodies) == (0.0, [])
+    for settings in ({"allow": [field]}, {"budget": None}):
+        other, _ = gateway(**settings)
+        assert httpx.post(f"{other.url}/chat/completions", json=body, headers=TEAM).status_code == 200
+
+
+def test_what_is_free_passes(gateway, llms):
+    server, _ = gateway(budget=10.0)
+    free = {
+        "tools": [TOOL, {"type": "custom", "custom": {"name": "c"}}, {"function": {"name": "g"}}], "seed": 1,
+        "tool_choice": "auto", "store": False, "prediction": None, "enable_search": False, "modalities": ["text"],
+        "temperature": 0, "reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": False}, "top_k": 3,
+        "metadata": {"a": "b"}, "response_format": {"type": "text"}, "stop": ["x"], "stream_options": None,
+    }  # fmt: skip
+    assert httpx.post(f"{server.url}/chat/completions", json=ask(max_tokens=5, **free), headers=TEAM).status_code == 200
+    assert {name: llms.bodies[-1][name] for name in free} == free
+
+
+def test_audio_needs_a_price_where_a_budget_pays(gateway):
+    messages = [{"role": "user", "content": SOUND}]
+    server, _ = gateway(**{CHEAP: {"prices": {"audio_input": 10.0}}})
+    with httpx.Client(base_url=server.url, headers=TEAM) as client:
+        reply = client.post("/chat/completions", json=ask(messages=messages, max_tokens=5))
+        assert (reply.status_code, reply.headers["x-p2l-model"]) == (200, CHEAP)
+        spoken = client.post("/chat/completions", json=ask(audio={"voice": "x"}, modalities=["text", "audio"]))
+        assert (spoken.status_code, spoken.json()["error"]["code"]) == (400, "unsupported_request")
+        assert "(its `prices` lack audio_output)" in spoken.json()["error"]["message"]
+        dear = client.post("/chat/completions", json=ask(model=DEAR, messages=messages, max_tokens=5))
+        assert "(its `prices` lack audio_input)" in dear.json()["error"]["message"]
+    free, _ = gateway(budget=None)
+    ok = httpx.post(f"{free.url}/chat/completions", json=ask(model=DEAR, messages=messages, max_tokens=5), headers=TEAM)
+    assert ok.status_code == 200
+
+
+def quote(prices: Prices, **fields: Any) -> Quote:
+    request = ChatRequest.parse(json.dumps({"model": "x", "messages": [], "max_tokens": 100, **fields}).encode())
+    return Quote.of(request, LLMConfig(name="x", base_url="http://x", prices=prices), 0.0)
+
+
+def test_audio_is_quoted_at_its_own_price():
+    messages = [{"role": "user", "content": SOUND}]
+    flat, own = Prices(input=1, output=2), Prices(input=1, output=2, audio_input=41, audio_output=12)
+    heard = quote(own, messages=messages).most - quote(flat, messages=messages).most
+    assert heard == pytest.approx(40 * 1000 / 1e6)
+    said = quote(own, messages=messages, modalities=["audio"]).most - quote(own, messages=messages).most
+    assert said == pytest.approx(10 * 100 / 1e6, abs=5e-5)
+
+
+@pytest.mark.parametrize("part", [{"type": "video_url"}, {"type": "file", "file": {"file_id": "f"}}, {"type": "new"}])
+def test_a_part_of_unknown_size_is_expected_to_be_as_usual_and_may_be_large(part):
+    prices = Prices(input=1, output=0)
+    found = quote(prices, messages=[{"role": "user", "content": [part]}])
+    assert 1000 <= found.expected * 1e6 < 5000
+    assert found.most * 1e6 > 100_000
+
+
+def test_a_video_does_not_refuse_a_budget_of_its_own(gateway):
+    server, _ = gateway(budget=100.0)
+    video = [
+        {"type": "video_url", "video_url": {"url": "https://x.example/v"}},
+        {"type": "text", "text": "What is it?"},
+    ]
+    body = ask(messages=[{"role": "user", "content": video}], cost=0.003, max_tokens=50)
+    assert httpx.post(f"{server.url}/chat/completions", json=body, headers=TEAM).status_code == 200
+
+
+def test_requests_at_the_same_time_share_what_is_left(gateway, llms):
+    """An answer of unknown length would take all of it: it gets half, but no less than is usual."""
+    server, _ = gateway(budget=0.04)
+    llms.behaviour[DEAR] = "slow"
+    statuses = asyncio.run(many(f"{server.url}/chat/completions", [ask(model=DEAR)] * 3))
+    assert statuses.count(200) == 3
+    assert sorted(body["max_tokens"] for body in llms.bodies) == pytest.approx([200, 225, 460], abs=30)
+
+
+def test_what_requests_in_progress_hold_is_not_spent(gateway, llms):
+    server, _ = gateway(budget=0.02)
+    llms.behaviour[DEAR] = "slow"
+    body = ask(model=DEAR, max_tokens=450)
+
+    async def two() -> list[httpx.Response]:
+        async with httpx.AsyncClient(headers=TEAM) as client:
+            first = asyncio.ensure_future(client.post(f"{server.url}/chat/completions", json=body))
+            await asyncio.sleep(0.2)
+            second = await client.post(f"{server.url}/chat/completions", json=body)
+            return [await first, second]
+
+    first, second = asyncio.run(two())
+    assert (first.status_code, second.status_code) == (200, 429)
+    assert second.json()["error"]["code"] == "budget_in_use"
+    assert (second.headers["retry-after"], second.headers.get("x-should-retry")) == ("1", None)
+    longer = {**body, "messages": [{"role": "user", "content": "x" * 1000}]}
+    last = httpx.post(f"{server.url}/chat/completions", json=longer, headers=TEAM)
+    assert (last.status_code, last.json()["error"]["code"]) == (429, "insufficient_quota")
+    assert last.headers["x-should-retry"] == "false"
+    metrics = server.engine.metrics.exposition().decode()
+    for code in ("budget_in_use", "insufficient_quota"):
+        assert f'p2l_key_refusals_total{{code="{code}",key="team"}} 1.0' in metrics
+
+
+@pytest.mark.parametrize("ledger", ["memory", "file"])
+@pytest.mark.parametrize("fields", [{}, {"stream": True}, {"stream": True, "stream_options": {"include_usage": True}}])
+def test_the_next_request_finds_the_one_before_settled(fields, ledger, routing9, upstreams, tmp_path):
+    """The budget holds one at a time; each is sent as soon as the end of the one before has been read."""
+    upstreams.reset()
+    upstreams.always[CHEAP] = "linger" if fields else "ok"  # the end of a stream is not that of its connection
+    keys, _ = team(0.11)
+    keys = keys.within(Ledger(open_store(ledger if ledger == "memory" else str(tmp_path / "ledger"))))
+    settings = config(upstreams, llms={CHEAP: {"prices": {"input": 10, "output": 20}}})
+    body = {**ask(model=CHEAP, max_tokens=5000), **fields}
+
+    async def one_after_another(url: str) -> None:
+        async with httpx.AsyncClient(headers=TEAM) as client, contextlib.AsyncExitStack() as still_open:
+            for _ in range(12):
+                reply = await still_open.enter_async_context(client.stream("POST", url, json=body))
+                assert reply.status_code == 200, await reply.aread()
+                async for line in reply.aiter_lines():
+                    if "[DONE]" in line:
+                        break
+
+    with serving(routing9, settings, keys) as running:
+        asyncio.run(one_after_another(f"{running.url}/chat/completions"))
+        keys.ledger.close()
+
+
+def test_a_stopped_answer_costs_what_has_come_where_it_is_known_how_much_an_llm_thinks(routing9, upstreams, caplog):
+    upstreams.reset()
+    caplog.set_level("INFO", "p2l_sdk.serve.gateway.chat")
+    spent = {}
+    for reasoning in (None, True, False, 3000):
+        upstreams.script[CHEAP] = ["endless"]
+        keys, key = team(1.0)
+        llm = {"prices": {"input": 10, "output": 20}, "reasoning": reasoning}
+        with serving(routing9, config(upstreams, llms={CHEAP: llm}), keys) as running:
+            url, body = f"{running.url}/chat/completions", ask(model=CHEAP, stream=True)
+            caplog.clear()
+            with httpx.stream("POST", url, json=body, headers=TEAM) as reply:
+                parts = reply.iter_text()
+                got = "".join(next(parts) for _ in range(20))  # then the client leaves
+            eventually(lambda: any("end=disconnected" in line for line in caplog.messages))
+            spent[reasoning] = key.spent
+            assert any(f"cost={key.spent:.8f}" in line for line in caplog.messages)  # what was booked
+    text = sum(len(text) for text in re.findall(r'"content": "([^"]*)"', got))
+    read = len(json.dumps(HELLO)) * 10e-6
+    assert spent[None] == spent[True] == pytest.approx(read + 8192 * 20e-6, rel=0.01)
+    assert spent[False] == pytest.approx(read + (text + 1064) * 20e-6, rel=0.3)
+    assert spent[3000] == pytest.approx(spent[False] + 3000 * 20e-6, rel=0.3)
+    assert spent[False] >= read + (text + 1000) * 20e-6
