@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoTokenizer
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -18,7 +18,7 @@ from transformers.models.auto.modeling_auto import (
 from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.hub.access import HubAccess, fetch, is_repo_id
 from p2l_sdk.hub.folders import require_file
-from p2l_sdk.modeling.adapter_p2l import place_of
+from p2l_sdk.modeling.loading_p2l import load_backbone, load_tokenizer, place_of
 
 _WEIGHT_FILES = ["config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
 
@@ -51,7 +51,7 @@ class BaseModel:
         options["dtype"] = dtype
         if attention is not None:
             options["attn_implementation"] = attention
-        model = self._from_pretrained(AutoModel, place, **options)
+        model = self._loaded(load_backbone, place, **options)
         if fetched is not None:
             model.config.name_or_path, model.config._commit_hash = self.name, fetched.name
         if model.config.is_encoder_decoder or "decoder_input_ids" in inspect.signature(model.forward).parameters:
@@ -66,13 +66,14 @@ class BaseModel:
         """
         place, options = place_of(self.name)
         gguf = {name: options[name] for name in ("gguf_file",) if name in options}
-        return self._from_pretrained(AutoTokenizer, place, **gguf)
+        return self._loaded(load_tokenizer, place, **gguf)
 
-    def _from_pretrained(self, factory: Any, place: str, **options: Any) -> Any:
+    def _loaded(self, load: Callable[..., Any], place: str, **options: Any) -> Any:
         options |= {"revision": self.revision, **vars(self.access)}
-        options["trust_remote_code"] = False  # if left unset, transformers prompts on the terminal
         try:
-            return factory.from_pretrained(place, **options)
+            return load(place, **options)
+        except ModelFormatError as error:
+            raise ModelFormatError(f"the base {self.name!r} could not be loaded: {error}") from error
         except ImportError as error:
             raise ModelFormatError(f"the base {self.name!r} needs another package: {_first_line(error)}") from error
         except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -171,7 +172,7 @@ def saved_tokenizer(folder: Path) -> Any:
     """
     require_file(folder, "tokenizer.json")
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return load_tokenizer(folder, local_files_only=True)
     except Exception as error:  # tokenizers raises bare Exception
         raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: {error}") from None
 
