@@ -31,6 +31,28 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def chat_template(folder: Path) -> str | None:
+    """The chat template of a folder's tokenizer, or that in lmarena's layout; None if there is none.
+
+    Raises:
+        ModelFormatError: a file cannot be read.
+    """
+    file = folder / "chat_template.jinja"
+    try:
+        if file.is_file():
+            return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelFormatError(f"{str(file)!r} cannot be read: {shown(error)}") from None
+    for name in ("tokenizer_config.json", "chat_template.json", "training_config.json"):
+        if (folder / name).is_file():
+            found = read_json(folder / name, dict).get("chat_template")
+            if isinstance(found, list):  # old tokenizers have several, by name
+                found = next((one.get("template") for one in found if isinstance(one, dict)), None)
+            if isinstance(found, str):
+                return found
+    return None
+
+
 def is_lmarena(config: dict[str, Any]) -> bool:
     """Whether a parsed `config.json` is in lmarena's layout (see `scorers/lmarena`) and not in our own."""
     names = config.get("architectures")

@@ -18,8 +18,11 @@ from transformers.models.auto.modeling_auto import (
 from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.hub.access import HubAccess, fetch, is_repo_id
 from p2l_sdk.hub.folders import require_file
+from p2l_sdk.modeling.limits_p2l import read_json, shown
 from p2l_sdk.modeling.loading_p2l import load_backbone, load_tokenizer, place_of
+from p2l_sdk.scorers.tryout import is_unusual, require_small, try_out
 
+_TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _WEIGHT_FILES = ["config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
 
 
@@ -170,11 +173,27 @@ def saved_tokenizer(folder: Path) -> Any:
     Raises:
         ModelFormatError: `tokenizer.json` is missing (transformers would create an empty one) or damaged.
     """
-    require_file(folder, "tokenizer.json")
+    path = require_file(folder, "tokenizer.json")
+    require_small(path)
+    for name in _TOKENIZER_FILES:
+        if (folder / name).is_file():
+            _check_places(folder / name, read_json(folder / name, dict))
     try:
-        return load_tokenizer(folder, local_files_only=True)
+        tokenizer = load_tokenizer(folder, local_files_only=True)
+        if is_unusual(tokenizer.backend_tokenizer):
+            try_out(path)
+        return tokenizer
+    except ModelFormatError:
+        raise
     except Exception as error:  # tokenizers raises bare Exception
         raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: {error}") from None
+
+
+def _check_places(path: Path, fields: dict[str, Any]) -> None:
+    """Raise ModelFormatError if a tokenizer's settings name a file outside its folder."""
+    for key, value in fields.items():
+        if key.endswith("_file") and isinstance(value, str) and Path(value).name != value and Path(value).exists():
+            raise ModelFormatError(f"{str(path)!r} has the {key} {shown(value)}, which is not in its folder")
 
 
 def _first_line(error: Exception) -> str:

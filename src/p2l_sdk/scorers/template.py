@@ -71,7 +71,8 @@ class _Limited(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(["+", "*", "**", "%"])
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805  # as in Jinja
-        _check_call(getattr(__obj, "__self__", None), getattr(__obj, "__name__", ""), args, kwargs)
+        method = getattr(__obj, "__wrapped__", __obj)  # the sandbox wraps `format`
+        _check_call(getattr(method, "__self__", None), getattr(__obj, "__name__", ""), args, kwargs)
         return _checked(super().call(__context, __obj, *args, **kwargs))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
@@ -94,12 +95,15 @@ def renderer(source: str) -> Callable[[list[str]], str]:
     """
     if len(source) > _MOST_SOURCE:
         raise ModelFormatError(f"the chat template has {len(source):,} characters; {_MOST_SOURCE:,} are legal")
-    environment = _Limited(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+    environment = _Limited(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols], finalize=_weighed
+    )
     environment.filters["tojson"] = _to_json
     environment.globals |= {
         "raise_exception": _refuse,
         "strftime_now": lambda form: datetime.datetime.now().strftime(form),
     }
+    environment.globals.pop("lipsum", None)  # it writes at length
     for name, plain in list(environment.filters.items()):
         environment.filters[name] = _counted(name, plain)
     environment.filters |= {"p2l_turns": _turns, "p2l_joined": _joined}
@@ -169,7 +173,7 @@ def _turns(items: Iterable[Any]) -> Iterator[Any]:
 
 
 def _joined(parts: list[Any]) -> str:
-    texts = [str(part) for part in parts]
+    texts = [str(_weighed(part)) for part in parts]
     _steps.get().check(sum(map(len, texts)))
     return "".join(texts)
 
@@ -192,10 +196,12 @@ def _check_call(subject: Any, name: str, args: Any, kwargs: dict[str, Any]) -> N
     steps = _steps.get()
     steps.take()
     given = [*args, *kwargs.values()]
+    _weighed(subject)
     for value in given:
+        _weighed(value)
         if isinstance(value, int | float) and abs(value) > _MOST_NUMBER:
             raise _LimitError(f"it calls {name} with {shown(value)}")
-        if isinstance(value, list | tuple | range):
+        if isinstance(value, range):
             steps.take(len(value))
     if isinstance(subject, str):
         if name in ("format", "format_map") and _LONG_WIDTH.search(subject):
@@ -225,14 +231,34 @@ def _check_operator(operator: str, left: Any, right: Any) -> None:
         raise _LimitError(f"it raises to the power {shown(right)}")
 
 
+def _weighed(value: Any) -> Any:
+    """A value of which a text may be made: lists that stand in lists many times over make a long one."""
+    if isinstance(value, str):
+        _steps.get().check(len(value))
+    elif isinstance(value, list | tuple | dict):
+        steps, weight, left = _steps.get(), 0, [value]
+        while left:
+            item = left.pop()
+            weight += len(item) if isinstance(item, str | list | tuple | dict) else 1
+            steps.check(weight)
+            if isinstance(item, dict):
+                left += [*item.keys(), *item.values()]
+            elif isinstance(item, list | tuple):
+                left += item
+    return value
+
+
 def _checked(value: Any) -> Any:
     """A result that is not too large."""
-    steps = _steps.get()
     if isinstance(value, str | list | tuple | dict):
-        steps.check(len(value))
+        _steps.get().check(len(value))
     elif isinstance(value, int) and value.bit_length() > 256:
         raise _LimitError("it computes with great numbers")
     return value
+
+
+def _now(form: str) -> str:
+    return datetime.datetime.now().strftime(form)
 
 
 def _refuse(message: str) -> Any:

@@ -82,7 +82,8 @@ def try_out(path: Path, template: str | None = None) -> None:
 def _hangs(path: Path) -> str:
     return (
         f"the tokenizer of {str(path.parent)!r} was tried out on texts of up to {_LENGTHS[-1]:,} characters, and "
-        f"took more than {_SECONDS} s or {_BYTES >> 20} MB; its rules grow a text or match it in exponential time. Do not use it"
+        f"took more than {_SECONDS} s or {_BYTES >> 20} MB; its rules grow a text, or match it in "
+        "exponential time. Do not use it"
     )
 
 
