@@ -142,7 +142,7 @@ def save_copy(
                 _write_rows(source, partial, edited)
             _amend_card(readme, edited.edits, edited.models)
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        for file in _code_folder().glob("*_p2l.py"):
+        for file in code_folder().glob("*_p2l.py"):
             shutil.copyfile(file, partial / file.name)
 
 
@@ -268,7 +268,8 @@ def new_folder(target: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def _code_folder() -> Path:
+def code_folder() -> Path:
+    """Where the code that is saved with a model lies."""
     from p2l_sdk import modeling
 
     return Path(next(iter(modeling.__path__)))

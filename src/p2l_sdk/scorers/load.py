@@ -40,12 +40,13 @@ def open_scorer(
         return RemoteScorer(source, key=key), None
     folder = DEFAULT_MODEL if source is None else locate(source, revision, access)
     if untrusted:
-        _try_out(folder)
+        try_out_tokenizer(folder)
     return load_scorer(folder, device, base, access), folder
 
 
-def _try_out(folder: Path) -> None:
-    """Let the tokenizer and the chat template of a folder read texts in a child process (see `tryout`)."""
+def try_out_tokenizer(folder: Path) -> None:
+    """Let the tokenizer and the chat template of a folder read texts in a child process (see `tryout`); ModelFormatError if they
+    cannot."""
     from p2l_sdk.hub.config import chat_template
     from p2l_sdk.scorers.tryout import require_small, try_out
 
