@@ -238,8 +238,8 @@ class PromptEncoder:
         ends = [text[-characters * self._limit :] for text in texts]
         try:
             encodings = self._tokenizer.encode_batch_fast(ends, add_special_tokens=self._spec.add_special_tokens)
-        except BaseException as error:  # a panic of the tokenizers library, which is no Exception
-            if type(error).__name__ != "PanicException" and not isinstance(error, ValueError | TypeError):
+        except BaseException as error:  # a panic of the tokenizers library is no Exception
+            if type(error).__name__ != "PanicException" and not isinstance(error, Exception):
                 raise
             raise PromptError(f"the model's tokenizer cannot read the prompt: {str(error)[:200]}") from None
         return [encoding.ids for encoding in encodings]

@@ -76,7 +76,13 @@ def harmless(fields: Mapping[str, Any], known: Any) -> dict[str, Any]:
             kept |= {key: name} if name in _DTYPES else {}
         elif key == "_name_or_path":
             kept |= {key: value} if isinstance(value, str) else {}
-        elif key.startswith("_") or key in _MACHINERY or "implementation" in key or "kernels" in key:
+        elif (
+            key.startswith("_")
+            or key in _MACHINERY
+            or "implementation" in key
+            or "kernels" in key
+            or callable(getattr(known, key, None))
+        ):
             continue
         elif key in parts and isinstance(value, dict):
             part = parts[key]

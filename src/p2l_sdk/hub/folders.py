@@ -17,7 +17,7 @@ import numpy as np
 from p2l_sdk.errors import ModelFormatError, P2LError
 from p2l_sdk.hub.access import HubAccess, fetch, is_repo_id
 from p2l_sdk.hub.config import is_native
-from p2l_sdk.hub.tensors import replace_tensors, tensor_names
+from p2l_sdk.hub.tensors import read_header, replace_tensors, tensor_names
 from p2l_sdk.modeling.limits_p2l import read_json, shown
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, AUTO_MAP, CUSTOM_PIPELINES, MODEL_TYPE
 
@@ -216,7 +216,11 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
     try:
+        with path.open("rb") as file:
+            read_header(file, path)
         return load_file(path)
+    except ModelFormatError:
+        raise
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError) as error:
         raise ModelFormatError(f"{str(path)!r} is damaged ({error}); copy or download it again") from None
 

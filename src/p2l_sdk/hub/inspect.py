@@ -23,7 +23,7 @@ from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, AUTO_MAP, CUSTOM_PIPELINES
 _SMALL = ["*.json", "*.jinja", "*.py", "README.md", "LICENSE", "NOTICE"]
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".h5", ".msgpack")
 _BINARIES = (".so", ".dll", ".dylib", ".exe", ".sh", ".bat", ".whl")
-_KEYS = ("attn_implementation", "experts_implementation", "quantization_config", "kernel", "custom_generate")
+_KEYS = ("attn_implementation", "experts_implementation", "quantization_config", "kernel_config", "custom_generate")
 _CARD, _MOST_FILES = "README.md", 1_000
 
 
@@ -194,7 +194,7 @@ def _odd_files(folder: Path, files: dict[str, int], code: dict[str, str], config
 def _odd_names(names: tuple[str, ...]) -> Iterator[str]:
     strange = [name for name in names if odd_character(name) or any(letter in name for letter in '<>`|"')]
     if strange:
-        yield f"{len(strange)} names of LLMs have letters of HTML or Markdown, or hidden ones, such as {shown(strange[0])}"
+        yield f"{len(strange)} names of LLMs have letters of HTML or Markdown, such as {shown(strange[0])}"
 
 
 def _licence(folder: Path, odd: list[str]) -> str | None:

@@ -45,8 +45,11 @@ def open_scorer(
 
 
 def try_out_tokenizer(folder: Path) -> None:
-    """Let the tokenizer and the chat template of a folder read texts in a child process (see `tryout`); ModelFormatError if they
-    cannot."""
+    """Let the tokenizer and the chat template of a folder read texts in a child process (see `tryout`).
+
+    Raises:
+        ModelFormatError: they cannot, or not within its limits.
+    """
     from p2l_sdk.hub.config import chat_template
     from p2l_sdk.scorers.tryout import require_small, try_out
 
