@@ -76,13 +76,7 @@ def harmless(fields: Mapping[str, Any], known: Any) -> dict[str, Any]:
             kept |= {key: name} if name in _DTYPES else {}
         elif key == "_name_or_path":
             kept |= {key: value} if isinstance(value, str) else {}
-        elif (
-            key.startswith("_")
-            or key in _MACHINERY
-            or "implementation" in key
-            or "kernels" in key
-            or callable(getattr(known, key, None))
-        ):
+        elif _is_machinery(key) or callable(getattr(known, key, None)):  # the latter is a method
             continue
         elif key in parts and isinstance(value, dict):
             part = parts[key]
@@ -106,6 +100,10 @@ def _declared(known: Any) -> set[str]:
         if each is not object:
             names |= set(inspect.get_annotations(each))
     return names | set(known.attribute_map.values())
+
+
+def _is_machinery(key: str) -> bool:
+    return key.startswith("_") or key in _MACHINERY or "implementation" in key or "kernels" in key
 
 
 def _is_numbers(value: Any) -> bool:

@@ -88,11 +88,17 @@ def _attention(place: Path) -> str:
 PACKED = {"quant_method": "bitsandbytes", "load_in_4bit": True}
 READ, SIZE = "cannot be read as JSON", "config.json has|must be|weights hold|do not belong"
 CASES = [
-    _raw("nested", "[" * 10**5, READ), _raw("nested-whole", '{"a":' * 10**5 + "1" + "}" * 10**5, READ),
+    _raw("nested", "[" * 10**5, READ),
+    _raw("nested-whole", '{"a":' * 10**5 + "1" + "}" * 10**5, READ),
     _raw("nested-a-little", '{"a":' * 100 + "1" + "}" * 100, "nested deeper than 64"),
-    _raw("empty", "", READ), _raw("text", "hello", READ), _raw("half", '{"model_type": "p2l"', READ),
-    _raw("list", "[]", "no P2L model"), _raw("number", "5", "no P2L model"), _raw("null", "null", "no P2L model"),
-    _raw("nul", "\x00" * 100, READ), _raw("large", '{"a": "' + "x" * 65_000_000 + '"}', "64,000,000 are legal"),
+    _raw("empty", "", READ),
+    _raw("text", "hello", READ),
+    _raw("half", '{"model_type": "p2l"', READ),
+    _raw("list", "[]", "no P2L model"),
+    _raw("number", "5", "no P2L model"),
+    _raw("null", "null", "no P2L model"),
+    _raw("nul", "\x00" * 100, READ),
+    _raw("large", '{"a": "' + "x" * 65_000_000 + '"}', "64,000,000 are legal"),
     _with("digits", '"max_prompt_tokens": 64', '"max_prompt_tokens": ' + "9" * 5000, "5,000 digits"),
     _with("exponent", '"max_prompt_tokens": 64', '"max_prompt_tokens": 1e999', "max_prompt_tokens is inf"),
     _with("nan", '"norm_power": 1.0', '"norm_power": NaN', "NaN"),
@@ -100,7 +106,10 @@ CASES = [
     _with("twice", '"chat": false', '"chat": false, "chat": true', "gives 'chat' twice"),
     _with("type-twice", '"feedback"', '"model_type": "bert", "feedback"', "'model_type' twice"),
     *(_field("model_type", value, "model_type") for value in (None, "bert", 5, ["p2l"], "p2l\x1b[2J")),
-    *(_field("max_prompt_tokens", value, "max_prompt_tokens is") for value in (0, 1, -5, 10**30, 1e9, "64", True, None, [64])),
+    *(
+        _field("max_prompt_tokens", value, "max_prompt_tokens is")
+        for value in (0, 1, -5, 10**30, 1e9, "64", True, None, [64])
+    ),
     *(_field("head_hidden_size", value, "head_hidden_size is") for value in (0, -1, 10**12, "4", 1.5, True)),
     *(_field("familiarity", value, "familiarity is") for value in (-1, 10**12, "1", 0.5, None)),
     *(_field("head_dropout", value, "head_dropout is") for value in (-0.1, 1.0, "0", None, 1e308)),
@@ -109,21 +118,37 @@ CASES = [
     *(_field("chat", value, "chat is") for value in ("false", 0, None)),
     *(_field("cls_token", value, "cls_token is|CLS token") for value in (5, "", ["a"], "<nowhere>")),
     *(_field("format_version", value, "format version") for value in (2, "1", None, 10**30)),
-    *(_field("costs", value, "cost") for value in ([1], "alpha", 5, {"alpha": -1}, {"alpha": "x"}, {"nobody": 1}, {"alpha": 10**39 * 10**0 * 1.0e300})),
+    *(
+        _field("costs", value, "cost")
+        for value in (
+            [1],
+            "alpha",
+            5,
+            {"alpha": -1},
+            {"alpha": "x"},
+            {"nobody": 1},
+            {"alpha": 10**39 * 10**0 * 1.0e300},
+        )
+    ),
     *(_field("backbone_config", value, "damaged|backbone") for value in (None, [], 5, "x", {}, {"model_type": None})),
     *(_backbone("norm_power", value, "norm_power is") for value in (-1, 1.5, 1e308, "1", None, [1])),
     *(_backbone("vocab_size", value, "vocab_size is|shape") for value in (0, -3, 10**12, "11", 11.0, True, 12)),
     *(_backbone("embedding_size", value, "embedding_size is|shape") for value in (0, -3, 10**12, None, 5)),
     *(_backbone("quantized", value, "quantized is|must be int8|shape|missing") for value in ("x", 1, True)),
-    _backbone("auto_map", {"AutoModel": "evil.E"}), _backbone("attn_implementation", "org/kernel"),
+    _backbone("auto_map", {"AutoModel": "evil.E"}),
+    _backbone("attn_implementation", "org/kernel"),
     *(_backbone("num_hidden_layers", value, SIZE, "llama") for value in (10**7, 10**9, -1)),
     *(_backbone("hidden_size", value, SIZE + "|no whole P2L model", "llama") for value in (10**9, 10**5 * 4, -32, 0)),
     *(_backbone("vocab_size", value, SIZE, "llama") for value in (10**9, 10**12)),
     *(_backbone("intermediate_size", value, SIZE, "llama") for value in (10**8, -1)),
     *(_backbone("model_type", value, "model_type", "llama") for value in ("timm_wrapper", "no-such", None, 5)),
-    _backbone("quantization_config", PACKED, "quantization_config", "llama"), _field("quantization_config", PACKED, "quantization_config", "llama"),
-    _backbone("dtype", "load", kind="llama"), _backbone("torch_dtype", "int8", kind="llama"), _backbone("to_dict", 5, kind="llama"),
-    _backbone("hidden_act", "exec", "damaged|no whole", "llama"), _backbone("num_attention_heads", 0, "damaged|no whole", "llama"),
+    _backbone("quantization_config", PACKED, "quantization_config", "llama"),
+    _field("quantization_config", PACKED, "quantization_config", "llama"),
+    _backbone("dtype", "load", kind="llama"),
+    _backbone("torch_dtype", "int8", kind="llama"),
+    _backbone("to_dict", 5, kind="llama"),
+    _backbone("hidden_act", "exec", "damaged|no whole", "llama"),
+    _backbone("num_attention_heads", 0, "damaged|no whole", "llama"),
     Case("no-code-is-run", _runs_no_code, right=lambda ran: ran is False),
     Case("no-kernel-is-fetched", _attention, right=lambda text: "org/kernel" not in text and "use_kernels" not in text),
-]  # fmt: skip
+]

@@ -93,21 +93,36 @@ def _folder_is_a_file(place: Path) -> Any:
 
 F32 = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 HEADERS = {
-    "empty": b"", "short": b"\x01\x02", "no-header": safetensors(b""), "text": b"hello, I am no tensor at all",
-    "longer-than-file": safetensors({}, length=10**6), "longest": safetensors({}, length=2**64 - 1),
-    "negative": safetensors({}, length=2**63), "not-json": safetensors(b"{]"), "list": safetensors([]),
-    "deep": safetensors(b"[" * 10**5), "digits": safetensors(b'{"a": ' + b"9" * 5000 + b"}"),
+    "empty": b"",
+    "short": b"\x01\x02",
+    "no-header": safetensors(b""),
+    "text": b"hello, I am no tensor at all",
+    "longer-than-file": safetensors({}, length=10**6),
+    "longest": safetensors({}, length=2**64 - 1),
+    "negative": safetensors({}, length=2**63),
+    "not-json": safetensors(b"{]"),
+    "list": safetensors([]),
+    "deep": safetensors(b"[" * 10**5),
+    "digits": safetensors(b'{"a": ' + b"9" * 5000 + b"}"),
     "beyond": safetensors({"a": {**F32, "data_offsets": [0, 10**12]}}, b"1234"),
     "below": safetensors({"a": {**F32, "data_offsets": [-4, 0]}}, b"1234"),
     "backwards": safetensors({"a": {**F32, "data_offsets": [4, 0]}}, b"1234"),
     "overlap": safetensors({"a": F32, "b": F32}, b"1234"),
     "hole": safetensors({"a": F32, "b": {**F32, "data_offsets": [8, 12]}}, b"1" * 12),
-    "left-over": safetensors({"a": F32}, b"1" * 400), "shape": safetensors({"a": {**F32, "shape": [10**9, 10**9]}}, b"1234"),
+    "left-over": safetensors({"a": F32}, b"1" * 400),
+    "shape": safetensors({"a": {**F32, "shape": [10**9, 10**9]}}, b"1234"),
     "negative-shape": safetensors({"a": {**F32, "shape": [-1]}}, b"1234"),
-    "type": safetensors({"a": {**F32, "dtype": "F99"}}, b"1234"), "no-type": safetensors({"a": {"shape": [1]}}, b"1234"),
-    "two-names": safetensors(b'{"a": {"dtype":"F32","shape":[1],"data_offsets":[0,4]}, "a": {"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', b"1234"),
-    "html": b"<!DOCTYPE html><html>404</html>" * 10, "pickle": pickle.dumps(_Bomb()), "zeros": b"\x00" * 1000,
-}  # fmt: skip
+    "type": safetensors({"a": {**F32, "dtype": "F99"}}, b"1234"),
+    "no-type": safetensors({"a": {"shape": [1]}}, b"1234"),
+    "two-names": safetensors(
+        b'{"a": {"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
+        b'"a": {"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+        b"1234",
+    ),
+    "html": b"<!DOCTYPE html><html>404</html>" * 10,
+    "pickle": pickle.dumps(_Bomb()),
+    "zeros": b"\x00" * 1000,
+}
 CASES = [
     *(_weights(key, content) for key, content in HEADERS.items()),
     *(
@@ -115,7 +130,11 @@ CASES = [
         for name in ("config.json", "model.safetensors", "tokenizer.json")
     ),
     *(
-        _static(f"{name}-is-a-folder", lambda folder, name=name: ((folder / name).unlink(), (folder / name).mkdir()), f"has no {name}")
+        _static(
+            f"{name}-is-a-folder",
+            lambda folder, name=name: ((folder / name).unlink(), (folder / name).mkdir()),
+            f"has no {name}",
+        )
         for name in ("config.json", "model.safetensors", "tokenizer.json")
     ),
     _static("weights-only-pickled", _pickled, "has no model.safetensors"),
@@ -140,11 +159,29 @@ CASES = [
     Case("folder-is-a-file", _folder_is_a_file, says="there is no folder"),
     Case("inspect-pickle", _inspected(lambda f: (f / "x.pkl").write_bytes(b"")), right=_says("may be a pickle")),
     Case("inspect-code", _inspected(lambda f: (f / "evil.py").write_text("")), right=_says("never run here")),
-    Case("inspect-old-code", _inspected(lambda f: (f / "spec_p2l.py").write_text("")), right=_says("differs from this")),
+    Case(
+        "inspect-old-code", _inspected(lambda f: (f / "spec_p2l.py").write_text("")), right=_says("differs from this")
+    ),
     Case("inspect-library", _inspected(lambda f: (f / "k.so").write_bytes(b"")), right=_says("is a program")),
-    Case("inspect-link", _inspected(lambda f: (f / "x").symlink_to("/etc/hostname")), right=_says("a link to a file elsewhere")),
-    Case("inspect-weights", _inspected(lambda f: (f / "model.safetensors").write_bytes(b"x")), right=_says("no header")),
-    Case("inspect-auto-map", _inspected(lambda f: (f / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["x.Y", null]}}')), right=_says("which is never run")),
+    Case(
+        "inspect-link",
+        _inspected(lambda f: (f / "x").symlink_to("/etc/hostname")),
+        right=_says("a link to a file elsewhere"),
+    ),
+    Case(
+        "inspect-weights", _inspected(lambda f: (f / "model.safetensors").write_bytes(b"x")), right=_says("no header")
+    ),
+    Case(
+        "inspect-auto-map",
+        _inspected(
+            lambda f: (f / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["x.Y", null]}}')
+        ),
+        right=_says("which is never run"),
+    ),
     Case("inspect-nothing-odd", _inspected(lambda f: None), right=lambda odd: odd == []),
-    Case("inspect-quantized", _inspected(lambda f: edited(f / "config.json", lambda c: c | {"quantization_config": {"a": 1}})), right=_says("asks transformers for other code")),
-]  # fmt: skip
+    Case(
+        "inspect-quantized",
+        _inspected(lambda f: edited(f / "config.json", lambda c: c | {"quantization_config": {"a": 1}})),
+        right=_says("asks transformers for other code"),
+    ),
+]

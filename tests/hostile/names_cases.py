@@ -45,33 +45,69 @@ def _page(place: Path) -> str:
 
 
 ODD = {
-    "escape": "\x1b[31mred", "bell": "a\x07", "backspace": "gpt\x08\x08", "nul": "a\x00b", "new-line": "a\nb",
-    "return": "good\rbad", "tab": "a\tb", "delete": "a\x7f", "c1": "a\x9b31m", "right-to-left": "a\u202eb",
-    "isolate": "a\u2066b", "mark": "a\u200fb", "arabic-mark": "a\u061cb", "zero-width": "gpt\u200b-4",
-    "joiner": "gpt\u2060-4", "bom": "\ufeffgpt-4", "line-separator": "a\u2028b", "paragraph": "a\u2029b",
-    "surrogate": "a\ud83d", "osc-8": "\x1b]8;;http://x\x07y",
-}  # fmt: skip
+    "escape": "\x1b[31mred",
+    "bell": "a\x07",
+    "backspace": "gpt\x08\x08",
+    "nul": "a\x00b",
+    "new-line": "a\nb",
+    "return": "good\rbad",
+    "tab": "a\tb",
+    "delete": "a\x7f",
+    "c1": "a\x9b31m",
+    "right-to-left": "a\u202eb",
+    "isolate": "a\u2066b",
+    "mark": "a\u200fb",
+    "arabic-mark": "a\u061cb",
+    "zero-width": "gpt\u200b-4",
+    "joiner": "gpt\u2060-4",
+    "bom": "\ufeffgpt-4",
+    "line-separator": "a\u2028b",
+    "paragraph": "a\u2029b",
+    "surrogate": "a\ud83d",
+    "osc-8": "\x1b]8;;http://x\x07y",
+}
 ILLEGAL = {
-    "text": "alpha", "number": 5, "null": None, "object": {"a": 1}, "empty-list": [], "with-number": ["a", 1, "b"],
-    "with-null": ["a", None, "b"], "with-list": ["a", ["b"], "c"], "with-empty": ["a", "", "b"], "with-blank": ["a", "  "],
-    "twice": ["a", "b", "a"], "long": ["a", "b" * 100_000, "c"], "true": True,
-}  # fmt: skip
+    "text": "alpha",
+    "number": 5,
+    "null": None,
+    "object": {"a": 1},
+    "empty-list": [],
+    "with-number": ["a", 1, "b"],
+    "with-null": ["a", None, "b"],
+    "with-list": ["a", ["b"], "c"],
+    "with-empty": ["a", "", "b"],
+    "with-blank": ["a", "  "],
+    "twice": ["a", "b", "a"],
+    "long": ["a", "b" * 100_000, "c"],
+    "true": True,
+}
 MANY = [f"llm-{i}" for i in range(30_000)]
 CASES = [
-    *(_named(f"model-{key}", [odd, *NAMES[1:]], r"character U\+[0-9A-F]{4}, which cannot be shown") for key, odd in ODD.items()),
+    *(
+        _named(f"model-{key}", [odd, *NAMES[1:]], r"character U\+[0-9A-F]{4}, which cannot be shown")
+        for key, odd in ODD.items()
+    ),
     *(_named(f"kind-{key}", [odd], "character U", "kinds") for key, odd in list(ODD.items())[:6]),
     *(_named(f"models-{key}", value, "models|list of LLMs|LLM name") for key, value in ILLEGAL.items()),
-    _spec("30000-names-with-costs", {"models": MANY, "costs": dict.fromkeys(MANY, 0.1)}, right=lambda s: len(s.models) == 30_000),
+    _spec(
+        "30000-names-with-costs",
+        {"models": MANY, "costs": dict.fromkeys(MANY, 0.1)},
+        right=lambda s: len(s.models) == 30_000,
+    ),
     _spec("30000-names-one-twice", {"models": [*MANY, MANY[7]]}, says="llm-7 more than once"),
     _spec("30000-names-all-twice", {"models": MANY * 2}, says="and 29990 more more than once"),
     _spec("a-million-names", {"models": ["a"] * 1_000_000}, says="1,000,000 LLM names, and 100,000 are legal"),
     _spec("a-cost-of-a-stranger", {"models": MANY, "costs": {"x\x1b[2J": 1}}, says=r"for 'x\\x1b\[2J'.* and \d+ more"),
-    _spec("emoji-and-umlauts-are-names", {"models": ["höher-7b", "🦙-3", "模型", "a b"]}, right=lambda s: s.models[1] == "🦙-3"),
+    _spec(
+        "emoji-and-umlauts-are-names",
+        {"models": ["höher-7b", "🦙-3", "模型", "a b"]},
+        right=lambda s: s.models[1] == "🦙-3",
+    ),
     Case("inspect-shows-no-escape", _inspected, right=lambda text: "\x1b[2J" not in text and "U+001B" in text),
     Case("a-page-escapes-html", _page, right=lambda text: "<img src=x" not in text),
     Case("feedback-escape", lambda _: _feedback("\x1b[2J"), says=r"unknown feedback model '\\x1b\[2J'"),
     Case("feedback-long", lambda _: _feedback("x" * 10**6), says="unknown feedback model 'xxx.{100,130}"),
-]  # fmt: skip
+]
 
 
 def _feedback(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Small models to damage: a static one that numpy reads, and one with a llama that torch reads, made once and copied."""
+"""Small models to damage: a static one that numpy reads, and a llama that torch reads, made once and copied."""
 
 from __future__ import annotations
 
