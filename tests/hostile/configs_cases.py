@@ -7,8 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch  # noqa: F401  # its import takes seconds, which belong to no case
 from hostile import Case
 from hostile_models import ask, copy_of, edited, is_a_board
+
+import p2l_sdk.scorers.transformer  # noqa: F401  # likewise
 
 
 def _config(

@@ -26,8 +26,12 @@ def read_config(folder: Path) -> dict[str, Any]:
         kind = config.get("model_type") if isinstance(config, dict) else None
         raise ModelFormatError(f"{str(folder)!r} is no P2L model: its model_type is {shown(kind)}, not {MODEL_TYPE!r}")
     backbone = config.get("backbone_config", {})
-    if not isinstance(backbone, dict) or (is_native(config) and not isinstance(backbone.get("model_type"), str)):
+    if not isinstance(backbone, dict):
         raise ModelFormatError(f"config.json of {str(folder)!r} is damaged: backbone_config is {shown(backbone)}")
+    if is_native(config) and not isinstance(kind := backbone.get("model_type"), str):
+        raise ModelFormatError(
+            f"config.json of {str(folder)!r} is damaged: its backbone has the model_type {shown(kind)}"
+        )
     return config
 
 
