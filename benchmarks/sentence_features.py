@@ -43,9 +43,10 @@ def sentence_features(prompts: list[str], encoder: str, cache: Path) -> np.ndarr
 
 def _encode(prompts: list[str], encoder: str, batch: int = 32) -> np.ndarray:
     import torch
-    from transformers import AutoModel, AutoTokenizer
 
-    tokenizer, model = AutoTokenizer.from_pretrained(encoder), AutoModel.from_pretrained(encoder).eval()
+    from p2l_sdk.modeling.loading_p2l import load_backbone, load_tokenizer
+
+    tokenizer, model = load_tokenizer(encoder), load_backbone(encoder).eval()
     vectors = []
     with torch.inference_mode():
         for start in range(0, len(prompts), batch):

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from .errors_p2l import ModelFormatError
+from .limits_p2l import shown
 from .polynomial_p2l import Array, Polynomial, horner
 
 
@@ -58,7 +59,7 @@ class Feedback(StrEnum):
         try:
             return cls("grk" if key == "bag" else key)
         except ValueError:
-            raise ModelFormatError(f"unknown feedback model {name!r}; known: {', '.join(cls)}") from None
+            raise ModelFormatError(f"unknown feedback model {shown(name)}; known: {', '.join(cls)}") from None
 
     @property
     def outcomes(self) -> tuple[Winner, ...]:

@@ -169,17 +169,22 @@ class PromptEncoder:
         tokenizer.encode_special_tokens = not spec.chat
         self._tokenizer = tokenizer
         # some tokenizers have more tokens than the model (a placeholder for images, padding): most prompts have none
-        last = max(tokenizer.get_vocab_size() - 1, *tokenizer.get_added_tokens_decoder(), 0)
-        self._end = n_embeddings if n_embeddings is not None and n_embeddings <= last else None
+        self._end = n_embeddings
 
     @classmethod
-    def from_transformers(cls, spec: ModelSpec, tokenizer: Any, n_embeddings: int | None = None) -> PromptEncoder:
-        """An encoder from a fast transformers tokenizer, which is not modified; arguments as in the class."""
+    def from_transformers(
+        cls,
+        spec: ModelSpec,
+        tokenizer: Any,
+        n_embeddings: int | None = None,
+        render: Callable[[list[str]], str] | None = None,
+    ) -> PromptEncoder:
+        """An encoder from a fast transformers tokenizer, which is not modified; arguments as in the class. Without
+        `render`, transformers lays the tokenizer's chat template over the prompt."""
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise ModelFormatError(f"{type(tokenizer).__name__} has no tokenizers backend; save it as a fast tokenizer")
-        render = None
-        if tokenizer.chat_template:
+        if tokenizer.chat_template and render is None:
 
             def render(turns: list[str]) -> str:
                 messages = [{"role": "user", "content": turn} for turn in turns]
@@ -231,7 +236,12 @@ class PromptEncoder:
     def _read(self, texts: Sequence[str], characters: int) -> list[list[int]]:
         """Token ids of the end of each text: its last `characters` characters per token of the limit."""
         ends = [text[-characters * self._limit :] for text in texts]
-        encodings = self._tokenizer.encode_batch_fast(ends, add_special_tokens=self._spec.add_special_tokens)
+        try:
+            encodings = self._tokenizer.encode_batch_fast(ends, add_special_tokens=self._spec.add_special_tokens)
+        except BaseException as error:  # a panic of the tokenizers library is no Exception
+            if type(error).__name__ != "PanicException" and not isinstance(error, Exception):
+                raise
+            raise PromptError(f"the model's tokenizer cannot read the prompt: {str(error)[:200]}") from None
         return [encoding.ids for encoding in encodings]
 
 

@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
-from transformers import AutoModel, AutoTokenizer
 
 from p2l_sdk import P2L, fit_leaderboard
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner
+from p2l_sdk.modeling.loading_p2l import load_backbone, load_tokenizer
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.scorers.load import load_scorer
 from p2l_sdk.training.teacher import lessons, with_lessons
@@ -36,8 +36,8 @@ _RIDGE = 1000.0  # on standardised states; chosen on a held-out seventh of the t
 @torch.inference_mode()
 def states(encoder: str, prompts: Sequence[str], batch: int = 32) -> np.ndarray:
     """`(n_prompts, 2 width)` mean states of the middle and the last layer."""
-    tokenizer = AutoTokenizer.from_pretrained(encoder, truncation_side="left")
-    model = AutoModel.from_pretrained(encoder, dtype=torch.bfloat16, attn_implementation="eager").eval()
+    tokenizer = load_tokenizer(encoder, truncation_side="left")
+    model = load_backbone(encoder, dtype=torch.bfloat16, attn_implementation="eager").eval()
     order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
     parts = []
     for start in tqdm(range(0, len(order), batch), Path(encoder).name):

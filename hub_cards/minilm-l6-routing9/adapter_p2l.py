@@ -7,17 +7,16 @@ LoRA into it, so a loaded adapter is a plain model and runs as fast as one.
 
 from __future__ import annotations
 
-import warnings
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-import transformers
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModel
 
 from .errors_p2l import ModelFormatError
+from .loading_p2l import load_backbone, load_lora, place_of
 from .spec_p2l import ADAPTER_CONFIG, base_of
 
 Model = TypeVar("Model", bound=Any)  # a P2LModel, whose module imports this one
@@ -45,23 +44,6 @@ def refuse_adapter_by_id(model: Any, place: Any) -> None:
         )
 
 
-def place_of(name: str) -> tuple[str, dict[str, Any]]:
-    """Where `AutoModel` finds a backbone, and the options needed to load it.
-
-    Args:
-        name: a folder, a Hub id ("org/name"), a GGUF file, or a GGUF file in a Hub repository ("org/name/file.gguf").
-    """
-    path = Path(name).expanduser()
-    if not name.endswith(".gguf"):
-        return (str(path) if path.exists() else name), {"use_safetensors": True}  # a pickle can run code
-    options: dict[str, Any] = {"gguf_file": path.name}
-    if hasattr(transformers, "GgufConfig"):
-        options["quantization_config"] = transformers.GgufConfig(dequantize=True)  # packed weights cannot be trained
-    if not path.is_file() and not path.is_absolute() and len(path.parts) == 3:
-        return "/".join(path.parts[:2]), options
-    return str(path.parent), options
-
-
 def load_base(folder: Path, options: Mapping[str, Any]) -> Any:
     """The backbone that an adapter names, without its language-model head.
 
@@ -80,9 +62,7 @@ def load_base(folder: Path, options: Mapping[str, Any]) -> Any:
     dtype = options.get("dtype") or options.get("torch_dtype") or "auto"
     dtype = getattr(torch, dtype.removeprefix("torch."), torch.float32) if isinstance(dtype, str) else dtype
     given = {key: options[key] for key in (*_ACCESS, "attn_implementation") if options.get(key) is not None}
-    backbone = AutoModel.from_pretrained(
-        place, revision=revision, dtype=dtype, trust_remote_code=False, **needed, **given
-    )
+    backbone = load_backbone(place, revision=revision, dtype=dtype, **needed, **given)
     return backbone.to(dtype)  # GGUF weights arrive in float32 whatever dtype was requested
 
 
@@ -97,18 +77,14 @@ def merge_adapter(model: Model, folder: Path) -> Model:
         ImportError: peft is not installed.
         ModelFormatError: the adapter is damaged, or belongs to another base.
     """
-    try:  # transformers requires every import of remote code that is not within `try`, adapter or not
-        from peft import PeftModel
-    except ImportError as error:
-        raise ImportError("an adapter needs peft, which is not installed: pip install peft", name="peft") from error
     _check_shape(model, folder)
     try:
         with safe_open(folder / _ADAPTER_WEIGHTS, framework="pt") as file:
             saved = set(file.keys())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # PEFT uses a name that transformers has deprecated
-            peft = PeftModel.from_pretrained(model, folder)
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        peft = load_lora(model, folder)
+    except ModelFormatError:
+        raise
+    except (OSError, SafetensorError, RuntimeError, ValueError, TypeError, re.error) as error:
         raise ModelFormatError(f"{str(folder)!r} is no whole adapter: {error}") from None
     expected = {
         name.replace(".default", "").replace(".modules_to_save", "")

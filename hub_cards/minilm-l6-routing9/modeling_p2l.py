@@ -24,8 +24,11 @@ from .spec_p2l import Activation, ModelSpec, Pooling
 from .static_p2l import StaticConfig, StaticModel
 
 if TYPE_CHECKING:  # transformers copies the files that this one names and, in old versions, no others: see spec_p2l
+    from .backbone_p2l import harmless  # noqa: F401
     from .errors_p2l import P2LError  # noqa: F401
     from .leaderboard_p2l import rows  # noqa: F401
+    from .limits_p2l import read_json  # noqa: F401
+    from .loading_p2l import load_backbone  # noqa: F401
     from .pipeline_p2l import LeaderboardPipeline  # noqa: F401
     from .polynomial_p2l import Polynomial  # noqa: F401
 
@@ -172,6 +175,7 @@ class P2LModel(PreTrainedModel):
             ModelFormatError: the adapter is damaged, belongs to another base, or is named by its Hub id.
         """
         if not is_adapter(place):
+            options["use_safetensors"] = True  # a pickle can run code
             loaded = super().from_pretrained(place, *args, config=config, **options)
             refuse_adapter_by_id(loaded[0] if isinstance(loaded, tuple) else loaded, place)
             return loaded

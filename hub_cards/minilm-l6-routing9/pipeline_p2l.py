@@ -25,8 +25,11 @@ from .prompt_p2l import Prompt, PromptEncoder, batches, pad, padding_id
 
 if TYPE_CHECKING:  # transformers copies the files that this one names and, in old versions, no others: see spec_p2l
     from .adapter_p2l import is_adapter  # noqa: F401
+    from .backbone_p2l import harmless  # noqa: F401
     from .configuration_p2l import P2LConfig  # noqa: F401
     from .familiarity_p2l import familiarity  # noqa: F401
+    from .limits_p2l import read_json  # noqa: F401
+    from .loading_p2l import load_backbone  # noqa: F401
     from .modeling_p2l import P2LModel
     from .polynomial_p2l import Polynomial  # noqa: F401
     from .spec_p2l import ModelSpec  # noqa: F401

@@ -6,9 +6,7 @@ Its fields are the P2L keys of a saved `config.json`, so loading a model needs n
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,6 +15,7 @@ from typing import Any
 
 from .errors_p2l import CostError, ModelFormatError
 from .feedback_p2l import Feedback
+from .limits_p2l import checked_names, odd_character, read_json, shown
 
 FORMAT_VERSION = 1
 MODEL_TYPE, STATIC_BACKBONE = "p2l", "p2l_static"  # in config.json: of the model, of the static backbone
@@ -31,6 +30,9 @@ CUSTOM_PIPELINES = {
     "prompt-to-leaderboard": {"impl": "pipeline_p2l.LeaderboardPipeline", "pt": ["AutoModel"], "type": "text"},
     "text-classification": {"impl": "pipeline_p2l.TopModelsPipeline", "pt": ["AutoModel"], "type": "text"},
 }
+
+_MOST_TOKENS, _WIDEST = 100_000_000, 1 << 20
+_MOST_LISTED = 300  # names of LLMs in a message
 
 
 class Pooling(StrEnum):
@@ -98,29 +100,28 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         assign = object.__setattr__
-        assign(self, "models", _names("models", "LLM", self.models))
+        assign(self, "models", checked_names("models", "LLM", self.models))
         if not self.models:
             raise ModelFormatError("the list of LLMs is empty")
         assign(self, "feedback", Feedback.parse(self.feedback))
         assign(self, "costs", validate_costs(self.costs, self.models))
         assign(self, "pooling", _member(Pooling, "pooling", self.pooling))
         assign(self, "head_activation", _member(Activation, "head_activation", self.head_activation))
-        _check(
-            "max_prompt_tokens",
-            self.max_prompt_tokens,
-            isinstance(self.max_prompt_tokens, int) and self.max_prompt_tokens > 1,
-            "an integer > 1",
-        )
-        size = self.head_hidden_size
-        _check("head_hidden_size", size, size is None or (isinstance(size, int) and size > 0), "null or an integer > 0")
-        assign(self, "kinds", _names("kinds", "kind", self.kinds))
-        rank = self.familiarity
-        _check("familiarity", rank, isinstance(rank, int) and rank >= 0, "an integer >= 0")
+        _check_count("max_prompt_tokens", self.max_prompt_tokens, 2, _MOST_TOKENS)
+        if self.head_hidden_size is not None:
+            _check_count("head_hidden_size", self.head_hidden_size, 1, _WIDEST)
+        assign(self, "kinds", checked_names("kinds", "kind", self.kinds))
+        _check_count("familiarity", self.familiarity, 0, _WIDEST)
         for name in ("head_input_dropout", "head_dropout"):
-            _check(name, getattr(self, name), 0.0 <= getattr(self, name) < 1.0, "a number in [0, 1)")
+            value = getattr(self, name)
+            _check(name, value, isinstance(value, int | float) and 0.0 <= value < 1.0, "a number in [0, 1)")
+        for name in ("chat", "add_special_tokens", "head_norm"):
+            _check(name, getattr(self, name), isinstance(getattr(self, name), bool), "true or false")
+        token = self.cls_token
+        _check("cls_token", token, token is None or (isinstance(token, str) and token != ""), "null or a token")
         if self.format_version != FORMAT_VERSION:
             raise ModelFormatError(
-                f"this model has format version {self.format_version}, this p2l-sdk reads {FORMAT_VERSION}; "
+                f"this model has format version {shown(self.format_version)}, this p2l-sdk reads {FORMAT_VERSION}; "
                 "install a newer one: pip install -U p2l-sdk"
             )
 
@@ -159,13 +160,12 @@ SPEC_KEYS = tuple(f.name for f in dataclasses.fields(ModelSpec))
 def base_of(folder: Path) -> tuple[str, str | None]:
     """Name and revision of the base of the adapter in a folder; ModelFormatError if its config does not name a base."""
     path = folder / ADAPTER_CONFIG
-    try:
-        adapter = json.loads(path.read_text(encoding="utf-8"))
-        name, revision = adapter["base_model_name_or_path"], adapter.get("revision")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelFormatError(f"{str(path)!r} is damaged: {type(error).__name__} {error}") from None
-    if not isinstance(name, str) or not name:
+    adapter = read_json(path, dict)
+    name, revision = adapter.get("base_model_name_or_path"), adapter.get("revision")
+    if not isinstance(name, str) or not name or odd_character(name):
         raise ModelFormatError(f"{str(path)!r} is damaged: base_model_name_or_path is {name!r}; it must name a base")
+    if revision is not None and not isinstance(revision, str):
+        raise ModelFormatError(f"{str(path)!r} is damaged: revision is {shown(revision)}; it must be text")
     return name, revision
 
 
@@ -176,36 +176,39 @@ def validate_costs(costs: Mapping[str, float] | None, models: tuple[str, ...]) -
         CostError: a cost is not a finite number >= 0, or its LLM is not in `models`.
     """
     checked = {}
+    if not isinstance(costs, Mapping | None):
+        raise CostError(f"costs must map names of LLMs to USD per response, and are {shown(costs)}")
+    known = frozenset(models)
     for name, cost in (costs or {}).items():
-        if name not in models:
-            raise CostError(f"a cost is given for {name!r}, which is not among the LLMs: {', '.join(models)}")
+        if name not in known:
+            raise CostError(f"a cost is given for {shown(name)}, which is not among the LLMs: {_listed(models)}")
         try:
             value = float(cost)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             value = math.nan
         if not (math.isfinite(value) and value >= 0):
-            raise CostError(f"the cost of {name!r} is {cost!r}; a cost is a finite number >= 0, USD per response")
+            raise CostError(f"the cost of {name!r} is {shown(cost)}; a cost is a finite number >= 0, USD per response")
         checked[name] = value
     return checked
 
 
-def _names(field_name: str, thing: str, given: Any) -> tuple[str, ...]:
-    if isinstance(given, str) or not all(isinstance(name, str) and name.strip() for name in given):
-        raise ModelFormatError(f"{field_name} must be a list of {thing} names, none of them empty")
-    names = tuple(given)
-    repeated = sorted(name for name, n in Counter(names).items() if n > 1)
-    if repeated:
-        raise ModelFormatError(f"the list of {thing}s names {', '.join(repeated)} more than once; names must be unique")
-    return names
+def _listed(models: tuple[str, ...]) -> str:
+    more = f" and {len(models) - _MOST_LISTED} more" if len(models) > _MOST_LISTED else ""
+    return ", ".join(models[:_MOST_LISTED]) + more
 
 
 def _member(enum: type[StrEnum], name: str, value: Any) -> StrEnum:
     try:
         return enum(value)
     except ValueError:
-        raise ModelFormatError(f"{name} is {value!r}; legal values: {', '.join(enum)}") from None
+        raise ModelFormatError(f"{name} is {shown(value)}; legal values: {', '.join(enum)}") from None
+
+
+def _check_count(name: str, value: Any, least: int, most: int) -> None:
+    legal = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+    _check(name, value, legal, f"an integer from {least} to {most:,}")
 
 
 def _check(name: str, value: Any, legal: bool, rule: str) -> None:
     if not legal:
-        raise ModelFormatError(f"{name} is {value!r}; it must be {rule}")
+        raise ModelFormatError(f"{name} is {shown(value)}; it must be {rule}")

@@ -68,6 +68,7 @@ class P2L:
         token: str | bool | None = None,
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
+        untrusted: bool = False,
     ) -> P2L:
         """Load a model.
 
@@ -79,6 +80,8 @@ class P2L:
             device, revision: torch device, e.g. "cuda"; branch, tag or commit of a Hub repository.
             base: for an adapter, the base model to use instead of the one it names (folder, Hub id or .gguf file).
             token, cache_dir, local_files_only: see `HubAccess`; a server's token is its API key, None: P2L_API_KEY.
+            untrusted: let its tokenizer and chat template read trying texts first, in a child process with limits on
+                time and memory. (No model's code is run, with or without it: see docs/hub.md.)
 
         Raises:
             HubError: the repository, or the base of an adapter, cannot be fetched; the message says what to do.
@@ -88,7 +91,7 @@ class P2L:
             P2LError: an option does not apply to a server: revision, device, base, local_files_only.
         """
         access = HubAccess(token=token, cache_dir=cache_dir, local_files_only=local_files_only)
-        scorer, folder = open_scorer(source, device, base, revision, access)
+        scorer, folder = open_scorer(source, device, base, revision, access, untrusted)
         return cls(scorer, costs=costs, folder=folder)
 
     @property

@@ -211,9 +211,9 @@ def test_an_adapter_without_its_base(broken, capsys):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", r"adapter_config.json' is damaged: JSONDecodeError"),
-        ("{}", r"adapter_config.json' is damaged: KeyError 'base_model_name_or_path'"),
-        ("[]", r"adapter_config.json' is damaged: TypeError"),
+        ("{", r"adapter_config.json' cannot be read as JSON: Expecting"),
+        ("{}", r"adapter_config.json' is damaged: base_model_name_or_path is None"),
+        ("[]", r"adapter_config.json' is no JSON object"),
         ('{"base_model_name_or_path": null}', r"base_model_name_or_path is None; it must name a base"),
     ],
 )

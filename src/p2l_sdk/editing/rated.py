@@ -32,6 +32,7 @@ import numpy as np
 from p2l_sdk.errors import ModelFormatError, P2LError, did_you_mean
 from p2l_sdk.leaderboards.leaderboard import Z_95
 from p2l_sdk.modeling.leaderboard_p2l import ARENA_SCALE
+from p2l_sdk.modeling.limits_p2l import read_json
 
 RECORD = "kinds.json"
 _SLACK = 0.05  # relative to the departures: how closely D fits a kind with very many prompts
@@ -178,7 +179,7 @@ class KindsRecord:
         if path is None or not path.is_file():
             raise P2LError("this model was not built from ratings, so it cannot learn from them; give votes or scores")
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_json(path, dict)
             kinds = tuple(values["kinds"])
             n = len(kinds)
             shapes = {"curves": (n + 1, 2), "spread": (n,), "means": (n, n), "none": (n,), "slack": (n,)}
@@ -188,6 +189,8 @@ class KindsRecord:
             geometry = Geometry(arrays["means"], arrays["none"], arrays["slack"])
             scale = Scale(values["scale"])
             return cls(kinds, str(values["overall"]), scale, arrays["curves"], arrays["spread"], geometry)
+        except ModelFormatError:
+            raise
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelFormatError(f"{str(path)!r} is damaged: {type(error).__name__} {error}") from None
 

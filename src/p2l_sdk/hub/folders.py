@@ -17,7 +17,8 @@ import numpy as np
 from p2l_sdk.errors import ModelFormatError, P2LError
 from p2l_sdk.hub.access import HubAccess, fetch, is_repo_id
 from p2l_sdk.hub.config import is_native
-from p2l_sdk.hub.tensors import replace_tensors, tensor_names
+from p2l_sdk.hub.tensors import read_header, replace_tensors, tensor_names
+from p2l_sdk.modeling.limits_p2l import read_json, shown
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, AUTO_MAP, CUSTOM_PIPELINES, MODEL_TYPE
 
 _EMBEDDED = Path(__file__).parents[1] / "embedded"
@@ -66,13 +67,13 @@ def _require_p2l(config: Path, repo_id: str) -> None:
     if not config.is_file():
         raise ModelFormatError(f"the Hub repository {repo_id!r} is no P2L model: it has no config.json")
     try:
-        parsed = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError:
+        parsed = read_json(config)
+    except ModelFormatError:
         return  # a damaged file is reported when the model is loaded
     if not isinstance(parsed, dict) or not is_native(parsed):
         kind = parsed.get("model_type") if isinstance(parsed, dict) else None
         raise ModelFormatError(
-            f"the Hub repository {repo_id!r} is no P2L model: its model_type is {kind!r}, not {MODEL_TYPE!r}; its "
+            f"the Hub repository {repo_id!r} is no P2L model: its model_type is {shown(kind)}, not {MODEL_TYPE!r}; its "
             "weights were not fetched"
         )
 
@@ -131,7 +132,7 @@ def save_copy(
         readme = partial / "README.md"
         if card is not None and readme.is_file():
             readme.write_text(card(readme.read_text(encoding="utf-8")), encoding="utf-8")
-        config = json.loads((partial / "config.json").read_text(encoding="utf-8"))
+        config = read_json(partial / "config.json", dict)
         config |= {"costs": dict(costs), "auto_map": AUTO_MAP, "custom_pipelines": CUSTOM_PIPELINES}
         if edited is not None:
             config["models"] = list(edited.models)
@@ -141,7 +142,7 @@ def save_copy(
                 _write_rows(source, partial, edited)
             _amend_card(readme, edited.edits, edited.models)
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        for file in _code_folder().glob("*_p2l.py"):
+        for file in code_folder().glob("*_p2l.py"):
             shutil.copyfile(file, partial / file.name)
 
 
@@ -215,8 +216,12 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
     try:
+        with path.open("rb") as file:
+            read_header(file, path)
         return load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except ModelFormatError:
+        raise
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError) as error:
         raise ModelFormatError(f"{str(path)!r} is damaged ({error}); copy or download it again") from None
 
 
@@ -267,7 +272,8 @@ def new_folder(target: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def _code_folder() -> Path:
+def code_folder() -> Path:
+    """Where the code that is saved with a model lies."""
     from p2l_sdk import modeling
 
     return Path(next(iter(modeling.__path__)))

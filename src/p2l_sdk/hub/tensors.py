@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +18,25 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from p2l_sdk.errors import ModelFormatError
+from p2l_sdk.modeling.limits_p2l import parse_json, read_json, shown
 
 _ALIGNMENT, _CHUNK = 8, 1 << 24
+_TABLE, _LAYERS = ("vocab_size", "hidden_size", "embedding_size"), ("num_hidden_layers", "intermediate_size")
+_FACTOR = 4  # what a config asks for may be shared between layers
+_LONGEST_HEADER = 100_000_000  # bytes, as in the safetensors library
+_BITS = {
+    "BOOL": 8,
+    "U8": 8,
+    "I8": 8,
+    "F8_E5M2": 8,
+    "F8_E4M3": 8,
+    "I16": 16,
+    "U16": 16,
+    "F16": 16,
+    "BF16": 16,
+    "I32": 32,
+}
+_BITS |= {"U32": 32, "F32": 32, "F64": 64, "I64": 64, "U64": 64}
 
 
 def replace_tensors(
@@ -36,9 +54,8 @@ def replace_tensors(
         ModelFormatError: the dtype of a tensor to replace is not F64, F32, F16 or BF16.
     """
     with source.open("rb") as old, target.open("wb") as new:
-        (size,) = struct.unpack("<Q", old.read(8))
-        header: dict[str, Any] = json.loads(old.read(size))
-        start, place = 8 + size, 0
+        header, start = read_header(old, source)
+        place = 0
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
         by_place = _by_place(entries)
         bytes_of = {name: _bytes(name, changed[name], entries[name]["dtype"]) for name in by_place if name in changed}
@@ -75,8 +92,7 @@ def split_tensors(source: Path, folder: Path, limit: int) -> list[Path]:
         The files written, the index last.
     """
     with source.open("rb") as old:
-        (size,) = struct.unpack("<Q", old.read(8))
-        header: dict[str, Any] = json.loads(old.read(size))
+        header, start = read_header(old, source)
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
         length = {name: last - first for name, (first, last) in ((n, e["data_offsets"]) for n, e in entries.items())}
         shards: list[list[str]] = [[]]
@@ -94,7 +110,7 @@ def split_tensors(source: Path, folder: Path, limit: int) -> list[Path]:
                 written = {n: {**entries[n], "data_offsets": list(o)} for n, o in zip(names, offsets, strict=True)}
                 _write_header(new, header, written)
                 for name in names:
-                    _copy(old, new, 8 + size, entries[name])
+                    _copy(old, new, start, entries[name])
             place_of |= dict.fromkeys(names, files[-1].name)
     index = folder / f"{source.name}.index.json"
     total = {"total_size": sum(length.values())}
@@ -123,8 +139,70 @@ def _copy(old: BinaryIO, new: BinaryIO, start: int, entry: Mapping[str, Any]) ->
 def tensor_names(path: Path) -> list[str]:
     """Names of the tensors in a safetensors file."""
     with path.open("rb") as file:
-        (size,) = struct.unpack("<Q", file.read(8))
-        return [name for name in json.loads(file.read(size)) if name != "__metadata__"]
+        return [name for name in read_header(file, path)[0] if name != "__metadata__"]
+
+
+def read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
+    """The header of an open safetensors file, and where its tensors begin.
+
+    Args:
+        file: at its beginning.
+        path: of the file, for the message.
+
+    Raises:
+        ModelFormatError: there is none, it is too large, or it says what the file does not hold: tensors overlap, leave
+            gaps, or do not have the bytes of their shape.
+    """
+    size = int.from_bytes(start := file.read(8), "little")
+    whole = path.stat().st_size
+    if len(start) < 8 or not 2 <= size <= min(whole - 8, _LONGEST_HEADER):
+        raise ModelFormatError(f"{str(path)!r} is damaged: it has no header of a safetensors file")
+    header = parse_json(file.read(size), f"the header of {str(path)!r}", dict)
+    end = 0
+    try:
+        entries = [entry for name, entry in header.items() if name != "__metadata__"]
+        for entry in sorted(entries, key=lambda entry: entry["data_offsets"]):
+            (first, last), bits = entry["data_offsets"], _BITS[entry["dtype"]]
+            if first != end or last < first or math.prod(entry["shape"], start=bits) != 8 * (last - first):
+                raise ValueError(f"a tensor of shape {shown(entry['shape'])} does not fill its place")
+            end = last
+        if end != whole - 8 - size:
+            raise ValueError("its tensors do not fill the file")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFormatError(f"the header of {str(path)!r} is damaged: {shown(error)}") from None
+    return header, 8 + size
+
+
+def require_held(folder: Path) -> None:
+    """Raise ModelFormatError if a folder's weights are damaged, or hold far fewer numbers than its `config.json` asks
+    for: building the model would take the memory of the difference."""
+    files = sorted(folder.glob("model*.safetensors"))
+    if not files:
+        return
+    held = 0
+    for file in files:
+        with file.open("rb") as opened:
+            header, _ = read_header(opened, file)
+        held += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    config = read_json(folder / "config.json", dict)
+    backbone = config.get("backbone_config") or {}
+    sizes = {name: backbone.get(name) for name in (*_TABLE, *_LAYERS)}
+    sizes = {name: size for name, size in sizes.items() if isinstance(size, int) and not isinstance(size, bool)}
+    names = config.get("models")
+    width = sizes.get("hidden_size", sizes.get("embedding_size", 1))
+    asked = {
+        "a table of vocab_size x hidden_size": sizes.get("vocab_size", 1) * width,
+        "num_hidden_layers of hidden_size": sizes.get("num_hidden_layers", 1) * width,
+        "intermediate_size x hidden_size": sizes.get("intermediate_size", 1) * width,
+        "models x the width of the head": (len(names) if isinstance(names, list) else 1)
+        * (config.get("head_hidden_size") or 1),
+    }
+    for what, numbers in asked.items():
+        if numbers > _FACTOR * held:
+            raise ModelFormatError(
+                f"weights and config of {str(folder)!r} do not belong together: config.json asks for {what}, "
+                f"{numbers:,} numbers, and the weights hold {held:,} in all"
+            )
 
 
 def _bytes(name: str, values: np.ndarray, dtype: str) -> bytes:

@@ -14,6 +14,7 @@ from p2l_sdk.hub.access import HubAccess, is_repo_id
 from p2l_sdk.hub.config import is_native, read_config
 from p2l_sdk.hub.folders import EMBEDDED, STATIC_MODEL, locate, new_folder, read_tensors, save_copy
 from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.modeling.limits_p2l import read_json
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import ModelSpec, Pooling
 from p2l_sdk.scorers.batches import BATCH
@@ -106,8 +107,8 @@ def _p2l_folder(source: str | Path) -> Path | None:
 def _has_a_type(folder: Path) -> bool:
     """Whether a folder's `config.json` names a type of model."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        config = read_json(folder / "config.json")
+    except ModelFormatError:
         return False
     return isinstance(config, dict) and isinstance(config.get("model_type"), str)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoTokenizer
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -18,8 +18,11 @@ from transformers.models.auto.modeling_auto import (
 from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.hub.access import HubAccess, fetch, is_repo_id
 from p2l_sdk.hub.folders import require_file
-from p2l_sdk.modeling.adapter_p2l import place_of
+from p2l_sdk.modeling.limits_p2l import read_json, shown
+from p2l_sdk.modeling.loading_p2l import load_backbone, load_tokenizer, place_of
+from p2l_sdk.scorers.tryout import is_unusual, require_small, try_out
 
+_TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _WEIGHT_FILES = ["config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
 
 
@@ -51,7 +54,7 @@ class BaseModel:
         options["dtype"] = dtype
         if attention is not None:
             options["attn_implementation"] = attention
-        model = self._from_pretrained(AutoModel, place, **options)
+        model = self._loaded(load_backbone, place, **options)
         if fetched is not None:
             model.config.name_or_path, model.config._commit_hash = self.name, fetched.name
         if model.config.is_encoder_decoder or "decoder_input_ids" in inspect.signature(model.forward).parameters:
@@ -66,13 +69,14 @@ class BaseModel:
         """
         place, options = place_of(self.name)
         gguf = {name: options[name] for name in ("gguf_file",) if name in options}
-        return self._from_pretrained(AutoTokenizer, place, **gguf)
+        return self._loaded(load_tokenizer, place, **gguf)
 
-    def _from_pretrained(self, factory: Any, place: str, **options: Any) -> Any:
+    def _loaded(self, load: Callable[..., Any], place: str, **options: Any) -> Any:
         options |= {"revision": self.revision, **vars(self.access)}
-        options["trust_remote_code"] = False  # if left unset, transformers prompts on the terminal
         try:
-            return factory.from_pretrained(place, **options)
+            return load(place, **options)
+        except ModelFormatError as error:
+            raise ModelFormatError(f"the base {self.name!r} could not be loaded: {error}") from error
         except ImportError as error:
             raise ModelFormatError(f"the base {self.name!r} needs another package: {_first_line(error)}") from error
         except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -169,11 +173,27 @@ def saved_tokenizer(folder: Path) -> Any:
     Raises:
         ModelFormatError: `tokenizer.json` is missing (transformers would create an empty one) or damaged.
     """
-    require_file(folder, "tokenizer.json")
+    path = require_file(folder, "tokenizer.json")
+    require_small(path)
+    for name in _TOKENIZER_FILES:
+        if (folder / name).is_file():
+            _check_places(folder / name, read_json(folder / name, dict))
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = load_tokenizer(folder, local_files_only=True)
+        if is_unusual(tokenizer.backend_tokenizer):
+            try_out(path)
+        return tokenizer
+    except ModelFormatError:
+        raise
     except Exception as error:  # tokenizers raises bare Exception
         raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: {error}") from None
+
+
+def _check_places(path: Path, fields: dict[str, Any]) -> None:
+    """Raise ModelFormatError if a tokenizer's settings name a file outside its folder."""
+    for key, value in fields.items():
+        if key.endswith("_file") and isinstance(value, str) and Path(value).name != value and Path(value).exists():
+            raise ModelFormatError(f"{str(path)!r} has the {key} {shown(value)}, which is not in its folder")
 
 
 def _first_line(error: Exception) -> str:

@@ -17,7 +17,6 @@ silent about it, but must not say otherwise. No code from the repository is run.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
 from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.modeling.limits_p2l import read_json, shown
 from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.spec_p2l import Activation, Pooling
 from p2l_sdk.scorers.backbone import saved_tokenizer
@@ -187,7 +187,11 @@ def _tensors(folder: Path) -> dict[str, torch.Tensor]:
         if not (folder / f"{_WEIGHTS}.index.json").is_file():
             raise ModelFormatError(no_safetensors(folder))
         index = _read_json(folder, f"{_WEIGHTS}.index.json", dict).get("weight_map")
-        files = sorted(set(index.values())) if isinstance(index, dict) else []
+        files = sorted(set(map(str, index.values()))) if isinstance(index, dict) else []
+        if outside := next((name for name in files if Path(name).name != name), None):
+            raise ModelFormatError(
+                f"{_WEIGHTS}.index.json of {str(folder)!r} names {shown(outside)}, not in its folder"
+            )
     tensors: dict[str, torch.Tensor] = {}
     for name in files:
         try:
@@ -227,12 +231,6 @@ def _tokenizer(folder: Path, training: Mapping[str, Any], backbone: Mapping[str,
 
 
 def _read_json(folder: Path, name: str, kind: type) -> Any:
-    try:
-        value = json.loads((folder / name).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelFormatError(f"{str(folder)!r} has lmarena's layout, but no {name}; copy that file too") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelFormatError(f"{str(folder / name)!r} cannot be read as JSON: {error}") from None
-    if not isinstance(value, kind):
-        raise ModelFormatError(f"{str(folder / name)!r} is no JSON {'object' if kind is dict else 'list'}")
-    return value
+    if not (folder / name).is_file():
+        raise ModelFormatError(f"{str(folder)!r} has lmarena's layout, but no {name}; copy that file too")
+    return read_json(folder / name, kind)

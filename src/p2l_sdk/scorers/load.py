@@ -8,9 +8,14 @@ from typing import Any
 from p2l_sdk.errors import MissingExtraError, ModelFormatError, P2LError
 from p2l_sdk.hub.access import HubAccess
 from p2l_sdk.hub.config import backbone_kind, read_config
-from p2l_sdk.hub.folders import DEFAULT_MODEL, locate, whole_folder
+from p2l_sdk.hub.folders import DEFAULT_MODEL, locate, tokenizer_file, whole_folder
+from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE
 from p2l_sdk.scorers.scorer import Scorer
+
+# what libraries raise for values that no model has
+_OF_DAMAGE = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, AssertionError)
+_OF_DAMAGE += (MemoryError, RuntimeError, OSError)
 
 
 def open_scorer(
@@ -19,6 +24,7 @@ def open_scorer(
     base: str | None = None,
     revision: str | None = None,
     access: HubAccess | None = None,
+    untrusted: bool = False,
 ) -> tuple[Scorer, Path | None]:
     """The scorer of any source, with the folder that it was loaded from; arguments and errors as in
     `P2L.from_pretrained`. For a server, the token of `access` is its API key."""
@@ -33,7 +39,23 @@ def open_scorer(
         key = access.token if isinstance(access.token, str) else "" if access.token is False else None
         return RemoteScorer(source, key=key), None
     folder = DEFAULT_MODEL if source is None else locate(source, revision, access)
+    if untrusted:
+        try_out_tokenizer(folder)
     return load_scorer(folder, device, base, access), folder
+
+
+def try_out_tokenizer(folder: Path) -> None:
+    """Let the tokenizer and the chat template of a folder read texts in a child process (see `tryout`).
+
+    Raises:
+        ModelFormatError: they cannot, or not within its limits.
+    """
+    from p2l_sdk.hub.config import chat_template
+    from p2l_sdk.scorers.tryout import require_small, try_out
+
+    config, path = read_config(folder), tokenizer_file(folder)
+    require_small(path)
+    try_out(path, chat_template(folder) if config.get("chat", True) else None)
 
 
 def load_scorer(
@@ -55,10 +77,14 @@ def load_scorer(
     config = read_config(folder)
     try:
         return _load(folder, config, device, base, access)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except MissingExtraError:
+        raise
+    except _OF_DAMAGE as error:
         if isinstance(error, P2LError):
             raise
-        raise ModelFormatError(f"config.json of {str(folder)!r} is damaged: {type(error).__name__} {error}") from error
+        raise ModelFormatError(
+            f"config.json of {str(folder)!r} is damaged: {type(error).__name__} {shown(error)}"
+        ) from error
 
 
 def _load(

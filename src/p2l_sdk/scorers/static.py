@@ -20,9 +20,13 @@ from p2l_sdk.hub.folders import read_tensors, tokenizer_file
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Kinds
 from p2l_sdk.modeling.familiarity_p2l import FAMILIAR, TENSORS, damping, distances, familiarity, shapes
 from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder
 from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec
+from p2l_sdk.scorers.tryout import is_unusual, require_small, try_out
 
+_LARGEST = 1 << 28  # size of a table's side
+_MOST_LOG_WEIGHT = 40  # sums of exp(40) are far from the end of float32
 _NORM_EPSILON = np.float32(1e-5)  # as in torch.nn.LayerNorm
 
 
@@ -85,6 +89,7 @@ class StaticScorer:
                 not finite.
         """
         spec = ModelSpec.from_config(config)
+        _check_backbone(config["backbone_config"])
         weights = read_tensors(folder)
         _check_weights(weights, spec, config["backbone_config"])
         norm_power = float(config["backbone_config"].get("norm_power", 0.0))
@@ -92,13 +97,20 @@ class StaticScorer:
         return cls(spec, encoder, weights, norm_power)
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
-        """Coefficients of a batch of prompts, float32."""
+        """Coefficients of a batch of prompts, float32.
+
+        Raises:
+            ModelFormatError: a coefficient is NaN or infinite.
+        """
         return self.score_pooled(self.pooled(prompts))
 
     def score_pooled(self, pooled: np.ndarray) -> Coefficients:
         """Apply the head: `score` for prompts with these vectors."""
         familiar = self._familiar(pooled)
-        return replace(self.score_features(self._features(pooled, familiar)), familiarity=familiar)
+        scored = self.score_features(self._features(pooled, familiar))
+        if not np.isfinite(scored.coefs).all():
+            raise ModelFormatError("the model gives NaN or infinite coefficients; its weights are damaged, or overflow")
+        return replace(scored, familiarity=familiar)
 
     def features(self, prompts: Sequence[Prompt]) -> np.ndarray:
         """The inputs of the last layer, `(n_prompts, width)` float32."""
@@ -197,12 +209,30 @@ class StaticScorer:
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """Read the `tokenizer.json` of a folder; ModelFormatError if it is missing or damaged."""
+    """Read the `tokenizer.json` of a folder; ModelFormatError if it is missing, damaged, or might read a text for ever
+    (see `tryout`)."""
     path = tokenizer_file(folder)
+    require_small(path)
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
-        raise ModelFormatError(f"{str(path)!r} is damaged: {error}") from None
+        raise ModelFormatError(f"{str(path)!r} is damaged: {shown(error)}") from None
+    if is_unusual(tokenizer):
+        try_out(path)
+    return tokenizer
+
+
+def _check_backbone(backbone: Mapping[str, Any]) -> None:
+    for name in ("vocab_size", "embedding_size"):
+        size = backbone.get(name)
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= _LARGEST:
+            raise ModelFormatError(f"{name} is {shown(size)}; it must be an integer from 1 to {_LARGEST:,}")
+    for name in ("quantized", "length_feature"):
+        if not isinstance(backbone.get(name, False), bool):
+            raise ModelFormatError(f"{name} is {shown(backbone[name])}; it must be true or false")
+    power = backbone.get("norm_power", 0.0)
+    if not isinstance(power, int | float) or not 0.0 <= power <= 1.0:
+        raise ModelFormatError(f"norm_power is {shown(power)}; it must be a number in [0, 1]")
 
 
 def _check_weights(weights: Mapping[str, np.ndarray], spec: ModelSpec, backbone: Mapping[str, Any]) -> None:
@@ -238,8 +268,17 @@ def _check_weights(weights: Mapping[str, np.ndarray], spec: ModelSpec, backbone:
             f"the config asks for {expected.get(name, 'no such tensor')}; weights and config do not belong together"
         )
     for name, tensor in weights.items():
+        packed = name == "backbone.table" and backbone.get("quantized")
+        if tensor.dtype != np.int8 if packed else tensor.dtype.kind != "f":
+            raise ModelFormatError(
+                f"tensor {name!r} is of type {tensor.dtype}, and must be {'int8' if packed else 'floating'}"
+            )
         if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
             raise ModelFormatError(f"tensor {name!r} holds NaN or infinite values; the weights are damaged")
+    if not (np.abs(weights["backbone.log_weight"]) < _MOST_LOG_WEIGHT).all():
+        raise ModelFormatError(
+            f"tensor 'backbone.log_weight' must lie within -{_MOST_LOG_WEIGHT} and {_MOST_LOG_WEIGHT}"
+        )
 
 
 def _affine(weights: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -15,12 +15,14 @@ from safetensors import SafetensorError
 from p2l_sdk.errors import ModelFormatError, P2LError
 from p2l_sdk.hub.access import HubAccess
 from p2l_sdk.hub.config import is_native
+from p2l_sdk.hub.tensors import require_held
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Kinds
 from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, batches, pad, padding_id
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, ModelSpec
 from p2l_sdk.scorers import auto_classes, lmarena
 from p2l_sdk.scorers.backbone import saved_tokenizer
+from p2l_sdk.scorers.template import limited_renderer
 
 auto_classes.register()
 
@@ -38,7 +40,9 @@ class TransformerScorer:
         self.spec: ModelSpec = model.spec
         self.model = model.eval()
         self._tokenizer = tokenizer
-        self._encode = PromptEncoder.from_transformers(self.spec, tokenizer, model.n_embeddings)
+        self._encode = PromptEncoder.from_transformers(
+            self.spec, tokenizer, model.n_embeddings, limited_renderer(tokenizer) if self.spec.chat else None
+        )
         self._pad_id = padding_id(tokenizer, model.n_embeddings)
         self._batch_size = batch_size
 
@@ -198,9 +202,10 @@ def _shallow_copy(module: Any) -> Any:
 
 def _whole_model(folder: Path) -> P2LModel:
     try:
-        model, report = P2LModel.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, output_loading_info=True
-        )
+        require_held(folder)
+        model, report = P2LModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+    except ModelFormatError:
+        raise
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: {error}") from None
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):

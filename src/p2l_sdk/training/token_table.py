@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoModel, AutoTokenizer
 
 from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.hub.config import backbone_kind, read_config
@@ -21,7 +20,7 @@ from p2l_sdk.hub.folders import read_tensors
 from p2l_sdk.modeling.modeling_p2l import n_embeddings
 from p2l_sdk.modeling.prompt_p2l import pad
 from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE
-from p2l_sdk.scorers.backbone import require_embeddings
+from p2l_sdk.scorers.backbone import BaseModel, require_embeddings
 from p2l_sdk.scorers.static import read_tokenizer
 
 
@@ -45,9 +44,13 @@ def distil(encoder: str | Path, width: int = 256, batch_size: int = 512) -> Toke
         encoder: folder or Hub id of an encoder with a fast tokenizer, e.g. all-MiniLM-L6-v2.
         width: number of principal components to keep, at most the encoder's own width.
         batch_size: vocabulary tokens per forward pass.
+
+    Raises:
+        HubError: it cannot be fetched from the Hub.
+        ModelFormatError: it cannot be loaded, or its weights are pickles.
     """
-    hf_tokenizer = AutoTokenizer.from_pretrained(encoder)
-    model = AutoModel.from_pretrained(encoder, dtype=torch.float32).eval()
+    base = BaseModel(str(encoder))
+    hf_tokenizer, model = base.tokenizer(), base.load().eval()
     frame = hf_tokenizer("")["input_ids"]  # special tokens around a text, e.g. [CLS] and [SEP]
     known = n_embeddings(model)
     require_embeddings(str(encoder), hf_tokenizer, known)

@@ -1,0 +1,145 @@
+"""What a model's folder may hold: JSON within limits, names that can be shown. Needs only the standard library.
+
+A folder may come from a stranger. Its files are read by these rules and by no others: JSON is small, not deep, without
+keys given twice, without NaN and without numbers of thousands of digits; a name has no character that moves a
+terminal's cursor, hides, or turns the direction of the text around it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors_p2l import ModelFormatError
+
+MOST_JSON_BYTES = 64_000_000
+DEEPEST_JSON = 64  # levels of objects and lists; a config has about five
+MOST_DIGITS = 40  # transformers writes 10^30 for "no limit"
+MOST_NAMES = 100_000
+LONGEST_NAME = 500  # characters
+_SHOWN = 120  # characters of an illegal value in a message
+# controls, lone surrogates, line separators, and characters that are not seen or that turn the direction of text
+_ODD = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+
+
+def read_json(path: Path, kind: type | None = None) -> Any:
+    """The value of a JSON file of a model's folder.
+
+    Args:
+        path: the file.
+        kind: `dict` or `list`, if the value must be one.
+
+    Raises:
+        ModelFormatError: it cannot be read, breaks a limit of this module, or is of another kind.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MOST_JSON_BYTES:
+            raise ModelFormatError(
+                f"{str(path)!r} cannot be read as JSON: it has {size:,} bytes, and {MOST_JSON_BYTES:,} are legal"
+            )
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelFormatError(f"{str(path)!r} cannot be read as JSON: {shown(error)}") from None
+    return parse_json(text, repr(str(path)), kind)
+
+
+def parse_json(text: str | bytes, what: str, kind: type | None = None) -> Any:
+    """The value of a JSON text within the limits; `what` names it in the message. Arguments and errors as in
+    `read_json`."""
+    try:
+        value = json.loads(text, parse_int=_integer, parse_constant=_constant, object_pairs_hook=_object)
+    except RecursionError:
+        raise ModelFormatError(f"{what} cannot be read as JSON: {_TOO_DEEP}") from None
+    except ValueError as error:
+        raise ModelFormatError(f"{what} cannot be read as JSON: {error}") from None
+    _check_depth(value, what)
+    if kind is not None and not isinstance(value, kind):
+        raise ModelFormatError(f"{what} is no JSON {'object' if kind is dict else 'list'}")
+    return value
+
+
+_TOO_DEEP = f"it is nested deeper than {DEEPEST_JSON} levels"
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"it has an integer of {len(digits):,} digits, and {MOST_DIGITS} are legal")
+    return int(digits)
+
+
+def _constant(name: str) -> float:
+    if name == "NaN":
+        raise ValueError("it has a NaN, which is no number")
+    return float(name)  # some architectures have no upper limit
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
+        raise ValueError(f"it gives {shown(twice)} twice")
+    return found
+
+
+def _check_depth(value: Any, what: str) -> None:
+    level = [value]
+    for _ in range(DEEPEST_JSON + 1):
+        level = [x for item in level for x in (item.values() if isinstance(item, dict) else item)
+                 if isinstance(x, dict | list)] if level and isinstance(level[0], dict | list) else []  # fmt: skip
+        if not level:
+            return
+    raise ModelFormatError(f"{what} cannot be read as JSON: {_TOO_DEEP}")
+
+
+def shown(value: Any) -> str:
+    """A value of a stranger as a message shows it: short, with escapes for what a terminal would obey."""
+    text = ascii(value) if _ODD.search(str(value)) else repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def odd_character(text: str) -> str | None:
+    """The code point of the first character that cannot be shown safely, such as "U+001B"; None if there is none."""
+    found = _ODD.search(text)
+    return None if found is None else f"U+{ord(found[0]):04X}"
+
+
+def checked_names(field: str, thing: str, given: Iterable[Any]) -> tuple[str, ...]:
+    """Names of LLMs or kinds as a tuple.
+
+    Args:
+        field: where they stand, for the message.
+        thing: what they name, for the message.
+        given: the names.
+
+    Raises:
+        ModelFormatError: there are too many, one is not text, empty, too long, given twice, or cannot be shown.
+    """
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise ModelFormatError(f"{field} must be a list of {thing} names, none of them empty")
+    if len(given) > MOST_NAMES:
+        raise ModelFormatError(f"{field} has {len(given):,} {thing} names, and {MOST_NAMES:,} are legal")
+    if not all(isinstance(name, str) and name.strip() for name in given):
+        raise ModelFormatError(f"{field} must be a list of {thing} names, none of them empty")
+    for name in given:
+        if len(name) > LONGEST_NAME:
+            raise ModelFormatError(
+                f"{field} has the {thing} name {shown(name)} of {len(name):,} characters; {LONGEST_NAME} are legal"
+            )
+        if (odd := odd_character(name)) is not None:
+            raise ModelFormatError(
+                f"{field} has the {thing} name {shown(name)} with the character {odd}, which cannot be shown; "
+                "a name is one line of visible text"
+            )
+    names = tuple(given)
+    repeated = sorted(name for name, n in Counter(names).items() if n > 1)
+    if repeated:
+        more = f" and {len(repeated) - 10} more" if len(repeated) > 10 else ""
+        raise ModelFormatError(
+            f"the list of {thing}s names {', '.join(repeated[:10])}{more} more than once; names must be unique"
+        )
+    return names
