@@ -42,12 +42,6 @@ class WholeCheckpoints(TrainerCallback):
             (folder / _WHOLE).write_text(json.dumps(sizes), encoding="utf-8")
 
 
-def checkpoint_folder(config: TrainingConfig) -> Path:
-    """The folder of a run's checkpoints, which exists until the run is finished."""
-    output = Path(config.output)
-    return output.with_name(output.name + ".checkpoints")
-
-
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder, complete or not, oldest first."""
     found = [path for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.rpartition("-")[2].isdigit()]

@@ -17,13 +17,14 @@ from p2l_sdk.modeling.prompt_p2l import PromptEncoder, padding_id
 from p2l_sdk.training.arguments import batch_size_for, training_arguments
 from p2l_sdk.training.calibration import Losses, as_it_is, calibrated
 from p2l_sdk.training.callbacks import TellListener, check_trackers, validation_of
-from p2l_sdk.training.checkpoints import begin_or_resume, checkpoint_folder, last_whole_checkpoint, nothing_left
+from p2l_sdk.training.checkpoints import begin_or_resume, last_whole_checkpoint, nothing_left
 from p2l_sdk.training.config import Method, Precision, TrainingConfig
 from p2l_sdk.training.data import GroupedPrompts
 from p2l_sdk.training.familiarity import remember_prompts
 from p2l_sdk.training.heads import HeadOnFeatures, pooled_features, rescale, shrink_towards, start_at
 from p2l_sdk.training.listener import Listener, Validation
 from p2l_sdk.training.model import add_lora, chosen_precision, new_model
+from p2l_sdk.training.places import checkpoint_folder
 from p2l_sdk.training.task import Task
 from p2l_sdk.training.trainer import P2LTrainer
 from p2l_sdk.training.verdict import Verdict
