@@ -12,6 +12,7 @@ from p2l_sdk.judging.answers import Answers
 from p2l_sdk.judging.judge import write_rows
 from p2l_sdk.mpg.measure.grading import Grader, GraderName, grader_of
 from p2l_sdk.mpg.measure.questions import Question
+from p2l_sdk.outputs.faults import write_faults
 from p2l_sdk.tables.columns import turns_of
 
 
@@ -75,7 +76,8 @@ def grade(
         rows.append({"prompt": shown, "benchmark": question.benchmark, **{n: found.get(n) for n in answers.models}})
     if not rows:
         raise VotesError("none of the prompts is one of the questions; were other questions asked?")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     write_rows(path, rows)
     means = {name: sum(of) / len(of) for name, of in scores.items() if of}
     counts = {name: len(of) for name, of in scores.items()}

@@ -33,7 +33,7 @@ from p2l_sdk.judging.verdicts import (
 )
 from p2l_sdk.mpg.measure.journal import Journal, Row
 from p2l_sdk.options import named_options
-from p2l_sdk.outputs.files import new_file
+from p2l_sdk.outputs.files import new_file, require_file
 from p2l_sdk.serve.gateway.address import read_key
 from p2l_sdk.serve.gateway.config import LLMConfig
 
@@ -176,6 +176,7 @@ async def judging(
     run = {"judge": llm.name, **judged_by.settings}
     run |= {"rubric": fingerprint([rubric]), "pairs": pairs.text(answers.models)}
     with Journal(verdicts_path(output), LAYOUT, lambda _: run) as journal:
+        require_file(output)
         recorded = sum(row.get("cost") or 0.0 for row in journal.rows)
         with Ledger(Path(output), recorded, limits.spend) as ledger:
             part = _Part(journal, ledger, judged_by, rubric, run, progress, 2 * len(todo))

@@ -25,6 +25,7 @@ def real_path(path: str | Path) -> Path:
     if str(path) == "":
         raise P2LError("the name of the output is empty")
     try:
+        str(path).encode()  # native code opens files by their names in UTF-8
         whole = Path(path).expanduser().absolute()
         return whole if str(whole).startswith(STREAMS) else Path(os.path.realpath(whole))
     except (ValueError, RuntimeError, OSError) as error:  # NUL or surrogates, ~nobody, no working directory
@@ -45,10 +46,6 @@ def write_faults(target: str | Path, advice: str = "") -> Iterator[None]:
         if isinstance(error, P2LError):  # one of a missing package
             raise
         raise _fault(target, error.strerror or str(error), advice) from error
-    except UnicodeEncodeError as error:
-        if error.encoding != "utf-8" or not isinstance(target, str | Path) or error.object not in str(target):
-            raise
-        raise _fault(target, "its name is no text", advice) from error
     except Exception as error:
         if isinstance(error, P2LError):
             raise

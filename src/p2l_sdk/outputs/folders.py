@@ -9,6 +9,7 @@ is killed between two moves, or whose result cannot be moved, loses nothing, and
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -61,6 +62,8 @@ def require_writable(folder: Path) -> None:
         try:
             missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
             for path in reversed(missing):
+                if os.path.lexists(path) and not path.is_dir():
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
                 path.mkdir(exist_ok=True)
                 made.append(path)
             with tempfile.TemporaryFile(dir=folder) as file:  # tells whether the disk is full, too

@@ -14,6 +14,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from p2l_sdk.errors import P2LError
+from p2l_sdk.outputs.faults import write_faults
 from p2l_sdk.training.config import Method, TrainingConfig
 from p2l_sdk.training.listener import Listener
 
@@ -97,10 +98,11 @@ def begin_or_resume(
     if resume:
         listener.nothing_to_resume(folder)
     delete_checkpoints(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".part")
-    partial.write_text(json.dumps(settings, indent=2), encoding="utf-8")
-    partial.replace(file)
+    with write_faults(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".part")
+        partial.write_text(json.dumps(settings, indent=2), encoding="utf-8")
+        partial.replace(file)
     return None
 
 

@@ -105,7 +105,7 @@ def _require_output(config: TrainingConfig, plan: Plan) -> None:
     try:
         require_new(config.output, besides=[INSIDE])
     except P2LError as error:
-        if (Path(config.output) / "config.json").is_file() and folder.is_dir():
+        if os.path.isfile(Path(config.output) / "config.json") and os.path.isdir(folder):
             raise P2LError(f"{error} (a finished run needs its checkpoints in {str(folder)!r} no more)") from None
         raise
     with write_faults(folder):
@@ -211,8 +211,7 @@ def _fine_tune(
             lessons=_taught(inputs, listener),
         )
     try:
-        with write_faults(folder, "; make room, and go on with --resume"):
-            result = fine_tune(config, task, inputs.costs, resume=resume, listener=listener)
+        result = fine_tune(config, task, inputs.costs, resume=resume, listener=listener)
     except KeyboardInterrupt:
         if last_whole_checkpoint(folder) is None:
             raise
