@@ -181,7 +181,7 @@ def _finish(folder: Path, target: str | Path) -> Path | None:
                 continue
             _put(partial, folder, target)
             raise P2LError(
-                f"{str(target)!r} holds the result of a run that had finished when it was killed, and is whole now; "
-                "name another folder for a new one"
+                f"{str(target)!r} exists already: a run had finished it when it was killed, and it is whole now; name "
+                "another folder for a new one"
             )
     return kept
