@@ -294,10 +294,33 @@ def kept_in_place(folder: Path) -> str:
     from p2l_sdk.outputs.folders import new_folder
 
     (folder / "out").mkdir()
-    with new_folder(folder / "out") as partial:
-        (partial / "config.json").write_text("ours")
-        (folder / "out" / "config.json").write_text("theirs")
+    try:
+        with new_folder(folder / "out") as partial:
+            for name in ("a.txt", "config.json", "z.txt"):
+                (partial / name).write_text("ours")
+            (folder / "out" / "config.json").write_text("theirs")
+    finally:
+        (place,) = (folder / "out").glob("kept-*")
+        assert sorted(os.listdir(place)) == ["a.txt", "config.json", "z.txt"]
+        assert (folder / "out" / "config.json").read_text() == "theirs"
     return "written"
+
+
+def read_only_meanwhile(folder: Path) -> str:
+    """It becomes read-only before the result is put there, and is as before when it can be written again."""
+    from p2l_sdk.errors import P2LError
+    from p2l_sdk.outputs.folders import new_folder, require_new
+
+    with mounted(folder / "disk") as disk:
+        try:
+            with new_folder(disk / "out") as partial:
+                (partial / "config.json").write_text("{}")
+                assert os.system(f"mount -o remount,ro {disk}") == 0
+        except P2LError as error:
+            place = Path(str(error).split("kept in '")[1].split("'")[0])
+            assert (place / "config.json").read_text() == "{}"
+            raise
+    return str(require_new(disk / "out"))
 
 
 def two_at_once(folder: Path) -> str:
@@ -383,8 +406,8 @@ CASES = [
     Case("over-quota-in-place", over_quota_in_place, says="'.*out' cannot be written: File too large"),
     Case("picture-over-quota", picture_over_quota, says="'.*x.png' cannot be written: File too large"),
     Case("file-over-quota", file_over_quota, says="'.*x.json' cannot be written: File too large"),
-    Case("kept", kept, says="finished result is kept in '.*/.out.p2l-"),
-    Case("kept-in-place", kept_in_place, says="config.json is there already; the finished result is kept in '.*"),
+    Case("kept", kept, says="finished result is kept in '.*/out.kept-"),
+    Case("kept-in-place", kept_in_place, says="json is there by now; the finished result is kept in '.*/out/kept-"),
     Case("two-at-once", two_at_once, says="another process is writing"),
     Case("two-at-once-in-place", two_at_once_in_place, says="another process is writing"),
     Case("half-written", half_written, says="is half-written: what fills it is still at work, or was killed"),
@@ -399,6 +422,7 @@ if can_mount():  # as root; tests/training/test_killed.py says so where it canno
         Case("small-disk", on_a_small_disk, says="'.*out' cannot be written: No space left"),
         Case("full-disk", on_a_full_disk, says="'.*out' cannot be written: No space left"),
         Case("read-only-disk", on_a_read_only_disk, says="'.*out' cannot be written: Read-only"),
+        Case("read-only-meanwhile", read_only_meanwhile, says="Read-only file system; the finished result is kept"),
         Case("read-only-mount", on_a_read_only_mount, says="'.*out' cannot be written: Read-only"),
         Case("file-over-a-mounted-file", over_a_mounted_file, right=bool),
     ]

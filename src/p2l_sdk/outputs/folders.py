@@ -99,12 +99,15 @@ def new_folder(target: str | Path, besides: Collection[str] = ()) -> Iterator[Pa
         try:
             with write_faults(target):
                 yield partial
-                _settle(partial)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        _write_manifest(partial, folder)
-        _put(partial, folder, target)
+        try:
+            _settle(partial)
+            _write_manifest(partial, folder)
+            _put(partial, folder)
+        except OSError as error:
+            raise _kept(partial, target, error) from error
 
 
 def half_written(folder: Path) -> bool:
@@ -141,25 +144,41 @@ def _names(partial: Path, folder: Path) -> list[str] | None:
         return None
 
 
-def _put(partial: Path, folder: Path, target: str | Path) -> None:
+def _put(partial: Path, folder: Path) -> None:
     """Move a finished result to where it belongs; what a killed process has moved before is not moved again."""
+    if partial.parent != folder:
+        os.rename(partial, folder)
+        (folder / _MANIFEST).unlink(missing_ok=True)
+        return
+    names = _names(partial, folder) or sorted(os.listdir(partial))
+    names = [name for name in names if os.path.lexists(partial / name)]
+    for name in names:
+        if os.path.lexists(folder / name):
+            raise FileExistsError(f"{name} is there by now")
     try:
-        if partial.parent != folder:
-            os.rename(partial, folder)
-            (folder / _MANIFEST).unlink(missing_ok=True)
-            return
-        for name in _names(partial, folder) or sorted(os.listdir(partial)):
-            if os.path.lexists(partial / name):
-                if os.path.lexists(folder / name):
-                    raise FileExistsError(f"{name} is there already")
-                os.rename(partial / name, folder / name)
+        for name in names:
+            os.rename(partial / name, folder / name)
+    except OSError:
+        for name in names:  # all in one place, whichever
+            if os.path.lexists(folder / name) and not os.path.lexists(partial / name):
+                with contextlib.suppress(OSError):
+                    os.rename(folder / name, partial / name)
+        raise
+    (partial / _MANIFEST).unlink(missing_ok=True)
+    partial.rmdir()
+
+
+def _kept(partial: Path, target: str | Path, error: OSError) -> P2LError:
+    """Keep a finished result that cannot be put where it belongs, under a name that no later run takes for left over
+    where names can still be given; the error says where it is."""
+    kept = partial.with_name(partial.name.replace(INSIDE, ".kept-", 1).removeprefix("."))
+    with contextlib.suppress(OSError):
         (partial / _MANIFEST).unlink(missing_ok=True)
-        partial.rmdir()
-    except OSError as error:
-        raise P2LError(
-            f"{str(target)!r} cannot be written: {error.strerror or error}; the finished result is kept in "
-            f"{str(partial)!r}: move it from there"
-        ) from error
+        os.rename(partial, kept)
+    where = f"{str(kept)!r}" if kept.is_dir() else f"{str(partial)!r}; move it before you name this output again"
+    return P2LError(
+        f"{str(target)!r} cannot be written: {error.strerror or error}; the finished result is kept in {where}"
+    )
 
 
 def _finish(folder: Path, target: str | Path) -> Path | None:
@@ -179,7 +198,10 @@ def _finish(folder: Path, target: str | Path) -> Path | None:
             if parent != folder and folder.is_dir() and set(os.listdir(folder)) - {_OF_THE_SYSTEM}:
                 kept = partial
                 continue
-            _put(partial, folder, target)
+            try:
+                _put(partial, folder)
+            except OSError as error:
+                raise _kept(partial, target, error) from error
             raise P2LError(
                 f"{str(target)!r} exists already: a run had finished it when it was killed, and it is whole now; name "
                 "another folder for a new one"
