@@ -341,6 +341,33 @@ def half_written(folder: Path) -> str:
     return command("leaderboard", "hello", "--model", str(folder / "out"))
 
 
+def unfinished(folder: Path) -> str:
+    (folder / "out" / ".checkpoints" / "checkpoint-5").mkdir(parents=True)
+    return command("leaderboard", "hello", "--model", str(folder / "out"))
+
+
+def unfinished_beside(folder: Path) -> str:
+    (folder / "out.checkpoints" / "checkpoint-5").mkdir(parents=True)
+    return command("leaderboard", "hello", "--model", str(folder / "out"))
+
+
+def of_two_long_names(folder: Path) -> bool:
+    """They begin alike: the one is not taken for the other."""
+    from p2l_sdk.outputs.folders import new_folder
+
+    with new_folder(folder / ("m" * 200)):
+        saved(folder / ("m" * 201))
+    return sorted(os.listdir(folder)) == ["m" * 200, "m" * 201]
+
+
+def without_a_working_directory(folder: Path) -> str:
+    (folder / "gone").mkdir()
+    with contextlib.chdir(folder):
+        os.chdir("gone")
+        os.rmdir("../gone")
+        return command(*("out" if word == "OUT" else word for word in FOLDERS["add-model"]))
+
+
 def itself(words: list[str]) -> Callable[[Path], str]:
     return lambda _: command(*(str(model()) if word in ("OUT", "none") else word for word in words))
 
@@ -411,6 +438,10 @@ CASES = [
     Case("two-at-once", two_at_once, says="another process is writing"),
     Case("two-at-once-in-place", two_at_once_in_place, says="another process is writing"),
     Case("half-written", half_written, says="is half-written: what fills it is still at work, or was killed"),
+    Case("two-long-names", of_two_long_names, right=bool),
+    Case("unfinished", unfinished, says="is half-written"),
+    Case("unfinished-beside", unfinished_beside, says="an unfinished run lies in '.*out.checkpoints'"),
+    Case("without-a-working-directory", without_a_working_directory, says="the working directory is gone"),
     Case("file-through-a-link", through_a_link, right=bool),
     Case("file-over-a-file", over_a_file, right=bool),
     Case("file-to-nowhere", to_nowhere, right=lambda text: "Costs of" in text),

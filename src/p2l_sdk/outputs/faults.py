@@ -28,8 +28,10 @@ def real_path(path: str | Path) -> Path:
         str(path).encode()  # native code opens files by their names in UTF-8
         whole = Path(path).expanduser().absolute()
         return whole if str(whole).startswith(STREAMS) else Path(os.path.realpath(whole))
-    except (ValueError, RuntimeError, OSError) as error:  # NUL or surrogates, ~nobody, no working directory
+    except (ValueError, RuntimeError) as error:  # NUL or surrogates, ~nobody
         raise P2LError(f"{str(path)!r} cannot be written: {error}") from None
+    except OSError as error:
+        raise P2LError(f"{str(path)!r} cannot be written, the working directory is gone: {error.strerror}") from None
 
 
 @contextlib.contextmanager

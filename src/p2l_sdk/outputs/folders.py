@@ -23,6 +23,7 @@ from p2l_sdk.outputs.leftovers import INSIDE, beside, in_work, left_over, remove
 
 _MANIFEST = f"{INSIDE}complete"
 _OF_THE_SYSTEM = "lost+found"  # in the root of an empty file system
+CHECKPOINTS = ".checkpoints"  # of a run whose output this is
 _LAST = "config.json"  # without it, a folder is no model
 _PAGE = bytes(4096)
 
@@ -91,11 +92,7 @@ def new_folder(target: str | Path, besides: Collection[str] = ()) -> Iterator[Pa
     folder = require_new(target, besides)
     with contextlib.ExitStack() as stack:
         with write_faults(target):
-            if folder.is_dir():
-                partial = stack.enter_context(temporary(INSIDE, folder))
-            else:
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                partial = stack.enter_context(temporary(beside(folder), folder.parent))
+            partial = stack.enter_context(_partial(folder))
         try:
             with write_faults(target):
                 yield partial
@@ -110,10 +107,28 @@ def new_folder(target: str | Path, besides: Collection[str] = ()) -> Iterator[Pa
             raise _kept(partial, target, error) from error
 
 
+@contextlib.contextmanager
+def _partial(folder: Path) -> Iterator[Path]:
+    """Context manager that yields a temporary folder inside a folder, or beside it if it is not there yet."""
+    with contextlib.ExitStack() as stack:
+        for last in (False, False, True):
+            try:
+                if folder.is_dir():
+                    partial = stack.enter_context(temporary(INSIDE, folder))
+                else:
+                    folder.parent.mkdir(parents=True, exist_ok=True)
+                    partial = stack.enter_context(temporary(beside(folder), folder.parent))
+                break
+            except FileNotFoundError:  # another process, which checks its own output, removed the same parents
+                if last:
+                    raise
+        yield partial
+
+
 def half_written(folder: Path) -> bool:
     """Whether a folder is being filled, or was when a process was killed."""
     with contextlib.suppress(OSError):
-        return any(entry.name.startswith(INSIDE) for entry in os.scandir(folder))
+        return any(name.startswith(INSIDE) or name == CHECKPOINTS for name in os.listdir(folder))
     return False
 
 

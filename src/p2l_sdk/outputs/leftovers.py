@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,10 @@ _LONGEST = 150  # bytes of the target's name that the name of its temporary one 
 
 def beside(target: Path) -> str:
     """How the names of temporary files and folders beside a target begin."""
-    return f".{target.name.encode('utf-8', 'ignore')[:_LONGEST].decode('utf-8', 'ignore')}{INSIDE}"
+    name = target.name.encode("utf-8", "ignore")
+    if len(name) > _LONGEST:
+        return f".{name[:_LONGEST].decode('utf-8', 'ignore')}-{zlib.crc32(name):08x}{INSIDE}"
+    return f".{target.name}{INSIDE}"
 
 
 def locked(path: Path) -> int | None:

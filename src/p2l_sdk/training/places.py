@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 
 from p2l_sdk.outputs.faults import real_path
+from p2l_sdk.outputs.folders import CHECKPOINTS
 from p2l_sdk.training.config import TrainingConfig
-
-INSIDE = ".checkpoints"
 
 
 def checkpoint_folder(config: TrainingConfig) -> Path:
@@ -16,4 +15,4 @@ def checkpoint_folder(config: TrainingConfig) -> Path:
     already. It may be the only folder that survives (the volume of a container) or that can be written."""
     output = real_path(config.output)
     beside = Path(f"{output}.checkpoints")
-    return output / INSIDE if os.path.isdir(output) and not os.path.isdir(beside) else beside
+    return output / CHECKPOINTS if os.path.isdir(output) and not os.path.isdir(beside) else beside

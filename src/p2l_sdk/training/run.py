@@ -21,7 +21,7 @@ from p2l_sdk.errors import HubError, P2LError
 from p2l_sdk.hub.folders import STATIC_MODEL
 from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
 from p2l_sdk.outputs.faults import write_faults
-from p2l_sdk.outputs.folders import new_folder, require_new, require_writable
+from p2l_sdk.outputs.folders import CHECKPOINTS, new_folder, require_new, require_writable
 from p2l_sdk.p2l import P2L
 from p2l_sdk.scorers.load import load_scorer
 from p2l_sdk.training.card import Card, base_name
@@ -41,7 +41,7 @@ def train(config: TrainingConfig, *, resume: bool = False, listener: Listener | 
 
     Settings are checked before any file is read, and all data is read and checked before any model is loaded. The
     output folder appears when everything is done; until then the checkpoints of a text backbone are in
-    `<output>.checkpoints`.
+    `<output>.checkpoints`, or in `<output>/.checkpoints` if the output is an empty folder that is there already.
 
     Args:
         config: all settings.
@@ -99,11 +99,11 @@ def _require_output(config: TrainingConfig, plan: Plan) -> None:
     if plan.refined is not None or plan.static_base is not None:
         require_new(config.output)
         return
-    from p2l_sdk.training.places import INSIDE, checkpoint_folder
+    from p2l_sdk.training.places import checkpoint_folder
 
     folder = checkpoint_folder(config)
     try:
-        require_new(config.output, besides=[INSIDE])
+        require_new(config.output, besides=[CHECKPOINTS])
     except P2LError as error:
         if os.path.isfile(Path(config.output) / "config.json") and os.path.isdir(folder):
             raise P2LError(f"{error} (a finished run needs its checkpoints in {str(folder)!r} no more)") from None
@@ -192,7 +192,7 @@ def _fine_tune(
     """A fine-tuned text backbone and its card, which are in the output folder; None in all but the first process."""
     from p2l_sdk.training.checkpoints import delete_checkpoints, last_whole_checkpoint
     from p2l_sdk.training.finetune import fine_tune, save
-    from p2l_sdk.training.places import INSIDE, checkpoint_folder
+    from p2l_sdk.training.places import checkpoint_folder
     from p2l_sdk.training.task import Task
 
     config, data, folder = inputs.config, inputs.data, checkpoint_folder(inputs.config)
@@ -220,7 +220,7 @@ def _fine_tune(
         return None
     # an adapter records where others find its base (`base_name`); here the base is loaded from `config.base`
     base = config.base if config.trained is Method.LORA and config.base_name is not None else None
-    with new_folder(config.output, besides=[INSIDE]) as partial:
+    with new_folder(config.output, besides=[CHECKPOINTS]) as partial:
         save(result, partial, config)
         (partial / "training_history.json").write_text(json.dumps(result.history, indent=1), encoding="utf-8")
         axes = plot_learning_curve(result.history, result.baseline, unit=f"nats per {task.noun.rstrip('s')}")
