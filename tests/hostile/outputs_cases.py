@@ -231,12 +231,6 @@ def over_quota(folder: Path) -> str:
         return saved(folder / "out")
 
 
-def over_quota_in_place(folder: Path) -> str:
-    (folder / "out").mkdir()
-    with nothing_left(folder), longest_file(5000):
-        return saved(folder / "out")
-
-
 def on_a_small_disk(folder: Path) -> str:
     with small(folder / "disk", 12) as disk, nothing_left(disk):
         return saved(disk / "out")
@@ -329,11 +323,6 @@ def two_at_once(folder: Path) -> str:
     with new_folder(folder / "out"):
         require_new(folder / "out")
     return "written"
-
-
-def two_at_once_in_place(folder: Path) -> str:
-    (folder / "out").mkdir()
-    return two_at_once(folder)
 
 
 def half_written(folder: Path) -> str:
@@ -430,13 +419,17 @@ CASES = [
     *(written(f"renamed-{place}", make, renamed) for place, make in PLACES.items()),
     Case("saved-working-directory", in_the_working_directory, right=bool),
     Case("over-quota", over_quota, says="'.*out' cannot be written: File too large"),
-    Case("over-quota-in-place", over_quota_in_place, says="'.*out' cannot be written: File too large"),
+    Case(
+        "over-quota-in-place",
+        lambda folder: over_quota(empty(folder).parent),
+        says="'.*out' cannot be written: File too large",
+    ),
     Case("picture-over-quota", picture_over_quota, says="'.*x.png' cannot be written: File too large"),
     Case("file-over-quota", file_over_quota, says="'.*x.json' cannot be written: File too large"),
     Case("kept", kept, says="finished result is kept in '.*/out.kept-"),
     Case("kept-in-place", kept_in_place, says="json is there by now; the finished result is kept in '.*/out/kept-"),
     Case("two-at-once", two_at_once, says="another process is writing"),
-    Case("two-at-once-in-place", two_at_once_in_place, says="another process is writing"),
+    Case("two-at-once-in-place", lambda folder: two_at_once(empty(folder).parent), says="another process is writing"),
     Case("half-written", half_written, says="is half-written: what fills it is still at work, or was killed"),
     Case("two-long-names", of_two_long_names, right=bool),
     Case("unfinished", unfinished, says="is half-written"),
