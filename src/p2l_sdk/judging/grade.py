@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ def grade(
         VotesError: no prompt is one of the questions.
     """
     path = Path(output)
-    if path.exists():
+    if os.path.lexists(path):
         raise ResultsError(f"{str(path)!r} exists; name another file")
     function = grader if callable(grader) else grader_of(grader)
     known = {text.strip(): question for question in questions for text in (question.prompt, question.text)}

@@ -79,9 +79,9 @@ class Journal:
             ResultsError: the file holds something else or another run, or another process is writing to it.
         """
         self.path, self._layout = Path(path), layout
-        if self.path.is_dir():
-            raise ResultsError(f"{str(path)!r} is a folder; name a file for the answers")
         with write_faults(path):
+            if self.path.is_dir():
+                raise ResultsError(f"{str(path)!r} is a folder; name a file for the answers")
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a+b")
         try:
