@@ -36,7 +36,7 @@ def test_a_journal_goes_on_from_its_whole_lines(tmp_path):
 def test_a_ledger_says_that_it_cannot_be_written(tmp_path):
     ledger = Ledger(tmp_path / "answers.jsonl", 0.0, None)
     says = r"spending' cannot be written: File too large; the same run goes on"
-    with longest_file(30), ledger, pytest.raises(P2LError, match=says):
+    with longest_file(20), ledger, pytest.raises(P2LError, match=says):
         asyncio.run(ledger.reserve(1.0))
 
 
