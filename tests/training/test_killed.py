@@ -20,20 +20,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import peft  # noqa: F401 - before the forks, which then spend their time on the work
 import pytest
+import torch
 from adapters import save_adapter, save_base
 from conftest import shared
 from fine_tuning import run as train
 from fine_tuning import vote_rows, write_jsonl
 from mounts import can_mount, mounted
 
+import p2l_sdk.training.finetune
+import p2l_sdk.training.run  # noqa: F401 - likewise
 from p2l_sdk import P2L
 from p2l_sdk.errors import P2LError
 from p2l_sdk.votes.votes import Votes
 
 EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "shutil.rmtree", "shutil.copyfile"}
 LORA = {
-    "feedback": "grk", "epochs": 3, "batch_size": 8, "average": 0.9, "lora_dropout": 0.2, "head_dropout": 0.2,
+    "feedback": "grk", "epochs": 2, "batch_size": 8, "average": 0.9, "lora_dropout": 0.2, "head_dropout": 0.2,
     "validation": 0.2, "checkpoints": 4, "precision": "fp32",
 }  # fmt: skip
 FORK = multiprocessing.get_context("fork")
@@ -51,7 +55,7 @@ class Job:
 def jobs(saved, base, tmp_path_factory) -> dict[str, Callable[[], Job]]:
     """Jobs by name, made when they are used."""
     root = tmp_path_factory.mktemp("inputs")
-    votes = write_jsonl(root / "votes.jsonl", vote_rows("grk", 40, 5))
+    votes = write_jsonl(root / "votes.jsonl", vote_rows("grk", 30, 5))
     more = [{"prompt": f"a poem about {i}", "model_a": "new", "model_b": "beta-13b", "winner": "tie"} for i in range(9)]
     added = write_jsonl(root / "added.jsonl", more)
 
@@ -112,6 +116,7 @@ def child(job: Job, output: Path, place: str, again: bool, event: int | None, re
                 os.kill(os.getpid(), signal.SIGKILL)
 
     os.dup2(os.open(output.parent.parent / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    torch.set_num_threads(1)  # threads do not survive a fork
     if place == ".":
         os.chdir(output)
     sys.addaudithook(watch)
