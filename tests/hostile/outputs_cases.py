@@ -431,6 +431,7 @@ CASES = [
     Case("without-a-working-directory", without_a_working_directory, says="the working directory is gone"),
     Case("file-through-a-link", through_a_link, right=bool),
     Case("file-over-a-file", over_a_file, right=bool),
+    Case("file-of-a-long-ending", lambda folder: costs(folder / f"x.{'j' * 250}"), right=bool),
     Case("file-to-nowhere", to_nowhere, right=lambda text: "Costs of" in text),
 ]
 if can_mount():  # as root; tests/training/test_killed.py says so where it cannot

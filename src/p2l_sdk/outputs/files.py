@@ -19,6 +19,7 @@ from p2l_sdk.outputs.faults import STREAMS, real_path, write_faults
 from p2l_sdk.outputs.leftovers import INSIDE, beside, left_over, remove, temporary
 
 _PAGE = bytes(4096)
+_SUFFIX = 12  # most characters of a file's ending that its temporary file has too
 _ELSEWHERE = f"p2l-output{INSIDE}"  # in the system's temporary folder: files that will be copied to their place
 _NOT_OVER = (errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES)  # a mount point; somebody else's file
 
@@ -48,6 +49,8 @@ def require_file(path: str | Path, *, new: bool = False) -> Path:
             for left in left_over(parent, prefix):
                 if left.is_file():
                     remove(left)
+        if file.exists() and not os.access(file, os.W_OK):  # a new name in its folder would not ask
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         if _only_in_place(file):
             with file.open("r+b"):
                 return file
@@ -74,9 +77,9 @@ def new_file(path: str | Path, *, new: bool = False, keep: bool = True) -> Itera
     with contextlib.ExitStack() as stack:
         if _is_special(file) or _only_in_place(file):
             place = Path(tempfile.gettempdir())
-            partial = stack.enter_context(temporary(_ELSEWHERE, place, file.suffix))
+            partial = stack.enter_context(temporary(_ELSEWHERE, place, file.suffix[:_SUFFIX]))
         else:
-            partial = stack.enter_context(temporary(beside(file), file.parent, file.suffix))
+            partial = stack.enter_context(temporary(beside(file), file.parent, file.suffix[:_SUFFIX]))
         try:
             with write_faults(path):
                 yield partial
@@ -84,7 +87,8 @@ def new_file(path: str | Path, *, new: bool = False, keep: bool = True) -> Itera
                 with partial.open("rb") as opened:
                     os.fsync(opened.fileno())
         except BaseException:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
             raise
         _put(partial, file, path, new, keep)
 

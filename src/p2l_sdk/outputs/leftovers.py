@@ -24,7 +24,7 @@ except ImportError:  # not available on Windows, where nothing is taken for left
 
 INSIDE = ".p2l-"  # how the names begin in a folder that is being filled
 _SCRATCH = "p2l-scratch-"  # and in the system's temporary folder
-_LONGEST = 150  # bytes of the target's name that the name of its temporary one begins with
+_LONGEST = 100  # bytes of the target's name that the name of its temporary one begins with
 
 
 def beside(target: Path) -> str:
