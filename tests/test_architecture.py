@@ -17,6 +17,7 @@ from conftest import ROOT
 FLOORS = [
     {"modeling"},
     {"errors"},
+    {"outputs"},
     {"names", "pictures", "options", "rewording"},
     {"leaderboards"},
     {"hub"},

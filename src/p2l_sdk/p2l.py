@@ -6,7 +6,6 @@ imported on first use.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -330,10 +329,10 @@ class P2L:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model to a folder that `P2L.from_pretrained(folder)` can load and, without p2l_sdk,
         `AutoModel.from_pretrained(folder, trust_remote_code=True)`. It is written completely or not at all; P2LError if
-        it exists and is not empty."""
+        it exists and is not empty, or cannot be written."""
         from p2l_sdk.scorers.save import save_model
 
-        save_model(self._scorer, self._folder, Path(folder), self.costs, self.edits)
+        save_model(self._scorer, self._folder, folder, self.costs, self.edits)
 
     @named_options(HubOptions, {"create_pr": False})
     def push_to_hub(
@@ -353,17 +352,18 @@ class P2L:
         """
         from p2l_sdk.hub.cards import EXAMPLE_PROMPTS
         from p2l_sdk.hub.publish import push_model
+        from p2l_sdk.outputs.leftovers import scratch_folder
 
         target, board = HubTarget(repo_id=repo_id, **options), self.leaderboard(EXAMPLE_PROMPTS[0])
-        with tempfile.TemporaryDirectory() as place:
-            self.save_pretrained(folder := Path(place) / "model")
+        with scratch_folder() as place:
+            self.save_pretrained(folder := place / "model")
             return push_model(folder, target, max_shard_bytes=max_shard_bytes, handler=handler, board=board)
 
     def merge(self, folder: str | Path) -> None:
         """Write an adapter, merged into its base, as a plain model; P2LError if it is none, or the folder is taken."""
         from p2l_sdk.scorers.save import merge_model
 
-        merge_model(self._scorer, self._folder, Path(folder), self.costs, self.edits)
+        merge_model(self._scorer, self._folder, folder, self.costs, self.edits)
 
     def __repr__(self) -> str:
         embedded = next((name for name, folder in EMBEDDED.items() if folder == self._folder), None)

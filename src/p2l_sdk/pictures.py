@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2l_sdk.errors import MissingExtraError, P2LError
+from p2l_sdk.outputs.files import new_file, require_file
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -41,11 +42,10 @@ def save(figure: matplotlib.figure.Figure | Any, path: str | Path, dpi: int = 12
         P2LError: the file cannot be written.
     """
     try:
-        with warnings.catch_warnings():  # where no font has a character, the picture shows a box
+        with new_file(path) as partial, warnings.catch_warnings():
+            # where no font has a character, the picture shows a box
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-            figure.savefig(path, dpi=dpi)
-    except OSError as error:
-        raise P2LError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
+            figure.savefig(partial, dpi=dpi)
     finally:
         require_pyplot().close(figure)
 
@@ -55,11 +55,12 @@ def check_picture(path: str) -> None:
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        P2LError: the file has another ending than .png, .pdf or .svg.
+        P2LError: the file has another ending than .png, .pdf or .svg, or cannot be written.
     """
     if not path.lower().endswith(_ENDINGS):
         raise P2LError(f"{path!r} is no name of a picture; known endings: {', '.join(_ENDINGS)}")
     require_pyplot()
+    require_file(path)
 
 
 def require_pyplot() -> Any:

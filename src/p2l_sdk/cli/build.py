@@ -63,12 +63,12 @@ def build(
     Its leaderboards, aggregated over the prompts of a kind, are that kind's leaderboard. A prompt may be of several
     kinds (several rows, or a list in category), or of none (empty): then the overall leaderboard is the answer.
     """
-    from p2l_sdk.hub.folders import require_new
     from p2l_sdk.kinds.build import build_model
     from p2l_sdk.kinds.card import BuildCard
     from p2l_sdk.kinds.prompts import KindPrompts
+    from p2l_sdk.outputs.folders import require_new
 
-    require_new(Path(output).expanduser())
+    require_new(output)
     known, others = _leaderboards(ratings, scale, scores, percent, columns, kinds, overall)
     read = KindPrompts.read(prompts, known.kinds, others)
     source = Path(ratings or scores or "").name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -44,13 +43,16 @@ def costs(
       p2l costs --costs genai-prices
       p2l costs --costs genai-prices:together,openrouter
     """
+    from p2l_sdk.outputs.files import require_file, write_file
     from p2l_sdk.routing.costs import load_costs
 
+    if output is not None:
+        require_file(output)
     p2l = load(model)
     tokens = {"input_tokens": input_tokens, "output_tokens": output_tokens}
     found = p2l.costs if source is None else load_costs(source, p2l.models, **tokens)
     if output is not None:
-        Path(output).write_text(json.dumps(dict(found), indent=1) + "\n", encoding="utf-8")
+        write_file(output, json.dumps(dict(found), indent=1) + "\n")
     if as_json:
         print_json({"source": found.source, **tokens, "costs": dict(found), "llms": found.rows()})
     else:

@@ -53,9 +53,11 @@ def add_model(
 ) -> None:
     """Add the LLM NAME, learned in seconds from votes, scores or ratings, and write the model to a new folder."""
     from p2l_sdk.names import meant
+    from p2l_sdk.outputs.folders import require_new
     from p2l_sdk.votes.votes import Scores, Votes
 
     named = reading()
+    require_new(output)
     known = load(model)
     if learn_from["votes"] is not None:
         learn_from["votes"] = Votes.read(learn_from["votes"], **named)
@@ -92,6 +94,9 @@ def add_model(
 @JSON
 def remove_model(name: str, model: str | None, output: str, as_json: bool) -> None:
     """Remove the LLM NAME and write the model to a new folder."""
+    from p2l_sdk.outputs.folders import require_new
+
+    require_new(output)
     _finish(load(model).remove_model(name), output, as_json, f"{name}: removed", {"removed": name})
 
 
@@ -103,6 +108,9 @@ def remove_model(name: str, model: str | None, output: str, as_json: bool) -> No
 @JSON
 def rename_model(name: str, new_name: str, model: str | None, output: str, as_json: bool) -> None:
     """Rename the LLM NAME to NEW_NAME and write the model to a new folder."""
+    from p2l_sdk.outputs.folders import require_new
+
+    require_new(output)
     renamed = load(model).rename_model(name, new_name)
     _finish(renamed, output, as_json, f"{name}: renamed {new_name}", {"renamed": {name: new_name}})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 
@@ -38,12 +37,12 @@ def plan(
     in nats, given the votes planned before), the most telling first.
     """
     from p2l_sdk.editing.plan import plan_votes
-    from p2l_sdk.errors import P2LError
+    from p2l_sdk.outputs.files import require_file, write_file
     from p2l_sdk.votes.prompts import read_prompts
     from p2l_sdk.votes.votes import Votes
 
-    if output is not None and Path(output).exists():
-        raise P2LError(f"{output!r} exists already; name a new file")
+    if output is not None:
+        require_file(output, new=True)
     names = [name.strip() for name in models.split(",") if name.strip()]
     texts = list({json.dumps(prompt): prompt for prompt in read_prompts(prompts)}.values())
     known = None if votes is None else Votes.read(votes, **reading())
@@ -52,7 +51,7 @@ def plan(
     picks = plan_votes(load_scorer(model), texts, names, number, votes=known, per_prompt=per_prompt)
     lines = [json.dumps(pick.to_dict(), ensure_ascii=False) for pick in picks]
     if output is not None:
-        Path(output).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_file(output, "".join(f"{line}\n" for line in lines), new=True)
     if as_json:
         print_json({"output": output, "votes": [pick.to_dict() for pick in picks]})
     elif output is None:

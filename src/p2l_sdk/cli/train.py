@@ -169,5 +169,8 @@ def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
 @REVISION
 def merge(adapter: str, output: str) -> None:
     """Write ADAPTER (a folder, or a Hub id) and its base as one plain model, the folder OUTPUT."""
+    from p2l_sdk.outputs.folders import require_new
+
+    require_new(output)
     load(adapter).merge(output)
     click.echo(f"wrote {output}")

@@ -20,6 +20,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise ModelFormatError(f"there is no folder {str(folder)!r}")
     if not path.is_file():
+        from p2l_sdk.outputs.folders import half_written
+
+        if half_written(folder):
+            raise ModelFormatError(
+                f"{str(folder)!r} is half-written: what fills it is still at work, or was killed; run that again: it "
+                "finishes it or begins anew"
+            )
         raise ModelFormatError(f"{str(folder)!r} is no P2L model: it has no config.json")
     config = read_json(path)
     if not isinstance(config, dict) or not (is_native(config) or is_lmarena(config)):

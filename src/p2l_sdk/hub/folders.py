@@ -6,7 +6,6 @@ import contextlib
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from p2l_sdk.errors import ModelFormatError, P2LError
+from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.hub.access import HubAccess, fetch, is_repo_id
 from p2l_sdk.hub.config import is_native
 from p2l_sdk.hub.tensors import read_header, replace_tensors, tensor_names
@@ -56,7 +55,11 @@ def locate(source: str | Path, revision: str | None = None, access: HubAccess | 
         return EMBEDDED[str(source)]
     if not isinstance(source, str) or not is_repo_id(source):
         server = "; the address of a server starts with http://" if _ADDRESS.fullmatch(str(source)) else ""
-        raise ModelFormatError(f"there is no folder {str(source)!r}, and it is no Hub repository id (org/name){server}")
+        unfinished = Path(f"{folder}.checkpoints")
+        run = f"; an unfinished run lies in {str(unfinished)!r} (p2l train --resume)" if unfinished.is_dir() else ""
+        raise ModelFormatError(
+            f"there is no folder {str(source)!r}, and it is no Hub repository id (org/name){server}{run}"
+        )
     found = fetch(source, _CONFIG_FILES, revision, access)
     if not (found / _RESEARCH_CONFIG).is_file():
         _require_p2l(found / "config.json", source)
@@ -100,7 +103,7 @@ class EditedHead:
 
 def save_copy(
     source: Path,
-    target: Path,
+    target: str | Path,
     costs: Mapping[str, float],
     edited: EditedHead | None = None,
     *,
@@ -122,6 +125,8 @@ def save_copy(
         P2LError: the target exists and is not empty, or cannot be written.
         ModelFormatError: the LLMs were edited, but the source holds no last layer whose rows can be replaced.
     """
+    from p2l_sdk.outputs.folders import new_folder
+
     with new_folder(target) as partial, whole_folder(source) as source:
         for pattern in patterns:
             for file in source.glob(pattern):
@@ -193,8 +198,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         return
     from safetensors.numpy import save_file
 
-    with tempfile.TemporaryDirectory() as place:
-        whole = Path(place)
+    from p2l_sdk.outputs.leftovers import scratch_folder
+
+    with scratch_folder() as whole:
         for file in (*STATIC_MODEL.glob("tokenizer*.json"), *folder.iterdir()):
             if file.name != _HEAD:
                 shutil.copyfile(file, whole / file.name)
@@ -236,40 +242,6 @@ def require_file(folder: Path, name: str) -> Path:
     if not path.is_file():
         raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: it has no {name}")
     return path
-
-
-def require_new(target: Path) -> None:
-    """Raise `P2LError` if the target exists and is not an empty folder, or cannot be accessed."""
-    try:
-        taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
-    except OSError as error:
-        raise P2LError(f"{str(target)!r} cannot be written: {error.strerror or error}") from error
-    if taken:
-        raise P2LError(f"{str(target)!r} exists already; name a new or an empty folder")
-
-
-@contextlib.contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """Context manager that yields a temporary folder to fill, which becomes `target` only if the block succeeds.
-
-    Raises:
-        P2LError: the target exists and is not empty, or cannot be written.
-    """
-    partial = None
-    try:
-        require_new(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        yield partial
-        partial.chmod(0o755)  # mkdtemp and safetensors grant access to the owner alone
-        for file in partial.iterdir():
-            file.chmod(0o644)
-        partial.replace(target)
-    except OSError as error:
-        raise P2LError(f"{str(target)!r} cannot be written: {error.strerror or error}") from error
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 def code_folder() -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from p2l_sdk.hub.cards import EXAMPLE_PROMPTS, complete_model_card, with_picture
 from p2l_sdk.hub.config import backbone_kind, read_config
 from p2l_sdk.hub.tensors import split_tensors
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, STATIC_BACKBONE, ModelSpec, base_of
+from p2l_sdk.outputs.leftovers import scratch_folder
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -59,15 +59,15 @@ def push_model(
     card = folder / _CARD
     text = card.read_text(encoding="utf-8") if card.is_file() else None
     text = complete_model_card(text, spec, target.repo_id, base)
-    with tempfile.TemporaryDirectory() as place:
+    with scratch_folder() as place:
         whole, static = folder / _WEIGHTS, backbone_kind(config) == STATIC_BACKBONE
         if whole.is_file() and whole.stat().st_size > max_shard_bytes and not static:
             del files[_WEIGHTS]
-            files |= {part.name: part for part in split_tensors(whole, Path(place), max_shard_bytes)}
+            files |= {part.name: part for part in split_tensors(whole, place, max_shard_bytes)}
         if board is not None:
             with contextlib.suppress(MissingExtraError):
-                pictures.save(board.plot().figure, Path(place) / _PICTURE)
-                files[_PICTURE] = Path(place) / _PICTURE
+                pictures.save(board.plot().figure, place / _PICTURE)
+                files[_PICTURE] = place / _PICTURE
                 text = with_picture(text, _PICTURE, f"{board.caption}: {EXAMPLE_PROMPTS[0]}")
         message = f"P2L model of {len(spec.models)} LLMs"
         return push({**files, _CARD: text.encode()}, target, message=message, stale=_STALE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from p2l_sdk.judging.answers import Answers
 from p2l_sdk.judging.judge import write_rows
 from p2l_sdk.mpg.measure.grading import Grader, GraderName, grader_of
 from p2l_sdk.mpg.measure.questions import Question
+from p2l_sdk.outputs.faults import write_faults
 from p2l_sdk.tables.columns import turns_of
 
 
@@ -55,7 +57,7 @@ def grade(
         VotesError: no prompt is one of the questions.
     """
     path = Path(output)
-    if path.exists():
+    if os.path.lexists(path):
         raise ResultsError(f"{str(path)!r} exists; name another file")
     function = grader if callable(grader) else grader_of(grader)
     known = {text.strip(): question for question in questions for text in (question.prompt, question.text)}
@@ -75,7 +77,8 @@ def grade(
         rows.append({"prompt": shown, "benchmark": question.benchmark, **{n: found.get(n) for n in answers.models}})
     if not rows:
         raise VotesError("none of the prompts is one of the questions; were other questions asked?")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     write_rows(path, rows)
     means = {name: sum(of) / len(of) for name, of in scores.items() if of}
     counts = {name: len(of) for name, of in scores.items()}

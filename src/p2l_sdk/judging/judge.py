@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ from p2l_sdk.judging.verdicts import (
 )
 from p2l_sdk.mpg.measure.journal import Journal, Row
 from p2l_sdk.options import named_options
+from p2l_sdk.outputs.files import new_file, require_file
 from p2l_sdk.serve.gateway.address import read_key
 from p2l_sdk.serve.gateway.config import LLMConfig
 
@@ -176,6 +176,7 @@ async def judging(
     run = {"judge": llm.name, **judged_by.settings}
     run |= {"rubric": fingerprint([rubric]), "pairs": pairs.text(answers.models)}
     with Journal(verdicts_path(output), LAYOUT, lambda _: run) as journal:
+        require_file(output)
         recorded = sum(row.get("cost") or 0.0 for row in journal.rows)
         with Ledger(Path(output), recorded, limits.spend) as ledger:
             part = _Part(journal, ledger, judged_by, rubric, run, progress, 2 * len(todo))
@@ -288,7 +289,5 @@ def _verdict(row: Row | None) -> Verdict | None:
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write JSON lines to a file, which is replaced as a whole."""
-    new = path.with_name(path.name + ".new")
-    with new.open("w", encoding="utf-8", errors="replace") as file:
+    with new_file(path) as partial, partial.open("w", encoding="utf-8", errors="replace") as file:
         file.writelines(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-    os.replace(new, path)

@@ -8,12 +8,14 @@ billed. So spent and reserved together never exceed the limit, in all parts of a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections import deque
 from pathlib import Path
 from types import TracebackType
 
 from p2l_sdk.errors import ResultsError
+from p2l_sdk.outputs.faults import write_faults
 
 _SUFFIX = ".spending"
 _ROUNDING = 1 + 1e-12  # of the sums
@@ -43,7 +45,8 @@ class Ledger:
         self.path, self._limit = output.with_name(output.name + _SUFFIX), limit
         self._open: dict[int, float] = {}
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._file = self.path.open("a+b")
+        with write_faults(self.path):
+            self._file = self.path.open("a+b")
         try:
             self.spent, self.assumed, self._number = self._read()
         except BaseException:
@@ -57,7 +60,8 @@ class Ledger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # of a line that `_write` could not write; it has said so
+            self._file.close()
 
     async def reserve(self, most: float | None) -> int:
         """Reserve the most that a query can cost, USD (None if its LLM has no price); returns the reservation.
@@ -95,8 +99,9 @@ class Ledger:
         return self._open[reservation]
 
     def _write(self, row: dict[str, object]) -> None:
-        self._file.write(json.dumps(row).encode() + b"\n")
-        self._file.flush()
+        with write_faults(self.path, "; the same run goes on from what it has written so far"):
+            self._file.write(json.dumps(row).encode() + b"\n")
+            self._file.flush()
 
     def _read(self) -> tuple[float, float, int]:
         """What the earlier parts of the run have spent, and of it assumed; and the last number of a reservation."""

@@ -12,11 +12,12 @@ import numpy as np
 from p2l_sdk.errors import MissingExtraError, ModelFormatError, P2LError
 from p2l_sdk.hub.access import HubAccess, is_repo_id
 from p2l_sdk.hub.config import is_native, read_config
-from p2l_sdk.hub.folders import EMBEDDED, STATIC_MODEL, locate, new_folder, read_tensors, save_copy
+from p2l_sdk.hub.folders import EMBEDDED, STATIC_MODEL, locate, read_tensors, save_copy
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.limits_p2l import read_json
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import ModelSpec, Pooling
+from p2l_sdk.outputs.folders import new_folder
 from p2l_sdk.scorers.batches import BATCH
 from p2l_sdk.scorers.load import load_scorer
 from p2l_sdk.scorers.static import StaticScorer

@@ -13,7 +13,6 @@ import numpy as np
 
 from p2l_sdk.editing.rated import Geometry, KindsRecord, spreads
 from p2l_sdk.errors import P2LError
-from p2l_sdk.hub.folders import require_new
 from p2l_sdk.kinds.base import Base
 from p2l_sdk.kinds.prompts import KindPrompts
 from p2l_sdk.kinds.ratings import KindRatings
@@ -22,6 +21,7 @@ from p2l_sdk.leaderboards.aggregate import PairStatistics
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.leaderboard_p2l import ARENA_SCALE
 from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec
+from p2l_sdk.outputs.folders import require_new
 from p2l_sdk.rewording.copies import changed_copies
 from p2l_sdk.routing.costs import CostSource, load_costs
 from p2l_sdk.scorers.familiarity import learned_familiarity
@@ -108,7 +108,7 @@ def build_model(
         CostError: a cost is invalid.
     """
     target = Path(output).expanduser()
-    require_new(target)
+    require_new(output)
     if not isinstance(prompts, KindPrompts):
         prompts = KindPrompts.read(prompts, ratings.kinds)
     if prompts.kinds != ratings.kinds:

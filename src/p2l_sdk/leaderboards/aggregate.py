@@ -22,8 +22,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,15 +148,11 @@ class PairStatistics:
             "drawn": self._drawn,
             "n_prompts": self.n_prompts,
         }
+        from p2l_sdk.outputs.files import new_file
+
         content = save({**self._arrays, "kept": self._kept}, {"format": _FORMAT, "state": json.dumps(state)})
-        path = Path(path)
-        try:
-            with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
-                partial = Path(folder) / path.name
-                partial.write_bytes(content)
-                os.replace(partial, path)
-        except OSError as error:
-            raise P2LError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
+        with new_file(path, keep=False) as partial:
+            partial.write_bytes(content)
 
     @classmethod
     def load(cls, path: str | Path) -> PairStatistics:

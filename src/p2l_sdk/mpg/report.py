@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from p2l_sdk import pictures
-from p2l_sdk.hub.folders import new_folder, require_new
 from p2l_sdk.mpg.correlation import Correlation
 from p2l_sdk.mpg.fastness import Fastness
 from p2l_sdk.mpg.node_estimates import NodeEstimates
 from p2l_sdk.mpg.page import page
+from p2l_sdk.outputs.folders import new_folder, require_new
 from p2l_sdk.pictures import require_pyplot
 
 FAST, SUBDOMAINS, PAGE, DATA = "goodness_fastness.png", "subdomains.png", "report.html", "report.json"
@@ -26,7 +26,7 @@ def require_output(folder: str | Path) -> None:
         P2LError: the folder exists and is not empty.
         MissingExtraError: matplotlib is not installed.
     """
-    require_new(Path(folder))
+    require_new(folder)
     require_pyplot()
 
 
@@ -111,7 +111,7 @@ class Report:
         texts = {PAGE: self.to_html(), DATA: json.dumps(self.to_dict(), indent=1, allow_nan=False)}
         figures = self.figures()
         try:
-            with new_folder(Path(folder)) as partial:
+            with new_folder(folder) as partial:
                 for name, text in texts.items():
                     (partial / name).write_text(text, encoding="utf-8")
                 for name, figure in figures.items():

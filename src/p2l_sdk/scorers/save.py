@@ -16,7 +16,7 @@ from p2l_sdk.scorers.scorer import SavableScorer, Scorer, editable
 
 
 def save_model(
-    scorer: Scorer, source: Path | None, target: Path, costs: Mapping[str, float], edits: tuple[str, ...]
+    scorer: Scorer, source: Path | None, target: str | Path, costs: Mapping[str, float], edits: tuple[str, ...]
 ) -> None:
     """Write a model to a new folder; see `P2L.save_pretrained`.
 
@@ -40,7 +40,7 @@ def save_model(
 
 
 def merge_model(
-    scorer: Scorer, source: Path | None, target: Path, costs: Mapping[str, float], edits: tuple[str, ...]
+    scorer: Scorer, source: Path | None, target: str | Path, costs: Mapping[str, float], edits: tuple[str, ...]
 ) -> None:
     """Write an adapter merged into its base as a plain model; arguments as in `save_model`, see `P2L.merge`.
 
@@ -50,7 +50,7 @@ def merge_model(
     adapter = source is not None and (source / ADAPTER_CONFIG).is_file()
     if source is None or not adapter or not isinstance(scorer, SavableScorer):
         raise P2LError("this model is no adapter, so there is nothing to merge; save_pretrained copies it")
-    card = functools.partial(merged_card, name=target.resolve().name)
+    card = functools.partial(merged_card, name=Path(target).resolve().name)
     save_copy(source, target, costs, _edited_head(scorer, edits), weights=scorer.save_weights, card=card)
 
 

@@ -14,6 +14,8 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from p2l_sdk.errors import P2LError
+from p2l_sdk.outputs.faults import write_faults
+from p2l_sdk.outputs.files import write_file
 from p2l_sdk.training.config import Method, TrainingConfig
 from p2l_sdk.training.listener import Listener
 
@@ -40,12 +42,6 @@ class WholeCheckpoints(TrainerCallback):
                     os.fsync(opened.fileno())
             sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
             (folder / _WHOLE).write_text(json.dumps(sizes), encoding="utf-8")
-
-
-def checkpoint_folder(config: TrainingConfig) -> Path:
-    """The folder of a run's checkpoints, which exists until the run is finished."""
-    output = Path(config.output)
-    return output.with_name(output.name + ".checkpoints")
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -103,10 +99,9 @@ def begin_or_resume(
     if resume:
         listener.nothing_to_resume(folder)
     delete_checkpoints(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".part")
-    partial.write_text(json.dumps(settings, indent=2), encoding="utf-8")
-    partial.replace(file)
+    with write_faults(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_file(file, json.dumps(settings, indent=2))
     return None
 
 
@@ -122,7 +117,12 @@ def nothing_left(folder: Path, is_new: bool) -> Iterator[None]:
 
 
 def _check_same_run(settings: dict[str, Any], file: Path) -> None:
-    before = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+        assert isinstance(before, dict)
+    except (OSError, ValueError, AssertionError):
+        where = f"{str(file)!r}, which says what the run was,"
+        raise P2LError(f"{where} is damaged; delete {str(file.parent)!r} and begin again") from None
     changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
     if changed:
         raise P2LError(
@@ -135,7 +135,7 @@ def delete_checkpoints(folder: Path) -> None:
     """Delete a run's own files from its checkpoint folder; anything else, such as logs of a tracker, stays."""
     for checkpoint in checkpoints(folder):
         shutil.rmtree(checkpoint)
-    parts = ("features-*.safetensors", "features-*.part", "settings.part", _SETTINGS)
+    parts = ("features-*.safetensors", ".features-*.p2l-*", ".settings.*.p2l-*", _SETTINGS)
     for pattern in parts:  # the settings last: they identify the folder as the run's
         for file in folder.glob(pattern):
             file.unlink()

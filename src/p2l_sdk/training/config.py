@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -197,7 +198,7 @@ class TrainingConfig:
             value = getattr(self, name)
             self._check(name, isinstance(value, str | Path) and str(value) != "", "given")
             object.__setattr__(self, name, str(value))
-        object.__setattr__(self, "output", str(Path(self.output).expanduser()))
+        object.__setattr__(self, "output", os.path.expanduser(self.output))
         if self.teacher is not None:
             object.__setattr__(self, "teacher", _names(self.teacher))
         for name in ("llms", "not_llms"):

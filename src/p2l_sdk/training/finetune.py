@@ -14,16 +14,18 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainingArgumen
 
 from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.prompt_p2l import PromptEncoder, padding_id
+from p2l_sdk.outputs.faults import write_faults
 from p2l_sdk.training.arguments import batch_size_for, training_arguments
 from p2l_sdk.training.calibration import Losses, as_it_is, calibrated
 from p2l_sdk.training.callbacks import TellListener, check_trackers, validation_of
-from p2l_sdk.training.checkpoints import begin_or_resume, checkpoint_folder, last_whole_checkpoint, nothing_left
+from p2l_sdk.training.checkpoints import begin_or_resume, last_whole_checkpoint, nothing_left
 from p2l_sdk.training.config import Method, Precision, TrainingConfig
 from p2l_sdk.training.data import GroupedPrompts
 from p2l_sdk.training.familiarity import remember_prompts
 from p2l_sdk.training.heads import HeadOnFeatures, pooled_features, rescale, shrink_towards, start_at
 from p2l_sdk.training.listener import Listener, Validation
 from p2l_sdk.training.model import add_lora, chosen_precision, new_model
+from p2l_sdk.training.places import checkpoint_folder
 from p2l_sdk.training.task import Task
 from p2l_sdk.training.trainer import P2LTrainer
 from p2l_sdk.training.verdict import Verdict
@@ -102,7 +104,8 @@ def fine_tune(
     baseline = None if task.validation is None else task.averaged_loss(task.validation)
     if baseline is not None:
         listener.validation_baseline(baseline)
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    with write_faults(folder, "; make room, and go on with --resume"):
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     listener.trained(_kept(trainer))
     verdict = None if validation is None else _judged(config, task, trainer, validation)
     keep = verdict.keep if config.calibrate and verdict is not None else config.keep

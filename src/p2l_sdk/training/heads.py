@@ -13,6 +13,7 @@ from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.feedback_p2l import eta_of_threshold
 from p2l_sdk.modeling.modeling_p2l import P2LModel, P2LOutput
 from p2l_sdk.modeling.prompt_p2l import pad
+from p2l_sdk.outputs.files import new_file
 from p2l_sdk.training.listener import Listener, tracked
 
 LEAST_LOG_S = -3.0  # least initial log threshold: a tie threshold t of 1.05
@@ -69,9 +70,8 @@ def pooled_features(
         rows = order[start : start + batch_size]
         input_ids, mask = (torch.from_numpy(x).to(model.device) for x in pad([ids[i] for i in rows], pad_id))
         features[rows] = model.pooled(input_ids, mask).float().cpu()
-    partial = file.with_suffix(".part")
-    save_file({"features": features}, partial)
-    partial.replace(file)
+    with new_file(file) as partial:
+        save_file({"features": features}, partial)
     return features
 
 

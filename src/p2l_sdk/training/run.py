@@ -18,8 +18,10 @@ from p2l_sdk import pictures
 from p2l_sdk.editing.edit import only_rows
 from p2l_sdk.editing.refined import Refined
 from p2l_sdk.errors import HubError, P2LError
-from p2l_sdk.hub.folders import STATIC_MODEL, new_folder, require_new
+from p2l_sdk.hub.folders import STATIC_MODEL
 from p2l_sdk.modeling.feedback_p2l import Feedback, Pointwise
+from p2l_sdk.outputs.faults import write_faults
+from p2l_sdk.outputs.folders import CHECKPOINTS, new_folder, require_new, require_writable
 from p2l_sdk.p2l import P2L
 from p2l_sdk.scorers.load import load_scorer
 from p2l_sdk.training.card import Card, base_name
@@ -39,7 +41,7 @@ def train(config: TrainingConfig, *, resume: bool = False, listener: Listener | 
 
     Settings are checked before any file is read, and all data is read and checked before any model is loaded. The
     output folder appears when everything is done; until then the checkpoints of a text backbone are in
-    `<output>.checkpoints`.
+    `<output>.checkpoints`, or in `<output>/.checkpoints` if the output is an empty folder that is there already.
 
     Args:
         config: all settings.
@@ -69,7 +71,7 @@ def train(config: TrainingConfig, *, resume: bool = False, listener: Listener | 
 def _run(config: TrainingConfig, resume: bool, main: bool, listener: Listener) -> P2L | None:
     plan = Plan.of(config, resume=resume)
     if main:
-        require_new(Path(config.output))
+        _require_output(config, plan)
     inputs = Inputs.read(config, plan)
     if inputs.summary is not None:
         listener.data_read(config.votes, inputs.summary)
@@ -90,6 +92,24 @@ def _run(config: TrainingConfig, resume: bool, main: bool, listener: Listener) -
     if config.push_to_hub is not None:
         _push(p2l, config.output, config.push_to_hub, listener)
     return p2l
+
+
+def _require_output(config: TrainingConfig, plan: Plan) -> None:
+    """Check that the output, and the checkpoints of a text backbone, can be written."""
+    if plan.refined is not None or plan.static_base is not None:
+        require_new(config.output)
+        return
+    from p2l_sdk.training.places import checkpoint_folder
+
+    folder = checkpoint_folder(config)
+    try:
+        require_new(config.output, besides=[CHECKPOINTS])
+    except P2LError as error:
+        if os.path.isfile(Path(config.output) / "config.json") and os.path.isdir(folder):
+            raise P2LError(f"{error} (a finished run needs its checkpoints in {str(folder)!r} no more)") from None
+        raise
+    with write_faults(folder):
+        require_writable(folder)
 
 
 @contextlib.contextmanager
@@ -122,7 +142,7 @@ def _refine(inputs: Inputs, base: Path, listener: Listener) -> tuple[P2L, Card]:
         p2l.costs = inputs.costs
     refined = replace(cast(Refined, p2l.refined), matched=inputs.read_as)
     listener.refined(refined)
-    with new_folder(folder) as partial:
+    with new_folder(config.output) as partial:
         p2l.save_pretrained(partial)
         loaded = P2L(load_scorer(partial), folder=folder)
         only = P2L(only_rows(load_scorer(partial), data.models))  # held-out data need not know the other LLMs
@@ -151,7 +171,7 @@ def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: List
         source = "the embedded static model" if base == STATIC_MODEL else config.base
         table, origin = table_of(base), f"Its token table is that of {source}."
     taught = _taught(replace(inputs, data=data), listener)
-    with new_folder(Path(config.output)) as partial:
+    with new_folder(config.output) as partial:
         fit = fit_static(
             data, table, recipe, inputs.costs, averaged=averaged, lessons=taught, held_out=held_out, listener=listener
         )
@@ -170,8 +190,9 @@ def _fine_tune(
     inputs: Inputs, feedback: Feedback | Pointwise, resume: bool, listener: Listener
 ) -> tuple[P2L, Card] | None:
     """A fine-tuned text backbone and its card, which are in the output folder; None in all but the first process."""
-    from p2l_sdk.training.checkpoints import checkpoint_folder, delete_checkpoints, last_whole_checkpoint
+    from p2l_sdk.training.checkpoints import delete_checkpoints, last_whole_checkpoint
     from p2l_sdk.training.finetune import fine_tune, save
+    from p2l_sdk.training.places import checkpoint_folder
     from p2l_sdk.training.task import Task
 
     config, data, folder = inputs.config, inputs.data, checkpoint_folder(inputs.config)
@@ -199,7 +220,7 @@ def _fine_tune(
         return None
     # an adapter records where others find its base (`base_name`); here the base is loaded from `config.base`
     base = config.base if config.trained is Method.LORA and config.base_name is not None else None
-    with new_folder(Path(config.output)) as partial:
+    with new_folder(config.output, besides=[CHECKPOINTS]) as partial:
         save(result, partial, config)
         (partial / "training_history.json").write_text(json.dumps(result.history, indent=1), encoding="utf-8")
         axes = plot_learning_curve(result.history, result.baseline, unit=f"nats per {task.noun.rstrip('s')}")

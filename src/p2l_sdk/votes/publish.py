@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -15,6 +14,7 @@ from p2l_sdk.hub.access import HubOptions, HubTarget, push
 from p2l_sdk.hub.cards import join_card, render
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner
 from p2l_sdk.options import named_options
+from p2l_sdk.outputs.leftovers import scratch_folder
 from p2l_sdk.tables.columns import turns_of
 from p2l_sdk.votes.summary import summarise
 from p2l_sdk.votes.votes import WINNERS, Votes
@@ -64,10 +64,10 @@ def push_votes(
     if not splits:
         raise VotesError("there are no votes to push; give Votes, or a mapping from splits to Votes")
     tables = _tables(splits)
-    with tempfile.TemporaryDirectory() as place:
+    with scratch_folder() as place:
         files: dict[str, Path | bytes] = {}
         for split, table in tables.items():
-            files |= _write(table, split, Path(place))
+            files |= _write(table, split, place)
         card = _card(splits, next(iter(tables.values())).schema, repo_id, title, license, description)
         message = f"{sum(map(len, splits.values())):,} votes"
         files["README.md"] = card.encode()

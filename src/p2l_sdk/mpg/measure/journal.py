@@ -3,6 +3,7 @@ resumed: it is locked for one process, a half-written last line is removed, and 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from types import TracebackType
 from typing import IO, Any, TypeVar
 
 from p2l_sdk.errors import P2LError, ResultsError
+from p2l_sdk.outputs.faults import write_faults
 
 try:
     import fcntl
@@ -77,10 +79,11 @@ class Journal:
             ResultsError: the file holds something else or another run, or another process is writing to it.
         """
         self.path, self._layout = Path(path), layout
-        if self.path.is_dir():
-            raise ResultsError(f"{str(path)!r} is a folder; name a file for the answers")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a+b")
+        with write_faults(path):
+            if self.path.is_dir():
+                raise ResultsError(f"{str(path)!r} is a folder; name a file for the answers")
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("a+b")
         try:
             lock(self._file, path)
             self._file.seek(0)
@@ -104,12 +107,19 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # of a line that `write` could not write; it has said so
+            self._file.close()
 
     def write(self, row: Row) -> None:
-        """Write one line; it is handed to the operating system before this returns, so it survives this process."""
-        self._file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n")
-        self._file.flush()
+        """Write one line; it is handed to the operating system before this returns, so it survives this process.
+
+        Raises:
+            P2LError: it cannot be written, for instance since the disk is full.
+        """
+        line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n"
+        with write_faults(self.path, "; its lines so far are kept, from which the same run goes on"):
+            self._file.write(line)
+            self._file.flush()
         self.rows.append(row)
         self.last[self._layout.key(row)] = row
 
