@@ -182,7 +182,7 @@ def bootstrap(
         totals = drawn.sum(1)
         parts.append((drawn @ steps)[totals > 0] / totals[totals > 0, None])
     resampled, share = np.concatenate(parts), weights / weights.sum()
-    effective = max(2.0, 1.0 / float(share @ share))
+    effective = max(2.0, round(1.0 / float(share @ share), 6))  # the same for all scales: draws depend on every digit
     wider = np.sqrt(effective / random.chisquare(effective - 1.0, (len(resampled), 1)))  # one for all LLMs
     return optimum[:n_models] + wider * resampled
 
