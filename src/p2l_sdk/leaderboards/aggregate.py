@@ -119,7 +119,7 @@ class PairStatistics:
     def _use_unit(self, exponent: int) -> None:
         if exponent != self._exponent:
             change = self._exponent - exponent
-            self._arrays = {name: np.ldexp(array, change) for name, array in self._arrays.items()}
+            self._arrays = {name: np.asarray(np.ldexp(array, change)) for name, array in self._arrays.items()}
             self._kept[:, 1] = np.ldexp(self._kept[:, 1], change)
             self._exponent = exponent
 
