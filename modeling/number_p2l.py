@@ -22,7 +22,7 @@ def to_number(value: Any) -> float:
         if not _DECIMAL.fullmatch(text):
             return math.nan
         value = text
-    elif isinstance(value, bool | bytes | bytearray) or getattr(value, "ndim", 0) or type(value).__name__ == "bool":
+    elif isinstance(value, bool | bytes | bytearray) or getattr(value, "ndim", False) or type(value).__name__ == "bool":
         return math.nan
     try:
         number = float(value)

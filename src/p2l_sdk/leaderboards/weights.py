@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from p2l_sdk.errors import P2LError
+from p2l_sdk.errors import P2LError, VotesError
 from p2l_sdk.modeling.number_p2l import shown, to_number
 
 _ORDINARY = 64  # weights whose largest lies between 2^-64 and 2^64 stay as they are
+_MOST_EVIDENCE = 1e12  # votes
 NEGLIGIBLE = 1e-10  # share of the total weight below which double precision tells nothing
 
 
@@ -30,6 +31,21 @@ def scaled(values: np.ndarray) -> np.ndarray:
     would not be exact. What is less than about 1e-300 of the largest becomes 0."""
     exponent = exponent_of(values)
     return np.ldexp(values, -exponent) if exponent else values
+
+
+def require_evidence(weights: np.ndarray) -> None:
+    """Refuse votes that would outweigh all that a model knows: beside it, a weight is a number of votes.
+
+    Raises:
+        VotesError: the weights sum to more than 1e12.
+    """
+    with np.errstate(over="ignore"):
+        total = weights.sum()
+    if total > _MOST_EVIDENCE:
+        raise VotesError(
+            f"the weights of the votes sum to {total:g}; beside what the model knows, a weight of 1 is one vote: "
+            "divide them all by the same number"
+        )
 
 
 def weights_of(values: Any, rule: str) -> np.ndarray:
