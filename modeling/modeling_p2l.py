@@ -26,6 +26,7 @@ from .static_p2l import StaticConfig, StaticModel
 if TYPE_CHECKING:  # transformers copies the files that this one names and, in old versions, no others: see spec_p2l
     from .errors_p2l import P2LError  # noqa: F401
     from .leaderboard_p2l import rows  # noqa: F401
+    from .number_p2l import to_number  # noqa: F401
     from .pipeline_p2l import LeaderboardPipeline  # noqa: F401
     from .polynomial_p2l import Polynomial  # noqa: F401
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 
 from .errors_p2l import CostError, ModelFormatError
 from .feedback_p2l import Feedback
+from .number_p2l import shown, to_number
 
 FORMAT_VERSION = 1
 MODEL_TYPE, STATIC_BACKBONE = "p2l", "p2l_static"  # in config.json: of the model, of the static backbone
@@ -179,12 +179,9 @@ def validate_costs(costs: Mapping[str, float] | None, models: tuple[str, ...]) -
     for name, cost in (costs or {}).items():
         if name not in models:
             raise CostError(f"a cost is given for {name!r}, which is not among the LLMs: {', '.join(models)}")
-        try:
-            value = float(cost)
-        except (TypeError, ValueError):
-            value = math.nan
-        if not (math.isfinite(value) and value >= 0):
-            raise CostError(f"the cost of {name!r} is {cost!r}; a cost is a finite number >= 0, USD per response")
+        value = to_number(cost)
+        if not value >= 0:
+            raise CostError(f"the cost of {name!r} is {shown(cost)}; a cost is a finite number >= 0, USD per response")
         checked[name] = value
     return checked
 
