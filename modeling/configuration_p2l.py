@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # transformers copies the files that this one names and, in o
     from .limits_p2l import read_json  # noqa: F401
     from .loading_p2l import load_backbone  # noqa: F401
     from .modeling_p2l import P2LModel  # noqa: F401
+    from .number_p2l import to_number  # noqa: F401
     from .pipeline_p2l import LeaderboardPipeline  # noqa: F401
     from .polynomial_p2l import Polynomial  # noqa: F401
     from .prompt_p2l import PromptEncoder  # noqa: F401

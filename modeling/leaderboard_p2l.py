@@ -14,12 +14,13 @@ import numpy as np
 from .feedback_p2l import Feedback
 
 ARENA_CENTRE, ARENA_SCALE = 1000.0, 400.0 / math.log(10.0)  # Chatbot Arena's scale: 400 points for odds of 10 to 1
+_MOST_PAIRS = 1 << 22  # win rates that are computed together
 Z_95 = 1.959963984540054  # standard errors in half a 95 % interval
 
 
 def ranks(coefs: np.ndarray) -> np.ndarray:
     """Rank of each LLM, 1 being the best; equal coefficients share a rank."""
-    return 1 + (coefs[None, :] > coefs[:, None]).sum(1)
+    return 1 + len(coefs) - np.searchsorted(np.sort(coefs), coefs, side="right")
 
 
 def ratings(feedback: Feedback, coefs: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
@@ -46,6 +47,10 @@ def win_rates(coefs: np.ndarray, opponents: np.ndarray, opponent_weights: np.nda
     Returns:
         `(..., n_models)` in (0, 1).
     """
+    n = coefs.shape[-1]
+    if n > 1 and coefs.size * opponents.shape[-1] > _MOST_PAIRS:  # so that no array holds the pairs of very many
+        halves = coefs[..., : n // 2], coefs[..., n // 2 :]
+        return np.concatenate([win_rates(half, opponents, opponent_weights) for half in halves], -1)
     # sigmoid(x) = (1 + tanh(x / 2)) / 2
     return 0.5 + 0.5 * (np.tanh(0.5 * (coefs[..., :, None] - opponents[..., None, :])) @ opponent_weights)
 

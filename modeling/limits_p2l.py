@@ -97,8 +97,15 @@ def _check_depth(value: Any, what: str) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value of a stranger as a message shows it: short, with escapes for what a terminal would obey."""
-    text = ascii(value) if _ODD.search(str(value)) else repr(value) if isinstance(value, str) else str(value)
+    """A value of a stranger as a message shows it: short, with escapes for what a terminal would obey; an integer may
+    have more digits than Python writes."""
+    if type(value).__module__ == "numpy" and not getattr(value, "ndim", 0):
+        value = value.item()
+    try:
+        plain = str(value)
+    except ValueError:
+        return "an integer of thousands of digits"
+    text = ascii(value) if _ODD.search(plain) else repr(value) if isinstance(value, str) else plain
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 

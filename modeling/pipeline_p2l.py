@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # transformers copies the files that this one names and, in o
     from .limits_p2l import read_json  # noqa: F401
     from .loading_p2l import load_backbone  # noqa: F401
     from .modeling_p2l import P2LModel
+    from .number_p2l import to_number  # noqa: F401
     from .polynomial_p2l import Polynomial  # noqa: F401
     from .spec_p2l import ModelSpec  # noqa: F401
     from .static_p2l import StaticModel  # noqa: F401

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+PAIRS = ([0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2])  # rows and columns of the upper half of a 3 x 3 matrix
 Array = Any  # numpy.ndarray or torch.Tensor; every function returns the type that it was given
 
 
@@ -54,6 +55,27 @@ class Polynomial:
             for powers, c in self.terms.items()
         ]
         return functools.reduce(xp.logaddexp, terms)
+
+    def log_moments(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `log_derivatives`, with the points last, which is much faster for many points.
+
+        Args:
+            point: `(3, n)` float64, log a, log b and log s.
+
+        Returns:
+            `(n,)`, `(3, n)`, and `(6, n)` for the entries `PAIRS` of the Hessian.
+        """
+        exponents = np.array(list(self.terms), dtype=np.float64)
+        logits = exponents @ point + np.log(list(self.terms.values()))[:, None]
+        if len(exponents) == 1:
+            n = point.shape[1]
+            return logits[0], np.broadcast_to(exponents.T, (3, n)), np.zeros((6, n))
+        top = logits.max(0)
+        weights = np.exp(logits - top)
+        total = weights.sum(0)
+        weights /= total
+        mean, (i, j) = exponents.T @ weights, PAIRS
+        return top + np.log(total), mean, (exponents[:, i] * exponents[:, j]).T @ weights - mean[i] * mean[j]
 
     def log_derivatives(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The polynomial's logarithm, its gradient and its Hessian with respect to (log a, log b, log s).

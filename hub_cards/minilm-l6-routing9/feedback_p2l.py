@@ -238,9 +238,10 @@ class PlainLaw:
         polynomials = [p for up, down in self._laws.values() for p in (up, *down)]
         self._coefficients = {id(p): p.in_powers_of_b(self._odds, s) for p in polynomials}
 
-    def row(self, i: int, first: int) -> list[np.ndarray]:
-        """Probabilities of LLM i against the LLMs from `first` on: `(n_models - first, n_prompts)` per outcome."""
-        b = self._odds[first:]
+    def row(self, i: int, first: int, last: int | None = None, left_out: int | None = None) -> list[np.ndarray]:
+        """Probabilities of LLM i against the LLMs from `first` to before `last`, by default to the end:
+        `(last - first, n_prompts)` per outcome, except for the outcome at the place `left_out`."""
+        b = self._odds[first:last]
         cache: dict[int, np.ndarray] = {}  # outcomes share denominators
 
         def value_of(p: Polynomial) -> np.ndarray:
@@ -249,7 +250,8 @@ class PlainLaw:
                 cache[id(p)] = horner(powers, b)
             return cache[id(p)]
 
-        return [value_of(up) / functools.reduce(operator.mul, map(value_of, down)) for up, down in self._laws.values()]
+        laws = [law for place, law in enumerate(self._laws.values()) if place != left_out]
+        return [value_of(up) / functools.reduce(operator.mul, map(value_of, down)) for up, down in laws]
 
 
 def plain_enough(theta: np.ndarray, log_s: np.ndarray) -> np.ndarray:
@@ -337,3 +339,41 @@ def log_probability_derivatives(
     ]
     value, gradient, hessian = (np.stack([row[order] for row in rows], 1) for order in range(3))
     return value, gradient, hessian
+
+
+def cross_entropy_derivatives(
+    feedback: Feedback, theta_a: np.ndarray, theta_b: np.ndarray, log_s: float, target: np.ndarray
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """The cross-entropy -sum(target * log-probability) of many pairs, and its derivatives of each pair.
+
+    Args:
+        feedback: the feedback model.
+        theta_a, theta_b, log_s: `(n,)`, `(n,)` and one number, as in `log_probability_derivatives`.
+        target: `(n, n_outcomes)` weights of the outcomes.
+
+    Returns:
+        The sum over the pairs, `(3, n)` gradients and `(6, n)` entries `PAIRS` of the Hessians, with respect to
+        (theta_a, theta_b, log s).
+    """
+    point = np.stack([theta_a, theta_b, np.full(len(theta_a), log_s)])
+    weights: dict[int, tuple[Polynomial, np.ndarray]] = {}  # of each polynomial's logarithm
+    for share, (up, down) in zip(target.T, _LAWS[feedback].values(), strict=True):
+        for polynomial, sign in ((up, -1.0), *((d, 1.0) for d in down)):
+            known = weights.get(id(polynomial), (polynomial, 0.0))[1]
+            weights[id(polynomial)] = polynomial, known + sign * share
+    value, gradient, hessian = 0.0, np.zeros((3, len(theta_a))), np.zeros((6, len(theta_a)))
+    for polynomial, weight in weights.values():
+        logarithm, slope, curvature = polynomial.log_moments(point)
+        value += float(weight @ logarithm)
+        gradient += weight * slope
+        if len(polynomial.terms) > 1:
+            hessian += weight * curvature
+    return value, gradient, hessian
+
+
+def log_probability_slopes(feedback: Feedback, theta_a: np.ndarray, theta_b: np.ndarray, log_s: float) -> np.ndarray:
+    """The gradients of `log_probability_derivatives` for many pairs with one tie threshold, fast: `(n_outcomes, 3, n)`
+    with respect to (theta_a, theta_b, log s); arguments as in `cross_entropy_derivatives`."""
+    point = np.stack([theta_a, theta_b, np.full(len(theta_a), log_s)])
+    slopes = {id(p): p.log_moments(point)[1] for up, down in _LAWS[feedback].values() for p in (up, *down)}
+    return np.stack([slopes[id(up)] - sum(slopes[id(d)] for d in down) for up, down in _LAWS[feedback].values()])

@@ -6,7 +6,6 @@ Its fields are the P2L keys of a saved `config.json`, so loading a model needs n
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,6 +15,7 @@ from typing import Any
 from .errors_p2l import CostError, ModelFormatError
 from .feedback_p2l import Feedback
 from .limits_p2l import checked_names, odd_character, read_json, shown
+from .number_p2l import to_number
 
 FORMAT_VERSION = 1
 MODEL_TYPE, STATIC_BACKBONE = "p2l", "p2l_static"  # in config.json: of the model, of the static backbone
@@ -182,11 +182,8 @@ def validate_costs(costs: Mapping[str, float] | None, models: tuple[str, ...]) -
     for name, cost in (costs or {}).items():
         if name not in known:
             raise CostError(f"a cost is given for {shown(name)}, which is not among the LLMs: {_listed(models)}")
-        try:
-            value = float(cost)
-        except (TypeError, ValueError, OverflowError):
-            value = math.nan
-        if not (math.isfinite(value) and value >= 0):
+        value = to_number(cost)
+        if not value >= 0:
             raise CostError(f"the cost of {name!r} is {shown(cost)}; a cost is a finite number >= 0, USD per response")
         checked[name] = value
     return checked

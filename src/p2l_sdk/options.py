@@ -8,13 +8,36 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-from p2l_sdk.errors import UnknownOptionError, did_you_mean
+from p2l_sdk.errors import P2LError, UnknownOptionError, did_you_mean
+from p2l_sdk.modeling.limits_p2l import shown
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def whole_number(name: str, value: Any, *, least: int | None = 0) -> int:
+    """The value of an option that is an integer, such as a seed or a number of draws; numpy's are integers too.
+
+    Args:
+        name: of the option.
+        value: what was given.
+        least: the smallest that is legal; None for any.
+
+    Raises:
+        P2LError: it is no integer, or below `least`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or (least is not None and number < least):
+        bound = "" if least is None else f" >= {least}"
+        raise P2LError(f"{name} is {shown(value)}; it must be an integer{bound}")
+    return number
 
 
 def named_options(

@@ -185,9 +185,15 @@ def test_refusals(rng):
     ):
         with pytest.raises(P2LError, match=message):
             PairStatistics(feedback, 5).add(Coefficients(batch.coefs, eta, gamma))
-    for arguments in ({"n_models": 1}, {"n_models": 2, "sample": -1}, {"n_models": 2, "seed": -1}):
-        with pytest.raises(P2LError, match="n_models must be 2 or more, sample and seed 0 or more"):
-            PairStatistics(Feedback.BT, **arguments)
+    for name, wrong, least in (
+        ("n_models", 1, 2),
+        ("sample", -1, 0),
+        ("seed", -1, 0),
+        ("seed", 1.5, 0),
+        ("seed", "1", 0),
+    ):
+        with pytest.raises(P2LError, match=rf"{name} is {wrong!r}; it must be an integer >= {least}"):
+            PairStatistics(Feedback.BT, **{"n_models": 2, name: wrong})
 
 
 def test_the_function_is_the_class(rng):

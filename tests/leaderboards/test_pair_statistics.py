@@ -14,7 +14,8 @@ from test_aggregation import ALL, names, objective, sample, solve
 from p2l_sdk.errors import P2LError
 from p2l_sdk.leaderboards.aggregate import PairStatistics
 from p2l_sdk.leaderboards.leaderboard import Coefficients
-from p2l_sdk.leaderboards.pairs import Expansion, natural_parameters, pair_sums
+from p2l_sdk.leaderboards.likelihood import PairLikelihood
+from p2l_sdk.leaderboards.pairs import natural_parameters, pair_sums
 from p2l_sdk.modeling.feedback_p2l import Feedback, PlainLaw, log_probabilities, log_threshold, plain_enough
 
 logit = st.floats(-80, 80)
@@ -166,11 +167,12 @@ def test_convergence_is_told_by_the_answer(feedback, rng):
     assert up.largest_gradient > 10 * told.largest_gradient
     log_s = log_threshold(feedback, np.float64(board.eta)) if feedback.has_eta else 0.0
     x, mean = np.append(board.coefs, log_s), statistics._mean()
+    problem = PairLikelihood(feedback, 5)
     for i in range(6 if feedback.has_eta else 5):  # derivatives against finite differences
         step = np.eye(6)[i] * 1e-4
-        low, here, high = (Expansion.about(feedback, x + 0.1 + sign * step, mean) for sign in (-1, 0, 1))
-        assert (high.value - low.value) / 2e-4 == pytest.approx(here.gradient[i], abs=1e-8)
-        np.testing.assert_allclose((high.gradient - low.gradient) / 2e-4, here.hessian[i], atol=1e-8)
+        low, here, high = (problem.slope(mean.T, x + 0.1 + sign * step) for sign in (-1, 0, 1))
+        assert (high[0] - low[0]) / 2e-4 == pytest.approx(here[1][i], abs=1e-8)
+        np.testing.assert_allclose((high[1] - low[1]) / 2e-4, problem.hessian(mean.T, x + 0.1)[i], atol=1e-8)
 
 
 # --- files --------------------------------------------------------------------------------------------------------

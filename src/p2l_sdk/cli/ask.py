@@ -19,8 +19,10 @@ from p2l_sdk.cli.common import (
     PROMPT_COLUMN,
     given,
     load,
+    number_type,
     print_json,
     say_matched,
+    whole_type,
 )  # fmt: skip
 from p2l_sdk.errors import PromptError
 from p2l_sdk.modeling.prompt_p2l import Prompt
@@ -35,7 +37,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def TABLE(command: Command) -> Command:  # noqa: N802 - used as a decorator, like JSON
     """The options of a table of LLMs, passed to the command as one keyword each: models, opponents, top, everything,
     kinds."""
-    top = click.option("--top", metavar="K", type=click.IntRange(min=1), help="Show the K best LLMs only.")
+    top = click.option("--top", metavar="K", type=whole_type(1), help="Show the K best LLMs only.")
     everything = click.option("--all", "everything", is_flag=True, help="Show all LLMs, however many there are.")
     kinds = click.option("--kinds", is_flag=True, help="Show every kind of prompt that was recognised, however faint.")
     return MODELS(OPPONENTS(top(everything(kinds(command)))))
@@ -66,9 +68,7 @@ def leaderboard(prompt: str, model: str | None, as_json: bool, **table: Any) -> 
 @COSTS
 @TABLE
 @PROMPT_COLUMN
-@click.option(
-    "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap."
-)
+@click.option("--seed", metavar="N", type=whole_type(0), default=0, show_default=True, help="Seed of the bootstrap.")
 @JSON
 def aggregate(file: str, model: str | None, column: str | None, seed: int, as_json: bool, **table: Any) -> None:
     """Show one leaderboard, with intervals, for all prompts in FILE.
@@ -109,12 +109,12 @@ def aggregate(file: str, model: str | None, column: str | None, seed: int, as_js
 @click.argument("prompt")
 @MODEL
 @COSTS
-@click.option("--cost", metavar="USD", type=float, help="Budget: mean USD per response. No limit if not given.")
+@click.option("--cost", metavar="USD", type=number_type(), help="Budget: mean USD per response. No limit if not given.")
 @MODELS
 @OPPONENTS
 @click.option("--policy", metavar="NAME", help="How to choose: optimal, strict or best.  [optimal]")
 @OBJECTIVE
-@click.option("--seed", metavar="N", type=int, help="Seed of the draw from the mixture.")
+@click.option("--seed", metavar="N", type=whole_type(), help="Seed of the draw from the mixture.")
 @JSON
 def route(prompt: str, model: str | None, cost: float | None, seed: int | None, as_json: bool, **options: Any) -> None:
     """Choose the LLM to call for PROMPT within a budget ("-" reads it from standard input)."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import COLUMNS, JSON, listed, print_json
+from p2l_sdk.cli.common import COLUMNS, JSON, listed, print_json, whole_type
 from p2l_sdk.cli.mpg import PERCENT
 
 if TYPE_CHECKING:
@@ -35,9 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--base", metavar="PATH", help="Text model to build upon: folder, Hub id or .gguf.  [the embedded static one]"
 )
-@click.option(
-    "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of the recogniser."
-)
+@click.option("--seed", metavar="N", type=whole_type(0), default=0, show_default=True, help="Of the recogniser.")
 @click.option("--title", metavar="TEXT", help="For the card.")
 @click.option("--license", "licence", metavar="ID", help="For the card.")
 @JSON

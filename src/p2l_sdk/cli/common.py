@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from p2l_sdk.modeling.number_p2l import to_number, to_whole
 
 if TYPE_CHECKING:
     from p2l_sdk.p2l import P2L
@@ -15,6 +18,42 @@ if TYPE_CHECKING:
     from p2l_sdk.tables.reading import Findings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Number(click.FloatRange):
+    """A finite number in ASCII digits, in a range; click's own types also read 1_0, inf and digits of any script."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = to_number(value)
+        if math.isnan(number):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return super().convert(number, param, ctx)
+
+
+class _Whole(click.IntRange):
+    """An integer in ASCII digits, in a range."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = to_whole(value) if isinstance(value, str) else value
+        if number is None:
+            self.fail(f"{str(value)[:40]!r} is no whole number", param, ctx)
+        return super().convert(number, param, ctx)
+
+
+def number_type(
+    least: float | None = None, most: float | None = None, *, above: float | None = None
+) -> click.FloatRange:
+    """The type of an option that is a number, at least `least` or greater than `above`, and at most `most`."""
+    return _Number(least if above is None else above, most, min_open=above is not None)
+
+
+def whole_type(least: int | None = None, most: int | None = None) -> click.IntRange:
+    """The type of an option that is an integer."""
+    return _Whole(least, most)
 
 
 def _of_load(name: str, metavar: str, text: str) -> Callable[[Command], Command]:
@@ -196,12 +235,9 @@ def _weighted(context: click.Context, option: click.Parameter, value: str | None
     weights: dict[str, float] = {}
     for entry in listed(context, option, value) or ():
         name, equals, weight = entry.rpartition("=")
-        try:
-            weights[name.strip() if equals else entry] = float(weight) if equals else 1.0
-        except ValueError:
-            raise click.BadParameter(
-                f"the weight of {name!r} is {weight!r}; it must be a number, as in A,B=2"
-            ) from None
+        weights[name.strip() if equals else entry] = number = to_number(weight) if equals else 1.0
+        if math.isnan(number):
+            raise click.BadParameter(f"the weight of {name!r} is {weight!r}; it must be a number, as in A,B=2")
     return weights if value is not None else None
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2l_sdk.cli.common import JSON, MODEL, load, print_json
+from p2l_sdk.cli.common import JSON, MODEL, load, number_type, print_json
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -23,13 +23,18 @@ if TYPE_CHECKING:
 @click.option(
     "--input-tokens",
     metavar="N",
-    type=float,
+    type=number_type(),
     default=500,
     show_default=True,
     help="Tokens of a prompt, for token prices.",
 )
 @click.option(
-    "--output-tokens", metavar="N", type=float, default=500, show_default=True, help="Tokens of an answer, likewise."
+    "--output-tokens",
+    metavar="N",
+    type=number_type(),
+    default=500,
+    show_default=True,
+    help="Tokens of an answer, likewise.",
 )
 @click.option("--output", metavar="FILE", help="Write the costs that are known to a .json file, for --costs.")
 @JSON

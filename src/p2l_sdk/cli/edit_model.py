@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,11 +13,13 @@ from p2l_sdk.cli.common import (
     READING,
     SCORES_OUTSIDE,
     load,
+    number_type,
     print_json,
     reading,
     say_findings,
     say_matched,
 )
+from p2l_sdk.modeling.number_p2l import to_number
 
 if TYPE_CHECKING:
     from p2l_sdk.p2l import P2L
@@ -29,10 +32,9 @@ def _rated(context: click.Context, option: click.Parameter, value: str | None) -
     ratings: dict[str, float] = {}
     for entry in [] if value is None else value.split(","):
         kind, _, rating = entry.strip().rpartition("=")
-        try:
-            ratings[kind] = float(rating)
-        except ValueError:
-            raise click.BadParameter(f"{entry!r} is no rating; write KIND=NUMBER, as in coding=1300") from None
+        ratings[kind] = to_number(rating)
+        if math.isnan(ratings[kind]):
+            raise click.BadParameter(f"{entry!r} is no rating; write KIND=NUMBER, as in coding=1300")
     return None if value is None else ratings
 
 
@@ -43,7 +45,7 @@ def _rated(context: click.Context, option: click.Parameter, value: str | None) -
 @SCORES_OUTSIDE
 @READING
 @click.option("--ratings", metavar="KIND=N,...", callback=_rated, help="Ratings by kind, for a model built from such.")
-@click.option("--cost", metavar="USD", type=float, help="Cost of NAME per response.")
+@click.option("--cost", metavar="USD", type=number_type(), help="Cost of NAME per response.")
 @click.option("--prior", default="similar", show_default=True, help="What it is before its votes: similar or mean.")
 @MODEL
 @OUTPUT

@@ -21,9 +21,11 @@ from p2l_sdk.cli.common import (
     reading,
     say_findings,
     say_matched,
+    whole_type,
 )
 from p2l_sdk.cli.robustness import measure_robustness, robustness_options
 from p2l_sdk.errors import require_known
+from p2l_sdk.modeling.number_p2l import to_whole
 
 if TYPE_CHECKING:
     from p2l_sdk.votes.votes import Votes
@@ -31,10 +33,11 @@ if TYPE_CHECKING:
 
 def _sizes(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
     """Parse comma-separated whole numbers of prompts."""
-    try:
-        return None if value is None else tuple(int(part) for part in value.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no list of whole numbers such as 10,25,50") from None
+    sizes = [to_whole(part) for part in (value or "").split(",")] if value is not None else []
+    found = tuple(size for size in sizes if size is not None)
+    if len(found) < len(sizes):
+        raise click.BadParameter(f"{value!r} is no list of whole numbers such as 10,25,50")
+    return None if value is None else found
 
 
 def _read_votes(file: str, models: tuple[str, ...], columns: dict[str, Any]) -> Votes:
@@ -95,12 +98,8 @@ def _compare(
 )
 @click.option("--by", metavar="COLUMN", multiple=True, help="Also for each value of a category column of the votes.")
 @click.option("--subsets", metavar="SIZES", callback=_sizes, help="Also random subsets of so many prompts: 10,25,50.")
-@click.option(
-    "--trials", metavar="N", type=click.IntRange(min=1), default=20, show_default=True, help="Subsets of each size."
-)
-@click.option(
-    "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the subsets."
-)
+@click.option("--trials", metavar="N", type=whole_type(1), default=20, show_default=True, help="Subsets of each size.")
+@click.option("--seed", metavar="N", type=whole_type(0), default=0, show_default=True, help="Seed of the subsets.")
 @click.option("--plot", metavar="FILE", help="Draw the calibration, and the subsets: a .png, .pdf or .svg file.")
 @robustness_options
 @JSON

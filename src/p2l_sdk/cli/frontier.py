@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +20,7 @@ from p2l_sdk.cli.common import (
     print_json,
     say_matched,
 )
+from p2l_sdk.modeling.number_p2l import to_number
 
 if TYPE_CHECKING:
     from p2l_sdk.p2l import P2L
@@ -31,10 +33,10 @@ _POINTS = 40  # of a picture
 
 def _budgets(context: click.Context, option: click.Parameter, value: str | None) -> list[float] | None:
     """Parse comma-separated amounts of USD."""
-    try:
-        return None if value is None else sorted(float(part) for part in value.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no list of USD per response such as 0.0002,0.001") from None
+    budgets = None if value is None else sorted(to_number(part) for part in value.split(","))
+    if any(map(math.isnan, budgets or ())):
+        raise click.BadParameter(f"{value!r} is no list of USD per response such as 0.0002,0.001")
+    return budgets
 
 
 @click.command(short_help="What each budget buys, on the prompts of a file.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import JSON, PROMPT_COLUMN, Command, print_json
+from p2l_sdk.cli.common import JSON, PROMPT_COLUMN, Command, number_type, print_json, whole_type
 from p2l_sdk.errors import MissingExtraError, P2LError
 
 if TYPE_CHECKING:
@@ -27,29 +27,29 @@ _ADDRESS = re.compile(r"(?P<model>.+?)@(?P<url>https?://.+)")
 _GOES_ON = "the same command goes on where it stopped"
 _LIMITS: list[Callable[[Any], Any]] = [
     click.option(
-        "--pairs-per-prompt", metavar="N", type=click.IntRange(min=1),
+        "--pairs-per-prompt", metavar="N", type=whole_type(1),
         help="Compare N pairs of LLMs per prompt, drawn at random.  [all]",
     ),
-    click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of the draw."),
+    click.option("--seed", metavar="N", type=whole_type(0), default=0, show_default=True, help="Of the draw."),
     click.option("--plan", metavar="FILE", help="Compare these pairs only: prompt, model_a, model_b."),
     click.option(
-        "--spend-limit", metavar="USD", type=click.FloatRange(min=0, min_open=True),
+        "--spend-limit", metavar="USD", type=number_type(above=0),
         help="What the whole run may cost, all its parts together; it is never exceeded.",
     ),
     click.option(
-        "--concurrency", metavar="N", type=click.IntRange(min=1), default=8, show_default=True,
+        "--concurrency", metavar="N", type=whole_type(1), default=8, show_default=True,
         help="Queries in flight at once.",
     ),
     click.option(
-        "--requests-per-minute", metavar="N", type=click.FloatRange(min=0, min_open=True),
+        "--requests-per-minute", metavar="N", type=number_type(above=0),
         help="To each LLM.  [no limit]",
     ),
     click.option(
-        "--attempts", metavar="N", type=click.IntRange(min=1), default=5, show_default=True,
+        "--attempts", metavar="N", type=whole_type(1), default=5, show_default=True,
         help="How often a query is sent, after 429, 5xx, a time-out or a broken connection.",
     ),
     click.option(
-        "--max-tokens", metavar="N", type=click.IntRange(min=1), default=1024, show_default=True,
+        "--max-tokens", metavar="N", type=whole_type(1), default=1024, show_default=True,
         help="Longest answer, for LLMs whose entry in the config does not say.",
     ),
     click.option("--retry-failed", is_flag=True, help="Ask again what failed before."),
@@ -105,13 +105,11 @@ def collect(
 @click.option("--config", metavar="YAML", help="With --judge NAME: the file of LLMs that has its address.")
 @click.option("--judge-key-env", metavar="VAR", help="The environment variable that holds the judge's API key.")
 @click.option(
-    "--prices", metavar="IN OUT", type=(click.FloatRange(min=0), click.FloatRange(min=0)),
+    "--prices", metavar="IN OUT", type=(number_type(0), number_type(0)),
     help="Of the judge, USD per million tokens.",
 )  # fmt: skip
-@click.option("--temperature", metavar="T", type=click.FloatRange(0, 2), help="Of the judge.  [0]")
-@click.option(
-    "--timeout", metavar="S", type=click.FloatRange(min=0, min_open=True), help="Until the judge begins.  [120]"
-)
+@click.option("--temperature", metavar="T", type=number_type(0, 2), help="Of the judge.  [0]")
+@click.option("--timeout", metavar="S", type=number_type(above=0), help="Until the judge begins.  [120]")
 @click.option("--rubric", metavar="FILE", help="Text: what makes an answer better, in place of ours.")
 @click.option("--grader", type=click.Choice(["exact", "choice"]), help="Instead of a judge: grade with right answers.")
 @click.option("--questions", metavar="FILE", help="The questions with their right answers, for --grader.")

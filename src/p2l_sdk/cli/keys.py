@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import JSON, print_json
+from p2l_sdk.cli.common import JSON, number_type, print_json
 from p2l_sdk.cli.once import Once
 from p2l_sdk.errors import MissingExtraError, P2LError
 
@@ -35,9 +35,9 @@ def keys() -> None:
 
 @keys.command(short_help="Make a key and print its secret, once.")
 @click.argument("name")
-@click.option("--budget", type=float, metavar="USD", help="Most to be spent ever.")
-@click.option("--daily", type=float, metavar="USD", help="Most to be spent in a day (UTC).")
-@click.option("--monthly", type=float, metavar="USD", help="Most to be spent in a month (UTC).")
+@click.option("--budget", type=number_type(), metavar="USD", help="Most to be spent ever.")
+@click.option("--daily", type=number_type(), metavar="USD", help="Most to be spent in a day (UTC).")
+@click.option("--monthly", type=number_type(), metavar="USD", help="Most to be spent in a month (UTC).")
 @LEDGER
 @JSON
 def add(

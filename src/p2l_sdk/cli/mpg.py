@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import COLUMNS, JSON, LLMS, SCORES_OUTSIDE, Command, print_json
+from p2l_sdk.cli.common import COLUMNS, JSON, LLMS, SCORES_OUTSIDE, Command, number_type, print_json, whole_type
 from p2l_sdk.cli.once import Once
 
 if TYPE_CHECKING:
@@ -83,14 +83,14 @@ def mpg() -> None:
 @click.option("--missing", default="impute", show_default=True, help="impute or renormalise.")
 @click.option("--weighting", default="spread", show_default=True, help="spread or plain.")
 @_number(
-    "--unstated-questions", "N", click.FloatRange(min=1), 100,
+    "--unstated-questions", "N", number_type(1), 100,
     "Number of questions assumed for a published mean that does not state it.",
 )  # fmt: skip
-@_number("--draws", "N", click.IntRange(min=100), 4000, "Posterior draws.")
-@_number("--seed", "N", click.IntRange(min=0), 0, "Seed of the draws.")
+@_number("--draws", "N", whole_type(100), 4000, "Posterior draws.")
+@_number("--seed", "N", whole_type(0), 0, "Seed of the draws.")
 @click.option("--prices", metavar="FILE", help="model, input_price, output_price in USD per million tokens.")
 @click.option(
-    "--tokens", metavar="IN OUT", type=(click.FloatRange(min=0), click.FloatRange(min=0)), default=(500, 500),
+    "--tokens", metavar="IN OUT", type=(number_type(0), number_type(0)), default=(500, 500),
     show_default=True, help="Mean tokens of a query and of its answer, for --prices, where the results have none.",
 )  # fmt: skip
 @click.option(
@@ -240,20 +240,18 @@ def _agreement(results: Results, estimates: NodeEstimates, reference: str | None
 @click.option("--output", metavar="FILE", required=True, help="The answers, JSON lines; an interrupted run is resumed.")
 @click.option("--api-key-env", metavar="VAR", help="The environment variable that holds the API key.")
 @click.option(
-    "--concurrency", metavar="N", type=click.IntRange(min=1), help="Closed loop: N queries at once.  [4, unless --rate]"
+    "--concurrency", metavar="N", type=whole_type(1), help="Closed loop: N queries at once.  [4, unless --rate]"
 )
-@click.option(
-    "--rate", metavar="R", type=click.FloatRange(min=0, min_open=True), help="Open loop: R queries per second."
-)
-@_number("--warm-up", "N", click.IntRange(min=0), 3, "First queries, not measured.")
+@click.option("--rate", metavar="R", type=number_type(above=0), help="Open loop: R queries per second.")
+@_number("--warm-up", "N", whole_type(0), 3, "First queries, not measured.")
 @click.option(
     "--grader", type=click.Choice(["exact", "choice"]),
     help="How answers are graded.  [choice for questions with choices, else exact]",
 )  # fmt: skip
 @click.option("--prices", metavar="FILE", help="model, input_price, output_price in USD per million tokens.")
-@_number("--max-tokens", "N", click.IntRange(min=1), 512, "Longest answer, tokens.")
-@_number("--temperature", "T", click.FloatRange(min=0), 0.0, "Sampling temperature.")
-@_number("--timeout", "S", click.FloatRange(min=0, min_open=True), 120.0, "Seconds per query.")
+@_number("--max-tokens", "N", whole_type(1), 512, "Longest answer, tokens.")
+@_number("--temperature", "T", number_type(0), 0.0, "Sampling temperature.")
+@_number("--timeout", "S", number_type(above=0), 120.0, "Seconds per query.")
 @click.option("--retry-failed", is_flag=True, help="Ask again what failed before.")
 @JSON
 def measure(base_url: str, questions: str, output: str, as_json: bool, **options: Any) -> None:

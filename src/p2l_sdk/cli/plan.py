@@ -6,7 +6,7 @@ import json
 
 import click
 
-from p2l_sdk.cli.common import JSON, MODEL, READING, load_scorer, print_json, reading, say_findings
+from p2l_sdk.cli.common import JSON, MODEL, READING, load_scorer, print_json, reading, say_findings, whole_type
 
 
 @click.command(short_help="Which votes to gather next.")
@@ -15,8 +15,10 @@ from p2l_sdk.cli.common import JSON, MODEL, READING, load_scorer, print_json, re
 )
 @click.option("--models", metavar="A,B,...", required=True, help="The LLMs to compare.")
 @click.option("--votes", metavar="FILE", help="The votes so far.")
-@click.option("-n", "number", metavar="N", type=int, default=200, show_default=True, help="Number of votes.")
-@click.option("--per-prompt", metavar="N", type=int, default=1, show_default=True, help="Most pairs for each prompt.")
+@click.option("-n", "number", metavar="N", type=whole_type(), default=200, show_default=True, help="Number of votes.")
+@click.option(
+    "--per-prompt", metavar="N", type=whole_type(), default=1, show_default=True, help="Most pairs for each prompt."
+)
 @click.option("--output", metavar="FILE", help="A new .jsonl file for the plan.  [standard output]")
 @READING
 @MODEL

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from p2l_sdk.cli.common import load, print_json, reading
+from p2l_sdk.cli.common import load, number_type, print_json, reading
 
 if TYPE_CHECKING:
     from p2l_sdk.evaluation import Robustness, Stability
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def robustness_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of this measurement."""
     for option in (
-        click.option("--budget", metavar="USD", type=float, help="With --robustness: also the route within a budget."),
+        click.option(
+            "--budget", metavar="USD", type=number_type(), help="With --robustness: also the route within a budget."
+        ),
         click.option("--prompts", metavar="FILE", help="With --robustness: more prompts, as in `p2l aggregate`."),
         click.option(
             "--robustness",

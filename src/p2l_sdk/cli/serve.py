@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2l_sdk.cli.common import MODEL, load, say_matched
+from p2l_sdk.cli.common import MODEL, load, number_type, say_matched, whole_type
 from p2l_sdk.errors import NO_VOTES, MissingExtraError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _PACKAGES = ("fastapi", "httpx", "uvicorn", "yaml")
 @click.option("--config", metavar="YAML", help="File of LLMs: also serve OpenAI's chat completions, routed.")
 @click.option("--check", "checked", metavar="YAML", help="Check a --config file, say what is missing, and exit.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port to listen on.")
+@click.option("--port", type=whole_type(0, 65535), default=8000, show_default=True, help="Port to listen on.")
 @click.option("--api-keys", metavar="FILE", help="File of API keys, one per line; also read from P2L_API_KEYS.")
 @click.option(
     "--ledger",
@@ -32,19 +32,15 @@ _PACKAGES = ("fastapi", "httpx", "uvicorn", "yaml")
     envvar="P2L_LEDGER",
     help="Where keys and what they spend are kept: a file, redis://..., or memory.  [the file of --api-keys + .ledger]",
 )
-@click.option(
-    "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes that share the port."
-)
+@click.option("--workers", type=whole_type(1, 256), default=1, show_default=True, help="Processes that share the port.")
 @click.option(
     "--cache-mb",
-    type=click.FloatRange(min=0),
+    type=number_type(0),
     default=64,
     show_default=True,
     help="Memory for results of prompts seen before, MB; 0 for none.",
 )
-@click.option(
-    "--max-body-mb", type=click.FloatRange(min=0.01), default=32, show_default=True, help="Largest request body, MB."
-)
+@click.option("--max-body-mb", type=number_type(0.01), default=32, show_default=True, help="Largest request body, MB.")
 @click.option(
     "--origin",
     "origins",
@@ -52,15 +48,11 @@ _PACKAGES = ("fastapi", "httpx", "uvicorn", "yaml")
     metavar="URL",
     help="A site or application whose pages may call the server (CORS); repeatable.",
 )
-@click.option(
-    "--max-prompts", type=click.IntRange(min=1), default=1024, show_default=True, help="Most prompts in one request."
-)
-@click.option(
-    "--max-connections", type=click.IntRange(min=1), default=2000, show_default=True, help="Most connections in all."
-)
+@click.option("--max-prompts", type=whole_type(1), default=1024, show_default=True, help="Most prompts in one request.")
+@click.option("--max-connections", type=whole_type(1), default=2000, show_default=True, help="Most connections in all.")
 @click.option(
     "--max-per-client",
-    type=click.IntRange(min=1),
+    type=whole_type(1),
     default=256,
     show_default=True,
     help="Most connections from one address, but for this machine and --proxy.",
@@ -74,14 +66,12 @@ _PACKAGES = ("fastapi", "httpx", "uvicorn", "yaml")
 )
 @click.option(
     "--header-seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=number_type(above=0),
     default=10,
     show_default=True,
     help="Time within which the header of a request must have arrived.",
 )
-@click.option(
-    "--max-header-kb", type=click.IntRange(min=1), default=64, show_default=True, help="Largest request header, KB."
-)
+@click.option("--max-header-kb", type=whole_type(1), default=64, show_default=True, help="Largest request header, KB.")
 def serve(
     model: str | None, config: str | None, checked: str | None, host: str, port: int, api_keys: str | None,
     ledger: str | None, workers: int, cache_mb: float, max_body_mb: float, max_prompts: int, origins: tuple[str, ...],

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from p2l_sdk.errors import VotesError, require_known
+from p2l_sdk.leaderboards.weights import require_evidence
 from p2l_sdk.modeling.feedback_p2l import vote_targets
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import ModelSpec
@@ -93,6 +94,7 @@ class OwnVotes:
             raise VotesError(
                 f"no vote on {name!r} counts: all weights are 0, or all are ties, which say nothing in {spec.feedback}"
             )
+        require_evidence(self.weight)
         used, prompt = np.unique(self.prompt[counts], return_inverse=True)
         return OwnVotes(
             [self.prompts[i] for i in used],

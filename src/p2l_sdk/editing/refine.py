@@ -38,6 +38,7 @@ from p2l_sdk.editing.joint import JointFit, JointPrior, JointProblem, JointVotes
 from p2l_sdk.editing.refined import Basis, Choice, Refined, features_of
 from p2l_sdk.errors import P2LError, P2LWarning, VotesError
 from p2l_sdk.leaderboards.pairs import natural_parameters
+from p2l_sdk.leaderboards.weights import require_evidence
 from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold, vote_targets
 from p2l_sdk.names import matched, own_names
 from p2l_sdk.scorers.scorer import EditableScorer, editable
@@ -100,6 +101,7 @@ class _Search:
     def __init__(self, scorer: EditableScorer, votes: Votes, feedback: Feedback) -> None:
         self.base, self.feedback = scorer, feedback
         self.converted = feedback.has_eta and not scorer.spec.feedback.has_eta
+        require_evidence(votes.weight)
         targets = vote_targets(feedback)[votes.winner] * votes.weight[:, None]
         counts = targets.sum(1) > 0
         if not counts.any():

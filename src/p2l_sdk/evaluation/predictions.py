@@ -12,6 +12,7 @@ from p2l_sdk.errors import P2LError, P2LWarning, VotesError
 from p2l_sdk.evaluation.metrics.pairs import PairPredictions
 from p2l_sdk.leaderboards.aggregate import aggregate
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
+from p2l_sdk.leaderboards.weights import scaled
 from p2l_sdk.modeling.feedback_p2l import Feedback, vote_targets
 from p2l_sdk.p2l import P2L
 from p2l_sdk.votes.averaged import fit_leaderboard
@@ -76,7 +77,7 @@ class Predictions:
             self.votes.winner,
             eta=eta,
             gamma=gamma,
-            weights=self.votes.weight,
+            weights=scaled(self.votes.weight),
             cluster=row,
         )
 
@@ -102,7 +103,7 @@ class Predictions:
     def prompt_weights(self) -> np.ndarray:
         """Weight of the votes on each prompt that the feedback model does not ignore, `(n_prompts,)`."""
         counts = vote_targets(self.feedback).sum(1)[self.votes.winner]
-        return np.bincount(self.votes.prompt, self.votes.weight * counts, len(self.scored))
+        return np.bincount(self.votes.prompt, scaled(self.votes.weight) * counts, len(self.scored))
 
     def aggregate(self) -> Leaderboard:
         """The aggregate over the prompts, each weighted by its votes; without intervals."""

@@ -21,6 +21,7 @@ from p2l_sdk.kinds.difficulty import SPREAD, grounded_leaderboard, outcome_share
 from p2l_sdk.leaderboards.leaderboard import Z_95
 from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold
 from p2l_sdk.modeling.leaderboard_p2l import ARENA_SCALE
+from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.mpg.node_estimates import NodeEstimates
 from p2l_sdk.mpg.result_columns import warn_of_near_names
 from p2l_sdk.mpg.results import Results
@@ -270,13 +271,17 @@ def _known(table: Chunk) -> Chunk:
     }
 
 
+_MOST_RATING = 1e9  # of any scale
+
+
 def _numbers(table: dict[str, list[Any]], column: str, *, optional: bool = False) -> np.ndarray:
     values = required(table, column, 0)
     require_one_notation(column, values)
     numbers = np.array([number_of(value) for value in values])
-    for row in np.flatnonzero(~np.isfinite(numbers)):
+    for row in np.flatnonzero(~(np.abs(numbers) <= _MOST_RATING)):
         if not (optional and is_no_number(values[row])):
-            raise RowError(int(row), f": {column} is {values[row]!r}; it must be a finite number")
+            rule = f"a finite number from -{_MOST_RATING:g} to {_MOST_RATING:g}"
+            raise RowError(int(row), f": {column} is {shown(values[row])}; it must be {rule}")
     return numbers
 
 

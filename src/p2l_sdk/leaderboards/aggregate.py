@@ -12,7 +12,8 @@ Intervals are a bootstrap over prompts. To first order in the prompts' weights (
 on each prompt only through its gradient at the optimum. The optimum is known only after the pass, so the pass keeps a
 uniform sample of the prompts' coefficients (1000 by default: one row of coefficients per prompt, nothing per pair). Up
 to that many prompts, this is the bootstrap over all prompts; beyond that, the deviations are scaled by
-sqrt(sample / n_prompts), and the widths have a sampling error of about 1 / sqrt(2 * sample), i.e. 2 %. The replicates
+sqrt(sample / n_prompts), and the widths have a sampling error of about 1 / sqrt(2 * sample), i.e. 2 %. Of 500 LLMs or
+more, fewer prompts are resampled, and at least 250 (an error of 4.5 %): their pairs take the time. The replicates
 are scaled to a Student t distribution, so that the intervals of a handful of prompts are wide enough (see
 `pairs.bootstrap`). Every prompt draws a random key and those with the lowest keys are kept, which makes samples
 mergeable: the lowest keys of two samples are a sample of both streams.
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,14 @@ import numpy as np
 
 from p2l_sdk.errors import P2LError
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
-from p2l_sdk.leaderboards.likelihood import PairLikelihood
-from p2l_sdk.leaderboards.pairs import Expansion, bootstrap, natural_parameters, pair_sums
+from p2l_sdk.leaderboards.likelihood import PairLikelihood, require_room
+from p2l_sdk.leaderboards.pairs import bootstrap, natural_parameters, pair_sums
+from p2l_sdk.leaderboards.weights import exponent_of, weights_of
 from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold, log_threshold
+from p2l_sdk.options import whole_number
 
+_MOST_TIMES = 1e100
+_MOST_GRADIENTS, _LEAST_SAMPLE = 2.5e8, 250  # (prompt, LLM, opponent) triples of the intervals; least prompts
 _FORMAT = "p2l_sdk.PairStatistics/1"
 
 
@@ -58,10 +63,9 @@ class PairStatistics:
     """
 
     def __init__(self, feedback: Feedback, n_models: int, *, sample: int = 1000, seed: int = 0) -> None:
-        if n_models < 2 or sample < 0 or seed < 0:
-            raise P2LError(
-                f"n_models must be 2 or more, sample and seed 0 or more; they are {n_models}, {sample}, {seed}"
-            )
+        n_models = whole_number("n_models", n_models, least=2)
+        sample, seed = whole_number("sample", sample), whole_number("seed", seed)
+        require_room(n_models, 2.0 * len(feedback.outcomes))
         self.feedback = feedback
         self.n_models = n_models
         self.n_prompts = 0
@@ -72,6 +76,7 @@ class PairStatistics:
             "start": np.zeros(n_models + 1),  # weighted sums of theta and log(t - 1): where Newton starts
             "weight": np.zeros(()),
         }
+        self._exponent = 0  # sums and weights are kept in units of this power of two: only ratios of weights count
         # one row per kept prompt, lowest key first: key, weight, log(t - 1), theta
         self._sample, self._kept = sample, np.zeros((0, n_models + 3))
 
@@ -86,10 +91,12 @@ class PairStatistics:
             P2LError: shapes disagree, a number is not finite, or a weight is negative. Nothing is added then.
         """
         n = len(batch.coefs)
-        weights = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
-        if weights.shape != (n,) or not np.isfinite(weights).all() or (weights < 0).any():
-            raise P2LError(f"prompt weights must be {n} finite numbers >= 0")
+        rule = f"prompt weights must be {n} finite numbers >= 0"
+        weights = np.ones(n) if weights is None else weights_of(weights, rule)
+        if weights.shape != (n,):
+            raise P2LError(f"{rule}, one for each prompt")
         theta, log_s = natural_parameters(self.feedback, batch, self.n_models)
+        weights = self._in_units(weights)
         self._arrays["sums"] += pair_sums(self.feedback, theta, log_s, weights)
         self._arrays["start"] += weights @ np.column_stack([theta, log_s])
         self._arrays["weight"] += weights.sum()
@@ -99,6 +106,20 @@ class PairStatistics:
         full = len(self._kept) == self._sample
         low = keys < (self._kept[-1, 0] if full and self._sample else np.inf)
         self._keep(np.column_stack([keys[low], weights[low], log_s[low], theta[low]]))
+
+    def _in_units(self, weights: np.ndarray) -> np.ndarray:
+        """Weights in the unit of the sums: that of the first weights above 0, raised for a far larger one."""
+        exponent = exponent_of(weights)
+        if weights.any() and (self.weight == 0 or exponent > self._exponent):
+            self._use_unit(exponent)
+        return np.ldexp(weights, -self._exponent)
+
+    def _use_unit(self, exponent: int) -> None:
+        if exponent != self._exponent:
+            change = self._exponent - exponent
+            self._arrays = {name: np.asarray(np.ldexp(array, change)) for name, array in self._arrays.items()}
+            self._kept[:, 1] = np.ldexp(self._kept[:, 1], change)
+            self._exponent = exponent
 
     def _keep(self, candidates: np.ndarray) -> None:
         if len(candidates) and self._sample:
@@ -120,9 +141,14 @@ class PairStatistics:
                 "different seeds, PairStatistics(..., seed=worker)"
             )
         self._seeds |= other._seeds
+        if other._arrays["weight"] and (not self._arrays["weight"] or other._exponent > self._exponent):
+            self._use_unit(other._exponent)
+        change = other._exponent - self._exponent
         for name, array in self._arrays.items():
-            array += other._arrays[name]
-        self._keep(other._kept)
+            array += np.ldexp(other._arrays[name], change)
+        kept = other._kept.copy()
+        kept[:, 1] = np.ldexp(kept[:, 1], change)
+        self._keep(kept)
         self.n_prompts += other.n_prompts
 
     @property
@@ -147,6 +173,7 @@ class PairStatistics:
             "seeds": sorted(self._seeds),
             "drawn": self._drawn,
             "n_prompts": self.n_prompts,
+            "exponent": self._exponent,
         }
         from p2l_sdk.outputs.files import new_file
 
@@ -167,6 +194,7 @@ class PairStatistics:
             statistics = cls(feedback, state["n_models"], sample=state["sample"], seed=state["seed"])
             statistics._seeds = set(state["seeds"])
             statistics._drawn, statistics.n_prompts = state["drawn"], state["n_prompts"]
+            statistics._exponent = whole_number("exponent", state.get("exponent", 0), least=-1100)
             statistics._random.bit_generator.advance(state["drawn"])  # type: ignore[attr-defined]
             kept, empty = arrays.pop("kept"), statistics._arrays
             whole = {name: array.shape for name, array in arrays.items()} == {k: v.shape for k, v in empty.items()}
@@ -196,7 +224,7 @@ class PairStatistics:
             raise P2LError(f"there are {len(models)} names for {self.n_models} LLMs")
         mean = self._mean()
         problem = PairLikelihood(self.feedback, self.n_models)
-        optimum = problem.minimise(np.ascontiguousarray(mean.T), self._arrays["start"] / self._arrays["weight"])
+        optimum = problem.minimise(mean.T, self._arrays["start"] / self._arrays["weight"])
         return Leaderboard(
             models=models,
             coefs=optimum[: self.n_models],
@@ -204,37 +232,37 @@ class PairStatistics:
             eta=float(eta_of_threshold(self.feedback, optimum[-1])) if self.feedback.has_eta else None,
             gamma=0.0 if self.feedback.has_gamma else None,
             n_prompts=self.n_prompts,
-            intervals=self._intervals(optimum, mean, replicates),
+            intervals=self._intervals(optimum, replicates, lambda: problem.hessian(mean.T, optimum)),
         )
 
     def convergence(self, board: Leaderboard) -> Convergence:
         """How close a leaderboard, from this or any other solver, is to the optimum for these prompts."""
         log_s = log_threshold(self.feedback, np.float64(board.eta)) if self.feedback.has_eta else 0.0
         theta = board.coefs - (board.gamma or 0.0)
-        expansion = Expansion.about(self.feedback, np.append(theta, log_s), self._mean())
-        gradient = expansion.gradient if self.feedback.has_eta else expansion.gradient[:-1]
-        return Convergence(expansion.value, float(np.abs(gradient).max()))
+        problem = PairLikelihood(self.feedback, self.n_models)
+        value, gradient = problem.slope(self._mean().T, np.append(theta, log_s))
+        return Convergence(value, float(np.abs(gradient[problem.free]).max()))
 
     @property
     def weight(self) -> float:
         """Sum of the weights of all prompts."""
-        return float(self._arrays["weight"])
+        return float(np.ldexp(self._arrays["weight"], self._exponent))
 
     def _mean(self) -> np.ndarray:
-        weight = self.weight
+        weight = float(self._arrays["weight"])
         if weight <= 0:
             raise P2LError("there is nothing to aggregate: no prompt, or all weights are 0")
         return self._arrays["sums"] / weight
 
-    def _intervals(self, optimum: np.ndarray, mean: np.ndarray, replicates: int) -> np.ndarray | None:
-        _, weights, log_s, theta = np.split(self._kept, [1, 2, 3], axis=1)
-        n = len(self._kept)
+    def _intervals(self, optimum: np.ndarray, replicates: int, hessian: Callable[[], np.ndarray]) -> np.ndarray | None:
+        most = max(_LEAST_SAMPLE, int(_MOST_GRADIENTS / self.n_models**2))  # those of the lowest keys are a sample too
+        _, weights, log_s, theta = np.split(self._kept[:most], [1, 2, 3], axis=1)
+        n = len(theta)
         if n < 2 or replicates < 2 or weights.sum() == 0:
             return None
         prompts, shrink = (theta, log_s[:, 0], weights[:, 0]), np.sqrt(n / self.n_prompts)
         random = np.random.default_rng(sorted(self._seeds))
-        expansion = Expansion.about(self.feedback, optimum, mean)
-        coefs = bootstrap(self.feedback, optimum, expansion, prompts, shrink, replicates, random)
+        coefs = bootstrap(self.feedback, optimum, hessian(), prompts, shrink, replicates, random)
         return np.quantile(coefs, [0.025, 0.975], axis=0).T if len(coefs) else None
 
 
@@ -269,17 +297,25 @@ class PromptWeights:
         if named or (weights is not None and not isinstance(weights, Iterable)):
             raise P2LError(f"weights must be numbers, one for each prompt, not {type(weights).__name__}")
         self._remaining = None if weights is None else iter(weights)
+        self._exponent: int | None = None
 
     def take(self, n: int) -> np.ndarray | None:
-        """`(n,)` weights of the next prompts; P2LError if there are fewer, or one is not a number."""
+        """`(n,)` weights of the next prompts, relative to the first ones if these are very large or small; P2LError if
+        there are fewer, or one is no finite number >= 0."""
         if self._remaining is None:
             return None
-        try:
-            weights = np.array(list(itertools.islice(self._remaining, n)), dtype=np.float64)
-        except (TypeError, ValueError):
-            raise P2LError("weights must be numbers, one for each prompt") from None
+        weights = weights_of(
+            itertools.islice(self._remaining, n), "weights must be numbers, one for each prompt, finite and >= 0"
+        )
         if len(weights) < n:
             raise P2LError("there are fewer weights than prompts; give one for each")
+        if self._exponent is None and weights.any():
+            self._exponent = exponent_of(weights)
+        weights = np.ldexp(weights, -(self._exponent or 0))
+        if weights.max(initial=0.0) > _MOST_TIMES:
+            raise P2LError(
+                f"a prompt weight is more than {_MOST_TIMES:g} times the first ones; they cannot be added up"
+            )
         return weights
 
     def require_end(self, n_prompts: int) -> None:

@@ -9,26 +9,39 @@ LLMs. The unknown for ties is log(t - 1), in which F is smooth for every feedbac
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import numpy as np
 
-from p2l_sdk.errors import ConvergenceError
-from p2l_sdk.modeling.feedback_p2l import Feedback, log_probability_derivatives
+from p2l_sdk.errors import ConvergenceError, P2LError
+from p2l_sdk.modeling.feedback_p2l import Feedback, cross_entropy_derivatives, log_probability_slopes
+from p2l_sdk.modeling.polynomial_p2l import PAIRS
 
 _MAX_STEPS, _LONGEST_STEP, _ROUNDING = 300, 4.0, 1e-14
+_BLOCK = 4096  # pairs that are evaluated together
+_LEAST_PIVOT = 1e-10  # of a matrix, relative to the largest, for a linear system to be solved with it
+_MATRICES, _MOST_BYTES = 5, 2 << 30  # a solver holds so many n_models x n_models matrices at once
 
 
 class PairLikelihood:
     """F, its derivatives and its minimum as functions of x = (theta, log(t - 1)), `(n_models + 1,)`.
 
-    Targets are `(n_pairs, n_outcomes)` or flat, for the pairs a < b of `numpy.triu_indices(n_models, 1)`. A ridge adds
+    Targets are `(n_pairs, n_outcomes)` or flat, for the distinct pairs a < b given, by default those of
+    `numpy.triu_indices(n_models, 1)`. A ridge adds
     ridge / 2 * |theta - centre|^2, which makes the optimum finite if comparisons are disconnected or separated.
     """
 
-    def __init__(self, feedback: Feedback, n_models: int, ridge: float = 0.0) -> None:
-        a, b = np.triu_indices(n_models, 1)
-        self.feedback, self.n_models, self.a, self.b = feedback, n_models, a, b
-        self.ridge = ridge
-        self.slots = np.stack([a, b, np.full_like(a, n_models)], 1)  # positions in x of a pair's three unknowns
+    def __init__(
+        self,
+        feedback: Feedback,
+        n_models: int,
+        ridge: float = 0.0,
+        pairs: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> None:
+        require_room(n_models, 0.0)
+        self.feedback, self.n_models, self.ridge = feedback, n_models, ridge
+        self.a, self.b = np.triu_indices(n_models, 1) if pairs is None else pairs
         free = np.ones(n_models + 1, dtype=bool)
         free[-1] = feedback.has_eta
         self.free = free
@@ -82,10 +95,13 @@ class PairLikelihood:
             x: the optimum.
             centres: `(n_replicates, n_models)` values towards which each replicate's ridge pulls theta.
         """
-        _, gradients, _ = self._derivatives(x)
-        gradient = -targets @ self._spread(gradients).reshape(-1, self.n_models + 1) / len(self.a)
-        gradient[:, : self.n_models] += self.ridge * (x[: self.n_models] - centres)
+        gradient = np.stack([self.slope(target, x)[1] for target in targets])
+        gradient[:, : self.n_models] -= self.ridge * centres
         return self.aligned(x - self._solve(self.hessian(targets.mean(0), x), gradient, 0.0), x)
+
+    def slope(self, target: np.ndarray, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """F and its gradient, `(n_models + 1,)`."""
+        return self._evaluate(target, x, curved=False)[:2]
 
     def hessian(self, target: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Second derivatives of F, `(n_models + 1, n_models + 1)`."""
@@ -106,53 +122,50 @@ class PairLikelihood:
             kinds: `(n_kinds, n_outcomes)` target of a vote of each kind (`vote_targets`).
             x: `(n_models + 1,)`.
         """
-        scores = np.einsum("ko,poi->pki", kinds, self._derivatives(x)[1])
-        covariance = self._assemble(np.einsum("pk,pki,pkj->pij", weights, scores, scores))
-        theta = np.arange(self.n_models)
-        covariance[theta, theta] += self.ridge
-        return covariance
+        total = _Matrix(self.n_models)
+        for block in self._blocks():
+            a, b = self.a[block], self.b[block]
+            scores = np.einsum("ko,oip->kip", kinds, log_probability_slopes(self.feedback, x[a], x[b], x[-1]))
+            total.add(a, b, np.einsum("pk,kep,kep->ep", weights[block], scores[:, PAIRS[0]], scores[:, PAIRS[1]]))
+        return total.whole(self.ridge)
 
-    def _derivatives(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        log_s = np.full(len(self.a), x[-1])
-        return log_probability_derivatives(self.feedback, x[self.a], x[self.b], log_s)
+    def _blocks(self) -> Iterator[slice]:
+        for start in range(0, len(self.a), _BLOCK):
+            yield slice(start, start + _BLOCK)
 
     def _evaluate(
-        self, target: np.ndarray, x: np.ndarray, centre: np.ndarray | None = None
+        self, target: np.ndarray, x: np.ndarray, centre: np.ndarray | None = None, curved: bool = True
     ) -> tuple[float, np.ndarray, np.ndarray]:
-        values, gradients, hessians = self._derivatives(x)
-        p = target.reshape(values.shape) / -len(values)
-        gradient: np.ndarray = np.bincount(self.slots.ravel(), np.einsum("po,poi->pi", p, gradients).ravel(), len(x))
-        hessian = self._assemble(np.einsum("po,poij->pij", p, hessians))
-        value = float((p * values).sum())
+        n, target = self.n_models, target.reshape(len(self.a), -1)
+        value, gradient, total = 0.0, np.zeros(n + 1), _Matrix(n if curved else 0)
+        for block in self._blocks():  # stays in the processor's cache; all pairs at once would be gigabytes
+            a, b = self.a[block], self.b[block]
+            part, slope, curvature = cross_entropy_derivatives(self.feedback, x[a], x[b], x[-1], target[block])
+            value += part
+            gradient[:n] += np.bincount(a, slope[0], n) + np.bincount(b, slope[1], n)
+            gradient[n] += slope[2].sum()
+            if curved:
+                total.add(a, b, curvature)
+        value, gradient = value / len(self.a), gradient / len(self.a)
         if self.ridge:
-            theta = np.arange(self.n_models)
-            pulled = x[theta] if centre is None else x[theta] - centre
+            pulled = x[:n] if centre is None else x[:n] - centre
             value += self.ridge / 2 * float(np.square(pulled).sum())
-            gradient[theta] += self.ridge * pulled
-            hessian[theta, theta] += self.ridge
-        return value, gradient, hessian
-
-    def _spread(self, gradients: np.ndarray) -> np.ndarray:
-        """Expand gradients in each pair's own unknowns, `(n_pairs, n_outcomes, 3)`, to `(..., n_models + 1)`."""
-        n_outcomes = gradients.shape[1]
-        spread = np.zeros((len(gradients), n_outcomes, self.n_models + 1))
-        np.put_along_axis(spread, self.slots[:, None, :].repeat(n_outcomes, 1), gradients, 2)
-        return spread
-
-    def _assemble(self, blocks: np.ndarray) -> np.ndarray:
-        """Sum `(n_pairs, 3, 3)` blocks into the full `(n_models + 1, n_models + 1)` matrix."""
-        size = self.n_models + 1
-        place = self.slots[:, :, None] * size + self.slots[:, None, :]
-        return np.bincount(place.ravel(), blocks.ravel(), size * size).reshape(size, size)
+            gradient[:n] += self.ridge * pulled
+        return value, gradient, total.whole(self.ridge, len(self.a))
 
     def _solve(self, hessian: np.ndarray, gradient: np.ndarray, damping: float) -> np.ndarray:
         free = self.free
-        matrix = hessian[np.ix_(free, free)].copy()
+        matrix = hessian if free.all() else hessian[:-1, :-1]
         if self.feedback.floating:  # a shift has no curvature: give it some, the step along it is still 0
+            matrix = matrix.copy()
             matrix[: self.n_models, : self.n_models] += 1.0 / self.n_models
+        step = np.zeros_like(gradient)  # one gradient, or one row per replicate
+        if positive(matrix):
+            matrix = matrix + damping * np.eye(len(matrix)) if damping else matrix
+            step[..., free] = np.linalg.solve(matrix, gradient[..., free].T).T
+            return step
         values, vectors = np.linalg.eigh(matrix)
         curvature = np.maximum(np.abs(values), 1e-14) + damping  # downhill where F is not convex
-        step = np.zeros_like(gradient)  # one gradient, or one row per replicate
         step[..., free] = ((gradient[..., free] @ vectors) / curvature) @ vectors.T
         return step
 
@@ -160,3 +173,58 @@ class PairLikelihood:
         if self.feedback.floating:
             x[: self.n_models] -= x[: self.n_models].mean()
         return x
+
+
+class _Matrix:
+    """A symmetric `(n_models + 1, n_models + 1)` matrix, summed from a 3 x 3 block of each pair."""
+
+    def __init__(self, n_models: int) -> None:
+        self.n = n_models
+        self.pairs = np.zeros((n_models + 1, n_models + 1))
+        self.diagonal, self.edge, self.corner = np.zeros(n_models), np.zeros(n_models), 0.0
+
+    def add(self, a: np.ndarray, b: np.ndarray, entries: np.ndarray) -> None:
+        """Add the blocks of pairs, each of which comes once: `(6, n)` entries `PAIRS`."""
+        aa, ab, a_s, bb, b_s, ss = entries
+        self.pairs[a, b] = ab
+        self.diagonal += np.bincount(a, aa, self.n) + np.bincount(b, bb, self.n)
+        self.edge += np.bincount(a, a_s, self.n) + np.bincount(b, b_s, self.n)
+        self.corner += ss.sum()
+
+    def whole(self, ridge: float, divisor: float = 1.0) -> np.ndarray:
+        """The sum divided by a number, with a ridge on theta."""
+        matrix, theta = self.pairs + self.pairs.T, np.arange(self.n)
+        matrix[theta, theta] = self.diagonal
+        matrix[-1, :-1] = matrix[:-1, -1] = self.edge
+        matrix[-1, -1] = self.corner
+        matrix /= divisor
+        matrix[theta, theta] += ridge
+        return matrix
+
+
+def positive(matrix: np.ndarray) -> bool:
+    """Whether a symmetric matrix is positive definite, and so well conditioned that a linear system can be solved."""
+    try:
+        pivots = np.square(np.linalg.cholesky(matrix).diagonal())
+    except np.linalg.LinAlgError:
+        return False
+    return bool(pivots.min() > _LEAST_PIVOT * pivots.max())
+
+
+def require_room(n_models: int, per_pair: float) -> None:
+    """Refuse what would not fit into memory, before anything is allocated.
+
+    Args:
+        n_models: number of LLMs.
+        per_pair: numbers to be kept for each ordered pair of them, beside a few matrices to solve.
+
+    Raises:
+        P2LError: it is more than 2 GiB; the message says how much.
+    """
+    needed = 8 * n_models**2 * (per_pair + _MATRICES)
+    if needed > _MOST_BYTES:
+        most = math.isqrt(int(_MOST_BYTES / (8 * (per_pair + _MATRICES))))
+        raise P2LError(
+            f"one leaderboard of {n_models:,} LLMs would take {needed / 1e9:,.1f} GB of memory; at most {most:,} LLMs "
+            "can be compared at once: leave out those with few votes, or compare them in groups"
+        )

@@ -8,24 +8,27 @@ with extreme coefficients, in log space.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from p2l_sdk.errors import P2LError
 from p2l_sdk.leaderboards.leaderboard import Coefficients
+from p2l_sdk.leaderboards.likelihood import positive
 from p2l_sdk.modeling.feedback_p2l import (
     Feedback,
     PlainLaw,
+    Winner,
     log_pair_probabilities,
-    log_probability_derivatives,
+    log_probability_slopes,
     log_threshold,
     plain_enough,
 )
 
-_CHUNK_VALUES = 65_536  # coefficients per chunk of prompts
+_CHUNK_PROMPTS = 256  # at least: long rows, few calls
+_MANY = 512  # LLMs from which sums are made in float32, to some 1e-8 of a logit: twice as fast
+_BLOCK_VALUES = 16_384  # probabilities of an outcome that are computed together
 
-Row = Callable[[int, int], list[np.ndarray]]
+Row = Callable[..., list[np.ndarray]]
 
 
 def natural_parameters(feedback: Feedback, batch: Coefficients, n_models: int) -> tuple[np.ndarray, np.ndarray]:
@@ -57,10 +60,10 @@ def _column(feedback: Feedback, name: str, values: np.ndarray | None, n: int) ->
 
 
 def _chunks(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray) -> Iterator[tuple[np.ndarray, Row]]:
-    """Yield chunks of prompts: their indices `(n,)`, and a function row(i, first) that returns, for each outcome,
-    the probabilities `(n_models - first, n)` of LLM i against the LLMs from `first` on."""
+    """Yield chunks of prompts: their indices `(n,)`, and a function row(i, first, last, left_out), that of `PlainLaw`:
+    for each outcome, the probabilities `(last - first, n)` of LLM i against the LLMs `first` to `last` - 1."""
     plain = plain_enough(theta, log_s)
-    size = max(16, _CHUNK_VALUES // theta.shape[1])
+    size = max(_CHUNK_PROMPTS, _BLOCK_VALUES // theta.shape[1])
     for by_logarithm, places in ((False, np.flatnonzero(plain)), (True, np.flatnonzero(~plain))):
         for start in range(0, len(places), size):
             chunk = places[start : start + size]
@@ -68,10 +71,18 @@ def _chunks(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray) -> Iterato
             yield chunk, _logarithmic(feedback, x, u) if by_logarithm else PlainLaw(feedback, x, u).row
 
 
+def _blocks(first: int, n_models: int, n_prompts: int) -> Iterator[tuple[int, int]]:
+    """The LLMs from `first` on in blocks, whose arrays stay in the processor's cache."""
+    size = max(1, _BLOCK_VALUES // n_prompts)
+    for start in range(first, n_models, size):
+        yield start, min(start + size, n_models)
+
+
 def _logarithmic(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray) -> Row:
-    def row(i: int, first: int) -> list[np.ndarray]:
-        log_probs = log_pair_probabilities(feedback, *np.broadcast_arrays(theta[i], theta[first:], log_s))
-        return list(np.exp(np.moveaxis(log_probs, -1, 0)))
+    def row(i: int, first: int, last: int, left_out: int | None = None) -> list[np.ndarray]:
+        log_probs = log_pair_probabilities(feedback, *np.broadcast_arrays(theta[i], theta[first:last], log_s))
+        kept = [place for place in range(log_probs.shape[-1]) if place != left_out]
+        return list(np.exp(np.moveaxis(log_probs[..., kept], -1, 0)))
 
     return row
 
@@ -88,58 +99,49 @@ def pair_sums(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, weights:
     """
     n_models = theta.shape[1]
     sums = np.zeros((len(feedback.outcomes), n_models * (n_models - 1) // 2))
-    for places, row in _chunks(feedback, theta, log_s):
-        chunk_weights, end = weights[places], 0
-        for i in range(n_models - 1):
-            start, end = end, end + n_models - 1 - i
-            for outcome, probabilities in enumerate(row(i, i + 1)):
-                sums[outcome, start:end] += probabilities @ chunk_weights
+    if n_models <= _MANY:
+        _add_sums(sums, feedback, theta, log_s, weights)
+        return sums
+    short = theta.astype(np.float32), log_s.astype(np.float32)
+    plain = plain_enough(*short)
+    _add_sums(sums, feedback, short[0][plain], short[1][plain], weights[plain].astype(np.float32))
+    _add_sums(sums, feedback, theta[~plain], log_s[~plain], weights[~plain])
     return sums
 
 
-@dataclass(frozen=True)
-class Expansion:
-    """Second-order expansion of the mean cross-entropy over pairs about a point x = (theta, log(t - 1)).
+def _add_sums(sums: np.ndarray, feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, weights: np.ndarray) -> None:
+    n_models = theta.shape[1]
+    for places, row in _chunks(feedback, theta, log_s):
+        chunk_weights, end = weights[places], 0
+        for i in range(n_models - 1):
+            for first, last in _blocks(i + 1, n_models, len(places)):
+                start, end = end, end + last - first
+                for outcome, probabilities in enumerate(row(i, first, last)):
+                    sums[outcome, start:end] += probabilities @ chunk_weights
 
-    Attributes:
-        value: the value at x.
-        gradient: `(n_models + 1,)`.
-        hessian: `(n_models + 1, n_models + 1)`.
-        scores: `(n_models, n_outcomes, 2, n_models)`; entry [i, outcome, :, j] is the derivative of the
-            log-probability of an outcome of i against j in theta_i and log(t - 1).
+
+def pair_scores(feedback: Feedback, x: np.ndarray) -> np.ndarray:
+    """Derivatives of the log-probabilities of all pairs at x = (theta, log(t - 1)), `(n_models + 1,)`.
+
+    Returns:
+        `(n_models, n_outcomes, 2, n_models)` float32; entry [i, outcome, :, j] is the derivative of the log-probability
+        of an outcome of i against j in theta_i and log(t - 1).
     """
-
-    value: float
-    gradient: np.ndarray
-    hessian: np.ndarray
-    scores: np.ndarray
-
-    @classmethod
-    def about(cls, feedback: Feedback, x: np.ndarray, mean: np.ndarray) -> Expansion:
-        """Expand about x the cross-entropy for mean probabilities `(n_outcomes, n_pairs)`."""
-        theta, n = x[:-1], len(x) - 1
-        a, b = np.triu_indices(n, 1)
-        values, gradients, hessians = log_probability_derivatives(feedback, theta[a], theta[b], np.full(len(a), x[-1]))
-        exchanged = [1, 0, *range(2, len(mean))]  # the outcomes from b's side
-        scores = np.zeros((n, len(mean), 2, n))
-        scores[a, :, :, b] = gradients[:, :, [0, 2]]
-        scores[b, :, :, a] = gradients[:, exchanged][:, :, [1, 2]]
-        slope = -np.einsum("op,pox->xp", mean, gradients) / len(a)
-        curvature = -np.einsum("op,poxy->xyp", mean, hessians) / len(a)
-        gradient, hessian, theirs = np.zeros(n + 1), np.zeros((n + 1, n + 1)), np.arange(n)
-        gradient[:n] = np.bincount(a, slope[0], n) + np.bincount(b, slope[1], n)
-        gradient[n] = slope[2].sum()
-        hessian[a, b] = hessian[b, a] = curvature[0, 1]
-        hessian[theirs, theirs] = np.bincount(a, curvature[0, 0], n) + np.bincount(b, curvature[1, 1], n)
-        hessian[:n, n] = hessian[n, :n] = np.bincount(a, curvature[0, 2], n) + np.bincount(b, curvature[1, 2], n)
-        hessian[n, n] = curvature[2, 2].sum()
-        return cls(-float((mean.T * values).sum()) / len(a), gradient, hessian, scores)
+    theta, n = x[:-1], len(x) - 1
+    outcomes = len(feedback.outcomes)
+    exchanged = [1, 0, *range(2, outcomes)]  # the outcomes from the other side
+    scores = np.zeros((n, outcomes, 2, n), dtype=np.float32)
+    for i in range(n - 1):
+        slopes = log_probability_slopes(feedback, np.full(n - 1 - i, theta[i]), theta[i + 1 :], x[-1])
+        scores[i, :, :, i + 1 :] = slopes[:, [0, 2]]
+        scores[i + 1 :, :, :, i] = slopes[exchanged][:, [1, 2]].transpose(2, 0, 1)
+    return scores
 
 
 def bootstrap(
     feedback: Feedback,
     optimum: np.ndarray,
-    expansion: Expansion,
+    hessian: np.ndarray,
     prompts: tuple[np.ndarray, np.ndarray, np.ndarray],
     shrink: float,
     replicates: int,
@@ -158,7 +160,7 @@ def bootstrap(
     Args:
         feedback: the feedback model.
         optimum: `(n_models + 1,)` theta and log(t - 1).
-        expansion: expansion about the optimum.
+        hessian: `(n_models + 1, n_models + 1)` second derivatives of the mean cross-entropy over pairs at the optimum.
         prompts: theta, log_s and weights of the `n` prompts to resample.
         shrink: factor on the deviations, sqrt(n / N) if the `n` prompts are a sample of N.
         replicates: number of replicates.
@@ -169,11 +171,11 @@ def bootstrap(
     """
     theta, log_s, weights = prompts
     n, n_models = theta.shape
-    scores = expansion.scores.astype(np.float32)
+    scores = pair_scores(feedback, optimum)
     # float32 is accurate enough for interval widths, and twice as fast
     gradients = _gradients(feedback, theta.astype(np.float32), log_s.astype(np.float32), scores)
     gradients -= weights @ gradients / weights.sum()
-    steps = -shrink * (gradients @ _inverse(feedback, expansion.hessian))[:, :n_models]
+    steps = -shrink * (gradients @ _inverse(feedback, hessian))[:, :n_models]
     if not feedback.grounded:  # the shift is arbitrary: leave its scatter out
         steps -= steps.mean(1, keepdims=True)
     parts = []
@@ -182,7 +184,7 @@ def bootstrap(
         totals = drawn.sum(1)
         parts.append((drawn @ steps)[totals > 0] / totals[totals > 0, None])
     resampled, share = np.concatenate(parts), weights / weights.sum()
-    effective = max(2.0, 1.0 / float(share @ share))
+    effective = max(2.0, round(1.0 / float(share @ share), 6))  # the same for all scales: draws depend on every digit
     wider = np.sqrt(effective / random.chisquare(effective - 1.0, (len(resampled), 1)))  # one for all LLMs
     return optimum[:n_models] + wider * resampled
 
@@ -191,12 +193,21 @@ def _gradients(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, scores:
     """`(n, n_models + 1)` gradient of each prompt's mean cross-entropy over pairs."""
     n, n_models = theta.shape
     gradients = np.zeros((n, n_models + 1))
+    # the probabilities sum to 1, so that of ties, which takes longest, need not be known
+    tie = feedback.outcomes.index(Winner.TIE) if feedback.has_eta else len(feedback.outcomes) - 1
+    constant = scores[:, tie].sum(-1)
+    scores = np.delete(scores, tie, 1) - scores[:, [tie]]
     for places, row in _chunks(feedback, theta, log_s):
+        own = np.zeros((n_models + 1, len(places)))
+        own[:-1] -= constant[:, :1]
+        own[-1] -= constant[:, 1].sum() / 2
         for i in range(n_models):
-            for outcome, p in enumerate(row(i, 0)):
-                by_theta, by_log_s = scores[i, outcome]
-                gradients[places, i] -= by_theta @ p
-                gradients[places, -1] -= by_log_s @ p / 2  # every pair is visited twice
+            for first, last in _blocks(0, n_models, len(places)):
+                for outcome, p in enumerate(row(i, first, last, tie)):
+                    by_theta, by_log_s = scores[i, outcome, :, first:last] @ p
+                    own[i] -= by_theta
+                    own[-1] -= by_log_s / 2  # every pair is visited twice
+        gradients[places] = own.T
     return gradients / (n_models * (n_models - 1) / 2)
 
 
@@ -206,4 +217,6 @@ def _inverse(feedback: Feedback, hessian: np.ndarray) -> np.ndarray:
         matrix[n, n] = 1.0
     if feedback.floating:  # a shift has no curvature: give it some, the step along it is still 0
         matrix[:n, :n] += matrix[:n, :n].trace() / n**2
+    if positive(matrix):
+        return np.linalg.inv(matrix)
     return np.linalg.pinv(matrix, hermitian=True)  # extreme coefficients may leave no curvature

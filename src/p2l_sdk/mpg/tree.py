@@ -22,6 +22,9 @@ from typing import Any
 import numpy as np
 
 from p2l_sdk.errors import ResultsError, did_you_mean, nearest
+from p2l_sdk.leaderboards.weights import scaled
+from p2l_sdk.modeling.limits_p2l import shown
+from p2l_sdk.modeling.number_p2l import to_number
 
 _KEYS = ("name", "nodes", "weights", "chance", "questions")
 
@@ -79,8 +82,8 @@ class Tree:
                     raise ResultsError(
                         f"{what} of the tree names {key!r}, which is not known here; {did_you_mean(key, names)}"
                     )
-                if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
-                    raise ResultsError(f"{what} of {key!r} is {value!r}; it must be a number {bound}")
+                if isinstance(value, str) or not holds(to_number(value)):
+                    raise ResultsError(f"{what} of {key!r} is {shown(value)}; it must be a number {bound}")
 
     @classmethod
     def read(cls, source: str | Path | Mapping[str, Any]) -> Tree:
@@ -152,7 +155,9 @@ class Tree:
         """Benchmark -> its share of a node, summing to 1: the product of the normalised weights on the path."""
         if node not in self.nodes:
             return {node: 1.0}
-        weights = {child: float(self.weights.get(child, 1.0)) for child in self.nodes[node]}
+        children = self.nodes[node]
+        given = scaled(np.array([float(self.weights.get(child, 1.0)) for child in children]))
+        weights = dict(zip(children, given.tolist(), strict=True))
         total = sum(weights.values())
         return {leaf: weights[child] / total * share for child in weights for leaf, share in self.shares(child).items()}
 

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from p2l_sdk.leaderboards.weights import exponent_of
 from p2l_sdk.routing.mixture import check_budget, check_points, upper_hull
+
+_MOST = 2.0**200  # a budget that pays for everything, relative to the highest cost
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +65,8 @@ class JointFrontier:
 
     def __init__(self, scores: np.ndarray, costs: np.ndarray) -> None:
         check_points(scores, costs)
-        self._costs = costs
+        self._exponent = exponent_of(costs)  # so that no difference of costs vanishes, and no sum overflows
+        self._costs = costs = np.ldexp(costs, -self._exponent)
         hulls = [upper_hull(row, costs) for row in scores]
         self._cheapest = np.array([hull[0] for hull in hulls])
         steps = np.array([(i, a, b) for i, hull in enumerate(hulls) for a, b in itertools.pairwise(hull)])
@@ -81,9 +85,11 @@ class JointFrontier:
         Raises:
             BudgetError: the budget is not a finite number, or is below the cost of the cheapest LLM.
         """
-        check_budget(float(self._costs.min()), budget)
+        check_budget(float(np.ldexp(self._costs.min(), self._exponent)), budget)
         n = len(self._cheapest)
-        free = n * budget - float(self._costs[self._cheapest].sum())
+        with np.errstate(over="ignore"):
+            relative = min(float(np.ldexp(budget, -self._exponent)), _MOST)
+        free = n * relative - float(self._costs[self._cheapest].sum())
         whole = int(np.searchsorted(self._spent, free * (1 + 1e-12), side="right"))
         choice = self._cheapest.copy()
         choice[self._prompt[:whole]] = self._end[:whole]  # the last step of a prompt is written last
@@ -91,4 +97,6 @@ class JointFrontier:
             return Allocation(choice, None, 0.0)
         share = max(0.0, (free - (self._spent[whole - 1] if whole else 0.0)) / self._cost[whole])
         split = (int(self._prompt[whole]), int(self._end[whole]), share) if share > 0.0 else None
-        return Allocation(choice, split, float(self._rate[whole]))
+        with np.errstate(over="ignore"):  # per USD, a gain may be infinite
+            multiplier = float(np.ldexp(self._rate[whole], -self._exponent))
+        return Allocation(choice, split, multiplier)

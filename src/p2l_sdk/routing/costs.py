@@ -16,6 +16,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from p2l_sdk.errors import CostError
+from p2l_sdk.modeling.limits_p2l import shown
+from p2l_sdk.modeling.number_p2l import to_number
 from p2l_sdk.modeling.spec_p2l import ModelSpec, validate_costs
 from p2l_sdk.names import find_models
 
@@ -202,12 +204,9 @@ def _of_entry(name: str, entry: dict[str, Any]) -> float:
 
 
 def _tokens(what: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not (math.isfinite(number) and number >= 0):
-        raise CostError(f"{what} is {value!r}; it must be a finite number >= 0")
+    number = to_number(value)
+    if not number >= 0:
+        raise CostError(f"{what} is {shown(value)}; it must be a finite number >= 0")
     return number
 
 

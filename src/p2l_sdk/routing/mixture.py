@@ -15,7 +15,10 @@ from enum import StrEnum
 import numpy as np
 
 from p2l_sdk.errors import BudgetError, P2LError
+from p2l_sdk.leaderboards.weights import exponent_of
 from p2l_sdk.routing.route import usd
+
+_LEAST = 2.0**-64  # USD: costs whose highest lies between this and its inverse are used as they are
 
 
 class Policy(StrEnum):
@@ -44,6 +47,9 @@ def upper_hull(scores: np.ndarray, costs: np.ndarray) -> list[int]:
 def _hull(scores: np.ndarray, costs: np.ndarray) -> tuple[list[int], list[float]]:
     """The hull's indices and their costs."""
     order = costs.argsort()
+    if not _LEAST < costs[order[-1]] < 1.0 / _LEAST:  # products of costs and scores would vanish or overflow
+        hull = _hull(scores, np.ldexp(costs, -exponent_of(costs)))[0] if costs.any() else [int(scores.argmax())]
+        return hull, costs[hull].tolist()
     ranked = scores.take(order)
     record = np.empty(len(order), dtype=bool)  # better than every cheaper LLM: only these few are scanned
     record[0] = True

@@ -13,6 +13,8 @@ import numpy as np
 from p2l_sdk.errors import P2LError
 from p2l_sdk.routing.mixture import check_budget, check_points
 
+_MOST = 1e200  # budgets that a response may cost
+
 
 class BudgetPacer:
     """Chooses one LLM per prompt so that, in the long run, the mean cost of the stream does not exceed the budget.
@@ -43,7 +45,7 @@ class BudgetPacer:
         self.n = 0
         self.spent = 0.0
         self._costs = costs
-        self._start, self._slope = start, step / budget**2
+        self._start, self._step = start * budget, step
 
     @property
     def mean_cost(self) -> float:
@@ -53,7 +55,12 @@ class BudgetPacer:
     @property
     def multiplier(self) -> float:
         """Current price of money, score per USD; 0 while the budget does not bind."""
-        return max(0.0, self._start + self._slope * (self.spent - self.n * self.budget))
+        return self._price / self.budget
+
+    @property
+    def _price(self) -> float:
+        """The price of one budget, in score: no budget is so small or large that it overflows."""
+        return max(0.0, self._start + self._step * (self.spent / self.budget - self.n))
 
     def choose(self, scores: np.ndarray, costs: np.ndarray | None = None) -> int:
         """Index of the LLM to call for a prompt with scores `(n_models,)`; afterwards, `record` what it cost.
@@ -64,7 +71,9 @@ class BudgetPacer:
         """
         costs = self._costs if costs is None else costs
         check_points(scores, costs)
-        return int(np.argmax(scores - self.multiplier * costs))
+        with np.errstate(over="ignore"):
+            relative = np.minimum(costs / self.budget, _MOST)
+        return int(np.argmax(scores - self._price * relative))
 
     def record(self, cost: float) -> None:
         """Record the cost of a response, in USD."""

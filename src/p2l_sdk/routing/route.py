@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 
 def usd(amount: float) -> str:
-    """Format USD without an exponent or trailing zeros: 0.0004 is "$0.0004"."""
-    digits = f"{abs(amount):.10f}".rstrip("0").rstrip(".") if abs(amount) >= 1e-9 or amount == 0 else f"{abs(amount):g}"
+    """Format USD without trailing zeros, and of usual amounts without an exponent: 0.0004 is "$0.0004"."""
+    plain = 1e-9 <= abs(amount) < 1e15 or amount == 0
+    digits = f"{abs(amount):.10f}".rstrip("0").rstrip(".") if plain else f"{abs(amount):g}"
     return f"{'-' if amount < 0 else ''}${digits}"
 
 

@@ -12,11 +12,14 @@ import numpy as np
 
 from p2l_sdk.errors import BudgetError, CostError, P2LError, member
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
+from p2l_sdk.leaderboards.weights import scaled, weights_of
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.leaderboard_p2l import win_rates
+from p2l_sdk.modeling.limits_p2l import shown
+from p2l_sdk.modeling.number_p2l import to_number
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.names import find_models, matched
-from p2l_sdk.options import named_options
+from p2l_sdk.options import named_options, whole_number
 from p2l_sdk.routing import mixture as routing
 from p2l_sdk.routing.allocation import JointFrontier
 from p2l_sdk.routing.costs import costs_as_named
@@ -329,10 +332,12 @@ class Router:
 
 def as_budget(cost: Any) -> float | None:
     """A budget as a float, or None for no budget; BudgetError if it is not a number."""
-    try:
-        return None if cost is None else float(cost)
-    except (TypeError, ValueError):
-        raise BudgetError(f"the budget is {cost!r}; it must be a number, USD per response") from None
+    if cost is None or type(cost) is float:  # `check_budget` refuses what is not finite
+        return cost
+    budget = to_number(cost)
+    if math.isnan(budget):
+        raise BudgetError(f"the budget is {shown(cost)}; it must be a finite number, USD per response")
+    return budget
 
 
 def _opponents(llms: tuple[str, ...], opponents: Mapping[str, float] | None) -> tuple[Any, np.ndarray, dict[str, str]]:
@@ -342,16 +347,16 @@ def _opponents(llms: tuple[str, ...], opponents: Mapping[str, float] | None) -> 
     if opponents is None:
         return slice(None), np.full(len(llms), 1.0 / len(llms)), {}
     found = find_models(opponents, llms, "the table of opponents")
-    try:
-        weights = np.array(list(opponents.values()), dtype=np.float64)
-    except (TypeError, ValueError):
-        weights = np.array([np.nan])
-    if not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() <= 0:
-        raise P2LError("the weights of the opponents must be finite numbers >= 0, at least one of them above 0")
+    rule = "the weights of the opponents must be finite numbers >= 0, at least one of them above 0"
+    weights = scaled(weights_of(opponents.values(), rule))
+    if not weights.any():
+        raise P2LError(rule)
     return np.array([llms.index(own) for own in found.values()]), weights / weights.sum(), found
 
 
 def _draw(support: dict[int, float], seed: int | None) -> int:
     if len(support) == 1:
         return next(iter(support))
+    if seed is not None:
+        seed = whole_number("seed", seed, least=None)
     return random.Random(seed).choices(list(support), list(support.values()))[0]

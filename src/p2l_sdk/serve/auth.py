@@ -17,6 +17,7 @@ from pathlib import Path
 from fastapi import Request
 
 from p2l_sdk.errors import P2LError
+from p2l_sdk.modeling.number_p2l import to_number
 from p2l_sdk.routing.route import usd
 from p2l_sdk.serve.errors import OVERLOADED, ApiError
 from p2l_sdk.serve.ledger.entries import NANO, Account, Budgets, Grant, nano
@@ -314,14 +315,11 @@ def _key(place: str, words: list[str], name: str) -> Key:
     if len(secret) < SHORTEST_KEY:
         raise P2LError(f"{place}: an API key has at least {SHORTEST_KEY} characters")
     budgets: dict[str, float] = {}
-    try:
-        for word in rest[1:]:
-            kind, _, amount = word.rpartition("=")
-            kind = kind or "budget"
-            budgets[kind] = float(amount) if kind in _BUDGETS and kind not in budgets else -1.0
-    except ValueError:
-        budgets["budget"] = -1.0
-    if not all(0 <= usd < math.inf for usd in budgets.values()):
+    for word in rest[1:]:
+        kind, _, amount = word.rpartition("=")
+        kind = kind or "budget"
+        budgets[kind] = to_number(amount) if kind in _BUDGETS and kind not in budgets else -1.0
+    if not all(usd >= 0 for usd in budgets.values()):
         raise P2LError(
             f"{place}: after the key stand its name and its budget, a number >= 0, USD, or daily=USD, monthly=USD; "
             "nothing else"

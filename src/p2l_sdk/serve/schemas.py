@@ -6,10 +6,12 @@ conform to these schemas.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, NotRequired, TypeVar
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -18,10 +20,11 @@ from pydantic import (
     WithJsonSchema,
     with_config,
 )
-from pydantic_core import from_json
+from pydantic_core import PydanticCustomError, from_json
 from typing_extensions import TypedDict
 
 from p2l_sdk.errors import nearest
+from p2l_sdk.modeling.number_p2l import to_number
 from p2l_sdk.routing.mixture import Objective, Policy
 from p2l_sdk.serve.errors import InvalidBody, UnreadableBody
 
@@ -31,9 +34,19 @@ _STRONG, _CHEAP = "claude-3-5-haiku", "gpt-4o-mini"
 _UNCHECKED = 4096  # bytes of a body that can hold only few faults
 _MOST_FIELDS, _MOST_NAMES = 50, 10_000  # in a body, and in one of its mappings
 
-Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
+
+def _plain(value: Any) -> Any:
+    """A text or a bool as the number that it spells, as everywhere: pydantic also reads "1_0" and true."""
+    if isinstance(value, str | bool):
+        value = to_number(value)
+        if math.isnan(value):
+            raise PydanticCustomError("float_parsing", "Input should be a valid number")
+    return value
+
+
+Usd = Annotated[float, BeforeValidator(_plain), Field(ge=0, allow_inf_nan=False)]
+Weight = Annotated[float, BeforeValidator(_plain), Field(ge=0, allow_inf_nan=False)]
+Number = Annotated[float, BeforeValidator(_plain), Field(allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from p2l_sdk.errors import PromptError, TableError
+from p2l_sdk.modeling.number_p2l import to_number
 from p2l_sdk.modeling.prompt_p2l import Prompt, user_turns
 from p2l_sdk.tables.places import RowError
 from p2l_sdk.tables.prompt_cells import PromptCells, prompt_of_cell
@@ -23,8 +24,9 @@ from p2l_sdk.tables.sources import ABSENT, Chunk
 
 _NO_VALUE = {"n/a", "na", "#n/a", "none", "null", "<na>", "-", "--", "?", "missing", "error", "failed", "timeout"}
 _INVISIBLE = " \t\r\n\v\f\ufeff\u200b\u200c\u200d\u2060\u2009\u202f\u3000"  # blanks, and marks that nobody sees
-_COMMA = re.compile(r"\s*([+-]?\d+),(\d+(?:[eE][+-]?\d+)?)\s*")  # a decimal comma
-_THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*")  # or a separator of thousands
+_COMMA = re.compile(r"\s*([+-]?[0-9]+),([0-9]+(?:[eE][+-]?[0-9]+)?)\s*")  # a decimal comma
+_INFINITE = {"inf": math.inf, "+inf": math.inf, "-inf": -math.inf, "infinity": math.inf, "-infinity": -math.inf}
+_THOUSANDS = re.compile(r"\s*[+-]?[1-9][0-9]{0,2},[0-9]{3}\s*")  # or a separator of thousands
 LONGEST_LABEL = 200  # characters; a longer string is a text, not the name of a category
 
 # columns that are neither a category nor an LLM; `_INDEX` are names that programs give to row numbers
@@ -54,13 +56,17 @@ def is_no_number(value: Any) -> bool:
 def number_of(value: Any) -> float:
     """The number that a cell contains or spells, with a point or a comma; NaN if there is none, or if it is not certain
     which ("1,234")."""
-    if isinstance(value, str) and "_" in value:  # Python reads 2024_01 as a number
-        return math.nan
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        comma = _COMMA.fullmatch(value) if isinstance(value, str) else None
-        return math.nan if comma is None or _THOUSANDS.fullmatch(value) else float(f"{comma[1]}.{comma[2]}")
+    if isinstance(value, str):
+        number = _INFINITE.get(value.strip().lower(), math.nan) if math.isnan(to_number(value)) else to_number(value)
+        if not math.isnan(number):
+            return number
+    else:
+        try:
+            return math.nan if isinstance(value, bytes) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            return math.nan
+    comma = _COMMA.fullmatch(value)
+    return math.nan if comma is None or _THOUSANDS.fullmatch(value) else to_number(f"{comma[1]}.{comma[2]}")
 
 
 def llm_name(column: str, value: Any) -> str:

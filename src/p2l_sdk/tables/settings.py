@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from p2l_sdk.errors import P2LError, did_you_mean
+from p2l_sdk.modeling.number_p2l import to_number
 from p2l_sdk.tables.text import read_text
 
 _RANGE, _COUNT = "range", "count"  # what `check_fields` finds in the metadata of a field
@@ -54,10 +54,11 @@ def check_number(config: Any, name: str, *, least: float, most: float = math.inf
     """Raise P2LError unless a field is a finite number in [least, most]; None is legal if it is the default."""
     value = getattr(config, name)
     if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
-        with contextlib.suppress(ValueError):
-            object.__setattr__(config, name, float(value))
+        number = to_number(value)
+        if not math.isnan(number):
+            object.__setattr__(config, name, number)
         value = getattr(config, name)
-    legal = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    legal = isinstance(value, int | float) and not math.isnan(to_number(value))
     if not (legal and least <= value <= most) and not _left_out(config, name):
         legal_range = f">= {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
         raise P2LError(f"{name} is {value!r}; it must be a number {legal_range}")

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from p2l_sdk.leaderboards.weights import scaled
 from p2l_sdk.modeling.feedback_p2l import Feedback, vote_targets
 from p2l_sdk.modeling.prompt_p2l import pad
 from p2l_sdk.votes.votes import Scores, Votes
@@ -37,7 +38,7 @@ class ByPrompt:
     def of_votes(cls, votes: Votes, feedback: Feedback) -> ByPrompt:
         """From votes: labels are [prompt, a, b, winner]. Votes that carry no information under the feedback model (ties
         under `bt`) are dropped, so that the loss is the mean over exactly the sum of the weights."""
-        weights = vote_targets(feedback).sum(1)[votes.winner] * votes.weight
+        weights = vote_targets(feedback).sum(1)[votes.winner] * scaled(votes.weight)
         kept = weights > 0
         labels = np.stack([votes.prompt, votes.a, votes.b, votes.winner], 1).astype(np.int64)
         return cls(len(votes.prompts), labels=labels[kept], weights=weights[kept].astype(np.float32))

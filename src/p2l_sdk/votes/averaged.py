@@ -22,14 +22,15 @@ import numpy as np
 
 from p2l_sdk.errors import P2LError, P2LWarning, VotesError, member
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
-from p2l_sdk.leaderboards.likelihood import PairLikelihood
+from p2l_sdk.leaderboards.likelihood import PairLikelihood, positive, require_room
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, eta_of_threshold, vote_targets
-from p2l_sdk.options import named_options
+from p2l_sdk.options import named_options, whole_number
 from p2l_sdk.votes.connected import undetermined
 from p2l_sdk.votes.counts import VoteCounts
 
 _PRIOR_VARIANCE = 100.0  # of the ridge, logits squared: wide, so that it decides only what the votes leave open
 _Z = 1.959963984540054  # half-width of the central 95 % of a standard normal distribution
+_MOST_TARGETS = 1 << 24  # numbers of the replicates that are resampled together
 _FLAT = 3e-12  # curvature per vote below which a direction is undetermined (a common shift, or t without ties)
 
 
@@ -82,9 +83,11 @@ def fit_leaderboard(
     """
     feedback = Feedback.parse(feedback)
     intervals = None if intervals is None else Intervals.parse(intervals)
+    replicates, seed = whole_number("replicates", replicates), whole_number("seed", seed)
     if intervals is Intervals.BOOTSTRAP and replicates < 2:
         raise P2LError(f"the bootstrap needs at least 2 replicates, got {replicates}")
     counts = VoteCounts.of(votes)
+    require_room(len(counts.models), 0.0)
     problem = undetermined(counts, feedback)
     fit = _Fit(counts, feedback, regular=problem is None)
     if problem:
@@ -149,7 +152,8 @@ class _Fit:
             raise VotesError(f"no vote counts: all weights are 0, or all are ties, which say nothing in {feedback}")
         self.n = self.weight.sum() ** 2 / self.square.sum()
         ridge = 0.0 if regular else 1.0 / (self.n * _PRIOR_VARIANCE)
-        self.problem = PairLikelihood(feedback, len(counts.models), ridge)
+        self.pairs = counts.a, counts.b
+        self.problem = PairLikelihood(feedback, len(counts.models), ridge, self.pairs)
         self.optimum = self.problem.minimise(self._target(self.weight), np.zeros(len(counts.models) + 1))
 
     def _target(self, weight: np.ndarray) -> np.ndarray:
@@ -158,10 +162,7 @@ class _Fit:
 
     def standard_errors(self, kind: Intervals) -> np.ndarray:
         """`(n_models,)` standard errors of theta, from the Hessian or the sandwich."""
-        h = self.problem.hessian(self._target(self.weight), self.optimum)
-        values, vectors = np.linalg.eigh(h)
-        inverse = (vectors / np.where(values > _FLAT, values, np.inf)) @ vectors.T
-        covariance = inverse
+        covariance = inverse = self._inverse(self.problem.hessian(self._target(self.weight), self.optimum))
         if kind is Intervals.SANDWICH:
             scatter = self.problem.score_covariance(self.square / self.square.sum(), self.kinds, self.optimum)
             covariance = inverse @ scatter @ inverse
@@ -169,6 +170,19 @@ class _Fit:
         if not self.problem.feedback.grounded:
             theta = theta - theta.mean(0) - theta.mean(1)[:, None] + theta.mean()
         return np.sqrt(np.maximum(np.diag(theta), 0.0))
+
+    def _inverse(self, h: np.ndarray) -> np.ndarray:
+        """The inverse of the Hessian, in which undetermined directions are left out; a common shift is, later."""
+        free = np.flatnonzero(self.problem.free)
+        matrix, n = h[np.ix_(free, free)], self.problem.n_models
+        if self.problem.feedback.floating:
+            matrix[:n, :n] += matrix[:n, :n].trace() / n**2
+        if positive(matrix):
+            inverse = np.zeros_like(h)
+            inverse[np.ix_(free, free)] = np.linalg.inv(matrix)
+            return inverse
+        values, vectors = np.linalg.eigh(h)
+        return (vectors / np.where(values > _FLAT, values, np.inf)) @ vectors.T
 
     def bootstrap(self, replicates: int, random: np.random.Generator) -> np.ndarray:
         """`(replicates, n_models + 1)` optima of resampled votes, by Newton's method from the optimum of all votes.
@@ -178,17 +192,22 @@ class _Fit:
         """
         unit = np.divide(self.square, self.weight, out=np.zeros_like(self.weight), where=self.weight > 0)
         size = np.divide(self.weight, unit, out=np.zeros_like(self.weight), where=unit > 0)
-        targets = np.stack([self._target(unit * random.poisson(size)) for _ in range(replicates)])
         # a replicate may have no finite optimum though the votes have one: hence a ridge towards the optimum of all
         # votes. If the votes themselves need a ridge, its centre is resampled too; otherwise, what the ridge alone
         # decides would seem to be known exactly
-        problem = PairLikelihood(self.problem.feedback, self.problem.n_models, 1.0 / (self.n * _PRIOR_VARIANCE))
-        centres = np.tile(self.optimum[:-1], (replicates, 1))
-        if self.problem.ridge:
-            centres = random.normal(0.0, np.sqrt(_PRIOR_VARIANCE), centres.shape)
-        if problem.feedback.floating:
-            centres -= centres.mean(1, keepdims=True)
-        starts = problem.one_step(targets.reshape(replicates, -1), self.optimum, centres)
-        steps = zip(targets, starts, centres, strict=True)
-        optima = [problem.minimise(target, x, centre, tolerance=1e-8) for target, x, centre in steps]
+        ridge, n = 1.0 / (self.n * _PRIOR_VARIANCE), self.problem.n_models
+        problem = PairLikelihood(self.problem.feedback, n, ridge, self.pairs)
+        optima: list[np.ndarray] = []
+        together = max(2, _MOST_TARGETS // size.size)
+        for start in range(0, replicates, together):
+            draws = range(start, min(start + together, replicates))
+            targets = np.stack([self._target(unit * random.poisson(size)) for _ in draws])
+            centres = np.tile(self.optimum[:-1], (len(draws), 1))
+            if self.problem.ridge:
+                centres = random.normal(0.0, np.sqrt(_PRIOR_VARIANCE), centres.shape)
+            if problem.feedback.floating:
+                centres -= centres.mean(1, keepdims=True)
+            starts = problem.one_step(targets.reshape(len(draws), -1), self.optimum, centres)
+            steps = zip(targets, starts, centres, strict=True)
+            optima += [problem.minimise(target, x, centre, tolerance=1e-8) for target, x, centre in steps]
         return problem.aligned(np.stack(optima), self.optimum)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from p2l_sdk.leaderboards.weights import NEGLIGIBLE
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, vote_targets
 from p2l_sdk.votes.counts import VoteCounts
 
@@ -22,13 +23,16 @@ _SHOWN = 8  # groups in a message, and names per group
 
 def undetermined(counts: VoteCounts, feedback: Feedback) -> str | None:
     """A message about what the votes leave open, naming the LLMs; None if the likelihood has a finite maximum."""
-    edges = _did_not_lose(counts, feedback)
-    names = [*counts.models, "the threshold of a usable answer"]
+    seen = _seen(counts, feedback)
+    winners, losers = _did_not_lose(counts, feedback, seen)
+    names = [*counts.models, "the threshold of a usable answer"][: len(counts.models) + _grounded(feedback)]
     parts = []
-    if len(edges) == len(names) and not edges[-1].any():
+    if _grounded(feedback) and not seen[:, Winner.BOTH_BAD].any():
         parts.append("no vote is 'tie (bothbad)', which leaves the threshold of a usable answer open")
-        edges = edges[:-1, :-1]
-    connected, separated = _groups(edges | edges.T), _groups(edges)
+        names, ground = names[:-1], len(counts.models)
+        winners, losers = winners[losers != ground], losers[losers != ground]
+    separated = _groups(len(names), winners, losers)
+    connected = _groups(len(names), np.concatenate([winners, losers]), np.concatenate([losers, winners]))
     if len(connected) > 1:
         connected.sort(key=len, reverse=True)
         parts.append(
@@ -40,43 +44,91 @@ def undetermined(counts: VoteCounts, feedback: Feedback) -> str | None:
             f"there are {len(separated)} groups whose members never lost (or never won) against the others, best "
             "first: " + _words(separated, names)
         )
-    if feedback.has_eta and not counts.number[:, [Winner.A, Winner.B]].any():
+    if feedback.has_eta and not seen[:, [Winner.A, Winner.B]].any():
         parts.append(
             "no vote is decisive, which leaves the threshold of a tie, and the scale of the coefficients, open"
         )
     if not parts:
         return None
+    if ((counts.number > 0) & (counts.weight < NEGLIGIBLE * counts.weight.sum())).any():
+        parts.append(f"votes with less than {NEGLIGIBLE:g} of the total weight say nothing in double precision")
     return "the votes do not determine the coefficients of all LLMs: " + "; and ".join(parts)
 
 
-def _did_not_lose(counts: VoteCounts, feedback: Feedback) -> np.ndarray:
-    """`(n, n)` booleans, [i, j]: i did not lose to j in some vote that counts; the ground, if any, comes last."""
-    n, grounded = len(counts.models), Winner.BOTH_BAD in feedback.outcomes
-    a, b = np.triu_indices(n, 1)
-    seen = (counts.number > 0) & (vote_targets(feedback).sum(1) > 0)
-    tie = seen[:, Winner.TIE] if grounded else seen[:, Winner.TIE] | seen[:, Winner.BOTH_BAD]
-    edges = np.zeros((n + grounded, n + grounded), dtype=bool)
-    edges[a, b] = seen[:, Winner.A] | tie
-    edges[b, a] = seen[:, Winner.B] | tie
-    if grounded:
-        edges[:n, n] = edges[:n, :n].any(1)
-        edges[n, a[seen[:, Winner.BOTH_BAD]]] = edges[n, b[seen[:, Winner.BOTH_BAD]]] = True
-    return edges
+def _grounded(feedback: Feedback) -> bool:
+    return Winner.BOTH_BAD in feedback.outcomes
 
 
-def _groups(edges: np.ndarray) -> list[np.ndarray]:
-    """The strongly connected components, each before those it can reach."""
-    reach = edges | np.eye(len(edges), dtype=bool)
-    while True:  # each round doubles the length of the paths
-        steps = reach.astype(np.float32)
-        further = steps @ steps > 0
-        if (further == reach).all():
-            break
-        reach = further
-    label = (reach & reach.T).argmax(1)  # the first member represents its group
-    heads = np.unique(label)
-    heads = heads[np.argsort(-reach[heads].sum(1), kind="stable")]
-    return [np.flatnonzero(label == head) for head in heads]
+def _seen(counts: VoteCounts, feedback: Feedback) -> np.ndarray:
+    """`(n_pairs, 4)` booleans: whether a pair has votes of a kind that count."""
+    says = vote_targets(feedback).sum(1) > 0
+    return (counts.weight > NEGLIGIBLE * (counts.weight * says).sum()) & says
+
+
+def _did_not_lose(counts: VoteCounts, feedback: Feedback, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Edges from LLMs to those to which they did not lose in some vote that counts; the ground, if any, comes last."""
+    ground = len(counts.models)
+    tie = seen[:, Winner.TIE] if _grounded(feedback) else seen[:, Winner.TIE] | seen[:, Winner.BOTH_BAD]
+    edges = [(counts.a, counts.b, seen[:, Winner.A] | tie), (counts.b, counts.a, seen[:, Winner.B] | tie)]
+    if _grounded(feedback):
+        alone, bad = np.full_like(counts.a, ground), seen[:, Winner.BOTH_BAD]
+        edges += [(start, alone, kept) for start, _, kept in edges]
+        edges += [(alone, counts.a, bad), (alone, counts.b, bad)]
+    return (
+        np.concatenate([start[kept] for start, _, kept in edges]),
+        np.concatenate([end[kept] for _, end, kept in edges]),
+    )
+
+
+def _groups(n: int, starts: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
+    """The strongly connected components of a graph of `n` nodes, each before those it can reach: those that reach the
+    most nodes first (Tarjan 1972, without recursion)."""
+    order = np.argsort(starts, kind="stable")
+    heads = np.searchsorted(starts[order], np.arange(n + 1)).tolist()
+    targets = ends[order].tolist()
+    index, low, on_stack = [-1] * n, [0] * n, [False] * n
+    stack: list[int] = []
+    groups: list[list[int]] = []
+    reach: list[int] = [0] * n  # of the group of a node that is done: its nodes and those it can reach, as bits
+    counter = 0
+    for root in range(n):
+        path = [] if index[root] >= 0 else [(root, heads[root])]
+        while path:
+            node, at = path.pop()
+            if index[node] < 0:
+                index[node] = low[node] = counter
+                counter += 1
+                stack.append(node)
+                on_stack[node] = True
+            while at < heads[node + 1]:
+                target = targets[at]
+                at += 1
+                if index[target] < 0:
+                    path += [(node, at - 1), (target, heads[target])]
+                    break
+                if on_stack[target]:
+                    low[node] = min(low[node], low[target])
+            else:
+                if low[node] == index[node]:
+                    groups.append(_closed(node, stack, on_stack))
+                    found = 0
+                    for member in groups[-1]:
+                        found |= 1 << member
+                        for target in set(targets[heads[member] : heads[member + 1]]):
+                            found |= reach[target]
+                    for member in groups[-1]:
+                        reach[member] = found
+    groups.sort(key=lambda group: (-reach[group[0]].bit_count(), min(group)))
+    return [np.array(sorted(group)) for group in groups]
+
+
+def _closed(node: int, stack: list[int], on_stack: list[bool]) -> list[int]:
+    """Take a component, whose first node this is, from the stack."""
+    group: list[int] = []
+    while not group or group[-1] != node:
+        group.append(stack.pop())
+        on_stack[group[-1]] = False
+    return group
 
 
 def _words(groups: list[np.ndarray], names: list[str]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from p2l_sdk.errors import P2LWarning, TableError, VotesError
+from p2l_sdk.leaderboards.weights import scaled
 from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.tables.faults import Faults
 from p2l_sdk.tables.grids import column_key
@@ -30,16 +31,20 @@ SWAPPED = [Winner.B, Winner.A, Winner.TIE, Winner.BOTH_BAD]  # each outcome as s
 
 @dataclass(frozen=True, eq=False)
 class VoteCounts:
-    """Sums over the votes on each pair a < b (in the order of `numpy.triu_indices`), by `Winner`.
+    """Sums over the votes on each pair a < b that met, in the order of `numpy.triu_indices`, by `Winner`.
 
     Attributes:
         models: names of the LLMs.
+        a, b: `(n_pairs,)` indices of the LLMs of each pair.
         number: `(n_pairs, 4)` numbers of votes with a positive weight.
-        weight: `(n_pairs, 4)` sums of their weights.
+        weight: `(n_pairs, 4)` sums of their weights. Very large or small weights are divided by a power of two, the
+            same for all: only their ratios count.
         square: `(n_pairs, 4)` sums of their squared weights, for the standard errors of weighted votes.
     """
 
     models: tuple[str, ...]
+    a: np.ndarray
+    b: np.ndarray
     number: np.ndarray
     weight: np.ndarray
     square: np.ndarray
@@ -83,19 +88,34 @@ class VoteCounts:
         sort: bool = False,
     ) -> VoteCounts:
         """Count votes; `sort` puts the models in alphabetical order."""
-        n, kinds = len(models), len(Winner)
+        n, kinds, weight = len(models), len(Winner), scaled(weight)
         order = np.array(sorted(range(n), key=models.__getitem__)) if sort else np.arange(n)
-        models = tuple(models[i] for i in order)
-        cell = (np.asarray(a, dtype=np.int64) * n + b) * kinds + winner
+        models, place = tuple(models[i] for i in order), np.argsort(order)
+        a, b = place[a], place[b]
+        pair = np.minimum(a, b) * n + np.maximum(a, b)
+        met, number_of = _distinct(pair, n * n)
+        cell = number_of * kinds + np.where(a < b, winner, np.array(SWAPPED)[winner])
 
         def by_pair(values: np.ndarray | None) -> np.ndarray:
-            table = np.bincount(cell, values, n * n * kinds).reshape(n, n, kinds)[np.ix_(order, order)]
-            return (table + table.transpose(1, 0, 2)[:, :, SWAPPED])[np.triu_indices(n, 1)].astype(np.float64)
+            return np.bincount(cell, values, len(met) * kinds).reshape(-1, kinds).astype(np.float64)
 
+        first, second = np.divmod(met, n)
         if (weight == 1.0).all():
             number = by_pair(None)
-            return cls(models, number, number, number)
-        return cls(models, by_pair(weight > 0), by_pair(weight), by_pair(np.square(weight)))
+            return cls(models, first, second, number, number, number)
+        return cls(models, first, second, by_pair(weight > 0), by_pair(weight), by_pair(np.square(weight)))
+
+
+_FEW = 1 << 22  # numbers up to which a table of all is faster than sorting
+
+
+def _distinct(numbers: np.ndarray, end: int) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct integers in an array of such from 0 to `end`, ascending, and for each element its place in them."""
+    if end > _FEW:
+        return np.unique(numbers, return_inverse=True)
+    there = np.zeros(end, dtype=bool)
+    there[numbers] = True
+    return np.flatnonzero(there), (np.cumsum(there) - 1)[numbers]
 
 
 def _open(votes: Any) -> Source:

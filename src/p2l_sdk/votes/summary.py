@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from p2l_sdk.errors import P2LWarning
+from p2l_sdk.errors import P2LWarning, VotesError
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities, vote_log_likelihood
 from p2l_sdk.tables.reading import Findings
@@ -109,7 +110,7 @@ def summarise(
         max_votes_per_prompt=int(per_prompt.max()),
         models=_by_model(votes),
         outcomes={name: float(balance[winner]) for name, winner in _OUTCOMES.items()},
-        total_weight=None if (votes.weight == 1.0).all() else float(votes.weight.sum()),
+        total_weight=None if (votes.weight == 1.0).all() else _total(votes.weight),
         n_duplicates=votes.n_duplicates,
         undetermined=undetermined(counts, feedback),
         feedback=feedback,
@@ -119,10 +120,17 @@ def summarise(
     )
 
 
+def _total(weight: np.ndarray) -> float:
+    with np.errstate(over="ignore"):
+        total = float(weight.sum())
+    if math.isinf(total):
+        raise VotesError("the weights sum to more than a number can be; divide all of them by the largest")
+    return total
+
+
 def _cross_entropy(counts: VoteCounts, board: Leaderboard, feedback: Feedback) -> float:
     """Mean negative log-likelihood (nats) of this leaderboard under a feedback model, over the votes that count."""
-    a, b = np.triu_indices(len(counts.models), 1)
-    log_probs = log_probabilities(feedback, board.coefs[a], board.coefs[b], board.eta, board.gamma)
+    log_probs = log_probabilities(feedback, board.coefs[counts.a], board.coefs[counts.b], board.eta, board.gamma)
     log_likelihood, says = vote_log_likelihood(feedback, log_probs[:, None, :], np.arange(len(Winner)))
     weight = counts.weight * says
     return float(-(weight * log_likelihood).sum() / weight.sum())

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from p2l_sdk.modeling.number_p2l import to_number
 from p2l_sdk.serve.errors import ApiError
 from p2l_sdk.serve.gateway.config import BEST, MAX_TOKENS, PRICED, ROUTED, LLMConfig
 from p2l_sdk.serve.gateway.size import Size, count_of
@@ -205,11 +205,8 @@ def _check_names(fields: Mapping[str, Field], allow: Collection[str]) -> None:
 def _budget(value: Any) -> float | None:
     if value is None:
         return None
-    try:
-        budget = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):  # an integer may have more digits than a float holds
-        budget = math.nan
-    if not 0 <= budget < math.inf:
+    budget = to_number(value)
+    if not budget >= 0:
         raise BadRequest("the cost must be a finite number >= 0, USD per response", param="cost")
     return budget
 

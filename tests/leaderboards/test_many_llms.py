@@ -1,0 +1,161 @@
+"""Many LLMs: the solver that goes block by block against one that holds all pairs at once, its memory, its limits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+from dense_likelihood import DensePairLikelihood
+
+from p2l_sdk import fit_leaderboard
+from p2l_sdk.errors import P2LError
+from p2l_sdk.leaderboards.aggregate import PairStatistics
+from p2l_sdk.leaderboards.leaderboard import Coefficients
+from p2l_sdk.leaderboards.likelihood import PairLikelihood
+from p2l_sdk.leaderboards.pairs import natural_parameters, pair_sums
+from p2l_sdk.modeling.feedback_p2l import Feedback, vote_targets
+from p2l_sdk.modeling.leaderboard_p2l import ranks, win_rates
+from p2l_sdk.votes.counts import VoteCounts
+
+ALL = list(Feedback)
+
+
+def scored(n: int, m: int, seed: int = 0) -> Coefficients:
+    rng = np.random.default_rng(seed)
+    return Coefficients(
+        rng.normal(size=(n, m)) + np.linspace(-1, 1, m), rng.normal(-0.5, 0.3, (n, 1)), np.zeros((n, 1))
+    )
+
+
+def names(m: int) -> tuple[str, ...]:
+    return tuple(f"m{i:05d}" for i in range(m))
+
+
+@pytest.mark.parametrize("feedback", ALL)
+@pytest.mark.parametrize("m", [2, 9, 60])
+def test_the_aggregate_is_that_of_the_dense_solver(feedback, m):
+    statistics = PairStatistics(feedback, m)
+    statistics.add(scored(30, m))
+    start = statistics._arrays["start"] / statistics._arrays["weight"]
+    mean = statistics._mean()
+    expected = DensePairLikelihood(feedback, m).minimise(np.ascontiguousarray(mean.T), start)
+    np.testing.assert_allclose(statistics.solve(names(m), replicates=0).coefs, expected[:m], atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("feedback", ["bt", "grk"])
+def test_the_aggregate_of_300_llms_is_that_of_the_dense_solver(feedback):
+    test_the_aggregate_is_that_of_the_dense_solver(Feedback(feedback), 300)
+
+
+@pytest.mark.parametrize("feedback", ALL)
+def test_derivatives_and_covariances_are_those_of_the_dense_solver(feedback, rng):
+    m, pairs = 12, 66
+    x, target = rng.normal(size=m + 1), rng.random((pairs, len(feedback.outcomes)))
+    ours, dense = (kind(feedback, m, 0.01) for kind in (PairLikelihood, DensePairLikelihood))
+    value, gradient, hessian = dense._evaluate(target, x)
+    assert ours.slope(target, x)[0] == pytest.approx(value, abs=1e-12)
+    np.testing.assert_allclose(ours.slope(target, x)[1], gradient, atol=1e-12)
+    np.testing.assert_allclose(ours.hessian(target, x), hessian, atol=1e-12)
+    weights, kinds = rng.random((pairs, 4)), vote_targets(feedback)
+    scatter = dense.score_covariance(weights, kinds, x)
+    np.testing.assert_allclose(ours.score_covariance(weights, kinds, x), scatter, atol=1e-10)
+    targets = rng.random((5, target.size))
+    np.testing.assert_allclose(ours.one_step(targets, x), dense.one_step(targets, x), atol=1e-8)
+
+
+def test_pairs_that_never_met_change_nothing(rng):
+    m = 8
+    a, b = np.triu_indices(m, 1)
+    met = rng.random(len(a)) < 0.6
+    target = rng.random((len(a), 2)) * met[:, None]
+    whole = PairLikelihood(Feedback.BT, m, 1e-3).minimise(target, np.zeros(m + 1))
+    few = PairLikelihood(Feedback.BT, m, 1e-3, (a[met], b[met]))
+    np.testing.assert_allclose(few.minimise(target[met] * met.mean(), np.zeros(m + 1)), whole, atol=1e-10)
+
+
+def test_counts_hold_the_pairs_that_met_in_either_order():
+    counts = VoteCounts.of(
+        {"model_a": list("dbad"), "model_b": list("bddc"), "winner": ["model_a", "model_a", "tie", "tie"]}
+    )
+    assert counts.models == tuple("abcd")
+    assert list(zip(counts.a.tolist(), counts.b.tolist(), strict=True)) == [(0, 3), (1, 3), (2, 3)]
+    assert counts.number.tolist() == [[0, 0, 1, 0], [1, 1, 0, 0], [0, 0, 1, 0]]
+
+
+@pytest.mark.parametrize("feedback", ["bt", "grk"])
+def test_sums_of_many_llms_are_accurate_in_float32(feedback):
+    batch = scored(40, 520)
+    batch.coefs[3] *= 60  # beyond what float32 holds
+    theta, log_s = natural_parameters(Feedback(feedback), batch, 520)
+    rough = pair_sums(Feedback(feedback), theta, log_s, np.ones(40))
+    alone = [
+        pair_sums(Feedback(feedback), theta[:, part], log_s, np.ones(40)) for part in (slice(0, 40), slice(480, 520))
+    ]
+    a, b = np.triu_indices(520, 1)
+    for exact, start in zip(alone, (0, 480), strict=True):
+        inside = (a >= start) & (b < start + 40)
+        np.testing.assert_allclose(rough[:, inside], exact, atol=1e-5)
+
+
+def test_a_thousand_llms_take_little_memory():
+    """Peak of what is allocated: far below all pairs' derivatives, 870 MB."""
+    batch = scored(20, 1000)
+    tracemalloc.start()
+    statistics = PairStatistics(Feedback.BT, 1000)
+    statistics.add(batch)
+    board = statistics.solve(names(1000), replicates=100)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert board.intervals is not None
+    assert np.corrcoef(board.coefs, np.linspace(-1, 1, 1000))[0, 1] > 0.9
+    assert peak < 150e6
+
+
+PROGRAM = """
+import resource, time, numpy as np
+from p2l_sdk.leaderboards.aggregate import PairStatistics
+from p2l_sdk.leaderboards.leaderboard import Coefficients
+from p2l_sdk.modeling.feedback_p2l import Feedback
+rng = np.random.default_rng(0)
+batch = Coefficients(rng.normal(size=(1000, 1000)).astype(np.float32), None, None)
+before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+statistics = PairStatistics(Feedback.BT, 1000)
+statistics.add(batch)
+statistics.solve(tuple(map(str, range(1000))))
+print(time.process_time() - began, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.slow
+def test_a_thousand_prompts_among_a_thousand_llms_take_5_seconds_and_300_megabytes():
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
+    seconds, megabytes = map(float, done.stdout.split())
+    assert seconds < 5.0
+    assert megabytes < 300.0
+
+
+def test_what_does_not_fit_is_refused_by_its_size_before_anything_is_allocated():
+    tracemalloc.start()
+    with pytest.raises(P2LError, match=r"one leaderboard of 20,001 LLMs would take [\d.]+ GB of memory; at most"):
+        PairStatistics(Feedback.BT, 20_001)
+    everyone = list(names(10_000))
+    votes = {"model_a": everyone, "model_b": everyone[1:] + everyone[:1], "winner": ["model_a"] * 10_000}
+    with pytest.raises(P2LError, match=r"10,000 LLMs would take 4.0 GB of memory; at most 7,327"):
+        fit_leaderboard(votes)
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+
+
+def test_ranks_and_win_rates_of_many_llms_are_those_of_few(rng):
+    coefs = np.append(rng.normal(size=2999), 0.5)
+    coefs[7] = coefs[8]
+    assert (ranks(coefs) == 1 + (coefs[None, :] > coefs[:, None]).sum(1)).all()
+    weights = np.full(3000, 1 / 3000)
+    some = win_rates(coefs[:5], coefs, weights)
+    np.testing.assert_allclose(win_rates(coefs, coefs, weights)[:5], some, atol=1e-14)
