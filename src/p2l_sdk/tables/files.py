@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2l_sdk.errors import MissingExtraError, P2LError, TableError, nearest
+from p2l_sdk.errors import TableError, nearest
 from p2l_sdk.tables.csv_files import csv_rows
 from p2l_sdk.tables.excel import excel_rows
 from p2l_sdk.tables.json_files import Row, json_lines, json_table, read_json
+from p2l_sdk.tables.parquet import arrow_batches, parquet_values
 from p2l_sdk.tables.places import Place, Places
-from p2l_sdk.tables.text import no_file, open_bytes, sheet_of
+from p2l_sdk.tables.text import no_file, sheet_of
 
 __all__ = [
     "KINDS",
     "READERS",
     "Row",
     "Rows",
-    "arrow_batches",
     "is_data",
     "kind_of",
     "no_table",
-    "parquet_values",
     "read_json",
     "read_rows",
 ]
@@ -84,30 +82,6 @@ def no_table(path: str | Path, known: str = "") -> str:
         return no_file(path) if is_data(path) else f"{no_file(path)}; known: {known or KINDS}"
     remedy = f"save it as {_OTHERS[suffix]}; " if _OTHERS.get(suffix := Path(path).suffix.lower()) else ""
     return f"{str(path)!r} is of no known kind; {remedy}known: {known or KINDS}"
-
-
-def arrow_batches(path: Path) -> Iterator[Any]:
-    """The record batches of a Parquet file (`pyarrow.RecordBatch`)."""
-    with open_bytes(path) as file:
-        try:
-            from pyarrow import ArrowException, parquet
-        except ImportError:
-            raise MissingExtraError("Parquet", "pyarrow", "data") from None
-        try:
-            yield from parquet.ParquetFile(file).iter_batches()
-        except (ArrowException, OSError) as error:
-            raise TableError(f"{str(path)!r} is no whole Parquet file: {error}") from None
-
-
-@contextlib.contextmanager
-def parquet_values(path: Path) -> Iterator[None]:
-    """Context manager: a value that Python does not have, such as a date, is a `TableError`."""
-    try:
-        yield
-    except P2LError:
-        raise
-    except (ValueError, OverflowError) as error:
-        raise TableError(f"{str(path)!r} has a value that cannot be read: {error}") from None
 
 
 def _parquet_rows(path: Path, places: Places) -> Iterator[Row]:

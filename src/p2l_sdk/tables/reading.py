@@ -12,12 +12,12 @@ from typing import Any
 
 from p2l_sdk.errors import P2LError, TableError, did_you_mean, nearest
 from p2l_sdk.modeling.feedback_p2l import Winner
+from p2l_sdk.tables.documents import read_yaml
 from p2l_sdk.tables.faults import Skipped
 from p2l_sdk.tables.files import read_json, read_rows
 from p2l_sdk.tables.grids import column_key
 from p2l_sdk.tables.headers import beaten, known_columns, one_hot, winner_of
 from p2l_sdk.tables.near_names import NearNames
-from p2l_sdk.tables.settings import read_yaml
 from p2l_sdk.tables.sources import ABSENT, Chunk, Source
 from p2l_sdk.tables.warn import warn_caller
 from p2l_sdk.tables.winners import checked_winners

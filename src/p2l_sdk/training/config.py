@@ -11,7 +11,8 @@ from typing import Any, Self
 from p2l_sdk.errors import P2LError, member
 from p2l_sdk.modeling.spec_p2l import Pooling
 from p2l_sdk.tables.reading import Reading, read_renames
-from p2l_sdk.tables.settings import check_fields, check_keys, count, number, read_yaml
+from p2l_sdk.tables.documents import read_yaml
+from p2l_sdk.tables.settings import check_fields, check_keys, count, number
 from p2l_sdk.training.recipes import STATIC, Recipe
 from p2l_sdk.votes.scores_outside import Outside
 
