@@ -39,7 +39,7 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[t
 
 
 def drawn(path: tuple[str, ...], command: click.Command, draw: random.Random, target: click.Parameter) -> list[str]:
-    """The arguments of one call: a hostile value for this parameter, now and then for another, honest ones elsewhere."""
+    """The arguments of a call: a hostile value for this parameter, now and then another, honest ones elsewhere."""
     options: list[str] = []
     arguments: list[str] = []
     for param in command.params:

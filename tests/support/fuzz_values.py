@@ -13,8 +13,9 @@ _TEXTS = [
     "[", "%s%n", "{0}", "a" * 300, "../..", "~nobody/x", "\ufeff", "=", ",", "a=b=c", "\U0001f600" * 40, "__init__",
 ]  # fmt: skip
 _NUMBERS = [
-    "nan", "inf", "-inf", "1e309", "-1", "0", "1e-320", "9" * 400, "-" + "9" * 5000, "1_0", "\u0663", "0x10", "", " ",
-    "9223372036854775808", "1e18", "-0.0", "abc", "99999999999", "1.5", "1,5", "1e308", "18446744073709551616", "True",
+    "nan", "inf", "-inf", "1e309", "-1", "0", "1e-320", "9" * 400, "-" + "9" * 5000, "1_0", "\u0663", "0x10", "",
+    " ", "9223372036854775808", "1e18", "-0.0", "abc", "99999999999", "1.5", "1,5", "1e308", "18446744073709551616",
+    "True",
 ]  # fmt: skip
 _LISTS = [
     "", ",", ",,", "=", "a=", "=b", "a=b", "a=nan", "a=1e309", "a=-1", "a=0", "nobody,nothing", "a,a", "a=1,a=2",
@@ -23,12 +24,13 @@ _LISTS = [
 ]  # fmt: skip
 _FILES = [
     "empty.csv", "binary.csv", "zeros.csv", "folder.csv", "missing.csv", "header.csv", "votes.tsv", "loop.csv", "",
-    "binary.parquet", "cut.csv.gz", "binary.xlsx", "deep.json", "digits.json", "deep.jsonl", "digits.jsonl", "list.json",
-    "scalar.json", "deep.yaml", "digits.yaml", "laughs.yaml", "list.yaml", "tags.yaml", "date.yaml", "circle.yaml",
-    "nothing.yaml", "binary.yaml", "surrogate.json", "surrogate.yaml", "surrogate.jsonl", "wide.csv", "nul.csv",
-    "latin.csv", "votes.csv/x", "a" * 300 + ".csv", "/dev/null", "/dev/zero", ".", "folder", "*", "[a].csv", "\udcff.csv",
-    "new\nline.csv", "\x1b[31m.csv", "http://127.0.0.1:9/x.csv", "votes.xlsx:Sheet", "org/name", "org/name:split@x",
-    "hostile.csv", "numbers.jsonl", "twice.csv", "model", "broken-model", "votes.csv", "config.yaml",
+    "binary.parquet", "cut.csv.gz", "binary.xlsx", "deep.json", "digits.json", "deep.jsonl", "digits.jsonl",
+    "list.json", "scalar.json", "deep.yaml", "digits.yaml", "laughs.yaml", "list.yaml", "tags.yaml", "date.yaml",
+    "circle.yaml", "nothing.yaml", "binary.yaml", "surrogate.json", "surrogate.yaml", "surrogate.jsonl", "wide.csv",
+    "nul.csv", "latin.csv", "votes.csv/x", "a" * 300 + ".csv", "/dev/null", "/dev/zero", ".", "folder", "*",
+    "[a].csv", "\udcff.csv", "new\nline.csv", "\x1b[31m.csv", "http://127.0.0.1:9/x.csv", "votes.xlsx:Sheet",
+    "org/name", "org/name:split@x", "hostile.csv", "numbers.jsonl", "twice.csv", "model", "broken-model",
+    "votes.csv", "config.yaml",
 ]  # fmt: skip
 _OUTPUTS = [
     "", ".", "folder", "full", "votes.csv", "votes.csv/x", "no/such/folder/x", "/dev/full", "/dev/null", "/proc/x/y",
@@ -36,8 +38,9 @@ _OUTPUTS = [
 ]  # fmt: skip
 _ADDRESSES = [
     "", "http://", "http://[::1", "http://127.0.0.1:99999", "ftp://x", "http://127.0.0.1:9", "javascript:1", "//x",
-    "redis://127.0.0.1:9/0", "redis://[", "http://a b/", "http://\x1b[31m", "http://\udcff", "https://user:p@127.0.0.1:9",
-    "x@http://127.0.0.1:9", "x@", "@", "redis://127.0.0.1:99999/x", "http://127.0.0.1:9/" + "x" * 3000,
+    "redis://127.0.0.1:9/0", "redis://[", "http://a b/", "http://\x1b[31m", "http://\udcff",
+    "https://user:p@127.0.0.1:9", "x@http://127.0.0.1:9", "x@", "@", "redis://127.0.0.1:99999/x",
+    "http://127.0.0.1:9/" + "x" * 3000,
 ]  # fmt: skip
 _MODELS = [
     "", "arena", "routing9", "model", "broken-model", "deep-model", "folder", "missing", "votes.csv", "org/name",
@@ -79,10 +82,11 @@ _GOOD = {
     "scores": "scores.csv", "eval_scores": "scores.csv", "ratings": "ratings.csv", "results": "results.csv",
     "answers": "answers.jsonl", "questions": "questions.csv", "config": "config.yaml", "checked": "config.yaml",
     "prompt": "Prove that the square root of two is irrational", "models": "gpt-4o-mini,claude-3-5-haiku",
-    "opponents": "gpt-4o-mini", "model": "arena", "adapter": "model", "source": "model", "judge_name": "j@http://127.0.0.1:9",
-    "base_url": "http://127.0.0.1:9", "ledger": "ledger.db", "costs": "costs.json", "name": "gpt-4o-mini",
-    "new_name": "gpt-5-mini", "repo_id": "org/name", "device": "cpu", "columns": "prompt=prompt", "winners": "left=model_a",
-    "rename": "b=c", "method": "mean", "tree": "mpg", "seed": "1", "port": "0", "host": "127.0.0.1", "prices": "1",
+    "opponents": "gpt-4o-mini", "model": "arena", "adapter": "model", "source": "model",
+    "judge_name": "j@http://127.0.0.1:9", "base_url": "http://127.0.0.1:9", "ledger": "ledger.db",
+    "costs": "costs.json", "name": "gpt-4o-mini", "new_name": "gpt-5-mini", "repo_id": "org/name", "device": "cpu",
+    "columns": "prompt=prompt", "winners": "left=model_a", "rename": "b=c", "method": "mean", "tree": "mpg",
+    "seed": "1", "port": "0", "host": "127.0.0.1", "prices": "1",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""JSON and YAML as a user gives them: settings, costs, trees, names. One reader for each, with the limits of `limits`."""
+"""JSON and YAML as a user gives them: settings, costs, trees, names. One reader for each, within `limits`."""
 
 from __future__ import annotations
 
@@ -138,7 +138,9 @@ def _loader() -> Any:
             if isinstance(node, yaml.MappingNode):
                 keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
                 if len(set(keys)) < len(keys):
-                    raise DocumentError(f"{_twice(keys)!r} stands twice in the section at line {node.start_mark.line + 1}")
+                    raise DocumentError(
+                        f"{_twice(keys)!r} stands twice in the section at line {node.start_mark.line + 1}"
+                    )
             return super().construct_mapping(node, deep)
 
         def construct_yaml_int(self, node: Any) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from p2l_sdk.errors import TableError, nearest
 from p2l_sdk.tables.csv_files import csv_rows
 from p2l_sdk.tables.excel import excel_rows
 from p2l_sdk.tables.json_files import Row, json_lines, json_table, read_json
+from p2l_sdk.tables.limits import MOST_RECORDS
 from p2l_sdk.tables.parquet import arrow_batches, parquet_values
 from p2l_sdk.tables.places import Place, Places
 from p2l_sdk.tables.text import no_file, sheet_of
@@ -45,18 +45,30 @@ class Rows:
         return self.rows
 
 
-def read_rows(path: str | Path) -> Rows:
+def read_rows(path: str | Path, most: int | None = MOST_RECORDS) -> Rows:
     """Rows of a table in a file (see `KINDS`) as dictionaries.
 
+    Args:
+        path: the file.
+        most: the most rows, beyond which there is an error; None where the caller keeps none or counts them itself.
+
     Raises:
-        TableError: the file does not exist, is of another kind, or is damaged; also while it is read.
+        TableError: the file does not exist, is of another kind, is damaged, or has more rows; also while it is read.
         MissingExtraError: the package that reads it is not installed.
     """
     kind = kind_of(path)
     if kind is None:
         raise TableError(no_table(path))
     places = Places()
-    return Rows(READERS[kind](Path(path), places), places)
+    rows = READERS[kind](Path(path), places)
+    return Rows(rows if most is None else _limited(rows, most, path), places)
+
+
+def _limited(rows: Iterator[Row], most: int, path: str | Path) -> Iterator[Row]:
+    for number, row in enumerate(rows):
+        if number == most:
+            raise TableError(f"{str(path)!r} has more than {most:,} rows; give it in parts")
+        yield row
 
 
 def kind_of(path: str | Path) -> str | None:

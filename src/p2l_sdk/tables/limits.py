@@ -7,6 +7,7 @@ row is. Each limit is met before the memory is taken.
 from __future__ import annotations
 
 MOST_ROWS = 10_000_000  # of a table of votes or scores, unless the user says otherwise
+MOST_RECORDS = 2_000_000  # of a table of something else, such as costs or answers, each held as a dictionary
 MOST_COLUMNS = 16_384  # as in Excel
 MOST_CELLS = 50_000_000  # of a table that is held in memory as a whole, absent ones included
 CELLS_PER_CHUNK = 4_000_000
@@ -16,7 +17,10 @@ LARGEST_JSON = 1 << 30  # characters of a table in one JSON value
 DEEPEST = 100  # lists and mappings within one another
 MOST_NODES = 1_000_000  # values of a YAML file, each as often as it is referred to
 LONGEST_NUMBER = 308  # digits of an integer; a double holds no more
-UNPACKED, PACKED_TIMES = 1 << 24, 200  # bytes and multiple of its size: a compressed file that unpacks to more than both
+UNPACKED, PACKED_TIMES = (
+    1 << 24,
+    200,
+)  # bytes and multiple of its size: a compressed file that unpacks to more than both
 
 
 def is_bomb(unpacked: int, packed: int) -> bool:

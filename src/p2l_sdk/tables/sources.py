@@ -212,7 +212,7 @@ def _of_path(name: str) -> Source:
     if kind == ".parquet":
         return Source(name, _of_parquet(path), n_rows=parquet_rows(path))
     if kind is not None:
-        rows = read_rows(path)
+        rows = read_rows(path, most=None)
         return Source(name, _of_plain_rows(rows), kind in UNTYPED, rows.place)
     parts = _SPLIT.fullmatch(name)
     if parts and Path(parts["folder"]).expanduser().is_dir():

@@ -130,7 +130,9 @@ class _Watched(io.BufferedIOBase):
             end = piece.rfind(b"\n")
             self._row = self._row + len(piece) if end < 0 else len(piece) - end
             if self._row > LONGEST_ROW:
-                raise TableError(f"{str(self._path)!r} has a line of more than {LONGEST_ROW >> 20} MB, as no table does")
+                raise TableError(
+                    f"{str(self._path)!r} has a line of more than {LONGEST_ROW >> 20} MB, as no table does"
+                )
         return piece
 
 
