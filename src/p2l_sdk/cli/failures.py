@@ -45,6 +45,9 @@ def message_of(error: BaseException) -> tuple[str, int]:
         return said, MENDABLE
     if isinstance(error, OSError) and (said := _of_system(error)):
         return said, MENDABLE
+    if isinstance(error, ImportError) and error.name and error.name.partition(".")[0] != "p2l_sdk":
+        package = error.name.partition(".")[0]
+        return f"this needs the package {package}, which is not installed or broken ({error}): pip install {package}", 2
     if isinstance(error, MemoryError):
         return f"there is not enough memory for this ({str(error) or 'MemoryError'}); give it less, or more memory", 2
     return _of_bug(error), BUG

@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 from p2l_sdk.errors import MissingExtraError, TableError
 from p2l_sdk.tables.grids import Header, column_key, without_titles
 from p2l_sdk.tables.json_files import Row
-from p2l_sdk.tables.limits import MOST_CELLS, UNPACKED
 from p2l_sdk.tables.places import Places
 from p2l_sdk.tables.text import open_bytes, sheet_of
 from p2l_sdk.tables.warn import warn_caller
@@ -27,8 +26,11 @@ _KNOWN = {
     "category", "accuracy", "correct",
 }  # fmt: skip
 _MOST_PARTS, _MOST_UNPACKED = 2_000, 1 << 29  # files in an .xlsx file, and their bytes
+_UNPACKED = 1 << 24  # bytes; less is harmless
 _TIMES = 100  # an honest sheet unpacks to ten or twenty times its size
 _MOST_ROWS = 1 << 20  # as in Excel
+_MOST_CELLS = 1 << 24  # of a sheet, empty ones included
+_MOST_EMPTY = 100_000  # rows one after another; a row's number may lie
 _DECLARED = re.compile(rb"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 _HEAD = 1 << 16  # bytes of a part, where a declaration stands
 _FAULTS = ("#N/A", "#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!")
@@ -105,7 +107,7 @@ def _check(file: BinaryIO, path: Path) -> None:
     """Refuse a file that unpacks to more than any sheet, or declares entities, before it is read."""
     parts = zipfile.ZipFile(file).infolist()
     unpacked, packed = sum(part.file_size for part in parts), sum(part.compress_size for part in parts)
-    if len(parts) > _MOST_PARTS or unpacked > _MOST_UNPACKED or (unpacked > UNPACKED and unpacked > _TIMES * packed):
+    if len(parts) > _MOST_PARTS or unpacked > _MOST_UNPACKED or (unpacked > _UNPACKED and unpacked > _TIMES * packed):
         size = f"{len(parts):,} parts, {unpacked >> 20:,} MB"
         raise TableError(f"{str(path)!r} unpacks to more than a sheet does ({size}); save it as CSV")
     archive = zipfile.ZipFile(file)
@@ -118,14 +120,17 @@ def _check(file: BinaryIO, path: Path) -> None:
 
 def _limited(rows: Iterator[tuple[Any, ...]], path: Path) -> Iterator[tuple[Any, ...]]:
     """The rows without the empty cells at their ends; `TableError` if there are more than a sheet can have."""
-    n_cells = 0
+    n_cells = n_empty = 0
     for number, cells in enumerate(rows, 1):
-        n_cells += len(cells) + 1
-        if number > _MOST_ROWS or n_cells > MOST_CELLS:
-            raise TableError(f"{str(path)!r} has more rows or cells than a sheet can have; save it as CSV")
+        n_cells += len(cells)
+        if number > _MOST_ROWS or n_cells > _MOST_CELLS:
+            raise TableError(f"{str(path)!r} has more rows or cells than can be read from a sheet; save it as CSV")
         filled = len(cells)
         while filled and cells[filled - 1] is None:
             filled -= 1
+        n_empty = 0 if filled else n_empty + 1
+        if n_empty > _MOST_EMPTY:
+            raise TableError(f"{str(path)!r} has more than {_MOST_EMPTY:,} empty rows one after another; delete them")
         yield cells[:filled]
 
 

@@ -17,10 +17,8 @@ LARGEST_JSON = 1 << 30  # characters of a table in one JSON value
 DEEPEST = 100  # lists and mappings within one another
 MOST_NODES = 1_000_000  # values of a YAML file, each as often as it is referred to
 LONGEST_NUMBER = 308  # digits of an integer; a double holds no more
-UNPACKED, PACKED_TIMES = (
-    1 << 24,
-    200,
-)  # bytes and multiple of its size: a compressed file that unpacks to more than both
+UNPACKED = 1 << 22  # bytes; a compressed file that unpacks to more, and to
+PACKED_TIMES = 100  # times its size, is no table
 
 
 def is_bomb(unpacked: int, packed: int) -> bool:
