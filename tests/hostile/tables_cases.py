@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import csv
-import functools
 import gzip
-import io
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,18 +104,65 @@ def _lying_footer(path: Path, size: int) -> None:
 
 
 PARQUET = [
-    _votes("30-million-rows.parquet", _parquet(lambda: _same(30_000_000, **ROW)), r"30,000,000 rows, more than.*--max-r", quick=False),
-    _votes("11-million-rows.parquet", _parquet(lambda: _same(11_000_000, winner="tie")), r"11,000,000 rows, more than.*--max-r"),
+    _votes(
+        "30-million-rows.parquet",
+        _parquet(lambda: _same(30_000_000, **ROW)),
+        r"30,000,000 rows, more than.*--max-r",
+        quick=False,
+    ),
+    _votes(
+        "11-million-rows.parquet",
+        _parquet(lambda: _same(11_000_000, winner="tie")),
+        r"11,000,000 rows, more than.*--max-r",
+    ),
     _votes("11-million-nulls.parquet", _parquet(lambda: _nulls(11_000_000)), "11,000,000 rows, more than", quick=False),
-    _votes("5000-rows-of-1-MB.parquet", _parquet(lambda: _same(5000, **{**ROW, "prompt": MB})), None, {5000}.__contains__),
-    _votes("2000-texts-of-1-MB.parquet", _parquet(lambda: _same(2000, **{**ROW, "prompt": MB}), store_schema=False), None, {2000}.__contains__, quick=False),
-    _votes("200-texts-of-10-MB.parquet", _parquet(lambda: _same(200, **{**ROW, "prompt": 10 * MB}), store_schema=False, dictionary_pagesize_limit=1 << 30), None, {200}.__contains__, quick=False),
-    _votes("a-row-of-34-MB.parquet", _parquet(lambda: {n: [v if n != "prompt" else "x" * (34 << 20)] for n, v in ROW.items()}), "a row of 34 MB"),
-    _votes("a-list-of-36-millions.parquet", _parquet(lambda: _long_list(36_000_000)), "a row of|neither a string", quick=False),
-    _votes("a-list-of-70-millions.parquet", _parquet(lambda: _long_list(70_000_000)), "70,000,000 values of 'prompt", quick=False),
+    _votes(
+        "5000-rows-of-1-MB.parquet", _parquet(lambda: _same(5000, **{**ROW, "prompt": MB})), None, {5000}.__contains__
+    ),
+    _votes(
+        "2000-texts-of-1-MB.parquet",
+        _parquet(lambda: _same(2000, **{**ROW, "prompt": MB}), store_schema=False),
+        None,
+        {2000}.__contains__,
+        quick=False,
+    ),
+    _votes(
+        "200-texts-of-10-MB.parquet",
+        _parquet(
+            lambda: _same(200, **{**ROW, "prompt": 10 * MB}), store_schema=False, dictionary_pagesize_limit=1 << 30
+        ),
+        None,
+        {200}.__contains__,
+        quick=False,
+    ),
+    _votes(
+        "a-row-of-34-MB.parquet",
+        _parquet(lambda: {n: [v if n != "prompt" else "x" * (34 << 20)] for n, v in ROW.items()}),
+        "a row of 34 MB",
+    ),
+    _votes(
+        "a-list-of-36-millions.parquet",
+        _parquet(lambda: _long_list(36_000_000)),
+        "a row of|neither a string",
+        quick=False,
+    ),
+    _votes(
+        "a-list-of-70-millions.parquet",
+        _parquet(lambda: _long_list(70_000_000)),
+        "70,000,000 values of 'prompt",
+        quick=False,
+    ),
     _votes("20000-columns.parquet", _parquet(lambda: {f"c{i}": [1] for i in range(20_000)}), "20,000 columns"),
-    _votes("50000-columns.parquet", _parquet(lambda: {f"c{i}": [1] for i in range(50_000)}), "50,000 columns", quick=False),
-    _votes("2-million-honest.parquet", _parquet(lambda: _same(2_000_000, **ROW)), None, {2_000_000}.__contains__, quick=False),
+    _votes(
+        "50000-columns.parquet", _parquet(lambda: {f"c{i}": [1] for i in range(50_000)}), "50,000 columns", quick=False
+    ),
+    _votes(
+        "2-million-honest.parquet",
+        _parquet(lambda: _same(2_000_000, **ROW)),
+        None,
+        {2_000_000}.__contains__,
+        quick=False,
+    ),
     _votes("max-rows-is-met.parquet", _parquet(lambda: _same(11, **ROW)), "11 rows, more than 10 rows", max_rows=10),
     _votes("max-rows-is-enough.parquet", _parquet(lambda: _same(10, **ROW)), None, {10}.__contains__, max_rows=10),
     _votes("negative-footer.parquet", lambda path: _lying_footer(path, 0xFFFFFFFF), "no whole Parquet"),
@@ -126,10 +170,16 @@ PARQUET = [
     _votes("no-footer.parquet", lambda path: _lying_footer(path, 0), "no whole Parquet"),
     _votes("only-a-mark.parquet", _text(b"PAR1"), "no whole Parquet"),
     _votes("marks-alone.parquet", _text(b"PAR1" + b"\0" * 8 + b"PAR1"), "no whole Parquet"),
-    _votes("zeroed-pages.parquet", lambda path: _damaged(path, lambda d: d.__setitem__(slice(4, 60), bytes(56))), "Parquet"),
+    _votes(
+        "zeroed-pages.parquet", lambda path: _damaged(path, lambda d: d.__setitem__(slice(4, 60), bytes(56))), "Parquet"
+    ),
     _votes("packed.parquet", lambda path: path.write_bytes(gzip.compress(b"PAR1" * 500)), "compressed by gzip"),
-    _votes("not-utf8.parquet", _parquet(lambda: {n: [v.encode() if n != "prompt" else b"\xff\xfe"] for n, v in ROW.items()}), "prompt|binary|bytes"),
-]  # fmt: skip
+    _votes(
+        "not-utf8.parquet",
+        _parquet(lambda: {n: [v.encode() if n != "prompt" else b"\xff\xfe"] for n, v in ROW.items()}),
+        "prompt|binary|bytes",
+    ),
+]
 
 
 # --- gzip ------------------------------------------------------------------------------------------------------------
@@ -151,7 +201,7 @@ PACKED = [
     _votes("cut.csv.gz", lambda p: p.write_bytes(gzip.compress(HEAD.encode() * 99)[:-20]), "no whole gzip"),
     _votes("empty.csv.gz", _text(b""), "0 bytes"),
     _votes("bomb-in-gzip.xlsx", lambda p: p.write_bytes(gzip.compress(b"PK\3\4" + bytes(1 << 24))), "gzip|Excel"),
-]  # fmt: skip
+]
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
@@ -181,7 +231,11 @@ TEXT = [
     _votes("field-of-40-MB.csv", _long(HEAD + '"', MB + "\n", 40, '",a,b,tie\n'), "a field has more than|quote"),
     _votes("line-of-40-MB.csv", _long(HEAD, MB, 40, ",a,b,tie\n"), "line of more than 32 MB"),
     _votes("quote-without-end.csv", _long(HEAD + '"', "x,a,b,tie\n", 500_000), "a quoted field has no end|a field has"),
-    _votes("million-columns.csv", _text(",".join(map(str, range(10**6))) + "\n" + "1," * (10**6 - 1) + "1\n"), "its first line"),
+    _votes(
+        "million-columns.csv",
+        _text(",".join(map(str, range(10**6))) + "\n" + "1," * (10**6 - 1) + "1\n"),
+        "its first line",
+    ),
     _votes("20000-columns.csv", _text(",".join(f"c{i}" for i in range(20_000)) + "\n"), "20,000 columns"),
     _votes("commas.csv", _text("," * 10**6 + "\n"), "column|empty|header|no votes|model_a"),
     _votes("million-fields.csv", _text(HEAD + "," * 10**6 + "\n"), "more fields than the header|holds no votes"),
@@ -197,13 +251,19 @@ TEXT = [
     _votes("digits-million.jsonl", _text('{"prompt": "x", "winner": -' + "9" * 10**6 + "}\n"), "digits"),
     _votes("digits-400.json", _text('[{"winner": ' + "9" * 400 + "}]"), "a number has 400 digits"),
     _votes("key-stands-twice.jsonl", _text('{"a": 1, "a": 2}\n'), "'a' stands twice"),
-    _votes("100000-keys-one-twice.jsonl", _text("{" + "".join(f'"k{i}": 1, ' for i in range(10**5)) + '"z": 1, "z": 2}\n'), "'z' stands twice"),
+    _votes(
+        "100000-keys-one-twice.jsonl",
+        _text("{" + "".join(f'"k{i}": 1, ' for i in range(10**5)) + '"z": 1, "z": 2}\n'),
+        "'z' stands twice",
+    ),
     _votes("other-columns-in-each-row.jsonl", _wide_json(4000, 10), r"columns; at most 16,384"),
     _votes("10000-columns-here-and-there.jsonl", _wide_json(10_000, 1), "which most of them lack", quick=False),
     _votes("a-row-of-200000-columns.jsonl", _wide_json(1, 50_000), "columns; at most"),
     _votes("half-characters.jsonl", _jsonl({**ROW, "prompt": "\ud800", "model_a": "\udfff"}), "half|character|UTF-8"),
     _votes("zeros.csv", lambda p: _sparse(p, b"", 1 << 30), "byte 0 is 0"),
-    _votes("zeros-behind.csv", lambda p: _sparse(p, (HEAD + "x,a,b,tie\n" * 1000).encode(), 1 << 30), "line of more|fewer"),
+    _votes(
+        "zeros-behind.csv", lambda p: _sparse(p, (HEAD + "x,a,b,tie\n" * 1000).encode(), 1 << 30), "line of more|fewer"
+    ),
     _votes("null-character.csv", _text(HEAD + "x\0,a,b,tie\n"), None, {1}.__contains__),
     _votes("utf-16-cut.csv", lambda p: p.write_bytes((HEAD + "x,a,b,tie\n").encode("utf-16")[:-1]), "UTF-16"),
     _votes("utf-32-wrong.csv", lambda p: p.write_bytes(b"\xff\xfe\0\0" + b"\xff" * 400), "UTF-32"),
@@ -212,10 +272,15 @@ TEXT = [
     _votes("2000-bars.csv", _text("|;,\t" * 2000 + "\n" + "|;,\t" * 2000 + "\n"), "."),
     _votes("max-rows-is-met.csv", _text(HEAD + "x,a,b,tie\n" * 11), "more than 10 rows", max_rows=10),
     _votes("max-rows-is-enough.csv", _text(HEAD + "x,a,b,tie\n" * 10), None, {10}.__contains__, max_rows=10),
-    *(Case(f"max-rows-{most}", lambda _, most=most: Votes.read([ROW], max_rows=most), "max_rows is") for most in (0, -1, 1.5, "9", True)),
+    *(
+        Case(f"max-rows-{most}", lambda _, most=most: Votes.read([ROW], max_rows=most), "max_rows is")
+        for most in (0, -1, 1.5, "9", True)
+    ),
     Case("infinite-prompts", lambda _: sum(1 for _ in read_prompts("/dev/zero")), "byte 0 is 0"),
-    Case("10-million-rows-in-memory", lambda _: Votes.read((ROW for _ in range(100)), max_rows=99), "more than 99 rows"),
-]  # fmt: skip
+    Case(
+        "10-million-rows-in-memory", lambda _: Votes.read((ROW for _ in range(100)), max_rows=99), "more than 99 rows"
+    ),
+]
 
 
 def _scores(name: str, make: Make, says: str, quick: bool = True) -> Case:
@@ -236,82 +301,6 @@ TEXT += [
 ]
 
 
-# --- .xlsx -----------------------------------------------------------------------------------------------------------
-
-
-SHEET = '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>{}</sheetData></worksheet>'
-
-
-@functools.cache
-def _book() -> bytes:
-    from openpyxl import Workbook
-
-    book = Workbook()
-    for row in (ROW, ROW.values(), ROW.values()):
-        book.active.append(list(row))
-    file = io.BytesIO()
-    book.save(file)
-    return file.getvalue()
-
-
-def _excel(sheet: str | bytes | None = None, name: str = "xl/worksheets/sheet1.xml", more: int = 0) -> Make:
-    """A sheet of two votes with one part replaced, and further ones."""
-
-    def make(path: Path) -> None:
-        with zipfile.ZipFile(io.BytesIO(_book())) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
-            for part in old.namelist():
-                data = old.read(part)
-                new.writestr(part, data if part != name or sheet is None else sheet)
-            if name not in old.namelist() and sheet is not None:
-                new.writestr(name, sheet)
-            for i in range(more):
-                new.writestr(f"x{i}", b"")
-
-    return make
-
-
-def _cells(*rows: str) -> str:
-    return SHEET.format("".join(rows))
-
-
-def _cell(at: str, text: str) -> str:
-    return f'<c r="{at}" t="inlineStr"><is><t>{text}</t></is></c>'
-
-
-HEADER = "<row r='1'>" + "".join(_cell(f"{c}1", n) for c, n in zip("ABCD", ROW, strict=True)) + "</row>"
-VOTE = "".join(_cell(f"{c}{{0}}", v) for c, v in zip("ABCD", ROW.values(), strict=True))
-LAUGHS = '<!DOCTYPE x [<!ENTITY a "ha">' + "".join(f'<!ENTITY {c} "{f"&{b};" * 10}">' for b, c in zip("abcdefgh", "bcdefghi", strict=True)) + "]>"  # fmt: skip
-
-EXCEL = [
-    _votes("honest.xlsx", _excel(), None, {2}.__contains__),
-    _votes("empty-rows.xlsx", _excel(_cells(HEADER, "<row/>" * 10**6)), "empty rows one after another", quick=False),
-    _votes("2-million-empty-rows.xlsx", _excel(_cells(HEADER, "<row/>" * 3 * 10**6)), "unpacks to more|more rows"),
-    _votes("row-number-of-a-billion.xlsx", _excel(_cells(HEADER, f'<row r="999999999">{VOTE.format(999999999)}</row>')), "empty rows one after another"),
-    _votes("row-number-negative.xlsx", _excel(_cells(HEADER, f'<row r="-5">{VOTE.format(2)}</row>')), "."),
-    _votes("row-number-no-number.xlsx", _excel(_cells(HEADER, f'<row r="x">{VOTE.format(2)}</row>')), "no whole Excel"),
-    _votes("far-column.xlsx", _excel(_cells(HEADER, f"<row r='2'>{VOTE.format(2)}{_cell('ZZZ2', 'x')}</row>")), "has no name in the header"),
-    _votes("far-columns.xlsx", _excel(_cells(HEADER, *(f"<row r='{i}'>{VOTE.format(i)}<c r='XFD{i}'/></row>" for i in range(2, 6000)))), "more rows or cells|unpacks", quick=False),
-    _votes("no-such-column.xlsx", _excel(_cells(HEADER, f"<row r='2'>{_cell('ZZZZZZZ2', 'x')}</row>")), "no whole Excel"),
-    _votes("dimension-lies.xlsx", _excel(_cells(HEADER, f'<row r="2">{VOTE.format(2)}</row>').replace("<sheetData>", '<dimension ref="A1:XFD1048576"/><sheetData>')), None, {1}.__contains__),
-    _votes("dimension-lies-small.xlsx", _excel(_cells(HEADER, f'<row r="2">{VOTE.format(2)}</row>').replace("<sheetData>", '<dimension ref="A1"/><sheetData>')), None, {1}.__contains__),
-    _votes("zip-bomb-sheet.xlsx", _excel(b" " * (1 << 25)), "unpacks to more than a sheet"),
-    _votes("zip-bomb-strings.xlsx", _excel(b" " * (1 << 25), "xl/sharedStrings.xml"), "unpacks to more than a sheet"),
-    _votes("zip-bomb-beside.xlsx", _excel(b" " * (1 << 25), "xl/media/image1.png"), "unpacks to more than a sheet"),
-    _votes("3000-parts.xlsx", _excel(more=3000), "3,0.. parts"),
-    _votes("entities.xlsx", _excel(LAUGHS + _cells(HEADER, f"<row r='2'>{_cell('A2', '&i;')}</row>")), "declares entities"),
-    _votes("entity-of-a-file.xlsx", _excel('<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>' + _cells(HEADER, f"<row r='2'>{_cell('A2', '&a;')}</row>")), "declares entities"),
-    _votes("entities-in-strings.xlsx", _excel(LAUGHS + "<sst><si><t>&i;</t></si></sst>", "xl/sharedStrings.xml"), "declares entities"),
-    _votes("nested-elements.xlsx", _excel(_cells("<row>" * 50_000)), "no whole Excel|unpacks"),
-    _votes("no-shared-string.xlsx", _excel(_cells(HEADER, "<row r='2'><c r='A2' t='s'><v>999999</v></c></row>")), "no whole Excel"),
-    _votes("number-of-5000-digits.xlsx", _excel(_cells(HEADER, f"<row r='2'><c r='A2'><v>{'9' * 5000}</v></c></row>")), "no whole Excel|prompt"),
-    _votes("infinite-date.xlsx", _excel(_cells(HEADER, "<row r='2'><c r='A2' t='d'><v>9999999-99-99</v></c></row>")), "no whole Excel|prompt"),
-    _votes("brackets-in-a-comment.xlsx", _excel("<!--" + "<c " * 10**5 + "-->" + _cells(HEADER, f"<row r='2'>{VOTE.format(2)}</row>", "<row r='3'><c r='B3'/><c r='F3'><v>1</v></c></row>")), "."),
-    _votes("no-zip.xlsx", _text(b"PK\3\4" + bytes(5000)), "no whole Excel"),
-    _votes("zip-of-nothing.xlsx", _text(b"PK\5\6" + bytes(18)), "no whole Excel"),
-    _votes("name-in-book.xlsx", _excel("<workbook/>", "xl/workbook.xml"), "no whole Excel"),
-]  # fmt: skip
-
-
 # --- commands --------------------------------------------------------------------------------------------------------
 
 
@@ -330,4 +319,4 @@ COMMANDS = [
     Case("train-11-million-rows", _train, "11,000,000 rows, more than 10,000,000 rows.*--max-rows"),
     Case("evaluate-with-max-rows", _evaluate, "more than 19 rows"),
 ]
-CASES = [*PARQUET, *PACKED, *TEXT, *EXCEL, *COMMANDS]
+CASES = [*PARQUET, *PACKED, *TEXT, *COMMANDS]
