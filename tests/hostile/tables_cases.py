@@ -186,14 +186,14 @@ PARQUET = [
 
 
 PACKED = [
-    _votes("bomb-of-zeros.csv.gz", _packed(bytes(1 << 20), 128), "0 is 0|100 times"),
-    _votes("bomb-of-one-line.csv.gz", _packed(HEAD.encode() + b"x" * (1 << 20), 128), "100 times|line of more"),
-    _votes("bomb-of-blank-lines.csv.gz", _packed(b"\n" * (1 << 20), 128), "100 times", quick=False),
-    _votes("bomb-of-blank-lines.jsonl.gz", _packed(b"\n" * (1 << 20), 128), "100 times"),
+    _votes("bomb-of-zeros.csv.gz", _packed(bytes(1 << 20), 16), "0 is 0|100 times"),
+    _votes("bomb-of-one-line.csv.gz", _packed(HEAD.encode() + b"x" * (1 << 20), 16), "100 times|line of more"),
+    _votes("bomb-of-blank-lines.csv.gz", _packed(b"\n" * (1 << 20), 16), "100 times", quick=False),
+    _votes("bomb-of-blank-lines.jsonl.gz", _packed(b"\n" * (1 << 20), 16), "100 times"),
     _votes("bomb-of-rows.csv.gz", _packed(HEAD.encode() + b"x,a,b,tie\n" * 100_000, 64), "100 times", quick=False),
     _votes("bomb-of-rows.jsonl.gz", _packed((json.dumps(ROW) + "\n").encode() * 10_000, 20), "100 times"),
-    _votes("bomb-of-an-array.json.gz", _packed(b"[" * (1 << 20), 128), "100 times"),
-    _votes("bomb-of-blanks.json.gz", _packed(b" " * (1 << 20), 128), "100 times"),
+    _votes("bomb-of-an-array.json.gz", _packed(b"[" * (1 << 20), 16), "100 times"),
+    _votes("bomb-of-blanks.json.gz", _packed(b" " * (1 << 20), 16), "100 times"),
     _votes("bomb-of-an-object.json.gz", _packed(b'{"a":1,' * (1 << 18), 64), "100 times|line of more"),
     _votes("2-GB-line.jsonl.gz", _packed(b'{"prompt": "' + b"x" * (1 << 20), 2048), "100 times", quick=False),
     _votes("honest.csv.gz", _packed((HEAD + "hello,a,b,tie\n" * 9999).encode()), None, {9999}.__contains__),

@@ -224,9 +224,10 @@ def _read(path: Path) -> Any:
     from p2l_sdk.tables.notation import require_one_notation
     from p2l_sdk.tables.places import placed
     from p2l_sdk.tables.sources import table_errors
-    from p2l_sdk.tables.text import read_text
+    from p2l_sdk.tables.text import path_of, read_text
 
     with table_errors(CostError):
+        path_of(path)
         if path.suffix.lower() in (".yaml", ".yml"):
             return yaml_value(read_text(path), repr(str(path)), CostError)
         if kind_of(path) == ".json":

@@ -13,7 +13,7 @@ from p2l_sdk.tables.json_files import Row, json_lines, json_table, read_json
 from p2l_sdk.tables.limits import MOST_RECORDS
 from p2l_sdk.tables.parquet import arrow_batches, parquet_values
 from p2l_sdk.tables.places import Place, Places
-from p2l_sdk.tables.text import no_file, sheet_of
+from p2l_sdk.tables.text import no_file, path_of, sheet_of
 
 __all__ = [
     "KINDS",
@@ -56,6 +56,7 @@ def read_rows(path: str | Path, most: int | None = MOST_RECORDS) -> Rows:
         TableError: the file does not exist, is of another kind, is damaged, or has more rows; also while it is read.
         MissingExtraError: the package that reads it is not installed.
     """
+    path_of(path)
     kind = kind_of(path)
     if kind is None:
         raise TableError(no_table(path))

@@ -20,6 +20,7 @@ from p2l_sdk.tables.headers import beaten, known_columns, one_hot, winner_of
 from p2l_sdk.tables.limits import MOST_ROWS, too_many_rows
 from p2l_sdk.tables.near_names import NearNames
 from p2l_sdk.tables.sources import ABSENT, Chunk, Source
+from p2l_sdk.tables.text import path_of
 from p2l_sdk.tables.warn import warn_caller
 from p2l_sdk.tables.winners import checked_winners
 
@@ -159,7 +160,7 @@ def read_renames(path: str | Path) -> dict[str, str]:
     Raises:
         P2LError: it cannot be read, or holds anything else.
     """
-    file = Path(path).expanduser()
+    file = path_of(path)
     suffix = file.suffix.lower()
     if suffix in (".yaml", ".yml", ".json"):
         found = read_json(file) if suffix == ".json" else read_yaml(file)

@@ -23,6 +23,7 @@ from p2l_sdk.tables.limits import CELLS_PER_CHUNK
 from p2l_sdk.tables.parquet import arrow_batches, parquet_rows, parquet_values
 from p2l_sdk.tables.places import JoinedPlaces, Place, Places
 from p2l_sdk.tables.plain import all_plain, plain_values
+from p2l_sdk.tables.text import path_of
 
 Chunk = dict[str, list[Any]]
 
@@ -203,7 +204,7 @@ def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
 
 
 def _of_path(name: str) -> Source:
-    path = Path(name).expanduser()
+    path = path_of(name)
     if _PATTERN.search(name) and not path.exists():
         return _of_files(name)
     if path.is_dir():

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from p2l_sdk.errors import TableError
+from p2l_sdk.errors import LONGEST_NAME, TableError
 from p2l_sdk.tables.limits import LARGEST_JSON, LONGEST_ROW, PACKED_TIMES, UNPACKED, is_bomb
 
 _GZIP = b"\x1f\x8b"
@@ -34,6 +34,25 @@ _NO_TEXT = {
 _SHEET = re.compile(r"(?P<file>.+\.xlsx):(?P<sheet>[^:/\\]+)", re.IGNORECASE | re.DOTALL)
 _PIECE = 1 << 16  # bytes that are read at once
 _SIMILAR = 3  # names of files in a message
+
+
+def path_of(name: str | Path) -> Path:
+    """The path that a user names, with its "~" resolved.
+
+    Raises:
+        TableError: no file can have that name: it has a null character, or is too long.
+    """
+    path = Path(name)
+    if "\0" in str(path):
+        raise TableError(f"{str(path)!r} is no name of a file: it has a null character")
+    with contextlib.suppress(RuntimeError):  # there is no such user
+        path = path.expanduser()
+    try:
+        path.exists()
+    except (OSError, ValueError) as error:
+        short = f"{str(name)[:LONGEST_NAME]!r}..."
+        raise TableError(f"{short} is no name of a file: {getattr(error, 'strerror', None) or error}") from None
+    return path
 
 
 def sheet_of(path: str | Path) -> tuple[Path, str | None]:
@@ -70,10 +89,9 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
     Raises:
         TableError: it is not there, cannot be read, or is no whole gzip file; also while it is read.
     """
-    if "\0" in str(path):
-        raise TableError(f"{str(path)!r} is no name of a file: it has a null character")
+    path = path_of(path)
     try:
-        with path.expanduser().open("rb") as file:
+        with path.open("rb") as file:
             head = file.peek(len(_GZIP))[: len(_GZIP)]
             if head == _GZIP:
                 with gzip.GzipFile(fileobj=file) as unpacked:
