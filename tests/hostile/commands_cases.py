@@ -120,6 +120,8 @@ CASES = [
         for n in NUMBERS
     ),
     # files
+    _says("a-user-that-is-none", "no such|does not know", "evaluate", "--votes", "~nobody-here/v.csv"),
+    _says("an-output-of-a-user-that-is-none", "No such|does not know", "costs", "--output", "~nobody-here/c.json"),
     Case("a-link-to-itself", _linked, "cannot be read|symbolic"),
     Case("control-characters-in-votes", _quiet, r"(?s)^(?!.*[\x1b\x07\u202e]).*winner"),
     _says("a-folder-as-votes", "cannot be loaded|no such|folder|empty", "evaluate", "--votes", "{}"),

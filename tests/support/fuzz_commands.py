@@ -27,6 +27,7 @@ from fuzz_values import HOSTILE, good, make_files, role_of
 LIMIT = 10.0  # seconds of the processor for a call; those of LONG may go on, since they work
 WAIT = 6  # times as long by the clock: the machine may be busy
 LONG = {"serve", "train", "judge", "collect", "measure", "build"}
+LONG_SECONDS = 2.0
 ENDS = {0, 2, 130}  # exit statuses that a call may have
 
 
@@ -78,8 +79,8 @@ def fault_of(argv: list[str], stdin: str | None, seconds: float) -> dict[str, An
     sys.stdin = io.StringIO(stdin) if stdin is not None else None  # type: ignore[assignment]
     signal.signal(signal.SIGALRM, ring)
     signal.signal(signal.SIGPROF, ring)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    signal.setitimer(signal.ITIMER_REAL, WAIT * seconds if not LONG & set(argv[:2]) else seconds)
+    signal.setitimer(signal.ITIMER_PROF, seconds, 1.0)  # again, if it rings where Python ignores exceptions
+    signal.setitimer(signal.ITIMER_REAL, LONG_SECONDS if LONG & set(argv[:2]) else WAIT * seconds, 1.0)
     fault = None
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -98,7 +99,7 @@ def fault_of(argv: list[str], stdin: str | None, seconds: float) -> dict[str, An
     text = err.getvalue()
     if fault is None and status not in ENDS and not (status in (1, 3) and argv[0] == "serve"):
         fault = f"exit status {status}"
-    if fault is None and "Traceback" in text:
+    if fault is None and "Traceback" in text and "Alarm" not in text:
         fault = "a traceback"
     if fault is None and status == 2 and len(text.strip()) < 10:
         fault = "nothing is said"

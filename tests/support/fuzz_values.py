@@ -27,14 +27,15 @@ _FILES = [
     "binary.parquet", "cut.csv.gz", "binary.xlsx", "deep.json", "digits.json", "deep.jsonl", "digits.jsonl",
     "list.json", "scalar.json", "deep.yaml", "digits.yaml", "laughs.yaml", "list.yaml", "tags.yaml", "date.yaml",
     "circle.yaml", "nothing.yaml", "binary.yaml", "surrogate.json", "surrogate.yaml", "surrogate.jsonl", "wide.csv",
-    "nul.csv", "latin.csv", "votes.csv/x", "a" * 300 + ".csv", "/dev/null", "/dev/zero", ".", "folder", "*",
-    "[a].csv", "\udcff.csv", "new\nline.csv", "\x1b[31m.csv", "http://127.0.0.1:9/x.csv", "votes.xlsx:Sheet",
+    "nul.csv", "latin.csv", "votes.csv/x", "a" * 300 + ".csv", "/dev/null", "/dev/zero", "~nobody/x.csv", ".", "folder",
+    "*", "[a].csv", "\udcff.csv", "new\nline.csv", "\x1b[31m.csv", "http://127.0.0.1:9/x.csv", "votes.xlsx:Sheet",
     "org/name", "org/name:split@x", "hostile.csv", "numbers.jsonl", "twice.csv", "model", "broken-model",
     "votes.csv", "config.yaml",
 ]  # fmt: skip
 _OUTPUTS = [
     "", ".", "folder", "full", "votes.csv", "votes.csv/x", "no/such/folder/x", "/dev/full", "/dev/null", "/proc/x/y",
-    "loop.csv", "a" * 300, "\udcff", "\x1b[31m", "new\nline", "out.pickle", "out.png", "out.csv", "/", "x/../y", "out",
+    "loop.csv", "a" * 300, "\udcff", "\x1b[31m", "new\nline", "out.pickle", "out.png", "out.csv", "~nobody/x", "x/../y",
+    "out",
 ]  # fmt: skip
 _ADDRESSES = [
     "", "http://", "http://[::1", "http://127.0.0.1:99999", "ftp://x", "http://127.0.0.1:9", "javascript:1", "//x",

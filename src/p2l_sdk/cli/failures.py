@@ -48,6 +48,8 @@ def message_of(error: BaseException) -> tuple[str, int]:
     if isinstance(error, ImportError) and error.name and error.name.partition(".")[0] != "p2l_sdk":
         package = error.name.partition(".")[0]
         return f"this needs the package {package}, which is not installed or broken ({error}): pip install {package}", 2
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # of Path.expanduser
+        return "a path begins with ~ and a user that this machine does not know; write ./~ for a file", MENDABLE
     if isinstance(error, MemoryError):
         return f"there is not enough memory for this ({str(error) or 'MemoryError'}); give it less, or more memory", 2
     return _of_bug(error), BUG

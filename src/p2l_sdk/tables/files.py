@@ -13,7 +13,7 @@ from p2l_sdk.tables.json_files import Row, json_lines, json_table, read_json
 from p2l_sdk.tables.limits import MOST_RECORDS
 from p2l_sdk.tables.parquet import arrow_batches, parquet_values
 from p2l_sdk.tables.places import Place, Places
-from p2l_sdk.tables.text import no_file, path_of, sheet_of
+from p2l_sdk.tables.text import expanded, no_file, path_of, sheet_of
 
 __all__ = [
     "KINDS",
@@ -91,7 +91,7 @@ def is_data(path: str | Path) -> bool:
 
 def no_table(path: str | Path, known: str = "") -> str:
     """The message for a file that is no table; `known` lists what is, by default the kinds of files."""
-    if not Path(path).expanduser().exists():
+    if not expanded(path).exists():
         return no_file(path) if is_data(path) else f"{no_file(path)}; known: {known or KINDS}"
     remedy = f"save it as {_OTHERS[suffix]}; " if _OTHERS.get(suffix := Path(path).suffix.lower()) else ""
     return f"{str(path)!r} is of no known kind; {remedy}known: {known or KINDS}"

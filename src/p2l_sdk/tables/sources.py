@@ -23,7 +23,7 @@ from p2l_sdk.tables.limits import CELLS_PER_CHUNK
 from p2l_sdk.tables.parquet import arrow_batches, parquet_rows, parquet_values
 from p2l_sdk.tables.places import JoinedPlaces, Place, Places
 from p2l_sdk.tables.plain import all_plain, plain_values
-from p2l_sdk.tables.text import path_of
+from p2l_sdk.tables.text import expanded, path_of
 
 Chunk = dict[str, list[Any]]
 
@@ -157,7 +157,7 @@ def _is_named(error: P2LError, source: Any) -> bool:
     if not isinstance(source, str | Path):
         return True
     name = str(source)
-    own = (name, str(Path(name).expanduser()), _SPLIT.sub(r"\g<folder>", name), _HUB_ID.sub(r"\g<name>", name))
+    own = (name, str(expanded(name)), _SPLIT.sub(r"\g<folder>", name), _HUB_ID.sub(r"\g<name>", name))
     return any(repr(said) in str(error) for said in own)
 
 
@@ -216,8 +216,8 @@ def _of_path(name: str) -> Source:
         rows = read_rows(path, most=None)
         return Source(name, _of_plain_rows(rows), kind in UNTYPED, rows.place)
     parts = _SPLIT.fullmatch(name)
-    if parts and Path(parts["folder"]).expanduser().is_dir():
-        loaded = _from_folder(Path(parts["folder"]).expanduser())
+    if parts and expanded(parts["folder"]).is_dir():
+        loaded = _from_folder(expanded(parts["folder"]))
         return Source(name, _of_dataset(loaded, parts["split"], repr(parts["folder"])))
     hub = _HUB_ID.fullmatch(name)
     if hub and not is_data(name) and not path.exists():
@@ -227,7 +227,7 @@ def _of_path(name: str) -> Source:
 
 def _of_files(pattern: str) -> Source:
     """The files that a pattern names, in the order of their names, as one table."""
-    names = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))
+    names = sorted(glob.glob(str(expanded(pattern)), recursive=True))
     if not names:
         raise TableError(f"no file is named like {pattern!r}")
     sources = [_of_path(name) for name in names]

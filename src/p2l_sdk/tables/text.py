@@ -36,6 +36,14 @@ _PIECE = 1 << 16  # bytes that are read at once
 _SIMILAR = 3  # names of files in a message
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with its "~" resolved, if there is such a user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def path_of(name: str | Path) -> Path:
     """The path that a user names, with its "~" resolved.
 
@@ -45,8 +53,7 @@ def path_of(name: str | Path) -> Path:
     path = Path(name)
     if "\0" in str(path):
         raise TableError(f"{str(path)!r} is no name of a file: it has a null character")
-    with contextlib.suppress(RuntimeError):  # there is no such user
-        path = path.expanduser()
+    path = expanded(path)
     try:
         path.exists()
     except (OSError, ValueError) as error:
@@ -65,7 +72,7 @@ def no_file(path: str | Path) -> str:
     """The message for a file that is not there, with the nearest names in its folder."""
     if re.match(r"https?:/", str(path)):
         return f"{str(path)!r} is an address; download the file, and name that"
-    message, path = f"no such file: {str(path)!r}", Path(path).expanduser()
+    message, path = f"no such file: {str(path)!r}", expanded(path)
     with contextlib.suppress(OSError, ValueError):
         if not path.parent.is_dir():
             return f"{message} (there is no folder {str(path.parent)!r})"
