@@ -65,7 +65,7 @@ def role_of(param: click.Parameter) -> str:
     metavar, name = str(param.metavar or ""), str(param.name)
     if "output" in name or name in ("plot",):
         return "output"
-    if isinstance(param.type, click.types.IntParamType | click.types.FloatParamType | click.Tuple):
+    if not isinstance(param.type, click.types.StringParamType | click.Choice | click.types.BoolParamType):
         return "number"
     if name in ("model", "base", "device", "revision", "adapter", "teacher", "base_revision", "static_from"):
         return "model"
