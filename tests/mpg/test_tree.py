@@ -23,6 +23,8 @@ def test_bad_trees_are_refused_by_name(tmp_path):
     assert "node 'a' has no children" in of({"a": []})
     assert "trees that come along: livebench, mpg" in refusal(Tree.read, tmp_path / "none.yaml")
     (tmp_path / "t.yaml").write_text("nodes: &n\n  a: [*n]\n")
+    assert "*n refers to what it stands in" in refusal(Tree.read, tmp_path / "t.yaml")
+    (tmp_path / "t.yaml").write_text("nodes:\n  a: [&n {}, *n]\n")
     assert "children of a tree's node are names" in refusal(Tree.read, tmp_path / "t.yaml")
     tree = Tree.read({"nodes": {"all": ["math", "cods"]}})
     text = refusal(goodness, Results.read(ROWS), tree)

@@ -97,7 +97,7 @@ def test_a_bad_table_or_source_is_refused_with_its_fault(tmp_path):
             load_costs(table, MODELS)
     (tmp_path / "costs.yaml").write_text("a: [")
     for source, fault in {
-        tmp_path / "costs.yaml": "is no YAML",
+        tmp_path / "costs.yaml": "cannot be read as YAML",
         "nowhere.json": "no such file: 'nowhere.json'",
         "genai": "'genai' is no source of costs; give a file \\(.yaml, .json, .*, or 'genai-prices'",
         3: "costs must be a mapping",

@@ -14,8 +14,8 @@ from pyarrow import parquet
 
 from p2l_sdk.errors import CostError, MissingExtraError, P2LWarning, TableError, VotesError
 from p2l_sdk.routing.costs import load_costs
+from p2l_sdk.tables.documents import read_yaml
 from p2l_sdk.tables.files import KINDS, is_data, read_rows
-from p2l_sdk.tables.settings import read_yaml
 from p2l_sdk.tables.sources import hub_repository, open_source
 from p2l_sdk.votes.prompts import read_prompts
 from p2l_sdk.votes.votes import Scores, Votes

@@ -1,14 +1,15 @@
 """The command line, `p2l`: one module for each kind of command.
 
 Commands print tables, or one JSON object on stdout with --json. An error is one line on stderr (more
-where faulty rows are listed) and exit status 2. Heavy imports are inside the commands, so that --help and errors are
-instant.
+where faulty rows are listed) and exit status 2; a bug says how to report it, with status 70 (`cli.failures`). Heavy
+imports are inside the commands, so that --help and errors are instant.
 """
 
 from __future__ import annotations
 
-import re
+import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -22,6 +23,7 @@ from p2l_sdk.cli.convert import convert
 from p2l_sdk.cli.costs import costs
 from p2l_sdk.cli.edit_model import add_model, remove_model, rename_model
 from p2l_sdk.cli.evaluate import evaluate
+from p2l_sdk.cli.failures import message_of, printable
 from p2l_sdk.cli.frontier import frontier
 from p2l_sdk.cli.inspect import inspect
 from p2l_sdk.cli.judging import collect, judge
@@ -33,7 +35,7 @@ from p2l_sdk.cli.plan import plan
 from p2l_sdk.cli.push import push
 from p2l_sdk.cli.serve import serve
 from p2l_sdk.cli.train import merge, train
-from p2l_sdk.errors import NEW_LINE, P2LError, P2LWarning
+from p2l_sdk.errors import P2LWarning
 
 
 @click.group(cls=Once, context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,26 +51,19 @@ for _command in (
     cli.add_command(_command)
 
 
-def _file_option(command: click.Command, message: str) -> str:
-    """How to name a file that was given without its option; "" if the command has none for it."""
-    found = re.search(r"extra arguments? \((\S+)", message)
-    option = next((o for p in command.params if p.name in ("votes", "results") for o in p.opts), None)
-    return f"a file is named by its option: {option} {found[1].rstrip(')')}; " if found and option else ""
-
-
 def main() -> NoReturn:
     """The entry point of the `p2l` command."""
     sys.exit(run(lambda: cli(prog_name="p2l", standalone_mode=False)))
 
 
 def run(command: Callable[[], Any]) -> int:
-    """Run a click command and return its exit status: 2, with one line on stderr, for an expected error; 130 if
-    interrupted. A `P2LWarning` is one line on stderr, too."""
+    """Run a click command and return its exit status (see `cli.failures`): an error is one line on stderr, and so is a
+    `P2LWarning`. With P2L_DEBUG in the environment, the traceback comes first."""
     plain = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *args: Any, **options: Any) -> None:
         if issubclass(category, P2LWarning):
-            click.echo(f"p2l: warning: {message}", err=True)
+            click.echo(f"p2l: warning: {printable(str(message))}", err=True)
         else:
             plain(message, category, *args, **options)
 
@@ -77,22 +72,9 @@ def run(command: Callable[[], Any]) -> int:
             warnings.simplefilter("always", P2LWarning)
             warnings.showwarning = show
             command()
-    except P2LError as error:
-        message = str(error)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return 0
-    except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "p2l"
-        hint = f"see {path} --help"
-        takes_prompt = error.ctx is not None and any(p.name == "prompt" for p in error.ctx.command.params)
-        if takes_prompt and isinstance(error, click.NoSuchOption):
-            hint = f"a prompt that starts with a dash goes behind --: {path} -- PROMPT; {hint}"
-        elif takes_prompt and "extra argument" in error.message:
-            hint = f"put quotes around the prompt; {hint}"
-        elif "extra argument" in error.message and error.ctx is not None:
-            hint = f"{_file_option(error.ctx.command, error.message)}{hint}"
-        message = f"{error.format_message()} ({hint})"
     except (click.Abort, KeyboardInterrupt) as stop:
         cause = stop.__cause__ if isinstance(stop, click.Abort) else stop  # click turns KeyboardInterrupt into Abort
         advice = f"; {cause}" if isinstance(cause, KeyboardInterrupt) and cause.args else ""
@@ -101,12 +83,10 @@ def run(command: Callable[[], Any]) -> int:
     except BrokenPipeError:  # the reader, for instance `head`, has exited
         sys.stderr.close()
         return 0
-    except OSError as error:  # for instance, the disk is full
-        message = f"cannot write the output: {error.strerror}"
-    except UnicodeEncodeError as error:
-        message = f"this terminal ({error.encoding}) cannot show {error.object[error.start]!a}; use UTF-8, or --json"
-    else:
-        return 0
-    lines = [" ".join(line.split()) for line in message.split(NEW_LINE)]  # one, but where rows are listed
-    click.echo("p2l: " + NEW_LINE.join(lines).encode("utf-8", "backslashreplace").decode("utf-8"), err=True)
-    return 2
+    except Exception as error:
+        message, status = message_of(error)
+        if os.environ.get("P2L_DEBUG"):
+            click.echo("".join(traceback.format_exception(error)), err=True)
+        click.echo(f"p2l: {printable(message)}", err=True)
+        return status
+    return 0

@@ -131,9 +131,17 @@ def _renames(context: click.Context, option: click.Parameter, values: tuple[str,
 
 
 def READING(command: Command) -> Command:  # noqa: N802 - used as a decorator, like JSON
-    """The options --column, --winner, --rename and --skip-invalid of every command that reads votes or scores; they are
-    not passed to the command: `reading` gives them."""
+    """The options --column, --winner, --rename, --skip-invalid and --max-rows of every command that reads votes or
+    scores; they are not passed to the command: `reading` gives them."""
     for decorate in (
+        click.option(
+            "--max-rows",
+            metavar="N",
+            type=click.IntRange(min=1),
+            expose_value=False,
+            callback=lambda context, _, value: context.meta.update({_KEY + "max_rows": value}),
+            help="Refuse a file with more rows.  [10 millions]",
+        ),
         click.option(
             "--skip-invalid",
             is_flag=True,
@@ -178,7 +186,7 @@ def reading(*, scores: bool = False) -> dict[str, Any]:
     from p2l_sdk.tables.reading import Reading
 
     meta = click.get_current_context().meta
-    names = ("columns", "winners", "rename", "skip_invalid")
+    names = ("columns", "winners", "rename", "skip_invalid", "max_rows")
     found = {name: meta[_KEY + name] for name in names if meta.get(_KEY + name)}
     Reading.of(**found)
     return {name: value for name, value in found.items() if not (scores and name == "winners")}

@@ -21,10 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from p2l_sdk.errors import ResultsError, did_you_mean, nearest
+from p2l_sdk.errors import ResultsError, TableError, did_you_mean, nearest
 from p2l_sdk.leaderboards.weights import scaled
 from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.modeling.number_p2l import to_number
+from p2l_sdk.tables.documents import yaml_value
+from p2l_sdk.tables.limits import LARGEST_DOCUMENT
+from p2l_sdk.tables.text import read_text
 
 _KEYS = ("name", "nodes", "weights", "chance", "questions")
 
@@ -95,12 +98,7 @@ class Tree:
         if isinstance(source, Mapping):
             return cls._of(source)
         text, name = _text(source), str(source)
-        import yaml
-
-        try:
-            values = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ResultsError(f"the tree {name!r} is no YAML: {error}") from None
+        values = yaml_value(text, f"the tree {name!r}", ResultsError)
         if not isinstance(values, dict):
             raise ResultsError(f"the tree {name!r} must hold the key 'nodes': parent: [children]")
         return cls._of({"name": Path(name).stem, **values})
@@ -193,8 +191,8 @@ def _text(source: str | Path) -> str:
     try:
         if str(source).isidentifier() and built_in.is_file():
             return built_in.read_text(encoding="utf-8")
-        return Path(source).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(source, most=LARGEST_DOCUMENT)
+    except (OSError, TableError) as error:
         has = ", ".join(sorted(file.name.removesuffix(".yaml") for file in folder.iterdir()))
         reason = getattr(error, "strerror", None) or error
         raise ResultsError(f"the tree {str(source)!r} cannot be read: {reason}; trees that come along: {has}") from None

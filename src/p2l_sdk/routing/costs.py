@@ -217,16 +217,18 @@ def _label(source: Any) -> str:
 
 
 def _read(path: Path) -> Any:
+    from p2l_sdk.tables.documents import yaml_value
     from p2l_sdk.tables.files import KINDS, is_data, kind_of, no_table, read_rows
     from p2l_sdk.tables.json_files import read_json
     from p2l_sdk.tables.notation import require_one_notation
     from p2l_sdk.tables.places import placed
     from p2l_sdk.tables.sources import table_errors
-    from p2l_sdk.tables.text import read_text
+    from p2l_sdk.tables.text import path_of, read_text
 
     with table_errors(CostError):
+        path_of(path)
         if path.suffix.lower() in (".yaml", ".yml"):
-            return _yaml(read_text(path), path)
+            return yaml_value(read_text(path), repr(str(path)), CostError)
         if kind_of(path) == ".json":
             found = read_json(path)
             if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
@@ -253,15 +255,6 @@ def _known(row: Mapping[str, Any]) -> dict[str, Any]:
         names.get(column_key(name), name) if names.get(column_key(name)) not in row else name: v
         for name, v in row.items()
     }
-
-
-def _yaml(text: str, path: Path) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise CostError(f"{str(path)!r} is no YAML: {error}") from None
 
 
 def _of_row(row: Mapping[str, Any], place: str) -> tuple[str, Any]:

@@ -18,6 +18,7 @@ import numpy as np
 from p2l_sdk.errors import PromptError, TableError
 from p2l_sdk.modeling.number_p2l import to_number
 from p2l_sdk.modeling.prompt_p2l import Prompt, user_turns
+from p2l_sdk.tables.limits import MOST_CELLS
 from p2l_sdk.tables.places import RowError
 from p2l_sdk.tables.prompt_cells import PromptCells, prompt_of_cell
 from p2l_sdk.tables.sources import ABSENT, Chunk
@@ -212,20 +213,29 @@ class Categories:
         self._refused = set(without)
         self._same: dict[str, str] = {}  # keeps one object per distinct string
         self._n_rows = 0
+        self._n_padded = 0  # cells of rows that lack a column
 
     def add(self, chunk: Chunk, n_rows: int) -> None:
         """Add the next rows."""
         for name, values in chunk.items():
             if not is_own(name) and not is_index(name) and name not in self._refused:
                 if _are_labels(values):
-                    column = self._columns.setdefault(name, [None] * self._n_rows)
+                    column = self._columns.get(name)
+                    if column is None:
+                        column = self._columns[name] = [None] * self._n_rows
+                        self._n_padded += self._n_rows
                     column += (self._same.setdefault(v, v) if isinstance(v, str) else v for v in values)
                 else:
                     self._refused.add(name)
                     self._columns.pop(name, None)
         self._n_rows += n_rows
         for column in self._columns.values():
+            self._n_padded += self._n_rows - len(column)
             column += [None] * (self._n_rows - len(column))
+        if self._n_padded > MOST_CELLS:
+            raise TableError(
+                f"the rows name {len(self._columns):,} columns, which most of them lack; leave out what nobody needs"
+            )
 
     def arrays(self, keep: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """The columns, `(n_rows,)` each: bool or int64 if all values are, otherwise strings ('' for a missing one).

@@ -11,12 +11,14 @@ from pathlib import Path
 from p2l_sdk.errors import TableError
 from p2l_sdk.tables.grids import Header, is_blank, is_title, without_titles
 from p2l_sdk.tables.json_files import Row
+from p2l_sdk.tables.limits import LONGEST_ROW
 from p2l_sdk.tables.places import Places
 from p2l_sdk.tables.text import open_text
 
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SAMPLE_TITLES = 10  # lines that may stand above the header
 _SAMPLE = 200  # lines that are looked at to find the separator
+_SAMPLE_SIZE = 1 << 20  # and their characters
 _QUOTES = "; put a text that holds one of them into double quotes"
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _SAID = re.compile(r'"?sep=([,;\t|])"?\r?\n?', re.IGNORECASE)  # the first line, as Excel writes and reads it
@@ -29,10 +31,10 @@ def csv_rows(path: Path, places: Places) -> Iterator[Row]:
         TableError: it cannot be read, its separator is not certain, a column has no name or that of another, or a row
             has more or fewer fields than the header.
     """
-    csv.field_size_limit(1 << 30)
+    csv.field_size_limit(LONGEST_ROW)
     places.word = "line"
     with open_text(path) as file:
-        sample = list(itertools.islice(file, _SAMPLE))
+        sample = _sample(file, path)
         lines, skipped = itertools.chain(sample, file), 0
         said = _SAID.fullmatch(sample[0]) if sample else None
         if said is not None:
@@ -73,7 +75,25 @@ def csv_rows(path: Path, places: Places) -> Iterator[Row]:
 def _reason(error: csv.Error) -> str:
     if "expected after" in str(error):
         return 'a quoted field goes on after its closing quote; double the quotes within a field ("")'
+    if "field limit" in str(error):
+        return f"a field has more than {LONGEST_ROW:,} characters; is there a quote without an end?"
     return "a quoted field has no end" if "unexpected end" in str(error) else str(error)
+
+
+def _sample(file: Iterator[str], path: Path) -> list[str]:
+    """The first lines: `_SAMPLE` of them, or fewer if they are long."""
+    sample, left = [], _SAMPLE_SIZE
+    for line in itertools.islice(file, _SAMPLE):
+        sample.append(line)
+        left -= len(line)
+        if left < 0:
+            if len(sample) == 1:
+                raise TableError(
+                    f"{str(path)!r} is no CSV file: its first line, which names the columns, has {len(line):,} "
+                    f"characters; at most {_SAMPLE_SIZE:,} are read"
+                )
+            break
+    return sample
 
 
 def _separator(sample: Sequence[str], path: Path) -> str:
@@ -131,7 +151,7 @@ def _first_record(lines: Sequence[str]) -> str:
 
 def _share(sample: Sequence[str], separator: str) -> float:
     """The share of the rows of a sample that have as many fields as the header."""
-    lengths, cut = [], len(sample) == _SAMPLE  # maybe within a row
+    lengths, cut = [], len(sample) == _SAMPLE or sum(map(len, sample)) > _SAMPLE_SIZE  # maybe within a row
     try:
         for fields in csv.reader(sample, delimiter=separator, strict=True):
             if not is_blank(fields):

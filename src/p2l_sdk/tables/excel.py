@@ -17,7 +17,7 @@ from p2l_sdk.tables.text import open_bytes, sheet_of
 from p2l_sdk.tables.warn import warn_caller
 
 _NO_VALUE = re.compile(  # a cell with a formula alone; of an empty text, Excel says that it is one
-    rb'<c (?![^>]*\bt="str")[^>]*><f[^>]*(?:/>|>[^<]*</f>)\s*(?:<v\s*/>|<v>\s*</v>)?\s*</c>'
+    rb'<c (?![^<>]*\bt="str")[^<>]*><f[^<>]*(?:/>|>[^<]*</f>)\s*(?:<v\s*/>|<v>\s*</v>)?\s*</c>'
 )
 _MOST, _FIRST = 20, 20  # sheets, and rows of each, that are looked at to find the table
 _KNOWN = {
@@ -25,6 +25,14 @@ _KNOWN = {
     "model_1", "model_2", "left_model", "right_model", "benchmark", "loser", "llm", "llm_a", "llm_b", "rating",
     "category", "accuracy", "correct",
 }  # fmt: skip
+_MOST_PARTS, _MOST_UNPACKED = 2_000, 1 << 29  # files in an .xlsx file, and their bytes
+_UNPACKED = 1 << 24  # bytes; less is harmless
+_TIMES = 100  # an honest sheet unpacks to ten or twenty times its size
+_MOST_ROWS = 1 << 20  # as in Excel
+_MOST_CELLS = 1 << 24  # of a sheet, empty ones included
+_MOST_EMPTY = 100_000  # rows one after another; a row's number may lie
+_DECLARED = re.compile(rb"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
+_HEAD = 1 << 16  # bytes of a part, where a declaration stands
 _FAULTS = ("#N/A", "#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!")
 
 
@@ -72,6 +80,7 @@ def _cells(path: Path, wanted: str | None) -> list[tuple[Any, ...]]:
         try:
             with warnings.catch_warnings():  # openpyxl's, of styles and extensions that it does not know
                 warnings.simplefilter("ignore")
+                _check(file, path)
                 book = load_workbook(file, read_only=True, data_only=True)
                 sheets = {sheet.title: sheet for sheet in book.worksheets}
                 seen = [name for name, sheet in sheets.items() if sheet.sheet_state == "visible"] or list(sheets)
@@ -79,7 +88,7 @@ def _cells(path: Path, wanted: str | None) -> list[tuple[Any, ...]]:
                     sheet.reset_dimensions()  # what a file says of its size may be wrong
                 starts = {} if wanted or len(seen) < 2 else {name: _header(sheets[name]) for name in seen[:_MOST]}
                 name = _chosen(path, list(sheets), seen, starts, wanted)
-                cells = list(sheets[name].iter_rows(values_only=True))
+                cells = list(_limited(sheets[name].iter_rows(values_only=True), path))
                 computed = not any(None in row for row in cells) or _is_computed(file)
         except TableError:
             raise
@@ -92,6 +101,37 @@ def _cells(path: Path, wanted: str | None) -> list[tuple[Any, ...]]:
         others = ", ".join(f"'{path}:{other}'" for other in seen if other != name)
         warn_caller(f"{str(path)!r} has {len(seen)} sheets; {which} is read; to read another one, name {others}")
     return cells
+
+
+def _check(file: BinaryIO, path: Path) -> None:
+    """Refuse a file that unpacks to more than any sheet, or declares entities, before it is read."""
+    parts = zipfile.ZipFile(file).infolist()
+    unpacked, packed = sum(part.file_size for part in parts), sum(part.compress_size for part in parts)
+    if len(parts) > _MOST_PARTS or unpacked > _MOST_UNPACKED or (unpacked > _UNPACKED and unpacked > _TIMES * packed):
+        size = f"{len(parts):,} parts, {unpacked >> 20:,} MB"
+        raise TableError(f"{str(path)!r} unpacks to more than a sheet does ({size}); save it as CSV")
+    archive = zipfile.ZipFile(file)
+    for part in parts:
+        with archive.open(part) as opened:
+            if part.filename.endswith((".xml", ".rels")) and _DECLARED.search(opened.read(_HEAD)):
+                raise TableError(f"{str(path)!r} declares entities, as no spreadsheet does; save it as CSV")
+    file.seek(0)
+
+
+def _limited(rows: Iterator[tuple[Any, ...]], path: Path) -> Iterator[tuple[Any, ...]]:
+    """The rows without the empty cells at their ends; `TableError` if there are more than a sheet can have."""
+    n_cells = n_empty = 0
+    for number, cells in enumerate(rows, 1):
+        n_cells += len(cells)
+        if number > _MOST_ROWS or n_cells > _MOST_CELLS:
+            raise TableError(f"{str(path)!r} has more rows or cells than can be read from a sheet; save it as CSV")
+        filled = len(cells)
+        while filled and cells[filled - 1] is None:
+            filled -= 1
+        n_empty = 0 if filled else n_empty + 1
+        if n_empty > _MOST_EMPTY:
+            raise TableError(f"{str(path)!r} has more than {_MOST_EMPTY:,} empty rows one after another; delete them")
+        yield cells[:filled]
 
 
 def _chosen(path: Path, names: list[str], seen: list[str], starts: dict[str, bool], wanted: str | None) -> str:

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from p2l_sdk.errors import MissingExtraError, P2LError, TableError, nearest
+from p2l_sdk.errors import TableError, nearest
 from p2l_sdk.tables.csv_files import csv_rows
 from p2l_sdk.tables.excel import excel_rows
 from p2l_sdk.tables.json_files import Row, json_lines, json_table, read_json
+from p2l_sdk.tables.limits import MOST_RECORDS
+from p2l_sdk.tables.parquet import arrow_batches, parquet_values
 from p2l_sdk.tables.places import Place, Places
-from p2l_sdk.tables.text import no_file, open_bytes, sheet_of
+from p2l_sdk.tables.text import expanded, no_file, path_of, sheet_of
 
 __all__ = [
     "KINDS",
     "READERS",
     "Row",
     "Rows",
-    "arrow_batches",
     "is_data",
     "kind_of",
     "no_table",
-    "parquet_values",
     "read_json",
     "read_rows",
 ]
@@ -47,18 +45,31 @@ class Rows:
         return self.rows
 
 
-def read_rows(path: str | Path) -> Rows:
+def read_rows(path: str | Path, most: int | None = MOST_RECORDS) -> Rows:
     """Rows of a table in a file (see `KINDS`) as dictionaries.
 
+    Args:
+        path: the file.
+        most: the most rows, beyond which there is an error; None where the caller keeps none or counts them itself.
+
     Raises:
-        TableError: the file does not exist, is of another kind, or is damaged; also while it is read.
+        TableError: the file does not exist, is of another kind, is damaged, or has more rows; also while it is read.
         MissingExtraError: the package that reads it is not installed.
     """
+    path_of(path)
     kind = kind_of(path)
     if kind is None:
         raise TableError(no_table(path))
     places = Places()
-    return Rows(READERS[kind](Path(path), places), places)
+    rows = READERS[kind](Path(path), places)
+    return Rows(rows if most is None else _limited(rows, most, path), places)
+
+
+def _limited(rows: Iterator[Row], most: int, path: str | Path) -> Iterator[Row]:
+    for number, row in enumerate(rows):
+        if number == most:
+            raise TableError(f"{str(path)!r} has more than {most:,} rows; give it in parts")
+        yield row
 
 
 def kind_of(path: str | Path) -> str | None:
@@ -80,34 +91,10 @@ def is_data(path: str | Path) -> bool:
 
 def no_table(path: str | Path, known: str = "") -> str:
     """The message for a file that is no table; `known` lists what is, by default the kinds of files."""
-    if not Path(path).expanduser().exists():
+    if not expanded(path).exists():
         return no_file(path) if is_data(path) else f"{no_file(path)}; known: {known or KINDS}"
     remedy = f"save it as {_OTHERS[suffix]}; " if _OTHERS.get(suffix := Path(path).suffix.lower()) else ""
     return f"{str(path)!r} is of no known kind; {remedy}known: {known or KINDS}"
-
-
-def arrow_batches(path: Path) -> Iterator[Any]:
-    """The record batches of a Parquet file (`pyarrow.RecordBatch`)."""
-    with open_bytes(path) as file:
-        try:
-            from pyarrow import ArrowException, parquet
-        except ImportError:
-            raise MissingExtraError("Parquet", "pyarrow", "data") from None
-        try:
-            yield from parquet.ParquetFile(file).iter_batches()
-        except (ArrowException, OSError) as error:
-            raise TableError(f"{str(path)!r} is no whole Parquet file: {error}") from None
-
-
-@contextlib.contextmanager
-def parquet_values(path: Path) -> Iterator[None]:
-    """Context manager: a value that Python does not have, such as a date, is a `TableError`."""
-    try:
-        yield
-    except P2LError:
-        raise
-    except (ValueError, OverflowError) as error:
-        raise TableError(f"{str(path)!r} has a value that cannot be read: {error}") from None
 
 
 def _parquet_rows(path: Path, places: Places) -> Iterator[Row]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from p2l_sdk.errors import TableError
+from p2l_sdk.tables.limits import MOST_CELLS, MOST_COLUMNS
 from p2l_sdk.tables.warn import warn_caller
 
 _NAMES, _LONGEST = 3, 60  # least columns of a header below a title; characters of the longest name
@@ -25,6 +26,22 @@ def require_distinct(columns: Iterable[str], name: str) -> None:
     twice = [column for column, n in Counter(columns).items() if n > 1]
     if twice:
         raise TableError(f"{name}: two columns are named {twice[0]!r}; rename one")
+
+
+def require_few_columns(n: int, name: str) -> None:
+    """Raise `TableError` if a table has more columns than any honest one."""
+    if n > MOST_COLUMNS:
+        raise TableError(f"{name} has {n:,} columns; at most {MOST_COLUMNS:,} are read")
+
+
+def require_few_cells(n_rows: int, n_columns: int) -> None:
+    """Raise `TableError` if a table that is held in memory as a whole has more cells than any honest one."""
+    require_few_columns(n_columns, "the table")
+    if n_rows * n_columns > MOST_CELLS:
+        raise TableError(
+            f"the table has more than {MOST_CELLS:,} cells ({n_rows:,} rows so far, {n_columns:,} columns), and has to "
+            "be held as a whole; give it in parts, or without the columns that nobody needs"
+        )
 
 
 def is_blank(cells: Sequence[Any]) -> bool:
@@ -88,6 +105,7 @@ class Header:
         self._all = len(self._named) == len(names)
         self._names = [names[i] for i in self._named]
         require_distinct(self._names, repr(str(path)))
+        require_few_columns(len(self._names), repr(str(path)))
 
     def row(self, cells: Sequence[Any], line: int) -> dict[str, Any]:
         """The cells of a row by name; `TableError` if a cell that has a value has no name."""

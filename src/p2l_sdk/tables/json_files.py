@@ -9,23 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from p2l_sdk.errors import TableError
+from p2l_sdk.tables.documents import json_value, whole_text
 from p2l_sdk.tables.grids import require_distinct
 from p2l_sdk.tables.places import Places
 from p2l_sdk.tables.text import open_text, read_text
 
 Row = Mapping[str, Any]
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"{twice!r} stands twice in one object; keep one")
-    return found
-
-
-_decode = json.JSONDecoder(object_pairs_hook=_distinct).decode
 
 
 def json_rows(lines: Iterable[tuple[int, str]], name: str | Path, places: Places) -> Iterator[Row]:
@@ -39,12 +28,12 @@ def json_rows(lines: Iterable[tuple[int, str]], name: str | Path, places: Places
     places.word = "line"
     row, before = 0, 0  # blank lines before the row
     for number, line in lines:
+        if line.isspace() or not line:
+            continue
         try:
-            value = _decode(line)
-        except (ValueError, RecursionError) as error:
-            if line.isspace() or not line:
-                continue
-            raise TableError(f"{str(name)!r}, line {number} is no JSON: {_reason(error)}") from None
+            value = json_value(line)
+        except ValueError as error:
+            raise TableError(f"{str(name)!r}, line {number} is no JSON: {error}") from None
         if not isinstance(value, dict):
             remedy = "; a JSON array goes into a .json file" if line.lstrip().startswith("[") else ""
             raise TableError(
@@ -68,13 +57,13 @@ def json_table(path: Path, places: Places) -> Iterator[Row]:
     them), or JSON lines, if that is what it holds."""
     text = read_text(path)
     try:
-        value = _decode(text)
+        value = json_value(text)
     except json.JSONDecodeError as error:
         if error.msg != "Extra data":
             raise TableError(f"{str(path)!r} is no whole JSON: {error}") from None
         return json_rows(enumerate(io.StringIO(text, newline=""), 1), path, places)
-    except (ValueError, RecursionError) as error:
-        raise TableError(f"{str(path)!r} is no JSON: {_reason(error)}") from None
+    except ValueError as error:
+        raise TableError(f"{str(path)!r} is no JSON: {error}") from None
     return iter(_rows(value, path))
 
 
@@ -84,20 +73,21 @@ def json_items(path: Path) -> list[Any] | None:
     if not text.lstrip().startswith("["):
         return None
     try:
-        value = _decode(text)
-    except (ValueError, RecursionError):  # the reader of tables says what is wrong
+        value = json_value(text)
+    except ValueError:  # the reader of tables says what is wrong
         return None
     return value if isinstance(value, list) and value and not any(isinstance(item, dict) for item in value) else None
 
 
 def read_json(path: str | Path) -> Any:
     """The value in a JSON file; `TableError` if it cannot be read."""
+    text = read_text(path)
     try:
-        return _decode(read_text(path))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, TableError):
-            raise
-        raise TableError(f"{str(path)!r} cannot be read as JSON: {_reason(error)}") from None
+        value = json_value(text)
+        whole_text(text, value)
+        return value
+    except ValueError as error:
+        raise TableError(f"{str(path)!r} cannot be read as JSON: {error}") from None
 
 
 def _rows(value: Any, path: Path) -> list[Row]:
@@ -151,7 +141,3 @@ def _of_index(value: dict[str, dict[str, Any]], path: Path) -> list[Row]:
 
 def _all_objects(values: list[Any]) -> bool:
     return bool(values) and all(isinstance(value, dict) for value in values)
-
-
-def _reason(error: Exception) -> str:
-    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)

@@ -13,12 +13,21 @@ _PLAIN = {str, int, float, bool, type(None), object}  # object: the mark of a ce
 def plain_values(column: Any) -> list[Any]:
     """The plain Python values of any column; missing ones of pandas are None, except in numpy float columns (NaN)."""
     if hasattr(column, "to_pylist"):  # pyarrow
-        return list(column.to_pylist())
+        return _of_dictionary(column) if hasattr(column.type, "index_type") else list(column.to_pylist())
     if hasattr(column, "notna"):  # pandas
         if not isinstance(column.dtype, np.dtype) or column.dtype.kind != "f":  # pandas' own floats may hold NA
             column = column.astype(object).where(column.notna(), None)
         return all_plain(list(column))
     return all_plain(list(column.tolist() if hasattr(column, "tolist") else column))
+
+
+def _of_dictionary(column: Any) -> list[Any]:
+    """The values of a pyarrow column that keeps each once: one object for all rows that repeat it."""
+    found: list[Any] = []
+    for part in getattr(column, "chunks", [column]):
+        values = part.dictionary.to_pylist()
+        found += [None if code is None else values[code] for code in part.indices.to_pylist()]
+    return found
 
 
 def all_plain(values: list[Any]) -> list[Any]:

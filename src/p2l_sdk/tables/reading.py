@@ -12,13 +12,15 @@ from typing import Any
 
 from p2l_sdk.errors import P2LError, TableError, did_you_mean, nearest
 from p2l_sdk.modeling.feedback_p2l import Winner
+from p2l_sdk.tables.documents import read_yaml
 from p2l_sdk.tables.faults import Skipped
 from p2l_sdk.tables.files import read_json, read_rows
 from p2l_sdk.tables.grids import column_key
 from p2l_sdk.tables.headers import beaten, known_columns, one_hot, winner_of
+from p2l_sdk.tables.limits import MOST_ROWS, too_many_rows
 from p2l_sdk.tables.near_names import NearNames
-from p2l_sdk.tables.settings import read_yaml
 from p2l_sdk.tables.sources import ABSENT, Chunk, Source
+from p2l_sdk.tables.text import path_of
 from p2l_sdk.tables.warn import warn_caller
 from p2l_sdk.tables.winners import checked_winners
 
@@ -93,12 +95,14 @@ class Reading:
         winners: spelling of a winner -> outcome, None for rows to leave out.
         rename: LLM as the table names it -> its new name.
         skip_invalid: whether faulty rows are left out.
+        max_rows: the most rows that are read; a table with more is an error.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     winners: Mapping[str, Winner | None] = field(default_factory=dict)
     rename: Mapping[str, str] = field(default_factory=dict)
     skip_invalid: bool = False
+    max_rows: int = MOST_ROWS
 
     @classmethod
     def of(
@@ -107,6 +111,7 @@ class Reading:
         winners: Mapping[Any, str] | None = None,
         rename: Mapping[str, str] | str | Path | None = None,
         skip_invalid: bool = False,
+        max_rows: int | None = None,
     ) -> Reading:
         """The settings, checked.
 
@@ -115,6 +120,7 @@ class Reading:
             winners: {"Model A": "model_a"}; "skip" leaves rows with this spelling out.
             rename: {"GPT-4o-mini": "gpt-4o-mini"}, or a file of it (see `read_renames`).
             skip_invalid: whether faulty rows are left out.
+            max_rows: the most rows that are read; by default `limits.MOST_ROWS`.
 
         Raises:
             P2LError: a column or an outcome is none of the contract's, a column is named twice, or a rename has no end.
@@ -129,17 +135,22 @@ class Reading:
             raise P2LError(f"columns: {twice!r} is named for two columns; name each once")
         if not isinstance(skip_invalid, bool):
             raise P2LError(f"skip_invalid is {skip_invalid!r}; it must be true or false")
+        if max_rows is not None and (not isinstance(max_rows, int) or isinstance(max_rows, bool) or max_rows < 1):
+            raise P2LError(f"max_rows is {max_rows!r}; it must be an integer > 0")
         renames = read_renames(rename) if isinstance(rename, str | Path) else _mapping(rename, "rename")
         return cls(
             {ours: str(name) for ours, name in columns.items()},
             checked_winners(winners),
             _checked_renames(renames),
             skip_invalid,
+            MOST_ROWS if max_rows is None else max_rows,
         )
 
     def apply(self, source: Source) -> tuple[Source, Applied]:
         """The source with the contract's columns and the new names, and what was done, known once it is read."""
         applied = Applied(self, source.untyped)
+        if source.n_rows is not None and source.n_rows > self.max_rows:
+            raise TableError(f"it has {source.n_rows:,} rows, {too_many_rows(self.max_rows)}")
         return dataclasses.replace(source, chunks=applied.chunks(source.chunks)), applied
 
 
@@ -149,7 +160,7 @@ def read_renames(path: str | Path) -> dict[str, str]:
     Raises:
         P2LError: it cannot be read, or holds anything else.
     """
-    file = Path(path).expanduser()
+    file = path_of(path)
     suffix = file.suffix.lower()
     if suffix in (".yaml", ".yml", ".json"):
         found = read_json(file) if suffix == ".json" else read_yaml(file)
@@ -181,7 +192,12 @@ class Applied:
 
     def chunks(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         """The chunks likewise; after the last, a warning names the renames that met no LLM."""
-        yield from map(self.chunk, chunks)
+        n_rows = 0
+        for chunk in chunks:
+            n_rows += len(next(iter(chunk.values()), ()))
+            if n_rows > self._reading.max_rows:
+                raise TableError(f"it has {too_many_rows(self._reading.max_rows)}")
+            yield self.chunk(chunk)
         if unmet := [old for old in self._reading.rename if old not in self.renamed]:
             warn_caller(f"rename: {not_there(unmet, self._llms, 'an LLM of the table')}")
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from p2l_sdk.errors import P2LError, did_you_mean
 from p2l_sdk.modeling.number_p2l import to_number
-from p2l_sdk.tables.text import read_text
 
 _RANGE, _COUNT = "range", "count"  # what `check_fields` finds in the metadata of a field
 
@@ -73,22 +71,3 @@ def check_count(config: Any, name: str) -> None:
 
 def _left_out(config: Any, name: str) -> bool:
     return getattr(config, name) is None and getattr(type(config), name, ...) is None  # the class has the default
-
-
-def read_yaml(path: str | Path) -> Any:
-    """The values of a YAML file; P2LError if it cannot be read or a key occurs twice (YAML would keep the last)."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            for key in keys:
-                if keys.count(key) > 1:
-                    raise P2LError(f"{path}: {key!r} stands twice in the section at line {node.start_mark.line + 1}")
-            return super().construct_mapping(node, deep)
-
-    text = read_text(path)
-    try:
-        return yaml.load(text, Loader)
-    except yaml.YAMLError as error:
-        raise P2LError(f"{str(path)!r} cannot be read as YAML: {' '.join(str(error).split())}") from None

@@ -17,20 +17,13 @@ from typing import Any
 
 from p2l_sdk.errors import MissingExtraError, P2LError, TableError, UnknownModelError
 from p2l_sdk.hub.errors import HubRequest, fetch_error
-from p2l_sdk.tables.files import (
-    KINDS,
-    UNTYPED,
-    Row,
-    arrow_batches,
-    is_data,
-    kind_of,
-    no_table,
-    parquet_values,
-    read_rows,
-)
-from p2l_sdk.tables.grids import require_distinct
+from p2l_sdk.tables.files import KINDS, UNTYPED, Row, is_data, kind_of, no_table, read_rows
+from p2l_sdk.tables.grids import require_distinct, require_few_cells, require_few_columns
+from p2l_sdk.tables.limits import CELLS_PER_CHUNK
+from p2l_sdk.tables.parquet import arrow_batches, parquet_rows, parquet_values
 from p2l_sdk.tables.places import JoinedPlaces, Place, Places
 from p2l_sdk.tables.plain import all_plain, plain_values
+from p2l_sdk.tables.text import expanded, path_of
 
 Chunk = dict[str, list[Any]]
 
@@ -52,6 +45,7 @@ class Source:
     Attributes:
         name: name of the file or data set, for messages.
         chunks: the chunks.
+        n_rows: how many rows it says it has; None if that is known only once they are read.
         untyped: whether strings may spell numbers (CSV, where all do; sheets, where some cells hold numbers as text).
         place: where a row stands, for messages: `place(5)`, the sixth row of the source, is "row 6", in a text file or
             a spreadsheet "line 7" (blank lines, a header and fields of several lines counted), and of several files
@@ -62,6 +56,7 @@ class Source:
     chunks: Iterator[Chunk]
     untyped: bool = False
     place: Place = field(default_factory=Places)
+    n_rows: int | None = None
 
     def peek(self) -> tuple[Chunk, Source]:
         """The first chunk (empty if there is none), and the source with all its chunks."""
@@ -76,6 +71,7 @@ def whole_table(chunks: Iterable[Chunk]) -> Chunk:
     n_rows = 0
     for chunk in chunks:
         more = len(next(iter(chunk.values()), []))
+        require_few_cells(n_rows + more, len(table.keys() | chunk.keys()))
         for name in chunk:
             table.setdefault(name, [ABSENT] * n_rows)
         for name, column in table.items():
@@ -161,7 +157,7 @@ def _is_named(error: P2LError, source: Any) -> bool:
     if not isinstance(source, str | Path):
         return True
     name = str(source)
-    own = (name, str(Path(name).expanduser()), _SPLIT.sub(r"\g<folder>", name), _HUB_ID.sub(r"\g<name>", name))
+    own = (name, str(expanded(name)), _SPLIT.sub(r"\g<folder>", name), _HUB_ID.sub(r"\g<name>", name))
     return any(repr(said) in str(error) for said in own)
 
 
@@ -173,21 +169,20 @@ def hub_repository(name: str) -> str | None:
 
 def of_rows(rows: Iterable[Row]) -> Iterator[Chunk]:
     """Yield dictionaries as chunks; `TableError` for a row that is not a dictionary."""
-    rows, start = iter(rows), 0
-    while batch := list(itertools.islice(rows, _ROWS)):
-        for number, row in enumerate(batch, start + 1):
-            if not isinstance(row, Mapping):
-                more = "; a table is a frame, a mapping of columns, or a list of dictionaries" if number == 1 else ""
-                raise TableError(f"row {number} is no dictionary but {type(row).__name__}{more}")
+    for batch in _batches(map(_dictionary, itertools.count(1), rows)):
         yield {name: all_plain(column) for name, column in _columns(batch).items()}
-        start += len(batch)
+
+
+def _dictionary(number: int, row: Any) -> Row:
+    if not isinstance(row, Mapping):
+        more = "; a table is a frame, a mapping of columns, or a list of dictionaries" if number == 1 else ""
+        raise TableError(f"row {number} is no dictionary but {type(row).__name__}{more}")
+    return row
 
 
 def _of_plain_rows(rows: Iterable[Row]) -> Iterator[Chunk]:
     """As `of_rows`, for the rows of a file."""
-    rows = iter(rows)
-    while batch := list(itertools.islice(rows, _ROWS)):
-        yield _columns(batch)
+    yield from map(_columns, _batches(iter(rows)))
 
 
 def _columns(batch: Sequence[Row]) -> Chunk:
@@ -195,24 +190,34 @@ def _columns(batch: Sequence[Row]) -> Chunk:
     return {name: [row.get(name, ABSENT) for row in batch] for name in names}
 
 
+def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """The rows in lists, short ones where rows name many columns: a chunk has a cell for each row and column."""
+    while batch := list(itertools.islice(rows, _ROWS)):
+        names = set(itertools.chain.from_iterable(batch))
+        require_few_columns(len(names), "the table")
+        size = max(1, CELLS_PER_CHUNK // max(len(names), 1))
+        for start in range(0, len(batch), size):
+            yield batch[start : start + size]
+
+
 # --- sources by name -------------------------------------------------------------------------------------------------
 
 
 def _of_path(name: str) -> Source:
-    path = Path(name).expanduser()
+    path = path_of(name)
     if _PATTERN.search(name) and not path.exists():
         return _of_files(name)
     if path.is_dir():
         return Source(name, _of_dataset(_from_folder(path), None, repr(name)))
     kind = kind_of(path)
     if kind == ".parquet":
-        return Source(name, _of_parquet(path))
+        return Source(name, _of_parquet(path), n_rows=parquet_rows(path))
     if kind is not None:
-        rows = read_rows(path)
+        rows = read_rows(path, most=None)
         return Source(name, _of_plain_rows(rows), kind in UNTYPED, rows.place)
     parts = _SPLIT.fullmatch(name)
-    if parts and Path(parts["folder"]).expanduser().is_dir():
-        loaded = _from_folder(Path(parts["folder"]).expanduser())
+    if parts and expanded(parts["folder"]).is_dir():
+        loaded = _from_folder(expanded(parts["folder"]))
         return Source(name, _of_dataset(loaded, parts["split"], repr(parts["folder"])))
     hub = _HUB_ID.fullmatch(name)
     if hub and not is_data(name) and not path.exists():
@@ -222,14 +227,15 @@ def _of_path(name: str) -> Source:
 
 def _of_files(pattern: str) -> Source:
     """The files that a pattern names, in the order of their names, as one table."""
-    names = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))
+    names = sorted(glob.glob(str(expanded(pattern)), recursive=True))
     if not names:
         raise TableError(f"no file is named like {pattern!r}")
     sources = [_of_path(name) for name in names]
     if len({source.untyped for source in sources}) > 1:
         raise TableError(f"{pattern!r} names CSV files and others ({', '.join(names)}); name files of one kind")
     places = JoinedPlaces()
-    return Source(pattern, _joined(sources, places), sources[0].untyped, places)
+    n_rows = sum(source.n_rows or 0 for source in sources) or None
+    return Source(pattern, _joined(sources, places), sources[0].untyped, places, n_rows)
 
 
 def _joined(sources: Iterable[Source], places: JoinedPlaces) -> Iterator[Chunk]:
@@ -311,6 +317,7 @@ def _of_batch(batch: Any) -> Chunk:
     """A pyarrow RecordBatch or Table as a chunk."""
     names = batch.schema.names
     require_distinct(names, "the table")
+    require_few_columns(len(names), "the table")
     return {name: plain_values(batch.column(i)) for i, name in enumerate(names)}
 
 

@@ -1,9 +1,10 @@
-"""Opening files: the one message for a missing file, gzip, encodings, and lines of text."""
+"""Opening files: the one message for a missing file, gzip, encodings, lines of text, and their limits."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
+import gzip
 import io
 import re
 import zlib
@@ -11,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from p2l_sdk.errors import TableError
+from p2l_sdk.errors import LONGEST_NAME, TableError
+from p2l_sdk.tables.limits import LARGEST_JSON, LONGEST_ROW, PACKED_TIMES, UNPACKED, is_bomb
 
 _GZIP = b"\x1f\x8b"
 _MARKS = {  # bytes at the beginning -> encoding; the longer marks first
@@ -30,7 +32,34 @@ _NO_TEXT = {
     b"\x28\xb5\x2f\xfd": "compressed (zstd): unpack it, or compress it with gzip",
 }
 _SHEET = re.compile(r"(?P<file>.+\.xlsx):(?P<sheet>[^:/\\]+)", re.IGNORECASE | re.DOTALL)
+_PIECE = 1 << 16  # bytes that are read at once
 _SIMILAR = 3  # names of files in a message
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with its "~" resolved, if there is such a user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def path_of(name: str | Path) -> Path:
+    """The path that a user names, with its "~" resolved.
+
+    Raises:
+        TableError: no file can have that name: it has a null character, or is too long.
+    """
+    path = Path(name)
+    if "\0" in str(path):
+        raise TableError(f"{str(path)!r} is no name of a file: it has a null character")
+    path = expanded(path)
+    try:
+        path.exists()
+    except (OSError, ValueError) as error:
+        short = f"{str(name)[:LONGEST_NAME]!r}..."
+        raise TableError(f"{short} is no name of a file: {getattr(error, 'strerror', None) or error}") from None
+    return path
 
 
 def sheet_of(path: str | Path) -> tuple[Path, str | None]:
@@ -43,7 +72,7 @@ def no_file(path: str | Path) -> str:
     """The message for a file that is not there, with the nearest names in its folder."""
     if re.match(r"https?:/", str(path)):
         return f"{str(path)!r} is an address; download the file, and name that"
-    message, path = f"no such file: {str(path)!r}", Path(path).expanduser()
+    message, path = f"no such file: {str(path)!r}", expanded(path)
     with contextlib.suppress(OSError, ValueError):
         if not path.parent.is_dir():
             return f"{message} (there is no folder {str(path.parent)!r})"
@@ -67,16 +96,13 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
     Raises:
         TableError: it is not there, cannot be read, or is no whole gzip file; also while it is read.
     """
-    import gzip
-
-    if "\0" in str(path):
-        raise TableError(f"{str(path)!r} is no name of a file: it has a null character")
+    path = path_of(path)
     try:
-        with path.expanduser().open("rb") as file:
+        with path.open("rb") as file:
             head = file.peek(len(_GZIP))[: len(_GZIP)]
             if head == _GZIP:
                 with gzip.GzipFile(fileobj=file) as unpacked:
-                    yield unpacked  # type: ignore[misc]
+                    yield _Watched(unpacked, path, file)  # type: ignore[misc]
             elif path.suffix.lower() == ".gz" and (not head or _GZIP.startswith(head)):
                 raise TableError(f"{str(path)!r} is no whole gzip file: it has {len(head)} bytes")
             else:
@@ -85,6 +111,54 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
         raise TableError(f"{str(path)!r} is no whole gzip file: {error}") from None
     except OSError as error:
         raise TableError(cannot_read(path, error)) from None
+
+
+class _Watched(io.BufferedIOBase):
+    """Passes bytes on, and stops where a row has no end, or a compressed file unpacks to far more than its size.
+
+    Args:
+        raw: where the bytes come from.
+        path: its file, for messages.
+        packed: the compressed file below `raw`, if there is one.
+    """
+
+    def __init__(self, raw: BinaryIO | gzip.GzipFile | _Watched, path: Path, packed: BinaryIO | None = None) -> None:
+        self._raw, self._path, self._packed = raw, path, packed
+        self._done = self._row = 0  # bytes so far, and of the row that is being read
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+    def peek(self, size: int = 0) -> bytes:
+        return self._raw.peek(size)  # type: ignore[union-attr]
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size >= 0:
+            return self._passed(self._raw.read(size))
+        return b"".join(iter(lambda: self._passed(self._raw.read(_PIECE)), b""))
+
+    def read1(self, size: int = -1) -> bytes:
+        return self._passed(self._raw.read1(size if size >= 0 else _PIECE))  # type: ignore[union-attr]
+
+    def _passed(self, piece: bytes) -> bytes:
+        self._done += len(piece)
+        if self._packed is not None:
+            if self._done > UNPACKED and is_bomb(self._done, self._packed.tell()):
+                raise TableError(
+                    f"{str(self._path)!r} unpacks to more than {PACKED_TIMES} times its size, as no table does; if it "
+                    "is one, unpack it first (gunzip)"
+                )
+        else:
+            end = piece.rfind(b"\n")
+            self._row = self._row + len(piece) if end < 0 else len(piece) - end
+            if self._row > LONGEST_ROW:
+                raise TableError(
+                    f"{str(self._path)!r} has a line of more than {LONGEST_ROW >> 20} MB, as no table does"
+                )
+        return piece
 
 
 @contextlib.contextmanager
@@ -107,7 +181,8 @@ def open_text(path: Path) -> Iterator[TextIO]:
                 f"{str(path)!r} is not UTF-8 text (byte {head.index(0)} is 0; it may be UTF-16 without a byte order "
                 "mark); save it as UTF-8"
             )
-        with io.TextIOWrapper(raw, encoding, newline="") as file:
+        with io.TextIOWrapper(_Watched(raw, path), encoding, newline="") as file:  # type: ignore[type-var]
+            file._CHUNK_SIZE = _PIECE
             try:
                 yield file
             except UnicodeError:
@@ -124,10 +199,16 @@ def text_lines(file: Iterable[str], name: str | Path) -> Iterator[tuple[int, str
         raise TableError(f"{str(name)!r} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
 
 
-def read_text(path: str | Path) -> str:
-    """The whole text of a file; errors as in `open_text`."""
+def read_text(path: str | Path, most: int = LARGEST_JSON) -> str:
+    """The whole text of a file of at most `most` characters; errors as in `open_text`."""
     with open_text(Path(path)) as file:
-        return file.read()
+        pieces, left = [], most
+        while piece := file.read(min(left + 1, _PIECE)):
+            pieces.append(piece)
+            left -= len(piece)
+            if left < 0:
+                raise TableError(f"{str(path)!r} has more than {most:,} characters; a large table goes into JSON lines")
+        return "".join(pieces)
 
 
 def _not_text(path: Path, encoding: str) -> str:

@@ -88,7 +88,10 @@ def number_in(value: Any) -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
-        return f"{value:g}"
+        try:
+            return f"{value:g}"
+        except OverflowError:  # of an integer, more than a double holds
+            return "inf" if value > 0 else "-inf"
     text = value.strip().lower()
     if text in ("true", "false"):
         return str(text)

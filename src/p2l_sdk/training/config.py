@@ -11,8 +11,9 @@ from typing import Any, Self
 
 from p2l_sdk.errors import P2LError, member
 from p2l_sdk.modeling.spec_p2l import Pooling
+from p2l_sdk.tables.documents import read_yaml
 from p2l_sdk.tables.reading import Reading, read_renames
-from p2l_sdk.tables.settings import check_fields, check_keys, count, number, read_yaml
+from p2l_sdk.tables.settings import check_fields, check_keys, count, number
 from p2l_sdk.training.recipes import STATIC, Recipe
 from p2l_sdk.votes.scores_outside import Outside
 
@@ -73,7 +74,7 @@ class TrainingConfig:
         eval_votes, eval_scores: held-out data, measured once after training.
         scores_outside: what to do with scores outside [0, 1], in `votes` and `eval_scores`: "clip" them, "rescale" all
             scores to [0, 1], or "drop" them; see `Scores.read`. None keeps them.
-        columns, winners, rename, skip_invalid: how the files of votes and scores are read, see `Votes.read`.
+        columns, winners, rename, skip_invalid, max_rows: how the files of votes and scores are read, see `Votes.read`.
         llms, not_llms: of scores in `votes`: the columns that are LLMs, or those that are none; as text separated by
             commas, or as a list. None: all numeric columns, see `Scores.read`.
         validation: share of the prompts held out of training, on which the loss is reported; a text backbone stops
@@ -138,6 +139,7 @@ class TrainingConfig:
     winners: dict[str, str] | None = None
     rename: dict[str, str] | str | None = None
     skip_invalid: bool = False
+    max_rows: int | None = count(None)
     scores_outside: Outside | None = None
     llms: str | None = None
     not_llms: str | None = None
@@ -206,7 +208,7 @@ class TrainingConfig:
                 object.__setattr__(self, name, _columns(name, getattr(self, name)))
         if isinstance(self.rename, str | Path):
             object.__setattr__(self, "rename", read_renames(self.rename))
-        Reading.of(self.columns, self.winners, self.rename, self.skip_invalid)
+        Reading.of(self.columns, self.winners, self.rename, self.skip_invalid, self.max_rows)
         if self.cls_token == "none":
             object.__setattr__(self, "cls_token", None)
         check_fields(self)
@@ -227,7 +229,7 @@ class TrainingConfig:
     @property
     def reading(self) -> dict[str, Any]:
         """What `Votes.read` is told of columns, winners, names and faulty rows."""
-        return {name: getattr(self, name) for name in ("columns", "winners", "rename", "skip_invalid")}
+        return {name: getattr(self, name) for name in ("columns", "winners", "rename", "skip_invalid", "max_rows")}
 
     @property
     def held_out(self) -> float:

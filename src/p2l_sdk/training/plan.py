@@ -20,13 +20,13 @@ from p2l_sdk.training.config import STATIC, Method, TrainingConfig
 # the settings that a static model takes; all others are for text backbones
 _STATIC_SETTINGS = (
     "votes", "output", "recipe", "base", "base_name", "static_from", "feedback", "teacher", "teacher_weight",
-    "eval_votes", "eval_scores", "columns", "winners", "rename", "skip_invalid", "scores_outside", "llms", "not_llms",
-    "costs", "epochs", "keep", "copies", "validation", "calibrate", "seed", "push_to_hub",
+    "eval_votes", "eval_scores", "columns", "winners", "rename", "skip_invalid", "max_rows", "scores_outside", "llms",
+    "not_llms", "costs", "epochs", "keep", "copies", "validation", "calibrate", "seed", "push_to_hub",
     "title", "license", "cost_note", "notes",
 )  # fmt: skip
 _REFINE_SETTINGS = (
     "votes", "output", "base", "base_name", "feedback", "eval_votes", "eval_scores", "columns", "winners", "rename",
-    "skip_invalid", "scores_outside", "llms", "not_llms", "costs", "push_to_hub",
+    "skip_invalid", "max_rows", "scores_outside", "llms", "not_llms", "costs", "push_to_hub",
     "title", "license", "cost_note", "notes",
 )  # fmt: skip
 _LORA = ("lora_rank", "lora_alpha", "lora_dropout")

@@ -6,8 +6,10 @@ chunk by chunk. No prompts are needed. Everything after that is array arithmetic
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,7 +63,8 @@ class VoteCounts:
             return votes
         with table_errors(VotesError, votes):
             if not isinstance(votes, Votes):
-                reading = Reading()
+                # a table in memory is there already, whatever its size
+                reading = Reading() if isinstance(votes, str | Path) else Reading(max_rows=sys.maxsize)
                 named, applied = reading.apply(_open(votes))
                 first, named = named.peek()
                 if not is_scores(first, named.untyped):

@@ -43,7 +43,7 @@ def read_prompts(path: str | Path, column: str | None = None) -> Iterator[Prompt
         elif kind_of(path) == ".json" and (items := json_items(Path(path))) is not None:
             yield from checked(items, checked_prompt, 0)
         elif (kind := kind_of(path)) is not None:
-            yield from _of_rows(read_rows(path), columns, kind in UNTYPED)
+            yield from _of_rows(read_rows(path, most=None), columns, kind in UNTYPED)
         elif Path(path).suffix.lower() in _TEXT:
             with open_text(Path(path)) as file:
                 for number, line in text_lines(file, path):

@@ -73,6 +73,7 @@ class Scores:
         columns: Mapping[str, str] | None = None,
         rename: Mapping[str, str] | str | Path | None = None,
         skip_invalid: bool = False,
+        max_rows: int | None = None,
     ) -> Scores:
         """Read a table with a `prompt` column and one column per LLM, or with the columns `prompt`, `model`, `score`.
 
@@ -88,7 +89,7 @@ class Scores:
             allow_missing: whether a score may be missing (NaN, null, an empty cell of a CSV file).
             outside: what to do with scores outside [0, 1]: "clip" them, "rescale" all scores to [0, 1], or "drop" them
                 (they become missing, whatever `allow_missing`). By default they are kept.
-            columns, rename, skip_invalid: as in `Votes.read`.
+            columns, rename, skip_invalid, max_rows: as in `Votes.read`.
 
         Raises:
             ScoresError: a column is missing, there are no rows, a prompt is invalid, a score is not a finite number, or
@@ -101,7 +102,7 @@ class Scores:
                 numbers were left out. If nobody named the LLMs: columns that look like scores were not read, or were
                 read though they are no numbers.
         """
-        reading = Reading.of(columns, None, rename, skip_invalid)
+        reading = Reading.of(columns, None, rename, skip_invalid, max_rows)
         with table_errors(ScoresError, source):
             named, applied = reading.apply(open_source(source))
             return cls.of_source(

@@ -85,6 +85,7 @@ class Votes:
         winners: Mapping[Any, str] | None = None,
         rename: Mapping[str, str] | str | Path | None = None,
         skip_invalid: bool = False,
+        max_rows: int | None = None,
     ) -> Votes:
         """Read a table of votes, or convert a table of scores (see `Scores.read`).
 
@@ -100,6 +101,7 @@ class Votes:
             winners: spellings of the winner, likewise: {"Model A": "model_a", "n/a": "skip"}.
             rename: LLMs to rename, {old: new} or a file of it: a misspelt name becomes that of the LLM.
             skip_invalid: whether faulty rows are left out; `findings` says how many, and why.
+            max_rows: the most rows that are read, by default ten millions; a table with more is an error.
 
         Raises:
             VotesError: the source cannot be read, a column is missing, or rows violate the contract (all are listed).
@@ -110,7 +112,7 @@ class Votes:
         Warns:
             P2LWarning: two names are probably one LLM.
         """
-        reading = Reading.of(columns, winners, rename, skip_invalid)
+        reading = Reading.of(columns, winners, rename, skip_invalid, max_rows)
         with table_errors(VotesError, source):
             if scores_outside is not None:
                 as_outside(scores_outside)

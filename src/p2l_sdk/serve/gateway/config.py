@@ -19,7 +19,8 @@ from p2l_sdk.names import meant
 from p2l_sdk.routing.mixture import Objective, Policy
 from p2l_sdk.serve.gateway.address import check_address, check_header_name, checked_headers
 from p2l_sdk.serve.gateway.catalogue import token_prices
-from p2l_sdk.tables.settings import check_count, check_keys, check_number, check_text, read_yaml
+from p2l_sdk.tables.documents import read_yaml
+from p2l_sdk.tables.settings import check_count, check_keys, check_number, check_text
 
 if TYPE_CHECKING:
     from p2l_sdk.p2l import P2L
