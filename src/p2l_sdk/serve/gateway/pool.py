@@ -3,6 +3,7 @@ environment."""
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import select
@@ -13,6 +14,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import certifi
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 # vLLM and other servers on uvicorn close connections after 5 s of idling; ours must be closed before that
@@ -94,7 +97,12 @@ class UpstreamClient:
 
 class _Connector(aiohttp.TCPConnector):
     """Uses no idle connection again on which anything has arrived: its end, of which the event loop has not told yet,
-    or a reply that nobody asked for, which would be taken for that to the next request."""
+    or a reply that nobody asked for, which would be taken for that to the next request. This and `_Handler` mend what
+    aiohttp leaves open inside it; tests/serve/test_gateway_connections.py says whether they still do."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = functools.partial(_Handler, loop=self._loop)
 
     async def _get(self, *arguments: Any) -> Any:
         while (connection := await super()._get(*arguments)) is not None:
@@ -102,6 +110,15 @@ class _Connector(aiohttp.TCPConnector):
                 break
             connection.close()
         return connection
+
+
+class _Handler(ResponseHandler):
+    """Tells whoever reads a body that it is malformed; aiohttp would let them wait."""
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        super().set_exception(exc, *cause)
+        if isinstance(exc, HttpProcessingError) and self._payload is not None:
+            self._payload.set_exception(aiohttp.ClientPayloadError("malformed"))
 
 
 def _readable(transport: Any) -> bool:

@@ -112,7 +112,8 @@ class Upstream:
         self._client, self._metrics = client, metrics
         self._key = read_key(llm.api_key_env)
         base = urlsplit(llm.base_url)
-        self._url = URL(base._replace(path=base.path.rstrip("/") + "/chat/completions").geturl())
+        address = base._replace(path=base.path.rstrip("/") + "/chat/completions").geturl()
+        self._url = URL(address, encoded=address.isascii())  # as it is, if it can be
         self._headers: dict[bool, CIMultiDict[str]] = {}  # of a request for a stream, and of another one
         for stream, kind in ((True, "text/event-stream"), (False, "application/json")):
             headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "p2l-sdk"}
