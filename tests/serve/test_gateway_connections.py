@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from gateway_llms import HELLO
+from upstreams import Upstreams
 
 from p2l_sdk.serve.gateway import pool
 from p2l_sdk.serve.gateway.call import UpstreamError
@@ -216,6 +217,24 @@ def test_a_connection_is_used_again_and_closed_when_idle(serve, monkeypatch):
             assert server.connections == 2
 
     asyncio.run(ask_often())
+
+
+def test_connections_that_only_a_burst_used_are_closed(monkeypatch):
+    monkeypatch.setattr(pool, "_IDLE_SECONDS", 0.2)
+
+    async def burst(upstreams: Upstreams) -> None:
+        async with UpstreamClient() as client:
+            llm = upstream(upstreams.url("x"), client)
+            await asyncio.gather(*(llm.ask(chat(), 5) for _ in range(12)))
+            assert upstreams.accepted == 12
+            give_up = time.monotonic() + 3
+            while upstreams.open:
+                assert time.monotonic() < give_up, f"{upstreams.open} connections stay open"
+                await asyncio.sleep(0.02)
+            await llm.ask(chat(), 5)
+
+    with Upstreams() as upstreams:
+        asyncio.run(burst(upstreams))
 
 
 @pytest.mark.parametrize("late", ["closed", "reset", "a reply that nobody asked for", "one byte"])

@@ -115,8 +115,8 @@ class _Connector(aiohttp.TCPConnector):
 class _Handler(ResponseHandler):
     """Tells whoever reads a body that it is malformed; aiohttp would let them wait."""
 
-    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
-        super().set_exception(exc, *cause)
+    def set_exception(self, exc: BaseException, *cause: Any, **named: Any) -> None:
+        super().set_exception(exc, *cause, **named)
         if isinstance(exc, HttpProcessingError) and self._payload is not None:
             self._payload.set_exception(aiohttp.ClientPayloadError("malformed"))
 

@@ -80,6 +80,9 @@ class Stream:
             raise self._failed("timeout", "stopped in the middle of its answer") from None
         except (aiohttp.ClientError, EventTooLarge):
             raise self._failed("broken", "broke off its answer") from None
+        except UpstreamError as error:  # it cannot be decoded
+            self.call.ended(error)
+            raise
         rest = b"" if self.events.done else self.events.rest()
         if self.events.failed or not self.events.finished:
             raise self._failed("broken", "broke off its answer")
