@@ -102,14 +102,14 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._factory = functools.partial(_Handler, loop=self._loop)
+        self._factory = functools.partial[ResponseHandler](_Handler, loop=self._loop)
 
     async def _get(self, *arguments: Any) -> Any:
-        while (connection := await super()._get(*arguments)) is not None:
-            if not connection.protocol.should_close and not _readable(connection.transport):
-                break
+        while True:
+            connection: Any = await super()._get(*arguments)
+            if connection is None or not (connection.protocol.should_close or _readable(connection.transport)):
+                return connection
             connection.close()
-        return connection
 
 
 class _Handler(ResponseHandler):
