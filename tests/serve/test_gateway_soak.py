@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,9 +23,10 @@ import pytest
 from conftest import ROOT
 from gateway_llms import CHEAP, DEAR, MIDDLE
 from gateway_server import Counts, gateway_app
-from upstreams import Upstreams, completion
+from upstreams import Upstreams
 
 from p2l_sdk.serve.gateway.config import GatewayConfig
+from p2l_sdk.serve.gateway.pool import UpstreamClient
 
 KINDS = ("429", "500", "503", "slow", "drop", "reset", "garbage", "html", "stall", "error-event", "endless", "redirect")
 TIMEOUT, DEADLINE = 2.0, 5.0  # seconds, for an attempt and for a request
@@ -158,27 +159,14 @@ def test_two_hundred_clients_and_every_fifth_call_fails(seconds, tmp_path):
 
 @pytest.mark.parametrize("n", [500, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_the_mean_budget_through_the_whole_request_path(routing9, n):
-    """The endpoint itself, 50 requests at a time; only the two sockets are left out: the client calls the app, and the
-    upstreams are a function, of whose answers one in five is an error. (Choice and charge alone, 10,000 times, are in
-    test_router_config.)"""
-    rng, budget = random.Random(1), 0.0004
+    """The endpoint itself, 50 requests at a time, without the sockets of the clients; one call of an upstream in five
+    fails. (Choice and charge alone, 10,000 times, are in test_router_config.)"""
+    budget = 0.0004
 
-    def upstream(request: httpx.Request) -> httpx.Response:
-        if rng.random() < 0.2:
-            if rng.random() < 0.5:
-                raise httpx.ConnectError("down", request=request)
-            return httpx.Response(rng.choice([429, 500]), content=streamed(b""))
-        body = json.loads(request.content)
-        answer = json.dumps(completion(body["model"], body, "chatcmpl-1", None)).encode()
-        return httpx.Response(200, headers={"content-type": "application/json"}, content=streamed(answer))
-
-    async def streamed(answer: bytes) -> AsyncIterator[bytes]:
-        yield answer  # as from a socket: a reply whose content is there already can only be read as a whole
-
-    async def ask_all() -> Counts:
-        llms = {name: {"base_url": "http://127.0.0.1:9/v1"} for name in (CHEAP, MIDDLE, DEAR)}
+    async def ask_all(upstreams: Upstreams) -> Counts:
+        llms = {name: {"base_url": upstreams.url(name)} for name in (CHEAP, MIDDLE, DEAR)}
         settings = {"models": llms, "mean_budget": budget, "backoff": 0, "breaker_failures": 1000}
-        async with httpx.AsyncClient(transport=httpx.MockTransport(upstream)) as pool:
+        async with UpstreamClient() as pool:
             app, engine = gateway_app(routing9, GatewayConfig.from_dict(settings), pool)
             await engine.start()  # normally done by a server's lifespan
             places = asyncio.Semaphore(50)
@@ -194,6 +182,8 @@ def test_the_mean_budget_through_the_whole_request_path(routing9, n):
             await engine.close()
         return engine.metrics
 
-    metrics = asyncio.run(ask_all())
+    with Upstreams(faults=0.2, fault_kinds=("reset", "429", "500"), seed=1) as upstreams:
+        upstreams.keep_seen = False
+        metrics = asyncio.run(ask_all(upstreams))
     assert n * 0.97 < len(metrics.costs) <= n
     assert sum(metrics.costs) / len(metrics.costs) == pytest.approx(budget, rel=0.01)

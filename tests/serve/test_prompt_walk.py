@@ -24,7 +24,7 @@ from p2l_sdk.serve import Engine, create_app
 from p2l_sdk.serve.engine.rows import from_rows, to_rows
 from p2l_sdk.serve.gateway.chat import create_gateway
 from p2l_sdk.serve.gateway.config import GatewayConfig
-from p2l_sdk.serve.gateway.pool import create_client
+from p2l_sdk.serve.gateway.pool import UpstreamClient
 
 CHAT = [
     {"role": "system", "content": "be brief"},
@@ -76,7 +76,7 @@ def statuses(app: FastAPI, checks: list[list[str]], *requests: tuple[str, dict])
 def test_a_prompt_is_checked_once(routing9, checks, path, body, turns, status):
     engine = Engine(routing9)
     config = GatewayConfig.from_dict({"models": dict.fromkeys((MIDDLE, DEAR), LLM), "attempts": 1})
-    app = create_app(engine, routers=[create_gateway(engine, config, engine.metrics, create_client())])
+    app = create_app(engine, routers=[create_gateway(engine, config, engine.metrics, UpstreamClient())])
     assert statuses(app, checks, (path, body)) == [status]
     assert checks == turns
 

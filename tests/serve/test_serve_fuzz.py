@@ -21,7 +21,7 @@ from p2l_sdk import P2L
 from p2l_sdk.serve import Engine, create_app
 from p2l_sdk.serve.gateway.chat import create_gateway
 from p2l_sdk.serve.gateway.config import GatewayConfig
-from p2l_sdk.serve.gateway.pool import create_client
+from p2l_sdk.serve.gateway.pool import UpstreamClient
 
 CHECKS = [
     not_a_server_error,
@@ -38,7 +38,7 @@ def application() -> FastAPI:
     """The whole server: the P2L API, and a router in front of two working LLMs."""
     engine = Engine(P2L(FakeScorer()))
     config = GatewayConfig.from_dict({"models": {name: {"base_url": UPSTREAMS.url(name)} for name in MODELS[:2]}})
-    return create_app(engine, routers=[create_gateway(engine, config, engine.metrics, create_client())])
+    return create_app(engine, routers=[create_gateway(engine, config, engine.metrics, UpstreamClient())])
 
 
 APP = application()

@@ -22,7 +22,7 @@ from p2l_sdk.serve import Engine, create_app
 from p2l_sdk.serve.auth import Keys
 from p2l_sdk.serve.gateway.chat import create_gateway
 from p2l_sdk.serve.gateway.config import GatewayConfig
-from p2l_sdk.serve.gateway.pool import create_client
+from p2l_sdk.serve.gateway.pool import UpstreamClient
 
 LIMIT = 2 * 2**20
 KEY = "sk-0123456789abcdef"
@@ -35,7 +35,7 @@ KEYED = ("/v1/models", "/v1/models/p2l", "/v1/p2l/models", "/metrics")
 def server():
     engine = Engine(P2L(FakeScorer()))
     gateway = create_gateway(
-        engine, GatewayConfig.from_dict({"models": {MODELS[0]: LLM}}), engine.metrics, create_client()
+        engine, GatewayConfig.from_dict({"models": {MODELS[0]: LLM}}), engine.metrics, UpstreamClient()
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("P2L_API_KEYS", f"{KEY} team")

@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import uvicorn
 from fastapi import APIRouter, FastAPI
 
@@ -25,7 +24,7 @@ from p2l_sdk.serve import Engine, ServerMetrics, create_app
 from p2l_sdk.serve.connections import ConnectionLimits, Connections
 from p2l_sdk.serve.gateway.chat import create_gateway
 from p2l_sdk.serve.gateway.config import GatewayConfig
-from p2l_sdk.serve.gateway.pool import create_client
+from p2l_sdk.serve.gateway.pool import UpstreamClient
 from p2l_sdk.serve.protocol import limited_protocol
 
 
@@ -67,7 +66,7 @@ class Running:
 
 
 def gateway_app(
-    p2l: Any, config: GatewayConfig, client: httpx.AsyncClient, keys: Any = None, **limits: Any
+    p2l: Any, config: GatewayConfig, client: UpstreamClient, keys: Any = None, **limits: Any
 ) -> tuple[Any, Engine]:
     """The app as `p2l serve` assembles it, but with `Counts` as metrics; and its engine."""
 
@@ -86,7 +85,7 @@ def gateway_app(
 @contextlib.contextmanager
 def serving(p2l: Any, config: GatewayConfig, keys: Any = None, **limits: Any) -> Iterator[Running]:
     """Serve a gateway with this config; it stops at the end of the block."""
-    app, engine = gateway_app(p2l, config, create_client(), keys, **limits)
+    app, engine = gateway_app(p2l, config, UpstreamClient(), keys, **limits)
     with running(app) as url:
         yield Running(url, engine)
 

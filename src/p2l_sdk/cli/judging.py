@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from p2l_sdk.judging.pairs import Pairs
     from p2l_sdk.serve.gateway.config import LLMConfig
 
-_PACKAGES = ("fastapi", "httpx", "orjson", "prometheus_client", "uvicorn", "yaml")
+_PACKAGES = ("aiohttp", "fastapi", "httpx", "orjson", "prometheus_client", "uvicorn", "yaml")
 _ADDRESS = re.compile(r"(?P<model>.+?)@(?P<url>https?://.+)")
 _GOES_ON = "the same command goes on where it stopped"
 _LIMITS: list[Callable[[Any], Any]] = [

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from p2l_sdk.serve.gateway.check import Check, LLMCheck
     from p2l_sdk.serve.gateway.config import GatewayConfig
 
-_PACKAGES = ("fastapi", "httpx", "uvicorn", "yaml")
+_PACKAGES = ("aiohttp", "fastapi", "uvicorn", "yaml")
 
 
 @click.command(short_help="Serve a model over HTTP, and route chats with it.")

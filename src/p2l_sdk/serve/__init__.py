@@ -4,8 +4,8 @@ and an OpenAI-compatible endpoint in front of many LLMs (`chat.create_gateway`).
 from p2l_sdk.errors import MissingExtraError
 
 try:
+    import aiohttp  # noqa: F401
     import fastapi  # noqa: F401
-    import httpx  # noqa: F401
     import orjson  # noqa: F401
     import prometheus_client  # noqa: F401
     import uvicorn  # noqa: F401

@@ -25,7 +25,7 @@ from p2l_sdk.serve.engine.engine import Engine
 from p2l_sdk.serve.gateway.chat import create_gateway
 from p2l_sdk.serve.gateway.check import unbounded_note
 from p2l_sdk.serve.gateway.config import GatewayConfig, costs, known_llms
-from p2l_sdk.serve.gateway.pool import create_client
+from p2l_sdk.serve.gateway.pool import UpstreamClient
 from p2l_sdk.serve.ledger.ledger import Ledger
 from p2l_sdk.serve.ledger.opening import MEMORY, open_store
 from p2l_sdk.serve.metrics import ServerMetrics
@@ -146,7 +146,7 @@ async def _serve(p2l: P2L, settings: ServerSettings, keys: Keys, worker: Worker 
         yield
         await asyncio.to_thread(keys.ledger.close)  # uvicorn ends the process before anything else could be done
 
-    async with create_client(gateway is not None and gateway.trust_env) as client:
+    async with UpstreamClient(gateway is not None and gateway.trust_env) as client:
         calls = [] if gateway is None else [create_gateway(engine, gateway, engine.metrics, client)]
         app = create_app(
             engine,

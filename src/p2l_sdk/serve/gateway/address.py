@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+from yarl import URL
 
 from p2l_sdk.errors import P2LError
 
@@ -24,8 +24,8 @@ def check_address(url: str) -> None:
         parts = urlsplit(url)
         legal = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         legal = legal and "@" not in parts.netloc and not parts.fragment and not any(map(str.isspace, url))
-        httpx.URL(url).raw_host.decode("ascii").encode("idna")  # as sockets do: refuses empty or overlong labels
-    except (ValueError, httpx.InvalidURL):
+        (URL(url).raw_host or "").encode("idna")  # as sockets do: refuses empty or overlong labels
+    except ValueError:
         legal = False
     if not legal:
         raise P2LError(f"base_url is {url!r}; it must be an address like 'https://api.openai.com/v1'")

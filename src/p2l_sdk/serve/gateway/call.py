@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-
-import httpx
 
 from p2l_sdk.serve.gateway.breaker import ClientBreaker
 from p2l_sdk.serve.gateway.refusal import Refusal
@@ -50,11 +49,10 @@ class UpstreamError(Exception):
         self.worked = kind in _WORKED if worked is None else worked
 
     @classmethod
-    def of(cls, response: httpx.Response) -> UpstreamError:
-        """The error for a reply whose status is not that of an answer."""
-        status = response.status_code
+    def of(cls, status: int, headers: Mapping[str, str]) -> UpstreamError:
+        """The error for a reply whose status is not that of an answer; names of its headers in any case."""
         final = status < 500 and status not in _RETRIED
-        rest = retry_after(response.headers.get("retry-after", ""), response.headers.get("retry-after-ms", ""))
+        rest = retry_after(headers.get("retry-after", ""), headers.get("retry-after-ms", ""))
         return cls(f"status_{status}", f"answered with status {status}", rest, final, status != _MODERATED)
 
     @classmethod

@@ -16,7 +16,6 @@ import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import httpx
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
@@ -32,6 +31,7 @@ from p2l_sdk.serve.gateway.choice import Choice, Chooser
 from p2l_sdk.serve.gateway.config import BEST, ROUTED, GatewayConfig
 from p2l_sdk.serve.gateway.failover import Failover, Failure, NoAnswer
 from p2l_sdk.serve.gateway.known import completed
+from p2l_sdk.serve.gateway.pool import UpstreamClient
 from p2l_sdk.serve.gateway.quote import Quote, quotes
 from p2l_sdk.serve.gateway.relay import Begun, Disconnected, StreamedAnswer, while_connected, within
 from p2l_sdk.serve.gateway.request import COST_HEADER, SESSION_HEADER, BadRequest, ChatRequest
@@ -54,16 +54,14 @@ class UnknownModel(ApiError):  # noqa: N818  named for what happened, like all e
         super().__init__(f"there is no model {name[:100]!r} here; known: {', '.join(known)}", param="model")
 
 
-def create_gateway(
-    engine: Engine, config: GatewayConfig, metrics: ServerMetrics, client: httpx.AsyncClient
-) -> APIRouter:
+def create_gateway(engine: Engine, config: GatewayConfig, metrics: ServerMetrics, client: UpstreamClient) -> APIRouter:
     """The endpoints of the gateway.
 
     Args:
         engine: scores the prompts.
         config: the LLMs, and how one is chosen.
         metrics: counts choices, spend and failures.
-        client: see `create_client`; the caller closes it.
+        client: the caller closes it.
 
     Raises:
         BudgetError: the config's budget is below its cheapest LLM.
@@ -81,9 +79,7 @@ def create_gateway(
 
 
 class _Chat:
-    def __init__(
-        self, engine: Engine, config: GatewayConfig, metrics: ServerMetrics, client: httpx.AsyncClient
-    ) -> None:
+    def __init__(self, engine: Engine, config: GatewayConfig, metrics: ServerMetrics, client: UpstreamClient) -> None:
         self._engine, self._config, self._metrics = engine, config, metrics
         self._chooser = Chooser(config, engine.p2l)
         self._capabilities = Capabilities({name: completed(llm) for name, llm in config.models.items()})

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import aiohttp
 
 from p2l_sdk.serve.decoding import Decoder
 from p2l_sdk.serve.engine.threads import DaemonThreads
@@ -46,7 +46,7 @@ class Reply:
 
 
 async def read_reply(
-    response: httpx.Response, most: int = LARGEST_REPLY, alive: Callable[[], None] = lambda: None
+    response: aiohttp.ClientResponse, most: int = LARGEST_REPLY, alive: Callable[[], None] = lambda: None
 ) -> Reply:
     """Read the body of a reply.
 
@@ -61,7 +61,7 @@ async def read_reply(
     content = bytearray()
     async with contextlib.AsyncExitStack() as stack:
         large = False
-        async for part in _parts(response, most):
+        async for part in parts_of(response, most):
             alive()
             content += part
             if len(content) > most:
@@ -74,16 +74,21 @@ async def read_reply(
         return await asyncio.get_running_loop().run_in_executor(_thread(), _look_at, content)
 
 
-async def _parts(response: httpx.Response, most: int) -> AsyncIterator[bytes]:
-    """The body, decoded within its limit: httpx would make 60 MB of 60 kB in one go. We ask for no encoding, but some
-    proxies know better."""
-    if "content-encoding" not in response.headers:
-        async for part in response.aiter_raw():
-            yield part
-        return
+def parts_of(response: aiohttp.ClientResponse, most: int = LARGEST_REPLY) -> AsyncIterator[bytes]:
+    """The body as it arrives. An encoded one (we ask for no encoding, but some proxies know better) is decoded, and may
+    then have `most` bytes.
+
+    Raises:
+        UpstreamError: it cannot be decoded, or has more.
+    """
+    parts = response.content.iter_any()
+    return parts if "content-encoding" not in response.headers else _decoded(response, parts, most)
+
+
+async def _decoded(response: aiohttp.ClientResponse, parts: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
     try:
         decoder = Decoder.of([response.headers["content-encoding"].encode("latin-1", "replace")], most)
-        async for part in response.aiter_raw():
+        async for part in parts:
             yield part if decoder is None else await decoder.feed(part, last=False)
         if decoder is not None:
             yield await decoder.feed(b"", last=True)

@@ -7,10 +7,11 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-import httpx
+import aiohttp
 
 from p2l_sdk.serve.gateway.call import Call, UpstreamError
 from p2l_sdk.serve.gateway.refusal import refusal_within
+from p2l_sdk.serve.gateway.reply import parts_of
 from p2l_sdk.serve.gateway.sse import LARGEST_EVENT, Events, EventTooLarge
 
 _ENDING_SECONDS = 0.1
@@ -27,14 +28,14 @@ class Stream:
         call: the call that it belongs to.
     """
 
-    response: httpx.Response
+    response: aiohttp.ClientResponse
     parts: AsyncIterator[bytes]
     events: Events
     call: Call
 
     @classmethod
     async def begin(
-        cls, response: httpx.Response, events: Events, call: Call, alive: Callable[[], None]
+        cls, response: aiohttp.ClientResponse, events: Events, call: Call, alive: Callable[[], None]
     ) -> tuple[bytes, Stream]:
         """Read a stream until its answer begins: until the first content, tool call or finish reason, as what comes
         before (roles, reports of filters, comments) may still be followed by an error.
@@ -51,7 +52,7 @@ class Stream:
         Raises:
             UpstreamError: it is no stream of an answer, so that another LLM can be called.
         """
-        parts, begun = response.aiter_bytes(), bytearray()
+        parts, begun = parts_of(response), bytearray()
         async for part in parts:
             alive()
             begun += events.feed(part)
@@ -75,11 +76,14 @@ class Stream:
                 if self.events.failed:
                     blamed = refusal_within(self.events.error, "") is None  # else it is about what the client wrote
                     raise self._failed("error", "reported an error in the middle of its answer", blamed)
-        except httpx.TimeoutException:
+        except aiohttp.SocketTimeoutError:
             raise self._failed("timeout", "stopped in the middle of its answer") from None
-        except (httpx.HTTPError, EventTooLarge) as error:
+        except (aiohttp.ClientError, EventTooLarge) as error:
             blamed = not isinstance(error, EventTooLarge)  # which a client can ask for
             raise self._failed("broken", "broke off its answer", blamed) from None
+        except UpstreamError as error:  # it cannot be decoded
+            self.call.ended(error)
+            raise
         rest = b"" if self.events.done else self.events.rest()
         if self.events.failed or not self.events.finished:
             raise self._failed("broken", "broke off its answer")
@@ -96,8 +100,8 @@ class Stream:
         if self.events.finished and not self.events.failed:
             self.call.ended()
         if self.events.done:
-            with contextlib.suppress(TimeoutError, httpx.HTTPError):
+            with contextlib.suppress(TimeoutError, aiohttp.ClientError, UpstreamError):
                 async with asyncio.timeout(_ENDING_SECONDS):
                     async for _ in self.parts:
                         pass
-        await self.response.aclose()
+        self.response.release()

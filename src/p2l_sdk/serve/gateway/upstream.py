@@ -15,14 +15,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
 
 from p2l_sdk.serve.gateway.address import read_key
 from p2l_sdk.serve.gateway.breaker import Breaker
 from p2l_sdk.serve.gateway.call import Call, UpstreamError
 from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
 from p2l_sdk.serve.gateway.known import completed
+from p2l_sdk.serve.gateway.pool import UpstreamClient
 from p2l_sdk.serve.gateway.refusal import EMPTY_ACCOUNT, REFUSALS, SHORTEST_SECRET, Refusal, holds, refusal_within
 from p2l_sdk.serve.gateway.reply import LARGEST_REPLY, read_reply
 from p2l_sdk.serve.gateway.request import ChatRequest
@@ -32,6 +36,7 @@ from p2l_sdk.serve.gateway.usage import Written
 from p2l_sdk.serve.metrics import ServerMetrics
 
 _CONNECT_SECONDS = 10.0
+_UNSENT = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError)  # no connection, so nothing was sent
 _LONGEST_HEADER = 256  # characters of one that is passed on
 _ABOUT_MONEY = (402, 429)
 _LARGEST_REFUSAL = 256 * 1024  # bytes
@@ -84,7 +89,7 @@ class Upstream:
     Args:
         llm: its address and settings; also an attribute.
         config: of the gateway.
-        client: see `create_client`.
+        client: calls it.
         metrics: counts failures and measures the time until an answer begins.
         label: for the log and for messages; the LLM's name by default. Also an attribute.
         weight: share of the LLM's calls that begin here, relative to its other addresses; also an attribute.
@@ -97,7 +102,7 @@ class Upstream:
         self,
         llm: LLMConfig,
         config: GatewayConfig,
-        client: httpx.AsyncClient,
+        client: UpstreamClient,
         metrics: ServerMetrics,
         label: str | None = None,
         weight: float = 1.0,
@@ -106,20 +111,22 @@ class Upstream:
         self.breaker = Breaker(config.breaker_failures, config.breaker_seconds)
         self._client, self._metrics = client, metrics
         self._key = read_key(llm.api_key_env)
-        base = httpx.URL(llm.base_url)
-        self._url = base.copy_with(path=base.path.rstrip("/") + "/chat/completions")
-        self._timeout = httpx.Timeout(llm.timeout, connect=min(_CONNECT_SECONDS, llm.timeout))
-        self._headers = httpx.Headers(
-            {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "p2l-sdk"}
-        )
-        self._headers.update(self._authorization())
-        self._headers.update(llm.headers)
+        base = urlsplit(llm.base_url)
+        address = base._replace(path=base.path.rstrip("/") + "/chat/completions").geturl()
+        self._url = URL(address, encoded=address.isascii())  # as it is, if it can be
+        self._headers: dict[bool, CIMultiDict[str]] = {}  # of a request for a stream, and of another one
+        for stream, kind in ((True, "text/event-stream"), (False, "application/json")):
+            headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "p2l-sdk"}
+            self._headers[stream] = CIMultiDict(headers)
+            self._headers[stream].update(self._authorization())
+            self._headers[stream].update(llm.headers)
+            self._headers[stream]["accept"] = kind
         hidden = [value for name, value in llm.headers.items() if _SECRET_HEADER.search(name)]
         self._secrets = [self._key, *(value.rpartition(" ")[2] for value in hidden)]
 
     @classmethod
     def of(
-        cls, llm: LLMConfig, config: GatewayConfig, client: httpx.AsyncClient, metrics: ServerMetrics
+        cls, llm: LLMConfig, config: GatewayConfig, client: UpstreamClient, metrics: ServerMetrics
     ) -> tuple[Upstream, ...]:
         """An LLM at each of its addresses, which are numbered from 1 if there are several; arguments as of the
         class."""
@@ -169,33 +176,31 @@ class Upstream:
         try:
             async with asyncio.timeout(first) as limit:
                 return await self._ask(request, call, lambda: limit.reschedule(min(now() + self.llm.timeout, last)))
+        except aiohttp.ConnectionTimeoutError:
+            raise UpstreamError("timeout", "could not be reached in time", worked=False) from None
+        except aiohttp.SocketTimeoutError:
+            raise UpstreamError("timeout", "did not answer in time") from None
         except TimeoutError:
             blamed = seconds >= self.llm.timeout  # otherwise earlier calls had used up the time
             raise UpstreamError("timeout", "did not answer in time", blamed=blamed) from None
-        except (httpx.ConnectTimeout, httpx.PoolTimeout):
-            raise UpstreamError("timeout", "could not be reached in time", worked=False) from None
-        except httpx.TimeoutException:
-            raise UpstreamError("timeout", "did not answer in time") from None
-        except (httpx.HTTPError, EventTooLarge) as error:
-            worked = not isinstance(error, httpx.ConnectError)  # else nothing was sent
+        except (aiohttp.ClientError, EventTooLarge) as error:
+            worked = not isinstance(error, _UNSENT)
             text = "could not be reached, or broke off before its answer"
             blamed = not isinstance(error, EventTooLarge)  # which a client can ask for
             raise UpstreamError("connection", text, blamed=blamed, worked=worked) from None
 
     async def _ask(self, request: ChatRequest, call: Call, alive: Callable[[], None]) -> Answer:
-        headers = self._headers.copy()
-        headers["accept"] = "text/event-stream" if request.stream else "application/json"
-        body = request.body(self.llm)
-        sent = self._client.build_request("POST", self._url, content=body, headers=headers, timeout=self._timeout)
-        response = await self._client.send(sent, stream=True)
+        connect, silence = min(_CONNECT_SECONDS, self.llm.timeout), self.llm.timeout
+        body, headers = request.body(self.llm), self._headers[request.stream]
+        response = await self._client.post(self._url, body, headers, connect=connect, silence=silence)
         stays_open = False
         try:
-            if response.status_code in REFUSALS:
+            if response.status in REFUSALS:
                 raise await self._refusal(response)
-            if response.status_code in _ABOUT_MONEY:
+            if response.status in _ABOUT_MONEY:
                 raise await self._limited(response)
-            if response.status_code != 200:
-                raise UpstreamError.of(response)
+            if response.status != 200:
+                raise UpstreamError.of(response.status, response.headers)
             if not request.stream:
                 return await self._whole(response, alive)
             if not _is(response, "text/event-stream"):
@@ -209,9 +214,9 @@ class Upstream:
             return Answer(self.llm, self._passed_on(response), begun, stream=stream)
         finally:
             if not stays_open:
-                await response.aclose()
+                response.release()
 
-    async def _whole(self, response: httpx.Response, alive: Callable[[], None]) -> Answer:
+    async def _whole(self, response: aiohttp.ClientResponse, alive: Callable[[], None]) -> Answer:
         reply = await read_reply(response, LARGEST_REPLY, alive)
         content, value = reply.content, reply.value
         if any(len(secret) >= SHORTEST_SECRET and reply.holds(secret.encode()) for secret in self._secrets):
@@ -230,24 +235,24 @@ class Upstream:
         answer.counted_bytes = reply.text_bytes
         return answer
 
-    async def _refusal(self, response: httpx.Response) -> UpstreamError:
+    async def _refusal(self, response: aiohttp.ClientResponse) -> UpstreamError:
         """What to make of a reply with a status of `REFUSALS`. One that holds our key is about that, and none of the
         client's business."""
         content = await _reason(response)
         if holds(content, self._secrets):
-            return UpstreamError.of(response)
+            return UpstreamError.of(response.status, response.headers)
         identity = self._passed_on(response).get("x-request-id")
-        return UpstreamError.refused(Refusal.of(response.status_code, content, self.llm.name, identity))
+        return UpstreamError.refused(Refusal.of(response.status, content, self.llm.name, identity))
 
-    async def _limited(self, response: httpx.Response) -> UpstreamError:
+    async def _limited(self, response: aiohttp.ClientResponse) -> UpstreamError:
         """The error for a limit that was reached: one of rate passes, an empty account stays empty."""
-        error = UpstreamError.of(response)
-        kind = Refusal.of(response.status_code, await _reason(response), self.llm.name).kind
+        error = UpstreamError.of(response.status, response.headers)
+        kind = Refusal.of(response.status, await _reason(response), self.llm.name).kind
         if kind in EMPTY_ACCOUNT:
             error.kind, error.final = kind, True
         return error
 
-    def _passed_on(self, response: httpx.Response) -> dict[str, str]:
+    def _passed_on(self, response: aiohttp.ClientResponse) -> dict[str, str]:
         """Headers of a reply for the client: only what any client, and any proxy before it, can read."""
         headers = {"content-type": response.headers.get("content-type", "")}
         if not _is_plain(headers["content-type"]):
@@ -264,14 +269,14 @@ class Upstream:
         return UpstreamError.refused(refusal)
 
 
-async def _reason(response: httpx.Response) -> bytes:
+async def _reason(response: aiohttp.ClientResponse) -> bytes:
     try:
         return bytes((await read_reply(response, _LARGEST_REFUSAL)).content)
-    except (UpstreamError, httpx.HTTPError):
+    except (UpstreamError, aiohttp.ClientError):
         return b""  # a reason of that size is none, and half of one neither
 
 
-def _is(response: httpx.Response, kind: str) -> bool:
+def _is(response: aiohttp.ClientResponse, kind: str) -> bool:
     return response.headers.get("content-type", "").partition(";")[0].strip().lower() == kind
 
 

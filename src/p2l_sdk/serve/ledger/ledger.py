@@ -1,5 +1,5 @@
 """`Ledger`: a store for code on the event loop. Entries go to the store on a thread, all that wait in one batch, in the
-order in which they came; those of a store in memory at once."""
+order in which they came; those of a store in memory at once. Settlements let the answers that they are for go first."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _log = logging.getLogger("p2l_sdk.serve.ledger")
 _MOST_AT_ONCE = 200  # entries in a batch
 _AGAIN_SECONDS = 1.0  # after a failure, before settlements are booked again
 _CLOSE_SECONDS = 10.0
+_SETTLE_SECONDS = 0.01  # by then the answer is out, and the thread has not contended with it for the interpreter
 
 _Waiting = tuple[Entry, "asyncio.Future[Grant] | None"]
 
@@ -34,6 +35,7 @@ class Ledger:
         self.store: Store = MemoryStore() if store is None else store
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._settled: list[Settlement] = []  # that the thread has not been told of
 
     async def reserve(self, hold: Hold) -> Grant:
         """Set an amount aside.
@@ -45,17 +47,21 @@ class Ledger:
             [grant] = self.store.apply([hold])
         else:
             future: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
+            self._tell_settled()  # first: what they return to a budget may be what this needs
             self._put((hold, future))
             grant = await future
         assert grant is not None
         return grant
 
     def settle(self, settlement: Settlement) -> None:
-        """Replace what was set aside by the actual cost, soon. Until then it stays set aside."""
+        """Replace what was set aside by the actual cost, soon, but before any further hold. Until then it stays set
+        aside."""
         if self.store.instant:
             self.store.apply([settlement])
-        else:
-            self._put((settlement, None))
+            return
+        self._settled.append(settlement)
+        if len(self._settled) == 1:
+            asyncio.get_running_loop().call_later(_SETTLE_SECONDS, self._tell_settled)
 
     def spent(self, account: str) -> Spent:
         """What a key has spent. It may block.
@@ -75,11 +81,17 @@ class Ledger:
 
     def close(self) -> None:
         """Book what waits, and close the store."""
+        self._tell_settled()
         if self._thread is not None:
             self._waiting.put(None)
             self._thread.join(_CLOSE_SECONDS)
             self._thread = None
         self.store.close()
+
+    def _tell_settled(self) -> None:
+        settled, self._settled = self._settled, []
+        for settlement in settled:
+            self._put((settlement, None))
 
     def _put(self, waiting: _Waiting) -> None:
         if self._thread is None:
