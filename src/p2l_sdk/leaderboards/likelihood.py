@@ -41,7 +41,9 @@ class PairLikelihood:
     ) -> None:
         require_room(n_models, 0.0)
         self.feedback, self.n_models, self.ridge = feedback, n_models, ridge
-        self.a, self.b = np.triu_indices(n_models, 1) if pairs is None else pairs
+        a, b = np.triu_indices(n_models, 1) if pairs is None else pairs
+        self.a: np.ndarray = a
+        self.b: np.ndarray = b
         free = np.ones(n_models + 1, dtype=bool)
         free[-1] = feedback.has_eta
         self.free = free

@@ -48,8 +48,8 @@ def _hull(scores: np.ndarray, costs: np.ndarray) -> tuple[list[int], list[float]
     """The hull's indices and their costs."""
     order = costs.argsort()
     if not _LEAST < costs[order[-1]] < 1.0 / _LEAST:  # products of costs and scores would vanish or overflow
-        hull = _hull(scores, np.ldexp(costs, -exponent_of(costs)))[0] if costs.any() else [int(scores.argmax())]
-        return hull, costs[hull].tolist()
+        found = _hull(scores, np.ldexp(costs, -exponent_of(costs)))[0] if costs.any() else [int(scores.argmax())]
+        return found, costs[found].tolist()
     ranked = scores.take(order)
     record = np.empty(len(order), dtype=bool)  # better than every cheaper LLM: only these few are scanned
     record[0] = True
