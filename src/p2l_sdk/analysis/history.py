@@ -136,7 +136,7 @@ def _messages(item: Mapping[str, Any]) -> Any:
 def _branch(nodes: Mapping[str, Any], last: Any) -> Iterator[Message]:
     """ChatGPT's tree of messages: the branch that was shown last, from its beginning."""
     if last not in nodes:
-        last = next(reversed(nodes), None)
+        last = next(reversed(list(nodes)), None)
     path: list[Mapping[str, Any]] = []
     seen = set()
     while isinstance(last, str) and last in nodes and last not in seen:

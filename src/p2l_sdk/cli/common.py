@@ -235,7 +235,8 @@ def load_scorer(model: str | None) -> Scorer:
     from p2l_sdk.scorers.load import open_scorer
 
     meta = click.get_current_context().meta
-    return open_scorer(model, **{name: meta.get(_KEY + name) for name in ("device", "base", "revision")})[0]
+    options: dict[str, Any] = {name: meta.get(_KEY + name) for name in ("device", "base", "revision")}
+    return open_scorer(model, **options)[0]
 
 
 def _weighted(context: click.Context, option: click.Parameter, value: str | None) -> dict[str, float] | None:

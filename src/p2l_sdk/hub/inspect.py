@@ -87,7 +87,8 @@ def inspect_model(source: str | Path, revision: str | None = None, access: HubAc
 def _of_folder(folder: Path, place: str) -> Inspection:
     config = read_config(folder)
     odd: list[str] = []
-    spec, names, feedback, base = None, (), config.get("feedback"), None
+    spec, feedback, base = None, config.get("feedback"), None
+    names: tuple[str, ...] = ()
     layout = "lmarena" if is_lmarena(config) else "adapter" if (folder / ADAPTER_CONFIG).is_file() else "native"
     try:
         if is_native(config):

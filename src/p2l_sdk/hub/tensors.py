@@ -186,8 +186,8 @@ def require_held(folder: Path) -> None:
         held += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
     config = read_json(folder / "config.json", dict)
     backbone = config.get("backbone_config") or {}
-    sizes = {name: backbone.get(name) for name in (*_TABLE, *_LAYERS)}
-    sizes = {name: size for name, size in sizes.items() if isinstance(size, int) and not isinstance(size, bool)}
+    stated = {name: backbone.get(name) for name in (*_TABLE, *_LAYERS)}
+    sizes = {name: size for name, size in stated.items() if isinstance(size, int) and not isinstance(size, bool)}
     names = config.get("models")
     width = sizes.get("hidden_size", sizes.get("embedding_size", 1))
     asked = {

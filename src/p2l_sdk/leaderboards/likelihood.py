@@ -41,9 +41,10 @@ class PairLikelihood:
     ) -> None:
         require_room(n_models, 0.0)
         self.feedback, self.n_models, self.ridge = feedback, n_models, ridge
-        a, b = np.triu_indices(n_models, 1) if pairs is None else pairs
-        self.a: np.ndarray = a
-        self.b: np.ndarray = b
+        first: np.ndarray
+        second: np.ndarray
+        first, second = np.triu_indices(n_models, 1) if pairs is None else pairs
+        self.a, self.b = first, second
         free = np.ones(n_models + 1, dtype=bool)
         free[-1] = feedback.has_eta
         self.free = free

@@ -14,8 +14,10 @@ from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE
 from p2l_sdk.scorers.scorer import Scorer
 
 # what libraries raise for values that no model has
-_OF_DAMAGE = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, AssertionError)
-_OF_DAMAGE += (MemoryError, RuntimeError, OSError)
+_OF_DAMAGE = (
+    LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, AssertionError, MemoryError,
+    RuntimeError, OSError,
+)  # fmt: skip
 
 
 def open_scorer(

@@ -145,7 +145,7 @@ def limited_renderer(tokenizer: Any) -> Callable[[list[str]], str] | None:
     if not isinstance(template, str):
         raise ModelFormatError(f"the chat template is {shown(template)}; it must be text")
     render, tokens = renderer(template), dict(tokenizer.special_tokens_map)
-    return lambda turns: render(turns, **tokens)  # type: ignore[call-arg]
+    return lambda turns: render(turns, **tokens)
 
 
 def _instrumented(tree: nodes.Template) -> nodes.Template:
@@ -158,6 +158,7 @@ def _instrumented(tree: nodes.Template) -> nodes.Template:
                 setattr(node, name, _as_filter(value))
             elif isinstance(value, list):
                 value[:] = [_as_filter(item) if isinstance(item, nodes.Concat) else item for item in value]
+    assert tree.environment is not None
     tree.set_environment(tree.environment)
     return tree
 

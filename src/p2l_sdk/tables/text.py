@@ -182,7 +182,7 @@ def open_text(path: Path) -> Iterator[TextIO]:
                 "mark); save it as UTF-8"
             )
         with io.TextIOWrapper(_Watched(raw, path), encoding, newline="") as file:  # type: ignore[type-var]
-            file._CHUNK_SIZE = _PIECE
+            file._CHUNK_SIZE = _PIECE  # type: ignore[attr-defined]
             try:
                 yield file
             except UnicodeError:
