@@ -62,11 +62,13 @@ def print_report(found: Strengths, llm: str) -> None:
 
 
 def _print_findings(console: Console, found: Strengths, title: str, findings: list[Finding]) -> None:
+    priced = found.asked[0] in found.costs
     table = _table(
         title, ("", "number"), ("limits", "number"), ("prompts", "number"), ("cluster", "wide"), ("rank", "number"),
-        ("best there", "text"), ("for no more money", "text"),
+        ("best there", "text"), *[("for no more money", "text")] * priced,
     )  # fmt: skip
     for finding in findings:
+        instead = "-" if finding.instead is None else f"{_priced(found, finding.instead)} {finding.gain:+.0f}"
         table.add_row(
             f"{finding.deviation:+.0f}",
             f"{finding.low:+.0f} to {finding.high:+.0f}",
@@ -74,7 +76,7 @@ def _print_findings(console: Console, found: Strengths, title: str, findings: li
             Text(finding.cluster.name),
             f"{finding.rank} ({finding.rank_overall})",
             Text(_priced(found, finding.best)),
-            Text("-" if finding.instead is None else f"{_priced(found, finding.instead)} {finding.gain:+.0f}"),
+            *[Text(instead)] * priced,
         )
     console.print(table)
 
