@@ -35,6 +35,7 @@ BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"  # on the page about training, repl
 TRAINING = "docs/train-on-your-votes.md"
 YOUR_FILE = "docs/your-file.md"  # its files are the blocks that follow their names
 NAMED = re.compile(r"^`(\S+)`\n\n```\w+\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
+ANALYSIS = "docs/analysis.md"
 NO_VOTES = "docs/no-votes.md"  # its LLMs and its judge are stand-ins at a local server
 PUBLISHED = {"lmarena-ai/p2l-7b-grk-02222025": "oracle/ckpt/tiny-qwen2-grk"}  # replaced by a tiny checkpoint
 
@@ -102,6 +103,8 @@ def test_a_page_does_what_it_says(page, tmp_path, monkeypatch, providers):
     for name, content in NAMED.findall(text) if page == YOUR_FILE else ():
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(content, encoding="utf-8")
+    if page == ANALYSIS:
+        Path("examples").symlink_to(ROOT / "examples")
     if page == NO_VOTES:
         Path("votes.jsonl").unlink()
         write_jsonl(Path("prompts.jsonl"), [{"prompt": prompt} for prompt in ASKED])
