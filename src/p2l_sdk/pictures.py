@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 BLUE, PALE_BLUE, GREY_BLUE = "#1f5f99", "#9db8d2", "#7a9cc0"  # the model's own figures: main, beside it, its errors
 ORANGE, BROWN = "#b5541c", "#7a3a14"  # what it is compared with, and its labels
 GREY, INK = "#999999", "#333333"  # guides, error bars
+# things side by side, the dark ones and the light ones in turn, so that grey copies differ too
+PALETTE = (BLUE, "#e69f00", "#2e7d32", "#8ecae6", "#7a3a14", "#f2b5c4", "#6a4c93", "#c5d86d", "#b5541c", "#66a5ad")
+PALE = "#e4e4e4"  # the rest
+MARKERS = "osD^vPX*<>"
 SMALL, NORMAL = 9, 10  # font sizes: labels in the picture, titles
 
 _ENDINGS = (".png", ".pdf", ".svg")
@@ -31,6 +35,12 @@ def axes_of_size(ax: matplotlib.axes.Axes | None, width: float, height: float) -
     assert ax is not None
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def on_dark(colour: str) -> bool:
+    """Whether text on this colour, "#rrggbb", is to be white."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return 0.299 * red + 0.587 * green + 0.114 * blue < 140
 
 
 def save(figure: matplotlib.figure.Figure | Any, path: str | Path, dpi: int = 120) -> None:

@@ -1,7 +1,13 @@
 """What leaderboards of many prompts tell: strengths and weaknesses, categories, people, scaling."""
 
+from p2l_sdk.analysis.categories import by_category
+from p2l_sdk.analysis.category_report import Categories
+from p2l_sdk.analysis.choices import Choices
+from p2l_sdk.analysis.differences import Differences
 from p2l_sdk.analysis.namer import LLMNamer
 from p2l_sdk.analysis.report import Cluster, Finding, Strengths
 from p2l_sdk.analysis.strengths import strengths
 
-__all__ = ["Cluster", "Finding", "LLMNamer", "Strengths", "strengths"]
+__all__ = [
+    "Categories", "Choices", "Cluster", "Differences", "Finding", "LLMNamer", "Strengths", "by_category", "strengths",
+]  # fmt: skip

@@ -203,6 +203,12 @@ class Leaderboard:
         return None if self.intervals is None else display.ratings(self.feedback, self.coefs, self.intervals)
 
     @property
+    def scale_text(self) -> str:
+        """What a rating means, in a few words: its zero and its unit."""
+        zero = "an answer is usable in half of the cases" if self.feedback.grounded else "the mean LLM"
+        return f"1000: {zero}; 400 points are odds of 10 to 1"
+
+    @property
     def usable(self) -> np.ndarray | None:
         """`(n_models,)` probability that the LLM's answer is usable, sigmoid(coef); None unless the feedback model is
         grounded (grk)."""

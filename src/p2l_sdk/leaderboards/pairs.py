@@ -167,13 +167,9 @@ def bootstrap(
     Returns:
         `(replicates, n_models)` coefficients; replicates without any weight are left out.
     """
-    theta, log_s, weights = prompts
-    n, n_models = theta.shape
-    scores = expansion.scores.astype(np.float32)
-    # float32 is accurate enough for interval widths, and twice as fast
-    gradients = _gradients(feedback, theta.astype(np.float32), log_s.astype(np.float32), scores)
-    gradients -= weights @ gradients / weights.sum()
-    steps = -shrink * (gradients @ _inverse(feedback, expansion.hessian))[:, :n_models]
+    weights = prompts[2]
+    n, n_models = prompts[0].shape
+    steps = shrink * newton_steps(feedback, expansion, prompts)
     if not feedback.grounded:  # the shift is arbitrary: leave its scatter out
         steps -= steps.mean(1, keepdims=True)
     parts = []
@@ -185,6 +181,28 @@ def bootstrap(
     effective = max(2.0, 1.0 / float(share @ share))
     wider = np.sqrt(effective / random.chisquare(effective - 1.0, (len(resampled), 1)))  # one for all LLMs
     return optimum[:n_models] + wider * resampled
+
+
+def newton_steps(
+    feedback: Feedback, expansion: Expansion, prompts: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """How each prompt pulls at the aggregate: with weights w of the prompts, it moves by their mean step, to first
+    order.
+
+    Args:
+        feedback: the feedback model.
+        expansion: expansion about the optimum.
+        prompts: theta, log_s and weights of `n` prompts.
+
+    Returns:
+        `(n, n_models)` in logits, the weighted mean being 0.
+    """
+    theta, log_s, weights = prompts
+    scores = expansion.scores.astype(np.float32)
+    # float32 is accurate enough for interval widths, and twice as fast
+    gradients = _gradients(feedback, theta.astype(np.float32), log_s.astype(np.float32), scores)
+    gradients -= weights @ gradients / weights.sum()
+    return -(gradients @ _inverse(feedback, expansion.hessian))[:, : theta.shape[1]]
 
 
 def _gradients(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -132,6 +132,17 @@ class Router:
             )
         return self._prices
 
+    @property
+    def known_prices(self) -> np.ndarray:
+        """Like `prices`, NaN where the cost is unknown."""
+        return np.array([self._costs.get(name, math.nan) for name in self.names])
+
+    @property
+    def within_budget(self) -> Router:
+        """The router that chooses where there is a budget: this one, or the same for the LLMs of known cost if nobody
+        said which may be chosen."""
+        return self._within_budget
+
     def at_costs(self, costs: Mapping[str, float]) -> Router:
         """The same router for one prompt that costs something else than others do, by its length for instance.
 
