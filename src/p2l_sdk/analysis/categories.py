@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from p2l_sdk.analysis.category_report import Categories
+from p2l_sdk.analysis.category_report import SEEDS, Categories
 from p2l_sdk.analysis.choices import SampledPrompts
-from p2l_sdk.analysis.differences import Side
 from p2l_sdk.errors import P2LError, PromptError
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.p2l import P2L
@@ -24,9 +23,8 @@ from p2l_sdk.scorers.aggregate import PromptAggregate
 from p2l_sdk.scorers.batches import in_batches
 from p2l_sdk.tables.columns import LONGEST_LABEL, is_missing
 
-MOST = 100  # categories
+MOST = 100  # categories, fewer than SEEDS
 _SHOWN = 3  # labels in a message
-_SEEDS = 1009  # statistics that are merged need different seeds: those of two analyses do not meet either
 
 
 def by_category(
@@ -70,7 +68,7 @@ def by_category(
                 continue
             if name not in found:
                 _require_few(found, name)
-                found[name] = _empty(p2l, _SEEDS * seed + len(found))
+                found[name] = PromptAggregate(p2l.spec, p2l.variance, p2l.group_error, SEEDS * seed + len(found))
             rows = np.flatnonzero([other == name for other in names])
             found[name].add(scored[rows])
             n_prompts[name] += len(rows)
@@ -82,8 +80,10 @@ def by_category(
     if next(labels, None) is not None:
         raise P2LError(f"there are more categories than prompts ({done:,}); give one for each")
     _require_two(found, done)
-    ordered = [name for name, _ in n_prompts.most_common()]
-    return _solved(p2l, {name: found[name] for name in ordered}, sampled, left_out)
+    kept = {name: found[name] for name, _ in n_prompts.most_common()}
+    boards = {name: prompts.board() for name, prompts in kept.items()}
+    overall = PromptAggregate.merged(list(kept.values()), SEEDS - 1).board()
+    return Categories(p2l.models, boards, overall, dict(p2l.costs), left_out, kept, p2l.variance, sampled)
 
 
 def label_of(value: Any) -> str | None:
@@ -122,28 +122,3 @@ def _require_two(found: dict[str, PromptAggregate], n_prompts: int) -> None:
     if len(found) == 1:
         (name,) = found
         raise P2LError(f"all prompts are of one category, {name!r}; to compare, there must be two or more")
-
-
-def _empty(p2l: P2L, seed: int) -> PromptAggregate:
-    return PromptAggregate(p2l.spec, p2l.variance, p2l.group_error, seed)
-
-
-def _solved(p2l: P2L, found: dict[str, PromptAggregate], sampled: SampledPrompts, left_out: int) -> Categories:
-    """The result, from what was kept of each category."""
-    everything = _merged(p2l, found.values())
-    share = everything.relative_spread
-    boards = {name: prompts.board() for name, prompts in found.items()}
-    sides = {name: Side.of(prompts, boards[name], share) for name, prompts in found.items()}
-    others = {}
-    for name in found:
-        rest = _merged(p2l, (prompts for other, prompts in found.items() if other != name))
-        others[name] = Side.of(rest, rest.board(intervals=False), share)
-    overall, costs = everything.board(), dict(p2l.costs)
-    return Categories(p2l.models, boards, overall, costs, left_out, sides, others, p2l.variance, sampled)
-
-
-def _merged(p2l: P2L, parts: Iterable[PromptAggregate]) -> PromptAggregate:
-    total = _empty(p2l, _SEEDS - 1)  # the seed of no category
-    for part in parts:
-        total.merge(part)
-    return total

@@ -5,22 +5,26 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from p2l_sdk.analysis.choices import Choices, SampledPrompts, choices_of
-from p2l_sdk.analysis.differences import Differences, Side, points
+from p2l_sdk.analysis.differences import Differences, Side
+from p2l_sdk.analysis.report import POINTS
 from p2l_sdk.errors import MissingExtraError, P2LError, did_you_mean
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.names import find_models
 from p2l_sdk.routing.router import Router
+from p2l_sdk.scorers.aggregate import PromptAggregate
 
 if TYPE_CHECKING:
     import matplotlib.axes
     import pandas
 
 _DRAWN = 6  # LLMs in a picture
+SEEDS = 1009  # statistics that are merged need different seeds: those of an analysis' categories come before this one
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,8 +44,7 @@ class Categories:
     overall: Leaderboard
     costs: Mapping[str, float]
     left_out: int
-    _sides: Mapping[str, Side] = field(repr=False)
-    _others: Mapping[str, Side] = field(repr=False)
+    _kept: Mapping[str, PromptAggregate] = field(repr=False)
     _variance: np.ndarray | None = field(repr=False)
     _sampled: SampledPrompts = field(repr=False)
 
@@ -68,10 +71,14 @@ class Categories:
             raise P2LError(f"there is no category {category!r}; {did_you_mean(category, self.boards)}")
         return near[0]
 
-    @property
+    @cached_property
     def differences(self) -> Differences:
         """By how much each LLM is better in each category than on the prompts of all others."""
-        return self._differences(self.names, self._others, "all others")
+        others = {}
+        for name in self.boards:
+            rest = PromptAggregate.merged([kept for other, kept in self._kept.items() if other != name], SEEDS - 1)
+            others[name] = self._side(rest, rest.board(intervals=False))
+        return self._differences(self.names, others, "all others")
 
     def between(self, a: str, b: str) -> Differences:
         """By how much each LLM is better in category a than in b.
@@ -82,14 +89,21 @@ class Categories:
         a, b = self.find(a), self.find(b)
         if a == b:
             raise P2LError(f"both categories are {a!r}; a difference is of two")
-        return self._differences((a,), {a: self._sides[b]}, b)
+        return self._differences((a,), {a: self._side(self._kept[b], self.boards[b])}, b)
+
+    @cached_property
+    def _relative(self) -> float:
+        return PromptAggregate.merged(list(self._kept.values()), SEEDS - 1).relative_spread
+
+    def _side(self, prompts: PromptAggregate, board: Leaderboard) -> Side:
+        return Side.of(prompts, board, self._relative)
 
     def _differences(self, names: Sequence[str], others: Mapping[str, Side], against: str) -> Differences:
-        values, margins = zip(
-            *(points(self._sides[name], others[name], self._variance) for name in names), strict=True
-        )
+        pairs = [(self._side(self._kept[name], self.boards[name]), others[name]) for name in names]
+        values, margins = zip(*(own.less(other, self._variance) for own, other in pairs), strict=True)
         sizes = tuple((name, self.boards[name].n_prompts) for name in names)
-        return Differences(self.models, sizes, against, np.stack(values), np.stack(margins), self.overall.ratings)
+        in_points = POINTS * np.stack(values), POINTS * np.stack(margins)
+        return Differences(self.models, sizes, against, *in_points, self.overall.ratings)
 
     def choices(self, router: Router, budgets: Sequence[float] | None = None) -> Choices:
         """Which LLMs a router calls in each category, and how often (as in Figure 4 of the paper).
@@ -159,9 +173,14 @@ class Categories:
         Raises:
             MissingExtraError: matplotlib is not installed.
         """
+        from p2l_sdk import pictures
         from p2l_sdk.analysis.category_pictures import draw_leaderboards
 
-        return draw_leaderboards(self, self.chosen(llms), ax)
+        chosen = self.chosen(llms)
+        ax = draw_leaderboards(self.boards, chosen, ax)
+        shown = "" if len(chosen) == len(self.models) else f", {len(chosen)} of them drawn"
+        ax.set_title(f"{self.caption}{shown}", loc="left", fontsize=pictures.NORMAL)
+        return ax
 
     @property
     def caption(self) -> str:

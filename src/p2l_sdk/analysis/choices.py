@@ -151,9 +151,12 @@ class Choices:
         Raises:
             MissingExtraError: matplotlib is not installed.
         """
-        from p2l_sdk.analysis.category_pictures import draw_choices
+        from p2l_sdk.analysis.category_pictures import draw_shares, labels_of
 
-        return draw_choices(self, llms)
+        titles = ["at any cost" if b is None else f"budget ${1000 * b:.4g} per 1,000" for b in self.budgets]
+        pooled = [self.pooled(b, llms) for b in range(len(self.budgets))]
+        panels = [(title, shares) for title, (_, shares) in zip(titles, pooled, strict=True)]
+        return draw_shares(panels, labels_of(self.categories, self.sizes.tolist()), pooled[0][0], OTHERS, self.caption)
 
     @property
     def caption(self) -> str:
@@ -178,11 +181,11 @@ class Choices:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        body = "".join(
-            f"<tr><td>{budget_text(budget)}</td><td>{html.escape(name)}</td><td>{html.escape(self.told(b, k))}</td></tr>"
-            for b, budget in enumerate(self.budgets)
-            for k, name in enumerate(self.categories)
-        )
+        body = ""
+        for b, budget in enumerate(self.budgets):
+            for k, name in enumerate(self.categories):
+                cells = (budget_text(budget), html.escape(name), html.escape(self.told(b, k)))
+                body += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
         head = "<tr><th>budget</th><th>category</th><th>LLMs called</th></tr>"
         return f"<table><caption>{self.caption}</caption><thead>{head}</thead><tbody>{body}</tbody></table>"
 

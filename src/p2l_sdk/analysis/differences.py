@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2l_sdk.analysis.report import POINTS
 from p2l_sdk.errors import MissingExtraError
 from p2l_sdk.leaderboards.leaderboard import Z_95, Leaderboard
 from p2l_sdk.scorers.aggregate import PromptAggregate
@@ -208,9 +207,3 @@ class Differences:
             body += f"<tr><td>{html.escape(name)}</td><td>{n:,}</td>{cells}</tr>"
         head = "<tr><th>category</th><th>prompts</th><th>better than elsewhere</th><th>worse</th></tr>"
         return f"<table><caption>{self.caption}</caption><thead>{head}</thead><tbody>{body}</tbody></table>"
-
-
-def points(side: Side, other: Side, variance: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """`Side.less` in rating points."""
-    value, margin = side.less(other, variance)
-    return POINTS * value, POINTS * margin

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import COSTS, JSON, MODEL, PROMPT_COLUMN, load, print_json
+from p2l_sdk.cli.categories import categories
+from p2l_sdk.cli.common import COSTS, JSON, MODEL, PROMPT_COLUMN, counting, load, print_json
 from p2l_sdk.cli.once import Once
 from p2l_sdk.modeling.prompt_p2l import Prompt
 
@@ -18,9 +17,12 @@ if TYPE_CHECKING:
     from p2l_sdk.analysis import Strengths
 
 
-@click.group(cls=Once, short_help="Strengths and weaknesses, found in many prompts.")
+@click.group(cls=Once, short_help="Strengths and weaknesses, and categories, of many prompts.")
 def analyze() -> None:
     """What the leaderboards of many prompts tell about LLMs."""
+
+
+analyze.add_command(categories)
 
 
 @dataclass(frozen=True)
@@ -39,18 +41,6 @@ class PromptFile:
 def prompts_of(path: str, column: str | None) -> PromptFile | list[Prompt]:
     """The prompts of a file, which can be read again; those of standard input are kept."""
     return list(PromptFile(path, column)) if path == "-" else PromptFile(path, column)
-
-
-@contextlib.contextmanager
-def counting(quiet: bool) -> Iterator[Callable[[int], None] | None]:
-    """A live counter of prompts on a terminal; None if it is not one, or with --json."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-    else:
-        from p2l_sdk.cli import terminal
-
-        with terminal.counting("prompts") as progress:
-            yield progress
 
 
 @analyze.command(short_help="Where each LLM is stronger and weaker than overall.")

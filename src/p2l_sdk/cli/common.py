@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -238,3 +240,15 @@ def say_findings(findings: Findings) -> None:
 def print_json(value: dict[str, Any]) -> None:
     """Print one JSON object on stdout."""
     click.echo(json.dumps(value, indent=2, allow_nan=False, default=str))
+
+
+@contextlib.contextmanager
+def counting(quiet: bool) -> Iterator[Callable[[int], None] | None]:
+    """A live counter of prompts on a terminal; None if it is not one, or with --json."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+    else:
+        from p2l_sdk.cli import terminal
+
+        with terminal.counting("prompts") as progress:
+            yield progress

@@ -143,6 +143,13 @@ class Router:
         said which may be chosen."""
         return self._within_budget
 
+    def require_budgets(self, budgets: Sequence[float]) -> None:
+        """Raise the BudgetError or CostError that routing under one of these budgets would raise, before any prompt is
+        read."""
+        cheapest = float(self._within_budget.prices.min())
+        for budget in budgets:
+            routing.check_budget(cheapest, budget)
+
     def at_costs(self, costs: Mapping[str, float]) -> Router:
         """The same router for one prompt that costs something else than others do, by its length for instance.
 

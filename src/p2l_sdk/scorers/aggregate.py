@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -96,6 +96,14 @@ class PromptAggregate:
         self._shares = self._shares + other._shares
         if other._familiar is not None:
             self._familiar = (self._familiar or 0.0) + other._familiar
+
+    @classmethod
+    def merged(cls, parts: Sequence[PromptAggregate], seed: int) -> PromptAggregate:
+        """The prompts of several sets (at least one), which stay as they are; a seed that none of them has."""
+        total = cls(parts[0]._spec, parts[0]._variance, parts[0]._group_error, seed)
+        for part in parts:
+            total.merge(part)
+        return total
 
     def __len__(self) -> int:
         return self.statistics.n_prompts
