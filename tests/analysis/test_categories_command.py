@@ -15,7 +15,7 @@ ROWS = [
     for i in range(6)
     for text, topic in (
         ("Which organ pumps blood? Case", "biology"),
-        ("Write a loop that runs k times. Now k is", "coding"),
+        ("Write a loop that runs k times, k:", "coding"),
     )
 ]
 MODEL = ("--model", "routing9")
@@ -111,7 +111,7 @@ def test_analyze_categories_refuses(folder, arguments, message):
 
 def test_prompts_with_a_column_beside_them(folder):
     assert list(read_labelled_prompts(folder / "p.jsonl", "topic"))[:2] == [
-        ("Which organ pumps blood? Case 0", "biology"), ("Write a loop that runs k times. Now k is 0", "coding"),
+        ("Which organ pumps blood? Case 0", "biology"), ("Write a loop that runs k times, k: 0", "coding"),
     ]  # fmt: skip
     assert [n for _, n in read_labelled_prompts(folder / "p.jsonl", "n")] == [i for i in range(6) for _ in range(2)]
     with pytest.raises(VotesError, match="there is no column 'x'"):

@@ -18,8 +18,8 @@ _NOTE = (
 
 
 def table_of(title: str, *columns: tuple[str, str]) -> Table:
-    """An empty table, without a title if it is ""; a column is a name and its kind: a "number", a "score" (of which the name may wrap), a "text", or
-    a "wide" one, which takes the room that there is."""
+    """An empty table, without a title if that is empty. A column is a name and its kind: a "number", a "score" (whose
+    name may wrap), a "text", or a "wide" one, which takes the room that there is."""
     table = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for name, kind in columns:
         if kind == "number":
