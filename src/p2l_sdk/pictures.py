@@ -88,7 +88,7 @@ def require_pyplot() -> Any:
 
 
 def name_points(
-    ax: matplotlib.axes.Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], colour: str = INK
+    ax: matplotlib.axes.Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], colour: str, named: Sequence[int]
 ) -> None:
     """Write names beside points, each where it meets no other name and no point, as far as there is such a place.
 
@@ -97,11 +97,12 @@ def name_points(
         x, y: `(n,)` the points.
         names: of the points.
         colour: of the text.
+        named: the points that get their names.
     """
     places = ax.transData.transform(np.column_stack([x, y])) * 72.0 / ax.figure.dpi  # in typographic points
     left, right = (ax.transAxes.transform((edge, 0.0))[0] * 72.0 / ax.figure.dpi for edge in (0.0, 1.0))
     height, taken = 1.25 * _TINY, [(px - 3, px + 3, py - 3, py + 3) for px, py in places]
-    for i in np.argsort(-places[:, 1], kind="stable"):
+    for i in sorted(named, key=lambda i: -float(places[i, 1])):
         width = 0.56 * _TINY * len(names[i])
         best: tuple[float, tuple[float, float], str, tuple[float, float, float, float]] | None = None
         for dx, dy, side in _BESIDE:
@@ -113,8 +114,9 @@ def name_points(
                 best = met, (dx, dy), side, box
         assert best is not None
         taken.append(best[3])
-        beside: dict[str, Any] = {"textcoords": "offset points", "va": "center", "ha": best[2]}
-        ax.annotate(names[i], (float(x[i]), float(y[i])), best[1], fontsize=_TINY, color=colour, **beside)
+        beside: dict[str, Any] = {"textcoords": "offset points", "va": "center", "ha": best[2], "zorder": 4}
+        behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}
+        ax.annotate(names[i], (float(x[i]), float(y[i])), best[1], fontsize=_TINY, color=colour, bbox=behind, **beside)
 
 
 def _common(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:

@@ -194,7 +194,8 @@ def _draw(
     _draw_llms(ax, found)
     ax.set_xlabel(f"mean cost, USD per 1,000 responses{' (log scale)' if ax.get_xscale() == 'log' else ''}")
     ax.set_ylabel(found.what)
-    band = "; band and bars: 95 %, over prompts" if found.limits else ""
+    few = len(found.models) <= _MOST_NAMES
+    band = f"; band{' and bars' if few else ''}: 95 %, over prompts" if found.limits else ""
     prompts = f"{found.n_prompts:,} prompt{'' if found.n_prompts == 1 else 's'}"
     ax.set_title(f"{len(found.models)} LLMs on {prompts}{band}", loc="left", fontsize=pictures.NORMAL)
     ax.figure.legend(
@@ -223,8 +224,7 @@ def _draw_llms(ax: Any, found: Frontier) -> None:
         ax.errorbar(x, y, bars, fmt="none", ecolor=pictures.GREY, elinewidth=1.0, zorder=2)
     ax.scatter(x, y, s=26, color=pictures.ORANGE, edgecolor=pictures.INK, linewidth=0.5, zorder=3, label="single LLM")
     ax.margins(x=0.08, y=0.08)
-    named = _to_name(found)
-    pictures.name_points(ax, x[named], y[named], [found.models[i] for i in named], pictures.BROWN)
+    pictures.name_points(ax, x, y, found.models, pictures.BROWN, _to_name(found))
 
 
 def _to_name(found: Frontier) -> list[int]:
