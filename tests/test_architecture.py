@@ -17,7 +17,7 @@ from conftest import ROOT
 FLOORS = [
     {"modeling"},
     {"errors"},
-    {"names", "pictures", "options", "rewording"},
+    {"names", "pictures", "options", "tabular", "rewording"},
     {"leaderboards"},
     {"hub"},
     {"tables"},

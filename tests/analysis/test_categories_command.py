@@ -25,9 +25,8 @@ MODEL = ("--model", "routing9")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("categories")
     (folder / "p.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
-    (folder / "p.csv").write_text(
-        "prompt,topic\n" + "\n".join(f"{r['Question']!r},{r['Topic']}" for r in ROWS) + "\nx,\n"
-    )
+    lines = [f'"{row["Question"]}",{row["Topic"]}' for row in ROWS]
+    (folder / "p.csv").write_text("\n".join(["prompt,topic", *lines, "What is a heart?,", ""]))
     (folder / "p.txt").write_text("one\ntwo\n")
     (folder / "p.json").write_text('["one", "two"]')
     return folder
@@ -55,7 +54,7 @@ def test_llms_in_each_category(folder):
 def test_empty_cells_are_left_out_and_said(folder):
     result = p2l("aggregate", folder / "p.csv", "--by", "topic", *MODEL)
     assert result.returncode == 0
-    assert b"p2l: 1 prompts without a category (empty cells in topic) are left out" in result.stderr
+    assert b"p2l: left out: 1 of 13 prompts, without a category (an empty cell in topic)" in result.stderr
 
 
 def test_differences_choices_and_pictures(folder, tmp_path):

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from support.command_line import ok, p2l, refused
+from support.command_line import p2l, refused
 
 from p2l_sdk import P2L
 from p2l_sdk.errors import P2LError
@@ -130,5 +130,6 @@ def test_two_models(scores_file, tmp_path):
 
 def test_a_file_without_scores_is_refused(tmp_path):
     (tmp_path / "p.csv").write_text("prompt,n\nWhat is a heart?,1\n")
-    assert "no column of scores" in refused("frontier", tmp_path / "p.csv", "--scores", "--model", "routing9")
-    assert "1 prompt" in ok("frontier", tmp_path / "p.csv", "--model", "routing9")
+    file = tmp_path / "p.csv"
+    assert "no numeric column" in refused("frontier", file, "--scores", "--model", "routing9")
+    assert b"LLMs on 1 prompt\n" in p2l("frontier", file, "--model", "routing9").stdout

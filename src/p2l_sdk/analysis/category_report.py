@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,22 +12,22 @@ import numpy as np
 from p2l_sdk.analysis.choices import Choices, SampledPrompts, choices_of
 from p2l_sdk.analysis.differences import Differences, Side
 from p2l_sdk.analysis.report import POINTS
-from p2l_sdk.errors import MissingExtraError, P2LError, did_you_mean
+from p2l_sdk.errors import P2LError, did_you_mean
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.names import find_models
 from p2l_sdk.routing.router import Router
 from p2l_sdk.scorers.aggregate import PromptAggregate
+from p2l_sdk.tabular import Tabular, html_table
 
 if TYPE_CHECKING:
     import matplotlib.axes
-    import pandas
 
 _DRAWN = 6  # LLMs in a picture
 SEEDS = 1009  # statistics that are merged need different seeds: those of an analysis' categories come before this one
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Categories:
+class Categories(Tabular):
     """One leaderboard for each category of prompts.
 
     Attributes:
@@ -153,14 +152,6 @@ class Categories:
             "differences": self.differences.to_dict(),
         }
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """The rows as a data frame (needs pandas)."""
-        try:
-            import pandas
-        except ImportError:
-            raise MissingExtraError("to_pandas", "pandas", "data") from None
-        return pandas.DataFrame(self.rows())
-
     def plot(
         self, ax: matplotlib.axes.Axes | None = None, *, llms: Sequence[str] | int = _DRAWN
     ) -> matplotlib.axes.Axes:
@@ -200,12 +191,8 @@ class Categories:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        body = ""
+        cells = []
         for name, board in self.boards.items():
-            cells = "".join(
-                f"<td>{html.escape(row['model'])}</td><td>{row['rating']:.0f}</td>" for row in self.best(name)
-            )
-            body += f"<tr><td>{html.escape(name)}</td><td>{board.n_prompts:,}</td>{cells}</tr>"
-        names = ("category", "prompts", "best LLM", "rating", "second", "rating")
-        head = "".join(f"<th>{name}</th>" for name in names)
-        return f"<table><caption>{self.caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+            best = [text for row in self.best(name) for text in (row["model"], f"{row['rating']:.0f}")]
+            cells.append([name, f"{board.n_prompts:,}", *best])
+        return html_table(self.caption, ["category", "prompts", "best LLM", "rating", "second", "rating"], cells)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2l_sdk.errors import MissingExtraError
 from p2l_sdk.routing.allocation import JointFrontier
 from p2l_sdk.routing.mixture import Policy, strict_choice
 from p2l_sdk.routing.router import Router, as_budget
+from p2l_sdk.tabular import Tabular, html_table
 
 if TYPE_CHECKING:
     import matplotlib.figure
-    import pandas
 
 _SAMPLE = 10_000  # prompts that a router is tried on
 _LEAST = 0.01  # an LLM that is called less often in every category is one of the others
@@ -63,7 +61,7 @@ class SampledPrompts:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Choices:
+class Choices(Tabular):
     """How often a router calls each LLM, by category.
 
     Attributes:
@@ -134,14 +132,6 @@ class Choices:
         """As plain JSON values."""
         return {"policy": self.policy, "n_prompts": self.n_prompts, "rows": self.rows()}
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """The rows as a data frame (needs pandas)."""
-        try:
-            import pandas
-        except ImportError:
-            raise MissingExtraError("to_pandas", "pandas", "data") from None
-        return pandas.DataFrame(self.rows())
-
     def plot(self, *, llms: int = 10) -> matplotlib.figure.Figure:
         """Draw a bar for each category, divided by the LLMs that are called; a panel for each budget.
 
@@ -181,13 +171,12 @@ class Choices:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        body = ""
-        for b, budget in enumerate(self.budgets):
-            for k, name in enumerate(self.categories):
-                cells = (budget_text(budget), html.escape(name), html.escape(self.told(b, k)))
-                body += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-        head = "<tr><th>budget</th><th>category</th><th>LLMs called</th></tr>"
-        return f"<table><caption>{self.caption}</caption><thead>{head}</thead><tbody>{body}</tbody></table>"
+        cells = [
+            [budget_text(budget), name, self.told(b, k)]
+            for b, budget in enumerate(self.budgets)
+            for k, name in enumerate(self.categories)
+        ]
+        return html_table(self.caption, ["budget", "category", "LLMs called"], cells)
 
 
 def budget_text(budget: float | None) -> str:

@@ -10,19 +10,17 @@ degrees of freedom makes the interval wide enough.
 from __future__ import annotations
 
 import functools
-import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2l_sdk.errors import MissingExtraError
 from p2l_sdk.leaderboards.leaderboard import Z_95, Leaderboard
 from p2l_sdk.scorers.aggregate import PromptAggregate
+from p2l_sdk.tabular import Tabular, html_table
 
 if TYPE_CHECKING:
     import matplotlib.axes
-    import pandas
 
 _TOLD = 3  # LLMs of a category
 
@@ -100,7 +98,7 @@ def _limits_of_t() -> tuple[np.ndarray, np.ndarray]:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Differences:
+class Differences(Tabular):
     """By how many rating points each LLM is better in categories than elsewhere, relative to the mean LLM.
 
     Attributes:
@@ -163,14 +161,6 @@ class Differences:
         """As plain JSON values."""
         return {"against": self.against, "rows": self.rows()}
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """The rows as a data frame (needs pandas)."""
-        try:
-            import pandas
-        except ImportError:
-            raise MissingExtraError("to_pandas", "pandas", "data") from None
-        return pandas.DataFrame(self.rows())
-
     def plot(self, ax: matplotlib.axes.Axes | None = None, *, llms: int = 15) -> matplotlib.axes.Axes:
         """Draw the differences as a map of categories and LLMs; those whose interval holds 0 are left white.
 
@@ -201,9 +191,7 @@ class Differences:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        body = ""
-        for k, (name, n) in enumerate(self.categories):
-            cells = "".join(f"<td>{html.escape(', '.join(side))}</td>" for side in self.told(k))
-            body += f"<tr><td>{html.escape(name)}</td><td>{n:,}</td>{cells}</tr>"
-        head = "<tr><th>category</th><th>prompts</th><th>better than elsewhere</th><th>worse</th></tr>"
-        return f"<table><caption>{self.caption}</caption><thead>{head}</thead><tbody>{body}</tbody></table>"
+        cells = [
+            [name, f"{n:,}", *(", ".join(side) for side in self.told(k))] for k, (name, n) in enumerate(self.categories)
+        ]
+        return html_table(self.caption, ["category", "prompts", "better than elsewhere", "worse"], cells)

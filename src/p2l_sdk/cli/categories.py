@@ -40,7 +40,8 @@ def read_categories(p2l: P2L, file: str, by: str, column: str | None, seed: int,
         found = by_category(p2l, prompts, (label for _, label in labelled), seed=seed, progress=progress)
     repeats.say(found.n_prompts)
     if found.left_out:
-        click.echo(f"p2l: {found.left_out:,} prompts without a category (empty cells in {by}) are left out", err=True)
+        some = f"{found.left_out:,} of {found.left_out + found.n_prompts:,} prompts"
+        click.echo(f"p2l: left out: {some}, without a category (an empty cell in {by})", err=True)
     return found
 
 

@@ -91,10 +91,13 @@ def frontier(
     loaded = [load(name) for name in model or (None,)]
     p2l = loaded[0]
     asked, left_out = _candidates(loaded, options["models"])
-    prompts, outcomes, asked = (
-        _measured(file, column, loaded, asked) if scores else (_prompts(file, column), None, asked)
-    )
-    routers = [other.router(**given(**{**options, "models": asked})) for other in loaded]
+    outcomes: Scores | None = None
+    if scores:
+        prompts, outcomes, asked = _measured(file, column, p2l, asked)
+    else:
+        prompts = _prompts(file, column)
+    options["models"] = asked
+    routers = [p2l.router(**given(**options)), *(o.router(costs=p2l.costs, **given(**options)) for o in loaded[1:])]
     say_matched(routers[0].matched)
     coefs = [other.coefficients(prompts).coefs for other in loaded]
 

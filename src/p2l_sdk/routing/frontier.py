@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2l_sdk import pictures
-from p2l_sdk.errors import MissingExtraError, P2LError
+from p2l_sdk.errors import P2LError
 from p2l_sdk.routing.mixture import check_budget
+from p2l_sdk.tabular import Tabular, html_table
 
 if TYPE_CHECKING:
     import matplotlib.axes
-    import pandas
 
 _SHOWN = 8  # budgets in a notebook
 _MOST_NAMES = 15  # LLMs that are all named in a picture
@@ -26,7 +25,7 @@ _COLOURS = (pictures.BLUE, "#2e7d32", "#6a4c93", "#b5541c")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Frontier:
+class Frontier(Tabular):
     """Mean cost and mean score over a set of prompts, for a range of budgets.
 
     Attributes:
@@ -111,14 +110,6 @@ class Frontier:
             "n_prompts": self.n_prompts,
         }
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """The rows as a data frame (needs pandas)."""
-        try:
-            import pandas
-        except ImportError:
-            raise MissingExtraError("to_pandas", "pandas", "data") from None
-        return pandas.DataFrame(self.rows())
-
     def plot(
         self, ax: matplotlib.axes.Axes | None = None, *, others: Mapping[str, Frontier] | None = None, name: str = ""
     ) -> matplotlib.axes.Axes:
@@ -157,16 +148,14 @@ class Frontier:
         few = rows[:: max(1, -(-len(rows) // _SHOWN))]
         head = ["budget, $ per 1k", "cost", "router", *(["95 %"] if self.limits else []), "per prompt", "strict"]
         head += [*(["oracle"] if self.oracle_scores is not None else []), "best single LLM", "alone"]
-        body = ""
+        body = []
         for row in few:
             cells = [f"{1000 * row['budget']:.4g}", f"{1000 * row['cost']:.4g}", f"{row['router']:.1%}"]
             cells += [f"{row['low']:.1%} to {row['high']:.1%}"] if "low" in row else []
             cells += [f"{row['prompt']:.1%}", f"{row['strict']:.1%}"]
             cells += [f"{row['oracle']:.1%}"] if "oracle" in row else []
-            cells += [html.escape(row["best_single"]), f"{row['single']:.1%}"]
-            body += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-        titles = "".join(f"<th>{title}</th>" for title in head)
-        return f"<table><caption>{self.caption}</caption><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
+            body.append([*cells, row["best_single"], f"{row['single']:.1%}"])
+        return html_table(self.caption, head, body)
 
 
 # --- the picture -----------------------------------------------------------------------------------------------------
