@@ -273,8 +273,8 @@ class Leaderboard:
         return pandas.DataFrame(self.rows())
 
     def plot(self, ax: matplotlib.axes.Axes | None = None, *, top: int | None = _BARS) -> matplotlib.axes.Axes:
-        """Plot the ratings as points, best on top, with 95 % intervals if there are any, and lines from the scale's zero,
-        which is at 1000.
+        """Plot the ratings as points, best on top, with 95 % intervals if there are any, and lines from the scale's
+        zero, which is at 1000.
 
         Args:
             ax: where to draw; a new figure if not given.
