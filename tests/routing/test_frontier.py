@@ -133,3 +133,19 @@ def test_a_file_without_scores_is_refused(tmp_path):
     file = tmp_path / "p.csv"
     assert "no numeric column" in refused("frontier", file, "--scores", "--model", "routing9")
     assert b"LLMs on 1 prompt\n" in p2l("frontier", file, "--model", "routing9").stdout
+
+
+def test_by_category(scores_file, tmp_path):
+    file = tmp_path / "tasks.csv"
+    header, *rows = scores_file.read_text().splitlines()
+    file.write_text("\n".join([f"task,{header}", *(f"{'ab'[i % 2]},{row}" for i, row in enumerate(rows))]) + "\n")
+    result = p2l("frontier", file, "--scores", "--by", "Task", "--model", "routing9", "--output", tmp_path / "by.png")
+    assert b"What a budget buys by category: 6 LLMs, measured score" in result.stdout
+    assert (tmp_path / "by.png").stat().st_size > 5000
+    arguments = ("--model", "routing9", "--by", "task", "--json", "--budgets", "0.0003")
+    found = json.loads(p2l("frontier", file, "--scores", *arguments).stdout)["categories"]
+    assert {name: part["n_prompts"] for name, part in found.items()} == {"a": 10, "b": 9}
+    expected = json.loads(p2l("frontier", file, *arguments).stdout)["categories"]
+    assert not expected["a"]["measured"]
+    assert "did you mean 'task'?" in p2l("frontier", file, "--scores", "--by", "tusk", *arguments[:2]).stderr.decode()
+    assert "give --model once" in refused("frontier", file, "--by", "task", *arguments[:2], *arguments[:2])

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2l_sdk.cli.categories import categories
-from p2l_sdk.cli.common import COSTS, JSON, MODEL, PROMPT_COLUMN, counting, load, print_json
+from p2l_sdk.cli.common import (
+    COSTS,
+    JSON,
+    LLMS,
+    MODEL,
+    PROMPT_COLUMN,
+    READING,
+    counting,
+    load,
+    print_json,
+    whole_numbers,
+)  # fmt: skip
 from p2l_sdk.cli.once import Once
 from p2l_sdk.modeling.prompt_p2l import Prompt
 
@@ -23,6 +34,54 @@ def analyze() -> None:
 
 
 analyze.add_command(categories)
+
+
+@analyze.command(short_help="How close the aggregate of predictions is to the truth.")
+@click.argument("votes")
+@MODEL
+@LLMS
+@READING
+@click.option(
+    "--sizes", metavar="N,...", callback=whole_numbers, help="Numbers of prompts.  [10,25,50,100,... to half]"
+)
+@click.option(
+    "--trials", metavar="N", type=click.IntRange(min=1), default=20, show_default=True, help="Subsets of each size."
+)
+@click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of the subsets.")
+@click.option("--output", metavar="FILE", help="Draw it: a .png, .pdf or .svg file.")
+@JSON
+def aggregation(
+    votes: str,
+    model: str | None,
+    llms: list[str] | None,
+    not_llms: list[str] | None,
+    sizes: tuple[int, ...] | None,
+    trials: int,
+    seed: int,
+    output: str | None,
+    as_json: bool,
+) -> None:
+    """Compare the model's aggregate over random subsets of the prompts in VOTES with the leaderboard of all votes, and
+    with the votes of the subset alone (also of a table of scores, which are read as votes)."""
+    from p2l_sdk.cli.evaluate import read_votes
+    from p2l_sdk.cli.evaluation_tables import print_subsets
+    from p2l_sdk.evaluation import subset_study
+
+    if output is not None:
+        from p2l_sdk.pictures import check_picture
+
+        check_picture(output)
+    p2l = load(model)
+    columns = {"models": llms, "not_llms": not_llms or ()}
+    found = subset_study(p2l, read_votes(votes, p2l.models, columns), sizes, trials=trials, seed=seed)
+    if output is not None:
+        from p2l_sdk import pictures
+
+        pictures.save(found.plot().figure, output)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_subsets(found)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,14 @@ def listed(context: click.Context, option: click.Parameter, value: str | None) -
     return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
 
 
+def whole_numbers(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """Callback of an option: comma-separated whole numbers; None if it is not given."""
+    try:
+        return None if value is None else tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of whole numbers such as 10,25,50") from None
+
+
 def LLMS(command: Command) -> Command:  # noqa: N802 - used as a decorator, like JSON
     """The options --llms and --not-llms, which say what columns of scores are (passed as `llms` and `not_llms`)."""
     llms = click.option("--llms", metavar="A,B,...", callback=listed, help="Of scores: only these columns are LLMs.")

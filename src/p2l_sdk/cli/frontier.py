@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ from p2l_sdk.cli.common import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from p2l_sdk.modeling.prompt_p2l import Prompt
     from p2l_sdk.p2l import P2L
     from p2l_sdk.routing.frontier import Frontier
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 _ROWS = 8  # budgets of a table, unless they are given
 _POINTS = 40  # of a picture
+_FEW = 3  # budgets of a table by category
 
 
 def _budgets(context: click.Context, option: click.Parameter, value: str | None) -> list[float] | None:
@@ -52,6 +56,7 @@ def _budgets(context: click.Context, option: click.Parameter, value: str | None)
 @click.option(
     "--scores", is_flag=True, help="Measure on the scores in FILE: a column for each LLM, as in p2l evaluate."
 )
+@click.option("--by", metavar="COLUMN", help="Also for each category of prompts, as the column tells it.")
 @click.option(
     "--budgets",
     metavar="USD,...",
@@ -68,6 +73,7 @@ def frontier(
     model: tuple[str, ...],
     column: str | None,
     scores: bool,
+    by: str | None,
     budgets: list[float] | None,
     seed: int,
     output: str | None,
@@ -82,6 +88,8 @@ def frontier(
     """
     if len(model) > 2:
         raise click.UsageError(f"--model is given {len(model)} times; two models can be compared")
+    if len(model) == 2 and by is not None:
+        raise click.UsageError("--by: of one model; give --model once")
     if len(model) == 2 and not scores:
         raise click.UsageError("two models compare on true scores (what each expects of itself does not); add --scores")
     if output is not None:
@@ -93,9 +101,9 @@ def frontier(
     asked, left_out = _candidates(loaded, options["models"])
     outcomes: Scores | None = None
     if scores:
-        prompts, outcomes, asked = _measured(file, column, p2l, asked)
+        prompts, outcomes, asked, labels = _measured(file, column, by, p2l, asked)
     else:
-        prompts = _prompts(file, column)
+        prompts, labels = _prompts(file, column, by)
     options["models"] = asked
     routers = [p2l.router(**given(**options)), *(o.router(costs=p2l.costs, **given(**options)) for o in loaded[1:])]
     say_matched(routers[0].matched)
@@ -106,6 +114,10 @@ def frontier(
         pairs = zip(routers, coefs, strict=True)
         return [router.frontier(rows, at, outcomes, prompts=prompts, seed=seed) for router, rows in pairs]
 
+    if by is not None:
+        rows = _rows_by(labels)
+        _show_by(routers[0], coefs[0], outcomes, rows, budgets, seed, output, as_json)
+        return
     found = sweep(_ROWS)
     if left_out:
         click.echo(f"p2l: {left_out} LLMs without a cost are left out (p2l costs lists them)", err=True)
@@ -132,16 +144,20 @@ def _candidates(loaded: list[P2L], models: list[str] | None) -> tuple[list[str] 
     return (None if len(priced) == len(first.models) else priced), len(common) - len(priced)
 
 
-def _prompts(file: str, column: str | None) -> list[Prompt]:
-    from p2l_sdk.votes.prompts import read_prompts
+def _prompts(file: str, column: str | None, by: str | None) -> tuple[list[Prompt], list[Any]]:
+    """The prompts of a file, and with `by` their categories."""
+    from p2l_sdk.votes.prompts import read_labelled_prompts, read_prompts
 
-    return list(read_prompts(file, column))
+    if by is None:
+        return list(read_prompts(file, column)), []
+    pairs = list(read_labelled_prompts(file, by, column))
+    return [prompt for prompt, _ in pairs], [label for _, label in pairs]
 
 
 def _measured(
-    file: str, column: str | None, p2l: P2L, asked: list[str] | None
-) -> tuple[list[Prompt], Scores, list[str]]:
-    """The prompts of a file of scores, the scores, and the LLMs that have some."""
+    file: str, column: str | None, by: str | None, p2l: P2L, asked: list[str] | None
+) -> tuple[list[Prompt], Scores, list[str], list[Any]]:
+    """The prompts of a file of scores, the scores, the LLMs that have some, and with `by` the categories."""
     import numpy as np
 
     from p2l_sdk.errors import ScoresError
@@ -168,7 +184,72 @@ def _measured(
     if not known.any():
         raise ScoresError("no prompt has the scores of all LLMs that may be chosen; name fewer with --models")
     prompts = [prompt for prompt, keep in zip(read.prompts, known, strict=True) if keep]
-    return prompts, Scores(prompts, tuple(there), values[known]), there
+    return prompts, Scores(prompts, tuple(there), values[known]), there, _labels(read, by)[known].tolist()
+
+
+def _labels(read: Scores, by: str | None) -> np.ndarray:
+    """The column of categories in a table of scores."""
+    import numpy as np
+
+    from p2l_sdk.errors import ScoresError, did_you_mean
+
+    if by is None:
+        return np.zeros(len(read.prompts))
+    near = [name for name in read.categories if name == by] or [
+        name for name in read.categories if name.casefold() == by.casefold()
+    ]
+    if len(near) != 1:
+        raise ScoresError(f"there is no column of categories {by!r}; {did_you_mean(by, read.categories)}")
+    return np.asarray(read.categories[near[0]])
+
+
+def _rows_by(labels: list[Any]) -> dict[str, list[int]]:
+    """The places of the prompts of each category, the largest first; those without one are in none."""
+    from p2l_sdk.analysis.categories import MOST, label_of
+    from p2l_sdk.errors import P2LError
+
+    rows: dict[str, list[int]] = {}
+    for i, label in enumerate(labels):
+        if (name := label_of(label)) is not None:
+            rows.setdefault(name, []).append(i)
+    if len(rows) < 2 or len(rows) > MOST:
+        raise P2LError(f"--by: there are {len(rows)} categories; it takes a column of 2 to {MOST}")
+    return dict(sorted(rows.items(), key=lambda pair: -len(pair[1])))
+
+
+def _show_by(
+    router: Router,
+    coefs: np.ndarray,
+    outcomes: Scores | None,
+    rows: dict[str, list[int]],
+    budgets: list[float] | None,
+    seed: int,
+    output: str | None,
+    as_json: bool,
+) -> None:
+    """The frontier of each category."""
+    from p2l_sdk.routing.frontier import draw_panels
+
+    def sweep(n: int) -> dict[str, Frontier]:
+        at = _spread(router, n) if budgets is None else budgets
+        found = {}
+        for name, places in rows.items():
+            truth = None
+            if outcomes is not None:
+                prompts = [outcomes.prompts[i] for i in places]
+                truth = replace(outcomes, prompts=prompts, scores=outcomes.scores[places])
+            found[name] = router.frontier(coefs[places], at, truth, seed=seed)
+        return found
+
+    found = sweep(_FEW)
+    if output is not None:
+        from p2l_sdk import pictures
+
+        pictures.save(draw_panels(sweep(_POINTS)), output)
+    if as_json:
+        print_json({"categories": {name: frontier.to_dict() for name, frontier in found.items()}})
+        return
+    _print_by(found)
 
 
 def _draw(found: list[Frontier], model: tuple[str, ...], output: str) -> None:
@@ -237,3 +318,30 @@ def _note(found: Frontier, model: tuple[str, ...]) -> str:
     oracle = "; oracle: if the scores were known" if found.oracle_scores is not None else ""
     limits = "; 95 %: over prompts" if found.limits and len(model) < 2 else ""
     return f"budget, cost: USD per 1,000 responses; {routers}{oracle}{limits}"
+
+
+def _print_by(found: dict[str, Frontier]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console, first = Console(), next(iter(found.values()))
+    console.print(Text(f"What a budget buys by category: {len(first.models)} LLMs, {first.what}", style="bold"))
+    table = Table(box=None, pad_edge=False)
+    table.add_column("category", overflow="fold")
+    table.add_column("prompts", justify="right", no_wrap=True)
+    for budget in first.budgets.tolist():
+        table.add_column(f"${1000 * budget:.4g}", justify="right", no_wrap=True)
+    for title in (["oracle"] if first.oracle_scores is not None else []) + ["alone"]:
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("best single LLM", overflow="fold")
+    for name, frontier in found.items():
+        rows = frontier.rows()
+        oracle = [f"{rows[-1]['oracle']:.1%}"] if frontier.oracle_scores is not None else []
+        cells = [*(f"{row['router']:.1%}" for row in rows), *oracle, f"{rows[-1]['single']:.1%}"]
+        table.add_row(Text(name), f"{frontier.n_prompts:,}", *cells, Text(rows[-1]["best_single"]))
+    console.print(table)
+    note = (
+        "$: the router with this mean budget, USD per 1,000 responses of the category; oracle, alone: with the last one"
+    )
+    console.print(Text(note, style="dim"))

@@ -15,8 +15,11 @@ from p2l_sdk.tabular import Tabular, html_table
 
 if TYPE_CHECKING:
     import matplotlib.axes
+    import matplotlib.figure
 
 _SHOWN = 8  # budgets in a notebook
+_ORACLE = "oracle (knows the outcomes)"
+_ABREAST = 3  # panels
 _MOST_NAMES = 15  # LLMs that are all named in a picture
 _LINE = 0.03  # height of a name, as a share of the scores
 _FAR = 50  # how many times as dear as the cheapest the dearest LLM is where the axis is one of magnitudes
@@ -166,10 +169,7 @@ def _draw(
 ) -> matplotlib.axes.Axes:
     """Draw a frontier, and one line of each other one; see `Frontier.plot`."""
     ax = pictures.axes_of_size(ax, 7.5, 5.2)
-    cheapest, dearest = float(found.model_costs.min()), float(found.model_costs.max())
-    if cheapest > 0 and dearest > _FAR * cheapest:
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter("{x:g}")
+    _set_scale(ax, found)
     _draw_router(ax, found, f"{name}: one mean budget" if name else "router, one mean budget", 0)
     if others:
         for j, (label, other) in enumerate(others.items(), 1):
@@ -178,8 +178,7 @@ def _draw(
         _draw_line(ax, found.prompt_costs, found.prompt_scores, "router, budget per prompt", "--", pictures.GREY_BLUE)
         _draw_line(ax, found.strict_costs, found.strict_scores, "router, no dearer LLM", ":", pictures.INK)
     if found.oracle_scores is not None:
-        told = "oracle (knows the outcomes)"
-        _draw_line(ax, found.budgets, found.oracle_scores, told, (0, (1, 1)), pictures.GREY)
+        _draw_line(ax, found.budgets, found.oracle_scores, _ORACLE, (0, (1, 1)), pictures.GREY)
     _draw_llms(ax, found)
     ax.set_xlabel(f"mean cost, USD per 1,000 responses{' (log scale)' if ax.get_xscale() == 'log' else ''}")
     ax.set_ylabel(found.what)
@@ -228,3 +227,50 @@ def _to_name(found: Frontier) -> list[int]:
         if better and found.model_scores[i] > lowest + room:
             named, lowest = [*named, i], found.model_scores[i]
     return named
+
+
+def draw_panels(found: Mapping[str, Frontier]) -> matplotlib.figure.Figure:
+    """Draw several frontiers, such as those of categories of prompts, in panels of one scale; the best single LLM of
+    each is named.
+
+    Args:
+        found: title -> frontier.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    across = min(_ABREAST, len(found))
+    down = -(-len(found) // across)
+    figure, axes = pictures.require_pyplot().subplots(
+        down, across, squeeze=False, sharex=True, sharey=True, layout="constrained",
+        figsize=(max(7.5, 2.6 * across), 1.0 + 2.0 * down),
+    )  # fmt: skip
+    for ax, (title, frontier) in zip(axes.flat, found.items(), strict=False):
+        ax.spines[["top", "right"]].set_visible(False)
+        _set_scale(ax, frontier)
+        _draw_router(ax, frontier, "router, one mean budget", 0)
+        _draw_line(ax, frontier.strict_costs, frontier.strict_scores, "router, no dearer LLM", ":", pictures.INK)
+        if frontier.oracle_scores is not None:
+            _draw_line(ax, frontier.budgets, frontier.oracle_scores, _ORACLE, (0, (1, 1)), pictures.GREY)
+        x, y, best = frontier.model_costs * 1000.0, frontier.model_scores, int(frontier.model_scores.argmax())
+        ax.scatter(x, y, s=14, color=pictures.ORANGE, zorder=3, label="single LLM")
+        ax.margins(x=0.08, y=0.08)
+        ax.set_title(f"{title}  ({frontier.n_prompts:,})\nbest: {frontier.models[best]}", fontsize=pictures.SMALL - 1)
+        ax.tick_params(labelsize=pictures.SMALL)
+    for ax in axes.flat[len(found) :]:
+        ax.set_visible(False)
+    for ax in axes.flat[max(len(found) - across, 0) : len(found)]:  # the lowest of each column
+        ax.set_xlabel("mean cost, $ per 1,000", fontsize=pictures.SMALL)
+        ax.tick_params(labelbottom=True)
+    figure.supylabel(next(iter(found.values())).what, fontsize=pictures.NORMAL)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=pictures.SMALL)
+    return figure
+
+
+def _set_scale(ax: Any, found: Frontier) -> None:
+    """An axis of magnitudes where costs differ much."""
+    cheapest, dearest = float(found.model_costs.min()), float(found.model_costs.max())
+    if cheapest > 0 and dearest > _FAR * cheapest:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
