@@ -55,6 +55,15 @@ def test_limits_hold_what_other_prompts_give(rng):
     assert all(0.89 <= np.mean(shares) <= 0.99 for shares in hits.values()), hits
 
 
+def test_limits_of_few_prompts_are_wide_enough(rng):
+    scores, truth = rng.random((750, 1)), rng.random((750, 1))
+    hits = []
+    for i in range(0, 750, 5):
+        found = frontier_of(scores[i : i + 5], PRICES[:1], [0.001], truth[i : i + 5], NAMES[:1], "usable")
+        hits.append(found.limits["models"][0, 0] <= 0.5 <= found.limits["models"][0, 1])
+    assert 0.9 <= np.mean(hits) <= 1.0
+
+
 def test_oracle_and_strict(rng):
     scores, truth = drawn(rng, 50)
     found = frontier_of(scores, PRICES, BUDGETS, truth, NAMES, "usable")

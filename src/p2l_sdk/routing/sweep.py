@@ -71,14 +71,24 @@ def _strict(scores: np.ndarray, prices: np.ndarray, budget: float) -> np.ndarray
 def _limits(
     joint: JointFrontier, budgets: np.ndarray, values: np.ndarray, of_prompts: Mapping[str, np.ndarray], seed: int
 ) -> dict[str, np.ndarray]:
-    """95 % limits of means over prompts: those of the router, and of the columns `(n_prompts, ...)` that are given."""
+    """95 % limits of means over prompts: those of the router, and of the columns `(n_prompts, ...)` that are given.
+
+    As in `leaderboards.pairs.bootstrap`, the replicates are scaled to a Student t distribution, so that the limits of a
+    handful of prompts are wide enough; those of scores in [0, 1] stay there.
+    """
     n = len(values)
     if n < 2:
         return {}
-    random, found = np.random.default_rng(seed), dict[str, list[np.ndarray]]()
+    random, parts = np.random.default_rng(seed), dict[str, list[np.ndarray]]()
+    centre = {name: columns.mean(0) for name, columns in of_prompts.items()}
+    centre["router"] = joint.means(budgets, values, np.ones((1, n)))[0]
     for _ in range(0, _REPLICATES, _CHUNK):  # all draws at once would be the largest array
         weights = random.multinomial(n, np.full(n, 1.0 / n), size=_CHUNK).astype(np.float64)
-        found.setdefault("router", []).append(joint.means(budgets, values, weights))
-        for name, columns in of_prompts.items():
-            found.setdefault(name, []).append(weights @ columns / n)
-    return {name: np.quantile(np.concatenate(parts), [0.025, 0.975], axis=0).T for name, parts in found.items()}
+        drawn = {name: weights @ columns / n for name, columns in of_prompts.items()}
+        drawn["router"] = joint.means(budgets, values, weights)
+        wider = np.sqrt(n / random.chisquare(n - 1.0, (_CHUNK, 1)))
+        for name, means in drawn.items():
+            parts.setdefault(name, []).append(centre[name] + wider * (means - centre[name]))
+    found = {name: np.quantile(np.concatenate(part), [0.025, 0.975], axis=0).T for name, part in parts.items()}
+    inside = bool(((values >= 0.0) & (values <= 1.0)).all())
+    return {name: np.clip(limits, 0.0, 1.0) if inside else limits for name, limits in found.items()}
