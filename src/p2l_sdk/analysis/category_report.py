@@ -104,14 +104,14 @@ class Categories(Tabular):
         in_points = POINTS * np.stack(values), POINTS * np.stack(margins)
         return Differences(self.models, sizes, against, *in_points, self.overall.ratings)
 
-    def choices(self, router: Router, budgets: Sequence[float] | None = None) -> Choices:
+    def choices(self, router: Router, budgets: Sequence[float | None] | None = None) -> Choices:
         """Which LLMs a router calls in each category, and how often (as in Figure 4 of the paper).
 
         Args:
             router: `p2l.router(models=[...], ...)`. With the policy "optimal", one mean budget is for all prompts, of
                 which more is spent where it helps most; with "strict", the LLM of each prompt costs no more than the
                 budget.
-            budgets: USD per response; None for the best LLM at any cost. Of more than 10,000 prompts, the shares are
+            budgets: USD per response, None for the best LLM at any cost (as without budgets). Of more than 10,000 prompts, the shares are
                 those of a random sample.
 
         Raises:

@@ -185,7 +185,7 @@ def budget_text(budget: float | None) -> str:
 
 
 def choices_of(
-    router: Router, sampled: SampledPrompts, names: tuple[str, ...], budgets: Sequence[float] | None
+    router: Router, sampled: SampledPrompts, names: tuple[str, ...], budgets: Sequence[float | None] | None
 ) -> Choices:
     """The router's choices by category; see `Categories.choices`."""
     labels, coefs = sampled.arrays

@@ -151,7 +151,8 @@ def categories(
     shown: Any
     if budgets or best:
         say_matched(router.matched)
-        shown = found.choices(router, [*budgets, *([None] if best else [])])
+        wanted: list[float | None] = [*budgets, *([None] if best else [])]
+        shown = found.choices(router, wanted)
     else:
         shown = found.differences if versus is None else found.between(*_two(versus))
     if output is not None:

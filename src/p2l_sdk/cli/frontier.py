@@ -165,8 +165,8 @@ def _measured(
     from p2l_sdk.votes.scores import Scores
 
     models = p2l.models
-    columns = {} if column is None else {"columns": {"prompt": column}}
-    read = Scores.read(file, among=models, allow_missing=True, **columns)
+    columns = None if column is None else {"prompt": column}
+    read = Scores.read(file, among=models, allow_missing=True, columns=columns)
     say_findings(read.findings)
     wanted = list(models) if asked is None else list(find_models(asked, models, "--models").values())
     there = [name for name in wanted if name in read.models]
