@@ -111,8 +111,8 @@ class Categories(Tabular):
             router: `p2l.router(models=[...], ...)`. With the policy "optimal", one mean budget is for all prompts, of
                 which more is spent where it helps most; with "strict", the LLM of each prompt costs no more than the
                 budget.
-            budgets: USD per response, None for the best LLM at any cost (as without budgets). Of more than 10,000 prompts, the shares are
-                those of a random sample.
+            budgets: USD per response, None for the best LLM at any cost (as without budgets). Of more than 10,000
+                prompts, the shares are those of a random sample.
 
         Raises:
             BudgetError: a budget is below the cost of the cheapest LLM, or no number.

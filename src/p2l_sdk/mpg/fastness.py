@@ -63,7 +63,7 @@ class Run:
     callers: float = 1.0
 
 
-class Fastness(Tabular):
+class Fastness(Tabular, Mapping[str, float]):
     """How fast and how cheap LLMs are. As a mapping it is LLM -> USD per query, so it can be passed as `costs=`.
 
     Attributes:
