@@ -134,6 +134,10 @@ def test_two_models(scores_file, tmp_path):
     found = json.loads(p2l("frontier", scores_file, "--scores", *both, "--json").stdout)
     assert found["other"]["router_scores"] == found["router_scores"]
     assert "add --scores" in refused("frontier", scores_file, *both)
+    other = p2l(
+        "frontier", scores_file, "--scores", "--model", "routing9", "--model", "arena"
+    )  # knows fewer of the LLMs
+    assert b"with routing9 and with arena" in other.stdout
     assert "--model is given 3 times" in refused("frontier", scores_file, *both, "--model", "arena")
 
 

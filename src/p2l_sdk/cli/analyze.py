@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from p2l_sdk.analysis import Strengths
 
 
-@click.group(cls=Once, short_help="Strengths and weaknesses, and categories, of many prompts.")
+@click.group(cls=Once, short_help="What many prompts tell: strengths, categories.")
 def analyze() -> None:
     """What the leaderboards of many prompts tell about LLMs."""
 
@@ -36,7 +36,7 @@ def analyze() -> None:
 analyze.add_command(categories)
 
 
-@analyze.command(short_help="How close the aggregate of predictions is to the truth.")
+@analyze.command(short_help="How close the aggregate is to that of real votes.")
 @click.argument("votes")
 @MODEL
 @LLMS

@@ -57,7 +57,7 @@ def leaderboard(prompt: str, model: str | None, as_json: bool, **table: Any) -> 
     _show(p2l.leaderboard(_read(prompt)), p2l, as_json, **table)
 
 
-@click.command(short_help="One leaderboard for all prompts of a file, or for each category.")
+@click.command(short_help="One leaderboard for a file of prompts, or by category.")
 @click.argument("file")
 @MODEL
 @COSTS

@@ -89,7 +89,7 @@ def aggregate_by(
         category_tables.print_llms(found, llms)
 
 
-@click.command(short_help="By category of prompts: who is better where, and whom a router calls.")
+@click.command(short_help="Who is better in which category; whom a router calls.")
 @click.argument("file")
 @MODEL
 @COSTS

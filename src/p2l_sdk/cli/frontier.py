@@ -105,7 +105,10 @@ def frontier(
     else:
         prompts, labels = _prompts(file, column, by)
     options["models"] = asked
-    routers = [p2l.router(**given(**options)), *(o.router(costs=p2l.costs, **given(**options)) for o in loaded[1:])]
+    routers = [p2l.router(**given(**options))]
+    for other in loaded[1:]:  # at the same prices
+        prices = {name: cost for name, cost in p2l.costs.items() if name in other.models}
+        routers.append(other.router(costs=prices, **given(**options)))
     say_matched(routers[0].matched)
     coefs = [other.coefficients(prompts).coefs for other in loaded]
 
