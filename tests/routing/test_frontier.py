@@ -137,7 +137,7 @@ def test_two_models(scores_file, tmp_path):
     other = p2l(
         "frontier", scores_file, "--scores", "--model", "routing9", "--model", "arena"
     )  # knows fewer of the LLMs
-    assert b"with routing9 and with arena" in other.stdout
+    assert b"What a budget buys: 3 of 9 LLMs on 19 prompts" in other.stdout
     assert "--model is given 3 times" in refused("frontier", scores_file, *both, "--model", "arena")
 
 
