@@ -18,7 +18,7 @@ FLOORS = [
     {"modeling"},
     {"errors"},
     {"outputs"},
-    {"names", "pictures", "options", "rewording"},
+    {"names", "pictures", "options", "tabular", "rewording"},
     {"leaderboards"},
     {"hub"},
     {"tables"},

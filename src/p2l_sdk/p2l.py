@@ -7,6 +7,7 @@ imported on first use.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Unpack
@@ -140,7 +141,7 @@ class P2L:
             PromptError: the prompt is empty, not valid Unicode, or not a conversation.
         """
         try:
-            return self._scorer.score([prompt]).leaderboards(self.models, self.spec.feedback)[0]
+            return self._scorer.score([prompt]).leaderboards(self.models, self.spec.feedback, self._costs)[0]
         except PromptError as error:
             error.index = None  # a position is meaningless for a single prompt
             raise
@@ -148,7 +149,7 @@ class P2L:
     def leaderboards(self, prompts: Sequence[Prompt]) -> list[Leaderboard]:
         """The leaderboards of many prompts, in the same order."""
         parts = score_in_batches(self._scorer, prompts)
-        return [board for part in parts for board in part.leaderboards(self.models, self.spec.feedback)]
+        return [board for part in parts for board in part.leaderboards(self.models, self.spec.feedback, self._costs)]
 
     def coefficients(self, prompts: Sequence[Prompt]) -> Coefficients:
         """The raw arrays behind `leaderboards`: coefs `(n_prompts, n_models)` in logits, eta and gamma."""
@@ -179,7 +180,7 @@ class P2L:
         """
         from p2l_sdk.scorers.aggregate import aggregate_prompts
 
-        return aggregate_prompts(self._scorer, prompts, weights, seed, progress)
+        return replace(aggregate_prompts(self._scorer, prompts, weights, seed, progress), costs=self._costs)
 
     @named_options(RouteOptions, DEFAULTS)
     def route(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from p2l_sdk.errors import MissingExtraError, P2LError
 from p2l_sdk.outputs.files import new_file, require_file
@@ -16,7 +19,17 @@ if TYPE_CHECKING:
 BLUE, PALE_BLUE, GREY_BLUE = "#1f5f99", "#9db8d2", "#7a9cc0"  # the model's own figures: main, beside it, its errors
 ORANGE, BROWN = "#b5541c", "#7a3a14"  # what it is compared with, and its labels
 GREY, INK = "#999999", "#333333"  # guides, error bars
+# things side by side, the dark ones and the light ones in turn, so that grey copies differ too
+PALETTE = (BLUE, "#e69f00", "#2e7d32", "#8ecae6", "#7a3a14", "#f2b5c4", "#6a4c93", "#c5d86d", "#b5541c", "#66a5ad")
+PALE = "#e4e4e4"  # the rest
+MARKERS = "osD^vPX*<>"
 SMALL, NORMAL = 9, 10  # font sizes: labels in the picture, titles
+
+_TINY = 8  # font size of names beside points
+_BESIDE = (
+    (6, 0, "left"), (-6, 0, "right"), (0, 10, "center"), (0, -10, "center"), (6, 9, "left"), (6, -9, "left"),
+    (-6, 9, "right"), (-6, -9, "right"), (0, 19, "center"), (0, -19, "center"), (6, 18, "left"), (6, -18, "left"),
+)  # fmt: skip
 
 _ENDINGS = (".png", ".pdf", ".svg")
 
@@ -33,6 +46,12 @@ def axes_of_size(ax: matplotlib.axes.Axes | None, width: float, height: float) -
     assert ax is not None
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def on_dark(colour: str) -> bool:
+    """Whether text on this colour, "#rrggbb", is to be white."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return 0.299 * red + 0.587 * green + 0.114 * blue < 140
 
 
 def save(figure: matplotlib.figure.Figure | Any, path: str | Path, dpi: int = 120) -> None:
@@ -70,3 +89,40 @@ def require_pyplot() -> Any:
     except ImportError:
         raise MissingExtraError("plot", "matplotlib", "data") from None
     return pyplot
+
+
+def name_points(
+    ax: matplotlib.axes.Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], colour: str, named: Sequence[int]
+) -> None:
+    """Write names beside points, each where it meets no other name and no point, as far as there is such a place.
+
+    Args:
+        ax: with its final scales and limits.
+        x, y: `(n,)` the points.
+        names: of the points.
+        colour: of the text.
+        named: the points that get their names.
+    """
+    places = ax.transData.transform(np.column_stack([x, y])) * 72.0 / ax.figure.dpi  # in typographic points
+    left, right = (ax.transAxes.transform((edge, 0.0))[0] * 72.0 / ax.figure.dpi for edge in (0.0, 1.0))
+    height, taken = 1.25 * _TINY, [(px - 3, px + 3, py - 3, py + 3) for px, py in places]
+    for i in sorted(named, key=lambda i: -float(places[i, 1])):
+        width = 0.56 * _TINY * len(names[i])
+        best: tuple[float, tuple[float, float], str, tuple[float, float, float, float]] | None = None
+        for dx, dy, side in _BESIDE:
+            start = places[i, 0] + dx - {"left": 0.0, "center": width / 2, "right": width}[side]
+            box = (start, start + width, places[i, 1] + dy - height / 2, places[i, 1] + dy + height / 2)
+            met = sum(_common(box, other) for k, other in enumerate(taken) if k != i)
+            met += height * (max(left - box[0], 0.0) + max(box[1] - right, 0.0))
+            if best is None or met < best[0] - 1e-9:
+                best = met, (dx, dy), side, box
+        assert best is not None
+        taken.append(best[3])
+        beside: dict[str, Any] = {"textcoords": "offset points", "va": "center", "ha": best[2], "zorder": 4}
+        behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}
+        ax.annotate(names[i], (float(x[i]), float(y[i])), best[1], fontsize=_TINY, color=colour, bbox=behind, **beside)
+
+
+def _common(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    """The area that two boxes (left, right, bottom, top) have in common."""
+    return max(min(a[1], b[1]) - max(a[0], b[0]), 0.0) * max(min(a[3], b[3]) - max(a[2], b[2]), 0.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -48,7 +50,7 @@ def test_it_is_said_how_many_are_not_shown():
     *_, tenth, last = repr(long).splitlines()
     assert tenth.split()[:2] == ["10", "llm-10"]
     assert last == "... and 290 more: rows() and to_pandas() have all 300"
-    assert '<tr><td colspan="3">... and 290 more' in long._repr_html_()
+    assert '<tr><td colspan="4">... and 290 more' in long._repr_html_()
     assert len(long.rows()) == len(long.to_dict()["leaderboard"]) == 300
 
 
@@ -58,8 +60,21 @@ def test_a_picture_of_the_best(intervals):
     matplotlib.use("agg")
     for options, n in (({}, 20), ({"top": 5}, 5), ({"top": None}, 40)):
         ax = board(40, intervals).plot(**options)
-        bars = [bar for container in ax.containers if hasattr(container, "patches") for bar in container.patches]
-        assert len(bars) == len(ax.texts) == n
+        points = next(line for line in ax.lines if line.get_marker() == "o").get_xdata()
+        assert len(points) == len(ax.texts) == n
         assert ax.get_yticklabels()[-1].get_text() == "llm-1"
         assert ax.get_title(loc="left").endswith(f": the best {n}") == (n < 40)
-        assert ax.get_xlim()[0] < min(bar.get_x() + bar.get_width() for bar in bars)
+        low, high = ax.get_xlim()
+        assert low < min(*points, 1000.0) <= max(*points, 1000.0) < high  # the scale's zero is in the picture
+        assert "(1000: the mean LLM; 400 points are odds of 10 to 1)" in ax.get_xlabel()
+
+
+def test_a_notebook_shows_bars_and_prices_as_the_command_line_does():
+    few = replace(board(3), costs={"llm-1": 0.002})
+    shown = few._repr_html_()
+    assert "<th>rating</th><th>above the lowest</th><th>$ per 1k</th>" in shown
+    assert [cell.count("█") for cell in shown.split("<tr>")[2:]] == [12, 6, 1]
+    assert "<td>2.00</td>" in shown
+    assert "<td>?</td>" in shown
+    assert "95 % interval" in board(3, True)._repr_html_()
+    assert "█" not in board(3, True)._repr_html_()

@@ -1,5 +1,9 @@
 """What leaderboards of many prompts tell: strengths and weaknesses, categories, people, scaling."""
 
+from p2l_sdk.analysis.categories import by_category
+from p2l_sdk.analysis.category_report import Categories
+from p2l_sdk.analysis.choices import Choices
+from p2l_sdk.analysis.differences import Differences
 from p2l_sdk.analysis.history import History, read_history
 from p2l_sdk.analysis.namer import LLMNamer
 from p2l_sdk.analysis.personal import Personal, personal
@@ -7,13 +11,6 @@ from p2l_sdk.analysis.report import Cluster, Finding, Strengths
 from p2l_sdk.analysis.strengths import strengths
 
 __all__ = [
-    "Cluster",
-    "Finding",
-    "History",
-    "LLMNamer",
-    "Personal",
-    "Strengths",
-    "personal",
-    "read_history",
-    "strengths",
-]
+    "Categories", "Choices", "Cluster", "Differences", "Finding", "History", "LLMNamer", "Personal", "Strengths",
+    "by_category", "personal", "read_history", "strengths",
+]  # fmt: skip

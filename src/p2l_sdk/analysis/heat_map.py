@@ -17,7 +17,12 @@ _NAME = 34  # characters of a group's name
 
 
 def draw(
-    values: np.ndarray, groups: Sequence[tuple[str, int]], llms: Sequence[str], ax: matplotlib.axes.Axes | None
+    values: np.ndarray,
+    groups: Sequence[tuple[str, int]],
+    llms: Sequence[str],
+    ax: matplotlib.axes.Axes | None,
+    *,
+    meaning: str = "rating points above (+) or below (-)\nthe LLM's own rating over all prompts",
 ) -> matplotlib.axes.Axes:
     """Draw rating points above and below each LLM's overall rating.
 
@@ -26,6 +31,7 @@ def draw(
         groups: name and number of prompts.
         llms: names of the columns.
         ax: where to draw; a new figure if None.
+        meaning: of the numbers.
     """
     ax = pictures.axes_of_size(ax, 3.6 + 0.42 * len(llms), 1.9 + 0.33 * max(len(groups), 1))
     most = float(np.nanmax(np.abs(values), initial=1.0))
@@ -44,6 +50,5 @@ def draw(
     ax.grid(which="minor", color="#eeeeee")
     ax.tick_params(which="minor", length=0)
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, pad=0.02)
-    meaning = "rating points above (+) or below (-)\nthe LLM's own rating over all prompts"
     bar.set_label(meaning, fontsize=pictures.SMALL)
     return ax

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2l_sdk.errors import MissingExtraError
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.names import find_model
+from p2l_sdk.tabular import Tabular, html_table
 
 if TYPE_CHECKING:
     import matplotlib.axes
-    import pandas
 
 POINTS = 400.0 / math.log(10.0)  # rating points of a logit
 LEAST = 50.0  # rating points worth telling: odds of 4 to 3
@@ -69,7 +67,7 @@ class Finding:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Strengths:
+class Strengths(Tabular):
     """Clusters of prompts, and how far every LLM stands above or below its overall rating in each.
 
     Attributes:
@@ -184,14 +182,6 @@ class Strengths:
             "rows": self.rows(),
         }
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """The rows as a data frame (needs pandas)."""
-        try:
-            import pandas
-        except ImportError:
-            raise MissingExtraError("to_pandas", "pandas", "data") from None
-        return pandas.DataFrame(self.rows())
-
     def plot(self, ax: matplotlib.axes.Axes | None = None, *, llms: int = 15) -> matplotlib.axes.Axes:
         """Draw the deviations as a map of clusters and LLMs; what is not beyond chance is left white.
 
@@ -235,10 +225,10 @@ class Strengths:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        body = ""
+        cells = []
         for k, cluster in enumerate(self.clusters):
             marked = sorted(np.flatnonzero(self.found[k]), key=lambda i: -abs(self.deviations[k, i]))[:6]
-            cells = ", ".join(f"{html.escape(self.models[i])} {self.deviations[k, i]:+.0f}" for i in marked)
-            body += f"<tr><td>{html.escape(cluster.name)}</td><td>{cluster.n_prompts:,}</td><td>{cells}</td></tr>"
-        head = "<tr><th>cluster</th><th>prompts</th><th>rating points above (+) or below (-) the LLM's own</th></tr>"
-        return f"<table><caption>{self.caption}</caption><thead>{head}</thead><tbody>{body}</tbody></table>"
+            told = ", ".join(f"{self.models[i]} {self.deviations[k, i]:+.0f}" for i in marked)
+            cells.append([cluster.name, f"{cluster.n_prompts:,}", told])
+        meaning = "rating points above (+) or below (-) the LLM's own"
+        return html_table(self.caption, ["cluster", "prompts", meaning], cells)

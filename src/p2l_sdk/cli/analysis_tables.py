@@ -17,11 +17,15 @@ _NOTE = (
 )
 
 
-def _table(title: str, *columns: tuple[str, str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+def table_of(title: str, *columns: tuple[str, str]) -> Table:
+    """An empty table, without a title if that is empty. A column is a name and its kind: a "number", a "score" (whose
+    name may wrap), a "text", or a "wide" one, which takes the room that there is."""
+    table = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for name, kind in columns:
         if kind == "number":
             table.add_column(name, justify="right", no_wrap=True)
+        elif kind == "score":
+            table.add_column(name, justify="right", overflow="fold", min_width=5)
         else:
             table.add_column(name, overflow="fold", ratio=1 if kind == "wide" else None)
     return table
@@ -33,7 +37,7 @@ def print_strengths(found: Strengths) -> None:
     if not found.clusters:
         _print_none(console, found)
         return
-    table = _table(found.caption, ("prompts", "number"), ("cluster", "text"), ("above", "wide"), ("below", "wide"))
+    table = table_of(found.caption, ("prompts", "number"), ("cluster", "text"), ("above", "wide"), ("below", "wide"))
     for k, cluster in enumerate(found.clusters):
         marked = np.flatnonzero(found.found[k])
         order = marked[np.argsort(-np.abs(found.deviations[k, marked]), kind="stable")]
@@ -63,7 +67,7 @@ def print_report(found: Strengths, llm: str) -> None:
 
 def _print_findings(console: Console, found: Strengths, title: str, findings: list[Finding]) -> None:
     priced = found.asked[0] in found.costs
-    table = _table(
+    table = table_of(
         title, ("", "number"), ("limits", "number"), ("prompts", "number"), ("cluster", "wide"), ("rank", "number"),
         ("best there", "text"), *[("for no more money", "text")] * priced,
     )  # fmt: skip
@@ -92,7 +96,7 @@ def print_comparison(found: Strengths, a: str, b: str) -> None:
     if not found.clusters:
         _print_none(console, found)
         return
-    table = _table(f"{a} against {b}", ("ahead", "number"), ("prompts", "number"), ("cluster", "wide"))
+    table = table_of(f"{a} against {b}", ("ahead", "number"), ("prompts", "number"), ("cluster", "wide"))
     for cluster, ahead in found.compare(a, b):
         table.add_row(f"{ahead:+.0f}", f"{cluster.n_prompts:,}", Text(cluster.name))
     console.print(table)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import COSTS, JSON, MODEL, PROMPT_COLUMN, load, print_json
+from p2l_sdk.cli.categories import categories
+from p2l_sdk.cli.common import (
+    COSTS,
+    JSON,
+    LLMS,
+    MODEL,
+    PROMPT_COLUMN,
+    READING,
+    counting,
+    load,
+    print_json,
+    whole_numbers,
+)  # fmt: skip
 from p2l_sdk.cli.once import Once
 from p2l_sdk.modeling.prompt_p2l import Prompt
 
@@ -18,9 +28,60 @@ if TYPE_CHECKING:
     from p2l_sdk.analysis import Strengths
 
 
-@click.group(cls=Once, short_help="Strengths and weaknesses, found in many prompts.")
+@click.group(cls=Once, short_help="What many prompts tell: strengths, categories.")
 def analyze() -> None:
     """What the leaderboards of many prompts tell about LLMs."""
+
+
+analyze.add_command(categories)
+
+
+@analyze.command(short_help="How close the aggregate is to that of real votes.")
+@click.argument("votes")
+@MODEL
+@LLMS
+@READING
+@click.option(
+    "--sizes", metavar="N,...", callback=whole_numbers, help="Numbers of prompts.  [10,25,50,100,... to half]"
+)
+@click.option(
+    "--trials", metavar="N", type=click.IntRange(min=1), default=20, show_default=True, help="Subsets of each size."
+)
+@click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of the subsets.")
+@click.option("--output", metavar="FILE", help="Draw it: a .png, .pdf or .svg file.")
+@JSON
+def aggregation(
+    votes: str,
+    model: str | None,
+    llms: list[str] | None,
+    not_llms: list[str] | None,
+    sizes: tuple[int, ...] | None,
+    trials: int,
+    seed: int,
+    output: str | None,
+    as_json: bool,
+) -> None:
+    """Compare the model's aggregate over random subsets of the prompts in VOTES with the leaderboard of all votes, and
+    with the votes of the subset alone (also of a table of scores, which are read as votes)."""
+    from p2l_sdk.cli.evaluate import read_votes
+    from p2l_sdk.cli.evaluation_tables import print_subsets
+    from p2l_sdk.evaluation import subset_study
+
+    if output is not None:
+        from p2l_sdk.pictures import check_picture
+
+        check_picture(output)
+    p2l = load(model)
+    columns = {"models": llms, "not_llms": not_llms or ()}
+    found = subset_study(p2l, read_votes(votes, p2l.models, columns), sizes, trials=trials, seed=seed)
+    if output is not None:
+        from p2l_sdk import pictures
+
+        pictures.save(found.plot().figure, output)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_subsets(found)
 
 
 @dataclass(frozen=True)
@@ -39,18 +100,6 @@ class PromptFile:
 def prompts_of(path: str, column: str | None) -> PromptFile | list[Prompt]:
     """The prompts of a file, which can be read again; those of standard input are kept."""
     return list(PromptFile(path, column)) if path == "-" else PromptFile(path, column)
-
-
-@contextlib.contextmanager
-def counting(quiet: bool) -> Iterator[Callable[[int], None] | None]:
-    """A live counter of prompts on a terminal; None if it is not one, or with --json."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-    else:
-        from p2l_sdk.cli import terminal
-
-        with terminal.counting("prompts") as progress:
-            yield progress
 
 
 @analyze.command(short_help="Where each LLM is stronger and weaker than overall.")

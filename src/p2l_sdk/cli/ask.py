@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -17,6 +16,7 @@ from p2l_sdk.cli.common import (
     OBJECTIVE,
     OPPONENTS,
     PROMPT_COLUMN,
+    counting,
     given,
     load,
     number_type,
@@ -24,8 +24,8 @@ from p2l_sdk.cli.common import (
     say_matched,
     whole_type,
 )  # fmt: skip
+from p2l_sdk.cli.repeats import Repeats
 from p2l_sdk.errors import PromptError
-from p2l_sdk.modeling.prompt_p2l import Prompt
 
 if TYPE_CHECKING:
     from p2l_sdk.leaderboards.leaderboard import Leaderboard
@@ -41,9 +41,6 @@ def TABLE(command: Command) -> Command:  # noqa: N802 - used as a decorator, lik
     everything = click.option("--all", "everything", is_flag=True, help="Show all LLMs, however many there are.")
     kinds = click.option("--kinds", is_flag=True, help="Show every kind of prompt that was recognised, however faint.")
     return MODELS(OPPONENTS(top(everything(kinds(command)))))
-
-
-_REMEMBERED = 100_000  # prompts in which repeated ones are noticed: a file of any size takes constant memory
 
 
 @click.command(short_help="The leaderboard of LLMs for one prompt.")
@@ -62,46 +59,52 @@ def leaderboard(prompt: str, model: str | None, as_json: bool, **table: Any) -> 
     _show(p2l.leaderboard(_read(prompt)), p2l, as_json, **table)
 
 
-@click.command(short_help="One leaderboard for all prompts of a file.")
+@click.command(short_help="One leaderboard for a file of prompts, or by category.")
 @click.argument("file")
 @MODEL
 @COSTS
 @TABLE
 @PROMPT_COLUMN
+@click.option("--by", metavar="COLUMN", help="One leaderboard for each category, as the column tells it.")
 @click.option("--seed", metavar="N", type=whole_type(0), default=0, show_default=True, help="Seed of the bootstrap.")
+@click.option("--output", metavar="FILE", help="Draw the leaderboard, or those by category: a .png, .pdf or .svg file.")
 @JSON
-def aggregate(file: str, model: str | None, column: str | None, seed: int, as_json: bool, **table: Any) -> None:
+def aggregate(
+    file: str,
+    model: str | None,
+    column: str | None,
+    by: str | None,
+    seed: int,
+    output: str | None,
+    as_json: bool,
+    **table: Any,
+) -> None:
     """Show one leaderboard, with intervals, for all prompts in FILE.
 
     FILE is a text file with one prompt per line, or a table (.csv, .jsonl, ...) with a column "prompt"; "-" reads
     standard input, with one prompt per line or JSON lines.
+
+    With --by COLUMN, the table shows the best LLMs of each category; with --models or --top K, these LLMs in each.
     """
     from p2l_sdk.votes.prompts import read_prompts
 
-    p2l = load(model)
-    seen: set[int] = set()
-    n_repeated = 0
+    if output is not None:
+        from p2l_sdk.pictures import check_picture
 
-    def prompts() -> Iterator[Prompt]:
-        nonlocal n_repeated
-        for prompt in read_prompts(file, column):
-            key = hash(prompt if isinstance(prompt, str) else json.dumps(prompt))
-            if key in seen:
-                n_repeated += 1
-            elif len(seen) < _REMEMBERED:
-                seen.add(key)
-            yield prompt
+        check_picture(output)
+    if by is not None:
+        from p2l_sdk.cli.categories import aggregate_by
 
-    if as_json or not sys.stderr.isatty():
-        board = p2l.aggregate(prompts(), seed=seed)
-    else:
-        from p2l_sdk.cli import terminal
+        aggregate_by(load(model), file, by, column, seed, output, as_json, **table)
+        return
+    p2l, repeats = load(model), Repeats()
+    with counting(as_json) as progress:
+        board = p2l.aggregate(repeats.watched(read_prompts(file, column)), seed=seed, progress=progress)
+    repeats.say(board.n_prompts)
+    if output is not None:
+        from p2l_sdk import pictures
 
-        with terminal.counting("prompts") as progress:
-            board = p2l.aggregate(prompts(), seed=seed, progress=progress)
-    if n_repeated:
-        repeated = f"{n_repeated:,} of {board.n_prompts:,} prompts repeat another one"
-        click.echo(f"p2l: {repeated}, and the intervals count them as independent", err=True)
+        pictures.save(board.plot().figure, output)
     _show(board, p2l, as_json, **table)
 
 

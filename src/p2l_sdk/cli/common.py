@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -89,6 +91,16 @@ SCORES_OUTSIDE = click.option(
 def listed(context: click.Context, option: click.Parameter, value: str | None) -> list[str] | None:
     """Callback of an option: the names of a comma-separated list; None if it is not given."""
     return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+
+
+def whole_numbers(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """Callback of an option: comma-separated whole numbers; None if it is not given."""
+    if value is None:
+        return None
+    sizes = [to_whole(part) for part in value.split(",")]
+    if None in sizes:
+        raise click.BadParameter(f"{value!r} is no list of whole numbers such as 10,25,50")
+    return tuple(size for size in sizes if size is not None)
 
 
 def LLMS(command: Command) -> Command:  # noqa: N802 - used as a decorator, like JSON
@@ -283,3 +295,15 @@ def say_findings(findings: Findings) -> None:
 def print_json(value: dict[str, Any]) -> None:
     """Print one JSON object on stdout."""
     click.echo(json.dumps(value, indent=2, allow_nan=False, default=str))
+
+
+@contextlib.contextmanager
+def counting(quiet: bool) -> Iterator[Callable[[int], None] | None]:
+    """A live counter of prompts on a terminal; None if it is not one, or with --json."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+    else:
+        from p2l_sdk.cli import terminal
+
+        with terminal.counting("prompts") as progress:
+            yield progress

@@ -21,26 +21,17 @@ from p2l_sdk.cli.common import (
     reading,
     say_findings,
     say_matched,
+    whole_numbers,
     whole_type,
 )
 from p2l_sdk.cli.robustness import measure_robustness, robustness_options
 from p2l_sdk.errors import require_known
-from p2l_sdk.modeling.number_p2l import to_whole
 
 if TYPE_CHECKING:
     from p2l_sdk.votes.votes import Votes
 
 
-def _sizes(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """Parse comma-separated whole numbers of prompts."""
-    sizes = [to_whole(part) for part in (value or "").split(",")] if value is not None else []
-    found = tuple(size for size in sizes if size is not None)
-    if len(found) < len(sizes):
-        raise click.BadParameter(f"{value!r} is no list of whole numbers such as 10,25,50")
-    return None if value is None else found
-
-
-def _read_votes(file: str, models: tuple[str, ...], columns: dict[str, Any]) -> Votes:
+def read_votes(file: str, models: tuple[str, ...], columns: dict[str, Any]) -> Votes:
     """The votes of a file, on these LLMs; they may be named as people write them. `columns` says of scores which of
     their columns are LLMs, and what is done with scores outside [0, 1]."""
     import numpy as np
@@ -67,7 +58,7 @@ def _compare(
     first, second = (load(model) for model in models)
     known = tuple(dict.fromkeys((*first.models, *second.models)))
     common = [name for name in first.models if name in second.models]
-    held_out = None if votes is None else _read_votes(votes, known, columns)
+    held_out = None if votes is None else read_votes(votes, known, columns)
     ratings = None
     if scores is not None and len(common) > 1:  # else `compare` says so
         outside = columns["scores_outside"]
@@ -97,7 +88,9 @@ def _compare(
     help="Votes that the model was trained on: their averaged leaderboard is what it has to beat.",
 )
 @click.option("--by", metavar="COLUMN", multiple=True, help="Also for each value of a category column of the votes.")
-@click.option("--subsets", metavar="SIZES", callback=_sizes, help="Also random subsets of so many prompts: 10,25,50.")
+@click.option(
+    "--subsets", metavar="SIZES", callback=whole_numbers, help="Also random subsets of so many prompts: 10,25,50."
+)
 @click.option("--trials", metavar="N", type=whole_type(1), default=20, show_default=True, help="Subsets of each size.")
 @click.option("--seed", metavar="N", type=whole_type(0), default=0, show_default=True, help="Seed of the subsets.")
 @click.option("--plot", metavar="FILE", help="Draw the calibration, and the subsets: a .png, .pdf or .svg file.")
@@ -156,7 +149,7 @@ def evaluate(
         check_picture(plot)
     p2l = load(name)
     held_out, trained = (
-        None if file is None else _read_votes(file, p2l.models, columns) for file in (votes, baseline_votes)
+        None if file is None else read_votes(file, p2l.models, columns) for file in (votes, baseline_votes)
     )
     ratings = None
     if scores is not None:

@@ -9,11 +9,12 @@ from p2l_sdk.evaluation.metrics.leaderboards import compare_leaderboards
 from p2l_sdk.evaluation.predictions import Predictions
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.p2l import P2L
+from p2l_sdk.tabular import Tabular
 from p2l_sdk.votes.votes import Votes
 
 
 @dataclass(frozen=True, eq=False)
-class Agreement:
+class Agreement(Tabular):
     """How close a model's aggregate is to the leaderboard of the votes on the same prompts.
 
     Attributes:
@@ -27,6 +28,19 @@ class Agreement:
     marginal: Leaderboard
     metrics: dict[str, float]
     baseline: dict[str, float] | None = None
+
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        return f"The aggregate of {self.aggregate.n_prompts:,} prompts against the leaderboard of their votes"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each metric: metric, value, and baseline if one was given."""
+        baseline = self.baseline or {}
+        return [
+            {"metric": name, "value": value, **({"baseline": baseline[name]} if name in baseline else {})}
+            for name, value in self.metrics.items()
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -16,11 +16,12 @@ from p2l_sdk.evaluation.predictions import Predictions
 from p2l_sdk.evaluation.votes import Baseline, comparison_of
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.p2l import P2L
+from p2l_sdk.tabular import Tabular, estimates_of
 from p2l_sdk.votes.votes import Votes
 
 
 @dataclass(frozen=True, eq=False)
-class Category:
+class Category(Tabular):
     """The measurements on the votes of one category.
 
     Attributes:
@@ -35,6 +36,15 @@ class Category:
     metrics: dict[str, Estimate]
     baseline: Baseline | None
     agreement: Agreement | None
+
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        return f"{self.n_votes:,} votes on {self.n_prompts:,} prompts of one category"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each metric: metric, value, standard_error and n."""
+        return estimates_of(self.metrics)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

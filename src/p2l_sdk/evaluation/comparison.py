@@ -20,13 +20,14 @@ from p2l_sdk.evaluation.scores import Routing
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.feedback_p2l import vote_targets
 from p2l_sdk.p2l import P2L
+from p2l_sdk.tabular import Tabular
 from p2l_sdk.votes.votes import Scores, Votes
 
 _OF_OUTCOMES = ("cross_entropy", "brier_score", "outcome_accuracy")  # compare only where the outcomes are the same
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Comparison:
+class Comparison(Tabular):
     """Two models measured on the same votes and scores.
 
     Attributes:
@@ -47,6 +48,25 @@ class Comparison:
     second: dict[str, Estimate] = field(default_factory=dict)
     difference: dict[str, Estimate] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        return f"Two models on the {len(self.models)} LLMs that both know"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each metric: metric, first, second, difference, low and high (its 95 % limits), n."""
+        found = []
+        for name in dict.fromkeys((*self.first, *self.second, *self.difference)):
+            sides = {"first": self.first, "second": self.second, "difference": self.difference}
+            row: dict[str, Any] = {"metric": name}
+            row |= {side: values[name].value for side, values in sides.items() if name in values}
+            if (known := self.difference.get(name)) is not None:
+                if known.interval is not None:
+                    row |= dict(zip(("low", "high"), known.interval, strict=True))
+                row["n"] = known.n
+            found.append(row)
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; the differences have their 95 % interval as `interval`, None without a standard error."""

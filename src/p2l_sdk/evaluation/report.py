@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,11 +21,15 @@ from p2l_sdk.evaluation.scores import ROUTING_METRICS, Routing
 from p2l_sdk.evaluation.subsets import SubsetStudy, study_of
 from p2l_sdk.evaluation.votes import Baseline, comparison_of, metrics_of
 from p2l_sdk.p2l import P2L
+from p2l_sdk.tabular import Tabular, estimates_of
 from p2l_sdk.votes.votes import Scores, Votes
+
+if TYPE_CHECKING:
+    import matplotlib.axes
 
 
 @dataclass(kw_only=True)
-class Report:
+class Report(Tabular):
     """The results of `evaluate`; parts that were not requested, or do not apply, are None or empty.
 
     Attributes:
@@ -52,6 +56,31 @@ class Report:
     categories: dict[str, Mapping[str, Category]] = field(default_factory=dict)
     subsets: SubsetStudy | None = None
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        return "Evaluation on " + ", ".join(f"{n:,} {name[2:].replace('_', ' ')}" for name, n in self.sizes.items())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each metric: metric, value, standard_error and n; beside a baseline also its value as
+        baseline, and the difference to it."""
+        rows = estimates_of(self.metrics)
+        for row in rows:
+            for key, values in (("baseline", "metrics"), ("difference", "difference")):
+                if self.baseline is not None and row["metric"] in getattr(self.baseline, values):
+                    row[key] = getattr(self.baseline, values)[row["metric"]].value
+        return rows
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """Plot the calibration; see `Reliability.plot`, and `subsets.plot` for the study of subsets.
+
+        Raises:
+            VotesError: there were no decisive votes.
+        """
+        if self.reliability is None:
+            raise VotesError("no vote is decisive, so there is no calibration to draw")
+        return self.reliability.plot(ax)
 
     def joined(self, other: Report) -> Report:
         """This report with the sizes, metrics, baseline and notes of another one on the same data too."""

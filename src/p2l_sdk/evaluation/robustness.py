@@ -20,6 +20,7 @@ from p2l_sdk.evaluation.scores import evaluate_scores
 from p2l_sdk.modeling.prompt_p2l import Prompt, user_turns
 from p2l_sdk.p2l import P2L
 from p2l_sdk.rewording.changes import CHANGES
+from p2l_sdk.tabular import Tabular
 from p2l_sdk.votes.votes import Scores
 
 _CONSTANT = 0.98  # of the prompts with the same best LLM: then staying put says nothing
@@ -44,7 +45,7 @@ class Stability:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Robustness:
+class Robustness(Tabular):
     """The result of `robustness`.
 
     Attributes:
@@ -68,6 +69,22 @@ class Robustness:
     routing: Mapping[str, Estimate] = field(default_factory=dict)
     seed: int = 0
     notes: tuple[str, ...] = ()
+
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        return f"How often {self.n_prompts:,} prompts keep their best LLM when they are changed"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each kind of change, and for all: change, best (a share), best_error, n; with a budget
+        also route and route_error."""
+        found = []
+        for name, part in {**self.changes, "all": self.overall}.items():
+            row = {"change": name, "best": part.best.value, "best_error": part.best.standard_error, "n": part.best.n}
+            if part.route is not None:
+                row |= {"route": part.route.value, "route_error": part.route.standard_error}
+            found.append(row)
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -21,6 +21,7 @@ from p2l_sdk.evaluation.metrics.leaderboards import compare_leaderboards
 from p2l_sdk.evaluation.predictions import Predictions
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.p2l import P2L
+from p2l_sdk.tabular import Tabular
 from p2l_sdk.votes.votes import Votes
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class SubsetPoint:
 
 
 @dataclass(frozen=True)
-class SubsetStudy:
+class SubsetStudy(Tabular):
     """The study: a point for each size, the number of subsets of each size, the seed, and the size of the whole data.
 
     `n_prompts` counts the prompts from which subsets are drawn, `n_votes` all votes.
@@ -70,6 +71,20 @@ class SubsetStudy:
                 break
             overtaken = point.size
         return overtaken
+
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        return f"Random subsets of {self.n_prompts:,} prompts with {self.n_votes:,} votes, {self.trials} of each size"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each size, side (model or votes) and metric: prompts, side, metric, mean, low, high."""
+        return [
+            {"prompts": point.size, "side": side, "metric": name, **asdict(found)}
+            for point in self.points
+            for side in ("model", "votes")
+            for name, found in getattr(point, side).items()
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

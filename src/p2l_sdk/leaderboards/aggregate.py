@@ -33,7 +33,7 @@ import numpy as np
 from p2l_sdk.errors import P2LError
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.leaderboards.likelihood import PairLikelihood, require_room
-from p2l_sdk.leaderboards.pairs import bootstrap, natural_parameters, pair_sums
+from p2l_sdk.leaderboards.pairs import bootstrap, natural_parameters, newton_steps, pair_sums
 from p2l_sdk.leaderboards.weights import exponent_of, weights_of
 from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold, log_threshold
 from p2l_sdk.options import whole_number
@@ -237,11 +237,43 @@ class PairStatistics:
 
     def convergence(self, board: Leaderboard) -> Convergence:
         """How close a leaderboard, from this or any other solver, is to the optimum for these prompts."""
-        log_s = log_threshold(self.feedback, np.float64(board.eta)) if self.feedback.has_eta else 0.0
-        theta = board.coefs - (board.gamma or 0.0)
         problem = PairLikelihood(self.feedback, self.n_models)
-        value, gradient = problem.slope(self._mean().T, np.append(theta, log_s))
+        value, gradient = problem.slope(self._mean().T, self._optimum_of(board))
         return Convergence(value, float(np.abs(gradient[problem.free]).max()))
+
+    def relative_errors(self, board: Leaderboard) -> tuple[np.ndarray, float]:
+        """How surely these prompts tell the LLMs' strengths relative to each other.
+
+        Args:
+            board: as from `solve`.
+
+        Returns:
+            `(n_models,)` standard errors of the coefs minus their mean, in logits, by the same linear approximation as
+            the intervals; and the effective number of prompts, sum(w)^2 / sum(w^2). Both say nothing (errors inf)
+            with fewer than two prompts.
+        """
+        (theta, log_s, weights), shrink = self._sampled()
+        if len(theta) < 2 or weights.sum() == 0:
+            return np.full(self.n_models, np.inf), float(len(theta))
+        optimum = self._optimum_of(board)
+        hessian = PairLikelihood(self.feedback, self.n_models).hessian(self._mean().T, optimum)
+        steps = newton_steps(self.feedback, optimum, hessian, (theta, log_s, weights))
+        steps -= steps.mean(1, keepdims=True)
+        share = weights / weights.sum()
+        effective = max(2.0, 1.0 / float(share @ share))
+        variance = np.square(share) @ np.square(steps) * effective / (effective - 1.0)
+        return shrink * np.sqrt(variance), effective / shrink**2
+
+    def _optimum_of(self, board: Leaderboard) -> np.ndarray:
+        """A leaderboard as the solver's unknowns, `(n_models + 1,)` theta and log(t - 1)."""
+        log_s = log_threshold(self.feedback, np.float64(board.eta)) if self.feedback.has_eta else 0.0
+        return np.append(board.coefs - (board.gamma or 0.0), log_s)
+
+    def _sampled(self) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], float]:
+        """Theta, log(t - 1) and weights of the kept prompts, and the factor from their errors to those of all."""
+        most = max(_LEAST_SAMPLE, int(_MOST_GRADIENTS / self.n_models**2))  # those of the lowest keys are a sample too
+        _, weights, log_s, theta = np.split(self._kept[:most], [1, 2, 3], axis=1)
+        return (theta, log_s[:, 0], weights[:, 0]), float(np.sqrt(len(theta) / max(self.n_prompts, 1)))
 
     @property
     def weight(self) -> float:
@@ -255,12 +287,9 @@ class PairStatistics:
         return self._arrays["sums"] / weight
 
     def _intervals(self, optimum: np.ndarray, replicates: int, hessian: Callable[[], np.ndarray]) -> np.ndarray | None:
-        most = max(_LEAST_SAMPLE, int(_MOST_GRADIENTS / self.n_models**2))  # those of the lowest keys are a sample too
-        _, weights, log_s, theta = np.split(self._kept[:most], [1, 2, 3], axis=1)
-        n = len(theta)
-        if n < 2 or replicates < 2 or weights.sum() == 0:
+        prompts, shrink = self._sampled()
+        if len(prompts[0]) < 2 or replicates < 2 or prompts[2].sum() == 0:
             return None
-        prompts, shrink = (theta, log_s[:, 0], weights[:, 0]), np.sqrt(n / self.n_prompts)
         random = np.random.default_rng(sorted(self._seeds))
         coefs = bootstrap(self.feedback, optimum, hessian(), prompts, shrink, replicates, random)
         return np.quantile(coefs, [0.025, 0.975], axis=0).T if len(coefs) else None

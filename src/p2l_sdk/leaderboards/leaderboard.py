@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
 Z_95 = display.Z_95
 
 WHOLE, BEST = 15, 10  # a table of more LLMs than the first number shows as many of the best as the second
-_BARS = 20
+_BARS = 20  # LLMs in a picture
+_BAR = 12  # characters
 UNFAMILIAR = 0.02  # the familiarity below which a leaderboard says so
 _CLOSE, _SMALLEST = 0.5, 1e-4  # share of the departure from the averaged leaderboard; familiarity that is written out
 
@@ -60,8 +60,11 @@ class Coefficients:
             None if self.familiarity is None else self.familiarity[rows],
         )
 
-    def leaderboards(self, models: tuple[str, ...], feedback: Feedback) -> list[Leaderboard]:
-        """The leaderboard of each prompt; `models` are the LLMs' names in the order of the columns."""
+    def leaderboards(
+        self, models: tuple[str, ...], feedback: Feedback, costs: Mapping[str, float] | None = None
+    ) -> list[Leaderboard]:
+        """The leaderboard of each prompt; `models` are the LLMs' names in the order of the columns, `costs` USD per
+        response."""
         eta = [None] * len(self) if self.eta is None else self.eta[:, 0].tolist()
         gamma = [None] * len(self) if self.gamma is None else self.gamma[:, 0].tolist()
         familiarity = [None] * len(self) if self.familiarity is None else self.familiarity.tolist()
@@ -74,6 +77,7 @@ class Coefficients:
                     eta=eta[i],
                     gamma=gamma[i],
                     familiarity=familiarity[i],
+                    costs=costs,
                 )
                 for i, row in enumerate(self.coefs)
             ]
@@ -89,6 +93,7 @@ class Coefficients:
                 intervals=np.stack([row - margins[i], row + margins[i]], 1) if stated else None,
                 kinds=dict(zip(self.kinds.names, shares[i], strict=True)),
                 familiarity=familiarity[i],
+                costs=costs,
             )
             for i, row in enumerate(self.coefs)
         ]
@@ -158,6 +163,7 @@ class Leaderboard:
             recognises none.
         familiarity: how much the prompt is like those that the model learned from, in [0, 1]: the share of these that
             are at least as unlike the rest (the mean over several prompts); None if the model does not know.
+        costs: USD per response by LLM name, as far as they are known, to show beside the ratings.
     """
 
     models: tuple[str, ...]
@@ -170,6 +176,7 @@ class Leaderboard:
     n_votes: int | None = None
     kinds: Mapping[str, float] | None = None
     familiarity: float | None = None
+    costs: Mapping[str, float] | None = None
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -201,6 +208,12 @@ class Leaderboard:
     def rating_intervals(self) -> np.ndarray | None:
         """`(n_models, 2)` 95 % limits on the Arena scale; None if there are no intervals."""
         return None if self.intervals is None else display.ratings(self.feedback, self.coefs, self.intervals)
+
+    @property
+    def scale_text(self) -> str:
+        """What a rating means, in a few words: its zero and its unit."""
+        zero = "half of the answers usable" if self.feedback.grounded else "the mean LLM"
+        return f"1000: {zero}; 400 points are odds of 10 to 1"
 
     @property
     def usable(self) -> np.ndarray | None:
@@ -260,7 +273,8 @@ class Leaderboard:
         return pandas.DataFrame(self.rows())
 
     def plot(self, ax: matplotlib.axes.Axes | None = None, *, top: int | None = _BARS) -> matplotlib.axes.Axes:
-        """Plot the ratings as horizontal bars, best on top, with 95 % intervals if there are any.
+        """Plot the ratings as points, best on top, with 95 % intervals if there are any, and lines from the scale's
+        zero, which is at 1000.
 
         Args:
             ax: where to draw; a new figure if not given.
@@ -272,22 +286,28 @@ class Leaderboard:
         from p2l_sdk import pictures
 
         order = self.order[:top][::-1]
-        ratings, intervals = self.ratings[order], self.rating_intervals
-        ax = pictures.axes_of_size(ax, 7.5, 0.8 + 0.32 * len(order))
-        lowest = ratings.min() if intervals is None else intervals[order].min()
-        highest = ratings.max() if intervals is None else intervals[order].max()
-        left = lowest - 0.08 * max(highest - lowest, 1.0)
-        errors = None
+        ratings, intervals, rows = self.ratings[order], self.rating_intervals, range(len(order))
+        limits = np.stack([ratings, ratings], 1) if intervals is None else intervals[order]
+        ax = pictures.axes_of_size(ax, 7.5, 1.2 + 0.3 * len(order))
+        ax.axvline(1000.0, color=pictures.GREY, lw=1.0, zorder=1)
+        ax.hlines(rows, np.minimum(ratings, 1000.0), np.maximum(ratings, 1000.0), color=pictures.PALE_BLUE, lw=1.2)
         if intervals is not None:
-            errors = np.maximum(np.stack([ratings - intervals[order, 0], intervals[order, 1] - ratings]), 0.0)
-        bars: dict[str, Any] = {"color": [pictures.PALE_BLUE] * (len(order) - 1) + [pictures.BLUE]}
-        ax.barh([self.models[i] for i in order], ratings - left, left=left, xerr=errors, ecolor=pictures.INK, **bars)
-        ends = ratings if intervals is None else intervals[order, 1]
-        beside: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
-        for y, (end, rating) in enumerate(zip(ends, ratings, strict=True)):
-            ax.annotate(f"{rating:.0f}", (end, y), fontsize=pictures.SMALL, **beside)
-        ax.set_xlim(left, highest + 0.12 * max(highest - left, 1.0))
-        ax.set_xlabel("rating (400 points are odds of 10 to 1)")
+            ax.hlines(rows, limits[:, 0], limits[:, 1], color=pictures.INK, lw=2.0, zorder=2)
+        ax.plot(ratings, rows, "o", color=pictures.BLUE, ms=6.5, mec="white", zorder=3)
+        ax.set_yticks(rows, [self.models[i] for i in order])
+        ax.tick_params(axis="y", length=0)
+        ax.grid(axis="x", color="#dddddd", lw=0.7)
+        ax.set_axisbelow(True)
+        for y, (rating, ends) in enumerate(zip(ratings, limits, strict=True)):  # the number on the side without a line
+            side = {"ha": "left", "xytext": (7, 0)} if rating >= 1000.0 else {"ha": "right", "xytext": (-7, 0)}
+            beside: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": pictures.SMALL, **side}
+            ax.annotate(f"{rating:.0f}", (max(ends) if rating >= 1000.0 else min(ends), y), **beside)
+        low, high = min(float(limits.min()), 1000.0), max(float(limits.max()), 1000.0)
+        width = max(high - low, 1.0)
+        ax.set_xlim(low - (0.1 if low < 1000.0 else 0.03) * width, high + 0.1 * width)
+        ax.set_ylim(-0.7, len(order) - 0.3)
+        told = "rating" if intervals is None else "rating with its 95 % interval"
+        ax.set_xlabel(f"{told}\n({self.scale_text})")
         best = "" if len(order) == len(self.models) else f": the best {len(order)}"
         ax.set_title(self.caption + best, loc="left", fontsize=pictures.NORMAL)
         return ax
@@ -305,11 +325,21 @@ class Leaderboard:
         return "\n".join([self.caption, *lines, *self._not_shown(), *self.warnings()])
 
     def _repr_html_(self) -> str:
+        from p2l_sdk.tabular import html_table
+
         header, cells = self._cells()
-        head = "".join(f"<th>{name}</th>" for name in header)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in cells)
-        body += "".join(f'<tr><td colspan="{len(header)}">{text}</td></tr>' for text in self._not_shown())
-        return f"<table><caption>{self.caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        shown = self.rows()[: len(cells)]
+        if "low" not in shown[0]:  # as on the command line: bars where there are no intervals
+            lowest, width = float(self.ratings.min()), max(float(np.ptp(self.ratings)), 1e-9)
+            header.insert(3, "above the lowest")
+            for row, cell in zip(shown, cells, strict=True):
+                cell.insert(3, "█" * max(1, round(_BAR * (row["rating"] - lowest) / width)))
+        if self.costs:
+            header.append("$ per 1k")
+            for row, cell in zip(shown, cells, strict=True):
+                cost = self.costs.get(row["model"])
+                cell.append("?" if cost is None else f"{1000 * cost:.2f}")
+        return html_table(self.caption, header, cells, [*self._not_shown(), *self.warnings()])
 
     @property
     def caption(self) -> str:

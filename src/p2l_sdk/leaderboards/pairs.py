@@ -169,13 +169,9 @@ def bootstrap(
     Returns:
         `(replicates, n_models)` coefficients; replicates without any weight are left out.
     """
-    theta, log_s, weights = prompts
-    n, n_models = theta.shape
-    scores = pair_scores(feedback, optimum)
-    # float32 is accurate enough for interval widths, and twice as fast
-    gradients = _gradients(feedback, theta.astype(np.float32), log_s.astype(np.float32), scores)
-    gradients -= weights @ gradients / weights.sum()
-    steps = -shrink * (gradients @ _inverse(feedback, hessian))[:, :n_models]
+    weights = prompts[2]
+    n, n_models = prompts[0].shape
+    steps = shrink * newton_steps(feedback, optimum, hessian, prompts)
     if not feedback.grounded:  # the shift is arbitrary: leave its scatter out
         steps -= steps.mean(1, keepdims=True)
     parts = []
@@ -187,6 +183,30 @@ def bootstrap(
     effective = max(2.0, round(1.0 / float(share @ share), 6))  # the same for all scales: draws depend on every digit
     wider = np.sqrt(effective / random.chisquare(effective - 1.0, (len(resampled), 1)))  # one for all LLMs
     return optimum[:n_models] + wider * resampled
+
+
+def newton_steps(
+    feedback: Feedback,
+    optimum: np.ndarray,
+    hessian: np.ndarray,
+    prompts: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> np.ndarray:
+    """How each prompt pulls at the aggregate: with weights w of the prompts, it moves by their mean step, to first
+    order.
+
+    Args:
+        feedback, optimum, hessian: as in `bootstrap`.
+        prompts: theta, log_s and weights of `n` prompts.
+
+    Returns:
+        `(n, n_models)` in logits, the weighted mean being 0.
+    """
+    theta, log_s, weights = prompts
+    scores = pair_scores(feedback, optimum)
+    # float32 is accurate enough for interval widths, and twice as fast
+    gradients = _gradients(feedback, theta.astype(np.float32), log_s.astype(np.float32), scores)
+    gradients -= weights @ gradients / weights.sum()
+    return -(gradients @ _inverse(feedback, hessian))[:, : theta.shape[1]]
 
 
 def _gradients(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, scores: np.ndarray) -> np.ndarray:

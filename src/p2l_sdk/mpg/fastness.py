@@ -21,6 +21,7 @@ from p2l_sdk.errors import ResultsError
 from p2l_sdk.mpg.results import Results
 from p2l_sdk.routing.costs import response_cost
 from p2l_sdk.routing.route import usd
+from p2l_sdk.tabular import Tabular
 
 MEASURES = ("usd_per_query", "queries_per_second", "seconds", "seconds_to_first_token", "tokens_per_second")
 _BATCH = 2_000_000  # bootstrap numbers held in memory at once
@@ -62,7 +63,7 @@ class Run:
     callers: float = 1.0
 
 
-class Fastness(Mapping[str, float]):
+class Fastness(Tabular, Mapping[str, float]):
     """How fast and how cheap LLMs are. As a mapping it is LLM -> USD per query, so it can be passed as `costs=`.
 
     Attributes:
@@ -193,6 +194,20 @@ class Fastness(Mapping[str, float]):
             raise ResultsError("the Fastness has no measure of any LLM")
         return max(self.measures, key=lambda name: len(self.measures[name].keys() & set(models)))
 
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        n = len({model for table in self.measures.values() for model in table})
+        return f"Fastness of {n} LLM{'' if n == 1 else 's'} ({self.note})"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each LLM and measure: model, measure, value, low, high, n."""
+        return [
+            {"model": model, "measure": name, **found.to_dict()}
+            for name, table in self.measures.items()
+            for model, found in table.items()
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: note, and measure -> LLM -> value, low, high, n."""
         tables = {name: {m: x.to_dict() for m, x in table.items()} for name, table in self.measures.items()}
@@ -200,7 +215,7 @@ class Fastness(Mapping[str, float]):
 
     def __repr__(self) -> str:
         models = list(dict.fromkeys(model for table in self.measures.values() for model in table))
-        lines = [f"Fastness of {len(models)} LLM{'' if len(models) == 1 else 's'} ({self.note})"]
+        lines = [self.caption]
         width = max(map(len, models), default=0)
         for model in models:
             tables = {name: table for name, table in self.measures.items() if model in table}

@@ -70,12 +70,12 @@ class JointFrontier:
         hulls = [upper_hull(row, costs) for row in scores]
         self._cheapest = np.array([hull[0] for hull in hulls])
         steps = np.array([(i, a, b) for i, hull in enumerate(hulls) for a, b in itertools.pairwise(hull)])
-        self._prompt, start, self._end = steps.reshape(-1, 3).astype(np.int64).T
-        self._cost = costs[self._end] - costs[start]
-        rate = (scores[self._prompt, self._end] - scores[self._prompt, start]) / self._cost
+        self._prompt, self._start, self._end = steps.reshape(-1, 3).astype(np.int64).T
+        self._cost = costs[self._end] - costs[self._start]
+        rate = (scores[self._prompt, self._end] - scores[self._prompt, self._start]) / self._cost
         order = np.argsort(-rate, kind="stable")  # rates decrease along each hull, so its steps stay in order
-        self._prompt, self._end, self._cost, self._rate = (
-            x[order] for x in (self._prompt, self._end, self._cost, rate)
+        self._prompt, self._start, self._end, self._cost, self._rate = (
+            x[order] for x in (self._prompt, self._start, self._end, self._cost, rate)
         )
         self._spent = np.cumsum(self._cost)
 
@@ -100,3 +100,26 @@ class JointFrontier:
         with np.errstate(over="ignore"):  # per USD, a gain may be infinite
             multiplier = float(np.ldexp(self._rate[whole], -self._exponent))
         return Allocation(choice, split, multiplier)
+
+    def means(self, budgets: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """What the best allocations give on average if some prompts come more often than others.
+
+        Args:
+            budgets: `(n_budgets,)` mean USD per response, none below the cost of the cheapest LLM.
+            values: `(n_prompts, n_models)` of the LLMs' answers, such as true scores.
+            weights: `(n_replicates, n_prompts)` how often each prompt comes; none of the rows is 0.
+
+        Returns:
+            `(n_replicates, n_budgets)` weighted means of the values over the prompts.
+        """
+        rows = np.arange(len(self._cheapest))
+        base, cheapest = values[rows, self._cheapest], self._costs[self._cheapest]
+        gain = values[self._prompt, self._end] - values[self._prompt, self._start]
+        found = np.empty((len(weights), len(budgets)))
+        for r, weight in enumerate(weights):
+            often, total = weight[self._prompt], weight.sum()
+            spent = np.append(0.0, np.cumsum(often * self._cost))
+            gained = np.append(0.0, np.cumsum(often * gain))
+            free = total * np.ldexp(budgets, -self._exponent) - weight @ cheapest
+            found[r] = (weight @ base + np.interp(free, spent, gained)) / total
+        return found

@@ -135,6 +135,24 @@ class Router:
             )
         return self._prices
 
+    @property
+    def known_prices(self) -> np.ndarray:
+        """Like `prices`, NaN where the cost is unknown."""
+        return np.array([self._costs.get(name, math.nan) for name in self.names])
+
+    @property
+    def within_budget(self) -> Router:
+        """The router that chooses where there is a budget: this one, or the same for the LLMs of known cost if nobody
+        said which may be chosen."""
+        return self._within_budget
+
+    def require_budgets(self, budgets: Sequence[float]) -> None:
+        """Raise the BudgetError or CostError that routing under one of these budgets would raise, before any prompt is
+        read."""
+        cheapest = float(self._within_budget.prices.min())
+        for budget in budgets:
+            routing.check_budget(cheapest, budget)
+
     def at_costs(self, costs: Mapping[str, float]) -> Router:
         """The same router for one prompt that costs something else than others do, by its length for instance.
 
@@ -261,6 +279,7 @@ class Router:
         outcomes: Any = None,
         *,
         prompts: Sequence[Prompt] | None = None,
+        seed: int = 0,
     ) -> Frontier:
         """What each budget buys; see `P2L.frontier`.
 
@@ -271,33 +290,18 @@ class Router:
                 order, even if only some may be chosen; a frame, `Scores` or a file has columns by name, a row for each
                 prompt.
             prompts: the prompts; a column `prompt` of the outcomes must hold the same.
+            seed: of the limits, a bootstrap over prompts.
 
         Raises:
             P2LError: an outcome is missing or not finite, or a row is of another prompt.
         """
-        from p2l_sdk.routing.frontier import Frontier
+        from p2l_sdk.routing.sweep import frontier_of
 
         if self._within_budget is not self:
-            return self._within_budget.frontier(coefs, budgets, outcomes, prompts=prompts)
+            return self._within_budget.frontier(coefs, budgets, outcomes, prompts=prompts, seed=seed)
         coefs = self._of_llms(coefs)
-        scores, prices = self.scores(coefs), self.prices
-        values = scores if outcomes is None else self._outcomes(outcomes, coefs.shape, prompts)
-        joint = JointFrontier(scores, prices)
-        grid = np.linspace(prices.min(), prices.max(), 41) if budgets is None else np.asarray(budgets, dtype=np.float64)
-        allocations = [joint.at(float(budget)) for budget in grid]
-        alone = [[routing.optimal_mixture(row, prices, float(budget)) for row in scores] for budget in grid]
-        return Frontier(
-            budgets=grid,
-            router_costs=np.array([a.mean(prices) for a in allocations]),
-            router_scores=np.array([a.mean(values) for a in allocations]),
-            prompt_costs=np.array([(np.stack(rows) @ prices).mean() for rows in alone]),
-            prompt_scores=np.array([(np.stack(rows) * values).sum(1).mean() for rows in alone]),
-            models=self.names,
-            model_costs=prices,
-            model_scores=values.mean(0),
-            measured=outcomes is not None,
-            objective=self.objective,
-        )
+        truth = None if outcomes is None else self._outcomes(outcomes, coefs.shape, prompts)
+        return frontier_of(self.scores(coefs), self.prices, budgets, truth, self.names, self.objective, seed)
 
     def _route(
         self, board: Leaderboard, scores: np.ndarray, support: dict[int, float], budget: float | None, chosen: int

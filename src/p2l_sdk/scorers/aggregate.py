@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -49,30 +49,94 @@ def aggregate_scored(
         group_error: see `group_error_of`.
         weights, seed, progress: as in `P2L.aggregate`, with its errors.
     """
-    remaining = PromptWeights(weights)
-    statistics = PairStatistics(spec.feedback, len(spec.models), seed=seed)
-    shares, familiar = np.zeros(len(spec.kinds)), None
-    moments = _Moments(len(spec.models))
+    remaining, total = PromptWeights(weights), PromptAggregate(spec, variance, group_error, seed)
     for part in parts:
-        weights_of = remaining.take(len(part))
-        statistics.add(part, weights_of)
-        moments.add(part.coefs, weights_of, spec.feedback)
-        if part.kinds is not None:
-            shares += part.kinds.shares.sum(0) if weights_of is None else weights_of @ part.kinds.shares
-        if part.familiarity is not None:
-            weighted = part.familiarity if weights_of is None else weights_of * part.familiarity
-            familiar = (familiar or 0.0) + float(weighted.sum())
+        total.add(part, remaining.take(len(part)))
         if progress is not None:
-            progress(statistics.n_prompts)
-    remaining.require_end(statistics.n_prompts)
-    if statistics.n_prompts == 0:
+            progress(total.statistics.n_prompts)
+    remaining.require_end(total.statistics.n_prompts)
+    if total.statistics.n_prompts == 0:
         raise PromptError("there are no prompts to aggregate; give at least one")
-    board = statistics.solve(spec.models)
-    if familiar is not None:
-        board = replace(board, familiarity=familiar / statistics.weight)
-    if group_error is not None and board.intervals is not None:
-        board = _widened(board, float(group_error[0]) * set_likeness(moments.spread, float(group_error[1])))
-    return board if variance is None else _with_kinds(board, spec.kinds, variance, shares / statistics.weight)
+    return total.board()
+
+
+class PromptAggregate:
+    """What is kept of a set of prompts that a model has scored: batches are added, sets are merged.
+
+    Args:
+        spec, variance, group_error, seed: as in `aggregate_scored`; sets that are merged need different seeds.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, variance: np.ndarray | None, group_error: np.ndarray | None = None, seed: int = 0
+    ) -> None:
+        self.statistics = PairStatistics(spec.feedback, len(spec.models), seed=seed)
+        self._spec, self._variance, self._group_error = spec, variance, group_error
+        self._shares = np.zeros(len(spec.kinds))
+        self._familiar: float | None = None  # weighted sum of the prompts' familiarity
+        self._moments = _Moments(len(spec.models))
+        self._relative = _Moments(len(spec.models))  # of the coefs minus their mean
+
+    def add(self, part: Coefficients, weights: np.ndarray | None = None) -> None:
+        """Add a batch of prompts, with a weight for each if given."""
+        self.statistics.add(part, weights)
+        self._moments.add(part.coefs, weights, self._spec.feedback)
+        self._relative.add(part.coefs - part.coefs.mean(1, keepdims=True), weights, self._spec.feedback)
+        if part.kinds is not None:
+            self._shares += part.kinds.shares.sum(0) if weights is None else weights @ part.kinds.shares
+        if part.familiarity is not None:
+            weighted = part.familiarity if weights is None else weights * part.familiarity
+            self._familiar = (self._familiar or 0.0) + float(weighted.sum())
+
+    def merge(self, other: PromptAggregate) -> None:
+        """Add the prompts of another set of the same model."""
+        self.statistics.merge(other.statistics)
+        self._moments.merge(other._moments)
+        self._relative.merge(other._relative)
+        self._shares = self._shares + other._shares
+        if other._familiar is not None:
+            self._familiar = (self._familiar or 0.0) + other._familiar
+
+    @classmethod
+    def merged(cls, parts: Sequence[PromptAggregate], seed: int) -> PromptAggregate:
+        """The prompts of several sets (at least one), which stay as they are; a seed that none of them has."""
+        total = cls(parts[0]._spec, parts[0]._variance, parts[0]._group_error, seed)
+        for part in parts:
+            total.merge(part)
+        return total
+
+    def __len__(self) -> int:
+        return self.statistics.n_prompts
+
+    @property
+    def kinds(self) -> np.ndarray:
+        """`(n_kinds,)` mean share of each kind."""
+        return np.asarray(self._shares / self.statistics.weight)
+
+    @property
+    def group_variance(self) -> float:
+        """Variance of the model's error for these prompts as a group, in squared logits; 0 if it knows none."""
+        if self._group_error is None:
+            return 0.0
+        return float(self._group_error[0]) * set_likeness(self._moments.spread, float(self._group_error[1]))
+
+    @property
+    def relative_spread(self) -> float:
+        """The share, in [0, 1], of the variance of the coefs among these prompts that is in the LLMs' strengths
+        relative to each other, and not common to all (which a grounded model has too)."""
+        spread = self._moments.spread
+        return 1.0 if spread <= 0.0 else min(self._relative.spread / spread, 1.0)
+
+    def board(self, *, intervals: bool = True) -> Leaderboard:
+        """The aggregate leaderboard; its intervals, if wanted, include what the model knows of its own errors."""
+        board = self.statistics.solve(self._spec.models, **({} if intervals else {"replicates": 0}))
+        if not intervals:
+            return board
+        if self._familiar is not None:
+            board = replace(board, familiarity=self._familiar / self.statistics.weight)
+        if self._group_error is not None and board.intervals is not None:
+            board = _widened(board, self.group_variance)
+        return board if self._variance is None else _with_kinds(board, self._spec.kinds, self._variance, self.kinds)
 
 
 def set_likeness(spread: float, among_all: float) -> float:
@@ -107,6 +171,10 @@ class _Moments:
         weights = np.ones(len(values)) if weights is None else weights
         self._weight += float(weights.sum())
         self._sums += np.stack([weights @ values, weights @ np.square(values)])
+
+    def merge(self, other: _Moments) -> None:
+        self._weight += other._weight
+        self._sums = self._sums + other._sums
 
     @property
     def spread(self) -> float:

@@ -8,17 +8,19 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from p2l_sdk.errors import TableError, VotesError
+from p2l_sdk.errors import TableError, VotesError, did_you_mean
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.tables.columns import checked, checked_prompt, prompt_column
 from p2l_sdk.tables.files import KINDS, UNTYPED, Rows, kind_of, no_table, read_rows
+from p2l_sdk.tables.grids import column_key
 from p2l_sdk.tables.headers import guess, names_prompt
 from p2l_sdk.tables.json_files import json_items, json_rows
 from p2l_sdk.tables.places import Places, placed
 from p2l_sdk.tables.prompt_cells import PromptCells
 from p2l_sdk.tables.reading import Reading
-from p2l_sdk.tables.sources import Source, of_rows, table_errors
+from p2l_sdk.tables.sources import ABSENT, Chunk, Source, of_rows, table_errors
 from p2l_sdk.tables.text import open_text, text_lines
 
 _TEXT = ("", ".txt", ".md")
@@ -36,23 +38,51 @@ def read_prompts(path: str | Path, column: str | None = None) -> Iterator[Prompt
     Raises:
         VotesError: the file cannot be read, has no prompt column, or holds an invalid prompt.
     """
+    for prompt, _ in _read(path, column, None):
+        yield prompt
+
+
+def read_labelled_prompts(path: str | Path, by: str, column: str | None = None) -> Iterator[tuple[Prompt, Any]]:
+    """Yield the prompts of a table, each with what stands in another column beside it, such as its category.
+
+    Args:
+        path, column: as in `read_prompts`; JSON lines if it is "-".
+        by: the name of the other column, in any letter case.
+
+    Raises:
+        VotesError: as in `read_prompts`, or the file is no table, or it has no such column.
+    """
+    yield from _read(path, column, by)
+
+
+def _read(path: str | Path, column: str | None, by: str | None) -> Iterator[tuple[Prompt, Any]]:
     columns = None if column is None else {"prompt": column}
     with table_errors(VotesError, None if str(path) == "-" else path):
         if str(path) == "-":
-            yield from _standard_input(columns)
+            yield from _standard_input(columns, by)
         elif kind_of(path) == ".json" and (items := json_items(Path(path))) is not None:
-            yield from checked(items, checked_prompt, 0)
+            _require_no_column(by, "this JSON array holds prompts alone")
+            for prompt in checked(items, checked_prompt, 0):
+                yield prompt, None
         elif (kind := kind_of(path)) is not None:
-            yield from _of_rows(read_rows(path, most=None), columns, kind in UNTYPED)
+            yield from _of_rows(read_rows(path, most=None), columns, kind in UNTYPED, by)
         elif Path(path).suffix.lower() in _TEXT:
+            _require_no_column(by, f"{str(path)!r} is a text of one prompt per line")
             with open_text(Path(path)) as file:
                 for number, line in text_lines(file, path):
-                    yield _checked(line, f"line {number}")
+                    yield _checked(line, f"line {number}"), None
         else:
             raise VotesError(no_table(path, f"text with one prompt per line (.txt, .md or no ending), {KINDS}"))
 
 
-def _of_rows(rows: Rows, columns: Mapping[str, str] | None, untyped: bool = False) -> Iterator[Prompt]:
+def _require_no_column(by: str | None, what: str) -> None:
+    if by is not None:
+        raise TableError(f"{what}, so there is no column {by!r}; give a table (.csv, .jsonl, .parquet, ...)")
+
+
+def _of_rows(
+    rows: Rows, columns: Mapping[str, str] | None, untyped: bool = False, by: str | None = None
+) -> Iterator[tuple[Prompt, Any]]:
     source, _ = Reading.of(columns).apply(Source("the table", of_rows(rows), untyped, rows.place))
     cells, start = PromptCells(), 0
     for chunk in source.chunks:
@@ -64,11 +94,23 @@ def _of_rows(rows: Rows, columns: Mapping[str, str] | None, untyped: bool = Fals
             )
         with placed(rows.place):
             found = prompt_column(chunk, start, cells)
-        for row, value in enumerate(found, start):
+        labels = [None] * len(found) if by is None else _labels(chunk, by, start)
+        for row, (value, label) in enumerate(zip(found, labels, strict=True), start):
             with placed(rows.place):
-                prompts = checked([value], checked_prompt, row)
-            yield from prompts
+                (prompt,) = checked([value], checked_prompt, row)
+            yield prompt, label
         start += len(found)
+
+
+def _labels(chunk: Chunk, by: str, start: int) -> list[Any]:
+    """The column beside the prompts; empty cells if only this part of the table lacks it."""
+    near = [name for name in chunk if name == by] or [name for name in chunk if column_key(name) == column_key(by)]
+    if len(near) == 1:
+        return chunk[near[0]]
+    if start:
+        return [ABSENT] * len(next(iter(chunk.values())))
+    others = [str(name) for name in chunk if name not in ("prompt", "conversation_a")]
+    raise TableError(f"there is no column {by!r}; {did_you_mean(by, others)}")
 
 
 def _checked(line: str, place: str) -> Prompt:
@@ -78,7 +120,7 @@ def _checked(line: str, place: str) -> Prompt:
         raise TableError(f"{place}: {error}") from None
 
 
-def _standard_input(columns: Mapping[str, str] | None) -> Iterator[Prompt]:
+def _standard_input(columns: Mapping[str, str] | None, by: str | None) -> Iterator[tuple[Prompt, Any]]:
     """Plain lines, or JSON lines if the first one is a JSON object with a prompt."""
     lines = text_lines(sys.stdin, "standard input")
     first = next(lines, None)
@@ -89,10 +131,11 @@ def _standard_input(columns: Mapping[str, str] | None) -> Iterator[Prompt]:
     if text.lstrip().startswith("{") and _has_prompt(text, columns):
         places = Places()
         with table_errors(VotesError, "standard input"):
-            yield from _of_rows(Rows(json_rows(following, "standard input", places), places), columns)
+            yield from _of_rows(Rows(json_rows(following, "standard input", places), places), columns, by=by)
     else:
+        _require_no_column(by, "standard input holds one prompt per line")
         for number, line in following:
-            yield _checked(line, f"standard input, line {number}")
+            yield _checked(line, f"standard input, line {number}"), None
 
 
 def _has_prompt(text: str, columns: Mapping[str, str] | None) -> bool:

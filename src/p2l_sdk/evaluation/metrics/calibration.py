@@ -19,13 +19,14 @@ import numpy as np
 
 from p2l_sdk.errors import P2LError, VotesError
 from p2l_sdk.evaluation.metrics.estimates import clustered_mean
+from p2l_sdk.tabular import Tabular
 
 if TYPE_CHECKING:
     import matplotlib.axes
 
 
 @dataclass(frozen=True, eq=False)
-class Reliability:
+class Reliability(Tabular):
     """A reliability curve.
 
     Attributes:
@@ -54,13 +55,21 @@ class Reliability:
         by_chance = float(self.share @ self.standard_error) * math.sqrt(2.0 / math.pi)
         return by_chance if math.isfinite(by_chance) else None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values: ece, ece_by_chance and one row per bin."""
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        return f"Calibration on {int(self.n.sum()):,} decisive votes: ECE {self.ece:.3f}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each bin: probability, frequency, standard_error (None if not known), share, n."""
         errors = [error if math.isfinite(error) else None for error in self.standard_error.tolist()]
         columns = (self.probability.tolist(), self.frequency.tolist(), errors, self.share.tolist(), self.n.tolist())
         names = ("probability", "frequency", "standard_error", "share", "n")
-        rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-        return {"ece": self.ece, "ece_by_chance": self.ece_by_chance, "bins": rows}
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: ece, ece_by_chance and one row per bin."""
+        return {"ece": self.ece, "ece_by_chance": self.ece_by_chance, "bins": self.rows()}
 
     def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
         """Plot how often the favourite of a pair won against the predicted probability, with 95 % intervals.

@@ -1,0 +1,70 @@
+"""`Tabular`: a result that is rows, as a data frame and as a table in a notebook."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from p2l_sdk.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    import pandas
+
+_MOST = 100  # rows in a notebook
+
+
+class Tabular:
+    """What a result with `rows` can do."""
+
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        return type(self).__name__
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary of plain values for each row."""
+        raise NotImplementedError
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The rows as a data frame (needs pandas)."""
+        try:
+            import pandas
+        except ImportError:
+            raise MissingExtraError("to_pandas", "pandas", "data") from None
+        return pandas.DataFrame(self.rows())
+
+    def _repr_html_(self) -> str:
+        rows = self.rows()
+        header = list(dict.fromkeys(name for row in rows for name in row))
+        cells = [[_text(row.get(name)) for name in header] for row in rows[:_MOST]]
+        more = [] if len(rows) <= _MOST else [f"... and {len(rows) - _MOST} more: to_pandas() has all {len(rows)}"]
+        return html_table(self.caption, [name.replace("_", " ") for name in header], cells, more)
+
+
+def html_table(caption: str, header: Sequence[str], cells: Sequence[Sequence[str]], more: Sequence[str] = ()) -> str:
+    """A table in HTML, of plain text; the lines of `more` stand below, each over its whole width."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in cells)
+    body += "".join(f'<tr><td colspan="{len(header)}">{html.escape(text)}</td></tr>' for text in more)
+    return (
+        f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def estimates_of(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each metric: metric, value, standard_error and n, as far as they are known."""
+    rows = []
+    for name, found in metrics.items():
+        row = {"metric": name, "value": getattr(found, "value", found)}
+        for key in ("standard_error", "n"):
+            if (value := getattr(found, key, None)) is not None:
+                row[key] = value
+        rows.append(row)
+    return rows
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
