@@ -12,15 +12,19 @@ import click
 
 from p2l_sdk.cli.common import COSTS, JSON, MODEL, PROMPT_COLUMN, load, print_json
 from p2l_sdk.cli.once import Once
+from p2l_sdk.cli.scaling import scaling
 from p2l_sdk.modeling.prompt_p2l import Prompt
 
 if TYPE_CHECKING:
     from p2l_sdk.analysis import Strengths
 
 
-@click.group(cls=Once, short_help="Strengths and weaknesses, found in many prompts.")
+@click.group(cls=Once, short_help="Strengths and weaknesses; what more votes would bring.")
 def analyze() -> None:
     """What the leaderboards of many prompts tell about LLMs."""
+
+
+analyze.add_command(scaling)
 
 
 @dataclass(frozen=True)
