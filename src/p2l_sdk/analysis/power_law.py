@@ -3,8 +3,8 @@
 The means of the sizes are fitted by generalised least squares. Losses of one size differ between seeds because the
 prompts differ, and because training is random; their variance is taken to be a power of n, so that a size's few seeds
 need not tell it alone. Draws from one pool of N prompts share prompts, the more the larger they are: two of sizes n and
-m have the correlation sqrt(n m) / N, and of sizes above half of the pool the spread over the seeds says too little: it
-is that of the smaller sizes' trend.
+m have the correlation sqrt(n m) / N, and differ by less than draws from two pools, which is corrected; above half of
+the pool, where little is left of the difference, the variance is that of the smaller sizes' trend.
 
 For a given exponent b the law is linear in the loss at the middle size n0 and in how fast it falls there:
 
@@ -19,13 +19,14 @@ plus a quantile of F; the interval of any other figure holds all its values for 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 EXPONENTS = np.round(np.concatenate([np.arange(-1.0, 2.0, 0.01), np.arange(2.0, 4.001, 0.05)]), 3)
 _NOTHING = 1e-7  # nats: losses are not known better
+_TELLING = 0.5  # share of the pool up to which the spread over seeds is used
 _RISE = 2.0  # standard errors of a difference
 _BENT = 0.01  # chance of so much scatter around a true law
 _CHECKABLE = 5  # sizes
@@ -86,18 +87,20 @@ class PowerLaw:
     @property
     def floor(self) -> Interval:
         """The loss that no number of prompts would go below; without a low limit where the points show none."""
-        found = self._of(lambda b: np.array([1.0, -1.0 / b]) if b > 0 else None)
+        some = EXPONENTS > 0
+        found = self._of(np.where(some, 1.0, np.nan), -1.0 / np.where(some, EXPONENTS, np.nan))
         possible = self.exponent.low
         return found if possible is not None and possible > 0 else Interval(found.value, None, found.high)
 
     def at(self, n: float) -> Interval:
         """The loss with so many prompts."""
-        return self._of(lambda b: np.array([1.0, -_bend(n / _middle(self.n), b)]))
+        return self._of(np.ones(len(EXPONENTS)), -_bend(n / _middle(self.n), EXPONENTS))
 
     def gain(self, factor: float = 10.0) -> Interval:
         """By how much the loss would fall with `factor` times the prompts of the largest size, in nats."""
-        first, second = self.n[-1] / _middle(self.n), factor * self.n[-1] / _middle(self.n)
-        return self._of(lambda b: np.array([0.0, _bend(second, b) - _bend(first, b)]), least=-math.inf)
+        largest = self.n[-1] / _middle(self.n)
+        more = _bend(factor * largest, EXPONENTS) - _bend(largest, EXPONENTS)
+        return self._of(np.zeros(len(EXPONENTS)), more, least=-math.inf)
 
     def curve(self, n: np.ndarray) -> np.ndarray:
         """`(k,)` losses of the law at these numbers of prompts."""
@@ -108,22 +111,22 @@ class PowerLaw:
     def _best(self) -> int:
         return int(np.argmin(self.chi2))
 
-    def _of(self, figure: Callable[[float], np.ndarray | None], least: float = 0.0) -> Interval:
-        """A figure, linear in middle and fall for each exponent (None where it does not exist), and its limits."""
-        best = figure(float(EXPONENTS[self._best]))
-        theta = np.stack([self.middle, self.fall], 1)
-        value = None if best is None else max(least, float(best @ theta[self._best]))
+    def _of(self, of_middle: np.ndarray, of_fall: np.ndarray, least: float = 0.0) -> Interval:
+        """A figure, given its `(n_exponents,)` coefficients of middle and fall (NaN where it does not exist), and its
+        limits."""
+        values = of_middle * self.middle + of_fall * self.fall
+        there = np.isfinite(values)
+        value = max(least, float(values[self._best])) if there[self._best] else None
         if self.cutoff is None:
             return Interval(value, None, None)
-        lows, highs = [], []
-        for i in np.flatnonzero(self.chi2 <= self.cutoff):
-            if (direction := figure(float(EXPONENTS[i]))) is not None:
-                margin = math.sqrt((self.cutoff - self.chi2[i]) * float(direction @ self.spread[i] @ direction))
-                lows.append(float(direction @ theta[i]) - margin)
-                highs.append(float(direction @ theta[i]) + margin)
-        if not lows:
+        possible = there & (self.chi2 <= self.cutoff)
+        if not possible.any():
             return Interval(value, None, None)
-        return Interval(value, max(least, min(lows)), max(least, max(highs)))
+        direction = np.stack([of_middle, of_fall], 1)
+        variance = np.einsum("ei,eij,ej->e", direction, self.spread, direction)
+        margin = np.sqrt((self.cutoff - self.chi2[possible]) * variance[possible])
+        low, high = (values[possible] - margin).min(), (values[possible] + margin).max()
+        return Interval(value, max(least, float(low)), max(least, float(high)))
 
     def to_dict(self, factor: float = 10.0) -> dict[str, object]:
         """As plain JSON values."""
@@ -154,8 +157,7 @@ def fit_power_law(losses: Mapping[int, Sequence[float]], *, pool: int | None = N
     means = np.array([part.mean() for part in values])
     covariance, freedom = _covariance(n, values, pool)
     weight = np.linalg.inv(covariance)
-    fits = [_fit(n, means, weight, float(b)) for b in EXPONENTS]
-    theta, spread, chi2 = (np.array(part) for part in zip(*fits, strict=True))
+    theta, spread, chi2 = _fits(n, means, weight)
     left = len(n) - 3
     scatter = chi2.min() / left if left else 0.0
     excess = max(1.0, scatter) if freedom else scatter
@@ -172,18 +174,21 @@ def _middle(n: np.ndarray) -> float:
     return float(np.exp(np.log(n).mean()))
 
 
-def _bend(ratio: np.ndarray | float, b: float) -> np.ndarray | float:
+def _bend(ratio: np.ndarray | float, b: np.ndarray | float) -> np.ndarray:
     """(1 - ratio^-b) / b, and its limit log(ratio)."""
-    return np.log(ratio) if b == 0 else -np.expm1(-b * np.log(ratio)) / b
+    log, some = np.log(ratio), np.where(np.equal(b, 0), 1.0, b)
+    return np.asarray(np.where(np.equal(b, 0), log, -np.expm1(-some * log) / some))
 
 
-def _fit(n: np.ndarray, means: np.ndarray, weight: np.ndarray, b: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """The best middle and fall for an exponent, their covariance, and chi-square."""
-    design = np.stack([np.ones(len(n)), -np.asarray(_bend(n / _middle(n), b))], 1)
-    spread = np.linalg.inv(design.T @ weight @ design)
-    theta = spread @ design.T @ weight @ means
-    rest = means - design @ theta
-    return theta, spread, float(rest @ weight @ rest)
+def _fits(n: np.ndarray, means: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each exponent the best middle and fall, their covariance, and chi-square."""
+    falls = _bend((n / _middle(n))[None], EXPONENTS[:, None])
+    design = np.stack([np.ones_like(falls), -falls], 2)
+    weighted = np.einsum("eki,kl->eil", design, weight)
+    spread = np.linalg.inv(weighted @ design)
+    theta = np.einsum("eij,ejk,k->ei", spread, weighted, means)
+    rest = means - np.einsum("eki,ei->ek", design, theta)
+    return theta, spread, np.einsum("ek,kl,el->e", rest, weight, rest)
 
 
 def _covariance(n: np.ndarray, values: Sequence[np.ndarray], pool: int | None) -> tuple[np.ndarray, int]:
@@ -192,17 +197,15 @@ def _covariance(n: np.ndarray, values: Sequence[np.ndarray], pool: int | None) -
     seeds = np.array([len(part) for part in values])
     if seeds.min() < 2:
         return np.eye(len(n)), 0
-    variance = np.maximum([part.var(ddof=1) for part in values], _NOTHING**2)
-    telling = np.full(len(n), True) if pool is None else n <= pool / 2
+    share = np.zeros(len(n)) if pool is None else np.minimum(n / pool, 1.0)
+    telling = share <= _TELLING
     if telling.sum() < 2:
         telling[:2] = True
-    x, y = np.log(n[telling]), np.log(variance[telling])
-    slope = float(np.clip(np.polyfit(x, y, 1)[0], -3.0, 1.0))
-    level = np.average(variance[telling] / n[telling] ** slope, weights=seeds[telling] - 1)
-    expected = level * n**slope
-    share = np.zeros(len(n)) if pool is None else np.minimum(n / pool, 1.0)
-    shared = np.sqrt(expected * share)
-    own = expected * (1.0 - share) / seeds
+    spread = np.maximum([part.var(ddof=1) for part in values], _NOTHING**2)[telling]
+    variance = spread / np.maximum(1.0 - share[telling], _TELLING)  # draws from one pool differ by less
+    slope = float(np.clip(np.polyfit(np.log(n[telling]), np.log(variance), 1)[0], -3.0, 1.0))
+    expected = np.average(variance / n[telling] ** slope, weights=seeds[telling] - 1) * n**slope
+    shared, own = np.sqrt(expected * share), expected * (1.0 - share) / seeds
     return np.outer(shared, shared) + np.diag(own + _NOTHING**2), int((seeds[telling] - 1).sum())
 
 

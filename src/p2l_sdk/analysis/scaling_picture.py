@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import matplotlib.axes
 
 _MARKERS = "osD^vP*X"
+_BESIDE = 1.025  # factor between the marks of two lines, which would hide each other
 _LIMIT = 1.96  # standard errors: 95 %
 
 
@@ -35,7 +36,8 @@ def draw(
     colours, ends = _shades(len(lines)), []
     for number, line in enumerate(lines):
         law, colour, mark = line.law, colours[number], _MARKERS[number % len(_MARKERS)]
-        ax.errorbar(law.n, law.loss, _LIMIT * law.error, fmt=mark, color=colour, ms=5, lw=1, capsize=2, zorder=3)
+        beside = law.n * _BESIDE ** (number - (len(lines) - 1) / 2)
+        ax.errorbar(beside, law.loss, _LIMIT * law.error, fmt=mark, color=colour, ms=5, lw=1, capsize=2, zorder=3)
         inside, beyond = np.geomspace(law.n[0], law.n[-1], 60), np.geomspace(law.n[-1], factor * law.n[-1], 40)
         ax.plot(inside, law.curve(inside), color=colour, lw=1.6)
         ax.plot(beyond, law.curve(beyond), color=colour, lw=1.3, ls="--")
@@ -52,7 +54,7 @@ def draw(
     )
     ax.set_xscale("log")
     _ticks(ax, lines, factor)
-    _bounds(ax, lines, factor)
+    _bounds(ax, lines, best, factor)
     _name_lines(ax, ends)
     ax.set_xlabel("prompts learned from (dashed: forecast)")
     ax.set_ylabel("loss on held-out votes, nats a vote")
@@ -75,13 +77,15 @@ def _ticks(ax: matplotlib.axes.Axes, lines: Sequence[Line], factor: float) -> No
     ax.minorticks_off()
 
 
-def _bounds(ax: matplotlib.axes.Axes, lines: Sequence[Line], factor: float) -> None:
-    """The losses and the forecasts fill the height; a band may leave it."""
+def _bounds(ax: matplotlib.axes.Axes, lines: Sequence[Line], best: int, factor: float) -> None:
+    """The losses, the forecasts and the band fill the height; a band that is wider than all of it leaves it."""
     values = [x for line in lines for x in (*line.law.loss, *line.averaged)]
     values += [float(line.law.curve(factor * line.law.n[-1:])[0]) for line in lines]
     low, high = min(values), max(values)
-    room = 0.06 * (high - low or 0.1)
-    ax.set_ylim(low - 2 * room, high + room)
+    height = high - low or 0.1
+    band = lines[best].law.at(factor * float(lines[best].law.n[-1])).low
+    low = low if band is None else min(low, max(band, low - height))
+    ax.set_ylim(low - 0.06 * height, high + 0.06 * height)
 
 
 def _name_lines(ax: matplotlib.axes.Axes, ends: list[tuple[float, float, str, tuple[float, float, float]]]) -> None:

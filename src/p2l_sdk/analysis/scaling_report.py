@@ -131,7 +131,7 @@ class Scaling:
         from p2l_sdk.analysis.scaling_picture import Line, draw
 
         lines = [Line(self.name(curve), curve.law, curve.averaged) for curve in self.curves]
-        return draw(lines, self.curves.index(self.best), f"{self.caption}\n{self.headline}", FACTOR, ax)
+        return draw(lines, self.curves.index(self.best), self._title, FACTOR, ax)
 
     @property
     def caption(self) -> str:
@@ -144,14 +144,23 @@ class Scaling:
         )
 
     @property
+    def _title(self) -> str:
+        law = self.best.law
+        now, more = law.at(law.n[-1]), law.at(FACTOR * law.n[-1])
+        doubt = "; see the warnings" if law.warnings else ""
+        return (
+            f"{self.caption}\n{self.name(self.best)}: {now.value:.3f} nats with {law.n[-1]:,.0f} prompts, forecast "
+            f"{said(more)} with {FACTOR * law.n[-1]:,.0f}{doubt}"
+        )
+
+    @property
     def headline(self) -> str:
         """What ten times the prompts would bring to the best model."""
         law = self.best.law
-        largest = law.n[-1]
-        now, more = law.at(largest), law.at(FACTOR * largest)
+        now, more, gain = law.at(law.n[-1]), law.at(FACTOR * law.n[-1]), law.gain(FACTOR)
         return (
-            f"{self.name(self.best)}: {now.value:.3f} nats with {largest:,.0f} prompts; ten times as many would bring "
-            f"{said(more)}"
+            f"{self.name(self.best)}: {now.value:.3f} nats with {law.n[-1]:,.0f} prompts; {FACTOR:.0f} times as many "
+            f"would bring {said(more)}, a gain of {said(gain)}"
         )
 
     def __repr__(self) -> str:

@@ -24,27 +24,31 @@ def print_scaling(found: Scaling) -> None:
     """Print the losses, the laws, and the warnings."""
     console = Console()
     console.print(Text(found.caption, style="bold"))
-    losses = Table(title="loss on held-out votes, nats a vote", title_justify="left", box=None, pad_edge=False)
-    losses.add_column("prompts", justify="right")
-    for curve in found.curves:
-        losses.add_column(found.name(curve), justify="right")
-    sizes = sorted({int(size) for curve in found.curves for size in curve.law.n})
-    for size in sizes:
-        cells = []
-        for curve in found.curves:
-            place = [i for i, n in enumerate(curve.law.n) if n == size]
-            cells += [f"{curve.law.loss[i]:.4f} ± {curve.law.error[i]:.4f}" for i in place] or [""]
+    losses = _table("loss on held-out votes, nats a vote", "prompts", *(found.name(curve) for curve in found.curves))
+    for size in sorted({int(size) for curve in found.curves for size in curve.law.n}):
+        cells = [f"{curve.law.loss[curve.law.n == size][0]:.4f}" for curve in found.curves]
         losses.add_row(f"{size:,}", *cells)
     console.print(losses)
-    laws = Table(title="law: floor + scale * prompts^-exponent", title_justify="left", box=None, pad_edge=False)
-    for name in ("model", "exponent", "floor", f"{FACTOR:.0f} times the prompts", "which would gain"):
-        laws.add_column(name)
+    laws = _table(
+        "law: floor + scale * prompts^-exponent", "", "exponent", "floor", f"with {FACTOR:.0f} times the prompts"
+    )
     for curve in found.curves:
         law = curve.law
-        more, gain = said(law.at(FACTOR * law.n[-1])), said(law.gain(FACTOR))
-        laws.add_row(found.name(curve), said(law.exponent, 2), said(law.floor), more, gain)
+        laws.add_row(found.name(curve), said(law.exponent, 2), said(law.floor), said(law.at(FACTOR * law.n[-1])))
     console.print(laws)
-    console.print(Text(f"± standard error; in brackets: limits at {found.level:.0%}", style="dim"))
+    errors = [float(error) for curve in found.curves for error in (curve.law.error.min(), curve.law.error.max())]
+    note = (
+        f"standard errors of the losses {min(errors):.4f} to {max(errors):.4f}; in brackets: limits, {found.level:.0%}"
+    )
+    console.print(Text(note, style="dim"))
+    console.print(Text(found.headline))
     for curve in found.curves:
         for text in curve.law.warnings:
             console.print(Text(f"warning: {found.name(curve)}: {text}"))
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right")
+    return table
