@@ -14,7 +14,7 @@ from pathlib import Path
 from p2l_sdk.analysis.extra import require_scipy
 from p2l_sdk.analysis.scaling_points import PointsFile, fingerprint, grid
 from p2l_sdk.analysis.scaling_report import Scaling
-from p2l_sdk.analysis.scaling_training import Trainings, static_folder
+from p2l_sdk.analysis.scaling_training import Base, Trainings
 from p2l_sdk.errors import P2LError, VotesError
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.votes.votes import Votes, warn_if_shared
@@ -65,9 +65,11 @@ def scaling(
         P2LError: a setting is out of range, the folder holds points of other settings, or a base cannot be loaded.
         MissingExtraError: the extra `train` is not installed.
     """
+    from p2l_sdk.training import TrainingConfig
     from p2l_sdk.training.checks import check_ground, choose_feedback
 
     require_scipy()
+    TrainingConfig(votes="-", output="-", epochs=epochs, keep=keep)  # refuses what is out of range
     _check(sizes, per_prompt, widths, bases, seeds, level)
     if held_out is None:
         validation = 0.1 if validation is None else validation
@@ -76,13 +78,13 @@ def scaling(
         raise P2LError("validation has no effect where held-out votes are given; leave out one of the two")
     if held_out.models != votes.models:
         raise P2LError("the held-out votes are on other LLMs; read them with Votes.read(file, votes.models)")
-    warn_if_shared(votes, held_out, "held_out")
+    warn_if_shared(votes, held_out, "the held-out votes")
     law = choose_feedback(votes)[0] if feedback is None else Feedback.parse(str(feedback))
     check_ground(votes, law)
     numbers = _sizes(sizes, len(votes.prompts))
-    folders = {base: static_folder(base) for base in dict.fromkeys(bases)}
+    found = [Base.of(name) for name in dict.fromkeys(bases)]
     ordered = list(dict.fromkeys(per_prompt))
-    models = {base: list(dict.fromkeys(widths)) if folder else [None] for base, folder in folders.items()}
+    models = {base.name: [None] if base.folder is None else list(dict.fromkeys(widths)) for base in found}
     cells = grid(models, numbers, ordered, seeds)
     settings = {
         "validation": validation,
@@ -92,7 +94,7 @@ def scaling(
         "votes": fingerprint(votes),
         "held_out": fingerprint(held_out),
     }
-    trainings = Trainings(votes, held_out, law, epochs=epochs, keep=keep, folders=folders)
+    trainings = Trainings(votes, held_out, law, epochs=epochs, keep=keep, bases=found)
     with PointsFile(output, settings) as file:
         missing = [cell for cell in cells if cell not in file]
         done = len(cells) - len(missing)
@@ -115,7 +117,7 @@ def _check(
     seeds: int,
     level: float,
 ) -> None:
-    lists = {"sizes": sizes or (2,), "per_prompt": per_prompt, "widths": widths, "bases": bases}
+    lists = {"sizes": (None,) if sizes is None else sizes, "per_prompt": per_prompt, "widths": widths, "bases": bases}
     for name, values in lists.items():
         if not values:
             raise P2LError(f"{name} is empty")

@@ -43,13 +43,13 @@ class Point(Cell):
 
     Attributes:
         n_votes: number of votes that it learned from.
-        parameters: number of weights that were trained; None for a text backbone.
+        parameters: number of weights of a static model's head, or of a text backbone.
         loss: on the held-out votes, in nats per vote.
         averaged_loss: that of the averaged leaderboard of the same votes.
     """
 
     n_votes: int
-    parameters: int | None
+    parameters: int
     loss: float
     averaged_loss: float
 

@@ -26,7 +26,7 @@ class Curve:
 
     Attributes:
         base, width, per_prompt: see `Cell`.
-        parameters: number of weights that are trained; None for a text backbone.
+        parameters: number of weights of a static model's head, or of a text backbone.
         law: the fitted law, with the mean losses and their standard errors.
         averaged: `(n_sizes,)` mean losses of the averaged leaderboards of the same votes.
     """
@@ -34,7 +34,7 @@ class Curve:
     base: str
     width: int | None
     per_prompt: int | None
-    parameters: int | None
+    parameters: int
     law: PowerLaw
     averaged: np.ndarray
 
@@ -90,11 +90,13 @@ class Scaling:
 
     def name(self, curve: Curve) -> str:
         """What tells a curve from the others, in a few words."""
-        bases = {other.base for other in self.curves}
-        parts = [curve.base] if len(bases) > 1 or curve.width is None else []
-        parts += [] if curve.width is None else [f"width {curve.width:,}"]
-        if len({other.per_prompt for other in self.curves}) > 1:
-            parts.append("all votes" if curve.per_prompt is None else f"{curve.per_prompt} votes a prompt")
+        parts = [curve.base] if curve.width is None or len({x.base for x in self.curves}) > 1 else []
+        votes = len({x.per_prompt for x in self.curves}) > 1
+        if curve.width is not None and (not votes or len({x.width for x in self.curves}) > 1):
+            parts.append(f"width {curve.width:,}")
+        if votes:
+            n = curve.per_prompt
+            parts.append("all votes" if n is None else f"{n:,} vote{'' if n == 1 else 's'} a prompt")
         return ", ".join(parts)
 
     def rows(self) -> list[dict[str, Any]]:

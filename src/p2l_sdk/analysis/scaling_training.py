@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2l_sdk.analysis.scaling_points import Cell, Point, draw
-from p2l_sdk.errors import ModelFormatError, P2LError, P2LWarning, VotesError
+from p2l_sdk.errors import P2LError, P2LWarning, VotesError
 from p2l_sdk.modeling.feedback_p2l import Feedback, vote_targets
 from p2l_sdk.votes.votes import Votes
 
@@ -19,33 +21,42 @@ if TYPE_CHECKING:
 _WINNERS = ("model_a", "model_b", "tie", "tie (bothbad)")
 
 
-def static_folder(base: str) -> Path | None:
-    """The folder of the token table of a base; None for a text backbone.
+@dataclass(frozen=True)
+class Base:
+    """What is trained.
 
-    Raises:
-        P2LError: the base is no model that can be trained, or it has no number of votes to scale with.
+    Attributes:
+        name: "static", a static model's folder, or a text backbone.
+        folder: of its token table; None for a text backbone.
+        n_weights: of a text backbone; 0 for a static model.
     """
-    from p2l_sdk.training.config import TrainingConfig
-    from p2l_sdk.training.plan import Plan
 
-    plan = Plan.of(TrainingConfig(votes="-", output="-", base=base), resume=False)
-    if plan.refined is not None:
-        raise P2LError(f"base {base!r} is refined, not trained; name static, a static model's folder or a text model")
-    if plan.static_base is None:
-        _require_text(base)
-    return plan.static_base
+    name: str
+    folder: Path | None
+    n_weights: int
 
+    @classmethod
+    def of(cls, name: str) -> Base:
+        """Find a base.
 
-def _require_text(base: str) -> None:
-    from transformers import AutoConfig
+        Raises:
+            P2LError: the base is refined with votes, not trained.
+            ModelFormatError: the base cannot be loaded.
+        """
+        from p2l_sdk.training import TrainingConfig
+        from p2l_sdk.training.plan import Plan
 
-    if base.endswith(".gguf") and Path(base).is_file():
-        return
-    try:
-        AutoConfig.from_pretrained(base)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelFormatError(f"the base {base!r} cannot be loaded: {reason}") from None
+        plan = Plan.of(TrainingConfig(votes="-", output="-", base=name), resume=False)
+        if plan.refined is not None:
+            raise P2LError(
+                f"base {name!r} is refined with votes, not trained; name static, a static model's folder or a text "
+                "backbone"
+            )
+        if plan.static_base is not None:
+            return cls(name, plan.static_base, 0)
+        from p2l_sdk.scorers.backbone import BaseModel
+
+        return cls(name, None, sum(weight.numel() for weight in BaseModel(name).load().parameters()))
 
 
 class Trainings:
@@ -56,7 +67,7 @@ class Trainings:
         feedback: the feedback model.
         epochs: passes over the prompts; None for the base's own choice.
         keep: share of the departure from the averaged leaderboard that is kept.
-        folders: by base, the folder of its token table; None for a text backbone.
+        bases: what is trained.
     """
 
     def __init__(
@@ -67,10 +78,10 @@ class Trainings:
         *,
         epochs: float | None,
         keep: float,
-        folders: dict[str, Path | None],
+        bases: Sequence[Base],
     ) -> None:
         self._votes, self._held_out, self._feedback = votes, held_out, feedback
-        self._epochs, self._keep, self._folders = epochs, keep, folders
+        self._epochs, self._keep, self._bases = epochs, keep, {base.name: base for base in bases}
         self._studies: dict[str, StaticStudy] = {}
         self._last: tuple[Any, Part] | None = None
 
@@ -81,7 +92,7 @@ class Trainings:
             VotesError: the votes drawn are too few for the feedback model.
         """
         try:
-            if self._folders[cell.base] is None:
+            if self._bases[cell.base].folder is None:
                 return self._text(cell)
             return self._static(cell)
         except VotesError as error:
@@ -91,7 +102,7 @@ class Trainings:
         from p2l_sdk.training.static_study import StaticStudy
         from p2l_sdk.training.token_table import table_of
 
-        folder = self._folders[cell.base]
+        folder = self._bases[cell.base].folder
         assert folder is not None
         assert cell.width is not None
         if cell.base not in self._studies:
@@ -139,7 +150,13 @@ class Trainings:
             found = [Predictions.of(p2l, self._held_out), Predictions.of_leaderboard(board, self._held_out)]
             loss, averaged = (pair_metrics(x.pairs)["cross_entropy"].value for x in found)
         counted = int((vote_targets(self._feedback).sum(1)[votes.winner] > 0).sum())
-        return Point(**vars(cell), n_votes=counted, parameters=None, loss=loss, averaged_loss=averaged)
+        return Point(
+            **vars(cell),
+            n_votes=counted,
+            parameters=self._bases[cell.base].n_weights,
+            loss=loss,
+            averaged_loss=averaged,
+        )
 
 
 def _write(votes: Votes, file: Path) -> Path:

@@ -24,17 +24,17 @@ def print_scaling(found: Scaling) -> None:
     """Print the losses, the laws, and the warnings."""
     console = Console()
     console.print(Text(found.caption, style="bold"))
-    losses = _table("loss on held-out votes, nats a vote", "prompts", *(found.name(curve) for curve in found.curves))
+    losses = _table("prompts", *(found.name(curve) for curve in found.curves))
     for size in sorted({int(size) for curve in found.curves for size in curve.law.n}):
         cells = [f"{curve.law.loss[curve.law.n == size][0]:.4f}" for curve in found.curves]
         losses.add_row(f"{size:,}", *cells)
+    console.print(Text("loss on held-out votes, nats a vote", style="bold"))
     console.print(losses)
-    laws = _table(
-        "law: floor + scale * prompts^-exponent", "", "exponent", "floor", f"with {FACTOR:.0f} times the prompts"
-    )
+    laws = _table("", "exponent", "floor", f"{FACTOR:.0f} times the prompts")
     for curve in found.curves:
         law = curve.law
         laws.add_row(found.name(curve), said(law.exponent, 2), said(law.floor), said(law.at(FACTOR * law.n[-1])))
+    console.print(Text("law: floor + scale * prompts^-exponent", style="bold"))
     console.print(laws)
     errors = [float(error) for curve in found.curves for error in (curve.law.error.min(), curve.law.error.max())]
     note = (
@@ -47,8 +47,8 @@ def print_scaling(found: Scaling) -> None:
             console.print(Text(f"warning: {found.name(curve)}: {text}"))
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
     for name in columns:
         table.add_column(name, justify="right")
     return table
