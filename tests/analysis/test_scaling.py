@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from fine_tuning import vote_rows, write_jsonl
 
 from p2l_sdk import Votes
-from p2l_sdk.analysis import scaling
+from p2l_sdk.analysis import Point, Scaling, scaling
 from p2l_sdk.analysis.scaling_points import Cell, draw, grid
 from p2l_sdk.analysis.scaling_training import Trainings
 from p2l_sdk.cli import cli
@@ -132,6 +132,20 @@ def test_every_form_tells_the_same(study):
     for text in ("width 16, 2 votes a prompt", "3 sizes are too few to check a law"):
         assert text in repr(study)
         assert text in study._repr_html_()
+
+
+def test_fewer_sizes_are_asked_for_the_largest():
+    random = np.random.default_rng(0)
+    losses = {n: 0.9 + 3 * n**-0.5 + 1e-4 * random.normal(size=3) for n in (100, 200, 400, 800, 1600)}
+    cells = [(n, seed, loss) for n, values in losses.items() for seed, loss in enumerate(values)]
+    points = [Point("static", 4, n, None, seed, 10 * n, 99, float(loss), 1.3) for n, seed, loss in cells]
+    study = Scaling.of(points, n_pool=10_000, n_held_out=50, level=0.95)
+    tried = study.best.backtest
+    assert (tried.up_to, tried.n_prompts) == (400, 1600)
+    assert tried.measured == pytest.approx(0.975, abs=1e-3)
+    assert tried.forecast.value == pytest.approx(tried.measured, abs=5e-3)
+    assert study.to_dict()["curves"][0]["backtest"]["forecast"]["low"] == tried.forecast.low
+    assert study.check.startswith("check: a law through the sizes up to 400 says 0.97")
 
 
 def test_the_picture_has_every_point(study):

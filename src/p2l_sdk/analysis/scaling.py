@@ -3,7 +3,7 @@
 Models of several sizes are trained on random parts of the votes, several draws of each size, and measured on votes on
 other prompts. Through the means of each model runs a power law with a floor (`power_law.py`), which says what ten times
 the prompts would bring, as far as the points bear it. The settings of the training are the same for all points, but for
-its length, which follows the number of prompts (`training.static_study`); nothing is chosen by the held-out votes.
+its length, which follows the number of prompts (`training.static_study`).
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def _ticks(ax: matplotlib.axes.Axes, lines: Sequence[Line], factor: float) -> No
 
 def _bounds(ax: matplotlib.axes.Axes, lines: Sequence[Line], best: int, factor: float) -> None:
     """The losses, the forecasts and the band fill the height; a band that is wider than all of it leaves it."""
-    values = [x for line in lines for x in (*line.law.loss, *line.averaged)]
+    values = [x for line in lines for x in (*(line.law.loss + _LIMIT * line.law.error), *line.averaged)]
     values += [float(line.law.curve(factor * line.law.n[-1:])[0]) for line in lines]
     low, high = min(values), max(values)
     height = high - low or 0.1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,33 @@ if TYPE_CHECKING:
     import pandas
 
 FACTOR = 10.0  # times the prompts that a forecast is for
+_BACKTEST = 3  # sizes at least that a law is fitted to
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """A law through all sizes but the two largest, asked for the largest one.
+
+    Attributes:
+        up_to: the largest size that it was fitted to.
+        n_prompts: the size that it was asked for.
+        forecast: what it said, with its limits.
+        measured: the mean loss.
+    """
+
+    up_to: int
+    n_prompts: int
+    forecast: Interval
+    measured: float
+
+    @classmethod
+    def of(cls, losses: Mapping[int, Sequence[float]], pool: int, level: float) -> Backtest | None:
+        """From the losses of the seeds by number of prompts; None for fewer than 5 sizes."""
+        if len(losses) < _BACKTEST + 2:
+            return None
+        *known, _, asked = sorted(losses)
+        law = fit_power_law({size: losses[size] for size in known}, pool=pool, level=level)
+        return cls(known[-1], asked, law.at(asked), float(np.mean(losses[asked])))
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +56,7 @@ class Curve:
         parameters: number of weights of a static model's head, or of a text backbone.
         law: the fitted law, with the mean losses and their standard errors.
         averaged: `(n_sizes,)` mean losses of the averaged leaderboards of the same votes.
+        backtest: how well fewer sizes would have forecast the largest; None for fewer than 5 sizes.
     """
 
     base: str
@@ -37,14 +65,16 @@ class Curve:
     parameters: int
     law: PowerLaw
     averaged: np.ndarray
+    backtest: Backtest | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
         rows = zip(self.law.n, self.law.loss, self.law.error, self.averaged, strict=True)
         named = ("n_prompts", "loss", "standard_error", "averaged_loss")
         sizes = [{**dict(zip(named, map(float, row), strict=True)), "n_prompts": int(row[0])} for row in rows]
+        tried = None if self.backtest is None else asdict(self.backtest)
         keys = {name: getattr(self, name) for name in ("base", "width", "per_prompt", "parameters")}
-        return {**keys, "sizes": sizes, "law": self.law.to_dict(FACTOR)}
+        return {**keys, "sizes": sizes, "law": self.law.to_dict(FACTOR), "backtest": tried}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,7 +110,9 @@ class Scaling:
                 averaged.setdefault(point.n_prompts, []).append(point.averaged_loss)
             law = fit_power_law(losses, pool=n_pool, level=level)
             means = np.array([np.mean(averaged[size]) for size in sorted(averaged)])
-            curves.append(Curve(base, width, per_prompt, part[0].parameters, law, means))
+            curves.append(
+                Curve(base, width, per_prompt, part[0].parameters, law, means, Backtest.of(losses, n_pool, level))
+            )
         return cls(tuple(curves), tuple(points), n_pool, n_held_out, level)
 
     @property
@@ -163,6 +195,16 @@ class Scaling:
         return (
             f"{self.name(self.best)}: {now.value:.3f} nats with {law.n[-1]:,.0f} prompts; {FACTOR:.0f} times as many "
             f"would bring {said(more)}, a gain of {said(gain)}"
+        )
+
+    @property
+    def check(self) -> str:
+        """How well fewer sizes would have forecast the largest one, for the best model; empty for fewer than 5 sizes."""
+        if (tried := self.best.backtest) is None:
+            return ""
+        return (
+            f"check: a law through the sizes up to {tried.up_to:,} says {said(tried.forecast)} for {tried.n_prompts:,}; "
+            f"measured {tried.measured:.3f}"
         )
 
     def __repr__(self) -> str:

@@ -96,7 +96,7 @@ def scaling(
     if eval_votes is not None and eval_scores is not None:
         raise P2LError("--eval-votes and --eval-scores are both given; the loss is measured on one of them")
     pictures.require_pyplot()
-    columns = {"models": llms, "not_llms": not_llms or (), "scores_outside": scores_outside}
+    columns: dict[str, Any] = {"models": llms, "not_llms": not_llms or (), "scores_outside": scores_outside}
     data = Votes.read(votes, **columns, **reading())
     say_findings(data.findings)
     file = eval_votes if eval_votes is not None else eval_scores

@@ -42,6 +42,8 @@ def print_scaling(found: Scaling) -> None:
     )
     console.print(Text(note, style="dim"))
     console.print(Text(found.headline))
+    if found.check:
+        console.print(Text(found.check))
     for curve in found.curves:
         for text in curve.law.warnings:
             console.print(Text(f"warning: {found.name(curve)}: {text}"))
