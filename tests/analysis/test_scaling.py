@@ -186,18 +186,18 @@ def test_a_changed_setting_is_refused_by_name(votes, tmp_path):
 def test_a_killed_study_goes_on_to_the_same_file(tmp_path):
     write_jsonl(tmp_path / "votes.jsonl", rows())
     command = ["analyze", "scaling", "--votes", str(tmp_path / "votes.jsonl"), "--sizes", "12,24,48"]
-    command += ["--widths", "4,8", "--seeds", "2", "--output"]
+    command += ["--widths", "4,8,16", "--seeds", "1", "--output"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert CliRunner().invoke(cli, [*command, str(whole)], catch_exceptions=False).exit_code == 0
     process = subprocess.Popen([sys.executable, "-m", "p2l_sdk", *command, str(killed)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not ((killed / "points.jsonl").exists() and len(lines(killed)) >= 3):
+    while not ((killed / "points.jsonl").exists() and len(lines(killed)) >= 2):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert 3 <= len(lines(killed)) < 12
+    assert 2 <= len(lines(killed)) < 9
     with (killed / "points.jsonl").open("a") as file:
         file.write('{"base": "static", "wid')  # killed in the middle of a line
     assert CliRunner().invoke(cli, [*command, str(killed)], catch_exceptions=False).exit_code == 0
@@ -237,7 +237,7 @@ def test_the_command_writes_and_prints(tmp_path):
         ({"widths": ()}, "widths is empty"),
         ({"per_prompt": (0,)}, "per_prompt holds 0"),
         ({"level": 1.0}, "the level is 1.0"),
-        ({"validation": 1.5}, "the fraction of prompts is 1.5"),
+        ({"validation": 1.5}, "validation is 1.5"),
         ({"epochs": -1.0}, "epochs is -1.0"),
         ({"keep": -0.5}, "keep is -0.5"),
         ({"feedback": "best"}, "unknown feedback"),

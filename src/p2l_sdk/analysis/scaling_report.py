@@ -199,12 +199,12 @@ class Scaling:
 
     @property
     def check(self) -> str:
-        """How well fewer sizes would have forecast the largest one, for the best model; empty for fewer than 5 sizes."""
+        """How well fewer sizes forecast the largest one, for the best model; empty for fewer than 5 sizes."""
         if (tried := self.best.backtest) is None:
             return ""
         return (
-            f"check: a law through the sizes up to {tried.up_to:,} says {said(tried.forecast)} for {tried.n_prompts:,}; "
-            f"measured {tried.measured:.3f}"
+            f"check: a law through the sizes up to {tried.up_to:,} says {said(tried.forecast)} for "
+            f"{tried.n_prompts:,}; measured {tried.measured:.3f}"
         )
 
     def __repr__(self) -> str:
