@@ -69,7 +69,7 @@ def scaling(
     from p2l_sdk.training.checks import check_ground, choose_feedback
 
     require_scipy()
-    TrainingConfig(votes="-", output="-", epochs=epochs, keep=keep, validation=validation)  # refuses what is out of range
+    TrainingConfig(votes="-", output="-", epochs=epochs, keep=keep, validation=validation)  # checks them
     _check(sizes, per_prompt, widths, bases, seeds, level)
     if held_out is None:
         validation = 0.1 if validation is None else validation
