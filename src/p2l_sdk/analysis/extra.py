@@ -11,3 +11,11 @@ def require_sklearn() -> None:
         import sklearn  # noqa: F401
     except ImportError:
         raise MissingExtraError("clusters of prompts", "scikit-learn", "analysis") from None
+
+
+def require_scipy() -> None:
+    """Raise MissingExtraError if SciPy is not installed; it comes with scikit-learn."""
+    try:
+        import scipy  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("power laws", "scipy", "analysis") from None

@@ -22,18 +22,20 @@ from p2l_sdk.cli.common import (
     whole_numbers,
 )  # fmt: skip
 from p2l_sdk.cli.once import Once
+from p2l_sdk.cli.scaling import scaling
 from p2l_sdk.modeling.prompt_p2l import Prompt
 
 if TYPE_CHECKING:
     from p2l_sdk.analysis import Strengths
 
 
-@click.group(cls=Once, short_help="What many prompts tell: strengths, categories.")
+@click.group(cls=Once, short_help="What many prompts tell: strengths, categories, scaling.")
 def analyze() -> None:
     """What the leaderboards of many prompts tell about LLMs."""
 
 
 analyze.add_command(categories)
+analyze.add_command(scaling)
 
 
 @analyze.command(short_help="How close the aggregate is to that of real votes.")

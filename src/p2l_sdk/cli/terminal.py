@@ -6,7 +6,15 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 WIDE = 76  # columns from which on tables have bars
 _BAR_WIDTH = 12
@@ -20,6 +28,15 @@ def counting(things: str) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=None)
         yield lambda done: progress.update(task, completed=done)
+
+
+@contextlib.contextmanager
+def bar_of(things: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time left, on stderr, that disappears when done; yields the function that sets done and total."""
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(things), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=3600) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def bar(value: float, low: float, high: float) -> str:

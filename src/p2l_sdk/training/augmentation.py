@@ -46,6 +46,11 @@ class VectorsWithCopies:
     def __len__(self) -> int:
         return len(self.own)
 
+    @property
+    def shape(self) -> torch.Size:
+        """That of the prompts' own vectors."""
+        return self.own.shape
+
     def __getitem__(self, rows: np.ndarray) -> torch.Tensor:
         """`(len(rows), width)` the prompts of these rows, each as it stands or changed."""
         changed = np.flatnonzero(self._random.random(len(rows)) < self.share)

@@ -154,7 +154,8 @@ def _refine(inputs: Inputs, base: Path, listener: Listener) -> tuple[P2L, Card]:
 
 def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: Listener) -> tuple[P2L, Card]:
     """A static model and its card, which are in the output folder."""
-    from p2l_sdk.training.static import StaticRecipe, fit_static, write_static
+    from p2l_sdk.training.static import fit_static, write_static
+    from p2l_sdk.training.static_recipe import StaticRecipe
     from p2l_sdk.training.token_table import distil, table_of
 
     config, data = inputs.config, cast(Votes, inputs.data)  # `Plan` refuses scores

@@ -9,8 +9,6 @@ departure from it. How long it is trained and how much it keeps is chosen by cro
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,98 +21,30 @@ from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.modeling_p2l import P2LModel
-from p2l_sdk.modeling.prompt_p2l import PromptEncoder, pad
-from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec, Pooling
-from p2l_sdk.modeling.static_p2l import StaticConfig
-from p2l_sdk.tables.settings import check_fields, count, number
+from p2l_sdk.modeling.prompt_p2l import PromptEncoder
+from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.training.checks import check_ground, check_prompts
 from p2l_sdk.training.choice import Choice
-from p2l_sdk.training.config import MOST_KEPT
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.familiarity import remember_prompts
 from p2l_sdk.training.group_error import group_error
 from p2l_sdk.training.listener import Listener
+from p2l_sdk.training.static_backbone import new_model, spec_of, standardise, vectors_of
 from p2l_sdk.training.static_choice import cross_validate, n_steps
 from p2l_sdk.training.static_folds import Folds
 from p2l_sdk.training.static_heads import (
     Heads,
     Scales,
-    Steps,
     as_outputs,
-    learnable,
     log_likelihoods,
-    n_models_of,
-    train_heads,
+    one_head,
 )
+from p2l_sdk.training.static_recipe import StaticRecipe
 from p2l_sdk.training.teacher import with_lessons
 from p2l_sdk.training.token_table import TokenTable
 from p2l_sdk.training.verdict import Verdict
 from p2l_sdk.votes.averaged import fit_leaderboard
 from p2l_sdk.votes.votes import Votes
-
-_EPOCHS = (6, 10, 20)  # to choose from, see docs/train-a-static-model.md
-_MOST_STEPS = 320  # of these; with many prompts, fewer epochs do
-
-
-@dataclass(frozen=True, kw_only=True)
-class StaticRecipe:
-    """Settings of the training. The defaults were chosen on routing9's train split, by five folds over the prompts and
-    fourteen runs that each left out one task; `steps` and `keep` are chosen anew for all votes, unless they are given.
-
-    Attributes:
-        feedback: the feedback model.
-        max_prompt_tokens: tokens kept of a prompt, the last ones.
-        symbol_weight: weight in the mean of single-character and special tokens; all others have weight 1.
-        norm_power: the mean is divided by its norm to this power: 0 leaves it unchanged, 1 gives unit length.
-        length_scale: standard deviation of the length feature, relative to 1 for a vector entry; 0 for no feature.
-        hidden_size: width of the head's hidden layer.
-        input_dropout, dropout: on the prompt's vector, and on the hidden layer.
-        learning_rate, weight_decay: of AdamW; decay on matrices only; linear warm-up and cosine decay to 0.
-        warmup_steps: of the steps, at most a tenth.
-        steps: number of optimizer steps; None: that of 6, 10 or 20 passes over the prompts, as cross-validation says.
-        batch_size: a batch consists of prompts, each with all of its votes.
-        keep: share of the learned departure from the averaged leaderboard that is kept: 0 returns it for every prompt.
-            None: chosen by cross-validation, for what tells LLMs apart and for what is common to all of them.
-        copies: changed copies of each prompt to learn from too (`training.augmentation`); None for none.
-        seed: of folds, initial weights, dropout and order.
-
-    Raises:
-        P2LError: a setting is illegal; the message names it and its legal values.
-    """
-
-    feedback: Feedback = Feedback.GRK
-    max_prompt_tokens: int = count(512)
-    symbol_weight: float = number(0.25, 1e-6)
-    norm_power: float = number(0.5, 0.0, 1.0)
-    length_scale: float = number(10.0, 0.0)
-    hidden_size: int = count(256)
-    input_dropout: float = number(0.1, 0.0, 0.95)
-    dropout: float = number(0.2, 0.0, 0.95)
-    learning_rate: float = number(2e-3, 0.0, 1.0)
-    weight_decay: float = number(6.0, 0.0, 100.0)
-    warmup_steps: int = count(20)
-    steps: int | None = count(None)
-    batch_size: int = count(128)
-    keep: float | None = number(None, 0.0, MOST_KEPT)
-    copies: int | None = count(None)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    def for_prompts(self, n_prompts: int, epochs: float | None = None) -> StaticRecipe:
-        """The recipe with the steps of `epochs` passes over the prompts; unchanged if it is None."""
-        if epochs is None:
-            return self
-        return replace(self, steps=max(1, round(epochs * -(-n_prompts // self.batch_size))))
-
-    def lengths(self, n_prompts: int) -> list[Steps]:
-        """The trainings to choose from, shortest first: one if `steps` is given."""
-        batches = -(-n_prompts // self.batch_size)
-        steps = {min(epochs * batches, _MOST_STEPS) for epochs in _EPOCHS} if self.steps is None else {self.steps}
-        names = [field.name for field in dataclasses.fields(Steps) if field.name not in ("steps", "warmup_steps")]
-        same = {name: getattr(self, name) for name in names}
-        return [Steps(steps=n, warmup_steps=max(1, min(self.warmup_steps, n // 10)), **same) for n in sorted(steps)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,22 +130,22 @@ def fit_static(
     check_prompts(votes)
     check_ground(votes, recipe.feedback)
     grouped = ByPrompt.of_votes(with_lessons(votes, lessons), recipe.feedback)
-    encode = PromptEncoder(_spec(votes, recipe, 1, {}), Tokenizer.from_str(table.tokenizer.to_str()))
-    backbone = _new_model(_spec(votes, recipe, 1, {}), table, recipe)
-    vectors = _standardise(backbone, encode(votes.prompts), recipe)
+    encode = PromptEncoder(spec_of(votes, recipe, 1, {}), Tokenizer.from_str(table.tokenizer.to_str()))
+    backbone = new_model(spec_of(votes, recipe, 1, {}), table, recipe)
+    vectors = standardise(backbone, encode(votes.prompts), recipe)
     if averaged is None:
         averaged = fit_leaderboard(votes, recipe.feedback, intervals=None)
     start = as_outputs([averaged], recipe.feedback)
     folds = Folds.of(vectors, votes, grouped, recipe.feedback, recipe.seed)
     if recipe.copies is not None:
-        folds = folds.with_copies(lambda prompts: _vectors(backbone, encode(prompts)), recipe.copies, recipe.seed)
+        folds = folds.with_copies(lambda prompts: vectors_of(backbone, encode(prompts)), recipe.copies, recipe.seed)
     choice, head = _fit_head(folds, recipe, start, listener or Listener())
-    spec = _spec(votes, recipe, head.hidden.shape[-1], costs or {})
+    spec = spec_of(votes, recipe, head.hidden.shape[-1], costs or {})
     model = _with_head(backbone, spec, head)
     remember_prompts(model, vectors, recipe.seed, _group_error(folds, recipe, choice))
     verdict = None
     if held_out is not None:
-        outputs = head.of(0, _vectors(model, encode(held_out.prompts)))
+        outputs = head.of(0, vectors_of(model, encode(held_out.prompts)))
         departs = (recipe.keep or 0.0) if choice is None else choice.verdict.keep
         verdict = _held_out_verdict(held_out, outputs, start[0], recipe.feedback, departs)
     keep = recipe.keep if choice is None else choice.keep
@@ -249,73 +179,11 @@ def write_static(model: P2LModel, tokenizer: Tokenizer, folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=tokenizer.id_to_token(0)).save_pretrained(folder)
 
 
-def _new_model(spec: ModelSpec, table: TokenTable, recipe: StaticRecipe) -> P2LModel:
-    vocab, width = table.vectors.shape
-    backbone = StaticConfig(
-        vocab_size=vocab,
-        embedding_size=width,
-        length_feature=recipe.length_scale > 0,
-    )
-    model = P2LModel(P2LConfig(backbone_config=backbone, **spec.to_dict()))
-    model.backbone.requires_grad_(False)
-    model.backbone.table.data = torch.from_numpy(table.vectors.astype(np.float32))
-    tokens = [table.tokenizer.id_to_token(i) or "" for i in range(vocab)]
-    symbol = torch.tensor([len(token) <= 1 or (token[0] in "[<" and token[-1] in "]>") for token in tokens])
-    model.backbone.log_weight.data = torch.where(symbol, math.log(recipe.symbol_weight), 0.0)
-    return model
-
-
-@torch.no_grad()
-def _standardise(model: P2LModel, ids: list[list[int]], recipe: StaticRecipe) -> torch.Tensor:
-    """Standardise the table and the length feature on these prompts in place, and return the prompts' vectors."""
-    backbone = model.backbone
-    log_lengths = torch.tensor([len(row) for row in ids], dtype=torch.float32).log()
-    if backbone.length is not None:
-        factor = recipe.length_scale / max(float(log_lengths.std()), 1e-3)
-        backbone.length.data = torch.tensor([log_lengths.mean(), factor, log_lengths.min(), log_lengths.max()])
-    width = backbone.table.shape[1]
-    # Shifting and scaling the rows of the table does the same to a weighted mean of them, so no extra layer is needed.
-    means = _vectors(model, ids)[:, :width]
-    backbone.config.norm_power = recipe.norm_power
-    backbone.table -= means.mean(0)
-    spread = _vectors(model, ids)[:, :width].std(0).square().mean().sqrt()
-    if recipe.norm_power < 1.0:  # at 1 every vector has unit length, whatever the scale
-        backbone.table *= spread ** (-1.0 / (1.0 - recipe.norm_power))
-    return _vectors(model, ids)
-
-
-def _vectors(model: P2LModel, ids: list[list[int]], batch_size: int = 256) -> torch.Tensor:
-    """The `(n_prompts, hidden_size)` pooled states of the prompts."""
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    vectors = torch.empty(len(ids), model.config.hidden_size)
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        input_ids, mask = (torch.from_numpy(x) for x in pad([ids[i] for i in rows], 0))
-        vectors[rows] = model.backbone(input_ids, mask).pooler_output
-    return vectors
-
-
-def _spec(votes: Votes, recipe: StaticRecipe, hidden_size: int, costs: dict[str, float]) -> ModelSpec:
-    return ModelSpec(
-        models=votes.models,
-        feedback=recipe.feedback,
-        costs=costs,
-        pooling=Pooling.POOLER,
-        max_prompt_tokens=recipe.max_prompt_tokens,
-        chat=False,
-        head_hidden_size=hidden_size,
-        head_activation=Activation.GELU,
-        head_input_dropout=recipe.input_dropout,
-        head_dropout=recipe.dropout,
-    )
-
-
 def _fit_head(
     folds: Folds, recipe: StaticRecipe, start: torch.Tensor, listener: Listener
 ) -> tuple[Choice | None, Heads]:
     """What was chosen, and the head: the mean of the folds' heads or, if nothing is left to choose or the votes are too
     few to leave some out, one that is trained on all prompts."""
-    prompts = folds.lessons.prompts
     lengths = recipe.lengths(len(folds.fold))
     keep = recipe.keep
     if keep is None or recipe.steps is None:
@@ -326,10 +194,8 @@ def _fit_head(
             return found
         keep = 0.0 if keep is None else keep
     bar = _Bar(listener, lengths[-1].steps)
-    width, size = folds.vectors.shape[1], recipe.hidden_size
-    heads = Heads.new(learnable(start, recipe.feedback), width, size, recipe.seed)
-    heads = train_heads(heads, folds.lesson_vectors, folds.lessons, [prompts], recipe.feedback, lengths[-1], bar.tick)
-    return None, heads.shrunk(start, Scales(keep, keep, n_models_of(start, recipe.feedback)))
+    vectors, size = folds.lesson_vectors, recipe.hidden_size
+    return None, one_head(vectors, folds.lessons, start, recipe.feedback, lengths[-1], size, keep, bar.tick)
 
 
 def _group_error(folds: Folds, recipe: StaticRecipe, choice: Choice | None) -> float:

@@ -225,6 +225,29 @@ def train_heads(
     return Heads(*(x.detach() for x in (heads.hidden, heads.hidden_bias, heads.out, heads.out_bias)))
 
 
+def one_head(
+    vectors: torch.Tensor | VectorsWithCopies,
+    votes: ByPrompt,
+    averaged: torch.Tensor,
+    feedback: Feedback,
+    how: Steps,
+    hidden_size: int,
+    keep: float,
+    tick: Callable[[], None],
+) -> Heads:
+    """One head, trained on all prompts with votes, where nothing is chosen.
+
+    Args:
+        vectors, votes, feedback, how, tick: as in `train_heads`.
+        averaged: `(1, 1, n_outputs)` averaged leaderboard of the votes, where it starts.
+        hidden_size: width of its hidden layer.
+        keep: share of the departure from the averaged leaderboard that is kept.
+    """
+    heads = Heads.new(learnable(averaged, feedback), vectors.shape[1], hidden_size, how.seed)
+    heads = train_heads(heads, vectors, votes, [votes.prompts], feedback, how, tick)
+    return heads.shrunk(averaged, Scales(keep, keep, n_models_of(averaged, feedback)))
+
+
 def _batches(rows: np.ndarray, size: int, random: np.random.Generator) -> Iterator[np.ndarray]:
     """Batches without end; the last of each pass is filled up from the pass's start."""
     n = -(-len(rows) // size)
