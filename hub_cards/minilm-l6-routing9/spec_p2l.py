@@ -138,7 +138,10 @@ class ModelSpec:
         missing = [key for key in ("models", "feedback") if key not in config]
         if missing:
             raise ModelFormatError(f"config.json lacks {', '.join(missing)}")
-        return cls(**{key: config[key] for key in SPEC_KEYS if key in config})
+        try:
+            return cls(**{key: config[key] for key in SPEC_KEYS if key in config})
+        except CostError as error:
+            raise ModelFormatError(f"config.json is damaged: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values, for `config.json`."""

@@ -210,7 +210,7 @@ def test_a_reader_that_leaves_early_is_no_error():
 def test_help_and_version():
     from p2l_sdk.cli import cli
 
-    for group in (cli, cli.commands["mpg"]):
+    for group in (cli, cli.commands["mpg"], cli.commands["analyze"]):
         assert all(command.short_help and len(command.short_help) <= 55 for command in group.commands.values())
     assert "..." not in ok("--help").split("Commands:")[1]
     assert "leaderboard" in ok("--help")

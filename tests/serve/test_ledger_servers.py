@@ -213,7 +213,7 @@ def test_the_keys_commands_say_what_is_wrong(tmp_path, capsys):
     for arguments, message in [
         (("list", "--ledger", ledger), "there is no ledger .*/l; p2l keys add and p2l serve make one"),
         (("add", "two words", "--ledger", ledger), "the name of a key is one word of printable characters"),
-        (("add", "x", "--daily", "nan", "--ledger", ledger), "a budget is a number of USD, from 0 to 100000000"),
+        (("add", "x", "--daily", "1e12", "--ledger", ledger), "a budget is a number of USD, from 0 to 100000000"),
         (("add", "x", "--budget", "-1", "--ledger", ledger), "a budget is a number of USD"),
         (("list", "--ledger", "memory"), "a ledger in memory has only the keys that its server was started with"),
     ]:

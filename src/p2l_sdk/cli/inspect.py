@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _MOST_NAMES, _MOST_ODD = 8, 20
 
 
-@click.command(short_help="What a model is, and what is odd about it, without loading it.")
+@click.command(short_help="What a model is and what is odd, without loading it.")
 @click.argument("model", default="arena")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of a model on the Hub.")
 @click.option("--no-tryout", is_flag=True, help="Do not let its tokenizer read texts in a process of its own.")

@@ -49,7 +49,7 @@ def _bar() -> Iterator[Callable[[int, int], None] | None]:
         yield progress
 
 
-@click.command(short_help="What more votes would bring: loss over the number of prompts.")
+@click.command(short_help="What more votes would bring: loss over prompts.")
 @click.option("--votes", metavar="FILE", required=True, help="Votes to learn from, or scores; as in p2l train.")
 @click.option("--output", metavar="DIR", required=True, help="Folder of the results; the same call goes on from there.")
 @click.option("--sizes", metavar="N,N,...", callback=_numbers, help="Numbers of prompts; 'all'.  [all, a half, ...]")

@@ -189,8 +189,8 @@ class KindsRecord:
             geometry = Geometry(arrays["means"], arrays["none"], arrays["slack"])
             scale = Scale(values["scale"])
             return cls(kinds, str(values["overall"]), scale, arrays["curves"], arrays["spread"], geometry)
-        except ModelFormatError:
-            raise
+        except ModelFormatError as error:
+            raise ModelFormatError(f"{str(path)!r} is damaged: {error}") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelFormatError(f"{str(path)!r} is damaged: {type(error).__name__} {error}") from None
 
