@@ -47,6 +47,14 @@ ATTACKS: dict[str, tuple[list[dict], dict[str, Any]]] = {
     "a video elsewhere": ([ask(messages=[{"role": "user", "content": VIDEO}])] * 12, {}),
     "answers that are none": ([ask(max_tokens=900)] * 12, {"before": all_do("html"), "one_by_one": True}),
     "reasoning beside the answer": ([ask(max_tokens=900)] * 12, {"before": all_do("beside"), "one_by_one": True}),
+    **{
+        f"answers with a count of the kind {kind!r}": ([ask(max_tokens=900)] * 40, {"before": all_do(kind)})
+        for kind in ("thinks", "unsummed", "byok")
+    },
+    "streams that are counted in parts": (
+        [ask(stream=True, max_tokens=50, messages=[{"role": "user", "content": "x" * 9000}])] * 40,
+        {"before": all_do("parts")},
+    ),
     "a limit of many digits": ([ask(max_tokens=10**400)] * 10, {}),
     "parallel, no limit": ([ask()] * 60, {}),
     "many answers": ([ask(n=100)] * 5, {}),

@@ -33,6 +33,10 @@ BESIDE: dict[str, dict[str, Any]] = {  # what vendors charge beside tokens, as f
     "a server of tools": {"tools": [{"type": "mcp", "server_url": "https://x.example"}]},
     "Google's search": {"tools": [{"google_search": {}}]},
     "Moonshot's search": {"tools": [{"type": "builtin_function", "function": {"name": "$web_search"}}]},
+    "a search in a function's clothes": {"tools": [{"google_search": {}, **TOOL}]},
+    "a search by another case": {"tools": [{**TOOL, "Type": "web_search"}]},
+    "a template that writes": {"chat_template": "{% for i in range(99999) %}x{% endfor %}"},
+    "a template among its arguments": {"chat_template_kwargs": {"chat_template": "x"}},
     "a tool that is none": {"tools": ["web_search"]},
     "tools that are no list": {"tools": {"type": "web_search"}},
     "Alibaba's search": {"enable_search": True},
@@ -57,6 +61,16 @@ def test_what_may_be_charged_beside_tokens_is_refused_for_a_key_with_a_budget(na
     for settings in ({"allow": [field]}, {"budget": None}):
         other, _ = gateway(**settings)
         assert httpx.post(f"{other.url}/chat/completions", json=body, headers=TEAM).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["Type", "CONTENT", "Image_URL", "Role"])
+def test_names_in_messages_that_some_vendors_read_in_another_way_are_refused(name, gateway, llms):
+    server, _ = gateway()
+    part = {"type": "text", "text": "x", name: "image_url"}
+    for message in ({"role": "user", "content": [part]}, {"role": "user", "content": "x", name: "y"}):
+        reply = httpx.post(f"{server.url}/chat/completions", json=ask(messages=[message]), headers=TEAM)
+        assert (reply.status_code, reply.json()["error"]["param"]) == (400, "messages[0]")
+    assert not llms.bodies
 
 
 def test_what_is_free_passes(gateway, llms):

@@ -4,7 +4,9 @@ It counts a token for every two bytes of text that it reads, 1,600 for an image,
 has kept, twice as much for what it is to keep, and writes as long an answer as it is allowed to, 20,000 tokens if
 nobody limits it. `behaviour[name]` is what an LLM does next: ok, slow (takes half a second), silent (bills, and never
 answers), 403, 500, untold (does not count), lie (counts more than can be), html (bills, and sends no answer), beside
-(counts its reasoning beside the answer), each (reads its prompt for each answer).
+(counts its reasoning beside the answer), thinks (counts it with the answer and does not say how much it was), unsummed
+(counts it beside the answer, without a total), byok (states a fee beside its own cost), each (reads its prompt for each
+answer), parts (counts the prompt in the first event of a stream, the answer in the last, and then nothing).
 """
 
 from __future__ import annotations
@@ -80,6 +82,20 @@ class BillingLLMs:
             details = {"completion_tokens_details": {"reasoning_tokens": each * n - 1}, "total_tokens": read + each * n}
             usage = {"prompt_tokens": read, "completion_tokens": 1, **details}
             return JSONResponse({"choices": [{"message": {"content": "x"}}], "usage": usage})
+        if behaviour in ("thinks", "unsummed", "byok"):
+            cost = (self.prices[name][0] * read + self.prices[name][1] * each * n) / 1e6
+            usage = {
+                "thinks": {"completion_tokens": each * n},
+                "unsummed": {
+                    "completion_tokens": n, "completion_tokens_details": {"reasoning_tokens": (each - 1) * n},
+                },
+                "byok": {
+                    "completion_tokens": each * n, "cost": cost / 20, "is_byok": True,
+                    "cost_details": {"upstream_inference_cost": cost},
+                },
+            }[behaviour]  # fmt: skip
+            choices = [{"index": i, "message": {"content": "x"}} for i in range(n)]
+            return JSONResponse({"choices": choices, "usage": {"prompt_tokens": read, **usage}})
         if behaviour == "slow":
             await asyncio.sleep(0.5)
         if behaviour == "silent":
@@ -91,6 +107,9 @@ class BillingLLMs:
 
     async def _stream(self, name: str, tokens: int, read: int, body: dict, behaviour: str):
         chunk = 'data: {"choices": [{"index": 0, "delta": {"content": "x "}}]}\n\n'
+        if behaviour == "parts":
+            usage = json.dumps({"prompt_tokens": read, "completion_tokens": 1})
+            yield f'data: {{"choices": [{{"index": 0, "delta": {{}}}}], "usage": {usage}}}\n\n'
         left, bills = tokens, self.bills
         while left > 0:
             size = min(3, left)
@@ -101,5 +120,9 @@ class BillingLLMs:
         yield 'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
         if (body.get("stream_options") or {}).get("include_usage") and behaviour != "untold":
             usage = LIES if behaviour == "lie" else json.dumps({"prompt_tokens": read, "completion_tokens": tokens})
+            if behaviour == "parts":
+                usage = json.dumps({"prompt_tokens": 0, "completion_tokens": tokens})
             yield f'data: {{"choices": [], "usage": {usage}}}\n\n'
+            if behaviour == "parts":
+                yield 'data: {"choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0}}\n\n'
         yield "data: [DONE]\n\n"
