@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import json
 import re
+import socket
+import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -131,6 +134,22 @@ def test_a_video_does_not_refuse_a_budget_of_its_own(gateway):
     ]
     body = ask(messages=[{"role": "user", "content": video}], cost=0.003, max_tokens=50)
     assert httpx.post(f"{server.url}/chat/completions", json=body, headers=TEAM).status_code == 200
+
+
+def test_a_client_that_does_not_read_pays_for_what_was_written_meanwhile(gateway, llms):
+    server, key = gateway(budget=1.0, **{CHEAP: {"reasoning": False}})
+    llms.behaviour[CHEAP] = "fast"
+    body = json.dumps(ask(model=CHEAP, stream=True, max_tokens=300_000)).encode()
+    address = urlsplit(server.url)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((address.hostname, address.port))
+        head = f"POST {address.path}/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+        client.sendall(f"{head}Authorization: {TEAM['authorization']}\r\n\r\n".encode() + body)
+        time.sleep(2.5)
+    eventually(lambda: server.metrics.costs)
+    assert llms.bills[CHEAP] > 0.01
+    assert key.spent == pytest.approx(0.3, rel=0.01)  # all that was set aside
 
 
 def test_requests_at_the_same_time_share_what_is_left(gateway, llms):

@@ -3,10 +3,10 @@
 It counts a token for every two bytes of text that it reads, 1,600 for an image, 90,000 for what it fetches, opens or
 has kept, twice as much for what it is to keep, and writes as long an answer as it is allowed to, 20,000 tokens if
 nobody limits it. `behaviour[name]` is what an LLM does next: ok, slow (takes half a second), silent (bills, and never
-answers), 403, 500, untold (does not count), lie (counts more than can be), html (bills, and sends no answer), beside
-(counts its reasoning beside the answer), thinks (counts it with the answer and does not say how much it was), unsummed
-(counts it beside the answer, without a total), byok (states a fee beside its own cost), each (reads its prompt for each
-answer), parts (counts the prompt in the first event of a stream, the answer in the last, and then nothing).
+answers), 403, 500, untold (does not count), lie (counts more than can be), html (bills, and sends no answer), each
+(reads its prompt for each answer), fast (streams as fast as it is read), parts (counts the prompt in the first event of
+a stream, the answer in the last, and then nothing), byok (states a fee beside its own cost). Reasoning is counted
+beside the answer (beside), without a total (unsummed), or with the answer and not told apart from it (thinks).
 """
 
 from __future__ import annotations
@@ -112,11 +112,11 @@ class BillingLLMs:
             yield f'data: {{"choices": [{{"index": 0, "delta": {{}}}}], "usage": {usage}}}\n\n'
         left, bills = tokens, self.bills
         while left > 0:
-            size = min(3, left)
+            size = min(300 if behaviour == "fast" else 3, left)
             left -= size
             self._bill(name, 0, size, bills)
             yield chunk * size
-            await asyncio.sleep(0.01)  # 300 tokens a second, which is fast
+            await asyncio.sleep(0 if behaviour == "fast" else 0.01)  # 300 tokens a second, which is fast
         yield 'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
         if (body.get("stream_options") or {}).get("include_usage") and behaviour != "untold":
             usage = LIES if behaviour == "lie" else json.dumps({"prompt_tokens": read, "completion_tokens": tokens})
