@@ -116,7 +116,7 @@ class _Chat:
             raise
 
     async def _read(self, request: Request, key: Key | None) -> ChatRequest:
-        body = await request.body()
+        body = b"".join([part async for part in request.stream()])  # request.body() would keep it until the end
         cost, session = request.headers.get(COST_HEADER), request.headers.get(SESSION_HEADER)
         most, allow = self._config.max_messages, self._config.allow
         parse = functools.partial(ChatRequest.parse, cost_header=cost, session=session, max_messages=most, allow=allow)
