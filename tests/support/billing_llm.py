@@ -3,10 +3,11 @@
 It counts a token for every two bytes of text that it reads, 1,600 for an image, 90,000 for what it fetches, opens or
 has kept, twice as much for what it is to keep, and writes as long an answer as it is allowed to, 20,000 tokens if
 nobody limits it. `behaviour[name]` is what an LLM does next: ok, slow (takes half a second), silent (bills, and never
-answers), 403, 500, untold (does not count), lie (counts more than can be), html (bills, and sends no answer), each
-(reads its prompt for each answer), fast (streams as fast as it is read), parts (counts the prompt in the first event of
-a stream, the answer in the last, and then nothing), byok (states a fee beside its own cost). Reasoning is counted
-beside the answer (beside), without a total (unsummed), or with the answer and not told apart from it (thinks).
+answers), filter (bills what it read of a prompt that it then refuses), 403, 500, untold (does not count), lie (counts
+more than can be), html (bills, and sends no answer), each (reads its prompt for each answer), fast (streams as fast as
+it is read), parts (counts the prompt in the first event of a stream, the answer in the last, and then nothing), byok
+(states a fee beside its own cost). Reasoning is counted beside the answer (beside), without a total (unsummed), or with
+the answer and not told apart from it (thinks).
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ class BillingLLMs:
         limits = [body[key] for key in ("max_tokens", "max_completion_tokens") if body.get(key)]
         each, n = max(limits, default=LONGEST), body.get("n") or 1
         self._bill(name, read, 0)
+        if behaviour == "filter":
+            return JSONResponse({"error": {"message": "no", "code": "content_filter"}}, 400)
         if body.get("stream"):
             return StreamingResponse(
                 self._stream(name, each * n, read, body, behaviour), media_type="text/event-stream"
