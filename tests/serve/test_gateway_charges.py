@@ -83,6 +83,7 @@ def test_what_is_free_passes(gateway, llms):
         "tool_choice": "auto", "store": False, "prediction": None, "enable_search": False, "modalities": ["text"],
         "temperature": 0, "reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": False}, "top_k": 3,
         "metadata": {"a": "b"}, "response_format": {"type": "text"}, "stop": ["x"], "stream_options": None,
+        "reasoning_format": "parsed", "cache_prompt": True, "safety_settings": [{"category": "x"}],
     }  # fmt: skip
     assert httpx.post(f"{server.url}/chat/completions", json=ask(max_tokens=5, **free), headers=TEAM).status_code == 200
     assert {name: llms.bodies[-1][name] for name in free} == free

@@ -28,7 +28,8 @@ _PLAIN = frozenset((  # fields that cost no more than the tokens they hold, at a
     "priority", "verbosity", "reasoning", "reasoning_effort", "include_reasoning", "separate_reasoning",
     "chat_template_kwargs", "add_generation_prompt", "continue_final_message",
     "add_special_tokens", "documents", "echo", "thinking", "think", "keep_alive", "format", "safe_prompt",
-    "prompt_mode", "prompt_truncate_len", "truncate_prompt_tokens", "usage",
+    "prompt_mode", "prompt_truncate_len", "truncate_prompt_tokens", "usage", "reasoning_format", "cache_prompt",
+    "safety_settings",
 ))  # fmt: skip
 
 
