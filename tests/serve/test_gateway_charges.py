@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import json
 import re
+import socket
+import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -33,6 +36,10 @@ BESIDE: dict[str, dict[str, Any]] = {  # what vendors charge beside tokens, as f
     "a server of tools": {"tools": [{"type": "mcp", "server_url": "https://x.example"}]},
     "Google's search": {"tools": [{"google_search": {}}]},
     "Moonshot's search": {"tools": [{"type": "builtin_function", "function": {"name": "$web_search"}}]},
+    "a search in a function's clothes": {"tools": [{"google_search": {}, **TOOL}]},
+    "a search by another case": {"tools": [{**TOOL, "Type": "web_search"}]},
+    "a template that writes": {"chat_template": "{% for i in range(99999) %}x{% endfor %}"},
+    "a template among its arguments": {"chat_template_kwargs": {"chat_template": "x"}},
     "a tool that is none": {"tools": ["web_search"]},
     "tools that are no list": {"tools": {"type": "web_search"}},
     "Alibaba's search": {"enable_search": True},
@@ -59,6 +66,16 @@ def test_what_may_be_charged_beside_tokens_is_refused_for_a_key_with_a_budget(na
         assert httpx.post(f"{other.url}/chat/completions", json=body, headers=TEAM).status_code == 200
 
 
+@pytest.mark.parametrize("name", ["Type", "CONTENT", "Image_URL", "Role"])
+def test_names_in_messages_that_some_vendors_read_in_another_way_are_refused(name, gateway, llms):
+    server, _ = gateway()
+    part = {"type": "text", "text": "x", name: "image_url"}
+    for message in ({"role": "user", "content": [part]}, {"role": "user", "content": "x", name: "y"}):
+        reply = httpx.post(f"{server.url}/chat/completions", json=ask(messages=[message]), headers=TEAM)
+        assert (reply.status_code, reply.json()["error"]["param"]) == (400, "messages[0]")
+    assert not llms.bodies
+
+
 def test_what_is_free_passes(gateway, llms):
     server, _ = gateway(budget=10.0)
     free = {
@@ -66,6 +83,7 @@ def test_what_is_free_passes(gateway, llms):
         "tool_choice": "auto", "store": False, "prediction": None, "enable_search": False, "modalities": ["text"],
         "temperature": 0, "reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": False}, "top_k": 3,
         "metadata": {"a": "b"}, "response_format": {"type": "text"}, "stop": ["x"], "stream_options": None,
+        "reasoning_format": "parsed", "cache_prompt": True, "safety_settings": [{"category": "x"}],
     }  # fmt: skip
     assert httpx.post(f"{server.url}/chat/completions", json=ask(max_tokens=5, **free), headers=TEAM).status_code == 200
     assert {name: llms.bodies[-1][name] for name in free} == free
@@ -117,6 +135,22 @@ def test_a_video_does_not_refuse_a_budget_of_its_own(gateway):
     ]
     body = ask(messages=[{"role": "user", "content": video}], cost=0.003, max_tokens=50)
     assert httpx.post(f"{server.url}/chat/completions", json=body, headers=TEAM).status_code == 200
+
+
+def test_a_client_that_does_not_read_pays_for_what_was_written_meanwhile(gateway, llms):
+    server, key = gateway(budget=1.0, **{CHEAP: {"reasoning": False}})
+    llms.behaviour[CHEAP] = "fast"
+    body = json.dumps(ask(model=CHEAP, stream=True, max_tokens=300_000)).encode()
+    address = urlsplit(server.url)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((address.hostname, address.port))
+        head = f"POST {address.path}/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+        client.sendall(f"{head}Authorization: {TEAM['authorization']}\r\n\r\n".encode() + body)
+        time.sleep(2.5)
+    eventually(lambda: server.metrics.costs)
+    assert llms.bills[CHEAP] > 0.01
+    assert key.spent == pytest.approx(0.3, rel=0.01)  # all that was set aside
 
 
 def test_requests_at_the_same_time_share_what_is_left(gateway, llms):

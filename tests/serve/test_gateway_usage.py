@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from gateway_llms import HELLO
 from p2l_sdk.serve.gateway.config import LLMConfig, Prices
 from p2l_sdk.serve.gateway.quote import Quote
 from p2l_sdk.serve.gateway.request import ChatRequest
+from p2l_sdk.serve.gateway.sse import Events
 from p2l_sdk.serve.gateway.usage import Written, counted_cost
 
 LLM = LLMConfig(name="x", base_url="http://x", prices=Prices(input=10, output=20, cached_input=1))
@@ -32,6 +34,38 @@ def test_a_cost_that_the_upstream_states_is_taken_if_it_is_possible():
         assert cost({**TOKENS, "cost": impossible}) == pytest.approx(BY_TOKENS)
 
 
+def test_a_fee_for_passing_on_is_not_the_cost():
+    details = {"upstream_inference_cost": 0.0006}
+    assert cost({**TOKENS, "cost": 0.0001, "is_byok": True, "cost_details": details}) == pytest.approx(0.0007)
+    assert cost({**TOKENS, "cost": 0, "is_byok": True, "cost_details": details}) == pytest.approx(0.0006)
+    assert cost({**TOKENS, "cost": 0.0001, "is_byok": True}) == pytest.approx(BY_TOKENS)
+    assert cost({**TOKENS, "cost": 0.0006, "is_byok": False, "cost_details": details}) == pytest.approx(0.0006)
+    assert cost({**TOKENS, "cost": 0.0001, "cost_details": {"upstream_inference_cost": None}}) == 0.0001
+
+
+@pytest.mark.parametrize(("reasoning", "believed"), [(None, 90), (True, 90), (False, 64 + 4), (20, 64 + 4 + 20)])
+def test_reasoning_that_nobody_saw_is_believed_unless_it_is_known_that_there_is_none(reasoning, believed):
+    llm, request = dataclasses.replace(LLM, reasoning=reasoning), asked()
+    usage, quote = {"prompt_tokens": 20, "completion_tokens": 90}, Quote.of(request, LLM, 0.0)
+    expected = (10 * 20 + 20 * believed) / 1e6
+    assert counted_cost(usage, request, llm, quote, Written(1, 4)) == pytest.approx(expected)
+
+
+def test_the_largest_numbers_of_a_stream_count():
+    events = Events()
+    for usage in ({"prompt_tokens": 9, "d": {"a": 1}}, {"prompt_tokens": 0, "n": 5, "d": {"a": 0, "b": 2}}, {"n": 0}):
+        events.feed(f"data: {json.dumps({'choices': [], 'usage': usage})}\n\n".encode())
+    assert events.usage == {"prompt_tokens": 9, "n": 5, "d": {"a": 1, "b": 2}}
+
+
+def test_a_mark_to_keep_something_is_found_however_it_is_spelled():
+    for name in ("cache_control", "cache\\u005fcontrol", "\\u0063ache_\\u0063ontrol"):
+        part = f'{{"type": "text", "text": "x", "{name}": {{"type": "ephemeral"}}}}'
+        body = f'{{"model": "p2l", "messages": [{{"role": "user", "content": [{part}]}}]}}'
+        assert ChatRequest.parse(body.encode()).size.kept
+    assert not asked(messages=[{"role": "user", "content": "caf\u00e9 \u007f"}]).size.kept
+
+
 def test_tokens_are_believed_as_far_as_they_can_be():
     assert cost(TOKENS) == pytest.approx(BY_TOKENS)
     cached = {**TOKENS, "prompt_tokens_details": {"cached_tokens": 15}}
@@ -49,6 +83,9 @@ def test_tokens_are_believed_as_far_as_they_can_be():
         ({"type": "file", "file": {"file_id": "f"}}, 100_000),
         ({"type": "tool_result", "content": []}, 100_000),
         ({"no": "type"}, 100_000),
+        ({"type": "text", "text": "x", "image_url": {"url": "https://x.example/i"}}, 100_000),
+        ({"type": "video", "video": ["a", "b", "c"]}, 300_000),
+        ({"type": "tool_result", "content": [{"type": "image"}] * 50}, 5_000_000),
         ({"type": "input_audio", "input_audio": {"data": "A" * 6400, "format": "wav"}}, 100),
         ({"type": "text", "text": "hi"}, 0),
     ],
@@ -56,7 +93,15 @@ def test_tokens_are_believed_as_far_as_they_can_be():
 def test_a_part_whose_size_is_not_shown_may_be_large(part, tokens):
     size = asked(messages=[{"role": "user", "content": [part]}]).size
     assert (size.other, size.images) == (tokens, 0)
-    assert size.most < 200
+    assert size.most < 1200
+
+
+def test_media_beside_the_content_of_a_message_count():
+    picture = {"type": "image_url", "image_url": {"url": "https://x.example/i"}}
+    for message, tokens in (({"images": [picture, picture]}, 300_000), ({"file_ids": "f"}, 100_000), ({"file": {}}, 0)):
+        assert asked(messages=[{"role": "assistant", "content": "x", **message}]).size.other == tokens
+    assert asked(messages=[{"role": "user", "content": picture}]).size.images == 1
+    assert asked(messages=[{"role": "user", "content": [{**picture, "image_url": ["a"] * 3}]}]).size.images == 3
 
 
 def test_only_an_image_that_is_sent_along_is_no_text():

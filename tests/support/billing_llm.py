@@ -3,8 +3,11 @@
 It counts a token for every two bytes of text that it reads, 1,600 for an image, 90,000 for what it fetches, opens or
 has kept, twice as much for what it is to keep, and writes as long an answer as it is allowed to, 20,000 tokens if
 nobody limits it. `behaviour[name]` is what an LLM does next: ok, slow (takes half a second), silent (bills, and never
-answers), 403, 500, untold (does not count), lie (counts more than can be), html (bills, and sends no answer), beside
-(counts its reasoning beside the answer), each (reads its prompt for each answer).
+answers), filter (bills what it read of a prompt that it then refuses), 403, 500, untold (does not count), lie (counts
+more than can be), html (bills, and sends no answer), each (reads its prompt for each answer), fast (streams as fast as
+it is read), parts (counts the prompt in the first event of a stream, the answer in the last, and then nothing), byok
+(states a fee beside its own cost). Reasoning is counted beside the answer (beside), without a total (unsummed), or with
+the answer and not told apart from it (thinks).
 """
 
 from __future__ import annotations
@@ -69,6 +72,8 @@ class BillingLLMs:
         limits = [body[key] for key in ("max_tokens", "max_completion_tokens") if body.get(key)]
         each, n = max(limits, default=LONGEST), body.get("n") or 1
         self._bill(name, read, 0)
+        if behaviour == "filter":
+            return JSONResponse({"error": {"message": "no", "code": "content_filter"}}, 400)
         if body.get("stream"):
             return StreamingResponse(
                 self._stream(name, each * n, read, body, behaviour), media_type="text/event-stream"
@@ -80,6 +85,20 @@ class BillingLLMs:
             details = {"completion_tokens_details": {"reasoning_tokens": each * n - 1}, "total_tokens": read + each * n}
             usage = {"prompt_tokens": read, "completion_tokens": 1, **details}
             return JSONResponse({"choices": [{"message": {"content": "x"}}], "usage": usage})
+        if behaviour in ("thinks", "unsummed", "byok"):
+            cost = (self.prices[name][0] * read + self.prices[name][1] * each * n) / 1e6
+            usage = {
+                "thinks": {"completion_tokens": each * n},
+                "unsummed": {
+                    "completion_tokens": n, "completion_tokens_details": {"reasoning_tokens": (each - 1) * n},
+                },
+                "byok": {
+                    "completion_tokens": each * n, "cost": cost / 20, "is_byok": True,
+                    "cost_details": {"upstream_inference_cost": cost},
+                },
+            }[behaviour]  # fmt: skip
+            choices = [{"index": i, "message": {"content": "x"}} for i in range(n)]
+            return JSONResponse({"choices": choices, "usage": {"prompt_tokens": read, **usage}})
         if behaviour == "slow":
             await asyncio.sleep(0.5)
         if behaviour == "silent":
@@ -91,15 +110,22 @@ class BillingLLMs:
 
     async def _stream(self, name: str, tokens: int, read: int, body: dict, behaviour: str):
         chunk = 'data: {"choices": [{"index": 0, "delta": {"content": "x "}}]}\n\n'
+        if behaviour == "parts":
+            usage = json.dumps({"prompt_tokens": read, "completion_tokens": 1})
+            yield f'data: {{"choices": [{{"index": 0, "delta": {{}}}}], "usage": {usage}}}\n\n'
         left, bills = tokens, self.bills
         while left > 0:
-            size = min(3, left)
+            size = min(300 if behaviour == "fast" else 3, left)
             left -= size
             self._bill(name, 0, size, bills)
             yield chunk * size
-            await asyncio.sleep(0.01)  # 300 tokens a second, which is fast
+            await asyncio.sleep(0 if behaviour == "fast" else 0.01)  # 300 tokens a second, which is fast
         yield 'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
         if (body.get("stream_options") or {}).get("include_usage") and behaviour != "untold":
             usage = LIES if behaviour == "lie" else json.dumps({"prompt_tokens": read, "completion_tokens": tokens})
+            if behaviour == "parts":
+                usage = json.dumps({"prompt_tokens": 0, "completion_tokens": tokens})
             yield f'data: {{"choices": [], "usage": {usage}}}\n\n'
+            if behaviour == "parts":
+                yield 'data: {"choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0}}\n\n'
         yield "data: [DONE]\n\n"

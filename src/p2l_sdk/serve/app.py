@@ -18,11 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import p2l_sdk
 from p2l_sdk.serve import schemas
 from p2l_sdk.serve.api import create_api_router
+from p2l_sdk.serve.bodies import BodyRoom
 from p2l_sdk.serve.engine.engine import Engine
 from p2l_sdk.serve.errors import SERVER, error_body
 from p2l_sdk.serve.http import BareRoute, Gate, Guard, add_error_handlers, json_response
 from p2l_sdk.serve.origins import origin_pattern
 
+_BODY_ROOM = 128 * 2**20  # bytes of large bodies at a time, which take four to six times as much
 _NO_EXTRAS: dict[str, Any] = {"docs_url": None, "redoc_url": None, "redirect_slashes": False}
 _BODIES = (
     schemas.PromptRequest,
@@ -151,6 +153,7 @@ def create_app(
         Gate,
         max_body_bytes=max_body_bytes,
         body_seconds=body_seconds,
+        room=BodyRoom(max(_BODY_ROOM, 2 * max_body_bytes)),
         metrics=engine.metrics,
         local_only=local_only,
         origins=origins,

@@ -57,6 +57,15 @@ class BodyTimeout(ApiError):  # noqa: N818
     status, code = 408, "request_timeout"
 
 
+class BodiesWait(ApiError):  # noqa: N818
+    """There is no room for another large body: those of other requests have to be answered first."""
+
+    status, type, code = 503, SERVER, "bodies_wait"
+
+    def __init__(self) -> None:
+        super().__init__("too many large requests are being answered; try again later", headers={"Retry-After": "5"})
+
+
 class UnsupportedEncoding(ApiError):  # noqa: N818
     """The body is compressed in a way that the server does not read."""
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from http.client import responses
 from time import perf_counter
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from p2l_sdk.errors import P2LError
+from p2l_sdk.serve.bodies import LARGE_BODY, BodyRoom
 from p2l_sdk.serve.decoding import Decoder
 from p2l_sdk.serve.errors import (
     INVALID,
@@ -132,6 +133,7 @@ class Gate:
         app: the application inside.
         max_body_bytes: limit per request.
         body_seconds: time within which the body of a request must have arrived.
+        room: for large bodies.
         metrics: counts the requests.
         local_only: whether the `Host` of a request must be this machine (localhost, 127.x.x.x, [::1]). A server without
             keys needs this: a site can point a domain of its own here, and its pages then have the same origin as ours.
@@ -144,12 +146,13 @@ class Gate:
         *,
         max_body_bytes: int,
         body_seconds: float,
+        room: BodyRoom,
         metrics: ServerMetrics,
         local_only: bool = False,
         origins: Sequence[str] = (),
     ) -> None:
         self._app, self._limit, self._metrics, self._local_only = app, max_body_bytes, metrics, local_only
-        self._seconds = body_seconds
+        self._seconds, self._room = body_seconds, room
         self._origins = origin_pattern(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -157,15 +160,25 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status, received, whole = perf_counter(), 0, 0, False
+        started, status, received, whole, length = perf_counter(), 0, 0, False, 0
         decoder: Decoder | None = None
+        due, decoded = started + self._seconds, 0
+        held: tuple[Hashable, int] | None = None  # of the room for large bodies
+
+        async def make_room(size: int) -> None:
+            nonlocal held, due
+            if held is None and size > LARGE_BODY:
+                client = _client(scope)
+                await self._room.take(client, size, due - perf_counter())
+                held, due = (client, size), perf_counter() + self._seconds
 
         async def limited() -> Message:
-            nonlocal received, whole
+            nonlocal received, whole, decoded
             if whole:  # all that can follow is the client's disconnect
                 return await receive()
+            await make_room(length if decoder is None else 0)
             try:
-                async with asyncio.timeout(started + self._seconds - perf_counter()):
+                async with asyncio.timeout(due - perf_counter()):
                     message = await receive()
             except TimeoutError:
                 headers = {"Connection": "close"}  # the rest of the body may still arrive
@@ -177,6 +190,9 @@ class Gate:
                 raise self._too_large()
             if decoder is not None:
                 message = {**message, "body": await decoder.feed(message.get("body", b""), whole)}
+            decoded += len(message.get("body", b""))
+            if decoded > LARGE_BODY:
+                await make_room(self._limit)  # nobody has said how large it will be
             return message
 
         async def seen(message: Message) -> None:
@@ -187,7 +203,7 @@ class Gate:
 
         try:
             headers = dict(scope["headers"])
-            self._check(headers)
+            length = self._check(headers)
             if b"content-encoding" in headers:
                 decoder = self._decoder(scope)
             await self._app(scope, limited, seen)
@@ -204,12 +220,14 @@ class Gate:
             body = error_body("the server has made a mistake; its log says where", SERVER, code="internal_error")
             await json_response(body, 500)(scope, receive, seen)
         finally:
+            if held is not None:
+                self._room.give(*held)
             route = scope.get("route")
             self._metrics.request(getattr(route, "path", "other"), status)
             self._metrics.stage("http", perf_counter() - started)
 
-    def _check(self, headers: dict[bytes, bytes]) -> None:
-        """Refuse a request by its headers."""
+    def _check(self, headers: dict[bytes, bytes]) -> int:
+        """Refuse a request by its headers. Returns the length of its body, in bytes, 0 if they do not say."""
         host, origin = headers.get(b"host", b""), headers.get(b"origin")  # browsers send both
         if origin is not None and self._is_foreign(origin.decode("latin-1"), host.decode("latin-1")):
             raise Forbidden(
@@ -221,9 +239,10 @@ class Gate:
                 "this server has no API keys, so it answers to localhost and 127.0.0.1 only; give it keys to call it "
                 "by another name"
             )
-        length = headers.get(b"content-length", b"")
-        if length.isdigit() and (len(length) > 19 or int(length) > self._limit):
+        text = headers.get(b"content-length", b"")
+        if text.isdigit() and (len(text) > 19 or int(text) > self._limit):
             raise self._too_large()
+        return int(text) if text.isdigit() else 0
 
     def _is_foreign(self, origin: str, host: str) -> bool:
         return is_foreign(origin, host) and (self._origins is None or not self._origins.fullmatch(origin))
@@ -238,6 +257,12 @@ class Gate:
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"the body is larger than {self._limit} bytes; send less in one request")
+
+
+def _client(scope: Scope) -> Hashable:
+    """Who sends a request: its key if it has been asked for, else its address."""
+    key = scope.get("state", {}).get("key")
+    return getattr(key, "digest", None) or (scope.get("client") or ("",))[0]
 
 
 _THIS_MACHINE = re.compile(rb"(localhost|127(\.\d{1,3}){1,3}|\[::1\])(:\d+)?", re.IGNORECASE)

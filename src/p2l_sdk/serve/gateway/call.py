@@ -12,7 +12,7 @@ from p2l_sdk.serve.gateway.breaker import ClientBreaker
 from p2l_sdk.serve.gateway.refusal import Refusal
 from p2l_sdk.serve.metrics import ServerMetrics
 
-_WORKED = ("timeout", "broken", "error", "content", "connection", "status_504", "status_524")
+_WORKED = ("timeout", "broken", "error", "content", "connection", "status_408", "status_504", "status_524")
 _RETRIED = (408, 409, 425, 429)
 _MODERATED = 403  # the reason may be what one client wrote
 

@@ -11,8 +11,11 @@ from typing import Any
 
 from p2l_sdk.serve.gateway.config import PRICED
 from p2l_sdk.serve.gateway.request import BadRequest, ChatRequest
+from p2l_sdk.serve.gateway.size import IMAGES, SOUNDS
 
 _TOOLS = ("function", "custom")  # kinds that the client runs itself
+_OF_TOOLS = (*_TOOLS, "type", "name", "description", "parameters", "input_schema", "strict", "cache_control")
+_OF_MESSAGES = ("role", "content", "type", "text", "audio", "tool_calls", "cache_control", *IMAGES, *SOUNDS)
 _PLAIN = frozenset((  # fields that cost no more than the tokens they hold, at any vendor
     "model", "messages", "audio", "n", "stream", "stream_options", "cost", "max_tokens", "max_completion_tokens",
     "min_tokens", "temperature", "top_p", "top_k", "top_a", "min_p", "typical_p", "seed", "random_seed", "stop",
@@ -23,9 +26,10 @@ _PLAIN = frozenset((  # fields that cost no more than the tokens they hold, at a
     "guided_decoding_backend", "functions", "function_call", "tool_choice", "parallel_tool_calls", "user",
     "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "session_id", "request_id",
     "priority", "verbosity", "reasoning", "reasoning_effort", "include_reasoning", "separate_reasoning",
-    "chat_template", "chat_template_kwargs", "add_generation_prompt", "continue_final_message",
+    "chat_template_kwargs", "add_generation_prompt", "continue_final_message",
     "add_special_tokens", "documents", "echo", "thinking", "think", "keep_alive", "format", "safe_prompt",
-    "prompt_mode", "prompt_truncate_len", "truncate_prompt_tokens", "usage",
+    "prompt_mode", "prompt_truncate_len", "truncate_prompt_tokens", "usage", "reasoning_format", "cache_prompt",
+    "safety_settings",
 ))  # fmt: skip
 
 
@@ -37,15 +41,24 @@ def check_charges(request: ChatRequest, allow: Collection[str]) -> None:
         allow: fields that the config allows.
 
     Raises:
-        BadRequest: a field is not known to be free, a tool is run by the vendor, or the answer is to hold something
-            else than text and audio.
+        BadRequest: a field is not known to be free, a tool is run by the vendor, the answer is to hold something else
+            than text and audio, or a name in a message is spelled in a way that only some vendors understand.
     """
+    for i, message in enumerate(request.messages):
+        content = message.get("content")
+        for held in (message, *(content if isinstance(content, list) else [content])):
+            for name in held if isinstance(held, dict) else ():
+                if not name.islower() and name not in _OF_MESSAGES and name.casefold() in _OF_MESSAGES:
+                    text = f"there is no field {name[:40]!r} in a message; write {name.casefold()!r}"
+                    raise BadRequest(text, param=f"messages[{i}]")
     for name, field in request.fields.items():
         value = field.value
         if value is None or value is False or name in allow or name in PRICED:  # those were asked for before
             continue
         if name == "tools":
             _check_tools(value)
+        elif name == "chat_template_kwargs" and isinstance(value, dict) and "chat_template" in value:
+            raise _refused("a chat_template, which may write more than it reads,", name)
         elif name == "modalities":
             if not isinstance(value, list) or any(kind not in ("text", "audio") for kind in value):
                 raise _refused("an answer in anything but text and audio", name)
@@ -59,6 +72,10 @@ def _check_tools(tools: Any) -> None:
         if kind not in _TOOLS:
             what = f"of the type {kind[:100]!r}" if isinstance(kind, str) else "without a known type"
             raise _refused(f"tool {i}, {what},", "tools")
+        assert isinstance(tool, dict)
+        for name, value in tool.items():
+            if name not in _OF_TOOLS and value is not None and value is not False:  # some vendors go by such a name
+                raise _refused(f"{name[:100]!r} of tool {i}", "tools")
 
 
 def _refused(what: str, name: str) -> BadRequest:

@@ -42,6 +42,7 @@ from p2l_sdk.serve.http import BareRoute, error_response, parsed
 from p2l_sdk.serve.metrics import ServerMetrics
 
 log = logging.getLogger("p2l_sdk.serve.gateway.chat")
+_SECONDS_UNDER_WAY = 1.0  # of an LLM's work, which `most_cost` allows for
 _ENDING_SECONDS = 60.0  # after the deadline of a request, until it has surely ended
 
 
@@ -115,7 +116,7 @@ class _Chat:
             raise
 
     async def _read(self, request: Request, key: Key | None) -> ChatRequest:
-        body = await request.body()
+        body = b"".join([part async for part in request.stream()])  # request.body() would keep it until the end
         cost, session = request.headers.get(COST_HEADER), request.headers.get(SESSION_HEADER)
         most, allow = self._config.max_messages, self._config.allow
         parse = functools.partial(ChatRequest.parse, cost_header=cost, session=session, max_messages=most, allow=allow)
@@ -255,6 +256,8 @@ class _Record:
         if counted is not None and whole:
             return counted, counted
         cost = max(counted or 0.0, estimated_cost(*known, whole=whole), self.charge.quote.expected)
+        if not whole and answer.waited > _SECONDS_UNDER_WAY:
+            return cost, self.charge.quote.most  # nobody read what the LLM has written meanwhile
         return cost, most_cost(*known, whole=whole)
 
 

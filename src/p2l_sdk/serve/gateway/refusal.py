@@ -23,13 +23,14 @@ from p2l_sdk.serve.errors import INVALID, error_body
 # statuses that say something about the request at this LLM: its size, its content, what the LLM can do, its account
 REFUSALS = (400, 403, 404, 413, 415, 422, 451)
 CONTEXT = "context_length_exceeded"
+MODERATED = ("content_filter", "content_policy_violation")  # the prompt was read, which some vendors (Azure) bill
 EMPTY_ACCOUNT = ("insufficient_quota", "billing_not_active")
 _REASONS = {  # codes that are reported as the reason; others are the upstream's own text
-    CONTEXT, "invalid_api_key", *EMPTY_ACCOUNT, "model_not_found", "content_filter",
-    "content_policy_violation", "unsupported_parameter", "unsupported_value", "unsupported_model", "invalid_image",
-    "rate_limit_exceeded", "unsupported_country_region_territory",
+    CONTEXT, "invalid_api_key", *EMPTY_ACCOUNT, *MODERATED, "model_not_found", "unsupported_parameter",
+    "unsupported_value", "unsupported_model", "invalid_image", "rate_limit_exceeded",
+    "unsupported_country_region_territory",
 }  # fmt: skip
-_OF_THE_REQUEST = (CONTEXT, "content_filter", "content_policy_violation", "unsupported_parameter", "unsupported_value")
+_OF_THE_REQUEST = (CONTEXT, *MODERATED, "unsupported_parameter", "unsupported_value")
 _TOO_LONG = re.compile(
     r"context[ _](length|window|size|limit)|max_model_len|prompt is too long|input is too long|too many (input )?tokens"
     r"|reduce the length|token (count|limit)[^.]{0,40} exceed|exceed[^.]{0,60}(maximum|max|limit)[^.]{0,30} tokens"

@@ -155,8 +155,8 @@ class StreamedAnswer(Response):
         name = answer.llm.name
         if answer.stream is None or answer.stream.events.done:
             self._finish("done")
-        await body.send(bytes(answer.content))
         try:
+            await self._pass(answer, body, bytes(answer.content))
             while parts is not None:
                 async with asyncio.timeout(max(0.0, self._ends - time.monotonic())):
                     part = await anext(parts, None)
@@ -164,7 +164,7 @@ class StreamedAnswer(Response):
                     break
                 if answer.stream is not None and answer.stream.events.done:
                     self._finish("done")
-                await body.send(part)
+                await self._pass(answer, body, part)
         except TimeoutError:
             self._finish("deadline")
             await body.send(error_event(f"{name} did not end its answer in time", SERVER, "deadline"))
@@ -175,6 +175,15 @@ class StreamedAnswer(Response):
             return error.kind
         self._finish("done")
         return "done"
+
+    @staticmethod
+    async def _pass(answer: Answer, body: _Body, part: bytes) -> None:
+        """Pass a part on, and note for how long the client kept it waiting."""
+        since = time.monotonic()
+        try:
+            await body.send(part)
+        finally:
+            answer.waited += time.monotonic() - since
 
 
 class _Body:

@@ -15,6 +15,7 @@ from p2l_sdk.serve.auth import Key
 from p2l_sdk.serve.gateway.call import UpstreamError
 from p2l_sdk.serve.gateway.config import LLMConfig
 from p2l_sdk.serve.gateway.quote import Quote
+from p2l_sdk.serve.gateway.refusal import MODERATED
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.ledger.entries import NANO, Grant, Hold, Settlement, nano
 
@@ -141,6 +142,8 @@ class Charge:
         for _, error in failures[self._failed :]:
             if error.worked and self.quote is not None:  # what was agreed on for the call that failed
                 self._lost += self.quote.most
+            elif error.kind in MODERATED and self.quote is not None:
+                self._lost += self.quote.read
         self._failed = max(self._failed, len(failures))
 
     async def _hold(self, key: Key, quote: Quote) -> Grant:

@@ -40,7 +40,7 @@ class Events:
         finished: whether the answer is complete: [DONE], or a finish reason for each of the choices.
         failed: whether an event was an error, or unreadable. Nothing counts after it.
         error: the payload of that event.
-        usage: the upstream's token count, if it sent one.
+        usage: the upstream's token count, if it sent one; of several the largest numbers.
         text_bytes: bytes of text in the answer so far.
         pieces: number of texts that it came in; each is at least a token.
         bytes: of everything so far.
@@ -108,7 +108,7 @@ class Events:
             self.error = payload
             return False
         if isinstance(payload.get("usage"), dict):
-            self.usage = payload["usage"]
+            self.usage = payload["usage"] if self.usage is None else _larger(self.usage, payload["usage"])
         choices = payload.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):
@@ -125,6 +125,21 @@ class Events:
             delta = choice.get("delta") or choice.get("message")
             said = delta.items() if isinstance(delta, dict) else ()
             self.begun = any(value for name, value in said if name not in _NO_CONTENT)
+
+
+def _larger(usage: dict[str, Any], later: dict[str, Any], deep: bool = True) -> dict[str, Any]:
+    """Two counts of one stream as one, each number the larger: some upstreams count the prompt in the first event and
+    the answer in the last, or send an empty count at the end."""
+    both = dict(usage)
+    for name, value in later.items():
+        before = usage.get(name)
+        if deep and isinstance(before, dict) and isinstance(value, dict):
+            both[name] = _larger(before, value, deep=False)  # the details; nothing is deeper
+        elif isinstance(before, int | float) and isinstance(value, int | float):
+            both[name] = max(before, value)
+        elif value is not None or before is None:
+            both[name] = value
+    return both
 
 
 def is_error(payload: Mapping[str, Any]) -> bool:

@@ -54,6 +54,7 @@ class Answer:
         usage: the upstream's token count, if it sent one.
         stream: the open stream whose events follow; None if the content is complete.
         counted_bytes: of text in the content, if they have been counted.
+        waited: seconds that the client has let it wait, unread.
     """
 
     llm: LLMConfig
@@ -62,6 +63,7 @@ class Answer:
     usage: dict[str, Any] | None = None
     stream: Stream | None = None
     counted_bytes: int | None = None
+    waited: float = 0.0
 
     @property
     def counted(self) -> dict[str, Any] | None:

@@ -1,7 +1,8 @@
 """What an answer cost, by what the upstream says that it counted, as far as that can be true.
 
 An upstream counts tokens that nobody else sees. What it says is believed within limits: no more tokens read than the
-request has bytes, no more written than were allowed and, apart from reasoning, than the answer has bytes.
+request has bytes, no more written than were allowed, and from an LLM that is known not to reason unseen (or to reason
+so much) no more than the answer has bytes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ log = logging.getLogger("p2l_sdk.serve.gateway.usage")
 _LONGEST = 131_072  # tokens of an answer that nothing limits
 _UNDER_WAY = 250  # tokens that an LLM has written and that have not arrived when a client leaves: a second or two
 _MOST_UNDER_WAY = 1000  # such tokens of each answer, at most
+_MOST_USD = 10**6  # of one answer; a number may have more digits than a float holds
 _BESIDE_TEXT = 64  # tokens of an answer that are no text: its beginning and end, the frame of a tool call
 
 
@@ -50,27 +52,45 @@ def counted_cost(
     prices = llm.prices
     if prices is None or not isinstance(usage, Mapping):
         return None
-    stated = usage.get("cost")
     most = quote.most if quote.stated else quote.read + _LONGEST * quote.per_token
-    if isinstance(stated, int | float) and not isinstance(stated, bool) and 0 < stated <= most:
-        return float(stated)
+    if 0 < (stated := _stated(usage)) <= most:
+        return stated
     read, wrote = count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens"))
     if read is None or wrote is None:
         return None
-    if (total := count_of(usage.get("total_tokens"))) is not None:
-        wrote = max(wrote, total - read)  # some count reasoning beside the answer
-    most_read = request.n * tokens_read(request, llm)[1]
     reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
+    total = count_of(usage.get("total_tokens")) or 0
+    wrote = max(wrote, total - read, wrote + reasoning if reasoning > wrote else 0)  # some count reasoning beside it
+    most_read = request.n * tokens_read(request, llm)[1]
     limit = quote.limit if quote.stated and quote.limit is not None else _LONGEST
     most_written = request.n * (limit + _BESIDE_TEXT)
-    seen = max(written.whole, written.pieces) + request.n * _BESIDE_TEXT + reasoning
-    believed = min(read, most_read), min(wrote, most_written, seen)
+    if llm.reasoning is not None and llm.reasoning is not True:  # else it may have reasoned, and not say how much
+        seen = max(written.whole, written.pieces) + request.n * _BESIDE_TEXT
+        most_written = min(most_written, seen + max(reasoning, request.n * int(llm.reasoning)))
+    believed = min(read, most_read), min(wrote, most_written)
     if believed != (read, wrote):
         log.warning(
             "usage llm=%s states %.3g tokens read and %.3g written; no more than %d and %d are possible",
-            llm.name, _shown(read), _shown(wrote), most_read, min(most_written, seen),
+            llm.name, _shown(read), _shown(wrote), most_read, most_written,
         )  # fmt: skip
     return min(_priced(usage, request, prices, *believed), most)
+
+
+def _stated(usage: Mapping[str, Any]) -> float:
+    """The cost in USD that the upstream states; 0 without one. Where a provider bills the LLM to an account of its own,
+    `cost` is only what passing it on costs (OpenRouter's `is_byok`)."""
+    details = usage.get("cost_details")
+    inside = details.get("upstream_inference_cost") if isinstance(details, Mapping) else None
+    fee, provider = _usd(usage.get("cost")), _usd(inside)
+    if usage.get("is_byok"):
+        return fee + provider if provider > 0 else 0.0
+    return max(fee, provider) if fee > 0 else 0.0
+
+
+def _usd(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < _MOST_USD:
+        return 0.0
+    return float(value)
 
 
 def _priced(usage: Mapping[str, Any], request: ChatRequest, prices: Prices, read: int, wrote: int) -> float:
