@@ -149,7 +149,7 @@ def test_the_exceptions_are_needed() -> None:
     used = {(place, name) for place, name in ALLOWED if name in set(unsafe((ROOT / place).read_text(encoding="utf-8")))}
     assert used == ALLOWED
     documents = (ROOT / "src/p2l_sdk/tables/documents.py").read_text(encoding="utf-8")
-    assert "class Loader(getattr(yaml, \"CSafeLoader\", yaml.SafeLoader))" in documents
+    assert 'class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader))' in documents
     assert "yaml.load(text, _loader())" in documents
 
 

@@ -76,7 +76,10 @@ def _in_environment(name: str, value: str, *arguments: str) -> Callable[[Path], 
     return run
 
 
-UNWRITTEN = "No space|cannot write|is a folder; name a file|No such|Is a directory|Not a directory|too long|not permitted|denied|ermission"
+UNWRITTEN = (
+    "No space|cannot write|is a folder; name a file|No such|Is a directory|Not a directory|too long|not permitted|denied|"
+    "ermission"
+)
 CASES = [
     # a bug says how to report it; what the system or the user did says so
     _said("a-bug", KeyError("x"), "70", "bug of p2l-sdk", "KeyError: 'x'", "please report", "Python", "P2L_DEBUG=1"),
@@ -121,7 +124,9 @@ CASES = [
     ),
     # files
     _says("a-user-that-is-none", "no such|does not know", "evaluate", "--votes", "~nobody-here/v.csv"),
-    _says("an-output-of-a-user-that-is-none", "No such|does not know|home directory", "costs", "--output", "~nobody-here/c.json"),
+    _says(
+        "an-output-of-a-user-that-is-none", "No such|does not know|home dir", "costs", "--output", "~nobody-here/c.json"
+    ),
     Case("a-link-to-itself", _linked, "cannot be read|symbolic"),
     Case("control-characters-in-votes", _quiet, r"(?s)^(?!.*[\x1b\x07\u202e]).*winner"),
     _says("a-folder-as-votes", "cannot be loaded|no such|folder|empty", "evaluate", "--votes", "{}"),
