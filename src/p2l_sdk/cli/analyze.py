@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import COSTS, JSON, MODEL, PROMPT_COLUMN, load, print_json
+from p2l_sdk.cli.common import COSTS, JSON, MODEL, PROMPT_COLUMN, load, number_type, print_json, whole_type
 from p2l_sdk.cli.once import Once
 from p2l_sdk.modeling.prompt_p2l import Prompt
 
@@ -60,9 +60,11 @@ def counting(quiet: bool) -> Iterator[Callable[[int], None] | None]:
 @PROMPT_COLUMN
 @click.option("--llm", metavar="NAME", help="A report on this LLM alone; the test is less strict for one.")
 @click.option("--versus", metavar="NAME", help="With --llm: by how much it is ahead of this one, cluster by cluster.")
-@click.option("--clusters", metavar="N", type=click.IntRange(min=1), help="How many clusters to show.  [chosen]")
-@click.option("--least", metavar="POINTS", type=float, help="Deviations of fewer rating points are not told.  [50]")
-@click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything.")
+@click.option("--clusters", metavar="N", type=whole_type(1), help="How many clusters to show.  [chosen]")
+@click.option(
+    "--least", metavar="POINTS", type=number_type(), help="Deviations of fewer rating points are not told.  [50]"
+)
+@click.option("--seed", metavar="N", type=whole_type(0), default=0, show_default=True, help="Of everything.")
 @click.option("--namer", metavar="MODEL@URL", help="An LLM that names the clusters; its key is in P2L_NAMER_KEY.")
 @click.option("--output", metavar="FILE", help="Draw the map of clusters and LLMs: a .png, .pdf or .svg file.")
 @JSON

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,6 +50,8 @@ def locate(source: str | Path, revision: str | None = None, access: HubAccess | 
         ModelFormatError: the source is neither a folder nor a repository id, or the repository holds another model.
         HubError: the repository cannot be fetched.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise ModelFormatError(f"the model is a {type(source).__name__}; name a folder or a Hub id, as text")
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder

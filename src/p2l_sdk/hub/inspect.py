@@ -124,7 +124,7 @@ def _of_folder(folder: Path, place: str) -> Inspection:
 
 
 def _files(folder: Path) -> dict[str, int]:
-    """The sizes of the first files, those on top before others; a folder may hold millions, or lead round in a circle."""
+    """The sizes of the first files, those on top before others; a folder may hold millions."""
     found: dict[str, int] = {}
     for place, inner, names in os.walk(folder):
         inner.sort()

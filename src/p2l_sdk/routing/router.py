@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
@@ -99,8 +99,8 @@ class Router:
             raise P2LError(
                 f"the objective 'usable' needs a grounded model (grk); this one is {feedback}: use 'win_rate'"
             )
-        if isinstance(models, str):
-            raise P2LError(f"models must be a list of names, not a string: [{models!r}]")
+        if models is not None and (isinstance(models, str) or not isinstance(models, Iterable)):
+            raise P2LError(f"models must be a list of names, not {shown(models)}")
         self.llms, self.feedback = llms, feedback
         found = find_models(models or (), llms, "the list of LLMs that may be chosen")
         self.names = llms if models is None else tuple(found)
@@ -283,7 +283,7 @@ class Router:
         scores, prices = self.scores(coefs), self.prices
         values = scores if outcomes is None else self._outcomes(outcomes, coefs.shape, prompts)
         joint = JointFrontier(scores, prices)
-        grid = np.linspace(prices.min(), prices.max(), 41) if budgets is None else np.asarray(budgets, dtype=np.float64)
+        grid = _grid(prices, budgets)
         allocations = [joint.at(float(budget)) for budget in grid]
         alone = [[routing.optimal_mixture(row, prices, float(budget)) for row in scores] for budget in grid]
         return Frontier(
@@ -354,9 +354,21 @@ def _opponents(llms: tuple[str, ...], opponents: Mapping[str, float] | None) -> 
     return np.array([llms.index(own) for own in found.values()]), weights / weights.sum(), found
 
 
+def _grid(prices: np.ndarray, budgets: Iterable[Any] | None) -> np.ndarray:
+    """The budgets of a frontier; BudgetError if one is no number."""
+    if budgets is None:
+        return np.linspace(prices.min(), prices.max(), 41)
+    if isinstance(budgets, str) or not isinstance(budgets, Iterable):
+        raise BudgetError(f"budgets are {shown(budgets)}; give a list of numbers, USD per response")
+    given = [as_budget(budget) for budget in budgets]
+    if not given or None in given:
+        raise BudgetError("the list of budgets is empty, or holds None; give numbers, USD per response")
+    return np.array(given, dtype=np.float64)
+
+
 def _draw(support: dict[int, float], seed: int | None) -> int:
-    if len(support) == 1:
-        return next(iter(support))
     if seed is not None:
         seed = whole_number("seed", seed, least=None)
+    if len(support) == 1:
+        return next(iter(support))
     return random.Random(seed).choices(list(support), list(support.values()))[0]
