@@ -66,6 +66,8 @@ def read_card(folder: Path) -> str | None:
             raise ModelFormatError(f"the card {str(path)!r} has {size:,} bytes; {_MOST_CARD:,} are legal")
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ModelFormatError(f"the card {str(path)!r} is no UTF-8 text (byte {error.start}); save it so") from None
+        raise ModelFormatError(
+            f"the card {str(path)!r} is no UTF-8 text (byte {error.start}); save it as such"
+        ) from None
     except OSError as error:
         raise ModelFormatError(f"the card {str(path)!r} cannot be read: {error.strerror}") from None

@@ -53,8 +53,9 @@ def locate(source: str | Path, revision: str | None = None, access: HubAccess | 
     if not isinstance(source, str | os.PathLike):
         raise ModelFormatError(f"the model is a {type(source).__name__}; name a folder or a Hub id, as text")
     folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder
+    with contextlib.suppress(OSError):  # a name may be too long for a file
+        if folder.is_dir():
+            return folder
     if source in EMBEDDED:
         return EMBEDDED[str(source)]
     if not isinstance(source, str) or not is_repo_id(source):
@@ -131,6 +132,8 @@ def save_copy(
     """
     from p2l_sdk.outputs.folders import new_folder
 
+    if edited is not None or card is not None:
+        read_card(source)  # an error names this one, before any work
     trusted = source in EMBEDDED.values()  # installers may make links of a package's files
     with new_folder(target) as partial, whole_folder(source) as source:
         for pattern in patterns:
