@@ -60,10 +60,12 @@ def locate(source: str | Path, revision: str | None = None, access: HubAccess | 
         return EMBEDDED[str(source)]
     if not isinstance(source, str) or not is_repo_id(source):
         server = "; the address of a server starts with http://" if _ADDRESS.fullmatch(str(source)) else ""
-        unfinished = Path(f"{folder}.checkpoints")
-        run = f"; an unfinished run lies in {str(unfinished)!r} (p2l train --resume)" if unfinished.is_dir() else ""
+        unfinished, run = Path(f"{folder}.checkpoints"), ""
+        with contextlib.suppress(OSError):
+            if unfinished.is_dir():
+                run = f"; an unfinished run lies in {str(unfinished)!r} (p2l train --resume)"
         raise ModelFormatError(
-            f"there is no folder {str(source)!r}, and it is no Hub repository id (org/name){server}{run}"
+            f"there is no folder {shown(str(source))}, and it is no Hub repository id (org/name){server}{run}"
         )
     found = fetch(source, _CONFIG_FILES, revision, access)
     if not (found / _RESEARCH_CONFIG).is_file():
