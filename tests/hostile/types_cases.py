@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from hostile import Case, command
 
+HEADER = "prompt,model_a,model_b,winner\n"
 WRONG: dict[str, Any] = {"number": 5, "bytes": b"x", "none": None, "list": ["x"], "object": object()}
 INVISIBLE = "\xad\u034f\u115f\u180e\u3164\u206a\ufff9\U000e0041"
 
@@ -47,6 +48,18 @@ def _votes(rows: Any) -> Any:
     from p2l_sdk import Votes
 
     return Votes.from_rows(rows)
+
+
+def _costs_of_no_row(place: Path) -> str:
+    (place / "costs.csv").write_text('{"codegemma-7b": 0.1}\n')
+    return command("route", "hi", "--model", "routing9", "--costs", str(place / "costs.csv"))
+
+
+def _many_names(place: Path) -> int:
+    from p2l_sdk import Votes
+
+    (place / "votes.csv").write_text(HEADER + "".join(f"p{i},a{i},b{i},tie\n" for i in range(20_000)))
+    return len(Votes.read(place / "votes.csv").models)
 
 
 def _recorded(cost: Any) -> float:
@@ -124,6 +137,8 @@ CASES = [
     ),
     _call("models-number", lambda: _model().route("hi", models=5), "models must be a list"),
     _call("pacer-number", lambda: _model().route("hi", pacer=5), "make one with pacer"),
+    Case("costs-of-no-row", _costs_of_no_row, says="holds no costs"),
+    Case("40000-names-of-votes", _many_names, right=(40_000).__eq__),
     Case("max-rows", lambda _: command("evaluate", "--votes", "x.csv", "--max-rows", "٣"), says="no whole number"),
     Case("least", lambda _: command("analyze", "strengths", "x", "--least", "1_0"), says="no finite number"),
     *(
