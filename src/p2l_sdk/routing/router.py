@@ -106,7 +106,7 @@ class Router:
         self.names = llms if models is None else tuple(found)
         if not self.names:
             raise P2LError("the list of LLMs that may be chosen is empty")
-        self._candidates = slice(None) if models is None else np.array([llms.index(own) for own in found.values()])
+        self._candidates = slice(None) if models is None else _places(found, llms)
         self._opponents, self._weights, opposed = _opponents(llms, opponents)
         self.matched: dict[str, str] = matched(found | opposed)
         self._costs = costs_as_named(costs, llms, matched(found))
@@ -351,7 +351,13 @@ def _opponents(llms: tuple[str, ...], opponents: Mapping[str, float] | None) -> 
     weights = scaled(weights_of(opponents.values(), rule))
     if not weights.any():
         raise P2LError(rule)
-    return np.array([llms.index(own) for own in found.values()]), weights / weights.sum(), found
+    return _places(found, llms), weights / weights.sum(), found
+
+
+def _places(found: Mapping[str, str], llms: tuple[str, ...]) -> np.ndarray:
+    """Where the LLMs that names mean stand in the model."""
+    place = {name: i for i, name in enumerate(llms)}
+    return np.array([place[own] for own in found.values()])
 
 
 def _grid(prices: np.ndarray, budgets: Iterable[Any] | None) -> np.ndarray:
