@@ -23,7 +23,10 @@ MOST_NAMES = 100_000
 LONGEST_NAME = 500  # characters
 _SHOWN = 120  # characters of an illegal value in a message
 # controls, lone surrogates, line separators, and characters that are not seen or that turn the direction of text
-_ODD = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_ODD = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\ud800-\udfff\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 
 
 def read_json(path: Path, kind: type | None = None) -> Any:

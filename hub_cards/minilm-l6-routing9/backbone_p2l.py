@@ -29,7 +29,7 @@ _MACHINERY = frozenset({
     "auto_map", "custom_pipelines", "custom_generate", "attn_implementation", "experts_implementation",
     "transformers_weights", "distributed_config", "extra_files", "extra_config_files", "sub_configs",
     "model_type", "adapters", "gguf_file", "device_map", "tp_plan", "pp_plan", "ep_plan", "fsdp_plan",
-    "tokenizer_class",
+    "tokenizer_class", "num_labels", "id2label", "label2id", "return_dict", "output_attentions", "output_hidden_states",
 })  # fmt: skip
 _DTYPES = ("float64", "float32", "float16", "bfloat16")
 _LAYERS = ("layers", "n_layer", "depth")  # names of numbers of layers end so

@@ -194,8 +194,9 @@ def require_known(
             then the message ends with the way to add it (`NO_VOTES`).
         similar: the names to suggest instead of the closest one, if they are few.
     """
+    known = set(models)
     for name in names:
-        if name not in models:
+        if not isinstance(name, str) or name not in known:
             short = name[:LONGEST_NAME] if isinstance(name, str) else name
             near = did_you_mean(short, models)
             if 0 < len(similar) <= _MOST_SIMILAR:

@@ -210,6 +210,8 @@ class P2L:
         router, board = self.router(**options) if options else self._router, self.leaderboard(prompt)
         if pacer is None:
             return router.route(board, cost, seed)
+        if not hasattr(pacer, "choose"):
+            raise BudgetError(f"pacer is a {type(pacer).__name__}; make one with pacer(cost)")
         if cost is not None:
             raise BudgetError("give a cost or a pacer, not both: the pacer holds the budget")
         return router.route_paced(board, pacer)
@@ -324,8 +326,9 @@ class P2L:
         from p2l_sdk.editing.edit import rename_row, renamed
 
         name = find_model(name, self.models, "rename_model")
+        scorer = rename_row(self._scorer, name, new_name)  # it checks the new name
         costs, additions = (renamed(table, name, new_name) for table in (self.costs, self.additions))
-        return self._edited(rename_row(self._scorer, name, new_name), costs, additions, f"{name} renamed {new_name}")
+        return self._edited(scorer, costs, additions, f"{name} renamed {new_name}")
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model to a folder that `P2L.from_pretrained(folder)` can load and, without p2l_sdk,

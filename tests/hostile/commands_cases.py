@@ -77,8 +77,8 @@ def _in_environment(name: str, value: str, *arguments: str) -> Callable[[Path], 
 
 
 UNWRITTEN = (
-    "No space|cannot write|is a folder; name a file|No such|Is a directory|Not a directory|too long|not permitted|denied|"
-    "ermission"
+    "No space|cannot write|is a folder; name a file|No such|Is a directory|Not a directory|too long|not permitted|"
+    "denied|ermission"
 )
 CASES = [
     # a bug says how to report it; what the system or the user did says so

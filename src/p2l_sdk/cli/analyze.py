@@ -18,8 +18,10 @@ from p2l_sdk.cli.common import (
     READING,
     counting,
     load,
+    number_type,
     print_json,
     whole_numbers,
+    whole_type,
 )  # fmt: skip
 from p2l_sdk.cli.once import Once
 from p2l_sdk.cli.scaling import scaling
@@ -46,10 +48,8 @@ analyze.add_command(scaling)
 @click.option(
     "--sizes", metavar="N,...", callback=whole_numbers, help="Numbers of prompts.  [10,25,50,100,... to half]"
 )
-@click.option(
-    "--trials", metavar="N", type=click.IntRange(min=1), default=20, show_default=True, help="Subsets of each size."
-)
-@click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of the subsets.")
+@click.option("--trials", metavar="N", type=whole_type(1), default=20, show_default=True, help="Subsets of each size.")
+@click.option("--seed", metavar="N", type=whole_type(0), default=0, show_default=True, help="Of the subsets.")
 @click.option("--output", metavar="FILE", help="Draw it: a .png, .pdf or .svg file.")
 @JSON
 def aggregation(
@@ -111,9 +111,11 @@ def prompts_of(path: str, column: str | None) -> PromptFile | list[Prompt]:
 @PROMPT_COLUMN
 @click.option("--llm", metavar="NAME", help="A report on this LLM alone; the test is less strict for one.")
 @click.option("--versus", metavar="NAME", help="With --llm: by how much it is ahead of this one, cluster by cluster.")
-@click.option("--clusters", metavar="N", type=click.IntRange(min=1), help="How many clusters to show.  [chosen]")
-@click.option("--least", metavar="POINTS", type=float, help="Deviations of fewer rating points are not told.  [50]")
-@click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything.")
+@click.option("--clusters", metavar="N", type=whole_type(1), help="How many clusters to show.  [chosen]")
+@click.option(
+    "--least", metavar="POINTS", type=number_type(), help="Deviations of fewer rating points are not told.  [50]"
+)
+@click.option("--seed", metavar="N", type=whole_type(0), default=0, show_default=True, help="Of everything.")
 @click.option("--namer", metavar="MODEL@URL", help="An LLM that names the clusters; its key is in P2L_NAMER_KEY.")
 @click.option("--output", metavar="FILE", help="Draw the map of clusters and LLMs: a .png, .pdf or .svg file.")
 @JSON

@@ -18,8 +18,10 @@ from p2l_sdk.cli.common import (
     counting,
     given,
     load,
+    number_type,
     print_json,
     say_matched,
+    whole_type,
 )
 from p2l_sdk.cli.repeats import Repeats
 
@@ -98,7 +100,7 @@ def aggregate_by(
 @click.option("--llm", metavar="NAME", help="This LLM alone, in each category.")
 @click.option("--versus", metavar="CATEGORY,CATEGORY", help="Compare these two categories, not each with all others.")
 @click.option(
-    "--cost", "budgets", metavar="USD", type=float, multiple=True,
+    "--cost", "budgets", metavar="USD", type=number_type(), multiple=True,
     help="Show whom a router calls under this budget, USD per response; may be given several times.",
 )  # fmt: skip
 @click.option("--best", is_flag=True, help="Show whom a router calls if money is no object.")
@@ -106,7 +108,7 @@ def aggregate_by(
 @MODELS
 @OPPONENTS
 @OBJECTIVE
-@click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything.")
+@click.option("--seed", metavar="N", type=whole_type(0), default=0, show_default=True, help="Of everything.")
 @click.option("--output", metavar="FILE", help="Draw what is shown: a .png, .pdf or .svg file.")
 @JSON
 def categories(

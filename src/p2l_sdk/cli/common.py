@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _Number(click.FloatRange):
+class _Bounded:
+    """A range that is not shown where it has no end; click writes "x<=None"."""
+
+    min: float | None
+    max: float | None
+
+    def _describe_range(self) -> str:
+        return "" if self.min is None and self.max is None else super()._describe_range()  # type: ignore[misc]
+
+
+class _Number(_Bounded, click.FloatRange):
     """A finite number in ASCII digits, in a range; click's own types also read 1_0, inf and digits of any script."""
 
     name = "number"
@@ -34,7 +44,7 @@ class _Number(click.FloatRange):
         return super().convert(number, param, ctx)
 
 
-class _Whole(click.IntRange):
+class _Whole(_Bounded, click.IntRange):
     """An integer in ASCII digits, in a range."""
 
     name = "integer"
@@ -149,7 +159,7 @@ def READING(command: Command) -> Command:  # noqa: N802 - used as a decorator, l
         click.option(
             "--max-rows",
             metavar="N",
-            type=click.IntRange(min=1),
+            type=whole_type(1),
             expose_value=False,
             callback=lambda context, _, value: context.meta.update({_KEY + "max_rows": value}),
             help="Refuse a file with more rows.  [10 millions]",

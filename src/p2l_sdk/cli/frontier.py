@@ -22,6 +22,7 @@ from p2l_sdk.cli.common import (
     print_json,
     say_findings,
     say_matched,
+    whole_type,
 )
 from p2l_sdk.modeling.number_p2l import to_number
 
@@ -65,9 +66,7 @@ def _budgets(context: click.Context, option: click.Parameter, value: str | None)
     callback=_budgets,
     help="Mean USD per response.  [8, from the cheapest LLM to the dearest]",
 )
-@click.option(
-    "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap."
-)
+@click.option("--seed", metavar="N", type=whole_type(0), default=0, show_default=True, help="Seed of the bootstrap.")
 @click.option("--output", metavar="FILE", help="Draw the frontier: a .png, .pdf or .svg file.")
 @JSON
 def frontier(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2l_sdk.cli.common import COSTS, JSON, MODEL, MODELS, READING, load, print_json, reading
+from p2l_sdk.cli.common import COSTS, JSON, MODEL, MODELS, READING, load, number_type, print_json, reading
 
 if TYPE_CHECKING:
     from p2l_sdk.analysis import Personal
@@ -21,7 +21,9 @@ _SHOWN = 10
 @MODELS
 @click.option("--votes", metavar="FILE", help="Your own votes: the model is refined with them first.")
 @READING
-@click.option("--per-month", metavar="N", type=float, help="Requests per month.  [by the dates in FILE, else 1,000]")
+@click.option(
+    "--per-month", metavar="N", type=number_type(), help="Requests per month.  [by the dates in FILE, else 1,000]"
+)
 @click.option("--output", metavar="FILE", help="Draw it: a .png, .pdf or .svg file.")
 @JSON
 def personal(

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import JSON, LLMS, READING, SCORES_OUTSIDE, given, listed, print_json, reading, say_findings
+from p2l_sdk.cli.common import (
+    JSON,
+    LLMS,
+    READING,
+    SCORES_OUTSIDE,
+    given,
+    listed,
+    number_type,
+    print_json,
+    reading,
+    say_findings,
+    whole_type,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from p2l_sdk.votes.votes import Votes
@@ -58,13 +70,15 @@ def _bar() -> Iterator[Callable[[int, int], None] | None]:
 @click.option(
     "--bases", metavar="A,B,...", callback=listed, help="static, its folders, text backbones: a curve each.  [static]"
 )
-@click.option("--seeds", metavar="N", type=int, help="Draws of each size.  [5]")
+@click.option("--seeds", metavar="N", type=whole_type(), help="Draws of each size.  [5]")
 @click.option("--eval-votes", metavar="FILE", help="Held-out votes to measure on.")
 @click.option("--eval-scores", metavar="FILE", help="Held-out scores to measure on, as votes.")
-@click.option("--validation", metavar="SHARE", type=float, help="Else: share of the prompts that is held out.  [0.1]")
+@click.option("--validation", metavar="SHARE", type=number_type(), help="Else: the share that is held out.  [0.1]")
 @click.option("--feedback", metavar="NAME", help="Feedback model, as in p2l train.  [by the votes]")
-@click.option("--epochs", metavar="N", type=float, help="Passes over the prompts.  [by their number; text: 3]")
-@click.option("--keep", metavar="SHARE", type=float, help="Kept of the departure from the averaged leaderboard.  [1]")
+@click.option("--epochs", metavar="N", type=number_type(), help="Passes over the prompts.  [by their number; text: 3]")
+@click.option(
+    "--keep", metavar="SHARE", type=number_type(), help="Kept of the departure from the averaged leaderboard.  [1]"
+)
 @SCORES_OUTSIDE
 @LLMS
 @READING

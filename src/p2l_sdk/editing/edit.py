@@ -20,6 +20,7 @@ from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.leaderboards.pairs import natural_parameters
 from p2l_sdk.modeling.feedback_p2l import vote_targets
 from p2l_sdk.modeling.leaderboard_p2l import ARENA_SCALE
+from p2l_sdk.modeling.limits_p2l import checked_names
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import validate_costs
 from p2l_sdk.names import meant
@@ -261,6 +262,7 @@ def rename_row(scorer: Any, name: str, new_name: str) -> EditableScorer:
     old = editable(scorer)
     spec = old.spec
     require_known([name], spec.models, "rename_model")
+    checked_names("the new name", "LLM", [new_name])
     if new_name != name and new_name in spec.models:
         raise P2LError(f"{name!r} cannot be renamed {new_name!r}: that is another LLM of this model")
     models = tuple(new_name if model == name else model for model in spec.models)

@@ -141,7 +141,8 @@ def _compare_votes(result: Comparison, first: P2L, second: P2L, votes: Votes) ->
 
 def _on(votes: Votes, models: tuple[str, ...]) -> tuple[Votes, int]:
     """The votes between these LLMs, with them in this order, and the number of other votes."""
-    place = np.array([models.index(name) if name in models else -1 for name in votes.models], dtype=votes.a.dtype)
+    place_of = {name: place for place, name in enumerate(models)}
+    place = np.array([place_of.get(name, -1) for name in votes.models], dtype=votes.a.dtype)
     a, b = place[votes.a], place[votes.b]
     keep = (a >= 0) & (b >= 0)
     if not keep.any():

@@ -71,7 +71,7 @@ class HubTarget:
         commit_message: message of the commit; None for one that says what is pushed.
 
     Raises:
-        HubError: a pull request is to go to a branch.
+        HubError: a pull request is to go to a branch, or the repository is no text.
     """
 
     repo_id: str
@@ -82,6 +82,8 @@ class HubTarget:
     commit_message: str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.repo_id, str):
+            raise HubError(f"the repository is a {type(self.repo_id).__name__}; name it as text, org/name")
         if self.create_pr and self.revision is not None:
             raise HubError(
                 f"a pull request goes to the main branch; leave out revision {self.revision!r}, or create_pr"

@@ -25,6 +25,7 @@ GRADIO_VERSION = "6.31.0"  # the version that examples/space was tested with
 _TAGS = ["p2l", "llm-routing", "prompt-to-leaderboard"]
 _FRONT_MATTER = re.compile(r"---\r?\n(.*?)\r?\n?---\r?\n", re.DOTALL)
 _LOADING = re.compile(r"P2L\.from_pretrained\(([^)\n]*)\)")
+_MOST_METADATA = 500_000  # characters: reading them takes seconds
 _ADAPTER = re.compile(r"<!-- adapter -->\n.*?<!-- /adapter -->", re.DOTALL)
 _UNFILLED = "# Model Card for Model ID"  # heading of the unfilled template that PEFT leaves beside an adapter
 _TITLE = re.compile(r"^# .*$", re.MULTILINE)
@@ -38,9 +39,15 @@ def split_card(text: str) -> tuple[dict[str, Any], str]:
     found = _FRONT_MATTER.match(text)
     if found is None:
         return {}, text
+    if len(found[1]) > _MOST_METADATA:
+        raise P2LError(
+            f"the metadata on top of README.md has {len(found[1]):,} characters; {_MOST_METADATA:,} are legal"
+        )
     try:
         data = yaml.safe_load(found[1])
-    except yaml.YAMLError as error:
+    except RecursionError:
+        raise P2LError("the metadata on top of README.md is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # a number of thousands of digits, a date that is none
         raise P2LError(f"the metadata on top of README.md is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict | None):
         raise P2LError("the metadata on top of README.md is no YAML mapping of names to values")

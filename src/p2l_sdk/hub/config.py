@@ -9,6 +9,8 @@ from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.modeling.limits_p2l import read_json, shown
 from p2l_sdk.modeling.spec_p2l import MODEL_TYPE
 
+_MOST_TEMPLATE = 4_000_000  # bytes
+
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The parsed `config.json` of a P2L folder.
@@ -51,6 +53,8 @@ def chat_template(folder: Path) -> str | None:
     file = folder / "chat_template.jinja"
     try:
         if file.is_file():
+            if (size := file.stat().st_size) > _MOST_TEMPLATE:
+                raise ModelFormatError(f"{str(file)!r} has {size:,} bytes; {_MOST_TEMPLATE:,} are legal")
             return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelFormatError(f"{str(file)!r} cannot be read: {shown(error)}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.hub.access import HubAccess, fetch, is_repo_id
 from p2l_sdk.hub.config import is_native
+from p2l_sdk.hub.files import CARD, own_files, plain_files, read_card
 from p2l_sdk.hub.tensors import read_header, replace_tensors, tensor_names
 from p2l_sdk.modeling.limits_p2l import read_json, shown
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, AUTO_MAP, CUSTOM_PIPELINES, MODEL_TYPE
@@ -48,17 +50,22 @@ def locate(source: str | Path, revision: str | None = None, access: HubAccess | 
         ModelFormatError: the source is neither a folder nor a repository id, or the repository holds another model.
         HubError: the repository cannot be fetched.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise ModelFormatError(f"the model is a {type(source).__name__}; name a folder or a Hub id, as text")
     folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder
+    with contextlib.suppress(OSError):  # a name may be too long for a file
+        if folder.is_dir():
+            return folder
     if source in EMBEDDED:
         return EMBEDDED[str(source)]
     if not isinstance(source, str) or not is_repo_id(source):
         server = "; the address of a server starts with http://" if _ADDRESS.fullmatch(str(source)) else ""
-        unfinished = Path(f"{folder}.checkpoints")
-        run = f"; an unfinished run lies in {str(unfinished)!r} (p2l train --resume)" if unfinished.is_dir() else ""
+        unfinished, run = Path(f"{folder}.checkpoints"), ""
+        with contextlib.suppress(OSError):
+            if unfinished.is_dir():
+                run = f"; an unfinished run lies in {str(unfinished)!r} (p2l train --resume)"
         raise ModelFormatError(
-            f"there is no folder {str(source)!r}, and it is no Hub repository id (org/name){server}{run}"
+            f"there is no folder {shown(str(source))}, and it is no Hub repository id (org/name){server}{run}"
         )
     found = fetch(source, _CONFIG_FILES, revision, access)
     if not (found / _RESEARCH_CONFIG).is_file():
@@ -127,16 +134,18 @@ def save_copy(
     """
     from p2l_sdk.outputs.folders import new_folder
 
+    if edited is not None or card is not None:
+        read_card(source)  # an error names this one, before any work
+    trusted = source in EMBEDDED.values()  # installers may make links of a package's files
     with new_folder(target) as partial, whole_folder(source) as source:
         for pattern in patterns:
-            for file in source.glob(pattern):
+            for file in plain_files(source, pattern) if trusted else own_files(source, pattern):
                 if weights is None or (file.suffix != ".safetensors" and file.name != ADAPTER_CONFIG):
                     shutil.copyfile(file, partial / file.name)
         if weights is not None:
             weights(partial)
-        readme = partial / "README.md"
-        if card is not None and readme.is_file():
-            readme.write_text(card(readme.read_text(encoding="utf-8")), encoding="utf-8")
+        if card is not None and (text := read_card(partial)) is not None:
+            (partial / CARD).write_text(card(text), encoding="utf-8")
         config = read_json(partial / "config.json", dict)
         config |= {"costs": dict(costs), "auto_map": AUTO_MAP, "custom_pipelines": CUSTOM_PIPELINES}
         if edited is not None:
@@ -145,7 +154,7 @@ def save_copy(
                 config["feedback"] = edited.feedback
             if weights is None:
                 _write_rows(source, partial, edited)
-            _amend_card(readme, edited.edits, edited.models)
+            _amend_card(partial, edited.edits, edited.models)
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         for file in code_folder().glob("*_p2l.py"):
             shutil.copyfile(file, partial / file.name)
@@ -159,7 +168,7 @@ def _write_rows(source: Path, partial: Path, edited: EditedHead) -> None:
     if edited.eta is not None:
         added = {"head.eta.weight": np.zeros((1, edited.rows.shape[1] - 1)), "head.eta.bias": np.full(1, edited.eta)}
     # in an adapter, the tensors' names have a prefix
-    files = source.glob("*.safetensors")
+    files = plain_files(source, "*.safetensors")
     found = {f: {name: key for name in tensor_names(f) for key in changed if name.endswith(key)} for f in files}
     if {key for names in found.values() for key in names.values()} != changed.keys():
         raise ModelFormatError(
@@ -172,12 +181,12 @@ def _write_rows(source: Path, partial: Path, edited: EditedHead) -> None:
             replace_tensors(file, partial / file.name, new, added if "head.coefs.bias" in names else {})
 
 
-def _amend_card(card: Path, edits: tuple[str, ...], models: Sequence[str]) -> None:
+def _amend_card(folder: Path, edits: tuple[str, ...], models: Sequence[str]) -> None:
     """Add a note to the card, below its metadata, that it describes the model before these edits, and which LLMs it
     knows now; earlier edits are kept in the same note. Results leave the metadata: they are not those of this model."""
-    if not card.is_file():
+    text = read_card(folder)
+    if text is None:
         return
-    text = card.read_text(encoding="utf-8")
     metadata = re.match(r"---\n.*?\n---\n", text, re.DOTALL)
     head = metadata.group() if metadata else ""
     body = text[len(head) :]
@@ -186,7 +195,7 @@ def _amend_card(card: Path, edits: tuple[str, ...], models: Sequence[str]) -> No
     earlier = [line for line in (found[1] if found else "").splitlines() if not line.startswith(_KNOWS)]
     lines = [f"{_KNOWS} {', '.join(models)}", *(f"> - {' '.join(edit.split())}" for edit in reversed(edits)), *earlier]
     banner = f"{_EDITED}\n>\n" + "".join(f"{line}\n" for line in lines)
-    card.write_text(f"{head}\n{banner}\n{_BANNER.sub('', body, count=1).lstrip()}", encoding="utf-8")
+    (folder / CARD).write_text(f"{head}\n{banner}\n{_BANNER.sub('', body, count=1).lstrip()}", encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -5,7 +5,9 @@ Nothing is loaded and nothing is run: no tensor, no tokenizer, no code.
 
 from __future__ import annotations
 
+import heapq
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ from p2l_sdk.errors import ModelFormatError, P2LError
 from p2l_sdk.hub.access import HubAccess, fetch, is_repo_id
 from p2l_sdk.hub.cards import split_card
 from p2l_sdk.hub.config import backbone_kind, is_lmarena, is_native, read_config
+from p2l_sdk.hub.files import leads_elsewhere, plain_files, read_card
 from p2l_sdk.hub.folders import EMBEDDED, code_folder, locate
 from p2l_sdk.hub.tensors import read_header
 from p2l_sdk.modeling.limits_p2l import odd_character, read_json, shown
@@ -24,7 +27,7 @@ _SMALL = ["*.json", "*.jinja", "*.py", "README.md", "LICENSE", "NOTICE"]
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".h5", ".msgpack")
 _BINARIES = (".so", ".dll", ".dylib", ".exe", ".sh", ".bat", ".whl")
 _KEYS = ("attn_implementation", "experts_implementation", "quantization_config", "kernel_config", "custom_generate")
-_CARD, _MOST_FILES = "README.md", 1_000
+_MOST_FILES = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,16 +125,22 @@ def _of_folder(folder: Path, place: str) -> Inspection:
 
 
 def _files(folder: Path) -> dict[str, int]:
+    """The sizes of the first files, those on top before others; a folder may hold millions."""
     found: dict[str, int] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and len(found) < _MOST_FILES:
-            found[path.relative_to(folder).as_posix()] = path.stat().st_size
+    for place, inner, names in os.walk(folder):
+        inner.sort()
+        for name in heapq.nsmallest(_MOST_FILES - len(found), names):
+            path = Path(place, name)
+            if path.is_file():
+                found[path.relative_to(folder).as_posix()] = path.stat().st_size
+        if len(found) >= _MOST_FILES:
+            break
     return found
 
 
 def _parameters(folder: Path) -> tuple[int | None, list[str]]:
     """Numbers in the weights, and what is wrong with their headers."""
-    total, broken, files = 0, [], sorted(folder.glob("*.safetensors"))
+    total, broken, files = 0, [], plain_files(folder, "*.safetensors")
     for path in files:
         try:
             with path.open("rb") as file:
@@ -147,7 +156,8 @@ def _whose(path: Path) -> str:
     own = code_folder() / path.name
     if not path.name.endswith("_p2l.py") or not own.is_file():
         return "not of p2l-sdk"
-    return "this version's" if path.read_bytes() == own.read_bytes() else "another version's"
+    same = path.stat().st_size == own.stat().st_size and path.read_bytes() == own.read_bytes()
+    return "this version's" if same else "another version's"
 
 
 def _odd_settings(folder: Path, config: dict[str, Any]) -> Iterator[str]:
@@ -183,7 +193,7 @@ def _odd_files(folder: Path, files: dict[str, int], code: dict[str, str], config
             yield f"{shown(name)} may be a pickle, which can run code; it is never opened"
         elif name.lower().endswith(_BINARIES):
             yield f"{shown(name)} is a program; it is never run"
-        if (folder / name).is_symlink() and not (folder / name).resolve().is_relative_to(folder.resolve().parents[1]):
+        if leads_elsewhere(folder / name, folder):
             yield f"{shown(name)} is a link to a file elsewhere: {shown(str((folder / name).resolve()))}"
     shared = folder in EMBEDDED.values()
     if not shared and "tokenizer.json" not in files:
@@ -199,12 +209,9 @@ def _odd_names(names: tuple[str, ...]) -> Iterator[str]:
 
 
 def _licence(folder: Path, odd: list[str]) -> str | None:
-    card = folder / _CARD
-    if not card.is_file():
-        return None
     try:
-        data, _ = split_card(card.read_text(encoding="utf-8"))
-    except (P2LError, OSError, ValueError, RecursionError, ImportError) as error:
+        data, _ = split_card(read_card(folder) or "")
+    except (P2LError, ValueError, RecursionError, ImportError) as error:
         odd.append(f"README.md: {shown(error)}")
         return None
     named = data.get("license")

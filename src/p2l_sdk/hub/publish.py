@@ -12,6 +12,7 @@ from p2l_sdk.errors import HubError, MissingExtraError
 from p2l_sdk.hub.access import SHARD_BYTES, HubTarget, push
 from p2l_sdk.hub.cards import EXAMPLE_PROMPTS, complete_model_card, with_picture
 from p2l_sdk.hub.config import backbone_kind, read_config
+from p2l_sdk.hub.files import CARD, own_files, read_card
 from p2l_sdk.hub.tensors import split_tensors
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, STATIC_BACKBONE, ModelSpec, base_of
 from p2l_sdk.outputs.leftovers import scratch_folder
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from p2l_sdk.leaderboards.leaderboard import Leaderboard
 
-_WEIGHTS, _CARD, _PICTURE = "model.safetensors", "README.md", "leaderboard.png"
+_WEIGHTS, _PICTURE = "model.safetensors", "leaderboard.png"
 _HANDLER = ("handler.py", "requirements.txt")
 # files that an earlier model may have left in the repository, and that a loader would take for part of this one
 _STALE = ["*.safetensors", "*.safetensors.index.json", ADAPTER_CONFIG, "*_p2l.py"]
@@ -53,12 +54,10 @@ def push_model(
     """
     config = read_config(folder)
     spec, base = ModelSpec.from_config(config), _adapter_base(folder)
-    files: dict[str, Path | bytes] = {file.name: file for file in sorted(folder.iterdir()) if file.is_file()}
+    files: dict[str, Path | bytes] = {file.name: file for file in own_files(folder)}
     if handler:
         files = {**{name: _hub_file(name) for name in _HANDLER}, **files}
-    card = folder / _CARD
-    text = card.read_text(encoding="utf-8") if card.is_file() else None
-    text = complete_model_card(text, spec, target.repo_id, base)
+    text = complete_model_card(read_card(folder), spec, target.repo_id, base)
     with scratch_folder() as place:
         whole, static = folder / _WEIGHTS, backbone_kind(config) == STATIC_BACKBONE
         if whole.is_file() and whole.stat().st_size > max_shard_bytes and not static:
@@ -70,7 +69,7 @@ def push_model(
                 files[_PICTURE] = place / _PICTURE
                 text = with_picture(text, _PICTURE, f"{board.caption}: {EXAMPLE_PROMPTS[0]}")
         message = f"P2L model of {len(spec.models)} LLMs"
-        return push({**files, _CARD: text.encode()}, target, message=message, stale=_STALE)
+        return push({**files, CARD: text.encode()}, target, message=message, stale=_STALE)
 
 
 def _hub_file(name: str) -> bytes:

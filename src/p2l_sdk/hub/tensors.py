@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from p2l_sdk.errors import ModelFormatError
+from p2l_sdk.hub.files import plain_files
 from p2l_sdk.modeling.limits_p2l import parse_json, read_json, shown
 
 _ALIGNMENT, _CHUNK = 8, 1 << 24
@@ -176,9 +177,10 @@ def read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
 def require_held(folder: Path) -> None:
     """Raise ModelFormatError if a folder's weights are damaged, or hold far fewer numbers than its `config.json` asks
     for: building the model would take the memory of the difference."""
-    files = sorted(folder.glob("model*.safetensors"))
+    files = plain_files(folder, "model*.safetensors")
     if not files:
         return
+    _check_index(folder)
     held = 0
     for file in files:
         with file.open("rb") as opened:
@@ -203,6 +205,20 @@ def require_held(folder: Path) -> None:
                 f"weights and config of {str(folder)!r} do not belong together: config.json asks for {what}, "
                 f"{numbers:,} numbers, and the weights hold {held:,} in all"
             )
+
+
+def _check_index(folder: Path) -> None:
+    """Raise ModelFormatError if the index of split weights names anything but files of the folder."""
+    path = folder / "model.safetensors.index.json"
+    if not path.is_file():
+        return
+    places = read_json(path, dict).get("weight_map")
+    names = set(map(str, places.values())) if isinstance(places, dict) else set()
+    for name in sorted(names):
+        if "/" in name or not name.endswith(".safetensors") or not (folder / name).is_file():
+            raise ModelFormatError(f"{str(path)!r} names {shown(name)}, which is no .safetensors file of its folder")
+    if not names:
+        raise ModelFormatError(f"{str(path)!r} is no index of weights: it has no weight_map")
 
 
 def _bytes(name: str, values: np.ndarray, dtype: str) -> bytes:

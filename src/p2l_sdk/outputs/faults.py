@@ -22,6 +22,8 @@ def real_path(path: str | Path) -> Path:
     Raises:
         P2LError: it cannot be a path.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise P2LError(f"the output is a {type(path).__name__}; name a path, as text")
     if str(path) == "":
         raise P2LError("the name of the output is empty")
     try:

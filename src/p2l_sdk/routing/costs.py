@@ -149,7 +149,7 @@ def checked_costs(
 ) -> dict[str, float]:
     """Validate a mapping of costs and return USD per response, by the model's own names; errors as in `load_costs`."""
     if not isinstance(costs, Mapping):
-        raise CostError(f"costs must be a mapping, {{name: USD per response}}, not {costs!r}")
+        raise CostError(f"costs must be a mapping, {{name: USD per response}}, not {shown(costs)}")
     if isinstance(costs, Costs) and costs.models == models:  # checked before
         return dict(costs.usd)
     found = find_models(costs, models, "the table of costs")
@@ -236,6 +236,8 @@ def _read(path: Path) -> Any:
         if kind_of(path) is not None:
             read = read_rows(path)
             rows = [_known(row) for row in read]
+            if not rows:
+                raise CostError(f"{str(path)!r} holds no costs: it has no row below the names of its columns")
             for name in ("cost", *_ENTRY):
                 with placed(lambda row: f"{str(path)!r}, {read.place(row)}"):
                     require_one_notation(name, [row.get(name) for row in rows])

@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from p2l_sdk.errors import P2LError
+from p2l_sdk.modeling.limits_p2l import shown
+from p2l_sdk.modeling.number_p2l import to_number
 from p2l_sdk.routing.mixture import check_budget, check_points
 
 _MOST = 1e200  # budgets that a response may cost
@@ -77,10 +79,10 @@ class BudgetPacer:
 
     def record(self, cost: float) -> None:
         """Record the cost of a response, in USD."""
-        if not (np.isfinite(cost) and cost >= 0):
-            raise P2LError(f"the response cost {cost}; it must be a finite number >= 0, USD")
+        if not (number := to_number(cost)) >= 0:
+            raise P2LError(f"the response cost {shown(cost)}; it must be a finite number >= 0, USD")
         self.n += 1
-        self.spent += cost
+        self.spent += number
 
     def correct(self, recorded: float, cost: float | None) -> None:
         """Replace the cost recorded for a response by its actual cost; None if there was no response.

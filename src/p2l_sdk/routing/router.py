@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
@@ -99,14 +99,14 @@ class Router:
             raise P2LError(
                 f"the objective 'usable' needs a grounded model (grk); this one is {feedback}: use 'win_rate'"
             )
-        if isinstance(models, str):
-            raise P2LError(f"models must be a list of names, not a string: [{models!r}]")
+        if models is not None and (isinstance(models, str) or not isinstance(models, Iterable)):
+            raise P2LError(f"models must be a list of names, not {shown(models)}")
         self.llms, self.feedback = llms, feedback
         found = find_models(models or (), llms, "the list of LLMs that may be chosen")
         self.names = llms if models is None else tuple(found)
         if not self.names:
             raise P2LError("the list of LLMs that may be chosen is empty")
-        self._candidates = slice(None) if models is None else np.array([llms.index(own) for own in found.values()])
+        self._candidates = slice(None) if models is None else _places(found, llms)
         self._opponents, self._weights, opposed = _opponents(llms, opponents)
         self.matched: dict[str, str] = matched(found | opposed)
         self._costs = costs_as_named(costs, llms, matched(found))
@@ -301,7 +301,9 @@ class Router:
             return self._within_budget.frontier(coefs, budgets, outcomes, prompts=prompts, seed=seed)
         coefs = self._of_llms(coefs)
         truth = None if outcomes is None else self._outcomes(outcomes, coefs.shape, prompts)
-        return frontier_of(self.scores(coefs), self.prices, budgets, truth, self.names, self.objective, seed)
+        return frontier_of(
+            self.scores(coefs), self.prices, _grid(self.prices, budgets), truth, self.names, self.objective, seed
+        )
 
     def _route(
         self, board: Leaderboard, scores: np.ndarray, support: dict[int, float], budget: float | None, chosen: int
@@ -355,12 +357,30 @@ def _opponents(llms: tuple[str, ...], opponents: Mapping[str, float] | None) -> 
     weights = scaled(weights_of(opponents.values(), rule))
     if not weights.any():
         raise P2LError(rule)
-    return np.array([llms.index(own) for own in found.values()]), weights / weights.sum(), found
+    return _places(found, llms), weights / weights.sum(), found
+
+
+def _places(found: Mapping[str, str], llms: tuple[str, ...]) -> np.ndarray:
+    """Where the LLMs that names mean stand in the model."""
+    place = {name: i for i, name in enumerate(llms)}
+    return np.array([place[own] for own in found.values()])
+
+
+def _grid(prices: np.ndarray, budgets: Iterable[Any] | None) -> np.ndarray:
+    """The budgets of a frontier; BudgetError if one is no number."""
+    if budgets is None:
+        return np.linspace(prices.min(), prices.max(), 41)
+    if isinstance(budgets, str) or not isinstance(budgets, Iterable):
+        raise BudgetError(f"budgets are {shown(budgets)}; give a list of numbers, USD per response")
+    given = [as_budget(budget) for budget in budgets]
+    if not given or None in given:
+        raise BudgetError("the list of budgets is empty, or holds None; give numbers, USD per response")
+    return np.array(given, dtype=np.float64)
 
 
 def _draw(support: dict[int, float], seed: int | None) -> int:
-    if len(support) == 1:
-        return next(iter(support))
     if seed is not None:
         seed = whole_number("seed", seed, least=None)
+    if len(support) == 1:
+        return next(iter(support))
     return random.Random(seed).choices(list(support), list(support.values()))[0]

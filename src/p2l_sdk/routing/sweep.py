@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -16,7 +16,7 @@ _REPLICATES, _CHUNK = 400, 50
 def frontier_of(
     scores: np.ndarray,
     prices: np.ndarray,
-    budgets: Sequence[float] | None,
+    grid: np.ndarray,
     outcomes: np.ndarray | None,
     models: tuple[str, ...],
     objective: str,
@@ -27,13 +27,12 @@ def frontier_of(
     Args:
         scores: `(n_prompts, n_models)` by which the router chooses.
         prices: `(n_models,)` USD per response.
-        budgets: USD per response; None for 41, from the cheapest LLM to the dearest.
+        grid: `(n_budgets,)` USD per response.
         outcomes: `(n_prompts, n_models)` true scores; None for `scores`.
         models, objective: of the router.
         seed: of the bootstrap.
     """
     values = scores if outcomes is None else outcomes
-    grid = np.linspace(prices.min(), prices.max(), 41) if budgets is None else np.asarray(budgets, dtype=np.float64)
     joint = JointFrontier(scores, prices)
     allocations = [joint.at(float(budget)) for budget in grid]
     alone = [np.stack([optimal_mixture(row, prices, float(budget)) for row in scores]) for budget in grid]

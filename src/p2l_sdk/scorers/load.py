@@ -13,12 +13,6 @@ from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE
 from p2l_sdk.scorers.scorer import Scorer
 
-# what libraries raise for values that no model has
-_OF_DAMAGE = (
-    LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, AssertionError, MemoryError,
-    RuntimeError, OSError,
-)  # fmt: skip
-
 
 def open_scorer(
     source: str | Path | None,
@@ -79,11 +73,9 @@ def load_scorer(
     config = read_config(folder)
     try:
         return _load(folder, config, device, base, access)
-    except MissingExtraError:
+    except (P2LError, ImportError):
         raise
-    except _OF_DAMAGE as error:
-        if isinstance(error, P2LError):
-            raise
+    except Exception as error:  # for values that no model has, libraries raise errors of their own kinds
         raise ModelFormatError(
             f"config.json of {str(folder)!r} is damaged: {type(error).__name__} {shown(error)}"
         ) from error

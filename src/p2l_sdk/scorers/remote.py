@@ -45,11 +45,11 @@ class RemoteScorer:
     """
 
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 60.0, retries: int = 4) -> None:
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             self._address = parts.hostname or "", parts.port
-        except ValueError:
-            self._address = "", None
+        except ValueError:  # brackets, a port that is no number
+            parts, self._address = urlsplit(""), ("", None)
         if parts.scheme not in ("http", "https") or not self._address[0] or parts.query or parts.fragment:
             raise RemoteError(f"{_without_password(url)!r} is no address of a server; write http://host:port")
         if parts.username is not None:

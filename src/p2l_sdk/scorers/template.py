@@ -25,6 +25,10 @@ _MOST_SOURCE = 1_000_000  # characters of a template
 _MOST_STEPS = 200_000
 _MOST_GROWTH = 1_000_000  # characters that a template may add to those of the prompt
 _MOST_NUMBER = 1_000_000  # as an argument: a width, a count
+_PER_STEP = 1_000  # characters that one step reads
+# filters and methods that write at length or search for long, and that no chat template needs
+_NO_FILTERS = ("wordwrap", "urlize", "striptags", "xmlattr", "pprint", "random")
+_NO_METHODS = ("translate", "maketrans", "expandtabs")
 _LONG_WIDTH = re.compile(r"[\d*]{6}|\*")  # in a format
 
 
@@ -70,6 +74,9 @@ class _Limited(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset(["+", "*", "**", "%"])
 
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        return attr not in _NO_METHODS and super().is_safe_attribute(obj, attr, value)
+
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805  # as in Jinja
         method = getattr(__obj, "__wrapped__", __obj)  # the sandbox wraps `format`
         _check_call(getattr(method, "__self__", None), getattr(__obj, "__name__", ""), args, kwargs)
@@ -101,12 +108,15 @@ def renderer(source: str) -> Callable[[list[str]], str]:
     environment.filters["tojson"] = _to_json
     environment.globals |= {
         "raise_exception": _refuse,
-        "strftime_now": lambda form: datetime.datetime.now().strftime(form),
+        "strftime_now": _now,
     }
     environment.globals.pop("lipsum", None)  # it writes at length
-    for name, plain in list(environment.filters.items()):
-        environment.filters[name] = _counted(name, plain)
-    environment.filters |= {"p2l_turns": _turns, "p2l_joined": _joined}
+    for name in _NO_FILTERS:
+        del environment.filters[name]
+    for known in (environment.filters, environment.tests):
+        for name, plain in list(known.items()):
+            known[name] = _counted(name, plain)
+    environment.filters |= {"p2l_turns": _turns, "p2l_joined": _joined, "p2l_read": _read}
     try:
         template = environment.from_string(_instrumented(environment.parse(source)))
     except (TemplateError, RecursionError, ValueError, SyntaxError, MemoryError) as error:
@@ -149,9 +159,15 @@ def limited_renderer(tokenizer: Any) -> Callable[[list[str]], str] | None:
 
 
 def _instrumented(tree: nodes.Template) -> nodes.Template:
-    """The tree with a counter in every loop, and with every `~` as a filter."""
+    """The tree with a counter in every loop, every comparison and every slice, and with every `~` as a filter."""
     for loop in tree.find_all(nodes.For):
         loop.iter = nodes.Filter(loop.iter, "p2l_turns", [], [], None, None)
+    for comparison in list(tree.find_all(nodes.Compare)):
+        for part in (comparison, *comparison.ops):
+            part.expr = nodes.Filter(part.expr, "p2l_read", [], [], None, None)
+    for item in list(tree.find_all(nodes.Getitem)):
+        if isinstance(item.arg, nodes.Slice):
+            item.node = nodes.Filter(item.node, "p2l_read", [], [], None, None)
     for node in [tree, *tree.find_all(nodes.Node)]:
         for name, value in node.iter_fields():
             if isinstance(value, nodes.Concat):
@@ -173,8 +189,22 @@ def _turns(items: Iterable[Any]) -> Iterator[Any]:
         yield item
 
 
+def _read(value: Any) -> Any:
+    """A value that is read as a whole, once."""
+    _steps.get().take(_size(value))
+    return value
+
+
+def _size(value: Any) -> int:
+    """The steps that it takes to read a value."""
+    if isinstance(value, str):
+        return len(value) // _PER_STEP
+    return len(value) if isinstance(value, list | tuple | dict | range) else 0
+
+
 def _joined(parts: list[Any]) -> str:
     texts = [str(_weighed(part)) for part in parts]
+    _steps.get().take(sum(map(_size, texts)))
     _steps.get().check(sum(map(len, texts)))
     return "".join(texts)
 
@@ -197,19 +227,21 @@ def _check_call(subject: Any, name: str, args: Any, kwargs: dict[str, Any]) -> N
     steps = _steps.get()
     steps.take()
     given = [*args, *kwargs.values()]
-    _weighed(subject)
-    for value in given:
+    for value in (subject, *given):
         _weighed(value)
+        steps.take(_size(value))
+    for value in given:
         if isinstance(value, int | float) and abs(value) > _MOST_NUMBER:
             raise _LimitError(f"it calls {name} with {shown(value)}")
-        if isinstance(value, range):
-            steps.take(len(value))
     if isinstance(subject, str):
         if name in ("format", "format_map") and _LONG_WIDTH.search(subject):
             raise _LimitError("it formats with a great width")
         texts = [len(value) for value in given if isinstance(value, str)]
         if name == "replace" and len(texts) > 1:
             steps.check((len(subject) // max(1, texts[0]) + 1) * texts[1])
+        if name == "indent":
+            widths = [len(value) if isinstance(value, str) else int(value) for value in given[:1]]
+            steps.check((subject.count("\n") + 1) * max(widths, default=0))
         if name == "join":
             items = sum(len(value) for value in given if isinstance(value, list | tuple))
             steps.check(len(subject) * items)
@@ -219,13 +251,14 @@ def _check_call(subject: Any, name: str, args: Any, kwargs: dict[str, Any]) -> N
 
 def _check_operator(operator: str, left: Any, right: Any) -> None:
     steps = _steps.get()
-    steps.take()
+    steps.take(1 + _size(left) + _size(right))
     if operator == "+" and isinstance(left, str | list | tuple) and isinstance(right, str | list | tuple):
         steps.check(len(left) + len(right))
     elif operator == "*":
         for one, other in ((left, right), (right, left)):
             if isinstance(one, str | list | tuple) and isinstance(other, int):
                 steps.check(len(one) * other)
+                steps.take(len(one) * max(other, 0) // _PER_STEP)
     elif operator == "%" and isinstance(left, str) and _LONG_WIDTH.search(left):
         raise _LimitError("it formats with a great width")
     elif operator == "**" and isinstance(right, int | float) and abs(right) > 64:

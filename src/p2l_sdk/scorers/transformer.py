@@ -82,6 +82,8 @@ class TransformerScorer:
         if damaged:
             raise ModelFormatError(f"tensor 'head.{damaged[0]}' holds NaN or infinite values; the weights are damaged")
         try:
+            if torch.device(device or "cpu").type == "meta":
+                raise RuntimeError("it holds no numbers")
             return cls(model.to(device or "cpu"), tokenizer)
         except (RuntimeError, AssertionError) as error:
             raise P2LError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error

@@ -169,6 +169,8 @@ def hub_repository(name: str) -> str | None:
 
 def of_rows(rows: Iterable[Row]) -> Iterator[Chunk]:
     """Yield dictionaries as chunks; `TableError` for a row that is not a dictionary."""
+    if isinstance(rows, str) or not isinstance(rows, Iterable):
+        raise TableError(f"the rows are a {type(rows).__name__}; give a list of dictionaries")
     for batch in _batches(map(_dictionary, itertools.count(1), rows)):
         yield {name: all_plain(column) for name, column in _columns(batch).items()}
 

@@ -249,7 +249,8 @@ class Votes:
         known = tuple(sorted(read.names)) if models is None else tuple(models)
         unknown = "which is not one of the model's LLMs (--model names the model; in training, --votes names the LLMs)"
         require_known(read.names, known, "the votes file", unknown)
-        place = np.array([known.index(name) for name in read.names])
+        place_of = {name: place for place, name in enumerate(known)}
+        place = np.array([place_of[name] for name in read.names], dtype=np.int64)
         if read.near:
             warnings.warn(warning_of(read.near, "votes"), P2LWarning, stacklevel=3)
         return cls(
