@@ -25,11 +25,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 class _Bounded:
     """A range that is not shown where it has no end; click writes "x<=None"."""
 
-    min: float | None
-    max: float | None
-
     def _describe_range(self) -> str:
-        return "" if self.min is None and self.max is None else super()._describe_range()  # type: ignore[misc]
+        ends: Any = self
+        return "" if ends.min is None and ends.max is None else super()._describe_range()  # type: ignore[misc]
 
 
 class _Number(_Bounded, click.FloatRange):

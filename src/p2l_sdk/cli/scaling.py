@@ -77,7 +77,7 @@ def _bar() -> Iterator[Callable[[int, int], None] | None]:
 @click.option("--feedback", metavar="NAME", help="Feedback model, as in p2l train.  [by the votes]")
 @click.option("--epochs", metavar="N", type=number_type(), help="Passes over the prompts.  [by their number; text: 3]")
 @click.option(
-    "--keep", metavar="SHARE", type=number_type(), help="Kept of the departure from the averaged leaderboard.  [1]"
+    "--keep", metavar="SHARE", type=number_type(), help="Of the departure from the averaged leaderboard.  [1]"
 )
 @SCORES_OUTSIDE
 @LLMS

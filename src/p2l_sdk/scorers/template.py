@@ -163,7 +163,8 @@ def _instrumented(tree: nodes.Template) -> nodes.Template:
     for loop in tree.find_all(nodes.For):
         loop.iter = nodes.Filter(loop.iter, "p2l_turns", [], [], None, None)
     for comparison in list(tree.find_all(nodes.Compare)):
-        for part in (comparison, *comparison.ops):
+        parts: list[Any] = [comparison, *comparison.ops]
+        for part in parts:
             part.expr = nodes.Filter(part.expr, "p2l_read", [], [], None, None)
     for item in list(tree.find_all(nodes.Getitem)):
         if isinstance(item.arg, nodes.Slice):
