@@ -301,9 +301,7 @@ class Router:
             return self._within_budget.frontier(coefs, budgets, outcomes, prompts=prompts, seed=seed)
         coefs = self._of_llms(coefs)
         truth = None if outcomes is None else self._outcomes(outcomes, coefs.shape, prompts)
-        return frontier_of(
-            self.scores(coefs), self.prices, _grid(self.prices, budgets), truth, self.names, self.objective, seed
-        )
+        return frontier_of(self.scores(coefs), self.prices, budgets, truth, self.names, self.objective, seed)
 
     def _route(
         self, board: Leaderboard, scores: np.ndarray, support: dict[int, float], budget: float | None, chosen: int
@@ -364,18 +362,6 @@ def _places(found: Mapping[str, str], llms: tuple[str, ...]) -> np.ndarray:
     """Where the LLMs that names mean stand in the model."""
     place = {name: i for i, name in enumerate(llms)}
     return np.array([place[own] for own in found.values()])
-
-
-def _grid(prices: np.ndarray, budgets: Iterable[Any] | None) -> np.ndarray:
-    """The budgets of a frontier; BudgetError if one is no number."""
-    if budgets is None:
-        return np.linspace(prices.min(), prices.max(), 41)
-    if isinstance(budgets, str) or not isinstance(budgets, Iterable):
-        raise BudgetError(f"budgets are {shown(budgets)}; give a list of numbers, USD per response")
-    given = [as_budget(budget) for budget in budgets]
-    if not given or None in given:
-        raise BudgetError("the list of budgets is empty, or holds None; give numbers, USD per response")
-    return np.array(given, dtype=np.float64)
 
 
 def _draw(support: dict[int, float], seed: int | None) -> int:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
+from p2l_sdk.errors import BudgetError
+from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.routing.allocation import JointFrontier
 from p2l_sdk.routing.frontier import Frontier
-from p2l_sdk.routing.mixture import optimal_mixture
+from p2l_sdk.routing.mixture import as_budget, optimal_mixture
 
 _REPLICATES, _CHUNK = 400, 50
 
@@ -16,7 +19,7 @@ _REPLICATES, _CHUNK = 400, 50
 def frontier_of(
     scores: np.ndarray,
     prices: np.ndarray,
-    grid: np.ndarray,
+    budgets: Iterable[Any] | None,
     outcomes: np.ndarray | None,
     models: tuple[str, ...],
     objective: str,
@@ -27,13 +30,13 @@ def frontier_of(
     Args:
         scores: `(n_prompts, n_models)` by which the router chooses.
         prices: `(n_models,)` USD per response.
-        grid: `(n_budgets,)` USD per response.
+        budgets: USD per response; None for 41, from the cheapest LLM to the dearest.
         outcomes: `(n_prompts, n_models)` true scores; None for `scores`.
         models, objective: of the router.
         seed: of the bootstrap.
     """
     values = scores if outcomes is None else outcomes
-    joint = JointFrontier(scores, prices)
+    grid, joint = _grid(prices, budgets), JointFrontier(scores, prices)
     allocations = [joint.at(float(budget)) for budget in grid]
     alone = [np.stack([optimal_mixture(row, prices, float(budget)) for row in scores]) for budget in grid]
     strict = [_strict(scores, prices, float(budget)) for budget in grid]
@@ -91,3 +94,15 @@ def _limits(
     found = {name: np.quantile(np.concatenate(part), [0.025, 0.975], axis=0).T for name, part in parts.items()}
     inside = bool(((values >= 0.0) & (values <= 1.0)).all())
     return {name: np.clip(limits, 0.0, 1.0) if inside else limits for name, limits in found.items()}
+
+
+def _grid(prices: np.ndarray, budgets: Iterable[Any] | None) -> np.ndarray:
+    """The budgets of a frontier; BudgetError if one is no number."""
+    if budgets is None:
+        return np.linspace(prices.min(), prices.max(), 41)
+    if isinstance(budgets, str) or not isinstance(budgets, Iterable):
+        raise BudgetError(f"budgets are {shown(budgets)}; give a list of numbers, USD per response")
+    given = [as_budget(budget) for budget in budgets]
+    if not given or None in given:
+        raise BudgetError("the list of budgets is empty, or holds None; give numbers, USD per response")
+    return np.array(given, dtype=np.float64)

@@ -55,7 +55,7 @@ if granted then
   add(day, amount)
   redis.call('HSET', held, 'day', day, 'amount', string.format('%.0f', amount))
   redis.call('EXPIRE', held, seconds)
-  redis.call('HSET', open, id, string.format('%s %.0f %.0f', day, amount, now + tonumber(seconds)))
+  redis.call('HSET', open, id, string.format('%s %.0f %.3f', day, amount, now + tonumber(seconds)))
 else
   local entries = redis.call('HGETALL', open)
   for i = 1, #entries, 2 do
@@ -125,7 +125,7 @@ class RedisStore:
                     limits = entry.budgets.limits(day)
                     amounts = [limits[period][1] if period in limits else "" for period in periods(day)]
                     values: list[Any] = [entry.least, entry.most, max(1, round(entry.seconds)), day, *amounts]
-                    values += [entry.enough, int(now), entry.id]
+                    values += [entry.enough, f"{now:.3f}", entry.id]
                     self._hold(keys, values, client=pipeline)
                 else:
                     self._settle(keys, [entry.amount, entry.id], client=pipeline)
