@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2l_sdk.routing.allocation import JointFrontier
-from p2l_sdk.routing.mixture import Policy, strict_choice
-from p2l_sdk.routing.router import Router, as_budget
+from p2l_sdk.routing.mixture import Policy, as_budget, strict_choice
+from p2l_sdk.routing.router import Router
 from p2l_sdk.tabular import Tabular, html_table
 
 if TYPE_CHECKING:

@@ -11,11 +11,14 @@ from __future__ import annotations
 import bisect
 import math
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 
 from p2l_sdk.errors import BudgetError, P2LError
 from p2l_sdk.leaderboards.weights import exponent_of
+from p2l_sdk.modeling.limits_p2l import shown
+from p2l_sdk.modeling.number_p2l import to_number
 from p2l_sdk.routing.route import usd
 
 _LEAST = 2.0**-64  # USD: costs whose highest lies between this and its inverse are used as they are
@@ -34,6 +37,16 @@ class Objective(StrEnum):
 
     WIN_RATE = "win_rate"  # expected win rate against the opponents (as in the paper)
     USABLE = "usable"  # probability that the answer is usable, sigmoid(theta); grounded models (grk) only
+
+
+def as_budget(cost: Any) -> float | None:
+    """A budget as a float, or None for no budget; BudgetError if it is not a number."""
+    if cost is None or type(cost) is float:  # `check_budget` refuses what is not finite
+        return cost
+    budget = to_number(cost)
+    if math.isnan(budget):
+        raise BudgetError(f"the budget is {shown(cost)}; it must be a finite number, USD per response")
+    return budget
 
 
 def upper_hull(scores: np.ndarray, costs: np.ndarray) -> list[int]:

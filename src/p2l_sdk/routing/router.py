@@ -16,15 +16,13 @@ from p2l_sdk.leaderboards.weights import scaled, weights_of
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.leaderboard_p2l import win_rates
 from p2l_sdk.modeling.limits_p2l import shown
-from p2l_sdk.modeling.number_p2l import to_number
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.names import find_models, matched
 from p2l_sdk.options import named_options, whole_number
 from p2l_sdk.routing import mixture as routing
 from p2l_sdk.routing.allocation import JointFrontier
 from p2l_sdk.routing.costs import costs_as_named
-from p2l_sdk.routing.mixture import Objective, Policy
-from p2l_sdk.routing.named import columns_of, is_named
+from p2l_sdk.routing.mixture import Objective, Policy, as_budget
 from p2l_sdk.routing.route import Route
 
 if TYPE_CHECKING:
@@ -332,16 +330,6 @@ class Router:
             matched=self.matched,
             left_out=self.left_out,
         )
-
-
-def as_budget(cost: Any) -> float | None:
-    """A budget as a float, or None for no budget; BudgetError if it is not a number."""
-    if cost is None or type(cost) is float:  # `check_budget` refuses what is not finite
-        return cost
-    budget = to_number(cost)
-    if math.isnan(budget):
-        raise BudgetError(f"the budget is {shown(cost)}; it must be a finite number, USD per response")
-    return budget
 
 
 def _opponents(llms: tuple[str, ...], opponents: Mapping[str, float] | None) -> tuple[Any, np.ndarray, dict[str, str]]:
