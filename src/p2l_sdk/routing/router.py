@@ -23,6 +23,7 @@ from p2l_sdk.routing import mixture as routing
 from p2l_sdk.routing.allocation import JointFrontier
 from p2l_sdk.routing.costs import costs_as_named
 from p2l_sdk.routing.mixture import Objective, Policy, as_budget
+from p2l_sdk.routing.named import columns_of, is_named
 from p2l_sdk.routing.route import Route
 
 if TYPE_CHECKING:
