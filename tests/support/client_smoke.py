@@ -71,6 +71,7 @@ def langchain(url: str) -> dict[str, Any]:
     calling = tools.invoke(ASK)
     [call] = calling.tool_calls
     result = ToolMessage(weather(**call["args"]), tool_call_id=call["id"])
+    again = tools.invoke([HumanMessage(ASK), calling, result])  # before other conversations that begin alike
     streamed = None
     for chunk in tools.stream(ASK):
         streamed = chunk if streamed is None else streamed + chunk
@@ -78,7 +79,7 @@ def langchain(url: str) -> dict[str, Any]:
         "plain": chat().invoke(ASK).content,
         "stream": "".join(chunk.content for chunk in chat().stream(ASK)),
         "tool": [call["name"], call["args"]],
-        "again": tools.invoke([HumanMessage(ASK), calling, result]).tool_calls[0]["name"],
+        "again": again.tool_calls[0]["name"],
         "streamed_tool": [call["name"] for call in streamed.tool_calls],
         "unknown": failed(lambda: chat("nobody").invoke(ASK)),
         "refused": failed(lambda: chat(extra_body={"cost": 1e-9}).invoke(ASK)),
