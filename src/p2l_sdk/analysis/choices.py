@@ -143,7 +143,7 @@ class Choices(Tabular):
         """
         from p2l_sdk.analysis.category_pictures import draw_shares, labels_of
 
-        titles = ["at any cost" if b is None else f"budget ${1000 * b:.4g} per 1,000" for b in self.budgets]
+        titles = ["at any cost" if b is None else f"${1000 * b:.4g} per 1,000 responses" for b in self.budgets]
         pooled = [self.pooled(b, llms) for b in range(len(self.budgets))]
         panels = [(title, shares) for title, (_, shares) in zip(titles, pooled, strict=True)]
         return draw_shares(panels, labels_of(self.categories, self.sizes.tolist()), pooled[0][0], OTHERS, self.caption)
@@ -153,7 +153,7 @@ class Choices(Tabular):
         """A one-line description."""
         how = {"optimal": "one mean budget for all prompts", "strict": "no LLM dearer than the budget"}
         said = "the best LLM at any cost" if self.budgets == (None,) else how.get(self.policy, "the best LLM")
-        return f"Which LLM is called in {len(self.categories)} categories of {self.n_prompts:,} prompts: {said}"
+        return f"Which LLM is called for {self.n_prompts:,} prompts, in {len(self.categories)} categories: {said}"
 
     def told(self, budget: int, category: int, n: int = 3) -> str:
         """The LLMs that are called most in a category: "54 % gpt-4o, 31 % ..."."""

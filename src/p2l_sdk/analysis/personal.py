@@ -183,8 +183,10 @@ def _draw(people: Sequence[Personal], ax: matplotlib.axes.Axes | None, top: int)
     ax.grid(axis="x", color="#eeeeee")
     ax.set_axisbelow(True)
     ax.set_xlabel("rating points above the mean LLM (400 points are odds of 10 to 1)")
-    ax.set_title("Who is best for whom", loc="left", fontsize=pictures.NORMAL)
-    ax.legend(frameon=False, fontsize=pictures.SMALL, loc="lower right")
+    title = "Predicted ratings for each one's conversations (bars: 95 %), and overall"
+    ax.set_title(title, loc="left", fontsize=pictures.NORMAL)
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.4, -0.13), "ncols": min(len(people) + 1, 3)}
+    ax.legend(frameon=False, fontsize=pictures.SMALL, **below)
     return ax
 
 

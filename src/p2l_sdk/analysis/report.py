@@ -202,7 +202,8 @@ class Strengths(Tabular):
         values = np.where(self.found, self.deviations, np.nan)[:, columns]
         groups = [(cluster.name, cluster.n_prompts) for cluster in self.clusters]
         ax = draw(values, groups, [self.models[i] for i in columns], ax)
-        ax.set_title(f"{self.caption}\nwhite: as overall, or too small to tell", loc="left", fontsize=pictures.NORMAL)
+        white = f"white: less than {self.least:.0f} points, or not beyond chance ({self.level:.0%}, all together)"
+        ax.set_title(f"{self.caption}\n{white}", loc="left", fontsize=pictures.NORMAL)
         return ax
 
     @property

@@ -115,8 +115,9 @@ class SubsetStudy(Tabular):
         ax.minorticks_off()
         ax.set_ylim(bottom=0.0)
         ax.set_xlabel(f"prompts in the subset, of {self.n_prompts:,}")
-        ax.set_ylabel("mean difference of pair probabilities to all votes")
-        ax.set_title(f"Random subsets of prompts, {self.trials} of each size", loc="left", fontsize=pictures.NORMAL)
+        ax.set_ylabel("distance to the leaderboard of all votes\n(mean difference of the pairs' probabilities)")
+        title = f"Random subsets of prompts, {self.trials} of each size (bands: 95 % of them)"
+        ax.set_title(title, loc="left", fontsize=pictures.NORMAL)
         ax.legend(frameon=False, loc="upper right")
         return ax
 
