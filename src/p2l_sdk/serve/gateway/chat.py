@@ -42,7 +42,7 @@ from p2l_sdk.serve.http import BareRoute, error_response, parsed
 from p2l_sdk.serve.metrics import ServerMetrics
 
 log = logging.getLogger("p2l_sdk.serve.gateway.chat")
-_SECONDS_UNDER_WAY = 1.0  # of an LLM's work, which `most_cost` allows for
+_SECONDS_UNDER_WAY = 0.05  # of an LLM's work, which the 1000 tokens of `most_cost` allow for: 20,000 in a second
 _ENDING_SECONDS = 60.0  # after the deadline of a request, until it has surely ended
 
 

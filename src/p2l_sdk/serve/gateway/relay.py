@@ -18,6 +18,7 @@ from p2l_sdk.serve.gateway.sse import error_event, event_of
 from p2l_sdk.serve.gateway.upstream import Answer
 
 _READING_SECONDS = 10.0  # grace after the deadline for a client that does not read what it is sent
+_AT_ONCE = 0.001  # seconds of sending in which nobody was waited for
 Result = TypeVar("Result")
 
 
@@ -178,12 +179,13 @@ class StreamedAnswer(Response):
 
     @staticmethod
     async def _pass(answer: Answer, body: _Body, part: bytes) -> None:
-        """Pass a part on, and note for how long the client kept it waiting."""
+        """Pass a part on, and note for how long the client kept it waiting: meanwhile the LLM writes on, unseen."""
         since = time.monotonic()
         try:
             await body.send(part)
         finally:
-            answer.waited += time.monotonic() - since
+            waited = time.monotonic() - since
+            answer.waited += waited if waited > _AT_ONCE else 0.0
 
 
 class _Body:
