@@ -16,16 +16,16 @@ import numpy as np
 
 from p2l_sdk.analysis.prompt_map import centred
 from p2l_sdk.analysis.report import POINTS
-from p2l_sdk.errors import MissingExtraError, P2LError
+from p2l_sdk.errors import P2LError
 from p2l_sdk.leaderboards.leaderboard import Z_95
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.names import find_models
 from p2l_sdk.p2l import P2L
 from p2l_sdk.scorers.scorer import EditableScorer
+from p2l_sdk.tabular import Tabular, html_table
 
 if TYPE_CHECKING:
     import matplotlib.axes
-    import pandas
 
 _FEW = 10  # conversations; fewer do not tell how much an LLM's ratings differ between them
 _BUDGETS = 200
@@ -48,7 +48,7 @@ class Plan:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Personal:
+class Personal(Tabular):
     """The leaderboard of a person's conversations beside the overall one.
 
     Attributes:
@@ -112,14 +112,6 @@ class Personal:
             "leaderboard": self.rows(),
         }
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """The rows as a data frame (needs pandas)."""
-        try:
-            import pandas
-        except ImportError:
-            raise MissingExtraError("to_pandas", "pandas", "data") from None
-        return pandas.DataFrame(self.rows())
-
     def plot(
         self, ax: matplotlib.axes.Axes | None = None, *, others: Sequence[Personal] = (), top: int = 12
     ) -> matplotlib.axes.Axes:
@@ -147,18 +139,10 @@ class Personal:
         return "\n".join([self.caption, head, *lines])
 
     def _repr_html_(self) -> str:
-        import html
-
-        body = "".join(
-            f"<tr><td>{row['rank']}</td><td>{html.escape(row['model'])}</td><td>{row['rating']:+.0f}</td>"
-            f"<td>{row['difference']:+.0f}</td></tr>"
-            for row in self.rows()[:15]
-        )
-        head = "<tr><th>rank</th><th>LLM</th><th>rating</th><th>more than overall</th></tr>"
-        plans = "".join(f"<li>{html.escape(p.what)}: ${p.per_month:.2f} per month</li>" for p in self.plans)
-        caption = html.escape(self.caption)
-        table = f"<table><caption>{caption}</caption><thead>{head}</thead><tbody>{body}</tbody></table>"
-        return f"{table}<ul>{plans}</ul>" if plans else table
+        rows = self.rows()[:15]
+        cells = [[str(r["rank"]), r["model"], f"{r['rating']:+.0f}", f"{r['difference']:+.0f}"] for r in rows]
+        plans = [f"{plan.what}: ${plan.per_month:,.4g} per month" for plan in self.plans]
+        return html_table(self.caption, ["rank", "LLM", "rating", "more than overall"], cells, plans)
 
 
 def _draw(people: Sequence[Personal], ax: matplotlib.axes.Axes | None, top: int) -> matplotlib.axes.Axes:

@@ -106,7 +106,8 @@ def _print(person: Personal, guessed: bool) -> None:
     console.print(table)
     note = (
         "rating: points above the mean LLM (400 are odds of 10 to 1); "
-        f"{person.kept:.0%} of what these conversations say beyond the overall leaderboard is kept"
+        f"{person.kept:.0%} of what these conversations say beyond the overall leaderboard is kept; "
+        "limits: what other conversations of the same person would give, not where the model itself is wrong"
     )
     console.print(Text(note, style="dim"))
     if person.plans:
