@@ -137,7 +137,8 @@ def test_a_video_does_not_refuse_a_budget_of_its_own(gateway):
     assert httpx.post(f"{server.url}/chat/completions", json=body, headers=TEAM).status_code == 200
 
 
-def test_a_client_that_does_not_read_pays_for_what_was_written_meanwhile(gateway, llms):
+@pytest.mark.parametrize(("seconds", "trickle"), [(2.5, 0), (0.8, 4096)], ids=["not at all", "in trickles"])
+def test_a_client_that_does_not_read_pays_for_what_was_written_meanwhile(seconds, trickle, gateway, llms):
     server, key = gateway(budget=1.0, **{CHEAP: {"reasoning": False}})
     llms.behaviour[CHEAP] = "fast"
     body = json.dumps(ask(model=CHEAP, stream=True, max_tokens=300_000)).encode()
@@ -147,7 +148,11 @@ def test_a_client_that_does_not_read_pays_for_what_was_written_meanwhile(gateway
         client.connect((address.hostname, address.port))
         head = f"POST {address.path}/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
         client.sendall(f"{head}Authorization: {TEAM['authorization']}\r\n\r\n".encode() + body)
-        time.sleep(2.5)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(0.1)
+            if trickle:
+                client.recv(trickle)
     eventually(lambda: server.metrics.costs)
     assert llms.bills[CHEAP] > 0.01
     assert key.spent == pytest.approx(0.3, rel=0.01)  # all that was set aside
