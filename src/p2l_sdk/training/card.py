@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from p2l_sdk import __version__
 from p2l_sdk.editing.refined import Refined
 from p2l_sdk.evaluation import Estimate, Report
 from p2l_sdk.hub.cards import adapter_section, as_yaml, hub_id, model_index, render
@@ -26,7 +27,12 @@ from p2l_sdk.votes.votes import Scores, Votes
 if TYPE_CHECKING:
     from p2l_sdk.modeling.modeling_p2l import P2LModel
 
-_PACKAGES = ("p2l-sdk", "torch", "transformers", "peft", "accelerate", "numpy")
+_PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy")
+
+
+def _versions() -> str:
+    """The packages that made the model; p2l-sdk may run from its sources, without having been installed."""
+    return ", ".join([f"p2l-sdk {__version__}", *(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)])
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ class Card:
             models="\n".join(f"- {name}" for name in self.spec.models),
             source=f'"{self._source()}"',
             data=self._data(),
-            versions=", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES),
+            versions=_versions(),
             costs=config.cost_note,
             evaluation="\n\n".join(_table(name, report) for name, report in self.reports.items()) or "Not evaluated.",
             notes=self.notes,
