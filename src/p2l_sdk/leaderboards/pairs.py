@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from p2l_sdk.errors import P2LError
+from p2l_sdk.leaderboards.all_pairs import AllPairs, fits, tiles
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.leaderboards.likelihood import positive
 from p2l_sdk.modeling.feedback_p2l import (
@@ -131,6 +132,12 @@ def pair_scores(feedback: Feedback, x: np.ndarray) -> np.ndarray:
     outcomes = len(feedback.outcomes)
     exchanged = [1, 0, *range(2, outcomes)]  # the outcomes from the other side
     scores = np.zeros((n, outcomes, 2, n), dtype=np.float32)
+    if fits(x):
+        pairs = AllPairs(feedback, x)
+        for rows in tiles(n):
+            scores[rows] = pairs.slopes(rows).transpose(2, 0, 1, 3)
+        scores[np.arange(n), :, :, np.arange(n)] = 0.0  # nobody meets themselves
+        return scores
     for i in range(n - 1):
         slopes = log_probability_slopes(feedback, np.full(n - 1 - i, theta[i]), theta[i + 1 :], x[-1])
         scores[i, :, :, i + 1 :] = slopes[:, [0, 2]]
