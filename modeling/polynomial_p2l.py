@@ -40,7 +40,7 @@ class Polynomial:
         return product
 
     def slope(self, axis: int) -> Polynomial:
-        """The derivative by the logarithm of a, b or s (axis 0, 1 or 2), which is a polynomial of the same monomials."""
+        """The derivative by the logarithm of a, b or s (axis 0, 1 or 2), a polynomial of the same monomials."""
         return Polynomial({powers: powers[axis] * c for powers, c in self.terms.items() if powers[axis]})
 
     def in_powers_of_b(self, a: Array, s: Array) -> dict[int, Array]:

@@ -13,10 +13,11 @@ from dense_likelihood import DensePairLikelihood
 
 from p2l_sdk import fit_leaderboard
 from p2l_sdk.errors import P2LError
+from p2l_sdk.leaderboards import pairs
 from p2l_sdk.leaderboards.aggregate import PairStatistics
 from p2l_sdk.leaderboards.leaderboard import Coefficients
-from p2l_sdk.leaderboards.likelihood import PairLikelihood
-from p2l_sdk.leaderboards.pairs import natural_parameters, pair_sums
+from p2l_sdk.leaderboards.likelihood import PairLikelihood, conjugate_gradients
+from p2l_sdk.leaderboards.pairs import natural_parameters, newton_steps, pair_sums
 from p2l_sdk.modeling.feedback_p2l import Feedback, vote_targets
 from p2l_sdk.modeling.leaderboard_p2l import ranks, win_rates
 from p2l_sdk.votes.counts import VoteCounts
@@ -66,6 +67,51 @@ def test_derivatives_and_covariances_are_those_of_the_dense_solver(feedback, rng
     np.testing.assert_allclose(ours.score_covariance(weights, kinds, x), scatter, atol=1e-10)
     targets = rng.random((5, target.size))
     np.testing.assert_allclose(ours.one_step(targets, x), dense.one_step(targets, x), atol=1e-8)
+
+
+@pytest.mark.parametrize("feedback", ALL)
+@pytest.mark.parametrize("size", [0.1, 30, 110, 150])
+def test_products_of_matrices_and_logarithms_agree_at_extreme_coefficients(feedback, size, rng):
+    """Below and above the coefficients at which squares of odds can no longer be represented."""
+    m = 40
+    x, a, b = np.append(rng.uniform(-size, size, m), -0.5), *np.triu_indices(m, 1)
+    target = rng.random((len(a), len(feedback.outcomes)))
+    whole, listed = PairLikelihood(feedback, m), PairLikelihood(feedback, m, pairs=(a, b))
+    value, gradient, hessian = listed._evaluate(target, x)
+    assert whole.slope(target, x)[0] == pytest.approx(value, rel=1e-12)
+    np.testing.assert_allclose(whole.slope(target, x)[1], gradient, atol=1e-13)
+    np.testing.assert_allclose(whole.hessian(target, x), hessian, atol=1e-13)
+    some = pairs.pair_scores(feedback, x, slice(3, 9), 20)
+    one = pairs.pair_scores(feedback, x, slice(5, 6), 40)
+    np.testing.assert_allclose(some[2], one[0, :, :, :20], atol=1e-6)
+    assert not some[2, :, :, 5].any()
+
+
+def test_iterations_solve_what_a_factorisation_solves_or_say_that_they_cannot(rng):
+    m = 320
+    problem, x = PairLikelihood(Feedback.GRK, m), rng.normal(size=m + 1)
+    matrix = problem.hessian(rng.random((m * (m - 1) // 2, 4)), x)
+    right = rng.normal(size=m + 1)
+    found = conjugate_gradients(matrix, right)
+    np.testing.assert_allclose(found, np.linalg.solve(matrix, right), rtol=1e-6, atol=1e-6 * np.abs(found).max())
+    assert conjugate_gradients(-matrix, right) is None
+    assert conjugate_gradients(matrix - 2 * matrix.diagonal().mean() * np.ones((m + 1, m + 1)), right) is None
+
+
+def test_some_opponents_stand_for_many(rng, monkeypatch):
+    """Widths of intervals differ by less than those of two samples of prompts do, whatever the order of the LLMs."""
+    m = 400
+    theta = rng.normal(size=(60, m)) + rng.permutation(np.linspace(-2, 2, m))
+    prompts = theta, rng.normal(-0.5, 0.3, 60), np.ones(60)
+    optimum = np.append(theta.mean(0), -0.5)
+    mean = pair_sums(Feedback.GRK, *prompts) / 60
+    hessian = PairLikelihood(Feedback.GRK, m).hessian(mean.T, optimum)
+    exact = newton_steps(Feedback.GRK, optimum, hessian, prompts).std(0)
+    monkeypatch.setattr(pairs, "_OPPONENTS", 100)
+    rough = newton_steps(Feedback.GRK, optimum, hessian, prompts).std(0)
+    assert not np.array_equal(rough, exact)
+    np.testing.assert_allclose(rough, exact, rtol=0.06)
+    assert rough.mean() == pytest.approx(exact.mean(), rel=0.005)
 
 
 def test_pairs_that_never_met_change_nothing(rng):
@@ -122,9 +168,9 @@ from p2l_sdk.leaderboards.aggregate import PairStatistics
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.feedback_p2l import Feedback
 rng = np.random.default_rng(0)
-batch = Coefficients(rng.normal(size=(1000, 1000)).astype(np.float32), None, None)
+batch = Coefficients(rng.normal(size=(1000, 1000)).astype(np.float32), rng.normal(-0.5, 0.3, (1000, 1)), None)
 before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-statistics = PairStatistics(Feedback.BT, 1000)
+statistics = PairStatistics(Feedback.GRK, 1000)
 statistics.add(batch)
 statistics.solve(tuple(map(str, range(1000))))
 print(time.process_time() - began, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)

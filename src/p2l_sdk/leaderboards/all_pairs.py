@@ -26,9 +26,9 @@ def fits(x: np.ndarray) -> bool:
     return bool(3.0 * np.abs(x[:-1]).max() + 2.0 * abs(x[-1]) < _LARGEST)
 
 
-def tiles(n_models: int) -> Iterator[slice]:
+def tiles(n_models: int, n_opponents: int) -> Iterator[slice]:
     """The LLMs in slices: with all their opponents, what is evaluated together."""
-    size = max(1, _TILE // n_models)
+    size = max(1, _TILE // n_opponents)
     for start in range(0, n_models, size):
         yield slice(start, min(start + size, n_models))
 
@@ -58,19 +58,22 @@ class AllPairs:
         """
         n = self.n_models
         total = _Sums(0.0, np.zeros(n + 1), np.zeros((n + 1, n + 1) if curved else (0, 0)))
-        for rows in tiles(n):
+        for rows in tiles(n, n):
             weights = self._tile(target, rows)
             for factor, powers in self._factors:
                 self._add(total, rows, factor, -np.tensordot(powers, weights, 1))
         if curved:
-            total.hessian += np.triu(total.hessian, 1).T
+            diagonal = total.hessian.diagonal().copy()
+            total.hessian += total.hessian.T
+            np.fill_diagonal(total.hessian, diagonal)
         return total.value, total.gradient, total.hessian
 
-    def slopes(self, rows: slice) -> np.ndarray:
-        """`(n_outcomes, 2, n_rows, n_models)` derivatives of the log-probabilities of the outcomes of LLM i of the rows
-        against each j, by theta_i and log(t - 1); an LLM against itself is an opponent of equal strength."""
-        a, b = self._powers[rows], self._powers
-        total = np.zeros((len(self._factors[0][1]), 2, len(a), self.n_models))
+    def slopes(self, rows: slice, n_opponents: int) -> np.ndarray:
+        """`(n_outcomes, 2, n_rows, n_opponents)` derivatives of the log-probabilities of the outcomes of LLM i of the
+        rows against j, one of the first LLMs, by theta_i and log(t - 1); an LLM against itself is an opponent of equal
+        strength."""
+        a, b = self._powers[rows], self._powers[:n_opponents]
+        total = np.zeros((len(self._factors[0][1]), 2, len(a), n_opponents))
         for factor, powers in self._factors:
             inverse = 1.0 / _product(a, factor.value, b)
             slope = np.stack([_product(a, factor.first[k], b) * inverse for k in (0, 2)])
@@ -130,9 +133,7 @@ class _Sums:
     gradient: np.ndarray
     hessian: np.ndarray
 
-    def add_monomial(
-        self, rows: slice, columns: slice, powers: np.ndarray, weight: np.ndarray, x: np.ndarray
-    ) -> None:
+    def add_monomial(self, rows: slice, columns: slice, powers: np.ndarray, weight: np.ndarray, x: np.ndarray) -> None:
         """Add the weighted logarithm of a monomial of coefficient 1, which is linear in x."""
         slopes = np.zeros_like(x)
         slopes[rows] += powers[0] * weight.sum(1)
