@@ -14,7 +14,7 @@ import numpy as np
 from p2l_sdk.errors import P2LError, UnknownModelError
 from p2l_sdk.modeling.feedback_p2l import Feedback, log_probabilities
 from p2l_sdk.modeling.prompt_p2l import Prompt
-from p2l_sdk.names import find_models
+from p2l_sdk.names import find_models, places
 from p2l_sdk.p2l import P2L
 from p2l_sdk.training.listener import Listener, tracked
 from p2l_sdk.votes.votes import Votes
@@ -97,7 +97,7 @@ def _columns(p2l: P2L, models: tuple[str, ...], feedback: Feedback) -> np.ndarra
             f"the teacher {p2l!r} has the feedback model {teaches}, which has no probability of {words}, so it cannot "
             f"teach {feedback}; choose the feedback model {str(teaches)!r} (--feedback {teaches}) or another teacher"
         )
-    return np.array([p2l.models.index(known[name]) for name in models])
+    return np.array([places(p2l.models)[known[name]] for name in models])
 
 
 def _pairs(n_pairs: int, n_prompts: int, random: np.random.Generator) -> np.ndarray:

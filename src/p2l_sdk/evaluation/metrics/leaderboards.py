@@ -9,6 +9,7 @@ import numpy as np
 from p2l_sdk.errors import P2LError
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.feedback_p2l import log_probability_table
+from p2l_sdk.names import places
 
 
 def compare_leaderboards(a: Leaderboard, b: Leaderboard, k: Iterable[int] = (1, 3, 5, 10)) -> dict[str, float]:
@@ -29,12 +30,13 @@ def compare_leaderboards(a: Leaderboard, b: Leaderboard, k: Iterable[int] = (1, 
     Raises:
         P2LError: the leaderboards have fewer than two LLMs in common, or a k is below 1.
     """
-    names = [name for name in a.models if name in b.models]
+    theirs = places(b.models)
+    names = [name for name in a.models if name in theirs]
     if len(names) < 2:
         raise P2LError(
             f"the leaderboards have {len(names)} LLMs in common; at least 2 are needed (check how the LLMs are named)"
         )
-    x, y = (board.coefs[[board.models.index(name) for name in names]].astype(np.float64) for board in (a, b))
+    x, y = (board.coefs[[places(board.models)[name] for name in names]].astype(np.float64) for board in (a, b))
     pairs = np.triu_indices(len(names), 1)
     metrics = {"preference_l1": _mean_distance(_preferences(x)[pairs], _preferences(y)[pairs])}
     if a.feedback is b.feedback and a.feedback.has_eta:
