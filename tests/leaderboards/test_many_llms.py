@@ -198,6 +198,16 @@ def test_what_does_not_fit_is_refused_by_its_size_before_anything_is_allocated()
     tracemalloc.stop()
 
 
+@pytest.mark.parametrize("spread", [0.0, 0.3, 4.0, 60.0, 1e6])
+def test_win_rates_of_very_many_llms_are_interpolated_exactly(spread, rng):
+    coefs = rng.normal(size=(2, 6000)) * spread
+    weights = rng.dirichlet(np.ones(800))
+    rates = win_rates(coefs, coefs[:, :800], weights)
+    exact = np.concatenate([win_rates(coefs[:, i : i + 500], coefs[:, :800], weights) for i in range(0, 6000, 500)], 1)
+    np.testing.assert_allclose(rates, exact, atol=1e-14)
+    np.testing.assert_array_equal(win_rates(coefs[0], coefs[0, :800], weights), rates[0])
+
+
 def test_ranks_and_win_rates_of_many_llms_are_those_of_few(rng):
     coefs = np.append(rng.normal(size=2999), 0.5)
     coefs[7] = coefs[8]
