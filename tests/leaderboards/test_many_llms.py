@@ -13,9 +13,11 @@ from dense_likelihood import DensePairLikelihood
 
 from p2l_sdk import fit_leaderboard
 from p2l_sdk.errors import P2LError
+from p2l_sdk.evaluation.metrics import leaderboards as comparison
+from p2l_sdk.evaluation.metrics.leaderboards import compare_leaderboards
 from p2l_sdk.leaderboards import pairs
 from p2l_sdk.leaderboards.aggregate import PairStatistics
-from p2l_sdk.leaderboards.leaderboard import Coefficients
+from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.leaderboards.likelihood import PairLikelihood, conjugate_gradients
 from p2l_sdk.leaderboards.pairs import natural_parameters, newton_steps, pair_sums
 from p2l_sdk.modeling.feedback_p2l import Feedback, vote_targets
@@ -165,7 +167,7 @@ def test_a_thousand_llms_take_little_memory():
 PROGRAM = """
 import resource, time, numpy as np
 from p2l_sdk.leaderboards.aggregate import PairStatistics
-from p2l_sdk.leaderboards.leaderboard import Coefficients
+from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback
 rng = np.random.default_rng(0)
 batch = Coefficients(rng.normal(size=(1000, 1000)).astype(np.float32), rng.normal(-0.5, 0.3, (1000, 1)), None)
@@ -215,3 +217,21 @@ def test_ranks_and_win_rates_of_many_llms_are_those_of_few(rng):
     weights = np.full(3000, 1 / 3000)
     some = win_rates(coefs[:5], coefs, weights)
     np.testing.assert_allclose(win_rates(coefs, coefs, weights)[:5], some, atol=1e-14)
+
+
+def test_leaderboards_of_many_llms_are_compared_in_little_memory(rng, monkeypatch):
+    m = 700
+    boards = [
+        Leaderboard(names(m), rng.normal(size=m).round(1), Feedback.GRK, eta=eta, gamma=None) for eta in (-0.5, 0.3)
+    ]
+    at_once = compare_leaderboards(*boards)
+    monkeypatch.setattr(comparison, "_PIECE", 5000)
+    tracemalloc.start()
+    in_pieces = compare_leaderboards(*boards)
+    assert tracemalloc.get_traced_memory()[1] < 5e6  # all pairs at once took 30 MB
+    tracemalloc.stop()
+    assert in_pieces == pytest.approx(at_once, abs=1e-12)
+    x, y = (board.coefs for board in boards)
+    a, b = np.triu_indices(m, 1)
+    difference = 1 / (1 + np.exp(x[b] - x[a])) - 1 / (1 + np.exp(y[b] - y[a]))
+    assert at_once["preference_l1"] == pytest.approx(np.abs(difference).mean(), abs=1e-12)
