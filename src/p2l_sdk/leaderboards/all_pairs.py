@@ -148,7 +148,7 @@ class _Factor:
 
     def __init__(self, polynomial: Polynomial, log_s: float) -> None:
         first = [polynomial.slope(axis) for axis in range(3)]
-        self.monomial = np.array(*polynomial.terms) if list(polynomial.terms.values()) == [1.0] else None
+        self.monomial = np.array(next(iter(polynomial.terms))) if list(polynomial.terms.values()) == [1.0] else None
         self.value = _matrix(polynomial, log_s)
         self.first = [_matrix(p, log_s) for p in first]
         self.second = [_matrix(first[i].slope(j), log_s) for i, j in zip(*PAIRS, strict=True)]
