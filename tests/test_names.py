@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from arena_names import NAMES
 from conftest import ROOT, shared
 
+from p2l_sdk import names
 from p2l_sdk.errors import LONGEST_NAME, UnknownModelError
-from p2l_sdk.names import find_model, find_models, matched, meant, normalised
+from p2l_sdk.names import find_model, find_models, matched, meant, normalised, place_of, places
 
 MEANT = {
     # without a date, or with another way to write it
@@ -241,3 +243,23 @@ def test_the_examples_of_the_docs_are_true():
     for written_names, means in rows:
         examples = re.findall("`(.*?)`", written_names)
         assert [meant(name, NAMES) for name in examples] == [[own] for own in re.findall("`(.*?)`", means)]
+
+
+def test_names_are_looked_up_in_constant_time():
+    """Ten times as many LLMs take no longer for each; a list that changes is read anew."""
+    models = tuple(f"org{i % 97}/model-{i:06d}" for i in range(50_000))
+    assert place_of(models[-1], models, "x") == 49_999
+    began = time.process_time()
+    for model in models:
+        find_model(model, models, "x")
+    assert time.process_time() - began < 2.0  # 50 s when each look-up read them all
+    assert dict(places(["b", "a"])) == {"b": 0, "a": 1}
+    changing = ["gpt-4"]
+    assert find_model("gpt-4", changing, "x") == "gpt-4"
+    changing[0] = "gpt-5"
+    assert find_model("GPT-5", changing, "x") == "gpt-5"
+    with pytest.raises(UnknownModelError):
+        find_model("gpt-4", changing, "x")
+    for i in range(100):  # more lists than are remembered
+        assert place_of(f"m{i}", (f"l{i}", f"m{i}"), "x") == 1
+    assert len(names._recent) <= 16

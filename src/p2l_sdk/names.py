@@ -21,11 +21,12 @@ from __future__ import annotations
 import functools
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from p2l_sdk.errors import LONGEST_NAME, UnknownModelError, require_known
 
+_KEPT = 16  # lists of LLMs whose names are kept in order
 _SAME, _DATE, _ENDING = 0, 1, 2  # bits of how two names differ
 _LATEST = "latest"
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -51,8 +52,6 @@ def find_model(name: str, models: Sequence[str], what: str) -> str:
     Raises:
         UnknownModelError: it is none of them (the message names the nearest), or may be several (it lists them).
     """
-    if name in models:
-        return name
     found = meant(name, models)
     if len(found) == 1:
         return found[0]
@@ -65,15 +64,28 @@ def find_model(name: str, models: Sequence[str], what: str) -> str:
 
 def find_models(names: Iterable[str], models: Sequence[str], what: str) -> dict[str, str]:
     """As written -> the LLM that is meant, for many names; see `find_model`."""
-    known = frozenset(models)
-    return {name: name if isinstance(name, str) and name in known else find_model(name, models, what) for name in names}
+    models = tuple(models)
+    return {name: find_model(name, models, what) for name in names}
+
+
+def place_of(name: str, models: Sequence[str], what: str) -> int:
+    """The place of an LLM among all of them; see `find_model`."""
+    return places(models)[find_model(name, models, what)]
+
+
+def places(models: Sequence[str]) -> Mapping[str, int]:
+    """LLM -> its place among all of them."""
+    return _known(models).places
 
 
 def meant(name: str, models: Sequence[str]) -> list[str]:
     """The LLMs that a name may stand for: one if it is clear, none if it is unknown, several if it is ambiguous."""
-    if name in models:
+    if not isinstance(name, str):
+        return []
+    known = _known(models)
+    if name in known.places:
         return [name]
-    return _index(tuple(models)).find(name) if isinstance(name, str) and len(name) <= LONGEST_NAME else []
+    return known.index.find(name) if len(name) <= LONGEST_NAME else []
 
 
 def matched(found: dict[str, str]) -> dict[str, str]:
@@ -93,6 +105,7 @@ def own_names(names: Iterable[str], models: Sequence[str], what: str) -> tuple[s
         UnknownModelError: a name may be several LLMs, or two are read as the same one.
     """
     found: dict[str, str] = {}
+    models = tuple(models)
     for name in names:
         own = find_model(name, models, what) if meant(name, models) else name
         if own in found:
@@ -109,9 +122,38 @@ def normalised(name: str) -> str:
     return re.sub(r"[.:@_ ()-]+", "-", name.lower().replace("+", "-plus")).strip("-")
 
 
-@functools.lru_cache(maxsize=16)
-def _index(models: tuple[str, ...]) -> _Index:
-    return _Index(models)
+# by the id of their tuple, which is kept with it, so that a name is looked up without reading all of them
+_recent: dict[int, tuple[tuple[str, ...], _Known]] = {}
+
+
+def _known(models: Sequence[str]) -> _Known:
+    """What is known of all LLMs: at once where they are a tuple that was asked about lately."""
+    if not isinstance(models, tuple):
+        return _equal(tuple(models))
+    found = _recent.get(id(models))
+    if found is None or found[0] is not models:
+        for old in list(_recent)[: max(0, len(_recent) - _KEPT + 1)]:
+            _recent.pop(old, None)
+        _recent[id(models)] = found = (models, _equal(models))
+    return found[1]
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _equal(models: tuple[str, ...]) -> _Known:
+    return _Known(models)
+
+
+class _Known:
+    """The LLMs of a model, and where each of them stands."""
+
+    def __init__(self, models: tuple[str, ...]) -> None:
+        self.models = models
+        self.places = {name: place for place, name in reversed(list(enumerate(models)))}
+
+    @functools.cached_property
+    def index(self) -> _Index:
+        """Made when a name is first written otherwise."""
+        return _Index(self.models)
 
 
 class _Index:

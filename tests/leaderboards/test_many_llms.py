@@ -13,10 +13,13 @@ from dense_likelihood import DensePairLikelihood
 
 from p2l_sdk import fit_leaderboard
 from p2l_sdk.errors import P2LError
+from p2l_sdk.evaluation.metrics import leaderboards as comparison
+from p2l_sdk.evaluation.metrics.leaderboards import compare_leaderboards
+from p2l_sdk.leaderboards import pairs
 from p2l_sdk.leaderboards.aggregate import PairStatistics
-from p2l_sdk.leaderboards.leaderboard import Coefficients
-from p2l_sdk.leaderboards.likelihood import PairLikelihood
-from p2l_sdk.leaderboards.pairs import natural_parameters, pair_sums
+from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
+from p2l_sdk.leaderboards.likelihood import PairLikelihood, conjugate_gradients
+from p2l_sdk.leaderboards.pairs import natural_parameters, newton_steps, pair_sums
 from p2l_sdk.modeling.feedback_p2l import Feedback, vote_targets
 from p2l_sdk.modeling.leaderboard_p2l import ranks, win_rates
 from p2l_sdk.votes.counts import VoteCounts
@@ -66,6 +69,51 @@ def test_derivatives_and_covariances_are_those_of_the_dense_solver(feedback, rng
     np.testing.assert_allclose(ours.score_covariance(weights, kinds, x), scatter, atol=1e-10)
     targets = rng.random((5, target.size))
     np.testing.assert_allclose(ours.one_step(targets, x), dense.one_step(targets, x), atol=1e-8)
+
+
+@pytest.mark.parametrize("feedback", ALL)
+@pytest.mark.parametrize("size", [0.1, 30, 110, 150])
+def test_products_of_matrices_and_logarithms_agree_at_extreme_coefficients(feedback, size, rng):
+    """Below and above the coefficients at which squares of odds can no longer be represented."""
+    m = 40
+    x, a, b = np.append(rng.uniform(-size, size, m), -0.5), *np.triu_indices(m, 1)
+    target = rng.random((len(a), len(feedback.outcomes)))
+    whole, listed = PairLikelihood(feedback, m), PairLikelihood(feedback, m, pairs=(a, b))
+    value, gradient, hessian = listed._evaluate(target, x)
+    assert whole.slope(target, x)[0] == pytest.approx(value, rel=1e-12)
+    np.testing.assert_allclose(whole.slope(target, x)[1], gradient, atol=1e-13)
+    np.testing.assert_allclose(whole.hessian(target, x), hessian, atol=1e-13)
+    some = pairs.pair_scores(feedback, x, slice(3, 9), 20)
+    one = pairs.pair_scores(feedback, x, slice(5, 6), 40)
+    np.testing.assert_allclose(some[2], one[0, :, :, :20], atol=1e-6)
+    assert not some[2, :, :, 5].any()
+
+
+def test_iterations_solve_what_a_factorisation_solves_or_say_that_they_cannot(rng):
+    m = 320
+    problem, x = PairLikelihood(Feedback.GRK, m), rng.normal(size=m + 1)
+    matrix = problem.hessian(rng.random((m * (m - 1) // 2, 4)), x)
+    right = rng.normal(size=m + 1)
+    found = conjugate_gradients(matrix, right)
+    np.testing.assert_allclose(found, np.linalg.solve(matrix, right), rtol=1e-6, atol=1e-6 * np.abs(found).max())
+    assert conjugate_gradients(-matrix, right) is None
+    assert conjugate_gradients(matrix - 2 * matrix.diagonal().mean() * np.ones((m + 1, m + 1)), right) is None
+
+
+def test_some_opponents_stand_for_many(rng, monkeypatch):
+    """Widths of intervals differ by less than those of two samples of prompts do, whatever the order of the LLMs."""
+    m = 400
+    theta = rng.normal(size=(60, m)) + rng.permutation(np.linspace(-2, 2, m))
+    prompts = theta, rng.normal(-0.5, 0.3, 60), np.ones(60)
+    optimum = np.append(theta.mean(0), -0.5)
+    mean = pair_sums(Feedback.GRK, *prompts) / 60
+    hessian = PairLikelihood(Feedback.GRK, m).hessian(mean.T, optimum)
+    exact = newton_steps(Feedback.GRK, optimum, hessian, prompts).std(0)
+    monkeypatch.setattr(pairs, "_OPPONENTS", 100)
+    rough = newton_steps(Feedback.GRK, optimum, hessian, prompts).std(0)
+    assert not np.array_equal(rough, exact)
+    np.testing.assert_allclose(rough, exact, rtol=0.06)
+    assert rough.mean() == pytest.approx(exact.mean(), rel=0.005)
 
 
 def test_pairs_that_never_met_change_nothing(rng):
@@ -119,12 +167,12 @@ def test_a_thousand_llms_take_little_memory():
 PROGRAM = """
 import resource, time, numpy as np
 from p2l_sdk.leaderboards.aggregate import PairStatistics
-from p2l_sdk.leaderboards.leaderboard import Coefficients
+from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback
 rng = np.random.default_rng(0)
-batch = Coefficients(rng.normal(size=(1000, 1000)).astype(np.float32), None, None)
+batch = Coefficients(rng.normal(size=(1000, 1000)).astype(np.float32), rng.normal(-0.5, 0.3, (1000, 1)), None)
 before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-statistics = PairStatistics(Feedback.BT, 1000)
+statistics = PairStatistics(Feedback.GRK, 1000)
 statistics.add(batch)
 statistics.solve(tuple(map(str, range(1000))))
 print(time.process_time() - began, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
@@ -152,6 +200,16 @@ def test_what_does_not_fit_is_refused_by_its_size_before_anything_is_allocated()
     tracemalloc.stop()
 
 
+@pytest.mark.parametrize("spread", [0.0, 0.3, 4.0, 60.0, 1e6])
+def test_win_rates_of_very_many_llms_are_interpolated_exactly(spread, rng):
+    coefs = rng.normal(size=(2, 6000)) * spread
+    weights = rng.dirichlet(np.ones(800))
+    rates = win_rates(coefs, coefs[:, :800], weights)
+    exact = np.concatenate([win_rates(coefs[:, i : i + 500], coefs[:, :800], weights) for i in range(0, 6000, 500)], 1)
+    np.testing.assert_allclose(rates, exact, atol=1e-14)
+    np.testing.assert_array_equal(win_rates(coefs[0], coefs[0, :800], weights), rates[0])
+
+
 def test_ranks_and_win_rates_of_many_llms_are_those_of_few(rng):
     coefs = np.append(rng.normal(size=2999), 0.5)
     coefs[7] = coefs[8]
@@ -159,3 +217,21 @@ def test_ranks_and_win_rates_of_many_llms_are_those_of_few(rng):
     weights = np.full(3000, 1 / 3000)
     some = win_rates(coefs[:5], coefs, weights)
     np.testing.assert_allclose(win_rates(coefs, coefs, weights)[:5], some, atol=1e-14)
+
+
+def test_leaderboards_of_many_llms_are_compared_in_little_memory(rng, monkeypatch):
+    m = 700
+    boards = [
+        Leaderboard(names(m), rng.normal(size=m).round(1), Feedback.GRK, eta=eta, gamma=None) for eta in (-0.5, 0.3)
+    ]
+    at_once = compare_leaderboards(*boards)
+    monkeypatch.setattr(comparison, "_PIECE", 5000)
+    tracemalloc.start()
+    in_pieces = compare_leaderboards(*boards)
+    assert tracemalloc.get_traced_memory()[1] < 5e6  # all pairs at once took 30 MB
+    tracemalloc.stop()
+    assert in_pieces == pytest.approx(at_once, abs=1e-12)
+    x, y = (board.coefs for board in boards)
+    a, b = np.triu_indices(m, 1)
+    difference = 1 / (1 + np.exp(x[b] - x[a])) - 1 / (1 + np.exp(y[b] - y[a]))
+    assert at_once["preference_l1"] == pytest.approx(np.abs(difference).mean(), abs=1e-12)

@@ -18,7 +18,7 @@ from p2l_sdk.training import teacher as teaching
 from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.training.run import train
 from p2l_sdk.training.task import Task
-from p2l_sdk.training.teacher import lessons
+from p2l_sdk.training.teacher import _llms_of, lessons
 from p2l_sdk.votes.votes import Votes
 
 
@@ -186,3 +186,13 @@ def test_one_or_several_names(teacher):
     config = TrainingConfig(votes="v", output="o", teacher=teacher)
     assert config.teachers == ("a", "b/c")
     assert TrainingConfig.from_dict(config.to_dict()) == config
+
+
+def test_the_llms_of_a_pair_follow_from_its_number():
+    for m in (2, 3, 17, 200):
+        a, b = np.triu_indices(m, 1)
+        np.testing.assert_array_equal(_llms_of(np.arange(len(a)), m), (a, b))
+    m = 60_000  # 1.8 thousand million pairs, whose list would be 29 GB
+    n = m * (m - 1) // 2
+    a, b = _llms_of(np.array([0, m - 2, m - 1, n - 1]), m)
+    assert list(zip(a.tolist(), b.tolist(), strict=True)) == [(0, 1), (0, m - 1), (1, 2), (m - 2, m - 1)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2l_sdk.modeling.prompt_p2l import Prompt
-from p2l_sdk.names import find_model
+from p2l_sdk.names import find_model, places
 from p2l_sdk.tabular import Tabular, html_table
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Strengths(Tabular):
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary for each cluster and LLM asked about: cluster, n_prompts, stability, model, rating, deviation,
         low, high, found."""
-        columns = [self.models.index(name) for name in self.asked]
+        columns = [places(self.models)[name] for name in self.asked]
         return [
             {
                 "cluster": cluster.name,
@@ -195,7 +195,7 @@ class Strengths(Tabular):
         from p2l_sdk import pictures
         from p2l_sdk.analysis.heat_map import draw
 
-        asked = [self.models.index(name) for name in self.asked]
+        asked = [places(self.models)[name] for name in self.asked]
         telling = self.found.sum(0) if len(asked) > llms else np.zeros(len(self.models))
         drawn = sorted(asked, key=lambda i: (-telling[i], -self.overall[i]))[:llms]
         columns = sorted(drawn, key=lambda i: -self.overall[i])

@@ -21,7 +21,7 @@ from p2l_sdk.analysis.report import LEAST, POINTS, Cluster, Strengths
 from p2l_sdk.analysis.terms import distinctive, name_of
 from p2l_sdk.errors import P2LError
 from p2l_sdk.modeling.prompt_p2l import Prompt
-from p2l_sdk.names import find_model
+from p2l_sdk.names import find_model, places
 from p2l_sdk.p2l import P2L
 from p2l_sdk.scorers.batches import in_batches
 
@@ -68,7 +68,7 @@ def strengths(
     if not 0.5 <= level < 1.0:
         raise P2LError(f"the level is {level}; it must be at least 0.5 and less than 1, such as 0.95")
     asked = p2l.models if llm is None else (find_model(llm, p2l.models, "strengths"),)
-    columns = np.array([p2l.models.index(name) for name in asked])
+    columns = np.array([places(p2l.models)[name] for name in asked])
     found = PromptMap.of(p2l, prompts, seed)
     tree = found.tree
     chosen, explained = choose(tree, found.leaf, found.coefs, seed)

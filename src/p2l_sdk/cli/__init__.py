@@ -33,6 +33,7 @@ from p2l_sdk.cli.once import Once
 from p2l_sdk.cli.personal import personal
 from p2l_sdk.cli.plan import plan
 from p2l_sdk.cli.push import push
+from p2l_sdk.cli.reading_line import reading_shown
 from p2l_sdk.cli.serve import serve
 from p2l_sdk.cli.train import merge, train
 from p2l_sdk.errors import P2LWarning
@@ -68,7 +69,7 @@ def run(command: Callable[[], Any]) -> int:
             plain(message, category, *args, **options)
 
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), reading_shown():
             warnings.simplefilter("always", P2LWarning)
             warnings.showwarning = show
             command()

@@ -156,8 +156,10 @@ def _show(
         costs=p2l.costs,
     )
     if opponents is not None:
+        from p2l_sdk.names import places
+
         rates = p2l.router(opponents=opponents).scores(board.coefs)
-        rows = [{**row, "win_rate": float(rates[p2l.models.index(row["model"])])} for row in rows]
+        rows = [{**row, "win_rate": float(rates[places(p2l.models)[row["model"]]])} for row in rows]
     if as_json:
         print_json({**board.to_dict(), "leaderboard": rows, "costs": dict(p2l.costs)})
     else:

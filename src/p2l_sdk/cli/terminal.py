@@ -21,11 +21,30 @@ _BAR_WIDTH = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
+_live = 0  # counters and bars that are shown
+
+
+def busy() -> bool:
+    """Whether a counter or a bar is shown."""
+    return _live > 0
+
+
+@contextlib.contextmanager
+def _shown(progress: Progress) -> Iterator[Progress]:
+    global _live
+    _live += 1
+    try:
+        with progress:
+            yield progress
+    finally:
+        _live -= 1
+
+
 @contextlib.contextmanager
 def counting(things: str) -> Iterator[Callable[[int], None]]:
     """A live counter on stderr that disappears when done; yields the function that sets it."""
     columns = (SpinnerColumn(), TextColumn("{task.completed:,} " + things), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with _shown(Progress(*columns, console=Console(stderr=True), transient=True)) as progress:
         task = progress.add_task("", total=None)
         yield lambda done: progress.update(task, completed=done)
 
@@ -34,7 +53,8 @@ def counting(things: str) -> Iterator[Callable[[int], None]]:
 def bar_of(things: str) -> Iterator[Callable[[int, int], None]]:
     """A bar with the time left, on stderr, that disappears when done; yields the function that sets done and total."""
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn(things), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=3600) as progress:
+    console = Console(stderr=True)
+    with _shown(Progress(*columns, console=console, transient=True, speed_estimate_period=3600)) as progress:
         task = progress.add_task("", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 

@@ -23,7 +23,7 @@ from p2l_sdk.modeling.leaderboard_p2l import ARENA_SCALE
 from p2l_sdk.modeling.limits_p2l import checked_names
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import validate_costs
-from p2l_sdk.names import meant
+from p2l_sdk.names import meant, places
 from p2l_sdk.scorers.batches import BATCH
 from p2l_sdk.scorers.scorer import EditableScorer, editable
 from p2l_sdk.votes.votes import Scores, Votes
@@ -218,7 +218,7 @@ def predicted_level(name: str, board: Leaderboard, models: Sequence[str], levels
     """
     require_known([name], board.models, "the prior")
     known = [model for model in models if model in board.models]
-    x = board.coefs[[board.models.index(model) for model in known]].astype(np.float64)
+    x = board.coefs[[places(board.models)[model] for model in known]].astype(np.float64)
     if len(known) < 3 or np.ptp(x) == 0:
         raise P2LError(
             f"the leaderboard that is the prior has {len(known)} of this model's LLMs; at least 3 are needed, and not "
@@ -251,7 +251,7 @@ def only_rows(scorer: Any, names: Sequence[str]) -> EditableScorer:
     old = editable(scorer)
     spec = old.spec
     require_known(names, spec.models, "the LLMs to keep")
-    keep = [spec.models.index(name) for name in names]
+    keep = [places(spec.models)[name] for name in names]
     costs = {name: cost for name, cost in spec.costs.items() if name in names}
     variance = None if old.variance is None else old.variance[keep]
     return old.with_rows(spec.replace(models=tuple(names), costs=costs), old.rows[keep], variance)

@@ -12,7 +12,7 @@ from p2l_sdk.leaderboards.weights import require_evidence
 from p2l_sdk.modeling.feedback_p2l import vote_targets
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.modeling.spec_p2l import ModelSpec
-from p2l_sdk.names import own_names
+from p2l_sdk.names import own_names, places
 from p2l_sdk.tables.columns import PromptIndex
 from p2l_sdk.votes.counts import SWAPPED
 from p2l_sdk.votes.votes import Scores, Votes
@@ -44,7 +44,7 @@ class OwnVotes:
         what = f"a vote on {name!r}"
         known = dict(zip(met, own_names(met, spec.models, what), strict=True))
         require_known(known.values(), spec.models, what)
-        place = np.array([spec.models.index(known[m]) if m in known else -1 for m in votes.models])
+        place = np.array([places(spec.models)[known[m]] if m in known else -1 for m in votes.models])
         return cls(
             votes.prompts,
             votes.prompt[own],
@@ -62,7 +62,7 @@ class OwnVotes:
         known = [m for m in scores.models if m in spec.models]
         if name not in scores.models or not known:
             raise VotesError(f"the scores need a column {name!r} and one of a known LLM: {', '.join(spec.models)}")
-        columns = [scores.models.index(m) for m in (name, *known)]
+        columns = [places(scores.models)[m] for m in (name, *known)]
         chosen = replace(scores, models=(name, *known), scores=scores.scores[:, columns])
         pairs = np.zeros(len(known), dtype=np.intp), np.arange(1, len(known) + 1)
         own = cls.of_votes(name, Votes.from_scores(chosen, pairs), spec)

@@ -30,6 +30,7 @@ from p2l_sdk.names import find_models
 from p2l_sdk.scorers.scorer import editable
 from p2l_sdk.votes.votes import Votes
 
+_MOST_BYTES = 2 << 30
 MOST_PER_PROMPT = 1  # pairs, by default: votes on one prompt tell least about others
 
 
@@ -125,6 +126,7 @@ class Belief:
         places = [model.spec.models.index(name) for name in own]
         features = basis.of(raw)
         width = features.shape[1]
+        _require_room(len(models), width, len(features))
         covariance = np.zeros((len(models), width, len(models), width))
         for i, place in enumerate(places):
             covariance[i, :, i] = np.diag(_usual(choice, basis, base.variance, place))
@@ -189,6 +191,16 @@ class Belief:
             m[a, :, b] -= block
             m[b, :, a] -= block
         return m.reshape(n_models * width, -1)
+
+
+def _require_room(n_models: int, width: int, n_prompts: int) -> None:
+    """Refuse a plan that would not fit into memory, before anything is allocated."""
+    needed = 8 * (4 * (n_models * width) ** 2 + 8 * n_prompts * (n_models * (n_models - 1) // 2))
+    if needed > _MOST_BYTES:
+        raise P2LError(
+            f"a plan for {n_models:,} LLMs and {n_prompts:,} prompts would take {needed / 1e9:,.1f} GB of memory; name "
+            "fewer LLMs, those that votes shall tell apart, or give fewer prompts"
+        )
 
 
 def _usual(choice: Choice, basis: Basis, variance: np.ndarray | None, place: int) -> np.ndarray:

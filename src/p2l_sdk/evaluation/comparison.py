@@ -19,6 +19,7 @@ from p2l_sdk.evaluation.routed import mean_of
 from p2l_sdk.evaluation.scores import Routing
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.feedback_p2l import vote_targets
+from p2l_sdk.names import places
 from p2l_sdk.p2l import P2L
 from p2l_sdk.tabular import Tabular
 from p2l_sdk.votes.votes import Scores, Votes
@@ -155,7 +156,7 @@ def _on(votes: Votes, models: tuple[str, ...]) -> tuple[Votes, int]:
 
 def _predictions(p2l: P2L, votes: Votes) -> Predictions:
     scored = p2l.coefficients(votes.prompts)
-    columns = [p2l.models.index(name) for name in votes.models]
+    columns = [places(p2l.models)[name] for name in votes.models]
     return Predictions(p2l.spec.feedback, votes, Coefficients(scored.coefs[:, columns], scored.eta, scored.gamma))
 
 

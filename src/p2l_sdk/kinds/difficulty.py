@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from p2l_sdk.leaderboards.likelihood import PairLikelihood
+from p2l_sdk.leaderboards.likelihood import PairLikelihood, require_room
 from p2l_sdk.modeling.feedback_p2l import Feedback
 
 SPREAD = 2.25  # logits
@@ -30,12 +30,12 @@ def outcome_shares(right: np.ndarray, spread: float = SPREAD) -> np.ndarray:
     Returns:
         `(n_pairs, 4)` for the pairs a < b: a is right alone, b is, both are, neither is.
     """
+    require_room(len(right), 8.0)
     logits = _abilities(np.clip(right, _LEAST, 1.0 - _LEAST), spread)
     p = _sigmoid(logits - spread * _NODES[:, None])
-    a, b = np.triu_indices(len(right), 1)
-    pa, pb = p[:, a], p[:, b]
-    outcomes = (pa * (1.0 - pb), (1.0 - pa) * pb, pa * pb, (1.0 - pa) * (1.0 - pb))
-    return np.stack([_WEIGHTS @ outcome for outcome in outcomes], 1)
+    pairs, wrong = np.triu_indices(len(right), 1), 1.0 - p
+    outcomes = ((p, wrong), (wrong, p), (p, p), (wrong, wrong))
+    return np.stack([((_WEIGHTS * a.T) @ b)[pairs] for a, b in outcomes], 1)
 
 
 def grounded_leaderboard(shares: np.ndarray, n_models: int, start: np.ndarray | None = None) -> np.ndarray:

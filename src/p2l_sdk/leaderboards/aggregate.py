@@ -13,10 +13,11 @@ on each prompt only through its gradient at the optimum. The optimum is known on
 uniform sample of the prompts' coefficients (1000 by default: one row of coefficients per prompt, nothing per pair). Up
 to that many prompts, this is the bootstrap over all prompts; beyond that, the deviations are scaled by
 sqrt(sample / n_prompts), and the widths have a sampling error of about 1 / sqrt(2 * sample), i.e. 2 %. Of 500 LLMs or
-more, fewer prompts are resampled, and at least 250 (an error of 4.5 %): their pairs take the time. The replicates
-are scaled to a Student t distribution, so that the intervals of a handful of prompts are wide enough (see
-`pairs.bootstrap`). Every prompt draws a random key and those with the lowest keys are kept, which makes samples
-mergeable: the lowest keys of two samples are a sample of both streams.
+more, fewer prompts are resampled, and at least 250 (an error of 4.5 %), and of 800 or more, some 400 stand for all as
+opponents (less than 1 %): their pairs take the time. The replicates are scaled to a Student t distribution, so that the
+intervals of a handful of prompts are wide enough (see `pairs.bootstrap`). Every prompt draws a random key and those
+with the lowest keys are kept, which makes samples mergeable: the lowest keys of two samples are a sample of both
+streams.
 """
 
 from __future__ import annotations

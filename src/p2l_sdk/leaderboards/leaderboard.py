@@ -14,7 +14,7 @@ from p2l_sdk.errors import MissingExtraError
 from p2l_sdk.modeling import leaderboard_p2l as display
 from p2l_sdk.modeling.familiarity_p2l import damping
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities
-from p2l_sdk.names import find_model
+from p2l_sdk.names import place_of
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -243,7 +243,7 @@ class Leaderboard:
         }
 
     def _coef(self, name: str) -> float:
-        return float(self.coefs[self.models.index(find_model(name, self.models, "the question"))])
+        return float(self.coefs[place_of(name, self.models, "the question")])
 
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary per LLM, best first: rank, model, coef, rating and, if available, usable, low and high

@@ -15,11 +15,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from p2l_sdk.errors import ConvergenceError, P2LError
+from p2l_sdk.leaderboards.all_pairs import AllPairs, fits
 from p2l_sdk.modeling.feedback_p2l import Feedback, cross_entropy_derivatives, log_probability_slopes
 from p2l_sdk.modeling.polynomial_p2l import PAIRS
 
 _MAX_STEPS, _LONGEST_STEP, _ROUNDING = 300, 4.0, 1e-14
 _BLOCK = 4096  # pairs that are evaluated together
+_MANY = 300  # unknowns from which on a linear system is solved by iteration
+_ITERATIONS, _ACCURATE = 60, 1e-10  # at the most; the residual relative to the right-hand side
 _LEAST_PIVOT = 1e-10  # of a matrix, relative to the largest, for a linear system to be solved with it
 _MATRICES, _MOST_BYTES = 5, 2 << 30  # a solver holds so many n_models x n_models matrices at once
 
@@ -44,7 +47,7 @@ class PairLikelihood:
         first: np.ndarray
         second: np.ndarray
         first, second = np.triu_indices(n_models, 1) if pairs is None else pairs
-        self.a, self.b = first, second
+        self.a, self.b, self._all = first, second, pairs is None
         free = np.ones(n_models + 1, dtype=bool)
         free[-1] = feedback.has_eta
         self.free = free
@@ -130,7 +133,10 @@ class PairLikelihood:
             a, b = self.a[block], self.b[block]
             scores = np.einsum("ko,oip->kip", kinds, log_probability_slopes(self.feedback, x[a], x[b], x[-1]))
             total.add(a, b, np.einsum("pk,kep,kep->ep", weights[block], scores[:, PAIRS[0]], scores[:, PAIRS[1]]))
-        return total.whole(self.ridge)
+        covariance = total.whole()
+        theta = np.arange(self.n_models)
+        covariance[theta, theta] += self.ridge
+        return covariance
 
     def _blocks(self) -> Iterator[slice]:
         for start in range(0, len(self.a), _BLOCK):
@@ -140,6 +146,9 @@ class PairLikelihood:
         self, target: np.ndarray, x: np.ndarray, centre: np.ndarray | None = None, curved: bool = True
     ) -> tuple[float, np.ndarray, np.ndarray]:
         n, target = self.n_models, target.reshape(len(self.a), -1)
+        if self._all and fits(x):
+            value, gradient, hessian = AllPairs(self.feedback, x).derivatives(target.T, curved)
+            return self._mean(value, gradient, hessian, x, centre)
         value, gradient, total = 0.0, np.zeros(n + 1), _Matrix(n if curved else 0)
         for block in self._blocks():  # stays in the processor's cache; all pairs at once would be gigabytes
             a, b = self.a[block], self.b[block]
@@ -149,12 +158,23 @@ class PairLikelihood:
             gradient[n] += slope[2].sum()
             if curved:
                 total.add(a, b, curvature)
-        value, gradient = value / len(self.a), gradient / len(self.a)
+        return self._mean(value, gradient, total.whole() if curved else np.zeros((0, 0)), x, centre)
+
+    def _mean(
+        self, value: float, gradient: np.ndarray, hessian: np.ndarray, x: np.ndarray, centre: np.ndarray | None
+    ) -> tuple[float, np.ndarray, np.ndarray]:
+        """The mean over the pairs of sums over them, with the ridge."""
+        n = self.n_models
+        value /= len(self.a)
+        gradient /= len(self.a)
+        hessian /= len(self.a)
         if self.ridge:
             pulled = x[:n] if centre is None else x[:n] - centre
             value += self.ridge / 2 * float(np.square(pulled).sum())
             gradient[:n] += self.ridge * pulled
-        return value, gradient, total.whole(self.ridge, len(self.a))
+        if len(hessian):
+            hessian[np.arange(n), np.arange(n)] += self.ridge
+        return value, gradient, hessian
 
     def _solve(self, hessian: np.ndarray, gradient: np.ndarray, damping: float) -> np.ndarray:
         free = self.free
@@ -163,6 +183,11 @@ class PairLikelihood:
             matrix = matrix.copy()
             matrix[: self.n_models, : self.n_models] += 1.0 / self.n_models
         step = np.zeros_like(gradient)  # one gradient, or one row per replicate
+        if gradient.ndim == 1 and len(matrix) > _MANY and not damping:
+            found = conjugate_gradients(matrix, gradient[free])
+            if found is not None:
+                step[free] = found
+                return step
         if positive(matrix):
             matrix = matrix + damping * np.eye(len(matrix)) if damping else matrix
             step[..., free] = np.linalg.solve(matrix, gradient[..., free].T).T
@@ -194,15 +219,44 @@ class _Matrix:
         self.edge += np.bincount(a, a_s, self.n) + np.bincount(b, b_s, self.n)
         self.corner += ss.sum()
 
-    def whole(self, ridge: float, divisor: float = 1.0) -> np.ndarray:
-        """The sum divided by a number, with a ridge on theta."""
+    def whole(self) -> np.ndarray:
+        """The sum."""
         matrix, theta = self.pairs + self.pairs.T, np.arange(self.n)
         matrix[theta, theta] = self.diagonal
         matrix[-1, :-1] = matrix[:-1, -1] = self.edge
         matrix[-1, -1] = self.corner
-        matrix /= divisor
-        matrix[theta, theta] += ridge
         return matrix
+
+
+def conjugate_gradients(matrix: np.ndarray, right: np.ndarray) -> np.ndarray | None:
+    """The solution of a symmetric linear system, scaled by the diagonal; the time grows with the square of its size.
+
+    The Hessian of a leaderboard that compares all with all is close to its diagonal but for few directions, so that a
+    dozen iterations do, where a factorisation would take longer than everything else.
+
+    Returns:
+        `(n,)`, or None where the matrix is not positive along the way, or iterations do not converge.
+    """
+    diagonal = matrix.diagonal()
+    if diagonal.min() <= _LEAST_PIVOT * diagonal.max():
+        return None
+    solution, residual = np.zeros_like(right), right.copy()
+    scaled = residual / diagonal
+    direction, size = scaled, float((residual * scaled).sum())
+    enough = _ACCURATE**2 * size
+    for _ in range(_ITERATIONS):
+        if size <= enough:
+            return solution
+        image = matrix @ direction
+        curvature = float((direction * image).sum())
+        if not curvature > 0.0:
+            return None
+        solution += size / curvature * direction
+        residual -= size / curvature * image
+        scaled = residual / diagonal
+        last, size = size, float((residual * scaled).sum())
+        direction = scaled + size / last * direction
+    return None
 
 
 def positive(matrix: np.ndarray) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from p2l_sdk.errors import P2LError
+from p2l_sdk.leaderboards.all_pairs import AllPairs, fits, tiles
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.leaderboards.likelihood import positive
 from p2l_sdk.modeling.feedback_p2l import (
@@ -26,7 +27,8 @@ from p2l_sdk.modeling.feedback_p2l import (
 
 _CHUNK_PROMPTS = 256  # at least: long rows, few calls
 _MANY = 512  # LLMs from which sums are made in float32, to some 1e-8 of a logit: twice as fast
-_BLOCK_VALUES = 16_384  # probabilities of an outcome that are computed together
+_OPPONENTS = 400  # of each LLM, at least, by which the intervals are measured if there are twice as many or more
+_BLOCK_VALUES = 32_768  # probabilities of an outcome that are computed together
 
 Row = Callable[..., list[np.ndarray]]
 
@@ -120,21 +122,23 @@ def _add_sums(sums: np.ndarray, feedback: Feedback, theta: np.ndarray, log_s: np
                     sums[outcome, start:end] += probabilities @ chunk_weights
 
 
-def pair_scores(feedback: Feedback, x: np.ndarray) -> np.ndarray:
-    """Derivatives of the log-probabilities of all pairs at x = (theta, log(t - 1)), `(n_models + 1,)`.
+def pair_scores(feedback: Feedback, x: np.ndarray, rows: slice, n_opponents: int) -> np.ndarray:
+    """Derivatives of the log-probabilities of pairs at x = (theta, log(t - 1)), `(n_models + 1,)`.
 
     Returns:
-        `(n_models, n_outcomes, 2, n_models)` float32; entry [i, outcome, :, j] is the derivative of the log-probability
-        of an outcome of i against j in theta_i and log(t - 1).
+        `(n_rows, n_outcomes, 2, n_opponents)` float32; entry [i, outcome, :, j] is the derivative of the
+        log-probability of an outcome of i, an LLM of the rows, against j, one of the first LLMs, in theta_i and
+        log(t - 1); 0 of an LLM against itself.
     """
-    theta, n = x[:-1], len(x) - 1
-    outcomes = len(feedback.outcomes)
-    exchanged = [1, 0, *range(2, outcomes)]  # the outcomes from the other side
-    scores = np.zeros((n, outcomes, 2, n), dtype=np.float32)
-    for i in range(n - 1):
-        slopes = log_probability_slopes(feedback, np.full(n - 1 - i, theta[i]), theta[i + 1 :], x[-1])
-        scores[i, :, :, i + 1 :] = slopes[:, [0, 2]]
-        scores[i + 1 :, :, :, i] = slopes[exchanged][:, [1, 2]].transpose(2, 0, 1)
+    if fits(x):
+        scores = AllPairs(feedback, x).slopes(rows, n_opponents).transpose(2, 0, 1, 3).astype(np.float32)
+    else:
+        theta, others = x[rows], x[:n_opponents]
+        a, b = (side.ravel() for side in np.broadcast_arrays(theta[:, None], others))
+        slopes = log_probability_slopes(feedback, a, b, x[-1])[:, [0, 2]].astype(np.float32)
+        scores = slopes.reshape(-1, 2, len(theta), n_opponents).transpose(2, 0, 1, 3)
+    own = np.arange(rows.start, min(rows.stop, n_opponents))
+    scores[own - rows.start, :, :, own] = 0.0
     return scores
 
 
@@ -202,41 +206,61 @@ def newton_steps(
         `(n, n_models)` in logits, the weighted mean being 0.
     """
     theta, log_s, weights = prompts
-    scores = pair_scores(feedback, optimum)
     # float32 is accurate enough for interval widths, and twice as fast
-    gradients = _gradients(feedback, theta.astype(np.float32), log_s.astype(np.float32), scores)
+    gradients = _gradients(feedback, theta.astype(np.float32), log_s.astype(np.float32), optimum)
     gradients -= weights @ gradients / weights.sum()
-    return -(gradients @ _inverse(feedback, hessian))[:, : theta.shape[1]]
+    return -_solved(feedback, hessian, gradients)[:, : theta.shape[1]]
 
 
-def _gradients(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def _gradients(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, optimum: np.ndarray) -> np.ndarray:
     """`(n, n_models + 1)` gradient of each prompt's mean cross-entropy over pairs."""
     n, n_models = theta.shape
-    gradients = np.zeros((n, n_models + 1))
+    order, n_opponents = _opponents_first(optimum[:-1])
+    theta, optimum = theta[:, order], np.append(optimum[order], optimum[-1])
+    among = np.arange(n_models) < n_opponents
+    each = (n_models - 1) / (n_opponents - among).astype(np.float32)  # pairs that one of them stands for
     # the probabilities sum to 1, so that of ties, which takes longest, need not be known
     tie = feedback.outcomes.index(Winner.TIE) if feedback.has_eta else len(feedback.outcomes) - 1
-    constant = scores[:, tie].sum(-1)
-    scores = np.delete(scores, tie, 1) - scores[:, [tie]]
-    for places, row in _chunks(feedback, theta, log_s):
-        own = np.zeros((n_models + 1, len(places)))
-        own[:-1] -= constant[:, :1]
-        own[-1] -= constant[:, 1].sum() / 2
-        for i in range(n_models):
-            for first, last in _blocks(0, n_models, len(places)):
-                for outcome, p in enumerate(row(i, first, last, tie)):
-                    by_theta, by_log_s = scores[i, outcome, :, first:last] @ p
-                    own[i] -= by_theta
-                    own[-1] -= by_log_s / 2  # every pair is visited twice
-        gradients[places] = own.T
+    chunks, own = list(_chunks(feedback, theta, log_s)), np.zeros((n_models + 1, n))
+    for rows in tiles(n_models, n_opponents):
+        scores = pair_scores(feedback, optimum, rows, n_opponents) * each[rows, None, None, None]
+        constant = scores[:, tie].sum(-1)
+        own[rows] -= constant[:, :1]
+        own[-1] -= constant[:, 1].sum() / 2  # every pair is visited twice
+        scores = np.delete(scores, tie, 1) - scores[:, [tie]]
+        for places, row in chunks:
+            for i, score in enumerate(scores, rows.start):
+                for first, last in _blocks(0, n_opponents, len(places)):
+                    for outcome, p in enumerate(row(i, first, last, tie)):
+                        by_theta, by_log_s = score[outcome, :, first:last] @ p
+                        own[i, places] -= by_theta
+                        own[-1, places] -= by_log_s / 2
+    gradients = np.empty((n, n_models + 1))
+    gradients[:, order], gradients[:, -1] = own[:-1].T, own[-1]
     return gradients / (n_models * (n_models - 1) / 2)
 
 
-def _inverse(feedback: Feedback, hessian: np.ndarray) -> np.ndarray:
+def _opponents_first(strengths: np.ndarray) -> tuple[np.ndarray, int]:
+    """An order of the LLMs that begins with those that stand for all as opponents, and the number of these.
+
+    Of many, every k-th by strength: their mean over hundreds differs from that over all by far less than the sample of
+    prompts does from all prompts.
+    """
+    by_strength = np.argsort(strengths, kind="stable")
+    step = max(1, len(strengths) // _OPPONENTS)
+    if step == 1:
+        return np.arange(len(strengths)), len(strengths)
+    first = by_strength[step // 2 :: step]
+    return np.concatenate([first, np.setdiff1d(by_strength, first)]), len(first)
+
+
+def _solved(feedback: Feedback, hessian: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+    """The `(n, n_models + 1)` gradients times the inverse of the Hessian."""
     matrix, n = hessian.copy(), len(hessian) - 1
     if not feedback.has_eta:  # without a threshold, this row and column are zeros
         matrix[n, n] = 1.0
     if feedback.floating:  # a shift has no curvature: give it some, the step along it is still 0
         matrix[:n, :n] += matrix[:n, :n].trace() / n**2
     if positive(matrix):
-        return np.linalg.inv(matrix)
-    return np.linalg.pinv(matrix, hermitian=True)  # extreme coefficients may leave no curvature
+        return np.asarray(np.linalg.solve(matrix, gradients.T).T)
+    return np.asarray(gradients @ np.linalg.pinv(matrix, hermitian=True))  # extreme coefs may leave no curvature

@@ -13,6 +13,7 @@ from p2l_sdk.tables.json_files import Row, json_lines, json_table, read_json
 from p2l_sdk.tables.limits import MOST_RECORDS
 from p2l_sdk.tables.parquet import arrow_batches, parquet_values
 from p2l_sdk.tables.places import Place, Places
+from p2l_sdk.tables.progress import counted
 from p2l_sdk.tables.text import expanded, no_file, path_of, sheet_of
 
 __all__ = [
@@ -61,7 +62,7 @@ def read_rows(path: str | Path, most: int | None = MOST_RECORDS) -> Rows:
     if kind is None:
         raise TableError(no_table(path))
     places = Places()
-    rows = READERS[kind](Path(path), places)
+    rows = counted(READERS[kind](Path(path), places), Path(path))
     return Rows(rows if most is None else _limited(rows, most, path), places)
 
 

@@ -23,6 +23,7 @@ from p2l_sdk.tables.limits import CELLS_PER_CHUNK
 from p2l_sdk.tables.parquet import arrow_batches, parquet_rows, parquet_values
 from p2l_sdk.tables.places import JoinedPlaces, Place, Places
 from p2l_sdk.tables.plain import all_plain, plain_values
+from p2l_sdk.tables.progress import counted
 from p2l_sdk.tables.text import expanded, path_of
 
 Chunk = dict[str, list[Any]]
@@ -70,7 +71,7 @@ def whole_table(chunks: Iterable[Chunk]) -> Chunk:
     table: Chunk = {}
     n_rows = 0
     for chunk in chunks:
-        more = len(next(iter(chunk.values()), []))
+        more = _length(chunk)
         require_few_cells(n_rows + more, len(table.keys() | chunk.keys()))
         for name in chunk:
             table.setdefault(name, [ABSENT] * n_rows)
@@ -213,7 +214,8 @@ def _of_path(name: str) -> Source:
         return Source(name, _of_dataset(_from_folder(path), None, repr(name)))
     kind = kind_of(path)
     if kind == ".parquet":
-        return Source(name, _of_parquet(path), n_rows=parquet_rows(path))
+        n_rows = parquet_rows(path)
+        return Source(name, counted(_of_parquet(path), path, n_rows, _length), n_rows=n_rows)
     if kind is not None:
         rows = read_rows(path, most=None)
         return Source(name, _of_plain_rows(rows), kind in UNTYPED, rows.place)
@@ -246,7 +248,12 @@ def _joined(sources: Iterable[Source], places: JoinedPlaces) -> Iterator[Chunk]:
         places.begin(start, source.name, source.place)
         for chunk in source.chunks:
             yield chunk
-            start += len(next(iter(chunk.values()), []))
+            start += _length(chunk)
+
+
+def _length(chunk: Chunk) -> int:
+    """The number of rows."""
+    return len(next(iter(chunk.values()), []))
 
 
 def _from_folder(folder: Path) -> Any:

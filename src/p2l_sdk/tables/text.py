@@ -14,6 +14,7 @@ from typing import BinaryIO, TextIO
 
 from p2l_sdk.errors import LONGEST_NAME, TableError
 from p2l_sdk.tables.limits import LARGEST_JSON, LONGEST_ROW, PACKED_TIMES, UNPACKED, is_bomb
+from p2l_sdk.tables.progress import located
 
 _GZIP = b"\x1f\x8b"
 _MARKS = {  # bytes at the beginning -> encoding; the longer marks first
@@ -101,12 +102,13 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as file:
             head = file.peek(len(_GZIP))[: len(_GZIP)]
             if head == _GZIP:
-                with gzip.GzipFile(fileobj=file) as unpacked:
+                with gzip.GzipFile(fileobj=file) as unpacked, located(path, file):
                     yield _Watched(unpacked, path, file)  # type: ignore[misc]
             elif path.suffix.lower() == ".gz" and (not head or _GZIP.startswith(head)):
                 raise TableError(f"{str(path)!r} is no whole gzip file: it has {len(head)} bytes")
             else:
-                yield file
+                with located(path, file):
+                    yield file
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise TableError(f"{str(path)!r} is no whole gzip file: {error}") from None
     except OSError as error:

@@ -14,7 +14,7 @@ import numpy as np
 from p2l_sdk.errors import P2LError, UnknownModelError
 from p2l_sdk.modeling.feedback_p2l import Feedback, log_probabilities
 from p2l_sdk.modeling.prompt_p2l import Prompt
-from p2l_sdk.names import find_models
+from p2l_sdk.names import find_models, places
 from p2l_sdk.p2l import P2L
 from p2l_sdk.training.listener import Listener, tracked
 from p2l_sdk.votes.votes import Votes
@@ -53,13 +53,12 @@ def lessons(
     """
     teachers = [teacher] if isinstance(teacher, P2L) else list(teacher)
     columns = [_columns(p2l, votes.models, feedback) for p2l in teachers]
-    first, second = np.triu_indices(len(votes.models), 1)
-    n, random = len(votes.prompts), np.random.default_rng(seed)
+    m, n, random = len(votes.models), len(votes.prompts), np.random.default_rng(seed)
     parts: list[tuple[np.ndarray, ...]] = []
     for start in tracked(range(0, n, _PROMPTS), "asking the teacher", listener or Listener()):
         prompts = votes.prompts[start : start + _PROMPTS]
-        pairs = _pairs(len(first), len(prompts), random)
-        a, b = first[pairs], second[pairs]
+        pairs = _pairs(m * (m - 1) // 2, len(prompts), random)
+        a, b = _llms_of(pairs, m)
         said = [_chances(p2l, prompts, x[a], x[b]) for p2l, x in zip(teachers, columns, strict=True)]
         chances = np.mean(said, axis=0)
         row, pair, winner = np.nonzero(chances)
@@ -97,7 +96,7 @@ def _columns(p2l: P2L, models: tuple[str, ...], feedback: Feedback) -> np.ndarra
             f"the teacher {p2l!r} has the feedback model {teaches}, which has no probability of {words}, so it cannot "
             f"teach {feedback}; choose the feedback model {str(teaches)!r} (--feedback {teaches}) or another teacher"
         )
-    return np.array([p2l.models.index(known[name]) for name in models])
+    return np.array([places(p2l.models)[known[name]] for name in models])
 
 
 def _pairs(n_pairs: int, n_prompts: int, random: np.random.Generator) -> np.ndarray:
@@ -105,6 +104,16 @@ def _pairs(n_pairs: int, n_prompts: int, random: np.random.Generator) -> np.ndar
     if n_pairs <= _PAIRS:
         return np.tile(np.arange(n_pairs), (n_prompts, 1))
     return np.stack([random.choice(n_pairs, _PAIRS, replace=False) for _ in range(n_prompts)])
+
+
+def _llms_of(pairs: np.ndarray, n_models: int) -> tuple[np.ndarray, np.ndarray]:
+    """The two LLMs of pairs by their numbers, in the order of `numpy.triu_indices(n_models, 1)`, without a list of all
+    pairs."""
+    from_end = n_models * (n_models - 1) // 2 - 1 - pairs
+    last = (np.sqrt(8.0 * from_end + 1.0).astype(np.int64) - 1) // 2
+    last += (last + 1) * (last + 2) // 2 <= from_end  # where the root was rounded
+    last -= last * (last + 1) // 2 > from_end
+    return n_models - 2 - last, n_models - 1 - (from_end - last * (last + 1) // 2)
 
 
 def _chances(p2l: P2L, prompts: list[Prompt], a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -31,13 +31,13 @@ from p2l_sdk.tables.score_cells import is_scores
 from p2l_sdk.tables.sources import Source, of_rows, open_source, table_errors
 from p2l_sdk.tables.vote_codes import VoteCodes
 from p2l_sdk.tables.winners import WINNERS
+from p2l_sdk.votes.compared import compared
 from p2l_sdk.votes.missing_columns import require_columns
 from p2l_sdk.votes.scores import Scores, as_outside
 from p2l_sdk.votes.scores_outside import REMEDY, Outside, OutsideScores
 
 __all__ = ["WINNERS", "Scores", "Votes", "shared_prompts", "warn_if_shared"]
 
-_SAME = 1e-6  # scores that differ by at most this are equal
 _USABLE = 0.5  # two equal scores in [0, 1] are a tie from here up, and both bad below
 
 
@@ -277,14 +277,7 @@ class Votes:
                 P2LWarning,
                 stacklevel=stacklevel,
             )
-        first, second = np.triu_indices(len(scores.models), 1) if pairs is None else pairs
-        left, right = scores.scores[:, first], scores.scores[:, second]
-        equal = (
-            Winner.TIE if outside is not None else np.where((left + right) / 2 >= _USABLE, Winner.TIE, Winner.BOTH_BAD)
-        )
-        decided = np.where(left > right, Winner.A, Winner.B)
-        winner = np.where(np.abs(left - right) > _SAME, decided, equal)
-        row, pair = np.nonzero(np.isfinite(left) & np.isfinite(right))
+        row, a, b, winner = compared(scores.scores, pairs, usable=None if outside is not None else _USABLE)
         if not len(row):
             raise ScoresError("no prompt has the scores of two LLMs that are compared")
         index = PromptIndex()
@@ -293,9 +286,9 @@ class Votes:
             index.prompts,
             scores.models,
             number[row],
-            first[pair],
-            second[pair],
-            winner[row, pair],
+            a,
+            b,
+            winner,
             np.ones(len(row)),
             {name: labels[row] for name, labels in scores.categories.items()},
             scores.findings,

@@ -19,10 +19,13 @@ import numpy as np
 
 from p2l_sdk.errors import P2LError, VotesError
 from p2l_sdk.evaluation.metrics.estimates import clustered_mean
+from p2l_sdk.leaderboards.weights import weights_of
 from p2l_sdk.tabular import Tabular
 
 if TYPE_CHECKING:
     import matplotlib.axes
+
+_ROUNDED = 1e-6  # by which a share may lie outside [0, 1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,16 +124,20 @@ def reliability(
 
     Raises:
         VotesError: no weight is above 0.
-        P2LError: `bins` is below 1.
+        P2LError: `bins` is below 1, or a number is not in its range.
     """
     if bins < 1:
         raise P2LError(f"calibration needs at least 1 bin, got {bins}")
-    weights = np.ones(len(probabilities)) if weights is None else np.asarray(weights, dtype=np.float64)
+    probabilities, outcomes = _shares("probabilities", probabilities), _shares("outcomes", outcomes)
+    weights = np.ones(len(probabilities)) if weights is None else weights_of(weights, "weights must be numbers >= 0")
+    if not len(probabilities) == len(outcomes) == len(weights):
+        lengths = f"{len(probabilities):,}, {len(outcomes):,} and {len(weights):,}"
+        raise P2LError(f"probabilities, outcomes and weights are {lengths} numbers; give one of each for every case")
     cluster = np.arange(len(probabilities)) if cluster is None else np.asarray(cluster)
     used = weights > 0
     if not used.any():
         raise VotesError("there is nothing to calibrate on: no decisive vote in the file")
-    p, y = np.asarray(probabilities, dtype=np.float64)[used], np.asarray(outcomes, dtype=np.float64)[used]
+    p, y = probabilities[used], outcomes[used]
     weights, cluster = weights[used], cluster[used]
     _, level = np.unique(p, return_inverse=True)
     mass = np.bincount(level, weights)
@@ -145,3 +152,13 @@ def reliability(
         share=total / total.sum(),
         n=np.bincount(place),
     )
+
+
+def _shares(what: str, values: np.ndarray) -> np.ndarray:
+    """Numbers in [0, 1], rounding aside."""
+    shares = np.asarray(values, dtype=np.float64)
+    wrong = np.flatnonzero(~((shares >= -_ROUNDED) & (shares <= 1.0 + _ROUNDED)))
+    if shares.ndim != 1 or len(wrong):
+        found = f"one is {shares.flat[wrong[0]]:g}" if len(wrong) else f"theirs is the shape {shares.shape}"
+        raise P2LError(f"{what} must be numbers in [0, 1], one for each case; {found}")
+    return np.clip(shares, 0.0, 1.0)

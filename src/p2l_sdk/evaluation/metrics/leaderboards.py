@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from p2l_sdk.errors import P2LError
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
-from p2l_sdk.modeling.feedback_p2l import log_probability_table
+from p2l_sdk.modeling.feedback_p2l import log_probabilities
+from p2l_sdk.names import places
+
+_PIECE = 1 << 18  # pairs of LLMs that are looked at together
 
 
 def compare_leaderboards(a: Leaderboard, b: Leaderboard, k: Iterable[int] = (1, 3, 5, 10)) -> dict[str, float]:
@@ -29,17 +32,20 @@ def compare_leaderboards(a: Leaderboard, b: Leaderboard, k: Iterable[int] = (1, 
     Raises:
         P2LError: the leaderboards have fewer than two LLMs in common, or a k is below 1.
     """
-    names = [name for name in a.models if name in b.models]
+    theirs = places(b.models)
+    names = [name for name in a.models if name in theirs]
     if len(names) < 2:
         raise P2LError(
             f"the leaderboards have {len(names)} LLMs in common; at least 2 are needed (check how the LLMs are named)"
         )
-    x, y = (board.coefs[[board.models.index(name) for name in names]].astype(np.float64) for board in (a, b))
-    pairs = np.triu_indices(len(names), 1)
-    metrics = {"preference_l1": _mean_distance(_preferences(x)[pairs], _preferences(y)[pairs])}
+    x, y = (board.coefs[[places(board.models)[name] for name in names]].astype(np.float64) for board in (a, b))
+    metrics = {
+        "preference_l1": _mean_over_pairs(len(x), lambda i, j: np.abs(_preferences(x, i, j) - _preferences(y, i, j)))
+    }
     if a.feedback is b.feedback and a.feedback.has_eta:
-        first, second = (_outcomes(board, coefs)[pairs] for board, coefs in ((a, x), (b, y)))
-        metrics["outcome_l1"] = _mean_distance(first, second)
+        metrics["outcome_l1"] = _mean_over_pairs(
+            len(x), lambda i, j: np.abs(_outcomes(a, x, i, j) - _outcomes(b, y, i, j)).mean(-1)
+        )
     if np.ptp(x) > 0 and np.ptp(y) > 0:
         metrics |= {"spearman": spearman(x, y), "kendall": kendall(x, y)}
     order, true_order = (np.argsort(-coefs, kind="stable") for coefs in (x, y))
@@ -64,10 +70,15 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
 def kendall(x: np.ndarray, y: np.ndarray) -> float:
     """Kendall's tau-b of two `(n,)` arrays: concordant minus discordant pairs, over the geometric mean of the numbers
     of pairs that are not tied in x and in y. NaN if one is constant."""
-    above = np.triu_indices(len(x), 1)
-    first, second = (np.sign(values[:, None] - values[None, :])[above] for values in map(np.asarray, (x, y)))
-    scale = np.sqrt(np.square(first).sum() * np.square(second).sum())
-    return float(first @ second / scale) if scale else float("nan")
+    x, y = np.asarray(x), np.asarray(y)
+    both = untied_x = untied_y = 0.0
+    for i, j in _pairs(len(x)):
+        first, second = np.sign(x[i] - x[j]), np.sign(y[i] - y[j])
+        both += float((first * second).sum())
+        untied_x += float(np.abs(first).sum())
+        untied_y += float(np.abs(second).sum())
+    scale = np.sqrt(untied_x * untied_y)
+    return float(both / scale) if scale else float("nan")
 
 
 def spread_of_coefficients(coefs: np.ndarray) -> dict[str, np.ndarray]:
@@ -84,18 +95,26 @@ def spread_of_coefficients(coefs: np.ndarray) -> dict[str, np.ndarray]:
     return {"range": np.ptp(coefs, axis=1), "iqr": high - low, "std": coefs.std(1, ddof=1)}
 
 
-def _mean_distance(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.abs(a - b).mean())
+def _pairs(n: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The pairs i < j of n LLMs in pieces, so that memory does not grow with their number."""
+    size = max(1, _PIECE // n)
+    for start in range(0, n - 1, size):
+        i, j = np.triu_indices(min(size, n - 1 - start), 1, n - start)
+        yield i + start, j + start
 
 
-def _preferences(coefs: np.ndarray) -> np.ndarray:
-    return np.exp(-np.logaddexp(0.0, coefs[None, :] - coefs[:, None]))
+def _mean_over_pairs(n: int, values: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> float:
+    return sum(float(values(i, j).sum()) for i, j in _pairs(n)) / (n * (n - 1) / 2)
 
 
-def _outcomes(board: Leaderboard, coefs: np.ndarray) -> np.ndarray:
-    """`(n_models, n_models, n_outcomes)`."""
-    eta, gamma = (None if x is None else np.array([[float(x)]]) for x in (board.eta, board.gamma))
-    return np.exp(log_probability_table(board.feedback, coefs[None], eta, gamma))[0]
+def _preferences(coefs: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    return np.asarray(np.exp(-np.logaddexp(0.0, coefs[j] - coefs[i])))
+
+
+def _outcomes(board: Leaderboard, coefs: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """`(n_pairs, n_outcomes)`."""
+    eta, gamma = (None if x is None else np.array([float(x)]) for x in (board.eta, board.gamma))
+    return np.asarray(np.exp(log_probabilities(board.feedback, coefs[i], coefs[j], eta, gamma)))
 
 
 def _mean_ranks(values: np.ndarray) -> np.ndarray:
