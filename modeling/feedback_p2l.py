@@ -318,6 +318,20 @@ def _require(feedback: Feedback, eta: Array | None, gamma: Array | None) -> None
 # --- derivatives, for Newton's method -----------------------------------------------------------------------------
 
 
+def factors(feedback: Feedback) -> list[tuple[Polynomial, np.ndarray]]:
+    """The polynomials of which the outcomes' probabilities are products and quotients.
+
+    Returns:
+        Each with its `(n_outcomes,)` power in the probability of each outcome.
+    """
+    found: dict[int, tuple[Polynomial, np.ndarray]] = {}
+    for place, (up, down) in enumerate(_LAWS[feedback].values()):
+        for polynomial, power in ((up, 1.0), *((d, -1.0) for d in down)):
+            known = found.setdefault(id(polynomial), (polynomial, np.zeros(len(_LAWS[feedback]))))
+            known[1][place] += power
+    return list(found.values())
+
+
 def log_probability_derivatives(
     feedback: Feedback, theta_a: np.ndarray, theta_b: np.ndarray, log_s: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -16,7 +16,8 @@ from p2l_sdk.errors import P2LError
 from p2l_sdk.leaderboards.aggregate import PairStatistics
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.leaderboards.likelihood import PairLikelihood
-from p2l_sdk.leaderboards.pairs import natural_parameters, pair_sums
+from p2l_sdk.leaderboards.pairs import natural_parameters
+from p2l_sdk.leaderboards.sums import pair_sums
 from p2l_sdk.modeling.feedback_p2l import Feedback, vote_targets
 from p2l_sdk.modeling.leaderboard_p2l import ranks, win_rates
 from p2l_sdk.votes.counts import VoteCounts
