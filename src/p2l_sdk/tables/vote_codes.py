@@ -229,7 +229,7 @@ class VoteCodes:
             self._lacking(chunk, name, range(n_rows))
             return np.full(n_rows, -1)
         try:
-            codes, found = self._made.pop(name, None) or _distinct(chunk[name])
+            codes, found = self._made.pop(name) if name in self._made else _distinct(chunk[name])
         except (TypeError, NotImplementedError):  # of Python or pyarrow: lists and other values that are not comparable
             return self._each(chunk, name, plain_values(chunk[name]), check)
         numbers = np.zeros(max(found) + 2, dtype=np.intp)  # the last one is that of -1
