@@ -1,11 +1,16 @@
 """Aggregation of 1,000 prompts x 130 LLMs, compared with the direct method, and of 1,000,000 prompts in one pass.
 
+The pass is made with one thread and with as many as there are cores, for 130 and for 282 LLMs, beside what adding them
+cost before (every probability a quotient by itself, in float64, on one core) and beside a floor: one thread of numpy
+that only makes the inverses of the denominators in cached arrays. Both are measured on a part and scaled up. A pass
+takes turns with the others, and the table has core-seconds too, since other programs may keep the cores busy.
+
 The direct method is a reimplementation of the paper's research code: the outcome probabilities of all prompts and pairs
 are kept in float32, and torch's L-BFGS (at most 50 iterations) evaluates the mean cross-entropy over all of them in
 every closure. Every job runs in its own process; the methods alternate, round by round. Time is that of the job alone,
 memory the peak of the process minus what it used before the job (imports and input).
 
-    python benchmarks/aggregation.py [--rounds N] [--stream N] [--threads N] [--json]
+    python benchmarks/aggregation.py [--rounds N] [--stream N] [--stream-rounds N] [--threads N] [--json]
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from threads import THREADS, parse
 # isort: split
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -27,18 +33,19 @@ from measuring import machine, print_json, rounds_and_json
 from p2l_sdk.leaderboards.aggregate import PairStatistics
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.leaderboards.likelihood import PairLikelihood
-from p2l_sdk.modeling.feedback_p2l import Feedback, log_probabilities, log_threshold
+from p2l_sdk.leaderboards.pairs import natural_parameters
+from p2l_sdk.modeling.feedback_p2l import Feedback, PlainLaw, log_probabilities, log_threshold
 
-N_MODELS, BATCH = 130, 4096
+N_MODELS, MANY, BATCH = 130, 282, 4096
 NAMES = tuple(f"m{i}" for i in range(N_MODELS))
 JOBS = ("ours", "ours with intervals", "direct")
 
 
-def coefficients(n: int, seed: int) -> Coefficients:
+def coefficients(n: int, seed: int, n_models: int = N_MODELS) -> Coefficients:
     """Prompts whose leaderboards scatter around a common one, in float32 as from a network."""
-    strengths = np.linspace(-1.5, 1.5, N_MODELS)
+    strengths = np.linspace(-1.5, 1.5, n_models)
     rng = np.random.default_rng(seed)
-    coefs = rng.standard_normal((n, N_MODELS), dtype=np.float32) + strengths.astype(np.float32)
+    coefs = rng.standard_normal((n, n_models), dtype=np.float32) + strengths.astype(np.float32)
     return Coefficients(coefs, rng.normal(-0.5, 0.3, (n, 1)).astype(np.float32), None)
 
 
@@ -101,43 +108,86 @@ def exact(feedback: Feedback, batch: Coefficients) -> np.ndarray:
     return np.asarray(PairLikelihood(feedback, N_MODELS).minimise(mean, start))[:N_MODELS]
 
 
-def stream(n: int) -> dict:
+def stream(n: int, n_models: int) -> dict:
     """One pass over n prompts, generated batch by batch; generation is timed separately."""
-    generated = added = 0.0
-    stats = PairStatistics(Feedback.GRK, N_MODELS)
+    generated = added = cores = 0.0
+    stats = PairStatistics(Feedback.GRK, n_models)
     for i in range(0, n, BATCH):
         start = time.perf_counter()
-        batch = coefficients(min(BATCH, n - i), i)
-        middle = time.perf_counter()
+        batch = coefficients(min(BATCH, n - i), i, n_models)
+        middle, busy = time.perf_counter(), time.process_time()
         stats.add(batch)
         generated += middle - start
         added += time.perf_counter() - middle
+        cores += time.process_time() - busy
     start = time.perf_counter()
-    board = stats.solve(NAMES)
+    board = stats.solve(tuple(f"m{i}" for i in range(n_models)))
     solve = time.perf_counter() - start
     width = float((board.intervals[:, 1] - board.intervals[:, 0]).mean())
-    return {"seconds": added + solve, "add": added, "solve": solve, "generate": generated, "width": width}
+    return {"add": added, "add_core_s": cores, "solve": solve, "generate": generated, "width": width}
 
 
-def job(name: str, feedback: Feedback, n: int) -> dict:
+def before(n: int, n_models: int) -> dict:
+    """Adding as it was: one LLM against all others, every outcome a quotient, in float64."""
+    batch = coefficients(n, 0, n_models)
+    theta, log_s = natural_parameters(Feedback.GRK, batch, n_models)
+    sums, busy = [], time.process_time()
+    for start in range(0, n, 256):
+        part = slice(start, start + 256)
+        law = PlainLaw(Feedback.GRK, np.ascontiguousarray(theta[part].T), log_s[part])
+        sums += [p.sum(1) for i in range(n_models - 1) for p in law.row(i, i + 1)]
+    return {"add_core_s": time.process_time() - busy}
+
+
+def floor(n: int, n_models: int) -> dict:
+    """The inverses of the three denominators of as many pairs, float32, in arrays that stay in the cache."""
+    rows, prompts = 128, 256
+    values, memory = np.ones((rows, prompts), np.float32), np.empty((rows, prompts), np.float32)
+    times = n * n_models * (n_models - 1) // (2 * rows * prompts)
+    busy = time.process_time()
+    for _ in range(3 * times):
+        np.add(values, values[0], out=memory)
+        np.reciprocal(memory, out=memory)
+    return {"add_core_s": time.process_time() - busy}
+
+
+def passes(n: int, rounds: int) -> list[dict]:
+    """The ways to add, in turn; seconds for n prompts, the median over rounds."""
+    part, cores, rows = min(n, 4096), os.cpu_count() or 1, []
+    jobs = {"one thread": ("stream", n, 1), f"{cores} threads": ("stream", n, cores)}
+    jobs |= {"before, one thread": ("before", part, 1), "floor, one thread": ("floor", part, 1)}
+    for n_models in (N_MODELS, MANY):
+        found: dict[str, list[dict]] = {name: [] for name in jobs}
+        for _ in range(rounds):
+            for name, (job_, prompts, threads) in jobs.items():
+                result = run(job_, Feedback.GRK, prompts, n_models, threads)
+                result |= {key: result[key] * n / prompts for key in ("add", "add_core_s") if key in result}
+                found[name].append(result)
+        for name, results in found.items():
+            row = {key: statistics.median(r[key] for r in results) for key in results[0]}
+            rows.append({"n_models": n_models, "way": name, **row})
+    return rows
+
+
+def job(name: str, feedback: Feedback, n: int, n_models: int) -> dict:
     if name == "direct":
         import torch  # noqa: F401  so that it counts as memory used before the job
-    if name == "stream":
-        before = peak_mb()
-        result = stream(n)
+    used = peak_mb()
+    if name in ("stream", "before", "floor"):
+        result = {"stream": stream, "before": before, "floor": floor}[name](n, n_models)
     else:
         batch = coefficients(n, 0)
-        before = peak_mb()
+        used = peak_mb()
         if name == "exact":
             result = {"coefs": exact(feedback, batch).tolist()}
         else:
             result = direct(feedback, batch) if name == "direct" else ours(feedback, batch, 1000 * (name != "ours"))
-    return {**result, "peak_mb": peak_mb() - before, "process_mb": peak_mb()}
+    return {**result, "peak_mb": peak_mb() - used, "process_mb": peak_mb()}
 
 
-def run(name: str, feedback: Feedback, n: int) -> dict:
+def run(name: str, feedback: Feedback, n: int, n_models: int = N_MODELS, threads: int = THREADS) -> dict:
     command = [sys.executable, __file__, "--job", name, "--feedback", feedback, "--prompts", str(n)]
-    command += ["--threads", str(THREADS)]
+    command += ["--models", str(n_models), "--threads", str(threads)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -170,16 +220,18 @@ def main() -> None:
     parser = rounds_and_json(__doc__, 3)
     parser.add_argument("--prompts", type=int, default=1000)
     parser.add_argument("--stream", type=int, default=1_000_000, help="prompts of the single pass; 0 to leave it out")
+    parser.add_argument("--stream-rounds", type=int, default=1, help="rounds of the single passes")
     parser.add_argument("--job", help=argparse.SUPPRESS)
+    parser.add_argument("--models", type=int, default=N_MODELS, help=argparse.SUPPRESS)
     parser.add_argument("--feedback", default="grk", help=argparse.SUPPRESS)
     arguments = parse(parser)
     if arguments.job:
-        print(json.dumps(job(arguments.job, Feedback(arguments.feedback), arguments.prompts)))
+        print(json.dumps(job(arguments.job, Feedback(arguments.feedback), arguments.prompts, arguments.models)))
         return
     n = arguments.prompts
     where = machine(f"{THREADS} thread(s)")
     rows = [row for feedback in (Feedback.GRK, Feedback.BT) for row in compare(feedback, n, arguments.rounds)]
-    long = run("stream", Feedback.GRK, arguments.stream) if arguments.stream else None
+    long = passes(arguments.stream, arguments.stream_rounds) if arguments.stream else []
     if arguments.json:
         print_json(machine=where, rounds=arguments.rounds, prompts=n, rows=rows, stream=long)
         return
@@ -192,12 +244,15 @@ def main() -> None:
         cells = [row["feedback"], row["method"], seconds, parts, f"{row['times_faster']:.1f}", f"{row['peak_mb']:.0f}"]
         print(f"| {' | '.join(cells)} | {row['distance']:.0e} |")
     if long:
-        rate = arguments.stream / long["add"]
-        print(f"\n| one pass over {arguments.stream:,} prompts (grk) | |\n|---|---|")
-        print(f"| add | {long['add']:.1f} s, {rate:,.0f} prompts per second |")
-        print(f"| solve, with intervals | {long['solve']:.2f} s |")
-        print(f"| generation of the input, not counted | {long['generate']:.1f} s |")
-        print(f"| peak memory | {long['peak_mb']:.0f} MB, {long['process_mb']:.0f} MB with Python and numpy |")
+        print(f"\nOne pass over {arguments.stream:,} prompts (grk):\n")
+        print("| LLMs | adding | seconds | core-seconds | million pairs a core-second | solve, intervals | memory |")
+        print("|---|---|---|---|---|---|---|")
+    for row in long:
+        pairs = arguments.stream * row["n_models"] * (row["n_models"] - 1) / 2e6
+        wall, solve = (f"{row[key]:.1f}" if key in row else "" for key in ("add", "solve"))
+        memory = f"{row['peak_mb']:.0f} MB" if wall else ""
+        cells = [wall, f"{row['add_core_s']:.1f}", f"{pairs / row['add_core_s']:.0f}", solve, memory]
+        print(f"| {row['n_models']} | {row['way']} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -54,8 +55,8 @@ def centred(names: object, coefs: object) -> Ratings:
     return dict(zip(names, values - values.mean(), strict=True))
 
 
-def ours(frame: pd.DataFrame) -> Ratings:
-    board = fit_leaderboard(frame, "bt_tie" if (frame["winner"] == "tie").any() else "bt")
+def ours(frame: pd.DataFrame, feedback: str = "bt") -> Ratings:
+    board = fit_leaderboard(frame, feedback)
     assert board.intervals is not None
     return centred(board.models, board.coefs)
 
@@ -108,7 +109,11 @@ JOBS: dict[str, dict[str, tuple[Callable[[pd.DataFrame], Ratings], str]]] = {
         "choix, win matrix built by pandas and numpy": (choix_dense, WITHOUT),
         "choix, list of pairs": (choix, WITHOUT),
     },
-    "ties": {"p2l-sdk": (ours, WITH), "arena-rank": (arena_rank, WITH), "evalica": (evalica, WITHOUT)},
+    "ties": {
+        "p2l-sdk": (partial(ours, feedback="bt_tie"), WITH),
+        "arena-rank": (arena_rank, WITH),
+        "evalica": (evalica, WITHOUT),
+    },
 }
 
 

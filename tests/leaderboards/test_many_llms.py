@@ -19,7 +19,8 @@ from p2l_sdk.leaderboards import pairs
 from p2l_sdk.leaderboards.aggregate import PairStatistics
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.leaderboards.likelihood import PairLikelihood, conjugate_gradients
-from p2l_sdk.leaderboards.pairs import natural_parameters, newton_steps, pair_sums
+from p2l_sdk.leaderboards.pairs import natural_parameters, newton_steps
+from p2l_sdk.leaderboards.sums import pair_sums
 from p2l_sdk.modeling.feedback_p2l import Feedback, vote_targets
 from p2l_sdk.modeling.leaderboard_p2l import ranks, win_rates
 from p2l_sdk.votes.counts import VoteCounts

@@ -15,7 +15,8 @@ from p2l_sdk.errors import P2LError
 from p2l_sdk.leaderboards.aggregate import PairStatistics
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.leaderboards.likelihood import PairLikelihood
-from p2l_sdk.leaderboards.pairs import natural_parameters, pair_sums
+from p2l_sdk.leaderboards.pairs import natural_parameters
+from p2l_sdk.leaderboards.sums import pair_sums
 from p2l_sdk.modeling.feedback_p2l import Feedback, PlainLaw, log_probabilities, log_threshold, plain_enough
 
 logit = st.floats(-80, 80)

@@ -34,7 +34,8 @@ import numpy as np
 from p2l_sdk.errors import P2LError
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.leaderboards.likelihood import PairLikelihood, require_room
-from p2l_sdk.leaderboards.pairs import bootstrap, natural_parameters, newton_steps, pair_sums
+from p2l_sdk.leaderboards.pairs import bootstrap, natural_parameters, newton_steps
+from p2l_sdk.leaderboards.sums import pair_sums
 from p2l_sdk.leaderboards.weights import exponent_of, weights_of
 from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold, log_threshold
 from p2l_sdk.options import whole_number

@@ -1,4 +1,4 @@
-"""The pair outcomes of many prompts, reduced as they are computed: their sums, gradients and bootstrap.
+"""The pair outcomes of many prompts, reduced as they are computed: their gradients and bootstrap.
 
 Nothing of size prompts x pairs is ever held in memory. The probabilities are computed for one LLM against all others
 and a few hundred prompts at a time, which fits in the processor's cache: as quotients of plain numbers or, for prompts
@@ -26,9 +26,8 @@ from p2l_sdk.modeling.feedback_p2l import (
 )
 
 _CHUNK_PROMPTS = 256  # at least: long rows, few calls
-_MANY = 512  # LLMs from which sums are made in float32, to some 1e-8 of a logit: twice as fast
 _OPPONENTS = 400  # of each LLM, at least, by which the intervals are measured if there are twice as many or more
-_BLOCK_VALUES = 32_768  # probabilities of an outcome that are computed together
+_BLOCK_VALUES = 16_384  # probabilities of an outcome that are computed together
 
 Row = Callable[..., list[np.ndarray]]
 
@@ -87,39 +86,6 @@ def _logarithmic(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray) -> Ro
         return list(np.exp(np.moveaxis(log_probs[..., kept], -1, 0)))
 
     return row
-
-
-def pair_sums(feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted sums over the prompts of the outcome probabilities of every pair.
-
-    Args:
-        theta, log_s: `(n, n_models)` and `(n,)`, from `natural_parameters`.
-        weights: `(n,)`.
-
-    Returns:
-        `(n_outcomes, n_pairs)`, for the pairs a < b of `numpy.triu_indices(n_models, 1)`.
-    """
-    n_models = theta.shape[1]
-    sums = np.zeros((len(feedback.outcomes), n_models * (n_models - 1) // 2))
-    if n_models <= _MANY:
-        _add_sums(sums, feedback, theta, log_s, weights)
-        return sums
-    short = theta.astype(np.float32), log_s.astype(np.float32)
-    plain = plain_enough(*short)
-    _add_sums(sums, feedback, short[0][plain], short[1][plain], weights[plain].astype(np.float32))
-    _add_sums(sums, feedback, theta[~plain], log_s[~plain], weights[~plain])
-    return sums
-
-
-def _add_sums(sums: np.ndarray, feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, weights: np.ndarray) -> None:
-    n_models = theta.shape[1]
-    for places, row in _chunks(feedback, theta, log_s):
-        chunk_weights, end = weights[places], 0
-        for i in range(n_models - 1):
-            for first, last in _blocks(i + 1, n_models, len(places)):
-                start, end = end, end + last - first
-                for outcome, probabilities in enumerate(row(i, first, last)):
-                    sums[outcome, start:end] += probabilities @ chunk_weights
 
 
 def pair_scores(feedback: Feedback, x: np.ndarray, rows: slice, n_opponents: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -26,7 +27,9 @@ from p2l_sdk.tables.warn import warn_caller
 from p2l_sdk.tables.winners import LEGAL, WinnerColumn, WinnersRead, checked_winners, cut, is_text, likely
 
 OUTCOMES = "an outcome is model_a, model_b, tie, both_bad or, for rows to leave out, skip"
+Distinct = tuple[np.ndarray, dict[int, Any]]  # numbers of the rows' values, and the value of each number
 _MOST = 20  # options in a message
+_LONG = 1 << 17  # rows from which a thread for each column is worth its while
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class VoteCodes:
         self._columns = columns or {}
         self._with_prompts = with_prompts
         self._parts: list[tuple[np.ndarray, ...]] = []
+        self._made: dict[str, Distinct] = {}  # of columns of the chunk
 
     def add(self, chunk: Mapping[str, Any]) -> int:
         """Add the next rows and return their number.
@@ -99,6 +103,7 @@ class VoteCodes:
         n_rows, start = len(next(iter(chunk.values()), [])), self.n_rows
         if not n_rows:
             return 0
+        self._made = _made_side_by_side(chunk, ("model_a", "model_b", "winner"))
         prompts = self._prompt_numbers(chunk) if self._with_prompts else np.empty(0, dtype=np.intp)
         a, b = (self._coded(chunk, side, self._number(side)) for side in ("model_a", "model_b"))
         winner = self._coded(chunk, "winner", self._spelling)
@@ -126,7 +131,8 @@ class VoteCodes:
         if not self._parts:
             raise TableError("the table holds no votes")
         prompt, a, b, codes, weight = map(joined, zip(*self._parts, strict=True))
-        read = self.winners_of(codes, a, b)
+        seen = _occurrences(a, b, len(self._names))
+        read = self.winners_of(codes, a, b, seen)
         advice = advice_on(read) if read.unread else ""
         if read.asked:  # whatever happens to faulty rows: these are many
             others = [*self.faults.lines(), self.faults.summary(self.n_rows)] if self.faults else []
@@ -146,26 +152,30 @@ class VoteCodes:
             prompts, prompt = [prompts[i] for i in used], place[prompt]
             met, place = np.unique(np.concatenate([a, b]), return_inverse=True)
             names, (a, b) = tuple(names[i] for i in met), np.split(place, 2)
-        seen = np.bincount(a, minlength=len(names)) + np.bincount(b, minlength=len(names))
+            seen = _occurrences(a, b, len(names))
         near = near_names(dict(zip(names, seen.tolist(), strict=True)))
         trimmed = tuple(name for name in self._trimmed if name in names)
         return EncodedVotes(prompts, names, prompt, a, b, winner, weight, keep, skipped, read.read, near, trimmed)
 
     def winners_of(
-        self, codes: np.ndarray | None = None, a: np.ndarray | None = None, b: np.ndarray | None = None
+        self,
+        codes: np.ndarray | None = None,
+        a: np.ndarray | None = None,
+        b: np.ndarray | None = None,
+        seen: np.ndarray | None = None,
     ) -> WinnersRead:
         """Read the winners; rows where that fails are faulty, but for spellings that have to be mapped.
 
         Args:
             codes, a, b: the numbers of the spellings, and of the LLMs on both sides; by default those of all rows.
+            seen: how often each LLM occurs, if that is known.
         """
         if codes is None or a is None or b is None:
             _, a, b, codes, _ = map(joined, zip(*self._parts, strict=True))
         sides = {self._columns[side]: side for side in ("model_a", "model_b") if side in self._columns}
         given = {**checked_winners(sides), **self._reading.winners}
-        met = np.zeros(len(self._names) + 1, dtype=bool)
-        met[a] = met[b] = True
-        names = [name if there else "" for name, there in zip(self._names, met.tolist(), strict=False)]
+        seen = _occurrences(a, b, len(self._names)) if seen is None else seen
+        names = [name if there else "" for name, there in zip(self._names, seen.tolist(), strict=True)]
         read = self._winners.read(codes, a, b, names, given, strict=self.faults.skip)
         for rows, text in read.faults:
             self.faults.add_all(rows, text)
@@ -219,7 +229,7 @@ class VoteCodes:
             self._lacking(chunk, name, range(n_rows))
             return np.full(n_rows, -1)
         try:
-            codes, found = _distinct(chunk[name])
+            codes, found = self._made.pop(name) if name in self._made else _distinct(chunk[name])
         except (TypeError, NotImplementedError):  # of Python or pyarrow: lists and other values that are not comparable
             return self._each(chunk, name, plain_values(chunk[name]), check)
         numbers = np.zeros(max(found) + 2, dtype=np.intp)  # the last one is that of -1
@@ -233,7 +243,8 @@ class VoteCodes:
             except TableError as error:
                 self.faults.add_all(self.n_rows + np.flatnonzero(codes == code), str(error))
                 numbers[code] = -1
-        return numbers[codes]
+        same = -1 not in found and (numbers[:-1] == np.arange(len(numbers) - 1)).all()
+        return codes if same else numbers[codes]
 
     def _lacking(self, chunk: Mapping[str, Any], name: str, rows: Iterable[int]) -> None:
         """These rows of the chunk lack a column."""
@@ -289,16 +300,44 @@ def winner_options(read: WinnersRead) -> list[str]:
     return [f"--winner {shlex.quote(f'{spelling}={guess}')}" for spelling, guess in winner_guesses(read).items()]
 
 
-def _distinct(column: Any) -> tuple[np.ndarray, dict[int, Any]]:
+def _occurrences(a: np.ndarray, b: np.ndarray, n: int) -> np.ndarray:
+    """`(n,)` how often each LLM occurs on either side; -1 is none."""
+    sides = [side if len(side) == 0 or side.min() >= 0 else side[side >= 0] for side in (a, b)]
+    return np.bincount(sides[0], minlength=n) + np.bincount(sides[1], minlength=n)
+
+
+def _made_side_by_side(chunk: Mapping[str, Any], names: Sequence[str]) -> dict[str, Distinct]:
+    """`_distinct` of the columns that are long and Arrow's strings, each in a thread (Arrow needs no Python's lock)."""
+    columns = {name: _in_arrow(chunk[name]) for name in names if name in chunk}
+    columns = {name: column for name, column in columns.items() if column is not None and len(column) >= _LONG}
+    if not columns:
+        return {}
+    with ThreadPoolExecutor(len(columns)) as pool:
+        return dict(zip(columns, pool.map(_distinct, columns.values()), strict=True))
+
+
+def _in_arrow(column: Any) -> Any:
+    """A column of strings as pyarrow has it, of pyarrow or of pandas; None if it is another one."""
+    if getattr(getattr(column, "dtype", None), "storage", None) == "pyarrow":  # pandas' strings
+        column = column.array.__arrow_array__()
+    return column if str(getattr(column, "type", "")) in ("string", "large_string") else None
+
+
+def _distinct(column: Any) -> Distinct:
     """A column as `(n_rows,)` numbers of its distinct values, and the value of each; -1 is a missing one."""
     if hasattr(column, "dictionary_encode"):  # pyarrow
+        given = str(column.type).startswith("dictionary")
         column = column.dictionary_encode()
         column = column.unify_dictionaries() if hasattr(column, "unify_dictionaries") else column
         chunks = getattr(column, "chunks", [column])
-        codes = joined([chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) for chunk in chunks])
-        values = [*chunks[0].dictionary.to_pylist(), None]
-        occurring = np.flatnonzero(np.bincount(codes + 1)) - 1  # a dictionary may hold values that do not occur
-        return codes, {code: values[code] for code in occurring.tolist()}
+        missing = any(chunk.indices.null_count for chunk in chunks)
+        parts = [chunk.indices.fill_null(-1) if missing else chunk.indices for chunk in chunks]
+        codes = joined([part.to_numpy(zero_copy_only=False) for part in parts]).astype(np.intp)
+        found = dict(enumerate(chunks[0].dictionary.to_pylist())) | ({-1: None} if missing else {})
+        if given:  # it may hold values that do not occur
+            occurring = (np.flatnonzero(np.bincount(codes + 1)) - 1).tolist()
+            found = {code: found[code] for code in occurring}
+        return codes, found
     if hasattr(column, "factorize"):  # pandas
         codes, values = column.factorize()
         return codes, dict(enumerate(values)) | ({-1: None} if codes.min() < 0 else {})

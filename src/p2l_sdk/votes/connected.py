@@ -19,6 +19,7 @@ from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, vote_targets
 from p2l_sdk.votes.counts import VoteCounts
 
 _SHOWN = 8  # groups in a message, and names per group
+_FEW_NODES = 2048  # whose edges fit into a small matrix
 
 
 def undetermined(counts: VoteCounts, feedback: Feedback) -> str | None:
@@ -32,7 +33,9 @@ def undetermined(counts: VoteCounts, feedback: Feedback) -> str | None:
         names, ground = names[:-1], len(counts.models)
         winners, losers = winners[losers != ground], losers[losers != ground]
     separated = _groups(len(names), winners, losers)
-    connected = _groups(len(names), np.concatenate([winners, losers]), np.concatenate([losers, winners]))
+    connected = separated
+    if len(separated) > 1:
+        connected = _groups(len(names), np.concatenate([winners, losers]), np.concatenate([losers, winners]))
     if len(connected) > 1:
         connected.sort(key=len, reverse=True)
         parts.append(
@@ -83,6 +86,8 @@ def _did_not_lose(counts: VoteCounts, feedback: Feedback, seen: np.ndarray) -> t
 def _groups(n: int, starts: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
     """The strongly connected components of a graph of `n` nodes, each before those it can reach: those that reach the
     most nodes first (Tarjan 1972, without recursion)."""
+    if n <= _FEW_NODES and _is_one_group(n, starts, ends):
+        return [np.arange(n)]
     order = np.argsort(starts, kind="stable")
     heads = np.searchsorted(starts[order], np.arange(n + 1)).tolist()
     targets = ends[order].tolist()
@@ -120,6 +125,21 @@ def _groups(n: int, starts: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
                         reach[member] = found
     groups.sort(key=lambda group: (-reach[group[0]].bit_count(), min(group)))
     return [np.array(sorted(group)) for group in groups]
+
+
+def _is_one_group(n: int, starts: np.ndarray, ends: np.ndarray) -> bool:
+    """Whether a graph of at least one node is strongly connected: its first node reaches all, and all reach it. By far
+    the most common case, and a fast one."""
+    edges = np.zeros((n, n), dtype=bool)
+    edges[starts, ends] = True
+    for matrix in (edges, edges.T):
+        reached = new = np.arange(n) == 0
+        while new.any():
+            new = matrix[new].any(0) & ~reached
+            reached = reached | new
+        if not reached.all():
+            return False
+    return True
 
 
 def _closed(node: int, stack: list[int], on_stack: list[bool]) -> list[int]:

@@ -93,7 +93,39 @@ class VoteCounts:
         """Count votes; `sort` puts the models in alphabetical order."""
         n, kinds, weight = len(models), len(Winner), scaled(weight)
         order = np.array(sorted(range(n), key=models.__getitem__)) if sort else np.arange(n)
-        models, place = tuple(models[i] for i in order), np.argsort(order)
+        names = tuple(models[i] for i in order)
+        if n * n * kinds > max(len(a), _SMALL):
+            return cls._of_sorted(names, np.argsort(order), a, b, winner, weight)
+        cell = a * n
+        cell += b
+        cell *= kinds
+        cell += winner
+        first, second = np.triu_indices(n, 1)
+
+        def by_pair(values: np.ndarray | None) -> np.ndarray:
+            """Of each pair, met or not: the sums over the votes in which its first LLM is a, and is b."""
+            sums = np.bincount(cell, values, n * n * kinds).reshape(n, n, kinds)[np.ix_(order, order)]
+            return (sums[first, second] + sums[second, first][:, SWAPPED]).astype(np.float64)
+
+        votes = by_pair(None)
+        met = votes.any(1)
+        weights = [votes] * 3
+        if not (weight == 1.0).all():
+            weights = [by_pair(values) for values in (weight > 0, weight, np.square(weight))]
+        return cls(names, first[met], second[met], *(sums[met] for sums in weights))
+
+    @classmethod
+    def _of_sorted(
+        cls,
+        models: tuple[str, ...],
+        place: np.ndarray,
+        a: np.ndarray,
+        b: np.ndarray,
+        winner: np.ndarray,
+        weight: np.ndarray,
+    ) -> VoteCounts:
+        """As `_of_codes`, for so many LLMs that most pairs have not met; `place` is that of each code in `models`."""
+        n, kinds = len(models), len(Winner)
         a, b = place[a], place[b]
         pair = np.minimum(a, b) * n + np.maximum(a, b)
         met, number_of = _distinct(pair, n * n)
@@ -109,6 +141,7 @@ class VoteCounts:
         return cls(models, first, second, by_pair(weight > 0), by_pair(weight), by_pair(np.square(weight)))
 
 
+_SMALL = 1 << 16  # cells (LLM a, LLM b, winner) that are counted whether any vote falls into them or not
 _FEW = 1 << 22  # numbers up to which a table of all is faster than sorting
 
 
