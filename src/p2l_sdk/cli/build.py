@@ -61,6 +61,7 @@ def build(
     Its leaderboards, aggregated over the prompts of a kind, are that kind's leaderboard. A prompt may be of several
     kinds (several rows, or a list in category), or of none (empty): then the overall leaderboard is the answer.
     """
+    from p2l_sdk.hub.markdown import code
     from p2l_sdk.kinds.build import build_model
     from p2l_sdk.kinds.card import BuildCard
     from p2l_sdk.kinds.prompts import KindPrompts
@@ -73,8 +74,8 @@ def build(
     card = BuildCard(
         title=title,
         license=licence,
-        ratings=f"Leaderboards of {len(known.models)} LLMs in {len(known.kinds)} kinds (`{source}`).",
-        prompts=f"{len(read.prompts):,} prompts of known kind (`{Path(prompts).name}`).",
+        ratings=f"Leaderboards of {len(known.models)} LLMs in {len(known.kinds)} kinds ({code(source)}).",
+        prompts=f"{len(read.prompts):,} prompts of known kind ({code(Path(prompts).name)}).",
     )
     with _progress(quiet=as_json) as progress:
         built = build_model(known, read, output, base=base, costs=costs, seed=seed, card=card, progress=progress)
