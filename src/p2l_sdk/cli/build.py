@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import COLUMNS, JSON, listed, print_json, whole_type
+from p2l_sdk.cli.common import COLUMNS, JSON, listed, print_json, say, whole_type
 from p2l_sdk.cli.mpg import PERCENT
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def build(
     from p2l_sdk.cli.kinds_tables import print_built
 
     print_built(built)
-    click.echo(f"wrote {output}; its card: {Path(output) / 'README.md'}")
-    click.echo(f'try: p2l leaderboard "Write a haiku about the sea" --kinds --model {output}')
+    say(f"wrote {output}; its card: {Path(output) / 'README.md'}")
+    say(f'try: p2l leaderboard "Write a haiku about the sea" --kinds --model {output}')
 
 
 def _leaderboards(
@@ -127,8 +127,9 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[str, int], None] | None]:
     if quiet or not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from p2l_sdk.cli.terminal import Console
 
     columns = (SpinnerColumn(), TextColumn("{task.completed:,} {task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
