@@ -23,6 +23,7 @@ from p2l_sdk.tables.limits import CELLS_PER_CHUNK
 from p2l_sdk.tables.parquet import arrow_batches, parquet_rows, parquet_values
 from p2l_sdk.tables.places import JoinedPlaces, Place, Places
 from p2l_sdk.tables.plain import all_plain, plain_values
+from p2l_sdk.tables.saved import is_saved, open_saved
 from p2l_sdk.tables.text import expanded, path_of
 
 Chunk = dict[str, list[Any]]
@@ -210,7 +211,7 @@ def _of_path(name: str) -> Source:
     if _PATTERN.search(name) and not path.exists():
         return _of_files(name)
     if path.is_dir():
-        return Source(name, _of_dataset(_from_folder(path), None, repr(name)))
+        return _of_folder(path, None, name)
     kind = kind_of(path)
     if kind == ".parquet":
         return Source(name, _of_parquet(path), n_rows=parquet_rows(path))
@@ -219,8 +220,7 @@ def _of_path(name: str) -> Source:
         return Source(name, _of_plain_rows(rows), kind in UNTYPED, rows.place)
     parts = _SPLIT.fullmatch(name)
     if parts and expanded(parts["folder"]).is_dir():
-        loaded = _from_folder(expanded(parts["folder"]))
-        return Source(name, _of_dataset(loaded, parts["split"], repr(parts["folder"])))
+        return _of_folder(expanded(parts["folder"]), parts["split"], parts["folder"])
     hub = _HUB_ID.fullmatch(name)
     if hub and not is_data(name) and not path.exists():
         return Source(name, _of_dataset(_from_hub(hub["name"], hub["revision"]), hub["split"], repr(hub["name"])))
@@ -249,11 +249,13 @@ def _joined(sources: Iterable[Source], places: JoinedPlaces) -> Iterator[Chunk]:
             start += len(next(iter(chunk.values()), []))
 
 
-def _from_folder(folder: Path) -> Any:
+def _of_folder(folder: Path, split: str | None, name: str) -> Source:
+    if is_saved(folder):
+        table = _split_of(open_saved(folder), split, repr(name))
+        return Source(name, map(_of_batch, table.batches()))
     datasets = _datasets()
-    if any((folder / file).exists() for file in ("dataset_dict.json", "state.json")):
-        return _loaded(lambda: datasets.load_from_disk(str(folder)), f"the folder {str(folder)!r}")
-    return _loaded(lambda: datasets.load_dataset(str(folder)), f"the folder {str(folder)!r}")
+    loaded = _loaded(lambda: datasets.load_dataset(str(folder)), f"the folder {str(folder)!r}")
+    return Source(name, _of_dataset(loaded, split, repr(name)))
 
 
 def _from_hub(name: str, revision: str | None) -> Any:
@@ -301,18 +303,24 @@ def _datasets() -> Any:
 
 
 def _of_dataset(dataset: Any, split: str | None, name: str) -> Iterator[Chunk]:
-    """Chunks of a Dataset, or of a split of a DatasetDict ("train" if none is named)."""
+    """Chunks of a Dataset, or of a split of a DatasetDict."""
+    dataset = _split_of(dataset, split, name)
+    if not hasattr(dataset, "num_rows"):  # a stream of rows
+        return of_rows(dataset)
+    return map(_of_batch, dataset.with_format("arrow").iter(_ROWS))
+
+
+def _split_of(dataset: Any, split: str | None, name: str) -> Any:
+    """A split of a data set that has some ("train" if none is named), or the data set itself."""
     if isinstance(dataset, Mapping):
         wanted = split or "train"
         if wanted not in dataset:
             remedy = "" if split else "; name one: 'NAME:SPLIT', or dataset['SPLIT']"
             raise TableError(f"{name} has no split {wanted!r}, its splits: {', '.join(dataset)}{remedy}")
-        dataset = dataset[wanted]
-    elif split is not None and str(dataset.split or "") != split:
+        return dataset[wanted]
+    if split is not None and str(dataset.split or "") != split:
         raise TableError(f"{name} is a single table without splits; leave out ':{split}'")
-    if not hasattr(dataset, "num_rows"):  # a stream of rows
-        return of_rows(dataset)
-    return map(_of_batch, dataset.with_format("arrow").iter(_ROWS))
+    return dataset
 
 
 def _of_batch(batch: Any) -> Chunk:
