@@ -159,7 +159,7 @@ def _card(
             )
         ),
         columns=rows(
-            (name, kind, _MEANING.get(name, "label of the vote"))
+            (name, kind, Markdown(_MEANING.get(name, "label of the vote")))
             for name, kind in zip(schema.names, schema.types, strict=True)
         ),
         main=code(main),
