@@ -7,6 +7,7 @@ stranger uploaded.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ def files_of_folder(folder: Path) -> Mapping[str, Files]:
     for name in (name for names in named.values() for name in names):
         if os.path.commonpath([inside, os.path.abspath(name)]) != inside:
             raise TableError(f"{what} cannot be loaded: its card names {name!r}, which is not in it")
-    return {split: Files(names, lambda names=names: [Path(name) for name in names]) for split, names in named.items()}
+    return {split: Files(names, functools.partial(_paths, names)) for split, names in named.items()}
 
 
 def files_of_repository(name: str, revision: str | None) -> Mapping[str, Files]:
@@ -69,7 +70,7 @@ def files_of_repository(name: str, revision: str | None) -> Mapping[str, Files]:
         return files_of_folder(Path(_fetched(name, revision, lambda hub: _cached(hub, name, revision))))
     named = _fetched(name, revision, lambda hub: _named_in(hub, name, revision))
     _require_tables(named, f"the data set {name!r}")
-    return {split: Files(names, lambda names=names: _fetch(name, revision, names)) for split, names in named.items()}
+    return {split: Files(names, functools.partial(_fetch, name, revision, names)) for split, names in named.items()}
 
 
 def _datasets() -> Any:
@@ -84,6 +85,10 @@ def _splits(name: str, revision: str | None) -> dict[str, tuple[str, ...]]:
     """Split -> its files, as `datasets` finds them by their names and by the card."""
     builder = _datasets().load_dataset_builder(name, revision=revision)
     return {str(split): tuple(map(str, files)) for split, files in (builder.config.data_files or {}).items()}
+
+
+def _paths(names: tuple[str, ...]) -> list[Path]:
+    return [Path(name) for name in names]
 
 
 def _require_tables(splits: Mapping[str, tuple[str, ...]], what: str) -> None:
