@@ -134,4 +134,7 @@ def _row(account: Account) -> dict[str, Any]:
 
 
 def _moment(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        raise P2LError(f"the ledger has the time {seconds:g}, which is none; restore it from a copy") from None
