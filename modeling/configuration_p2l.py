@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # transformers copies the files that this one names and, in o
     from .pipeline_p2l import LeaderboardPipeline  # noqa: F401
     from .polynomial_p2l import Polynomial  # noqa: F401
     from .prompt_p2l import PromptEncoder  # noqa: F401
+    from .template_p2l import renderer  # noqa: F401
 
 
 class P2LConfig(PretrainedConfig):

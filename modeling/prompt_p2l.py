@@ -172,24 +172,17 @@ class PromptEncoder:
         self._end = n_embeddings
 
     @classmethod
-    def from_transformers(
-        cls,
-        spec: ModelSpec,
-        tokenizer: Any,
-        n_embeddings: int | None = None,
-        render: Callable[[list[str]], str] | None = None,
-    ) -> PromptEncoder:
-        """An encoder from a fast transformers tokenizer, which is not modified; arguments as in the class. Without
-        `render`, transformers lays the tokenizer's chat template over the prompt."""
+    def from_transformers(cls, spec: ModelSpec, tokenizer: Any, n_embeddings: int | None = None) -> PromptEncoder:
+        """An encoder from a fast transformers tokenizer, which is not modified; arguments as in the class. Its chat
+        template, if the model lays one over the prompt, runs within the limits of `template_p2l`."""
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise ModelFormatError(f"{type(tokenizer).__name__} has no tokenizers backend; save it as a fast tokenizer")
-        if tokenizer.chat_template and render is None:
+        render = None
+        if spec.chat:
+            from .template_p2l import limited_renderer  # Jinja, which a static model does without
 
-            def render(turns: list[str]) -> str:
-                messages = [{"role": "user", "content": turn} for turn in turns]
-                return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
-
+            render = limited_renderer(tokenizer)
         return cls(spec, type(backend).from_str(backend.to_str()), render, n_embeddings)
 
     def text(self, prompt: Prompt) -> str:

@@ -42,7 +42,6 @@ ALLOWED = {
     ("modeling/modeling_p2l.py", "super().from_pretrained"),  # of P2LModel itself; it sets use_safetensors
     ("modeling/modeling_p2l.py", "cls.config_class.from_pretrained"),  # of P2LConfig
     ("src/p2l_sdk/tables/documents.py", "yaml.load"),  # with a Loader that is a SafeLoader
-    ("src/p2l_sdk/tables/sources.py", "datasets.load_dataset"),  # the one place that reads data sets
     ("examples/research_transformers.py", "AutoTokenizer.from_pretrained"),  # what transformers alone needs, by design:
     ("examples/research_transformers.py", "AutoModel.from_pretrained"),  # the code comes with the user's own model
     ("examples/research_transformers.py", "trust_remote_code"),

@@ -1,8 +1,9 @@
-"""What a model's folder may hold: JSON within limits, names that can be shown. Needs only the standard library.
+"""What a file of a stranger may hold: JSON within limits, names that can be shown. Needs only the standard library.
 
-A folder may come from a stranger. Its files are read by these rules and by no others: JSON is small, not deep, without
-keys given twice, without NaN and without numbers of thousands of digits; a name has no character that moves a
-terminal's cursor, hides, or turns the direction of the text around it.
+The files of a model's folder are read by these rules and by no others: JSON is small, not deep, without keys given
+twice, without NaN and without numbers of thousands of digits; a name has no character that moves a terminal's cursor,
+hides, or turns the direction of the text around it. Documents of users (`p2l_sdk.tables.documents`) have the same depth
+and digits, and what is printed shows the same characters as escapes.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from typing import Any
 from .errors_p2l import ModelFormatError
 
 MOST_JSON_BYTES = 64_000_000
-DEEPEST_JSON = 64  # levels of objects and lists; a config has about five
-MOST_DIGITS = 40  # transformers writes 10^30 for "no limit"
+# levels of lists and objects: a config has about five, an exported chat a dozen; Python's own stack ends at a thousand
+DEEPEST = 100
+MOST_DIGITS = 308  # of an integer: no double is longer, and Python takes quadratic time
 MOST_NAMES = 100_000
 LONGEST_NAME = 500  # characters
 _SHOWN = 120  # characters of an illegal value in a message
-# controls, lone surrogates, line separators, and characters that are not seen or that turn the direction of text
-_ODD = re.compile(
+# What a terminal obeys, what is not seen, and what turns the direction of text: controls, lone surrogates, line
+# separators, blank letters, marks of direction, tags. Joiners of letters and emoji (U+200C, U+200D) are writing.
+_HIDDEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\ud800-\udfff\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e"
     "\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
@@ -60,13 +63,14 @@ def parse_json(text: str | bytes, what: str, kind: type | None = None) -> Any:
         raise ModelFormatError(f"{what} cannot be read as JSON: {_TOO_DEEP}") from None
     except ValueError as error:
         raise ModelFormatError(f"{what} cannot be read as JSON: {error}") from None
-    _check_depth(value, what)
+    if is_too_deep(value):
+        raise ModelFormatError(f"{what} cannot be read as JSON: {_TOO_DEEP}")
     if kind is not None and not isinstance(value, kind):
         raise ModelFormatError(f"{what} is no JSON {'object' if kind is dict else 'list'}")
     return value
 
 
-_TOO_DEEP = f"it is nested deeper than {DEEPEST_JSON} levels"
+_TOO_DEEP = f"it is nested deeper than {DEEPEST} levels"
 
 
 def _integer(digits: str) -> int:
@@ -89,14 +93,20 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_depth(value: Any, what: str) -> None:
+def is_too_deep(value: object) -> bool:
+    """Whether lists and objects lie more than `DEEPEST` within one another."""
     level = [value]
-    for _ in range(DEEPEST_JSON + 1):
-        level = [x for item in level for x in (item.values() if isinstance(item, dict) else item)
-                 if isinstance(x, dict | list)] if level and isinstance(level[0], dict | list) else []  # fmt: skip
-        if not level:
-            return
-    raise ModelFormatError(f"{what} cannot be read as JSON: {_TOO_DEEP}")
+    for _ in range(DEEPEST + 1):
+        below: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                below += item.values()
+            elif isinstance(item, list):
+                below += item
+        if not below:
+            return False
+        level = below
+    return True
 
 
 def shown(value: Any) -> str:
@@ -108,14 +118,19 @@ def shown(value: Any) -> str:
         plain = str(value)
     except ValueError:
         return "an integer of thousands of digits"
-    text = ascii(value) if _ODD.search(plain) else repr(value) if isinstance(value, str) else plain
+    text = ascii(value) if _HIDDEN.search(plain) else repr(value) if isinstance(value, str) else plain
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def odd_character(text: str) -> str | None:
     """The code point of the first character that cannot be shown safely, such as "U+001B"; None if there is none."""
-    found = _ODD.search(text)
+    found = _HIDDEN.search(text)
     return None if found is None else f"U+{ord(found[0]):04X}"
+
+
+def visible(text: str) -> str:
+    """A text with an escape in place of each character that cannot be shown safely: what may be printed."""
+    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def checked_names(field: str, thing: str, given: Iterable[Any]) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # transformers copies the files that this one names and, in o
     from .number_p2l import to_number  # noqa: F401
     from .pipeline_p2l import LeaderboardPipeline  # noqa: F401
     from .polynomial_p2l import Polynomial  # noqa: F401
+    from .template_p2l import renderer  # noqa: F401
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     Activation.GELU: lambda: nn.GELU(approximate="tanh"),

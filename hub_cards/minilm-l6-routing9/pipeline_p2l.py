@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # transformers copies the files that this one names and, in o
     from .polynomial_p2l import Polynomial  # noqa: F401
     from .spec_p2l import ModelSpec  # noqa: F401
     from .static_p2l import StaticModel  # noqa: F401
+    from .template_p2l import renderer  # noqa: F401
 
 _WINDOW = 256  # prompts that are read ahead and sorted by length, to keep padding low
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2l_sdk.errors import MissingExtraError, P2LError
+from p2l_sdk.modeling.limits_p2l import visible
 from p2l_sdk.outputs.files import new_file, require_file
 
 if TYPE_CHECKING:
@@ -52,6 +53,13 @@ def on_dark(colour: str) -> bool:
     """Whether text on this colour, "#rrggbb", is to be white."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return 0.299 * red + 0.587 * green + 0.114 * blue < 140
+
+
+def as_written(name: str) -> str:
+    """A name as matplotlib is given it: dollars make no formula of it, and a legend does not leave it out because it
+    begins with an underscore."""
+    hair = "\u200a" if name.startswith("_") else ""
+    return hair + visible(name).replace("$", r"\$")
 
 
 def save(figure: matplotlib.figure.Figure | Any, path: str | Path, dpi: int = 120) -> None:
@@ -120,7 +128,15 @@ def name_points(
         taken.append(best[3])
         beside: dict[str, Any] = {"textcoords": "offset points", "va": "center", "ha": best[2], "zorder": 4}
         behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}
-        ax.annotate(names[i], (float(x[i]), float(y[i])), best[1], fontsize=_TINY, color=colour, bbox=behind, **beside)
+        ax.annotate(
+            as_written(names[i]),
+            (float(x[i]), float(y[i])),
+            best[1],
+            fontsize=_TINY,
+            color=colour,
+            bbox=behind,
+            **beside,
+        )
 
 
 def _common(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:

@@ -1,4 +1,4 @@
-"""`Tabular`: a result that is rows, as a data frame and as a table in a notebook."""
+"""`Tabular`: a result that is rows, as a data frame and as a table in a notebook; `html_text`: a name on a page."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from p2l_sdk.errors import MissingExtraError
+from p2l_sdk.modeling.limits_p2l import visible
 
 if TYPE_CHECKING:
     import pandas
@@ -42,14 +43,17 @@ class Tabular:
         return html_table(self.caption, [name.replace("_", " ") for name in header], cells, more)
 
 
+def html_text(value: Any) -> str:
+    """Any value as HTML that shows it, between tags or in an attribute in quotes."""
+    return html.escape(visible(str(value)))
+
+
 def html_table(caption: str, header: Sequence[str], cells: Sequence[Sequence[str]], more: Sequence[str] = ()) -> str:
     """A table in HTML, of plain text; the lines of `more` stand below, each over its whole width."""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in cells)
-    body += "".join(f'<tr><td colspan="{len(header)}">{html.escape(text)}</td></tr>' for text in more)
-    return (
-        f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    )
+    head = "".join(f"<th>{html_text(name)}</th>" for name in header)
+    body = "".join("<tr>" + "".join(f"<td>{html_text(cell)}</td>" for cell in row) + "</tr>" for row in cells)
+    body += "".join(f'<tr><td colspan="{len(header)}">{html_text(text)}</td></tr>' for text in more)
+    return f"<table><caption>{html_text(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def estimates_of(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:

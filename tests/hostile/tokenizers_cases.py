@@ -42,7 +42,7 @@ def _rule(name: str, part: str, rule: Any, says: str | None = None, prompt: str 
 
 def _template(name: str, source: str, says: str | None = None, right: Callable[[str], bool] | None = None) -> Case:
     def run(_: Path) -> str:
-        from p2l_sdk.scorers.template import renderer
+        from p2l_sdk.modeling.template_p2l import renderer
 
         return renderer(source)(["hello", "again"])
 

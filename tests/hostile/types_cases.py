@@ -74,7 +74,7 @@ def _help(command_name: str) -> str:
 
 def _template(name: str, source: str, says: str | None = None, right: Callable[[str], bool] | None = None) -> Case:
     def run(_: Path) -> str:
-        from p2l_sdk.scorers.template import renderer
+        from p2l_sdk.modeling.template_p2l import renderer
 
         return renderer(source)(["hello\n" * 20_000])
 

@@ -95,7 +95,7 @@ def test_every_form_names_the_row_that_is_wrong(form):
     bad = [*ROWS[:4], {**ROWS[4], "winner": "model_c"}]
     source = make(bad)
     named = re.escape(f"'{source}': ") if isinstance(source, str | Path) else ""
-    place = "line 6" if kind == "csv" else "line 5" if kind.startswith("jsonl") else "row 5"
+    place = "line 6" if kind == "csv" else "line 5" if kind.startswith(("jsonl", "folder of")) else "row 5"
     with pytest.raises(VotesError, match=rf"^{named}{place}: winner is 'model_c'; legal values: model_a, model_b, tie"):
         Votes.read(source)
 

@@ -6,6 +6,7 @@ import re
 import sys
 
 import datasets
+import huggingface_hub
 import pandas
 import pyarrow
 import pytest
@@ -40,15 +41,18 @@ def test_splits_are_named(tmp_path):
         ("org/votes@refs/pr/1:held", "refs/pr/1", "held"),
     ],
 )
-def test_hub_data_sets(name, revision, split, monkeypatch):
-    """The client's call is replaced: no test may reach for the network."""
+def test_hub_data_sets(name, revision, split, monkeypatch, tmp_path):
+    """Offline, from the client's cache, which is replaced here; tests/votes/test_hub_votes.py asks a Hub."""
     asked = []
 
-    def load_dataset(name, revision=None):
+    def snapshot_download(name, *, repo_type, revision, local_files_only):
+        assert (repo_type, local_files_only) == ("dataset", True)
         asked.append((name, revision))
-        return a_split(ROWS, split)
+        return str(tmp_path)
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    (tmp_path / "data").mkdir()
+    as_jsonl(ROWS, tmp_path / "data" / f"{split}-00000-of-00001.jsonl")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     assert len(Votes.read(name)) == len(ROWS)
     assert asked == [("org/votes", revision)]
 

@@ -25,7 +25,7 @@ def labels_of(names: Sequence[str], sizes: Sequence[int]) -> list[str]:
     """The categories with their numbers of prompts, long names cut."""
     short = [textwrap.shorten(name, _NAME, placeholder="…") for name in names]  # a long word alone becomes "…"
     cut = [s if s != "…" else name[: _NAME - 1] + "…" for s, name in zip(short, names, strict=True)]
-    return [f"{name}  ({n:,})" for name, n in zip(cut, sizes, strict=True)]
+    return [f"{pictures.as_written(name)}  ({n:,})" for name, n in zip(cut, sizes, strict=True)]
 
 
 def draw_leaderboards(
@@ -58,7 +58,7 @@ def draw_leaderboards(
             mew=0.5,
             ms=5.5,
             elinewidth=1.2,
-            label=models[i],
+            label=pictures.as_written(models[i]),
         )
     ax.set_yticks(rows, labels_of(list(found), [board.n_prompts for board in boards]))
     ax.set_ylim(len(boards) - 0.5, -0.5)
@@ -114,7 +114,8 @@ def draw_shares(
             ax.tick_params(labelbottom=True)
     figure.suptitle(textwrap.fill(caption, 90), fontsize=pictures.NORMAL, x=0.01, ha="left")
     told = [
-        f"{letter}  {name}" if letter else f"{others}, each rarer" for letter, name in zip(letters, names, strict=True)
+        f"{letter}  {pictures.as_written(name)}" if letter else f"{others}, each rarer"
+        for letter, name in zip(letters, names, strict=True)
     ]
     patches = [
         pyplot.Rectangle((0, 0), 1, 1, color=colour, label=text) for colour, text in zip(colours, told, strict=True)

@@ -176,7 +176,8 @@ class Differences(Tabular):
 
         columns = np.argsort(-self.overall, kind="stable")[:llms]
         values = np.where(self.clear, self.values, np.nan)[:, columns]
-        meaning = f"rating points better (+) or worse (-)\nthan on {self.against}, relative to the mean LLM"
+        against = pictures.as_written(self.against)
+        meaning = f"rating points better (+) or worse (-)\nthan on {against}, relative to the mean LLM"
         ax = draw(values, self.categories, [self.models[i] for i in columns], ax, meaning=meaning)
         best = "" if len(columns) == len(self.models) else f" (the best {len(columns)} drawn)"
         told = "white: no clear difference (its 95 % interval holds 0)"

@@ -40,8 +40,9 @@ def draw(
         if np.isfinite(value):
             color = "white" if abs(value) > 0.65 * most else pictures.INK
             ax.text(j, k, f"{value:+.0f}", ha="center", va="center", fontsize=pictures.SMALL - 1, color=color)
-    names = [f"{textwrap.shorten(name, _NAME, placeholder='…')}  ({n:,})" for name, n in groups]
-    ax.set_xticks(range(len(llms)), llms, rotation=40, ha="right")
+    short = [textwrap.shorten(name, _NAME, placeholder="…") for name, _ in groups]
+    names = [f"{pictures.as_written(name)}  ({n:,})" for name, (_, n) in zip(short, groups, strict=True)]
+    ax.set_xticks(range(len(llms)), map(pictures.as_written, llms), rotation=40, ha="right")
     ax.set_yticks(range(len(groups)), names)
     ax.tick_params(length=0, labelsize=pictures.SMALL)
     ax.spines[:].set_visible(False)

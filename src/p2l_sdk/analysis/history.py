@@ -5,8 +5,11 @@ from __future__ import annotations
 import email
 import email.policy
 import json
+import lzma
 import math
+import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,11 +18,14 @@ from typing import Any
 
 from p2l_sdk.errors import P2LError, PromptError
 from p2l_sdk.modeling.prompt_p2l import CheckedPrompt, Message
+from p2l_sdk.tables.limits import PACKED_TIMES, is_bomb
 from p2l_sdk.tables.text import read_text
 from p2l_sdk.votes.prompts import read_prompts
 
 _INSIDE = "conversations.json"  # of the archives of ChatGPT and Claude
 _MOST_BYTES = 2 << 30  # of what an archive holds
+_FIELDS = re.compile(rb"^(?:content-[\w-]+|date|mime-version):(?:[^\n]|\n[ \t])*", re.IGNORECASE | re.MULTILINE)
+_LONGEST_FIELD = 4_000  # bytes of such a field of a mail
 _DAY, _MONTH = 86_400.0, 30.44 * 86_400.0  # seconds
 _USERS = ("user", "human")
 
@@ -89,12 +95,16 @@ def _from_archive(path: Path) -> str:
             name = next((n for n in archive.namelist() if n.rsplit("/", 1)[-1] == _INSIDE), None)
             if name is None:
                 raise P2LError(f"{str(path)!r} holds no {_INSIDE}, as the exports of ChatGPT and Claude do")
-            if archive.getinfo(name).file_size > _MOST_BYTES:
-                raise P2LError(f"{name} in {str(path)!r} is larger than 2 GB")
-            return archive.read(name).decode("utf-8")
+            info = archive.getinfo(name)
+            if info.file_size > _MOST_BYTES or is_bomb(info.file_size, info.compress_size):
+                raise P2LError(
+                    f"{name} in {str(path)!r} is larger than 2 GB, or {PACKED_TIMES} times as large as it is packed"
+                )
+            with archive.open(info) as file:  # which ends where the archive says that it does
+                return file.read().decode("utf-8")
     except FileNotFoundError:
         raise P2LError(f"there is no file {str(path)!r}") from None
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
         raise P2LError(f"{str(path)!r} cannot be read as a zip archive: {error}") from None
 
 
@@ -135,7 +145,7 @@ def _messages(item: Mapping[str, Any]) -> Any:
 
 def _branch(nodes: Mapping[str, Any], last: Any) -> Iterator[Message]:
     """ChatGPT's tree of messages: the branch that was shown last, from its beginning."""
-    if last not in nodes:
+    if not isinstance(last, str) or last not in nodes:
         last = next(reversed(list(nodes)), None)
     path: list[Mapping[str, Any]] = []
     seen = set()
@@ -183,12 +193,16 @@ def _mails(path: Path) -> Iterator[tuple[str, float | None]]:
 
     if not path.is_file():
         raise P2LError(f"there is no file {str(path)!r}")
-    for raw in mailbox.mbox(path, create=False):
-        mail: Any = email.message_from_bytes(bytes(raw), policy=email.policy.default)
-        body = mail.get_body(("plain", "html"))
+    box = mailbox.mbox(path, create=False)
+    for key in box.iterkeys():
         try:
+            data = box.get_bytes(key)
+            if any(len(found[0]) > _LONGEST_FIELD for found in _FIELDS.finditer(data)):
+                raise ValueError("its parts have long descriptions, which take quadratic time to read")
+            mail: Any = email.message_from_bytes(data, policy=email.policy.default)
+            body = mail.get_body(("plain", "html"))
             text = "" if body is None else body.get_content()
             when = mail["date"].datetime.timestamp() if mail["date"] is not None else None
-        except (AttributeError, KeyError, LookupError, TypeError, ValueError, OverflowError):
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError):
             text, when = "", None
         yield str(text).strip(), when

@@ -158,12 +158,12 @@ def _draw(people: Sequence[Personal], ax: matplotlib.axes.Axes | None, top: int)
     ax.scatter(first.overall[rows], at, marker="|", s=190, color=pictures.GREY, lw=2, label="overall", zorder=2)
     for k, person in enumerate(people):
         color, marker = looks[k % len(looks)]
-        n = person.n_conversations
+        n, name = person.n_conversations, pictures.as_written(person.name)
         ax.errorbar(
             person.ratings[rows], at + (k - (len(people) - 1) / 2) * 0.26, xerr=person.margins[rows], fmt=marker,
-            color=color, ms=5, capsize=2, lw=1.2, label=f"{person.name} ({n:,} conversation{'' if n == 1 else 's'})",
+            color=color, ms=5, capsize=2, lw=1.2, label=f"{name} ({n:,} conversation{'' if n == 1 else 's'})",
         )  # fmt: skip
-    ax.set_yticks(at, [first.models[i] for i in rows], fontsize=pictures.SMALL)
+    ax.set_yticks(at, [pictures.as_written(first.models[i]) for i in rows], fontsize=pictures.SMALL)
     ax.grid(axis="x", color="#eeeeee")
     ax.set_axisbelow(True)
     ax.set_xlabel("rating points above the mean LLM (400 points are odds of 10 to 1)")

@@ -95,5 +95,11 @@ def _name_lines(ax: matplotlib.axes.Axes, ends: list[tuple[float, float, str, tu
     for y, x, name, colour in sorted(ends):
         last = max(y, last + apart)
         ax.annotate(
-            name, (x, y), (x * 1.12, last), va="center", color=colour, fontsize=pictures.SMALL, annotation_clip=False
+            pictures.as_written(name),
+            (x, y),
+            (x * 1.12, last),
+            va="center",
+            color=colour,
+            fontsize=pictures.SMALL,
+            annotation_clip=False,
         )

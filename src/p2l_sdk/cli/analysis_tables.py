@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from p2l_sdk.analysis import Finding, Strengths
+from p2l_sdk.cli.terminal import Console, Text
 
 _TOLD = 3  # LLMs of a cluster
 _NOTE = (

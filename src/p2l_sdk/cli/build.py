@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import COLUMNS, JSON, listed, print_json, whole_type
+from p2l_sdk.cli.common import COLUMNS, JSON, listed, print_json, say, whole_type
 from p2l_sdk.cli.mpg import PERCENT
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def build(
     Its leaderboards, aggregated over the prompts of a kind, are that kind's leaderboard. A prompt may be of several
     kinds (several rows, or a list in category), or of none (empty): then the overall leaderboard is the answer.
     """
+    from p2l_sdk.hub.markdown import code
     from p2l_sdk.kinds.build import build_model
     from p2l_sdk.kinds.card import BuildCard
     from p2l_sdk.kinds.prompts import KindPrompts
@@ -73,8 +74,8 @@ def build(
     card = BuildCard(
         title=title,
         license=licence,
-        ratings=f"Leaderboards of {len(known.models)} LLMs in {len(known.kinds)} kinds (`{source}`).",
-        prompts=f"{len(read.prompts):,} prompts of known kind (`{Path(prompts).name}`).",
+        ratings=f"Leaderboards of {len(known.models)} LLMs in {len(known.kinds)} kinds ({code(source)}).",
+        prompts=f"{len(read.prompts):,} prompts of known kind ({code(Path(prompts).name)}).",
     )
     with _progress(quiet=as_json) as progress:
         built = build_model(known, read, output, base=base, costs=costs, seed=seed, card=card, progress=progress)
@@ -84,8 +85,8 @@ def build(
     from p2l_sdk.cli.kinds_tables import print_built
 
     print_built(built)
-    click.echo(f"wrote {output}; its card: {Path(output) / 'README.md'}")
-    click.echo(f'try: p2l leaderboard "Write a haiku about the sea" --kinds --model {output}')
+    say(f"wrote {output}; its card: {Path(output) / 'README.md'}")
+    say(f'try: p2l leaderboard "Write a haiku about the sea" --kinds --model {output}')
 
 
 def _leaderboards(
@@ -126,8 +127,9 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[str, int], None] | None]:
     if quiet or not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from p2l_sdk.cli.terminal import Console
 
     columns = (SpinnerColumn(), TextColumn("{task.completed:,} {task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

@@ -20,6 +20,7 @@ from p2l_sdk.cli.common import (
     load,
     number_type,
     print_json,
+    say,
     say_matched,
     whole_type,
 )
@@ -43,7 +44,7 @@ def read_categories(p2l: P2L, file: str, by: str, column: str | None, seed: int,
     repeats.say(found.n_prompts)
     if found.left_out:
         some = f"{found.left_out:,} of {found.left_out + found.n_prompts:,} prompts"
-        click.echo(f"p2l: left out: {some}, without a category (an empty cell in {by})", err=True)
+        say(f"p2l: left out: {some}, without a category (an empty cell in {by})", err=True)
     return found
 
 

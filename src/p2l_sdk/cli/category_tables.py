@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from rich.console import Console
-from rich.text import Text
 
 from p2l_sdk.analysis import Categories, Choices, Differences
 from p2l_sdk.analysis.choices import budget_text
 from p2l_sdk.cli.analysis_tables import table_of
+from p2l_sdk.cli.terminal import Console, Text
 
 _SCALE = "rating: 400 points are odds of 10 to 1"
 _DIFFERENCE = (

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from p2l_sdk.modeling.limits_p2l import visible
 from p2l_sdk.modeling.number_p2l import to_number, to_whole
 
 if TYPE_CHECKING:
@@ -289,7 +290,7 @@ def say_matched(matched: Mapping[str, str]) -> None:
     if matched:
         (first, means), *others = matched.items()
         more = "".join(f", {name} as {own}" for name, own in others)
-        click.echo(f"p2l: {first} is read as {means}{more}", err=True)
+        say(f"p2l: {first} is read as {means}{more}", err=True)
 
 
 def say_findings(findings: Findings) -> None:
@@ -297,7 +298,12 @@ def say_findings(findings: Findings) -> None:
     warning of their own."""
     for label, text in findings.facts.items():
         if label != "near names":
-            click.echo(f"p2l: {label}: {text}", err=True)
+            say(f"p2l: {label}: {text}", err=True)
+
+
+def say(text: str, err: bool = False) -> None:
+    """Print text on stdout, or stderr; a name in it cannot move the cursor."""
+    click.echo("\n".join(map(visible, text.split("\n"))), err=err)
 
 
 def print_json(value: dict[str, Any]) -> None:

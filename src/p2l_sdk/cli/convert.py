@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from p2l_sdk.cli.common import JSON, print_json
+from p2l_sdk.cli.common import JSON, print_json, say
 
 
 @click.command(short_help="Convert a checkpoint in lmarena's layout.")
@@ -38,4 +38,4 @@ def convert(source: str, output: str, revision: str | None, as_json: bool) -> No
     if as_json:
         print_json({"output": output, "feedback": str(p2l.spec.feedback), "models": list(p2l.models)})
     else:
-        click.echo(f"wrote {output}: {len(p2l.models)} LLMs, feedback {p2l.spec.feedback}")
+        say(f"wrote {output}: {len(p2l.models)} LLMs, feedback {p2l.spec.feedback}")

@@ -11,8 +11,7 @@ import click
 from p2l_sdk.cli.common import JSON, MODEL, load, number_type, print_json
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
+    from p2l_sdk.cli.terminal import Text
     from p2l_sdk.routing.costs import Costs
     from p2l_sdk.routing.prices import PriceMatch
 
@@ -65,9 +64,9 @@ def costs(
 
 
 def _print(found: Costs) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
+
+    from p2l_sdk.cli.terminal import Console, Text
 
     console = Console()
     table = Table(box=None, pad_edge=False)
@@ -89,7 +88,7 @@ def _print(found: Costs) -> None:
 
 def _matched(match: PriceMatch) -> list[Text]:
     """Cells: input price, output price, and the matched provider and name, or why there is no match."""
-    from rich.text import Text
+    from p2l_sdk.cli.terminal import Text
 
     price = match.price
     if price is not None:

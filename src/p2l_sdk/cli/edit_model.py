@@ -16,6 +16,7 @@ from p2l_sdk.cli.common import (
     number_type,
     print_json,
     reading,
+    say,
     say_findings,
     say_matched,
 )
@@ -85,7 +86,7 @@ def add_model(
         f"coefficient known to ± {added.standard_error:.2f} logits, where the known LLMs differ by {added.spread:.2f}"
     )
     if p2l.costs and name not in p2l.costs:
-        click.echo(f"p2l: {name} has no cost, which routing within a budget needs (--cost USD)", err=True)
+        say(f"p2l: {name} has no cost, which routing within a budget needs (--cost USD)", err=True)
     _finish(p2l, output, as_json, text, {"added": added.to_dict()})
 
 
@@ -122,4 +123,4 @@ def _finish(p2l: P2L, output: str, as_json: bool, text: str, result: dict[str, A
     if as_json:
         print_json({"output": output, "models": list(p2l.models), **result})
     else:
-        click.echo(f"{text}\nwrote {output}: {len(p2l.models)} LLMs")
+        say(f"{text}\nwrote {output}: {len(p2l.models)} LLMs")

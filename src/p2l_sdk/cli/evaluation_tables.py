@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from p2l_sdk.cli.terminal import Console, Text
 from p2l_sdk.evaluation import Agreement, Baseline, Category, Comparison, Estimate, Range, Report, SubsetStudy
 
 _METRICS = {
@@ -129,7 +128,7 @@ def print_agreement(agreement: Agreement) -> None:
     for name, label in _DISTANCES.items():
         if name in agreement.metrics:
             table.add_row(Text(f"  {label}"), *(_number(column.get(name)) for column in columns))
-    _print("Aggregate leaderboard of these prompts, against that of their votes", table, before="\n")
+    _print("Aggregate leaderboard of these prompts, against that of their votes", table, apart=True)
 
 
 def print_categories(column: str, categories: Mapping[str, Category]) -> None:
@@ -151,7 +150,7 @@ def print_categories(column: str, categories: Mapping[str, Category]) -> None:
     note += "distance: mean difference of pair probabilities, aggregate of the prompts to leaderboard of their votes"
     if any(category.agreement is None for category in categories.values()):
         note += " (-: these determine none)"
-    _print(f"By {column}", table, note, before="\n")
+    _print(f"By {column}", table, note, apart=True)
 
 
 def print_subsets(study: SubsetStudy) -> None:
@@ -164,7 +163,7 @@ def print_subsets(study: SubsetStudy) -> None:
     if study.overtaken_at is not None:
         answer = f"from {study.overtaken_at:,} prompts on, their votes alone are nearer"
     note = f"mean difference of pair probabilities to the leaderboard of all votes; {answer}"
-    _print(f"Random subsets of the prompts, {study.trials} of each size, against all votes", table, note, before="\n")
+    _print(f"Random subsets of the prompts, {study.trials} of each size, against all votes", table, note, apart=True)
 
 
 def _counts(sizes: Mapping[str, int]) -> str:
@@ -189,9 +188,11 @@ def _table(first: str, *others: str) -> Table:
     return table
 
 
-def _print(title: str, table: Table, note: str = "", before: str = "") -> None:
+def _print(title: str, table: Table, note: str = "", apart: bool = False) -> None:
     console = Console()
-    console.print(Text(before + title, style="bold"))
+    if apart:
+        console.print()
+    console.print(Text(title, style="bold"))
     console.print(table)
     if note:
         console.print(Text(note, style="dim"))

@@ -21,12 +21,12 @@ from pathlib import Path
 import click
 
 from p2l_sdk.errors import NEW_LINE, P2LError
+from p2l_sdk.modeling.limits_p2l import visible
 
 MENDABLE, BUG = 2, 70  # exit statuses; 70 is EX_SOFTWARE of sysexits.h
 _MOST_FRAMES = 4  # of this package, in a report
 _LONGEST = 20_000  # characters of a message: a value in it may be as long as a file
 _OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-_HIDDEN = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")  # categories of what a terminal obeys, or does not show
 
 
 def message_of(error: BaseException) -> tuple[str, int]:
@@ -58,16 +58,10 @@ def message_of(error: BaseException) -> tuple[str, int]:
 def printable(message: str) -> str:
     """A message in which nothing moves the cursor or turns the direction of text, cut if it is very long."""
     lines = [" ".join(line.split()) for line in message.split(NEW_LINE)]  # one, but where rows are listed
-    text = NEW_LINE.join("".join(map(_visible, line)) if not line.isprintable() else line for line in lines)
+    text = NEW_LINE.join(map(visible, lines))
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}... ({len(text) - _LONGEST:,} characters more)"
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _visible(character: str) -> str:
-    if unicodedata.category(character) not in _HIDDEN:
-        return character
-    return character.encode("unicode_escape").decode("ascii")
+    return text
 
 
 def _of_usage(error: click.UsageError) -> str:

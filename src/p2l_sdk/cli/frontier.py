@@ -20,6 +20,7 @@ from p2l_sdk.cli.common import (
     given,
     load,
     print_json,
+    say,
     say_findings,
     say_matched,
     whole_type,
@@ -124,7 +125,7 @@ def frontier(
         return
     found = sweep(_ROWS)
     if left_out:
-        click.echo(f"p2l: {left_out} LLMs without a cost are left out (p2l costs lists them)", err=True)
+        say(f"p2l: {left_out} LLMs without a cost are left out (p2l costs lists them)", err=True)
     if output is not None:
         _draw(sweep(_POINTS), model, output)
     if as_json:
@@ -179,12 +180,12 @@ def _measured(
             f"{file!r} has no column of scores of an LLM that may be chosen: {', '.join(wanted[:5])}, ..."
         )
     if len(there) < len(wanted):
-        click.echo(f"p2l: {len(wanted) - len(there)} LLMs without scores in the file are left out", err=True)
+        say(f"p2l: {len(wanted) - len(there)} LLMs without scores in the file are left out", err=True)
     values = read.scores[:, [read.models.index(name) for name in there]]
     known = np.isfinite(values).all(1)
     if not known.all():
         n = len(known) - int(known.sum())
-        click.echo(f"p2l: {n:,} of {len(known):,} prompts are left out: a score is missing", err=True)
+        say(f"p2l: {n:,} of {len(known):,} prompts are left out: a score is missing", err=True)
     if not known.any():
         raise ScoresError("no prompt has the scores of all LLMs that may be chosen; name fewer with --models")
     prompts = [prompt for prompt, keep in zip(read.prompts, known, strict=True) if keep]
@@ -279,9 +280,9 @@ def _spread(router: Router, n: int) -> list[float]:
 
 
 def _print(found: list[Frontier], n_models: int, model: tuple[str, ...]) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
+
+    from p2l_sdk.cli.terminal import Console, Text
 
     console, first = Console(), found[0]
     prompts = f"{first.n_prompts:,} prompt{'' if first.n_prompts == 1 else 's'}"
@@ -325,9 +326,9 @@ def _note(found: Frontier, model: tuple[str, ...]) -> str:
 
 
 def _print_by(found: dict[str, Frontier]) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
+
+    from p2l_sdk.cli.terminal import Console, Text
 
     console, first = Console(), next(iter(found.values()))
     console.print(Text(f"What a budget buys by category: {len(first.models)} LLMs, {first.what}", style="bold"))

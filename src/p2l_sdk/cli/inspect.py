@@ -51,9 +51,9 @@ def _tried_out(folder: Path) -> list[str]:
 
 
 def _print(found: Inspection, odd: list[str]) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
+
+    from p2l_sdk.cli.terminal import Console, Text
 
     console = Console()
     console.print(Text(found.place, style="bold"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import JSON, PROMPT_COLUMN, Command, number_type, print_json, whole_type
+from p2l_sdk.cli.common import JSON, PROMPT_COLUMN, Command, number_type, print_json, say, whole_type
 from p2l_sdk.errors import MissingExtraError, P2LError
 
 if TYPE_CHECKING:
@@ -251,8 +251,9 @@ def _resumable() -> Iterator[None]:
 @contextlib.contextmanager
 def _asking_bar() -> Iterator[Callable[[int, int, float], None]]:
     """A progress bar on stderr with USD, removed when done; yields the function that sets it."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from p2l_sdk.cli.terminal import Console
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[usd]}"), TimeRemainingColumn())
     console = Console(stderr=True)
@@ -270,7 +271,8 @@ def _usd(amount: float | None) -> str:
 
 def _print_collection(found: Collection) -> None:
     from rich.table import Table
-    from rich.text import Text
+
+    from p2l_sdk.cli.terminal import Text
 
     table = Table(box=None, pad_edge=False)
     table.add_column("LLM", overflow="fold")
@@ -283,14 +285,14 @@ def _print_collection(found: Collection) -> None:
     _show(table)
     for llm in found.llms:
         for kind, n in llm.failures.items():
-            click.echo(f"{llm.name}: {n:,} failed with {kind}; --retry-failed asks again")
+            say(f"{llm.name}: {n:,} failed with {kind}; --retry-failed asks again")
     _print_spent(found.spent, found.assumed)
-    click.echo(f"answers: {found.output}")
+    say(f"answers: {found.output}")
 
 
 def _print_judgement(found: Judgement) -> None:
     shares = ", ".join(f"{winner} {n:,}" for winner, n in found.votes.items())
-    click.echo(f"{found.n_votes:,} votes of {found.judge} on {found.n_pairs:,} pairs of answers: {shares}")
+    say(f"{found.n_votes:,} votes of {found.judge} on {found.n_pairs:,} pairs of answers: {shares}")
     for n, why in (
         (found.n_unreadable, "whose verdict could not be read"),
         (found.n_failed, "whose question failed (--retry-failed asks again)"),
@@ -298,39 +300,37 @@ def _print_judgement(found: Judgement) -> None:
         (found.n_skipped, "skipped, since an answer failed or is empty"),
     ):
         if n:
-            click.echo(f"no vote: {n:,} {'pair' if n == 1 else 'pairs'} {why}")
+            say(f"no vote: {n:,} {'pair' if n == 1 else 'pairs'} {why}")
     if found.disagreement is not None:
-        click.echo(f"position bias: the two orders disagree on {found.disagreement:.1%} of the votes (ties)")
+        say(f"position bias: the two orders disagree on {found.disagreement:.1%} of the votes (ties)")
     if found.first_share is not None:
-        click.echo(
-            f"  {found.first_share:.1%} of {found.n_decided:,} verdicts for one answer chose the one shown first"
-        )
+        say(f"  {found.first_share:.1%} of {found.n_decided:,} verdicts for one answer chose the one shown first")
     if found.n_reread:
-        click.echo(f"replies that could not be read at first: {found.n_reread:,}")
+        say(f"replies that could not be read at first: {found.n_reread:,}")
     if found.judges_itself:
-        click.echo(f"{found.judge} judges its own answers too; LLMs tend to prefer those")
-    click.echo(f"tokens: {found.input_tokens:,} in, {found.output_tokens:,} out")
+        say(f"{found.judge} judges its own answers too; LLMs tend to prefer those")
+    say(f"tokens: {found.input_tokens:,} in, {found.output_tokens:,} out")
     _print_spent(found.spent, found.assumed)
-    click.echo(f"votes: {found.output}")
+    say(f"votes: {found.output}")
 
 
 def _print_grades(found: Grades) -> None:
     for name, mean in sorted(found.means.items(), key=lambda item: -item[1]):
-        click.echo(f"{name}: {mean:.1%} of {found.counts[name]:,}")
+        say(f"{name}: {mean:.1%} of {found.counts[name]:,}")
     if found.n_unknown:
-        click.echo(f"{found.n_unknown:,} prompts are none of the questions, and have no score")
-    click.echo(f"scores: {found.output}")
+        say(f"{found.n_unknown:,} prompts are none of the questions, and have no score")
+    say(f"scores: {found.output}")
 
 
 def _print_spent(spent: float, assumed: float) -> None:
     if spent:
         rest = f", of it {_usd(assumed)} assumed for queries that broke off" if assumed else ""
-        click.echo(f"spent: {_usd(spent)}{rest}")
+        say(f"spent: {_usd(spent)}{rest}")
 
 
 def _show(table: Any) -> None:
     """Print without trailing spaces."""
-    from rich.console import Console
+    from p2l_sdk.cli.terminal import Console
 
     console = Console()
     with console.capture() as captured:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import JSON, number_type, print_json
+from p2l_sdk.cli.common import JSON, number_type, print_json, say
 from p2l_sdk.cli.once import Once
 from p2l_sdk.errors import MissingExtraError, P2LError
 
@@ -58,8 +58,8 @@ def add(
     if as_json:
         print_json({"name": name, "secret": secret})
     else:
-        click.echo(secret)
-        click.echo(f"p2l: this is the secret of {name!r}; it is not shown again", err=True)
+        say(secret)
+        say(f"p2l: this is the secret of {name!r}; it is not shown again", err=True)
 
 
 @keys.command("list", short_help="List the keys with their budgets and spend.")
@@ -75,10 +75,11 @@ def list_keys(ledger: str, as_json: bool) -> None:
         print_json({"keys": rows})
         return
     if not rows:
-        click.echo("p2l: there is no key; p2l keys add makes one", err=True)
+        say("p2l: there is no key; p2l keys add makes one", err=True)
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from p2l_sdk.cli.terminal import Console
 
     table = Table(box=None, pad_edge=False)
     table.add_column("key")
@@ -103,7 +104,7 @@ def revoke(name: str, ledger: str) -> None:
     store = _open(ledger)
     store.revoke(name, time.time())
     store.close()
-    click.echo(f"p2l: the key {name!r} is revoked", err=True)
+    say(f"p2l: the key {name!r} is revoked", err=True)
 
 
 def _open(ledger: str, new: bool = False) -> Store:
@@ -133,4 +134,7 @@ def _row(account: Account) -> dict[str, Any]:
 
 
 def _moment(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        raise P2LError(f"the ledger has the time {seconds:g}, which is none; restore it from a copy") from None

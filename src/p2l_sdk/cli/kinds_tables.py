@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from p2l_sdk.cli.terminal import Console, Text
 from p2l_sdk.kinds.build import BuiltModel
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from p2l_sdk.cli.terminal import WIDE, bar
+from p2l_sdk.cli.terminal import WIDE, Console, Text, bar
 from p2l_sdk.leaderboards.leaderboard import WHOLE, Leaderboard
 from p2l_sdk.routing.route import Route
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2l_sdk.cli.common import COLUMNS, JSON, LLMS, SCORES_OUTSIDE, Command, number_type, print_json, whole_type
+from p2l_sdk.cli.common import COLUMNS, JSON, LLMS, SCORES_OUTSIDE, Command, number_type, print_json, say, whole_type
 from p2l_sdk.cli.once import Once
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def report(output: str | None, as_json: bool, **options: Any) -> None:
 
     print_report(made)
     if output is not None:
-        click.echo(f"wrote {output}: {', '.join(files)}")
+        say(f"wrote {output}: {', '.join(files)}")
 
 
 def _read(options: dict[str, Any]) -> tuple[Results, Tree | None]:
@@ -274,7 +274,7 @@ def measure(base_url: str, questions: str, output: str, as_json: bool, **options
         print_json(found.to_dict())
         return
     print_measurement(found)
-    click.echo(f"answers: {output}")
+    say(f"answers: {output}")
 
 
 def _api_key(variable: str | None) -> str | None:

@@ -6,11 +6,10 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
 
+from p2l_sdk.cli.terminal import Console, Text
 from p2l_sdk.mpg.correlation import COEFFICIENTS
 from p2l_sdk.mpg.fastness import measure_text
 from p2l_sdk.mpg.node_estimates import plural

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2l_sdk.cli.common import COSTS, JSON, MODEL, MODELS, READING, load, number_type, print_json, reading
+from p2l_sdk.cli.common import COSTS, JSON, MODEL, MODELS, READING, load, number_type, print_json, reading, say
 
 if TYPE_CHECKING:
     from p2l_sdk.analysis import Personal
@@ -54,7 +54,7 @@ def personal(
 
         p2l = p2l.refine(Votes.read(votes, **reading()))
         assert p2l.refined is not None
-        click.echo(f"p2l: refined with {p2l.refined.source}: {p2l.refined.verdict}", err=True)
+        say(f"p2l: refined with {p2l.refined.source}: {p2l.refined.verdict}", err=True)
     people = [
         analysis.personal(
             p2l,
@@ -69,7 +69,7 @@ def personal(
         if history.n_skipped:
             n = history.n_skipped
             said = f"{n:,} conversation{'' if n == 1 else 's'} without text of yours"
-            click.echo(f"p2l: {history.name}: {said} left out", err=True)
+            say(f"p2l: {history.name}: {said} left out", err=True)
     if output is not None:
         from p2l_sdk import pictures
 
@@ -82,9 +82,9 @@ def personal(
 
 
 def _print(person: Personal, guessed: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
+
+    from p2l_sdk.cli.terminal import Console, Text
 
     console = Console()
     table = Table(title=person.caption, title_justify="left", title_style="bold", box=None, pad_edge=False)
@@ -112,7 +112,8 @@ def _print(person: Personal, guessed: bool) -> None:
     console.print(Text(note, style="dim"))
     if person.plans:
         volume = f"{person.per_month:,.0f} requests per month{' (a guess: --per-month N)' if guessed else ''}"
-        bills = Table(title=f"\nYour bill at {volume}", title_justify="left", box=None, pad_edge=False)
+        console.print()
+        bills = Table(title=f"Your bill at {volume}", title_justify="left", box=None, pad_edge=False)
         bills.add_column("USD per month", justify="right", no_wrap=True)
         bills.add_column("preferred", justify="right", no_wrap=True)
         bills.add_column("", overflow="fold")

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from p2l_sdk.cli.common import JSON, MODEL, READING, load_scorer, print_json, reading, say_findings, whole_type
+from p2l_sdk.cli.common import JSON, MODEL, READING, load_scorer, print_json, reading, say, say_findings, whole_type
 
 
 @click.command(short_help="Which votes to gather next.")
@@ -57,7 +57,7 @@ def plan(
     if as_json:
         print_json({"output": output, "votes": [pick.to_dict() for pick in picks]})
     elif output is None:
-        click.echo("\n".join(lines))
+        say("\n".join(lines))
     else:
         asked = len({pick.index for pick in picks})
-        click.echo(f"wrote {output}: {len(picks):,} votes on {asked:,} of {len(texts):,} prompts")
+        say(f"wrote {output}: {len(picks):,} votes on {asked:,} of {len(texts):,} prompts")

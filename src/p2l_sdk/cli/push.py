@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from p2l_sdk.cli.common import BASE, JSON, READING, load, print_json, reading, say_findings
+from p2l_sdk.cli.common import BASE, JSON, READING, load, print_json, reading, say, say_findings
 from p2l_sdk.tables.files import is_data
 
 
@@ -50,4 +50,4 @@ def push(source: str, repo_id: str, license: str | None, as_json: bool, handler:
         found = {"commit": str(commit), "oid": commit.oid, "pull_request": commit.pr_url}
         print_json({"repo_id": repo_id, "revision": commit.pr_revision or options["revision"], **found})
     else:
-        click.echo(f"pushed {what}: {commit.pr_url or commit}")
+        say(f"pushed {what}: {commit.pr_url or commit}")

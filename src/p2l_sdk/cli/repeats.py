@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 
-import click
-
+from p2l_sdk.cli.common import say
 from p2l_sdk.modeling.prompt_p2l import Prompt
 
 _REMEMBERED = 100_000  # prompts in which repeated ones are noticed: a file of any size takes constant memory
@@ -33,4 +32,4 @@ class Repeats:
         """Say on stderr how many there were, if any."""
         if self._n:
             repeated = f"{self._n:,} of {n_prompts:,} prompts repeat another one"
-            click.echo(f"p2l: {repeated}, and the intervals count them as independent", err=True)
+            say(f"p2l: {repeated}, and the intervals count them as independent", err=True)

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from p2l_sdk.cli.common import load, number_type, print_json, reading
+from p2l_sdk.cli.terminal import Console, Text
 
 if TYPE_CHECKING:
     from p2l_sdk.evaluation import Robustness, Stability

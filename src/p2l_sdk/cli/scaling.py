@@ -20,6 +20,7 @@ from p2l_sdk.cli.common import (
     number_type,
     print_json,
     reading,
+    say,
     say_findings,
     whole_type,
 )  # fmt: skip
@@ -130,4 +131,4 @@ def scaling(
         print_json(found.to_dict())
         return
     print_scaling(found)
-    click.echo(f"wrote {folder / 'scaling.json'} and {folder / 'scaling.png'}")
+    say(f"wrote {folder / 'scaling.json'} and {folder / 'scaling.png'}")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from p2l_sdk import pictures
 from p2l_sdk.analysis.scaling_report import FACTOR, Scaling, said
+from p2l_sdk.cli.terminal import Console, Text
 
 
 def write_scaling(found: Scaling, folder: Path) -> None:

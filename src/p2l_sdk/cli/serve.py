@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2l_sdk.cli.common import MODEL, load, number_type, say_matched, whole_type
+from p2l_sdk.cli.common import MODEL, load, number_type, say, say_matched, whole_type
 from p2l_sdk.errors import NO_VOTES, MissingExtraError
 
 if TYPE_CHECKING:
@@ -116,27 +116,27 @@ def serve(
         return
 
     def work(settings: ServerSettings, worker: Worker, first: bool) -> None:
-        run_server(_loaded(model, config, settings.gateway, say=first), settings, worker)
+        run_server(_loaded(model, config, settings.gateway, aloud=first), settings, worker)
 
     run_workers(work, settings, workers)
 
 
-def _loaded(model: str | None, config: str | None, gateway: GatewayConfig | None, say: bool = True) -> P2L:
-    """The P2L model, with which a configuration must be ready to serve; `say` how it reads the names of LLMs."""
+def _loaded(model: str | None, config: str | None, gateway: GatewayConfig | None, aloud: bool = True) -> P2L:
+    """The P2L model, with which a configuration must be ready to serve; `aloud`: say how it reads the names of LLMs."""
     from p2l_sdk.serve.gateway.check import check
 
     p2l = load(model)
     if gateway is not None:
         found = check(gateway, p2l)
         found.require_ready(str(config))
-        if say:
+        if aloud:
             say_matched(found.matched)
-        for text in found.ambiguous if say else ():
-            click.echo(f"p2l: {text}", err=True)
+        for text in found.ambiguous if aloud else ():
+            say(f"p2l: {text}", err=True)
         unknown = [llm.name for llm in found.llms if not (llm.known or llm.fallback or llm.candidates)]
-        if say and unknown:
+        if aloud and unknown:
             names = ", ".join(unknown)
-            click.echo(f"p2l: the P2L model does not know {names}: reached by name, never routed to", err=True)
+            say(f"p2l: the P2L model does not know {names}: reached by name, never routed to", err=True)
     return p2l
 
 
@@ -147,13 +147,13 @@ def _print_check(found: Check, path: str) -> None:
     for llm in found.llms:
         cost = "cost not known" if llm.cost is None else f"{usd(llm.cost)} per response"
         routed = f"routed as {llm.own}" if llm.own else "routed"
-        click.echo(f"{llm.name}: {routed if llm.known else _by_name(llm)}, {cost}, {llm.base_url}")
+        say(f"{llm.name}: {routed if llm.known else _by_name(llm)}, {cost}, {llm.base_url}")
     if any(not (llm.known or llm.candidates or llm.fallback) for llm in found.llms):
-        click.echo(f"an LLM that the P2L model does not know: {NO_VOTES}")
+        say(f"an LLM that the P2L model does not know: {NO_VOTES}")
     found.require_ready(path)
     for warning in found.warnings:
-        click.echo(f"warning: {warning}")
-    click.echo(f"{path}: ready to serve")
+        say(f"warning: {warning}")
+    say(f"{path}: ready to serve")
 
 
 def _by_name(llm: LLMCheck) -> str:

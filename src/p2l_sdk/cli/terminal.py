@@ -1,11 +1,17 @@
-"""What several commands show on the terminal: a counter of work, the bars of tables."""
+"""What commands show on the terminal: text that a terminal cannot obey, a counter of work, the bars of tables.
+
+Names of LLMs, columns and categories come from files of strangers. `Console` and `Text` print them as they are written:
+rich's markup, its names of emoji, and characters that move the cursor or hide mean nothing in them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
-from rich.console import Console
+import rich.console
+import rich.text
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -15,6 +21,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from p2l_sdk.modeling.limits_p2l import visible
 
 WIDE = 76  # columns from which on tables have bars
 _BAR_WIDTH = 12
@@ -38,6 +46,24 @@ def _shown(progress: Progress) -> Iterator[Progress]:
             yield progress
     finally:
         _live -= 1
+
+
+class Console(rich.console.Console):
+    """rich's console, which takes a string for what it is."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> rich.text.Text:
+        """A string in its style."""
+        return super().render_str(visible(text), **options)
+
+
+class Text(rich.text.Text):
+    """One line in a style."""
+
+    def __init__(self, text: str = "", style: str = "") -> None:
+        super().__init__(visible(text), style)
 
 
 @contextlib.contextmanager

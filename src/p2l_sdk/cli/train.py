@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from p2l_sdk.cli.common import BASE, READING, REVISION, load, reading
+from p2l_sdk.cli.common import BASE, READING, REVISION, load, reading, say
 
 # section of the help -> (option, type, help); the options are settings of `TrainingConfig`
 _SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
@@ -158,8 +158,8 @@ def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
 
     p2l = run(config, resume=resume, listener=None if quiet else Terminal())
     if p2l is not None and not quiet:
-        click.echo(f"wrote {config.output}; its card: {Path(config.output) / 'README.md'}")
-        click.echo(f'try: p2l leaderboard "Write a haiku about the sea" --model {config.output}')
+        say(f"wrote {config.output}; its card: {Path(config.output) / 'README.md'}")
+        say(f'try: p2l leaderboard "Write a haiku about the sea" --model {config.output}')
 
 
 @click.command(short_help="Write an adapter and its base as one plain model.")
@@ -173,4 +173,4 @@ def merge(adapter: str, output: str) -> None:
 
     require_new(output)
     load(adapter).merge(output)
-    click.echo(f"wrote {output}")
+    say(f"wrote {output}")

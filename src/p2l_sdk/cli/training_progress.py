@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,6 +14,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from p2l_sdk.cli.common import say
+from p2l_sdk.cli.terminal import Console
 from p2l_sdk.cli.training_tables import (
     print_choice,
     print_held_out,
@@ -48,7 +48,7 @@ class Terminal(Listener):
 
     def nothing_to_resume(self, folder: Path) -> None:
         """Print that the run is a new one."""
-        print(f"p2l: no run to resume in {str(folder)!r}; this is a new one", file=sys.stderr)
+        say(f"p2l: no run to resume in {str(folder)!r}; this is a new one", err=True)
 
     def progress(self, doing: str, done: int, total: int) -> None:
         """Show a bar for a part of the work."""
@@ -63,7 +63,7 @@ class Terminal(Listener):
 
     def validation_baseline(self, loss: float) -> None:
         """Print the loss to beat."""
-        print(f"validation, averaged leaderboard: {loss:.4f}", file=sys.stderr)
+        say(f"validation, averaged leaderboard: {loss:.4f}", err=True)
 
     def step(self, step: Step) -> None:
         """Move the bar of the run."""
@@ -91,11 +91,11 @@ class Terminal(Listener):
         """Print which checkpoint is kept."""
         self.close()
         if kept is not None:
-            print(f"kept: epoch {kept.epoch:.2f}, validation loss {kept.loss:.4f}", file=sys.stderr)
+            say(f"kept: epoch {kept.epoch:.2f}, validation loss {kept.loss:.4f}", err=True)
 
     def calibrated(self, keep: float) -> None:
         """Print how much is kept."""
-        print(f"calibrated: {keep:.0%} of the departure from the averaged leaderboard is kept", file=sys.stderr)
+        say(f"calibrated: {keep:.0%} of the departure from the averaged leaderboard is kept", err=True)
 
     def cross_validated(self, choice: Choice) -> None:
         """Print what was chosen, and what more votes would bring."""
@@ -103,10 +103,10 @@ class Terminal(Listener):
 
     def verdict(self, verdict: Verdict) -> None:
         """Print how the model compares with the averaged leaderboard, and what to do where it is no better."""
-        print(f"{verdict.measured}, {verdict.n_prompts:,} prompts: {verdict.figures}")
-        print(f"verdict: {verdict.sentence}")
+        say(f"{verdict.measured}, {verdict.n_prompts:,} prompts: {verdict.figures}")
+        say(f"verdict: {verdict.sentence}")
         if verdict.keep and not verdict.better:
-            print("  --calibrate makes such a model return the averaged leaderboard; more votes may make a better one")
+            say("  --calibrate makes such a model return the averaged leaderboard; more votes may make a better one")
 
     def refined(self, refined: Refined) -> None:
         """Print what the votes said about the base."""
@@ -118,7 +118,7 @@ class Terminal(Listener):
 
     def pushed(self, n_models: int, address: str) -> None:
         """Print where the model went."""
-        print(f"pushed model of {n_models} LLMs: {address}")
+        say(f"pushed model of {n_models} LLMs: {address}")
 
     def close(self) -> None:
         """Remove the bar and restore the cursor."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from p2l_sdk.cli.terminal import WIDE, bar
+from p2l_sdk.cli.common import say
+from p2l_sdk.cli.terminal import WIDE, Console, Text, bar
 from p2l_sdk.editing.refined import Refined
 from p2l_sdk.evaluation import Estimate, Report
 from p2l_sdk.training.choice import Choice
@@ -29,39 +28,39 @@ def print_held_out(reports: Mapping[str, Report]) -> None:
                 text += f", averaged leaderboard {averaged[loss].value:.3f}"
                 if metrics[loss].value >= averaged[loss].value:
                     text += ": not better than the averaged leaderboard"
-            print(text)
+            say(text)
         if isinstance(metrics.get("routed_score"), Estimate):
             best = metrics["best_single_score"].value
-            print(f"{file}: routed score {metrics['routed_score'].value:.3f}, best single LLM {best:.3f}")
+            say(f"{file}: routed score {metrics['routed_score'].value:.3f}, best single LLM {best:.3f}")
 
 
 def print_choice(choice: Choice) -> None:
     """Print what cross-validation chose for a static model, and what more votes would bring."""
     for line in choice.words:
-        print(line)
+        say(line)
 
 
 def print_refined(refined: Refined) -> None:
     """Print what votes said about the model that they refined, and whether the result is better."""
     loss, choice = refined.held_out_loss, refined.choice
     losses = f"{loss['refined']:.3f}, base {loss['base']:.3f}, averaged leaderboard {loss['averaged']:.3f}"
-    print(
+    say(
         f"refined with {refined.source} ({refined.feedback}): loss per vote, predicted from the votes on other "
         f"prompts: {losses}: {refined.verdict}"
     )
-    print(
+    say(
         f"of the base's differences between LLMs {choice.level_scale:g} were kept, between kinds of prompt "
         f"{choice.kinds_scale:g}; departures ± {choice.level:g} and ± {choice.kinds:g} logits"
     )
     if refined.n_ignored:
-        print(
+        say(
             f"{refined.n_ignored:,} votes are ties, which say nothing in {refined.feedback}; --feedback rk learns from "
             'them too, grk from "both bad" as well'
         )
     if refined.matched:
-        print(f"read: {', '.join(f'{name} as {own}' for name, own in refined.matched.items())}")
+        say(f"read: {', '.join(f'{name} as {own}' for name, own in refined.matched.items())}")
     if refined.added:
-        print(f"new to the base: {', '.join(refined.added)}")
+        say(f"new to the base: {', '.join(refined.added)}")
 
 
 def print_facts(console: Console, name: str, rows: Iterable[tuple[str, str]]) -> None:

@@ -6,14 +6,15 @@ already says is kept; what is missing is added.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
+from urllib.parse import quote
 
 from p2l_sdk.errors import P2LError
+from p2l_sdk.hub.markdown import Markdown, bullets, code, literal, render, text
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 
 EXAMPLE_PROMPTS = (
@@ -24,7 +25,7 @@ EXAMPLE_PROMPTS = (
 GRADIO_VERSION = "6.31.0"  # the version that examples/space was tested with
 _TAGS = ["p2l", "llm-routing", "prompt-to-leaderboard"]
 _FRONT_MATTER = re.compile(r"---\r?\n(.*?)\r?\n?---\r?\n", re.DOTALL)
-_LOADING = re.compile(r"P2L\.from_pretrained\(([^)\n]*)\)")
+_LOADING = re.compile(r'P2L\.from_pretrained\(("(?:[^"\\\n]|\\.)*"|[^)\n]*)\)')
 _MOST_METADATA = 500_000  # characters: reading them takes seconds
 _ADAPTER = re.compile(r"<!-- adapter -->\n.*?<!-- /adapter -->", re.DOTALL)
 _UNFILLED = "# Model Card for Model ID"  # heading of the unfilled template that PEFT leaves beside an adapter
@@ -66,12 +67,6 @@ def as_yaml(data: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=120)
 
 
-def render(template: str, **fields: Any) -> str:
-    """Fill in a card template from `hub_cards/`."""
-    text = resources.files("p2l_sdk.hub_cards").joinpath(template).read_text(encoding="utf-8")
-    return Template(text).substitute(fields)
-
-
 def complete_model_card(text: str | None, spec: ModelSpec, repo_id: str, base_model: str | None = None) -> str:
     """The card of a model for publication: its metadata is complete, and its snippet loads the model from `repo_id`.
 
@@ -83,10 +78,8 @@ def complete_model_card(text: str | None, spec: ModelSpec, repo_id: str, base_mo
     """
     given, body = split_card(text or "")
     if not body.strip() or _UNFILLED in body:
-        models = "\n".join(f"- {name}" for name in spec.models)
-        body = render(
-            "model.md", title=repo_id.split("/")[-1], n_models=len(spec.models), feedback=spec.feedback, models=models
-        )
+        title, models = repo_id.split("/")[-1], bullets(spec.models)
+        body = render("model.md", title=title, n_models=len(spec.models), feedback=spec.feedback, models=models)
     base = {} if base_model is None else {"base_model": hub_id(base_model), "base_model_relation": "adapter"}
     if base_model is not None:
         section = adapter_section(base_model, repo_id, published=True)
@@ -103,7 +96,7 @@ def complete_model_card(text: str | None, spec: ModelSpec, repo_id: str, base_mo
         "widget": given.get("widget") or [{"text": prompt} for prompt in EXAMPLE_PROMPTS],
         "model_list": list(spec.models),
     }
-    return join_card(data, _LOADING.sub(f'P2L.from_pretrained("{repo_id}")', body))
+    return join_card(data, _LOADING.sub(lambda _: f"P2L.from_pretrained({literal(repo_id)})", body))
 
 
 def converted_card(spec: ModelSpec, source: str, name: str, revision: str | None = None) -> str:
@@ -115,20 +108,21 @@ def converted_card(spec: ModelSpec, source: str, name: str, revision: str | None
         name: name of the new folder.
         revision: revision of the checkpoint on the Hub.
     """
-    origin = f"`{Path(source).name}`" if Path(source).exists() else f"[{source}](https://huggingface.co/{source})"
+    origin = code(Path(source).name) if Path(source).exists() else _link(source)
     body = render(
         "converted_model.md",
         title=name,
-        source=f"{origin} (revision `{revision}`)" if revision else origin,
+        source=Markdown(f"{origin} (revision {code(revision)})") if revision else origin,
         feedback=spec.feedback,
         n_models=len(spec.models),
         n_costs=len(spec.costs) or "none",
-        models="\n".join(f"- {model}" for model in spec.models),
+        models=bullets(spec.models),
+        pipeline=code(f'pipeline("prompt-to-leaderboard", {literal(name)}, trust_remote_code=True)'),
     )
     return complete_model_card(body, spec, name)
 
 
-def adapter_section(base: str, source: str, *, published: bool = False) -> str:
+def adapter_section(base: str, source: str, *, published: bool = False) -> Markdown:
     """The section of a card about an adapter: its base, and how to load it with transformers alone.
 
     Args:
@@ -136,10 +130,11 @@ def adapter_section(base: str, source: str, *, published: bool = False) -> str:
         source: the adapter's folder or, if it is published, its Hub id.
         published: whether the adapter is on the Hub.
     """
-    imports, folder = "from transformers import pipeline", f'"{source}"'
+    imports, folder = "from transformers import pipeline", str(literal(source))
     if published:  # given a Hub id, transformers would load the base without the heads
         imports, folder = f"from huggingface_hub import snapshot_download\n{imports}", f"snapshot_download({folder})"
-    return render("adapter.md", base=base, imports=imports, folder=folder).strip()
+    section = render("adapter.md", base=code(base), imports=Markdown(imports), folder=Markdown(folder))
+    return Markdown(section.strip())
 
 
 def merged_card(text: str, name: str) -> str:
@@ -151,7 +146,7 @@ def merged_card(text: str, name: str) -> str:
     """
     data, body = split_card(text)
     loading = _LOADING.search(body)
-    adapter = loading[1].strip("\"'") if loading else None
+    adapter = _name_in(loading[1]) if loading else None
     data = {**data, "library_name": "transformers"}
     data["tags"] = [tag for tag in data.get("tags") or [] if tag not in ("peft", "lora", "adapter")]
     if "base_model" in data:
@@ -164,14 +159,26 @@ def merged_card(text: str, name: str) -> str:
     merged, n = _ADAPTER.subn(note, body)
     if not n:
         merged = f"> {note} What follows describes the adapter.\n\n{body.lstrip()}"
-    merged = _LOADING.sub(lambda _: f'P2L.from_pretrained("{name}")', merged)
+    merged = _LOADING.sub(lambda _: f"P2L.from_pretrained({literal(name)})", merged)
     return join_card(data, _TITLE.sub(lambda title: _merged_title(title[0], adapter, name), merged, count=1))
 
 
 def _merged_title(title: str, adapter: str | None, name: str) -> str:
     """Rename the model in a title that training wrote ("# my-adapter: a P2L model"); keep the user's own title."""
-    given = f"# {adapter}:"
-    return f"{f'# {name}:{title.removeprefix(given)}' if title.startswith(given) else title} (merged)"
+    given = f"# {text(adapter)}:"
+    return f"{f'# {text(name)}:{title.removeprefix(given)}' if title.startswith(given) else title} (merged)"
+
+
+def _name_in(argument: str) -> str:
+    """The name that a snippet loads."""
+    try:
+        return str(json.loads(argument))
+    except ValueError:  # in other quotes, by the user
+        return argument.strip("\"'")
+
+
+def _link(repo_id: str) -> Markdown:
+    return Markdown(f"[{text(repo_id)}](https://huggingface.co/{quote(repo_id)})")
 
 
 def hub_id(base: str) -> str:
@@ -204,9 +211,7 @@ def space_card(
     data |= {"models": [model]} if model else {}
     data |= {"tags": _TAGS}
     data |= {"license": license} if license else {}
-    shown = (
-        f"[{model}](https://huggingface.co/{model})" if model else "the one embedded in p2l-sdk, which runs on numpy"
-    )
+    shown = _link(model) if model else "the one embedded in p2l-sdk, which runs on numpy"
     return join_card(data, render("space.md", title=title, n_models=n_models, model=shown))
 
 
@@ -215,7 +220,7 @@ def with_picture(card: str, file: str, caption: str) -> str:
     snippet = _FIRST_SNIPPET.search(card)
     if f"]({file})" in card or snippet is None:
         return card
-    return f"{card[: snippet.end()]}\n![{caption}]({file})\n{card[snippet.end() :]}"
+    return f"{card[: snippet.end()]}\n![{text(caption)}]({file})\n{card[snippet.end() :]}"
 
 
 def model_index(name: str, results: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:

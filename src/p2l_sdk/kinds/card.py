@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from p2l_sdk.hub.cards import as_yaml, render
+from p2l_sdk.hub.cards import as_yaml
+from p2l_sdk.hub.markdown import Markdown, bullets, literal, render, rows
 from p2l_sdk.kinds.build import BuiltModel
 
 
@@ -15,8 +16,8 @@ class BuildCard:
     Attributes:
         title: of the model; by default its folder's name.
         license: for the Hub.
-        ratings, prompts: what it was built from, in a sentence each.
-        cost_note: where the costs are from.
+        ratings, prompts: what it was built from, in a sentence each; Markdown.
+        cost_note: where the costs are from; Markdown.
         source: the argument of `from_pretrained` in the card's snippet; by default the folder's name.
         notes: Markdown for the end.
     """
@@ -32,27 +33,31 @@ class BuildCard:
     def __call__(self, built: BuiltModel) -> str:
         """The card, in Markdown."""
         spec, name = built.spec, built.folder.name
-        rows = [
-            f"| {kind.name} | {kind.n_prompts:,} | {kind.recognised:.0%} | {kind.elsewhere:.0%} "
-            f"| {kind.departure:.1f} | {kind.error:.1f} "
-            f"| {'' if kind.correlation is None else f'{kind.correlation:.3f}'} |"
+        kinds = [
+            (
+                kind.name,
+                f"{kind.n_prompts:,}",
+                *(f"{share:.0%}" for share in (kind.recognised, kind.elsewhere)),
+                *(f"{points:.1f}" for points in (kind.departure, kind.error)),
+                "" if kind.correlation is None else f"{kind.correlation:.3f}",
+            )
             for kind in built.kinds
         ]
         return render(
             "kinds_model.md",
-            metadata=as_yaml({"license": self.license}) if self.license else "",
+            metadata=Markdown(as_yaml({"license": self.license}) if self.license else ""),
             title=self.title or f"{name}: a P2L model",
             feedback=spec.feedback,
             n_models=len(spec.models),
             n_kinds=len(spec.kinds),
-            source=self.source or f'"{name}"',
-            ratings=self.ratings or f"Leaderboards of {len(spec.models)} LLMs in {len(spec.kinds)} kinds.",
-            prompts=self.prompts or f"{built.n_prompts:,} prompts of known kind.",
-            costs=self.cost_note,
-            kinds="\n".join(rows),
+            source=literal(name) if self.source is None else Markdown(self.source),
+            ratings=Markdown(self.ratings) or f"Leaderboards of {len(spec.models)} LLMs in {len(spec.kinds)} kinds.",
+            prompts=Markdown(self.prompts) or f"{built.n_prompts:,} prompts of known kind.",
+            costs=Markdown(self.cost_note),
+            kinds=rows(kinds),
             none=""
             if built.none is None
             else f"Over prompts of no known kind, the overall ratings come back within {built.none:.1f} points (mean).",
-            models="\n".join(f"- {model}" for model in spec.models),
-            notes=f"\n{self.notes.strip()}\n" if self.notes else "",
+            models=bullets(spec.models),
+            notes=Markdown(f"\n{self.notes.strip()}\n" if self.notes else ""),
         )

@@ -170,10 +170,10 @@ def _draw(
     """Draw a frontier, and one line of each other one; see `Frontier.plot`."""
     ax = pictures.axes_of_size(ax, 7.5, 5.2)
     _set_scale(ax, found)
-    _draw_router(ax, found, f"{name}: one mean budget" if name else "router, one mean budget", 0)
+    _draw_router(ax, found, f"{pictures.as_written(name)}: one mean budget" if name else "router, one mean budget", 0)
     if others:
         for j, (label, other) in enumerate(others.items(), 1):
-            _draw_router(ax, other, f"{label}: one mean budget", j)
+            _draw_router(ax, other, f"{pictures.as_written(label)}: one mean budget", j)
     else:
         _draw_line(ax, found.prompt_costs, found.prompt_scores, "router, budget per prompt", "--", pictures.GREY_BLUE)
         _draw_line(ax, found.strict_costs, found.strict_scores, "router, no dearer LLM", ":", pictures.INK)
@@ -255,7 +255,8 @@ def draw_panels(found: Mapping[str, Frontier]) -> matplotlib.figure.Figure:
         x, y, best = frontier.model_costs * 1000.0, frontier.model_scores, int(frontier.model_scores.argmax())
         ax.scatter(x, y, s=14, color=pictures.ORANGE, zorder=3, label="single LLM")
         ax.margins(x=0.08, y=0.08)
-        ax.set_title(f"{title}  ({frontier.n_prompts:,})\nbest: {frontier.models[best]}", fontsize=pictures.SMALL - 1)
+        title, name = map(pictures.as_written, (title, frontier.models[best]))
+        ax.set_title(f"{title}  ({frontier.n_prompts:,})\nbest: {name}", fontsize=pictures.SMALL - 1)
         ax.tick_params(labelsize=pictures.SMALL)
     for ax in axes.flat[len(found) :]:
         ax.set_visible(False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -82,7 +81,9 @@ class Route:
         return "\n".join(f"{name:<8} {value}" for name, value in self.facts())
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in self.facts())
+        from p2l_sdk.tabular import html_text
+
+        rows = "".join(f"<tr><th>{name}</th><td>{html_text(value)}</td></tr>" for name, value in self.facts())
         return f"<table>{rows}</table>"
 
     def facts(self) -> list[tuple[str, str]]:

@@ -22,7 +22,6 @@ from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, batches, pad, pad
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, ModelSpec
 from p2l_sdk.scorers import auto_classes, lmarena
 from p2l_sdk.scorers.backbone import saved_tokenizer
-from p2l_sdk.scorers.template import limited_renderer
 
 auto_classes.register()
 
@@ -40,9 +39,7 @@ class TransformerScorer:
         self.spec: ModelSpec = model.spec
         self.model = model.eval()
         self._tokenizer = tokenizer
-        self._encode = PromptEncoder.from_transformers(
-            self.spec, tokenizer, model.n_embeddings, limited_renderer(tokenizer) if self.spec.chat else None
-        )
+        self._encode = PromptEncoder.from_transformers(self.spec, tokenizer, model.n_embeddings)
         self._pad_id = padding_id(tokenizer, model.n_embeddings)
         self._batch_size = batch_size
 

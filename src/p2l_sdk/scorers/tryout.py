@@ -142,7 +142,7 @@ def _main(path: str) -> None:
     tokenizer.no_truncation()
     render = None
     if template is not None:
-        from p2l_sdk.scorers.template import renderer
+        from p2l_sdk.modeling.template_p2l import renderer
 
         render = renderer(template)
     for text in _probes(tokenizer):

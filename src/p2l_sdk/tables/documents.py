@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from p2l_sdk.errors import P2LError
-from p2l_sdk.tables.limits import DEEPEST, LARGEST_DOCUMENT, LONGEST_NUMBER, MOST_NODES, is_too_deep
+from p2l_sdk.modeling.limits_p2l import DEEPEST, MOST_DIGITS, is_too_deep
+from p2l_sdk.tables.limits import LARGEST_DOCUMENT, MOST_NODES
 from p2l_sdk.tables.text import read_text
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # in JSON, maybe half of a character
@@ -31,7 +32,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(text: str) -> int:
-    if len(text) > LONGEST_NUMBER:
+    if len(text) > MOST_DIGITS:
         raise DocumentError(f"a number has {len(text):,} digits; write it as text, in quotes")
     return int(text)
 
@@ -145,7 +146,7 @@ def _loader() -> Any:
 
         def construct_yaml_int(self, node: Any) -> int:
             digits = str(self.construct_scalar(node))
-            value = None if len(digits) > LONGEST_NUMBER else super().construct_yaml_int(node)
+            value = None if len(digits) > MOST_DIGITS else super().construct_yaml_int(node)
             if value is None or abs(value) >= 1 << 1023:
                 line = node.start_mark.line + 1
                 raise DocumentError(f"line {line}: a number has {len(digits)} digits; write it as text, in quotes")

@@ -1,7 +1,8 @@
 """What a file may hold: limits that no honest file meets, and what to do about a file that does.
 
 A table is read piece by piece, so what counts is not the size of a file but what it unpacks to, and how long a single
-row is. Each limit is met before the memory is taken.
+row is. Each limit is met before the memory is taken. How deep values lie and how many digits they have is limited as in
+a model's folder (`p2l_sdk.modeling.limits_p2l`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ CELLS_PER_CHUNK = 4_000_000
 LONGEST_ROW = 1 << 25  # characters of a line, bytes of a row: 32 MB
 LARGEST_DOCUMENT = 1 << 21  # characters of a YAML file: 2 MB take a second or two
 LARGEST_JSON = 1 << 30  # characters of a table in one JSON value
-DEEPEST = 100  # lists and mappings within one another
 MOST_NODES = 1_000_000  # values of a YAML file, each as often as it is referred to
-LONGEST_NUMBER = 308  # digits of an integer; a double holds no more
 UNPACKED = 1 << 22  # bytes; a compressed file that unpacks to more, and to
 PACKED_TIMES = 100  # times its size, is no table
 
@@ -34,19 +33,3 @@ def is_bomb(unpacked: int, packed: int) -> bool:
 def too_many_rows(most: int) -> str:
     """The message for a table with more rows than `most`."""
     return f"more than {most:,} rows; if that is right, allow more: --max-rows N (in Python: max_rows=N)"
-
-
-def is_too_deep(value: object) -> bool:
-    """Whether lists and mappings lie more than `DEEPEST` within one another."""
-    level = [value]
-    for _ in range(DEEPEST + 1):
-        below: list[object] = []
-        for item in level:
-            if isinstance(item, dict):
-                below += item.values()
-            elif isinstance(item, list):
-                below += item
-        if not below:
-            return False
-        level = below
-    return True

@@ -45,7 +45,7 @@ def arrow_batches(path: Path) -> Iterator[Any]:
         for group in range(file.metadata.num_row_groups):
             first = peeked and next(peeked.iter_batches(batch_size=1, row_groups=[group], columns=texts), None)
             size = _batch_size(file.metadata.row_group(group), first)
-            yield from _joined(_pieces(file.iter_batches(batch_size=size, row_groups=[group]), path))
+            yield from _joined(pieces(file.iter_batches(batch_size=size, row_groups=[group]), path))
 
 
 @contextlib.contextmanager
@@ -111,14 +111,14 @@ def _is_text(kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_binary(kind))
 
 
-def _pieces(batches: Iterable[Any], path: Path) -> Iterator[Any]:
+def pieces(batches: Iterable[Any], path: Path) -> Iterator[Any]:
     """The batches, divided where they are large in memory; `TableError` for a row that no table has."""
     for batch in batches:
         if batch.num_rows == 1 and batch.nbytes > LONGEST_ROW:
             raise TableError(f"{str(path)!r} has a row of {batch.nbytes >> 20:,} MB, as no table does")
         if batch.num_rows > 1 and batch.nbytes > _BATCH:
             half = batch.num_rows // 2
-            yield from _pieces((batch.slice(0, half), batch.slice(half)), path)
+            yield from pieces((batch.slice(0, half), batch.slice(half)), path)
         else:
             yield batch
 

@@ -10,13 +10,12 @@ import contextlib
 import glob
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from p2l_sdk.errors import MissingExtraError, P2LError, TableError, UnknownModelError
-from p2l_sdk.hub.errors import HubRequest, fetch_error
 from p2l_sdk.tables.files import KINDS, UNTYPED, Row, is_data, kind_of, no_table, read_rows
 from p2l_sdk.tables.grids import require_distinct, require_few_cells, require_few_columns
 from p2l_sdk.tables.limits import CELLS_PER_CHUNK
@@ -24,6 +23,8 @@ from p2l_sdk.tables.parquet import arrow_batches, parquet_rows, parquet_values
 from p2l_sdk.tables.places import JoinedPlaces, Place, Places
 from p2l_sdk.tables.plain import all_plain, plain_values
 from p2l_sdk.tables.progress import counted
+from p2l_sdk.tables.repositories import files_of_folder, files_of_repository
+from p2l_sdk.tables.saved import is_saved, open_saved
 from p2l_sdk.tables.text import expanded, path_of
 
 Chunk = dict[str, list[Any]]
@@ -209,9 +210,9 @@ def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
 def _of_path(name: str) -> Source:
     path = path_of(name)
     if _PATTERN.search(name) and not path.exists():
-        return _of_files(name)
+        return _of_pattern(name)
     if path.is_dir():
-        return Source(name, _of_dataset(_from_folder(path), None, repr(name)))
+        return _of_folder(path, None, name)
     kind = kind_of(path)
     if kind == ".parquet":
         n_rows = parquet_rows(path)
@@ -221,25 +222,32 @@ def _of_path(name: str) -> Source:
         return Source(name, _of_plain_rows(rows), kind in UNTYPED, rows.place)
     parts = _SPLIT.fullmatch(name)
     if parts and expanded(parts["folder"]).is_dir():
-        loaded = _from_folder(expanded(parts["folder"]))
-        return Source(name, _of_dataset(loaded, parts["split"], repr(parts["folder"])))
+        return _of_folder(expanded(parts["folder"]), parts["split"], parts["folder"])
     hub = _HUB_ID.fullmatch(name)
     if hub and not is_data(name) and not path.exists():
-        return Source(name, _of_dataset(_from_hub(hub["name"], hub["revision"]), hub["split"], repr(hub["name"])))
+        found = files_of_repository(hub["name"], hub["revision"])
+        return _of_files(name, _split_of(found, hub["split"], repr(hub["name"])).fetch())
     raise TableError(no_table(name, _FORMS))
 
 
-def _of_files(pattern: str) -> Source:
+def _of_pattern(pattern: str) -> Source:
     """The files that a pattern names, in the order of their names, as one table."""
     names = sorted(glob.glob(str(expanded(pattern)), recursive=True))
     if not names:
         raise TableError(f"no file is named like {pattern!r}")
-    sources = [_of_path(name) for name in names]
+    return _of_files(pattern, names)
+
+
+def _of_files(name: str, files: Sequence[str | Path]) -> Source:
+    """Several files as one table."""
+    if len(files) == 1:
+        return replace(_of_path(str(files[0])), name=name)
+    sources = [_of_path(str(file)) for file in files]
     if len({source.untyped for source in sources}) > 1:
-        raise TableError(f"{pattern!r} names CSV files and others ({', '.join(names)}); name files of one kind")
+        raise TableError(f"{name!r} names CSV files and others ({', '.join(map(str, files))}); name files of one kind")
     places = JoinedPlaces()
     n_rows = sum(source.n_rows or 0 for source in sources) or None
-    return Source(pattern, _joined(sources, places), sources[0].untyped, places, n_rows)
+    return Source(name, _joined(sources, places), sources[0].untyped, places, n_rows)
 
 
 def _joined(sources: Iterable[Source], places: JoinedPlaces) -> Iterator[Chunk]:
@@ -256,70 +264,35 @@ def _length(chunk: Chunk) -> int:
     return len(next(iter(chunk.values()), []))
 
 
-def _from_folder(folder: Path) -> Any:
-    datasets = _datasets()
-    if any((folder / file).exists() for file in ("dataset_dict.json", "state.json")):
-        return _loaded(lambda: datasets.load_from_disk(str(folder)), f"the folder {str(folder)!r}")
-    return _loaded(lambda: datasets.load_dataset(str(folder)), f"the folder {str(folder)!r}")
-
-
-def _from_hub(name: str, revision: str | None) -> Any:
-    datasets = _datasets()
-    try:
-        return datasets.load_dataset(name, revision=revision)
-    except Exception as error:  # `datasets` raises errors of many kinds
-        request = HubRequest(repo_id=name, kind="dataset", revision=revision)
-        raise TableError(str(fetch_error(_hub_error(name, revision) or error, request))) from error
-
-
-def _hub_error(name: str, revision: str | None) -> Exception | None:
-    """The Hub's own error for a data set that could not be loaded, which `datasets` does not always pass on; None if
-    the repository is accessible."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import OfflineModeIsEnabled
-
-    if _datasets().config.HF_HUB_OFFLINE:  # which HF_DATASETS_OFFLINE sets too
-        return OfflineModeIsEnabled()
-    try:
-        HfApi().auth_check(name, repo_type="dataset")
-        HfApi().dataset_info(name, revision=revision)
-    except Exception as error:
-        return error
-    return None
-
-
-def _loaded(load: Callable[[], Any], what: str) -> Any:
-    try:
-        return load()
-    except Exception as error:  # `datasets` raises errors of many kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise TableError(f"{what} cannot be loaded: {reason}") from error
-
-
-def _datasets() -> Any:
-    try:
-        import datasets
-    except ImportError:
-        raise MissingExtraError("a folder or Hub data set", "datasets", "train") from None
-    return datasets
+def _of_folder(folder: Path, split: str | None, name: str) -> Source:
+    if is_saved(folder):
+        table = _split_of(open_saved(folder), split, repr(name))
+        return Source(name, map(_of_batch, table.batches()))
+    return _of_files(name, _split_of(files_of_folder(folder), split, repr(name)).fetch())
 
 
 # --- tables as chunks ------------------------------------------------------------------------------------------------
 
 
 def _of_dataset(dataset: Any, split: str | None, name: str) -> Iterator[Chunk]:
-    """Chunks of a Dataset, or of a split of a DatasetDict ("train" if none is named)."""
+    """Chunks of a Dataset, or of a split of a DatasetDict."""
+    dataset = _split_of(dataset, split, name)
+    if not hasattr(dataset, "num_rows"):  # a stream of rows
+        return of_rows(dataset)
+    return map(_of_batch, dataset.with_format("arrow").iter(_ROWS))
+
+
+def _split_of(dataset: Any, split: str | None, name: str) -> Any:
+    """A split of a data set that has some ("train" if none is named), or the data set itself."""
     if isinstance(dataset, Mapping):
         wanted = split or "train"
         if wanted not in dataset:
             remedy = "" if split else "; name one: 'NAME:SPLIT', or dataset['SPLIT']"
             raise TableError(f"{name} has no split {wanted!r}, its splits: {', '.join(dataset)}{remedy}")
-        dataset = dataset[wanted]
-    elif split is not None and str(dataset.split or "") != split:
+        return dataset[wanted]
+    if split is not None and str(dataset.split or "") != split:
         raise TableError(f"{name} is a single table without splits; leave out ':{split}'")
-    if not hasattr(dataset, "num_rows"):  # a stream of rows
-        return of_rows(dataset)
-    return map(_of_batch, dataset.with_format("arrow").iter(_ROWS))
+    return dataset
 
 
 def _of_batch(batch: Any) -> Chunk:

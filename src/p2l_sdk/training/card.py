@@ -16,7 +16,8 @@ import yaml
 from p2l_sdk import __version__
 from p2l_sdk.editing.refined import Refined
 from p2l_sdk.evaluation import Estimate, Report
-from p2l_sdk.hub.cards import adapter_section, as_yaml, hub_id, model_index, render
+from p2l_sdk.hub.cards import adapter_section, as_yaml, hub_id, model_index
+from p2l_sdk.hub.markdown import Markdown, block, bullets, code, literal, render, row, text
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.tables.sources import hub_repository
 from p2l_sdk.training.config import TrainingConfig
@@ -79,7 +80,7 @@ class Card:
             hidden=model.spec.head_hidden_size,
             table_source=table_source,
             recipe=_words(self.settings),
-            choice="".join(f"- {line}\n" for line in choice),
+            choice=Markdown(f"{bullets(choice)}\n" if choice else ""),
         )
 
     def refined(self, refined: Refined) -> str:
@@ -87,7 +88,7 @@ class Card:
         choice, losses = refined.choice, refined.held_out_loss
         return self._render(
             "refined_model.md",
-            base=base_name(self.config),
+            base=code(base_name(self.config)),
             refined=refined.source,
             added=f" New to it: {', '.join(refined.added)}." if refined.added else "",
             n_refined=len(refined.models),
@@ -105,12 +106,11 @@ class Card:
         base = base_name(self.config)
         return self._render(
             "finetuned_model.md",
-            base=base,
-            base_metadata=f"base_model: {hub_id(base)}\n" if "/" in base else "",
-            tags="- peft\n- lora\n" if adapter else "",
+            metadata=self._metadata({"base_model": hub_id(base)} if "/" in base else {}),
+            tags=Markdown("- peft\n- lora\n" if adapter else ""),
             method=self.method,
             kind=adapter_section(base, self._source()) if adapter else "All weights are in this folder.",
-            config=yaml.safe_dump(_portable(self.config), sort_keys=False).strip(),
+            config=block(yaml.safe_dump(_portable(self.config), sort_keys=False), "yaml"),
             recipe=_words(self.settings),
             reading=_reading(self.spec),
             minutes=f"{self.seconds / 60:.0f}",
@@ -124,25 +124,24 @@ class Card:
         return render(
             template,
             title=config.title or f"{Path(config.output).name}: a P2L model",
-            metadata=self._metadata(),
             feedback=self.spec.feedback,
             n_models=len(self.spec.models),
-            models="\n".join(f"- {name}" for name in self.spec.models),
-            source=f'"{self._source()}"',
+            models=bullets(self.spec.models),
+            source=literal(self._source()),
             data=self._data(),
             versions=_versions(),
-            costs=config.cost_note,
-            evaluation="\n\n".join(_table(name, report) for name, report in self.reports.items()) or "Not evaluated.",
-            notes=self.notes,
-            **fields,
+            costs=Markdown(config.cost_note),
+            evaluation=Markdown("\n\n".join(_table(*named) for named in self.reports.items()) or "Not evaluated."),
+            notes=Markdown(self.notes),
+            **{"metadata": self._metadata(), **fields},
         )
 
     def _source(self) -> str:
         """The name to load the model by: Hub repository or folder."""
         return self.config.push_to_hub or Path(self.config.output).name
 
-    def _metadata(self) -> str:
-        """Licence, data set and results in the format of the Hub's metadata."""
+    def _metadata(self, more: dict[str, Any] | None = None) -> Markdown:
+        """Licence, data set and results in the format of the Hub's metadata, and `more`."""
         results: dict[str, dict[str, float]] = {}
         for name, report in self.reports.items():
             values = {m: e.value for m, e in report.metrics.items() if isinstance(e, Estimate)}
@@ -151,36 +150,37 @@ class Card:
         data: dict[str, Any] = {"license": self.config.license} if self.config.license else {}
         data |= {"datasets": [dataset]} if dataset else {}
         data |= {"model-index": model_index(Path(self.config.output).name, results)} if results else {}
-        return as_yaml(data) if data else ""
+        data |= more or {}
+        return Markdown(as_yaml(data) if data else "")
 
-    def _data(self) -> str:
+    def _data(self) -> Markdown:
         path = Path(self.config.votes).expanduser()
         name = path.name if path.is_absolute() or path.exists() else self.config.votes
         digest = f", {self.data_hash}" if self.data_hash else ""
-        n = f"{len(self.data.prompts):,} prompts (`{name}`{digest})"
+        n = f"{len(self.data.prompts):,} prompts ({code(name)}{digest})"
         if isinstance(self.data, Scores):
-            return f"Scores of {len(self.data.models)} LLMs on {n}.{self._findings()}"
-        text = f"{len(self.data):,} votes on {n}.{self._findings()}"
+            return Markdown(f"Scores of {len(self.data.models)} LLMs on {n}.{text(self._findings())}")
+        found = f"{len(self.data):,} votes on {n}.{text(self._findings())}"
         if self.summary is not None:
             shares = ", ".join(f"{label} {share:.1%}" for label, share in self.summary.outcomes.items())
-            text += f" Outcomes: {shares}."
+            found += f" Outcomes: {shares}."
             if self.summary.why_feedback:
                 why = self.summary.why_feedback
-                text += f" The feedback model `{self.spec.feedback}` was chosen from these votes: {why}."
+                found += f" The feedback model `{self.spec.feedback}` was chosen from these votes: {text(why)}."
             if self.summary.undetermined:
-                text += f" Of these votes, {self.summary.undetermined}."
-        return text
+                found += f" Of these votes, {text(self.summary.undetermined)}."
+        return Markdown(found)
 
     def _findings(self) -> str:
         """What was done when the data were read, in sentences that begin with a blank."""
-        found, text = self.data.findings, ""
+        found, said = self.data.findings, ""
         if found.skipped is not None:
-            text += f" {found.skipped.n:,} of {found.skipped.n_rows:,} rows were left out: {found.skipped.why}."
+            said += f" {found.skipped.n:,} of {found.skipped.n_rows:,} rows were left out: {found.skipped.why}."
         if found.renamed:
-            text += f" Renamed: {', '.join(f'{old} to {new}' for old, new in found.renamed.items())}."
+            said += f" Renamed: {', '.join(f'{old} to {new}' for old, new in found.renamed.items())}."
         if found.near:
-            text += f" Names that are nearly the same count as different LLMs: {'; '.join(map(str, found.near))}."
-        return text
+            said += f" Names that are nearly the same count as different LLMs: {'; '.join(map(str, found.near))}."
+        return said
 
     def _curve(self) -> str:
         losses = [entry["eval_loss"] for entry in self.history or [] if "eval_loss" in entry]
@@ -223,11 +223,11 @@ def data_hash(source: str, data: Votes | Scores) -> str:
     return f"sha256 of its rows `{sha.hexdigest()}`"
 
 
-def _reading(spec: ModelSpec) -> str:
+def _reading(spec: ModelSpec) -> Markdown:
     """How the model reads a prompt, in words."""
     chat = "the chat template over the user turns" if spec.chat else "the user turns without a chat template"
-    cls = "no CLS token" if spec.cls_token is None else f"CLS token `{spec.cls_token}`"
-    return f"{chat}, the last {spec.max_prompt_tokens:,} tokens at most, {cls}, pooling {spec.pooling}"
+    cls = "no CLS token" if spec.cls_token is None else f"CLS token {code(spec.cls_token)}"
+    return Markdown(f"{chat}, the last {spec.max_prompt_tokens:,} tokens at most, {cls}, pooling {spec.pooling}")
 
 
 def _words(settings: dict[str, Any]) -> str:
@@ -260,14 +260,14 @@ def _machine() -> str:
     return f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
 
 
-def _table(name: str, report: Report) -> str:
+def _table(name: str, report: Report) -> Markdown:
     """A Markdown table of the metrics with intervals, compared with the averaged leaderboard if there is a baseline."""
     averaged = report.baseline.metrics if report.baseline else {}
     difference = report.baseline.difference if report.baseline else {}
     rows = []
     for metric, estimate in report.metrics.items():
         if not isinstance(estimate, Estimate):
-            rows.append(f"| {metric} | {estimate} | | | | |")
+            rows.append(row(metric, estimate, "", "", "", ""))
             continue
         less = difference.get(metric)
         cells = [
@@ -277,8 +277,8 @@ def _table(name: str, report: Report) -> str:
             "" if less is None else _difference(less),
             f"{estimate.n:,}",
         ]
-        rows.append(f"| {metric} | {' | '.join(cells)} |")
-    return render("evaluation_table.md", name=name, rows="\n".join(rows)).rstrip()
+        rows.append(row(metric, *cells))
+    return Markdown(render("evaluation_table.md", name=name, rows=Markdown("\n".join(rows))).rstrip())
 
 
 def _difference(less: Estimate) -> str:

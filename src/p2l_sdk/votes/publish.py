@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from p2l_sdk.errors import MissingExtraError, VotesError
 from p2l_sdk.hub.access import HubOptions, HubTarget, push
-from p2l_sdk.hub.cards import join_card, render
+from p2l_sdk.hub.cards import join_card
+from p2l_sdk.hub.markdown import Markdown, code, literal, render, rows
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner
 from p2l_sdk.options import named_options
 from p2l_sdk.outputs.leftovers import scratch_folder
@@ -145,28 +146,28 @@ def _card(
         ],
         "model_list": list(votes.models),
     }
-    rows = [
-        f"| {m.model} | {m.n_votes:,} | {m.wins:,} | {m.losses:,} | {m.ties:,} | {m.both_bad:,} |"
-        for m in summary.models
-    ]
+    models = [(m.model, *(f"{n:,}" for n in (m.n_votes, m.wins, m.losses, m.ties, m.both_bad))) for m in summary.models]
     text = render(
         "votes_dataset.md",
         title=title,
         n_models=len(votes.models),
-        repo_id=repo_id,
-        splits="\n".join(
-            f"- `{name}`: {len(part):,} votes on {len(part.prompts):,} prompts" for name, part in splits.items()
+        repo=literal(repo_id),
+        train=code(f"p2l train --votes {repo_id} --output my-model"),
+        splits=Markdown(
+            "\n".join(
+                f"- {code(name)}: {len(part):,} votes on {len(part.prompts):,} prompts" for name, part in splits.items()
+            )
         ),
-        columns="\n".join(
-            f"| {name} | {kind} | {_MEANING.get(name, 'label of the vote')} |"
+        columns=rows(
+            (name, kind, Markdown(_MEANING.get(name, "label of the vote")))
             for name, kind in zip(schema.names, schema.types, strict=True)
         ),
-        main=main,
-        models="\n".join(rows),
+        main=code(main),
+        models=rows(models),
         outcomes=", ".join(f"{word} {share:.1%}" for word, share in summary.outcomes.items()),
         feedback=feedback,
         cross_entropy=f"{summary.marginal_cross_entropy:.4f}",
-        description=f"\n{description}" if description else "",
+        description=Markdown(f"\n{description}" if description else ""),
     )
     return join_card(data, text)
 

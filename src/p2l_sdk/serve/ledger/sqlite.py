@@ -13,8 +13,10 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from p2l_sdk.errors import P2LError
+from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.serve.ledger.entries import (
     Account,
     Budgets,
@@ -29,6 +31,7 @@ from p2l_sdk.serve.ledger.entries import (
 )
 from p2l_sdk.serve.ledger.store import absent, taken
 
+_BEYOND = 1e18  # no budget, time or amount is so large
 _VERSION = 1
 _BUSY_SECONDS = 5.0  # until another process must have ended its transaction, which takes less than a millisecond
 _TABLES = f"""
@@ -104,9 +107,12 @@ class SQLiteStore:
                 "SELECT account, period, amount FROM spend WHERE period IN (?, ?, ?)", periods(day)
             ):
                 amounts[account][period] = amount
+                _require_numbers(account, (amount,))
             rows = connection.execute(
                 "SELECT id, name, total, daily, monthly, created, revoked, managed FROM keys ORDER BY created, name"
-            )
+            ).fetchall()
+            for id, name, *numbers, _ in rows:
+                _require_numbers(name if isinstance(name, str) else id, numbers)
             return [
                 Account(id, name, Budgets(total, daily, monthly), created, revoked, bool(managed),
                         Spent.of(amounts[id], day))
@@ -215,3 +221,10 @@ def _add(connection: sqlite3.Connection, account: str, day: str, amount: int) ->
         "ON CONFLICT DO UPDATE SET amount = amount + excluded.amount",
         (account, *periods(day), amount),
     )
+
+
+def _require_numbers(name: str, values: Sequence[Any]) -> None:
+    """Refuse a file that somebody has edited or damaged: of what is no number, no budget can be kept."""
+    for value in values:
+        if not (value is None or (isinstance(value, int | float) and abs(value) < _BEYOND)):
+            raise LedgerError(f"the key {shown(name)} has {shown(value)} for a number; restore the file from a copy")

@@ -8,6 +8,7 @@ of `apply_chat_template` of transformers.
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -18,8 +19,8 @@ from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from p2l_sdk.errors import ModelFormatError, PromptError
-from p2l_sdk.modeling.limits_p2l import shown
+from .errors_p2l import ModelFormatError, PromptError
+from .limits_p2l import shown
 
 _MOST_SOURCE = 1_000_000  # characters of a template
 _MOST_STEPS = 200_000
@@ -87,6 +88,7 @@ class _Limited(ImmutableSandboxedEnvironment):
         return _checked(super().call_binop(context, operator, left, right))
 
 
+@functools.lru_cache(maxsize=16)
 def renderer(source: str) -> Callable[[list[str]], str]:
     """What lays a chat template over the user turns of a prompt.
 
