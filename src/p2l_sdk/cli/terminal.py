@@ -31,6 +31,16 @@ def counting(things: str) -> Iterator[Callable[[int], None]]:
 
 
 @contextlib.contextmanager
+def telling() -> Iterator[Callable[[str, int], None]]:
+    """A live line on stderr that disappears when done; yields the function that sets what is being done and how much of
+    it is done (0 where that cannot be counted)."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda doing, done: progress.update(task, description=f"{done:,} {doing}" if done else doing)
+
+
+@contextlib.contextmanager
 def bar_of(things: str) -> Iterator[Callable[[int, int], None]]:
     """A bar with the time left, on stderr, that disappears when done; yields the function that sets done and total."""
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn(things), TimeRemainingColumn())
