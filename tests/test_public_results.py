@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import p2l_sdk
-from p2l_sdk import P2L, Leaderboard, Votes, mpg, pictures
+from p2l_sdk import P2L, Leaderboard, Route, Votes, mpg, pictures
 from p2l_sdk.evaluation import aggregate_agreement, by_category, compare, evaluate, robustness
 from p2l_sdk.judging.asking import Stopped
 from p2l_sdk.judging.collect import Collection, LLMAnswers
@@ -50,7 +50,7 @@ RESULTS = results()
 @pytest.mark.parametrize("name", RESULTS)
 def test_a_result_can_all_that_results_can(name):
     kind = RESULTS[name]
-    assert issubclass(kind, Tabular | Leaderboard), f"{name} has to_dict, but is neither Tabular nor in PARTS"
+    assert issubclass(kind, Tabular | Leaderboard | Route), f"{name} has to_dict, but is neither Tabular nor in PARTS"
     assert kind.rows is not Tabular.rows
     assert kind.caption is not Tabular.caption
     for what in ("to_pandas", "_repr_html_", "plot"):
@@ -105,6 +105,7 @@ def made():
     ]
     goodness = mpg.goodness(mpg.Results.read(scores), draws=200)
     reference = dict(zip(goodness.models, (3.0, 2.0, 1.0), strict=True))
+    by_llm = dict(zip(goodness.models, goodness.means[:, 0].tolist(), strict=True))
     fastness = mpg.Fastness({"usd_per_query": {"x": mpg.Measure(0.5), "y": mpg.Measure(1.5, 1.0, 2.0, 7)}}, "here")
     answers = {"output_tokens": 9, "input_tokens": 7, "seconds": 0.5, "cost": 0.1}
     llms = tuple(LLMAnswers(name, 3, 1, {"timeout": 1}, **answers) for name in ("x", "y"))
@@ -127,9 +128,7 @@ def made():
         "NodeEstimates": goodness,
         "Fastness": fastness,
         "mpg report": MPGReport(goodness, fastness),
-        "Correlation": mpg.correlations(
-            {"Goodness": dict(zip(goodness.models, goodness.means[:, 0].tolist(), strict=True))}, reference
-        )[0],
+        "Correlation": mpg.correlations({"Goodness": by_llm}, reference)[0],
         "Collection": Collection(Path("answers.jsonl"), 4, llms, 0.2, 0.0, Stopped()),
         "Judgement": Judgement(Path("votes.jsonl"), "gpt", {"model_a": 3, "tie": 1}, **counts, **ended),
         "BuiltModel": BuiltModel(Path("built"), p2l.spec, (kind,), None, 9),

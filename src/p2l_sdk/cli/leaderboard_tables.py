@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from p2l_sdk.cli.terminal import WIDE, bar
-from p2l_sdk.leaderboards.leaderboard import WHOLE, Leaderboard
+from p2l_sdk.cli.terminal import WIDE
+from p2l_sdk.leaderboards.leaderboard import WHOLE, ZERO, Leaderboard
 from p2l_sdk.routing.route import Route
+from p2l_sdk.tabular import text_bar
 
 _FAINT, _UNSEEN = 0.05, 0.005  # shares of a kind that are not worth a word, or a line
 
@@ -50,7 +51,7 @@ def print_leaderboard(
             f"{row['rating']:.0f}",
         ]  # Text: a name is not markup
         if bars:
-            cells.append(bar(row["rating"], low, high))
+            cells.append(text_bar(row["rating"], low, high, ZERO))
         if "low" in row:
             cells.append(f"{row['low']:.0f} to {row['high']:.0f}")
         if "usable" in row:
@@ -65,6 +66,8 @@ def print_leaderboard(
     if len(rows) < n and n > WHOLE:
         console.print(Text(f"... and {n - len(rows)} more LLMs (--all shows all, --top {2 * len(rows)} the best)"))
     note = "rating: 400 points are odds of 10 to 1"
+    if bars:
+        note += f"; bars start at 1000, {board.zero_text}"
     if board.usable is not None:
         note += "; usable: chance of an acceptable answer"
     if "win_rate" in rows[0]:
@@ -94,7 +97,7 @@ def print_kinds(kinds: Mapping[str, float] | None) -> None:
     for name, share in sorted(kinds.items(), key=lambda pair: -pair[1]):
         if share < _UNSEEN:
             break
-        table.add_row(Text(name), f"{100 * share:.0f} %", bar(share, 0.0, 1.0) if share >= _FAINT else "")
+        table.add_row(Text(name), f"{100 * share:.0f} %", text_bar(share, 0.0, 1.0) if share >= _FAINT else "")
     Console().print(table)
 
 

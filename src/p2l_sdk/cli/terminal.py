@@ -17,8 +17,6 @@ from rich.progress import (
 )
 
 WIDE = 76  # columns from which on tables have bars
-_BAR_WIDTH = 12
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 @contextlib.contextmanager
@@ -47,11 +45,3 @@ def bar_of(things: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=3600) as progress:
         task = progress.add_task("", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def bar(value: float, low: float, high: float) -> str:
-    """A bar of the length of a value between the least and the greatest one of a table."""
-    # the worst LLM keeps a sliver, so that every row has a bar
-    filled = 1.0 if high <= low else 0.05 + 0.95 * (value - low) / (high - low)
-    eighths = round(filled * _BAR_WIDTH * 8)
-    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()

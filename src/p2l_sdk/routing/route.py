@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from p2l_sdk.errors import MissingExtraError
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
-from p2l_sdk.tabular import Tabular
 
 if TYPE_CHECKING:
     import matplotlib.axes
+    import pandas
 
 
 def usd(amount: float) -> str:
@@ -22,7 +23,7 @@ def usd(amount: float) -> str:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Route(Tabular):
+class Route:
     """The LLM to call for a prompt, and why.
 
     Attributes:
@@ -81,6 +82,14 @@ class Route(Tabular):
             own = self.matched.get(name, name)
             called[own] = called.get(own, 0.0) + probability
         return [{**row, "probability": called.get(row["model"], 0.0)} for row in self.leaderboard.rows()]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The rows as a data frame (needs pandas)."""
+        try:
+            import pandas
+        except ImportError:
+            raise MissingExtraError("to_pandas", "pandas", "data") from None
+        return pandas.DataFrame(self.rows())
 
     def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
         """Draw the prompt's leaderboard, with what is called in its title.
