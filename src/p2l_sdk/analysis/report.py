@@ -207,8 +207,11 @@ class Strengths(Tabular):
         values = np.where(self.found, self.deviations, np.nan)[:, columns]
         groups = [(cluster.name, cluster.n_prompts) for cluster in self.clusters]
         ax = draw(values, groups, [self.models[i] for i in columns], ax)
-        white = f"white: less than {self.least:.0f} points, or within the limits of error ({self.level:.0%})"
-        ax.set_title(f"{self.caption}\n{white}", loc="left", fontsize=pictures.NORMAL)
+        white = (
+            f"columns: the best LLM overall first; white: less than {self.least:.0f} points,\n"
+            f"or within the limits of error ({self.level:.0%}, for the whole search)"
+        )
+        ax.set_title(f"{self.caption}\n{white}", loc="left", fontsize=pictures.SMALL)
         return ax
 
     @property
