@@ -48,7 +48,7 @@ def main() -> None:
         print(f"| {1e3 * budget:.2f} | {row[0]:.2f} | {row[1]:.3f} | {row[2]:.2f} | {row[3]:.3f} | {row[4]:.3f} |")
     if arguments.write:
         ax = frontier.plot()
-        ax.set_title(f"The embedded model routing9 on {len(scores.prompts)} held-out prompts", loc="left", fontsize=10)
+        ax.set_title(f"routing9, held out: {ax.get_title(loc='left')}", loc="left", fontsize=10)
         ax.figure.savefig(arguments.write, dpi=130)
 
 

@@ -2,11 +2,12 @@
 
 The subjects are hidden from the search. Reported are how well the clusters recover them (adjusted mutual information,
 0 by chance and 1 if they are the subjects), and how often what is said of an LLM holds on prompts that neither the
-model nor the search has seen: whether each reported deviation has the sign of the measured one (0.5 by chance). Then
-the time and memory of a large run.
+model nor the search has seen: whether each deviation told has the sign of the measured one (0.5 by chance). Then the
+time and memory of a large run.
 
     p2l train --votes ../shared/data/mmlu_pro/scores_train.parquet --output runs/mmlu_pro
-    python benchmarks/strengths.py --model runs/mmlu_pro [--data ../shared/data] [--seed 0] [--many 100000] [--json]
+    python benchmarks/strengths.py --model runs/mmlu_pro [--data ../shared/data] [--seed 0] [--halves] [--many 100000]
+        [--json]
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ from threads import THREADS, parse
 
 # isort: split
 import argparse
+import hashlib
+import json
 import resource
+import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +31,9 @@ from measuring import machine, print_json
 from p2l_sdk import P2L, Scores
 from p2l_sdk.analysis import Strengths, strengths
 from p2l_sdk.tables.files import read_rows
+from p2l_sdk.training import TrainingConfig, train
+
+_VAL, _PARTS = 911, 40  # questions of val; parts of the other half that are as small
 
 
 def subjects(found: Strengths, data: Path) -> dict[str, float]:
@@ -40,22 +48,60 @@ def subjects(found: Strengths, data: Path) -> dict[str, float]:
     return scores
 
 
-def signs(found: Strengths, data: Path, llms: list[str]) -> dict[str, Any]:
-    """How often the reported deviations of some LLMs have the sign of those measured on val."""
-    measured = Scores.read(data / "mmlu_pro" / "scores_val.parquet", found.models)
-    cluster = found.assign(measured.prompts)
-    relative = measured.scores - measured.scores.mean(1, keepdims=True)
-    right = []
+def signs(found: Strengths, cluster: np.ndarray, scores: np.ndarray, llms: Sequence[str]) -> dict[str, Any]:
+    """How often the deviations told of some LLMs have the sign of those measured on other prompts, given the
+    `(n_prompts,)` clusters and `(n_prompts, n_models)` scores of these. `surely` counts those where the measured one is
+    clear itself (95 %), one by one."""
+    relative = scores - scores.mean(1, keepdims=True)
+    away, errors = [], []
     for name in llms:
         i = found.models.index(name)
         for finding in found.of(name):
-            inside = cluster == found.clusters.index(finding.cluster)
-            if inside.any():
-                away = relative[inside, i].mean() - relative[:, i].mean()
-                right.append(np.sign(away) == np.sign(finding.deviation))
-    n, share = len(right), float(np.mean(right)) if right else float("nan")
+            inside = relative[cluster == found.clusters.index(finding.cluster), i]
+            if len(inside) > 1:
+                away.append((inside.mean() - relative[:, i].mean()) * np.sign(finding.deviation))
+                errors.append(inside.std(ddof=1) / np.sqrt(len(inside)))
+    sure = np.array(away) / np.maximum(errors, 1e-9)
+    n, share = len(away), float(np.mean(np.array(away) > 0)) if away else float("nan")
     error = 1.96 * float(np.sqrt(share * (1 - share) / max(n, 1)))
-    return {"n": n, "right": share, "low": share - error, "high": min(share + error, 1.0)}
+    surely = {"right": int((sure > 1.96).sum()), "wrong": int((sure < -1.96).sum())}
+    return {"n": n, "right": share, "low": share - error, "high": min(share + error, 1.0), "surely": surely}
+
+
+def on_val(found: Strengths, data: Path) -> dict[str, Any]:
+    """The signs on val: of all LLMs, and of the five of which most is told, together and one by one."""
+    measured = Scores.read(data / "mmlu_pro" / "scores_val.parquet", found.models)
+    cluster, most = found.assign(measured.prompts), sorted(found.models, key=lambda name: -len(found.of(name)))[:5]
+    told = {name: signs(found, cluster, measured.scores, [name]) for name in most}
+    return {
+        "all LLMs": signs(found, cluster, measured.scores, found.models),
+        "five LLMs": signs(found, cluster, measured.scores, most),
+        "each": {name: f"{round(one['n'] * one['right'])} of {one['n']}" for name, one in told.items()},
+    }
+
+
+def half_by_half(data: Path, seed: int) -> list[dict[str, Any]]:
+    """The same on train alone, where the rule for what is told was chosen: a model of one half of the questions, and
+    signs on the other half, and on parts of that as small as val."""
+    whole = Scores.read(data / "mmlu_pro" / "scores_train.parquet")
+    half = np.array([hashlib.sha256(str(prompt).encode()).digest()[0] % 2 for prompt in whole.prompts])
+    results = []
+    for own in (0, 1):
+        with tempfile.TemporaryDirectory() as folder:
+            file, rows = Path(folder) / "scores.jsonl", np.flatnonzero(half == own)
+            named = [dict(zip(whole.models, whole.scores[i].tolist(), strict=True)) for i in rows]
+            lines = [json.dumps({"prompt": whole.prompts[i], **row}) for i, row in zip(rows, named, strict=True)]
+            file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            p2l = train(TrainingConfig(votes=str(file), output=str(Path(folder) / "model"), seed=seed))
+            assert p2l is not None
+            found = strengths(p2l, [whole.prompts[i] for i in rows], seed=seed)
+        order = [whole.models.index(name) for name in found.models]
+        others = np.flatnonzero(half != own)
+        cluster, scores = found.assign([whole.prompts[i] for i in others]), whole.scores[others][:, order]
+        parts = [np.random.default_rng(k).permutation(len(others))[:_VAL] for k in range(_PARTS)]
+        small = [signs(found, cluster[part], scores[part], found.models)["right"] for part in parts]
+        results.append({**signs(found, cluster, scores, found.models), f"right on {_VAL}": float(np.mean(small))})
+    return results
 
 
 def large(p2l: P2L, prompts: list[str], n: int) -> dict[str, float]:
@@ -72,6 +118,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a model trained on mmlu_pro's train file")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--halves", action="store_true", help="also train on each half of train (2 minutes)")
     parser.add_argument("--many", type=int, default=0, help="prompts of the timed run, with the default model")
     parser.add_argument("--json", action="store_true")
     arguments = parse(parser)
@@ -79,13 +126,13 @@ def main() -> None:
     rows = list(read_rows(arguments.data / "mmlu_pro" / "scores_train.parquet"))
     prompts = [row["prompt"] for row in rows]
     found = strengths(p2l, prompts, seed=arguments.seed)
-    most = sorted(found.models, key=lambda name: -len(found.of(name)))
     results: dict[str, Any] = {
         "clusters": len(found.clusters),
-        "ami": subjects(found, arguments.data),
-        "five LLMs with most findings": {"llms": most[:5], **signs(found, arguments.data, most[:5])},
-        "all LLMs": signs(found, arguments.data, list(found.models)),
+        "adjusted mutual information": subjects(found, arguments.data),
+        **on_val(found, arguments.data),
     }
+    if arguments.halves:
+        results["halves of train"] = half_by_half(arguments.data, arguments.seed)
     if arguments.many:
         results["large"] = large(P2L.from_pretrained(), prompts, arguments.many)
     if arguments.json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,63 @@ def axes_of_size(ax: matplotlib.axes.Axes | None, width: float, height: float) -
     assert ax is not None
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def draw_bars(
+    rows: Sequence[Mapping[str, Any]],
+    label: str,
+    value: str,
+    *,
+    meaning: str,
+    title: str,
+    ax: matplotlib.axes.Axes | None = None,
+    error: str = "standard_error",
+    most: int = 40,
+) -> matplotlib.axes.Axes:
+    """Draw a number of each row as a bar from zero, the first row on top, with its 95 % interval where that is known.
+
+    Args:
+        rows: of a result; those without the number are left out.
+        label, value: the columns of the names and of the numbers.
+        meaning: of the numbers, with their unit.
+        title: of the picture.
+        ax: where to draw; a new figure if None.
+        error: the column of standard errors, where the rows have no limits `low` and `high`.
+        most: rows that are drawn; the title says so if there are more.
+    """
+    known = [row for row in rows if isinstance(row.get(value), int | float) and np.isfinite(row[value])]
+    shown = known[:most]
+    ax = axes_of_size(ax, 7.5, 1.5 + 0.32 * max(len(shown), 1))
+    at, limits = range(len(shown)), [_limits(row, value, error) for row in shown]
+    ax.barh(at, [row[value] for row in shown], color=PALE_BLUE, edgecolor=GREY_BLUE, height=0.62)
+    for y, ends in enumerate(limits):
+        if ends is not None:
+            ax.plot(ends, (y, y), color=INK, lw=1.6)
+    ax.axvline(0.0, color=INK, lw=0.9)
+    for y, (row, ends) in enumerate(zip(shown, limits, strict=True)):
+        positive = row[value] >= 0
+        edge = row[value] if ends is None else (max(*ends, 0.0) if positive else min(*ends, 0.0))
+        beside: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": SMALL}
+        beside |= {"ha": "left", "xytext": (5, 0)} if positive else {"ha": "right", "xytext": (-5, 0)}
+        ax.annotate(f"{row[value]:,.4g}", (edge, y), **beside)
+    ax.set_yticks(at, [str(row[label]) for row in shown])
+    ax.set_ylim(len(shown) - 0.4, -0.6)
+    ax.margins(x=0.14)
+    ax.tick_params(axis="y", length=0, labelsize=SMALL)
+    lines = "; lines: 95 % intervals" if any(ends is not None for ends in limits) else ""
+    ax.set_xlabel(f"{meaning}\n(bars start at zero{lines})")
+    first = "" if len(shown) == len(known) else f": the first {len(shown)} of {len(known)}"
+    ax.set_title(title + first, loc="left", fontsize=NORMAL, wrap=True)
+    return ax
+
+
+def _limits(row: Mapping[str, Any], value: str, error: str) -> tuple[float, float] | None:
+    """The ends of a row's interval, if they are known."""
+    low, high = row.get("low"), row.get("high")
+    if low is not None and high is not None:
+        return float(low), float(high)
+    spread = row.get(error)
+    return None if spread is None else (row[value] - 1.96 * spread, row[value] + 1.96 * spread)
 
 
 def on_dark(colour: str) -> bool:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas
 
 _MOST = 100  # rows in a notebook
+_WIDTH, _EIGHTHS = 12, " ▏▎▍▌▋▊▉█"  # characters of a bar in text
 
 
 class Tabular:
@@ -54,6 +55,25 @@ def html_table(caption: str, header: Sequence[str], cells: Sequence[Sequence[str
     body = "".join("<tr>" + "".join(f"<td>{html_text(cell)}</td>" for cell in row) + "</tr>" for row in cells)
     body += "".join(f'<tr><td colspan="{len(header)}">{html_text(text)}</td></tr>' for text in more)
     return f"<table><caption>{html_text(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def text_bar(value: float, low: float, high: float, zero: float = 0.0) -> str:
+    """A bar in text from a zero to a value, to its right or to its left.
+
+    Args:
+        value: of this row.
+        low, high: the least and the greatest value of the table; bars are in proportion to their distance.
+        zero: where bars start.
+    """
+    low, high = min(low, zero), max(high, zero)
+    cells = _WIDTH / max(high - low, 1e-9)
+    start = round((zero - low) * cells)
+    if value >= zero:
+        eighths = round((value - zero) * cells * 8)
+        return " " * start + "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+    halves = round((zero - value) * cells * 2)  # there are no eighths of a character that start at its right
+    bar = "▐" * (halves % 2) + "█" * (halves // 2)
+    return bar.rjust(start) if len(bar) <= start else bar[-start:] if start else ""
 
 
 def estimates_of(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:

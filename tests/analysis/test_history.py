@@ -164,3 +164,30 @@ def test_an_archive_without_conversations_is_refused(tmp_path):
         archive.writestr("readme.txt", "hello")
     with pytest.raises(P2LError, match=r"holds no conversations\.json"):
         read_history(tmp_path / "other.zip")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("README.md", "# A title\n" + "Some words of a document\n" * 30, "looks like a document"),
+        ("notes.txt", "## A title\nSome words\n```\ncode\n```\n", "looks like a document"),
+        ("page.txt", "<html>\n<body>\nwords\n</body>\n", "looks like a document"),
+        ("chat.txt", "User: Hello\nAssistant: Hi\n**You:** A poem\n", "looks like the transcript of a conversation"),
+    ],
+)
+def test_text_that_is_no_list_of_prompts_is_refused(tmp_path, name, text, says):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(P2LError, match=says):
+        read_history(tmp_path / name)
+
+
+def test_it_is_said_what_was_read(tmp_path):
+    lines = ["# include <stdio.h>: what does that mean?", "A poem"] + [f"Is {i} a prime?" for i in range(20)]
+    (tmp_path / "prompts.md").write_text("\n".join(lines[1:]))
+    (tmp_path / "prompts.txt").write_text("\n".join(lines))
+    (tmp_path / "prompts.csv").write_text("prompt\nA poem\n")
+    kinds = {name: read_history(tmp_path / name).kind for name in ("prompts.md", "prompts.txt", "prompts.csv")}
+    assert set(kinds.values()) == {"text with a prompt on each line", "a table with a prompt in each row"}
+    assert read_history(written(tmp_path, [chatgpt(("user", "Hello"))])).kind == "an export of ChatGPT"
+    assert read_history(written(tmp_path, [claude(("human", "Hello"))])).kind == "an export of Claude"
+    assert read_history(written(tmp_path, ["Hello"])).kind == "JSON of conversations"

@@ -111,7 +111,11 @@ def test_the_command(tmp_path):
     picture = tmp_path / "both.svg"
     options = ("--model", "routing9", "--per-month", "3000", "--output", picture, "--json")
     result = p2l_command("personal", CHATS, lines, *options)
-    assert result.stderr.decode() == "p2l: my_chats.json: 1 conversation without text of yours left out\n"
+    assert result.stderr.decode().splitlines() == [
+        "p2l: my_chats.json: 12 conversations, read as JSON of conversations",
+        "p2l: my_chats.json: 1 conversation without text of yours left out",
+        "p2l: hers.txt: 24 conversations, read as text with a prompt on each line",
+    ]
     people = json.loads(result.stdout)["people"]
     assert [person["name"] for person in people] == ["my_chats.json", "hers.txt"]
     assert people[0]["per_month"] == 3000

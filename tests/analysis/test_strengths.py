@@ -8,12 +8,16 @@ from analysis.worlds import MODELS, TOPICS, TopicScorer, topic_prompts
 
 from p2l_sdk import P2L
 from p2l_sdk.analysis import prompt_map, strengths
+from p2l_sdk.analysis.cluster_sums import ClusterSums
 from p2l_sdk.analysis.clusters import Tree, choose
 from p2l_sdk.analysis.deviations import GroupMoments, deviations, largest_by_chance
 from p2l_sdk.analysis.report import POINTS
 from p2l_sdk.analysis.space import Space
 from p2l_sdk.analysis.terms import distinctive, terms
 from p2l_sdk.errors import P2LError, PromptError, UnknownModelError
+from p2l_sdk.leaderboards.leaderboard import Coefficients
+from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.modeling.spec_p2l import ModelSpec
 
 PLANTED = np.zeros((len(TOPICS), len(MODELS)))
 PLANTED[1, 4], PLANTED[3, 0] = 0.8, -0.8  # e writes poems, a is no lawyer
@@ -95,9 +99,11 @@ def test_every_form_tells_the_same(found):
 
 def test_a_sample_and_assignment_give_what_all_prompts_give(found, monkeypatch):
     monkeypatch.setattr(prompt_map, "_SAMPLE", 150)
-    done = []
-    sampled = strengths(world(PLANTED), topic_prompts(400), progress=done.append)
-    assert done[-1] == 400
+    told = []
+    sampled = strengths(world(PLANTED), topic_prompts(400), progress=lambda *what: told.append(what))
+    assert {("prompts read", 400), ("vectors of prompts", 150), ("finding clusters", 0)} <= set(told)
+    assert ("of 400 prompts assigned to clusters", 400) in told
+    assert told[-1] == ("clusters named", len(sampled.clusters))
     names, whole = by_topic(sampled, None), by_topic(found, None)
     assert sum(cluster.n_prompts for cluster in sampled.clusters) == 400
     assert sampled.deviations[names["poetry"], 4] == pytest.approx(found.deviations[whole["poetry"], 4], abs=15)
@@ -223,3 +229,49 @@ def test_an_invalid_prompt_is_named_by_its_position():
     with pytest.raises(PromptError) as error:
         strengths(world(PLANTED), [*topic_prompts(60), ""])
     assert error.value.index == 60
+
+
+class KnowsItsError(TopicScorer):
+    """A model whose error for a group of like prompts has a variance of 0.04, if they are all alike."""
+
+    group_error = np.array([0.04, 4.0], dtype=np.float32)
+
+
+def test_limits_include_the_error_of_the_model_for_a_group_of_prompts(found):
+    wide = strengths(P2L(KnowsItsError(PLANTED), costs=COSTS), topic_prompts(400))
+    assert (found.own_error, wide.own_error) == (False, True)
+    assert [a.name for a in wide.clusters] == [a.name for a in found.clusters]
+    scorer = TopicScorer(PLANTED)
+    coefs = scorer.score(topic_prompts(400)).coefs.astype(np.float64)
+    cluster = wide.assign(topic_prompts(400))
+    for k in range(len(wide.clusters)):
+        inside = coefs[cluster == k] - coefs[cluster == k].mean(1, keepdims=True)
+        alike = 1.0 - inside.var(0).mean() / 4.0  # bt knows coefficients up to a shift, so all error is relative
+        more = np.square(wide.margins[k]) - np.square(found.margins[k])
+        assert np.allclose(np.sqrt(more), POINTS * 1.96 * np.sqrt(0.04 * alike), rtol=0.01)
+
+
+def test_where_prompts_differ_in_how_hard_they_are_only_the_relative_part_of_the_error_counts():
+    random = np.random.default_rng(0)
+    coefs = random.normal(size=(300, 5)) + 2.0 * random.normal(size=(300, 1))
+    leaf = random.integers(0, 2, 300)
+    p2l = P2L(Grounded(coefs.shape[1]))
+    sums = ClusterSums(p2l, 2)
+    for rows in (slice(0, 100), slice(100, 300)):
+        sums.add(leaf[rows], Coefficients(coefs[rows], None, None))
+    relative = coefs - coefs.mean(1, keepdims=True)
+    share = relative.var(0).mean() / coefs.var(0).mean()
+    alike = [1.0 - coefs[leaf == k].var(0).mean() / 50.0 for k in (0, 1)]
+    assert np.allclose(sums.of_groups(np.eye(2, dtype=bool)), 0.3 * share * np.array(alike))
+
+
+class Grounded:
+    """What a sum needs of a scorer: a feedback model whose coefficients are not relative, and errors."""
+
+    group_error = np.array([0.3, 50.0])
+
+    def __init__(self, n_models: int) -> None:
+        self.spec = ModelSpec(models=tuple(MODELS[:n_models]), feedback=Feedback.GRK)
+
+    def score(self, prompts):
+        raise NotImplementedError

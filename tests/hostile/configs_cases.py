@@ -93,7 +93,7 @@ READ, SIZE = "cannot be read as JSON", "config.json has|must be|weights hold|do 
 CASES = [
     _raw("nested", "[" * 10**5, READ),
     _raw("nested-whole", '{"a":' * 10**5 + "1" + "}" * 10**5, READ),
-    _raw("nested-a-little", '{"a":' * 100 + "1" + "}" * 100, "nested deeper than 64"),
+    _raw("nested-a-little", '{"a":' * 150 + "1" + "}" * 150, "nested deeper than 100"),
     _raw("empty", "", READ),
     _raw("text", "hello", READ),
     _raw("half", '{"model_type": "p2l"', READ),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stdout
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from p2l_sdk.cli.leaderboard_tables import print_leaderboard
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.leaderboards.shown import rows_to_show
 from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.tabular import text_bar
 
 
 def board(n: int, intervals: bool = False) -> Leaderboard:
@@ -69,11 +73,39 @@ def test_a_picture_of_the_best(intervals):
         assert "(1000: the mean LLM; 400 points are odds of 10 to 1)" in ax.get_xlabel()
 
 
+def bar_in(cell: str) -> str:
+    """The bar in the fourth column of a row in HTML."""
+    return cell.split("</td><td>")[3].removeprefix("<td>")
+
+
+def test_bars_in_text_start_at_a_stated_zero():
+    assert text_bar(1100.0, 1000.0, 1200.0, 1000.0) == "█" * 6
+    assert text_bar(1100.0, 900.0, 1200.0, 1000.0) == " " * 4 + "█" * 4
+    assert text_bar(950.0, 900.0, 1200.0, 1000.0) == "  ██"
+    assert text_bar(937.5, 900.0, 1200.0, 1000.0) == " ▐██"
+    assert text_bar(900.0, 900.0, 1200.0, 1000.0) == "████"
+    assert text_bar(1000.0, 900.0, 1200.0, 1000.0).strip() == ""
+    assert text_bar(800.0, 700.0, 900.0, 1000.0) == " " * 4 + "█" * 8  # all below: the zero is at the right edge
+    assert text_bar(5.0, 5.0, 5.0, 5.0) == ""
+    assert text_bar(0.325, 0.0, 1.0) == "███▉"
+
+
+def test_the_command_line_says_where_bars_start(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    with redirect_stdout(io.StringIO()) as told:
+        print_leaderboard(board(3), {})
+    assert "bars start at 1000, the mean LLM" in told.getvalue()
+    assert told.getvalue().count("█") == 12
+    with redirect_stdout(io.StringIO()) as told:
+        print_leaderboard(board(3, True), {})
+    assert "bars" not in told.getvalue()
+
+
 def test_a_notebook_shows_bars_and_prices_as_the_command_line_does():
     few = replace(board(3), costs={"llm-1": 0.002})
     shown = few._repr_html_()
-    assert "<th>rating</th><th>above the lowest</th><th>$ per 1k</th>" in shown
-    assert [cell.count("█") for cell in shown.split("<tr>")[2:]] == [12, 6, 1]
+    assert "<th>rating</th><th>from 1000</th><th>$ per 1k</th>" in shown
+    assert [bar_in(cell) for cell in shown.split("<tr>")[2:]] == ["\u2007" * 6 + "█" * 6, "\u2007" * 6, "█" * 6]
     assert "<td>2.00</td>" in shown
     assert "<td>?</td>" in shown
     assert "95 % interval" in board(3, True)._repr_html_()

@@ -11,7 +11,7 @@ from support.command_line import p2l, refused
 from p2l_sdk import P2L
 from p2l_sdk.errors import P2LError
 from p2l_sdk.routing.allocation import JointFrontier
-from p2l_sdk.routing.mixture import strict_choice
+from p2l_sdk.routing.mixture import optimal_mixture, strict_choice
 from p2l_sdk.routing.sweep import frontier_of
 
 PRICES = np.array([1.0, 2.0, 2.0, 5.0, 9.0]) / 1000
@@ -162,3 +162,14 @@ def test_by_category(scores_file, tmp_path):
     assert not expected["a"]["measured"]
     assert "did you mean 'task'?" in p2l("frontier", file, "--scores", "--by", "tusk", *arguments[:2]).stderr.decode()
     assert "give --model once" in refused("frontier", file, "--by", "task", *arguments[:2], *arguments[:2])
+
+
+def test_a_budget_per_prompt_is_the_best_mixture_of_each():
+    random = np.random.default_rng(0)
+    prices = np.array([0.3, 0.1, 0.1, 0.9, 0.4])
+    scores, outcomes = random.normal(size=(2, 30, 5))
+    found = frontier_of(scores, prices, None, outcomes, tuple("abcde"), "win_rate")
+    for i, budget in enumerate(found.budgets.tolist()):
+        mixtures = np.stack([optimal_mixture(row, prices, budget) for row in scores])
+        assert found.prompt_scores[i] == pytest.approx((mixtures * outcomes).sum(1).mean())
+        assert found.prompt_costs[i] == pytest.approx((mixtures @ prices).mean())

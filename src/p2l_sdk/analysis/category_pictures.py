@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _NAME = 30  # characters of a category's name
 _LETTER = 0.05  # share of a bar that has room for a letter
 _ABREAST = 3  # panels
+_HATCHES = ("", "", "///", "///", "...", "...", "xxx", "xxx", "---", "---")  # in a grey copy, some colours are alike
 _WIDE = 24  # characters of a name; of longer ones, two are side by side in a legend
 
 
@@ -96,6 +97,7 @@ def draw_shares(
     down = -(-n // across)
     letters = ["" if name == others else chr(ord("A") + j) for j, name in enumerate(names)]
     colours = [pictures.PALE if not letter else pictures.PALETTE[j % 10] for j, letter in enumerate(letters)]
+    hatches = [_HATCHES[j % 10] if letter else "" for j, letter in enumerate(letters)]
     columns = 2 if max(map(len, names)) > _WIDE else 3
     legend = 0.22 * -(-len(names) // columns)
     figure, axes = pyplot.subplots(
@@ -106,7 +108,7 @@ def draw_shares(
         if b >= n:
             ax.set_visible(False)
             continue
-        _draw_bars(ax, panels[b][1], letters, colours)
+        _draw_bars(ax, panels[b][1], letters, colours, hatches)
         ax.set_yticks(range(len(rows)), rows, fontsize=pictures.SMALL)
         ax.set_title(panels[b][0], fontsize=pictures.SMALL)
         if b + across >= n:
@@ -118,7 +120,8 @@ def draw_shares(
         for letter, name in zip(letters, names, strict=True)
     ]
     patches = [
-        pyplot.Rectangle((0, 0), 1, 1, color=colour, label=text) for colour, text in zip(colours, told, strict=True)
+        pyplot.Rectangle((0, 0), 1, 1, facecolor=colour, edgecolor="white", lw=0.0, hatch=hatch, label=text)
+        for colour, hatch, text in zip(colours, hatches, told, strict=True)
     ]
     figure.legend(
         handles=patches, loc="outside lower center", ncols=columns, frameon=False, fontsize=pictures.SMALL,
@@ -127,14 +130,18 @@ def draw_shares(
     return figure
 
 
-def _draw_bars(ax: Any, shares: np.ndarray, letters: Sequence[str], colours: Sequence[str]) -> None:
+def _draw_bars(
+    ax: Any, shares: np.ndarray, letters: Sequence[str], colours: Sequence[str], hatches: Sequence[str]
+) -> None:
     left = np.zeros(len(shares))
-    for letter, colour, share in zip(letters, colours, shares.T, strict=True):
-        ax.barh(range(len(shares)), share, left=left, color=colour, edgecolor="white", linewidth=0.6, height=0.82)
+    for letter, colour, hatch, share in zip(letters, colours, hatches, shares.T, strict=True):
+        look: dict[str, Any] = {"color": colour, "edgecolor": "white", "linewidth": 0.6, "hatch": hatch}
+        ax.barh(range(len(shares)), share, left=left, height=0.82, **look)
         ink = "white" if pictures.on_dark(colour) else pictures.INK
         for row in np.flatnonzero(share >= _LETTER):
             middle = left[row] + share[row] / 2
-            ax.text(middle, row, letter, ha="center", va="center", fontsize=pictures.SMALL - 1, color=ink)
+            behind = {"facecolor": colour, "edgecolor": "none", "pad": 1.5} if hatch else None
+            ax.text(middle, row, letter, ha="center", va="center", fontsize=pictures.SMALL - 1, color=ink, bbox=behind)
         left = left + share
     ax.set_ylim(len(shares) - 0.5, -0.5)
     ax.set_xlim(0, 1)

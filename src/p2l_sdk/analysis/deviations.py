@@ -19,11 +19,15 @@ class GroupMoments:
 
     Args:
         n_groups, n_models: the shape; groups do not overlap.
+
+    Attributes:
+        counts: `(n_groups,)` prompts.
+        sums: `(2, n_groups, n_models)` of the coefficients and of their squares.
     """
 
     def __init__(self, n_groups: int, n_models: int) -> None:
         self.counts = np.zeros(n_groups)
-        self._sums = np.zeros((2, n_groups, n_models))
+        self.sums = np.zeros((2, n_groups, n_models))
 
     def add(self, group: np.ndarray, coefs: np.ndarray) -> None:
         """Add prompts: `(n,)` their groups, `(n, n_models)` their centred coefficients."""
@@ -31,13 +35,13 @@ class GroupMoments:
         present, starts = np.unique(group[order], return_index=True)
         values = coefs[order].astype(np.float64)
         self.counts[present] += np.diff(np.append(starts, len(group)))
-        self._sums[0, present] += np.add.reduceat(values, starts)
-        self._sums[1, present] += np.add.reduceat(np.square(values), starts)
+        self.sums[0, present] += np.add.reduceat(values, starts)
+        self.sums[1, present] += np.add.reduceat(np.square(values), starts)
 
     def joined(self, members: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Counts `(n_nodes,)`, means and variances `(n_nodes, n_models)` of unions of groups, `(n_nodes, n_groups)`."""
         counts = members @ self.counts
-        mean, square = (np.einsum("kg,gm->km", members, x) / np.maximum(counts, 1.0)[:, None] for x in self._sums)
+        mean, square = (np.einsum("kg,gm->km", members, x) / np.maximum(counts, 1.0)[:, None] for x in self.sums)
         return counts, mean, np.maximum(square - np.square(mean), 0.0)
 
 
@@ -70,11 +74,14 @@ def largest_by_chance(
     """
     random = np.random.default_rng(seed)
     kept = random.permutation(len(group))[:_SAMPLE]
-    group, coefs = np.sort(group[kept]), coefs[kept][:, columns]
-    largest = np.empty(_PERMUTATIONS)
+    group, coefs = group[kept], coefs[kept][:, columns].astype(np.float64)
+    values, largest = np.hstack([coefs, np.square(coefs)]), np.empty(_PERMUTATIONS)
+    names = np.arange(members.shape[1])[:, None]
     for i in range(_PERMUTATIONS):
+        inside = (random.permutation(group) == names).astype(np.float64)
         moments = GroupMoments(members.shape[1], len(columns))
-        moments.add(group, coefs[random.permutation(len(coefs))])
+        moments.counts += inside.sum(1)
+        moments.sums += np.stack(np.split(inside @ values, 2, axis=1))
         away, errors = deviations(moments, members)
         largest[i] = np.abs(away / errors).max(initial=0.0)
     return float(np.quantile(largest, level))

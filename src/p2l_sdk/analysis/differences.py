@@ -177,11 +177,15 @@ class Differences(Tabular):
         columns = np.argsort(-self.overall, kind="stable")[:llms]
         values = np.where(self.clear, self.values, np.nan)[:, columns]
         against = pictures.as_written(self.against)
-        meaning = f"rating points better (+) or worse (-)\nthan on {against}, relative to the mean LLM"
+        meaning = f"rating points better (+) or worse (-, hatched)\nthan on {against}, relative to the mean LLM"
         ax = draw(values, self.categories, [self.models[i] for i in columns], ax, meaning=meaning)
-        best = "" if len(columns) == len(self.models) else f" (the best {len(columns)} drawn)"
-        told = "white: no clear difference (its 95 % interval holds 0)"
-        ax.set_title(f"{self.caption}{best}\n{told}", loc="left", fontsize=pictures.NORMAL)
+        best = "" if len(columns) == len(self.models) else f", the best {len(columns)} drawn"
+        told = (
+            "columns: the best LLM overall first; white: no clear difference\n"
+            "(its 95 % interval, over prompts like these, holds 0). Each cell\n"
+            f"by itself: of {values.size:,}, some {0.05 * values.size:.0f} would be coloured by chance"
+        )
+        ax.set_title(f"{self.caption}{best}\n{told}", loc="left", fontsize=pictures.SMALL)
         return ax
 
     def __repr__(self) -> str:

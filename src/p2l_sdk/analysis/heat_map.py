@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,9 +22,9 @@ def draw(
     llms: Sequence[str],
     ax: matplotlib.axes.Axes | None,
     *,
-    meaning: str = "rating points above (+) or below (-)\nthe LLM's own rating over all prompts",
+    meaning: str = "rating points above (+) or below (-, hatched)\nthe LLM's own rating over all prompts",
 ) -> matplotlib.axes.Axes:
-    """Draw rating points above and below each LLM's overall rating.
+    """Draw rating points above and below each LLM's overall rating, those below hatched.
 
     Args:
         values: `(n_groups, n_llms)`; NaN is left white.
@@ -37,9 +37,22 @@ def draw(
     most = float(np.nanmax(np.abs(values), initial=1.0))
     image = ax.imshow(values, cmap="PuOr_r", vmin=-most, vmax=most, aspect="auto")
     for (k, j), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            color = "white" if abs(value) > 0.65 * most else pictures.INK
-            ax.text(j, k, f"{value:+.0f}", ha="center", va="center", fontsize=pictures.SMALL - 1, color=color)
+        if not np.isfinite(value):
+            continue
+        colour = f"#{''.join(f'{round(255 * part):02x}' for part in image.cmap(image.norm(value))[:3])}"
+        ink = "white" if pictures.on_dark(colour) else pictures.INK
+        text: dict[str, Any] = {
+            "ha": "center",
+            "va": "center",
+            "fontsize": pictures.SMALL - 1,
+            "color": ink,
+            "zorder": 3,
+        }
+        if value < 0.0:  # in a grey copy, the two colours are one
+            box: dict[str, Any] = {"fill": False, "hatch": "////", "edgecolor": "white", "lw": 0.0, "alpha": 0.5}
+            ax.add_patch(pictures.require_pyplot().Rectangle((j - 0.5, k - 0.5), 1, 1, **box))
+            text["bbox"] = {"facecolor": colour, "edgecolor": "none", "pad": 1.0}
+        ax.text(j, k, f"{value:+.0f}", **text)
     short = [textwrap.shorten(name, _NAME, placeholder="…") for name, _ in groups]
     names = [f"{pictures.as_written(name)}  ({n:,})" for name, (_, n) in zip(short, groups, strict=True)]
     ax.set_xticks(range(len(llms)), map(pictures.as_written, llms), rotation=40, ha="right")

@@ -18,6 +18,7 @@ from typing import Any
 
 from p2l_sdk.errors import P2LError, PromptError
 from p2l_sdk.modeling.prompt_p2l import CheckedPrompt, Message
+from p2l_sdk.tables.files import kind_of
 from p2l_sdk.tables.limits import PACKED_TIMES, is_bomb
 from p2l_sdk.tables.text import read_text
 from p2l_sdk.votes.prompts import read_prompts
@@ -28,6 +29,10 @@ _FIELDS = re.compile(rb"^(?:content-[\w-]+|date|mime-version):(?:[^\n]|\n[ \t])*
 _LONGEST_FIELD = 4_000  # bytes of such a field of a mail
 _DAY, _MONTH = 86_400.0, 30.44 * 86_400.0  # seconds
 _USERS = ("user", "human")
+_VENDORS, _LOOKED_AT = {"ChatGPT": "mapping", "Claude": "chat_messages"}, 100_000  # characters
+_DOCUMENT = re.compile(r"\s*(#{1,6} |```|\| |\|-|!\[|<[a-z/!])|[-*_=]{3,}\s*$", re.IGNORECASE)  # marks of Markdown
+_TRANSCRIPT = re.compile(r"\W*(user|human|you|me|assistant|chatgpt|claude|gpt-?4\w*|bot|ai)\b\W*:", re.IGNORECASE)
+_MARKED = 0.1  # share of lines with such marks above which a text is no list of prompts
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class History:
         per_month: requests per month between the first and the last; None if they have no dates, or fewer than two
             weeks lie between.
         n_skipped: conversations without a user turn that can be read.
+        kind: what the file was read as, in words.
     """
 
     name: str
@@ -48,27 +54,53 @@ class History:
     n_requests: int
     per_month: float | None
     n_skipped: int
+    kind: str
 
 
 def read_history(path: str | Path) -> History:
     """Read an export of ChatGPT or Claude (`conversations.json`, or the archive with it), a JSON file of conversations
-    (lists of messages, or objects with `messages`), of messages or of prompts, an mbox whose mails are prompts, or any
-    file of prompts that `p2l aggregate` reads.
+    (lists of messages, or objects with `messages`), of messages or of prompts, an mbox whose mails are prompts, or a
+    table or text of prompts that `p2l aggregate` reads. A document or a transcript as text is refused, since its lines
+    are no prompts.
 
     Raises:
         P2LError: the file cannot be read, or holds no conversation.
     """
     path = Path(path)
     if path.suffix.lower() == ".mbox":
-        return _history(path, ((body, when) for body, when in _mails(path)))
+        return _history(path, _mails(path), "mails, each of them a prompt")
     if path.suffix.lower() == ".zip":
-        return _history(path, _conversations(_parsed(_from_archive(path), path), path))
+        return _of_json(_parsed(_from_archive(path), path), path)
     if path.suffix.lower() == ".json":
-        return _history(path, _conversations(_parsed(read_text(path), path), path))
-    return _history(path, ((prompt, None) for prompt in read_prompts(path)))
+        return _of_json(_parsed(read_text(path), path), path)
+    if kind_of(path) is not None:
+        return _history(path, ((prompt, None) for prompt in read_prompts(path)), "a table with a prompt in each row")
+    lines = list(read_prompts(path))
+    _require_prompts(lines, path)
+    return _history(path, ((line, None) for line in lines), "text with a prompt on each line")
 
 
-def _history(path: Path, found: Iterator[tuple[Any, float | None]]) -> History:
+def _require_prompts(lines: list[Any], path: Path) -> None:
+    """Raise P2LError if these are the lines of a document, or of what two have said."""
+    few = 0.0 if path.suffix.lower() == ".md" else _MARKED
+    marks = (("a document", _DOCUMENT, few), ("the transcript of a conversation", _TRANSCRIPT, _MARKED))
+    for what, line_of, most in marks:
+        marked = sum(line_of.match(str(line)) is not None for line in lines)
+        if marked > most * len(lines):
+            raise P2LError(
+                f"{str(path)!r} looks like {what}, whose lines are no prompts of yours; give an export of ChatGPT or "
+                "Claude, a JSON list of conversations, an mbox, or a text with one prompt on each line"
+            )
+
+
+def _of_json(value: Any, path: Path) -> History:
+    text = json.dumps(value)[:_LOOKED_AT]
+    vendors = (name for name, key in _VENDORS.items() if f'"{key}": ' in text)
+    kind = next((f"an export of {name}" for name in vendors), "JSON of conversations")
+    return _history(path, _conversations(value, path), kind)
+
+
+def _history(path: Path, found: Iterator[tuple[Any, float | None]], kind: str) -> History:
     conversations, times, skipped = [], [], 0
     for prompt, when in found:
         try:
@@ -86,7 +118,7 @@ def _history(path: Path, found: Iterator[tuple[Any, float | None]]) -> History:
     requests = sum(len(conversation) for conversation in conversations)
     span = max(times) - min(times) if len(times) == len(conversations) else 0.0
     rate = None if span < 14 * _DAY else requests / (span / _MONTH)
-    return History(path.name, tuple(conversations), requests, rate, skipped)
+    return History(path.name, tuple(conversations), requests, rate, skipped, kind)
 
 
 def _from_archive(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,12 @@ from p2l_sdk.scorers.scorer import PoolingScorer
 FEWEST = 40  # prompts
 _SAMPLE = 20_000
 
+Tell = Callable[[str, int], None]
+
+
+def silent(doing: str, done: int) -> None:
+    """Tell nobody."""
+
 
 @dataclass(frozen=True)
 class PromptMap:
@@ -27,8 +33,7 @@ class PromptMap:
     Attributes:
         texts: the user turns of the sampled prompts.
         points: `(n_sampled, n_directions)` where they lie.
-        coefs: `(n_sampled, n_models)` their centred coefficients.
-        shares: `(n_sampled, n_kinds)` how much of each kind they show; no columns if the model recognises none.
+        scored: their coefficients.
         leaf: `(n_sampled,)` the leaf of the tree that each is in.
         space, tree: for further prompts.
         n_prompts: how many there are in all.
@@ -36,16 +41,16 @@ class PromptMap:
 
     texts: list[str]
     points: np.ndarray
-    coefs: np.ndarray
-    shares: np.ndarray
+    scored: Coefficients
     leaf: np.ndarray
     space: Space
     tree: Tree
     n_prompts: int
 
     @classmethod
-    def of(cls, p2l: P2L, prompts: Iterable[Prompt], seed: int) -> PromptMap:
-        """The map of a random sample of at most 20,000 of the prompts.
+    def of(cls, p2l: P2L, prompts: Iterable[Prompt], seed: int, tell: Tell = silent) -> PromptMap:
+        """The map of a random sample of at most 20,000 of the prompts; `tell` is called as the `progress` of
+        `strengths`.
 
         Raises:
             P2LError: there are too few prompts, they are all alike, they can be iterated only once, or the model is on
@@ -55,15 +60,16 @@ class PromptMap:
         scorer = pooling(p2l)
         if isinstance(prompts, Iterator):
             raise P2LError("these prompts can be read only once; give a list, or an object that can be iterated again")
-        sample, n_prompts = _sample(prompts, seed)
+        sample, n_prompts = _sample(prompts, seed, tell)
         if n_prompts < FEWEST:
             raise P2LError(f"clusters need {FEWEST} prompts or more to be found in; there are {n_prompts}")
-        vectors = np.concatenate([scorer.pooled(batch) for batch in in_batches(sample)])
+        vectors = _vectors(scorer, sample, tell)
+        tell("finding clusters", 0)
         space = Space.of(vectors)
         points = space.points(vectors)
         tree = Tree.of(points, seed)
         texts, scored = ["\n".join(user_turns(prompt)) for prompt in sample], scorer.score_pooled(vectors)
-        return cls(texts, points, centred(scored), shares(scored), tree.leaf(points), space, tree, n_prompts)
+        return cls(texts, points, scored, tree.leaf(points), space, tree, n_prompts)
 
     def nearest(self, inside: np.ndarray, n: int) -> tuple[str, ...]:
         """The texts of the prompts nearest to the middle of some `(n_sampled,)` of them, each text once."""
@@ -92,7 +98,17 @@ def shares(scored: Coefficients) -> np.ndarray:
     return np.zeros((len(scored), 0)) if scored.kinds is None else scored.kinds.shares
 
 
-def _sample(prompts: Iterable[Prompt], seed: int) -> tuple[list[Prompt], int]:
+def _vectors(scorer: PoolingScorer, sample: list[Prompt], tell: Tell) -> np.ndarray:
+    """`(n_sampled, width)` the vectors of prompts."""
+    parts, done = [], 0
+    for batch in in_batches(sample):
+        parts.append(scorer.pooled(batch))
+        done += len(batch)
+        tell("vectors of prompts", done)
+    return np.concatenate(parts)
+
+
+def _sample(prompts: Iterable[Prompt], seed: int, tell: Tell) -> tuple[list[Prompt], int]:
     """A random sample of prompts in their order, and how many there are (reservoir sampling)."""
     random, kept, n = np.random.default_rng(seed), dict[int, tuple[int, Prompt]](), 0
     for batch in in_batches(prompts):
@@ -106,4 +122,5 @@ def _sample(prompts: Iterable[Prompt], seed: int) -> tuple[list[Prompt], int]:
             if i < _SAMPLE or slot < _SAMPLE:
                 kept[i if i < _SAMPLE else slot] = (i, prompt)
         n += len(batch)
+        tell("prompts read", n)
     return [prompt for _, prompt in sorted(kept.values(), key=lambda pair: pair[0])], n

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import matplotlib.axes
 
 POINTS = 400.0 / math.log(10.0)  # rating points of a logit
-LEAST = 50.0  # rating points worth telling: odds of 4 to 3
+LEAST = 60.0  # rating points worth telling: odds of 7 to 5
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Finding:
     Attributes:
         cluster: where.
         deviation: rating points that the LLM stands above (or below) its overall rating.
-        low, high: limits of the deviation, which hold for all findings together.
+        low, high: limits of the deviation; see `Strengths.level`.
         rank: of the LLM in this cluster.
         rank_overall: of the LLM over all prompts.
         instead: the LLM with the highest rating in this cluster that costs no more; None if that is the LLM itself, or
@@ -78,7 +78,10 @@ class Strengths(Tabular):
         asked: the LLMs that the test covers.
         costs: USD per response, as far as they are known.
         n_prompts: how many prompts there were.
-        level: the chance that all limits hold together, where the prompts are a random sample.
+        level: of the limits: the chance that all of them hold together, where the prompts are a random sample and the
+            model is right; of its own error for a group of like prompts, each allows for as much as `level` of such
+            errors are.
+        own_error: whether the model knows its own error, so that the limits include it.
         least: rating points below which a deviation is not worth telling.
         explained: for 1, 2, ... clusters the share of the variance among held-out leaderboards that they explain.
         assign: gives any prompts the clusters that they belong to, by their place in `clusters`; all are 0 if there are
@@ -94,6 +97,7 @@ class Strengths(Tabular):
     costs: Mapping[str, float]
     n_prompts: int
     level: float
+    own_error: bool
     least: float
     explained: tuple[float, ...]
     assign: Callable[[Iterable[Prompt]], np.ndarray]
@@ -172,6 +176,7 @@ class Strengths(Tabular):
         return {
             "n_prompts": self.n_prompts,
             "level": self.level,
+            "own_error": self.own_error,
             "least": self.least,
             "explained": list(self.explained),
             "clusters": [
@@ -202,8 +207,11 @@ class Strengths(Tabular):
         values = np.where(self.found, self.deviations, np.nan)[:, columns]
         groups = [(cluster.name, cluster.n_prompts) for cluster in self.clusters]
         ax = draw(values, groups, [self.models[i] for i in columns], ax)
-        white = f"white: less than {self.least:.0f} points, or not beyond chance ({self.level:.0%}, all together)"
-        ax.set_title(f"{self.caption}\n{white}", loc="left", fontsize=pictures.NORMAL)
+        white = (
+            f"columns: the best LLM overall first; white: less than {self.least:.0f} points,\n"
+            f"or within the limits of error ({self.level:.0%}, for the whole search)"
+        )
+        ax.set_title(f"{self.caption}\n{white}", loc="left", fontsize=pictures.SMALL)
         return ax
 
     @property

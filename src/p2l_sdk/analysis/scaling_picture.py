@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _MARKERS = "osD^vP*X"
 _BESIDE = 1.025  # factor between the marks of two lines, which would hide each other
+End = tuple[float, float, str, tuple[float, float, float], str]  # of a line: y, x, its name, colour and mark
 _LIMIT = 1.96  # standard errors: 95 %
 
 
@@ -41,7 +42,7 @@ def draw(
         inside, beyond = np.geomspace(law.n[0], law.n[-1], 60), np.geomspace(law.n[-1], factor * law.n[-1], 40)
         ax.plot(inside, law.curve(inside), color=colour, lw=1.6)
         ax.plot(beyond, law.curve(beyond), color=colour, lw=1.3, ls="--")
-        ends.append((float(law.curve(beyond)[-1]), float(beyond[-1]), line.name, colour))
+        ends.append((float(law.curve(beyond)[-1]), float(beyond[-1]), line.name, colour, mark))
         if number == best:
             limits = [(n, x.low, x.high) for n in beyond for x in [law.at(float(n))] if x.low is not None]
             if limits:
@@ -56,7 +57,12 @@ def draw(
     _ticks(ax, lines, factor)
     _bounds(ax, lines, best, factor)
     _name_lines(ax, ends)
-    ax.set_xlabel("prompts learned from (dashed: forecast)")
+    band = f"; shaded: 95 % limits of {lines[best].name}" if ax.collections and _has_band(lines[best], factor) else ""
+    ax.set_xlabel(
+        "prompts learned from\nmarks: means of the draws, with 95 % intervals (beside each other at the same size); "
+        f"lines: fitted laws\ndashed: forecast{band}"
+    )
+    ax.xaxis.label.set_fontsize(pictures.SMALL)
     ax.set_ylabel("loss on held-out votes, nats a vote")
     ax.set_title(title, loc="left", fontsize=pictures.SMALL)
     return ax
@@ -88,18 +94,32 @@ def _bounds(ax: matplotlib.axes.Axes, lines: Sequence[Line], best: int, factor: 
     ax.set_ylim(low - 0.06 * height, high + 0.06 * height)
 
 
-def _name_lines(ax: matplotlib.axes.Axes, ends: list[tuple[float, float, str, tuple[float, float, float]]]) -> None:
-    """Name each line at its right end; names that would touch are moved apart."""
+def _has_band(line: Line, factor: float) -> bool:
+    return line.law.at(factor * float(line.law.n[-1])).low is not None
+
+
+def _name_lines(ax: matplotlib.axes.Axes, ends: list[End]) -> None:
+    """Name each line at its right end, with its mark; names that would touch are moved apart, with a thin line to their
+    own."""
     low, high = ax.get_ylim()
-    apart, last = 0.042 * (high - low), -np.inf
-    for y, x, name, colour in sorted(ends):
-        last = max(y, last + apart)
+    apart, last = 0.046 * (high - low), -np.inf
+    middle = float(np.mean([y for y, *_ in ends]))
+    start = min(min(y for y, *_ in ends), middle - apart * (len(ends) - 1) / 2)
+    places = []
+    for y, *_ in sorted(ends):
+        last = max(y if y > middle + apart * len(ends) / 2 else start, last + apart)
+        places.append(last)
+    for (y, x, name, colour, mark), place in zip(sorted(ends), places, strict=True):
+        pieces: dict[str, Any] = {"color": colour, "clip_on": False}
+        ax.plot((x, 1.13 * x, 1.2 * x), (y, place, place), lw=0.8, **pieces)
+        ax.plot(1.25 * x, place, mark, ms=5, **pieces)
         ax.annotate(
             pictures.as_written(name),
-            (x, y),
-            (x * 1.12, last),
+            (1.25 * x, place),
+            (6, 0),
+            textcoords="offset points",
             va="center",
-            color=colour,
+            color=pictures.INK,
             fontsize=pictures.SMALL,
             annotation_clip=False,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,10 @@ import numpy as np
 
 from p2l_sdk.analysis.power_law import Interval, PowerLaw, fit_power_law
 from p2l_sdk.analysis.scaling_points import Point
-from p2l_sdk.errors import MissingExtraError
+from p2l_sdk.tabular import Tabular, html_table
 
 if TYPE_CHECKING:
     import matplotlib.axes
-    import pandas
 
 FACTOR = 10.0  # times the prompts that a forecast is for
 _BACKTEST = 3  # sizes at least that a law is fitted to
@@ -78,7 +76,7 @@ class Curve:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Scaling:
+class Scaling(Tabular):
     """A scaling study.
 
     Attributes:
@@ -145,14 +143,6 @@ class Scaling:
             "points": self.rows(),
         }
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """The rows as a data frame (needs pandas)."""
-        try:
-            import pandas
-        except ImportError:
-            raise MissingExtraError("to_pandas", "pandas", "data") from None
-        return pandas.DataFrame(self.rows())
-
     def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
         """Draw the losses, the laws through them, and how these go on to ten times the prompts.
 
@@ -216,14 +206,9 @@ class Scaling:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        names = list(_cells(self.curves[0]))
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in ("model", *names, "warnings"))
-        body = ""
-        for curve in self.curves:
-            cells = (self.name(curve), *_cells(curve).values(), "; ".join(curve.law.warnings))
-            body += "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
-        caption = f"<caption>{html.escape(self.caption)}</caption>"
-        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        header = ["model", *_cells(self.curves[0]), "warnings"]
+        cells = [[self.name(curve), *_cells(curve).values(), "; ".join(curve.law.warnings)] for curve in self.curves]
+        return html_table(self.caption, header, cells)
 
 
 def _cells(curve: Curve) -> dict[str, str]:

@@ -10,10 +10,13 @@ from p2l_sdk.cli.terminal import Console, Text
 
 _TOLD = 3  # LLMs of a cluster
 _NOTE = (
-    "numbers: rating points above (+) or below (-) the LLM's own rating over all prompts (50 points are odds of 4 to "
-    "3), told if beyond chance in the whole search; limits: what other prompts like these would give, not where the "
-    "model itself is wrong"
+    "numbers: rating points above (+) or below (-) the LLM's own rating over all prompts (60 points are odds of 7 to "
+    "5), told if beyond chance in the whole search; limits: what other prompts like these would give, {}"
 )
+_OWN_ERROR = {
+    True: "and how wrong the model usually is about such a group",
+    False: "not where the model itself is wrong",
+}
 
 
 def table_of(title: str, *columns: tuple[str, str]) -> Table:
@@ -44,7 +47,7 @@ def print_strengths(found: Strengths) -> None:
         said = [", ".join(f"{found.models[i]} {found.deviations[k, i]:+.0f}" for i in side) for side in sides]
         table.add_row(f"{cluster.n_prompts:,}", Text(cluster.name), Text(said[0]), Text(said[1]))
     console.print(table)
-    console.print(Text(_NOTE, style="dim"))
+    console.print(Text(_note(found), style="dim"))
 
 
 def print_report(found: Strengths, llm: str) -> None:
@@ -61,7 +64,7 @@ def print_report(found: Strengths, llm: str) -> None:
             _print_findings(console, found, title, mine if sign > 0 else mine[::-1])
     if not findings:
         console.print(Text("as overall in every cluster, as far as these prompts can tell"))
-    console.print(Text(_NOTE, style="dim"))
+    console.print(Text(_note(found), style="dim"))
 
 
 def _print_findings(console: Console, found: Strengths, title: str, findings: list[Finding]) -> None:
@@ -82,6 +85,10 @@ def _print_findings(console: Console, found: Strengths, title: str, findings: li
             *[Text(instead)] * priced,
         )
     console.print(table)
+
+
+def _note(found: Strengths) -> str:
+    return _NOTE.format(_OWN_ERROR[found.own_error])
 
 
 def _priced(found: Strengths, name: str) -> str:

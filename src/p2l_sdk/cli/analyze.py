@@ -16,10 +16,10 @@ from p2l_sdk.cli.common import (
     MODEL,
     PROMPT_COLUMN,
     READING,
-    counting,
     load,
     number_type,
     print_json,
+    telling,
     whole_numbers,
     whole_type,
 )  # fmt: skip
@@ -113,7 +113,7 @@ def prompts_of(path: str, column: str | None) -> PromptFile | list[Prompt]:
 @click.option("--versus", metavar="NAME", help="With --llm: by how much it is ahead of this one, cluster by cluster.")
 @click.option("--clusters", metavar="N", type=whole_type(1), help="How many clusters to show.  [chosen]")
 @click.option(
-    "--least", metavar="POINTS", type=number_type(), help="Deviations of fewer rating points are not told.  [50]"
+    "--least", metavar="POINTS", type=number_type(), help="Deviations of fewer rating points are not told.  [60]"
 )
 @click.option("--seed", metavar="N", type=whole_type(0), default=0, show_default=True, help="Of everything.")
 @click.option("--namer", metavar="MODEL@URL", help="An LLM that names the clusters; its key is in P2L_NAMER_KEY.")
@@ -133,7 +133,7 @@ def strengths(
     """Find clusters of the prompts in FILE, and the LLMs that stand above or below their overall rating in each.
 
     FILE is as in `p2l aggregate`, with 40 prompts or more. Clusters are of prompts that say alike; what is told of an
-    LLM is beyond what chance brings anywhere in the search (95 %).
+    LLM is beyond what chance brings anywhere in the search, and beyond the model's own error if it knows that (95 %).
     """
     from p2l_sdk import analysis
     from p2l_sdk.cli.common import given
@@ -151,7 +151,7 @@ def strengths(
 
         versus = find_model(versus, p2l.models, "--versus")
     named = None if namer is None else analysis.LLMNamer.of(namer)
-    with counting(as_json) as progress:
+    with telling(as_json) as progress:
         found = analysis.strengths(
             p2l, prompts_of(file, column), llm, namer=named, progress=progress, **given(**options)
         )

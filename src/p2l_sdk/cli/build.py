@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,7 +14,6 @@ from p2l_sdk.cli.common import COLUMNS, JSON, listed, print_json, say, whole_typ
 from p2l_sdk.cli.mpg import PERCENT
 
 if TYPE_CHECKING:
-    from p2l_sdk.kinds.build import BuiltModel
     from p2l_sdk.kinds.ratings import KindRatings
 
 
@@ -80,7 +78,7 @@ def build(
     with _progress(quiet=as_json) as progress:
         built = build_model(known, read, output, base=base, costs=costs, seed=seed, card=card, progress=progress)
     if as_json:
-        print_json(_as_dict(built))
+        print_json(built.to_dict())
         return
     from p2l_sdk.cli.kinds_tables import print_built
 
@@ -136,15 +134,3 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[str, int], None] | None]:
         names = {"prompts": "prompts read", "networks": "networks trained"}
         tasks = {phase: progress.add_task(text, total=None) for phase, text in names.items()}
         yield lambda phase, done: progress.update(tasks[phase], completed=done)
-
-
-def _as_dict(built: BuiltModel) -> dict[str, Any]:
-    kinds = [asdict(kind) for kind in built.kinds]
-    return {
-        "output": str(built.folder),
-        "models": list(built.spec.models),
-        "feedback": str(built.spec.feedback),
-        "n_prompts": built.n_prompts,
-        "kinds": kinds,
-        "none": built.none,
-    }

@@ -312,6 +312,18 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
+def telling(quiet: bool) -> Iterator[Callable[[str, int], None] | None]:
+    """A live line on a terminal that says what is being done; None if it is not one, or with --json."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+    else:
+        from p2l_sdk.cli import terminal
+
+        with terminal.telling() as progress:
+            yield progress
+
+
+@contextlib.contextmanager
 def counting(quiet: bool) -> Iterator[Callable[[int], None] | None]:
     """A live counter of prompts on a terminal; None if it is not one, or with --json."""
     if quiet or not sys.stderr.isatty():

@@ -7,9 +7,10 @@ from typing import Any
 
 from rich.table import Table
 
-from p2l_sdk.cli.terminal import WIDE, Console, Text, bar
-from p2l_sdk.leaderboards.leaderboard import WHOLE, Leaderboard
+from p2l_sdk.cli.terminal import WIDE, Console, Text
+from p2l_sdk.leaderboards.leaderboard import WHOLE, ZERO, Leaderboard
 from p2l_sdk.routing.route import Route
+from p2l_sdk.tabular import text_bar
 
 _FAINT, _UNSEEN = 0.05, 0.005  # shares of a kind that are not worth a word, or a line
 
@@ -48,7 +49,7 @@ def print_leaderboard(
             f"{row['rating']:.0f}",
         ]  # Text: a name is not markup
         if bars:
-            cells.append(bar(row["rating"], low, high))
+            cells.append(text_bar(row["rating"], low, high, ZERO))
         if "low" in row:
             cells.append(f"{row['low']:.0f} to {row['high']:.0f}")
         if "usable" in row:
@@ -63,6 +64,8 @@ def print_leaderboard(
     if len(rows) < n and n > WHOLE:
         console.print(Text(f"... and {n - len(rows)} more LLMs (--all shows all, --top {2 * len(rows)} the best)"))
     note = "rating: 400 points are odds of 10 to 1"
+    if bars:
+        note += f"; bars start at 1000, {board.zero_text}"
     if board.usable is not None:
         note += "; usable: chance of an acceptable answer"
     if "win_rate" in rows[0]:
@@ -92,7 +95,7 @@ def print_kinds(kinds: Mapping[str, float] | None) -> None:
     for name, share in sorted(kinds.items(), key=lambda pair: -pair[1]):
         if share < _UNSEEN:
             break
-        table.add_row(Text(name), f"{100 * share:.0f} %", bar(share, 0.0, 1.0) if share >= _FAINT else "")
+        table.add_row(Text(name), f"{100 * share:.0f} %", text_bar(share, 0.0, 1.0) if share >= _FAINT else "")
     Console().print(table)
 
 

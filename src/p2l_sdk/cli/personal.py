@@ -66,6 +66,8 @@ def personal(
         for history in histories
     ]
     for history in histories:
+        n = len(history.conversations)
+        click.echo(f"p2l: {history.name}: {n:,} conversation{'' if n == 1 else 's'}, read as {history.kind}", err=True)
         if history.n_skipped:
             n = history.n_skipped
             said = f"{n:,} conversation{'' if n == 1 else 's'} without text of yours"

@@ -25,8 +25,6 @@ from rich.progress import (
 from p2l_sdk.modeling.limits_p2l import visible
 
 WIDE = 76  # columns from which on tables have bars
-_BAR_WIDTH = 12
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 _live = 0  # counters and bars that are shown
@@ -76,6 +74,16 @@ def counting(things: str) -> Iterator[Callable[[int], None]]:
 
 
 @contextlib.contextmanager
+def telling() -> Iterator[Callable[[str, int], None]]:
+    """A live line on stderr that disappears when done; yields the function that sets what is being done and how much of
+    it is done (0 where that cannot be counted)."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda doing, done: progress.update(task, description=f"{done:,} {doing}" if done else doing)
+
+
+@contextlib.contextmanager
 def bar_of(things: str) -> Iterator[Callable[[int, int], None]]:
     """A bar with the time left, on stderr, that disappears when done; yields the function that sets done and total."""
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn(things), TimeRemainingColumn())
@@ -83,11 +91,3 @@ def bar_of(things: str) -> Iterator[Callable[[int, int], None]]:
     with _shown(Progress(*columns, console=console, transient=True, speed_estimate_period=3600)) as progress:
         task = progress.add_task("", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def bar(value: float, low: float, high: float) -> str:
-    """A bar of the length of a value between the least and the greatest one of a table."""
-    # the worst LLM keeps a sliver, so that every row has a bar
-    filled = 1.0 if high <= low else 0.05 + 0.95 * (value - low) / (high - low)
-    eighths = round(filled * _BAR_WIDTH * 8)
-    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()

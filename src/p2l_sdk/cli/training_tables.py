@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from rich.table import Table
 
 from p2l_sdk.cli.common import say
-from p2l_sdk.cli.terminal import WIDE, Console, Text, bar
+from p2l_sdk.cli.terminal import WIDE, Console, Text
 from p2l_sdk.editing.refined import Refined
 from p2l_sdk.evaluation import Estimate, Report
+from p2l_sdk.tabular import text_bar
 from p2l_sdk.training.choice import Choice
 from p2l_sdk.training.score_summary import ScoreSummary
 from p2l_sdk.votes.summary import VoteSummary
@@ -90,7 +91,7 @@ def print_vote_summary(summary: VoteSummary, name: str, top: int = 20) -> None:
     for row in summary.models[:top]:
         shares = [n / max(row.n_votes, 1) for n in (row.wins, row.losses, row.ties, row.both_bad)]
         cells: list[str | Text] = [Text(row.model), f"{row.n_votes:,}", *(f"{share:.0%}" for share in shares)]
-        table.add_row(*cells, *([bar(shares[0], 0.0, 1.0)] if bars else []))
+        table.add_row(*cells, *([text_bar(shares[0], 0.0, 1.0)] if bars else []))
     console.print(table)
     if len(summary.models) > top:
         console.print(Text(f"and {len(summary.models) - top:,} more LLMs", style="dim"))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,11 @@ from p2l_sdk.modeling.spec_p2l import validate_costs
 from p2l_sdk.names import meant, places
 from p2l_sdk.scorers.batches import BATCH
 from p2l_sdk.scorers.scorer import EditableScorer, editable
+from p2l_sdk.tabular import Tabular
 from p2l_sdk.votes.votes import Scores, Votes
+
+if TYPE_CHECKING:
+    import matplotlib.axes
 
 # warn if the standard error exceeds both this fraction of the known LLMs' spread and this many logits
 _TOO_WIDE, _SMALL = 0.5, 0.25  # 0.25 logits are 6 points of a win rate
@@ -52,7 +56,7 @@ class Prior(StrEnum):
 
 
 @dataclass(frozen=True, eq=False)
-class AddedModel:
+class AddedModel(Tabular):
     """What is known about an LLM added by `add_model`.
 
     Attributes:
@@ -99,6 +103,30 @@ class AddedModel:
     def covariance(self) -> np.ndarray:
         """`(width + 1, width + 1)` covariance of its row of the last layer, the bias last."""
         return self._fit.covariance
+
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        return f"{self.name}, added from {self.source}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each figure: figure and value."""
+        return [{"figure": name, "value": value} for name, value in self.to_dict().items() if name != "name"]
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """Draw how surely it is placed: the standard error of its coefficient beside the spread of the known LLMs.
+
+        Args:
+            ax: where to draw; a new figure if not given.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from p2l_sdk import pictures
+
+        told = {"its standard error": self.standard_error, "spread of the known LLMs": self.spread}
+        rows = [{"figure": name, "value": value} for name, value in told.items()]
+        return pictures.draw_bars(rows, "figure", "value", meaning="logits", title=self.caption, ax=ax)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,10 @@ from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.scorers.batches import BATCH
 from p2l_sdk.scorers.scorer import EditableScorer
+from p2l_sdk.tabular import Tabular
+
+if TYPE_CHECKING:
+    import matplotlib.axes
 
 _MOST_DIRECTIONS = 32  # of wide features, those along which the votes' prompts differ most
 
@@ -43,7 +47,7 @@ class Choice:
 
 
 @dataclass(frozen=True, eq=False)
-class Refined:
+class Refined(Tabular):
     """What the votes said about the base.
 
     Attributes:
@@ -94,6 +98,35 @@ class Refined:
         f = self.basis.of(features_of(self._scorer, prompts))
         own = self.covariance[np.arange(len(self.models)), np.arange(len(self.models))]
         return np.sqrt(np.maximum(np.einsum("pk,ikl,pl->pi", f, own, f), 0.0))
+
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        return f"Refined by {self.source}: {self.verdict}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each predictor ("base", "averaged", "refined"): model and held_out_loss in nats."""
+        return [{"model": name, "held_out_loss": loss} for name, loss in self.held_out_loss.items()]
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """Draw the losses on prompts whose votes were left out.
+
+        Args:
+            ax: where to draw; a new figure if not given.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from p2l_sdk import pictures
+
+        return pictures.draw_bars(
+            self.rows(),
+            "model",
+            "held_out_loss",
+            meaning="held-out loss, nats a vote; lower is better",
+            title=self.caption,
+            ax=ax,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""

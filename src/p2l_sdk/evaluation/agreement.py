@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from p2l_sdk.evaluation.metrics.leaderboards import compare_leaderboards
 from p2l_sdk.evaluation.predictions import Predictions
@@ -11,6 +11,9 @@ from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.p2l import P2L
 from p2l_sdk.tabular import Tabular
 from p2l_sdk.votes.votes import Votes
+
+if TYPE_CHECKING:
+    import matplotlib.axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,26 @@ class Agreement(Tabular):
             {"metric": name, "value": value, **({"baseline": baseline[name]} if name in baseline else {})}
             for name, value in self.metrics.items()
         ]
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """Draw the metrics of the aggregate.
+
+        Args:
+            ax: where to draw; a new figure if not given.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from p2l_sdk import pictures
+
+        return pictures.draw_bars(
+            self.rows(),
+            "metric",
+            "value",
+            meaning="aggregate against the leaderboard of the votes",
+            title=self.caption,
+            ax=ax,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

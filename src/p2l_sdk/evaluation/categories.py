@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.p2l import P2L
 from p2l_sdk.tabular import Tabular, estimates_of
 from p2l_sdk.votes.votes import Votes
+
+if TYPE_CHECKING:
+    import matplotlib.axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +48,21 @@ class Category(Tabular):
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary for each metric: metric, value, standard_error and n."""
         return estimates_of(self.metrics)
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """Draw the metrics.
+
+        Args:
+            ax: where to draw; a new figure if not given.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from p2l_sdk import pictures
+
+        return pictures.draw_bars(
+            self.rows(), "metric", "value", meaning="value of the metric", title=self.caption, ax=ax
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

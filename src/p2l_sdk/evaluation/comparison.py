@@ -7,7 +7,7 @@ much smaller than that of either mean.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from p2l_sdk.names import places
 from p2l_sdk.p2l import P2L
 from p2l_sdk.tabular import Tabular
 from p2l_sdk.votes.votes import Scores, Votes
+
+if TYPE_CHECKING:
+    import matplotlib.axes
 
 _OF_OUTCOMES = ("cross_entropy", "brier_score", "outcome_accuracy")  # compare only where the outcomes are the same
 
@@ -68,6 +71,26 @@ class Comparison(Tabular):
                 row["n"] = known.n
             found.append(row)
         return found
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """Draw the differences, first minus second.
+
+        Args:
+            ax: where to draw; a new figure if not given.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from p2l_sdk import pictures
+
+        return pictures.draw_bars(
+            self.rows(),
+            "metric",
+            "difference",
+            meaning="first minus second; of losses and costs, less is better",
+            title=self.caption,
+            ax=ax,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; the differences have their 95 % interval as `interval`, None without a standard error."""

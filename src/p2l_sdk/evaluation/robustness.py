@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,15 +20,18 @@ from p2l_sdk.evaluation.scores import evaluate_scores
 from p2l_sdk.modeling.prompt_p2l import Prompt, user_turns
 from p2l_sdk.p2l import P2L
 from p2l_sdk.rewording.changes import CHANGES
-from p2l_sdk.tabular import Tabular
+from p2l_sdk.tabular import Tabular, estimates_of
 from p2l_sdk.votes.votes import Scores
+
+if TYPE_CHECKING:
+    import matplotlib.axes
 
 _CONSTANT = 0.98  # of the prompts with the same best LLM: then staying put says nothing
 _ROUTED = ("routed_score", "best_single_score")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stability:
+class Stability(Tabular):
     """How often one kind of change leaves the answer as it was.
 
     Attributes:
@@ -38,6 +41,28 @@ class Stability:
 
     best: Estimate
     route: Estimate | None = None
+
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        return f"How often {self.best.n:,} changed prompts keep their answer"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each share, "best" and with a budget "route": metric, value, standard_error and n."""
+        return estimates_of({"best": self.best} if self.route is None else {"best": self.best, "route": self.route})
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """Draw the shares.
+
+        Args:
+            ax: where to draw; a new figure if not given.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from p2l_sdk import pictures
+
+        return pictures.draw_bars(self.rows(), "metric", "value", meaning="share that stays", title=self.caption, ax=ax)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -85,6 +110,22 @@ class Robustness(Tabular):
                 row |= {"route": part.route.value, "route_error": part.route.standard_error}
             found.append(row)
         return found
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """Draw for each kind of change the share of the prompts that keep their best LLM.
+
+        Args:
+            ax: where to draw; a new figure if not given.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from p2l_sdk import pictures
+
+        meaning = f"share that keep their best LLM ({self.by_chance:.2f} by chance)"
+        return pictures.draw_bars(
+            self.rows(), "change", "best", meaning=meaning, error="best_error", title=self.caption, ax=ax
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from p2l_sdk.errors import VotesError
 from p2l_sdk.evaluation.averaged import Averaged, AveragedSource
@@ -13,7 +13,11 @@ from p2l_sdk.evaluation.metrics.pairs import pair_metrics, pair_reliability, pai
 from p2l_sdk.evaluation.predictions import Predictions
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.p2l import P2L
+from p2l_sdk.tabular import Tabular
 from p2l_sdk.votes.votes import Votes
+
+if TYPE_CHECKING:
+    import matplotlib.axes
 
 
 def evaluate_votes(p2l: P2L, votes: Votes, *, scored: Coefficients | None = None) -> dict[str, Estimate]:
@@ -59,7 +63,7 @@ _BT_METRICS = ("bt_log_loss", "bt_mse", "pair_accuracy")  # of sigmoid(coef_a - 
 
 
 @dataclass(frozen=True, eq=False)
-class Baseline:
+class Baseline(Tabular):
     """One leaderboard for all prompts, as a predictor of the same votes and as a router of the same prompts.
 
     Attributes:
@@ -76,6 +80,44 @@ class Baseline:
     def __or__(self, other: Baseline) -> Baseline:
         """The metrics of both."""
         return Baseline(self.metrics | other.metrics, self.difference | other.difference)
+
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        n = max((estimate.n for estimate in self.metrics.values()), default=0)
+        return f"One leaderboard for all prompts, and the model's difference to it, on {n:,} votes or prompts"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each metric: metric, value (of the baseline), n, difference (model minus baseline), low
+        and high (its 95 % limits)."""
+        found = []
+        for name, estimate in self.metrics.items():
+            row: dict[str, Any] = {"metric": name, "value": estimate.value, "n": estimate.n}
+            if (known := self.difference.get(name)) is not None:
+                low, high = known.interval or (None, None)
+                row |= {"difference": known.value, "low": low, "high": high}
+            found.append(row)
+        return found
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """Draw the differences.
+
+        Args:
+            ax: where to draw; a new figure if not given.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from p2l_sdk import pictures
+
+        return pictures.draw_bars(
+            self.rows(),
+            "metric",
+            "difference",
+            meaning="model minus baseline; of losses and costs, less is better",
+            title=self.caption,
+            ax=ax,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from p2l_sdk.errors import P2LError, VotesError, require_known
 from p2l_sdk.judging.answers import LAYOUT, fingerprint, id_of, key_of
@@ -26,6 +26,10 @@ from p2l_sdk.options import named_options
 from p2l_sdk.serve.gateway.address import read_key
 from p2l_sdk.serve.gateway.config import GatewayConfig
 from p2l_sdk.tables.columns import PromptIndex
+from p2l_sdk.tabular import Tabular
+
+if TYPE_CHECKING:
+    import matplotlib.axes
 
 Progress = Callable[[int, int, float], None]
 _SHOWN = 6  # decimals of seconds
@@ -66,7 +70,7 @@ class LLMAnswers:
 
 
 @dataclass(frozen=True)
-class Collection:
+class Collection(Tabular):
     """The answers in a file.
 
     Attributes:
@@ -85,6 +89,29 @@ class Collection:
     spent: float
     assumed: float
     stopped: Stopped
+
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        return f"Answers of {len(self.llms)} LLMs to {self.n_prompts:,} prompts, ${self.spent:,.4g}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each LLM: model, n_answered, n_failed, input_tokens, output_tokens, seconds and cost."""
+        parts = ("n_answered", "n_failed", "input_tokens", "output_tokens", "seconds", "cost")
+        return [{"model": llm.name, **{part: getattr(llm, part) for part in parts}} for llm in self.llms]
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """Draw how many prompts each LLM has answered.
+
+        Args:
+            ax: where to draw; a new figure if not given.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from p2l_sdk import pictures
+
+        return pictures.draw_bars(self.rows(), "model", "n_answered", meaning="answers", title=self.caption, ax=ax)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from p2l_sdk.errors import P2LError, VotesError
 from p2l_sdk.judging.answers import Answers, fingerprint
@@ -36,12 +36,16 @@ from p2l_sdk.options import named_options
 from p2l_sdk.outputs.files import new_file, require_file
 from p2l_sdk.serve.gateway.address import read_key
 from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.tabular import Tabular
+
+if TYPE_CHECKING:
+    import matplotlib.axes
 
 Progress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Judgement(Tabular):
     """The votes of a judge.
 
     Attributes:
@@ -95,6 +99,35 @@ class Judgement:
     def first_share(self) -> float | None:
         """Share of the answer shown first in verdicts for one of the answers: 0.5 without a bias; None without such."""
         return self.n_first / self.n_decided if self.n_decided else None
+
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        return f"{self.n_votes:,} votes of {self.judge} on {self.n_pairs:,} pairs of answers, ${self.spent:,.4g}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each outcome of a pair, and for each reason for which it has no vote: outcome and n."""
+        without = {
+            "skipped": self.n_skipped,
+            "unreadable": self.n_unreadable,
+            "failed": self.n_failed,
+            "open": self.n_open,
+        }
+        told = {**self.votes, **{f"no vote: {name}": n for name, n in without.items()}}
+        return [{"outcome": name, "n": n} for name, n in told.items()]
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """Draw how the pairs ended.
+
+        Args:
+            ax: where to draw; a new figure if not given.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from p2l_sdk import pictures
+
+        return pictures.draw_bars(self.rows(), "outcome", "n", meaning="pairs of answers", title=self.caption, ax=ax)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,10 @@ from p2l_sdk.outputs.folders import require_new
 from p2l_sdk.rewording.copies import changed_copies
 from p2l_sdk.routing.costs import CostSource, load_costs
 from p2l_sdk.scorers.familiarity import learned_familiarity
+from p2l_sdk.tabular import Tabular
+
+if TYPE_CHECKING:
+    import matplotlib.axes
 
 COPIES = 4  # changed copies of each prompt
 _CHECKED = 300  # prompts per kind whose aggregate is compared with the kind's leaderboard
@@ -55,7 +59,7 @@ class BuiltKind:
 
 
 @dataclass(frozen=True, eq=False)
-class BuiltModel:
+class BuiltModel(Tabular):
     """A built model.
 
     Attributes:
@@ -72,6 +76,41 @@ class BuiltModel:
     kinds: tuple[BuiltKind, ...]
     none: float | None
     n_prompts: int
+
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        return f"A model of {len(self.spec.models)} LLMs, built from {len(self.kinds)} kinds of prompt"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each kind, with what `BuiltKind` says of it."""
+        return [asdict(kind) for kind in self.kinds]
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """Draw how far the ratings in each kind are from the published ones.
+
+        Args:
+            ax: where to draw; a new figure if not given.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from p2l_sdk import pictures
+
+        return pictures.draw_bars(
+            self.rows(), "name", "error", meaning="mean error of a rating, Elo points", title=self.caption, ax=ax
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "output": str(self.folder),
+            "models": list(self.spec.models),
+            "feedback": str(self.spec.feedback),
+            "n_prompts": self.n_prompts,
+            "kinds": self.rows(),
+            "none": self.none,
+        }
 
 
 def build_model(

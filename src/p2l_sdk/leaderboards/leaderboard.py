@@ -24,7 +24,7 @@ Z_95 = display.Z_95
 
 WHOLE, BEST = 15, 10  # a table of more LLMs than the first number shows as many of the best as the second
 _BARS = 20  # LLMs in a picture
-_BAR = 12  # characters
+ZERO = 1000.0  # the rating at which bars start
 UNFAMILIAR = 0.02  # the familiarity below which a leaderboard says so
 _CLOSE, _SMALLEST = 0.5, 1e-4  # share of the departure from the averaged leaderboard; familiarity that is written out
 
@@ -212,8 +212,12 @@ class Leaderboard:
     @property
     def scale_text(self) -> str:
         """What a rating means, in a few words: its zero and its unit."""
-        zero = "half of the answers usable" if self.feedback.grounded else "the mean LLM"
-        return f"1000: {zero}; 400 points are odds of 10 to 1"
+        return f"1000: {self.zero_text}; 400 points are odds of 10 to 1"
+
+    @property
+    def zero_text(self) -> str:
+        """What has a rating of 1000."""
+        return "half of the answers usable" if self.feedback.grounded else "the mean LLM"
 
     @property
     def usable(self) -> np.ndarray | None:
@@ -325,15 +329,15 @@ class Leaderboard:
         return "\n".join([self.caption, *lines, *self._not_shown(), *self.warnings()])
 
     def _repr_html_(self) -> str:
-        from p2l_sdk.tabular import html_table
+        from p2l_sdk.tabular import html_table, text_bar
 
         header, cells = self._cells()
         shown = self.rows()[: len(cells)]
         if "low" not in shown[0]:  # as on the command line: bars where there are no intervals
-            lowest, width = float(self.ratings.min()), max(float(np.ptp(self.ratings)), 1e-9)
-            header.insert(3, "above the lowest")
+            low, high = float(self.ratings.min()), float(self.ratings.max())
+            header.insert(3, "from 1000")
             for row, cell in zip(shown, cells, strict=True):
-                cell.insert(3, "█" * max(1, round(_BAR * (row["rating"] - lowest) / width)))
+                cell.insert(3, text_bar(row["rating"], low, high, ZERO).replace(" ", "\u2007"))  # HTML joins blanks
         if self.costs:
             header.append("$ per 1k")
             for row, cell in zip(shown, cells, strict=True):

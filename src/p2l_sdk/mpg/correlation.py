@@ -12,11 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from p2l_sdk.errors import ResultsError
+from p2l_sdk.tabular import Tabular
+
+if TYPE_CHECKING:
+    import matplotlib.axes
 
 COEFFICIENTS = ("pearson", "spearman", "kendall")
 
@@ -38,7 +42,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Correlation:
+class Correlation(Tabular):
     """Agreement of one rating with the reference.
 
     Attributes:
@@ -52,6 +56,28 @@ class Correlation:
     n: int
     coefficients: Mapping[str, Interval]
     differences: Mapping[str, Interval]
+
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        return f"{self.name} and the reference, {self.n} LLMs"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each coefficient: coefficient, value, low and high (its 95 % limits)."""
+        return [{"coefficient": name, **found.to_dict()} for name, found in self.coefficients.items()]
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """Draw the coefficients.
+
+        Args:
+            ax: where to draw; a new figure if not given.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from p2l_sdk import pictures
+
+        return pictures.draw_bars(self.rows(), "coefficient", "value", meaning="correlation", title=self.caption, ax=ax)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

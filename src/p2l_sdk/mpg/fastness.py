@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from p2l_sdk.mpg.results import Results
 from p2l_sdk.routing.costs import response_cost
 from p2l_sdk.routing.route import usd
 from p2l_sdk.tabular import Tabular
+
+if TYPE_CHECKING:
+    import matplotlib.axes
 
 MEASURES = ("usd_per_query", "queries_per_second", "seconds", "seconds_to_first_token", "tokens_per_second")
 _BATCH = 2_000_000  # bootstrap numbers held in memory at once
@@ -207,6 +210,24 @@ class Fastness(Tabular, Mapping[str, float]):
             for name, table in self.measures.items()
             for model, found in table.items()
         ]
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None, *, measure: str | None = None) -> matplotlib.axes.Axes:
+        """Draw a measure of the LLMs.
+
+        Args:
+            ax: where to draw; a new figure if not given.
+            measure: which one; that of most LLMs if not given.
+
+        Raises:
+            ResultsError: it is not known.
+            MissingExtraError: matplotlib is not installed.
+        """
+        from p2l_sdk import pictures
+
+        name = measure or self.first_measure(list({model for table in self.measures.values() for model in table}))
+        self.values_of(name)
+        rows = [row for row in self.rows() if row["measure"] == name]
+        return pictures.draw_bars(rows, "model", "value", meaning=name.replace("_", " "), title=self.caption, ax=ax)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: note, and measure -> LLM -> value, low, high, n."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,10 @@ from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.leaderboard_p2l import ranks
 from p2l_sdk.mpg.tree import Tree
+from p2l_sdk.tabular import Tabular, html_table
 
 if TYPE_CHECKING:
+    import matplotlib.axes
     import pandas
 
 _LIMITS = (0.025, 0.975)
@@ -27,7 +28,7 @@ def plural(n: int, noun: str) -> str:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class NodeEstimates:
+class NodeEstimates(Tabular):
     """Goodness of every LLM at every node.
 
     Attributes:
@@ -179,6 +180,22 @@ class NodeEstimates:
             raise MissingExtraError("to_pandas", "pandas", "data") from None
         return pandas.DataFrame([{"node": node, **row} for node in self.nodes for row in self.rows(node)])
 
+    def plot(self, ax: matplotlib.axes.Axes | None = None, *, node: str | None = None) -> matplotlib.axes.Axes:
+        """Draw the Goodness of the LLMs at a node.
+
+        Args:
+            ax: where to draw; a new figure if not given.
+            node: its name; the root if not given.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from p2l_sdk import pictures
+
+        title = self.caption if node is None else f"{self.caption}: {node}"
+        meaning = "Goodness: 1 is every question right, 0 no better than chance"
+        return pictures.draw_bars(self.rows(node), "model", "goodness", meaning=meaning, title=title, ax=ax)
+
     def cells(self, node: str | None = None) -> tuple[list[str], list[list[str]]]:
         """Header and rows of a table as text; * marks estimates that do not rest on results alone."""
         header = ["rank", "LLM", "Goodness", "95 % interval", "ranks", "best"]
@@ -214,7 +231,4 @@ class NodeEstimates:
         return "\n".join([self.caption, *(line.rstrip() for line in lines), *self.notes])
 
     def _repr_html_(self) -> str:
-        header, rows = self.cells()
-        head = "".join(f"<th>{name}</th>" for name in header)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-        return f"<table><caption>{html.escape(self.caption)}</caption><tr>{head}</tr>{body}</table>"
+        return html_table(self.caption, *self.cells(), self.notes)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from p2l_sdk import pictures
 from p2l_sdk.mpg.correlation import Correlation
@@ -15,6 +15,10 @@ from p2l_sdk.mpg.node_estimates import NodeEstimates
 from p2l_sdk.mpg.page import page
 from p2l_sdk.outputs.folders import new_folder, require_new
 from p2l_sdk.pictures import require_pyplot
+from p2l_sdk.tabular import Tabular
+
+if TYPE_CHECKING:
+    import matplotlib.axes
 
 FAST, SUBDOMAINS, PAGE, DATA = "goodness_fastness.png", "subdomains.png", "report.html", "report.json"
 
@@ -31,7 +35,7 @@ def require_output(folder: str | Path) -> None:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Report:
+class Report(Tabular):
     """Goodness and, optionally, Fastness and the agreement with a reference.
 
     Attributes:
@@ -79,6 +83,36 @@ class Report:
             return False
         values = self.fastness.values_of(self.shown_measure)
         return sum(values.get(model, 0.0) > 0 for model in self.goodness.models) >= 2
+
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        return self.goodness.caption
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Those of the Goodness, with a column for the measure of Fastness that is shown."""
+        rows = self.goodness.rows()
+        if self.fastness is None or self.shown_measure is None:
+            return rows
+        values = self.fastness.values_of(self.shown_measure)
+        return [{**row, self.shown_measure: values.get(row["model"])} for row in rows]
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """Draw Goodness over the measure of Fastness that is shown, or Goodness alone where there is none.
+
+        Args:
+            ax: where to draw; a new figure if not given.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        if not self._is_pictured:
+            return self.goodness.plot(ax)
+        from p2l_sdk.mpg.pictures import plot_goodness_fastness
+
+        assert self.fastness is not None
+        assert self.shown_measure is not None
+        return plot_goodness_fastness(self.goodness, self.fastness, self.shown_measure, ax)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: goodness, fastness (or null) and agreement."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 8  # budgets in a notebook
 _ORACLE = "oracle (knows the outcomes)"
+_STRICT = "best LLM within the budget"
 _ABREAST = 3  # panels
 _MOST_NAMES = 15  # LLMs that are all named in a picture
 _LINE = 0.03  # height of a name, as a share of the scores
@@ -175,10 +176,10 @@ def _draw(
         for j, (label, other) in enumerate(others.items(), 1):
             _draw_router(ax, other, f"{pictures.as_written(label)}: one mean budget", j)
     else:
-        _draw_line(ax, found.prompt_costs, found.prompt_scores, "router, budget per prompt", "--", pictures.GREY_BLUE)
-        _draw_line(ax, found.strict_costs, found.strict_scores, "router, no dearer LLM", ":", pictures.INK)
+        _draw_line(ax, found.prompt_costs, found.prompt_scores, "mixture for each prompt", "--", pictures.GREY_BLUE)
+        _draw_line(ax, found.strict_costs, found.strict_scores, _STRICT, (0, (1, 1)), pictures.INK)
     if found.oracle_scores is not None:
-        _draw_line(ax, found.budgets, found.oracle_scores, _ORACLE, (0, (1, 1)), pictures.GREY)
+        _draw_line(ax, found.budgets, found.oracle_scores, _ORACLE, (0, (6, 2, 1, 2, 1, 2)), pictures.GREY)
     _draw_llms(ax, found)
     ax.set_xlabel(f"mean cost, USD per 1,000 responses{' (log scale)' if ax.get_xscale() == 'log' else ''}")
     ax.set_ylabel(found.what)
@@ -249,9 +250,9 @@ def draw_panels(found: Mapping[str, Frontier]) -> matplotlib.figure.Figure:
         ax.spines[["top", "right"]].set_visible(False)
         _set_scale(ax, frontier)
         _draw_router(ax, frontier, "router, one mean budget", 0)
-        _draw_line(ax, frontier.strict_costs, frontier.strict_scores, "router, no dearer LLM", ":", pictures.INK)
+        _draw_line(ax, frontier.strict_costs, frontier.strict_scores, _STRICT, (0, (1, 1)), pictures.INK)
         if frontier.oracle_scores is not None:
-            _draw_line(ax, frontier.budgets, frontier.oracle_scores, _ORACLE, (0, (1, 1)), pictures.GREY)
+            _draw_line(ax, frontier.budgets, frontier.oracle_scores, _ORACLE, (0, (6, 2, 1, 2, 1, 2)), pictures.GREY)
         x, y, best = frontier.model_costs * 1000.0, frontier.model_scores, int(frontier.model_scores.argmax())
         ax.scatter(x, y, s=14, color=pictures.ORANGE, zorder=3, label="single LLM")
         ax.margins(x=0.08, y=0.08)
@@ -265,7 +266,11 @@ def draw_panels(found: Mapping[str, Frontier]) -> matplotlib.figure.Figure:
         ax.tick_params(labelbottom=True)
     figure.supylabel(next(iter(found.values())).what, fontsize=pictures.NORMAL)
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=pictures.SMALL)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=pictures.SMALL)
+    if any(frontier.limits for frontier in found.values()):
+        figure.suptitle(
+            "In brackets: prompts; shaded: 95 % limits over prompts", x=0.01, ha="left", fontsize=pictures.NORMAL
+        )
     return figure
 
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from p2l_sdk.errors import MissingExtraError
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 
 if TYPE_CHECKING:
+    import matplotlib.axes
     import pandas
 
 
@@ -67,15 +69,42 @@ class Route:
             **self.leaderboard.to_dict(),
         }
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """The leaderboard's rows with each LLM's probability in a column `probability` (needs pandas)."""
-        frame = self.leaderboard.to_pandas()
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        return f"Call {self.model}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The leaderboard's rows with each LLM's `probability` of being called."""
         called: dict[str, float] = {}
         for name, probability in self.mixture.items():
             own = self.matched.get(name, name)
             called[own] = called.get(own, 0.0) + probability
-        frame["probability"] = [called.get(name, 0.0) for name in frame["model"]]
-        return frame
+        return [{**row, "probability": called.get(row["model"], 0.0)} for row in self.leaderboard.rows()]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The rows as a data frame (needs pandas)."""
+        try:
+            import pandas
+        except ImportError:
+            raise MissingExtraError("to_pandas", "pandas", "data") from None
+        return pandas.DataFrame(self.rows())
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """Draw the prompt's leaderboard, with what is called in its title.
+
+        Args:
+            ax: where to draw; a new figure if not given.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from p2l_sdk import pictures
+
+        ax = self.leaderboard.plot(ax)
+        mixture = " + ".join(f"{p:.0%} {name}" for name, p in self.mixture.items())
+        ax.set_title(f"call {mixture}", loc="left", fontsize=pictures.NORMAL)
+        return ax
 
     def __repr__(self) -> str:
         return "\n".join(f"{name:<8} {value}" for name, value in self.facts())

@@ -11,7 +11,7 @@ from p2l_sdk.errors import BudgetError
 from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.routing.allocation import JointFrontier
 from p2l_sdk.routing.frontier import Frontier
-from p2l_sdk.routing.mixture import as_budget, optimal_mixture
+from p2l_sdk.routing.mixture import as_budget, upper_hull
 
 _REPLICATES, _CHUNK = 400, 50
 
@@ -38,17 +38,16 @@ def frontier_of(
     values = scores if outcomes is None else outcomes
     grid, joint = _grid(prices, budgets), JointFrontier(scores, prices)
     allocations = [joint.at(float(budget)) for budget in grid]
-    alone = [np.stack([optimal_mixture(row, prices, float(budget)) for row in scores]) for budget in grid]
+    each, prompt_costs = _each(scores, prices, grid, values)
     strict = [_strict(scores, prices, float(budget)) for budget in grid]
     rows = np.arange(len(scores))
-    each = np.stack([(mixture * values).sum(1) for mixture in alone], 1)
     chosen = np.stack([values[rows, choice] for choice in strict], 1)
     oracle = None if outcomes is None else JointFrontier(outcomes, prices)
     return Frontier(
         budgets=grid,
         router_costs=np.array([a.mean(prices) for a in allocations]),
         router_scores=np.array([a.mean(values) for a in allocations]),
-        prompt_costs=np.array([(mixture @ prices).mean() for mixture in alone]),
+        prompt_costs=prompt_costs,
         prompt_scores=each.mean(0),
         strict_costs=np.array([prices[choice].mean() for choice in strict]),
         strict_scores=chosen.mean(0),
@@ -61,6 +60,17 @@ def frontier_of(
         oracle_scores=None if oracle is None else np.array([oracle.at(float(b)).mean(values) for b in grid]),
         limits=_limits(joint, grid, values, {"prompt": each, "strict": chosen, "models": values}, seed),
     )
+
+
+def _each(
+    scores: np.ndarray, prices: np.ndarray, budgets: np.ndarray, values: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best mixture for each prompt under the same budget: its value, `(n_prompts, n_budgets)`, and the mean cost,
+    `(n_budgets,)`. Between two corners of a prompt's hull, both are linear in the budget, so one hull serves all."""
+    hulls = [upper_hull(row, prices) for row in scores]
+    each = np.stack([np.interp(budgets, prices[hull], row[hull]) for hull, row in zip(hulls, values, strict=True)])
+    most = np.array([prices[hull[-1]] for hull in hulls])  # what is spent where money is no matter
+    return each, np.array([np.minimum(most, budget).mean() for budget in budgets])
 
 
 def _strict(scores: np.ndarray, prices: np.ndarray, budget: float) -> np.ndarray:

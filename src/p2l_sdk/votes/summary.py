@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,10 +13,14 @@ from p2l_sdk.errors import P2LWarning, VotesError
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities, vote_log_likelihood
 from p2l_sdk.tables.reading import Findings
+from p2l_sdk.tabular import Tabular
 from p2l_sdk.votes.averaged import fit_bt, fit_leaderboard
 from p2l_sdk.votes.connected import undetermined
 from p2l_sdk.votes.counts import VoteCounts
 from p2l_sdk.votes.votes import Votes
+
+if TYPE_CHECKING:
+    import matplotlib.axes
 
 _OUTCOMES = {"model_a": Winner.A, "model_b": Winner.B, "tie": Winner.TIE, "tie (bothbad)": Winner.BOTH_BAD}
 
@@ -34,7 +38,7 @@ class ModelVotes:
 
 
 @dataclass(frozen=True)
-class VoteSummary:
+class VoteSummary(Tabular):
     """The figures of a table of votes.
 
     Attributes:
@@ -68,6 +72,31 @@ class VoteSummary:
     marginal_bt_log_loss: float | None
     why_feedback: str = ""
     findings: Findings = field(default_factory=Findings)
+
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        return f"{self.n_votes:,} votes on {self.n_prompts:,} prompts, {len(self.models)} LLMs"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each LLM: model, n_votes, wins, losses, ties and both_bad."""
+        return [asdict(row) for row in self.models]
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """Draw the share of its votes that each LLM wins.
+
+        Args:
+            ax: where to draw; a new figure if not given.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from p2l_sdk import pictures
+
+        shares = [{"model": row.model, "wins": row.wins / max(row.n_votes, 1)} for row in self.models]
+        return pictures.draw_bars(
+            shares, "model", "wins", meaning="share of its votes that an LLM wins", title=self.caption, ax=ax
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,12 +21,16 @@ from p2l_sdk.mpg.fastness import Fastness, Measure, Run
 from p2l_sdk.mpg.goodness import goodness
 from p2l_sdk.mpg.measure.answers import key_of, read_answers
 from p2l_sdk.mpg.results import Results
+from p2l_sdk.tabular import Tabular
+
+if TYPE_CHECKING:
+    import matplotlib.axes
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Measurement:
+class Measurement(Tabular):
     """One LLM at one endpoint.
 
     Attributes:
@@ -116,6 +120,36 @@ class Measurement:
         if self.sessions > 1:
             notes.append(f"measured in {self.sessions} parts; queries per second are of their times together")
         return notes
+
+    @property
+    def caption(self) -> str:
+        """A one-line description."""
+        return f"{self.model}: {self.n_answered:,} of {self.n_questions:,} questions answered, {self.load}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each figure: figure ("accuracy", a measure of Fastness), of (a benchmark, or "all"),
+        value, low, high and n."""
+        found = [{"figure": "accuracy", "of": name, **measure.to_dict()} for name, measure in self.accuracy.items()]
+        for name, table in self.fastness.measures.items():
+            if self.model in table:
+                found.append({"figure": name, "of": "all", **table[self.model].to_dict()})
+        return found
+
+    def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
+        """Draw the accuracy by benchmark.
+
+        Args:
+            ax: where to draw; a new figure if not given.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from p2l_sdk import pictures
+
+        rows = [row for row in self.rows() if row["figure"] == "accuracy"]
+        return pictures.draw_bars(
+            rows, "of", "value", meaning="accuracy of the answered questions", title=self.caption, ax=ax
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
