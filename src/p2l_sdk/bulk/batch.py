@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from p2l_sdk.bulk.arrow import need_pyarrow
 from p2l_sdk.bulk.results import best_columns, coefficient_columns
 from p2l_sdk.bulk.routes import route_columns
 from p2l_sdk.bulk.settings import Settings
 from p2l_sdk.bulk.totals import Totals, few, sample_of
-from p2l_sdk.errors import MissingExtraError, P2LError, PromptError, TableError
+from p2l_sdk.errors import P2LError, PromptError, TableError
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.p2l import P2L
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from p2l_sdk.routing.router import Router
 
-PROMPT, CATEGORY, ERROR = "prompt", "category", "error"
+PROMPT, CATEGORY, ERROR, FAULTS = "prompt", "category", "error", "faults"
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +92,7 @@ class BatchScorer:
                 conversations); of rows with a column `row`, that is their place in the whole input (it seeds the draws
                 from mixtures), and `category` says what an aggregate is made of.
         """
-        pa = _pyarrow()
+        pa = need_pyarrow()
         rows = columns_of(batch)
         scored, n = self.score(rows), len(rows[PROMPT])
         good = [i for i in range(n) if i not in scored.errors]
@@ -99,7 +100,7 @@ class BatchScorer:
         places[good] = np.arange(len(good))
         index = pa.array(places, mask=places < 0)
         table = scored.table.select([name for name in scored.table.column_names if name not in rows]).take(index)
-        carried = {name: pa.array(column) for name, column in rows.items() if name != PROMPT}
+        carried = {name: _arrow(column) for name, column in rows.items() if name not in (PROMPT, FAULTS)}
         named = dict(zip(table.column_names, table.columns, strict=True))
         errors = pa.array([scored.errors.get(i) for i in range(n)], pa.string())
         return pa.table({**carried, **named, ERROR: errors})
@@ -108,22 +109,25 @@ class BatchScorer:
         """Score a batch of rows.
 
         Args:
-            rows: columns of equal length, as in a call.
+            rows: columns of equal length, as in a call; under `faults`, what is wrong with rows already, by their
+                places.
             key: names the batch among others, for the sample.
         """
-        pa = _pyarrow()
+        pa = need_pyarrow()
         prompts, n = rows[PROMPT], len(rows[PROMPT])
+        known: Mapping[int, str] = rows.get(FAULTS, {})
+        rows = {name: column for name, column in rows.items() if name != FAULTS}
         labels = few([None if label is None else str(label) for label in rows.get(CATEGORY, [None] * n)])
         wanted = sample_of(labels, len(self.p2l.models), self.settings.aggregate, self.settings.seed + key)
-        order = rows.get("row", range(n))
+        order = plain_values(rows["row"]) if "row" in rows else range(n)
         errors: dict[int, str] = {}
         tables, kept, own, sampled = [], list[Coefficients](), list[str | None](), list[np.ndarray]()
         for start in range(0, n, BATCH):
-            places, scored, wrong = self._scored(prompts[start : start + BATCH], start)
+            places, scored, wrong = self._scored(prompts[start : start + BATCH], start, known)
             errors |= wrong
             if scored is None:
                 continue
-            tables.append(pa.table(self._columns(scored, [int(order[i]) for i in places])))
+            tables.append(pa.table(self._columns(scored, [order[i] for i in places])))
             own += [labels[i] for i in places]
             taken = wanted[places]
             sampled.append(taken)
@@ -131,7 +135,7 @@ class BatchScorer:
                 kept.append(scored if taken.all() else scored[taken])
         good = [i for i in range(n) if i not in errors]
         carried = {
-            name: pa.array([column[i] for i in good] if errors else column, getattr(column, "type", None))
+            name: _arrow(column).take(pa.array(good, pa.int64())) if errors else _arrow(column)
             for name, column in rows.items()
             if name != PROMPT
         }
@@ -151,11 +155,16 @@ class BatchScorer:
         """The statistics of a batch that has been scored; the key names it among those that will be merged."""
         return Totals.of(self.p2l, scored.sample, scored.labels, scored.sampled, key)
 
-    def _scored(self, cells: Sequence[Any], start: int) -> tuple[list[int], Coefficients | None, dict[int, str]]:
+    def _scored(
+        self, cells: Sequence[Any], start: int, known: Mapping[int, str]
+    ) -> tuple[list[int], Coefficients | None, dict[int, str]]:
         """The coefficients of prompts: their places in the batch, the coefficients, and what is wrong with others."""
         errors: dict[int, str] = {}
         prompts: dict[int, Prompt] = {}
         for i, cell in enumerate(cells, start):
+            if i in known:
+                errors[i] = known[i]
+                continue
             try:
                 prompts[i] = checked_prompt(cell)
             except TableError as error:
@@ -184,10 +193,10 @@ class BatchScorer:
     def _nothing(self) -> pyarrow.Table:
         """The results of no row."""
         n = len(self.p2l.models)
-        one = np.zeros((0, 1), dtype=np.float32)
-        feedback = self.p2l.spec.feedback
-        empty = Coefficients(np.zeros((0, n), np.float32), one * feedback.has_eta, one * feedback.has_gamma)
-        return _pyarrow().table(self._columns(empty, []))
+        one, feedback = np.zeros((0, 1), dtype=np.float32), self.p2l.spec.feedback
+        extra = one if feedback.has_eta else None, one if feedback.has_gamma else None
+        empty = Coefficients(np.zeros((0, n), dtype=np.float32), *extra)
+        return need_pyarrow().table(self._columns(empty, []))
 
 
 def columns_of(batch: Mapping[str, Any] | pyarrow.Table) -> dict[str, Any]:
@@ -208,9 +217,9 @@ def columns_of(batch: Mapping[str, Any] | pyarrow.Table) -> dict[str, Any]:
     return found
 
 
-def _pyarrow() -> Any:
-    try:
-        import pyarrow
-    except ImportError:
-        raise MissingExtraError("bulk scoring", "pyarrow", "data") from None
-    return pyarrow
+def _arrow(column: Any) -> Any:
+    """A column as an Arrow array; one of labels is a column of strings, even if it is empty."""
+    pa = need_pyarrow()
+    if isinstance(column, pa.Array | pa.ChunkedArray):
+        return column
+    return pa.array(column, pa.string() if set(map(type, column)) <= {str, type(None)} else None)
