@@ -34,6 +34,7 @@ from p2l_sdk.cli.once import Once
 from p2l_sdk.cli.personal import personal
 from p2l_sdk.cli.plan import plan
 from p2l_sdk.cli.push import push
+from p2l_sdk.cli.score import score
 from p2l_sdk.cli.serve import serve
 from p2l_sdk.cli.train import merge, train
 from p2l_sdk.errors import P2LWarning
@@ -46,8 +47,8 @@ def cli() -> None:
 
 
 for _command in (
-    leaderboard, aggregate, route, frontier, costs, evaluate, build, train, merge, convert, export, push, add_model,
-    remove_model, rename_model, collect, judge, plan, mpg, analyze, personal, serve, keys, inspect,
+    leaderboard, aggregate, route, score, frontier, costs, evaluate, build, train, merge, convert, export, push,
+    add_model, remove_model, rename_model, collect, judge, plan, mpg, analyze, personal, serve, keys, inspect,
 ):  # fmt: skip
     cli.add_command(_command)
 

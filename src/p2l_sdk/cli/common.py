@@ -245,9 +245,13 @@ def load(model: str | None) -> P2L:
     """Load the model of --model with the options --revision, --base, --device and --costs."""
     from p2l_sdk.p2l import P2L
 
+    return P2L.from_pretrained(model, **load_options())
+
+
+def load_options() -> dict[str, Any]:
+    """What the options --revision, --base, --device and --costs say, for `P2L.from_pretrained`."""
     meta = click.get_current_context().meta
-    options: dict[str, Any] = {name: meta.get(_KEY + name) for name in ("revision", "base", "device", "costs")}
-    return P2L.from_pretrained(model, **options)
+    return {name: meta.get(_KEY + name) for name in ("revision", "base", "device", "costs")}
 
 
 def load_scorer(model: str | None) -> Scorer:

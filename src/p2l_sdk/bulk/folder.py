@@ -1,0 +1,170 @@
+"""The output folder of a run: finished parts, and beside them what the run needs to go on after it was stopped.
+
+    output/part-00000.parquet ...   the results
+    output/bad-rows.jsonl           the rows that could not be scored, and why
+    output/statistics.safetensors   the aggregates (`Totals`)
+    output/summary.json             written last: with it, the run is finished
+    output/.checkpoints/            until then: run.json (what the run computes), a note on each finished part, the
+                                    statistics of parts, and with a joint budget the parts that wait for its price
+
+Each file is written whole or not at all, the note on a part last. So a part is either done or not there, and what is
+computed again comes out the same, byte by byte.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from p2l_sdk.bulk.arrow import need_pyarrow
+from p2l_sdk.errors import P2LError
+from p2l_sdk.outputs.faults import write_faults
+from p2l_sdk.outputs.files import new_file, write_file
+from p2l_sdk.outputs.folders import CHECKPOINTS, require_new
+from p2l_sdk.outputs.leftovers import locked
+
+if TYPE_CHECKING:
+    import pyarrow
+
+SUMMARY, BAD_ROWS, STATISTICS = "summary.json", "bad-rows.jsonl", "statistics.safetensors"
+_ADVICE = "; the parts that are finished are kept: make room, and give the same command again to go on"
+
+
+class RunFolder:
+    """The paths in an output folder, and how its files are written.
+
+    Args:
+        folder: the folder.
+        waiting: whether parts wait in the folder of checkpoints until a joint budget is spent.
+    """
+
+    def __init__(self, folder: Path, waiting: bool = False) -> None:
+        self.folder = folder
+        self.checkpoints = folder / CHECKPOINTS
+        self.waiting = waiting
+
+    def part(self, number: int) -> Path:
+        """The results of a part."""
+        return self.folder / f"part-{number:05d}.parquet"
+
+    def scored(self, number: int) -> Path:
+        """Where a part goes as soon as it is scored."""
+        return self.checkpoints / f"scored-{number:05d}.parquet" if self.waiting else self.part(number)
+
+    def statistics(self, number: int) -> Path:
+        """The statistics of a part."""
+        return self.checkpoints / f"part-{number:05d}.safetensors"
+
+    def note_path(self, number: int) -> Path:
+        """The note on a part that is done."""
+        return self.checkpoints / f"part-{number:05d}.json"
+
+    def note(self, number: int) -> dict[str, Any] | None:
+        """The note on a part; None if the part is not done."""
+        try:
+            found = json.loads(self.note_path(number).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        there = self.part(number).exists() or self.scored(number).exists()
+        return dict(found) if there else None
+
+    def write_table(self, path: Path, table: pyarrow.Table) -> None:
+        """Write a table as Parquet; P2LError if that fails."""
+        pa = need_pyarrow()
+        with new_file(path, keep=False) as partial:
+            pa.parquet.write_table(table, partial, compression="zstd")
+
+    def write(self, path: Path, content: str | bytes) -> None:
+        """Write a small file; P2LError if that fails."""
+        with new_file(path, keep=False) as partial:
+            partial.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
+
+    @contextlib.contextmanager
+    def opened(self, output: str | Path, run: Mapping[str, Any]) -> Iterator[bool]:
+        """Context manager of a run, which alone may write to the folder.
+
+        Args:
+            output: the folder as the user names it.
+            run: what it computes, as plain JSON values.
+
+        Yields:
+            Whether it goes on with a run that was stopped.
+
+        Raises:
+            P2LError: the folder holds something else, a finished run, or one that computes something else; another
+                process is writing it, or it cannot be written.
+        """
+        known = self._known(output)
+        if known is None:
+            require_new(output)
+        else:
+            _require_same(known, json.loads(json.dumps(run)), output)
+        with write_faults(output, _ADVICE):
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            try:
+                lock = locked(self.checkpoints)
+            except BlockingIOError:
+                message = f"another process is writing {str(output)!r}; wait for its end, or name another folder"
+                raise P2LError(message) from None
+        try:
+            if known is None:
+                write_file(self.checkpoints / "run.json", json.dumps(run, indent=1))
+            yield known is not None
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+    def finished(self, output: str | Path, run: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The summary of a finished run of the same settings; None if there is no finished run.
+
+        Raises:
+            P2LError: the folder holds a finished run of other settings.
+        """
+        try:
+            summary = json.loads((self.folder / SUMMARY).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):
+            summary = {}
+        if not isinstance(summary, dict) or summary.get("run") != json.loads(json.dumps(run)):
+            raise P2LError(f"{str(output)!r} holds another finished run ({SUMMARY}); name a new folder")
+        shutil.rmtree(self.checkpoints, ignore_errors=True)  # it was killed at the very end
+        return summary
+
+    def _known(self, output: str | Path) -> dict[str, Any] | None:
+        try:
+            return dict(json.loads((self.checkpoints / "run.json").read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            if self.checkpoints.is_dir() and all(name.startswith(".run.json") for name in os.listdir(self.checkpoints)):
+                shutil.rmtree(self.checkpoints, ignore_errors=True)  # killed before anything was written
+            return None
+        except (OSError, ValueError) as error:
+            raise P2LError(f"{str(output)!r} holds a run that cannot be read: {error}") from error
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Write the summary, and remove what only a stopped run needs."""
+        self.write(self.folder / SUMMARY, json.dumps(summary, indent=1))
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+
+def _require_same(known: Mapping[str, Any], wanted: Mapping[str, Any], output: str | Path) -> None:
+    """Raise P2LError, naming what differs, unless a run computes the same as the one that it goes on with."""
+    for name in dict.fromkeys([*known, *wanted]):
+        if known.get(name) != wanted.get(name):
+            was, now = (_shown(name, run.get(name)) for run in (known, wanted))
+            raise P2LError(
+                f"{str(output)!r} holds a run that was stopped, and this one differs from it: {name} was {was}, and is "
+                f"{now}; give the same settings to go on, or name another folder"
+            )
+
+
+def _shown(name: str, value: Any) -> str:
+    if name == "files" and isinstance(value, Sequence):
+        return f"{len(value)} files ({', '.join(f'{file}: {size} bytes' for file, size in value[:3])}, ...)"
+    text = json.dumps(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
