@@ -19,6 +19,8 @@ from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.p2l import P2L
 from p2l_sdk.scorers.batches import BATCH
+from p2l_sdk.scorers.many import for_many
+from p2l_sdk.scorers.scorer import Scorer
 from p2l_sdk.tables.columns import checked_prompt
 from p2l_sdk.tables.plain import plain_values
 
@@ -61,6 +63,7 @@ class BatchScorer:
     def __init__(self, settings: Settings, p2l: P2L | None = None) -> None:
         self.settings = settings
         self._p2l = p2l
+        self._scorer: Scorer | None = None
         self._router: Router | None = None
         self._ready = False
 
@@ -76,6 +79,13 @@ class BatchScorer:
         if self._p2l is None:
             self._p2l = self.settings.load()
         return self._p2l
+
+    @property
+    def scorer(self) -> Scorer:
+        """What computes the coefficients."""
+        if self._scorer is None:
+            self._scorer = for_many(self.p2l._scorer)
+        return self._scorer
 
     @property
     def router(self) -> Router | None:
@@ -172,7 +182,7 @@ class BatchScorer:
         while prompts:
             places = list(prompts)
             try:
-                return places, self.p2l.coefficients(list(prompts.values())), errors
+                return places, self.scorer.score(list(prompts.values())), errors
             except PromptError as error:  # of the tokenizer, which alone knows that it cannot read this prompt
                 if error.index is None:
                     raise
