@@ -8,16 +8,19 @@ from p2l_sdk.bulk.batch import BatchScorer, Scored
 from p2l_sdk.bulk.reading import Columns
 from p2l_sdk.bulk.run import Summary, score_files
 from p2l_sdk.bulk.settings import Aggregate, Budget, Settings
+from p2l_sdk.bulk.statistics import BatchStatistics, merged
 from p2l_sdk.bulk.totals import Totals
 
 __all__ = [
     "Aggregate",
     "BatchScorer",
+    "BatchStatistics",
     "Budget",
     "Columns",
     "Scored",
     "Settings",
     "Summary",
     "Totals",
+    "merged",
     "score_files",
 ]

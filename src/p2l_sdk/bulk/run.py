@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
@@ -14,7 +15,7 @@ from p2l_sdk.bulk import joint
 from p2l_sdk.bulk.arrow import need_pyarrow
 from p2l_sdk.bulk.batch import BatchScorer
 from p2l_sdk.bulk.folder import BAD_ROWS, STATISTICS, RunFolder
-from p2l_sdk.bulk.pool import n_cores, scored_parts
+from p2l_sdk.bulk.pool import Done, n_cores, scored_parts
 from p2l_sdk.bulk.reading import FILE, ROW, Columns, Input
 from p2l_sdk.bulk.settings import Aggregate, Settings
 from p2l_sdk.bulk.totals import Totals
@@ -72,6 +73,7 @@ def score_files(
     columns: Columns | None = None,
     processes: int | None = None,
     part_rows: int = PART_ROWS,
+    ray: str | None = None,
     progress: Progress | None = None,
 ) -> Summary:
     """Score the prompts of files, and write the results as Parquet.
@@ -86,6 +88,8 @@ def score_files(
         processes: number of worker processes; by default one for each core if the model is quick (static), and 1, this
             process, for others. They change no result.
         part_rows: rows of a part: what is lost at most when a run is stopped, in each process.
+        ray: score on this Ray cluster instead, in actors (`processes` is their number): "local", "auto", "host:port" or
+            "ray://host:10001". It changes no result either.
         progress: called with the number of rows done and that of all (None: not known).
 
     Raises:
@@ -115,8 +119,14 @@ def score_files(
     if (finished := folder.finished(output, run)) is not None:
         return _of_finished(folder, finished, scorer.p2l)
     count = processes or (n_cores() if scorer.p2l.quick else 1)
+    pool = functools.partial(scored_parts, processes=count)
+    if ray is not None:
+        from p2l_sdk.bulk import cluster
+
+        cluster.need_ray()
+        pool = functools.partial(cluster.scored_parts, address=ray, workers=processes)
     with folder.opened(output, run):
-        return _Run(source, scorer, folder, part_rows, progress).finished(count, run)
+        return _Run(source, scorer, folder, part_rows, progress).finished(pool, run)
 
 
 class _Run:
@@ -130,9 +140,9 @@ class _Run:
         self._resumed = self._done = 0
         self._merged, self._n_merged = Totals(scorer.p2l), 0
 
-    def finished(self, processes: int, run: Mapping[str, Any]) -> Summary:
+    def finished(self, pool: Callable[..., Iterator[Done]], run: Mapping[str, Any]) -> Summary:
         self._load_merged()
-        for number, note in scored_parts(PartScorer(self._scorer, self._folder), self._left(), processes):
+        for number, note in pool(PartScorer(self._scorer, self._folder), self._left()):
             self._note(number, note)
             self._merge()
         self._merge()

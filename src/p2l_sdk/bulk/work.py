@@ -24,7 +24,7 @@ class PartScorer:
 
     def __init__(self, scorer: BatchScorer, folder: RunFolder) -> None:
         self.scorer = scorer
-        self._folder = folder
+        self.folder = folder
 
     def __call__(self, number: int, part: Part) -> dict[str, Any]:
         """Score a part; the note on it is returned, and written when everything else is on disk.
@@ -33,7 +33,7 @@ class PartScorer:
             number: of the part; it names its files.
             part: from `Input.parts`.
         """
-        folder = self._folder
+        folder = self.folder
         scored = self.scorer.score(part, number)
         folder.write_table(folder.scored(number), scored.table)
         totals = self.scorer.totals(scored, f"part {number}")

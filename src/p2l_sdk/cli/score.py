@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
 _TOLD, _CATEGORIES = 5, 20  # faulty rows and categories that are printed
 
 
+def _address(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """The address of a Ray cluster; a file that follows a bare --ray is none."""
+    if value is None or value in ("local", "auto") or re.fullmatch(r"(ray://)?[\w.-]+:\d+", value):
+        return value
+    raise click.BadParameter(f"{value!r} is no address of a Ray cluster; write --ray=local, =auto, =host:port", context)
+
+
 @click.command(short_help="Score millions of prompts: files in, Parquet out.")
 @click.argument("files", nargs=-1, required=True)
 @click.option("--output", metavar="DIR", required=True, help="Folder of the results: a new one, or one to go on with.")
@@ -51,6 +59,14 @@ _TOLD, _CATEGORIES = 5, 20  # faulty rows and categories that are printed
 @click.option("--aggregate", metavar="KIND", help="Prompts of the aggregate: sample, all or none.  [sample]")
 @click.option("--seed", metavar="N", type=whole_type(0), default=0, show_default=True, help="Of sample and draws.")
 @click.option("--processes", metavar="N", type=whole_type(1), help="Worker processes.  [one per core; 1 with torch]")
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    is_flag=False,
+    flag_value="local",
+    callback=_address,
+    help="Score on a Ray cluster, in --processes actors: --ray=auto, =HOST:PORT, =ray://HOST:10001; bare, on one here.",
+)
 @click.option("--part-rows", metavar="N", type=whole_type(1), help="Rows of a part, the unit of resuming.  [50000]")
 @JSON
 def score(
@@ -67,6 +83,7 @@ def score(
     models: list[str] | None,
     processes: int | None,
     part_rows: int | None,
+    ray: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -81,7 +98,7 @@ def score(
     chosen = given(top=top, total=budget, models=None if models is None else tuple(models), **options)
     settings = Settings(model=model, coefficients=coefficients, **load_options(), **chosen)
     read = Columns(prompt=prompt_column, id=id_column, by=by, keep=tuple(columns or ()))
-    sizes = given(processes=processes, part_rows=part_rows)
+    sizes = given(processes=processes, part_rows=part_rows, ray=ray)
     with _progress(as_json) as progress:
         found = score_files(files, output, settings, columns=read, progress=progress, **sizes)
     if found.totals is None and as_json:
