@@ -25,7 +25,7 @@ from p2l_sdk.options import whole_number
 from p2l_sdk.outputs.faults import real_path
 from p2l_sdk.p2l import P2L
 
-PART_ROWS = 50_000
+PART_ROWS = 20_000
 _OFTEN = 16  # parts after which the merged statistics are saved, and those of the parts are removed
 
 Progress = Callable[[int, int | None], None]

@@ -67,7 +67,7 @@ def _address(context: click.Context, option: click.Parameter, value: str | None)
     callback=_address,
     help="Score on a Ray cluster, in --processes actors: --ray=auto, =HOST:PORT, =ray://HOST:10001; bare, on one here.",
 )
-@click.option("--part-rows", metavar="N", type=whole_type(1), help="Rows of a part, the unit of resuming.  [50000]")
+@click.option("--part-rows", metavar="N", type=whole_type(1), help="Rows of a part, the unit of resuming.  [20000]")
 @JSON
 def score(
     files: tuple[str, ...],
