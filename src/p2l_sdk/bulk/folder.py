@@ -185,6 +185,7 @@ def _require_same(known: Mapping[str, Any], wanted: Mapping[str, Any], output: s
 
 def _shown(name: str, value: Any) -> str:
     if name == "files" and isinstance(value, Sequence):
-        return f"{len(value)} files ({', '.join(f'{file}: {size} bytes' for file, size in value[:3])}, ...)"
+        told = ", ".join(f"{file}: {size} bytes" for file, size in value[:3])
+        return f"{len(value)} file{'' if len(value) == 1 else 's'} ({told}{', ...' if len(value) > 3 else ''})"
     text = json.dumps(value)
     return text if len(text) <= 100 else f"{text[:100]}..."
