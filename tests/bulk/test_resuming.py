@@ -71,9 +71,7 @@ def test_killed_at_random_moments_it_gives_the_same_bytes(tmp_path, lines, setti
     seconds = time.monotonic() - begun
     draw, met = random.Random(os.urandom(8)), 0
     while met < kills:
-        if killed(
-            lambda: score_files(lines, tmp_path / "out", settings, **OPTIONS), draw.uniform(0.0, 0.6 * seconds)
-        ):
+        if killed(lambda: score_files(lines, tmp_path / "out", settings, **OPTIONS), draw.uniform(0.0, 0.6 * seconds)):
             met += 1
         elif met < kills:  # it had ended: kill another one
             shutil.rmtree(tmp_path / "out")
