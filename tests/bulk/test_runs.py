@@ -168,7 +168,7 @@ def test_the_same_run_again_is_finished_already_and_another_is_refused(tmp_path,
     with pytest.raises(P2LError, match="exists already; name a new or an empty folder"):
         run(lines, tmp_path / "mine")
     (tmp_path / "file").touch()
-    with pytest.raises(P2LError, match="exists already|cannot be written"):
+    with pytest.raises(P2LError, match=r"exists already|cannot be written"):
         run(lines, tmp_path / "file")
 
 
