@@ -2,10 +2,12 @@
 
 The prompts are real ones (every data set of --data), repeated; in each copy a tenth of the words is replaced by words
 of other prompts and one word in fifty by a made-up one, so that no two are alike and new words keep coming. Their
-median is some 60 tokens. Bare tokenization is the model's own tokenizer in two processes, which read the prompts in batches
-of 256 from lists in memory and do nothing with the ids. `p2l score` reads Parquet and writes Parquet, with the five
-best LLMs of each prompt and the aggregate of the default sample. The runs alternate, round by round, so that a busy
-machine slows all; the results are medians. Memory is that of all processes of a run together (proportional set size).
+median is some 60 tokens. Bare tokenization is the model's own tokenizer in two processes, which read the prompts in
+batches of 256 from lists in memory and do nothing with the ids. `p2l score` reads Parquet and writes Parquet, with the
+five best LLMs of each prompt and the aggregate of the default sample. The runs alternate, round by round, so that a
+busy machine slows all; the results are medians. "us" are microseconds of processor time per prompt, all processes and
+their start together, which a busy machine changes less. Memory is that of all processes of a run together
+(proportional set size).
 
     python benchmarks/bulk.py [--prompts 1000000] [--rounds 1] [--model arena] [--data ../shared/data] [--json]
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import resource
 import shutil
 import statistics
 import subprocess
@@ -100,6 +103,12 @@ def write_prompts(path: Path, data: Path, n: int, model: str) -> float:
             sampled += texts[: max(1, SAMPLE * ROWS // n)] if len(sampled) < SAMPLE else []
             writer.write_table(pa.table({"id": range(start, start + len(texts)), "prompt": texts}, schema))
     return statistics.median(len(ids) for ids in encoder(sampled))
+
+
+def cpu_seconds() -> float:
+    """Processor seconds of all child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def tokenize(path: Path, model: str) -> float:
@@ -192,24 +201,30 @@ def main() -> None:
         median = write_prompts(path, asked.data, asked.prompts, asked.model)
         model = ("--model", asked.model, "--part-rows", str(min(PART, max(1, asked.prompts // 20))))
         seconds: dict[str, list[float]] = {"tokenization": [], "one": [], "two": [], "none": []}
-        memory = 0.0
+        memory, used = 0.0, dict[str, list[float]]()
         for _ in range(asked.rounds):
+            before = cpu_seconds()
             seconds["tokenization"].append(tokenize(path, asked.model))
+            used.setdefault("tokenization", []).append(cpu_seconds() - before)
             for name, options, one_core in (
                 ("two", ("--processes", "2"), False),
                 ("one", ("--processes", "1"), True),
                 ("none", ("--processes", "2", "--aggregate", "none"), False),
             ):
+                before = cpu_seconds()
                 took, most = score(path, output, *model, *options, one_core=one_core)
                 seconds[name].append(took)
                 memory = max(memory, most)
+                used.setdefault(name, []).append(cpu_seconds() - before)
     found = {name: asked.prompts / statistics.median(values) for name, values in seconds.items()}
+    cpu = {name: 1e6 * statistics.median(values) / asked.prompts for name, values in used.items()}
     report: dict[str, Any] = {
         "machine": machine(),
         "model": asked.model,
         "prompts": asked.prompts,
         "median_tokens": median,
         "prompts_per_second": found,
+        "microseconds_of_processor": cpu,
         "two_cores_to_tokenization": found["two"] / found["tokenization"],
         "two_cores_to_one": found["two"] / found["one"],
         "memory_mb": memory,
@@ -224,7 +239,7 @@ def main() -> None:
         ("none", "the same, without the aggregate"),
         ("one", "p2l score, one core"),
     ):
-        print(f"{title:<36}{found[name]:>10,.0f} prompts/s")
+        print(f"{title:<36}{found[name]:>10,.0f} prompts/s{cpu[name]:>8.0f} us")
     print(f"two processes / bare tokenization {report['two_cores_to_tokenization']:.2f}")
     print(f"two processes / one core          {report['two_cores_to_one']:.2f}")
     print(f"memory of all processes           {memory:,.0f} MB")

@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING, Any
 from p2l_sdk.bulk.arrow import need_pyarrow
 from p2l_sdk.errors import P2LError
 from p2l_sdk.outputs.faults import write_faults
-from p2l_sdk.outputs.files import new_file, write_file
+from p2l_sdk.outputs.files import new_file
 from p2l_sdk.outputs.folders import CHECKPOINTS, require_new
 from p2l_sdk.outputs.leftovers import locked
 
 if TYPE_CHECKING:
     import pyarrow
 
-SUMMARY, BAD_ROWS, STATISTICS = "summary.json", "bad-rows.jsonl", "statistics.safetensors"
+_RUN, SUMMARY, BAD_ROWS, STATISTICS = "run.json", "summary.json", "bad-rows.jsonl", "statistics.safetensors"
 _ADVICE = "; the parts that are finished are kept: make room, and give the same command again to go on"
 
 
@@ -99,11 +99,9 @@ class RunFolder:
             P2LError: the folder holds something else, a finished run, or one that computes something else; another
                 process is writing it, or it cannot be written.
         """
-        known = self._known(output)
-        if known is None:
+        made = not self.folder.exists()
+        if not self.checkpoints.is_dir():
             require_new(output)
-        else:
-            _require_same(known, json.loads(json.dumps(run)), output)
         with write_faults(output, _ADVICE):
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             try:
@@ -112,12 +110,37 @@ class RunFolder:
                 message = f"another process is writing {str(output)!r}; wait for its end, or name another folder"
                 raise P2LError(message) from None
         try:
-            if known is None:
-                write_file(self.checkpoints / "run.json", json.dumps(run, indent=1))
-            yield known is not None
+            goes_on = self._begun
+            if goes_on:
+                _require_same(self._known(output), json.loads(json.dumps(run)), output)
+            else:
+                self._clear()
+                require_new(output, [CHECKPOINTS])
+                self.write(self.checkpoints / _RUN, json.dumps(run, indent=1))
+            yield goes_on
         finally:
+            if not self._begun:  # so that a mistake in the first settings is no obstacle
+                with contextlib.suppress(OSError):
+                    self._clear()
+                    self.checkpoints.rmdir()
+                    if made:
+                        self.folder.rmdir()
             if lock is not None:
                 os.close(lock)
+
+    @property
+    def _begun(self) -> bool:
+        """Whether a part is done."""
+        return any(self.checkpoints.glob("part-*.json")) or (self.folder / SUMMARY).exists()
+
+    def _clear(self) -> None:
+        """Remove what a run left that was stopped before a part was done."""
+        if (self.checkpoints / _RUN).exists():
+            for pattern in ("part-*.parquet", ".part-*"):
+                for path in self.folder.glob(pattern):
+                    path.unlink(missing_ok=True)
+        for path in self.checkpoints.iterdir():
+            path.unlink(missing_ok=True)
 
     def finished(self, output: str | Path, run: Mapping[str, Any]) -> dict[str, Any] | None:
         """The summary of a finished run of the same settings; None if there is no finished run.
@@ -127,7 +150,7 @@ class RunFolder:
         """
         try:
             summary = json.loads((self.folder / SUMMARY).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError):
             summary = {}
@@ -136,13 +159,10 @@ class RunFolder:
         shutil.rmtree(self.checkpoints, ignore_errors=True)  # it was killed at the very end
         return summary
 
-    def _known(self, output: str | Path) -> dict[str, Any] | None:
+    def _known(self, output: str | Path) -> dict[str, Any]:
+        """What the run computes that was stopped."""
         try:
-            return dict(json.loads((self.checkpoints / "run.json").read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            if self.checkpoints.is_dir() and all(name.startswith(".run.json") for name in os.listdir(self.checkpoints)):
-                shutil.rmtree(self.checkpoints, ignore_errors=True)  # killed before anything was written
-            return None
+            return dict(json.loads((self.checkpoints / _RUN).read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise P2LError(f"{str(output)!r} holds a run that cannot be read: {error}") from error
 
@@ -165,6 +185,7 @@ def _require_same(known: Mapping[str, Any], wanted: Mapping[str, Any], output: s
 
 def _shown(name: str, value: Any) -> str:
     if name == "files" and isinstance(value, Sequence):
-        return f"{len(value)} files ({', '.join(f'{file}: {size} bytes' for file, size in value[:3])}, ...)"
+        told = ", ".join(f"{file}: {size} bytes" for file, size in value[:3])
+        return f"{len(value)} file{'' if len(value) == 1 else 's'} ({told}{', ...' if len(value) > 3 else ''})"
     text = json.dumps(value)
     return text if len(text) <= 100 else f"{text[:100]}..."

@@ -225,6 +225,7 @@ class Input:
 
 
 _PROMPTS = ("prompt", "conversation_a")
+_NO_VALUE = (TypeError, ValueError, OverflowError, NotImplementedError)  # so are those of pyarrow
 
 
 class Types:
@@ -244,23 +245,23 @@ class Types:
             values = [v if v is None or isinstance(v, str) else str(v) for v in values]
         try:
             return pa.array(values, kind)
-        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        except _NO_VALUE:
             pass
         made: list[Any] = []
         for i, value in enumerate(values):
-            try:
-                made.append(pa.scalar(value, kind))
-            except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            try:  # CSV spells numbers as text
+                made.append(pa.scalar(value).cast(kind) if isinstance(value, str) else pa.scalar(value, kind))
+            except _NO_VALUE:
                 made.append(pa.scalar(None, kind))
                 faults.setdefault(i, f"{name} is {value!r}, which is no {kind} as in the rows before")
-        return pa.array(made, kind)
+        return pa.array([value.as_py() for value in made], kind)
 
 
 def _type_of(values: Sequence[Any]) -> Any:
     pa = need_pyarrow()
     try:
         kind = pa.infer_type(values)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+    except _NO_VALUE:
         return pa.string()
     return pa.string() if pa.types.is_null(kind) else kind
 

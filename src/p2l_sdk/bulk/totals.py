@@ -33,7 +33,7 @@ _FEW = 20  # prompts of a category in it
 _FORMAT = "p2l_sdk.bulk.Totals/1"
 
 
-def sample_of(labels: Sequence[str | None], n_models: int, which: Aggregate, seed: int) -> np.ndarray:
+def sample_of(labels: Sequence[str | None], n_models: int, which: Aggregate | str, seed: int) -> np.ndarray:
     """The prompts of a part that the aggregate is made of.
 
     Args:
@@ -47,7 +47,7 @@ def sample_of(labels: Sequence[str | None], n_models: int, which: Aggregate, see
         `(n_prompts,)` booleans.
     """
     n, n_pairs = len(labels), n_models * (n_models - 1) // 2
-    wanted = n if which is Aggregate.ALL else 0 if which is Aggregate.NONE else max(_LEAST, n * _PAIRS // n_pairs)
+    wanted = n if which == Aggregate.ALL else 0 if which == Aggregate.NONE else max(_LEAST, n * _PAIRS // n_pairs)
     if wanted >= n or wanted == 0:
         return np.full(n, wanted > 0)
     random, taken = np.random.default_rng(seed), np.zeros(n, dtype=bool)

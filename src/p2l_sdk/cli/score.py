@@ -106,7 +106,7 @@ def score(
     elif as_json:
         print_json({**found.to_dict(), **_boards(found)})
     else:
-        _print(found)
+        _print(found, output)
 
 
 def _boards(found: Summary) -> dict[str, Any]:
@@ -116,10 +116,11 @@ def _boards(found: Summary) -> dict[str, Any]:
     return {"aggregate": whole, "categories": {name: board.to_dict() for name, board in boards.items()}}
 
 
-def _print(found: Summary) -> None:
+def _print(found: Summary, output: str) -> None:
     say = click.echo
     went_on = f" ({found.resumed:,} of them before)" if found.resumed else ""
-    say(f"{found.n_scored:,} prompts{went_on} in {found.n_parts:,} files: {found.folder}")
+    files = f"{found.n_parts:,} file{'' if found.n_parts == 1 else 's'}"
+    say(f"{found.n_scored:,} prompts{went_on}, in {files} in {output}")
     if found.n_bad:
         say(f"p2l: left out: {found.n_bad:,} of {found.n_rows:,} rows, in bad-rows.jsonl:", err=True)
         for line in found.first_bad[:_TOLD]:

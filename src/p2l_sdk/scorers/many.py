@@ -33,7 +33,7 @@ class ManyScorer:
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
         """Coefficients of prompts, float32; errors as in `StaticScorer.score`."""
-        pooled = self._scorer.pooled(prompts)
+        pooled = np.stack([self._scorer._pool(ids) for ids in self._scorer._encode(prompts)])
         n = len(pooled)
         filled = np.concatenate([pooled, np.repeat(pooled[-1:], -n % BATCH, axis=0)])
         parts = [self._scorer.score_pooled(filled[start : start + BATCH]) for start in range(0, n, BATCH)]

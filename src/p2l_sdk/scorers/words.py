@@ -12,6 +12,7 @@ import itertools
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from p2l_sdk.modeling.prompt_p2l import PromptEncoder
 
@@ -36,13 +37,16 @@ class WordEncoder(PromptEncoder):
     def _read(self, texts: Sequence[str], characters: int) -> list[list[int]]:
         if self._size > _MOST_CHARACTERS:
             self._known, self._size = {}, 0
-        known = self._known
         words = [_words_of(text[-characters * self._limit :]) for text in texts]
-        new = [word for word in dict.fromkeys(itertools.chain.from_iterable(words)) if word not in known]
-        if new:
-            known.update(zip(new, super()._read(new, characters), strict=True))
+        every = list(itertools.chain.from_iterable(words))
+        tokens: list[Any] = list(map(self._known.get, every))
+        if None in tokens:
+            new = list(dict.fromkeys(word for word, own in zip(every, tokens, strict=True) if own is None))
+            self._known.update(zip(new, super()._read(new, characters), strict=True))
             self._size += sum(map(len, new))
-        ids = (list(itertools.chain.from_iterable(map(known.__getitem__, own))) for own in words)
+            tokens = list(map(self._known.__getitem__, every))
+        ends = itertools.accumulate(map(len, words), initial=0)
+        ids = (list(itertools.chain.from_iterable(tokens[a:b])) for a, b in itertools.pairwise(ends))
         return [row[-self._limit :] for row in ids]
 
 
