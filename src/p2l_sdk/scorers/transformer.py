@@ -34,6 +34,9 @@ class TransformerScorer:
         model: the model; it is set to evaluation mode.
         tokenizer: its transformers tokenizer.
         batch_size: maximum number of prompts in one forward pass.
+
+    Attributes:
+        pad_id: the token id that fills up short prompts.
     """
 
     def __init__(self, model: P2LModel, tokenizer: Any, batch_size: int = 32) -> None:
@@ -43,7 +46,7 @@ class TransformerScorer:
         self._encode = PromptEncoder.from_transformers(
             self.spec, tokenizer, model.n_embeddings, limited_renderer(tokenizer) if self.spec.chat else None
         )
-        self._pad_id = padding_id(tokenizer, model.n_embeddings)
+        self.pad_id = padding_id(tokenizer, model.n_embeddings)
         self._batch_size = batch_size
 
     @classmethod
@@ -91,11 +94,24 @@ class TransformerScorer:
     def save(self, folder: Path) -> None:
         """Write weights, config, code and tokenizer in the native layout, whatever layout they were loaded from."""
         self.save_weights(folder)
-        self._tokenizer.save_pretrained(folder)
+        self.save_tokenizer(folder)
 
     def save_weights(self, folder: Path) -> None:
         """Write weights, config and code in the native layout; those of an adapter are merged into its base."""
         self.model.save_pretrained(folder)
+
+    def save_tokenizer(self, folder: Path) -> None:
+        """Write the tokenizer and its chat template."""
+        self._tokenizer.save_pretrained(folder)
+
+    def token_ids(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """The token ids of each prompt; see `PromptEncoder`."""
+        return self._encode(prompts)
+
+    @property
+    def special_tokens(self) -> dict[str, Any]:
+        """The tokenizer's special tokens by name, which its chat template may write."""
+        return dict(self._tokenizer.special_tokens_map)
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
         """Coefficients of a batch of prompts, float32.
@@ -153,11 +169,11 @@ class TransformerScorer:
         """The same model with the LLMs of `spec` and their rows (and variances), in the head's dtype; all else is
         shared."""
         edited = copy.copy(self)
-        edited.model = _shallow_copy(self.model)
+        edited.model = shallow_copy(self.model)
         edited.spec = edited.model.spec = spec
         edited.model.config = copy.deepcopy(self.model.config)
         edited.model.config.update(spec.to_dict())
-        edited.model.head = _shallow_copy(self.model.head)
+        edited.model.head = shallow_copy(self.model.head)
         values = torch.from_numpy(np.asarray(rows)).to(self.model.head.coefs.weight)
         layer = torch.nn.Linear(values.shape[1] - 1, len(values), device=values.device, dtype=values.dtype)
         layer.weight.data, layer.bias.data = values[:, :-1].contiguous(), values[:, -1].contiguous()
@@ -172,7 +188,7 @@ class TransformerScorer:
         parts, states, by_length = [], [], []
         for places in batches(ids, self._batch_size):
             by_length += places
-            input_ids, mask = pad([ids[i] for i in places], self._pad_id)
+            input_ids, mask = pad([ids[i] for i in places], self.pad_id)
             with torch.inference_mode():
                 out = self.model(
                     input_ids=torch.from_numpy(input_ids).to(self.model.device),
@@ -195,7 +211,7 @@ class TransformerScorer:
         return None if variance is None else Kinds.of_layer(self.spec.kinds, features, variance)
 
 
-def _shallow_copy(module: Any) -> Any:
+def shallow_copy(module: Any) -> Any:
     """A module that shares its parameters with the original, but whose submodules can be replaced independently."""
     copied = copy.copy(module)
     copied.__dict__["_modules"] = dict(module._modules)
