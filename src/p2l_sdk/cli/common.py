@@ -254,7 +254,7 @@ def load(model: str | None) -> P2L:
 
 
 def load_scorer(model: str | None) -> Scorer:
-    """Load only what computes the coefficients of --model, with the options --revision, --base, --device and --runtime."""
+    """Load only what computes the coefficients of --model; options as in `load`, but for --costs."""
     from p2l_sdk.scorers.load import open_scorer
 
     meta = click.get_current_context().meta

@@ -61,12 +61,9 @@ def inspect_onnx(path: Path) -> OnnxFacts:
         raise ModelFormatError(f"{str(path)!r} has {size:,} bytes; {_MOST_BYTES:,} are legal")
     walk = _Walk()
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            view = memoryview(mapped)
-            try:
-                walk.model(view)
-            finally:
-                view.release()
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # closed when nothing refers to it any more
+        walk.model(memoryview(mapped))
     except (ValueError, IndexError, OSError) as error:  # an empty file cannot be mapped
         raise ModelFormatError(f"{str(path)!r} is damaged: it is no ONNX file ({error})") from None
     except _RefusedError as error:
