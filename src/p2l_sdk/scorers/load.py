@@ -1,9 +1,8 @@
 """Loading a saved folder with the scorer that its config requires: numpy for the static backbone, torch for others, or
-onnxruntime where it is asked for."""
+what runs an exported graph where that is asked for."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,8 @@ from p2l_sdk.hub.folders import DEFAULT_MODEL, locate, tokenizer_file, whole_fol
 from p2l_sdk.hub.onnx_files import ONNX_FILES
 from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE
+from p2l_sdk.scorers.onnx_sessions import Runtime
 from p2l_sdk.scorers.scorer import Scorer
-
-
-class Runtime(StrEnum):
-    """What runs a model."""
-
-    TORCH = "torch"
-    ONNX = "onnx"
 
 
 def open_scorer(
@@ -79,16 +72,17 @@ def load_scorer(
         device: the torch device, e.g. "cuda"; if given, torch is used for the static backbone too.
         base: for an adapter, a base to use instead of the one that it names.
         access: how the base of an adapter is fetched.
-        runtime: "torch", "onnx" for what `p2l export` wrote to the folder, or None for what the model needs.
+        runtime: "torch"; "onnx" or "openvino" for what `p2l export` wrote to the folder; None for what the model
+            needs.
 
     Raises:
         HubError: the base of an adapter cannot be fetched from the Hub.
         ModelFormatError: the folder does not hold a whole P2L model, or none exported for this runtime.
-        MissingExtraError: the model needs torch or onnxruntime, which is not installed.
+        MissingExtraError: the model needs torch, or another runtime, which is not installed.
         P2LError: there is no such runtime, or it does not take this device or base.
     """
-    if runtime is not None and member(Runtime, "runtime", runtime) is Runtime.ONNX:
-        return _load_onnx(folder, device, base)
+    if runtime is not None and (kind := member(Runtime, "runtime", runtime)) is not Runtime.TORCH:
+        return _load_onnx(folder, kind, device, base)
     config = read_config(folder)
     device = (device or "cpu") if runtime is not None else device
     try:
@@ -101,15 +95,15 @@ def load_scorer(
         ) from error
 
 
-def _load_onnx(folder: Path, device: str | None, base: str | None) -> Scorer:
+def _load_onnx(folder: Path, runtime: Runtime, device: str | None, base: str | None) -> Scorer:
     if given := [name for name, value in {"device": device, "base": base}.items() if value not in (None, "cpu")]:
-        raise P2LError(f'runtime="onnx" runs on the CPU what was exported, and takes no {given[0]}; leave it out')
+        raise P2LError(f'runtime="{runtime}" runs on the CPU what was exported, and takes no {given[0]}; leave it out')
     from p2l_sdk.scorers.onnx_scorer import OnnxScorer
 
     config = read_config(folder)
     if not is_native(config) or backbone_kind(config) == STATIC_BACKBONE:
         raise P2LError(f"{str(folder)!r} has no text backbone in p2l-sdk's own layout, and only such are exported")
-    return OnnxScorer.load(folder, config)
+    return OnnxScorer.load(folder, config, runtime)
 
 
 def _load(

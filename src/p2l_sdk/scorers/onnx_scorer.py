@@ -1,8 +1,8 @@
-"""A model run by onnxruntime, without torch: `P2L.from_pretrained(folder, runtime="onnx")`.
+"""A model run by onnxruntime or OpenVINO, without torch: `P2L.from_pretrained(folder, runtime="onnx")`.
 
 `p2l export --runtime onnx` (`scorers/onnx_export.py`) writes the graph, from token ids to coefficients, beside the
 weights; of these, only the head is read here, for what the graph does not say. Prompts become token ids by the same
-code as for torch (`PromptEncoder`), and are batched by length. Needs tokenizers, onnxruntime and numpy; jinja2 for a
+code as for torch (`PromptEncoder`), and are batched by length. Needs tokenizers, numpy and the runtime; jinja2 for a
 chat template.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -27,13 +26,13 @@ from p2l_sdk.modeling.limits_p2l import read_json, shown
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, batches, pad
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.scorers.head import NumpyHead, head_shapes
+from p2l_sdk.scorers.onnx_sessions import Runtime, Session, open_session
 from p2l_sdk.scorers.static import read_tokenizer
 
 INPUTS = ("input_ids", "attention_mask")
 STATE = "state"  # the output that is the head's input
 OUTPUTS = ("coefs", "eta", "gamma", "familiarity")  # the others, as far as the model has them
 _BATCH, _TOKENS = 32, 1024  # of one pass: more tokens leave the processor's cache, and are slower each
-_QUIET = 3  # of onnxruntime's log: errors alone
 
 
 class OnnxScorer(NumpyHead):
@@ -43,29 +42,35 @@ class OnnxScorer(NumpyHead):
         spec: the model's spec.
         weights: its tensors `head.*`.
         encoder: its prompt encoder.
-        session: of onnxruntime.
+        session: the graph.
         pad_id: the token id that fills up short prompts.
     """
 
     def __init__(
-        self, spec: ModelSpec, weights: Mapping[str, np.ndarray], encoder: PromptEncoder, session: Any, pad_id: int
+        self, spec: ModelSpec, weights: Mapping[str, np.ndarray], encoder: PromptEncoder, session: Session, pad_id: int
     ) -> None:
         super().__init__(spec, weights)
         self.token_ids, self._session, self._pad_id = encoder, session, pad_id
         self._edited = False  # whether the head is no longer that of the graph
-        self._outputs = [output.name for output in session.get_outputs()]
 
     @classmethod
-    def load(cls, folder: Path, config: dict[str, Any], threads: int | None = None) -> Self:
+    def load(
+        cls,
+        folder: Path,
+        config: dict[str, Any],
+        runtime: Runtime = Runtime.ONNX,
+        threads: int | None = None,
+    ) -> Self:
         """Load from a folder with an exported graph.
 
         Args:
             folder: as written by `save_pretrained`, and by `p2l export --runtime onnx` after that.
             config: its parsed `config.json`.
-            threads: of onnxruntime; None for `default_threads`.
+            runtime: what runs it, onnxruntime or OpenVINO.
+            threads: that compute; None for `default_threads`.
 
         Raises:
-            MissingExtraError: onnxruntime is not installed; or jinja2 is not, and the model has a chat template.
+            MissingExtraError: the runtime is not installed; or jinja2 is not, and the model has a chat template.
             ModelFormatError: there is no graph, it is that of another model, or a file is damaged or refused.
         """
         spec, file = ModelSpec.from_config(config), folder / ONNX_FILE
@@ -85,7 +90,7 @@ class OnnxScorer(NumpyHead):
         pad_id, n_embeddings = (_count(report, name) for name in ("pad_id", "n_embeddings"))
         encoder = PromptEncoder(spec, read_tokenizer(folder), render, n_embeddings)
         inspect_onnx(file)
-        scorer = cls(spec, weights, encoder, open_session(file, threads), pad_id or 0)
+        scorer = cls(spec, weights, encoder, open_session(file, runtime, threads), pad_id or 0)
         scorer.require_fitting(str(file))
         return scorer
 
@@ -98,11 +103,10 @@ class OnnxScorer(NumpyHead):
         feedback, spec = self.spec.feedback, self.spec
         has = (True, feedback.has_eta, feedback.has_gamma, bool(spec.familiarity))
         wanted = {STATE, *(output for output, there in zip(OUTPUTS, has, strict=True) if there)}
-        inputs = {given.name for given in self._session.get_inputs()}
-        if inputs != set(INPUTS) or set(self._outputs) != wanted:
+        if set(self._session.inputs) != set(INPUTS) or set(self._session.outputs) != wanted:
             raise ModelFormatError(
-                f"{name!r} is no graph of this model: it goes from {shown(sorted(inputs))} to "
-                f"{shown(sorted(self._outputs))}"
+                f"{name!r} is no graph of this model: it goes from {shown(sorted(self._session.inputs))} to "
+                f"{shown(sorted(self._session.outputs))}"
             )
         tried = self._pass(np.zeros((2, 3), dtype=np.int64), np.ones((2, 3), dtype=np.int64))
         shapes = {output: value.shape for output, value in tried.items()}
@@ -163,39 +167,14 @@ class OnnxScorer(NumpyHead):
             by_length += places
             parts.append(self._pass(*pad([ids[i] for i in places], self._pad_id)))
         order = np.argsort(by_length)
-        return {name: np.concatenate([part[name] for part in parts])[order] for name in self._outputs}
+        return {name: np.concatenate([part[name] for part in parts])[order] for name in self._session.outputs}
 
     def _pass(self, input_ids: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
         try:
-            out = self._session.run(None, dict(zip(INPUTS, (input_ids, mask), strict=True)))
-        except Exception as error:  # onnxruntime has a class for each of its states
+            out = self._session(dict(zip(INPUTS, (input_ids, mask), strict=True)))
+        except Exception as error:  # of many kinds
             raise ModelFormatError(f"the exported graph cannot be run: {shown(error)}") from None
-        return dict(zip(self._outputs, out, strict=True))
-
-
-def open_session(file: Path, threads: int | None = None) -> Any:
-    """A session of onnxruntime, which runs a graph on the CPU; arguments and errors as in `OnnxScorer.load`."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError('runtime="onnx"', error.name or "onnxruntime", "onnx") from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads or default_threads(), 1
-    options.log_severity_level = _QUIET
-    options.enable_mem_pattern = False  # batches have all sorts of shapes, and it keeps a plan for each
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the cores to others
-    try:
-        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a class for each of its states
-        raise ModelFormatError(f"{str(file)!r} cannot be run: {shown(error)}") from None
-
-
-def default_threads() -> int:
-    """OMP_NUM_THREADS, as for torch; else one for each core that this process may use."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    if given.isdecimal() and int(given) > 0:
-        return int(given)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return dict(zip(self._session.outputs, out, strict=True))
 
 
 def head_tensors(folder: Path, spec: ModelSpec) -> dict[str, np.ndarray]:
