@@ -6,8 +6,8 @@ send the next request as soon as they have an answer; every prompt is new, so th
 more client requests /health every 20 ms. The two servers alternate, round by round, so that a busy machine slows both;
 the results are medians over the rounds.
 
-With `--runtime onnx` (or openvino), the server runs what `p2l export --runtime onnx` wrote to the folder ("tiny" is exported here),
-and the plain server still torch.
+With `--runtime onnx` (or openvino), the server runs what `p2l export --runtime onnx` wrote to the folder ("tiny" is
+exported here), and the plain server still torch.
 
     python benchmarks/serving.py [--model default --model tiny --model FOLDER] [--runtime onnx] [--rounds 3]
 """
