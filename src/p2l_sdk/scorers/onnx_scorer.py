@@ -118,9 +118,8 @@ class OnnxScorer(NumpyHead):
             )
         tried = self._pass(np.zeros((2, 3), dtype=np.int64), np.ones((2, 3), dtype=np.int64))
         shapes = {output: value.shape for output, value in tried.items()}
-        width = self._width()
         expected = {"coefs": (2, len(spec.models)), "eta": (2, 1), "gamma": (2, 1), "familiarity": (2,)}
-        expected |= {STATE: (2, width) if width else shapes[STATE]}
+        expected |= {STATE: (2, self._width())}
         if shapes != {output: expected[output] for output in wanted}:
             raise ModelFormatError(f"{name!r} is no graph of this model: its outputs have the shapes {shown(shapes)}")
         self.quick = self._least_seconds() < _QUICK_SECONDS
@@ -169,8 +168,8 @@ class OnnxScorer(NumpyHead):
         scorer._edited = True
         return scorer
 
-    def _width(self) -> int | None:
-        """Of the head's input; None for a head that does not tell."""
+    def _width(self) -> int:
+        """Of the head's input."""
         if self._norm is not None:
             return len(self._norm[0])
         if self._hidden is not None:

@@ -52,7 +52,9 @@ def open_session(file: Path, runtime: Runtime = Runtime.ONNX, threads: int | Non
         MissingExtraError: the runtime is not installed.
         ModelFormatError: it cannot run the graph.
     """
-    kind = _OpenVinoSession if runtime is Runtime.OPENVINO else _OnnxSession
+    kind: type[_OpenVinoSession] | type[_OnnxSession] = (
+        _OpenVinoSession if runtime is Runtime.OPENVINO else _OnnxSession
+    )
     try:
         return kind(file, threads or default_threads())
     except ImportError as error:
@@ -75,8 +77,8 @@ class _OnnxSession:
             "session.intra_op.allow_spinning", "0"
         )  # idle threads leave the cores to others
         self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        self.inputs = [given.name for given in self._session.get_inputs()]
-        self.outputs = [output.name for output in self._session.get_outputs()]
+        self.inputs: Sequence[str] = [given.name for given in self._session.get_inputs()]
+        self.outputs: Sequence[str] = [output.name for output in self._session.get_outputs()]
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         return list(self._session.run(None, dict(feed)))
@@ -93,8 +95,8 @@ class _OpenVinoSession:
         settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
         compiled = openvino.Core().compile_model(str(file), "CPU", settings)
         self._request, self._lock = compiled.create_infer_request(), Lock()
-        self.inputs = [given.get_any_name() for given in compiled.inputs]
-        self.outputs = [output.get_any_name() for output in compiled.outputs]
+        self.inputs: Sequence[str] = [given.get_any_name() for given in compiled.inputs]
+        self.outputs: Sequence[str] = [output.get_any_name() for output in compiled.outputs]
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         with self._lock:  # a request has room for one answer
