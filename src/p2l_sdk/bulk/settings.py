@@ -41,7 +41,7 @@ class Settings:
 
     Args:
         model: as in `P2L.from_pretrained`: None for "arena", "routing9", a folder, a Hub id.
-        revision, base, device: as there.
+        revision, base, device, runtime: as there.
         costs: as there: a mapping, a file or "genai-prices".
         top: how many of the best LLMs are written, with their coefficients; 0 for none.
         coefficients: whether the coefficients of all LLMs are written, a column for each.
@@ -60,6 +60,7 @@ class Settings:
     revision: str | None = None
     base: str | None = None
     device: str | None = None
+    runtime: str | None = None
     costs: str | Mapping[str, float] | None = None
     top: int = TOP
     coefficients: bool = False
@@ -105,7 +106,9 @@ class Settings:
         """The model; errors as in `P2L.from_pretrained`."""
         from p2l_sdk.p2l import P2L
 
-        found: dict[str, Any] = {name: getattr(self, name) for name in ("revision", "base", "device", "costs")}
+        found: dict[str, Any] = {
+            name: getattr(self, name) for name in ("revision", "base", "device", "runtime", "costs")
+        }
         return P2L.from_pretrained(self.model, **found)
 
     def router(self, p2l: P2L) -> Router | None:

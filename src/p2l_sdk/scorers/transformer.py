@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
@@ -87,9 +88,17 @@ class TransformerScorer:
         try:
             if torch.device(device or "cpu").type == "meta":
                 raise RuntimeError("it holds no numbers")
-            return cls(model.to(device or "cpu"), tokenizer)
+            scorer = cls(model.to(device or "cpu"), tokenizer)
         except (RuntimeError, AssertionError) as error:
             raise P2LError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+        scorer.warm_up()
+        return scorer
+
+    def warm_up(self) -> None:
+        """Score two tokens, so that the first prompt does not wait for what torch does once: kernels, memory."""
+        ids = torch.zeros((1, 2), dtype=torch.long, device=self.model.device)
+        with torch.inference_mode(), contextlib.suppress(Exception):  # what fails will fail for the first prompt, too
+            self.model(input_ids=ids, attention_mask=torch.ones_like(ids))
 
     def save(self, folder: Path) -> None:
         """Write weights, config, code and tokenizer in the native layout, whatever layout they were loaded from."""
@@ -107,6 +116,11 @@ class TransformerScorer:
     def token_ids(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """The token ids of each prompt; see `PromptEncoder`."""
         return self._encode(prompts)
+
+    @property
+    def special_tokens(self) -> dict[str, Any]:
+        """The tokenizer's special tokens by name, which its chat template may write."""
+        return dict(self._tokenizer.special_tokens_map)
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
         """Coefficients of a batch of prompts, float32.
