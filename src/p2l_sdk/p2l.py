@@ -79,7 +79,8 @@ class P2L:
             costs: replace those stored with the model: {LLM: USD per response}, a file with such a mapping, or
                 "genai-prices"; see `load_costs`.
             device, revision: torch device, e.g. "cuda"; branch, tag or commit of a Hub repository.
-            runtime: "torch"; "onnx" or "openvino" for the graph that `p2l export` wrote to the folder, without torch.
+            runtime: "torch"; without it, "onnx" or "openvino" for the graph that `p2l export` wrote to the folder, or
+                the address of the vLLM server that runs an exported one.
             base: for an adapter, the base model to use instead of the one it names (folder, Hub id or .gguf file).
             token, cache_dir, local_files_only: see `HubAccess`; a server's token is its API key, None: P2L_API_KEY.
             untrusted: let its tokenizer and chat template read trying texts first, in a child process with limits on

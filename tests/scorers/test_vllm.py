@@ -16,11 +16,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 import torch
-from command_line import ok, refused
+from click.testing import CliRunner
 from conftest import COSTS, MODELS, transformers_tokenizer
 from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
 
 from p2l_sdk import P2L
+from p2l_sdk.cli import cli
 from p2l_sdk.errors import ModelFormatError, P2LError, PromptError, RemoteError
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
 from p2l_sdk.modeling.modeling_p2l import P2LModel
@@ -138,6 +139,16 @@ def test_what_a_classifier_cannot_express_is_refused_by_name(saved, tmp_path):
         VllmScorer(saved("llama"), print)
 
 
+def test_an_exported_model_needs_its_server(folder):
+    for options, text in (
+        ({}, "was exported for vLLM; name the server that runs it: runtime='http://host:8000'"),
+        ({"runtime": "onnx"}, "was exported for vLLM; name the server"),
+        ({"runtime": "http://127.0.0.1:9", "device": "cuda"}, "a vLLM server takes no device"),
+    ):
+        with pytest.raises(P2LError, match=text):
+            P2L.from_pretrained(folder, **options)
+
+
 class VllmLike:
     """A server that speaks vLLM's documented formats. Attributes: url; bodies, the requests; faults, given instead."""
 
@@ -201,7 +212,7 @@ def folder(saved, tmp_path_factory):
 def test_a_server_is_read_back_as_leaderboards_and_routes(folder, saved):
     p2l, prompts = P2L.from_pretrained(saved("llama", head_norm=True)), PROMPTS * 40
     with VllmLike(Classifier(folder)) as server:
-        read = P2L(VllmScorer(folder, server.url))
+        read = P2L.from_pretrained(folder, runtime=server.url)
         assert_same(read.coefficients(prompts), p2l.coefficients(prompts))
         assert read.route("the cat", COSTS[MODELS[0]]).expected_cost == pytest.approx(
             p2l.route("the cat", COSTS[MODELS[0]]).expected_cost, abs=1e-6
@@ -260,8 +271,15 @@ def test_reading_needs_no_torch(folder):
 
 
 def test_the_command_says_how_to_serve_it(saved, tmp_path):
+    def export(model, *options):
+        return CliRunner().invoke(cli, ["export", str(model), "--runtime", "vllm", *options])
+
     out = tmp_path / "e"
-    said = ok("export", saved("llama"), "--runtime", "vllm", "--output", out)
-    assert "LlamaForSequenceClassification, 5 outputs (coefficients)" in said
-    assert f"vllm serve {out} --runner pooling --max-model-len 24" in said
-    assert "this model is none" in refused("export", "default", "--runtime", "vllm", "--output", tmp_path / "s")
+    done = export(saved("llama"), "--output", str(out))
+    assert "LlamaForSequenceClassification, 5 outputs (coefficients)" in done.output
+    assert f"vllm serve {out} --runner pooling --max-model-len 24" in done.output
+    assert "exists" in str(export(saved("llama"), "--output", str(out)).exception)
+    assert "this model is none" in str(export("default", "--output", str(tmp_path / "s")).exception)
+    assert "name a new folder: --output DIR" in export("default").output
+    assert "--int8 is of --runtime onnx" in export("default", "--int8", "--output", str(tmp_path / "s")).output
+    assert json.loads(export(saved("qwen2"), "--json", "--output", str(tmp_path / "j")).output)["n_outputs"] == 5

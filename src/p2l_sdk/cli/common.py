@@ -81,7 +81,9 @@ _KEY = "p2l_sdk."
 BASE = _of_load("base", "PATH", "Base of an adapter, in place of the one it names: folder, Hub id or .gguf file.")
 REVISION = _of_load("revision", "REV", "Branch, tag or commit of a model on the Hub.")
 DEVICE = _of_load("device", "DEVICE", "Where torch runs, e.g. cuda.  [cpu]")
-RUNTIME = _of_load("runtime", "NAME", "What runs the model: torch; onnx or openvino after p2l export.  [torch]")
+RUNTIME = _of_load(
+    "runtime", "NAME", "What runs the model: torch; after p2l export onnx, openvino, or the address of vLLM.  [torch]"
+)
 COSTS = _of_load(
     "costs",
     "SOURCE",

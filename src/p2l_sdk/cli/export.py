@@ -27,7 +27,8 @@ def export(source: str, runtime: str, output: str | None, as_json: bool, **optio
     onnx: an ONNX file beside the weights, which onnxruntime runs without torch: --runtime onnx of other commands, or
     P2L.from_pretrained(folder, runtime="onnx").
 
-    vllm: a new folder with a sequence classifier, which `vllm serve` runs and P2L(VllmScorer(folder, address)) reads.
+    vllm: a new folder with a sequence classifier, which `vllm serve` runs; then other commands take --model DIR
+    --runtime http://HOST:8000, and Python P2L.from_pretrained(folder, runtime="http://HOST:8000").
     """
     with contextlib.suppress(ImportError):  # loading reports what is not installed
         from transformers.utils import logging
@@ -92,5 +93,6 @@ def _export_vllm(source: str, output: str, as_json: bool) -> None:
     click.echo(
         f"wrote {output}: {done.architecture}, {done.n_outputs} outputs ({done.outputs}); read back, the coefficients "
         f"of four prompts differ by at most {done.difference:.1e}\n\n"
-        f"vllm serve {output} --runner pooling --max-model-len {done.max_prompt_tokens}"
+        f"vllm serve {output} --runner pooling --max-model-len {done.max_prompt_tokens}\n"
+        f'p2l leaderboard "Write a haiku about the sea" --model {output} --runtime http://127.0.0.1:8000'
     )

@@ -27,6 +27,7 @@ _EMBEDDED = Path(__file__).parents[1] / "embedded"
 EMBEDDED = {name: _EMBEDDED / name for name in ("arena", "routing9")}  # the embedded models, by their short names
 DEFAULT_MODEL = EMBEDDED["arena"]
 STATIC_MODEL = EMBEDDED["routing9"]  # whose text model, the largest part by far, the other embedded one shares
+REST = "p2l"  # folder in one exported for vLLM: what is left of the head, and how prompts are read
 _HEAD = "head.safetensors"  # all that such a one has of its own
 CARDS = ("README.md", "NOTICE", "LICENSE")  # what a folder says about its model, in words
 

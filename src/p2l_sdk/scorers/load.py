@@ -9,7 +9,7 @@ from typing import Any
 from p2l_sdk.errors import MissingExtraError, ModelFormatError, P2LError, member
 from p2l_sdk.hub.access import HubAccess
 from p2l_sdk.hub.config import backbone_kind, is_native, read_config
-from p2l_sdk.hub.folders import DEFAULT_MODEL, locate, tokenizer_file, whole_folder
+from p2l_sdk.hub.folders import DEFAULT_MODEL, REST, locate, tokenizer_file, whole_folder
 from p2l_sdk.hub.onnx_files import ONNX_FILES
 from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE
@@ -36,12 +36,36 @@ def open_scorer(
         of_files["local_files_only"] = access.local_files_only
         if given := [name for name, value in of_files.items() if value]:
             raise P2LError(f"a server takes no {given[0]} (it has its model already); leave it out")
-        key = access.token if isinstance(access.token, str) else "" if access.token is False else None
-        return RemoteScorer(source, key=key), None
+        return RemoteScorer(source, key=_key(access)), None
     folder = DEFAULT_MODEL if source is None else locate(source, revision, access, ONNX_FILES if runtime else ())
+    if _is_exported(folder):
+        return _on_vllm(folder, runtime, access, {"device": device, "base": base}), None
     if untrusted:
         try_out_tokenizer(folder)
     return load_scorer(folder, device, base, access, runtime), folder
+
+
+def _key(access: HubAccess) -> str | None:
+    """The API key of a server; None for that of the environment."""
+    return access.token if isinstance(access.token, str) else "" if access.token is False else None
+
+
+def _is_exported(folder: Path) -> bool:
+    """Whether a folder holds a model that was exported for vLLM."""
+    return (folder / REST / "config.json").is_file()
+
+
+def _on_vllm(folder: Path, runtime: str | None, access: HubAccess, others: dict[str, Any]) -> Scorer:
+    if runtime is None or not runtime.startswith(("http://", "https://")):
+        raise P2LError(
+            f"{str(folder)!r} was exported for vLLM; name the server that runs it: runtime='http://host:8000' (in "
+            "commands, --runtime)"
+        )
+    if given := [name for name, value in others.items() if value]:
+        raise P2LError(f"a vLLM server takes no {given[0]} (it has its model already); leave it out")
+    from p2l_sdk.scorers.vllm import VllmScorer
+
+    return VllmScorer(folder, runtime, key=_key(access))
 
 
 def try_out_tokenizer(folder: Path) -> None:

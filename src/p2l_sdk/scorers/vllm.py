@@ -1,4 +1,4 @@
-"""A model that vLLM runs: `P2L(VllmScorer(folder, "http://host:8000"))` is the same `P2L`, without torch.
+"""A model that vLLM runs: `P2L.from_pretrained(folder, runtime="http://host:8000")` is the same `P2L`, without torch.
 
 `p2l export --runtime vllm` writes the folder, and vLLM serves it as a sequence classifier. Prompts become token ids
 here, so that chat template, truncation and CLS token are those of training, and what vLLM outputs becomes coefficients
@@ -16,7 +16,7 @@ import numpy as np
 
 from p2l_sdk.errors import MissingExtraError, ModelFormatError, RemoteError
 from p2l_sdk.hub.config import chat_template
-from p2l_sdk.hub.folders import read_tensors
+from p2l_sdk.hub.folders import REST, read_tensors
 from p2l_sdk.modeling.limits_p2l import read_json
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder
 from p2l_sdk.modeling.spec_p2l import ModelSpec
@@ -24,7 +24,6 @@ from p2l_sdk.scorers.head import NumpyHead, head_shapes
 from p2l_sdk.scorers.server import Server
 from p2l_sdk.scorers.static import read_tokenizer
 
-REST = "p2l"  # folder in the exported one: what is left of the head, and how prompts are read
 Classifier = Callable[[list[list[int]]], Any]  # token ids of prompts -> (n_prompts, n_outputs) numbers
 
 
@@ -136,7 +135,7 @@ def _renderer(folder: Path) -> Callable[[list[str]], str] | None:
     try:
         from p2l_sdk.scorers.template import renderer
     except ImportError as error:
-        raise MissingExtraError("a chat template", error.name or "jinja2", "torch") from None
+        raise MissingExtraError("a chat template", error.name or "jinja2", "vllm") from None
     source = chat_template(folder)
     if source is None:
         return None

@@ -22,11 +22,12 @@ from torch import nn
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from p2l_sdk.errors import P2LError
+from p2l_sdk.hub.folders import REST
 from p2l_sdk.modeling.spec_p2l import MODEL_TYPE, ModelSpec, Pooling
 from p2l_sdk.outputs.folders import new_folder
 from p2l_sdk.scorers.scorer import Scorer
 from p2l_sdk.scorers.transformer import TransformerScorer, shallow_copy
-from p2l_sdk.scorers.vllm import REST, VllmScorer
+from p2l_sdk.scorers.vllm import VllmScorer
 
 # Decoders whose classifier is one matrix without a bias, `score`, on the state of the last token; vLLM 0.33 has each.
 DECODERS = ("gemma", "gemma2", "gemma3_text", "llama", "mistral", "mixtral", "phi3", "qwen2", "qwen2_moe", "qwen3")
