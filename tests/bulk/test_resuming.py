@@ -58,8 +58,8 @@ def stopped(lines, out, parts: int = 4) -> None:
 @pytest.mark.parametrize(
     ("settings", "kills"),
     [
-        (JOINT, 3),
-        (ALONE, 2),
+        (JOINT, 2),
+        (ALONE, 1),
         pytest.param(JOINT, 10, marks=pytest.mark.slow),
         pytest.param(ALONE, 10, marks=pytest.mark.slow),
     ],

@@ -47,11 +47,11 @@ def scored_parts(work: PartScorer, parts: Iterator[tuple[int, Part]], processes:
         return
     with _workers(work, processes) as (todo, done):
         waiting = 0
-        for part in parts:
+        for task in parts:
             while waiting > processes:  # one part more than there are workers: the next is read while they work
                 yield _of(done.get())
                 waiting -= 1
-            todo.put(part)
+            todo.put(task)
             waiting += 1
             while not done.empty():
                 yield _of(done.get())
@@ -87,6 +87,7 @@ def _workers(work: PartScorer, count: int) -> Iterator[tuple[queue.Queue[Any], q
     finally:
         for process in started:
             process.kill()
+            todo.put(None)  # its thread ends
         for process in started:
             process.wait()
             for stream in (process.stdin, process.stdout):
@@ -103,6 +104,8 @@ def _serve(process: subprocess.Popen[bytes], work: PartScorer, todo: queue.Queue
         pickle.dump(work, process.stdin, protocol=5)
         while True:
             part = todo.get()
+            if part is None:
+                return
             pickle.dump(part, process.stdin, protocol=5)
             process.stdin.flush()
             del part

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -115,8 +116,17 @@ def score_files(
     if (finished := folder.finished(output, run)) is not None:
         return _of_finished(folder, finished, scorer.p2l)
     count = processes or (n_cores() if scorer.p2l.quick else 1)
-    with folder.opened(output, run):
+    with folder.opened(output, run), _advice():
         return _Run(source, scorer, folder, part_rows, progress).finished(count, run)
+
+
+@contextlib.contextmanager
+def _advice() -> Iterator[None]:
+    """Context manager that says how to go on after Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("finished parts are kept: give the same command again to go on") from None
 
 
 class _Run:
@@ -222,7 +232,7 @@ class _Run:
     def _write_bad(self, notes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         """Write the rows that could not be scored; the first twenty, in words."""
         bad = itertools.chain.from_iterable(note["errors"] for note in notes)
-        lines, first = [], []
+        lines, first = list[str](), list[str]()
         for row in bad:
             place = self._source.places[row[FILE]](row[ROW] - 1)
             lines.append(json.dumps({FILE: row[FILE], "place": place, **row}))
