@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,9 +22,11 @@ from p2l_sdk.bulk.work import Part, PartScorer, cost_of
 from p2l_sdk.errors import P2LError
 from p2l_sdk.options import whole_number
 from p2l_sdk.outputs.faults import real_path
+from p2l_sdk.outputs.files import new_file
 from p2l_sdk.p2l import P2L
 
 PART_ROWS = 20_000
+_FIRST = 20  # faulty rows in a summary
 _OFTEN = 16  # parts after which the merged statistics are saved, and those of the parts are removed
 
 Progress = Callable[[int, int | None], None]
@@ -146,7 +147,7 @@ class _Run:
             self._note(number, note)
             self._merge()
         self._merge()
-        notes = [self._notes[number] for number in range(len(self._notes))]
+        notes = [self._notes[number] for number in range(len(self._notes))]  # without their faulty rows
         n_rows, n_scored = (sum(note[name] for note in notes) for name in ("n_rows", "n_scored"))
         if n_rows == 0:
             raise P2LError("the input has no rows; name a file with prompts")
@@ -154,7 +155,7 @@ class _Run:
         if self._scorer.settings.joint and n_scored:
             multiplier, costs = self._spend(len(notes), n_scored)
         known = None if None in costs or not n_scored else math.fsum(costs) / n_scored
-        first = self._write_bad(notes)
+        first = self._write_bad(len(notes)) if n_scored < n_rows else ()
         totals = None
         if self._scorer.settings.aggregate is not Aggregate.NONE:
             totals = self._merged
@@ -179,7 +180,7 @@ class _Run:
             self._note(number, note)
 
     def _note(self, number: int, note: Mapping[str, Any]) -> None:
-        self._notes[number] = note
+        self._notes[number] = {name: value for name, value in note.items() if name != "errors"}
         self._done += note["n_rows"]
         self._progress(self._done, self._total)
 
@@ -229,17 +230,17 @@ class _Run:
             cost_of(read(self._folder.part(number), columns=["route_cost"])) for number in range(n_parts)
         ]
 
-    def _write_bad(self, notes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-        """Write the rows that could not be scored; the first twenty, in words."""
-        bad = itertools.chain.from_iterable(note["errors"] for note in notes)
-        lines, first = list[str](), list[str]()
-        for row in bad:
-            place = self._source.places[row[FILE]](row[ROW] - 1)
-            lines.append(json.dumps({FILE: row[FILE], "place": place, **row}))
-            if len(first) < 20:
-                first.append(f"{row[FILE]!r}, {place}: {row['error']}")
-        if lines:
-            self._folder.write(self._folder.folder / BAD_ROWS, "\n".join(lines) + "\n")
+    def _write_bad(self, n_parts: int) -> tuple[str, ...]:
+        """Write the rows that could not be scored, part by part; returns the first twenty, in words."""
+        first = list[str]()
+        with new_file(self._folder.folder / BAD_ROWS, keep=False) as partial, partial.open("wb") as file:
+            for number in range(n_parts):
+                for row in (self._folder.note(number) or {})["errors"]:
+                    place = self._source.places[row[FILE]](row[ROW] - 1)
+                    line = json.dumps({FILE: row[FILE], "place": place, **row}) + "\n"
+                    file.write(line.encode())
+                    if len(first) < _FIRST:
+                        first.append(f"{row[FILE]!r}, {place}: {row['error']}")
         return tuple(first)
 
 
