@@ -50,7 +50,9 @@ _TOLD, _CATEGORIES = 5, 20  # faulty rows and categories that are printed
 @OBJECTIVE
 @click.option("--aggregate", metavar="KIND", help="Prompts of the aggregate: sample, all or none.  [sample]")
 @click.option("--seed", metavar="N", type=whole_type(0), default=0, show_default=True, help="Of sample and draws.")
-@click.option("--processes", metavar="N", type=whole_type(1), help="Worker processes.  [one per core; 1 with torch]")
+@click.option(
+    "--processes", metavar="N", type=whole_type(1, 1024), help="Worker processes.  [one per core; 1 with torch]"
+)
 @click.option("--part-rows", metavar="N", type=whole_type(1), help="Rows of a part, the unit of resuming.  [20000]")
 @JSON
 def score(
