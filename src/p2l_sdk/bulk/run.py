@@ -13,7 +13,7 @@ from typing import Any
 from p2l_sdk.bulk import joint
 from p2l_sdk.bulk.arrow import need_pyarrow
 from p2l_sdk.bulk.batch import BatchScorer
-from p2l_sdk.bulk.folder import BAD_ROWS, STATISTICS, RunFolder
+from p2l_sdk.bulk.folder import BAD_ROWS, PROBE, STATISTICS, RunFolder
 from p2l_sdk.bulk.pool import n_cores, scored_parts
 from p2l_sdk.bulk.reading import FILE, ROW, Columns, Input
 from p2l_sdk.bulk.settings import Aggregate, Settings
@@ -26,6 +26,7 @@ from p2l_sdk.outputs.files import new_file
 from p2l_sdk.p2l import P2L
 
 PART_ROWS = 20_000
+_PROBE = "What is this?"  # as good as any other prompt
 _FIRST = 20  # faulty rows in a summary
 _OFTEN = 16  # parts after which the merged statistics are saved, and those of the parts are removed
 
@@ -109,6 +110,7 @@ def score_files(
         "columns": columns.to_dict(),
         "part_rows": part_rows,
         "llms": list(scorer.p2l.models),
+        PROBE: [round(float(coef), 4) for coef in scorer.p2l.leaderboard(_PROBE).coefs],
     }
     if settings.route is not None:
         assert scorer.router is not None
