@@ -58,8 +58,8 @@ def stopped(lines, out, parts: int = 4) -> None:
 @pytest.mark.parametrize(
     ("settings", "kills"),
     [
-        (JOINT, 3),
-        (ALONE, 2),
+        (JOINT, 2),
+        (ALONE, 1),
         pytest.param(JOINT, 10, marks=pytest.mark.slow),
         pytest.param(ALONE, 10, marks=pytest.mark.slow),
     ],
@@ -102,7 +102,7 @@ def test_the_command_goes_on_with_two_processes(tmp_path, lines):
     assert digests(out) == digests(tmp_path / "whole")
 
 
-def test_a_changed_input_and_another_writer_are_refused(tmp_path, lines):
+def test_a_changed_input_and_another_writer_are_refused(tmp_path, lines, monkeypatch):
     own = shutil.copy(lines, tmp_path / "log.jsonl")
     out = tmp_path / "out"
     stopped(own, out)
@@ -112,6 +112,10 @@ def test_a_changed_input_and_another_writer_are_refused(tmp_path, lines):
     with pytest.raises(P2LError, match="another process is writing"):
         score_files(own, out, ALONE, **OPTIONS)
     os.close(lock)
+    with monkeypatch.context() as patch:
+        patch.setattr("p2l_sdk.bulk.run._PROBE", "as if the model were another one")
+        with pytest.raises(P2LError, match="the weights of the model have changed"):
+            score_files(own, out, ALONE, **OPTIONS)
     with own.open("a", encoding="utf-8") as file:
         file.write('{"id": 700, "prompt": "one more", "lang": "en"}\n')
     with pytest.raises(P2LError, match="differs from it: files was 1 file"):

@@ -100,6 +100,8 @@ def test_columns_are_named_and_kept(tmp_path):
         run(tmp_path / "t.parquet", tmp_path / "other", columns=Columns(prompt="frage", id="kez"))
     with pytest.raises(P2LError, match="cannot be kept"):
         Columns(keep=("id",))
+    with pytest.raises(TableError, match="is named twice"):
+        run([tmp_path / "t.parquet", tmp_path / "*.parquet"], tmp_path / "other")
 
 
 def test_faulty_rows_are_left_out_named_and_written(tmp_path):

@@ -170,7 +170,7 @@ def test_words_have_the_tokens_of_the_tokenizer(routing9):
     encoder, fast = routing9._scorer._encode, for_many(routing9._scorer)._scorer._encode
     assert type(fast).__name__ == "WordEncoder"
     letters = strategies.characters(exclude_categories=("Cs",)) | strategies.sampled_from(
-        "abz AZ09 .,'\"-_[]#\t\n\r\x0b\x1c\x7f\x85\xa0éÉñßΣς\u0130ıﬁ漢字ひ한\u0301\u200b\u2028🙂"
+        "abz AZ09 .,'\"-_[]#\t\n\r\x0b\x1c\x7f\x85\xa0éÉñßΣς\u0130\u0131ﬁ漢字ひ한\u0301\u200b\u2028🙂"
     )
 
     @settings(max_examples=300, deadline=None)
@@ -187,3 +187,12 @@ def test_words_have_the_tokens_of_the_tokenizer(routing9):
     same()
     for text in ("[SEP] [CLS] x", "word " * 2000, "ab" * 9000, "漢" * 2000, "a" * 99 + " " + "b" * 101, "x" * 20_000):
         assert fast([text]) == encoder([text])
+
+
+def test_a_text_model_is_scored_in_batches(saved):
+    scorer = BatchScorer(Settings(model=str(saved("llama")), coefficients=True, top=0))
+    prompts = ["prove that two is irrational", "write a poem", "sum a list in python " * 5] * 4
+    found = scorer({"prompt": prompts})
+    expected = scorer.p2l.coefficients(prompts).coefs
+    got = np.array([found[name].to_pylist() for name in scorer.p2l.models]).T
+    np.testing.assert_allclose(got, expected, atol=1e-5)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 _RESTARTS = 3  # of an actor, and tries of a part after the first
+_PATIENCE = 10.0  # seconds to wait for a connection
 Files = list[tuple[Path, bytes]]
 
 
@@ -136,6 +138,9 @@ def _connected(ray: Any, address: str, workers: int | None) -> Iterator[None]:
     local = {"num_cpus": workers, "include_dashboard": False} if address == LOCAL else {}
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
+        if ":" in address:  # Ray itself would try for minutes
+            host, _, port = address.removeprefix("ray://").rpartition(":")
+            socket.create_connection((host, int(port)), _PATIENCE).close()
         ray.init(address, log_to_driver=False, logging_level="error", **local)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise P2LError(f"the Ray cluster {address!r} cannot be reached: {str(error).strip().splitlines()[0]}") from None

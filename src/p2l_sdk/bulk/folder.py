@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 _RUN, SUMMARY, BAD_ROWS, STATISTICS = "run.json", "summary.json", "bad-rows.jsonl", "statistics.safetensors"
+PROBE, _NEAR = "probe", 1e-3  # coefficients of one prompt, by which a model is recognised; in logits
 _ADVICE = "; the parts that are finished are kept: make room, and give the same command again to go on"
 
 
@@ -112,7 +113,7 @@ class RunFolder:
         try:
             goes_on = self._begun
             if goes_on:
-                _require_same(self._known(output), json.loads(json.dumps(run)), output)
+                _require_same(self._known(output), run, output)
             else:
                 self._clear()
                 require_new(output, [CHECKPOINTS])
@@ -154,7 +155,7 @@ class RunFolder:
             return None
         except (OSError, ValueError):
             summary = {}
-        if not isinstance(summary, dict) or summary.get("run") != json.loads(json.dumps(run)):
+        if not isinstance(summary, dict) or _difference(summary.get("run", {}), run) is not None:
             raise P2LError(f"{str(output)!r} holds another finished run ({SUMMARY}); name a new folder")
         shutil.rmtree(self.checkpoints, ignore_errors=True)  # it was killed at the very end
         return summary
@@ -172,15 +173,28 @@ class RunFolder:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
 
+def _difference(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """The name of a setting that differs; None if two runs compute the same."""
+    for name in dict.fromkeys([*known, *wanted]):
+        old, new = known.get(name), json.loads(json.dumps(wanted.get(name)))
+        if name == PROBE and old and new and len(old) == len(new):
+            if max(abs(a - b) for a, b in zip(old, new, strict=True)) > _NEAR:
+                return name
+        elif old != new:
+            return name
+    return None
+
+
 def _require_same(known: Mapping[str, Any], wanted: Mapping[str, Any], output: str | Path) -> None:
     """Raise P2LError, naming what differs, unless a run computes the same as the one that it goes on with."""
-    for name in dict.fromkeys([*known, *wanted]):
-        if known.get(name) != wanted.get(name):
-            was, now = (_shown(name, run.get(name)) for run in (known, wanted))
-            raise P2LError(
-                f"{str(output)!r} holds a run that was stopped, and this one differs from it: {name} was {was}, and is "
-                f"{now}; give the same settings to go on, or name another folder"
-            )
+    name = _difference(known, wanted)
+    if name is not None:
+        was, now = (_shown(name, run.get(name)) for run in (known, wanted))
+        what = "the weights of the model have changed" if name == PROBE else f"{name} was {was}, and is {now}"
+        raise P2LError(
+            f"{str(output)!r} holds a run that was stopped, and this one differs from it: {what}; give the same "
+            "settings to go on, or name another folder"
+        )
 
 
 def _shown(name: str, value: Any) -> str:

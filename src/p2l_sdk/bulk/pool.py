@@ -45,49 +45,65 @@ def scored_parts(work: PartScorer, parts: Iterator[tuple[int, Part]], processes:
         for number, part in parts:
             yield number, work(number, part)
         return
-    with _workers(work, processes) as (todo, done):
-        waiting = 0
-        for part in parts:
-            while waiting > processes:  # one part more than there are workers: the next is read while they work
-                yield _of(done.get())
-                waiting -= 1
-            todo.put(part)
-            waiting += 1
-            while not done.empty():
-                yield _of(done.get())
-                waiting -= 1
-        while waiting:
-            yield _of(done.get())
-            waiting -= 1
+    with contextlib.closing(_Workers(work, processes)) as workers:
+        for task in parts:
+            while workers.waiting > processes:  # one more than there are processes: it is read while they work
+                yield workers.take()
+            workers.put(task)
+            while not workers.done.empty():
+                yield workers.take()
+        while workers.waiting:
+            yield workers.take()
 
 
-def _of(found: Done | BaseException) -> Done:
-    if isinstance(found, BaseException):
-        raise found
-    return found
+class _Workers:
+    """Worker processes, each started when there is a part that no other one would begin at once.
 
+    Args:
+        work: what they do.
+        most: number of processes.
 
-@contextlib.contextmanager
-def _workers(work: PartScorer, count: int) -> Iterator[tuple[queue.Queue[Any], queue.Queue[Any]]]:
-    """Context manager of worker processes: a queue of parts for them, and one of what they give."""
-    todo: queue.Queue[Any] = queue.Queue()
-    done: queue.Queue[Any] = queue.Queue()
-    environment = {**os.environ, **_ONE_THREAD, "TOKENIZERS_PARALLELISM": "false"}
-    command = [sys.executable, "-m", "p2l_sdk.bulk.worker"]
-    pipe = subprocess.PIPE
-    started = [
+    Attributes:
+        waiting: number of parts that were put and not taken.
+        done: what they give.
+    """
+
+    def __init__(self, work: PartScorer, most: int) -> None:
+        self.waiting = 0
+        self.done: queue.Queue[Done | BaseException] = queue.Queue()
+        self._work, self._most = work, most
+        self._todo: queue.Queue[Any] = queue.Queue()
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def put(self, task: tuple[int, Part]) -> None:
+        """Give them a part."""
+        if len(self._started) < min(self._most, self.waiting + 1):
+            self._start()
+        self._todo.put(task)
+        self.waiting += 1
+
+    def take(self) -> Done:
+        """Wait for the next part that is done."""
+        found = self.done.get()
+        self.waiting -= 1
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def _start(self) -> None:
+        environment = {**os.environ, **_ONE_THREAD, "TOKENIZERS_PARALLELISM": "false"}
+        command, pipe = [sys.executable, "-m", "p2l_sdk.bulk.worker"], subprocess.PIPE
         # a session of its own: Ctrl-C is for the parent, which ends them
-        subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True)
-        for _ in range(count)
-    ]
-    try:
-        for process in started:
-            threading.Thread(target=_serve, args=(process, work, todo, done), daemon=True).start()
-        yield todo, done
-    finally:
-        for process in started:
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True)
+        self._started.append(process)
+        threading.Thread(target=_serve, args=(process, self._work, self._todo, self.done), daemon=True).start()
+
+    def close(self) -> None:
+        """End them, whatever they do."""
+        for process in self._started:
             process.kill()
-        for process in started:
+            self._todo.put(None)  # its thread ends
+        for process in self._started:
             process.wait()
             for stream in (process.stdin, process.stdout):
                 with contextlib.suppress(OSError):
@@ -103,6 +119,8 @@ def _serve(process: subprocess.Popen[bytes], work: PartScorer, todo: queue.Queue
         pickle.dump(work, process.stdin, protocol=5)
         while True:
             part = todo.get()
+            if part is None:
+                return
             pickle.dump(part, process.stdin, protocol=5)
             process.stdin.flush()
             del part

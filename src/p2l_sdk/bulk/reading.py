@@ -19,10 +19,10 @@ from p2l_sdk.bulk.arrow import need_pyarrow
 from p2l_sdk.bulk.batch import CATEGORY, ERROR, PROMPT
 from p2l_sdk.errors import P2LError, TableError, did_you_mean
 from p2l_sdk.tables.columns import LONGEST_LABEL, is_missing
+from p2l_sdk.tables.documents import json_value
 from p2l_sdk.tables.files import UNTYPED, kind_of
 from p2l_sdk.tables.grids import column_key
 from p2l_sdk.tables.headers import guess, known_columns
-from p2l_sdk.tables.json_files import json_value
 from p2l_sdk.tables.parquet import arrow_batches, parquet_rows, parquet_values
 from p2l_sdk.tables.places import Place, Places
 from p2l_sdk.tables.plain import plain_values
@@ -54,10 +54,10 @@ class Columns:
     keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        taken = {FILE, ROW, ID, CATEGORY, ERROR}
+        taken = {PROMPT, FILE, ROW, ID, CATEGORY, ERROR}
         for name in self.keep:
             if name in taken:
-                raise P2LError(f"the column {name!r} cannot be kept: the output has one of this name, or it is twice")
+                raise P2LError(f"the column {name!r} cannot be kept: its name is taken ({', '.join(sorted(taken))})")
             taken.add(name)
 
     def to_dict(self) -> dict[str, Any]:
@@ -117,6 +117,9 @@ class Input:
         self.files = list(itertools.chain.from_iterable(map(_files, map(str, names))))
         if not self.files:
             raise TableError("there is no input; name a file")
+        twice = next((name for name in self.files if self.files.count(name) > 1), None)
+        if twice is not None:
+            raise TableError(f"{twice!r} is named twice, and its prompts would count twice; name it once")
         self.places: dict[str, Place] = {}
         self._types = Types()
 
@@ -181,7 +184,7 @@ class Input:
         if self.columns.prompt is not None:
             found[PROMPT] = _named(first, self.columns.prompt)
         else:
-            known = {name: name for name in ("prompt", "conversation_a") if name in first}
+            known: dict[str, str] = {name: name for name in _PROMPTS if name in first}
             known |= {our: their for our, their in known_columns(first, untyped, {}).items() if our in _PROMPTS}
             if not known:
                 near = guess(first, ["prompt"], []).get("prompt", "NAME")
@@ -224,7 +227,7 @@ class Input:
         return {**part, "faults": faults}
 
 
-_PROMPTS = ("prompt", "conversation_a")
+_PROMPTS: tuple[str, ...] = ("prompt", "conversation_a")
 _NO_VALUE = (TypeError, ValueError, OverflowError, NotImplementedError)  # so are those of pyarrow
 
 

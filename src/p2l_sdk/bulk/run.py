@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from typing import Any
 from p2l_sdk.bulk import joint
 from p2l_sdk.bulk.arrow import need_pyarrow
 from p2l_sdk.bulk.batch import BatchScorer
-from p2l_sdk.bulk.folder import BAD_ROWS, STATISTICS, RunFolder
+from p2l_sdk.bulk.folder import BAD_ROWS, PROBE, STATISTICS, RunFolder
 from p2l_sdk.bulk.pool import Done, n_cores, scored_parts
 from p2l_sdk.bulk.reading import FILE, ROW, Columns, Input
 from p2l_sdk.bulk.settings import Aggregate, Settings
@@ -23,9 +23,12 @@ from p2l_sdk.bulk.work import Part, PartScorer, cost_of
 from p2l_sdk.errors import P2LError
 from p2l_sdk.options import whole_number
 from p2l_sdk.outputs.faults import real_path
+from p2l_sdk.outputs.files import new_file
 from p2l_sdk.p2l import P2L
 
 PART_ROWS = 20_000
+_PROBE = "What is this?"  # as good as any other prompt
+_FIRST = 20  # faulty rows in a summary
 _OFTEN = 16  # parts after which the merged statistics are saved, and those of the parts are removed
 
 Progress = Callable[[int, int | None], None]
@@ -111,6 +114,7 @@ def score_files(
         "columns": columns.to_dict(),
         "part_rows": part_rows,
         "llms": list(scorer.p2l.models),
+        PROBE: [round(float(coef), 4) for coef in scorer.p2l.leaderboard(_PROBE).coefs],
     }
     if settings.route is not None:
         assert scorer.router is not None
@@ -125,8 +129,17 @@ def score_files(
 
         cluster.need_ray()
         pool = functools.partial(cluster.scored_parts, address=ray, workers=processes)
-    with folder.opened(output, run):
+    with folder.opened(output, run), _advice():
         return _Run(source, scorer, folder, part_rows, progress).finished(pool, run)
+
+
+@contextlib.contextmanager
+def _advice() -> Iterator[None]:
+    """Context manager that says how to go on after Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("finished parts are kept: give the same command again to go on") from None
 
 
 class _Run:
@@ -146,7 +159,7 @@ class _Run:
             self._note(number, note)
             self._merge()
         self._merge()
-        notes = [self._notes[number] for number in range(len(self._notes))]
+        notes = [self._notes[number] for number in range(len(self._notes))]  # without their faulty rows
         n_rows, n_scored = (sum(note[name] for note in notes) for name in ("n_rows", "n_scored"))
         if n_rows == 0:
             raise P2LError("the input has no rows; name a file with prompts")
@@ -154,7 +167,7 @@ class _Run:
         if self._scorer.settings.joint and n_scored:
             multiplier, costs = self._spend(len(notes), n_scored)
         known = None if None in costs or not n_scored else math.fsum(costs) / n_scored
-        first = self._write_bad(notes)
+        first = self._write_bad(len(notes)) if n_scored < n_rows else ()
         totals = None
         if self._scorer.settings.aggregate is not Aggregate.NONE:
             totals = self._merged
@@ -179,7 +192,7 @@ class _Run:
             self._note(number, note)
 
     def _note(self, number: int, note: Mapping[str, Any]) -> None:
-        self._notes[number] = note
+        self._notes[number] = {name: value for name, value in note.items() if name != "errors"}
         self._done += note["n_rows"]
         self._progress(self._done, self._total)
 
@@ -229,17 +242,17 @@ class _Run:
             cost_of(read(self._folder.part(number), columns=["route_cost"])) for number in range(n_parts)
         ]
 
-    def _write_bad(self, notes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-        """Write the rows that could not be scored; the first twenty, in words."""
-        bad = itertools.chain.from_iterable(note["errors"] for note in notes)
-        lines, first = [], []
-        for row in bad:
-            place = self._source.places[row[FILE]](row[ROW] - 1)
-            lines.append(json.dumps({FILE: row[FILE], "place": place, **row}))
-            if len(first) < 20:
-                first.append(f"{row[FILE]!r}, {place}: {row['error']}")
-        if lines:
-            self._folder.write(self._folder.folder / BAD_ROWS, "\n".join(lines) + "\n")
+    def _write_bad(self, n_parts: int) -> tuple[str, ...]:
+        """Write the rows that could not be scored, part by part; returns the first twenty, in words."""
+        first = list[str]()
+        with new_file(self._folder.folder / BAD_ROWS, keep=False) as partial, partial.open("wb") as file:
+            for number in range(n_parts):
+                for row in (self._folder.note(number) or {})["errors"]:
+                    place = self._source.places[row[FILE]](row[ROW] - 1)
+                    line = json.dumps({FILE: row[FILE], "place": place, **row}) + "\n"
+                    file.write(line.encode())
+                    if len(first) < _FIRST:
+                        first.append(f"{row[FILE]!r}, {place}: {row['error']}")
         return tuple(first)
 
 

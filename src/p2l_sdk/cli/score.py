@@ -58,7 +58,9 @@ def _address(context: click.Context, option: click.Parameter, value: str | None)
 @OBJECTIVE
 @click.option("--aggregate", metavar="KIND", help="Prompts of the aggregate: sample, all or none.  [sample]")
 @click.option("--seed", metavar="N", type=whole_type(0), default=0, show_default=True, help="Of sample and draws.")
-@click.option("--processes", metavar="N", type=whole_type(1), help="Worker processes.  [one per core; 1 with torch]")
+@click.option(
+    "--processes", metavar="N", type=whole_type(1, 1024), help="Worker processes.  [one per core; 1 with torch]"
+)
 @click.option(
     "--ray",
     metavar="ADDRESS",

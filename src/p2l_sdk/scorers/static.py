@@ -73,15 +73,20 @@ class StaticScorer(NumpyHead):
     def _pool(self, ids: list[int]) -> np.ndarray:
         rows = np.array(ids)
         state = np.empty(self._width, dtype=np.float32)
+        vectors = self._table[rows].astype(np.float32)
+        self._fill(state, self._row_factor[rows], vectors, self._token_weight[rows])
+        return state
+
+    def _fill(self, state: np.ndarray, factors: np.ndarray, vectors: np.ndarray, weights: np.ndarray) -> None:
+        """Write the vector of a prompt, given the factors, vectors and weights of its tokens."""
         mean = state[: self._table.shape[1]]
-        np.matmul(self._row_factor[rows], self._table[rows].astype(np.float32), out=mean)
-        mean /= self._token_weight[rows].sum()
+        np.matmul(factors, vectors, out=mean)
+        mean /= weights.sum()
         if self._norm_power:
             mean /= max(math.sqrt(mean @ mean), 1e-12) ** self._norm_power
         if self._length is not None:
             centre, factor, low, high = self._length
-            state[-1] = (min(max(math.log(len(ids)), low), high) - centre) * factor
-        return state
+            state[-1] = (min(max(math.log(len(weights)), low), high) - centre) * factor
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
