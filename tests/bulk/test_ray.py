@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -133,7 +132,6 @@ def test_what_goes_wrong_is_said(file, settings, cluster, tmp_path, monkeypatch)
     assert "is no address of a Ray cluster; write --ray=local, =auto, =host:port" in message
     away = refused("score", "--ray=127.0.0.1:9", file, "--output", tmp_path / "new")
     assert "the Ray cluster '127.0.0.1:9' cannot be reached: " in away
-    shutil.rmtree(tmp_path / "new")
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r'needs ray, which is not installed: pip install "p2l-sdk\[ray\]"'):
         score_files(file, tmp_path / "new", settings, ray="local")

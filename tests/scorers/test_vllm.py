@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import COSTS, MODELS, transformers_tokenizer
+from conftest import COSTS, MODELS, shared, transformers_tokenizer
+from lmarena_checkpoints import CHECKPOINTS, scored
 from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
 
 from p2l_sdk import P2L
@@ -97,6 +98,16 @@ def test_transformers_alone_gives_the_same_coefficients(kind, feedback, fields, 
         coefs = classifier(ids)[:, : len(MODELS)] + bias
         np.testing.assert_allclose(coefs, p2l.coefficients(PROMPTS).coefs, atol=1e-5)
         assert list(classifier.model.config.id2label.values())[: len(MODELS)] == [*MODELS]
+
+
+@pytest.mark.parametrize("checkpoint", CHECKPOINTS)
+def test_checkpoints_of_the_papers_authors_give_their_true_coefficients(checkpoint, tmp_path):
+    p2l = P2L.from_pretrained(shared(f"oracle/ckpt/{checkpoint}"))
+    done = exported(p2l, tmp_path / "e")
+    prompts, coefs, _ = scored(checkpoint)
+    found = P2L(VllmScorer(tmp_path / "e", Classifier(tmp_path / "e"))).coefficients(prompts[:20])
+    np.testing.assert_allclose(found.coefs, coefs[:20], atol=1e-5)
+    assert done.outputs == "coefficients"
 
 
 def test_a_padded_batch_of_transformers_ends_at_the_cls_token(saved, tmp_path):
