@@ -30,8 +30,9 @@ from p2l_sdk.scorers.transformer import TransformerScorer, shallow_copy
 from p2l_sdk.scorers.vllm import VllmScorer
 
 # Decoders whose classifier is one matrix without a bias, `score`, on the state of the last token; vLLM 0.33 has each.
-DECODERS = ("gemma", "gemma2", "gemma3_text", "llama", "mistral", "mixtral", "phi3", "qwen2", "qwen2_moe", "qwen3")
-DECODERS += ("qwen3_moe",)
+DECODERS = (
+    "gemma", "gemma2", "gemma3_text", "llama", "mistral", "mixtral", "phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe",
+)  # fmt: skip
 ENCODERS = ("bert", "roberta", "xlm-roberta")  # between the first state and the classifier stand a layer and a tanh
 _SMALL = 2.0**-16  # for states up to 20, tanh(x * _SMALL) is x * _SMALL but for float32's last digit
 _SAMPLE = (
