@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +119,8 @@ def _report(scorer: TransformerScorer, graph: Path, weights: dict[str, np.ndarra
 
 def _require_packages() -> None:
     for name in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            __import__(name)
-        except ImportError as error:
-            raise MissingExtraError("p2l export --runtime onnx", error.name or name, "onnx-export") from None
+        if find_spec(name) is None:
+            raise MissingExtraError("p2l export --runtime onnx", name, "onnx-export")
 
 
 class _Graph(torch.nn.Module):
