@@ -156,8 +156,8 @@ def test_openvino_gives_them_too(decoder):
     pytest.importorskip("openvino", reason="needs the extra openvino")
     mine = P2L.from_pretrained(decoder, runtime="openvino").coefficients(PROMPTS)
     torch = P2L.from_pretrained(decoder).coefficients(PROMPTS)
-    for name in ("coefs", "eta", "gamma"):  # in bfloat16 where the processor has it
-        np.testing.assert_allclose(getattr(mine, name), getattr(torch, name), atol=0.05, err_msg=name)
+    for name in ("coefs", "eta", "gamma"):  # but for the head, in bfloat16 where the processor has it
+        np.testing.assert_allclose(getattr(mine, name), getattr(torch, name), atol=0.1, err_msg=name)
 
 
 def test_what_does_not_go_with_a_runtime(decoder, routing9):

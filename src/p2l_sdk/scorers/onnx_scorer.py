@@ -59,7 +59,7 @@ class OnnxScorer(NumpyHead):
     ) -> None:
         super().__init__(spec, weights)
         self.token_ids, self._session, self._pad_id = encoder, session, pad_id
-        self._edited = False  # whether the head is no longer that of the graph
+        self._own_head = False  # whether the head is computed here, and not in the graph
 
     @classmethod
     def load(
@@ -100,6 +100,7 @@ class OnnxScorer(NumpyHead):
         inspect_onnx(file)
         scorer = cls(spec, weights, encoder, open_session(file, runtime, threads), pad_id or 0)
         scorer.require_fitting(str(file))
+        scorer._own_head = runtime is Runtime.OPENVINO  # bfloat16's 8 bits are too few for coefficients
         return scorer
 
     def require_fitting(self, name: str) -> None:
@@ -139,7 +140,7 @@ class OnnxScorer(NumpyHead):
         Raises:
             ModelFormatError: a coefficient is NaN or infinite.
         """
-        if self._edited:
+        if self._own_head:
             return super().score(prompts)
         out = self._run(prompts)
         if not np.isfinite(out["coefs"]).all():
@@ -165,7 +166,7 @@ class OnnxScorer(NumpyHead):
 
     @staticmethod
     def _as_edited(scorer: Any) -> Any:
-        scorer._edited = True
+        scorer._own_head = True
         return scorer
 
     def _width(self) -> int:
