@@ -190,23 +190,23 @@ def _variants(graph: Path, int8: bool) -> Iterator[Path]:
         return
     import onnx
 
-    products = [node for node in onnx.load(graph, load_external_data=False).graph.node if node.op_type == "MatMul"]
-    head = [node.name for node in products if any(_HEAD.search(name) for name in node.input)]
+    nodes = onnx.load(graph, load_external_data=False).graph.node
+    products = {node.name: not any(map(_HEAD.search, node.input)) for node in nodes if node.op_type == "MatMul"}
     for name, quantise in (("whole", _in_whole), ("blocks", _in_blocks)):
         (folder := graph.parent / name).mkdir()
         with _quiet():
-            quantise(graph, folder / ONNX_FILE, head, (graph.parent / ONNX_DATA).is_file())
+            quantise(graph, folder / ONNX_FILE, products, (graph.parent / ONNX_DATA).is_file())
         yield folder / ONNX_FILE
 
 
-def _in_whole(graph: Path, target: Path, kept: list[str], large: bool) -> None:
+def _in_whole(graph: Path, target: Path, products: dict[str, bool], large: bool) -> None:
+    """Quantise those products that `products` says true of."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantize_dynamic(
         graph,
         target,
-        op_types_to_quantize=["MatMul"],
-        nodes_to_exclude=kept,
+        nodes_to_quantize=[name for name, chosen in products.items() if chosen],
         per_channel=True,
         weight_type=QuantType.QInt8,
         use_external_data_format=large,
@@ -214,10 +214,12 @@ def _in_whole(graph: Path, target: Path, kept: list[str], large: bool) -> None:
     )
 
 
-def _in_blocks(graph: Path, target: Path, kept: list[str], large: bool) -> None:
+def _in_blocks(graph: Path, target: Path, products: dict[str, bool], large: bool) -> None:
+    """Quantise those products that `products` says true of."""
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
+    kept = [name for name, chosen in products.items() if not chosen]
     quantiser = MatMulNBitsQuantizer(
         onnx.load(graph), bits=8, block_size=128, is_symmetric=True, accuracy_level=4, nodes_to_exclude=kept
     )
