@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from time import thread_time
 from typing import Any, Self
@@ -24,7 +24,7 @@ from p2l_sdk.hub.tensors import read_ending
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Kinds
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.limits_p2l import read_json, shown
-from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, batches, pad
+from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, pad
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.scorers.head import NumpyHead, head_shapes
 from p2l_sdk.scorers.onnx_sessions import Runtime, Session, open_session
@@ -35,6 +35,10 @@ STATE = "state"  # the output that is the head's input
 OUTPUTS = ("coefs", "eta", "gamma", "familiarity")  # the others, as far as the model has them
 _QUICK_TOKENS, _QUICK_SECONDS = 32, 0.0005
 _BATCH, _TOKENS = 32, 1024  # of one pass: more tokens leave the processor's cache, and are slower each
+_STRETCH, _SLACK = (
+    1.25,
+    4,
+)  # the longest prompt of a pass has at most so many times the tokens of the shortest, and more
 
 
 class OnnxScorer(NumpyHead):
@@ -181,7 +185,7 @@ class OnnxScorer(NumpyHead):
         """The graph's outputs for prompts, in their order."""
         ids = self.token_ids(prompts)
         parts, by_length = [], []
-        for places in batches(ids, _BATCH, _TOKENS):
+        for places in buckets(ids):
             by_length += places
             parts.append(self._pass(*pad([ids[i] for i in places], self._pad_id)))
         order = np.argsort(by_length)
@@ -193,6 +197,20 @@ class OnnxScorer(NumpyHead):
         except Exception as error:  # of many kinds
             raise ModelFormatError(f"the exported graph cannot be run: {shown(error)}") from None
         return dict(zip(self._session.outputs, out, strict=True))
+
+
+def buckets(ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """The places of prompts in batches of nearly equal length, so that few tokens of a pass are padding."""
+    bucket: list[int] = []
+    for i in sorted(range(len(ids)), key=lambda i: len(ids[i])):
+        longest = len(ids[i])
+        full = len(bucket) == _BATCH or (len(bucket) + 1) * longest > _TOKENS
+        if bucket and (full or longest > _STRETCH * len(ids[bucket[0]]) + _SLACK):
+            yield bucket
+            bucket = []
+        bucket.append(i)
+    if bucket:
+        yield bucket
 
 
 def head_tensors(folder: Path, spec: ModelSpec) -> dict[str, np.ndarray]:
