@@ -1,7 +1,7 @@
 """Writing a model as an ONNX file beside its weights, by torch's own exporter, and comparing the two.
 
 The graph goes from token ids to coefficients: backbone, pooling and head. With int8, the weights of the backbone's
-matrix products are quantised, and their inputs while it runs; embeddings, attention, norms and head stay in float32.
+matrix products are quantised per channel, and their inputs while it runs; embeddings, attention, norms and head stay in float32.
 """
 
 from __future__ import annotations
@@ -88,13 +88,12 @@ def export_onnx(
         raise P2LError("there are no prompts to compare the exported model on; give at least one")
     weights = head_tensors(folder, scorer.spec)
     with scratch_folder() as place:
-        _write_graph(scorer, place / ONNX_FILE)
-        for number, graph in enumerate(_variants(place / ONNX_FILE, int8)):
-            report = _report(scorer, graph, weights, "int8" if int8 else "float32")
-            exported = OnnxScorer.load(_beside(folder, graph, report, place / f"trial{number}"), read_config(folder))
-            found = _compared(scorer, exported, asked, report["precision"], graph)
-            if found.equal_routes >= _LEAST_EQUAL:
-                break
+        _write_graph(scorer, graph := place / ONNX_FILE)
+        if int8:
+            graph = _quantised(graph)
+        report = _report(scorer, graph, weights, "int8" if int8 else "float32")
+        exported = OnnxScorer.load(_beside(folder, graph, report, place / "trial"), read_config(folder))
+        found = _compared(scorer, exported, asked, report["precision"], graph)
         if found.equal_routes < _LEAST_EQUAL and not (int8 and force):
             raise _unlike(found)
         report["comparison"] = {**asdict(found), "with": "built-in prompts" if prompts is None else "own prompts"}
@@ -182,49 +181,25 @@ def _write_graph(scorer: TransformerScorer, file: Path) -> None:
         ) from error
 
 
-def _variants(graph: Path, int8: bool) -> Iterator[Path]:
-    """The graphs to try, the fastest first: in int8, that whose products have an input with one scale, and that with a
-    scale for each block of 128 numbers of an input, which is as good as float32, and slower."""
-    if not int8:
-        yield graph
-        return
+def _quantised(graph: Path) -> Path:
+    """The same graph with int8 weights in the matrix products of the backbone, in a folder beside it."""
     import onnx
-
-    nodes = onnx.load(graph, load_external_data=False).graph.node
-    products = {node.name: not any(map(_HEAD.search, node.input)) for node in nodes if node.op_type == "MatMul"}
-    for name, quantise in (("whole", _in_whole), ("blocks", _in_blocks)):
-        (folder := graph.parent / name).mkdir()
-        with _quiet():
-            quantise(graph, folder / ONNX_FILE, products, (graph.parent / ONNX_DATA).is_file())
-        yield folder / ONNX_FILE
-
-
-def _in_whole(graph: Path, target: Path, products: dict[str, bool], large: bool) -> None:
-    """Quantise those products that `products` says true of."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(
-        graph,
-        target,
-        nodes_to_quantize=[name for name, chosen in products.items() if chosen],
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-        use_external_data_format=large,
-        extra_options={"MatMulConstBOnly": True},
-    )
-
-
-def _in_blocks(graph: Path, target: Path, products: dict[str, bool], large: bool) -> None:
-    """Quantise those products that `products` says true of."""
-    import onnx
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-
-    kept = [name for name, chosen in products.items() if not chosen]
-    quantiser = MatMulNBitsQuantizer(
-        onnx.load(graph), bits=8, block_size=128, is_symmetric=True, accuracy_level=4, nodes_to_exclude=kept
-    )
-    quantiser.process()
-    quantiser.model.save_model_to_file(str(target), large)
+    (target := graph.parent / "int8").mkdir()
+    nodes = onnx.load(graph, load_external_data=False).graph.node
+    products = [node for node in nodes if node.op_type == "MatMul"]
+    with _quiet():
+        quantize_dynamic(
+            graph,
+            target / ONNX_FILE,
+            nodes_to_quantize=[node.name for node in products if not any(map(_HEAD.search, node.input))],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            use_external_data_format=(graph.parent / ONNX_DATA).is_file(),
+            extra_options={"MatMulConstBOnly": True},
+        )
+    return target / ONNX_FILE
 
 
 @contextlib.contextmanager
