@@ -1,7 +1,8 @@
 """Writing a model as an ONNX file beside its weights, by torch's own exporter, and comparing the two.
 
 The graph goes from token ids to coefficients: backbone, pooling and head. With int8, the weights of the backbone's
-matrix products are quantised per channel, and their inputs while it runs; embeddings, attention, norms and head stay in float32.
+matrix products are quantised per channel, and their inputs while it runs; embeddings, attention, norms and head stay
+in float32.
 """
 
 from __future__ import annotations
