@@ -27,10 +27,11 @@ from latency import TEXT
 from measuring import machine, print_json, rounds_and_json
 
 from p2l_sdk import P2L
-from p2l_sdk.modeling.prompt_p2l import batches, pad
+from p2l_sdk.modeling.prompt_p2l import pad
 from p2l_sdk.scorers.load import load_scorer
 from p2l_sdk.scorers.onnx_export import export_onnx
 from p2l_sdk.scorers.onnx_prompts import trying_prompts
+from p2l_sdk.scorers.onnx_scorer import buckets
 
 
 def contestants(folder: Path, place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -71,15 +72,15 @@ def bare(scorer: Any, prompts: list[str]) -> Callable[[], object]:
     return call
 
 
-def rounds(calls: dict[str, Callable[[], object]], n: int) -> dict[str, dict[str, float]]:
+def rounds(calls: dict[str, Callable[[], object]], n: int, clock: Callable[[], float]) -> dict[str, dict[str, float]]:
     """Of each call: median seconds, and how many times faster than torch fp32."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for i in range(n + 1):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = clock()
             call()
             if i:  # the first round warms up
-                times[name].append(time.perf_counter() - start)
+                times[name].append(clock() - start)
     base = times["torch fp32"]
     return {
         name: {
@@ -109,11 +110,11 @@ def quality(scorers: dict[str, Any], data: Path) -> dict[str, dict[str, float]]:
 def waste(scorer: Any, prompts: list[str]) -> float:
     """The share of padding among the tokens that onnxruntime reads."""
     ids = scorer.token_ids(prompts)
-    read = sum(len(batch) * max(len(ids[i]) for i in batch) for batch in batches(ids, 32, 1024))
+    read = sum(len(batch) * max(len(ids[i]) for i in batch) for batch in buckets(ids))
     return 1 - sum(map(len, ids)) / read
 
 
-def measure(folder: Path, n: int, data: Path | None) -> dict[str, Any]:
+def measure(folder: Path, n: int, data: Path | None, clock: Callable[[], float]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         scorers, said = contestants(folder, Path(place))
         plain = scorers["torch fp32"]
@@ -124,7 +125,7 @@ def measure(folder: Path, n: int, data: Path | None) -> dict[str, Any]:
         for name, prompts in loads.items():
             calls: dict[str, Callable[[], object]] = {"bare": bare(plain, prompts)}
             calls |= {kind: lambda s=scorer, p=prompts: s.score(p) for kind, scorer in scorers.items()}
-            speed[name] = rounds(calls, n)
+            speed[name] = rounds(calls, n, clock)
         found = {"model": folder.name, "speed": speed, "exported": said, "padding_of_mixed": waste(plain, mixed)}
         return found | ({} if data is None else {"quality": quality(scorers, data)})
 
@@ -149,8 +150,10 @@ def main() -> None:
     parser = rounds_and_json(__doc__, 7)
     parser.add_argument("--model", action="append", required=True, help="folder of a P2L model on a transformer")
     parser.add_argument("--data", type=Path, help="folder with votes_val.parquet and scores_val.parquet")
+    parser.add_argument("--processor-time", action="store_true", help="of all threads, for a machine busy with others")
     arguments = parse(parser)
-    results = [measure(Path(model), arguments.rounds, arguments.data) for model in arguments.model]
+    clock = time.process_time if arguments.processor_time else time.perf_counter
+    results = [measure(Path(model), arguments.rounds, arguments.data, clock) for model in arguments.model]
     where = machine(f"{THREADS} thread(s)")
     if arguments.json:
         print_json(machine=where, rounds=arguments.rounds, results=results)

@@ -20,7 +20,6 @@ ONNX_FILE, ONNX_REPORT = "model.onnx", "onnx.json"
 ONNX_DATA = f"{ONNX_FILE}.data"  # weights that do not fit into a protocol buffer of 2 GB
 ONNX_FILES = (ONNX_FILE, ONNX_DATA, ONNX_REPORT)
 _DOMAINS = ("", "ai.onnx")  # of operators
-_BESIDES = ("com.microsoft", "MatMulNBits")  # of onnxruntime itself: a product with quantised weights
 _CONTROL = frozenset({"Loop", "Scan", "If"})
 _MOST_BYTES, _MOST_NODES, _DEEPEST = 64 << 30, 200_000, 8
 # numbers of fields
@@ -119,7 +118,7 @@ class _Walk:
                 domain = str(value, "utf-8", "replace")
             elif number == _NODE_ATTRIBUTE:
                 self._attribute(value, depth)
-        if domain not in _DOMAINS and (domain, kind) != _BESIDES:
+        if domain not in _DOMAINS:
             raise _RefusedError(f"it needs the operator {shown(kind)} of {shown(domain)}, which is not ONNX's own")
         if kind in _CONTROL:
             raise _RefusedError(f"it has the operator {kind!r}, which may never end")

@@ -1,7 +1,8 @@
 """Writing a model as an ONNX file beside its weights, by torch's own exporter, and comparing the two.
 
 The graph goes from token ids to coefficients: backbone, pooling and head. With int8, the weights of the backbone's
-matrix products are quantised, and their inputs while it runs; embeddings, attention, norms and head stay in float32.
+matrix products are quantised per channel, and their inputs while it runs; embeddings, attention, norms and head stay
+in float32.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +89,12 @@ def export_onnx(
         raise P2LError("there are no prompts to compare the exported model on; give at least one")
     weights = head_tensors(folder, scorer.spec)
     with scratch_folder() as place:
-        _write_graph(scorer, place / ONNX_FILE)
-        for number, graph in enumerate(_variants(place / ONNX_FILE, int8)):
-            report = _report(scorer, graph, weights, "int8" if int8 else "float32")
-            exported = OnnxScorer.load(_beside(folder, graph, report, place / f"trial{number}"), read_config(folder))
-            found = _compared(scorer, exported, asked, report["precision"], graph)
-            if found.equal_routes >= _LEAST_EQUAL:
-                break
+        _write_graph(scorer, graph := place / ONNX_FILE)
+        if int8:
+            graph = _quantised(graph)
+        report = _report(scorer, graph, weights, "int8" if int8 else "float32")
+        exported = OnnxScorer.load(_beside(folder, graph, report, place / "trial"), read_config(folder))
+        found = _compared(scorer, exported, asked, report["precision"], graph)
         if found.equal_routes < _LEAST_EQUAL and not (int8 and force):
             raise _unlike(found)
         report["comparison"] = {**asdict(found), "with": "built-in prompts" if prompts is None else "own prompts"}
@@ -118,10 +119,8 @@ def _report(scorer: TransformerScorer, graph: Path, weights: dict[str, np.ndarra
 
 def _require_packages() -> None:
     for name in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            __import__(name)
-        except ImportError as error:
-            raise MissingExtraError("p2l export --runtime onnx", error.name or name, "onnx-export") from None
+        if find_spec(name) is None:
+            raise MissingExtraError("p2l export --runtime onnx", name, "onnx-export")
 
 
 class _Graph(torch.nn.Module):
@@ -183,47 +182,25 @@ def _write_graph(scorer: TransformerScorer, file: Path) -> None:
         ) from error
 
 
-def _variants(graph: Path, int8: bool) -> Iterator[Path]:
-    """The graphs to try, the fastest first: in int8, that whose products have an input with one scale, and that with a
-    scale for each block of 128 numbers of an input, which is as good as float32, and slower."""
-    if not int8:
-        yield graph
-        return
+def _quantised(graph: Path) -> Path:
+    """The same graph with int8 weights in the matrix products of the backbone, in a folder beside it."""
     import onnx
-
-    products = [node for node in onnx.load(graph, load_external_data=False).graph.node if node.op_type == "MatMul"]
-    head = [node.name for node in products if any(_HEAD.search(name) for name in node.input)]
-    for name, quantise in (("whole", _in_whole), ("blocks", _in_blocks)):
-        (folder := graph.parent / name).mkdir()
-        with _quiet():
-            quantise(graph, folder / ONNX_FILE, head, (graph.parent / ONNX_DATA).is_file())
-        yield folder / ONNX_FILE
-
-
-def _in_whole(graph: Path, target: Path, kept: list[str], large: bool) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(
-        graph,
-        target,
-        op_types_to_quantize=["MatMul"],
-        nodes_to_exclude=kept,
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-        use_external_data_format=large,
-        extra_options={"MatMulConstBOnly": True},
-    )
-
-
-def _in_blocks(graph: Path, target: Path, kept: list[str], large: bool) -> None:
-    import onnx
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-
-    quantiser = MatMulNBitsQuantizer(
-        onnx.load(graph), bits=8, block_size=128, is_symmetric=True, accuracy_level=4, nodes_to_exclude=kept
-    )
-    quantiser.process()
-    quantiser.model.save_model_to_file(str(target), large)
+    (target := graph.parent / "int8").mkdir()
+    nodes = onnx.load(graph, load_external_data=False).graph.node
+    products = [node for node in nodes if node.op_type == "MatMul"]
+    with _quiet():
+        quantize_dynamic(
+            graph,
+            target / ONNX_FILE,
+            nodes_to_quantize=[node.name for node in products if not any(map(_HEAD.search, node.input))],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            use_external_data_format=(graph.parent / ONNX_DATA).is_file(),
+            extra_options={"MatMulConstBOnly": True},
+        )
+    return target / ONNX_FILE
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from time import thread_time
 from typing import Any, Self
@@ -24,7 +24,7 @@ from p2l_sdk.hub.tensors import read_ending
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Kinds
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.limits_p2l import read_json, shown
-from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, batches, pad
+from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, pad
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.scorers.head import NumpyHead, head_shapes
 from p2l_sdk.scorers.onnx_sessions import Runtime, Session, open_session
@@ -35,6 +35,10 @@ STATE = "state"  # the output that is the head's input
 OUTPUTS = ("coefs", "eta", "gamma", "familiarity")  # the others, as far as the model has them
 _QUICK_TOKENS, _QUICK_SECONDS = 32, 0.0005
 _BATCH, _TOKENS = 32, 1024  # of one pass: more tokens leave the processor's cache, and are slower each
+_STRETCH, _SLACK = (
+    1.25,
+    4,
+)  # the longest prompt of a pass has at most so many times the tokens of the shortest, and more
 
 
 class OnnxScorer(NumpyHead):
@@ -59,7 +63,7 @@ class OnnxScorer(NumpyHead):
     ) -> None:
         super().__init__(spec, weights)
         self.token_ids, self._session, self._pad_id = encoder, session, pad_id
-        self._edited = False  # whether the head is no longer that of the graph
+        self._own_head = False  # whether the head is computed here, and not in the graph
 
     @classmethod
     def load(
@@ -100,6 +104,7 @@ class OnnxScorer(NumpyHead):
         inspect_onnx(file)
         scorer = cls(spec, weights, encoder, open_session(file, runtime, threads), pad_id or 0)
         scorer.require_fitting(str(file))
+        scorer._own_head = runtime is Runtime.OPENVINO  # bfloat16's 8 bits are too few for coefficients
         return scorer
 
     def require_fitting(self, name: str) -> None:
@@ -139,7 +144,7 @@ class OnnxScorer(NumpyHead):
         Raises:
             ModelFormatError: a coefficient is NaN or infinite.
         """
-        if self._edited:
+        if self._own_head:
             return super().score(prompts)
         out = self._run(prompts)
         if not np.isfinite(out["coefs"]).all():
@@ -165,7 +170,7 @@ class OnnxScorer(NumpyHead):
 
     @staticmethod
     def _as_edited(scorer: Any) -> Any:
-        scorer._edited = True
+        scorer._own_head = True
         return scorer
 
     def _width(self) -> int:
@@ -180,7 +185,7 @@ class OnnxScorer(NumpyHead):
         """The graph's outputs for prompts, in their order."""
         ids = self.token_ids(prompts)
         parts, by_length = [], []
-        for places in batches(ids, _BATCH, _TOKENS):
+        for places in buckets(ids):
             by_length += places
             parts.append(self._pass(*pad([ids[i] for i in places], self._pad_id)))
         order = np.argsort(by_length)
@@ -192,6 +197,20 @@ class OnnxScorer(NumpyHead):
         except Exception as error:  # of many kinds
             raise ModelFormatError(f"the exported graph cannot be run: {shown(error)}") from None
         return dict(zip(self._session.outputs, out, strict=True))
+
+
+def buckets(ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """The places of prompts in batches of nearly equal length, so that few tokens of a pass are padding."""
+    bucket: list[int] = []
+    for i in sorted(range(len(ids)), key=lambda i: len(ids[i])):
+        longest = len(ids[i])
+        full = len(bucket) == _BATCH or (len(bucket) + 1) * longest > _TOKENS
+        if bucket and (full or longest > _STRETCH * len(ids[bucket[0]]) + _SLACK):
+            yield bucket
+            bucket = []
+        bucket.append(i)
+    if bucket:
+        yield bucket
 
 
 def head_tensors(folder: Path, spec: ModelSpec) -> dict[str, np.ndarray]:
