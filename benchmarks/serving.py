@@ -6,7 +6,10 @@ send the next request as soon as they have an answer; every prompt is new, so th
 more client requests /health every 20 ms. The two servers alternate, round by round, so that a busy machine slows both;
 the results are medians over the rounds.
 
-    python benchmarks/serving.py [--model default --model tiny --model FOLDER] [--seconds 3] [--rounds 3]
+With `--runtime onnx` (or openvino), the server runs what `p2l export --runtime onnx` wrote to the folder ("tiny" is
+exported here), and the plain server still torch.
+
+    python benchmarks/serving.py [--model default --model tiny --model FOLDER] [--runtime onnx] [--rounds 3]
 """
 
 from __future__ import annotations
@@ -49,6 +52,14 @@ def tiny(folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(folder)
 
 
+def export(folder: Path) -> None:
+    """Write the graph of a model beside its weights."""
+    from p2l_sdk.scorers.load import load_scorer
+    from p2l_sdk.scorers.onnx_export import export_onnx
+
+    export_onnx(load_scorer(folder), folder)
+
+
 def plain_app(p2l: Any) -> Any:
     """The plain server's app."""
     from fastapi import FastAPI
@@ -66,7 +77,7 @@ def plain_app(p2l: Any) -> Any:
     return app
 
 
-def serve(source: str | None, engine: bool, listener: socket.socket) -> None:
+def serve(source: str | None, engine: bool, runtime: str | None, listener: socket.socket) -> None:
     """The server's process."""
     import uvicorn
 
@@ -74,7 +85,7 @@ def serve(source: str | None, engine: bool, listener: socket.socket) -> None:
     from p2l_sdk.serve import Engine, create_app
     from p2l_sdk.serve.process import tune_process
 
-    p2l = P2L.from_pretrained(source)
+    p2l = P2L.from_pretrained(source, runtime=runtime if engine else None)
     app = create_app(Engine(p2l, queue_size=4096, timeout_s=120)) if engine else plain_app(p2l)
     if engine:
         tune_process()  # as `p2l serve` does
@@ -82,13 +93,13 @@ def serve(source: str | None, engine: bool, listener: socket.socket) -> None:
 
 
 @contextmanager
-def running(source: str | None, engine: bool) -> Iterator[int]:
+def running(source: str | None, engine: bool, runtime: str | None = None) -> Iterator[int]:
     # asyncio only disables Nagle's algorithm if the socket names its protocol, as uvicorn's own sockets do
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen(256)
     port = listener.getsockname()[1]
-    process = multiprocessing.get_context("spawn").Process(target=serve, args=(source, engine, listener))
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(source, engine, runtime, listener))
     process.start()
     try:
         wait_for(port)
@@ -149,13 +160,15 @@ async def load(port: int, clients: int, seconds: float, words: int, seed: int) -
     }
 
 
-def measure(source: str | None, seconds: float, rounds: int, words: int) -> list[dict[str, Any]]:
+def measure(
+    source: str | None, runtime: str | None, seconds: float, rounds: int, words: int, numbers: tuple[int, ...]
+) -> list[dict[str, Any]]:
     """For each number of clients, medians over the rounds, in which engine and plain server alternate."""
     rows = []
-    with running(source, True) as engine, running(source, False) as plain:
+    with running(source, True, runtime) as engine, running(source, False) as plain:
         for port in (engine, plain):
             asyncio.run(load(port, 4, min(seconds, 1.0), words, 999))  # warm up
-        for clients in CLIENTS:
+        for clients in numbers:
             seen: dict[str, list[dict[str, float]]] = {"engine": [], "plain": []}
             for i in range(rounds):
                 for name, port in (("engine", engine), ("plain", plain)):
@@ -172,6 +185,10 @@ def measure(source: str | None, seconds: float, rounds: int, words: int) -> list
 def main() -> None:
     parser = rounds_and_json(__doc__, 3)
     parser.add_argument("--model", action="append", help="default, tiny, or what P2L.from_pretrained takes")
+    parser.add_argument(
+        "--runtime", choices=["torch", "onnx", "openvino"], help="of the server; that of the plain one is torch"
+    )
+    parser.add_argument("--clients", type=int, action="append", help="1, 8, 32 and 128 if not given")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     parser.add_argument("--words", type=int, default=20, help="of a prompt, about")
     arguments = parser.parse_args()
@@ -182,7 +199,12 @@ def main() -> None:
             if name == "tiny":
                 source = str(Path(place) / "tiny")
                 tiny(Path(source))
-            results[name] = measure(source, arguments.seconds, arguments.rounds, arguments.words)
+                if arguments.runtime in ("onnx", "openvino"):
+                    export(Path(source))
+            numbers = tuple(arguments.clients or CLIENTS)
+            results[name] = measure(
+                source, arguments.runtime, arguments.seconds, arguments.rounds, arguments.words, numbers
+            )
     if arguments.json:
         print_json(machine=machine(), results=results)
         return

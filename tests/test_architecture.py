@@ -25,7 +25,7 @@ FLOORS = [
     {"scorers", "votes", "routing"},
     {"editing", "mpg"},
     {"p2l"},
-    {"__init__", "evaluation", "kinds"},
+    {"__init__", "bulk", "evaluation", "kinds"},
     {"training", "serve"},
     {"judging", "analysis"},
     {"cli"},

@@ -293,7 +293,8 @@ class P2LModel(PreTrainedModel):
         position = torch.zeros_like(mask[:, 0])
         if self.spec.pooling is Pooling.LAST:
             position = (mask * torch.arange(mask.shape[1], device=mask.device)).argmax(1)
-        return states[torch.arange(len(states), device=states.device), position]
+        rows = torch.arange(states.shape[0], device=states.device)  # len(states) would be a constant of a traced graph
+        return states[rows, position]
 
 
 P2LModel.register_for_auto_class("AutoModel")

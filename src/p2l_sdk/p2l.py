@@ -63,6 +63,7 @@ class P2L:
         *,
         costs: CostSource | None = None,
         device: str | None = None,
+        runtime: str | None = None,
         revision: str | None = None,
         base: str | None = None,
         token: str | bool | None = None,
@@ -78,6 +79,8 @@ class P2L:
             costs: replace those stored with the model: {LLM: USD per response}, a file with such a mapping, or
                 "genai-prices"; see `load_costs`.
             device, revision: torch device, e.g. "cuda"; branch, tag or commit of a Hub repository.
+            runtime: "torch"; without it, "onnx" or "openvino" for the graph that `p2l export` wrote to the folder, or
+                the address of the vLLM server that runs an exported one.
             base: for an adapter, the base model to use instead of the one it names (folder, Hub id or .gguf file).
             token, cache_dir, local_files_only: see `HubAccess`; a server's token is its API key, None: P2L_API_KEY.
             untrusted: let its tokenizer and chat template read trying texts first, in a child process with limits on
@@ -86,12 +89,13 @@ class P2L:
         Raises:
             HubError: the repository, or the base of an adapter, cannot be fetched; the message says what to do.
             ModelFormatError: it is not a complete P2L model.
-            MissingExtraError: the model needs torch, which is not installed.
+            MissingExtraError: the model needs torch, or another runtime, which is not installed.
             RemoteError: the server cannot be reached or refuses the key.
-            P2LError: an option does not apply to a server: revision, device, base, local_files_only.
+            P2LError: an option does not apply to a server (revision, device, base, runtime, local_files_only) or to the
+                runtime.
         """
         access = HubAccess(token=token, cache_dir=cache_dir, local_files_only=local_files_only)
-        scorer, folder = open_scorer(source, device, base, revision, access, untrusted)
+        scorer, folder = open_scorer(source, device, base, revision, access, untrusted, runtime)
         return cls(scorer, costs=costs, folder=folder)
 
     @property

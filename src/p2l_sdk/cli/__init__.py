@@ -23,6 +23,7 @@ from p2l_sdk.cli.convert import convert
 from p2l_sdk.cli.costs import costs
 from p2l_sdk.cli.edit_model import add_model, remove_model, rename_model
 from p2l_sdk.cli.evaluate import evaluate
+from p2l_sdk.cli.export import export
 from p2l_sdk.cli.failures import message_of, printable
 from p2l_sdk.cli.frontier import frontier
 from p2l_sdk.cli.inspect import inspect
@@ -34,6 +35,7 @@ from p2l_sdk.cli.personal import personal
 from p2l_sdk.cli.plan import plan
 from p2l_sdk.cli.push import push
 from p2l_sdk.cli.reading_line import reading_shown
+from p2l_sdk.cli.score import score
 from p2l_sdk.cli.serve import serve
 from p2l_sdk.cli.train import merge, train
 from p2l_sdk.errors import P2LWarning
@@ -46,8 +48,8 @@ def cli() -> None:
 
 
 for _command in (
-    leaderboard, aggregate, route, frontier, costs, evaluate, build, train, merge, convert, push, add_model,
-    remove_model, rename_model, collect, judge, plan, mpg, analyze, personal, serve, keys, inspect,
+    leaderboard, aggregate, route, score, frontier, costs, evaluate, build, train, merge, convert, export, push,
+    add_model, remove_model, rename_model, collect, judge, plan, mpg, analyze, personal, serve, keys, inspect,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -82,6 +82,9 @@ _KEY = "p2l_sdk."
 BASE = _of_load("base", "PATH", "Base of an adapter, in place of the one it names: folder, Hub id or .gguf file.")
 REVISION = _of_load("revision", "REV", "Branch, tag or commit of a model on the Hub.")
 DEVICE = _of_load("device", "DEVICE", "Where torch runs, e.g. cuda.  [cpu]")
+RUNTIME = _of_load(
+    "runtime", "NAME", "What runs the model: torch; after p2l export onnx, openvino, or the address of vLLM.  [torch]"
+)
 COSTS = _of_load(
     "costs",
     "SOURCE",
@@ -227,36 +230,40 @@ COLUMNS = click.option(
 
 
 def MODEL(command: Command) -> Command:  # noqa: N802 - used as a decorator, like JSON
-    """The options --model (passed to the command as `model`), --revision, --base and --device."""
+    """The options --model (passed to the command as `model`), --revision, --base, --device and --runtime."""
     model = click.option("--model", metavar="PATH", help="Folder or Hub id of a P2L model, or routing9.  [arena]")
-    return model(REVISION(BASE(DEVICE(command))))
+    return model(REVISION(BASE(DEVICE(RUNTIME(command)))))
 
 
 def MODELS_TO_COMPARE(command: Command) -> Command:  # noqa: N802 - used as a decorator, like JSON
     """Like MODEL, but --model may be given twice; it is passed to the command as the tuple `model`."""
     text = "Folder or Hub id of a P2L model, or routing9; given twice: compare the two.  [arena]"
     model = click.option("--model", metavar="PATH", multiple=True, help=text)
-    return model(REVISION(BASE(DEVICE(command))))
+    return model(REVISION(BASE(DEVICE(RUNTIME(command)))))
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object only.")
 
 
 def load(model: str | None) -> P2L:
-    """Load the model of --model with the options --revision, --base, --device and --costs."""
+    """Load the model of --model with the options --revision, --base, --device, --runtime and --costs."""
     from p2l_sdk.p2l import P2L
 
+    return P2L.from_pretrained(model, **load_options())
+
+
+def load_options() -> dict[str, Any]:
+    """What the options --revision, --base, --device, --runtime and --costs say, for `P2L.from_pretrained`."""
     meta = click.get_current_context().meta
-    options: dict[str, Any] = {name: meta.get(_KEY + name) for name in ("revision", "base", "device", "costs")}
-    return P2L.from_pretrained(model, **options)
+    return {name: meta.get(_KEY + name) for name in ("revision", "base", "device", "runtime", "costs")}
 
 
 def load_scorer(model: str | None) -> Scorer:
-    """Load only what computes the coefficients of --model, with the options --revision, --base and --device."""
+    """Load only what computes the coefficients of --model; options as in `load`, but for --costs."""
     from p2l_sdk.scorers.load import open_scorer
 
     meta = click.get_current_context().meta
-    options: dict[str, Any] = {name: meta.get(_KEY + name) for name in ("device", "base", "revision")}
+    options: dict[str, Any] = {name: meta.get(_KEY + name) for name in ("device", "base", "revision", "runtime")}
     return open_scorer(model, **options)[0]
 
 

@@ -88,6 +88,7 @@ def _facts(found: Inspection) -> list[tuple[str, str]]:
         ("kinds", ", ".join(spec.kinds) if spec is not None and spec.kinds else None),
         ("prompt", None if spec is None else f"its last {spec.max_prompt_tokens:,} tokens"),
         ("weights", "not here" if found.parameters is None else f"{found.parameters:,} numbers"),
+        ("onnx", found.onnx),
         ("licence", found.licence or "none named"),
         ("files", f"{len(found.files)}, {_size(sum(found.files.values()))}"),
         ("code", f"{len(own)} of {len(found.code)} files are this version's" if found.code else "none"),

@@ -7,6 +7,8 @@ rich's markup, its names of emoji, and characters that move the cursor or hide m
 from __future__ import annotations
 
 import contextlib
+import datetime
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,6 +27,7 @@ from rich.progress import (
 from p2l_sdk.modeling.limits_p2l import visible
 
 WIDE = 76  # columns from which on tables have bars
+_AT_ONCE = 1.0  # seconds in which work of an earlier run is found
 
 
 _live = 0  # counters and bars that are shown
@@ -91,3 +94,28 @@ def bar_of(things: str) -> Iterator[Callable[[int, int], None]]:
     with _shown(Progress(*columns, console=console, transient=True, speed_estimate_period=3600)) as progress:
         task = progress.add_task("", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def rate_of(things: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar of long work with the things per second and the time left, on stderr, that disappears when done; yields the
+    function that sets how many are done, and how many there are (None: not known). What is told in the first second was
+    done before."""
+    left = TextColumn("{task.fields[told]}")
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(things), left)
+    begun, first = time.monotonic(), 0
+    with _shown(Progress(*columns, console=Console(stderr=True), transient=True)) as progress:
+        task = progress.add_task("", total=None, told="")
+
+        def update(done: int, total: int | None) -> None:
+            nonlocal begun, first
+            passed = time.monotonic() - begun
+            if passed < _AT_ONCE:  # found done, not computed
+                first = done
+            rate = (done - first) / passed if done > first else 0.0
+            told = f"{rate:,.0f}/s" if rate else ""
+            if rate and total is not None and total > done:
+                told += f", {datetime.timedelta(seconds=round((total - done) / rate))} left"
+            progress.update(task, completed=done, total=None if total is None else max(done, total), told=told)
+
+        yield update

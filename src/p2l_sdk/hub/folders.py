@@ -18,6 +18,7 @@ from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.hub.access import HubAccess, fetch, is_repo_id
 from p2l_sdk.hub.config import is_native
 from p2l_sdk.hub.files import CARD, own_files, plain_files, read_card
+from p2l_sdk.hub.onnx_files import ONNX_FILES
 from p2l_sdk.hub.tensors import read_header, replace_tensors, tensor_names
 from p2l_sdk.modeling.limits_p2l import read_json, shown
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, AUTO_MAP, CUSTOM_PIPELINES, MODEL_TYPE
@@ -26,6 +27,7 @@ _EMBEDDED = Path(__file__).parents[1] / "embedded"
 EMBEDDED = {name: _EMBEDDED / name for name in ("arena", "routing9")}  # the embedded models, by their short names
 DEFAULT_MODEL = EMBEDDED["arena"]
 STATIC_MODEL = EMBEDDED["routing9"]  # whose text model, the largest part by far, the other embedded one shares
+REST = "p2l"  # folder in one exported for vLLM: what is left of the head, and how prompts are read
 _HEAD = "head.safetensors"  # all that such a one has of its own
 CARDS = ("README.md", "NOTICE", "LICENSE")  # what a folder says about its model, in words
 
@@ -40,11 +42,14 @@ _KNOWS = "> - LLMs now:"
 _BANNER = re.compile(rf"^{re.escape(_EDITED)}\n>\n((?:> - .*\n)+)", re.MULTILINE)
 
 
-def locate(source: str | Path, revision: str | None = None, access: HubAccess | None = None) -> Path:
+def locate(
+    source: str | Path, revision: str | None = None, access: HubAccess | None = None, besides: Sequence[str] = ()
+) -> Path:
     """The folder of a model: an existing folder, an embedded model by its short name ("arena", "routing9"), or a Hub
     repository fetched into the local cache.
 
-    No code, pickles or subfolders are fetched, and no weights unless the config is that of a P2L model.
+    No code, pickles or subfolders are fetched, and no weights unless the config is that of a P2L model; graphs of
+    another runtime only if their names are among `besides`.
 
     Raises:
         ModelFormatError: the source is neither a folder nor a repository id, or the repository holds another model.
@@ -70,7 +75,9 @@ def locate(source: str | Path, revision: str | None = None, access: HubAccess | 
     found = fetch(source, _CONFIG_FILES, revision, access)
     if not (found / _RESEARCH_CONFIG).is_file():
         _require_p2l(found / "config.json", source)
-    return fetch(source, _MODEL_FILES, found.name, access)  # the same commit, even if another is pushed meanwhile
+    return fetch(
+        source, [*_MODEL_FILES, *besides], found.name, access
+    )  # the same commit, even if another is pushed meanwhile
 
 
 def _require_p2l(config: Path, repo_id: str) -> None:
@@ -138,8 +145,10 @@ def save_copy(
         read_card(source)  # an error names this one, before any work
     trusted = source in EMBEDDED.values()  # installers may make links of a package's files
     with new_folder(target) as partial, whole_folder(source) as source:
-        for pattern in patterns:
+        for pattern in (*patterns, *ONNX_FILES):
             for file in plain_files(source, pattern) if trusted else own_files(source, pattern):
+                if edited is not None and file.name in ONNX_FILES:
+                    continue  # its graph is not that of the edited model
                 if weights is None or (file.suffix != ".safetensors" and file.name != ADAPTER_CONFIG):
                     shutil.copyfile(file, partial / file.name)
         if weights is not None:

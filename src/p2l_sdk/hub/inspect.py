@@ -19,8 +19,10 @@ from p2l_sdk.hub.cards import split_card
 from p2l_sdk.hub.config import backbone_kind, is_lmarena, is_native, read_config
 from p2l_sdk.hub.files import leads_elsewhere, plain_files, read_card
 from p2l_sdk.hub.folders import EMBEDDED, code_folder, locate
+from p2l_sdk.hub.onnx_files import ONNX_FILE, ONNX_REPORT, inspect_onnx
 from p2l_sdk.hub.tensors import read_header
 from p2l_sdk.modeling.limits_p2l import odd_character, read_json, shown
+from p2l_sdk.modeling.number_p2l import to_number
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, AUTO_MAP, CUSTOM_PIPELINES, STATIC_BACKBONE, ModelSpec, base_of
 
 _SMALL = ["*.json", "*.jinja", "*.py", "README.md", "LICENSE", "NOTICE"]
@@ -43,6 +45,7 @@ class Inspection:
         models: names of the LLMs.
         feedback: the feedback model as the folder spells it.
         parameters: numbers in the weights; None if the weights are not here.
+        onnx: what is exported for onnxruntime, as its report says it; None if nothing is.
         licence: as the card says it; None if it says nothing.
         files: bytes of each file by its name.
         code: for each file of Python, "this version's", "another version's" or "not of p2l-sdk".
@@ -57,6 +60,7 @@ class Inspection:
     models: tuple[str, ...] = ()
     feedback: str | None = None
     parameters: int | None = None
+    onnx: str | None = None
     licence: str | None = None
     files: dict[str, int] = field(default_factory=dict)
     code: dict[str, str] = field(default_factory=dict)
@@ -117,6 +121,7 @@ def _of_folder(folder: Path, place: str) -> Inspection:
         models=names,
         feedback=None if feedback is None else shown(feedback).strip("'"),
         parameters=parameters,
+        onnx=_exported(folder, files, odd),
         licence=_licence(folder, odd),
         files=files,
         code=code,
@@ -150,6 +155,25 @@ def _parameters(folder: Path) -> tuple[int | None, list[str]]:
             continue
         total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
     return total if files else None, broken
+
+
+def _exported(folder: Path, files: dict[str, int], odd: list[str]) -> str | None:
+    """What the report says of an ONNX file; what is wrong with the two goes to `odd`."""
+    if ONNX_REPORT not in files and ONNX_FILE not in files:
+        return None
+    try:
+        if ONNX_FILE in files:
+            inspect_onnx(folder / ONNX_FILE)
+        report = read_json(folder / ONNX_REPORT, dict)
+        found, size = report.get("comparison"), files.get(ONNX_FILE)
+        if size not in (None, report.get("bytes")) or not isinstance(found, dict):
+            odd.append(f"{ONNX_REPORT} does not belong to {ONNX_FILE}")
+            return None
+        equal, n = to_number(found.get("equal_routes")), to_number(found.get("prompts"))
+        return f"{shown(report.get('precision'))}, the best LLM of torch for {equal:.1%} of {n:.0f} prompts"
+    except P2LError as error:
+        odd.append(str(error))
+        return None
 
 
 def _whose(path: Path) -> str:

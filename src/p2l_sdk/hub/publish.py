@@ -13,6 +13,7 @@ from p2l_sdk.hub.access import SHARD_BYTES, HubTarget, push
 from p2l_sdk.hub.cards import EXAMPLE_PROMPTS, complete_model_card, with_picture
 from p2l_sdk.hub.config import backbone_kind, read_config
 from p2l_sdk.hub.files import CARD, own_files, read_card
+from p2l_sdk.hub.onnx_files import ONNX_FILES
 from p2l_sdk.hub.tensors import split_tensors
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, STATIC_BACKBONE, ModelSpec, base_of
 from p2l_sdk.outputs.leftovers import scratch_folder
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _WEIGHTS, _PICTURE = "model.safetensors", "leaderboard.png"
 _HANDLER = ("handler.py", "requirements.txt")
 # files that an earlier model may have left in the repository, and that a loader would take for part of this one
-_STALE = ["*.safetensors", "*.safetensors.index.json", ADAPTER_CONFIG, "*_p2l.py"]
+_STALE = ["*.safetensors", "*.safetensors.index.json", ADAPTER_CONFIG, "*_p2l.py", *ONNX_FILES]
 
 
 def push_model(

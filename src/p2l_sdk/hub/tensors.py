@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -174,6 +174,34 @@ def read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
     return header, 8 + size
 
 
+def read_ending(folder: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Some tensors of a folder's safetensors files as float32, without reading the others.
+
+    Args:
+        folder: of a model, or of an adapter, whose tensors have a prefix in their names.
+        names: what the tensors' names end with.
+
+    Raises:
+        ModelFormatError: one is missing, or is not of floating numbers.
+    """
+    found: dict[str, np.ndarray] = {}
+    files = plain_files(folder, "*.safetensors")
+    wanted = list(names)
+    for path in files:
+        with path.open("rb") as file:
+            header, start = read_header(file, path)
+            for key, entry in header.items():
+                name = next((name for name in wanted if key == name or key.endswith(f".{name}")), None)
+                if name is not None:
+                    file.seek(start + entry["data_offsets"][0])
+                    data = file.read(entry["data_offsets"][1] - entry["data_offsets"][0])
+                    found[name] = _floats(name, data, entry["dtype"]).reshape(entry["shape"])
+    for name in wanted:
+        if name not in found:
+            raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: its weights have no tensor {name!r}")
+    return found
+
+
 def require_held(folder: Path) -> None:
     """Raise ModelFormatError if a folder's weights are damaged, or hold far fewer numbers than its `config.json` asks
     for: building the model would take the memory of the difference."""
@@ -219,6 +247,14 @@ def _check_index(folder: Path) -> None:
             raise ModelFormatError(f"{str(path)!r} names {shown(name)}, which is no .safetensors file of its folder")
     if not names:
         raise ModelFormatError(f"{str(path)!r} is no index of weights: it has no weight_map")
+
+
+def _floats(name: str, data: bytes, dtype: str) -> np.ndarray:
+    if dtype in ("F64", "F32", "F16"):
+        return np.frombuffer(data, f"<f{int(dtype[1:]) // 8}").astype(np.float32)
+    if dtype == "BF16":
+        return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4").astype(np.float32)
+    raise ModelFormatError(f"tensor {name!r} is of type {dtype}; it must be floating")
 
 
 def _bytes(name: str, values: np.ndarray, dtype: str) -> bytes:

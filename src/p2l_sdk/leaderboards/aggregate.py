@@ -167,6 +167,15 @@ class PairStatistics:
         """
         from safetensors.numpy import save
 
+        from p2l_sdk.outputs.files import new_file
+
+        state, arrays = self.state()
+        content = save(arrays, {"format": _FORMAT, "state": json.dumps(state)})
+        with new_file(path, keep=False) as partial:
+            partial.write_bytes(content)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Everything as plain JSON values and arrays, for `of_state`."""
         state = {
             "feedback": str(self.feedback),
             "n_models": self.n_models,
@@ -177,11 +186,7 @@ class PairStatistics:
             "n_prompts": self.n_prompts,
             "exponent": self._exponent,
         }
-        from p2l_sdk.outputs.files import new_file
-
-        content = save({**self._arrays, "kept": self._kept}, {"format": _FORMAT, "state": json.dumps(state)})
-        with new_file(path, keep=False) as partial:
-            partial.write_bytes(content)
+        return state, {**self._arrays, "kept": self._kept}
 
     @classmethod
     def load(cls, path: str | Path) -> PairStatistics:
@@ -191,6 +196,14 @@ class PairStatistics:
             P2LError: the file is missing, damaged, or not a `PairStatistics` file.
         """
         state, arrays = _read(path)
+        return cls.of_state(state, arrays, repr(str(path)))
+
+    @classmethod
+    def of_state(
+        cls, state: Mapping[str, Any], arrays: Mapping[str, np.ndarray], name: str = "the state"
+    ) -> PairStatistics:
+        """The statistics whose `state` this is; P2LError, which has the name, if its parts do not fit together."""
+        arrays = dict(arrays)
         try:
             feedback = Feedback(state["feedback"])
             statistics = cls(feedback, state["n_models"], sample=state["sample"], seed=state["seed"])
@@ -199,12 +212,12 @@ class PairStatistics:
             statistics._exponent = whole_number("exponent", state.get("exponent", 0), least=-1100)
             statistics._random.bit_generator.advance(state["drawn"])  # type: ignore[attr-defined]
             kept, empty = arrays.pop("kept"), statistics._arrays
-            whole = {name: array.shape for name, array in arrays.items()} == {k: v.shape for k, v in empty.items()}
+            whole = {key: array.shape for key, array in arrays.items()} == {k: v.shape for k, v in empty.items()}
             whole &= kept.shape == (min(state["sample"], state["n_prompts"]), state["n_models"] + 3)
             if not (whole and all(np.isfinite(array).all() for array in (kept, *arrays.values()))):
                 raise ValueError("its arrays do not fit together")
         except (KeyError, TypeError, ValueError, P2LError) as error:
-            raise P2LError(f"{str(path)!r} is damaged: {error}; aggregate these prompts again") from error
+            raise P2LError(f"{name} is damaged: {error}; aggregate these prompts again") from error
         statistics._arrays, statistics._kept = arrays, kept
         return statistics
 

@@ -227,7 +227,7 @@ class Router:
             support = {routing.strict_choice(scores, self.prices, budget): 1.0}
         else:
             support = routing.optimal_support(scores, self.prices, budget)
-        return self._route(board, scores, support, budget, _draw(support, seed))
+        return self._route(board, scores, support, budget, draw(support, seed))
 
     def route_many(self, scored: Coefficients, cost: float | None = None, seed: int | None = None) -> list[Route]:
         """The LLM to call for each of many prompts, under one mean budget; see `P2L.route_many`."""
@@ -240,7 +240,7 @@ class Router:
         allocation = JointFrontier(scores, self.prices).at(budget)
         supports = [allocation.mixture(i) for i in range(len(boards))]
         return [
-            self._route(board, row, support, budget, _draw(support, seed))
+            self._route(board, row, support, budget, draw(support, seed))
             for board, row, support in zip(boards, scores, supports, strict=True)
         ]
 
@@ -353,7 +353,8 @@ def _places(found: Mapping[str, str], llms: tuple[str, ...]) -> np.ndarray:
     return np.array([place[own] for own in found.values()])
 
 
-def _draw(support: dict[int, float], seed: int | None) -> int:
+def draw(support: dict[int, float], seed: int | None) -> int:
+    """Draw one of the LLMs of a mixture, {place: probability}."""
     if seed is not None:
         seed = whole_number("seed", seed, least=None)
     if len(support) == 1:

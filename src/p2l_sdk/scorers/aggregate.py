@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from p2l_sdk.errors import PromptError
+from p2l_sdk.errors import P2LError, PromptError
 from p2l_sdk.leaderboards.aggregate import PairStatistics, PromptWeights
 from p2l_sdk.leaderboards.leaderboard import Z_95, Coefficients, Kinds, Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback
@@ -105,6 +106,38 @@ class PromptAggregate:
             total.merge(part)
         return total
 
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Everything as plain JSON values and arrays, for `restore`."""
+        state, arrays = self.statistics.state()
+        moments = {
+            f"{name}.{key}": np.asarray(value)
+            for name, m in (("moments", self._moments), ("relative", self._relative))
+            for key, value in (("weight", m.weight), ("sums", m.sums))
+        }
+        return {"statistics": state, "familiar": self._familiar}, {**arrays, **moments, "shares": self._shares}
+
+    def restore(self, state: Mapping[str, Any], arrays: Mapping[str, np.ndarray], name: str = "the state") -> None:
+        """Take over what `state` gave of a set of prompts of the same model.
+
+        Raises:
+            P2LError: it is of another model, or its parts do not fit together; the message has the name.
+        """
+        left = dict(arrays)
+        try:
+            shares, moments = left.pop("shares"), {key: left.pop(f"moments.{key}") for key in ("weight", "sums")}
+            relative = {key: left.pop(f"relative.{key}") for key in ("weight", "sums")}
+            known, familiar = state["statistics"], state["familiar"]
+        except (KeyError, TypeError) as error:
+            raise P2LError(f"{name} is damaged: it lacks {error}") from error
+        statistics = PairStatistics.of_state(known, left, name)
+        n_models = len(self._spec.models)
+        fits = statistics.feedback == self._spec.feedback and statistics.n_models == n_models
+        if not fits or shares.shape != self._shares.shape or moments["sums"].shape != (2, n_models):
+            raise P2LError(f"{name} holds the statistics of another model")
+        self.statistics, self._shares, self._familiar = statistics, shares, familiar
+        self._moments.weight, self._moments.sums = float(moments["weight"]), moments["sums"]
+        self._relative.weight, self._relative.sums = float(relative["weight"]), relative["sums"]
+
     def __len__(self) -> int:
         return self.statistics.n_prompts
 
@@ -162,23 +195,23 @@ class _Moments:
     """Weighted sums of the coefficients of a stream of prompts, and of their squares."""
 
     def __init__(self, n_models: int) -> None:
-        self._weight, self._sums = 0.0, np.zeros((2, n_models))
+        self.weight, self.sums = 0.0, np.zeros((2, n_models))
 
     def add(self, coefs: np.ndarray, weights: np.ndarray | None, feedback: Feedback) -> None:
         values = coefs.astype(np.float64)
         if feedback.floating:  # known up to a shift
             values -= values.mean(1, keepdims=True)
         weights = np.ones(len(values)) if weights is None else weights
-        self._weight += float(weights.sum())
-        self._sums += np.stack([weights @ values, weights @ np.square(values)])
+        self.weight += float(weights.sum())
+        self.sums += np.stack([weights @ values, weights @ np.square(values)])
 
     def merge(self, other: _Moments) -> None:
-        self._weight += other._weight
-        self._sums = self._sums + other._sums
+        self.weight += other.weight
+        self.sums = self.sums + other.sums
 
     @property
     def spread(self) -> float:
-        mean, squares = self._sums / max(self._weight, 1e-300)
+        mean, squares = self.sums / max(self.weight, 1e-300)
         return float(np.maximum(squares - np.square(mean), 0.0).mean())
 
 

@@ -1,16 +1,19 @@
-"""Loading a saved folder with the scorer that its config requires: numpy for the static backbone, torch for others."""
+"""Loading a saved folder with the scorer that its config requires: numpy for the static backbone, torch for others, or
+what runs an exported graph where that is asked for."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from p2l_sdk.errors import MissingExtraError, ModelFormatError, P2LError
+from p2l_sdk.errors import MissingExtraError, ModelFormatError, P2LError, member
 from p2l_sdk.hub.access import HubAccess
-from p2l_sdk.hub.config import backbone_kind, read_config
-from p2l_sdk.hub.folders import DEFAULT_MODEL, locate, tokenizer_file, whole_folder
+from p2l_sdk.hub.config import backbone_kind, is_native, read_config
+from p2l_sdk.hub.folders import DEFAULT_MODEL, REST, locate, tokenizer_file, whole_folder
+from p2l_sdk.hub.onnx_files import ONNX_FILES
 from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE
+from p2l_sdk.scorers.onnx_sessions import Runtime
 from p2l_sdk.scorers.scorer import Scorer
 
 
@@ -21,6 +24,7 @@ def open_scorer(
     revision: str | None = None,
     access: HubAccess | None = None,
     untrusted: bool = False,
+    runtime: str | None = None,
 ) -> tuple[Scorer, Path | None]:
     """The scorer of any source, with the folder that it was loaded from; arguments and errors as in
     `P2L.from_pretrained`. For a server, the token of `access` is its API key."""
@@ -28,16 +32,40 @@ def open_scorer(
     if isinstance(source, str) and source.startswith(("http://", "https://")):
         from p2l_sdk.scorers.remote import RemoteScorer
 
-        of_files: dict[str, Any] = {"revision": revision, "device": device, "base": base}
+        of_files: dict[str, Any] = {"revision": revision, "device": device, "base": base, "runtime": runtime}
         of_files["local_files_only"] = access.local_files_only
         if given := [name for name, value in of_files.items() if value]:
             raise P2LError(f"a server takes no {given[0]} (it has its model already); leave it out")
-        key = access.token if isinstance(access.token, str) else "" if access.token is False else None
-        return RemoteScorer(source, key=key), None
-    folder = DEFAULT_MODEL if source is None else locate(source, revision, access)
+        return RemoteScorer(source, key=_key(access)), None
+    folder = DEFAULT_MODEL if source is None else locate(source, revision, access, ONNX_FILES if runtime else ())
+    if _is_exported(folder):
+        return _on_vllm(folder, runtime, access, {"device": device, "base": base}), None
     if untrusted:
         try_out_tokenizer(folder)
-    return load_scorer(folder, device, base, access), folder
+    return load_scorer(folder, device, base, access, runtime), folder
+
+
+def _key(access: HubAccess) -> str | None:
+    """The API key of a server; None for that of the environment."""
+    return access.token if isinstance(access.token, str) else "" if access.token is False else None
+
+
+def _is_exported(folder: Path) -> bool:
+    """Whether a folder holds a model that was exported for vLLM."""
+    return (folder / REST / "config.json").is_file()
+
+
+def _on_vllm(folder: Path, runtime: str | None, access: HubAccess, others: dict[str, Any]) -> Scorer:
+    if runtime is None or not runtime.startswith(("http://", "https://")):
+        raise P2LError(
+            f"{str(folder)!r} was exported for vLLM; name the server that runs it: runtime='http://host:8000' (in "
+            "commands, --runtime)"
+        )
+    if given := [name for name, value in others.items() if value]:
+        raise P2LError(f"a vLLM server takes no {given[0]} (it has its model already); leave it out")
+    from p2l_sdk.scorers.vllm import VllmScorer
+
+    return VllmScorer(folder, runtime, key=_key(access))
 
 
 def try_out_tokenizer(folder: Path) -> None:
@@ -55,7 +83,11 @@ def try_out_tokenizer(folder: Path) -> None:
 
 
 def load_scorer(
-    folder: Path, device: str | None = None, base: str | None = None, access: HubAccess | None = None
+    folder: Path,
+    device: str | None = None,
+    base: str | None = None,
+    access: HubAccess | None = None,
+    runtime: str | None = None,
 ) -> Scorer:
     """Load the scorer of a saved P2L model: numpy for the static backbone, torch for all others.
 
@@ -64,13 +96,19 @@ def load_scorer(
         device: the torch device, e.g. "cuda"; if given, torch is used for the static backbone too.
         base: for an adapter, a base to use instead of the one that it names.
         access: how the base of an adapter is fetched.
+        runtime: "torch"; "onnx" or "openvino" for what `p2l export` wrote to the folder; None for what the model
+            needs.
 
     Raises:
         HubError: the base of an adapter cannot be fetched from the Hub.
-        ModelFormatError: the folder does not hold a whole P2L model.
-        MissingExtraError: the model needs torch, which is not installed.
+        ModelFormatError: the folder does not hold a whole P2L model, or none exported for this runtime.
+        MissingExtraError: the model needs torch, or another runtime, which is not installed.
+        P2LError: there is no such runtime, or it does not take this device or base.
     """
+    if runtime is not None and (kind := member(Runtime, "runtime", runtime)) is not Runtime.TORCH:
+        return _load_onnx(folder, kind, device, base)
     config = read_config(folder)
+    device = (device or "cpu") if runtime is not None else device
     try:
         return _load(folder, config, device, base, access)
     except (P2LError, ImportError):
@@ -79,6 +117,17 @@ def load_scorer(
         raise ModelFormatError(
             f"config.json of {str(folder)!r} is damaged: {type(error).__name__} {shown(error)}"
         ) from error
+
+
+def _load_onnx(folder: Path, runtime: Runtime, device: str | None, base: str | None) -> Scorer:
+    if given := [name for name, value in {"device": device, "base": base}.items() if value not in (None, "cpu")]:
+        raise P2LError(f'runtime="{runtime}" runs on the CPU what was exported, and takes no {given[0]}; leave it out')
+    from p2l_sdk.scorers.onnx_scorer import OnnxScorer
+
+    config = read_config(folder)
+    if not is_native(config) or backbone_kind(config) == STATIC_BACKBONE:
+        raise P2LError(f"{str(folder)!r} has no text backbone in p2l-sdk's own layout, and only such are exported")
+    return OnnxScorer.load(folder, config, runtime)
 
 
 def _load(

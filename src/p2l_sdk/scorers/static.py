@@ -1,14 +1,12 @@
 """The static backbone in numpy alone: a weighted mean of token vectors, then the head. About a millisecond per prompt.
 
-It computes the same as `modeling/static_p2l.py` and `P2LHead`; a test checks that both agree.
+It computes the same as `modeling/static_p2l.py`; a test checks that both agree.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,36 +15,17 @@ from tokenizers import Tokenizer
 
 from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.hub.folders import read_tensors, tokenizer_file
-from p2l_sdk.leaderboards.leaderboard import Coefficients, Kinds
-from p2l_sdk.modeling.familiarity_p2l import FAMILIAR, TENSORS, damping, distances, familiarity, shapes
-from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder
-from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec
+from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.scorers.head import NumpyHead, head_shapes
 from p2l_sdk.scorers.tryout import is_unusual, require_small, try_out
 
 _LARGEST = 1 << 28  # size of a table's side
 _MOST_LOG_WEIGHT = 40  # sums of exp(40) are far from the end of float32
-_NORM_EPSILON = np.float32(1e-5)  # as in torch.nn.LayerNorm
 
 
-def _gelu(x: np.ndarray) -> np.ndarray:
-    # the tanh approximation, with 1 + tanh(z) = 2 sigmoid(2 z)
-    return x / (1.0 + np.exp(np.minimum(x * (_GELU_SLOPE + _GELU_CUBE * (x * x)), _EXP_LIMIT)))
-
-
-_HALF = np.float32(0.5)
-_EXP_LIMIT = np.float32(80.0)  # exp overflows float32 above 88
-_GELU_SLOPE = np.float32(-2.0 * math.sqrt(2.0 / math.pi))
-_GELU_CUBE = _GELU_SLOPE * np.float32(0.044715)
-_ACTIVATIONS = {
-    Activation.GELU: _gelu,
-    Activation.RELU: lambda x: np.maximum(x, np.float32(0.0)),
-    Activation.IDENTITY: lambda x: x,
-}
-
-
-class StaticScorer:
+class StaticScorer(NumpyHead):
     """Scores prompts with the static backbone.
 
     Args:
@@ -61,7 +40,7 @@ class StaticScorer:
     def __init__(
         self, spec: ModelSpec, encoder: PromptEncoder, weights: Mapping[str, np.ndarray], norm_power: float = 0.0
     ) -> None:
-        self.spec = spec
+        super().__init__(spec, weights)
         self._encode = encoder
         self._table = weights["backbone.table"]
         self._token_weight = np.exp(weights["backbone.log_weight"])
@@ -70,15 +49,6 @@ class StaticScorer:
         self._norm_power = norm_power
         self._length = weights["backbone.length"].tolist() if "backbone.length" in weights else None
         self._width = self._table.shape[1] + (self._length is not None)
-        self._norm = _affine(weights, "head.norm") if spec.head_norm else None
-        self._hidden = _layer(weights, "head.hidden") if spec.head_hidden_size else None
-        self._activation = _ACTIVATIONS[spec.head_activation]
-        self._kinds = _layer(weights, "head.kinds.0") if spec.kinds else None
-        self._familiarity = [weights[f"head.familiarity.{name}"] for name in TENSORS] if spec.familiarity else None
-        outputs = ["head.coefs"] + ["head.eta"] * spec.feedback.has_eta + ["head.gamma"] * spec.feedback.has_gamma
-        matrices, biases = zip(*(_layer(weights, name) for name in outputs), strict=True)
-        self._out = np.hstack(matrices), np.concatenate(biases)  # one matrix product for all heads
-        self.variance = weights["head.variance"] if spec.kinds else None
 
     @classmethod
     def load(cls, folder: Path, config: dict[str, Any]) -> StaticScorer:
@@ -96,116 +66,27 @@ class StaticScorer:
         encoder = PromptEncoder(spec, read_tokenizer(folder), n_embeddings=len(weights["backbone.table"]))
         return cls(spec, encoder, weights, norm_power)
 
-    def score(self, prompts: Sequence[Prompt]) -> Coefficients:
-        """Coefficients of a batch of prompts, float32.
-
-        Raises:
-            ModelFormatError: a coefficient is NaN or infinite.
-        """
-        return self.score_pooled(self.pooled(prompts))
-
-    def score_pooled(self, pooled: np.ndarray) -> Coefficients:
-        """Apply the head: `score` for prompts with these vectors."""
-        familiar = self._familiar(pooled)
-        scored = self.score_features(self._features(pooled, familiar))
-        if not np.isfinite(scored.coefs).all():
-            raise ModelFormatError("the model gives NaN or infinite coefficients; its weights are damaged, or overflow")
-        return replace(scored, familiarity=familiar)
-
-    def features(self, prompts: Sequence[Prompt]) -> np.ndarray:
-        """The inputs of the last layer, `(n_prompts, width)` float32."""
-        pooled = self.pooled(prompts)
-        return self._features(pooled, self._familiar(pooled))
-
     def pooled(self, prompts: Sequence[Prompt]) -> np.ndarray:
         """The inputs of the head: the prompts' vectors, `(n_prompts, hidden_size)` float32."""
         return np.array([self._pool(ids) for ids in self._encode(prompts)])
 
-    def score_features(self, features: np.ndarray) -> Coefficients:
-        """Apply only the last layer: `score` for prompts with these features."""
-        matrix, bias = self._out
-        out = features @ matrix + bias
-        n_models = len(self.spec.models)
-        return Coefficients(
-            coefs=out[:, :n_models],
-            eta=out[:, n_models : n_models + 1] if self.spec.feedback.has_eta else None,
-            gamma=out[:, n_models + 1 :] if self.spec.feedback.has_gamma else None,
-            kinds=None if self.variance is None else Kinds.of_layer(self.spec.kinds, features, self.variance),
-        )
-
-    @property
-    def group_error(self) -> np.ndarray | None:
-        """See `group_error_of`."""
-        return None if self._familiarity is None else self._familiarity[-1]
-
-    @property
-    def rows(self) -> np.ndarray:
-        """The LLMs' rows of the last layer, `(n_models, width + 1)` float32; the last column is the bias."""
-        matrix, bias = self._out
-        return np.vstack([matrix, bias]).T[: len(self.spec.models)]
-
-    def with_rows(self, spec: ModelSpec, rows: np.ndarray, variance: np.ndarray | None = None) -> StaticScorer:
-        """The same model with the LLMs of `spec` and their rows (and variances), in float32; all else is shared."""
-        others = np.vstack(self._out)[:, len(self.spec.models) :]
-        out = np.hstack([rows.T.astype(np.float32), others])
-        edited = copy.copy(self)
-        edited.spec, edited._out = spec, (np.ascontiguousarray(out[:-1]), out[-1])
-        edited.variance = None if variance is None else variance.astype(np.float32)
-        return edited
-
-    @property
-    def eta(self) -> float | None:
-        """Eta of the prompt whose features are 0; None if the feedback model has none."""
-        return float(self._out[1][len(self.spec.models)]) if self.spec.feedback.has_eta else None
-
-    def with_feedback(self, feedback: Feedback, eta: float | None) -> StaticScorer:
-        """A model of `bt` or `bt_tie` with another feedback model, whose eta is the same for every prompt."""
-        matrix, bias = self._out
-        n_models = len(self.spec.models)
-        edited = copy.copy(self)
-        edited.spec, edited._out = self.spec.replace(feedback=feedback), (matrix[:, :n_models], bias[:n_models])
-        if eta is not None:
-            column = np.zeros((len(matrix), 1), dtype=np.float32)
-            edited._out = np.hstack([edited._out[0], column]), np.append(edited._out[1], np.float32(eta))
-        return edited
-
     def _pool(self, ids: list[int]) -> np.ndarray:
         rows = np.array(ids)
         state = np.empty(self._width, dtype=np.float32)
+        vectors = self._table[rows].astype(np.float32)
+        self._fill(state, self._row_factor[rows], vectors, self._token_weight[rows])
+        return state
+
+    def _fill(self, state: np.ndarray, factors: np.ndarray, vectors: np.ndarray, weights: np.ndarray) -> None:
+        """Write the vector of a prompt, given the factors, vectors and weights of its tokens."""
         mean = state[: self._table.shape[1]]
-        np.matmul(self._row_factor[rows], self._table[rows].astype(np.float32), out=mean)
-        mean /= self._token_weight[rows].sum()
+        np.matmul(factors, vectors, out=mean)
+        mean /= weights.sum()
         if self._norm_power:
             mean /= max(math.sqrt(mean @ mean), 1e-12) ** self._norm_power
         if self._length is not None:
             centre, factor, low, high = self._length
-            state[-1] = (min(max(math.log(len(ids)), low), high) - centre) * factor
-        return state
-
-    def _familiar(self, state: np.ndarray) -> np.ndarray | None:
-        """`(n_prompts,)` familiarity of prompts with these vectors; None if the model does not know it."""
-        if self._familiarity is None:
-            return None
-        centre, directions, precision, quantiles = self._familiarity[:4]
-        return familiarity(distances(state, centre, directions, precision), quantiles).astype(np.float32)
-
-    def _features(self, state: np.ndarray, familiar: np.ndarray | None) -> np.ndarray:
-        if self._norm is not None:
-            weight, bias = self._norm
-            state = state - state.mean(1, keepdims=True)
-            scale = np.sqrt(np.square(state).mean(1, keepdims=True) + _NORM_EPSILON)
-            state = state / scale * weight + bias
-        if self._hidden is not None:
-            matrix, bias = self._hidden
-            state = self._activation(state @ matrix + bias)
-        if self._kinds is not None:
-            matrix, bias = self._kinds
-            state = _HALF + _HALF * np.tanh(_HALF * (state @ matrix + bias))  # sigmoid
-        elif familiar is not None and self._familiarity is not None:
-            state = state - self._familiarity[4]
-            if familiar.min() < FAMILIAR:
-                state = state * damping(familiar)[:, None]
-        return state
+            state[-1] = (min(max(math.log(len(weights)), low), high) - centre) * factor
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
@@ -238,28 +119,12 @@ def _check_backbone(backbone: Mapping[str, Any]) -> None:
 def _check_weights(weights: Mapping[str, np.ndarray], spec: ModelSpec, backbone: Mapping[str, Any]) -> None:
     vocab, embedding = backbone["vocab_size"], backbone["embedding_size"]
     width = embedding + int(backbone.get("length_feature", False))
-    inner = spec.head_hidden_size or width
     expected: dict[str, tuple[int, ...]] = {"backbone.table": (vocab, embedding), "backbone.log_weight": (vocab,)}
     if backbone.get("quantized"):
         expected["backbone.scale"] = (vocab,)
     if backbone.get("length_feature"):
         expected["backbone.length"] = (4,)
-    if spec.head_norm:
-        expected |= {"head.norm.weight": (width,), "head.norm.bias": (width,)}
-    if spec.head_hidden_size:
-        expected |= {"head.hidden.weight": (inner, width), "head.hidden.bias": (inner,)}
-    if spec.kinds:
-        expected |= {"head.kinds.0.weight": (len(spec.kinds), inner), "head.kinds.0.bias": (len(spec.kinds),)}
-        inner = len(spec.kinds)
-    sizes = {"coefs": len(spec.models), "eta": int(spec.feedback.has_eta), "gamma": int(spec.feedback.has_gamma)}
-    for name, size in sizes.items():
-        if size:
-            expected |= {f"head.{name}.weight": (size, inner), f"head.{name}.bias": (size,)}
-    if spec.familiarity:
-        known = shapes(spec.familiarity, width, inner)
-        expected |= {f"head.familiarity.{name}": shape for name, shape in known.items()}
-    if spec.kinds:
-        expected["head.variance"] = (len(spec.models), inner + 1)
+    expected |= head_shapes(spec, width)
     found = {name: tensor.shape for name, tensor in weights.items()}
     if found != expected:
         name = min(set(found.items()) ^ set(expected.items()))[0]
@@ -279,12 +144,3 @@ def _check_weights(weights: Mapping[str, np.ndarray], spec: ModelSpec, backbone:
         raise ModelFormatError(
             f"tensor 'backbone.log_weight' must lie within -{_MOST_LOG_WEIGHT} and {_MOST_LOG_WEIGHT}"
         )
-
-
-def _affine(weights: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
-    return weights[f"{name}.weight"].astype(np.float32), weights[f"{name}.bias"].astype(np.float32)
-
-
-def _layer(weights: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
-    weight, bias = _affine(weights, name)
-    return np.ascontiguousarray(weight.T), bias

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,6 +34,9 @@ class TransformerScorer:
         model: the model; it is set to evaluation mode.
         tokenizer: its transformers tokenizer.
         batch_size: maximum number of prompts in one forward pass.
+
+    Attributes:
+        pad_id: the token id that fills up short prompts.
     """
 
     def __init__(self, model: P2LModel, tokenizer: Any, batch_size: int = 32) -> None:
@@ -40,7 +44,7 @@ class TransformerScorer:
         self.model = model.eval()
         self._tokenizer = tokenizer
         self._encode = PromptEncoder.from_transformers(self.spec, tokenizer, model.n_embeddings)
-        self._pad_id = padding_id(tokenizer, model.n_embeddings)
+        self.pad_id = padding_id(tokenizer, model.n_embeddings)
         self._batch_size = batch_size
 
     @classmethod
@@ -81,18 +85,39 @@ class TransformerScorer:
         try:
             if torch.device(device or "cpu").type == "meta":
                 raise RuntimeError("it holds no numbers")
-            return cls(model.to(device or "cpu"), tokenizer)
+            scorer = cls(model.to(device or "cpu"), tokenizer)
         except (RuntimeError, AssertionError) as error:
             raise P2LError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+        scorer.warm_up()
+        return scorer
+
+    def warm_up(self) -> None:
+        """Score two tokens, so that the first prompt does not wait for what torch does once: kernels, memory."""
+        ids = torch.zeros((1, 2), dtype=torch.long, device=self.model.device)
+        with torch.inference_mode(), contextlib.suppress(Exception):  # what fails will fail for the first prompt, too
+            self.model(input_ids=ids, attention_mask=torch.ones_like(ids))
 
     def save(self, folder: Path) -> None:
         """Write weights, config, code and tokenizer in the native layout, whatever layout they were loaded from."""
         self.save_weights(folder)
-        self._tokenizer.save_pretrained(folder)
+        self.save_tokenizer(folder)
 
     def save_weights(self, folder: Path) -> None:
         """Write weights, config and code in the native layout; those of an adapter are merged into its base."""
         self.model.save_pretrained(folder)
+
+    def save_tokenizer(self, folder: Path) -> None:
+        """Write the tokenizer and its chat template."""
+        self._tokenizer.save_pretrained(folder)
+
+    def token_ids(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """The token ids of each prompt; see `PromptEncoder`."""
+        return self._encode(prompts)
+
+    @property
+    def special_tokens(self) -> dict[str, Any]:
+        """The tokenizer's special tokens by name, which its chat template may write."""
+        return dict(self._tokenizer.special_tokens_map)
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
         """Coefficients of a batch of prompts, float32.
@@ -150,11 +175,11 @@ class TransformerScorer:
         """The same model with the LLMs of `spec` and their rows (and variances), in the head's dtype; all else is
         shared."""
         edited = copy.copy(self)
-        edited.model = _shallow_copy(self.model)
+        edited.model = shallow_copy(self.model)
         edited.spec = edited.model.spec = spec
         edited.model.config = copy.deepcopy(self.model.config)
         edited.model.config.update(spec.to_dict())
-        edited.model.head = _shallow_copy(self.model.head)
+        edited.model.head = shallow_copy(self.model.head)
         values = torch.from_numpy(np.asarray(rows)).to(self.model.head.coefs.weight)
         layer = torch.nn.Linear(values.shape[1] - 1, len(values), device=values.device, dtype=values.dtype)
         layer.weight.data, layer.bias.data = values[:, :-1].contiguous(), values[:, -1].contiguous()
@@ -169,7 +194,7 @@ class TransformerScorer:
         parts, states, by_length = [], [], []
         for places in batches(ids, self._batch_size):
             by_length += places
-            input_ids, mask = pad([ids[i] for i in places], self._pad_id)
+            input_ids, mask = pad([ids[i] for i in places], self.pad_id)
             with torch.inference_mode():
                 out = self.model(
                     input_ids=torch.from_numpy(input_ids).to(self.model.device),
@@ -192,7 +217,7 @@ class TransformerScorer:
         return None if variance is None else Kinds.of_layer(self.spec.kinds, features, variance)
 
 
-def _shallow_copy(module: Any) -> Any:
+def shallow_copy(module: Any) -> Any:
     """A module that shares its parameters with the original, but whose submodules can be replaced independently."""
     copied = copy.copy(module)
     copied.__dict__["_modules"] = dict(module._modules)

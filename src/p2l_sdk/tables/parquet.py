@@ -30,8 +30,9 @@ def parquet_rows(path: Path) -> int:
         return int(open_().metadata.num_rows)
 
 
-def arrow_batches(path: Path) -> Iterator[Any]:
-    """The rows of a Parquet file, as tables (`pyarrow.Table`) of 20,000 rows or so, fewer where they are large.
+def arrow_batches(path: Path, columns: list[str] | None = None) -> Iterator[Any]:
+    """The rows of a Parquet file, as tables (`pyarrow.Table`) of 20,000 rows or so, fewer where they are large; only
+    these columns, if some are named.
 
     Raises:
         TableError: it is no whole Parquet file, has too many columns, or rows that are too large to be honest.
@@ -45,7 +46,7 @@ def arrow_batches(path: Path) -> Iterator[Any]:
         for group in range(file.metadata.num_row_groups):
             first = peeked and next(peeked.iter_batches(batch_size=1, row_groups=[group], columns=texts), None)
             size = _batch_size(file.metadata.row_group(group), first)
-            yield from _joined(pieces(file.iter_batches(batch_size=size, row_groups=[group]), path))
+            yield from _joined(pieces(file.iter_batches(batch_size=size, row_groups=[group], columns=columns), path))
 
 
 @contextlib.contextmanager

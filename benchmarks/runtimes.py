@@ -1,0 +1,167 @@
+"""A transformer in torch, onnxruntime and OpenVINO: speed, and whether the answers stay the same.
+
+Each model is exported to a temporary folder, in float32 and in int8. All runtimes score the same prompts in turn, round
+by round, so that a busy machine slows all; ratios are taken within a round, and medians are shown. "bare" is
+the forward pass of the torch model alone, on token ids in one padded batch. With --data, the share of held-out prompts
+with the same best LLM as torch's, and the Bradley-Terry log-loss on the held-out votes stand beside it.
+
+    python benchmarks/runtimes.py --model FOLDER [--model FOLDER] [--data ../shared/data/routing9] [--threads 2]
+"""
+
+from __future__ import annotations
+
+from threads import THREADS, parse
+
+# isort: split
+import copy
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from latency import TEXT
+from measuring import machine, print_json, rounds_and_json
+
+from p2l_sdk import P2L
+from p2l_sdk.modeling.prompt_p2l import pad
+from p2l_sdk.scorers.load import load_scorer
+from p2l_sdk.scorers.onnx_export import export_onnx
+from p2l_sdk.scorers.onnx_prompts import trying_prompts
+from p2l_sdk.scorers.onnx_scorer import buckets
+
+
+def contestants(folder: Path, place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The scorers by name, and what was said of the exported ones."""
+    torch.set_num_threads(THREADS)
+    plain = load_scorer(folder, device="cpu")
+    half = copy.copy(plain)
+    half.model = copy.deepcopy(plain.model)
+    half.model.backbone.to(torch.bfloat16)
+    said = {}
+    for name in ("float32", "int8"):
+        P2L(plain, folder=folder).save_pretrained(place / name)
+        said[name] = vars(export_onnx(plain, place / name, int8=name == "int8", force=True))
+    return {
+        "torch fp32": plain,
+        "torch bf16": half,
+        "onnx fp32": load_scorer(place / "float32", runtime="onnx"),
+        "onnx int8": load_scorer(place / "int8", runtime="onnx"),
+        "openvino": load_scorer(place / "float32", runtime="openvino"),
+    }, said
+
+
+def of_tokens(scorer: Any, n_tokens: int) -> str:
+    """A prompt of about so many tokens."""
+    words = (TEXT * 40).split()
+    most = next((n for n in range(1, len(words)) if len(scorer.token_ids([" ".join(words[:n])])[0]) >= n_tokens), 1)
+    return " ".join(words[:most])
+
+
+def bare(scorer: Any, prompts: list[str]) -> Callable[[], object]:
+    """The forward pass alone."""
+    ids, mask = map(torch.from_numpy, pad(scorer.token_ids(prompts), scorer.pad_id))
+
+    def call() -> object:
+        with torch.inference_mode():
+            return scorer.model(input_ids=ids, attention_mask=mask)
+
+    return call
+
+
+def rounds(calls: dict[str, Callable[[], object]], n: int, clock: Callable[[], float]) -> dict[str, dict[str, float]]:
+    """Of each call: median seconds, and how many times faster than torch fp32."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for i in range(n + 1):
+        for name, call in calls.items():
+            start = clock()
+            call()
+            if i:  # the first round warms up
+                times[name].append(clock() - start)
+    base = times["torch fp32"]
+    return {
+        name: {
+            "ms": 1e3 * statistics.median(values),
+            "times": statistics.median(a / b for a, b in zip(base, values, strict=True)),
+        }
+        for name, values in times.items()
+    }
+
+
+def quality(scorers: dict[str, Any], data: Path) -> dict[str, dict[str, float]]:
+    """On the held-out prompts and votes of a data set in the layout of routing9."""
+    from p2l_sdk.evaluation import evaluate
+    from p2l_sdk.votes.votes import Scores, Votes
+
+    votes = Votes.read(data / "votes_val.parquet")
+    prompts = list(Scores.read(data / "scores_val.parquet").prompts)
+    best = scorers["torch fp32"].score(prompts).coefs.argmax(1)
+    found = {}
+    for name, scorer in scorers.items():
+        metrics = evaluate(P2L(scorer), votes).metrics
+        equal = float(np.mean(scorer.score(prompts).coefs.argmax(1) == best))
+        found[name] = {"equal_routes": equal, "prompts": len(prompts), "bt_log_loss": metrics["bt_log_loss"].value}
+    return found
+
+
+def waste(scorer: Any, prompts: list[str]) -> float:
+    """The share of padding among the tokens that onnxruntime reads."""
+    ids = scorer.token_ids(prompts)
+    read = sum(len(batch) * max(len(ids[i]) for i in batch) for batch in buckets(ids))
+    return 1 - sum(map(len, ids)) / read
+
+
+def measure(folder: Path, n: int, data: Path | None, clock: Callable[[], float]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as place:
+        scorers, said = contestants(folder, Path(place))
+        plain = scorers["torch fp32"]
+        mixed = trying_prompts()[::6] + trying_prompts()[5::42]
+        loads = {"1 of 128 tokens": [of_tokens(plain, 128)], "32 of 128 tokens": [of_tokens(plain, 128)] * 32}
+        loads["64 mixed"] = mixed
+        speed = {}
+        for name, prompts in loads.items():
+            calls: dict[str, Callable[[], object]] = {"bare": bare(plain, prompts)}
+            calls |= {kind: lambda s=scorer, p=prompts: s.score(p) for kind, scorer in scorers.items()}
+            speed[name] = rounds(calls, n, clock)
+        found = {"model": folder.name, "speed": speed, "exported": said, "padding_of_mixed": waste(plain, mixed)}
+        return found | ({} if data is None else {"quality": quality(scorers, data)})
+
+
+def show(result: dict[str, Any]) -> None:
+    print(
+        f"\n{result['model']}, ms (times as fast as torch fp32); {result['padding_of_mixed']:.0%} of the tokens of the "
+    )
+    print("mixed prompts are padding\n")
+    loads, scored = list(result["speed"]), result.get("quality", {})
+    print(f"| runtime | {' | '.join(loads)} | same best LLM | BT log-loss |\n|---|{'---|' * (len(loads) + 2)}")
+    for name in result["speed"][loads[0]]:
+        cells = [
+            f"{result['speed'][load][name]['ms']:.1f} ({result['speed'][load][name]['times']:.2f})" for load in loads
+        ]
+        found = scored.get(name)
+        more = ["", ""] if found is None else [f"{found['equal_routes']:.1%}", f"{found['bt_log_loss']:.4f}"]
+        print(f"| {name} | {' | '.join(cells + more)} |")
+
+
+def main() -> None:
+    parser = rounds_and_json(__doc__, 7)
+    parser.add_argument("--model", action="append", required=True, help="folder of a P2L model on a transformer")
+    parser.add_argument("--data", type=Path, help="folder with votes_val.parquet and scores_val.parquet")
+    parser.add_argument("--processor-time", action="store_true", help="of all threads, for a machine busy with others")
+    arguments = parse(parser)
+    clock = time.process_time if arguments.processor_time else time.perf_counter
+    results = [measure(Path(model), arguments.rounds, arguments.data, clock) for model in arguments.model]
+    where = machine(f"{THREADS} thread(s)")
+    if arguments.json:
+        print_json(machine=where, rounds=arguments.rounds, results=results)
+        return
+    print(f"{where}; medians of {arguments.rounds} rounds")
+    for result in results:
+        show(result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+"""`score_files`: from files of prompts to a folder of results, on one machine."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from p2l_sdk.bulk import joint
+from p2l_sdk.bulk.arrow import need_pyarrow
+from p2l_sdk.bulk.batch import BatchScorer
+from p2l_sdk.bulk.folder import BAD_ROWS, PROBE, STATISTICS, RunFolder
+from p2l_sdk.bulk.pool import Done, n_cores, scored_parts
+from p2l_sdk.bulk.reading import FILE, ROW, Columns, Input
+from p2l_sdk.bulk.settings import Aggregate, Settings
+from p2l_sdk.bulk.totals import Totals
+from p2l_sdk.bulk.work import Part, PartScorer, cost_of
+from p2l_sdk.errors import P2LError
+from p2l_sdk.options import whole_number
+from p2l_sdk.outputs.faults import real_path
+from p2l_sdk.outputs.files import new_file
+from p2l_sdk.p2l import P2L
+
+PART_ROWS = 20_000
+_PROBE = "What is this?"  # as good as any other prompt
+_FIRST = 20  # faulty rows in a summary
+_OFTEN = 16  # parts after which the merged statistics are saved, and those of the parts are removed
+
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        folder: with the results.
+        n_rows, n_scored: rows of the input, and those that were scored.
+        n_bad: rows that could not be scored; they stand in bad-rows.jsonl.
+        first_bad: the first twenty of them, each as its place and what is wrong.
+        n_parts: files of results.
+        mean_cost: of the routes, USD per response, exactly; None if nothing is routed, or a cost is not known.
+        multiplier: with a joint budget, its price of money: score per USD at the margin.
+        totals: the statistics; None if none were kept.
+        resumed: rows that an earlier run had scored.
+    """
+
+    folder: Path
+    n_rows: int
+    n_scored: int
+    n_bad: int
+    first_bad: tuple[str, ...]
+    n_parts: int
+    mean_cost: float | None
+    multiplier: float | None
+    totals: Totals | None
+    resumed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; the same for a run that was stopped and went on."""
+        names = ("n_rows", "n_scored", "n_bad", "first_bad", "n_parts", "mean_cost", "multiplier")
+        found = {name: getattr(self, name) for name in names}
+        return {**found, "first_bad": list(self.first_bad)}
+
+
+def score_files(
+    files: Sequence[str | Path] | str | Path,
+    output: str | Path,
+    settings: Settings | None = None,
+    *,
+    columns: Columns | None = None,
+    processes: int | None = None,
+    part_rows: int = PART_ROWS,
+    ray: str | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Score the prompts of files, and write the results as Parquet.
+
+    The same call goes on where a stopped one ended; the results are the same to the byte.
+
+    Args:
+        files: files of prompts (.parquet, .jsonl, .csv, ..., also .gz), patterns of them, Hub data sets.
+        output: a new folder, or that of a run that was stopped.
+        settings: what is computed.
+        columns: which columns are read.
+        processes: number of worker processes; by default one for each core if the model is quick (static), and 1, this
+            process, for others. They change no result.
+        part_rows: rows of a part: what is lost at most when a run is stopped, in each process.
+        ray: score on this Ray cluster instead, in actors (`processes` is their number): "local", "auto", "host:port" or
+            "ray://host:10001". It changes no result either.
+        progress: called with the number of rows done and that of all (None: not known).
+
+    Raises:
+        TableError: a file cannot be read, or has no such column.
+        P2LError: the model does not fit the settings, the folder holds something else, cannot be written, or a process
+            died.
+        MissingExtraError: pyarrow is not installed.
+    """
+    need_pyarrow()
+    part_rows = whole_number("part_rows", part_rows, least=1)
+    if processes is not None:
+        processes = whole_number("processes", processes, least=1)
+    names = [files] if isinstance(files, str | Path) else list(files)
+    settings, columns = settings or Settings(), columns or Columns()
+    source, scorer = Input(names, columns), BatchScorer(settings)
+    run = {
+        "files": source.identity(),
+        **settings.to_dict(),
+        "columns": columns.to_dict(),
+        "part_rows": part_rows,
+        "llms": list(scorer.p2l.models),
+        PROBE: [round(float(coef), 4) for coef in scorer.p2l.leaderboard(_PROBE).coefs],
+    }
+    if settings.route is not None:
+        assert scorer.router is not None
+        run["route_costs"] = [None if math.isnan(price) else float(price) for price in scorer.router.known_prices]
+    folder = RunFolder(real_path(output), waiting=settings.joint)
+    if (finished := folder.finished(output, run)) is not None:
+        return _of_finished(folder, finished, scorer.p2l)
+    count = processes or (n_cores() if scorer.p2l.quick else 1)
+    pool = functools.partial(scored_parts, processes=count)
+    if ray is not None:
+        from p2l_sdk.bulk import cluster
+
+        cluster.need_ray()
+        pool = functools.partial(cluster.scored_parts, address=ray, workers=processes)
+    with folder.opened(output, run), _advice():
+        return _Run(source, scorer, folder, part_rows, progress).finished(pool, run)
+
+
+@contextlib.contextmanager
+def _advice() -> Iterator[None]:
+    """Context manager that says how to go on after Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("finished parts are kept: give the same command again to go on") from None
+
+
+class _Run:
+    def __init__(
+        self, source: Input, scorer: BatchScorer, folder: RunFolder, part_rows: int, progress: Progress | None
+    ) -> None:
+        self._source, self._scorer, self._folder, self._part_rows = source, scorer, folder, part_rows
+        self._progress = progress or (lambda done, total: None)
+        self._total = source.n_rows() if progress is not None else None
+        self._notes: dict[int, Mapping[str, Any]] = {}
+        self._resumed = self._done = 0
+        self._merged, self._n_merged = Totals(scorer.p2l), 0
+
+    def finished(self, pool: Callable[..., Iterator[Done]], run: Mapping[str, Any]) -> Summary:
+        self._load_merged()
+        for number, note in pool(PartScorer(self._scorer, self._folder), self._left()):
+            self._note(number, note)
+            self._merge()
+        self._merge()
+        notes = [self._notes[number] for number in range(len(self._notes))]  # without their faulty rows
+        n_rows, n_scored = (sum(note[name] for note in notes) for name in ("n_rows", "n_scored"))
+        if n_rows == 0:
+            raise P2LError("the input has no rows; name a file with prompts")
+        multiplier, costs = None, [note["cost"] for note in notes]
+        if self._scorer.settings.joint and n_scored:
+            multiplier, costs = self._spend(len(notes), n_scored)
+        known = None if None in costs or not n_scored else math.fsum(costs) / n_scored
+        first = self._write_bad(len(notes)) if n_scored < n_rows else ()
+        totals = None
+        if self._scorer.settings.aggregate is not Aggregate.NONE:
+            totals = self._merged
+            self._folder.write(self._folder.folder / STATISTICS, totals.to_bytes())
+        summary = Summary(
+            self._folder.folder, n_rows, n_scored, n_rows - n_scored, first, len(notes), known, multiplier, totals,
+            self._resumed,
+        )  # fmt: skip
+        self._folder.finish({**summary.to_dict(), "run": run})
+        return summary
+
+    def _left(self) -> Iterator[tuple[int, Part]]:
+        """The parts that are not done yet."""
+        for number, part in enumerate(self._source.parts(self._part_rows)):
+            note = self._folder.note(number)
+            if note is None:
+                yield number, part
+                continue
+            if note["n_rows"] != len(part["prompt"]):
+                raise P2LError(f"the input has changed since part {number} of it was scored; name another folder")
+            self._resumed += note["n_rows"]
+            self._note(number, note)
+
+    def _note(self, number: int, note: Mapping[str, Any]) -> None:
+        self._notes[number] = {name: value for name, value in note.items() if name != "errors"}
+        self._done += note["n_rows"]
+        self._progress(self._done, self._total)
+
+    # --- statistics ---------------------------------------------------------------------------------------------------
+
+    def _merge(self) -> None:
+        """Merge the statistics of parts, in their order."""
+        while self._n_merged in self._notes:
+            path = self._folder.statistics(self._n_merged)
+            self._merged.merge(Totals.load(path, self._scorer.p2l))
+            self._n_merged += 1
+            if self._n_merged % _OFTEN == 0:
+                self._save_merged()
+
+    def _merged_path(self, n: int) -> Path:
+        return self._folder.checkpoints / f"merged-{n:05d}.safetensors"
+
+    def _save_merged(self) -> None:
+        self._folder.write(self._merged_path(self._n_merged), self._merged.to_bytes())
+        for number in range(self._n_merged - _OFTEN, self._n_merged):
+            self._folder.statistics(number).unlink(missing_ok=True)
+        self._merged_path(self._n_merged - _OFTEN).unlink(missing_ok=True)
+
+    def _load_merged(self) -> None:
+        found = sorted(self._folder.checkpoints.glob("merged-*.safetensors"))
+        if found:
+            self._merged = Totals.load(found[-1], self._scorer.p2l)
+            self._n_merged = int(found[-1].stem.partition("-")[2])
+
+    # --- when all parts are scored ------------------------------------------------------------------------------------
+
+    def _spend(self, n_parts: int, n_prompts: int) -> tuple[float, list[float | None]]:
+        """Spend the joint budget: the price of money, and the costs of the parts."""
+        settings, router = self._scorer.settings, self._scorer.router
+        assert router is not None
+        path = self._folder.checkpoints / "price.json"
+        if path.exists():
+            price = joint.of_json(path.read_text(encoding="utf-8"))
+        else:
+            budget = settings.cost if settings.total is None else settings.total / n_prompts
+            assert budget is not None
+            price = joint.price_of(self._folder, n_parts, n_prompts, router.prices, budget)
+            self._folder.write(path, joint.to_json(price))
+        joint.spend(self._folder, n_parts, router, price, settings.seed, lambda number: None)
+        read = need_pyarrow().parquet.read_table
+        return price.multiplier, [
+            cost_of(read(self._folder.part(number), columns=["route_cost"])) for number in range(n_parts)
+        ]
+
+    def _write_bad(self, n_parts: int) -> tuple[str, ...]:
+        """Write the rows that could not be scored, part by part; returns the first twenty, in words."""
+        first = list[str]()
+        with new_file(self._folder.folder / BAD_ROWS, keep=False) as partial, partial.open("wb") as file:
+            for number in range(n_parts):
+                for row in (self._folder.note(number) or {})["errors"]:
+                    place = self._source.places[row[FILE]](row[ROW] - 1)
+                    line = json.dumps({FILE: row[FILE], "place": place, **row}) + "\n"
+                    file.write(line.encode())
+                    if len(first) < _FIRST:
+                        first.append(f"{row[FILE]!r}, {place}: {row['error']}")
+        return tuple(first)
+
+
+def _of_finished(folder: RunFolder, summary: Mapping[str, Any], p2l: P2L) -> Summary:
+    """The summary of a run that had been finished before."""
+    path = folder.folder / STATISTICS
+    totals = Totals.load(path, p2l) if path.exists() else None
+    told = {name: value for name, value in summary.items() if name != "run"}
+    told["first_bad"] = tuple(told["first_bad"])
+    return Summary(folder=folder.folder, totals=totals, resumed=summary["n_rows"], **told)

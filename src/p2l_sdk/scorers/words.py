@@ -1,0 +1,64 @@
+"""Tokens of many prompts, word by word: what BERT's tokenizer gives, several times faster.
+
+It reads a text in words: blanks divide it, every mark of punctuation is a word of its own, and what comes of a word
+does not depend on its neighbours. So a word needs to be read only once. The first time, the tokenizer itself reads it;
+after that, its tokens are looked up. A text that is not all ASCII is divided at blanks alone, and the tokenizer reads
+what lies between them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from p2l_sdk.modeling.prompt_p2l import PromptEncoder
+
+_MOST_CHARACTERS = 1_000_000  # of the words that are remembered, some 150,000
+_PLAIN = re.compile(r"[\t\n\r -~]*")
+_WORDS = re.compile(r"[A-Za-z0-9]+|[!-/:-@\[-`{-~]")
+_BETWEEN_BLANKS = re.compile(r"[^ \t\n\r]+")
+
+
+class WordEncoder(PromptEncoder):
+    """A `PromptEncoder` that remembers the tokens of words.
+
+    Args:
+        encoder: the encoder whose ids it gives; see `reads_words`.
+    """
+
+    def __init__(self, encoder: PromptEncoder) -> None:
+        self.__dict__.update(encoder.__dict__)
+        self._known: dict[str, list[int]] = {}
+        self._size = 0  # characters of the words
+
+    def _read(self, texts: Sequence[str], characters: int) -> list[list[int]]:
+        if self._size > _MOST_CHARACTERS:
+            self._known, self._size = {}, 0
+        words = [_words_of(text[-characters * self._limit :]) for text in texts]
+        every = list(itertools.chain.from_iterable(words))
+        tokens: list[Any] = list(map(self._known.get, every))
+        if None in tokens:
+            new = list(dict.fromkeys(word for word, own in zip(every, tokens, strict=True) if own is None))
+            self._known.update(zip(new, super()._read(new, characters), strict=True))
+            self._size += sum(map(len, new))
+            tokens = list(map(self._known.__getitem__, every))
+        ends = itertools.accumulate(map(len, words), initial=0)
+        ids = (list(itertools.chain.from_iterable(tokens[a:b])) for a, b in itertools.pairwise(ends))
+        return [row[-self._limit :] for row in ids]
+
+
+def _words_of(text: str) -> list[str]:
+    plain = text.isascii() and _PLAIN.fullmatch(text)
+    return (_WORDS if plain else _BETWEEN_BLANKS).findall(text)
+
+
+def reads_words(encoder: PromptEncoder) -> bool:
+    """Whether an encoder's tokenizer is BERT's: its normalizer, its rules of words, and nothing around them."""
+    state = json.loads(encoder._tokenizer.to_str())
+    rules = (state["normalizer"] or {}).get("type"), (state["pre_tokenizer"] or {}).get("type"), state["model"]["type"]
+    special = all(token["special"] for token in state["added_tokens"])
+    plain = encoder._tokenizer.encode_special_tokens and not encoder._spec.add_special_tokens
+    return rules == ("BertNormalizer", "BertPreTokenizer", "WordPiece") and special and plain

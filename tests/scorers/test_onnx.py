@@ -1,0 +1,180 @@
+"""A model exported as an ONNX file: the same coefficients without torch, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import save_model
+
+from p2l_sdk import P2L
+from p2l_sdk.cli import cli
+from p2l_sdk.errors import MissingExtraError, ModelFormatError, P2LError
+from p2l_sdk.hub.inspect import inspect_model
+from p2l_sdk.hub.onnx_files import ONNX_FILE, ONNX_REPORT, inspect_onnx
+from p2l_sdk.scorers.load import load_scorer
+from p2l_sdk.scorers.onnx_prompts import trying_prompts
+
+onnx = pytest.importorskip("onnx", reason="needs the extra onnx-export")
+PROMPTS = [
+    "prove that the square root of two is irrational",
+    "a",
+    [{"role": "user", "content": "write"}, {"role": "assistant", "content": "no"}, {"role": "user", "content": "sum"}],
+    "code in python " * 30,  # longer than the limit: the end is kept
+    "<|cls|> [SEP] is text",
+]  # fmt: skip
+
+
+def p2l(*arguments) -> None:
+    cli([str(argument) for argument in arguments], standalone_mode=False)
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory) -> Path:
+    """A decoder with a chat template, a CLS token, a deep head and every output, exported in float32."""
+    place = tmp_path_factory.mktemp("onnx") / "decoder"
+    folder = save_model(place, "llama", "ba", head_norm=True, head_hidden_size=8)
+    p2l("export", folder, "--runtime", "onnx")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory) -> Path:
+    """An encoder, exported in int8; a few prompts are enough, and all of them may differ."""
+    folder = save_model(tmp_path_factory.mktemp("onnx") / "encoder", "bert")
+    prompts = folder.parent / "prompts.txt"
+    prompts.write_text("\n".join(trying_prompts()[:20]))
+    p2l("export", folder, "--runtime", "onnx", "--int8", "--force", "--prompts", prompts)
+    return folder
+
+
+def test_it_gives_the_coefficients_of_torch(decoder):
+    ours, theirs = P2L.from_pretrained(decoder, runtime="onnx"), P2L.from_pretrained(decoder)
+    mine, torch = ours.coefficients(PROMPTS), theirs.coefficients(PROMPTS)
+    for name in ("coefs", "eta", "gamma"):
+        np.testing.assert_allclose(getattr(mine, name), getattr(torch, name), atol=2e-5, err_msg=name)
+    one_by_one = np.vstack([ours.coefficients([prompt]).coefs for prompt in PROMPTS])
+    np.testing.assert_allclose(one_by_one, mine.coefs, atol=2e-5)
+    pooled, features = (getattr(load_scorer(decoder), name)(PROMPTS) for name in ("pooled", "features"))
+    scorer = load_scorer(decoder, runtime="onnx")
+    np.testing.assert_allclose(scorer.pooled(PROMPTS), pooled, atol=1e-4)
+    np.testing.assert_allclose(scorer.features(PROMPTS), features, atol=1e-4)
+    np.testing.assert_allclose(scorer.rows, load_scorer(decoder).rows)
+
+
+def test_it_runs_without_torch(decoder):
+    """In a process in which torch and transformers cannot be imported, nor what is for the export alone."""
+    code = f"""
+import sys
+for name in ("torch", "transformers", "onnx", "onnxscript", "onnx_ir"):
+    sys.modules[name] = None
+from p2l_sdk import P2L
+p2l = P2L.from_pretrained({str(decoder)!r}, runtime="onnx")
+print(p2l.coefficients({PROMPTS!r}).coefs.tolist(), p2l.route("sum").model)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout[: done.stdout.rindex("]") + 1])
+    np.testing.assert_allclose(found, P2L.from_pretrained(decoder).coefficients(PROMPTS).coefs, atol=2e-5)
+
+
+def test_the_report_says_how_it_compares(decoder, encoder, capsys):
+    report = json.loads((decoder / ONNX_REPORT).read_text())
+    assert report["precision"] == "float32"
+    assert report["comparison"]["prompts"] == 336
+    assert report["comparison"]["equal_routes"] == 1.0
+    assert report["comparison"]["largest_difference"] < 1e-4
+    assert inspect_model(decoder).onnx == "'float32', the best LLM of torch for 100.0% of 336 prompts"
+    assert inspect_model(decoder).odd == ()
+    report = json.loads((encoder / ONNX_REPORT).read_text())
+    assert report["precision"] == "int8"
+    assert 0 < report["comparison"]["largest_difference"] < 1
+    p2l("inspect", encoder, "--no-tryout")
+    assert "'int8', the best LLM of torch for" in capsys.readouterr().out
+    assert {"MatMulInteger", "DynamicQuantizeLinear"} <= inspect_onnx(encoder / ONNX_FILE).operators
+
+
+def test_the_head_is_not_quantised(encoder):
+    graph = onnx.load(encoder / ONNX_FILE).graph
+    shapes = {tensor.name: (tuple(tensor.dims), tensor.data_type) for tensor in graph.initializer}
+    assert ((4, 32), onnx.TensorProto.FLOAT) in shapes.values() or ((32, 4), onnx.TensorProto.FLOAT) in shapes.values()
+    packed = [shape for shape, kind in shapes.values() if kind == onnx.TensorProto.INT8 and len(shape) == 2]
+    assert set(packed) <= {(32, 32), (32, 48), (48, 32)}
+
+
+def test_what_int8_changes_too_much_is_refused(decoder, monkeypatch, tmp_path):
+    from p2l_sdk.scorers import onnx_export
+
+    folder = tmp_path / "model"
+    shutil.copytree(decoder, folder, ignore=shutil.ignore_patterns("*onnx*"))
+    monkeypatch.setattr(onnx_export, "_write_graph", lambda _, file: shutil.copyfile(decoder / ONNX_FILE, file))
+    monkeypatch.setattr(onnx_export, "_LEAST_EQUAL", 1.01)
+    with pytest.raises(P2LError, match=r"of 4 prompts.*nothing was written\. Export without --int8;.*\(--force\)"):
+        onnx_export.export_onnx(load_scorer(folder), folder, int8=True, prompts=trying_prompts()[:4])
+    assert not [path.name for path in folder.iterdir() if "onnx" in path.name]
+    monkeypatch.setattr(onnx_export, "_LEAST_EQUAL", 0.0)
+    found = onnx_export.export_onnx(load_scorer(folder), folder, int8=True, prompts=trying_prompts()[:4])
+    assert "MatMulInteger" in inspect_onnx(folder / ONNX_FILE).operators
+    assert 0 < found.largest_difference < 1
+    with pytest.raises(P2LError, match="no prompts"):
+        onnx_export.export_onnx(load_scorer(folder), folder, prompts=[])
+
+
+def test_a_saved_copy_has_the_graph_and_an_edited_one_has_not(decoder, tmp_path):
+    ours = P2L.from_pretrained(decoder, runtime="onnx", costs={"alpha-7b": 1.0})
+    ours.save_pretrained(tmp_path / "copy")
+    again = P2L.from_pretrained(tmp_path / "copy", runtime="onnx")
+    assert again.costs["alpha-7b"] == 1.0
+    np.testing.assert_array_equal(again.coefficients(PROMPTS).coefs, ours.coefficients(PROMPTS).coefs)
+    edited = ours.remove_model("beta-13b")
+    assert (
+        edited.leaderboard("sum").models
+        == P2L.from_pretrained(decoder).remove_model("beta-13b").leaderboard("sum").models
+    )
+    edited.save_pretrained(tmp_path / "edited")
+    assert not (tmp_path / "edited" / ONNX_FILE).exists()
+    assert not (tmp_path / "edited" / ONNX_REPORT).exists()
+    saved = P2L.from_pretrained(tmp_path / "edited").coefficients(PROMPTS).coefs
+    np.testing.assert_allclose(saved, edited.coefficients(PROMPTS).coefs, atol=2e-5)
+    with pytest.raises(ModelFormatError, match=r"has no model\.onnx .*; write them: p2l export .* --runtime onnx"):
+        P2L.from_pretrained(tmp_path / "edited", runtime="onnx")
+
+
+def test_a_graph_of_other_weights_is_refused(decoder, tmp_path):
+    other = save_model(tmp_path / "other", "llama", "ba", head_norm=True, head_hidden_size=8, seed=1)
+    for name in (ONNX_FILE, ONNX_REPORT):
+        shutil.copyfile(decoder / name, other / name)
+    with pytest.raises(ModelFormatError, match="was exported from another model than that of its folder"):
+        P2L.from_pretrained(other, runtime="onnx")
+
+
+def test_openvino_gives_them_too(decoder):
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    mine = P2L.from_pretrained(decoder, runtime="openvino").coefficients(PROMPTS)
+    torch = P2L.from_pretrained(decoder).coefficients(PROMPTS)
+    for name in ("coefs", "eta", "gamma"):  # but for the head, in bfloat16 where the processor has it
+        np.testing.assert_allclose(getattr(mine, name), getattr(torch, name), atol=0.1, err_msg=name)
+
+
+def test_what_does_not_go_with_a_runtime(decoder, routing9):
+    with pytest.raises(P2LError, match="unknown runtime 'tensorrt'; known: torch, onnx, openvino"):
+        P2L.from_pretrained(decoder, runtime="tensorrt")
+    with pytest.raises(P2LError, match="takes no device; leave it out"):
+        P2L.from_pretrained(decoder, runtime="onnx", device="cuda")
+    with pytest.raises(P2LError, match="has no text backbone in p2l-sdk's own layout"):
+        P2L.from_pretrained("routing9", runtime="onnx")
+    with pytest.raises(P2LError, match="a server takes no runtime"):
+        P2L.from_pretrained("http://127.0.0.1:1", runtime="onnx")
+
+
+@pytest.mark.parametrize(("package", "extra"), [("onnxruntime", "onnx"), ("onnxscript", "onnx-export")])
+def test_a_missing_package_is_answered_with_its_pip_line(package, extra, decoder, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    message = rf'needs {package}, which is not installed: pip install "p2l-sdk\[{extra}\]"'
+    command = ("export", decoder) if extra == "onnx-export" else ("leaderboard", "sum", "--model", decoder)
+    with pytest.raises(MissingExtraError, match=message):
+        p2l(*command, "--runtime", "onnx")
