@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +41,37 @@ def _script(text: str) -> Callable[[Path], Any]:
     return change
 
 
+_FOREVER = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT"
+_TRIGGER = "CREATE TRIGGER x AFTER INSERT ON keys BEGIN UPDATE keys SET total = NULL; END;"
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _keys_file(folder: Path) -> int:
+    from p2l_sdk.serve.auth import Keys
+
+    (folder / "keys").write_text("".join(f"sk-{i:030d} key{i}\n" for i in range(200_000)))
+    return len(Keys.load(folder / "keys"))
+
+
 CASES = [
+    _case("trigger", _script(_TRIGGER), "its trigger 'x' is none of p2l's"),
+    _case(
+        "view-without-end",
+        _script(f"DROP TABLE keys; CREATE VIEW keys AS {_FOREVER} n AS id, n AS name, n AS total, n AS daily FROM r;"),
+        "its table keys is not that of a ledger",
+    ),
+    _case(
+        "computed-column",
+        _script("DROP TABLE spend; CREATE TABLE spend (account, period, amount AS (length(zeroblob(900000000))));"),
+        "its table spend is not that of a ledger",
+    ),
+    _case("pipe", _pipe, "is no file; name another"),
+    _case("folder", lambda path: (path.unlink(), path.mkdir()), "Is a directory; name another"),
+    Case("200000-keys-in-a-file", _keys_file, says="line 10001: more than 10,000 API keys"),
     *(
         _case(f"{column}-{name}", _set(column, value))
         for column in ("created", "total", "revoked")

@@ -18,7 +18,8 @@ from p2l_sdk.evaluation.metrics.leaderboards import compare_leaderboards
 from p2l_sdk.leaderboards import pairs
 from p2l_sdk.leaderboards.aggregate import PairStatistics
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
-from p2l_sdk.leaderboards.likelihood import PairLikelihood, conjugate_gradients
+from p2l_sdk.leaderboards.likelihood import PairLikelihood
+from p2l_sdk.leaderboards.pair_matrix import PairMatrix, conjugate_gradients
 from p2l_sdk.leaderboards.pairs import natural_parameters, newton_steps
 from p2l_sdk.leaderboards.sums import pair_sums
 from p2l_sdk.modeling.feedback_p2l import Feedback, vote_targets
@@ -99,6 +100,48 @@ def test_iterations_solve_what_a_factorisation_solves_or_say_that_they_cannot(rn
     np.testing.assert_allclose(found, np.linalg.solve(matrix, right), rtol=1e-6, atol=1e-6 * np.abs(found).max())
     assert conjugate_gradients(-matrix, right) is None
     assert conjugate_gradients(matrix - 2 * matrix.diagonal().mean() * np.ones((m + 1, m + 1)), right) is None
+
+
+def sparse(feedback: Feedback, m: int, rng: np.random.Generator):
+    """The pairs of a ring and of chance, and what their votes say."""
+    a, b = np.triu_indices(m, 1)
+    chosen = np.sort(rng.permutation(len(a))[: 6 * m])
+    chosen = np.union1d(chosen, np.flatnonzero(b - a == 1))
+    counts = rng.integers(0, 3, (len(chosen), 4)) @ vote_targets(feedback)
+    return a[chosen], b[chosen], chosen, counts * len(chosen) / counts.sum()
+
+
+@pytest.mark.parametrize("feedback", ALL)
+@pytest.mark.parametrize("ridge", [0.0, 1e-4])
+def test_pairs_that_met_are_solved_as_all_pairs_are(feedback, ridge, rng):
+    """Without a matrix of all LLMs."""
+    m = 350
+    a, b, chosen, target = sparse(feedback, m, rng)
+    listed = PairLikelihood(feedback, m, ridge, (a, b))
+    x = rng.normal(size=m + 1)
+    _, gradient, hessian = listed._evaluate(target, x)
+    assert isinstance(hessian, PairMatrix)
+    every = np.zeros((m * (m - 1) // 2, target.shape[1]))
+    every[chosen] = target * len(every) / len(chosen)
+    dense = DensePairLikelihood(feedback, m, ridge)
+    _, expected, matrix = dense._evaluate(every, x)
+    np.testing.assert_allclose(gradient, expected, atol=1e-12)
+    np.testing.assert_allclose(hessian.whole(), matrix, atol=1e-12)
+    np.testing.assert_allclose(hessian @ x, matrix @ x, atol=1e-12)
+    np.testing.assert_allclose(hessian.with_diagonal(0.5).whole(), matrix + 0.5 * np.eye(m + 1), atol=1e-12)
+    solved, start = listed.minimise(target, np.zeros(m + 1)), np.zeros(m + 1)
+    assert np.abs(dense._evaluate(every, solved)[1]).max() < 1e-11
+    np.testing.assert_allclose(solved, PairLikelihood(feedback, m, ridge).minimise(every, start), atol=1e-7)
+
+
+def test_a_long_chain_of_llms_is_solved(rng):
+    """A chain is what iterations find hardest."""
+    m = 1_000
+    wins = rng.integers(3, 8, m - 1)
+    names_a, names_b = np.repeat(names(m)[:-1], 10), np.repeat(names(m)[1:], 10)
+    winner = np.where(np.arange(10) < wins[:, None], "model_a", "model_b").ravel()
+    board = fit_leaderboard({"model_a": names_a, "model_b": names_b, "winner": winner}, intervals=None)
+    np.testing.assert_allclose(-np.diff(board.coefs), np.log(wins / (10 - wins)), atol=1e-6)
 
 
 def test_some_opponents_stand_for_many(rng, monkeypatch):

@@ -107,6 +107,16 @@ def test_csv(table, separator, quoting, end, encoding, suffix, blank, tmp_path):
         same_votes(path, rows)
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_a_name_of_two_lines_is_no_title_above_the_header(separator, suffix, tmp_path):
+    names = ['"two\nlines"', *(f'"{name}"' for name in WORDS)]
+    path = written(tmp_path / f"v{suffix}", (separator.join(names) + "\n").encode())
+    assert list(read_rows(path)) == []
+    written(path, "\n".join([separator.join(names), separator.join(["x", "p", "a", "b", "tie"])]).encode())
+    assert found(path) == [{"two\nlines": "x", **dict(zip(WORDS, ["p", "a", "b", "tie"], strict=True))}]
+
+
 @MANY
 @given(table=TYPED, absent=st.booleans(), suffix=st.sampled_from([".jsonl", ".ndjson.gz", ".json"]), data=st.data())
 def test_json_lines(table, absent, suffix, data, tmp_path):

@@ -16,14 +16,14 @@ import numpy as np
 
 from p2l_sdk.errors import ConvergenceError, P2LError
 from p2l_sdk.leaderboards.all_pairs import AllPairs, fits
+from p2l_sdk.leaderboards.pair_matrix import PairMatrix, conjugate_gradients, positive
 from p2l_sdk.modeling.feedback_p2l import Feedback, cross_entropy_derivatives, log_probability_slopes
 from p2l_sdk.modeling.polynomial_p2l import PAIRS
 
 _MAX_STEPS, _LONGEST_STEP, _ROUNDING = 300, 4.0, 1e-14
 _BLOCK = 4096  # pairs that are evaluated together
 _MANY = 300  # unknowns from which on a linear system is solved by iteration
-_ITERATIONS, _ACCURATE = 60, 1e-10  # at the most; the residual relative to the right-hand side
-_LEAST_PIVOT = 1e-10  # of a matrix, relative to the largest, for a linear system to be solved with it
+_SPARSE = 16  # matrices in which at most one entry of so many is not 0 are kept as sums over pairs
 _MATRICES, _MOST_BYTES = 5, 2 << 30  # a solver holds so many n_models x n_models matrices at once
 
 
@@ -111,7 +111,8 @@ class PairLikelihood:
 
     def hessian(self, target: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Second derivatives of F, `(n_models + 1, n_models + 1)`."""
-        return self._evaluate(target, x)[2]
+        found = self._evaluate(target, x)[2]
+        return found.whole() if isinstance(found, PairMatrix) else found
 
     def aligned(self, replicates: np.ndarray, x: np.ndarray) -> np.ndarray:
         """The replicates shifted to the mean coefficient of x; unless the model is grounded, the shift is arbitrary."""
@@ -128,7 +129,7 @@ class PairLikelihood:
             kinds: `(n_kinds, n_outcomes)` target of a vote of each kind (`vote_targets`).
             x: `(n_models + 1,)`.
         """
-        total = _Matrix(self.n_models)
+        total = PairMatrix(self.n_models)
         for block in self._blocks():
             a, b = self.a[block], self.b[block]
             scores = np.einsum("ko,oip->kip", kinds, log_probability_slopes(self.feedback, x[a], x[b], x[-1]))
@@ -144,12 +145,12 @@ class PairLikelihood:
 
     def _evaluate(
         self, target: np.ndarray, x: np.ndarray, centre: np.ndarray | None = None, curved: bool = True
-    ) -> tuple[float, np.ndarray, np.ndarray]:
+    ) -> tuple[float, np.ndarray, np.ndarray | PairMatrix]:
         n, target = self.n_models, target.reshape(len(self.a), -1)
         if self._all and fits(x):
             value, gradient, hessian = AllPairs(self.feedback, x).derivatives(target.T, curved)
             return self._mean(value, gradient, hessian, x, centre)
-        value, gradient, total = 0.0, np.zeros(n + 1), _Matrix(n if curved else 0)
+        value, gradient, total = 0.0, np.zeros(n + 1), PairMatrix(n if curved else 0)
         for block in self._blocks():  # stays in the processor's cache; all pairs at once would be gigabytes
             a, b = self.a[block], self.b[block]
             part, slope, curvature = cross_entropy_derivatives(self.feedback, x[a], x[b], x[-1], target[block])
@@ -158,6 +159,10 @@ class PairLikelihood:
             gradient[n] += slope[2].sum()
             if curved:
                 total.add(a, b, curvature)
+        if curved and n > _MANY and _SPARSE * len(self.a) < n * n:
+            value, gradient, _ = self._mean(value, gradient, np.zeros((0, 0)), x, centre)
+            total.divide(len(self.a))
+            return value, gradient, total.with_diagonal(self.ridge * (np.arange(n + 1) < n)).joined()
         return self._mean(value, gradient, total.whole() if curved else np.zeros((0, 0)), x, centre)
 
     def _mean(
@@ -176,8 +181,15 @@ class PairLikelihood:
             hessian[np.arange(n), np.arange(n)] += self.ridge
         return value, gradient, hessian
 
-    def _solve(self, hessian: np.ndarray, gradient: np.ndarray, damping: float) -> np.ndarray:
+    def _solve(self, hessian: np.ndarray | PairMatrix, gradient: np.ndarray, damping: float) -> np.ndarray:
         free = self.free
+        if isinstance(hessian, PairMatrix):
+            fixed = ~free * hessian.diagonal().max()
+            right = self._centred(gradient * free)  # a common shift has no curvature
+            found = conjugate_gradients(hessian.with_diagonal(damping + fixed), right, 4 * self.n_models)
+            if found is not None:
+                return self._centred(found)
+            hessian = hessian.whole()
         matrix = hessian if free.all() else hessian[:-1, :-1]
         if self.feedback.floating:  # a shift has no curvature: give it some, the step along it is still 0
             matrix = matrix.copy()
@@ -201,71 +213,6 @@ class PairLikelihood:
         if self.feedback.floating:
             x[: self.n_models] -= x[: self.n_models].mean()
         return x
-
-
-class _Matrix:
-    """A symmetric `(n_models + 1, n_models + 1)` matrix, summed from a 3 x 3 block of each pair."""
-
-    def __init__(self, n_models: int) -> None:
-        self.n = n_models
-        self.pairs = np.zeros((n_models + 1, n_models + 1))
-        self.diagonal, self.edge, self.corner = np.zeros(n_models), np.zeros(n_models), 0.0
-
-    def add(self, a: np.ndarray, b: np.ndarray, entries: np.ndarray) -> None:
-        """Add the blocks of pairs, each of which comes once: `(6, n)` entries `PAIRS`."""
-        aa, ab, a_s, bb, b_s, ss = entries
-        self.pairs[a, b] = ab
-        self.diagonal += np.bincount(a, aa, self.n) + np.bincount(b, bb, self.n)
-        self.edge += np.bincount(a, a_s, self.n) + np.bincount(b, b_s, self.n)
-        self.corner += ss.sum()
-
-    def whole(self) -> np.ndarray:
-        """The sum."""
-        matrix, theta = self.pairs + self.pairs.T, np.arange(self.n)
-        matrix[theta, theta] = self.diagonal
-        matrix[-1, :-1] = matrix[:-1, -1] = self.edge
-        matrix[-1, -1] = self.corner
-        return matrix
-
-
-def conjugate_gradients(matrix: np.ndarray, right: np.ndarray) -> np.ndarray | None:
-    """The solution of a symmetric linear system, scaled by the diagonal; the time grows with the square of its size.
-
-    The Hessian of a leaderboard that compares all with all is close to its diagonal but for few directions, so that a
-    dozen iterations do, where a factorisation would take longer than everything else.
-
-    Returns:
-        `(n,)`, or None where the matrix is not positive along the way, or iterations do not converge.
-    """
-    diagonal = matrix.diagonal()
-    if diagonal.min() <= _LEAST_PIVOT * diagonal.max():
-        return None
-    solution, residual = np.zeros_like(right), right.copy()
-    scaled = residual / diagonal
-    direction, size = scaled, float((residual * scaled).sum())
-    enough = _ACCURATE**2 * size
-    for _ in range(_ITERATIONS):
-        if size <= enough:
-            return solution
-        image = matrix @ direction
-        curvature = float((direction * image).sum())
-        if not curvature > 0.0:
-            return None
-        solution += size / curvature * direction
-        residual -= size / curvature * image
-        scaled = residual / diagonal
-        last, size = size, float((residual * scaled).sum())
-        direction = scaled + size / last * direction
-    return None
-
-
-def positive(matrix: np.ndarray) -> bool:
-    """Whether a symmetric matrix is positive definite, and so well conditioned that a linear system can be solved."""
-    try:
-        pivots = np.square(np.linalg.cholesky(matrix).diagonal())
-    except np.linalg.LinAlgError:
-        return False
-    return bool(pivots.min() > _LEAST_PIVOT * pivots.max())
 
 
 def require_room(n_models: int, per_pair: float) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from p2l_sdk.errors import P2LError
 from p2l_sdk.leaderboards.all_pairs import AllPairs, fits, tiles
 from p2l_sdk.leaderboards.leaderboard import Coefficients
-from p2l_sdk.leaderboards.likelihood import positive
+from p2l_sdk.leaderboards.pair_matrix import positive
 from p2l_sdk.modeling.feedback_p2l import (
     Feedback,
     PlainLaw,

@@ -28,6 +28,7 @@ SHORTEST_KEY = 16
 _BUDGETS = ("budget", "daily", "monthly")
 _BARE = ("x-api-key", "api-key")  # headers that hold a bare key
 _HELD_SECONDS = 1  # until another try is worthwhile, where requests in progress hold what is left
+_MOST_KEYS = 10_000  # from a file: each request is compared with all of them, and each is booked at the start
 _FRESH_SECONDS = 0.9  # how late the server may notice that a key was added or revoked
 
 
@@ -146,10 +147,13 @@ class Keys:
     def __init__(self, keys: Sequence[Key], ledger: Ledger | None = None) -> None:
         self._keys = tuple(keys)
         for what in ("name", "digest"):
-            values = [getattr(key, what) for key in self._keys]
-            for value, key in zip(values, self._keys, strict=True):
-                if values.count(value) > 1:
-                    raise P2LError(f"two API keys have the same {'name' if what == 'name' else 'secret'}: {key.name!r}")
+            first: dict[object, Key] = {}
+            for key in self._keys:
+                same = first.setdefault(getattr(key, what), key)
+                if same is not key:
+                    raise P2LError(
+                        f"two API keys have the same {'name' if what == 'name' else 'secret'}: {same.name!r}"
+                    )
         self.ledger = Ledger() if ledger is None else ledger
         self._others: dict[bytes, Key] = {}  # those of the ledger
         self._read_at = -math.inf
@@ -164,6 +168,7 @@ class Keys:
             P2LError: one of them was made by `p2l keys`, so that revoking it there would not end it.
         """
         now = time.time()
+        ledger.store.apply(())  # opens a file for good, which is much faster than once for each key
         for key in self._keys:
             ledger.store.add(Account(key.account, key.name, key.budgets, now, managed=False))
         return Keys(self._keys, ledger)
@@ -220,6 +225,8 @@ class Keys:
         for place, line in lines:
             if line.strip() and not line.lstrip().startswith("#"):
                 found.append(_key(place, line.split(), f"key-{len(found) + 1}"))
+            if len(found) > _MOST_KEYS:
+                raise P2LError(f"{place}: more than {_MOST_KEYS:,} API keys; put the rest into a ledger: p2l keys add")
         named = [str(file)] if file is not None else []
         named += [ENVIRONMENT] if environment is not None else []
         if named and not found:

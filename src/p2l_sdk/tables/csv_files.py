@@ -126,8 +126,8 @@ def _begin(sample: Sequence[str]) -> int:
 
 def _below_title(title: str, line: str, mark: str) -> bool:
     """Whether a line is a header with this separator, and the one above it has no fields at all."""
-    if any(_fields(title, other) > 1 for other in (";", "\t", "|", mark)):
-        return False
+    if any(_fields(title, other) > 1 for other in (";", "\t", "|", mark)) or title.count('"') % 2:
+        return False  # it has fields, or begins one that goes on in the next line
     names = next(csv.reader([line], delimiter=mark))
     return is_title([title.strip(" \t\r\n,;|"), ""], names) and not any(
         other in name for name in names for other in _NAMES

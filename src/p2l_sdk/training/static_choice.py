@@ -24,7 +24,7 @@ import torch
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.training.choice import Choice
 from p2l_sdk.training.static_folds import FOLDS, Folds, LossSums, Tick, vote_losses
-from p2l_sdk.training.static_heads import Heads, Scales, Steps, kept, n_models_of
+from p2l_sdk.training.static_heads import Heads, Scales, Steps, n_models_of
 from p2l_sdk.training.verdict import Verdict
 
 SHARES = (0.25, 0.5)  # of the prompts, for the learning curve
@@ -74,10 +74,11 @@ def cross_validate(
     tables = [sums.of(candidate.outputs, rows, grid) for candidate in candidates]
     best, scales = _choose(tables, grid, sums.weights)
     chosen = candidates[best]
-    losses, weights, prompt = vote_losses(folds, kept(chosen.outputs, rows, scales))
+    del candidates, tables
+    losses, weights, prompt = vote_losses(folds, chosen.outputs, rows, scales)
     verdict = Verdict.of_losses(
         losses,
-        vote_losses(folds, rows)[0],
+        vote_losses(folds, rows, rows, None)[0],
         prompt,
         weights,
         measured=f"{FOLDS}-fold cross-validation over prompts",

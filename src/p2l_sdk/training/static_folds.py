@@ -31,6 +31,7 @@ Tick = Callable[[], None]
 
 FOLDS = 5
 _MOST_SCANNED = 100_000  # votes on which shares kept are compared
+_MOST_OUTPUTS = 1 << 23  # of prompts times LLMs, that are copied at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,17 +126,32 @@ class LossSums:
             outputs, averaged: `(n_prompts, n_outputs)`.
             grid: the choices.
         """
-        return np.stack([self._by_prompt(self._losses(kept(outputs, averaged, scales))) for scales in grid])
-
-    def _losses(self, outputs: torch.Tensor) -> torch.Tensor:
-        return -log_likelihoods(outputs, self._labels, self._feedback) * self._weights
+        losses = [_losses(self._labels, self._feedback, outputs, averaged, scales) for scales in grid]
+        return np.stack([self._by_prompt(each * self._weights) for each in losses])
 
     def _by_prompt(self, values: torch.Tensor) -> np.ndarray:
         return np.bincount(self._labels[:, 0].numpy(), values.numpy().astype(np.float64), self._n)
 
 
-def vote_losses(folds: Folds, outputs: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Loss, weight and prompt of every vote that counts, given `(n_prompts, n_outputs)`."""
+def vote_losses(
+    folds: Folds, outputs: torch.Tensor, averaged: torch.Tensor, scales: Scales | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Loss, weight and prompt of every vote that counts, given `(n_prompts, n_outputs)` outputs, of whose departure
+    from the averaged leaderboard some is kept, or all."""
     columns = ByPrompt.of_votes(folds.votes, folds.feedback).of(np.arange(len(folds.fold)))
-    losses = -log_likelihoods(outputs, columns["labels"], folds.feedback)
+    losses = _losses(columns["labels"], folds.feedback, outputs, averaged, scales)
     return losses.numpy(), columns["weights"].numpy(), columns["labels"][:, 0].numpy()
+
+
+def _losses(
+    labels: torch.Tensor, feedback: Feedback, outputs: torch.Tensor, averaged: torch.Tensor, scales: Scales | None
+) -> torch.Tensor:
+    """`(n_votes,)` losses; of thousands of LLMs some prompts at a time, as copies of all outputs would be gigabytes."""
+    n, width = outputs.shape
+    losses, size = torch.empty(len(labels)), max(1, _MOST_OUTPUTS // width)
+    for start in range(0, n, size):
+        part = slice(start, start + size)
+        here = (labels[:, 0] >= start) & (labels[:, 0] < start + size)
+        some = outputs[part] if scales is None else kept(outputs[part], averaged[part], scales)
+        losses[here] = -log_likelihoods(some, labels[here] - torch.tensor([start, 0, 0, 0]), feedback)
+    return losses

@@ -22,7 +22,8 @@ import numpy as np
 
 from p2l_sdk.errors import P2LError, P2LWarning, VotesError, member
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
-from p2l_sdk.leaderboards.likelihood import PairLikelihood, positive, require_room
+from p2l_sdk.leaderboards.likelihood import PairLikelihood, require_room
+from p2l_sdk.leaderboards.pair_matrix import positive
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, eta_of_threshold, vote_targets
 from p2l_sdk.options import named_options, whole_number
 from p2l_sdk.votes.connected import undetermined

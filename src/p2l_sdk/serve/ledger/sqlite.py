@@ -67,7 +67,9 @@ class SQLiteStore:
     def __init__(self, path: str | Path) -> None:
         self._path = str(path)
         self._writer: sqlite3.Connection | None = None
-        try:
+        try:  # a pipe would make a reader wait
+            if os.path.exists(self._path) and not os.path.isfile(self._path) and not os.path.isdir(self._path):
+                raise P2LError(f"the ledger {self._path} is no file; name another file with --ledger")
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600))
             with self._opened() as connection:
                 [version] = connection.execute("PRAGMA user_version").fetchone()
@@ -75,6 +77,7 @@ class SQLiteStore:
                     raise P2LError(f"{self._path} was written by another version of p2l; name another file")
                 if version == 0:
                     connection.executescript(_TABLES)
+                _require_ours(connection)
         except (OSError, sqlite3.Error) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise P2LError(
@@ -221,6 +224,26 @@ def _add(connection: sqlite3.Connection, account: str, day: str, amount: int) ->
         "ON CONFLICT DO UPDATE SET amount = amount + excluded.amount",
         (account, *periods(day), amount),
     )
+
+
+def _require_ours(connection: sqlite3.Connection) -> None:
+    """Refuse a file whose tables are not those of `_TABLES`: a trigger, or a view in a table's place, runs SQL of
+    whoever made the file when it is read or written.
+
+    Raises:
+        sqlite3.DatabaseError: what is not ours.
+    """
+    with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(_TABLES)
+        ours = dict(fresh.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
+    found = {}
+    for kind, name, sql in connection.execute("SELECT type, name, sql FROM sqlite_master"):
+        if kind == "trigger":
+            raise sqlite3.DatabaseError(f"its trigger {shown(name)} is none of p2l's")
+        found[name.lower()] = sql
+    for name, sql in ours.items():
+        if str(found.get(name)).split() != sql.split():
+            raise sqlite3.DatabaseError(f"its table {name} is not that of a ledger")
 
 
 def _require_numbers(name: str, values: Sequence[Any]) -> None:
