@@ -86,7 +86,7 @@ def test_tokens_are_believed_as_far_as_they_can_be():
         ({"type": "text", "text": "x", "image_url": {"url": "https://x.example/i"}}, 100_000),
         ({"type": "video", "video": ["a", "b", "c"]}, 300_000),
         ({"type": "tool_result", "content": [{"type": "image"}] * 50}, 5_000_000),
-        ({"type": "input_audio", "input_audio": {"data": "A" * 6400, "format": "wav"}}, 100),
+        ({"type": "input_audio", "input_audio": {"data": "A" * 6400, "format": "wav"}}, 200),
         ({"type": "text", "text": "hi"}, 0),
     ],
 )

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import functools
 import logging
 import time
 import urllib.parse
@@ -38,7 +36,7 @@ from p2l_sdk.serve.gateway.request import COST_HEADER, SESSION_HEADER, BadReques
 from p2l_sdk.serve.gateway.spend import Charge
 from p2l_sdk.serve.gateway.upstream import Answer, Upstream
 from p2l_sdk.serve.gateway.usage import counted_cost, estimated_cost, most_cost
-from p2l_sdk.serve.http import BareRoute, error_response, parsed
+from p2l_sdk.serve.http import READ_ON_THE_LOOP, BareRoute, error_response, parsed
 from p2l_sdk.serve.metrics import ServerMetrics
 
 log = logging.getLogger("p2l_sdk.serve.gateway.chat")
@@ -119,12 +117,20 @@ class _Chat:
         body = b"".join([part async for part in request.stream()])  # request.body() would keep it until the end
         cost, session = request.headers.get(COST_HEADER), request.headers.get(SESSION_HEADER)
         most, allow = self._config.max_messages, self._config.allow
-        parse = functools.partial(ChatRequest.parse, cost_header=cost, session=session, max_messages=most, allow=allow)
-        asked = await parsed(body, parse)
-        if key is not None and key.limited:
-            check_charges(asked, allow)
         owner = key.digest if key is not None else request.client.host.encode() if request.client is not None else b""
-        return dataclasses.replace(asked, owner=owner)
+        limited = key is not None and key.limited
+
+        def read(body: bytes) -> ChatRequest:
+            asked = ChatRequest.parse(body, cost, most, allow, session, owner)
+            if limited:
+                check_charges(asked, allow)
+            _ = asked.size  # here, as a large body is read on a thread
+            return asked
+
+        if key is not None and limited and len(body) > READ_ON_THE_LOOP:
+            with self._counted(key):
+                await key.require_any()  # before a second of work for nothing
+        return await parsed(body, read)
 
     async def _answer(self, asked: ChatRequest, record: _Record) -> Response:
         ends = time.monotonic() + self._config.deadline
