@@ -133,6 +133,8 @@ class Contents:
     def _read(self, name: str, value: Any) -> None:
         if name == "content":
             self._content(value)
+        elif name == "role" and isinstance(value, str):
+            pass
         elif name not in _MESSAGE or (name == "audio" and not isinstance(value, dict)):
             self._note(name)
             if value:
@@ -145,7 +147,7 @@ class Contents:
                 self._add(1, sounds=1)
             elif name == "tool_calls":
                 self.text += _bytes_of_calls(value)
-            elif name not in ("role", "cache_control") and isinstance(value, str):
+            elif name != "cache_control" and isinstance(value, str):
                 self.text += longest(value)
             self.kept = self.kept or name == "cache_control"
 
@@ -166,7 +168,10 @@ class Contents:
                 self._add(1 + _entries(part))
 
     def _part(self, part: Mapping[str, Any]) -> None:
-        kind = part.get("type")
+        kind, words = part.get("type"), part.get("text")
+        if kind == "text" and len(part) == 2 and isinstance(words, str):  # the usual
+            self.text += longest(words)
+            return
         cost, shape = _PARTS.get(kind, (None, {})) if isinstance(kind, str) else (None, {})
         if cost is None:
             self._note(kind if isinstance(kind, str) else "type")
@@ -180,6 +185,8 @@ class Contents:
                 for other in [name] if name not in shape else strangers(value, shape[name]):
                     self._note(other or name)
                     known = known and isinstance(value, int | float)
+        if cost is Cost.TEXT and known:
+            return
         number = max(1, _entries(part))
         if cost is Cost.IMAGE:
             self.images += number
@@ -189,7 +196,7 @@ class Contents:
             self._sound(_held(part, "input_audio", "data") if known else None, number)
         elif cost is Cost.FILE and known:
             self._file(part.get("file"))
-        elif cost is not Cost.TEXT or not known:
+        else:
             self._add(number)
 
     def _sound(self, data: Any, number: int) -> None:

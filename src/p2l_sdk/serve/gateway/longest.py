@@ -89,13 +89,13 @@ def indentation(text: str, value: Any) -> int:
 
 def _depth(value: Any) -> int:
     """How deep lists and objects are nested."""
-    depth, level = 0, [value]
+    depth, level = -1, [value]
     while level:
-        level = [
-            inner
-            for one in level
-            if isinstance(one, list | dict)
-            for inner in (one.values() if isinstance(one, dict) else one)
-        ]
-        depth += 1
-    return depth - 1
+        depth, inner = depth + 1, list[Any]()
+        for one in level:
+            if isinstance(one, dict):
+                inner += one.values()
+            elif isinstance(one, list):
+                inner += one
+        level = inner
+    return depth
