@@ -199,7 +199,12 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-            await send(message)
+            try:
+                await send(message)
+            except RuntimeError as error:
+                if "closed" in str(error):  # what uvloop says of a connection that was reset
+                    raise ClientDisconnect from None
+                raise
 
         try:
             headers = dict(scope["headers"])

@@ -52,8 +52,8 @@ def check_charges(request: ChatRequest, allow: Collection[str]) -> None:
             continue
         if name == "tools":
             _check_tools(value, allow)
-        elif name == "chat_template_kwargs" and isinstance(value, dict) and "chat_template" in value:
-            raise _refused("a chat_template, which may write more than it reads,", name)
+        elif name == "chat_template_kwargs" and not _switches(value):
+            raise _refused("a template, or a number for one, which may write more than it reads,", name)
         elif name == "modalities":
             if not isinstance(value, list) or any(kind not in ("text", "audio") for kind in value):
                 raise _refused("an answer in anything but text and audio", name)
@@ -76,6 +76,12 @@ def _check_tools(tools: Any, allow: Collection[str]) -> None:
         for name in strangers(tool, TOOL):  # some vendors go by such a name
             if name not in allow:
                 raise _refused(f"{name[:100]!r} of tool {i}", "tools")
+
+
+def _switches(value: Any) -> bool:
+    """Whether the arguments of a template can hardly make it write more than it reads."""
+    held = value.items() if isinstance(value, dict) else ((value, value),)
+    return all(name != "chat_template" and isinstance(inner, bool | str | None) for name, inner in held)
 
 
 def _refused(what: str, name: str, param: str | None = None) -> BadRequest:

@@ -121,7 +121,9 @@ class _Chat:
         limited = key is not None and key.limited
 
         def read(body: bytes) -> ChatRequest:
-            asked = ChatRequest.parse(body, cost, most, allow, session, owner)
+            asked = ChatRequest.parse(
+                body, cost_header=cost, max_messages=most, allow=allow, session=session, owner=owner
+            )
             if limited:
                 check_charges(asked, allow)
             _ = asked.size  # here, as a large body is read on a thread
@@ -257,14 +259,15 @@ class _Record:
         assert self.charge is not None
         assert self.charge.quote is not None
         known = self.request, answer.llm, self.charge.quote, answer.written
-        counted = counted_cost(answer.counted, *known)
-        whole = end == "done" or (answer.stream is not None and answer.stream.events.done)
-        if counted is not None and whole:
+        counted = counted_cost(answer.counted, *known[:3])
+        events = None if answer.stream is None else answer.stream.events
+        whole = end == "done" or (events is not None and events.done)
+        if counted is not None and whole and (events is None or events.final):
             return counted, counted
         cost = max(counted or 0.0, estimated_cost(*known, whole=whole), self.charge.quote.expected)
         if not whole and answer.waited > _SECONDS_UNDER_WAY:
             return cost, self.charge.quote.most  # nobody read what the LLM has written meanwhile
-        return cost, most_cost(*known, whole=whole)
+        return cost, max(counted or 0.0, most_cost(*known, whole=whole))
 
 
 def _headers(choice: Choice, answer: Answer, quote: Quote | None) -> dict[str, str]:

@@ -27,6 +27,9 @@ _READ = frozenset((  # fields whose meaning matters here: another spelling of th
     "model", "messages", "n", "stream", "stream_options", "cost", "tools", "functions", "response_format", *MAX_TOKENS,
     *PRICED,
 ))  # fmt: skip
+_HIDING = (  # with these an LLM writes tokens of no text: those that end an answer, among others
+    "ignore_eos", "min_tokens", "logit_bias", "stop_token_ids", "bad_words", "continue_final_message", "echo",
+)  # fmt: skip
 _MOST_TOKENS = 10**9  # of an answer; a number may have more digits than a float holds
 _MAX_FIELDS = 500  # OpenAI's API has about forty
 _MAX_CHOICES = 1024
@@ -151,6 +154,11 @@ class ChatRequest:
         kinds = self.fields["modalities"].value if "modalities" in self.fields else None
         sound = "audio" in self.fields and self.fields["audio"].value is not None
         return sound or (isinstance(kinds, list) and "audio" in kinds)
+
+    @property
+    def hides(self) -> bool:
+        """Whether the answer may hold tokens that no text shows."""
+        return any(name in self.fields and self.fields[name].value for name in _HIDING)
 
     @property
     def wants_usage(self) -> bool:
