@@ -24,6 +24,8 @@ CACHED = [{"type": "text", "text": "x" * 9000, "cache_control": {"type": "epheme
 PDF = [{"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA"}}, {"type": "text", "text": "hi"}]
 TOOLS = [{"type": "function", "function": {"name": f"f{i}", "description": "d" * 2000}} for i in range(60)]
 
+UNTHINKING = {name: {"reasoning": False} for name in PRICES}
+
 
 def fails(kind: str) -> Callable[[BillingLLMs, list[str]], None]:
     """The first choice fails."""
@@ -101,6 +103,39 @@ ATTACKS: dict[str, tuple[list[dict], dict[str, Any]]] = {
     "a prompt that is billed for each of many answers": (
         [ask(messages=[{"role": "user", "content": "x" * 2000}], n=20, max_tokens=5)] * 12,
         {"before": all_do("each")},
+    ),
+    "tokens that no text shows": (
+        [ask(max_tokens=900, ignore_eos=True)] * 12,
+        {"before": all_do("blank"), "one_by_one": True, **UNTHINKING},
+    ),
+    "tokens that no text shows, in streams that are left": (
+        [ask(stream=True, max_tokens=900, logit_bias={"9": 100})] * 12,
+        {"before": all_do("blank"), "leave_after": 0.5, **UNTHINKING},
+    ),
+    **{
+        f"streams of the kind {kind!r} at LLMs that do not think": (
+            [ask(stream=True, max_tokens=100, n=n)] * 12,
+            {
+                "before": all_do(kind),
+                "one_by_one": kind == "withheld",
+                **UNTHINKING,
+            },
+        )
+        for kind, n in (("early", 1), ("custom", 1), ("shares", 8), ("withheld", 1))
+    },
+    "a count that is not asked for in earnest": (
+        [ask(stream=True, max_tokens=200, stream_options={"include_usage": "false"})] * 12,
+        UNTHINKING,
+    ),
+    "answers that are accepted": ([ask(max_tokens=900)] * 12, {"before": all_do("202"), "one_by_one": True}),
+    "a text that grows in its normal form": (
+        [ask(messages=[{"role": "user", "content": "\ufdfa\U0001d160\ufb2c" * 300}], max_tokens=5)] * 12,
+        {"before": all_do("normal"), "one_by_one": True},
+    ),
+    "tools that are written on many lines": (
+        [ask(tools=[{"type": "function", "function": {"name": "f", "parameters": {"enum": [1] * 4000}}}], max_tokens=5)]
+        * 6,
+        {"before": all_do("pretty"), "one_by_one": True},
     ),
     "a limit of a config's own": ([ask()] * 12, {DEAR: {"max_tokens": 15_000}, CHEAP: {"max_tokens": 15_000}}),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -46,7 +47,7 @@ class Events:
         text_bytes: bytes of text in the answer so far.
         pieces: number of texts that it came in; each is at least a token.
         silent: number of pieces without text, each of which may be a token that is not shown.
-        bytes: of everything so far.
+        heard: when the last event came, on the monotonic clock.
     """
 
     def __init__(self, choices: int = 1, usage: bool = True) -> None:
@@ -58,7 +59,8 @@ class Events:
         self.usage: dict[str, Any] | None = None
         self.final = False
         self._shares: dict[int, int] | None = {}  # tokens by choice, until there is a count of all
-        self.text_bytes = self.pieces = self.silent = self.bytes = 0
+        self.text_bytes = self.pieces = self.silent = 0
+        self.heard = time.monotonic()
 
     def feed(self, part: bytes) -> bytes:
         """Add a part of the stream and return the events that it completes, unchanged, up to the first error; without a
@@ -87,7 +89,7 @@ class Events:
             if self.usage is not before and not self._pass_usage and _EMPTY.search(event):
                 dropped.append(event)
             begin = end
-        self.bytes += len(whole)
+        self.heard = time.monotonic()
         for event in dropped:
             whole = whole.replace(event, b"")
         return whole
