@@ -80,7 +80,7 @@ def _stated(usage: Mapping[str, Any]) -> float:
     fee, provider = _usd(usage.get("cost")), _usd(inside)
     if usage.get("is_byok"):
         return fee + provider if provider > 0 else 0.0
-    return max(fee, provider) if fee > 0 else 0.0
+    return fee + provider if provider > fee > 0 else fee  # a fee below what the provider takes comes beside it
 
 
 def _usd(value: Any) -> float:
