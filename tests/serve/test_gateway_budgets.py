@@ -123,6 +123,14 @@ ATTACKS: dict[str, tuple[list[dict], dict[str, Any]]] = {
         )
         for kind, n in (("early", 1), ("custom", 1), ("shares", 8), ("withheld", 1))
     },
+    "streams that stall": (
+        [ask(stream=True, max_tokens=5000)] * 12,
+        {"before": all_do("stall"), **UNTHINKING},
+    ),
+    "leaving streams that are sent in lumps": (
+        [ask(stream=True, max_tokens=5000)] * 12,
+        {"before": all_do("stall"), "leave_after": 0.8, **UNTHINKING},
+    ),
     "a count that is not asked for in earnest": (
         [ask(stream=True, max_tokens=200, stream_options={"include_usage": "false"})] * 12,
         UNTHINKING,
@@ -176,6 +184,16 @@ def test_an_answer_is_cut_to_what_the_key_can_pay_and_the_reply_says_so(gateway,
         assert llms.bodies[-1].get("max_tokens") is None
         refused = client.post("/chat/completions", json=ask(model=DEAR, messages=LONG))
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "insufficient_quota")
+
+
+def test_an_error_says_that_the_key_could_not_pay_another_try(gateway, llms):
+    server, key = gateway(budget=0.01)
+    llms.behaviour[CHEAP] = "html"
+    reply = httpx.post(f"{server.url}/chat/completions", json=ask(model=CHEAP, max_tokens=9000), headers=TEAM)
+    error = reply.json()["error"]
+    assert (reply.status_code, len(llms.bodies)) == (502, 2)
+    assert error["message"].endswith("; what the key has left does not pay another call")
+    assert key.spent == pytest.approx(0.01, rel=0.02)
 
 
 def test_the_choice_goes_by_what_this_request_costs(gateway, llms):

@@ -6,11 +6,11 @@ nobody limits it. `behaviour[name]` is what an LLM does next: ok, slow (takes ha
 answers), filter (bills what it read of a prompt that it then refuses), 403, 500, untold (does not count), lie (counts
 more than can be), html (bills, and sends no answer), each (reads its prompt for each answer), fast (streams as fast as
 it is read), parts (counts the prompt in the first event of a stream, the answer in the last, and then nothing), byok
-(states a fee beside its own cost), early (counts only in the first event), custom (streams the input of a tool, without
-a count), blank (writes tokens without text), shares (streams choices and counts each), withheld (ends a stream with a
-filter's error before any text), 202, normal (reads a text in NFKC, a token for each byte), pretty (reads tools with
-indentation). Reasoning is counted beside the answer (beside), without a total (unsummed), or with
-the answer and not told apart from it (thinks).
+(states a fee beside its own cost), early (counts only in the first event), custom (streams the input of a tool,
+without a count), blank (writes tokens without text), shares (streams choices and counts each), withheld (ends a stream
+with a filter's error before any text), stall (sends a piece, and bills all), 202, normal (reads a text in NFKC, a
+token for each byte), pretty (reads tools with indentation). Reasoning is counted beside the answer (beside), without a
+total (unsummed), or with the answer and not told apart from it (thinks).
 """
 
 from __future__ import annotations
@@ -134,6 +134,10 @@ class BillingLLMs:
             self._bill(name, 0, tokens)
             yield 'data: {"error": {"message": "no", "code": "content_filter"}}\n\n'
             return
+        if behaviour == "stall":
+            self._bill(name, 0, tokens)
+            yield chunk
+            await asyncio.sleep(5)
         if behaviour == "shares":
             self._bill(name, 0, tokens)
             each = tokens // (n := body.get("n") or 1)
