@@ -16,7 +16,7 @@ UNKNOWN, USUAL_UNKNOWN = 100_000, 3000  # tokens of a part whose size the reques
 _AUDIO_BYTES, _USUAL_AUDIO_BYTES = 64, 1000  # of base64 per token of audio: at least, usually
 _LEAST_AUDIO = 100  # tokens that a vendor bills for the shortest sound
 _SHORTEST_AUDIO = 1000  # characters in base64; shorter data is the name of a sound elsewhere
-_LONGEST_FORM = 3  # bytes of a text, at most, for a byte of it in a data URL, see `longest`
+_LONGEST_FORM = 3  # tokens, at most, for a character of a text in a data URL (see `longest`), or of what is encrypted
 
 
 class Cost(Enum):
@@ -51,6 +51,10 @@ _PARTS: dict[str, tuple[Cost, dict[str, Any]]] = {  # by type; `type` and `cache
 }
 IMAGES = tuple(kind for kind, (cost, _) in _PARTS.items() if cost is Cost.IMAGE)
 SOUNDS = tuple(kind for kind, (cost, _) in _PARTS.items() if cost is Cost.AUDIO)
+_THOUGHTS = [{  # of an earlier answer, some of them encrypted
+    "type": str, "text": str, "thinking": str, "summary": str, "data": str, "signature": str, "id": str, "format": str,
+    "index": PLAIN,
+}]  # fmt: skip
 _CALL = {"name": str, "arguments": ANY}
 _MESSAGE: dict[str, Any] = {  # beside `content`; what is no sound costs its bytes
     "role": str, "name": str, "tool_call_id": str, "refusal": str, "reasoning_content": str, "reasoning": str,
@@ -61,6 +65,7 @@ _MESSAGE: dict[str, Any] = {  # beside `content`; what is no sound costs its byt
         "extra_content": {"google": {"thought_signature": str}},
     }],
     "annotations": [{"type": str, "url_citation": NAMES}],
+    "reasoning_details": _THOUGHTS, "thinking_blocks": _THOUGHTS,  # OpenRouter's, litellm's
 }  # fmt: skip
 _FUNCTION = {"name": str, "description": str, "parameters": ANY, "strict": PLAIN, "cache_control": _KEPT}
 TOOL: dict[str, Any] = {
@@ -145,6 +150,9 @@ class Contents:
                 self._add(max(1, _entries(value)))
             if name == "audio":  # an earlier answer, which the vendor has kept
                 self._add(1, sounds=1)
+            elif name in ("reasoning_details", "thinking_blocks"):
+                held = [str(one.get("data") or "") for one in value if isinstance(one, dict)]
+                self.other += _LONGEST_FORM * sum(map(len, held))
             elif name == "tool_calls":
                 self.text += _bytes_of_calls(value)
             elif name != "cache_control" and isinstance(value, str):
