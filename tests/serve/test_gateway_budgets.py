@@ -24,6 +24,8 @@ CACHED = [{"type": "text", "text": "x" * 9000, "cache_control": {"type": "epheme
 PDF = [{"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA"}}, {"type": "text", "text": "hi"}]
 TOOLS = [{"type": "function", "function": {"name": f"f{i}", "description": "d" * 2000}} for i in range(60)]
 
+UNTHINKING = {name: {"reasoning": False} for name in PRICES}
+
 
 def fails(kind: str) -> Callable[[BillingLLMs, list[str]], None]:
     """The first choice fails."""
@@ -102,6 +104,47 @@ ATTACKS: dict[str, tuple[list[dict], dict[str, Any]]] = {
         [ask(messages=[{"role": "user", "content": "x" * 2000}], n=20, max_tokens=5)] * 12,
         {"before": all_do("each")},
     ),
+    "tokens that no text shows": (
+        [ask(max_tokens=900, ignore_eos=True)] * 12,
+        {"before": all_do("blank"), "one_by_one": True, **UNTHINKING},
+    ),
+    "tokens that no text shows, in streams that are left": (
+        [ask(stream=True, max_tokens=900, logit_bias={"9": 100})] * 12,
+        {"before": all_do("blank"), "leave_after": 0.5, **UNTHINKING},
+    ),
+    **{
+        f"streams of the kind {kind!r} at LLMs that do not think": (
+            [ask(stream=True, max_tokens=100, n=n)] * 12,
+            {
+                "before": all_do(kind),
+                "one_by_one": kind == "withheld",
+                **UNTHINKING,
+            },
+        )
+        for kind, n in (("early", 1), ("custom", 1), ("shares", 8), ("withheld", 1))
+    },
+    "streams that stall": (
+        [ask(stream=True, max_tokens=5000)] * 12,
+        {"before": all_do("stall"), **UNTHINKING},
+    ),
+    "leaving streams that are sent in lumps": (
+        [ask(stream=True, max_tokens=5000)] * 12,
+        {"before": all_do("stall"), "leave_after": 0.8, **UNTHINKING},
+    ),
+    "a count that is not asked for in earnest": (
+        [ask(stream=True, max_tokens=200, stream_options={"include_usage": "false"})] * 12,
+        UNTHINKING,
+    ),
+    "answers that are accepted": ([ask(max_tokens=900)] * 12, {"before": all_do("202"), "one_by_one": True}),
+    "a text that grows in its normal form": (
+        [ask(messages=[{"role": "user", "content": "\ufdfa\U0001d160\ufb2c" * 300}], max_tokens=5)] * 12,
+        {"before": all_do("normal"), "one_by_one": True},
+    ),
+    "tools that are written on many lines": (
+        [ask(tools=[{"type": "function", "function": {"name": "f", "parameters": {"enum": [1] * 4000}}}], max_tokens=5)]
+        * 6,
+        {"before": all_do("pretty"), "one_by_one": True},
+    ),
     "a limit of a config's own": ([ask()] * 12, {DEAR: {"max_tokens": 15_000}, CHEAP: {"max_tokens": 15_000}}),
 }
 
@@ -141,6 +184,16 @@ def test_an_answer_is_cut_to_what_the_key_can_pay_and_the_reply_says_so(gateway,
         assert llms.bodies[-1].get("max_tokens") is None
         refused = client.post("/chat/completions", json=ask(model=DEAR, messages=LONG))
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "insufficient_quota")
+
+
+def test_an_error_says_that_the_key_could_not_pay_another_try(gateway, llms):
+    server, key = gateway(budget=0.01)
+    llms.behaviour[CHEAP] = "html"
+    reply = httpx.post(f"{server.url}/chat/completions", json=ask(model=CHEAP, max_tokens=9000), headers=TEAM)
+    error = reply.json()["error"]
+    assert (reply.status_code, len(llms.bodies)) == (502, 2)
+    assert error["message"].endswith("; what the key has left does not pay another call")
+    assert key.spent == pytest.approx(0.01, rel=0.02)
 
 
 def test_the_choice_goes_by_what_this_request_costs(gateway, llms):

@@ -114,7 +114,7 @@ def test_audio_is_quoted_at_its_own_price():
     messages = [{"role": "user", "content": SOUND}]
     flat, own = Prices(input=1, output=2), Prices(input=1, output=2, audio_input=41, audio_output=12)
     heard = quote(own, messages=messages).most - quote(flat, messages=messages).most
-    assert heard == pytest.approx(40 * 1000 / 1e6)
+    assert heard == pytest.approx(40 * 1100 / 1e6)
     said = quote(own, messages=messages, modalities=["audio"]).most - quote(own, messages=messages).most
     assert said == pytest.approx(10 * 100 / 1e6, abs=5e-5)
 

@@ -12,7 +12,7 @@ from p2l_sdk.serve.gateway.config import LLMConfig, Prices
 from p2l_sdk.serve.gateway.quote import Quote
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.sse import Events
-from p2l_sdk.serve.gateway.usage import Written, counted_cost
+from p2l_sdk.serve.gateway.usage import Written, counted_cost, most_cost
 
 LLM = LLMConfig(name="x", base_url="http://x", prices=Prices(input=10, output=20, cached_input=1))
 TOKENS = {"prompt_tokens": 20, "completion_tokens": 30}
@@ -25,7 +25,7 @@ def asked(**fields) -> ChatRequest:
 
 def cost(usage: dict, **fields) -> float | None:
     request = asked(**fields)
-    return counted_cost(usage, request, LLM, Quote.of(request, LLM, 0.0), Written(400, 900))
+    return counted_cost(usage, request, LLM, Quote.of(request, LLM, 0.0))
 
 
 def test_a_cost_that_the_upstream_states_is_taken_if_it_is_possible():
@@ -43,12 +43,31 @@ def test_a_fee_for_passing_on_is_not_the_cost():
     assert cost({**TOKENS, "cost": 0.0001, "cost_details": {"upstream_inference_cost": None}}) == 0.0001
 
 
-@pytest.mark.parametrize(("reasoning", "believed"), [(None, 90), (True, 90), (False, 64 + 4), (20, 64 + 4 + 20)])
-def test_reasoning_that_nobody_saw_is_believed_unless_it_is_known_that_there_is_none(reasoning, believed):
-    llm, request = dataclasses.replace(LLM, reasoning=reasoning), asked()
-    usage, quote = {"prompt_tokens": 20, "completion_tokens": 90}, Quote.of(request, LLM, 0.0)
-    expected = (10 * 20 + 20 * believed) / 1e6
-    assert counted_cost(usage, request, llm, quote, Written(1, 4)) == pytest.approx(expected)
+@pytest.mark.parametrize(("wrote", "believed"), [(90, 90), (10**6, 164)])
+def test_a_count_is_believed_up_to_what_was_allowed_whatever_is_shown(wrote, believed):
+    """A vendor bills tokens that no text shows: reasoning, and those that end an answer."""
+    request, usage = asked(), {"prompt_tokens": 20, "completion_tokens": wrote, "total_tokens": 20 + wrote}
+    quote = Quote.of(request, LLM, 0.0)
+    for reasoning in (None, True, False, 20):
+        llm = dataclasses.replace(LLM, reasoning=reasoning)
+        found = counted_cost(usage, request, llm, quote)
+        assert found == pytest.approx(min((10 * 20 + 20 * believed) / 1e6, quote.most))
+
+
+@pytest.mark.parametrize(
+    ("fields", "tokens"),
+    [
+        ({}, 4 + 64 + 2),
+        ({"ignore_eos": True}, None),
+        ({"logit_bias": {"9": 100}}, None),
+        ({"min_tokens": 0}, 4 + 64 + 2),
+    ],
+)
+def test_without_a_count_each_byte_is_a_token_unless_some_may_be_hidden(fields, tokens):
+    llm, request = dataclasses.replace(LLM, reasoning=False), asked(**fields)
+    quote = Quote.of(request, llm, 0.0)
+    expected = quote.most if tokens is None else quote.read + tokens * 20 / 1e6
+    assert most_cost(request, llm, quote, Written(4, silent=2)) == pytest.approx(expected)
 
 
 def test_the_largest_numbers_of_a_stream_count():
@@ -86,7 +105,7 @@ def test_tokens_are_believed_as_far_as_they_can_be():
         ({"type": "text", "text": "x", "image_url": {"url": "https://x.example/i"}}, 100_000),
         ({"type": "video", "video": ["a", "b", "c"]}, 300_000),
         ({"type": "tool_result", "content": [{"type": "image"}] * 50}, 5_000_000),
-        ({"type": "input_audio", "input_audio": {"data": "A" * 6400, "format": "wav"}}, 100),
+        ({"type": "input_audio", "input_audio": {"data": "A" * 6400, "format": "wav"}}, 200),
         ({"type": "text", "text": "hi"}, 0),
     ],
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import http.client
 import json
 import zlib
 from itertools import repeat
+from typing import Any, cast
 
 import pytest
 from conftest import MODELS, ROOT
@@ -20,9 +22,12 @@ from p2l_sdk import P2L
 from p2l_sdk.errors import P2LError
 from p2l_sdk.serve import Engine, create_app
 from p2l_sdk.serve.auth import Keys
+from p2l_sdk.serve.bodies import BodyRoom
 from p2l_sdk.serve.gateway.chat import create_gateway
 from p2l_sdk.serve.gateway.config import GatewayConfig
 from p2l_sdk.serve.gateway.pool import UpstreamClient
+from p2l_sdk.serve.http import Gate
+from p2l_sdk.serve.metrics import ServerMetrics
 
 LIMIT = 2 * 2**20
 KEY = "sk-0123456789abcdef"
@@ -271,3 +276,24 @@ def test_without_a_key_nothing_is_decoded(server):
     )
     said = say(server.port, parts, seconds=1)
     assert set(said.statuses) == {401}
+
+
+def test_a_connection_that_is_reset_while_a_reply_is_sent_is_no_fault_of_the_server(caplog):
+    """uvloop says so with a RuntimeError; any other one is a mistake, and is logged."""
+
+    async def replies(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def run(text: str) -> None:
+        async def send(message: Any) -> None:
+            raise RuntimeError(text)
+
+        gate = Gate(replies, max_body_bytes=9, body_seconds=1.0, room=BodyRoom(9), metrics=ServerMetrics())
+        scope = {"type": "http", "headers": [], "path": "/", "client": ("x", 1)}
+        await gate(scope, cast(Any, None), send)
+
+    asyncio.run(run("unable to perform operation on <TCPTransport closed=True>; the handler is closed"))
+    assert not caplog.messages
+    with pytest.raises(ConnectionError):
+        asyncio.run(run("no such message"))
+    assert "a request failed: RuntimeError" in caplog.text

@@ -6,8 +6,11 @@ nobody limits it. `behaviour[name]` is what an LLM does next: ok, slow (takes ha
 answers), filter (bills what it read of a prompt that it then refuses), 403, 500, untold (does not count), lie (counts
 more than can be), html (bills, and sends no answer), each (reads its prompt for each answer), fast (streams as fast as
 it is read), parts (counts the prompt in the first event of a stream, the answer in the last, and then nothing), byok
-(states a fee beside its own cost). Reasoning is counted beside the answer (beside), without a total (unsummed), or with
-the answer and not told apart from it (thinks).
+(states a fee beside its own cost), early (counts only in the first event), custom (streams the input of a tool,
+without a count), blank (writes tokens without text), shares (streams choices and counts each), withheld (ends a stream
+with a filter's error before any text), stall (sends a piece, and bills all), 202, normal (reads a text in NFKC, a
+token for each byte), pretty (reads tools with indentation). Reasoning is counted beside the answer (beside), without a
+total (unsummed), or with the answer and not told apart from it (thinks).
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import asyncio
 import contextlib
 import json
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -24,6 +28,15 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from gateway_server import running
 
 LONGEST = 20_000
+_UNTOLD = ("untold", "early", "custom")
+_CHUNKS = {
+    behaviour: f'data: {{"choices": [{{"index": 0, "delta": {delta}}}]}}\n\n'
+    for behaviour, delta in (
+        ("ok", '{"content": "x "}'),
+        ("blank", '{"content": ""}'),
+        ("custom", '{"tool_calls": [{"index": 0, "custom": {"input": "x "}}]}'),
+    )
+}
 _CONTROL = ("model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "temperature")
 _ELSEWHERE = re.compile(r"https://x\.example/v|data:application/pdf|\"audio\": {\"id\"")
 _IMAGE = re.compile(r"data:image[^\"]*")
@@ -71,6 +84,10 @@ class BillingLLMs:
         read *= (2 if "cache_control" in text else 1) * (body.get("n") or 1 if behaviour == "each" else 1)
         limits = [body[key] for key in ("max_tokens", "max_completion_tokens") if body.get(key)]
         each, n = max(limits, default=LONGEST), body.get("n") or 1
+        if behaviour == "normal":
+            read = len(unicodedata.normalize("NFKC", text).encode())
+        if behaviour == "pretty":
+            read += sum(1 + len(line.split()) for line in json.dumps(body["tools"], indent=4).splitlines())
         self._bill(name, read, 0)
         if behaviour == "filter":
             return JSONResponse({"error": {"message": "no", "code": "content_filter"}}, 400)
@@ -79,6 +96,8 @@ class BillingLLMs:
                 self._stream(name, each * n, read, body, behaviour), media_type="text/event-stream"
             )
         self._bill(name, 0, each * n)
+        if behaviour == "202":
+            return JSONResponse({"choices": [{"message": {"content": "x"}}]}, 202)
         if behaviour == "html":
             return Response("<html>", media_type="text/html")
         if behaviour == "beside":
@@ -105,12 +124,31 @@ class BillingLLMs:
             await asyncio.sleep(5)
         usage = LIES if behaviour == "lie" else json.dumps({"prompt_tokens": read, "completion_tokens": each * n})
         text = json.dumps([{"index": i, "message": {"role": "assistant", "content": "x " * each}} for i in range(n)])
+        text = text.replace("x ", "") if behaviour == "blank" else text
         told = "" if behaviour == "untold" else f', "usage": {usage}'
         return Response(f'{{"choices": {text}{told}}}', media_type="application/json")
 
     async def _stream(self, name: str, tokens: int, read: int, body: dict, behaviour: str):
-        chunk = 'data: {"choices": [{"index": 0, "delta": {"content": "x "}}]}\n\n'
-        if behaviour == "parts":
+        chunk = _CHUNKS.get(behaviour, _CHUNKS["ok"])
+        if behaviour == "withheld":
+            self._bill(name, 0, tokens)
+            yield 'data: {"error": {"message": "no", "code": "content_filter"}}\n\n'
+            return
+        if behaviour == "stall":
+            self._bill(name, 0, tokens)
+            yield chunk
+            await asyncio.sleep(5)
+        if behaviour == "shares":
+            self._bill(name, 0, tokens)
+            each = tokens // (n := body.get("n") or 1)
+            usage = json.dumps({"prompt_tokens": read, "completion_tokens": each, "total_tokens": read + each})
+            for i in range(n):
+                yield f'data: {{"choices": [{{"index": {i}, "delta": {{"content": "{"x" * each}"}}}}]}}\n\n'
+                end = f'{{"index": {i}, "delta": {{}}, "finish_reason": "stop"}}'
+                yield f'data: {{"choices": [{end}], "usage": {usage}}}\n\n'
+            yield "data: [DONE]\n\n"
+            return
+        if behaviour in ("parts", "early"):
             usage = json.dumps({"prompt_tokens": read, "completion_tokens": 1})
             yield f'data: {{"choices": [{{"index": 0, "delta": {{}}}}], "usage": {usage}}}\n\n'
         left, bills = tokens, self.bills
@@ -121,7 +159,7 @@ class BillingLLMs:
             yield chunk * size
             await asyncio.sleep(0 if behaviour == "fast" else 0.01)  # 300 tokens a second, which is fast
         yield 'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
-        if (body.get("stream_options") or {}).get("include_usage") and behaviour != "untold":
+        if (body.get("stream_options") or {}).get("include_usage") and behaviour not in _UNTOLD:
             usage = LIES if behaviour == "lie" else json.dumps({"prompt_tokens": read, "completion_tokens": tokens})
             if behaviour == "parts":
                 usage = json.dumps({"prompt_tokens": 0, "completion_tokens": tokens})

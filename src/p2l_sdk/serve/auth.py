@@ -10,6 +10,7 @@ import math
 import os
 import secrets
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from p2l_sdk.errors import P2LError
 from p2l_sdk.modeling.number_p2l import to_number
 from p2l_sdk.routing.route import usd
 from p2l_sdk.serve.errors import OVERLOADED, ApiError
-from p2l_sdk.serve.ledger.entries import NANO, Account, Budgets, Grant, nano
+from p2l_sdk.serve.ledger.entries import NANO, Account, Budgets, Grant, Hold, Settlement, nano
 from p2l_sdk.serve.ledger.ledger import Ledger
 
 ENVIRONMENT = "P2L_API_KEYS"
@@ -87,6 +88,19 @@ class Key:
     def limited(self) -> bool:
         """Whether it has a budget."""
         return self.budgets != Budgets()
+
+    async def require_any(self) -> None:
+        """Ask whether there is anything left to spend.
+
+        Raises:
+            OutOfBudget: there is not.
+            LedgerError: the ledger does not say.
+        """
+        hold = Hold(self.account, uuid.uuid4().hex, 1, 1, self.budgets, _HELD_SECONDS)
+        grant = await self.ledger.reserve(hold)
+        if grant.amount is None:
+            raise self.refused(grant, 1 / NANO)
+        self.ledger.settle(Settlement(hold.account, hold.id, 0))
 
     def refused(self, grant: Grant, cost: float, read: float = 0.0) -> OutOfBudget:
         """The error for a request that the ledger has refused.

@@ -36,7 +36,7 @@ from p2l_sdk.serve.metrics import ServerMetrics
 from p2l_sdk.serve.origins import is_foreign, origin_pattern
 
 _log = logging.getLogger("p2l_sdk.serve")
-_READ_ON_THE_LOOP = 256 * 1024  # bytes of a body, which take about a millisecond
+READ_ON_THE_LOOP = 256 * 1024  # bytes of a body, which take about a millisecond
 _MOST_VALUES = 1_000_000  # in text, one character in thirty to fifty is a comma or an opening bracket
 Parsed = TypeVar("Parsed")
 
@@ -53,7 +53,7 @@ async def parsed(body: bytes, parse: Callable[[bytes], Parsed]) -> Parsed:
     Raises:
         BodyTooLarge: it may hold so many values that they would need many times its size.
     """
-    if len(body) <= _READ_ON_THE_LOOP:
+    if len(body) <= READ_ON_THE_LOOP:
         return parse(body)
     if sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
         raise BodyTooLarge(f"the body holds more than {_MOST_VALUES:,} commas and brackets; send less in one request")
@@ -199,7 +199,12 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-            await send(message)
+            try:
+                await send(message)
+            except RuntimeError as error:
+                if "closed" in str(error):  # what uvloop says of a connection that was reset
+                    raise ClientDisconnect from None
+                raise
 
         try:
             headers = dict(scope["headers"])

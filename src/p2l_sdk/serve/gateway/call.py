@@ -53,7 +53,9 @@ class UpstreamError(Exception):
         """The error for a reply whose status is not that of an answer; names of its headers in any case."""
         final = status < 500 and status not in _RETRIED
         rest = retry_after(headers.get("retry-after", ""), headers.get("retry-after-ms", ""))
-        return cls(f"status_{status}", f"answered with status {status}", rest, final, status != _MODERATED)
+        worked = True if status < 300 else None  # it has answered, in a way that is not understood here
+        text = f"answered with status {status}"
+        return cls(f"status_{status}", text, rest, final, status != _MODERATED, worked=worked)
 
     @classmethod
     def refused(cls, refusal: Refusal) -> UpstreamError:

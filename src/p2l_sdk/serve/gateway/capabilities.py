@@ -7,7 +7,7 @@ may be called and refuse, or be left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from p2l_sdk.serve.errors import ApiError
 from p2l_sdk.serve.gateway.config import ABILITIES, LLMConfig
 from p2l_sdk.serve.gateway.refusal import CONTEXT
 from p2l_sdk.serve.gateway.request import ChatRequest
-from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN, IMAGES, SOUNDS
+from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN
 
 _IMAGE_TOKENS = 85  # the least that any LLM takes for an image
 _NAMES = {"tools": "tools", "vision": "images", "audio": "audio", "json_schema": "JSON schemas"}
@@ -56,14 +56,12 @@ class Needs:
     @classmethod
     def of(cls, request: ChatRequest) -> Needs:
         """The needs of a request."""
-        parts = list(_parts(request.messages))
-        kinds = [part.get("type") for part in parts]
-        images = sum(kind in IMAGES for kind in kinds)
+        images = request.size.images
         needs = {
             "tools": any(_value(request, name) for name in ("tools", "functions"))
             or any(message.get("tool_calls") or message["role"] == "tool" for message in request.messages),
             "vision": images > 0,
-            "audio": any(kind in SOUNDS for kind in kinds) or request.speaks,
+            "audio": request.size.sounds > 0 or request.speaks,
             "json_schema": _kind(_value(request, "response_format")) == "json_schema",
         }
         prompt = request.size.text // BYTES_PER_TOKEN + images * _IMAGE_TOKENS
@@ -96,7 +94,7 @@ class Capabilities:
         is `limited` to what has a price."""
         needs = Needs.of(request) if self._limited else None
         found = {} if needs is None else {name: needs.lacking(llm) for name, llm in self._limited.items()}
-        if limited and (request.size.audio or request.speaks):
+        if limited and (request.size.sounds or request.speaks):
             for name, llm in self._llms.items():
                 if missing := _unpriced(request, llm):
                     found.setdefault(name, []).append(f"audio that a key's budget pays (its `prices` lack {missing})")
@@ -121,7 +119,7 @@ def _unpriced(request: ChatRequest, llm: LLMConfig) -> str:
     """The price that is missing for the audio of a request, if one is."""
     if llm.prices is None:
         return ""
-    heard = request.size.audio > 0 and llm.prices.audio_input is None
+    heard = request.size.sounds > 0 and llm.prices.audio_input is None
     return "audio_input" if heard else "audio_output" if request.speaks and llm.prices.audio_output is None else ""
 
 
@@ -132,11 +130,3 @@ def _value(request: ChatRequest, name: str) -> Any:
 
 def _kind(value: Any) -> Any:
     return value.get("type") if isinstance(value, dict) else None
-
-
-def _parts(messages: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """The parts of all messages whose content is a list."""
-    for message in messages:
-        content = message.get("content")
-        if isinstance(content, list):
-            yield from (part for part in content if isinstance(part, dict))

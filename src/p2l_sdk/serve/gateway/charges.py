@@ -10,12 +10,11 @@ from collections.abc import Collection
 from typing import Any
 
 from p2l_sdk.serve.gateway.config import PRICED
+from p2l_sdk.serve.gateway.contents import FIELDS, TOOL, strangers
 from p2l_sdk.serve.gateway.request import BadRequest, ChatRequest
-from p2l_sdk.serve.gateway.size import IMAGES, SOUNDS
 
 _TOOLS = ("function", "custom")  # kinds that the client runs itself
-_OF_TOOLS = (*_TOOLS, "type", "name", "description", "parameters", "input_schema", "strict", "cache_control")
-_OF_MESSAGES = ("role", "content", "type", "text", "audio", "tool_calls", "cache_control", *IMAGES, *SOUNDS)
+_FORMATS = ("text", "json_object", "json_schema", "json", "regex", "grammar", "ebnf", "structural_tag")
 _PLAIN = frozenset((  # fields that cost no more than the tokens they hold, at any vendor
     "model", "messages", "audio", "n", "stream", "stream_options", "cost", "max_tokens", "max_completion_tokens",
     "min_tokens", "temperature", "top_p", "top_k", "top_a", "min_p", "typical_p", "seed", "random_seed", "stop",
@@ -23,11 +22,11 @@ _PLAIN = frozenset((  # fields that cost no more than the tokens they hold, at a
     "spaces_between_special_tokens", "presence_penalty", "frequency_penalty", "repetition_penalty",
     "length_penalty", "logit_bias", "bad_words", "logprobs", "top_logprobs", "prompt_logprobs", "response_format",
     "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
-    "guided_decoding_backend", "functions", "function_call", "tool_choice", "parallel_tool_calls", "user",
-    "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "session_id", "request_id",
+    "guided_decoding_backend", "function_call", "tool_choice", "parallel_tool_calls", "user",
+    "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "session_id", "request_id",
     "priority", "verbosity", "reasoning", "reasoning_effort", "include_reasoning", "separate_reasoning",
     "chat_template_kwargs", "add_generation_prompt", "continue_final_message",
-    "add_special_tokens", "documents", "echo", "thinking", "think", "keep_alive", "format", "safe_prompt",
+    "add_special_tokens", "echo", "thinking", "think", "keep_alive", "format", "safe_prompt",
     "prompt_mode", "prompt_truncate_len", "truncate_prompt_tokens", "usage", "reasoning_format", "cache_prompt",
     "safety_settings",
 ))  # fmt: skip
@@ -42,42 +41,49 @@ def check_charges(request: ChatRequest, allow: Collection[str]) -> None:
 
     Raises:
         BadRequest: a field is not known to be free, a tool is run by the vendor, the answer is to hold something else
-            than text and audio, or a name in a message is spelled in a way that only some vendors understand.
+            than text and audio, or a message holds what is not in the table of `contents`.
     """
-    for i, message in enumerate(request.messages):
-        content = message.get("content")
-        for held in (message, *(content if isinstance(content, list) else [content])):
-            for name in held if isinstance(held, dict) else ():
-                if not name.islower() and name not in _OF_MESSAGES and name.casefold() in _OF_MESSAGES:
-                    text = f"there is no field {name[:40]!r} in a message; write {name.casefold()!r}"
-                    raise BadRequest(text, param=f"messages[{i}]")
+    for place, name in request.size.strange:
+        if name not in allow:
+            raise _refused(f"{name[:100]!r} in message {place}", name[:100], f"messages[{place}]")
     for name, field in request.fields.items():
         value = field.value
         if value is None or value is False or name in allow or name in PRICED:  # those were asked for before
             continue
         if name == "tools":
-            _check_tools(value)
-        elif name == "chat_template_kwargs" and isinstance(value, dict) and "chat_template" in value:
-            raise _refused("a chat_template, which may write more than it reads,", name)
+            _check_tools(value, allow)
+        elif name == "chat_template_kwargs" and not _switches(value):
+            raise _refused("a template, or a number for one, which may write more than it reads,", name)
         elif name == "modalities":
             if not isinstance(value, list) or any(kind not in ("text", "audio") for kind in value):
                 raise _refused("an answer in anything but text and audio", name)
+        elif name == "response_format" and isinstance(value, dict) and value.get("type") not in _FORMATS:
+            raise _refused("an answer in anything but text", name)
+        elif name in FIELDS:
+            for other in strangers(value, FIELDS[name]):
+                if other not in allow:
+                    raise _refused(f"{other[:100]!r} in {name}", other[:100] or name, name)
         elif name not in _PLAIN:
             raise _refused(f"the field {name[:100]!r}", name[:100])
 
 
-def _check_tools(tools: Any) -> None:
+def _check_tools(tools: Any, allow: Collection[str]) -> None:
     for i, tool in enumerate(tools if isinstance(tools, list) else [tools]):
         kind = tool.get("type", "function" if "function" in tool else None) if isinstance(tool, dict) else None
         if kind not in _TOOLS:
             what = f"of the type {kind[:100]!r}" if isinstance(kind, str) else "without a known type"
             raise _refused(f"tool {i}, {what},", "tools")
-        assert isinstance(tool, dict)
-        for name, value in tool.items():
-            if name not in _OF_TOOLS and value is not None and value is not False:  # some vendors go by such a name
+        for name in strangers(tool, TOOL):  # some vendors go by such a name
+            if name not in allow:
                 raise _refused(f"{name[:100]!r} of tool {i}", "tools")
 
 
-def _refused(what: str, name: str) -> BadRequest:
+def _switches(value: Any) -> bool:
+    """Whether the arguments of a template can hardly make it write more than it reads."""
+    held = value.items() if isinstance(value, dict) else ((value, value),)
+    return all(name != "chat_template" and isinstance(inner, bool | str | None) for name, inner in held)
+
+
+def _refused(what: str, name: str, param: str | None = None) -> BadRequest:
     text = f"{what} may be charged beside tokens, and this key has a budget; leave it out"
-    return BadRequest(f"{text}, or let the config of the server `allow` {name!r}", param=name)
+    return BadRequest(f"{text}, or let the config of the server `allow` {name!r}", param=param or name)

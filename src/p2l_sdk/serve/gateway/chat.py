@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import functools
 import logging
 import time
 import urllib.parse
@@ -38,11 +36,12 @@ from p2l_sdk.serve.gateway.request import COST_HEADER, SESSION_HEADER, BadReques
 from p2l_sdk.serve.gateway.spend import Charge
 from p2l_sdk.serve.gateway.upstream import Answer, Upstream
 from p2l_sdk.serve.gateway.usage import counted_cost, estimated_cost, most_cost
-from p2l_sdk.serve.http import BareRoute, error_response, parsed
+from p2l_sdk.serve.http import READ_ON_THE_LOOP, BareRoute, error_response, parsed
 from p2l_sdk.serve.metrics import ServerMetrics
 
 log = logging.getLogger("p2l_sdk.serve.gateway.chat")
 _SECONDS_UNDER_WAY = 0.05  # of an LLM's work, which the 1000 tokens of `most_cost` allow for: 20,000 in a second
+_SILENT_SECONDS = 0.5  # of an upstream, for which they do too: 2,000 in a second, sent all at once
 _ENDING_SECONDS = 60.0  # after the deadline of a request, until it has surely ended
 
 
@@ -119,12 +118,22 @@ class _Chat:
         body = b"".join([part async for part in request.stream()])  # request.body() would keep it until the end
         cost, session = request.headers.get(COST_HEADER), request.headers.get(SESSION_HEADER)
         most, allow = self._config.max_messages, self._config.allow
-        parse = functools.partial(ChatRequest.parse, cost_header=cost, session=session, max_messages=most, allow=allow)
-        asked = await parsed(body, parse)
-        if key is not None and key.limited:
-            check_charges(asked, allow)
         owner = key.digest if key is not None else request.client.host.encode() if request.client is not None else b""
-        return dataclasses.replace(asked, owner=owner)
+        limited = key is not None and key.limited
+
+        def read(body: bytes) -> ChatRequest:
+            asked = ChatRequest.parse(
+                body, cost_header=cost, max_messages=most, allow=allow, session=session, owner=owner
+            )
+            if limited:
+                check_charges(asked, allow)
+            _ = asked.size  # here, as a large body is read on a thread
+            return asked
+
+        if key is not None and limited and len(body) > READ_ON_THE_LOOP:
+            with self._counted(key):
+                await key.require_any()  # before a second of work for nothing
+        return await parsed(body, read)
 
     async def _answer(self, asked: ChatRequest, record: _Record) -> Response:
         ends = time.monotonic() + self._config.deadline
@@ -251,14 +260,16 @@ class _Record:
         assert self.charge is not None
         assert self.charge.quote is not None
         known = self.request, answer.llm, self.charge.quote, answer.written
-        counted = counted_cost(answer.counted, *known)
-        whole = end == "done" or (answer.stream is not None and answer.stream.events.done)
-        if counted is not None and whole:
+        counted = counted_cost(answer.counted, *known[:3])
+        events = None if answer.stream is None else answer.stream.events
+        whole = end == "done" or (events is not None and events.done)
+        if counted is not None and whole and (events is None or events.final):
             return counted, counted
         cost = max(counted or 0.0, estimated_cost(*known, whole=whole), self.charge.quote.expected)
-        if not whole and answer.waited > _SECONDS_UNDER_WAY:
+        silent = 0.0 if events is None else time.monotonic() - events.heard
+        if not whole and (answer.waited > _SECONDS_UNDER_WAY or silent > _SILENT_SECONDS):
             return cost, self.charge.quote.most  # nobody read what the LLM has written meanwhile
-        return cost, most_cost(*known, whole=whole)
+        return cost, max(counted or 0.0, most_cost(*known, whole=whole))
 
 
 def _headers(choice: Choice, answer: Answer, quote: Quote | None) -> dict[str, str]:

@@ -30,11 +30,14 @@ class NoAnswer(ApiError):  # noqa: N818  named for what happened, like all error
         failures: the calls that failed; also an attribute.
         ranking: the LLMs that could have been called.
         retry_after: seconds until one of them may be called, if the breakers of all are open.
+        unpaid: whether the key could not pay another call.
     """
 
     type, code = SERVER, "upstream_error"
 
-    def __init__(self, failures: Sequence[Failure], ranking: Sequence[str], retry_after: float | None) -> None:
+    def __init__(
+        self, failures: Sequence[Failure], ranking: Sequence[str], retry_after: float | None, unpaid: bool = False
+    ) -> None:
         self.failures = failures
         counts = Counter(f"{name} {error}" for name, error in failures)
         calls = "; ".join(text if n == 1 else f"{text} ({n} times)" for text, n in counts.items())
@@ -52,7 +55,8 @@ class NoAnswer(ApiError):  # noqa: N818  named for what happened, like all error
         if retry_after is not None:
             headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
             headers["retry-after-ms"] = str(math.ceil(1000 * retry_after))
-        super().__init__(f"no LLM answered: {calls}", headers=headers)
+        rest = "; what the key has left does not pay another call" if unpaid else ""
+        super().__init__(f"no LLM answered: {calls}{rest}", headers=headers)
 
 
 class Refused(NoAnswer):
@@ -138,7 +142,7 @@ class Failover:
         if all_refused and (request.routed or refusals[0].status not in _OUR_CONFIG):
             raise Refused(failures, refusals[0])
         waits = [upstream.breaker.wait(request.owner) for upstreams in left.values() for upstream in upstreams]
-        raise NoAnswer(failures, ranking, min(waits, default=None) or None)
+        raise NoAnswer(failures, ranking, min(waits, default=None) or None, unpaid is not None)
 
     async def _ask(
         self,

@@ -71,7 +71,8 @@ class Quote:
             tokens, n * typical, audio_read=min(size.audio, size.usual), audio_written=speaks * n * typical
         )
         # some bill the prompt once for every answer, and what they keep of it in their cache twice
-        read = n * (2 if size.kept else 1) * prices.of(most, 0, audio_read=size.audio)
+        dear = max(prices.of(most, 0, audio_read=size.audio), prices.of(most, 0, cached=most), prices.of(most, 0))
+        read = n * (2 if size.kept else 1) * dear
         per_token = n * prices.of(0, 1, audio_written=speaks)
         return cls(expected, read + limit * per_token, limit, asked is not None, read, per_token, typical)
 

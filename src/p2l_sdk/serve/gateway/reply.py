@@ -17,7 +17,6 @@ from p2l_sdk.serve.engine.threads import DaemonThreads
 from p2l_sdk.serve.errors import ApiError, BodyTooLarge
 from p2l_sdk.serve.gateway.call import UpstreamError
 from p2l_sdk.serve.gateway.outline import outline
-from p2l_sdk.serve.gateway.sse import text_bytes
 
 LARGEST_REPLY = 64 * 2**20  # bytes
 _ON_THE_LOOP = 256 * 1024  # bytes, parsed in a millisecond or two
@@ -32,12 +31,12 @@ class Reply:
     Attributes:
         content: as it came; a large one is not copied into bytes, as that alone would take longer than a request.
         value: its JSON value, None if it is no JSON; of a large one, that of its `outline`.
-        text_bytes: bytes of text that an LLM has written in a large one; None of another one, whose content says so.
+        cut: bytes of the long strings in a large one, which its value lacks; None of another one.
     """
 
     content: bytes | memoryview
     value: Any
-    text_bytes: int | None = None
+    cut: int | None = None
 
     def holds(self, text: bytes) -> bool:
         """Whether the body holds a text, as it is."""
@@ -101,7 +100,7 @@ def _look_at(content: bytearray) -> Reply:
     found = outline(content)
     if found is None:
         return Reply(memoryview(content), None, 0)
-    return Reply(memoryview(content), _parsed(found.content), text_bytes(found.content) + found.cut)
+    return Reply(memoryview(content), _parsed(found.content), found.cut)
 
 
 def _parsed(content: bytes) -> Any:

@@ -2,7 +2,8 @@
 limit of the answer's length where money needs one, and absent fields that have a value in the config.
 
 The text of every other field is copied, never parsed and written again: 1.0 stays 1.0, and unknown fields and the order
-are kept. If a field occurs twice, the last one counts, as usual in JSON.
+are kept. If a field of the request occurs twice, the last one counts, as usual in JSON; twice in an object within
+is refused, as an upstream may take the first.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ _READ = frozenset((  # fields whose meaning matters here: another spelling of th
     "model", "messages", "n", "stream", "stream_options", "cost", "tools", "functions", "response_format", *MAX_TOKENS,
     *PRICED,
 ))  # fmt: skip
+_HIDING = (  # with these an LLM writes tokens of no text: those that end an answer, among others
+    "ignore_eos", "min_tokens", "logit_bias", "stop_token_ids", "bad_words", "continue_final_message", "echo",
+)  # fmt: skip
 _MOST_TOKENS = 10**9  # of an answer; a number may have more digits than a float holds
 _MAX_FIELDS = 500  # OpenAI's API has about forty
 _MAX_CHOICES = 1024
@@ -79,6 +83,7 @@ class ChatRequest:
         max_messages: int = 2048,
         allow: Collection[str] = (),
         session: str | None = None,
+        owner: bytes = b"",
     ) -> ChatRequest:
         """Parse a body, and the budget and the session in it or in the headers. Fields in `PRICED` must be in `allow`.
 
@@ -118,7 +123,7 @@ class ChatRequest:
         budget = _budget(cost_header if cost is None or cost.value is None else cost.value)
         names = [session, *(fields[name].value for name in _SESSION_FIELDS if name in fields)]
         named = next((name for name in names if isinstance(name, str) and name), None)
-        return cls(fields, model.value, messages.value, bool(stream and stream.value), budget, n, session=named)
+        return cls(fields, model.value, messages.value, bool(stream and stream.value), budget, n, None, named, owner)
 
     @property
     def routed(self) -> bool:
@@ -134,7 +139,8 @@ class ChatRequest:
     @functools.cached_property
     def size(self) -> Size:
         """How much an LLM reads."""
-        return Size.of({name: field.text for name, field in self.fields.items()}, self.messages)
+        texts = {name: field.text for name, field in self.fields.items()}
+        return Size.of(texts, {name: field.value for name, field in self.fields.items()})
 
     @property
     def max_tokens(self) -> int | None:
@@ -150,10 +156,15 @@ class ChatRequest:
         return sound or (isinstance(kinds, list) and "audio" in kinds)
 
     @property
+    def hides(self) -> bool:
+        """Whether the answer may hold tokens that no text shows."""
+        return any(name in self.fields and self.fields[name].value for name in _HIDING)
+
+    @property
     def wants_usage(self) -> bool:
         """Whether a stream is to end with the upstream's token count."""
         options = self.fields.get("stream_options")
-        return options is not None and bool((options.value or {}).get("include_usage"))
+        return options is not None and (options.value or {}).get("include_usage") is True
 
     def limited(self, tokens: int | None) -> ChatRequest:
         """The same request with an answer of at most so many tokens; as it is for None."""
@@ -211,11 +222,26 @@ def _budget(value: Any) -> float | None:
     return budget
 
 
+class Twice(Exception):  # noqa: N818  named for what happened
+    """An object has a field twice."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+
 def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):  # which of them counts is different from upstream to upstream
+        raise Twice(next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])))
+    return found
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_object)
 
 
 def _fields(body: bytes) -> dict[str, Field]:
@@ -241,6 +267,9 @@ def _fields(body: bytes) -> dict[str, Field]:
         if _skip(text, at + 1) != len(text):
             raise ValueError("something follows the object")
         return fields
+    except Twice as error:
+        text = f"an object in the body has the field {error.name[:40]!r} twice; leave one of them out"
+        raise BadRequest(text) from None
     except (ValueError, RecursionError):  # its text may contain a piece of the body
         text = f"the body is not a JSON object in UTF-8 of at most {_MAX_FIELDS} fields"
         raise BadRequest(text) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,12 +16,13 @@ LARGEST_EVENT = 16 * 2**20  # bytes; an image comes in a single event
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _LINE = re.compile(rb"\r\n|\n|\r")
 _ERROR_NAME = re.compile(rb"^event:[ \t]*error[ \t]*\r?$", re.MULTILINE)
-_TEXT = re.compile(  # without going back (*+), which takes seven times as long where much is escaped
-    rb'"(?:content|reasoning|reasoning_content|refusal|arguments|name)"\s*:\s*"([^"\\]*+(?:\\.[^"\\]*+)*+)"'
-)
 _EMPTY = re.compile(rb'"choices"\s*:\s*\[\s*\]')  # of an event that holds a token count alone
 _DONE = "[DONE]"
 _NO_CONTENT = ("role", "name")  # of a delta
+_NO_TEXT = frozenset((  # what an LLM has not written in a choice
+    "role", "id", "type", "object", "logprobs", "finish_reason", "native_finish_reason", "stop_reason",
+    "content_filter_results",
+))  # fmt: skip
 
 
 class EventTooLarge(Exception):  # noqa: N818  named for what happened
@@ -41,9 +43,11 @@ class Events:
         failed: whether an event was an error, or unreadable. Nothing counts after it.
         error: the payload of that event.
         usage: the upstream's token count, if it sent one; of several the largest numbers.
+        final: whether it came when the answer was complete, and not only at its beginning.
         text_bytes: bytes of text in the answer so far.
         pieces: number of texts that it came in; each is at least a token.
-        bytes: of everything so far.
+        silent: number of pieces without text, each of which may be a token that is not shown.
+        heard: when the last event came, on the monotonic clock.
     """
 
     def __init__(self, choices: int = 1, usage: bool = True) -> None:
@@ -53,7 +57,10 @@ class Events:
         self.begun = self.done = self.finished = self.failed = False
         self.error: Any = None
         self.usage: dict[str, Any] | None = None
-        self.text_bytes = self.pieces = self.bytes = 0
+        self.final = False
+        self._shares: dict[int, int] | None = {}  # tokens by choice, until there is a count of all
+        self.text_bytes = self.pieces = self.silent = 0
+        self.heard = time.monotonic()
 
     def feed(self, part: bytes) -> bytes:
         """Add a part of the stream and return the events that it completes, unchanged, up to the first error; without a
@@ -82,9 +89,7 @@ class Events:
             if self.usage is not before and not self._pass_usage and _EMPTY.search(event):
                 dropped.append(event)
             begin = end
-        self.bytes += len(whole)
-        texts = [len(match[1]) for match in _TEXT.finditer(whole) if match[1]]
-        self.text_bytes, self.pieces = self.text_bytes + sum(texts), self.pieces + len(texts)
+        self.heard = time.monotonic()
         for event in dropped:
             whole = whole.replace(event, b"")
         return whole
@@ -107,16 +112,44 @@ class Events:
         if not isinstance(payload, dict) or is_error(payload):
             self.error = payload
             return False
-        if isinstance(payload.get("usage"), dict):
-            self.usage = payload["usage"] if self.usage is None else _larger(self.usage, payload["usage"])
-        choices = payload.get("choices")
+        usage, choices, before = payload.get("usage"), payload.get("choices"), self.text_bytes
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):
                 self._look_at_choice(choice)
         self.finished = self.finished or len(self._finished) >= self._choices
+        if isinstance(usage, dict):
+            self._count(usage, choices)
+            self.final = self.finished or self.text_bytes == before
+        elif self.text_bytes > before:
+            self.final = False
         return True
 
+    def _count(self, usage: dict[str, Any], choices: Any) -> None:
+        self.usage = usage if self.usage is None else _larger(self.usage, usage)
+        if not choices:
+            self._shares = None
+        elif self._shares is not None and isinstance(choices, list) and isinstance(choices[0], dict):
+            index, tokens = choices[0].get("index"), usage.get("completion_tokens")
+            if isinstance(index, int) and isinstance(tokens, int):
+                self._shares[index] = max(tokens, self._shares.get(index, 0))
+
+    @property
+    def count(self) -> dict[str, Any] | None:
+        """The upstream's token count of all choices; some count each of several for itself."""
+        if self.usage is None or not self._shares or len(self._shares) == 1:
+            return self.usage
+        wrote, usage = sum(self._shares.values()), self.usage
+        read, total = usage.get("prompt_tokens"), usage.get("total_tokens")
+        summed = {"total_tokens": max(total, read + wrote)} if isinstance(read, int) and isinstance(total, int) else {}
+        return {**usage, "completion_tokens": wrote, **summed}
+
     def _look_at_choice(self, choice: Mapping[str, Any]) -> None:
+        text = text_bytes(choice)
+        self.text_bytes += text
+        if text:
+            self.pieces += 1
+        else:
+            self.silent += 1
         if choice.get("finish_reason"):  # some servers put an empty one into every event
             index = choice.get("index")
             self._finished.add(index if isinstance(index, int) else 0)
@@ -179,10 +212,19 @@ def _payload(event: bytes) -> Any:
         return None
 
 
-def text_bytes(answer: bytes) -> int:
-    """Bytes of text that an LLM has written in an answer or in events, including reasoning and tool calls. They are
-    counted as they stand there, in UTF-8 and with JSON's escapes, without parsing."""
-    return sum(len(match[1]) for match in _TEXT.finditer(answer))
+def text_bytes(choice: Any) -> int:
+    """Bytes of text that an LLM has written in a choice, or a part of one: all texts in it, whatever their names, as
+    vendors have their own for reasoning and for the input of tools."""
+    size, left = 0, [choice]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            size += len(one) if one.isascii() else len(one.encode("utf-8", "surrogatepass"))
+        elif isinstance(one, dict):
+            left += [inner for name, inner in one.items() if name not in _NO_TEXT]
+        elif isinstance(one, list):
+            left += one
+    return size
 
 
 def error_event(message: str, type: str, code: str) -> bytes:

@@ -27,7 +27,15 @@ from p2l_sdk.serve.gateway.call import Call, UpstreamError
 from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
 from p2l_sdk.serve.gateway.known import completed
 from p2l_sdk.serve.gateway.pool import UpstreamClient
-from p2l_sdk.serve.gateway.refusal import EMPTY_ACCOUNT, REFUSALS, SHORTEST_SECRET, Refusal, holds, refusal_within
+from p2l_sdk.serve.gateway.refusal import (
+    EMPTY_ACCOUNT,
+    MODERATED,
+    REFUSALS,
+    SHORTEST_SECRET,
+    Refusal,
+    holds,
+    refusal_within,
+)
 from p2l_sdk.serve.gateway.reply import LARGEST_REPLY, read_reply
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.sse import Events, EventTooLarge, is_error, text_bytes
@@ -53,7 +61,7 @@ class Answer:
         content: the body, or the first events of a stream.
         usage: the upstream's token count, if it sent one.
         stream: the open stream whose events follow; None if the content is complete.
-        counted_bytes: of text in the content, if they have been counted.
+        wrote: what the LLM has written, of a complete answer.
         waited: seconds that the client has let it wait, unread.
     """
 
@@ -62,22 +70,21 @@ class Answer:
     content: bytes | memoryview
     usage: dict[str, Any] | None = None
     stream: Stream | None = None
-    counted_bytes: int | None = None
+    wrote: Written | None = None
     waited: float = 0.0
 
     @property
     def counted(self) -> dict[str, Any] | None:
-        """The upstream's count of tokens, if it has come."""
-        return self.usage if self.stream is None else self.stream.events.usage
+        """The upstream's count of tokens, if one has come."""
+        return self.usage if self.stream is None else self.stream.events.count
 
     @property
     def written(self) -> Written:
         """What has arrived so far."""
         if self.stream is not None:
             events = self.stream.events
-            return Written(events.text_bytes, events.bytes, events.pieces)
-        text = text_bytes(bytes(self.content)) if self.counted_bytes is None else self.counted_bytes
-        return Written(text, len(self.content))
+            return Written(events.text_bytes, events.pieces, events.silent)
+        return self.wrote or Written(len(self.content))
 
     async def close(self) -> None:
         """End the call, if it is still open."""
@@ -234,7 +241,9 @@ class Upstream:
         usage = value.get("usage")
         answer = Answer(self.llm, self._passed_on(response), content)
         answer.usage = usage if isinstance(usage, dict) else None
-        answer.counted_bytes = reply.text_bytes
+        text = text_bytes(choices) if reply.cut is None else text_bytes(choices) + reply.cut
+        # of a large reply much is not looked at, and all of that may be text
+        answer.wrote = Written(text, silent=0 if reply.cut is None else max(0, len(content) - text))
         return answer
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> UpstreamError:
@@ -268,7 +277,9 @@ class Upstream:
         refusal = refusal_within(value, self.llm.name)
         if refusal is None or holds(json.dumps(dict(refusal.error)).encode(), self._secrets):
             return None
-        return UpstreamError.refused(refusal)
+        error = UpstreamError.refused(refusal)
+        error.worked = error.kind in MODERATED  # it may be the answer that was filtered, which had been written
+        return error
 
 
 async def _reason(response: aiohttp.ClientResponse) -> bytes:

@@ -1,8 +1,7 @@
 """What an answer cost, by what the upstream says that it counted, as far as that can be true.
 
 An upstream counts tokens that nobody else sees. What it says is believed within limits: no more tokens read than the
-request has bytes, no more written than were allowed, and from an LLM that is known not to reason unseen (or to reason
-so much) no more than the answer has bytes.
+request has bytes, and no more written than were allowed: it bills tokens that no text shows.
 """
 
 from __future__ import annotations
@@ -32,18 +31,16 @@ class Written:
 
     Attributes:
         text: bytes of text: content, reasoning, arguments of tools.
-        whole: bytes in all.
         pieces: parts of a stream with text, each at least a token.
+        silent: tokens that may be beside the text: parts of a stream without text; bytes that were not looked at.
     """
 
     text: int
-    whole: int
     pieces: int = 0
+    silent: int = 0
 
 
-def counted_cost(
-    usage: Mapping[str, Any] | None, request: ChatRequest, llm: LLMConfig, quote: Quote, written: Written
-) -> float | None:
+def counted_cost(usage: Mapping[str, Any] | None, request: ChatRequest, llm: LLMConfig, quote: Quote) -> float | None:
     """The cost in USD by what the upstream counted; None without prices, or without a count.
 
     A cost that the upstream states itself (`usage.cost`) is taken if it is possible. What is not possible is cut to
@@ -60,13 +57,12 @@ def counted_cost(
         return None
     reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
     total = count_of(usage.get("total_tokens")) or 0
-    wrote = max(wrote, total - read, wrote + reasoning if reasoning > wrote else 0)  # some count reasoning beside it
+    if reasoning > wrote or not total:
+        wrote += reasoning  # some count it beside the answer
+    wrote = max(wrote, total - read)
     most_read = request.n * tokens_read(request, llm)[1]
     limit = quote.limit if quote.stated and quote.limit is not None else _LONGEST
     most_written = request.n * (limit + _BESIDE_TEXT)
-    if llm.reasoning is not None and llm.reasoning is not True:  # else it may have reasoned, and not say how much
-        seen = max(written.whole, written.pieces) + request.n * _BESIDE_TEXT
-        most_written = min(most_written, seen + max(reasoning, request.n * int(llm.reasoning)))
     believed = min(read, most_read), min(wrote, most_written)
     if believed != (read, wrote):
         log.warning(
@@ -84,7 +80,7 @@ def _stated(usage: Mapping[str, Any]) -> float:
     fee, provider = _usd(usage.get("cost")), _usd(inside)
     if usage.get("is_byok"):
         return fee + provider if provider > 0 else 0.0
-    return max(fee, provider) if fee > 0 else 0.0
+    return fee + provider if provider > fee > 0 else fee  # a fee below what the provider takes comes beside it
 
 
 def _usd(value: Any) -> float:
@@ -107,12 +103,12 @@ def _priced(usage: Mapping[str, Any], request: ChatRequest, prices: Prices, read
 
 def most_cost(request: ChatRequest, llm: LLMConfig, quote: Quote, written: Written, *, whole: bool = True) -> float:
     """The most in USD that an answer can have cost which the upstream did not count: that of the quote, unless it is
-    known how much the LLM reasons unseen. Then every byte of text that has arrived is a token, and so is what is beside
-    it, reasoned unseen and, if the answer is not `whole`, under way."""
-    if quote.limit is None or llm.reasoning is None or llm.reasoning is True or request.speaks:
+    known how much the LLM reasons unseen, and all it writes is shown. Then every byte of text that has arrived is a
+    token, and so is what is beside it, reasoned unseen and, if the answer is not `whole`, under way."""
+    if quote.limit is None or llm.reasoning is None or llm.reasoning is True or request.speaks or request.hides:
         return quote.most
     beside = _BESIDE_TEXT + int(llm.reasoning) + (0 if whole else _MOST_UNDER_WAY)
-    return min(quote.most, quote.read + (written.text / request.n + beside) * quote.per_token)
+    return min(quote.most, quote.read + ((written.text + written.silent) / request.n + beside) * quote.per_token)
 
 
 def estimated_cost(
