@@ -318,6 +318,20 @@ def _require(feedback: Feedback, eta: Array | None, gamma: Array | None) -> None
 # --- derivatives, for Newton's method -----------------------------------------------------------------------------
 
 
+def factors(feedback: Feedback) -> list[tuple[Polynomial, np.ndarray]]:
+    """The polynomials of which the outcomes' probabilities are products and quotients.
+
+    Returns:
+        Each with its `(n_outcomes,)` power in the probability of each outcome.
+    """
+    found: dict[int, tuple[Polynomial, np.ndarray]] = {}
+    for place, (up, down) in enumerate(_LAWS[feedback].values()):
+        for polynomial, power in ((up, 1.0), *((d, -1.0) for d in down)):
+            known = found.setdefault(id(polynomial), (polynomial, np.zeros(len(_LAWS[feedback]))))
+            known[1][place] += power
+    return list(found.values())
+
+
 def log_probability_derivatives(
     feedback: Feedback, theta_a: np.ndarray, theta_b: np.ndarray, log_s: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -356,13 +370,9 @@ def cross_entropy_derivatives(
         (theta_a, theta_b, log s).
     """
     point = np.stack([theta_a, theta_b, np.full(len(theta_a), log_s)])
-    weights: dict[int, tuple[Polynomial, np.ndarray]] = {}  # of each polynomial's logarithm
-    for share, (up, down) in zip(target.T, _LAWS[feedback].values(), strict=True):
-        for polynomial, sign in ((up, -1.0), *((d, 1.0) for d in down)):
-            known = weights.get(id(polynomial), (polynomial, 0.0))[1]
-            weights[id(polynomial)] = polynomial, known + sign * share
     value, gradient, hessian = 0.0, np.zeros((3, len(theta_a))), np.zeros((6, len(theta_a)))
-    for polynomial, weight in weights.values():
+    for polynomial, powers in factors(feedback):
+        weight = -(target @ powers)
         logarithm, slope, curvature = polynomial.log_moments(point)
         value += float(weight @ logarithm)
         gradient += weight * slope

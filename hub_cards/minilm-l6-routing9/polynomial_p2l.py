@@ -39,6 +39,10 @@ class Polynomial:
             product += Polynomial({(i + p, j + q, k + r): c * d for (p, q, r), d in other.terms.items()})
         return product
 
+    def slope(self, axis: int) -> Polynomial:
+        """The derivative by the logarithm of a, b or s (axis 0, 1 or 2), a polynomial of the same monomials."""
+        return Polynomial({powers: powers[axis] * c for powers, c in self.terms.items() if powers[axis]})
+
     def in_powers_of_b(self, a: Array, s: Array) -> dict[int, Array]:
         """The coefficients of this polynomial in b alone, by power of b."""
         coefficients: dict[int, Array] = {}
