@@ -20,7 +20,7 @@ from p2l_sdk.routing.mixture import optimal_mixture
 from p2l_sdk.votes.connected import undetermined
 from p2l_sdk.votes.counts import VoteCounts
 
-TOO_MANY = "LLMs would take .* GB of memory; at most .* LLMs can be compared at once"
+TOO_MANY = "LLMs would take .* GB of memory; at most .* LLMs can be compared at once: (name those|leave out those)"
 
 
 def _names(m: int) -> tuple[str, ...]:

@@ -47,6 +47,11 @@ ALL = {  # text -> what every reader says of it
     "binary": ("\x00\x01\x02" * 50, "YAML|UTF-8"),
 }
 ONE = {  # tried with the reader of settings
+    "octal": ("a: 017", "takes 017 for a number of another notation"),
+    "minutes": ("a: 1:30", "takes 1:30 for a number of another notation"),
+    "minutes-with-a-point": ("a: 1:30.5", "takes 1:30.5 for a number of another notation"),
+    "underscore": ("a: 1_0", "takes 1_0 for a number of another notation"),
+    "underscore-and-point": ("a: 1_0.5", "takes 1_0.5 for a number of another notation"),
     "hex-of-1200-bits": ("a: 0x" + "f" * 300, "a number has 302 digits"),
     "binary-of-2000-bits": ("a: 0b" + "1" * 2000, "a number has 2002 digits"),
     "sexagesimal": ("a: " + "59:" * 200 + "59", "a number has 602 digits"),

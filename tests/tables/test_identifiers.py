@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shlex
 import warnings
 
@@ -62,16 +63,24 @@ def tables(draw, key: str, names: tuple[str, ...], high: int):
     return columns, {name: [other[name][row] for row in rows] for name in order}, rows
 
 
+FIGURE = re.compile(r"looks like (the (mean|sum|maximum|minimum) of the others|a difference of two others), not like")
 LLM_NAMES, BENCHMARK_NAMES = ("alpha", "beta-13b", "gamma"), ("mmlu", "xcopa_id", "word_count")
 
 
 @given(tables("prompt", LLM_NAMES, 1), st.booleans())
-@settings(max_examples=150, deadline=None, derandomize=True)  # a random table may hold a mean by chance
+@settings(max_examples=150, deadline=None)
 def test_an_index_column_anywhere_changes_no_score(tmp_path_factory, table, as_file):
     plain, other, rows = table
     expected = quietly(Scores.read, plain, LLM_NAMES)
     source = as_csv(other, tmp_path_factory.mktemp("t") / "s.csv") if as_file else other
-    found = quietly(Scores.read, source, not_llms=())
+    try:
+        found = quietly(Scores.read, source, not_llms=())
+    except ScoresError as error:  # by chance, scores may be a figure of the others: asked for, with the index or not
+        if not FIGURE.search(str(error)):
+            raise
+        with pytest.raises(ScoresError, match=FIGURE):
+            quietly(Scores.read, plain, not_llms=())
+        found = quietly(Scores.read, source, LLM_NAMES)
     assert found.models == LLM_NAMES
     assert not set(found.categories) & set(INDEX)
     np.testing.assert_array_equal(found.scores, expected.scores[list(rows)])

@@ -25,6 +25,7 @@ _ALIGNMENT, _CHUNK = 8, 1 << 24
 _TABLE, _LAYERS = ("vocab_size", "hidden_size", "embedding_size"), ("num_hidden_layers", "intermediate_size")
 _FACTOR = 4  # what a config asks for may be shared between layers
 _LONGEST_HEADER = 100_000_000  # bytes, as in the safetensors library
+_MOST_AXES = 32  # of a tensor
 _BITS = {
     "BOOL": 8,
     "U8": 8,
@@ -164,12 +165,16 @@ def read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
         entries = [entry for name, entry in header.items() if name != "__metadata__"]
         for entry in sorted(entries, key=lambda entry: entry["data_offsets"]):
             (first, last), bits = entry["data_offsets"], _BITS[entry["dtype"]]
+            if len(entry["shape"]) > _MOST_AXES or not all(type(n) is int and n >= 0 for n in entry["shape"]):
+                raise ValueError(f"a tensor has the shape {shown(entry['shape'])}")
             if first != end or last < first or math.prod(entry["shape"], start=bits) != 8 * (last - first):
                 raise ValueError(f"a tensor of shape {shown(entry['shape'])} does not fill its place")
             end = last
+        if not all(type(text) is str for text in header.get("__metadata__", {}).values()):
+            raise ValueError("its metadata are not all texts")
         if end != whole - 8 - size:
             raise ValueError("its tensors do not fill the file")
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelFormatError(f"the header of {str(path)!r} is damaged: {shown(error)}") from None
     return header, 8 + size
 

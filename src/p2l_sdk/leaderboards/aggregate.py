@@ -67,7 +67,7 @@ class PairStatistics:
     def __init__(self, feedback: Feedback, n_models: int, *, sample: int = 1000, seed: int = 0) -> None:
         n_models = whole_number("n_models", n_models, least=2)
         sample, seed = whole_number("sample", sample), whole_number("seed", seed)
-        require_room(n_models, 2.0 * len(feedback.outcomes))
+        require_room(n_models, 2.0 * len(feedback.outcomes), "name those that matter (--models A,B)")
         self.feedback = feedback
         self.n_models = n_models
         self.n_prompts = 0

@@ -215,12 +215,13 @@ class PairLikelihood:
         return x
 
 
-def require_room(n_models: int, per_pair: float) -> None:
+def require_room(n_models: int, per_pair: float, remedy: str = "leave out those with few votes") -> None:
     """Refuse what would not fit into memory, before anything is allocated.
 
     Args:
         n_models: number of LLMs.
         per_pair: numbers to be kept for each ordered pair of them, beside a few matrices to solve.
+        remedy: what to do about it, beside comparing them in groups.
 
     Raises:
         P2LError: it is more than 2 GiB; the message says how much.
@@ -230,5 +231,5 @@ def require_room(n_models: int, per_pair: float) -> None:
         most = math.isqrt(int(_MOST_BYTES / (8 * (per_pair + _MATRICES))))
         raise P2LError(
             f"one leaderboard of {n_models:,} LLMs would take {needed / 1e9:,.1f} GB of memory; at most {most:,} LLMs "
-            "can be compared at once: leave out those with few votes, or compare them in groups"
+            f"can be compared at once: {remedy}, or compare them in groups"
         )

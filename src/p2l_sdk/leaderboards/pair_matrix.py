@@ -46,7 +46,8 @@ class PairMatrix:
 
     def __matmul__(self, vector: np.ndarray) -> np.ndarray:
         """The product with a vector `(n_models + 1,)`, in a time that grows with the number of pairs."""
-        theta, image = vector[:-1], self._diagonal * vector
+        theta: np.ndarray = vector[:-1]
+        image: np.ndarray = self._diagonal * vector
         for a, b, ab in self._blocks:
             image[:-1] += np.bincount(a, ab * theta[b], self.n) + np.bincount(b, ab * theta[a], self.n)
         image[:-1] += self._edge * vector[-1]

@@ -14,6 +14,7 @@ from p2l_sdk.modeling.limits_p2l import DEEPEST, MOST_DIGITS, is_too_deep
 from p2l_sdk.tables.limits import LARGEST_DOCUMENT, MOST_NODES
 from p2l_sdk.tables.text import read_text
 
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*|0x[0-9a-fA-F]+)")  # in YAML
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # in JSON, maybe half of a character
 
 
@@ -150,10 +151,27 @@ def _loader() -> Any:
             if value is None or abs(value) >= 1 << 1023:
                 line = node.start_mark.line + 1
                 raise DocumentError(f"line {line}: a number has {len(digits)} digits; write it as text, in quotes")
+            if not _INTEGER.fullmatch(digits):
+                raise _unusual(node, digits)
             return int(value)
 
+        def construct_yaml_float(self, node: Any) -> float:
+            text = str(self.construct_scalar(node))
+            if "_" in text or ":" in text:
+                raise _unusual(node, text)
+            return float(super().construct_yaml_float(node))
+
     Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
+    Loader.add_constructor("tag:yaml.org,2002:float", Loader.construct_yaml_float)
     return Loader
+
+
+def _unusual(node: Any, text: str) -> DocumentError:
+    """For 1_0, 017 (which is 15) and 1:30 (which is 90): hardly anyone who writes them means that."""
+    return DocumentError(
+        f"line {node.start_mark.line + 1}: YAML takes {text[:40]} for a number of another notation; write it in "
+        "decimal digits, or in quotes"
+    )
 
 
 def _twice(keys: list[str]) -> str:

@@ -19,7 +19,7 @@ from p2l_sdk.tables.text import open_bytes
 
 _ROWS = 4096  # of a batch; larger ones are no faster
 _JOINED = 20_000  # of a table
-_BATCH = 1 << 27  # bytes of a batch, unpacked
+_BATCH = 1 << 26  # bytes of a batch, unpacked
 _MOST_VALUES = 1 << 26  # of a column in a row group, those in lists included
 _MOST_PIECES = 1 << 18  # columns times row groups
 

@@ -65,34 +65,35 @@ def cross_validate(
     members = folds.members()
     if (base := folds.averaged(members)) is None:
         return None
-    sums, rows = LossSums(folds), base[folds.fold, 0]
+    sums = LossSums(folds)
     candidates = []
     for how in lengths:
         heads = folds.train(base, members, how, hidden_size, tick)
         candidates.append(_Candidate(how, heads, folds.left_out(heads)))
     grid = _grid(keep, folds.feedback, n_models_of(averaged, folds.feedback))
-    tables = [sums.of(candidate.outputs, rows, grid) for candidate in candidates]
+    tables = [sums.of(candidate.outputs, base, grid) for candidate in candidates]
     best, scales = _choose(tables, grid, sums.weights)
     chosen = candidates[best]
-    del candidates, tables
-    losses, weights, prompt = vote_losses(folds, chosen.outputs, rows, scales)
+    how, heads = chosen.how, chosen.heads
+    losses, weights, prompt = vote_losses(folds, chosen.outputs, base, scales)
+    del chosen, candidates  # their outputs are large
     verdict = Verdict.of_losses(
         losses,
-        vote_losses(folds, rows, rows, None)[0],
+        vote_losses(folds, None, base, scales)[0],
         prompt,
         weights,
         measured=f"{FOLDS}-fold cross-validation over prompts",
         keep=max(scales.keep, scales.level),
     )
     choice = Choice(
-        steps=chosen.how.steps,
-        epochs=chosen.how.steps / batches(len(members[0]), chosen.how),
+        steps=how.steps,
+        epochs=how.steps / batches(len(members[0]), how),
         keep=scales.keep,
         level=scales.level,
         verdict=verdict,
-        curve=_curve(folds, chosen.how, hidden_size, grid, sums, verdict, tick),
+        curve=_curve(folds, how, hidden_size, grid, sums, verdict, tick),
     )
-    return choice, chosen.heads.mean(base, averaged).shrunk(averaged, scales)
+    return choice, heads.mean(base, averaged).shrunk(averaged, scales)
 
 
 def batches(n_prompts: int, how: Steps) -> int:
@@ -166,7 +167,7 @@ def _curve(
         shorter = replace(how, steps=_steps_of_share(how, share))
         shorter = replace(shorter, warmup_steps=max(1, min(how.warmup_steps, shorter.steps // 10)))
         heads = folds.train(base, members, shorter, hidden_size, tick)
-        table = sums.of(folds.left_out(heads), base[folds.fold, 0], grid)
+        table = sums.of(folds.left_out(heads), base, grid)
         _, scales = _choose([table], grid, sums.weights)
         points.append((round(share * n), float(table[grid.index(scales)].sum() / sums.weights.sum())))
     return (*points, (n, verdict.model.value))

@@ -116,17 +116,18 @@ class LossSums:
         if len(self._labels) > _MOST_SCANNED:
             rows = np.random.default_rng(0).permutation(len(self._labels))[:_MOST_SCANNED]
             self._labels, self._weights = self._labels[rows], self._weights[rows]
-        self._feedback, self._n = folds.feedback, len(folds.fold)
+        self._folds, self._n = folds, len(folds.fold)
         self.weights = self._by_prompt(self._weights)
 
     def of(self, outputs: torch.Tensor, averaged: torch.Tensor, grid: Sequence[Scales]) -> np.ndarray:
         """`(len(grid), n_prompts)` loss sums, for each choice of the shares kept.
 
         Args:
-            outputs, averaged: `(n_prompts, n_outputs)`.
+            outputs: `(n_prompts, n_outputs)`.
+            averaged: `(n_folds, 1, n_outputs)` averaged leaderboard of each fold.
             grid: the choices.
         """
-        losses = [_losses(self._labels, self._feedback, outputs, averaged, scales) for scales in grid]
+        losses = [_losses(self._labels, self._folds, outputs, averaged, scales) for scales in grid]
         return np.stack([self._by_prompt(each * self._weights) for each in losses])
 
     def _by_prompt(self, values: torch.Tensor) -> np.ndarray:
@@ -134,24 +135,25 @@ class LossSums:
 
 
 def vote_losses(
-    folds: Folds, outputs: torch.Tensor, averaged: torch.Tensor, scales: Scales | None
+    folds: Folds, outputs: torch.Tensor | None, averaged: torch.Tensor, scales: Scales
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Loss, weight and prompt of every vote that counts, given `(n_prompts, n_outputs)` outputs, of whose departure
-    from the averaged leaderboard some is kept, or all."""
+    """Loss, weight and prompt of every vote that counts; the arguments are those of `LossSums.of`, without outputs the
+    losses are those of the averaged leaderboards."""
     columns = ByPrompt.of_votes(folds.votes, folds.feedback).of(np.arange(len(folds.fold)))
-    losses = _losses(columns["labels"], folds.feedback, outputs, averaged, scales)
+    losses = _losses(columns["labels"], folds, outputs, averaged, scales)
     return losses.numpy(), columns["weights"].numpy(), columns["labels"][:, 0].numpy()
 
 
 def _losses(
-    labels: torch.Tensor, feedback: Feedback, outputs: torch.Tensor, averaged: torch.Tensor, scales: Scales | None
+    labels: torch.Tensor, folds: Folds, outputs: torch.Tensor | None, averaged: torch.Tensor, scales: Scales
 ) -> torch.Tensor:
     """`(n_votes,)` losses; of thousands of LLMs some prompts at a time, as copies of all outputs would be gigabytes."""
-    n, width = outputs.shape
-    losses, size = torch.empty(len(labels)), max(1, _MOST_OUTPUTS // width)
-    for start in range(0, n, size):
+    losses, size = torch.empty(len(labels)), max(1, _MOST_OUTPUTS // averaged.shape[-1])
+    for start in range(0, len(folds.fold), size):
         part = slice(start, start + size)
         here = (labels[:, 0] >= start) & (labels[:, 0] < start + size)
-        some = outputs[part] if scales is None else kept(outputs[part], averaged[part], scales)
-        losses[here] = -log_likelihoods(some, labels[here] - torch.tensor([start, 0, 0, 0]), feedback)
+        some = averaged[folds.fold[part], 0]
+        if outputs is not None:
+            some = kept(outputs[part], some, scales)
+        losses[here] = -log_likelihoods(some, labels[here] - torch.tensor([start, 0, 0, 0]), folds.feedback)
     return losses
