@@ -172,7 +172,7 @@ CASES = [
     Case("a-ledger-that-is-none", _in_environment("P2L_LEDGER", "redis://[", "keys", "list"), "redis|ledger|address"),
     Case(
         "a-nothing-as-model",
-        lambda _: command("leaderboard", PROMPT, "--model", "/nonexistent/x"),
+        lambda _: command("leaderboard", PROMPT, "--model", "/dev/null/x"),
         "no such|there is no|not",
     ),
 ]
