@@ -12,6 +12,7 @@ from typing import Any
 from hostile import Case, command
 
 RESULTS = "model,x\na,1\nb,0\n"
+REPORT = ("mpg", "report", "--results", "{}/r.csv")
 NUMBERS = ("nan", "-1", "x", "inf")
 TOPS = ("0", "-1", "1.5", "nan", "9" * 5000, "")
 PROMPT = "Prove that the square root of two is irrational"
@@ -157,6 +158,10 @@ CASES = [
         "{}/c.yaml",
         c_yaml="\x00" * 50,
     ),
+    *(
+        _says(f"draws-{draws}", "at most 100,000 draws", *REPORT, "--draws", draws, r_csv=RESULTS)
+        for draws in ("100001", "9" * 11)
+    ),
     # outputs
     Case("a-full-disk", _full, UNWRITTEN),
     _says("output-in-no-folder", UNWRITTEN, "costs", "--output", "{}/no/folder/x.json"),
@@ -167,7 +172,7 @@ CASES = [
     Case("a-ledger-that-is-none", _in_environment("P2L_LEDGER", "redis://[", "keys", "list"), "redis|ledger|address"),
     Case(
         "a-nothing-as-model",
-        lambda _: command("leaderboard", PROMPT, "--model", "/nonexistent/x"),
+        lambda _: command("leaderboard", PROMPT, "--model", "/dev/null/x"),
         "no such|there is no|not",
     ),
 ]

@@ -28,6 +28,7 @@ from p2l_sdk.mpg.tree import Tree
 
 _LEAST_SPREAD = 0.25  # times the median spread: a benchmark on which all LLMs score alike must not dominate
 _NOTED_SHIFT = 0.02  # estimates that differ less than this from the LLM's own score need no note
+_MOST_DRAWS, _MOST_DRAWN = 100_000, 1 << 27  # draws; draws times cells of the table, each of which is a few numbers
 _TINY = 1e-4  # accuracies are kept this far from 0 and 1 before taking logits
 
 
@@ -97,7 +98,7 @@ def goodness(
         missing: treatment of missing cells: "impute" or "renormalise".
         weighting: "spread" or "plain".
         unstated_questions: number of questions assumed for a published mean where neither it nor the tree states one.
-        draws: number of posterior draws, at least 100.
+        draws: number of posterior draws, from 100 to 100,000; fewer of a table of more than a thousand results.
         seed: seed of the draws.
 
     Raises:
@@ -111,6 +112,9 @@ def goodness(
     missing, weighting = member(Missing, "missing", missing), member(Weighting, "weighting", weighting)
     if draws < 100 or unstated_questions < 1:
         raise P2LError(f"at least 100 draws and 1 question are needed, not {draws} and {unstated_questions}")
+    most = min(_MOST_DRAWS, _MOST_DRAWN // max(results.means.size, 1))
+    if draws > most:
+        raise P2LError(f"at most {most:,} draws of so many results fit into time and memory, not {draws:,}: --draws")
     if prior is Prior.JEFFREYS and method is Method.ONE_FACTOR:
         raise P2LError("Jeffreys' prior has no factor: use prior='table' with method='one_factor'")
     if prior is Prior.JEFFREYS and missing is Missing.IMPUTE and np.isnan(results.means).any():
