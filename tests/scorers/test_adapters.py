@@ -309,10 +309,10 @@ def test_the_metrics_of_the_card_are_those_of_the_model(adapter, data):
         interval = ""
         if estimate.standard_error is not None:
             low, high = (estimate.value + z * estimate.standard_error for z in (-1.96, 1.96))
-            interval = f"{low:.4f} to {high:.4f}"
-        row = f"| {name} | {estimate.value:.4f} | {interval} | {report.baseline.metrics[name].value:.4f} | "
+            interval = f"{low:.4f} to {high:.4f} "
+        row = f"| {name} | {estimate.value:.4f} | {interval}| {report.baseline.metrics[name].value:.4f} | "
         assert row in card
-        assert f" | {estimate.n:,} |" in card.partition(row)[2].partition("\n")[0]
+        assert f"| {estimate.n:,} |" in card.partition(row)[2].partition("\n")[0]
     sha = fingerprint(data / "held_out.jsonl")
     assert f"On held_out.jsonl (2 of its 30 prompts are in the training data; sha256 `{sha}`):" in card
     assert "| best_single_model | poet | | | | |" in card

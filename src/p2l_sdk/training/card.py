@@ -90,7 +90,7 @@ class Card:
             "refined_model.md",
             base=code(base_name(self.config)),
             refined=refined.source,
-            added=f" New to it: {', '.join(refined.added)}." if refined.added else "",
+            added=Markdown(f" New to it: {text(', '.join(refined.added))}.") if refined.added else "",
             n_refined=len(refined.models),
             level_scale=f"{choice.level_scale:g}",
             kinds_scale=f"{choice.kinds_scale:g}",
@@ -145,7 +145,7 @@ class Card:
         results: dict[str, dict[str, float]] = {}
         for name, report in self.reports.items():
             values = {m: e.value for m, e in report.metrics.items() if isinstance(e, Estimate)}
-            results.setdefault(name.partition(" (")[0], {}).update(values)
+            results.setdefault(name.rpartition(" (")[0] or name, {}).update(values)
         dataset = hub_repository(self.config.votes)
         data: dict[str, Any] = {"license": self.config.license} if self.config.license else {}
         data |= {"datasets": [dataset]} if dataset else {}
@@ -278,7 +278,9 @@ def _table(name: str, report: Report) -> Markdown:
             f"{estimate.n:,}",
         ]
         rows.append(row(metric, *cells))
-    return Markdown(render("evaluation_table.md", name=name, rows=Markdown("\n".join(rows))).rstrip())
+    data, bracket, told = name.rpartition(" (")  # the rest is ours, and Markdown
+    named = Markdown(text(data) + bracket + told) if data else name
+    return Markdown(render("evaluation_table.md", name=named, rows=Markdown("\n".join(rows))).rstrip())
 
 
 def _difference(less: Estimate) -> str:
