@@ -1,18 +1,19 @@
 """Worker processes: each scores one part of the input at a time, and writes what comes out itself.
 
-They are started anew, not forked, with one thread each, and talk over pipes. Each ends when its parent does.
+They are started anew, not forked, with one thread each, and talk over pipes as processes of multiprocessing do: what comes
+over a pipe is from a process of our own, and nothing of a file is ever read that way. Each ends when its parent does.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import queue
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from typing import Any
 
 from p2l_sdk.bulk.work import Part, PartScorer
@@ -41,7 +42,7 @@ def scored_parts(work: PartScorer, parts: Iterator[tuple[int, Part]], processes:
     Raises:
         P2LError: as in the work, or a process died.
     """
-    if processes == 1:
+    if processes == 1 or sys.platform == "win32":  # whose pipes are of another kind
         for number, part in parts:
             yield number, work(number, part)
         return
@@ -116,16 +117,19 @@ def _serve(process: subprocess.Popen[bytes], work: PartScorer, todo: queue.Queue
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        pickle.dump(work, process.stdin, protocol=5)
-        while True:
-            part = todo.get()
-            if part is None:
-                return
-            pickle.dump(part, process.stdin, protocol=5)
-            process.stdin.flush()
-            del part
-            done.put(pickle.load(process.stdout))
-    except (OSError, EOFError, ValueError, pickle.UnpicklingError):
+        with (
+            Connection(os.dup(process.stdin.fileno()), readable=False) as parts,
+            Connection(os.dup(process.stdout.fileno()), writable=False) as answers,
+        ):
+            parts.send(work)
+            while True:
+                part = todo.get()
+                if part is None:
+                    return
+                parts.send(part)
+                del part
+                done.put(answers.recv())
+    except (OSError, EOFError, ValueError):
         status = process.wait()
         why = f"killed by signal {-status}, maybe for want of memory" if status < 0 else f"its exit status is {status}"
         done.put(

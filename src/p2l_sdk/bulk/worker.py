@@ -6,12 +6,10 @@ It is started by `pool`; what its libraries print goes to standard error.
 from __future__ import annotations
 
 import os
-import pickle
-import sys
 import threading
 import time
 import warnings
-from typing import BinaryIO
+from multiprocessing.connection import Connection
 
 from p2l_sdk.errors import P2LError, P2LWarning
 
@@ -25,11 +23,11 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _work(parts: BinaryIO, answers: BinaryIO) -> None:
-    work = pickle.load(parts)
+def _work(parts: Connection, answers: Connection) -> None:
+    work = parts.recv()
     while True:
         try:
-            number, part = pickle.load(parts)
+            number, part = parts.recv()
         except EOFError:
             return
         answer: object
@@ -39,17 +37,16 @@ def _work(parts: BinaryIO, answers: BinaryIO) -> None:
             answer = P2LError(str(error))
         except Exception as error:
             answer = RuntimeError(f"in part {number}: {type(error).__name__}: {error}")
-        pickle.dump(answer, answers, protocol=5)
-        answers.flush()
+        answers.send(answer)
 
 
 def main() -> None:
     """Work until standard input ends, or the parent process."""
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     warnings.simplefilter("ignore", P2LWarning)  # the parent loads the same model, and says it once
-    answers = os.fdopen(os.dup(1), "wb")
+    answers = Connection(os.dup(1), readable=False)
     os.dup2(2, 1)
-    _work(sys.stdin.buffer, answers)
+    _work(Connection(os.dup(0), writable=False), answers)
 
 
 if __name__ == "__main__":
