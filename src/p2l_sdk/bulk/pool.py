@@ -1,7 +1,8 @@
 """Worker processes: each scores one part of the input at a time, and writes what comes out itself.
 
-They are started anew, not forked, with one thread each, and talk over pipes as processes of multiprocessing do: what comes
-over a pipe is from a process of our own, and nothing of a file is ever read that way. Each ends when its parent does.
+They are started anew, not forked, with one thread each, and talk over pipes as processes of multiprocessing do: what
+comes over a pipe is from a process of our own, and nothing of a file is ever read that way. Each ends when its parent
+does.
 """
 
 from __future__ import annotations
