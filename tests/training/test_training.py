@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 import subprocess
@@ -12,11 +13,13 @@ import numpy as np
 import pytest
 from conftest import shared, word_tokenizer
 
+import p2l_sdk
 from p2l_sdk import P2L
 from p2l_sdk.errors import P2LError, P2LWarning, VotesError
 from p2l_sdk.evaluation import evaluate_scores, evaluate_votes
 from p2l_sdk.hub.folders import STATIC_MODEL
 from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.training import card as card_module
 from p2l_sdk.training.checks import check_ground, warn_of_thin_ground
 from p2l_sdk.training.static import StaticRecipe, quantized, train_static, write_static
 from p2l_sdk.training.token_table import TokenTable, distil, table_of
@@ -283,3 +286,15 @@ def test_the_numpy_path_of_routing9_is_the_torch_path(routing9):
     for key in ("coefs", "eta"):
         fast = getattr(routing9.coefficients(prompts), key)
         np.testing.assert_allclose(fast, getattr(slow.coefficients(prompts), key), atol=1e-5)
+
+
+def test_a_card_of_a_run_from_sources_names_the_version(monkeypatch):
+    known = importlib.metadata.version
+
+    def version(name):
+        if name == "p2l-sdk":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return known(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert card_module._versions().startswith(f"p2l-sdk {p2l_sdk.__version__}, torch ")

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from fine_tuning import vote_rows, write_jsonl
 
 from p2l_sdk.cli import cli, run
@@ -24,6 +25,13 @@ GIVEN = {"votes": "v.jsonl", "output": "out"}
 def test_every_setting_is_an_option_of_the_command():
     options = {parameter.name for parameter in command.params}
     assert options - {"file", "resume", "quiet"} == {field.name for field in dataclasses.fields(TrainingConfig)}
+
+
+@pytest.mark.parametrize("recipe", ["smollm2_routing9.yaml", "minilm_routing9/train.yaml"])
+def test_the_recipes_in_examples_can_be_read(recipe):
+    config = TrainingConfig.from_yaml(ROOT / "examples" / recipe)
+    assert str(config.votes).endswith(".parquet")
+    assert config.base
 
 
 def test_yaml_with_overrides(tmp_path):
