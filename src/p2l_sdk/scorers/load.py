@@ -126,7 +126,10 @@ def _load_onnx(folder: Path, runtime: Runtime, device: str | None, base: str | N
 
     config = read_config(folder)
     if not is_native(config) or backbone_kind(config) == STATIC_BACKBONE:
-        raise P2LError(f"{str(folder)!r} has no text backbone in p2l-sdk's own layout, and only such are exported")
+        raise P2LError(
+            f"{str(folder)!r} has no text backbone in p2l-sdk's own layout, and only such run in {runtime}: a static "
+            "model is as fast without (give no runtime), one in lmarena's layout becomes such by p2l convert"
+        )
     return OnnxScorer.load(folder, config, runtime)
 
 
