@@ -112,6 +112,17 @@ def on_dark(colour: str) -> bool:
     return 0.299 * red + 0.587 * green + 0.114 * blue < 140
 
 
+def with_sizes(names: Sequence[str], sizes: Sequence[int]) -> list[str]:
+    """Names of groups as they stand beside rows, with their numbers of prompts; the first row says what the number is.
+
+    Args:
+        names: as they are to be read.
+        sizes: number of prompts of each.
+    """
+    units = (f" prompt{'' if n == 1 else 's'}" if k == 0 else "" for k, n in enumerate(sizes))
+    return [f"{as_written(name)}  ({n:,}{unit})" for name, n, unit in zip(names, sizes, units, strict=True)]
+
+
 def as_written(name: str) -> str:
     """A name as matplotlib is given it: dollars make no formula of it, and a legend does not leave it out because it
     begins with an underscore."""

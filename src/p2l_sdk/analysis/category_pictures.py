@@ -26,7 +26,7 @@ def labels_of(names: Sequence[str], sizes: Sequence[int]) -> list[str]:
     """The categories with their numbers of prompts, long names cut."""
     short = [textwrap.shorten(name, _NAME, placeholder="…") for name in names]  # a long word alone becomes "…"
     cut = [s if s != "…" else name[: _NAME - 1] + "…" for s, name in zip(short, names, strict=True)]
-    return [f"{pictures.as_written(name)}  ({n:,})" for name, n in zip(cut, sizes, strict=True)]
+    return pictures.with_sizes(cut, sizes)
 
 
 def draw_leaderboards(

@@ -54,7 +54,7 @@ def draw(
             text["bbox"] = {"facecolor": colour, "edgecolor": "none", "pad": 1.0}
         ax.text(j, k, f"{value:+.0f}", **text)
     short = [textwrap.shorten(name, _NAME, placeholder="…") for name, _ in groups]
-    names = [f"{pictures.as_written(name)}  ({n:,})" for name, (_, n) in zip(short, groups, strict=True)]
+    names = pictures.with_sizes(short, [n for _, n in groups])
     ax.set_xticks(range(len(llms)), map(pictures.as_written, llms), rotation=40, ha="right")
     ax.set_yticks(range(len(groups)), names)
     ax.tick_params(length=0, labelsize=pictures.SMALL)
