@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import matplotlib.axes
 
 _NAME = 34  # characters of a group's name
+_LEAST = 5  # rows that a picture has room for: the colours' label stands beside them
+_BESIDE = 4  # of its characters, beside one row
 
 
 def draw(
@@ -33,7 +35,7 @@ def draw(
         ax: where to draw; a new figure if None.
         meaning: of the numbers.
     """
-    ax = pictures.axes_of_size(ax, 3.6 + 0.42 * len(llms), 1.9 + 0.33 * max(len(groups), 1))
+    ax = pictures.axes_of_size(ax, 3.6 + 0.42 * len(llms), 1.9 + 0.33 * max(len(groups), _LEAST))
     most = float(np.nanmax(np.abs(values), initial=1.0))
     image = ax.imshow(values, cmap="PuOr_r", vmin=-most, vmax=most, aspect="auto")
     for (k, j), value in np.ndenumerate(values):
@@ -64,5 +66,8 @@ def draw(
     ax.grid(which="minor", color="#eeeeee")
     ax.tick_params(which="minor", length=0)
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, pad=0.02)
+    room = _BESIDE * max(len(groups), _LEAST)
+    if max(map(len, meaning.splitlines())) > room:
+        meaning = textwrap.fill(meaning, room)
     bar.set_label(meaning, fontsize=pictures.SMALL)
     return ax
