@@ -57,7 +57,7 @@ def draw(
         ax.text(j, k, f"{value:+.0f}", **text)
     short = [textwrap.shorten(name, _NAME, placeholder="…") for name, _ in groups]
     names = pictures.with_sizes(short, [n for _, n in groups])
-    ax.set_xticks(range(len(llms)), map(pictures.as_written, llms), rotation=40, ha="right")
+    ax.set_xticks(range(len(llms)), pictures.llm_names(llms), rotation=40, ha="right")
     ax.set_yticks(range(len(groups)), names)
     ax.tick_params(length=0, labelsize=pictures.SMALL)
     ax.spines[:].set_visible(False)
