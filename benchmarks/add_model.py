@@ -166,32 +166,32 @@ def report(results: Results) -> tuple[str, dict[int, tuple[dict[str, float], dic
 
 
 def plot(table: dict[int, tuple[dict[str, float], dict[str, float]]], n_all: int, path: Path) -> None:
-    import matplotlib
+    from p2l_sdk import pictures
 
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    figure, ax = pyplot.subplots(figsize=(6.4, 3.4), layout="constrained")
+    ax = pictures.axes_of_size(None, 7.5, 4.2)
     x = [size or n_all for size in SIZES]
-    for key, label, style in (
-        ("added / marginal", "added, prior similar", "o-"),
-        ("added, prior mean / marginal", "added, prior mean", "s--"),
+    for key, label, style, colour in (
+        ("added / marginal", 'added, prior "similar" (the default)', "o-", pictures.BLUE),
+        ("added, prior mean / marginal", 'added, prior "mean"', "s--", pictures.ORANGE),
     ):
         values, errors = ([part[key] * 100 for part in column] for column in zip(*table.values(), strict=True))
-        ax.errorbar(x, values, errors, fmt=style, capsize=3, label=label)
-    ax.axhline(100, color="grey", lw=1)
-    ax.text(x[0], 101, "full retraining", color="grey", va="bottom")
+        ax.errorbar(x, values, errors, fmt=style, color=colour, capsize=3, label=label)
+    beside = {"textcoords": "offset points", "color": pictures.INK, "fontsize": pictures.SMALL}
+    for height, text in ((100, "model trained again with the new LLM"), (0, "averaged leaderboard, the same votes")):
+        ax.axhline(height, color=pictures.GREY, lw=1)
+        ax.annotate(text, (x[0], height), xytext=(0, 3), va="bottom", **beside)
     ax.set_xscale("log", base=10)
     ax.set_xticks(x, [f"{size:,}" if size else f"all ({n_all:,})" for size in SIZES])
     ax.minorticks_off()
-    ax.set_ylim(0, 115)
+    ax.set_ylim(-4, 112)
     ax.margins(x=0.08)
-    ax.set_xlabel("votes on the new LLM")
-    ax.set_ylabel("gap closed, %")
-    ax.set_title("From the marginal leaderboard (0) to full retraining (100)", loc="left", fontsize=10)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, loc="lower right")
-    figure.savefig(path, dpi=130)
+    ax.set_xlabel("votes on the new LLM (log scale)")
+    ax.set_ylabel("share of the gap closed, %")
+    title = "An LLM added from some votes: how far its predictions come from those of the\naveraged leaderboard"
+    title += " (0) to those of a model trained again (100); bars: one standard error"
+    ax.set_title(title, loc="left", fontsize=pictures.NORMAL)
+    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 0.1), fontsize=pictures.SMALL)
+    pictures.save(ax.figure, str(path))
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ PALE = "#e4e4e4"  # the rest
 MARKERS = "osD^vPX*<>"
 SMALL, NORMAL = 9, 10  # font sizes: labels in the picture, titles
 
+_LONG = 36  # characters of an LLM's name
 _TINY = 8  # font size of names beside points
 _BESIDE = (
     (6, 0, "left"), (-6, 0, "right"), (0, 10, "center"), (0, -10, "center"), (6, 9, "left"), (6, -9, "left"),
@@ -112,6 +114,25 @@ def on_dark(colour: str) -> bool:
     return 0.299 * red + 0.587 * green + 0.114 * blue < 140
 
 
+def with_sizes(names: Sequence[str], sizes: Sequence[int]) -> list[str]:
+    """Names of groups as they stand beside rows, with their numbers of prompts; the first row says what the number is.
+
+    Args:
+        names: as they are to be read.
+        sizes: number of prompts of each.
+    """
+    units = (f" prompt{'' if n == 1 else 's'}" if k == 0 else "" for k, n in enumerate(sizes))
+    return [f"{as_written(name)}  ({n:,}{unit})" for name, n, unit in zip(names, sizes, units, strict=True)]
+
+
+def llm_names(names: Sequence[str]) -> list[str]:
+    """Names of LLMs as they stand in a picture: as they are written, long ones without their middle, as far as they
+    still differ."""
+    cut = [name if len(name) <= _LONG else f"{name[: _LONG // 2 - 4]}…{name[-_LONG // 2 - 3 :]}" for name in names]
+    times = Counter(cut)
+    return [as_written(name if times[short] > 1 else short) for name, short in zip(names, cut, strict=True)]
+
+
 def as_written(name: str) -> str:
     """A name as matplotlib is given it: dollars make no formula of it, and a legend does not leave it out because it
     begins with an underscore."""
@@ -170,9 +191,10 @@ def name_points(
     """
     places = ax.transData.transform(np.column_stack([x, y])) * 72.0 / ax.figure.dpi  # in typographic points
     left, right = (ax.transAxes.transform((edge, 0.0))[0] * 72.0 / ax.figure.dpi for edge in (0.0, 1.0))
+    shown = llm_names(names)
     height, taken = 1.25 * _TINY, [(px - 3, px + 3, py - 3, py + 3) for px, py in places]
     for i in sorted(named, key=lambda i: -float(places[i, 1])):
-        width = 0.56 * _TINY * len(names[i])
+        width = 0.56 * _TINY * len(shown[i])
         best: tuple[float, tuple[float, float], str, tuple[float, float, float, float]] | None = None
         for dx, dy, side in _BESIDE:
             start = places[i, 0] + dx - {"left": 0.0, "center": width / 2, "right": width}[side]
@@ -186,7 +208,7 @@ def name_points(
         beside: dict[str, Any] = {"textcoords": "offset points", "va": "center", "ha": best[2], "zorder": 4}
         behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}
         ax.annotate(
-            as_written(names[i]),
+            shown[i],
             (float(x[i]), float(y[i])),
             best[1],
             fontsize=_TINY,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
+import pandas
+import pyarrow
 import pytest
 from bulk_prompts import PROMPTS
 
-from p2l_sdk.bulk import BatchScorer, Settings, Totals
+from p2l_sdk.bulk import BatchScorer, BatchStatistics, Settings, Totals, merged
 from p2l_sdk.errors import BudgetError, P2LError
 from p2l_sdk.scorers.many import for_many
 
@@ -91,6 +93,42 @@ def test_totals_are_the_aggregate_however_they_are_merged(routing9, prompts):
     np.testing.assert_allclose(np.diff(board.intervals), np.diff(expected.intervals), rtol=0.2)
     for name, at in (("even", 0), ("odd", 1)):
         np.testing.assert_allclose(left.boards()[name].coefs, routing9.aggregate(prompts[at::2]).coefs, atol=1e-9)
+
+
+def test_prompts_that_come_again_count_again_and_a_doubled_batch_is_found(routing9, prompts):
+    scorer, log = BatchStatistics(Settings(model="routing9")), prompts[:100]
+    names = {
+        "ids": [{"id": [f"{day}-{i}" for i in range(100)]} for day in "ab"],
+        "rows": [{"row": pyarrow.array(range(start, start + 100))} for start in (0, 100)],
+        "files": [{"file": [f"day-{day}.jsonl"] * 100, "row": np.arange(100)} for day in (1, 2)],
+    }
+    once = scorer({"prompt": log}).to_pylist()
+    for named in names.values():
+        batches = [scorer(pyarrow.table({"prompt": log, **more})).to_pylist()[0] for more in named]
+        totals = merged(batches, routing9)
+        assert len(totals) == 200
+        assert merged(batches[::-1], routing9).to_bytes() == totals.to_bytes()
+        np.testing.assert_allclose(totals.board().coefs, merged(once, routing9).board().coefs, atol=1e-9)
+        of_prompts = [found.overall.statistics.solve(routing9.models) for found in (totals, merged(once, routing9))]
+        twice, single = (np.diff(board.intervals).mean() for board in of_prompts)
+        assert twice == pytest.approx(single / np.sqrt(2), rel=0.1)
+        with pytest.raises(P2LError, match="two batches are equal in all columns: one came twice, or different rows"):
+            merged([*batches, batches[0]], routing9)
+    with pytest.raises(P2LError, match="keep a column in the batches that does, such as id or row"):
+        merged(once * 2, routing9)
+
+
+def test_the_same_batch_has_the_same_name_from_any_engine(prompts):
+    scorer = BatchStatistics(Settings(model="routing9"))
+    columns = {"prompt": prompts[:5], "id": [3, 1, 4, 1, 5], "category": ["a", "b", "a", None, "a"]}
+    frame = pandas.DataFrame(columns)
+    frame.loc[3, "category"] = np.nan  # as pandas reads an empty cell
+    engines = columns, pyarrow.table(columns), frame.to_dict("list"), dict(reversed(columns.items()))
+    found = [scorer(batch).to_pylist()[0] for batch in engines]
+    assert len({row["key"] for row in found}) == 1
+    assert len({row["statistics"] for row in found}) == 1
+    assert merged(found[2:3], scorer.p2l).n_prompts == {"a": 3, "b": 1, None: 1}
+    assert BatchScorer(scorer.settings)(frame.to_dict("list"))["category"].to_pylist() == columns["category"]
 
 
 def test_totals_come_back_from_their_file(tmp_path, routing9, prompts):

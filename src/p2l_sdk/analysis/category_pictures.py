@@ -26,7 +26,7 @@ def labels_of(names: Sequence[str], sizes: Sequence[int]) -> list[str]:
     """The categories with their numbers of prompts, long names cut."""
     short = [textwrap.shorten(name, _NAME, placeholder="…") for name in names]  # a long word alone becomes "…"
     cut = [s if s != "…" else name[: _NAME - 1] + "…" for s, name in zip(short, names, strict=True)]
-    return [f"{pictures.as_written(name)}  ({n:,})" for name, n in zip(cut, sizes, strict=True)]
+    return pictures.with_sizes(cut, sizes)
 
 
 def draw_leaderboards(
@@ -46,6 +46,7 @@ def draw_leaderboards(
     rows = np.arange(len(boards))
     for row in rows[::2]:
         ax.axhspan(row - 0.5, row + 0.5, color="#f5f5f5", lw=0)
+    names = pictures.llm_names([models[i] for i in llms])
     for j, i in enumerate(llms):
         ratings = np.array([board.ratings[i] for board in boards])
         limits = np.array([_limits(board.rating_intervals, i, board.ratings[i]) for board in boards]).T
@@ -59,7 +60,7 @@ def draw_leaderboards(
             mew=0.5,
             ms=5.5,
             elinewidth=1.2,
-            label=pictures.as_written(models[i]),
+            label=names[j],
         )
     ax.set_yticks(rows, labels_of(list(found), [board.n_prompts for board in boards]))
     ax.set_ylim(len(boards) - 0.5, -0.5)
@@ -67,7 +68,7 @@ def draw_leaderboards(
     ax.grid(axis="x", color="#dddddd", lw=0.7)
     ax.set_axisbelow(True)
     ax.set_xlabel(f"rating with its 95 % interval\n({boards[0].scale_text})")
-    wide = max(len(models[i]) for i in llms) > _WIDE
+    wide = max(map(len, names)) > _WIDE
     ax.figure.legend(
         *ax.get_legend_handles_labels(), loc="outside lower center", ncols=2 if wide else min(3, len(llms)),
         frameon=False, fontsize=pictures.SMALL,
@@ -116,8 +117,8 @@ def draw_shares(
             ax.tick_params(labelbottom=True)
     figure.suptitle(textwrap.fill(caption, 90), fontsize=pictures.NORMAL, x=0.01, ha="left")
     told = [
-        f"{letter}  {pictures.as_written(name)}" if letter else f"{others}, each rarer"
-        for letter, name in zip(letters, names, strict=True)
+        f"{letter}  {name}" if letter else f"{others}, each rarer"
+        for letter, name in zip(letters, pictures.llm_names(names), strict=True)
     ]
     patches = [
         pyplot.Rectangle((0, 0), 1, 1, facecolor=colour, edgecolor="white", lw=0.0, hatch=hatch, label=text)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import matplotlib.axes
 
 _NAME = 34  # characters of a group's name
+_LEAST = 5  # rows that a picture has room for: the colours' label stands beside them
+_BESIDE = 4  # of its characters, beside one row
 
 
 def draw(
@@ -33,7 +35,7 @@ def draw(
         ax: where to draw; a new figure if None.
         meaning: of the numbers.
     """
-    ax = pictures.axes_of_size(ax, 3.6 + 0.42 * len(llms), 1.9 + 0.33 * max(len(groups), 1))
+    ax = pictures.axes_of_size(ax, 3.6 + 0.42 * len(llms), 1.9 + 0.33 * max(len(groups), _LEAST))
     most = float(np.nanmax(np.abs(values), initial=1.0))
     image = ax.imshow(values, cmap="PuOr_r", vmin=-most, vmax=most, aspect="auto")
     for (k, j), value in np.ndenumerate(values):
@@ -54,8 +56,8 @@ def draw(
             text["bbox"] = {"facecolor": colour, "edgecolor": "none", "pad": 1.0}
         ax.text(j, k, f"{value:+.0f}", **text)
     short = [textwrap.shorten(name, _NAME, placeholder="…") for name, _ in groups]
-    names = [f"{pictures.as_written(name)}  ({n:,})" for name, (_, n) in zip(short, groups, strict=True)]
-    ax.set_xticks(range(len(llms)), map(pictures.as_written, llms), rotation=40, ha="right")
+    names = pictures.with_sizes(short, [n for _, n in groups])
+    ax.set_xticks(range(len(llms)), pictures.llm_names(llms), rotation=40, ha="right")
     ax.set_yticks(range(len(groups)), names)
     ax.tick_params(length=0, labelsize=pictures.SMALL)
     ax.spines[:].set_visible(False)
@@ -64,5 +66,8 @@ def draw(
     ax.grid(which="minor", color="#eeeeee")
     ax.tick_params(which="minor", length=0)
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, pad=0.02)
+    room = _BESIDE * max(len(groups), _LEAST)
+    if max(map(len, meaning.splitlines())) > room:
+        meaning = textwrap.fill(meaning, room)
     bar.set_label(meaning, fontsize=pictures.SMALL)
     return ax

@@ -163,13 +163,13 @@ def _draw(people: Sequence[Personal], ax: matplotlib.axes.Axes | None, top: int)
             person.ratings[rows], at + (k - (len(people) - 1) / 2) * 0.26, xerr=person.margins[rows], fmt=marker,
             color=color, ms=5, capsize=2, lw=1.2, label=f"{name} ({n:,} conversation{'' if n == 1 else 's'})",
         )  # fmt: skip
-    ax.set_yticks(at, [pictures.as_written(first.models[i]) for i in rows], fontsize=pictures.SMALL)
+    ax.set_yticks(at, pictures.llm_names([first.models[i] for i in rows]), fontsize=pictures.SMALL)
     ax.grid(axis="x", color="#eeeeee")
     ax.set_axisbelow(True)
-    ax.set_xlabel("rating points above the mean LLM (400 points are odds of 10 to 1)")
-    title = "Predicted ratings for each one's conversations (bars: 95 %), and overall"
+    ax.set_xlabel("rating points above the mean LLM\n(400 points are odds of 10 to 1)")
+    title = "Predicted ratings for each one's conversations\n(bars: 95 %), and for everybody's (overall)"
     ax.set_title(title, loc="left", fontsize=pictures.NORMAL)
-    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.4, -0.13), "ncols": min(len(people) + 1, 3)}
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.4, -0.2), "ncols": min(len(people) + 1, 3)}
     ax.legend(frameon=False, fontsize=pictures.SMALL, **below)
     return ax
 

@@ -21,7 +21,7 @@ from p2l_sdk.p2l import P2L
 from p2l_sdk.scorers.batches import BATCH
 from p2l_sdk.scorers.many import for_many
 from p2l_sdk.scorers.scorer import Scorer
-from p2l_sdk.tables.columns import checked_prompt
+from p2l_sdk.tables.columns import checked_prompt, is_missing
 from p2l_sdk.tables.plain import plain_values
 
 if TYPE_CHECKING:
@@ -224,6 +224,8 @@ def columns_of(batch: Mapping[str, Any] | pyarrow.Table) -> dict[str, Any]:
     for name in (PROMPT, CATEGORY):
         if name in found:
             found[name] = plain_values(found[name])
+    if CATEGORY in found:  # pandas has NaN for no category
+        found[CATEGORY] = [None if is_missing(label) else label for label in found[CATEGORY]]
     return found
 
 
@@ -232,4 +234,6 @@ def _arrow(column: Any) -> Any:
     pa = need_pyarrow()
     if isinstance(column, pa.Array | pa.ChunkedArray):
         return column
-    return pa.array(column, pa.string() if set(map(type, column)) <= {str, type(None)} else None)
+    kinds = set(map(type, column))
+    # among strings, NaN is what pandas has for None
+    return pa.array(column, pa.string() if kinds <= {str, type(None)} else None, from_pandas=str in kinds or None)

@@ -88,6 +88,8 @@ def print_differences(found: Differences) -> None:
         better, worse = found.told(k)
         table.add_row(f"{n:,}", Text(name), Text(", ".join(better)), Text(", ".join(worse)))
     console.print(table)
+    if not found.clear.any():
+        console.print(Text("no clear difference in any category: there is none, or the prompts are too few to tell"))
     console.print(Text(_DIFFERENCE, style="dim"))
 
 

@@ -217,8 +217,11 @@ def _rows_by(labels: list[Any]) -> dict[str, list[int]]:
     for i, label in enumerate(labels):
         if (name := label_of(label)) is not None:
             rows.setdefault(name, []).append(i)
-    if len(rows) < 2 or len(rows) > MOST:
-        raise P2LError(f"--by: there are {len(rows)} categories; it takes a column of 2 to {MOST}")
+    if len(rows) < 2:
+        found = f"all prompts are of one category, {next(iter(rows))!r}" if rows else "no prompt has a category"
+        raise P2LError(f"--by: {found}; it takes a column of 2 to {MOST}")
+    if len(rows) > MOST:
+        raise P2LError(f"--by: there are {len(rows):,} categories; it takes a column of 2 to {MOST}")
     return dict(sorted(rows.items(), key=lambda pair: -len(pair[1])))
 
 
@@ -282,7 +285,7 @@ def _spread(router: Router, n: int) -> list[float]:
 def _print(found: list[Frontier], n_models: int, model: tuple[str, ...]) -> None:
     from rich.table import Table
 
-    from p2l_sdk.cli.terminal import Console, Text
+    from p2l_sdk.cli.terminal import Console, Text, print_table
 
     console, first = Console(), found[0]
     prompts = f"{first.n_prompts:,} prompt{'' if first.n_prompts == 1 else 's'}"
@@ -307,7 +310,7 @@ def _print(found: list[Frontier], n_models: int, model: tuple[str, ...]) -> None
             cells += [f"{row['prompt']:.1%}", f"{row['strict']:.1%}"]
         cells += [f"{row['oracle']:.1%}"] if "oracle" in row else []
         table.add_row(*cells, Text(row["best_single"]), f"{row['single']:.1%}")
-    console.print(table)
+    print_table(console, table, ["cost", "strict", "per prompt", "95 %", "oracle"])
     console.print(Text(_note(first, model), style="dim"))
 
 
@@ -328,7 +331,7 @@ def _note(found: Frontier, model: tuple[str, ...]) -> str:
 def _print_by(found: dict[str, Frontier]) -> None:
     from rich.table import Table
 
-    from p2l_sdk.cli.terminal import Console, Text
+    from p2l_sdk.cli.terminal import Console, Text, print_table
 
     console, first = Console(), next(iter(found.values()))
     console.print(Text(f"What a budget buys by category: {len(first.models)} LLMs, {first.what}", style="bold"))
@@ -345,7 +348,7 @@ def _print_by(found: dict[str, Frontier]) -> None:
         oracle = [f"{rows[-1]['oracle']:.1%}"] if frontier.oracle_scores is not None else []
         cells = [*(f"{row['router']:.1%}" for row in rows), *oracle, f"{rows[-1]['single']:.1%}"]
         table.add_row(Text(name), f"{frontier.n_prompts:,}", *cells, Text(rows[-1]["best_single"]))
-    console.print(table)
+    print_table(console, table, ["prompts", "best single LLM", "oracle"])
     note = (
         "$: the router with this mean budget, USD per 1,000 responses of the category; oracle, alone: with the last one"
     )

@@ -86,7 +86,7 @@ def personal(
 def _print(person: Personal, guessed: bool) -> None:
     from rich.table import Table
 
-    from p2l_sdk.cli.terminal import Console, Text
+    from p2l_sdk.cli.terminal import Console, Text, print_table
 
     console = Console()
     table = Table(title=person.caption, title_justify="left", title_style="bold", box=None, pad_edge=False)
@@ -105,7 +105,7 @@ def _print(person: Personal, guessed: bool) -> None:
             f"{row['difference']:+.0f}",
             style="bold" if row["rank"] == 1 else None,
         )
-    console.print(table)
+    print_table(console, table, ["more than overall", "95 % limits"])
     note = (
         "rating: points above the mean LLM (400 are odds of 10 to 1); "
         f"{person.kept:.0%} of what these conversations say beyond the overall leaderboard is kept; "

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import datetime
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import rich.console
+import rich.table
 import rich.text
 from rich.progress import (
     BarColumn,
@@ -27,6 +28,8 @@ from rich.progress import (
 from p2l_sdk.modeling.limits_p2l import visible
 
 WIDE = 76  # columns from which on tables have bars
+_FOLDED = 10  # columns that a name needs which may be folded
+_GAP = 2  # between columns of a table
 _AT_ONCE = 1.0  # seconds in which work of an earlier run is found
 
 
@@ -65,6 +68,43 @@ class Text(rich.text.Text):
 
     def __init__(self, text: str = "", style: str = "") -> None:
         super().__init__(visible(text), style)
+
+
+def print_table(console: Console, table: rich.table.Table, spare: Sequence[str]) -> None:
+    """Print a table; in a terminal that is too narrow for it, without those columns that can be spared.
+
+    Args:
+        console: where to.
+        table: without a box.
+        spare: titles of columns, the one to go first first.
+    """
+    shown, gone = list(table.columns), list[str]()
+    for title in spare:
+        if sum(map(_width, shown)) + _GAP * (len(shown) - 1) <= console.width:
+            break
+        left = [column for column in shown if column.header != title]
+        if len(left) < len(shown):
+            shown = left
+            gone.append(title)
+    if not gone:
+        console.print(table)
+        return
+    fitting = rich.table.Table(
+        title=table.title, title_justify="left", title_style=table.title_style, box=None, pad_edge=False
+    )
+    for column in shown:
+        fitting.add_column(column.header, justify=column.justify, no_wrap=column.no_wrap, overflow=column.overflow)
+    for row, cells in zip(table.rows, zip(*(column.cells for column in shown), strict=True), strict=True):
+        fitting.add_row(*cells, style=row.style)
+    console.print(fitting)
+    console.print(Text(f"no room for: {', '.join(gone)}", style="dim"))
+
+
+def _width(column: rich.table.Column) -> int:
+    """The columns of a terminal that a column of a table needs."""
+    cells = (cell if isinstance(cell, rich.text.Text) else Text(str(cell)) for cell in (column.header, *column.cells))
+    widest = max(cell.cell_len for cell in cells)
+    return widest if column.no_wrap else min(widest, _FOLDED)
 
 
 @contextlib.contextmanager

@@ -102,8 +102,8 @@ class SubsetStudy(Tabular):
         ax = pictures.axes_of_size(ax, 6.4, 4.8)
         sizes = [point.size for point in self.points]
         lines = (
-            ("model", pictures.BLUE, "o-", "model's aggregate, no votes"),
-            ("votes", pictures.ORANGE, "s-", "their votes alone"),
+            ("model", pictures.BLUE, "o-", "the model's aggregate, without votes"),
+            ("votes", pictures.ORANGE, "s-", "votes on the subset alone"),
         )
         for side, colour, style, label in lines:
             ranges = [getattr(point, side)["preference_l1"] for point in self.points]

@@ -34,7 +34,7 @@ import numpy as np
 from p2l_sdk.errors import P2LError
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.leaderboards.likelihood import PairLikelihood, require_room
-from p2l_sdk.leaderboards.pairs import bootstrap, natural_parameters, newton_steps
+from p2l_sdk.leaderboards.pairs import bootstrap, effective_number, natural_parameters, newton_steps
 from p2l_sdk.leaderboards.sums import pair_sums
 from p2l_sdk.leaderboards.weights import exponent_of, weights_of
 from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold, log_threshold
@@ -81,6 +81,7 @@ class PairStatistics:
         self._exponent = 0  # sums and weights are kept in units of this power of two: only ratios of weights count
         # one row per kept prompt, lowest key first: key, weight, log(t - 1), theta
         self._sample, self._kept = sample, np.zeros((0, n_models + 3))
+        self._errors: tuple[np.ndarray, np.ndarray] | None = None  # relative, and the optimum at which they were found
 
     def add(self, batch: Coefficients, weights: np.ndarray | None = None) -> None:
         """Add a batch of prompts.
@@ -103,6 +104,7 @@ class PairStatistics:
         self._arrays["start"] += weights @ np.column_stack([theta, log_s])
         self._arrays["weight"] += weights.sum()
         self.n_prompts += n
+        self._errors = None
         keys = self._random.random(n)
         self._drawn += n
         full = len(self._kept) == self._sample
@@ -152,6 +154,7 @@ class PairStatistics:
         kept[:, 1] = np.ldexp(kept[:, 1], change)
         self._keep(kept)
         self.n_prompts += other.n_prompts
+        self._errors = None
 
     @property
     def _kind(self) -> tuple[Feedback, int, int]:
@@ -271,13 +274,21 @@ class PairStatistics:
         if len(theta) < 2 or weights.sum() == 0:
             return np.full(self.n_models, np.inf), float(len(theta))
         optimum = self._optimum_of(board)
-        hessian = PairLikelihood(self.feedback, self.n_models).hessian(self._mean().T, optimum)
-        steps = newton_steps(self.feedback, optimum, hessian, (theta, log_s, weights))
-        steps -= steps.mean(1, keepdims=True)
-        share = weights / weights.sum()
-        effective = max(2.0, 1.0 / float(share @ share))
-        variance = np.square(share) @ np.square(steps) * effective / (effective - 1.0)
-        return shrink * np.sqrt(variance), effective / shrink**2
+        if self._errors is None or not np.allclose(self._errors[1], optimum, rtol=0.0, atol=1e-12):
+            hessian = PairLikelihood(self.feedback, self.n_models).hessian(self._mean().T, optimum)
+            self._steps(optimum, hessian, (theta, log_s, weights))
+        assert self._errors is not None
+        return shrink * self._errors[0], effective_number(weights) / shrink**2
+
+    def _steps(
+        self, optimum: np.ndarray, hessian: np.ndarray, prompts: tuple[np.ndarray, np.ndarray, np.ndarray]
+    ) -> np.ndarray:
+        """The Newton steps of the kept prompts, which take long; the relative errors that they tell are kept."""
+        steps = newton_steps(self.feedback, optimum, hessian, prompts)
+        share, effective = prompts[2] / prompts[2].sum(), effective_number(prompts[2])
+        variance = np.square(share) @ np.square(steps - steps.mean(1, keepdims=True)) * effective / (effective - 1.0)
+        self._errors = np.sqrt(variance), optimum
+        return steps
 
     def _optimum_of(self, board: Leaderboard) -> np.ndarray:
         """A leaderboard as the solver's unknowns, `(n_models + 1,)` theta and log(t - 1)."""
@@ -306,7 +317,8 @@ class PairStatistics:
         if len(prompts[0]) < 2 or replicates < 2 or prompts[2].sum() == 0:
             return None
         random = np.random.default_rng(sorted(self._seeds))
-        coefs = bootstrap(self.feedback, optimum, hessian(), prompts, shrink, replicates, random)
+        steps = shrink * self._steps(optimum, hessian(), prompts)
+        coefs = bootstrap(self.feedback, optimum, steps, prompts[2], replicates, random)
         return np.quantile(coefs, [0.025, 0.975], axis=0).T if len(coefs) else None
 
 

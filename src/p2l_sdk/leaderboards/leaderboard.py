@@ -298,7 +298,7 @@ class Leaderboard:
         if intervals is not None:
             ax.hlines(rows, limits[:, 0], limits[:, 1], color=pictures.INK, lw=2.0, zorder=2)
         ax.plot(ratings, rows, "o", color=pictures.BLUE, ms=6.5, mec="white", zorder=3)
-        ax.set_yticks(rows, [pictures.as_written(self.models[i]) for i in order])
+        ax.set_yticks(rows, pictures.llm_names([self.models[i] for i in order]))
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="x", color="#dddddd", lw=0.7)
         ax.set_axisbelow(True)

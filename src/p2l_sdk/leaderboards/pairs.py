@@ -111,9 +111,8 @@ def pair_scores(feedback: Feedback, x: np.ndarray, rows: slice, n_opponents: int
 def bootstrap(
     feedback: Feedback,
     optimum: np.ndarray,
-    hessian: np.ndarray,
-    prompts: tuple[np.ndarray, np.ndarray, np.ndarray],
-    shrink: float,
+    steps: np.ndarray,
+    weights: np.ndarray,
     replicates: int,
     random: np.random.Generator,
 ) -> np.ndarray:
@@ -130,29 +129,33 @@ def bootstrap(
     Args:
         feedback: the feedback model.
         optimum: `(n_models + 1,)` theta and log(t - 1).
-        hessian: `(n_models + 1, n_models + 1)` second derivatives of the mean cross-entropy over pairs at the optimum.
-        prompts: theta, log_s and weights of the `n` prompts to resample.
-        shrink: factor on the deviations, sqrt(n / N) if the `n` prompts are a sample of N.
+        steps: `(n, n_models)` from `newton_steps` of the `n` prompts to resample, times sqrt(n / N) if they are a
+            sample of N.
+        weights: `(n,)` weights of these prompts.
         replicates: number of replicates.
         random: draws x, and how often each prompt occurs in a replicate, Poisson(1).
 
     Returns:
         `(replicates, n_models)` coefficients; replicates without any weight are left out.
     """
-    weights = prompts[2]
-    n, n_models = prompts[0].shape
-    steps = shrink * newton_steps(feedback, optimum, hessian, prompts)
+    n, n_models = steps.shape
     if not feedback.grounded:  # the shift is arbitrary: leave its scatter out
-        steps -= steps.mean(1, keepdims=True)
+        steps = steps - steps.mean(1, keepdims=True)
     parts = []
     for start in range(0, replicates, 100):  # all draws at once would be the largest array
         drawn = random.poisson(1.0, (min(100, replicates - start), n)) * weights
         totals = drawn.sum(1)
         parts.append((drawn @ steps)[totals > 0] / totals[totals > 0, None])
-    resampled, share = np.concatenate(parts), weights / weights.sum()
-    effective = max(2.0, round(1.0 / float(share @ share), 6))  # the same for all scales: draws depend on every digit
+    resampled = np.concatenate(parts)
+    effective = round(effective_number(weights), 6)  # the same for all scales: draws depend on every digit
     wider = np.sqrt(effective / random.chisquare(effective - 1.0, (len(resampled), 1)))  # one for all LLMs
     return optimum[:n_models] + wider * resampled
+
+
+def effective_number(weights: np.ndarray) -> float:
+    """The effective number of prompts of these weights, sum(w)^2 / sum(w^2); at least 2."""
+    share = weights / weights.sum()
+    return max(2.0, 1.0 / float(share @ share))
 
 
 def newton_steps(
@@ -165,7 +168,8 @@ def newton_steps(
     order.
 
     Args:
-        feedback, optimum, hessian: as in `bootstrap`.
+        feedback, optimum: as in `bootstrap`.
+        hessian: `(n_models + 1, n_models + 1)` second derivatives of the mean cross-entropy over pairs at the optimum.
         prompts: theta, log_s and weights of `n` prompts.
 
     Returns:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 8  # budgets in a notebook
 _ORACLE = "oracle (knows the outcomes)"
-_STRICT = "best LLM within the budget"
+_EACH, _STRICT = "router, same budget for each prompt", "router, no LLM above the budget"
 _ABREAST = 3  # panels
 _MOST_NAMES = 15  # LLMs that are all named in a picture
 _LINE = 0.03  # height of a name, as a share of the scores
@@ -176,7 +176,7 @@ def _draw(
         for j, (label, other) in enumerate(others.items(), 1):
             _draw_router(ax, other, f"{pictures.as_written(label)}: one mean budget", j)
     else:
-        _draw_line(ax, found.prompt_costs, found.prompt_scores, "mixture for each prompt", "--", pictures.GREY_BLUE)
+        _draw_line(ax, found.prompt_costs, found.prompt_scores, _EACH, "--", pictures.GREY_BLUE)
         _draw_line(ax, found.strict_costs, found.strict_scores, _STRICT, (0, (1, 1)), pictures.INK)
     if found.oracle_scores is not None:
         _draw_line(ax, found.budgets, found.oracle_scores, _ORACLE, (0, (6, 2, 1, 2, 1, 2)), pictures.GREY)

@@ -1,0 +1,66 @@
+"""Tables in narrow terminals: columns are left out, numbers are never cut."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from command_line import ok, refused
+from rich.table import Table
+
+from p2l_sdk import pictures
+from p2l_sdk.cli.terminal import Console, Text, print_table
+
+
+def printed(width: int, spare: list[str]) -> str:
+    table = Table(title="numbers", box=None, pad_edge=False)
+    for title in ("budget", "cost", "95 %"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("LLM", overflow="fold")
+    table.add_row("0.1369", "0.1234", "59 to 62", Text("数学-instruct-0123456789"), style="bold")
+    file = io.StringIO()
+    print_table(Console(file=file, width=width), table, spare)
+    return file.getvalue()
+
+
+def test_the_first_columns_that_can_be_spared_go_first():
+    assert "no room" not in printed(80, ["95 %", "cost"])
+    narrow = printed(34, ["95 %", "cost"])
+    assert "no room for: 95 %\n" in narrow
+    assert "numbers" in narrow
+    assert "0.1369  0.1234  数学" in narrow
+    narrower = printed(20, ["95 %", "no such column", "cost"])
+    assert "no room for: 95 %, cost" in " ".join(narrower.split())
+    assert "0.1369  数学" in narrower
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    file = tmp_path / "prompts.csv"
+    file.write_text("prompt,kind\n" + "".join(f"write poem {i},{'שירה' if i % 2 else '数学'}\n" for i in range(8)))
+    return file
+
+
+@pytest.mark.parametrize("more", [(), ("--by", "kind")])
+def test_no_number_is_cut_in_forty_columns(prompts, more):
+    shown = ok("frontier", prompts, "--model", "routing9", *more, env={"COLUMNS": "40"})
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 40
+    assert ("שירה" in shown) == bool(more)
+
+
+def test_one_category_is_named(prompts, tmp_path):
+    (tmp_path / "one.csv").write_text("prompt,kind\na,x\nb,x\n")
+    says = refused("frontier", tmp_path / "one.csv", "--by", "kind", "--model", "routing9")
+    assert "all prompts are of one category, 'x'; it takes" in says
+
+
+def test_long_names_of_llms_lose_their_middle_where_they_still_differ():
+    long = [f"organisation/a-very-long-name-of-an-llm-{i}-instruct-2026" for i in range(3)]
+    short = pictures.llm_names(["gpt-4o", *long])
+    assert short[0] == "gpt-4o"
+    assert len({*short}) == 4
+    assert all(len(name) == 36 and name.endswith("-instruct-2026") and "…" in name for name in short[1:])
+    alike = [f"organisation/model-{i}-of-a-family-with-a-long-name-instruct-2026" for i in range(2)]
+    assert pictures.llm_names(alike) == alike
+    assert pictures.with_sizes(["a", "b"], [1200, 1]) == ["a  (1,200 prompts)", "b  (1)"]
