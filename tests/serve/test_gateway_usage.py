@@ -8,7 +8,8 @@ import json
 import pytest
 from gateway_llms import HELLO
 
-from p2l_sdk.serve.gateway.config import LLMConfig, Prices
+from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.prices import Prices
 from p2l_sdk.serve.gateway.quote import Quote
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.sse import Events
