@@ -337,8 +337,9 @@ def _priced(llm: LLMConfig) -> LLMConfig:
 def _filled(llm: LLMConfig, prices: Prices) -> Prices:
     """Prices of the config with those of the parts that it may well have forgotten, the highest of all addresses."""
     found = [token_prices(place.model, place.base_url) or {} for place in llm.places]
-    known: dict[str, Any] = {name: max((one[name] for one in found if name in one), default=None) for name in _FORGOTTEN}
-    return replace(prices, **{name: usd for name, usd in known.items() if getattr(prices, name) is None})
+    missing = [name for name in _FORGOTTEN if getattr(prices, name) is None]
+    known: dict[str, Any] = {name: max((one.get(name, 0.0) for one in found), default=0.0) for name in missing}
+    return replace(prices, **{name: usd for name, usd in known.items() if usd > 0.0})
 
 
 def _addresses(entries: Any, common: Mapping[str, Any], source: str) -> tuple[AddressConfig, ...]:

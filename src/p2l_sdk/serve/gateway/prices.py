@@ -69,8 +69,8 @@ class Prices:
         audio_read: float = 0,
         audio_written: float = 0,
     ) -> float:
-        """The cost of so many tokens, USD, without the fee. Those from the upstream's cache, those `stored` in it (which
-        may be `marked` in the request) and those of audio are part of the tokens `read` and `written`."""
+        """The cost of so many tokens, USD, without the fee. Those from the upstream's cache, those `stored` in it (as
+        the request may have `marked` them) and those of audio are part of the tokens `read` and `written`."""
         usd = self.input * (read - cached) + self.output * written
         usd += cached * (self.input if self.cached_input is None else self.cached_input)
         usd += stored * (self._storing(marked) - self.input)
@@ -79,8 +79,8 @@ class Prices:
         return max(0.0, usd) / 1e6
 
     def most_read(self, tokens: float, audio: float, marked: bool) -> float:
-        """The most that reading so many tokens can cost, USD without the fee, `audio` of them of sounds; parts of it may
-        be `marked` to be kept in the upstream's cache."""
+        """The most that reading so many tokens can cost, USD without the fee, `audio` of them of sounds; some may be
+        `marked` to be kept in the upstream's cache."""
         times = _STORED if marked else 1
         text = max(times * max(self.input, self.cached_input or 0.0), self.cache_write or 0.0)
         sound = max(times * (self.audio_input or self.input), text)
