@@ -76,10 +76,11 @@ class Refusal:
 
     @property
     def wrote(self) -> bool:
-        """Whether an answer may have been written first, which is billed. With OpenAI's codes, the prompt was refused;
-        others may have looked at the answer."""
-        code = self.error["code"]
-        return code in _WROTE or "failed_generation" in self.error or (self.of_content and code not in MODERATED)
+        """Whether an answer may have been written first, which is billed. With OpenAI's codes, and where it is said
+        (OpenRouter), the prompt was refused; others may have looked at the answer."""
+        code, more = self.error["code"], self.error.get("metadata")
+        prompt = code in MODERATED or (isinstance(more, dict) and "flagged_input" in more)
+        return code in _WROTE or "failed_generation" in self.error or (self.of_content and not prompt)
 
     @classmethod
     def of(cls, status: int, content: bytes, llm: str, request_id: str | None = None) -> Refusal:

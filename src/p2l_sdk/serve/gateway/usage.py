@@ -25,6 +25,7 @@ _UNDER_WAY = 250  # tokens that an LLM has written and that have not arrived whe
 _MOST_UNDER_WAY = 1000  # such tokens of each answer, at most
 _MOST_USD = 10**6  # of one answer; a number may have more digits than a float holds
 _TICK = 1e-10  # USD
+_ROUNDING = 1.01  # of a quote; what is above shows that the prices are wrong
 _CREATED = "cache_creation_input_tokens"
 _STORED = ("cache_write_tokens", "cache_creation_tokens")
 _NO_PRICE = "it counts tokens that it wrote into its cache, and no price of them is known (`cache_write`)"
@@ -123,7 +124,7 @@ def overcharge(usage: Mapping[str, Any] | None, request: ChatRequest, llm: LLMCo
     """What an upstream says of a call that the prices in the config do not allow for; "" if there is nothing."""
     if llm.prices is None or not isinstance(usage, Mapping) or not quote.stated:
         return ""
-    if (stated := _stated(usage)) > quote.most * (1 + 1e-9):
+    if (stated := _stated(usage)) > quote.most * _ROUNDING:
         return f"it states a cost of {usd(stated)} for a call that was quoted at {usd(quote.most)} at most"
     if stated or llm.prices.cache_write is not None or request.size.kept:
         return ""
