@@ -78,8 +78,10 @@ class Answer:
 
     @property
     def counted(self) -> dict[str, Any] | None:
-        """The upstream's count of tokens, if one has come."""
-        return self.usage if self.stream is None else self.stream.events.count
+        """The upstream's count of tokens, if one has come, even with the error that ended a stream."""
+        if self.stream is None:
+            return self.usage
+        return self.stream.events.count or billed(self.stream.events.error)
 
     @property
     def written(self) -> Written:
