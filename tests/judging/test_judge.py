@@ -306,7 +306,7 @@ def test_the_spend_limit_of_a_judge(tmp_path):
 
     read = read_answers(write_answers(tmp_path / "answers.jsonl", ANSWERS))
     with ScriptedServer({"*": bill}) as server:
-        from p2l_sdk.serve.gateway.config import Prices
+        from p2l_sdk.serve.gateway.prices import Prices
 
         llm = judge_at(server, prices=Prices(input=1.0, output=5.0), max_tokens=20)
         found = judge(read, llm, tmp_path / "v.jsonl", limits=Limits(spend=0.01))

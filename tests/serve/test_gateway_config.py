@@ -12,7 +12,8 @@ from p2l_sdk.routing.mixture import Policy
 from p2l_sdk.serve.gateway.catalogue import token_prices
 from p2l_sdk.serve.gateway.check import LLMCheck, check
 from p2l_sdk.serve.gateway.choice import Chooser
-from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig, Prices, costs
+from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig, costs
+from p2l_sdk.serve.gateway.prices import Prices
 
 
 @pytest.mark.parametrize(

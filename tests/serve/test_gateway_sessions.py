@@ -12,7 +12,8 @@ from gateway_llms import CHEAP, COSTS, DEAR, LLM, MIDDLE, MODELS, PROMPT
 
 from p2l_sdk.serve.gateway.affinity import Session, Sessions, answers_tools
 from p2l_sdk.serve.gateway.choice import Chooser
-from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig, Prices
+from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
+from p2l_sdk.serve.gateway.prices import Prices
 from p2l_sdk.serve.gateway.quote import Quote
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.spend import Charge

@@ -189,7 +189,8 @@ def _judge(options: dict[str, Any]) -> LLMConfig:
     from dataclasses import replace
 
     from p2l_sdk.errors import require_known
-    from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig, Prices
+    from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
+    from p2l_sdk.serve.gateway.prices import Prices
 
     name, config, prices = options["judge_name"], options["config"], options["prices"]
     given: dict[str, Any] = {

@@ -17,7 +17,8 @@ from p2l_sdk.judging.spending import Ledger, SpendLimitError
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.mpg.measure.endpoint import Answer, Endpoint, QueryError, ask, connect
 from p2l_sdk.serve.gateway.address import read_key
-from p2l_sdk.serve.gateway.config import LLMConfig, Prices
+from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.prices import Prices
 
 _HOPELESS = ("connection", "status 401", "status 403", "status 404")  # the next query will fail alike
 _GIVE_UP = 3  # hopeless failures in a row, after which an LLM is left alone
@@ -90,7 +91,8 @@ class LLM:
             return self.cost
         messages = self.endpoint.messages(prompt)
         size = sum(len(str(m.get("content")).encode("utf-8", "surrogatepass")) + _TOKENS_BESIDES for m in messages)
-        return self.prices.of(size + _TOKENS_BESIDES, self.endpoint.max_tokens)
+        read = self.prices.most_read(size + _TOKENS_BESIDES, 0, marked=False)
+        return self.prices.fee + read + self.prices.of(0, self.endpoint.max_tokens)
 
     def cost_of(self, answer: Answer) -> float | None:
         """What an answer cost, USD; None if nobody knows."""
@@ -98,7 +100,7 @@ class LLM:
             return self.cost
         if answer.input_tokens is None or answer.output_tokens is None:
             return None
-        return self.prices.of(answer.input_tokens, answer.output_tokens)
+        return self.prices.fee + self.prices.of(answer.input_tokens, answer.output_tokens)
 
 
 @dataclass(frozen=True)

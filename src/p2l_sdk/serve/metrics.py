@@ -43,6 +43,7 @@ class ServerMetrics:
         self._choices = Counter("p2l_choices", "Requests of the router that an LLM answered", ["model"], **own)
         self._spend = Counter("p2l_spend_usd", "What requests of the router cost, USD", ["model"], **own)
         self._unpaid = Counter("p2l_key_refusals", "Requests that a key could not pay", ["key", "code"], **own)
+        self._overcharges = Counter("p2l_overcharges", "LLMs that billed above their prices", ["model"], **own)
         self._refused = Counter("p2l_refused_connections", "Connections closed by a limit", ["reason"], **own)
         # prometheus validates and looks up labels under a lock, which takes longer than counting; there are few of them
         self._stage, self._request = functools.cache(self._stages.labels), functools.cache(self._requests.labels)
@@ -100,6 +101,10 @@ class ServerMetrics:
     def key_refused(self, key: str, code: str) -> None:
         """Count a request that this key, by its name, could not pay; `code` is that of the error."""
         self._unpaid.labels(key, code).inc()
+
+    def overcharged(self, model: str) -> None:
+        """Count an LLM that billed more than its prices allow for, and is not used for keys with budgets any more."""
+        self._overcharges.labels(model).inc()
 
     def upstream_error(self, model: str, kind: str) -> None:
         """Count a failed call of this LLM; `kind` as in `UpstreamError`."""

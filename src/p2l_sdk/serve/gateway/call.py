@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 from p2l_sdk.serve.gateway.breaker import ClientBreaker
 from p2l_sdk.serve.gateway.refusal import Refusal
@@ -28,6 +29,7 @@ class UpstreamError(Exception):
         blamed: whether it counts as a failure of the upstream.
         refusal: what the upstream has against the request, if it refused it.
         worked: whether the LLM may have written an answer, which is billed.
+        usage: what it says to have counted or to bill, although it failed.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class UpstreamError(Exception):
         self.blamed = blamed
         self.refusal = refusal
         self.worked = kind in _WORKED if worked is None else worked
+        self.usage: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, status: int, headers: Mapping[str, str]) -> UpstreamError:
@@ -61,7 +64,7 @@ class UpstreamError(Exception):
     def refused(cls, refusal: Refusal) -> UpstreamError:
         """The error for a refusal, which is a judgement about one request at one LLM: no fault, and no answer."""
         text = f"answered with status {refusal.status}"
-        return cls(refusal.kind, text, final=True, blamed=False, refusal=refusal)
+        return cls(refusal.kind, text, final=True, blamed=False, refusal=refusal, worked=refusal.wrote)
 
 
 class Call:

@@ -13,11 +13,13 @@ from typing import Any
 
 from p2l_sdk.serve.errors import ApiError
 from p2l_sdk.serve.gateway.config import ABILITIES, LLMConfig
+from p2l_sdk.serve.gateway.overcharges import Overcharges
 from p2l_sdk.serve.gateway.refusal import CONTEXT
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN
 
 _IMAGE_TOKENS = 85  # the least that any LLM takes for an image
+_OVERCHARGED = "request that a key's budget pays (it has billed more than its `prices` in the config allow for)"
 _NAMES = {"tools": "tools", "vision": "images", "audio": "audio", "json_schema": "JSON schemas"}
 
 
@@ -82,9 +84,12 @@ class Capabilities:
 
     Args:
         llms: by name.
+        overcharges: the LLMs that bill more than is known.
     """
 
-    def __init__(self, llms: Mapping[str, LLMConfig]) -> None:
+    def __init__(self, llms: Mapping[str, LLMConfig], overcharges: Overcharges) -> None:
+        self._overcharges = overcharges
+        self._unpriced = {name: _without_price(llm) for name, llm in llms.items() if llm.unpriced and not llm.bounded}
         limited = {name: llm for name, llm in llms.items() if llm.context is not None}
         limited |= {name: llm for name, llm in llms.items() if False in [getattr(llm, a) for a in ABILITIES]}
         self._llms, self._limited = llms, limited
@@ -94,6 +99,11 @@ class Capabilities:
         is `limited` to what has a price."""
         needs = Needs.of(request) if self._limited else None
         found = {} if needs is None else {name: needs.lacking(llm) for name, llm in self._limited.items()}
+        if limited:
+            for name in self._unpriced:
+                found.setdefault(name, []).append(self._unpriced[name])
+            for name in self._overcharges.of(request):
+                found.setdefault(name, []).append(_OVERCHARGED)
         if limited and (request.size.sounds or request.speaks):
             for name, llm in self._llms.items():
                 if missing := _unpriced(request, llm):
@@ -113,6 +123,11 @@ class Capabilities:
         if all(name in lacks for name in names):
             raise Incapable({name: lacks[name] for name in names}, named=not request.routed)
         return frozenset(name for name in names if name in lacks)
+
+
+def _without_price(llm: LLMConfig) -> str:
+    """Why a key with budgets cannot use an LLM whose prices are not known in full."""
+    return f"request that a key's budget pays (its vendor also bills {', '.join(llm.unpriced)}; see its `prices`)"
 
 
 def _unpriced(request: ChatRequest, llm: LLMConfig) -> str:

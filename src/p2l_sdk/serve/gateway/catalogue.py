@@ -13,9 +13,18 @@ _PRICES = {  # ours -> those of genai-prices, of which the highest counts
     "input": ("input_mtok",),
     "output": ("output_mtok",),
     "cached_input": ("cache_read_mtok",),
+    "cache_write": ("cache_write_mtok",),
+    "request": ("requests_kcount",),
     "audio_input": ("input_audio_mtok",),
     "audio_output": ("output_audio_mtok",),
 }
+_PER_THOUSAND = ("request",)  # the others are per million
+_MAPPED = frozenset(name for names in _PRICES.values() for name in names)
+_ASKED_FOR = frozenset((  # what only tools of the vendor cost, which a key with budgets cannot ask for (see `charges`)
+    "web_searches_kcount", "social_searches_kcount", "storage_searches_kcount", "code_executions_kcount",
+    "input_tool_mtok",
+))  # fmt: skip
+_SEARCHES = re.compile(r"(?<![a-z])(search|sonar|online|compound|deep-research)", re.IGNORECASE)
 
 
 def context_window(model: str, base_url: str) -> int | None:
@@ -30,14 +39,51 @@ def token_prices(model: str, base_url: str) -> Mapping[str, Any] | None:
     found = _found(model, base_url)
     if found is None:
         return None
-    plans = found.prices if isinstance(found.prices, list) else [found]
-    prices = {
-        ours: max((_highest(getattr(plan.prices, name, None)) for plan in plans for name in theirs), default=0.0)
-        for ours, theirs in _PRICES.items()
-    }
+    billed = _billed(found)
+    prices = {ours: max(billed.get(name, 0.0) for name in theirs) for ours, theirs in _PRICES.items()}
     if prices["input"] + prices["output"] == 0.0:
         return None
+    prices |= {name: prices[name] / 1000 for name in _PER_THOUSAND}
     return {name: usd for name, usd in prices.items() if usd > 0.0 or name in ("input", "output")}
+
+
+def unpriced(model: str, base_url: str) -> tuple[str, ...]:
+    """What the vendor of an LLM is known to bill, by the names of genai-prices, that costs more than `token_prices`
+    allow for, or something else than tokens."""
+    prices = token_prices(model, base_url)
+    if prices is None:
+        return ()
+    billed = _billed(_found(model, base_url))
+    others = {name: usd for name, usd in billed.items() if name not in _MAPPED and name not in _ASKED_FOR}
+    return tuple(sorted(name for name, usd in others.items() if usd > _allowed(name, prices)))
+
+
+def searches(model: str) -> bool:
+    """Whether an LLM of this name searches by itself, which vendors charge for beside tokens."""
+    return _SEARCHES.search(model) is not None
+
+
+def _allowed(name: str, prices: Mapping[str, float]) -> float:
+    """The price of ours at which a quote reckons with this kind of tokens; 0 if it is no such kind."""
+    if not name.endswith("_mtok") or "citation" in name:  # which come beside the answer
+        return 0.0
+    side = "output" if name.startswith("output") else "input"
+    if "audio" in name:
+        return prices.get(f"audio_{side}", 0.0)
+    if "_1h_" in name:
+        return 2 * prices["input"]  # what is marked to be kept is quoted twice
+    return prices[side]
+
+
+def _billed(found: Any) -> dict[str, float]:
+    """The prices of an LLM that are above 0, by name; of several by hour the highest."""
+    plans = found.prices if isinstance(found.prices, list) else [found]
+    billed: dict[str, float] = {}
+    for plan in plans:
+        for name, price in vars(plan.prices).items():
+            if not name.startswith("_") and (usd := _highest(price)) > 0.0:
+                billed[name] = max(usd, billed.get(name, 0.0))
+    return billed
 
 
 def _highest(price: Any) -> float:

@@ -29,13 +29,14 @@ from p2l_sdk.serve.gateway.choice import Choice, Chooser
 from p2l_sdk.serve.gateway.config import BEST, ROUTED, GatewayConfig
 from p2l_sdk.serve.gateway.failover import Failover, Failure, NoAnswer
 from p2l_sdk.serve.gateway.known import completed
+from p2l_sdk.serve.gateway.overcharges import Overcharges
 from p2l_sdk.serve.gateway.pool import UpstreamClient
 from p2l_sdk.serve.gateway.quote import Quote, quotes
 from p2l_sdk.serve.gateway.relay import Begun, Disconnected, StreamedAnswer, while_connected, within
 from p2l_sdk.serve.gateway.request import COST_HEADER, SESSION_HEADER, BadRequest, ChatRequest
 from p2l_sdk.serve.gateway.spend import Charge
 from p2l_sdk.serve.gateway.upstream import Answer, Upstream
-from p2l_sdk.serve.gateway.usage import counted_cost, estimated_cost, most_cost
+from p2l_sdk.serve.gateway.usage import estimated_cost, most_cost
 from p2l_sdk.serve.http import READ_ON_THE_LOOP, BareRoute, error_response, parsed
 from p2l_sdk.serve.metrics import ServerMetrics
 
@@ -82,7 +83,9 @@ class _Chat:
     def __init__(self, engine: Engine, config: GatewayConfig, metrics: ServerMetrics, client: UpstreamClient) -> None:
         self._engine, self._config, self._metrics = engine, config, metrics
         self._chooser = Chooser(config, engine.p2l)
-        self._capabilities = Capabilities({name: completed(llm) for name, llm in config.models.items()})
+        self._overcharges = Overcharges(metrics)
+        llms = {name: completed(llm) for name, llm in config.models.items()}
+        self._capabilities = Capabilities(llms, self._overcharges)
         upstreams = {name: Upstream.of(llm, config, client, metrics) for name, llm in config.models.items()}
         self._failover = Failover(upstreams, config.attempts, config.backoff)
         self._sessions = Sessions(config.affinity_minutes) if config.affinity else None
@@ -144,7 +147,10 @@ class _Chat:
         except TimeoutError:
             raise ScoringTimeout("the prompt was not scored in time; try again, or name an LLM") from None
         seconds = self._config.deadline + _ENDING_SECONDS
-        charge = Charge(asked, offers, choice.ranking[0], pacer=choice.pacer, key=record.key, seconds=seconds)
+        charge = Charge(
+            asked, offers, choice.ranking[0], pacer=choice.pacer, key=record.key, seconds=seconds,
+            overcharges=self._overcharges,
+        )  # fmt: skip
         record.charge = charge
         with self._counted(record.key):
             await charge.require(choice.ranking)  # while an error can still be a status
@@ -260,7 +266,7 @@ class _Record:
         assert self.charge is not None
         assert self.charge.quote is not None
         known = self.request, answer.llm, self.charge.quote, answer.written
-        counted = counted_cost(answer.counted, *known[:3])
+        counted = self.charge.counted(answer.counted, answer.written)
         events = None if answer.stream is None else answer.stream.events
         whole = end == "done" or (events is not None and events.done)
         if counted is not None and whole and (events is None or events.final):

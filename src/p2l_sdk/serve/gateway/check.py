@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -138,10 +139,20 @@ def check(config: GatewayConfig, p2l: P2L) -> Check:
 
 
 def unbounded_note(config: GatewayConfig) -> str:
-    """What to say of LLMs whose cost is booked as the same whatever they read and write; "" if there are none."""
-    names = [name for name, llm in config.models.items() if not llm.bounded]
-    if not names:
-        return ""
+    """What to say of LLMs whose cost is booked as the same whatever they read and write, and of those with prices that
+    nobody here knows in full; "" if there are none."""
+    flat = [name for name, llm in config.models.items() if not llm.bounded and not llm.unpriced]
+    notes = [_flat_note(flat)] if flat else []
+    for name, llm in config.models.items():
+        if llm.unpriced:
+            notes.append(
+                f"keys with budgets cannot use {name}, as its vendor also bills {', '.join(llm.unpriced)}: state its "
+                "`prices`, `request` among them (USD for a request, beside tokens; 0 if there is no such fee)"
+            )
+    return "; ".join(notes)
+
+
+def _flat_note(names: Sequence[str]) -> str:
     one = len(names) == 1
     return (
         f"budgets of keys are no bound at {', '.join(names)}: every answer is booked at the same cost, whatever is "

@@ -9,7 +9,7 @@ import contextlib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ from p2l_sdk.errors import P2LError, did_you_mean, member
 from p2l_sdk.names import meant
 from p2l_sdk.routing.mixture import Objective, Policy
 from p2l_sdk.serve.gateway.address import check_address, check_header_name, checked_headers
-from p2l_sdk.serve.gateway.catalogue import token_prices
+from p2l_sdk.serve.gateway.catalogue import searches, token_prices, unpriced
+from p2l_sdk.serve.gateway.prices import Prices
 from p2l_sdk.tables.documents import read_yaml
 from p2l_sdk.tables.settings import check_count, check_keys, check_number, check_text
 
@@ -28,60 +29,14 @@ if TYPE_CHECKING:
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 PRICED = (  # fields of a request that change the upstream's LLM, or what it costs
     "models", "fallbacks", "route", "provider", "plugins", "transforms", "best_of", "service_tier",
-    "web_search_options", "api_base", "base_url", "api_key", "custom_llm_provider", "model_list",
+    "web_search_options", "api_base", "base_url", "api_key", "custom_llm_provider", "model_list", "preset",
+    "deployment_id", "inference_geo", "speed", "reasoning.mode",
 )  # fmt: skip
 ROUTED, BEST = "p2l", "p2l-best"  # names that a request may use instead of an LLM's
 MAX_TOKENS = ("max_tokens", "max_completion_tokens")  # the second is OpenAI's newer name
 KEY_SETTINGS = ("api_key_env", "api_key_header")
+_FORGOTTEN = ("cache_write", "request")  # prices, which come without being asked for
 ABILITIES = ("tools", "vision", "audio", "json_schema")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prices:
-    """Prices of an LLM that is paid by the token.
-
-    Attributes:
-        input, output: USD per million tokens.
-        cached_input: of tokens that the upstream read from its cache; by default as `input`.
-        input_tokens, output_tokens: typical numbers per request and response. The second is what a request is expected
-            to cost; both are the cost per response of an LLM where there is no request yet.
-        most_output_tokens: of an answer that neither the request nor `max_tokens` limits: what is set aside for it, and
-            what an answer paid from a budget is limited to.
-        image_tokens: of an image in full detail, at most.
-        audio_input, audio_output: of tokens of audio; without them a key with budgets cannot send or ask for any.
-    """
-
-    input: float
-    output: float
-    cached_input: float | None = None
-    input_tokens: float = 500
-    output_tokens: float = 500
-    most_output_tokens: int = 8192
-    image_tokens: float = 1600
-    audio_input: float | None = None
-    audio_output: float | None = None
-
-    def __post_init__(self) -> None:
-        for field_ in fields(self):
-            if field_.name != "most_output_tokens":
-                check_number(self, field_.name, least=0)
-        check_count(self, "most_output_tokens")
-
-    @property
-    def cost(self) -> float:
-        """The estimated cost, USD per response."""
-        return self.of(self.input_tokens, self.output_tokens)
-
-    def of(
-        self, read: float, written: float, *, cached: float = 0, audio_read: float = 0, audio_written: float = 0
-    ) -> float:
-        """The cost of a response with these numbers of tokens, USD. Those from the upstream's cache and those of audio
-        are part of the tokens `read` and `written`."""
-        usd = self.input * (read - cached) + self.output * written
-        usd += cached * (self.input if self.cached_input is None else self.cached_input)
-        usd += audio_read * ((self.audio_input or self.input) - self.input)
-        usd += audio_written * ((self.audio_output or self.output) - self.output)
-        return max(0.0, usd) / 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +90,7 @@ class LLMConfig:
         tools, vision, audio, json_schema: whether it takes tools, images, audio (or gives it), and a JSON schema for
             its answer.
         max_tokens_field: which of `MAX_TOKENS` it takes, and the other one is renamed to; None to send what came.
+        unpriced: what its vendor is known to bill, in words, of which the prices say nothing; no setting.
     """
 
     name: str
@@ -160,6 +116,7 @@ class LLMConfig:
     audio: bool | None = None
     json_schema: bool | None = None
     max_tokens_field: str | None = None
+    unpriced: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.name in (ROUTED, BEST):
@@ -213,7 +170,7 @@ class LLMConfig:
     @property
     def bounded(self) -> bool:
         """Whether the most that a request costs is known."""
-        return self.flat or self.prices is not None
+        return self.flat or (self.prices is not None and not self.unpriced)
 
     @property
     def model(self) -> str:
@@ -346,7 +303,7 @@ def costs(config: GatewayConfig, p2l: P2L) -> dict[str, float]:
 def _llm(name: str, entry: Any, source: str) -> LLMConfig:
     if not isinstance(entry, Mapping):
         raise P2LError(f"{source}: needs at least a base_url")
-    check_keys(entry, LLMConfig, source, hidden=("name",))
+    check_keys(entry, LLMConfig, source, hidden=("name", "unpriced"))
     values = dict(entry)
     with _named(source):
         if "addresses" in values:
@@ -361,11 +318,28 @@ def _llm(name: str, entry: Any, source: str) -> LLMConfig:
                 raise P2LError("prices must be a section with 'input' and 'output', USD per million tokens")
             check_keys(prices, Prices, f"{source}: prices")
             values["prices"] = Prices(**prices)
-        llm = LLMConfig(name=name, **values)
-        if llm.cost is None and not (llm.bounded or llm.addresses):
-            known = token_prices(llm.model, llm.base_url)
-            llm = llm if known is None else replace(llm, prices=Prices(**known))
-        return llm
+        return _priced(LLMConfig(name=name, **values))
+
+
+def _priced(llm: LLMConfig) -> LLMConfig:
+    """An LLM with the prices that are known, as far as the config gives none, and what of them is not known."""
+    lacks: tuple[str, ...] = ()
+    if llm.cost is None and llm.prices is None and not (llm.flat or llm.addresses):
+        if (known := token_prices(llm.model, llm.base_url)) is not None:
+            llm, lacks = replace(llm, prices=Prices(**known)), unpriced(llm.model, llm.base_url)
+    elif llm.prices is not None:
+        llm = replace(llm, prices=_filled(llm, llm.prices))
+    if llm.prices is not None and llm.prices.request is None and any(searches(place.model) for place in llm.places):
+        lacks = (*lacks, "searches that it makes by itself (`request`)")
+    return replace(llm, unpriced=lacks)
+
+
+def _filled(llm: LLMConfig, prices: Prices) -> Prices:
+    """Prices of the config with those of the parts that it may well have forgotten, the highest of all addresses."""
+    found = [token_prices(place.model, place.base_url) or {} for place in llm.places]
+    missing = [name for name in _FORGOTTEN if getattr(prices, name) is None]
+    known: dict[str, Any] = {name: max((one.get(name, 0.0) for one in found), default=0.0) for name in missing}
+    return replace(prices, **{name: usd for name, usd in known.items() if usd > 0.0})
 
 
 def _addresses(entries: Any, common: Mapping[str, Any], source: str) -> tuple[AddressConfig, ...]:

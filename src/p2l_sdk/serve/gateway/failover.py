@@ -139,7 +139,7 @@ class Failover:
             raise unpaid
         refusals = [error.refusal for _, error in failures if error.refusal is not None]
         all_refused = refusals and len(refusals) == len(failures) and not any(left.values())
-        if all_refused and (request.routed or refusals[0].status not in _OUR_CONFIG):
+        if all_refused and (request.routed or refusals[0].status not in _OUR_CONFIG or refusals[0].of_content):
             raise Refused(failures, refusals[0])
         waits = [upstream.breaker.wait(request.owner) for upstreams in left.values() for upstream in upstreams]
         raise NoAnswer(failures, ranking, min(waits, default=None) or None, unpaid is not None)

@@ -35,9 +35,10 @@ class Quote:
         most: what it costs at most, if the answer has no more than `limit` tokens.
         limit: tokens of each answer that `most` allows for; None if the LLM is paid by the response.
         stated: whether the request or the config holds the LLM to this limit.
-        read: what reading the request costs at most.
+        read: what reading the request costs at most, with all that is charged beside tokens.
         per_token: what one more token of each of the answers costs.
         typical: tokens of each answer that are usual.
+        images: tokens of images, at most.
         held: whether the limit is shorter than the request and the config say.
     """
 
@@ -48,6 +49,7 @@ class Quote:
     read: float = 0.0
     per_token: float = 0.0
     typical: float = 0.0
+    images: int = 0
     held: bool = False
 
     @classmethod
@@ -67,14 +69,16 @@ class Quote:
         tokens, most = tokens_read(request, llm)
         size, speaks = request.size, int(request.speaks)
         typical = min(prices.output_tokens, limit)
-        expected = prices.of(
-            tokens, n * typical, audio_read=min(size.audio, size.usual), audio_written=speaks * n * typical
-        )
-        # some bill the prompt once for every answer, and what they keep of it in their cache twice
-        dear = max(prices.of(most, 0, audio_read=size.audio), prices.of(most, 0, cached=most), prices.of(most, 0))
-        read = n * (2 if size.kept else 1) * dear
+        stored = tokens if size.kept and prices.cache_write is not None else 0.0
+        expected = prices.fee + prices.of(
+            tokens, n * typical, stored=stored,
+            audio_read=min(size.audio, size.usual), audio_written=speaks * n * typical,
+        )  # fmt: skip
+        # some bill the prompt, and the request, once for every answer
+        read = n * (prices.fee + prices.most_read(most, size.audio, size.kept)) + prices.refusal
         per_token = n * prices.of(0, 1, audio_written=speaks)
-        return cls(expected, read + limit * per_token, limit, asked is not None, read, per_token, typical)
+        images = math.ceil(size.images * prices.image_tokens)
+        return cls(expected, read + limit * per_token, limit, asked is not None, read, per_token, typical, images)
 
     @property
     def least(self) -> float:

@@ -24,6 +24,7 @@ from p2l_sdk.serve.errors import INVALID, error_body
 REFUSALS = (400, 403, 404, 413, 415, 422, 451)
 CONTEXT = "context_length_exceeded"
 MODERATED = ("content_filter", "content_policy_violation")  # the prompt was read, which some vendors (Azure) bill
+_WROTE = ("tool_use_failed", "json_validate_failed")  # Groq's: of an answer that was written, and is billed
 EMPTY_ACCOUNT = ("insufficient_quota", "billing_not_active")
 _REASONS = {  # codes that are reported as the reason; others are the upstream's own text
     CONTEXT, "invalid_api_key", *EMPTY_ACCOUNT, *MODERATED, "model_not_found", "unsupported_parameter",
@@ -35,9 +36,15 @@ _TOO_LONG = re.compile(
     r"context[ _](length|window|size|limit)|max_model_len|prompt is too long|input is too long|too many (input )?tokens"
     r"|reduce the length|token (count|limit)[^.]{0,40} exceed|exceed[^.]{0,60}(maximum|max|limit)[^.]{0,30} tokens"
 )
+_OF_CONTENT = re.compile(  # in the words of many vendors
+    r"content[ _-]?(filter|policy|management|violat|moderat|security|exists risk)|inappropriate|data_?inspection"
+    r"|usage (guideline|polic)|acceptable use|moderation|safety[ _](check|system|filter|polic)|prohibited content"
+    r"|sensitive (content|information|word)|high risk|was flagged|harmful|敏感|不安全|违规"
+)
 _OURS = "refused_by_upstream"
 _MOST_TEXT, _LONGEST_CODE = 4000, 100  # characters
 SHORTEST_SECRET = 8  # characters; shorter keys ("none", "EMPTY") are no secrets, but words
+_BILLED = ("prompt_tokens", "completion_tokens", "total_tokens", "cost", "estimated_cost", "cost_in_usd_ticks")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([0-7]{3})|(.))", re.DOTALL)
 
 
@@ -59,7 +66,21 @@ class Refusal:
     def kind(self) -> str:
         """The reason in one word, for metrics and the log: a known code, or the status."""
         code = self.error["code"]
-        return code if code in _REASONS else f"status_{self.status}"
+        return code if code in _REASONS else MODERATED[0] if self.of_content else f"status_{self.status}"
+
+    @property
+    def of_content(self) -> bool:
+        """Whether it is for what the prompt or the answer says, whatever the vendor's code for that."""
+        said = " ".join(str(self.error[name] or "") for name in ("code", "type", "message"))
+        return self.error["code"] in MODERATED or _OF_CONTENT.search(said.lower()) is not None
+
+    @property
+    def wrote(self) -> bool:
+        """Whether an answer may have been written first, which is billed. With OpenAI's codes, and where it is said
+        (OpenRouter), the prompt was refused; others may have looked at the answer."""
+        code, more = self.error["code"], self.error.get("metadata")
+        prompt = code in MODERATED or (isinstance(more, dict) and "flagged_input" in more)
+        return code in _WROTE or "failed_generation" in self.error or (self.of_content and not prompt)
 
     @classmethod
     def of(cls, status: int, content: bytes, llm: str, request_id: str | None = None) -> Refusal:
@@ -88,6 +109,35 @@ def refusal_within(value: Any, llm: str) -> Refusal | None:
     elif code not in _OF_THE_REQUEST and found.get("type") != INVALID:
         return None
     return Refusal.of(status, json.dumps(value).encode(), llm) if status in REFUSALS else None
+
+
+def usage_within(content: bytes | memoryview) -> dict[str, Any] | None:
+    """What a reply that is no answer says to have cost: its `usage`, or a cost, wherever it stands; None if nothing."""
+    try:
+        value = json.loads(bytes(content))
+    except (ValueError, RecursionError):
+        return None
+    return billed(value)
+
+
+def billed(value: Any, depth: int = 4) -> dict[str, Any] | None:
+    """The `usage` in a value, or the object that states a cost; None if there is none, or all is 0."""
+    if isinstance(value, list):
+        value = value[0] if value else None
+    if not isinstance(value, dict) or depth == 0:
+        return None
+    usage = value.get("usage")
+    for found in (usage, value):
+        if isinstance(found, dict) and any(_is_positive(found.get(name)) for name in _BILLED):
+            return found
+    held = (billed(value.get(name), depth - 1) for name in ("error", "detail", "metadata"))
+    return next((found for found in held if found is not None), None)
+
+
+def _is_positive(value: Any) -> bool:
+    if isinstance(value, dict):
+        value = value.get("total_cost")
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def _error(value: Any, depth: int = 6) -> Mapping[str, Any] | None:

@@ -206,11 +206,15 @@ def _check_names(fields: Mapping[str, Field], allow: Collection[str]) -> None:
         plain = name.casefold()
         if name != plain and plain in _READ:
             raise BadRequest(f"there is no field {name[:40]!r}; write {plain!r}", param=plain)
-        if name in PRICED and name not in allow and field.value is not None:
-            raise BadRequest(
-                f"{name} may change which LLM answers or what it costs, and this server does not allow it (its config "
-                "does with `allow`); leave it out", param=name,
-            )  # fmt: skip
+        inner = (
+            [f"{name}.{one}" for one, value in field.value.items() if value] if isinstance(field.value, dict) else []
+        )
+        for priced in (name, *inner):
+            if priced in PRICED and priced not in allow and field.value is not None:
+                raise BadRequest(
+                    f"{priced} may change which LLM answers or what it costs, and this server does not allow it (its "
+                    "config does with `allow`); leave it out", param=name,
+                )  # fmt: skip
 
 
 def _budget(value: Any) -> float | None:

@@ -44,6 +44,11 @@ class Size:
     kept: bool = False
     strange: Sequence[tuple[int, str]] = ()
 
+    @property
+    def plain(self) -> bool:
+        """Whether the messages hold nothing but text."""
+        return not (self.images or self.sounds or self.usual > _USUAL_TOOLS)
+
     @classmethod
     def of(cls, texts: Mapping[str, str], values: Mapping[str, Any]) -> Size:
         """The size of a request.

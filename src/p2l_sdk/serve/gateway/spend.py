@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from p2l_sdk.routing.pacing import BudgetPacer
 from p2l_sdk.serve.auth import Key
 from p2l_sdk.serve.gateway.call import UpstreamError
 from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.overcharges import Overcharges
 from p2l_sdk.serve.gateway.quote import Quote
 from p2l_sdk.serve.gateway.refusal import MODERATED
 from p2l_sdk.serve.gateway.request import ChatRequest
+from p2l_sdk.serve.gateway.usage import Written, counted_cost, overcharge
 from p2l_sdk.serve.ledger.entries import NANO, Grant, Hold, Settlement, nano
 
 
@@ -30,6 +33,7 @@ class Charge:
         pacer: of the mean budget, if that pays.
         key: the API key that pays, if there is one.
         seconds: until the request has surely ended.
+        overcharges: is told of an LLM that bills more than it was quoted at.
 
     Attributes:
         quote: what was agreed on for the last call; None before the first.
@@ -44,9 +48,12 @@ class Charge:
         pacer: BudgetPacer | None = None,
         key: Key | None = None,
         seconds: float = 600.0,
+        overcharges: Overcharges | None = None,
     ) -> None:
         self._request, self._quotes = request, quotes
         self._pacer, self._key, self._seconds = pacer, key, seconds
+        self._overcharges = overcharges
+        self._llm: LLMConfig | None = None
         self._expected = quotes[first].expected
         self._id = uuid.uuid4().hex  # of the hold
         self._held: tuple[Quote, float, Grant] | None = None  # what was set aside last, with what was lost by then
@@ -72,7 +79,7 @@ class Charge:
         if grant.amount is None and all(
             self._quotes[name].within((grant.left or 0) / NANO) is None for name in ranking
         ):
-            raise self._key.refused(grant, quote.least, quote.read)
+            raise self._key.refused(grant, quote.least, quote.read, counts(self._request, quote))
 
     async def admit(self, llm: LLMConfig, failures: Sequence[tuple[str, UpstreamError]]) -> ChatRequest:
         """Set aside what a call of this LLM can cost, instead of what the last call could, and return the request to
@@ -87,7 +94,7 @@ class Charge:
             LedgerError: the ledger does not say.
         """
         self._note(failures)
-        quote, self.quote = self._quotes[llm.name], None
+        quote, self.quote, self._llm = self._quotes[llm.name], None, llm
         if self._key is None:
             self.quote = quote
             return self._request
@@ -100,7 +107,7 @@ class Charge:
             whole = grant.amount >= nano(quote.most + self._lost)
             held = quote.within(math.inf if whole else grant.amount / NANO - self._lost)
         if held is None:
-            raise self._key.refused(grant, quote.least + self._lost, quote.read)
+            raise self._key.refused(grant, quote.least + self._lost, quote.read, counts(self._request, quote))
         self.quote = held
         return self._request.limited(held.limit)
 
@@ -137,13 +144,24 @@ class Charge:
         paid = paid if self._key is not None else cost or 0.0
         return None if cost is None and not self._lost else paid + self._lost
 
+    def counted(self, usage: Mapping[str, Any] | None, written: Written | None = None) -> float | None:
+        """The cost of the last call in USD, by what its upstream counted of what was `written`; None if that is not
+        known. An LLM that bills more than was agreed on is not trusted with a key's budget again."""
+        if self.quote is None or self._llm is None or not usage:
+            return None
+        paid = self._key is not None and self._key.limited  # others may ask for what is billed beside tokens
+        if self._overcharges is not None and paid:
+            what = overcharge(usage, self._request, self._llm, self.quote)
+            self._overcharges.note(self._llm.name, self._request, what)
+        return counted_cost(usage, self._request, self._llm, self.quote, written)
+
     def _note(self, failures: Sequence[tuple[str, UpstreamError]]) -> None:
         """What failed calls may be billed stays spent."""
         for _, error in failures[self._failed :]:
-            if error.worked and self.quote is not None:  # what was agreed on for the call that failed
-                self._lost += self.quote.most
-            elif error.kind in MODERATED and self.quote is not None:
-                self._lost += self.quote.read
+            if self.quote is not None:
+                most = self.quote.most if error.worked else self.quote.read if error.kind in MODERATED else 0.0
+                counted = self.counted(error.usage)
+                self._lost += max(most, (counted or self.quote.most) if error.usage else 0.0)
         self._failed = max(self._failed, len(failures))
 
     async def _hold(self, key: Key, quote: Quote) -> Grant:
@@ -160,3 +178,18 @@ class Charge:
         if grant.amount is not None:
             self._held = quote, self._lost, grant
         return grant
+
+
+def counts(request: ChatRequest, quote: Quote) -> str:
+    """As how many tokens the parts of a request count at most, in words, for a client that cannot pay them; "" if there
+    is nothing to say of it."""
+    if quote.limit is None:
+        return ""
+    size = request.size
+    parts = (
+        ("its text counts", size.most),
+        ("its images", quote.images),
+        ("its sounds", size.audio),
+        ("its files, videos and tools", size.other - size.audio),
+    )
+    return ", ".join(f"{name} as up to {tokens:,} tokens" for name, tokens in parts if tokens > 0)

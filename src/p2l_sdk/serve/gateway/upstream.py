@@ -33,8 +33,10 @@ from p2l_sdk.serve.gateway.refusal import (
     REFUSALS,
     SHORTEST_SECRET,
     Refusal,
+    billed,
     holds,
     refusal_within,
+    usage_within,
 )
 from p2l_sdk.serve.gateway.reply import LARGEST_REPLY, read_reply
 from p2l_sdk.serve.gateway.request import ChatRequest
@@ -48,6 +50,7 @@ _UNSENT = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError)  # no con
 _LONGEST_HEADER = 256  # characters of one that is passed on
 _ABOUT_MONEY = (402, 429)
 _LARGEST_REFUSAL = 256 * 1024  # bytes
+_REASON_SECONDS = 2.0  # for that of a fault, which only may say what it cost
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 
 
@@ -75,8 +78,10 @@ class Answer:
 
     @property
     def counted(self) -> dict[str, Any] | None:
-        """The upstream's count of tokens, if one has come."""
-        return self.usage if self.stream is None else self.stream.events.count
+        """The upstream's count of tokens, if one has come, even with the error that ended a stream."""
+        if self.stream is None:
+            return self.usage
+        return self.stream.events.count or billed(self.stream.events.error)
 
     @property
     def written(self) -> Written:
@@ -204,12 +209,8 @@ class Upstream:
         response = await self._client.post(self._url, body, headers, connect=connect, silence=silence)
         stays_open = False
         try:
-            if response.status in REFUSALS:
-                raise await self._refusal(response)
-            if response.status in _ABOUT_MONEY:
-                raise await self._limited(response)
             if response.status != 200:
-                raise UpstreamError.of(response.status, response.headers)
+                raise await self._failed(response)
             if not request.stream:
                 return await self._whole(response, alive)
             if not _is(response, "text/event-stream"):
@@ -218,7 +219,9 @@ class Upstream:
             try:
                 begun, stream = await Stream.begin(response, events, call, alive)
             except UpstreamError as error:
-                raise self._refused_within(events.error) or error from None
+                found = self._refused_within(events.error) or error
+                found.usage = events.count or billed(events.error)
+                raise found from None
             stays_open = True
             return Answer(self.llm, self._passed_on(response), begun, stream=stream)
         finally:
@@ -233,7 +236,9 @@ class Upstream:
         if not _is(response, "application/json") or not isinstance(value, dict):
             raise UpstreamError("content", "sent something that is no JSON object")
         if is_error(value):
-            raise self._refused_within(value) or UpstreamError("content", "sent an error as if it were an answer")
+            error = self._refused_within(value) or UpstreamError("content", "sent an error as if it were an answer")
+            error.usage = billed(value)
+            raise error
         choices = value.get("choices")
         messages = [isinstance(c, dict) and c.get("message") for c in choices] if isinstance(choices, list) else []
         if not messages or not all(isinstance(message, dict) for message in messages):
@@ -246,22 +251,26 @@ class Upstream:
         answer.wrote = Written(text, silent=0 if reply.cut is None else max(0, len(content) - text))
         return answer
 
-    async def _refusal(self, response: aiohttp.ClientResponse) -> UpstreamError:
+    async def _failed(self, response: aiohttp.ClientResponse) -> UpstreamError:
+        """What to make of a reply with a status that is not that of an answer, and what it says to have cost."""
+        status = response.status
+        content = await _reason(response, None if status in (*REFUSALS, *_ABOUT_MONEY) else _REASON_SECONDS)
+        if status in REFUSALS:
+            error = self._refusal(response, content)
+        else:
+            error = UpstreamError.of(status, response.headers)
+            if status in _ABOUT_MONEY and (kind := Refusal.of(status, content, self.llm.name).kind) in EMPTY_ACCOUNT:
+                error.kind, error.final = kind, True  # a limit of rate passes, an empty account stays empty
+        error.usage = usage_within(content)
+        return error
+
+    def _refusal(self, response: aiohttp.ClientResponse, content: bytes) -> UpstreamError:
         """What to make of a reply with a status of `REFUSALS`. One that holds our key is about that, and none of the
         client's business."""
-        content = await _reason(response)
         if holds(content, self._secrets):
             return UpstreamError.of(response.status, response.headers)
         identity = self._passed_on(response).get("x-request-id")
         return UpstreamError.refused(Refusal.of(response.status, content, self.llm.name, identity))
-
-    async def _limited(self, response: aiohttp.ClientResponse) -> UpstreamError:
-        """The error for a limit that was reached: one of rate passes, an empty account stays empty."""
-        error = UpstreamError.of(response.status, response.headers)
-        kind = Refusal.of(response.status, await _reason(response), self.llm.name).kind
-        if kind in EMPTY_ACCOUNT:
-            error.kind, error.final = kind, True
-        return error
 
     def _passed_on(self, response: aiohttp.ClientResponse) -> dict[str, str]:
         """Headers of a reply for the client: only what any client, and any proxy before it, can read."""
@@ -278,14 +287,15 @@ class Upstream:
         if refusal is None or holds(json.dumps(dict(refusal.error)).encode(), self._secrets):
             return None
         error = UpstreamError.refused(refusal)
-        error.worked = error.kind in MODERATED  # it may be the answer that was filtered, which had been written
+        error.worked = error.worked or error.kind in MODERATED  # it may be the answer that was filtered, as written
         return error
 
 
-async def _reason(response: aiohttp.ClientResponse) -> bytes:
+async def _reason(response: aiohttp.ClientResponse, seconds: float | None) -> bytes:
     try:
-        return bytes((await read_reply(response, _LARGEST_REFUSAL)).content)
-    except (UpstreamError, aiohttp.ClientError):
+        async with asyncio.timeout(seconds):
+            return bytes((await read_reply(response, _LARGEST_REFUSAL)).content)
+    except (UpstreamError, aiohttp.ClientError, TimeoutError):
         return b""  # a reason of that size is none, and half of one neither
 
 
