@@ -22,7 +22,8 @@ class Medium(Enum):
     TEXT = "text/"
 
 
-_IMAGES, _SOUNDS = "png|jpe?g|gif|webp|bmp|tiff?|hei[cf]|avif|ico", "mp3|mpga|m4a|wav|ogg|oga|opus|flac|aac|weba|pcm|aiff?"
+_IMAGES = "png|jpe?g|gif|webp|bmp|tiff?|hei[cf]|avif|ico"
+_SOUNDS = "mp3|mpga|m4a|wav|ogg|oga|opus|flac|aac|weba|pcm|aiff?"
 _OTHERS = "pdf|docx?|pptx?|xls[xm]?|od[tps]|epub|rtf|zip|tar|t?gz|mp4|mpe?g|mov|m4v|mkv|webm|avi|wmv|flv|3gpp?"
 _ENDINGS = {
     medium: re.compile(rf"\.({others})(?![a-z0-9])", re.IGNORECASE)
@@ -82,9 +83,8 @@ def _head(content: str, said: str) -> bytes:
     if ";base64" not in said.lower():
         return urllib.parse.unquote_to_bytes(content)
     whole = re.sub(r"[^A-Za-z0-9+/]", "", content.replace("-", "+").replace("_", "/"))
-    with_end = whole[: len(whole) // 4 * 4]
     try:
-        return base64.b64decode(with_end)
+        return base64.b64decode(whole[: len(whole) - (len(whole) % 4 == 1)] + "=" * (-len(whole) % 4))
     except (ValueError, binascii.Error):
         return b""
 
