@@ -94,7 +94,7 @@ def test_a_late_error_is_one_event(ask, upstreams, routing9, caplog):
     assert all(f"{name}:status_400" in caplog.messages[0] for name in (first, *others))
 
 
-def test_a_mistake_of_ours_is_an_event_too(pinging, monkeypatch):
+def test_a_mistake_of_ours_is_an_event_too(pinging, monkeypatch, caplog):
     async def fail(*_):
         await asyncio.sleep(0.3)
         raise RuntimeError("secret")
@@ -102,8 +102,12 @@ def test_a_mistake_of_ours_is_an_event_too(pinging, monkeypatch):
     monkeypatch.setattr("p2l_sdk.serve.gateway.failover.Failover.answer", fail)
     with openai.OpenAI(base_url=pinging.url, api_key="sk-team-0123456789", max_retries=0, timeout=10) as client:
         stream = client.chat.completions.create(model="p2l", messages=HELLO, stream=True)
-        with pytest.raises(openai.APIError, match="the server has made a mistake") as raised:
+        with (
+            caplog.at_level(logging.INFO, "p2l_sdk.serve.gateway.chat"),
+            pytest.raises(openai.APIError, match="the server has made a mistake") as raised,
+        ):
             list(stream)
+    assert "end=error" in caplog.text  # it was settled before the client read the event
     assert raised.value.body["code"] == "internal_error"
     assert "secret" not in str(raised.value.body)
 
