@@ -84,8 +84,9 @@ def test_a_late_error_is_one_event(ask, upstreams, routing9, caplog):
     first, *others = ranking(routing9)
     upstreams.replies["late"] = Reply({"error": {"message": "too long", "code": "x"}}, 400, pause=0.3)
     upstreams.always.update(dict.fromkeys(COSTS, "late"))
-    with caplog.at_level(logging.INFO, "p2l_sdk.serve.gateway.chat"):
-        reply, lines = ask()
+    patient = config(upstreams, llms={name: {"timeout": 20} for name in COSTS}, ping_seconds=0.1, deadline=60.0)
+    with serving(routing9, patient) as running, caplog.at_level(logging.INFO, "p2l_sdk.serve.gateway.chat"):
+        reply, lines = ask(running=running)
         eventually(lambda: caplog.records)
     assert reply.status_code == 200
     [data] = [json.loads(line[6:]) for _, line in lines if line.startswith("data: ")]
