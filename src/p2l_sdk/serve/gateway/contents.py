@@ -230,7 +230,8 @@ class Contents:
 
     def _sound(self, held: Any, number: int) -> None:
         """A sound that is sent along, or one of unknown size elsewhere."""
-        data, form = (held.get("data"), held.get("format")) if isinstance(held, dict) else (held, None)
+        data: Any = held.get("data") if isinstance(held, dict) else held
+        form = held.get("format") if isinstance(held, dict) else None
         whole = data if isinstance(data, str) and data.startswith("data:") else f"data:;base64,{data}"
         sent = whole.partition(",")[2]
         at_hand = isinstance(data, str) and len(sent) >= _SHORTEST_AUDIO and ":" not in sent and "." not in sent
@@ -244,8 +245,9 @@ class Contents:
 
     def _file(self, file: Any) -> None:
         """A file. Every byte of a text may be a token; a PDF, packed as it is, may hold more tokens than bytes."""
-        held = file if isinstance(file, dict) else {}
-        data, identity = held.get("file_data"), held.get("file_id")
+        held: dict[str, Any] = file if isinstance(file, dict) else {}
+        data: Any = held.get("file_data")
+        identity = held.get("file_id")
         is_text = isinstance(data, str) and data.startswith("data:text/")
         if is_text:
             self.other += (_LONGEST_FORM - 1) * len(data)

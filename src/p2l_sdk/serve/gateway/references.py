@@ -42,7 +42,8 @@ class _Search:
 
     def added(self, value: Any) -> int:
         """Tokens that are added to a value."""
-        tokens, places = 0, [(value, None, frozenset[int](), depth(value))]
+        tokens = 0
+        places: list[tuple[Any, _Around | None, frozenset[int], int]] = [(value, None, frozenset(), depth(value))]
         try:
             while places:
                 whole, outer, within, above = places.pop()
