@@ -17,6 +17,7 @@ from billing_fixtures import ask, many
 from gateway_llms import CHEAP, DEAR, HELLO, TEAM, config, team
 from gateway_server import eventually, serving
 
+from p2l_sdk.serve.gateway import sse
 from p2l_sdk.serve.gateway.config import LLMConfig
 from p2l_sdk.serve.gateway.prices import Prices
 from p2l_sdk.serve.gateway.quote import Quote
@@ -149,10 +150,14 @@ def test_a_client_that_does_not_read_pays_for_what_was_written_meanwhile(seconds
         client.connect((address.hostname, address.port))
         head = f"POST {address.path}/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
         client.sendall(f"{head}Authorization: {TEAM['authorization']}\r\n\r\n".encode() + body)
-        end = time.monotonic() + seconds
+        full, before, end = 0, -1.0, float("inf")
         while time.monotonic() < end:
             time.sleep(0.1)
-            if trickle:
+            if full == 3 and end == float("inf"):  # all that lies between has been filled, and the LLM is kept waiting
+                end = time.monotonic() + seconds
+            full = min(3, full + 1) if llms.bills[CHEAP] == before > 0.01 else full
+            before = llms.bills[CHEAP]
+            if trickle and full == 3:
                 client.recv(trickle)
     eventually(lambda: server.metrics.costs)
     assert llms.bills[CHEAP] > 0.01
@@ -218,8 +223,11 @@ def test_the_next_request_finds_the_one_before_settled(fields, ledger, routing9,
         keys.ledger.close()
 
 
-def test_a_stopped_answer_costs_what_has_come_where_it_is_known_how_much_an_llm_thinks(routing9, upstreams, caplog):
+def test_a_stopped_answer_costs_what_has_come_where_it_is_known_how_much_an_llm_thinks(
+    routing9, upstreams, caplog, monkeypatch
+):
     upstreams.reset()
+    monkeypatch.setattr(sse, "_SILENT_SECONDS", 60.0)  # a busy machine is silent, too
     caplog.set_level("INFO", "p2l_sdk.serve.gateway.chat")
     spent = {}
     for reasoning in (None, True, False, 3000):

@@ -81,7 +81,7 @@ def test_an_error_before_the_first_content_is_unseen(ask, server, upstreams, rou
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("end", [(), (DONE,), (delta({}, "stop"), DONE)])
 def test_an_error_after_content_ends_the_stream_with_one_error(ask, server, upstreams, error, end):
-    upstreams.replies["bad"] = events(ROLE, SAID, ERRORS[error], *end, pause=0.002)
+    upstreams.replies["bad"] = events(ROLE, SAID, ERRORS[error], *end, pause=0.03)
     upstreams.script[DEAR] = ["bad"]
     reply = ask(model=DEAR)
     *answer, last = sent(reply)
@@ -94,7 +94,7 @@ def test_an_error_after_content_ends_the_stream_with_one_error(ask, server, upst
 
 def test_moderation_in_the_middle_of_an_answer_does_not_shut_the_upstream(routing9, upstreams):
     upstreams.reset()
-    upstreams.replies["moderated"] = events(ROLE, SAID, {"error": {"code": 403, "message": "moderated"}}, pause=0.002)
+    upstreams.replies["moderated"] = events(ROLE, SAID, {"error": {"code": 403, "message": "moderated"}}, pause=0.03)
     upstreams.script[DEAR] = ["moderated"] * 3
     with serving(routing9, config(upstreams, breaker_failures=1)) as running, httpx.Client() as client:
         texts = [client.post(f"{running.url}/chat/completions", json=body(model=DEAR)).text for _ in range(4)]

@@ -84,8 +84,9 @@ def test_a_late_error_is_one_event(ask, upstreams, routing9, caplog):
     first, *others = ranking(routing9)
     upstreams.replies["late"] = Reply({"error": {"message": "too long", "code": "x"}}, 400, pause=0.3)
     upstreams.always.update(dict.fromkeys(COSTS, "late"))
-    with caplog.at_level(logging.INFO, "p2l_sdk.serve.gateway.chat"):
-        reply, lines = ask()
+    patient = config(upstreams, llms={name: {"timeout": 20} for name in COSTS}, ping_seconds=0.1, deadline=60.0)
+    with serving(routing9, patient) as running, caplog.at_level(logging.INFO, "p2l_sdk.serve.gateway.chat"):
+        reply, lines = ask(running=running)
         eventually(lambda: caplog.records)
     assert reply.status_code == 200
     [data] = [json.loads(line[6:]) for _, line in lines if line.startswith("data: ")]
@@ -94,7 +95,7 @@ def test_a_late_error_is_one_event(ask, upstreams, routing9, caplog):
     assert all(f"{name}:status_400" in caplog.messages[0] for name in (first, *others))
 
 
-def test_a_mistake_of_ours_is_an_event_too(pinging, monkeypatch):
+def test_a_mistake_of_ours_is_an_event_too(pinging, monkeypatch, caplog):
     async def fail(*_):
         await asyncio.sleep(0.3)
         raise RuntimeError("secret")
@@ -102,8 +103,12 @@ def test_a_mistake_of_ours_is_an_event_too(pinging, monkeypatch):
     monkeypatch.setattr("p2l_sdk.serve.gateway.failover.Failover.answer", fail)
     with openai.OpenAI(base_url=pinging.url, api_key="sk-team-0123456789", max_retries=0, timeout=10) as client:
         stream = client.chat.completions.create(model="p2l", messages=HELLO, stream=True)
-        with pytest.raises(openai.APIError, match="the server has made a mistake") as raised:
+        with (
+            caplog.at_level(logging.INFO, "p2l_sdk.serve.gateway.chat"),
+            pytest.raises(openai.APIError, match="the server has made a mistake") as raised,
+        ):
             list(stream)
+    assert "end=error" in caplog.text  # it was settled before the client read the event
     assert raised.value.body["code"] == "internal_error"
     assert "secret" not in str(raised.value.body)
 

@@ -24,7 +24,7 @@ _PLAIN = frozenset((  # fields that cost no more than the tokens they hold, at a
     "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
     "guided_decoding_backend", "function_call", "tool_choice", "parallel_tool_calls", "user",
     "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "session_id", "request_id",
-    "priority", "verbosity", "reasoning", "reasoning_effort", "include_reasoning", "separate_reasoning",
+    "priority", "verbosity", "reasoning_effort", "include_reasoning", "separate_reasoning",
     "chat_template_kwargs", "add_generation_prompt", "continue_final_message",
     "add_special_tokens", "echo", "thinking", "think", "keep_alive", "format", "safe_prompt",
     "prompt_mode", "prompt_truncate_len", "truncate_prompt_tokens", "usage", "reasoning_format", "cache_prompt",
@@ -46,6 +46,9 @@ def check_charges(request: ChatRequest, allow: Collection[str]) -> None:
     for place, name in request.size.strange:
         if name not in allow:
             raise _refused(f"{name[:100]!r} in message {place}", name[:100], f"messages[{place}]")
+    for name in request.size.endless:
+        if name not in allow:
+            raise _refused(f"the references ($ref) in {name[:100]!r}, written out,", name[:100])
     for name, field in request.fields.items():
         value = field.value
         if value is None or value is False or name in allow or name in PRICED:  # those were asked for before

@@ -42,7 +42,6 @@ from p2l_sdk.serve.metrics import ServerMetrics
 
 log = logging.getLogger("p2l_sdk.serve.gateway.chat")
 _SECONDS_UNDER_WAY = 0.05  # of an LLM's work, which the 1000 tokens of `most_cost` allow for: 20,000 in a second
-_SILENT_SECONDS = 0.5  # of an upstream, for which they do too: 2,000 in a second, sent all at once
 _ENDING_SECONDS = 60.0  # after the deadline of a request, until it has surely ended
 
 
@@ -272,9 +271,8 @@ class _Record:
         if counted is not None and whole and (events is None or events.final):
             return counted, counted
         cost = max(counted or 0.0, estimated_cost(*known, whole=whole), self.charge.quote.expected)
-        silent = 0.0 if events is None else time.monotonic() - events.heard
-        if not whole and (answer.waited > _SECONDS_UNDER_WAY or silent > _SILENT_SECONDS):
-            return cost, self.charge.quote.most  # nobody read what the LLM has written meanwhile
+        if not whole and (answer.waited > _SECONDS_UNDER_WAY or (events is not None and events.quiet)):
+            return cost, self.charge.quote.most  # nobody has seen what the LLM has written meanwhile
         return cost, max(counted or 0.0, most_cost(*known, whole=whole))
 
 

@@ -11,6 +11,7 @@ from enum import Enum, auto
 from typing import Any
 
 from p2l_sdk.serve.gateway.longest import longest
+from p2l_sdk.serve.gateway.media import Medium, is_packed_image, may_be_other
 
 UNKNOWN, USUAL_UNKNOWN = 100_000, 3000  # tokens of a part whose size the request does not show: a video, a file
 _AUDIO_BYTES, _USUAL_AUDIO_BYTES = 64, 1000  # of base64 per token of audio: at least, usually
@@ -42,7 +43,7 @@ _PARTS: dict[str, tuple[Cost, dict[str, Any]]] = {  # by type; `type` and `cache
     "image_url": (Cost.IMAGE, {"image_url": _URL, "detail": str}),
     "input_image": (Cost.IMAGE, {"image_url": _URL, "detail": str}),
     "image": (Cost.IMAGE, {"image": _URL}),
-    "input_audio": (Cost.AUDIO, {"input_audio": {"data": str, "format": str}}),
+    "input_audio": (Cost.AUDIO, {"input_audio": (str, {"data": str, "format": str})}),
     "audio_url": (Cost.AUDIO, {"audio_url": _URL}),
     "audio": (Cost.AUDIO, {"audio": _URL}),
     "file": (Cost.FILE, {"file": {"file_data": str, "file_id": str, "filename": str, "format": str}}),
@@ -55,16 +56,22 @@ _THOUGHTS = [{  # of an earlier answer, some of them encrypted
     "type": str, "text": str, "thinking": str, "summary": str, "data": str, "signature": str, "id": str, "format": str,
     "index": PLAIN,
 }]  # fmt: skip
-_CALL = {"name": str, "arguments": ANY}
+_SIGNED = {"google": {"thought_signature": str, "thought": PLAIN}}  # what Google's LLMs want to have back
+_OWN = {  # litellm's names for what other vendors say in an answer
+    "thinking_blocks": _THOUGHTS, "reasoning_content": str, "refusal": str, "thought_signature": str,
+    "thought_signatures": [str], "citations": ANY,
+}  # fmt: skip
+_CALL = {"name": str, "arguments": ANY, "provider_specific_fields": _OWN}
 _MESSAGE: dict[str, Any] = {  # beside `content`; what is no sound costs its bytes
     "role": str, "name": str, "tool_call_id": str, "refusal": str, "reasoning_content": str, "reasoning": str,
     "prefix": PLAIN, "partial": PLAIN, "cache_control": _KEPT, "function_call": _CALL,
     "audio": {"id": str, "data": str, "expires_at": PLAIN, "transcript": str},
     "tool_calls": [{
         "id": str, "type": str, "index": PLAIN, "function": _CALL, "custom": {"name": str, "input": str},
-        "extra_content": {"google": {"thought_signature": str}},
+        "extra_content": _SIGNED, "provider_specific_fields": _OWN,
     }],
-    "annotations": [{"type": str, "url_citation": NAMES}],
+    "annotations": [{"type": str, "url_citation": NAMES}], "is_error": PLAIN,
+    "extra_content": _SIGNED, "provider_specific_fields": _OWN,
     "reasoning_details": _THOUGHTS, "thinking_blocks": _THOUGHTS,  # OpenRouter's, litellm's
 }  # fmt: skip
 _FUNCTION = {"name": str, "description": str, "parameters": ANY, "strict": PLAIN, "cache_control": _KEPT}
@@ -75,6 +82,8 @@ TOOL: dict[str, Any] = {
 FIELDS: dict[str, Any] = {  # of a request, those of which something is known
     "functions": [_FUNCTION],
     "metadata": NAMES,
+    "reasoning": {"effort": str, "max_tokens": PLAIN, "enabled": PLAIN, "exclude": PLAIN, "summary": str},
+    "prompt_cache_options": {"mode": str, "ttl": str},
     "documents": [(str, {"id": PLAIN, "title": str, "text": str, "content": str, "snippet": str, "url": str})],
 }
 
@@ -151,8 +160,9 @@ class Contents:
             if name == "audio":  # an earlier answer, which the vendor has kept
                 self._add(1, sounds=1)
             elif name in ("reasoning_details", "thinking_blocks"):
-                held = [str(one.get("data") or "") for one in value if isinstance(one, dict)]
-                self.other += _LONGEST_FORM * sum(map(len, held))
+                self.other += _LONGEST_FORM * _encrypted(value)
+            elif name == "provider_specific_fields" and isinstance(value, dict):
+                self.other += _LONGEST_FORM * _encrypted(value.get("thinking_blocks"))
             elif name == "tool_calls":
                 self.text += _bytes_of_calls(value)
             elif name != "cache_control" and isinstance(value, str):
@@ -198,19 +208,34 @@ class Contents:
         number = max(1, _entries(part))
         if cost is Cost.IMAGE:
             self.images += number
-            self.inline += _bytes_of_image(part)
-            self.other += 0 if known else UNKNOWN * number
+            self._image(part, number, known)
         elif cost is Cost.AUDIO:
-            self._sound(_held(part, "input_audio", "data") if known else None, number)
+            self._sound(part.get("input_audio") if known else None, number)
         elif cost is Cost.FILE and known:
             self._file(part.get("file"))
         else:
             self._add(number)
 
-    def _sound(self, data: Any, number: int) -> None:
+    def _image(self, part: Mapping[str, Any], number: int, known: bool) -> None:
+        """Images, which are priced by their number; what may be something else counts as large as that can be."""
+        held = part.get("image_url", part.get("image"))
+        url = held.get("url") if isinstance(held, dict) else held
+        form = held.get("format") if isinstance(held, dict) else None
+        if not known:
+            self.other += UNKNOWN * number
+        elif isinstance(url, str) and may_be_other(Medium.IMAGE, url, form):
+            self._add(number)
+        elif isinstance(url, str) and is_packed_image(url):
+            self.inline += len(url)
+
+    def _sound(self, held: Any, number: int) -> None:
         """A sound that is sent along, or one of unknown size elsewhere."""
-        sent = data.partition(",")[2] if isinstance(data, str) and data.startswith("data:") else data
-        if not isinstance(sent, str) or len(sent) < _SHORTEST_AUDIO or ":" in sent or "." in sent:
+        data: Any = held.get("data") if isinstance(held, dict) else held
+        form = held.get("format") if isinstance(held, dict) else None
+        whole = data if isinstance(data, str) and data.startswith("data:") else f"data:;base64,{data}"
+        sent = whole.partition(",")[2]
+        at_hand = isinstance(data, str) and len(sent) >= _SHORTEST_AUDIO and ":" not in sent and "." not in sent
+        if not at_hand or may_be_other(Medium.AUDIO, whole, form):
             self._add(number, sounds=number)
             return
         tokens = len(sent) // _AUDIO_BYTES + _LEAST_AUDIO
@@ -220,10 +245,15 @@ class Contents:
 
     def _file(self, file: Any) -> None:
         """A file. Every byte of a text may be a token; a PDF, packed as it is, may hold more tokens than bytes."""
-        data, identity = (file.get("file_data"), file.get("file_id")) if isinstance(file, dict) else (None, None)
-        if isinstance(data, str) and data.startswith("data:text/"):
+        held: dict[str, Any] = file if isinstance(file, dict) else {}
+        data: Any = held.get("file_data")
+        identity = held.get("file_id")
+        is_text = isinstance(data, str) and data.startswith("data:text/")
+        if is_text:
             self.other += (_LONGEST_FORM - 1) * len(data)
-        elif data or not identity:
+        if (data or not identity) and not (
+            is_text and not may_be_other(Medium.TEXT, data, held.get("format"), held.get("filename"))
+        ):
             self._add(1)
         if identity:
             self._add(1)
@@ -252,15 +282,10 @@ def _entries(value: Any) -> int:
     return found
 
 
-def _held(part: Mapping[str, Any], kind: str, name: str) -> Any:
-    held = part.get(kind)
-    return held.get(name) if isinstance(held, dict) else held
-
-
-def _bytes_of_image(part: Mapping[str, Any]) -> int:
-    """Bytes of an image that is sent along; of anything else that stands there, every byte may be text."""
-    url = _held(part, "image_url", "url")
-    return len(url) if isinstance(url, str) and url.startswith("data:image/") else 0
+def _encrypted(thoughts: Any) -> int:
+    """Characters of what is encrypted in thoughts that are sent back."""
+    held = [one.get("data") for one in thoughts if isinstance(one, dict)] if isinstance(thoughts, list) else ()
+    return sum(len(data) for data in held if isinstance(data, str))
 
 
 def _bytes_of_calls(calls: Any) -> int:

@@ -75,27 +75,28 @@ def _of_escapes(step: str, escaped: npt.NDArray[np.uint8]) -> int:
     return int(escaped[codes].sum(dtype=np.int64))
 
 
-def indentation(text: str, value: Any) -> int:
+def indentation(text: str, value: Any, above: int = 0) -> int:
     """The most tokens that a template adds to JSON where it writes each entry on a line of its own.
 
     Args:
         text: the JSON, as it came.
         value: what it means.
+        above: how deep it stands in other JSON.
     """
     brackets = text.count("{") + text.count("[")
-    per_line = 2 + _INDENT * _depth(value) // _SPACES_PER_TOKEN
+    per_line = 2 + _INDENT * (above + depth(value)) // _SPACES_PER_TOKEN
     return (text.count(",") + 2 * brackets) * per_line + text.count(":")
 
 
-def _depth(value: Any) -> int:
+def depth(value: Any) -> int:
     """How deep lists and objects are nested."""
-    depth, level = -1, [value]
+    found, level = -1, [value]
     while level:
-        depth, inner = depth + 1, list[Any]()
+        found, inner = found + 1, list[Any]()
         for one in level:
             if isinstance(one, dict):
                 inner += one.values()
             elif isinstance(one, list):
                 inner += one
         level = inner
-    return depth
+    return found

@@ -142,6 +142,7 @@ class StreamedAnswer(Response):
                     await body.send(event_of(reply))
                     return str(status)
                 except Exception:
+                    self._finish("error")
                     await body.send(
                         error_event("the server has made a mistake; its log says where", SERVER, "internal_error")
                     )

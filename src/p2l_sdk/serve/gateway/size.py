@@ -8,10 +8,12 @@ from typing import Any
 
 from p2l_sdk.serve.gateway.contents import Contents
 from p2l_sdk.serve.gateway.longest import indentation, longest
+from p2l_sdk.serve.gateway.references import LARGEST, written_out
 
 BYTES_PER_TOKEN = 4  # of text in UTF-8, roughly; never below 1
 _BILLED = ("tools", "functions", "response_format", "prediction")  # the fields that an LLM surely reads, with messages
 _UNREAD = ("model", "stream_options", "logit_bias")
+_KEPT = ("cache_control", "prompt_cache_options")  # fields that say what goes into a cache, and how
 _TOOLS, _USUAL_TOOLS = 1000, 350  # tokens that vendors add before tools
 
 
@@ -32,6 +34,7 @@ class Size:
         sounds: number of parts that are audio.
         kept: whether parts are marked to be kept in the upstream's cache, for which vendors take up to twice the price.
         strange: what messages hold that nobody here knows: the place of the message, and the name.
+        endless: the fields that become larger than can be counted where their references are written out.
     """
 
     text: int
@@ -43,6 +46,7 @@ class Size:
     sounds: int = 0
     kept: bool = False
     strange: Sequence[tuple[int, str]] = ()
+    endless: Sequence[str] = ()
 
     @property
     def plain(self) -> bool:
@@ -66,9 +70,13 @@ class Size:
         other = held.other + (_TOOLS if tools else 0)
         listed = [name for name, text in read.items() if name != "messages" and text[0] != '"']
         other += sum(indentation(read[name], values[name]) for name in listed)
+        referred = {name: written_out(read[name], values[name]) for name in listed}
+        other += sum(referred.values())
         usual = held.usual + (_USUAL_TOOLS if tools else 0)
-        kept = held.kept or "cache_control" in texts or any(_is_kept(values.get(name)) for name in _BILLED[:2])
-        return cls(text, most, held.images, other, usual, held.audio, held.sounds, kept, held.strange)
+        kept = held.kept or any(values.get(name) for name in _KEPT)
+        kept = kept or any(_is_kept(values.get(name)) for name in _BILLED[:2])
+        endless = [name for name, tokens in referred.items() if tokens >= LARGEST]
+        return cls(text, most, held.images, other, usual, held.audio, held.sounds, kept, held.strange, endless)
 
 
 def _is_kept(tools: Any) -> bool:

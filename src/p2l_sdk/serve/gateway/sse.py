@@ -19,6 +19,13 @@ _ERROR_NAME = re.compile(rb"^event:[ \t]*error[ \t]*\r?$", re.MULTILINE)
 _EMPTY = re.compile(rb'"choices"\s*:\s*\[\s*\]')  # of an event that holds a token count alone
 _DONE = "[DONE]"
 _NO_CONTENT = ("role", "name")  # of a delta
+_SILENT_SECONDS = 0.5  # without text, in which an LLM may have written what nobody sees
+_FASTEST = 2000  # tokens that an LLM writes in a second, at most
+_ENDS = frozenset((  # reasons of an answer that shows all of its text; after others, some may have been left out
+    "stop", "length", "tool_calls", "function_call", "eos", "eos_token", "stop_sequence", "end_turn", "max_tokens",
+    "tool_use", "stop_token", "max_length",
+))  # fmt: skip
+LEFT_OUT = 10**9  # tokens that an answer may have had which shows only some of its text
 _NO_TEXT = frozenset((  # what an LLM has not written in a choice
     "role", "id", "type", "object", "logprobs", "finish_reason", "native_finish_reason", "stop_reason",
     "content_filter_results",
@@ -46,8 +53,8 @@ class Events:
         final: whether it came when the answer was complete, and not only at its beginning.
         text_bytes: bytes of text in the answer so far.
         pieces: number of texts that it came in; each is at least a token.
-        silent: number of pieces without text, each of which may be a token that is not shown.
-        heard: when the last event came, on the monotonic clock.
+        silent: tokens that may have been written and that no text shows: one for each piece without text, those of
+            each silence of a choice, and any number of an answer that ended in an unusual way.
     """
 
     def __init__(self, choices: int = 1, usage: bool = True) -> None:
@@ -60,7 +67,8 @@ class Events:
         self.final = False
         self._shares: dict[int, int] | None = {}  # tokens by choice, until there is a count of all
         self.text_bytes = self.pieces = self.silent = 0
-        self.heard = time.monotonic()
+        self._now = self._start = time.monotonic()
+        self._spoke: dict[int, float] = {}  # when the last text of each choice came; comments are none
 
     def feed(self, part: bytes) -> bytes:
         """Add a part of the stream and return the events that it completes, unchanged, up to the first error; without a
@@ -76,6 +84,7 @@ class Events:
             if len(self._tail) > LARGEST_EVENT:
                 raise EventTooLarge
             return b""
+        self._now = time.monotonic()
         whole = bytes(self._tail[: ends[-1]])
         del self._tail[: ends[-1]]
         begin, dropped = 0, list[bytes]()
@@ -89,7 +98,6 @@ class Events:
             if self.usage is not before and not self._pass_usage and _EMPTY.search(event):
                 dropped.append(event)
             begin = end
-        self.heard = time.monotonic()
         for event in dropped:
             whole = whole.replace(event, b"")
         return whole
@@ -119,7 +127,7 @@ class Events:
         self.finished = self.finished or len(self._finished) >= self._choices
         if isinstance(usage, dict):
             self._count(usage, choices)
-            self.final = self.finished or self.text_bytes == before
+            self.final = self.finished or self.text_bytes == before > 0  # one from the beginning is of the prompt
         elif self.text_bytes > before:
             self.final = False
         return True
@@ -144,20 +152,35 @@ class Events:
         return {**usage, "completion_tokens": wrote, **summed}
 
     def _look_at_choice(self, choice: Mapping[str, Any]) -> None:
-        text = text_bytes(choice)
+        text, index, end = text_bytes(choice), choice.get("index"), choice.get("finish_reason")
+        index = index if isinstance(index, int) else 0
         self.text_bytes += text
         if text:
             self.pieces += 1
         else:
             self.silent += 1
-        if choice.get("finish_reason"):  # some servers put an empty one into every event
-            index = choice.get("index")
-            self._finished.add(index if isinstance(index, int) else 0)
+        if (text or end) and index not in self._finished:
+            silence = self._now - self._spoke.get(index, self._start)
+            self.silent += int(_FASTEST * silence) if silence > _SILENT_SECONDS else 0
+            self._spoke[index] = self._now
+        if end:  # some servers put an empty one into every event
+            self._finished.add(index)
             self.begun = True
+            self.silent += left_out(choice)
         if not self.begun:
             delta = choice.get("delta") or choice.get("message")
             said = delta.items() if isinstance(delta, dict) else ()
             self.begun = any(value for name, value in said if name not in _NO_CONTENT)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether a choice that is not complete shows no text any more."""
+        if self.finished:
+            return False
+        since = [spoke for index, spoke in self._spoke.items() if index not in self._finished]
+        if len(self._spoke) < self._choices:
+            since.append(self._start)
+        return time.monotonic() - min(since, default=self._now) > _SILENT_SECONDS
 
 
 def _larger(usage: dict[str, Any], later: dict[str, Any], deep: bool = True) -> dict[str, Any]:
@@ -210,6 +233,13 @@ def _payload(event: bytes) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def left_out(choice: Mapping[str, Any]) -> int:
+    """Tokens that a choice which has ended may not show: of a filtered answer, or of a call of a tool that was not well
+    formed, vendors leave out some of the text."""
+    end = choice.get("finish_reason")
+    return LEFT_OUT if end and not (isinstance(end, str) and end.lower() in _ENDS) else 0
 
 
 def text_bytes(choice: Any) -> int:

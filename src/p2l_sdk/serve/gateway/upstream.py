@@ -40,7 +40,7 @@ from p2l_sdk.serve.gateway.refusal import (
 )
 from p2l_sdk.serve.gateway.reply import LARGEST_REPLY, read_reply
 from p2l_sdk.serve.gateway.request import ChatRequest
-from p2l_sdk.serve.gateway.sse import Events, EventTooLarge, is_error, text_bytes
+from p2l_sdk.serve.gateway.sse import Events, EventTooLarge, is_error, left_out, text_bytes
 from p2l_sdk.serve.gateway.stream import Stream
 from p2l_sdk.serve.gateway.usage import Written
 from p2l_sdk.serve.metrics import ServerMetrics
@@ -66,6 +66,7 @@ class Answer:
         stream: the open stream whose events follow; None if the content is complete.
         wrote: what the LLM has written, of a complete answer.
         waited: seconds that the client has let it wait, unread.
+        held: tokens that the upstream may have kept back, as they may have been the text to stop at.
     """
 
     llm: LLMConfig
@@ -75,6 +76,7 @@ class Answer:
     stream: Stream | None = None
     wrote: Written | None = None
     waited: float = 0.0
+    held: int = 0
 
     @property
     def counted(self) -> dict[str, Any] | None:
@@ -88,8 +90,8 @@ class Answer:
         """What has arrived so far."""
         if self.stream is not None:
             events = self.stream.events
-            return Written(events.text_bytes, events.pieces, events.silent)
-        return self.wrote or Written(len(self.content))
+            return Written(events.text_bytes, events.pieces, events.silent + self.held)
+        return self.wrote or Written(len(self.content), silent=self.held)
 
     async def close(self) -> None:
         """End the call, if it is still open."""
@@ -212,7 +214,7 @@ class Upstream:
             if response.status != 200:
                 raise await self._failed(response)
             if not request.stream:
-                return await self._whole(response, alive)
+                return await self._whole(response, alive, request.n * request.held)
             if not _is(response, "text/event-stream"):
                 raise UpstreamError("content", "sent something that is no event stream")
             events = Events(request.n, request.wants_usage)
@@ -223,12 +225,12 @@ class Upstream:
                 found.usage = events.count or billed(events.error)
                 raise found from None
             stays_open = True
-            return Answer(self.llm, self._passed_on(response), begun, stream=stream)
+            return Answer(self.llm, self._passed_on(response), begun, stream=stream, held=request.n * request.held)
         finally:
             if not stays_open:
                 response.release()
 
-    async def _whole(self, response: aiohttp.ClientResponse, alive: Callable[[], None]) -> Answer:
+    async def _whole(self, response: aiohttp.ClientResponse, alive: Callable[[], None], held: int) -> Answer:
         reply = await read_reply(response, LARGEST_REPLY, alive)
         content, value = reply.content, reply.value
         if any(len(secret) >= SHORTEST_SECRET and reply.holds(secret.encode()) for secret in self._secrets):
@@ -248,7 +250,8 @@ class Upstream:
         answer.usage = usage if isinstance(usage, dict) else None
         text = text_bytes(choices) if reply.cut is None else text_bytes(choices) + reply.cut
         # of a large reply much is not looked at, and all of that may be text
-        answer.wrote = Written(text, silent=0 if reply.cut is None else max(0, len(content) - text))
+        unseen = held + sum(map(left_out, choices)) + (0 if reply.cut is None else max(0, len(content) - text))
+        answer.wrote = Written(text, silent=unseen)
         return answer
 
     async def _failed(self, response: aiohttp.ClientResponse) -> UpstreamError:

@@ -1,0 +1,108 @@
+"""How much larger a JSON schema becomes where its references are written out, as proxies do for vendors that know none.
+
+A kilobyte of definitions that refer to each other several times becomes megabytes. A reference is taken to be each
+definition that it may mean: the one at its place, seen from any object around it, and one of its last name. One that
+stands in itself is not written out again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from p2l_sdk.serve.gateway.longest import depth, indentation, longest
+
+LARGEST = 300_000  # tokens of a schema whose references are written out
+_AT_LEAST = 16  # tokens for which each reference counts
+_MOST_STEPS = 100_000  # of the search, about a tenth of a second
+_DEFINITIONS = ("$defs", "definitions")
+_Around = tuple[dict[str, Any], Any]  # an object, and the objects around it, as links of a chain
+
+
+def written_out(text: str, value: Any) -> int:
+    """The most tokens that writing out all references adds to JSON; `LARGEST` if it is that many or more, or cannot be
+    said soon.
+
+    Args:
+        text: the JSON, as it came.
+        value: what it means.
+    """
+    return _Search().added(value) if "$ref" in text or "\\u" in text else 0
+
+
+class _TooMuch(Exception):  # noqa: N818  named for what happened
+    pass
+
+
+class _Search:
+    def __init__(self) -> None:
+        self._steps = 0
+        self._texts: dict[int, tuple[str, int]] = {}  # of definitions by identity: their JSON, and how deep they are
+
+    def added(self, value: Any) -> int:
+        """Tokens that are added to a value."""
+        tokens = 0
+        places: list[tuple[Any, _Around | None, frozenset[int], int]] = [(value, None, frozenset(), depth(value))]
+        try:
+            while places:
+                whole, outer, within, above = places.pop()
+                for name, around in self._references(whole, outer):
+                    for target, beside in self._targets(name, around):
+                        if id(target) in within:
+                            continue
+                        if id(target) not in self._texts:
+                            self._texts[id(target)] = json.dumps(target, ensure_ascii=False), depth(target)
+                        text, levels = self._texts[id(target)]
+                        tokens += max(_AT_LEAST, longest(text) + indentation(text, target, above))
+                        if tokens >= LARGEST:
+                            raise _TooMuch
+                        places.append((target, beside, within | {id(target)}, above + levels))
+        except _TooMuch:
+            return LARGEST
+        return tokens
+
+    def _step(self) -> None:
+        self._steps += 1
+        if self._steps > _MOST_STEPS:
+            raise _TooMuch
+
+    def _references(self, value: Any, around: _Around | None) -> Iterator[tuple[str, _Around]]:
+        """The references in a value, and the objects around each."""
+        left: list[tuple[Any, Any]] = [(value, around)]
+        while left:
+            self._step()
+            one, outer = left.pop()
+            if isinstance(one, list):
+                left += [(inner, outer) for inner in one]
+            elif isinstance(one, dict):
+                outer = (one, outer)
+                if isinstance(name := one.get("$ref"), str):
+                    yield name, outer
+                left += [(inner, outer) for inner in one.values()]
+
+    def _targets(self, name: str, around: _Around) -> list[tuple[Any, _Around]]:
+        """The definitions that a name may mean, with the objects around each, but for those that the name stands in."""
+        names = [part.replace("~1", "/").replace("~0", "~") for part in name.lstrip("#").split("/") if part]
+        found, outside = dict[int, tuple[Any, _Around]](), set[int]()
+        link: _Around | None = around
+        while link is not None:
+            self._step()
+            one, outer = link
+            outside.add(id(one))
+            held = [_at(one, names)]
+            held += [one[key].get(names[-1]) for key in _DEFINITIONS if names and isinstance(one.get(key), dict)]
+            found |= {id(target): (target, link) for target in held if isinstance(target, dict)}
+            link = outer
+        return [pair for identity, pair in found.items() if identity not in outside]
+
+
+def _at(value: Any, names: list[str]) -> Any:
+    for name in names:
+        if isinstance(value, list) and name.isdecimal() and len(name) < 9 and int(name) < len(value):
+            value = value[int(name)]
+        elif isinstance(value, dict):
+            value = value.get(name)
+        else:
+            return None
+    return value

@@ -1,0 +1,181 @@
+"""What an image, a sound or a text may be read as, and what references of a schema may become: the dearest counts."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from typing import Any
+
+import httpx
+import pytest
+from billing_fixtures import ask
+from gateway_llms import TEAM
+
+from p2l_sdk.serve.gateway.contents import UNKNOWN
+from p2l_sdk.serve.gateway.references import LARGEST, written_out
+from p2l_sdk.serve.gateway.request import ChatRequest
+from p2l_sdk.serve.gateway.size import Size
+
+pytest_plugins = ["billing_fixtures", "gateway_fixtures"]
+PDF, FILM = b"%PDF-1.7\n" + bytes(99), bytes(4) + b"ftypisom" + bytes(99)
+
+
+def packed(content: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def size(**fields: Any) -> Size:
+    return ChatRequest.parse(json.dumps(ask(**fields)).encode()).size
+
+
+def part(**one: Any) -> Size:
+    return size(messages=[{"role": "user", "content": [one]}])
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        {"url": "https://x.example/a.pdf", "format": "application/pdf"}, {"url": "https://x.example/a.pdf"},
+        {"url": "https://x.example/a.PDF?size=2"}, {"url": "https://x.example/a.png?file=b.mp4"},
+        {"url": "https://x.example/a.png", "format": "application/pdf"},
+        {"url": "https://x.example/a", "format": "pdf"},
+        {"url": "gs://bucket/a.mp4"}, {"url": "gs://bucket/a"}, {"url": "gs://bucket/a.png", "format": "video/mp4"},
+        {"url": "https://generativelanguage.googleapis.com/v1beta/files/abc"}, {"url": "file-abc"},
+        {"url": packed(b"x", "application/pdf")}, {"url": packed(b"x", "video/mp4")},
+        {"url": packed(b"x", "text/plain")},
+        {"url": packed(b"x" * 99), "format": "text/plain"}, {"url": packed(PDF)}, {"url": packed(bytes(900) + PDF)},
+        {"url": packed(FILM)}, {"url": packed(b"\x1aE\xdf\xa3" + bytes(99))}, {"url": packed(b"PK\x03\x04" + bytes(9))},
+        {"url": "data:image/png,%25PDF-1.7"}, {"url": "data:image/png," + "%25PDF-1.7".replace("%25", "%")},
+        {"url": packed(PDF).replace("JVBE", "JV\nBE")}, {"url": "data:image/png;base64,gs://bucket/a.mp4"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_image_that_may_be_something_else_counts_as_that(image):
+    for kind, held in (("image_url", image), ("input_image", image)):
+        found = part(type=kind, image_url=held)
+        assert found.other >= UNKNOWN
+        assert found.most >= len(image["url"])  # each byte may be text, too
+    assert part(type="image", image=image).other >= UNKNOWN
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "heic"])
+def test_an_image_of_a_usual_kind_is_one(kind):
+    heads = {"heic": bytes(4) + b"ftypheic", "webp": b"RIFF\x00\x00\x00\x00WEBP"}
+    found = part(type="image_url", image_url={"url": packed(heads.get(kind, b"") + bytes(9000), f"image/{kind}")})
+    assert (found.images, found.other) == (1, 0)
+    assert found.most < 300
+    drawn = part(type="image_url", image_url={"url": packed(b"<svg>" * 900, "image/svg+xml")})
+    assert (drawn.images, drawn.other) == (1, 0)
+    assert drawn.most > 4500  # which some read as the text that it is
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        {"file_data": packed(b"x", "text/plain"), "format": "application/pdf"},
+        {"file_data": packed(b"x", "text/plain"), "filename": "a.pdf"},
+        {"file_data": packed(b"x", "text/plain"), "filename": "a.PDF"}, {"file_data": packed(PDF, "text/plain")},
+        {"file_data": packed(bytes(900) + PDF, "text/plain")}, {"file_data": "data:text/plain,%PDF-1.7"},
+        {"file_data": packed(b"ID3" + bytes(99), "text/plain")}, {"file_data": packed(b"PK\x03\x04", "text/plain")},
+        {"file_data": packed(b"x", "text/plain"), "filename": "b.mp3"}, {"file_data": packed(b"x", "application/pdf")},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_text_that_may_be_something_else_counts_as_that(file):
+    assert part(type="file", file=file).other >= UNKNOWN
+
+
+def test_a_text_in_a_file_is_three_tokens_for_each_character():
+    text = packed(b"hello " * 50, "text/markdown")
+    for more in ({}, {"filename": "a.md"}, {"filename": "a.ts"}, {"format": "text/plain"}):
+        found = part(type="file", file={"file_data": text, **more})
+        assert found.other == 2 * len(text)
+        assert found.most >= len(text)
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        {"data": packed(PDF * 20, "application/pdf"), "format": "mp3"}, {"data": packed(FILM * 20, "video/mp4")},
+        {"data": base64.b64encode(PDF * 20).decode(), "format": "wav"},
+        {"data": "A" * 2000, "format": "application/pdf"}, {"data": "A" * 2000, "format": "pdf"},
+    ],
+    ids=lambda sound: sound["data"][:30],
+)  # fmt: skip
+def test_a_sound_that_may_be_something_else_counts_as_that(sound):
+    assert part(type="input_audio", input_audio=sound).other >= UNKNOWN
+    for usual in ("A" * 6400, {"data": "A" * 6400, "format": "mp3"}, {"data": packed(bytes(4800), "audio/wav")}):
+        assert part(type="input_audio", input_audio=usual).other == 200
+
+
+def definitions(levels: int, names: str) -> dict[str, Any]:
+    """A schema in which each definition refers to the next one under each of these names."""
+    defs: dict[str, Any] = {
+        f"d{i}": {"type": "object", "properties": {name: {"$ref": f"#/$defs/d{i + 1}"} for name in names}}
+        for i in range(levels)
+    }
+    return {"$defs": {**defs, f"d{levels}": {"type": "string"}}, "properties": {"a": {"$ref": "#/$defs/d0"}}}
+
+
+def unpacked(value: Any, defs: dict[str, Any]) -> Any:
+    if isinstance(value, dict):
+        if "$ref" in value:
+            return unpacked(defs[value["$ref"].rpartition("/")[2]], defs)
+        return {name: unpacked(inner, defs) for name, inner in value.items() if name != "$defs"}
+    return [unpacked(inner, defs) for inner in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(("levels", "names"), [(1, "a"), (4, "ab"), (3, "abcd"), (6, "ab")])
+def test_a_schema_counts_as_large_as_its_references_make_it(levels, names):
+    schema = definitions(levels, names)
+    text, whole = json.dumps(schema), unpacked(schema, schema["$defs"])
+    for tools in ([{"type": "function", "function": {"name": "f", "parameters": schema}}], [{"input_schema": schema}]):
+        found, plain = size(tools=tools), size(tools=json.loads(json.dumps(tools).replace("$ref", "$rex")))
+        assert found.other - plain.other + len(text) >= len(json.dumps(whole, separators=(",", ":")))
+        assert written_out(json.dumps(tools), tools) + len(json.dumps(tools)) >= len(json.dumps(whole))
+    # as YAML or over lines, too
+    assert written_out(text, schema) + len(json.dumps(schema, indent=1)) >= len(json.dumps(whole, indent=1))
+
+
+def test_references_are_found_by_their_place_and_by_their_last_name():
+    big = {"enum": ["x" * 500]}
+    for schema in (
+        {"$defs": {"a": big}, "p": {"$ref": "#/$defs/a"}},
+        {"definitions": {"a": big}, "p": {"$ref": "#/definitions/a"}},
+        {"$defs": {"a": big}, "p": {"$ref": "anything/a"}},
+        {"components": {"schemas": {"a": big}}, "p": {"$ref": "#/components/schemas/a"}},
+        {"$defs": {"a": {"type": "string"}}, "inner": {"$defs": {"a": big}, "p": [{"$ref": "#/$defs/a"}]}},
+        {"allOf": [{}, big], "p": {"$ref": "#/allOf/1"}},
+        {"$defs": {"a/b": big}, "p": {"$ref": "#/$defs/a~1b"}},
+        {"$defs": {"a": big}, "p": json.loads('{"\\u0024ref": "#/$defs/a"}')},
+    ):
+        assert 500 < written_out(json.dumps(schema).replace("$ref", "\\u0024ref"), schema) < 1200
+
+
+def test_what_refers_to_itself_is_written_out_once():
+    tree = {"$defs": {"n": {"properties": {"left": {"$ref": "#/$defs/n"}, "right": {"$ref": "#"}}}}}
+    tree["properties"] = {"root": {"$ref": "#/$defs/n"}}
+    assert 50 < written_out(json.dumps(tree), tree) < 400
+    assert written_out("$ref", {"$ref": "#"}) == written_out("$ref", {"$ref": "#/nowhere"}) == 0
+
+
+def test_a_schema_that_becomes_too_large_is_refused_by_name(gateway, llms):
+    every = {f"d{i}": {"anyOf": [{"$ref": f"#/$defs/d{j}"} for j in range(12)]} for i in range(12)}
+    many = {"$defs": {"x": {}}, "anyOf": [{"$ref": "#/$defs/x"}] * 60_000}
+    deep: Any = {"$defs": {"x": {}}, "anyOf": [{"$ref": "x"}] * 5000}
+    for _ in range(300):
+        deep = {"a": deep}
+    for schema in (definitions(9, "abcd"), {"$defs": every, **every["d0"]}, many, deep):
+        start = time.process_time()
+        assert written_out("$ref", schema) == LARGEST
+        assert time.process_time() - start < 1.5
+    server, key = gateway()
+    for schema in (definitions(9, "abcd"), {"$defs": every, **every["d0"]}):
+        tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+        format_ = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+        for fields, name in (({"tools": tools}, "tools"), ({"response_format": format_}, "response_format")):
+            reply = httpx.post(f"{server.url}/chat/completions", json=ask(**fields), headers=TEAM, timeout=30)
+            assert (reply.status_code, reply.json()["error"]["param"]) == (400, name)
+            assert f"the references ($ref) in '{name}', written out, may be charged" in reply.json()["error"]["message"]
+    assert (key.spent, llms.bodies) == (0.0, [])
