@@ -15,6 +15,7 @@ from p2l_sdk.errors import MissingExtraError, ModelFormatError
 from p2l_sdk.modeling.limits_p2l import shown
 
 _QUIET = 3  # of onnxruntime's log: errors alone
+_SLOWER = ["SkipLayerNormFusion"]  # its operator takes four times as long as the two that it replaces
 
 
 class Runtime(StrEnum):
@@ -76,7 +77,9 @@ class _OnnxSession:
         options.add_session_config_entry(
             "session.intra_op.allow_spinning", "0"
         )  # idle threads leave the cores to others
-        self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(
+            str(file), options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER
+        )
         self.inputs: Sequence[str] = [given.name for given in self._session.get_inputs()]
         self.outputs: Sequence[str] = [output.name for output in self._session.get_outputs()]
 
