@@ -31,10 +31,12 @@ class Session(Protocol):
 
     Attributes:
         inputs, outputs: their names.
+        step: prompts should be filled up to a multiple of so many tokens.
     """
 
     inputs: Sequence[str]
     outputs: Sequence[str]
+    step: int
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """The outputs for these inputs."""
@@ -66,6 +68,7 @@ def open_session(file: Path, runtime: Runtime = Runtime.ONNX, threads: int | Non
 
 class _OnnxSession:
     package = "onnxruntime"
+    step = 1
 
     def __init__(self, file: Path, threads: int) -> None:
         import onnxruntime
@@ -91,6 +94,7 @@ class _OpenVinoSession:
     """OpenVINO computes in bfloat16 where the processor has instructions for it (AMX), and in float32 elsewhere."""
 
     package = "openvino"
+    step = 4  # it plans for every new shape, which takes longer than a pass of a few prompts: so there are fewer shapes
 
     def __init__(self, file: Path, threads: int) -> None:
         import openvino
