@@ -160,6 +160,16 @@ def test_openvino_gives_them_too(decoder):
         np.testing.assert_allclose(getattr(mine, name), getattr(torch, name), atol=0.1, err_msg=name)
 
 
+def test_openvino_sees_few_shapes(decoder, monkeypatch):
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    scorer, widths = load_scorer(decoder, runtime="openvino"), []
+    whole = scorer._pass
+    monkeypatch.setattr(scorer, "_pass", lambda ids, mask: (widths.append(ids.shape[1]), whole(ids, mask))[1])
+    scorer.score([*PROMPTS, "prove that"])
+    assert len(widths) > 1
+    assert all(width % 4 == 0 or width == scorer.spec.max_prompt_tokens for width in widths)
+
+
 def test_what_does_not_go_with_a_runtime(decoder, routing9):
     with pytest.raises(P2LError, match="unknown runtime 'tensorrt'; known: torch, onnx, openvino"):
         P2L.from_pretrained(decoder, runtime="tensorrt")

@@ -187,9 +187,17 @@ class OnnxScorer(NumpyHead):
         parts, by_length = [], []
         for places in buckets(ids):
             by_length += places
-            parts.append(self._pass(*pad([ids[i] for i in places], self._pad_id)))
+            parts.append(self._pass(*self._filled([ids[i] for i in places])))
         order = np.argsort(by_length)
         return {name: np.concatenate([part[name] for part in parts])[order] for name in self._session.outputs}
+
+    def _filled(self, ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+        """Padded token ids and attention mask, as wide as the session likes it; no wider than the backbone's limit."""
+        input_ids, mask = pad(ids, self._pad_id)
+        longest = input_ids.shape[1]
+        more = min(-longest % self._session.step, max(0, self.spec.max_prompt_tokens - longest))
+        sides = ((0, 0), (0, more))
+        return np.pad(input_ids, sides, constant_values=self._pad_id), np.pad(mask, sides)
 
     def _pass(self, input_ids: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
         try:

@@ -15,6 +15,7 @@ from p2l_sdk.errors import MissingExtraError, ModelFormatError
 from p2l_sdk.modeling.limits_p2l import shown
 
 _QUIET = 3  # of onnxruntime's log: errors alone
+_SLOWER = ["SkipLayerNormFusion"]  # its operator takes four times as long as the two that it replaces
 
 
 class Runtime(StrEnum):
@@ -30,10 +31,12 @@ class Session(Protocol):
 
     Attributes:
         inputs, outputs: their names.
+        step: prompts should be filled up to a multiple of so many tokens.
     """
 
     inputs: Sequence[str]
     outputs: Sequence[str]
+    step: int
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """The outputs for these inputs."""
@@ -65,6 +68,7 @@ def open_session(file: Path, runtime: Runtime = Runtime.ONNX, threads: int | Non
 
 class _OnnxSession:
     package = "onnxruntime"
+    step = 1
 
     def __init__(self, file: Path, threads: int) -> None:
         import onnxruntime
@@ -76,7 +80,9 @@ class _OnnxSession:
         options.add_session_config_entry(
             "session.intra_op.allow_spinning", "0"
         )  # idle threads leave the cores to others
-        self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(
+            str(file), options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER
+        )
         self.inputs: Sequence[str] = [given.name for given in self._session.get_inputs()]
         self.outputs: Sequence[str] = [output.name for output in self._session.get_outputs()]
 
@@ -88,6 +94,7 @@ class _OpenVinoSession:
     """OpenVINO computes in bfloat16 where the processor has instructions for it (AMX), and in float32 elsewhere."""
 
     package = "openvino"
+    step = 4  # it plans for every new shape, which takes longer than a pass of a few prompts: so there are fewer shapes
 
     def __init__(self, file: Path, threads: int) -> None:
         import openvino
