@@ -14,7 +14,8 @@ from gateway_server import eventually, serving
 from upstreams import Reply, delta, events
 
 from p2l_sdk.serve.gateway import sse
-from p2l_sdk.serve.gateway.config import LLMConfig, Prices
+from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.prices import Prices
 from p2l_sdk.serve.gateway.quote import Quote
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.sse import LEFT_OUT, Events
