@@ -141,8 +141,15 @@ def _surest(
     least: float = 0.0,
     errors: tuple[float, float] = (_SURE, _SURE_FEW),
 ) -> int:
-    """The row whose gain over the first row is surest, or the first row if none is sure: the gain less `least`, and less
-    so many standard errors, for any number of prompts and for one prompt."""
+    """The row whose gain over the first row is surest, or the first row if none is sure.
+
+    Args:
+        table: `(n_rows, n_prompts)` loss sums.
+        rows: the rows to choose from; the first is the one to compare with.
+        weights: `(n_prompts,)`.
+        least: nats that a gain must exceed.
+        errors: the standard errors that are taken off: x + y / (number of prompts).
+    """
     times = errors[0] + errors[1] / max(int((weights > 0).sum()), 1)
 
     def sure(i: int) -> float:
