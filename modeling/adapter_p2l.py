@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from .errors_p2l import ModelFormatError
 from .loading_p2l import load_backbone, load_lora, place_of
-from .spec_p2l import ADAPTER_CONFIG, base_of
+from .spec_p2l import ADAPTER_CONFIG, Pooling, base_of
 
 Model = TypeVar("Model", bound=Any)  # a P2LModel, whose module imports this one
 
@@ -106,6 +106,10 @@ def merge_adapter(model: Model, folder: Path) -> Model:
 
 def _check_shape(model: Any, folder: Path) -> None:
     wanted, found = model.config.backbone_config, model.backbone.config
+    if model.spec.pooling is Pooling.POOLER and getattr(model.backbone, "lacks_pooler", False):
+        raise ModelFormatError(
+            f"the adapter {str(folder)!r} needs a pooler, and the weights of its base have none: it would be random"
+        )
     different = [
         f"{key} {getattr(wanted, key)!r}, not {getattr(found, key, None)!r}"
         for key in ("hidden_size", "model_type", "num_hidden_layers", "vocab_size")

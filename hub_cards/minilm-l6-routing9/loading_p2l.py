@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,35 @@ def load_backbone(place: str | Path, **options: Any) -> Any:
     """A text model with `AutoModel`, without its language-model head; options are those of `from_pretrained`.
 
     Raises:
-        ModelFormatError: its configuration is not harmless.
+        ModelFormatError: its configuration is not harmless, or its weights lack a tensor other than a pooler's.
         OSError: there is none, or its weights are not safetensors.
     """
     if "gguf_file" not in options:
         options |= {"config": load_config(place, **options), "use_safetensors": True}
-    return AutoModel.from_pretrained(place, **{**options, "trust_remote_code": False})
+    options["output_loading_info"] = True
+    model, report = AutoModel.from_pretrained(place, **{**options, "trust_remote_code": False})
+    refuse_random(place, report, but="pooler")
+    model.lacks_pooler = bool(report.get("missing_keys"))
+    return model
+
+
+def refuse_random(place: Any, report: Mapping[str, Any], but: str | None = None) -> None:
+    """Refuse weights without a tensor that the model has, in whose place transformers puts random numbers.
+
+    Args:
+        place: the model, for the message.
+        report: of transformers on loading it.
+        but: what may be missing, a part of the tensor's name: the pooler of a base, which few checkpoints have.
+
+    Raises:
+        ModelFormatError: a tensor is missing.
+    """
+    missing = sorted(name for name in report.get("missing_keys") or () if but is None or but not in name)
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ModelFormatError(
+            f"the weights of {str(place)!r} lack the tensor {shown(missing[0])}{more}, which would be random numbers"
+        )
 
 
 def load_tokenizer(place: str | Path, **options: Any) -> Any:
