@@ -62,27 +62,16 @@ def _sparse(values: bytes) -> bytes:
     return _field(1, values) + _field(3, 4)
 
 
+ELSEWHERE = ["../secret", "/etc/passwd", "other.data", "model.onnx", "./model.onnx.data", "model.onnx.data\x00", ""]
+ELSEWHERE += ["*/_ORT_MEM_ADDR_/*", "..\\secret", "file:///etc/passwd"]
 BODY = _field(6, _graph(_field(5, _tensor())))
 CASES = [
     _case("whole", _model(_graph()), None),
     _case("weights-here", _model(_graph(_field(5, _field(1, 2) + _field(2, 1) + _field(9, bytes(8))))), None),
     *(
         _case(f"outside-{i}", _model(_graph(_field(5, _tensor(location)))), OUTSIDE)
-        for i, location in enumerate(
-            (
-                "../secret",
-                "/etc/passwd",
-                "other.data",
-                "model.onnx",
-                "./model.onnx.data",
-                "model.onnx.data\x00",
-                "",
-                "*/_ORT_MEM_ADDR_/*",
-                "..\\secret",
-                "file:///etc/passwd",
-            )
-        )
-    ),  # fmt: skip
+        for i, location in enumerate(ELSEWHERE)
+    ),
     _case("key-in-capitals", _model(_graph(_field(5, _tensor(key="LOCATION")))), OUTSIDE),
     *(
         _case(f"tag-of-more-bits-{bits}", _model(_graph(_field(5, _tensor(beyond=bits)))), DAMAGED)
