@@ -107,8 +107,12 @@ def load_tokenizer(place: str | Path, **options: Any) -> Any:
     return AutoTokenizer.from_pretrained(place, **{**options, "trust_remote_code": False})
 
 
-def load_lora(model: Any, folder: Path) -> Any:
+def load_lora(model: Any, folder: Path, rank: int) -> Any:
     """The PEFT model of an adapter's folder on a model.
+
+    Args:
+        model, folder: the model and the folder.
+        rank: the highest one of the adapter's matrices.
 
     Raises:
         ImportError: peft is not installed.
@@ -124,19 +128,22 @@ def load_lora(model: Any, folder: Path) -> Any:
             f"the adapter {str(folder)!r} has the peft_type {shown(fields.get('peft_type'))}, no LORA"
         )
     kept = {key: fields[key] for key in _LORA if fields.get(key) is not None}
-    _check_lora(folder, kept)
+    _check_lora(folder, kept, rank)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT uses a name that transformers has deprecated
         return PeftModel.from_pretrained(model, folder, config=LoraConfig(**kept))
 
 
-def _check_lora(folder: Path, fields: dict[str, Any]) -> None:
-    """Raise ModelFormatError for what is no LoRA, or a pattern of names that may take for ever to match."""
-    rank = fields.get("r")
+def _check_lora(folder: Path, fields: dict[str, Any], highest: int) -> None:
+    """Raise ModelFormatError for what is no LoRA, matrices that its weights do not hold, or a pattern of names that may
+    take for ever to match."""
+    rank, alpha = fields.get("r"), fields.get("lora_alpha")
     if not isinstance(rank, int) or isinstance(rank, bool) or not 0 < rank <= _HIGHEST_RANK:
         raise ModelFormatError(
             f"the adapter {str(folder)!r} has the rank {shown(rank)}; r is from 1 to {_HIGHEST_RANK:,}"
         )
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool):
+        raise ModelFormatError(f"the adapter {str(folder)!r} has the lora_alpha {shown(alpha)}; it must be a number")
     patterns = [fields[key] for key in ("target_modules", "exclude_modules") if isinstance(fields.get(key), str)]
     for key in ("rank_pattern", "alpha_pattern"):
         if not isinstance(fields.get(key, {}), dict):
@@ -144,6 +151,15 @@ def _check_lora(folder: Path, fields: dict[str, Any]) -> None:
                 f"the adapter {str(folder)!r} has the {key} {shown(fields[key])}; it must be an object"
             )
         patterns += fields.get(key, {})
+    ranks = list(fields.get("rank_pattern", {}).values())
+    if beyond := [each for each in ranks if not isinstance(each, int) or each > highest]:
+        raise ModelFormatError(
+            f"the adapter {str(folder)!r} has the rank {shown(beyond[0])}, and its weights have at most {highest}"
+        )
+    if rank > highest and not ranks:
+        raise ModelFormatError(
+            f"the adapter {str(folder)!r} has the rank {rank:,}, and its weights have at most {highest:,}"
+        )
     for pattern in patterns:
         stars = len(re.findall(r"(?<!\\)[*+{]", pattern))
         if len(pattern) > _LONGEST_PATTERN or stars > _MOST_STARS or re.search(r"\)[*+?{]", pattern):
