@@ -179,7 +179,8 @@ class P2LModel(PreTrainedModel):
         """
         if not is_adapter(place):
             wanted = options.get("output_loading_info")
-            options |= {"use_safetensors": True, "output_loading_info": True}  # a pickle can run code
+            options["use_safetensors"] = True  # a pickle can run code
+            options["output_loading_info"] = True
             model, report = super().from_pretrained(place, *args, config=config, **options)
             refuse_adapter_by_id(model, place)
             if not wanted:

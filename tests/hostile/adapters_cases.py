@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peft  # noqa: F401  # its import takes seconds, which belong to no case
 import torch
 from hostile import Case
 from hostile_models import ask
@@ -23,7 +24,6 @@ FILE = "adapter_model.safetensors"
 
 @functools.cache
 def _adapter() -> Path:
-    import peft  # noqa: F401  # its import takes seconds, which belong to no case
     from adapters import save_adapter, save_base
 
     place = Path(tempfile.mkdtemp())
