@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,35 @@ def load_backbone(place: str | Path, **options: Any) -> Any:
     """A text model with `AutoModel`, without its language-model head; options are those of `from_pretrained`.
 
     Raises:
-        ModelFormatError: its configuration is not harmless.
+        ModelFormatError: its configuration is not harmless, or its weights lack a tensor other than a pooler's.
         OSError: there is none, or its weights are not safetensors.
     """
     if "gguf_file" not in options:
         options |= {"config": load_config(place, **options), "use_safetensors": True}
-    return AutoModel.from_pretrained(place, **{**options, "trust_remote_code": False})
+    options["output_loading_info"] = True
+    model, report = AutoModel.from_pretrained(place, **{**options, "trust_remote_code": False})
+    refuse_random(place, report, but="pooler")
+    model.lacks_pooler = bool(report.get("missing_keys"))
+    return model
+
+
+def refuse_random(place: Any, report: Mapping[str, Any], but: str | None = None) -> None:
+    """Refuse weights without a tensor that the model has, in whose place transformers puts random numbers.
+
+    Args:
+        place: the model, for the message.
+        report: of transformers on loading it.
+        but: what may be missing, a part of the tensor's name: the pooler of a base, which few checkpoints have.
+
+    Raises:
+        ModelFormatError: a tensor is missing.
+    """
+    missing = sorted(name for name in report.get("missing_keys") or () if but is None or but not in name)
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ModelFormatError(
+            f"the weights of {str(place)!r} lack the tensor {shown(missing[0])}{more}, which would be random numbers"
+        )
 
 
 def load_tokenizer(place: str | Path, **options: Any) -> Any:
@@ -83,8 +107,12 @@ def load_tokenizer(place: str | Path, **options: Any) -> Any:
     return AutoTokenizer.from_pretrained(place, **{**options, "trust_remote_code": False})
 
 
-def load_lora(model: Any, folder: Path) -> Any:
+def load_lora(model: Any, folder: Path, rank: int) -> Any:
     """The PEFT model of an adapter's folder on a model.
+
+    Args:
+        model, folder: the model and the folder.
+        rank: the highest one of the adapter's matrices.
 
     Raises:
         ImportError: peft is not installed.
@@ -100,19 +128,22 @@ def load_lora(model: Any, folder: Path) -> Any:
             f"the adapter {str(folder)!r} has the peft_type {shown(fields.get('peft_type'))}, no LORA"
         )
     kept = {key: fields[key] for key in _LORA if fields.get(key) is not None}
-    _check_lora(folder, kept)
+    _check_lora(folder, kept, rank)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT uses a name that transformers has deprecated
         return PeftModel.from_pretrained(model, folder, config=LoraConfig(**kept))
 
 
-def _check_lora(folder: Path, fields: dict[str, Any]) -> None:
-    """Raise ModelFormatError for what is no LoRA, or a pattern of names that may take for ever to match."""
-    rank = fields.get("r")
+def _check_lora(folder: Path, fields: dict[str, Any], highest: int) -> None:
+    """Raise ModelFormatError for what is no LoRA, matrices that its weights do not hold, or a pattern of names that may
+    take for ever to match."""
+    rank, alpha = fields.get("r"), fields.get("lora_alpha")
     if not isinstance(rank, int) or isinstance(rank, bool) or not 0 < rank <= _HIGHEST_RANK:
         raise ModelFormatError(
             f"the adapter {str(folder)!r} has the rank {shown(rank)}; r is from 1 to {_HIGHEST_RANK:,}"
         )
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool):
+        raise ModelFormatError(f"the adapter {str(folder)!r} has the lora_alpha {shown(alpha)}; it must be a number")
     patterns = [fields[key] for key in ("target_modules", "exclude_modules") if isinstance(fields.get(key), str)]
     for key in ("rank_pattern", "alpha_pattern"):
         if not isinstance(fields.get(key, {}), dict):
@@ -120,6 +151,15 @@ def _check_lora(folder: Path, fields: dict[str, Any]) -> None:
                 f"the adapter {str(folder)!r} has the {key} {shown(fields[key])}; it must be an object"
             )
         patterns += fields.get(key, {})
+    ranks = list(fields.get("rank_pattern", {}).values())
+    if beyond := [each for each in ranks if not isinstance(each, int) or each > highest]:
+        raise ModelFormatError(
+            f"the adapter {str(folder)!r} has the rank {shown(beyond[0])}, and its weights have at most {highest}"
+        )
+    if rank > highest and not ranks:
+        raise ModelFormatError(
+            f"the adapter {str(folder)!r} has the rank {rank:,}, and its weights have at most {highest:,}"
+        )
     for pattern in patterns:
         stars = len(re.findall(r"(?<!\\)[*+{]", pattern))
         if len(pattern) > _LONGEST_PATTERN or stars > _MOST_STARS or re.search(r"\)[*+?{]", pattern):

@@ -16,12 +16,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from .errors_p2l import ModelFormatError
+from .limits_p2l import shown
 from .loading_p2l import load_backbone, load_lora, place_of
-from .spec_p2l import ADAPTER_CONFIG, base_of
+from .spec_p2l import ADAPTER_CONFIG, Pooling, base_of
 
 Model = TypeVar("Model", bound=Any)  # a P2LModel, whose module imports this one
 
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_DOWN = ".lora_A.weight"  # how the names of matrices end that have a row for each rank
+_FLOATING = ("F64", "F32", "F16", "BF16")
 _ACCESS = ("token", "cache_dir", "local_files_only", "force_download", "proxies")  # for the base as for the adapter
 
 
@@ -78,10 +81,19 @@ def merge_adapter(model: Model, folder: Path) -> Model:
         ModelFormatError: the adapter is damaged, or belongs to another base.
     """
     _check_shape(model, folder)
+    if not (folder / _ADAPTER_WEIGHTS).is_file():  # a pipe would be read for ever
+        raise ModelFormatError(f"{str(folder)!r} is no whole adapter: it has no {_ADAPTER_WEIGHTS}")
     try:
         with safe_open(folder / _ADAPTER_WEIGHTS, framework="pt") as file:
-            saved = set(file.keys())
-        peft = load_lora(model, folder)
+            tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+            types = {name: tensor.get_dtype() for name, tensor in tensors.items()}
+            ranks = [tensor.get_shape()[:1] for name, tensor in tensors.items() if name.endswith(_DOWN)]
+        if packed := sorted(name for name, kind in types.items() if kind not in _FLOATING):
+            raise ModelFormatError(
+                f"tensor {shown(packed[0])} of {str(folder)!r} is of type {types[packed[0]]}, and must be floating"
+            )
+        saved = set(types)
+        peft = load_lora(model, folder, max((rank[0] for rank in ranks if rank), default=0))
     except ModelFormatError:
         raise
     except (OSError, SafetensorError, RuntimeError, ValueError, TypeError, re.error) as error:
@@ -106,6 +118,10 @@ def merge_adapter(model: Model, folder: Path) -> Model:
 
 def _check_shape(model: Any, folder: Path) -> None:
     wanted, found = model.config.backbone_config, model.backbone.config
+    if model.spec.pooling is Pooling.POOLER and getattr(model.backbone, "lacks_pooler", False):
+        raise ModelFormatError(
+            f"the adapter {str(folder)!r} needs a pooler, and the weights of its base have none: it would be random"
+        )
     different = [
         f"{key} {getattr(wanted, key)!r}, not {getattr(found, key, None)!r}"
         for key in ("hidden_size", "model_type", "num_hidden_layers", "vocab_size")

@@ -19,6 +19,7 @@ from .adapter_p2l import is_adapter, load_base, merge_adapter, refuse_adapter_by
 from .configuration_p2l import P2LConfig
 from .familiarity_p2l import damping, distances, familiarity, shapes
 from .feedback_p2l import log_probabilities, vote_log_likelihood
+from .loading_p2l import refuse_random
 from .prompt_p2l import Prompt, PromptEncoder, pad, padding_id
 from .spec_p2l import Activation, ModelSpec, Pooling
 from .static_p2l import StaticConfig, StaticModel
@@ -28,7 +29,6 @@ if TYPE_CHECKING:  # transformers copies the files that this one names and, in o
     from .errors_p2l import P2LError  # noqa: F401
     from .leaderboard_p2l import rows  # noqa: F401
     from .limits_p2l import read_json  # noqa: F401
-    from .loading_p2l import load_backbone  # noqa: F401
     from .number_p2l import to_number  # noqa: F401
     from .pipeline_p2l import LeaderboardPipeline  # noqa: F401
     from .polynomial_p2l import Polynomial  # noqa: F401
@@ -174,13 +174,18 @@ class P2LModel(PreTrainedModel):
 
         Raises:
             ImportError: this is an adapter, and peft is not installed.
-            ModelFormatError: the adapter is damaged, belongs to another base, or is named by its Hub id.
+            ModelFormatError: the adapter is damaged, belongs to another base, or is named by its Hub id; or a tensor is
+                missing, in whose place transformers puts random numbers (`output_loading_info` lists it instead).
         """
         if not is_adapter(place):
+            wanted = options.get("output_loading_info")
             options["use_safetensors"] = True  # a pickle can run code
-            loaded = super().from_pretrained(place, *args, config=config, **options)
-            refuse_adapter_by_id(loaded[0] if isinstance(loaded, tuple) else loaded, place)
-            return loaded
+            options["output_loading_info"] = True
+            model, report = super().from_pretrained(place, *args, config=config, **options)
+            refuse_adapter_by_id(model, place)
+            if not wanted:
+                refuse_random(place, report)
+            return (model, report) if wanted else model
         config = config or cls.config_class.from_pretrained(place)
         model = merge_adapter(cls.on_backbone(config, load_base(Path(place), options)), Path(place))
         return (model, {}) if options.get("output_loading_info") else model

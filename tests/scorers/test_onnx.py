@@ -15,8 +15,8 @@ from conftest import save_model
 from p2l_sdk import P2L
 from p2l_sdk.cli import cli
 from p2l_sdk.errors import MissingExtraError, ModelFormatError, P2LError
-from p2l_sdk.hub.inspect import inspect_model
 from p2l_sdk.hub.onnx_files import ONNX_FILE, ONNX_REPORT, inspect_onnx
+from p2l_sdk.scorers.inspect import inspect_model
 from p2l_sdk.scorers.load import load_scorer
 from p2l_sdk.scorers.onnx_prompts import trying_prompts
 

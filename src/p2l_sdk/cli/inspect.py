@@ -10,7 +10,7 @@ import click
 from p2l_sdk.cli.common import JSON, print_json
 
 if TYPE_CHECKING:
-    from p2l_sdk.hub.inspect import Inspection
+    from p2l_sdk.scorers.inspect import Inspection
 
 _MOST_NAMES, _MOST_ODD = 8, 20
 
@@ -27,7 +27,7 @@ def inspect(model: str, revision: str | None, no_tryout: bool, as_json: bool) ->
     limits on time and memory. What is odd is listed below the facts; the exit status is 0 all the same.
     """
     from p2l_sdk.hub.folders import EMBEDDED
-    from p2l_sdk.hub.inspect import inspect_model
+    from p2l_sdk.scorers.inspect import inspect_model
 
     found = inspect_model(model, revision)
     odd = list(found.odd)

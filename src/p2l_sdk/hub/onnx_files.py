@@ -20,15 +20,17 @@ ONNX_FILE, ONNX_REPORT = "model.onnx", "onnx.json"
 ONNX_DATA = f"{ONNX_FILE}.data"  # weights that do not fit into a protocol buffer of 2 GB
 ONNX_FILES = (ONNX_FILE, ONNX_DATA, ONNX_REPORT)
 _DOMAINS = ("", "ai.onnx")  # of operators
-_CONTROL = frozenset({"Loop", "Scan", "If"})
+_CONTROL = frozenset({"Loop", "Scan", "If", "SequenceMap"})
 _MOST_BYTES, _MOST_NODES, _DEEPEST = 64 << 30, 200_000, 8
 # numbers of fields
-_MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
-_GRAPH_NODE, _GRAPH_TENSOR = 1, 5
+_MODEL_GRAPH, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 20, 25
+_GRAPH_NODE, _GRAPH_TENSOR, _GRAPH_SPARSE = 1, 5, 15
 _NODE_TYPE, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
 _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
+_ATTRIBUTE_SPARSE = (22, 23)
 _TENSOR_EXTERNAL, _PAIR_KEY, _PAIR_VALUE = 13, 1, 2
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5  # wire types
+_MOST_TAG = (1 << 32) - 1  # of a larger one, readers use the lower bits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,8 @@ class _Walk:
         for number, value in _fields(view):
             if number == _MODEL_FUNCTIONS:
                 raise _RefusedError("it defines operators of its own")
+            if number == _MODEL_TRAINING:
+                raise _RefusedError("it says how to train it")
             if number == _MODEL_GRAPH:
                 self._graph(value, 0)
 
@@ -105,6 +109,8 @@ class _Walk:
                 self._node(value, depth)
             elif number == _GRAPH_TENSOR:
                 self._tensor(value)
+            elif number == _GRAPH_SPARSE:
+                raise _RefusedError("it has sparse weights")
 
     def _node(self, view: memoryview, depth: int) -> None:
         self.nodes += 1
@@ -130,12 +136,14 @@ class _Walk:
                 self._tensor(value)
             elif number in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
                 self._graph(value, depth + 1)
+            elif number in _ATTRIBUTE_SPARSE:
+                raise _RefusedError("it has sparse weights")
 
     def _tensor(self, view: memoryview) -> None:
         for number, value in _fields(view):
             if number == _TENSOR_EXTERNAL:
                 pair = {key: str(text, "utf-8", "replace") for key, text in _fields(value)}
-                if pair.get(_PAIR_KEY) == "location":
+                if pair.get(_PAIR_KEY, "").lower() == "location":
                     self.files.add(pair.get(_PAIR_VALUE, ""))
 
 
@@ -149,6 +157,8 @@ def _fields(view: memoryview) -> Iterator[tuple[int, memoryview]]:
     while place < end:
         tag, place = _varint(view, place)
         number, wire = tag >> 3, tag & 7
+        if not 0 < number <= _MOST_TAG >> 3:
+            raise ValueError(f"a field has the number {number}")
         if wire == _BYTES:
             length, place = _varint(view, place)
             if length > end - place:

@@ -60,7 +60,7 @@ class LLMAnswers:
                 failures[row["error"]] = failures.get(row["error"], 0) + 1
         costs = [row["cost"] for row in rows if row.get("cost") is not None]
         tokens = {side: sum(row.get(side) or 0 for row in answered) for side in ("input_tokens", "output_tokens")}
-        seconds = sum(row["seconds"] for row in answered) / len(answered) if answered else None
+        seconds = sum(row.get("seconds") or 0.0 for row in answered) / len(answered) if answered else None
         total = sum(costs) if costs else None
         return cls(name, len(answered), len(last) - len(answered), failures, **tokens, seconds=seconds, cost=total)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 from collections import deque
 from pathlib import Path
 from types import TracebackType
@@ -113,14 +114,17 @@ class Ledger:
         for line, text in enumerate(whole.splitlines(), 1):
             try:
                 row = json.loads(text)
+                usd = float(row["usd"])
+                if not 0.0 <= usd < math.inf:  # below 0 or NaN, more could be spent than the limit
+                    raise ValueError
                 if "reserved" in row:
-                    number = row["reserved"]
-                    in_flight[number] = float(row["usd"])
+                    number = int(row["reserved"])
+                    in_flight[number] = usd
                 else:
                     del in_flight[row["settled"]]
-                    spent += row["usd"]
-                    assumed += row["usd"] if row["assumed"] else 0.0
-            except (ValueError, KeyError, TypeError):
+                    spent += usd
+                    assumed += usd if row["assumed"] else 0.0
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 raise ResultsError(f"{str(self.path)!r}, line {line} is no line of a ledger of costs") from None
         self._file.truncate(len(whole))
         killed = sum(in_flight.values())

@@ -17,6 +17,8 @@ from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.scorers.batches import score_in_batches
 from p2l_sdk.scorers.scorer import Scorer, group_error_of, variance_of
 
+_MOST_COEFS = 1 << 21  # coefficients that are copied at once
+
 
 def aggregate_prompts(
     scorer: Scorer,
@@ -186,9 +188,16 @@ def set_likeness(spread: float, among_all: float) -> float:
 
 def spread_of(coefs: np.ndarray, feedback: Feedback) -> float:
     """The variance among prompts of their `(n_prompts, n_models)` coefficients, in squared logits, mean over LLMs."""
-    moments = _Moments(coefs.shape[1])
-    moments.add(coefs, None, feedback)
-    return moments.spread
+    return spread_of_parts([coefs], feedback)
+
+
+def spread_of_parts(parts: Iterable[np.ndarray], feedback: Feedback) -> float:
+    """As `spread_of`, of prompts that come some at a time."""
+    moments: _Moments | None = None
+    for coefs in parts:
+        moments = moments or _Moments(coefs.shape[1])
+        moments.add(coefs, None, feedback)
+    return 0.0 if moments is None else moments.spread
 
 
 class _Moments:
@@ -198,12 +207,14 @@ class _Moments:
         self.weight, self.sums = 0.0, np.zeros((2, n_models))
 
     def add(self, coefs: np.ndarray, weights: np.ndarray | None, feedback: Feedback) -> None:
-        values = coefs.astype(np.float64)
-        if feedback.floating:  # known up to a shift
-            values -= values.mean(1, keepdims=True)
-        weights = np.ones(len(values)) if weights is None else weights
+        weights = np.ones(len(coefs)) if weights is None else weights
         self.weight += float(weights.sum())
-        self.sums += np.stack([weights @ values, weights @ np.square(values)])
+        size = max(1, _MOST_COEFS // coefs.shape[1])
+        for start in range(0, len(coefs), size):  # of thousands of LLMs, copies of all would be gigabytes
+            values, share = coefs[start : start + size].astype(np.float64), weights[start : start + size]
+            if feedback.floating:  # known up to a shift
+                values -= values.mean(1, keepdims=True)
+            self.sums += np.stack([share @ values, share @ np.square(values)])
 
     def merge(self, other: _Moments) -> None:
         self.weight += other.weight

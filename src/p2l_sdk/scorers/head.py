@@ -182,6 +182,25 @@ def head_shapes(spec: ModelSpec, width: int) -> dict[str, tuple[int, ...]]:
     return expected
 
 
+def check_familiarity(weights: Mapping[str, np.ndarray]) -> None:
+    """Check the tensors whose numbers are not free: variances, precisions and quantiles.
+
+    Args:
+        weights: tensors of a model, of which those of `head.familiarity` and `head.variance` are looked at, if there.
+
+    Raises:
+        ModelFormatError: one holds what no training writes.
+    """
+    for name in ("head.familiarity.precision", "head.familiarity.error", "head.variance"):
+        if name in weights and not (weights[name] >= 0).all():
+            raise ModelFormatError(f"tensor {name!r} holds negative numbers; it has precisions or variances")
+    quantiles = weights.get("head.familiarity.quantiles")
+    if quantiles is not None and not ((np.diff(quantiles.astype(np.float64)) >= 0).all() and quantiles[0] >= 0):
+        raise ModelFormatError(
+            "tensor 'head.familiarity.quantiles' does not ascend from 0 or more; it has distances of prompts"
+        )
+
+
 def _affine(weights: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
     return weights[f"{name}.weight"].astype(np.float32), weights[f"{name}.bias"].astype(np.float32)
 

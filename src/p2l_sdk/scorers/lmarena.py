@@ -25,6 +25,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from p2l_sdk.errors import ModelFormatError
+from p2l_sdk.hub.weights import FLOATING, stored
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.limits_p2l import read_json, shown
@@ -54,16 +55,32 @@ def load(folder: Path, backbone: Mapping[str, Any]) -> tuple[P2LModel, Any]:
     Raises:
         ModelFormatError: a file is missing or damaged, or the files do not fit together; the message names the file.
     """
+    tokenizer = _tokenizer(folder, _read_json(folder, TRAINING_CONFIG, dict), backbone)
+    tensors = _tensors(folder)
+    config, names = _described(folder, backbone, tensors, tokenizer.cls_token)
+    state = {name: tensors[theirs] for name, theirs in names.items()}
+    model = P2LModel.from_pretrained(None, config=config, state_dict=state, dtype=torch.float32)
+    return model, tokenizer
+
+
+def check(folder: Path, backbone: Mapping[str, Any]) -> None:
+    """Check a folder in this layout without its tokenizer, and without reading the numbers of its weights; arguments
+    and errors as in `load`."""
+    _described(folder, backbone, _tensors(folder, numbers=False), None)
+
+
+def _described(
+    folder: Path, backbone: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], cls_token: str | None
+) -> tuple[P2LConfig, dict[str, str]]:
+    """The config, and for each tensor of the model its name in this layout."""
     training = _read_json(folder, TRAINING_CONFIG, dict)
     models = _read_json(folder, MODEL_LIST, list)
-    tokenizer = _tokenizer(folder, training, backbone)
     feedback = _feedback(folder, training, backbone)
     length = training.get("max_length")
     if isinstance(length, bool) or not isinstance(length, int):
         raise ModelFormatError(
             f"{str(folder / TRAINING_CONFIG)!r} has the max_length {length!r}; it must be an integer"
         )
-    tensors = _tensors(folder)
     width = _inner_width(folder, training, len(models), tensors)
     head = {} if width is None else {"head_hidden_size": width, "head_activation": Activation.IDENTITY}
     try:
@@ -73,7 +90,7 @@ def load(folder: Path, backbone: Mapping[str, Any]) -> tuple[P2LModel, Any]:
             feedback=feedback,
             pooling=Pooling.LAST,
             max_prompt_tokens=length,
-            cls_token=tokenizer.cls_token,
+            cls_token=cls_token,
             **head,
         )
         with torch.device("meta"):  # names and shapes only
@@ -82,9 +99,7 @@ def load(folder: Path, backbone: Mapping[str, Any]) -> tuple[P2LModel, Any]:
         raise ModelFormatError(f"the files of {str(folder)!r} describe no P2L model: {error}") from error
     names = {name: _their_name(name, downsized=width is not None) for name in expected}
     _check(folder, len(models), {names[name]: shape for name, shape in expected.items()}, tensors)
-    state = {name: tensors[theirs] for name, theirs in names.items()}
-    model = P2LModel.from_pretrained(None, config=config, state_dict=state, dtype=torch.float32)
-    return model, tokenizer
+    return config, names
 
 
 def _backbone_config(config: Mapping[str, Any], length: int) -> dict[str, Any]:
@@ -181,7 +196,8 @@ def _check(folder: Path, n_models: int, expected: Mapping[str, Any], tensors: Ma
             raise ModelFormatError(f"tensor {name!r} of {str(folder)!r} is {tensors[name].dtype}, no floating type")
 
 
-def _tensors(folder: Path) -> dict[str, torch.Tensor]:
+def _tensors(folder: Path, numbers: bool = True) -> dict[str, torch.Tensor]:
+    """The tensors by name; without `numbers`, only their shapes and types."""
     files = [_WEIGHTS]
     if not (folder / _WEIGHTS).is_file():
         if not (folder / f"{_WEIGHTS}.index.json").is_file():
@@ -195,6 +211,11 @@ def _tensors(folder: Path) -> dict[str, torch.Tensor]:
     tensors: dict[str, torch.Tensor] = {}
     for name in files:
         try:
+            if not numbers:
+                for key, found in stored([folder / name]).items():
+                    dtype = torch.float32 if found.dtype in FLOATING else torch.int64
+                    tensors[key] = torch.empty(found.shape, dtype=dtype, device="meta")
+                continue
             with safe_open(folder / name, framework="pt") as file:
                 tensors |= {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
         except (OSError, SafetensorError) as error:

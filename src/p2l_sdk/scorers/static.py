@@ -18,7 +18,7 @@ from p2l_sdk.hub.folders import read_tensors, tokenizer_file
 from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder
 from p2l_sdk.modeling.spec_p2l import ModelSpec
-from p2l_sdk.scorers.head import NumpyHead, head_shapes
+from p2l_sdk.scorers.head import NumpyHead, check_familiarity, head_shapes
 from p2l_sdk.scorers.tryout import is_unusual, require_small, try_out
 
 _LARGEST = 1 << 28  # size of a table's side
@@ -59,7 +59,7 @@ class StaticScorer(NumpyHead):
                 not finite.
         """
         spec = ModelSpec.from_config(config)
-        _check_backbone(config["backbone_config"])
+        tensor_shapes(spec, config["backbone_config"])  # its fields are legal, before anything large is read
         weights = read_tensors(folder)
         _check_weights(weights, spec, config["backbone_config"])
         norm_power = float(config["backbone_config"].get("norm_power", 0.0))
@@ -116,7 +116,13 @@ def _check_backbone(backbone: Mapping[str, Any]) -> None:
         raise ModelFormatError(f"norm_power is {shown(power)}; it must be a number in [0, 1]")
 
 
-def _check_weights(weights: Mapping[str, np.ndarray], spec: ModelSpec, backbone: Mapping[str, Any]) -> None:
+def tensor_shapes(spec: ModelSpec, backbone: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of a model, by its spec and the `backbone_config` of its `config.json`.
+
+    Raises:
+        ModelFormatError: a field of the latter has an illegal value.
+    """
+    _check_backbone(backbone)
     vocab, embedding = backbone["vocab_size"], backbone["embedding_size"]
     width = embedding + int(backbone.get("length_feature", False))
     expected: dict[str, tuple[int, ...]] = {"backbone.table": (vocab, embedding), "backbone.log_weight": (vocab,)}
@@ -124,7 +130,11 @@ def _check_weights(weights: Mapping[str, np.ndarray], spec: ModelSpec, backbone:
         expected["backbone.scale"] = (vocab,)
     if backbone.get("length_feature"):
         expected["backbone.length"] = (4,)
-    expected |= head_shapes(spec, width)
+    return expected | head_shapes(spec, width)
+
+
+def _check_weights(weights: Mapping[str, np.ndarray], spec: ModelSpec, backbone: Mapping[str, Any]) -> None:
+    expected = tensor_shapes(spec, backbone)
     found = {name: tensor.shape for name, tensor in weights.items()}
     if found != expected:
         name = min(set(found.items()) ^ set(expected.items()))[0]
@@ -140,6 +150,7 @@ def _check_weights(weights: Mapping[str, np.ndarray], spec: ModelSpec, backbone:
             )
         if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
             raise ModelFormatError(f"tensor {name!r} holds NaN or infinite values; the weights are damaged")
+    check_familiarity(weights)
     if not (np.abs(weights["backbone.log_weight"]) < _MOST_LOG_WEIGHT).all():
         raise ModelFormatError(
             f"tensor 'backbone.log_weight' must lie within -{_MOST_LOG_WEIGHT} and {_MOST_LOG_WEIGHT}"

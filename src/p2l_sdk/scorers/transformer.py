@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,24 @@ from safetensors import SafetensorError
 
 from p2l_sdk.errors import ModelFormatError, P2LError
 from p2l_sdk.hub.access import HubAccess
-from p2l_sdk.hub.config import is_native
+from p2l_sdk.hub.config import is_native, read_config
 from p2l_sdk.hub.tensors import require_held
+from p2l_sdk.hub.weights import FLOATING, stored, weight_files
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Kinds
+from p2l_sdk.modeling.familiarity_p2l import TENSORS
+from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.modeling.modeling_p2l import P2LModel
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, batches, pad, padding_id
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, ModelSpec
 from p2l_sdk.scorers import auto_classes, lmarena
 from p2l_sdk.scorers.backbone import saved_tokenizer
+from p2l_sdk.scorers.head import check_familiarity
+
+_PROBLEMS = {
+    "missing_keys": "the weights lack the tensor",
+    "unexpected_keys": "config.json knows nothing of the tensor",
+    "error_msgs": "a tensor cannot be read:",
+}
 
 auto_classes.register()
 
@@ -79,9 +89,7 @@ class TransformerScorer:
             else:
                 model = _whole_model(folder)
             tokenizer = saved_tokenizer(folder)
-        damaged = [name for name, p in model.head.named_parameters() if not torch.isfinite(p).all()]
-        if damaged:
-            raise ModelFormatError(f"tensor 'head.{damaged[0]}' holds NaN or infinite values; the weights are damaged")
+        _check_numbers(model)
         try:
             if torch.device(device or "cpu").type == "meta":
                 raise RuntimeError("it holds no numbers")
@@ -224,16 +232,75 @@ def shallow_copy(module: Any) -> Any:
     return copied
 
 
+def _check_numbers(model: P2LModel) -> None:
+    """Raise ModelFormatError if a weight is NaN or infinite, which attention may hide, or is none of the head."""
+    for name, tensor in model.state_dict().items():
+        # without a copy; NaN spreads to both
+        if tensor.numel() and tensor.is_floating_point() and not all(map(torch.isfinite, torch.aminmax(tensor))):
+            raise ModelFormatError(f"tensor {name!r} holds NaN or infinite values; the weights are damaged")
+    known = {name: getattr(model.head.familiarity, name) for name in TENSORS} if model.head.familiarity else {}
+    arrays = {f"head.familiarity.{name}": tensor.float().cpu().numpy() for name, tensor in known.items()}
+    if model.spec.kinds:
+        arrays["head.variance"] = model.head.variance.float().cpu().numpy()
+    check_familiarity(arrays)
+
+
 def _whole_model(folder: Path) -> P2LModel:
     try:
         require_held(folder)
-        model, report = P2LModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+        model, report = P2LModel.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
+        )
     except ModelFormatError:
         raise
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise ModelFormatError(f"{str(folder)!r} is no whole P2L model: {error}") from None
-    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if report.get(problem):
-            names = sorted(report[problem])
-            raise ModelFormatError(f"weights and config of {str(folder)!r} do not belong together; {problem}: {names}")
+    types = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    for problem in misfits(folder, read_config(folder), report, types):
+        raise ModelFormatError(f"weights and config of {str(folder)!r} do not belong together: {problem}")
     return model
+
+
+def misfits(
+    folder: Path, config: dict[str, Any], report: dict[str, Any], types: Mapping[str, torch.dtype]
+) -> Iterator[str]:
+    """What of a folder's weights does not fit the model that its config asks for, a sentence each.
+
+    Args:
+        folder, config: the model's, in the native layout.
+        report: of transformers on loading it.
+        types: of the model's tensors.
+    """
+    for problem, says in _PROBLEMS.items():
+        for name in sorted(map(str, report.get(problem) or ())):
+            yield f"{says} {shown(name)}"
+    for name, found, expected in sorted(report.get("mismatched_keys") or ()):
+        shapes = (tuple(found), tuple(expected))
+        yield f"tensor {shown(name)} has the shape {shown(shapes[0])}, and config.json asks for {shown(shapes[1])}"
+    for name, tensor in sorted(stored(weight_files(folder, config)).items()):
+        wanted = types.get(name)
+        if tensor.dtype not in FLOATING and (wanted is None or wanted.is_floating_point):
+            yield f"tensor {shown(name)} is of type {tensor.dtype}, and must be floating"
+
+
+def shapes_report(folder: Path) -> list[str]:
+    """What `misfits` says of a model in the native layout, whose weights are not read for it.
+
+    Raises:
+        ImportError: accelerate is not installed.
+        ModelFormatError: it is no model that transformers can build.
+    """
+    try:
+        model, report = P2LModel.from_pretrained(
+            folder,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            device_map="meta",  # names, shapes and types alone
+        )
+    except (ImportError, ModelFormatError):
+        raise
+    except Exception as error:  # for values that no model has, libraries raise errors of their own kinds
+        raise ModelFormatError(f"no model can be built from config.json: {shown(error)}") from None
+    types = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    return list(misfits(folder, read_config(folder), report, types))

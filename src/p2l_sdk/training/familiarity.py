@@ -9,7 +9,7 @@ import torch
 
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.modeling_p2l import Familiarity, P2LModel
-from p2l_sdk.scorers.aggregate import spread_of
+from p2l_sdk.scorers.aggregate import spread_of_parts
 from p2l_sdk.scorers.familiarity import learned_familiarity
 
 
@@ -43,8 +43,8 @@ def remember_prompts(
     tensors = learned_familiarity(vectors.float().cpu().numpy(), average.float().cpu().numpy(), seed, others)
     if tensors is None:
         return
-    coefs = torch.cat([head.coefs(part) for part in features.split(1024)]).float().cpu().numpy()
-    tensors["error"] = np.array([error, spread_of(coefs, Feedback(model.spec.feedback))], dtype=np.float32)
+    coefs = (head.coefs(part).float().cpu().numpy() for part in features.split(1024))
+    tensors["error"] = np.array([error, spread_of_parts(coefs, Feedback(model.spec.feedback))], dtype=np.float32)
     for layer in (head.coefs, head.eta, head.gamma):
         if layer is not None:
             layer.bias += layer.weight @ average

@@ -21,7 +21,7 @@ from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.scorers.aggregate import set_likeness, spread_of
 from p2l_sdk.training.static_folds import FOLDS, Folds
-from p2l_sdk.training.static_heads import Scales, Steps, kept
+from p2l_sdk.training.static_heads import Scales, Steps
 from p2l_sdk.votes.averaged import fit_leaderboard
 
 _MOST_CLUSTERS, _FEWEST_CLUSTERS, _PER_CLUSTER = 15, 5, 15  # prompts in a cluster, at least
@@ -49,7 +49,7 @@ def group_error(folds: Folds, how: Steps, hidden_size: int, scales: Scales) -> f
     if base is None:
         return 0.0
     heads = apart.train(base, members, how, hidden_size, lambda: None)
-    outputs = kept(apart.left_out(heads), base[apart.fold, 0], scales)
+    outputs = apart.keep_of(apart.left_out(heads), base, scales)
     return _variance(folds, outputs, cluster, np.random.default_rng(how.seed))
 
 

@@ -40,7 +40,7 @@ _LEAST = 2.0  # nats, of all votes together
 class _Candidate:
     how: Steps
     heads: Heads
-    outputs: torch.Tensor
+    table: np.ndarray  # (len(grid), n_prompts) loss sums; its outputs, which are large, can be computed again
 
 
 def cross_validate(
@@ -69,16 +69,13 @@ def cross_validate(
         return None
     sums = LossSums(folds)
     candidates = []
+    grid = _grid(keep, folds.feedback, n_models_of(averaged, folds.feedback))
     for how in lengths:
         heads = folds.train(base, members, how, hidden_size, tick)
-        candidates.append(_Candidate(how, heads, folds.left_out(heads)))
-    grid = _grid(keep, folds.feedback, n_models_of(averaged, folds.feedback))
-    tables = [sums.of(candidate.outputs, base, grid) for candidate in candidates]
-    best, scales = _choose(tables, grid, sums.weights)
-    chosen = candidates[best]
-    how, heads = chosen.how, chosen.heads
-    losses, weights, prompt = vote_losses(folds, chosen.outputs, base, scales)
-    del chosen, candidates  # their outputs are large
+        candidates.append(_Candidate(how, heads, sums.of(folds.left_out(heads), base, grid)))
+    best, scales = _choose([candidate.table for candidate in candidates], grid, sums.weights)
+    how, heads = candidates[best].how, candidates[best].heads
+    losses, weights, prompt = vote_losses(folds, folds.left_out(heads), base, scales)
     verdict = Verdict.of_losses(
         losses,
         vote_losses(folds, None, base, scales)[0],

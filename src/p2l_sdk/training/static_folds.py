@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,7 +31,7 @@ Tick = Callable[[], None]
 
 FOLDS = 5
 _MOST_SCANNED = 100_000  # votes on which shares kept are compared
-_MOST_OUTPUTS = 1 << 23  # of prompts times LLMs, that are copied at once
+_MOST_OUTPUTS = 1 << 21  # of prompts times LLMs, that are copied at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +99,12 @@ class Folds:
             outputs[rows] = heads.of(i, self.vectors[rows])
         return outputs
 
+    def keep_of(self, outputs: torch.Tensor, averaged: torch.Tensor, scales: Scales) -> torch.Tensor:
+        """What `left_out` gives, moved in place towards the averaged leaderboards of the folds; see `kept`."""
+        for part in _parts(*outputs.shape):
+            outputs[part] = kept(outputs[part], averaged[self.fold[part], 0], scales)
+        return outputs
+
 
 class LossSums:
     """Sums of the losses of each prompt's votes, of any outputs.
@@ -148,12 +154,19 @@ def _losses(
     labels: torch.Tensor, folds: Folds, outputs: torch.Tensor | None, averaged: torch.Tensor, scales: Scales
 ) -> torch.Tensor:
     """`(n_votes,)` losses; of thousands of LLMs some prompts at a time, as copies of all outputs would be gigabytes."""
-    losses, size = torch.empty(len(labels)), max(1, _MOST_OUTPUTS // averaged.shape[-1])
-    for start in range(0, len(folds.fold), size):
-        part = slice(start, start + size)
-        here = (labels[:, 0] >= start) & (labels[:, 0] < start + size)
+    losses = torch.empty(len(labels))
+    for part in _parts(len(folds.fold), averaged.shape[-1]):
+        start = part.start
+        here = (labels[:, 0] >= start) & (labels[:, 0] < part.stop)
         some = averaged[folds.fold[part], 0]
         if outputs is not None:
             some = kept(outputs[part], some, scales)
         losses[here] = -log_likelihoods(some, labels[here] - torch.tensor([start, 0, 0, 0]), folds.feedback)
     return losses
+
+
+def _parts(n_prompts: int, n_outputs: int) -> Iterator[slice]:
+    """Parts of the prompts whose outputs may be copied several times."""
+    size = max(1, _MOST_OUTPUTS // n_outputs)
+    for start in range(0, n_prompts, size):
+        yield slice(start, min(start + size, n_prompts))

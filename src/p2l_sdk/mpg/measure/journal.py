@@ -20,6 +20,11 @@ except ImportError:  # not available on Windows
     fcntl = None  # type: ignore[assignment]
 
 Row = dict[str, Any]
+# columns that hold numbers in every kind of journal
+_NUMBERS = frozenset(
+    {"cost", "seconds", "input_tokens", "output_tokens", "loss", "averaged_loss", "n_votes", "parameters"}
+)
+_LARGEST = 1e300
 Self = TypeVar("Self", bound="Journal")
 
 
@@ -48,7 +53,7 @@ class Layout:
                 continue  # what follows the last line
             try:
                 row = json.loads(line)
-                sound = isinstance(row["run"], dict) and self.columns <= set(row)
+                sound = isinstance(row["run"], dict) and self.columns <= set(row) and all(map(_is_sound, row.items()))
                 hash(self.key(row))
             except (P2LError, ValueError, KeyError, TypeError, RecursionError):
                 sound = False
@@ -56,6 +61,14 @@ class Layout:
                 raise ResultsError(f"{str(path)!r}, line {number} is no {self.what}; name another file")
             rows.append(row)
         return rows
+
+
+def _is_sound(cell: tuple[str, Any]) -> bool:
+    """Whether a cell of a row is a number of 0 or more where one must be: a cost of NaN would be under every limit."""
+    name, value = cell
+    if name not in _NUMBERS or value is None:
+        return True
+    return isinstance(value, int | float) and 0 <= value <= _LARGEST
 
 
 class Journal:

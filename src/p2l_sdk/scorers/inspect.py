@@ -1,12 +1,11 @@
-"""What a model's folder is, and what is odd about it, told from its small files and the headers of its weights.
+"""What a model's folder is, and what is odd about it, told from its small files and its weights (see `odd_weights`).
 
-Nothing is loaded and nothing is run: no tensor, no tokenizer, no code.
+No model is loaded and nothing is run: no tokenizer, no code.
 """
 
 from __future__ import annotations
 
 import heapq
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,13 +16,13 @@ from p2l_sdk.errors import ModelFormatError, P2LError
 from p2l_sdk.hub.access import HubAccess, fetch, is_repo_id
 from p2l_sdk.hub.cards import split_card
 from p2l_sdk.hub.config import backbone_kind, is_lmarena, is_native, read_config
-from p2l_sdk.hub.files import leads_elsewhere, plain_files, read_card
+from p2l_sdk.hub.files import leads_elsewhere, read_card
 from p2l_sdk.hub.folders import EMBEDDED, code_folder, locate
 from p2l_sdk.hub.onnx_files import ONNX_FILE, ONNX_REPORT, inspect_onnx
-from p2l_sdk.hub.tensors import read_header
 from p2l_sdk.modeling.limits_p2l import odd_character, read_json, shown
 from p2l_sdk.modeling.number_p2l import to_number
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, AUTO_MAP, CUSTOM_PIPELINES, STATIC_BACKBONE, ModelSpec, base_of
+from p2l_sdk.scorers.odd_weights import odd_weights
 
 _SMALL = ["*.json", "*.jinja", "*.py", "README.md", "LICENSE", "NOTICE"]
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".h5", ".msgpack")
@@ -109,7 +108,7 @@ def _of_folder(folder: Path, place: str) -> Inspection:
     except (P2LError, TypeError, AttributeError) as error:
         odd.append(str(error))
     files = _files(folder)
-    parameters, broken = _parameters(folder)
+    parameters, broken = odd_weights(folder, config, spec)
     code = {name: _whose(folder / name) for name in files if name.endswith(".py")}
     odd += [*broken, *_odd_settings(folder, config), *_odd_files(folder, files, code, config), *_odd_names(names)]
     return Inspection(
@@ -141,20 +140,6 @@ def _files(folder: Path) -> dict[str, int]:
         if len(found) >= _MOST_FILES:
             break
     return found
-
-
-def _parameters(folder: Path) -> tuple[int | None, list[str]]:
-    """Numbers in the weights, and what is wrong with their headers."""
-    total, broken, files = 0, [], plain_files(folder, "*.safetensors")
-    for path in files:
-        try:
-            with path.open("rb") as file:
-                header, _ = read_header(file, path)
-        except (ModelFormatError, OSError) as error:
-            broken.append(str(error))
-            continue
-        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-    return total if files else None, broken
 
 
 def _exported(folder: Path, files: dict[str, int], odd: list[str]) -> str | None:
