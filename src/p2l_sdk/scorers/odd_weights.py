@@ -97,7 +97,7 @@ def _torch() -> Iterator[bool]:
     """Context manager that yields whether torch, transformers and accelerate are installed, and keeps what they say of
     a model to themselves."""
     try:
-        import accelerate  # noqa: F401
+        import accelerate  # type: ignore[import-untyped]  # noqa: F401
         from transformers.utils import logging
     except ImportError:
         yield False

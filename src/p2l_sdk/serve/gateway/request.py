@@ -42,7 +42,7 @@ _OFF = (  # that hide nothing if they are off
     "ignore_eos", "min_tokens", "logit_bias", "stop_token_ids", "bad_words", "continue_final_message", "echo",
     "enable_thinking", "thinking", "think", "thinking_budget", "reasoning", "reasoning_effort", "chat_template_kwargs",
 )  # fmt: skip
-_IS_OFF = (False, 0, [], {}, "none", {"type": "disabled"}, {"enabled": False}, {"effort": "none"})
+_IS_OFF: tuple[object, ...] = (False, 0, [], {}, "none", {"type": "disabled"}, {"enabled": False}, {"effort": "none"})
 _SAME = {"service_tier": ("auto", "default", "standard_only")}  # what holds without the field too, or is not dearer
 _MOST_TOKENS = 10**9  # of an answer; a number may have more digits than a float holds
 _MAX_FIELDS = 500  # OpenAI's API has about forty

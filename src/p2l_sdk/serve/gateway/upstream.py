@@ -241,8 +241,9 @@ class Upstream:
             error = self._refused_within(value) or UpstreamError("content", "sent an error as if it were an answer")
             error.usage = billed(value)
             raise error
-        choices = value.get("choices")
-        messages = [isinstance(c, dict) and c.get("message") for c in choices] if isinstance(choices, list) else []
+        found = value.get("choices")
+        choices: list[Any] = found if isinstance(found, list) else []
+        messages = [isinstance(choice, dict) and choice.get("message") for choice in choices]
         if not messages or not all(isinstance(message, dict) for message in messages):
             raise UpstreamError("content", "sent something that is no chat completion")
         usage = value.get("usage")
