@@ -165,7 +165,7 @@ def test_attacks_do_not_overspend(name, gateway, llms, routing9):
     assert set(statuses) <= {0, 200, 400, 429, 502, 504}, statuses
     assert sum(llms.bills.values()) <= BUDGET * 1.01
     eventually(lambda: key.spent <= BUDGET * 1.0001)
-    assert key.spent >= sum(llms.bills.values()) * 0.99  # and nothing was had for nothing
+    eventually(lambda: key.spent >= sum(llms.bills.values()) * 0.99)  # and nothing was had for nothing
     if 429 in statuses:
         assert 0.0 <= key.spent <= BUDGET * 1.0001
 
