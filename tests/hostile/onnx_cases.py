@@ -96,7 +96,7 @@ CASES = [
         for kind in ("Loop", "Scan", "If", "SequenceMap")
     ),
     *(
-        _case(f"domain-{domain}", _model(_field(1, _node("Relu", domain=domain))), "not ONNX's own")
+        _case(f"domain-{domain!r}", _model(_field(1, _node("Relu", domain=domain))), "not ONNX's own")
         for domain in ("com.microsoft", "ai.onnx.ml", "ai.onnx.training", "AI.ONNX", " ", "org.pytorch.aten", "\x00")
     ),
     _case("length-beyond", _model(_graph(_varint(5 << 3 | 2) + _varint(1 << 62))), DAMAGED),

@@ -7,8 +7,8 @@ what is common to all LLMs on a prompt, and `keep` of what tells them apart. Tho
 averaged leaderboard are taken: the gain less two standard errors (more where prompts are few: then the standard error
 is itself a guess, and the best of many shares is picked by luck) and less two nats, since a handful of votes may all
 have gone one way. And `keep` has to pay for itself, or `level` would pay for routes that are noise: it is the share
-with the largest sure gain over none beside the same `level`, where three standard errors are taken off. Where the first
-LLMs are nearly equal, a departure that the loss hardly shows changes the routes of many prompts.
+with the largest sure gain over none beside the same `level`, if that gain is sure by three standard errors. Where the
+first LLMs are nearly equal, a departure that the loss hardly shows changes the routes of many prompts.
 
 The model is the mean of the folds' heads, which is better than one head trained on all prompts.
 """
@@ -31,8 +31,8 @@ from p2l_sdk.training.verdict import Verdict
 SHARES = (0.25, 0.5)  # of the prompts, for the learning curve
 _LEAST_FOR_CURVE = 60
 _KEEPS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
-_SURE, _SURE_FEW = 2.0, 60.0  # standard errors: 2 + 60 / (number of prompts)
-_SURE_ROUTES, _SURE_ROUTES_FEW = 3.0, 150.0  # likewise, of what decides the routes
+_SURE = 2.0, 60.0  # standard errors: 2 + 60 / (number of prompts)
+_SURE_ROUTES = 3.0, 150.0  # likewise, for what decides the routes to be kept at all
 _LEAST = 2.0  # nats, of all votes together
 
 
@@ -128,7 +128,8 @@ def _choose(tables: Sequence[np.ndarray], grid: Sequence[Scales], weights: np.nd
     table = tables[best]
     scales = grid[_surest(table, range(len(grid)), weights, _LEAST)]
     beside = [i for i, other in enumerate(grid) if other.level == scales.level]
-    return best, grid[_surest(table, beside, weights, errors=(_SURE_ROUTES, _SURE_ROUTES_FEW))]
+    pays = _surest(table, beside, weights, errors=_SURE_ROUTES) != beside[0]
+    return best, grid[_surest(table, beside, weights) if pays else beside[0]]
 
 
 def _surest(
@@ -136,7 +137,7 @@ def _surest(
     rows: Sequence[int],
     weights: np.ndarray,
     least: float = 0.0,
-    errors: tuple[float, float] = (_SURE, _SURE_FEW),
+    errors: tuple[float, float] = _SURE,
 ) -> int:
     """The row whose gain over the first row is surest, or the first row if none is sure.
 
