@@ -79,12 +79,12 @@ def _read(path: Path, content: bytes, sound: Callable[[Any], bool], what: str, r
 
 
 def _is_note(found: Mapping[str, Any]) -> bool:
-    errors, n_rows, n_scored = found.get("errors"), found.get("n_rows"), found.get("n_scored")
+    errors = found.get("errors")
     return (
-        _is_count(n_rows)
-        and _is_count(n_scored)
+        _is_count(found.get("n_rows"))
+        and _is_count(found.get("n_scored"))
         and isinstance(errors, list)
-        and n_rows == n_scored + len(errors)
+        and found["n_rows"] == found["n_scored"] + len(errors)
         and all(map(_is_fault, errors))
         and "cost" in found
         and _is_number(found["cost"], none=True)
