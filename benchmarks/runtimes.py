@@ -108,9 +108,9 @@ def quality(scorers: dict[str, Any], data: Path) -> dict[str, dict[str, float]]:
 
 
 def waste(scorer: Any, prompts: list[str]) -> float:
-    """The share of padding among the tokens that onnxruntime reads."""
+    """The share of padding among the tokens that the session of a scorer for exported graphs reads."""
     ids = scorer.token_ids(prompts)
-    read = sum(len(batch) * max(len(ids[i]) for i in batch) for batch in buckets(ids))
+    read = sum(scorer.filled([ids[i] for i in batch])[0].size for batch in buckets(ids))
     return 1 - sum(map(len, ids)) / read
 
 
@@ -126,15 +126,15 @@ def measure(folder: Path, n: int, data: Path | None, clock: Callable[[], float])
             calls: dict[str, Callable[[], object]] = {"bare": bare(plain, prompts)}
             calls |= {kind: lambda s=scorer, p=prompts: s.score(p) for kind, scorer in scorers.items()}
             speed[name] = rounds(calls, n, clock)
-        found = {"model": folder.name, "speed": speed, "exported": said, "padding_of_mixed": waste(plain, mixed)}
+        found = {"model": folder.name, "speed": speed, "exported": said}
+        found["padding_of_mixed"] = {name: waste(scorers[name], mixed) for name in ("onnx fp32", "openvino")}
         return found | ({} if data is None else {"quality": quality(scorers, data)})
 
 
 def show(result: dict[str, Any]) -> None:
-    print(
-        f"\n{result['model']}, ms (times as fast as torch fp32); {result['padding_of_mixed']:.0%} of the tokens of the "
-    )
-    print("mixed prompts are padding\n")
+    padding = ", ".join(f"{share:.0%} ({name})" for name, share in result["padding_of_mixed"].items())
+    print(f"\n{result['model']}, ms (times as fast as torch fp32); padding among the tokens of the mixed prompts:")
+    print(f"{padding}\n")
     loads, scored = list(result["speed"]), result.get("quality", {})
     print(f"| runtime | {' | '.join(loads)} | same best LLM | BT log-loss |\n|---|{'---|' * (len(loads) + 2)}")
     for name in result["speed"][loads[0]]:

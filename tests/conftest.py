@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,19 @@ def save_model(folder: Path, kind: str, feedback: str = "grk", **fields) -> Path
     build_model(kind, feedback, **fields).save_pretrained(folder)
     transformers_tokenizer().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary_folder(tmp_path_factory):
+    """The system's temporary folder for this run and its processes, so that it never meets what a killed one left.
+
+    Its path is short: that of a socket in it must be.
+    """
+    tmp_path_factory.getbasetemp()  # stays in the system's own, where pytest keeps those of the last runs
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="t-") as folder:
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
 
 
 @pytest.fixture(scope="session")

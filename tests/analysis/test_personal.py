@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from conftest import ROOT
 
 from p2l_sdk import P2L
 from p2l_sdk.analysis import personal
-from p2l_sdk.analysis.personal import _drawn, overall_of
+from p2l_sdk.analysis.personal import _drawn, _Moments, overall_of
+from p2l_sdk.analysis.report import POINTS
 from p2l_sdk.errors import P2LError, UnknownModelError
+from p2l_sdk.leaderboards.leaderboard import Z_95
 
 CHATS = ROOT / "examples" / "my_chats.json"
 PROMPTS = [json.loads(line)["prompt"] for line in (ROOT / "examples" / "prompts.jsonl").read_text().splitlines()]
@@ -55,7 +58,9 @@ def test_histories_like_everybody_elses_stay_overall():
         spread = (0.0, 0.15, 0.6)[person % 3]
         truth = overall + spread * random.normal(size=20)
         coefs = truth + random.normal(size=(random.integers(2, 30), 20))
-        drawn = _drawn(coefs, overall)[0]
+        moments = _Moments(20)
+        moments.add(coefs)
+        drawn = _drawn(moments, overall)[0]
         for name, guess in (("drawn", drawn), ("measured", coefs.mean(0)), ("overall", overall)):
             errors[name].append(float(np.square(guess - truth).mean()))
     assert np.mean(errors["drawn"]) < 0.9 * min(np.mean(errors["measured"]), np.mean(errors["overall"]))
@@ -65,7 +70,9 @@ def test_limits_cover_what_they_promise():
     random, inside = np.random.default_rng(1), []
     for _ in range(400):
         truth = 0.4 * random.normal(size=30)
-        ratings, margins, _ = _drawn(truth + random.normal(size=(25, 30)), np.zeros(30))
+        moments = _Moments(30)
+        moments.add(truth + random.normal(size=(25, 30)))
+        ratings, margins, _ = _drawn(moments, np.zeros(30))
         inside.append(np.abs(ratings - truth) <= margins)
     assert 0.92 <= np.mean(inside) <= 0.97
 
@@ -125,3 +132,32 @@ def test_the_command(tmp_path):
 def test_a_file_that_is_none_is_one_line(tmp_path):
     (tmp_path / "empty.json").write_text("[]", encoding="utf-8")
     assert "no conversation with a user turn" in refused("personal", tmp_path / "empty.json")
+
+
+def test_a_long_history_is_reduced_as_it_comes_with_the_same_numbers():
+    p2l = P2L.from_pretrained("arena")
+    prompts = [f"{prompt} {i}" for i in range(25) for prompt in PROMPTS]
+    found = personal(p2l, prompts, per_month=1000)
+    coefs = p2l.coefficients(prompts).coefs.astype(np.float64)
+    centred = coefs - coefs.mean(1, keepdims=True)
+    np.testing.assert_allclose(found.measured, POINTS * centred.mean(0), rtol=0, atol=1e-9)
+    noise = centred.var(0, ddof=1) / len(prompts)
+    kept = (found.ratings - found.overall) / (found.measured - found.overall)
+    np.testing.assert_allclose(found.margins, POINTS * Z_95 * np.sqrt(kept * noise), rtol=0, atol=1e-9)
+    router = p2l.router(models=[name for name in p2l.models if name in p2l.costs])
+    frontier = router.frontier(coefs, np.linspace(router.prices.min(), router.prices.max(), 200))
+    assert found.plans[-1].score == pytest.approx(frontier.router_scores.max(), rel=0, abs=1e-9)
+    k = int(np.flatnonzero(frontier.router_scores >= found.plans[0].score - 1e-12)[0])
+    assert found.plans[-2].per_month == pytest.approx(1000 * frontier.router_costs[k], rel=0, abs=1e-9)
+
+
+def test_a_long_history_takes_little_memory():
+    p2l = P2L.from_pretrained("arena")
+    peaks = []
+    for n in (6, 12, 36):  # the first is warming up
+        tracemalloc.start()
+        personal(p2l, [f"{prompt} {i}" for i in range(n) for prompt in PROMPTS])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    each = (peaks[2] - peaks[1]) / (24 * len(PROMPTS))
+    assert each < 3000  # bytes; of 282 LLMs, two thirds have no price, and nothing of them is kept

@@ -67,6 +67,30 @@ def _refused(name: str, says: str, run: Callable[[], Any]) -> Case:
     return Case(name, lambda _: run(), says=says)
 
 
+def _file(place: Path, m: int) -> str:
+    """A table of votes, each LLM against the next."""
+    lines = (f"prompt {i % 997},m{i},m{(i + 1) % m},{('model_a', 'model_b', 'tie')[i % 3]}\n" for i in range(m))
+    path = place / "votes.csv"
+    path.write_text("prompt,model_a,model_b,winner\n" + "".join(lines))
+    return str(path)
+
+
+READERS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
+    ("fit-file", TOO_MANY, fit_leaderboard),
+    ("train", TOO_MANY, lambda votes: command("train", "--votes", votes, "--output", f"{votes}-model")),
+    (
+        "refine",
+        TOO_MANY,
+        lambda votes: command("train", "--base", "routing9", "--votes", votes, "--output", f"{votes}-model"),
+    ),
+    (
+        "evaluate",
+        "which is not one of the model's LLMs",
+        lambda v: command("evaluate", "--votes", v, "--model", "routing9"),
+    ),
+)
+
+
 def _sizes() -> list[Case]:
     cases = []
     for feedback in Feedback:
@@ -95,6 +119,11 @@ def _sizes() -> list[Case]:
     ]
     for m in (8_000, 20_001, 50_000):
         cases.append(_refused(f"fit-{m}", TOO_MANY, lambda m=m: _fitted(m, 10)))
+    for m in (20_001, 200_000):
+        for name, says, read in READERS:
+            cases.append(
+                Case(f"{name}-of-{m}", lambda place, m=m, r=read: r(_file(place, m)), says=says, quick=m < 100_000)
+            )
     return cases
 
 

@@ -12,7 +12,9 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from p2l_sdk.errors import CostError, MissingExtraError, P2LWarning, TableError, VotesError
+from p2l_sdk.bulk import Columns
+from p2l_sdk.bulk.reading import Input
+from p2l_sdk.errors import CostError, MissingExtraError, P2LError, P2LWarning, TableError, VotesError
 from p2l_sdk.routing.costs import load_costs
 from p2l_sdk.tables.documents import read_yaml
 from p2l_sdk.tables.files import KINDS, is_data, read_rows
@@ -96,6 +98,10 @@ def test_other_encodings_are_refused_by_byte_and_line(tmp_path):
             f"line {n + 4} is not UTF-8 text (byte {text.index('é')} is 0xe9); save it as UTF-8 (Excel: 'CSV UTF-8')"
         )
         assert expected in refusal(file)
+    lines = write(tmp_path / "p.txt", "hi\ncafé\n".encode("latin-1"))
+    for read in (read_prompts, lambda path: list(Input([path], Columns()).parts(9))):
+        with pytest.raises(P2LError, match=r"line 2 is not UTF-8 text \(byte 6 is 0xe9\); .*iconv"):
+            list(read(lines))
     assert "it may be UTF-16 without a byte order mark" in refusal(write(file, TEXT.encode("utf-16-le")))
     assert "is no whole UTF-16 text" in refusal(write(file, TEXT.encode("utf-16")[:-1]))
     assert Votes.read(write(file, TEXT.replace("hi", "h\0"))).prompts == ["h\0", "ho"]

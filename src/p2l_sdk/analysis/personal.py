@@ -16,11 +16,14 @@ import numpy as np
 
 from p2l_sdk.analysis.prompt_map import centred
 from p2l_sdk.analysis.report import POINTS
-from p2l_sdk.errors import P2LError
+from p2l_sdk.errors import P2LError, PromptError
 from p2l_sdk.leaderboards.leaderboard import Z_95
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.names import find_models
 from p2l_sdk.p2l import P2L
+from p2l_sdk.routing.allocation import JointFrontier
+from p2l_sdk.routing.router import Router
+from p2l_sdk.scorers.batches import score_in_batches
 from p2l_sdk.scorers.scorer import EditableScorer
 from p2l_sdk.tabular import Tabular, html_table
 
@@ -203,27 +206,35 @@ def personal(
     if per_month is not None and not 0.0 < per_month < np.inf:
         raise P2LError(f"there are {per_month} requests per month; give a number above 0")
     everything = overall_of(p2l) if overall is None else np.asarray(overall, dtype=np.float64)
-    scored = p2l.coefficients(conversations)
     known = p2l.models if models is None else tuple(find_models(models, p2l.models, "the person's LLMs").values())
     columns = np.array([p2l.models.index(model) for model in known])
     if len(columns) < 2:
         raise P2LError("a leaderboard needs two LLMs or more")
-    coefs = centred(scored)[:, columns]
-    coefs = coefs - coefs.mean(1, keepdims=True)
+    priced = [model for model in known if model in p2l.costs]
+    router = p2l.router(models=priced) if len(priced) > 1 else None
+    moments, parts = _Moments(len(columns)), list[np.ndarray]()
+    for scored in score_in_batches(p2l._scorer, conversations):  # of a long history, all coefficients would be large
+        coefs = centred(scored)[:, columns]
+        moments.add(coefs - coefs.mean(1, keepdims=True))
+        if router is not None:
+            parts.append(router.scores(scored.coefs))
+    if not moments.n:
+        raise PromptError("there are no prompts; give at least one")
     base = everything[columns] - everything[columns].mean()
-    ratings, margins, kept = _drawn(coefs, base)
+    ratings, margins, kept = _drawn(moments, base)
+    own = [known.index(model) for model in priced]
     rate = USUAL if per_month is None else per_month
     return Personal(
         name=name,
         models=known,
         overall=POINTS * base,
-        measured=POINTS * coefs.mean(0),
+        measured=POINTS * moments.mean,
         ratings=POINTS * ratings,
         margins=POINTS * margins,
         kept=kept,
-        n_conversations=len(coefs),
+        n_conversations=moments.n,
         per_month=rate,
-        plans=tuple(_plans(p2l, scored.coefs, known, base, ratings, rate)),
+        plans=() if router is None else tuple(_plans(router, parts, base[own], ratings[own], rate)),
     )
 
 
@@ -243,14 +254,38 @@ def overall_of(p2l: P2L) -> np.ndarray:
     return np.asarray(bias - bias.mean())
 
 
-def _drawn(coefs: np.ndarray, overall: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """The mean of `(n, n_models)` coefficients drawn to the overall ones, its 95 % margins, and the share kept."""
-    n = len(coefs)
-    away = coefs.mean(0) - overall
+class _Moments:
+    """The mean and the spread of rows that come in batches.
+
+    Attributes:
+        n: how many there were.
+        mean: `(width,)` over them.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.n, self.mean, self._squares = 0, np.zeros(width), np.zeros(width)
+
+    def add(self, rows: np.ndarray) -> None:
+        """Add `(n, width)` rows, one at least."""
+        n, mean = len(rows), rows.mean(0)
+        total, change = self.n + n, mean - self.mean
+        self._squares += np.square(rows - mean).sum(0) + np.square(change) * (self.n * n / total)
+        self.mean += change * (n / total)
+        self.n = total
+
+    @property
+    def variances(self) -> np.ndarray:
+        """`(width,)` of a single row, of two or more."""
+        return np.asarray(self._squares / (self.n - 1))
+
+
+def _drawn(moments: _Moments, overall: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """The mean of coefficients drawn to the overall ones, its 95 % margins, and the share kept."""
+    n, away = moments.n, moments.mean - overall
     if n == 1:
         noise = np.full_like(away, float(np.square(away).mean()))  # one conversation: half of what it says
     else:
-        variances = coefs.var(0, ddof=1)
+        variances = moments.variances
         noise = (variances if n >= _FEW else np.full_like(variances, variances.mean())) / n
     spread = max(0.0, float((np.square(away) - noise).mean())) if n > 1 else float(noise[0])
     kept = spread / np.maximum(spread + noise, 1e-300) if spread > 0.0 else np.zeros_like(noise)
@@ -258,32 +293,34 @@ def _drawn(coefs: np.ndarray, overall: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _plans(
-    p2l: P2L, coefs: np.ndarray, models: tuple[str, ...], overall: np.ndarray, ratings: np.ndarray, per_month: float
+    router: Router, parts: list[np.ndarray], overall: np.ndarray, ratings: np.ndarray, per_month: float
 ) -> list[Plan]:
-    """What always calling one LLM costs, and what a router costs that is as good."""
-    known = [name for name in models if name in p2l.costs]
-    if len(known) < 2:
-        return []
-    router = p2l.router(models=known)
-    low, high = float(router.prices.min()), float(router.prices.max())
-    frontier = router.frontier(coefs, np.linspace(low, high, _BUDGETS).tolist())
-    place = {name: k for k, name in enumerate(frontier.models)}
+    """What always calling one LLM costs, and what a router costs that is as good.
 
-    def always(name: str, why: str) -> Plan:
-        k = place[name]
-        return Plan(f"always {name}, {why}", per_month * frontier.model_costs[k], float(frontier.model_scores[k]))
+    Args:
+        router: for the LLMs that have a cost.
+        parts: batches of the router's scores, `(n, n_models)`; the list is emptied.
+        overall, ratings: `(n_models,)` of these LLMs.
+        per_month: requests.
+    """
+    scores = np.concatenate(parts)
+    parts.clear()
+    prices, names, means = router.prices, router.names, scores.mean(0)
+    joint = JointFrontier(scores, prices)
+    allocations = [joint.at(budget) for budget in np.linspace(prices.min(), prices.max(), _BUDGETS).tolist()]
+    costs, values = (np.array([a.mean(found) for a in allocations]) for found in (prices, scores))
 
-    first = max(known, key=lambda name: overall[models.index(name)])
-    own = max(known, key=lambda name: ratings[models.index(name)])
+    def always(k: int, why: str) -> Plan:
+        return Plan(f"always {names[k]}, {why}", per_month * prices[k], float(means[k]))
+
+    first, own = int(np.argmax(overall)), int(np.argmax(ratings))
     plans = [always(first, "the best overall")]
     if own != first:
         plans.append(always(own, "the best for you"))
-    good = np.flatnonzero(frontier.router_scores >= plans[0].score - 1e-12)
+    good = np.flatnonzero(values >= plans[0].score - 1e-12)
     if len(good):
         k = int(good[0])
-        cost, score = per_month * float(frontier.router_costs[k]), float(frontier.router_scores[k])
-        plans.append(Plan(f"the router, as good as {first}", cost, score))
-    k = int(np.argmax(frontier.router_scores))
-    cost, score = per_month * float(frontier.router_costs[k]), float(frontier.router_scores[k])
-    plans.append(Plan("the router without a budget", cost, score))
+        plans.append(Plan(f"the router, as good as {names[first]}", per_month * float(costs[k]), float(values[k])))
+    k = int(np.argmax(values))
+    plans.append(Plan("the router without a budget", per_month * float(costs[k]), float(values[k])))
     return plans

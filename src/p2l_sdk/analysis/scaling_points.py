@@ -16,6 +16,7 @@ from p2l_sdk.mpg.measure.journal import Journal, Layout
 from p2l_sdk.votes.votes import Votes
 
 POINTS = "points.jsonl"
+_MOST = 2**53  # of a whole number
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,26 @@ def _of(kind: Any, row: Mapping[str, Any]) -> Any:
     return kind(**{name: row[name] for name in kind.__dataclass_fields__})
 
 
+def _is_sound(row: Mapping[str, Any]) -> bool:
+    """Whether each value of a point is of its kind: one of 3.0 prompts would pass for one of 3."""
+    least = {"n_prompts": 1, "seed": 0, "n_votes": 1, "parameters": 0}
+    optional = [row[name] for name in ("width", "per_prompt") if row[name] is not None]
+    whole = all(_is_count(row[name], n) for name, n in least.items()) and all(_is_count(n, 1) for n in optional)
+    numbers = all(type(row[name]) in (int, float) for name in ("loss", "averaged_loss"))
+    return whole and numbers and isinstance(row["base"], str)
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return type(value) is int and least <= value <= _MOST
+
+
 _LAYOUT = Layout(
     what="point of a scaling study",
     many="points of a scaling study",
     first="base",
     columns=frozenset(Point.__dataclass_fields__),
     key=lambda row: _of(Cell, row),
+    sound=_is_sound,
 )
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2l_sdk.bulk.arrow import need_pyarrow
+from p2l_sdk.bulk.left import NEW, PROBE, again, note_of, run_of, same_probe, summary_of
 from p2l_sdk.errors import P2LError
 from p2l_sdk.outputs.faults import write_faults
 from p2l_sdk.outputs.files import new_file
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     import pyarrow
 
 _RUN, SUMMARY, BAD_ROWS, STATISTICS = "run.json", "summary.json", "bad-rows.jsonl", "statistics.safetensors"
-PROBE, _NEAR = "probe", 1e-3  # coefficients of one prompt, by which a model is recognised; in logits
 _ADVICE = "; the parts that are finished are kept: make room, and give the same command again to go on"
 
 
@@ -66,13 +66,18 @@ class RunFolder:
         return self.checkpoints / f"part-{number:05d}.json"
 
     def note(self, number: int) -> dict[str, Any] | None:
-        """The note on a part; None if the part is not done."""
-        try:
-            found = json.loads(self.note_path(number).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
+        """The note on a part; None if the part is not done. P2LError if a file holds something else."""
+        found = note_of(self.note_path(number))
         there = self.part(number).exists() or self.scored(number).exists()
-        return dict(found) if there else None
+        return found if there else None
+
+    def read_table(self, path: Path, number: int, columns: Sequence[str] | None = None) -> pyarrow.Table:
+        """Read a part again; P2LError if it is not there any more, or damaged."""
+        pa = need_pyarrow()
+        try:
+            return pa.parquet.read_table(path, columns=columns)
+        except (OSError, pa.ArrowException) as error:
+            raise P2LError(f"{str(path)!r} cannot be read: {error}; {again(self.note_path(number))}") from error
 
     def write_table(self, path: Path, table: pyarrow.Table) -> None:
         """Write a table as Parquet; P2LError if that fails."""
@@ -113,7 +118,7 @@ class RunFolder:
         try:
             goes_on = self._begun
             if goes_on:
-                _require_same(self._known(output), run, output)
+                _require_same(run_of(self.checkpoints / _RUN), run, output)
             else:
                 self._clear()
                 require_new(output, [CHECKPOINTS])
@@ -149,23 +154,13 @@ class RunFolder:
         Raises:
             P2LError: the folder holds a finished run of other settings.
         """
-        try:
-            summary = json.loads((self.folder / SUMMARY).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
+        summary = summary_of(self.folder / SUMMARY)
+        if summary is None:
             return None
-        except (OSError, ValueError):
-            summary = {}
-        if not isinstance(summary, dict) or _difference(summary.get("run", {}), run) is not None:
-            raise P2LError(f"{str(output)!r} holds another finished run ({SUMMARY}); name a new folder")
+        if _difference(summary["run"], run) is not None:
+            raise P2LError(f"{str(output)!r} holds another finished run ({SUMMARY}); {NEW}")
         shutil.rmtree(self.checkpoints, ignore_errors=True)  # it was killed at the very end
         return summary
-
-    def _known(self, output: str | Path) -> dict[str, Any]:
-        """What the run computes that was stopped."""
-        try:
-            return dict(json.loads((self.checkpoints / _RUN).read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise P2LError(f"{str(output)!r} holds a run that cannot be read: {error}") from error
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write the summary, and remove what only a stopped run needs."""
@@ -177,10 +172,7 @@ def _difference(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | No
     """The name of a setting that differs; None if two runs compute the same."""
     for name in dict.fromkeys([*known, *wanted]):
         old, new = known.get(name), json.loads(json.dumps(wanted.get(name)))
-        if name == PROBE and old and new and len(old) == len(new):
-            if max(abs(a - b) for a, b in zip(old, new, strict=True)) > _NEAR:
-                return name
-        elif old != new:
+        if not (same_probe(old, new) if name == PROBE else old == new):
             return name
     return None
 
@@ -198,7 +190,7 @@ def _require_same(known: Mapping[str, Any], wanted: Mapping[str, Any], output: s
 
 
 def _shown(name: str, value: Any) -> str:
-    if name == "files" and isinstance(value, Sequence):
+    if name == "files" and isinstance(value, list) and all(isinstance(file, list) and len(file) == 2 for file in value):
         told = ", ".join(f"{file}: {size} bytes" for file, size in value[:3])
         return f"{len(value)} file{'' if len(value) == 1 else 's'} ({told}{', ...' if len(value) > 3 else ''})"
     text = json.dumps(value)

@@ -10,8 +10,10 @@ rate are taken in the order of the prompts. At most one prompt mixes two LLMs, a
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ import numpy as np
 from p2l_sdk.bulk.arrow import need_pyarrow
 from p2l_sdk.bulk.folder import RunFolder
 from p2l_sdk.bulk.routes import HULL, HULL_SCORES, chosen_columns
+from p2l_sdk.errors import P2LError
 from p2l_sdk.leaderboards.weights import exponent_of
 from p2l_sdk.routing.mixture import check_budget
 from p2l_sdk.routing.router import Router, draw
@@ -155,7 +158,7 @@ def _routes(table: Any, router: Router, price: Price, left: float, seed: int) ->
 
 
 def _read(folder: RunFolder, number: int, columns: Sequence[str] | None = None) -> Any:
-    return need_pyarrow().parquet.read_table(folder.scored(number), columns=columns)
+    return folder.read_table(folder.scored(number), number, columns)
 
 
 def _steps_of(table: Any, costs: np.ndarray) -> _Steps:
@@ -177,7 +180,19 @@ def to_json(price: Price) -> str:
     return json.dumps(price.__dict__)
 
 
-def of_json(text: str) -> Price:
-    """The price that `to_json` gave."""
-    found = json.loads(text)
-    return Price(**{**found, "left": tuple(found["left"])})
+def load(path: Path, n_parts: int) -> Price:
+    """The price that `to_json` gave, of so many parts; P2LError if a file holds something else."""
+    try:
+        found = json.loads(path.read_bytes())
+        price = Price(**{**found, "left": tuple(map(float, found["left"]))})
+        numbers = [price.budget, price.multiplier, *price.left, price.rate or 0]
+        if len(price.left) != n_parts or not np.isfinite(np.array(numbers, dtype=np.float64)).all():
+            raise ValueError("its numbers do not fit")
+        if price.rate is not None:
+            np.uint64(operator.index(price.rate))
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        name = repr(str(path))
+        raise P2LError(
+            f"{name} is no price of a joint budget; delete it, and give the same command again: it is found again"
+        ) from error
+    return price

@@ -347,7 +347,7 @@ def _json_chunks(path: Path, places: Places, faults: dict[int, str]) -> Iterator
 
 def _text_chunks(path: Path, places: Places) -> Iterator[Chunk]:
     with open_text(path) as file:
-        lines = text_lines(file, path)
+        lines = text_lines(file)
         for at in itertools.count(0, _ROWS):
             held = list(itertools.islice(lines, _ROWS))
             if not held:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import Any
 from p2l_sdk.bulk import joint
 from p2l_sdk.bulk.arrow import need_pyarrow
 from p2l_sdk.bulk.batch import BatchScorer
-from p2l_sdk.bulk.folder import BAD_ROWS, PROBE, STATISTICS, RunFolder
+from p2l_sdk.bulk.folder import BAD_ROWS, STATISTICS, RunFolder
+from p2l_sdk.bulk.left import NEW, PROBE, again
 from p2l_sdk.bulk.pool import Done, n_cores, scored_parts
 from p2l_sdk.bulk.reading import FILE, ROW, Columns, Input
+from p2l_sdk.bulk.routes import COST
 from p2l_sdk.bulk.settings import Aggregate, Settings
 from p2l_sdk.bulk.totals import Totals
 from p2l_sdk.bulk.work import Part, PartScorer, cost_of
@@ -159,6 +162,8 @@ class _Run:
             self._note(number, note)
             self._merge()
         self._merge()
+        if self._n_merged != len(self._notes):
+            raise P2LError(f"the input has fewer rows than it had when parts of it were scored; {NEW}")
         notes = [self._notes[number] for number in range(len(self._notes))]  # without their faulty rows
         n_rows, n_scored = (sum(note[name] for note in notes) for name in ("n_rows", "n_scored"))
         if n_rows == 0:
@@ -201,8 +206,14 @@ class _Run:
     def _merge(self) -> None:
         """Merge the statistics of parts, in their order."""
         while self._n_merged in self._notes:
-            path = self._folder.statistics(self._n_merged)
-            self._merged.merge(Totals.load(path, self._scorer.p2l))
+            path, note = (file(self._n_merged) for file in (self._folder.statistics, self._folder.note_path))
+            try:
+                part = Totals.load(path, self._scorer.p2l)
+                if len(part) != self._notes[self._n_merged]["n_scored"]:
+                    raise P2LError(f"{str(path)!r} holds the statistics of other prompts")
+                self._merged.merge(part)
+            except P2LError as error:
+                raise P2LError(f"{error}; {again(note)}") from error
             self._n_merged += 1
             if self._n_merged % _OFTEN == 0:
                 self._save_merged()
@@ -218,9 +229,24 @@ class _Run:
 
     def _load_merged(self) -> None:
         found = sorted(self._folder.checkpoints.glob("merged-*.safetensors"))
-        if found:
-            self._merged = Totals.load(found[-1], self._scorer.p2l)
-            self._n_merged = int(found[-1].stem.partition("-")[2])
+        if not found:
+            return
+        path, number = found[-1], found[-1].stem.partition("-")[2]
+        wrong = f"{str(path)!r} does not hold the merged statistics of finished parts; {NEW}"
+        if not re.fullmatch("[0-9]{5,9}", number):
+            raise P2LError(wrong)
+        try:
+            self._merged, self._n_merged = Totals.load(path, self._scorer.p2l), int(number)
+        except P2LError as error:
+            raise P2LError(f"{error}; {NEW}") from error
+        n_scored = 0  # the statistics of these parts are gone: nothing but their notes tells whether one is missing
+        for part in range(self._n_merged):
+            note = self._folder.note(part)
+            if note is None:
+                raise P2LError(wrong)
+            n_scored += note["n_scored"]
+        if n_scored != len(self._merged):
+            raise P2LError(wrong)
 
     # --- when all parts are scored ------------------------------------------------------------------------------------
 
@@ -230,17 +256,16 @@ class _Run:
         assert router is not None
         path = self._folder.checkpoints / "price.json"
         if path.exists():
-            price = joint.of_json(path.read_text(encoding="utf-8"))
+            price = joint.load(path, n_parts)
         else:
             budget = settings.cost if settings.total is None else settings.total / n_prompts
             assert budget is not None
             price = joint.price_of(self._folder, n_parts, n_prompts, router.prices, budget)
             self._folder.write(path, joint.to_json(price))
         joint.spend(self._folder, n_parts, router, price, settings.seed, lambda number: None)
-        read = need_pyarrow().parquet.read_table
-        return price.multiplier, [
-            cost_of(read(self._folder.part(number), columns=["route_cost"])) for number in range(n_parts)
-        ]
+        folder = self._folder
+        tables = (folder.read_table(folder.part(number), number, [COST]) for number in range(n_parts))
+        return price.multiplier, list(map(cost_of, tables))
 
     def _write_bad(self, n_parts: int) -> tuple[str, ...]:
         """Write the rows that could not be scored, part by part; returns the first twenty, in words."""
@@ -248,6 +273,9 @@ class _Run:
         with new_file(self._folder.folder / BAD_ROWS, keep=False) as partial, partial.open("wb") as file:
             for number in range(n_parts):
                 for row in (self._folder.note(number) or {})["errors"]:
+                    if row[FILE] not in self._source.places:
+                        path = self._folder.note_path(number)
+                        raise P2LError(f"{str(path)!r} names no file of the input; {again(path)}")
                     place = self._source.places[row[FILE]](row[ROW] - 1)
                     line = json.dumps({FILE: row[FILE], "place": place, **row}) + "\n"
                     file.write(line.encode())

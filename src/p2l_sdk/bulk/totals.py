@@ -195,7 +195,12 @@ class Totals:
             if told["format"] != _FORMAT:
                 raise ValueError(f"it is no {_FORMAT}")
             models, counts, states = tuple(told["models"]), dict(told["n_prompts"]), list(told["categories"])
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            if not all(type(n) is int and n >= 0 for n in counts.values()):
+                raise ValueError("a number of prompts is none")
+            names = [state["category"] for state in states]
+            if not all(name is None or isinstance(name, str) for name in [*names, *counts]):
+                raise ValueError("a category is no text")
+        except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise P2LError(f"{name} cannot be read as saved statistics of prompts: {error}") from error
         if models != p2l.models or told["feedback"] != str(p2l.spec.feedback):
             raise P2LError(f"{name} holds the statistics of another model: load that one")

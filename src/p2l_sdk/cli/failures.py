@@ -26,6 +26,12 @@ from p2l_sdk.modeling.limits_p2l import visible
 MENDABLE, BUG = 2, 70  # exit statuses; 70 is EX_SOFTWARE of sysexits.h
 _MOST_FRAMES = 4  # of this package, in a report
 _LONGEST = 20_000  # characters of a message: a value in it may be as long as a file
+_SAME = (  # options that mean the same, the commonest first
+    ("--models", "--llms", "--llm", "--candidates", "--only"),
+    ("--output", "--out", "--out-dir", "--output-dir", "--folder", "--directory"),
+    ("--cost", "--budget", "--max-cost"),
+    ("--column", "--prompt-column", "--text-column"),
+)
 _OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
@@ -68,6 +74,8 @@ def _of_usage(error: click.UsageError) -> str:
     path = error.ctx.command_path if error.ctx else "p2l"
     hint = f"see {path} --help"
     takes_prompt = error.ctx is not None and any(p.name == "prompt" for p in error.ctx.command.params)
+    if isinstance(error, click.NoSuchOption) and (same := _same_option(error)):
+        return f"{error.message} Did you mean '{same}'? ({hint})"
     if takes_prompt and isinstance(error, click.NoSuchOption):
         hint = f"a prompt that starts with a dash goes behind --: {path} -- PROMPT; {hint}"
     elif takes_prompt and "extra argument" in error.message:
@@ -75,6 +83,15 @@ def _of_usage(error: click.UsageError) -> str:
     elif "extra argument" in error.message and error.ctx is not None:
         hint = f"{_file_option(error.ctx.command, error.message)}{hint}"
     return f"{error.format_message()} ({hint})"
+
+
+def _same_option(error: click.NoSuchOption) -> str | None:
+    """The command's own word for an option that other commands, or other tools, call otherwise; None if it has none."""
+    if error.ctx is None:
+        return None
+    own = {option for parameter in error.ctx.command.params for option in parameter.opts}
+    words = next((words for words in _SAME if error.option_name in words), ())
+    return next((word for word in words if word in own), None)
 
 
 def _file_option(command: click.Command, message: str) -> str:

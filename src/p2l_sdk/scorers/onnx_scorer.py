@@ -187,11 +187,11 @@ class OnnxScorer(NumpyHead):
         parts, by_length = [], []
         for places in buckets(ids):
             by_length += places
-            parts.append(self._pass(*self._filled([ids[i] for i in places])))
+            parts.append(self._pass(*self.filled([ids[i] for i in places])))
         order = np.argsort(by_length)
         return {name: np.concatenate([part[name] for part in parts])[order] for name in self._session.outputs}
 
-    def _filled(self, ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    def filled(self, ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
         """Padded token ids and attention mask, as wide as the session likes it; no wider than the backbone's limit."""
         input_ids, mask = pad(ids, self._pad_id)
         longest = input_ids.shape[1]

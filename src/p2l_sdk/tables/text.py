@@ -191,13 +191,20 @@ def open_text(path: Path) -> Iterator[TextIO]:
                 raise TableError(_not_text(path, encoding)) from None
 
 
-def text_lines(file: Iterable[str], name: str | Path) -> Iterator[tuple[int, str]]:
-    """Yield the non-blank lines, without line endings, each with its number from 1."""
+def text_lines(file: Iterable[str], name: str | None = None) -> Iterator[tuple[int, str]]:
+    """Yield the non-blank lines, without line endings, each with its number from 1.
+
+    Args:
+        file: of `open_text`, which says what is wrong with a file.
+        name: of a stream that comes from elsewhere, for the message.
+    """
     try:
         for number, line in enumerate(file, 1):
             if not line.isspace():
                 yield number, line.rstrip("\r\n")
-    except UnicodeDecodeError as error:  # of standard input; `open_text` has a better message
+    except UnicodeDecodeError as error:
+        if name is None:
+            raise
         raise TableError(f"{str(name)!r} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
 
 

@@ -69,7 +69,7 @@ def _read(path: str | Path, column: str | None, by: str | None) -> Iterator[tupl
         elif Path(path).suffix.lower() in _TEXT:
             _require_no_column(by, f"{str(path)!r} is a text of one prompt per line")
             with open_text(Path(path)) as file:
-                for number, line in text_lines(file, path):
+                for number, line in text_lines(file):
                     yield _checked(line, f"line {number}"), None
         else:
             raise VotesError(no_table(path, f"text with one prompt per line (.txt, .md or no ending), {KINDS}"))

@@ -37,6 +37,7 @@ class Layout:
         first: the first column of every row, by which a half-written line is recognised.
         columns: columns that every row has, beside `run`, the settings that all parts of a run must share.
         key: what identifies a row's query; of several rows with one key the last counts.
+        sound: whether the values of a row, which has all columns, can be right.
     """
 
     what: str
@@ -44,6 +45,7 @@ class Layout:
     first: str
     columns: frozenset[str]
     key: Callable[[Mapping[str, Any]], Hashable]
+    sound: Callable[[Mapping[str, Any]], bool] = lambda row: True
 
     def rows(self, path: str | Path, content: bytes) -> list[Row]:
         """The rows in the content of a file. Raises `ResultsError` for a line that is none."""
@@ -54,6 +56,7 @@ class Layout:
             try:
                 row = json.loads(line)
                 sound = isinstance(row["run"], dict) and self.columns <= set(row) and all(map(_is_sound, row.items()))
+                sound = sound and self.sound(row)
                 hash(self.key(row))
             except (P2LError, ValueError, KeyError, TypeError, RecursionError):
                 sound = False
