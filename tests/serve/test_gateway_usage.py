@@ -10,10 +10,10 @@ from gateway_llms import HELLO
 
 from p2l_sdk.serve.gateway.config import LLMConfig
 from p2l_sdk.serve.gateway.prices import Prices
-from p2l_sdk.serve.gateway.quote import Quote
+from p2l_sdk.serve.gateway.quote import Quote, tokens_read
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.sse import Events
-from p2l_sdk.serve.gateway.usage import Written, counted_cost, most_cost
+from p2l_sdk.serve.gateway.usage import Written, counted_cost, most_cost, overcharge
 
 LLM = LLMConfig(name="x", base_url="http://x", prices=Prices(input=10, output=20, cached_input=1))
 TOKENS = {"prompt_tokens": 20, "completion_tokens": 30}
@@ -134,3 +134,33 @@ def test_only_an_image_that_is_sent_along_is_no_text():
     assert (picture.images, text.images) == (1, 1)
     assert picture.most < 200
     assert text.most > 9000
+
+
+@pytest.mark.parametrize("messages", [1, 20])
+def test_a_template_may_write_around_a_request_and_its_messages(messages):
+    """gpt-oss reads 95 tokens more than "hi" has, Mistral's `safe_prompt` adds 60."""
+    hello = [{"role": "user", "content": "hi"}] * messages
+    request = asked(messages=hello)
+    text = len(json.dumps(hello))
+    assert tokens_read(request, LLM)[1] == text + 128 + 16 * messages
+    assert tokens_read(request, dataclasses.replace(LLM, system="five."))[1] == text + 5 + 128 + 16 * (messages + 1)
+
+
+def test_a_count_that_costs_more_than_was_set_aside_shows_that_the_prices_are_wrong():
+    request = asked()
+    quote = Quote.of(request, LLM, 0.0)
+    most_read = tokens_read(request, LLM)[1]
+    fine = {"prompt_tokens": most_read, "completion_tokens": 100, "total_tokens": most_read + 100}
+    assert overcharge(fine, request, LLM, quote) == ""
+    for read, wrote in ((most_read, 110), (most_read + 100, 100), (9, 4096)):
+        usage = {"prompt_tokens": read, "completion_tokens": wrote}
+        assert f"{read} tokens read and {wrote} written" in overcharge(usage, request, LLM, quote)
+        assert overcharge({**usage, "cost": 0.0001}, request, LLM, quote) == ""  # what it bills is less
+    assert overcharge({"prompt_tokens": 9, "completion_tokens": 10**9}, request, LLM, quote) == ""  # nobody bills that
+
+
+def test_a_fee_is_paid_for_each_answer():
+    llm = dataclasses.replace(LLM, prices=dataclasses.replace(LLM.prices, request=0.005))
+    request = asked(n=4)
+    found = counted_cost(TOKENS, request, llm, Quote.of(request, llm, 0.0))
+    assert found == pytest.approx(4 * 0.005 + BY_TOKENS)

@@ -61,6 +61,7 @@ class Events:
         self._pass_usage = usage
         self._tail = bytearray()
         self._choices, self._finished = choices, set[int]()  # indices of the finished choices
+        self._closed = set[int]()  # of those that ended without text beside the reason, and so surely
         self.begun = self.done = self.finished = self.failed = False
         self.error: Any = None
         self.usage: dict[str, Any] | None = None
@@ -159,11 +160,15 @@ class Events:
             self.pieces += 1
         else:
             self.silent += 1
-        if (text or end) and index not in self._finished:
+        if text or (end and index not in self._finished):
             silence = self._now - self._spoke.get(index, self._start)
             self.silent += int(_FASTEST * silence) if silence > _SILENT_SECONDS else 0
             self._spoke[index] = self._now
-        if end:  # some servers put an empty one into every event
+        if text:
+            self._closed.discard(index)  # some servers put a reason into every event
+        elif end:
+            self._closed.add(index)
+        if end:  # some put an empty one there
             self._finished.add(index)
             self.begun = True
             self.silent += left_out(choice)
@@ -174,13 +179,13 @@ class Events:
 
     @property
     def quiet(self) -> bool:
-        """Whether a choice that is not complete shows no text any more."""
-        if self.finished:
+        """Whether a choice that may not be complete shows no text any more."""
+        if self.done or (self.finished and self.final):
             return False
-        since = [spoke for index, spoke in self._spoke.items() if index not in self._finished]
+        since = [spoke for index, spoke in self._spoke.items() if index not in self._closed]
         if len(self._spoke) < self._choices:
             since.append(self._start)
-        return time.monotonic() - min(since, default=self._now) > _SILENT_SECONDS
+        return bool(since) and time.monotonic() - min(since) > _SILENT_SECONDS
 
 
 def _larger(usage: dict[str, Any], later: dict[str, Any], deep: bool = True) -> dict[str, Any]:

@@ -23,6 +23,7 @@ log = logging.getLogger("p2l_sdk.serve.gateway.usage")
 _LONGEST = 131_072  # tokens of an answer that nothing limits
 _UNDER_WAY = 250  # tokens that an LLM has written and that have not arrived when a client leaves: a second or two
 _MOST_UNDER_WAY = 1000  # such tokens of each answer, at most
+_LONGEST_COUNT = 10**7  # tokens of a request; a larger count is a mistake, and no bill
 _MOST_USD = 10**6  # of one answer; a number may have more digits than a float holds
 _TICK = 1e-10  # USD
 _ROUNDING = 1.01  # of a quote; what is above shows that the prices are wrong
@@ -126,10 +127,14 @@ def overcharge(usage: Mapping[str, Any] | None, request: ChatRequest, llm: LLMCo
         return ""
     if (stated := _stated(usage)) > quote.most * _ROUNDING:
         return f"it states a cost of {usd(stated)} for a call that was quoted at {usd(quote.most)} at most"
-    if stated or llm.prices.cache_write is not None or request.size.kept:
-        return ""
     count = Count.of(usage)
-    return "" if count is None or not count.stored else _NO_PRICE
+    if stated or count is None or max(count.read, count.wrote) > _LONGEST_COUNT:
+        return ""
+    if (counted := _priced(usage, request, llm.prices, count)) > quote.most * _ROUNDING:
+        tokens = f"{count.read} tokens read and {count.wrote} written"
+        return f"it counts {tokens}, {usd(counted)}, for a call that was quoted at {usd(quote.most)} at most"
+    priced = llm.prices.cache_write is not None or request.size.kept
+    return "" if priced or not count.stored else _NO_PRICE
 
 
 def _stated(usage: Mapping[str, Any]) -> float:
@@ -161,7 +166,7 @@ def _priced(usage: Mapping[str, Any], request: ChatRequest, prices: Prices, coun
     stored = min(count.stored or (read if marked else 0), read - cached)
     heard = _detail(usage, "prompt_tokens_details", "audio_tokens") or request.size.audio
     said = _detail(usage, "completion_tokens_details", "audio_tokens") or (wrote if request.speaks else 0)
-    return prices.fee + prices.of(
+    return request.n * prices.fee + prices.of(
         read, wrote, cached=cached, stored=stored, marked=marked,
         audio_read=min(heard, read), audio_written=min(said, wrote),
     )  # fmt: skip
