@@ -2,15 +2,15 @@
 
 It counts a token for every two bytes of text that it reads, 1,600 for an image, one for 100 bytes of sound, 90,000 for
 what it fetches, opens or has kept, twice as much for what it is to keep, and writes as long an answer as it is allowed
-to, 20,000 tokens if nobody limits it. `behaviour[name]` is what an LLM does next: ok, slow (takes half a second), silent (bills, and never
-answers), filter (bills what it read of a prompt that it then refuses), 403, 500, untold (does not count), lie (counts
-more than can be), html (bills, and sends no answer), each (reads its prompt for each answer), fast (streams as fast as
-it is read), parts (counts the prompt in the first event of a stream, the answer in the last, and then nothing), byok
-(states a fee beside its own cost), early (counts only in the first event), custom (streams the input of a tool,
-without a count), blank (writes tokens without text), shares (streams choices and counts each), withheld (ends a stream
-with a filter's error before any text), stall (sends a piece, and bills all), 202, normal (reads a text in NFKC, a
-token for each byte), pretty (reads tools with indentation). Reasoning is counted beside the answer (beside), without a
-total (unsummed), or with the answer and not told apart from it (thinks).
+to, 20,000 tokens if nobody limits it. `behaviour[name]` is what an LLM does next: ok, slow (takes half a second),
+silent (bills, and never answers), filter (bills what it read of a prompt that it then refuses), 403, 500, untold (does
+not count), lie (counts more than can be), html (bills, and sends no answer), each (reads its prompt for each answer),
+fast (streams as fast as it is read), parts (counts the prompt in the first event of a stream, the answer in the last,
+and then nothing), byok (states a fee beside its own cost), early (counts only in the first event), custom (streams the
+input of a tool, without a count), blank (writes tokens without text), shares (streams choices and counts each),
+withheld (ends a stream with a filter's error before any text), stall (sends a piece, and bills all), 202, normal (reads
+a text in NFKC, a token for each byte), pretty (reads tools with indentation). Reasoning is counted beside the answer
+(beside), without a total (unsummed), or with the answer and not told apart from it (thinks).
 """
 
 from __future__ import annotations
