@@ -156,6 +156,9 @@ def test_a_count_that_costs_more_than_was_set_aside_shows_that_the_prices_are_wr
         usage = {"prompt_tokens": read, "completion_tokens": wrote}
         assert f"{read} tokens read and {wrote} written" in overcharge(usage, request, LLM, quote)
         assert overcharge({**usage, "cost": 0.0001}, request, LLM, quote) == ""  # what it bills is less
+    long = asked(max_tokens=9000)  # of which an answer leaves much: what was read is too much all the same
+    usage = {"prompt_tokens": 2 * most_read, "completion_tokens": 5}
+    assert f"possible were {most_read} and 9064" in overcharge(usage, long, LLM, Quote.of(long, LLM, 0.0))
     assert overcharge({"prompt_tokens": 9, "completion_tokens": 10**9}, request, LLM, quote) == ""  # nobody bills that
 
 

@@ -109,9 +109,7 @@ def counted_cost(
     count = Count.of(usage)
     if count is None or (count.wrote == 0 and written is not None and written.text > 0):
         return None
-    most_read = request.n * tokens_read(request, llm)[1]
-    limit = quote.limit if quote.stated and quote.limit is not None else _LONGEST
-    most_written = request.n * (limit + _BESIDE_TEXT)
+    most_read, most_written = _possible(request, llm, quote)
     believed = min(count.read, most_read), min(count.wrote, most_written)
     if believed != (count.read, count.wrote):
         log.warning(
@@ -130,11 +128,19 @@ def overcharge(usage: Mapping[str, Any] | None, request: ChatRequest, llm: LLMCo
     count = Count.of(usage)
     if stated or count is None or max(count.read, count.wrote) > _LONGEST_COUNT:
         return ""
-    if (counted := _priced(usage, request, llm.prices, count)) > quote.most * _ROUNDING:
-        tokens = f"{count.read} tokens read and {count.wrote} written"
-        return f"it counts {tokens}, {usd(counted)}, for a call that was quoted at {usd(quote.most)} at most"
+    most_read, most_written = _possible(request, llm, quote)
+    counted = _priced(usage, request, llm.prices, count)
+    if counted > quote.most * _ROUNDING or count.read > most_read * _ROUNDING or count.wrote > most_written * _ROUNDING:
+        tokens = f"{count.read} tokens read and {count.wrote} written, {usd(counted)}"
+        return f"it counts {tokens}; possible were {most_read} and {most_written}, quoted at {usd(quote.most)} at most"
     priced = llm.prices.cache_write is not None or request.size.kept
     return "" if priced or not count.stored else _NO_PRICE
+
+
+def _possible(request: ChatRequest, llm: LLMConfig, quote: Quote) -> tuple[int, int]:
+    """The most tokens that all answers together can have read and written."""
+    limit = quote.limit if quote.stated and quote.limit is not None else _LONGEST
+    return request.n * tokens_read(request, llm)[1], request.n * (limit + _BESIDE_TEXT)
 
 
 def _stated(usage: Mapping[str, Any]) -> float:
