@@ -88,6 +88,11 @@ def test_a_reason_to_end_beside_text_may_not_be_the_end(stream):
     counted = b'data: {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 1}}\n\n'
     assert not stream((0, said(end="stop")), (0, counted), after=9.0).quiet
     assert stream((0, said("", end="stop")), (0, said()), after=0.6).quiet  # it goes on
+    both = said(end="stop").replace(b"}]}", b'}], "usage": {"prompt_tokens": 9, "completion_tokens": 1}}')
+    assert stream((0, both)).final
+    assert stream((0, both), after=0.6).quiet
+    assert not stream((0, both), (0, both)).final  # one from the middle
+    assert stream((0, both), (0, both), (0, b"data: [DONE]\n\n")).final
 
 
 @pytest.mark.parametrize("end", ["malformed_function_call", "content_filter", "SAFETY", 1, "error_limit"])
