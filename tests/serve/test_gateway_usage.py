@@ -162,6 +162,20 @@ def test_a_count_that_costs_more_than_was_set_aside_shows_that_the_prices_are_wr
     assert overcharge({"prompt_tokens": 9, "completion_tokens": 10**9}, request, LLM, quote) == ""  # nobody bills that
 
 
+def test_a_way_to_count_does_not_put_an_llm_out():
+    """Reasoning may be a part of the answer where no total says so, and the cache a part of the prompt."""
+    request = asked()
+    quote = Quote.of(request, LLM, 0.0)
+    inside = {"prompt_tokens": 9, "completion_tokens": 100, "completion_tokens_details": {"reasoning_tokens": 90}}
+    assert overcharge(inside, request, LLM, quote) == ""
+    for more in ({"total_tokens": 199}, {"completion_tokens_details": {"reasoning_tokens": 101}}):
+        assert "written" in overcharge({**inside, **more}, request, LLM, quote)
+    marked = asked(cache_control={"type": "ephemeral"})
+    most_read = tokens_read(marked, LLM)[1]
+    repeated = {"prompt_tokens": most_read, "completion_tokens": 1, "cache_creation_input_tokens": most_read}
+    assert overcharge(repeated, marked, LLM, Quote.of(marked, LLM, 0.0)) == ""
+
+
 def test_a_fee_is_paid_for_each_answer():
     llm = dataclasses.replace(LLM, prices=dataclasses.replace(LLM.prices, request=0.005))
     request = asked(n=4)

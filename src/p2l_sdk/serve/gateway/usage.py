@@ -129,12 +129,21 @@ def overcharge(usage: Mapping[str, Any] | None, request: ChatRequest, llm: LLMCo
     if stated or count is None or max(count.read, count.wrote) > _LONGEST_COUNT:
         return ""
     most_read, most_written = _possible(request, llm, quote)
-    counted = _priced(usage, request, llm.prices, count)
-    if counted > quote.most * _ROUNDING or count.read > most_read * _ROUNDING or count.wrote > most_written * _ROUNDING:
-        tokens = f"{count.read} tokens read and {count.wrote} written, {usd(counted)}"
+    sure = _at_least(usage, count)
+    counted = _priced(usage, request, llm.prices, sure)
+    if counted > quote.most * _ROUNDING or sure.read > most_read * _ROUNDING or sure.wrote > most_written * _ROUNDING:
+        tokens = f"{sure.read} tokens read and {sure.wrote} written, {usd(counted)}"
         return f"it counts {tokens}; possible were {most_read} and {most_written}, quoted at {usd(quote.most)} at most"
     priced = llm.prices.cache_write is not None or request.size.kept
     return "" if priced or not count.stored else _NO_PRICE
+
+
+def _at_least(usage: Mapping[str, Any], count: Count) -> Count:
+    """A count without what only may come beside it: an LLM is not put out for a way to count."""
+    read, wrote = (count_of(usage.get(name)) or 0 for name in ("prompt_tokens", "completion_tokens"))
+    reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
+    beside = reasoning > wrote or count_of(usage.get("total_tokens"))
+    return replace(count, read=read, wrote=count.wrote if beside else wrote)
 
 
 def _possible(request: ChatRequest, llm: LLMConfig, quote: Quote) -> tuple[int, int]:
