@@ -176,7 +176,7 @@ def test_an_answer_is_cut_to_what_the_key_can_pay_and_the_reply_says_so(gateway,
         reply = client.post("/chat/completions", json=ask(model=DEAR, max_tokens=100_000))
         limit = int(reply.headers["x-p2l-max-tokens"])
         assert reply.status_code == 200
-        assert 200 < limit < 250
+        assert 170 < limit < 200  # 128 + 16 tokens for a template cost as much as 36 of the answer
         assert llms.bodies[-1]["max_tokens"] == limit
         assert key.spent == pytest.approx(llms.bills[DEAR])
         short = client.post("/chat/completions", json=ask(model=CHEAP, max_completion_tokens=20))

@@ -112,6 +112,8 @@ HONEST: dict[str, dict[str, Any]] = {
         reasoning="hm", reasoning_details=[{"type": "reasoning.encrypted", "data": "abc", "id": "r", "index": 0}]
     ),
     "OpenRouter: budget of thought": {"reasoning": {"max_tokens": 100, "exclude": False}, "usage": {"include": True}},
+    "litellm: citations": said(provider_specific_fields={"citations": [[{"cited_text": "x", "document_index": 0}]]}),
+    "Anthropic: thoughts": {"thinking": {"type": "enabled", "budget_tokens": 1024}},
     "Qwen: no thoughts": {"enable_thinking": False},
     "vLLM: no thoughts": {"chat_template_kwargs": {"enable_thinking": False}, "top_k": 20, "min_p": 0},
     "vLLM: a schema": {"guided_json": CITY, "repetition_penalty": 1.1},
@@ -153,7 +155,10 @@ def test_it_passes_where_a_budget_pays(gateway, llms):
     "fields",
     [{"service_tier": tier} for tier in ("priority", "flex", "scale", True, 1)]
     + [{"transforms": ["middle-out"]}, {"models": ["x"]}, {"reasoning": {"mode": "pro"}}, {"enable_thinking": True},
-       {"reasoning": "high"}, {"prompt_cache_options": {"mode": "explicit", "breakpoints": [1]}}],
+       {"reasoning": "high"}, {"prompt_cache_options": {"mode": "explicit", "breakpoints": [1]}},
+       {"thinking": {"type": "enabled", "tools": [{"type": "web_search"}]}}, {"stream_options": {"plugins": ["web"]}},
+       {"usage": {"include": True, "tiers": ["priority"]}},
+       said(provider_specific_fields={"citations": [{"file": {"file_id": "f"}}]})],
     ids=str,
 )  # fmt: skip
 def test_what_may_raise_the_price_does_not_pass(fields):

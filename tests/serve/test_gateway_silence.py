@@ -77,6 +77,24 @@ def test_each_of_several_choices_has_silences_of_its_own(stream):
     assert not stream(*ended, (0, said("", index=3, end="stop")), after=9.0, choices=4).quiet
 
 
+def test_a_reason_to_end_beside_text_may_not_be_the_end(stream):
+    """Some servers put a reason into every event."""
+    found = stream((0, said(end="stop")), (3.0, said(end="stop")))
+    assert found.finished
+    assert found.silent == pytest.approx(6000, abs=1)
+    assert stream((0, said(end="stop")), after=0.6).quiet
+    assert not stream((0, said(end="stop")), after=0.4).quiet
+    assert not stream((0, said(end="stop")), (0, b"data: [DONE]\n\n"), after=9.0).quiet
+    counted = b'data: {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 1}}\n\n'
+    assert not stream((0, said(end="stop")), (0, counted), after=9.0).quiet
+    assert stream((0, said("", end="stop")), (0, said()), after=0.6).quiet  # it goes on
+    both = said(end="stop").replace(b"}]}", b'}], "usage": {"prompt_tokens": 9, "completion_tokens": 1}}')
+    assert stream((0, both)).final
+    assert stream((0, both), after=0.6).quiet
+    assert not stream((0, both), (0, both)).final  # one from the middle
+    assert stream((0, both), (0, both), (0, b"data: [DONE]\n\n")).final
+
+
 @pytest.mark.parametrize("end", ["malformed_function_call", "content_filter", "SAFETY", 1, "error_limit"])
 def test_an_answer_that_ended_in_an_unusual_way_may_have_been_cut(end, stream):
     assert stream((0, said()), (0, said("", end=end))).silent >= LEFT_OUT

@@ -123,7 +123,7 @@ def test_a_stream_without_a_count_costs_by_its_text(routing9, upstreams):
         assert said > 100
         assert running.metrics.costs[1] >= read + said / 4 * 20e-6 - 1e-9
         # nobody counted: the key pays the most that it can have been, with 8,192 tokens of answer each
-        most = 2 * (10 * len(json.dumps(HELLO, separators=(",", ":"))) + 20 * 8192) / 1e6
+        most = 2 * (10 * (len(json.dumps(HELLO, separators=(",", ":"))) + 128 + 16) + 20 * 8192) / 1e6
         assert key.spent == pytest.approx(most, rel=0.001)
 
 

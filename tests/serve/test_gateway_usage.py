@@ -10,10 +10,10 @@ from gateway_llms import HELLO
 
 from p2l_sdk.serve.gateway.config import LLMConfig
 from p2l_sdk.serve.gateway.prices import Prices
-from p2l_sdk.serve.gateway.quote import Quote
+from p2l_sdk.serve.gateway.quote import Quote, tokens_read
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.sse import Events
-from p2l_sdk.serve.gateway.usage import Written, counted_cost, most_cost
+from p2l_sdk.serve.gateway.usage import Written, counted_cost, most_cost, overcharge
 
 LLM = LLMConfig(name="x", base_url="http://x", prices=Prices(input=10, output=20, cached_input=1))
 TOKENS = {"prompt_tokens": 20, "completion_tokens": 30}
@@ -134,3 +134,50 @@ def test_only_an_image_that_is_sent_along_is_no_text():
     assert (picture.images, text.images) == (1, 1)
     assert picture.most < 200
     assert text.most > 9000
+
+
+@pytest.mark.parametrize("messages", [1, 20])
+def test_a_template_may_write_around_a_request_and_its_messages(messages):
+    """gpt-oss reads 95 tokens more than "hi" has, Mistral's `safe_prompt` adds 60."""
+    hello = [{"role": "user", "content": "hi"}] * messages
+    request = asked(messages=hello)
+    text = len(json.dumps(hello))
+    assert tokens_read(request, LLM)[1] == text + 128 + 16 * messages
+    assert tokens_read(request, dataclasses.replace(LLM, system="five."))[1] == text + 5 + 128 + 16 * (messages + 1)
+
+
+def test_a_count_that_costs_more_than_was_set_aside_shows_that_the_prices_are_wrong():
+    request = asked()
+    quote = Quote.of(request, LLM, 0.0)
+    most_read = tokens_read(request, LLM)[1]
+    fine = {"prompt_tokens": most_read, "completion_tokens": 100, "total_tokens": most_read + 100}
+    assert overcharge(fine, request, LLM, quote) == ""
+    for read, wrote in ((most_read, 110), (most_read + 100, 100), (9, 4096)):
+        usage = {"prompt_tokens": read, "completion_tokens": wrote}
+        assert f"{read} tokens read and {wrote} written" in overcharge(usage, request, LLM, quote)
+        assert overcharge({**usage, "cost": 0.0001}, request, LLM, quote) == ""  # what it bills is less
+    long = asked(max_tokens=9000)  # of which an answer leaves much: what was read is too much all the same
+    usage = {"prompt_tokens": 2 * most_read, "completion_tokens": 5}
+    assert f"possible were {most_read} and 9064" in overcharge(usage, long, LLM, Quote.of(long, LLM, 0.0))
+    assert overcharge({"prompt_tokens": 9, "completion_tokens": 10**9}, request, LLM, quote) == ""  # nobody bills that
+
+
+def test_a_way_to_count_does_not_put_an_llm_out():
+    """Reasoning may be a part of the answer where no total says so, and the cache a part of the prompt."""
+    request = asked()
+    quote = Quote.of(request, LLM, 0.0)
+    inside = {"prompt_tokens": 9, "completion_tokens": 100, "completion_tokens_details": {"reasoning_tokens": 90}}
+    assert overcharge(inside, request, LLM, quote) == ""
+    for more in ({"total_tokens": 199}, {"completion_tokens_details": {"reasoning_tokens": 101}}):
+        assert "written" in overcharge({**inside, **more}, request, LLM, quote)
+    marked = asked(cache_control={"type": "ephemeral"})
+    most_read = tokens_read(marked, LLM)[1]
+    repeated = {"prompt_tokens": most_read, "completion_tokens": 1, "cache_creation_input_tokens": most_read}
+    assert overcharge(repeated, marked, LLM, Quote.of(marked, LLM, 0.0)) == ""
+
+
+def test_a_fee_is_paid_for_each_answer():
+    llm = dataclasses.replace(LLM, prices=dataclasses.replace(LLM.prices, request=0.005))
+    request = asked(n=4)
+    found = counted_cost(TOKENS, request, llm, Quote.of(request, llm, 0.0))
+    assert found == pytest.approx(4 * 0.005 + BY_TOKENS)

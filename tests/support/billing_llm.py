@@ -1,16 +1,16 @@
 """LLMs that bill: a real HTTP server that keeps the books as a vendor does, whatever it tells its client.
 
-It counts a token for every two bytes of text that it reads, 1,600 for an image, 90,000 for what it fetches, opens or
-has kept, twice as much for what it is to keep, and writes as long an answer as it is allowed to, 20,000 tokens if
-nobody limits it. `behaviour[name]` is what an LLM does next: ok, slow (takes half a second), silent (bills, and never
-answers), filter (bills what it read of a prompt that it then refuses), 403, 500, untold (does not count), lie (counts
-more than can be), html (bills, and sends no answer), each (reads its prompt for each answer), fast (streams as fast as
-it is read), parts (counts the prompt in the first event of a stream, the answer in the last, and then nothing), byok
-(states a fee beside its own cost), early (counts only in the first event), custom (streams the input of a tool,
-without a count), blank (writes tokens without text), shares (streams choices and counts each), withheld (ends a stream
-with a filter's error before any text), stall (sends a piece, and bills all), 202, normal (reads a text in NFKC, a
-token for each byte), pretty (reads tools with indentation). Reasoning is counted beside the answer (beside), without a
-total (unsummed), or with the answer and not told apart from it (thinks).
+It counts a token for every two bytes of text that it reads, 1,600 for an image, one for 100 bytes of sound, 90,000 for
+what it fetches, opens or has kept, twice as much for what it is to keep, and writes as long an answer as it is allowed
+to, 20,000 tokens if nobody limits it. `behaviour[name]` is what an LLM does next: ok, slow (takes half a second),
+silent (bills, and never answers), filter (bills what it read of a prompt that it then refuses), 403, 500, untold (does
+not count), lie (counts more than can be), html (bills, and sends no answer), each (reads its prompt for each answer),
+fast (streams as fast as it is read), parts (counts the prompt in the first event of a stream, the answer in the last,
+and then nothing), byok (states a fee beside its own cost), early (counts only in the first event), custom (streams the
+input of a tool, without a count), blank (writes tokens without text), shares (streams choices and counts each),
+withheld (ends a stream with a filter's error before any text), stall (sends a piece, and bills all), 202, normal (reads
+a text in NFKC, a token for each byte), pretty (reads tools with indentation). Reasoning is counted beside the answer
+(beside), without a total (unsummed), or with the answer and not told apart from it (thinks).
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ _CHUNKS = {
 _CONTROL = ("model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "temperature")
 _ELSEWHERE = re.compile(r"https://x\.example/v|data:application/pdf|\"audio\": {\"id\"")
 _IMAGE = re.compile(r"data:image[^\"]*")
+_SOUND = re.compile(r"[A-Za-z0-9+/=]{1000,}")  # in base64
 HUGE = "1" + "0" * 400
 LIES = f'{{"prompt_tokens": {HUGE}, "completion_tokens": {HUGE}}}'
 
@@ -79,7 +80,8 @@ class BillingLLMs:
         if behaviour in ("403", "500"):
             return JSONResponse({"error": {"message": "no"}}, int(behaviour))
         text = json.dumps({name: value for name, value in body.items() if name not in _CONTROL}, ensure_ascii=False)
-        read = len(_IMAGE.sub("", text)) // 2 + 1600 * len(_IMAGE.findall(text))
+        sounds = sum(map(len, _SOUND.findall(text))) if '"input_audio"' in text else 0
+        read = (len(_IMAGE.sub("", text)) - sounds) // 2 + sounds // 100 + 1600 * len(_IMAGE.findall(text))
         read += 90_000 * len(_ELSEWHERE.findall(text))
         read *= (2 if "cache_control" in text else 1) * (body.get("n") or 1 if behaviour == "each" else 1)
         limits = [body[key] for key in ("max_tokens", "max_completion_tokens") if body.get(key)]

@@ -59,7 +59,7 @@ _THOUGHTS = [{  # of an earlier answer, some of them encrypted
 _SIGNED = {"google": {"thought_signature": str, "thought": PLAIN}}  # what Google's LLMs want to have back
 _OWN = {  # litellm's names for what other vendors say in an answer
     "thinking_blocks": _THOUGHTS, "reasoning_content": str, "refusal": str, "thought_signature": str,
-    "thought_signatures": [str], "citations": ANY,
+    "thought_signatures": [str], "citations": ([str], [NAMES], [[NAMES]]),
 }  # fmt: skip
 _CALL = {"name": str, "arguments": ANY, "provider_specific_fields": _OWN}
 _MESSAGE: dict[str, Any] = {  # beside `content`; what is no sound costs its bytes
@@ -82,6 +82,9 @@ TOOL: dict[str, Any] = {
 FIELDS: dict[str, Any] = {  # of a request, those of which something is known
     "functions": [_FUNCTION],
     "metadata": NAMES,
+    "stream_options": NAMES,
+    "usage": (PLAIN, NAMES),
+    "thinking": (PLAIN, NAMES),
     "reasoning": {"effort": str, "max_tokens": PLAIN, "enabled": PLAIN, "exclude": PLAIN, "summary": str},
     "prompt_cache_options": {"mode": str, "ttl": str},
     "documents": [(str, {"id": PLAIN, "title": str, "text": str, "content": str, "snippet": str, "url": str})],

@@ -1,7 +1,8 @@
 """What a request costs at an LLM, before the answer exists: what it is expected to cost, and the most that it can.
 
 The choice of the LLM goes by the expected cost, limits by the most. Text has about four bytes per token and never fewer
-than one; the answer is as long as the request or the config allows, and typical lengths are those of the config.
+than one, and a template writes some around it; the answer is as long as the request or the config allows, and typical
+lengths are those of the config.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from p2l_sdk.serve.gateway.config import LLMConfig
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN
 
+# tokens that a template writes at most, unless it has a system message of its own: around a request (gpt-oss: 95), and
+# around each of its messages
+_FRAME, _FRAME_OF_MESSAGE = 128, 16
 _LEAST_ANSWER = 16  # tokens; an answer that is cut shorter is of no use
 
 
@@ -21,9 +25,10 @@ def tokens_read(request: ChatRequest, llm: LLMConfig) -> tuple[float, int]:
     """The tokens that an LLM with prices probably reads of a request, once, and the most that it can."""
     assert llm.prices is not None
     size, system = request.size, len((llm.system or "").encode())
+    frame = _FRAME + _FRAME_OF_MESSAGE * (len(request.messages) + (llm.system is not None))
     images = size.images * llm.prices.image_tokens
     usual = (size.text + system) / BYTES_PER_TOKEN + images + size.usual
-    return usual, size.most + system + math.ceil(images) + size.other
+    return usual, size.most + system + frame + math.ceil(images) + size.other
 
 
 @dataclass(frozen=True)

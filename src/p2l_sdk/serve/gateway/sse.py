@@ -50,7 +50,6 @@ class Events:
         failed: whether an event was an error, or unreadable. Nothing counts after it.
         error: the payload of that event.
         usage: the upstream's token count, if it sent one; of several the largest numbers.
-        final: whether it came when the answer was complete, and not only at its beginning.
         text_bytes: bytes of text in the answer so far.
         pieces: number of texts that it came in; each is at least a token.
         silent: tokens that may have been written and that no text shows: one for each piece without text, those of
@@ -61,10 +60,12 @@ class Events:
         self._pass_usage = usage
         self._tail = bytearray()
         self._choices, self._finished = choices, set[int]()  # indices of the finished choices
+        self._loose = False  # whether text came after a reason to end
+        self._closed = set[int]()  # of those that ended without text beside the reason, and so surely
         self.begun = self.done = self.finished = self.failed = False
         self.error: Any = None
         self.usage: dict[str, Any] | None = None
-        self.final = False
+        self._last = self._alone = False  # whether a count came when all was complete, and in an event without text
         self._shares: dict[int, int] | None = {}  # tokens by choice, until there is a count of all
         self.text_bytes = self.pieces = self.silent = 0
         self._now = self._start = time.monotonic()
@@ -127,9 +128,10 @@ class Events:
         self.finished = self.finished or len(self._finished) >= self._choices
         if isinstance(usage, dict):
             self._count(usage, choices)
-            self.final = self.finished or self.text_bytes == before > 0  # one from the beginning is of the prompt
+            self._alone = self.text_bytes == before > 0
+            self._last = self.finished or self._alone  # one from the beginning is of the prompt
         elif self.text_bytes > before:
-            self.final = False
+            self._last = self._alone = False
         return True
 
     def _count(self, usage: dict[str, Any], choices: Any) -> None:
@@ -159,11 +161,16 @@ class Events:
             self.pieces += 1
         else:
             self.silent += 1
-        if (text or end) and index not in self._finished:
+        if text or (end and index not in self._finished):
             silence = self._now - self._spoke.get(index, self._start)
             self.silent += int(_FASTEST * silence) if silence > _SILENT_SECONDS else 0
             self._spoke[index] = self._now
-        if end:  # some servers put an empty one into every event
+        if text:
+            self._loose = self._loose or index in self._finished  # some servers put a reason into every event
+            self._closed.discard(index)
+        elif end:
+            self._closed.add(index)
+        if end:  # some put an empty one there
             self._finished.add(index)
             self.begun = True
             self.silent += left_out(choice)
@@ -173,14 +180,19 @@ class Events:
             self.begun = any(value for name, value in said if name not in _NO_CONTENT)
 
     @property
+    def final(self) -> bool:
+        """Whether the count came when the answer was complete, and not only at its beginning or in the middle."""
+        return self._last and (self.done or self._alone or not self._loose)
+
+    @property
     def quiet(self) -> bool:
-        """Whether a choice that is not complete shows no text any more."""
-        if self.finished:
+        """Whether a choice that may not be complete shows no text any more."""
+        if self.done or (self.finished and self._alone):
             return False
-        since = [spoke for index, spoke in self._spoke.items() if index not in self._finished]
+        since = [spoke for index, spoke in self._spoke.items() if index not in self._closed]
         if len(self._spoke) < self._choices:
             since.append(self._start)
-        return time.monotonic() - min(since, default=self._now) > _SILENT_SECONDS
+        return bool(since) and time.monotonic() - min(since) > _SILENT_SECONDS
 
 
 def _larger(usage: dict[str, Any], later: dict[str, Any], deep: bool = True) -> dict[str, Any]:

@@ -23,6 +23,7 @@ log = logging.getLogger("p2l_sdk.serve.gateway.usage")
 _LONGEST = 131_072  # tokens of an answer that nothing limits
 _UNDER_WAY = 250  # tokens that an LLM has written and that have not arrived when a client leaves: a second or two
 _MOST_UNDER_WAY = 1000  # such tokens of each answer, at most
+_LONGEST_COUNT = 10**7  # tokens of a request; a larger count is a mistake, and no bill
 _MOST_USD = 10**6  # of one answer; a number may have more digits than a float holds
 _TICK = 1e-10  # USD
 _ROUNDING = 1.01  # of a quote; what is above shows that the prices are wrong
@@ -108,9 +109,7 @@ def counted_cost(
     count = Count.of(usage)
     if count is None or (count.wrote == 0 and written is not None and written.text > 0):
         return None
-    most_read = request.n * tokens_read(request, llm)[1]
-    limit = quote.limit if quote.stated and quote.limit is not None else _LONGEST
-    most_written = request.n * (limit + _BESIDE_TEXT)
+    most_read, most_written = _possible(request, llm, quote)
     believed = min(count.read, most_read), min(count.wrote, most_written)
     if believed != (count.read, count.wrote):
         log.warning(
@@ -126,10 +125,31 @@ def overcharge(usage: Mapping[str, Any] | None, request: ChatRequest, llm: LLMCo
         return ""
     if (stated := _stated(usage)) > quote.most * _ROUNDING:
         return f"it states a cost of {usd(stated)} for a call that was quoted at {usd(quote.most)} at most"
-    if stated or llm.prices.cache_write is not None or request.size.kept:
-        return ""
     count = Count.of(usage)
-    return "" if count is None or not count.stored else _NO_PRICE
+    if stated or count is None or max(count.read, count.wrote) > _LONGEST_COUNT:
+        return ""
+    most_read, most_written = _possible(request, llm, quote)
+    sure = _at_least(usage, count)
+    counted = _priced(usage, request, llm.prices, sure)
+    if counted > quote.most * _ROUNDING or sure.read > most_read * _ROUNDING or sure.wrote > most_written * _ROUNDING:
+        tokens = f"{sure.read} tokens read and {sure.wrote} written, {usd(counted)}"
+        return f"it counts {tokens}; possible were {most_read} and {most_written}, quoted at {usd(quote.most)} at most"
+    priced = llm.prices.cache_write is not None or request.size.kept
+    return "" if priced or not count.stored else _NO_PRICE
+
+
+def _at_least(usage: Mapping[str, Any], count: Count) -> Count:
+    """A count without what only may come beside it: an LLM is not put out for a way to count."""
+    read, wrote = (count_of(usage.get(name)) or 0 for name in ("prompt_tokens", "completion_tokens"))
+    reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
+    beside = reasoning > wrote or count_of(usage.get("total_tokens"))
+    return replace(count, read=read, wrote=count.wrote if beside else wrote)
+
+
+def _possible(request: ChatRequest, llm: LLMConfig, quote: Quote) -> tuple[int, int]:
+    """The most tokens that all answers together can have read and written."""
+    limit = quote.limit if quote.stated and quote.limit is not None else _LONGEST
+    return request.n * tokens_read(request, llm)[1], request.n * (limit + _BESIDE_TEXT)
 
 
 def _stated(usage: Mapping[str, Any]) -> float:
@@ -161,7 +181,7 @@ def _priced(usage: Mapping[str, Any], request: ChatRequest, prices: Prices, coun
     stored = min(count.stored or (read if marked else 0), read - cached)
     heard = _detail(usage, "prompt_tokens_details", "audio_tokens") or request.size.audio
     said = _detail(usage, "completion_tokens_details", "audio_tokens") or (wrote if request.speaks else 0)
-    return prices.fee + prices.of(
+    return request.n * prices.fee + prices.of(
         read, wrote, cached=cached, stored=stored, marked=marked,
         audio_read=min(heard, read), audio_written=min(said, wrote),
     )  # fmt: skip
