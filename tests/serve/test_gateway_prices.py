@@ -16,11 +16,13 @@ from upstreams import Reply
 from p2l_sdk.serve.gateway.catalogue import searches, token_prices, unpriced
 from p2l_sdk.serve.gateway.check import check
 from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
+from p2l_sdk.serve.gateway.overcharges import Overcharges
 from p2l_sdk.serve.gateway.prices import Prices
 from p2l_sdk.serve.gateway.quote import Quote
 from p2l_sdk.serve.gateway.refusal import Refusal, billed
 from p2l_sdk.serve.gateway.request import BadRequest, ChatRequest
 from p2l_sdk.serve.gateway.usage import Count, Written, counted_cost, overcharge
+from p2l_sdk.serve.metrics import ServerMetrics
 
 pytest_plugins = ["gateway_fixtures"]
 PRICES = {"input": 1.0, "output": 4.0}
@@ -192,7 +194,7 @@ def test_an_llm_that_bills_above_its_quote_is_out_for_keys_with_budgets(routing9
             eventually(lambda: 0.09 < key.spent < 0.2)  # what was set aside for a file
             assert post([FILE]).status_code == 400
         assert f"the prices of llm={CHEAP} are wrong, it states a cost of $0.4" in caplog.text
-        assert "cannot use it for files, images and audio" in caplog.text
+        assert "the key 'team' cannot use it for files, images and audio" in caplog.text
         bill(upstreams, {})
         assert post().status_code == 200  # of texts nothing is known
         bill(upstreams, {"cost": 0.4})
@@ -202,6 +204,14 @@ def test_an_llm_that_bills_above_its_quote_is_out_for_keys_with_budgets(routing9
         assert "it has billed more than its `prices` in the config allow for" in refused.json()["error"]["message"]
         assert post("hi " * 9, "p2l").headers["x-p2l-model"] != CHEAP
         assert f'p2l_overcharges_total{{model="{CHEAP}"}} 2.0' in server.metrics.exposition().decode()
+
+
+def test_what_one_key_is_billed_too_much_takes_the_llm_from_no_other():
+    found, request, one = Overcharges(ServerMetrics()), asked(), team(10.0)[1]
+    other = dataclasses.replace(one, name="other", digest=bytes(32))
+    found.note(CHEAP, request, one, "it states a cost")
+    assert found.of(request, one) == [CHEAP]
+    assert found.of(request, other) == []
 
 
 def test_keys_without_budgets_do_not_put_an_llm_out(routing9, upstreams):

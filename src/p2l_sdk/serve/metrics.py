@@ -43,7 +43,7 @@ class ServerMetrics:
         self._choices = Counter("p2l_choices", "Requests of the router that an LLM answered", ["model"], **own)
         self._spend = Counter("p2l_spend_usd", "What requests of the router cost, USD", ["model"], **own)
         self._unpaid = Counter("p2l_key_refusals", "Requests that a key could not pay", ["key", "code"], **own)
-        self._overcharges = Counter("p2l_overcharges", "LLMs that billed above their prices", ["model"], **own)
+        self._overcharges = Counter("p2l_overcharges", "LLMs out for a key that they overcharged", ["model"], **own)
         self._refused = Counter("p2l_refused_connections", "Connections closed by a limit", ["reason"], **own)
         # prometheus validates and looks up labels under a lock, which takes longer than counting; there are few of them
         self._stage, self._request = functools.cache(self._stages.labels), functools.cache(self._requests.labels)

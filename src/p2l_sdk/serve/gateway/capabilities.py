@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from p2l_sdk.serve.auth import Key
 from p2l_sdk.serve.errors import ApiError
 from p2l_sdk.serve.gateway.config import ABILITIES, LLMConfig
 from p2l_sdk.serve.gateway.overcharges import Overcharges
@@ -94,29 +95,29 @@ class Capabilities:
         limited |= {name: llm for name, llm in llms.items() if False in [getattr(llm, a) for a in ABILITIES]}
         self._llms, self._limited = llms, limited
 
-    def lacking(self, request: ChatRequest, limited: bool = False) -> dict[str, list[str]]:
-        """What each LLM lacks, in words, by name; those that lack nothing are left out. A request of a key with budgets
-        is `limited` to what has a price."""
+    def lacking(self, request: ChatRequest, payer: Key | None = None) -> dict[str, list[str]]:
+        """What each LLM lacks, in words, by name; those that lack nothing are left out. If a key with budgets is the
+        `payer`, only what has a price is possible."""
         needs = Needs.of(request) if self._limited else None
         found = {} if needs is None else {name: needs.lacking(llm) for name, llm in self._limited.items()}
-        if limited:
+        if payer is not None:
             for name in self._unpriced:
                 found.setdefault(name, []).append(self._unpriced[name])
-            for name in self._overcharges.of(request):
+            for name in self._overcharges.of(request, payer):
                 found.setdefault(name, []).append(_OVERCHARGED)
-        if limited and (request.size.sounds or request.speaks):
+        if payer is not None and (request.size.sounds or request.speaks):
             for name, llm in self._llms.items():
                 if missing := _unpriced(request, llm):
                     found.setdefault(name, []).append(f"audio that a key's budget pays (its `prices` lack {missing})")
         return {name: lacks for name, lacks in found.items() if lacks}
 
-    def require(self, request: ChatRequest, candidates: Iterable[str], limited: bool = False) -> frozenset[str]:
-        """Those of the candidates that cannot answer; `limited` as of `lacking`.
+    def require(self, request: ChatRequest, candidates: Iterable[str], payer: Key | None = None) -> frozenset[str]:
+        """Those of the candidates that cannot answer; `payer` as of `lacking`.
 
         Raises:
             Incapable: none of them can.
         """
-        lacks = self.lacking(request, limited)
+        lacks = self.lacking(request, payer)
         if not lacks:
             return frozenset()
         names = list(candidates)

@@ -188,13 +188,13 @@ class _Chat:
             raise
 
     async def _choose(self, asked: ChatRequest, expected: Mapping[str, float], key: Key | None) -> Choice:
-        limited = key is not None and key.limited
+        payer = key if key is not None and key.limited else None
         if asked.model in self._config.models:
-            self._capabilities.require(asked, (asked.model,), limited)
+            self._capabilities.require(asked, (asked.model,), payer)
             return self._chooser.by_name(asked.model, asked.budget, expected)
         if not asked.routed:
             raise UnknownModel(asked.model, self._names)
-        without = self._capabilities.require(asked, self._chooser.candidates, limited)
+        without = self._capabilities.require(asked, self._chooser.candidates, payer)
         start = time.perf_counter()
         try:
             [board] = await self._engine.leaderboards([asked.prompt])

@@ -146,13 +146,13 @@ class Charge:
 
     def counted(self, usage: Mapping[str, Any] | None, written: Written | None = None) -> float | None:
         """The cost of the last call in USD, by what its upstream counted of what was `written`; None if that is not
-        known. An LLM that bills more than was agreed on is not trusted with a key's budget again."""
+        known. An LLM that bills more than was agreed on is not trusted with this key's budget again."""
         if self.quote is None or self._llm is None or not usage:
             return None
-        paid = self._key is not None and self._key.limited  # others may ask for what is billed beside tokens
-        if self._overcharges is not None and paid:
+        if self._overcharges is not None and self._key is not None and self._key.limited:
+            # other keys may ask for what is billed beside tokens
             what = overcharge(usage, self._request, self._llm, self.quote)
-            self._overcharges.note(self._llm.name, self._request, what)
+            self._overcharges.note(self._llm.name, self._request, self._key, what)
         return counted_cost(usage, self._request, self._llm, self.quote, written)
 
     def _note(self, failures: Sequence[tuple[str, UpstreamError]]) -> None:
