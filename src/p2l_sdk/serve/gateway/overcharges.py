@@ -15,7 +15,7 @@ class Overcharges:
     """The LLMs that this process has seen to bill more than they were quoted at, until it ends.
 
     An LLM that did so for a text does not answer that key any more; one that did so for files, pictures or sounds does
-    not answer its requests with such parts, as nothing is known about the others. Other keys keep the LLM, or the holder
+    not answer its requests with such parts, as nothing is known about the others. Other keys keep the LLM: the holder
     of one could take it from all, with an image that is larger than the config allows for.
 
     Args:
@@ -36,9 +36,10 @@ class Overcharges:
             return  # one of those that were under way
         found[llm] = plain
         self._metrics.overcharged(llm)
+        parts = "" if plain else " for files, images and audio"
         log.error(
             "the prices of llm=%s are wrong, %s; the key %r cannot use it%s until the server starts again, with "
-            "`prices` that hold all that is billed", llm, what, key.name, "" if plain else " for files, images and audio",
+            "`prices` that hold all that is billed", llm, what, key.name, parts,
         )  # fmt: skip
 
     def of(self, request: ChatRequest, key: Key) -> list[str]:
