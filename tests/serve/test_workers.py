@@ -166,7 +166,8 @@ def test_two_workers_have_one_budget_without_a_ledger_of_their_own(config, llms,
                 return Counter(reply.status_code for reply in await asyncio.gather(*asked))
 
         assert set(asyncio.run(run())) == {200, 429}
-        assert 0.7 * 0.02 < sum(llms.bills.values()) <= 0.02 * 1.01
+        # all come at once, and what is set aside for each holds 144 tokens for a template that this LLM does not add
+        assert 0.5 * 0.02 < sum(llms.bills.values()) <= 0.02 * 1.01
 
 
 def test_what_keeps_a_worker_from_serving_is_said_once(tmp_path):
