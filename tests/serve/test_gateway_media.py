@@ -57,6 +57,8 @@ def test_an_image_that_may_be_something_else_counts_as_that(image):
         assert found.other >= UNKNOWN
         assert found.most >= len(image["url"])  # each byte may be text, too
     assert part(type="image", image=image).other >= UNKNOWN
+    for nothing in (None, False, []):
+        assert part(type="image", image_url=nothing, image=image).other >= UNKNOWN
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "heic"])

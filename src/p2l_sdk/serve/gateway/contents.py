@@ -221,7 +221,7 @@ class Contents:
 
     def _image(self, part: Mapping[str, Any], number: int, known: bool) -> None:
         """Images, which are priced by their number; what may be something else counts as large as that can be."""
-        held = part.get("image_url", part.get("image"))
+        held = part.get("image_url") or part.get("image")  # a null must not hide what stands beside it
         url = held.get("url") if isinstance(held, dict) else held
         form = held.get("format") if isinstance(held, dict) else None
         if not known:
