@@ -149,6 +149,17 @@ def test_with_few_prompts_a_gain_has_to_be_surer(n_prompts, kept):
     assert _choose([losses], grid, np.ones(n_prompts))[1].keep == kept
 
 
+@pytest.mark.parametrize(("errors", "kept"), [(2.5, 0.0), (3.5, 0.5)])
+def test_routes_change_only_where_that_is_sure_by_three_standard_errors(errors, kept):
+    """Two are enough for what is common to all LLMs, which changes no route."""
+    grid, n_prompts = [Scales(0.0, 0.0, 2), Scales(0.0, 0.5, 2), Scales(0.5, 0.5, 2)], 3000
+    spread = np.tile([-1.0, 1.0], n_prompts // 2)
+    level = np.full(n_prompts, -1.0)
+    losses = np.stack([0.0 * level, level, level + spread - errors * spread.std(ddof=1) / n_prompts**0.5])
+    chosen = _choose([losses], grid, np.ones(n_prompts))[1]
+    assert (chosen.keep, chosen.level) == (kept, 0.5)
+
+
 def test_with_copies_the_heads_learn_other_things_and_what_is_measured_are_the_prompts_themselves():
     data = votes(signal=True, n=120)
     plain, taught = (fit_static(data, table(), dataclasses.replace(RECIPE, copies=n)) for n in (None, 4))
