@@ -21,7 +21,7 @@ import httpx
 import psutil
 import pytest
 from conftest import ROOT
-from gateway_llms import CHEAP, DEAR, MIDDLE
+from gateway_llms import CHEAP, COSTS, DEAR, MIDDLE
 from gateway_server import Counts, gateway_app
 from upstreams import Upstreams
 
@@ -186,4 +186,6 @@ def test_the_mean_budget_through_the_whole_request_path(routing9, n):
         upstreams.keep_seen = False
         metrics = asyncio.run(ask_all(upstreams))
     assert n * 0.97 < len(metrics.costs) <= n
-    assert sum(metrics.costs) / len(metrics.costs) == pytest.approx(budget, rel=0.01)
+    # Over or under by a few requests in all, however many there were (five of the dearest LLM at worst in 20 runs): for
+    # 10,000 requests the twelve are 0.3 %, but 1 % of 500 would be two of them.
+    assert sum(metrics.costs) == pytest.approx(len(metrics.costs) * budget, abs=12 * COSTS[DEAR])
