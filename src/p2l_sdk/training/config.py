@@ -70,7 +70,10 @@ class TrainingConfig:
         teacher: P2L model whose outcome probabilities on the training prompts are learned from, beside the votes:
             folder, Hub id or short name; several, separated by commas or as a list, teach their mean. It must know the
             LLMs of the votes. Whatever is measured or held out is measured on votes alone.
-        teacher_weight: total weight of what the teacher says, relative to that of the votes. None is 3.
+        by: column of the votes that says what a prompt is about (a subject, a task, a language): the averaged
+            leaderboard of each category teaches as well, see `training.category_teacher`. The model needs no labels.
+        teacher_weight: total weight of what the teacher says (and likewise of the categories), relative to that of the
+            votes. None is 3.
         eval_votes, eval_scores: held-out data, measured once after training.
         scores_outside: what to do with scores outside [0, 1], in `votes` and `eval_scores`: "clip" them, "rescale" all
             scores to [0, 1], or "drop" them; see `Scores.read`. None keeps them.
@@ -132,6 +135,7 @@ class TrainingConfig:
     feedback: str | None = None
     method: Method | None = None
     teacher: str | None = None
+    by: str | None = None
     teacher_weight: float | None = number(None, 1e-3, 1e3)
     eval_votes: str | None = None
     eval_scores: str | None = None
@@ -201,6 +205,7 @@ class TrainingConfig:
             self._check(name, isinstance(value, str | Path) and str(value) != "", "given")
             object.__setattr__(self, name, str(value))
         object.__setattr__(self, "output", os.path.expanduser(self.output))
+        self._check("by", self.by is None or (isinstance(self.by, str) and self.by != ""), "the name of a column")
         if self.teacher is not None:
             object.__setattr__(self, "teacher", _names(self.teacher))
         for name in ("llms", "not_llms"):
@@ -252,6 +257,11 @@ class TrainingConfig:
     def teachers(self) -> tuple[str, ...]:
         """The teachers, none or several."""
         return tuple(self.teacher.split(",")) if self.teacher else ()
+
+    @property
+    def weight_of_teacher(self) -> float:
+        """The weight of what is taught, with the default resolved."""
+        return TEACHER_WEIGHT if self.teacher_weight is None else self.teacher_weight
 
     @property
     def _of_recipe(self) -> dict[str, Any]:

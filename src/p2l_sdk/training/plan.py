@@ -20,8 +20,8 @@ from p2l_sdk.training.config import STATIC, Method, TrainingConfig
 # the settings that a static model takes; all others are for text backbones
 _STATIC_SETTINGS = (
     "votes", "output", "recipe", "base", "base_name", "static_from", "feedback", "teacher", "teacher_weight",
-    "eval_votes", "eval_scores", "columns", "winners", "rename", "skip_invalid", "max_rows", "scores_outside", "llms",
-    "not_llms", "costs", "epochs", "keep", "copies", "validation", "calibrate", "seed", "push_to_hub",
+    "by", "eval_votes", "eval_scores", "columns", "winners", "rename", "skip_invalid", "max_rows", "scores_outside",
+    "llms", "not_llms", "costs", "epochs", "keep", "copies", "validation", "calibrate", "seed", "push_to_hub",
     "title", "license", "cost_note", "notes",
 )  # fmt: skip
 _REFINE_SETTINGS = (
@@ -60,8 +60,8 @@ class Plan:
             P2LError: a setting is unknown, has no effect, or contradicts another one.
             ModelFormatError: the base is a trained P2L model.
         """
-        if config.teacher is None and config.teacher_weight is not None:
-            _refuse(["teacher_weight"], "without a teacher")
+        if config.teacher is None and config.by is None and config.teacher_weight is not None:
+            _refuse(["teacher_weight"], "without a teacher or a column of categories (by)")
         kinds = _model_of_kinds(config)
         if kinds is not None:
             plan = cls(_feedback(config.feedback), None, kinds)
@@ -144,7 +144,7 @@ def _check_text(config: TrainingConfig, feedback: Feedback | Pointwise | None) -
     _refuse(idle, f"where the method is {config.trained}; leave it out, or choose another method")
     _refuse([name for name in given if name == "copies"], "on a text backbone; it is a setting of static models")
     if isinstance(feedback, Pointwise):
-        idle = [name for name in ("label_smoothing", "teacher") if name in given]
+        idle = [name for name in ("label_smoothing", "teacher", "by") if name in given]
         _refuse(idle, f"on the scores of feedback {feedback}; leave it out")
     local = Path(config.base).expanduser().exists()
     if local and config.base_revision is not None and config.base_name is None:

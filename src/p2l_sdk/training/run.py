@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from p2l_sdk import pictures
 from p2l_sdk.editing.edit import only_rows
 from p2l_sdk.editing.refined import Refined
@@ -25,7 +27,7 @@ from p2l_sdk.outputs.folders import CHECKPOINTS, new_folder, require_new, requir
 from p2l_sdk.p2l import P2L
 from p2l_sdk.scorers.load import load_scorer
 from p2l_sdk.training.card import Card, base_name
-from p2l_sdk.training.config import TEACHER_WEIGHT, Method, TrainingConfig
+from p2l_sdk.training.config import Method, TrainingConfig
 from p2l_sdk.training.inputs import Inputs
 from p2l_sdk.training.learning_curve import plot_learning_curve
 from p2l_sdk.training.listener import Listener
@@ -155,6 +157,7 @@ def _refine(inputs: Inputs, base: Path, listener: Listener) -> tuple[P2L, Card]:
 def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: Listener) -> tuple[P2L, Card]:
     """A static model and its card, which are in the output folder."""
     from p2l_sdk.training.static import fit_static, write_static
+    from p2l_sdk.training.static_folds import folds_of
     from p2l_sdk.training.static_recipe import StaticRecipe
     from p2l_sdk.training.token_table import distil, table_of
 
@@ -171,7 +174,7 @@ def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: List
     else:
         source = "the embedded static model" if base == STATIC_MODEL else config.base
         table, origin = table_of(base), f"Its token table is that of {source}."
-    taught = _taught(replace(inputs, data=data), listener)
+    taught = _lessons(config, data, feedback, folds_of(len(data.prompts), config.seed), listener)
     with new_folder(config.output) as partial:
         fit = fit_static(
             data, table, recipe, inputs.costs, averaged=averaged, lessons=taught, held_out=held_out, listener=listener
@@ -202,6 +205,7 @@ def _fine_tune(
         summary = ScoreSummary.of(data, Pointwise(feedback), task.averaged_loss(task.train))
         listener.data_read(config.votes, summary)
     else:
+        groups = data.part(config.held_out, config.seed) if config.held_out else None
         task = Task.of_votes(
             data,
             Feedback(feedback),
@@ -209,7 +213,7 @@ def _fine_tune(
             config.seed,
             config.label_smoothing,
             averaged=inputs.averaged,
-            lessons=_taught(inputs, listener),
+            lessons=_lessons(config, data, Feedback(feedback), groups, listener),
         )
     try:
         result = fine_tune(config, task, inputs.costs, resume=resume, listener=listener)
@@ -241,24 +245,37 @@ def _fine_tune(
     return p2l, card
 
 
-def _taught(inputs: Inputs, listener: Listener) -> Votes | None:
-    """What the teacher says on the prompts of the votes; None without a teacher."""
-    from p2l_sdk.training.teacher import lessons
+def _lessons(
+    config: TrainingConfig, votes: Votes, feedback: Feedback, groups: np.ndarray | None, listener: Listener
+) -> Votes | None:
+    """What teachers and categories say on the prompts of the votes; None without any. No category says to a group of
+    prompts what the votes of another one told."""
+    from p2l_sdk.training.category_teacher import categories_of, category_lessons
+    from p2l_sdk.training.teacher import lessons, with_lessons
 
-    config, data = inputs.config, cast(Votes, inputs.data)  # `Plan` refuses scores
-    if not config.teachers:
-        return None
-    teachers = [P2L.from_pretrained(name) for name in config.teachers]
-    weight = TEACHER_WEIGHT if config.teacher_weight is None else config.teacher_weight
-    return lessons(teachers, data, Feedback(inputs.feedback), weight, seed=config.seed, listener=listener)
+    said = None
+    if config.by is not None:
+        categories_of(votes, config.by)  # refused before any teacher is loaded
+    if config.teachers:
+        teachers = [P2L.from_pretrained(name) for name in config.teachers]
+        weight = config.weight_of_teacher
+        said = lessons(teachers, votes, feedback, weight, seed=config.seed, listener=listener)
+    if config.by is not None:
+        weight = config.weight_of_teacher
+        own = category_lessons(votes, config.by, feedback, weight, groups, seed=config.seed, listener=listener)
+        said = own if said is None else with_lessons(said, own)
+    return said
 
 
 def _recipe_and_teacher(config: TrainingConfig) -> dict[str, Any]:
     """For the card."""
     found: dict[str, Any] = {} if config.recipe is None else {"recipe": str(config.recipe)}
     if config.teachers:
-        weight = TEACHER_WEIGHT if config.teacher_weight is None else config.teacher_weight
-        found |= {"teacher": " and ".join(Path(name).name for name in config.teachers), "teacher_weight": weight}
+        found["teacher"] = " and ".join(Path(name).name for name in config.teachers)
+    if config.by is not None:
+        found["by"] = config.by
+    if config.teachers or config.by is not None:
+        found["teacher_weight"] = config.weight_of_teacher
     return found
 
 

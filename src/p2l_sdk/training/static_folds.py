@@ -57,8 +57,7 @@ class Folds:
     @classmethod
     def of(cls, vectors: torch.Tensor, votes: Votes, lessons: ByPrompt, feedback: Feedback, seed: int) -> Folds:
         """Folds at random."""
-        fold = np.random.default_rng(seed).permutation(len(votes.prompts)) % FOLDS
-        return cls(vectors, votes, lessons, feedback, fold, vectors)
+        return cls(vectors, votes, lessons, feedback, folds_of(len(votes.prompts), seed), vectors)
 
     def with_copies(self, read: Callable[[list[Prompt]], torch.Tensor], number: int, seed: int) -> Folds:
         """Heads learn from so many changed copies of each prompt too, whose vectors `read` computes. Whatever is
@@ -104,6 +103,11 @@ class Folds:
         for part in _parts(*outputs.shape):
             outputs[part] = kept(outputs[part], averaged[self.fold[part], 0], scales)
         return outputs
+
+
+def folds_of(n_prompts: int, seed: int) -> np.ndarray:
+    """`(n_prompts,)` the fold of each prompt, at random."""
+    return np.random.default_rng(seed).permutation(n_prompts) % FOLDS
 
 
 class LossSums:

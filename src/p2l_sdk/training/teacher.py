@@ -7,13 +7,13 @@ so its probabilities, taken as votes with fractional weights, teach a smaller mo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from p2l_sdk.errors import P2LError, UnknownModelError
+from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.feedback_p2l import Feedback, log_probabilities
-from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.names import find_models, places
 from p2l_sdk.p2l import P2L
 from p2l_sdk.training.listener import Listener, tracked
@@ -53,33 +53,60 @@ def lessons(
     """
     teachers = [teacher] if isinstance(teacher, P2L) else list(teacher)
     columns = [_columns(p2l, votes.models, feedback) for p2l in teachers]
+
+    def say(rows: slice, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        prompts = votes.prompts[rows]
+        of_each = [
+            chances(p2l.spec.feedback, p2l.coefficients(prompts), x[a], x[b])
+            for p2l, x in zip(teachers, columns, strict=True)
+        ]
+        return np.asarray(np.mean(of_each, axis=0))
+
+    return taught(votes, say, weight, seed=seed, listener=listener)
+
+
+def taught(
+    votes: Votes,
+    say: Callable[[slice, np.ndarray, np.ndarray], np.ndarray],
+    weight: float,
+    *,
+    seed: int = 0,
+    listener: Listener | None = None,
+) -> Votes:
+    """Outcome probabilities on the prompts of votes, as votes with fractional weights; see `lessons`.
+
+    Args:
+        votes: the votes that a model is trained on.
+        say: for prompts in a slice, and the two LLMs of each of their pairs, both `(n_prompts, k)` columns of
+            `votes.models`, the probabilities as `chances` gives them; all zero where nothing is taught.
+        weight, seed, listener: as in `lessons`.
+    """
     m, n, random = len(votes.models), len(votes.prompts), np.random.default_rng(seed)
     parts: list[tuple[np.ndarray, ...]] = []
     for start in tracked(range(0, n, _PROMPTS), "asking the teacher", listener or Listener()):
-        prompts = votes.prompts[start : start + _PROMPTS]
-        pairs = _pairs(m * (m - 1) // 2, len(prompts), random)
+        rows = slice(start, min(start + _PROMPTS, n))
+        pairs = _pairs(m * (m - 1) // 2, rows.stop - start, random)
         a, b = _llms_of(pairs, m)
-        said = [_chances(p2l, prompts, x[a], x[b]) for p2l, x in zip(teachers, columns, strict=True)]
-        chances = np.mean(said, axis=0)
-        row, pair, winner = np.nonzero(chances)
-        share = chances[row, pair, winner] / pairs.shape[1]
+        said = say(rows, a, b)
+        row, pair, winner = np.nonzero(said)
+        share = said[row, pair, winner] / pairs.shape[1]
         parts.append((start + row, a[row, pair], b[row, pair], winner, share))
     prompt, a, b, winner, share = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Votes(votes.prompts, votes.models, prompt, a, b, winner, share * (weight * votes.weight.sum() / n))
 
 
-def with_lessons(votes: Votes, taught: Votes | None) -> Votes:
+def with_lessons(votes: Votes, lessons: Votes | None) -> Votes:
     """Votes and lessons on the same prompts, together."""
-    if taught is None:
+    if lessons is None:
         return votes
     return Votes(
         votes.prompts,
         votes.models,
-        prompt=np.concatenate([votes.prompt, taught.prompt]),
-        a=np.concatenate([votes.a, taught.a]),
-        b=np.concatenate([votes.b, taught.b]),
-        winner=np.concatenate([votes.winner, taught.winner]),
-        weight=np.concatenate([votes.weight, taught.weight]),
+        prompt=np.concatenate([votes.prompt, lessons.prompt]),
+        a=np.concatenate([votes.a, lessons.a]),
+        b=np.concatenate([votes.b, lessons.b]),
+        winner=np.concatenate([votes.winner, lessons.winner]),
+        weight=np.concatenate([votes.weight, lessons.weight]),
     )
 
 
@@ -116,12 +143,10 @@ def _llms_of(pairs: np.ndarray, n_models: int) -> tuple[np.ndarray, np.ndarray]:
     return n_models - 2 - last, n_models - 1 - (from_end - last * (last + 1) // 2)
 
 
-def _chances(p2l: P2L, prompts: list[Prompt], a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def chances(feedback: Feedback, found: Coefficients, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """`(n_prompts, k, 4 winners)` probabilities for the LLMs in columns a and b, both `(n_prompts, k)`."""
-    found = p2l.coefficients(prompts)
     theta_a, theta_b = (np.take_along_axis(found.coefs, x, 1).astype(np.float64) for x in (a, b))
     eta, gamma = (None if x is None else x.astype(np.float64) for x in (found.eta, found.gamma))
-    outcomes = p2l.spec.feedback.outcomes
-    chances = np.zeros((*a.shape, 4))
-    chances[..., list(outcomes)] = np.exp(log_probabilities(p2l.spec.feedback, theta_a, theta_b, eta, gamma))
-    return chances
+    likely = np.zeros((*a.shape, 4))
+    likely[..., list(feedback.outcomes)] = np.exp(log_probabilities(feedback, theta_a, theta_b, eta, gamma))
+    return likely

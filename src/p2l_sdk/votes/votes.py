@@ -213,6 +213,11 @@ class Votes:
         Raises:
             VotesError: the fraction is not strictly between 0 and 1, or a side would be empty.
         """
+        part = self.part(fraction, seed)
+        return self.subset(~part), self.subset(part)
+
+    def part(self, fraction: float, seed: int) -> np.ndarray:
+        """`(n_prompts,)` booleans: the prompts that `split` would draw."""
         if not 0.0 < fraction < 1.0:
             raise VotesError(f"the fraction of prompts is {fraction}; it must be between 0 and 1")
         n = len(self.prompts)
@@ -224,7 +229,7 @@ class Votes:
             )
         part = np.zeros(n, dtype=bool)
         part[np.random.default_rng(seed).permutation(n)[:size]] = True
-        return self.subset(~part), self.subset(part)
+        return part
 
     def _mask(self, prompts: np.ndarray | Sequence[int]) -> np.ndarray:
         chosen, n = np.asarray(prompts), len(self.prompts)

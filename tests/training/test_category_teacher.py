@@ -1,0 +1,148 @@
+"""The categories of the votes as a teacher: their averaged leaderboards, kept from the prompts that they measure."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fine_tuning import LLMS, run, write_base, write_jsonl
+
+from p2l_sdk import P2L
+from p2l_sdk.errors import P2LError, VotesError
+from p2l_sdk.modeling.feedback_p2l import Feedback, Winner
+from p2l_sdk.training import category_teacher
+from p2l_sdk.training.category_teacher import category_lessons
+from p2l_sdk.training.config import TrainingConfig
+from p2l_sdk.training.plan import Plan
+from p2l_sdk.training.run import train
+from p2l_sdk.votes.averaged import fit_leaderboard
+from p2l_sdk.votes.votes import Votes
+
+WORDS = {"code": "write a python function that", "verse": "compose a tender sonnet about"}
+BEST = {"code": "coder", "verse": "poet"}
+
+
+def rows(n_prompts=120, sure=0.75, seed=0, labels=WORDS):
+    """One vote a prompt; the LLM of the category wins it with probability `sure`."""
+    random = np.random.default_rng(seed)
+    found = []
+    for i in range(n_prompts):
+        category = list(WORDS)[i % 2]
+        best = BEST[category]
+        other = random.choice([llm for llm in LLMS if llm != best])
+        sides = [best, other] if random.random() < 0.5 else [other, best]
+        wins = random.random() < sure
+        winner = "model_a" if (sides[0] == best) is wins else "model_b"
+        topic = " ".join(random.choice(["rain", "lists", "trees", "primes", "ships", "doors"], 3))
+        found.append(
+            {
+                "prompt": f"{WORDS[category]} {topic} {i}",
+                "model_a": str(sides[0]),
+                "model_b": str(sides[1]),
+                "winner": winner,
+                "topic": category if category in labels else "",
+            }
+        )
+    return found
+
+
+def wins_of(taught: Votes, prompts: np.ndarray, a: int, b: int) -> float:
+    """The share of a's wins over b that is taught on these prompts, under `bt`."""
+    on = np.isin(taught.prompt, prompts)
+    won = on & (taught.a == a) & (taught.b == b) & (taught.winner == Winner.A)
+    lost = on & (taught.a == a) & (taught.b == b) & (taught.winner == Winner.B)
+    return float(taught.weight[won].sum() / (taught.weight[won].sum() + taught.weight[lost].sum()))
+
+
+def test_each_prompt_is_taught_the_leaderboard_of_its_category(monkeypatch):
+    monkeypatch.setattr(category_teacher, "_OTHERS", 0.0)
+    votes = Votes.from_rows(rows())
+    taught = category_lessons(votes, "topic", Feedback.BT, 3.0)
+    assert taught.prompts is votes.prompts
+    assert taught.models == votes.models
+    assert taught.weight.sum() == pytest.approx(3.0 * votes.weight.sum())
+    for i, category in enumerate(WORDS):
+        members = np.arange(i, 120, 2)
+        board = fit_leaderboard(votes.subset(members), "bt", intervals=None)
+        expected = board.win_probability(LLMS[0], LLMS[1])
+        assert wins_of(taught, members, 0, 1) == pytest.approx(expected, abs=1e-6)
+        assert board.best == BEST[category]
+
+
+def test_a_small_category_is_near_the_averaged_leaderboard(monkeypatch):
+    found = rows()
+    few = found[:116] + [{**row, "topic": "rare"} for row in found[116:]]
+    votes = Votes.from_rows(few)
+    board = fit_leaderboard(votes, "bt", intervals=None)
+    taught = category_lessons(votes, "topic", Feedback.BT, 1.0)
+    overall = board.win_probability(LLMS[0], LLMS[1])
+    rare, code = (wins_of(taught, np.array([i]), 0, 1) for i in (119, 0))
+    monkeypatch.setattr(category_teacher, "_OTHERS", 0.0)
+    alone = wins_of(category_lessons(votes, "topic", Feedback.BT, 1.0), np.array([119]), 0, 1)
+    assert abs(rare - overall) < 0.1 * abs(alone - overall)
+    assert 0.02 < code - overall
+
+
+def test_what_is_taught_rests_on_the_own_group_alone():
+    votes = Votes.from_rows(rows())
+    groups = np.arange(120) % 3
+    taught = category_lessons(votes, "topic", Feedback.BT, 3.0, groups)
+    turned = rows()
+    for i, row in enumerate(turned):
+        if groups[i] == 0:
+            row["winner"] = "model_a" if row["winner"] == "model_b" else "model_b"
+    other = category_lessons(Votes.from_rows(turned), "topic", Feedback.BT, 3.0, groups)
+    same = groups[taught.prompt] != 0
+    np.testing.assert_array_equal(taught.weight[same], other.weight[same])
+    assert not np.allclose(taught.weight[~same], other.weight[~same])
+
+
+def test_prompts_without_a_label_are_taught_nothing():
+    found = rows()
+    for row in found[:6]:
+        row["topic"] = ""
+    taught = category_lessons(Votes.from_rows(found), "topic", Feedback.BT, 3.0)
+    assert set(taught.prompt.tolist()) == set(range(6, 120))
+
+
+@pytest.mark.parametrize(
+    ("column", "labels", "message"),
+    [
+        ("subject", WORDS, r"no column of categories 'subject' \(there are: topic\)"),
+        ("topic", {"code": 1}, "the column 'topic' has 1 category; to teach, it needs 2 to 1,000"),
+    ],
+)
+def test_columns_that_cannot_teach(column, labels, message, tmp_path):
+    file = write_jsonl(tmp_path / "votes.jsonl", rows(labels=labels))
+    with pytest.raises(VotesError, match=message):
+        train(TrainingConfig(votes=file, output=tmp_path / "out", by=column))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("settings", [{"feedback": "gaussian", "base": "a/b"}, {"base": "arena"}])
+def test_settings_without_effect_are_refused(settings):
+    with pytest.raises(P2LError, match="by: of no effect"):
+        Plan.of(TrainingConfig(votes="v", output="o", by="topic", **settings), resume=False)
+
+
+def test_a_static_model_knows_new_prompts_better_and_needs_no_label(tmp_path):
+    file = write_jsonl(tmp_path / "votes.jsonl", rows(n_prompts=400, sure=0.75))
+    new = {category: [f"{text} doors and ships {i}" for i in range(20)] for category, text in WORDS.items()}
+
+    def sureness(**settings) -> float:
+        p2l = train(TrainingConfig(votes=file, output=tmp_path / f"m{len(settings)}", **settings))
+        boards = [(board, BEST[category]) for category in new for board in p2l.leaderboards(new[category])]
+        return float(
+            np.mean([np.log(b.win_probability(best, llm)) for b, best in boards for llm in LLMS if llm != best])
+        )
+
+    truth, taught = np.log(0.75), sureness(by="topic")
+    assert abs(taught - truth) < abs(sureness() - truth)
+    assert "by topic, teacher_weight 3" in (tmp_path / "m1" / "README.md").read_text()
+
+
+def test_a_text_model_is_taught_too(tmp_path):
+    base = write_base(tmp_path / "base", "bert")
+    file = write_jsonl(tmp_path / "votes.jsonl", rows(n_prompts=60))
+    run(file, tmp_path / "out", base=base, epochs=1.0, by="topic", validation=0.2)
+    assert "by: topic" in (tmp_path / "out" / "README.md").read_text()
+    assert isinstance(P2L.from_pretrained(tmp_path / "out").leaderboard("write a sonnet").best, str)
