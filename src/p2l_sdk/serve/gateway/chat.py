@@ -170,7 +170,7 @@ class _Chat:
 
         async def admit(llm: LLMConfig, failures: Sequence[Failure]) -> ChatRequest:
             if record.left is not None:
-                raise Disconnected  # only what is under way is read on
+                raise NoAnswer(failures, choice.ranking, None)  # only what is under way is read on
             return await charge.admit(llm, failures)
 
         try:

@@ -149,7 +149,7 @@ class Charge:
     def counts(self) -> bool:
         """Whether much depends on the upstream's count of the call under way: a budget pays it, by the token."""
         pays = self._pacer is not None or (self._key is not None and self._key.limited)
-        return pays and self.quote is not None and self.quote.per_token > 0.0
+        return self._open and pays and self.quote is not None and self.quote.per_token > 0.0
 
     def counted(self, usage: Mapping[str, Any] | None, written: Written | None = None) -> float | None:
         """The cost of the last call in USD, by what its upstream counted of what was `written`; None if that is not
