@@ -70,7 +70,6 @@ ATTACKS: dict[str, tuple[list[dict], dict[str, Any]]] = {
     "calls that time out and are billed": ([ask(max_tokens=4000)] * 4, {"before": all_do("silent"), "attempts": 3}),
     "leaving before the answer": ([ask(max_tokens=4000)] * 8, {"before": all_do("silent"), "leave_after": 0.3}),
     "leaving in mid-stream": ([ask(stream=True)] * 12, {"leave_after": 0.4}),
-    "streams that are not counted": ([ask(stream=True, max_tokens=200)] * 12, {"before": all_do("untold")}),
     "streams without asking for a count": ([ask(stream=True, max_tokens=200)] * 12, {}),
     "streams with a refusal to count": (
         [ask(stream=True, stream_options={"include_usage": False}, max_tokens=200)] * 12,
