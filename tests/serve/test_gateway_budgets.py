@@ -24,8 +24,6 @@ CACHED = [{"type": "text", "text": "x" * 9000, "cache_control": {"type": "epheme
 PDF = [{"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA"}}, {"type": "text", "text": "hi"}]
 TOOLS = [{"type": "function", "function": {"name": f"f{i}", "description": "d" * 2000}} for i in range(60)]
 
-UNTHINKING = {name: {"reasoning": False} for name in PRICES}
-
 
 def fails(kind: str) -> Callable[[BillingLLMs, list[str]], None]:
     """The first choice fails."""
@@ -72,7 +70,6 @@ ATTACKS: dict[str, tuple[list[dict], dict[str, Any]]] = {
     "calls that time out and are billed": ([ask(max_tokens=4000)] * 4, {"before": all_do("silent"), "attempts": 3}),
     "leaving before the answer": ([ask(max_tokens=4000)] * 8, {"before": all_do("silent"), "leave_after": 0.3}),
     "leaving in mid-stream": ([ask(stream=True)] * 12, {"leave_after": 0.4}),
-    "streams that are not counted": ([ask(stream=True, max_tokens=200)] * 12, {"before": all_do("untold")}),
     "streams without asking for a count": ([ask(stream=True, max_tokens=200)] * 12, {}),
     "streams with a refusal to count": (
         [ask(stream=True, stream_options={"include_usage": False}, max_tokens=200)] * 12,
@@ -82,18 +79,7 @@ ATTACKS: dict[str, tuple[list[dict], dict[str, Any]]] = {
     "counts that cannot be": ([ask(max_tokens=300)] * 12, {"before": all_do("lie"), "one_by_one": True}),
     "large tools": ([ask(tools=TOOLS)] * 12, {}),
     "images": ([ask(messages=[{"role": "user", "content": [*IMAGE, {"type": "text", "text": "hi"}]}])] * 12, {}),
-    "leaving in mid-stream, at LLMs that do not think": (
-        [ask(stream=True)] * 12,
-        {"leave_after": 0.4, **{name: {"reasoning": False} for name in PRICES}},
-    ),
-    "leaving in mid-stream, at LLMs that think for so long": (
-        [ask(stream=True)] * 12,
-        {"leave_after": 0.4, **{name: {"reasoning": 2000} for name in PRICES}},
-    ),
-    "streams that are not counted, at LLMs that do not think": (
-        [ask(stream=True, max_tokens=200)] * 12,
-        {"before": all_do("untold"), **{name: {"reasoning": False} for name in PRICES}},
-    ),
+    "streams that are not counted": ([ask(stream=True, max_tokens=200)] * 12, {"before": all_do("untold")}),
     "what is to be kept in a cache": ([ask(messages=[{"role": "user", "content": CACHED}], max_tokens=5)] * 12, {}),
     "a packed file": ([ask(messages=[{"role": "user", "content": PDF}])] * 12, {}),
     "an earlier answer in sound": (
@@ -106,34 +92,33 @@ ATTACKS: dict[str, tuple[list[dict], dict[str, Any]]] = {
     ),
     "tokens that no text shows": (
         [ask(max_tokens=900, ignore_eos=True)] * 12,
-        {"before": all_do("blank"), "one_by_one": True, **UNTHINKING},
+        {"before": all_do("blank"), "one_by_one": True},
     ),
     "tokens that no text shows, in streams that are left": (
         [ask(stream=True, max_tokens=900, logit_bias={"9": 100})] * 12,
-        {"before": all_do("blank"), "leave_after": 0.5, **UNTHINKING},
+        {"before": all_do("blank"), "leave_after": 0.5},
     ),
     **{
-        f"streams of the kind {kind!r} at LLMs that do not think": (
+        f"streams of the kind {kind!r}": (
             [ask(stream=True, max_tokens=100, n=n)] * 12,
             {
                 "before": all_do(kind),
                 "one_by_one": kind == "withheld",
-                **UNTHINKING,
             },
         )
         for kind, n in (("early", 1), ("custom", 1), ("shares", 8), ("withheld", 1))
     },
     "streams that stall": (
         [ask(stream=True, max_tokens=5000)] * 12,
-        {"before": all_do("stall"), **UNTHINKING},
+        {"before": all_do("stall")},
     ),
     "leaving streams that are sent in lumps": (
         [ask(stream=True, max_tokens=5000)] * 12,
-        {"before": all_do("stall"), "leave_after": 0.8, **UNTHINKING},
+        {"before": all_do("stall"), "leave_after": 0.8},
     ),
     "a count that is not asked for in earnest": (
         [ask(stream=True, max_tokens=200, stream_options={"include_usage": "false"})] * 12,
-        UNTHINKING,
+        {},
     ),
     "answers that are accepted": ([ask(max_tokens=900)] * 12, {"before": all_do("202"), "one_by_one": True}),
     "a text that grows in its normal form": (

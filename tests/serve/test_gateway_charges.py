@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
 import socket
 import time
 from typing import Any
@@ -14,10 +13,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from billing_fixtures import ask, many
-from gateway_llms import CHEAP, DEAR, HELLO, TEAM, config, team
+from gateway_llms import CHEAP, DEAR, TEAM, config, team
 from gateway_server import eventually, serving
 
-from p2l_sdk.serve.gateway import sse
 from p2l_sdk.serve.gateway.config import LLMConfig
 from p2l_sdk.serve.gateway.prices import Prices
 from p2l_sdk.serve.gateway.quote import Quote
@@ -141,7 +139,7 @@ def test_a_video_does_not_refuse_a_budget_of_its_own(gateway):
 
 @pytest.mark.parametrize(("seconds", "trickle"), [(2.5, 0), (0.8, 4096)], ids=["not at all", "in trickles"])
 def test_a_client_that_does_not_read_pays_for_what_was_written_meanwhile(seconds, trickle, gateway, llms):
-    server, key = gateway(budget=1.0, **{CHEAP: {"reasoning": False}})
+    server, key = gateway(budget=1.0)
     llms.behaviour[CHEAP] = "fast"
     body = json.dumps(ask(model=CHEAP, stream=True, max_tokens=300_000)).encode()
     address = urlsplit(server.url)
@@ -221,31 +219,3 @@ def test_the_next_request_finds_the_one_before_settled(fields, ledger, routing9,
     with serving(routing9, settings, keys) as running:
         asyncio.run(one_after_another(f"{running.url}/chat/completions"))
         keys.ledger.close()
-
-
-def test_a_stopped_answer_costs_what_has_come_where_it_is_known_how_much_an_llm_thinks(
-    routing9, upstreams, caplog, monkeypatch
-):
-    upstreams.reset()
-    monkeypatch.setattr(sse, "_SILENT_SECONDS", 60.0)  # a busy machine is silent, too
-    caplog.set_level("INFO", "p2l_sdk.serve.gateway.chat")
-    spent = {}
-    for reasoning in (None, True, False, 3000):
-        upstreams.script[CHEAP] = ["endless"]
-        keys, key = team(1.0)
-        llm = {"prices": {"input": 10, "output": 20}, "reasoning": reasoning}
-        with serving(routing9, config(upstreams, llms={CHEAP: llm}), keys) as running:
-            url, body = f"{running.url}/chat/completions", ask(model=CHEAP, stream=True)
-            caplog.clear()
-            with httpx.stream("POST", url, json=body, headers=TEAM) as reply:
-                parts = reply.iter_text()
-                got = "".join(next(parts) for _ in range(20))  # then the client leaves
-            eventually(lambda: any("end=disconnected" in line for line in caplog.messages))
-            spent[reasoning] = key.spent
-            assert any(f"cost={key.spent:.8f}" in line for line in caplog.messages)  # what was booked
-    text = sum(len(text) for text in re.findall(r'"content": "([^"]*)"', got))
-    read = len(json.dumps(HELLO)) * 10e-6
-    assert spent[None] == spent[True] == pytest.approx(read + 8192 * 20e-6, rel=0.01)
-    assert spent[False] == pytest.approx(read + (text + 1064) * 20e-6, rel=0.3)
-    assert spent[3000] == pytest.approx(spent[False] + 3000 * 20e-6, rel=0.3)
-    assert spent[False] >= read + (text + 1000) * 20e-6

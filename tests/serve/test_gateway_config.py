@@ -57,8 +57,6 @@ from p2l_sdk.serve.gateway.prices import Prices
         ("models: {a: [", "cannot be read as YAML"),
         ("models: {a: {base_url: 'http://x', flat: true, prices: {input: 1, output: 1}}}", "give prices or `flat: tr"),
         ("models: {a: {base_url: 'http://x', flat: 1}}", "flat is 1; it must be true or false"),
-        ("models: {a: {base_url: 'http://x', reasoning: some}}", "reasoning is 'some'; it must be true, false, or a n"),
-        ("models: {a: {base_url: 'http://x', reasoning: -1}}", "reasoning is -1; it must be true, false, or a number"),
         ("models: {a: {base_url: 'http://x', prices: {input: .nan, output: 1}}}", "input is nan; it must be a number"),
         ("models: {a: {base_url: 'http://x'}}\nallow: [1]", "allow is \\[1\\]; it must be a list of fields"),
     ],

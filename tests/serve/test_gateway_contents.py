@@ -199,8 +199,8 @@ def test_all_texts_of_a_choice_count_whatever_their_names(delta):
     found = fed(
         {"choices": [{"index": 0, "delta": {"role": "assistant", **delta}, "logprobs": {"content": ["x" * 99]}}]}
     )
-    assert (found.text_bytes, found.pieces, found.silent) == (4, 1, 0)
-    assert fed({"choices": [{"index": 0, "delta": {"content": ""}}]}).silent == 1
+    assert (found.text_bytes, found.pieces) == (4, 1)
+    assert fed({"choices": [{"index": 0, "delta": {"content": ""}}]}).pieces == 0
 
 
 def test_a_count_is_final_if_it_comes_last():

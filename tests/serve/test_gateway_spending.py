@@ -16,6 +16,7 @@ from gateway_server import eventually, serving
 
 from p2l_sdk.routing.pacing import BudgetPacer
 from p2l_sdk.serve.auth import Key, Keys
+from p2l_sdk.serve.gateway import record
 from p2l_sdk.serve.gateway.choice import Chooser
 from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
 from p2l_sdk.serve.gateway.quote import Quote
@@ -99,8 +100,9 @@ def test_a_call_that_a_client_left_is_paid(routing9, upstreams):
         assert key.spent == pytest.approx(0.0002)
 
 
-def test_a_stream_without_a_count_costs_by_its_text(routing9, upstreams):
+def test_a_stream_without_a_count_costs_by_its_text(routing9, upstreams, monkeypatch):
     upstreams.reset()
+    monkeypatch.setattr(record, "_COUNT_SECONDS", 0.5)
     llm = {"prices": {"input": 10, "output": 20, "output_tokens": 1}, "stream_usage": False}
     ask = {"model": CHEAP, "messages": HELLO, "stream": True}
     read = len(HELLO[0]["content"]) / 4 * 10e-6

@@ -97,6 +97,18 @@ def test_who_does_not_know_how_much_takes_half_but_no_less_than_usual(store):
     assert share("x", None) == nano(0.9)
 
 
+def test_no_request_is_so_small_that_it_is_free(store):
+    """1 nano-dollar at least is set aside for each, and booked."""
+    ids = [next(IDS) for _ in range(1100)]
+    budgets, tiny = Budgets(1e-6), nano(4.4e-13)
+    grants = store.apply([Hold("a", id, tiny, tiny, budgets, 60) for id in ids])
+    store.apply([Settlement("a", id, nano(3e-13)) for id in ids])
+    assert [grant is not None and grant.amount for grant in grants] == [1] * 1000 + [None] * 100
+    assert store.spent("a").total == 1e-6
+    store.apply([Hold("b", "b", nano(0.001), nano(0.001), Budgets(), 60), Settlement("b", "b", 10**6 * tiny)])
+    assert store.spent("b").total == 0.001
+
+
 def test_a_refusal_says_what_requests_in_progress_hold_of_the_same_budget(store, monkeypatch):
     days = iter(["2026-01-30", "2026-01-31", "2026-01-31", "2026-02-01"])
     for module in ("memory", "sqlite", "redis"):
@@ -332,6 +344,7 @@ def test_a_file_is_for_its_owner_only_and_may_be_opened_by_many_at_once(tmp_path
 
 def test_amounts_are_rounded_up_and_limits_down():
     assert [nano(usd) for usd in (0.0001, 0.1 + 0.2, 1e-10, -1.0, 1e30)] == [100_000, 300_000_000, 1, 0, 10**17]
+    assert [nano(usd) for usd in (0.0, 1e-13, 5e-324, 1.0002e-9, 25.0, 1e4)] == [0, 1, 1, 2, 25 * NANO, 10**13]
     assert Budgets(1e-10, None, 0.3).limits("2026-01-31") == {
         "": ("budget", 0),
         "2026-01": ("monthly budget", 300_000_000),

@@ -26,22 +26,21 @@ from p2l_sdk.serve.gateway.affinity import Sessions
 from p2l_sdk.serve.gateway.capabilities import Capabilities
 from p2l_sdk.serve.gateway.charges import check_charges
 from p2l_sdk.serve.gateway.choice import Choice, Chooser
-from p2l_sdk.serve.gateway.config import BEST, ROUTED, GatewayConfig
+from p2l_sdk.serve.gateway.config import BEST, ROUTED, GatewayConfig, LLMConfig
 from p2l_sdk.serve.gateway.failover import Failover, Failure, NoAnswer
 from p2l_sdk.serve.gateway.known import completed
 from p2l_sdk.serve.gateway.overcharges import Overcharges
 from p2l_sdk.serve.gateway.pool import UpstreamClient
 from p2l_sdk.serve.gateway.quote import Quote, quotes
+from p2l_sdk.serve.gateway.record import Record, Records
 from p2l_sdk.serve.gateway.relay import Begun, Disconnected, StreamedAnswer, while_connected, within
 from p2l_sdk.serve.gateway.request import COST_HEADER, SESSION_HEADER, BadRequest, ChatRequest
 from p2l_sdk.serve.gateway.spend import Charge
 from p2l_sdk.serve.gateway.upstream import Answer, Upstream
-from p2l_sdk.serve.gateway.usage import estimated_cost, most_cost
 from p2l_sdk.serve.http import READ_ON_THE_LOOP, BareRoute, error_response, parsed
 from p2l_sdk.serve.metrics import ServerMetrics
 
 log = logging.getLogger("p2l_sdk.serve.gateway.chat")
-_SECONDS_UNDER_WAY = 0.05  # of an LLM's work, which the 1000 tokens of `most_cost` allow for: 20,000 in a second
 _ENDING_SECONDS = 60.0  # after the deadline of a request, until it has surely ended
 
 
@@ -81,6 +80,7 @@ def create_gateway(engine: Engine, config: GatewayConfig, metrics: ServerMetrics
 class _Chat:
     def __init__(self, engine: Engine, config: GatewayConfig, metrics: ServerMetrics, client: UpstreamClient) -> None:
         self._engine, self._config, self._metrics = engine, config, metrics
+        self._records = Records(metrics)
         self._chooser = Chooser(config, engine.p2l)
         self._overcharges = Overcharges(metrics)
         llms = {name: completed(llm) for name, llm in config.models.items()}
@@ -101,10 +101,10 @@ class _Chat:
 
     async def complete(self, request: Request) -> Response:
         """Answer a conversation with the LLM that is chosen for it within the budget."""
-        record = _Record(self._metrics, _key(request))
+        record = self._records.begin(_key(request))
         try:
             record.request = asked = await self._read(request, record.key)
-            return await while_connected(request.receive, self._answer(asked, record))
+            return await while_connected(request.receive, self._answer(asked, record), record.patience)
         except (Disconnected, ClientDisconnect):
             record.finish("disconnected")
             return Response(status_code=499)  # for the metrics only; nobody reads it
@@ -137,7 +137,7 @@ class _Chat:
                 await key.require_any()  # before a second of work for nothing
         return await parsed(body, read)
 
-    async def _answer(self, asked: ChatRequest, record: _Record) -> Response:
+    async def _answer(self, asked: ChatRequest, record: Record) -> Response:
         ends = time.monotonic() + self._config.deadline
         offers = quotes(asked, self._config.models, self._chooser.costs)
         try:
@@ -161,14 +161,21 @@ class _Chat:
         task = asyncio.ensure_future(work)
         begun = await within(self._config.ping_seconds, task)
         return StreamedAnswer(
-            begun or task, _expected(choice), ends=ends, done=record.finish, ping=self._config.ping_seconds
-        )
+            begun or task, _expected(choice), ends=ends, done=record.finish, ping=self._config.ping_seconds,
+            patience=record.patience,
+        )  # fmt: skip
 
-    async def _call(self, asked: ChatRequest, choice: Choice, ends: float, record: _Record, charge: Charge) -> Begun:
+    async def _call(self, asked: ChatRequest, choice: Choice, ends: float, record: Record, charge: Charge) -> Begun:
         """The answer, or its beginning, and the headers of the reply."""
+
+        async def admit(llm: LLMConfig, failures: Sequence[Failure]) -> ChatRequest:
+            if record.left is not None:
+                raise NoAnswer(failures, choice.ranking, None)  # only what is under way is read on
+            return await charge.admit(llm, failures)
+
         try:
             with self._counted(record.key):
-                answer, record.failures = await self._failover.answer(asked, choice.ranking, ends, charge.admit)
+                answer, record.failures = await self._failover.answer(asked, choice.ranking, ends, admit)
         except NoAnswer as error:
             record.failures = error.failures
             raise
@@ -212,68 +219,6 @@ class _Chat:
 
     def _entry(self, name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self._created, "owned_by": "p2l"}
-
-
-class _Record:
-    """The record of one request: however it ends, its charge is settled and its log line is written once. The line
-    contains no text of the request.
-
-    Attributes:
-        key: the API key that pays, None on a server without keys.
-        request: set once it has been parsed.
-        charge: set once an LLM has been chosen.
-        answer: of the LLM that answered.
-        failures: the calls that failed.
-    """
-
-    def __init__(self, metrics: ServerMetrics, key: Key | None) -> None:
-        self._metrics = metrics
-        self._start = time.perf_counter()
-        self.answer: Answer | None = None
-        self.key = key
-        self.request: ChatRequest | None = None
-        self.charge: Charge | None = None
-        self.failures: Sequence[Failure] = ()
-
-    def finish(self, end: str) -> None:
-        """Settle, count and log the request, which ended this way."""
-        answer, cost, most, booked = self.answer, None, None, None
-        try:
-            if answer is not None:
-                cost, most = self._cost(answer, end)
-                self._metrics.choice(answer.llm.name, cost)
-        finally:  # a charge stays open in no case: it would be set aside for ever
-            if self.charge is not None:
-                unknown = cost is None and (answer is not None or end in ("disconnected", "error"))
-                booked = self.charge.settle(cost, most, unknown=unknown, failures=self.failures)
-        seconds, asked = time.perf_counter() - self._start, self.request
-        self._metrics.stage("chat", seconds)
-        name = "?" if asked is None else asked.model if asked.routed else "name"
-        failed = ",".join(f"{llm}:{error.kind}" for llm, error in self.failures) or "-"
-        log.info(
-            "chat asked=%s llm=%s end=%s ms=%.1f cost=%s stream=%s attempts=%d failed=%s key=%s",
-            name, "-" if answer is None else answer.llm.name, end, 1000 * seconds,
-            "-" if booked is None else f"{booked:.8f}", asked is not None and asked.stream,
-            len(self.failures) + (answer is not None), failed, "-" if self.key is None else self.key.name,
-        )  # fmt: skip
-
-    def _cost(self, answer: Answer, end: str) -> tuple[float, float]:
-        """The cost in USD, and the most that it can be, by what the upstream counted. If the LLM is paid by the token
-        and the count is missing or incomplete: by the text seen, and no less than was expected of it, since a client
-        must not get a long answer for little by disconnecting early."""
-        assert self.request is not None
-        assert self.charge is not None
-        assert self.charge.quote is not None
-        known = self.request, answer.llm, self.charge.quote, answer.written
-        counted = self.charge.counted(answer.counted, answer.written)
-        events = None if answer.stream is None else answer.stream.events
-        whole = end == "done" or (events is not None and events.done)
-        if counted is not None and whole and (events is None or events.final):
-            return counted, counted
-        cost = max(counted or 0.0, estimated_cost(*known, whole=whole), self.charge.quote.expected)
-        if not whole and (answer.waited > _SECONDS_UNDER_WAY or (events is not None and events.quiet)):
-            return cost, self.charge.quote.most  # nobody has seen what the LLM has written meanwhile
-        return cost, max(counted or 0.0, most_cost(*known, whole=whole))
 
 
 def _headers(choice: Choice, answer: Answer, quote: Quote | None) -> dict[str, str]:

@@ -77,8 +77,6 @@ class LLMConfig:
         prices: by the token, instead of a cost.
         flat: whether the cost is the same whatever is read and written, as on a machine of one's own. Otherwise an LLM
             without prices has no bound that a key's budget could hold.
-        reasoning: the most tokens that it thinks before an answer, beside what a reply shows; False for one that does
-            not think, True for one without a bound but the limit of its answer, None if it is not known.
         system, temperature, top_p, max_tokens: for requests that do not set them.
         stream_usage: whether its streams end with a count of tokens if asked for (`stream_options`), as those of an LLM
             with prices always are; false for an upstream that refuses the field.
@@ -101,7 +99,6 @@ class LLMConfig:
     cost: float | None = None
     prices: Prices | None = None
     flat: bool = False
-    reasoning: bool | int | None = None
     system: str | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -132,8 +129,6 @@ class LLMConfig:
         for name in ("stream_usage", "flat"):
             if not isinstance(getattr(self, name), bool):
                 raise P2LError(f"{name} is {getattr(self, name)!r}; it must be true or false")
-        if not isinstance(self.reasoning, bool | int | None) or (self.reasoning or 0) < 0:
-            raise P2LError(f"reasoning is {self.reasoning!r}; it must be true, false, or a number of tokens")
         for name in ABILITIES:
             if not isinstance(getattr(self, name), bool | None):
                 raise P2LError(f"{name} is {getattr(self, name)!r}; it must be true or false")

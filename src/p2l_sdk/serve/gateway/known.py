@@ -23,7 +23,6 @@ _FACTS: tuple[tuple[str, re.Pattern[str], dict[str, Any]], ...] = tuple(
         (_OPENAI, r"(gpt-3\.5|gpt-4(-0|-1106|-32k|$))", {"vision": False, "json_schema": False}),
         (_OPENAI, r"(o1-mini|o1-preview)", {"vision": False, "tools": False, "json_schema": False}),
         (_OPENAI, r"o3-mini", {"vision": False}),
-        (_OPENAI, r"(gpt-3\.5|gpt-4)", {"reasoning": False}),
         (_OPENAI, r"(?!.*(audio|realtime|omni))", {"audio": False}),
         (_ANTHROPIC, r"", {"audio": False}),
         (_DEEPSEEK, r"", {"vision": False, "audio": False, "json_schema": False}),

@@ -18,7 +18,6 @@ from p2l_sdk.serve.gateway.sse import error_event, event_of
 from p2l_sdk.serve.gateway.upstream import Answer
 
 _READING_SECONDS = 10.0  # grace after the deadline for a client that does not read what it is sent
-_AT_ONCE = 0.001  # seconds of sending in which nobody was waited for
 Result = TypeVar("Result")
 
 
@@ -26,8 +25,15 @@ class Disconnected(Exception):  # noqa: N818  named for what happened
     """The client disconnected."""
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
+async def while_connected(
+    receive: Receive, work: Coroutine[Any, Any, Result], patience: Callable[[], float] = lambda: 0.0
+) -> Result:
     """The result of the work, which is cancelled if the client disconnects. The request's body must have been read.
+
+    Args:
+        receive: of ASGI.
+        work: to do.
+        patience: is asked when the client disconnects: for how many seconds the work goes on all the same.
 
     Raises:
         Disconnected: the client disconnected before the work was done.
@@ -35,6 +41,8 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, Result]) -
     task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_disconnect(receive))
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done() and (seconds := patience()) > 0.0:
+            await asyncio.wait((task,), timeout=seconds)
         if not task.done():
             raise Disconnected
         return task.result()
@@ -85,6 +93,7 @@ class StreamedAnswer(Response):
             "disconnected", "deadline", the kind of the upstream's failure, or the status of an error that came instead
             of an answer.
         ping: after so many seconds of silence, a comment is sent; None for never.
+        patience: for how many seconds the answer is read on, for its count, when the client has disconnected.
     """
 
     def __init__(
@@ -95,6 +104,7 @@ class StreamedAnswer(Response):
         ends: float,
         done: Callable[[str], None],
         ping: float | None = None,
+        patience: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._waits = answer if isinstance(answer, asyncio.Task) else None
         self._begun = None if isinstance(answer, asyncio.Task) else answer
@@ -102,7 +112,7 @@ class StreamedAnswer(Response):
             headers = self._begun[1]
         super().__init__(headers={"content-type": "text/event-stream", **headers, "cache-control": "no-cache"})
         del self.headers["content-length"]
-        self._ends, self._ping = ends, ping
+        self._ends, self._ping, self._patience = ends, ping, patience
         self._done: Callable[[str], None] | None = done
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,7 +120,7 @@ class StreamedAnswer(Response):
         end = "disconnected"
         try:
             async with asyncio.timeout(max(0.0, self._ends - time.monotonic()) + _READING_SECONDS):
-                end = await while_connected(receive, self._send(send))
+                end = await while_connected(receive, self._send(send), self._patience)
         except Disconnected:
             pass
         except (TimeoutError, OSError):
@@ -158,7 +168,7 @@ class StreamedAnswer(Response):
         if answer.stream is None or answer.stream.events.done:
             self._finish("done")
         try:
-            await self._pass(answer, body, bytes(answer.content))
+            await body.send(bytes(answer.content))
             while parts is not None:
                 async with asyncio.timeout(max(0.0, self._ends - time.monotonic())):
                     part = await anext(parts, None)
@@ -166,7 +176,7 @@ class StreamedAnswer(Response):
                     break
                 if answer.stream is not None and answer.stream.events.done:
                     self._finish("done")
-                await self._pass(answer, body, part)
+                await body.send(part)
         except TimeoutError:
             self._finish("deadline")
             await body.send(error_event(f"{name} did not end its answer in time", SERVER, "deadline"))
@@ -177,16 +187,6 @@ class StreamedAnswer(Response):
             return error.kind
         self._finish("done")
         return "done"
-
-    @staticmethod
-    async def _pass(answer: Answer, body: _Body, part: bytes) -> None:
-        """Pass a part on, and note for how long the client kept it waiting: meanwhile the LLM writes on, unseen."""
-        since = time.monotonic()
-        try:
-            await body.send(part)
-        finally:
-            waited = time.monotonic() - since
-            answer.waited += waited if waited > _AT_ONCE else 0.0
 
 
 class _Body:

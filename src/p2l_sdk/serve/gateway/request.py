@@ -18,7 +18,6 @@ from typing import Any
 from p2l_sdk.modeling.number_p2l import to_number
 from p2l_sdk.serve.errors import ApiError
 from p2l_sdk.serve.gateway.config import BEST, MAX_TOKENS, PRICED, ROUTED, LLMConfig
-from p2l_sdk.serve.gateway.longest import longest
 from p2l_sdk.serve.gateway.size import Size, count_of
 
 COST_HEADER, SESSION_HEADER = "x-p2l-cost", "x-session-id"
@@ -28,21 +27,6 @@ _READ = frozenset((  # fields whose meaning matters here: another spelling of th
     "model", "messages", "n", "stream", "stream_options", "cost", "tools", "functions", "response_format", *MAX_TOKENS,
     *PRICED,
 ))  # fmt: skip
-_SHOWING = frozenset((  # fields that let no LLM write tokens which no text shows
-    "model", "messages", "n", "stream", "stream_options", "cost", *MAX_TOKENS, *PRICED, "temperature", "top_p", "top_k",
-    "top_a", "min_p", "typical_p", "seed", "random_seed", "stop", "include_stop_str_in_output", "presence_penalty",
-    "frequency_penalty", "repetition_penalty", "length_penalty", "logprobs", "top_logprobs", "prompt_logprobs", "tools",
-    "tool_choice", "parallel_tool_calls", "functions", "function_call", "response_format", "user", "metadata",
-    "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "cache_control",
-    "session_id", "request_id", "priority", "verbosity", "store", "usage", "documents", "modalities", "audio",
-    "keep_alive", "cache_prompt", "safe_prompt", "safety_settings", "add_special_tokens", "add_generation_prompt",
-    "truncate_prompt_tokens", "prompt_truncate_len",
-))  # fmt: skip
-_OFF = (  # that hide nothing if they are off
-    "ignore_eos", "min_tokens", "logit_bias", "stop_token_ids", "bad_words", "continue_final_message", "echo",
-    "enable_thinking", "thinking", "think", "thinking_budget", "reasoning", "reasoning_effort", "chat_template_kwargs",
-)  # fmt: skip
-_IS_OFF: tuple[object, ...] = (False, 0, [], {}, "none", {"type": "disabled"}, {"enabled": False}, {"effort": "none"})
 _SAME = {"service_tier": ("auto", "default", "standard_only")}  # what holds without the field too, or is not dearer
 _MOST_TOKENS = 10**9  # of an answer; a number may have more digits than a float holds
 _MAX_FIELDS = 500  # OpenAI's API has about forty
@@ -170,19 +154,6 @@ class ChatRequest:
         return sound or (isinstance(kinds, list) and "audio" in kinds)
 
     @property
-    def hides(self) -> bool:
-        """Whether the answer may hold tokens that no text shows: those that end it, or reasoning that the client turns
-        on. A field of which nothing is known may do that."""
-        return any(_may_hide(name, field.value) for name, field in self.fields.items() if name not in _SHOWING)
-
-    @property
-    def held(self) -> int:
-        """Tokens of each answer, at most, that an upstream keeps back while they may be a text to stop at."""
-        stop = self.fields["stop"].value if "stop" in self.fields else None
-        texts = stop if isinstance(stop, list) else [stop]
-        return max((longest(text) for text in texts if isinstance(text, str)), default=0)
-
-    @property
     def wants_usage(self) -> bool:
         """Whether a stream is to end with the upstream's token count."""
         options = self.fields.get("stream_options")
@@ -219,13 +190,6 @@ class ChatRequest:
             system = json.dumps({"role": "system", "content": llm.system})
             texts["messages"] = f"[{system}, {texts['messages'][1:]}"
         return ("{" + ", ".join(f"{json.dumps(name)}: {text}" for name, text in texts.items()) + "}").encode()
-
-
-def _may_hide(name: str, value: Any) -> bool:
-    if value is None or (name in _OFF and value in _IS_OFF):
-        return False
-    switches = value.values() if name == "chat_template_kwargs" and isinstance(value, dict) else (True,)
-    return any(switch is not False for switch in switches)
 
 
 def _check_names(fields: Mapping[str, Field], allow: Collection[str]) -> None:

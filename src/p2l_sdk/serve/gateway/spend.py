@@ -122,7 +122,7 @@ class Charge:
         """Replace what was set aside by the actual cost. Only the first call counts.
 
         Args:
-            cost: USD; None if there was no answer.
+            cost: USD, which the mean budget pays; None if there was no answer.
             most: the most that it can have cost, where nobody counted; by default `cost`. The key pays that.
             unknown: an LLM was working, and what it costs will never be known.
             failures: the calls that failed.
@@ -135,14 +135,21 @@ class Charge:
         self._open = False
         self._note(failures)
         if unknown and self.quote is not None:
-            cost, most = self.quote.expected, self.quote.most
+            cost = most = self.quote.most
         paid = (cost or 0.0) if most is None else most
         if self._key is not None and self._asked:
             self._key.ledger.settle(Settlement(self._key.account, self._id, nano(paid + self._lost)))
+        nothing = cost is None and not self._lost
         if self._pacer is not None:
-            self._pacer.correct(self._expected, cost if cost is not None or not self._lost else self._lost)
+            self._pacer.correct(self._expected, None if nothing else (cost or 0.0) + self._lost)
         paid = paid if self._key is not None else cost or 0.0
-        return None if cost is None and not self._lost else paid + self._lost
+        return None if nothing else paid + self._lost
+
+    @property
+    def counts(self) -> bool:
+        """Whether much depends on the upstream's count of the call under way: a budget pays it, by the token."""
+        pays = self._pacer is not None or (self._key is not None and self._key.limited)
+        return self._open and pays and self.quote is not None and self.quote.per_token > 0.0
 
     def counted(self, usage: Mapping[str, Any] | None, written: Written | None = None) -> float | None:
         """The cost of the last call in USD, by what its upstream counted of what was `written`; None if that is not

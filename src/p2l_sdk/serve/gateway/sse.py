@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,13 +18,6 @@ _ERROR_NAME = re.compile(rb"^event:[ \t]*error[ \t]*\r?$", re.MULTILINE)
 _EMPTY = re.compile(rb'"choices"\s*:\s*\[\s*\]')  # of an event that holds a token count alone
 _DONE = "[DONE]"
 _NO_CONTENT = ("role", "name")  # of a delta
-_SILENT_SECONDS = 0.5  # without text, in which an LLM may have written what nobody sees
-_FASTEST = 2000  # tokens that an LLM writes in a second, at most
-_ENDS = frozenset((  # reasons of an answer that shows all of its text; after others, some may have been left out
-    "stop", "length", "tool_calls", "function_call", "eos", "eos_token", "stop_sequence", "end_turn", "max_tokens",
-    "tool_use", "stop_token", "max_length",
-))  # fmt: skip
-LEFT_OUT = 10**9  # tokens that an answer may have had which shows only some of its text
 _NO_TEXT = frozenset((  # what an LLM has not written in a choice
     "role", "id", "type", "object", "logprobs", "finish_reason", "native_finish_reason", "stop_reason",
     "content_filter_results",
@@ -52,8 +44,6 @@ class Events:
         usage: the upstream's token count, if it sent one; of several the largest numbers.
         text_bytes: bytes of text in the answer so far.
         pieces: number of texts that it came in; each is at least a token.
-        silent: tokens that may have been written and that no text shows: one for each piece without text, those of
-            each silence of a choice, and any number of an answer that ended in an unusual way.
     """
 
     def __init__(self, choices: int = 1, usage: bool = True) -> None:
@@ -61,15 +51,12 @@ class Events:
         self._tail = bytearray()
         self._choices, self._finished = choices, set[int]()  # indices of the finished choices
         self._loose = False  # whether text came after a reason to end
-        self._closed = set[int]()  # of those that ended without text beside the reason, and so surely
         self.begun = self.done = self.finished = self.failed = False
         self.error: Any = None
         self.usage: dict[str, Any] | None = None
         self._last = self._alone = False  # whether a count came when all was complete, and in an event without text
         self._shares: dict[int, int] | None = {}  # tokens by choice, until there is a count of all
-        self.text_bytes = self.pieces = self.silent = 0
-        self._now = self._start = time.monotonic()
-        self._spoke: dict[int, float] = {}  # when the last text of each choice came; comments are none
+        self.text_bytes = self.pieces = 0
 
     def feed(self, part: bytes) -> bytes:
         """Add a part of the stream and return the events that it completes, unchanged, up to the first error; without a
@@ -85,7 +72,6 @@ class Events:
             if len(self._tail) > LARGEST_EVENT:
                 raise EventTooLarge
             return b""
-        self._now = time.monotonic()
         whole = bytes(self._tail[: ends[-1]])
         del self._tail[: ends[-1]]
         begin, dropped = 0, list[bytes]()
@@ -159,21 +145,10 @@ class Events:
         self.text_bytes += text
         if text:
             self.pieces += 1
-        else:
-            self.silent += 1
-        if text or (end and index not in self._finished):
-            silence = self._now - self._spoke.get(index, self._start)
-            self.silent += int(_FASTEST * silence) if silence > _SILENT_SECONDS else 0
-            self._spoke[index] = self._now
-        if text:
             self._loose = self._loose or index in self._finished  # some servers put a reason into every event
-            self._closed.discard(index)
-        elif end:
-            self._closed.add(index)
         if end:  # some put an empty one there
             self._finished.add(index)
             self.begun = True
-            self.silent += left_out(choice)
         if not self.begun:
             delta = choice.get("delta") or choice.get("message")
             said = delta.items() if isinstance(delta, dict) else ()
@@ -183,16 +158,6 @@ class Events:
     def final(self) -> bool:
         """Whether the count came when the answer was complete, and not only at its beginning or in the middle."""
         return self._last and (self.done or self._alone or not self._loose)
-
-    @property
-    def quiet(self) -> bool:
-        """Whether a choice that may not be complete shows no text any more."""
-        if self.done or (self.finished and self._alone):
-            return False
-        since = [spoke for index, spoke in self._spoke.items() if index not in self._closed]
-        if len(self._spoke) < self._choices:
-            since.append(self._start)
-        return bool(since) and time.monotonic() - min(since) > _SILENT_SECONDS
 
 
 def _larger(usage: dict[str, Any], later: dict[str, Any], deep: bool = True) -> dict[str, Any]:
@@ -245,13 +210,6 @@ def _payload(event: bytes) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
-
-
-def left_out(choice: Mapping[str, Any]) -> int:
-    """Tokens that a choice which has ended may not show: of a filtered answer, or of a call of a tool that was not well
-    formed, vendors leave out some of the text."""
-    end = choice.get("finish_reason")
-    return LEFT_OUT if end and not (isinstance(end, str) and end.lower() in _ENDS) else 0
 
 
 def text_bytes(choice: Any) -> int:

@@ -26,12 +26,14 @@ class Stream:
         parts: its parts that are still to come.
         events: what is known of the stream so far.
         call: the call that it belongs to.
+        ended: whether it has been read to its proper end.
     """
 
     response: aiohttp.ClientResponse
     parts: AsyncIterator[bytes]
     events: Events
     call: Call
+    ended: bool = False
 
     @classmethod
     async def begin(
@@ -87,6 +89,7 @@ class Stream:
         rest = b"" if self.events.done else self.events.rest()
         if self.events.failed or not self.events.finished:
             raise self._failed("broken", "broke off its answer")
+        self.ended = True
         if rest:
             yield rest
 

@@ -40,7 +40,7 @@ from p2l_sdk.serve.gateway.refusal import (
 )
 from p2l_sdk.serve.gateway.reply import LARGEST_REPLY, read_reply
 from p2l_sdk.serve.gateway.request import ChatRequest
-from p2l_sdk.serve.gateway.sse import Events, EventTooLarge, is_error, left_out, text_bytes
+from p2l_sdk.serve.gateway.sse import Events, EventTooLarge, is_error, text_bytes
 from p2l_sdk.serve.gateway.stream import Stream
 from p2l_sdk.serve.gateway.usage import Written
 from p2l_sdk.serve.metrics import ServerMetrics
@@ -65,8 +65,6 @@ class Answer:
         usage: the upstream's token count, if it sent one.
         stream: the open stream whose events follow; None if the content is complete.
         wrote: what the LLM has written, of a complete answer.
-        waited: seconds that the client has let it wait, unread.
-        held: tokens that the upstream may have kept back, as they may have been the text to stop at.
     """
 
     llm: LLMConfig
@@ -75,8 +73,6 @@ class Answer:
     usage: dict[str, Any] | None = None
     stream: Stream | None = None
     wrote: Written | None = None
-    waited: float = 0.0
-    held: int = 0
 
     @property
     def counted(self) -> dict[str, Any] | None:
@@ -89,9 +85,13 @@ class Answer:
     def written(self) -> Written:
         """What has arrived so far."""
         if self.stream is not None:
-            events = self.stream.events
-            return Written(events.text_bytes, events.pieces, events.silent + self.held)
-        return self.wrote or Written(len(self.content), silent=self.held)
+            return Written(self.stream.events.text_bytes, self.stream.events.pieces)
+        return self.wrote or Written(len(self.content))
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it has arrived."""
+        return self.stream is None or self.stream.ended or self.stream.events.done
 
     async def close(self) -> None:
         """End the call, if it is still open."""
@@ -214,7 +214,7 @@ class Upstream:
             if response.status != 200:
                 raise await self._failed(response)
             if not request.stream:
-                return await self._whole(response, alive, request.n * request.held)
+                return await self._whole(response, alive)
             if not _is(response, "text/event-stream"):
                 raise UpstreamError("content", "sent something that is no event stream")
             events = Events(request.n, request.wants_usage)
@@ -225,12 +225,12 @@ class Upstream:
                 found.usage = events.count or billed(events.error)
                 raise found from None
             stays_open = True
-            return Answer(self.llm, self._passed_on(response), begun, stream=stream, held=request.n * request.held)
+            return Answer(self.llm, self._passed_on(response), begun, stream=stream)
         finally:
             if not stays_open:
                 response.release()
 
-    async def _whole(self, response: aiohttp.ClientResponse, alive: Callable[[], None], held: int) -> Answer:
+    async def _whole(self, response: aiohttp.ClientResponse, alive: Callable[[], None]) -> Answer:
         reply = await read_reply(response, LARGEST_REPLY, alive)
         content, value = reply.content, reply.value
         if any(len(secret) >= SHORTEST_SECRET and reply.holds(secret.encode()) for secret in self._secrets):
@@ -249,10 +249,7 @@ class Upstream:
         usage = value.get("usage")
         answer = Answer(self.llm, self._passed_on(response), content)
         answer.usage = usage if isinstance(usage, dict) else None
-        text = text_bytes(choices) if reply.cut is None else text_bytes(choices) + reply.cut
-        # of a large reply much is not looked at, and all of that may be text
-        unseen = held + sum(map(left_out, choices)) + (0 if reply.cut is None else max(0, len(content) - text))
-        answer.wrote = Written(text, silent=unseen)
+        answer.wrote = Written(text_bytes(choices) + (reply.cut or 0))
         return answer
 
     async def _failed(self, response: aiohttp.ClientResponse) -> UpstreamError:

@@ -22,7 +22,6 @@ log = logging.getLogger("p2l_sdk.serve.gateway.usage")
 
 _LONGEST = 131_072  # tokens of an answer that nothing limits
 _UNDER_WAY = 250  # tokens that an LLM has written and that have not arrived when a client leaves: a second or two
-_MOST_UNDER_WAY = 1000  # such tokens of each answer, at most
 _LONGEST_COUNT = 10**7  # tokens of a request; a larger count is a mistake, and no bill
 _MOST_USD = 10**6  # of one answer; a number may have more digits than a float holds
 _TICK = 1e-10  # USD
@@ -40,12 +39,10 @@ class Written:
     Attributes:
         text: bytes of text: content, reasoning, arguments of tools.
         pieces: parts of a stream with text, each at least a token.
-        silent: tokens that may be beside the text: parts of a stream without text; bytes that were not looked at.
     """
 
     text: int
     pieces: int = 0
-    silent: int = 0
 
 
 @dataclass(frozen=True)
@@ -185,16 +182,6 @@ def _priced(usage: Mapping[str, Any], request: ChatRequest, prices: Prices, coun
         read, wrote, cached=cached, stored=stored, marked=marked,
         audio_read=min(heard, read), audio_written=min(said, wrote),
     )  # fmt: skip
-
-
-def most_cost(request: ChatRequest, llm: LLMConfig, quote: Quote, written: Written, *, whole: bool = True) -> float:
-    """The most in USD that an answer can have cost which the upstream did not count: that of the quote, unless it is
-    known how much the LLM reasons unseen, and all it writes is shown. Then every byte of text that has arrived is a
-    token, and so is what is beside it, reasoned unseen and, if the answer is not `whole`, under way."""
-    if quote.limit is None or llm.reasoning is None or llm.reasoning is True or request.speaks or request.hides:
-        return quote.most
-    beside = _BESIDE_TEXT + int(llm.reasoning) + (0 if whole else _MOST_UNDER_WAY)
-    return min(quote.most, quote.read + ((written.text + written.silent) / request.n + beside) * quote.per_token)
 
 
 def estimated_cost(

@@ -18,6 +18,7 @@ from p2l_sdk.serve.errors import SERVER, ApiError
 
 NANO = 10**9
 EVER = ""  # the period of the total
+_ROUNDING = 1e-14  # of a sum of floating-point numbers, relative
 _MOST = 10**17  # nano-dollars: what is more overflows the integers of some store
 
 
@@ -181,5 +182,9 @@ def utc_day(now: float) -> str:
 
 
 def nano(usd: float, whole: Callable[[float], int] = math.ceil) -> int:
-    """USD in nano-dollars, rounded up (or as `whole` does), but for the error of floating-point sums."""
-    return whole(round(min(max(usd, 0.0) * NANO, _MOST), 3))
+    """USD in nano-dollars, rounded up (or as `whole` does), but for the error of floating-point sums: whatever is not
+    nothing costs one at least."""
+    amount = max(usd, 0.0) * NANO
+    if amount >= _MOST:
+        return _MOST
+    return whole(amount * (1 - _ROUNDING if whole is math.ceil else 1 + _ROUNDING))
