@@ -106,17 +106,20 @@ def write_int8(source: Path, target: Path, moments: Mapping[str, np.ndarray], *,
         source: the graph in float32.
         target: where the other one is written; a file `model.onnx.data` beside it, too, if the source has one.
         moments: from `second_moments`.
-        terms: of the inputs, 1 or 2.
+        terms: of the inputs, 1 or 2; those that come from attention have 1.
     """
     import onnx
 
     model = onnx.load(source)
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    new = _Products(weights, moments, terms)
+    new, heads = _Products(weights, moments), set[str]()
     for node in model.graph.node:
         inputs = list(node.input)
+        if node.op_type == "Reshape":
+            heads.update(node.output)
         if node.op_type == "MatMul" and inputs[1] in weights and not any(map(_HEAD.search, inputs)):
-            new.add(node)
+            # attention's heads, side by side, are means of many values: none is so large that one term is too coarse
+            new.add(node, 1 if inputs[0] in heads else terms)
         else:
             new.nodes.append(node)
     used = {name for node in new.nodes for name in node.input}
@@ -131,18 +134,18 @@ def write_int8(source: Path, target: Path, moments: Mapping[str, np.ndarray], *,
 class _Products:
     """The operators of a new graph, and the weights that are new in it."""
 
-    def __init__(self, weights: Mapping[str, Any], moments: Mapping[str, np.ndarray], terms: int) -> None:
+    def __init__(self, weights: Mapping[str, Any], moments: Mapping[str, np.ndarray]) -> None:
         self.nodes: list[Any] = []
         self.weights: list[Any] = []
-        self._old, self._moments, self._n_terms = weights, moments, terms
+        self._old, self._moments = weights, moments
         self._terms: dict[str, list[tuple[str, str, str]]] = {}  # of inputs, which several products may share
         self._rounded: dict[str, tuple[str, str]] = {}
 
-    def add(self, node: Any) -> None:
+    def add(self, node: Any, n_terms: int) -> None:
         """A product in 8 bits in place of a MatMul: the sum of the products of its input's terms."""
         numbers, unit = self._weight(node.input[1])
         parts = []
-        for i, (rounded_input, step, zero) in enumerate(self._split(node.input[0])):
+        for i, (rounded_input, step, zero) in enumerate(self._split(node.input[0], n_terms)):
             name = f"{node.output[0]}_int8_{i}"
             self._node("MatMulInteger", [rounded_input, numbers, zero], f"{name}_sum")
             self._node("Cast", [f"{name}_sum"], f"{name}_float", to=1)  # float32
@@ -153,11 +156,11 @@ class _Products:
         else:
             self._node("Add", parts, node.output[0])
 
-    def _split(self, name: str) -> list[tuple[str, str, str]]:
+    def _split(self, name: str, n_terms: int) -> list[tuple[str, str, str]]:
         """The terms of an input: numbers, step and zero of each."""
         if name not in self._terms:
             terms, left = [], name
-            for i in range(self._n_terms):
+            for i in range(n_terms):
                 if i:
                     whole = self._node("DequantizeLinear", list(terms[-1]), f"{left}_near")
                     left = self._node("Sub", [left, whole], f"{left}_left")
