@@ -5,7 +5,10 @@ by round, so that a busy machine slows all; ratios are taken within a round, and
 the forward pass of the torch model alone, on token ids in one padded batch. With --data, the share of held-out prompts
 with the same best LLM as torch's, and the Bradley-Terry log-loss on the held-out votes stand beside it.
 
-    python benchmarks/runtimes.py --model FOLDER [--model FOLDER] [--data ../shared/data/routing9] [--threads 2]
+A --base is a text backbone as transformers saves it; it gets a random head of nine LLMs, and the tokenizer of the first
+--model if it has none, so only its speed means anything.
+
+    python benchmarks/runtimes.py --model FOLDER [--base FOLDER] [--data ../shared/data/routing9] [--threads 2]
 """
 
 from __future__ import annotations
@@ -52,6 +55,22 @@ def contestants(folder: Path, place: Path) -> tuple[dict[str, Any], dict[str, An
         "onnx int8": load_scorer(place / "int8", runtime="onnx"),
         "openvino": load_scorer(place / "float32", runtime="openvino"),
     }, said
+
+
+def with_head(base: Path, folder: Path, words: Path) -> Path:
+    """Save a backbone with a random head, and the tokenizer in `words`, as a P2L model."""
+    from transformers import AutoModel, AutoTokenizer
+
+    from p2l_sdk.modeling.configuration_p2l import P2LConfig
+    from p2l_sdk.modeling.modeling_p2l import P2LModel
+
+    backbone = AutoModel.from_pretrained(base, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(words)
+    spec: dict[str, Any] = {"models": [f"llm-{i}" for i in range(9)], "feedback": "bt", "chat": False}
+    config = P2LConfig(backbone_config=backbone.config, **spec, cls_token=tokenizer.eos_token or tokenizer.sep_token)
+    P2LModel.on_backbone(config, backbone).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def of_tokens(scorer: Any, n_tokens: int) -> str:
@@ -148,12 +167,20 @@ def show(result: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = rounds_and_json(__doc__, 7)
-    parser.add_argument("--model", action="append", required=True, help="folder of a P2L model on a transformer")
+    parser.add_argument("--model", action="append", default=[], help="folder of a P2L model on a transformer")
+    parser.add_argument("--base", action="append", default=[], help="folder of a text backbone")
     parser.add_argument("--data", type=Path, help="folder with votes_val.parquet and scores_val.parquet")
     parser.add_argument("--processor-time", action="store_true", help="of all threads, for a machine busy with others")
     arguments = parse(parser)
     clock = time.process_time if arguments.processor_time else time.perf_counter
+    if not arguments.model and not arguments.base:
+        parser.error("give a --model or a --base")
     results = [measure(Path(model), arguments.rounds, arguments.data, clock) for model in arguments.model]
+    with tempfile.TemporaryDirectory() as place:
+        for base in map(Path, arguments.base):
+            words = base if (base / "tokenizer.json").is_file() or not arguments.model else Path(arguments.model[0])
+            folder = with_head(base, Path(place) / base.name, words)
+            results.append(measure(folder, arguments.rounds, None, clock))
     where = machine(f"{THREADS} thread(s)")
     if arguments.json:
         print_json(machine=where, rounds=arguments.rounds, results=results)

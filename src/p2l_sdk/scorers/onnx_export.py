@@ -1,8 +1,7 @@
 """Writing a model as an ONNX file beside its weights, by torch's own exporter, and comparing the two.
 
-The graph goes from token ids to coefficients: backbone, pooling and head. With int8, the weights of the backbone's
-matrix products are quantised per channel, and their inputs while it runs; embeddings, attention, norms and head stay
-in float32.
+The graph goes from token ids to coefficients: backbone, pooling and head. With int8, the matrix products of the
+backbone are in 8 bits (`onnx_int8.py`): the inputs in one term, or in two where one changes too much.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import contextlib
 import io
 import json
 import logging
-import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +29,7 @@ from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.modeling.prompt_p2l import Prompt, pad
 from p2l_sdk.outputs.files import new_file
 from p2l_sdk.outputs.leftovers import scratch_folder
+from p2l_sdk.scorers.onnx_int8 import second_moments, write_int8
 from p2l_sdk.scorers.onnx_prompts import trying_prompts
 from p2l_sdk.scorers.onnx_scorer import INPUTS, OUTPUTS, STATE, OnnxScorer, head_tensors, identity
 from p2l_sdk.scorers.transformer import TransformerScorer, shallow_copy
@@ -39,7 +38,6 @@ _OPSET = 23  # the first that has attention as one operator
 _LEAST_EQUAL = 0.99  # share of the prompts whose best LLM must stay the same
 _LARGEST = 1_900_000_000  # bytes of weights in one protocol buffer, which holds 2 GiB
 _BATCH = 256  # prompts compared at a time
-_HEAD = re.compile(r"(?:^|\.)head\.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,15 +88,21 @@ def export_onnx(
     weights = head_tensors(folder, scorer.spec)
     with scratch_folder() as place:
         _write_graph(scorer, graph := place / ONNX_FILE)
-        if int8:
-            graph = _quantised(graph)
-        report = _report(scorer, graph, weights, "int8" if int8 else "float32")
-        exported = OnnxScorer.load(_beside(folder, graph, report, place / "trial"), read_config(folder))
-        found = _compared(scorer, exported, asked, report["precision"], graph)
+        moments = second_moments(scorer, asked) if int8 else {}
+        for terms in (1, 2) if int8 else (0,):
+            (made := place / f"terms{terms}").mkdir()
+            if terms:
+                write_int8(graph, made / ONNX_FILE, moments, terms=terms)
+            tried = made / ONNX_FILE if terms else graph
+            report = _report(scorer, tried, weights, "int8" if int8 else "float32")
+            exported = OnnxScorer.load(_beside(folder, tried, report, made / "trial"), read_config(folder))
+            found = _compared(scorer, exported, asked, report["precision"], tried)
+            if found.equal_routes >= _LEAST_EQUAL:
+                break
         if found.equal_routes < _LEAST_EQUAL and not (int8 and force):
             raise _unlike(found)
         report["comparison"] = {**asdict(found), "with": "built-in prompts" if prompts is None else "own prompts"}
-        _put(graph, report, folder)
+        _put(tried, report, folder)
     return found
 
 
@@ -180,27 +184,6 @@ def _write_graph(scorer: TransformerScorer, file: Path) -> None:
             f"torch cannot export a {model.config.backbone_config.model_type} backbone: {type(cause).__name__} "
             f"{shown(cause)}"
         ) from error
-
-
-def _quantised(graph: Path) -> Path:
-    """The same graph with int8 weights in the matrix products of the backbone, in a folder beside it."""
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    (target := graph.parent / "int8").mkdir()
-    nodes = onnx.load(graph, load_external_data=False).graph.node
-    products = [node for node in nodes if node.op_type == "MatMul"]
-    with _quiet():
-        quantize_dynamic(
-            graph,
-            target / ONNX_FILE,
-            nodes_to_quantize=[node.name for node in products if not any(map(_HEAD.search, node.input))],
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            use_external_data_format=(graph.parent / ONNX_DATA).is_file(),
-            extra_options={"MatMulConstBOnly": True},
-        )
-    return target / ONNX_FILE
 
 
 @contextlib.contextmanager
