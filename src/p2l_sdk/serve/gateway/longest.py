@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 import unicodedata
 from typing import Any
 
@@ -24,7 +23,7 @@ _ESCAPE = 6  # bytes of \\uXXXX
 _BACKSLASH, _U = 0x5C, 0x75
 _SPACES_PER_TOKEN = 16  # of an indentation, at least
 _INDENT = 4  # spaces for each level, in the templates of Llama
-_EXPONENT = re.compile(r"[0-9][eE]\+?[0-9]")
+_KINDS = bytes.maketrans(b"123456789E", b"000000000e")
 _DIGITS = 21  # characters that a number with an exponent grows by, at most (JavaScript writes 9e20 in full)
 _IN_HTML, _ESCAPED = "<>&'", 5  # what some templates escape, for HTML, and by how many characters it grows
 _HEX = np.zeros(256, np.uint16)
@@ -91,9 +90,17 @@ def rewritten(text: str, value: Any) -> int:
     Raises:
         RecursionError: it is too deep.
     """
-    escaped = _ESCAPED * sum(text.count(character) for character in _IN_HTML)
-    numbers = _DIGITS * len(_EXPONENT.findall(text))
-    return escaped + numbers + max(0, len(json.dumps(value)) - len(text.encode("utf-8", "surrogatepass")))
+    plain = text.encode("utf-8", "surrogatepass")
+    grown = _ESCAPED * sum(text.count(character) for character in _IN_HTML) + _DIGITS * _exponents(plain)
+    if text.isascii():
+        return grown + text.count(",") + text.count(":")
+    return grown + max(0, len(json.dumps(value)) - len(plain))
+
+
+def _exponents(plain: bytes) -> int:
+    """How many numbers in JSON have an exponent above 0; what looks like one in a string counts too."""
+    kinds = plain.translate(_KINDS)
+    return kinds.count(b"0e0") + kinds.count(b"0e+0")
 
 
 def indentation(text: str, value: Any, above: int = 0) -> int:
