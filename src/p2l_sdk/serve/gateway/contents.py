@@ -200,7 +200,7 @@ class Contents:
             else:
                 text = json.dumps(value)
                 self.other += len(text)
-            self.other += rewritten(text, value)
+            self.other += rewritten(text, value) + text.count(",") + text.count(":")
         except ValueError:  # templates take it as it is
             return
         except RecursionError:

@@ -81,7 +81,7 @@ def _of_escapes(step: str, escaped: npt.NDArray[np.uint8]) -> int:
 
 
 def rewritten(text: str, value: Any) -> int:
-    """The most tokens that JSON grows by where it is read and written again.
+    """The most tokens that JSON grows by where it is read and written again, without spaces behind commas and colons.
 
     Args:
         text: the JSON, as it came.
@@ -93,7 +93,7 @@ def rewritten(text: str, value: Any) -> int:
     plain = text.encode("utf-8", "surrogatepass")
     grown = _ESCAPED * sum(text.count(character) for character in _IN_HTML) + _DIGITS * _exponents(plain)
     if text.isascii():
-        return grown + text.count(",") + text.count(":")
+        return grown
     return grown + max(0, len(json.dumps(value)) - len(plain))
 
 
