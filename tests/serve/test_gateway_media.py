@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+import unicodedata
 from typing import Any
 
 import httpx
@@ -12,9 +13,10 @@ import pytest
 from billing_fixtures import ask
 from gateway_llms import TEAM
 
+from p2l_sdk.serve.gateway.charges import check_charges
 from p2l_sdk.serve.gateway.contents import UNKNOWN
 from p2l_sdk.serve.gateway.references import LARGEST, written_out
-from p2l_sdk.serve.gateway.request import ChatRequest
+from p2l_sdk.serve.gateway.request import BadRequest, ChatRequest
 from p2l_sdk.serve.gateway.size import Size
 
 pytest_plugins = ["billing_fixtures", "gateway_fixtures"]
@@ -47,6 +49,19 @@ def part(**one: Any) -> Size:
         {"url": packed(b"x" * 99), "format": "text/plain"}, {"url": packed(PDF)}, {"url": packed(bytes(900) + PDF)},
         {"url": packed(FILM)}, {"url": packed(b"\x1aE\xdf\xa3" + bytes(99))}, {"url": packed(b"PK\x03\x04" + bytes(9))},
         {"url": "data:image/png,%25PDF-1.7"}, {"url": "data:image/png," + "%25PDF-1.7".replace("%25", "%")},
+        {"url": "https://x.example/a.%70df"}, {"url": "https://x.example/a.pd%66"}, {"url": "https://x.example/a%2epdf"},
+        {"url": "https://x.example/a.%2570df"}, {"url": "https://x.example/a.%u0070df"}, {"url": "https://x.example/a%0A"},
+        {"url": "https://generativelanguage.googleapis.com:443/v1beta/files/abc"},
+        {"url": "https://generativelanguage.googleapis.com./v1beta/files/abc"},
+        {"url": "https://generativelanguage\u3002googleapis.com/v1beta/files/abc"},
+        {"url": "https://generativelanguag%65.googleapis.com/v1beta/files/abc"},
+        {"url": "https://x@generativelanguage.googleapis.com/v1beta/files/abc"},
+        {"url": "https://GenerativeLanguage.googleapis.com/v1beta/files/abc"}, {"url": "HTTPS://x.example/a"},
+        {"url": "https:\\\\x.example\\a"}, {"url": "https:/x.example/a"}, {"url": "https://x.example\\a.png"},
+        {"url": " https://x.example/a"}, {"url": "https://x.example/a\tb"}, {"url": "https://x.example/a.p\ndf"},
+        {"url": "https://x.example/\uff50df"}, {"url": "gs://bucket/a.png"}, {"url": "s3://bucket/a.png"},
+        {"url": packed(b"x", "image/new")}, {"url": packed(b"x", "IMAGE/png")},
+        {"url": packed(b"x", "image/png;name=a")},
         {"url": packed(PDF).replace("JVBE", "JV\nBE")}, {"url": "data:image/png;base64,gs://bucket/a.mp4"},
     ],
     ids=str,
@@ -88,12 +103,50 @@ def test_a_text_that_may_be_something_else_counts_as_that(file):
     assert part(type="file", file=file).other >= UNKNOWN
 
 
-def test_a_text_in_a_file_is_three_tokens_for_each_character():
-    text = packed(b"hello " * 50, "text/markdown")
-    for more in ({}, {"filename": "a.md"}, {"filename": "a.ts"}, {"format": "text/plain"}):
-        found = part(type="file", file={"file_data": text, **more})
-        assert found.other == 2 * len(text)
-        assert found.most >= len(text)
+def file(kind: str, text: str, charset: str = "utf-8", **more: Any) -> Size:
+    return part(type="file", file={"file_data": packed(text.encode(charset), kind), **more})
+
+
+def test_a_text_in_a_file_is_as_large_as_its_longest_form():
+    for text, tokens in (
+        ("hello " * 50, 300),
+        ("\ufdfa" * 50, 33 * 50),
+        ("é" * 50, 2 * 50),
+        ("a & b &amp; c", 13 + 66),
+    ):
+        for kind in ("text/markdown", "text/plain;charset=utf-8", "application/json"):
+            for more in ({}, {"filename": "a.md"}, {"filename": "a.ts"}, {"format": "text/plain"}):
+                found = file(kind, text, **more)
+                assert len(unicodedata.normalize("NFKC", text).encode()) <= found.other == tokens
+                assert found.most >= len(text)
+                assert found.strange == []
+    # in base64 though it does not say so, as some take it: four characters of it may be 33 tokens
+    plain = part(type="file", file={"file_data": "data:text/plain,77e6"})
+    assert (plain.other, plain.strange) == (36, [])
+    assert (
+        part(type="image_url", image_url={"url": packed("\ufdfa".encode() * 50, "text/plain")}).other > UNKNOWN + 1650
+    )
+    assert (
+        part(type="video_url", video_url={"url": packed("\ufdfa".encode() * 50, "text/plain")}).other > UNKNOWN + 1650
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (packed(b"\xfa\xfd", "text/plain;charset=utf-16le"), "data:text/plain;charset=utf-16le;base64"),
+        (packed(b"\xff\xfe\xfa\xfd", "text/plain"), "data:text/plain;base64"),
+        (packed(b"x", "application/octet-stream"), "data:application/octet-stream;base64"),
+        (packed(b"x", "application/x-new"), "data:application/x-new;base64"), ("aGVsbG8=", "file_data"),
+        (packed(b"x", "TEXT/plain"), "data:TEXT/plain;base64"),
+        ("data:text/plain;base64,77e6!", "data:text/plain;base64"),
+    ],
+)  # fmt: skip
+def test_a_file_of_which_nobody_knows_what_it_may_be_is_refused(data, name):
+    assert part(type="file", file={"file_data": data}).strange == [(0, name)]
+    for known in (packed(PDF, "application/pdf"), "https://x.example/a", packed(b"x", "application/vnd.ms-excel")):
+        found = part(type="file", file={"file_data": known})
+        assert (found.other, found.strange) == (UNKNOWN, [])
 
 
 @pytest.mark.parametrize(
@@ -149,10 +202,60 @@ def test_references_are_found_by_their_place_and_by_their_last_name():
         {"components": {"schemas": {"a": big}}, "p": {"$ref": "#/components/schemas/a"}},
         {"$defs": {"a": {"type": "string"}}, "inner": {"$defs": {"a": big}, "p": [{"$ref": "#/$defs/a"}]}},
         {"allOf": [{}, big], "p": {"$ref": "#/allOf/1"}},
+        {"allOf": ["x" * 500], "p": {"$ref": "#/allOf/0"}},
+        {"allOf": [big], "p": {"$ref": "#/allOf"}},
         {"$defs": {"a/b": big}, "p": {"$ref": "#/$defs/a~1b"}},
         {"$defs": {"a": big}, "p": json.loads('{"\\u0024ref": "#/$defs/a"}')},
     ):
         assert 500 < written_out(json.dumps(schema).replace("$ref", "\\u0024ref"), schema) < 1200
+
+
+@pytest.mark.parametrize(
+    ("schema", "keyword"),
+    [
+        ({"$defs": {"z": {"$anchor": "a"}}, "p": {"$ref": "#"}}, "$anchor"), ({"p": {"$ref": "#a"}}, "$ref"),
+        ({"$defs": {"z": {"$id": "http://x/a"}}}, "$id"), ({"p": {"$ref": "http://x/a"}}, "$ref"),
+        ({"p": {"$ref": "a"}}, "$ref"), ({"p": {"$ref": "#/%24defs/a"}}, "$ref"),
+        ({"p": {"$ref": "#/$defs//a"}}, "$ref"),
+        ({"p": {"$ref": ["#"]}}, "$ref"), ({"p": {"$dynamicRef": "#/$defs/a"}}, "$dynamicRef"),
+        ({"p": {"$recursiveRef": "#"}}, "$recursiveRef"), ({"p": {"$REF": "#/$defs/a"}}, "$REF"),
+        ({"properties": {"$ref": "other.json"}}, "$ref"), ({"properties": {"properties": {"$id": {}}}}, "$id"),
+        ({"$defs": [{"$ref": "#"}]}, "$defs"), ({"$new": {}}, "$new"),
+        ({"properties": {"$dynamicRef": ["x"]}}, "$dynamicRef"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_refers_to_elsewhere_is_refused_by_its_name(schema, keyword):
+    function = {"name": "f", "parameters": schema}
+    for fields in (
+        {"tools": [{"type": "function", "function": function}]},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}},
+        {"guided_json": schema}, {"functions": [function]}, {"structured_outputs": {"json": schema}},
+    ):  # fmt: skip
+        text = json.dumps(ask(**fields))
+        for body in (text, text.replace("$", "\\u0024")):
+            request = ChatRequest.parse(body.encode())
+            with pytest.raises(BadRequest, match=r"which may refer to anything, may be charged") as refused:
+                check_charges(request, ())
+            assert f"`allow` '{keyword}'" in str(refused.value)
+            assert refused.value.param == next(iter(fields))
+            check_charges(request, (keyword,))
+
+
+def test_names_that_look_like_keywords_and_plain_references_pass():
+    schema = {
+        "$schema": "http://json-schema.org/draft-07/schema#", "$comment": "x", "$defs": {"$a": {"type": "string"}},
+        "definitions": {"b": {}}, "patternProperties": {"$id": {}}, "description": "say $id or $ref",
+        "properties": {"$filter": {"type": "string"}, "$ref": {"type": "string"}, "$id": True, "c": {"$ref": "#"}},
+        "anyOf": [{"$ref": "#/$defs/$a"}, {"$ref": "#/definitions/b"}, {"$ref": "#/properties/c"}],
+    }  # fmt: skip
+    for fields in (
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}]},
+        {"format": schema},
+    ):
+        check_charges(ChatRequest.parse(json.dumps(ask(**fields)).encode()), ())
+    metadata = {"metadata": {"$app": "x"}, "messages": [{"role": "user", "content": '{"$id": 1}'}]}
+    check_charges(ChatRequest.parse(json.dumps(ask(**metadata)).encode()), ())
 
 
 def test_what_refers_to_itself_is_written_out_once():

@@ -11,10 +11,12 @@ from typing import Any
 
 from p2l_sdk.serve.gateway.config import PRICED
 from p2l_sdk.serve.gateway.contents import FIELDS, TOOL, strangers
+from p2l_sdk.serve.gateway.references import strange_keyword
 from p2l_sdk.serve.gateway.request import BadRequest, ChatRequest
 
 _TOOLS = ("function", "custom")  # kinds that the client runs itself
 _FORMATS = ("text", "json_object", "json_schema", "json", "regex", "grammar", "ebnf", "structural_tag")
+_NO_SCHEMA = ("messages", "metadata")
 _PLAIN = frozenset((  # fields that cost no more than the tokens they hold, at any vendor
     "model", "messages", "audio", "n", "stream", "stream_options", "cost", "max_tokens", "max_completion_tokens",
     "min_tokens", "temperature", "top_p", "top_k", "top_a", "min_p", "typical_p", "seed", "random_seed", "stop",
@@ -53,6 +55,9 @@ def check_charges(request: ChatRequest, allow: Collection[str]) -> None:
         value = field.value
         if value is None or value is False or name in allow or name in PRICED:  # those were asked for before
             continue
+        keyword = None if name in _NO_SCHEMA else strange_keyword(field.text, value, allow)
+        if keyword is not None:
+            raise _refused(f"{keyword[:100]!r} in {name}, which may refer to anything,", keyword[:100], name)
         if name == "tools":
             _check_tools(value, allow)
         elif name == "chat_template_kwargs" and not _switches(value):
@@ -60,7 +65,7 @@ def check_charges(request: ChatRequest, allow: Collection[str]) -> None:
         elif name == "modalities":
             if not isinstance(value, list) or any(kind not in ("text", "audio") for kind in value):
                 raise _refused("an answer in anything but text and audio", name)
-        elif name == "response_format" and isinstance(value, dict) and value.get("type") not in _FORMATS:
+        elif name == "response_format" and not (isinstance(value, dict) and value.get("type") in _FORMATS):
             raise _refused("an answer in anything but text", name)
         elif name in FIELDS:
             for other in strangers(value, FIELDS[name]):

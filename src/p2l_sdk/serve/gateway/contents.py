@@ -6,18 +6,28 @@ nothing is passed on there that is not counted.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping
 from enum import Enum, auto
 from typing import Any
 
-from p2l_sdk.serve.gateway.longest import longest
-from p2l_sdk.serve.gateway.media import Medium, is_packed_image, may_be_other
+from p2l_sdk.serve.gateway.longest import longest, rewritten
+from p2l_sdk.serve.gateway.media import (
+    Medium,
+    is_known,
+    is_packed_image,
+    may_be_other,
+    tokens_if_text,
+    tokens_of_text,
+)
 
 UNKNOWN, USUAL_UNKNOWN = 100_000, 3000  # tokens of a part whose size the request does not show: a video, a file
 _AUDIO_BYTES, _USUAL_AUDIO_BYTES = 64, 1000  # of base64 per token of audio: at least, usually
 _LEAST_AUDIO = 100  # tokens that a vendor bills for the shortest sound
 _SHORTEST_AUDIO = 1000  # characters in base64; shorter data is the name of a sound elsewhere
-_LONGEST_FORM = 3  # tokens, at most, for a character of a text in a data URL (see `longest`), or of what is encrypted
+_ENCRYPTED = 3  # tokens, at most, for a character of what is encrypted
+_READABLE = ("text", "thinking")  # what is not, in thoughts that are sent back
+_PER_ARGUMENT = 16  # tokens that a template writes around each argument of a call, at most
 
 
 class Cost(Enum):
@@ -61,6 +71,7 @@ _OWN = {  # litellm's names for what other vendors say in an answer
     "thinking_blocks": _THOUGHTS, "reasoning_content": str, "refusal": str, "thought_signature": str,
     "thought_signatures": [str], "citations": ([str], [NAMES], [[NAMES]]),
 }  # fmt: skip
+_THOUGHT_OF = ("extra_content", "provider_specific_fields", "reasoning_details", "thinking_blocks")
 _CALL = {"name": str, "arguments": ANY, "provider_specific_fields": _OWN}
 _MESSAGE: dict[str, Any] = {  # beside `content`; what is no sound costs its bytes
     "role": str, "name": str, "tool_call_id": str, "refusal": str, "reasoning_content": str, "reasoning": str,
@@ -74,10 +85,10 @@ _MESSAGE: dict[str, Any] = {  # beside `content`; what is no sound costs its byt
     "extra_content": _SIGNED, "provider_specific_fields": _OWN,
     "reasoning_details": _THOUGHTS, "thinking_blocks": _THOUGHTS,  # OpenRouter's, litellm's
 }  # fmt: skip
-_FUNCTION = {"name": str, "description": str, "parameters": ANY, "strict": PLAIN, "cache_control": _KEPT}
+_FUNCTION = {"name": str, "description": str, "parameters": dict, "strict": PLAIN, "cache_control": _KEPT}
 TOOL: dict[str, Any] = {
-    "type": str, "function": _FUNCTION, "custom": {"name": str, "description": str, "format": ANY},
-    "input_schema": ANY, **_FUNCTION,
+    "type": str, "function": _FUNCTION, "custom": {"name": str, "description": str, "format": dict},
+    "input_schema": dict, **_FUNCTION,
 }  # fmt: skip
 FIELDS: dict[str, Any] = {  # of a request, those of which something is known
     "functions": [_FUNCTION],
@@ -97,8 +108,8 @@ def strangers(value: Any, shape: Any) -> Iterator[str]:
 
     Args:
         value: JSON.
-        shape: a type; a list of one shape; an object by name; several, of which one must fit; or `ANY`, `PLAIN`,
-            `NAMES`.
+        shape: a type (dict: any object); a list of one shape; an object by name; several, of which one must fit; or
+            `ANY`, `PLAIN`, `NAMES`.
     """
     if shape is ANY or _says_nothing(value):
         return
@@ -114,6 +125,8 @@ def strangers(value: Any, shape: Any) -> Iterator[str]:
     elif isinstance(shape, list) and isinstance(value, list):
         for inner in value:
             yield from strangers(inner, shape[0])
+    elif shape is dict and isinstance(value, dict):
+        return
     elif shape is NAMES and isinstance(value, dict):
         yield from (name for name, inner in value.items() if isinstance(inner, list | dict) and inner)
     elif not (isinstance(value, str | int | float) if shape is PLAIN else shape is str and isinstance(value, str)):
@@ -134,13 +147,11 @@ class Contents:
         usual: tokens of everything else, usually.
         audio: tokens of audio, at most.
         sounds: number of sounds.
-        kept: whether parts are marked to be kept in the upstream's cache.
         strange: what is not in the table: the place of its message, and its name.
     """
 
     def __init__(self, messages: Collection[Mapping[str, Any]]) -> None:
         self.text = self.inline = self.images = self.other = self.usual = self.audio = self.sounds = 0
-        self.kept = False
         self.strange: list[tuple[int, str]] = []
         for self._place, message in enumerate(messages):
             for name, value in message.items():
@@ -162,15 +173,40 @@ class Contents:
                 self._add(max(1, _entries(value)))
             if name == "audio":  # an earlier answer, which the vendor has kept
                 self._add(1, sounds=1)
-            elif name in ("reasoning_details", "thinking_blocks"):
-                self.other += _LONGEST_FORM * _encrypted(value)
-            elif name == "provider_specific_fields" and isinstance(value, dict):
-                self.other += _LONGEST_FORM * _encrypted(value.get("thinking_blocks"))
-            elif name == "tool_calls":
-                self.text += _bytes_of_calls(value)
-            elif name != "cache_control" and isinstance(value, str):
+            elif name in _THOUGHT_OF:
+                self.other += _ENCRYPTED * _encrypted(value)
+            elif name in ("tool_calls", "function_call"):
+                for call in value if isinstance(value, list) else [{"function": value}]:
+                    self._call(call)
+            elif isinstance(value, str):
                 self.text += longest(value)
-            self.kept = self.kept or name == "cache_control"
+
+    def _call(self, call: Any) -> None:
+        """A call of a tool: its name and arguments, which templates read and write anew, and thoughts beside them."""
+        places = [call, *(call.get(kind) for kind in ("function", "custom"))] if isinstance(call, dict) else []
+        for place in places:
+            for name, value in place.items() if isinstance(place, dict) else ():
+                if name == "arguments":
+                    self._arguments(value)
+                elif name in _THOUGHT_OF:
+                    self.other += _ENCRYPTED * _encrypted(value)
+                if isinstance(value, str) and place is not call:
+                    self.text += longest(value)
+
+    def _arguments(self, value: Any) -> None:
+        try:
+            if isinstance(value, str):
+                text, value = value, json.loads(value)
+            else:
+                text = json.dumps(value)
+                self.other += len(text)
+            self.other += rewritten(text, value) + text.count(",") + text.count(":")
+        except ValueError:  # templates take it as it is
+            return
+        except RecursionError:
+            self._note("arguments")
+            self._add(1)
+        self.other += _PER_ARGUMENT * (len(value) if isinstance(value, dict) else 1)
 
     def _content(self, content: Any) -> None:
         if isinstance(content, str):
@@ -200,12 +236,12 @@ class Contents:
         for name, value in part.items():
             if isinstance(value, str) and name in ("text", "thinking", "refusal"):
                 self.text += longest(value)
-            if name == "cache_control" and value:
-                self.kept = True
-            elif name != "type" and cost is not None and not _says_nothing(value):
+            if name not in ("type", "cache_control") and cost is not None and not _says_nothing(value):
                 for other in [name] if name not in shape else strangers(value, shape[name]):
                     self._note(other or name)
                     known = known and isinstance(value, int | float)
+        if kind == "thinking":
+            self.other += _ENCRYPTED * _encrypted(part)
         if cost is Cost.TEXT and known:
             return
         number = max(1, _entries(part))
@@ -216,6 +252,10 @@ class Contents:
             self._sound(part.get("input_audio") if known else None, number)
         elif cost is Cost.FILE and known:
             self._file(part.get("file"))
+        elif cost is Cost.VIDEO and known:
+            for film in _strings(part):
+                self.other += tokens_if_text(film)
+            self._add(number)
         else:
             self._add(number)
 
@@ -228,6 +268,7 @@ class Contents:
             self.other += UNKNOWN * number
         elif isinstance(url, str) and may_be_other(Medium.IMAGE, url, form):
             self._add(number)
+            self.other += tokens_if_text(url, form)
         elif isinstance(url, str) and is_packed_image(url):
             self.inline += len(url)
 
@@ -240,6 +281,7 @@ class Contents:
         at_hand = isinstance(data, str) and len(sent) >= _SHORTEST_AUDIO and ":" not in sent and "." not in sent
         if not at_hand or may_be_other(Medium.AUDIO, whole, form):
             self._add(number, sounds=number)
+            self.other += tokens_if_text(data, form) if isinstance(data, str) else 0
             return
         tokens = len(sent) // _AUDIO_BYTES + _LEAST_AUDIO
         self.inline += len(data)
@@ -247,19 +289,21 @@ class Contents:
         self.usual += len(sent) // _USUAL_AUDIO_BYTES
 
     def _file(self, file: Any) -> None:
-        """A file. Every byte of a text may be a token; a PDF, packed as it is, may hold more tokens than bytes."""
+        """A file: a text, which is looked at, or something of unknown size."""
         held: dict[str, Any] = file if isinstance(file, dict) else {}
-        data: Any = held.get("file_data")
-        identity = held.get("file_id")
-        is_text = isinstance(data, str) and data.startswith("data:text/")
-        if is_text:
-            self.other += (_LONGEST_FORM - 1) * len(data)
-        if (data or not identity) and not (
-            is_text and not may_be_other(Medium.TEXT, data, held.get("format"), held.get("filename"))
-        ):
+        data, form = held.get("file_data"), held.get("format")
+        if held.get("file_id") or not data:
             self._add(1)
-        if identity:
-            self._add(1)
+        if not isinstance(data, str) or not data:
+            return
+        tokens = tokens_of_text(data)
+        if tokens is not None and not may_be_other(Medium.TEXT, data, form, held.get("filename")):
+            self.other += tokens
+            return
+        self._add(1)
+        self.other += tokens_if_text(data, form)
+        if not is_known(data):
+            self._note(data.partition(",")[0] if data.startswith("data:") else "file_data")
 
     def _add(self, number: int, sounds: int = 0) -> None:
         """So many things of unknown size, that many of them sounds."""
@@ -286,17 +330,18 @@ def _entries(value: Any) -> int:
 
 
 def _encrypted(thoughts: Any) -> int:
-    """Characters of what is encrypted in thoughts that are sent back."""
-    held = [one.get("data") for one in thoughts if isinstance(one, dict)] if isinstance(thoughts, list) else ()
-    return sum(len(data) for data in held if isinstance(data, str))
+    """Characters of what may be encrypted in thoughts that are sent back: signatures and data."""
+    return sum(len(text) for text in _strings(thoughts, _READABLE))
 
 
-def _bytes_of_calls(calls: Any) -> int:
-    """Bytes of the calls of tools in a message: names and arguments."""
-    size = 0
-    for call in calls if isinstance(calls, list) else ():
-        for kind in ("function", "custom"):
-            held = call.get(kind) if isinstance(call, dict) else None
-            texts = held.values() if isinstance(held, dict) else ()
-            size += sum(longest(text) for text in texts if isinstance(text, str))
-    return size
+def _strings(value: Any, without: Collection[str] = ()) -> Iterator[str]:
+    """All strings in JSON, but for those of these names."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict):
+            left += [inner for name, inner in one.items() if name not in without or not isinstance(inner, str)]
+        elif isinstance(one, list):
+            left += one

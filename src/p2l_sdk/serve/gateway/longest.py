@@ -1,13 +1,15 @@
 """The most tokens that a text can be: one for each byte of it in UTF-8, in the form that makes it longest.
 
 Tokenizers bring a text into a normal form first: Qwen's into NFC, those of T5 and XLM-R into NFKC, which turns the
-three bytes of U+FDFA into 33. Templates write tools with a line, and an indentation, for each entry. A text is looked
-at in short steps of numpy, so that one of many megabytes keeps nobody waiting, and no longer than it takes to read it.
+three bytes of U+FDFA into 33. Templates write tools with a line, and an indentation, for each entry, and write JSON
+anew: 9e15 becomes 9000000000000000.0. A text is looked at in short steps of numpy, so that one of many megabytes keeps
+nobody waiting, and no longer than it takes to read it.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import unicodedata
 from typing import Any
 
@@ -21,6 +23,9 @@ _ESCAPE = 6  # bytes of \\uXXXX
 _BACKSLASH, _U = 0x5C, 0x75
 _SPACES_PER_TOKEN = 16  # of an indentation, at least
 _INDENT = 4  # spaces for each level, in the templates of Llama
+_KINDS = bytes.maketrans(b"123456789E", b"000000000e")
+_DIGITS = 21  # characters that a number with an exponent grows by, at most (JavaScript writes 9e20 in full)
+_IN_HTML, _ESCAPED = "<>&'", 5  # what some templates escape, for HTML, and by how many characters it grows
 _HEX = np.zeros(256, np.uint16)
 for _i, _digit in enumerate("0123456789abcdef"):
     _HEX[[ord(_digit), ord(_digit.upper())]] = _i
@@ -73,6 +78,29 @@ def _of_escapes(step: str, escaped: npt.NDArray[np.uint8]) -> int:
     digits = [_HEX[part[at + i]] for i in range(2, 6)]
     codes = (digits[0] << 12) | (digits[1] << 8) | (digits[2] << 4) | digits[3]
     return int(escaped[codes].sum(dtype=np.int64))
+
+
+def rewritten(text: str, value: Any) -> int:
+    """The most tokens that JSON grows by where it is read and written again, without spaces behind commas and colons.
+
+    Args:
+        text: the JSON, as it came.
+        value: what it means.
+
+    Raises:
+        RecursionError: it is too deep.
+    """
+    plain = text.encode("utf-8", "surrogatepass")
+    grown = _ESCAPED * sum(text.count(character) for character in _IN_HTML) + _DIGITS * _exponents(plain)
+    if text.isascii():
+        return grown
+    return grown + max(0, len(json.dumps(value)) - len(plain))
+
+
+def _exponents(plain: bytes) -> int:
+    """How many numbers in JSON have an exponent above 0; what looks like one in a string counts too."""
+    kinds = plain.translate(_KINDS)
+    return kinds.count(b"0e0") + kinds.count(b"0e+0")
 
 
 def indentation(text: str, value: Any, above: int = 0) -> int:

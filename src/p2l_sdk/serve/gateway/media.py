@@ -13,6 +13,8 @@ import urllib.parse
 from enum import Enum
 from typing import Any
 
+from p2l_sdk.serve.gateway.longest import longest
+
 
 class Medium(Enum):
     """What a part of a message says that it is; its value is the family of its types."""
@@ -33,11 +35,28 @@ _ENDINGS = {
         (Medium.TEXT, f"{_IMAGES}|{_SOUNDS}|{_OTHERS}"),
     )
 }
-_IMAGE_ENDING = re.compile(rf"\.({_IMAGES})$", re.IGNORECASE)
-_WEB = re.compile(r"https?://(?!generativelanguage\.googleapis\.com/)", re.IGNORECASE)  # where files of any kind lie
+# an address of the web that can be read in one way only: no user, no capitals and no dot at the end of its host
+_WEB = re.compile(r"https?://([a-z0-9-]+(?:\.[a-z0-9-]+)*)(?::[0-9]{1,5})?((?:[/?#][!-\[\]-~]*)?)")
+_HIDDEN = re.compile(  # escapes of letters, digits, dots and controls, which nobody needs to escape; half ones
+    r"%(?:25)*(?:[01].|2e|3[0-9]|4[1-9a-f]|5[0-9a]|6[1-9a-f]|7[0-9af]|c[01]|u)|%(?![0-9a-f]{2})", re.IGNORECASE
+)
+_FILES = "generativelanguage.googleapis.com"  # where files of any kind lie
 _FORMAT = re.compile(r"[a-z0-9_]+")
-_DATA = re.compile(r"data:([^,;]*)[^,]*,", re.IGNORECASE)
-_PACKED = ("png", "jpeg", "jpg", "gif", "webp", "bmp", "tiff", "heic", "heif", "avif")
+_DATA = re.compile(r"data:([a-z0-9.+/-]*)((?:;(?:charset=)?utf-?8|;charset=us-ascii|;codecs=[a-z0-9.]+)?(?:;base64)?),")
+_IMAGE_KINDS = frozenset(
+    f"image/{kind}" for kind in ("png", "jpeg", "jpg", "gif", "webp", "bmp", "tiff", "heic", "heif", "avif")
+)
+_DRAWN = "image/svg+xml"  # an image that is text, too
+_TEXTS = re.compile(
+    r"text/(?!rtf)[a-z0-9.+-]+|application/(json|jsonl|x-ndjson|xml|yaml|x-yaml|toml|sql|javascript|x-sh|x-python)"
+)
+_DOCUMENTS = re.compile(
+    r"application/(pdf|msword|rtf|zip|epub\+zip|vnd\.[a-z0-9.+-]+)|text/rtf|(audio|video)/[a-z0-9.+-]+|"
+    + "|".join(map(re.escape, sorted(_IMAGE_KINDS)))
+)
+_PER_CHARACTER = 9  # tokens, at most, of a character in base64 whose text is not looked at: four may be one U+FDFA
+_ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*://")
+_ENTITY = 33  # tokens, at most, of an escape for HTML
 _HEAD = 1024  # bytes, in which a PDF may begin
 _FTYP_IMAGES = (b"hei", b"hev", b"mif", b"msf", b"avi")  # brands of images in the container of MP4
 
@@ -57,11 +76,9 @@ def may_be_other(medium: Medium, address: str, form: Any = None, name: Any = Non
         return True
     said = _DATA.match(address)
     if said is None:
-        path = address.partition("//")[2].partition("/")[2]
-        known = _WEB.match(address) or (medium is Medium.IMAGE and _IMAGE_ENDING.search(path))
-        return not known or _ENDINGS[medium].search(path) is not None
-    kind = said[1].lower()
-    if kind and not kind.startswith(medium.value):
+        web = _WEB.fullmatch(address)
+        return web is None or web[1] == _FILES or any(odd.search(web[2]) for odd in (_HIDDEN, _ENDINGS[medium]))
+    if not _is_of(medium, said[1]):
         return True
     return "://" in address or _is_other(medium, _head(address[said.end() :][: 2 * _HEAD], said[0]))
 
@@ -69,13 +86,58 @@ def may_be_other(medium: Medium, address: str, form: Any = None, name: Any = Non
 def is_packed_image(address: str) -> bool:
     """Whether an address holds an image whose bytes are no text to anybody."""
     said = _DATA.match(address)
-    return said is not None and said[1].lower() in [f"image/{kind}" for kind in _PACKED]
+    return said is not None and said[1] in _IMAGE_KINDS
+
+
+def tokens_of_text(address: str) -> int | None:
+    """The most tokens that a text in an address can be; None if it is none, or is not in UTF-8."""
+    said = _DATA.match(address)
+    if said is None or not _TEXTS.fullmatch(said[1]):
+        return None
+    sent = address[said.end() :]
+    if not said[2].endswith(";base64"):  # which some decode all the same
+        return _PER_CHARACTER * len(sent)
+    try:
+        text = base64.b64decode(sent, validate=True).decode()
+    except ValueError:
+        return None
+    return longest(text) + _ENTITY * text.count("&")
+
+
+def tokens_if_text(address: str, form: Any = None) -> int:
+    """The most tokens of what is packed in an address, if somebody takes that for a text.
+
+    Args:
+        address: an address.
+        form: its `format`, if it has one.
+    """
+    said = _DATA.match(address)
+    if address[:5].lower() != "data:" or (said and _DOCUMENTS.fullmatch(said[1]) and form in (None, said[1])):
+        return 0
+    return _PER_CHARACTER * len(address)
+
+
+def is_known(address: str) -> bool:
+    """Whether it is known what a file of this address can be: a document, a text, or something that lies elsewhere."""
+    said = _DATA.match(address)
+    if said is None:
+        return _ELSEWHERE.match(address) is not None
+    return _DOCUMENTS.fullmatch(said[1]) is not None or tokens_of_text(address) is not None
+
+
+def _is_of(medium: Medium, kind: str) -> bool:
+    """Whether a type of MIME is of this medium. A sound may come without one."""
+    if medium is Medium.IMAGE:
+        return kind in _IMAGE_KINDS or kind == _DRAWN
+    if medium is Medium.TEXT:
+        return _TEXTS.fullmatch(kind) is not None
+    return not kind or kind.startswith(medium.value)
 
 
 def _fits(medium: Medium, form: str) -> bool:
     """Whether a format is of this medium: a type of MIME, or a short name."""
     if "/" in form:
-        return form.startswith(medium.value)
+        return _is_of(medium, form)
     return _FORMAT.fullmatch(form) is not None and not _ENDINGS[medium].fullmatch(f".{form}")
 
 

@@ -2,13 +2,15 @@
 
 A kilobyte of definitions that refer to each other several times becomes megabytes. A reference is taken to be each
 definition that it may mean: the one at its place, seen from any object around it, and one of its last name. One that
-stands in itself is not written out again.
+stands in itself is not written out again. What refers in another way than by a plain pointer is not followed here;
+`strange_keyword` names it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from p2l_sdk.serve.gateway.longest import depth, indentation, longest
@@ -17,6 +19,8 @@ LARGEST = 300_000  # tokens of a schema whose references are written out
 _AT_LEAST = 16  # tokens for which each reference counts
 _MOST_STEPS = 100_000  # of the search, about a tenth of a second
 _DEFINITIONS = ("$defs", "definitions")
+_NAMED = (*_DEFINITIONS, "properties", "patternProperties", "dependentSchemas")  # whose names are no keywords
+_POINTER = re.compile(r"#(/[^/%\s]+)*")
 _Around = tuple[dict[str, Any], Any]  # an object, and the objects around it, as links of a chain
 
 
@@ -29,6 +33,37 @@ def written_out(text: str, value: Any) -> int:
         value: what it means.
     """
     return _Search().added(value) if "$ref" in text or "\\u" in text else 0
+
+
+def strange_keyword(text: str, value: Any, allow: Collection[str] = ()) -> str | None:
+    """A keyword of JSON Schema, if there is one, that refers to elsewhere in a way that is not counted by
+    `written_out`: `$id`, `$anchor`, `$dynamicRef`, and a `$ref` that is no plain pointer into the same JSON.
+
+    Args:
+        text: the JSON, as it came.
+        value: what it means.
+        allow: keywords that are let pass.
+    """
+    left = [(value, False)] if "$" in text or "\\u0024" in text else []
+    while left:
+        one, named = left.pop()
+        if isinstance(one, list):
+            left += [(inner, False) for inner in one]
+        elif isinstance(one, dict):
+            for name, inner in one.items():
+                a_property = named and isinstance(inner, dict | bool)
+                if name.startswith("$") and not (a_property or name in allow or _is_plain(name, inner)):
+                    return str(name)
+                left.append((inner, name in _NAMED and not named))
+    return None
+
+
+def _is_plain(name: str, value: Any) -> bool:
+    if name == "$defs":
+        return isinstance(value, dict)
+    if not isinstance(value, str):
+        return False
+    return name in ("$schema", "$comment") or (name == "$ref" and _POINTER.fullmatch(value) is not None)
 
 
 class _TooMuch(Exception):  # noqa: N818  named for what happened
@@ -58,7 +93,7 @@ class _Search:
                         if tokens >= LARGEST:
                             raise _TooMuch
                         places.append((target, beside, within | {id(target)}, above + levels))
-        except _TooMuch:
+        except (_TooMuch, RecursionError):
             return LARGEST
         return tokens
 
@@ -92,7 +127,7 @@ class _Search:
             outside.add(id(one))
             held = [_at(one, names)]
             held += [one[key].get(names[-1]) for key in _DEFINITIONS if names and isinstance(one.get(key), dict)]
-            found |= {id(target): (target, link) for target in held if isinstance(target, dict)}
+            found |= {id(target): (target, link) for target in held if isinstance(target, dict | list | str)}
             link = outer
         return [pair for identity, pair in found.items() if identity not in outside]
 

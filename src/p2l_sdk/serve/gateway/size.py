@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from p2l_sdk.serve.gateway.contents import Contents
-from p2l_sdk.serve.gateway.longest import indentation, longest
+from p2l_sdk.serve.gateway.longest import indentation, longest, rewritten
 from p2l_sdk.serve.gateway.references import LARGEST, written_out
 
 BYTES_PER_TOKEN = 4  # of text in UTF-8, roughly; never below 1
 _BILLED = ("tools", "functions", "response_format", "prediction")  # the fields that an LLM surely reads, with messages
 _UNREAD = ("model", "stream_options", "logit_bias")
-_KEPT = ("cache_control", "prompt_cache_options")  # fields that say what goes into a cache, and how
+_KEPT = ("cache_control", "prompt_cache_options", "prompt_cache_retention")  # fields that say what a cache keeps
+_MARK = re.compile(rb'(?<!\\)"cache\w*"\s*:(?!\s*(?:null|false))')  # in lower case: cache_control, cachePoint, ...
+_HIDDEN = re.compile(rb"\\u00(?:4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a])")  # a letter that is escaped, as no client does
 _TOOLS, _USUAL_TOOLS = 1000, 350  # tokens that vendors add before tools
 
 
@@ -69,23 +72,28 @@ class Size:
         tools = "tools" in read or "functions" in read
         other = held.other + (_TOOLS if tools else 0)
         listed = [name for name, text in read.items() if name != "messages" and text[0] != '"']
-        other += sum(indentation(read[name], values[name]) for name in listed)
+        deep: list[str] = []
+        for name in listed:
+            try:
+                other += indentation(read[name], values[name]) + rewritten(read[name], values[name])
+            except RecursionError:
+                deep.append(name)
         referred = {name: written_out(read[name], values[name]) for name in listed}
         other += sum(referred.values())
         usual = held.usual + (_USUAL_TOOLS if tools else 0)
-        kept = held.kept or any(values.get(name) for name in _KEPT)
-        kept = kept or any(_is_kept(values.get(name)) for name in _BILLED[:2])
-        endless = [name for name, tokens in referred.items() if tokens >= LARGEST]
+        kept = any(values.get(name) for name in _KEPT) or any(
+            _may_mark(text) for text in read.values() if text[0] != '"'
+        )
+        endless = deep + [name for name, tokens in referred.items() if tokens >= LARGEST]
         return cls(text, most, held.images, other, usual, held.audio, held.sounds, kept, held.strange, endless)
 
 
-def _is_kept(tools: Any) -> bool:
-    """Whether a tool is marked to be kept in a cache."""
-    for tool in tools if isinstance(tools, list) else ():
-        for place in (tool, *tool.values()) if isinstance(tool, dict) else ():
-            if isinstance(place, dict) and place.get("cache_control"):
-                return True
-    return False
+def _may_mark(text: str) -> bool:
+    """Whether something in JSON is marked to be kept in a cache, wherever the mark stands."""
+    plain = text.encode("utf-8", "surrogatepass").lower()
+    return (b'"cache' in plain and _MARK.search(plain) is not None) or (
+        b"\\u00" in plain and _HIDDEN.search(plain) is not None
+    )
 
 
 def count_of(value: Any) -> int | None:
