@@ -163,8 +163,8 @@ def test_openvino_gives_them_too(decoder):
 def test_openvino_sees_few_shapes(decoder, monkeypatch):
     pytest.importorskip("openvino", reason="needs the extra openvino")
     scorer, widths = load_scorer(decoder, runtime="openvino"), []
-    whole = scorer._pass
-    monkeypatch.setattr(scorer, "_pass", lambda ids, mask: (widths.append(ids.shape[1]), whole(ids, mask))[1])
+    whole = scorer.run_ids
+    monkeypatch.setattr(scorer, "run_ids", lambda ids, mask: (widths.append(ids.shape[1]), whole(ids, mask))[1])
     scorer.score([*PROMPTS, "prove that"])
     assert len(widths) > 1
     assert all(width % 4 == 0 or width == scorer.spec.max_prompt_tokens for width in widths)
