@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import heapq
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from p2l_sdk.errors import ModelFormatError, P2LError
 from p2l_sdk.hub.access import HubAccess, fetch, is_repo_id
@@ -215,6 +217,9 @@ def _odd_names(names: tuple[str, ...]) -> Iterator[str]:
     strange = [name for name in names if odd_character(name) or any(letter in name for letter in '<>`|"')]
     if strange:
         yield f"{len(strange)} names of LLMs have letters of HTML or Markdown, such as {shown(strange[0])}"
+    alike = Counter(normalize("NFKC", name).casefold() for name in names)
+    if twice := [name for name in names if alike[normalize("NFKC", name).casefold()] > 1]:
+        yield f"{len(twice)} names of LLMs look like others of this model, such as {shown(twice[0])}"
 
 
 def _licence(folder: Path, odd: list[str]) -> str | None:

@@ -22,6 +22,7 @@ from p2l_sdk.modeling.limits_p2l import parse_json
 
 _MOST_BYTES = 500_000_000  # of a tokenizer.json; the largest known one has 35 MB
 _SECONDS, _BYTES = 2, 3 << 29  # of the child: of the processor, and of address space
+PATIENCE = 15  # times as long by the clock: other processes may need the cores, too
 _LENGTHS = (30, 300, 3_000, 30_000)  # characters of a text
 _MOST_PATTERN, _MOST_REPEATS, _MOST_GROWTH, _MOST_WORD = 2_000, 2, 8.0, 1_000
 _MOST_CHUNKS = 40
@@ -56,7 +57,7 @@ def try_out(path: Path, template: str | None = None) -> None:
     Raises:
         ModelFormatError: the child did not finish in time, ran out of memory, or failed.
     """
-    done = in_child("p2l_sdk.scorers.tryout", [str(path)], json.dumps(template), 4 * _SECONDS)
+    done = in_child("p2l_sdk.scorers.tryout", [str(path)], json.dumps(template), PATIENCE * _SECONDS)
     if done is None:
         raise ModelFormatError(_hangs(path))
     if done.returncode:
