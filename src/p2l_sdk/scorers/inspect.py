@@ -197,8 +197,13 @@ def _odd_files(folder: Path, files: dict[str, int], code: dict[str, str], config
     for name, whose in code.items():
         if whose == "not of p2l-sdk" and name not in ("handler.py",):
             yield f"{shown(name)} is code that p2l-sdk does not write; it is never run here"
-        elif whose == "another version's":
-            yield f"{shown(name)} differs from this version's; only transformers without p2l-sdk would run it"
+    if others := [name for name, whose in code.items() if whose == "another version's"]:
+        yield (
+            f"code that differs from this version's, in {len(others)} of {len(code)} files ({', '.join(map(shown, others[:3]))}"
+            f"{', ...' if others[3:] else ''}): another version of p2l-sdk wrote it, or somebody changed it. Only "
+            "transformers without p2l-sdk would run it; P2L.from_pretrained(MODEL).save_pretrained(FOLDER) writes "
+            "this version's"
+        )
     for name in files:
         if name.lower().endswith(_PICKLES):
             yield f"{shown(name)} may be a pickle, which can run code; it is never opened"
