@@ -200,8 +200,8 @@ def _odd_files(folder: Path, files: dict[str, int], code: dict[str, str], config
     if others := [name for name, whose in code.items() if whose == "another version's"]:
         named = ", ".join([*map(shown, others[:3]), *(["..."] if others[3:] else [])])
         yield (
-            f"code that differs from this version's, in {len(others)} of {len(code)} files ({named}): another version of "
-            "p2l-sdk wrote it, or somebody changed it. Only transformers without p2l-sdk would run it; "
+            f"code that differs from this version's, in {len(others)} of {len(code)} files ({named}): another version "
+            "of p2l-sdk wrote it, or somebody changed it. Only transformers without p2l-sdk would run it; "
             "P2L.from_pretrained(MODEL).save_pretrained(FOLDER) writes this version's"
         )
     for name in files:
