@@ -55,6 +55,11 @@ def _linked(folder: Path) -> str:
     return command("evaluate", "--votes", str(folder / "v.csv"))
 
 
+def _nowhere(folder: Path) -> str:
+    (folder / "v.csv").symlink_to("gone.csv")
+    return command("evaluate", "--votes", str(folder / "v.csv"))
+
+
 def _full(_: Path) -> str:
     return command("costs", "--output", "/dev/full")
 
@@ -128,6 +133,7 @@ CASES = [
     _says(
         "an-output-of-a-user-that-is-none", "No such|does not know|home dir", "costs", "--output", "~nobody-here/c.json"
     ),
+    Case("a-link-to-nowhere", _nowhere, says="it is a link to 'gone.csv', which is not there"),
     Case("a-link-to-itself", _linked, "cannot be read|symbolic"),
     Case("control-characters-in-votes", _quiet, r"(?s)^(?!.*[\x1b\x07\u202e]).*winner"),
     _says("a-folder-as-votes", "cannot be loaded|no such|folder|empty", "evaluate", "--votes", "{}"),

@@ -164,7 +164,9 @@ CASES = [
     Case("inspect-pickle", _inspected(lambda f: (f / "x.pkl").write_bytes(b"")), right=_says("may be a pickle")),
     Case("inspect-code", _inspected(lambda f: (f / "evil.py").write_text("")), right=_says("never run here")),
     Case(
-        "inspect-old-code", _inspected(lambda f: (f / "spec_p2l.py").write_text("")), right=_says("differs from this")
+        "inspect-old-code",
+        _inspected(lambda f: (f / "spec_p2l.py").write_text("")),
+        right=_says("differs from this version's, in 1 of"),
     ),
     Case("inspect-library", _inspected(lambda f: (f / "k.so").write_bytes(b"")), right=_says("is a program")),
     Case(

@@ -50,6 +50,43 @@ def _pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
+_OPEN: list[sqlite3.Connection] = []  # of other processes, as it were
+
+
+def _locked(path: Path) -> None:
+    _OPEN.append(sqlite3.connect(path, isolation_level=None))
+    _OPEN[-1].execute("PRAGMA journal_mode = DELETE")
+    _OPEN[-1].execute("BEGIN EXCLUSIVE")
+
+
+def _bytes_at(place: int, content: bytes) -> Callable[[Path], None]:
+    """Bytes of the file are others, after all is written to it."""
+
+    def change(path: Path) -> None:
+        with sqlite3.connect(path) as connection:
+            connection.execute("PRAGMA journal_mode = DELETE")
+        connection.close()
+        whole = path.read_bytes()
+        path.write_bytes(whole[:place] + content + whole[place + len(content) :])
+
+    return change
+
+
+def _beside(ending: str, make: Callable[[Path], Any]) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        with sqlite3.connect(path) as connection:
+            connection.execute("PRAGMA journal_mode = DELETE")
+        connection.close()
+        make(path.with_name(path.name + ending))
+
+    return change
+
+
+def _whole(name: str, change: Callable[[Path], Any]) -> Case:
+    """A ledger that is still whole, with the key that it had."""
+    return Case(name, _case(name, change).run, right=lambda text: '"bob"' in text and "Traceback" not in text)
+
+
 def _keys_file(folder: Path) -> int:
     from p2l_sdk.serve.auth import Keys
 
@@ -57,7 +94,49 @@ def _keys_file(folder: Path) -> int:
     return len(Keys.load(folder / "keys"))
 
 
+def _keys_of(text: str) -> Callable[[Path], int]:
+    def run(folder: Path) -> int:
+        from p2l_sdk.serve.auth import Keys
+
+        (folder / "keys").write_text(text, encoding="utf-8")
+        return len(Keys.load(folder / "keys"))
+
+    return run
+
+
 CASES = [
+    _case("locked", _locked, "locked|in use|busy"),
+    _whole("layout-to-be-made-anew", _script("PRAGMA user_version = 0")),
+    _case("newer-layout", _script("PRAGMA user_version = 2147483647"), "another version"),
+    _case("negative-layout", _script("PRAGMA user_version = -1"), "another version"),
+    _case("column-gone", _script("ALTER TABLE keys DROP COLUMN total"), "is not that of a ledger"),
+    _case("column-more", _script("ALTER TABLE keys ADD COLUMN more DEFAULT 1"), "is not that of a ledger"),
+    _case("name-of-escapes", _set("name", "\x1b[2Jbob\n"), FAULT),
+    _case("name-of-nul", _set("name", "bob\0"), FAULT),
+    _case("name-of-bytes", _set("name", b"\xff"), FAULT),
+    Case("name-of-escapes-in-a-file", _keys_of(f"{'s' * 20} \x1b[2J"), says="one word of printable characters"),
+    Case("name-of-a-direction-in-a-file", _keys_of(f"{'s' * 20} \u202ebob"), says="one word of printable characters"),
+    Case("key-of-nul-in-a-file", _keys_of("\0" * 5000), says="printable characters only"),
+    Case("key-of-escapes-in-a-file", _keys_of("\x1b[31m" * 5), says="printable characters only"),
+    Case("budget-without-end-in-a-file", _keys_of(f"{'s' * 20} bob 1e999"), says="a number"),
+    Case("budget-of-5000-digits-in-a-file", _keys_of(f"{'s' * 20} bob {'9' * 5000}"), says="a number"),
+    Case("key-of-1e7-letters-in-a-file", _keys_of("s" * 10**7), right=(1).__eq__),
+    _case("page-size-0", _bytes_at(16, b"\0\0")),
+    _case("page-size-odd", _bytes_at(16, b"\x12\x34")),
+    _case("pages-of-zeros", _bytes_at(4096, bytes(4096))),
+    _case("schema-of-zeros", _bytes_at(100, bytes(8))),
+    _case("schema-cookie", _bytes_at(44, b"\xff" * 4)),
+    _case("encoding", _bytes_at(56, b"\xff" * 4)),
+    _case("roots-of-schema", _bytes_at(108, b"\xff" * 16)),
+    _whole("journal-of-zeros", _beside("-journal", lambda path: path.write_bytes(bytes(100_000)))),
+    _whole("journal-of-noise", _beside("-journal", lambda path: path.write_bytes(os.urandom(100_000)))),
+    _whole("wal-of-noise", _beside("-wal", lambda path: path.write_bytes(os.urandom(100_000)))),
+    _case("journal-is-a-folder", _beside("-journal", Path.mkdir)),
+    _case("wal-is-a-folder", _beside("-wal", Path.mkdir)),
+    _whole("wal-is-a-pipe", _beside("-wal", os.mkfifo)),
+    _case("link-to-itself", lambda path: (path.unlink(), path.symlink_to(path.name))),
+    _case("link-to-memory", lambda path: (path.unlink(), path.symlink_to("/proc/self/mem"))),
+    _case("link-to-zeros", lambda path: (path.unlink(), path.symlink_to("/dev/zero"))),
     _case("trigger", _script(_TRIGGER), "its trigger 'x' is none of p2l's"),
     _case(
         "view-without-end",

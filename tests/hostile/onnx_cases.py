@@ -28,8 +28,9 @@ def _field(number: int, payload: bytes | str | int, beyond: int = 0) -> bytes:
     return _varint((number << 3 | 2) + (beyond << 32)) + _varint(len(content)) + content
 
 
-def _node(kind: str, *attributes: bytes, domain: str = "") -> bytes:
-    parts = [_field(1, "x"), _field(2, "y"), _field(4, kind), *(_field(5, each) for each in attributes)]
+def _node(kind: str, *attributes: bytes, domain: str = "", takes: str = "x", gives: str = "y") -> bytes:
+    names = [*(_field(1, name) for name in takes.split()), _field(2, gives)]
+    parts = [*names, _field(4, kind), *(_field(5, each) for each in attributes)]
     return b"".join(parts) + (_field(7, domain) if domain else b"")
 
 
@@ -58,6 +59,24 @@ def _case(name: str, content: bytes, says: str | None) -> Case:
     return Case(name, run, says, None if says else (1).__eq__)
 
 
+def _made(*nodes: tuple[str, str, str], more: tuple[bytes, ...] = ()) -> bytes:
+    """A model of operators (type, what each takes, what it gives) with one weight, `w`."""
+    weight = _field(1, 2) + _field(2, 7) + _field(8, "w") + _field(9, bytes(16))
+    found = [_field(1, _node(kind, takes=takes, gives=gives)) for kind, takes, gives in nodes]
+    return _model(b"".join([*found, _field(5, weight), *more]))
+
+
+def _sized(*sizes: int, packed: bool = False) -> bytes:
+    """Weights of this shape, of 8 bytes."""
+    shape = _field(1, b"".join(map(_varint, sizes))) if packed else b"".join(_field(1, size) for size in sizes)
+    return _field(5, shape + _field(2, 1) + _field(8, "v") + _field(9, bytes(8)))
+
+
+def _case_of(name: str, nodes: list[tuple[str, str, str]], says: str | None) -> Case:
+    made = _case(name, _made(*nodes), says)
+    return made if says else Case(name, made.run, None, len(nodes).__eq__)
+
+
 def _sparse(values: bytes) -> bytes:
     return _field(1, values) + _field(3, 4)
 
@@ -65,6 +84,8 @@ def _sparse(values: bytes) -> bytes:
 ELSEWHERE = ["../secret", "/etc/passwd", "other.data", "model.onnx", "./model.onnx.data", "model.onnx.data\x00", ""]
 ELSEWHERE += ["*/_ORT_MEM_ADDR_/*", "..\\secret", "file:///etc/passwd"]
 BODY = _field(6, _graph(_field(5, _tensor())))
+BY_TOKENS = "depends on the tokens of a prompt"
+SIZED = {"ConstantOfShape": "x", "Expand": "w x", "OneHot": "w x w", "Pad": "w x", "Range": "w x w", "Tile": "w x"}
 CASES = [
     _case("whole", _model(_graph()), None),
     _case("weights-here", _model(_graph(_field(5, _field(1, 2) + _field(2, 1) + _field(9, bytes(8))))), None),
@@ -87,8 +108,8 @@ CASES = [
     _case("sparse-ones", _model(_field(1, _node("Constant", _field(23, _sparse(_tensor()))))), "sparse weights"),
     _case("weights-of-a-node", _model(_field(1, _node("Constant", _field(5, _tensor())))), OUTSIDE),
     _case("list-of-weights", _model(_field(1, _node("Constant", _field(10, _tensor())))), OUTSIDE),
-    _case("weights-of-a-body", _model(_field(1, _node("Own", BODY))), OUTSIDE),
-    _case("list-of-bodies", _model(_field(1, _node("Own", _field(11, _graph(_field(5, _tensor())))))), OUTSIDE),
+    _case("weights-of-a-body", _model(_field(1, _node("Relu", BODY))), OUTSIDE),
+    _case("list-of-bodies", _model(_field(1, _node("Relu", _field(11, _graph(_field(5, _tensor())))))), OUTSIDE),
     _case("training", _model(_graph(), _field(20, _field(2, _field(5, _tensor())))), "it says how to train it"),
     _case("functions", _model(_graph(), _field(25, _field(7, _node("Relu")))), "operators of its own"),
     *(
@@ -99,6 +120,41 @@ CASES = [
         _case(f"domain-{domain!r}", _model(_field(1, _node("Relu", domain=domain))), "not ONNX's own")
         for domain in ("com.microsoft", "ai.onnx.ml", "ai.onnx.training", "AI.ONNX", " ", "org.pytorch.aten", "\x00")
     ),
+    *(
+        _case(f"operator-{kind}", _model(_field(1, _node(kind))), "which no export of a P2L model needs")
+        for kind in (
+            "Resize",
+            "RandomNormal",
+            "NonZero",
+            "Unique",
+            "Compress",
+            "LSTM",
+            "StringConcat",
+            "RegexFullMatch",
+        )
+    ),
+    *(
+        _case(f"operator-{kind!r}", _model(_field(1, _node(kind))), "which no export of a P2L model needs")
+        for kind in ("RELU", "Relu\x00", "", "Own")
+    ),
+    *(_case_of(f"tokens-size-{kind}", [(kind, takes, "y")], BY_TOKENS) for kind, takes in SIZED.items()),
+    _case_of("tokens-size-later", [("Cast", "x", "a"), ("Concat", "w a", "b"), ("Expand", "w b", "y")], BY_TOKENS),
+    _case_of("tokens-size-disguised", [("Shape", "x", "a"), ("Mul", "a x", "a2"), ("Expand", "w a2", "y")], BY_TOKENS),
+    _case_of("tokens-size-found", [("ArgMax", "x", "a"), ("Range", "w a w", "y")], BY_TOKENS),
+    _case_of("tokens-size-not-zero", [("Shape", "x", "a"), ("Equal", "a w", "b"), ("Expand", "w b", "y")], BY_TOKENS),
+    _case_of("tokens-size-before-its-source", [("Expand", "w a", "y"), ("Shape", "x", "a")], BY_TOKENS),
+    _case_of("tokens-size-of-a-shadow", [("Cast", "x", "w"), ("Expand", "x w", "y")], BY_TOKENS),
+    _case_of("size-of-a-shape", [("Shape", "x", "a"), ("Concat", "a w", "b"), ("Expand", "x b", "y")], None),
+    _case_of("size-of-a-shape-of-values", [("Mul", "x x", "a"), ("Shape", "a", "b"), ("Expand", "w b", "y")], None),
+    _case("shape-larger-than-the-file", _model(_graph(_sized(10**6, 10**6))), "weights have 1,000,000,000,000 numbers"),
+    _case("shape-packed", _model(_graph(_sized(10**6, 10**6, packed=True))), "numbers, and it has"),
+    _case("shape-of-63-bits", _model(_graph(_sized(2**63 - 1))), "numbers, and it has"),
+    _case("shape-negative", _model(_graph(_sized(2**64 - 1))), "numbers, and it has"),
+    _case("shape-of-two-negatives", _model(_graph(_sized(2**64 - 1, 2**64 - 1))), "numbers, and it has"),
+    _case("shape-of-many-axes", _model(_graph(_sized(*[2] * 64))), "weights with 64 axes"),
+    _case("shape-of-many-axes-packed", _model(_graph(_sized(*[1] * 100_000, packed=True))), "axes; 32 are legal"),
+    _case("shape-that-fits", _model(_graph(_sized(2))), None),
+    _case("shape-many-small", _model(_graph(*[_sized(400)] * 100)), "numbers, and it has"),
     _case("length-beyond", _model(_graph(_varint(5 << 3 | 2) + _varint(1 << 62))), DAMAGED),
     _case("number-without-end", _model(_graph(_varint(5 << 3) + b"\xff" * 40)), DAMAGED),
     _case("million-operators", _model(_graph(_field(1, _node("Relu")) * 200_001)), "more than 200,000 operators"),

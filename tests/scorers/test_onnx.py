@@ -163,8 +163,8 @@ def test_openvino_gives_them_too(decoder):
 def test_openvino_sees_few_shapes(decoder, monkeypatch):
     pytest.importorskip("openvino", reason="needs the extra openvino")
     scorer, widths = load_scorer(decoder, runtime="openvino"), []
-    whole = scorer._pass
-    monkeypatch.setattr(scorer, "_pass", lambda ids, mask: (widths.append(ids.shape[1]), whole(ids, mask))[1])
+    whole = scorer.run_ids
+    monkeypatch.setattr(scorer, "run_ids", lambda ids, mask: (widths.append(ids.shape[1]), whole(ids, mask))[1])
     scorer.score([*PROMPTS, "prove that"])
     assert len(widths) > 1
     assert all(width % 4 == 0 or width == scorer.spec.max_prompt_tokens for width in widths)
@@ -188,3 +188,44 @@ def test_a_missing_package_is_answered_with_its_pip_line(package, extra, decoder
     command = ("export", decoder) if extra == "onnx-export" else ("leaderboard", "sum", "--model", decoder)
     with pytest.raises(MissingExtraError, match=message):
         p2l(*command, "--runtime", "onnx")
+
+
+def _grown(folder: Path, place: Path, size: list[int]) -> Path:
+    """The same model, whose graph adds 0 times the sum of so many numbers to its coefficients."""
+    shutil.copytree(folder, place)
+    model = onnx.load(place / ONNX_FILE)
+    (last,) = (node for node in model.graph.node if "coefs" in node.output)
+    last.output[list(last.output).index("coefs")] = "coefs_before"
+    made = {"size": np.array(size), "one": np.ones(1, np.float32), "zero": np.zeros(1, np.float32)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in made.items())
+    node = onnx.helper.make_node
+    model.graph.node.extend(
+        [
+            node("Expand", ["one", "size"], ["grown"]),
+            node("ReduceMax", ["grown"], ["all"], keepdims=0),
+            node("Mul", ["all", "zero"], ["nothing"]),
+            node("Add", ["coefs_before", "nothing"], ["coefs"]),
+        ]
+    )
+    onnx.save(model, place / ONNX_FILE)
+    report = json.loads((place / ONNX_REPORT).read_text()) | {"bytes": (place / ONNX_FILE).stat().st_size}
+    (place / ONNX_REPORT).write_text(json.dumps(report))
+    return place
+
+
+@pytest.mark.parametrize("runtime", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
+def test_a_graph_that_takes_all_memory_ends_in_a_child(runtime, decoder, tmp_path):
+    pytest.importorskip("openvino" if runtime == "openvino" else "onnxruntime")
+    modest = _grown(decoder, tmp_path / "modest", [1000])
+    ours = P2L.from_pretrained(modest, runtime=runtime, untrusted=True).coefficients(PROMPTS).coefs
+    expected = P2L.from_pretrained(decoder, runtime=runtime).coefficients(PROMPTS).coefs
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+    bomb = _grown(decoder, tmp_path / "bomb", [40_000, 100_000])
+    with pytest.raises(ModelFormatError, match=r"was tried out on at most 256 tokens, with 8 s and .* MB, and failed"):
+        P2L.from_pretrained(bomb, runtime=runtime, untrusted=True)
+
+
+def test_inspect_tries_the_graph_out(decoder, tmp_path, capsys):
+    p2l("inspect", _grown(decoder, tmp_path / "bomb", [40_000, 100_000]), "--json")
+    (odd,) = json.loads(capsys.readouterr().out)["odd"]
+    assert "was tried out on at most 256 tokens" in odd

@@ -18,13 +18,18 @@ _MOST_NAMES, _MOST_ODD = 8, 20
 @click.command(short_help="What a model is and what is odd, without loading it.")
 @click.argument("model", default="arena")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of a model on the Hub.")
-@click.option("--no-tryout", is_flag=True, help="Do not let its tokenizer read texts in a process of its own.")
+@click.option(
+    "--no-tryout",
+    is_flag=True,
+    help="Try out neither its tokenizer nor its exported graph.",
+)
 @JSON
 def inspect(model: str, revision: str | None, no_tryout: bool, as_json: bool) -> None:
     """Tell what MODEL is: a folder, a Hub id (whose weights are not fetched), or an embedded model by its name.
 
-    Nothing of it is loaded or run here; its tokenizer and chat template read trying texts in a child process with
-    limits on time and memory. What is odd is listed below the facts; the exit status is 0 all the same.
+    Nothing of it is loaded or run here; its tokenizer and chat template read trying texts, and its exported graph
+    computes, in child processes with limits on time and memory. What is odd is listed below the facts; the exit status
+    is 0 all the same.
     """
     from p2l_sdk.hub.folders import EMBEDDED
     from p2l_sdk.scorers.inspect import inspect_model
@@ -41,10 +46,10 @@ def inspect(model: str, revision: str | None, no_tryout: bool, as_json: bool) ->
 
 def _tried_out(folder: Path) -> list[str]:
     from p2l_sdk.errors import P2LError
-    from p2l_sdk.scorers.load import try_out_tokenizer
+    from p2l_sdk.scorers.load import try_out_folder
 
     try:
-        try_out_tokenizer(folder)
+        try_out_folder(folder, "onnx")
     except P2LError as error:
         return [str(error)]
     return []

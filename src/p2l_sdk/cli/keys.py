@@ -44,13 +44,14 @@ def add(
     name: str, budget: float | None, daily: float | None, monthly: float | None, ledger: str, as_json: bool
 ) -> None:
     """Make a key called NAME. Its secret is printed and stored nowhere: the ledger has its SHA-256 only."""
-    if not name.isprintable() or not name.strip() or len(name.split()) > 1:
+    from p2l_sdk.serve.ledger.entries import Account, Budgets, is_key_name
+
+    if not is_key_name(name):
         raise P2LError("the name of a key is one word of printable characters")
     if not all(0 <= usd <= _MOST for usd in (budget, daily, monthly) if usd is not None):
         raise P2LError(f"a budget is a number of USD, from 0 to {_MOST:.0f}")
     store = _open(ledger, new=True)
     from p2l_sdk.serve.auth import account_of, new_secret
-    from p2l_sdk.serve.ledger.entries import Account, Budgets
 
     secret = new_secret()
     store.add(Account(account_of(secret), name, Budgets(budget, daily, monthly), time.time()))

@@ -1,8 +1,9 @@
 """ONNX files, which may be a stranger's: what they hold, told without onnx and without loading a tensor.
 
 An ONNX file is a protocol buffer. `inspect_onnx` walks over its fields (names and numbers from ONNX's own `onnx.proto`)
-and skips the weights. Refused are graphs that need more than the runtime's own operators, loops and branches (which may
-never end), and weights in files outside the folder.
+and skips the weights. Refused are graphs with operators that no export of a P2L model needs (`onnx_operators`), such as
+loops and branches, which may never end; sizes that depend on more than the numbers of prompts and tokens; weights with
+a larger shape than the file has numbers; and weights in files outside the folder.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 from p2l_sdk.errors import ModelFormatError
 from p2l_sdk.hub.files import leads_elsewhere
+from p2l_sdk.hub.onnx_operators import OPERATORS, Node, sized_by_values
 from p2l_sdk.modeling.limits_p2l import shown
 
 ONNX_FILE, ONNX_REPORT = "model.onnx", "onnx.json"
@@ -21,14 +24,15 @@ ONNX_DATA = f"{ONNX_FILE}.data"  # weights that do not fit into a protocol buffe
 ONNX_FILES = (ONNX_FILE, ONNX_DATA, ONNX_REPORT)
 _DOMAINS = ("", "ai.onnx")  # of operators
 _CONTROL = frozenset({"Loop", "Scan", "If", "SequenceMap"})
-_MOST_BYTES, _MOST_NODES, _DEEPEST = 64 << 30, 200_000, 8
+_MOST_BYTES, _MOST_NODES, _DEEPEST, _MOST_AXES = 64 << 30, 200_000, 8, 32
 # numbers of fields
 _MODEL_GRAPH, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 20, 25
 _GRAPH_NODE, _GRAPH_TENSOR, _GRAPH_SPARSE = 1, 5, 15
-_NODE_TYPE, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
+_NODE_INPUT, _NODE_OUTPUT, _NODE_TYPE, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
 _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
 _ATTRIBUTE_SPARSE = (22, 23)
-_TENSOR_EXTERNAL, _PAIR_KEY, _PAIR_VALUE = 13, 1, 2
+_TENSOR_SIZE, _TENSOR_NAME, _TENSOR_EXTERNAL, _PAIR_KEY, _PAIR_VALUE = 1, 8, 13, 1, 2
+_MOST_PER_BYTE = 2  # numbers: the smallest have 4 bits
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5  # wire types
 _MOST_TAG = (1 << 32) - 1  # of a larger one, readers use the lower bits
 
@@ -55,8 +59,9 @@ def inspect_onnx(path: Path) -> OnnxFacts:
         path: the file.
 
     Raises:
-        ModelFormatError: it is damaged or very large; needs operators that are not ONNX's own; has a loop or a branch;
-            or has weights outside its folder.
+        ModelFormatError: it is damaged or very large; needs operators that are not ONNX's own, or that no export has,
+            such as a loop or a branch; its sizes depend on the tokens; its weights have larger shapes than there are
+            bytes, or lie outside its folder.
     """
     size = path.stat().st_size
     if size > _MOST_BYTES:
@@ -79,6 +84,11 @@ def inspect_onnx(path: Path) -> OnnxFacts:
                 f"{str(path)!r} is refused: it has weights in {shown(name)}, and only {ONNX_DATA!r} in its own folder "
                 "is legal"
             )
+        size += other.stat().st_size
+    if walk.numbers > _MOST_PER_BYTE * size:
+        raise ModelFormatError(
+            f"{str(path)!r} is damaged: its weights have {walk.numbers:,} numbers, and it has {size:,} bytes"
+        )
     return OnnxFacts(operators=frozenset(walk.operators), nodes=walk.nodes, files=frozenset(walk.files))
 
 
@@ -87,10 +97,11 @@ class _RefusedError(Exception):
 
 
 class _Walk:
-    """Collects operators and names of files."""
+    """Collects operators and names of files, and counts the numbers of the weights."""
 
     def __init__(self) -> None:
         self.nodes, self.operators, self.files = 0, set[str](), set[str]()
+        self.numbers = 0
 
     def model(self, view: memoryview) -> None:
         for number, value in _fields(view):
@@ -104,21 +115,27 @@ class _Walk:
     def _graph(self, view: memoryview, depth: int) -> None:
         if depth > _DEEPEST:
             raise _RefusedError(f"its graphs are nested deeper than {_DEEPEST}")
+        nodes, weights = list[Node](), list[str]()
         for number, value in _fields(view):
             if number == _GRAPH_NODE:
-                self._node(value, depth)
+                nodes.append(self._node(value, depth))
             elif number == _GRAPH_TENSOR:
-                self._tensor(value)
+                weights.append(self._tensor(value))
             elif number == _GRAPH_SPARSE:
                 raise _RefusedError("it has sparse weights")
+        for kind in sized_by_values(nodes, weights):
+            raise _RefusedError(f"how much its operator {kind!r} makes depends on the tokens of a prompt")
 
-    def _node(self, view: memoryview, depth: int) -> None:
+    def _node(self, view: memoryview, depth: int) -> Node:
         self.nodes += 1
         if self.nodes > _MOST_NODES:
             raise _RefusedError(f"it has more than {_MOST_NODES:,} operators")
         kind = domain = ""
+        names: dict[int, list[str]] = {_NODE_INPUT: [], _NODE_OUTPUT: []}
         for number, value in _fields(view):
-            if number == _NODE_TYPE:
+            if number in names:
+                names[number].append(str(value, "utf-8", "replace"))
+            elif number == _NODE_TYPE:
                 kind = str(value, "utf-8", "replace")
             elif number == _NODE_DOMAIN:
                 domain = str(value, "utf-8", "replace")
@@ -128,7 +145,10 @@ class _Walk:
             raise _RefusedError(f"it needs the operator {shown(kind)} of {shown(domain)}, which is not ONNX's own")
         if kind in _CONTROL:
             raise _RefusedError(f"it has the operator {kind!r}, which may never end")
+        if kind not in OPERATORS:
+            raise _RefusedError(f"it has the operator {shown(kind)}, which no export of a P2L model needs")
         self.operators.add(kind)
+        return Node(kind, names[_NODE_INPUT], names[_NODE_OUTPUT])
 
     def _attribute(self, view: memoryview, depth: int) -> None:
         for number, value in _fields(view):
@@ -139,12 +159,24 @@ class _Walk:
             elif number in _ATTRIBUTE_SPARSE:
                 raise _RefusedError("it has sparse weights")
 
-    def _tensor(self, view: memoryview) -> None:
-        for number, value in _fields(view):
-            if number == _TENSOR_EXTERNAL:
+    def _tensor(self, view: memoryview) -> str:
+        """Its name."""
+        name, sizes = "", list[int]()
+        for number, value in _values(view):
+            if number == _TENSOR_SIZE:
+                sizes += [value] if isinstance(value, int) else _packed(value)
+            elif isinstance(value, int):
+                continue
+            elif number == _TENSOR_NAME:
+                name = str(value, "utf-8", "replace")
+            elif number == _TENSOR_EXTERNAL:
                 pair = {key: str(text, "utf-8", "replace") for key, text in _fields(value)}
                 if pair.get(_PAIR_KEY, "").lower() == "location":
                     self.files.add(pair.get(_PAIR_VALUE, ""))
+        if len(sizes) > _MOST_AXES:
+            raise _RefusedError(f"it has weights with {len(sizes)} axes; {_MOST_AXES} are legal")
+        self.numbers += prod(sizes)  # negative ones are read as huge
+        return name
 
 
 def _fields(view: memoryview) -> Iterator[tuple[int, memoryview]]:
@@ -153,6 +185,13 @@ def _fields(view: memoryview) -> Iterator[tuple[int, memoryview]]:
     Raises:
         ValueError: this is no message.
     """
+    for number, value in _values(view):
+        if not isinstance(value, int):
+            yield number, value
+
+
+def _values(view: memoryview) -> Iterator[tuple[int, memoryview | int]]:
+    """The fields of a message but for those of fixed length; errors as in `_fields`."""
     place, end = 0, len(view)
     while place < end:
         tag, place = _varint(view, place)
@@ -166,13 +205,23 @@ def _fields(view: memoryview) -> Iterator[tuple[int, memoryview]]:
             yield number, view[place : place + length]
             place += length
         elif wire == _VARINT:
-            _, place = _varint(view, place)
+            value, place = _varint(view, place)
+            yield number, value
         elif wire in (_EIGHT_BYTES, _FOUR_BYTES):
             place += 8 if wire == _EIGHT_BYTES else 4
         else:
             raise ValueError(f"wire type {wire}")
         if place > end:
             raise ValueError("a number ends behind its message")
+
+
+def _packed(view: memoryview) -> list[int]:
+    """Integers in one field."""
+    found, place = [], 0
+    while place < len(view) and len(found) <= _MOST_AXES:
+        value, place = _varint(view, place)
+        found.append(value)
+    return found
 
 
 def _varint(view: memoryview, place: int) -> tuple[int, int]:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import heapq
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from p2l_sdk.errors import ModelFormatError, P2LError
 from p2l_sdk.hub.access import HubAccess, fetch, is_repo_id
@@ -195,8 +197,13 @@ def _odd_files(folder: Path, files: dict[str, int], code: dict[str, str], config
     for name, whose in code.items():
         if whose == "not of p2l-sdk" and name not in ("handler.py",):
             yield f"{shown(name)} is code that p2l-sdk does not write; it is never run here"
-        elif whose == "another version's":
-            yield f"{shown(name)} differs from this version's; only transformers without p2l-sdk would run it"
+    if others := [name for name, whose in code.items() if whose == "another version's"]:
+        named = ", ".join([*map(shown, others[:3]), *(["..."] if others[3:] else [])])
+        yield (
+            f"code that differs from this version's, in {len(others)} of {len(code)} files ({named}): another version "
+            "of p2l-sdk wrote it, or somebody changed it. Only transformers without p2l-sdk would run it; "
+            "P2L.from_pretrained(MODEL).save_pretrained(FOLDER) writes this version's"
+        )
     for name in files:
         if name.lower().endswith(_PICKLES):
             yield f"{shown(name)} may be a pickle, which can run code; it is never opened"
@@ -215,6 +222,9 @@ def _odd_names(names: tuple[str, ...]) -> Iterator[str]:
     strange = [name for name in names if odd_character(name) or any(letter in name for letter in '<>`|"')]
     if strange:
         yield f"{len(strange)} names of LLMs have letters of HTML or Markdown, such as {shown(strange[0])}"
+    alike = Counter(normalize("NFKC", name).casefold() for name in names)
+    if twice := [name for name in names if alike[normalize("NFKC", name).casefold()] > 1]:
+        yield f"{len(twice)} names of LLMs look like others of this model, such as {shown(twice[0])}"
 
 
 def _licence(folder: Path, odd: list[str]) -> str | None:

@@ -10,7 +10,7 @@ from p2l_sdk.errors import MissingExtraError, ModelFormatError, P2LError, member
 from p2l_sdk.hub.access import HubAccess
 from p2l_sdk.hub.config import backbone_kind, is_native, read_config
 from p2l_sdk.hub.folders import DEFAULT_MODEL, REST, locate, tokenizer_file, whole_folder
-from p2l_sdk.hub.onnx_files import ONNX_FILES
+from p2l_sdk.hub.onnx_files import ONNX_FILE, ONNX_FILES
 from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE
 from p2l_sdk.scorers.onnx_sessions import Runtime
@@ -41,7 +41,7 @@ def open_scorer(
     if _is_exported(folder):
         return _on_vllm(folder, runtime, access, {"device": device, "base": base}), None
     if untrusted:
-        try_out_tokenizer(folder)
+        try_out_folder(folder, runtime)
     return load_scorer(folder, device, base, access, runtime), folder
 
 
@@ -68,11 +68,16 @@ def _on_vllm(folder: Path, runtime: str | None, access: HubAccess, others: dict[
     return VllmScorer(folder, runtime, key=_key(access))
 
 
-def try_out_tokenizer(folder: Path) -> None:
-    """Let the tokenizer and the chat template of a folder read texts in a child process (see `tryout`).
+def try_out_folder(folder: Path, runtime: str | None = None) -> None:
+    """Let the tokenizer and the chat template of a folder read texts in a child process (see `tryout`), and its
+    exported graph compute in another one (see `onnx_tryout`).
+
+    Args:
+        folder: of a model.
+        runtime: "onnx" or "openvino" for the graph, too.
 
     Raises:
-        ModelFormatError: they cannot, or not within its limits.
+        ModelFormatError: they cannot, or not within the limits.
     """
     from p2l_sdk.hub.config import chat_template
     from p2l_sdk.scorers.tryout import require_small, try_out
@@ -80,6 +85,10 @@ def try_out_tokenizer(folder: Path) -> None:
     config, path = read_config(folder), tokenizer_file(folder)
     require_small(path)
     try_out(path, chat_template(folder) if config.get("chat", True) else None)
+    if runtime in (Runtime.ONNX, Runtime.OPENVINO) and (folder / ONNX_FILE).is_file():
+        from p2l_sdk.scorers.onnx_tryout import try_out_graph
+
+        try_out_graph(folder, Runtime(runtime))
 
 
 def load_scorer(

@@ -121,7 +121,7 @@ class OnnxScorer(NumpyHead):
                 f"{name!r} is no graph of this model: it goes from {shown(sorted(self._session.inputs))} to "
                 f"{shown(sorted(self._session.outputs))}"
             )
-        tried = self._pass(np.zeros((2, 3), dtype=np.int64), np.ones((2, 3), dtype=np.int64))
+        tried = self.run_ids(np.zeros((2, 3), dtype=np.int64), np.ones((2, 3), dtype=np.int64))
         shapes = {output: value.shape for output, value in tried.items()}
         expected = {"coefs": (2, len(spec.models)), "eta": (2, 1), "gamma": (2, 1), "familiarity": (2,)}
         expected |= {STATE: (2, self._width())}
@@ -134,7 +134,7 @@ class OnnxScorer(NumpyHead):
         n_tokens, seconds = min(_QUICK_TOKENS, self.spec.max_prompt_tokens), []
         for _ in range(3):
             started = thread_time()
-            self._pass(np.zeros((1, n_tokens), dtype=np.int64), np.ones((1, n_tokens), dtype=np.int64))
+            self.run_ids(np.zeros((1, n_tokens), dtype=np.int64), np.ones((1, n_tokens), dtype=np.int64))
             seconds.append(thread_time() - started)
         return min(seconds)
 
@@ -187,7 +187,7 @@ class OnnxScorer(NumpyHead):
         parts, by_length = [], []
         for places in buckets(ids):
             by_length += places
-            parts.append(self._pass(*self.filled([ids[i] for i in places])))
+            parts.append(self.run_ids(*self.filled([ids[i] for i in places])))
         order = np.argsort(by_length)
         return {name: np.concatenate([part[name] for part in parts])[order] for name in self._session.outputs}
 
@@ -199,7 +199,12 @@ class OnnxScorer(NumpyHead):
         sides = ((0, 0), (0, more))
         return np.pad(input_ids, sides, constant_values=self._pad_id), np.pad(mask, sides)
 
-    def _pass(self, input_ids: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+    def run_ids(self, input_ids: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+        """The graph's outputs for padded token ids and their mask, `(n_prompts, n_tokens)` int64, in one pass.
+
+        Raises:
+            ModelFormatError: the graph cannot be run.
+        """
         try:
             out = self._session(dict(zip(INPUTS, (input_ids, mask), strict=True)))
         except Exception as error:  # of many kinds

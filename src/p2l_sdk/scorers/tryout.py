@@ -13,7 +13,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from p2l_sdk.modeling.limits_p2l import parse_json
 
 _MOST_BYTES = 500_000_000  # of a tokenizer.json; the largest known one has 35 MB
 _SECONDS, _BYTES = 2, 3 << 29  # of the child: of the processor, and of address space
+PATIENCE = 15  # times as long by the clock: other processes may need the cores, too
 _LENGTHS = (30, 300, 3_000, 30_000)  # characters of a text
 _MOST_PATTERN, _MOST_REPEATS, _MOST_GROWTH, _MOST_WORD = 2_000, 2, 8.0, 1_000
 _MOST_CHUNKS = 40
@@ -56,27 +57,59 @@ def try_out(path: Path, template: str | None = None) -> None:
     Raises:
         ModelFormatError: the child did not finish in time, ran out of memory, or failed.
     """
-    command = [sys.executable, "-P", "-m", "p2l_sdk.scorers.tryout", str(path)]
-    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"}
-    environment["OPENBLAS_NUM_THREADS"] = "1"
+    done = in_child("p2l_sdk.scorers.tryout", [str(path)], json.dumps(template), PATIENCE * _SECONDS)
+    if done is None:
+        raise ModelFormatError(_hangs(path))
+    if done.returncode:
+        raise ModelFormatError(f"{str(path.parent)!r} cannot read a text of its own kind: {last_line(done)}")
+
+
+def in_child(
+    module: str, arguments: Sequence[str], given: str, seconds: float
+) -> subprocess.CompletedProcess[str] | None:
+    """Run a module in a child process that computes on one core.
+
+    Args:
+        module: which limits itself (`limit`).
+        arguments: of its command line.
+        given: its standard input.
+        seconds: after which it is ended.
+
+    Returns:
+        How it ended, or None if it was ended: by the clock, or by a limit of its own.
+    """
+    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     try:
         done = subprocess.run(
-            command,
-            input=json.dumps(template),
+            [sys.executable, "-P", "-m", module, *arguments],
+            input=given,
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            env=environment,
-            timeout=4 * _SECONDS,
+            env={**os.environ, **one, "TOKENIZERS_PARALLELISM": "false", "PYTHONUTF8": "1"},
+            timeout=seconds,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ModelFormatError(_hangs(path)) from None
-    if done.returncode < 0:
-        raise ModelFormatError(_hangs(path))
-    if done.returncode:
-        why = (done.stderr.strip().splitlines() or ["it ended"])[-1][:200]
-        raise ModelFormatError(f"{str(path.parent)!r} cannot read a text of its own kind: {why}")
+        return None
+    return None if done.returncode < 0 else done
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    """What a child said last of what went wrong."""
+    return (done.stderr.strip().splitlines() or ["it ended"])[-1][:200]
+
+
+def limit(seconds: int, n_bytes: int) -> None:
+    """Limit this process, which is a child: seconds of the processor, and bytes of address space."""
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        resource.setrlimit(resource.RLIMIT_AS, (n_bytes, n_bytes))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (ImportError, ValueError, OSError):  # not on Windows; the parent still limits the time
+        pass
 
 
 def _hangs(path: Path) -> str:
@@ -150,12 +183,5 @@ def _main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
-        resource.setrlimit(resource.RLIMIT_AS, (_BYTES, _BYTES))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    except (ImportError, ValueError, OSError):  # not on Windows; the parent still limits the time
-        pass
+    limit(_SECONDS, _BYTES)
     _main(sys.argv[1])

@@ -21,7 +21,7 @@ from p2l_sdk.errors import P2LError
 from p2l_sdk.modeling.number_p2l import to_number
 from p2l_sdk.routing.route import usd
 from p2l_sdk.serve.errors import OVERLOADED, ApiError
-from p2l_sdk.serve.ledger.entries import NANO, Account, Budgets, Grant, Hold, Settlement, nano
+from p2l_sdk.serve.ledger.entries import NANO, Account, Budgets, Grant, Hold, Settlement, is_key_name, nano
 from p2l_sdk.serve.ledger.ledger import Ledger
 
 ENVIRONMENT = "P2L_API_KEYS"
@@ -337,6 +337,10 @@ def _key(place: str, words: list[str], name: str) -> Key:
     secret, *rest = words
     if len(secret) < SHORTEST_KEY:
         raise P2LError(f"{place}: an API key has at least {SHORTEST_KEY} characters")
+    if not secret.isprintable():
+        raise P2LError(f"{place}: an API key has printable characters only, or no client can send it")
+    if rest and not is_key_name(rest[0]):
+        raise P2LError(f"{place}: the name of a key is one word of printable characters")
     budgets: dict[str, float] = {}
     for word in rest[1:]:
         kind, _, amount = word.rpartition("=")

@@ -75,6 +75,8 @@ def no_file(path: str | Path) -> str:
         return f"{str(path)!r} is an address; download the file, and name that"
     message, path = f"no such file: {str(path)!r}", expanded(path)
     with contextlib.suppress(OSError, ValueError):
+        if path.is_symlink():
+            return f"{message}: it is a link to {str(path.readlink())!r}, which is not there"
         if not path.parent.is_dir():
             return f"{message} (there is no folder {str(path.parent)!r})"
         near = difflib.get_close_matches(path.name, [file.name for file in path.parent.iterdir()], _SIMILAR, 0.7)

@@ -171,6 +171,11 @@ def decide(
     return Grant(None, left, name, limit, held)
 
 
+def is_key_name(name: object) -> bool:
+    """Whether this names a key: one word of printable characters, since it stands in logs and in terminals."""
+    return isinstance(name, str) and name.isprintable() and len(name.split()) == 1
+
+
 def periods(day: str) -> tuple[str, str, str]:
     """The periods that a day belongs to: ever, its month, the day itself."""
     return EVER, day[:7], day

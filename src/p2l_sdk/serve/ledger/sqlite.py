@@ -26,6 +26,7 @@ from p2l_sdk.serve.ledger.entries import (
     LedgerError,
     Spent,
     decide,
+    is_key_name,
     periods,
     utc_day,
 )
@@ -114,8 +115,10 @@ class SQLiteStore:
             rows = connection.execute(
                 "SELECT id, name, total, daily, monthly, created, revoked, managed FROM keys ORDER BY created, name"
             ).fetchall()
-            for id, name, *numbers, _ in rows:
-                _require_numbers(name if isinstance(name, str) else id, numbers)
+            for _, name, *numbers, _ in rows:
+                if not is_key_name(name):
+                    raise LedgerError(f"a key has the name {shown(name)}; restore the file from a copy")
+                _require_numbers(name, numbers)
             return [
                 Account(id, name, Budgets(total, daily, monthly), created, revoked, bool(managed),
                         Spent.of(amounts[id], day))
