@@ -125,9 +125,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a model trained on mmlu_pro's train file")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--folds", type=int, default=0, help="also with models of all such parts of train but one"
-    )
+    parser.add_argument("--folds", type=int, default=0, help="also with models of all such parts of train but one")
     parser.add_argument("--many", type=int, default=0, help="prompts of the timed run, with the default model")
     parser.add_argument("--json", action="store_true")
     arguments = parse(parser)

@@ -9,7 +9,7 @@ from analysis.worlds import MODELS, TOPICS, TopicScorer, topic_prompts
 from p2l_sdk import P2L
 from p2l_sdk.analysis import prompt_map, strengths
 from p2l_sdk.analysis.cluster_sums import ClusterSums
-from p2l_sdk.analysis.clusters import Tree, joins_of, choose
+from p2l_sdk.analysis.clusters import Tree, choose, joins_of
 from p2l_sdk.analysis.deviations import GroupMoments, deviations, largest_by_chance
 from p2l_sdk.analysis.report import POINTS
 from p2l_sdk.analysis.space import Space
