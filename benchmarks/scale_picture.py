@@ -16,10 +16,12 @@ LINES = {STATIC: "-", MINILM: "--", GPU: "-."}
 def draw(figures: dict[str, Any], path: str) -> None:
     """Draw three panels into a file."""
     pyplot = require_pyplot()
-    figure, axes = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    figure, axes = pyplot.subplot_mosaic(
+        [["costs", "efficiency"], ["stages", "stages"]], figsize=(7.5, 6.6), height_ratios=(3, 2), layout="constrained"
+    )
     found = ways(figures)
-    for ax, panel in zip(axes, (_costs, _stages, _efficiency), strict=True):
-        panel(axes_of_size(ax, 4, 4), found, figures)
+    for name, panel in {"costs": _costs, "stages": _stages, "efficiency": _efficiency}.items():
+        panel(axes_of_size(axes[name], 4, 4), found, figures)
     save(figure, path)
 
 
@@ -33,6 +35,7 @@ def _costs(ax: Any, found: list[Way], figures: dict[str, Any]) -> None:
         usd = sizes * way.usd(figures)
         ax.plot(sizes, usd, LINES[way.name], marker="o", color=COLOURS[way.name], label=_label(way))
     ax.set(xscale="log", yscale="log", xlabel="prompts", ylabel="USD")
+    ax.set_ylim(top=1e5)  # room for the legend
     ax.set_title("what it costs", fontsize=NORMAL)
     ax.legend(frameon=False, fontsize=SMALL)
     ax.grid(color=GREY, alpha=0.3, linewidth=0.5)
@@ -55,7 +58,7 @@ def _stages(ax: Any, found: list[Way], figures: dict[str, Any]) -> None:
     ax.set(xlim=(0, 1), xticks=[], ylim=(-0.5, len(found) - 0.1))
     ax.spines["bottom"].set_visible(False)
     ax.set_title("where the time of a worker goes", fontsize=NORMAL)
-    ax.legend(frameon=False, fontsize=SMALL, ncols=3, loc="upper center", bbox_to_anchor=(0.45, 0.02))
+    ax.legend(frameon=False, fontsize=SMALL, ncols=5, loc="upper center", bbox_to_anchor=(0.45, 0.02))
 
 
 def _efficiency(ax: Any, found: list[Way], figures: dict[str, Any]) -> None:
@@ -63,14 +66,14 @@ def _efficiency(ax: Any, found: list[Way], figures: dict[str, Any]) -> None:
         rows = fleets(found[0], prompts, figures)
         x, y = [row["workers"] for row in rows], [row["efficiency"] for row in rows]
         name = "a million" if prompts == 10**6 else "100 million"
-        ax.plot(x, y, style, marker=marker, color=BLUE, label=f"{name} prompts, static")
+        ax.plot(x, y, style, marker=marker, color=BLUE, label=f"{name} prompts")
     ax.set(
         xscale="log",
         ylim=(0, 1.25),
         yticks=np.arange(0, 1.1, 0.2),
-        xlabel="workers (cores)",
+        xlabel="workers (cores; static)",
         ylabel="useful share of their time",
     )
-    ax.set_title("simulated: stragglers, kills, storage, merging", fontsize=NORMAL)
+    ax.set_title("how busy workers are (simulated)", fontsize=NORMAL)
     ax.legend(frameon=False, fontsize=SMALL, loc="upper right")
     ax.grid(color=GREY, alpha=0.3, linewidth=0.5)

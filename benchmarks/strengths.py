@@ -6,7 +6,7 @@ model nor the search has seen: whether each deviation told has the sign of the m
 time and memory of a large run.
 
     p2l train --votes ../shared/data/mmlu_pro/scores_train.parquet --output runs/mmlu_pro
-    python benchmarks/strengths.py --model runs/mmlu_pro [--data ../shared/data] [--seed 0] [--halves] [--many 100000]
+    python benchmarks/strengths.py --model runs/mmlu_pro [--data ../shared/data] [--seed 0] [--folds 5] [--many 100000]
         [--json]
 """
 
@@ -33,7 +33,7 @@ from p2l_sdk.analysis import Strengths, strengths
 from p2l_sdk.tables.files import read_rows
 from p2l_sdk.training import TrainingConfig, train
 
-_VAL, _PARTS = 911, 40  # questions of val; parts of the other half that are as small
+_VAL, _PARTS = 911, 40  # questions of val; parts of a fold that are as small
 
 
 def subjects(found: Strengths, data: Path) -> dict[str, float]:
@@ -80,15 +80,15 @@ def on_val(found: Strengths, data: Path) -> dict[str, Any]:
     }
 
 
-def half_by_half(data: Path, seed: int) -> list[dict[str, Any]]:
-    """The same on train alone, where the rule for what is told was chosen: a model of one half of the questions, and
-    signs on the other half, and on parts of that as small as val."""
-    whole = Scores.read(data / "mmlu_pro" / "scores_train.parquet")
-    half = np.array([hashlib.sha256(str(prompt).encode()).digest()[0] % 2 for prompt in whole.prompts])
-    results = []
-    for own in (0, 1):
+def fold_by_fold(data: Path, seed: int, n_folds: int) -> dict[str, Any]:
+    """The same on train alone, where the rule for what is told was chosen: models of all folds but one, and signs on
+    that one, on the whole of it and on parts that are as small as val."""
+    whole, each = Scores.read(data / "mmlu_pro" / "scores_train.parquet"), []
+    digests = [hashlib.sha256(f"fold{prompt}".encode()).digest() for prompt in whole.prompts]
+    fold = np.array([int.from_bytes(digest[:2], "big") % n_folds for digest in digests])
+    for k in range(n_folds):
         with tempfile.TemporaryDirectory() as folder:
-            file, rows = Path(folder) / "scores.jsonl", np.flatnonzero(half == own)
+            file, rows = Path(folder) / "scores.jsonl", np.flatnonzero(fold != k)
             named = [dict(zip(whole.models, whole.scores[i].tolist(), strict=True)) for i in rows]
             lines = [json.dumps({"prompt": whole.prompts[i], **row}) for i, row in zip(rows, named, strict=True)]
             file.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -96,12 +96,19 @@ def half_by_half(data: Path, seed: int) -> list[dict[str, Any]]:
             assert p2l is not None
             found = strengths(p2l, [whole.prompts[i] for i in rows], seed=seed)
         order = [whole.models.index(name) for name in found.models]
-        others = np.flatnonzero(half != own)
+        others = np.flatnonzero(fold == k)
         cluster, scores = found.assign([whole.prompts[i] for i in others]), whole.scores[others][:, order]
-        parts = [np.random.default_rng(k).permutation(len(others))[:_VAL] for k in range(_PARTS)]
-        small = [signs(found, cluster[part], scores[part], found.models)["right"] for part in parts]
-        results.append({**signs(found, cluster, scores, found.models), f"right on {_VAL}": float(np.mean(small))})
-    return results
+        parts = [np.random.default_rng(i).permutation(len(others))[:_VAL] for i in range(_PARTS)]
+        small = [signs(found, cluster[part], scores[part], found.models) for part in parts]
+        right = [part["right"] for part in small]
+        each.append({**signs(found, cluster, scores, found.models), "questions": len(others), "parts": right})
+    n = np.array([one["n"] for one in each])
+    return {
+        "told": n.tolist(),
+        "right": float(np.average([one["right"] for one in each], weights=n)) if n.any() else float("nan"),
+        f"right on {_VAL}": float(np.average([np.mean(one["parts"]) for one in each], weights=n)),
+        "surely": {side: sum(one["surely"][side] for one in each) for side in ("right", "wrong")},
+    }
 
 
 def large(p2l: P2L, prompts: list[str], n: int) -> dict[str, float]:
@@ -118,7 +125,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a model trained on mmlu_pro's train file")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--halves", action="store_true", help="also train on each half of train (2 minutes)")
+    parser.add_argument("--folds", type=int, default=0, help="also with models of all such parts of train but one")
     parser.add_argument("--many", type=int, default=0, help="prompts of the timed run, with the default model")
     parser.add_argument("--json", action="store_true")
     arguments = parse(parser)
@@ -131,8 +138,8 @@ def main() -> None:
         "adjusted mutual information": subjects(found, arguments.data),
         **on_val(found, arguments.data),
     }
-    if arguments.halves:
-        results["halves of train"] = half_by_half(arguments.data, arguments.seed)
+    if arguments.folds:
+        results[f"{arguments.folds} folds of train"] = fold_by_fold(arguments.data, arguments.seed, arguments.folds)
     if arguments.many:
         results["large"] = large(P2L.from_pretrained(), prompts, arguments.many)
     if arguments.json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2l_sdk.errors import MissingExtraError, P2LError
+from p2l_sdk.errors import MissingExtraError, P2LError, P2LWarning
 from p2l_sdk.modeling.limits_p2l import visible
 from p2l_sdk.outputs.files import new_file, require_file
 
@@ -27,6 +28,8 @@ PALE = "#e4e4e4"  # the rest
 MARKERS = "osD^vPX*<>"
 SMALL, NORMAL = 9, 10  # font sizes: labels in the picture, titles
 
+_LACKING = re.compile("Glyph .* missing from font")
+_NAMED = 3  # texts in a warning
 _LONG = 36  # characters of an LLM's name
 _TINY = 8  # font size of names beside points
 _BESIDE = (
@@ -141,18 +144,73 @@ def as_written(name: str) -> str:
 
 
 def save(figure: matplotlib.figure.Figure | Any, path: str | Path, dpi: int = 120) -> None:
-    """Save a figure, the format by the file's ending, and close it.
+    """Save a figure, the format by the file's ending, and close it. Characters that matplotlib's default font lacks,
+    such as Chinese ones, are drawn in fonts of this machine that have them.
 
     Raises:
         P2LError: the file cannot be written.
+
+    Warns:
+        P2LWarning: no font of this machine has some characters of a name, which are boxes in the picture.
     """
     try:
-        with new_file(path) as partial, warnings.catch_warnings():
-            # where no font has a character, the picture shows a box
-            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-            figure.savefig(partial, dpi=dpi)
+        with new_file(path) as partial:
+            if _drawn(figure, partial, dpi):
+                return
+            missing = _with_more_fonts(figure)
+            _drawn(figure, partial, dpi)
+            if missing:
+                shown = ", ".join(map(repr, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
+                warnings.warn(
+                    f"no font of this machine has all characters of {shown}: the picture shows boxes in their place; "
+                    "install a font that has them, such as Noto Sans CJK (on Debian and Ubuntu: apt-get install "
+                    "fonts-noto-cjk; for other scripts fonts-noto)",
+                    P2LWarning,
+                    stacklevel=2,
+                )
     finally:
         require_pyplot().close(figure)
+
+
+def _drawn(figure: Any, path: Any, dpi: int) -> bool:
+    """Write the picture; whether its fonts had all characters."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        figure.savefig(path, dpi=dpi)
+    lacking = [_LACKING.match(str(warning.message)) is not None for warning in found]
+    for warning, glyph in zip(found, lacking, strict=True):
+        if not glyph:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return not any(lacking)
+
+
+def _with_more_fonts(figure: Any) -> list[str]:
+    """Give the texts of a figure further fonts for the characters that theirs lack, as far as this machine has such
+    fonts; the lines of text that still lack some."""
+    from matplotlib import font_manager
+    from matplotlib.text import Text
+
+    def characters(path: str) -> set[str]:
+        return set(map(chr, font_manager.get_font(path).get_charmap()))
+
+    texts = [text for text in figure.findobj(Text) if text.get_text()]
+    wanted = {character for text in texts for character in text.get_text() if not character.isspace()}
+    wanted -= characters(font_manager.findfont(font_manager.FontProperties()))
+    fonts = {font.name: font.fname for font in font_manager.fontManager.ttflist if font.style == "normal"}
+    chosen = []
+    for name in sorted(fonts, key=lambda name: ("Sans" not in name, name)):
+        if name.startswith("Last Resort"):  # it has a box for every character
+            continue
+        if not wanted:
+            break
+        known = wanted & characters(fonts[name])
+        if known:
+            chosen.append(name)
+            wanted -= known
+    for text in texts:
+        text.set_fontfamily([*text.get_fontfamily(), *chosen])
+    lines = (line.strip() for text in texts for line in text.get_text().splitlines())
+    return list(dict.fromkeys(line for line in lines if wanted & set(line)))
 
 
 def check_picture(path: str) -> None:

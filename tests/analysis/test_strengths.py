@@ -9,7 +9,7 @@ from analysis.worlds import MODELS, TOPICS, TopicScorer, topic_prompts
 from p2l_sdk import P2L
 from p2l_sdk.analysis import prompt_map, strengths
 from p2l_sdk.analysis.cluster_sums import ClusterSums
-from p2l_sdk.analysis.clusters import Tree, choose
+from p2l_sdk.analysis.clusters import Tree, choose, joins_of
 from p2l_sdk.analysis.deviations import GroupMoments, deviations, largest_by_chance
 from p2l_sdk.analysis.report import POINTS
 from p2l_sdk.analysis.space import Space
@@ -182,6 +182,34 @@ def test_the_nodes_of_a_cut_hold_every_leaf_once():
         nodes = tree.members()[tree.cut(n_clusters)]
         assert len(nodes) == n_clusters
         assert (nodes.sum(0) == 1).all()
+
+
+def test_leaves_of_equal_size_join_as_by_wards_method(monkeypatch):
+    from scipy.cluster.hierarchy import cut_tree, linkage
+
+    monkeypatch.setattr("p2l_sdk.analysis.clusters.SHARE", 0.0)
+    points = np.random.default_rng(3).normal(size=(25, 4))
+    joins, merged = joins_of(points, np.ones(25)), linkage(points, "ward")
+    tree = Tree(points, joins)
+    for n in range(1, 26):
+        mine, theirs = np.argmax(tree.members()[tree.cut(n)], axis=0), cut_tree(merged, n)[:, 0]
+        assert len({*zip(mine.tolist(), theirs.tolist(), strict=True)}) == n
+
+
+def test_leaves_with_few_prompts_join_first():
+    """Three leaves in a row: the small one in the middle is not joined last, and counts weigh where a join lies."""
+    joins = joins_of(np.array([[0.0], [0.4], [1.0], [1.1]]), np.array([50, 2, 24, 24]))
+    assert joins.tolist() == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_a_cluster_holds_a_twentieth_of_the_prompts_unless_more_clusters_are_asked_for():
+    """Law is 3 % of the prompts: it is a part of a larger cluster, or, if asked for, a cluster of its own."""
+    rare = [f"{'law' if i % 33 == 0 else TOPICS[i % 3]} {i}" for i in range(600)]
+    p2l = world(PLANTED)
+    chosen, asked = strengths(p2l, rare), strengths(p2l, rare, clusters=25)
+    assert min(cluster.n_prompts for cluster in chosen.clusters) >= 30
+    assert len(chosen.explained) < 25
+    assert min(cluster.n_prompts for cluster in asked.clusters) < 30
 
 
 def test_names_leave_out_what_all_clusters_say():

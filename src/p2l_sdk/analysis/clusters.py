@@ -1,9 +1,11 @@
 """A tree of clusters of prompts, found by what the prompts say, and how many clusters are worth telling apart.
 
-The leaves are k-means clusters of the prompts' points; Ward's method joins them into a tree. The leaderboards have no
-part in that, so what is then found about them was not put in by the search for clusters. How many clusters are shown
-is decided by the leaderboards of held-out prompts: the fewest that explain nine tenths of the variance that the best
-number of clusters explains (`choose`). Where that is nothing, there is one cluster.
+The leaves are k-means clusters of the prompts' points; Ward's method joins them into a tree, those with less than a
+twentieth of the prompts first. The leaderboards have no part in that, so what is then found about them was not put in
+by the search for clusters. How many clusters are shown is decided by the leaderboards of held-out prompts: the fewest
+that explain nine tenths of the variance that the best number of clusters explains, each holding a twentieth of the
+prompts (`choose`): what is said of a few prompts can be checked by nobody, and holds less often. Where clusters explain
+nothing, there is one.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from p2l_sdk.analysis.extra import require_sklearn
 
 MOST = 30  # leaves
 _SMALLEST = 20  # prompts of a leaf, on average at least
+SHARE = 0.05  # of the prompts, in each cluster that is shown unasked
 _FOLDS, _RESAMPLES = 5, 5
 _STARTS = 4  # of k-means, of which the best is kept
 _ENOUGH = 0.9  # of what the best number of clusters explains
@@ -28,7 +31,7 @@ class Tree:
 
     Attributes:
         centres: `(n_leaves, n_directions)`.
-        joins: `(n_leaves - 1, 2)` the two nodes that join, the nearest first; node `n_leaves + i` is the result of
+        joins: `(n_leaves - 1, 2)` the two nodes that join, in this order; node `n_leaves + i` is the result of
             join i.
     """
 
@@ -40,13 +43,12 @@ class Tree:
         """The tree of these points, with at most so many leaves, and 20 points in each on average at least; `starts` is
         how often k-means begins anew, the best result being kept."""
         require_sklearn()
-        from scipy.cluster.hierarchy import linkage
         from sklearn.cluster import KMeans
 
         n_leaves = max(1, min(most, len(points) // _SMALLEST, len(np.unique(points, axis=0))))
-        centres = KMeans(n_leaves, n_init=starts, random_state=seed).fit(points).cluster_centers_.astype(np.float32)
-        joins = linkage(centres, "ward")[:, :2].astype(int) if n_leaves > 1 else np.zeros((0, 2), dtype=int)
-        return cls(centres, joins)
+        found = KMeans(n_leaves, n_init=starts, random_state=seed).fit(points)
+        centres = found.cluster_centers_.astype(np.float32)
+        return cls(centres, joins_of(centres, np.bincount(found.labels_, minlength=n_leaves)))
 
     @property
     def n_leaves(self) -> int:
@@ -71,9 +73,26 @@ class Tree:
         nodes = set(range(self.n_leaves + len(done))) - set(done.ravel().tolist())
         return sorted(nodes)
 
-    def parents(self) -> dict[int, int]:
-        """The node that each node but the root is a part of."""
-        return {int(child): self.n_leaves + i for i, pair in enumerate(self.joins) for child in pair}
+
+def joins_of(centres: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """`(n_leaves - 1, 2)` the nodes that join, given the leaves' centres and numbers of points: those whose join adds
+    least to the squares of distances to the centres (Ward 1963); first, as long as there are any, nodes with less than
+    `SHARE` of the points, each with whichever it is nearest to."""
+    middle, size = list(centres.astype(np.float64)), np.maximum(counts, 1).tolist()
+    least, alive, joins = SHARE * sum(size), list(range(len(middle))), []
+    while len(alive) > 1:
+        at, n = np.array([middle[i] for i in alive]), np.array([size[i] for i in alive], dtype=np.float64)
+        added = np.square(at[:, None] - at[None]).sum(-1) * (n[:, None] * n[None] / (n[:, None] + n[None]))
+        added[np.tril_indices(len(alive))] = np.inf
+        small = n < least
+        if small.any():
+            added[~(small[:, None] | small[None])] = np.inf
+        a, b = (alive[k] for k in np.unravel_index(np.argmin(added), added.shape))
+        joins.append((a, b))
+        middle.append((size[a] * middle[a] + size[b] * middle[b]) / (size[a] + size[b]))
+        size.append(size[a] + size[b])
+        alive = [i for i in alive if i not in (a, b)] + [len(middle) - 1]
+    return np.array(joins, dtype=int).reshape(-1, 2)
 
 
 def choose(tree: Tree, leaf: np.ndarray, coefs: np.ndarray, seed: int) -> tuple[int, list[float]]:
@@ -95,10 +114,13 @@ def choose(tree: Tree, leaf: np.ndarray, coefs: np.ndarray, seed: int) -> tuple[
     counts = np.zeros((_FOLDS, tree.n_leaves))
     np.add.at(sums, (fold, leaf), coefs)
     np.add.at(counts, (fold, leaf), 1.0)
-    sums, counts = sums.sum(0) - sums, counts.sum(0) - counts  # of the other folds
+    everywhere = counts.sum(0)
+    sums, counts = sums.sum(0) - sums, everywhere - counts  # of the other folds
     total, explained, errors = None, [], []
     for n_clusters in range(1, tree.n_leaves + 1):
         of_leaf = members[tree.cut(n_clusters)]  # which leaves are in which cluster
+        if (of_leaf @ everywhere).min() < SHARE * len(leaf) and n_clusters > 1:
+            break
         whole = np.einsum("kl,flm->fkm", of_leaf, sums) / np.maximum(of_leaf @ counts.T, 1e-9).T[:, :, None]
         cluster = np.argmax(of_leaf, axis=0)[leaf]
         away = np.square(coefs - whole[fold, cluster]).sum(1)
