@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from p2l_sdk.serve.gateway.config import PRICED
-from p2l_sdk.serve.gateway.contents import FIELDS, TOOL, strangers
+from p2l_sdk.serve.gateway.contents import FIELDS, PLAIN, TOOL, strangers
 from p2l_sdk.serve.gateway.references import strange_keyword
 from p2l_sdk.serve.gateway.request import BadRequest, ChatRequest
 
@@ -67,11 +67,12 @@ def check_charges(request: ChatRequest, allow: Collection[str]) -> None:
                 raise _refused("an answer in anything but text and audio", name)
         elif name == "response_format" and not (isinstance(value, dict) and value.get("type") in _FORMATS):
             raise _refused("an answer in anything but text", name)
-        elif name in FIELDS:
-            for other in strangers(value, FIELDS[name]):
+        elif name in _PLAIN or name in FIELDS:
+            for other in strangers(value, FIELDS.get(name, PLAIN)):
                 if other not in allow:
-                    raise _refused(f"{other[:100]!r} in {name}", other[:100] or name, name)
-        elif name not in _PLAIN:
+                    what = f"{other[:100]!r} in {name}" if other else f"{name} of another kind than usual"
+                    raise _refused(what, other[:100] or name, name)
+        else:
             raise _refused(f"the field {name[:100]!r}", name[:100])
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from enum import Enum, auto
 from typing import Any
 
-from p2l_sdk.serve.gateway.longest import longest, rewritten
+from p2l_sdk.serve.gateway.longest import escaped, longest, rewritten
 from p2l_sdk.serve.gateway.media import (
     Medium,
     is_known,
@@ -27,6 +27,7 @@ _LEAST_AUDIO = 100  # tokens that a vendor bills for the shortest sound
 _SHORTEST_AUDIO = 1000  # characters in base64; shorter data is the name of a sound elsewhere
 _ENCRYPTED = 3  # tokens, at most, for a character of what is encrypted
 _READABLE = ("text", "thinking")  # what is not, in thoughts that are sent back
+_RESULTS = ("tool", "function")  # roles of results, which templates write as strings in JSON
 _PER_ARGUMENT = 16  # tokens that a template writes around each argument of a call, at most
 
 
@@ -90,8 +91,28 @@ TOOL: dict[str, Any] = {
     "type": str, "function": _FUNCTION, "custom": {"name": str, "description": str, "format": dict},
     "input_schema": dict, **_FUNCTION,
 }  # fmt: skip
-FIELDS: dict[str, Any] = {  # of a request, those of which something is known
+_NAME = {"name": str}
+_CHOSEN = {"type": str, "name": str, "function": _NAME, "custom": _NAME, "disable_parallel_tool_use": PLAIN}
+_SCHEMA = (str, dict)
+FIELDS: dict[str, Any] = {  # of a request, those that are lists or objects
+    "messages": ANY, "chat_template_kwargs": NAMES,
     "functions": [_FUNCTION],
+    "function_call": (str, _NAME),
+    "tool_choice": (str, {**_CHOSEN, "allowed_tools": {"mode": str, "tools": [_CHOSEN]}}),
+    "stop": (str, [str]), "bad_words": [str], "stop_token_ids": [PLAIN], "logit_bias": (NAMES, [PLAIN]),
+    "audio": {"voice": (str, {"id": str}), "format": str},
+    "safety_settings": [NAMES],
+    "response_format": {
+        "type": str, "json_schema": {"name": str, "description": str, "strict": PLAIN, "schema": dict}, "schema": dict,
+        "value": _SCHEMA, "pattern": str, "grammar": str, "structures": [{"begin": str, "schema": dict, "end": str}],
+        "triggers": [str], "format": dict,
+    },
+    "guided_json": _SCHEMA, "guided_choice": [str], "format": _SCHEMA,
+    "structured_outputs": {
+        "json": _SCHEMA, "regex": str, "choice": [str], "grammar": str, "json_object": PLAIN, "structural_tag": str,
+        "disable_fallback": PLAIN, "disable_any_whitespace": PLAIN, "disable_additional_properties": PLAIN,
+        "whitespace_pattern": str,
+    },
     "metadata": NAMES,
     "stream_options": NAMES,
     "usage": (PLAIN, NAMES),
@@ -99,7 +120,7 @@ FIELDS: dict[str, Any] = {  # of a request, those of which something is known
     "reasoning": {"effort": str, "max_tokens": PLAIN, "enabled": PLAIN, "exclude": PLAIN, "summary": str},
     "prompt_cache_options": {"mode": str, "ttl": str},
     "documents": [(str, {"id": PLAIN, "title": str, "text": str, "content": str, "snippet": str, "url": str})],
-}
+}  # fmt: skip
 
 
 def strangers(value: Any, shape: Any) -> Iterator[str]:
@@ -157,6 +178,8 @@ class Contents:
             for name, value in message.items():
                 if not _says_nothing(value):
                     self._read(name, value)
+            if message.get("role") in _RESULTS:
+                self.other += sum(escaped(text) for text in _strings(message.get("content")))
 
     def _read(self, name: str, value: Any) -> None:
         if name == "content":

@@ -25,6 +25,7 @@ _SPACES_PER_TOKEN = 16  # of an indentation, at least
 _INDENT = 4  # spaces for each level, in the templates of Llama
 _KINDS = bytes.maketrans(b"123456789E", b"000000000e")
 _DIGITS = 21  # characters that a number with an exponent grows by, at most (JavaScript writes 9e20 in full)
+_FRACTION = 2  # of a number that some write as 1.0
 _IN_HTML, _ESCAPED = "<>&'", 5  # what some templates escape, for HTML, and by how many characters it grows
 _HEX = np.zeros(256, np.uint16)
 for _i, _digit in enumerate("0123456789abcdef"):
@@ -35,7 +36,7 @@ for _i, _digit in enumerate("0123456789abcdef"):
 def growth() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """By character, how many bytes longer than it is its longest form is; and how much longer than its escape. It takes
     some 50 ms, once."""
-    plain, escaped = np.zeros(_CODES, np.uint8), np.zeros(_CODES, np.uint8)
+    plain, as_escape = np.zeros(_CODES, np.uint8), np.zeros(_CODES, np.uint8)
     for code in range(0x80, _CODES):
         character = chr(code)
         if code in _SURROGATES:
@@ -45,8 +46,8 @@ def growth() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         if unicodedata.decomposition(character):
             longest = max(len(unicodedata.normalize(form, character).encode()) for form in ("NFC", "NFKC"))
             plain[code] += max(0, longest - len(character.encode()))
-            escaped[code] = max(0, longest - _ESCAPE)
-    return plain, escaped
+            as_escape[code] = max(0, longest - _ESCAPE)
+    return plain, as_escape
 
 
 def longest(text: str) -> int:
@@ -54,7 +55,7 @@ def longest(text: str) -> int:
     escapes = "\\u" in text
     if text.isascii() and not escapes:
         return len(text)
-    plain, escaped = growth()
+    plain, as_escape = growth()
     size = 0
     for begin in range(0, len(text), _STEP):
         step = text[begin : begin + _STEP]
@@ -63,11 +64,11 @@ def longest(text: str) -> int:
             codes = np.frombuffer(step.encode("utf-32-le", "surrogatepass"), np.uint32)
             size += int(plain[np.minimum(codes, _CODES - 1)].sum(dtype=np.int64))
         if escapes:
-            size += _of_escapes(text[begin : begin + _STEP + _ESCAPE - 1], escaped)
+            size += _of_escapes(text[begin : begin + _STEP + _ESCAPE - 1], as_escape)
     return size
 
 
-def _of_escapes(step: str, escaped: npt.NDArray[np.uint8]) -> int:
+def _of_escapes(step: str, as_escape: npt.NDArray[np.uint8]) -> int:
     """How much longer the longest forms of the escaped characters are than their escapes. What only looks like an
     escape, behind a backslash that is one itself, counts too."""
     part = np.frombuffer(step.encode("ascii", "replace"), np.uint8)
@@ -77,7 +78,7 @@ def _of_escapes(step: str, escaped: npt.NDArray[np.uint8]) -> int:
     at = np.flatnonzero((part[:last] == _BACKSLASH) & (part[1 : last + 1] == _U))
     digits = [_HEX[part[at + i]] for i in range(2, 6)]
     codes = (digits[0] << 12) | (digits[1] << 8) | (digits[2] << 4) | digits[3]
-    return int(escaped[codes].sum(dtype=np.int64))
+    return int(as_escape[codes].sum(dtype=np.int64))
 
 
 def rewritten(text: str, value: Any) -> int:
@@ -91,16 +92,22 @@ def rewritten(text: str, value: Any) -> int:
         RecursionError: it is too deep.
     """
     plain = text.encode("utf-8", "surrogatepass")
-    grown = _ESCAPED * sum(text.count(character) for character in _IN_HTML) + _DIGITS * _exponents(plain)
+    grown = escaped(text) + text.count("/") + _of_numbers(plain)
     if text.isascii():
         return grown
     return grown + max(0, len(json.dumps(value)) - len(plain))
 
 
-def _exponents(plain: bytes) -> int:
-    """How many numbers in JSON have an exponent above 0; what looks like one in a string counts too."""
-    kinds = plain.translate(_KINDS)
-    return kinds.count(b"0e0") + kinds.count(b"0e+0")
+def _of_numbers(plain: bytes) -> int:
+    """How much longer numbers in JSON are in full, with a fraction. What looks like one in a string counts too."""
+    kinds = plain.translate(_KINDS, b" \t\r\n")
+    ends = sum(kinds.count(end) for end in (b"0,", b"0]", b"0}"))
+    return _DIGITS * (kinds.count(b"0e0") + kinds.count(b"0e+0")) + _FRACTION * ends
+
+
+def escaped(text: str) -> int:
+    """The tokens that a text grows by where a template writes it as a string in JSON that HTML may hold."""
+    return _ESCAPED * sum(text.count(character) for character in _IN_HTML)
 
 
 def indentation(text: str, value: Any, above: int = 0) -> int:

@@ -13,12 +13,13 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from p2l_sdk.serve.gateway.longest import depth, indentation, longest
+from p2l_sdk.serve.gateway.longest import depth, indentation, longest, rewritten
 
 LARGEST = 300_000  # tokens of a schema whose references are written out
 _AT_LEAST = 16  # tokens for which each reference counts
 _MOST_STEPS = 100_000  # of the search, about a tenth of a second
-_DEFINITIONS = ("$defs", "definitions")
+_DEFINITIONS = ("$defs", "definitions", "defs")
+_REFERENCES = ("$ref", "ref")  # the second is Google's
 _NAMED = (*_DEFINITIONS, "properties", "patternProperties", "dependentSchemas")  # whose names are no keywords
 _POINTER = re.compile(r"#(/[^/%\s]+)*")
 _Around = tuple[dict[str, Any], Any]  # an object, and the objects around it, as links of a chain
@@ -32,7 +33,7 @@ def written_out(text: str, value: Any) -> int:
         text: the JSON, as it came.
         value: what it means.
     """
-    return _Search().added(value) if "$ref" in text or "\\u" in text else 0
+    return _Search().added(value) if "ref" in text or "\\u" in text else 0
 
 
 def strange_keyword(text: str, value: Any, allow: Collection[str] = ()) -> str | None:
@@ -73,7 +74,7 @@ class _TooMuch(Exception):  # noqa: N818  named for what happened
 class _Search:
     def __init__(self) -> None:
         self._steps = 0
-        self._texts: dict[int, tuple[str, int]] = {}  # of definitions by identity: their JSON, and how deep they are
+        self._texts: dict[int, tuple[str, int, int]] = {}  # of definitions: their JSON, how deep they are, their tokens
 
     def added(self, value: Any) -> int:
         """Tokens that are added to a value."""
@@ -87,9 +88,10 @@ class _Search:
                         if id(target) in within:
                             continue
                         if id(target) not in self._texts:
-                            self._texts[id(target)] = json.dumps(target, ensure_ascii=False), depth(target)
-                        text, levels = self._texts[id(target)]
-                        tokens += max(_AT_LEAST, longest(text) + indentation(text, target, above))
+                            text = json.dumps(target, ensure_ascii=False)
+                            self._texts[id(target)] = text, depth(target), longest(text) + rewritten(text, target)
+                        text, levels, size = self._texts[id(target)]
+                        tokens += max(_AT_LEAST, size + indentation(text, target, above))
                         if tokens >= LARGEST:
                             raise _TooMuch
                         places.append((target, beside, within | {id(target)}, above + levels))
@@ -112,13 +114,14 @@ class _Search:
                 left += [(inner, outer) for inner in one]
             elif isinstance(one, dict):
                 outer = (one, outer)
-                if isinstance(name := one.get("$ref"), str):
-                    yield name, outer
+                yield from ((name, outer) for key in _REFERENCES if isinstance(name := one.get(key), str))
                 left += [(inner, outer) for inner in one.values()]
 
     def _targets(self, name: str, around: _Around) -> list[tuple[Any, _Around]]:
         """The definitions that a name may mean, with the objects around each, but for those that the name stands in."""
-        names = [part.replace("~1", "/").replace("~0", "~") for part in name.lstrip("#").split("/") if part]
+        parts = [part for part in name.lstrip("#").split("/") if part]
+        names = [part.replace("~1", "/").replace("~0", "~") for part in parts]
+        last = {*names[-1:], *parts[-1:]}  # some take a name as it is written
         found, outside = dict[int, tuple[Any, _Around]](), set[int]()
         link: _Around | None = around
         while link is not None:
@@ -126,7 +129,8 @@ class _Search:
             one, outer = link
             outside.add(id(one))
             held = [_at(one, names)]
-            held += [one[key].get(names[-1]) for key in _DEFINITIONS if names and isinstance(one.get(key), dict)]
+            lists = [*(one.get(key) for key in _DEFINITIONS), _at(one, ["components", "schemas"])]
+            held += [found_in.get(end) for found_in in lists if isinstance(found_in, dict) for end in last]
             found |= {id(target): (target, link) for target in held if isinstance(target, dict | list | str)}
             link = outer
         return [pair for identity, pair in found.items() if identity not in outside]
