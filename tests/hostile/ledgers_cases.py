@@ -105,7 +105,7 @@ def _keys_of(text: str) -> Callable[[Path], int]:
 
 
 CASES = [
-    _case("locked", _locked, "locked|in use|busy"),
+    Case("locked", _case("locked", _locked).run, "locked|in use|busy", quick=False),
     _whole("layout-to-be-made-anew", _script("PRAGMA user_version = 0")),
     _case("newer-layout", _script("PRAGMA user_version = 2147483647"), "another version"),
     _case("negative-layout", _script("PRAGMA user_version = -1"), "another version"),

@@ -85,7 +85,15 @@ ELSEWHERE = ["../secret", "/etc/passwd", "other.data", "model.onnx", "./model.on
 ELSEWHERE += ["*/_ORT_MEM_ADDR_/*", "..\\secret", "file:///etc/passwd"]
 BODY = _field(6, _graph(_field(5, _tensor())))
 BY_TOKENS = "depends on the tokens of a prompt"
-SIZED = {"ConstantOfShape": "x", "Expand": "w x", "OneHot": "w x w", "Pad": "w x", "Range": "w x w", "Tile": "w x"}
+SIZED = {
+    "ConstantOfShape": "x",
+    "DFT": "w x",
+    "Expand": "w x",
+    "OneHot": "w x w",
+    "Pad": "w x",
+    "Range": "w x w",
+    "Tile": "w x",
+}
 CASES = [
     _case("whole", _model(_graph()), None),
     _case("weights-here", _model(_graph(_field(5, _field(1, 2) + _field(2, 1) + _field(9, bytes(8))))), None),

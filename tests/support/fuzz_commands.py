@@ -1,12 +1,14 @@
 """Calls of the command line with hostile values, drawn for every option and argument of the click tree.
 
 A call may do anything, so the tests run them in a process of its own: `python tests/support/fuzz_commands.py SEED N
-SECONDS` makes N calls, or as many as it can in that time, and prints one JSON object for each that ends as none may.
+SECONDS` makes N calls, or as many as it can in that time, and prints one JSON object for each that ends as none may. A
+call that not even a signal ends is the last one in the standard error, with its stack.
 """
 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import io
 import json
 import os
@@ -130,7 +132,10 @@ def main(seed: int, n: int, seconds: float, limit: float = LIMIT) -> None:
                 make_files(Path(folder))
                 argv = drawn(path, command, draw, param)
                 stdin = draw.choice([None, "", "hello\n", '{"prompt": 1}\n', "\0\0", "{" * 5000])
+                print(shlex.join(a[:200] for a in argv).encode("ascii", "backslashreplace").decode(), file=sys.stderr)
+                faulthandler.dump_traceback_later(2 * WAIT * limit, exit=True)
                 fault = fault_of(argv, stdin, limit)
+                faulthandler.cancel_dump_traceback_later()
                 os.chdir("/")
             done += 1
             if fault is not None:

@@ -217,7 +217,8 @@ def _values(view: memoryview) -> Iterator[tuple[int, memoryview | int]]:
 
 def _packed(view: memoryview) -> list[int]:
     """Integers in one field."""
-    found, place = [], 0
+    found: list[int] = []
+    place = 0
     while place < len(view) and len(found) <= _MOST_AXES:
         value, place = _varint(view, place)
         found.append(value)

@@ -25,6 +25,7 @@ Squeeze TopK Transpose Trilu Unsqueeze
 _IN_8_BITS = "DequantizeLinear DynamicQuantizeLinear MatMulInteger QLinearMatMul QuantizeLinear"
 _SIZED = {  # operators that are told the size of their result, and which of their inputs say it
     "ConstantOfShape": (0,),
+    "DFT": (1,),
     "Expand": (1,),
     "OneHot": (1,),
     "Pad": (1,),
