@@ -14,6 +14,7 @@ from p2l_sdk.analysis.deviations import GroupMoments, deviations, largest_by_cha
 from p2l_sdk.analysis.report import POINTS
 from p2l_sdk.analysis.space import Space
 from p2l_sdk.analysis.terms import distinctive, terms
+from p2l_sdk.cli.analysis_tables import print_report
 from p2l_sdk.errors import P2LError, PromptError, UnknownModelError
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.feedback_p2l import Feedback
@@ -71,6 +72,17 @@ def test_the_report_names_what_to_use_instead():
     (strong,) = strengths(world(PLANTED), prompts, "e").of("e")
     assert strong.deviation > 0
     assert strong.instead in ("a", "b", None)  # of those that cost no more
+
+
+def test_a_report_in_a_narrow_terminal_is_lines(found, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    print_report(found, "a")
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 40
+    (weak,) = found.of("a")
+    told = " ".join(said.split())
+    assert f"{weak.deviation:+.0f} ({weak.low:+.0f} to {weak.high:+.0f}) {weak.cluster.name}: 80 prompts" in told
+    assert "best there b ($2.00 per 1k)" in told
 
 
 def test_a_comparison_is_the_difference_of_ratings(found):

@@ -9,6 +9,7 @@ from p2l_sdk.analysis import Finding, Strengths
 from p2l_sdk.cli.terminal import Console, Text
 
 _TOLD = 3  # LLMs of a cluster
+_NARROW = 72  # columns of a terminal in which a report is lines, not a table
 _NOTE = (
     "numbers: rating points above (+) or below (-) the LLM's own rating over all prompts (50 points are odds of 4 to "
     "3), told if beyond chance in the whole search; limits: what other prompts like these would give, {}"
@@ -69,6 +70,9 @@ def print_report(found: Strengths, llm: str) -> None:
 
 def _print_findings(console: Console, found: Strengths, title: str, findings: list[Finding]) -> None:
     priced = found.asked[0] in found.costs
+    if console.width < _NARROW:
+        _print_lines(console, found, title, findings)
+        return
     table = table_of(
         title, ("", "number"), ("limits", "number"), ("prompts", "number"), ("cluster", "wide"), ("rank", "number"),
         ("best there", "text"), *[("for no more money", "text")] * priced,
@@ -85,6 +89,18 @@ def _print_findings(console: Console, found: Strengths, title: str, findings: li
             *[Text(instead)] * priced,
         )
     console.print(table)
+
+
+def _print_lines(console: Console, found: Strengths, title: str, findings: list[Finding]) -> None:
+    """The same where a table has no room."""
+    console.print(Text(title, style="bold"))
+    for finding in findings:
+        said = f"{finding.deviation:+.0f} ({finding.low:+.0f} to {finding.high:+.0f})  {finding.cluster.name}: "
+        said += f"{finding.cluster.n_prompts:,} prompts, rank {finding.rank} (overall {finding.rank_overall}), "
+        said += f"best there {_priced(found, finding.best)}"
+        if finding.instead is not None:
+            said += f", for no more money {_priced(found, finding.instead)} {finding.gain:+.0f}"
+        console.print(Text(said))
 
 
 def _note(found: Strengths) -> str:
