@@ -159,7 +159,8 @@ class _Products:
     def _split(self, name: str, n_terms: int) -> list[tuple[str, str, str]]:
         """The terms of an input: numbers, step and zero of each."""
         if name not in self._terms:
-            terms, left = [], name
+            terms: list[tuple[str, str, str]] = []
+            left = name
             for i in range(n_terms):
                 if i:
                     whole = self._node("DequantizeLinear", list(terms[-1]), f"{left}_near")
