@@ -59,13 +59,12 @@ def contestants(folder: Path, place: Path) -> tuple[dict[str, Any], dict[str, An
 
 def with_head(base: Path, folder: Path, words: Path) -> Path:
     """Save a backbone with a random head, and the tokenizer in `words`, as a P2L model."""
-    from transformers import AutoModel, AutoTokenizer
-
     from p2l_sdk.modeling.configuration_p2l import P2LConfig
     from p2l_sdk.modeling.modeling_p2l import P2LModel
+    from p2l_sdk.scorers.backbone import BaseModel
 
-    backbone = AutoModel.from_pretrained(base, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(words)
+    backbone = BaseModel(str(base)).load()
+    tokenizer = BaseModel(str(words)).tokenizer()
     spec: dict[str, Any] = {"models": [f"llm-{i}" for i in range(9)], "feedback": "bt", "chat": False}
     config = P2LConfig(backbone_config=backbone.config, **spec, cls_token=tokenizer.eos_token or tokenizer.sep_token)
     P2LModel.on_backbone(config, backbone).save_pretrained(folder)

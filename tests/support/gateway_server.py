@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import re
 import signal
 import socket
 import sys
@@ -29,13 +31,19 @@ from p2l_sdk.serve.protocol import limited_protocol
 
 
 class Counts(ServerMetrics):
-    """Metrics that tests can inspect."""
+    """Metrics that tests can inspect.
+
+    Attributes:
+        booked: USD of each request that cost anything or was answered, failed calls included, as the log tells them
+            while `listening`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.choices: Counter[str] = Counter()
         self.errors: Counter[tuple[str, str]] = Counter()
         self.costs: list[float] = []
+        self.booked: list[float] = []
         self.slowest = 0.0  # seconds
 
     def choice(self, model: str, cost: float | None = None) -> None:
@@ -53,8 +61,26 @@ class Counts(ServerMetrics):
             self.slowest = max(self.slowest, seconds)
 
     async def summary(self) -> dict[str, float]:
-        n = sum(self.choices.values())
-        return {"choices": n, "mean_cost": sum(self.costs) / max(n, 1), "slowest": self.slowest}
+        mean = sum(self.booked) / max(len(self.booked), 1)
+        return {"choices": sum(self.choices.values()), "mean_booked": mean, "slowest": self.slowest}
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Read the gateway's log."""
+        log, handler = logging.getLogger("p2l_sdk.serve.gateway.chat"), logging.Handler()
+        handler.emit = self._read  # type: ignore[method-assign]
+        level = log.level
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(level)
+
+    def _read(self, record: logging.LogRecord) -> None:
+        if (found := re.search(r" cost=([0-9.]+) ", record.getMessage())) is not None:
+            self.booked.append(float(found[1]))
 
 
 class Running:
@@ -126,6 +152,6 @@ if __name__ == "__main__":
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     settings = GatewayConfig.from_dict(json.loads(Path(sys.argv[1]).read_text()))
-    with serving(P2L.from_pretrained("routing9"), settings) as server:
+    with serving(P2L.from_pretrained("routing9"), settings) as server, server.metrics.listening():
         print(server.url, flush=True)
         stop.wait()
