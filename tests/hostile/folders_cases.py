@@ -161,6 +161,11 @@ CASES = [
     _static("a-tensor-of-eta", _added(**{"head.eta.bias": np.ones(1, np.float32)}), "no such tensor"),
     Case("names-of-a-lying-header", _edit_of_a_liar, says="does not fill its place"),
     Case("folder-is-a-file", _folder_is_a_file, says="there is no folder"),
+    Case(
+        "inspect-no-weights",
+        _inspected(lambda f: (f / "model.safetensors").unlink()),
+        right=_says("no weights (*.safetensors), so it cannot be loaded"),
+    ),
     Case("inspect-pickle", _inspected(lambda f: (f / "x.pkl").write_bytes(b"")), right=_says("may be a pickle")),
     Case("inspect-code", _inspected(lambda f: (f / "evil.py").write_text("")), right=_says("never run here")),
     Case(

@@ -230,6 +230,13 @@ REFUSALS: dict[str, tuple[int, dict[str, Any], str]] = {  # status, body, what i
     "xAI": (403, XAI, "most"),
     "DashScope": (400, {"error": {"message": "May be bad", "code": "data_inspection_failed"}}, "most"),
     "DeepSeek": (400, {"error": {"message": "Content Exists Risk", "code": "invalid_request_error"}}, "most"),
+    "Groq's parser": (400, {"error": {"message": "Parsing failed.", "code": "output_parse_failed"}}, "most"),
+    "OpenAI, thinking": (
+        400,
+        {"error": {"message": "Could not finish the message because max_tokens was reached.", "code": None}},
+        "most",
+    ),
+    "nothing valid": (422, {"error": {"message": "no valid response generated", "code": "x"}}, "most"),
     "Groq": (400, {"error": {"message": "Failed", "code": "tool_use_failed", "failed_generation": "x"}}, "most"),
     "OpenRouter": (403, {"error": {"message": "flagged by moderation", "code": 403,
                                    "metadata": {"reasons": ["x"], "flagged_input": "x"}}}, "read"),

@@ -54,6 +54,14 @@ def test_json_that_is_written_anew_is_no_more_than_what_is_set_aside(one, n):
             assert sum_of(sent(body % held)) - sum_of(sent(body % '"name":"f"')) >= most
 
 
+@pytest.mark.parametrize("one", ["9e20", "1e15"])
+def test_what_a_tool_said_is_counted_as_it_may_be_written_anew(one):
+    text = f"[{','.join([one] * 300)}]"
+    body = '{"model":"p2l","max_tokens":9,"messages":[{"role":"tool","tool_call_id":"c","content":%s}]}'
+    most = max(len(form) for form in forms(json.loads(text)))
+    assert sum_of(sent(body % json.dumps(text))) - sum_of(sent(body % '"x"')) >= most - 1
+
+
 def sum_of(found: Size) -> int:
     return found.most + found.other
 

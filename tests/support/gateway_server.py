@@ -68,7 +68,7 @@ class Counts(ServerMetrics):
     def listening(self) -> Iterator[None]:
         """Read the gateway's log."""
         log, handler = logging.getLogger("p2l_sdk.serve.gateway.chat"), logging.Handler()
-        handler.emit = self._read  # type: ignore[method-assign]
+        handler.emit = self._hear  # type: ignore[method-assign]
         level = log.level
         log.addHandler(handler)
         log.setLevel(logging.INFO)
@@ -78,7 +78,7 @@ class Counts(ServerMetrics):
             log.removeHandler(handler)
             log.setLevel(level)
 
-    def _read(self, record: logging.LogRecord) -> None:
+    def _hear(self, record: logging.LogRecord) -> None:
         if (found := re.search(r" cost=([0-9.]+) ", record.getMessage())) is not None:
             self.booked.append(float(found[1]))
 

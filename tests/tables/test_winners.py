@@ -172,3 +172,15 @@ def test_a_winner_that_is_the_name_of_a_column_is_that_side():
     options = " ".join(f"--column {ours}={name}" if " " not in name else f"--column '{ours}={name}'"
                        for ours, name in columns.items())  # fmt: skip
     assert f"if that is right, add: {options} (in" in message
+
+
+@pytest.mark.parametrize("names", [("model-A", "model-B", "model-C"), ("Model A", "Model B", "Model C")])
+def test_llms_that_are_called_nearly_as_the_sides_take_no_word_away(names):
+    plain = table(PLAIN)
+    new = dict(zip(sorted({*plain["model_a"], *plain["model_b"]}), names, strict=True))
+    rows = {**plain, **{side: [new[name] for name in plain[side]] for side in ("model_a", "model_b")}}
+    assert Votes.read(rows).winner.tolist() == Votes.read(plain).winner.tolist()
+    assert "say what 'model_a', 'model_b' mean" in refused({**rows, **{
+        side: [name.lower().replace("-", "_").replace(" ", "_") for name in rows[side]]
+        for side in ("model_a", "model_b")
+    }})  # fmt: skip

@@ -107,8 +107,8 @@ def test_prompts_without_a_label_are_taught_nothing():
 @pytest.mark.parametrize(
     ("column", "labels", "message"),
     [
-        ("subject", WORDS, r"no column of categories 'subject' \(there are: topic\)"),
-        ("topic", {"code": 1}, "the column 'topic' has 1 category; to teach, it needs 2 to 1,000"),
+        ("subject", WORDS, r"no column of categories 'subject'; known: topic"),
+        ("topic", {"code": 1}, "the column 'topic' has 1 category on 60 prompts; to teach"),
     ],
 )
 def test_columns_that_cannot_teach(column, labels, message, tmp_path):

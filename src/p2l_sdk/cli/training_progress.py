@@ -25,6 +25,7 @@ from p2l_sdk.cli.training_tables import (
 )
 from p2l_sdk.editing.refined import Refined
 from p2l_sdk.evaluation import Report
+from p2l_sdk.training.categories import Categories
 from p2l_sdk.training.choice import Choice
 from p2l_sdk.training.listener import Listener, Step, Validation
 from p2l_sdk.training.score_summary import ScoreSummary
@@ -45,6 +46,10 @@ class Terminal(Listener):
             print_score_summary(summary, name)
         else:
             print_vote_summary(summary, name)
+
+    def categories_read(self, categories: Categories) -> None:
+        """Print how many categories there are, and how large."""
+        say(f"categories: {categories}")
 
     def nothing_to_resume(self, folder: Path) -> None:
         """Print that the run is a new one."""

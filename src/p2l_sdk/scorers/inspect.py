@@ -88,11 +88,11 @@ def inspect_model(source: str | Path, revision: str | None = None, access: HubAc
     """
     path = Path(source).expanduser()
     if path.is_dir() or source in EMBEDDED or not is_repo_id(str(source)):
-        return _of_folder(locate(source, revision, access), str(source))
+        return _of_folder(locate(source, revision, access), str(source), whole=True)
     return _of_folder(fetch(str(source), _SMALL, revision, access), str(source))
 
 
-def _of_folder(folder: Path, place: str) -> Inspection:
+def _of_folder(folder: Path, place: str, *, whole: bool = False) -> Inspection:
     config = read_config(folder)
     odd: list[str] = []
     spec, feedback, base = None, config.get("feedback"), None
@@ -111,6 +111,8 @@ def _of_folder(folder: Path, place: str) -> Inspection:
         odd.append(str(error))
     files = _files(folder)
     parameters, broken = odd_weights(folder, config, spec)
+    if whole and parameters is None and not broken:
+        broken = ["there are no weights (*.safetensors), so it cannot be loaded; fetch or copy the folder anew"]
     code = {name: _whose(folder / name) for name in files if name.endswith(".py")}
     odd += [*broken, *_odd_settings(folder, config), *_odd_files(folder, files, code, config), *_odd_names(names)]
     return Inspection(

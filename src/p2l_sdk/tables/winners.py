@@ -312,7 +312,10 @@ def _meanings(
     bare = {number for is_open, number in zip(open_, numbers, strict=True) if is_open and number is not None}
     of_numbers = {} if sided else outcomes_of_numbers(bare)
     words = [of_numbers.get(n, w) if n is not None else w for n, w in zip(numbers, words, strict=True)]
-    llms = _llms(texts, names)
+    exact = {name.strip().casefold() for name in names}  # an LLM called "model-A" takes no word of the contract away
+    of_contract = [text for text in texts if isinstance(text, str) and text.strip().lower() in WINNERS]
+    kept = {text for text in of_contract if text.strip().casefold() not in exact}
+    llms = [-1 if text in kept else llm for text, llm in zip(texts, _llms(texts, names), strict=True)]
     only_named = any(k >= 0 and w is None for k, w in zip(llms, words, strict=True))
     only_sided = any(k < 0 and w in (Winner.A, Winner.B) for k, w in zip(llms, words, strict=True))
     meant: list[int] = []

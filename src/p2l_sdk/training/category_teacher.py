@@ -15,12 +15,12 @@ import numpy as np
 from p2l_sdk.errors import ConvergenceError, P2LWarning, VotesError
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.training.categories import Categories
 from p2l_sdk.training.listener import Listener, tracked
 from p2l_sdk.training.teacher import chances, taught
 from p2l_sdk.votes.averaged import fit_leaderboard
 from p2l_sdk.votes.votes import Votes
 
-MOST_CATEGORIES = 1000
 _OTHERS = 20.0  # prompts: what all other categories together count for in the leaderboard of one
 
 
@@ -54,9 +54,10 @@ def category_lessons(
         Votes with the prompts and the LLMs of `votes`, in their order.
 
     Raises:
-        VotesError: there is no such column, or it has fewer than 2 or more than 1,000 categories.
+        VotesError: there is no such column, or it has fewer than 2 or more than 1,000 categories, or more than half as
+            many as prompts.
     """
-    category = categories_of(votes, column)
+    category = Categories.of(votes, column).number
     groups = np.zeros(len(votes.prompts), dtype=np.int64) if groups is None else np.asarray(groups)
     cells, cell = np.unique(np.stack([groups, category], 1), axis=0, return_inverse=True)
     cell = cell.reshape(-1)
@@ -77,25 +78,6 @@ def category_lessons(
         return said * known[cell[rows], None, None]
 
     return taught(votes, say, weight, seed=seed, listener=listener)
-
-
-def categories_of(votes: Votes, column: str) -> np.ndarray:
-    """`(n_prompts,)` numbers of the categories, -1 where a prompt has none; raises `VotesError`, see
-    `category_lessons`."""
-    if column not in votes.categories:
-        there = f"there are: {', '.join(votes.categories)}" if votes.categories else "there are none"
-        raise VotesError(f"the votes have no column of categories {column!r} ({there})")
-    _, first = np.unique(votes.prompt, return_index=True)
-    labels = votes.categories[column][first].astype(str)
-    names, number = np.unique(labels, return_inverse=True)
-    number = np.where(labels == "", -1, number.reshape(-1))
-    n = len(names) - ("" in names)
-    if not 2 <= n <= MOST_CATEGORIES:
-        raise VotesError(
-            f"the column {column!r} has {n:,} categor{'y' if n == 1 else 'ies'}; to teach, it needs 2 to "
-            f"{MOST_CATEGORIES:,}, most of them with many prompts"
-        )
-    return number
 
 
 def _board(votes: Votes, group: np.ndarray, members: np.ndarray, feedback: Feedback) -> Leaderboard | None:

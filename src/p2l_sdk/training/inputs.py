@@ -15,6 +15,7 @@ from p2l_sdk.names import matched, own_names
 from p2l_sdk.p2l import P2L
 from p2l_sdk.routing.costs import load_costs
 from p2l_sdk.training.card import Card, data_hash
+from p2l_sdk.training.categories import Categories
 from p2l_sdk.training.checks import check_ground, check_prompts, choose_feedback, warn_of_thin_ground
 from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.training.plan import Plan
@@ -39,6 +40,7 @@ class Inputs:
         held_out: by description, the data to measure on after training.
         notes: Markdown for the end of the card.
         read_as: LLMs that votes name otherwise than the model that they refine: as written -> its own name.
+        categories: those that teach as well; None without `by`.
         averaged, summary: the averaged leaderboard and the figures of all votes; None for scores.
         bt: their Bradley-Terry fit, likewise; None if no vote is decisive, too.
     """
@@ -51,6 +53,7 @@ class Inputs:
     held_out: list[tuple[str, Votes | Scores]]
     notes: str
     read_as: dict[str, str]
+    categories: Categories | None = None
     averaged: Leaderboard | None = None
     summary: VoteSummary | None = None
     bt: Leaderboard | None = None
@@ -68,6 +71,7 @@ class Inputs:
         """
         notes = _notes(config)
         data = _data(config, plan.feedback)
+        categories = None if config.by is None else Categories.of(cast(Votes, data), config.by)
         held_out, read_as = _held_out(config, data), {}
         models, why = data.models, ""
         feedback = plan.feedback
@@ -83,7 +87,7 @@ class Inputs:
             if config.feedback is None:
                 feedback, why = spec.feedback, ""
         costs = dict(load_costs(config.costs, models)) if config.costs else {}
-        read = cls(config, data, data_hash(config.votes, data), feedback, costs, held_out, notes, read_as)
+        read = cls(config, data, data_hash(config.votes, data), feedback, costs, held_out, notes, read_as, categories)
         if not isinstance(data, Votes) or not isinstance(feedback, Feedback):
             return read
         if plan.refined is None:

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from p2l_sdk.editing.refined import Refined
 from p2l_sdk.evaluation import Report
+from p2l_sdk.training.categories import Categories
 from p2l_sdk.training.choice import Choice
 from p2l_sdk.training.score_summary import ScoreSummary
 from p2l_sdk.training.verdict import Verdict
@@ -61,6 +62,9 @@ class Listener:
 
     def data_read(self, name: str, summary: VoteSummary | ScoreSummary) -> None:
         """The data to train on, called `name`, were read and checked."""
+
+    def categories_read(self, categories: Categories) -> None:
+        """The categories of the prompts, which teach as well, were read."""
 
     def nothing_to_resume(self, folder: Path) -> None:
         """A run was to be resumed, but the folder holds no checkpoints; a new run begins."""

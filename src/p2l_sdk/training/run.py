@@ -77,6 +77,8 @@ def _run(config: TrainingConfig, resume: bool, main: bool, listener: Listener) -
     inputs = Inputs.read(config, plan)
     if inputs.summary is not None:
         listener.data_read(config.votes, inputs.summary)
+    if inputs.categories is not None:
+        listener.categories_read(inputs.categories)
     made: tuple[P2L, Card] | None
     if plan.refined is not None:
         made = _refine(inputs, plan.refined[0], listener)
@@ -250,12 +252,10 @@ def _lessons(
 ) -> Votes | None:
     """What teachers and categories say on the prompts of the votes; None without any. No category says to a group of
     prompts what the votes of another one told."""
-    from p2l_sdk.training.category_teacher import categories_of, category_lessons
+    from p2l_sdk.training.category_teacher import category_lessons
     from p2l_sdk.training.teacher import lessons, with_lessons
 
     said = None
-    if config.by is not None:
-        categories_of(votes, config.by)  # refused before any teacher is loaded
     if config.teachers:
         teachers = [P2L.from_pretrained(name) for name in config.teachers]
         weight = config.weight_of_teacher

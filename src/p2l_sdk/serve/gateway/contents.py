@@ -179,7 +179,8 @@ class Contents:
                 if not _says_nothing(value):
                     self._read(name, value)
             if message.get("role") in _RESULTS:
-                self.other += sum(escaped(text) for text in _strings(message.get("content")))
+                for text in _strings(message.get("content")):
+                    self._result(text)
 
     def _read(self, name: str, value: Any) -> None:
         if name == "content":
@@ -230,6 +231,18 @@ class Contents:
             self._note("arguments")
             self._add(1)
         self.other += _PER_ARGUMENT * (len(value) if isinstance(value, dict) else 1)
+
+    def _result(self, text: str) -> None:
+        """What a tool said: text, or JSON that some templates read and write anew."""
+        try:
+            value = json.loads(text) if text.lstrip()[:1] in ("{", "[") else None
+            grown = 0 if value is None else rewritten(text, value) + text.count(",") + text.count(":")
+        except ValueError:
+            grown = 0
+        except RecursionError:
+            self._note("content")
+            grown = 1 + len(text)
+        self.other += max(grown, escaped(text))
 
     def _content(self, content: Any) -> None:
         if isinstance(content, str):

@@ -2,8 +2,8 @@
 
 A kilobyte of definitions that refer to each other several times becomes megabytes. A reference is taken to be each
 definition that it may mean: the one at its place, seen from any object around it, and one of its last name. One that
-stands in itself is not written out again. What refers in another way than by a plain pointer is not followed here;
-`strange_keyword` names it.
+stands in itself is written out once for each mention, and not in there again. What refers in another way than by a
+plain pointer is not followed here; `strange_keyword` names it.
 """
 
 from __future__ import annotations
@@ -84,17 +84,23 @@ class _Search:
             while places:
                 whole, outer, within, above = places.pop()
                 for name, around in self._references(whole, outer):
+                    again = 0  # of what it stands in, it means one
                     for target, beside in self._targets(name, around):
-                        if id(target) in within:
-                            continue
                         if id(target) not in self._texts:
                             text = json.dumps(target, ensure_ascii=False)
                             self._texts[id(target)] = text, depth(target), longest(text) + rewritten(text, target)
                         text, levels, size = self._texts[id(target)]
-                        tokens += max(_AT_LEAST, size + indentation(text, target, above))
+                        grown = max(_AT_LEAST, size + indentation(text, target, above))
+                        if id(target) in within or _around(target, around):
+                            again = max(again, grown)
+                            continue
+                        tokens += grown
+                        places.append((target, beside, within | {id(target)}, above + levels))
                         if tokens >= LARGEST:
                             raise _TooMuch
-                        places.append((target, beside, within | {id(target)}, above + levels))
+                    tokens += again
+                    if tokens >= LARGEST:
+                        raise _TooMuch
         except (_TooMuch, RecursionError):
             return LARGEST
         return tokens
@@ -118,22 +124,30 @@ class _Search:
                 left += [(inner, outer) for inner in one.values()]
 
     def _targets(self, name: str, around: _Around) -> list[tuple[Any, _Around]]:
-        """The definitions that a name may mean, with the objects around each, but for those that the name stands in."""
+        """The definitions that a name may mean, with the objects around each."""
         parts = [part for part in name.lstrip("#").split("/") if part]
         names = [part.replace("~1", "/").replace("~0", "~") for part in parts]
         last = {*names[-1:], *parts[-1:]}  # some take a name as it is written
-        found, outside = dict[int, tuple[Any, _Around]](), set[int]()
+        found = dict[int, tuple[Any, _Around]]()
         link: _Around | None = around
         while link is not None:
             self._step()
             one, outer = link
-            outside.add(id(one))
             held = [_at(one, names)]
             lists = [*(one.get(key) for key in _DEFINITIONS), _at(one, ["components", "schemas"])]
             held += [found_in.get(end) for found_in in lists if isinstance(found_in, dict) for end in last]
             found |= {id(target): (target, link) for target in held if isinstance(target, dict | list | str)}
             link = outer
-        return [pair for identity, pair in found.items() if identity not in outside]
+        return list(found.values())
+
+
+def _around(target: Any, around: _Around | None) -> bool:
+    """Whether a reference with these objects around it stands in the target."""
+    while around is not None:
+        one, around = around
+        if one is target:
+            return True
+    return False
 
 
 def _at(value: Any, names: list[str]) -> Any:

@@ -24,7 +24,11 @@ from p2l_sdk.serve.errors import INVALID, error_body
 REFUSALS = (400, 403, 404, 413, 415, 422, 451)
 CONTEXT = "context_length_exceeded"
 MODERATED = ("content_filter", "content_policy_violation")  # the prompt was read, which some vendors (Azure) bill
-_WROTE = ("tool_use_failed", "json_validate_failed")  # Groq's: of an answer that was written, and is billed
+_WROTE = (
+    "tool_use_failed",
+    "json_validate_failed",
+    "output_parse_failed",
+)  # Groq's: of an answer that was written, and is billed
 EMPTY_ACCOUNT = ("insufficient_quota", "billing_not_active")
 _REASONS = {  # codes that are reported as the reason; others are the upstream's own text
     CONTEXT, "invalid_api_key", *EMPTY_ACCOUNT, *MODERATED, "model_not_found", "unsupported_parameter",
@@ -40,6 +44,10 @@ _OF_CONTENT = re.compile(  # in the words of many vendors
     r"content[ _-]?(filter|policy|management|violat|moderat|security|exists risk)|inappropriate|data_?inspection"
     r"|usage (guideline|polic)|acceptable use|moderation|safety[ _](check|system|filter|polic)|prohibited content"
     r"|sensitive (content|information|word)|high risk|was flagged|harmful|敏感|不安全|违规"
+)
+_OF_AN_ANSWER = re.compile(
+    r"could not finish|model( output limit|'s output| output| generated)|generated (output|text|response|answer)"
+    r"|no valid (response|output|answer|json)|(failed|unable) to (generate|parse the (output|response|answer))"
 )
 _OURS = "refused_by_upstream"
 _MOST_TEXT, _LONGEST_CODE = 4000, 100  # characters
@@ -80,7 +88,10 @@ class Refusal:
         (OpenRouter), the prompt was refused; others may have looked at the answer."""
         code, more = self.error["code"], self.error.get("metadata")
         prompt = code in MODERATED or (isinstance(more, dict) and "flagged_input" in more)
-        return code in _WROTE or "failed_generation" in self.error or (self.of_content and not prompt)
+        said = str(self.error["message"] or "").lower()
+        if code in _WROTE or _OF_AN_ANSWER.search(said):
+            return True
+        return "failed_generation" in self.error or (self.of_content and not prompt)
 
     @classmethod
     def of(cls, status: int, content: bytes, llm: str, request_id: str | None = None) -> Refusal:
