@@ -15,7 +15,7 @@ from p2l_sdk.serve.gateway.size import Size
 
 pytest_plugins = ["billing_fixtures", "gateway_fixtures"]
 MARK = {"type": "ephemeral", "ttl": "1h"}
-ODD = ["9e15", "1", "9e20", "1e5", "1E+15", "0.5", "é", "\U0001f600", "<'&>", '"', "\n", "x"]
+ODD = ["9e15", "1", "9e20", "1e5", "1E+15", "0.5", "é", "\U0001f600", "\x7f", "<'&>", '"', "\n", "x"]
 
 
 def sent(text: str) -> Size:

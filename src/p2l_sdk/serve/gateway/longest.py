@@ -20,6 +20,7 @@ _CODES = 0x30000  # characters above have no other form, and are no marks
 _SURROGATES = range(0xD800, 0xE000)
 _STEP = 64 * 1024  # characters at a time, about half a millisecond
 _ESCAPE = 6  # bytes of \\uXXXX
+_DELETE = "\x7f"  # ASCII, and escaped by Python all the same
 _BACKSLASH, _U = 0x5C, 0x75
 _SPACES_PER_TOKEN = 16  # of an indentation, at least
 _INDENT = 4  # spaces for each level, in the templates of Llama
@@ -92,7 +93,7 @@ def rewritten(text: str, value: Any) -> int:
         RecursionError: it is too deep.
     """
     plain = text.encode("utf-8", "surrogatepass")
-    grown = escaped(text) + text.count("/") + _of_numbers(plain)
+    grown = escaped(text) + text.count("/") + (_ESCAPE - 1) * text.count(_DELETE) + _of_numbers(plain)
     if text.isascii():
         return grown
     return grown + max(0, len(json.dumps(value)) - len(plain))

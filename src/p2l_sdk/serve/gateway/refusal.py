@@ -22,6 +22,7 @@ from p2l_sdk.serve.errors import INVALID, error_body
 
 # statuses that say something about the request at this LLM: its size, its content, what the LLM can do, its account
 REFUSALS = (400, 403, 404, 413, 415, 422, 451)
+_BY_LAW = 451  # may be said of the answer
 CONTEXT = "context_length_exceeded"
 MODERATED = ("content_filter", "content_policy_violation")  # the prompt was read, which some vendors (Azure) bill
 _WROTE = (
@@ -42,12 +43,13 @@ _TOO_LONG = re.compile(
 )
 _OF_CONTENT = re.compile(  # in the words of many vendors
     r"content[ _-]?(filter|policy|management|violat|moderat|security|exists risk)|inappropriate|data_?inspection"
-    r"|usage (guideline|polic)|acceptable use|moderation|safety[ _](check|system|filter|polic)|prohibited content"
-    r"|sensitive (content|information|word)|high risk|was flagged|harmful|敏感|不安全|违规"
+    r"|usage (guideline|polic)|acceptable use|moderation|safety[ _](check|system|filter|polic)|prohibited[_ ]content"
+    r"|recitation|sensitive[_ ](content|information|word)|high risk|was flagged|harmful|敏感|不安全|违规"
 )
 _OF_AN_ANSWER = re.compile(
-    r"could not finish|model( output limit|'s output| output| generated)|generated (output|text|response|answer)"
-    r"|no valid (response|output|answer|json)|(failed|unable) to (generate|parse the (output|response|answer))"
+    r"could not finish|model('s output| output| generated| produced)|generated (output|text|response|answer)"
+    r"|parsing failed|no valid (response|output|answer|json)"
+    r"|(failed|unable) to (generate|parse the (output|response|answer))"
 )
 _OURS = "refused_by_upstream"
 _MOST_TEXT, _LONGEST_CODE = 4000, 100  # characters
@@ -89,7 +91,7 @@ class Refusal:
         code, more = self.error["code"], self.error.get("metadata")
         prompt = code in MODERATED or (isinstance(more, dict) and "flagged_input" in more)
         said = str(self.error["message"] or "").lower()
-        if code in _WROTE or _OF_AN_ANSWER.search(said):
+        if self.status == _BY_LAW or code in _WROTE or _OF_AN_ANSWER.search(said):
             return True
         return "failed_generation" in self.error or (self.of_content and not prompt)
 
