@@ -28,6 +28,16 @@ CHAT_TEMPLATE = (
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of `serve` start servers, kill them and wait for them: under load the clock alone can fail one.
+
+    It is tried once more, and the summary names it (R): what fails twice is a fault, and what is named often is one, too.
+    """
+    for item in items:
+        if item.path.is_relative_to(ROOT / "tests" / "serve"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 def shared(path: str) -> Path:
     """A file in ../shared; if it is missing, the test is skipped with a reason."""
     found = SHARED / path
