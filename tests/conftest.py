@@ -31,7 +31,7 @@ CHAT_TEMPLATE = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of `serve` start servers, kill them and wait for them: under load the clock alone can fail one.
 
-    It is tried once more, and the summary names it (R): what fails twice is a fault, and what is named often is one, too.
+    It is tried once more, and the summary names it (RERUN): what fails twice is a fault, and what is named often, too.
     """
     for item in items:
         if item.path.is_relative_to(ROOT / "tests" / "serve"):

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,8 @@ def test_a_worker_that_is_killed_loses_its_own_calls_only(clients, seconds, conf
         # what it had answered in its last milliseconds stays at the most, too: its settlement died with it. That is one
         # answer of each client at most, as the next request of the same client is only then made
         most = billed + (seen["lost"] + clients) * MOST
-        ledger = tmp_path / "l"
-        eventually(lambda: billed * 0.999 <= spent(ledger) <= most, otherwise=lambda: (billed, spent(ledger), most, seen))
+        booked = partial(spent, tmp_path / "l")
+        eventually(lambda: billed * 0.999 <= booked() <= most, otherwise=lambda: (billed, booked(), most, seen))
         # whichever worker is asked, and also the dead one's calls
         assert seen[200] <= total(server, "p2l_choices_total") <= seen[200] + seen["lost"]
         assert total(server, "p2l_choices_total") == total(server, "p2l_choices_total")
