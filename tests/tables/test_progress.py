@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import time
 import tracemalloc
 
 import pytest
@@ -96,9 +95,7 @@ def test_the_end_is_told_of_a_file_that_is_damaged_or_not_read_to_its_end(folder
 
 def test_a_table_of_too_many_rows_is_refused_with_the_remedy_in_constant_memory(folder):
     tracemalloc.start()
-    began = time.monotonic()
     with pytest.raises(TableError, match=r"more than 20,000 rows; if that is right, allow more: --max-rows N"):
         Votes.read(str(folder / "v.csv"), max_rows=20_000)
     assert tracemalloc.get_traced_memory()[1] < 80e6
     tracemalloc.stop()
-    assert time.monotonic() - began < 20.0
