@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may use the network
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# the models are tiny; threads would only wait for each other. numpy and torch read this when they are imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import importlib
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-os.environ["HF_HUB_OFFLINE"] = "1"  # no test may use the network
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are tiny; threads would only wait for each other
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
