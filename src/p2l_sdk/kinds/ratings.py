@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from p2l_sdk.editing.rated import Scale, departure_errors
+from p2l_sdk.editing.rated import OVERALL, Scale, departure_errors
 from p2l_sdk.errors import P2LError, P2LWarning, TableError, did_you_mean, member
 from p2l_sdk.kinds.difficulty import SPREAD, grounded_leaderboard, outcome_shares
 from p2l_sdk.leaderboards.leaderboard import Z_95
@@ -31,7 +31,6 @@ from p2l_sdk.tables.notation import require_one_notation
 from p2l_sdk.tables.places import RowError, placed
 from p2l_sdk.tables.sources import Chunk, Source, open_source, table_errors, whole_table
 
-OVERALL = ("overall", "full", "all")  # usual names of the leaderboard of all prompts
 MEAN = "overall"  # its name if the table has none, and the mean of the kinds stands in
 _COLUMNS = ("category", "rating")
 _SAME = {"kategorie": "category", "kind": "category", "elo": "rating", "elo_rating": "rating"}  # other words for them

@@ -192,6 +192,7 @@ def guess(table: Chunk, missing: Sequence[str], taken: Sequence[str]) -> dict[st
             found["winner"] = best[2] if best[0] >= 0.5 else few[0]
     if "prompt" in missing:
         left = [name for name in free if name not in found.values() and _are_texts(free[name])]
+        left = [name for name in left if not is_numeric(free[name], True)]  # tokens_prompt
         left = [name for name in left if not _like(name, _NOT_PROMPT)]
         named = [name for name in left if _like(name, _LIKE_PROMPT)]
         longest = sorted(

@@ -57,6 +57,15 @@ def read_labelled_prompts(path: str | Path, by: str, column: str | None = None) 
 
 
 def _read(path: str | Path, column: str | None, by: str | None, shared: bool = False) -> Iterator[tuple[Prompt, Any]]:
+    n = 0
+    for n, pair in enumerate(_pairs(path, column, by, shared), 1):  # noqa: B007 - counts
+        yield pair
+    if not n:
+        name = "standard input" if str(path) == "-" else repr(str(path))
+        raise VotesError(f"{name} holds no prompts; give at least one")
+
+
+def _pairs(path: str | Path, column: str | None, by: str | None, shared: bool) -> Iterator[tuple[Prompt, Any]]:
     columns = None if column is None else {"prompt": column}
     with table_errors(VotesError, None if str(path) == "-" else path):
         if str(path) == "-":
