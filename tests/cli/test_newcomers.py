@@ -75,3 +75,30 @@ def test_two_names_of_one_llm_come_with_the_option_that_joins_them(tmp_path):
     assert "one LLM has two names, 'gpt-4o-mini' and 'openai/gpt-4o-mini'" in said
     assert "join them: --rename openai/gpt-4o-mini=gpt-4o-mini (rename={...})" in said
     assert ok("leaderboard", "hi", "--top", "1")
+
+
+def test_conversations_as_sharegpt_has_them_are_read(tmp_path):
+    turns = [{"from": "system", "value": "Be brief"}, {"from": "human", "value": "Write a poem"}]
+    turns += [{"from": "gpt", "value": "def f(): pass"}, {"from": "human", "value": "now about the sea"}]
+    (tmp_path / "share.json").write_text(json.dumps([{"id": "a", "conversations": turns}]))
+    (tmp_path / "share.jsonl").write_text(json.dumps({"id": "a", "conversations": turns}) + "\n")
+    said = [{"role": "user", "content": "Write a poem"}, {"role": "user", "content": "now about the sea"}]
+    own = P2L.from_pretrained().aggregate([said])
+    for name in ("share.json", "share.jsonl"):
+        read = json.loads(ok("aggregate", tmp_path / name, "--json"))
+        assert read["leaderboard"][0]["model"] == own.best
+        assert read["kinds"] == pytest.approx(dict(own.kinds), abs=1e-6)
+    assert "1 conversation" in p2l("personal", tmp_path / "share.json").stderr.decode()
+    odd = [{"from": "narrator", "value": "x"}, *turns]
+    (tmp_path / "share.jsonl").write_text(json.dumps({"conversations": odd}) + "\n")
+    assert "line 1: message 0 has the role 'narrator'; legal roles" in refused("aggregate", tmp_path / "share.jsonl")
+
+
+def test_transcripts_as_prompts_are_warned_of(tmp_path):
+    file = tmp_path / "prompts.csv"
+    file.write_text('prompt\n"User: Write a poem\nAssistant: Roses are red"\n"Human: hi\n\nAI: hello"\n')
+    done = p2l("aggregate", file, "--top", "1")
+    assert done.returncode == 0
+    assert b"p2l: warning: most prompts are transcripts" in done.stderr
+    file.write_text('prompt\n"User: how do I write to an assistant?"\n"Write about a user: Anna"\n')
+    assert b"transcripts" not in p2l("aggregate", file, "--top", "1").stderr
