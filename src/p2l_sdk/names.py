@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -110,8 +111,8 @@ def own_names(names: Iterable[str], models: Sequence[str], what: str) -> tuple[s
         own = find_model(name, models, what) if meant(name, models) else name
         if own in found:
             raise UnknownModelError(
-                f"{what} names {found[own]!r} and {name!r}, and both are read as {own}; use one "
-                "name (--rename joins them)"
+                f"one LLM has two names, {found[own]!r} and {name!r}, and both are read as {own}; join them: --rename "
+                f"{shlex.quote(f'{name}={found[own]}')} (rename={{...}})"
             )
         found[own] = name
     return tuple(found)

@@ -201,7 +201,7 @@ def test_convert_says_what_is_not_installed(tmp_path):
 
 def test_an_empty_file_of_prompts(tmp_path):
     (tmp_path / "none.txt").write_text("\n \n")
-    assert "no prompts to aggregate" in refused("aggregate", tmp_path / "none.txt")
+    assert "none.txt' holds no prompts; give at least one" in refused("aggregate", tmp_path / "none.txt")
 
 
 def test_a_reader_that_leaves_early_is_no_error():

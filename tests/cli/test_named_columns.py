@@ -6,6 +6,7 @@ import json
 import random
 
 import pytest
+from command_line import ok, p2l, refused
 
 from p2l_sdk.cli import cli
 from p2l_sdk.errors import P2LError, P2LWarning
@@ -82,3 +83,25 @@ def test_report_is_told_the_filter(tmp_path, capsys):
     assert goodness(capsys, "--results", str(tmp_path), "--filter", "flexible-extract") == ["b", "a"]
     with pytest.raises(P2LError, match="has no 'acc'; it has: exact_match"):
         goodness(capsys, "--results", str(tmp_path), "--metric", "acc")
+
+
+def test_the_column_is_said_of_the_prompts_of_a_plan_and_of_a_measurement(tmp_path):
+    asked, votes = tmp_path / "fragen.csv", tmp_path / "votes.csv"
+    asked.write_text("Aufgabe;Quelle\nSchreibe ein Gedicht;a\nWas ist 17 mal 23?;b\n")
+    votes.write_text("prompt,model_a,model_b,winner\nhi,gpt-4o-mini,llama-3.1-8b,model_a\n")
+    llms = "gpt-4o-mini,llama-3.1-8b"
+    column = ("--column", "prompt=Aufgabe")
+    planned = ok("plan", "--prompts", asked, *column, "--models", llms, "-n", "2")
+    assert "Schreibe ein Gedicht" in planned
+    measured = ok("evaluate", "--robustness", "--prompts", asked, *column, "--model", "routing9", "--json")
+    assert json.loads(measured)["n_prompts"] == 2
+    # of two files, it is said of those that have it
+    text = ("prompt,kind\nhello,a\nWrite a poem,b\n", "Question,kind\nhello,a\nWrite a poem,b\n")
+    for written in text:
+        asked.write_text(written)
+        votes.write_text("Question,model_a,model_b,winner\nhi,gpt-4o-mini,llama-3.1-8b,model_a\n")
+        given = ("--votes", votes, "--column", "prompt=Question")
+        done = p2l("plan", "--prompts", asked, *given, "--models", llms, "-n", "2")
+        assert b"hello" in done.stdout
+    unknown = refused("plan", "--prompts", asked, "--column", "prompt=Frage", "--models", llms)
+    assert "no column 'Frage' (for prompt)" in unknown

@@ -64,3 +64,11 @@ def test_long_names_of_llms_lose_their_middle_where_they_still_differ():
     alike = [f"organisation/model-{i}-of-a-family-with-a-long-name-instruct-2026" for i in range(2)]
     assert pictures.llm_names(alike) == alike
     assert pictures.with_sizes(["a", "b"], [1200, 1]) == ["a  (1,200 prompts)", "b  (1)"]
+
+
+def test_names_of_llms_can_be_read_in_forty_columns():
+    narrow = ok("leaderboard", "Write a poem", "--top", "3", env={"COLUMNS": "40"})
+    assert max(map(len, narrow.splitlines())) <= 40
+    assert "gemini-3-pro" in narrow
+    assert "no room for: 95 % interval\n" in narrow
+    assert "no room" not in ok("leaderboard", "Write a poem", "--top", "3", env={"COLUMNS": "80"})

@@ -13,7 +13,7 @@ from kinds_world import LLMS, Truth, kinds_of
 from mpg_results import refusal
 
 from p2l_sdk.editing.rated import Scale
-from p2l_sdk.errors import P2LWarning
+from p2l_sdk.errors import P2LWarning, TableError
 from p2l_sdk.kinds import KindRatings
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.leaderboard_p2l import ARENA_SCALE
@@ -292,3 +292,27 @@ def test_goodness_gives_the_leaderboards_of_its_subdomains():
     assert (known.errors > 0).all()
     whole = KindRatings.of_goodness(estimates)
     assert set(whole.kinds) == {*estimates.nodes} - {"all"}
+
+
+def test_a_column_for_each_category_is_the_same_table(tmp_path):
+    long = tmp_path / "long.csv"
+    long.write_text(
+        "Modell;Kategorie;Elo\na;overall;1000\nb;overall;1100\na;code;990\nb;code;1120\nb;law;1150\na;law;900\n"
+    )
+    wide = tmp_path / "wide.csv"
+    wide.write_text("Model,Overall,code,law,Licence\na,1000,990,900,MIT\nb,1100,1120,1150,none\n")
+    read = KindRatings.read(wide, "elo")
+    assert read.kinds == ("code", "law")
+    assert read.overall_name == "Overall"
+    same(dataclasses.replace(read, overall_name="overall"), KindRatings.read(long, "elo"))
+    wide.write_text("Model,Overall,code,law\na,1000,990,n/a\nb,1100,1120,1150\nc,900,-,1010\n")
+    assert np.isnan(KindRatings.read(wide, "elo").coefs).tolist() == [[False, True], [False, False], [True, False]]
+    wide.write_text("Model,Overall,code\na,1000,990\nb,1100,bad\nc,1,2\nd,1,3\n")
+    with pytest.raises(TableError, match=r"line 3: code is 'bad'; it must be a finite number"):
+        KindRatings.read(wide, "elo")
+    wide.write_text("Model,Overall,code\na,1000,990\na,1100,7\n")
+    with pytest.raises(TableError, match=r"line 3 is a second row of 'a'; keep one"):
+        KindRatings.read(wide, "elo")
+    wide.write_text("Model,licence\na,MIT\n")
+    with pytest.raises(TableError, match=r"need the columns model, category and rating, or model and a column of rat"):
+        KindRatings.read(wide, "elo")

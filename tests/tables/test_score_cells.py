@@ -163,3 +163,43 @@ def test_points_of_two_meanings(tmp_path):
         require_one_notation("rating", values)
     with pytest.raises(P2LError, match=r"row 1: GSM is '1[.]060'"):
         Results.read({"model": ["a", "b"], "GSM": ["1.060", "930"]}, percent=True)
+
+
+def test_what_tables_write_in_place_of_a_number_is_a_missing_score(tmp_path, recwarn):
+    file = tmp_path / "scores.csv"
+    empty = ("n/a", "-", "\u2013", "k.A.", "", "NA", "None", "nan")
+    file.write_text(
+        "prompt,claude,llama\n" + "".join(f"p{i},0.5,{word}\np{i}!,0.4,0.7\n" for i, word in enumerate(empty))
+    )
+    found = Scores.read(file, allow_missing=True)
+    assert np.isnan(found.scores[::2, 1]).all()
+    assert found.scores[1::2, 1].tolist() == [0.7] * len(empty)
+    assert not recwarn
+    with pytest.raises(ScoresError, match="the score of 'llama' is 'n/a'"):
+        Scores.read(file)
+    file.write_text("prompt,claude,llama\n" + "".join(f"p{i},0.5,{'failed' if i < 2 else 0.2}\n" for i in range(9)))
+    with pytest.raises(ScoresError, match="the score of 'llama' is 'failed'"):  # it may mean 0
+        Scores.read(file, allow_missing=True)
+
+
+def test_separated_thousands_are_named_and_never_left_out_in_silence(tmp_path):
+    for text in ("1,234.5", "1,234", "1.234,5", "12'345"):
+        with pytest.warns(P2LWarning, match=f"not read: gpt .'?\"?{text}"):
+            Scores.read({**PROMPT, **GRADED, "gpt": [text] * N})
+    file = tmp_path / "scores.csv"
+    file.write_text("prompt,a,b\n" + "".join(f'p{i},"1,23{i}",0.{i}5\n' for i in range(8)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        with pytest.raises(ScoresError, match=r"is '1,230'; it must be .*, without separators of thousands"):
+            Scores.read(file)
+
+
+def test_many_rows_with_one_fault_are_one_line():
+    scores = [0.5, "bad", 0.5, *["bad"] * 4, "worse", 0.2]
+    with pytest.raises(ScoresError) as caught:
+        Scores.read({"prompt": list("abcdefghi"), "claude": scores}, ["claude"])
+    assert str(caught.value).splitlines()[:3] == [
+        "row 2: the score of 'claude' is 'bad'; it must be a finite number",
+        "  likewise row 4, row 5, row 6, row 7",
+        "  row 8: the score of 'claude' is 'worse'",
+    ]

@@ -83,7 +83,7 @@ def test_scores_that_are_no_shares():
         ([{"prompt": " ", A: 1.0}], None, "row 1: the prompt is empty"),
         ([{A: 1.0}], None, "row 1 has no column 'prompt'"),
         ([SCORES[0], {**SCORES[1], A: math.inf}], None, "row 2: the score of 'alpha-7b' is inf"),
-        ([SCORES[0], {**SCORES[1], A: "n/a"}], None, "row 2: the score of 'alpha-7b' is 'n/a'"),
+        ([SCORES[0], {**SCORES[1], A: "failed"}], None, "row 2: the score of 'alpha-7b' is 'failed'"),
     ],
 )
 def test_scores_that_break_the_contract(rows, models, message):

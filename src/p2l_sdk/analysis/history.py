@@ -20,6 +20,7 @@ from p2l_sdk.errors import P2LError, PromptError
 from p2l_sdk.modeling.prompt_p2l import CheckedPrompt, Message
 from p2l_sdk.tables.files import kind_of
 from p2l_sdk.tables.limits import PACKED_TIMES, is_bomb
+from p2l_sdk.tables.prompt_cells import is_sharegpt, prompt_of_cell
 from p2l_sdk.tables.text import read_text
 from p2l_sdk.votes.prompts import read_prompts
 
@@ -172,6 +173,8 @@ def _messages(item: Mapping[str, Any]) -> Any:
     for key in ("chat_messages", "messages", "conversation"):
         if isinstance(item.get(key), list):
             return [_message(message) for message in item[key] if isinstance(message, Mapping)]
+    if is_sharegpt(item.get("conversations")):
+        return prompt_of_cell(item["conversations"])
     return item.get("prompt")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -21,6 +23,7 @@ from p2l_sdk.cli.common import (
     load,
     number_type,
     print_json,
+    say,
     say_matched,
     whole_type,
 )  # fmt: skip
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from p2l_sdk.leaderboards.leaderboard import Leaderboard
     from p2l_sdk.p2l import P2L
 
+_LONGEST_PATH = 200  # characters of a prompt that may be the name of a file
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -171,7 +175,18 @@ def _show(
 
 
 def _read(prompt: str) -> str:
+    if _names_a_file(prompt):
+        name = shlex.quote(prompt)
+        text = "the prompt is the name of a file, and is read as it stands"
+        say(f"p2l: warning: {text}; what is in it: - < {name}, or line by line: p2l aggregate {name}", err=True)
     try:
         return sys.stdin.read() if prompt == "-" else prompt
     except UnicodeDecodeError as error:
         raise PromptError(f"standard input is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+
+
+def _names_a_file(prompt: str) -> bool:
+    try:
+        return len(prompt) < _LONGEST_PATH and Path(prompt).is_file()
+    except (OSError, ValueError):  # no name at all
+        return False

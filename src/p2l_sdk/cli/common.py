@@ -16,6 +16,7 @@ from p2l_sdk.modeling.limits_p2l import visible
 from p2l_sdk.modeling.number_p2l import to_number, to_whole
 
 if TYPE_CHECKING:
+    from p2l_sdk.modeling.prompt_p2l import Prompt
     from p2l_sdk.p2l import P2L
     from p2l_sdk.scorers.scorer import Scorer
     from p2l_sdk.tables.reading import Findings
@@ -214,6 +215,14 @@ def reading(*, scores: bool = False) -> dict[str, Any]:
     found = {name: meta[_KEY + name] for name in names if meta.get(_KEY + name)}
     Reading.of(**found)
     return {name: value for name, value in found.items() if not (scores and name == "winners")}
+
+
+def prompts_of(file: str, *, shared: bool) -> Iterator[Prompt]:
+    """The prompts of a file, whose column --column of READING may name; with `shared`, it may be said of another file
+    that the command reads, so that a table without such a column is read by itself."""
+    from p2l_sdk.votes.prompts import read_prompts
+
+    return read_prompts(file, reading().get("columns", {}).get("prompt"), shared=shared)
 
 
 def _column(context: click.Context, option: click.Parameter, value: str | None) -> str | None:

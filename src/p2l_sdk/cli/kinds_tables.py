@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from p2l_sdk.cli.terminal import Console, Text
+from p2l_sdk.cli.terminal import Console, Text, print_table
 from p2l_sdk.kinds.build import BuiltModel
 
 
@@ -23,7 +23,7 @@ def print_built(built: BuiltModel) -> None:
             Text(kind.name), f"{kind.n_prompts:,}", *shares, f"{kind.departure:.1f}", f"{kind.error:.1f}", correlation
         )
     console = Console()
-    console.print(table)
+    print_table(console, table, ["correlation", "elsewhere", "prompts"])
     notes = [
         "on prompts that the recogniser had not seen; departure of a kind's ratings from the overall ones, and error "
         "of those aggregated over its prompts: mean over the LLMs, in Elo points"

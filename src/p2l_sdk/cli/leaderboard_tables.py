@@ -7,12 +7,13 @@ from typing import Any
 
 from rich.table import Table
 
-from p2l_sdk.cli.terminal import WIDE, Console, Text
+from p2l_sdk.cli.terminal import WIDE, Console, Text, print_table
 from p2l_sdk.leaderboards.leaderboard import WHOLE, ZERO, Leaderboard
 from p2l_sdk.routing.route import Route
 from p2l_sdk.tabular import text_bar
 
 _FAINT, _UNSEEN = 0.05, 0.005  # shares of a kind that are not worth a word, or a line
+_INTERVAL, _COST = "95 % interval", "$ per 1k"  # columns that a narrow terminal has no room for
 
 
 def print_leaderboard(
@@ -37,11 +38,11 @@ def print_leaderboard(
     table.add_column("rating", justify="right", no_wrap=True)
     if bars:
         table.add_column("", no_wrap=True, style="cyan")
-    for key, title in (("low", "95 % interval"), ("usable", "usable"), ("win_rate", "win rate")):
+    for key, title in (("low", _INTERVAL), ("usable", "usable"), ("win_rate", "win rate")):
         if key in rows[0]:
             table.add_column(title, justify="right", no_wrap=True)
     if costs:
-        table.add_column("$ per 1k", justify="right", no_wrap=True)
+        table.add_column(_COST, justify="right", no_wrap=True)
     for row in rows:
         cells: list[str | Text] = [
             str(row["rank"]),
@@ -60,7 +61,7 @@ def print_leaderboard(
             cost = costs.get(row["model"])
             cells.append("?" if cost is None else f"{1000 * cost:.2f}")
         table.add_row(*cells, style="bold" if row["rank"] == 1 else None)
-    console.print(table)
+    print_table(console, table, [_INTERVAL, _COST])
     if len(rows) < n and n > WHOLE:
         console.print(Text(f"... and {n - len(rows)} more LLMs (--all shows all, --top {2 * len(rows)} the best)"))
     note = "rating: 400 points are odds of 10 to 1"

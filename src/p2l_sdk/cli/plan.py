@@ -6,7 +6,18 @@ import json
 
 import click
 
-from p2l_sdk.cli.common import JSON, MODEL, READING, load_scorer, print_json, reading, say, say_findings, whole_type
+from p2l_sdk.cli.common import (
+    JSON,
+    MODEL,
+    READING,
+    load_scorer,
+    print_json,
+    prompts_of,
+    reading,
+    say,
+    say_findings,
+    whole_type,
+)
 
 
 @click.command(short_help="Which votes to gather next.")
@@ -40,13 +51,12 @@ def plan(
     """
     from p2l_sdk.editing.plan import plan_votes
     from p2l_sdk.outputs.files import require_file, write_file
-    from p2l_sdk.votes.prompts import read_prompts
     from p2l_sdk.votes.votes import Votes
 
     if output is not None:
         require_file(output, new=True)
     names = [name.strip() for name in models.split(",") if name.strip()]
-    texts = list({json.dumps(prompt): prompt for prompt in read_prompts(prompts)}.values())
+    texts = list({json.dumps(prompt): prompt for prompt in prompts_of(prompts, shared=votes is not None)}.values())
     known = None if votes is None else Votes.read(votes, **reading())
     if known is not None:
         say_findings(known.findings)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from p2l_sdk.cli.common import load, number_type, print_json, reading
+from p2l_sdk.cli.common import load, number_type, print_json, prompts_of, reading
 from p2l_sdk.cli.terminal import Console, Text
 
 if TYPE_CHECKING:
@@ -51,14 +51,13 @@ def measure_robustness(
         raise click.UsageError("--robustness needs prompts; give --votes, --scores or --prompts FILE")
     from p2l_sdk import evaluation
     from p2l_sdk.modeling.prompt_p2l import user_turns
-    from p2l_sdk.votes.prompts import read_prompts
     from p2l_sdk.votes.votes import Scores, Votes
 
     p2l = load(model)
     ratings = None if scores is None else Scores.read(scores, p2l.models, **reading(scores=True))
     texts: list[Prompt] = [] if ratings is None else list(ratings.prompts)
     texts += [] if votes is None else Votes.read(votes, **reading()).prompts
-    texts += [] if prompts is None else read_prompts(prompts)
+    texts += [] if prompts is None else list(prompts_of(prompts, shared=bool(votes or scores)))
     distinct = list({tuple(user_turns(prompt)): prompt for prompt in texts}.values())
     found = evaluation.robustness(p2l, distinct, budget=budget, scores=ratings, seed=seed)
     if as_json:

@@ -154,10 +154,10 @@ def train(file: str | None, resume: bool, quiet: bool, **options: Any) -> None:
         if missing:
             raise click.UsageError(f"{' and '.join(missing)} must be given, here or in --config YAML")
         config = TrainingConfig(**given)
-    from p2l_sdk.cli.training_progress import Terminal
+    from p2l_sdk.cli.training_progress import Quiet, Terminal
     from p2l_sdk.training.run import train as run
 
-    p2l = run(config, resume=resume, listener=None if quiet else Terminal())
+    p2l = run(config, resume=resume, listener=Quiet() if quiet else Terminal())
     if p2l is not None and not quiet:
         say(f"wrote {config.output}; its card: {Path(config.output) / 'README.md'}")
         say(f'try: p2l leaderboard "Write a haiku about the sea" --model {config.output}')

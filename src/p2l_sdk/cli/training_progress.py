@@ -33,6 +33,15 @@ from p2l_sdk.training.verdict import Verdict
 from p2l_sdk.votes.summary import VoteSummary
 
 
+class Quiet(Listener):
+    """Tells nothing but that the model is no better than what it has to beat."""
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Warn of a model that is no better than the averaged leaderboard."""
+        if not verdict.better:
+            say(f"p2l: warning: {verdict.sentence} ({verdict.measured}: {verdict.figures})", err=True)
+
+
 class Terminal(Listener):
     """Shows a training run on the terminal: results on stdout, the progress of fine-tuning on stderr."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from rich.table import Table
 
 from p2l_sdk.cli.common import say
-from p2l_sdk.cli.terminal import WIDE, Console, Text
+from p2l_sdk.cli.terminal import WIDE, Console, Text, print_table
 from p2l_sdk.editing.refined import Refined
 from p2l_sdk.evaluation import Estimate, Report
 from p2l_sdk.tabular import text_bar
@@ -92,7 +92,7 @@ def print_vote_summary(summary: VoteSummary, name: str, top: int = 20) -> None:
         shares = [n / max(row.n_votes, 1) for n in (row.wins, row.losses, row.ties, row.both_bad)]
         cells: list[str | Text] = [Text(row.model), f"{row.n_votes:,}", *(f"{share:.0%}" for share in shares)]
         table.add_row(*cells, *([text_bar(shares[0], 0.0, 1.0)] if bars else []))
-    console.print(table)
+    print_table(console, table, ["bad", "tied"])
     if len(summary.models) > top:
         console.print(Text(f"and {len(summary.models) - top:,} more LLMs", style="dim"))
     if summary.undetermined:

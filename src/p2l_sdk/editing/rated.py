@@ -35,6 +35,7 @@ from p2l_sdk.modeling.leaderboard_p2l import ARENA_SCALE
 from p2l_sdk.modeling.limits_p2l import read_json
 
 RECORD = "kinds.json"
+OVERALL = ("overall", "full", "all")  # usual names of the leaderboard of all prompts
 _SLACK = 0.05  # relative to the departures: how closely D fits a kind with very many prompts
 _LEAST_SPREAD = 1e-6  # logits
 _LEAST_SHARE = 0.005  # shares of right answers are kept this far from 0 and 1, whose logits are infinite
@@ -204,6 +205,9 @@ class KindsRecord:
             raise P2LError(f"ratings of {name!r} must be a mapping {{kind: rating}} with at least one entry")
         known = (*self.kinds, self.overall)
         coefs, errors = np.full(len(known), np.nan), np.zeros(len(known))
+        usual = [kind for kind in ratings if kind in OVERALL and kind not in known]
+        if len(usual) == 1 and self.overall not in ratings:
+            ratings = {self.overall if kind in usual else kind: given for kind, given in ratings.items()}
         for kind, given in ratings.items():
             if kind not in known:
                 raise P2LError(f"a rating of {name!r} is of the kind {kind!r}; {did_you_mean(kind, known)}")

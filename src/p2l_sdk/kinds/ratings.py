@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from p2l_sdk.editing.rated import Scale, departure_errors
+from p2l_sdk.editing.rated import OVERALL, Scale, departure_errors
 from p2l_sdk.errors import P2LError, P2LWarning, TableError, did_you_mean, member
 from p2l_sdk.kinds.difficulty import SPREAD, grounded_leaderboard, outcome_shares
 from p2l_sdk.leaderboards.leaderboard import Z_95
@@ -25,15 +25,16 @@ from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.mpg.node_estimates import NodeEstimates
 from p2l_sdk.mpg.result_columns import warn_of_near_names
 from p2l_sdk.mpg.results import Results
-from p2l_sdk.tables.columns import checked, is_no_number, llm_name, number_of, required
+from p2l_sdk.tables.columns import checked, is_index, is_no_number, is_numeric, llm_name, number_of, required
 from p2l_sdk.tables.grids import column_key
 from p2l_sdk.tables.notation import require_one_notation
 from p2l_sdk.tables.places import RowError, placed
 from p2l_sdk.tables.sources import Chunk, Source, open_source, table_errors, whole_table
 
-OVERALL = ("overall", "full", "all")  # usual names of the leaderboard of all prompts
 MEAN = "overall"  # its name if the table has none, and the mean of the kinds stands in
 _COLUMNS = ("category", "rating")
+_SAME = {"kategorie": "category", "kind": "category", "elo": "rating", "elo_rating": "rating"}  # other words for them
+_OR_WIDE = "or model and a column of ratings for each category"
 _MODEL = ("model", "model_name", "llm", "llm_name", "modell")
 _LOW, _HIGH = ("lower", "rating_lower", "rating_q025"), ("upper", "rating_upper", "rating_q975")
 _ALTERNATIONS = 2000  # at most
@@ -77,7 +78,8 @@ class KindRatings:
 
         Args:
             source: rows `model`, `category`, `rating` and, optionally, the 95 % limits `lower` and `upper` (also as
-                `rating_q025` and `rating_q975`, or `rating_lower` and `rating_upper`).
+                `rating_q025` and `rating_q975`, or `rating_lower` and `rating_upper`); or rows of `model` and a column
+                of ratings for each category, without limits.
             scale: "elo" (400 points are odds of 10 to 1) or "logit".
             overall: the category of all prompts; by default one called overall, full or all. If there is none, the mean
                 over the kinds stands in.
@@ -229,9 +231,9 @@ def _cells(source: Source) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray
     table = whole_table(source.chunks)
     if not table:
         raise TableError("the table of ratings is empty")
-    table = _known(table)
+    table = long_ratings(table)
     model_column = next((name for name in _MODEL if name in table), "model")
-    names = checked(required(table, model_column, 0), lambda value: llm_name(model_column, value).strip(), 0)
+    names = _names(table, model_column)
     labels = checked(required(table, "category", 0), lambda value: llm_name("category", value).strip(), 0)
     warn_of_near_names(names)
     rating = _numbers(table, "rating")
@@ -261,14 +263,48 @@ def _cells(source: Source) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray
     return models, categories, ratings, errors
 
 
-def _known(table: Chunk) -> Chunk:
-    """The table with the contract's names where its own differ in letter case, blanks or hyphens alone."""
-    known = {*_MODEL, *_COLUMNS, *_LOW, *_HIGH}
+def long_ratings(table: Chunk) -> Chunk:
+    """The table with the contract's names, and a row for each LLM and category.
+
+    Names may differ in letter case, blanks or hyphens, or be another word for the same. A table with a row for each LLM
+    and a column of ratings for each category becomes a long one; it has no limits, and empty cells are no ratings.
+
+    Raises:
+        TableError: it is neither.
+    """
     times = Counter(column_key(name) for name in table)
-    return {
-        column_key(name) if column_key(name) in known and times[column_key(name)] == 1 else name: v
-        for name, v in table.items()
-    }
+    keys = {name: _SAME.get(column_key(name), column_key(name)) for name in table}
+    known = {*_MODEL, *_COLUMNS, *_LOW, *_HIGH}
+    single = {name: key in known and times[column_key(name)] == 1 for name, key in keys.items()}
+    named = {keys[name] if single[name] else name: values for name, values in table.items()}
+    if len(named) < len(table):  # two words for the same
+        named = dict(table)
+    model = next((name for name in _MODEL if name in named), None)
+    if model is None or {*_COLUMNS, *_LOW, *_HIGH} & named.keys():
+        return named
+    return _of_wide(named, model)
+
+
+def _of_wide(table: Chunk, model: str) -> Chunk:
+    columns = [n for n, v in table.items() if n != model and not is_index(n) and is_numeric(v, True)]
+    if not columns:
+        has = ", ".join(map(str, table))
+        raise TableError(f"the ratings need the columns model, category and rating, {_OR_WIDE} (they have: {has})")
+    names = _names(table, model)
+    for row, name in enumerate(names):
+        if name in names[:row]:
+            raise RowError(row, f" is a second row of {name!r}; keep one")
+    found: Chunk = {"model": [], "category": [], "rating": []}
+    for column in columns:
+        for name, rating in zip(names, _numbers(table, column, optional=True), strict=True):
+            if not np.isnan(rating):
+                for key, value in zip(found, (name, str(column).strip(), float(rating)), strict=True):
+                    found[key].append(value)
+    return found
+
+
+def _names(table: Chunk, column: str) -> list[str]:
+    return checked(required(table, column, 0), lambda value: llm_name(column, value).strip(), 0)
 
 
 _MOST_RATING = 1e9  # of any scale
@@ -287,7 +323,7 @@ def _numbers(table: dict[str, list[Any]], column: str, *, optional: bool = False
 
 def categories_of(source: Any) -> tuple[str, ...]:
     """Names of all categories in a table of ratings."""
-    table = _known(whole_table(open_source(source).chunks))
+    table = long_ratings(whole_table(open_source(source).chunks))
     return tuple(dict.fromkeys(str(name).strip() for name in table.get("category", ())))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from p2l_sdk.errors import ResultsError, did_you_mean
-from p2l_sdk.tables.columns import is_index, is_missing, is_numeric, number_of
+from p2l_sdk.tables.columns import is_index, is_no_number, is_numeric, number_of
 from p2l_sdk.tables.identifiers import BENCHMARKS, score_columns
 from p2l_sdk.tables.places import RowError
 from p2l_sdk.tables.score_cells import as_number, is_percent
@@ -86,7 +86,7 @@ def is_wide(table: Chunk) -> bool:
     if "model" not in table or not others or _LONG & set(table):
         return False
     others = [[as_number(value) if not isinstance(value, bool) else value for value in column] for column in others]
-    numeric = [[not np.isnan(number_of(value)) for value in column if not is_missing(value)] for column in others]
+    numeric = [[not np.isnan(number_of(value)) for value in column if not is_no_number(value)] for column in others]
     return all(map(any, numeric))  # a single bad cell does not change the form: its row is reported later
 
 
@@ -141,7 +141,7 @@ def wide_means(
         scale = scale_of(percent, name)
         check = within(scale)
         for row, value in enumerate(table[name]):
-            if is_missing(value) or value in empty:
+            if is_no_number(value) or value in empty:
                 continue
             problem = check(number_of(value))
             if problem:

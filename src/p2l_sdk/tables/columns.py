@@ -23,11 +23,30 @@ from p2l_sdk.tables.places import RowError
 from p2l_sdk.tables.prompt_cells import PromptCells, prompt_of_cell
 from p2l_sdk.tables.sources import ABSENT, Chunk
 
-_NO_VALUE = {"n/a", "na", "#n/a", "none", "null", "<na>", "-", "--", "?", "missing", "error", "failed", "timeout"}
+# what tables write where there is no number; of the words below, some may mean 0
+_NOTHING = {
+    "",
+    "nan",
+    "n/a",
+    "na",
+    "#n/a",
+    "n.a.",
+    "none",
+    "null",
+    "<na>",
+    "-",
+    "--",
+    "\u2013",
+    "\u2014",
+    "k.a.",
+}  # no number
+_NO_VALUE = {*_NOTHING, "?", "missing", "error", "failed", "timeout"}
 _INVISIBLE = " \t\r\n\v\f\ufeff\u200b\u200c\u200d\u2060\u2009\u202f\u3000"  # blanks, and marks that nobody sees
 _COMMA = re.compile(r"\s*([+-]?[0-9]+),([0-9]+(?:[eE][+-]?[0-9]+)?)\s*")  # a decimal comma
 _INFINITE = {"inf": math.inf, "+inf": math.inf, "-inf": -math.inf, "infinity": math.inf, "-infinity": -math.inf}
 _THOUSANDS = re.compile(r"\s*[+-]?[1-9][0-9]{0,2},[0-9]{3}\s*")  # or a separator of thousands
+# 1,234.5 or 1.234,5
+GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:[,.'\u2019\u00a0\u202f ][0-9]{3})+(?:[.,][0-9]+)?")
 LONGEST_LABEL = 200  # characters; a longer string is a text, not the name of a category
 
 # columns that are neither a category nor an LLM; `_INDEX` are names that programs give to row numbers
@@ -50,8 +69,9 @@ def is_missing(value: Any) -> bool:
 
 
 def is_no_number(value: Any) -> bool:
-    """Whether a cell of a column of numbers is empty; "nan" and blanks spell that too."""
-    return is_missing(value) or (isinstance(value, str) and value.strip().lower() in ("", "nan"))
+    """Whether a cell of a column of numbers is empty; blanks and what tables write in place of a number, such as "n/a"
+    and "-", spell that too."""
+    return is_missing(value) or (isinstance(value, str) and value.strip().lower() in _NOTHING)
 
 
 def number_of(value: Any) -> float:
@@ -68,6 +88,13 @@ def number_of(value: Any) -> float:
             return math.nan
     comma = _COMMA.fullmatch(value)
     return math.nan if comma is None or _THOUSANDS.fullmatch(value) else to_number(f"{comma[1]}.{comma[2]}")
+
+
+def thousands_in(value: Any) -> str:
+    """What to do with a text that may separate thousands, and is no number therefore; else ""."""
+    if not isinstance(value, str) or not GROUPED.fullmatch(value.strip()):
+        return ""
+    return ", without separators of thousands, and with a point before the decimals"
 
 
 def llm_name(column: str, value: Any) -> str:

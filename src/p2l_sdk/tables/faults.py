@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from p2l_sdk.errors import NEW_LINE, TableError
 from p2l_sdk.tables.places import Place
 
 _MOST = 20
+_TOGETHER = 4  # rows with the same fault from which one line names all
 _VALUE = re.compile(r"'(?:[^'\\]|\\.)*'|\"[^\"]*\"|\[[^\]]*\]|(?<![\w.])-?\d[\d.e+-]*")
 
 
@@ -113,13 +114,22 @@ class Faults:
         return Skipped(len(found), n_rows, _reasons(found.values()), tuple(named))
 
     def lines(self) -> list[str]:
-        """One line for each of the first twenty faulty rows; a remedy stands only once."""
+        """The first twenty faulty rows, four or more with the same fault together; a remedy stands only once."""
+        first = sorted(self._found.items())[:_MOST]
+        alike: dict[tuple[str, str], list[str]] = {}
+        for row, fault in first:
+            alike.setdefault(fault, []).append(self.place(row))
         lines, said = [], set()
-        for row, (text, mark) in sorted(self._found.items())[:_MOST]:
+        for row, fault in first:
+            (text, mark), places = fault, alike[fault]
             what, _, remedy = text.partition("; ")
-            lines.append(f"{self.place(row)}{mark}{what if remedy in said else text}")
+            if len(places) < _TOGETHER:
+                lines.append(f"{self.place(row)}{mark}{what if remedy in said else text}")
+            elif places[0] == self.place(row):
+                lines.append(f"{places[0]}{mark}{what if remedy in said else text}")
+                lines.append(f"likewise {_listed(places[1:])}")
             said.add(remedy)
-        more = len(self._found) - len(lines)
+        more = len(self._found) - min(len(self._found), _MOST)
         return lines + ([f"and {more:,} more"] if more else [])
 
     def summary(self, n_rows: int) -> str:
@@ -130,6 +140,13 @@ class Faults:
             f"{n:,} of {n_rows:,} rows {are} faulty ({why}); mend {them}, or leave {them} out: --skip-invalid "
             "(skip_invalid=True)"
         )
+
+
+def _listed(places: Sequence[str]) -> str:
+    """Places in one line: "line 3", "line 4" as "lines 3, 4"."""
+    numbers = [place.removeprefix("line ") for place in places]
+    alone = len(places) > 1 and all(map(str.isdigit, numbers))
+    return f"lines {', '.join(numbers)}" if alone else ", ".join(places)
 
 
 def _reasons(found: Iterable[tuple[str, str]]) -> dict[str, int]:

@@ -30,7 +30,8 @@ _BEATEN = (
     ("preferred_model", "rejected_model"), ("better_model", "worse_model"),
 )  # fmt: skip
 _OF_TIES = {"tie", "is_tie", "tied", "draw", "is_draw", "outcome", "result", "label", "vote", "verdict"}
-_PROMPTS = ("question", "instruction", "text", "query", "user_prompt", "input", "conversation", "messages")
+_CONVERSATIONS = ("conversation", "conversations", "messages")
+_PROMPTS = ("question", "instruction", "text", "query", "user_prompt", "input", *_CONVERSATIONS)
 _ONE_HOT = {
     "winner_model_a": "model_a", "winner_model_b": "model_b", "winner_tie": "tie", "winner_both_bad": "both_bad",
     "winner_bothbad": "both_bad", "winner_tie_bothbad": "both_bad",
@@ -99,7 +100,7 @@ def known_columns(chunk: Chunk, untyped: bool, taken: Mapping[str, str]) -> dict
     if not {"prompt", "conversation_a"} & (chunk.keys() | found.keys()):
         texts = [name for key in _PROMPTS for name in by_plain.get(key, []) if not is_numeric(chunk[name], untyped)]
         if len(texts) == 1:
-            found["conversation_a" if column_key(texts[0]) in ("conversation", "messages") else "prompt"] = texts[0]
+            found["conversation_a" if column_key(texts[0]) in _CONVERSATIONS else "prompt"] = texts[0]
     return found
 
 
@@ -192,6 +193,7 @@ def guess(table: Chunk, missing: Sequence[str], taken: Sequence[str]) -> dict[st
             found["winner"] = best[2] if best[0] >= 0.5 else few[0]
     if "prompt" in missing:
         left = [name for name in free if name not in found.values() and _are_texts(free[name])]
+        left = [name for name in left if not is_numeric(free[name], True)]  # tokens_prompt
         left = [name for name in left if not _like(name, _NOT_PROMPT)]
         named = [name for name in left if _like(name, _LIKE_PROMPT)]
         longest = sorted(

@@ -197,12 +197,12 @@ class _Column:
     @cached_property
     def graded(self) -> bool:
         """Whether nearly all values are neither 0 nor 1."""
-        return float(np.isin(self.numbers, (0.0, 1.0)).mean()) <= _MOST_ENDS
+        return bool(len(self.numbers)) and float(np.isin(self.numbers, (0.0, 1.0)).mean()) <= _MOST_ENDS
 
     @cached_property
     def fractional(self) -> bool:
         """Whether most values are no whole numbers."""
-        return float((self.numbers == np.floor(self.numbers)).mean()) < 0.5
+        return bool(len(self.numbers)) and float((self.numbers == np.floor(self.numbers)).mean()) < 0.5
 
 
 def _counts_rows(column: _Column, columns: Sequence[_Column]) -> bool:

@@ -22,6 +22,7 @@ from typing import Any
 from p2l_sdk.errors import TableError
 from p2l_sdk.modeling.prompt_p2l import ROLES
 from p2l_sdk.tables.sources import ABSENT, Chunk
+from p2l_sdk.tables.warn import warn_caller
 
 REMEDY = (
     "write the column as JSON (json.dumps of each list), or the table as JSON lines or Parquet, which keep lists as "
@@ -34,6 +35,9 @@ _LIST = re.compile(r"""\s*(?:(?:array\()?[\[(]\s*(?:[\[{'"\])]|null\b|None\b)|\{
 _PRINTED = re.compile(
     r"""[\s\[(]*(?:array\([\s\[]*)?\{\s*'(?:role|content)'\s*:|\s*\[\s*\w+\([\[(]*'?(?:role|content)['=]"""
 )
+_SHARED = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant", "bard": "assistant"}
+_TRANSCRIPT = re.compile(r"\W*(user|human)\s*:.*^\W*(assistant|ai|bot|chatgpt|claude|gpt)\s*:", re.I | re.S | re.M)
+_LOOKED_AT = 10_000  # characters of a text in which a transcript shows
 _HOLDERS = ("messages", "conversation", "conversations", "turns")  # keys of objects around a list of messages
 
 
@@ -64,7 +68,20 @@ def prompt_of_cell(value: Any) -> Any:
             raise TableError(f"the prompt is a list of turns as Python prints it ({_start(value)}); {REMEDY}")
     elif isinstance(value, list) and all(turn is None or isinstance(turn, str) for turn in value):
         return [{"role": "user", "content": turn} for turn in value if turn is not None]
-    return value
+    return _of_sharegpt(value) if is_sharegpt(value) else value
+
+
+def is_sharegpt(value: Any) -> bool:
+    """Whether a value is a conversation as ShareGPT has it: a list of turns with `from` and `value`."""
+    return isinstance(value, list) and bool(value) and all(map(_is_shared_turn, value))
+
+
+def _is_shared_turn(turn: Any) -> bool:
+    return isinstance(turn, Mapping) and {"from", "value"} <= turn.keys() and "role" not in turn
+
+
+def _of_sharegpt(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{"role": _SHARED.get(turn["from"], turn["from"]), "content": turn["value"]} for turn in turns]
 
 
 class PromptCells:
@@ -84,6 +101,7 @@ class PromptCells:
         column = chunk.get("prompt", [ABSENT] * len(values))
         if self._are_lists is None:
             self._are_lists = _are_lists([value for value in column if value is not ABSENT])
+            _warn_of_transcripts(column)
         of_list = functools.cache(_of_list)  # a prompt often has many votes
         made = []
         for name, value in zip(column, values, strict=True):
@@ -93,6 +111,16 @@ class PromptCells:
                 value = of_list(value)
             made.append(value)
         return made
+
+
+def _warn_of_transcripts(values: Sequence[Any]) -> None:
+    """Warn if most texts of a column `prompt` are conversations, whose answers would be read as the user's words."""
+    texts = [value for value in values if isinstance(value, str) and value.strip()]
+    if texts and 2 * sum(_TRANSCRIPT.match(text[:_LOOKED_AT]) is not None for text in texts) > len(texts):
+        warn_caller(
+            'most prompts are transcripts ("User: ... Assistant: ..."), and are read as they stand, answers too; for '
+            'the user\'s turns alone, write messages: [{"role": "user", "content": "..."}, ...]'
+        )
 
 
 def _of_list(text: str) -> Any:

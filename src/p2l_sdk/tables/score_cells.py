@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from p2l_sdk.tables.columns import (
+    GROUPED,
     is_index,
     is_long,
     is_missing,
@@ -210,6 +211,7 @@ def _is_like_a_score(value: Any) -> bool:
         return (
             value.strip().lower() in _VERDICTS
             or _SPELT.fullmatch(value) is not None
+            or GROUPED.fullmatch(value.strip()) is not None
             or number_of(value) == number_of(value)
         )
     return isinstance(value, int | float)

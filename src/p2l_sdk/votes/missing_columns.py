@@ -46,6 +46,14 @@ def require_columns(
             "gave them; votes need the names of both: add columns such as chosen_model and rejected_model"
         )
         raise TableError(NEW_LINE.join(lines))
+    if {"doc_id", "doc", "resps"} <= first.keys():
+        lines[0] = f"{source.place(0)} is a sample log of lm-evaluation-harness, which holds no votes"
+        lines.append("to compare the LLMs on its tasks: p2l mpg report --results FOLDER")
+        lines.append(
+            "to train on it: a table with the columns prompt, model and score, one row for each sample (doc has the "
+            "question, model is the folder's name)"
+        )
+        raise TableError(NEW_LINE.join(lines))
     found = guess(table, missing, [name for name in first if name in COLUMNS])
     if "model_a" in missing and "model_a" not in found:
         found.pop("winner", None)  # of what?

@@ -26,7 +26,7 @@ from p2l_sdk.tables.text import open_text, text_lines
 _TEXT = ("", ".txt", ".md")
 
 
-def read_prompts(path: str | Path, column: str | None = None) -> Iterator[Prompt]:
+def read_prompts(path: str | Path, column: str | None = None, *, shared: bool = False) -> Iterator[Prompt]:
     """Yield the prompts of a file: the lines of a text file (.txt, .md or no suffix), the `prompt` column of a table
     (`p2l_sdk.tables.files.KINDS`; also named as in `Votes.read`: "Prompt", "Question"), or the items of a JSON array;
     "-" is standard input, with one prompt per line or JSON lines. Blank lines are skipped.
@@ -34,11 +34,12 @@ def read_prompts(path: str | Path, column: str | None = None) -> Iterator[Prompt
     Args:
         path: the file.
         column: the name of the column of prompts in a table, where it is not certain.
+        shared: whether the name is that of other files, too: a table without such a column is then read by itself.
 
     Raises:
         VotesError: the file cannot be read, has no prompt column, or holds an invalid prompt.
     """
-    for prompt, _ in _read(path, column, None):
+    for prompt, _ in _read(path, column, None, shared):
         yield prompt
 
 
@@ -55,7 +56,16 @@ def read_labelled_prompts(path: str | Path, by: str, column: str | None = None) 
     yield from _read(path, column, by)
 
 
-def _read(path: str | Path, column: str | None, by: str | None) -> Iterator[tuple[Prompt, Any]]:
+def _read(path: str | Path, column: str | None, by: str | None, shared: bool = False) -> Iterator[tuple[Prompt, Any]]:
+    n = 0
+    for n, pair in enumerate(_pairs(path, column, by, shared), 1):  # noqa: B007 - counts
+        yield pair
+    if not n:
+        name = "standard input" if str(path) == "-" else repr(str(path))
+        raise VotesError(f"{name} holds no prompts; give at least one")
+
+
+def _pairs(path: str | Path, column: str | None, by: str | None, shared: bool) -> Iterator[tuple[Prompt, Any]]:
     columns = None if column is None else {"prompt": column}
     with table_errors(VotesError, None if str(path) == "-" else path):
         if str(path) == "-":
@@ -65,7 +75,7 @@ def _read(path: str | Path, column: str | None, by: str | None) -> Iterator[tupl
             for prompt in checked(items, checked_prompt, 0):
                 yield prompt, None
         elif (kind := kind_of(path)) is not None:
-            yield from _of_rows(read_rows(path, most=None), columns, kind in UNTYPED, by)
+            yield from _of_rows(read_rows(path, most=None), columns, kind in UNTYPED, by, shared)
         elif Path(path).suffix.lower() in _TEXT:
             _require_no_column(by, f"{str(path)!r} is a text of one prompt per line")
             with open_text(Path(path)) as file:
@@ -81,9 +91,16 @@ def _require_no_column(by: str | None, what: str) -> None:
 
 
 def _of_rows(
-    rows: Rows, columns: Mapping[str, str] | None, untyped: bool = False, by: str | None = None
+    rows: Rows,
+    columns: Mapping[str, str] | None,
+    untyped: bool = False,
+    by: str | None = None,
+    shared: bool = False,
 ) -> Iterator[tuple[Prompt, Any]]:
-    source, _ = Reading.of(columns).apply(Source("the table", of_rows(rows), untyped, rows.place))
+    first, source = Source("the table", of_rows(rows), untyped, rows.place).peek()
+    if shared and columns is not None and column_key(columns["prompt"]) not in map(column_key, first):
+        columns = None
+    source, _ = Reading.of(columns).apply(source)
     cells, start = PromptCells(), 0
     for chunk in source.chunks:
         if not {"prompt", "conversation_a"} & chunk.keys():

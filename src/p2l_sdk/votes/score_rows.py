@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from p2l_sdk.errors import TableError
-from p2l_sdk.tables.columns import checked_prompt, is_no_number, llm_name, number_of
+from p2l_sdk.tables.columns import checked_prompt, is_no_number, llm_name, number_of, thousands_in
 from p2l_sdk.tables.faults import Faults, Skipped
 from p2l_sdk.tables.places import Place
 from p2l_sdk.tables.prompt_cells import PromptCells
@@ -76,6 +76,7 @@ def _score_check(name: str, allow_missing: bool, hint: str) -> Callable[[Any], N
         if allow_missing and is_no_number(value):
             return
         if not math.isfinite(score_of(value)):
-            raise TableError(f"the score of {name!r} is {value!r}; it must be a finite number{hint}")
+            rule = f"it must be a finite number{thousands_in(value)}{hint}"
+            raise TableError(f"the score of {name!r} is {value!r}; {rule}")
 
     return check

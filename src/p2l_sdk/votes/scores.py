@@ -24,6 +24,7 @@ from p2l_sdk.tables.columns import (
     is_own,
     prompt_column,
     required,
+    thousands_in,
 )
 from p2l_sdk.tables.identifiers import LLMS, score_columns
 from p2l_sdk.tables.near_names import near_names, warning_of
@@ -249,6 +250,6 @@ def _column(table: Chunk, name: str, allow_missing: bool, row_of: Callable[[int,
     for row in np.flatnonzero(~np.isfinite(numbers)):
         value = values[int(row)]
         if not (allow_missing and is_no_number(value)):
-            fault = f": the score of {name!r} is {value!r}; it must be a finite number{hint}"
+            fault = f": the score of {name!r} is {value!r}; it must be a finite number{thousands_in(value)}{hint}"
             raise RowError(row_of(int(row), name), fault)
     return numbers
