@@ -180,7 +180,7 @@ class ChatRequest:
         most = self.limit or llm.max_tokens
         if most is not None and not given:
             texts["max_tokens"] = json.dumps(most)
-        if (wanted := llm.max_tokens_field) is not None:
+        if (wanted := llm.max_tokens_field if self.limit is None else llm.surest_limit) is not None:
             for text in [texts.pop(name) for name in MAX_TOKENS if name != wanted and name in texts]:
                 texts.setdefault(wanted, text)
         if self.stream and llm.stream_usage and llm.prices is not None and not self.wants_usage:
