@@ -204,5 +204,6 @@ def counts(request: ChatRequest, quote: Quote) -> str:
         ("its images", quote.images),
         ("its sounds", size.audio),
         ("its files, videos and tools", size.other - size.audio),
+        ("its reasoning", request.thinking),
     )
     return ", ".join(f"{name} as up to {tokens:,} tokens" for name, tokens in parts if tokens > 0)

@@ -153,7 +153,7 @@ def _overcounted(usage: Mapping[str, Any], request: ChatRequest, llm: LLMConfig,
 def _possible(request: ChatRequest, llm: LLMConfig, quote: Quote) -> tuple[int, int]:
     """The most tokens that all answers together can have read and written."""
     limit = quote.limit if quote.stated and quote.limit is not None else _LONGEST
-    return request.n * tokens_read(request, llm)[1], request.n * (limit + _BESIDE_TEXT)
+    return request.n * tokens_read(request, llm)[1], request.n * (limit + request.thinking + _BESIDE_TEXT)
 
 
 def _stated(usage: Mapping[str, Any]) -> float:
