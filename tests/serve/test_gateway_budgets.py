@@ -166,7 +166,7 @@ def test_an_answer_is_cut_to_what_the_key_can_pay_and_the_reply_says_so(gateway,
         assert key.spent == pytest.approx(llms.bills[DEAR])
         short = client.post("/chat/completions", json=ask(model=CHEAP, max_completion_tokens=20))
         assert "x-p2l-max-tokens" not in short.headers
-        assert llms.bodies[-1].get("max_tokens") is None
+        assert llms.bodies[-1]["max_tokens"] == 20  # the name that no upstream passes over
         refused = client.post("/chat/completions", json=ask(model=DEAR, messages=LONG))
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "insufficient_quota")
 
@@ -231,6 +231,14 @@ def test_a_count_is_asked_for_and_kept_from_a_client_that_did_not_ask(gateway, l
         assert llms.bodies[-1]["stream_options"] == {**(options or {}), "include_usage": True}
     eventually(lambda: len(server.metrics.costs) == 3)
     assert sum(server.metrics.costs) == pytest.approx(sum(llms.bills.values()))
+
+
+def test_what_a_key_without_budgets_asks_for_does_not_overflow_the_ledger(gateway, llms):
+    server, key = gateway(budget=None, attempts=1)
+    llms.behaviour[DEAR] = "html"  # which may be billed: 41 million
+    body = ask(model=DEAR, n=1024, max_tokens=10**9)
+    assert httpx.post(f"{server.url}/chat/completions", json=body, headers=TEAM).status_code == 502
+    assert key.spent == 10_000
 
 
 def test_one_lie_does_not_send_the_pacer_to_the_cheapest(gateway, llms, routing9):

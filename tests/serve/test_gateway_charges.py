@@ -48,6 +48,9 @@ BESIDE: dict[str, dict[str, Any]] = {  # what vendors charge beside tokens, as f
     "a guess at the answer": {"prediction": {"type": "content", "content": "x" * 9000}},
     "a copy at the vendor": {"store": True},
     "pictures": {"modalities": ["text", "image"]},
+    "Google's search by a function's name": {"tools": [{"type": "function", "function": {"name": "googleSearch"}}]},
+    "Moonshot's by a function's name": {"tools": [{"type": "function", "function": {"name": "$web_search"}}]},
+    "LiteLLM's by an old function's name": {"functions": [{"name": "litellm_web_search"}]},
     "what nobody knows": {"extra_body": {"google": {}}},
 }
 
@@ -61,7 +64,7 @@ def test_what_may_be_charged_beside_tokens_is_refused_for_a_key_with_a_budget(na
     assert (reply.status_code, error["param"]) == (400, field)
     assert "may be charged beside tokens, and this key has a budget; leave it out" in error["message"]
     assert (key.spent, llms.bodies) == (0.0, [])
-    for settings in ({"allow": [field]}, {"budget": None}):
+    for settings in ({"allow": [field, "googleSearch", "$web_search", "litellm_web_search"]}, {"budget": None}):
         other, _ = gateway(**settings)
         assert httpx.post(f"{other.url}/chat/completions", json=body, headers=TEAM).status_code == 200
 

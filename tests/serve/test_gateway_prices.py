@@ -77,22 +77,33 @@ def test_what_is_written_into_a_cache_has_its_price_whether_it_was_asked_for_or_
     assert cost(TOKENS, llm) == pytest.approx(140)
 
 
+CACHED = {"prompt_tokens_details": {"cached_tokens": 15}}
+
+
 @pytest.mark.parametrize(
-    ("usage", "read", "wrote"),
+    ("usage", "readings"),
     [
-        (TOKENS, 20, 30),
-        ({**TOKENS, "prompt_tokens_details": {"cached_tokens": 15}}, 20, 30),
-        ({**TOKENS, "prompt_tokens_details": {"cached_tokens": 50}}, 70, 30),  # more than the whole
-        ({**TOKENS, "total_tokens": 65, "prompt_tokens_details": {"cached_tokens": 15}}, 35, 30),  # the total says so
-        ({**TOKENS, "cache_read_input_tokens": 15, "cache_creation_input_tokens": 5}, 40, 30),  # Anthropic's names
-        ({**TOKENS, "cache_read_input_tokens": 15, "prompt_tokens_details": {"cached_tokens": 15}}, 20, 30),  # LiteLLM
-        ({**TOKENS, "total_tokens": 90}, 20, 70),  # reasoning
+        (TOKENS, [(20, 30)]),
+        ({**TOKENS, **CACHED}, [(20, 30)]),
+        ({**TOKENS, "prompt_tokens_details": {"cached_tokens": 50}}, [(70, 30)]),  # more than the whole
+        ({**TOKENS, **CACHED, "total_tokens": 64}, [(20, 44)]),
+        ({**TOKENS, **CACHED, "total_tokens": 65}, [(20, 45), (35, 30)]),  # Google's thoughts, or the cache
+        ({**TOKENS, "cache_read_input_tokens": 15, "cache_creation_input_tokens": 5}, [(40, 30)]),  # Anthropic's names
+        ({**TOKENS, "cache_read_input_tokens": 15, **CACHED}, [(20, 30)]),  # LiteLLM
+        ({**TOKENS, "total_tokens": 90}, [(20, 70)]),  # reasoning
     ],
 )
-def test_tokens_of_a_cache_are_a_part_of_the_prompt_or_beside_it(usage, read, wrote):
-    found = Count.of(usage)
-    assert found is not None
-    assert (found.read, found.wrote) == (read, wrote)
+def test_tokens_of_a_cache_are_a_part_of_the_prompt_or_beside_it(usage, readings):
+    assert [(count.read, count.wrote) for count in Count.readings(usage)] == readings
+
+
+def test_a_count_that_may_mean_two_things_is_booked_as_the_dearer_and_puts_no_llm_out():
+    """Gemini counts what it thought in the total alone, and the cache as a part of the prompt."""
+    llm, usage = with_prices(cached_input=0.25), {**TOKENS, **CACHED, "total_tokens": 100}
+    assert cost(usage, llm) == pytest.approx(5 + 0.25 * 15 + 4 * 80)
+    cache = {"prompt_tokens": 20, "completion_tokens": 90, "total_tokens": 185}  # beside: at most 100 were asked for
+    cache["prompt_tokens_details"] = {"cached_tokens": 75}
+    assert not overcharge(cache, asked(), llm, Quote.of(asked(), llm, 0.0))
 
 
 def test_a_count_of_nothing_is_none():

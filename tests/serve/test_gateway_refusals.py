@@ -262,3 +262,21 @@ def test_the_limit_of_tokens_has_the_name_that_the_upstream_takes(field, sent, a
     request = ChatRequest.parse(json.dumps({"model": "x", "messages": HELLO, **sent}).encode())
     body = json.loads(request.body(llm))
     assert {name: value for name, value in body.items() if "max" in name} == arrives
+
+
+@pytest.mark.parametrize(
+    ("host", "field", "arrives"),
+    [
+        ("api.deepseek.com", None, "max_tokens"),  # which passes over the newer name
+        ("127.0.0.1:11434", None, "max_tokens"),
+        ("127.0.0.1:11434", "max_completion_tokens", "max_completion_tokens"),
+        ("api.openai.com", None, "max_completion_tokens"),  # which refuses a name that it does not take
+        ("ours.openai.azure.com", None, "max_completion_tokens"),
+    ],
+)
+def test_a_limit_that_a_budget_needs_has_a_name_that_no_upstream_passes_over(host, field, arrives):
+    llm = LLMConfig(name="x", base_url=f"https://{host}/v1", max_tokens_field=field)
+    request = ChatRequest.parse(json.dumps({"model": "x", "messages": HELLO, "max_completion_tokens": 50}).encode())
+    body = json.loads(request.limited(5).body(llm))
+    assert {name: value for name, value in body.items() if "max" in name} == {arrives: 5}
+    assert json.loads(request.body(llm)).get(field or "max_completion_tokens") == 50  # where no budget pays, as it came

@@ -192,6 +192,25 @@ def test_budgets_and_sessions(routing9):
     assert (kept.expected_cost, len(set(kept.ranking))) == (COSTS[CHEAP], 3)
 
 
+def test_a_mean_budget_holds_over_a_loop_of_tools_that_never_ends(routing9):
+    budget, board = 0.00025, routing9.leaderboard(PROMPT)
+    chooser, sessions, paid = (
+        Chooser(GatewayConfig.from_dict({**MODELS, "mean_budget": budget}), routing9),
+        Sessions(30),
+        [],
+    )
+    drawn = []
+    for i in range(4000):
+        found = chooser.routed(board, "p2l", None, session=sessions.of(asked("a", *([CALLING, RESULT] * min(i, 1)))))
+        llm = found.ranking[0]
+        sessions.remember(found.session, llm)
+        Charge(asked("a"), {llm: Quote(COSTS[llm], COSTS[llm])}, llm, pacer=found.pacer).settle(COSTS[llm])
+        paid.append(COSTS[llm])
+        drawn += [llm] if llm not in drawn else []
+    assert drawn[0] == DEAR  # the first requests may cost what they like
+    assert sum(paid) / len(paid) <= budget * 1.01
+
+
 @pytest.mark.parametrize("named", [False, True])
 @pytest.mark.parametrize("setting", ["mean_budget", "budget"])
 def test_budgets_hold_over_sessions(routing9, setting, named):

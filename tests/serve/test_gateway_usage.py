@@ -158,6 +158,23 @@ def test_a_way_to_count_does_not_put_an_llm_out():
     assert overcharge(repeated, marked, LLM, Quote.of(marked, LLM, 0.0)) == ""
 
 
+@pytest.mark.parametrize(
+    "thoughts",
+    [
+        {"thinking": {"type": "enabled", "budget_tokens": 3000}}, {"reasoning": {"max_tokens": 3000, "effort": "low"}},
+        {"reasoning": {"max_tokens": "3000"}}, {"thinking": {"type": "enabled", "budget_tokens": 2999.5}},
+    ],
+)  # fmt: skip
+def test_reasoning_that_is_asked_for_by_a_number_may_come_beside_the_limit(thoughts):
+    request, plain = asked(n=2, **thoughts), asked(n=2)
+    quote, before = Quote.of(request, LLM, 0.0), Quote.of(plain, LLM, 0.0)
+    grown = tokens_read(request, LLM)[1] - tokens_read(plain, LLM)[1]
+    assert quote.most - before.most == pytest.approx(2 * (3000 * 20 + grown * 10) / 1e6)
+    usage = {"prompt_tokens": 20, "completion_tokens": 6200, "total_tokens": 6220}
+    assert overcharge(usage, request, LLM, quote) == ""
+    assert counted_cost(usage, request, LLM, quote) == pytest.approx((20 * 10 + 6200 * 20) / 1e6)
+
+
 def test_a_fee_is_paid_for_each_answer():
     llm = dataclasses.replace(LLM, prices=dataclasses.replace(LLM.prices, request=0.005))
     request = asked(n=4)

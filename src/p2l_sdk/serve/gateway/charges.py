@@ -15,6 +15,10 @@ from p2l_sdk.serve.gateway.references import strange_keyword
 from p2l_sdk.serve.gateway.request import BadRequest, ChatRequest
 
 _TOOLS = ("function", "custom")  # kinds that the client runs itself
+_RUN_BY_NAME = frozenset((  # functions that proxies (new-api, LiteLLM) take for tools of the vendor, or of their own
+    "googleSearch", "googleSearchRetrieval", "enterpriseWebSearch", "googleMaps", "codeExecution", "urlContext",
+    "litellm_web_search",
+))  # fmt: skip
 _FORMATS = ("text", "json_object", "json_schema", "json", "regex", "grammar", "ebnf", "structural_tag")
 _NO_SCHEMA = ("messages", "metadata")
 _PLAIN = frozenset((  # fields that cost no more than the tokens they hold, at any vendor
@@ -58,6 +62,8 @@ def check_charges(request: ChatRequest, allow: Collection[str]) -> None:
         keyword = None if name in _NO_SCHEMA else strange_keyword(field.text, value, allow)
         if keyword is not None:
             raise _refused(f"{keyword[:100]!r} in {name}, which may refer to anything,", keyword[:100], name)
+        if name in ("tools", "functions"):
+            _check_names(value, name, allow)
         if name == "tools":
             _check_tools(value, allow)
         elif name == "chat_template_kwargs" and not _switches(value):
@@ -85,6 +91,14 @@ def _check_tools(tools: Any, allow: Collection[str]) -> None:
         for name in strangers(tool, TOOL):  # some vendors go by such a name
             if name not in allow:
                 raise _refused(f"{name[:100]!r} of tool {i}", "tools")
+
+
+def _check_names(tools: Any, field: str, allow: Collection[str]) -> None:
+    for tool in tools if isinstance(tools, list) else ():
+        for place in (tool, *(tool.get(kind) for kind in _TOOLS)) if isinstance(tool, dict) else ():
+            name = place.get("name") if isinstance(place, dict) else None
+            if isinstance(name, str) and (name in _RUN_BY_NAME or name[:1] == "$") and name not in allow:
+                raise _refused(f"the function {name[:100]!r}, which may be run by the vendor,", name[:100], field)
 
 
 def _switches(value: Any) -> bool:

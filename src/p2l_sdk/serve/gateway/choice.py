@@ -21,6 +21,7 @@ from p2l_sdk.serve.gateway.config import BEST, GatewayConfig, costs, known_llms
 if TYPE_CHECKING:
     from p2l_sdk.p2l import P2L
 
+_HIGHEST_SCORE = 1.0
 _LAST = 100  # requests over which the price of money is averaged
 
 
@@ -132,15 +133,20 @@ class Chooser:
     ) -> bool:
         """Whether a session stays with its LLM although another one is the choice.
 
-        A loop of tools does, unless its LLM is out of reach of the request's own budget. A conversation with an LLM
-        that costs more than the budget does if that was drawn, and its probability is still half of what it took. Any
-        other changes for a gain in value (score minus cost at the price of money) above `affinity_gain`. The cost of
-        its LLM is that with its cache.
+        A loop of tools does, unless its LLM is out of reach of the request's own budget, or costs more at the present
+        price of money than the highest score is worth: a loop may go on for ever, and the mean budget holds for it too.
+        A conversation with an LLM that costs more than the budget does if that was drawn, and its probability is still
+        half of what it took. Any other changes for a gain in value (score minus cost at the price of money) above
+        `affinity_gain`. The cost of its LLM is that with its cache.
         """
         kept, other = session.kept or "", choice.ranking[0]
+        if kept not in costs:
+            return False
+        cost = costs[kept] - session.saved(self._config.models[kept])
+        if choice.pacer is not None and choice.pacer.multiplier * (cost - costs[other]) > _HIGHEST_SCORE:
+            return False
         if kept not in scores:  # cannot do it; or a fallback, of which no score is known
             return session.loop and kept in choice.ranking
-        cost = costs[kept] - session.saved(self._config.models[kept])
         free = budget is None or choice.pacer is not None or router.policy is Policy.BEST
         paid, chance = free or budget is None or cost <= budget, choice.mixture.get(kept, 0.0)
         if session.loop:

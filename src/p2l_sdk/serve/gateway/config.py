@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from p2l_sdk.errors import P2LError, did_you_mean, member
 from p2l_sdk.names import meant
@@ -166,6 +167,15 @@ class LLMConfig:
     def bounded(self) -> bool:
         """Whether the most that a request costs is known."""
         return self.flat or (self.prices is not None and not self.unpriced)
+
+    @property
+    def surest_limit(self) -> str | None:
+        """The name by which a limit of tokens is surely taken, or refused; None for any. Most servers take `max_tokens`
+        and many of them, as DeepSeek's, pass over the newer name without a word; OpenAI and Azure refuse what an LLM
+        does not take."""
+        host = urlsplit(self.base_url).hostname or ""
+        refuses = host == "api.openai.com" or host.endswith(".azure.com")
+        return self.max_tokens_field or (None if refuses else MAX_TOKENS[0])
 
     @property
     def model(self) -> str:

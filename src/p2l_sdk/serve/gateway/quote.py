@@ -40,7 +40,8 @@ class Quote:
         most: what it costs at most, if the answer has no more than `limit` tokens.
         limit: tokens of each answer that `most` allows for; None if the LLM is paid by the response.
         stated: whether the request or the config holds the LLM to this limit.
-        read: what reading the request costs at most, with all that is charged beside tokens.
+        read: what reading the request costs at most, with all that is charged beside tokens, and the reasoning that it
+            asks for by a number.
         per_token: what one more token of each of the answers costs.
         typical: tokens of each answer that are usual.
         images: tokens of images, at most.
@@ -80,7 +81,8 @@ class Quote:
             audio_read=min(size.audio, size.usual), audio_written=speaks * n * typical,
         )  # fmt: skip
         # some bill the prompt, and the request, once for every answer
-        read = n * (prices.fee + prices.most_read(most, size.audio, size.kept)) + prices.refusal
+        reading = prices.most_read(most, size.audio, size.kept) + prices.of(0, request.thinking)
+        read = n * (prices.fee + reading) + prices.refusal
         per_token = n * prices.of(0, 1, audio_written=speaks)
         images = math.ceil(size.images * prices.image_tokens)
         return cls(expected, read + limit * per_token, limit, asked is not None, read, per_token, typical, images)

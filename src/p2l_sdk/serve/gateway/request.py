@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from p2l_sdk.serve.gateway.size import Size, count_of
 
 COST_HEADER, SESSION_HEADER = "x-p2l-cost", "x-session-id"
 _SESSION_FIELDS = ("prompt_cache_key", "user")  # that name a session too
+_THOUGHTS = ("thinking", "reasoning")
 _SPACE = re.compile(r"[ \t\n\r]*")
 _READ = frozenset((  # fields whose meaning matters here: another spelling of them must not reach an upstream
     "model", "messages", "n", "stream", "stream_options", "cost", "tools", "functions", "response_format", *MAX_TOKENS,
@@ -146,6 +148,14 @@ class ChatRequest:
         given = [count_of(self.fields[name].value) for name in MAX_TOKENS if name in self.fields]
         return max((min(number, _MOST_TOKENS) for number in given if number), default=None)
 
+    @functools.cached_property
+    def thinking(self) -> int:
+        """Tokens of reasoning that each answer may have, if the client says a number: some vendors (Alibaba) give them
+        beside the limit of the answer."""
+        held = [self.fields[name].value for name in _THOUGHTS if name in self.fields]
+        numbers = [to_number(inner) for value in held if isinstance(value, dict) for inner in value.values()]
+        return math.ceil(min(max((number for number in numbers if number > 0), default=0), _MOST_TOKENS))
+
     @property
     def speaks(self) -> bool:
         """Whether the answer is to have audio."""
@@ -180,7 +190,7 @@ class ChatRequest:
         most = self.limit or llm.max_tokens
         if most is not None and not given:
             texts["max_tokens"] = json.dumps(most)
-        if (wanted := llm.max_tokens_field) is not None:
+        if (wanted := llm.max_tokens_field if self.limit is None else llm.surest_limit) is not None:
             for text in [texts.pop(name) for name in MAX_TOKENS if name != wanted and name in texts]:
                 texts.setdefault(wanted, text)
         if self.stream and llm.stream_usage and llm.prices is not None and not self.wants_usage:

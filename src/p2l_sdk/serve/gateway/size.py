@@ -18,6 +18,7 @@ _KEPT = ("cache_control", "prompt_cache_options", "prompt_cache_retention")  # f
 _MARK = re.compile(rb'(?<!\\)"cache\w*"\s*:(?!\s*(?:null|false))')  # in lower case: cache_control, cachePoint, ...
 _HIDDEN = re.compile(rb"\\u00(?:4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a])")  # a letter that is escaped, as no client does
 _TOOLS, _USUAL_TOOLS = 1000, 350  # tokens that vendors add before tools
+_AS_TOOLS = ("tools", "functions", "response_format")  # proxies make a tool of a schema for vendors that know none
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Size:
         text = held.text + sum(bytes_.get(name, 0) for name in _BILLED)
         most = max(sum(bytes_.values()) - held.inline, text)
         tools = "tools" in read or "functions" in read
-        other = held.other + (_TOOLS if tools else 0)
+        other = held.other + (_TOOLS if any(name in read for name in _AS_TOOLS) else 0)
         listed = [name for name, text in read.items() if name != "messages" and text[0] != '"']
         deep: list[str] = []
         for name in listed:

@@ -22,6 +22,8 @@ from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.usage import Written, counted_cost, overcharge
 from p2l_sdk.serve.ledger.entries import NANO, Grant, Hold, Settlement, nano
 
+_MOST_COUNTED = 10**13  # nano-dollars of one request that no budget limits: sums of what anybody asks for overflow
+
 
 class Charge:
     """The charge of one request.
@@ -138,7 +140,7 @@ class Charge:
             cost = most = self.quote.most
         paid = (cost or 0.0) if most is None else most
         if self._key is not None and self._asked:
-            self._key.ledger.settle(Settlement(self._key.account, self._id, nano(paid + self._lost)))
+            self._key.ledger.settle(Settlement(self._key.account, self._id, self._nano(paid + self._lost)))
         nothing = cost is None and not self._lost
         if self._pacer is not None:
             self._pacer.correct(self._expected, None if nothing else (cost or 0.0) + self._lost)
@@ -177,7 +179,7 @@ class Charge:
         if self._held is not None and self._held[:2] == (quote, self._lost):
             return self._held[2]
         self._asked = True
-        most = nano(quote.most + self._lost)
+        most = self._nano(quote.most + self._lost)
         least = min(nano(quote.least + self._lost) + 1, most)  # 1 for the rounding of the length that it pays
         enough = nano(quote.enough + self._lost)
         hold = Hold(key.account, self._id, least, most, key.budgets, self._seconds, enough)
@@ -185,6 +187,10 @@ class Charge:
         if grant.amount is not None:
             self._held = quote, self._lost, grant
         return grant
+
+    def _nano(self, usd: float) -> int:
+        limited = self._key is not None and self._key.limited
+        return nano(usd) if limited else min(nano(usd), _MOST_COUNTED)
 
 
 def counts(request: ChatRequest, quote: Quote) -> str:
@@ -198,5 +204,6 @@ def counts(request: ChatRequest, quote: Quote) -> str:
         ("its images", quote.images),
         ("its sounds", size.audio),
         ("its files, videos and tools", size.other - size.audio),
+        ("its reasoning", request.thinking),
     )
     return ", ".join(f"{name} as up to {tokens:,} tokens" for name, tokens in parts if tokens > 0)

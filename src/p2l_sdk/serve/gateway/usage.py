@@ -62,11 +62,11 @@ class Count:
     stored: int = 0
 
     @classmethod
-    def of(cls, usage: Mapping[str, Any]) -> Count | None:
-        """The count in a `usage`; None if there is none, or one of a request without a token."""
+    def readings(cls, usage: Mapping[str, Any]) -> tuple[Count, ...]:
+        """What a `usage` may mean; nothing if there is no count, or one of a request without a token."""
         read, wrote = count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens"))
         if read is None or wrote is None:
-            return None
+            return ()
         total = count_of(usage.get("total_tokens")) or 0
         reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
         if reasoning > wrote or not total:
@@ -78,9 +78,11 @@ class Count:
         apart = hit > cached or made > stored
         cached, stored = max(cached, hit), max(stored, made)
         kept = cached + stored
-        if kept and (apart or kept > read or total >= read + kept + wrote):
-            read += kept
-        return cls(read, max(wrote, total - read), cached, stored) if read else None
+        beside = apart or kept > read
+        reads = [] if beside else [read]
+        if beside or (kept and total >= read + kept + wrote):  # the rest may also be reasoning, as Google counts it
+            reads.append(read + kept)
+        return tuple(cls(one, max(wrote, total - one), cached, stored) for one in reads if one)
 
 
 def counted_cost(
@@ -103,17 +105,21 @@ def counted_cost(
     stated = _stated(usage)
     if 0 < stated <= most or (stated > most and quote.stated):
         return min(stated, most)
-    count = Count.of(usage)
-    if count is None or (count.wrote == 0 and written is not None and written.text > 0):
-        return None
+    counts = [count for count in Count.readings(usage) if count.wrote or written is None or not written.text]
+    return min(max(_believed(usage, request, llm, quote, count) for count in counts), most) if counts else None
+
+
+def _believed(usage: Mapping[str, Any], request: ChatRequest, llm: LLMConfig, quote: Quote, count: Count) -> float:
+    """The cost in USD of what is possible of a count."""
+    assert llm.prices is not None
     most_read, most_written = _possible(request, llm, quote)
-    believed = min(count.read, most_read), min(count.wrote, most_written)
-    if believed != (count.read, count.wrote):
+    sure = replace(count, read=min(count.read, most_read), wrote=min(count.wrote, most_written))
+    if sure != count:
         log.warning(
             "usage llm=%s states %.3g tokens read and %.3g written; no more than %d and %d are possible",
             llm.name, _shown(count.read), _shown(count.wrote), most_read, most_written,
         )  # fmt: skip
-    return min(_priced(usage, request, prices, replace(count, read=believed[0], wrote=believed[1])), most)
+    return _priced(usage, request, llm.prices, sure)
 
 
 def overcharge(usage: Mapping[str, Any] | None, request: ChatRequest, llm: LLMConfig, quote: Quote) -> str:
@@ -122,31 +128,32 @@ def overcharge(usage: Mapping[str, Any] | None, request: ChatRequest, llm: LLMCo
         return ""
     if (stated := _stated(usage)) > quote.most * _ROUNDING:
         return f"it states a cost of {usd(stated)} for a call that was quoted at {usd(quote.most)} at most"
-    count = Count.of(usage)
-    if stated or count is None or max(count.read, count.wrote) > _LONGEST_COUNT:
+    counts = () if stated else Count.readings(usage)
+    found = [_overcounted(usage, request, llm, quote, count) for count in counts]
+    return "" if not all(found) else next(iter(found), "")  # an LLM is not put out for a way to count
+
+
+def _overcounted(usage: Mapping[str, Any], request: ChatRequest, llm: LLMConfig, quote: Quote, count: Count) -> str:
+    """What cannot be in a count, in words; "" if there is nothing. What only may come beside it is left out."""
+    prices = llm.prices
+    if prices is None or max(count.read, count.wrote) > _LONGEST_COUNT:
         return ""
-    most_read, most_written = _possible(request, llm, quote)
-    sure = _at_least(usage, count)
-    counted = _priced(usage, request, llm.prices, sure)
-    if counted > quote.most * _ROUNDING or sure.read > most_read * _ROUNDING or sure.wrote > most_written * _ROUNDING:
-        tokens = f"{sure.read} tokens read and {sure.wrote} written, {usd(counted)}"
-        return f"it counts {tokens}; possible were {most_read} and {most_written}, quoted at {usd(quote.most)} at most"
-    priced = llm.prices.cache_write is not None or request.size.kept
-    return "" if priced or not count.stored else _NO_PRICE
-
-
-def _at_least(usage: Mapping[str, Any], count: Count) -> Count:
-    """A count without what only may come beside it: an LLM is not put out for a way to count."""
     read, wrote = (count_of(usage.get(name)) or 0 for name in ("prompt_tokens", "completion_tokens"))
     reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
     beside = reasoning > wrote or count_of(usage.get("total_tokens"))
-    return replace(count, read=read, wrote=count.wrote if beside else wrote)
+    sure = replace(count, read=read, wrote=count.wrote if beside else wrote)
+    counted, (most_read, most_written) = _priced(usage, request, prices, sure), _possible(request, llm, quote)
+    if counted > quote.most * _ROUNDING or sure.read > most_read * _ROUNDING or sure.wrote > most_written * _ROUNDING:
+        tokens = f"{sure.read} tokens read and {sure.wrote} written, {usd(counted)}"
+        return f"it counts {tokens}; possible were {most_read} and {most_written}, quoted at {usd(quote.most)} at most"
+    priced = prices.cache_write is not None or request.size.kept
+    return "" if priced or not count.stored else _NO_PRICE
 
 
 def _possible(request: ChatRequest, llm: LLMConfig, quote: Quote) -> tuple[int, int]:
     """The most tokens that all answers together can have read and written."""
     limit = quote.limit if quote.stated and quote.limit is not None else _LONGEST
-    return request.n * tokens_read(request, llm)[1], request.n * (limit + _BESIDE_TEXT)
+    return request.n * tokens_read(request, llm)[1], request.n * (limit + request.thinking + _BESIDE_TEXT)
 
 
 def _stated(usage: Mapping[str, Any]) -> float:
