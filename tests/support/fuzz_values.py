@@ -122,7 +122,7 @@ def make_files(folder: Path) -> None:
         ),
         "questions.csv": "prompt,answer\n2+2?,4\n",
         "costs.json": '{"gpt-4o-mini": 0.001}',
-        "config.yaml": "models:\n  gpt-4o-mini:\n    base_url: http://127.0.0.1:9\n    api_key_env: NO_KEY\n",
+        "config.yaml": "models:\n  gpt-4o-mini:\n    base_url: http://127.0.0.1:9\n    api_key_env: A_KEY\n",
         "train.yaml": "votes: votes.csv\noutput: made\n",
         "empty.csv": "",
         "header.csv": "prompt,model_a,model_b,winner\n",
