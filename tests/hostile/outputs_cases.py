@@ -9,10 +9,10 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from fuzz_values import make_files
 from hostile import Case, command
+from hostile_places import NO_FILES, NO_FOLDERS, Place, a_file
 from mounts import can_mount, longest_file, mounted, small
-
-Place = Callable[[Path], str]  # makes a place in an empty folder
 
 # --- commands, without their output, which is added at the end or in place of OUT; none of their inputs is there ------
 
@@ -26,83 +26,47 @@ FOLDERS = {
     "merge": ["merge", "none", "OUT"],
     "build": ["build", "--ratings", "none.csv", "--prompts", "none.jsonl", "--output", "OUT"],
     "mpg": ["mpg", "report", "--results", "none.csv", "--output", "OUT"],
+    "export": ["export", "none", "--runtime", "vllm", "--output", "OUT"],
 }
 FILES = {
     "costs": ["costs", "--model", "none", "--output", "OUT"],
     "plan": ["plan", "--prompts", "none.txt", "--models", "a,b", "--output", "OUT"],
     "frontier": ["frontier", "none.txt", "--output", "OUT"],
     "evaluate": ["evaluate", "--votes", "none.jsonl", "--plot", "OUT"],
+    "aggregate": ["aggregate", "none.txt", "--model", "none", "--output", "OUT"],
+    "strengths": ["analyze", "strengths", "none.txt", "--model", "none", "--output", "OUT"],
+    "aggregation": ["analyze", "aggregation", "none.csv", "--model", "none", "--output", "OUT"],
+    "categories": ["analyze", "categories", "none.csv", "--by", "x", "--model", "none", "--output", "OUT"],
+    "personal": ["personal", "none.json", "--output", "OUT"],
 }
+# --- commands whose output says whether they begin or go on: they read their inputs (of `make_files`) first ---
 
-
-def taken(folder: Path) -> str:
-    (folder / "out").mkdir()
-    (folder / "out" / "notes.txt").write_text("mine")
-    return str(folder / "out")
-
-
-def a_file(folder: Path) -> str:
-    (folder / "out").write_text("mine")
-    return str(folder / "out")
-
-
-def below_a_file(folder: Path) -> str:
-    return f"{a_file(folder)}/model"
-
-
-def loop(folder: Path) -> str:
-    (folder / "out").symlink_to(folder / "out")
-    return str(folder / "out")
-
-
-def link_to_taken(folder: Path) -> str:
-    (folder / "link").symlink_to(taken(folder))
-    return str(folder / "link")
-
-
-def pipe(folder: Path) -> str:
-    os.mkfifo(folder / "out")
-    return str(folder / "out")
-
-
-# place, and what is said of it
-NO_FOLDERS: dict[str, tuple[Place, str]] = {
-    "taken": (taken, "exists already"),
-    "file": (a_file, "exists already"),
-    "below-a-file": (below_a_file, "cannot be written: Not a directory"),
-    "long-name": (lambda folder: str(folder / ("m" * 300)), "cannot be written: File name too long"),
-    "long-parent": (lambda folder: str(folder / ("m" * 300) / "out"), "cannot be written: File name too long"),
-    "long-path": (lambda folder: str(folder.joinpath(*["m" * 200] * 30)), "cannot be written: File name too long"),
-    "nul": (lambda folder: str(folder / "a\0b"), "cannot be written"),
-    "empty-name": (lambda _: "", "the name of the output is empty|it must be given"),
-    "loop": (loop, "exists already|Too many levels"),
-    "link-to-taken": (link_to_taken, "exists already"),
-    "pipe": (pipe, "exists already"),
-    "device": (lambda _: "/dev/null", "exists already"),
-    "below-a-device": (lambda _: "/dev/null/out", "cannot be written: Not a directory"),
-    "root": (lambda _: "/", "exists already"),
-    "parent": (lambda folder: f"{taken(folder)}/../out", "exists already"),
-    "name-of-bytes": (lambda folder: str(folder / "a\udcffb"), "cannot be written"),
-    "nobody": (lambda _: "~nobody-of-this-name/out", "cannot be written"),
-    "proc": (lambda _: "/proc/out", "cannot be written"),
+NOBODY = "http://127.0.0.1:9"
+RESUMED = {
+    "score": ["score", "IN/prompts.txt", "--model", "routing9", "--output", "OUT"],
+    "scaling": ["analyze", "scaling", "--votes", "IN/votes.csv", "--sizes", "2,3,4", "--output", "OUT"],
+    "collect": ["collect", "--config", "IN/config.yaml", "--prompts", "IN/prompts.txt", "--output", "OUT"],
+    "judge": ["judge", "IN/answers.jsonl", "--judge", f"j@{NOBODY}", "--output", "OUT"],
+    "grade": ["judge", "IN/answers.jsonl", "--questions", "IN/asked.jsonl", "--grader", "exact", "--output", "OUT"],
+    "measure": [
+        *f"mpg measure --base-url {NOBODY} --model x".split(),
+        *["--questions", "IN/asked.jsonl", "--output", "OUT"],
+    ],
 }
-NO_FILES: dict[str, tuple[Place, str]] = {
-    "folder": (lambda folder: str(folder), "is a folder|is no name of a picture"),
-    "no-parent": (lambda folder: str(folder / "none" / "x.png"), "cannot be written: No such file"),
-    "below-a-file": (lambda folder: f"{a_file(folder)}/x.png", "cannot be written: Not a directory"),
-    "long-name": (lambda folder: str(folder / f"{'m' * 300}.png"), "cannot be written: File name too long"),
-    "nul": (lambda folder: str(folder / "a\0b.png"), "cannot be written"),
-    "empty-name": (lambda _: "", "the name of the output is empty|is no name of a picture"),
-    "nobody": (lambda _: "~nobody-of-this-name/x.png", "cannot be written"),
-}
+UNFIT = ("below-a-file", "long-name", "nul", "empty-name", "nobody", "proc")
 
 
 def refused(name: str, words: list[str], place: str, make: Place, says: str) -> Case:
     def run(folder: Path) -> str:
+        inputs = folder / "inputs"
+        if any(word.startswith("IN/") for word in words):
+            inputs.mkdir()
+            make_files(inputs)
+            os.environ["A_KEY"] = "of nobody"
         output = make(folder)
         before = sorted(folder.rglob("*"))
         try:
-            return command(*(output if word == "OUT" else word for word in words))
+            return command(*(output if word == "OUT" else word.replace("IN", str(inputs), 1) for word in words))
         finally:
             assert sorted(folder.rglob("*")) == before, "it leaves something behind"
 
@@ -408,6 +372,7 @@ def file_over_quota(folder: Path) -> str:
 CASES = [
     *(refused(name, words, place, *NO_FOLDERS[place]) for name, words in FOLDERS.items() for place in NO_FOLDERS),
     *(refused(name, words, place, *NO_FILES[place]) for name, words in FILES.items() for place in NO_FILES),
+    *(refused(name, words, place, *NO_FOLDERS[place]) for name, words in RESUMED.items() for place in UNFIT),
     refused("plan", FILES["plan"], "file-there", a_file, "exists already; name a new file"),
     *(
         Case(f"{name}-itself", itself(FOLDERS[name]), says="exists already")

@@ -121,8 +121,9 @@ def make_files(folder: Path) -> None:
             json.dumps({"prompt": "2+2?", "model": m, "answer": a, "expected": "4"}) + "\n" for m, a in ("a4", "b5")
         ),
         "questions.csv": "prompt,answer\n2+2?,4\n",
+        "asked.jsonl": '{"question_id": "1", "prompt": "2+2?", "answer": "4"}\n',
         "costs.json": '{"gpt-4o-mini": 0.001}',
-        "config.yaml": "models:\n  gpt-4o-mini:\n    base_url: http://127.0.0.1:9\n    api_key_env: NO_KEY\n",
+        "config.yaml": "models:\n  gpt-4o-mini:\n    base_url: http://127.0.0.1:9\n    api_key_env: A_KEY\n",
         "train.yaml": "votes: votes.csv\noutput: made\n",
         "empty.csv": "",
         "header.csv": "prompt,model_a,model_b,winner\n",

@@ -13,6 +13,7 @@ import numpy as np
 
 from p2l_sdk.errors import P2LError, ResultsError
 from p2l_sdk.mpg.measure.journal import Journal, Layout
+from p2l_sdk.outputs.faults import real_path
 from p2l_sdk.votes.votes import Votes
 
 POINTS = "points.jsonl"
@@ -99,7 +100,7 @@ class PointsFile:
     """
 
     def __init__(self, folder: str | Path, settings: Mapping[str, Any]) -> None:
-        path = Path(folder).expanduser() / POINTS
+        path = real_path(folder) / POINTS
         try:
             self._journal = Journal(path, _LAYOUT, lambda _: settings)
         except OSError as error:

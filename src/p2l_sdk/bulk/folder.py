@@ -105,8 +105,8 @@ class RunFolder:
             P2LError: the folder holds something else, a finished run, or one that computes something else; another
                 process is writing it, or it cannot be written.
         """
-        made = not self.folder.exists()
-        if not self.checkpoints.is_dir():
+        made = not os.path.isdir(self.folder)  # pathlib raises if the name is too long
+        if not os.path.isdir(self.checkpoints):
             require_new(output)
         with write_faults(output, _ADVICE):
             self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -154,7 +154,7 @@ class RunFolder:
         Raises:
             P2LError: the folder holds a finished run of other settings.
         """
-        summary = summary_of(self.folder / SUMMARY)
+        summary = summary_of(self.folder / SUMMARY) if os.path.isdir(self.folder) else None
         if summary is None:
             return None
         if _difference(summary["run"], run) is not None:

@@ -36,14 +36,16 @@ def read_votes(file: str, models: tuple[str, ...], columns: dict[str, Any]) -> V
     their columns are LLMs, and what is done with scores outside [0, 1]."""
     import numpy as np
 
-    from p2l_sdk.names import matched, own_names, places
+    from p2l_sdk.names import matched, meant, own_names, places
     from p2l_sdk.votes.votes import Votes
 
     votes = Votes.read(file, **columns, **reading())
     say_findings(votes.findings)
+    for name in votes.models:  # the first stranger ends it, of however many
+        if not meant(name, models):
+            require_known([name], models, "a vote", "which is not one of the model's LLMs")
     own = own_names(votes.models, models, "a vote")
     say_matched(matched(dict(zip(votes.models, own, strict=True))))
-    require_known(own, models, "a vote", "which is not one of the model's LLMs")
     place = np.array([places(models)[name] for name in own], dtype=votes.a.dtype)
     return replace(votes, models=models, a=place[votes.a], b=place[votes.b])
 

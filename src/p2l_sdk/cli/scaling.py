@@ -106,11 +106,13 @@ def scaling(
     from p2l_sdk import pictures
     from p2l_sdk.analysis.scaling import scaling as study
     from p2l_sdk.errors import P2LError
+    from p2l_sdk.outputs.faults import real_path
     from p2l_sdk.votes.votes import Votes
 
     if eval_votes is not None and eval_scores is not None:
         raise P2LError("--eval-votes and --eval-scores are both given; the loss is measured on one of them")
     pictures.require_pyplot()
+    real_path(output)
     columns: dict[str, Any] = {"models": llms, "not_llms": not_llms or (), "scores_outside": scores_outside}
     data = Votes.read(votes, **columns, **reading())
     say_findings(data.findings)

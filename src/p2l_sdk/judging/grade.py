@@ -13,7 +13,8 @@ from p2l_sdk.judging.answers import Answers
 from p2l_sdk.judging.judge import write_rows
 from p2l_sdk.mpg.measure.grading import Grader, GraderName, grader_of
 from p2l_sdk.mpg.measure.questions import Question
-from p2l_sdk.outputs.faults import write_faults
+from p2l_sdk.outputs.faults import real_path, write_faults
+from p2l_sdk.outputs.folders import require_writable
 from p2l_sdk.tables.columns import turns_of
 
 
@@ -56,9 +57,11 @@ def grade(
         ResultsError: the file exists, or a score is outside [0, 1].
         VotesError: no prompt is one of the questions.
     """
-    path = Path(output)
-    if os.path.lexists(path):
-        raise ResultsError(f"{str(path)!r} exists; name another file")
+    path = real_path(output)
+    with write_faults(output):
+        there = os.path.lexists(path)
+    if there:
+        raise ResultsError(f"{str(output)!r} exists; name another file")
     function = grader if callable(grader) else grader_of(grader)
     known = {text.strip(): question for question in questions for text in (question.prompt, question.text)}
     rows: list[dict[str, Any]] = []
@@ -77,9 +80,10 @@ def grade(
         rows.append({"prompt": shown, "benchmark": question.benchmark, **{n: found.get(n) for n in answers.models}})
     if not rows:
         raise VotesError("none of the prompts is one of the questions; were other questions asked?")
-    with write_faults(path):
+    with write_faults(output):
+        require_writable(path.parent)
         path.parent.mkdir(parents=True, exist_ok=True)
     write_rows(path, rows)
     means = {name: sum(of) / len(of) for name, of in scores.items() if of}
     counts = {name: len(of) for name, of in scores.items()}
-    return Grades(path, means, counts, len(rows), len(answers.prompts) - len(rows))
+    return Grades(Path(output), means, counts, len(rows), len(answers.prompts) - len(rows))

@@ -209,9 +209,9 @@ async def judging(
     run = {"judge": llm.name, **judged_by.settings}
     run |= {"rubric": fingerprint([rubric]), "pairs": pairs.text(answers.models)}
     with Journal(verdicts_path(output), LAYOUT, lambda _: run) as journal:
-        require_file(output)
+        file = require_file(output)
         recorded = sum(row.get("cost") or 0.0 for row in journal.rows)
-        with Ledger(Path(output), recorded, limits.spend) as ledger:
+        with Ledger(file, recorded, limits.spend) as ledger:
             part = _Part(journal, ledger, judged_by, rubric, run, progress, 2 * len(todo))
             stopped = await part.ask(todo, limits, retry_failed)
             found = _judgement(todo, journal, Path(output), llm.name)

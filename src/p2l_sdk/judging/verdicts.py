@@ -20,6 +20,7 @@ from p2l_sdk.judging.pairs import Pairs
 from p2l_sdk.judging.rubric import Verdict, verdict_of
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.mpg.measure.journal import Layout, Row
+from p2l_sdk.outputs.faults import real_path, write_faults
 
 ATTEMPTS = 2  # replies that a question may have until one can be read
 _SUFFIX = ".verdicts"
@@ -45,10 +46,13 @@ def verdicts_path(output: str | Path) -> Path:
 
     Raises:
         ResultsError: the votes exist without verdicts, so they are not ours to replace.
+        P2LError: the file cannot be written.
     """
-    path = Path(output)
+    path = real_path(output)
     verdicts = path.with_name(path.name + _SUFFIX)
-    if path.exists() and not verdicts.exists():
+    with write_faults(output):
+        foreign = path.exists() and not verdicts.exists()
+    if foreign:
         raise ResultsError(f"{str(path)!r} exists, and `p2l judge` has not written it; name another file")
     return verdicts
 

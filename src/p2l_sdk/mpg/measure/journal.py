@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import IO, Any, TypeVar
 
 from p2l_sdk.errors import P2LError, ResultsError
-from p2l_sdk.outputs.faults import write_faults
+from p2l_sdk.outputs.faults import real_path, write_faults
+from p2l_sdk.outputs.folders import require_writable
 
 try:
     import fcntl
@@ -93,12 +94,16 @@ class Journal:
 
         Raises:
             ResultsError: the file holds something else or another run, or another process is writing to it.
+            P2LError: it cannot be written.
         """
-        self.path, self._layout = Path(path), layout
+        real_path(path)  # refuses what can be none
+        self.path, self._layout = Path(path).expanduser(), layout
         with write_faults(path):
             if self.path.is_dir():
                 raise ResultsError(f"{str(path)!r} is a folder; name a file for the answers")
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not self.path.parent.is_dir():
+                require_writable(self.path.parent)
+                self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a+b")
         try:
             lock(self._file, path)
