@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import matplotlib.axes
 
 POINTS = 400.0 / math.log(10.0)  # rating points of a logit
-LEAST = 50.0  # rating points worth telling: odds of 4 to 3
+LEAST = 60.0  # rating points worth telling, odds of 7 to 5: what a check with fewer prompts would show too
 
 
 @dataclass(frozen=True)

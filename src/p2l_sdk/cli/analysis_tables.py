@@ -11,8 +11,8 @@ from p2l_sdk.names import find_model
 
 _TOLD = 3  # LLMs of a cluster
 _NOTE = (
-    "numbers: rating points above (+) or below (-) the LLM's own rating over all prompts (50 points are odds of 4 to "
-    "3), told if beyond chance in the whole search; limits: what other prompts like these would give, {}"
+    "numbers: rating points above (+) or below (-) the LLM's own rating over all prompts (60 points are odds of 7 to "
+    "5), told if beyond chance in the whole search; limits: what other prompts like these would give, {}"
 )
 _OWN_ERROR = {
     True: "and how wrong the model usually is about such a group",
