@@ -46,6 +46,33 @@ def test_a_category_has_the_leaderboard_of_its_prompts(found):
     assert found.overall.n_prompts == found.n_prompts == 300
 
 
+def test_categories_of_any_size_are_those_of_their_prompts():
+    """Prompts of a category wait for others until a batch is full, and at the end."""
+    prompts = topic_prompts(700)
+    labels = ["few" if i % 50 == 0 else "most" for i in range(700)]
+    split = by_category(world(), prompts, labels)
+    for name, n in (("most", 686), ("few", 14)):
+        board = world().aggregate([prompt for prompt, label in zip(prompts, labels, strict=True) if label == name])
+        assert split[name].n_prompts == n
+        assert split[name].coefs == pytest.approx(board.coefs, abs=1e-9)
+
+
+def test_errors_measured_with_less_work_are_nearly_the_same(monkeypatch):
+    monkeypatch.setattr("p2l_sdk.leaderboards.aggregate._MOST_GRADIENTS", 800 * 8**2)
+    random = np.random.default_rng(0)
+    prompts = Coefficients(random.normal(size=(800, 8)), None, None)
+    errors = []
+    for work in (1.0, 0.1):  # all prompts, and 250
+        statistics = PairStatistics(Feedback.BT, 8)
+        statistics.add(prompts)
+        errors.append(statistics.relative_errors(statistics.solve(MODELS, replicates=0), work))
+    assert errors[0][1] == pytest.approx(800)
+    assert errors[1][1] == pytest.approx(800)
+    ratio = errors[1][0] / errors[0][0]
+    assert ratio == pytest.approx(np.ones(8), abs=0.15)  # 4.5 % is one standard error
+    assert not np.array_equal(ratio, np.ones(8))
+
+
 def test_a_difference_is_that_of_two_aggregates(found):
     own, others = (
         world().aggregate([p for p in PROMPTS if p.startswith("poetry") == side]).coefs for side in (True, False)

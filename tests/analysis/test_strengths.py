@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+
 import numpy as np
 import pytest
 from analysis.worlds import MODELS, TOPICS, TopicScorer, topic_prompts
@@ -13,8 +16,8 @@ from p2l_sdk.analysis.clusters import Tree, choose, joins_of
 from p2l_sdk.analysis.deviations import GroupMoments, deviations, largest_by_chance
 from p2l_sdk.analysis.report import POINTS
 from p2l_sdk.analysis.space import Space
-from p2l_sdk.analysis.terms import distinctive, terms
-from p2l_sdk.cli.analysis_tables import print_report
+from p2l_sdk.analysis.terms import distinctive, terms, words
+from p2l_sdk.cli.analysis_tables import print_report, print_strengths
 from p2l_sdk.errors import P2LError, PromptError, UnknownModelError
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.feedback_p2l import Feedback
@@ -82,7 +85,33 @@ def test_a_report_in_a_narrow_terminal_is_lines(found, monkeypatch, capsys):
     (weak,) = found.of("a")
     told = " ".join(said.split())
     assert f"{weak.deviation:+.0f} ({weak.low:+.0f} to {weak.high:+.0f}) {weak.cluster.name}: 80 prompts" in told
-    assert "best there b ($2.00 per 1k)" in told
+    assert "best there: b ($2.00 per 1k)" in told
+
+
+def test_a_report_names_no_llm_twice(found, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "120")
+    cheap = strengths(P2L(TopicScorer(PLANTED), costs=dict.fromkeys(MODELS, 0.001)), topic_prompts(400))
+    print_report(cheap, "a")
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "law" in line)
+    assert line.count(" b ") == 1
+    assert re.search(r"b \(\$1\.00 per 1k\) +the same \+\d+", line)
+    best = dataclasses.replace(cheap, overall=np.where(np.array(MODELS) == "e", 200.0, cheap.overall))
+    print_report(best, "e")
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "poetry" in line)
+    assert line.split()[-1] == "itself"
+
+
+@pytest.mark.parametrize("width", [40, 60, 90])
+def test_no_word_is_cut(found, monkeypatch, capsys, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    llms = ("a-name-of-twenty-five-abc", *MODELS[1:])
+    names = [dataclasses.replace(cluster, name="poetry, metamorphosis") for cluster in found.clusters]
+    print_strengths(dataclasses.replace(found, models=llms, asked=llms, clusters=tuple(names)))
+    print_report(dataclasses.replace(found, models=llms, asked=llms[:1], clusters=tuple(names)), llms[0])
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= width
+    assert said.count("metamorphosis") == len(names) + 1
+    assert said.count(llms[0]) == 2
 
 
 def test_a_comparison_is_the_difference_of_ratings(found):
@@ -238,10 +267,24 @@ def test_words_of_scripts_without_blanks_are_pairs_of_characters():
     assert terms(["写一首诗"]) == {"写一", "一首", "首诗", "写一 一首", "一首 首诗"}
 
 
+def test_names_hold_no_markup():
+    """Commands of LaTeX with their environments, tags and entities of HTML, and fences of code are no words."""
+    formula = r"\begin{array}{cc} x \\ y \end{array} $\frac{a}{b}\, \mathrm{kg}$ \\alpha"
+    assert words(formula) == ["x", "y", "a", "b", "kg"]
+    assert words('<div class="big" id=x>One <b>two</b>&nbsp;three<br/> <!-- not\nthis -->') == ["one", "two", "three"]
+    assert words("```python\nreturn area\n```\nExplain") == ["return", "area", "explain"]
+    assert words("if a<b and c>d") == ["if", "a", "b", "and", "c", "d"]
+
+
 @pytest.mark.parametrize(
     ("prompts", "options", "says"),
     [
         (["one prompt"], {}, "clusters need 40 prompts or more"),
+        (
+            topic_prompts(30) * 2,
+            {},
+            "clusters need 40 prompts or more to be found in; there are 30, and 30 that repeat another one",
+        ),
         (iter(topic_prompts(60)), {}, "can be read only once"),
         (topic_prompts(60), {"level": 1.0}, "the level is 1.0"),
         (topic_prompts(60), {"level": float("nan")}, "the level is nan"),
@@ -257,7 +300,7 @@ def test_bad_input_is_named(prompts, options, says):
 
 def test_prompts_that_are_all_alike_are_refused():
     with pytest.raises(P2LError, match="all alike to the model"):
-        strengths(P2L.from_pretrained("routing9"), ["the same prompt"] * 50)
+        strengths(P2L.from_pretrained("routing9"), ["the same prompt" + i * " " for i in range(50)])
 
 
 def test_an_unknown_llm_is_named():
@@ -267,8 +310,21 @@ def test_an_unknown_llm_is_named():
 
 def test_an_invalid_prompt_is_named_by_its_position():
     with pytest.raises(PromptError) as error:
-        strengths(world(PLANTED), [*topic_prompts(60), ""])
-    assert error.value.index == 60
+        strengths(world(PLANTED), [*topic_prompts(60), *topic_prompts(5), ""])
+    assert error.value.index == 65
+
+
+@pytest.mark.parametrize("sample", [prompt_map._SAMPLE, 150])
+def test_a_prompt_counts_once_however_many_votes_are_on_it(found, monkeypatch, sample):
+    """Counted 36 times each, prompts would make limits a sixth as wide as they are."""
+    monkeypatch.setattr(prompt_map, "_SAMPLE", sample)
+    once = strengths(world(PLANTED), topic_prompts(400))
+    twice = [form for prompt in topic_prompts(400) for form in (prompt, [{"role": "user", "content": prompt}])]
+    many = strengths(world(PLANTED), twice)
+    assert (many.n_prompts, many.n_repeated) == (400, 400)
+    assert many.to_dict() == {**once.to_dict(), "n_repeated": 400}
+    assert "clusters of 400 different prompts (of 800)" in many.caption
+    assert "clusters of 400 prompts," in once.caption
 
 
 class KnowsItsError(TopicScorer):

@@ -8,7 +8,7 @@ the other categories.
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,10 +17,11 @@ import numpy as np
 from p2l_sdk.analysis.category_report import SEEDS, Categories
 from p2l_sdk.analysis.choices import SampledPrompts
 from p2l_sdk.errors import P2LError, PromptError
+from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.p2l import P2L
 from p2l_sdk.scorers.aggregate import PromptAggregate
-from p2l_sdk.scorers.batches import in_batches
+from p2l_sdk.scorers.batches import BATCH, in_batches
 from p2l_sdk.tables.columns import LONGEST_LABEL, is_missing
 
 MOST = 100  # categories, fewer than SEEDS
@@ -53,6 +54,7 @@ def by_category(
         raise P2LError(f"categories must be one label for each prompt, not one string ({categories!r})")
     labels, done = iter(categories), 0
     found: dict[str, PromptAggregate] = {}
+    waiting = defaultdict[str, list[Coefficients]](list)
     n_prompts, sampled, left_out = Counter[str](), SampledPrompts(len(p2l.models), seed), 0
     for batch in in_batches(prompts):
         names = [label_of(label) for label in itertools.islice(labels, len(batch))]
@@ -70,8 +72,10 @@ def by_category(
                 _require_few(found, name)
                 found[name] = PromptAggregate(p2l.spec, p2l.variance, p2l.group_error, SEEDS * seed + len(found))
             rows = np.flatnonzero([other == name for other in names])
-            found[name].add(scored[rows])
             n_prompts[name] += len(rows)
+            waiting[name].append(scored[rows])
+            if sum(map(len, waiting[name])) >= BATCH:  # some prompts at a time would take many times as long
+                found[name].add(Coefficients.concatenate(waiting.pop(name)))
         sampled.add(scored.coefs, names)
         left_out += names.count(None)
         done += len(batch)
@@ -80,6 +84,8 @@ def by_category(
     if next(labels, None) is not None:
         raise P2LError(f"there are more categories than prompts ({done:,}); give one for each")
     _require_two(found, done)
+    for name, parts in waiting.items():
+        found[name].add(Coefficients.concatenate(parts))
     kept = {name: found[name] for name, _ in n_prompts.most_common()}
     boards = {name: prompts.board() for name, prompts in kept.items()}
     overall = PromptAggregate.merged(list(kept.values()), SEEDS - 1).board()

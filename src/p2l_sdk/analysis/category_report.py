@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import matplotlib.axes
 
 _DRAWN = 6  # LLMs in a picture
+_OF_OTHERS = 0.1  # of the work of measuring errors: they are small, and anew for each category
 SEEDS = 1009  # statistics that are merged need different seeds: those of an analysis' categories come before this one
 
 
@@ -76,7 +77,7 @@ class Categories(Tabular):
         others = {}
         for name in self.boards:
             rest = PromptAggregate.merged([kept for other, kept in self._kept.items() if other != name], SEEDS - 1)
-            others[name] = self._side(rest, rest.board(intervals=False))
+            others[name] = Side.of(rest, rest.board(intervals=False), self._relative, _OF_OTHERS)
         return self._differences(self.names, others, "all others")
 
     def between(self, a: str, b: str) -> Differences:

@@ -45,9 +45,10 @@ class Side:
     group_variance: float
 
     @classmethod
-    def of(cls, prompts: PromptAggregate, board: Leaderboard, relative_spread: float) -> Side:
-        """That of prompts and their leaderboard; `relative_spread` is that of all prompts, see `PromptAggregate`."""
-        errors, n = prompts.statistics.relative_errors(board)
+    def of(cls, prompts: PromptAggregate, board: Leaderboard, relative_spread: float, work: float = 1.0) -> Side:
+        """That of prompts and their leaderboard; `relative_spread` is that of all prompts, see `PromptAggregate`, and
+        `work` the share of that of measuring how sure it is."""
+        errors, n = prompts.statistics.relative_errors(board, work)
         coefs = board.coefs - board.coefs.mean()
         return cls(coefs, errors, n, prompts.kinds, prompts.group_variance * relative_spread)
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from p2l_sdk.analysis.clusters import Tree
+from p2l_sdk.analysis.distinct import Distinct
 from p2l_sdk.analysis.space import Space
-from p2l_sdk.errors import P2LError, PromptError
+from p2l_sdk.errors import P2LError
 from p2l_sdk.leaderboards.leaderboard import Coefficients
-from p2l_sdk.modeling.prompt_p2l import CheckedPrompt, Prompt, user_turns
+from p2l_sdk.modeling.prompt_p2l import Prompt, user_turns
 from p2l_sdk.p2l import P2L
 from p2l_sdk.scorers.batches import in_batches
 from p2l_sdk.scorers.scorer import PoolingScorer
@@ -36,7 +37,8 @@ class PromptMap:
         scored: their coefficients.
         leaf: `(n_sampled,)` the leaf of the tree that each is in.
         space, tree: for further prompts.
-        n_prompts: how many there are in all.
+        n_prompts: how many there are in all, each different one counted once.
+        n_repeated: how many more there are, which repeat one of these.
     """
 
     texts: list[str]
@@ -46,6 +48,7 @@ class PromptMap:
     space: Space
     tree: Tree
     n_prompts: int
+    n_repeated: int
 
     @classmethod
     def of(cls, p2l: P2L, prompts: Iterable[Prompt], seed: int, tell: Tell = silent) -> PromptMap:
@@ -60,16 +63,18 @@ class PromptMap:
         scorer = pooling(p2l)
         if isinstance(prompts, Iterator):
             raise P2LError("these prompts can be read only once; give a list, or an object that can be iterated again")
-        sample, n_prompts = _sample(prompts, seed, tell)
+        different = Distinct(prompts, lambda done: tell("prompts read", done))
+        sample, n_prompts = _sample(different, seed)
         if n_prompts < FEWEST:
-            raise P2LError(f"clusters need {FEWEST} prompts or more to be found in; there are {n_prompts}")
+            besides = f", and {n} that repeat another one" if (n := different.n_repeated) else ""
+            raise P2LError(f"clusters need {FEWEST} prompts or more to be found in; there are {n_prompts}{besides}")
         vectors = _vectors(scorer, sample, tell)
         tell("finding clusters", 0)
         space = Space.of(vectors)
         points = space.points(vectors)
         tree = Tree.of(points, seed)
         texts, scored = ["\n".join(user_turns(prompt)) for prompt in sample], scorer.score_pooled(vectors)
-        return cls(texts, points, scored, tree.leaf(points), space, tree, n_prompts)
+        return cls(texts, points, scored, tree.leaf(points), space, tree, n_prompts, different.n_repeated)
 
     def nearest(self, inside: np.ndarray, n: int) -> tuple[str, ...]:
         """The texts of the prompts nearest to the middle of some `(n_sampled,)` of them, each text once."""
@@ -108,19 +113,13 @@ def _vectors(scorer: PoolingScorer, sample: list[Prompt], tell: Tell) -> np.ndar
     return np.concatenate(parts)
 
 
-def _sample(prompts: Iterable[Prompt], seed: int, tell: Tell) -> tuple[list[Prompt], int]:
+def _sample(prompts: Iterable[Prompt], seed: int) -> tuple[list[Prompt], int]:
     """A random sample of prompts in their order, and how many there are (reservoir sampling)."""
     random, kept, n = np.random.default_rng(seed), dict[int, tuple[int, Prompt]](), 0
     for batch in in_batches(prompts):
         slots = random.integers(0, np.arange(n, n + len(batch)) + 1)
         for i, (slot, prompt) in enumerate(zip(slots.tolist(), batch, strict=True), start=n):
-            try:
-                CheckedPrompt(prompt)
-            except PromptError as error:
-                error.index = i
-                raise
             if i < _SAMPLE or slot < _SAMPLE:
                 kept[i if i < _SAMPLE else slot] = (i, prompt)
         n += len(batch)
-        tell("prompts read", n)
     return [prompt for _, prompt in sorted(kept.values(), key=lambda pair: pair[0])], n

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import matplotlib.axes
 
 POINTS = 400.0 / math.log(10.0)  # rating points of a logit
-LEAST = 50.0  # rating points worth telling: odds of 4 to 3
+LEAST = 60.0  # rating points worth telling, odds of 7 to 5: what a check with fewer prompts would show too
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ class Strengths(Tabular):
         deviations, margins: `(n_clusters, n_models)` rating points, and half the width of their limits.
         asked: the LLMs that the test covers.
         costs: USD per response, as far as they are known.
-        n_prompts: how many prompts there were.
+        n_prompts: how many different prompts there were.
+        n_repeated: how many more there were, which repeat one of these (as in a table of votes) and do not count.
         level: of the limits: the chance that all of them hold together, where the prompts are a random sample and the
             model is right; of its own error for a group of like prompts, each allows for as much as `level` of such
             errors are.
@@ -96,6 +97,7 @@ class Strengths(Tabular):
     asked: tuple[str, ...]
     costs: Mapping[str, float]
     n_prompts: int
+    n_repeated: int
     level: float
     own_error: bool
     least: float
@@ -175,6 +177,7 @@ class Strengths(Tabular):
         """As plain JSON values."""
         return {
             "n_prompts": self.n_prompts,
+            "n_repeated": self.n_repeated,
             "level": self.level,
             "own_error": self.own_error,
             "least": self.least,
@@ -218,11 +221,16 @@ class Strengths(Tabular):
     def caption(self) -> str:
         """A one-line description."""
         if not self.clusters:
-            return f"No clusters of these {self.n_prompts:,} prompts have leaderboards of their own"
-        return (
-            f"{len(self.clusters)} clusters of {self.n_prompts:,} prompts, and {len(self.asked)} "
-            f"LLM{'' if len(self.asked) == 1 else 's'} in them"
-        )
+            return f"No clusters of these {self.counted} have leaderboards of their own"
+        llms = f"{len(self.asked)} LLM{'' if len(self.asked) == 1 else 's'}"
+        return f"{len(self.clusters)} clusters of {self.counted}, and {llms} in them"
+
+    @property
+    def counted(self) -> str:
+        """The prompts, in words."""
+        if not self.n_repeated:
+            return f"{self.n_prompts:,} prompts"
+        return f"{self.n_prompts:,} different prompts (of {self.n_prompts + self.n_repeated:,})"
 
     def __repr__(self) -> str:
         lines = [self.caption]

@@ -18,6 +18,7 @@ import numpy as np
 from p2l_sdk.analysis.cluster_sums import ClusterSums
 from p2l_sdk.analysis.clusters import choose, stability
 from p2l_sdk.analysis.deviations import deviations, largest_by_chance
+from p2l_sdk.analysis.distinct import Distinct
 from p2l_sdk.analysis.prompt_map import PromptMap, Tell, centred, pooling, silent
 from p2l_sdk.analysis.report import LEAST, POINTS, Cluster, Strengths
 from p2l_sdk.analysis.terms import distinctive, name_of
@@ -48,8 +49,9 @@ def strengths(
 
     Args:
         p2l: a model whose weights are here (a folder, a repository, an embedded one).
-        prompts: at least 40. They are iterated twice: clusters are found in a random sample of 20,000, then all prompts
-            are assigned to them, in constant memory.
+        prompts: at least 40 different ones; what repeats one of the first million is left out, and counted. They are
+            iterated twice: clusters are found in a random sample of 20,000, then all prompts are assigned to them, in
+            constant memory.
         llm: the only LLM to ask about; fewer questions make the test of each less strict.
         clusters: how many to show; None to choose.
         least: rating points; what deviates by less is not worth telling.
@@ -105,6 +107,7 @@ def strengths(
         asked=asked,
         costs=dict(p2l.costs),
         n_prompts=found.n_prompts,
+        n_repeated=found.n_repeated,
         level=level,
         own_error=p2l.group_error is not None or p2l.variance is not None,
         least=least,
@@ -120,7 +123,7 @@ def _sums(p2l: P2L, prompts: Iterable[Prompt], found: PromptMap, tell: Tell) -> 
     if len(found.texts) == found.n_prompts:  # all prompts are in the sample
         sums.add(found.leaf, found.scored)
         return sums
-    for batch in in_batches(prompts):
+    for batch in in_batches(Distinct(prompts)):
         pooled = scorer.pooled(batch)
         sums.add(tree.leaf(found.space.points(pooled)), scorer.score_pooled(pooled))
         done += len(batch)

@@ -6,13 +6,13 @@ import numpy as np
 from rich.table import Table
 
 from p2l_sdk.analysis import Finding, Strengths
-from p2l_sdk.cli.terminal import Console, Text
+from p2l_sdk.cli.terminal import Console, Text, keep_words
+from p2l_sdk.names import find_model
 
 _TOLD = 3  # LLMs of a cluster
-_NARROW = 72  # columns of a terminal in which a report is lines, not a table
 _NOTE = (
-    "numbers: rating points above (+) or below (-) the LLM's own rating over all prompts (50 points are odds of 4 to "
-    "3), told if beyond chance in the whole search; limits: what other prompts like these would give, {}"
+    "numbers: rating points above (+) or below (-) the LLM's own rating over all prompts (60 points are odds of 7 to "
+    "5), told if beyond chance in the whole search; limits: what other prompts like these would give, {}"
 )
 _OWN_ERROR = {
     True: "and how wrong the model usually is about such a group",
@@ -40,15 +40,27 @@ def print_strengths(found: Strengths) -> None:
     if not found.clusters:
         _print_none(console, found)
         return
-    table = table_of(found.caption, ("prompts", "number"), ("cluster", "text"), ("above", "wide"), ("below", "wide"))
-    for k, cluster in enumerate(found.clusters):
-        marked = np.flatnonzero(found.found[k])
-        order = marked[np.argsort(-np.abs(found.deviations[k, marked]), kind="stable")]
-        sides = [[i for i in order if found.deviations[k, i] * sign > 0][:_TOLD] for sign in (1, -1)]
-        said = [", ".join(f"{found.models[i]} {found.deviations[k, i]:+.0f}" for i in side) for side in sides]
-        table.add_row(f"{cluster.n_prompts:,}", Text(cluster.name), Text(said[0]), Text(said[1]))
-    console.print(table)
+    table = table_of(found.caption, ("prompts", "number"), ("cluster", "text"), ("above", "text"), ("below", "text"))
+    rows = [(cluster, *_sides(found, k)) for k, cluster in enumerate(found.clusters)]
+    for cluster, above, below in rows:
+        table.add_row(f"{cluster.n_prompts:,}", Text(cluster.name), Text(", ".join(above)), Text(", ".join(below)))
+    if keep_words(console, table):
+        console.print(table)
+    else:
+        console.print(Text(found.caption, style="bold"))
+        for cluster, above, below in rows:
+            told = [f"{word} {', '.join(side)}" for word, side in (("above:", above), ("below:", below)) if side]
+            console.print(Text(f"{cluster.name}: {cluster.n_prompts:,} prompts{'; '.join(['', *told])}"))
     console.print(Text(_note(found), style="dim"))
+
+
+def _sides(found: Strengths, k: int) -> tuple[list[str], list[str]]:
+    """Who stands most above, and who below, in a cluster."""
+    marked = np.flatnonzero(found.found[k])
+    order = marked[np.argsort(-np.abs(found.deviations[k, marked]), kind="stable")]
+    above, below = ([i for i in order if found.deviations[k, i] * sign > 0][:_TOLD] for sign in (1, -1))
+    told = [f"{found.models[i]} {found.deviations[k, i]:+.0f}" for i in (*above, *below)]
+    return told[: len(above)], told[len(above) :]
 
 
 def print_report(found: Strengths, llm: str) -> None:
@@ -57,50 +69,53 @@ def print_report(found: Strengths, llm: str) -> None:
     if not found.clusters:
         _print_none(console, found)
         return
-    findings, name = found.of(llm), found.asked[0]
-    console.print(Text(f"{name} stands out in {len(findings)} of {len(found.clusters)} clusters", style="bold"))
+    findings, name = found.of(llm), find_model(llm, found.asked, "strengths")
+    clusters = f"{len(found.clusters)} clusters of {found.counted}"
+    console.print(Text(f"{name} stands out in {len(findings)} of {clusters}", style="bold"))
     for title, sign in (("Use it for", 1), ("Not for", -1)):
         mine = [finding for finding in findings if finding.deviation * sign > 0]
         if mine:
-            _print_findings(console, found, title, mine if sign > 0 else mine[::-1])
+            _print_findings(console, found, name, title, mine if sign > 0 else mine[::-1])
     if not findings:
         console.print(Text("as overall in every cluster, as far as these prompts can tell"))
     console.print(Text(_note(found), style="dim"))
 
 
-def _print_findings(console: Console, found: Strengths, title: str, findings: list[Finding]) -> None:
-    priced = found.asked[0] in found.costs
-    if console.width < _NARROW:
-        _print_lines(console, found, title, findings)
-        return
+def _print_findings(console: Console, found: Strengths, name: str, title: str, findings: list[Finding]) -> None:
+    """What was found about an LLM in a table; in lines where that has no room."""
     table = table_of(
-        title, ("", "number"), ("limits", "number"), ("prompts", "number"), ("cluster", "wide"), ("rank", "number"),
-        ("best there", "text"), *[("for no more money", "text")] * priced,
+        title, ("", "number"), ("limits", "number"), ("prompts", "number"), ("cluster", "text"), ("rank", "number"),
+        ("best there", "text"), *[("for no more money", "text")] * any(finding.instead for finding in findings),
     )  # fmt: skip
-    for finding in findings:
-        instead = "-" if finding.instead is None else f"{_priced(found, finding.instead)} {finding.gain:+.0f}"
+    rows = [(finding, *_better(found, name, finding)) for finding in findings]
+    for finding, best, instead in rows:
         table.add_row(
             f"{finding.deviation:+.0f}",
             f"{finding.low:+.0f} to {finding.high:+.0f}",
             f"{finding.cluster.n_prompts:,}",
             Text(finding.cluster.name),
             f"{finding.rank} ({finding.rank_overall})",
-            Text(_priced(found, finding.best)),
-            *[Text(instead)] * priced,
+            *map(Text, (best, instead)[: len(table.columns) - 5]),
         )
-    console.print(table)
-
-
-def _print_lines(console: Console, found: Strengths, title: str, findings: list[Finding]) -> None:
-    """The same where a table has no room."""
+    if keep_words(console, table):
+        console.print(table)
+        return
     console.print(Text(title, style="bold"))
-    for finding in findings:
+    for finding, best, instead in rows:
         said = f"{finding.deviation:+.0f} ({finding.low:+.0f} to {finding.high:+.0f})  {finding.cluster.name}: "
         said += f"{finding.cluster.n_prompts:,} prompts, rank {finding.rank} (overall {finding.rank_overall}), "
-        said += f"best there {_priced(found, finding.best)}"
-        if finding.instead is not None:
-            said += f", for no more money {_priced(found, finding.instead)} {finding.gain:+.0f}"
+        said += f"best there: {best}" + (f", for no more money: {instead}" if instead else "")
         console.print(Text(said))
+
+
+def _better(found: Strengths, name: str, finding: Finding) -> tuple[str, str]:
+    """The best LLM where something was found, and the best for no more money, each named once."""
+    if finding.best == name:
+        return "itself", ""
+    if finding.instead is None:
+        return _priced(found, finding.best), ""
+    instead = "the same" if finding.instead == finding.best else _priced(found, finding.instead)
+    return _priced(found, finding.best), f"{instead} {finding.gain:+.0f}"
 
 
 def _note(found: Strengths) -> str:
@@ -118,9 +133,10 @@ def print_comparison(found: Strengths, a: str, b: str) -> None:
     if not found.clusters:
         _print_none(console, found)
         return
-    table = table_of(f"{a} against {b}", ("ahead", "number"), ("prompts", "number"), ("cluster", "wide"))
+    table = table_of(f"{a} against {b}", ("ahead", "number"), ("prompts", "number"), ("cluster", "text"))
     for cluster, ahead in found.compare(a, b):
         table.add_row(f"{ahead:+.0f}", f"{cluster.n_prompts:,}", Text(cluster.name))
+    keep_words(console, table)
     console.print(table)
     console.print(Text(f"ahead: rating points of {a} over {b} (400 points are odds of 10 to 1)", style="dim"))
 

@@ -113,7 +113,7 @@ def prompts_of(path: str, column: str | None) -> PromptFile | list[Prompt]:
 @click.option("--versus", metavar="NAME", help="With --llm: by how much it is ahead of this one, cluster by cluster.")
 @click.option("--clusters", metavar="N", type=whole_type(1), help="How many clusters to show.  [chosen]")
 @click.option(
-    "--least", metavar="POINTS", type=number_type(), help="Deviations of fewer rating points are not told.  [50]"
+    "--least", metavar="POINTS", type=number_type(), help="Deviations of fewer rating points are not told.  [60]"
 )
 @click.option("--seed", metavar="N", type=whole_type(0), default=0, show_default=True, help="Of everything.")
 @click.option("--namer", metavar="MODEL@URL", help="An LLM that names the clusters; its key is in P2L_NAMER_KEY.")

@@ -100,11 +100,33 @@ def print_table(console: Console, table: rich.table.Table, spare: Sequence[str])
     console.print(Text(f"no room for: {', '.join(gone)}", style="dim"))
 
 
+def keep_words(console: Console, table: rich.table.Table) -> bool:
+    """Give the columns of a table without a box their widths, such that no word is cut; False if there is no room."""
+    cells = [[_text(cell) for cell in (column.header, *column.cells)] for column in table.columns]
+    full = [max(text.cell_len for text in column) for column in cells]
+    least = [
+        most if column.no_wrap else max(word.cell_len for text in texts for word in text.split(" "))
+        for column, texts, most in zip(table.columns, cells, full, strict=True)
+    ]
+    spare = console.width - sum(least) - _GAP * (len(least) - 1)
+    if spare < 0:
+        return False
+    by_need = sorted(range(len(full)), key=lambda i: full[i] - least[i])
+    for waiting, i in zip(range(len(full), 0, -1), by_need, strict=True):
+        more = min(full[i] - least[i], spare // waiting)
+        table.columns[i].width = least[i] + more
+        spare -= more
+    return True
+
+
 def _width(column: rich.table.Column) -> int:
     """The columns of a terminal that a column of a table needs."""
-    cells = (cell if isinstance(cell, rich.text.Text) else Text(str(cell)) for cell in (column.header, *column.cells))
-    widest = max(cell.cell_len for cell in cells)
+    widest = max(_text(cell).cell_len for cell in (column.header, *column.cells))
     return widest if column.no_wrap else min(widest, _FOLDED)
+
+
+def _text(cell: Any) -> rich.text.Text:
+    return cell if isinstance(cell, rich.text.Text) else Text(str(cell))
 
 
 @contextlib.contextmanager

@@ -43,6 +43,7 @@ from p2l_sdk.options import whole_number
 _MOST_TIMES = 1e100
 _MOST_GRADIENTS, _LEAST_SAMPLE = 2.5e8, 250  # (prompt, LLM, opponent) triples of the intervals; least prompts
 _FORMAT = "p2l_sdk.PairStatistics/1"
+_Prompts = tuple[np.ndarray, np.ndarray, np.ndarray]  # theta, log(t - 1), weights
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class PairStatistics:
         self._exponent = 0  # sums and weights are kept in units of this power of two: only ratios of weights count
         # one row per kept prompt, lowest key first: key, weight, log(t - 1), theta
         self._sample, self._kept = sample, np.zeros((0, n_models + 3))
-        self._errors: tuple[np.ndarray, np.ndarray] | None = None  # relative, and the optimum at which they were found
+        self._errors: tuple[np.ndarray, float, np.ndarray] | None = None  # see `relative_errors`; the optimum
 
     def add(self, batch: Coefficients, weights: np.ndarray | None = None) -> None:
         """Add a batch of prompts.
@@ -259,35 +260,34 @@ class PairStatistics:
         value, gradient = problem.slope(self._mean().T, self._optimum_of(board))
         return Convergence(value, float(np.abs(gradient[problem.free]).max()))
 
-    def relative_errors(self, board: Leaderboard) -> tuple[np.ndarray, float]:
+    def relative_errors(self, board: Leaderboard, work: float = 1.0) -> tuple[np.ndarray, float]:
         """How surely these prompts tell the LLMs' strengths relative to each other.
 
         Args:
             board: as from `solve`.
+            work: the share of it that may be spent: of many LLMs, fewer prompts are looked at, and at least 250.
 
         Returns:
             `(n_models,)` standard errors of the coefs minus their mean, in logits, by the same linear approximation as
             the intervals; and the effective number of prompts, sum(w)^2 / sum(w^2). Both say nothing (errors inf)
             with fewer than two prompts.
         """
-        (theta, log_s, weights), shrink = self._sampled()
+        (theta, log_s, weights), shrink = self._sampled(work)
         if len(theta) < 2 or weights.sum() == 0:
             return np.full(self.n_models, np.inf), float(len(theta))
         optimum = self._optimum_of(board)
-        if self._errors is None or not np.allclose(self._errors[1], optimum, rtol=0.0, atol=1e-12):
+        if self._errors is None or not np.allclose(self._errors[2], optimum, rtol=0.0, atol=1e-12):
             hessian = PairLikelihood(self.feedback, self.n_models).hessian(self._mean().T, optimum)
-            self._steps(optimum, hessian, (theta, log_s, weights))
+            self._steps(optimum, hessian, (theta, log_s, weights), shrink)
         assert self._errors is not None
-        return shrink * self._errors[0], effective_number(weights) / shrink**2
+        return self._errors[:2]
 
-    def _steps(
-        self, optimum: np.ndarray, hessian: np.ndarray, prompts: tuple[np.ndarray, np.ndarray, np.ndarray]
-    ) -> np.ndarray:
-        """The Newton steps of the kept prompts, which take long; the relative errors that they tell are kept."""
-        steps = newton_steps(self.feedback, optimum, hessian, prompts)
+    def _steps(self, optimum: np.ndarray, hessian: np.ndarray, prompts: _Prompts, shrink: float) -> np.ndarray:
+        """The Newton steps of some prompts, which take long, scaled to tell the errors of all; those are kept."""
+        steps = shrink * newton_steps(self.feedback, optimum, hessian, prompts)
         share, effective = prompts[2] / prompts[2].sum(), effective_number(prompts[2])
         variance = np.square(share) @ np.square(steps - steps.mean(1, keepdims=True)) * effective / (effective - 1.0)
-        self._errors = np.sqrt(variance), optimum
+        self._errors = np.sqrt(variance), effective / shrink**2, optimum
         return steps
 
     def _optimum_of(self, board: Leaderboard) -> np.ndarray:
@@ -295,9 +295,11 @@ class PairStatistics:
         log_s = log_threshold(self.feedback, np.float64(board.eta)) if self.feedback.has_eta else 0.0
         return np.append(board.coefs - (board.gamma or 0.0), log_s)
 
-    def _sampled(self) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], float]:
+    def _sampled(self, work: float = 1.0) -> tuple[_Prompts, float]:
         """Theta, log(t - 1) and weights of the kept prompts, and the factor from their errors to those of all."""
-        most = max(_LEAST_SAMPLE, int(_MOST_GRADIENTS / self.n_models**2))  # those of the lowest keys are a sample too
+        most = max(
+            _LEAST_SAMPLE, int(work * _MOST_GRADIENTS / self.n_models**2)
+        )  # those of the lowest keys are a sample too
         _, weights, log_s, theta = np.split(self._kept[:most], [1, 2, 3], axis=1)
         return (theta, log_s[:, 0], weights[:, 0]), float(np.sqrt(len(theta) / max(self.n_prompts, 1)))
 
@@ -317,7 +319,7 @@ class PairStatistics:
         if len(prompts[0]) < 2 or replicates < 2 or prompts[2].sum() == 0:
             return None
         random = np.random.default_rng(sorted(self._seeds))
-        steps = shrink * self._steps(optimum, hessian(), prompts)
+        steps = self._steps(optimum, hessian(), prompts, shrink)
         coefs = bootstrap(self.feedback, optimum, steps, prompts[2], replicates, random)
         return np.quantile(coefs, [0.025, 0.975], axis=0).T if len(coefs) else None
 
