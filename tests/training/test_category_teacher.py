@@ -11,7 +11,9 @@ from p2l_sdk.errors import P2LError, VotesError
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner
 from p2l_sdk.training import category_teacher
 from p2l_sdk.training.category_teacher import category_lessons
+from p2l_sdk.training.choice import Choice
 from p2l_sdk.training.config import TrainingConfig
+from p2l_sdk.training.listener import Listener
 from p2l_sdk.training.plan import Plan
 from p2l_sdk.training.run import train
 from p2l_sdk.votes.averaged import fit_leaderboard
@@ -138,6 +140,47 @@ def test_a_static_model_knows_new_prompts_better_and_needs_no_label(tmp_path):
     truth, taught = np.log(0.75), sureness(by="topic")
     assert abs(taught - truth) < abs(sureness() - truth)
     assert "by topic, teacher_weight 3" in (tmp_path / "m1" / "README.md").read_text()
+
+
+class Chosen(Listener):
+    """Keeps what cross-validation chose."""
+
+    choice: Choice | None = None
+
+    def cross_validated(self, choice):
+        self.choice = choice
+
+
+def trained(tmp_path, name: str, found, **settings) -> tuple[np.ndarray, Choice | None]:
+    """The coefficients of a static model on new prompts, and what was chosen."""
+    file, listener = write_jsonl(tmp_path / f"{name}.jsonl", found), Chosen()
+    p2l = train(TrainingConfig(votes=file, output=tmp_path / name, **settings), listener=listener)
+    return p2l.coefficients([f"{text} doors" for text in WORDS.values()]).coefs, listener.choice
+
+
+def test_categories_that_tell_which_llm_is_better_teach_and_the_choice_says_so(tmp_path):
+    found = rows(n_prompts=400)
+    _, choice = trained(tmp_path, "offered", found, by="topic", epochs=10.0)
+    assert choice.categories.teach
+    taught = choice.categories.without + choice.categories.difference.value
+    assert f"{taught:.4f} nats per vote if they teach" in choice.words[0]
+    assert choice.words[0].endswith("they teach")
+    assert choice.words[0] in (tmp_path / "offered" / "README.md").read_text()
+
+
+def test_categories_that_have_little_to_do_with_the_llms_do_not_teach_unless_told_to(tmp_path):
+    random = np.random.default_rng(5)
+    found = [{**row, "topic": str(random.choice(["red", "blue", "green"]))} for row in rows(n_prompts=400)]
+    plain, alone = trained(tmp_path, "plain", found, epochs=10.0)
+    offered, choice = trained(tmp_path, "offered", found, by="topic", epochs=10.0)
+    told, forced = trained(tmp_path, "told", found, by="topic", epochs=10.0, teacher_weight=3.0)
+    assert alone.categories is None
+    assert forced.categories is None
+    assert not choice.categories.teach
+    assert "worse: they do not teach" in choice.words[0]
+    np.testing.assert_array_equal(offered, plain)
+    assert choice.verdict == alone.verdict
+    assert np.abs(told - plain).max() > 0.05
 
 
 def test_a_text_model_is_taught_too(tmp_path):

@@ -4,7 +4,40 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from p2l_sdk.evaluation import Estimate
 from p2l_sdk.training.verdict import Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoryGain:
+    """What categories of prompts teach, on prompts that were left out.
+
+    Attributes:
+        without: cross-validated loss of a model that learns from the votes alone, in nats per vote.
+        difference: by how much it is higher if the categories teach as well; below 0 they help.
+    """
+
+    without: float
+    difference: Estimate
+
+    @property
+    def teach(self) -> bool:
+        """Whether the model learns from the categories: unless the loss is higher by more than a standard error."""
+        return self.difference.value <= (self.difference.standard_error or 0.0)
+
+    @property
+    def words(self) -> str:
+        """Both losses, and what follows, for people."""
+        error = self.difference.standard_error
+        margin = "" if error is None else f" ± {error:.4f}"
+        if self.teach:
+            then = "better: they teach" if self.difference.value < 0.0 else "not clearly worse: they teach"
+        else:
+            then = "worse: they do not teach (with a teacher_weight they do all the same)"
+        return (
+            f"categories: {self.without + self.difference.value:.4f} nats per vote if they teach, {self.without:.4f} "
+            f"without, difference {self.difference.value:+.4f}{margin}: {then}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +51,7 @@ class Choice:
         verdict: the cross-validated loss beside that of the averaged leaderboard.
         curve: (number of prompts, cross-validated loss) of models trained on shares of the prompts, the last on all;
             empty if there are too few prompts.
+        categories: what they bring, where it was left to choose whether they teach.
     """
 
     steps: int
@@ -26,6 +60,7 @@ class Choice:
     level: float
     verdict: Verdict
     curve: tuple[tuple[int, float], ...] = ()
+    categories: CategoryGain | None = None
 
     @property
     def doubling(self) -> float | None:
@@ -50,7 +85,7 @@ class Choice:
     @property
     def words(self) -> tuple[str, ...]:
         """What was chosen, and what more votes would bring, for people."""
-        lines = []
+        lines = [] if self.categories is None else [self.categories.words]
         if self.keep or self.level:
             chosen = f"chosen: keep {self.keep:g}"
             if self.level != self.keep:

@@ -161,6 +161,7 @@ def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: List
     from p2l_sdk.training.static import fit_static, write_static
     from p2l_sdk.training.static_folds import folds_of
     from p2l_sdk.training.static_recipe import StaticRecipe
+    from p2l_sdk.training.teacher import together
     from p2l_sdk.training.token_table import distil, table_of
 
     config, data = inputs.config, cast(Votes, inputs.data)  # `Plan` refuses scores
@@ -176,10 +177,21 @@ def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: List
     else:
         source = "the embedded static model" if base == STATIC_MODEL else config.base
         table, origin = table_of(base), f"Its token table is that of {source}."
-    taught = _lessons(config, data, feedback, folds_of(len(data.prompts), config.seed), listener)
+    taught = _taught(config, data, feedback, listener)
+    categories = _of_categories(config, data, feedback, folds_of(len(data.prompts), config.seed), listener)
+    if config.teacher_weight is not None:  # whoever gives it wants the categories to teach
+        taught, categories = together(taught, categories), None
     with new_folder(config.output) as partial:
         fit = fit_static(
-            data, table, recipe, inputs.costs, averaged=averaged, lessons=taught, held_out=held_out, listener=listener
+            data,
+            table,
+            recipe,
+            inputs.costs,
+            averaged=averaged,
+            lessons=taught,
+            categories=categories,
+            held_out=held_out,
+            listener=listener,
         )
         write_static(fit.model, table.tokenizer, partial)
         p2l = P2L(load_scorer(partial), folder=Path(config.output))
@@ -200,6 +212,7 @@ def _fine_tune(
     from p2l_sdk.training.finetune import fine_tune, save
     from p2l_sdk.training.places import checkpoint_folder
     from p2l_sdk.training.task import Task
+    from p2l_sdk.training.teacher import together
 
     config, data, folder = inputs.config, inputs.data, checkpoint_folder(inputs.config)
     if isinstance(data, Scores):
@@ -215,7 +228,10 @@ def _fine_tune(
             config.seed,
             config.label_smoothing,
             averaged=inputs.averaged,
-            lessons=_lessons(config, data, Feedback(feedback), groups, listener),
+            lessons=together(
+                _taught(config, data, Feedback(feedback), listener),
+                _of_categories(config, data, Feedback(feedback), groups, listener),
+            ),
         )
     try:
         result = fine_tune(config, task, inputs.costs, resume=resume, listener=listener)
@@ -247,24 +263,26 @@ def _fine_tune(
     return p2l, card
 
 
-def _lessons(
+def _taught(config: TrainingConfig, votes: Votes, feedback: Feedback, listener: Listener) -> Votes | None:
+    """What the teachers say on the prompts of the votes; None without any."""
+    from p2l_sdk.training.teacher import lessons
+
+    if not config.teachers:
+        return None
+    teachers = [P2L.from_pretrained(name) for name in config.teachers]
+    return lessons(teachers, votes, feedback, config.weight_of_teacher, seed=config.seed, listener=listener)
+
+
+def _of_categories(
     config: TrainingConfig, votes: Votes, feedback: Feedback, groups: np.ndarray | None, listener: Listener
 ) -> Votes | None:
-    """What teachers and categories say on the prompts of the votes; None without any. No category says to a group of
-    prompts what the votes of another one told."""
+    """What the categories say; None without any. None says to a group of prompts what the votes of another one told."""
     from p2l_sdk.training.category_teacher import category_lessons
-    from p2l_sdk.training.teacher import lessons, with_lessons
 
-    said = None
-    if config.teachers:
-        teachers = [P2L.from_pretrained(name) for name in config.teachers]
-        weight = config.weight_of_teacher
-        said = lessons(teachers, votes, feedback, weight, seed=config.seed, listener=listener)
-    if config.by is not None:
-        weight = config.weight_of_teacher
-        own = category_lessons(votes, config.by, feedback, weight, groups, seed=config.seed, listener=listener)
-        said = own if said is None else with_lessons(said, own)
-    return said
+    if config.by is None:
+        return None
+    weight = config.weight_of_teacher
+    return category_lessons(votes, config.by, feedback, weight, groups, seed=config.seed, listener=listener)
 
 
 def _recipe_and_teacher(config: TrainingConfig) -> dict[str, Any]:

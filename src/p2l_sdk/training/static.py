@@ -9,6 +9,7 @@ departure from it. How long it is trained and how much it keeps is chosen by cro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -119,17 +120,21 @@ def fit_static(
     *,
     averaged: Leaderboard | None = None,
     lessons: Votes | None = None,
+    categories: Votes | None = None,
     held_out: Votes | None = None,
     listener: Listener | None = None,
 ) -> StaticFit:
     """As `train_static`, with what was chosen and measured.
 
     Args:
+        categories: further lessons, those of `training.category_teacher`, which are learned from if cross-validation
+            finds the model no worse with them, or if the votes are too few to tell.
         held_out: votes on other prompts, on the same LLMs, to measure the model on.
     """
     check_prompts(votes)
     check_ground(votes, recipe.feedback)
-    grouped = ByPrompt.of_votes(with_lessons(votes, lessons), recipe.feedback)
+    learned = with_lessons(votes, lessons)
+    grouped = ByPrompt.of_votes(learned, recipe.feedback)
     encode = PromptEncoder(spec_of(votes, recipe, 1, {}), Tokenizer.from_str(table.tokenizer.to_str()))
     backbone = new_model(spec_of(votes, recipe, 1, {}), table, recipe)
     vectors = standardise(backbone, encode(votes.prompts), recipe)
@@ -139,7 +144,10 @@ def fit_static(
     folds = Folds.of(vectors, votes, grouped, recipe.feedback, recipe.seed)
     if recipe.copies is not None:
         folds = folds.with_copies(lambda prompts: vectors_of(backbone, encode(prompts)), recipe.copies, recipe.seed)
-    choice, head = _fit_head(folds, recipe, start, listener or Listener())
+    options = [folds]
+    if categories is not None:
+        options.append(replace(folds, lessons=ByPrompt.of_votes(with_lessons(learned, categories), recipe.feedback)))
+    choice, folds, head = _fit_head(options, recipe, start, listener or Listener())
     spec = spec_of(votes, recipe, head.hidden.shape[-1], costs or {})
     model = _with_head(backbone, spec, head)
     remember_prompts(model, vectors, recipe.seed, _group_error(folds, recipe, choice))
@@ -180,22 +188,23 @@ def write_static(model: P2LModel, tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def _fit_head(
-    folds: Folds, recipe: StaticRecipe, start: torch.Tensor, listener: Listener
-) -> tuple[Choice | None, Heads]:
-    """What was chosen, and the head: the mean of the folds' heads or, if nothing is left to choose or the votes are too
-    few to leave some out, one that is trained on all prompts."""
+    options: Sequence[Folds], recipe: StaticRecipe, start: torch.Tensor, listener: Listener
+) -> tuple[Choice | None, Folds, Heads]:
+    """What was chosen, the folds that it was chosen on, and the head: the mean of the folds' heads or, if nothing is
+    left to choose or the votes are too few to leave some out, one that is trained on all prompts."""
+    folds = options[-1]
     lengths = recipe.lengths(len(folds.fold))
     keep = recipe.keep
-    if keep is None or recipe.steps is None:
-        bar = _Bar(listener, n_steps(lengths, len(folds.fold)))
-        found = cross_validate(folds, lengths, recipe.hidden_size, keep, start, bar.tick)
+    if keep is None or recipe.steps is None or len(options) > 1:
+        bar = _Bar(listener, n_steps(lengths, len(folds.fold), len(options)))
+        found = cross_validate(options, lengths, recipe.hidden_size, keep, start, bar.tick)
         if found is not None:
             bar.full()
             return found
         keep = 0.0 if keep is None else keep
     bar = _Bar(listener, lengths[-1].steps)
     vectors, size = folds.lesson_vectors, recipe.hidden_size
-    return None, one_head(vectors, folds.lessons, start, recipe.feedback, lengths[-1], size, keep, bar.tick)
+    return None, folds, one_head(vectors, folds.lessons, start, recipe.feedback, lengths[-1], size, keep, bar.tick)
 
 
 def _group_error(folds: Folds, recipe: StaticRecipe, choice: Choice | None) -> float:

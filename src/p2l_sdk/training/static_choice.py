@@ -6,9 +6,11 @@ heads of all folds are trained at once. Of the departure from the averaged leade
 what is common to all LLMs on a prompt, and `keep` of what tells them apart. Those with the largest *sure* gain over the
 averaged leaderboard are taken: the gain less two standard errors (more where prompts are few: then the standard error
 is itself a guess, and the best of many shares is picked by luck) and less two nats, since a handful of votes may all
-have gone one way. And `keep` has to pay for itself, or `level` would pay for routes that are noise: it is the share
-with the largest sure gain over none beside the same `level`, if that gain is sure by three standard errors. Where the
-first LLMs are nearly equal, a departure that the loss hardly shows changes the routes of many prompts.
+have gone one way. What categories of prompts teach is learned, since the user named them, unless heads that did not
+learn it have a loss that is lower by more than a standard error. And `keep` has to pay for itself, or `level` would pay
+for routes that are noise: it is the share with the largest sure gain over none beside the same `level`, if that gain is
+sure by three standard errors. Where the first LLMs are nearly equal, a departure that the loss hardly shows changes the
+routes of many prompts.
 
 The model is the mean of the folds' heads, which is better than one head trained on all prompts.
 """
@@ -22,8 +24,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from p2l_sdk.evaluation import Estimate
 from p2l_sdk.modeling.feedback_p2l import Feedback
-from p2l_sdk.training.choice import Choice
+from p2l_sdk.training.choice import CategoryGain, Choice
 from p2l_sdk.training.static_folds import FOLDS, Folds, LossSums, Tick, vote_losses
 from p2l_sdk.training.static_heads import Heads, Scales, Steps, n_models_of
 from p2l_sdk.training.verdict import Verdict
@@ -38,23 +41,24 @@ _LEAST = 2.0  # nats, of all votes together
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
+    folds: Folds
     how: Steps
     heads: Heads
     table: np.ndarray  # (len(grid), n_prompts) loss sums; its outputs, which are large, can be computed again
 
 
 def cross_validate(
-    folds: Folds,
+    options: Sequence[Folds],
     lengths: Sequence[Steps],
     hidden_size: int,
     keep: float | None,
     averaged: torch.Tensor,
     tick: Tick,
-) -> tuple[Choice, Heads] | None:
-    """Choose, and return the choice with the model, one head.
+) -> tuple[Choice, Folds, Heads] | None:
+    """Choose, and return the choice with the folds that it is made on and the model, one head.
 
     Args:
-        folds: the prompts and votes.
+        options: the prompts and votes; or, twice, to choose between: without the lessons of categories, and with them.
         lengths: the trainings to choose from, shortest first.
         hidden_size: of each fold's head.
         keep: both shares, if they are given.
@@ -64,17 +68,23 @@ def cross_validate(
     Returns:
         None if there are too few votes to leave some of them out.
     """
-    members = folds.members()
-    if (base := folds.averaged(members)) is None:
+    members = options[0].members()
+    if (base := options[0].averaged(members)) is None:
         return None
-    sums = LossSums(folds)
+    sums = LossSums(options[0])
     candidates = []
-    grid = _grid(keep, folds.feedback, n_models_of(averaged, folds.feedback))
-    for how in lengths:
-        heads = folds.train(base, members, how, hidden_size, tick)
-        candidates.append(_Candidate(how, heads, sums.of(folds.left_out(heads), base, grid)))
+    grid = _grid(keep, options[0].feedback, n_models_of(averaged, options[0].feedback))
+    for folds in options:
+        for how in lengths:
+            heads = folds.train(base, members, how, hidden_size, tick)
+            candidates.append(_Candidate(folds, how, heads, sums.of(folds.left_out(heads), base, grid)))
+    gain = None
+    if len(options) > 1:
+        n = len(lengths)
+        gain = _category_gain(candidates[:n], candidates[n:], sums.weights)
+        candidates = candidates[n:] if gain.teach else candidates[:n]
     best, scales = _choose([candidate.table for candidate in candidates], grid, sums.weights)
-    how, heads = candidates[best].how, candidates[best].heads
+    folds, how, heads = candidates[best].folds, candidates[best].how, candidates[best].heads
     losses, weights, prompt = vote_losses(folds, folds.left_out(heads), base, scales)
     verdict = Verdict.of_losses(
         losses,
@@ -91,8 +101,9 @@ def cross_validate(
         level=scales.level,
         verdict=verdict,
         curve=_curve(folds, how, hidden_size, grid, sums, verdict, tick),
+        categories=gain,
     )
-    return choice, heads.mean(base, averaged).shrunk(averaged, scales)
+    return choice, folds, heads.mean(base, averaged).shrunk(averaged, scales)
 
 
 def batches(n_prompts: int, how: Steps) -> int:
@@ -100,10 +111,20 @@ def batches(n_prompts: int, how: Steps) -> int:
     return -(-n_prompts // min(how.batch_size, n_prompts))
 
 
-def n_steps(lengths: Sequence[Steps], n_prompts: int) -> int:
+def n_steps(lengths: Sequence[Steps], n_prompts: int, n_options: int) -> int:
     """The most steps that `cross_validate` takes."""
     curve = max(_steps_of_share(how, share) for how in lengths for share in SHARES) if lengths else 0
-    return sum(how.steps for how in lengths) + (0 if n_prompts < _LEAST_FOR_CURVE else curve)
+    return n_options * sum(how.steps for how in lengths) + (0 if n_prompts < _LEAST_FOR_CURVE else curve)
+
+
+def _category_gain(plain: Sequence[_Candidate], taught: Sequence[_Candidate], weights: np.ndarray) -> CategoryGain:
+    """What the lessons of categories bring: the best of each side compared."""
+    without, with_them = (
+        min((candidate.table[candidate.table.sum(1).argmin()] for candidate in side), key=np.sum)
+        for side in (plain, taught)
+    )
+    (loss, _), (gain, error) = _mean(without, weights), _mean(with_them - without, weights)
+    return CategoryGain(without=loss, difference=Estimate(gain, error, int((weights > 0).sum())))
 
 
 def _grid(keep: float | None, feedback: Feedback, n_models: int) -> list[Scales]:

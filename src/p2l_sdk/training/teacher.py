@@ -95,6 +95,11 @@ def taught(
     return Votes(votes.prompts, votes.models, prompt, a, b, winner, share * (weight * votes.weight.sum() / n))
 
 
+def together(first: Votes | None, second: Votes | None) -> Votes | None:
+    """Lessons of two kinds, of which there may be none."""
+    return second if first is None else with_lessons(first, second)
+
+
 def with_lessons(votes: Votes, lessons: Votes | None) -> Votes:
     """Votes and lessons on the same prompts, together."""
     if lessons is None:
