@@ -173,6 +173,7 @@ def test_reasoning_that_is_asked_for_by_a_number_may_come_beside_the_limit(thoug
     usage = {"prompt_tokens": 20, "completion_tokens": 6200, "total_tokens": 6220}
     assert overcharge(usage, request, LLM, quote) == ""
     assert counted_cost(usage, request, LLM, quote) == pytest.approx((20 * 10 + 6200 * 20) / 1e6)
+    assert asked(thinking={"budget_tokens": 10**400}).thinking == 10**9
 
 
 def test_a_fee_is_paid_for_each_answer():

@@ -153,7 +153,9 @@ class ChatRequest:
         """Tokens of reasoning that each answer may have, if the client says a number: some vendors (Alibaba) give them
         beside the limit of the answer."""
         held = [self.fields[name].value for name in _THOUGHTS if name in self.fields]
-        numbers = [to_number(inner) for value in held if isinstance(value, dict) for inner in value.values()]
+        numbers = [
+            count_of(inner) or to_number(inner) for value in held if isinstance(value, dict) for inner in value.values()
+        ]
         return math.ceil(min(max((number for number in numbers if number > 0), default=0), _MOST_TOKENS))
 
     @property
