@@ -24,6 +24,10 @@ def test_the_name_of_a_file_is_no_prompt_in_silence(tmp_path):
         assert b"name of a file" not in p2l("route", odd, "--model", "routing9", "--json").stderr
 
 
+def test_a_decimal_comma_in_an_option_is_told():
+    assert "'0,001' is no finite number; decimals follow a point: 0.001" in refused("route", "hi", "--cost", "0,001")
+
+
 def test_a_file_without_prompts_is_named(tmp_path):
     (tmp_path / "none.txt").write_text("\n")
     (tmp_path / "none.csv").write_text("prompt\n")

@@ -40,7 +40,8 @@ class _Number(_Bounded, click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = to_number(value)
         if math.isnan(number):
-            self.fail(f"{value!r} is no finite number", param, ctx)
+            point = "; decimals follow a point: 0.001" if isinstance(value, str) and "," in value else ""
+            self.fail(f"{value!r} is no finite number{point}", param, ctx)
         return super().convert(number, param, ctx)
 
 
