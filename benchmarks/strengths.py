@@ -66,9 +66,18 @@ def signs(found: Strengths, cluster: np.ndarray, scores: np.ndarray, llms: Seque
                 errors.append(inside.std(ddof=1) / np.sqrt(len(inside)))
     sure = np.array(away) / np.maximum(errors, 1e-9)
     n, share = len(away), float(np.mean(np.array(away) > 0)) if away else float("nan")
-    error = 1.96 * float(np.sqrt(share * (1 - share) / max(n, 1)))
+    low, high = wilson(share, n)
     surely = {"right": int((sure > 1.96).sum()), "wrong": int((sure < -1.96).sum())}
-    return {"n": n, "right": share, "low": share - error, "high": min(share + error, 1.0), "surely": surely}
+    return {"n": n, "right": share, "low": low, "high": high, "surely": surely}
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share, which has a width where all or none are right, too (Wilson 1927)."""
+    if not n:
+        return 0.0, 1.0
+    z = 1.96**2 / n
+    middle, half = share + z / 2, float(np.sqrt(z * (share * (1 - share) + z / 4)))
+    return (middle - half) / (1 + z), (middle + half) / (1 + z)
 
 
 def most_told(found: Strengths) -> list[str]:

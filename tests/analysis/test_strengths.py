@@ -138,6 +138,18 @@ def test_every_form_tells_the_same(found):
     assert "poetry" in found._repr_html_()
 
 
+def test_a_picture_names_clusters_in_whole_words_and_long_names_in_two_lines(found):
+    first, second, *others = found.clusters
+    long = dataclasses.replace(first, name="following, question refers, information", n_prompts=493)
+    endless = dataclasses.replace(second, name="x" * 90, n_prompts=3)
+    ax = dataclasses.replace(found, clusters=(long, endless, *others)).plot()
+    drawn = [label.get_text() for label in ax.get_yticklabels()]
+    assert drawn[0] == "following, question refers,\ninformation  (493 prompts)"
+    assert drawn[1].startswith("xxxx")
+    assert drawn[1].endswith("…  (3)")
+    assert max(len(line) for label in drawn for line in label.split("\n")) <= 34 + len("  (493 prompts)")
+
+
 def test_a_sample_and_assignment_give_what_all_prompts_give(found, monkeypatch):
     monkeypatch.setattr(prompt_map, "_SAMPLE", 150)
     told = []

@@ -9,7 +9,7 @@ from command_line import ok, refused
 from rich.table import Table
 
 from p2l_sdk import pictures
-from p2l_sdk.cli.terminal import Console, Text, print_table
+from p2l_sdk.cli.terminal import Console, Text, print_table, print_whole
 
 
 def printed(width: int, spare: list[str]) -> str:
@@ -32,6 +32,26 @@ def test_the_first_columns_that_can_be_spared_go_first():
     narrower = printed(20, ["95 %", "no such column", "cost"])
     assert "no room for: 95 %, cost" in " ".join(narrower.split())
     assert "0.1369  数学" in narrower
+
+
+def test_a_table_whose_words_have_no_room_is_lines():
+    table = Table(title="numbers", box=None, pad_edge=False)
+    table.add_column("ahead", justify="right", no_wrap=True)
+    table.add_column("cluster", overflow="fold")
+    table.add_column("better", overflow="fold")
+    table.add_row("+12", Text("metamorphosis of plants"), Text("gpt-4o-mini +7"))
+    table.add_row("-3", Text("law"), Text(""))
+    wide, narrow = io.StringIO(), io.StringIO()
+    print_whole(Console(file=narrow, width=30), table, "cluster")
+    assert " ".join(narrow.getvalue().split()) == (
+        "numbers metamorphosis of plants: ahead +12; better gpt-4o-mini +7 law: ahead -3"
+    )
+    print_whole(Console(file=wide, width=35), table, "cluster")
+    assert [line.split() for line in wide.getvalue().splitlines()[1:4]] == [
+        ["ahead", "cluster", "better"],
+        ["+12", "metamorphosis", "gpt-4o-mini"],
+        ["of", "plants", "+7"],
+    ]
 
 
 @pytest.fixture

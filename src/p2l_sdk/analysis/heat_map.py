@@ -13,7 +13,7 @@ from p2l_sdk import pictures
 if TYPE_CHECKING:
     import matplotlib.axes
 
-_NAME = 34  # characters of a group's name
+_LINE, _LINES = 34, 2  # characters of a line of a group's name, and lines
 _LEAST = 5  # rows that a picture has room for: the colours' label stands beside them
 _BESIDE = 4  # of its characters, beside one row
 
@@ -55,8 +55,7 @@ def draw(
             ax.add_patch(pictures.require_pyplot().Rectangle((j - 0.5, k - 0.5), 1, 1, **box))
             text["bbox"] = {"facecolor": colour, "edgecolor": "none", "pad": 1.0}
         ax.text(j, k, f"{value:+.0f}", **text)
-    short = [textwrap.shorten(name, _NAME, placeholder="…") for name, _ in groups]
-    names = pictures.with_sizes(short, [n for _, n in groups])
+    names = _named(groups)
     ax.set_xticks(range(len(llms)), pictures.llm_names(llms), rotation=40, ha="right")
     ax.set_yticks(range(len(groups)), names)
     ax.tick_params(length=0, labelsize=pictures.SMALL)
@@ -71,3 +70,10 @@ def draw(
         meaning = textwrap.fill(meaning, room)
     bar.set_label(meaning, fontsize=pictures.SMALL)
     return ax
+
+
+def _named(groups: Sequence[tuple[str, int]]) -> list[str]:
+    """Names in one or two lines, with sizes; longer ones lose their end."""
+    lines = [textwrap.wrap(name, _LINE, max_lines=_LINES, placeholder="…") or [""] for name, _ in groups]
+    last = pictures.with_sizes([of_name[-1] for of_name in lines], [n for _, n in groups])
+    return ["\n".join([*map(pictures.as_written, of_name[:-1]), end]) for of_name, end in zip(lines, last, strict=True)]

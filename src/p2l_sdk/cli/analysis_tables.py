@@ -6,7 +6,7 @@ import numpy as np
 from rich.table import Table
 
 from p2l_sdk.analysis import Finding, Strengths
-from p2l_sdk.cli.terminal import Console, Text, keep_words
+from p2l_sdk.cli.terminal import Console, Text, keep_words, print_whole
 from p2l_sdk.names import find_model
 
 _TOLD = 3  # LLMs of a cluster
@@ -41,16 +41,10 @@ def print_strengths(found: Strengths) -> None:
         _print_none(console, found)
         return
     table = table_of(found.caption, ("prompts", "number"), ("cluster", "text"), ("above", "text"), ("below", "text"))
-    rows = [(cluster, *_sides(found, k)) for k, cluster in enumerate(found.clusters)]
-    for cluster, above, below in rows:
-        table.add_row(f"{cluster.n_prompts:,}", Text(cluster.name), Text(", ".join(above)), Text(", ".join(below)))
-    if keep_words(console, table):
-        console.print(table)
-    else:
-        console.print(Text(found.caption, style="bold"))
-        for cluster, above, below in rows:
-            told = [f"{word} {', '.join(side)}" for word, side in (("above:", above), ("below:", below)) if side]
-            console.print(Text(f"{cluster.name}: {cluster.n_prompts:,} prompts{'; '.join(['', *told])}"))
+    for k, cluster in enumerate(found.clusters):
+        sides = (Text(", ".join(side)) for side in _sides(found, k))
+        table.add_row(f"{cluster.n_prompts:,}", Text(cluster.name), *sides)
+    print_whole(console, table, "cluster")
     console.print(Text(_note(found), style="dim"))
 
 
@@ -136,8 +130,7 @@ def print_comparison(found: Strengths, a: str, b: str) -> None:
     table = table_of(f"{a} against {b}", ("ahead", "number"), ("prompts", "number"), ("cluster", "text"))
     for cluster, ahead in found.compare(a, b):
         table.add_row(f"{ahead:+.0f}", f"{cluster.n_prompts:,}", Text(cluster.name))
-    keep_words(console, table)
-    console.print(table)
+    print_whole(console, table, "cluster")
     console.print(Text(f"ahead: rating points of {a} over {b} (400 points are odds of 10 to 1)", style="dim"))
 
 

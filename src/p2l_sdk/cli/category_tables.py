@@ -9,7 +9,7 @@ import numpy as np
 from p2l_sdk.analysis import Categories, Choices, Differences
 from p2l_sdk.analysis.choices import budget_text
 from p2l_sdk.cli.analysis_tables import table_of
-from p2l_sdk.cli.terminal import Console, Text
+from p2l_sdk.cli.terminal import Console, Text, print_whole
 
 _SCALE = "rating: 400 points are odds of 10 to 1"
 _DIFFERENCE = (
@@ -83,11 +83,11 @@ def print_differences(found: Differences) -> None:
     """Print the LLMs that are clearly better or worse in each category."""
     console = Console()
     console.print(Text(found.caption, style="bold"))  # the table may be narrow
-    table = table_of("", ("prompts", "number"), ("category", "text"), ("better", "wide"), ("worse", "wide"))
+    table = table_of("", ("prompts", "number"), ("category", "text"), ("better", "text"), ("worse", "text"))
     for k, (name, n) in enumerate(found.categories):
         better, worse = found.told(k)
         table.add_row(f"{n:,}", Text(name), Text(", ".join(better)), Text(", ".join(worse)))
-    console.print(table)
+    print_whole(console, table, "category")
     if not found.clear.any():
         console.print(Text("no clear difference in any category: there is none, or the prompts are too few to tell"))
     console.print(Text(_DIFFERENCE, style="dim"))
@@ -99,9 +99,9 @@ def print_choices(found: Choices) -> None:
     console.print(Text(found.caption, style="bold"))
     for b, budget in enumerate(found.budgets):
         console.print(Text(budget_text(budget), style="bold"))
-        table = table_of("", ("prompts", "number"), ("category", "text"), ("$ per 1k", "number"), ("called", "wide"))
+        table = table_of("", ("prompts", "number"), ("category", "text"), ("$ per 1k", "number"), ("called", "text"))
         for k, name in enumerate(found.categories):
             cost = found.costs[b, k]
             spent = f"{1000 * cost:.2f}" if np.isfinite(cost) else "?"
             table.add_row(f"{found.sizes[k]:,}", Text(name), spent, Text(found.told(b, k)))
-        console.print(table)
+        print_whole(console, table, "category")

@@ -79,7 +79,9 @@ def personal(
     if as_json:
         print_json({"people": [person.to_dict() for person in people]})
         return
-    for person, history in zip(people, histories, strict=True):
+    for k, (person, history) in enumerate(zip(people, histories, strict=True)):
+        if k:
+            click.echo()
         _print(person, per_month is None and history.per_month is None)
 
 

@@ -119,6 +119,20 @@ def keep_words(console: Console, table: rich.table.Table) -> bool:
     return True
 
 
+def print_whole(console: Console, table: rich.table.Table, name: str) -> None:
+    """Print a table without a box; where that would cut words, each of its rows as a line that begins with the cell in
+    the column `name`."""
+    if keep_words(console, table):
+        console.print(table)
+        return
+    if table.title:
+        console.print(Text(str(table.title), style="bold"))
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        cells = {str(column.header): _text(cell).plain for column, cell in zip(table.columns, row, strict=True)}
+        first = cells.pop(name)
+        console.print(Text(f"{first}: {'; '.join(f'{header} {cell}' for header, cell in cells.items() if cell)}"))
+
+
 def _width(column: rich.table.Column) -> int:
     """The columns of a terminal that a column of a table needs."""
     widest = max(_text(cell).cell_len for cell in (column.header, *column.cells))
