@@ -236,7 +236,8 @@ def buckets(ids: Sequence[Sequence[int]], step: int = 1) -> list[list[int]]:
                 best, best_size = cost, size
         least.append(best)
         sizes.append(best_size)
-    passes, end = [], len(by_length)
+    passes: list[list[int]] = []
+    end = len(by_length)
     while end:
         passes.append(by_length[end - sizes[end] : end])
         end -= sizes[end]
