@@ -6,7 +6,7 @@ the forward pass of the torch model alone, on token ids in one padded batch. Wit
 with the same best LLM as torch's, and the Bradley-Terry log-loss on the held-out votes stand beside it.
 
 A --base is a text backbone as transformers saves it; it gets a random head of nine LLMs, and the tokenizer of the first
---model if it has none, so only its speed means anything.
+--model if it has none, so only its speed means anything, and its export is compared on a few prompts.
 
     python benchmarks/runtimes.py --model FOLDER [--base FOLDER] [--data ../shared/data/routing9] [--threads 2]
 """
@@ -34,10 +34,12 @@ from p2l_sdk.modeling.prompt_p2l import pad
 from p2l_sdk.scorers.load import load_scorer
 from p2l_sdk.scorers.onnx_export import export_onnx
 from p2l_sdk.scorers.onnx_prompts import trying_prompts
-from p2l_sdk.scorers.onnx_scorer import buckets
+
+LOADS = ("1 of 128 tokens", "32 of 128 tokens", "64 mixed")
+_FEW = 14  # of the built-in prompts, one of each kind and two more
 
 
-def contestants(folder: Path, place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def contestants(folder: Path, place: Path, prompts: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """The scorers by name, and what was said of the exported ones."""
     torch.set_num_threads(THREADS)
     plain = load_scorer(folder, device="cpu")
@@ -47,7 +49,7 @@ def contestants(folder: Path, place: Path) -> tuple[dict[str, Any], dict[str, An
     said = {}
     for name in ("float32", "int8"):
         P2L(plain, folder=folder).save_pretrained(place / name)
-        said[name] = vars(export_onnx(plain, place / name, int8=name == "int8", force=True))
+        said[name] = vars(export_onnx(plain, place / name, int8=name == "int8", force=True, prompts=prompts))
     return {
         "torch fp32": plain,
         "torch bf16": half,
@@ -128,19 +130,26 @@ def quality(scorers: dict[str, Any], data: Path) -> dict[str, dict[str, float]]:
 def waste(scorer: Any, prompts: list[str]) -> float:
     """The share of padding among the tokens that the session of a scorer for exported graphs reads."""
     ids = scorer.token_ids(prompts)
-    read = sum(scorer.filled([ids[i] for i in batch])[0].size for batch in buckets(ids))
+    read = sum(scorer.filled([ids[i] for i in batch])[0].size for batch in scorer.passes(ids))
     return 1 - sum(map(len, ids)) / read
 
 
-def measure(folder: Path, n: int, data: Path | None, clock: Callable[[], float]) -> dict[str, Any]:
+def measure(
+    folder: Path,
+    n: int,
+    data: Path | None,
+    clock: Callable[[], float],
+    names: tuple[str, ...],
+    compared: list[str] | None = None,
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
-        scorers, said = contestants(folder, Path(place))
+        scorers, said = contestants(folder, Path(place), compared)
         plain = scorers["torch fp32"]
         mixed = trying_prompts()[::6] + trying_prompts()[5::42]
-        loads = {"1 of 128 tokens": [of_tokens(plain, 128)], "32 of 128 tokens": [of_tokens(plain, 128)] * 32}
-        loads["64 mixed"] = mixed
+        loads = dict(zip(LOADS, ([of_tokens(plain, 128)], [of_tokens(plain, 128)] * 32, mixed), strict=True))
         speed = {}
-        for name, prompts in loads.items():
+        for name in names:
+            prompts = loads[name]
             calls: dict[str, Callable[[], object]] = {"bare": bare(plain, prompts)}
             calls |= {kind: lambda s=scorer, p=prompts: s.score(p) for kind, scorer in scorers.items()}
             speed[name] = rounds(calls, n, clock)
@@ -170,16 +179,18 @@ def main() -> None:
     parser.add_argument("--base", action="append", default=[], help="folder of a text backbone")
     parser.add_argument("--data", type=Path, help="folder with votes_val.parquet and scores_val.parquet")
     parser.add_argument("--processor-time", action="store_true", help="of all threads, for a machine busy with others")
+    parser.add_argument("--load", action="append", choices=LOADS, help="all if not given")
     arguments = parse(parser)
+    names = tuple(arguments.load or LOADS)
     clock = time.process_time if arguments.processor_time else time.perf_counter
     if not arguments.model and not arguments.base:
         parser.error("give a --model or a --base")
-    results = [measure(Path(model), arguments.rounds, arguments.data, clock) for model in arguments.model]
+    results = [measure(Path(model), arguments.rounds, arguments.data, clock, names) for model in arguments.model]
     with tempfile.TemporaryDirectory() as place:
         for base in map(Path, arguments.base):
             words = base if (base / "tokenizer.json").is_file() or not arguments.model else Path(arguments.model[0])
             folder = with_head(base, Path(place) / base.name, words)
-            results.append(measure(folder, arguments.rounds, None, clock))
+            results.append(measure(folder, arguments.rounds, None, clock, names, trying_prompts()[:_FEW]))
     where = machine(f"{THREADS} thread(s)")
     if arguments.json:
         print_json(machine=where, rounds=arguments.rounds, results=results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from p2l_sdk.hub.onnx_files import ONNX_FILE, ONNX_REPORT, inspect_onnx
 from p2l_sdk.scorers.inspect import inspect_model
 from p2l_sdk.scorers.load import load_scorer
 from p2l_sdk.scorers.onnx_prompts import trying_prompts
+from p2l_sdk.scorers.onnx_scorer import buckets
 
 onnx = pytest.importorskip("onnx", reason="needs the extra onnx-export")
 PROMPTS = [
@@ -165,9 +167,27 @@ def test_openvino_sees_few_shapes(decoder, monkeypatch):
     scorer, widths = load_scorer(decoder, runtime="openvino"), []
     whole = scorer.run_ids
     monkeypatch.setattr(scorer, "run_ids", lambda ids, mask: (widths.append(ids.shape[1]), whole(ids, mask))[1])
-    scorer.score([*PROMPTS, "prove that"])
-    assert len(widths) > 1
+    for prompt in PROMPTS:
+        scorer.score([prompt])
+    assert len(set(widths)) > 1
     assert all(width % 4 == 0 or width == scorer.spec.max_prompt_tokens for width in widths)
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_passes_cost_as_few_tokens_as_any_cut(step):
+    def cost(lengths):
+        return -(-lengths[-1] // step) * step * len(lengths) + (64 if len(lengths) % step == 0 else 128)
+
+    for lengths in ([7], [9] * 8, [3, 5, 40, 41, 44], [400, 20, 300, 24, 21, 260, 25, 290, 22], [1500, 3, 900]):
+        passes = buckets([[1] * length for length in lengths], step)
+        assert sorted(i for places in passes for i in places) == list(range(len(lengths)))
+        found = sum(cost(sorted(lengths[i] for i in places)) for places in passes)
+        ordered, n = sorted(lengths), len(lengths)
+        cuts = (c for k in range(n) for c in itertools.combinations(range(1, n), k))
+        parts = ([ordered[a:b] for a, b in itertools.pairwise((0, *cut, n))] for cut in cuts)
+        legal = (cut for cut in parts if all(len(part) == 1 or len(part) * part[-1] <= 1024 for part in cut))
+        assert found == min(sum(map(cost, cut)) for cut in legal)
+    assert max(map(len, buckets([[1]] * 100, step))) == 32
 
 
 def test_what_does_not_go_with_a_runtime(decoder, routing9):

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import thread_time
 from typing import Any, Self
@@ -35,10 +36,7 @@ STATE = "state"  # the output that is the head's input
 OUTPUTS = ("coefs", "eta", "gamma", "familiarity")  # the others, as far as the model has them
 _QUICK_TOKENS, _QUICK_SECONDS = 32, 0.0005
 _BATCH, _TOKENS = 32, 1024  # of one pass: more tokens leave the processor's cache, and are slower each
-_STRETCH, _SLACK = (
-    1.25,
-    4,
-)  # the longest prompt of a pass has at most so many times the tokens of the shortest, and more
+_PASS = 64  # tokens that take as long as what a pass takes whatever it reads
 
 
 class OnnxScorer(NumpyHead):
@@ -185,17 +183,23 @@ class OnnxScorer(NumpyHead):
         """The graph's outputs for prompts, in their order."""
         ids = self.token_ids(prompts)
         parts, by_length = [], []
-        for places in buckets(ids):
+        for places in self.passes(ids):
             by_length += places
             parts.append(self.run_ids(*self.filled([ids[i] for i in places])))
         order = np.argsort(by_length)
         return {name: np.concatenate([part[name] for part in parts])[order] for name in self._session.outputs}
+
+    def passes(self, ids: Sequence[Sequence[int]]) -> list[list[int]]:
+        """The places of prompts in the passes that read them, see `buckets`."""
+        return buckets(ids, self._session.step)
 
     def filled(self, ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
         """Padded token ids and attention mask, as wide as the session likes it; no wider than the backbone's limit."""
         input_ids, mask = pad(ids, self._pad_id)
         longest = input_ids.shape[1]
         more = min(-longest % self._session.step, max(0, self.spec.max_prompt_tokens - longest))
+        if not more:
+            return input_ids, mask
         sides = ((0, 0), (0, more))
         return np.pad(input_ids, sides, constant_values=self._pad_id), np.pad(mask, sides)
 
@@ -212,18 +216,32 @@ class OnnxScorer(NumpyHead):
         return dict(zip(self._session.outputs, out, strict=True))
 
 
-def buckets(ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """The places of prompts in batches of nearly equal length, so that few tokens of a pass are padding."""
-    bucket: list[int] = []
-    for i in sorted(range(len(ids)), key=lambda i: len(ids[i])):
-        longest = len(ids[i])
-        full = len(bucket) == _BATCH or (len(bucket) + 1) * longest > _TOKENS
-        if bucket and (full or longest > _STRETCH * len(ids[bucket[0]]) + _SLACK):
-            yield bucket
-            bucket = []
-        bucket.append(i)
-    if bucket:
-        yield bucket
+def buckets(ids: Sequence[Sequence[int]], step: int = 1) -> list[list[int]]:
+    """The places of prompts in passes of like length, cut so that padding and what each pass costs are least.
+
+    Args:
+        ids: token ids of the prompts.
+        step: of the session, which has planned for passes whose prompts and tokens are multiples of it sooner than for
+            others; planning for a shape takes about as long as what any pass costs.
+    """
+    by_length = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    own = [_PASS if size % step == 0 else 2 * _PASS for size in range(_BATCH + 1)]
+    least, sizes = [0.0], [0]  # of the shortest prompts: the tokens that they cost, and how many the last pass reads
+    for end, place in enumerate(by_length, 1):
+        width = -(-len(ids[place]) // step) * step
+        best, best_size = math.inf, 0
+        for size in range(1, max(1, min(_BATCH, _TOKENS // width, end)) + 1):
+            cost = least[end - size] + size * width + own[size]
+            if cost < best:
+                best, best_size = cost, size
+        least.append(best)
+        sizes.append(best_size)
+    passes: list[list[int]] = []
+    end = len(by_length)
+    while end:
+        passes.append(by_length[end - sizes[end] : end])
+        end -= sizes[end]
+    return passes
 
 
 def head_tensors(folder: Path, spec: ModelSpec) -> dict[str, np.ndarray]:
