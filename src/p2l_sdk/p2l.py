@@ -84,7 +84,8 @@ class P2L:
             base: for an adapter, the base model to use instead of the one it names (folder, Hub id or .gguf file).
             token, cache_dir, local_files_only: see `HubAccess`; a server's token is its API key, None: P2L_API_KEY.
             untrusted: let its tokenizer and chat template read trying texts first, in a child process with limits on
-                time and memory. (No model's code is run, with or without it: see docs/hub.md.)
+                time and memory, and an exported graph compute, as one from the Hub always does. (No model's code is
+                run, with or without it: see docs/hub.md.)
 
         Raises:
             HubError: the repository, or the base of an adapter, cannot be fetched; the message says what to do.

@@ -71,7 +71,7 @@ CASES = [
     _case("messages-are-numbers", "c.json", [{"chat_messages": [1, None]}], NO_TURN),
     _case("role-is-a-list", "c.json", [{"chat_messages": [{"sender": ["human"], "text": "a"}]}], NO_TURN),
     _case("a-number", "c.json", 5, "no list of conversations"),
-    _case("nested", "c.json", "[" * 200_000, "is no JSON"),
+    _case("nested", "c.json", "[" * 200_000, "it is nested too deeply"),
     _case("long-number", "c.json", "[" + "9" * 5000 + "]", "is no JSON"),
     _case("time-of-1e308", "c.json", [{"prompt": "hi", "create_time": 1e308}], None, {1}.__contains__),
     _case("date-of-year-0", "c.json", [{"prompt": "hi", "created_at": "0000-00-00"}], None, {1}.__contains__),

@@ -245,6 +245,16 @@ def test_a_graph_that_takes_all_memory_ends_in_a_child(runtime, decoder, tmp_pat
         P2L.from_pretrained(bomb, runtime=runtime, untrusted=True)
 
 
+def test_a_graph_from_the_hub_is_tried_out_unasked(decoder, tmp_path):
+    repo = tmp_path / "cache" / "models--org--bomb"
+    commit = "0" * 40
+    _grown(decoder, repo / "snapshots" / commit, [40_000, 100_000])
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text(commit)
+    with pytest.raises(ModelFormatError, match=r"was tried out on at most 256 tokens"):
+        P2L.from_pretrained("org/bomb", runtime="onnx", cache_dir=tmp_path / "cache", local_files_only=True)
+
+
 def test_inspect_tries_the_graph_out(decoder, tmp_path, capsys):
     p2l("inspect", _grown(decoder, tmp_path / "bomb", [40_000, 100_000]), "--json")
     (odd,) = json.loads(capsys.readouterr().out)["odd"]

@@ -144,7 +144,9 @@ def _from_archive(path: Path) -> str:
 def _parsed(text: str, path: Path) -> Any:
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise P2LError(f"{str(path)!r} is no JSON of conversations: it is nested too deeply") from None
+    except ValueError as error:
         raise P2LError(f"{str(path)!r} is no JSON: {error}") from None
 
 

@@ -42,6 +42,8 @@ def open_scorer(
         return _on_vllm(folder, runtime, access, {"device": device, "base": base}), None
     if untrusted:
         try_out_folder(folder, runtime)
+    elif source is not None and folder != Path(source).expanduser():  # a graph of the Hub is no graph of one's own
+        _try_out_graph(folder, runtime)
     return load_scorer(folder, device, base, access, runtime), folder
 
 
@@ -85,6 +87,10 @@ def try_out_folder(folder: Path, runtime: str | None = None) -> None:
     config, path = read_config(folder), tokenizer_file(folder)
     require_small(path)
     try_out(path, chat_template(folder) if config.get("chat", True) else None)
+    _try_out_graph(folder, runtime)
+
+
+def _try_out_graph(folder: Path, runtime: str | None) -> None:
     if runtime in (Runtime.ONNX, Runtime.OPENVINO) and (folder / ONNX_FILE).is_file():
         from p2l_sdk.scorers.onnx_tryout import try_out_graph
 
