@@ -72,6 +72,7 @@ class TrainingConfig:
             LLMs of the votes. Whatever is measured or held out is measured on votes alone.
         by: column of the votes that says what a prompt is about (a subject, a task, a language): the averaged
             leaderboard of each category teaches as well, see `training.category_teacher`. The model needs no labels.
+            Unless `teacher_weight` is given, a static model leaves them out where it is clearly worse with them.
         teacher_weight: total weight of what the teacher says (and likewise of the categories), relative to that of the
             votes. None is 3.
         eval_votes, eval_scores: held-out data, measured once after training.
