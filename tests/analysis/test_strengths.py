@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -167,6 +168,9 @@ def test_without_structure_there_are_no_clusters():
     assert found.clusters == ()
     assert found.of("a") == []
     assert "No clusters" in found.caption
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "nothing found" in [text.get_text() for text in found.plot().texts]
 
 
 def _null(seed: int, n: int = 200) -> float:

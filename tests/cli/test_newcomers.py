@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from command_line import ok, p2l, refused
 
@@ -68,6 +69,19 @@ def test_a_quiet_run_still_warns_of_a_model_that_is_no_better(tmp_path):
     assert done.returncode == 0
     assert done.stdout == b""
     assert b"p2l: warning: no better than the averaged leaderboard on these votes" in done.stderr
+
+
+def test_two_votes_make_the_averaged_leaderboard_and_that_is_said(tmp_path):
+    votes = tmp_path / "votes.csv"
+    votes.write_text("prompt,model_a,model_b,winner\nadd 2 and 2,a,b,model_a\nwrite a poem,a,b,model_a\n")
+    options = ("train", "--votes", votes, "--feedback", "bt", "--output")
+    said = b"returns the averaged leaderboard for every prompt"
+    assert said in b" ".join(p2l(*options, tmp_path / "new").stdout.split())
+    quiet = p2l(*options, tmp_path / "quiet", "--quiet")
+    assert quiet.stdout == b""
+    assert said in b" ".join(quiet.stderr.split())
+    coefs = P2L.from_pretrained(tmp_path / "quiet").coefficients(["add 2 and 2", "what is it?"]).coefs
+    assert np.ptp(coefs[:, 0] - coefs[:, 1]) < 1e-6
 
 
 def test_two_names_of_one_llm_come_with_the_option_that_joins_them(tmp_path):

@@ -36,6 +36,10 @@ def draw(
         meaning: of the numbers.
     """
     ax = pictures.axes_of_size(ax, 3.6 + 0.42 * len(llms), 1.9 + 0.33 * max(len(groups), _LEAST))
+    if not groups:
+        ax.set_axis_off()
+        ax.text(0.5, 0.5, "nothing found", ha="center", va="center", fontsize=pictures.SMALL, color=pictures.INK)
+        return ax
     most = float(np.nanmax(np.abs(values), initial=1.0))
     image = ax.imshow(values, cmap="PuOr_r", vmin=-most, vmax=most, aspect="auto")
     for (k, j), value in np.ndenumerate(values):

@@ -32,9 +32,18 @@ from p2l_sdk.training.score_summary import ScoreSummary
 from p2l_sdk.training.verdict import Verdict
 from p2l_sdk.votes.summary import VoteSummary
 
+_TOO_FEW = (
+    "too few votes or prompts to leave some out and see what prompts are worth: the model returns the averaged "
+    "leaderboard for every prompt"
+)
+
 
 class Quiet(Listener):
     """Tells nothing but that the model is no better than what it has to beat."""
+
+    def too_few_prompts(self) -> None:
+        """Warn of a model that knows no prompt."""
+        say(f"p2l: warning: {_TOO_FEW}", err=True)
 
     def verdict(self, verdict: Verdict) -> None:
         """Warn of a model that is no better than the averaged leaderboard."""
@@ -114,6 +123,10 @@ class Terminal(Listener):
     def cross_validated(self, choice: Choice) -> None:
         """Print what was chosen, and what more votes would bring."""
         print_choice(choice)
+
+    def too_few_prompts(self) -> None:
+        """Print what that means, in place of a verdict."""
+        say(f"verdict: {_TOO_FEW}")
 
     def verdict(self, verdict: Verdict) -> None:
         """Print how the model compares with the averaged leaderboard, and what to do where it is no better."""

@@ -66,6 +66,9 @@ class Listener:
     def categories_read(self, categories: Categories) -> None:
         """The categories of the prompts, which teach as well, were read."""
 
+    def too_few_prompts(self) -> None:
+        """There were too few prompts to leave some out: the model returns the averaged leaderboard for all."""
+
     def nothing_to_resume(self, folder: Path) -> None:
         """A run was to be resumed, but the folder holds no checkpoints; a new run begins."""
 

@@ -197,6 +197,8 @@ def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: List
         p2l = P2L(load_scorer(partial), folder=Path(config.output))
         if fit.choice is not None:
             listener.cross_validated(fit.choice)
+        elif recipe.keep is None:
+            listener.too_few_prompts()
         settings = vars(fit.recipe) | _recipe_and_teacher(config)
         card = inputs.card(p2l, "static", settings, verdict=fit.verdict)
         size = (partial / "model.safetensors").stat().st_size / 1e6
