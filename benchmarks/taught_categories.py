@@ -34,7 +34,7 @@ from p2l_sdk.modeling.prompt_p2l import PromptEncoder
 from p2l_sdk.training.category_teacher import category_lessons
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.static_backbone import new_model, spec_of, standardise
-from p2l_sdk.training.static_choice import _grid
+from p2l_sdk.training.static_choice import shares_to_try
 from p2l_sdk.training.static_folds import Folds, LossSums
 from p2l_sdk.training.static_recipe import StaticRecipe
 from p2l_sdk.training.teacher import with_lessons
@@ -61,7 +61,7 @@ def measured(folds: Folds, recipe: StaticRecipe, scores: np.ndarray) -> tuple[np
     assert base is not None, "too few votes"
     heads = folds.train(base, members, recipe.lengths(len(scores))[-1], recipe.hidden_size, lambda: None)
     outputs, sums = folds.left_out(heads), LossSums(folds)
-    table = sums.of(outputs, base, _grid(None, folds.feedback, n_models))
+    table = sums.of(outputs, base, shares_to_try(None, folds.feedback, n_models))
     first = outputs[:, :n_models].numpy().argmax(1)
     gain = scores[np.arange(len(scores)), first] - scores[:, scores.mean(0).argmax()]
     return table[table.sum(1).argmin()], sums.weights, gain

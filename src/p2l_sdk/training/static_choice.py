@@ -73,7 +73,7 @@ def cross_validate(
         return None
     sums = LossSums(options[0])
     candidates = []
-    grid = _grid(keep, options[0].feedback, n_models_of(averaged, options[0].feedback))
+    grid = shares_to_try(keep, options[0].feedback, n_models_of(averaged, options[0].feedback))
     for folds in options:
         for how in lengths:
             heads = folds.train(base, members, how, hidden_size, tick)
@@ -127,7 +127,8 @@ def _category_gain(plain: Sequence[_Candidate], taught: Sequence[_Candidate], we
     return CategoryGain(without=loss, difference=Estimate(gain, error, int((weights > 0).sum())))
 
 
-def _grid(keep: float | None, feedback: Feedback, n_models: int) -> list[Scales]:
+def shares_to_try(keep: float | None, feedback: Feedback, n_models: int) -> list[Scales]:
+    """The shares to choose from, in ascending order."""
     if keep is not None:
         return [Scales(keep, keep, n_models)]
     if not (feedback.grounded or feedback.has_eta):  # nothing is common to all LLMs
