@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2l_sdk.serve.gateway.contents import Contents
-from p2l_sdk.serve.gateway.longest import indentation, longest, rewritten
+from p2l_sdk.serve.gateway.longest import indentation, longest, names, rewritten
 from p2l_sdk.serve.gateway.references import LARGEST, written_out
 
 BYTES_PER_TOKEN = 4  # of text in UTF-8, roughly; never below 1
@@ -72,6 +72,7 @@ class Size:
         most = max(sum(bytes_.values()) - held.inline, text)
         tools = "tools" in read or "functions" in read
         other = held.other + (_TOOLS if any(name in read for name in _AS_TOOLS) else 0)
+        other += sum(names(values[name]) for name in _AS_TOOLS if name in read)
         listed = [name for name, text in read.items() if name != "messages" and text[0] != '"']
         deep: list[str] = []
         for name in listed:
