@@ -166,3 +166,9 @@ def test_names_in_tools_count_twice_as_some_templates_write_them_in_tags(field):
     tools = [function] if field == "functions" else [{"type": "function", "function": function}]
     empty = [{**tools[0], "function" if field == "tools" else "parameters": {}}]
     assert sum_of(size(**{field: tools})) - sum_of(size(**{field: empty})) >= len(tags(schema).encode())
+
+
+@pytest.mark.parametrize("fields", [{"prompt_mode": "reasoning"}, {"safe_prompt": True}], ids=str)
+def test_fields_by_which_a_vendor_adds_a_system_message_count_as_one(fields):
+    assert size(**fields).other == 1000
+    assert size(**dict.fromkeys(fields)).other == 0
