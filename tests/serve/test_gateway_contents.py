@@ -208,12 +208,21 @@ def test_all_texts_of_a_choice_count_whatever_their_names(delta):
 
 def test_a_count_is_final_if_it_comes_last():
     text, end = {"index": 0, "delta": {"content": "x"}}, {"index": 0, "delta": {}, "finish_reason": "stop"}
+    blank, filtered = {"index": 0, "delta": {"content": ""}}, {"index": 0, "content_filter_offsets": {"end": 9}}
     usage = {"usage": {"prompt_tokens": 9, "completion_tokens": 1}}
+    nothing = {"usage": {"prompt_tokens": 0, "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": 0}}}
     for events, final in (
         ([{"choices": [text], **usage}, {"choices": [end]}], False),
         ([{"choices": [], **usage}, {"choices": [text]}, {"choices": [end]}], False),
         ([{"choices": [text]}, {"choices": [end], **usage}], True),
-        ([{"choices": [text]}, {"choices": [], **usage}, {"choices": [end]}], True),
+        ([{"choices": [text]}, {"choices": [], **usage}, {"choices": [end]}], False),
+        ([{"choices": [text]}, {"choices": [], **usage}, {"choices": [blank]}, "[DONE]"], False),
+        ([{"choices": [text]}, {"choices": [], **usage}, {"choices": [blank], **nothing}, "[DONE]"], False),
+        ([{"choices": [text]}, {"choices": [], **usage}, {"choices": [blank], **usage}, "[DONE]"], True),
+        ([{"choices": [text]}, {"choices": [], **usage}, "[DONE]"], True),
+        ([{"choices": [text]}, {"choices": [end]}, {"choices": [], **usage}, {"choices": [blank]}], False),
+        ([{"choices": [text]}, {"choices": [end]}, {"choices": [], **usage}, {"choices": [filtered]}], True),
+        ([{"choices": [text]}, {"choices": [end]}, {"choices": [], **usage}, {"choices": [], **nothing}], True),
         ([{"choices": [text]}, {"choices": [end]}, {"choices": [], **usage}], True),
         ([{"choices": [text], **usage}, {"choices": [text], **usage}, {"choices": [end], **usage}], True),
     ):

@@ -152,3 +152,23 @@ def test_a_mark_of_a_cache_is_seen_wherever_it_stands(fields):
 )  # fmt: skip
 def test_words_are_no_marks_of_a_cache(fields):
     assert not size(**fields).kept
+
+
+def tags(value: Any) -> str:
+    """Tools as a template writes them that makes XML of their entries, and JSON of what is a list or an object."""
+    return "".join(f"\n<{name}>{json.dumps(inner, ensure_ascii=False)}</{name}>" for name, inner in value.items())
+
+
+@pytest.mark.parametrize("field", ["tools", "functions"])
+def test_names_in_tools_count_twice_as_some_templates_write_them_in_tags(field):
+    schema = {"type": "object", "properties": {}, "1" * 5000: 1, "2" * 5000: "x"}  # many read digits one by one
+    function = {"name": "f", "parameters": schema}
+    tools = [function] if field == "functions" else [{"type": "function", "function": function}]
+    empty = [{**tools[0], "function" if field == "tools" else "parameters": {}}]
+    assert sum_of(size(**{field: tools})) - sum_of(size(**{field: empty})) >= len(tags(schema).encode())
+
+
+@pytest.mark.parametrize("fields", [{"prompt_mode": "reasoning"}, {"safe_prompt": True}], ids=str)
+def test_fields_by_which_a_vendor_adds_a_system_message_count_as_one(fields):
+    assert size(**fields).other == 1000
+    assert size(**dict.fromkeys(fields)).other == 0

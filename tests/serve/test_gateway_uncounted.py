@@ -23,6 +23,7 @@ MOST = 50_000
 COUNT = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 700}}
 SAID, END, DONE = delta({"content": "said"}), delta({}, "stop"), "data: [DONE]"
 CALL = delta({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}]})
+BLANK = delta({"content": ""})
 SEALED = delta({"reasoning_details": [{"type": "reasoning.encrypted", "data": "A" * 9}]})
 
 
@@ -72,6 +73,8 @@ UNCOUNTED = {
     "a silence": events(SAID, SAID, END, DONE, pause=0.4),
     "blocks that are encrypted": events(SEALED, SAID, END, DONE),
     "a filtered one": events(SAID, delta({}, "content_filter"), DONE),
+    "tokens without text after the count": events(SAID, COUNT, BLANK, BLANK, END, DONE),
+    "an end after the count": events(SAID, COUNT, END, DONE),
     "a count at the beginning only": events({**COUNT, **SAID, "usage": COUNT["usage"]}, SAID, END, DONE),
 }
 

@@ -124,6 +124,20 @@ def indentation(text: str, value: Any, above: int = 0) -> int:
     return (text.count(",") + 2 * brackets) * per_line + text.count(":")
 
 
+def names(value: Any) -> int:
+    """The tokens of the names in JSON, at most: a template that writes entries as XML (that of Qwen3-Coder) writes each
+    name once more, at the end of its entry."""
+    found, left = 0, [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            found += sum(map(longest, one))
+            left += one.values()
+        elif isinstance(one, list):
+            left += one
+    return found
+
+
 def depth(value: Any) -> int:
     """How deep lists and objects are nested."""
     found, level = -1, [value]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2l_sdk.serve.gateway.contents import Contents
-from p2l_sdk.serve.gateway.longest import indentation, longest, rewritten
+from p2l_sdk.serve.gateway.longest import indentation, longest, names, rewritten
 from p2l_sdk.serve.gateway.references import LARGEST, written_out
 
 BYTES_PER_TOKEN = 4  # of text in UTF-8, roughly; never below 1
@@ -19,6 +19,7 @@ _MARK = re.compile(rb'(?<!\\)"cache\w*"\s*:(?!\s*(?:null|false))')  # in lower c
 _HIDDEN = re.compile(rb"\\u00(?:4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a])")  # a letter that is escaped, as no client does
 _TOOLS, _USUAL_TOOLS = 1000, 350  # tokens that vendors add before tools
 _AS_TOOLS = ("tools", "functions", "response_format")  # proxies make a tool of a schema for vendors that know none
+_PROMPTS, _PROMPT = ("prompt_mode", "safe_prompt"), 1000  # by which Mistral adds a system message; its tokens
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ class Size:
         most = max(sum(bytes_.values()) - held.inline, text)
         tools = "tools" in read or "functions" in read
         other = held.other + (_TOOLS if any(name in read for name in _AS_TOOLS) else 0)
+        other += _PROMPT if any(values.get(name) for name in _PROMPTS) else 0
+        other += sum(names(values[name]) for name in _AS_TOOLS if name in read)
         listed = [name for name, text in read.items() if name != "messages" and text[0] != '"']
         deep: list[str] = []
         for name in listed:

@@ -114,9 +114,10 @@ class Events:
         self.finished = self.finished or len(self._finished) >= self._choices
         if isinstance(usage, dict):
             self._count(usage, choices)
+        if isinstance(usage, dict) and _tells(usage):
             self._alone = self.text_bytes == before > 0
             self._last = self.finished or self._alone  # one from the beginning is of the prompt
-        elif self.text_bytes > before:
+        elif _goes_on(choices):  # with or without text: what no text shows is billed too
             self._last = self._alone = False
         return True
 
@@ -156,8 +157,21 @@ class Events:
 
     @property
     def final(self) -> bool:
-        """Whether the count came when the answer was complete, and not only at its beginning or in the middle."""
+        """Whether the count came when the answer was complete, or with no more of the answer behind it, and not only at
+        its beginning or in the middle."""
         return self._last and (self.done or self._alone or not self._loose)
+
+
+def _tells(usage: Mapping[str, Any]) -> bool:
+    """Whether a count has a number at all: some upstreams put an empty one into every event."""
+    return any(isinstance(value, int | float) and value > 0 for value in usage.values())
+
+
+def _goes_on(choices: Any) -> bool:
+    """Whether an event is a part of the answer, be it an empty one, and not only the report of a filter (Azure's may
+    come after everything else)."""
+    named = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+    return any(choice.get(name) is not None for choice in named for name in ("delta", "message", "finish_reason"))
 
 
 def _larger(usage: dict[str, Any], later: dict[str, Any], deep: bool = True) -> dict[str, Any]:
