@@ -239,6 +239,8 @@ def repository(hub, saved):
 def space(monkeypatch):
     """space(name) -> a module from examples/space."""
     folder = ROOT / "examples" / "space"
+    for path in folder.glob("*.py"):  # others have modules of these names, too
+        monkeypatch.delitem(sys.modules, path.stem, raising=False)
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # no __pycache__ in a folder that is published as it is
     yield importlib.import_module

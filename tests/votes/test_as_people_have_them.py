@@ -130,8 +130,8 @@ def test_all_faulty_rows_are_listed_or_left_out(faults):
     rows = [{**row, **faults.get(i, {})} for i, row in enumerate(good)]
     with pytest.raises(VotesError) as caught:
         Votes.read(rows)
-    named = re.findall(r"^(?:  )?row (\d+)", str(caught.value), re.MULTILINE)
-    assert list(map(int, named)) == [i + 1 for i in sorted(faults)][:20]
+    named = re.findall(r"\brow (\d+)", str(caught.value))  # those of one fault may stand together in a line
+    assert sorted(map(int, named)) == [i + 1 for i in sorted(faults)][:20]
     if len(faults) > 1:
         assert f"{len(faults)} of 200 rows are faulty" in str(caught.value)
     votes = Votes.read(rows, skip_invalid=True)
