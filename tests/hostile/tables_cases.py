@@ -12,11 +12,14 @@ from typing import Any
 from hostile import Case, command
 
 from p2l_sdk import Scores, Votes
+from p2l_sdk.analysis.terms import words
 from p2l_sdk.votes.prompts import read_prompts
 
 HEAD = "prompt,model_a,model_b,winner\n"
 ROW = {"prompt": "hello", "model_a": "a", "model_b": "b", "winner": "tie"}
 MB = "x" * (1 << 20)
+LINES = "\n" * 9_990  # a pattern that looks for the next speaker from each of them takes seconds
+MARKUP = ["\\" * 1_990 + " word", "<!--" * 490]  # nor may one that looks for the end of a comment
 Make = Callable[[Path], Any]
 
 
@@ -270,6 +273,13 @@ TEXT = [
         Case(f"max-rows-{most}", lambda _, most=most: Votes.read([ROW], max_rows=most), "max_rows is")
         for most in (0, -1, 1.5, "9", True)
     ),
+    _votes(
+        "nearly-transcripts.jsonl",
+        _jsonl(*({**ROW, "prompt": f"user:{LINES}{i}"} for i in range(50))),
+        None,
+        {50}.__contains__,
+    ),
+    Case("words-among-markup", lambda _: sum(len(words(text)) for text in MARKUP * 2000), None, {2000}.__contains__),
     Case("infinite-prompts", lambda _: sum(1 for _ in read_prompts("/dev/zero")), "byte 0 is 0"),
     Case(
         "10-million-rows-in-memory", lambda _: Votes.read((ROW for _ in range(100)), max_rows=99), "more than 99 rows"

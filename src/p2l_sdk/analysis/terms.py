@@ -19,11 +19,11 @@ _KEPT = 10  # terms of a cluster
 _RARE = 3  # prompts of a cluster that a term must be in
 _MARKUP = re.compile(  # the names of environments, commands, tags and languages are no words of the prompt
     r"\\(?:begin|end)\s*\{[^{}]*\}(?:\s*\{[lcr|@ ]*\})?"  # LaTeX: \begin{array}{cc}
-    r"|\\+[a-zA-Z]+\*?"  # \frac
-    r"|<!--.*?-->|</?[a-zA-Z][\w:-]*(?:\s+[\w:-]+\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s\"'<>=]+))*\s*/?>"  # HTML
+    r"|\\[a-zA-Z]+\*?"  # \frac
+    r"|<!--[^<>]*-->|</?[a-zA-Z][\w:-]*(?:\s+[\w:-]+\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s\"'<>=]+))*\s*/?>"  # HTML
     r"|&(?:[a-zA-Z]+|#\w+);"
     r"|^[ \t]*(?:```+|~~~+)[^\s`]*",  # ```python
-    re.DOTALL | re.MULTILINE,
+    re.MULTILINE,
 )
 _WORD = re.compile(r"[^\W\d_](?:[\w'-]*\w)?")
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]{2,}")  # no blanks between words

@@ -218,7 +218,7 @@ def reading(*, scores: bool = False) -> dict[str, Any]:
     return {name: value for name, value in found.items() if not (scores and name == "winners")}
 
 
-def prompts_of(file: str, *, shared: bool) -> Iterator[Prompt]:
+def prompts_beside(file: str, *, shared: bool) -> Iterator[Prompt]:
     """The prompts of a file, whose column --column of READING may name; with `shared`, it may be said of another file
     that the command reads, so that a table without such a column is read by itself."""
     from p2l_sdk.votes.prompts import read_prompts

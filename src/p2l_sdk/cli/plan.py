@@ -12,7 +12,7 @@ from p2l_sdk.cli.common import (
     READING,
     load_scorer,
     print_json,
-    prompts_of,
+    prompts_beside,
     reading,
     say,
     say_findings,
@@ -56,7 +56,7 @@ def plan(
     if output is not None:
         require_file(output, new=True)
     names = [name.strip() for name in models.split(",") if name.strip()]
-    texts = list({json.dumps(prompt): prompt for prompt in prompts_of(prompts, shared=votes is not None)}.values())
+    texts = list({json.dumps(prompt): prompt for prompt in prompts_beside(prompts, shared=votes is not None)}.values())
     known = None if votes is None else Votes.read(votes, **reading())
     if known is not None:
         say_findings(known.findings)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from p2l_sdk.cli.common import load, number_type, print_json, prompts_of, reading
+from p2l_sdk.cli.common import load, number_type, print_json, prompts_beside, reading
 from p2l_sdk.cli.terminal import Console, Text
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def measure_robustness(
     ratings = None if scores is None else Scores.read(scores, p2l.models, **reading(scores=True))
     texts: list[Prompt] = [] if ratings is None else list(ratings.prompts)
     texts += [] if votes is None else Votes.read(votes, **reading()).prompts
-    texts += [] if prompts is None else list(prompts_of(prompts, shared=bool(votes or scores)))
+    texts += [] if prompts is None else list(prompts_beside(prompts, shared=bool(votes or scores)))
     distinct = list({tuple(user_turns(prompt)): prompt for prompt in texts}.values())
     found = evaluation.robustness(p2l, distinct, budget=budget, scores=ratings, seed=seed)
     if as_json:

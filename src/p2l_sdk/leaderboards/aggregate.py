@@ -297,9 +297,8 @@ class PairStatistics:
 
     def _sampled(self, work: float = 1.0) -> tuple[_Prompts, float]:
         """Theta, log(t - 1) and weights of the kept prompts, and the factor from their errors to those of all."""
-        most = max(
-            _LEAST_SAMPLE, int(work * _MOST_GRADIENTS / self.n_models**2)
-        )  # those of the lowest keys are a sample too
+        most = max(_LEAST_SAMPLE, int(work * _MOST_GRADIENTS / self.n_models**2))
+        # those of the lowest keys are a sample too
         _, weights, log_s, theta = np.split(self._kept[:most], [1, 2, 3], axis=1)
         return (theta, log_s[:, 0], weights[:, 0]), float(np.sqrt(len(theta) / max(self.n_prompts, 1)))
 

@@ -23,24 +23,11 @@ from p2l_sdk.tables.places import RowError
 from p2l_sdk.tables.prompt_cells import PromptCells, prompt_of_cell
 from p2l_sdk.tables.sources import ABSENT, Chunk
 
-# what tables write where there is no number; of the words below, some may mean 0
-_NOTHING = {
-    "",
-    "nan",
-    "n/a",
-    "na",
-    "#n/a",
-    "n.a.",
-    "none",
-    "null",
-    "<na>",
-    "-",
-    "--",
-    "\u2013",
-    "\u2014",
-    "k.a.",
-}  # no number
-_NO_VALUE = {*_NOTHING, "?", "missing", "error", "failed", "timeout"}
+# what tables write where there is no number
+_NOTHING = frozenset(
+    ("", "nan", "n/a", "na", "#n/a", "n.a.", "k.a.", "none", "null", "<na>", "-", "--", "\u2013", "\u2014")
+)
+_NO_VALUE = {*_NOTHING, "?", "missing", "error", "failed", "timeout"}  # or where it may be 0
 _INVISIBLE = " \t\r\n\v\f\ufeff\u200b\u200c\u200d\u2060\u2009\u202f\u3000"  # blanks, and marks that nobody sees
 _COMMA = re.compile(r"\s*([+-]?[0-9]+),([0-9]+(?:[eE][+-]?[0-9]+)?)\s*")  # a decimal comma
 _INFINITE = {"inf": math.inf, "+inf": math.inf, "-inf": -math.inf, "infinity": math.inf, "-infinity": -math.inf}

@@ -36,7 +36,9 @@ _PRINTED = re.compile(
     r"""[\s\[(]*(?:array\([\s\[]*)?\{\s*'(?:role|content)'\s*:|\s*\[\s*\w+\([\[(]*'?(?:role|content)['=]"""
 )
 _SHARED = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant", "bard": "assistant"}
-_TRANSCRIPT = re.compile(r"\W*(user|human)\s*:.*^\W*(assistant|ai|bot|chatgpt|claude|gpt)\s*:", re.I | re.S | re.M)
+_TRANSCRIPT = re.compile(  # what stands before a name stays in its line: else a text of blanks would take seconds
+    r"\W*(user|human)[ \t]*:.*^[^\w\n]*(assistant|ai|bot|chatgpt|claude|gpt)[ \t]*:", re.I | re.S | re.M
+)
 _LOOKED_AT = 10_000  # characters of a text in which a transcript shows
 _HOLDERS = ("messages", "conversation", "conversations", "turns")  # keys of objects around a list of messages
 

@@ -124,7 +124,7 @@ def indentation(text: str, value: Any, above: int = 0) -> int:
     return (text.count(",") + 2 * brackets) * per_line + text.count(":")
 
 
-def names(value: Any) -> int:
+def name_tokens(value: Any) -> int:
     """The tokens of the names in JSON, at most: a template that writes entries as XML (that of Qwen3-Coder) writes each
     name once more, at the end of its entry."""
     found, left = 0, [value]
