@@ -152,7 +152,7 @@ CASES = [
         "lz4-bomb", lambda: _honest(1, prompt=["x" * (1 << 27)]), "unpacks to more than 100 times", compression="lz4"
     ),
     _patched("million-million-nulls", _replaced(N, 10**12), "1,000,000,000,000 values in one batch", columns=_nulls(N)),
-    _case("half-a-million-nulls", _nulls(500_000), "winner|rows"),
+    _case("fifty-thousand-nulls", _nulls(50_000), "winner|rows"),
     _case("one-long-text", lambda: _honest(1, prompt=["x" * (1 << 26)]), "a row of 64 MB"),
     _case("repeated-text", _repeated(100_000, 1 << 20), "is of the type"),
     _case("run-ends", _of_type(_ree), "is of the type"),
