@@ -72,12 +72,14 @@ def test_a_stream_ends_with_done_whatever_comes_after(client, server, upstreams)
     assert upstreams.accepted <= before + 3  # connections are reused
 
 
-@pytest.mark.parametrize(("fault", "kind"), [("drop", "broken"), ("cut", "broken"), ("stall", "timeout")])
-def test_an_upstream_that_never_ends_a_stream_is_left_alone(routing9, upstreams, fault, kind):
+@pytest.mark.parametrize(
+    ("fault", "kind", "timeout"), [("drop", "broken", 30), ("cut", "broken", 30), ("stall", "timeout", 0.5)]
+)
+def test_an_upstream_that_never_ends_a_stream_is_left_alone(routing9, upstreams, fault, kind, timeout):
     upstreams.reset()
     upstreams.always[CHEAP] = fault
     body = {"model": CHEAP, "messages": HELLO, "stream": True}
-    settings = config(upstreams, llms={CHEAP: {"timeout": 0.5}}, breaker_failures=2)
+    settings = config(upstreams, llms={CHEAP: {"timeout": timeout}}, breaker_failures=2)
     with serving(routing9, settings) as running, httpx.Client(base_url=running.url) as client:
         for _ in range(2):
             assert "upstream_error" in client.post("/chat/completions", json=body).text

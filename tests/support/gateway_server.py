@@ -138,7 +138,7 @@ def running(app: FastAPI) -> Iterator[str]:
         assert not thread.is_alive(), "the server does not end"
 
 
-def eventually(what: Any, seconds: float = 20.0, otherwise: Any = lambda: "it did not come true") -> None:
+def eventually(what: Any, seconds: float = 60.0, otherwise: Any = lambda: "it did not come true") -> None:
     """Wait until the condition is true; `otherwise` says what was found in its place."""
     end = time.monotonic() + seconds
     while not what():

@@ -1,7 +1,7 @@
 """A case of the hostile corpus, and the process that runs the cases of one file, each within 10 s of the processor and 1 GB.
 
-A hostile input may hang or kill the process that reads it, so the tests run a file's cases in a process of its own:
-`python tests/support/hostile.py tests/hostile/numbers_cases.py [NAME]` prints one JSON object per case. The parent
+A hostile input may hang or kill the process that reads it, so the tests run the cases in a process of their own:
+`python tests/support/hostile.py tests/hostile/numbers_cases.py[::NAME] ...` prints one JSON object per case. The parent
 (`outcomes`) gives up on a case that prints nothing in time, says which one, and starts again behind it.
 """
 
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,10 +116,19 @@ def reset_peak() -> None:
         clear.write_text("5")
 
 
-def run_cases(cases: list[Case]) -> None:
+def find(ids: list[str]) -> Iterator[tuple[str, Case]]:
+    """Cases by their ids, `FILE::NAME`, or all of a `FILE`."""
+    files: dict[str, list[Case]] = {}
+    for file, _, name in (each.partition("::") for each in ids):
+        if file not in files:
+            files[file] = cases_of(Path(file))
+        yield from ((f"{file}::{case.name}", case) for case in files[file] if name in ("", case.name))
+
+
+def run_cases(cases: Iterable[tuple[str, Case]]) -> None:
     """Print a line for each case as it ends."""
-    for case in cases:
-        print(json.dumps({"begins": case.name}), flush=True)
+    for name, case in cases:
+        print(json.dumps({"begins": name}), flush=True)
         reset_peak()
         before, used = peak_megabytes(), processor_seconds()
         with tempfile.TemporaryDirectory() as folder:
@@ -130,23 +139,22 @@ def run_cases(cases: list[Case]) -> None:
             fault = f"took {seconds:.1f} s of the processor"
         if fault is None and grown > MEGABYTES:
             fault = f"took {grown:.0f} MB"
-        line = {"name": case.name, "fault": fault, "seconds": round(seconds, 3), "megabytes": round(grown)}
+        line = {"name": name, "fault": fault, "seconds": round(seconds, 3), "megabytes": round(grown)}
         print(json.dumps(line), flush=True)
 
 
-def outcomes(file: Path, names: list[str]) -> Iterator[dict[str, Any]]:
-    """How each of these cases of a file ends, whatever it does to the process that runs it."""
-    left = list(names)
+def outcomes(ids: list[str]) -> Iterator[dict[str, Any]]:
+    """How each of these cases ends, whatever it does to the process that runs it."""
+    left = list(ids)
     while left:
-        argv = [sys.executable, __file__, str(file), *left]
+        argv = [sys.executable, __file__, *left]
         child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tempfile.gettempdir())
         assert child.stdout is not None
         noise: list[str] = []
         try:
             while left:
                 # More than the limit: the child measures its own time more fairly than we do.
-                patience = 12 * SECONDS + 30 * (left == names)
-                ready, _, _ = select.select([child.stdout], [], [], patience)
+                ready, _, _ = select.select([child.stdout], [], [], 12 * SECONDS)
                 line = child.stdout.readline().decode(errors="replace") if ready else ""
                 if not line:
                     why = f"ended with status {child.wait()}" if ready else "hangs"
@@ -166,6 +174,5 @@ def outcomes(file: Path, names: list[str]) -> Iterator[dict[str, Any]]:
 
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
-    wanted = sys.argv[2:]
     sys.modules["hostile"] = sys.modules["__main__"]  # one Case, whether it is run or imported
-    run_cases([case for case in cases_of(Path(sys.argv[1])) if not wanted or case.name in wanted])
+    run_cases(find(sys.argv[1:]))
