@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from analysis.worlds import MODELS, TOPICS, TopicScorer, topic_prompts
 from scipy.stats import t
+from thorough import thorough
 
 from p2l_sdk import P2L
 from p2l_sdk.analysis import by_category
@@ -243,7 +244,7 @@ class Population:
         return float(np.mean(hits))
 
 
-@pytest.mark.parametrize("feedback", [Feedback.BT, Feedback.GRK])
+@pytest.mark.parametrize("feedback", [Feedback.BT, *thorough(Feedback.GRK)])
 def test_intervals_of_differences_hold_the_truth(feedback):
     assert 0.93 <= Population(feedback).covered(200) <= 0.97
 

@@ -183,6 +183,7 @@ def test_a_changed_setting_is_refused_by_name(votes, tmp_path):
         scaling(votes.subset(np.arange(80)), output=tmp_path, sizes=SIZES, widths=(4,), seeds=1)
 
 
+@pytest.mark.thorough
 def test_a_killed_study_goes_on_to_the_same_file(tmp_path):
     write_jsonl(tmp_path / "votes.jsonl", rows())
     command = ["analyze", "scaling", "--votes", str(tmp_path / "votes.jsonl"), "--sizes", "12,24,48"]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import COSTS, MODELS
 from edited_models import NEW, prompts, simulated, true_row
+from thorough import thorough
 
 from p2l_sdk import P2L
 from p2l_sdk.editing.own_votes import OwnVotes
@@ -21,7 +22,7 @@ from p2l_sdk.votes.votes import Scores, Votes
 pytestmark = pytest.mark.filterwarnings("ignore::p2l_sdk.errors.P2LWarning")  # tiny tests have few votes
 
 
-@pytest.mark.parametrize("feedback", list(Feedback))
+@pytest.mark.parametrize("feedback", [Feedback.GRK, *thorough(*(f for f in Feedback if f is not Feedback.GRK))])
 def test_the_coefficients_of_the_truth_are_recovered(feedback, saved):
     base = P2L.from_pretrained(saved("static", feedback, head_hidden_size=8))
     row, held_out = true_row(base), prompts(200, seed=9)

@@ -140,6 +140,7 @@ def answered(plan, truth, rng):
     return rows
 
 
+@pytest.mark.thorough
 def test_planned_votes_need_fewer_than_random_ones():
     """60 planned votes, asked in three rounds, against 60 and 90 random ones: the truth departs from the base on one
     kind and on two LLMs more than elsewhere, which the base's variances know."""

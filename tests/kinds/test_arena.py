@@ -103,6 +103,7 @@ def test_numpy_and_torch_agree(default):
     assert fast.kinds.names == torch.kinds.names == default.spec.kinds
 
 
+@pytest.mark.thorough
 def test_a_saved_copy_is_a_whole_model_for_everyone(default, tmp_path):
     default.save_pretrained(tmp_path / "copy")
     names = {file.name for file in (tmp_path / "copy").iterdir()}

@@ -131,6 +131,7 @@ def test_invariances(feedback, rng):
         np.testing.assert_allclose(solve(feedback, shifted).coefs, board.coefs, atol=1e-7)
 
 
+@pytest.mark.thorough
 def test_intervals_of_few_prompts_hold_the_truth_as_often_as_they_say(rng):
     """A percentile bootstrap, which stays between the extremes of the prompts, holds it in 73 % of the cases of three
     prompts, and in 86 % of those of five."""

@@ -222,6 +222,7 @@ print(json.dumps(answers))
 """
 
 
+@pytest.mark.thorough
 def test_with_transformers_alone(saved, tmp_path):
     P2L.from_pretrained().save_pretrained(tmp_path / "default")
     folders = [tmp_path / "default", saved("bert", "bt"), saved("llama")]

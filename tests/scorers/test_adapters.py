@@ -104,6 +104,7 @@ def test_unmerged_loaded_and_merged_adapters_are_one_model(data, base, tmp_path)
     np.testing.assert_allclose(scored.eta, unmerged.eta.numpy(), atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_an_adapter_and_what_it_is_merged_to_are_the_same_model_without_p2l_sdk(adapter, tmp_path):
     loaded = P2L.from_pretrained(adapter)
     assert p2l("merge", adapter, tmp_path / "merged", "--revision", "main") == 0
@@ -147,6 +148,7 @@ print(json.dumps([printed.getvalue(), best, dtypes, refused]))
 """
 
 
+@pytest.mark.thorough
 def test_with_transformers_and_peft_alone(adapter, tmp_path):
     (tmp_path / "mine").symlink_to(adapter)
     card = (adapter / "README.md").read_text(encoding="utf-8")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import transformers_tokenizer
 from fine_tuning import LLMS, prompts, run, tensors, vote_rows, write_jsonl
+from thorough import thorough
 
 from p2l_sdk import P2L
 from p2l_sdk.errors import HubError, ModelFormatError, P2LError
@@ -36,8 +37,9 @@ def learned(folder: Path) -> None:
     assert min(entry["eval_loss"] for entry in history if "eval_loss" in entry) < baseline
 
 
-@pytest.mark.parametrize("method", ["lora", "full", "head"])
-@pytest.mark.parametrize(("kind", "precision"), [("llama", "fp32"), ("llama", "bf16"), ("bert", "fp32")])
+@pytest.mark.parametrize("method", ["lora", *thorough("full", "head")])
+@pytest.mark.parametrize("precision", ["fp32", *thorough("bf16")])
+@pytest.mark.parametrize("kind", ["llama", "bert"])
 def test_a_base_is_trained_saved_and_loaded(kind, method, precision, votes, base, tmp_path):
     before = {name: value.copy() for name, value in tensors(base(kind)).items()}
     settings = {**HEAD, "head_hidden_size": 16} if method == "head" else SHORT
@@ -80,6 +82,7 @@ def test_the_last_states_are_computed_once(votes, base, tmp_path, monkeypatch):
     np.testing.assert_array_equal(resumed.coefficients(PROMPTS).coefs, whole.coefficients(PROMPTS).coefs)
 
 
+@pytest.mark.thorough
 def test_gradient_checkpointing_changes_nothing(votes, base, tmp_path):
     settings = {"base": str(base("llama")), **SHORT, "epochs": 1, "method": "full"}
     plain = run(votes, tmp_path / "plain", **settings)

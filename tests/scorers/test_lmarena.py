@@ -71,6 +71,7 @@ def test_empty_prompts_are_refused_but_their_tokens_score_alike(checkpoint):
         np.testing.assert_allclose(coefs, row["coefs"], atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_converted_folder_gives_them_with_transformers_alone(converted, tmp_path):
     answers = researcher({str(converted[name]): [scored(name)[0], n_short(name)] for name in CHECKPOINTS}, tmp_path)
     for name in CHECKPOINTS:
@@ -99,6 +100,7 @@ def test_p2l_convert(tmp_path):
     assert (tmp_path / "new" / "README.md").read_text() == "# A card\n"
 
 
+@pytest.mark.thorough
 def test_p2l_convert_writes_a_card_where_there_is_none(tmp_path):
     ok("convert", shared(f"oracle/ckpt/{BT}"), tmp_path / "my-p2l")
     text = (tmp_path / "my-p2l" / "README.md").read_text()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from gateway_llms import CHEAP, COSTS, DEAR, LLM, MIDDLE, MODELS, PROMPT
+from thorough import thorough
 
 from p2l_sdk.serve.gateway.affinity import Session, Sessions, answers_tools
 from p2l_sdk.serve.gateway.choice import Chooser
@@ -211,8 +212,8 @@ def test_a_mean_budget_holds_over_a_loop_of_tools_that_never_ends(routing9):
     assert sum(paid) / len(paid) <= budget * 1.01
 
 
-@pytest.mark.parametrize("named", [False, True])
-@pytest.mark.parametrize("setting", ["mean_budget", "budget"])
+@pytest.mark.parametrize("named", [True, *thorough(False)])
+@pytest.mark.parametrize("setting", ["mean_budget", *thorough("budget")])
 def test_budgets_hold_over_sessions(routing9, setting, named):
     """10,000 requests of sessions of 1 to 12 turns, some of them loops of tools, 40 at a time."""
     budget, rng = 0.0004, random.Random(1)

@@ -1,4 +1,4 @@
-"""A case of the hostile corpus, and the process that runs the cases of one file, each within 10 s of the processor and 1 GB.
+"""A case of the hostile corpus, and the process that runs them, each within 10 s of the processor and 1 GB.
 
 A hostile input may hang or kill the process that reads it, so the tests run the cases in a process of their own:
 `python tests/support/hostile.py tests/hostile/numbers_cases.py[::NAME] ...` prints one JSON object per case. The parent

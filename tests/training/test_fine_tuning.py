@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import build_model
 from fine_tuning import GAMMA, LOG_S, PAIRS, THETA, TIES, law, prompts, run, vote_rows, write_jsonl
+from thorough import thorough
 from transformers import TrainingArguments
 
 from p2l_sdk.errors import P2LError, VotesError
@@ -155,7 +156,7 @@ def expected_chances(feedback: Feedback, kind: str) -> np.ndarray:
     return chances[:, list(feedback.outcomes)]
 
 
-@pytest.mark.parametrize("feedback", list(Feedback))
+@pytest.mark.parametrize("feedback", [Feedback.GRK, *thorough(*(f for f in Feedback if f is not Feedback.GRK))])
 def test_every_feedback_model_recovers_what_depends_on_the_prompt(feedback, base, tmp_path):
     votes = write_jsonl(tmp_path / "votes.jsonl", vote_rows(feedback, 60, 300))
     p2l = run(

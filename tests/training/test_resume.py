@@ -185,6 +185,7 @@ def test_early_stopping_counts_on_after_a_kill(base, tmp_path):
     assert_same_weights(tmp_path / "killed", tmp_path / "whole", atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_processes_and_micro_batches_change_nothing(votes, base, tmp_path):
     settings = {
         "feedback": "grk", "epochs": 3, "batch_size": 16, "learning_rate": 2e-3, "validation": 0.19, "checkpoints": 3,

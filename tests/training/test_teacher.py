@@ -133,6 +133,7 @@ def test_a_static_student_learns_more_from_votes_and_a_teacher(tmp_path):
     assert "180 votes on 60 prompts" in card  # the lessons are no votes
 
 
+@pytest.mark.thorough
 def test_a_text_model_learns_from_a_teacher(tmp_path):
     few = write_votes(tmp_path / "few.jsonl", n_prompts=60, votes_per_pair=1)
     many = write_votes(tmp_path / "many.jsonl", n_prompts=60, votes_per_pair=60)

@@ -12,6 +12,7 @@ import warnings
 import numpy as np
 import pytest
 from conftest import shared, word_tokenizer
+from thorough import thorough
 
 import p2l_sdk
 from p2l_sdk import P2L
@@ -66,7 +67,7 @@ def trained(tmp_path, **changes) -> P2L:
     return P2L.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("feedback", list(Feedback))
+@pytest.mark.parametrize("feedback", [Feedback.GRK, *thorough(*(f for f in Feedback if f is not Feedback.GRK))])
 def test_it_learns_who_is_good_at_what(feedback, tmp_path):
     p2l = trained(tmp_path, feedback=feedback)
     assert p2l.leaderboard("python code list").ranking == ["coder", "poet", "mute"]

@@ -13,6 +13,7 @@ import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import thorough
 from vote_tables import as_csv
 
 from p2l_sdk.errors import P2LError, VotesError
@@ -200,7 +201,7 @@ def p2l(directory, command):
     return subprocess.run(full, shell=True, capture_output=True, text=True, cwd=directory, check=False)
 
 
-@pytest.mark.parametrize("style", ["sides", "columns", "names"])
+@pytest.mark.parametrize("style", ["names", *thorough("sides", "columns")])
 def test_a_spreadsheet_trains_in_two_commands(tmp_path, style):
     """The first command prints what has to be added for the second."""
     spreadsheet(tmp_path / "my votes.csv", style)

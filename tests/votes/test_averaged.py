@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from scipy.optimize import minimize
+from thorough import thorough
 from vote_tables import A, B, columns
 
 from p2l_sdk import fit_leaderboard
@@ -129,8 +130,8 @@ def test_what_changes_nothing(feedback, seed, factor):
 # --- intervals -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("feedback", [Feedback.BT, Feedback.RK, Feedback.GRK])
-@pytest.mark.parametrize("kind", ["sandwich", "hessian"])
+@pytest.mark.parametrize("feedback", [Feedback.GRK, *thorough(Feedback.BT, Feedback.RK)])
+@pytest.mark.parametrize("kind", ["sandwich", *thorough("hessian")])
 def test_intervals_cover_the_truth_95_times_in_100(feedback, kind, rng):
     runs, true = 250, centred(feedback, THETA)
     covered = []
@@ -141,7 +142,9 @@ def test_intervals_cover_the_truth_95_times_in_100(feedback, kind, rng):
     assert np.mean(covered) == pytest.approx(0.95, abs=3 * np.sqrt(0.95 * 0.05 / runs))
 
 
-@pytest.mark.parametrize("feedback", [f for f in ALL if f is not Feedback.BT_TIE])
+@pytest.mark.parametrize(
+    "feedback", [Feedback.GRK, *thorough(*(f for f in ALL if f not in (Feedback.GRK, Feedback.BT_TIE)))]
+)
 def test_the_three_kinds_agree_where_the_model_is_true(feedback, rng):
     votes = simulated(feedback, 20_000, rng)
     boards = {
