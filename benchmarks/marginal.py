@@ -8,9 +8,9 @@ result is the median over the rounds after a warm-up round (in which arena-rank 
 
 p2l-sdk and arena-rank also compute intervals, with the sandwich estimator. evalica only has a bootstrap over rows and
 choix has no intervals: both are timed without. choix has no ties and takes a list of (winner, loser) pairs; building it
-is included in its time.
+is included in its time. Since other programs may keep the cores busy, the table has core-seconds too.
 
-    python benchmarks/marginal.py [--rounds N] [--threads N] [--json]
+    python benchmarks/marginal.py [--rounds N] [--packages NAME ...] [--threads N] [--json]
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ def choix_dense(frame: pd.DataFrame) -> Ratings:
     return centred(names, ilsr_pairwise_dense(wins.astype(float)))
 
 
+OTHERS = ("arena-rank", "evalica", "choix")
 WITH, WITHOUT = "yes, sandwich", "no"
 JOBS: dict[str, dict[str, tuple[Callable[[pd.DataFrame], Ratings], str]]] = {
     "bt": {
@@ -133,8 +134,8 @@ def finishes(call: Callable[[pd.DataFrame], Ratings], frame: pd.DataFrame, limit
     return None if process.exitcode == 0 else f"failed (exit code {process.exitcode})"
 
 
-def measure(job: str, frame: pd.DataFrame, rounds: int, limit: float) -> list[dict]:
-    contestants = dict(JOBS[job])
+def measure(job: str, frame: pd.DataFrame, rounds: int, limit: float, packages: list[str]) -> list[dict]:
+    contestants = {name: call for name, call in JOBS[job].items() if name.split(",")[0] in packages}
     rows = {name: {"package": name, "intervals": kind} for name, (_, kind) in contestants.items()}
     for name in [name for name in contestants if name.startswith("choix")]:  # this forks, so before jax starts threads
         failure = finishes(contestants[name][0], frame, limit)
@@ -142,13 +143,15 @@ def measure(job: str, frame: pd.DataFrame, rounds: int, limit: float) -> list[di
             rows[name]["failure"] = failure
             del contestants[name]
     times: dict[str, list[float]] = {name: [] for name in contestants}
+    cores: dict[str, list[float]] = {name: [] for name in contestants}
     ratings: dict[str, Ratings] = {}
     for round_ in range(rounds + 1):
         for name, (call, _) in contestants.items():
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), time.process_time()
             ratings[name] = call(frame)
             if round_:
                 times[name].append(time.perf_counter() - start)
+                cores[name].append(time.process_time() - busy)
     for name, seconds in times.items():
         difference = max(abs(ratings[name][model] - r) for model, r in ratings["p2l-sdk"].items())
         rows[name] |= {
@@ -156,6 +159,8 @@ def measure(job: str, frame: pd.DataFrame, rounds: int, limit: float) -> list[di
             "min_s": min(seconds),
             "max_s": max(seconds),
             "times_ours": statistics.median(s / o for s, o in zip(seconds, times["p2l-sdk"], strict=True)),
+            "core_s": statistics.median(cores[name]),
+            "times_our_cores": statistics.median(c / o for c, o in zip(cores[name], cores["p2l-sdk"], strict=True)),
             "largest_difference": difference,
         }
     return list(rows.values())
@@ -165,16 +170,17 @@ def main() -> None:
     parser = rounds_and_json(__doc__, 3)
     parser.add_argument("--limit", type=float, default=60.0, help="seconds that choix may take")
     parser.add_argument("--sizes", nargs="+", default=["200000x50", "2000000x130"], metavar="VOTESxMODELS")
+    parser.add_argument("--packages", nargs="+", default=list(OTHERS), choices=OTHERS, help="to compare with")
     arguments = parse(parser)
-    packages = ("numpy", "pandas", "arena-rank", "evalica", "choix")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    names = ("numpy", "pandas", *arguments.packages)
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
     where = f"{machine(f'{THREADS} thread(s)', f'load {os.getloadavg()[0]:.1f}')}, {versions}"
     results = []
     for size in arguments.sizes:
         n_votes, n_models = map(int, size.split("x"))
         for job, ties in (("bt", 0.0), ("ties", 0.25)):
             frame = simulate(n_votes, n_models, ties)
-            rows = measure(job, frame, arguments.rounds, arguments.limit)
+            rows = measure(job, frame, arguments.rounds, arguments.limit, ["p2l-sdk", *arguments.packages])
             results.append({"votes": n_votes, "models": n_models, "job": job, "rows": rows})
     if arguments.json:
         print_json(machine=where, rounds=arguments.rounds, results=results)
@@ -183,15 +189,17 @@ def main() -> None:
     for result in results:
         kind = "Bradley-Terry without ties" if result["job"] == "bt" else "a quarter of them ties, half a win each"
         print(f"\n{result['votes']:,} votes, {result['models']} LLMs, {kind}:\n")
-        print("| package | seconds | fastest to slowest | times ours | intervals | largest difference, logits |")
-        print("|---|---|---|---|---|---|")
+        head = "package | seconds | fastest to slowest | times ours | core-seconds | times ours"
+        print(f"| {head} | intervals | largest difference, logits |")
+        print("|---|---|---|---|---|---|---|---|")
         for row in result["rows"]:
             if "failure" in row:
-                print(f"| {row['package']} | {row['failure']} | | | {row['intervals']} | |")
+                print(f"| {row['package']} | {row['failure']} | | | | | {row['intervals']} | |")
             else:
                 print(
                     f"| {row['package']} | {row['median_s']:.2f} | {row['min_s']:.2f} to {row['max_s']:.2f} | "
-                    f"{row['times_ours']:.1f} | {row['intervals']} | {row['largest_difference']:.0e} |"
+                    f"{row['times_ours']:.2f} | {row['core_s']:.2f} | {row['times_our_cores']:.2f} | "
+                    f"{row['intervals']} | {row['largest_difference']:.0e} |"
                 )
 
 
