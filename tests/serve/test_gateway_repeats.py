@@ -94,6 +94,21 @@ def arguments_as_xml(body: Body) -> str:  # MiniMax, whose marks are of a token 
     return "".join("".join(written(json.loads(one["function"]["arguments"]))) for one in calls_of(body))
 
 
+def on_lines(text: str) -> str:
+    """JSON with a line for each entry; sixteen spaces are a token."""
+    lines = json.dumps(json.loads(text), indent=4).splitlines()
+    return "".join("\n" + "_" * -(-(len(line) - len(line.lstrip())) // 16) + line.lstrip() for line in lines)
+
+
+def arguments_on_lines(body: Body) -> str:
+    return "".join(on_lines(one["function"]["arguments"]) for one in calls_of(body))
+
+
+def results_on_lines(body: Body) -> str:
+    return "".join(on_lines(one["content"]) for one in results_of(body))
+
+
+NESTED = "[" * 40 + "[],1," * 400 + "1" + "]" * 40
 CASES: dict[str, tuple[Callable[[Body], str], Body]] = {
     "a long name and many results": (
         names_of_the_last_call,
@@ -124,6 +139,8 @@ CASES: dict[str, tuple[Callable[[Body], str], Body]] = {
         arguments_as_xml,
         {"messages": [USER, call("f", json.dumps({"a": [[]] * 900, "b": [{LONG: 1}] * 9}, ensure_ascii=False))]},
     ),
+    "arguments on many lines": (arguments_on_lines, {"messages": [USER, call("f", NESTED), result()]}),
+    "results on many lines": (results_on_lines, {"messages": [USER, call("f"), result(content=NESTED)]}),
 }  # fmt: skip
 
 
@@ -140,5 +157,5 @@ def test_a_usual_loop_of_tools_counts_its_names_and_little_more():
         return ChatRequest.parse(json.dumps(body).encode()).size.other
 
     loop = [call("search"), result()] * 10
-    assert size(SYSTEM, USER, *loop) - size(SYSTEM, USER) == 10 * (6 + 16 + 1 + 2 * 60)  # one id for all of them
+    assert size(SYSTEM, USER, *loop) - size(SYSTEM, USER) == 10 * (6 + 4 + 16 + 1 + 2 * 60)  # one id for all of them
     assert size(SYSTEM, USER) == size(USER)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from enum import Enum, auto
 from typing import Any
 
-from p2l_sdk.serve.gateway.longest import entries, escaped, longest, name_tokens, rewritten
+from p2l_sdk.serve.gateway.longest import entries, escaped, indentation, longest, name_tokens, rewritten
 from p2l_sdk.serve.gateway.media import (
     Medium,
     is_known,
@@ -224,7 +224,7 @@ class Contents:
             else:
                 text = json.dumps(value)
                 self.other += len(text)
-            self.other += rewritten(text, value) + text.count(",") + text.count(":")
+            self.other += rewritten(text, value) + indentation(text, value)
             self.other += _PER_ENTRY * max(1, entries(value)) + name_tokens(value)  # some write it as XML (MiniMax's)
         except ValueError:  # templates take it as it is
             return
@@ -236,7 +236,7 @@ class Contents:
         """What a tool said: text, or JSON that some templates read and write anew."""
         try:
             value = json.loads(text) if text.lstrip()[:1] in ("{", "[") else None
-            grown = 0 if value is None else rewritten(text, value) + text.count(",") + text.count(":")
+            grown = 0 if value is None else rewritten(text, value) + indentation(text, value)
         except ValueError:
             grown = 0
         except RecursionError:
