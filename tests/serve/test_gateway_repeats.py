@@ -5,13 +5,14 @@ Each template here does what one of a vendor's does, in few words; a byte is a t
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.config import AddressConfig, LLMConfig
 from p2l_sdk.serve.gateway.prices import Prices
 from p2l_sdk.serve.gateway.quote import tokens_read
 from p2l_sdk.serve.gateway.request import ChatRequest
@@ -149,6 +150,16 @@ def test_what_a_template_repeats_is_set_aside_as_often(name):
     template, fields = CASES[name]
     request = ChatRequest.parse(json.dumps({"model": "x", **fields}, ensure_ascii=False).encode())
     assert tokens_read(request, LLM)[1] >= len(template(fields).encode())
+
+
+@pytest.mark.parametrize("name", ["users who repeat themselves", "many system messages"])
+def test_at_a_maker_who_gives_no_template_away_tools_count_once(name):
+    _, fields = CASES[name]
+    request = ChatRequest.parse(json.dumps({"model": "x", **fields}).encode())
+    openai = dataclasses.replace(LLM, base_url="https://api.openai.com/v1")
+    assert tokens_read(request, LLM)[1] - tokens_read(request, openai)[1] == request.size.again > 10_000
+    both = dataclasses.replace(openai, addresses=[AddressConfig(), AddressConfig(base_url="http://127.0.0.1:1/v1")])
+    assert tokens_read(request, both) == tokens_read(request, LLM)
 
 
 def test_a_usual_loop_of_tools_counts_its_names_and_little_more():

@@ -42,6 +42,7 @@ class Size:
         kept: whether parts are marked to be kept in the upstream's cache, for which vendors take up to twice the price.
         strange: what messages hold that nobody here knows: the place of the message, and the name.
         endless: the fields that become larger than can be counted where their references are written out.
+        again: tokens that templates which come with the weights of LLMs may write again, at most.
     """
 
     text: int
@@ -54,6 +55,7 @@ class Size:
     kept: bool = False
     strange: Sequence[tuple[int, str]] = ()
     endless: Sequence[str] = ()
+    again: int = 0
 
     @property
     def plain(self) -> bool:
@@ -84,15 +86,16 @@ class Size:
             if name != "messages" and text[0] != '"'
         }
         other += sum(growth.tokens for growth in grown.values())
-        other += names_again(values["messages"]) + prefaces(values["messages"])
+        other += names_again(values["messages"])
+        again = prefaces(values["messages"])
         if tools:
-            other += tools_again(values["messages"]) * sum(bytes_[name] + grown[name].tokens for name in tools)
+            again += tools_again(values["messages"]) * sum(bytes_[name] + grown[name].tokens for name in tools)
         usual = held.usual + (_USUAL_TOOLS if tools else 0)
         kept = any(values.get(name) for name in _KEPT) or any(
             _may_mark(text) for text in read.values() if text[0] != '"'
         )
         endless = [name for name, growth in grown.items() if growth.endless]
-        return cls(text, most, held.images, other, usual, held.audio, held.sounds, kept, held.strange, endless)
+        return cls(text, most, held.images, other, usual, held.audio, held.sounds, kept, held.strange, endless, again)
 
 
 @dataclass(frozen=True)
