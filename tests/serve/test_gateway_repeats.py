@@ -168,5 +168,5 @@ def test_a_usual_loop_of_tools_counts_its_names_and_little_more():
         return ChatRequest.parse(json.dumps(body).encode()).size.other
 
     loop = [call("search"), result()] * 10
-    assert size(SYSTEM, USER, *loop) - size(SYSTEM, USER) == 10 * (6 + 4 + 16 + 1 + 2 * 60)  # one id for all of them
+    assert size(SYSTEM, USER, *loop) - size(SYSTEM, USER) == 10 * (6 + 4 + 1 + 2 * 60)  # one id for all of them
     assert size(SYSTEM, USER) == size(USER)

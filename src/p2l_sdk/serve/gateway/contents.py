@@ -28,7 +28,8 @@ _LEAST_AUDIO = 100  # tokens that a vendor bills for the shortest sound
 _SHORTEST_AUDIO = 1000  # characters in base64; shorter data is the name of a sound elsewhere
 _ENCRYPTED = 3  # tokens, at most, for a character of what is encrypted
 _READABLE = ("text", "thinking")  # what is not, in thoughts that are sent back
-_PER_ENTRY = 16  # tokens that a template writes around each argument of a call, and each entry of one, at most
+_PER_ARGUMENT = 16  # tokens that a template writes around each argument of a call, at most
+_PER_ENTRY = 8  # around each entry of the lists and objects in it, as some write them as XML (MiniMax's)
 
 
 class Cost(Enum):
@@ -225,12 +226,13 @@ class Contents:
                 text = json.dumps(value)
                 self.other += len(text)
             self.other += rewritten(text, value) + indentation(text, value)
-            self.other += _PER_ENTRY * max(1, entries(value)) + name_tokens(value)  # some write it as XML (MiniMax's)
+            self.other += _PER_ENTRY * entries(value) + name_tokens(value)
         except ValueError:  # templates take it as it is
             return
         except RecursionError:
             self._note("arguments")
             self._add(1)
+        self.other += _PER_ARGUMENT * (len(value) if isinstance(value, dict) else 1)
 
     def _result(self, text: str) -> None:
         """What a tool said: text, or JSON that some templates read and write anew."""
