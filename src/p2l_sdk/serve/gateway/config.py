@@ -37,6 +37,9 @@ ROUTED, BEST = "p2l", "p2l-best"  # names that a request may use instead of an L
 MAX_TOKENS = ("max_tokens", "max_completion_tokens")  # the second is OpenAI's newer name
 KEY_SETTINGS = ("api_key_env", "api_key_header")
 _FORGOTTEN = ("cache_write", "request")  # prices, which come without being asked for
+_MAKERS = re.compile(
+    r"api\.openai\.com|[^.]+\.openai\.azure\.com|api\.anthropic\.com|generativelanguage\.googleapis\.com"
+)
 ABILITIES = ("tools", "vision", "audio", "json_schema")
 
 
@@ -167,6 +170,13 @@ class LLMConfig:
     def bounded(self) -> bool:
         """Whether the most that a request costs is known."""
         return self.flat or (self.prices is not None and not self.unpriced)
+
+    @property
+    def templated(self) -> bool:
+        """Whether it may be served by a template of chats that comes with its weights, as by vLLM: anywhere but at the
+        addresses of makers who give none away."""
+        hosts = (urlsplit(place.base_url).hostname or "" for place in self.places)
+        return not all(map(_MAKERS.fullmatch, hosts))
 
     @property
     def surest_limit(self) -> str | None:

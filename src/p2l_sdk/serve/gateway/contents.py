@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from enum import Enum, auto
 from typing import Any
 
-from p2l_sdk.serve.gateway.longest import escaped, longest, rewritten
+from p2l_sdk.serve.gateway.longest import entries, escaped, indentation, longest, name_tokens, rewritten
 from p2l_sdk.serve.gateway.media import (
     Medium,
     is_known,
@@ -20,6 +20,7 @@ from p2l_sdk.serve.gateway.media import (
     tokens_if_text,
     tokens_of_text,
 )
+from p2l_sdk.serve.gateway.repeats import RESULTS
 
 UNKNOWN, USUAL_UNKNOWN = 100_000, 3000  # tokens of a part whose size the request does not show: a video, a file
 _AUDIO_BYTES, _USUAL_AUDIO_BYTES = 64, 1000  # of base64 per token of audio: at least, usually
@@ -27,8 +28,8 @@ _LEAST_AUDIO = 100  # tokens that a vendor bills for the shortest sound
 _SHORTEST_AUDIO = 1000  # characters in base64; shorter data is the name of a sound elsewhere
 _ENCRYPTED = 3  # tokens, at most, for a character of what is encrypted
 _READABLE = ("text", "thinking")  # what is not, in thoughts that are sent back
-_RESULTS = ("tool", "function")  # roles of results, which templates write as strings in JSON
 _PER_ARGUMENT = 16  # tokens that a template writes around each argument of a call, at most
+_PER_ENTRY = 8  # around each entry of the lists and objects in it, as some write them as XML (MiniMax's)
 
 
 class Cost(Enum):
@@ -178,7 +179,7 @@ class Contents:
             for name, value in message.items():
                 if not _says_nothing(value):
                     self._read(name, value)
-            if message.get("role") in _RESULTS:
+            if message.get("role") in RESULTS:  # which templates write as strings in JSON
                 for text in _strings(message.get("content")):
                     self._result(text)
 
@@ -224,7 +225,8 @@ class Contents:
             else:
                 text = json.dumps(value)
                 self.other += len(text)
-            self.other += rewritten(text, value) + text.count(",") + text.count(":")
+            self.other += rewritten(text, value) + indentation(text, value)
+            self.other += _PER_ENTRY * entries(value) + name_tokens(value)
         except ValueError:  # templates take it as it is
             return
         except RecursionError:
@@ -236,7 +238,7 @@ class Contents:
         """What a tool said: text, or JSON that some templates read and write anew."""
         try:
             value = json.loads(text) if text.lstrip()[:1] in ("{", "[") else None
-            grown = 0 if value is None else rewritten(text, value) + text.count(",") + text.count(":")
+            grown = 0 if value is None else rewritten(text, value) + indentation(text, value)
         except ValueError:
             grown = 0
         except RecursionError:

@@ -27,6 +27,8 @@ _INDENT = 4  # spaces for each level, in the templates of Llama
 _KINDS = bytes.maketrans(b"123456789E", b"000000000e")
 _DIGITS = 21  # characters that a number with an exponent grows by, at most (JavaScript writes 9e20 in full)
 _FRACTION = 2  # of a number that some write as 1.0
+_LISTS = ("enum", "required", "anyOf", "oneOf", "allOf", "examples")  # keywords of a schema that are lists
+_JOINED = 5  # tokens, at most, that a template writes between two entries of a list: `" | "`
 _IN_HTML, _ESCAPED = "<>&'", 5  # what some templates escape, for HTML, and by how many characters it grows
 _HEX = np.zeros(256, np.uint16)
 for _i, _digit in enumerate("0123456789abcdef"):
@@ -124,6 +126,17 @@ def indentation(text: str, value: Any, above: int = 0) -> int:
     return (text.count(",") + 2 * brackets) * per_line + text.count(":")
 
 
+def entries(value: Any) -> int:
+    """How many entries the lists and objects in a value have, at any depth."""
+    found, left = 0, [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict | list):
+            found += len(one)
+            left += one.values() if isinstance(one, dict) else one
+    return found
+
+
 def name_tokens(value: Any) -> int:
     """The tokens of the names in JSON, at most: a template that writes entries as XML (that of Qwen3-Coder) writes each
     name once more, at the end of its entry."""
@@ -132,6 +145,20 @@ def name_tokens(value: Any) -> int:
         one = left.pop()
         if isinstance(one, dict):
             found += sum(map(longest, one))
+            left += one.values()
+        elif isinstance(one, list):
+            left += one
+    return found
+
+
+def joined(value: Any) -> int:
+    """The most tokens that a template adds to texts in a schema that stand where lists belong: it takes each letter for
+    an entry, and writes something between two."""
+    found, left = 0, [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            found += sum(_JOINED * len(one[name]) for name in _LISTS if isinstance(one.get(name), str))
             left += one.values()
         elif isinstance(one, list):
             left += one

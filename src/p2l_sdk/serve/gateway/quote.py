@@ -28,7 +28,8 @@ def tokens_read(request: ChatRequest, llm: LLMConfig) -> tuple[float, int]:
     frame = _FRAME + _FRAME_OF_MESSAGE * (len(request.messages) + (llm.system is not None))
     images = size.images * llm.prices.image_tokens
     usual = (size.text + system) / BYTES_PER_TOKEN + images + size.usual
-    return usual, size.most + system + frame + math.ceil(images) + size.other
+    again = size.again if llm.templated else 0
+    return usual, size.most + system + frame + math.ceil(images) + size.other + again
 
 
 @dataclass(frozen=True)

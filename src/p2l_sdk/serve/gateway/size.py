@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2l_sdk.serve.gateway.contents import Contents
-from p2l_sdk.serve.gateway.longest import indentation, longest, name_tokens, rewritten
+from p2l_sdk.serve.gateway.longest import indentation, joined, longest, name_tokens, rewritten
 from p2l_sdk.serve.gateway.references import LARGEST, written_out
+from p2l_sdk.serve.gateway.repeats import names_again, prefaces, tools_again
 
 BYTES_PER_TOKEN = 4  # of text in UTF-8, roughly; never below 1
 _BILLED = ("tools", "functions", "response_format", "prediction")  # the fields that an LLM surely reads, with messages
@@ -19,6 +20,7 @@ _MARK = re.compile(rb'(?<!\\)"cache\w*"\s*:(?!\s*(?:null|false))')  # in lower c
 _HIDDEN = re.compile(rb"\\u00(?:4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a])")  # a letter that is escaped, as no client does
 _TOOLS, _USUAL_TOOLS = 1000, 350  # tokens that vendors add before tools
 _AS_TOOLS = ("tools", "functions", "response_format")  # proxies make a tool of a schema for vendors that know none
+_ARGUMENTS, _PER_LETTER = "chat_template_kwargs", 32  # a template may take a word for a list of its letters
 _PROMPTS, _PROMPT = ("prompt_mode", "safe_prompt"), 1000  # by which Mistral adds a system message; its tokens
 
 
@@ -40,6 +42,7 @@ class Size:
         kept: whether parts are marked to be kept in the upstream's cache, for which vendors take up to twice the price.
         strange: what messages hold that nobody here knows: the place of the message, and the name.
         endless: the fields that become larger than can be counted where their references are written out.
+        again: tokens that templates which come with the weights of LLMs may write again, at most.
     """
 
     text: int
@@ -52,6 +55,7 @@ class Size:
     kept: bool = False
     strange: Sequence[tuple[int, str]] = ()
     endless: Sequence[str] = ()
+    again: int = 0
 
     @property
     def plain(self) -> bool:
@@ -71,25 +75,44 @@ class Size:
         bytes_ = {name: longest(text) for name, text in read.items()}
         text = held.text + sum(bytes_.get(name, 0) for name in _BILLED)
         most = max(sum(bytes_.values()) - held.inline, text)
-        tools = "tools" in read or "functions" in read
+        tools = [name for name in ("tools", "functions") if name in read]
         other = held.other + (_TOOLS if any(name in read for name in _AS_TOOLS) else 0)
         other += _PROMPT if any(values.get(name) for name in _PROMPTS) else 0
-        other += sum(name_tokens(values[name]) for name in _AS_TOOLS if name in read)
-        listed = [name for name, text in read.items() if name != "messages" and text[0] != '"']
-        deep: list[str] = []
-        for name in listed:
-            try:
-                other += indentation(read[name], values[name]) + rewritten(read[name], values[name])
-            except RecursionError:
-                deep.append(name)
-        referred = {name: written_out(read[name], values[name]) for name in listed}
-        other += sum(referred.values())
+        if isinstance(words := values.get(_ARGUMENTS), dict):
+            other += _PER_LETTER * sum(len(word) for word in words.values() if isinstance(word, str))
+        grown = {
+            name: _Growth.of(text, values[name], name in _AS_TOOLS)
+            for name, text in read.items()
+            if name != "messages" and text[0] != '"'
+        }
+        other += sum(growth.tokens for growth in grown.values())
+        other += names_again(values["messages"])
+        again = prefaces(values["messages"])
+        if tools:
+            again += tools_again(values["messages"]) * sum(bytes_[name] + grown[name].tokens for name in tools)
         usual = held.usual + (_USUAL_TOOLS if tools else 0)
         kept = any(values.get(name) for name in _KEPT) or any(
             _may_mark(text) for text in read.values() if text[0] != '"'
         )
-        endless = deep + [name for name, tokens in referred.items() if tokens >= LARGEST]
-        return cls(text, most, held.images, other, usual, held.audio, held.sounds, kept, held.strange, endless)
+        endless = [name for name, growth in grown.items() if growth.endless]
+        return cls(text, most, held.images, other, usual, held.audio, held.sounds, kept, held.strange, endless, again)
+
+
+@dataclass(frozen=True)
+class _Growth:
+    """The most tokens that a field grows by where a template writes it anew, and whether nobody can say how many."""
+
+    tokens: int
+    endless: bool
+
+    @classmethod
+    def of(cls, text: str, value: Any, as_tool: bool) -> _Growth:
+        referred = written_out(text, value)
+        tokens = referred + (name_tokens(value) + joined(value) if as_tool else 0)
+        try:
+            return cls(tokens + indentation(text, value) + rewritten(text, value), referred >= LARGEST)
+        except RecursionError:
+            return cls(tokens, True)
 
 
 def _may_mark(text: str) -> bool:

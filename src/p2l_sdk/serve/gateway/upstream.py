@@ -255,7 +255,8 @@ class Upstream:
     async def _failed(self, response: aiohttp.ClientResponse) -> UpstreamError:
         """What to make of a reply with a status that is not that of an answer, and what it says to have cost."""
         status = response.status
-        content = await _reason(response, None if status in (*REFUSALS, *_ABOUT_MONEY) else _REASON_SECONDS)
+        reason = await _reason(response, None if status in (*REFUSALS, *_ABOUT_MONEY) else _REASON_SECONDS)
+        content = reason or b""
         if status in REFUSALS:
             error = self._refusal(response, content)
         else:
@@ -263,6 +264,7 @@ class Upstream:
             if status in _ABOUT_MONEY and (kind := Refusal.of(status, content, self.llm.name).kind) in EMPTY_ACCOUNT:
                 error.kind, error.final = kind, True  # a limit of rate passes, an empty account stays empty
         error.usage = usage_within(content)
+        error.worked = error.worked or reason is None  # nobody has read what it may say of a cost
         return error
 
     def _refusal(self, response: aiohttp.ClientResponse, content: bytes) -> UpstreamError:
@@ -292,12 +294,13 @@ class Upstream:
         return error
 
 
-async def _reason(response: aiohttp.ClientResponse, seconds: float | None) -> bytes:
+async def _reason(response: aiohttp.ClientResponse, seconds: float | None) -> bytes | None:
+    """The body of a reply that is no answer; None if it cannot be read, or not so soon."""
     try:
         async with asyncio.timeout(seconds):
             return bytes((await read_reply(response, _LARGEST_REFUSAL)).content)
     except (UpstreamError, aiohttp.ClientError, TimeoutError):
-        return b""  # a reason of that size is none, and half of one neither
+        return None  # a reason of that size is none, and half of one neither
 
 
 def _is(response: aiohttp.ClientResponse, kind: str) -> bool:
