@@ -25,7 +25,7 @@ from p2l_sdk.tables.columns import (
     may_be_scores,
     number_of,
 )
-from p2l_sdk.tables.headers import guess
+from p2l_sdk.tables.headers import guess, names_of_sides
 from p2l_sdk.tables.identifiers import is_flag
 from p2l_sdk.tables.sources import Chunk
 
@@ -106,9 +106,10 @@ def spells_numbers(table: Chunk, untyped: bool) -> bool:
     return kinds == {str} and any(is_numeric(values, True) for values in rest)
 
 
-def is_scores(chunk: Chunk, untyped: bool) -> bool:
-    """Whether this is a table of scores: it has prompts and columns of scores, and none of the columns of votes."""
-    if not may_be_scores(chunk):
+def is_scores(chunk: Chunk, untyped: bool, named: bool = False) -> bool:
+    """Whether this is a table of scores: it has prompts and columns of scores, and none of the columns of votes; nor
+    two columns that name the sides of votes, unless the LLMs are `named`."""
+    if not may_be_scores(chunk) or (not named and names_of_sides(chunk)):
         return False
     if is_long(chunk, untyped):
         return True
