@@ -169,7 +169,10 @@ def test_what_to_csv_writes_of_lists_is_refused(tmp_path, lists, nested):
         (['["a"]', '["b", "c"]', "a note below the table"], "line 4: prompt is no JSON list"),
         (['[["Hi", "Hello"]]', '[["a", null]]'], "line 2: prompt is no JSON list"),
         (['[{"from": "human", "value": "Hi"}]'], "line 2: prompt is no JSON list"),
-        ([json.dumps({"messages": talk("a")})], "line 2: prompt is no JSON list"),
+        (
+            [json.dumps({"answers": talk("a")}), json.dumps(talk("a")), json.dumps(talk("b"))],
+            "line 2: prompt is no JSON",
+        ),
         ([json.dumps(json.dumps(talk("a")))], "line 2: prompt is no JSON list"),
         ([json.dumps(talk("a")), json.dumps(talk("a")[0])], "line 3: prompt is no JSON list"),
         (["('a', 'b')"], "line 2: prompt is no JSON list"),
@@ -252,3 +255,10 @@ def test_the_message_shows_the_start_of_a_long_cell(tmp_path):
     with pytest.raises(VotesError, match=re.escape("(\"[{'role': 'user', 'content': '" + "x" * 9)) as caught:
         Votes.read(as_csv(tmp_path / "a.csv", [str(talk("x" * 900))]))
     assert len(str(caught.value).partition("; or leave")[0]) < 350
+
+
+def test_the_body_of_a_request_is_the_conversation_in_it(tmp_path):
+    bodies = [json.dumps({"model": "gpt-4o-mini", "messages": talk(text)}) for text in ("a", "b")]
+    lists = [json.dumps(talk(text)) for text in ("a", "b")]
+    read = [Votes.read(as_csv(tmp_path / "a.csv", cells)).prompts for cells in (bodies, lists)]
+    assert read[0] == read[1] == [talk("a"), talk("b")]

@@ -30,7 +30,7 @@ _BEATEN = (
     ("preferred_model", "rejected_model"), ("better_model", "worse_model"),
 )  # fmt: skip
 _OF_TIES = {"tie", "is_tie", "tied", "draw", "is_draw", "outcome", "result", "label", "vote", "verdict"}
-_CONVERSATIONS = ("conversation", "conversations", "messages")
+_CONVERSATIONS = ("conversation", "conversations", "messages", "full_conversation")
 _PROMPTS = ("question", "instruction", "text", "query", "user_prompt", "input", *_CONVERSATIONS)
 _ONE_HOT = {
     "winner_model_a": "model_a", "winner_model_b": "model_b", "winner_tie": "tie", "winner_both_bad": "both_bad",

@@ -40,7 +40,8 @@ _TRANSCRIPT = re.compile(  # what stands before a name stays in its line: else a
     r"\W*(user|human)[ \t]*:.*^[^\w\n]*(assistant|ai|bot|chatgpt|claude|gpt)[ \t]*:", re.I | re.S | re.M
 )
 _LOOKED_AT = 10_000  # characters of a text in which a transcript shows
-_HOLDERS = ("messages", "conversation", "conversations", "turns")  # keys of objects around a list of messages
+_ASKED = "user"  # the key of the question in a turn that two LLMs answered
+HOLDERS = ("messages", "conversation", "conversations", "turns")  # keys of objects around a list of messages
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,29 @@ def prompt_of_cell(value: Any) -> Any:
             raise TableError(f"the prompt is a list of turns as Python prints it ({_start(value)}); {REMEDY}")
     elif isinstance(value, list) and all(turn is None or isinstance(turn, str) for turn in value):
         return [{"role": "user", "content": turn} for turn in value if turn is not None]
+    value = _held(value)
+    if _is_of_pairs(value):
+        return [turn[_ASKED] for turn in value]
     return _of_sharegpt(value) if is_sharegpt(value) else value
+
+
+def _held(value: Any) -> Any:
+    """The list of messages in an object around it, such as the body of a request; any other value as it is."""
+    if not isinstance(value, Mapping) or "role" in value:
+        return value
+    return next((value[name] for name in HOLDERS if isinstance(value.get(name), list)), value)
+
+
+def _is_of_pairs(value: Any) -> bool:
+    """Whether a value is a list of turns that two LLMs answered, as newer data of the Arena have it
+    (`full_conversation`)."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(
+            isinstance(turn, Mapping) and isinstance(turn.get(_ASKED), Mapping) and "role" not in turn for turn in value
+        )
+    )
 
 
 def is_sharegpt(value: Any) -> bool:
@@ -176,6 +199,7 @@ def _read(text: str) -> tuple[_Kind, Any]:
         return _Kind.UNREADABLE if _is_list(text, error) else _Kind.TEXT, None
     except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets
         return _Kind.TEXT, None
+    value = _held(value)
     if not isinstance(value, list):
         return _Kind.UNREADABLE if _holds_list(value) else _Kind.TEXT, None
     if all(turn is None or isinstance(turn, str) for turn in value):
@@ -192,9 +216,7 @@ def _holds_list(value: Any) -> bool:
     """Whether a JSON value that is no list is a single message, or something around a list of turns."""
     if isinstance(value, str):
         return _LIST.match(value) is not None
-    return isinstance(value, dict) and (
-        {"role", "content"} <= value.keys() or any(isinstance(value.get(name), list) for name in _HOLDERS)
-    )
+    return isinstance(value, dict) and {"role", "content"} <= value.keys()
 
 
 def _is_list(text: str, error: json.JSONDecodeError) -> bool:
