@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import random
@@ -151,9 +152,21 @@ def test_a_conversation_as_python_prints_it_is_refused(tmp_path, cell):
         Votes.read(as_csv(tmp_path / "a.csv", [cell], "conversation_a"))
 
 
-@pytest.mark.parametrize("lists", [[["a", "b"], ["c"]], [["it's"], ["b"]], [talk("Hi"), talk("one", "two")]])
-@pytest.mark.parametrize("nested", [list, lambda turns: np.array(turns, dtype=object)])
-def test_what_to_csv_writes_of_lists_is_refused(tmp_path, lists, nested):
+ARRAY = functools.partial(np.array, dtype=object)
+STRINGS = [["a", "b"], ["c"]], [["it's"], ["b"]], [['say "it\'s"\nso'], ["\\n"]]
+
+
+@pytest.mark.parametrize("lists", STRINGS)
+def test_what_to_csv_writes_of_lists_of_strings_is_read(tmp_path, lists):
+    pandas.DataFrame([{"prompt": turns, **REST} for turns in lists]).to_csv(tmp_path / "a.csv", index=False)
+    read = Votes.read(tmp_path / "a.csv").prompts
+    assert [[turn["content"] for turn in prompt] for prompt in read] == lists
+
+
+@pytest.mark.parametrize(
+    ("lists", "nested"), [(STRINGS[0], ARRAY), *(([talk("Hi"), talk("one", "two")], kind) for kind in (list, ARRAY))]
+)
+def test_what_to_csv_writes_of_other_lists_is_refused(tmp_path, lists, nested):
     frame = pandas.DataFrame([{"prompt": nested(turns), **REST} for turns in lists])
     frame.to_csv(tmp_path / "a.csv", index=False)
     with pytest.raises(VotesError, match=r"line [23]: (the )?prompt is .*; write the column as JSON"):

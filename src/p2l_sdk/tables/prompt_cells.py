@@ -6,11 +6,14 @@ is a list of turns is decided by its whole column, as a user may also ask about 
 - `conversation_a` holds conversations: each of its texts has to be a JSON list of messages.
 - The texts of `prompt` are read as JSON if most of them are JSON lists of turns (messages or strings), or all are
   lists however they are spelled; the others are refused then. Otherwise they are prompts as they stand.
-- Text that Python or numpy prints of a conversation is refused in any column: it cannot be read back with certainty.
+- A list of strings that Python printed is read where it prints as exactly this text again. Whatever else Python or
+  numpy print of a conversation is refused in any column: it cannot be read back with certainty.
 """
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import functools
 import json
 import re
@@ -53,7 +56,7 @@ class Refused:
 
 class _Kind(Enum):
     TEXT = auto()
-    STRINGS = auto()  # a JSON list of strings and nulls
+    STRINGS = auto()  # a list of strings, in JSON with nulls
     MESSAGES = auto()  # a JSON list of messages
     UNREADABLE = auto()  # another spelling of a list of turns, or one that was cut off
 
@@ -196,6 +199,8 @@ def _read(text: str) -> tuple[_Kind, Any]:
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":  # a list and more: a question about it
             return _Kind.TEXT, None
+        if (strings := _strings_of_python(text.strip())) is not None:
+            return _Kind.STRINGS, strings
         return _Kind.UNREADABLE if _is_list(text, error) else _Kind.TEXT, None
     except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets
         return _Kind.TEXT, None
@@ -210,6 +215,17 @@ def _read(text: str) -> tuple[_Kind, Any]:
         return _Kind.UNREADABLE if all({"from", "value"} <= turn.keys() for turn in value) else _Kind.TEXT, None
     pairs = all(isinstance(turn, list) and all(isinstance(text, str | None) for text in turn) for turn in value)
     return _Kind.UNREADABLE if pairs else _Kind.TEXT, None
+
+
+def _strings_of_python(text: str) -> list[str] | None:
+    """The list of strings that Python prints as exactly this text; None if there is none: numpy leaves out commas."""
+    if not text.startswith(("['", '["')):
+        return None
+    with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        value = ast.literal_eval(text)
+        if isinstance(value, list) and all(isinstance(turn, str) for turn in value) and repr(value) == text:
+            return value
+    return None
 
 
 def _holds_list(value: Any) -> bool:

@@ -96,6 +96,12 @@ def written_scores(table: Chunk, untyped: bool, without: Iterable[str] = ()) -> 
     return found
 
 
+def details_of_llms(table: Chunk) -> set[str]:
+    """The columns that say more of an LLM's answers, beside its scores: of "gpt-4" such as "gpt-4|total_cost"."""
+    names = {name for name in table if isinstance(name, str)}
+    return {name for name in names if "|" in name and name.rpartition("|")[0] in names}
+
+
 def spells_numbers(table: Chunk, untyped: bool) -> bool:
     """Whether the values of a table are texts, even numbers: of a file that has no types, or of one in memory where
     everything is a string (`pd.read_csv(..., dtype=str)`)."""
