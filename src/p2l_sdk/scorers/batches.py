@@ -41,6 +41,10 @@ def in_batches(prompts: Iterable[Prompt], size: int = BATCH) -> Iterator[list[Pr
     if isinstance(prompts, Mapping) or hasattr(prompts, "columns") or not isinstance(prompts, Iterable):
         hint = "; pass its column of prompts, table['prompt']" if hasattr(prompts, "keys") else ""
         raise PromptError(f"this takes a list of prompts, not {type(prompts).__name__}{hint}")
+    if type(prompts).__module__.partition(".")[0] == "datasets" and hasattr(prompts, "column_names"):
+        raise PromptError(
+            f"this takes a list of prompts, not {type(prompts).__name__}; pass its column, data['prompt']"
+        )
     remaining = iter(prompts)
     while batch := list(itertools.islice(remaining, size)):
         yield batch
