@@ -35,6 +35,8 @@ def prompt_inside(chunk: Chunk) -> str | None:
     Warns:
         P2LWarning: there is one, and prompts are read from it.
     """
+    if {"doc", "resps"} <= chunk.keys():  # a log of lm-evaluation-harness, of which more has to be said
+        return None
     for names in (HOLDERS, _TEXTS):
         found = [path for path, key in _paths(chunk) if key in names and _are_prompts(cells_inside(chunk, path) or ())]
         if len(found) == 1:

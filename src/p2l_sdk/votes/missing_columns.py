@@ -47,8 +47,10 @@ def require_columns(
             "gave them; votes need the names of both: add columns such as chosen_model and rejected_model"
         )
         raise TableError(NEW_LINE.join(lines))
-    if {"doc_id", "doc", "resps"} <= first.keys():
-        lines[0] = f"{source.place(0)} is a sample log of lm-evaluation-harness, which holds no votes"
+    logged = {"doc_id", "doc", "resps"} <= first.keys()
+    if logged or {"results", "configs", "versions"} <= first.keys():
+        what = "a sample log" if logged else "a summary"
+        lines[0] = f"{source.place(0)} is {what} of lm-evaluation-harness, which holds no votes"
         lines.append("to compare the LLMs on its tasks: p2l mpg report --results FOLDER")
         lines.append(
             "to train on it: a table with the columns prompt, model and score, one row for each sample (doc has the "
