@@ -52,6 +52,8 @@ MEANT = {
     "GPT-5 mini (high)": "gpt-5-mini-high",
     # with an organisation, a region, a service
     "openai/gpt-4o-mini": "gpt-4o-mini-2024-07-18",
+    "openai:gpt-4o-mini": "gpt-4o-mini-2024-07-18",  # promptfoo, LangChain
+    "openai:chat:gpt-4o-mini": "gpt-4o-mini-2024-07-18",
     "anthropic/claude-3-5-haiku": "claude-3-5-haiku-20241022",
     "openrouter/anthropic/claude-3.5-haiku": "claude-3-5-haiku-20241022",
     "us.anthropic.claude-3-5-haiku-20241022-v1:0": "claude-3-5-haiku-20241022",

@@ -5,7 +5,8 @@ A name is read as the LLM that the first of these rules finds:
 1. The same name.
 2. The same but for capitals.
 3. Normalised: dots, colons, underscores, spaces and the like are hyphens.
-4. Less: without "organisation/" (several, too) or "region.organisation." in front, or ":free", "-v1:0" at the end.
+4. Less: without "organisation/" (several, too), "provider:" or "region.organisation." in front, or ":free", "-v1:0" at
+   the end.
 5. The same words: `llama3.1` and `llama-v3p1` are `llama-3.1`, `claude-4-sonnet` is `claude-sonnet-4`.
 6. One of the two has no date (or release, `-001`), or says `-latest`.
 7. One has no ending of tuned open weights (`-instruct`, `-it`, `-chat`, where the name states a size), no precision
@@ -220,7 +221,7 @@ def _forms(name: str) -> tuple[list[str], list[str], list[str]]:
     small = name.lower()
     less = re.sub(r":(free|nitro|floor|batch)$", "", small)
     shorter: dict[str, None] = {}
-    for start in (0, *(match.end() for match in re.finditer(r"/|(?<=[a-z])\.(?=[a-z])", less))):
+    for start in (0, *(match.end() for match in re.finditer(r"/|(?<=[a-z])[.:](?=[a-z])", less))):
         rest = less[start:].replace("/", "-")
         shorter |= dict.fromkeys(filter(None, (normalised(rest), normalised(re.sub(r"-v\d:\d$", "", rest)))))
     return [small], [normalised(small.replace("/", "-"))], list(shorter)

@@ -146,7 +146,8 @@ class P2L:
             PromptError: the prompt is empty, not valid Unicode, or not a conversation.
         """
         try:
-            return self._scorer.score([prompt]).leaderboards(self.models, self.spec.feedback, self._costs)[0]
+            (board,) = self.leaderboards([prompt])
+            return board
         except PromptError as error:
             error.index = None  # a position is meaningless for a single prompt
             raise

@@ -94,7 +94,7 @@ def test_columns_are_named_and_kept(tmp_path):
     kept = results(tmp_path / "out").select(["id", "n", "when", "category"]).to_pydict()
     assert kept == {"id": ["x", "y"], "n": [1.5, None], "when": [1, 2], "category": ["p", "q"]}
     assert set(found.totals.boards()) == {"p", "q"}
-    with pytest.raises(TableError, match=r"no column 'prompt' \(there is: .*--prompt-column"):
+    with pytest.raises(TableError, match=r"no column 'prompt' \(there is: .*--column .*prompt="):
         run(tmp_path / "t.parquet", tmp_path / "other")
     with pytest.raises(TableError, match="there is no column 'kez'"):
         run(tmp_path / "t.parquet", tmp_path / "other", columns=Columns(prompt="frage", id="kez"))

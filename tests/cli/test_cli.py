@@ -123,7 +123,7 @@ def test_evaluate(default, tmp_path):
         (("leaderboard", "x", "--colour"), "No such option"),
         (("score", "x", "--llms", "a"), "No such option '--llms'. Did you mean '--models'? (see p2l score --help)"),
         (("train", "--llm", "a"), "Did you mean '--llms'? ("),
-        (("score", "x", "--text-column", "a"), "Did you mean '--prompt-column'? ("),
+        (("score", "x", "--text-column", "a"), "Did you mean '--column'? ("),
         (("serve", "--llms", "a"), "No such option '--llms'. (see"),
         (("route", "x", "--cost", "0.00001", "--model", "routing9"), "the cheapest feasible budget is $0.0001"),
         (("route", "x", "--cost", "-1"), "the cheapest feasible budget is $"),

@@ -86,6 +86,24 @@ def test_long_names_of_llms_lose_their_middle_where_they_still_differ():
     assert pictures.with_sizes(["a", "b"], [1200, 1]) == ["a  (1,200 prompts)", "b  (1)"]
 
 
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (40, ["claude-opus-4-5-20251101-thinking-32k"]),
+        (18, ["claude-opus-4-5-", "20251101-thinking-", "32k"]),
+        (9, ["claude-", "opus-4-5-", "20251101-", "thinking-", "32k"]),
+        (8, ["claude-o", "pus-4-5-", "20251101", "-thinkin", "g-32k"]),  # no room for words
+    ],
+)
+def test_a_long_name_is_broken_behind_a_hyphen(width, lines):
+    console = Console(width=width, file=io.StringIO())
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(overflow="fold")
+    table.add_row(Text("claude-opus-4-5-20251101-thinking-32k"))
+    console.print(table)
+    assert [line.rstrip() for line in console.file.getvalue().splitlines()] == lines
+
+
 def test_names_of_llms_can_be_read_in_forty_columns():
     narrow = ok("leaderboard", "Write a poem", "--top", "3", env={"COLUMNS": "40"})
     assert max(map(len, narrow.splitlines())) <= 40

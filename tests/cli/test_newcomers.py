@@ -50,6 +50,15 @@ def test_sample_logs_of_the_harness_are_recognised(tmp_path):
     lines = p2l("train", "--votes", log, "--output", tmp_path / "new").stderr.decode()
     assert "line 1 is a sample log of lm-evaluation-harness, which holds no votes" in lines
     assert "p2l mpg report --results FOLDER" in lines
+    summary = {
+        "results": {"gsm8k": {"exact_match,strict-match": 0.8}},
+        "configs": {},
+        "versions": {},
+        "model_name": "m",
+    }
+    (tmp_path / "results.json").write_text(json.dumps(summary))
+    lines = p2l("train", "--votes", tmp_path / "results.json", "--output", tmp_path / "new").stderr.decode()
+    assert "is a summary of lm-evaluation-harness, which holds no votes" in lines
 
 
 def test_overall_is_the_leaderboard_of_all_prompts_whatever_its_name():

@@ -58,3 +58,13 @@ def test_votes_on_a_new_llm_name_the_others_as_people_do(capsys, tmp_path):
     arguments = ["add-model", "new", "--votes", str(tmp_path / "v.csv"), "--output", str(tmp_path / "m")]
     assert run(lambda: cli(arguments, prog_name="p2l", standalone_mode=False)) == 0
     assert "gpt-4o-mini is read as gpt-4o-mini-2024-07-18" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [("aggregate",), ("score", "--output", "out"), ("frontier",)])
+def test_the_column_of_prompts_goes_by_two_names(capsys, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.csv").write_text("Frage,n\nWas ist 1+1?,1\n")
+    for option in (("--column", "prompt=Farge"), ("--prompt-column", "Farge"), ("--prompt-column=Farge",)):
+        assert "there is no column 'Farge'" in refused(capsys, *command, "table.csv", *option)
+    assert "requires an argument" in refused(capsys, *command, "table.csv", "--prompt-column")
+    assert "is given 2 times" in refused(capsys, *command, "table.csv", "--prompt-column", "a", "--column", "b")

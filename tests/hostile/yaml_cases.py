@@ -52,6 +52,7 @@ ONE = {  # tried with the reader of settings
     "minutes-with-a-point": ("a: 1:30.5", "takes 1:30.5 for a number of another notation"),
     "underscore": ("a: 1_0", "takes 1_0 for a number of another notation"),
     "underscore-and-point": ("a: 1_0.5", "takes 1_0.5 for a number of another notation"),
+    "hex": ("a: 0x10", "takes 0x10 for a number of another notation"),
     "hex-of-1200-bits": ("a: 0x" + "f" * 300, "a number has 302 digits"),
     "binary-of-2000-bits": ("a: 0b" + "1" * 2000, "a number has 2002 digits"),
     "sexagesimal": ("a: " + "59:" * 200 + "59", "a number has 602 digits"),

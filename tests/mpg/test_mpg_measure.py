@@ -250,7 +250,7 @@ def test_an_endpoint_that_is_none_is_named(tmp_path):
     text = refusal(measure, endpoint(server), asked(3), output, **FAST)
     assert "did not answer as an OpenAI-compatible endpoint (connection: " in text
     assert "is it running?" in text
-    assert not output.read_bytes()
+    assert not output.exists()
     text = refusal(measure, endpoint(server), asked(30), output, replicates=100, warm_up=0)
     assert text.startswith("10 queries in a row failed (connection: ")
     assert "--retry-failed goes on" in text

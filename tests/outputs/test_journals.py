@@ -33,6 +33,22 @@ def test_a_journal_goes_on_from_its_whole_lines(tmp_path):
     assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == [1, 2]
 
 
+def test_a_run_without_a_row_leaves_nothing_behind(tmp_path):
+    path = tmp_path / "runs" / "today" / "answers.jsonl"
+    with pytest.raises(KeyError), journal(path):
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "runs").mkdir()
+    path.parent.with_name("empty.jsonl").touch()
+    for other in (path, path.parent.with_name("empty.jsonl")):
+        with journal(other):
+            pass
+    assert [file.name for file in tmp_path.rglob("*")] == ["runs", "empty.jsonl"]  # as they were
+    with journal(path) as opened:
+        opened.write({"key": 1, "text": "a", "run": {}})
+    assert path.is_file()
+
+
 def test_a_ledger_says_that_it_cannot_be_written(tmp_path):
     ledger = Ledger(tmp_path / "answers.jsonl", 0.0, None)
     says = r"spending' cannot be written: File too large; the same run goes on"

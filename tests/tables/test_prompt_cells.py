@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import random
@@ -151,9 +152,21 @@ def test_a_conversation_as_python_prints_it_is_refused(tmp_path, cell):
         Votes.read(as_csv(tmp_path / "a.csv", [cell], "conversation_a"))
 
 
-@pytest.mark.parametrize("lists", [[["a", "b"], ["c"]], [["it's"], ["b"]], [talk("Hi"), talk("one", "two")]])
-@pytest.mark.parametrize("nested", [list, lambda turns: np.array(turns, dtype=object)])
-def test_what_to_csv_writes_of_lists_is_refused(tmp_path, lists, nested):
+ARRAY = functools.partial(np.array, dtype=object)
+STRINGS = [["a", "b"], ["c"]], [["it's"], ["b"]], [['say "it\'s"\nso'], ["\\n"]]
+
+
+@pytest.mark.parametrize("lists", STRINGS)
+def test_what_to_csv_writes_of_lists_of_strings_is_read(tmp_path, lists):
+    pandas.DataFrame([{"prompt": turns, **REST} for turns in lists]).to_csv(tmp_path / "a.csv", index=False)
+    read = Votes.read(tmp_path / "a.csv").prompts
+    assert [[turn["content"] for turn in prompt] for prompt in read] == lists
+
+
+@pytest.mark.parametrize(
+    ("lists", "nested"), [(STRINGS[0], ARRAY), *(([talk("Hi"), talk("one", "two")], kind) for kind in (list, ARRAY))]
+)
+def test_what_to_csv_writes_of_other_lists_is_refused(tmp_path, lists, nested):
     frame = pandas.DataFrame([{"prompt": nested(turns), **REST} for turns in lists])
     frame.to_csv(tmp_path / "a.csv", index=False)
     with pytest.raises(VotesError, match=r"line [23]: (the )?prompt is .*; write the column as JSON"):
@@ -169,7 +182,10 @@ def test_what_to_csv_writes_of_lists_is_refused(tmp_path, lists, nested):
         (['["a"]', '["b", "c"]', "a note below the table"], "line 4: prompt is no JSON list"),
         (['[["Hi", "Hello"]]', '[["a", null]]'], "line 2: prompt is no JSON list"),
         (['[{"from": "human", "value": "Hi"}]'], "line 2: prompt is no JSON list"),
-        ([json.dumps({"messages": talk("a")})], "line 2: prompt is no JSON list"),
+        (
+            [json.dumps({"answers": talk("a")}), json.dumps(talk("a")), json.dumps(talk("b"))],
+            "line 2: prompt is no JSON",
+        ),
         ([json.dumps(json.dumps(talk("a")))], "line 2: prompt is no JSON list"),
         ([json.dumps(talk("a")), json.dumps(talk("a")[0])], "line 3: prompt is no JSON list"),
         (["('a', 'b')"], "line 2: prompt is no JSON list"),
@@ -252,3 +268,10 @@ def test_the_message_shows_the_start_of_a_long_cell(tmp_path):
     with pytest.raises(VotesError, match=re.escape("(\"[{'role': 'user', 'content': '" + "x" * 9)) as caught:
         Votes.read(as_csv(tmp_path / "a.csv", [str(talk("x" * 900))]))
     assert len(str(caught.value).partition("; or leave")[0]) < 350
+
+
+def test_the_body_of_a_request_is_the_conversation_in_it(tmp_path):
+    bodies = [json.dumps({"model": "gpt-4o-mini", "messages": talk(text)}) for text in ("a", "b")]
+    lists = [json.dumps(talk(text)) for text in ("a", "b")]
+    read = [Votes.read(as_csv(tmp_path / "a.csv", cells)).prompts for cells in (bodies, lists)]
+    assert read[0] == read[1] == [talk("a"), talk("b")]

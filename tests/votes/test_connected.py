@@ -13,6 +13,8 @@ from p2l_sdk import fit_leaderboard
 from p2l_sdk.errors import P2LWarning
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.votes.connected import undetermined
+from p2l_sdk.votes.counts import VoteCounts
 from p2l_sdk.votes.votes import Votes
 
 
@@ -140,3 +142,14 @@ def test_limits_of_the_threshold():
         np.testing.assert_allclose(board.rating_intervals, plain.rating_intervals, rtol=1e-3)
     _, ties = warning_of(columns((A, B, "tie"), (B, C, "tie")), "rk")
     np.testing.assert_allclose(ties.coefs, 0, atol=1e-4)
+
+
+def test_llms_without_a_vote_are_counted_not_listed():
+    rows = [{"prompt": "q", "model_a": "x", "model_b": "y", "winner": side} for side in ("model_a", "model_b")]
+    others = [f"llm-{i:02}" for i in range(20)]
+    found = undetermined(VoteCounts.of(Votes.read(rows, ["x", "y", *others])), Feedback.BT)
+    listed = ", ".join(others[:8])
+    assert found.endswith(f"of all LLMs: 20 of 22 LLMs are in no vote ({listed} and 12 more)")
+    rows += [{**row, "model_a": "v", "model_b": "w"} for row in rows]
+    found = undetermined(VoteCounts.of(Votes.read(rows, ["v", "w", "x", "y", *others])), Feedback.BT)
+    assert "12 more); they fall into 2 groups that are never compared" in found

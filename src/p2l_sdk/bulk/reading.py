@@ -10,6 +10,7 @@ import glob
 import itertools
 import json
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from p2l_sdk.tables.documents import json_value
 from p2l_sdk.tables.files import UNTYPED, kind_of
 from p2l_sdk.tables.grids import column_key
 from p2l_sdk.tables.headers import guess, known_columns
+from p2l_sdk.tables.inside import cells_inside, prompt_inside
 from p2l_sdk.tables.parquet import arrow_batches, parquet_rows, parquet_values
 from p2l_sdk.tables.places import Place, Places
 from p2l_sdk.tables.plain import plain_values
@@ -165,7 +167,7 @@ class Input:
             if not first:
                 return
             wanted = self._wanted(first, source.untyped)
-            own = list(dict.fromkeys(wanted.values()))
+            own = list(dict.fromkeys(their if their in first else their.partition(".")[0] for their in wanted.values()))
             if kind_of(name) == ".parquet" and len(own) < len(first):  # its other columns may be far larger
                 source = Source(name, _parquet(expanded(name), own), place=source.place)
             cells = PromptCells()
@@ -186,11 +188,13 @@ class Input:
         else:
             known: dict[str, str] = {name: name for name in _PROMPTS if name in first}
             known |= {our: their for our, their in known_columns(first, untyped, {}).items() if our in _PROMPTS}
+            if not known and (path := prompt_inside(first)):
+                known = {PROMPT: path}
             if not known:
                 near = guess(first, ["prompt"], []).get("prompt", "NAME")
                 raise TableError(
                     f"there is no column 'prompt' (there is: {', '.join(map(str, first))}); if it has another name: "
-                    f"--prompt-column {near!r}"
+                    f"--column {shlex.quote(f'prompt={near}')}"
                 )
             our = "prompt" if "prompt" in known else "conversation_a"
             found[our] = known[our]
@@ -289,11 +293,13 @@ def _named(chunk: Chunk, name: str) -> str:
     near = [n for n in chunk if n == name] or [n for n in chunk if column_key(n) == column_key(name)]
     if len(near) == 1:
         return near[0]
+    if cells_inside(chunk, name) is not None:
+        return name
     raise TableError(f"there is no column {name!r}; {did_you_mean(name, map(str, chunk))}")
 
 
 def _cells(chunk: Mapping[str, list[Any]], name: str, n: int) -> list[Any]:
-    column = chunk.get(name)
+    column = chunk.get(name) or cells_inside(chunk, name)
     if column is None:
         return [None] * n
     return [None if value is ABSENT else value for value in column] if ABSENT in column else column

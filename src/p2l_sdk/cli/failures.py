@@ -30,7 +30,7 @@ _SAME = (  # options that mean the same, the commonest first
     ("--models", "--llms", "--llm", "--candidates", "--only"),
     ("--output", "--out", "--out-dir", "--output-dir", "--folder", "--directory"),
     ("--cost", "--budget", "--max-cost"),
-    ("--column", "--prompt-column", "--text-column"),
+    ("--column", "--text-column"),
 )
 _OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 

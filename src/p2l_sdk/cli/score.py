@@ -17,6 +17,7 @@ from p2l_sdk.cli.common import (
     MODELS,
     OBJECTIVE,
     OPPONENTS,
+    PROMPT_COLUMN,
     given,
     listed,
     load_options,
@@ -44,7 +45,7 @@ def _address(context: click.Context, option: click.Parameter, value: str | None)
 @click.option("--output", metavar="DIR", required=True, help="Folder of the results: a new one, or one to go on with.")
 @MODEL
 @COSTS
-@click.option("--prompt-column", metavar="NAME", help="The column of prompts, if it is not called prompt.")
+@PROMPT_COLUMN
 @click.option("--id", "id_column", metavar="NAME", help="The column that names a row.  [id, if there is one]")
 @click.option("--by", metavar="NAME", help="A column of categories: statistics for each.")
 @click.option("--columns", metavar="A,B,...", callback=listed, help="More columns to write beside the results.")
@@ -75,7 +76,7 @@ def score(
     files: tuple[str, ...],
     output: str,
     model: str | None,
-    prompt_column: str | None,
+    column: str | None,
     id_column: str | None,
     by: str | None,
     columns: list[str] | None,
@@ -99,7 +100,7 @@ def score(
     top = (0 if coefficients else None) if top is None else top
     chosen = given(top=top, total=budget, models=None if models is None else tuple(models), **options)
     settings = Settings(model=model, coefficients=coefficients, **load_options(), **chosen)
-    read = Columns(prompt=prompt_column, id=id_column, by=by, keep=tuple(columns or ()))
+    read = Columns(prompt=column, id=id_column, by=by, keep=tuple(columns or ()))
     sizes = given(processes=processes, part_rows=part_rows, ray=ray)
     with _progress(as_json) as progress:
         found = score_files(files, output, settings, columns=read, progress=progress, **sizes)

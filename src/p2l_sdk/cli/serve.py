@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import click
 
 from p2l_sdk.cli.common import MODEL, load, number_type, say, say_matched, whole_type
-from p2l_sdk.errors import NO_VOTES, MissingExtraError
+from p2l_sdk.errors import NO_VOTES, MissingExtraError, P2LWarning
 
 if TYPE_CHECKING:
     from p2l_sdk.p2l import P2L
@@ -92,6 +93,7 @@ def serve(
     if checked is not None:
         _print_check(check(GatewayConfig.from_yaml(checked), load(model)), checked)
         return
+    warnings.filterwarnings("ignore", r".* this model reads", P2LWarning)  # a line for each long request
     settings = ServerSettings(
         host=host,
         port=port,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -32,6 +34,8 @@ _FOLDED = 10  # columns that a name needs which may be folded
 _GAP = 2  # between columns of a table
 _AT_ONCE = 1.0  # seconds in which work of an earlier run is found
 
+
+_PARTS = re.compile(r"[^-]*-|[^-]+")  # of a name
 
 _live = 0  # counters and bars that are shown
 
@@ -64,10 +68,24 @@ class Console(rich.console.Console):
 
 
 class Text(rich.text.Text):
-    """One line in a style."""
+    """One line in a style. A name that is too long for its column is broken behind a hyphen, not within a word."""
 
     def __init__(self, text: str = "", style: str = "") -> None:
         super().__init__(visible(text), style)
+
+    def wrap(self, console: rich.console.Console, width: int, **options: Any) -> rich.text.Lines:
+        """The lines of a column of this width."""
+        parts = _PARTS.findall(self.plain)
+        wide = self.cell_len != len(self.plain)
+        if wide or options.get("no_wrap") or " " in self.plain or not 0 < max(map(len, parts), default=0) <= width:
+            return super().wrap(console, width, **options)
+        ends, line = list[int](), 0
+        for end, part in zip(itertools.accumulate(map(len, parts)), parts, strict=True):
+            if line + len(part) > width:
+                ends.append(end - len(part))
+                line = 0
+            line += len(part)
+        return self.divide(ends)
 
 
 def print_table(console: Console, table: rich.table.Table, spare: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from p2l_sdk.tables.grids import column_key
 from p2l_sdk.tables.identifiers import is_figure
 from p2l_sdk.tables.near_names import near_names
 from p2l_sdk.tables.places import RowError
+from p2l_sdk.tables.score_cells import as_numbers
 from p2l_sdk.tables.sources import Chunk
 
 _OF_LLMS = ("model", "llm", "model_name", "llm_name", "modell", "language_model")
@@ -24,6 +25,7 @@ _SAME = (
     "question_id", "correct", "total", "n", "error", "prompt", "seconds", "first_token_seconds", "input_tokens",
     "output_tokens", "cost",
 )  # fmt: skip
+_QUESTIONS = "questions"  # the benchmark of results that name none
 _FEWEST = 3  # rows: a figure and two LLMs
 
 
@@ -61,12 +63,23 @@ def known_columns(table: Chunk, named: Mapping[str, str]) -> Chunk:
             find("score", _SCORE, texts=False)
             for name in _SAME:
                 find(name, (name,), texts=False)
+    if "question_id" in table and not {"benchmark", "score", "total"} & (table.keys() | found.keys()):
+        find("score", (*_SCORE, "correct", "is_correct"), texts=False)
     theirs_to_ours = {theirs: ours for ours, theirs in found.items()}
     return {
         theirs_to_ours.get(name, name): values
         for name, values in table.items()
         if name not in named.keys() - theirs_to_ours
     }
+
+
+def of_one_benchmark(table: Chunk) -> tuple[Chunk, tuple[str, ...]]:
+    """Results of single questions that name no benchmark, as those of one, and what to say of it; scores may be spelt
+    as outcomes ("correct")."""
+    if "benchmark" in table or not {"model", "question_id", "score"} <= table.keys():
+        return table, ()
+    named = {**table, "score": as_numbers(table["score"]), "benchmark": [_QUESTIONS] * len(table["model"])}
+    return named, (f"no column of benchmarks: all {_QUESTIONS} count as one",)
 
 
 def llm_names(table: Chunk) -> tuple[tuple[str, ...], np.ndarray]:

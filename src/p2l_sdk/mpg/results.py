@@ -1,7 +1,8 @@
 """Results of LLMs on benchmarks, in any of three forms, as one validated table.
 
-    per question        model, benchmark, question_id, score in [0, 1]; optional seconds, first_token_seconds,
-                        input_tokens, output_tokens, cost; rows with an `error` are left out
+    per question        model, benchmark, question_id, score in [0, 1] (or correct); optional seconds,
+                        first_token_seconds, input_tokens, output_tokens, cost; rows with an `error` are left out;
+                        without benchmark, all questions are of one
     counts              model, benchmark, correct, total
     published means     model, benchmark, score in [0, 1]; optional n (questions); or model and a column per benchmark
 
@@ -15,14 +16,14 @@ least one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
 from p2l_sdk.errors import ResultsError
-from p2l_sdk.mpg.result_columns import known_columns, llm_names, warn_of_figures
+from p2l_sdk.mpg.result_columns import known_columns, llm_names, of_one_benchmark, warn_of_figures
 from p2l_sdk.mpg.wide import (
     RANGE,
     Percent,
@@ -115,8 +116,9 @@ class Results:
         with table_errors(ResultsError, source):
             opened = open_source(source)
             table, rows = _answered(known_columns(whole_table(opened.chunks), names or {}))
+            table, notes = of_one_benchmark(table)
             with placed(lambda row: opened.place(rows[row])):
-                return cls._of_table(table, percent, columns)
+                return replace(cls._of_table(table, percent, columns), notes=notes)
 
     @classmethod
     def _of_table(cls, table: Chunk, percent: Percent, columns: Sequence[str] | None) -> Results:

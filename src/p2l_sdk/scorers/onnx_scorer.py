@@ -27,6 +27,7 @@ from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.limits_p2l import read_json, shown
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, pad
 from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.scorers.encoder import NoticingEncoder
 from p2l_sdk.scorers.head import NumpyHead, head_shapes
 from p2l_sdk.scorers.onnx_sessions import Runtime, Session, open_session
 from p2l_sdk.scorers.static import read_tokenizer
@@ -60,7 +61,8 @@ class OnnxScorer(NumpyHead):
         self, spec: ModelSpec, weights: Mapping[str, np.ndarray], encoder: PromptEncoder, session: Session, pad_id: int
     ) -> None:
         super().__init__(spec, weights)
-        self.token_ids, self._session, self._pad_id = encoder, session, pad_id
+        self.encoder = self.token_ids = encoder
+        self._session, self._pad_id = session, pad_id
         self._own_head = False  # whether the head is computed here, and not in the graph
 
     @classmethod
@@ -98,7 +100,7 @@ class OnnxScorer(NumpyHead):
             )
         render = _renderer(folder, report) if spec.chat else None
         pad_id, n_embeddings = (_count(report, name) for name in ("pad_id", "n_embeddings"))
-        encoder = PromptEncoder(spec, read_tokenizer(folder), render, n_embeddings)
+        encoder = NoticingEncoder(spec, read_tokenizer(folder), render, n_embeddings)
         inspect_onnx(file)
         scorer = cls(spec, weights, encoder, open_session(file, runtime, threads), pad_id or 0)
         scorer.require_fitting(str(file))

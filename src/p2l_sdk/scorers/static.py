@@ -18,6 +18,7 @@ from p2l_sdk.hub.folders import read_tensors, tokenizer_file
 from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder
 from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.scorers.encoder import NoticingEncoder
 from p2l_sdk.scorers.head import NumpyHead, check_familiarity, head_shapes
 from p2l_sdk.scorers.tryout import is_unusual, require_small, try_out
 
@@ -41,7 +42,7 @@ class StaticScorer(NumpyHead):
         self, spec: ModelSpec, encoder: PromptEncoder, weights: Mapping[str, np.ndarray], norm_power: float = 0.0
     ) -> None:
         super().__init__(spec, weights)
-        self._encode = encoder
+        self.encoder = self._encode = encoder
         self._table = weights["backbone.table"]
         self._token_weight = np.exp(weights["backbone.log_weight"])
         # applies the int8 scale of a token and its weight in the mean in one multiplication
@@ -63,7 +64,7 @@ class StaticScorer(NumpyHead):
         weights = read_tensors(folder)
         _check_weights(weights, spec, config["backbone_config"])
         norm_power = float(config["backbone_config"].get("norm_power", 0.0))
-        encoder = PromptEncoder(spec, read_tokenizer(folder), n_embeddings=len(weights["backbone.table"]))
+        encoder = NoticingEncoder(spec, read_tokenizer(folder), n_embeddings=len(weights["backbone.table"]))
         return cls(spec, encoder, weights, norm_power)
 
     def pooled(self, prompts: Sequence[Prompt]) -> np.ndarray:

@@ -14,7 +14,7 @@ from p2l_sdk.modeling.limits_p2l import DEEPEST, MOST_DIGITS, is_too_deep
 from p2l_sdk.tables.limits import LARGEST_DOCUMENT, MOST_NODES
 from p2l_sdk.tables.text import read_text
 
-_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*|0x[0-9a-fA-F]+)")  # in YAML
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")  # in YAML
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # in JSON, maybe half of a character
 
 
@@ -167,7 +167,7 @@ def _loader() -> Any:
 
 
 def _unusual(node: Any, text: str) -> DocumentError:
-    """For 1_0, 017 (which is 15) and 1:30 (which is 90): hardly anyone who writes them means that."""
+    """For 1_0, 017 (which is 15), 0x10 (16) and 1:30 (90): hardly anyone who writes them means that."""
     return DocumentError(
         f"line {node.start_mark.line + 1}: YAML takes {text[:40]} for a number of another notation; write it in "
         "decimal digits, or in quotes"

@@ -8,7 +8,7 @@ one column for each outcome. Everything else is asked for, with a guess (`guess`
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from p2l_sdk.tables.columns import is_missing, is_no_number, is_numeric, number_of
@@ -30,7 +30,7 @@ _BEATEN = (
     ("preferred_model", "rejected_model"), ("better_model", "worse_model"),
 )  # fmt: skip
 _OF_TIES = {"tie", "is_tie", "tied", "draw", "is_draw", "outcome", "result", "label", "vote", "verdict"}
-_CONVERSATIONS = ("conversation", "conversations", "messages")
+_CONVERSATIONS = ("conversation", "conversations", "messages", "full_conversation")
 _PROMPTS = ("question", "instruction", "text", "query", "user_prompt", "input", *_CONVERSATIONS)
 _ONE_HOT = {
     "winner_model_a": "model_a", "winner_model_b": "model_b", "winner_tie": "tie", "winner_both_bad": "both_bad",
@@ -138,6 +138,20 @@ def numeric_sides(chunk: Chunk) -> tuple[str, str] | None:
     return next(((by_plain[a], by_plain[b]) for a, b in pairs if a in by_plain and b in by_plain), None)
 
 
+def names_of_sides(chunk: Chunk) -> tuple[str, str] | None:
+    """Two columns named as two sides are, in which the same short texts stand ("Modell A", "Modell B"): the LLMs of
+    votes, whatever numbers stand beside them."""
+    cells = {name: [v for v in values if not is_missing(v)] for name, values in chunk.items() if isinstance(name, str)}
+    texts = {name: set(vs) for name, vs in cells.items() if vs and _are_texts(vs) and max(map(len, vs)) < _SHORT}
+    words = {name for name in texts if len(words_of(name).split()) > 1 and not is_numeric(cells[name], True)}
+    return next((pair for pair in _named_sides(words) if texts[pair[0]] & texts[pair[1]]), None)
+
+
+def pair_of_sides(names: Iterable[str]) -> tuple[str, str] | None:
+    """Two columns whose names differ as those of two sides do ("rating_a", "rating_b")."""
+    return next(_named_sides(names), None)
+
+
 def one_hot(chunk: Chunk, found: Mapping[str, str]) -> dict[str, str]:
     """The columns that say by 0 and 1 who won: name in the table -> outcome; empty if there are none."""
     if "winner" in chunk or "winner" in found:
@@ -238,13 +252,18 @@ def _side_pairs(free: Mapping[str, list[Any]]) -> Iterator[tuple[str, str]]:
         for name, values in short.items()
         if not all(side_or_tie(v) is not None or number_in(v) is not None for v in values)
     }
-    for first, second in itertools.permutations(short, 2):
+    yield from _named_sides(short)
+    for first, second in itertools.combinations(short, 2):
+        if len(short[first] & short[second]) >= 1 and len(short[first] | short[second]) > 1:
+            yield first, second
+
+
+def _named_sides(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Pairs of columns whose names differ in the word for one of two sides ("Left model", "Right model")."""
+    for first, second in itertools.permutations(names, 2):
         a, b = words_of(first).split(), words_of(second).split()
         swaps = [(x, y) for x, y in zip(a, b, strict=False) if x != y]
         if len(a) == len(b) and len(swaps) == 1 and swaps[0] in _SIDES:
-            yield first, second
-    for first, second in itertools.combinations(short, 2):
-        if len(short[first] & short[second]) >= 1 and len(short[first] | short[second]) > 1:
             yield first, second
 
 

@@ -12,6 +12,7 @@ from p2l_sdk.errors import TableError
 from p2l_sdk.tables.documents import json_value, whole_text
 from p2l_sdk.tables.grids import require_distinct
 from p2l_sdk.tables.places import Places
+from p2l_sdk.tables.promptfoo import promptfoo_rows
 from p2l_sdk.tables.text import open_text, read_text
 
 Row = Mapping[str, Any]
@@ -102,6 +103,8 @@ def _rows(value: Any, path: Path) -> list[Row]:
         return _of_split(value, path)
     if value.keys() == {"schema", "data"} and isinstance(value["data"], list):
         return _rows(value["data"], path)  # as pandas writes orient="table"
+    if (graded := promptfoo_rows(value)) is not None:
+        return graded
     columns = list(value.values())
     rows = [name for name, column in value.items() if isinstance(column, list) and _all_objects(column)]
     if rows and not {"prompt", "conversation_a"} & value.keys():

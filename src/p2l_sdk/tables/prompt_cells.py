@@ -6,11 +6,14 @@ is a list of turns is decided by its whole column, as a user may also ask about 
 - `conversation_a` holds conversations: each of its texts has to be a JSON list of messages.
 - The texts of `prompt` are read as JSON if most of them are JSON lists of turns (messages or strings), or all are
   lists however they are spelled; the others are refused then. Otherwise they are prompts as they stand.
-- Text that Python or numpy prints of a conversation is refused in any column: it cannot be read back with certainty.
+- A list of strings that Python printed is read where it prints as exactly this text again. Whatever else Python or
+  numpy print of a conversation is refused in any column: it cannot be read back with certainty.
 """
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import functools
 import json
 import re
@@ -40,7 +43,8 @@ _TRANSCRIPT = re.compile(  # what stands before a name stays in its line: else a
     r"\W*(user|human)[ \t]*:.*^[^\w\n]*(assistant|ai|bot|chatgpt|claude|gpt)[ \t]*:", re.I | re.S | re.M
 )
 _LOOKED_AT = 10_000  # characters of a text in which a transcript shows
-_HOLDERS = ("messages", "conversation", "conversations", "turns")  # keys of objects around a list of messages
+_ASKED = "user"  # the key of the question in a turn that two LLMs answered
+HOLDERS = ("messages", "conversation", "conversations", "turns")  # keys of objects around a list of messages
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Refused:
 
 class _Kind(Enum):
     TEXT = auto()
-    STRINGS = auto()  # a JSON list of strings and nulls
+    STRINGS = auto()  # a list of strings, in JSON with nulls
     MESSAGES = auto()  # a JSON list of messages
     UNREADABLE = auto()  # another spelling of a list of turns, or one that was cut off
 
@@ -70,7 +74,29 @@ def prompt_of_cell(value: Any) -> Any:
             raise TableError(f"the prompt is a list of turns as Python prints it ({_start(value)}); {REMEDY}")
     elif isinstance(value, list) and all(turn is None or isinstance(turn, str) for turn in value):
         return [{"role": "user", "content": turn} for turn in value if turn is not None]
+    value = _held(value)
+    if _is_of_pairs(value):
+        return [turn[_ASKED] for turn in value]
     return _of_sharegpt(value) if is_sharegpt(value) else value
+
+
+def _held(value: Any) -> Any:
+    """The list of messages in an object around it, such as the body of a request; any other value as it is."""
+    if not isinstance(value, Mapping) or "role" in value:
+        return value
+    return next((value[name] for name in HOLDERS if isinstance(value.get(name), list)), value)
+
+
+def _is_of_pairs(value: Any) -> bool:
+    """Whether a value is a list of turns that two LLMs answered, as newer data of the Arena have it
+    (`full_conversation`)."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(
+            isinstance(turn, Mapping) and isinstance(turn.get(_ASKED), Mapping) and "role" not in turn for turn in value
+        )
+    )
 
 
 def is_sharegpt(value: Any) -> bool:
@@ -173,9 +199,12 @@ def _read(text: str) -> tuple[_Kind, Any]:
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":  # a list and more: a question about it
             return _Kind.TEXT, None
+        if (strings := _strings_of_python(text.strip())) is not None:
+            return _Kind.STRINGS, strings
         return _Kind.UNREADABLE if _is_list(text, error) else _Kind.TEXT, None
     except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets
         return _Kind.TEXT, None
+    value = _held(value)
     if not isinstance(value, list):
         return _Kind.UNREADABLE if _holds_list(value) else _Kind.TEXT, None
     if all(turn is None or isinstance(turn, str) for turn in value):
@@ -188,13 +217,22 @@ def _read(text: str) -> tuple[_Kind, Any]:
     return _Kind.UNREADABLE if pairs else _Kind.TEXT, None
 
 
+def _strings_of_python(text: str) -> list[str] | None:
+    """The list of strings that Python prints as exactly this text; None if there is none: numpy leaves out commas."""
+    if not text.startswith(("['", '["')):
+        return None
+    with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        value = ast.literal_eval(text)
+        if isinstance(value, list) and all(isinstance(turn, str) for turn in value) and repr(value) == text:
+            return value
+    return None
+
+
 def _holds_list(value: Any) -> bool:
     """Whether a JSON value that is no list is a single message, or something around a list of turns."""
     if isinstance(value, str):
         return _LIST.match(value) is not None
-    return isinstance(value, dict) and (
-        {"role", "content"} <= value.keys() or any(isinstance(value.get(name), list) for name in _HOLDERS)
-    )
+    return isinstance(value, dict) and {"role", "content"} <= value.keys()
 
 
 def _is_list(text: str, error: json.JSONDecodeError) -> bool:

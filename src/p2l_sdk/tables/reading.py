@@ -17,8 +17,10 @@ from p2l_sdk.tables.faults import Skipped
 from p2l_sdk.tables.files import read_json, read_rows
 from p2l_sdk.tables.grids import column_key
 from p2l_sdk.tables.headers import beaten, known_columns, one_hot, winner_of
+from p2l_sdk.tables.inside import cells_inside, prompt_inside
 from p2l_sdk.tables.limits import MOST_ROWS, too_many_rows
 from p2l_sdk.tables.near_names import NearNames
+from p2l_sdk.tables.prompt_cells import HOLDERS
 from p2l_sdk.tables.sources import ABSENT, Chunk, Source
 from p2l_sdk.tables.text import path_of
 from p2l_sdk.tables.warn import warn_caller
@@ -209,6 +211,9 @@ class Applied:
         theirs = {name: ours for ours, name in self.columns.items()}
         hidden = {ours for ours in self.columns if ours not in theirs} | self._outcomes.keys()
         named = {theirs.get(name, name): column for name, column in chunk.items() if name not in hidden}
+        for ours, name in self.columns.items():
+            if name not in chunk and (inside := cells_inside(chunk, name)) is not None:
+                named[ours] = inside
         if self._outcomes and "winner" not in named:
             words = list(self._outcomes.values())
             rows = zip(*(chunk.get(name, _absent(chunk)) for name in self._outcomes), strict=True)
@@ -225,6 +230,8 @@ class Applied:
                 near = [n for n in chunk if isinstance(n, str) and column_key(n) == column_key(name)]
                 if name in chunk or len(near) == 1:
                     self.columns[ours] = name if name in chunk else near[0]
+                elif cells_inside(chunk, name) is not None:
+                    self.columns[ours] = name
                 else:
                     raise TableError(f"there is no column {name!r} (for {ours}); {did_you_mean(name, map(str, chunk))}")
             pair = beaten(chunk, self._untyped, self.columns)
@@ -237,6 +244,10 @@ class Applied:
             if ours != name or ours in given
         }
         self._outcomes = self._outcomes or one_hot(chunk, self.columns)
+        if not {"prompt", "conversation_a"} & (chunk.keys() | self.columns.keys()):
+            path = prompt_inside(chunk)
+            if path is not None:
+                self.columns["conversation_a" if path.endswith(HOLDERS) else "prompt"] = path
 
     def _with_new_names(self, chunk: Chunk) -> Chunk:
         new = self._reading.rename

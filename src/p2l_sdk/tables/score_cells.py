@@ -25,7 +25,7 @@ from p2l_sdk.tables.columns import (
     may_be_scores,
     number_of,
 )
-from p2l_sdk.tables.headers import guess
+from p2l_sdk.tables.headers import guess, names_of_sides
 from p2l_sdk.tables.identifiers import is_flag
 from p2l_sdk.tables.sources import Chunk
 
@@ -96,6 +96,12 @@ def written_scores(table: Chunk, untyped: bool, without: Iterable[str] = ()) -> 
     return found
 
 
+def details_of_llms(table: Chunk) -> set[str]:
+    """The columns that say more of an LLM's answers, beside its scores: of "gpt-4" such as "gpt-4|total_cost"."""
+    names = {name for name in table if isinstance(name, str)}
+    return {name for name in names if "|" in name and name.rpartition("|")[0] in names}
+
+
 def spells_numbers(table: Chunk, untyped: bool) -> bool:
     """Whether the values of a table are texts, even numbers: of a file that has no types, or of one in memory where
     everything is a string (`pd.read_csv(..., dtype=str)`)."""
@@ -106,9 +112,10 @@ def spells_numbers(table: Chunk, untyped: bool) -> bool:
     return kinds == {str} and any(is_numeric(values, True) for values in rest)
 
 
-def is_scores(chunk: Chunk, untyped: bool) -> bool:
-    """Whether this is a table of scores: it has prompts and columns of scores, and none of the columns of votes."""
-    if not may_be_scores(chunk):
+def is_scores(chunk: Chunk, untyped: bool, named: bool = False) -> bool:
+    """Whether this is a table of scores: it has prompts and columns of scores, and none of the columns of votes; nor
+    two columns that name the sides of votes, unless the LLMs are `named`."""
+    if not may_be_scores(chunk) or (not named and names_of_sides(chunk)):
         return False
     if is_long(chunk, untyped):
         return True

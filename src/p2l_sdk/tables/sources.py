@@ -19,6 +19,7 @@ from p2l_sdk.errors import MissingExtraError, P2LError, TableError, UnknownModel
 from p2l_sdk.tables.files import KINDS, UNTYPED, Row, is_data, kind_of, no_table, read_rows
 from p2l_sdk.tables.grids import require_distinct, require_few_cells, require_few_columns
 from p2l_sdk.tables.limits import CELLS_PER_CHUNK
+from p2l_sdk.tables.markdown import markdown_rows
 from p2l_sdk.tables.parquet import arrow_batches, parquet_rows, parquet_values
 from p2l_sdk.tables.places import JoinedPlaces, Place, Places
 from p2l_sdk.tables.plain import all_plain, plain_values
@@ -220,6 +221,9 @@ def _of_path(name: str) -> Source:
     if kind is not None:
         rows = read_rows(path, most=None)
         return Source(name, _of_plain_rows(rows), kind in UNTYPED, rows.place)
+    if path.suffix.lower() == ".md" and path.is_file():  # as prompts, such a file is text
+        places = Places()
+        return Source(name, _of_plain_rows(markdown_rows(path, places)), True, places)
     parts = _SPLIT.fullmatch(name)
     if parts and expanded(parts["folder"]).is_dir():
         return _of_folder(expanded(parts["folder"]), parts["split"], parts["folder"])

@@ -37,11 +37,7 @@ def undetermined(counts: VoteCounts, feedback: Feedback) -> str | None:
     if len(separated) > 1:
         connected = _groups(len(names), np.concatenate([winners, losers]), np.concatenate([losers, winners]))
     if len(connected) > 1:
-        connected.sort(key=len, reverse=True)
-        parts.append(
-            f"they fall into {len(connected)} groups that are never compared, not even through others: "
-            + _words(connected, names)
-        )
+        parts.append(_apart(sorted(connected, key=len, reverse=True), names))
     if len(separated) > len(connected):
         parts.append(
             f"there are {len(separated)} groups whose members never lost (or never won) against the others, best "
@@ -149,6 +145,19 @@ def _closed(node: int, stack: list[int], on_stack: list[bool]) -> list[int]:
         group.append(stack.pop())
         on_stack[group[-1]] = False
     return group
+
+
+def _apart(groups: list[np.ndarray], names: list[str]) -> str:
+    """What to say of groups that no vote connects, the largest first; of many without any vote, that they have none."""
+    alone = [group for group in groups if len(group) == 1]
+    if len(alone) <= _SHOWN:
+        return f"they fall into {len(groups)} groups that are never compared, not even through others: " + _words(
+            groups, names
+        )
+    some = ", ".join(names[group[0]] for group in alone[:_SHOWN])
+    said = f"{len(alone)} of {len(names)} LLMs are in no vote ({some} and {len(alone) - _SHOWN} more)"
+    rest = groups[: -len(alone)]
+    return said if len(rest) < 2 else f"{said}; {_apart(rest, names)}"
 
 
 def _words(groups: list[np.ndarray], names: list[str]) -> str:

@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from p2l_sdk.errors import NEW_LINE, TableError
-from p2l_sdk.tables.headers import VOTES, answers_of_pairs, guess
+from p2l_sdk.tables.columns import is_index, is_numeric, is_own
+from p2l_sdk.tables.headers import VOTES, answers_of_pairs, guess, names_of_sides, pair_of_sides
 from p2l_sdk.tables.reading import COLUMNS, Reading
 from p2l_sdk.tables.sources import Chunk, Source, whole_table
 from p2l_sdk.tables.vote_codes import OUTCOMES, VoteCodes, is_open, winner_guesses, winner_options
@@ -46,18 +47,27 @@ def require_columns(
             "gave them; votes need the names of both: add columns such as chosen_model and rejected_model"
         )
         raise TableError(NEW_LINE.join(lines))
-    if {"doc_id", "doc", "resps"} <= first.keys():
-        lines[0] = f"{source.place(0)} is a sample log of lm-evaluation-harness, which holds no votes"
+    logged = {"doc_id", "doc", "resps"} <= first.keys()
+    if logged or {"results", "configs", "versions"} <= first.keys():
+        what = "a sample log" if logged else "a summary"
+        lines[0] = f"{source.place(0)} is {what} of lm-evaluation-harness, which holds no votes"
         lines.append("to compare the LLMs on its tasks: p2l mpg report --results FOLDER")
         lines.append(
             "to train on it: a table with the columns prompt, model and score, one row for each sample (doc has the "
             "question, model is the folder's name)"
         )
         raise TableError(NEW_LINE.join(lines))
-    found = guess(table, missing, [name for name in first if name in COLUMNS])
+    rated = _rated_sides(table, source.untyped) if "winner" in missing else None
+    found = guess(table, missing, [*(name for name in first if name in COLUMNS), *(rated or ())])
     if "model_a" in missing and "model_a" not in found:
         found.pop("winner", None)  # of what?
     no_prompts = ["there is no column of prompts: none looks like it"] if {"prompt"} & {*missing} - {*found} else []
+    if rated is not None:
+        lines.append(
+            f"{rated[0]!r} and {rated[1]!r} look like a rating of each side: write who won into a column winner "
+            "(model_a where the first is higher, model_b, or tie)"
+        )
+        lines.append(f"if they are LLMs, with scores: --llms {shlex.quote(','.join(rated))} (models=[...])")
     if not found:
         lines += no_prompts
         lines.append(f"if it has another name, add: --column {missing[0]}=NAME (columns={{...}})")
@@ -78,6 +88,12 @@ def require_columns(
         )
     lines.append(f"if that is right, add: {' '.join(options)} (in Python: {', '.join(python)})")
     raise TableError(NEW_LINE.join(lines))
+
+
+def _rated_sides(table: Chunk, untyped: bool) -> tuple[str, str] | None:
+    """Two columns of numbers that are named as two sides are, where others name the LLMs of these sides."""
+    numbers = [str(n) for n, v in table.items() if not is_own(n) and not is_index(n) and is_numeric(v, untyped)]
+    return pair_of_sides(numbers) if names_of_sides(table) else None
 
 
 def _trial(

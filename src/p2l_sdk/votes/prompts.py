@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from p2l_sdk.errors import TableError, VotesError, did_you_mean
 from p2l_sdk.modeling.prompt_p2l import Prompt
@@ -22,8 +23,11 @@ from p2l_sdk.tables.prompt_cells import PromptCells
 from p2l_sdk.tables.reading import Reading
 from p2l_sdk.tables.sources import ABSENT, Chunk, Source, of_rows, table_errors
 from p2l_sdk.tables.text import open_text, text_lines
+from p2l_sdk.tables.warn import warn_caller
 
 _TEXT = ("", ".txt", ".md")
+_MARKUP = re.compile(r"#{1,6} \S|```|~~~|-{3,}\s*$|={3,}\s*$|\|.*\|\s*$")  # headings, fences, rules, tables
+_SHOWN = 40  # characters of a line in a message
 
 
 def read_prompts(path: str | Path, column: str | None = None, *, shared: bool = False) -> Iterator[Prompt]:
@@ -78,11 +82,25 @@ def _pairs(path: str | Path, column: str | None, by: str | None, shared: bool) -
             yield from _of_rows(read_rows(path, most=None), columns, kind in UNTYPED, by, shared)
         elif Path(path).suffix.lower() in _TEXT:
             _require_no_column(by, f"{str(path)!r} is a text of one prompt per line")
+            if column is not None and not shared:
+                warn_caller(f"{str(path)!r} is a text of one prompt per line, and has no columns")
             with open_text(Path(path)) as file:
-                for number, line in text_lines(file):
-                    yield _checked(line, f"line {number}"), None
+                yield from ((prompt, None) for prompt in _of_text(file))
         else:
             raise VotesError(no_table(path, f"text with one prompt per line (.txt, .md or no ending), {KINDS}"))
+
+
+def _of_text(file: TextIO) -> Iterator[Prompt]:
+    """A prompt from each line. P2LWarning: a line looks like a mark of Markdown, so that lines may be no prompts."""
+    marked = False
+    for number, line in text_lines(file):
+        if not marked and _MARKUP.match(line):
+            marked = True
+            warn_caller(
+                f"line {number} ({line.strip()[:_SHOWN]!r}) looks like Markdown, and is read as a prompt; "
+                "leave such lines out, or put prompts of several lines into a table"
+            )
+        yield _checked(line, f"line {number}")
 
 
 def _require_no_column(by: str | None, what: str) -> None:
@@ -105,6 +123,13 @@ def _of_rows(
     for chunk in source.chunks:
         if not {"prompt", "conversation_a"} & chunk.keys():
             near = guess(chunk, ["prompt"], []).get("prompt", "NAME")
+            only = str(next(iter(chunk))) if len(chunk) == 1 and untyped else ""
+            if len(only.split()) > 1:  # a header that is a text itself
+                raise TableError(
+                    f"there is no column 'prompt', and the first line ({only[:_SHOWN]!r}), which names the columns, "
+                    "may be a prompt itself: write prompt above it, or let the file's name end in .txt; if it is a "
+                    f"name: --column {shlex.quote(f'prompt={only}')} (column={only!r})"
+                )
             raise TableError(
                 f"{rows.place(start)} has no column 'prompt' (it has: {', '.join(map(str, chunk))}); if it has another "
                 f"name: --column {shlex.quote(f'prompt={near}')} (column={near!r})"

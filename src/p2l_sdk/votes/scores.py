@@ -31,7 +31,7 @@ from p2l_sdk.tables.near_names import near_names, warning_of
 from p2l_sdk.tables.notation import require_one_notation
 from p2l_sdk.tables.places import RowError, placed
 from p2l_sdk.tables.reading import Applied, Findings, Reading
-from p2l_sdk.tables.score_cells import Roles, as_numbers, spelling, spells_numbers, written_scores
+from p2l_sdk.tables.score_cells import Roles, as_numbers, details_of_llms, spelling, spells_numbers, written_scores
 from p2l_sdk.tables.sources import Chunk, Source, open_source, table_errors, whole_table
 from p2l_sdk.votes.long_scores import ask_for_long, wide_table
 from p2l_sdk.votes.score_rows import score_of, sound_rows
@@ -140,6 +140,8 @@ class Scores:
             {_trimmed(name): values for name, values in table.items()},
             spells_numbers(table, source.untyped),
         )
+        details = details_of_llms(table) - {*(models or ()), *(among or ())}
+        table = {name: values for name, values in table.items() if name not in details}
         long = is_long(table, untyped)
         if not long and not {"prompt", "conversation_a"} & table.keys():
             has = ", ".join(map(str, table))
@@ -195,6 +197,8 @@ class Scores:
         roles = Roles.of(table, names, written, categories.arrays(), numbers | set(not_llms)) if taken else None
         if roles is not None and roles.warning is not None:
             warnings.warn(roles.warning, P2LWarning, stacklevel=4)
+        if roles is not None and details:
+            roles = replace(roles, texts=(*roles.texts, *sorted(details)))
         said = str(roles or (f"read as LLMs: {', '.join(names)}; scores are {spelt}" if spelt else ""))
         findings = Findings(skipped, done.columns, renamed=done.renamed, near=near, roles=said)
         return cls(prompts, names, read, categories.arrays(), found, findings)

@@ -4,6 +4,7 @@ resumed: it is locked for one process, a half-written last line is removed, and 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def _is_sound(cell: tuple[str, Any]) -> bool:
 
 
 class Journal:
-    """Appends rows to a file; a context manager.
+    """Appends rows to a file; a context manager, which leaves neither file nor folder where there is no row.
 
     Attributes:
         path: path of the file.
@@ -101,6 +102,8 @@ class Journal:
         with write_faults(path):
             if self.path.is_dir():
                 raise ResultsError(f"{str(path)!r} is a folder; name a file for the answers")
+            new = [self.path, *itertools.takewhile(lambda folder: not folder.exists(), self.path.parents)]
+            self._new = [] if self.path.exists() else new
             if not self.path.parent.is_dir():
                 require_writable(self.path.parent)
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,6 +133,10 @@ class Journal:
     ) -> None:
         with contextlib.suppress(OSError):  # of a line that `write` could not write; it has said so
             self._file.close()
+        if not self.rows:
+            with contextlib.suppress(OSError):  # something else stands there by now
+                for path in self._new:
+                    path.rmdir() if path.is_dir() else path.unlink()
 
     def write(self, row: Row) -> None:
         """Write one line; it is handed to the operating system before this returns, so it survives this process.
