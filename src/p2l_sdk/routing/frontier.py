@@ -208,12 +208,12 @@ def _draw_router(ax: Any, found: Frontier, label: str, j: int) -> None:
 def _draw_llms(ax: Any, found: Frontier) -> None:
     """Draw the single LLMs, with names that do not meet."""
     x, y = found.model_costs * 1000.0, found.model_scores
-    if found.limits and len(x) <= _MOST_NAMES:
-        bars = np.maximum(np.abs(found.limits["models"].T - y), 0.0)
-        ax.errorbar(x, y, bars, fmt="none", ecolor=pictures.GREY, elinewidth=1.0, zorder=2)
+    bars = found.limits["models"] if found.limits and len(x) <= _MOST_NAMES else None
+    if bars is not None:
+        ax.errorbar(x, y, np.abs(bars.T - y), fmt="none", ecolor=pictures.GREY, elinewidth=1.0, zorder=2)
     ax.scatter(x, y, s=26, color=pictures.ORANGE, edgecolor=pictures.INK, linewidth=0.5, zorder=3, label="single LLM")
     ax.margins(x=0.08, y=0.08)
-    pictures.name_points(ax, x, y, found.models, pictures.BROWN, _to_name(found))
+    pictures.name_points(ax, x, y, found.models, pictures.BROWN, _to_name(found), bars)
 
 
 def _to_name(found: Frontier) -> list[int]:
