@@ -32,9 +32,10 @@ _LACKING = re.compile("Glyph .* missing from font")
 _NAMED = 3  # texts in a warning
 _LONG = 36  # characters of an LLM's name
 _TINY = 8  # font size of names beside points
-_BESIDE = (
-    (6, 0, "left"), (-6, 0, "right"), (0, 10, "center"), (0, -10, "center"), (6, 9, "left"), (6, -9, "left"),
-    (-6, 9, "right"), (-6, -9, "right"), (0, 19, "center"), (0, -19, "center"), (6, 18, "left"), (6, -18, "left"),
+_BESIDE = (  # below rather than above, where lines are that do better than the points
+    (6, 0, "left"), (-6, 0, "right"), (0, -10, "center"), (0, 10, "center"), (6, -9, "left"), (6, 9, "left"),
+    (-6, -9, "right"), (-6, 9, "right"), (0, -19, "center"), (6, -18, "left"), (0, -28, "center"),
+    (0, 19, "center"), (6, 18, "left"), (0, 28, "center"),
 )  # fmt: skip
 
 _ENDINGS = (".png", ".pdf", ".svg")
@@ -248,13 +249,15 @@ def name_points(
     a place.
 
     Args:
-        ax: with its final scales and limits.
+        ax: with everything else that takes room in the figure: titles, labels and a legend decide where points lie.
         x, y: `(n,)` the points.
         names: of the points.
         colour: of the text.
         named: the points that get their names.
         bars: `(n, 2)` the lower and upper ends of the points' error bars; None without any.
     """
+    figure: Any = ax.figure
+    figure.draw_without_rendering()  # lays it out
     low, places, high = (
         ax.transData.transform(np.column_stack([x, heights])) * 72.0 / ax.figure.dpi  # in typographic points
         for heights in ((y, y, y) if bars is None else (bars[:, 0], y, bars[:, 1]))
