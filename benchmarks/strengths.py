@@ -7,8 +7,8 @@ often a check as small as val finds that of each of the five LLMs of which most 
 time and memory of a large run.
 
     p2l train --votes ../shared/data/mmlu_pro/scores_train.parquet --output runs/mmlu_pro
-    python benchmarks/strengths.py --model runs/mmlu_pro [--data ../shared/data] [--seed 0] [--folds 5] [--least 60]
-        [--many 100000] [--json]
+    python benchmarks/strengths.py --model runs/mmlu_pro [--data ../shared/data] [--seed 0] [--folds 5]
+        [--expected] [--least 60] [--many 100000] [--json]
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 from measuring import machine, print_json
 
-from p2l_sdk import P2L, Scores
+from p2l_sdk import P2L, Scores, Votes
 from p2l_sdk.analysis import Strengths, strengths
-from p2l_sdk.analysis.report import LEAST
+from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.tables.files import read_rows
 from p2l_sdk.training import TrainingConfig, train
 
@@ -97,7 +97,13 @@ def on_val(found: Strengths, data: Path) -> dict[str, Any]:
     }
 
 
-def fold_by_fold(data: Path, seed: int, n_folds: int, least: float) -> dict[str, Any]:
+def known(file: Path, expect: bool) -> Votes | list[Prompt]:
+    """The scores of a file as votes, or only its prompts."""
+    votes = Votes.read(file)
+    return votes.prompts if expect else votes
+
+
+def fold_by_fold(data: Path, seed: int, n_folds: int, least: float | None, expect: bool) -> dict[str, Any]:
     """The same on train alone, where the rule for what is told was chosen: models of all folds but one, and signs on
     that one, on the whole of it and on parts that are as small as val."""
     whole, each = Scores.read(data / "mmlu_pro" / "scores_train.parquet"), []
@@ -111,7 +117,7 @@ def fold_by_fold(data: Path, seed: int, n_folds: int, least: float) -> dict[str,
             file.write_text("\n".join(lines) + "\n", encoding="utf-8")
             p2l = train(TrainingConfig(votes=str(file), output=str(Path(folder) / "model"), seed=seed))
             assert p2l is not None
-            found = strengths(p2l, [whole.prompts[i] for i in rows], least=least, seed=seed)
+            found = strengths(p2l, known(file, expect), least=least, seed=seed)
         order = [whole.models.index(name) for name in found.models]
         others = np.flatnonzero(fold == k)
         cluster, scores = found.assign([whole.prompts[i] for i in others]), whole.scores[others][:, order]
@@ -131,7 +137,7 @@ def fold_by_fold(data: Path, seed: int, n_folds: int, least: float) -> dict[str,
     }
 
 
-def large(p2l: P2L, prompts: list[str], n: int) -> dict[str, float]:
+def large(p2l: P2L, prompts: list[Prompt], n: int) -> dict[str, float]:
     """Seconds and megabytes of `n` prompts: those of the data, with a number in front of each repetition."""
     many = [f"{i // len(prompts)} {prompts[i % len(prompts)]}" for i in range(n)]
     began = time.perf_counter()
@@ -146,14 +152,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folds", type=int, default=0, help="also with models of all such parts of train but one")
-    parser.add_argument("--least", type=float, default=LEAST, help="rating points of what is told")
+    parser.add_argument("--expected", action="store_true", help="from the prompts alone, without their scores")
+    parser.add_argument("--least", type=float, help="rating points of what is told")
     parser.add_argument("--many", type=int, default=0, help="prompts of the timed run, with the default model")
     parser.add_argument("--json", action="store_true")
     arguments = parse(parser)
     p2l = P2L.from_pretrained(arguments.model)
-    rows = list(read_rows(arguments.data / "mmlu_pro" / "scores_train.parquet"))
-    prompts = [row["prompt"] for row in rows]
-    found = strengths(p2l, prompts, least=arguments.least, seed=arguments.seed)
+    train_file = arguments.data / "mmlu_pro" / "scores_train.parquet"
+    found = strengths(p2l, known(train_file, arguments.expected), least=arguments.least, seed=arguments.seed)
     results: dict[str, Any] = {
         "clusters": len(found.clusters),
         "adjusted mutual information": subjects(found, arguments.data),
@@ -161,10 +167,10 @@ def main() -> None:
     }
     if arguments.folds:
         results[f"{arguments.folds} folds of train"] = fold_by_fold(
-            arguments.data, arguments.seed, arguments.folds, arguments.least
+            arguments.data, arguments.seed, arguments.folds, arguments.least, arguments.expected
         )
     if arguments.many:
-        results["large"] = large(P2L.from_pretrained(), prompts, arguments.many)
+        results["large"] = large(P2L.from_pretrained(), Votes.read(train_file).prompts, arguments.many)
     if arguments.json:
         print_json(machine=machine(), threads=THREADS, seed=arguments.seed, **results)
         return

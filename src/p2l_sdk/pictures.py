@@ -32,9 +32,10 @@ _LACKING = re.compile("Glyph .* missing from font")
 _NAMED = 3  # texts in a warning
 _LONG = 36  # characters of an LLM's name
 _TINY = 8  # font size of names beside points
-_BESIDE = (
-    (6, 0, "left"), (-6, 0, "right"), (0, 10, "center"), (0, -10, "center"), (6, 9, "left"), (6, -9, "left"),
-    (-6, 9, "right"), (-6, -9, "right"), (0, 19, "center"), (0, -19, "center"), (6, 18, "left"), (6, -18, "left"),
+_BESIDE = (  # below rather than above, where lines are that do better than the points
+    (6, 0, "left"), (-6, 0, "right"), (0, -10, "center"), (0, 10, "center"), (6, -9, "left"), (6, 9, "left"),
+    (-6, -9, "right"), (-6, 9, "right"), (0, -19, "center"), (6, -18, "left"), (0, -28, "center"),
+    (0, 19, "center"), (6, 18, "left"), (0, 28, "center"),
 )  # fmt: skip
 
 _ENDINGS = (".png", ".pdf", ".svg")
@@ -236,18 +237,32 @@ def require_pyplot() -> Any:
 
 
 def name_points(
-    ax: matplotlib.axes.Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], colour: str, named: Sequence[int]
+    ax: matplotlib.axes.Axes,
+    x: np.ndarray,
+    y: np.ndarray,
+    names: Sequence[str],
+    colour: str,
+    named: Sequence[int],
+    bars: np.ndarray | None = None,
 ) -> None:
-    """Write names beside points, each where it meets no other name and no point, as far as there is such a place.
+    """Write names beside points, each where it meets no other name, no point and no error bar, as far as there is such
+    a place.
 
     Args:
-        ax: with its final scales and limits.
+        ax: with everything else that takes room in the figure: titles, labels and a legend decide where points lie.
         x, y: `(n,)` the points.
         names: of the points.
         colour: of the text.
         named: the points that get their names.
+        bars: `(n, 2)` the lower and upper ends of the points' error bars; None without any.
     """
-    places = ax.transData.transform(np.column_stack([x, y])) * 72.0 / ax.figure.dpi  # in typographic points
+    figure: Any = ax.figure
+    figure.draw_without_rendering()  # lays it out
+    low, places, high = (
+        ax.transData.transform(np.column_stack([x, heights])) * 72.0 / ax.figure.dpi  # in typographic points
+        for heights in ((y, y, y) if bars is None else (bars[:, 0], y, bars[:, 1]))
+    )
+    lines = [(px - 1, px + 1, bottom, top) for (px, bottom), (_, top) in zip(low, high, strict=True)]
     left, right = (ax.transAxes.transform((edge, 0.0))[0] * 72.0 / ax.figure.dpi for edge in (0.0, 1.0))
     shown = llm_names(names)
     height, taken = 1.25 * _TINY, [(px - 3, px + 3, py - 3, py + 3) for px, py in places]
@@ -257,7 +272,7 @@ def name_points(
         for dx, dy, side in _BESIDE:
             start = places[i, 0] + dx - {"left": 0.0, "center": width / 2, "right": width}[side]
             box = (start, start + width, places[i, 1] + dy - height / 2, places[i, 1] + dy + height / 2)
-            met = sum(_common(box, other) for k, other in enumerate(taken) if k != i)
+            met = sum(_common(box, other) for k, other in enumerate([*taken, *lines]) if k != i)
             met += height * (max(left - box[0], 0.0) + max(box[1] - right, 0.0))
             if best is None or met < best[0] - 1e-9:
                 best = met, (dx, dy), side, box

@@ -14,6 +14,7 @@ from p2l_sdk.modeling.spec_p2l import ModelSpec
 TOPICS = ("algebra", "poetry", "cooking", "law", "chess")
 MODELS = tuple("abcdefgh")
 _WIDTH = 6
+_SMALL = 1000  # of a prompt's number, which its vector passes on, in such a small unit that it tells nothing apart
 
 
 class TopicScorer:
@@ -35,13 +36,15 @@ class TopicScorer:
             topic, number = str(prompt).split()
             random = np.random.default_rng([self._seed, int(number)])
             k = TOPICS.index(topic)
-            rows.append(np.concatenate([self._centres[k] + 0.2 * random.normal(size=_WIDTH), [k, int(number)]]))
+            rows.append(
+                np.concatenate([self._centres[k] + 0.2 * random.normal(size=_WIDTH), [k, int(number) / _SMALL]])
+            )
         return np.array(rows, dtype=np.float32)
 
     def score_pooled(self, pooled: np.ndarray) -> Coefficients:
         rows = []
-        for k, number in pooled[:, -2:].astype(int):
-            random = np.random.default_rng([self._seed, 7, int(number)])
+        for k, number in np.rint(pooled[:, -2:] * [1, _SMALL]).astype(int):
+            random = np.random.default_rng([self._seed, 7, number])
             rows.append(self._strengths[k] + np.linspace(1, -1, len(MODELS)) + 0.5 * random.normal(size=len(MODELS)))
         return Coefficients(np.array(rows, dtype=np.float32), None, None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,6 +75,10 @@ class PromptMap:
         tree = Tree.of(points, seed)
         texts, scored = ["\n".join(user_turns(prompt)) for prompt in sample], scorer.score_pooled(vectors)
         return cls(texts, points, scored, tree.leaf(points), space, tree, n_prompts, different.n_repeated)
+
+    def leaf_of(self, p2l: P2L, batch: Sequence[Prompt]) -> np.ndarray:
+        """`(n,)` the leaf of each prompt of a batch."""
+        return self.tree.leaf(self.space.points(pooling(p2l).pooled(batch)))
 
     def nearest(self, inside: np.ndarray, n: int) -> tuple[str, ...]:
         """The texts of the prompts nearest to the middle of some `(n_sampled,)` of them, each text once."""

@@ -81,7 +81,9 @@ class Strengths(Tabular):
         n_repeated: how many more there were, which repeat one of these (as in a table of votes) and do not count.
         level: of the limits: the chance that all of them hold together, where the prompts are a random sample and the
             model is right; of its own error for a group of like prompts, each allows for as much as `level` of such
-            errors are.
+            errors are. Of measured deviations: the chance of each that it holds what the votes on an eighth as many
+            further prompts measure; none is so narrow that the search as a whole finds more by chance than it may.
+        measured: whether the deviations are what votes on the prompts measured, not what the model expects.
         own_error: whether the model knows its own error, so that the limits include it.
         least: rating points below which a deviation is not worth telling.
         explained: for 1, 2, ... clusters the share of the variance among held-out leaderboards that they explain.
@@ -99,6 +101,7 @@ class Strengths(Tabular):
     n_prompts: int
     n_repeated: int
     level: float
+    measured: bool
     own_error: bool
     least: float
     explained: tuple[float, ...]
@@ -179,6 +182,7 @@ class Strengths(Tabular):
             "n_prompts": self.n_prompts,
             "n_repeated": self.n_repeated,
             "level": self.level,
+            "measured": self.measured,
             "own_error": self.own_error,
             "least": self.least,
             "explained": list(self.explained),
@@ -210,10 +214,13 @@ class Strengths(Tabular):
         values = np.where(self.found, self.deviations, np.nan)[:, columns]
         groups = [(cluster.name, cluster.n_prompts) for cluster in self.clusters]
         ax = draw(values, groups, [self.models[i] for i in columns], ax)
-        white = (
-            f"columns: the best LLM overall first; white: less than {self.least:.0f} points,\n"
-            f"or within the limits of error ({self.level:.0%}, for the whole search)"
+        small = f"less than {self.least:.0f} points,\nor " if self.least else ""
+        error = (
+            f"not sure to show again\nin a check on an eighth as many prompts ({self.level:.0%})"
+            if self.measured
+            else f"within the limits of error ({self.level:.0%}, for the whole search)"
         )
+        white = f"columns: the best LLM overall first; white: {small}{error}"
         ax.set_title(f"{self.caption}\n{white}", loc="left", fontsize=pictures.SMALL)
         return ax
 
@@ -223,7 +230,8 @@ class Strengths(Tabular):
         if not self.clusters:
             return f"No clusters of these {self.counted} have leaderboards of their own"
         llms = f"{len(self.asked)} LLM{'' if len(self.asked) == 1 else 's'}"
-        return f"{len(self.clusters)} clusters of {self.counted}, and {llms} in them"
+        how = "measured by votes" if self.measured else "as the model expects"
+        return f"{len(self.clusters)} clusters of {self.counted}, and {llms} in them, {how}"
 
     @property
     def counted(self) -> str:

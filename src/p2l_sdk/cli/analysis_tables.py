@@ -12,7 +12,11 @@ from p2l_sdk.names import find_model
 _TOLD = 3  # LLMs of a cluster
 _NOTE = (
     "numbers: rating points above (+) or below (-) the LLM's own rating over all prompts (60 points are odds of 7 to "
-    "5), told if beyond chance in the whole search; limits: what other prompts like these would give, {}"
+    "5), {}"
+)
+_EXPECTED = "told if beyond chance in the whole search; limits: what other prompts like these would give, {}"
+_MEASURED = (
+    "as the votes measured them, told if sure to show again; limits: what an eighth as many prompts would measure"
 )
 _OWN_ERROR = {
     True: "and how wrong the model usually is about such a group",
@@ -113,7 +117,7 @@ def _better(found: Strengths, name: str, finding: Finding) -> tuple[str, str]:
 
 
 def _note(found: Strengths) -> str:
-    return _NOTE.format(_OWN_ERROR[found.own_error])
+    return _NOTE.format(_MEASURED if found.measured else _EXPECTED.format(_OWN_ERROR[found.own_error]))
 
 
 def _priced(found: Strengths, name: str) -> str:

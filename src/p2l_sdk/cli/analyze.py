@@ -29,6 +29,7 @@ from p2l_sdk.modeling.prompt_p2l import Prompt
 
 if TYPE_CHECKING:
     from p2l_sdk.analysis import Strengths
+    from p2l_sdk.votes.votes import Votes
 
 
 @click.group(cls=Once, short_help="What many prompts tell: strengths, categories, scaling.")
@@ -109,11 +110,16 @@ def prompts_of(path: str, column: str | None) -> PromptFile | list[Prompt]:
 @MODEL
 @COSTS
 @PROMPT_COLUMN
+@click.option("--measured", is_flag=True, help="Tell what the votes or scores in FILE measured, on any LLMs.")
+@LLMS
 @click.option("--llm", metavar="NAME", help="A report on this LLM alone; the test is less strict for one.")
 @click.option("--versus", metavar="NAME", help="With --llm: by how much it is ahead of this one, cluster by cluster.")
 @click.option("--clusters", metavar="N", type=whole_type(1), help="How many clusters to show.  [chosen]")
 @click.option(
-    "--least", metavar="POINTS", type=number_type(), help="Deviations of fewer rating points are not told.  [60]"
+    "--least",
+    metavar="POINTS",
+    type=number_type(),
+    help="Deviations of fewer rating points are not told.  [60; 0 with --measured]",
 )
 @click.option("--seed", metavar="N", type=whole_type(0), default=0, show_default=True, help="Of everything.")
 @click.option("--namer", metavar="MODEL@URL", help="An LLM that names the clusters; its key is in P2L_NAMER_KEY.")
@@ -123,6 +129,9 @@ def strengths(
     file: str,
     model: str | None,
     column: str | None,
+    measured: bool,
+    llms: list[str] | None,
+    not_llms: list[str] | None,
     llm: str | None,
     versus: str | None,
     output: str | None,
@@ -134,6 +143,8 @@ def strengths(
 
     FILE is as in `p2l aggregate`, with 40 prompts or more. Clusters are of prompts that say alike; what is told of an
     LLM is beyond what chance brings anywhere in the search, and beyond the model's own error if it knows that (95 %).
+    With --measured, FILE is as in `p2l train --votes`, the model only says which prompts are alike, and what is told
+    shows again in a check on an eighth as many prompts (95 %).
     """
     from p2l_sdk import analysis
     from p2l_sdk.cli.common import given
@@ -141,20 +152,21 @@ def strengths(
 
     if versus is not None and llm is None:
         raise P2LError("--versus NAME needs --llm NAME, the LLM to compare with it")
+    if (llms or not_llms) and not measured:
+        raise P2LError("--llms and --not-llms say which columns are scores; without --measured, no scores are read")
     if output is not None:
         from p2l_sdk.pictures import check_picture
 
         check_picture(output)
     p2l = load(model)
+    prompts = _votes(file, column, llms, not_llms) if measured else prompts_of(file, column)
     if versus is not None:
         from p2l_sdk.names import find_model
 
-        versus = find_model(versus, p2l.models, "--versus")
+        versus = find_model(versus, getattr(prompts, "models", p2l.models), "--versus")
     named = None if namer is None else analysis.LLMNamer.of(namer)
     with telling(as_json) as progress:
-        found = analysis.strengths(
-            p2l, prompts_of(file, column), llm, namer=named, progress=progress, **given(**options)
-        )
+        found = analysis.strengths(p2l, prompts, llm, namer=named, progress=progress, **given(**options))
     if output is not None:
         from p2l_sdk import pictures
 
@@ -163,6 +175,16 @@ def strengths(
         print_json(found.to_dict())
         return
     _print(found, llm, versus)
+
+
+def _votes(file: str, column: str | None, llms: list[str] | None, not_llms: list[str] | None) -> Votes:
+    """The votes or scores of a file."""
+    from p2l_sdk.cli.common import say_findings
+    from p2l_sdk.votes.votes import Votes
+
+    votes = Votes.read(file, llms, not_llms=not_llms or (), columns={"prompt": column} if column else None)
+    say_findings(votes.findings)
+    return votes
 
 
 def _print(found: Strengths, llm: str | None, versus: str | None) -> None:

@@ -180,7 +180,7 @@ def _draw(
         _draw_line(ax, found.strict_costs, found.strict_scores, _STRICT, (0, (1, 1)), pictures.INK)
     if found.oracle_scores is not None:
         _draw_line(ax, found.budgets, found.oracle_scores, _ORACLE, (0, (6, 2, 1, 2, 1, 2)), pictures.GREY)
-    _draw_llms(ax, found)
+    bars = _draw_llms(ax, found)
     ax.set_xlabel(f"mean cost, USD per 1,000 responses{' (log scale)' if ax.get_xscale() == 'log' else ''}")
     ax.set_ylabel(found.what)
     few = len(found.models) <= _MOST_NAMES
@@ -190,6 +190,8 @@ def _draw(
     ax.figure.legend(
         *ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=pictures.SMALL
     )
+    x, y = found.model_costs * 1000.0, found.model_scores
+    pictures.name_points(ax, x, y, found.models, pictures.BROWN, _to_name(found), bars)
     return ax
 
 
@@ -205,15 +207,15 @@ def _draw_router(ax: Any, found: Frontier, label: str, j: int) -> None:
     ax.plot(x, found.router_scores, linestyle=style, color=colour, lw=2.2, label=label)
 
 
-def _draw_llms(ax: Any, found: Frontier) -> None:
-    """Draw the single LLMs, with names that do not meet."""
+def _draw_llms(ax: Any, found: Frontier) -> np.ndarray | None:
+    """Draw the single LLMs, and return the `(n_models, 2)` ends of their error bars, if they have any."""
     x, y = found.model_costs * 1000.0, found.model_scores
-    if found.limits and len(x) <= _MOST_NAMES:
-        bars = np.maximum(np.abs(found.limits["models"].T - y), 0.0)
-        ax.errorbar(x, y, bars, fmt="none", ecolor=pictures.GREY, elinewidth=1.0, zorder=2)
+    bars = found.limits["models"] if found.limits and len(x) <= _MOST_NAMES else None
+    if bars is not None:
+        ax.errorbar(x, y, np.abs(bars.T - y), fmt="none", ecolor=pictures.GREY, elinewidth=1.0, zorder=2)
     ax.scatter(x, y, s=26, color=pictures.ORANGE, edgecolor=pictures.INK, linewidth=0.5, zorder=3, label="single LLM")
     ax.margins(x=0.08, y=0.08)
-    pictures.name_points(ax, x, y, found.models, pictures.BROWN, _to_name(found))
+    return bars
 
 
 def _to_name(found: Frontier) -> list[int]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import warnings
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,14 +25,22 @@ from p2l_sdk.errors import P2LError, P2LWarning, VotesError, member
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.leaderboards.likelihood import PairLikelihood, require_room
 from p2l_sdk.leaderboards.pair_matrix import positive
-from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, eta_of_threshold, vote_targets
+from p2l_sdk.modeling.feedback_p2l import (
+    Feedback,
+    Winner,
+    eta_of_threshold,
+    log_probability_slopes,
+    vote_targets,
+)
 from p2l_sdk.options import named_options, whole_number
 from p2l_sdk.votes.connected import undetermined
 from p2l_sdk.votes.counts import VoteCounts
+from p2l_sdk.votes.votes import Votes
 
 _PRIOR_VARIANCE = 100.0  # of the ridge, logits squared: wide, so that it decides only what the votes leave open
 _Z = 1.959963984540054  # half-width of the central 95 % of a standard normal distribution
 _MOST_TARGETS = 1 << 24  # numbers of the replicates that are resampled together
+_BLOCK = 1 << 16  # votes whose slopes are computed together
 _FLAT = 3e-12  # curvature per vote below which a direction is undetermined (a common shift, or t without ties)
 
 
@@ -87,18 +96,8 @@ def fit_leaderboard(
     replicates, seed = whole_number("replicates", replicates), whole_number("seed", seed)
     if intervals is Intervals.BOOTSTRAP and replicates < 2:
         raise P2LError(f"the bootstrap needs at least 2 replicates, got {replicates}")
-    counts = VoteCounts.of(votes)
-    require_room(len(counts.models), 0.0)
-    problem = undetermined(counts, feedback)
-    fit = _Fit(counts, feedback, regular=problem is None)
-    if problem:
-        advice = ": do not compare across groups" if "groups" in problem else ""
-        warnings.warn(
-            f"{problem}. What the votes leave open is set by a small ridge{advice}",
-            P2LWarning,
-            stacklevel=3,  # the caller of `fit_leaderboard`, which is wrapped
-        )
-    n_models = len(counts.models)
+    fit = _fit(VoteCounts.of(votes), feedback)
+    n_models = fit.problem.n_models
     limits = None
     if intervals is Intervals.BOOTSTRAP:
         draws = fit.bootstrap(replicates, np.random.default_rng(seed))
@@ -106,16 +105,47 @@ def fit_leaderboard(
     elif intervals is not None:
         margin = _Z * fit.standard_errors(intervals)
         limits = fit.optimum[:n_models, None] + margin[:, None] * [-1.0, 1.0]
-    return Leaderboard(
-        models=counts.models,
-        coefs=fit.optimum[:n_models],
-        feedback=feedback,
-        eta=float(eta_of_threshold(feedback, fit.optimum[-1])) if feedback.has_eta else None,
-        gamma=0.0 if feedback.has_gamma else None,
-        n_prompts=0,
-        n_votes=fit.n_votes,
-        intervals=limits,
-    )
+    return fit.leaderboard(limits)
+
+
+def steps_of_prompts(votes: Votes, feedback: Feedback) -> tuple[Leaderboard, np.ndarray]:
+    """The averaged leaderboard of votes, and by how much those on each prompt pull it away from there: to first order,
+    the leaderboard of the votes on a group of prompts differs by the mean of their steps, if they have as many votes
+    each as all prompts have.
+
+    Returns:
+        The leaderboard, without intervals, and `(n_prompts, n_models)` steps in logits, all with mean 0.
+
+    Raises:
+        VotesError, ConvergenceError: as in `fit_leaderboard`, which warns of the same, too.
+    """
+    fit = _fit(VoteCounts.of(votes), feedback)
+    x, n_models, kinds = fit.optimum, fit.problem.n_models, vote_targets(feedback)
+    pulls = np.zeros((len(votes.prompts), n_models + 1))
+    for start in range(0, len(votes), _BLOCK):
+        prompt, a, b, winner, weight = (
+            part[start : start + _BLOCK] for part in (votes.prompt, votes.a, votes.b, votes.winner, votes.weight)
+        )
+        slopes = np.einsum("vo,oev->ev", kinds[winner], log_probability_slopes(feedback, x[a], x[b], x[-1])) * weight
+        for column, slope in zip((a, b, n_models), slopes, strict=True):
+            np.add.at(pulls, (prompt, column), slope)
+    total = votes.weight @ (kinds.sum(1) > 0)[votes.winner]  # of those that count
+    steps = pulls @ fit.inverse * (len(votes.prompts) / total)
+    return fit.leaderboard(None), steps[:, :-1] - steps[:, :-1].mean(1, keepdims=True)
+
+
+def _fit(counts: VoteCounts, feedback: Feedback) -> _Fit:
+    """The fit, with a ridge where the votes leave something open, of which it warns."""
+    require_room(len(counts.models), 0.0)
+    problem = undetermined(counts, feedback)
+    if problem:
+        advice = ": do not compare across groups" if "groups" in problem else ""
+        warnings.warn(
+            f"{problem}. What the votes leave open is set by a small ridge{advice}",
+            P2LWarning,
+            stacklevel=4,  # the caller of `fit_leaderboard`, which is wrapped
+        )
+    return _Fit(counts, feedback, regular=problem is None)
 
 
 def fit_bt(counts: VoteCounts, averaged: Leaderboard | None = None) -> Leaderboard | None:
@@ -145,7 +175,7 @@ class _Fit:
     """
 
     def __init__(self, counts: VoteCounts, feedback: Feedback, regular: bool) -> None:
-        self.kinds = vote_targets(feedback)
+        self.models, self.kinds = counts.models, vote_targets(feedback)
         says = self.kinds.sum(1) > 0
         self.weight, self.square = counts.weight * says, counts.square * says
         self.n_votes = int((counts.number * says).sum())
@@ -161,9 +191,28 @@ class _Fit:
         """The target for `PairLikelihood`, scaled so that its mean over pairs is the mean over votes."""
         return weight @ self.kinds * (len(weight) / self.weight.sum())
 
+    def leaderboard(self, limits: np.ndarray | None) -> Leaderboard:
+        """The optimum as a leaderboard, with these intervals."""
+        feedback = self.problem.feedback
+        return Leaderboard(
+            models=self.models,
+            coefs=self.optimum[:-1],
+            feedback=feedback,
+            eta=float(eta_of_threshold(feedback, self.optimum[-1])) if feedback.has_eta else None,
+            gamma=0.0 if feedback.has_gamma else None,
+            n_prompts=0,
+            n_votes=self.n_votes,
+            intervals=limits,
+        )
+
+    @cached_property
+    def inverse(self) -> np.ndarray:
+        """The inverse of the mean Hessian of a vote at the optimum, `(n_models + 1, n_models + 1)`."""
+        return self._inverse(self.problem.hessian(self._target(self.weight), self.optimum))
+
     def standard_errors(self, kind: Intervals) -> np.ndarray:
         """`(n_models,)` standard errors of theta, from the Hessian or the sandwich."""
-        covariance = inverse = self._inverse(self.problem.hessian(self._target(self.weight), self.optimum))
+        covariance = inverse = self.inverse
         if kind is Intervals.SANDWICH:
             scatter = self.problem.score_covariance(self.square / self.square.sum(), self.kinds, self.optimum)
             covariance = inverse @ scatter @ inverse
