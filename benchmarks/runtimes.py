@@ -1,9 +1,11 @@
 """A transformer in torch, onnxruntime and OpenVINO: speed, and whether the answers stay the same.
 
-Each model is exported to a temporary folder, in float32 and in int8. All runtimes score the same prompts in turn, round
+Each model is exported to a temporary folder, with int8. All runtimes score the same prompts in turn, round
 by round, so that a busy machine slows all; ratios are taken within a round, and medians are shown. "bare" is
 the forward pass of the torch model alone, on token ids in one padded batch. With --data, the share of held-out prompts
-with the same best LLM as torch's, and the Bradley-Terry log-loss on the held-out votes stand beside it.
+with the same best LLM as torch's, and the Bradley-Terry log-loss on the held-out votes stand beside it; int8 is fitted
+to train prompts then, and prompts of 128 tokens are the beginnings of others of these. How many of the prompts of a
+load int8 leaves to float32 is said, too.
 
 A --base is a text backbone as transformers saves it; it gets a random head of nine LLMs, and the tokenizer of the first
 --model if it has none, so only its speed means anything, and its export is compared on a few prompts.
@@ -16,6 +18,7 @@ from __future__ import annotations
 from threads import THREADS, parse
 
 # isort: split
+import bisect
 import copy
 import statistics
 import tempfile
@@ -34,8 +37,10 @@ from p2l_sdk.modeling.prompt_p2l import pad
 from p2l_sdk.scorers.load import load_scorer
 from p2l_sdk.scorers.onnx_export import export_onnx
 from p2l_sdk.scorers.onnx_prompts import trying_prompts
+from p2l_sdk.scorers.onnx_scorer import lead
 
 LOADS = ("1 of 128 tokens", "32 of 128 tokens", "64 mixed")
+_FITTED, _SEED = 1000, 11  # train prompts that int8 is fitted to and compared on, and the order that they are drawn in
 _FEW = 14  # of the built-in prompts, one of each kind and two more
 
 
@@ -46,16 +51,17 @@ def contestants(folder: Path, place: Path, prompts: list[str] | None) -> tuple[d
     half = copy.copy(plain)
     half.model = copy.deepcopy(plain.model)
     half.model.backbone.to(torch.bfloat16)
-    said = {}
-    for name in ("float32", "int8"):
-        P2L(plain, folder=folder).save_pretrained(place / name)
-        said[name] = vars(export_onnx(plain, place / name, int8=name == "int8", force=True, prompts=prompts))
+    P2L(plain, folder=folder).save_pretrained(place / "exported")
+    said = vars(export_onnx(plain, place / "exported", int8=True, force=True, prompts=prompts))
+    int8 = load_scorer(place / "exported", runtime="onnx")
+    whole = copy.copy(int8)
+    whole.rough = None
     return {
         "torch fp32": plain,
         "torch bf16": half,
-        "onnx fp32": load_scorer(place / "float32", runtime="onnx"),
-        "onnx int8": load_scorer(place / "int8", runtime="onnx"),
-        "openvino": load_scorer(place / "float32", runtime="openvino"),
+        "onnx fp32": whole,
+        "onnx int8": int8,
+        "openvino": load_scorer(place / "exported", runtime="openvino"),
     }, said
 
 
@@ -74,11 +80,33 @@ def with_head(base: Path, folder: Path, words: Path) -> Path:
     return folder
 
 
-def of_tokens(scorer: Any, n_tokens: int) -> str:
-    """A prompt of about so many tokens."""
-    words = (TEXT * 40).split()
-    most = next((n for n in range(1, len(words)) if len(scorer.token_ids([" ".join(words[:n])])[0]) >= n_tokens), 1)
-    return " ".join(words[:most])
+def of_tokens(scorer: Any, texts: list[str], n_tokens: int, n: int) -> list[str]:
+    """So many prompts of about so many tokens: the beginnings of texts."""
+    found: list[str] = []
+    for text in texts:
+        words = text.split()
+        if len(scorer.token_ids([text])[0]) > n_tokens and len(words) > 1:
+            lengths = range(1, len(words) + 1)
+            most = bisect.bisect_left(lengths, n_tokens, key=lambda n: len(scorer.token_ids([" ".join(words[:n])])[0]))
+            found.append(" ".join(words[: most + 1]))
+        if len(found) == n:
+            break
+    return found
+
+
+def train_prompts(data: Path) -> list[str]:
+    """Of a data set in the layout of routing9, in an order of their own."""
+    from p2l_sdk.votes.votes import Scores
+
+    prompts = list(Scores.read(data / "scores_train.parquet").prompts)
+    return [prompts[i] for i in np.random.default_rng(_SEED).permutation(len(prompts))]
+
+
+def left(scorer: Any, prompts: list[str]) -> int:
+    """How many prompts int8 leaves to float32."""
+    rough = copy.copy(scorer)
+    rough.near = 0.0
+    return int((lead(rough.score(prompts).coefs) < scorer.near).sum())
 
 
 def bare(scorer: Any, prompts: list[str]) -> Callable[[], object]:
@@ -143,10 +171,12 @@ def measure(
     compared: list[str] | None = None,
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
-        scorers, said = contestants(folder, Path(place), compared)
+        texts = [" ".join((TEXT * 40).split()[i:]) for i in range(32)] if data is None else train_prompts(data)
+        scorers, said = contestants(folder, Path(place), compared if data is None else texts[:_FITTED])
         plain = scorers["torch fp32"]
+        long = of_tokens(plain, texts[_FITTED:] or texts, 128, 32)
         mixed = trying_prompts()[::6] + trying_prompts()[5::42]
-        loads = dict(zip(LOADS, ([of_tokens(plain, 128)], [of_tokens(plain, 128)] * 32, mixed), strict=True))
+        loads = dict(zip(LOADS, (long[:1], long, mixed), strict=True))
         speed = {}
         for name in names:
             prompts = loads[name]
@@ -154,6 +184,7 @@ def measure(
             calls |= {kind: lambda s=scorer, p=prompts: s.score(p) for kind, scorer in scorers.items()}
             speed[name] = rounds(calls, n, clock)
         found = {"model": folder.name, "speed": speed, "exported": said}
+        found["left_to_float32"] = {name: left(scorers["onnx int8"], loads[name]) for name in names}
         found["padding_of_mixed"] = {name: waste(scorers[name], mixed) for name in ("onnx fp32", "openvino")}
         return found | ({} if data is None else {"quality": quality(scorers, data)})
 
@@ -163,6 +194,7 @@ def show(result: dict[str, Any]) -> None:
     print(f"\n{result['model']}, ms (times as fast as torch fp32); padding among the tokens of the mixed prompts:")
     print(f"{padding}\n")
     loads, scored = list(result["speed"]), result.get("quality", {})
+    print(f"int8: {result['exported']}; left to float32: {result['left_to_float32']}\n")
     print(f"| runtime | {' | '.join(loads)} | same best LLM | BT log-loss |\n|---|{'---|' * (len(loads) + 2)}")
     for name in result["speed"][loads[0]]:
         cells = [

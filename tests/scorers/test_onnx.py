@@ -16,11 +16,11 @@ from conftest import save_model
 from p2l_sdk import P2L
 from p2l_sdk.cli import cli
 from p2l_sdk.errors import MissingExtraError, ModelFormatError, P2LError
-from p2l_sdk.hub.onnx_files import ONNX_FILE, ONNX_REPORT, inspect_onnx
+from p2l_sdk.hub.onnx_files import ONNX_FILE, ONNX_INT8, ONNX_REPORT, inspect_onnx
 from p2l_sdk.scorers.inspect import inspect_model
 from p2l_sdk.scorers.load import load_scorer
 from p2l_sdk.scorers.onnx_prompts import trying_prompts
-from p2l_sdk.scorers.onnx_scorer import buckets
+from p2l_sdk.scorers.onnx_scorer import buckets, lead
 
 onnx = pytest.importorskip("onnx", reason="needs the extra onnx-export")
 PROMPTS = [
@@ -95,17 +95,51 @@ def test_the_report_says_how_it_compares(decoder, encoder, capsys):
     report = json.loads((encoder / ONNX_REPORT).read_text())
     assert report["precision"] == "int8"
     assert 0 < report["comparison"]["largest_difference"] < 1
+    assert 0 <= report["comparison"]["scored_again"] < 1
     p2l("inspect", encoder, "--no-tryout")
     assert "'int8', the best LLM of torch for" in capsys.readouterr().out
-    assert {"MatMulInteger", "DynamicQuantizeLinear"} <= inspect_onnx(encoder / ONNX_FILE).operators
+    assert {"MatMulInteger", "QuantizeLinear"} <= inspect_onnx(encoder / ONNX_INT8).operators
+    assert "MatMulInteger" not in inspect_onnx(encoder / ONNX_FILE).operators
 
 
 def test_the_head_is_not_quantised(encoder):
-    graph = onnx.load(encoder / ONNX_FILE).graph
+    graph = onnx.load(encoder / ONNX_INT8).graph
     shapes = {tensor.name: (tuple(tensor.dims), tensor.data_type) for tensor in graph.initializer}
     assert ((4, 32), onnx.TensorProto.FLOAT) in shapes.values() or ((32, 4), onnx.TensorProto.FLOAT) in shapes.values()
     packed = [shape for shape, kind in shapes.values() if kind == onnx.TensorProto.INT8 and len(shape) == 2]
     assert set(packed) <= {(32, 32), (32, 48), (48, 32)}
+
+
+def test_near_prompts_are_scored_again_in_float32(encoder):
+    scorer, exact = load_scorer(encoder, runtime="onnx"), load_scorer(encoder).score(PROMPTS).coefs
+    scorer.near = 0.0
+    rough = scorer.score(PROMPTS).coefs
+    leads = lead(rough)
+    assert np.abs(rough - exact).max() > 2e-5
+    for n_near in (0, 2, len(PROMPTS)):
+        scorer.near = np.sort(leads)[n_near] if n_near < len(PROMPTS) else np.inf
+        found, near = scorer.score(PROMPTS).coefs, leads < scorer.near
+        np.testing.assert_allclose(found[near], exact[near], atol=2e-5)
+        np.testing.assert_array_equal(found[~near], rough[~near])
+    scorer.near = np.sort(leads)[2]
+    one_by_one = np.vstack([scorer.score([prompt]).coefs for prompt in PROMPTS])
+    np.testing.assert_allclose(one_by_one, scorer.score(PROMPTS).coefs, atol=2e-5)
+
+
+def test_an_edited_model_and_openvino_use_float32_alone(encoder):
+    edited = P2L.from_pretrained(encoder, runtime="onnx").remove_model("beta-13b").coefficients(PROMPTS).coefs
+    expected = P2L.from_pretrained(encoder).remove_model("beta-13b").coefficients(PROMPTS).coefs
+    np.testing.assert_allclose(edited, expected, atol=2e-5)
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    assert load_scorer(encoder, runtime="openvino").rough is None
+
+
+def test_int8_of_another_export_is_refused(encoder, tmp_path):
+    shutil.copytree(encoder, tmp_path / "model")
+    shutil.copyfile(encoder / ONNX_FILE, tmp_path / "model" / ONNX_INT8)
+    with pytest.raises(ModelFormatError, match="was exported from another model"):
+        P2L.from_pretrained(tmp_path / "model", runtime="onnx")
+    assert "onnx.json does not belong to model.int8.onnx" in inspect_model(tmp_path / "model").odd
 
 
 def test_what_int8_changes_too_much_is_refused(decoder, monkeypatch, tmp_path):
@@ -119,11 +153,26 @@ def test_what_int8_changes_too_much_is_refused(decoder, monkeypatch, tmp_path):
         onnx_export.export_onnx(load_scorer(folder), folder, int8=True, prompts=trying_prompts()[:4])
     assert not [path.name for path in folder.iterdir() if "onnx" in path.name]
     monkeypatch.setattr(onnx_export, "_LEAST_EQUAL", 0.0)
+    monkeypatch.setattr(onnx_export, "_MOST_AGAIN", -1.0)
+    with pytest.raises(P2LError, match=r"of 4 prompts is not ahead enough .* slower than float32 alone; nothing was"):
+        onnx_export.export_onnx(load_scorer(folder), folder, int8=True, prompts=trying_prompts()[:4])
+    monkeypatch.setattr(onnx_export, "_MOST_AGAIN", 1.0)
     found = onnx_export.export_onnx(load_scorer(folder), folder, int8=True, prompts=trying_prompts()[:4])
-    assert "MatMulInteger" in inspect_onnx(folder / ONNX_FILE).operators
+    assert "MatMulInteger" in inspect_onnx(folder / ONNX_INT8).operators
     assert 0 < found.largest_difference < 1
     with pytest.raises(P2LError, match="no prompts"):
         onnx_export.export_onnx(load_scorer(folder), folder, prompts=[])
+
+
+def test_a_backbone_without_products_for_int8_is_refused_by_name(decoder, monkeypatch, tmp_path):
+    from p2l_sdk.scorers import onnx_export
+
+    shutil.copytree(decoder, folder := tmp_path / "model", ignore=shutil.ignore_patterns("*onnx*"))
+    monkeypatch.setattr(onnx_export, "_write_graph", lambda _, file: shutil.copyfile(decoder / ONNX_FILE, file))
+    monkeypatch.setattr(onnx_export, "seen_inputs", lambda *_: {})  # as for GPT-2, which has no Linear
+    with pytest.raises(P2LError, match="a llama backbone has no matrix products that int8 can take; export without"):
+        onnx_export.export_onnx(load_scorer(folder), folder, int8=True, prompts=["a"])
+    assert not [path.name for path in folder.iterdir() if "onnx" in path.name]
 
 
 def test_a_saved_copy_has_the_graph_and_an_edited_one_has_not(decoder, tmp_path):
@@ -166,7 +215,7 @@ def test_openvino_sees_few_shapes(decoder, monkeypatch):
     pytest.importorskip("openvino", reason="needs the extra openvino")
     scorer, widths = load_scorer(decoder, runtime="openvino"), []
     whole = scorer.run_ids
-    monkeypatch.setattr(scorer, "run_ids", lambda ids, mask: (widths.append(ids.shape[1]), whole(ids, mask))[1])
+    monkeypatch.setattr(scorer, "run_ids", lambda ids, *rest: (widths.append(ids.shape[1]), whole(ids, *rest))[1])
     for prompt in PROMPTS:
         scorer.score([prompt])
     assert len(set(widths)) > 1

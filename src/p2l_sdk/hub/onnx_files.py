@@ -19,9 +19,10 @@ from p2l_sdk.hub.files import leads_elsewhere
 from p2l_sdk.hub.onnx_operators import OPERATORS, Node, sized_by_values
 from p2l_sdk.modeling.limits_p2l import shown
 
-ONNX_FILE, ONNX_REPORT = "model.onnx", "onnx.json"
-ONNX_DATA = f"{ONNX_FILE}.data"  # weights that do not fit into a protocol buffer of 2 GB
-ONNX_FILES = (ONNX_FILE, ONNX_DATA, ONNX_REPORT)
+ONNX_FILE, ONNX_INT8, ONNX_REPORT = "model.onnx", "model.int8.onnx", "onnx.json"
+ONNX_GRAPHS = (ONNX_FILE, ONNX_INT8)
+_DATA = ".data"  # after the name of a graph: weights that do not fit into a protocol buffer of 2 GB
+ONNX_FILES = (*ONNX_GRAPHS, *(name + _DATA for name in ONNX_GRAPHS), ONNX_REPORT)
 _DOMAINS = ("", "ai.onnx")  # of operators
 _CONTROL = frozenset({"Loop", "Scan", "If", "SequenceMap"})
 _MOST_BYTES, _MOST_NODES, _DEEPEST, _MOST_AXES = 64 << 30, 200_000, 8, 32
@@ -79,10 +80,10 @@ def inspect_onnx(path: Path) -> OnnxFacts:
         raise ModelFormatError(f"{str(path)!r} is damaged: it has no operators")
     for name in walk.files:
         other = path.parent / name
-        if name != ONNX_DATA or leads_elsewhere(other, path.parent) or not other.is_file():
+        if name != data_of(path).name or leads_elsewhere(other, path.parent) or not other.is_file():
             raise ModelFormatError(
-                f"{str(path)!r} is refused: it has weights in {shown(name)}, and only {ONNX_DATA!r} in its own folder "
-                "is legal"
+                f"{str(path)!r} is refused: it has weights in {shown(name)}, and only {data_of(path).name!r} in its "
+                "own folder is legal"
             )
         size += other.stat().st_size
     if walk.numbers > _MOST_PER_BYTE * size:
@@ -90,6 +91,17 @@ def inspect_onnx(path: Path) -> OnnxFacts:
             f"{str(path)!r} is damaged: its weights have {walk.numbers:,} numbers, and it has {size:,} bytes"
         )
     return OnnxFacts(operators=frozenset(walk.operators), nodes=walk.nodes, files=frozenset(walk.files))
+
+
+def data_of(graph: Path) -> Path:
+    """The file beside a graph with its weights, where those do not fit into a protocol buffer of 2 GB."""
+    return graph.with_name(graph.name + _DATA)
+
+
+def graph_bytes(folder: Path) -> int:
+    """Of the graphs in a folder, and of their weights."""
+    files = (path for name in ONNX_GRAPHS for path in (folder / name, data_of(folder / name)))
+    return sum(path.stat().st_size for path in files if path.is_file())
 
 
 class _RefusedError(Exception):

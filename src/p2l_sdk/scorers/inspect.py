@@ -20,7 +20,7 @@ from p2l_sdk.hub.cards import split_card
 from p2l_sdk.hub.config import backbone_kind, is_lmarena, is_native, read_config
 from p2l_sdk.hub.files import leads_elsewhere, read_card
 from p2l_sdk.hub.folders import EMBEDDED, code_folder, locate
-from p2l_sdk.hub.onnx_files import ONNX_FILE, ONNX_REPORT, inspect_onnx
+from p2l_sdk.hub.onnx_files import ONNX_FILE, ONNX_GRAPHS, ONNX_INT8, ONNX_REPORT, inspect_onnx
 from p2l_sdk.modeling.limits_p2l import odd_character, read_json, shown
 from p2l_sdk.modeling.number_p2l import to_number
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, AUTO_MAP, CUSTOM_PIPELINES, STATIC_BACKBONE, ModelSpec, base_of
@@ -148,16 +148,19 @@ def _files(folder: Path) -> dict[str, int]:
 
 def _exported(folder: Path, files: dict[str, int], odd: list[str]) -> str | None:
     """What the report says of an ONNX file; what is wrong with the two goes to `odd`."""
-    if ONNX_REPORT not in files and ONNX_FILE not in files:
+    if not {ONNX_REPORT, *ONNX_GRAPHS}.intersection(files):
         return None
     try:
-        if ONNX_FILE in files:
-            inspect_onnx(folder / ONNX_FILE)
+        for name in ONNX_GRAPHS:
+            if name in files:
+                inspect_onnx(folder / name)
         report = read_json(folder / ONNX_REPORT, dict)
-        found, size = report.get("comparison"), files.get(ONNX_FILE)
-        if size not in (None, report.get("bytes")) or not isinstance(found, dict):
-            odd.append(f"{ONNX_REPORT} does not belong to {ONNX_FILE}")
-            return None
+        found = report.get("comparison")
+        sizes = {ONNX_FILE: report.get("bytes"), ONNX_INT8: report.get("int8_bytes")}
+        for name, size in sizes.items():
+            if files.get(name) not in (None, size) or not isinstance(found, dict):
+                odd.append(f"{ONNX_REPORT} does not belong to {name}")
+                return None
         equal, n = to_number(found.get("equal_routes")), to_number(found.get("prompts"))
         return f"{shown(report.get('precision'))}, the best LLM of torch for {equal:.1%} of {n:.0f} prompts"
     except P2LError as error:

@@ -1,7 +1,7 @@
 """Writing a model as an ONNX file beside its weights, by torch's own exporter, and comparing the two.
 
-The graph goes from token ids to coefficients: backbone, pooling and head. With int8, the matrix products of the
-backbone are in 8 bits (`onnx_int8.py`): the inputs in one term, or in two where one changes too much.
+The graph goes from token ids to coefficients: backbone, pooling and head. With int8, there is a second one for a first
+look at each prompt, with the matrix products of the backbone in 8 bits (`onnx_int8.py`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,20 +24,21 @@ import torch
 
 from p2l_sdk.errors import MissingExtraError, ModelFormatError, P2LError
 from p2l_sdk.hub.config import is_native, read_config
-from p2l_sdk.hub.onnx_files import ONNX_DATA, ONNX_FILE, ONNX_FILES, ONNX_REPORT, inspect_onnx
+from p2l_sdk.hub.onnx_files import ONNX_FILE, ONNX_FILES, ONNX_INT8, ONNX_REPORT, graph_bytes, inspect_onnx
 from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.modeling.prompt_p2l import Prompt, pad
 from p2l_sdk.outputs.files import new_file
 from p2l_sdk.outputs.leftovers import scratch_folder
-from p2l_sdk.scorers.onnx_int8 import second_moments, write_int8
+from p2l_sdk.scorers.batches import score_in_batches
+from p2l_sdk.scorers.onnx_graphs import MOST_BYTES, join_heads
+from p2l_sdk.scorers.onnx_int8 import near_enough, seen_inputs, write_int8
 from p2l_sdk.scorers.onnx_prompts import trying_prompts
-from p2l_sdk.scorers.onnx_scorer import INPUTS, OUTPUTS, STATE, OnnxScorer, head_tensors, identity
+from p2l_sdk.scorers.onnx_scorer import INPUTS, OUTPUTS, STATE, OnnxScorer, head_tensors, identity, lead
 from p2l_sdk.scorers.transformer import TransformerScorer, shallow_copy
 
 _OPSET = 23  # the first that has attention as one operator
 _LEAST_EQUAL = 0.99  # share of the prompts whose best LLM must stay the same
-_LARGEST = 1_900_000_000  # bytes of weights in one protocol buffer, which holds 2 GiB
-_BATCH = 256  # prompts compared at a time
+_MOST_AGAIN = 0.5  # share of the prompts that may be scored in int8 and in float32: with more, float32 alone is faster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +47,9 @@ class OnnxExport:
 
     Attributes:
         precision: "int8" or "float32".
-        bytes: of the ONNX file and its data.
+        bytes: of the ONNX files and their data.
         prompts: number of prompts compared.
+        scored_again: share of them that int8 leaves to float32, in [0, 1].
         largest_difference: of a coefficient, in logits.
         equal_routes: share of the prompts with the same best LLM, in [0, 1].
     """
@@ -55,6 +57,7 @@ class OnnxExport:
     precision: str
     bytes: int
     prompts: int
+    scored_again: float
     largest_difference: float
     equal_routes: float
 
@@ -62,19 +65,21 @@ class OnnxExport:
 def export_onnx(
     scorer: Any, folder: Path, *, int8: bool = False, force: bool = False, prompts: Sequence[Prompt] | None = None
 ) -> OnnxExport:
-    """Write `model.onnx` and `onnx.json` to a model's folder; what is there of an earlier export is replaced.
+    """Write `model.onnx` and `onnx.json` to a model's folder, and `model.int8.onnx` if asked for; what is there of an
+    earlier export goes.
 
     Args:
         scorer: of the folder, in torch.
         folder: of the model or adapter.
-        int8: whether to quantise.
-        force: write an int8 model, too, that changes the best LLM of more than 1 % of the prompts.
-        prompts: to compare with; None for built-in ones.
+        int8: whether to write the graph in 8 bits, too.
+        force: write it as well if it changes the best LLM of more than 1 % of the prompts, or leaves more than half of
+            them to float32.
+        prompts: to compare with, and to fit the 8 bits to; None for built-in ones.
 
     Raises:
         MissingExtraError: onnx, onnxscript or onnxruntime is not installed.
         ModelFormatError: torch cannot export the model, or what it exports is not the model.
-        P2LError: int8 changes too much; nothing is written.
+        P2LError: int8 changes too much, or has nothing to do; nothing is written.
     """
     if not isinstance(scorer, TransformerScorer) or not is_native(read_config(folder)):
         raise P2LError(
@@ -87,32 +92,35 @@ def export_onnx(
         raise P2LError("there are no prompts to compare the exported model on; give at least one")
     weights = head_tensors(folder, scorer.spec)
     with scratch_folder() as place:
-        _write_graph(scorer, graph := place / ONNX_FILE)
-        moments = second_moments(scorer, asked) if int8 else {}
-        for terms in (1, 2) if int8 else (0,):
-            (made := place / f"terms{terms}").mkdir()
-            if terms:
-                write_int8(graph, made / ONNX_FILE, moments, terms=terms)
-            tried = made / ONNX_FILE if terms else graph
-            report = _report(scorer, tried, weights, "int8" if int8 else "float32")
-            exported = OnnxScorer.load(_beside(folder, tried, report, made / "trial"), read_config(folder))
-            found = _compared(scorer, exported, asked, report["precision"], tried)
-            if found.equal_routes >= _LEAST_EQUAL:
-                break
-        if found.equal_routes < _LEAST_EQUAL and not (int8 and force):
+        _write_graph(scorer, place / ONNX_FILE)
+        if int8 and not write_int8(place / ONNX_FILE, place / ONNX_INT8, seen_inputs(scorer, asked)):
+            raise P2LError(
+                f"the graph of a {scorer.model.config.backbone_config.model_type} backbone has no matrix products that "
+                "int8 can take; export without --int8"
+            )
+        report = _report(scorer, place, weights)
+        exported = OnnxScorer.load(_beside(folder, place, report), read_config(folder))
+        found = replace(_compared(scorer, exported, asked), bytes=graph_bytes(place))
+        worse = found.equal_routes < _LEAST_EQUAL or found.scored_again > _MOST_AGAIN
+        if worse and not (int8 and force):
             raise _unlike(found)
+        if int8:
+            report["near"] = exported.near
         report["comparison"] = {**asdict(found), "with": "built-in prompts" if prompts is None else "own prompts"}
-        _put(tried, report, folder)
+        _put(place, report, folder)
     return found
 
 
-def _report(scorer: TransformerScorer, graph: Path, weights: dict[str, np.ndarray], precision: str) -> dict[str, Any]:
-    """What the runtime needs to know beside the graph, and where it comes from."""
-    inspect_onnx(graph)
+def _report(scorer: TransformerScorer, place: Path, weights: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What the runtime needs to know beside the graphs, and where they come from."""
+    int8 = place / ONNX_INT8
+    for graph in (place / ONNX_FILE, *([int8] if int8.is_file() else [])):
+        inspect_onnx(graph)
     return {
         "file": ONNX_FILE,
-        "precision": precision,
-        "bytes": graph.stat().st_size,
+        "precision": "int8" if int8.is_file() else "float32",
+        "bytes": (place / ONNX_FILE).stat().st_size,
+        **({"int8_bytes": int8.stat().st_size, "near": 0.0} if int8.is_file() else {}),
         "model": identity(scorer.spec, weights),
         "pad_id": scorer.pad_id,
         "n_embeddings": scorer.model.n_embeddings,
@@ -164,7 +172,7 @@ def _write_graph(scorer: TransformerScorer, file: Path) -> None:
     has = (True, spec.feedback.has_eta, spec.feedback.has_gamma, bool(spec.familiarity))
     names = [name for name, there in zip(OUTPUTS, has, strict=True) if there]
     sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    large = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()) > _LARGEST
+    large = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()) > MOST_BYTES
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -178,6 +186,7 @@ def _write_graph(scorer: TransformerScorer, file: Path) -> None:
                 verbose=False,
             )
             program.save(file, external_data=large)  # type: ignore[union-attr]
+            join_heads(file)
     except Exception as error:  # of many kinds: the exporter follows every line of the architecture
         cause = error.__cause__ or error
         raise ModelFormatError(
@@ -198,14 +207,15 @@ def _quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _beside(folder: Path, graph: Path, report: dict[str, Any], trial: Path) -> Path:
-    """A folder as it will be: links to the model's files, and the graph."""
-    trial.mkdir()
+def _beside(folder: Path, place: Path, report: dict[str, Any]) -> Path:
+    """A folder as it will be: links to the model's files, and the graphs."""
+    (trial := place / "trial").mkdir()
     for path in folder.iterdir():
         if path.is_file() and path.name not in ONNX_FILES:
             _link(path.resolve(), trial / path.name)
-    for path in graph.parent.glob(f"{ONNX_FILE}*"):
-        _link(path, trial / path.name, soft=False)
+    for name in ONNX_FILES:
+        if (place / name).is_file():
+            _link(place / name, trial / name, soft=False)
     (trial / ONNX_REPORT).write_text(json.dumps(report), encoding="utf-8")
     return trial
 
@@ -217,28 +227,32 @@ def _link(source: Path, target: Path, soft: bool = True) -> None:
         shutil.copyfile(source, target)
 
 
-def _compared(
-    scorer: TransformerScorer, exported: OnnxScorer, prompts: Sequence[Prompt], precision: str, graph: Path
-) -> OnnxExport:
-    """Compare the two models on prompts; ModelFormatError if they do not even read the same tokens."""
+def _compared(scorer: TransformerScorer, exported: OnnxScorer, prompts: Sequence[Prompt]) -> OnnxExport:
+    """Compare the two models on prompts, and tell the exported one which are near; ModelFormatError if they do not even
+    read the same tokens."""
     if exported.token_ids(prompts) != scorer.token_ids(prompts):
         raise ModelFormatError(
             "without transformers, the tokenizer of this model reads other tokens: tokenizer.json does not say all "
             "that tokenizer_config.json does. Save it again with AutoTokenizer.from_pretrained and save_pretrained"
         )
-    largest, equal = 0.0, 0
-    for start in range(0, len(prompts), _BATCH):
-        part = prompts[start : start + _BATCH]
-        ours, theirs = scorer.score(part).coefs, exported.score(part).coefs
-        largest = max(largest, float(np.abs(ours - theirs).max()))
-        equal += int((ours.argmax(1) == theirs.argmax(1)).sum())
+    theirs, again = _coefs(scorer, prompts), 0.0
+    if int8 := exported.rough is not None:
+        rough = _coefs(exported, prompts)
+        exported.near = near_enough(rough, theirs)
+        again = float((lead(rough) < exported.near).mean())
+    ours = _coefs(exported, prompts)
     return OnnxExport(
-        precision=precision,
-        bytes=sum(path.stat().st_size for path in graph.parent.glob(f"{ONNX_FILE}*")),
+        precision="int8" if int8 else "float32",
+        bytes=0,
         prompts=len(prompts),
-        largest_difference=largest,
-        equal_routes=equal / len(prompts),
+        scored_again=again,
+        largest_difference=float(np.abs(ours - theirs).max()),
+        equal_routes=float((ours.argmax(1) == theirs.argmax(1)).mean()),
     )
+
+
+def _coefs(scorer: TransformerScorer | OnnxScorer, prompts: Sequence[Prompt]) -> np.ndarray:
+    return np.concatenate([part.coefs for part in score_in_batches(scorer, prompts)])
 
 
 def _unlike(found: OnnxExport) -> P2LError:
@@ -249,23 +263,26 @@ def _unlike(found: OnnxExport) -> P2LError:
     )
     if found.precision == "float32":
         return ModelFormatError(f"{text}: torch's exporter does not know this architecture")
+    if found.scored_again > _MOST_AGAIN:
+        text = (
+            f"in 8 bits, the best LLM of {found.scored_again:.1%} of {found.prompts} prompts is not ahead enough to be "
+            "told from the second, and they would be scored again in float32, which is slower than float32 alone; "
+            "nothing was written"
+        )
     return P2LError(
         f"{text}. Export without --int8; compare on your own prompts (--prompts FILE); or write it all the same "
         "(--force)"
     )
 
 
-def _put(graph: Path, report: dict[str, Any], folder: Path) -> None:
-    """Put graph and report in their place, the report last: without one that fits, a graph is not used."""
-    data = graph.parent / ONNX_DATA
-    writers: dict[str, Callable[[Path], Any]] = {ONNX_DATA: lambda path: shutil.copyfile(data, path)}
-    if not data.is_file():
-        (folder / ONNX_DATA).unlink(missing_ok=True)
-        writers = {}
-    writers |= {
-        ONNX_FILE: lambda path: shutil.copyfile(graph, path),
-        ONNX_REPORT: lambda path: path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8"),
-    }
-    for name, write in writers.items():
-        with new_file(folder / name) as partial:
-            write(partial)
+def _put(place: Path, report: dict[str, Any], folder: Path) -> None:
+    """Put the graphs and their report in their place, the report last: without one that fits, no graph is used."""
+    for name in ONNX_FILES:
+        if name == ONNX_REPORT:
+            with new_file(folder / name) as partial:
+                partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        elif (place / name).is_file():
+            with new_file(folder / name) as partial:
+                shutil.copyfile(place / name, partial)
+        else:
+            (folder / name).unlink(missing_ok=True)

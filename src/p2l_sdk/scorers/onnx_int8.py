@@ -1,9 +1,12 @@
-"""An exported graph with its matrix products in 8 bits.
+"""An exported graph with its matrix products in 8 bits: a first look at a prompt, which float32 corrects where needed.
 
 Weights are rounded per output channel, one input channel after the other: what rounding a channel changes in the
 product is taken back by the channels that follow, as far as the inputs seen on prompts go together (GPTQ, Frantar et
-al. 2022). Inputs are rounded while the graph runs, in one term (fast) or in two (exact to 16 bits): the second is what
-the first leaves over. Only ONNX's own operators are written; onnxruntime joins them to its own fast ones.
+al. 2022). Inputs are rounded in steps that are fixed on the same prompts, so that what a prompt gets does not depend on
+those beside it; before that, large channels are made smaller and their weights larger (SmoothQuant, Xiao et al. 2022).
+Only ONNX's own operators are written; onnxruntime joins them to its own fast ones.
+
+The best LLM may change only where two are close. `near_enough` says how close: such prompts are scored in float32.
 """
 
 from __future__ import annotations
@@ -11,41 +14,80 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from p2l_sdk.hub.onnx_files import ONNX_DATA
 from p2l_sdk.modeling.prompt_p2l import Prompt
+from p2l_sdk.scorers.onnx_graphs import read_graph, save_graph
+from p2l_sdk.scorers.onnx_scorer import INPUTS, lead
 from p2l_sdk.scorers.transformer import TransformerScorer
 
 _HEAD = re.compile(r"(?:^|\.)head\.")
 _LARGEST = 127  # of an int8 weight
+_LEVELS = 255  # between the lowest and the highest input
+_EVENED = 0.5  # the power of a channel's size that goes from the inputs to the weights
 _DAMPING = 0.01  # share of the mean second moment that is added to each
 _BLOCK = 128  # input channels between two updates of all that follow
-_MOST_PROMPTS = 336  # that second moments are taken from
+_MOST_PROMPTS = 336  # that inputs are taken from
+_LEFT = 0.005  # share of prompts whose best LLM may differ, after those that are near have been scored again
 
 
-def second_moments(scorer: TransformerScorer, prompts: Sequence[Prompt]) -> dict[str, np.ndarray]:
-    """What the linear layers of the backbone see on prompts.
+@dataclass(frozen=True)
+class Seen:
+    """What a linear layer has got on prompts.
+
+    Attributes:
+        moments: sums over tokens of the products of two inputs, `(n_inputs, n_inputs)` float32.
+        low, high: the lowest and the highest of each input, `(n_inputs,)`.
+    """
+
+    moments: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def divided(self, sizes: np.ndarray) -> Seen:
+        """The same of inputs that are divided by `sizes`."""
+        return Seen(self.moments / np.outer(sizes, sizes), self.low / sizes, self.high / sizes)
+
+    def sizes(self) -> np.ndarray:
+        """What evens the channels out, float32 `(n_inputs,)`, positive, 1 for that in the middle."""
+        reach = np.maximum(self.high, -self.low).astype(np.float64)
+        middle = np.median(reach)
+        if not np.isfinite(reach).all() or not middle > 0:
+            return np.ones(len(reach), dtype=np.float32)
+        return (np.maximum(reach / middle, 1e-3) ** _EVENED).astype(np.float32)
+
+    def steps(self) -> tuple[np.float32, np.uint8]:
+        """The step of all inputs, and the number that stands for 0."""
+        low, high = min(float(self.low.min()), 0.0), max(float(self.high.max()), 0.0)
+        step = np.float32((high - low) / _LEVELS) if low < high and np.isfinite(high - low) else np.float32(1)
+        return step, np.uint8(round(-low / float(step)) if np.isfinite(low) else 0)
+
+
+def seen_inputs(scorer: TransformerScorer, prompts: Sequence[Prompt]) -> dict[str, Seen]:
+    """What the linear layers of the backbone get.
 
     Args:
         scorer: the model in torch.
         prompts: of which up to 336 are used, spread over all.
 
     Returns:
-        For each layer, by `weight_key` of its weight: sums over tokens of the products of two inputs,
-        `(n_inputs, n_inputs)` float32.
+        For each layer, by `weight_key` of its weight.
     """
-    found: dict[str, torch.Tensor] = {}
+    found: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
 
     def note(key: str) -> Any:
         def hook(_: Any, inputs: tuple[torch.Tensor, ...]) -> None:
             rows = inputs[0].detach().flatten(0, -2).float()
-            product = rows.T @ rows
-            found[key] = found[key] + product if key in found else product
+            moments, low, high = rows.T @ rows, rows.amin(0), rows.amax(0)
+            if key in found:
+                before = found[key]
+                moments, low, high = before[0] + moments, before[1].minimum(low), before[2].maximum(high)
+            found[key] = moments, low, high
 
         return hook
 
@@ -60,7 +102,30 @@ def second_moments(scorer: TransformerScorer, prompts: Sequence[Prompt]) -> dict
     finally:
         for handle in handles:
             handle.remove()
-    return {key: moments.cpu().numpy() for key, moments in found.items()}
+    return {key: Seen(*(value.cpu().numpy() for value in values)) for key, values in found.items()}
+
+
+def near_enough(rough: np.ndarray, exact: np.ndarray) -> float:
+    """How far the best LLM must be ahead for the rough coefficients to decide.
+
+    Args:
+        rough, exact: coefficients of the same prompts, `(n_prompts, n_models)`.
+
+    Returns:
+        The least lead, in logits, from which on so few prompts have another best LLM as is legal: where each prompt's
+        lead and each prompt's error of the difference between its best two meet, for these prompts' own few changes
+        would say little.
+    """
+    if rough.shape[1] < 2:
+        return 0.0
+    rows, leads = np.arange(len(rough)), lead(rough)
+    first, second = np.argsort(rough, axis=1)[:, :-3:-1].T
+    errors = np.sort(np.abs(leads - (exact[rows, first] - exact[rows, second])))
+    leads.sort()
+    changed = (1 - np.searchsorted(errors, leads, side="right") / len(errors)) / 2  # as often to one side as the other
+    left = np.append(np.cumsum(changed[::-1])[::-1], 0.0) / len(leads)  # if all prompts from the i-th on stay
+    i = int(np.argmax(left <= _LEFT))
+    return float(leads[i] if i < len(leads) else np.nextafter(leads[-1], np.inf)) if i else 0.0
 
 
 def weight_key(weight: np.ndarray) -> str:
@@ -99,89 +164,84 @@ def rounded(weight: np.ndarray, moments: np.ndarray | None) -> tuple[np.ndarray,
     return numbers[np.argsort(order)].astype(np.int8), unit.astype(np.float32)
 
 
-def write_int8(source: Path, target: Path, moments: Mapping[str, np.ndarray], *, terms: int) -> None:
+def write_int8(source: Path, target: Path, seen: Mapping[str, Seen]) -> int:
     """Write a graph with the products of its backbone in 8 bits; all else, the head too, stays as it is.
 
     Args:
         source: the graph in float32.
-        target: where the other one is written; a file `model.onnx.data` beside it, too, if the source has one.
-        moments: from `second_moments`.
-        terms: of the inputs, 1 or 2; those that come from attention have 1.
-    """
-    import onnx
+        target: where the other one is written.
+        seen: from `seen_inputs`; a product of which nothing was seen stays as it is, too.
 
-    model = onnx.load(source)
+    Returns:
+        The number of products in 8 bits.
+    """
+    model = read_graph(source)
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    new, heads = _Products(weights, moments), set[str]()
+    new = _Products(weights, seen)
     for node in model.graph.node:
-        inputs = list(node.input)
-        if node.op_type == "Reshape":
-            heads.update(node.output)
-        if node.op_type == "MatMul" and inputs[1] in weights and not any(map(_HEAD.search, inputs)):
-            # attention's heads, side by side, are means of many values: none is so large that one term is too coarse
-            new.add(node, 1 if inputs[0] in heads else terms)
-        else:
+        whole = node.op_type != "MatMul" or node.input[1] not in weights or any(map(_HEAD.search, node.input))
+        if whole or not new.add(node):
             new.nodes.append(node)
-    used = {name for node in new.nodes for name in node.input}
-    kept = [tensor for tensor in weights.values() if tensor.name in used]
-    for field, values in (("node", new.nodes), ("initializer", kept + new.weights), ("value_info", [])):
-        model.graph.ClearField(field)
-        getattr(model.graph, field).extend(values)
-    large = (source.parent / ONNX_DATA).is_file()
-    onnx.save(model, target, save_as_external_data=large, location=ONNX_DATA if large else None)
+    save_graph(model, target, new.nodes, new.weights)
+    return new.count
 
 
 class _Products:
     """The operators of a new graph, and the weights that are new in it."""
 
-    def __init__(self, weights: Mapping[str, Any], moments: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, weights: Mapping[str, Any], seen: Mapping[str, Seen]) -> None:
         self.nodes: list[Any] = []
         self.weights: list[Any] = []
-        self._old, self._moments = weights, moments
-        self._terms: dict[str, list[tuple[str, str, str]]] = {}  # of inputs, which several products may share
-        self._rounded: dict[str, tuple[str, str]] = {}
+        self.count = 0
+        self._old, self._seen = weights, seen
+        self._inputs: dict[str, tuple[str, str, str]] = {}  # that several products may share
+        self._one = ""
 
-    def add(self, node: Any, n_terms: int) -> None:
-        """A product in 8 bits in place of a MatMul: the sum of the products of its input's terms."""
-        numbers, unit = self._weight(node.input[1])
-        parts = []
-        for i, (rounded_input, step, zero) in enumerate(self._split(node.input[0], n_terms)):
-            name = f"{node.output[0]}_int8_{i}"
-            self._node("MatMulInteger", [rounded_input, numbers, zero], f"{name}_sum")
-            self._node("Cast", [f"{name}_sum"], f"{name}_float", to=1)  # float32
-            self._node("Mul", [step, unit], f"{name}_step")
-            parts.append(self._node("Mul", [f"{name}_float", f"{name}_step"], name))
-        if len(parts) == 1:
-            self.nodes[-1].output[0] = node.output[0]
-        else:
-            self._node("Add", parts, node.output[0])
-
-    def _split(self, name: str, n_terms: int) -> list[tuple[str, str, str]]:
-        """The terms of an input: numbers, step and zero of each."""
-        if name not in self._terms:
-            terms: list[tuple[str, str, str]] = []
-            left = name
-            for i in range(n_terms):
-                if i:
-                    whole = self._node("DequantizeLinear", list(terms[-1]), f"{left}_near")
-                    left = self._node("Sub", [left, whole], f"{left}_left")
-                terms.append((f"{left}_number", f"{left}_step", f"{left}_zero"))
-                self._node("DynamicQuantizeLinear", [left], *terms[-1])
-            self._terms[name] = terms
-        return self._terms[name]
-
-    def _weight(self, name: str) -> tuple[str, str]:
+    def add(self, node: Any) -> bool:
+        """A product in 8 bits in place of a MatMul; False if nothing was seen of it."""
         from onnx import numpy_helper
 
-        if name not in self._rounded:
-            weight = numpy_helper.to_array(self._old[name])
-            pair = rounded(weight, self._moments.get(weight_key(weight)))
-            self._rounded[name] = (f"{name}_int8", f"{name}_unit")
-            self.weights += [numpy_helper.from_array(*both) for both in zip(pair, self._rounded[name], strict=True)]
-        return self._rounded[name]
+        weight = numpy_helper.to_array(self._old[node.input[1]])
+        seen = self._seen.get(weight_key(weight))
+        if seen is None:
+            return False
+        sizes, name = seen.sizes(), node.output[0]
+        seen = seen.divided(sizes)
+        numbers, unit = rounded(weight * sizes[:, None], seen.moments)
+        whole, step, zero = self._rounded_input(node.input[0], seen, sizes)
+        self._node("MatMulInteger", [whole, self._weight(f"{name}_int8", numbers), zero], f"{name}_sum")
+        self._node("Cast", [f"{name}_sum"], f"{name}_float", to=1)  # float32
+        self._node("Mul", [step, self._weight(f"{name}_unit", unit)], f"{name}_step")
+        self._node("Mul", [f"{name}_float", f"{name}_step"], name)
+        self.count += 1
+        return True
 
-    def _node(self, kind: str, inputs: Sequence[str], *outputs: str, **attributes: Any) -> str:
+    def _rounded_input(self, name: str, seen: Seen, sizes: np.ndarray) -> tuple[str, str, str]:
+        """Numbers, step and zero of an input that is divided by `sizes`."""
+        if name not in self._inputs:
+            step, zero = seen.steps()
+            even = self._node("Mul", [name, self._weight(f"{name}_evening", 1 / sizes)], f"{name}_even")
+            size, zero_name = self._weight(f"{name}_size", step), self._weight(f"{name}_zero", zero)
+            number = self._node("QuantizeLinear", [even, size, zero_name], f"{name}_number")
+            self._inputs[name] = number, self._node("Mul", [self._unfolded(), size], f"{name}_step"), zero_name
+        return self._inputs[name]
+
+    def _unfolded(self) -> str:
+        """One, as the largest of the mask: onnxruntime joins the operators of a product only if its step is computed
+        while the graph runs."""
+        if not self._one:
+            self._node("ReduceMax", [INPUTS[1]], "int8_some_token", keepdims=0)
+            self._one = self._node("Cast", ["int8_some_token"], "int8_one", to=1)
+        return self._one
+
+    def _weight(self, name: str, value: Any) -> str:
+        from onnx import numpy_helper
+
+        self.weights.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def _node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         from onnx import helper
 
-        self.nodes.append(helper.make_node(kind, inputs, outputs, name=outputs[0], **attributes))
-        return outputs[0]
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+        return output

@@ -4,6 +4,9 @@
 weights; of these, only the head is read here, for what the graph does not say. Prompts become token ids by the same
 code as for torch (`PromptEncoder`), and are batched by length. Needs tokenizers, numpy and the runtime; jinja2 for a
 chat template.
+
+With a second graph, in 8 bits, all prompts are scored by that one first, and those whose best two LLMs are near to each
+other again by the first, in float32: of these, nothing of the 8 bits is left.
 """
 
 from __future__ import annotations
@@ -20,11 +23,12 @@ import numpy as np
 
 from p2l_sdk.errors import MissingExtraError, ModelFormatError
 from p2l_sdk.hub.config import chat_template
-from p2l_sdk.hub.onnx_files import ONNX_FILE, ONNX_REPORT, inspect_onnx
+from p2l_sdk.hub.onnx_files import ONNX_FILE, ONNX_INT8, ONNX_REPORT, inspect_onnx
 from p2l_sdk.hub.tensors import read_ending
 from p2l_sdk.leaderboards.leaderboard import Coefficients, Kinds
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.limits_p2l import read_json, shown
+from p2l_sdk.modeling.number_p2l import to_number
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, pad
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.scorers.encoder import NoticingEncoder
@@ -51,6 +55,8 @@ class OnnxScorer(NumpyHead):
         pad_id: the token id that fills up short prompts.
 
     Attributes:
+        rough: a graph for a first look at all prompts; None if there is but one graph.
+        near: logits that the best LLM must be ahead after the first look; else the prompt is scored again.
         quick: whether a short prompt takes less time than handing it to a thread would, as for two small layers;
             measured on loading.
     """
@@ -63,6 +69,8 @@ class OnnxScorer(NumpyHead):
         super().__init__(spec, weights)
         self.encoder = self.token_ids = encoder
         self._session, self._pad_id = session, pad_id
+        self.rough: Session | None = None
+        self.near = 0.0
         self._own_head = False  # whether the head is computed here, and not in the graph
 
     @classmethod
@@ -85,7 +93,7 @@ class OnnxScorer(NumpyHead):
             MissingExtraError: the runtime is not installed; or jinja2 is not, and the model has a chat template.
             ModelFormatError: there is no graph, it is that of another model, or a file is damaged or refused.
         """
-        spec, file = ModelSpec.from_config(config), folder / ONNX_FILE
+        spec, file, int8 = ModelSpec.from_config(config), folder / ONNX_FILE, folder / ONNX_INT8
         if not file.is_file() or not (folder / ONNX_REPORT).is_file():
             raise ModelFormatError(
                 f"{str(folder)!r} has no {ONNX_FILE} with its {ONNX_REPORT}; write them: "
@@ -93,7 +101,8 @@ class OnnxScorer(NumpyHead):
             )
         report = read_json(folder / ONNX_REPORT, dict)
         weights = head_tensors(folder, spec)
-        if report.get("model") != identity(spec, weights) or report.get("bytes") != file.stat().st_size:
+        fits = report.get("model") == identity(spec, weights) and report.get("bytes") == file.stat().st_size
+        if not fits or (int8.is_file() and report.get("int8_bytes") != int8.stat().st_size):
             raise ModelFormatError(
                 f"{str(file)!r} was exported from another model than that of its folder, which was edited or trained "
                 f"since; write it again: p2l export {folder} --runtime onnx"
@@ -103,38 +112,50 @@ class OnnxScorer(NumpyHead):
         encoder = NoticingEncoder(spec, read_tokenizer(folder), render, n_embeddings)
         inspect_onnx(file)
         scorer = cls(spec, weights, encoder, open_session(file, runtime, threads), pad_id or 0)
-        scorer.require_fitting(str(file))
+        if int8.is_file() and runtime is Runtime.ONNX:  # OpenVINO is slow with it
+            inspect_onnx(int8)
+            scorer.rough, scorer.near = open_session(int8, runtime, threads), to_number(report.get("near"))
+        scorer.require_fitting(str(folder))
         scorer._own_head = runtime is Runtime.OPENVINO  # bfloat16's 8 bits are too few for coefficients
         return scorer
 
+    @property
+    def sessions(self) -> list[Session]:
+        """The graphs that prompts go through."""
+        return [self._session] if self.rough is None else [self.rough, self._session]
+
     def require_fitting(self, name: str) -> None:
-        """Try the graph, which makes it warm, too.
+        """Try the graphs, which makes them warm, too.
 
         Raises:
-            ModelFormatError: its inputs, its outputs or their shapes are not those of this model; `name` names it.
+            ModelFormatError: the inputs, the outputs or their shapes are not those of this model; `name` names it.
         """
         feedback, spec = self.spec.feedback, self.spec
         has = (True, feedback.has_eta, feedback.has_gamma, bool(spec.familiarity))
         wanted = {STATE, *(output for output, there in zip(OUTPUTS, has, strict=True) if there)}
-        if set(self._session.inputs) != set(INPUTS) or set(self._session.outputs) != wanted:
-            raise ModelFormatError(
-                f"{name!r} is no graph of this model: it goes from {shown(sorted(self._session.inputs))} to "
-                f"{shown(sorted(self._session.outputs))}"
-            )
-        tried = self.run_ids(np.zeros((2, 3), dtype=np.int64), np.ones((2, 3), dtype=np.int64))
-        shapes = {output: value.shape for output, value in tried.items()}
         expected = {"coefs": (2, len(spec.models)), "eta": (2, 1), "gamma": (2, 1), "familiarity": (2,)}
         expected |= {STATE: (2, self._width())}
-        if shapes != {output: expected[output] for output in wanted}:
-            raise ModelFormatError(f"{name!r} is no graph of this model: its outputs have the shapes {shown(shapes)}")
+        for session in self.sessions:
+            if set(session.inputs) != set(INPUTS) or set(session.outputs) != wanted:
+                raise ModelFormatError(
+                    f"{name!r} has no graph of this model: it goes from {shown(sorted(session.inputs))} to "
+                    f"{shown(sorted(session.outputs))}"
+                )
+            tried = self.run_ids(np.zeros((2, 3), dtype=np.int64), np.ones((2, 3), dtype=np.int64), session)
+            shapes = {output: value.shape for output, value in tried.items()}
+            if shapes != {output: expected[output] for output in wanted}:
+                raise ModelFormatError(
+                    f"{name!r} has no graph of this model: its outputs have the shapes {shown(shapes)}"
+                )
         self.quick = self._least_seconds() < _QUICK_SECONDS
 
     def _least_seconds(self) -> float:
-        """Of this thread's processor time, for a short prompt."""
+        """Of this thread's processor time, for a short prompt that is scored by all graphs."""
         n_tokens, seconds = min(_QUICK_TOKENS, self.spec.max_prompt_tokens), []
         for _ in range(3):
             started = thread_time()
-            self.run_ids(np.zeros((1, n_tokens), dtype=np.int64), np.ones((1, n_tokens), dtype=np.int64))
+            for session in self.sessions:
+                self.run_ids(np.zeros((1, n_tokens), dtype=np.int64), np.ones((1, n_tokens), dtype=np.int64), session)
             seconds.append(thread_time() - started)
         return min(seconds)
 
@@ -171,6 +192,7 @@ class OnnxScorer(NumpyHead):
     @staticmethod
     def _as_edited(scorer: Any) -> Any:
         scorer._own_head = True
+        scorer.rough = None  # which prompts are near was measured for the LLMs that there were
         return scorer
 
     def _width(self) -> int:
@@ -184,12 +206,22 @@ class OnnxScorer(NumpyHead):
     def _run(self, prompts: Sequence[Prompt]) -> dict[str, np.ndarray]:
         """The graph's outputs for prompts, in their order."""
         ids = self.token_ids(prompts)
+        if self.rough is None:
+            return self._run_all(ids, self._session)
+        found = self._run_all(ids, self.rough)
+        near = np.flatnonzero(~(lead(found["coefs"]) >= self.near))  # NaN is near, too
+        if len(near):
+            for name, exact in self._run_all([ids[i] for i in near], self._session).items():
+                found[name][near] = exact
+        return found
+
+    def _run_all(self, ids: Sequence[Sequence[int]], session: Session) -> dict[str, np.ndarray]:
         parts, by_length = [], []
         for places in self.passes(ids):
             by_length += places
-            parts.append(self.run_ids(*self.filled([ids[i] for i in places])))
+            parts.append(self.run_ids(*self.filled([ids[i] for i in places]), session))
         order = np.argsort(by_length)
-        return {name: np.concatenate([part[name] for part in parts])[order] for name in self._session.outputs}
+        return {name: np.concatenate([part[name] for part in parts])[order] for name in session.outputs}
 
     def passes(self, ids: Sequence[Sequence[int]]) -> list[list[int]]:
         """The places of prompts in the passes that read them, see `buckets`."""
@@ -205,17 +237,30 @@ class OnnxScorer(NumpyHead):
         sides = ((0, 0), (0, more))
         return np.pad(input_ids, sides, constant_values=self._pad_id), np.pad(mask, sides)
 
-    def run_ids(self, input_ids: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
-        """The graph's outputs for padded token ids and their mask, `(n_prompts, n_tokens)` int64, in one pass.
+    def run_ids(self, input_ids: np.ndarray, mask: np.ndarray, session: Session | None = None) -> dict[str, np.ndarray]:
+        """A graph's outputs for padded token ids and their mask, `(n_prompts, n_tokens)` int64, in one pass.
+
+        Args:
+            input_ids, mask: the tokens.
+            session: of `sessions`; None for that in float32.
 
         Raises:
             ModelFormatError: the graph cannot be run.
         """
+        session = session or self._session
         try:
-            out = self._session(dict(zip(INPUTS, (input_ids, mask), strict=True)))
+            out = session(dict(zip(INPUTS, (input_ids, mask), strict=True)))
         except Exception as error:  # of many kinds
             raise ModelFormatError(f"the exported graph cannot be run: {shown(error)}") from None
-        return dict(zip(self._session.outputs, out, strict=True))
+        return dict(zip(session.outputs, out, strict=True))
+
+
+def lead(coefs: np.ndarray) -> np.ndarray:
+    """How far the best LLM of each prompt is ahead of the second, in logits; infinite for a model of one LLM."""
+    if coefs.shape[1] < 2:
+        return np.full(len(coefs), np.inf)
+    second, first = np.partition(coefs, -2, axis=1)[:, -2:].T
+    return np.asarray(first - second)
 
 
 def buckets(ids: Sequence[Sequence[int]], step: int = 1) -> list[list[int]]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from p2l_sdk.errors import MissingExtraError, ModelFormatError, P2LError
 from p2l_sdk.hub.config import read_config
-from p2l_sdk.hub.onnx_files import ONNX_DATA, ONNX_FILE
+from p2l_sdk.hub.onnx_files import ONNX_FILE, graph_bytes
 from p2l_sdk.modeling.spec_p2l import ModelSpec
 from p2l_sdk.scorers.onnx_scorer import OnnxScorer
 from p2l_sdk.scorers.onnx_sessions import Runtime
@@ -48,7 +48,7 @@ def try_out_graph(folder: Path, runtime: Runtime) -> None:
 
 def _limits(folder: Path) -> tuple[int, int]:
     """Seconds and bytes of a child."""
-    weights = sum((folder / name).stat().st_size for name in (ONNX_FILE, ONNX_DATA) if (folder / name).is_file())
+    weights = graph_bytes(folder)
     return _SECONDS + weights // _BYTES_A_SECOND, _BYTES + _COPIES * weights
 
 
@@ -60,7 +60,8 @@ def _main(folder: Path, runtime: Runtime) -> None:
     n_prompts = random.SystemRandom().randint(1, max(1, _LARGEST // n_tokens))
     for rows, length in (*_SHAPES, (n_prompts, n_tokens)):
         ids = np.zeros((rows, min(length, most)), dtype=np.int64)
-        scorer.run_ids(ids, np.ones_like(ids))
+        for session in scorer.sessions:
+            scorer.run_ids(ids, np.ones_like(ids), session)
 
 
 if __name__ == "__main__":
