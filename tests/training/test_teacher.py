@@ -14,7 +14,6 @@ from p2l_sdk.evaluation import evaluate
 from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner
 from p2l_sdk.modeling.spec_p2l import ModelSpec, Pooling
-from p2l_sdk.training import teacher as teaching
 from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.training.run import train
 from p2l_sdk.training.task import Task
@@ -80,10 +79,9 @@ def test_names_as_people_write_them_and_an_order_of_its_own():
     assert wins == pytest.approx(chance)
 
 
-def test_of_very_many_pairs_some_are_drawn_for_each_prompt(monkeypatch):
-    monkeypatch.setattr(teaching, "_PAIRS", 2)
+def test_of_very_many_pairs_some_are_drawn_for_each_prompt():
     data = votes(n_prompts=300)
-    taught = lessons(P2L(Known()), data, Feedback.GRK, weight=1.0)
+    taught = lessons(P2L(Known()), data, Feedback.GRK, weight=1.0, pairs=2)
     pairs = set(zip(taught.prompt, taught.a, taught.b, strict=True))
     assert len(pairs) == 2 * len(data.prompts)
     shares = np.bincount([3 * a + b for _, a, b in pairs], minlength=9)[[1, 2, 5]] / len(pairs)

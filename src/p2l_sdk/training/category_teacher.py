@@ -17,7 +17,7 @@ from p2l_sdk.leaderboards.leaderboard import Coefficients, Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.training.categories import Categories
 from p2l_sdk.training.listener import Listener, tracked
-from p2l_sdk.training.teacher import chances, taught
+from p2l_sdk.training.teacher import MOST_PAIRS, chances, taught
 from p2l_sdk.votes.averaged import fit_leaderboard
 from p2l_sdk.votes.votes import Votes
 
@@ -31,6 +31,7 @@ def category_lessons(
     weight: float,
     groups: np.ndarray | None = None,
     *,
+    pairs: int = MOST_PAIRS,
     seed: int = 0,
     listener: Listener | None = None,
 ) -> Votes:
@@ -47,7 +48,7 @@ def category_lessons(
         weight: as in `teacher.lessons`.
         groups: `(n_prompts,)` the group of each prompt. What is taught on a prompt rests on votes of its own group
             alone, so that a model can be measured on one group after it learned from the others.
-        seed: of the pairs drawn.
+        pairs, seed: as in `teacher.lessons`.
         listener: is told of the progress.
 
     Returns:
@@ -77,7 +78,7 @@ def category_lessons(
         said = chances(feedback, found[cell[rows]], a, b)
         return said * known[cell[rows], None, None]
 
-    return taught(votes, say, weight, seed=seed, listener=listener)
+    return taught(votes, say, weight, pairs=pairs, seed=seed, listener=listener)
 
 
 def _board(votes: Votes, group: np.ndarray, members: np.ndarray, feedback: Feedback) -> Leaderboard | None:

@@ -149,7 +149,7 @@ def fit_static(
         options.append(replace(folds, lessons=ByPrompt.of_votes(with_lessons(learned, categories), recipe.feedback)))
     choice, folds, head = _fit_head(options, recipe, start, listener or Listener())
     spec = spec_of(votes, recipe, head.hidden.shape[-1], costs or {})
-    model = _with_head(backbone, spec, head)
+    model = with_head(backbone, spec, head)
     remember_prompts(model, vectors, recipe.seed, _group_error(folds, recipe, choice))
     verdict = None
     if held_out is not None:
@@ -239,7 +239,7 @@ class _Bar:
 
 
 @torch.no_grad()
-def _with_head(model: P2LModel, spec: ModelSpec, head: Heads) -> P2LModel:
+def with_head(model: P2LModel, spec: ModelSpec, head: Heads) -> P2LModel:
     """A model with the backbone of `model`, and this head."""
     made = P2LModel(P2LConfig(backbone_config=model.backbone.config, **spec.to_dict())).eval()
     made.backbone = model.backbone

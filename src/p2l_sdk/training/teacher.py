@@ -20,7 +20,7 @@ from p2l_sdk.training.listener import Listener, tracked
 from p2l_sdk.votes.votes import Votes
 
 _PROMPTS = 256  # read at once by the teacher
-_PAIRS = 128  # most pairs of LLMs taught on a prompt; of more, some are drawn for each prompt
+MOST_PAIRS = 128  # of LLMs, taught on a prompt
 
 
 def lessons(
@@ -29,6 +29,7 @@ def lessons(
     feedback: Feedback,
     weight: float,
     *,
+    pairs: int = MOST_PAIRS,
     seed: int = 0,
     listener: Listener | None = None,
 ) -> Votes:
@@ -36,11 +37,11 @@ def lessons(
 
     Args:
         teacher: the teacher; of several, the mean of their probabilities is taught.
-        votes: the votes that a model is trained on. All pairs of their LLMs are taught on each of their prompts (of
-            more than 128 pairs, 128 that are drawn for each prompt).
+        votes: the votes that a model is trained on. Pairs of their LLMs are taught on each of their prompts.
         feedback: the feedback model of the student.
         weight: total weight of the lessons, relative to that of the votes; each prompt has the same share of it. Where
             every pair has one vote on every prompt, a pair's probabilities weigh `weight` votes.
+        pairs: most pairs taught on a prompt; of more, so many are drawn for each prompt. Fewer make training faster.
         seed: of the pairs drawn.
         listener: is told of the progress.
 
@@ -62,7 +63,7 @@ def lessons(
         ]
         return np.asarray(np.mean(of_each, axis=0))
 
-    return taught(votes, say, weight, seed=seed, listener=listener)
+    return taught(votes, say, weight, pairs=pairs, seed=seed, listener=listener)
 
 
 def taught(
@@ -70,6 +71,7 @@ def taught(
     say: Callable[[slice, np.ndarray, np.ndarray], np.ndarray],
     weight: float,
     *,
+    pairs: int = MOST_PAIRS,
     seed: int = 0,
     listener: Listener | None = None,
 ) -> Votes:
@@ -79,17 +81,17 @@ def taught(
         votes: the votes that a model is trained on.
         say: for prompts in a slice, and the two LLMs of each of their pairs, both `(n_prompts, k)` columns of
             `votes.models`, the probabilities as `chances` gives them; all zero where nothing is taught.
-        weight, seed, listener: as in `lessons`.
+        weight, pairs, seed, listener: as in `lessons`.
     """
     m, n, random = len(votes.models), len(votes.prompts), np.random.default_rng(seed)
     parts: list[tuple[np.ndarray, ...]] = []
     for start in tracked(range(0, n, _PROMPTS), "asking the teacher", listener or Listener()):
         rows = slice(start, min(start + _PROMPTS, n))
-        pairs = _pairs(m * (m - 1) // 2, rows.stop - start, random)
-        a, b = _llms_of(pairs, m)
+        chosen = _pairs(m * (m - 1) // 2, pairs, rows.stop - start, random)
+        a, b = _llms_of(chosen, m)
         said = say(rows, a, b)
         row, pair, winner = np.nonzero(said)
-        share = said[row, pair, winner] / pairs.shape[1]
+        share = said[row, pair, winner] / chosen.shape[1]
         parts.append((start + row, a[row, pair], b[row, pair], winner, share))
     prompt, a, b, winner, share = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Votes(votes.prompts, votes.models, prompt, a, b, winner, share * (weight * votes.weight.sum() / n))
@@ -131,11 +133,11 @@ def _columns(p2l: P2L, models: tuple[str, ...], feedback: Feedback) -> np.ndarra
     return np.array([places(p2l.models)[known[name]] for name in models])
 
 
-def _pairs(n_pairs: int, n_prompts: int, random: np.random.Generator) -> np.ndarray:
+def _pairs(n_pairs: int, most: int, n_prompts: int, random: np.random.Generator) -> np.ndarray:
     """`(n_prompts, k)` numbers of the pairs that are taught on each prompt."""
-    if n_pairs <= _PAIRS:
+    if n_pairs <= most:
         return np.tile(np.arange(n_pairs), (n_prompts, 1))
-    return np.stack([random.choice(n_pairs, _PAIRS, replace=False) for _ in range(n_prompts)])
+    return np.stack([random.choice(n_pairs, most, replace=False) for _ in range(n_prompts)])
 
 
 def _llms_of(pairs: np.ndarray, n_models: int) -> tuple[np.ndarray, np.ndarray]:
