@@ -137,7 +137,7 @@ def binary(n: int = 6, **columns) -> dict[str, list]:
 NO_LLM = {
     "an identifier": [("id", [5, 9, 7, 11, 30, 2]), ("question_id", [3] * 6), ("questionId", [3, 1, 2, 2, 1, 1])],
     "a flag": [("is_code", [0, 1] * 3), ("code", [1, 0] * 3), ("has image", [0] * 6)],
-    "a count or measure": [("n_tokens", [9, 12] * 3), ("year", [2024] * 6), ("a|total_cost", [1e-4] * 6)],
+    "a count or measure": [("n_tokens", [9, 12] * 3), ("year", [2024] * 6), ("c|total_cost", [1e-4] * 6)],
     "an identifier or a count": [("nummer", [17, 3, 99, 4, 8, 5]), ("level", [2, 5, 3, 4, 2, 2]), ("t", [1.7e9] * 6)],
     "a figure of the others": [("average", [0.5] * 6), ("overall", [0.5] * 6)],
 }

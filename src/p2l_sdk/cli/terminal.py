@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import rich.console
+import rich.containers
 import rich.table
 import rich.text
 from rich.progress import (
@@ -73,7 +74,7 @@ class Text(rich.text.Text):
     def __init__(self, text: str = "", style: str = "") -> None:
         super().__init__(visible(text), style)
 
-    def wrap(self, console: rich.console.Console, width: int, **options: Any) -> rich.text.Lines:
+    def wrap(self, console: rich.console.Console, width: int, **options: Any) -> rich.containers.Lines:
         """The lines of a column of this width."""
         parts = _PARTS.findall(self.plain)
         wide = self.cell_len != len(self.plain)
