@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import rich.cells
 import rich.console
 import rich.table
 import rich.text
@@ -32,6 +34,8 @@ _FOLDED = 10  # columns that a name needs which may be folded
 _GAP = 2  # between columns of a table
 _AT_ONCE = 1.0  # seconds in which work of an earlier run is found
 
+
+_PARTS = re.compile(r"[^-/_.:]*[-/_.:]|[^-/_.:]+")  # of a name, each with the joint after it
 
 _live = 0  # counters and bars that are shown
 
@@ -62,12 +66,32 @@ class Console(rich.console.Console):
         """A string in its style."""
         return super().render_str(visible(text), **options)
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich does; a name that is wider than the terminal is broken where it may be."""
+        super().print(*(_broken(thing, self.width) for thing in objects), **options)
+
 
 class Text(rich.text.Text):
     """One line in a style."""
 
     def __init__(self, text: str = "", style: str = "") -> None:
         super().__init__(visible(text), style)
+
+
+def _broken(thing: Any, width: int) -> Any:
+    """A line in one style whose words fit into the width, as far as they have joints to break them at."""
+    if not isinstance(thing, Text) or thing.spans:
+        return thing
+    words = thing.plain.split(" ")
+    for i, word in enumerate(words):
+        if rich.cells.cell_len(word) > width:
+            lines = [""]
+            for part in _PARTS.findall(word):
+                if lines[-1] and rich.cells.cell_len(lines[-1] + part) > width:
+                    lines.append("")
+                lines[-1] += part
+            words[i] = "\n".join(lines)
+    return rich.text.Text(" ".join(words), thing.style)
 
 
 def print_table(console: Console, table: rich.table.Table, spare: Sequence[str]) -> None:
