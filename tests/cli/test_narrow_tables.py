@@ -54,6 +54,16 @@ def test_a_table_whose_words_have_no_room_is_lines():
     ]
 
 
+def test_a_name_wider_than_the_terminal_is_broken_at_its_joints():
+    file = io.StringIO()
+    console = Console(file=file, width=40)
+    console.print(Text("use llama-3.3-nemotron-super-49b-v1-and-much-more-of-it for law", style="bold"))
+    console.print(Text(50 * "x"))
+    assert file.getvalue().splitlines() == [
+        "use llama-3.3-nemotron-super-49b-v1-and-", "much-more-of-it for law", 40 * "x", 10 * "x"
+    ]  # fmt: skip
+
+
 @pytest.fixture
 def prompts(tmp_path):
     file = tmp_path / "prompts.csv"

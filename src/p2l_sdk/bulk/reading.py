@@ -298,7 +298,7 @@ def _named(chunk: Chunk, name: str) -> str:
     raise TableError(f"there is no column {name!r}; {did_you_mean(name, map(str, chunk))}")
 
 
-def _cells(chunk: Mapping[str, list[Any]], name: str, n: int) -> list[Any]:
+def _cells(chunk: Chunk, name: str, n: int) -> list[Any]:
     column = chunk.get(name) or cells_inside(chunk, name)
     if column is None:
         return [None] * n

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import itertools
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import rich.cells
 import rich.console
-import rich.containers
 import rich.table
 import rich.text
+from rich.containers import Lines
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -34,9 +34,7 @@ WIDE = 76  # columns from which on tables have bars
 _FOLDED = 10  # columns that a name needs which may be folded
 _GAP = 2  # between columns of a table
 _AT_ONCE = 1.0  # seconds in which work of an earlier run is found
-
-
-_PARTS = re.compile(r"[^-]*-|[^-]+")  # of a name
+_PARTS = re.compile(r"[^-/_.:]*[-/_.:]|[^-/_.:]+")  # of a name, each with the joint after it
 
 _live = 0  # counters and bars that are shown
 
@@ -69,24 +67,29 @@ class Console(rich.console.Console):
 
 
 class Text(rich.text.Text):
-    """One line in a style. A name that is too long for its column is broken behind a hyphen, not within a word."""
+    """One line in a style. A name that is wider than its column is broken at its joints, not within a word."""
 
     def __init__(self, text: str = "", style: str = "") -> None:
         super().__init__(visible(text), style)
 
-    def wrap(self, console: rich.console.Console, width: int, **options: Any) -> rich.containers.Lines:
+    def wrap(self, console: rich.console.Console, width: int, **options: Any) -> Lines:
         """The lines of a column of this width."""
-        parts = _PARTS.findall(self.plain)
-        wide = self.cell_len != len(self.plain)
-        if wide or options.get("no_wrap") or " " in self.plain or not 0 < max(map(len, parts), default=0) <= width:
-            return super().wrap(console, width, **options)
-        ends, line = list[int](), 0
-        for end, part in zip(itertools.accumulate(map(len, parts)), parts, strict=True):
-            if line + len(part) > width:
-                ends.append(end - len(part))
+        lines = Lines()
+        for piece in self.divide(_breaks(self.plain, width)):
+            lines.extend(piece.wrap(console, width, **options))
+        return lines
+
+
+def _breaks(text: str, width: int) -> Iterator[int]:
+    """Where words that are wider than this are broken, as far as they have joints."""
+    for word in re.finditer(r"\S+", text):
+        line = 0
+        for part in _PARTS.finditer(text, *word.span()) if rich.cells.cell_len(word[0]) > width else ():
+            size = rich.cells.cell_len(part[0])
+            if line and line + size > width:
+                yield part.start()
                 line = 0
-            line += len(part)
-        return self.divide(ends)
+            line += size
 
 
 def print_table(console: Console, table: rich.table.Table, spare: Sequence[str]) -> None:

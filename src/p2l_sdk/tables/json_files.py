@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def read_json(path: str | Path) -> Any:
         raise TableError(f"{str(path)!r} cannot be read as JSON: {error}") from None
 
 
-def _rows(value: Any, path: Path) -> list[Row]:
+def _rows(value: Any, path: Path) -> Sequence[Row]:
     if isinstance(value, list):
         for number, row in enumerate(value, 1):
             if not isinstance(row, dict):

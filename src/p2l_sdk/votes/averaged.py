@@ -128,7 +128,7 @@ def steps_of_prompts(votes: Votes, feedback: Feedback) -> tuple[Leaderboard, np.
         )
         slopes = np.einsum("vo,oev->ev", kinds[winner], log_probability_slopes(feedback, x[a], x[b], x[-1])) * weight
         for column, slope in zip((a, b, n_models), slopes, strict=True):
-            np.add.at(pulls, (prompt, column), slope)
+            np.add.at(pulls, (prompt, np.asarray(column)), slope)
     total = votes.weight @ (kinds.sum(1) > 0)[votes.winner]  # of those that count
     steps = pulls @ fit.inverse * (len(votes.prompts) / total)
     return fit.leaderboard(None), steps[:, :-1] - steps[:, :-1].mean(1, keepdims=True)

@@ -120,7 +120,7 @@ class Votes:
             first, opened = opened.peek()
             if {"prompt", "model", "answer"} <= first.keys() and not {"score", "winner"} & first.keys():
                 raise VotesError("these are answers, as p2l collect writes them, not votes; let p2l judge compare them")
-            if may_be_scores(first) and is_scores(first, opened.untyped, bool(models) and {*models} <= first.keys()):
+            if may_be_scores(first) and is_scores(first, opened.untyped, bool(models and {*models} <= first.keys())):
                 if models is None and (sides := numeric_sides(first)):
                     llms = shlex.quote(",".join(sides))
                     raise VotesError(
