@@ -59,7 +59,8 @@ class Seen:
         middle = np.median(reach)
         if not np.isfinite(reach).all() or not middle > 0:
             return np.ones(len(reach), dtype=np.float32)
-        return (np.maximum(reach / middle, 1e-3) ** _EVENED).astype(np.float32)
+        sizes: np.ndarray = np.maximum(reach / middle, 1e-3) ** _EVENED
+        return sizes.astype(np.float32)
 
     def steps(self) -> tuple[np.float32, np.uint8]:
         """The step of all inputs, and the number that stands for 0."""
