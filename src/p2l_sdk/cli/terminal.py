@@ -65,6 +65,10 @@ class Console(rich.console.Console):
         """A string in its style."""
         return super().render_str(visible(text), **options)
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich does, which forgets what kind of `Text` it is."""
+        super().print(*(thing.broken(self.width) if isinstance(thing, Text) else thing for thing in objects), **options)
+
 
 class Text(rich.text.Text):
     """One line in a style. A name that is wider than its column is broken at its joints, not within a word."""
@@ -74,20 +78,21 @@ class Text(rich.text.Text):
 
     def wrap(self, console: rich.console.Console, width: int, **options: Any) -> Lines:
         """The lines of a column of this width."""
-        lines = Lines()
-        for piece in self.divide(_breaks(self.plain, width)):
-            lines.extend(piece.wrap(console, width, **options))
-        return lines
+        return self.broken(width).wrap(console, width, **options)
+
+    def broken(self, width: int) -> rich.text.Text:
+        """The text with new lines in names that are wider than this."""
+        return rich.text.Text("\n").join(self.divide(_breaks(self.plain, width)))
 
 
 def _breaks(text: str, width: int) -> Iterator[int]:
-    """Where words that are wider than this are broken, as far as they have joints."""
+    """Where words that are wider than this are broken, as far as they have joints that are near enough."""
     for word in re.finditer(r"\S+", text):
+        parts = [(part.start(), rich.cells.cell_len(part[0])) for part in _PARTS.finditer(text, *word.span())]
         line = 0
-        for part in _PARTS.finditer(text, *word.span()) if rich.cells.cell_len(word[0]) > width else ():
-            size = rich.cells.cell_len(part[0])
+        for start, size in parts if sum(size for _, size in parts) > width >= max(size for _, size in parts) else ():
             if line and line + size > width:
-                yield part.start()
+                yield start
                 line = 0
             line += size
 
