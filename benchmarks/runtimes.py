@@ -83,9 +83,10 @@ def with_head(base: Path, folder: Path, words: Path) -> Path:
 def of_tokens(scorer: Any, texts: list[str], n_tokens: int, n: int) -> list[str]:
     """So many prompts of about so many tokens: the beginnings of texts."""
     found: list[str] = []
+    n_tokens = min(n_tokens, scorer.spec.max_prompt_tokens)
     for text in texts:
         words = text.split()
-        if len(scorer.token_ids([text])[0]) > n_tokens and len(words) > 1:
+        if len(scorer.token_ids([text])[0]) >= n_tokens and len(words) > 1:
             lengths = range(1, len(words) + 1)
             most = bisect.bisect_left(lengths, n_tokens, key=lambda n: len(scorer.token_ids([" ".join(words[:n])])[0]))
             found.append(" ".join(words[: most + 1]))

@@ -130,6 +130,13 @@ def test_no_prompt_is_near_without_errors_or_with_one_llm():
     np.testing.assert_array_equal(lead(exact[:, :1]), np.inf)
 
 
+def test_changes_that_were_seen_count_even_where_few_errors_are_large():
+    exact = np.tile([0.0, 1.0], (1000, 1))
+    rough = exact.copy()
+    rough[:8] = np.outer(np.arange(1, 9) / 10, [1.0, 0.0])  # 5 of 1,000 may stay: those with a lead of 0.4 and more
+    assert 0.3 < near_enough(rough, exact) < 0.301
+
+
 def test_if_errors_are_larger_than_all_leads_every_prompt_is_near():
     exact = np.tile([0.0, 5.0, -5.0], (50, 1))
     rough = np.random.default_rng(3).uniform(size=(50, 1)) * [1.0, 0.0, -1.0]

@@ -115,7 +115,7 @@ def near_enough(rough: np.ndarray, exact: np.ndarray) -> float:
     Returns:
         The least lead, in logits, from which on so few prompts have another best LLM as is legal: where each prompt's
         lead and each prompt's error of the difference between its best two meet, for these prompts' own few changes
-        would say little.
+        say little; but of them, too, no more may be left.
     """
     if rough.shape[1] < 2:
         return 0.0
@@ -126,7 +126,10 @@ def near_enough(rough: np.ndarray, exact: np.ndarray) -> float:
     changed = (1 - np.searchsorted(errors, leads, side="right") / len(errors)) / 2  # as often to one side as the other
     left = np.append(np.cumsum(changed[::-1])[::-1], 0.0) / len(leads)  # if all prompts from the i-th on stay
     i = int(np.argmax(left <= _LEFT))
-    return float(leads[i] if i < len(leads) else np.nextafter(leads[-1], np.inf)) if i else 0.0
+    near = float(leads[i] if i < len(leads) else np.nextafter(leads[-1], np.inf)) if i else 0.0
+    seen_changed = np.sort(lead(rough)[rough.argmax(1) != exact.argmax(1)])[::-1]
+    legal = int(_LEFT * len(rough))
+    return max(near, float(np.nextafter(seen_changed[legal], np.inf))) if len(seen_changed) > legal else near
 
 
 def weight_key(weight: np.ndarray) -> str:
