@@ -10,11 +10,12 @@ from typing import Any
 import httpx
 import pytest
 from billing_fixtures import BUDGET, PRICES, ask, many
-from billing_llm import BillingLLMs
+from billing_llm import WINDOW, BillingLLMs
 from gateway_llms import CHEAP, DEAR, HELLO, TEAM, ranking
 from gateway_server import eventually
 
-from p2l_sdk.serve.gateway.config import MAX_TOKENS
+from p2l_sdk.errors import P2LError
+from p2l_sdk.serve.gateway.config import MAX_TOKENS, LLMConfig
 
 pytest_plugins = ["billing_fixtures"]
 LONG = [{"role": "user", "content": "Prove it. " * 40_000}]
@@ -258,3 +259,30 @@ def test_one_lie_does_not_send_the_pacer_to_the_cheapest(gateway, llms, routing9
     client.close()
     assert json.dumps(server.metrics.costs)  # finite numbers
     assert max(server.metrics.costs) < 0.02
+
+
+def test_where_the_whole_context_is_set_aside_no_template_overspends(gateway, llms):
+    """The vendor reads as much as its LLM has room for, whatever the request; the answer is a part of that."""
+    llms.behaviour[CHEAP] = "window"
+    price = (WINDOW * PRICES[CHEAP][0] + 100 * PRICES[CHEAP][1]) / 1e6
+    held = {"context": WINDOW, "set_aside": "context"}
+    server, key = gateway(budget=3.5 * price, **{CHEAP: held})
+    statuses = asyncio.run(many(f"{server.url}/chat/completions", [ask(model=CHEAP, max_tokens=100)] * 20))
+    assert sorted(statuses) == [200] * 3 + [429] * 17
+    assert key.spent == pytest.approx(llms.bills[CHEAP])
+    assert 2.9 * price < llms.bills[CHEAP] <= key.budget
+    server, key = gateway(budget=3.5 * price)  # by the size of the requests, all of them may be called
+    asyncio.run(many(f"{server.url}/chat/completions", [ask(model=CHEAP, max_tokens=100)] * 20))
+    assert llms.bills[CHEAP] > 2 * key.budget
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"set_aside": "context"}, "set_aside: context needs the setting `context`"),
+        ({"set_aside": "all", "context": 1000}, "set_aside is 'all'; it must be size or context"),
+    ],
+)
+def test_what_is_set_aside_has_to_be_known(settings, says):
+    with pytest.raises(P2LError, match=says):
+        LLMConfig(name="x", base_url="http://x", **settings)

@@ -269,9 +269,10 @@ def test_an_idle_connection_on_which_anything_came_is_not_used_again(serve, late
 
 
 def test_a_call_that_is_given_up_closes_its_connection(serve):
-    left = threading.Event()
+    asked, left = threading.Event(), threading.Event()
 
     def wait(connection: socket.socket, _: int) -> bytes:
+        asked.set()
         connection.settimeout(30)
         if connection.recv(1) == b"":
             left.set()
@@ -283,8 +284,11 @@ def test_a_call_that_is_given_up_closes_its_connection(serve):
     async def give_up() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
         async with UpstreamClient() as client:
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(upstream(server.url, client).ask(chat(), 5), 0.2)
+            call = asyncio.ensure_future(upstream(server.url, client).ask(chat(), 30))
+            assert await asyncio.to_thread(asked.wait, 20)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
             assert await asyncio.to_thread(left.wait, 20)
         gc.collect()
 

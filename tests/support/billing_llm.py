@@ -9,7 +9,8 @@ fast (streams as fast as it is read), parts (counts the prompt in the first even
 and then nothing), byok (states a fee beside its own cost), early (counts only in the first event), custom (streams the
 input of a tool, without a count), blank (writes tokens without text), shares (streams choices and counts each),
 withheld (ends a stream with a filter's error before any text), stall (sends a piece, and bills all), 202, normal (reads
-a text in NFKC, a token for each byte), pretty (reads tools with indentation). Reasoning is counted beside the answer
+a text in NFKC, a token for each byte), pretty (reads tools with indentation), window (reads as
+much as it has room for). Reasoning is counted beside the answer
 (beside), without a total (unsummed), or with the answer and not told apart from it (thinks).
 """
 
@@ -28,6 +29,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from gateway_server import running
 
 LONGEST = 20_000
+WINDOW = 100_000  # tokens of prompt and answer that an LLM has room for
 _UNTOLD = ("untold", "early", "custom")
 _CHUNKS = {
     behaviour: f'data: {{"choices": [{{"index": 0, "delta": {delta}}}]}}\n\n'
@@ -88,6 +90,8 @@ class BillingLLMs:
         each, n = max(limits, default=LONGEST), body.get("n") or 1
         if behaviour == "normal":
             read = len(unicodedata.normalize("NFKC", text).encode())
+        if behaviour == "window":  # as if its template had no end
+            read = WINDOW - each * n
         if behaviour == "pretty":
             read += sum(1 + len(line.split()) for line in json.dumps(body["tools"], indent=4).splitlines())
         self._bill(name, read, 0)

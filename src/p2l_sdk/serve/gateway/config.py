@@ -40,6 +40,7 @@ _FORGOTTEN = ("cache_write", "request")  # prices, which come without being aske
 _MAKERS = re.compile(
     r"api\.openai\.com|[^.]+\.openai\.azure\.com|api\.anthropic\.com|generativelanguage\.googleapis\.com"
 )
+SIZE, CONTEXT = "size", "context"  # what is set aside for a prompt
 ABILITIES = ("tools", "vision", "audio", "json_schema")
 
 
@@ -91,6 +92,8 @@ class LLMConfig:
         context: the most tokens of prompt and answer together; None if it is not known, as for those below.
         tools, vision, audio, json_schema: whether it takes tools, images, audio (or gives it), and a JSON schema for
             its answer.
+        set_aside: what a key with a budget must be able to pay of a prompt: the most that its "size" can be, or the
+            whole "context", which is a bound whatever a template, a proxy or a tokenizer makes of it.
         max_tokens_field: which of `MAX_TOKENS` it takes, and the other one is renamed to; None to send what came.
         unpriced: what its vendor is known to bill, in words, of which the prices say nothing; no setting.
     """
@@ -116,6 +119,7 @@ class LLMConfig:
     vision: bool | None = None
     audio: bool | None = None
     json_schema: bool | None = None
+    set_aside: str = SIZE
     max_tokens_field: str | None = None
     unpriced: tuple[str, ...] = ()
 
@@ -138,6 +142,10 @@ class LLMConfig:
                 raise P2LError(f"{name} is {getattr(self, name)!r}; it must be true or false")
         if self.max_tokens_field not in (None, *MAX_TOKENS):
             raise P2LError(f"max_tokens_field is {self.max_tokens_field!r}; it must be {' or '.join(MAX_TOKENS)}")
+        if self.set_aside not in (SIZE, CONTEXT):
+            raise P2LError(f"set_aside is {self.set_aside!r}; it must be {SIZE} or {CONTEXT}")
+        if self.set_aside == CONTEXT and self.context is None:
+            raise P2LError(f"set_aside: {CONTEXT} needs the setting `context`, the LLM's tokens of prompt and answer")
         if self.cost is not None and self.prices is not None:
             raise P2LError("give a cost or prices, not both")
         if self.flat and self.prices is not None:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.config import CONTEXT, LLMConfig
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN
 
@@ -28,6 +28,9 @@ def tokens_read(request: ChatRequest, llm: LLMConfig) -> tuple[float, int]:
     frame = _FRAME + _FRAME_OF_MESSAGE * (len(request.messages) + (llm.system is not None))
     images = size.images * llm.prices.image_tokens
     usual = (size.text + system) / BYTES_PER_TOKEN + images + size.usual
+    if llm.set_aside == CONTEXT:
+        assert llm.context is not None
+        return usual, llm.context
     again = size.again if llm.templated else 0
     return usual, size.most + system + frame + math.ceil(images) + size.other + again
 
@@ -82,7 +85,8 @@ class Quote:
             audio_read=min(size.audio, size.usual), audio_written=speaks * n * typical,
         )  # fmt: skip
         # some bill the prompt, and the request, once for every answer
-        reading = prices.most_read(most, size.audio, size.kept) + prices.of(0, request.thinking)
+        sounds = most if llm.set_aside == CONTEXT and size.audio else size.audio
+        reading = prices.most_read(most, sounds, size.kept) + prices.of(0, request.thinking)
         read = n * (prices.fee + reading) + prices.refusal
         per_token = n * prices.of(0, 1, audio_written=speaks)
         images = math.ceil(size.images * prices.image_tokens)
