@@ -10,6 +10,8 @@ import pytest
 from command_line import ok, p2l, refused
 from conftest import MODELS
 
+from p2l_sdk.errors import P2LWarning
+
 PROMPT = "Prove that the square root of two is irrational"
 
 
@@ -147,7 +149,10 @@ def test_an_error_is_one_line_and_status_2(arguments, message):
 
 def test_long_and_strange_prompts_have_an_answer(default):
     long = "What is 2 + 2? " * 70_000  # 1 MB
-    assert json.loads(ok("leaderboard", "-", "--json", stdin=long)) == as_json(default.leaderboard(long), default)
+    shown = p2l("leaderboard", "-", "--json", stdin=long)
+    assert b"the prompt has more than 512 tokens: this model reads its last 512" in shown.stderr
+    with pytest.warns(P2LWarning, match="512 tokens"):
+        assert json.loads(shown.stdout) == as_json(default.leaderboard(long), default)
     for strange in ("a\x00b\x1b[31m", "[CLS] [SEP] [MASK]", "<|im_end|>", "日本語のなぞなぞ", "🦜" * 50, "x" * 5000):
         board = json.loads(ok("leaderboard", "-", "--json", stdin=strange))
         assert board == as_json(default.leaderboard(strange), default)

@@ -70,6 +70,7 @@ def test_overall_is_the_leaderboard_of_all_prompts_whatever_its_name():
         arena.add_model("new", ratings={"full": 1450, "overall": 1500})
 
 
+@pytest.mark.thorough
 def test_a_quiet_run_still_warns_of_a_model_that_is_no_better(tmp_path):
     votes = tmp_path / "votes.csv"
     rows = [f"p{i},a,b,{'model_a' if i % 3 else 'model_b'}" for i in range(24)]

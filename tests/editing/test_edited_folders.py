@@ -24,6 +24,7 @@ def edited(base: P2L) -> P2L:
     return base.add_model(NEW, votes, cost=0.001).remove_model(MODELS[2]).rename_model(MODELS[0], "zeta")
 
 
+@pytest.mark.thorough
 def test_an_edited_model_is_a_whole_folder_for_everyone(saved, tmp_path):
     texts, folders, models = prompts(5), [], []
     for i, (kind, feedback) in enumerate([("quantized", "ba"), ("llama", "bt"), ("bert", "rk")]):

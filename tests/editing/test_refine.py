@@ -10,6 +10,7 @@ import pytest
 from conftest import MODELS
 from edited_models import prompts as texts_of
 from kinds_stand_in import KINDS, LLMS, Kinds, drawn, prompts, rows_of, scorer_of, threshold
+from thorough import thorough
 
 from p2l_sdk import P2L, fit_leaderboard
 from p2l_sdk.editing.refine import refine_rows
@@ -19,6 +20,7 @@ from p2l_sdk.votes.votes import Votes
 
 pytestmark = pytest.mark.filterwarnings("ignore::p2l_sdk.errors.P2LWarning")  # few votes
 
+OTHERS = [feedback for feedback in Feedback if feedback not in (Feedback.BT, Feedback.GRK)]
 HELD_OUT = prompts(400, seed=99)
 
 
@@ -42,7 +44,7 @@ def averaged_error(some, feedback, truth):
     return float(np.sqrt(np.square(coefs - coefs.mean() - differences(truth)).mean()))
 
 
-@pytest.mark.parametrize("feedback", list(Feedback))
+@pytest.mark.parametrize("feedback", [Feedback.BT, Feedback.GRK, *thorough(*OTHERS)])
 @pytest.mark.parametrize("n", [100, 1500])
 def test_better_than_the_base_and_the_averaged_leaderboard(feedback, n, rng):
     """The truth is the base at half its scale, with departures of 0.3 logits."""
@@ -159,7 +161,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-@pytest.mark.parametrize("feedback", list(Feedback))
+@pytest.mark.parametrize("feedback", [Feedback.BT, Feedback.GRK, *thorough(*OTHERS)])
 def test_odd_votes_give_finite_sane_rows(name, feedback, rng):
     base = scorer_of(rows_of(rng), feedback)
     silent = feedback is Feedback.BT and name in ("only ties", "only both bad")  # which say nothing in bt
@@ -201,6 +203,7 @@ def votes_twice(some):
     return Votes(some.prompts, some.models, *columns)
 
 
+@pytest.mark.thorough
 def test_a_long_list_of_llms_is_refined(rng):
     names = tuple(f"m{i}" for i in range(25))
     rows = rows_of(rng, 25)

@@ -92,6 +92,7 @@ def test_own_prompts_are_in_the_language_they_say(scripts):
     assert language("Привіт, як справи? Їжак біжить") == "other"
 
 
+@pytest.mark.thorough
 def test_rows_say_what_is_known_and_what_is_not(rows, scripts):
     used = {*scripts("labels").USED}
     assert len({row.prompt.strip() for row in rows}) == len(rows)

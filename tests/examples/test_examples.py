@@ -30,6 +30,7 @@ def run(program: str, *arguments: object, cwd, env: dict[str, str] | None = None
     return result.stdout
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["routing9", "arena"])
 def test_research_with_transformers_alone(name, tmp_path):
     p2l = P2L.from_pretrained(name)

@@ -25,6 +25,7 @@ from hub_client import (
     push_as_owner,
 )
 from huggingface_hub import ModelCard
+from thorough import thorough
 
 from p2l_sdk import P2L
 from p2l_sdk.evaluation import evaluate_votes
@@ -58,7 +59,7 @@ def loader(processes):
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [("quantized", {}), ("llama", {}), ("bert", {}), ("qwen2", {"max_shard_bytes": 20_000})],
+    [("quantized", {}), *thorough(("llama", {}), ("bert", {})), ("qwen2", {"max_shard_bytes": 20_000})],
     ids=["static", "decoder", "encoder", "sharded"],
 )
 def test_a_pushed_model_loads_by_its_id_with_and_without_p2l_sdk(kind, options, hub, processes, push, loader, saved):

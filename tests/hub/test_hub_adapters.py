@@ -45,6 +45,7 @@ def test_a_base_is_that_of_one_commit_from_the_training_to_the_loaded_adapter(hu
     assert weights == {f"{commit}/model.safetensors"}
 
 
+@pytest.mark.thorough
 def test_an_adapter_is_pushed_as_one_and_loads_on_its_base(hub, processes, loader, tmp_path):
     base = save_base(tmp_path / "base")
     hub.add("other/base", {file.name: file.read_bytes() for file in base.iterdir()})

@@ -12,6 +12,7 @@ from conftest import MODELS
 from kinds_world import Truth, kinds_of, of_kind, prompts, quick, write  # noqa: F401
 from mpg_results import refusal
 from researcher import without_p2l_sdk
+from thorough import thorough
 
 from p2l_sdk import P2L
 from p2l_sdk.errors import P2LError
@@ -112,7 +113,7 @@ class TestBuild:
         assert "there is no folder" in refusal(build_model, ratings, rows, tmp_path / "m", base="no/such/folder")
         assert list(tmp_path.iterdir()) == []
 
-    @pytest.mark.parametrize("kind", ["quantized", "llama", "bert"])
+    @pytest.mark.parametrize("kind", ["quantized", *thorough("llama", "bert")])
     def test_another_base(self, kind, ratings, saved, tmp_path):
         """A folder that AutoModel loads in a process without p2l_sdk, with the same coefficients and kinds."""
         kinds = {
@@ -216,6 +217,7 @@ def test_the_command_on_scores_in_per_cent(files, tmp_path):
     assert (again.spec.kinds, again.costs) == (("code", "law"), {"m0": 0.1})
 
 
+@pytest.mark.thorough
 def test_the_command_refuses(files, tmp_path):
     ratings, prompts = ("--ratings", files / "ratings.jsonl"), ("--prompts", files / "prompts.jsonl")
     output = ("--output", tmp_path / "m")

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from test_aggregation import ALL, names, objective, sample, solve
+from thorough import thorough
 
 from p2l_sdk.errors import P2LError
 from p2l_sdk.leaderboards.aggregate import PairStatistics
@@ -77,7 +78,9 @@ def widths(board) -> np.ndarray:
     return (board.intervals[:, 1] - board.intervals[:, 0]) / 3.92
 
 
-@pytest.mark.parametrize(("feedback", "weighted"), [*((feedback, False) for feedback in ALL), (Feedback.GRK, True)])
+@pytest.mark.parametrize(
+    ("feedback", "weighted"), [*thorough(*((feedback, False) for feedback in ALL)), (Feedback.GRK, True)]
+)
 def test_intervals_are_those_of_the_plain_bootstrap(feedback, weighted, rng):
     """One linear step on a sample's gradients against resampling all the prompts and solving from scratch."""
     batch = sample(feedback, rng, n=80)

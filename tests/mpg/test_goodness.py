@@ -10,6 +10,7 @@ from conftest import ROOT
 from mpg_results import NODES, ROWS, refusal
 from scipy import stats
 from scipy.special import gammaln
+from thorough import thorough
 
 from p2l_sdk.evaluation.metrics import kendall, spearman
 from p2l_sdk.mpg import Results, Tree, goodness
@@ -124,7 +125,7 @@ def test_the_one_factor_model_finds_what_made_the_data():
     assert fit.scale_reduction < 1.3
 
 
-@pytest.mark.parametrize("name", ["5 questions", "5 to 2,000, a fifth of the cells missing"])
+@pytest.mark.parametrize("name", ["5 questions", *thorough("5 to 2,000, a fifth of the cells missing")])
 def test_intervals_hold_the_truth(name):
     """A short run of benchmarks/mpg_coverage.py; the full one is in docs/mpg.md."""
     shares = study(SCENARIOS[name], 4, draws=800).shares()

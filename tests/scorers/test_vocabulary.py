@@ -85,6 +85,7 @@ def test_other_ways_to_a_base_refuse_them_too(tmp_path):
             way(base)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["llama", "bert"])
 def test_padding_needs_no_embedding(kind, votes, tmp_path):
     """With a padding token that the model does not know, everything is as with its own; it is never the CLS token."""

@@ -8,5 +8,6 @@ import pytest
 
 
 def thorough(*values: Any) -> list[Any]:
-    """Parameters that only `pytest -m "not slow"` tries, beside one or two that every run does."""
-    return [pytest.param(value, marks=pytest.mark.thorough) for value in values]
+    """Parameters that only `pytest -m "not slow"` tries, beside one or two that every run does; a tuple is several."""
+    sets = (value if isinstance(value, tuple) else (value,) for value in values)
+    return [pytest.param(*each, marks=pytest.mark.thorough) for each in sets]

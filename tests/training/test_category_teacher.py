@@ -168,6 +168,7 @@ def test_categories_that_tell_which_llm_is_better_teach_and_the_choice_says_so(t
     assert choice.words[0] in (tmp_path / "offered" / "README.md").read_text()
 
 
+@pytest.mark.thorough
 def test_categories_that_have_little_to_do_with_the_llms_do_not_teach_unless_told_to(tmp_path):
     random = np.random.default_rng(5)
     found = [{**row, "topic": str(random.choice(["red", "blue", "green"]))} for row in rows(n_prompts=400)]

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 from fine_tuning import LLMS, PAIRS, prompts, run, write_jsonl
+from thorough import thorough
 
 from p2l_sdk.errors import P2LError, VotesError
 from p2l_sdk.modeling.feedback_p2l import Feedback
@@ -40,7 +41,7 @@ def chance_of_a(kind: str, of: str) -> np.ndarray:
     return np.array([0.5 * (1 + math.erf(z / math.sqrt(2))) for z in gap])
 
 
-@pytest.mark.parametrize(("kind", "validation"), [("bernoulli", 0.1), ("gaussian", 0.1), ("gaussian", 0.0)])
+@pytest.mark.parametrize(("kind", "validation"), [("bernoulli", 0.1), *thorough(("gaussian", 0.1), ("gaussian", 0.0))])
 def test_pointwise_feedback_gives_the_chances_of_pairs(kind, validation, base, tmp_path):
     scores = write_jsonl(tmp_path / "scores.jsonl", score_rows(kind, 3000))
     p2l = run(

@@ -154,6 +154,7 @@ def test_there_may_be_nothing_to_resume(votes, base, tmp_path, capsys):
     assert (tmp_path / "model" / "adapter_model.safetensors").exists()
 
 
+@pytest.mark.thorough
 def test_early_stopping_counts_on_after_a_kill(base, tmp_path):
     """The best checkpoint is kept, and those without a better one are counted over the kill."""
     few = write_jsonl(tmp_path / "few.jsonl", vote_rows("grk", 40, 1))
@@ -226,6 +227,7 @@ def stop(*_, **__):
     raise KeyboardInterrupt
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "settings",
     [
