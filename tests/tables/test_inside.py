@@ -10,6 +10,7 @@ from p2l_sdk import Votes
 from p2l_sdk.bulk import Columns, Settings, score_files
 from p2l_sdk.errors import P2LWarning, VotesError
 from p2l_sdk.modeling.prompt_p2l import user_turns
+from p2l_sdk.tables.inside import prompt_inside
 from p2l_sdk.votes.prompts import read_prompts
 
 ASKED = ["What is 17 * 23?", "Write a haiku"]
@@ -71,3 +72,17 @@ def test_a_conversation_with_two_llms_is_its_users_turns():
         {"model_a": "y", "model_b": "x", "winner": "tie", "full_conversation": [turn("one")]},
     ]
     assert [user_turns(prompt) for prompt in Votes.read(rows).prompts] == [["one", "two"], ["one"]]
+
+
+def test_a_column_of_texts_is_not_read_to_its_end():
+    """Of millions of votes, the first cell of a column mostly says that there is nothing inside."""
+    read = []
+
+    class Cells(list):
+        def __iter__(self):
+            for cell in super().__iter__():
+                read.append(cell)
+                yield cell
+
+    assert prompt_inside({"model_a": Cells(["x"] * 1000), "body": Cells([None, "y"] * 500)}) is None
+    assert len(read) <= 3

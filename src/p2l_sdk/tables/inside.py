@@ -37,8 +37,9 @@ def prompt_inside(chunk: Chunk) -> str | None:
     """
     if {"doc", "resps"} <= chunk.keys():  # a log of lm-evaluation-harness, of which more has to be said
         return None
+    paths = list(_paths(chunk))
     for names in (HOLDERS, _TEXTS):
-        found = [path for path, key in _paths(chunk) if key in names and _are_prompts(cells_inside(chunk, path) or ())]
+        found = [path for path, key in paths if key in names and _are_prompts(cells_inside(chunk, path) or ())]
         if len(found) == 1:
             warn_caller(f"prompts are read from {found[0]!r}; if they stand elsewhere: --column prompt=NAME")
         if found:
@@ -73,8 +74,8 @@ def _inside(cell: Any, keys: Sequence[str]) -> Any:
 
 
 def _are_objects(cells: Sequence[Any]) -> bool:
-    there = [cell for cell in cells if not is_missing(cell)]
-    return bool(there) and all(isinstance(cell, Mapping) for cell in there)
+    there = (cell for cell in cells if not is_missing(cell))  # millions, of which the first one mostly decides
+    return isinstance(next(there, None), Mapping) and all(isinstance(cell, Mapping) for cell in there)
 
 
 def _are_prompts(cells: Sequence[Any]) -> bool:
