@@ -176,6 +176,20 @@ def test_reasoning_that_is_asked_for_by_a_number_may_come_beside_the_limit(thoug
     assert asked(thinking={"budget_tokens": 10**400}).thinking == 10**9
 
 
+def test_sounds_that_a_count_does_not_tell_apart_are_paid_in_full():
+    sound = {"type": "input_audio", "input_audio": {"data": "A" * 64_000, "format": "mp3"}}
+    request = asked(messages=[{"role": "user", "content": [sound]}], n=4)
+    spoken, rest = request.size.audio, 50  # tokens
+    llm = dataclasses.replace(LLM, prices=Prices(input=10, output=20, audio_input=100))
+    each = {"prompt_tokens": 4 * (spoken + rest), "completion_tokens": 40}  # the prompt is billed for every answer
+    quote = Quote.of(request, llm, 0.0)
+    assert counted_cost(each, request, llm, quote) == pytest.approx((4 * (spoken * 100 + rest * 10) + 40 * 20) / 1e6)
+    whole = dataclasses.replace(llm, context=100_000, set_aside="context")  # whatever is made of the request
+    quote = Quote.of(request, whole, 0.0)
+    usage = {"prompt_tokens": 100_000, "completion_tokens": 40}
+    assert counted_cost(usage, request, whole, quote) == pytest.approx((100_000 * 100 + 40 * 20) / 1e6)
+
+
 def test_a_fee_is_paid_for_each_answer():
     llm = dataclasses.replace(LLM, prices=dataclasses.replace(LLM.prices, request=0.005))
     request = asked(n=4)
