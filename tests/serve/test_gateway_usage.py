@@ -190,6 +190,15 @@ def test_sounds_that_a_count_does_not_tell_apart_are_paid_in_full():
     assert counted_cost(usage, request, whole, quote) == pytest.approx((100_000 * 100 + 40 * 20) / 1e6)
 
 
+def test_a_sound_that_is_kept_in_a_cache_is_booked_at_what_was_set_aside_for_it():
+    sound = {"type": "input_audio", "input_audio": {"data": "A" * 64_000, "format": "mp3"}}
+    request = asked(messages=[{"role": "user", "content": [{**sound, "cache_control": {"type": "ephemeral"}}]}])
+    llm = dataclasses.replace(LLM, prices=Prices(input=10, output=20, audio_input=100))
+    usage = {"prompt_tokens": request.size.audio, "completion_tokens": 0}
+    found = counted_cost(usage, request, llm, Quote.of(request, llm, 0.0))
+    assert found == pytest.approx(request.size.audio * 2 * 100 / 1e6)
+
+
 def test_a_fee_is_paid_for_each_answer():
     llm = dataclasses.replace(LLM, prices=dataclasses.replace(LLM.prices, request=0.005))
     request = asked(n=4)

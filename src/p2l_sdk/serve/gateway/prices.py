@@ -74,7 +74,8 @@ class Prices:
         usd = self.input * (read - cached) + self.output * written
         usd += cached * (self.input if self.cached_input is None else self.cached_input)
         usd += stored * (self._storing(marked) - self.input)
-        usd += audio_read * ((self.audio_input or self.input) - self.input)
+        kept = min(stored, audio_read) if marked else 0  # sounds in a cache, which cost as many times their price
+        usd += (audio_read + (_STORED - 1) * kept) * ((self.audio_input or self.input) - self.input)
         usd += audio_written * ((self.audio_output or self.output) - self.output)
         return max(0.0, usd) / 1e6
 
