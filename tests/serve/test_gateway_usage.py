@@ -199,6 +199,22 @@ def test_a_sound_that_is_kept_in_a_cache_is_booked_at_what_was_set_aside_for_it(
     assert found == pytest.approx(request.size.audio * 2 * 100 / 1e6)
 
 
+def test_a_count_that_does_not_tell_what_is_sound_does_not_put_an_llm_out():
+    """All of it may be: reasoning beside a spoken answer, and a prompt of which a part was stored."""
+    sound = {"type": "input_audio", "input_audio": {"data": "A" * 64_000, "format": "mp3"}}
+    spoken = {"modalities": ["text", "audio"], "thinking": {"type": "enabled", "budget_tokens": 500}}
+    request = asked(messages=[{"role": "user", "content": [sound]}], **spoken)
+    prices = Prices(input=10, output=20, cache_write=20, audio_input=30, audio_output=400)
+    for settings in ({}, {"context": 100_000, "set_aside": "context"}):
+        llm = dataclasses.replace(LLM, prices=prices, **settings)
+        quote = Quote.of(request, llm, 0.0)
+        read = tokens_read(request, llm)[1]
+        usage = {"prompt_tokens": read, "completion_tokens": 600, "total_tokens": read + 600}
+        usage["prompt_tokens_details"] = {"cache_write_tokens": read}
+        assert overcharge(usage, request, llm, quote) == ""
+        assert quote.most * 0.99 < counted_cost(usage, request, llm, quote) <= quote.most
+
+
 def test_a_fee_is_paid_for_each_answer():
     llm = dataclasses.replace(LLM, prices=dataclasses.replace(LLM.prices, request=0.005))
     request = asked(n=4)

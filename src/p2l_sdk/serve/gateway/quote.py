@@ -92,7 +92,8 @@ class Quote:
             audio_read=min(size.audio, size.usual), audio_written=speaks * n * typical,
         )  # fmt: skip
         # some bill the prompt, and the request, once for every answer
-        reading = prices.most_read(most, sounds_read(request, llm), size.kept) + prices.of(0, request.thinking)
+        reading = prices.most_read(most, sounds_read(request, llm), size.kept)
+        reading += prices.of(0, request.thinking, audio_written=speaks * request.thinking)
         read = n * (prices.fee + reading) + prices.refusal
         per_token = n * prices.of(0, 1, audio_written=speaks)
         images = math.ceil(size.images * prices.image_tokens)

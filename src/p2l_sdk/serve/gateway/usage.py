@@ -183,7 +183,9 @@ def _priced(usage: Mapping[str, Any], request: ChatRequest, llm: LLMConfig, coun
     prices, read, wrote, marked = llm.prices, count.read, count.wrote, request.size.kept
     cached = min(count.cached, read)
     stored = min(count.stored or (read if marked else 0), read - cached)
-    heard = _detail(usage, "prompt_tokens_details", "audio_tokens") or request.n * sounds_read(request, llm)
+    heard = _detail(usage, "prompt_tokens_details", "audio_tokens")
+    if not heard and (prices.audio_input or 0.0) > prices.input:
+        heard = request.n * sounds_read(request, llm)
     said = _detail(usage, "completion_tokens_details", "audio_tokens") or (wrote if request.speaks else 0)
     return request.n * prices.fee + prices.of(
         read, wrote, cached=cached, stored=stored, marked=marked,
