@@ -15,7 +15,7 @@ from gateway_llms import CHEAP, DEAR, HELLO, TEAM, ranking
 from gateway_server import eventually
 
 from p2l_sdk.errors import P2LError
-from p2l_sdk.serve.gateway.config import MAX_TOKENS, LLMConfig
+from p2l_sdk.serve.gateway.config import MAX_TOKENS, GatewayConfig
 
 pytest_plugins = ["billing_fixtures"]
 LONG = [{"role": "user", "content": "Prove it. " * 40_000}]
@@ -271,6 +271,10 @@ def test_where_the_whole_context_is_set_aside_no_template_overspends(gateway, ll
     assert sorted(statuses) == [200] * 3 + [429] * 17
     assert key.spent == pytest.approx(llms.bills[CHEAP])
     assert 2.9 * price < llms.bills[CHEAP] <= key.budget
+    poor, _ = gateway(budget=0.04, **{CHEAP: held})
+    reply = httpx.post(f"{poor.url}/chat/completions", json=ask(model=CHEAP, max_tokens=100), headers=TEAM)
+    says = "all that the LLM can read is set aside, 100,000 tokens); send a lower cost"  # and no shorter prompt
+    assert (reply.status_code, says in reply.json()["error"]["message"]) == (429, True)
     server, key = gateway(budget=3.5 * price)  # by the size of the requests, all of them may be called
     asyncio.run(many(f"{server.url}/chat/completions", [ask(model=CHEAP, max_tokens=100)] * 20))
     assert llms.bills[CHEAP] > 2 * key.budget
@@ -281,8 +285,10 @@ def test_where_the_whole_context_is_set_aside_no_template_overspends(gateway, ll
     [
         ({"set_aside": "context"}, "set_aside: context needs the setting `context`"),
         ({"set_aside": "all", "context": 1000}, "set_aside is 'all'; it must be size or context"),
+        ({"set_aside": "context", "context": 1000, "cost": 0.1}, "set_aside: context needs `prices`"),
+        ({"set_aside": "context", "context": 1000, "cost": 0.1, "flat": True}, "set_aside: context needs `prices`"),
     ],
 )
 def test_what_is_set_aside_has_to_be_known(settings, says):
     with pytest.raises(P2LError, match=says):
-        LLMConfig(name="x", base_url="http://x", **settings)
+        GatewayConfig.from_dict({"models": {"x": {"base_url": "http://x", **settings}}})

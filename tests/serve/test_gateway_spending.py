@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import re
+import time
 from typing import Any
 
 import httpx
@@ -146,6 +147,24 @@ def test_a_charge_is_settled_once():
     assert (key.spent, pacer.spent, pacer.n) == pytest.approx((0.1, 0.1, 1))
     charge_of(0.4, pacer=pacer, key=key).settle(None)
     assert (key.spent, pacer.spent, pacer.n) == pytest.approx((0.1, 0.1, 1))
+
+
+def test_each_call_of_a_request_is_paid_from_the_day_on_which_it_begins(monkeypatch):
+    key, midnight = Key("a", b"", daily=1.0), 20_000 * 86_400.0
+    charge, llm = charge_of(0.4, key=key), LLMConfig(name="x", **LLM)
+
+    async def called_again_after_midnight() -> None:
+        monkeypatch.setattr(time, "time", lambda: midnight - 1)
+        await charge.require(["x"])
+        await charge.admit(llm, ())  # fails, and costs nothing
+        monkeypatch.setattr(time, "time", lambda: midnight + 1)
+        await charge.admit(llm, ())
+
+    asyncio.run(called_again_after_midnight())
+    charge.settle(0.3)
+    assert key.ledger.spent(key.account).today == 0.3
+    monkeypatch.setattr(time, "time", lambda: midnight - 1)
+    assert key.ledger.spent(key.account).today == 0.0
 
 
 def test_a_mean_budget_holds_within_one_per_cent_over_ten_thousand_requests(routing9):

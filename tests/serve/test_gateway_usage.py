@@ -176,6 +176,45 @@ def test_reasoning_that_is_asked_for_by_a_number_may_come_beside_the_limit(thoug
     assert asked(thinking={"budget_tokens": 10**400}).thinking == 10**9
 
 
+def test_sounds_that_a_count_does_not_tell_apart_are_paid_in_full():
+    sound = {"type": "input_audio", "input_audio": {"data": "A" * 64_000, "format": "mp3"}}
+    request = asked(messages=[{"role": "user", "content": [sound]}], n=4)
+    spoken, rest = request.size.audio, 50  # tokens
+    llm = dataclasses.replace(LLM, prices=Prices(input=10, output=20, audio_input=100))
+    each = {"prompt_tokens": 4 * (spoken + rest), "completion_tokens": 40}  # the prompt is billed for every answer
+    quote = Quote.of(request, llm, 0.0)
+    assert counted_cost(each, request, llm, quote) == pytest.approx((4 * (spoken * 100 + rest * 10) + 40 * 20) / 1e6)
+    whole = dataclasses.replace(llm, context=100_000, set_aside="context")  # whatever is made of the request
+    quote = Quote.of(request, whole, 0.0)
+    usage = {"prompt_tokens": 100_000, "completion_tokens": 40}
+    assert counted_cost(usage, request, whole, quote) == pytest.approx((100_000 * 100 + 40 * 20) / 1e6)
+
+
+def test_a_sound_that_is_kept_in_a_cache_is_booked_at_what_was_set_aside_for_it():
+    sound = {"type": "input_audio", "input_audio": {"data": "A" * 64_000, "format": "mp3"}}
+    request = asked(messages=[{"role": "user", "content": [{**sound, "cache_control": {"type": "ephemeral"}}]}])
+    llm = dataclasses.replace(LLM, prices=Prices(input=10, output=20, audio_input=100))
+    usage = {"prompt_tokens": request.size.audio, "completion_tokens": 0}
+    found = counted_cost(usage, request, llm, Quote.of(request, llm, 0.0))
+    assert found == pytest.approx(request.size.audio * 2 * 100 / 1e6)
+
+
+def test_a_count_that_does_not_tell_what_is_sound_does_not_put_an_llm_out():
+    """All of it may be: reasoning beside a spoken answer, and a prompt of which a part was stored."""
+    sound = {"type": "input_audio", "input_audio": {"data": "A" * 64_000, "format": "mp3"}}
+    spoken = {"modalities": ["text", "audio"], "thinking": {"type": "enabled", "budget_tokens": 500}}
+    request = asked(messages=[{"role": "user", "content": [sound]}], **spoken)
+    prices = Prices(input=10, output=20, cache_write=20, audio_input=30, audio_output=400)
+    for settings in ({}, {"context": 100_000, "set_aside": "context"}):
+        llm = dataclasses.replace(LLM, prices=prices, **settings)
+        quote = Quote.of(request, llm, 0.0)
+        read = tokens_read(request, llm)[1]
+        usage = {"prompt_tokens": read, "completion_tokens": 600, "total_tokens": read + 600}
+        usage["prompt_tokens_details"] = {"cache_write_tokens": read}
+        assert overcharge(usage, request, llm, quote) == ""
+        assert quote.most * 0.99 < counted_cost(usage, request, llm, quote) <= quote.most
+
+
 def test_a_fee_is_paid_for_each_answer():
     llm = dataclasses.replace(LLM, prices=dataclasses.replace(LLM.prices, request=0.005))
     request = asked(n=4)

@@ -102,7 +102,9 @@ class Key:
             raise self.refused(grant, 1 / NANO)
         self.ledger.settle(Settlement(hold.account, hold.id, 0))
 
-    def refused(self, grant: Grant, cost: float, read: float = 0.0, counts: str = "") -> OutOfBudget:
+    def refused(
+        self, grant: Grant, cost: float, read: float = 0.0, counts: str = "", shorter: bool = True
+    ) -> OutOfBudget:
         """The error for a request that the ledger has refused.
 
         Args:
@@ -110,6 +112,7 @@ class Key:
             cost: USD that the request needs at least.
             read: what of it is for reading the prompt.
             counts: as how much the parts of the prompt count, in words.
+            shorter: whether a shorter prompt would need less.
         """
         left, needs, limit = (grant.left or 0) / NANO, nano(cost) / NANO, usd(grant.limit / NANO)
         has = f"the key {self.name!r} has {usd(max(left, 0.0))} left of its {grant.budget} of {limit}"
@@ -123,11 +126,11 @@ class Key:
         if left <= 0:
             text = f"the {grant.budget} of {limit} of the key {self.name!r} is spent{again}"
         else:
-            shorter = "a shorter prompt, " if read > 0.0 else ""
+            remedy = "a shorter prompt, " if read > 0.0 and shorter else ""
             why = f": {counts}" if counts else ""
             prompt = f" ({usd(read)} of it to read the prompt{why})" if read > 0.0 else ""
             text = (
-                f"{has}, and this needs up to {usd(needs)}{prompt}; send {shorter}a lower cost or a smaller n, or name "
+                f"{has}, and this needs up to {usd(needs)}{prompt}; send {remedy}a lower cost or a smaller n, or name "
                 f"a cheaper LLM{again}"
             )
         return OutOfBudget(text, headers={"x-should-retry": "false"})  # respected by OpenAI's clients

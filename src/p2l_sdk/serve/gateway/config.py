@@ -354,6 +354,8 @@ def _priced(llm: LLMConfig) -> LLMConfig:
         llm = replace(llm, prices=_filled(llm, llm.prices))
     if llm.prices is not None and llm.prices.request is None and any(searches(place.model) for place in llm.places):
         lacks = (*lacks, "searches that it makes by itself (`request`)")
+    if llm.set_aside == CONTEXT and llm.prices is None:
+        raise P2LError(f"set_aside: {CONTEXT} needs `prices`, by which its tokens are paid; none are given or known")
     return replace(llm, unpriced=lacks)
 
 

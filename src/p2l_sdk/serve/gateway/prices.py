@@ -74,7 +74,9 @@ class Prices:
         usd = self.input * (read - cached) + self.output * written
         usd += cached * (self.input if self.cached_input is None else self.cached_input)
         usd += stored * (self._storing(marked) - self.input)
-        usd += audio_read * ((self.audio_input or self.input) - self.input)
+        usd += audio_read * self._sound
+        if marked:  # sounds may be what was stored, which costs as many times their price
+            usd += (_STORED - 1) * min(stored, audio_read) * max(0.0, self._sound)
         usd += audio_written * ((self.audio_output or self.output) - self.output)
         return max(0.0, usd) / 1e6
 
@@ -83,8 +85,12 @@ class Prices:
         `marked` to be kept in the upstream's cache."""
         times = _STORED if marked else 1
         text = max(times * max(self.input, self.cached_input or 0.0), self.cache_write or 0.0)
-        sound = max(times * (self.audio_input or self.input), text)
-        return (text * (tokens - audio) + sound * audio) / 1e6
+        return (text * tokens + times * max(0.0, self._sound) * audio) / 1e6
+
+    @property
+    def _sound(self) -> float:
+        """What a token of audio costs more than one of text."""
+        return (self.audio_input or self.input) - self.input
 
     def _storing(self, marked: bool) -> float:
         """The price of tokens that are written into a cache. What is marked may be kept for an hour, which costs more

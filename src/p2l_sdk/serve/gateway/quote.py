@@ -35,6 +35,11 @@ def tokens_read(request: ChatRequest, llm: LLMConfig) -> tuple[float, int]:
     return usual, size.most + system + frame + math.ceil(images) + size.other + again
 
 
+def sounds_read(request: ChatRequest, llm: LLMConfig) -> int:
+    """The most tokens of audio that an LLM with prices can read of a request, once."""
+    return tokens_read(request, llm)[1] if llm.set_aside == CONTEXT and request.size.audio else request.size.audio
+
+
 @dataclass(frozen=True)
 class Quote:
     """The cost of a request at one LLM, in USD.
@@ -49,6 +54,7 @@ class Quote:
         per_token: what one more token of each of the answers costs.
         typical: tokens of each answer that are usual.
         images: tokens of images, at most.
+        window: tokens that the LLM can read, if all of them are set aside; None if it goes by the request's size.
         held: whether the limit is shorter than the request and the config say.
     """
 
@@ -60,6 +66,7 @@ class Quote:
     per_token: float = 0.0
     typical: float = 0.0
     images: int = 0
+    window: int | None = None
     held: bool = False
 
     @classmethod
@@ -85,12 +92,15 @@ class Quote:
             audio_read=min(size.audio, size.usual), audio_written=speaks * n * typical,
         )  # fmt: skip
         # some bill the prompt, and the request, once for every answer
-        sounds = most if llm.set_aside == CONTEXT and size.audio else size.audio
-        reading = prices.most_read(most, sounds, size.kept) + prices.of(0, request.thinking)
+        reading = prices.most_read(most, sounds_read(request, llm), size.kept)
+        reading += prices.of(0, request.thinking, audio_written=speaks * request.thinking)
         read = n * (prices.fee + reading) + prices.refusal
         per_token = n * prices.of(0, 1, audio_written=speaks)
         images = math.ceil(size.images * prices.image_tokens)
-        return cls(expected, read + limit * per_token, limit, asked is not None, read, per_token, typical, images)
+        window = llm.context if llm.set_aside == CONTEXT else None
+        return cls(
+            expected, read + limit * per_token, limit, asked is not None, read, per_token, typical, images, window
+        )
 
     @property
     def least(self) -> float:

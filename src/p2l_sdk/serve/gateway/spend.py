@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from p2l_sdk.routing.pacing import BudgetPacer
-from p2l_sdk.serve.auth import Key
+from p2l_sdk.serve.auth import Key, OutOfBudget
 from p2l_sdk.serve.gateway.call import UpstreamError
 from p2l_sdk.serve.gateway.config import LLMConfig
 from p2l_sdk.serve.gateway.overcharges import Overcharges
@@ -58,7 +58,7 @@ class Charge:
         self._llm: LLMConfig | None = None
         self._expected = quotes[first].expected
         self._id = uuid.uuid4().hex  # of the hold
-        self._held: tuple[Quote, float, Grant] | None = None  # what was set aside last, with what was lost by then
+        self._first: tuple[Quote, Grant] | None = None  # what was set aside for the first call, until it begins
         self._asked = False
         self._lost = 0.0  # of failed calls that may be billed
         self._failed = 0
@@ -78,14 +78,15 @@ class Charge:
             return
         quote = self._quotes[ranking[0]]
         grant = await self._hold(self._key, quote)
+        self._first = None if grant.amount is None else (quote, grant)
         if grant.amount is None and all(
             self._quotes[name].within((grant.left or 0) / NANO) is None for name in ranking
         ):
-            raise self._key.refused(grant, quote.least, quote.read, counts(self._request, quote))
+            raise self._refused(self._key, grant, quote)
 
     async def admit(self, llm: LLMConfig, failures: Sequence[tuple[str, UpstreamError]]) -> ChatRequest:
         """Set aside what a call of this LLM can cost, instead of what the last call could, and return the request to
-        send, whose answer is held to what the key can pay.
+        send, whose answer is held to what the key can pay. Each call is paid from the day on which it begins.
 
         Args:
             llm: the LLM that is about to be called.
@@ -100,7 +101,8 @@ class Charge:
         if self._key is None:
             self.quote = quote
             return self._request
-        grant = await self._hold(self._key, quote)
+        first, self._first = self._first, None
+        grant = first[1] if first is not None and first[0] is quote else await self._hold(self._key, quote)
         if grant.amount is not None and grant.left is None:
             self.quote = quote
             return self._request
@@ -109,7 +111,7 @@ class Charge:
             whole = grant.amount >= nano(quote.most + self._lost)
             held = quote.within(math.inf if whole else grant.amount / NANO - self._lost)
         if held is None:
-            raise self._key.refused(grant, quote.least + self._lost, quote.read, counts(self._request, quote))
+            raise self._refused(self._key, grant, quote)
         self.quote = held
         return self._request.limited(held.limit)
 
@@ -176,17 +178,16 @@ class Charge:
     async def _hold(self, key: Key, quote: Quote) -> Grant:
         """Ask the ledger for what a call can cost beside what was lost, instead of what is set aside so far. If it
         refuses, that stays as it is."""
-        if self._held is not None and self._held[:2] == (quote, self._lost):
-            return self._held[2]
         self._asked = True
         most = self._nano(quote.most + self._lost)
         least = min(nano(quote.least + self._lost) + 1, most)  # 1 for the rounding of the length that it pays
         enough = nano(quote.enough + self._lost)
         hold = Hold(key.account, self._id, least, most, key.budgets, self._seconds, enough)
-        grant = await key.ledger.reserve(hold)
-        if grant.amount is not None:
-            self._held = quote, self._lost, grant
-        return grant
+        return await key.ledger.reserve(hold)
+
+    def _refused(self, key: Key, grant: Grant, quote: Quote) -> OutOfBudget:
+        parts = counts(self._request, quote)
+        return key.refused(grant, quote.least + self._lost, quote.read, parts, shorter=quote.window is None)
 
     def _nano(self, usd: float) -> int:
         limited = self._key is not None and self._key.limited
@@ -198,6 +199,8 @@ def counts(request: ChatRequest, quote: Quote) -> str:
     is nothing to say of it."""
     if quote.limit is None:
         return ""
+    if quote.window is not None:
+        return f"all that the LLM can read is set aside, {quote.window:,} tokens"
     size = request.size
     parts = (
         ("its text counts", size.most),

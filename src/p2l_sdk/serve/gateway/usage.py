@@ -13,8 +13,7 @@ from typing import Any
 
 from p2l_sdk.routing.route import usd
 from p2l_sdk.serve.gateway.config import LLMConfig
-from p2l_sdk.serve.gateway.prices import Prices
-from p2l_sdk.serve.gateway.quote import Quote, tokens_read
+from p2l_sdk.serve.gateway.quote import Quote, sounds_read, tokens_read
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN, count_of
 
@@ -119,7 +118,7 @@ def _believed(usage: Mapping[str, Any], request: ChatRequest, llm: LLMConfig, qu
             "usage llm=%s states %.3g tokens read and %.3g written; no more than %d and %d are possible",
             llm.name, _shown(count.read), _shown(count.wrote), most_read, most_written,
         )  # fmt: skip
-    return _priced(usage, request, llm.prices, sure)
+    return _priced(usage, request, llm, sure)
 
 
 def overcharge(usage: Mapping[str, Any] | None, request: ChatRequest, llm: LLMConfig, quote: Quote) -> str:
@@ -142,7 +141,7 @@ def _overcounted(usage: Mapping[str, Any], request: ChatRequest, llm: LLMConfig,
     reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
     beside = reasoning > wrote or count_of(usage.get("total_tokens"))
     sure = replace(count, read=read, wrote=count.wrote if beside else wrote)
-    counted, (most_read, most_written) = _priced(usage, request, prices, sure), _possible(request, llm, quote)
+    counted, (most_read, most_written) = _priced(usage, request, llm, sure), _possible(request, llm, quote)
     if counted > quote.most * _ROUNDING or sure.read > most_read * _ROUNDING or sure.wrote > most_written * _ROUNDING:
         tokens = f"{sure.read} tokens read and {sure.wrote} written, {usd(counted)}"
         return f"it counts {tokens}; possible were {most_read} and {most_written}, quoted at {usd(quote.most)} at most"
@@ -177,13 +176,16 @@ def _usd(value: Any, unit: float = 1.0) -> float:
     return value * unit
 
 
-def _priced(usage: Mapping[str, Any], request: ChatRequest, prices: Prices, count: Count) -> float:
+def _priced(usage: Mapping[str, Any], request: ChatRequest, llm: LLMConfig, count: Count) -> float:
     """The cost of so many tokens, in USD, by what they are: those from the cache, and those of audio. Where the count
     does not tell, all that may be audio is, and all that may be in a cache was put there."""
-    read, wrote, marked = count.read, count.wrote, request.size.kept
+    assert llm.prices is not None
+    prices, read, wrote, marked = llm.prices, count.read, count.wrote, request.size.kept
     cached = min(count.cached, read)
     stored = min(count.stored or (read if marked else 0), read - cached)
-    heard = _detail(usage, "prompt_tokens_details", "audio_tokens") or request.size.audio
+    heard = _detail(usage, "prompt_tokens_details", "audio_tokens")
+    if not heard and (prices.audio_input or 0.0) > prices.input:
+        heard = request.n * sounds_read(request, llm)
     said = _detail(usage, "completion_tokens_details", "audio_tokens") or (wrote if request.speaks else 0)
     return request.n * prices.fee + prices.of(
         read, wrote, cached=cached, stored=stored, marked=marked,
