@@ -215,6 +215,25 @@ def test_a_count_that_does_not_tell_what_is_sound_does_not_put_an_llm_out():
         assert quote.most * 0.99 < counted_cost(usage, request, llm, quote) <= quote.most
 
 
+@pytest.mark.parametrize(
+    ("part", "heard"),
+    [
+        ({"type": "video_url", "video_url": {"url": "https://x.example/v"}}, True),
+        ({"type": "file", "file": {"file_id": "gs://x/a"}}, True),
+        ({"type": "image_url", "image_url": {"url": "https://x.example/a.mp3"}}, True),
+        ({"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA"}}, False),
+        ({"type": "image_url", "image_url": {"url": "https://x.example/a"}}, False),
+    ],
+)
+def test_what_may_have_sound_is_paid_as_such(part, heard):
+    request = asked(messages=[{"role": "user", "content": [part]}])
+    llm = dataclasses.replace(LLM, prices=Prices(input=10, output=20, audio_input=100))
+    quote = Quote.of(request, llm, 0.0)
+    assert (quote.most > 100_000 * 100 / 1e6) is heard
+    usage = {"prompt_tokens": 1000, "completion_tokens": 0}
+    assert counted_cost(usage, request, llm, quote) == pytest.approx(1000 * (100 if heard else 10) / 1e6)
+
+
 def test_a_fee_is_paid_for_each_answer():
     llm = dataclasses.replace(LLM, prices=dataclasses.replace(LLM.prices, request=0.005))
     request = asked(n=4)

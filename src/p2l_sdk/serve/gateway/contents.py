@@ -293,7 +293,7 @@ class Contents:
         elif cost is Cost.VIDEO and known:
             for film in _strings(part):
                 self.other += tokens_if_text(film)
-            self._add(number)
+            self._add(number, heard=True)
         else:
             self._add(number)
 
@@ -305,7 +305,7 @@ class Contents:
         if not known:
             self.other += UNKNOWN * number
         elif isinstance(url, str) and may_be_other(Medium.IMAGE, url, form):
-            self._add(number)
+            self._add(number, heard=_is_elsewhere(url))
             self.other += tokens_if_text(url, form)
         elif isinstance(url, str) and is_packed_image(url):
             self.inline += len(url)
@@ -331,25 +331,31 @@ class Contents:
         held: dict[str, Any] = file if isinstance(file, dict) else {}
         data, form = held.get("file_data"), held.get("format")
         if held.get("file_id") or not data:
-            self._add(1)
+            self._add(1, heard=True)
         if not isinstance(data, str) or not data:
             return
         tokens = tokens_of_text(data)
         if tokens is not None and not may_be_other(Medium.TEXT, data, form, held.get("filename")):
             self.other += tokens
             return
-        self._add(1)
+        self._add(1, heard=_is_elsewhere(data))
         self.other += tokens_if_text(data, form)
         if not is_known(data):
             self._note(data.partition(",")[0] if data.startswith("data:") else "file_data")
 
-    def _add(self, number: int, sounds: int = 0) -> None:
-        """So many things of unknown size, that many of them sounds."""
+    def _add(self, number: int, sounds: int = 0, heard: bool = False) -> None:
+        """So many things of unknown size, that many of them sounds, or perhaps all of them with sound: the soundtrack
+        of a film, a file elsewhere."""
         self.other, self.usual = self.other + UNKNOWN * number, self.usual + USUAL_UNKNOWN * number
-        self.audio, self.sounds = self.audio + UNKNOWN * sounds, self.sounds + sounds
+        self.audio, self.sounds = self.audio + UNKNOWN * (number if heard else sounds), self.sounds + sounds
 
     def _note(self, name: str) -> None:
         self.strange.append((self._place, name))
+
+
+def _is_elsewhere(address: str) -> bool:
+    """Whether what an address means is not in the request, so that its bytes do not count."""
+    return address[:5].lower() != "data:"
 
 
 def _says_nothing(value: Any) -> bool:
