@@ -109,6 +109,10 @@ ATTACKS: dict[str, tuple[list[dict], dict[str, Any]]] = {
         )
         for kind, n in (("early", 1), ("custom", 1), ("shares", 8), ("withheld", 1))
     },
+    "a prompt that is read, and counted, for each choice of a stream": (
+        [ask(stream=True, max_tokens=16, n=10, messages=[{"role": "user", "content": "x " * 1000}])] * 40,
+        {"before": all_do("shares"), "one_by_one": True},
+    ),
     "streams that stall": (
         [ask(stream=True, max_tokens=5000)] * 12,
         {"before": all_do("stall")},

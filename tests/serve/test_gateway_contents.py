@@ -231,11 +231,13 @@ def test_a_count_is_final_if_it_comes_last():
 
 def test_counts_of_single_choices_add_up_unless_there_is_one_of_all():
     def part(i: int, tokens: int) -> dict[str, Any]:
-        usage = {"prompt_tokens": 9, "completion_tokens": tokens, "total_tokens": 9 + tokens}
+        usage = {"prompt_tokens": 9, "completion_tokens": tokens, "total_tokens": 9 + tokens, **cached}
         return {"choices": [{"index": i, "delta": {}, "finish_reason": "stop"}], "usage": usage}
 
+    cached = {"prompt_tokens_details": {"cached_tokens": 4}}
     summed = fed(part(0, 3), part(0, 5), part(1, 7), choices=2).count
-    assert summed == {"prompt_tokens": 9, "completion_tokens": 12, "total_tokens": 21}
-    of_all = {"prompt_tokens": 9, "completion_tokens": 11, "total_tokens": 20}
+    both = {"prompt_tokens_details": {"cached_tokens": 8}}
+    assert summed == {"prompt_tokens": 18, "completion_tokens": 12, "total_tokens": 30, **both}
+    of_all = {"prompt_tokens": 9, "completion_tokens": 11, "total_tokens": 20, **cached}
     assert fed(part(0, 3), part(1, 7), {"choices": [], "usage": of_all}, choices=2).count == of_all
-    assert fed(part(0, 3)).count == {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+    assert fed(part(0, 3)).count == part(0, 3)["usage"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
 from gateway_llms import HELLO
@@ -221,7 +222,26 @@ def test_a_count_that_does_not_tell_what_is_sound_does_not_put_an_llm_out():
         ({"type": "video_url", "video_url": {"url": "https://x.example/v"}}, True),
         ({"type": "file", "file": {"file_id": "gs://x/a"}}, True),
         ({"type": "image_url", "image_url": {"url": "https://x.example/a.mp3"}}, True),
+        ({"type": "file", "file": {"file_data": "data:audio/mp3;base64,AAAA"}}, True),
+        ({"type": "file", "file": {"file_data": "data:video/mp4;base64,AAAA"}}, True),
+        ({"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA", "format": "audio/mp3"}}, True),
+        ({"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA", "filename": "a.mp3"}}, True),
+        ({"type": "file", "file": {"file_data": "data:text/plain;base64,SUQzAAAA"}}, True),
+        ({"type": "image_url", "image_url": {"url": "data:audio/mp3;base64,AAAA"}}, True),
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "format": "mp3"}}, True),
         ({"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA"}}, False),
+        (
+            {
+                "type": "file",
+                "file": {
+                    "file_data": "data:application/pdf;base64,AAAA",
+                    "filename": "a.pdf",
+                    "format": "application/pdf",
+                },
+            },
+            False,
+        ),
+        ({"type": "file", "file": {"file_data": "data:text/plain;base64,AAAA", "format": "pdf"}}, False),
         ({"type": "image_url", "image_url": {"url": "https://x.example/a"}}, False),
     ],
 )
@@ -232,6 +252,18 @@ def test_what_may_have_sound_is_paid_as_such(part, heard):
     assert (quote.most > 100_000 * 100 / 1e6) is heard
     usage = {"prompt_tokens": 1000, "completion_tokens": 0}
     assert counted_cost(usage, request, llm, quote) == pytest.approx(1000 * (100 if heard else 10) / 1e6)
+    images = math.ceil(request.size.images * llm.prices.image_tokens)
+    whole = Quote.of(request, dataclasses.replace(llm, context=5000, set_aside="context"), 0.0)
+    assert whole.read == pytest.approx((5000 + images) * (100 if heard else 10) / 1e6)
+
+
+def test_images_are_set_aside_beside_the_context():
+    """Some vendors bill a multiple of the tokens that an image takes of the window (gpt-4o-mini's)."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    request = asked(messages=[{"role": "user", "content": [image] * 20}])
+    llm = dataclasses.replace(LLM, prices=Prices(input=10, output=20, image_tokens=48_169))
+    quote = Quote.of(request, dataclasses.replace(llm, context=100_000, set_aside="context"), 0.0)
+    assert quote.read == pytest.approx((100_000 + 20 * 48_169) * 10 / 1e6)
 
 
 def test_a_fee_is_paid_for_each_answer():

@@ -7,7 +7,8 @@ silent (bills, and never answers), filter (bills what it read of a prompt that i
 not count), lie (counts more than can be), html (bills, and sends no answer), each (reads its prompt for each answer),
 fast (streams as fast as it is read), parts (counts the prompt in the first event of a stream, the answer in the last,
 and then nothing), byok (states a fee beside its own cost), early (counts only in the first event), custom (streams the
-input of a tool, without a count), blank (writes tokens without text), shares (streams choices and counts each),
+input of a tool, without a count), blank (writes tokens without text), shares (streams choices, and counts and bills
+each, with its prompt),
 withheld (ends a stream with a filter's error before any text), stall (sends a piece, and bills all), 202, normal (reads
 a text in NFKC, a token for each byte), pretty (reads tools with indentation), window (reads as
 much as it has room for). Reasoning is counted beside the answer
@@ -145,8 +146,8 @@ class BillingLLMs:
             yield chunk
             await asyncio.sleep(5)
         if behaviour == "shares":
-            self._bill(name, 0, tokens)
             each = tokens // (n := body.get("n") or 1)
+            self._bill(name, (n - 1) * read, tokens)
             usage = json.dumps({"prompt_tokens": read, "completion_tokens": each, "total_tokens": read + each})
             for i in range(n):
                 yield f'data: {{"choices": [{{"index": {i}, "delta": {{"content": "{"x" * each}"}}}}]}}\n\n'

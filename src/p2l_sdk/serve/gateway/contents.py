@@ -16,6 +16,7 @@ from p2l_sdk.serve.gateway.media import (
     Medium,
     is_known,
     is_packed_image,
+    may_be_heard,
     may_be_other,
     tokens_if_text,
     tokens_of_text,
@@ -305,7 +306,7 @@ class Contents:
         if not known:
             self.other += UNKNOWN * number
         elif isinstance(url, str) and may_be_other(Medium.IMAGE, url, form):
-            self._add(number, heard=_is_elsewhere(url))
+            self._add(number, heard=may_be_heard(url, form))
             self.other += tokens_if_text(url, form)
         elif isinstance(url, str) and is_packed_image(url):
             self.inline += len(url)
@@ -338,7 +339,7 @@ class Contents:
         if tokens is not None and not may_be_other(Medium.TEXT, data, form, held.get("filename")):
             self.other += tokens
             return
-        self._add(1, heard=_is_elsewhere(data))
+        self._add(1, heard=may_be_heard(data, form, held.get("filename")))
         self.other += tokens_if_text(data, form)
         if not is_known(data):
             self._note(data.partition(",")[0] if data.startswith("data:") else "file_data")
@@ -351,11 +352,6 @@ class Contents:
 
     def _note(self, name: str) -> None:
         self.strange.append((self._place, name))
-
-
-def _is_elsewhere(address: str) -> bool:
-    """Whether what an address means is not in the request, so that its bytes do not count."""
-    return address[:5].lower() != "data:"
 
 
 def _says_nothing(value: Any) -> bool:

@@ -26,7 +26,8 @@ class Medium(Enum):
 
 _IMAGES = "png|jpe?g|gif|webp|bmp|tiff?|hei[cf]|avif|ico"
 _SOUNDS = "mp3|mpga|m4a|wav|ogg|oga|opus|flac|aac|weba|pcm|aiff?"
-_OTHERS = "pdf|docx?|pptx?|xls[xm]?|od[tps]|epub|rtf|zip|tar|t?gz|mp4|mpe?g|mov|m4v|mkv|webm|avi|wmv|flv|3gpp?"
+_FILMS = "mp4|mpe?g|mov|m4v|mkv|webm|avi|wmv|flv|3gpp?"
+_OTHERS = f"pdf|docx?|pptx?|xls[xm]?|od[tps]|epub|rtf|zip|tar|t?gz|{_FILMS}"
 _ENDINGS = {
     medium: re.compile(rf"\.({others})(?![a-z0-9])", re.IGNORECASE)
     for medium, others in (
@@ -54,6 +55,7 @@ _DOCUMENTS = re.compile(
     r"application/(pdf|msword|rtf|zip|epub\+zip|vnd\.[a-z0-9.+-]+)|text/rtf|(audio|video)/[a-z0-9.+-]+|"
     + "|".join(map(re.escape, sorted(_IMAGE_KINDS)))
 )
+_HEARD = re.compile(rf"(?:^|\.)({_SOUNDS}|{_FILMS})(?![a-z0-9])", re.IGNORECASE)
 _PER_CHARACTER = 9  # tokens, at most, of a character in base64 whose text is not looked at: four may be one U+FDFA
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*://")
 _ENTITY = 33  # tokens, at most, of an escape for HTML
@@ -81,6 +83,23 @@ def may_be_other(medium: Medium, address: str, form: Any = None, name: Any = Non
     if not _is_of(medium, said[1]):
         return True
     return "://" in address or _is_other(medium, _head(address[said.end() :][: 2 * _HEAD], said[0]))
+
+
+def may_be_heard(address: str, form: Any = None, name: Any = None) -> bool:
+    """Whether an upstream may find sound in a file or an image: in all that lies elsewhere, and in what is sent along
+    but for a document, an image or a text by its type, its first bytes, its `format` and its name.
+
+    Args:
+        address: its address.
+        form: its `format`, if it has one.
+        name: the name of its file, if it has one.
+    """
+    said = _DATA.match(address)
+    if said is None or not _is_silent(said[1]) or _plays(_head(address[said.end() :][: 2 * _HEAD], said[0])):
+        return True
+    if form and not (isinstance(form, str) and (_is_silent(form.lower()) if "/" in form else not _HEARD.search(form))):
+        return True
+    return isinstance(name, str) and _HEARD.search(name) is not None
 
 
 def is_packed_image(address: str) -> bool:
@@ -156,6 +175,17 @@ def _is_other(medium: Medium, head: bytes) -> bool:
         return True
     if medium is Medium.AUDIO:
         return False
-    film = head[4:8] == b"ftyp" and not (medium is Medium.IMAGE and head[8:11] in _FTYP_IMAGES)
-    riff = head.startswith(b"RIFF") and not (medium is Medium.IMAGE and head[8:12] == b"WEBP")
+    return _plays(head, medium is Medium.IMAGE)
+
+
+def _plays(head: bytes, may_be_image: bool = True) -> bool:
+    """Whether the first bytes are those of a film or a sound. Some images begin alike."""
+    film = head[4:8] == b"ftyp" and not (may_be_image and head[8:11] in _FTYP_IMAGES)
+    riff = head.startswith(b"RIFF") and not (may_be_image and head[8:12] == b"WEBP")
     return film or riff or head.startswith((b"\x1aE\xdf\xa3", b"ID3", b"OggS", b"fLaC"))
+
+
+def _is_silent(kind: str) -> bool:
+    """Whether a type of MIME is that of a document, an image or a text."""
+    document = _DOCUMENTS.fullmatch(kind) is not None and not kind.startswith(("audio/", "video/"))
+    return document or kind == _DRAWN or _TEXTS.fullmatch(kind) is not None

@@ -30,7 +30,7 @@ def tokens_read(request: ChatRequest, llm: LLMConfig) -> tuple[float, int]:
     usual = (size.text + system) / BYTES_PER_TOKEN + images + size.usual
     if llm.set_aside == CONTEXT:
         assert llm.context is not None
-        return usual, llm.context
+        return usual, llm.context + math.ceil(images)  # some bill more tokens of them than they read
     again = size.again if llm.templated else 0
     return usual, size.most + system + frame + math.ceil(images) + size.other + again
 

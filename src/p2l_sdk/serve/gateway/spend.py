@@ -200,7 +200,8 @@ def counts(request: ChatRequest, quote: Quote) -> str:
     if quote.limit is None:
         return ""
     if quote.window is not None:
-        return f"all that the LLM can read is set aside, {quote.window:,} tokens"
+        images = f" and {quote.images:,} of images" if quote.images else ""
+        return f"all that the LLM can read is set aside, {quote.window:,} tokens{images}"
     size = request.size
     parts = (
         ("its text counts", size.most),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -55,7 +57,7 @@ class Events:
         self.error: Any = None
         self.usage: dict[str, Any] | None = None
         self._last = self._alone = False  # whether a count came when all was complete, and in an event without text
-        self._shares: dict[int, int] | None = {}  # tokens by choice, until there is a count of all
+        self._shares: dict[int, dict[str, Any]] | None = {}  # counts by choice, until there is one of all
         self.text_bytes = self.pieces = 0
 
     def feed(self, part: bytes) -> bytes:
@@ -122,23 +124,21 @@ class Events:
         return True
 
     def _count(self, usage: dict[str, Any], choices: Any) -> None:
-        self.usage = usage if self.usage is None else _larger(self.usage, usage)
+        self.usage = usage if self.usage is None else _merged(self.usage, usage, max)
         if not choices:
             self._shares = None
         elif self._shares is not None and isinstance(choices, list) and isinstance(choices[0], dict):
-            index, tokens = choices[0].get("index"), usage.get("completion_tokens")
-            if isinstance(index, int) and isinstance(tokens, int):
-                self._shares[index] = max(tokens, self._shares.get(index, 0))
+            index = choices[0].get("index")
+            if isinstance(index, int) and _tells(usage):
+                self._shares[index] = _merged(self._shares.get(index, {}), usage, max)
 
     @property
     def count(self) -> dict[str, Any] | None:
-        """The upstream's token count of all choices; some count each of several for itself."""
+        """The upstream's token count of all choices; some count each of several for itself, as they read the prompt
+        for each."""
         if self.usage is None or not self._shares or len(self._shares) == 1:
             return self.usage
-        wrote, usage = sum(self._shares.values()), self.usage
-        read, total = usage.get("prompt_tokens"), usage.get("total_tokens")
-        summed = {"total_tokens": max(total, read + wrote)} if isinstance(read, int) and isinstance(total, int) else {}
-        return {**usage, "completion_tokens": wrote, **summed}
+        return functools.reduce(functools.partial(_merged, of=operator.add), self._shares.values())
 
     def _look_at_choice(self, choice: Mapping[str, Any]) -> None:
         text, index, end = text_bytes(choice), choice.get("index"), choice.get("finish_reason")
@@ -174,16 +174,18 @@ def _goes_on(choices: Any) -> bool:
     return any(choice.get(name) is not None for choice in named for name in ("delta", "message", "finish_reason"))
 
 
-def _larger(usage: dict[str, Any], later: dict[str, Any], deep: bool = True) -> dict[str, Any]:
-    """Two counts of one stream as one, each number the larger: some upstreams count the prompt in the first event and
-    the answer in the last, or send an empty count at the end."""
+def _merged(
+    usage: dict[str, Any], later: dict[str, Any], of: Callable[[Any, Any], Any], deep: bool = True
+) -> dict[str, Any]:
+    """Two counts of one stream as one. Each number is the larger, as some upstreams count the prompt in the first event
+    and the answer in the last, or send an empty count at the end; or, of two choices, the sum."""
     both = dict(usage)
     for name, value in later.items():
         before = usage.get(name)
         if deep and isinstance(before, dict) and isinstance(value, dict):
-            both[name] = _larger(before, value, deep=False)  # the details; nothing is deeper
+            both[name] = _merged(before, value, of, deep=False)  # the details; nothing is deeper
         elif isinstance(before, int | float) and isinstance(value, int | float):
-            both[name] = max(before, value)
+            both[name] = of(before, value)
         elif value is not None or before is None:
             both[name] = value
     return both
