@@ -8,6 +8,7 @@ import io
 import json
 import random
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -275,3 +276,13 @@ def test_the_body_of_a_request_is_the_conversation_in_it(tmp_path):
     lists = [json.dumps(talk(text)) for text in ("a", "b")]
     read = [Votes.read(as_csv(tmp_path / "a.csv", cells)).prompts for cells in (bodies, lists)]
     assert read[0] == read[1] == [talk("a"), talk("b")]
+
+
+def test_text_that_python_would_warn_of_is_text_without_a_word(tmp_path):
+    """A list with an escape that Python does not know is no list that Python printed."""
+    cell = r"['what does \d match?', 'and \w?']"
+    (tmp_path / "a.csv").write_text(f'prompt\n"{cell}"\nhello\n')
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert list(read_prompts(tmp_path / "a.csv")) == [cell, "hello"]
+    assert [str(warning.message) for warning in said] == []

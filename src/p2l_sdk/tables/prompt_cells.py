@@ -17,6 +17,7 @@ import contextlib
 import functools
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -221,7 +222,8 @@ def _strings_of_python(text: str) -> list[str] | None:
     """The list of strings that Python prints as exactly this text; None if there is none: numpy leaves out commas."""
     if not text.startswith(("['", '["')):
         return None
-    with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+    with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python's, of escapes that it does not know
         value = ast.literal_eval(text)
         if isinstance(value, list) and all(isinstance(turn, str) for turn in value) and repr(value) == text:
             return value
