@@ -116,6 +116,7 @@ HONEST: dict[str, dict[str, Any]] = {
     "Anthropic: thoughts": {"thinking": {"type": "enabled", "budget_tokens": 1024}},
     "Qwen: no thoughts": {"enable_thinking": False},
     "vLLM: no thoughts": {"chat_template_kwargs": {"enable_thinking": False}, "top_k": 20, "min_p": 0},
+    "SGLang: how to think": {"chat_template_kwargs": {"thinking": True, "reasoning_effort": "high"}},
     "vLLM: a schema": {"guided_json": CITY, "repetition_penalty": 1.1},
     "pydantic: shared definitions": {"tools": [{"type": "function", "function": {"name": "f", "parameters": SHARED}}]},
     "pydantic: a schema of them": {"response_format": {"type": "json_schema", "json_schema": {"schema": SHARED}}},

@@ -13,7 +13,10 @@ from billing_fixtures import ask
 from gateway_llms import TEAM
 
 from p2l_sdk.serve.gateway.charges import check_charges
+from p2l_sdk.serve.gateway.config import CONTEXT, LLMConfig
 from p2l_sdk.serve.gateway.contents import UNKNOWN
+from p2l_sdk.serve.gateway.prices import Prices
+from p2l_sdk.serve.gateway.quote import Quote
 from p2l_sdk.serve.gateway.references import LARGEST, written_out
 from p2l_sdk.serve.gateway.request import BadRequest, ChatRequest
 from p2l_sdk.serve.gateway.size import Size
@@ -73,6 +76,32 @@ def test_an_image_that_may_be_something_else_counts_as_that(image):
     assert part(type="image", image=image).other >= UNKNOWN
     for nothing in (None, False, []):
         assert part(type="image", image_url=nothing, image=image).other >= UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"see ![it]({packed(PDF, 'application/pdf')})", f"![]({packed(b'x', 'audio/ogg')}) ![]( <Data:image/gif,x>)",
+        [f"![\n[]]( {packed(PDF, 'application/pdf')} 'x')"],
+        [{"type": "text", "text": f"![it]({packed(FILM, 'video/mp4')})"}],
+        [{"type": "input_text", "text": f"![it]({packed(FILM)})", "annotations": None}],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_file_in_a_text_of_markdown_counts_as_one_that_may_have_sound(content):
+    found = size(messages=[{"role": "user", "content": content}])
+    files = str(content).lower().count("data:")
+    assert (found.other, found.audio, found.sounds) == (UNKNOWN * files, UNKNOWN * files, 0)
+    window = LLMConfig(
+        name="x", base_url="http://x", prices=Prices(input=1, output=1, audio_input=7), context=9000, set_aside=CONTEXT
+    )
+    body = ask(messages=[{"role": "user", "content": content}], max_tokens=1)
+    assert Quote.of(ChatRequest.parse(json.dumps(body).encode()), window, 0.0).read == pytest.approx(9000 * 7e-6)
+
+
+def test_addresses_in_a_text_that_are_no_files_are_text():
+    text = "![a](https://x.example/a.png) [b](#data) url(data:font/woff2;base64,AAAA) a[0](data) `data:`"
+    assert size(messages=[{"role": "user", "content": text}]).other == 0
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "heic"])

@@ -80,10 +80,6 @@ def schema_as_typescript(body: Body) -> str:  # gpt-oss; a text has letters wher
     return "".join('"' + '" | "'.join(one.get("enum", one.get("required", ()))) + '"' for one in properties.values())
 
 
-def documents(body: Body) -> str:  # Granite
-    return "".join(f"Document {i}\n{one}\n\n" for i, one in enumerate(body["chat_template_kwargs"]["documents"]))
-
-
 def arguments_as_xml(body: Body) -> str:  # MiniMax, whose marks are of a token or two
     def written(value: Any) -> Iterator[str]:
         for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
@@ -132,10 +128,6 @@ CASES: dict[str, tuple[Callable[[Body], str], Body]] = {
     ),
     "a text for a list": (schema_as_typescript, {"messages": [USER], "tools": [tool(p={"enum": "~" * 3000})]}),
     "another one": (schema_as_typescript, {"messages": [USER], "tools": [tool(p={"required": "~" * 3000})]}),
-    "a text for documents": (
-        documents,
-        {"messages": [USER], "chat_template_kwargs": {"documents": "~" * 900}},
-    ),
     "arguments in XML": (
         arguments_as_xml,
         {"messages": [USER, call("f", json.dumps({"a": [[]] * 900, "b": [{LONG: 1}] * 9}, ensure_ascii=False))]},

@@ -6,6 +6,7 @@ allows it. A key without budgets may send anything.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -19,6 +20,9 @@ _RUN_BY_NAME = frozenset((  # functions that proxies (new-api, LiteLLM) take for
     "googleSearch", "googleSearchRetrieval", "enterpriseWebSearch", "googleMaps", "codeExecution", "urlContext",
     "litellm_web_search",
 ))  # fmt: skip
+# arguments of a template that may be a word: how an LLM is to think. Others may go to the tokenizer (`padding`), or
+# stand for a token that is written after each message (`eos_token`)
+_WORDED, _WORD = re.compile(r"(reasoning|thinking)_[a-z]+"), re.compile(r"[a-z_]{1,16}")
 _FORMATS = ("text", "json_object", "json_schema", "json", "regex", "grammar", "ebnf", "structural_tag")
 _NO_SCHEMA = ("messages", "metadata")
 _PLAIN = frozenset((  # fields that cost no more than the tokens they hold, at any vendor
@@ -67,7 +71,7 @@ def check_charges(request: ChatRequest, allow: Collection[str]) -> None:
         if name == "tools":
             _check_tools(value, allow)
         elif name == "chat_template_kwargs" and not _switches(value):
-            raise _refused("a template, or a number for one, which may write more than it reads,", name)
+            raise _refused("a template's argument that is no switch, with which it may write more,", name)
         elif name == "modalities":
             if not isinstance(value, list) or any(kind not in ("text", "audio") for kind in value):
                 raise _refused("an answer in anything but text and audio", name)
@@ -102,9 +106,14 @@ def _check_names(tools: Any, field: str, allow: Collection[str]) -> None:
 
 
 def _switches(value: Any) -> bool:
-    """Whether the arguments of a template can hardly make it write more than it reads."""
-    held = value.items() if isinstance(value, dict) else ((value, value),)
-    return all(name != "chat_template" and isinstance(inner, bool | str | None) for name, inner in held)
+    """Whether the arguments of a template only switch something on or off, or say in a word how to think."""
+
+    def is_word(name: str, inner: Any) -> bool:
+        return isinstance(inner, str) and all((_WORDED.fullmatch(name), _WORD.fullmatch(inner)))
+
+    return isinstance(value, dict) and all(
+        isinstance(inner, bool | None) or is_word(name, inner) for name, inner in value.items()
+    )
 
 
 def _refused(what: str, name: str, param: str | None = None) -> BadRequest:

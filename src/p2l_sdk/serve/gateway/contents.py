@@ -14,6 +14,7 @@ from typing import Any
 from p2l_sdk.serve.gateway.longest import entries, escaped, indentation, longest, name_tokens, rewritten
 from p2l_sdk.serve.gateway.media import (
     Medium,
+    files_in,
     is_known,
     is_packed_image,
     may_be_heard,
@@ -249,24 +250,29 @@ class Contents:
 
     def _content(self, content: Any) -> None:
         if isinstance(content, str):
-            self.text += longest(content)
+            self._words(content)
             return
         if not isinstance(content, list):
             self._note("content")
             content = [content]
         for part in content:
             if isinstance(part, str):
-                self.text += longest(part)
+                self._words(part)
             elif isinstance(part, dict):
                 self._part(part)
             elif part:
                 self._note("content")
                 self._add(1 + _entries(part))
 
+    def _words(self, text: str) -> None:
+        self.text += longest(text)
+        if (files := files_in(text)) > 0:
+            self._add(files, heard=True)
+
     def _part(self, part: Mapping[str, Any]) -> None:
         kind, words = part.get("type"), part.get("text")
         if kind == "text" and len(part) == 2 and isinstance(words, str):  # the usual
-            self.text += longest(words)
+            self._words(words)
             return
         cost, shape = _PARTS.get(kind, (None, {})) if isinstance(kind, str) else (None, {})
         if cost is None:
@@ -274,7 +280,7 @@ class Contents:
         known = cost is not None
         for name, value in part.items():
             if isinstance(value, str) and name in ("text", "thinking", "refusal"):
-                self.text += longest(value)
+                self._words(value)
             if name not in ("type", "cache_control") and cost is not None and not _says_nothing(value):
                 for other in [name] if name not in shape else strangers(value, shape[name]):
                     self._note(other or name)

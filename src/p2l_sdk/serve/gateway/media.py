@@ -60,6 +60,7 @@ _PER_CHARACTER = 9  # tokens, at most, of a character in base64 whose text is no
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*://")
 _ENTITY = 33  # tokens, at most, of an escape for HTML
 _HEAD = 1024  # bytes, in which a PDF may begin
+_IN_MARKDOWN = re.compile(r"\]\(\s*<?\s*[dD][aA][tT][aA]:")  # what stands before it in brackets may be of any length
 _FTYP_IMAGES = (b"hei", b"hev", b"mif", b"msf", b"avi")  # brands of images in the container of MP4
 
 
@@ -134,6 +135,12 @@ def tokens_if_text(address: str, form: Any = None) -> int:
     if address[:5].lower() != "data:" or (said and _DOCUMENTS.fullmatch(said[1]) and form in (None, said[1])):
         return 0
     return _PER_CHARACTER * len(address)
+
+
+def files_in(text: str) -> int:
+    """How many files of any kind stand in a text, as an image does in Markdown, which proxies (New API, for Google's
+    LLMs) unpack."""
+    return len(_IN_MARKDOWN.findall(text))
 
 
 def is_known(address: str) -> bool:

@@ -20,7 +20,6 @@ _MARK = re.compile(rb'(?<!\\)"cache\w*"\s*:(?!\s*(?:null|false))')  # in lower c
 _HIDDEN = re.compile(rb"\\u00(?:4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a])")  # a letter that is escaped, as no client does
 _TOOLS, _USUAL_TOOLS = 1000, 350  # tokens that vendors add before tools
 _AS_TOOLS = ("tools", "functions", "response_format")  # proxies make a tool of a schema for vendors that know none
-_ARGUMENTS, _PER_LETTER = "chat_template_kwargs", 32  # a template may take a word for a list of its letters
 _PROMPTS, _PROMPT = ("prompt_mode", "safe_prompt"), 1000  # by which Mistral adds a system message; its tokens
 
 
@@ -78,8 +77,6 @@ class Size:
         tools = [name for name in ("tools", "functions") if name in read]
         other = held.other + (_TOOLS if any(name in read for name in _AS_TOOLS) else 0)
         other += _PROMPT if any(values.get(name) for name in _PROMPTS) else 0
-        if isinstance(words := values.get(_ARGUMENTS), dict):
-            other += _PER_LETTER * sum(len(word) for word in words.values() if isinstance(word, str))
         grown = {
             name: _Growth.of(text, values[name], name in _AS_TOOLS)
             for name, text in read.items()
