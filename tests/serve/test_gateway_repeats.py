@@ -19,6 +19,7 @@ from p2l_sdk.serve.gateway.request import ChatRequest
 
 LLM = LLMConfig(name="x", base_url="http://x", prices=Prices(input=10, output=20))
 LONG = "\U000f0000" * 300
+MARKS = "~^" * 4000
 USER, SYSTEM = {"role": "user", "content": "a"}, {"role": "system", "content": "a"}
 PARTS = {"role": "user", "content": [{"type": "text", "text": "a"}]}  # the same to vLLM
 Body = dict[str, Any]
@@ -80,6 +81,24 @@ def schema_as_typescript(body: Body) -> str:  # gpt-oss; a text has letters wher
     return "".join('"' + '" | "'.join(one.get("enum", one.get("required", ()))) + '"' for one in properties.values())
 
 
+def properties_of(body: Body) -> Body:
+    return body["tools"][0]["function"]["parameters"]["properties"]
+
+
+def tools_as_python(body: Body) -> str:  # MiniCPM3, whose `class`, `Optional[`, ... are a token or two
+    found = "|f("
+    for name, one in properties_of(body).items():
+        default = json.dumps(one.get("default"), ensure_ascii=False)
+        options = "".join(f"|enum|{i}={option}|" for i, option in enumerate(one.get("enum", ())))
+        found += f"||{name}|{options}||{name}=||{name}|=||{default}|{one.get('description', '')}| {name}={default}"
+    return found
+
+
+def tools_as_text_and_as_json(body: Body) -> str:  # vLLM's for Hermes, Granite's
+    texts = "".join(f"|{name}:|,|{name}(|):{one.get('description', '')}" for name, one in properties_of(body).items())
+    return f"|f({texts}|{json.dumps(body['tools'], ensure_ascii=False)}"
+
+
 def arguments_as_xml(body: Body) -> str:  # MiniMax, whose marks are of a token or two
     def written(value: Any) -> Iterator[str]:
         for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
@@ -128,6 +147,15 @@ CASES: dict[str, tuple[Callable[[Body], str], Body]] = {
     ),
     "a text for a list": (schema_as_typescript, {"messages": [USER], "tools": [tool(p={"enum": "~" * 3000})]}),
     "another one": (schema_as_typescript, {"messages": [USER], "tools": [tool(p={"required": "~" * 3000})]}),
+    **{
+        f"{what} that {how}": (template, {"messages": [USER], "tools": [tool(**schema)]})
+        for template, how in ((tools_as_python, "stand in Python"), (tools_as_text_and_as_json, "stand in text too"))
+        for what, schema in {
+            "names": {MARKS: {"type": "string"}}, "defaults": {"p": {"default": MARKS}},
+            "descriptions": {"p": {"description": MARKS}}, "small properties": {f"p{i}": {} for i in range(900)},
+            "options": {"p": {"enum": [f"{i % 10}" for i in range(9000)]}},
+        }.items()
+    },
     "arguments in XML": (
         arguments_as_xml,
         {"messages": [USER, call("f", json.dumps({"a": [[]] * 900, "b": [{LONG: 1}] * 9}, ensure_ascii=False))]},

@@ -15,6 +15,7 @@ from p2l_sdk.serve.gateway.longest import longest
 RESULTS = ("tool", "function")  # roles
 _SYSTEM = ("system", "developer")
 _TWICE = 2
+_AS_TEXT = 1  # some write tools in words, or in Python, with each name several times (MiniCPM3's, vLLM's for Hermes)
 _PREFACE = 512  # tokens that a template writes before each system message, at most
 
 
@@ -40,7 +41,7 @@ def names_again(messages: Sequence[Mapping[str, Any]]) -> int:
 def tools_again(messages: Sequence[Mapping[str, Any]]) -> int:
     """How many times more than once templates may write the tools of a request."""
     users = [_text(message) for message in messages if message.get("role") == "user"]
-    return max(0, users.count(users[-1]) - 1 if users else 0) + _systems(messages)
+    return _AS_TEXT + max(0, users.count(users[-1]) - 1 if users else 0) + _systems(messages)
 
 
 def prefaces(messages: Sequence[Mapping[str, Any]]) -> int:
