@@ -20,6 +20,7 @@ from p2l_sdk.tables.files import KINDS, UNTYPED, Row, is_data, kind_of, no_table
 from p2l_sdk.tables.grids import require_distinct, require_few_cells, require_few_columns
 from p2l_sdk.tables.limits import CELLS_PER_CHUNK
 from p2l_sdk.tables.markdown import markdown_rows
+from p2l_sdk.tables.numbered import numbered_columns
 from p2l_sdk.tables.parquet import arrow_batches, parquet_rows, parquet_values
 from p2l_sdk.tables.places import JoinedPlaces, Place, Places
 from p2l_sdk.tables.plain import all_plain, plain_values
@@ -117,8 +118,9 @@ def open_source(source: Any) -> Source:
 def open_columns(source: Any, needed: Sequence[str], optional: Sequence[str] = ()) -> Source:
     """Open a source for the sake of some columns.
 
-    A table in memory (a pandas frame, a pyarrow table, a mapping) that has them is one chunk with these columns alone,
-    as they are: a `Series`, a `ChunkedArray`, an array or a list. Everything else is as in `open_source`.
+    A table in memory (a pandas frame, a pyarrow table, a mapping) that has them is one chunk with these columns alone:
+    those that are needed `Numbered`, unless their values cannot be compared, and the others as they are, a `Series`, a
+    `ChunkedArray`, an array or a list. Everything else is as in `open_source`.
     """
     package = type(source).__module__.split(".")[0]
     if package == "pandas" and hasattr(source, "columns"):
@@ -134,7 +136,7 @@ def open_columns(source: Any, needed: Sequence[str], optional: Sequence[str] = (
     require_distinct(names, "the table")
     columns = {name: _column(name, source[name]) for name in (*needed, *optional) if name in names}
     require_equal_lengths(columns)
-    return Source("the table", iter([columns]))
+    return Source("the table", iter([numbered_columns(columns, needed)]))
 
 
 @contextlib.contextmanager
