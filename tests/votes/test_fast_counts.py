@@ -8,6 +8,7 @@ import numpy as np
 import pandas
 import pyarrow
 import pytest
+from pyarrow import parquet
 
 from p2l_sdk.errors import P2LWarning, VotesError
 from p2l_sdk.tables import numbered
@@ -152,3 +153,23 @@ def test_categories_that_no_row_has_are_no_llms():
     frame = pandas.DataFrame(columns)
     frame["model_a"] = pandas.Categorical(frame["model_a"], categories=["nobody", *sorted(set(columns["model_a"]))])
     assert "nobody" not in VoteCounts.of(frame).models
+
+
+@pytest.mark.parametrize("weighted", ["", "weight", "Weight"])
+def test_a_parquet_file_counts_what_the_table_in_it_counts(weighted, tmp_path):
+    columns = {name: values.tolist() for name, values in drawn(50_000, 6, 8).items()}
+    columns |= {"prompt": ["hello"] * 50_000}
+    columns |= {weighted: np.arange(50_000).astype(float).tolist()} if weighted else {}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "votes.parquet", row_group_size=30_000)
+    found = VoteCounts.of(tmp_path / "votes.parquet")
+    same(found, VoteCounts.of(columns))
+    assert found.weight.sum() == (sum(range(50_000)) if weighted else 50_000)
+
+
+@pytest.mark.parametrize("value", [None, " "])
+def test_a_faulty_row_of_a_parquet_file_keeps_its_number(value, tmp_path):
+    columns = {name: values.tolist() for name, values in drawn(50_000, 6, 8).items()}
+    columns["model_b"][45_000] = value
+    parquet.write_table(pyarrow.table(columns), tmp_path / "votes.parquet")
+    with pytest.raises(VotesError, match=r"votes.parquet': row 45001: model_b is"):
+        VoteCounts.of(tmp_path / "votes.parquet")

@@ -21,13 +21,12 @@ from p2l_sdk.errors import P2LWarning, TableError, VotesError
 from p2l_sdk.leaderboards.weights import scaled
 from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.tables.faults import Faults
-from p2l_sdk.tables.grids import column_key
 from p2l_sdk.tables.near_names import warning_of
 from p2l_sdk.tables.numbered import distinct_rows
 from p2l_sdk.tables.places import Places
-from p2l_sdk.tables.reading import Reading, column_names
+from p2l_sdk.tables.reading import Reading
 from p2l_sdk.tables.score_cells import is_scores
-from p2l_sdk.tables.sources import Source, open_columns, open_source, require_equal_lengths, table_errors
+from p2l_sdk.tables.sources import Source, open_columns, require_equal_lengths, table_errors
 from p2l_sdk.tables.vote_codes import EncodedVotes, VoteCodes, weights
 from p2l_sdk.votes.missing_columns import require_columns
 from p2l_sdk.votes.votes import Votes
@@ -69,7 +68,8 @@ class VoteCounts:
             if not isinstance(votes, Votes):
                 # a table in memory is there already, whatever its size
                 reading = Reading() if isinstance(votes, str | Path) else Reading(max_rows=sys.maxsize)
-                named, applied = reading.apply(_open(votes))
+                opened = open_columns(votes, ("model_a", "model_b", "winner"), ("weight",))
+                named, applied = reading.apply(opened)
                 first, named = named.peek()
                 if not is_scores(first, named.untyped):
                     named = require_columns(named, reading, applied.columns, with_prompts=False)
@@ -178,14 +178,6 @@ def _distinct(numbers: np.ndarray, end: int) -> tuple[np.ndarray, np.ndarray]:
     there = np.zeros(end, dtype=bool)
     there[numbers] = True
     return np.flatnonzero(there), (np.cumsum(there) - 1)[numbers]
-
-
-def _open(votes: Any) -> Source:
-    """A table in memory as one chunk of its columns as they are, if these are named as in the contract."""
-    weighted = [name for name in column_names(votes) if column_key(name) == "weight"]
-    if weighted in ([], ["weight"]):
-        return open_columns(votes, ("model_a", "model_b", "winner"), ("weight",))
-    return open_source(votes)
 
 
 def _check(votes: Votes) -> None:
