@@ -148,6 +148,14 @@ def test_a_rare_name_with_another_date_is_named_with_its_votes(form):
         VoteCounts.of(in_form(form, columns))
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_table_without_rows_holds_no_votes(form):
+    table = in_form(form, long_table())
+    empty = {name: values[:0] for name, values in table.items()} if form == "lists" else table[:0]
+    with pytest.raises(VotesError, match="the table holds no votes"):
+        VoteCounts.of(empty)
+
+
 def test_categories_that_no_row_has_are_no_llms():
     columns = long_table()
     frame = pandas.DataFrame(columns)

@@ -40,6 +40,8 @@ class Numbered:
         """
         if isinstance(column, Numbered):
             return column
+        if len(column) == 0:  # pyarrow's may have no chunk
+            return cls(np.empty(0, dtype=np.intp), [])
         if hasattr(column, "dictionary_encode"):  # pyarrow
             return cls._of_arrow(column)
         if hasattr(column, "cat") and hasattr(column.cat, "codes"):  # pandas' categories
