@@ -8,7 +8,8 @@ result is the median over the rounds after a warm-up round (in which arena-rank 
 
 p2l-sdk and arena-rank also compute intervals, with the sandwich estimator. evalica only has a bootstrap over rows and
 choix has no intervals: both are timed without. choix has no ties and takes a list of (winner, loser) pairs; building it
-is included in its time. Since other programs may keep the cores busy, the table has core-seconds too.
+is included in its time. Two more rows are of its solver and ours alone, on counts that are ready. Since other programs
+may keep the cores busy, the table has core-seconds too.
 
     python benchmarks/marginal.py [--rounds N] [--packages NAME ...] [--threads N] [--json]
 """
@@ -24,7 +25,9 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,6 +35,7 @@ from measuring import machine, print_json, rounds_and_json
 from scipy.special import expit
 
 from p2l_sdk import fit_leaderboard
+from p2l_sdk.votes.counts import VoteCounts
 
 ARENA_UNIT = 400 / np.log(10)  # arena-rank's points per logit
 Ratings = dict[str, float]  # centred coefficients in logits
@@ -55,8 +59,8 @@ def centred(names: object, coefs: object) -> Ratings:
     return dict(zip(names, values - values.mean(), strict=True))
 
 
-def ours(frame: pd.DataFrame, feedback: str = "bt") -> Ratings:
-    board = fit_leaderboard(frame, feedback)
+def ours(votes: pd.DataFrame | VoteCounts, feedback: str = "bt") -> Ratings:
+    board = fit_leaderboard(votes, feedback)
     assert board.intervals is not None
     return centred(board.models, board.coefs)
 
@@ -89,42 +93,63 @@ def choix(frame: pd.DataFrame) -> Ratings:
     return centred(names, opt_pairwise(len(names), pairs))
 
 
-def choix_dense(frame: pd.DataFrame) -> Ratings:
-    from choix import ilsr_pairwise_dense
-
+def wins_of(frame: pd.DataFrame) -> tuple[pd.Index, np.ndarray]:
+    """The names, and how often each LLM won against each other one."""
     codes, names = pd.factorize(pd.concat([frame["model_a"], frame["model_b"]]), sort=True)
     a, b = codes[: len(frame)], codes[len(frame) :]
     won = (frame["winner"] == "model_a").to_numpy()
     cells = np.where(won, a, b) * len(names) + np.where(won, b, a)
     wins = np.bincount(cells, minlength=len(names) ** 2).reshape(len(names), len(names))
-    return centred(names, ilsr_pairwise_dense(wins.astype(float)))
+    return names, wins.astype(float)
+
+
+def choix_dense(frame: pd.DataFrame) -> Ratings:
+    return choix_ready(wins_of(frame))
+
+
+def choix_ready(names_and_wins: tuple[pd.Index, np.ndarray]) -> Ratings:
+    from choix import ilsr_pairwise_dense
+
+    names, wins = names_and_wins
+    return centred(names, ilsr_pairwise_dense(wins))
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """What a package is timed on: `call` of what `prepare` made of the frame, which is not timed."""
+
+    call: Callable[[Any], Ratings]
+    intervals: str = "no"
+    prepare: Callable[[pd.DataFrame], Any] = lambda frame: frame
 
 
 OTHERS = ("arena-rank", "evalica", "choix")
-WITH, WITHOUT = "yes, sandwich", "no"
-JOBS: dict[str, dict[str, tuple[Callable[[pd.DataFrame], Ratings], str]]] = {
+WITH = "yes, sandwich"
+JOBS: dict[str, dict[str, Contestant]] = {
     "bt": {
-        "p2l-sdk": (ours, WITH),
-        "arena-rank": (arena_rank, WITH),
-        "evalica": (evalica, WITHOUT),
-        "choix, win matrix built by pandas and numpy": (choix_dense, WITHOUT),
-        "choix, list of pairs": (choix, WITHOUT),
+        "p2l-sdk": Contestant(ours, WITH),
+        "arena-rank": Contestant(arena_rank, WITH),
+        "evalica": Contestant(evalica),
+        "choix, win matrix built by pandas and numpy": Contestant(choix_dense),
+        "choix, list of pairs": Contestant(choix),
+        "p2l-sdk, its solver alone, on ready counts": Contestant(ours, WITH, VoteCounts.of),
+        "choix, its solver alone, on a ready win matrix": Contestant(choix_ready, prepare=wins_of),
     },
     "ties": {
-        "p2l-sdk": (partial(ours, feedback="bt_tie"), WITH),
-        "arena-rank": (arena_rank, WITH),
-        "evalica": (evalica, WITHOUT),
+        "p2l-sdk": Contestant(partial(ours, feedback="bt_tie"), WITH),
+        "arena-rank": Contestant(arena_rank, WITH),
+        "evalica": Contestant(evalica),
     },
 }
 
 
-def _child(call: Callable[[pd.DataFrame], Ratings], frame: pd.DataFrame) -> None:
-    call(frame)
+def _child(call: Callable[[Any], Ratings], given: Any) -> None:
+    call(given)
 
 
-def finishes(call: Callable[[pd.DataFrame], Ratings], frame: pd.DataFrame, limit: float) -> str | None:
+def finishes(call: Callable[[Any], Ratings], given: Any, limit: float) -> str | None:
     """Run the call in its own process; None if it finishes within `limit` seconds, otherwise what happened."""
-    process = multiprocessing.get_context("fork").Process(target=_child, args=(call, frame))
+    process = multiprocessing.get_context("fork").Process(target=_child, args=(call, given))
     process.start()
     process.join(limit)
     if process.is_alive():
@@ -135,10 +160,11 @@ def finishes(call: Callable[[pd.DataFrame], Ratings], frame: pd.DataFrame, limit
 
 
 def measure(job: str, frame: pd.DataFrame, rounds: int, limit: float, packages: list[str]) -> list[dict]:
-    contestants = {name: call for name, call in JOBS[job].items() if name.split(",")[0] in packages}
-    rows = {name: {"package": name, "intervals": kind} for name, (_, kind) in contestants.items()}
+    contestants = {name: who for name, who in JOBS[job].items() if name.split(",")[0] in packages}
+    rows = {name: {"package": name, "intervals": who.intervals} for name, who in contestants.items()}
+    given = {name: who.prepare(frame) for name, who in contestants.items()}
     for name in [name for name in contestants if name.startswith("choix")]:  # this forks, so before jax starts threads
-        failure = finishes(contestants[name][0], frame, limit)
+        failure = finishes(contestants[name].call, given[name], limit)
         if failure:
             rows[name]["failure"] = failure
             del contestants[name]
@@ -146,9 +172,9 @@ def measure(job: str, frame: pd.DataFrame, rounds: int, limit: float, packages: 
     cores: dict[str, list[float]] = {name: [] for name in contestants}
     ratings: dict[str, Ratings] = {}
     for round_ in range(rounds + 1):
-        for name, (call, _) in contestants.items():
+        for name, who in contestants.items():
             start, busy = time.perf_counter(), time.process_time()
-            ratings[name] = call(frame)
+            ratings[name] = who.call(given[name])
             if round_:
                 times[name].append(time.perf_counter() - start)
                 cores[name].append(time.process_time() - busy)
@@ -197,8 +223,8 @@ def main() -> None:
                 print(f"| {row['package']} | {row['failure']} | | | | | {row['intervals']} | |")
             else:
                 print(
-                    f"| {row['package']} | {row['median_s']:.2f} | {row['min_s']:.2f} to {row['max_s']:.2f} | "
-                    f"{row['times_ours']:.2f} | {row['core_s']:.2f} | {row['times_our_cores']:.2f} | "
+                    f"| {row['package']} | {row['median_s']:.3f} | {row['min_s']:.3f} to {row['max_s']:.3f} | "
+                    f"{row['times_ours']:.2f} | {row['core_s']:.3f} | {row['times_our_cores']:.2f} | "
                     f"{row['intervals']} | {row['largest_difference']:.0e} |"
                 )
 

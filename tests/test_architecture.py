@@ -243,6 +243,6 @@ def test_votes_pass_few_files(tmp_path):
     file.write_text("prompt,model_a,model_b,winner\nhello,a,b,model_a\nhello again,b,a,tie\n", encoding="utf-8")
     passed = {called for _, called in calls_of(lambda: Votes.read(file)) if called.split(".")[0] in ("tables", "votes")}
     assert "votes.votes" in passed
-    rules = {"faults", "headers", "near_names", "places", "prompt_cells", "progress", "reading", "winners"}  # one each
+    rules = {"faults", "headers", "near_names", "numbered", "places", "prompt_cells", "progress", "reading", "winners"}
     formats = {"csv_files", "grids", "text"}
     assert len(passed - {f"tables.{name}" for name in rules | formats}) <= 6, passed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -44,7 +45,7 @@ def killed(action, after: float) -> bool:
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
-def stopped(lines, out, parts: int = 4) -> None:
+def stopped(lines, out, parts: int = 4, **options) -> None:
     """A run that was killed when so many parts were done."""
     left = iter(range(parts - 1))
 
@@ -52,7 +53,22 @@ def stopped(lines, out, parts: int = 4) -> None:
         if next(left, None) is None:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    assert killed(lambda: score_files(lines, out, ALONE, **OPTIONS, progress=stop), 60.0)
+    assert killed(lambda: score_files(lines, out, ALONE, **{**OPTIONS, **options}, progress=stop), 60.0)
+
+
+def test_prompts_that_are_cut_are_counted_of_parts_that_were_done_before_too(tmp_path):
+    file = tmp_path / "log.jsonl"
+    texts = [" ".join(["word"] * (600 if i % 10 == 0 else 6)) for i in range(200)]
+    file.write_text("".join(json.dumps({"id": i, "prompt": text}) + "\n" for i, text in enumerate(texts)))
+    options = {**OPTIONS, "columns": None}
+    with pytest.warns(P2LWarning, match="20 of 200 prompts have more than 512 tokens"):
+        whole = score_files(file, tmp_path / "whole", ALONE, **options)
+    stopped(file, tmp_path / "out", columns=None)
+    with pytest.warns(P2LWarning, match="20 of 200 prompts have more than 512 tokens"):
+        found = score_files(file, tmp_path / "out", ALONE, **options)
+    assert found.resumed >= 90
+    assert found.to_dict() == whole.to_dict()
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(

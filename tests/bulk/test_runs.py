@@ -13,7 +13,7 @@ from bulk_prompts import digests, write_lines
 from pyarrow import parquet
 
 from p2l_sdk.bulk import Columns, Settings, score_files
-from p2l_sdk.errors import BudgetError, P2LError, TableError
+from p2l_sdk.errors import BudgetError, P2LError, P2LWarning, TableError
 from p2l_sdk.votes.prompts import read_prompts
 
 SMALL = Settings(model="routing9", top=2)
@@ -54,6 +54,20 @@ def test_neither_processes_nor_their_number_change_a_byte(tmp_path, lines):
     for name, processes in (("one", 1), ("two", 2)):
         run(lines, tmp_path / name, columns=Columns(by="lang"), part_rows=150, processes=processes)
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_prompts_that_are_cut_are_counted_over_processes_and_parts(tmp_path, processes):
+    prompts = [" ".join(["word"] * (513 if i % 4 == 0 else 512)) for i in range(60)]
+    rows = [{"id": i, "prompt": prompt} for i, prompt in enumerate(prompts)] + [{"id": 60, "prompt": ""}]
+    file = tmp_path / "log.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = "15 of 60 prompts have more than 512 tokens: this model reads the last 512 of each"
+    for _ in range(2):  # the second call finds the run finished
+        with pytest.warns(P2LWarning, match=said) as caught:
+            found = run(file, tmp_path / "out", part_rows=10, processes=processes)
+        assert (found.n_cut, len(caught)) == (15, 1)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["n_cut"] == 15
 
 
 def test_every_kind_of_file_gives_the_same(tmp_path, lines):

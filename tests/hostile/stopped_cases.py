@@ -88,6 +88,7 @@ FAULT = {"file": "log.jsonl", "row": 1, "error": "x"}
 NOTES = {
     "n_rows": (..., 2, -3, 3.0, "3", True, None, 10**400),
     "n_scored": (..., 4, -1, "3", [3]),
+    "n_cut": (..., 4, -1, "0"),
     "errors": (..., None, {}, [FAULT], "xxx"),
     "cost": (..., "1", float("nan"), [1], 10**400),
 }
@@ -95,6 +96,7 @@ RUNS = {"probe": (..., "abcdefghi", ["a"] * 9, [[1]], 5, None, {}, [float("nan")
 SUMMARIES: dict[str, tuple[Any, ...]] = {
     "n_rows": (..., "55", 56, -1, 55.0),
     "n_bad": (..., "1", 0),
+    "n_cut": (..., 10**6, None),
     "n_parts": (..., None),
     "first_bad": (..., None, 5, "abc", [1], [["a"]]),
     "mean_cost": (..., "1", [1], float("inf")),

@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 import pytest
-from command_line import ok, refused
+from command_line import ok, p2l, refused
 from conftest import MODELS
 from kinds_world import Truth, kinds_of, of_kind, prompts, quick, write  # noqa: F401
 from mpg_results import refusal
@@ -209,7 +209,9 @@ def test_the_command_on_scores_in_per_cent(files, tmp_path):
         "--kinds",
         "code,law",
     )
-    text = ok("build", *common, "--output", tmp_path / "two", "--costs", costs, "--seed", 3)
+    result = p2l("build", *common, "--output", tmp_path / "two", "--costs", costs, "--seed", 3)
+    assert result.stderr.decode().count("without a number of questions: taken as of 100 questions each") == 1
+    text = result.stdout.decode()
     assert "3 LLMs, 2 kinds, 100 prompts (grk)" in text
     assert f"wrote {tmp_path / 'two'}" in text
     assert all(name in text for name in ("recognised", "elsewhere", "departure", "error", "correlation"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import warnings
 
 import numpy as np
 import pandas
@@ -215,6 +216,17 @@ def test_the_more_questions_the_smaller_the_error():
     few, many = (KindRatings.of_results(Results.read([{**row, "n": n} for row in counts()])) for n in (100, 400))
     np.testing.assert_allclose(many.errors, few.errors / 2, rtol=0.02)
     np.testing.assert_allclose(KindRatings.of_results(Results.read(counts())).errors, few.errors)
+
+
+def test_an_assumed_number_of_questions_is_said_once():
+    rows = [{**row, "n": 50} if row["model"] != "a" else row for row in counts()]
+    with pytest.warns(P2LWarning, match="2 scores without a number of questions: taken as of 100") as caught:
+        KindRatings.of_results(Results.read(rows))
+    assert len(caught) == 1
+    assert "column n" in str(caught[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        KindRatings.of_results(Results.read([{**row, "n": 50} for row in counts()]))
 
 
 def test_a_benchmark_may_stand_for_all_prompts_and_a_result_be_missing():

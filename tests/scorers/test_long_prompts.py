@@ -56,6 +56,24 @@ def test_a_text_model_says_it_too(tmp_path, p2l):
     assert scorer.encoder.n_cut == 1
 
 
+def test_a_prompt_that_is_cut_is_tokenized_once(p2l):
+    """What is counted is seen in the first pass: of a long word, too, and where only the end of a text is read."""
+    from p2l_sdk.scorers.encoder import n_cut
+    from p2l_sdk.scorers.many import for_many
+
+    long = "字" * (MOST + 1)  # for the tokenizer, words of one character each; between two blanks, one word
+    prompts = [words(MOST), words(MOST + 1), long, long[1:], "a " + long[1:], words(MOST) + " " * 40 * MOST, "short"]
+    for scorer in (p2l._scorer, for_many(p2l._scorer)):
+        encode, texts = scorer.encoder, list[str]()
+        read = encode._read
+        before = n_cut(scorer)
+        encode._read = lambda given, characters, read=read, texts=texts: texts.extend(given) or read(given, characters)
+        assert [len(row) for row in encode(prompts)] == [MOST] * 6 + [1]
+        del encode._read
+        assert n_cut(scorer) - before == 3
+        assert len(texts) == len(prompts) + 1  # of the blanks at an end, more is read
+
+
 def test_the_command_line_says_it_on_stderr(capsys):
     assert (
         run(lambda: cli(["route", words(MOST + 1), "--model", "routing9"], prog_name="p2l", standalone_mode=False)) == 0

@@ -19,6 +19,7 @@ from p2l_sdk.leaderboards.leaderboard import Coefficients
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.p2l import P2L
 from p2l_sdk.scorers.batches import BATCH
+from p2l_sdk.scorers.encoder import n_cut
 from p2l_sdk.scorers.many import for_many
 from p2l_sdk.scorers.scorer import Scorer
 from p2l_sdk.tables.columns import checked_prompt, is_missing
@@ -42,6 +43,7 @@ class Scored:
         sample: the coefficients of the prompts in the sample that the aggregate is made of; None if there are none.
         labels: the category of each row in the table.
         sampled: `(n_prompts,)` booleans: which rows of the table are in the sample.
+        n_cut: how many of these rows have a prompt of which the model reads only the end.
     """
 
     errors: Mapping[int, str]
@@ -49,6 +51,7 @@ class Scored:
     sample: Coefficients | None
     labels: Sequence[str | None]
     sampled: np.ndarray
+    n_cut: int
 
 
 class BatchScorer:
@@ -129,6 +132,7 @@ class BatchScorer:
         rows = {name: column for name, column in rows.items() if name != FAULTS}
         labels = few([None if label is None else str(label) for label in rows.get(CATEGORY, [None] * n)])
         wanted = sample_of(labels, len(self.p2l.models), self.settings.aggregate, self.settings.seed + key)
+        before = n_cut(self.scorer)
         order = plain_values(rows["row"]) if "row" in rows else range(n)
         errors: dict[int, str] = {}
         tables, kept, own, sampled = [], list[Coefficients](), list[str | None](), list[np.ndarray]()
@@ -159,6 +163,7 @@ class BatchScorer:
             Coefficients.concatenate(kept) if kept else None,
             own,
             np.concatenate(sampled) if sampled else np.zeros(0, dtype=bool),
+            n_cut(self.scorer) - before,
         )
 
     def totals(self, scored: Scored, key: str) -> Totals:

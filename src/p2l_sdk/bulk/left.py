@@ -15,7 +15,7 @@ from p2l_sdk.errors import P2LError
 PROBE, _NEAR = "probe", 1e-3  # coefficients of one prompt, by which a model is recognised; in logits
 NEW = "name another folder (--output)"
 _MOST = 2**53
-COUNTS = ("n_rows", "n_scored", "n_bad", "n_parts")
+COUNTS = ("n_rows", "n_scored", "n_bad", "n_cut", "n_parts")
 _SUMMARY = {*COUNTS, "first_bad", "mean_cost", "multiplier", "run"}
 
 
@@ -83,6 +83,8 @@ def _is_note(found: Mapping[str, Any]) -> bool:
     return (
         _is_count(found.get("n_rows"))
         and _is_count(found.get("n_scored"))
+        and _is_count(found.get("n_cut"))
+        and found["n_cut"] <= found["n_scored"]
         and isinstance(errors, list)
         and found["n_rows"] == found["n_scored"] + len(errors)
         and all(map(_is_fault, errors))
@@ -108,6 +110,7 @@ def _is_summary(found: Mapping[str, Any]) -> bool:
         set(found) == _SUMMARY
         and all(_is_count(found[name]) for name in COUNTS)
         and found["n_rows"] == found["n_scored"] + found["n_bad"]
+        and found["n_cut"] <= found["n_scored"]
         and isinstance(first, list)
         and all(isinstance(line, str) for line in first)
         and all(_is_number(found[name], none=True) for name in ("mean_cost", "multiplier"))

@@ -28,6 +28,7 @@ from p2l_sdk.options import whole_number
 from p2l_sdk.outputs.faults import real_path
 from p2l_sdk.outputs.files import new_file
 from p2l_sdk.p2l import P2L
+from p2l_sdk.scorers.encoder import warn_of_cut
 
 PART_ROWS = 20_000
 _PROBE = "What is this?"  # as good as any other prompt
@@ -45,6 +46,7 @@ class Summary:
         folder: with the results.
         n_rows, n_scored: rows of the input, and those that were scored.
         n_bad: rows that could not be scored; they stand in bad-rows.jsonl.
+        n_cut: rows that were scored by the end of their prompts, which are longer than what the model reads.
         first_bad: the first twenty of them, each as its place and what is wrong.
         n_parts: files of results.
         mean_cost: of the routes, USD per response, exactly; None if nothing is routed, or a cost is not known.
@@ -57,6 +59,7 @@ class Summary:
     n_rows: int
     n_scored: int
     n_bad: int
+    n_cut: int
     first_bad: tuple[str, ...]
     n_parts: int
     mean_cost: float | None
@@ -66,7 +69,7 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; the same for a run that was stopped and went on."""
-        names = ("n_rows", "n_scored", "n_bad", "first_bad", "n_parts", "mean_cost", "multiplier")
+        names = ("n_rows", "n_scored", "n_bad", "n_cut", "first_bad", "n_parts", "mean_cost", "multiplier")
         found = {name: getattr(self, name) for name in names}
         return {**found, "first_bad": list(self.first_bad)}
 
@@ -103,6 +106,9 @@ def score_files(
         P2LError: the model does not fit the settings, the folder holds something else, cannot be written, or a process
             died.
         MissingExtraError: pyarrow is not installed.
+
+    Warns:
+        P2LWarning: prompts were longer than what the model reads.
     """
     need_pyarrow()
     part_rows = whole_number("part_rows", part_rows, least=1)
@@ -124,7 +130,7 @@ def score_files(
         run["route_costs"] = [None if math.isnan(price) else float(price) for price in scorer.router.known_prices]
     folder = RunFolder(real_path(output), waiting=settings.joint)
     if (finished := folder.finished(output, run)) is not None:
-        return _of_finished(folder, finished, scorer.p2l)
+        return _told(_of_finished(folder, finished, scorer.p2l), scorer)
     count = processes or (n_cores() if scorer.p2l.quick else 1)
     pool = functools.partial(scored_parts, processes=count)
     if ray is not None:
@@ -133,7 +139,14 @@ def score_files(
         cluster.need_ray()
         pool = functools.partial(cluster.scored_parts, address=ray, workers=processes)
     with folder.opened(output, run), _advice():
-        return _Run(source, scorer, folder, part_rows, progress).finished(pool, run)
+        found = _Run(source, scorer, folder, part_rows, progress).finished(pool, run)
+    return _told(found, scorer)
+
+
+def _told(found: Summary, scorer: BatchScorer) -> Summary:
+    """The summary, once it has been said how many prompts were cut."""
+    warn_of_cut(scorer.scorer, found.n_cut, found.n_scored)
+    return found
 
 
 @contextlib.contextmanager
@@ -165,7 +178,7 @@ class _Run:
         if self._n_merged != len(self._notes):
             raise P2LError(f"the input has fewer rows than it had when parts of it were scored; {NEW}")
         notes = [self._notes[number] for number in range(len(self._notes))]  # without their faulty rows
-        n_rows, n_scored = (sum(note[name] for note in notes) for name in ("n_rows", "n_scored"))
+        n_rows, n_scored, n_cut = (sum(note[name] for note in notes) for name in ("n_rows", "n_scored", "n_cut"))
         if n_rows == 0:
             raise P2LError("the input has no rows; name a file with prompts")
         multiplier, costs = None, [note["cost"] for note in notes]
@@ -178,8 +191,8 @@ class _Run:
             totals = self._merged
             self._folder.write(self._folder.folder / STATISTICS, totals.to_bytes())
         summary = Summary(
-            self._folder.folder, n_rows, n_scored, n_rows - n_scored, first, len(notes), known, multiplier, totals,
-            self._resumed,
+            self._folder.folder, n_rows, n_scored, n_rows - n_scored, n_cut, first, len(notes), known, multiplier,
+            totals, self._resumed,
         )  # fmt: skip
         self._folder.finish({**summary.to_dict(), "run": run})
         return summary

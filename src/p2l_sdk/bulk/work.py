@@ -42,6 +42,7 @@ class PartScorer:
             "n_rows": len(part[PROMPT]),
             "n_scored": scored.table.num_rows,
             "errors": [_named(part, i, text) for i, text in sorted(scored.errors.items())],
+            "n_cut": scored.n_cut,
             "cost": cost_of(scored.table),
         }
         folder.write(folder.note_path(number), json.dumps(note))

@@ -9,13 +9,18 @@ RouteLLM's 13,880 answers of GPT-4 and Mixtral to MMLU (0.806 and 0.680 right, b
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
+from p2l_sdk.errors import P2LWarning
 from p2l_sdk.leaderboards.likelihood import PairLikelihood, require_room
 from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.mpg.node_estimates import plural
 
 SPREAD = 2.25  # logits
 _LEAST = 0.005  # shares are kept this far from 0 and 1, whose logits are infinite
+_UNSTATED = 100.0  # questions assumed behind a published share that does not say how many
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(31)  # quadrature over the difficulty
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
@@ -44,6 +49,24 @@ def grounded_leaderboard(shares: np.ndarray, n_models: int, start: np.ndarray | 
     # a light ridge: of LLMs that are never right, or always, the likelihood says no finite coefficient
     problem = PairLikelihood(Feedback.GRK, n_models, ridge=1e-4)
     return problem.minimise(shares, np.zeros(n_models + 1) if start is None else start)
+
+
+def questions_of(counts: np.ndarray) -> np.ndarray:
+    """Numbers of questions, with 100 for NaN, where shares of right answers were published without.
+
+    Warns:
+        P2LWarning: there are such.
+    """
+    unstated = np.isnan(counts)
+    if unstated.any():
+        one = f"{plural(int(unstated.sum()), 'score')} without a number of questions"
+        warnings.warn(
+            f"{one}: taken as of {_UNSTATED:g} questions each, which sets the errors of the ratings; state it in a "
+            "column n, in a table of the columns model, benchmark, score and n",
+            P2LWarning,
+            stacklevel=3,
+        )
+    return np.where(unstated, _UNSTATED, counts)
 
 
 def _abilities(right: np.ndarray, spread: float) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 
 from p2l_sdk.editing.rated import OVERALL, Scale, departure_errors
 from p2l_sdk.errors import P2LError, P2LWarning, TableError, did_you_mean, member
-from p2l_sdk.kinds.difficulty import SPREAD, grounded_leaderboard, outcome_shares
+from p2l_sdk.kinds.difficulty import SPREAD, grounded_leaderboard, outcome_shares, questions_of
 from p2l_sdk.leaderboards.leaderboard import Z_95
 from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold
 from p2l_sdk.modeling.leaderboard_p2l import ARENA_SCALE
@@ -39,7 +39,6 @@ _MODEL = ("model", "model_name", "llm", "llm_name", "modell")
 _LOW, _HIGH = ("lower", "rating_lower", "rating_q025"), ("upper", "rating_upper", "rating_q975")
 _ALTERNATIONS = 2000  # at most
 _MOST_LOGITS, _LEAST_POINTS = 30.0, 10.0  # how much ratings may differ before their scale is in doubt
-_UNSTATED = 100.0  # questions assumed behind a published share that does not say how many
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,18 +162,20 @@ class KindRatings:
         """Leaderboards from scores per benchmark, each benchmark being a kind.
 
         Args:
-            results: shares of right answers, with the number of questions where known (100 are assumed if not).
+            results: shares of right answers, with the number of questions where known.
             kinds: the benchmarks to use; all by default.
             overall: a benchmark that stands for all prompts; by default the mean of the kinds does.
 
         Raises:
             TableError: a benchmark is not in the results, or has results of fewer than two LLMs.
+
+        Warns:
+            P2LWarning: 100 questions are assumed where the number is not known, or all shares are next to 0.
         """
         chosen = _chosen(results.benchmarks, overall, kinds)
         columns = [results.benchmarks.index(kind) for kind in chosen]
-        means = results.means[:, columns]
-        counts = np.where(np.isnan(results.counts[:, columns]), _UNSTATED, results.counts[:, columns])
-        n = len(results.models)
+        n, means = len(results.models), results.means[:, columns]
+        counts = questions_of(results.counts[:, columns])
         for kind, column in zip(chosen, means.T, strict=True):
             if (~np.isnan(column)).sum() < 2:
                 raise TableError(f"{kind!r} has results of fewer than two LLMs; leave it out: kinds=[...] (--kinds)")

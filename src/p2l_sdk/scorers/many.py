@@ -24,6 +24,9 @@ class ManyScorer:
 
     Args:
         scorer: the scorer.
+
+    Attributes:
+        encoder: its prompt encoder.
     """
 
     def __init__(self, scorer: StaticScorer) -> None:
@@ -31,6 +34,7 @@ class ManyScorer:
         self._scorer = copy.copy(scorer)
         if reads_words(scorer._encode):
             self._scorer._encode = WordEncoder(scorer._encode)
+        self.encoder = self._scorer._encode
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
         """Coefficients of prompts, float32; errors as in `StaticScorer.score`."""

@@ -31,7 +31,6 @@ from p2l_sdk.modeling.limits_p2l import read_json, shown
 from p2l_sdk.modeling.number_p2l import to_number
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, pad
 from p2l_sdk.modeling.spec_p2l import ModelSpec
-from p2l_sdk.scorers.encoder import NoticingEncoder
 from p2l_sdk.scorers.head import NumpyHead, head_shapes
 from p2l_sdk.scorers.onnx_sessions import Runtime, Session, open_session
 from p2l_sdk.scorers.static import read_tokenizer
@@ -109,7 +108,7 @@ class OnnxScorer(NumpyHead):
             )
         render = _renderer(folder, report) if spec.chat else None
         pad_id, n_embeddings = (_count(report, name) for name in ("pad_id", "n_embeddings"))
-        encoder = NoticingEncoder(spec, read_tokenizer(folder), render, n_embeddings)
+        encoder = PromptEncoder(spec, read_tokenizer(folder), render, n_embeddings)
         inspect_onnx(file)
         scorer = cls(spec, weights, encoder, open_session(file, runtime, threads), pad_id or 0)
         if int8.is_file() and runtime is Runtime.ONNX:  # OpenVINO is slow with it

@@ -18,7 +18,6 @@ from p2l_sdk.hub.folders import read_tensors, tokenizer_file
 from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder
 from p2l_sdk.modeling.spec_p2l import ModelSpec
-from p2l_sdk.scorers.encoder import NoticingEncoder
 from p2l_sdk.scorers.head import NumpyHead, check_familiarity, head_shapes
 from p2l_sdk.scorers.tryout import is_unusual, require_small, try_out
 
@@ -64,7 +63,7 @@ class StaticScorer(NumpyHead):
         weights = read_tensors(folder)
         _check_weights(weights, spec, config["backbone_config"])
         norm_power = float(config["backbone_config"].get("norm_power", 0.0))
-        encoder = NoticingEncoder(spec, read_tokenizer(folder), n_embeddings=len(weights["backbone.table"]))
+        encoder = PromptEncoder(spec, read_tokenizer(folder), n_embeddings=len(weights["backbone.table"]))
         return cls(spec, encoder, weights, norm_power)
 
     def pooled(self, prompts: Sequence[Prompt]) -> np.ndarray:

@@ -22,11 +22,10 @@ from p2l_sdk.leaderboards.leaderboard import Coefficients, Kinds
 from p2l_sdk.modeling.familiarity_p2l import TENSORS
 from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.modeling.modeling_p2l import P2LModel
-from p2l_sdk.modeling.prompt_p2l import Prompt, batches, pad, padding_id
+from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder, batches, pad, padding_id
 from p2l_sdk.modeling.spec_p2l import ADAPTER_CONFIG, ModelSpec
 from p2l_sdk.scorers import auto_classes, lmarena
 from p2l_sdk.scorers.backbone import saved_tokenizer
-from p2l_sdk.scorers.encoder import NoticingEncoder
 from p2l_sdk.scorers.head import check_familiarity
 
 _PROBLEMS = {
@@ -54,7 +53,7 @@ class TransformerScorer:
         self.spec: ModelSpec = model.spec
         self.model = model.eval()
         self._tokenizer = tokenizer
-        self.encoder = self._encode = NoticingEncoder.from_transformers(self.spec, tokenizer, model.n_embeddings)
+        self.encoder = self._encode = PromptEncoder.from_transformers(self.spec, tokenizer, model.n_embeddings)
         self.pad_id = padding_id(tokenizer, model.n_embeddings)
         self._batch_size = batch_size
 

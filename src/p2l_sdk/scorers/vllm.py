@@ -18,9 +18,8 @@ from p2l_sdk.errors import MissingExtraError, ModelFormatError, RemoteError
 from p2l_sdk.hub.config import chat_template
 from p2l_sdk.hub.folders import REST, read_tensors
 from p2l_sdk.modeling.limits_p2l import read_json
-from p2l_sdk.modeling.prompt_p2l import Prompt
+from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder
 from p2l_sdk.modeling.spec_p2l import ModelSpec
-from p2l_sdk.scorers.encoder import NoticingEncoder
 from p2l_sdk.scorers.head import NumpyHead, head_shapes
 from p2l_sdk.scorers.server import Server
 from p2l_sdk.scorers.static import read_tokenizer
@@ -56,7 +55,7 @@ class VllmScorer(NumpyHead):
         if type(self._n_outputs) is not int or found != head_shapes(spec, self._n_outputs):
             raise ModelFormatError(f"{str(folder / REST)!r} is damaged: its config and its tensors do not fit together")
         super().__init__(spec, weights)
-        self.encoder = self.token_ids = NoticingEncoder(
+        self.encoder = self.token_ids = PromptEncoder(
             spec, read_tokenizer(folder), _renderer(folder) if spec.chat else None, config.get("n_embeddings")
         )
         if isinstance(classifier, str):

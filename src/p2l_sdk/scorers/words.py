@@ -34,7 +34,7 @@ class WordEncoder(PromptEncoder):
         self._known: dict[str, list[int]] = {}
         self._size = 0  # characters of the words
 
-    def _read(self, texts: Sequence[str], characters: int) -> list[list[int]]:
+    def _read(self, texts: Sequence[str], characters: int) -> list[tuple[list[int], bool]]:
         if self._size > _MOST_CHARACTERS:
             self._known, self._size = {}, 0
         words = [_words_of(text[-characters * self._limit :]) for text in texts]
@@ -42,12 +42,16 @@ class WordEncoder(PromptEncoder):
         tokens: list[Any] = list(map(self._known.get, every))
         if None in tokens:
             new = list(dict.fromkeys(word for word, own in zip(every, tokens, strict=True) if own is None))
-            self._known.update(zip(new, super()._read(new, characters), strict=True))
+            self._known.update(zip(new, (row for row, _ in super()._read(new, characters)), strict=True))
             self._size += sum(map(len, new))
             tokens = list(map(self._known.__getitem__, every))
         ends = itertools.accumulate(map(len, words), initial=0)
         ids = (list(itertools.chain.from_iterable(tokens[a:b])) for a, b in itertools.pairwise(ends))
-        return [row[-self._limit :] for row in ids]
+        read = [(row[-self._limit :], len(row) > self._limit) for row in ids]
+        for i, (row, cut) in enumerate(read):
+            if len(row) == self._limit and not cut:  # maybe one word, of which there is more
+                read[i] = super()._read([texts[i]], characters)[0]
+        return read
 
 
 def _words_of(text: str) -> list[str]:

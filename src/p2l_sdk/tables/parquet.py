@@ -30,6 +30,12 @@ def parquet_rows(path: Path) -> int:
         return int(open_().metadata.num_rows)
 
 
+def parquet_names(path: Path) -> list[str]:
+    """The names of a Parquet file's columns; errors as in `arrow_batches`."""
+    with _opened(path) as open_:
+        return list(open_().schema_arrow.names)
+
+
 def arrow_batches(path: Path, columns: list[str] | None = None) -> Iterator[Any]:
     """The rows of a Parquet file, as tables (`pyarrow.Table`) of 20,000 rows or so, fewer where they are large; only
     these columns, if some are named.

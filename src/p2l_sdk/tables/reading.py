@@ -299,14 +299,3 @@ def _checked_renames(renames: Mapping[Any, Any]) -> dict[str, str]:
         if new in found and found[new] != new:
             raise P2LError(f"rename: {old!r} becomes {new!r}, which is renamed too; name the last name for both")
     return found
-
-
-def column_names(table: Any) -> Iterator[str]:
-    """The names of the columns of a table in memory; none if it is of another kind."""
-    package = type(table).__module__.split(".")[0]
-    if package == "pandas" and hasattr(table, "columns"):
-        yield from map(str, table.columns)
-    elif package == "pyarrow" and hasattr(table, "schema"):
-        yield from table.schema.names
-    elif isinstance(table, Mapping):
-        yield from map(str, table)

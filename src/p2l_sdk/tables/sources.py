@@ -17,10 +17,11 @@ from typing import Any
 
 from p2l_sdk.errors import MissingExtraError, P2LError, TableError, UnknownModelError
 from p2l_sdk.tables.files import KINDS, UNTYPED, Row, is_data, kind_of, no_table, read_rows
-from p2l_sdk.tables.grids import require_distinct, require_few_cells, require_few_columns
+from p2l_sdk.tables.grids import column_key, require_distinct, require_few_cells, require_few_columns
 from p2l_sdk.tables.limits import CELLS_PER_CHUNK
 from p2l_sdk.tables.markdown import markdown_rows
-from p2l_sdk.tables.parquet import arrow_batches, parquet_rows, parquet_values
+from p2l_sdk.tables.numbered import numbered_columns
+from p2l_sdk.tables.parquet import arrow_batches, parquet_names, parquet_rows, parquet_values
 from p2l_sdk.tables.places import JoinedPlaces, Place, Places
 from p2l_sdk.tables.plain import all_plain, plain_values
 from p2l_sdk.tables.progress import counted
@@ -117,24 +118,39 @@ def open_source(source: Any) -> Source:
 def open_columns(source: Any, needed: Sequence[str], optional: Sequence[str] = ()) -> Source:
     """Open a source for the sake of some columns.
 
-    A table in memory (a pandas frame, a pyarrow table, a mapping) that has them is one chunk with these columns alone,
-    as they are: a `Series`, a `ChunkedArray`, an array or a list. Everything else is as in `open_source`.
+    A table in memory (a pandas frame, a pyarrow table, a mapping) that has them is one chunk with these columns alone:
+    those that are needed `Numbered`, unless their values cannot be compared, and the others as they are, a `Series`, a
+    `ChunkedArray`, an array or a list. A Parquet file has several such chunks. Everything else is as in `open_source`,
+    and so is a table with an optional column by another spelling ("Weight").
     """
-    package = type(source).__module__.split(".")[0]
-    if package == "pandas" and hasattr(source, "columns"):
-        names = list(source.columns)
-    elif package == "pyarrow" and hasattr(source, "column"):
-        names = source.schema.names
-    elif package != "datasets" and isinstance(source, Mapping):
-        names = list(source)
-    else:
-        return open_source(source)
-    if not set(needed) <= set(names):
+    file = _parquet_file(source)
+    names = _names_in_memory(source) if file is None else parquet_names(file)
+    there = [name for name in names if name in (*needed, *optional) or column_key(name) in optional]
+    if not set(needed) <= set(there) <= {*needed, *optional}:
         return open_source(source)
     require_distinct(names, "the table")
-    columns = {name: _column(name, source[name]) for name in (*needed, *optional) if name in names}
+    if file is not None:
+        n_rows = parquet_rows(file)
+        chunks = (numbered_columns(chunk, needed) for chunk in _parquet_columns(file, there))
+        return Source(str(source), counted(chunks, file, n_rows, _length), n_rows=n_rows)
+    columns = {name: _column(name, source[name]) for name in there}
     require_equal_lengths(columns)
-    return Source("the table", iter([columns]))
+    return Source("the table", iter([numbered_columns(columns, needed)]))
+
+
+def _parquet_file(source: Any) -> Path | None:
+    path = path_of(str(source)) if isinstance(source, str | Path) else None
+    return path if path is not None and path.is_file() and kind_of(path) == ".parquet" else None
+
+
+def _names_in_memory(source: Any) -> list[Any]:
+    """The names of the columns of a table in memory, each of which it gives as a whole; none if it is another one."""
+    package = type(source).__module__.split(".")[0]
+    if package == "pandas" and hasattr(source, "columns"):
+        return list(source.columns)
+    if package == "pyarrow" and hasattr(source, "column"):
+        return list(source.schema.names)
+    return list(source) if package != "datasets" and isinstance(source, Mapping) else []
 
 
 @contextlib.contextmanager
@@ -310,6 +326,13 @@ def _of_batch(batch: Any) -> Chunk:
 def _of_parquet(path: Path) -> Iterator[Chunk]:
     with parquet_values(path):
         yield from map(_of_batch, arrow_batches(path))
+
+
+def _parquet_columns(path: Path, names: list[str]) -> Iterator[dict[str, Any]]:
+    """Some columns of a file as pyarrow has them, as chunks."""
+    with parquet_values(path):
+        for table in arrow_batches(path, names):
+            yield {name: table.column(name) for name in names}
 
 
 def _of_arrow_stream(table: Any) -> Iterator[Chunk]:

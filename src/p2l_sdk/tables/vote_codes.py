@@ -4,11 +4,8 @@ one error names them, or they are left out."""
 from __future__ import annotations
 
 import shlex
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -18,6 +15,7 @@ from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.tables.columns import PromptIndex, is_missing, llm_name, weight_of
 from p2l_sdk.tables.faults import Faults, Skipped
 from p2l_sdk.tables.near_names import NearNames, near_names
+from p2l_sdk.tables.numbered import Numbered, joined
 from p2l_sdk.tables.places import Place, Places
 from p2l_sdk.tables.plain import plain_values
 from p2l_sdk.tables.prompt_cells import PromptCells
@@ -27,9 +25,7 @@ from p2l_sdk.tables.warn import warn_caller
 from p2l_sdk.tables.winners import LEGAL, WinnerColumn, WinnersRead, checked_winners, cut, is_text, likely
 
 OUTCOMES = "an outcome is model_a, model_b, tie, both_bad or, for rows to leave out, skip"
-Distinct = tuple[np.ndarray, dict[int, Any]]  # numbers of the rows' values, and the value of each number
 _MOST = 20  # options in a message
-_LONG = 1 << 17  # rows from which a thread for each column is worth its while
 
 
 @dataclass(frozen=True)
@@ -91,19 +87,17 @@ class VoteCodes:
         self._columns = columns or {}
         self._with_prompts = with_prompts
         self._parts: list[tuple[np.ndarray, ...]] = []
-        self._made: dict[str, Distinct] = {}  # of columns of the chunk
 
     def add(self, chunk: Mapping[str, Any]) -> int:
         """Add the next rows and return their number.
 
         Args:
-            chunk: the columns, each a list of plain values. Without prompts, a pandas `Series`, a pyarrow array and a
-                numpy array will do as well.
+            chunk: the columns, each a list of plain values. Without prompts, a pandas `Series`, a pyarrow array, a
+                numpy array and a `Numbered` column will do as well.
         """
         n_rows, start = len(next(iter(chunk.values()), [])), self.n_rows
         if not n_rows:
             return 0
-        self._made = _made_side_by_side(chunk, ("model_a", "model_b", "winner"))
         prompts = self._prompt_numbers(chunk) if self._with_prompts else np.empty(0, dtype=np.intp)
         a, b = (self._coded(chunk, side, self._number(side)) for side in ("model_a", "model_b"))
         winner = self._coded(chunk, "winner", self._spelling)
@@ -121,8 +115,11 @@ class VoteCodes:
         self.n_rows += n_rows
         return n_rows
 
-    def encoded(self) -> EncodedVotes:
+    def encoded(self, times: np.ndarray | None = None) -> EncodedVotes:
         """The votes.
+
+        Args:
+            times: `(n_rows,)` how often each row occurs; by default once. No row may be faulty then.
 
         Raises:
             TableError: there are no votes, rows are faulty and not to be left out (the message lists them), or the
@@ -131,7 +128,7 @@ class VoteCodes:
         if not self._parts:
             raise TableError("the table holds no votes")
         prompt, a, b, codes, weight = map(joined, zip(*self._parts, strict=True))
-        seen = _occurrences(a, b, len(self._names))
+        seen = _occurrences(a, b, len(self._names), times)
         read = self.winners_of(codes, a, b, seen)
         advice = advice_on(read) if read.unread else ""
         if read.asked:  # whatever happens to faulty rows: these are many
@@ -229,9 +226,10 @@ class VoteCodes:
             self._lacking(chunk, name, range(n_rows))
             return np.full(n_rows, -1)
         try:
-            codes, found = self._made.pop(name) if name in self._made else _distinct(chunk[name])
+            column = Numbered.of(chunk[name])
         except (TypeError, NotImplementedError):  # of Python or pyarrow: lists and other values that are not comparable
             return self._each(chunk, name, plain_values(chunk[name]), check)
+        codes, found = column.codes.astype(np.intp, copy=False), column.occurring()
         numbers = np.zeros(max(found) + 2, dtype=np.intp)  # the last one is that of -1
         for code, value in found.items():
             if value is ABSENT:
@@ -300,56 +298,12 @@ def winner_options(read: WinnersRead) -> list[str]:
     return [f"--winner {shlex.quote(f'{spelling}={guess}')}" for spelling, guess in winner_guesses(read).items()]
 
 
-def _occurrences(a: np.ndarray, b: np.ndarray, n: int) -> np.ndarray:
-    """`(n,)` how often each LLM occurs on either side; -1 is none."""
+def _occurrences(a: np.ndarray, b: np.ndarray, n: int, times: np.ndarray | None = None) -> np.ndarray:
+    """`(n,)` how often each LLM occurs on either side; -1 is none, and of rows with one `times` says nothing."""
+    if times is not None and min(a.min(), b.min()) >= 0:
+        return (np.bincount(a, times, n) + np.bincount(b, times, n)).astype(np.intp)
     sides = [side if len(side) == 0 or side.min() >= 0 else side[side >= 0] for side in (a, b)]
     return np.bincount(sides[0], minlength=n) + np.bincount(sides[1], minlength=n)
-
-
-def _made_side_by_side(chunk: Mapping[str, Any], names: Sequence[str]) -> dict[str, Distinct]:
-    """`_distinct` of the columns that are long and Arrow's strings, each in a thread (Arrow needs no Python's lock)."""
-    columns = {name: _in_arrow(chunk[name]) for name in names if name in chunk}
-    columns = {name: column for name, column in columns.items() if column is not None and len(column) >= _LONG}
-    if not columns:
-        return {}
-    with ThreadPoolExecutor(len(columns)) as pool:
-        return dict(zip(columns, pool.map(_distinct, columns.values()), strict=True))
-
-
-def _in_arrow(column: Any) -> Any:
-    """A column of strings as pyarrow has it, of pyarrow or of pandas; None if it is another one."""
-    if getattr(getattr(column, "dtype", None), "storage", None) == "pyarrow":  # pandas' strings
-        column = column.array.__arrow_array__()
-    return column if str(getattr(column, "type", "")) in ("string", "large_string") else None
-
-
-def _distinct(column: Any) -> Distinct:
-    """A column as `(n_rows,)` numbers of its distinct values, and the value of each; -1 is a missing one."""
-    if hasattr(column, "dictionary_encode"):  # pyarrow
-        given = str(column.type).startswith("dictionary")
-        column = column.dictionary_encode()
-        column = column.unify_dictionaries() if hasattr(column, "unify_dictionaries") else column
-        chunks = getattr(column, "chunks", [column])
-        missing = any(chunk.indices.null_count for chunk in chunks)
-        parts = [chunk.indices.fill_null(-1) if missing else chunk.indices for chunk in chunks]
-        codes = joined([part.to_numpy(zero_copy_only=False) for part in parts]).astype(np.intp)
-        found = dict(enumerate(chunks[0].dictionary.to_pylist())) | ({-1: None} if missing else {})
-        if given:  # it may hold values that do not occur
-            occurring = (np.flatnonzero(np.bincount(codes + 1)) - 1).tolist()
-            found = {code: found[code] for code in occurring}
-        return codes, found
-    if hasattr(column, "factorize"):  # pandas
-        codes, values = column.factorize()
-        return codes, dict(enumerate(values)) | ({-1: None} if codes.min() < 0 else {})
-    numbers: defaultdict[Any, int] = defaultdict(count().__next__)  # a new value gets the next number
-    column = column.tolist() if isinstance(column, np.ndarray) else column
-    codes = np.fromiter(map(numbers.__getitem__, column), np.intp, len(column))
-    return codes, dict(enumerate(numbers))
-
-
-def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """The parts of a column as one array; a single part is not copied."""
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def weights(column: Any, start: int, faults: Faults) -> np.ndarray:

@@ -183,9 +183,11 @@ class _Fit:
             raise VotesError(f"no vote counts: all weights are 0, or all are ties, which say nothing in {feedback}")
         self.n = self.weight.sum() ** 2 / self.square.sum()
         ridge = 0.0 if regular else 1.0 / (self.n * _PRIOR_VARIANCE)
-        self.pairs = counts.a, counts.b
-        self.problem = PairLikelihood(feedback, len(counts.models), ridge, self.pairs)
-        self.optimum = self.problem.minimise(self._target(self.weight), np.zeros(len(counts.models) + 1))
+        n_models = len(counts.models)
+        all_met = len(counts.a) == n_models * (n_models - 1) // 2
+        self.pairs = None if all_met else (counts.a, counts.b)
+        self.problem = PairLikelihood(feedback, n_models, ridge, self.pairs)
+        self.optimum = self.problem.minimise(self._target(self.weight), np.zeros(n_models + 1))
 
     def _target(self, weight: np.ndarray) -> np.ndarray:
         """The target for `PairLikelihood`, scaled so that its mean over pairs is the mean over votes."""

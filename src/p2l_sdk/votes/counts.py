@@ -6,8 +6,11 @@ chunk by chunk. No prompts are needed. Everything after that is array arithmetic
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import sys
 import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +21,13 @@ from p2l_sdk.errors import P2LWarning, TableError, VotesError
 from p2l_sdk.leaderboards.weights import scaled
 from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.tables.faults import Faults
-from p2l_sdk.tables.grids import column_key
 from p2l_sdk.tables.near_names import warning_of
+from p2l_sdk.tables.numbered import distinct_rows
 from p2l_sdk.tables.places import Places
-from p2l_sdk.tables.reading import Reading, column_names
+from p2l_sdk.tables.reading import Reading
 from p2l_sdk.tables.score_cells import is_scores
-from p2l_sdk.tables.sources import Source, open_columns, open_source, require_equal_lengths, table_errors
-from p2l_sdk.tables.vote_codes import VoteCodes, weights
+from p2l_sdk.tables.sources import Source, open_columns, require_equal_lengths, table_errors
+from p2l_sdk.tables.vote_codes import EncodedVotes, VoteCodes, weights
 from p2l_sdk.votes.missing_columns import require_columns
 from p2l_sdk.votes.votes import Votes
 
@@ -65,17 +68,15 @@ class VoteCounts:
             if not isinstance(votes, Votes):
                 # a table in memory is there already, whatever its size
                 reading = Reading() if isinstance(votes, str | Path) else Reading(max_rows=sys.maxsize)
-                named, applied = reading.apply(_open(votes))
+                opened = open_columns(votes, ("model_a", "model_b", "winner"), ("weight",))
+                named, applied = reading.apply(opened)
                 first, named = named.peek()
                 if not is_scores(first, named.untyped):
                     named = require_columns(named, reading, applied.columns, with_prompts=False)
-                    codes = VoteCodes(with_prompts=False, place=named.place, columns=applied.columns)
-                    for chunk in named.chunks:
-                        codes.add(chunk)
-                    read = codes.encoded()
+                    read, times = _encoded(named, applied.columns)
                     if read.near:
                         warnings.warn(warning_of(read.near, "votes"), P2LWarning, stacklevel=4)
-                    return cls._of_codes(read.names, read.a, read.b, read.winner, read.weight, sort=True)
+                    return cls._of_codes(read.names, read.a, read.b, read.winner, read.weight, times, sort=True)
                 votes = Votes.read(named)
             _check(votes)
             return cls._of_codes(votes.models, votes.a, votes.b, votes.winner, votes.weight)
@@ -88,14 +89,18 @@ class VoteCounts:
         b: np.ndarray,
         winner: np.ndarray,
         weight: np.ndarray,
+        times: np.ndarray | None = None,
         sort: bool = False,
     ) -> VoteCounts:
-        """Count votes; `sort` puts the models in alphabetical order."""
+        """Count votes; `sort` puts the models in alphabetical order.
+
+        If all weigh 1, `times` may say how often each occurs.
+        """
         n, kinds, weight = len(models), len(Winner), scaled(weight)
         order = np.array(sorted(range(n), key=models.__getitem__)) if sort else np.arange(n)
         names = tuple(models[i] for i in order)
         if n * n * kinds > max(len(a), _SMALL):
-            return cls._of_sorted(names, np.argsort(order), a, b, winner, weight)
+            return cls._of_sorted(names, np.argsort(order), a, b, winner, weight, times)
         cell = a * n
         cell += b
         cell *= kinds
@@ -107,7 +112,7 @@ class VoteCounts:
             sums = np.bincount(cell, values, n * n * kinds).reshape(n, n, kinds)[np.ix_(order, order)]
             return (sums[first, second] + sums[second, first][:, SWAPPED]).astype(np.float64)
 
-        votes = by_pair(None)
+        votes = by_pair(times)
         met = votes.any(1)
         weights = [votes] * 3
         if not (weight == 1.0).all():
@@ -123,6 +128,7 @@ class VoteCounts:
         b: np.ndarray,
         winner: np.ndarray,
         weight: np.ndarray,
+        times: np.ndarray | None = None,
     ) -> VoteCounts:
         """As `_of_codes`, for so many LLMs that most pairs have not met; `place` is that of each code in `models`."""
         n, kinds = len(models), len(Winner)
@@ -136,13 +142,33 @@ class VoteCounts:
 
         first, second = np.divmod(met, n)
         if (weight == 1.0).all():
-            number = by_pair(None)
+            number = by_pair(times)
             return cls(models, first, second, number, number, number)
         return cls(models, first, second, by_pair(weight > 0), by_pair(weight), by_pair(np.square(weight)))
 
 
 _SMALL = 1 << 16  # cells (LLM a, LLM b, winner) that are counted whether any vote falls into them or not
 _FEW = 1 << 22  # numbers up to which a table of all is faster than sorting
+
+
+def _encoded(source: Source, columns: Mapping[str, str]) -> tuple[EncodedVotes, np.ndarray | None]:
+    """The votes of a source, and how often each occurs; None for once.
+
+    Of a table in memory the distinct rows are read, unless one is faulty: then each row counts, and has a number.
+    """
+
+    def encoded(chunks: Iterable[Mapping[str, Any]], times: np.ndarray | None = None) -> EncodedVotes:
+        codes = VoteCodes(with_prompts=False, place=source.place, columns=columns)
+        for chunk in chunks:
+            codes.add(chunk)
+        return codes.encoded(times)
+
+    begun = list(itertools.islice(source.chunks, 2))
+    if len(begun) == 1 and (distinct := distinct_rows(begun[0])) is not None:
+        rows, times = distinct
+        with contextlib.suppress(TableError):
+            return encoded([rows], times), times
+    return encoded(itertools.chain(begun, source.chunks)), None
 
 
 def _distinct(numbers: np.ndarray, end: int) -> tuple[np.ndarray, np.ndarray]:
@@ -152,14 +178,6 @@ def _distinct(numbers: np.ndarray, end: int) -> tuple[np.ndarray, np.ndarray]:
     there = np.zeros(end, dtype=bool)
     there[numbers] = True
     return np.flatnonzero(there), (np.cumsum(there) - 1)[numbers]
-
-
-def _open(votes: Any) -> Source:
-    """A table in memory as one chunk of its columns as they are, if these are named as in the contract."""
-    weighted = [name for name in column_names(votes) if column_key(name) == "weight"]
-    if weighted in ([], ["weight"]):
-        return open_columns(votes, ("model_a", "model_b", "winner"), ("weight",))
-    return open_source(votes)
 
 
 def _check(votes: Votes) -> None:
