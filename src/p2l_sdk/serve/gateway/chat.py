@@ -22,7 +22,7 @@ from p2l_sdk.errors import P2LError, PromptError
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.serve.auth import Key, OutOfBudget
 from p2l_sdk.serve.engine.engine import Engine
-from p2l_sdk.serve.errors import ApiError, ScoringTimeout
+from p2l_sdk.serve.errors import ApiError
 from p2l_sdk.serve.gateway.affinity import Sessions
 from p2l_sdk.serve.gateway.capabilities import Capabilities
 from p2l_sdk.serve.gateway.charges import check_charges
@@ -141,11 +141,7 @@ class _Chat:
     async def _answer(self, asked: ChatRequest, record: Record) -> Response:
         ends = time.monotonic() + self._config.deadline
         offers = quotes(asked, self._config.models, self._chooser.costs)
-        try:
-            async with asyncio.timeout(self._config.deadline):
-                choice = await self._choose(asked, {name: quote.expected for name, quote in offers.items()}, record.key)
-        except TimeoutError:
-            raise ScoringTimeout("the prompt was not scored in time; try again, or name an LLM") from None
+        choice = await self._choose(asked, {name: quote.expected for name, quote in offers.items()}, record.key)
         seconds = self._config.deadline + _ENDING_SECONDS
         charge = Charge(
             asked, offers, choice.ranking[0], pacer=choice.pacer, key=record.key, seconds=seconds,
@@ -205,7 +201,7 @@ class _Chat:
         without = self._capabilities.require(asked, self._chooser.candidates, payer)
         start = time.perf_counter()
         try:
-            scored = await self._engine.coefficients([asked.prompt])
+            scored = await self._engine.coefficients([asked.prompt], self._config.deadline)
         except PromptError as error:
             error.index = None  # there is only one prompt
             raise BadRequest(
