@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 
 import pytest
@@ -126,6 +127,13 @@ def test_requests_that_are_piled_up_are_not_all_taken():
         said = say(server.port, request(b"GET /health") * 12 + request(b"GET /health", b"Connection: close"))
         assert (said.statuses, said.closed) == ([200] * 13, True)
         until(lambda: len(server.connections) == 0)
+
+
+def test_a_reply_is_sent_in_one_piece(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        for _ in range(200):
+            connection.sendall(request(b"GET /health"))
+            assert connection.recv(65_536).endswith(b'{"status":"ok"}')
 
 
 def test_a_body_that_breaks_off_is_nobodys(server):
