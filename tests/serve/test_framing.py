@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 
@@ -10,7 +11,7 @@ from p2l_server import FakeScorer, Running, until
 from raw_http import post, request, say
 
 from p2l_sdk import P2L
-from p2l_sdk.serve import Engine, create_app
+from p2l_sdk.serve import Engine, create_app, protocol
 
 HIDDEN = request(b"GET /v1/p2l/models")  # what would run as a second request
 PLAIN = b"POST /v1/leaderboard"
@@ -126,6 +127,48 @@ def test_requests_that_are_piled_up_are_not_all_taken():
         said = say(server.port, request(b"GET /health") * 12 + request(b"GET /health", b"Connection: close"))
         assert (said.statuses, said.closed) == ([200] * 13, True)
         until(lambda: len(server.connections) == 0)
+
+
+class Sent(asyncio.Transport):
+    """Notes each call of the system."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = list[bytes]()
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+def test_the_header_of_a_reply_is_sent_with_what_follows():
+    header, body, large = b"HTTP/1.1 200 OK\r\n\r\n", b"body", b"b" * 100_000
+
+    async def sent(*parts: bytes, close: bool = False) -> list[bytes]:
+        transport = Sent()
+        sender = protocol._Sender(transport, asyncio.get_running_loop())
+        for part in parts:
+            sender.write(part)
+        if close:
+            sender.close()
+            assert transport.closed
+        await asyncio.sleep(0)
+        return transport.sent
+
+    async def run() -> None:
+        assert await sent(header, body, body) == [header + body, body]
+        assert await sent(header) == [header]  # what follows is not there yet
+        assert await sent(header, large) == [header, large]  # it is not copied
+        assert await sent(header, header, body) == [header + header, body]  # 100 Continue
+        assert await sent(header, close=True) == [header]
+
+    asyncio.run(run())
 
 
 def test_a_body_that_breaks_off_is_nobodys(server):

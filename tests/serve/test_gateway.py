@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import re
@@ -265,7 +264,7 @@ def test_the_client_of_the_docs(server, upstreams, routing9, capsys):
 def test_a_score_that_does_not_come_in_time(routing9, upstreams, monkeypatch):
     upstreams.reset()
     with serving(routing9, config(upstreams, deadline=0.2)) as running:
-        monkeypatch.setattr(running.engine, "leaderboards", lambda prompts: asyncio.sleep(30))
+        monkeypatch.setattr(running.engine, "_wake", lambda: None)
         reply = httpx.post(f"{running.url}/chat/completions", json={"model": "p2l", "messages": HELLO})
         assert (reply.status_code, reply.json()["error"]["code"]) == (504, "timeout")
         assert not upstreams.seen

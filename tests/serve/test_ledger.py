@@ -309,6 +309,35 @@ def test_settlements_wait_for_a_store_that_fails_and_requests_do_not(tmp_path, m
     assert open_store(str(tmp_path / "ledger")).spent("a").total == 12 / NANO
 
 
+def test_what_is_settled_goes_with_the_next_hold(store, monkeypatch):
+    if store.instant:
+        pytest.skip("there is nothing to wait for")
+    ledger, booked, apply = Ledger(store), list[list[str]](), store.apply
+    monkeypatch.setattr(store, "apply", lambda entries: booked.append([one.id for one in entries]) or apply(entries))
+
+    async def run() -> None:
+        for i in range(4):
+            await ledger.reserve(Hold("a", str(i), 5, 5, Budgets(total=1.0), 60))
+            ledger.settle(Settlement("a", str(i), 2))
+        while ledger.spent("a").total > 8 / NANO:  # without another hold, the last one is settled all the same
+            await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    ledger.close()
+    assert booked == [["0"], ["0", "1"], ["1", "2"], ["2", "3"], ["3"]]
+
+
+def test_redis_is_asked_once_for_a_hold(redis_url):
+    import redis
+
+    server, store = redis.Redis.from_url(redis_url), open_store(redis_url)
+    server.config_resetstat()
+    store.apply([Hold("a", next(IDS), 5, 5, Budgets(), 60)])
+    asked = {name: one["calls"] for name, one in server.info("commandstats").items()}
+    assert asked.get("cmdstat_eval") == 1
+    assert not [name for name in asked if name.startswith("cmdstat_script")]
+
+
 def test_a_place_that_is_no_ledger(tmp_path):
     (tmp_path / "text").write_text("this is no data base, but a text of more than one hundred bytes. " * 10)
     for address, message in [

@@ -120,30 +120,29 @@ class Kinds:
     Attributes:
         names: names of the kinds.
         shares: `(n_prompts, n_kinds)` how much of each kind a prompt shows, in [0, 1]; a prompt may show several.
-        errors: `(n_prompts, n_models)` standard errors of the coefs, in logits, from those of the ratings that the
-            model was built from.
+        variance: `(n_models, n_kinds + 1)` of the model's last layer.
     """
 
     names: tuple[str, ...]
     shares: np.ndarray
-    errors: np.ndarray
+    variance: np.ndarray
 
-    @classmethod
-    def of_layer(cls, names: tuple[str, ...], shares: np.ndarray, variance: np.ndarray) -> Kinds:
-        """The kinds of prompts with these shares, given the `(n_models, n_kinds + 1)` variances of the last layer."""
-        return cls(names, shares, display.kind_errors(shares, variance))
+    @cached_property
+    def errors(self) -> np.ndarray:
+        """`(n_prompts, n_models)` standard errors of the coefs, in logits, from those of the ratings that the model was
+        built from. They are worked out when they are asked for: routing needs none."""
+        return display.kind_errors(self.shares, self.variance)
 
     def __getitem__(self, rows: slice | np.ndarray) -> Kinds:
         """The kinds of some of the prompts."""
-        return Kinds(self.names, self.shares[rows], self.errors[rows])
+        return Kinds(self.names, self.shares[rows], self.variance)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Kinds]) -> Kinds | None:
         """Concatenate several batches of one model; None if there are none."""
         if not parts:
             return None
-        joined = (np.concatenate([getattr(part, name) for part in parts]) for name in ("shares", "errors"))
-        return cls(parts[0].names, *joined)
+        return cls(parts[0].names, np.concatenate([part.shares for part in parts]), parts[0].variance)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -236,7 +236,7 @@ def _widened(board: Leaderboard, variance: float) -> Leaderboard:
 def _with_kinds(board: Leaderboard, names: tuple[str, ...], variance: np.ndarray, shares: np.ndarray) -> Leaderboard:
     """The aggregate of prompts that show these `(n_kinds,)` mean shares of kinds, its intervals widened by the errors
     of the ratings that the model was built from (which do not shrink with the number of prompts)."""
-    kinds = Kinds.of_layer(names, shares[None], variance)
+    kinds = Kinds(names, shares[None], variance)
     margin, coefs = Z_95 * kinds.errors[0], board.coefs
     away = np.zeros((2, len(coefs))) if board.intervals is None else np.abs(board.intervals.T - coefs)
     low, high = np.hypot(away, margin)

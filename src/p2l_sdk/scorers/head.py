@@ -94,7 +94,7 @@ class NumpyHead(ABC):
             coefs=out[:, :n_models],
             eta=out[:, n_models : n_models + 1] if self.spec.feedback.has_eta else None,
             gamma=out[:, n_models + 1 :] if self.spec.feedback.has_gamma else None,
-            kinds=None if self.variance is None else Kinds.of_layer(self.spec.kinds, features, self.variance),
+            kinds=None if self.variance is None else Kinds(self.spec.kinds, features, self.variance),
         )
 
     @property

@@ -171,7 +171,7 @@ class OnnxScorer(NumpyHead):
             raise ModelFormatError("the model gives NaN or infinite coefficients; its weights are damaged, or overflow")
         kinds = None
         if self.variance is not None:
-            kinds = Kinds.of_layer(self.spec.kinds, self._features(out[STATE], None), self.variance)
+            kinds = Kinds(self.spec.kinds, self._features(out[STATE], None), self.variance)
         return Coefficients(
             out["coefs"], out.get("eta"), out.get("gamma"), kinds=kinds, familiarity=out.get("familiarity")
         )

@@ -104,7 +104,7 @@ class RemoteScorer(Server):
             kinds = None
             if self.variance is not None:
                 shares = np.array(answer["kinds"], dtype=np.float32).reshape(n, len(self.spec.kinds))
-                kinds = Kinds.of_layer(self.spec.kinds, shares, self.variance)
+                kinds = Kinds(self.spec.kinds, shares, self.variance)
             familiar = answer.get("familiarity")  # a server of an older version does not send it
             familiar = None if familiar is None else np.array(familiar, dtype=np.float32).reshape(n)
         except (KeyError, TypeError, ValueError) as error:

@@ -73,8 +73,8 @@ class StaticScorer(NumpyHead):
     def _pool(self, ids: list[int]) -> np.ndarray:
         rows = np.array(ids)
         state = np.empty(self._width, dtype=np.float32)
-        vectors = self._table[rows].astype(np.float32)
-        self._fill(state, self._row_factor[rows], vectors, self._token_weight[rows])
+        vectors = self._table.take(rows, 0).astype(np.float32)  # `take` is the quicker way to index few rows
+        self._fill(state, self._row_factor.take(rows), vectors, self._token_weight.take(rows))
         return state
 
     def _fill(self, state: np.ndarray, factors: np.ndarray, vectors: np.ndarray, weights: np.ndarray) -> None:

@@ -222,7 +222,7 @@ class TransformerScorer:
 
     def _kinds(self, features: np.ndarray) -> Kinds | None:
         variance = self.variance
-        return None if variance is None else Kinds.of_layer(self.spec.kinds, features, variance)
+        return None if variance is None else Kinds(self.spec.kinds, features, variance)
 
 
 def shallow_copy(module: Any) -> Any:

@@ -47,6 +47,7 @@ class ServerMetrics:
         self._refused = Counter("p2l_refused_connections", "Connections closed by a limit", ["reason"], **own)
         # prometheus validates and looks up labels under a lock, which takes longer than counting; there are few of them
         self._stage, self._request = functools.cache(self._stages.labels), functools.cache(self._requests.labels)
+        self._choice, self._spent = functools.cache(self._choices.labels), functools.cache(self._spend.labels)
         self._upstream = Counter("p2l_upstream_errors", "Failed calls of an LLM", ["model", "kind"], **own)
 
     def stage(self, name: str, seconds: float) -> None:
@@ -94,9 +95,9 @@ class ServerMetrics:
 
     def choice(self, model: str, cost: float | None = None) -> None:
         """Count a request that this LLM answered through the router, and its cost in USD (None if unknown)."""
-        self._choices.labels(model).inc()
+        self._choice(model).inc()
         if cost is not None:
-            self._spend.labels(model).inc(cost)
+            self._spent(model).inc(cost)
 
     def key_refused(self, key: str, code: str) -> None:
         """Count a request that this key, by its name, could not pay; `code` is that of the error."""

@@ -25,6 +25,45 @@ from p2l_sdk.serve.errors import ApiError, HeaderTooLarge, Malformed
 _VERSIONS = ("1.1", "1.0")
 _FREE_PARTS, _SMALLEST_PART = 10_000, 64  # bytes on average: each part, or chunk, costs as much as a small request
 _PIPELINED = 16  # requests that one connection may have waiting for their turn
+_JOINED = 64 * 1024  # bytes of a body, which are copied sooner than they are sent by themselves
+
+
+class _Sender:
+    """A transport that sends the header of a reply together with what follows in the same turn of the event loop:
+    uvicorn writes them one after the other, and each send costs as much as the rest of its work.
+
+    Args:
+        transport: of a connection.
+        loop: that it is served by.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._header = b""  # that waits
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send what is no header, and the header before it."""
+        if not self._header and data[:5] == b"HTTP/":
+            self._header = data
+            self._loop.call_soon(self._flush)
+            return
+        if self._header and len(data) <= _JOINED:
+            data, self._header = self._header + data, b""
+        self._flush()
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """Close when all has been sent."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        header, self._header = self._header, b""
+        if header and not self._transport.is_closing():
+            self._transport.write(header)
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -91,7 +130,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
-        super().connection_made(transport)
+        super().connection_made(_Sender(transport, self.loop))  # type: ignore[arg-type]
         refusal = self._connections.admit(self, None if self.client is None else self.client[0])
         if refusal is not None:
             self._deaf = True

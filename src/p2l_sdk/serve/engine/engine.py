@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -156,8 +157,8 @@ class Engine:
         finally:
             self._solves -= 1
 
-    async def coefficients(self, prompts: Sequence[Prompt]) -> Coefficients:
-        """Coefficients of the prompts, in their order.
+    async def coefficients(self, prompts: Sequence[Prompt], seconds: float = math.inf) -> Coefficients:
+        """Coefficients of the prompts, in their order; within so many seconds, if they are fewer than `timeout_s`.
 
         Raises:
             PromptError: a prompt is invalid; `index` says which.
@@ -177,13 +178,13 @@ class Engine:
         if missing:
             missing.sort(key=lambda i: asked[i].length)
             parts = [missing[i : i + self._max_batch] for i in range(0, len(missing), self._max_batch)]
-            scored = await self._score_parts(asked, parts)
+            scored = await self._score_parts(asked, parts, min(seconds, self.timeout_s))
             for i, row in zip(missing, itertools.chain.from_iterable(scored), strict=True):
                 rows[i] = row
                 self._cache.put(asked[i].key, row)
         return from_rows(np.array(rows), self.p2l.spec, self._variance)
 
-    async def _score_parts(self, asked: list[_Asked], parts: list[list[int]]) -> list[np.ndarray]:
+    async def _score_parts(self, asked: list[_Asked], parts: list[list[int]], seconds: float) -> list[np.ndarray]:
         """The rows of each part, a list of places in `asked`, the longest prompt last."""
         n_prompts = sum(map(len, parts))
         waiting = self._queue.prompts
@@ -191,12 +192,12 @@ class Engine:
             raise QueueFull(waiting, waiting * self._seconds_per_prompt)
         jobs = [self._submit([asked[i].prompt for i in part], asked[part[-1]].length) for part in parts]
         try:
-            async with asyncio.timeout(self.timeout_s):
+            async with asyncio.timeout(seconds):
                 if len(jobs) == 1:
                     return [await jobs[0].future]
                 return await asyncio.gather(*(job.future for job in jobs))
         except TimeoutError:
-            raise ScoringTimeout(f"the model did not answer within {self.timeout_s:g} s; try again later") from None
+            raise ScoringTimeout(f"the model did not answer within {seconds:g} s; try again later") from None
         except PromptError as error:
             part = next(part for part, job in zip(parts, jobs, strict=True) if _raised(job) is error)
             error.index = part[error.index or 0]

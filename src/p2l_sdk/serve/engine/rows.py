@@ -25,8 +25,9 @@ def from_rows(rows: np.ndarray, spec: ModelSpec, variance: np.ndarray | None = N
     familiar = rows[:, -1] if rows.shape[1] > width else None
     numbers, kinds = rows[:, :width], None
     if variance is not None:
-        numbers, shares = np.split(numbers, [width - len(spec.kinds)], axis=1)
-        kinds = Kinds.of_layer(spec.kinds, shares, variance)
+        end = width - len(spec.kinds)
+        numbers, shares = numbers[:, :end], numbers[:, end:]
+        kinds = Kinds(spec.kinds, shares, variance)
     return Coefficients(
         coefs=rows[:, :n_models],
         eta=rows[:, n_models : n_models + 1] if feedback.has_eta else None,

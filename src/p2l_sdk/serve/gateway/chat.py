@@ -19,9 +19,10 @@ from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
 from p2l_sdk.errors import P2LError, PromptError
+from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.serve.auth import Key, OutOfBudget
 from p2l_sdk.serve.engine.engine import Engine
-from p2l_sdk.serve.errors import ApiError, ScoringTimeout
+from p2l_sdk.serve.errors import ApiError
 from p2l_sdk.serve.gateway.affinity import Sessions
 from p2l_sdk.serve.gateway.capabilities import Capabilities
 from p2l_sdk.serve.gateway.charges import check_charges
@@ -140,11 +141,7 @@ class _Chat:
     async def _answer(self, asked: ChatRequest, record: Record) -> Response:
         ends = time.monotonic() + self._config.deadline
         offers = quotes(asked, self._config.models, self._chooser.costs)
-        try:
-            async with asyncio.timeout(self._config.deadline):
-                choice = await self._choose(asked, {name: quote.expected for name, quote in offers.items()}, record.key)
-        except TimeoutError:
-            raise ScoringTimeout("the prompt was not scored in time; try again, or name an LLM") from None
+        choice = await self._choose(asked, {name: quote.expected for name, quote in offers.items()}, record.key)
         seconds = self._config.deadline + _ENDING_SECONDS
         charge = Charge(
             asked, offers, choice.ranking[0], pacer=choice.pacer, key=record.key, seconds=seconds,
@@ -204,13 +201,15 @@ class _Chat:
         without = self._capabilities.require(asked, self._chooser.candidates, payer)
         start = time.perf_counter()
         try:
-            [board] = await self._engine.leaderboards([asked.prompt])
+            scored = await self._engine.coefficients([asked.prompt], self._config.deadline)
         except PromptError as error:
             error.index = None  # there is only one prompt
             raise BadRequest(
                 f"{error}; or name an LLM instead of {asked.model!r} to go straight to it", param="messages"
             ) from None
         session = None if self._sessions is None else self._sessions.of(asked, b"" if key is None else key.digest)
+        p2l = self._engine.p2l
+        board = Leaderboard(models=p2l.models, coefs=scored.coefs[0], feedback=p2l.spec.feedback)  # all that counts
         choice = self._chooser.routed(board, asked.model, asked.budget, without, expected, session)
         if self._sessions is not None and session is not None:
             self._sessions.remember(session, choice.ranking[0])
@@ -242,7 +241,7 @@ def _expected(choice: Choice) -> dict[str, str]:
 
 
 def _key(request: Request) -> Key | None:
-    key = getattr(request.state, "key", None)
+    key = request.scope.get("state", {}).get("key")
     return key if isinstance(key, Key) else None  # somebody else's guard may put anything there
 
 

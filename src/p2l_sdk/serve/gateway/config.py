@@ -6,6 +6,7 @@ Every key is checked when the file is read; for an unknown one the error suggest
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -179,14 +180,14 @@ class LLMConfig:
         """Whether the most that a request costs is known."""
         return self.flat or (self.prices is not None and not self.unpriced)
 
-    @property
+    @functools.cached_property
     def templated(self) -> bool:
         """Whether it may be served by a template of chats that comes with its weights, as by vLLM: anywhere but at the
         addresses of makers who give none away."""
         hosts = (urlsplit(place.base_url).hostname or "" for place in self.places)
         return not all(map(_MAKERS.fullmatch, hosts))
 
-    @property
+    @functools.cached_property
     def surest_limit(self) -> str | None:
         """The name by which a limit of tokens is surely taken, or refused; None for any. Most servers take `max_tokens`
         and many of them, as DeepSeek's, pass over the newer name without a word; OpenAI and Azure refuse what an LLM

@@ -27,7 +27,7 @@ _INDENT = 4  # spaces for each level, in the templates of Llama
 _KINDS = bytes.maketrans(b"123456789E", b"000000000e")
 _DIGITS = 21  # characters that a number with an exponent grows by, at most (JavaScript writes 9e20 in full)
 _FRACTION = 2  # of a number that some write as 1.0
-_LISTS = ("enum", "required", "anyOf", "oneOf", "allOf", "examples")  # keywords of a schema that are lists
+_LISTS = frozenset(("enum", "required", "anyOf", "oneOf", "allOf", "examples"))  # keywords of a schema that are lists
 _JOINED = 5  # tokens, at most, that a template writes between two entries of a list: `" | "`
 _IN_HTML, _ESCAPED = "<>&'", 5  # what some templates escape, for HTML, and by how many characters it grows
 _HEX = np.zeros(256, np.uint16)
@@ -144,7 +144,9 @@ def name_tokens(value: Any) -> int:
     while left:
         one = left.pop()
         if isinstance(one, dict):
-            found += sum(map(longest, one))
+            names = "".join(one)
+            plain = names.isascii() and "\\" not in names  # as nearly all are, and then one look is enough
+            found += len(names) if plain else sum(map(longest, one))
             left += one.values()
         elif isinstance(one, list):
             left += one
@@ -158,7 +160,8 @@ def joined(value: Any) -> int:
     while left:
         one = left.pop()
         if isinstance(one, dict):
-            found += sum(_JOINED * len(one[name]) for name in _LISTS if isinstance(one.get(name), str))
+            for name in _LISTS.intersection(one):
+                found += _JOINED * len(one[name]) if isinstance(one[name], str) else 0
             left += one.values()
         elif isinstance(one, list):
             left += one

@@ -67,7 +67,7 @@ class UpstreamClient:
             headers=headers,
             allow_redirects=False,
             proxy=self._proxy(url) if self._trust_env else None,
-            timeout=aiohttp.ClientTimeout(total=None, connect=connect, sock_read=silence),
+            timeout=_timeout(connect, silence),
         )
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -93,6 +93,11 @@ class UpstreamClient:
         proxies = getproxies()
         proxy = proxies.get(url.scheme) or proxies.get("all")
         return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+
+
+@functools.cache
+def _timeout(connect: float, silence: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=connect, sock_read=silence)
 
 
 class _Connector(aiohttp.TCPConnector):

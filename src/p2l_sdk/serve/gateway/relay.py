@@ -38,18 +38,30 @@ async def while_connected(
     Raises:
         Disconnected: the client disconnected before the work was done.
     """
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_disconnect(receive))
+    own, left = asyncio.current_task(), False
+    assert own is not None
+    before = own.cancelling()
+
+    async def watch() -> None:
+        nonlocal left
+        with contextlib.suppress(Exception):  # a connection of which nothing can be heard is none
+            await _disconnect(receive)
+        await asyncio.sleep(patience())
+        left = True
+        own.cancel()
+
+    # the work needs no task of its own: each change of tasks is another turn of the event loop
+    watching = asyncio.ensure_future(watch())
     try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done() and (seconds := patience()) > 0.0:
-            await asyncio.wait((task,), timeout=seconds)
-        if not task.done():
-            raise Disconnected
-        return task.result()
+        return await work
+    except asyncio.CancelledError:
+        if left and own.cancelling() == before + 1:  # nobody else wants the task to end
+            raise Disconnected from None
+        raise
     finally:
-        for future in (task, gone):
-            future.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+        watching.cancel()
+        if left:
+            own.uncancel()
 
 
 async def _disconnect(receive: Receive) -> None:

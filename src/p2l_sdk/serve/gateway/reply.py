@@ -52,7 +52,7 @@ async def read_reply(
     Args:
         response: whose body has not been read.
         most: bytes that the body may have.
-        alive: called with every part that comes.
+        alive: called with every part that comes but the last.
 
     Raises:
         UpstreamError: the body is larger.
@@ -61,7 +61,8 @@ async def read_reply(
     async with contextlib.AsyncExitStack() as stack:
         large = False
         async for part in parts_of(response, most):
-            alive()
+            if not response.content.at_eof():  # else nothing is waited for
+                alive()
             content += part
             if len(content) > most:
                 raise UpstreamError("content", "sent too much", blamed=False)  # which a client can ask for

@@ -142,7 +142,7 @@ class ChatRequest:
         texts = {name: field.text for name, field in self.fields.items()}
         return Size.of(texts, {name: field.value for name, field in self.fields.items()})
 
-    @property
+    @functools.cached_property
     def max_tokens(self) -> int | None:
         """Tokens that each answer may have, as the client says; the larger number if there are two."""
         given = [count_of(self.fields[name].value) for name in MAX_TOKENS if name in self.fields]
@@ -158,7 +158,7 @@ class ChatRequest:
         ]
         return math.ceil(min(max((number for number in numbers if number > 0), default=0), _MOST_TOKENS))
 
-    @property
+    @functools.cached_property
     def speaks(self) -> bool:
         """Whether the answer is to have audio."""
         kinds = self.fields["modalities"].value if "modalities" in self.fields else None

@@ -57,7 +57,7 @@ class Charge:
         self._overcharges = overcharges
         self._llm: LLMConfig | None = None
         self._expected = quotes[first].expected
-        self._id = uuid.uuid4().hex  # of the hold
+        self._id = "" if key is None else uuid.uuid4().hex  # of the hold
         self._first: tuple[Quote, Grant] | None = None  # what was set aside for the first call, until it begins
         self._asked = False
         self._lost = 0.0  # of failed calls that may be billed

@@ -110,7 +110,6 @@ class RedisStore:
         except (*self._faults, ValueError) as error:
             host = url.rpartition("@")[2]  # without a password
             raise P2LError(f"there is no Redis that answers at {host}: {_plain(error)}") from None
-        self._hold, self._settle = self._redis.register_script(_HOLD), self._redis.register_script(_SETTLE)
 
     def apply(self, entries: Sequence[Entry]) -> list[Grant | None]:
         """Book some entries, in one round trip."""
@@ -126,9 +125,9 @@ class RedisStore:
                     amounts = [limits[period][1] if period in limits else "" for period in periods(day)]
                     values: list[Any] = [entry.least, entry.most, max(1, round(entry.seconds)), day, *amounts]
                     values += [entry.enough, f"{now:.3f}", entry.id]
-                    self._hold(keys, values, client=pipeline)
+                    pipeline.eval(_HOLD, len(keys), *keys, *values)
                 else:
-                    self._settle(keys, [entry.amount, entry.id], client=pipeline)
+                    pipeline.eval(_SETTLE, len(keys), *keys, entry.amount, entry.id)
             replies = pipeline.execute()
         pairs = zip(entries, replies, strict=True)
         return [_grant(entry, reply, day) if isinstance(entry, Hold) else None for entry, reply in pairs]
