@@ -330,6 +330,7 @@ class Router:
             objective=self.objective,
             matched=self.matched,
             left_out=self.left_out,
+            dearest=None if self._prices is None else float(self._prices.max()),
         )
 
 
