@@ -167,6 +167,10 @@ def test_an_unknown_name_is_told_those_that_begin_with_it():
         find_model("kimi-k2", NAMES, "the list")
     with pytest.raises(UnknownModelError, match=r"did you mean 'gpt-oss-20b'\?"):
         find_model("gpt-os-20b", NAMES, "the list")
+    with pytest.raises(
+        UnknownModelError, match=r"known of that name: deepseek-coder-v2, deepseek-r1, .*, deepseek-v3\.2 \("
+    ):
+        find_model("deepseek-chat", NAMES, "the list")
     with pytest.raises(UnknownModelError, match="the list names 7, which"):
         find_model(7, NAMES, "the list")
 

@@ -375,6 +375,12 @@ class P2L:
 
         merge_model(self._scorer, self._folder, folder, self.costs, self.edits)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "additions": dict(self.additions)}  # a view of a mapping is not pickled
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= {**state, "additions": MappingProxyType(state["additions"])}
+
     def __repr__(self) -> str:
         embedded = next((name for name, folder in EMBEDDED.items() if folder == self._folder), None)
         source = str(self._folder or self._scorer) if embedded is None else f"embedded {embedded}"

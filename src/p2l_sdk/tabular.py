@@ -30,11 +30,7 @@ class Tabular:
 
     def to_pandas(self) -> pandas.DataFrame:
         """The rows as a data frame (needs pandas)."""
-        try:
-            import pandas
-        except ImportError:
-            raise MissingExtraError("to_pandas", "pandas", "data") from None
-        return pandas.DataFrame(self.rows())
+        return require_pandas().DataFrame(self.rows())
 
     def _repr_html_(self) -> str:
         rows = self.rows()
@@ -42,6 +38,15 @@ class Tabular:
         cells = [[_text(row.get(name)) for name in header] for row in rows[:_MOST]]
         more = [] if len(rows) <= _MOST else [f"... and {len(rows) - _MOST} more: to_pandas() has all {len(rows)}"]
         return html_table(self.caption, [name.replace("_", " ") for name in header], cells, more)
+
+
+def require_pandas() -> Any:
+    """pandas; MissingExtraError if it is not installed."""
+    try:
+        import pandas
+    except ImportError:
+        raise MissingExtraError("to_pandas", "pandas", "data") from None
+    return pandas
 
 
 def html_text(value: Any) -> str:

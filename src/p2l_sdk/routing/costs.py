@@ -52,6 +52,10 @@ class Costs(Mapping[str, float]):
     def __post_init__(self) -> None:
         object.__setattr__(self, "usd", MappingProxyType(dict(self.usd)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As its parts: a view of a mapping is not pickled."""
+        return type(self), (dict(self.usd), self.models, self.source, dict(self.matches))
+
     def __getitem__(self, name: str) -> float:
         return self.usd[name]
 
@@ -273,7 +277,10 @@ def _read(path: Path) -> Any:
         known = f".yaml, {KINDS}, or {GENAI_PRICES!r}"
         if path.exists() or is_data(path):
             raise CostError(no_table(path, known))
-        raise CostError(f"{str(path)!r} is no source of costs; give a file ({known})")
+        budget = (
+            "" if math.isnan(to_number(str(path))) else f"; a budget is another option: --cost {path} (cost={path})"
+        )
+        raise CostError(f"{str(path)!r} is no source of costs; give a file ({known}){budget}")
 
 
 def _known(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from p2l_sdk.errors import MissingExtraError
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
+from p2l_sdk.tabular import Tabular, html_text
 
 if TYPE_CHECKING:
     import matplotlib.axes
-    import pandas
 
 _FAR_ABOVE = 5  # times the cost of the dearest LLM
 
@@ -45,7 +44,7 @@ def mixture_text(mixture: Mapping[str, float], most: int | None = None) -> str:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Route:
+class Route(Tabular):
     """The LLM to call for a prompt, and why.
 
     Attributes:
@@ -107,14 +106,6 @@ class Route:
             called[own] = called.get(own, 0.0) + probability
         return [{**row, "probability": called.get(row["model"], 0.0)} for row in self.leaderboard.rows()]
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """The rows as a data frame (needs pandas)."""
-        try:
-            import pandas
-        except ImportError:
-            raise MissingExtraError("to_pandas", "pandas", "data") from None
-        return pandas.DataFrame(self.rows())
-
     def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
         """Draw the prompt's leaderboard, with what is called in its title.
 
@@ -134,8 +125,6 @@ class Route:
         return "\n".join(f"{name:<8} {value}" for name, value in self.facts())
 
     def _repr_html_(self) -> str:
-        from p2l_sdk.tabular import html_text
-
         rows = "".join(f"<tr><th>{name}</th><td>{html_text(value)}</td></tr>" for name, value in self.facts())
         return f"<table>{rows}</table>"
 
