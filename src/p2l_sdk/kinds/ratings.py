@@ -29,6 +29,7 @@ from p2l_sdk.tables.columns import checked, is_index, is_no_number, is_numeric, 
 from p2l_sdk.tables.grids import column_key
 from p2l_sdk.tables.notation import require_one_notation
 from p2l_sdk.tables.places import RowError, placed
+from p2l_sdk.tables.shapes import other_shape, turned
 from p2l_sdk.tables.sources import Chunk, Source, open_source, table_errors, whole_table
 
 MEAN = "overall"  # its name if the table has none, and the mean of the kinds stands in
@@ -280,6 +281,10 @@ def long_ratings(table: Chunk) -> Chunk:
     if len(named) < len(table):  # two words for the same
         named = dict(table)
     model = next((name for name in _MODEL if name in named), None)
+    if model is None:
+        said = other_shape(named) or turned(named, rows="categories", columns="LLMs", first="model")
+        if said:
+            raise TableError(f"the ratings have no column model (they have: {', '.join(map(str, named))}); {said}")
     if model is None or {*_COLUMNS, *_LOW, *_HIGH} & named.keys():
         return named
     return _of_wide(named, model)
@@ -288,8 +293,9 @@ def long_ratings(table: Chunk) -> Chunk:
 def _of_wide(table: Chunk, model: str) -> Chunk:
     columns = [n for n, v in table.items() if n != model and not is_index(n) and is_numeric(v, True)]
     if not columns:
-        has = ", ".join(map(str, table))
-        raise TableError(f"the ratings need the columns model, category and rating, {_OR_WIDE} (they have: {has})")
+        has, shape = ", ".join(map(str, table)), other_shape(table)
+        needs = f"the ratings need the columns model, category and rating, {_OR_WIDE}"
+        raise TableError(f"{needs} (they have: {has}){shape and '; '}{shape}")
     names = _names(table, model)
     refuse_figures(names)
     for row, name in enumerate(names):
