@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +50,9 @@ def require_pandas() -> Any:
 
 def html_text(value: Any) -> str:
     """Any value as HTML that shows it, between tags or in an attribute in quotes."""
-    return html.escape(visible(str(value)))
+    from html import escape  # its table of entities takes longer than a prompt
+
+    return escape(visible(str(value)))
 
 
 def html_table(caption: str, header: Sequence[str], cells: Sequence[Sequence[str]], more: Sequence[str] = ()) -> str:
