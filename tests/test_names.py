@@ -175,6 +175,15 @@ def test_an_unknown_name_is_told_those_that_begin_with_it():
         find_model(7, NAMES, "the list")
 
 
+def test_all_unclear_names_are_told_at_once():
+    with pytest.raises(UnknownModelError, match=r"names 'gpt-9'.*; unclear too: 'nobody', 'kimi-k2'$"):
+        find_models(["gpt-9", "gpt-4o-mini-2024-07-18", "nobody", "kimi-k2"], NAMES, "the list")
+    with pytest.raises(UnknownModelError, match=r"unclear too: 'b', 'c', 'd', 'e', 'f' and 2 more$"):
+        find_models("abcdefgh", NAMES, "the list")
+    with pytest.raises(UnknownModelError, match=r"\(.You have no votes.\) adds it, from ratings or votes\)$"):
+        find_models(["gpt-9"], NAMES, "the list")
+
+
 def written(name: str) -> set[str]:
     """Other ways to write a name, with nothing left out."""
     plain = {name.upper(), name.title(), name.replace(".", "-"), name.replace("-", "_"), name.replace("-", " ")}

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 
 from p2l_sdk.errors import LONGEST_NAME, UnknownModelError, require_known
 
+_MOST_OTHERS = 5  # names in a message, beside the first one
 _FEW = 4  # LLMs that may be meant by the beginning of a name
 _NO_FAMILY = {"chat", "instruct", "it", "latest", "model", "preview"}  # words that LLMs of any family have
 _KEPT = 16  # lists of LLMs whose names are kept in order
@@ -79,8 +80,14 @@ def _of_family(name: str, models: Sequence[str]) -> list[str]:
 
 def find_models(names: Iterable[str], models: Sequence[str], what: str) -> dict[str, str]:
     """As written -> the LLM that is meant, for many names; see `find_model`."""
-    models = tuple(models)
-    return {name: find_model(name, models, what) for name in names}
+    models, names = tuple(models), list(names)
+    try:
+        return {name: find_model(name, models, what) for name in names}
+    except UnknownModelError as error:
+        wrong = [name for name in dict.fromkeys(names) if isinstance(name, str) and len(meant(name, models)) != 1]
+        others = ", ".join(repr(name[:LONGEST_NAME]) for name in wrong[1:][:_MOST_OTHERS])
+        more = f" and {len(wrong) - 1 - _MOST_OTHERS} more" if len(wrong) - 1 > _MOST_OTHERS else ""
+        raise UnknownModelError(f"{error}; unclear too: {others}{more}") if others else error from None
 
 
 def place_of(name: str, models: Sequence[str], what: str) -> int:

@@ -325,10 +325,11 @@ def _form(table: Chunk) -> Form:
         shape = shape or turned(table, rows="benchmarks", columns="LLMs", first="model")
     if shape:
         raise ResultsError(f"{has}; {shape}")
-    benchmarks = columns_of_numbers(table) if "model" in table else "A,B"
+    numbers = columns_of_numbers(table) if "model" in table else []
+    among = f" (of {', '.join(numbers)})" if numbers else ""
     raise ResultsError(
         f"{has}; they need one of: {forms}; or model and a column of numbers per benchmark (beside others, name them: "
-        f"columns=[...], --columns {benchmarks}; a column of another name: --column model=NAME, names={{...}})"
+        f"columns=[...], --columns A,B{among}; a column of another name: --column model=NAME, names={{...}})"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,9 +46,9 @@ def turned(table: Chunk, *, rows: str, columns: str, first: str) -> str:
     )
 
 
-def columns_of_numbers(table: Chunk) -> str:
-    """The columns of numbers, as the value of an option."""
-    return shlex.quote(",".join(str(n) for n, v in table.items() if not is_index(n) and is_numeric(v, True)))
+def columns_of_numbers(table: Chunk) -> list[str]:
+    """The names of the columns of numbers, but for row numbers."""
+    return [str(name) for name, values in table.items() if not is_index(name) and is_numeric(values, True)]
 
 
 def _is_printed(name: Any, values: Sequence[Any]) -> bool:
