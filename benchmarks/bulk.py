@@ -46,7 +46,7 @@ from pyarrow import parquet
 from p2l_sdk import P2L
 path, number = sys.argv[1], int(sys.argv[2])
 encoder = P2L.from_pretrained(sys.argv[3])._scorer._encode
-tokenizer = encoder._tokenizer
+tokenizer = encoder.tokenizer
 prompts = parquet.read_table(path, columns=["prompt"])["prompt"].to_pylist()[number::2]
 print("ready", flush=True)
 sys.stdin.readline()

@@ -189,6 +189,16 @@ class PromptEncoder:
             render = limited_renderer(tokenizer)
         return cls(spec, type(backend).from_str(backend.to_str()), render, n_embeddings)
 
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's spec."""
+        return self._spec
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer, as it is set here; it is not to be changed."""
+        return self._tokenizer
+
     def text(self, prompt: Prompt) -> str:
         """The input text of the tokenizer, without the CLS token."""
         text = self._render(user_turns(prompt))

@@ -198,7 +198,7 @@ def test_a_face_that_is_not_looked_at_costs_nothing():
     )
     first, second = out.splitlines()
     assert set(first.split()) == {"p2l_sdk.errors", "p2l_sdk.modeling", "p2l_sdk.modeling.errors_p2l", "False"}
-    assert second == "errors hub leaderboards modeling names options p2l routing scorers"
+    assert second == "errors hub leaderboards modeling names options p2l routing scorers tabular"
 
 
 # --- walks -----------------------------------------------------------------------------------------------------------

@@ -167,8 +167,21 @@ def test_an_unknown_name_is_told_those_that_begin_with_it():
         find_model("kimi-k2", NAMES, "the list")
     with pytest.raises(UnknownModelError, match=r"did you mean 'gpt-oss-20b'\?"):
         find_model("gpt-os-20b", NAMES, "the list")
+    with pytest.raises(
+        UnknownModelError, match=r"known of that name: deepseek-coder-v2, deepseek-r1, .*, deepseek-v3\.2 \("
+    ):
+        find_model("deepseek-chat", NAMES, "the list")
     with pytest.raises(UnknownModelError, match="the list names 7, which"):
         find_model(7, NAMES, "the list")
+
+
+def test_all_unclear_names_are_told_at_once():
+    with pytest.raises(UnknownModelError, match=r"names 'gpt-9'.*; unclear too: 'nobody', 'kimi-k2'$"):
+        find_models(["gpt-9", "gpt-4o-mini-2024-07-18", "nobody", "kimi-k2"], NAMES, "the list")
+    with pytest.raises(UnknownModelError, match=r"unclear too: 'b', 'c', 'd', 'e', 'f' and 2 more$"):
+        find_models("abcdefgh", NAMES, "the list")
+    with pytest.raises(UnknownModelError, match=r"\(.You have no votes.\) adds it, from ratings or votes\)$"):
+        find_models(["gpt-9"], NAMES, "the list")
 
 
 def written(name: str) -> set[str]:

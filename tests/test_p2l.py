@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import pickle
 import shutil
 
 import numpy as np
@@ -81,6 +83,37 @@ def test_a_leaderboard_as_data():
     frame = board().to_pandas()
     assert list(frame.columns) == ["rank", "model", "coef", "rating", "usable"]
     assert frame["coef"].is_monotonic_decreasing
+
+
+def test_a_leaderboard_is_asked_by_name():
+    b = board(models=("gpt-4o-mini-2024-07-18", "llama-3.1-8b-instruct", "o1"))
+    assert b["GPT 4o mini"] == b.rows()[1]
+    assert [len(b), *b] == [3, *b.ranking]
+    assert [name in b for name in ("o1", "llama-3.1-8b", "o1-mini", 0)] == [True, True, False, False]
+    with pytest.raises(UnknownModelError, match="the question names 'o1-mini'"):
+        b["o1-mini"]
+    with pytest.raises(P2LError, match="by the names of LLMs, not by 0; ranking has them by rank"):
+        b[0]
+
+
+def test_everything_goes_through_pickle(p2l):
+    again = pickle.loads(pickle.dumps(p2l))
+    assert repr(again.leaderboard(PROMPTS[0])) == repr(p2l.leaderboard(PROMPTS[0]))
+    assert (again.costs, dict(again.additions)) == (p2l.costs, {})
+    for result in (
+        p2l.route(PROMPTS[0], 0.001, seed=0), p2l.leaderboard(PROMPTS[0]), p2l.costs, p2l.router(), p2l.pacer(0.001),
+        p2l.coefficients(PROMPTS), p2l.frontier(PROMPTS),
+    ):  # fmt: skip
+        assert repr(pickle.loads(pickle.dumps(result))) == repr(copy.deepcopy(result)) == repr(result)
+        assert " object at 0x" not in repr(result)
+
+
+def test_coefficients_as_data(p2l):
+    found = p2l.coefficients(PROMPTS)
+    frame = found.to_pandas(p2l.models)
+    assert list(frame.columns) == list(p2l.models)
+    np.testing.assert_array_equal(frame.to_numpy(), found.coefs)
+    assert repr(found).startswith(f"Coefficients(coefs of 4 prompts x {len(p2l.models)} LLMs, in logits")
 
 
 def test_a_picture(tmp_path):

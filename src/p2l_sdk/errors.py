@@ -43,7 +43,7 @@ __all__ = [
 NEW_LINE = "\n  "  # in a message of several lines, such as one for each faulty row
 LONGEST_NAME = 100  # of an LLM in a message; a request may hold megabytes
 _MOST_NAMED = 20  # names listed in a message
-_MOST_SIMILAR = 4
+_MOST_SIMILAR, _MOST_OF_NAME = 4, 8  # those that may be meant; those that share a name without a version
 _CLOSE, _BEGINNING = 0.5, 0.2  # least similarity of a name to suggest; what a common beginning adds to it
 _DATES = re.compile(r"(?:-(?:20\d\d-?[01]\d-?[0-3]\d|[01]\d-20\d\d|[01]\d-?[0-3]\d|2\d[01]\d|latest))+$")
 _TUNED = re.compile(r"(?:-(?:instruct|it|chat))+$")
@@ -176,6 +176,13 @@ def member(kind: type[Member], what: str, value: object, others: str = "") -> Me
         raise P2LError(f"unknown {what} {value!r}; known: {', '.join(kind)}{others}") from None
 
 
+def _one_of(similar: Sequence[str]) -> str:
+    if len(similar) <= _MOST_SIMILAR:
+        return f"did you mean {' or '.join(map(repr, similar))}?"
+    more = f" and {len(similar) - _MOST_OF_NAME} more" if len(similar) > _MOST_OF_NAME + 1 else ""
+    return f"known of that name: {', '.join(similar[:_MOST_OF_NAME] if more else similar)}{more}"
+
+
 def require_known(
     names: Iterable[str],
     models: Sequence[str],
@@ -192,15 +199,15 @@ def require_known(
         what: what holds the names, for the message.
         unknown: what it means that a name is not in `models`; by default that the P2L model does not know the LLM, and
             then the message ends with the way to add it (`NO_VOTES`).
-        similar: the names to suggest instead of the closest one, if they are few.
+        similar: the names to suggest instead of the closest one.
     """
     known = set(models)
     for name in names:
         if not isinstance(name, str) or name not in known:
             short = name[:LONGEST_NAME] if isinstance(name, str) else name
             near = did_you_mean(short, models)
-            if 0 < len(similar) <= _MOST_SIMILAR:
-                near = f"did you mean {' or '.join(map(repr, similar))}?"
+            if similar:
+                near = _one_of(similar)
             if unknown is not None:
                 raise UnknownModelError(f"{what} names {short!r}, {unknown}; {near}")
             raise UnknownModelError(f"{what} names {short!r}, which this model does not know; {near} ({NO_VOTES})")

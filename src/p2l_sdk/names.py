@@ -28,6 +28,9 @@ from dataclasses import dataclass
 
 from p2l_sdk.errors import LONGEST_NAME, UnknownModelError, require_known
 
+_MOST_OTHERS = 5  # names in a message, beside the first one
+_FEW = 4  # LLMs that may be meant by the beginning of a name
+_NO_FAMILY = {"chat", "instruct", "it", "latest", "model", "preview"}  # words that LLMs of any family have
 _KEPT = 16  # lists of LLMs whose names are kept in order
 _SAME, _DATE, _ENDING = 0, 1, 2  # bits of how two names differ
 _LATEST = "latest"
@@ -60,14 +63,31 @@ def find_model(name: str, models: Sequence[str], what: str) -> str:
     if found:
         raise UnknownModelError(f"{what} names {name!r}, which may be {' or '.join(found)}; name one of them")
     begun = [model for model in models if isinstance(name, str) and model.lower().startswith(f"{name.lower()}-")]
-    require_known([name], models, what, similar=begun)
+    similar = begun if 0 < len(begun) <= _FEW else _of_family(name, models)
+    require_known([name], models, what, similar=similar)
     raise AssertionError  # for type checkers: the line above always raises
+
+
+def _of_family(name: str, models: Sequence[str]) -> list[str]:
+    """The LLMs that share most words with a name that says no version, such as `deepseek-chat`: no one is nearest."""
+    if not isinstance(name, str) or re.search(r"\d", name):
+        return []
+    words = set(re.findall(r"[a-z]+", normalised(name))) - _NO_FAMILY
+    shared = {model: len(words.intersection(re.findall(r"[a-z]+", model.lower()))) for model in models}
+    most = max(shared.values(), default=0)
+    return [model for model, n in shared.items() if n == most > 0]
 
 
 def find_models(names: Iterable[str], models: Sequence[str], what: str) -> dict[str, str]:
     """As written -> the LLM that is meant, for many names; see `find_model`."""
-    models = tuple(models)
-    return {name: find_model(name, models, what) for name in names}
+    models, names = tuple(models), list(names)
+    try:
+        return {name: find_model(name, models, what) for name in names}
+    except UnknownModelError as error:
+        wrong = [name for name in dict.fromkeys(names) if isinstance(name, str) and len(meant(name, models)) != 1]
+        others = ", ".join(repr(name[:LONGEST_NAME]) for name in wrong[1:][:_MOST_OTHERS])
+        more = f" and {len(wrong) - 1 - _MOST_OTHERS} more" if len(wrong) - 1 > _MOST_OTHERS else ""
+        raise UnknownModelError(f"{error}; unclear too: {others}{more}") if others else error from None
 
 
 def place_of(name: str, models: Sequence[str], what: str) -> int:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from p2l_sdk.editing.refined import Refined
     from p2l_sdk.routing.frontier import Frontier
     from p2l_sdk.routing.pacing import BudgetPacer
+    from p2l_sdk.votes.beside_averaged import BesideAveraged
     from p2l_sdk.votes.votes import Scores, Votes
 
 
@@ -53,7 +54,7 @@ class P2L:
         self.additions: Mapping[str, AddedModel] = MappingProxyType({})  # LLMs added since loading
         self.edits: tuple[str, ...] = ()  # descriptions of the edits since loading
         self.refined: Refined | None = None  # what `refine` learned since loading
-        self.verdict: Any = None  # of `train`: the `training.verdict.Verdict` on the model just trained
+        self.verdict: BesideAveraged | None = None  # of `train`, on the model just trained
 
     @classmethod
     @named_options()
@@ -374,6 +375,12 @@ class P2L:
         from p2l_sdk.scorers.save import merge_model
 
         merge_model(self._scorer, self._folder, folder, self.costs, self.edits)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "additions": dict(self.additions)}  # a view of a mapping is not pickled
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= {**state, "additions": MappingProxyType(state["additions"])}
 
     def __repr__(self) -> str:
         embedded = next((name for name, folder in EMBEDDED.items() if folder == self._folder), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +29,7 @@ class Tabular:
 
     def to_pandas(self) -> pandas.DataFrame:
         """The rows as a data frame (needs pandas)."""
-        try:
-            import pandas
-        except ImportError:
-            raise MissingExtraError("to_pandas", "pandas", "data") from None
-        return pandas.DataFrame(self.rows())
+        return require_pandas().DataFrame(self.rows())
 
     def _repr_html_(self) -> str:
         rows = self.rows()
@@ -44,9 +39,20 @@ class Tabular:
         return html_table(self.caption, [name.replace("_", " ") for name in header], cells, more)
 
 
+def require_pandas() -> Any:
+    """pandas; MissingExtraError if it is not installed."""
+    try:
+        import pandas
+    except ImportError:
+        raise MissingExtraError("to_pandas", "pandas", "data") from None
+    return pandas
+
+
 def html_text(value: Any) -> str:
     """Any value as HTML that shows it, between tags or in an attribute in quotes."""
-    return html.escape(visible(str(value)))
+    from html import escape  # its table of entities takes longer than a prompt
+
+    return escape(visible(str(value)))
 
 
 def html_table(caption: str, header: Sequence[str], cells: Sequence[Sequence[str]], more: Sequence[str] = ()) -> str:

@@ -124,6 +124,12 @@ def test_evaluate(default, tmp_path):
         (("leaderboard",), "Missing argument 'PROMPT'"),
         (("leaderboard", "x", "--colour"), "No such option"),
         (("score", "x", "--llms", "a"), "No such option '--llms'. Did you mean '--models'? (see p2l score --help)"),
+        (
+            ("frontier", "x", "--cost", "1"),
+            "No such option '--cost'. Did you mean '--budgets'? (see p2l frontier --help)",
+        ),
+        (("route", "x", "--costs", "0.1"), "'0.1' is no source of costs; give a file"),
+        (("route", "x", "--costs", "0.1"), "a budget is another option: --cost 0.1 (cost=0.1)"),
         (("train", "--llm", "a"), "Did you mean '--llms'? ("),
         (("score", "x", "--text-column", "a"), "Did you mean '--column'? ("),
         (("serve", "--llms", "a"), "No such option '--llms'. (see"),

@@ -20,6 +20,9 @@ def test_the_name_of_a_file_is_no_prompt_in_silence(tmp_path):
     said = done.stderr.decode()
     assert "the prompt is the name of a file, and is read as it stands" in said
     assert f"p2l aggregate '{file}'" in said
+    assert (
+        b"there is no file 'none.csv'; it is read" in p2l("route", "none.csv", "--model", "routing9", "--json").stderr
+    )
     assert p2l("leaderboard", "Write a poem", "--top", "1", "--json").stderr == b""
     for odd in ("a" * 5000, "/" * 300, "."):
         assert b"name of a file" not in p2l("route", odd, "--model", "routing9", "--json").stderr

@@ -282,6 +282,22 @@ def test_a_scale_that_cannot_be_is_doubted(scale, factor, message):
         KindRatings.read(rows, scale)
 
 
+def test_scores_in_percent_are_no_elo_points():
+    rows = [{"model": name, "code": score, "law": score - 7} for name, score in (("a", 82), ("b", 41), ("c", 60))]
+    with pytest.warns(P2LWarning, match="between 0 and 100: are they scores in percent"):
+        KindRatings.read(rows, "elo")
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_a_row_of_means_is_no_llm(wide):
+    cells = [("a", 1000, 1100), ("b", 1100, 1000), ("Mean", 1050, 1050)]
+    rows = [{"model": name, "code": one, "law": two} for name, one, two in cells]
+    if not wide:
+        rows = [{"model": r["model"], "category": c, "rating": r[c]} for r in rows for c in ("code", "law")]
+    with pytest.raises(TableError, match=f"{'3' if wide else '5'}.* is of 'Mean', which looks like a figure"):
+        KindRatings.read(rows, "elo")
+
+
 def test_shares_that_are_no_per_cent_are_doubted():
     cells = [("a", "x", 0.8), ("b", "x", 0.4), ("a", "y", 0.5), ("b", "y", 0.6)]
     rows = [{"model": model, "benchmark": name, "score": score} for model, name, score in cells]

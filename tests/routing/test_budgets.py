@@ -15,6 +15,7 @@ from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.routing.allocation import JointFrontier
 from p2l_sdk.routing.mixture import optimal_mixture, strict_choice
 from p2l_sdk.routing.pacing import BudgetPacer
+from p2l_sdk.routing.route import share_text
 from p2l_sdk.routing.router import Router
 from p2l_sdk.votes.votes import Scores
 
@@ -144,6 +145,19 @@ def test_the_strict_policy_takes_the_best_that_fits(rng, p2l):
 def test_the_best_policy_ignores_the_budget(p2l):
     for prompt in PROMPTS:
         assert p2l.route(prompt, cost=0.0001, policy="best").model == p2l.leaderboard(prompt).best
+
+
+def test_a_budget_far_above_every_cost_says_so(p2l):
+    dearest = max(COSTS.values())
+    notes = [dict(p2l.route(PROMPTS[0], times * dearest).facts()).get("note", "") for times in (1, 5, 50)]
+    assert ["it limits nothing" in note for note in notes] == [False, False, True]
+    assert f"would be {50 * dearest / 1000:g})" in notes[2]
+    assert "note" not in dict(p2l.route(PROMPTS[0]).facts())
+
+
+@pytest.mark.parametrize(("share", "text"), [(1.0, "100%"), (0.999, ">99%"), (0.5, "50%"), (0.001, "<1%")])
+def test_a_share_is_not_shown_as_all_or_nothing(share, text):
+    assert share_text(share) == text
 
 
 def test_the_usable_objective(p2l, saved):

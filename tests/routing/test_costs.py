@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import warnings
 from datetime import UTC, datetime
 
 import numpy as np
@@ -14,7 +15,7 @@ from conftest import COSTS, MODELS, shared
 
 from p2l_sdk import P2L
 from p2l_sdk.cli import cli
-from p2l_sdk.errors import CostError, MissingExtraError, P2LError, UnknownModelError
+from p2l_sdk.errors import CostError, MissingExtraError, P2LError, P2LWarning, UnknownModelError
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.routing.costs import load_costs, response_cost
@@ -49,6 +50,30 @@ def test_a_file_says_what_its_mapping_says(suffix, costs, tmp_path):
     assert read == load_costs(str(path), MODELS, output_tokens=1500) == load_costs(costs, MODELS, output_tokens=1500)
     assert set(read.missing) == set(MODELS) - set(costs)
     assert repr(read) == f"Costs of {len(costs)} of 4 LLMs (costs{suffix}): {dict(read)}"
+
+
+@pytest.mark.parametrize(
+    ("costs", "said"),
+    [
+        (
+            {"alpha-7b": 0.2, "gamma-70b": 4},
+            "4 is read as the cost of 'gamma-70b' in USD per response: is it for 1,000",
+        ),
+        ({"alpha-7b": 3e-8}, "3e-08 is read as the cost of 'alpha-7b' in USD per response: is it per token"),
+        ({"alpha-7b": {"input_price": 3e-6, "output_price": 1}}, "3e-06 .* in USD per million tokens: is it per token"),
+    ],
+)
+def test_a_cost_that_is_hardly_in_its_unit_is_said(costs, said, tmp_path):
+    for source in (costs, write(tmp_path / "costs.json", costs)):
+        with pytest.warns(P2LWarning, match=said):
+            load_costs(source, MODELS)
+
+
+@pytest.mark.parametrize("costs", [COSTS, PRICES, {"alpha-7b": 0, "gamma-70b": 0.9}])
+def test_usual_costs_pass_without_a_word(costs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_costs(costs, MODELS)
 
 
 def test_token_prices_make_a_cost_by_the_formula(rng):

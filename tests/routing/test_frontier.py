@@ -12,7 +12,7 @@ from p2l_sdk import P2L
 from p2l_sdk.errors import P2LError
 from p2l_sdk.routing.allocation import JointFrontier
 from p2l_sdk.routing.mixture import optimal_mixture, strict_choice
-from p2l_sdk.routing.sweep import frontier_of
+from p2l_sdk.routing.sweep import frontier_of, spread_budgets
 
 PRICES = np.array([1.0, 2.0, 2.0, 5.0, 9.0]) / 1000
 NAMES = tuple("abcde")
@@ -80,6 +80,33 @@ def test_oracle_and_strict(rng):
     assert expected.oracle_scores is None
     assert "oracle" not in expected.to_dict()
     assert frontier_of(scores[:1], PRICES, BUDGETS, None, NAMES, "usable").limits == {}
+
+
+def test_the_shares_are_those_of_the_mixtures(rng):
+    scores, _ = drawn(rng, 30)
+    found = frontier_of(scores, PRICES, BUDGETS, None, NAMES, "usable")
+    joint = JointFrontier(scores, PRICES)
+    for i, budget in enumerate(BUDGETS):
+        allocation, expected = joint.at(float(budget)), np.zeros(5)
+        for prompt in range(30):
+            for place, share in allocation.mixture(prompt).items():
+                expected[place] += share / 30
+        np.testing.assert_allclose(found.router_shares[i], expected, atol=1e-12)
+        assert found.router_shares[i] @ PRICES == pytest.approx(found.router_costs[i])
+        assert found.rows()[i]["calls"] == found.to_dict()["calls"][i] == found.calls(i)
+        assert sum(found.calls(i).values()) == pytest.approx(1.0)
+        assert list(found.calls(i).values()) == sorted(found.calls(i).values(), reverse=True)
+    assert found.calls(0) == {"a": 1.0}
+    assert "$0.001: router" in repr(found)
+    assert "it calls 100% a" in repr(found)
+
+
+def test_budgets_are_spread_by_magnitude():
+    found = spread_budgets(PRICES, 5)
+    np.testing.assert_allclose(found[1:] / found[:-1], 9 ** (1 / 4))
+    assert (found[0], found[-1]) == (PRICES[0], PRICES[-1])
+    np.testing.assert_allclose(spread_budgets(np.array([0.0, 4.0]), 3), [0.0, 2.0, 4.0])
+    assert spread_budgets(np.array([3.0, 3.0]), 5).tolist() == [3.0]
 
 
 def test_two_routers_in_one_picture(rng):
@@ -173,3 +200,17 @@ def test_a_budget_per_prompt_is_the_best_mixture_of_each():
         mixtures = np.stack([optimal_mixture(row, prices, budget) for row in scores])
         assert found.prompt_scores[i] == pytest.approx((mixtures * outcomes).sum(1).mean())
         assert found.prompt_costs[i] == pytest.approx((mixtures @ prices).mean())
+
+
+def test_the_command_speaks_of_budgets_as_route_takes_them(tmp_path):
+    (tmp_path / "p.txt").write_text("What is a heart?\nWrite a poem\n")
+    llms = ("--models", "gpt-4o-mini-2024-07-18,claude-3-5-haiku-20241022", "--budgets")
+    shown = p2l("frontier", tmp_path / "p.txt", *llms, "0.0005").stdout.decode()
+    assert (
+        "budget: mean USD per response, as p2l route --cost takes it; $ per 1k: the same for 1,000 responses"
+        in " ".join(shown.split())
+    )
+    assert "$0.0005       0.5" in shown
+    assert "$0.0005  100% gpt-4o-mini-2024-07-18" in shown.partition("the router calls")[2]
+    said = p2l("frontier", tmp_path / "p.txt", *llms, "0.5").stderr.decode()
+    assert "no LLM costs more than $0.0024: it limits nothing ($0.5 for 1,000 responses would be 0.0005)" in said

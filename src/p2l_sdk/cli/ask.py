@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from p2l_sdk.leaderboards.leaderboard import Leaderboard
     from p2l_sdk.p2l import P2L
 
+_FILE_NAME = re.compile(r"[^\s?!]{1,200}\.(?:txt|md|csv|tsv|jsonl?|ndjson|xlsx|parquet)(?:\.gz)?")
 _LONGEST_PATH = 200  # characters of a prompt that may be the name of a file
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -179,6 +181,8 @@ def _read(prompt: str) -> str:
         name = shlex.quote(prompt)
         text = "the prompt is the name of a file, and is read as it stands"
         say(f"p2l: warning: {text}; what is in it: - < {name}, or line by line: p2l aggregate {name}", err=True)
+    elif _FILE_NAME.fullmatch(prompt):
+        say(f"p2l: warning: there is no file {prompt!r}; it is read as the prompt itself", err=True)
     try:
         return sys.stdin.read() if prompt == "-" else prompt
     except UnicodeDecodeError as error:

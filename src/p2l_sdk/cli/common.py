@@ -41,7 +41,9 @@ class _Number(_Bounded, click.FloatRange):
         number = to_number(value)
         if math.isnan(number):
             point = "; decimals follow a point: 0.001" if isinstance(value, str) and "," in value else ""
-            self.fail(f"{value!r} is no finite number{point}", param, ctx)
+            money = param is not None and param.metavar == "USD"
+            alone = "; USD without a sign or a unit, such as 0.001" if money else ""
+            self.fail(f"{value!r} is no finite number{point or alone}", param, ctx)
         return super().convert(number, param, ctx)
 
 

@@ -29,7 +29,7 @@ _LONGEST = 20_000  # characters of a message: a value in it may be as long as a 
 _SAME = (  # options that mean the same, the commonest first
     ("--models", "--llms", "--llm", "--candidates", "--only"),
     ("--output", "--out", "--out-dir", "--output-dir", "--folder", "--directory"),
-    ("--cost", "--budget", "--max-cost"),
+    ("--cost", "--budget", "--budgets", "--max-cost"),
     ("--column", "--text-column"),
 )
 _OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)

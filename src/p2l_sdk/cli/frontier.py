@@ -30,6 +30,7 @@ from p2l_sdk.modeling.number_p2l import to_number
 if TYPE_CHECKING:
     import numpy as np
 
+    from p2l_sdk.cli.terminal import Console
     from p2l_sdk.modeling.prompt_p2l import Prompt
     from p2l_sdk.p2l import P2L
     from p2l_sdk.routing.frontier import Frontier
@@ -114,8 +115,11 @@ def frontier(
     say_matched(routers[0].matched)
     coefs = [other.coefficients(prompts).coefs for other in loaded]
 
+    from p2l_sdk.routing.route import idle_budget
+    from p2l_sdk.routing.sweep import spread_budgets
+
     def sweep(n: int) -> list[Frontier]:
-        at = _spread(routers[0], n) if budgets is None else budgets
+        at = spread_budgets(routers[0].prices, n).tolist() if budgets is None else budgets
         pairs = zip(routers, coefs, strict=True)
         return [router.frontier(rows, at, outcomes, prompts=prompts, seed=seed) for router, rows in pairs]
 
@@ -124,6 +128,8 @@ def frontier(
         _show_by(routers[0], coefs[0], outcomes, rows, budgets, seed, output, as_json)
         return
     found = sweep(_ROWS)
+    if budgets and (said := idle_budget(budgets[0], float(routers[0].prices.max()))):
+        say(f"p2l: warning: {said}", err=True)
     if left_out:
         say(f"p2l: {left_out} LLMs without a cost are left out (p2l costs lists them)", err=True)
     if output is not None:
@@ -237,9 +243,10 @@ def _show_by(
 ) -> None:
     """The frontier of each category."""
     from p2l_sdk.routing.frontier import draw_panels
+    from p2l_sdk.routing.sweep import spread_budgets
 
     def sweep(n: int) -> dict[str, Frontier]:
-        at = _spread(router, n) if budgets is None else budgets
+        at = spread_budgets(router.prices, n).tolist() if budgets is None else budgets
         found = {}
         for name, places in rows.items():
             truth = None
@@ -271,27 +278,18 @@ def _draw(found: list[Frontier], model: tuple[str, ...], output: str) -> None:
     pictures.save(ax.figure, output)
 
 
-def _spread(router: Router, n: int) -> list[float]:
-    """Budgets from the cheapest LLM to the dearest, each so many times the one before where that is possible."""
-    import numpy as np
-
-    low, high = float(router.prices.min()), float(router.prices.max())
-    if low == high:
-        return [low]
-    inner = np.geomspace(low, high, n) if low > 0 else np.linspace(low, high, n)
-    return [low, *inner[1:-1].tolist(), high]
-
-
 def _print(found: list[Frontier], n_models: int, model: tuple[str, ...]) -> None:
     from rich.table import Table
 
     from p2l_sdk.cli.terminal import Console, Text, print_table
+    from p2l_sdk.routing.frontier import budget_text
 
     console, first = Console(), found[0]
     prompts = f"{first.n_prompts:,} prompt{'' if first.n_prompts == 1 else 's'}"
     console.print(Text(f"What a budget buys: {len(first.models)} of {n_models} LLMs on {prompts}", style="bold"))
     table = Table(box=None, pad_edge=False)
-    columns = ["budget", "cost", "router"] if len(found) == 1 else ["budget", "first", "second"]
+    columns = ["budget", "$ per 1k"]
+    columns += ["spent", "router"] if len(found) == 1 else ["first", "second"]
     columns += ["95 %"] if first.limits and len(found) == 1 else []
     columns += ["per prompt", "strict"] if len(found) == 1 else []
     columns += ["oracle"] if first.oracle_scores is not None else []
@@ -301,7 +299,7 @@ def _print(found: list[Frontier], n_models: int, model: tuple[str, ...]) -> None
     table.add_column("alone", justify="right", no_wrap=True)
     second = found[1].rows() if len(found) == 2 else [None] * len(first.budgets)
     for row, other in zip(first.rows(), second, strict=True):
-        cells = [f"{1000 * row['budget']:.4g}"]
+        cells = [budget_text(row["budget"]), f"{1000 * row['budget']:.4g}"]
         if other is not None:
             cells += [f"{row['router']:.1%}", f"{other['router']:.1%}"]
         else:
@@ -310,11 +308,31 @@ def _print(found: list[Frontier], n_models: int, model: tuple[str, ...]) -> None
             cells += [f"{row['prompt']:.1%}", f"{row['strict']:.1%}"]
         cells += [f"{row['oracle']:.1%}"] if "oracle" in row else []
         table.add_row(*cells, Text(row["best_single"]), f"{row['single']:.1%}")
-    print_table(console, table, ["cost", "strict", "per prompt", "95 %", "oracle"])
+    print_table(console, table, ["spent", "strict", "per prompt", "95 %", "oracle", "$ per 1k"])
+    if len(found) == 1:
+        _print_calls(console, first)
     console.print(Text(_note(first, model), style="dim"))
 
 
+def _print_calls(console: Console, found: Frontier) -> None:
+    """Whom the router calls within each budget."""
+    from rich.table import Table
+
+    from p2l_sdk.cli.terminal import Text
+    from p2l_sdk.routing.frontier import NAMED, budget_text
+    from p2l_sdk.routing.route import mixture_text
+
+    calls = Table(box=None, pad_edge=False)
+    calls.add_column("budget", justify="right", no_wrap=True)
+    calls.add_column("the router calls", overflow="fold")
+    for i, budget in enumerate(found.budgets.tolist()):
+        calls.add_row(budget_text(budget), Text(mixture_text(found.calls(i), NAMED)))
+    console.print(calls)
+
+
 def _note(found: Frontier, model: tuple[str, ...]) -> str:
+    from p2l_sdk.routing.frontier import BUDGET
+
     what = "an answer is usable" if found.objective == "usable" else "an answer is preferred to an opponent's"
     score = "mean score in the file" if found.measured else f"chance that {what}"
     if len(model) == 2:
@@ -325,13 +343,15 @@ def _note(found: Frontier, model: tuple[str, ...]) -> str:
         )
     oracle = "; oracle: if the scores were known" if found.oracle_scores is not None else ""
     limits = "; 95 %: over prompts" if found.limits and len(model) < 2 else ""
-    return f"budget, cost: USD per 1,000 responses; {routers}{oracle}{limits}"
+    spent = "" if len(model) == 2 else "; spent: of it, USD per 1,000 responses"
+    return f"budget: {BUDGET}; $ per 1k: the same for 1,000 responses{spent}; {routers}{oracle}{limits}"
 
 
 def _print_by(found: dict[str, Frontier]) -> None:
     from rich.table import Table
 
     from p2l_sdk.cli.terminal import Console, Text, print_table
+    from p2l_sdk.routing.frontier import BUDGET, budget_text
 
     console, first = Console(), next(iter(found.values()))
     console.print(Text(f"What a budget buys by category: {len(first.models)} LLMs, {first.what}", style="bold"))
@@ -339,7 +359,7 @@ def _print_by(found: dict[str, Frontier]) -> None:
     table.add_column("category", overflow="fold")
     table.add_column("prompts", justify="right", no_wrap=True)
     for budget in first.budgets.tolist():
-        table.add_column(f"${1000 * budget:.4g}", justify="right", no_wrap=True)
+        table.add_column(budget_text(budget), justify="right", no_wrap=True)
     for title in (["oracle"] if first.oracle_scores is not None else []) + ["alone"]:
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("best single LLM", overflow="fold")
@@ -349,7 +369,5 @@ def _print_by(found: dict[str, Frontier]) -> None:
         cells = [*(f"{row['router']:.1%}" for row in rows), *oracle, f"{rows[-1]['single']:.1%}"]
         table.add_row(Text(name), f"{frontier.n_prompts:,}", *cells, Text(rows[-1]["best_single"]))
     print_table(console, table, ["prompts", "best single LLM", "oracle"])
-    note = (
-        "$: the router with this mean budget, USD per 1,000 responses of the category; oracle, alone: with the last one"
-    )
+    note = f"$: the router with this budget for the category, {BUDGET}; oracle, alone: with the last one"
     console.print(Text(note, style="dim"))

@@ -18,17 +18,18 @@ import numpy as np
 from p2l_sdk.editing.rated import OVERALL, Scale, departure_errors
 from p2l_sdk.errors import P2LError, P2LWarning, TableError, did_you_mean, member
 from p2l_sdk.kinds.difficulty import SPREAD, grounded_leaderboard, outcome_shares, questions_of
+from p2l_sdk.kinds.scale import warn_of_scale
 from p2l_sdk.leaderboards.leaderboard import Z_95
 from p2l_sdk.modeling.feedback_p2l import Feedback, eta_of_threshold
-from p2l_sdk.modeling.leaderboard_p2l import ARENA_SCALE
 from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.mpg.node_estimates import NodeEstimates
-from p2l_sdk.mpg.result_columns import warn_of_near_names
+from p2l_sdk.mpg.result_columns import refuse_figures, warn_of_near_names
 from p2l_sdk.mpg.results import Results
 from p2l_sdk.tables.columns import checked, is_index, is_no_number, is_numeric, llm_name, number_of, required
 from p2l_sdk.tables.grids import column_key
 from p2l_sdk.tables.notation import require_one_notation
 from p2l_sdk.tables.places import RowError, placed
+from p2l_sdk.tables.shapes import other_shape, turned
 from p2l_sdk.tables.sources import Chunk, Source, open_source, table_errors, whole_table
 
 MEAN = "overall"  # its name if the table has none, and the mean of the kinds stands in
@@ -38,7 +39,6 @@ _OR_WIDE = "or model and a column of ratings for each category"
 _MODEL = ("model", "model_name", "llm", "llm_name", "modell")
 _LOW, _HIGH = ("lower", "rating_lower", "rating_q025"), ("upper", "rating_upper", "rating_q975")
 _ALTERNATIONS = 2000  # at most
-_MOST_LOGITS, _LEAST_POINTS = 30.0, 10.0  # how much ratings may differ before their scale is in doubt
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,7 @@ class KindRatings:
         ratings: np.ndarray,
         errors: np.ndarray,
     ) -> KindRatings:
-        _warn_of_scale(scale, ratings)
+        warn_of_scale(scale, ratings)
         rated = ~np.isnan(ratings)
         seen = rated.any(1) | ~np.isnan(overall[:, 0])
         models = tuple(model for model, one in zip(models, seen, strict=True) if one)
@@ -236,6 +236,7 @@ def _cells(source: Source) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray
     model_column = next((name for name in _MODEL if name in table), "model")
     names = _names(table, model_column)
     labels = checked(required(table, "category", 0), lambda value: llm_name("category", value).strip(), 0)
+    refuse_figures(names)
     warn_of_near_names(names)
     rating = _numbers(table, "rating")
     low_name, high_name = (next((name for name in names if name in table), None) for names in (_LOW, _HIGH))
@@ -281,6 +282,10 @@ def long_ratings(table: Chunk) -> Chunk:
     if len(named) < len(table):  # two words for the same
         named = dict(table)
     model = next((name for name in _MODEL if name in named), None)
+    if model is None:
+        said = other_shape(named) or turned(named, rows="categories", columns="LLMs", first="model")
+        if said:
+            raise TableError(f"the ratings have no column model (they have: {', '.join(map(str, named))}); {said}")
     if model is None or {*_COLUMNS, *_LOW, *_HIGH} & named.keys():
         return named
     return _of_wide(named, model)
@@ -289,9 +294,11 @@ def long_ratings(table: Chunk) -> Chunk:
 def _of_wide(table: Chunk, model: str) -> Chunk:
     columns = [n for n, v in table.items() if n != model and not is_index(n) and is_numeric(v, True)]
     if not columns:
-        has = ", ".join(map(str, table))
-        raise TableError(f"the ratings need the columns model, category and rating, {_OR_WIDE} (they have: {has})")
+        has, shape = ", ".join(map(str, table)), other_shape(table)
+        needs = f"the ratings need the columns model, category and rating, {_OR_WIDE}"
+        raise TableError(f"{needs} (they have: {has}){shape and '; '}{shape}")
     names = _names(table, model)
+    refuse_figures(names)
     for row, name in enumerate(names):
         if name in names[:row]:
             raise RowError(row, f" is a second row of {name!r}; keep one")
@@ -326,18 +333,6 @@ def categories_of(source: Any) -> tuple[str, ...]:
     """Names of all categories in a table of ratings."""
     table = long_ratings(whole_table(open_source(source).chunks))
     return tuple(dict.fromkeys(str(name).strip() for name in table.get("category", ())))
-
-
-def _warn_of_scale(scale: Scale, ratings: np.ndarray) -> None:
-    """Warn if ratings (given here in logits) differ so much, or so little, that they may be on another scale."""
-    widest = float(np.nanmax(ratings) - np.nanmin(ratings))
-    if scale is Scale.LOGIT and widest > _MOST_LOGITS:
-        problem, other = f"{widest:.0f} logits", "Elo points"
-    elif scale is Scale.ELO and widest * ARENA_SCALE < _LEAST_POINTS:
-        problem, other = f"{widest * ARENA_SCALE:.1f} Elo points at most", "logits"
-    else:
-        return
-    warnings.warn(f"the ratings differ by {problem}: are they {other}?", P2LWarning, stacklevel=4)
 
 
 def _overall_name(categories: Sequence[str], overall: str | None) -> str | None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2l_sdk.errors import MissingExtraError
+from p2l_sdk.errors import P2LError
 from p2l_sdk.modeling import leaderboard_p2l as display
 from p2l_sdk.modeling.familiarity_p2l import damping
 from p2l_sdk.modeling.feedback_p2l import Feedback, Winner, log_probabilities
-from p2l_sdk.names import place_of
+from p2l_sdk.names import meant, place_of
+from p2l_sdk.tabular import Tabular, html_table, require_pandas, text_bar
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -29,7 +30,7 @@ UNFAMILIAR = 0.02  # the familiarity below which a leaderboard says so
 _CLOSE, _SMALLEST = 0.5, 1e-4  # share of the departure from the averaged leaderboard; familiarity that is written out
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Coefficients:
     """Raw output of a scorer.
 
@@ -59,6 +60,17 @@ class Coefficients:
             None if self.kinds is None else self.kinds[rows],
             None if self.familiarity is None else self.familiarity[rows],
         )
+
+    def to_pandas(self, models: Sequence[str] | None = None) -> pandas.DataFrame:
+        """The coefs as a data frame (needs pandas): a row for each prompt, a column for each LLM, named `models`."""
+        return require_pandas().DataFrame(self.coefs, columns=models if models is None else list(models))
+
+    def __repr__(self) -> str:
+        n_prompts, n_models = self.coefs.shape
+        more = [name for name in ("eta", "gamma", "familiarity") if getattr(self, name) is not None]
+        more += [f"{len(self.kinds.names)} kinds"] if self.kinds is not None else []
+        parts = f"; also {', '.join(more)}" if more else ""
+        return f"Coefficients(coefs of {n_prompts:,} prompts x {n_models:,} LLMs, in logits{parts})"
 
     def leaderboards(
         self, models: tuple[str, ...], feedback: Feedback, costs: Mapping[str, float] | None = None
@@ -146,7 +158,7 @@ class Kinds:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Leaderboard:
+class Leaderboard(Tabular):
     """The LLMs' strengths on one prompt, on a set of prompts, or according to votes.
 
     Attributes:
@@ -176,6 +188,23 @@ class Leaderboard:
     kinds: Mapping[str, float] | None = None
     familiarity: float | None = None
     costs: Mapping[str, float] | None = None
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        """The row of one LLM, named as people write it; UnknownModelError if there is none, or several may be meant."""
+        if not isinstance(name, str):
+            raise P2LError(f"a leaderboard has rows by the names of LLMs, not by {name!r}; ranking has them by rank")
+        own = self.models[place_of(name, self.models, "the question")]
+        return next(row for row in self.rows() if row["model"] == own)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a name, as people write it, is that of one of the LLMs."""
+        return isinstance(name, str) and len(meant(name, self.models)) == 1
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ranking)
+
+    def __len__(self) -> int:
+        return len(self.models)
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -267,14 +296,6 @@ class Leaderboard:
             "leaderboard": self.rows(),
         }
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """The rows as a data frame (needs pandas)."""
-        try:
-            import pandas
-        except ImportError:
-            raise MissingExtraError("to_pandas", "pandas", "data") from None
-        return pandas.DataFrame(self.rows())
-
     def plot(self, ax: matplotlib.axes.Axes | None = None, *, top: int | None = _BARS) -> matplotlib.axes.Axes:
         """Plot the ratings as points, best on top, with 95 % intervals if there are any, and lines from the scale's
         zero, which is at 1000.
@@ -328,8 +349,6 @@ class Leaderboard:
         return "\n".join([self.caption, *lines, *self._not_shown(), *self.warnings()])
 
     def _repr_html_(self) -> str:
-        from p2l_sdk.tabular import html_table, text_bar
-
         header, cells = self._cells()
         shown = self.rows()[: len(cells)]
         if "low" not in shown[0]:  # as on the command line: bars where there are no intervals

@@ -99,14 +99,20 @@ def llm_names(table: Chunk) -> tuple[tuple[str, ...], np.ndarray]:
         if not name:
             raise RowError(row, " has no model")
         code[row] = numbers.setdefault(name, len(numbers))
-    for name, number in numbers.items():
-        if len(numbers) >= _FEWEST and is_figure(name):
-            raise RowError(
-                int(np.flatnonzero(code == number)[0]),
-                f" is of {name!r}, which looks like a figure of the other LLMs, not like one; leave it out",
-            )
-    warn_of_near_names([list(numbers)[number] for number in code])
+    names = [list(numbers)[number] for number in code]
+    refuse_figures(names)
+    warn_of_near_names(names)
     return tuple(numbers), code
+
+
+def refuse_figures(names: Sequence[str]) -> None:
+    """Raise `RowError` for the first row, of all with these names, that is named as a figure of the other LLMs is."""
+    figure = next((name for name in dict.fromkeys(names) if is_figure(name)), None)
+    if figure is not None and len(set(names)) >= _FEWEST:
+        raise RowError(
+            list(names).index(figure),
+            f" is of {figure!r}, which looks like a figure of the other LLMs, not like one; leave it out",
+        )
 
 
 def warn_of_near_names(names: Sequence[str]) -> None:

@@ -40,6 +40,7 @@ from p2l_sdk.tables.columns import is_index, is_missing, is_numeric, number_of
 from p2l_sdk.tables.figures import decimals
 from p2l_sdk.tables.notation import require_one_notation
 from p2l_sdk.tables.places import RowError, placed
+from p2l_sdk.tables.shapes import columns_of_numbers, other_shape, turned
 from p2l_sdk.tables.sources import ABSENT, Chunk, open_source, table_errors, whole_table
 from p2l_sdk.votes.scores import Scores
 
@@ -318,10 +319,17 @@ def _form(table: Chunk) -> Form:
         raise ResultsError(
             f"the results have no column 'model'; if the column {unnamed!r} names the LLMs, call it model"
         )
+    has = f"the results have the columns {', '.join(map(str, table))}"
+    shape = other_shape(table)
+    if "model" not in table:
+        shape = shape or turned(table, rows="benchmarks", columns="LLMs", first="model")
+    if shape:
+        raise ResultsError(f"{has}; {shape}")
+    numbers = columns_of_numbers(table) if "model" in table else []
+    among = f" (of {', '.join(numbers)})" if numbers else ""
     raise ResultsError(
-        f"the results have the columns {', '.join(map(str, table))}; they need one of: {forms}; or model and a column "
-        "of numbers per benchmark (beside others, name them: columns=[...], --columns A,B; a column of another name: "
-        "--column model=NAME, names={...})"
+        f"{has}; they need one of: {forms}; or model and a column of numbers per benchmark (beside others, name them: "
+        f"columns=[...], --columns A,B{among}; a column of another name: --column model=NAME, names={{...}})"
     )
 
 

@@ -42,6 +42,15 @@ class Allocation:
         _, second, share = self.split
         return {first: 1.0 - share, second: share}
 
+    def shares(self, n_models: int) -> np.ndarray:
+        """`(n_models,)` share of the prompts that each LLM answers on average."""
+        found = np.bincount(self.choice, minlength=n_models).astype(np.float64)
+        if self.split is not None:
+            prompt, second, share = self.split
+            found[self.choice[prompt]] -= share
+            found[second] += share
+        return found / len(self.choice)
+
     def mean(self, values: np.ndarray) -> float:
         """Expected mean over prompts of `(n_prompts, n_models)` scores or `(n_models,)` costs."""
         values = np.broadcast_to(values, (len(self.choice), values.shape[-1]))

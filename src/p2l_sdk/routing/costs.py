@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 GENAI_PRICES = "genai-prices"
 TOKENS = 500  # default length of the prompt, and of the answer
+_LEAST, _MOST = 1e-7, 1.0  # USD per response; beyond, its unit is in doubt
+_LEAST_PRICE = 1e-3  # USD per million tokens
 CostSource: TypeAlias = "str | Path | Mapping[str, Any]"
 
 _ENTRY = ("input_price", "output_price", "input_tokens", "output_tokens")
@@ -49,6 +51,10 @@ class Costs(Mapping[str, float]):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "usd", MappingProxyType(dict(self.usd)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As its parts: a view of a mapping is not pickled."""
+        return type(self), (dict(self.usd), self.models, self.source, dict(self.matches))
 
     def __getitem__(self, name: str) -> float:
         return self.usd[name]
@@ -123,11 +129,16 @@ def load_costs(
             people write them, see `p2l_sdk.names`).
         CostError: a cost or price is not a finite number >= 0, an LLM has two, or the source cannot be read.
         MissingExtraError: a package that the source needs is not installed.
+
+    Warns:
+        P2LWarning: a cost or price is so high or low that it may be in another unit.
     """
     if isinstance(source, Costs) and source.models == models:
         return source
     if isinstance(source, Mapping):
         given = source.source if isinstance(source, Costs) else "a mapping"
+        if not isinstance(source, Costs):
+            _warn_of_units(source)
         return Costs(checked_costs(source, models, input_tokens, output_tokens), models, given)
     if not isinstance(source, str | Path):
         return Costs(checked_costs(source, models), models, "")  # raises with the legal types
@@ -141,6 +152,7 @@ def load_costs(
         entries = {n: {"input_price": p.input_price, "output_price": p.output_price} for n, p in prices.items()}
         return Costs(checked_costs(entries, models, input_tokens, output_tokens), models, _label(source), matches)
     table = _read(Path(source))
+    _warn_of_units(table)
     return Costs(checked_costs(table, models, input_tokens, output_tokens), models, Path(source).name)
 
 
@@ -203,6 +215,26 @@ def _of_entry(name: str, entry: dict[str, Any]) -> float:
     return response_cost(*(_tokens(f"the {key} of {name!r}", entry[key]) for key in _ENTRY))
 
 
+def _warn_of_units(costs: Any) -> None:
+    """Warn of the first cost or price that is hardly in its unit."""
+    from p2l_sdk.tables.warn import warn_caller
+
+    for name, entry in costs.items() if isinstance(costs, Mapping) else ():
+        prices = isinstance(entry, Mapping)
+        values = [entry.get("input_price"), entry.get("output_price")] if prices else [entry]
+        unit, least = ("per million tokens", _LEAST_PRICE) if prices else ("per response", _LEAST)
+        for value in map(to_number, values):
+            if value > _MOST and not prices:
+                asked = "is it for 1,000 responses (divide by 1,000), or for a million tokens (say input_price and"
+                asked += " output_price)?"
+            elif 0 < value < least:
+                asked = "is it per token? A price is per million tokens (input_price, output_price)"
+            else:
+                continue
+            warn_caller(f"{value:g} is read as the cost of {name!r} in USD {unit}: {asked}")
+            return
+
+
 def _tokens(what: str, value: Any) -> float:
     number = to_number(value)
     if not number >= 0:
@@ -245,7 +277,10 @@ def _read(path: Path) -> Any:
         known = f".yaml, {KINDS}, or {GENAI_PRICES!r}"
         if path.exists() or is_data(path):
             raise CostError(no_table(path, known))
-        raise CostError(f"{str(path)!r} is no source of costs; give a file ({known})")
+        budget = (
+            "" if math.isnan(to_number(str(path))) else f"; a budget is another option: --cost {path} (cost={path})"
+        )
+        raise CostError(f"{str(path)!r} is no source of costs; give a file ({known}){budget}")
 
 
 def _known(row: Mapping[str, Any]) -> dict[str, Any]:

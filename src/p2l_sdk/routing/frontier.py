@@ -11,13 +11,16 @@ import numpy as np
 from p2l_sdk import pictures
 from p2l_sdk.errors import P2LError
 from p2l_sdk.routing.mixture import check_budget
+from p2l_sdk.routing.route import mixture_text, usd
 from p2l_sdk.tabular import Tabular, html_table
 
 if TYPE_CHECKING:
     import matplotlib.axes
     import matplotlib.figure
 
-_SHOWN = 8  # budgets in a notebook
+BUDGET = "mean USD per response, as p2l route --cost takes it"
+NAMED = 3  # LLMs that are named of those that the router calls
+_SHOWN = 8  # budgets in text and in a notebook
 _ORACLE = "oracle (knows the outcomes)"
 _EACH, _STRICT = "router, same budget for each prompt", "router, no LLM above the budget"
 _ABREAST = 3  # panels
@@ -28,6 +31,11 @@ _STYLES = ("-", "--", "-.", ":")
 _COLOURS = (pictures.BLUE, "#2e7d32", "#6a4c93", "#b5541c")
 
 
+def budget_text(budget: float) -> str:
+    """A budget as `p2l route --cost` and `P2L.route` take it, of a few digits."""
+    return usd(float(f"{budget:.4g}"))
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Frontier(Tabular):
     """Mean cost and mean score over a set of prompts, for a range of budgets.
@@ -35,6 +43,7 @@ class Frontier(Tabular):
     Attributes:
         budgets: `(n_budgets,)` USD per response.
         router_costs, router_scores: `(n_budgets,)`, with one mean budget for all prompts.
+        router_shares: `(n_budgets, n_models)` the share of the prompts for which the router calls each LLM.
         prompt_costs, prompt_scores: `(n_budgets,)`, with the same budget for each prompt.
         strict_costs, strict_scores: `(n_budgets,)`, with the best LLM for each prompt that costs no more.
         models: names of the LLMs.
@@ -54,6 +63,7 @@ class Frontier(Tabular):
     router_scores: np.ndarray
     prompt_costs: np.ndarray
     prompt_scores: np.ndarray
+    router_shares: np.ndarray
     strict_costs: np.ndarray
     strict_scores: np.ndarray
     models: tuple[str, ...]
@@ -82,9 +92,16 @@ class Frontier(Tabular):
         affordable = np.flatnonzero(self.model_costs <= budget)
         return int(affordable[self.model_scores[affordable].argmax()])
 
+    def calls(self, place: int) -> dict[str, float]:
+        """Whom the router calls within a budget, by its place among them: LLM -> share of the prompts, the highest
+        first."""
+        shares = self.router_shares[place]
+        return {self.models[i]: float(shares[i]) for i in np.argsort(-shares, kind="stable") if shares[i] > 0.0}
+
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary for each budget: budget, cost and router, low and high (its limits), prompt, strict, oracle if
-        known, best_single and single, the LLM that is best alone within this budget and its score."""
+        known, best_single and single, the LLM that is best alone within this budget and its score, and calls, as the
+        method has it."""
         found = []
         for i, budget in enumerate(self.budgets.tolist()):
             best = self.best_single(budget)
@@ -94,7 +111,8 @@ class Frontier(Tabular):
             row |= {"prompt": float(self.prompt_scores[i]), "strict": float(self.strict_scores[i])}
             if self.oracle_scores is not None:
                 row["oracle"] = float(self.oracle_scores[i])
-            found.append({**row, "best_single": self.models[best], "single": float(self.model_scores[best])})
+            row |= {"best_single": self.models[best], "single": float(self.model_scores[best])}
+            found.append({**row, "calls": self.calls(i)})
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -107,6 +125,7 @@ class Frontier(Tabular):
         return {
             **{name: getattr(self, name).tolist() for name in arrays},
             **({} if self.oracle_scores is None else {"oracle_scores": self.oracle_scores.tolist()}),
+            "calls": [self.calls(i) for i in range(len(self.budgets))],
             "models": [{"model": name, "cost": cost, "score": score} for name, cost, score in models],
             "limits": {name: values.tolist() for name, values in self.limits.items()},
             "measured": self.measured,
@@ -139,26 +158,46 @@ class Frontier(Tabular):
         return _draw(self, others or {}, name, ax)
 
     def __repr__(self) -> str:
-        lines = [self.caption]
-        for row in self.rows():
-            lines.append(
-                f"  ${1000 * row['budget']:.4g} per 1,000: router {row['router']:.1%}, "
-                f"{row['best_single']} alone {row['single']:.1%}"
-            )
-        return "\n".join(lines)
+        rows = self._few()
+        lines = [f"{self.caption} (budget: {BUDGET})"]
+        lines += [
+            f"  {budget_text(row['budget'])}: router {row['router']:.1%}, {row['best_single']} alone "
+            f"{row['single']:.1%}; it calls {mixture_text(row['calls'], NAMED)}"
+            for row in rows
+        ]
+        more = len(self.budgets) - len(rows)
+        return "\n".join([*lines, *([f"  ... and {more} more budgets: rows() and to_pandas()"] if more else [])])
+
+    def _few(self) -> list[dict[str, Any]]:
+        """The rows of a few budgets, the first and the last among them."""
+        rows = self.rows()
+        return [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, _SHOWN).round().astype(int))]
 
     def _repr_html_(self) -> str:
-        rows = self.rows()
-        few = rows[:: max(1, -(-len(rows) // _SHOWN))]
-        head = ["budget, $ per 1k", "cost", "router", *(["95 %"] if self.limits else []), "per prompt", "strict"]
+        head = [
+            "budget, $ per response",
+            "$ per 1k",
+            "spent",
+            "router",
+            *(["95 %"] if self.limits else []),
+            "per prompt",
+            "strict",
+        ]
         head += [*(["oracle"] if self.oracle_scores is not None else []), "best single LLM", "alone"]
+        head += ["the router calls"]
         body = []
-        for row in few:
-            cells = [f"{1000 * row['budget']:.4g}", f"{1000 * row['cost']:.4g}", f"{row['router']:.1%}"]
+        for row in self._few():
+            cells = [
+                budget_text(row["budget"]),
+                f"{1000 * row['budget']:.4g}",
+                f"{1000 * row['cost']:.4g}",
+                f"{row['router']:.1%}",
+            ]
             cells += [f"{row['low']:.1%} to {row['high']:.1%}"] if "low" in row else []
             cells += [f"{row['prompt']:.1%}", f"{row['strict']:.1%}"]
             cells += [f"{row['oracle']:.1%}"] if "oracle" in row else []
-            body.append([*cells, row["best_single"], f"{row['single']:.1%}"])
+            cells += [row["best_single"], f"{row['single']:.1%}", mixture_text(row["calls"], NAMED)]
+            body.append(cells)
         return html_table(self.caption, head, body)
 
 

@@ -49,6 +49,14 @@ class BudgetPacer:
         self._costs = costs
         self._start, self._step = start * budget, step
 
+    def __repr__(self) -> str:
+        so_far = (
+            f"{self.n:,} prompt{'' if self.n == 1 else 's'} so far, mean cost {self.mean_cost:.4g}"
+            if self.n
+            else "no prompt so far"
+        )
+        return f"BudgetPacer(budget: {self.budget:g} USD per response; {so_far})"
+
     @property
     def mean_cost(self) -> float:
         """Mean USD per response so far."""

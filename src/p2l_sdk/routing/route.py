@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from p2l_sdk.errors import MissingExtraError
 from p2l_sdk.leaderboards.leaderboard import Leaderboard
+from p2l_sdk.tabular import Tabular, html_text
 
 if TYPE_CHECKING:
     import matplotlib.axes
-    import pandas
+
+_FAR_ABOVE = 5  # times the cost of the dearest LLM
 
 
 def usd(amount: float) -> str:
@@ -21,8 +22,29 @@ def usd(amount: float) -> str:
     return f"{'-' if amount < 0 else ''}${digits}"
 
 
+def idle_budget(budget: float, dearest: float) -> str | None:
+    """What to say of a budget so far above the dearest LLM that it limits nothing, and may be in another unit."""
+    if not budget > _FAR_ABOVE * dearest:
+        return None
+    return (
+        f"the budget is USD per response, and no LLM costs more than {usd(dearest)}: it limits nothing "
+        f"({usd(budget)} for 1,000 responses would be {budget / 1000:g})"
+    )
+
+
+def share_text(share: float) -> str:
+    """A share as a whole percentage; one that is neither nothing nor all is not shown as such."""
+    return "<1%" if 0.0 < share < 0.005 else ">99%" if 0.995 <= share < 1.0 else f"{share:.0%}"
+
+
+def mixture_text(mixture: Mapping[str, float], most: int | None = None) -> str:
+    """A mixture in words, "94% gpt-4o-mini + 6% llama-3.1-8b"; of many LLMs, `most` are named."""
+    named = [f"{share_text(share)} {name}" for name, share in list(mixture.items())[:most]]
+    return " + ".join([*named, *([f"{len(mixture) - len(named)} more"] if len(mixture) > len(named) else [])])
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class Route:
+class Route(Tabular):
     """The LLM to call for a prompt, and why.
 
     Attributes:
@@ -39,6 +61,7 @@ class Route:
         matched: name as given -> the model's own name (that of the leaderboard), for those of the router's LLMs and
             opponents where they differ.
         left_out: LLMs that could not be chosen because their cost is not known.
+        dearest: USD per response of the dearest LLM that could be chosen; None if a cost is unknown.
     """
 
     model: str
@@ -52,6 +75,7 @@ class Route:
     objective: str = "win_rate"
     matched: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    dearest: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values, including the leaderboard."""
@@ -82,14 +106,6 @@ class Route:
             called[own] = called.get(own, 0.0) + probability
         return [{**row, "probability": called.get(row["model"], 0.0)} for row in self.leaderboard.rows()]
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """The rows as a data frame (needs pandas)."""
-        try:
-            import pandas
-        except ImportError:
-            raise MissingExtraError("to_pandas", "pandas", "data") from None
-        return pandas.DataFrame(self.rows())
-
     def plot(self, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
         """Draw the prompt's leaderboard, with what is called in its title.
 
@@ -102,28 +118,24 @@ class Route:
         from p2l_sdk import pictures
 
         ax = self.leaderboard.plot(ax)
-        mixture = " + ".join(f"{p:.0%} {name}" for name, p in self.mixture.items())
-        ax.set_title(f"call {mixture}", loc="left", fontsize=pictures.NORMAL)
+        ax.set_title(f"call {mixture_text(self.mixture)}", loc="left", fontsize=pictures.NORMAL)
         return ax
 
     def __repr__(self) -> str:
         return "\n".join(f"{name:<8} {value}" for name, value in self.facts())
 
     def _repr_html_(self) -> str:
-        from p2l_sdk.tabular import html_text
-
         rows = "".join(f"<tr><th>{name}</th><td>{html_text(value)}</td></tr>" for name, value in self.facts())
         return f"<table>{rows}</table>"
 
     def facts(self) -> list[tuple[str, str]]:
         """The route as (label, text) pairs, for display."""
-        mixture = " + ".join(f"{p:.0%} {name}" for name, p in self.mixture.items())
         cost = "not known" if self.expected_cost is None else f"{usd(self.expected_cost)} per response"
         if self.budget is not None:
             cost += f" (budget {usd(self.budget)})"
         facts = [("call", self.model)]
         if len(self.mixture) > 1:
-            facts.append(("mixture", mixture))
+            facts.append(("mixture", mixture_text(self.mixture)))
         chance = "of a usable answer" if self.objective == "usable" else "to be preferred to the answer of an opponent"
         facts += [("cost", cost), ("score", f"{self.expected_score:.0%} chance {chance}")]
         if len(self.ranking) > 1:
@@ -131,6 +143,8 @@ class Route:
         if self.left_out:
             llms = "LLM" if len(self.left_out) == 1 else "LLMs"
             facts.append(("left out", f"{len(self.left_out)} {llms} whose cost is not known"))
+        if self.budget is not None and self.dearest is not None and (note := idle_budget(self.budget, self.dearest)):
+            facts.append(("note", note))
         facts += [("note", warning) for warning in self.leaderboard.warnings()]
         if self.matched:
             facts.append(("read", ", ".join(f"{name} as {own}" for name, own in self.matched.items())))

@@ -117,6 +117,10 @@ class Router:
             self._within_budget = Router(llms, feedback, costs, models=priced, **given)
             self._within_budget.left_out = tuple(self._missing)
 
+    def __repr__(self) -> str:
+        left_out = f", {len(self.left_out)} without a cost" if self.left_out else ""
+        return f"Router({len(self.names)} of {len(self.llms)} LLMs{left_out}, {self.policy}, {self.objective})"
+
     @property
     def prices(self) -> np.ndarray:
         """`(n_candidates,)` USD per response, in the order of `names`.
@@ -330,6 +334,7 @@ class Router:
             objective=self.objective,
             matched=self.matched,
             left_out=self.left_out,
+            dearest=None if self._prices is None else float(self._prices.max()),
         )
 
 

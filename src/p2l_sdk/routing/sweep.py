@@ -49,6 +49,7 @@ def frontier_of(
         router_scores=np.array([a.mean(values) for a in allocations]),
         prompt_costs=prompt_costs,
         prompt_scores=each.mean(0),
+        router_shares=np.stack([a.shares(len(prices)) for a in allocations]),
         strict_costs=np.array([prices[choice].mean() for choice in strict]),
         strict_scores=chosen.mean(0),
         models=models,
@@ -106,10 +107,20 @@ def _limits(
     return {name: np.clip(limits, 0.0, 1.0) if inside else limits for name, limits in found.items()}
 
 
+def spread_budgets(prices: np.ndarray, n: int) -> np.ndarray:
+    """`(n,)` budgets from the cheapest LLM to the dearest, each so many times the one before where that is possible;
+    one if all cost the same."""
+    low, high = float(prices.min()), float(prices.max())
+    if low == high:
+        return np.array([low])
+    inner = np.geomspace(low, high, n) if low > 0 else np.linspace(low, high, n)
+    return np.array([low, *inner[1:-1], high])
+
+
 def _grid(prices: np.ndarray, budgets: Iterable[Any] | None) -> np.ndarray:
     """The budgets of a frontier; BudgetError if one is no number."""
     if budgets is None:
-        return np.linspace(prices.min(), prices.max(), 41)
+        return spread_budgets(prices, 41)
     if isinstance(budgets, str) or not isinstance(budgets, Iterable):
         raise BudgetError(f"budgets are {shown(budgets)}; give a list of numbers, USD per response")
     given = [as_budget(budget) for budget in budgets]

@@ -61,8 +61,8 @@ def _words_of(text: str) -> list[str]:
 
 def reads_words(encoder: PromptEncoder) -> bool:
     """Whether an encoder's tokenizer is BERT's: its normalizer, its rules of words, and nothing around them."""
-    state = json.loads(encoder._tokenizer.to_str())
+    state = json.loads(encoder.tokenizer.to_str())
     rules = (state["normalizer"] or {}).get("type"), (state["pre_tokenizer"] or {}).get("type"), state["model"]["type"]
     special = all(token["special"] for token in state["added_tokens"])
-    plain = encoder._tokenizer.encode_special_tokens and not encoder._spec.add_special_tokens
+    plain = encoder.tokenizer.encode_special_tokens and not encoder.spec.add_special_tokens
     return rules == ("BertNormalizer", "BertPreTokenizer", "WordPiece") and special and plain

@@ -25,7 +25,9 @@ def require_distinct(columns: Iterable[str], name: str) -> None:
     """Raise `TableError` if two columns have the same name."""
     twice = [column for column, n in Counter(columns).items() if n > 1]
     if twice:
-        raise TableError(f"{name}: two columns are named {twice[0]!r}; rename one")
+        raise TableError(
+            f"{name}: two columns are named {twice[0]!r}; rename one (names over two rows: join them in one)"
+        )
 
 
 def require_few_columns(n: int, name: str) -> None:

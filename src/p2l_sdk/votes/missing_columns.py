@@ -8,11 +8,15 @@ from collections.abc import Mapping, Sequence
 
 from p2l_sdk.errors import NEW_LINE, TableError
 from p2l_sdk.tables.columns import is_index, is_numeric, is_own
+from p2l_sdk.tables.grids import column_key
 from p2l_sdk.tables.headers import VOTES, answers_of_pairs, guess, names_of_sides, pair_of_sides
 from p2l_sdk.tables.reading import COLUMNS, Reading
+from p2l_sdk.tables.shapes import other_shape, turned
 from p2l_sdk.tables.sources import Chunk, Source, whole_table
 from p2l_sdk.tables.vote_codes import OUTCOMES, VoteCodes, is_open, winner_guesses, winner_options
 from p2l_sdk.tables.winners import number_in
+
+_OF_LLMS = ("model", "llm", "model_name", "llm_name", "modell")  # columns of LLMs in a table to be turned
 
 
 def require_columns(
@@ -68,6 +72,11 @@ def require_columns(
             "(model_a where the first is higher, model_b, or tie)"
         )
         lines.append(f"if they are LLMs, with scores: --llms {shlex.quote(','.join(rated))} (models=[...])")
+    shape = other_shape(table)
+    if not shape and "prompt" in missing and any(column_key(name) in _OF_LLMS for name in table):
+        shape = turned(table, rows="LLMs", columns="prompts", first="prompt")
+    if shape:
+        raise TableError(NEW_LINE.join([*lines, shape]))
     if not found:
         lines += no_prompts
         lines.append(f"if it has another name, add: --column {missing[0]}=NAME (columns={{...}})")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -24,9 +23,9 @@ from p2l_sdk.tables.reading import Reading
 from p2l_sdk.tables.sources import ABSENT, Chunk, Source, of_rows, table_errors
 from p2l_sdk.tables.text import open_text, text_lines
 from p2l_sdk.tables.warn import warn_caller
+from p2l_sdk.votes.odd_lines import warn_of_total, watched
 
 _TEXT = ("", ".txt", ".md")
-_MARKUP = re.compile(r"#{1,6} \S|```|~~~|-{3,}\s*$|={3,}\s*$|\|.*\|\s*$")  # headings, fences, rules, tables
 _SHOWN = 40  # characters of a line in a message
 
 
@@ -91,15 +90,8 @@ def _pairs(path: str | Path, column: str | None, by: str | None, shared: bool) -
 
 
 def _of_text(file: TextIO) -> Iterator[Prompt]:
-    """A prompt from each line. P2LWarning: a line looks like a mark of Markdown, so that lines may be no prompts."""
-    marked = False
-    for number, line in text_lines(file):
-        if not marked and _MARKUP.match(line):
-            marked = True
-            warn_caller(
-                f"line {number} ({line.strip()[:_SHOWN]!r}) looks like Markdown, and is read as a prompt; "
-                "leave such lines out, or put prompts of several lines into a table"
-            )
+    """A prompt from each line; see `odd_lines.watched` for its warnings."""
+    for number, line in watched(text_lines(file)):
         yield _checked(line, f"line {number}")
 
 
@@ -119,7 +111,7 @@ def _of_rows(
     if shared and columns is not None and column_key(columns["prompt"]) not in map(column_key, first):
         columns = None
     source, _ = Reading.of(columns).apply(source)
-    cells, start = PromptCells(), 0
+    cells, start, prompt = PromptCells(), 0, None
     for chunk in source.chunks:
         if not {"prompt", "conversation_a"} & chunk.keys():
             near = guess(chunk, ["prompt"], []).get("prompt", "NAME")
@@ -142,6 +134,8 @@ def _of_rows(
                 (prompt,) = checked([value], checked_prompt, row)
             yield prompt, label
         start += len(found)
+    if start > 1:
+        warn_of_total(prompt, rows.place(start - 1))
 
 
 def _labels(chunk: Chunk, by: str, start: int) -> list[Any]:
@@ -176,7 +170,7 @@ def _standard_input(columns: Mapping[str, str] | None, by: str | None) -> Iterat
             yield from _of_rows(Rows(json_rows(following, "standard input", places), places), columns, by=by)
     else:
         _require_no_column(by, "standard input holds one prompt per line")
-        for number, line in following:
+        for number, line in watched(following):
             yield _checked(line, f"standard input, line {number}"), None
 
 

@@ -34,6 +34,7 @@ from p2l_sdk.tables.reading import Applied, Findings, Reading
 from p2l_sdk.tables.score_cells import Roles, as_numbers, details_of_llms, spelling, spells_numbers, written_scores
 from p2l_sdk.tables.sources import Chunk, Source, open_source, table_errors, whole_table
 from p2l_sdk.votes.long_scores import ask_for_long, wide_table
+from p2l_sdk.votes.odd_lines import warn_of_total
 from p2l_sdk.votes.score_rows import score_of, sound_rows
 from p2l_sdk.votes.scores_outside import Outside, OutsideScores
 
@@ -174,6 +175,8 @@ class Scores:
         if long:
             names = cls._columns(table, untyped, models, among, not_llms, rows=rows)
         prompts = checked(prompt_column(table, 0), checked_prompt, 0)
+        if len(prompts) > 1:
+            warn_of_total(prompts[-1], source.place(int(at[-1])))
 
         def row_of(index: int, name: str) -> int:
             return int(at[rows.get(name, {}).get(index, index)])
