@@ -8,7 +8,7 @@ held-out votes stand beside it; int8 is fitted to train prompts then, and prompt
 others of these. How many of the prompts of a load int8 leaves to float32 is said, too.
 
 Of a large model, a batch takes minutes: "16 mixed" are a quarter of the 64, --held-out N draws so many of the held-out
-prompts, and --cold leaves out the round that warms up.
+prompts, and --once measures batches in one round, with none before that warms up.
 
 A --base is a text backbone as transformers saves it; it gets a random head of nine LLMs, and the tokenizer of the first
 --model if it has none, so only its speed means anything, and its export is compared on a few prompts.
@@ -134,14 +134,14 @@ def bare(scorer: Any, prompts: list[str]) -> Callable[[], object]:
     return call
 
 
-def rounds(calls: dict[str, Callable[[], object]], n: int, cold: bool) -> dict[str, dict[str, dict[str, float]]]:
+def rounds(calls: dict[str, Callable[[], object]], n: int, warm_up: bool) -> dict[str, dict[str, dict[str, float]]]:
     """By the clock and in processor time, of each call: median seconds, and how many times faster than torch fp32."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
-    for i in range(n + (not cold)):
+    for i in range(n + warm_up):
         for name, call in calls.items():
             clock, processor = time.perf_counter(), time.process_time()
             call()
-            if cold or i:  # the first round warms up
+            if i >= warm_up:
                 times[name].append((time.perf_counter() - clock, time.process_time() - processor))
     found: dict[str, dict[str, dict[str, float]]] = {}
     for i, kind in enumerate(("clock", "processor")):
@@ -200,7 +200,8 @@ def measure(
             prompts = loads[name]
             calls: dict[str, Callable[[], object]] = {"bare": bare(plain, prompts)}
             calls |= {kind: lambda s=scorer, p=prompts: s.score(p) for kind, scorer in scorers.items()}
-            speed[name] = rounds(calls, settings.rounds, settings.cold)
+            once = settings.once and len(prompts) > 1
+            speed[name] = rounds(calls, 1 if once else settings.rounds, warm_up=not once)
             print(folder.name, name, speed[name], file=sys.stderr, flush=True)  # a large model takes long
         found = {"model": folder.name, "speed": speed, "exported": said}
         found["left_to_float32"] = {name: left(scorers["onnx int8"], loads[name]) for name in names}
@@ -232,7 +233,7 @@ def main() -> None:
     parser.add_argument("--processor-time", action="store_true", help="of all threads, too, for a busy machine")
     parser.add_argument("--load", action="append", choices=(*LOADS, _QUARTER), help="the first three if none is given")
     parser.add_argument("--held-out", type=int, metavar="N", help="held-out prompts, drawn; all if not given")
-    parser.add_argument("--cold", action="store_true", help="no round that warms up")
+    parser.add_argument("--once", action="store_true", help="one round for each batch, none to warm up")
     arguments = parse(parser)
     if not arguments.model and not arguments.base:
         parser.error("give a --model or a --base")

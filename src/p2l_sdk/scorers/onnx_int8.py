@@ -80,18 +80,17 @@ def seen_inputs(scorer: TransformerScorer, prompts: Sequence[Prompt]) -> dict[st
         For each layer, by `weight_key` of its weight.
     """
     found: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
-    last: list[Any] = [None, None]  # what a layer has got, and what was noted of it: its neighbours often get the same
 
     def note(key: str) -> Any:
         def hook(_: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-            if inputs[0] is not last[0]:
-                rows = inputs[0].detach().flatten(0, -2).float()
-                last[:] = inputs[0], (rows.T @ rows, rows.amin(0), rows.amax(0))
-            moments, low, high = last[1]
-            if key in found:
-                before = found[key]
-                moments, low, high = before[0] + moments, before[1].minimum(low), before[2].maximum(high)
-            found[key] = moments, low, high
+            rows = inputs[0].detach().flatten(0, -2).float()
+            if key not in found:
+                found[key] = rows.T @ rows, rows.amin(0), rows.amax(0)
+                return
+            moments, low, high = found[key]
+            moments.addmm_(rows.T, rows)  # in place: new memory for each prompt takes longer than the product
+            torch.minimum(low, rows.amin(0), out=low)
+            torch.maximum(high, rows.amax(0), out=high)
 
         return hook
 
