@@ -69,6 +69,19 @@ def test_it_gives_the_coefficients_of_torch(decoder):
     np.testing.assert_allclose(scorer.rows, load_scorer(decoder).rows)
 
 
+def test_attention_takes_heads_side_by_side(decoder):
+    """As products give them: neither moved to the front, nor repeated where several heads share keys and values."""
+    graph = onnx.load(decoder / ONNX_FILE).graph
+    kinds = [node.op_type for node in graph.node]
+    assert (kinds.count("Attention"), kinds.count("RotaryEmbedding"), kinds.count("Transpose")) == (2, 4, 0)
+    numbers = [
+        {part.name: part.i for part in node.attribute if part.name.endswith("num_heads")}
+        for node in graph.node
+        if node.op_type == "Attention"
+    ]
+    assert numbers == [{"q_num_heads": 4, "kv_num_heads": 2}] * 2
+
+
 def test_it_runs_without_torch(decoder):
     """In a process in which torch and transformers cannot be imported, nor what is for the export alone."""
     code = f"""

@@ -84,11 +84,13 @@ def seen_inputs(scorer: TransformerScorer, prompts: Sequence[Prompt]) -> dict[st
     def note(key: str) -> Any:
         def hook(_: Any, inputs: tuple[torch.Tensor, ...]) -> None:
             rows = inputs[0].detach().flatten(0, -2).float()
-            moments, low, high = rows.T @ rows, rows.amin(0), rows.amax(0)
-            if key in found:
-                before = found[key]
-                moments, low, high = before[0] + moments, before[1].minimum(low), before[2].maximum(high)
-            found[key] = moments, low, high
+            if key not in found:
+                found[key] = rows.T @ rows, rows.amin(0), rows.amax(0)
+                return
+            moments, low, high = found[key]
+            moments.addmm_(rows.T, rows)  # in place: new memory for each prompt takes longer than the product
+            torch.minimum(low, rows.amin(0), out=low)
+            torch.maximum(high, rows.amax(0), out=high)
 
         return hook
 
