@@ -136,6 +136,9 @@ class PromptEncoder:
         render: turns the list of user turns into text with the chat template; required if `spec.chat`.
         n_embeddings: number of tokens for which the model has an embedding; None for all of the tokenizer.
 
+    Attributes:
+        n_cut: how many of the prompts so far had more tokens than the model reads.
+
     Raises:
         ModelFormatError: the chat template or the CLS token is missing, or the CLS token has no embedding.
     """
@@ -170,6 +173,7 @@ class PromptEncoder:
         self._tokenizer = tokenizer
         # some tokenizers have more tokens than the model (a placeholder for images, padding): most prompts have none
         self._end = n_embeddings
+        self.n_cut = 0
 
     @classmethod
     def from_transformers(cls, spec: ModelSpec, tokenizer: Any, n_embeddings: int | None = None) -> PromptEncoder:
@@ -184,6 +188,16 @@ class PromptEncoder:
 
             render = limited_renderer(tokenizer)
         return cls(spec, type(backend).from_str(backend.to_str()), render, n_embeddings)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's spec."""
+        return self._spec
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer, as it is set here; it is not to be changed."""
+        return self._tokenizer
 
     def text(self, prompt: Prompt) -> str:
         """The input text of the tokenizer, without the CLS token."""
@@ -206,11 +220,13 @@ class PromptEncoder:
             except PromptError as error:
                 error.index = i
                 raise
-        ids = self._read(texts, _ENOUGH)
-        short = [i for i, row in enumerate(ids) if len(row) < self._limit and len(texts[i]) > _ENOUGH * self._limit]
+        read = self._read(texts, _ENOUGH)
+        few = (i for i, (row, _) in enumerate(read) if len(row) < self._limit)
+        short = [i for i in few if len(texts[i]) > _ENOUGH * self._limit]
         if short:
-            for i, row in zip(short, self._read([texts[i] for i in short], _MOST), strict=True):
-                ids[i] = row
+            for i, found in zip(short, self._read([texts[i] for i in short], _MOST), strict=True):
+                read[i] = found
+        ids = [row for row, _ in read]
         for i, row in enumerate(ids):
             row += self._cls
             if not row:
@@ -224,10 +240,12 @@ class PromptEncoder:
                 )
                 unknown.index = i
                 raise unknown
+        self.n_cut += sum(cut for _, cut in read)
         return ids
 
-    def _read(self, texts: Sequence[str], characters: int) -> list[list[int]]:
-        """Token ids of the end of each text: its last `characters` characters per token of the limit."""
+    def _read(self, texts: Sequence[str], characters: int) -> list[tuple[list[int], bool]]:
+        """Token ids of the end of each text, its last `characters` characters per token of the limit, and whether they
+        are as many as the limit and there is more in front of them."""
         ends = [text[-characters * self._limit :] for text in texts]
         try:
             encodings = self._tokenizer.encode_batch_fast(ends, add_special_tokens=self._spec.add_special_tokens)
@@ -235,7 +253,10 @@ class PromptEncoder:
             if type(error).__name__ != "PanicException" and not isinstance(error, Exception):
                 raise
             raise PromptError(f"the model's tokenizer cannot read the prompt: {str(error)[:200]}") from None
-        return [encoding.ids for encoding in encodings]
+        return [
+            (row.ids, len(row.ids) == self._limit and (bool(row.overflowing) or len(end) < len(text)))
+            for row, end, text in zip(encodings, ends, texts, strict=True)
+        ]
 
 
 def batches(ids: Sequence[Sequence[int]], size: int, max_tokens: int = 16384) -> Iterator[list[int]]:
