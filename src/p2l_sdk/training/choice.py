@@ -51,6 +51,7 @@ class Choice:
         verdict: the cross-validated loss beside that of the averaged leaderboard.
         curve: (number of prompts, cross-validated loss) of models trained on shares of the prompts, the last on all;
             empty if there are too few prompts.
+        recognised: weight of the part of the model that recognises categories; 0 without.
         categories: what they bring, where it was left to choose whether they teach.
     """
 
@@ -60,6 +61,7 @@ class Choice:
     level: float
     verdict: Verdict
     curve: tuple[tuple[int, float], ...] = ()
+    recognised: float = 0.0
     categories: CategoryGain | None = None
 
     @property
@@ -90,6 +92,8 @@ class Choice:
             chosen = f"chosen: keep {self.keep:g}"
             if self.level != self.keep:
                 chosen += f" of what tells LLMs apart, {self.level:g} of what is common to all on a prompt"
+            if self.recognised:
+                chosen += f"; {self.recognised:.0%} of it from categories that are recognised"
             lines.append(f"{chosen}; {self.epochs:.2g} epochs")
             if not self.keep:
                 lines.append("these votes do not say which LLM is better on which prompt: every route is the same")

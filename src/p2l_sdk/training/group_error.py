@@ -29,7 +29,7 @@ _ROUNDS = 10
 _FARTHEST = 3.0  # logits; a coefficient that few votes leave open may be anywhere
 
 
-def group_error(folds: Folds, how: Steps, hidden_size: int, scales: Scales) -> float:
+def group_error(folds: Folds, how: Steps, hidden_size: int, scales: Scales, recognised: float = 0.0) -> float:
     """The variance of the error of a group's coefficients, in squared logits, as `aggregate` uses it; 0 if there are
     too few prompts or votes to tell.
 
@@ -37,6 +37,7 @@ def group_error(folds: Folds, how: Steps, hidden_size: int, scales: Scales) -> f
         folds: the prompts and votes.
         how, hidden_size: the training.
         scales: what is kept of the departure from the averaged leaderboard.
+        recognised: weight of the heads that recognise categories.
     """
     vectors = folds.vectors.numpy()
     n_clusters = min(_MOST_CLUSTERS, len(vectors) // _PER_CLUSTER)
@@ -49,6 +50,8 @@ def group_error(folds: Folds, how: Steps, hidden_size: int, scales: Scales) -> f
     if base is None:
         return 0.0
     heads = apart.train(base, members, how, hidden_size, lambda: None)
+    if recognised:
+        heads = heads.beside(apart.recognise(base, members, how.seed, lambda: None), recognised)
     outputs = apart.keep_of(apart.left_out(heads), base, scales)
     return _variance(folds, outputs, cluster, np.random.default_rng(how.seed))
 

@@ -158,6 +158,7 @@ def _refine(inputs: Inputs, base: Path, listener: Listener) -> tuple[P2L, Card]:
 
 def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: Listener) -> tuple[P2L, Card]:
     """A static model and its card, which are in the output folder."""
+    from p2l_sdk.training.categories import Categories
     from p2l_sdk.training.static import fit_static, write_static
     from p2l_sdk.training.static_folds import folds_of
     from p2l_sdk.training.static_recipe import StaticRecipe
@@ -179,8 +180,9 @@ def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: List
         table, origin = table_of(base), f"Its token table is that of {source}."
     taught = _taught(config, data, feedback, listener)
     categories = _of_categories(config, data, feedback, folds_of(len(data.prompts), config.seed), listener)
+    category = None if config.by is None else Categories.of(data, config.by).number
     if config.teacher_weight is not None:  # whoever gives it wants the categories to teach
-        taught, categories = together(taught, categories), None
+        taught, categories, category = together(taught, categories), None, None
     with new_folder(config.output) as partial:
         fit = fit_static(
             data,
@@ -190,6 +192,7 @@ def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: List
             averaged=averaged,
             lessons=taught,
             categories=categories,
+            category=category,
             held_out=held_out,
             listener=listener,
         )

@@ -30,6 +30,7 @@ from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.familiarity import remember_prompts
 from p2l_sdk.training.group_error import group_error
 from p2l_sdk.training.listener import Listener
+from p2l_sdk.training.recognised import MOST_CATEGORIES
 from p2l_sdk.training.static_backbone import new_model, spec_of, standardise, vectors_of
 from p2l_sdk.training.static_choice import cross_validate, n_steps
 from p2l_sdk.training.static_folds import Folds
@@ -121,6 +122,7 @@ def fit_static(
     averaged: Leaderboard | None = None,
     lessons: Votes | None = None,
     categories: Votes | None = None,
+    category: np.ndarray | None = None,
     held_out: Votes | None = None,
     listener: Listener | None = None,
 ) -> StaticFit:
@@ -129,6 +131,8 @@ def fit_static(
     Args:
         categories: further lessons, those of `training.category_teacher`, which are learned from if cross-validation
             finds the model no worse with them, or if the votes are too few to tell.
+        category: `(n_prompts,)` number of each prompt's category, -1 for none, which part of the model learns to
+            recognise on the same condition; of more than 100 categories none is recognised.
         held_out: votes on other prompts, on the same LLMs, to measure the model on.
     """
     check_prompts(votes)
@@ -145,6 +149,8 @@ def fit_static(
     if recipe.copies is not None:
         folds = folds.with_copies(lambda prompts: vectors_of(backbone, encode(prompts)), recipe.copies, recipe.seed)
     options = [folds]
+    if category is not None and category.max() < MOST_CATEGORIES:
+        options = [replace(folds, category=category)]
     if categories is not None:
         options.append(replace(folds, lessons=ByPrompt.of_votes(with_lessons(learned, categories), recipe.feedback)))
     choice, folds, head = _fit_head(options, recipe, start, listener or Listener())
@@ -195,8 +201,8 @@ def _fit_head(
     folds = options[-1]
     lengths = recipe.lengths(len(folds.fold))
     keep = recipe.keep
-    if keep is None or recipe.steps is None or len(options) > 1:
-        bar = _Bar(listener, n_steps(lengths, len(folds.fold), len(options)))
+    if keep is None or recipe.steps is None or len(options) > 1 or folds.category is not None:
+        bar = _Bar(listener, n_steps(lengths, options))
         found = cross_validate(options, lengths, recipe.hidden_size, keep, start, bar.tick)
         if found is not None:
             bar.full()
@@ -213,7 +219,7 @@ def _group_error(folds: Folds, recipe: StaticRecipe, choice: Choice | None) -> f
     how = lengths[-1] if choice is None else next(steps for steps in lengths if steps.steps == choice.steps)
     keep = recipe.keep or 0.0
     scales = Scales(keep, keep, n_models) if choice is None else Scales(choice.keep, choice.level, n_models)
-    return group_error(folds, how, recipe.hidden_size, scales)
+    return group_error(folds, how, recipe.hidden_size, scales, 0.0 if choice is None else choice.recognised)
 
 
 class _Bar:

@@ -6,11 +6,11 @@ heads of all folds are trained at once. Of the departure from the averaged leade
 what is common to all LLMs on a prompt, and `keep` of what tells them apart. Those with the largest *sure* gain over the
 averaged leaderboard are taken: the gain less two standard errors (more where prompts are few: then the standard error
 is itself a guess, and the best of many shares is picked by luck) and less two nats, since a handful of votes may all
-have gone one way. What categories of prompts teach is learned, since the user named them, unless heads that did not
-learn it have a loss that is lower by more than a standard error. And `keep` has to pay for itself, or `level` would pay
-for routes that are noise: it is the share with the largest sure gain over none beside the same `level`, if that gain is
-sure by three standard errors. Where the first LLMs are nearly equal, a departure that the loss hardly shows changes the
-routes of many prompts.
+have gone one way. Categories of prompts are recognised (`recognised.py`: by how much, is chosen too) or teach the
+heads, since the user named them, unless heads that know none have a loss that is lower by more than a standard error.
+And `keep` has to pay for itself, or `level` would pay for routes that are noise: it is the share with the largest sure
+gain over none beside the same `level`, if that gain is sure by three standard errors. Where the first LLMs are nearly
+equal, a departure that the loss hardly shows changes the routes of many prompts.
 
 The model is the mean of the folds' heads, which is better than one head trained on all prompts.
 """
@@ -27,12 +27,14 @@ import torch
 from p2l_sdk.evaluation import Estimate
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.training.choice import CategoryGain, Choice
+from p2l_sdk.training.recognised import STEPS
 from p2l_sdk.training.static_folds import FOLDS, Folds, LossSums, Tick, vote_losses
 from p2l_sdk.training.static_heads import Heads, Scales, Steps, n_models_of
 from p2l_sdk.training.verdict import Verdict
 
 SHARES = (0.25, 0.5)  # of the prompts, for the learning curve
 _LEAST_FOR_CURVE = 60
+_RECOGNISED = (0.25, 0.5, 0.75)  # weights of the heads that recognise categories, beside those that learn alone
 _KEEPS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
 _SURE = 2.0, 60.0  # standard errors: 2 + 60 / (number of prompts)
 _SURE_ROUTES = 3.0, 150.0  # likewise, for what decides the routes to be kept at all
@@ -44,6 +46,7 @@ class _Candidate:
     folds: Folds
     how: Steps
     heads: Heads
+    recognised: float  # weight of those among them that recognise categories
     table: np.ndarray  # (len(grid), n_prompts) loss sums; its outputs, which are large, can be computed again
 
 
@@ -59,6 +62,7 @@ def cross_validate(
 
     Args:
         options: the prompts and votes; or, twice, to choose between: without the lessons of categories, and with them.
+            What is to be recognised is that of the first.
         lengths: the trainings to choose from, shortest first.
         hidden_size: of each fold's head.
         keep: both shares, if they are given.
@@ -72,19 +76,28 @@ def cross_validate(
     if (base := options[0].averaged(members)) is None:
         return None
     sums = LossSums(options[0])
-    candidates = []
     grid = shares_to_try(keep, options[0].feedback, n_models_of(averaged, options[0].feedback))
-    for folds in options:
-        for how in lengths:
-            heads = folds.train(base, members, how, hidden_size, tick)
-            candidates.append(_Candidate(folds, how, heads, sums.of(folds.left_out(heads), base, grid)))
-    gain = None
-    if len(options) > 1:
-        n = len(lengths)
-        gain = _category_gain(candidates[:n], candidates[n:], sums.weights)
-        candidates = candidates[n:] if gain.teach else candidates[:n]
+
+    def measured(folds: Folds, how: Steps, heads: Heads, recognised: float = 0.0) -> _Candidate:
+        return _Candidate(folds, how, heads, recognised, sums.of(folds.left_out(heads), base, grid))
+
+    candidates = [
+        measured(folds, how, folds.train(base, members, how, hidden_size, tick))
+        for folds, how in itertools.product(options, lengths)
+    ]
+    alone, gain = candidates[: len(lengths)], None
+    if options[0].category is not None:
+        recognise = options[0].recognise(base, members, lengths[0].seed, tick)
+        candidates += [
+            measured(options[0], each.how, each.heads.beside(recognise, share), share)
+            for each, share in itertools.product(alone, _RECOGNISED)
+        ]
+    if len(candidates) > len(alone):
+        gain = _category_gain(alone, candidates[len(alone) :], sums.weights)
+        candidates = candidates[len(alone) :] if gain.teach else alone
     best, scales = _choose([candidate.table for candidate in candidates], grid, sums.weights)
-    folds, how, heads = candidates[best].folds, candidates[best].how, candidates[best].heads
+    chosen = candidates[best]
+    folds, how, heads = chosen.folds, chosen.how, chosen.heads
     losses, weights, prompt = vote_losses(folds, folds.left_out(heads), base, scales)
     verdict = Verdict.of_losses(
         losses,
@@ -100,7 +113,8 @@ def cross_validate(
         keep=scales.keep,
         level=scales.level,
         verdict=verdict,
-        curve=_curve(folds, how, hidden_size, grid, sums, verdict, tick),
+        curve=_curve(chosen, hidden_size, grid, sums, verdict, tick),
+        recognised=chosen.recognised,
         categories=gain,
     )
     return choice, folds, heads.mean(base, averaged).shrunk(averaged, scales)
@@ -111,10 +125,12 @@ def batches(n_prompts: int, how: Steps) -> int:
     return -(-n_prompts // min(how.batch_size, n_prompts))
 
 
-def n_steps(lengths: Sequence[Steps], n_prompts: int, n_options: int) -> int:
+def n_steps(lengths: Sequence[Steps], options: Sequence[Folds]) -> int:
     """The most steps that `cross_validate` takes."""
-    curve = max(_steps_of_share(how, share) for how in lengths for share in SHARES) if lengths else 0
-    return n_options * sum(how.steps for how in lengths) + (0 if n_prompts < _LEAST_FOR_CURVE else curve)
+    curve = sum(max(_steps_of_share(how, share) for how in lengths) for share in SHARES)
+    alike = 0 if options[0].category is None else STEPS
+    curve = 0 if len(options[0].fold) < _LEAST_FOR_CURVE else curve + len(SHARES) * alike
+    return len(options) * sum(how.steps for how in lengths) + alike + curve
 
 
 def _category_gain(plain: Sequence[_Candidate], taught: Sequence[_Candidate], weights: np.ndarray) -> CategoryGain:
@@ -189,9 +205,10 @@ def _mean(sums: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
 
 
 def _curve(
-    folds: Folds, how: Steps, hidden_size: int, grid: Sequence[Scales], sums: LossSums, verdict: Verdict, tick: Tick
+    chosen: _Candidate, hidden_size: int, grid: Sequence[Scales], sums: LossSums, verdict: Verdict, tick: Tick
 ) -> tuple[tuple[int, float], ...]:
     """The losses of models that learn from shares of the prompts, measured on all of them as left out."""
+    folds, how = chosen.folds, chosen.how
     n = len(folds.fold)
     if n < _LEAST_FOR_CURVE:
         return ()
@@ -203,6 +220,8 @@ def _curve(
         shorter = replace(how, steps=_steps_of_share(how, share))
         shorter = replace(shorter, warmup_steps=max(1, min(how.warmup_steps, shorter.steps // 10)))
         heads = folds.train(base, members, shorter, hidden_size, tick)
+        if chosen.recognised:
+            heads = heads.beside(folds.recognise(base, members, how.seed, tick), chosen.recognised)
         table = sums.of(folds.left_out(heads), base, grid)
         _, scales = _choose([table], grid, sums.weights)
         points.append((round(share * n), float(table[grid.index(scales)].sum() / sums.weights.sum())))

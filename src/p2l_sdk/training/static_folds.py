@@ -14,6 +14,7 @@ from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.training.augmentation import VectorsWithCopies
 from p2l_sdk.training.data import ByPrompt
+from p2l_sdk.training.recognised import recognising_heads
 from p2l_sdk.training.static_heads import (
     Heads,
     Scales,
@@ -45,6 +46,7 @@ class Folds:
         feedback: the feedback model.
         fold: `(n_prompts,)` the fold of each prompt.
         lesson_vectors: what the heads read in training: the vectors, or now and then those of changed copies.
+        category: `(n_prompts,)` number of each prompt's category, -1 for none, for heads to recognise; None without.
     """
 
     vectors: torch.Tensor
@@ -53,6 +55,7 @@ class Folds:
     feedback: Feedback
     fold: np.ndarray
     lesson_vectors: torch.Tensor | VectorsWithCopies
+    category: np.ndarray | None = None
 
     @classmethod
     def of(cls, vectors: torch.Tensor, votes: Votes, lessons: ByPrompt, feedback: Feedback, seed: int) -> Folds:
@@ -89,6 +92,21 @@ class Folds:
         start = learnable(averaged, self.feedback)
         heads = Heads.new(start, self.vectors.shape[1], size, how.seed)
         return train_heads(heads, self.lesson_vectors, self.lessons, members, self.feedback, how, tick)
+
+    def recognise(self, averaged: torch.Tensor, members: list[np.ndarray], seed: int, tick: Tick) -> Heads:
+        """Heads that recognise the categories, one for each fold."""
+        assert self.category is not None
+        return recognising_heads(
+            self.vectors,
+            self.category,
+            self.lessons,
+            self.fold,
+            members,
+            averaged,
+            self.feedback,
+            seed=seed,
+            tick=tick,
+        )
 
     def left_out(self, heads: Heads) -> torch.Tensor:
         """`(n_prompts, n_outputs)` of every prompt, from the head that did not see it."""

@@ -98,6 +98,17 @@ class Heads:
         )
 
     @torch.no_grad()
+    def beside(self, other: Heads, share: float) -> Heads:
+        """Heads that return the mean of these, weighed by 1 - share, and of as many others: hidden layers side by
+        side."""
+        return Heads(
+            torch.cat([self.hidden, other.hidden], 2),
+            torch.cat([self.hidden_bias, other.hidden_bias], 2),
+            torch.cat([(1.0 - share) * self.out, share * other.out], 1),
+            (1.0 - share) * self.out_bias + share * other.out_bias,
+        )
+
+    @torch.no_grad()
     def shrunk(self, averaged: torch.Tensor, scales: Scales) -> Heads:
         """Keep a share of the departure from an averaged leaderboard; see `kept` for the arguments."""
         return Heads(self.hidden, self.hidden_bias, scaled(self.out, scales), kept(self.out_bias, averaged, scales))

@@ -1,0 +1,83 @@
+"""Heads that recognise categories of prompts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.training.data import ByPrompt
+from p2l_sdk.training.static_folds import Folds
+from p2l_sdk.votes.votes import Votes
+
+TRUTH = np.array([[1.0, 0.0, -1.0], [-1.0, 0.5, 0.5], [0.0, -1.0, 1.0]])  # a row of coefficients for each category
+N, WIDTH, PER_PROMPT = 600, 20, 6
+
+
+def prepared(apart: float = 3.0) -> tuple[Folds, torch.Tensor, list[np.ndarray]]:
+    """Prompts of three categories, whose vectors lie around three centres; the averaged leaderboards; the members."""
+    random = np.random.default_rng(0)
+    category = random.integers(0, 3, N)
+    centres = random.normal(size=(3, WIDTH)) * apart / np.sqrt(WIDTH)
+    vectors = torch.as_tensor(centres[category] + random.normal(size=(N, WIDTH)), dtype=torch.float32)
+    prompt = np.repeat(np.arange(N), PER_PROMPT)
+    a, b = np.array([(0, 1), (0, 2), (1, 2)])[random.integers(0, 3, len(prompt))].T
+    theta = TRUTH[category[prompt]]
+    rows = np.arange(len(prompt))
+    wins = random.random(len(prompt)) < 1.0 / (1.0 + np.exp(theta[rows, b] - theta[rows, a]))
+    names = tuple(str(i) for i in range(N))
+    votes = Votes(names, ("x", "y", "z"), prompt, a, b, np.where(wins, 0, 1), np.ones(len(prompt)))
+    folds = Folds.of(vectors, votes, ByPrompt.of_votes(votes, Feedback.BT), Feedback.BT, seed=0)
+    folds = replace(folds, category=category)
+    members = folds.members()
+    base = folds.averaged(members)
+    assert base is not None
+    return folds, base, members
+
+
+def test_prompts_that_were_left_out_get_the_leaderboard_of_their_category():
+    folds, base, members = prepared(apart=8.0)
+    heads = folds.recognise(base, members, 0, lambda: None)
+    outputs = folds.left_out(heads).numpy()
+    outputs -= outputs.mean(1, keepdims=True)
+    for category, truth in enumerate(TRUTH):
+        found = outputs[folds.category == category].mean(0)
+        np.testing.assert_allclose(found, truth - truth.mean(), atol=0.2)  # three standard errors of 1,200 votes
+
+
+def test_categories_that_cannot_be_told_apart_get_the_averaged_leaderboard():
+    folds, base, members = prepared(apart=0.0)
+    outputs = folds.left_out(folds.recognise(base, members, 0, lambda: None))
+    assert float((outputs - base[folds.fold, 0]).square().mean().sqrt()) < 0.2 * float(np.sqrt(np.square(TRUTH).mean()))
+
+
+def test_a_head_knows_no_vote_of_its_own_fold():
+    folds, base, members = prepared()
+    heads = folds.recognise(base, members, 0, lambda: None)
+    own = folds.fold[folds.votes.prompt] == 2
+    votes = replace(folds.votes, winner=np.where(own, 1 - folds.votes.winner, folds.votes.winner))
+    other = replace(folds, votes=votes, lessons=ByPrompt.of_votes(votes, Feedback.BT))
+    changed = other.recognise(base, members, 0, lambda: None)
+    for before, after in zip(heads.weights, changed.weights, strict=True):
+        assert torch.equal(before[2], after[2])
+        assert not torch.equal(before[1], after[1])
+
+
+def test_prompts_without_a_category_are_not_learned_as_one():
+    folds, base, members = prepared(apart=8.0)
+    some = np.where(np.arange(N) % 3 == 0, -1, folds.category)
+    heads = replace(folds, category=some).recognise(base, members, 0, lambda: None)
+    outputs, whole = (folds.left_out(x) for x in (heads, folds.recognise(base, members, 0, lambda: None)))
+    assert float((outputs - whole).abs().mean()) < 0.1
+
+
+@pytest.mark.parametrize("share", [0.25, 0.75])
+def test_heads_side_by_side_give_their_weighted_mean(share):
+    folds, base, members = prepared()
+    first = folds.recognise(base, members, 0, lambda: None)
+    second = folds.recognise(base, members, 1, lambda: None)
+    mean = (1.0 - share) * folds.left_out(first) + share * folds.left_out(second)
+    torch.testing.assert_close(folds.left_out(first.beside(second, share)), mean)
