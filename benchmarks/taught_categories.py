@@ -3,7 +3,8 @@
 Heads are trained in five folds over the training prompts and measured on the prompts that they did not see: on their
 votes, and by the score of the LLM that they rank first. No validation file is read.
 
-    weight            of what the categories teach, relative to the votes (0: they do not teach)
+    weight            of what the categories teach, relative to the votes (0: they do not teach); or "recognised", and
+                      the weight of the heads that recognise categories in the mean with those that learn from the votes
     cross-entropy     of the votes, at the shares kept that are best, in nats
     difference        to weight 0, with its standard error over prompts; a static model leaves the categories out where
                       it is above its standard error
@@ -31,6 +32,7 @@ from p2l_sdk import Scores, Votes
 from p2l_sdk.errors import P2LWarning
 from p2l_sdk.hub.folders import STATIC_MODEL
 from p2l_sdk.modeling.prompt_p2l import PromptEncoder
+from p2l_sdk.training.categories import Categories
 from p2l_sdk.training.category_teacher import category_lessons
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.static_backbone import new_model, spec_of, standardise
@@ -53,13 +55,17 @@ def drawn(file: Path, by: str, prompts: int | None, per_prompt: int | None, seed
     return replace(votes, categories={by: labels[votes.prompt]}), scores.scores[np.ix_(rows, known)]
 
 
-def measured(folds: Folds, recipe: StaticRecipe, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def measured(
+    folds: Folds, recipe: StaticRecipe, scores: np.ndarray, recognised: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each prompt, as left out: sum of the votes' losses, sum of their weights, gain of the LLM ranked first."""
     n_models = scores.shape[1]
     members = folds.members()
     base = folds.averaged(members)
     assert base is not None, "too few votes"
     heads = folds.train(base, members, recipe.lengths(len(scores))[-1], recipe.hidden_size, lambda: None)
+    if recognised:
+        heads = heads.beside(folds.recognise(base, members, recipe.seed, lambda: None), recognised)
     outputs, sums = folds.left_out(heads), LossSums(folds)
     table = sums.of(outputs, base, shares_to_try(None, folds.feedback, n_models))
     first = outputs[:, :n_models].numpy().argmax(1)
@@ -74,6 +80,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, help="so many random prompts (all)")
     parser.add_argument("--votes", type=int, help="so many random votes a prompt (all)")
     parser.add_argument("--weights", type=float, nargs="+", default=[0.5, 1.0, 3.0, 10.0])
+    parser.add_argument("--recognised", type=float, nargs="*", default=[0.25, 0.5, 0.75])
     parser.add_argument("--seed", type=int, default=0, help="of the draw, the folds and the training")
     args = parse(parser)
     torch.set_num_threads(THREADS)
@@ -85,20 +92,22 @@ def main() -> None:
     tokens = PromptEncoder(spec, Tokenizer.from_str(table.tokenizer.to_str()))(votes.prompts)
     vectors = standardise(new_model(spec, table, recipe), tokens, recipe)
     plain = Folds.of(vectors, votes, ByPrompt.of_votes(votes, feedback), feedback, args.seed)
+    plain = replace(plain, category=Categories.of(votes, args.by).number)
     without = None
     print("| prompts x votes | weight | cross-entropy | difference | routed |\n|---|---|---|---|---|")
-    for weight in (0.0, *args.weights):
+    ways = [(weight, 0.0) for weight in (0.0, *args.weights)] + [(0.0, share) for share in args.recognised]
+    for weight, share in ways:
         folds = plain
         if weight:
             taught = category_lessons(votes, args.by, feedback, weight, plain.fold, seed=args.seed)
             folds = replace(plain, lessons=ByPrompt.of_votes(with_lessons(votes, taught), feedback))
-        losses, weights, gain = measured(folds, recipe, scores)
+        losses, weights, gain = measured(folds, recipe, scores, share)
         without = losses if without is None else without
         (routed, error), (less, apart) = mean_and_error(gain), mean_and_error(losses - without, weights)
         size = f"{len(votes.prompts):,} x {args.votes or 'all'}"
         loss = losses.sum() / weights.sum()
         print(
-            f"| {size} | {weight:g} | {loss:.4f} | {less:+.4f} ± {apart:.4f} | {routed:+.4f} ± {error:.4f} |",
+            f"| {size} | {f'recognised {share:g}' if share else f'{weight:g}'} | {loss:.4f} | {less:+.4f} ± {apart:.4f} | {routed:+.4f} ± {error:.4f} |",
             flush=True,
         )
 

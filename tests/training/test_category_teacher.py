@@ -200,6 +200,7 @@ def test_categories_teach_unless_clearly_worse(difference, teach):
     assert gain.teach is teach
     assert f"{1.0 + difference:.4f} nats per vote if they teach, 1.0000 without" in gain.words
     assert ("worse: they do not teach" in gain.words) is not teach
+    assert CategoryGain(without=1.0, difference=Estimate(difference, 0.01, 400), spare=0.02).teach
 
 
 def test_a_text_model_is_taught_too(tmp_path):

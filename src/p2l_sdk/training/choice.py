@@ -15,15 +15,19 @@ class CategoryGain:
     Attributes:
         without: cross-validated loss of a model that learns from the votes alone, in nats per vote.
         difference: by how much it is higher if the categories teach as well; below 0 they help.
+        spare: how much higher it may be in any case. With many votes a standard error is next to nothing, and what a
+            category says is the same for all of its prompts, which steadies the routes.
     """
 
     without: float
     difference: Estimate
+    spare: float = 0.0
 
     @property
     def teach(self) -> bool:
-        """Whether the model learns from the categories: unless the loss is higher by more than a standard error."""
-        return self.difference.value <= (self.difference.standard_error or 0.0)
+        """Whether the model learns from the categories: unless the loss is higher by more than a standard error and
+        more than there is to spare."""
+        return self.difference.value <= max(self.difference.standard_error or 0.0, self.spare)
 
     @property
     def words(self) -> str:

@@ -7,10 +7,11 @@ what is common to all LLMs on a prompt, and `keep` of what tells them apart. Tho
 averaged leaderboard are taken: the gain less two standard errors (more where prompts are few: then the standard error
 is itself a guess, and the best of many shares is picked by luck) and less two nats, since a handful of votes may all
 have gone one way. Categories of prompts are recognised (`recognised.py`: by how much, is chosen too) or teach the
-heads, since the user named them, unless heads that know none have a loss that is lower by more than a standard error.
-And `keep` has to pay for itself, or `level` would pay for routes that are noise: it is the share with the largest sure
-gain over none beside the same `level`, if that gain is sure by three standard errors. Where the first LLMs are nearly
-equal, a departure that the loss hardly shows changes the routes of many prompts.
+heads, since the user named them, unless heads that know none have a loss that is lower by more than a standard error
+and by more than a hundredth of the gain. And `keep` has to pay for itself, or `level` would pay for routes that are
+noise: it is the share with the largest sure gain over none beside the same `level`, if that gain is sure by three
+standard errors. Where the first LLMs are nearly equal, a departure that the loss hardly shows changes the routes of
+many prompts.
 
 The model is the mean of the folds' heads, which is better than one head trained on all prompts.
 """
@@ -35,6 +36,7 @@ from p2l_sdk.training.verdict import Verdict
 SHARES = (0.25, 0.5)  # of the prompts, for the learning curve
 _LEAST_FOR_CURVE = 60
 _RECOGNISED = (0.25, 0.5, 0.75)  # weights of the heads that recognise categories, beside those that learn alone
+_SPARE = 0.01  # of what is gained over the averaged leaderboard, that may be lost where categories teach
 _KEEPS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
 _SURE = 2.0, 60.0  # standard errors: 2 + 60 / (number of prompts)
 _SURE_ROUTES = 3.0, 150.0  # likewise, for what decides the routes to be kept at all
@@ -134,13 +136,16 @@ def n_steps(lengths: Sequence[Steps], options: Sequence[Folds]) -> int:
 
 
 def _category_gain(plain: Sequence[_Candidate], taught: Sequence[_Candidate], weights: np.ndarray) -> CategoryGain:
-    """What the lessons of categories bring: the best of each side compared."""
+    """What the categories bring: the best of each side compared. The first row of a table with several is the averaged
+    leaderboard."""
     without, with_them = (
         min((candidate.table[candidate.table.sum(1).argmin()] for candidate in side), key=np.sum)
         for side in (plain, taught)
     )
     (loss, _), (gain, error) = _mean(without, weights), _mean(with_them - without, weights)
-    return CategoryGain(without=loss, difference=Estimate(gain, error, int((weights > 0).sum())))
+    averaged = _mean(plain[0].table[0], weights)[0] if len(plain[0].table) > 1 else loss
+    difference = Estimate(gain, error, int((weights > 0).sum()))
+    return CategoryGain(without=loss, difference=difference, spare=_SPARE * (averaged - loss))
 
 
 def shares_to_try(keep: float | None, feedback: Feedback, n_models: int) -> list[Scales]:
