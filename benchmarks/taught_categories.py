@@ -106,8 +106,9 @@ def main() -> None:
         (routed, error), (less, apart) = mean_and_error(gain), mean_and_error(losses - without, weights)
         size = f"{len(votes.prompts):,} x {args.votes or 'all'}"
         loss = losses.sum() / weights.sum()
+        way = f"recognised {share:g}" if share else f"{weight:g}"
         print(
-            f"| {size} | {f'recognised {share:g}' if share else f'{weight:g}'} | {loss:.4f} | {less:+.4f} ± {apart:.4f} | {routed:+.4f} ± {error:.4f} |",
+            f"| {size} | {way} | {loss:.4f} | {less:+.4f} ± {apart:.4f} | {routed:+.4f} ± {error:.4f} |",
             flush=True,
         )
 
