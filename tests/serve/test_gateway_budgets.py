@@ -107,7 +107,7 @@ ATTACKS: dict[str, tuple[list[dict], dict[str, Any]]] = {
                 "one_by_one": kind == "withheld",
             },
         )
-        for kind, n in (("early", 1), ("custom", 1), ("shares", 8), ("withheld", 1))
+        for kind, n in (("early", 1), ("custom", 1), ("shares", 8), ("framed", 8), ("withheld", 1))
     },
     "a prompt that is read, and counted, for each choice of a stream": (
         [ask(stream=True, max_tokens=16, n=10, messages=[{"role": "user", "content": "x " * 1000}])] * 40,

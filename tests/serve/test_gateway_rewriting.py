@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -14,8 +16,12 @@ from p2l_sdk.serve.gateway.request import BadRequest, ChatRequest
 from p2l_sdk.serve.gateway.size import Size
 
 pytest_plugins = ["billing_fixtures", "gateway_fixtures"]
+_EXPONENT = re.compile(r"[0-9.]+e[+-]?[0-9]+")
 MARK = {"type": "ephemeral", "ttl": "1h"}
-ODD = ["9e15", "1", "9e20", "1e5", "1E+15", "0.5", "é", "\U0001f600", "\x7f", "<'&>", '"', "\n", "x"]
+ODD = [
+    "9e15", "1", "9e20", "1e5", "1E+15", "1e300", "0.001e308", "7e-0000300", "5e-324", "1e-5", "1.0e0", "0.5", "é",
+    "\U0001f600", "\x7f", "<'&>", '"', "\n", "x",
+]  # fmt: skip
 
 
 def sent(text: str) -> Size:
@@ -27,12 +33,14 @@ def size(**fields: Any) -> Size:
 
 
 def forms(value: Any) -> list[str]:
-    """What writers of JSON make of it: Python's, with and without escapes, those for HTML, and JavaScript's."""
+    """What writers of JSON make of it: Python's, with and without escapes, those for HTML, JavaScript's, and engines of
+    templates that write numbers in full (llama.cpp's, minijinja's)."""
     html = json.dumps(value, ensure_ascii=False)
     for character in "<>&'":
         html = html.replace(character, f"\\u{ord(character):04x}")
     script = json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace("9e+20", "9" + "0" * 20)
-    return [json.dumps(value), json.dumps(value, ensure_ascii=False), html, script]
+    in_full = _EXPONENT.sub(lambda match: format(Decimal(match[0]), "f"), json.dumps(value))
+    return [json.dumps(value), json.dumps(value, ensure_ascii=False), html, script, in_full]
 
 
 @pytest.mark.parametrize("one", ODD)
@@ -54,7 +62,7 @@ def test_json_that_is_written_anew_is_no_more_than_what_is_set_aside(one, n):
             assert sum_of(sent(body % held)) - sum_of(sent(body % '"name":"f"')) >= most
 
 
-@pytest.mark.parametrize("one", ["9e20", "1e15"])
+@pytest.mark.parametrize("one", ["9e20", "1e15", "1e300", "1e-300"])
 def test_what_a_tool_said_is_counted_as_it_may_be_written_anew(one):
     text = f"[{','.join([one] * 300)}]"
     body = '{"model":"p2l","max_tokens":9,"messages":[{"role":"tool","tool_call_id":"c","content":%s}]}'

@@ -8,7 +8,7 @@ not count), lie (counts more than can be), html (bills, and sends no answer), ea
 fast (streams as fast as it is read), parts (counts the prompt in the first event of a stream, the answer in the last,
 and then nothing), byok (states a fee beside its own cost), early (counts only in the first event), custom (streams the
 input of a tool, without a count), blank (writes tokens without text), shares (streams choices, and counts and bills
-each, with its prompt),
+each, with its prompt), framed (the same, between a count of the prompt and an empty one),
 withheld (ends a stream with a filter's error before any text), stall (sends a piece, and bills all), 202, normal (reads
 a text in NFKC, a token for each byte), pretty (reads tools with indentation), window (reads as
 much as it has room for). Reasoning is counted beside the answer
@@ -145,14 +145,17 @@ class BillingLLMs:
             self._bill(name, 0, tokens)
             yield chunk
             await asyncio.sleep(5)
-        if behaviour == "shares":
+        if behaviour in ("shares", "framed"):
             each = tokens // (n := body.get("n") or 1)
             self._bill(name, (n - 1) * read, tokens)
             usage = json.dumps({"prompt_tokens": read, "completion_tokens": each, "total_tokens": read + each})
+            alone = 'data: {{"choices": [], "usage": {{"prompt_tokens": {}, "completion_tokens": 0}}}}\n\n'
+            yield alone.format(read) if behaviour == "framed" else ""
             for i in range(n):
                 yield f'data: {{"choices": [{{"index": {i}, "delta": {{"content": "{"x" * each}"}}}}]}}\n\n'
                 end = f'{{"index": {i}, "delta": {{}}, "finish_reason": "stop"}}'
                 yield f'data: {{"choices": [{end}], "usage": {usage}}}\n\n'
+            yield alone.format(0) if behaviour == "framed" else ""
             yield "data: [DONE]\n\n"
             return
         if behaviour in ("parts", "early"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import unicodedata
 from typing import Any
 
@@ -25,7 +26,8 @@ _BACKSLASH, _U = 0x5C, 0x75
 _SPACES_PER_TOKEN = 16  # of an indentation, at least
 _INDENT = 4  # spaces for each level, in the templates of Llama
 _KINDS = bytes.maketrans(b"123456789E", b"000000000e")
-_DIGITS = 21  # characters that a number with an exponent grows by, at most (JavaScript writes 9e20 in full)
+_EXPONENT = re.compile(rb"[0-9][eE][+-]?([0-9]+)(?=[\s,\]}]|$)")
+_DIGITS = 330  # characters that a number with an exponent grows by, at most: no float is beyond 1e308 or 1e-324
 _FRACTION = 2  # of a number that some write as 1.0
 _LISTS = frozenset(("enum", "required", "anyOf", "oneOf", "allOf", "examples"))  # keywords of a schema that are lists
 _JOINED = 5  # tokens, at most, that a template writes between two entries of a list: `" | "`
@@ -102,10 +104,17 @@ def rewritten(text: str, value: Any) -> int:
 
 
 def _of_numbers(plain: bytes) -> int:
-    """How much longer numbers in JSON are in full, with a fraction. What looks like one in a string counts too."""
+    """How much longer numbers in JSON are in full, with a fraction: llama.cpp and minijinja write all digits of 1e300.
+    What looks like one in a string counts too."""
     kinds = plain.translate(_KINDS, b" \t\r\n")
     ends = sum(kinds.count(end) for end in (b"0,", b"0]", b"0}"))
-    return _DIGITS * (kinds.count(b"0e0") + kinds.count(b"0e+0")) + _FRACTION * ends
+    found = _EXPONENT.finditer(plain) if b"0e" in kinds else ()
+    return sum(_digits(match[1].lstrip(b"0")) for match in found) + _FRACTION * ends
+
+
+def _digits(exponent: bytes) -> int:
+    """The digits that an exponent stands for, at most."""
+    return min(int(exponent or b"0"), _DIGITS) if len(exponent) <= 3 else _DIGITS
 
 
 def escaped(text: str) -> int:

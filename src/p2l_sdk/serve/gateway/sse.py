@@ -126,7 +126,8 @@ class Events:
     def _count(self, usage: dict[str, Any], choices: Any) -> None:
         self.usage = usage if self.usage is None else _merged(self.usage, usage, max)
         if not choices:
-            self._shares = None
+            if self.finished and usage.get("completion_tokens"):  # else one of the prompt, or an empty one
+                self._shares = None
         elif self._shares is not None and isinstance(choices, list) and isinstance(choices[0], dict):
             index = choices[0].get("index")
             if isinstance(index, int) and _tells(usage):
