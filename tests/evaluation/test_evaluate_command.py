@@ -72,6 +72,16 @@ def test_the_command_on_one_vote(vote_files):
     assert json.loads(result.stdout)["notes"][0].startswith("baseline votes: the votes do not determine")
 
 
+def test_what_is_said_of_the_prompts_is_said_once_and_not_of_the_baseline(vote_files, tmp_path):
+    votes = map(json.loads, (vote_files / "held.jsonl").read_text().splitlines())
+    long = tmp_path / "long.jsonl"
+    long.write_text("".join(json.dumps({**row, "prompt": f"{row['prompt']} {'word ' * 9000}"}) + "\n" for row in votes))
+    result = p2l_evaluate("--votes", long, "--baseline-votes", vote_files / "held.jsonl", "--json")
+    cut = [note for note in json.loads(result.stdout)["notes"] if "tokens" in note]
+    assert len(cut) == 1
+    assert cut[0].startswith("40 of 40 prompts have more than")
+
+
 def test_warnings_of_libraries_are_no_notes_on_the_baseline(vote_files, monkeypatch, capsys):
     from p2l_sdk.cli import cli
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +27,7 @@ from p2l_sdk.cli.common import (
     whole_type,
 )
 from p2l_sdk.cli.robustness import measure_robustness, robustness_options
-from p2l_sdk.errors import require_known
+from p2l_sdk.errors import P2LWarning, require_known
 
 if TYPE_CHECKING:
     from p2l_sdk.votes.votes import Votes
@@ -48,6 +50,20 @@ def read_votes(file: str, models: tuple[str, ...], columns: dict[str, Any]) -> V
     say_matched(matched(dict(zip(votes.models, own, strict=True))))
     place = np.array([places(models)[name] for name in own], dtype=votes.a.dtype)
     return replace(votes, models=models, a=place[votes.a], b=place[votes.b])
+
+
+@contextmanager
+def _noted(prefix: str = "") -> Iterator[list[str]]:
+    """Our warnings become notes for the report; those of other libraries stay warnings."""
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", P2LWarning)
+        yield notes
+    for warning in caught:
+        if issubclass(warning.category, P2LWarning):
+            notes.append(f"{prefix}{warning.message}")
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def _compare(
@@ -142,7 +158,8 @@ def evaluate(
         return
     name = model[0] if model else None
     from p2l_sdk import evaluation
-    from p2l_sdk.errors import P2LError, P2LWarning
+    from p2l_sdk.errors import P2LError
+    from p2l_sdk.evaluation.averaged import Averaged
     from p2l_sdk.evaluation.picture import save_evaluation
     from p2l_sdk.pictures import check_picture
     from p2l_sdk.votes.votes import Scores, warn_if_shared
@@ -161,14 +178,11 @@ def evaluate(
     for data, file in ((held_out, votes), (ratings, scores)):
         if data is not None and trained is not None:
             warn_if_shared(trained, data, Path(str(file)).name)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", P2LWarning)
-        report = evaluation.evaluate(p2l, held_out, ratings, baseline_votes=trained, **options)
-    for warning in caught:
-        if issubclass(warning.category, P2LWarning):
-            report.notes.append(f"baseline votes: {warning.message}")
-        else:  # from another library
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    with _noted("baseline votes: ") as notes:
+        averaged = None if trained is None else Averaged.of(trained, p2l.spec.feedback)
+    with _noted() as more:
+        report = evaluation.evaluate(p2l, held_out, ratings, baseline_votes=averaged, **options)
+    report.notes.extend(dict.fromkeys(notes + more))
     if as_json:
         print_json({"model": name or "embedded default", **report.to_dict()})
     else:
