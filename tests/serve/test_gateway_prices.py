@@ -252,6 +252,9 @@ REFUSALS: dict[str, tuple[int, dict[str, Any], str]] = {  # status, body, what i
     "Google": (400, {"error": {"message": "x", "code": "PROHIBITED_CONTENT"}}, "most"),
     "by words": (400, {"error": {"message": "x", "code": "sensitive_words_detected"}}, "most"),
     "nothing valid": (422, {"error": {"message": "no valid response generated", "code": "x"}}, "most"),
+    "SambaNova": (400, {"error": {"message": "Model did not output valid JSON. The output was truncated before "
+                                  "the maximum token limit was reached"}}, "most"),
+    "SambaNova's code": (400, {"error": {"message": "x", "code": "error_model_output"}}, "most"),
     "Groq": (400, {"error": {"message": "Failed", "code": "tool_use_failed", "failed_generation": "x"}}, "most"),
     "OpenRouter": (403, {"error": {"message": "flagged by moderation", "code": 403,
                                    "metadata": {"reasons": ["x"], "flagged_input": "x"}}}, "read"),

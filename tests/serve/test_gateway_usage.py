@@ -129,6 +129,16 @@ def test_a_template_may_write_around_a_request_and_its_messages(messages):
     assert tokens_read(request, dataclasses.replace(LLM, system="five."))[1] == text + 5 + 128 + 16 * (messages + 1)
 
 
+def test_what_is_written_around_documents_and_beside_calls_without_tools_is_set_aside():
+    """Granite's template writes 13 tokens for an empty document; LiteLLM adds a tool where Anthropic wants one."""
+    most = tokens_read(asked(), LLM)[1]
+    assert tokens_read(asked(documents=[{}] * 1000), LLM)[1] - most > 13 * 1000
+    for name, calls in (("tool_calls", []), ("function_call", None)):
+        called = asked(messages=[*HELLO, {"role": "assistant", "content": "a", name: calls}, *HELLO])
+        plain = asked(messages=[*HELLO, {"role": "assistant", "content": "a"}, *HELLO])
+        assert tokens_read(called, LLM)[1] - tokens_read(plain, LLM)[1] > 900
+
+
 def test_a_count_that_costs_more_than_was_set_aside_shows_that_the_prices_are_wrong():
     request = asked()
     quote = Quote.of(request, LLM, 0.0)
@@ -189,6 +199,22 @@ def test_sounds_that_a_count_does_not_tell_apart_are_paid_in_full():
     quote = Quote.of(request, whole, 0.0)
     usage = {"prompt_tokens": 100_000, "completion_tokens": 40}
     assert counted_cost(usage, request, whole, quote) == pytest.approx((100_000 * 100 + 40 * 20) / 1e6)
+
+
+@pytest.mark.parametrize("details", [{"prompt_tokens_details": {"audio_tokens": 375}}, {}])
+def test_sounds_that_only_the_total_holds_are_paid_as_such(details):
+    """Mistral's count of what Voxtral heard; older replies do not say what the rest is."""
+    sound = {"type": "input_audio", "input_audio": {"data": "A" * 64_000, "format": "mp3"}}
+    request = asked(messages=[{"role": "user", "content": [sound]}])
+    usage = {"prompt_tokens": 3, "completion_tokens": 41, "total_tokens": 419, **details}
+    for dear, settings in ((100, {}), (5.4, {"context": 32_000, "set_aside": "context"})):
+        llm = dataclasses.replace(LLM, prices=Prices(input=0.04, output=0.04, audio_input=dear), **settings)
+        found = counted_cost(usage, request, llm, Quote.of(request, llm, 0.0))
+        assert found == pytest.approx((3 * 0.04 + 41 * 0.04 + 375 * dear) / 1e6)
+    silent = dataclasses.replace(LLM, prices=Prices(input=10, output=20, audio_input=100))
+    usage = {"prompt_tokens": 3, "completion_tokens": 41, "total_tokens": 94}
+    reasoning = counted_cost(usage, asked(), silent, Quote.of(asked(), silent, 0.0))
+    assert reasoning == pytest.approx((3 * 10 + (41 + 50) * 20) / 1e6)  # no sound was sent: the rest is reasoning
 
 
 def test_a_sound_that_is_kept_in_a_cache_is_booked_at_what_was_set_aside_for_it():

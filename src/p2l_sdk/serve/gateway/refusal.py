@@ -29,7 +29,8 @@ _WROTE = (
     "tool_use_failed",
     "json_validate_failed",
     "output_parse_failed",
-)  # Groq's: of an answer that was written, and is billed
+    "error_model_output",
+)  # Groq's and SambaNova's: of an answer that was written, and is billed
 EMPTY_ACCOUNT = ("insufficient_quota", "billing_not_active")
 _REASONS = {  # codes that are reported as the reason; others are the upstream's own text
     CONTEXT, "invalid_api_key", *EMPTY_ACCOUNT, *MODERATED, "model_not_found", "unsupported_parameter",
@@ -49,6 +50,8 @@ _OF_CONTENT = re.compile(  # in the words of many vendors
 _OF_AN_ANSWER = re.compile(
     r"could not finish|model('s output| output| generated| produced)|generated (output|text|response|answer)"
     r"|parsing failed|no valid (response|output|answer|json)"
+    r"|(model|it) did not (output|generate|produce|return)|(output|response|answer) was (truncated|cut)"
+    r"|(max\w*|output) tokens? limit was reached"
     r"|(failed|unable) to (generate|parse the (output|response|answer))"
 )
 _OURS = "refused_by_upstream"

@@ -20,6 +20,8 @@ _MARK = re.compile(rb'(?<!\\)"cache\w*"\s*:(?!\s*(?:null|false))')  # in lower c
 _HIDDEN = re.compile(rb"\\u00(?:4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a])")  # a letter that is escaped, as no client does
 _TOOLS, _USUAL_TOOLS = 1000, 350  # tokens that vendors add before tools
 _AS_TOOLS = ("tools", "functions", "response_format")  # proxies make a tool of a schema for vendors that know none
+_PER_DOCUMENT = 16  # tokens that templates write around a document
+_CALLS = {"tool_calls", "function_call"}  # in a message; proxies add a tool for vendors that want one beside calls
 _PROMPTS, _PROMPT = ("prompt_mode", "safe_prompt"), 1000  # by which Mistral adds a system message; its tokens
 
 
@@ -75,7 +77,10 @@ class Size:
         text = held.text + sum(bytes_.get(name, 0) for name in _BILLED)
         most = max(sum(bytes_.values()) - held.inline, text)
         tools = [name for name in ("tools", "functions") if name in read]
-        other = held.other + (_TOOLS if any(name in read for name in _AS_TOOLS) else 0)
+        calls = any(isinstance(each, dict) and not _CALLS.isdisjoint(each) for each in values["messages"])
+        other = held.other + (_TOOLS if calls or any(name in read for name in _AS_TOOLS) else 0)
+        documents = values.get("documents")
+        other += _PER_DOCUMENT * len(documents) if isinstance(documents, list) else 0
         other += _PROMPT if any(values.get(name) for name in _PROMPTS) else 0
         grown = {
             name: _Growth.of(text, values[name], name in _AS_TOOLS)

@@ -164,6 +164,8 @@ class Charge:
             # other keys may ask for what is billed beside tokens
             what = overcharge(usage, self._request, self._llm, self.quote)
             self._overcharges.note(self._llm.name, self._request, self._key, what)
+            if what:
+                return self.quote.most
         return counted_cost(usage, self._request, self._llm, self.quote, written)
 
     def _note(self, failures: Sequence[tuple[str, UpstreamError]]) -> None:

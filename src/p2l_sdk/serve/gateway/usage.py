@@ -53,16 +53,24 @@ class Count:
         wrote: of all answers.
         cached: of those read, what came from the upstream's cache.
         stored: of those read, what was written into its cache.
+        heard: of those read, sound that is counted beside the prompt.
     """
 
     read: int
     wrote: int
     cached: int = 0
     stored: int = 0
+    heard: int = 0
 
     @classmethod
-    def readings(cls, usage: Mapping[str, Any]) -> tuple[Count, ...]:
-        """What a `usage` may mean; nothing if there is no count, or one of a request without a token."""
+    def readings(cls, usage: Mapping[str, Any], sounds: int = 0) -> tuple[Count, ...]:
+        """What a `usage` may mean; nothing if there is no count, or one of a request without a token.
+
+        Args:
+            usage: what the upstream says.
+            sounds: tokens of sound that the request may have: what the total holds beside prompt and answer may be
+                these (Mistral counts sound in the total and in `audio_tokens` alone).
+        """
         read, wrote = count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens"))
         if read is None or wrote is None:
             return ()
@@ -81,7 +89,13 @@ class Count:
         reads = [] if beside else [read]
         if beside or (kept and total >= read + kept + wrote):  # the rest may also be reasoning, as Google counts it
             reads.append(read + kept)
-        return tuple(cls(one, max(wrote, total - one), cached, stored) for one in reads if one)
+        found = [cls(one, max(wrote, total - one), cached, stored) for one in reads if one]
+        rest = total - read - wrote
+        if sounds and rest > 0:
+            named = _detail(usage, "prompt_tokens_details", "audio_tokens")
+            heard = named if 0 < named <= rest else min(rest, sounds)
+            found.append(cls(read + heard, wrote + rest - heard, cached, stored, heard))
+        return tuple(found)
 
 
 def counted_cost(
@@ -104,7 +118,8 @@ def counted_cost(
     stated = _stated(usage)
     if 0 < stated <= most or (stated > most and quote.stated):
         return min(stated, most)
-    counts = [count for count in Count.readings(usage) if count.wrote or written is None or not written.text]
+    sounds = request.n * sounds_read(request, llm)
+    counts = [count for count in Count.readings(usage, sounds) if count.wrote or written is None or not written.text]
     return min(max(_believed(usage, request, llm, quote, count) for count in counts), most) if counts else None
 
 
@@ -183,7 +198,7 @@ def _priced(usage: Mapping[str, Any], request: ChatRequest, llm: LLMConfig, coun
     prices, read, wrote, marked = llm.prices, count.read, count.wrote, request.size.kept
     cached = min(count.cached, read)
     stored = min(count.stored or (read if marked else 0), read - cached)
-    heard = _detail(usage, "prompt_tokens_details", "audio_tokens")
+    heard = count.heard or _detail(usage, "prompt_tokens_details", "audio_tokens")
     if not heard and (prices.audio_input or 0.0) > prices.input:
         heard = request.n * sounds_read(request, llm)
     said = _detail(usage, "completion_tokens_details", "audio_tokens") or (wrote if request.speaks else 0)
