@@ -39,6 +39,7 @@ def results() -> dict[str, type]:
         if module.name.split(".")[1] in ROOMS:
             for name, kind in vars(importlib.import_module(module.name)).items():
                 own = inspect.isclass(kind) and kind.__module__ == module.name and not name.startswith("_")
+                own = own and not getattr(kind, "_is_protocol", False)  # says what a result can, and is none
                 if own and hasattr(kind, "to_dict") and name not in PARTS:
                     found[f"{module.name[8:]}.{name}"] = kind
     return found
