@@ -79,10 +79,10 @@ def test_usual_tools_and_calls_count_little_more_than_their_bytes():
     assert size(tools=tools).other < 1000 + 60
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": json.dumps({"path": "x" * 999})}}
     found = size(messages=[{"role": "assistant", "content": None, "tool_calls": [call]}])
-    assert found.other < 50
+    assert 1000 <= found.other < 1000 + 50  # the tool that LiteLLM adds for Anthropic, beside calls without tools
     odd = {"name": "f", "arguments": "{'no': json"}  # as some LLMs write them
     found = size(messages=[{"role": "assistant", "tool_calls": [{**call, "function": odd}]}])
-    assert found.other == len("f")  # once more
+    assert found.other == 1000 + len("f")  # once more
 
 
 def test_what_is_too_deep_to_be_written_anew_is_refused():
@@ -114,7 +114,8 @@ THOUGHTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", THOUGHTS)
 def test_signatures_of_thoughts_are_three_tokens_for_each_character(name):
     found = size(messages=[{"role": "assistant", "content": "x", **THOUGHTS[name]}])
-    assert 3 * len(SIGNED) <= found.other < 3 * len(SIGNED) + 200
+    most = 3 * len(SIGNED) + 200 + (1000 if name.startswith("of ") else 0)  # beside calls, a tool that a proxy adds
+    assert 3 * len(SIGNED) <= found.other < most
     assert found.most >= len(SIGNED)
     assert found.strange == []
 
