@@ -7,7 +7,7 @@ votes, and by the score of the LLM that they rank first. No validation file is r
                       the weight of the heads that recognise categories in the mean with those that learn from the votes
     cross-entropy     of the votes, at the shares kept that are best, in nats
     difference        to weight 0, with its standard error over prompts; a static model leaves the categories out where
-                      it is above its standard error
+                      it is above its standard error and a hundredth of what is gained over the averaged leaderboard
     routed            score of the LLM ranked first, less that of the one that is best on all prompts
 
     python benchmarks/taught_categories.py --data ../shared/data/mmlu_pro [--by category] [--prompts 1000] [--votes 3]
@@ -63,9 +63,8 @@ def measured(
     members = folds.members()
     base = folds.averaged(members)
     assert base is not None, "too few votes"
-    heads = folds.train(base, members, recipe.lengths(len(scores))[-1], recipe.hidden_size, lambda: None)
-    if recognised:
-        heads = heads.beside(folds.recognise(base, members, recipe.seed, lambda: None), recognised)
+    how = recipe.lengths(len(scores))[-1]
+    heads = folds.train(base, members, how, recipe.hidden_size, lambda: None, recognised)
     outputs, sums = folds.left_out(heads), LossSums(folds)
     table = sums.of(outputs, base, shares_to_try(None, folds.feedback, n_models))
     first = outputs[:, :n_models].numpy().argmax(1)

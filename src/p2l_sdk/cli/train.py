@@ -23,7 +23,7 @@ _SETTINGS: dict[str, list[tuple[str, Any, str]]] = {
             "bt, bt_tie, rk, rk_reparam, grk, ba; of single answers: bernoulli, gaussian.  [by the votes]",
         ),
         ("teacher", str, "P2L model to learn from, beside the votes; several by commas: their mean."),
-        ("by", str, "Column of categories of prompts, whose leaderboards teach as well; the model needs no labels."),
+        ("by", str, "Column of categories of prompts, to recognise or to be taught by; the model needs no labels."),
         ("teacher-weight", float, "Weight of what is taught, relative to the votes.  [3]"),
         ("eval-votes", str, "Held-out votes, measured once, after training."),
         ("eval-scores", str, "Held-out scores, likewise."),

@@ -49,9 +49,7 @@ def group_error(folds: Folds, how: Steps, hidden_size: int, scales: Scales, reco
     base = apart.averaged(members)
     if base is None:
         return 0.0
-    heads = apart.train(base, members, how, hidden_size, lambda: None)
-    if recognised:
-        heads = heads.beside(apart.recognise(base, members, how.seed, lambda: None), recognised)
+    heads = apart.train(base, members, how, hidden_size, lambda: None, recognised)
     outputs = apart.keep_of(apart.left_out(heads), base, scales)
     return _variance(folds, outputs, cluster, np.random.default_rng(how.seed))
 

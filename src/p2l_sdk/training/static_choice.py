@@ -224,9 +224,7 @@ def _curve(
             return ()
         shorter = replace(how, steps=_steps_of_share(how, share))
         shorter = replace(shorter, warmup_steps=max(1, min(how.warmup_steps, shorter.steps // 10)))
-        heads = folds.train(base, members, shorter, hidden_size, tick)
-        if chosen.recognised:
-            heads = heads.beside(folds.recognise(base, members, how.seed, tick), chosen.recognised)
+        heads = folds.train(base, members, shorter, hidden_size, tick, chosen.recognised)
         table = sums.of(folds.left_out(heads), base, grid)
         _, scales = _choose([table], grid, sums.weights)
         points.append((round(share * n), float(table[grid.index(scales)].sum() / sums.weights.sum())))

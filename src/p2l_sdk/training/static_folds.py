@@ -87,11 +87,20 @@ class Folds:
             return None
         return as_outputs(boards, self.feedback)
 
-    def train(self, averaged: torch.Tensor, members: list[np.ndarray], how: Steps, size: int, tick: Tick) -> Heads:
-        """Heads of `size` hidden units, one for each fold."""
+    def train(
+        self,
+        averaged: torch.Tensor,
+        members: list[np.ndarray],
+        how: Steps,
+        size: int,
+        tick: Tick,
+        recognised: float = 0.0,
+    ) -> Heads:
+        """Heads of `size` hidden units, one for each fold; with this weight beside them, ones that recognise."""
         start = learnable(averaged, self.feedback)
         heads = Heads.new(start, self.vectors.shape[1], size, how.seed)
-        return train_heads(heads, self.lesson_vectors, self.lessons, members, self.feedback, how, tick)
+        heads = train_heads(heads, self.lesson_vectors, self.lessons, members, self.feedback, how, tick)
+        return heads.beside(self.recognise(averaged, members, how.seed, tick), recognised) if recognised else heads
 
     def recognise(self, averaged: torch.Tensor, members: list[np.ndarray], seed: int, tick: Tick) -> Heads:
         """Heads that recognise the categories, one for each fold."""
