@@ -217,6 +217,18 @@ def test_an_llm_that_bills_above_its_quote_is_out_for_keys_with_budgets(routing9
         assert f'p2l_overcharges_total{{model="{CHEAP}"}} 2.0' in server.metrics.exposition().decode()
 
 
+def test_a_count_that_proves_the_prices_wrong_is_booked_at_the_most(routing9, upstreams):
+    """What it was cut to would be less: 5 tokens of an answer of 9,000 were counted, and far too many read."""
+    upstreams.reset()
+    keys, key = team(10.0)
+    ask = {"model": CHEAP, "messages": HELLO, "max_tokens": 9000}
+    quote = Quote.of(asked(**ask), MODEL, 0.0)
+    with serving(routing9, config(upstreams, llms={CHEAP: {"prices": PRICES}}), keys) as server:
+        bill(upstreams, {"prompt_tokens": 50_000, "completion_tokens": 5})
+        assert httpx.post(f"{server.url}/chat/completions", content=json.dumps(ask), headers=TEAM).status_code == 200
+        eventually(lambda: key.spent == pytest.approx(quote.most, abs=2e-9))
+
+
 def test_what_one_key_is_billed_too_much_takes_the_llm_from_no_other():
     found, request, one = Overcharges(ServerMetrics()), asked(), team(10.0)[1]
     other = dataclasses.replace(one, name="other", digest=bytes(32))
