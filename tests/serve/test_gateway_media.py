@@ -99,6 +99,15 @@ def test_a_file_in_a_text_of_markdown_counts_as_one_that_may_have_sound(content)
     assert Quote.of(ChatRequest.parse(json.dumps(body).encode()), window, 0.0).read == pytest.approx(9000 * 7e-6)
 
 
+def test_files_of_the_vendors_account_that_a_text_names_count_as_files():
+    """As Qwen-Long reads them."""
+    messages = [
+        {"role": "system", "content": "fileid://file-fe-a,fileid://file-fe-b"},
+        {"role": "user", "content": "?"},
+    ]
+    assert size(messages=messages).other == 2 * UNKNOWN
+
+
 def test_addresses_in_a_text_that_are_no_files_are_text():
     text = "![a](https://x.example/a.png) [b](#data) url(data:font/woff2;base64,AAAA) a[0](data) `data:`"
     assert size(messages=[{"role": "user", "content": text}]).other == 0

@@ -60,7 +60,8 @@ _PER_CHARACTER = 9  # tokens, at most, of a character in base64 whose text is no
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*://")
 _ENTITY = 33  # tokens, at most, of an escape for HTML
 _HEAD = 1024  # bytes, in which a PDF may begin
-_IN_MARKDOWN = re.compile(r"\]\(\s*<?\s*[dD][aA][tT][aA]:")  # what stands before it in brackets may be of any length
+# an image in Markdown, before whose address text of any length may stand in brackets; a file of the vendor's account
+_IN_TEXT = re.compile(r"\]\(\s*<?\s*[dD][aA][tT][aA]:|[fF][iI][lL][eE][iI][dD]://")
 _FTYP_IMAGES = (b"hei", b"hev", b"mif", b"msf", b"avi")  # brands of images in the container of MP4
 
 
@@ -138,9 +139,9 @@ def tokens_if_text(address: str, form: Any = None) -> int:
 
 
 def files_in(text: str) -> int:
-    """How many files of any kind stand in a text, as an image does in Markdown, which proxies (New API, for Google's
-    LLMs) unpack."""
-    return len(_IN_MARKDOWN.findall(text))
+    """How many files of any kind stand in a text: as an image does in Markdown, which proxies (New API, for Google's
+    LLMs) unpack, or by the id that the vendor has given them (Qwen-Long reads `fileid://file-fe-...`)."""
+    return len(_IN_TEXT.findall(text))
 
 
 def is_known(address: str) -> bool:
