@@ -72,9 +72,32 @@ def test_what_is_written_into_a_cache_has_its_price_whether_it_was_asked_for_or_
     for usage in (
         {**TOKENS, "prompt_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 10}},
         {**TOKENS, "prompt_tokens_details": {"cached_tokens": 4, "cache_creation_tokens": 10}},
+        {**TOKENS, "prompt_tokens_details": {"cached_tokens": 4, "cache_creation_input_tokens": 10}},
+        {**TOKENS, "prompt_tokens_details": {"cached_tokens": 4, "cached_creation_tokens": 10}},
+        {**TOKENS, "prompt_tokens_details": {"cached_tokens": 14, "cached_read_tokens": 4, "cached_write_tokens": 10}},
+        {**TOKENS, "prompt_tokens_details": {"cached_tokens": 4, "cached_read_tokens": 4, "cached_write_tokens": 10}},
     ):
         assert cost(usage, llm) == pytest.approx(6 + 0.1 * 4 + 1.25 * 10 + 120)
+    folded = {"cached_tokens": 10, "cached_write_tokens": 10}  # Bifrost up to 1.6.0 leaves out what is 0
+    assert cost({**TOKENS, "prompt_tokens_details": folded}, llm) == pytest.approx(10 + 1.25 * 10 + 120)
     assert cost(TOKENS, llm) == pytest.approx(140)
+
+
+@pytest.mark.parametrize("settings", [{}, {"context": 9000, "set_aside": "context"}], ids=["size", "context"])
+def test_what_a_request_marks_was_written_unless_the_count_says_how_much_was(settings):
+    """`cached_tokens` alone may be what was put there just now, as litellm's count of Google's LLMs is."""
+    text = {"type": "text", "text": "Prove it", "cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    request = asked(messages=[{"role": "user", "content": [text]}])
+    llm = dataclasses.replace(with_prices(cached_input=0.1, cache_write=1.25), **settings)
+    assert cost({**TOKENS, **CACHED}, llm, request) == pytest.approx(2 * 20 + 120)
+    assert cost({**TOKENS, **CACHED}, llm) == pytest.approx(5 + 0.1 * 15 + 120)
+    details = CACHED["prompt_tokens_details"]
+    for told in (
+        {"prompt_tokens_details": {**details, "cache_creation_tokens": 0}},
+        {"prompt_tokens_details": {**details, "cached_read_tokens": 15}},
+        {"prompt_tokens_details": details, "cache_creation_input_tokens": 0},
+    ):
+        assert cost({**TOKENS, **told}, llm, request) == pytest.approx(2 * 5 + 0.1 * 15 + 120)
 
 
 CACHED = {"prompt_tokens_details": {"cached_tokens": 15}}

@@ -60,6 +60,31 @@ def test_a_field_of_another_shape_than_usual_is_refused_by_its_name(name):
     check_charges(request, (next(iter(fields)),))
 
 
+def kept(**more: Any) -> dict[str, Any]:
+    return {"type": "text", "text": "x", "cache_control": {"type": "ephemeral", **more}}
+
+
+@pytest.mark.parametrize("ttl", ["2592000s", "3600s", "1H", "", 3600, ["1h"], {"seconds": 3600}], ids=str)
+def test_nothing_is_kept_for_longer_than_an_hour(ttl):
+    """litellm makes a cache of what is marked for Google's LLMs, which is paid by the hour."""
+    message, mark = {"role": "user", "content": "x"}, {"type": "ephemeral", "ttl": ttl}
+    function = {"name": "f", "cache_control": mark}
+    for fields in (
+        {"messages": [{**message, "content": [kept(ttl=ttl)]}]}, {"messages": [{**message, "cache_control": mark}]},
+        {"tools": [{"type": "function", "function": function}]}, {"functions": [function]},
+        {"tools": [{"type": "function", "function": {"name": "f"}, "cache_control": mark}]},
+        {"prompt_cache_options": {"ttl": ttl}},
+    ):  # fmt: skip
+        with pytest.raises(BadRequest, match="'ttl'"):
+            check_charges(parsed(**fields), ())
+        check_charges(parsed(**fields), ("ttl",))
+    for name in ("scope", "seconds"):
+        with pytest.raises(BadRequest, match=f"'{name}'"):
+            check_charges(parsed(messages=[{**message, "content": [kept(**{name: "x"})]}]), ())
+    for usual in ({}, {"ttl": "5m"}, {"ttl": "1h"}, {"ttl": None}):
+        check_charges(parsed(messages=[{**message, "content": [kept(**usual)]}]), ())
+
+
 USUAL: list[dict[str, Any]] = [
     {"tool_choice": {"type": "function", "function": {"name": "f"}}},
     {"tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": True}},

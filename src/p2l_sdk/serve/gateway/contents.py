@@ -46,7 +46,8 @@ class Cost(Enum):
 
 ANY, PLAIN, NAMES = object(), object(), object()  # any JSON; text, a number or a truth; an object of such by any name
 _URL = (str, {"url": str, "detail": str, "format": str})
-_KEPT = {"type": str, "ttl": str}
+_HOUR = frozenset(("5m", "30m", "1h"))  # for longer, some bill a cache by the hour
+_KEPT = {"type": str, "ttl": _HOUR}
 _WORDS = {"text": str, "annotations": [NAMES]}
 _PARTS: dict[str, tuple[Cost, dict[str, Any]]] = {  # by type; `type` and `cache_control` may be in each
     "text": (Cost.TEXT, _WORDS),
@@ -121,7 +122,7 @@ FIELDS: dict[str, Any] = {  # of a request, those that are lists or objects
     "usage": (PLAIN, NAMES),
     "thinking": (PLAIN, NAMES),
     "reasoning": {"effort": str, "max_tokens": PLAIN, "enabled": PLAIN, "exclude": PLAIN, "summary": str},
-    "prompt_cache_options": {"mode": str, "ttl": str},
+    "prompt_cache_options": {"mode": str, "ttl": _HOUR},
     "documents": [(str, {"id": PLAIN, "title": str, "text": str, "content": str, "snippet": str, "url": str})],
 }  # fmt: skip
 
@@ -132,8 +133,8 @@ def strangers(value: Any, shape: Any) -> Iterator[str]:
 
     Args:
         value: JSON.
-        shape: a type (dict: any object); a list of one shape; an object by name; several, of which one must fit; or
-            `ANY`, `PLAIN`, `NAMES`.
+        shape: a type (dict: any object); a list of one shape; an object by name; words, of which it must be one;
+            several shapes, of which one must fit; or `ANY`, `PLAIN`, `NAMES`.
     """
     if shape is ANY or _says_nothing(value):
         return
@@ -151,6 +152,8 @@ def strangers(value: Any, shape: Any) -> Iterator[str]:
             yield from strangers(inner, shape[0])
     elif shape is dict and isinstance(value, dict):
         return
+    elif isinstance(shape, frozenset):
+        yield from () if isinstance(value, str) and value in shape else ("",)
     elif shape is NAMES and isinstance(value, dict):
         yield from (name for name, inner in value.items() if isinstance(inner, list | dict) and inner)
     elif not (isinstance(value, str | int | float) if shape is PLAIN else shape is str and isinstance(value, str)):
@@ -278,6 +281,8 @@ class Contents:
         if cost is None:
             self._note(kind if isinstance(kind, str) else "type")
         known = cost is not None
+        for other in strangers(part.get("cache_control"), _KEPT):
+            self._note(other or "cache_control")
         for name, value in part.items():
             if isinstance(value, str) and name in ("text", "thinking", "refusal"):
                 self._words(value)

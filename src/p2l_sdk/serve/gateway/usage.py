@@ -7,7 +7,7 @@ request has bytes, and no more written than were allowed: it bills tokens that n
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,10 @@ _MOST_USD = 10**6  # of one answer; a number may have more digits than a float h
 _TICK = 1e-10  # USD
 _ROUNDING = 1.01  # of a quote; what is above shows that the prices are wrong
 _CREATED = "cache_creation_input_tokens"
-_STORED = ("cache_write_tokens", "cache_creation_tokens")
+_STORED = (  # OpenAI's, litellm's, Bifrost's, New API's, Alibaba's and Envoy's names for what was written into a cache
+    "cache_write_tokens", "cache_creation_tokens", "cached_write_tokens", "cached_creation_tokens", _CREATED,
+)  # fmt: skip
+_OF_BIFROST = ("cached_read_tokens", "cached_write_tokens")  # whose `cached_tokens` may hold both
 _NO_PRICE = "it counts tokens that it wrote into its cache, and no price of them is known (`cache_write`)"
 _BESIDE_TEXT = 64  # tokens of an answer that are no text: its beginning and end, the frame of a tool call
 
@@ -54,6 +57,7 @@ class Count:
         cached: of those read, what came from the upstream's cache.
         stored: of those read, what was written into its cache.
         heard: of those read, sound that is counted beside the prompt.
+        tells: whether it says how many were written into the cache, be it none.
     """
 
     read: int
@@ -61,6 +65,7 @@ class Count:
     cached: int = 0
     stored: int = 0
     heard: int = 0
+    tells: bool = True
 
     @classmethod
     def readings(cls, usage: Mapping[str, Any], sounds: int = 0) -> tuple[Count, ...]:
@@ -78,8 +83,10 @@ class Count:
         reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
         if reasoning > wrote or not total:
             wrote += reasoning  # some count it beside the answer
-        cached = _detail(usage, "prompt_tokens_details", "cached_tokens")
+        split = _tells(usage, _OF_BIFROST)
+        cached = _detail(usage, "prompt_tokens_details", _OF_BIFROST[0] if split else "cached_tokens")
         stored = max(_detail(usage, "prompt_tokens_details", name) for name in _STORED)
+        tells = split or _tells(usage, _STORED) or count_of(usage.get(_CREATED)) is not None
         # Anthropic counts these beside the prompt, and so do proxies that pass them on; others repeat them as a part
         hit, made = (count_of(usage.get(name)) or 0 for name in ("cache_read_input_tokens", _CREATED))
         apart = hit > cached or made > stored
@@ -89,12 +96,12 @@ class Count:
         reads = [] if beside else [read]
         if beside or (kept and total >= read + kept + wrote):  # the rest may also be reasoning, as Google counts it
             reads.append(read + kept)
-        found = [cls(one, max(wrote, total - one), cached, stored) for one in reads if one]
+        found = [cls(one, max(wrote, total - one), cached, stored, tells=tells) for one in reads if one]
         rest = total - read - wrote
         if sounds and rest > 0:
             named = _detail(usage, "prompt_tokens_details", "audio_tokens")
             heard = named if 0 < named <= rest else min(rest, sounds)
-            found.append(cls(read + heard, wrote + rest - heard, cached, stored, heard))
+            found.append(cls(read + heard, wrote + rest - heard, cached, stored, heard, tells))
         return tuple(found)
 
 
@@ -196,7 +203,8 @@ def _priced(usage: Mapping[str, Any], request: ChatRequest, llm: LLMConfig, coun
     does not tell, all that may be audio is, and all that may be in a cache was put there."""
     assert llm.prices is not None
     prices, read, wrote, marked = llm.prices, count.read, count.wrote, request.size.kept
-    cached = min(count.cached, read)
+    # what is said to come from a cache may have been put there just now (litellm's count of Google's LLMs)
+    cached = min(count.cached, read) if count.tells or not marked else 0
     stored = min(count.stored or (read if marked else 0), read - cached)
     heard = count.heard or _detail(usage, "prompt_tokens_details", "audio_tokens")
     if not heard and (prices.audio_input or 0.0) > prices.input:
@@ -218,6 +226,12 @@ def estimated_cost(
     read, _ = tokens_read(request, llm)
     wrote = max(written.text / BYTES_PER_TOKEN, written.pieces) + (0 if whole else _UNDER_WAY * request.n)
     return min(llm.prices.fee + llm.prices.of(read, wrote), quote.most)
+
+
+def _tells(usage: Mapping[str, Any], names: Collection[str]) -> bool:
+    """Whether the details of the prompt have a number by one of these names, be it 0."""
+    details = usage.get("prompt_tokens_details")
+    return isinstance(details, Mapping) and any(count_of(details.get(name)) is not None for name in names)
 
 
 def _detail(usage: Mapping[str, Any], group: str, name: str) -> int:
