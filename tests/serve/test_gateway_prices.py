@@ -289,6 +289,8 @@ REFUSALS: dict[str, tuple[int, dict[str, Any], str]] = {  # status, body, what i
     "nothing valid": (422, {"error": {"message": "no valid response generated", "code": "x"}}, "most"),
     "SambaNova": (400, {"error": {"message": "Model did not output valid JSON. The output was truncated before "
                                   "the maximum token limit was reached"}}, "most"),
+    "vLLM": (400, {"error": {"message": "1 validation error for list[function-wrap[__log_extra_fields__()]]\n  Invalid "
+                             "JSON: EOF while parsing a string", "type": "BadRequestError"}}, "most"),
     "SambaNova's code": (400, {"error": {"message": "x", "code": "error_model_output"}}, "most"),
     "Groq": (400, {"error": {"message": "Failed", "code": "tool_use_failed", "failed_generation": "x"}}, "most"),
     "OpenRouter": (403, {"error": {"message": "flagged by moderation", "code": 403,

@@ -53,6 +53,7 @@ _OF_AN_ANSWER = re.compile(
     r"|(model|it) did not (output|generate|produce|return)|(output|response|answer) was (truncated|cut)"
     r"|(max\w*|output) tokens? limit was reached"
     r"|(failed|unable) to (generate|parse the (output|response|answer))"
+    r"|validation errors? for list\[function|eof while parsing"  # vLLM's of calls of tools that were cut
 )
 _OURS = "refused_by_upstream"
 _MOST_TEXT, _LONGEST_CODE = 4000, 100  # characters
