@@ -143,12 +143,16 @@ def _likeness(a: str, b: str) -> float:
     matcher = difflib.SequenceMatcher(None, a, b)
     if matcher.real_quick_ratio() < _CLOSE or matcher.quick_ratio() < _CLOSE or matcher.ratio() < _CLOSE:
         return 0.0
-    common = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    return matcher.ratio() + _BEGINNING * common / max(len(a), 1)
+    return matcher.ratio() + _BEGINNING * _beginning(a, b) / max(len(a), 1)
+
+
+def _beginning(a: str, b: str) -> int:
+    """The number of characters with which both texts begin."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _share_a_word(a: str, b: str) -> bool:
-    """Whether two names have a word in common, or two of which one may be a typing error, or begin with the other."""
+    """Whether two names have a word in common, or two of which one may be a typing error or a form of the other."""
     first, second = _words(a), _words(b)
     if not first or not second:  # names of digits and single letters
         return True
@@ -156,7 +160,7 @@ def _share_a_word(a: str, b: str) -> bool:
 
 
 def _same_word(a: str, b: str) -> bool:
-    begins = min(len(a), len(b)) > 2 and (a.startswith(b) or b.startswith(a))
+    begins = _beginning(a, b) >= max(3, _ALIKE * min(len(a), len(b)))  # coding, code
     return a == b or begins or sorted(a) == sorted(b) or difflib.SequenceMatcher(None, a, b).ratio() >= _ALIKE
 
 
