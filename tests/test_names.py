@@ -175,6 +175,26 @@ def test_an_unknown_name_is_told_those_that_begin_with_it():
         find_model(7, NAMES, "the list")
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["foo-bar", "xyz-7b", "acme-7b", "model-a", "human", "roberta", "company-chat", "house-model-v2", "my-llm",
+     "foo-mini", "baz-large"],
+)  # fmt: skip
+def test_a_name_that_is_like_none_is_told_none(name):
+    with pytest.raises(UnknownModelError, match=r"does not know; known: .* and \d+ more \("):
+        find_model(name, NAMES, "the list")
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("gtp-4o", "gpt-4o-"), ("lama-3.1-9b", "llama-3.1-"), ("mistrl-large", "mistral-large-"), ("quen-2.5", "qwen2.5-"),
+     ("my-gpt", "gpt-"), ("claudesonnet5", "claude-")],
+)  # fmt: skip
+def test_a_name_with_a_typing_error_is_told_the_nearest(name, near):
+    with pytest.raises(UnknownModelError, match=rf"(did you mean '|known of that name: ){near}"):
+        find_model(name, NAMES, "the list")
+
+
 def test_all_unclear_names_are_told_at_once():
     with pytest.raises(UnknownModelError, match=r"names 'gpt-9'.*; unclear too: 'nobody', 'kimi-k2'$"):
         find_models(["gpt-9", "gpt-4o-mini-2024-07-18", "nobody", "kimi-k2"], NAMES, "the list")

@@ -14,6 +14,7 @@ from typing import TypeVar
 from p2l_sdk.modeling.errors_p2l import CostError, ModelFormatError, P2LError, PromptError
 
 __all__ = [
+    "COMMON_WORDS",
     "LONGEST_NAME",
     "NEW_LINE",
     "NO_VOTES",
@@ -45,6 +46,11 @@ LONGEST_NAME = 100  # of an LLM in a message; a request may hold megabytes
 _MOST_NAMED = 20  # names listed in a message
 _MOST_SIMILAR, _MOST_OF_NAME = 4, 8  # those that may be meant; those that share a name without a version
 _CLOSE, _BEGINNING = 0.5, 0.2  # least similarity of a name to suggest; what a common beginning adds to it
+_ALIKE = 0.75  # least similarity of two words of which one may be a typing error
+_WORD = re.compile(r"[^\W\d_]{2,}")
+COMMON_WORDS = {  # of names of anything, which say nothing of what is meant
+    "chat", "instruct", "it", "latest", "llm", "model", "preview", "mini", "small", "large", "pro", "max", "base",
+}  # fmt: skip
 _DATES = re.compile(r"(?:-(?:20\d\d-?[01]\d-?[0-3]\d|[01]\d-20\d\d|[01]\d-?[0-3]\d|2\d[01]\d|latest))+$")
 _TUNED = re.compile(r"(?:-(?:instruct|it|chat))+$")
 NO_VOTES = "is it not there at all? docs/no-votes.md ('You have no votes') adds it, from ratings or votes"
@@ -119,14 +125,15 @@ class MissingExtraError(P2LError, ImportError):
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
-    """The known name closest in spelling to this one; None if there is no close one. Dates, makers in front and endings
-    of tuned weights do not count, and of names that are as close, the one that begins alike for longer is taken."""
+    """The known name closest in spelling to this one; None if there is no close one, or the two share no word, not even
+    a mistyped one. Dates, makers in front and endings of tuned weights do not count, and of names that are as close,
+    the one that begins alike for longer is taken."""
     wanted, best, most = _shorter(str(name)), None, (0.0, 0)
     for other in known:
         forms = _shorter(str(other))
         alike = max(_likeness(*pair) for pair in zip(wanted, forms, strict=True))
         found = (alike, -abs(len(forms[1]) - len(wanted[1])))
-        if alike >= _CLOSE and (best is None or found > most):
+        if alike >= _CLOSE and (best is None or found > most) and _share_a_word(wanted[0], forms[0]):
             best, most = other, found
     return best
 
@@ -136,8 +143,30 @@ def _likeness(a: str, b: str) -> float:
     matcher = difflib.SequenceMatcher(None, a, b)
     if matcher.real_quick_ratio() < _CLOSE or matcher.quick_ratio() < _CLOSE or matcher.ratio() < _CLOSE:
         return 0.0
-    common = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    return matcher.ratio() + _BEGINNING * common / max(len(a), 1)
+    return matcher.ratio() + _BEGINNING * _beginning(a, b) / max(len(a), 1)
+
+
+def _beginning(a: str, b: str) -> int:
+    """The number of characters with which both texts begin."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _share_a_word(a: str, b: str) -> bool:
+    """Whether two names have a word in common, or two of which one may be a typing error or a form of the other."""
+    first, second = _words(a), _words(b)
+    if not first or not second:  # names of digits and single letters
+        return True
+    return any(_same_word(one, other) for one in first for other in second)
+
+
+def _same_word(a: str, b: str) -> bool:
+    begins = _beginning(a, b) >= max(3, _ALIKE * min(len(a), len(b)))  # coding, code
+    return a == b or begins or sorted(a) == sorted(b) or difflib.SequenceMatcher(None, a, b).ratio() >= _ALIKE
+
+
+def _words(name: str) -> set[str]:
+    words = set(_WORD.findall(name))
+    return words - COMMON_WORDS or words
 
 
 def _shorter(name: str) -> tuple[str, str]:

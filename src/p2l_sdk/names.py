@@ -26,11 +26,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from p2l_sdk.errors import LONGEST_NAME, UnknownModelError, require_known
+from p2l_sdk.errors import COMMON_WORDS, LONGEST_NAME, UnknownModelError, require_known
 
 _MOST_OTHERS = 5  # names in a message, beside the first one
 _FEW = 4  # LLMs that may be meant by the beginning of a name
-_NO_FAMILY = {"chat", "instruct", "it", "latest", "model", "preview"}  # words that LLMs of any family have
 _KEPT = 16  # lists of LLMs whose names are kept in order
 _SAME, _DATE, _ENDING = 0, 1, 2  # bits of how two names differ
 _LATEST = "latest"
@@ -72,10 +71,11 @@ def _of_family(name: str, models: Sequence[str]) -> list[str]:
     """The LLMs that share most words with a name that says no version, such as `deepseek-chat`: no one is nearest."""
     if not isinstance(name, str) or re.search(r"\d", name):
         return []
-    words = set(re.findall(r"[a-z]+", normalised(name))) - _NO_FAMILY
-    shared = {model: len(words.intersection(re.findall(r"[a-z]+", model.lower()))) for model in models}
-    most = max(shared.values(), default=0)
-    return [model for model, n in shared.items() if n == most > 0]
+    words = set(re.findall(r"[a-z]{2,}", normalised(name)))
+    shared = {model: words.intersection(re.findall(r"[a-z]{2,}", model.lower())) for model in models}
+    shared = {model: common for model, common in shared.items() if common - COMMON_WORDS}
+    most = max(map(len, shared.values()), default=0)
+    return [model for model, common in shared.items() if len(common) == most]
 
 
 def find_models(names: Iterable[str], models: Sequence[str], what: str) -> dict[str, str]:

@@ -128,6 +128,12 @@ def test_evaluate(default, tmp_path):
             ("frontier", "x", "--cost", "1"),
             "No such option '--cost'. Did you mean '--budgets'? (see p2l frontier --help)",
         ),
+        (
+            ("aggregate", "x", "--cost", "0.1"),
+            "No such option '--cost'. A budget is for a command that chooses LLMs, as p2l route --cost USD; what LLMs "
+            "cost is --costs SOURCE (see p2l aggregate --help)",
+        ),
+        (("leaderboard", "x", "--budget", "1"), "A budget is for a command that chooses LLMs"),
         (("route", "x", "--costs", "0.1"), "'0.1' is no source of costs; give a file"),
         (("route", "x", "--costs", "0.1"), "a budget is another option: --cost 0.1 (cost=0.1)"),
         (("train", "--llm", "a"), "Did you mean '--llms'? ("),

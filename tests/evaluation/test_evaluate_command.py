@@ -82,6 +82,21 @@ def test_what_is_said_of_the_prompts_is_said_once_and_not_of_the_baseline(vote_f
     assert cut[0].startswith("40 of 40 prompts have more than")
 
 
+def test_what_votes_and_scores_both_cause_is_said_once(vote_files, tmp_path, routing9):
+    """As many of the votes' prompts are too long as of the scores', so that both say the same."""
+    votes = map(json.loads, (vote_files / "held.jsonl").read_text().splitlines())
+    long = [{**row, "prompt": f"{row['prompt']} {'word ' * 9000}"} for row in votes]
+    prompts = dict.fromkeys(row["prompt"] for row in long)
+    rated = [{"prompt": text, **dict.fromkeys(routing9.models, 0.5)} for text in prompts]
+    for name, rows in (("votes", long), ("scores", rated)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = p2l_evaluate("--votes", tmp_path / "votes.jsonl", "--scores", tmp_path / "scores.jsonl", "--json")
+    assert result.returncode == 0, result.stderr
+    cut = [note for note in json.loads(result.stdout)["notes"] if "tokens" in note]
+    assert len(cut) == 1
+    assert cut[0].startswith("40 of 40 prompts have more than")
+
+
 def test_warnings_of_libraries_are_no_notes_on_the_baseline(vote_files, monkeypatch, capsys):
     from p2l_sdk.cli import cli
 

@@ -324,6 +324,15 @@ def test_the_spend_limit_is_never_exceeded_in_any_part(cost, tmp_path):
         assert len(server.bodies) == n
 
 
+def test_a_status_after_which_an_answer_may_be_billed_is_assumed_at_its_most(tmp_path):
+    statuses = {"lost": 504, "failed": 424, "busy": 503, "down": 500}
+    with ScriptedServer({word: Script(status=status) for word, status in statuses.items()}) as server:
+        llms = config(server, "a", prices={"input": 1.0, "output": 1.0}, max_tokens=100)
+        found = collect([*statuses], llms, tmp_path / "a.jsonl", limits=Limits(attempts=1))
+    assert found.llms[0].n_failed == 4
+    assert found.spent == found.assumed == pytest.approx((len("lost") + len("failed") + 2 * (32 + 100)) / 1e6)
+
+
 def test_a_server_that_counts_no_tokens_is_assumed_to_have_used_all(tmp_path):
     with ScriptedServer({"*": Script(usage=None)}) as server:
         llms = config(server, "a", prices={"input": 1.0, "output": 1.0}, max_tokens=100)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -13,6 +15,7 @@ from gateway_llms import CHEAP, DEAR, HELLO, LLM, MIDDLE, TEAM, config, team
 from gateway_server import eventually, serving
 from upstreams import Reply
 
+from p2l_sdk.serve.gateway import catalogue
 from p2l_sdk.serve.gateway.catalogue import searches, token_prices, unpriced
 from p2l_sdk.serve.gateway.check import check
 from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
@@ -179,6 +182,29 @@ def test_all_parts_of_a_price_list_are_known_or_named():
     assert known("llm.example.com", "sonar", prices={"input": 1, "output": 2, "request": 0}).bounded
 
 
+STARTS = (None, "2000-01-01", "2020-01-01", "2900-01-01")  # of plans: two are over, one holds, one will
+
+
+@pytest.mark.parametrize(
+    ("plans", "prices"),
+    [
+        ([{"input": 1, "output": 2}, {}, {"input": 3, "output": 4, "cache_read": 1}], {"cached_input": 1}),
+        ([{}, {"cache_read": 1, "cache_write": 4}, {"input": 3, "output": 4}], {}),  # what is over is over
+        ([{}, {}, {"input": 3, "output": 4, "cache_read": 1}, {"input": 2, "output": 4}], {"cached_input": 2}),
+        ([{}, {}, {"input": 3, "output": 4}, {"input": 2, "output": 4, "input_audio": 2}], {"audio_input": 3}),
+        ([{}, {}, {"input": 3, "output": 4}, {"input": 2, "output": 4, "output_audio": 2}], {"audio_output": 4}),
+    ],
+)
+def test_what_a_dated_plan_has_no_price_for_is_text_there(plans, prices, monkeypatch):
+    types = pytest.importorskip("genai_prices.types")
+    dates = [start and types.StartDateConstraint(date.fromisoformat(start)) for start in STARTS]
+    usd = [types.ModelPrice(**{f"{name}_mtok": Decimal(n) for name, n in plan.items()}) for plan in plans]
+    dated = [types.ConditionalPrice(when, prices=plan) for when, plan in zip(dates, usd, strict=False)]
+    found = types.ModelInfo("x", types.ClauseEquals("x"), prices=dated)
+    monkeypatch.setattr(catalogue, "_found", lambda model, base_url: found)
+    assert token_prices("x", "https://api.example.com") == {"input": 3, "output": 4, **prices}
+
+
 def test_llms_that_search_by_themselves_are_known_by_their_names():
     for name in ("sonar-pro", "perplexity/sonar", "gpt-4o-search-preview", "groq/compound-mini", "x/y:online"):
         assert searches(name)
@@ -301,6 +327,7 @@ REFUSALS: dict[str, tuple[int, dict[str, Any], str]] = {  # status, body, what i
     "with a cost": (422, {"error": {"message": "no", "metadata": {"cost": 140e-6}}}, "counted"),
     "a fault with a count": (500, {"error": {"message": "no", "usage": TOKENS}}, "counted"),
     "counted as nothing": (400, {"error": {"message": "no"}, "usage": {"prompt_tokens": 0}}, "nothing"),
+    "OpenAI, invalid, as a fault": (500, {"error": {"message": "The model produced invalid content."}}, "most"),
 }  # fmt: skip
 
 
@@ -318,6 +345,36 @@ def test_an_error_that_may_be_billed_is_booked(name, routing9, upstreams):
         assert httpx.post(f"{server.url}/chat/completions", content=ask, headers=TEAM).status_code >= 400
         expected = {"nothing": 0.0, "read": quote.read, "most": quote.most, "counted": 140e-6}[what]
         eventually(lambda: key.spent == pytest.approx(expected, abs=2e-9))
+
+
+AT_WORK = (202, 408, 424, 499, 502, 504, 520, 524)  # an LLM failed at its work, or its answer was lost on the way
+BEFORE = (302, 401, 402, 405, 409, 410, 425, 429, 500, 501, 503, 521, 522, 523, 529)
+
+
+def test_a_status_is_booked_if_an_llm_was_at_work(routing9, upstreams):
+    upstreams.reset()
+    upstreams.always[CHEAP] = "no"
+    keys, key = team(1.0)
+    settings = config(upstreams, llms={CHEAP: {"prices": PRICES}}, attempts=1, breaker_failures=100)
+    most = Quote.of(asked(model=CHEAP), MODEL, 0.0).most
+    with serving(routing9, settings, keys) as server, httpx.Client(headers=TEAM) as client:
+        ask = json.dumps({"model": CHEAP, "messages": HELLO, "max_tokens": 100})
+        for n, status in enumerate((*AT_WORK, *BEFORE), 1):
+            upstreams.replies["no"] = Reply({"error": {"message": "no"}}, status=status)
+            assert client.post(f"{server.url}/chat/completions", content=ask).status_code >= 400
+            spent = pytest.approx(min(n, len(AT_WORK)) * most, abs=n * 2e-9)
+            eventually(lambda spent=spent: key.spent == spent)
+
+
+@pytest.mark.parametrize(("status", "calls"), [(424, 3), (499, 3), (401, 1)])
+def test_what_is_booked_and_may_be_mended_by_another_try_counts_among_the_attempts(status, calls, routing9, upstreams):
+    upstreams.reset()
+    upstreams.replies["no"] = Reply({"error": {"message": "no"}}, status=status)
+    upstreams.always[CHEAP] = "no"
+    with serving(routing9, config(upstreams, attempts=3, backoff=0.01)) as server:
+        ask = {"model": CHEAP, "messages": HELLO}
+        assert httpx.post(f"{server.url}/chat/completions", json=ask).status_code == 502
+    assert len(upstreams.seen) == calls
 
 
 def test_what_a_refusal_is_about():

@@ -221,6 +221,26 @@ def test_what_goes_wrong_is_shown_and_text_is_text(server, browser):
     page.close()
 
 
+@pytest.mark.parametrize(("width", "scheme"), [(320, "light"), (400, "dark")])
+def test_both_tables_fit_a_phone(width, scheme, server, browser, routing9):
+    page = browser.new_page(viewport={"width": width, "height": 880}, color_scheme=scheme)
+    busy = {"routes": 1234567, "calls": 1234567, "spend": 1234.5678, "errors": 12345}
+    table = {"traffic": [{"model": name, **busy} for name in routing9.models]}
+    page.route("**/v1/p2l/traffic", lambda route: route.fulfill(json=table))
+    page.goto(server.url)
+    page.fill("#prompt", PROMPT)
+    page.click("text=Ask")
+    page.wait_for_selector("#answer:visible")
+    page.wait_for_selector("#traffic:visible")
+    if os.environ.get("P2L_PAGE_PICTURE"):
+        page.screenshot(path=f"{os.environ['P2L_PAGE_PICTURE']}.{width}.png", full_page=True)
+    cut = "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth).length"
+    assert page.evaluate(cut) == 0
+    heads = page.locator("#traffic th:visible").all_inner_texts()
+    assert [" ".join(head.split()) for head in heads] == ["LLM", "calls answered", "spend, $", "calls failed"]
+    page.close()
+
+
 def test_on_a_router_it_chooses_among_the_llms_that_it_calls(browser, routing9):
     routed = ["gemma-2-9b-it", "qwen2.5-7b-instruct"]
     with Running(create_app(Engine(routing9), routed=routed)) as server:

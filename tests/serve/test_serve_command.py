@@ -52,6 +52,31 @@ def test_the_check_says_what_is_unknown(tmp_path, capsys):
     assert f"gemma2: by name only: the P2L model does not know it (did you mean {CHEAP!r}?), $1 per" in said
 
 
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ({"budget": 5}, "budget: $5 per response, for each routed request ($5000 for 1,000); "),
+        ({"mean_budget": 0.3}, "mean_budget: $0.3 per response, averaged over all routed requests ($300 for 1,000); "),
+    ],
+)
+def test_the_check_says_what_a_budget_means_and_that_one_in_another_unit_limits_nothing(budget, said, tmp_path, capsys):
+    path, [(name, usd)] = tmp_path / "router.yaml", budget.items()
+    path.write_text(json.dumps({**budget, "models": {CHEAP: LLM, "new-llm": {**LLM, "cost": 1}}}))
+    p2l("serve", "--model", "routing9", "--check", path)
+    out = capsys.readouterr().out
+    assert said in out
+    idle = f"{name}: the budget is USD per response, and no LLM costs more than $0.0001: it limits nothing"
+    assert f"warning: {idle} (${usd} for 1,000 responses would be {usd / 1000:g})" in out
+    path.write_text(json.dumps({name: 0.0002, "models": {CHEAP: LLM}}))
+    p2l("serve", "--model", "routing9", "--check", path)
+    out = capsys.readouterr().out
+    assert f"{name}: $0.0002 per response" in out
+    assert "limits nothing" not in out
+    path.write_text(json.dumps({name: 5, "models": {CHEAP: {**LLM, "prices": {"input": 1, "output": 1}}}}))
+    p2l("serve", "--model", "routing9", "--check", path)
+    assert "it limits nothing but requests that are far longer than usual ($5 for" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org"])
 def test_no_address_but_this_machine_without_a_key(host, monkeypatch):
     monkeypatch.delenv("P2L_API_KEYS", raising=False)

@@ -26,10 +26,11 @@ from p2l_sdk.modeling.limits_p2l import visible
 MENDABLE, BUG = 2, 70  # exit statuses; 70 is EX_SOFTWARE of sysexits.h
 _MOST_FRAMES = 4  # of this package, in a report
 _LONGEST = 20_000  # characters of a message: a value in it may be as long as a file
+_BUDGETS = ("--cost", "--budget", "--budgets", "--max-cost")
 _SAME = (  # options that mean the same, the commonest first
     ("--models", "--llms", "--llm", "--candidates", "--only"),
     ("--output", "--out", "--out-dir", "--output-dir", "--folder", "--directory"),
-    ("--cost", "--budget", "--budgets", "--max-cost"),
+    _BUDGETS,
     ("--column", "--text-column"),
 )
 _OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -76,6 +77,8 @@ def _of_usage(error: click.UsageError) -> str:
     takes_prompt = error.ctx is not None and any(p.name == "prompt" for p in error.ctx.command.params)
     if isinstance(error, click.NoSuchOption) and (same := _same_option(error)):
         return f"{error.message} Did you mean '{same}'? ({hint})"
+    if isinstance(error, click.NoSuchOption) and (meant := _of_budget(error)):
+        return f"{error.message} {meant} ({hint})"
     if takes_prompt and isinstance(error, click.NoSuchOption):
         hint = f"a prompt that starts with a dash goes behind --: {path} -- PROMPT; {hint}"
     elif takes_prompt and "extra argument" in error.message:
@@ -92,6 +95,14 @@ def _same_option(error: click.NoSuchOption) -> str | None:
     own = {option for parameter in error.ctx.command.params for option in parameter.opts}
     words = next((words for words in _SAME if error.option_name in words), ())
     return next((word for word in words if word in own), None)
+
+
+def _of_budget(error: click.NoSuchOption) -> str:
+    """What to say of a budget to a command that has none, but knows what LLMs cost; "" if it is nothing of the kind."""
+    own = [] if error.ctx is None else [option for parameter in error.ctx.command.params for option in parameter.opts]
+    if error.option_name not in _BUDGETS or "--costs" not in own:
+        return ""
+    return "A budget is for a command that chooses LLMs, as p2l route --cost USD; what LLMs cost is --costs SOURCE"
 
 
 def _file_option(command: click.Command, message: str) -> str:

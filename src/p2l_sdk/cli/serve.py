@@ -133,7 +133,7 @@ def _loaded(model: str | None, config: str | None, gateway: GatewayConfig | None
         found.require_ready(str(config))
         if aloud:
             say_matched(found.matched)
-        for text in found.ambiguous if aloud else ():
+        for text in (*found.ambiguous, *filter(None, [found.idle])) if aloud else ():
             say(f"p2l: {text}", err=True)
         unknown = [llm.name for llm in found.llms if not (llm.known or llm.fallback or llm.candidates)]
         if aloud and unknown:
@@ -152,6 +152,8 @@ def _print_check(found: Check, path: str) -> None:
         say(f"{llm.name}: {routed if llm.known else _by_name(llm)}, {cost}, {llm.base_url}")
     if any(not (llm.known or llm.candidates or llm.fallback) for llm in found.llms):
         say(f"an LLM that the P2L model does not know: {NO_VOTES}")
+    if found.budget:
+        say(found.budget)
     found.require_ready(path)
     for warning in found.warnings:
         say(f"warning: {warning}")

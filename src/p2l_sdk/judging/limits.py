@@ -9,11 +9,10 @@ from time import monotonic
 
 from p2l_sdk.errors import P2LError
 from p2l_sdk.mpg.measure.endpoint import QueryError
-from p2l_sdk.serve.gateway.call import retry_after
+from p2l_sdk.serve.gateway.call import RETRIED, at_work, retry_after
 from p2l_sdk.tables.settings import check_fields, count, number
 
-_RETRIED = ("connection", "timeout", "cut off", "garbage", "status 408", "status 409", "status 425", "status 429")
-_UNBILLED = ("connection", "status ")  # nothing was answered
+_RETRIED = ("connection", "timeout", "cut off", "garbage", *(f"status {status}" for status in RETRIED))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +55,10 @@ class Limits:
 
 
 def may_be_billed(error: QueryError) -> bool:
-    """Whether a failed query may have cost something: its answer had begun, or was only waited for in vain."""
-    return not error.kind.startswith(_UNBILLED)
+    """Whether a failed query may have cost something: its answer had begun, was only waited for in vain, or was lost on
+    its way."""
+    status = error.kind.removeprefix("status ")
+    return at_work(int(status)) if status.isdecimal() else error.kind != "connection"
 
 
 class Pace:

@@ -23,6 +23,7 @@ from p2l_sdk.names import find_models
 
 if TYPE_CHECKING:
     from p2l_sdk.routing.prices import PriceMatch
+    from p2l_sdk.tables.price_columns import PriceUnits
 
 GENAI_PRICES = "genai-prices"
 TOKENS = 500  # default length of the prompt, and of the answer
@@ -118,7 +119,8 @@ def load_costs(
             - a mapping {LLM: USD per response}, or {LLM: {"input_price": ..., "output_price": ...}} in USD per million
               tokens, optionally with its own "input_tokens" and "output_tokens";
             - the path of a .json or .yaml file with such a mapping, or of a table (`p2l_sdk.tables.files.KINDS`) with
-              the columns model and cost, or model and those four names (other columns are ignored);
+              the columns model and cost, or model and those four names, or names that say their unit, as "Input ($/1M
+              tokens)" does (other columns are ignored);
             - "genai-prices", or "genai-prices:together,openrouter" for the prices of these providers; see
               `routing.prices`.
         models: names of the model's LLMs.
@@ -254,6 +256,7 @@ def _read(path: Path) -> Any:
     from p2l_sdk.tables.json_files import read_json
     from p2l_sdk.tables.notation import require_one_notation
     from p2l_sdk.tables.places import placed
+    from p2l_sdk.tables.price_columns import price_units
     from p2l_sdk.tables.sources import table_errors
     from p2l_sdk.tables.text import path_of, read_text
 
@@ -268,12 +271,14 @@ def _read(path: Path) -> Any:
         if kind_of(path) is not None:
             read = read_rows(path)
             rows = [_known(row) for row in read]
+            units = price_units(dict.fromkeys(name for row in rows for name in row))
+            rows = [units.renamed(row) for row in rows]
             if not rows:
                 raise CostError(f"{str(path)!r} holds no costs: it has no row below the names of its columns")
             for name in ("cost", *_ENTRY):
                 with placed(lambda row: f"{str(path)!r}, {read.place(row)}"):
                     require_one_notation(name, [row.get(name) for row in rows])
-            return _distinct([_of_row(row, f"{str(path)!r}, {read.place(at)}") for at, row in enumerate(rows)])
+            return _distinct([_of_row(row, units, f"{str(path)!r}, {read.place(at)}") for at, row in enumerate(rows)])
         known = f".yaml, {KINDS}, or {GENAI_PRICES!r}"
         if path.exists() or is_data(path):
             raise CostError(no_table(path, known))
@@ -294,16 +299,15 @@ def _known(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _of_row(row: Mapping[str, Any], place: str) -> tuple[str, Any]:
-    from p2l_sdk.tables.columns import number_of
-
-    if "model" not in row or ("cost" not in row and "input_price" not in row):
+def _of_row(row: Mapping[str, Any], units: PriceUnits, place: str) -> tuple[str, Any]:
+    if "model" not in row or ("cost" not in row and ("input_price" not in row or units.doubt)):
+        doubt = f"; {units.doubt}" if units.doubt else ""
         raise CostError(
             f"{place}: a table of costs has the columns 'model' and 'cost' (USD per response), or "
-            f"'model', 'input_price' and 'output_price' (USD per million tokens); it has {', '.join(row)}"
+            f"'model', 'input_price' and 'output_price' (USD per million tokens); it has {', '.join(row)}{doubt}"
         )
     named = {"cost": row["cost"]} if "cost" in row else {key: row[key] for key in _ENTRY if key in row}
-    numbers = {key: value if math.isnan(number := number_of(value)) else number for key, value in named.items()}
+    numbers = {key: value if math.isnan(number := units.number(key, value)) else number for key, value in named.items()}
     return row["model"], numbers.get("cost", numbers)
 
 

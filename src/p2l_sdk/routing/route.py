@@ -22,12 +22,13 @@ def usd(amount: float) -> str:
     return f"{'-' if amount < 0 else ''}${digits}"
 
 
-def idle_budget(budget: float, dearest: float) -> str | None:
-    """What to say of a budget so far above the dearest LLM that it limits nothing, and may be in another unit."""
+def idle_budget(budget: float, dearest: float, but: str = "") -> str | None:
+    """What to say of a budget so far above the dearest LLM that it limits nothing, `but` what is named, and may be in
+    another unit."""
     if not budget > _FAR_ABOVE * dearest:
         return None
     return (
-        f"the budget is USD per response, and no LLM costs more than {usd(dearest)}: it limits nothing "
+        f"the budget is USD per response, and no LLM costs more than {usd(dearest)}: it limits nothing{but} "
         f"({usd(budget)} for 1,000 responses would be {budget / 1000:g})"
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,7 +36,7 @@ def context_window(model: str, base_url: str) -> int | None:
 
 def token_prices(model: str, base_url: str) -> Mapping[str, Any] | None:
     """Prices of an LLM in USD per million tokens, as `Prices` takes them, if its address and name are known. Of prices
-    that depend on the length of the prompt or on the time, the highest."""
+    that depend on the length of the prompt, on the hour or on the day (today and later), the highest."""
     found = _found(model, base_url)
     if found is None:
         return None
@@ -76,18 +77,37 @@ def _allowed(name: str, prices: Mapping[str, float]) -> float:
 
 
 def _billed(found: Any) -> dict[str, float]:
-    """The prices of an LLM that are above 0, by name; of several by hour the highest."""
-    plans = found.prices if isinstance(found.prices, list) else [found]
-    billed: dict[str, float] = {}
-    for plan in plans:
-        for name, price in vars(plan.prices).items():
-            if not name.startswith("_") and (usd := _highest(price)) > 0.0:
-                billed[name] = max(usd, billed.get(name, 0.0))
-    return billed
+    """The prices of an LLM that are above 0, by name; of several by hour or day the highest. Tokens for which a plan
+    has no price of their own, as those of a cache, are text there."""
+    stated = [{name: price for name, price in vars(plan).items() if price is not None} for plan in _plans(found)]
+    plans = [{name: _highest(price) for name, price in plan.items() if not name.startswith("_")} for plan in stated]
+    names = dict.fromkeys(name for plan in plans for name in plan)
+    billed = {name: max(plan.get(name, _as_text(name, plan)) for plan in plans) for name in names}
+    return {name: usd for name, usd in billed.items() if usd > 0.0}
+
+
+def _plans(found: Any) -> list[Any]:
+    """The prices of an LLM that may hold today or later. Of several, the package takes the last one that holds, so what
+    stands before one that has begun for good is over."""
+    if not isinstance(found.prices, list):
+        return [found.prices]
+    now = datetime.now(UTC)
+    begun = [at for at, plan in enumerate(found.prices) if _starts(plan) and plan.constraint.active(now)]
+    return [plan.prices for plan in found.prices[max(begun, default=0) :]]
+
+
+def _starts(plan: Any) -> bool:
+    return hasattr(plan.constraint, "start_date")
+
+
+def _as_text(name: str, plan: Mapping[str, float]) -> float:
+    if not name.endswith("_mtok"):
+        return 0.0
+    return plan.get("output_mtok" if name.startswith("output") else "input_mtok", 0.0)
 
 
 def _highest(price: Any) -> float:
-    """The highest of a price that may have tiers; 0 for None."""
+    """The highest of a price that may have tiers."""
     return max(float(part or 0) for part in (getattr(price, "base", price), *(t.price for t in _tiers(price))))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from p2l_sdk.errors import BudgetError, P2LError, nearest
 from p2l_sdk.names import find_model, find_models, meant
+from p2l_sdk.routing.route import idle_budget, usd
 from p2l_sdk.serve.gateway.address import read_key
 from p2l_sdk.serve.gateway.choice import Chooser
 from p2l_sdk.serve.gateway.config import GatewayConfig, costs, known_llms
@@ -50,12 +51,16 @@ class Check:
         missing_keys: environment variables that hold no key.
         budget_error: set if a budget of the config is below its cheapest LLM.
         unbounded: what to say of LLMs without a bound for budgets of keys; see `unbounded_note`.
+        budget: what the budget of the config means, in words; "" if it has none.
+        idle: what to say of such a budget that limits nothing, and may be in another unit; "" if it limits something.
     """
 
     llms: tuple[LLMCheck, ...]
     missing_keys: tuple[str, ...] = ()
     budget_error: BudgetError | None = None
     unbounded: str = ""
+    budget: str = ""
+    idle: str = ""
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -65,7 +70,7 @@ class Check:
     @property
     def warnings(self) -> list[str]:
         """What may not be meant so, in readable sentences."""
-        return [*self.ambiguous, *filter(None, [self.unbounded])]
+        return [*self.ambiguous, *filter(None, [self.idle, self.unbounded])]
 
     @property
     def ambiguous(self) -> list[str]:
@@ -134,7 +139,9 @@ def check(config: GatewayConfig, p2l: P2L) -> Check:
     places = [place for llm in config.models.values() for place in llm.places]
     keys = dict.fromkeys(place.api_key_env for place in places if place.api_key_env is not None)
     missing = tuple(key for key in keys if not read_key(key))
-    found = Check(tuple(llms), missing, unbounded=unbounded_note(config))
+    routed = [llm.cost for llm in llms if llm.known and llm.cost is not None]
+    budget, idle = _budget_notes(config, max(routed, default=None))
+    found = Check(tuple(llms), missing, unbounded=unbounded_note(config), budget=budget, idle=idle)
     return found if found.problems else replace(found, budget_error=_budget_error(config, p2l))
 
 
@@ -159,6 +166,20 @@ def _flat_note(names: Sequence[str]) -> str:
         f"read and written; give {'it' if one else 'them'} `prices` by the token, or `flat: true` if "
         f"{'its' if one else 'their'} cost is the same, as on a machine of one's own"
     )
+
+
+def _budget_notes(config: GatewayConfig, dearest: float | None) -> tuple[str, str]:
+    """What the budget of a config means, and what to say of it if it is far above the `dearest` LLM, USD per response;
+    "" where there is nothing to say."""
+    name, budget = ("budget", config.budget) if config.mean_budget is None else ("mean_budget", config.mean_budget)
+    if budget is None:
+        return "", ""
+    whose = "for each routed request" if config.mean_budget is None else "averaged over all routed requests"
+    means = f"{name}: {usd(budget)} per response, {whose} ({usd(1000 * budget)} for 1,000)"
+    by_token = any(llm.prices is not None for llm in config.models.values())
+    but = " but requests that are far longer than usual" if by_token else ""
+    idle = None if dearest is None else idle_budget(budget, dearest, but)
+    return f"{means}; what may be spent in a day or month is a budget of a key", f"{name}: {idle}" if idle else ""
 
 
 def _budget_error(config: GatewayConfig, p2l: P2L) -> BudgetError | None:

@@ -49,6 +49,7 @@ _CONNECT_SECONDS = 10.0
 _UNSENT = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError)  # no connection, so nothing was sent
 _LONGEST_HEADER = 256  # characters of one that is passed on
 _ABOUT_MONEY = (402, 429)
+_OWN_FAULT = 500  # and above: faults of the server, which may say that they are of an answer that it wrote
 _LARGEST_REFUSAL = 256 * 1024  # bytes
 _REASON_SECONDS = 2.0  # for that of a fault, which only may say what it cost
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
@@ -264,7 +265,8 @@ class Upstream:
             if status in _ABOUT_MONEY and (kind := Refusal.of(status, content, self.llm.name).kind) in EMPTY_ACCOUNT:
                 error.kind, error.final = kind, True  # a limit of rate passes, an empty account stays empty
         error.usage = usage_within(content)
-        error.worked = error.worked or reason is None  # nobody has read what it may say of a cost
+        said = status >= _OWN_FAULT and Refusal.of(status, content, self.llm.name).wrote
+        error.worked = error.worked or said or reason is None  # nobody has read what it may say of a cost
         return error
 
     def _refusal(self, response: aiohttp.ClientResponse, content: bytes) -> UpstreamError:
