@@ -19,7 +19,7 @@ The model is the mean of the folds' heads, which is better than one head trained
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -82,17 +82,12 @@ def cross_validate(
     def measured(folds: Folds, how: Steps, heads: Heads, recognised: float = 0.0) -> _Candidate:
         return _Candidate(folds, how, heads, recognised, sums.of(folds.left_out(heads), base, grid))
 
-    candidates, gain = (
-        [measured(options[0], how, options[0].train(base, members, how, hidden_size, tick)) for how in lengths],
-        None,
-    )
+    candidates, gain = [], None
+    for how in lengths:
+        candidates.append(measured(options[0], how, options[0].train(base, members, how, hidden_size, tick)))
     if (told := options[-1]).category is not None:
-        recognise = told.recognise(base, members, lengths[0].seed, tick)
-        heads = [told.train(base, members, how, hidden_size, tick) for how in lengths]
-        telling = [
-            measured(told, how, learned.beside(recognise, share) if share else learned, share)
-            for (how, learned), share in itertools.product(zip(lengths, heads, strict=True), _RECOGNISED)
-        ]
+        ways = _telling(told, base, members, lengths, hidden_size, tick)
+        telling = [measured(told, how, heads, share) for how, heads, share in ways]
         gain = _category_gain(candidates, telling, sums.weights)
         candidates = telling if gain.used else candidates
     best, scales = _choose([candidate.table for candidate in candidates], grid, sums.weights)
@@ -131,6 +126,22 @@ def n_steps(lengths: Sequence[Steps], options: Sequence[Folds]) -> int:
     alike = 0 if options[-1].category is None else STEPS
     curve = 0 if len(options[0].fold) < _LEAST_FOR_CURVE else curve + len(SHARES) * alike
     return len(options) * sum(how.steps for how in lengths) + alike + curve
+
+
+def _telling(
+    folds: Folds,
+    base: torch.Tensor,
+    members: list[np.ndarray],
+    lengths: Sequence[Steps],
+    hidden_size: int,
+    tick: Tick,
+) -> Iterator[tuple[Steps, Heads, float]]:
+    """Heads of each length that read which words tell the categories, and each beside some that recognise them."""
+    recognise = folds.recognise(base, members, lengths[0].seed, tick)
+    for how in lengths:
+        heads = folds.train(base, members, how, hidden_size, tick)
+        for share in _RECOGNISED:
+            yield how, heads.beside(recognise, share) if share else heads, share
 
 
 def _category_gain(plain: Sequence[_Candidate], told: Sequence[_Candidate], weights: np.ndarray) -> CategoryGain:
