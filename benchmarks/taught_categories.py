@@ -4,8 +4,8 @@ Heads are trained in five folds over the training prompts and measured on the pr
 votes, and by the score of the LLM that they rank first. No validation file is read.
 
     way               votes alone; "taught W", lessons of the categories, W times as heavy as the votes; "words",
-                      features of the words that tell categories; and "words, S recognised", the mean with heads that
-                      recognise categories, whose weight is S
+                      features of the words that tell categories; "words, S recognised", the mean with heads that
+                      recognise categories, whose weight is S; "words, S of routes", only in what tells LLMs apart
     cross-entropy     of the votes, at the shares kept that are best, in nats
     difference        to votes alone, with its standard error over prompts; a static model leaves the categories out
                       where it is above its standard error and a hundredth of the gain over the averaged leaderboard
@@ -40,6 +40,7 @@ from p2l_sdk.training.recognised import largest
 from p2l_sdk.training.static_backbone import new_model, spec_of, standardise
 from p2l_sdk.training.static_choice import shares_to_try
 from p2l_sdk.training.static_folds import Folds, LossSums
+from p2l_sdk.training.static_heads import Scales
 from p2l_sdk.training.static_recipe import StaticRecipe
 from p2l_sdk.training.teacher import with_lessons
 from p2l_sdk.training.token_table import table_of
@@ -59,7 +60,7 @@ def drawn(file: Path, by: str, prompts: int | None, per_prompt: int | None, seed
 
 
 def measured(
-    folds: Folds, recipe: StaticRecipe, scores: np.ndarray, recognised: float = 0.0
+    folds: Folds, recipe: StaticRecipe, scores: np.ndarray, recognised: Scales | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each prompt, as left out: sum of the votes' losses, sum of their weights, gain of the LLM ranked first."""
     n_models = scores.shape[1]
@@ -97,13 +98,15 @@ def main() -> None:
     category = largest(Categories.of(votes, args.by).number)
     words = WordFeatures.learned(tokens, category, plain.fold, len(table.vectors), args.seed, lambda: None)
     telling = plain.telling(category, words.beside(vectors, tokens))
-    ways = [("votes alone", plain, 0.0)]
+    ways: list[tuple[str, Folds, Scales | None]] = [("votes alone", plain, None)]
     for weight in args.weights:
         taught = category_lessons(votes, args.by, feedback, weight, plain.fold, seed=args.seed)
         lessons = ByPrompt.of_votes(with_lessons(votes, taught), feedback)
-        ways.append((f"taught {weight:g}", replace(plain, lessons=lessons), 0.0))
-    ways += [("words", telling, 0.0)]
-    ways += [(f"words, {share:g} recognised", telling, share) for share in args.recognised]
+        ways.append((f"taught {weight:g}", replace(plain, lessons=lessons), None))
+    ways += [("words", telling, None)]
+    for share in args.recognised:
+        ways.append((f"words, {share:g} recognised", telling, Scales(share, share, len(votes.models))))
+        ways.append((f"words, {share:g} of routes", telling, Scales(share, 0.0, len(votes.models))))
     without = None
     print("| prompts x votes | way | cross-entropy | difference | routed |\n|---|---|---|---|---|")
     for way, folds, share in ways:

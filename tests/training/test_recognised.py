@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.static_folds import Folds
+from p2l_sdk.training.static_heads import Scales
 from p2l_sdk.votes.votes import Votes
 
 TRUTH = np.array([[1.0, 0.0, -1.0], [-1.0, 0.5, 0.5], [0.0, -1.0, 1.0]])  # a row of coefficients for each category
@@ -74,10 +74,13 @@ def test_prompts_without_a_category_are_not_learned_as_one():
     assert float((outputs - whole).abs().mean()) < 0.1
 
 
-@pytest.mark.parametrize("share", [0.25, 0.75])
-def test_heads_side_by_side_give_their_weighted_mean(share):
+def test_heads_side_by_side_give_their_weighted_mean():
     folds, base, members = prepared()
     first = folds.recognise(base, members, 0, lambda: None)
     second = folds.recognise(base, members, 1, lambda: None)
-    mean = (1.0 - share) * folds.left_out(first) + share * folds.left_out(second)
-    torch.testing.assert_close(folds.left_out(first.beside(second, share)), mean)
+    one, other = folds.left_out(first), folds.left_out(second)
+    torch.testing.assert_close(folds.left_out(first.beside(second, Scales(0.25, 0.25, 3))), 0.75 * one + 0.25 * other)
+    apart = folds.left_out(first.beside(second, Scales(0.75, 0.0, 3)))
+    torch.testing.assert_close(apart.mean(1), one.mean(1))
+    mean = 0.25 * one + 0.75 * other
+    torch.testing.assert_close(apart - apart.mean(1, keepdim=True), mean - mean.mean(1, keepdim=True))

@@ -15,8 +15,7 @@ class CategoryGain:
     Attributes:
         without: cross-validated loss of a model that learns from the votes alone, in nats per vote.
         difference: by how much it is higher with the categories; below 0 they help.
-        spare: how much higher it may be in any case. With many votes a standard error is next to nothing, and what a
-            category says is the same for all of its prompts, which steadies the routes.
+        spare: how much higher it may be in any case: with many votes a standard error is next to nothing.
     """
 
     without: float
@@ -55,7 +54,8 @@ class Choice:
         verdict: the cross-validated loss beside that of the averaged leaderboard.
         curve: (number of prompts, cross-validated loss) of models trained on shares of the prompts, the last on all;
             empty if there are too few prompts.
-        recognised: weight of the part of the model that recognises categories; 0 without.
+        recognised: share of what tells LLMs apart that is from the part of the model that recognises categories.
+        recognised_level: likewise, of what is common to all LLMs on a prompt.
         categories: what they bring, where it was left to choose whether they are used.
     """
 
@@ -66,6 +66,7 @@ class Choice:
     verdict: Verdict
     curve: tuple[tuple[int, float], ...] = ()
     recognised: float = 0.0
+    recognised_level: float = 0.0
     categories: CategoryGain | None = None
 
     @property
@@ -97,7 +98,8 @@ class Choice:
             if self.level != self.keep:
                 chosen += f" of what tells LLMs apart, {self.level:g} of what is common to all on a prompt"
             if self.recognised:
-                chosen += f"; {self.recognised:.0%} of it from categories that are recognised"
+                of = "it" if self.recognised_level else "what tells LLMs apart"
+                chosen += f"; {self.recognised:.0%} of {of} from categories that are recognised"
             lines.append(f"{chosen}; {self.epochs:.2g} epochs")
             if not self.keep:
                 lines.append("these votes do not say which LLM is better on which prompt: every route is the same")

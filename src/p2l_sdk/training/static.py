@@ -34,7 +34,7 @@ from p2l_sdk.training.group_error import group_error
 from p2l_sdk.training.listener import Listener
 from p2l_sdk.training.recognised import largest
 from p2l_sdk.training.static_backbone import new_model, spec_of, standardise, vectors_of, with_words
-from p2l_sdk.training.static_choice import cross_validate, n_steps
+from p2l_sdk.training.static_choice import cross_validate, n_steps, recognised_of
 from p2l_sdk.training.static_folds import FOLDS, Folds
 from p2l_sdk.training.static_heads import (
     Heads,
@@ -235,7 +235,9 @@ def _group_error(folds: Folds, recipe: StaticRecipe, choice: Choice | None) -> f
     how = lengths[-1] if choice is None else next(steps for steps in lengths if steps.steps == choice.steps)
     keep = recipe.keep or 0.0
     scales = Scales(keep, keep, n_models) if choice is None else Scales(choice.keep, choice.level, n_models)
-    return group_error(folds, how, recipe.hidden_size, scales, 0.0 if choice is None else choice.recognised)
+    return group_error(
+        folds, how, recipe.hidden_size, scales, None if choice is None else recognised_of(choice, n_models)
+    )
 
 
 class _Bar:

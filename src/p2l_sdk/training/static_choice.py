@@ -8,7 +8,9 @@ averaged leaderboard are taken: the gain less two standard errors (more where pr
 is itself a guess, and the best of many shares is picked by luck) and less two nats, since a handful of votes may all
 have gone one way. Categories of prompts are read from words (`word_features.py`) and recognised (`recognised.py`; by
 how much of the model, is chosen too), since the user named them, unless heads that know none have a loss that is lower
-by more than a standard error and by more than a hundredth of the gain. And `keep` has to pay for itself, or `level`
+by more than a standard error and by more than a hundredth of the gain. What a category says is the same for all of its
+prompts, which steadies the routes: as much of what tells LLMs apart is recognised as costs no more than another
+hundredth of the gain. And `keep` has to pay for itself, or `level`
 would pay for routes that are noise: it is the share with the largest sure gain over none beside the same `level`, if
 that gain is sure by three standard errors. Where the first LLMs are nearly equal, a departure that the loss hardly
 shows changes the routes of many prompts.
@@ -35,7 +37,9 @@ from p2l_sdk.training.verdict import Verdict
 
 SHARES = (0.25, 0.5)  # of the prompts, for the learning curve
 _LEAST_FOR_CURVE = 60
-_RECOGNISED = (0.0, 0.25, 0.5, 0.75)  # weights of the heads that recognise categories, beside those that learn alone
+_RECOGNISED = (  # shares of the heads that recognise categories: of what tells LLMs apart, of what is common to all
+    *((0.25, 0.0), (0.25, 0.25), (0.5, 0.0), (0.5, 0.5), (0.75, 0.0), (0.75, 0.75)),
+)
 _SPARE = 0.01  # of what is gained over the averaged leaderboard, that may be lost with categories
 _KEEPS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
 _SURE = 2.0, 60.0  # standard errors: 2 + 60 / (number of prompts)
@@ -48,7 +52,7 @@ class _Candidate:
     folds: Folds
     how: Steps
     heads: Heads
-    recognised: float  # weight of those among them that recognise categories
+    recognised: Scales | None  # shares of those among them that recognise categories; None without
     table: np.ndarray  # (len(grid), n_prompts) loss sums; its outputs, which are large, can be computed again
 
 
@@ -79,7 +83,7 @@ def cross_validate(
     sums = LossSums(options[0])
     grid = shares_to_try(keep, options[0].feedback, n_models_of(averaged, options[0].feedback))
 
-    def measured(folds: Folds, how: Steps, heads: Heads, recognised: float = 0.0) -> _Candidate:
+    def measured(folds: Folds, how: Steps, heads: Heads, recognised: Scales | None = None) -> _Candidate:
         return _Candidate(folds, how, heads, recognised, sums.of(folds.left_out(heads), base, grid))
 
     candidates, gain = [], None
@@ -87,9 +91,9 @@ def cross_validate(
         candidates.append(measured(options[0], how, options[0].train(base, members, how, hidden_size, tick)))
     if (told := options[-1]).category is not None:
         ways = _telling(told, base, members, lengths, hidden_size, tick)
-        telling = [measured(told, how, heads, share) for how, heads, share in ways]
+        telling = [measured(told, how, heads, shares) for how, heads, shares in ways]
         gain = _category_gain(candidates, telling, sums.weights)
-        candidates = telling if gain.used else candidates
+        candidates = _steadiest(telling) if gain.used else candidates
     best, scales = _choose([candidate.table for candidate in candidates], grid, sums.weights)
     chosen = candidates[best]
     folds, how, heads = chosen.folds, chosen.how, chosen.heads
@@ -109,7 +113,8 @@ def cross_validate(
         level=scales.level,
         verdict=verdict,
         curve=_curve(chosen, hidden_size, grid, sums, verdict, tick),
-        recognised=chosen.recognised,
+        recognised=chosen.recognised.keep if chosen.recognised else 0.0,
+        recognised_level=chosen.recognised.level if chosen.recognised else 0.0,
         categories=gain,
     )
     return choice, folds, heads.mean(base, averaged).shrunk(averaged, scales)
@@ -135,13 +140,31 @@ def _telling(
     lengths: Sequence[Steps],
     hidden_size: int,
     tick: Tick,
-) -> Iterator[tuple[Steps, Heads, float]]:
+) -> Iterator[tuple[Steps, Heads, Scales | None]]:
     """Heads of each length that read which words tell the categories, and each beside some that recognise them."""
     recognise = folds.recognise(base, members, lengths[0].seed, tick)
     for how in lengths:
         heads = folds.train(base, members, how, hidden_size, tick)
-        for share in _RECOGNISED:
-            yield how, heads.beside(recognise, share) if share else heads, share
+        yield how, heads, None
+        for keep, level in _RECOGNISED:
+            shares = Scales(keep, level, n_models_of(base, folds.feedback))
+            yield how, heads.beside(recognise, shares), shares
+
+
+def _steadiest(telling: Sequence[_Candidate]) -> list[_Candidate]:
+    """Those that recognise the most of what tells LLMs apart, of all that lose no more by it than there is to spare."""
+    losses = [float(candidate.table.sum(1).min()) for candidate in telling]
+    most_lost = min(losses) + _SPARE * (float(telling[0].table[0].sum()) - min(losses))
+    kept = [0.0 if candidate.recognised is None else candidate.recognised.keep for candidate in telling]
+    most = max(share for share, loss in zip(kept, losses, strict=True) if loss <= most_lost)
+    return [candidate for candidate, share in zip(telling, kept, strict=True) if share == most]
+
+
+def recognised_of(choice: Choice, n_models: int) -> Scales | None:
+    """The shares of the heads that recognise categories in what was chosen; None without."""
+    if not choice.recognised:
+        return None
+    return Scales(choice.recognised, choice.recognised_level, n_models)
 
 
 def _category_gain(plain: Sequence[_Candidate], told: Sequence[_Candidate], weights: np.ndarray) -> CategoryGain:

@@ -98,9 +98,9 @@ class Folds:
         how: Steps,
         size: int,
         tick: Tick,
-        recognised: float = 0.0,
+        recognised: Scales | None = None,
     ) -> Heads:
-        """Heads of `size` hidden units, one for each fold; with this weight beside them, ones that recognise."""
+        """Heads of `size` hidden units, one for each fold; with these shares beside them, ones that recognise."""
         start = learnable(averaged, self.feedback)
         heads = Heads.new(start, self.vectors.shape[1], size, how.seed)
         heads = train_heads(heads, self.lesson_vectors, self.lessons, members, self.feedback, how, tick)
