@@ -1,13 +1,14 @@
-"""What categories of prompts teach a static model (`p2l train --by COLUMN`), at several weights.
+"""What categories of prompts bring to a static model (`p2l train --by COLUMN`).
 
 Heads are trained in five folds over the training prompts and measured on the prompts that they did not see: on their
 votes, and by the score of the LLM that they rank first. No validation file is read.
 
-    weight            of what the categories teach, relative to the votes (0: they do not teach); or "recognised", and
-                      the weight of the heads that recognise categories in the mean with those that learn from the votes
+    way               votes alone; "taught W", lessons of the categories, W times as heavy as the votes; "words",
+                      features of the words that tell categories; "words, S recognised", the mean with heads that
+                      recognise categories, whose weight is S; "words, S of routes", only in what tells LLMs apart
     cross-entropy     of the votes, at the shares kept that are best, in nats
-    difference        to weight 0, with its standard error over prompts; a static model leaves the categories out where
-                      it is above its standard error and a hundredth of what is gained over the averaged leaderboard
+    difference        to votes alone, with its standard error over prompts; a static model leaves the categories out
+                      where it is above its standard error and a hundredth of the gain over the averaged leaderboard
     routed            score of the LLM ranked first, less that of the one that is best on all prompts
 
     python benchmarks/taught_categories.py --data ../shared/data/mmlu_pro [--by category] [--prompts 1000] [--votes 3]
@@ -35,12 +36,15 @@ from p2l_sdk.modeling.prompt_p2l import PromptEncoder
 from p2l_sdk.training.categories import Categories
 from p2l_sdk.training.category_teacher import category_lessons
 from p2l_sdk.training.data import ByPrompt
+from p2l_sdk.training.recognised import largest
 from p2l_sdk.training.static_backbone import new_model, spec_of, standardise
 from p2l_sdk.training.static_choice import shares_to_try
 from p2l_sdk.training.static_folds import Folds, LossSums
+from p2l_sdk.training.static_heads import Scales
 from p2l_sdk.training.static_recipe import StaticRecipe
 from p2l_sdk.training.teacher import with_lessons
 from p2l_sdk.training.token_table import table_of
+from p2l_sdk.training.word_features import WordFeatures
 
 
 def drawn(file: Path, by: str, prompts: int | None, per_prompt: int | None, seed: int) -> tuple[Votes, np.ndarray]:
@@ -56,7 +60,7 @@ def drawn(file: Path, by: str, prompts: int | None, per_prompt: int | None, seed
 
 
 def measured(
-    folds: Folds, recipe: StaticRecipe, scores: np.ndarray, recognised: float = 0.0
+    folds: Folds, recipe: StaticRecipe, scores: np.ndarray, recognised: Scales | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each prompt, as left out: sum of the votes' losses, sum of their weights, gain of the LLM ranked first."""
     n_models = scores.shape[1]
@@ -78,7 +82,7 @@ def main() -> None:
     parser.add_argument("--by", default="category", help="the column of categories")
     parser.add_argument("--prompts", type=int, help="so many random prompts (all)")
     parser.add_argument("--votes", type=int, help="so many random votes a prompt (all)")
-    parser.add_argument("--weights", type=float, nargs="+", default=[0.5, 1.0, 3.0, 10.0])
+    parser.add_argument("--weights", type=float, nargs="*", default=[3.0])
     parser.add_argument("--recognised", type=float, nargs="*", default=[0.25, 0.5, 0.75])
     parser.add_argument("--seed", type=int, default=0, help="of the draw, the folds and the training")
     args = parse(parser)
@@ -91,21 +95,26 @@ def main() -> None:
     tokens = PromptEncoder(spec, Tokenizer.from_str(table.tokenizer.to_str()))(votes.prompts)
     vectors = standardise(new_model(spec, table, recipe), tokens, recipe)
     plain = Folds.of(vectors, votes, ByPrompt.of_votes(votes, feedback), feedback, args.seed)
-    plain = replace(plain, category=Categories.of(votes, args.by).number)
+    category = largest(Categories.of(votes, args.by).number)
+    words = WordFeatures.learned(tokens, category, plain.fold, len(table.vectors), args.seed, lambda: None)
+    telling = plain.telling(category, words.beside(vectors, tokens))
+    ways: list[tuple[str, Folds, Scales | None]] = [("votes alone", plain, None)]
+    for weight in args.weights:
+        taught = category_lessons(votes, args.by, feedback, weight, plain.fold, seed=args.seed)
+        lessons = ByPrompt.of_votes(with_lessons(votes, taught), feedback)
+        ways.append((f"taught {weight:g}", replace(plain, lessons=lessons), None))
+    ways += [("words", telling, None)]
+    for share in args.recognised:
+        ways.append((f"words, {share:g} recognised", telling, Scales(share, share, len(votes.models))))
+        ways.append((f"words, {share:g} of routes", telling, Scales(share, 0.0, len(votes.models))))
     without = None
-    print("| prompts x votes | weight | cross-entropy | difference | routed |\n|---|---|---|---|---|")
-    ways = [(weight, 0.0) for weight in (0.0, *args.weights)] + [(0.0, share) for share in args.recognised]
-    for weight, share in ways:
-        folds = plain
-        if weight:
-            taught = category_lessons(votes, args.by, feedback, weight, plain.fold, seed=args.seed)
-            folds = replace(plain, lessons=ByPrompt.of_votes(with_lessons(votes, taught), feedback))
+    print("| prompts x votes | way | cross-entropy | difference | routed |\n|---|---|---|---|---|")
+    for way, folds, share in ways:
         losses, weights, gain = measured(folds, recipe, scores, share)
         without = losses if without is None else without
         (routed, error), (less, apart) = mean_and_error(gain), mean_and_error(losses - without, weights)
         size = f"{len(votes.prompts):,} x {args.votes or 'all'}"
         loss = losses.sum() / weights.sum()
-        way = f"recognised {share:g}" if share else f"{weight:g}"
         print(
             f"| {size} | {way} | {loss:.4f} | {less:+.4f} ± {apart:.4f} | {routed:+.4f} ± {error:.4f} |",
             flush=True,

@@ -88,7 +88,14 @@ def backbone_config(kind: str):
     return {
         "static": lambda: (StaticConfig(vocab_size=vocab, embedding_size=16), static),
         "quantized": lambda: (
-            StaticConfig(vocab_size=vocab, embedding_size=16, norm_power=0.5, length_feature=True, quantized=True),
+            StaticConfig(
+                vocab_size=vocab,
+                embedding_size=16,
+                norm_power=0.5,
+                length_feature=True,
+                word_features=3,
+                quantized=True,
+            ),
             static,
         ),
         "llama": lambda: (LlamaConfig(**small, **heads), {"pooling": "last", "cls_token": "<|cls|>"}),
@@ -117,7 +124,8 @@ def build_model(kind: str, feedback: str = "grk", seed: int = 0, **fields):
         else:
             parameter.data += 0.3 * torch.randn_like(parameter)
     if kind == "quantized":
-        model.backbone.scale.data = 0.01 + 0.02 * torch.rand_like(model.backbone.scale)
+        for scale in (model.backbone.scale, model.backbone.words.scale):
+            scale.data = 0.01 + 0.02 * torch.rand_like(scale)
         model.backbone.length.data = torch.tensor([1.0, 0.8, 0.5, 2.0])
     return model
 

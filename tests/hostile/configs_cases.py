@@ -136,6 +136,7 @@ CASES = [
     *(_field("backbone_config", value, "damaged|backbone") for value in (None, [], 5, "x", {}, {"model_type": None})),
     *(_backbone("norm_power", value, "norm_power is") for value in (-1, 1.5, 1e308, "1", None, [1])),
     *(_backbone("vocab_size", value, "vocab_size is|shape") for value in (0, -3, 10**12, "11", 11.0, True, 12)),
+    *(_backbone("word_features", value, "word_features is|shape") for value in (-1, 10**9, 2.0, "2", None, True, 0, 3)),
     *(_backbone("embedding_size", value, "embedding_size is|shape") for value in (0, -3, 10**12, None, 5)),
     *(_backbone("quantized", value, "quantized is|must be int8|shape|missing") for value in ("x", 1, True)),
     _backbone("auto_map", {"AutoModel": "evil.E"}),

@@ -95,7 +95,7 @@ def _familiar(name: str, value: Callable[[Tensors], np.ndarray]) -> Callable[[Pa
     def damaged(place: Path) -> Path:
         folder = copy_of("static", place)
         edited(folder / "config.json", lambda config: config | {"familiarity": 2})
-        known = {"centre": np.zeros(4), "directions": np.eye(2, 4), "precision": np.ones(3), "average": np.zeros(4)}
+        known = {"centre": np.zeros(6), "directions": np.eye(2, 6), "precision": np.ones(3), "average": np.zeros(6)}
         known |= {"quantiles": np.linspace(1, 2, 21), "error": np.zeros(2)}
         known[name] = value(known)
         whole = {f"head.familiarity.{key}": tensor.astype(np.float32) for key, tensor in known.items()}
@@ -152,7 +152,7 @@ CASES = [
     *_pair("llama", "int-head", _set(COEFS, lambda x: (x * 100).astype(np.int8)), "of type I8", "must be floating"),
     *_pair("static", "missing", lambda t: t.pop(COEFS), f"no tensor '{COEFS}'", "it is missing"),
     *_pair("static", "one-more", lambda t: t.update(more=np.ones(3, np.float32)), "a tensor 'more'", "no such tensor"),
-    *_pair("static", "head-of-two", _set(COEFS, lambda x: x[:2]), "has the shape (2, 4)", "has the shape"),
+    *_pair("static", "head-of-two", _set(COEFS, lambda x: x[:2]), "has the shape (2, 6)", "has the shape"),
     *_pair("static", "nan", _set("backbone.table", _one(np.nan)), "holds NaN", "holds NaN"),
     *_pair("static", "int", _set("backbone.table", lambda x: x.astype(np.int32)), "of type I32", "must be floating"),
     Case("transformers-missing", _by_transformers(lambda t: t.pop(Q)), says="lack the tensor.*would be random"),
@@ -162,7 +162,7 @@ CASES = [
     *_of_familiarity("descending", "quantiles", lambda t: t["quantiles"][::-1], "does not ascend"),
     *_of_familiarity("below-zero", "quantiles", lambda t: t["quantiles"] - 5, "does not ascend"),
     *_of_familiarity("error", "error", lambda t: t["error"] - 1, "negative numbers"),
-    *_of_familiarity("rank", "directions", lambda t: np.eye(3, 4), "has the shape (3, 4)"),
+    *_of_familiarity("rank", "directions", lambda t: np.eye(3, 6), "has the shape (3, 6)"),
     *_of_familiarity("width", "centre", lambda t: np.zeros(5), "has the shape (5,)"),
     *_of_familiarity("nan", "average", lambda t: t["average"] * np.nan, "holds NaN"),
     _adapter("nothing", lambda t: None, ""),

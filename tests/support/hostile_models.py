@@ -29,10 +29,13 @@ def _static() -> Path:
     tokenizer.save(str(folder / "tokenizer.json"))
     rng = np.random.default_rng(0)
     tensors = {"backbone.table": (len(vocab), 4), "backbone.log_weight": (len(vocab),)}
-    tensors |= {"head.coefs.weight": (len(NAMES), 4), "head.coefs.bias": (len(NAMES),)}
+    tensors |= {"backbone.words.table": (len(vocab), 2), "backbone.words.idf": (len(vocab),)}
+    tensors |= {"head.coefs.weight": (len(NAMES), 6), "head.coefs.bias": (len(NAMES),)}
     weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in tensors.items()}
+    weights["backbone.words.idf"] = 1.0 + np.abs(weights["backbone.words.idf"])
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     backbone = {"model_type": "p2l_static", "vocab_size": len(vocab), "embedding_size": 4, "norm_power": 1.0}
+    backbone["word_features"] = 2
     config = {"model_type": "p2l", "models": NAMES, "feedback": "bt", "costs": dict.fromkeys(NAMES, 0.001)}
     config |= {"pooling": "pooler", "chat": False, "max_prompt_tokens": 64, "backbone_config": backbone}
     (folder / "config.json").write_text(json.dumps(config))

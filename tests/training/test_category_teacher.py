@@ -171,10 +171,10 @@ def trained(tmp_path, name: str, found, **settings) -> tuple[np.ndarray, Choice 
 def test_categories_that_tell_which_llm_is_better_teach_and_the_choice_says_so(tmp_path):
     found = rows(n_prompts=400)
     _, choice = trained(tmp_path, "offered", found, by="topic", epochs=10.0)
-    assert choice.categories.teach
+    assert choice.categories.used
     taught = choice.categories.without + choice.categories.difference.value
-    assert f"{taught:.4f} nats per vote if they teach" in choice.words[0]
-    assert choice.words[0].endswith("they teach")
+    assert f"{taught:.4f} nats per vote with them" in choice.words[0]
+    assert choice.words[0].endswith("they are used")
     assert choice.words[0] in (tmp_path / "offered" / "README.md").read_text()
 
 
@@ -194,13 +194,13 @@ def test_categories_that_have_nothing_to_do_with_the_llms_do_no_harm(tmp_path):
     assert np.abs(told - plain).max() > 0.05
 
 
-@pytest.mark.parametrize(("difference", "teach"), [(-0.02, True), (0.009, True), (0.011, False)])
-def test_categories_teach_unless_clearly_worse(difference, teach):
+@pytest.mark.parametrize(("difference", "used"), [(-0.02, True), (0.009, True), (0.011, False)])
+def test_categories_are_used_unless_clearly_worse(difference, used):
     gain = CategoryGain(without=1.0, difference=Estimate(difference, 0.01, 400))
-    assert gain.teach is teach
-    assert f"{1.0 + difference:.4f} nats per vote if they teach, 1.0000 without" in gain.words
-    assert ("worse: they do not teach" in gain.words) is not teach
-    assert CategoryGain(without=1.0, difference=Estimate(difference, 0.01, 400), spare=0.02).teach
+    assert gain.used is used
+    assert f"{1.0 + difference:.4f} nats per vote with them, 1.0000 without" in gain.words
+    assert ("worse: they are not used" in gain.words) is not used
+    assert CategoryGain(without=1.0, difference=Estimate(difference, 0.01, 400), spare=0.02).used
 
 
 def test_a_text_model_is_taught_too(tmp_path):

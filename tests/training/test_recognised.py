@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 
 from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.training.choice import Choice
 from p2l_sdk.training.data import ByPrompt
+from p2l_sdk.training.static_choice import _Candidate, _steadiest, recognised_of
 from p2l_sdk.training.static_folds import Folds
+from p2l_sdk.training.static_heads import Scales
+from p2l_sdk.training.static_recipe import StaticRecipe
+from p2l_sdk.training.verdict import Verdict
 from p2l_sdk.votes.votes import Votes
 
 TRUTH = np.array([[1.0, 0.0, -1.0], [-1.0, 0.5, 0.5], [0.0, -1.0, 1.0]])  # a row of coefficients for each category
@@ -74,10 +78,49 @@ def test_prompts_without_a_category_are_not_learned_as_one():
     assert float((outputs - whole).abs().mean()) < 0.1
 
 
-@pytest.mark.parametrize("share", [0.25, 0.75])
-def test_heads_side_by_side_give_their_weighted_mean(share):
+def test_heads_side_by_side_give_their_weighted_mean():
     folds, base, members = prepared()
     first = folds.recognise(base, members, 0, lambda: None)
     second = folds.recognise(base, members, 1, lambda: None)
-    mean = (1.0 - share) * folds.left_out(first) + share * folds.left_out(second)
-    torch.testing.assert_close(folds.left_out(first.beside(second, share)), mean)
+    one, other = folds.left_out(first), folds.left_out(second)
+    torch.testing.assert_close(folds.left_out(first.beside(second, Scales(0.25, 0.25, 3))), 0.75 * one + 0.25 * other)
+    apart = folds.left_out(first.beside(second, Scales(0.75, 0.0, 3)))
+    torch.testing.assert_close(apart.mean(1), one.mean(1))
+    mean = 0.25 * one + 0.75 * other
+    torch.testing.assert_close(apart - apart.mean(1, keepdim=True), mean - mean.mean(1, keepdim=True))
+
+
+def candidates(folds: Folds, losses: dict[tuple[float, float], float]) -> list[_Candidate]:
+    """With these losses by their shares, the first row of whose tables is an averaged leaderboard that loses 100."""
+    how = StaticRecipe().lengths(N)[0]
+    heads = folds.recognise(*prepared_base(folds), 0, lambda: None)
+    return [
+        _Candidate(folds, how, heads, Scales(*shares, 3) if shares[0] else None, np.array([[60.0, 40.0], [loss, 0.0]]))
+        for shares, loss in losses.items()
+    ]
+
+
+def prepared_base(folds: Folds) -> tuple[torch.Tensor, list[np.ndarray]]:
+    members = folds.members()
+    base = folds.averaged(members)
+    assert base is not None
+    return base, members
+
+
+def test_as_much_is_recognised_as_costs_a_hundredth_of_the_gain():
+    folds, _, _ = prepared()
+    losses = {(0.0, 0.0): 80.0, (0.25, 0.0): 79.9, (0.5, 0.0): 80.05, (0.5, 0.5): 80.3, (0.75, 0.0): 80.2}
+    found = [candidate.recognised for candidate in _steadiest(candidates(folds, losses))]
+    assert found == [Scales(0.5, 0.0, 3), Scales(0.5, 0.5, 3)]
+    assert [c.recognised for c in _steadiest(candidates(folds, {(0.0, 0.0): 80.0, (0.25, 0.25): 81.0}))] == [None]
+
+
+def test_the_choice_says_of_what_how_much_is_recognised():
+    verdict = Verdict.of_losses(np.ones(9), np.full(9, 2.0), np.arange(9), np.ones(9), measured="here", keep=1.0)
+    choice = Choice(steps=9, epochs=2.0, keep=1.0, level=1.0, verdict=verdict, recognised=0.5)
+    assert choice.words[0] == (
+        "chosen: keep 1; 50% of what tells LLMs apart from categories that are recognised; 2 epochs"
+    )
+    assert "50% of it from" in replace(choice, recognised_level=0.5).words[0]
+    assert recognised_of(choice, 3) == Scales(0.5, 0.0, 3)
+    assert recognised_of(replace(choice, recognised=0.0), 3) is None

@@ -45,7 +45,8 @@ class Base:
         if self._folder is not None:
             self._scorer: Any = load_scorer(self._folder, device)
             if isinstance(self._scorer, StaticScorer):
-                self._scorer = StaticScorer.load(self._folder, _of_unit_length(self._folder))
+                loaded, weights = self._scorer, _without_words(self._folder)
+                self._scorer = StaticScorer(loaded.spec, loaded.encoder, weights, norm_power=1.0)
         else:
             self._scorer = _of_text_model(str(source), device)
         self.spec: ModelSpec = self._scorer.spec
@@ -116,15 +117,20 @@ def _has_a_type(folder: Path) -> bool:
 
 def _of_unit_length(folder: Path) -> dict[str, Any]:
     """The config of a static model whose means of token vectors are scaled to unit length. Words that say nothing of
-    the kind, such as "please", then only turn the vector a little, and do not shorten it."""
+    the kind, such as "please", then only turn the vector a little, and do not shorten it. Features of words, which tell
+    the categories that the model was trained with, are left away."""
     config = read_config(folder)
-    return {**config, "backbone_config": {**config["backbone_config"], "norm_power": 1.0}}
+    return {**config, "backbone_config": {**config["backbone_config"], "norm_power": 1.0, "word_features": 0}}
+
+
+def _without_words(folder: Path) -> dict[str, np.ndarray]:
+    return {name: x for name, x in read_tensors(folder).items() if not name.startswith("backbone.words.")}
 
 
 def _write_static(source: Path, folder: Path, spec: ModelSpec, head: Mapping[str, np.ndarray]) -> None:
     from safetensors.numpy import save_file
 
-    backbone = {name: tensor for name, tensor in read_tensors(source).items() if name.startswith("backbone.")}
+    backbone = {name: tensor for name, tensor in _without_words(source).items() if name.startswith("backbone.")}
     save_file({**backbone, **head}, folder / "model.safetensors", {"format": "pt"})
     config = {**_of_unit_length(source), **spec.to_dict()}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")

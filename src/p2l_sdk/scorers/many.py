@@ -56,6 +56,12 @@ class ManyScorer:
             scorer._table.take(rows[first : first + n], 0, packed[:n], "clip")
             vectors[:n] = packed[:n]
             scorer._fill(state, factors[first : first + n], vectors[:n], weights[first : first + n])
+        if scorer._words is not None:
+            vocab = len(scorer._table)
+            found = np.unique(np.repeat(np.arange(len(ids)), lengths) * vocab + rows)  # of all prompts at once
+            ends = np.searchsorted(found, np.arange(1, len(ids)) * vocab)
+            for state, tokens in zip(pooled, np.split(found % vocab, ends), strict=True):
+                scorer._words.fill(state[scorer._n_means :], tokens)
         return pooled
 
 

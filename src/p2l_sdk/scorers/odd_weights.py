@@ -114,7 +114,7 @@ def _torch() -> Iterator[bool]:
 
 
 def _of_static(folder: Path, config: dict[str, Any], spec: ModelSpec, tensors: Mapping[str, Stored]) -> Iterator[str]:
-    from p2l_sdk.scorers.static import tensor_shapes
+    from p2l_sdk.scorers.static import TABLES, tensor_shapes
 
     expected = tensor_shapes(spec, config["backbone_config"])
     found = dict(tensors)
@@ -123,7 +123,7 @@ def _of_static(folder: Path, config: dict[str, Any], spec: ModelSpec, tensors: M
     yield from differences({name: tensor.shape for name, tensor in found.items()}, expected)
     packed = config["backbone_config"].get("quantized")
     for name, tensor in found.items():
-        wanted = {"I8"} if packed and name == "backbone.table" else FLOATING - {"BF16"}
+        wanted = {"I8"} if packed and name in TABLES else FLOATING - {"BF16"}
         if name in expected and tensor.dtype not in wanted:
             yield f"tensor {shown(name)} is of type {tensor.dtype}, and must be of {' or '.join(sorted(wanted))}"
 

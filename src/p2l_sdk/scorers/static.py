@@ -23,6 +23,8 @@ from p2l_sdk.scorers.tryout import is_unusual, require_small, try_out
 
 _LARGEST = 1 << 28  # size of a table's side
 _MOST_LOG_WEIGHT = 40  # sums of exp(40) are far from the end of float32
+_MOST_WORD_FEATURES, _MOST_IDF = 10_000, 1000
+TABLES = "backbone.table", "backbone.words.table"  # that may be stored in 8 bits
 
 
 class StaticScorer(NumpyHead):
@@ -48,7 +50,9 @@ class StaticScorer(NumpyHead):
         self._row_factor = self._token_weight * weights.get("backbone.scale", np.float32(1.0))
         self._norm_power = norm_power
         self._length = weights["backbone.length"].tolist() if "backbone.length" in weights else None
-        self._width = self._table.shape[1] + (self._length is not None)
+        self._words = _Words(weights) if "backbone.words.table" in weights else None
+        self._n_means = self._table.shape[1] + (self._length is not None)  # entries before those of words
+        self._width = self._n_means + (0 if self._words is None else self._words.table.shape[1])
 
     @classmethod
     def load(cls, folder: Path, config: dict[str, Any]) -> StaticScorer:
@@ -75,6 +79,8 @@ class StaticScorer(NumpyHead):
         state = np.empty(self._width, dtype=np.float32)
         vectors = self._table.take(rows, 0).astype(np.float32)  # `take` is the quicker way to index few rows
         self._fill(state, self._row_factor.take(rows), vectors, self._token_weight.take(rows))
+        if self._words is not None:
+            self._words.fill(state[self._n_means :], np.unique(rows))
         return state
 
     def _fill(self, state: np.ndarray, factors: np.ndarray, vectors: np.ndarray, weights: np.ndarray) -> None:
@@ -86,7 +92,21 @@ class StaticScorer(NumpyHead):
             mean /= max(math.sqrt(mean @ mean), 1e-12) ** self._norm_power
         if self._length is not None:
             centre, factor, low, high = self._length
-            state[-1] = (min(max(math.log(len(weights)), low), high) - centre) * factor
+            state[len(mean)] = (min(max(math.log(len(weights)), low), high) - centre) * factor
+
+
+class _Words:
+    """The word features; see `modeling/static_p2l.py`."""
+
+    def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
+        self.table, self._idf = weights["backbone.words.table"], weights["backbone.words.idf"]
+        self._factor = self._idf * weights.get("backbone.words.scale", np.float32(1.0))
+
+    def fill(self, state: np.ndarray, tokens: np.ndarray) -> None:
+        """Write the features of a prompt in which these tokens occur."""
+        np.matmul(self._factor.take(tokens), self.table.take(tokens, 0).astype(np.float32), out=state)
+        idf = self._idf.take(tokens)
+        state /= max(math.sqrt(idf @ idf), 1e-12)
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
@@ -111,6 +131,11 @@ def _check_backbone(backbone: Mapping[str, Any]) -> None:
     for name in ("quantized", "length_feature"):
         if not isinstance(backbone.get(name, False), bool):
             raise ModelFormatError(f"{name} is {shown(backbone[name])}; it must be true or false")
+    words = backbone.get("word_features", 0)
+    if not isinstance(words, int) or isinstance(words, bool) or not 0 <= words <= _MOST_WORD_FEATURES:
+        raise ModelFormatError(
+            f"word_features is {shown(words)}; it must be an integer from 0 to {_MOST_WORD_FEATURES:,}"
+        )
     power = backbone.get("norm_power", 0.0)
     if not isinstance(power, int | float) or not 0.0 <= power <= 1.0:
         raise ModelFormatError(f"norm_power is {shown(power)}; it must be a number in [0, 1]")
@@ -124,12 +149,17 @@ def tensor_shapes(spec: ModelSpec, backbone: Mapping[str, Any]) -> dict[str, tup
     """
     _check_backbone(backbone)
     vocab, embedding = backbone["vocab_size"], backbone["embedding_size"]
-    width = embedding + int(backbone.get("length_feature", False))
+    words = backbone.get("word_features", 0)
+    width = embedding + int(backbone.get("length_feature", False)) + words
     expected: dict[str, tuple[int, ...]] = {"backbone.table": (vocab, embedding), "backbone.log_weight": (vocab,)}
     if backbone.get("quantized"):
         expected["backbone.scale"] = (vocab,)
     if backbone.get("length_feature"):
         expected["backbone.length"] = (4,)
+    if words:
+        expected |= {"backbone.words.table": (vocab, words), "backbone.words.idf": (vocab,)}
+        if backbone.get("quantized"):
+            expected["backbone.words.scale"] = (vocab,)
     return expected | head_shapes(spec, width)
 
 
@@ -143,7 +173,7 @@ def _check_weights(weights: Mapping[str, np.ndarray], spec: ModelSpec, backbone:
             f"the config asks for {expected.get(name, 'no such tensor')}; weights and config do not belong together"
         )
     for name, tensor in weights.items():
-        packed = name == "backbone.table" and backbone.get("quantized")
+        packed = name in TABLES and backbone.get("quantized")
         if tensor.dtype != np.int8 if packed else tensor.dtype.kind != "f":
             raise ModelFormatError(
                 f"tensor {name!r} is of type {tensor.dtype}, and must be {'int8' if packed else 'floating'}"
@@ -151,6 +181,9 @@ def _check_weights(weights: Mapping[str, np.ndarray], spec: ModelSpec, backbone:
         if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
             raise ModelFormatError(f"tensor {name!r} holds NaN or infinite values; the weights are damaged")
     check_familiarity(weights)
+    idf = weights.get("backbone.words.idf", np.zeros(1))
+    if not ((idf >= 0.0) & (idf <= _MOST_IDF)).all():
+        raise ModelFormatError(f"tensor 'backbone.words.idf' must lie within 0 and {_MOST_IDF}")
     if not (np.abs(weights["backbone.log_weight"]) < _MOST_LOG_WEIGHT).all():
         raise ModelFormatError(
             f"tensor 'backbone.log_weight' must lie within -{_MOST_LOG_WEIGHT} and {_MOST_LOG_WEIGHT}"

@@ -10,13 +10,12 @@ from p2l_sdk.training.verdict import Verdict
 
 @dataclass(frozen=True, kw_only=True)
 class CategoryGain:
-    """What categories of prompts teach, on prompts that were left out.
+    """What categories of prompts bring, on prompts that were left out.
 
     Attributes:
         without: cross-validated loss of a model that learns from the votes alone, in nats per vote.
-        difference: by how much it is higher if the categories teach as well; below 0 they help.
-        spare: how much higher it may be in any case. With many votes a standard error is next to nothing, and what a
-            category says is the same for all of its prompts, which steadies the routes.
+        difference: by how much it is higher with the categories; below 0 they help.
+        spare: how much higher it may be in any case: with many votes a standard error is next to nothing.
     """
 
     without: float
@@ -24,8 +23,8 @@ class CategoryGain:
     spare: float = 0.0
 
     @property
-    def teach(self) -> bool:
-        """Whether the model learns from the categories: unless the loss is higher by more than a standard error and
+    def used(self) -> bool:
+        """Whether the model uses the categories: unless the loss is higher by more than a standard error and
         more than there is to spare."""
         return self.difference.value <= max(self.difference.standard_error or 0.0, self.spare)
 
@@ -34,12 +33,12 @@ class CategoryGain:
         """Both losses, and what follows, for people."""
         error = self.difference.standard_error
         margin = "" if error is None else f" ± {error:.4f}"
-        if self.teach:
-            then = "better: they teach" if self.difference.value < 0.0 else "not clearly worse: they teach"
+        if self.used:
+            then = "better: they are used" if self.difference.value < 0.0 else "not clearly worse: they are used"
         else:
-            then = "worse: they do not teach (with a teacher_weight they do all the same)"
+            then = "worse: they are not used (with a teacher_weight they teach all the same)"
         return (
-            f"categories: {self.without + self.difference.value:.4f} nats per vote if they teach, {self.without:.4f} "
+            f"categories: {self.without + self.difference.value:.4f} nats per vote with them, {self.without:.4f} "
             f"without, difference {self.difference.value:+.4f}{margin}: {then}"
         )
 
@@ -55,8 +54,9 @@ class Choice:
         verdict: the cross-validated loss beside that of the averaged leaderboard.
         curve: (number of prompts, cross-validated loss) of models trained on shares of the prompts, the last on all;
             empty if there are too few prompts.
-        recognised: weight of the part of the model that recognises categories; 0 without.
-        categories: what they bring, where it was left to choose whether they teach.
+        recognised: share of what tells LLMs apart that is from the part of the model that recognises categories.
+        recognised_level: likewise, of what is common to all LLMs on a prompt.
+        categories: what they bring, where it was left to choose whether they are used.
     """
 
     steps: int
@@ -66,6 +66,7 @@ class Choice:
     verdict: Verdict
     curve: tuple[tuple[int, float], ...] = ()
     recognised: float = 0.0
+    recognised_level: float = 0.0
     categories: CategoryGain | None = None
 
     @property
@@ -97,7 +98,8 @@ class Choice:
             if self.level != self.keep:
                 chosen += f" of what tells LLMs apart, {self.level:g} of what is common to all on a prompt"
             if self.recognised:
-                chosen += f"; {self.recognised:.0%} of it from categories that are recognised"
+                of = "it" if self.recognised_level else "what tells LLMs apart"
+                chosen += f"; {self.recognised:.0%} of {of} from categories that are recognised"
             lines.append(f"{chosen}; {self.epochs:.2g} epochs")
             if not self.keep:
                 lines.append("these votes do not say which LLM is better on which prompt: every route is the same")

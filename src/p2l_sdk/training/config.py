@@ -70,9 +70,10 @@ class TrainingConfig:
         teacher: P2L model whose outcome probabilities on the training prompts are learned from, beside the votes:
             folder, Hub id or short name; several, separated by commas or as a list, teach their mean. It must know the
             LLMs of the votes. Whatever is measured or held out is measured on votes alone.
-        by: column of the votes that says what a prompt is about (a subject, a task, a language): the averaged
-            leaderboard of each category teaches as well, see `training.category_teacher`. The model needs no labels.
-            Unless `teacher_weight` is given, a static model leaves them out where it is clearly worse with them.
+        by: column of the votes that says what a prompt is about (a subject, a task, a language); the model needs no
+            labels. A static model reads which words tell a category and recognises it (`training.word_features` and
+            `recognised`) unless it is clearly worse with that. A text backbone, and any model with a `teacher_weight`,
+            is taught the averaged leaderboard of each category (`training.category_teacher`).
         teacher_weight: total weight of what the teacher says (and likewise of the categories), relative to that of the
             votes. None is 3.
         eval_votes, eval_scores: held-out data, measured once after training.

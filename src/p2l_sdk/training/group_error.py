@@ -29,7 +29,7 @@ _ROUNDS = 10
 _FARTHEST = 3.0  # logits; a coefficient that few votes leave open may be anywhere
 
 
-def group_error(folds: Folds, how: Steps, hidden_size: int, scales: Scales, recognised: float = 0.0) -> float:
+def group_error(folds: Folds, how: Steps, hidden_size: int, scales: Scales, recognised: Scales | None = None) -> float:
     """The variance of the error of a group's coefficients, in squared logits, as `aggregate` uses it; 0 if there are
     too few prompts or votes to tell.
 
@@ -37,7 +37,7 @@ def group_error(folds: Folds, how: Steps, hidden_size: int, scales: Scales, reco
         folds: the prompts and votes.
         how, hidden_size: the training.
         scales: what is kept of the departure from the averaged leaderboard.
-        recognised: weight of the heads that recognise categories.
+        recognised: shares of the heads that recognise categories; None without.
     """
     vectors = folds.vectors.numpy()
     n_clusters = min(_MOST_CLUSTERS, len(vectors) // _PER_CLUSTER)

@@ -23,12 +23,23 @@ from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.static_heads import Heads, learnable, log_likelihoods
 
 STEPS = 300  # in which a head learns the outputs
-MOST_CATEGORIES = 100
-_MOST_PROMPTS, _MOST_VOTES = 20_000, 100_000  # of more, so many are drawn
+_MOST_CATEGORIES = 100
+MOST_PROMPTS, _MOST_VOTES = 20_000, 100_000  # of more, so many are drawn
 _DECAY = 60.0  # of the recogniser, for vectors whose entries have a variance of about 1
 _DECAY_OF_DEPARTURES = 0.5, 0.5  # in votes: always, and for each vote that a prompt has, as these are much alike
 _ITERATIONS = 40  # of L-BFGS, at most
 _HIDDEN, _BATCH, _RATE, _WARM_UP = 128, 128, 5e-3, 20
+
+
+def largest(category: np.ndarray) -> np.ndarray:
+    """The same numbers or, of more than 100 categories, new ones of the 100 that have the most prompts; prompts of the
+    others have none, as those with -1."""
+    sizes = np.bincount(category[category >= 0])
+    if len(sizes) <= _MOST_CATEGORIES:
+        return category
+    new = np.full(len(sizes) + 1, -1)  # the last is that of -1
+    new[np.sort(np.argsort(-sizes, kind="stable")[:_MOST_CATEGORIES])] = np.arange(_MOST_CATEGORIES)
+    return new[category]
 
 
 def recognising_heads(
@@ -58,7 +69,7 @@ def recognising_heads(
         tick: is called `STEPS` times.
     """
     random, start = np.random.default_rng(seed), learnable(averaged, feedback)
-    some = [random.permutation(rows)[:_MOST_PROMPTS] for rows in members]
+    some = [random.permutation(rows)[:MOST_PROMPTS] for rows in members]
     recognisers = [_recogniser(vectors, category, rows) for rows in some]
     shares = torch.empty(len(fold), recognisers[0][1].shape[1])
     for i, (weight, bias) in enumerate(recognisers):
@@ -85,7 +96,7 @@ def _recogniser(vectors: torch.Tensor, category: np.ndarray, rows: np.ndarray) -
         missed = functional.cross_entropy(torch.addmm(bias, x, weight), label, reduction="sum")
         return missed + 0.5 * _DECAY * weight.square().sum()
 
-    return _least([weight, bias], loss)
+    return least([weight, bias], loss)
 
 
 def _departures(
@@ -106,12 +117,14 @@ def _departures(
         likelihoods = log_likelihoods(torch.addmm(bias, mine, weight), labels, feedback)
         return 0.5 * decay * weight.square().sum() - (likelihoods * weights).sum()
 
-    return _least([weight, bias], loss)
+    return least([weight, bias], loss)
 
 
-def _least(unknowns: list[torch.Tensor], loss: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The two unknowns at the minimum of a convex loss."""
-    optimizer = torch.optim.LBFGS(unknowns, max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
+def least(
+    unknowns: list[torch.Tensor], loss: Callable[[], torch.Tensor], iterations: int = _ITERATIONS, history: int = 100
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The two unknowns at the minimum of a convex loss, by L-BFGS with so long a memory."""
+    optimizer = torch.optim.LBFGS(unknowns, max_iter=iterations, history_size=history, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()

@@ -178,11 +178,12 @@ def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: List
     else:
         source = "the embedded static model" if base == STATIC_MODEL else config.base
         table, origin = table_of(base), f"Its token table is that of {source}."
-    taught = _taught(config, data, feedback, listener)
-    categories = _of_categories(config, data, feedback, folds_of(len(data.prompts), config.seed), listener)
-    category = None if config.by is None else Categories.of(data, config.by).number
+    taught, category = _taught(config, data, feedback, listener), None
     if config.teacher_weight is not None:  # whoever gives it wants the categories to teach
-        taught, categories, category = together(taught, categories), None, None
+        groups = folds_of(len(data.prompts), config.seed)
+        taught = together(taught, _of_categories(config, data, feedback, groups, listener))
+    elif config.by is not None:
+        category = Categories.of(data, config.by).number
     with new_folder(config.output) as partial:
         fit = fit_static(
             data,
@@ -191,7 +192,6 @@ def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: List
             inputs.costs,
             averaged=averaged,
             lessons=taught,
-            categories=categories,
             category=category,
             held_out=held_out,
             listener=listener,

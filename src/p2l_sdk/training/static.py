@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,18 +23,19 @@ from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.modeling_p2l import P2LModel
-from p2l_sdk.modeling.prompt_p2l import PromptEncoder
+from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder
 from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.scorers.static import TABLES
 from p2l_sdk.training.checks import check_ground, check_prompts
 from p2l_sdk.training.choice import Choice
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.familiarity import remember_prompts
 from p2l_sdk.training.group_error import group_error
 from p2l_sdk.training.listener import Listener
-from p2l_sdk.training.recognised import MOST_CATEGORIES
-from p2l_sdk.training.static_backbone import new_model, spec_of, standardise, vectors_of
-from p2l_sdk.training.static_choice import cross_validate, n_steps
-from p2l_sdk.training.static_folds import Folds
+from p2l_sdk.training.recognised import largest
+from p2l_sdk.training.static_backbone import new_model, spec_of, standardise, vectors_of, with_words
+from p2l_sdk.training.static_choice import cross_validate, n_steps, recognised_of
+from p2l_sdk.training.static_folds import FOLDS, Folds
 from p2l_sdk.training.static_heads import (
     Heads,
     Scales,
@@ -45,6 +47,7 @@ from p2l_sdk.training.static_recipe import StaticRecipe
 from p2l_sdk.training.teacher import with_lessons
 from p2l_sdk.training.token_table import TokenTable
 from p2l_sdk.training.verdict import Verdict
+from p2l_sdk.training.word_features import WordFeatures
 from p2l_sdk.votes.averaged import fit_leaderboard
 from p2l_sdk.votes.votes import Votes
 
@@ -121,7 +124,6 @@ def fit_static(
     *,
     averaged: Leaderboard | None = None,
     lessons: Votes | None = None,
-    categories: Votes | None = None,
     category: np.ndarray | None = None,
     held_out: Votes | None = None,
     listener: Listener | None = None,
@@ -129,10 +131,9 @@ def fit_static(
     """As `train_static`, with what was chosen and measured.
 
     Args:
-        categories: further lessons, those of `training.category_teacher`, which are learned from if cross-validation
-            finds the model no worse with them, or if the votes are too few to tell.
-        category: `(n_prompts,)` number of each prompt's category, -1 for none, which part of the model learns to
-            recognise on the same condition; of more than 100 categories none is recognised.
+        category: `(n_prompts,)` number of each prompt's category, -1 for none. Which words tell them is read in each
+            prompt, and part of the model recognises them, if cross-validation finds the model no worse with that, or if
+            the votes are too few to tell.
         held_out: votes on other prompts, on the same LLMs, to measure the model on.
     """
     check_prompts(votes)
@@ -141,19 +142,32 @@ def fit_static(
     grouped = ByPrompt.of_votes(learned, recipe.feedback)
     encode = PromptEncoder(spec_of(votes, recipe, 1, {}), Tokenizer.from_str(table.tokenizer.to_str()))
     backbone = new_model(spec_of(votes, recipe, 1, {}), table, recipe)
-    vectors = standardise(backbone, encode(votes.prompts), recipe)
+    ids = encode(votes.prompts)
+    vectors = standardise(backbone, ids, recipe)
     if averaged is None:
         averaged = fit_leaderboard(votes, recipe.feedback, intervals=None)
     start = as_outputs([averaged], recipe.feedback)
     folds = Folds.of(vectors, votes, grouped, recipe.feedback, recipe.seed)
+    options, words, listener = [folds], None, listener or Listener()
+    if category is not None:
+        category = largest(category)
+        bar = _Bar(listener, FOLDS, "which words tell the categories")
+        words = WordFeatures.learned(ids, category, folds.fold, len(table.vectors), recipe.seed, bar.tick)
+        options.append(folds.telling(category, words.beside(vectors, ids)))
     if recipe.copies is not None:
-        folds = folds.with_copies(lambda prompts: vectors_of(backbone, encode(prompts)), recipe.copies, recipe.seed)
-    options = [folds]
-    if category is not None and category.max() < MOST_CATEGORIES:
-        options = [replace(folds, category=category)]
-    if categories is not None:
-        options.append(replace(folds, lessons=ByPrompt.of_votes(with_lessons(learned, categories), recipe.feedback)))
-    choice, folds, head = _fit_head(options, recipe, start, listener or Listener())
+
+        def read(prompts: list[Prompt], told: bool) -> torch.Tensor:
+            ids = encode(prompts)
+            vectors = vectors_of(backbone, ids)
+            return words.beside(vectors, ids) if words is not None and told else vectors
+
+        options = [
+            each.with_copies(partial(read, told=each.category is not None), recipe.copies, recipe.seed)
+            for each in options
+        ]
+    choice, folds, head = _fit_head(options, recipe, start, listener)
+    if words is not None and folds.category is not None:
+        backbone, vectors = with_words(backbone, words), folds.vectors
     spec = spec_of(votes, recipe, head.hidden.shape[-1], costs or {})
     model = with_head(backbone, spec, head)
     remember_prompts(model, vectors, recipe.seed, _group_error(folds, recipe, choice))
@@ -169,18 +183,20 @@ def fit_static(
 
 
 def quantized(model: P2LModel) -> P2LModel:
-    """The same model with its table in 8 bits and one scale per token. An entry changes by at most 1/254 of the largest
-    absolute entry of its row."""
-    table = model.backbone.table.detach()
-    scale = table.abs().amax(1) / 127.0
-    scale[scale == 0] = 1.0
+    """The same model with its tables in 8 bits and one scale per token. An entry changes by at most 1/254 of the
+    largest absolute entry of its row."""
+    state = model.state_dict()
+    for name in [name for name in TABLES if name in state]:
+        scale = state[name].abs().amax(1) / 127.0
+        scale[scale == 0] = 1.0
+        state[name.replace("table", "scale")] = scale
+        state[name] = (state[name] / scale[:, None]).round().to(torch.int8)
     config = model.config.to_dict()
     config["backbone_config"] = {**config["backbone_config"], "quantized": True}
     for key in ("architectures", "dtype", "transformers_version"):
         config.pop(key, None)
     small = P2LModel(P2LConfig(**config)).eval()
-    codes = (table / scale[:, None]).round().to(torch.int8)
-    small.load_state_dict({**model.state_dict(), "backbone.table": codes, "backbone.scale": scale})
+    small.load_state_dict(state)
     return small
 
 
@@ -219,14 +235,16 @@ def _group_error(folds: Folds, recipe: StaticRecipe, choice: Choice | None) -> f
     how = lengths[-1] if choice is None else next(steps for steps in lengths if steps.steps == choice.steps)
     keep = recipe.keep or 0.0
     scales = Scales(keep, keep, n_models) if choice is None else Scales(choice.keep, choice.level, n_models)
-    return group_error(folds, how, recipe.hidden_size, scales, 0.0 if choice is None else choice.recognised)
+    return group_error(
+        folds, how, recipe.hidden_size, scales, None if choice is None else recognised_of(choice, n_models)
+    )
 
 
 class _Bar:
-    """Tells a listener how many steps of a training are done."""
+    """Tells a listener how many steps of a part of the work are done."""
 
-    def __init__(self, listener: Listener, total: int) -> None:
-        self._listener, self._total, self._done = listener, total, 0
+    def __init__(self, listener: Listener, total: int, doing: str = "training") -> None:
+        self._listener, self._total, self._doing, self._done = listener, total, doing, 0
         self._tell()
 
     def tick(self) -> None:
@@ -241,7 +259,7 @@ class _Bar:
             self._tell()
 
     def _tell(self) -> None:
-        self._listener.progress("training", self._done, self._total)
+        self._listener.progress(self._doing, self._done, self._total)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from p2l_sdk.modeling.spec_p2l import Activation, ModelSpec, Pooling
 from p2l_sdk.modeling.static_p2l import StaticConfig
 from p2l_sdk.training.static_recipe import StaticRecipe
 from p2l_sdk.training.token_table import TokenTable
+from p2l_sdk.training.word_features import WordFeatures
 from p2l_sdk.votes.votes import Votes
 
 
@@ -51,6 +52,17 @@ def standardise(model: P2LModel, ids: list[list[int]], recipe: StaticRecipe) -> 
     if recipe.norm_power < 1.0:  # at 1 every vector has unit length, whatever the scale
         backbone.table *= spread ** (-1.0 / (1.0 - recipe.norm_power))
     return vectors_of(model, ids)
+
+
+@torch.no_grad()
+def with_words(model: P2LModel, words: WordFeatures) -> P2LModel:
+    """The same model, without a head as yet, with word features in its vectors."""
+    table = words.table
+    config = {**model.config.backbone_config.to_dict(), "word_features": table.shape[1]}
+    wider = P2LModel(P2LConfig(backbone_config=StaticConfig(**config), **model.spec.to_dict()))
+    wider.backbone.requires_grad_(False)
+    wider.backbone.load_state_dict({**model.backbone.state_dict(), "words.table": table, "words.idf": words.idf})
+    return wider
 
 
 def vectors_of(model: P2LModel, ids: list[list[int]], batch_size: int = 256) -> torch.Tensor:

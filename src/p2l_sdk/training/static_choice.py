@@ -6,12 +6,14 @@ heads of all folds are trained at once. Of the departure from the averaged leade
 what is common to all LLMs on a prompt, and `keep` of what tells them apart. Those with the largest *sure* gain over the
 averaged leaderboard are taken: the gain less two standard errors (more where prompts are few: then the standard error
 is itself a guess, and the best of many shares is picked by luck) and less two nats, since a handful of votes may all
-have gone one way. Categories of prompts are recognised (`recognised.py`: by how much, is chosen too) or teach the
-heads, since the user named them, unless heads that know none have a loss that is lower by more than a standard error
-and by more than a hundredth of the gain. And `keep` has to pay for itself, or `level` would pay for routes that are
-noise: it is the share with the largest sure gain over none beside the same `level`, if that gain is sure by three
-standard errors. Where the first LLMs are nearly equal, a departure that the loss hardly shows changes the routes of
-many prompts.
+have gone one way. Categories of prompts are read from words (`word_features.py`) and recognised (`recognised.py`; by
+how much of the model, is chosen too), since the user named them, unless heads that know none have a loss that is lower
+by more than a standard error and by more than a hundredth of the gain. What a category says is the same for all of its
+prompts, which steadies the routes: as much of what tells LLMs apart is recognised as costs no more than another
+hundredth of the gain. And `keep` has to pay for itself, or `level`
+would pay for routes that are noise: it is the share with the largest sure gain over none beside the same `level`, if
+that gain is sure by three standard errors. Where the first LLMs are nearly equal, a departure that the loss hardly
+shows changes the routes of many prompts.
 
 The model is the mean of the folds' heads, which is better than one head trained on all prompts.
 """
@@ -19,7 +21,7 @@ The model is the mean of the folds' heads, which is better than one head trained
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,8 +37,10 @@ from p2l_sdk.training.verdict import Verdict
 
 SHARES = (0.25, 0.5)  # of the prompts, for the learning curve
 _LEAST_FOR_CURVE = 60
-_RECOGNISED = (0.25, 0.5, 0.75)  # weights of the heads that recognise categories, beside those that learn alone
-_SPARE = 0.01  # of what is gained over the averaged leaderboard, that may be lost where categories teach
+_RECOGNISED = (  # shares of the heads that recognise categories: of what tells LLMs apart, of what is common to all
+    *((0.25, 0.0), (0.25, 0.25), (0.5, 0.0), (0.5, 0.5), (0.75, 0.0), (0.75, 0.75)),
+)
+_SPARE = 0.01  # of what is gained over the averaged leaderboard, that may be lost with categories
 _KEEPS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
 _SURE = 2.0, 60.0  # standard errors: 2 + 60 / (number of prompts)
 _SURE_ROUTES = 3.0, 150.0  # likewise, for what decides the routes to be kept at all
@@ -48,7 +52,7 @@ class _Candidate:
     folds: Folds
     how: Steps
     heads: Heads
-    recognised: float  # weight of those among them that recognise categories
+    recognised: Scales | None  # shares of those among them that recognise categories; None without
     table: np.ndarray  # (len(grid), n_prompts) loss sums; its outputs, which are large, can be computed again
 
 
@@ -63,8 +67,7 @@ def cross_validate(
     """Choose, and return the choice with the folds that it is made on and the model, one head.
 
     Args:
-        options: the prompts and votes; or, twice, to choose between: without the lessons of categories, and with them.
-            What is to be recognised is that of the first.
+        options: the prompts and votes; or, twice, to choose between: without their categories, and with them.
         lengths: the trainings to choose from, shortest first.
         hidden_size: of each fold's head.
         keep: both shares, if they are given.
@@ -80,23 +83,17 @@ def cross_validate(
     sums = LossSums(options[0])
     grid = shares_to_try(keep, options[0].feedback, n_models_of(averaged, options[0].feedback))
 
-    def measured(folds: Folds, how: Steps, heads: Heads, recognised: float = 0.0) -> _Candidate:
+    def measured(folds: Folds, how: Steps, heads: Heads, recognised: Scales | None = None) -> _Candidate:
         return _Candidate(folds, how, heads, recognised, sums.of(folds.left_out(heads), base, grid))
 
-    candidates = [
-        measured(folds, how, folds.train(base, members, how, hidden_size, tick))
-        for folds, how in itertools.product(options, lengths)
-    ]
-    alone, gain = candidates[: len(lengths)], None
-    if options[0].category is not None:
-        recognise = options[0].recognise(base, members, lengths[0].seed, tick)
-        candidates += [
-            measured(options[0], each.how, each.heads.beside(recognise, share), share)
-            for each, share in itertools.product(alone, _RECOGNISED)
-        ]
-    if len(candidates) > len(alone):
-        gain = _category_gain(alone, candidates[len(alone) :], sums.weights)
-        candidates = candidates[len(alone) :] if gain.teach else alone
+    candidates, gain = [], None
+    for how in lengths:
+        candidates.append(measured(options[0], how, options[0].train(base, members, how, hidden_size, tick)))
+    if (told := options[-1]).category is not None:
+        ways = _telling(told, base, members, lengths, hidden_size, tick)
+        telling = [measured(told, how, heads, shares) for how, heads, shares in ways]
+        gain = _category_gain(candidates, telling, sums.weights)
+        candidates = _steadiest(telling) if gain.used else candidates
     best, scales = _choose([candidate.table for candidate in candidates], grid, sums.weights)
     chosen = candidates[best]
     folds, how, heads = chosen.folds, chosen.how, chosen.heads
@@ -116,7 +113,8 @@ def cross_validate(
         level=scales.level,
         verdict=verdict,
         curve=_curve(chosen, hidden_size, grid, sums, verdict, tick),
-        recognised=chosen.recognised,
+        recognised=chosen.recognised.keep if chosen.recognised else 0.0,
+        recognised_level=chosen.recognised.level if chosen.recognised else 0.0,
         categories=gain,
     )
     return choice, folds, heads.mean(base, averaged).shrunk(averaged, scales)
@@ -130,17 +128,51 @@ def batches(n_prompts: int, how: Steps) -> int:
 def n_steps(lengths: Sequence[Steps], options: Sequence[Folds]) -> int:
     """The most steps that `cross_validate` takes."""
     curve = sum(max(_steps_of_share(how, share) for how in lengths) for share in SHARES)
-    alike = 0 if options[0].category is None else STEPS
+    alike = 0 if options[-1].category is None else STEPS
     curve = 0 if len(options[0].fold) < _LEAST_FOR_CURVE else curve + len(SHARES) * alike
     return len(options) * sum(how.steps for how in lengths) + alike + curve
 
 
-def _category_gain(plain: Sequence[_Candidate], taught: Sequence[_Candidate], weights: np.ndarray) -> CategoryGain:
+def _telling(
+    folds: Folds,
+    base: torch.Tensor,
+    members: list[np.ndarray],
+    lengths: Sequence[Steps],
+    hidden_size: int,
+    tick: Tick,
+) -> Iterator[tuple[Steps, Heads, Scales | None]]:
+    """Heads of each length that read which words tell the categories, and each beside some that recognise them."""
+    recognise = folds.recognise(base, members, lengths[0].seed, tick)
+    for how in lengths:
+        heads = folds.train(base, members, how, hidden_size, tick)
+        yield how, heads, None
+        for keep, level in _RECOGNISED:
+            shares = Scales(keep, level, n_models_of(base, folds.feedback))
+            yield how, heads.beside(recognise, shares), shares
+
+
+def _steadiest(telling: Sequence[_Candidate]) -> list[_Candidate]:
+    """Those that recognise the most of what tells LLMs apart, of all that lose no more by it than there is to spare."""
+    losses = [float(candidate.table.sum(1).min()) for candidate in telling]
+    most_lost = min(losses) + _SPARE * (float(telling[0].table[0].sum()) - min(losses))
+    kept = [0.0 if candidate.recognised is None else candidate.recognised.keep for candidate in telling]
+    most = max(share for share, loss in zip(kept, losses, strict=True) if loss <= most_lost)
+    return [candidate for candidate, share in zip(telling, kept, strict=True) if share == most]
+
+
+def recognised_of(choice: Choice, n_models: int) -> Scales | None:
+    """The shares of the heads that recognise categories in what was chosen; None without."""
+    if not choice.recognised:
+        return None
+    return Scales(choice.recognised, choice.recognised_level, n_models)
+
+
+def _category_gain(plain: Sequence[_Candidate], told: Sequence[_Candidate], weights: np.ndarray) -> CategoryGain:
     """What the categories bring: the best of each side compared. The first row of a table with several is the averaged
     leaderboard."""
     without, with_them = (
         min((candidate.table[candidate.table.sum(1).argmin()] for candidate in side), key=np.sum)
-        for side in (plain, taught)
+        for side in (plain, told)
     )
     (loss, _), (gain, error) = _mean(without, weights), _mean(with_them - without, weights)
     averaged = _mean(plain[0].table[0], weights)[0] if len(plain[0].table) > 1 else loss

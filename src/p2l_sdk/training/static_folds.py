@@ -68,6 +68,10 @@ class Folds:
         with_copies = VectorsWithCopies.of(self.votes.prompts, self.vectors, read, number=number, seed=seed)
         return replace(self, lesson_vectors=with_copies)
 
+    def telling(self, category: np.ndarray, vectors: torch.Tensor) -> Folds:
+        """The same prompts and votes, with vectors that tell their categories, which heads recognise."""
+        return replace(self, vectors=vectors, lesson_vectors=vectors, category=category)
+
     def members(self, share: float = 1.0) -> list[np.ndarray]:
         """The prompts with votes outside each fold; or a share of them, the same ones for every fold."""
         chosen = np.arange(len(self.fold)) / max(len(self.fold), 1) < share
@@ -94,9 +98,9 @@ class Folds:
         how: Steps,
         size: int,
         tick: Tick,
-        recognised: float = 0.0,
+        recognised: Scales | None = None,
     ) -> Heads:
-        """Heads of `size` hidden units, one for each fold; with this weight beside them, ones that recognise."""
+        """Heads of `size` hidden units, one for each fold; with these shares beside them, ones that recognise."""
         start = learnable(averaged, self.feedback)
         heads = Heads.new(start, self.vectors.shape[1], size, how.seed)
         heads = train_heads(heads, self.lesson_vectors, self.lessons, members, self.feedback, how, tick)

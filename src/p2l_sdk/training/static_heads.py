@@ -23,7 +23,7 @@ from p2l_sdk.training.heads import LEAST_LOG_S
 
 
 class Scales(NamedTuple):
-    """How much is kept of a departure from the averaged leaderboard.
+    """Shares of outputs: how much is kept of a departure from the averaged leaderboard, or comes from other heads.
 
     Attributes:
         keep: share of what tells LLMs apart, which decides the routes.
@@ -98,14 +98,14 @@ class Heads:
         )
 
     @torch.no_grad()
-    def beside(self, other: Heads, share: float) -> Heads:
-        """Heads that return the mean of these, weighed by 1 - share, and of as many others: hidden layers side by
-        side."""
+    def beside(self, other: Heads, shares: Scales) -> Heads:
+        """Heads that return the mean of what these return and of what as many others do, which have these shares of it:
+        hidden layers side by side."""
         return Heads(
             torch.cat([self.hidden, other.hidden], 2),
             torch.cat([self.hidden_bias, other.hidden_bias], 2),
-            torch.cat([(1.0 - share) * self.out, share * other.out], 1),
-            (1.0 - share) * self.out_bias + share * other.out_bias,
+            torch.cat([self.out - scaled(self.out, shares), scaled(other.out, shares)], 1),
+            self.out_bias + scaled(other.out_bias - self.out_bias, shares),
         )
 
     @torch.no_grad()
