@@ -10,13 +10,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
-
 from p2l_sdk.serve.decoding import Decoder
 from p2l_sdk.serve.engine.threads import DaemonThreads
 from p2l_sdk.serve.errors import ApiError, BodyTooLarge
 from p2l_sdk.serve.gateway.call import UpstreamError
 from p2l_sdk.serve.gateway.outline import outline
+from p2l_sdk.serve.gateway.pool import Response
 
 LARGEST_REPLY = 64 * 2**20  # bytes
 _ON_THE_LOOP = 256 * 1024  # bytes, parsed in a millisecond or two
@@ -44,9 +43,7 @@ class Reply:
         return isinstance(raw, bytes | bytearray) and text in raw
 
 
-async def read_reply(
-    response: aiohttp.ClientResponse, most: int = LARGEST_REPLY, alive: Callable[[], None] = lambda: None
-) -> Reply:
+async def read_reply(response: Response, most: int = LARGEST_REPLY, alive: Callable[[], None] = lambda: None) -> Reply:
     """Read the body of a reply.
 
     Args:
@@ -74,7 +71,7 @@ async def read_reply(
         return await asyncio.get_running_loop().run_in_executor(_thread(), _look_at, content)
 
 
-def parts_of(response: aiohttp.ClientResponse, most: int = LARGEST_REPLY) -> AsyncIterator[bytes]:
+def parts_of(response: Response, most: int = LARGEST_REPLY) -> AsyncIterator[bytes]:
     """The body as it arrives. An encoded one (we ask for no encoding, but some proxies know better) is decoded, and may
     then have `most` bytes.
 
@@ -85,7 +82,7 @@ def parts_of(response: aiohttp.ClientResponse, most: int = LARGEST_REPLY) -> Asy
     return parts if "content-encoding" not in response.headers else _decoded(response, parts, most)
 
 
-async def _decoded(response: aiohttp.ClientResponse, parts: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
+async def _decoded(response: Response, parts: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
     try:
         decoder = Decoder.of([response.headers["content-encoding"].encode("latin-1", "replace")], most)
         async for part in parts:
