@@ -192,6 +192,8 @@ class Engine:
             raise QueueFull(waiting, waiting * self._seconds_per_prompt)
         jobs = [self._submit([asked[i].prompt for i in part], asked[part[-1]].length) for part in parts]
         try:
+            if all(job.future.done() for job in jobs):  # a timer would take as long as this
+                return [job.future.result() for job in jobs]
             async with asyncio.timeout(seconds):
                 if len(jobs) == 1:
                     return [await jobs[0].future]
@@ -212,7 +214,9 @@ class Engine:
         assert self._loop is not None
         job = Job(prompts, length, self._loop.create_future())
         self._queue.put(job)
-        if not self._woken:  # once per turn of the event loop, so that all requests of a turn are batched
+        if self._quick and not self._woken:  # in less time than another turn of the event loop takes
+            self._wake()
+        elif not self._woken:  # once per turn of the event loop, so that all requests of a turn are batched
             self._woken = True
             self._loop.call_soon(self._wake)
         return job
