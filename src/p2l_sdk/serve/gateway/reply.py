@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import json
 from collections.abc import AsyncIterator, Callable
@@ -54,9 +53,8 @@ async def read_reply(response: Response, most: int = LARGEST_REPLY, alive: Calla
     Raises:
         UpstreamError: the body is larger.
     """
-    content = bytearray()
-    async with contextlib.AsyncExitStack() as stack:
-        large = False
+    content, large = bytearray(), False
+    try:
         async for part in parts_of(response, most):
             if not response.content.at_eof():  # else nothing is waited for
                 alive()
@@ -64,11 +62,14 @@ async def read_reply(response: Response, most: int = LARGEST_REPLY, alive: Calla
             if len(content) > most:
                 raise UpstreamError("content", "sent too much", blamed=False)  # which a client can ask for
             if len(content) > _LARGE and not large:
+                await _begin_work(alive)
                 large = True
-                await stack.enter_async_context(_room(alive))
         if len(content) <= _ON_THE_LOOP:
             return Reply(whole := bytes(content), _parsed(whole))
         return await asyncio.get_running_loop().run_in_executor(_thread(), _look_at, content)
+    finally:
+        if large:
+            _end_work()
 
 
 def parts_of(response: Response, most: int = LARGEST_REPLY) -> AsyncIterator[bytes]:
@@ -117,15 +118,15 @@ def _thread() -> DaemonThreads:
 _in_work = 0  # large replies that are being read in this process, whose memory they share
 
 
-@contextlib.asynccontextmanager
-async def _room(alive: Callable[[], None]) -> AsyncIterator[None]:
+async def _begin_work(alive: Callable[[], None]) -> None:
     """Wait until there is room for one more large reply; its upstream waits meanwhile."""
     global _in_work
     while _in_work >= _AT_A_TIME:
         alive()
         await asyncio.sleep(_PAUSE_SECONDS)
     _in_work += 1
-    try:
-        yield
-    finally:
-        _in_work -= 1
+
+
+def _end_work() -> None:
+    global _in_work
+    _in_work -= 1
