@@ -10,7 +10,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,9 +92,7 @@ class SQLiteStore:
             if self._writer is None:
                 self._writer = self._connect()
             with _transaction(self._writer) as connection:
-                sums = _Sums(connection)
-                found = [_book(connection, sums, entry, now) for entry in entries]
-                sums.write()
+                found = [_book(connection, entry, now) for entry in entries]
                 connection.execute("DELETE FROM holds WHERE expires < ?", (now,))  # they stay spent
         return found
 
@@ -195,61 +193,40 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]
     connection.execute("COMMIT")
 
 
-class _Sums:
-    """What keys have spent, by period. What the entries of a transaction add is written once for all of them.
-
-    Args:
-        connection: in a transaction.
-    """
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._more = Counter[tuple[str, str]]()  # by account and period
-
-    def of(self, account: str, day: str) -> dict[str, int]:
-        """The sums of the periods that a day belongs to."""
-        written = dict(
-            self._connection.execute(
-                "SELECT period, amount FROM spend WHERE account = ? AND period IN (?, ?, ?)", (account, *periods(day))
-            )
-        )
-        return {period: written.get(period, 0) + self._more[account, period] for period in periods(day)}
-
-    def add(self, account: str, day: str, amount: int) -> None:
-        """Something more is spent on a day."""
-        for period in periods(day):
-            self._more[account, period] += amount
-
-    def write(self) -> None:
-        """Write what has been added."""
-        self._connection.executemany(
-            "INSERT INTO spend VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET amount = amount + excluded.amount",
-            [(account, period, amount) for (account, period), amount in self._more.items()],
-        )
-
-
-def _book(connection: sqlite3.Connection, sums: _Sums, entry: Entry, now: float) -> Grant | None:
+def _book(connection: sqlite3.Connection, entry: Entry, now: float) -> Grant | None:
     day, account = utc_day(now), entry.account
     old = connection.execute("SELECT day, amount FROM holds WHERE id = ?", (entry.id,)).fetchone()
     if not isinstance(entry, Hold):
         if old is not None:
-            sums.add(account, old[0], entry.amount - old[1])
+            _add(connection, account, old[0], entry.amount - old[1])
             connection.execute("DELETE FROM holds WHERE id = ?", (entry.id,))
         return None
     spent: dict[str, int] = {}
     if entry.budgets != Budgets():
-        spent = sums.of(account, day)
+        spent = dict(
+            connection.execute(
+                "SELECT period, amount FROM spend WHERE account = ? AND period IN (?, ?, ?)", (account, *periods(day))
+            )
+        )
         for period in periods(old[0]) if old is not None else ():
             spent[period] = spent.get(period, 0) - old[1]
     others = "SELECT day, amount FROM holds WHERE account = ? AND id != ? AND expires >= ?"
     grant = decide(entry, spent, day, lambda: connection.execute(others, (account, entry.id, now)))
     if grant.amount is not None:
-        if old is not None:
-            sums.add(account, old[0], -old[1])
-        sums.add(account, day, grant.amount)
+        if old is not None and old[0] != day:
+            _add(connection, account, old[0], -old[1])
+        _add(connection, account, day, grant.amount - (old[1] if old is not None and old[0] == day else 0))
         row = (entry.id, account, day, grant.amount, now + entry.seconds)
         connection.execute("INSERT OR REPLACE INTO holds VALUES (?, ?, ?, ?, ?)", row)
     return grant
+
+
+def _add(connection: sqlite3.Connection, account: str, day: str, amount: int) -> None:
+    connection.execute(
+        "INSERT INTO spend VALUES (?1, ?2, ?5), (?1, ?3, ?5), (?1, ?4, ?5) "
+        "ON CONFLICT DO UPDATE SET amount = amount + excluded.amount",
+        (account, *periods(day), amount),
+    )
 
 
 def _require_ours(connection: sqlite3.Connection) -> None:
