@@ -3,10 +3,11 @@
 Three processes on one machine: the upstream (which answers immediately, so that it does not hide the router), `p2l
 serve` with the embedded default model, and this client. Direct calls and calls through the router alternate, prompt by
 prompt, on connections that are kept open; every prompt is new, so the cache is of no use. With a ledger, an API key
-with a budget pays every call; "none" is a router without keys. Redis needs `redis-server`, which this starts.
+with a budget pays every call; "none" is a router without keys. Redis needs `redis-server`, which this starts. "bare
+proxy" is no router: a server that passes each call on and looks at nothing, which is the least that a second hop costs.
 
-    python benchmarks/router_overhead.py [--calls 400] [--clients 1 --clients 8] [--ledger sqlite --ledger redis]
-        [--model routing9]
+    python benchmarks/router_overhead.py [--calls 400] [--clients 1 --clients 8] [--model routing9]
+        [--ledger "bare proxy" --ledger none --ledger sqlite --ledger redis]
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import aiohttp.web
 import uvicorn
+import uvloop
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from measuring import machine, new_prompt, print_json, quantile, wait_for
@@ -36,6 +40,7 @@ LLMS = {
     "arena": ("llama-3.1-8b", "gpt-4o-mini", "claude-3-5-haiku"),
     "routing9": ("llama-3.1-8b-instruct", "gemma-2-9b-it", "qwen2.5-7b-instruct"),
 }
+BARE = "bare proxy"
 KEY = "a-key-of-the-benchmark"
 ANSWER = {
     "id": "chatcmpl-0",
@@ -61,6 +66,30 @@ def upstream(port: int) -> None:
         return {"status": "ok"}
 
     uvicorn.run(app, host="127.0.0.1", port=port, log_config=None, access_log=False)
+
+
+def bare_proxy(port: int, direct: int) -> None:
+    """A server that passes each call on to the upstream at another port."""
+    address, headers = f"http://127.0.0.1:{direct}/v1/chat/completions", {"Content-Type": "application/json"}
+
+    async def passed_on(request: aiohttp.web.Request) -> aiohttp.web.Response:
+        body = await request.read()
+        async with request.app[session].post(address, data=body, headers=headers) as reply:
+            content = await reply.read()
+        return aiohttp.web.Response(body=content, status=reply.status, content_type=reply.content_type)
+
+    async def health(_: aiohttp.web.Request) -> aiohttp.web.Response:
+        return aiohttp.web.json_response({"status": "ok"})
+
+    async def opened(app: aiohttp.web.Application) -> AsyncIterator[None]:
+        async with aiohttp.ClientSession() as app[session]:
+            yield
+
+    app, session = aiohttp.web.Application(), aiohttp.web.AppKey("session", aiohttp.ClientSession)
+    app.cleanup_ctx.append(opened)
+    app.add_routes([aiohttp.web.post("/v1/chat/completions", passed_on), aiohttp.web.get("/health", health)])
+    loop = uvloop.new_event_loop()
+    aiohttp.web.run_app(app, host="127.0.0.1", port=port, print=None, access_log=None, loop=loop)
 
 
 async def call(stream: Any, port: int, prompt: str, model: str) -> float:
@@ -132,28 +161,44 @@ def store(ledger: str, place: Path) -> Iterator[list[str]]:
         yield [*keys, "--ledger", "memory" if ledger == "memory" else str(place / "ledger.db")]
 
 
-def measure(model: str, ledger: str, calls: int, clients: list[int]) -> list[dict[str, Any]]:
-    """A row for each number of clients."""
-    direct, router = free_port(), free_port()
-    process = multiprocessing.get_context("spawn").Process(target=upstream, args=(direct,))
+@contextlib.contextmanager
+def running(target: Callable[..., None], *ports: int) -> Iterator[None]:
+    """A server in a process of its own, at the first of the ports."""
+    process = multiprocessing.get_context("spawn").Process(target=target, args=ports)
     process.start()
+    try:
+        wait_for(ports[0])
+        yield
+    finally:
+        process.terminate()
+        process.join(20)
+
+
+@contextlib.contextmanager
+def serving(model: str, ledger: str, port: int, direct: int) -> Iterator[None]:
+    """`p2l serve` before the upstream at another port."""
     with tempfile.TemporaryDirectory() as place, store(ledger, Path(place)) as options:
         config = Path(place) / "router.yaml"
         at = {"base_url": f"http://127.0.0.1:{direct}/v1", "prices": {"input": 0.15, "output": 0.6}}
         models = {name: {**at, "upstream_model": name} for name in LLMS[model]}
         config.write_text(json.dumps({"budget": 0.001, "models": models}))  # JSON is YAML
         command = [sys.executable, "-m", "p2l_sdk", "serve", "--model", model, "--config", str(config)]
-        command += ["--port", str(router), *options]
+        command += ["--port", str(port), *options]
         served = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            wait_for(direct)
-            wait_for(router)
-            return [row(ledger, n, asyncio.run(turns(direct, router, calls, n))) for n in clients]
+            wait_for(port)
+            yield
         finally:
             served.terminate()
-            process.terminate()
             served.wait(20)
-            process.join(20)
+
+
+def measure(model: str, ledger: str, calls: int, clients: list[int]) -> list[dict[str, Any]]:
+    """A row for each number of clients."""
+    direct, router = free_port(), free_port()
+    between = running(bare_proxy, router, direct) if ledger == BARE else serving(model, ledger, router, direct)
+    with running(upstream, direct), between:
+        return [row(ledger, n, asyncio.run(turns(direct, router, calls, n))) for n in clients]
 
 
 def row(ledger: str, clients: int, pairs: list[tuple[float, float]]) -> dict[str, Any]:
@@ -167,12 +212,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--calls", type=int, default=400)
     parser.add_argument("--clients", type=int, action="append", help="that call at once; may be given several times")
-    parser.add_argument("--ledger", choices=["none", "memory", "sqlite", "redis"], action="append")
+    parser.add_argument("--ledger", choices=[BARE, "none", "memory", "sqlite", "redis"], action="append")
     parser.add_argument("--model", choices=sorted(LLMS), default="arena")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     clients = arguments.clients or [1, 8]
-    stores = arguments.ledger or ["none"]
+    stores = arguments.ledger or [BARE, "none"]
     rows = [line for name in stores for line in measure(arguments.model, name, arguments.calls, clients)]
     if arguments.json:
         print_json(machine=machine(), model=arguments.model, results=rows)

@@ -12,7 +12,7 @@ from bulk_prompts import PROMPTS
 
 from p2l_sdk.bulk import BatchScorer, BatchStatistics, Settings, Totals, merged
 from p2l_sdk.errors import BudgetError, P2LError
-from p2l_sdk.scorers.many import for_many
+from p2l_sdk.scorers.many import for_many, word_by_word
 
 N = 600
 
@@ -225,6 +225,13 @@ def test_words_have_the_tokens_of_the_tokenizer(routing9):
     same()
     for text in ("[SEP] [CLS] x", "word " * 2000, "ab" * 9000, "漢" * 2000, "a" * 99 + " " + "b" * 101, "x" * 20_000):
         assert fast([text]) == encoder([text])
+
+
+def test_no_long_word_is_remembered(routing9):
+    encoder, secret = word_by_word(routing9._scorer).encoder, "sk" + "0a" * 16
+    assert encoder([f"my key {secret}"]) == routing9._scorer.encoder([f"my key {secret}"])
+    assert set(encoder._known) == {"my", "key"}
+    assert encoder([f"my key {secret}"]) == routing9._scorer.encoder([f"my key {secret}"])
 
 
 def test_a_text_model_is_scored_in_batches(saved):

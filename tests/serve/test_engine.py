@@ -284,6 +284,21 @@ def test_a_quick_model_scores_short_prompts_on_the_event_loop_and_long_ones_on_a
     assert {inline for inline, length in places if length < 100} == {True}
 
 
+def test_a_quick_model_that_is_idle_scores_a_short_prompt_without_another_turn_of_the_event_loop(routing9):
+    async def use():
+        turns: list[str] = []
+        engine = Engine(routing9, cache_mb=0)
+        await engine.start()
+        for prompt in ("short", "long " * 500):
+            asyncio.get_running_loop().call_soon(turns.append, prompt)
+            await engine.leaderboard(prompt)
+            turns.append("scored")
+        await engine.close()
+        return turns
+
+    assert asyncio.run(use()) == ["scored", "short", "long " * 500, "scored"]
+
+
 def test_closing_finishes_what_was_accepted_and_takes_no_more():
     async def use(engine, scorer):
         tasks = [await held(scorer, engine)]

@@ -97,8 +97,10 @@ def chat(**fields: object) -> ChatRequest:
 
 
 async def whole(answer: Answer) -> bytes:
-    rest = b"" if answer.stream is None else b"".join([part async for part in answer.stream.rest()])
-    await answer.close()
+    try:
+        rest = b"" if answer.stream is None else b"".join([part async for part in answer.stream.rest()])
+    finally:
+        await answer.close()
     return bytes(answer.content) + rest
 
 
@@ -184,13 +186,14 @@ def test_a_stream_that_is_encoded_although_nobody_asked(serve, pack):
     assert "accept-encoding: identity" in server.requests[0].lower()
 
 
-def test_what_a_request_looks_like_on_the_wire(serve, monkeypatch):
+@pytest.mark.parametrize("size", [30, 3_000_000])
+def test_what_a_request_looks_like_on_the_wire(serve, monkeypatch, size):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     server = serve(lambda *_: WHOLE)
     headers = {"Cookie": "a=b", "X-Team": "p2l", "Host": "other.example"}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        ask(server.url + "/?version=2026-01%2F01", settings={"headers": headers}, user="x" * 3_000_000)
+        ask(server.url + "/?version=2026-01%2F01", settings={"headers": headers}, user="x" * size)
     line, *lines = server.requests[0].split("\r\n")
     assert line == "POST /v1/chat/completions?version=2026-01%2F01 HTTP/1.1"
     got = dict(one.lower().split(": ", 1) for one in lines if one)
@@ -199,7 +202,7 @@ def test_what_a_request_looks_like_on_the_wire(serve, monkeypatch):
         "accept": "application/json", "accept-encoding": "identity", "content-type": "application/json",
         "user-agent": "p2l-sdk", "cookie": "a=b", "x-team": "p2l", "host": "other.example",
     }  # fmt: skip
-    assert json.loads(server.bodies[0])["user"] == "x" * 3_000_000
+    assert json.loads(server.bodies[0])["user"] == "x" * size
 
 
 def test_a_connection_is_used_again_and_closed_when_idle(serve, monkeypatch):

@@ -100,12 +100,15 @@ def test_a_call_that_is_refused_when_its_client_has_left_is_free(fields, ping, r
 
 
 def test_no_more_answers_are_read_on_than_there_are_places(monkeypatch):
+    async def leave() -> None:
+        records = Records(ServerMetrics())
+        left = [records.begin(None) for _ in range(3)]
+        for record in left:
+            record.charge = SimpleNamespace(counts=True, settle=lambda *_, **__: None)  # type: ignore[assignment]
+        assert [record.patience() > 0 for record in left] == [True, True, False]
+        assert left[0].patience() > 0  # asked again, it keeps its place
+        left[0].finish("disconnected")
+        assert left[2].patience() > 0
+
     monkeypatch.setattr("p2l_sdk.serve.gateway.record._MOST_LEFT", 2)
-    records = Records(ServerMetrics())
-    left = [records.begin(None) for _ in range(3)]
-    for record in left:
-        record.charge = SimpleNamespace(counts=True, settle=lambda *_, **__: None)  # type: ignore[assignment]
-    assert [record.patience() > 0 for record in left] == [True, True, False]
-    assert left[0].patience() > 0  # asked again, it keeps its place
-    left[0].finish("disconnected")
-    assert left[2].patience() > 0
+    asyncio.run(leave())

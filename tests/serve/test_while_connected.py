@@ -79,3 +79,24 @@ def test_a_fault_of_the_work_is_the_fault_that_is_told():
             await while_connected(Client().receive, faulty())
 
     asyncio.run(run())
+
+
+def test_nobody_watches_the_client_of_work_that_is_done_at_once():
+    looked: list[bool] = []
+
+    async def receive() -> dict[str, Any]:
+        looked.append(True)
+        await asyncio.Event().wait()
+        return {}
+
+    async def work(seconds: float) -> str:
+        await asyncio.sleep(seconds)
+        return "answer"
+
+    async def run() -> None:
+        assert await while_connected(receive, work(0.0)) == "answer"
+        assert not looked
+        assert await while_connected(receive, work(0.1)) == "answer"
+        assert looked == [True]
+
+    asyncio.run(run())

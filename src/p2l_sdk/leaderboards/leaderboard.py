@@ -113,6 +113,8 @@ class Coefficients:
     @classmethod
     def concatenate(cls, parts: Sequence[Coefficients]) -> Coefficients:
         """Concatenate several batches of one model."""
+        if len(parts) == 1:
+            return parts[0]
         eta = [part.eta for part in parts if part.eta is not None]
         gamma = [part.gamma for part in parts if part.gamma is not None]
         familiarity = [part.familiarity for part in parts if part.familiarity is not None]

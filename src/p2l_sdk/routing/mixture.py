@@ -178,15 +178,12 @@ def router_coefficient(score: float, opponents: np.ndarray, opponent_weights: np
     """
     score = min(max(score, 1e-300), 1.0 - 1e-16)
     odds = math.log(score) - math.log1p(-score)
-    pairs = list(zip(opponents.tolist(), opponent_weights.tolist(), strict=True))
-    low, high = odds + min(pairs)[0], odds + max(pairs)[0]  # roots if all opponents were the weakest, the strongest
-    theta = odds + sum(weight * opponent for opponent, weight in pairs)
-    for _ in range(100):  # Newton's method, bisection if a step leaves the bracket; plain floats are fastest here
-        gap, slope = -score, 0.0
-        for opponent, weight in pairs:
-            rate = 0.5 + 0.5 * math.tanh(0.5 * (theta - opponent))
-            gap += weight * rate
-            slope += weight * rate * (1.0 - rate)
+    opponents, weights = opponents.astype(np.float64), opponent_weights
+    low, high = odds + float(opponents.min()), odds + float(opponents.max())  # if all were the weakest, the strongest
+    theta = odds + float(weights @ opponents)
+    for _ in range(100):  # Newton's method, bisection if a step leaves the bracket
+        rates = 0.5 + 0.5 * np.tanh(0.5 * (theta - opponents))
+        gap, slope = float(weights @ rates) - score, float(weights @ (rates * (1.0 - rates)))
         low, high = (low, theta) if gap > 0 else (theta, high)
         step = theta - gap / slope if slope > 0 else math.inf
         following = step if low <= step <= high else (low + high) / 2

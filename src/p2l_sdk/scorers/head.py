@@ -9,7 +9,6 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -80,13 +79,13 @@ class NumpyHead(ABC):
     def score_pooled(self, pooled: np.ndarray) -> Coefficients:
         """Apply the head: `score` for prompts with these vectors."""
         familiar = self._familiar(pooled)
-        scored = self.score_features(self._features(pooled, familiar))
+        scored = self.score_features(self._features(pooled, familiar), familiar)
         if not np.isfinite(scored.coefs).all():
             raise ModelFormatError("the model gives NaN or infinite coefficients; its weights are damaged, or overflow")
-        return replace(scored, familiarity=familiar)
+        return scored
 
-    def score_features(self, features: np.ndarray) -> Coefficients:
-        """Apply only the last layer: `score` for prompts with these features."""
+    def score_features(self, features: np.ndarray, familiar: np.ndarray | None = None) -> Coefficients:
+        """Apply only the last layer: `score` for prompts with these features, and this familiarity."""
         matrix, bias = self._out
         out = features @ matrix + bias
         n_models = len(self.spec.models)
@@ -95,6 +94,7 @@ class NumpyHead(ABC):
             eta=out[:, n_models : n_models + 1] if self.spec.feedback.has_eta else None,
             gamma=out[:, n_models + 1 :] if self.spec.feedback.has_gamma else None,
             kinds=None if self.variance is None else Kinds(self.spec.kinds, features, self.variance),
+            familiarity=familiar,
         )
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from p2l_sdk.scorers.batches import BATCH
 from p2l_sdk.scorers.scorer import Scorer
 from p2l_sdk.scorers.static import StaticScorer
 from p2l_sdk.scorers.words import WordEncoder, reads_words
+
+AnyScorer = TypeVar("AnyScorer", bound=Scorer)
 
 
 class ManyScorer:
@@ -31,10 +34,8 @@ class ManyScorer:
 
     def __init__(self, scorer: StaticScorer) -> None:
         self.spec = scorer.spec
-        self._scorer = copy.copy(scorer)
-        if reads_words(scorer._encode):
-            self._scorer._encode = WordEncoder(scorer._encode)
-        self.encoder = self._scorer._encode
+        self._scorer = word_by_word(scorer)
+        self.encoder = self._scorer.encoder
 
     def score(self, prompts: Sequence[Prompt]) -> Coefficients:
         """Coefficients of prompts, float32; errors as in `StaticScorer.score`."""
@@ -63,6 +64,15 @@ class ManyScorer:
             for state, tokens in zip(pooled, np.split(found % vocab, ends), strict=True):
                 scorer._words.fill(state[scorer._n_means :], tokens)
         return pooled
+
+
+def word_by_word(scorer: AnyScorer) -> AnyScorer:
+    """The same scorer; a static one tokenizes words once (`words`), where its tokenizer allows that."""
+    if not isinstance(scorer, StaticScorer) or not reads_words(scorer.encoder):
+        return scorer
+    other = copy.copy(scorer)
+    other.encoder = other._encode = WordEncoder(scorer.encoder)
+    return other
 
 
 def for_many(scorer: Scorer) -> Scorer:

@@ -17,6 +17,7 @@ from typing import Any
 from p2l_sdk.modeling.prompt_p2l import PromptEncoder
 
 _MOST_CHARACTERS = 1_000_000  # of the words that are remembered, some 150,000
+_LONGEST = 24  # characters of one: what is longer is rare, and may be a password
 _PLAIN = re.compile(r"[\t\n\r -~]*")
 _WORDS = re.compile(r"[A-Za-z0-9]+|[!-/:-@\[-`{-~]")
 _BETWEEN_BLANKS = re.compile(r"[^ \t\n\r]+")
@@ -37,14 +38,17 @@ class WordEncoder(PromptEncoder):
     def _read(self, texts: Sequence[str], characters: int) -> list[tuple[list[int], bool]]:
         if self._size > _MOST_CHARACTERS:
             self._known, self._size = {}, 0
+        known = self._known  # another thread may begin anew meanwhile
         words = [_words_of(text[-characters * self._limit :]) for text in texts]
         every = list(itertools.chain.from_iterable(words))
-        tokens: list[Any] = list(map(self._known.get, every))
+        tokens: list[Any] = list(map(known.get, every))
         if None in tokens:
             new = list(dict.fromkeys(word for word, own in zip(every, tokens, strict=True) if own is None))
-            self._known.update(zip(new, (row for row, _ in super()._read(new, characters)), strict=True))
-            self._size += sum(map(len, new))
-            tokens = list(map(self._known.__getitem__, every))
+            found = dict(zip(new, (row for row, _ in super()._read(new, characters)), strict=True))
+            tokens = [found[word] if own is None else own for word, own in zip(every, tokens, strict=True)]
+            kept = {word: row for word, row in found.items() if len(word) <= _LONGEST}
+            known.update(kept)
+            self._size += sum(map(len, kept))
         ends = itertools.accumulate(map(len, words), initial=0)
         ids = (list(itertools.chain.from_iterable(tokens[a:b])) for a, b in itertools.pairwise(ends))
         read = [(row[-self._limit :], len(row) > self._limit) for row in ids]

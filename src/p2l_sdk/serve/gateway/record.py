@@ -6,6 +6,7 @@ budget depends on it; and one without a count costs the most that it can have co
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -93,19 +94,24 @@ class Record:
         return self.left + _COUNT_SECONDS - now
 
     def finish(self, end: str) -> None:
-        """Settle, count and log the request, which ended this way."""
+        """Settle the request, which ended this way; count and log it as soon as its answer has gone out."""
         answer, cost, most, booked = self.answer, None, None, None
         self._records.left.discard(self)
         try:
             if answer is not None:
                 cost, most = self._cost(answer)
-                self._records.metrics.choice(answer.llm.name, cost)
-                cost = cost if answer.whole else most  # nobody will ever count it
         finally:  # a charge stays open in no case: it would be set aside for ever
             if self.charge is not None:
-                unknown = cost is None and (answer is not None or end in ("disconnected", "error"))
-                booked = self.charge.settle(cost, most, unknown=unknown, failures=self.failures)
-        seconds, asked = time.perf_counter() - self._start, self.request
+                certain = cost if answer is None or answer.whole else most  # nobody will ever count the rest
+                unknown = certain is None and (answer is not None or end in ("disconnected", "error"))
+                booked = self.charge.settle(certain, most, unknown=unknown, failures=self.failures)
+        seconds = time.perf_counter() - self._start
+        asyncio.get_running_loop().call_soon(self._tell, end, cost, booked, seconds)
+
+    def _tell(self, end: str, cost: float | None, booked: float | None, seconds: float) -> None:
+        answer, asked = self.answer, self.request
+        if answer is not None:
+            self._records.metrics.choice(answer.llm.name, cost)
         self._records.metrics.stage("chat", seconds)
         name = "?" if asked is None else asked.model if asked.routed else "name"
         failed = ",".join(f"{llm}:{error.kind}" for llm, error in self.failures) or "-"

@@ -17,6 +17,7 @@ from p2l_sdk.serve.gateway.call import UpstreamError
 from p2l_sdk.serve.gateway.sse import error_event, event_of
 from p2l_sdk.serve.gateway.upstream import Answer
 
+_UNWATCHED_SECONDS = 0.01  # of work, before anybody looks whether its client is still there
 _READING_SECONDS = 10.0  # grace after the deadline for a client that does not read what it is sent
 Result = TypeVar("Result")
 
@@ -38,7 +39,7 @@ async def while_connected(
     Raises:
         Disconnected: the client disconnected before the work was done.
     """
-    own, left = asyncio.current_task(), False
+    own, left, watching = asyncio.current_task(), False, None
     assert own is not None
     before = own.cancelling()
 
@@ -50,8 +51,13 @@ async def while_connected(
         left = True
         own.cancel()
 
-    # the work needs no task of its own: each change of tasks is another turn of the event loop
-    watching = asyncio.ensure_future(watch())
+    def begin_to_watch() -> None:
+        nonlocal watching
+        watching = asyncio.ensure_future(watch())
+
+    # the work needs no task of its own: each change of tasks is another turn of the event loop; nor does the watch
+    # before the work has come to where it waits
+    waits = asyncio.get_running_loop().call_later(_UNWATCHED_SECONDS, begin_to_watch)
     try:
         return await work
     except asyncio.CancelledError:
@@ -59,7 +65,9 @@ async def while_connected(
             raise Disconnected from None
         raise
     finally:
-        watching.cancel()
+        waits.cancel()
+        if watching is not None:
+            watching.cancel()
         if left:
             own.uncancel()
 

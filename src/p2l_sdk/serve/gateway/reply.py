@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
-
 from p2l_sdk.serve.decoding import Decoder
 from p2l_sdk.serve.engine.threads import DaemonThreads
 from p2l_sdk.serve.errors import ApiError, BodyTooLarge
 from p2l_sdk.serve.gateway.call import UpstreamError
 from p2l_sdk.serve.gateway.outline import outline
+from p2l_sdk.serve.gateway.pool import Response
 
 LARGEST_REPLY = 64 * 2**20  # bytes
 _ON_THE_LOOP = 256 * 1024  # bytes, parsed in a millisecond or two
@@ -44,9 +42,7 @@ class Reply:
         return isinstance(raw, bytes | bytearray) and text in raw
 
 
-async def read_reply(
-    response: aiohttp.ClientResponse, most: int = LARGEST_REPLY, alive: Callable[[], None] = lambda: None
-) -> Reply:
+async def read_reply(response: Response, most: int = LARGEST_REPLY, alive: Callable[[], None] = lambda: None) -> Reply:
     """Read the body of a reply.
 
     Args:
@@ -57,9 +53,8 @@ async def read_reply(
     Raises:
         UpstreamError: the body is larger.
     """
-    content = bytearray()
-    async with contextlib.AsyncExitStack() as stack:
-        large = False
+    content, large = bytearray(), False
+    try:
         async for part in parts_of(response, most):
             if not response.content.at_eof():  # else nothing is waited for
                 alive()
@@ -67,14 +62,17 @@ async def read_reply(
             if len(content) > most:
                 raise UpstreamError("content", "sent too much", blamed=False)  # which a client can ask for
             if len(content) > _LARGE and not large:
+                await _begin_work(alive)
                 large = True
-                await stack.enter_async_context(_room(alive))
         if len(content) <= _ON_THE_LOOP:
             return Reply(whole := bytes(content), _parsed(whole))
         return await asyncio.get_running_loop().run_in_executor(_thread(), _look_at, content)
+    finally:
+        if large:
+            _end_work()
 
 
-def parts_of(response: aiohttp.ClientResponse, most: int = LARGEST_REPLY) -> AsyncIterator[bytes]:
+def parts_of(response: Response, most: int = LARGEST_REPLY) -> AsyncIterator[bytes]:
     """The body as it arrives. An encoded one (we ask for no encoding, but some proxies know better) is decoded, and may
     then have `most` bytes.
 
@@ -85,7 +83,7 @@ def parts_of(response: aiohttp.ClientResponse, most: int = LARGEST_REPLY) -> Asy
     return parts if "content-encoding" not in response.headers else _decoded(response, parts, most)
 
 
-async def _decoded(response: aiohttp.ClientResponse, parts: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
+async def _decoded(response: Response, parts: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
     try:
         decoder = Decoder.of([response.headers["content-encoding"].encode("latin-1", "replace")], most)
         async for part in parts:
@@ -120,15 +118,15 @@ def _thread() -> DaemonThreads:
 _in_work = 0  # large replies that are being read in this process, whose memory they share
 
 
-@contextlib.asynccontextmanager
-async def _room(alive: Callable[[], None]) -> AsyncIterator[None]:
+async def _begin_work(alive: Callable[[], None]) -> None:
     """Wait until there is room for one more large reply; its upstream waits meanwhile."""
     global _in_work
     while _in_work >= _AT_A_TIME:
         alive()
         await asyncio.sleep(_PAUSE_SECONDS)
     _in_work += 1
-    try:
-        yield
-    finally:
-        _in_work -= 1
+
+
+def _end_work() -> None:
+    global _in_work
+    _in_work -= 1

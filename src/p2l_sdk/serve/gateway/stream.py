@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from p2l_sdk.serve.gateway.call import Call, UpstreamError
+from p2l_sdk.serve.gateway.pool import Response
 from p2l_sdk.serve.gateway.refusal import refusal_within
 from p2l_sdk.serve.gateway.reply import parts_of
 from p2l_sdk.serve.gateway.sse import LARGEST_EVENT, Events, EventTooLarge
@@ -29,7 +30,7 @@ class Stream:
         ended: whether it has been read to its proper end.
     """
 
-    response: aiohttp.ClientResponse
+    response: Response
     parts: AsyncIterator[bytes]
     events: Events
     call: Call
@@ -37,7 +38,7 @@ class Stream:
 
     @classmethod
     async def begin(
-        cls, response: aiohttp.ClientResponse, events: Events, call: Call, alive: Callable[[], None]
+        cls, response: Response, events: Events, call: Call, alive: Callable[[], None]
     ) -> tuple[bytes, Stream]:
         """Read a stream until its answer begins: until the first content, tool call or finish reason, as what comes
         before (roles, reports of filters, comments) may still be followed by an error.

@@ -26,7 +26,7 @@ from p2l_sdk.serve.gateway.breaker import Breaker
 from p2l_sdk.serve.gateway.call import Call, UpstreamError
 from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
 from p2l_sdk.serve.gateway.known import completed
-from p2l_sdk.serve.gateway.pool import UpstreamClient
+from p2l_sdk.serve.gateway.pool import Endpoint, Response, UpstreamClient
 from p2l_sdk.serve.gateway.refusal import (
     EMPTY_ACCOUNT,
     MODERATED,
@@ -45,6 +45,7 @@ from p2l_sdk.serve.gateway.stream import Stream
 from p2l_sdk.serve.gateway.usage import Written
 from p2l_sdk.serve.metrics import ServerMetrics
 
+_HEADERS = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "p2l-sdk"}
 _CONNECT_SECONDS = 10.0
 _UNSENT = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError)  # no connection, so nothing was sent
 _LONGEST_HEADER = 256  # characters of one that is passed on
@@ -126,18 +127,18 @@ class Upstream:
     ) -> None:
         self.llm, self.label, self.weight = llm, label or llm.name, weight
         self.breaker = Breaker(config.breaker_failures, config.breaker_seconds)
-        self._client, self._metrics = client, metrics
+        self._metrics = metrics
         self._key = read_key(llm.api_key_env)
         base = urlsplit(llm.base_url)
         address = base._replace(path=base.path.rstrip("/") + "/chat/completions").geturl()
         self._url = URL(address, encoded=address.isascii())  # as it is, if it can be
-        self._headers: dict[bool, CIMultiDict[str]] = {}  # of a request for a stream, and of another one
+        self._endpoints: dict[bool, Endpoint] = {}  # of requests for a stream, and of others
         for stream, kind in ((True, "text/event-stream"), (False, "application/json")):
-            headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "p2l-sdk"}
-            self._headers[stream] = CIMultiDict(headers)
-            self._headers[stream].update(self._authorization())
-            self._headers[stream].update(llm.headers)
-            self._headers[stream]["accept"] = kind
+            headers = CIMultiDict(_HEADERS)
+            headers.update(self._authorization())
+            headers.update(llm.headers)
+            headers["accept"] = kind
+            self._endpoints[stream] = Endpoint(client, self._url, headers)
         hidden = [value for name, value in llm.headers.items() if _SECRET_HEADER.search(name)]
         self._secrets = [self._key, *(value.rpartition(" ")[2] for value in hidden)]
 
@@ -208,8 +209,8 @@ class Upstream:
 
     async def _ask(self, request: ChatRequest, call: Call, alive: Callable[[], None]) -> Answer:
         connect, silence = min(_CONNECT_SECONDS, self.llm.timeout), self.llm.timeout
-        body, headers = request.body(self.llm), self._headers[request.stream]
-        response = await self._client.post(self._url, body, headers, connect=connect, silence=silence)
+        endpoint = self._endpoints[request.stream]
+        response = await endpoint.post(request.body(self.llm), connect=connect, silence=silence)
         stays_open = False
         try:
             if response.status != 200:
@@ -231,7 +232,7 @@ class Upstream:
             if not stays_open:
                 response.release()
 
-    async def _whole(self, response: aiohttp.ClientResponse, alive: Callable[[], None]) -> Answer:
+    async def _whole(self, response: Response, alive: Callable[[], None]) -> Answer:
         reply = await read_reply(response, LARGEST_REPLY, alive)
         content, value = reply.content, reply.value
         if any(len(secret) >= SHORTEST_SECRET and reply.holds(secret.encode()) for secret in self._secrets):
@@ -253,7 +254,7 @@ class Upstream:
         answer.wrote = Written(text_bytes(choices) + (reply.cut or 0))
         return answer
 
-    async def _failed(self, response: aiohttp.ClientResponse) -> UpstreamError:
+    async def _failed(self, response: Response) -> UpstreamError:
         """What to make of a reply with a status that is not that of an answer, and what it says to have cost."""
         status = response.status
         reason = await _reason(response, None if status in (*REFUSALS, *_ABOUT_MONEY) else _REASON_SECONDS)
@@ -269,7 +270,7 @@ class Upstream:
         error.worked = error.worked or said or reason is None  # nobody has read what it may say of a cost
         return error
 
-    def _refusal(self, response: aiohttp.ClientResponse, content: bytes) -> UpstreamError:
+    def _refusal(self, response: Response, content: bytes) -> UpstreamError:
         """What to make of a reply with a status of `REFUSALS`. One that holds our key is about that, and none of the
         client's business."""
         if holds(content, self._secrets):
@@ -277,7 +278,7 @@ class Upstream:
         identity = self._passed_on(response).get("x-request-id")
         return UpstreamError.refused(Refusal.of(response.status, content, self.llm.name, identity))
 
-    def _passed_on(self, response: aiohttp.ClientResponse) -> dict[str, str]:
+    def _passed_on(self, response: Response) -> dict[str, str]:
         """Headers of a reply for the client: only what any client, and any proxy before it, can read."""
         headers = {"content-type": response.headers.get("content-type", "")}
         if not _is_plain(headers["content-type"]):
@@ -296,7 +297,7 @@ class Upstream:
         return error
 
 
-async def _reason(response: aiohttp.ClientResponse, seconds: float | None) -> bytes | None:
+async def _reason(response: Response, seconds: float | None) -> bytes | None:
     """The body of a reply that is no answer; None if it cannot be read, or not so soon."""
     try:
         async with asyncio.timeout(seconds):
@@ -305,7 +306,7 @@ async def _reason(response: aiohttp.ClientResponse, seconds: float | None) -> by
         return None  # a reason of that size is none, and half of one neither
 
 
-def _is(response: aiohttp.ClientResponse, kind: str) -> bool:
+def _is(response: Response, kind: str) -> bool:
     return response.headers.get("content-type", "").partition(";")[0].strip().lower() == kind
 
 
