@@ -11,7 +11,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of the processes wo
 # the models are tiny; threads would only wait for each other. numpy and torch read this when they are imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import importlib
+import importlib.util
 import sys
 import tempfile
 from pathlib import Path
@@ -155,12 +155,20 @@ def save_model(folder: Path, kind: str, feedback: str = "grk", **fields) -> Path
 def own_temporary_folder(tmp_path_factory):
     """The system's temporary folder for this run and its processes, so that it never meets what a killed one left.
 
-    Its path is short: that of a socket in it must be.
+    Its path is short: that of a socket in it must be. With one authority for TLS, which no test uses, instead of the
+    system's: hundreds of clients of HTTP would read all of these, each for 45 ms.
     """
     tmp_path_factory.getbasetemp()  # stays in the system's own, where pytest keeps those of the last runs
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="t-") as folder:
         patch.setenv("TMPDIR", folder)
         patch.setattr(tempfile, "tempdir", folder)
+        if importlib.util.find_spec("certifi") is not None:
+            import certifi
+
+            end = "-----END CERTIFICATE-----\n"
+            authority = Path(folder, "authority.pem")
+            authority.write_text(Path(certifi.where()).read_text(encoding="utf-8").partition(end)[0] + end)
+            patch.setenv("SSL_CERT_FILE", str(authority))
         yield
 
 
