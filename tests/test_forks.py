@@ -17,7 +17,8 @@ PROGRAMS = {
     "a status": "import sys; sys.exit(3)",
     "a last word": "import sys; print('before'); sys.exit('why')",
     "work at its end": "import atexit; atexit.register(print, 'the end'); print('begun')",
-    "work in threads": "from concurrent.futures import ThreadPoolExecutor as T; T(2).map(print, [1]); print(2)",
+    "work in threads": "import threading as t; from concurrent.futures import ThreadPoolExecutor as T; e = t.Event()\n"
+    "T(2).submit(lambda: e.wait() and print('late')); print('first', flush=True); e.set()",
     "a signal": "import os; print('lost'); os.kill(os.getpid(), 9)",
     "processes of its own": "import os, sys; sys.stdout.flush(); os.fork() or os._exit(0); os.wait(); print('both')",
 }
