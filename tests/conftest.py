@@ -6,10 +6,12 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may use the network
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["MPLBACKEND"] = "agg"  # no test opens a window
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of the processes would compile the SDK anew
 # the models are tiny; threads would only wait for each other. numpy and torch read this when they are imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import importlib
+import importlib.util
 import sys
 import tempfile
 from pathlib import Path
@@ -30,15 +32,35 @@ CHAT_TEMPLATE = (
 )
 
 
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Half as many again as there are cores: in a third of their time tests wait for servers and clocks."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + (cores + 1) // 2
+
+
+# files and rooms with tests that take long, in the order of their length: they begin first, so that no worker is left
+# alone with one of them at the end
+LONG = ("hostile/", "test_docs.py", "training/", "editing/", "kinds/", "hub/", "scorers/", "examples/", "bulk/", "mpg/")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of `serve` start servers, kill them and wait for them, and those of `mpg measure` have a clock as their
     subject: under load it alone can fail one.
 
     It is tried once more, and the summary names it (RERUN): what fails twice is a fault, and what is named often, too.
+    Files that take long begin first.
     """
     for item in items:
         if item.path.is_relative_to(ROOT / "tests" / "serve") or item.path.name == "test_mpg_measure.py":
             item.add_marker(pytest.mark.flaky(reruns=1))
+    items.sort(key=_rank)  # which leaves those of a file as they are
+
+
+def _rank(item: pytest.Item) -> int:
+    place = item.path.relative_to(ROOT / "tests").as_posix()
+    return next((i for i, start in enumerate(LONG) if place.startswith(start)), len(LONG))
 
 
 def shared(path: str) -> Path:
@@ -141,12 +163,20 @@ def save_model(folder: Path, kind: str, feedback: str = "grk", **fields) -> Path
 def own_temporary_folder(tmp_path_factory):
     """The system's temporary folder for this run and its processes, so that it never meets what a killed one left.
 
-    Its path is short: that of a socket in it must be.
+    Its path is short: that of a socket in it must be. With one authority for TLS, which no test uses, instead of the
+    system's: hundreds of clients of HTTP would read all of these, each for 45 ms.
     """
     tmp_path_factory.getbasetemp()  # stays in the system's own, where pytest keeps those of the last runs
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="t-") as folder:
         patch.setenv("TMPDIR", folder)
         patch.setattr(tempfile, "tempdir", folder)
+        if importlib.util.find_spec("certifi") is not None:
+            import certifi
+
+            end = "-----END CERTIFICATE-----\n"
+            authority = Path(folder, "authority.pem")
+            authority.write_text(Path(certifi.where()).read_text(encoding="utf-8").partition(end)[0] + end)
+            patch.setenv("SSL_CERT_FILE", str(authority))
         yield
 
 

@@ -15,9 +15,9 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import pytest
 from asked_llms import ASKED, PROVIDERS, stand_in
 from conftest import ROOT, shared
@@ -54,10 +54,8 @@ def shell(block: str) -> str:
 
             cli(shlex.split(command)[1:], standalone_mode=False)
             continue
-        command = f"{sys.executable} -m p2l_sdk {command.removeprefix('p2l ')}"
-        result = subprocess.run(
-            command, shell=True, capture_output=True, text=True, env={**os.environ, "COLUMNS": "80"}, check=False
-        )
+        words = shlex.split(command, comments=True)[1:]
+        result = forks.python("-m", "p2l_sdk", *words, env={**os.environ, "COLUMNS": "80"}, text=True)
         assert result.returncode == 0, f"{line}\n{result.stderr}"
         output += result.stdout
     return output

@@ -23,6 +23,7 @@ _WORDS = {
     "portuguese": "o os de um uma que não do da com para como seu sua é em você ser",
     "vietnamese": "và của là một cho những được không trong hãy tôi",
 }
+_SMALL = {name: frozenset(words.split()) for name, words in _WORDS.items()}
 _FAR = re.compile("[\u1ea0-\u1ef9ąęłśżźńćřěůšč]", re.IGNORECASE)  # Vietnamese, Polish, Czech
 _UKRAINIAN = re.compile("[іїєґ]", re.IGNORECASE)
 _OTHERS = ("italian", "portuguese", "vietnamese")
@@ -36,7 +37,7 @@ def language(prompt: str) -> str:
     """
     letters = sum(character.isalpha() for character in prompt) or 1
     words = re.findall(r"[^\W\d_]+", prompt.lower())
-    found = {name: sum(word in set(small.split()) for word in words) for name, small in _WORDS.items()}
+    found = {name: sum(word in small for word in words) for name, small in _SMALL.items()}
     scripts = {name: len(script.findall(prompt)) for name, script in _SCRIPTS.items()}
     if scripts["japanese"] > 0.05 * letters:
         scripts["japanese"] += scripts.pop("chinese")  # kanji

@@ -176,6 +176,7 @@ def _tokenizer() -> Tokenizer:
     return read_tokenizer(STATIC_MODEL)
 
 
+@cache
 def _tokens(prompt: str) -> int:
     return len(_tokenizer().encode(prompt, add_special_tokens=False).ids)
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import warnings
 
 import numpy as np
 import pytest
 from command_line import p2l
 from drawn_votes import votes_of
+from forks import python
 
 from p2l_sdk.evaluation import evaluate
 from p2l_sdk.votes.votes import Votes
 
 
 def p2l_evaluate(*arguments, **env):
-    command = [sys.executable, "-m", "p2l_sdk", "evaluate", "--model", "routing9", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **env})
+    command = ("-m", "p2l_sdk", "evaluate", "--model", "routing9", *arguments)
+    return python(*command, env={**os.environ, **env}, text=True)
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 from conftest import ROOT
+from forks import python
 from hub_client import OWNER, environment
 from PIL import Image
 
@@ -23,9 +22,8 @@ PROGRAMS = sorted(file.name for file in EXAMPLES.glob("*.py"))
 
 
 def run(program: str, *arguments: object, cwd, env: dict[str, str] | None = None) -> str:
-    env = {**os.environ, "HF_HOME": str(cwd), "MPLBACKEND": "agg"} if env is None else env
-    command = [sys.executable, str(EXAMPLES / program), *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, check=False)
+    env = {**os.environ, "HF_HOME": str(cwd)} if env is None else env
+    result = python(EXAMPLES / program, *arguments, cwd=cwd, env=env, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
+
+from forks import python
 
 
 def p2l(*arguments, stdin: str | bytes | None = None, env: dict | None = None) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "p2l_sdk", *map(str, arguments)],
-        input=stdin.encode() if isinstance(stdin, str) else stdin,
-        capture_output=True, check=False, env={**os.environ, "COLUMNS": "100", **(env or {})},
-    )  # fmt: skip
+    return python("-m", "p2l_sdk", *arguments, input=stdin, env={**os.environ, "COLUMNS": "100", **(env or {})})
 
 
 def ok(*arguments, **options) -> str:

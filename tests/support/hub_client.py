@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from forks import python
 
 PROMPTS = ["write a poem about python", "sum", "prove that the square root of two is irrational in code"]
 OWNER, GUEST = "hf_owner", "hf_guest"  # tokens for the namespaces org and guest
@@ -49,7 +50,7 @@ class RefusedError(Exception):
 def environment(hub: Any, home: Path, **more: str) -> dict[str, str]:
     """The environment of a process that uses the local Hub; it inherits no Hub settings from this process."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
-    quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "MPLBACKEND": "agg"}
+    quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     return {**kept, **quiet, "HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **more}
 
 
@@ -117,8 +118,7 @@ def expected(folder: Path, **options: Any) -> np.ndarray:
 
 def p2l_command(*arguments: Any, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run `p2l ...` in a new process."""
-    command = [sys.executable, "-m", "p2l_sdk", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    return python("-m", "p2l_sdk", *arguments, env=env, text=True)
 
 
 def assert_cache_is_whole(cache: Path) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from forks import python as forked
+from forks import startup
 
 # run in a process that cannot import p2l_sdk, as for a user of transformers alone
 RESEARCHER = """
@@ -35,9 +39,11 @@ def without_p2l_sdk(home: Path, prompts: list, folders: Iterable[Path], program:
 def answer(program: str, home: Path, *arguments: object, python: str = sys.executable) -> Any:
     """The last line that a program prints, parsed as JSON. It runs offline in a process of its own, whose working
     folder and caches are `home`."""
-    result = subprocess.run(
-        [python, "-c", program, *map(str, arguments)], capture_output=True, text=True, cwd=home, check=False,
-        env={"HF_HOME": str(home), "PATH": "", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    env = {**startup(os.environ), "HF_HOME": str(home), "PATH": "", "HF_HUB_OFFLINE": "1"}
+    words = ("-c", program, *map(str, arguments))
+    if python == sys.executable:
+        result = forked(*words, cwd=home, env=env, text=True)
+    else:
+        result = subprocess.run([python, *words], capture_output=True, text=True, cwd=home, check=False, env=env)
     assert result.returncode == 0, result.stderr[-3000:]
     return json.loads(result.stdout.splitlines()[-1])

@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from forks import Forked, start
 
 
 def free_port() -> int:
@@ -27,7 +27,7 @@ def free_port() -> int:
 class Server:
     """A running `p2l serve`: its address, its process, and the file that it logs to."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    def __init__(self, process: Forked | subprocess.Popen[bytes], port: int, log: Path) -> None:
         self.process, self.address, self.url = process, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port}/v1"
         self._log = log
 
@@ -46,14 +46,14 @@ def p2l_serve(folder: Path, config: dict[str, Any] | None, *options: object, **e
     """Serve routing9 with a config until the end of the block."""
     port = free_port()
     name = f"{port}-{time.monotonic_ns()}"
-    command = [sys.executable, "-m", "p2l_sdk", "serve", "--model", "routing9", "--port", port, *options]
+    command = ["-m", "p2l_sdk", "serve", "--model", "routing9", "--port", port, *options]
     if config is not None:
         (folder / f"{name}.yaml").write_text(json.dumps(config))
         command += ["--config", folder / f"{name}.yaml"]
     log = folder / f"{name}.log"
     with log.open("wb") as output:
         env = {"TMPDIR": str(folder), **os.environ, **env}  # what a server that is killed leaves there goes with it
-        process = subprocess.Popen(list(map(str, command)), stdout=output, stderr=output, env=env)
+        process = start(*command, output=output, env=env, imports=["p2l_sdk.serve.run", "p2l_sdk.serve.workers"])
     server = Server(process, port, log)
     try:
         end = time.monotonic() + 60

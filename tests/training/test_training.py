@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import re
-import subprocess
-import sys
 import warnings
 
 import numpy as np
 import pytest
 from conftest import shared, word_tokenizer
+from forks import python
 from thorough import thorough
 
 import p2l_sdk
@@ -157,9 +156,9 @@ def test_the_command_runs_from_a_votes_file(tmp_path):
         rows = votes(300, seed)
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "costs.json").write_text('{"coder": 0.002, "mute": 0.0001}')
-    command = [sys.executable, "-m", "p2l_sdk", "train", "--votes", "train.jsonl", "--eval-votes", "held.jsonl"]
+    command = ["-m", "p2l_sdk", "train", "--votes", "train.jsonl", "--eval-votes", "held.jsonl"]
     command += ["--costs", "costs.json", "--output", "mine", "--title", "Mine"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    result = python(*command, cwd=tmp_path, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
     assert re.search(
         r"^held.jsonl: cross-entropy \d\.\d{3}, averaged leaderboard \d\.\d{3}", result.stdout, re.MULTILINE
@@ -175,7 +174,7 @@ def test_the_command_runs_from_a_votes_file(tmp_path):
     assert "On held.jsonl (" in card
     assert "license" not in card
     assert "$" not in card.replace("$0", "")  # every field of the template is filled
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    again = python(*command, cwd=tmp_path, text=True)
     assert again.returncode == 2
     assert "exists already" in again.stderr
     assert not [f for f in tmp_path.iterdir() if f.name.startswith(".mine")]

@@ -6,11 +6,10 @@ import csv
 import random
 import re
 import shlex
-import subprocess
-import sys
 
 import pandas
 import pytest
+from forks import python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from thorough import thorough
@@ -197,8 +196,7 @@ def spreadsheet(path, style):
 
 
 def p2l(directory, command):
-    full = f"{shlex.quote(sys.executable)} -m p2l_sdk {command}"
-    return subprocess.run(full, shell=True, capture_output=True, text=True, cwd=directory, check=False)
+    return python("-m", "p2l_sdk", *shlex.split(command), cwd=directory, text=True)
 
 
 @pytest.mark.parametrize("style", ["names", *thorough("sides", "columns")])

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from forks import python
 
 from p2l_sdk.modeling.feedback_p2l import Winner
 from p2l_sdk.mpg.harness import read_harness
@@ -84,8 +83,7 @@ def test_results():
 def test_the_first_command_on_the_spreadsheet_prints_what_the_page_says():
     (command,) = re.findall(r"^```bash\np2l (.*)\n```", PAGE, re.MULTILINE)
     (shown,) = re.findall(r"^```console\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    arguments = [sys.executable, "-m", "p2l_sdk", *shlex.split(command)]
-    result = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    result = python("-m", "p2l_sdk", *shlex.split(command), text=True)
     assert result.returncode == 2
     assert result.stderr == shown
     (options,) = re.findall(r"add: (--.*) \(in Python", shown)
