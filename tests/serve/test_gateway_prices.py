@@ -298,7 +298,8 @@ def test_keys_without_budgets_do_not_put_an_llm_out(routing9, upstreams):
 
 XAI = {"code": "The caller does not have permission", "error": "Content violates usage guidelines. Failed check: BIO"}
 REFUSALS: dict[str, tuple[int, dict[str, Any], str]] = {  # status, body, what it may have cost: nothing, reading, all
-    "OpenAI, Azure": (400, {"error": {"message": "filtered", "code": "content_filter"}}, "read"),
+    "OpenAI, Azure": (400, {"error": {"message": "filtered", "code": "content_filter"}}, "most"),
+    "OpenAI's policy": (400, {"error": {"message": "no", "code": "content_policy_violation"}}, "most"),
     "xAI": (403, XAI, "most"),
     "DashScope": (400, {"error": {"message": "May be bad", "code": "data_inspection_failed"}}, "most"),
     "DeepSeek": (400, {"error": {"message": "Content Exists Risk", "code": "invalid_request_error"}}, "most"),
@@ -317,6 +318,10 @@ REFUSALS: dict[str, tuple[int, dict[str, Any], str]] = {  # status, body, what i
                                   "the maximum token limit was reached"}}, "most"),
     "vLLM": (400, {"error": {"message": "1 validation error for list[function-wrap[__log_extra_fields__()]]\n  Invalid "
                              "JSON: EOF while parsing a string", "type": "BadRequestError"}}, "most"),
+    "vLLM, gpt-oss": (400, {"error": {"message": "Unexpected token 200002 while expecting start token 200006"}},
+                      "most"),
+    "vLLM, gpt-oss, as a fault": (500, {"error": {"message": "unexpected tokens remaining in message header: x"}},
+                                  "most"),
     "SambaNova's code": (400, {"error": {"message": "x", "code": "error_model_output"}}, "most"),
     "Groq": (400, {"error": {"message": "Failed", "code": "tool_use_failed", "failed_generation": "x"}}, "most"),
     "OpenRouter": (403, {"error": {"message": "flagged by moderation", "code": 403,

@@ -24,7 +24,7 @@ from p2l_sdk.serve.errors import INVALID, error_body
 REFUSALS = (400, 403, 404, 413, 415, 422, 451)
 _BY_LAW = 451  # may be said of the answer
 CONTEXT = "context_length_exceeded"
-MODERATED = ("content_filter", "content_policy_violation")  # the prompt was read, which some vendors (Azure) bill
+MODERATED = ("content_filter", "content_policy_violation")
 _WROTE = (
     "tool_use_failed",
     "json_validate_failed",
@@ -54,6 +54,7 @@ _OF_AN_ANSWER = re.compile(
     r"|(max\w*|output) tokens? limit was reached"
     r"|(failed|unable) to (generate|parse the (output|response|answer))"
     r"|validation errors? for list\[function|eof while parsing"  # vLLM's of calls of tools that were cut
+    r"|unexpected token \d+ while|tokens remaining in message header|unknown role"  # and of gpt-oss's messages
 )
 _OURS = "refused_by_upstream"
 _MOST_TEXT, _LONGEST_CODE = 4000, 100  # characters
@@ -90,10 +91,10 @@ class Refusal:
 
     @property
     def wrote(self) -> bool:
-        """Whether an answer may have been written first, which is billed. With OpenAI's codes, and where it is said
-        (OpenRouter), the prompt was refused; others may have looked at the answer."""
+        """Whether an answer may have been written first, which is billed. A filter of the prompt may run beside the LLM
+        (as Azure's, which bills both); only where it is said (OpenRouter) was the prompt refused alone."""
         code, more = self.error["code"], self.error.get("metadata")
-        prompt = code in MODERATED or (isinstance(more, dict) and "flagged_input" in more)
+        prompt = isinstance(more, dict) and "flagged_input" in more
         said = str(self.error["message"] or "").lower()
         if self.status == _BY_LAW or code in _WROTE or _OF_AN_ANSWER.search(said):
             return True
