@@ -113,6 +113,24 @@ def test_the_saved_model_reads_words_wherever_they_stand_and_however_often(told,
     assert np.abs(states[3, -2:] - states[0, -2:]).max() > 1.0
 
 
+def test_the_card_says_that_words_tell_the_categories_of_the_column(told, folder):
+    card = (folder / "model" / "README.md").read_text()
+    assert "an entry for each of 2 categories (those of the column `topic`" in card
+    assert "by topic" in card
+    assert "teacher_weight" not in card  # nothing was taught
+
+
+def test_where_nothing_is_kept_no_words_are_read_and_nobody_says_that_categories_are_used(tmp_path):
+    file = write_jsonl(tmp_path / "votes.jsonl", rows(n_prompts=100))
+    train(TrainingConfig(votes=file, output=tmp_path / "model", by="topic", epochs=2.0, keep=0.0))
+    assert "backbone.words.table" not in tensors(tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "difference +0.0000" in card
+    assert "nothing that either learned is kept" in card
+    assert "they are used" not in card
+    assert "an entry for each of" not in card
+
+
 def test_torch_numpy_and_batches_read_the_same(told, folder):
     from p2l_sdk.modeling.modeling_p2l import P2LModel
     from p2l_sdk.modeling.prompt_p2l import pad

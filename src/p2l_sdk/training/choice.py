@@ -16,11 +16,13 @@ class CategoryGain:
         without: cross-validated loss of a model that learns from the votes alone, in nats per vote.
         difference: by how much it is higher with the categories; below 0 they help.
         spare: how much higher it may be in any case: with many votes a standard error is next to nothing.
+        kept: whether the model keeps anything of what it learned; if not, it returns the averaged leaderboard.
     """
 
     without: float
     difference: Estimate
     spare: float = 0.0
+    kept: bool = True
 
     @property
     def used(self) -> bool:
@@ -33,7 +35,9 @@ class CategoryGain:
         """Both losses, and what follows, for people."""
         error = self.difference.standard_error
         margin = "" if error is None else f" ± {error:.4f}"
-        if self.used:
+        if not self.kept:
+            then = "nothing that either learned is kept"
+        elif self.used:
             then = "better: they are used" if self.difference.value < 0.0 else "not clearly worse: they are used"
         else:
             then = "worse: they are not used (with a teacher_weight they teach all the same)"
@@ -98,7 +102,8 @@ class Choice:
             if self.level != self.keep:
                 chosen += f" of what tells LLMs apart, {self.level:g} of what is common to all on a prompt"
             if self.recognised:
-                of = "it" if self.recognised_level else "what tells LLMs apart"
+                both = "it" if self.level == self.keep else "both"
+                of = both if self.recognised_level else "what tells LLMs apart"
                 chosen += f"; {self.recognised:.0%} of {of} from categories that are recognised"
             lines.append(f"{chosen}; {self.epochs:.2g} epochs")
             if not self.keep:

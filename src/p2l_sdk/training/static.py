@@ -224,6 +224,7 @@ def _fit_head(
             bar.full()
             return found
         keep = 0.0 if keep is None else keep
+        folds = folds if keep else options[0]
     bar = _Bar(listener, lengths[-1].steps)
     vectors, size = folds.lesson_vectors, recipe.hidden_size
     return None, folds, one_head(vectors, folds.lessons, start, recipe.feedback, lengths[-1], size, keep, bar.tick)

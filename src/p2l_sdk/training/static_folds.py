@@ -160,11 +160,11 @@ class LossSums:
         self._folds, self._n = folds, len(folds.fold)
         self.weights = self._by_prompt(self._weights)
 
-    def of(self, outputs: torch.Tensor, averaged: torch.Tensor, grid: Sequence[Scales]) -> np.ndarray:
+    def of(self, outputs: torch.Tensor | None, averaged: torch.Tensor, grid: Sequence[Scales]) -> np.ndarray:
         """`(len(grid), n_prompts)` loss sums, for each choice of the shares kept.
 
         Args:
-            outputs: `(n_prompts, n_outputs)`.
+            outputs: `(n_prompts, n_outputs)`; None for the averaged leaderboards.
             averaged: `(n_folds, 1, n_outputs)` averaged leaderboard of each fold.
             grid: the choices.
         """
