@@ -120,6 +120,13 @@ def test_the_card_says_that_words_tell_the_categories_of_the_column(told, folder
     assert "teacher_weight" not in card  # nothing was taught
 
 
+def test_how_familiar_a_prompt_is_does_not_follow_from_what_its_words_tell(told):
+    states = np.repeat(told.pooled([f"{WORDS['code']} rain"]), 2, 0)
+    states[1, -2:] += 100.0
+    familiar = told.score_pooled(states).familiarity
+    assert familiar[0] == familiar[1] > 0.0
+
+
 def test_where_nothing_is_kept_no_words_are_read_and_nobody_says_that_categories_are_used(tmp_path):
     file = write_jsonl(tmp_path / "votes.jsonl", rows(n_prompts=100))
     train(TrainingConfig(votes=file, output=tmp_path / "model", by="topic", epochs=2.0, keep=0.0))

@@ -170,7 +170,8 @@ def fit_static(
         backbone, vectors = with_words(backbone, words), folds.vectors
     spec = spec_of(votes, recipe, head.hidden.shape[-1], costs or {})
     model = with_head(backbone, spec, head)
-    remember_prompts(model, vectors, recipe.seed, _group_error(folds, recipe, choice))
+    n_words = backbone.config.backbone_config.word_features  # 0 of unknown words, as of words that tell nothing
+    remember_prompts(model, vectors, recipe.seed, _group_error(folds, recipe, choice), uncounted=n_words)
     verdict = None
     if held_out is not None:
         outputs = head.of(0, vectors_of(model, encode(held_out.prompts)))
