@@ -11,11 +11,13 @@ import torch
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.training.choice import Choice
 from p2l_sdk.training.data import ByPrompt
-from p2l_sdk.training.static_choice import _Candidate, _category_gain, _steadiest, recognised_of
+from p2l_sdk.training.group_error import group_error
+from p2l_sdk.training.static_choice import _Candidate, _category_gain, _steadiest, cross_validate, recognised_of
 from p2l_sdk.training.static_folds import Folds
-from p2l_sdk.training.static_heads import Scales
+from p2l_sdk.training.static_heads import Scales, as_outputs
 from p2l_sdk.training.static_recipe import StaticRecipe
 from p2l_sdk.training.verdict import Verdict
+from p2l_sdk.votes.averaged import fit_leaderboard
 from p2l_sdk.votes.votes import Votes
 
 TRUTH = np.array([[1.0, 0.0, -1.0], [-1.0, 0.5, 0.5], [0.0, -1.0, 1.0]])  # a row of coefficients for each category
@@ -91,6 +93,30 @@ def test_heads_side_by_side_give_their_weighted_mean():
     torch.testing.assert_close(apart - apart.mean(1, keepdim=True), mean - mean.mean(1, keepdim=True))
 
 
+def test_models_of_fewer_prompts_and_without_a_group_know_the_categories_of_no_others():
+    folds, _, _ = prepared()
+    asked: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def retold(category: np.ndarray, fold: np.ndarray) -> Folds:
+        asked.append((category, fold))
+        return replace(folds, category=category, fold=fold)
+
+    told = replace(folds, retold=retold)
+    how, averaged = (
+        replace(StaticRecipe().lengths(N)[0], steps=5),
+        as_outputs([fit_leaderboard(folds.votes, Feedback.BT)], told.feedback),
+    )
+    found = cross_validate([replace(folds, category=None), told], [how], 8, 1.0, averaged, lambda: None)
+    assert found is not None
+    assert [n for n, _ in found[0].curve] == [150, 300, 600]
+    assert [int((category >= 0).sum()) for category, _ in asked] == [150, 300]
+    assert all((fold == folds.fold).all() for _, fold in asked)
+    group_error(told, how, 8, Scales(1.0, 1.0, 3), Scales(0.5, 0.5, 3))
+    category, fold = asked[2]
+    assert (category == folds.category).all()
+    assert not (fold == folds.fold).all()
+
+
 def candidates(folds: Folds, losses: dict[tuple[float, float], float]) -> list[_Candidate]:
     """With these losses by their shares."""
     how = StaticRecipe().lengths(N)[0]
@@ -134,6 +160,8 @@ def test_the_choice_says_of_what_how_much_is_recognised():
         "chosen: keep 1; 50% of what tells LLMs apart from categories that are recognised; 2 epochs"
     )
     assert "50% of it from" in replace(choice, recognised_level=0.5).words[0]
+    assert "; 50% of the latter from" in replace(choice, recognised_level=0.5, keep=0.0).words[0]
+    assert "recognised" not in replace(choice, keep=0.0).words[0]
     assert "50% of both from" in replace(choice, recognised_level=0.5, level=0.4).words[0]
     assert recognised_of(choice, 3) == Scales(0.5, 0.0, 3)
     assert recognised_of(replace(choice, recognised=0.0), 3) is None

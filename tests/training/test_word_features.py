@@ -89,6 +89,12 @@ def test_of_very_many_categories_the_largest_are_told():
     assert (largest(CATEGORY) == CATEGORY).all()
 
 
+def test_a_fold_outside_of_which_no_prompt_has_a_category_tells_nothing():
+    found = learned(prompts(), np.where(FOLD == 1, CATEGORY, -1))
+    assert not found.tables[1].any()
+    assert found.tables[0].any()
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("told")

@@ -94,6 +94,18 @@ class Choice:
         return f"loss {losses}; twice as many prompts would bring {bring}"
 
     @property
+    def _recognised_words(self) -> str:
+        """How much of what is kept is from categories."""
+        parts = [
+            ("what tells LLMs apart", self.keep, self.recognised),
+            ("the latter", self.level, self.recognised_level),
+        ]
+        of = [name for name, kept, recognised in parts if kept and recognised]
+        both = "it" if self.level == self.keep else "both"
+        named = both if len(of) == 2 else "".join(of)
+        return f"; {self.recognised:.0%} of {named} from categories that are recognised" if of else ""
+
+    @property
     def words(self) -> tuple[str, ...]:
         """What was chosen, and what more votes would bring, for people."""
         lines = [] if self.categories is None else [self.categories.words]
@@ -101,10 +113,7 @@ class Choice:
             chosen = f"chosen: keep {self.keep:g}"
             if self.level != self.keep:
                 chosen += f" of what tells LLMs apart, {self.level:g} of what is common to all on a prompt"
-            if self.recognised:
-                both = "it" if self.level == self.keep else "both"
-                of = both if self.recognised_level else "what tells LLMs apart"
-                chosen += f"; {self.recognised:.0%} of {of} from categories that are recognised"
+            chosen += self._recognised_words
             lines.append(f"{chosen}; {self.epochs:.2g} epochs")
             if not self.keep:
                 lines.append("these votes do not say which LLM is better on which prompt: every route is the same")

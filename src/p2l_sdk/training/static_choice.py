@@ -250,13 +250,17 @@ def _curve(
     chosen: _Candidate, hidden_size: int, grid: Sequence[Scales], sums: LossSums, verdict: Verdict, tick: Tick
 ) -> tuple[tuple[int, float], ...]:
     """The losses of models that learn from shares of the prompts, measured on all of them as left out."""
-    folds, how = chosen.folds, chosen.how
-    n = len(folds.fold)
+    how = chosen.how
+    n = len(chosen.folds.fold)
     if n < _LEAST_FOR_CURVE:
         return ()
     points = []
     for share in SHARES:
-        members = folds.members(share)
+        members = chosen.folds.members(share)
+        rows = np.unique(np.concatenate(members))
+        if chosen.folds.category is not None and (chosen.folds.category[rows] < 0).all():
+            return ()
+        folds = chosen.folds.knowing(rows)
         if (base := folds.averaged(members)) is None:
             return ()
         shorter = replace(how, steps=_steps_of_share(how, share))
