@@ -14,10 +14,12 @@ from test_category_teacher import WORDS, rows
 from p2l_sdk.hub.config import read_config
 from p2l_sdk.kinds.base import Base
 from p2l_sdk.scorers.static import StaticScorer
+from p2l_sdk.training.categories import Categories
 from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.training.recognised import largest
 from p2l_sdk.training.run import train
 from p2l_sdk.training.word_features import WordFeatures
+from p2l_sdk.votes.votes import Votes
 
 VOCAB, N = 40, 300
 CATEGORY, FOLD = np.arange(N) % 3, np.arange(N) // 3 % 5
@@ -77,6 +79,14 @@ def test_prompts_without_a_category_and_words_of_one_prompt_teach_nothing():
     assert not found.tables[:, 10:20].any()
     ids[0] = [0, 3, 6]
     torch.testing.assert_close(learned(ids, some).tables.sign()[:, :9], found.tables.sign()[:, :9])
+
+
+def test_of_very_many_categories_it_is_said_that_the_largest_are_recognised():
+    found = [{**row, "topic": str(i % 101)} for i, row in enumerate(rows(n_prompts=202))]
+    votes = Votes.from_rows(found)
+    told = str(Categories.of(votes, "topic", recognised=True))
+    assert told == "101 by 'topic', of 2 to 2 prompts; only the 100 largest are recognised"
+    assert str(Categories.of(votes, "topic")) == "101 by 'topic', of 2 to 2 prompts"
 
 
 def test_of_very_many_categories_the_largest_are_told():
