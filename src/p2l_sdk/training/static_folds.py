@@ -80,9 +80,15 @@ class Folds:
         retold: Callable[[np.ndarray, np.ndarray], Folds] | None = None,
     ) -> Folds:
         """The same prompts and votes, with vectors that tell their categories, which heads recognise."""
-        fold = self.fold if fold is None else fold
-        told = {"category": category, "words": words, "retold": retold}
-        return replace(self, vectors=vectors, lesson_vectors=vectors, fold=fold, **told)
+        return replace(
+            self,
+            vectors=vectors,
+            lesson_vectors=vectors,
+            fold=self.fold if fold is None else fold,
+            category=category,
+            words=words,
+            retold=retold,
+        )
 
     def knowing(self, rows: np.ndarray, fold: np.ndarray | None = None) -> Folds:
         """The same prompts (in other folds), of which only these have a category, and tell which words do."""
