@@ -80,6 +80,22 @@ def test_distances_are_those_of_the_covariance_of_the_prompts():
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
+def test_entries_that_do_not_count_change_nothing():
+    random = np.random.default_rng(2)
+    vectors = random.normal(size=(400, 5)) @ np.diag([5.0, 4.0, 3.0, 2.0, 1.0])
+    alone = learned_familiarity(vectors, np.zeros(1))
+    beside = learned_familiarity(np.hstack([vectors, random.normal(size=(400, 3)) * 50.0]), np.zeros(1), uncounted=3)
+    assert alone is not None
+    assert beside is not None
+    np.testing.assert_array_equal(beside["quantiles"], alone["quantiles"])
+    far = np.hstack([vectors, random.normal(size=(400, 3)) * 1e3])
+    found, expected = (
+        distances(x, *(known[k] for k in ("centre", "directions", "precision")))
+        for x, known in ((far, beside), (vectors, alone))
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_torch_and_numpy_agree_and_familiarity_falls_with_the_distance():
     quantiles = np.sort(np.random.default_rng(3).uniform(1.0, 9.0, len(SHARES))).astype(np.float32)
     away = np.concatenate([np.linspace(0.0, 30.0, 400), [1e6]]).astype(np.float32)

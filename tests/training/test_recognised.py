@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.training.choice import Choice
 from p2l_sdk.training.data import ByPrompt
-from p2l_sdk.training.static_choice import _Candidate, _steadiest, recognised_of
+from p2l_sdk.training.group_error import group_error
+from p2l_sdk.training.static_choice import _Candidate, _category_gain, _steadiest, cross_validate, recognised_of
 from p2l_sdk.training.static_folds import Folds
-from p2l_sdk.training.static_heads import Scales
+from p2l_sdk.training.static_heads import Scales, as_outputs
 from p2l_sdk.training.static_recipe import StaticRecipe
 from p2l_sdk.training.verdict import Verdict
+from p2l_sdk.votes.averaged import fit_leaderboard
 from p2l_sdk.votes.votes import Votes
 
 TRUTH = np.array([[1.0, 0.0, -1.0], [-1.0, 0.5, 0.5], [0.0, -1.0, 1.0]])  # a row of coefficients for each category
@@ -90,12 +93,36 @@ def test_heads_side_by_side_give_their_weighted_mean():
     torch.testing.assert_close(apart - apart.mean(1, keepdim=True), mean - mean.mean(1, keepdim=True))
 
 
+def test_models_of_fewer_prompts_and_without_a_group_know_the_categories_of_no_others():
+    folds, _, _ = prepared()
+    asked: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def retold(category: np.ndarray, fold: np.ndarray) -> Folds:
+        asked.append((category, fold))
+        return replace(folds, category=category, fold=fold)
+
+    told = replace(folds, retold=retold)
+    how, averaged = (
+        replace(StaticRecipe().lengths(N)[0], steps=5),
+        as_outputs([fit_leaderboard(folds.votes, Feedback.BT)], told.feedback),
+    )
+    found = cross_validate([replace(folds, category=None), told], [how], 8, 1.0, averaged, lambda: None)
+    assert found is not None
+    assert [n for n, _ in found[0].curve] == [150, 300, 600]
+    assert [int((category >= 0).sum()) for category, _ in asked] == [150, 300]
+    assert all((fold == folds.fold).all() for _, fold in asked)
+    group_error(told, how, 8, Scales(1.0, 1.0, 3), Scales(0.5, 0.5, 3))
+    category, fold = asked[2]
+    assert (category == folds.category).all()
+    assert not (fold == folds.fold).all()
+
+
 def candidates(folds: Folds, losses: dict[tuple[float, float], float]) -> list[_Candidate]:
-    """With these losses by their shares, the first row of whose tables is an averaged leaderboard that loses 100."""
+    """With these losses by their shares."""
     how = StaticRecipe().lengths(N)[0]
     heads = folds.recognise(*prepared_base(folds), 0, lambda: None)
     return [
-        _Candidate(folds, how, heads, Scales(*shares, 3) if shares[0] else None, np.array([[60.0, 40.0], [loss, 0.0]]))
+        _Candidate(folds, how, heads, Scales(*shares, 3) if shares[0] else None, np.array([[loss, 0.0]]))
         for shares, loss in losses.items()
     ]
 
@@ -110,9 +137,20 @@ def prepared_base(folds: Folds) -> tuple[torch.Tensor, list[np.ndarray]]:
 def test_as_much_is_recognised_as_costs_a_hundredth_of_the_gain():
     folds, _, _ = prepared()
     losses = {(0.0, 0.0): 80.0, (0.25, 0.0): 79.9, (0.5, 0.0): 80.05, (0.5, 0.5): 80.3, (0.75, 0.0): 80.2}
-    found = [candidate.recognised for candidate in _steadiest(candidates(folds, losses))]
+    averaged = np.array([60.0, 40.0])
+    found = [candidate.recognised for candidate in _steadiest(candidates(folds, losses), averaged)]
     assert found == [Scales(0.5, 0.0, 3), Scales(0.5, 0.5, 3)]
-    assert [c.recognised for c in _steadiest(candidates(folds, {(0.0, 0.0): 80.0, (0.25, 0.25): 81.0}))] == [None]
+    two = candidates(folds, {(0.0, 0.0): 80.0, (0.25, 0.25): 81.0})
+    assert [c.recognised for c in _steadiest(two, averaged)] == [None]
+    assert [c.recognised for c in _steadiest(two, averaged / 2)] == [None]  # nothing is gained
+
+
+def test_a_hundredth_of_the_gain_is_to_spare_whether_shares_are_chosen_or_given():
+    folds, _, _ = prepared()
+    plain, told = candidates(folds, {(0.0, 0.0): 80.0, (0.5, 0.0): 80.1})
+    gain = _category_gain([plain], [told], np.array([60.0, 40.0]), np.array([60.0, 40.0]))
+    assert gain.spare == pytest.approx(0.01 * 0.2)
+    assert gain.difference.value == pytest.approx(0.001)
 
 
 def test_the_choice_says_of_what_how_much_is_recognised():
@@ -122,5 +160,8 @@ def test_the_choice_says_of_what_how_much_is_recognised():
         "chosen: keep 1; 50% of what tells LLMs apart from categories that are recognised; 2 epochs"
     )
     assert "50% of it from" in replace(choice, recognised_level=0.5).words[0]
+    assert "; 50% of the latter from" in replace(choice, recognised_level=0.5, keep=0.0).words[0]
+    assert "recognised" not in replace(choice, keep=0.0).words[0]
+    assert "50% of both from" in replace(choice, recognised_level=0.5, level=0.4).words[0]
     assert recognised_of(choice, 3) == Scales(0.5, 0.0, 3)
     assert recognised_of(replace(choice, recognised=0.0), 3) is None

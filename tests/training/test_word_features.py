@@ -14,10 +14,12 @@ from test_category_teacher import WORDS, rows
 from p2l_sdk.hub.config import read_config
 from p2l_sdk.kinds.base import Base
 from p2l_sdk.scorers.static import StaticScorer
+from p2l_sdk.training.categories import Categories
 from p2l_sdk.training.config import TrainingConfig
 from p2l_sdk.training.recognised import largest
 from p2l_sdk.training.run import train
 from p2l_sdk.training.word_features import WordFeatures
+from p2l_sdk.votes.votes import Votes
 
 VOCAB, N = 40, 300
 CATEGORY, FOLD = np.arange(N) % 3, np.arange(N) // 3 % 5
@@ -79,6 +81,14 @@ def test_prompts_without_a_category_and_words_of_one_prompt_teach_nothing():
     torch.testing.assert_close(learned(ids, some).tables.sign()[:, :9], found.tables.sign()[:, :9])
 
 
+def test_of_very_many_categories_it_is_said_that_the_largest_are_recognised():
+    found = [{**row, "topic": str(i % 101)} for i, row in enumerate(rows(n_prompts=202))]
+    votes = Votes.from_rows(found)
+    told = str(Categories.of(votes, "topic", recognised=True))
+    assert told == "101 by 'topic', of 2 to 2 prompts; only the 100 largest are recognised"
+    assert str(Categories.of(votes, "topic")) == "101 by 'topic', of 2 to 2 prompts"
+
+
 def test_of_very_many_categories_the_largest_are_told():
     category = np.concatenate([np.arange(150), np.arange(40, 140), [-1, -1]])
     found = largest(category)
@@ -87,6 +97,12 @@ def test_of_very_many_categories_the_largest_are_told():
     assert (found[40:140] == np.arange(100)).all()
     assert (found[:40] == -1).all()
     assert (largest(CATEGORY) == CATEGORY).all()
+
+
+def test_a_fold_outside_of_which_no_prompt_has_a_category_tells_nothing():
+    found = learned(prompts(), np.where(FOLD == 1, CATEGORY, -1))
+    assert not found.tables[1].any()
+    assert found.tables[0].any()
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +127,31 @@ def test_the_saved_model_reads_words_wherever_they_stand_and_however_often(told,
     np.testing.assert_allclose(states[1, -2:], states[0, -2:], rtol=1e-5)
     np.testing.assert_array_equal(states[2, -2:], states[0, -2:])
     assert np.abs(states[3, -2:] - states[0, -2:]).max() > 1.0
+
+
+def test_the_card_says_that_words_tell_the_categories_of_the_column(told, folder):
+    card = (folder / "model" / "README.md").read_text()
+    assert "an entry for each of 2 categories (those of the column `topic`" in card
+    assert "by topic" in card
+    assert "teacher_weight" not in card  # nothing was taught
+
+
+def test_how_familiar_a_prompt_is_does_not_follow_from_what_its_words_tell(told):
+    states = np.repeat(told.pooled([f"{WORDS['code']} rain"]), 2, 0)
+    states[1, -2:] += 100.0
+    familiar = told.score_pooled(states).familiarity
+    assert familiar[0] == familiar[1] > 0.0
+
+
+def test_where_nothing_is_kept_no_words_are_read_and_nobody_says_that_categories_are_used(tmp_path):
+    file = write_jsonl(tmp_path / "votes.jsonl", rows(n_prompts=100))
+    train(TrainingConfig(votes=file, output=tmp_path / "model", by="topic", epochs=2.0, keep=0.0))
+    assert "backbone.words.table" not in tensors(tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "difference +0.0000" in card
+    assert "nothing that either learned is kept" in card
+    assert "they are used" not in card
+    assert "an entry for each of" not in card
 
 
 def test_torch_numpy_and_batches_read_the_same(told, folder):

@@ -13,7 +13,7 @@ _ALIKE = 1e-6  # standard deviation of vectors that are all alike
 
 
 def learned_familiarity(
-    vectors: np.ndarray, average: np.ndarray, seed: int = 0, held_out: np.ndarray | None = None
+    vectors: np.ndarray, average: np.ndarray, seed: int = 0, held_out: np.ndarray | None = None, *, uncounted: int = 0
 ) -> dict[str, np.ndarray] | None:
     """The tensors of `head.familiarity`, float32, by name.
 
@@ -23,11 +23,13 @@ def learned_familiarity(
         seed: of the ten folds in which the prompts' distances are taken.
         held_out: `(n, width)` vectors of other prompts, whose distances are taken instead: where the vectors were
             trained, those of the training prompts are closer together than those of new ones.
+        uncounted: so many entries at the end of a vector say nothing of how familiar a prompt is.
 
     Returns:
         None for fewer than 100 prompts (or held-out prompts), or if all vectors are alike.
     """
-    vectors = vectors.astype(np.float64)
+    counted = vectors.shape[1] - uncounted
+    vectors = vectors[:, :counted].astype(np.float64)
     n = len(vectors)
     if n < FEWEST or vectors.std(0).max() < _ALIKE:
         return None
@@ -40,11 +42,16 @@ def learned_familiarity(
     elif len(held_out) < FEWEST:
         return None
     else:
-        away = distances(held_out.astype(np.float64), centre, directions, precision)
+        away = distances(held_out[:, :counted].astype(np.float64), centre, directions, precision)
     tensors = {
-        "centre": centre,
-        "directions": directions,
-        "precision": precision,
+        "centre": np.append(centre, np.zeros(uncounted)),
+        "directions": np.block(  # an entry that does not count is a direction of its own, of precision 0
+            [
+                [directions, np.zeros((len(directions), uncounted))],
+                [np.zeros((uncounted, counted)), np.eye(uncounted)],
+            ]
+        ),
+        "precision": np.insert(precision, len(directions), np.zeros(uncounted)),
         "quantiles": np.quantile(away, 1.0 - np.array(SHARES)),
         "average": average,
         "error": np.zeros(2),

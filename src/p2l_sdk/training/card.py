@@ -78,6 +78,7 @@ class Card:
             vocab=f"{vocab:,}",
             width=width,
             hidden=model.spec.head_hidden_size,
+            words=_told_by_words(model.backbone.config.word_features, self.config.by),
             table_source=table_source,
             recipe=_words(self.settings),
             choice=Markdown(f"{bullets(choice)}\n" if choice else ""),
@@ -221,6 +222,16 @@ def data_hash(source: str, data: Votes | Scores) -> str:
     for column in columns:
         sha.update(np.asarray(column, dtype=np.float64).tobytes())
     return f"sha256 of its rows `{sha.hexdigest()}`"
+
+
+def _told_by_words(number: int, column: str | None) -> Markdown:
+    """What the word features of a static model are, in a sentence that begins with a blank; empty without any."""
+    if not number:
+        return Markdown("")
+    return Markdown(
+        f" Beside that mean, a prompt's vector has an entry for each of {number:,} categories (those of the column "
+        f"{code(column)}, or the largest of them): what the words that occur say of it. New prompts need no category."
+    )
 
 
 def _reading(spec: ModelSpec) -> Markdown:

@@ -10,6 +10,7 @@ from p2l_sdk.errors import VotesError, did_you_mean
 from p2l_sdk.votes.votes import Votes
 
 MOST_CATEGORIES = 1000
+MOST_RECOGNISED = 100
 _NONE = ("", "nan", "none", "null", "n/a", "na", "<na>")  # labels that say that there is none
 
 
@@ -21,15 +22,18 @@ class Categories:
         column: the column that tells them.
         names: the categories.
         number: `(n_prompts,)` that of each prompt, an index into `names`; -1 where it has none.
+        recognised: whether a model is to recognise them, or the 100 largest of them; or else they teach.
     """
 
     column: str
     names: tuple[str, ...]
     number: np.ndarray
+    recognised: bool = False
 
     @classmethod
-    def of(cls, votes: Votes, column: str) -> Categories:
-        """Read a column. A prompt with several labels has that of its first vote.
+    def of(cls, votes: Votes, column: str, *, recognised: bool = False) -> Categories:
+        """Read a column of categories to recognise or to learn from. A prompt with several labels has that of its first
+        vote.
 
         Raises:
             VotesError: there is no such column, or it has fewer than 2 or more than 1,000 categories, or more than half
@@ -50,10 +54,12 @@ class Categories:
             )
         numbers = np.full(len(labels), -1)
         numbers[~blank] = number.reshape(-1)
-        return cls(column, tuple(names.tolist()), numbers)
+        return cls(column, tuple(names.tolist()), numbers, recognised)
 
     def __str__(self) -> str:
         sizes = np.bincount(self.number[self.number >= 0])
         without = int((self.number < 0).sum())
         rest = f"; {without:,} prompts have none" if without else ""
+        if self.recognised and len(self.names) > MOST_RECOGNISED:
+            rest += f"; only the {MOST_RECOGNISED:,} largest are recognised"
         return f"{len(self.names):,} by {self.column!r}, of {sizes.min():,} to {sizes.max():,} prompts{rest}"

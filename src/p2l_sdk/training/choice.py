@@ -16,11 +16,13 @@ class CategoryGain:
         without: cross-validated loss of a model that learns from the votes alone, in nats per vote.
         difference: by how much it is higher with the categories; below 0 they help.
         spare: how much higher it may be in any case: with many votes a standard error is next to nothing.
+        kept: whether the model keeps anything of what it learned; if not, it returns the averaged leaderboard.
     """
 
     without: float
     difference: Estimate
     spare: float = 0.0
+    kept: bool = True
 
     @property
     def used(self) -> bool:
@@ -33,7 +35,9 @@ class CategoryGain:
         """Both losses, and what follows, for people."""
         error = self.difference.standard_error
         margin = "" if error is None else f" ± {error:.4f}"
-        if self.used:
+        if not self.kept:
+            then = "nothing that either learned is kept"
+        elif self.used:
             then = "better: they are used" if self.difference.value < 0.0 else "not clearly worse: they are used"
         else:
             then = "worse: they are not used (with a teacher_weight they teach all the same)"
@@ -90,6 +94,18 @@ class Choice:
         return f"loss {losses}; twice as many prompts would bring {bring}"
 
     @property
+    def _recognised_words(self) -> str:
+        """How much of what is kept is from categories."""
+        parts = [
+            ("what tells LLMs apart", self.keep, self.recognised),
+            ("the latter", self.level, self.recognised_level),
+        ]
+        of = [name for name, kept, recognised in parts if kept and recognised]
+        both = "it" if self.level == self.keep else "both"
+        named = both if len(of) == 2 else "".join(of)
+        return f"; {self.recognised:.0%} of {named} from categories that are recognised" if of else ""
+
+    @property
     def words(self) -> tuple[str, ...]:
         """What was chosen, and what more votes would bring, for people."""
         lines = [] if self.categories is None else [self.categories.words]
@@ -97,9 +113,7 @@ class Choice:
             chosen = f"chosen: keep {self.keep:g}"
             if self.level != self.keep:
                 chosen += f" of what tells LLMs apart, {self.level:g} of what is common to all on a prompt"
-            if self.recognised:
-                of = "it" if self.recognised_level else "what tells LLMs apart"
-                chosen += f"; {self.recognised:.0%} of {of} from categories that are recognised"
+            chosen += self._recognised_words
             lines.append(f"{chosen}; {self.epochs:.2g} epochs")
             if not self.keep:
                 lines.append("these votes do not say which LLM is better on which prompt: every route is the same")

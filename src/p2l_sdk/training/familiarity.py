@@ -21,6 +21,7 @@ def remember_prompts(
     error: float = 0.0,
     *,
     held_out: torch.Tensor | None = None,
+    uncounted: int = 0,
 ) -> None:
     """Let the model know its training prompts: the last layer's input is centred on them (what the model returns for
     them does not change but for the damping of the least familiar ones), and the biases become their mean leaderboard.
@@ -28,7 +29,7 @@ def remember_prompts(
     Args:
         model: a trained model that does not know its prompts; fewer than 100 prompts leave it so.
         vectors: `(n_prompts, width)` inputs of its head for the training prompts, on any device.
-        seed, held_out: see `learned_familiarity`.
+        seed, held_out, uncounted: see `learned_familiarity`.
         error: variance of its error for a group of prompts, see `training.group_error`; 0 if not known.
     """
     head: Any = model.head
@@ -40,7 +41,8 @@ def remember_prompts(
     head.train(was_training)
     average = features.mean(0)
     others = None if held_out is None else held_out.float().cpu().numpy()
-    tensors = learned_familiarity(vectors.float().cpu().numpy(), average.float().cpu().numpy(), seed, others)
+    states = vectors.float().cpu().numpy()
+    tensors = learned_familiarity(states, average.float().cpu().numpy(), seed, others, uncounted=uncounted)
     if tensors is None:
         return
     coefs = (head.coefs(part).float().cpu().numpy() for part in features.split(1024))

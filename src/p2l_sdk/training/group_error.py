@@ -10,7 +10,6 @@ model's error, without that of the votes.
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -44,7 +43,7 @@ def group_error(folds: Folds, how: Steps, hidden_size: int, scales: Scales, reco
     if n_clusters < _FEWEST_CLUSTERS:
         return 0.0
     cluster = clusters(vectors, n_clusters, how.seed)
-    apart = replace(folds, fold=_in_folds(cluster))
+    apart = folds.knowing(np.arange(len(vectors)), _in_folds(cluster))
     members = apart.members()
     base = apart.averaged(members)
     if base is None:

@@ -40,7 +40,7 @@ class Inputs:
         held_out: by description, the data to measure on after training.
         notes: Markdown for the end of the card.
         read_as: LLMs that votes name otherwise than the model that they refine: as written -> its own name.
-        categories: those that teach as well; None without `by`.
+        categories: those that teach as well, or are recognised; None without `by`.
         averaged, summary: the averaged leaderboard and the figures of all votes; None for scores.
         bt: their Bradley-Terry fit, likewise; None if no vote is decisive, too.
     """
@@ -71,7 +71,10 @@ class Inputs:
         """
         notes = _notes(config)
         data = _data(config, plan.feedback)
-        categories = None if config.by is None else Categories.of(cast(Votes, data), config.by)
+        categories = None
+        if config.by is not None:
+            recognised = plan.static_base is not None and config.teacher_weight is None
+            categories = Categories.of(cast(Votes, data), config.by, recognised=recognised)
         held_out, read_as = _held_out(config, data), {}
         models, why = data.models, ""
         feedback = plan.feedback

@@ -64,7 +64,7 @@ class Listener:
         """The data to train on, called `name`, were read and checked."""
 
     def categories_read(self, categories: Categories) -> None:
-        """The categories of the prompts, which teach as well, were read."""
+        """The categories of the prompts, which teach or are recognised, were read."""
 
     def too_few_prompts(self) -> None:
         """There were too few prompts to leave some out: the model returns the averaged leaderboard for all."""

@@ -19,11 +19,11 @@ import torch
 from torch.nn import functional
 
 from p2l_sdk.modeling.feedback_p2l import Feedback
+from p2l_sdk.training.categories import MOST_RECOGNISED
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.static_heads import Heads, learnable, log_likelihoods
 
 STEPS = 300  # in which a head learns the outputs
-_MOST_CATEGORIES = 100
 MOST_PROMPTS, _MOST_VOTES = 20_000, 100_000  # of more, so many are drawn
 _DECAY = 60.0  # of the recogniser, for vectors whose entries have a variance of about 1
 _DECAY_OF_DEPARTURES = 0.5, 0.5  # in votes: always, and for each vote that a prompt has, as these are much alike
@@ -35,10 +35,10 @@ def largest(category: np.ndarray) -> np.ndarray:
     """The same numbers or, of more than 100 categories, new ones of the 100 that have the most prompts; prompts of the
     others have none, as those with -1."""
     sizes = np.bincount(category[category >= 0])
-    if len(sizes) <= _MOST_CATEGORIES:
+    if len(sizes) <= MOST_RECOGNISED:
         return category
     new = np.full(len(sizes) + 1, -1)  # the last is that of -1
-    new[np.sort(np.argsort(-sizes, kind="stable")[:_MOST_CATEGORIES])] = np.arange(_MOST_CATEGORIES)
+    new[np.sort(np.argsort(-sizes, kind="stable")[:MOST_RECOGNISED])] = np.arange(MOST_RECOGNISED)
     return new[category]
 
 

@@ -202,7 +202,7 @@ def _train_static(inputs: Inputs, feedback: Feedback, base: Path, listener: List
             listener.cross_validated(fit.choice)
         elif recipe.keep is None:
             listener.too_few_prompts()
-        settings = vars(fit.recipe) | _recipe_and_teacher(config)
+        settings = vars(fit.recipe) | _recipe_and_teacher(config, taught=taught is not None)
         card = inputs.card(p2l, "static", settings, verdict=fit.verdict)
         size = (partial / "model.safetensors").stat().st_size / 1e6
         (partial / "README.md").write_text(card.static(fit.model, origin, size, fit.words), encoding="utf-8")
@@ -257,7 +257,7 @@ def _fine_tune(
         card = inputs.card(
             p2l,
             f"{config.trained} on {base_name(config)}",
-            result.settings | _recipe_and_teacher(config),
+            result.settings | _recipe_and_teacher(config, taught=bool(config.teachers) or config.by is not None),
             verdict=result.verdict,
             seconds=result.seconds,
             baseline=result.baseline,
@@ -290,14 +290,14 @@ def _of_categories(
     return category_lessons(votes, config.by, feedback, weight, groups, seed=config.seed, listener=listener)
 
 
-def _recipe_and_teacher(config: TrainingConfig) -> dict[str, Any]:
-    """For the card."""
+def _recipe_and_teacher(config: TrainingConfig, *, taught: bool) -> dict[str, Any]:
+    """For the card; `taught` says whether anything was learned beside the votes."""
     found: dict[str, Any] = {} if config.recipe is None else {"recipe": str(config.recipe)}
     if config.teachers:
         found["teacher"] = " and ".join(Path(name).name for name in config.teachers)
     if config.by is not None:
         found["by"] = config.by
-    if config.teachers or config.by is not None:
+    if taught:
         found["teacher_weight"] = config.weight_of_teacher
     return found
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +22,9 @@ from p2l_sdk.leaderboards.leaderboard import Leaderboard
 from p2l_sdk.modeling.configuration_p2l import P2LConfig
 from p2l_sdk.modeling.feedback_p2l import Feedback
 from p2l_sdk.modeling.modeling_p2l import P2LModel
-from p2l_sdk.modeling.prompt_p2l import Prompt, PromptEncoder
+from p2l_sdk.modeling.prompt_p2l import PromptEncoder
 from p2l_sdk.modeling.spec_p2l import ModelSpec
+from p2l_sdk.rewording.copies import changed_copies
 from p2l_sdk.scorers.static import TABLES
 from p2l_sdk.training.checks import check_ground, check_prompts
 from p2l_sdk.training.choice import Choice
@@ -35,7 +35,7 @@ from p2l_sdk.training.listener import Listener
 from p2l_sdk.training.recognised import largest
 from p2l_sdk.training.static_backbone import new_model, spec_of, standardise, vectors_of, with_words
 from p2l_sdk.training.static_choice import cross_validate, n_steps, recognised_of
-from p2l_sdk.training.static_folds import FOLDS, Folds
+from p2l_sdk.training.static_folds import FOLDS, Folds, Tick
 from p2l_sdk.training.static_heads import (
     Heads,
     Scales,
@@ -148,29 +148,16 @@ def fit_static(
         averaged = fit_leaderboard(votes, recipe.feedback, intervals=None)
     start = as_outputs([averaged], recipe.feedback)
     folds = Folds.of(vectors, votes, grouped, recipe.feedback, recipe.seed)
-    options, words, listener = [folds], None, listener or Listener()
-    if category is not None:
-        category = largest(category)
-        bar = _Bar(listener, FOLDS, "which words tell the categories")
-        words = WordFeatures.learned(ids, category, folds.fold, len(table.vectors), recipe.seed, bar.tick)
-        options.append(folds.telling(category, words.beside(vectors, ids)))
-    if recipe.copies is not None:
-
-        def read(prompts: list[Prompt], told: bool) -> torch.Tensor:
-            ids = encode(prompts)
-            vectors = vectors_of(backbone, ids)
-            return words.beside(vectors, ids) if words is not None and told else vectors
-
-        options = [
-            each.with_copies(partial(read, told=each.category is not None), recipe.copies, recipe.seed)
-            for each in options
-        ]
+    listener = listener or Listener()
+    copies = [] if recipe.copies is None else changed_copies(votes.prompts, recipe.copies, recipe.seed)
+    options = _options(folds, ids, [encode(copy) for copy in copies], category, backbone, recipe, listener)
     choice, folds, head = _fit_head(options, recipe, start, listener)
-    if words is not None and folds.category is not None:
-        backbone, vectors = with_words(backbone, words), folds.vectors
+    if folds.words is not None:
+        backbone, vectors = with_words(backbone, folds.words), folds.vectors
     spec = spec_of(votes, recipe, head.hidden.shape[-1], costs or {})
     model = with_head(backbone, spec, head)
-    remember_prompts(model, vectors, recipe.seed, _group_error(folds, recipe, choice))
+    n_words = backbone.config.backbone_config.word_features  # 0 of unknown words, as of words that tell nothing
+    remember_prompts(model, vectors, recipe.seed, _group_error(folds, recipe, choice), uncounted=n_words)
     verdict = None
     if held_out is not None:
         outputs = head.of(0, vectors_of(model, encode(held_out.prompts)))
@@ -209,6 +196,36 @@ def write_static(model: P2LModel, tokenizer: Tokenizer, folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=tokenizer.id_to_token(0)).save_pretrained(folder)
 
 
+def _options(
+    folds: Folds,
+    ids: list[list[int]],
+    copies: list[list[list[int]]],
+    category: np.ndarray | None,
+    backbone: P2LModel,
+    recipe: StaticRecipe,
+    listener: Listener,
+) -> list[Folds]:
+    """The folds without their categories and, if there are any, with them; heads learn from the copies as well."""
+    of_copies = [vectors_of(backbone, each) for each in copies]
+
+    def with_copies(each: Folds) -> Folds:
+        if not copies:
+            return each
+        words = each.words
+        read = of_copies if words is None else [words.beside(*of) for of in zip(of_copies, copies, strict=True)]
+        return each.with_copies(torch.stack(read), recipe.seed)
+
+    def told(category: np.ndarray, fold: np.ndarray, tick: Tick = lambda: None) -> Folds:
+        words = WordFeatures.learned(ids, category, fold, len(backbone.backbone.table), recipe.seed, tick)
+        return with_copies(folds.telling(category, words.beside(folds.vectors, ids), fold, words, told))
+
+    options = [with_copies(folds)]
+    if category is not None:
+        bar = _Bar(listener, FOLDS, "which words tell the categories")
+        options.append(told(largest(category), folds.fold, bar.tick))
+    return options
+
+
 def _fit_head(
     options: Sequence[Folds], recipe: StaticRecipe, start: torch.Tensor, listener: Listener
 ) -> tuple[Choice | None, Folds, Heads]:
@@ -224,6 +241,7 @@ def _fit_head(
             bar.full()
             return found
         keep = 0.0 if keep is None else keep
+        folds = folds if keep else options[0]
     bar = _Bar(listener, lengths[-1].steps)
     vectors, size = folds.lesson_vectors, recipe.hidden_size
     return None, folds, one_head(vectors, folds.lessons, start, recipe.feedback, lengths[-1], size, keep, bar.tick)

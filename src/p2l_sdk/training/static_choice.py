@@ -89,13 +89,17 @@ def cross_validate(
     candidates, gain = [], None
     for how in lengths:
         candidates.append(measured(options[0], how, options[0].train(base, members, how, hidden_size, tick)))
+    plain = candidates
     if (told := options[-1]).category is not None:
         ways = _telling(told, base, members, lengths, hidden_size, tick)
         telling = [measured(told, how, heads, shares) for how, heads, shares in ways]
-        gain = _category_gain(candidates, telling, sums.weights)
-        candidates = _steadiest(telling) if gain.used else candidates
+        averaged_loss = sums.of(None, base, grid[:1])[0]
+        gain = _category_gain(candidates, telling, averaged_loss, sums.weights)
+        candidates = _steadiest(telling, averaged_loss) if gain.used else candidates
     best, scales = _choose([candidate.table for candidate in candidates], grid, sums.weights)
     chosen = candidates[best]
+    if gain is not None and not (scales.keep or scales.level):
+        chosen, gain = plain[0], replace(gain, kept=False)
     folds, how, heads = chosen.folds, chosen.how, chosen.heads
     losses, weights, prompt = vote_losses(folds, folds.left_out(heads), base, scales)
     verdict = Verdict.of_losses(
@@ -151,10 +155,10 @@ def _telling(
             yield how, heads.beside(recognise, shares), shares
 
 
-def _steadiest(telling: Sequence[_Candidate]) -> list[_Candidate]:
+def _steadiest(telling: Sequence[_Candidate], averaged: np.ndarray) -> list[_Candidate]:
     """Those that recognise the most of what tells LLMs apart, of all that lose no more by it than there is to spare."""
     losses = [float(candidate.table.sum(1).min()) for candidate in telling]
-    most_lost = min(losses) + _SPARE * (float(telling[0].table[0].sum()) - min(losses))
+    most_lost = min(losses) + _SPARE * max(0.0, float(averaged.sum()) - min(losses))
     kept = [0.0 if candidate.recognised is None else candidate.recognised.keep for candidate in telling]
     most = max(share for share, loss in zip(kept, losses, strict=True) if loss <= most_lost)
     return [candidate for candidate, share in zip(telling, kept, strict=True) if share == most]
@@ -167,17 +171,18 @@ def recognised_of(choice: Choice, n_models: int) -> Scales | None:
     return Scales(choice.recognised, choice.recognised_level, n_models)
 
 
-def _category_gain(plain: Sequence[_Candidate], told: Sequence[_Candidate], weights: np.ndarray) -> CategoryGain:
-    """What the categories bring: the best of each side compared. The first row of a table with several is the averaged
-    leaderboard."""
+def _category_gain(
+    plain: Sequence[_Candidate], told: Sequence[_Candidate], averaged: np.ndarray, weights: np.ndarray
+) -> CategoryGain:
+    """What the categories bring: the best of each side compared, by `(n_prompts,)` loss sums of the averaged
+    leaderboard too."""
     without, with_them = (
         min((candidate.table[candidate.table.sum(1).argmin()] for candidate in side), key=np.sum)
         for side in (plain, told)
     )
     (loss, _), (gain, error) = _mean(without, weights), _mean(with_them - without, weights)
-    averaged = _mean(plain[0].table[0], weights)[0] if len(plain[0].table) > 1 else loss
     difference = Estimate(gain, error, int((weights > 0).sum()))
-    return CategoryGain(without=loss, difference=difference, spare=_SPARE * (averaged - loss))
+    return CategoryGain(without=loss, difference=difference, spare=_SPARE * (_mean(averaged, weights)[0] - loss))
 
 
 def shares_to_try(keep: float | None, feedback: Feedback, n_models: int) -> list[Scales]:
@@ -245,13 +250,17 @@ def _curve(
     chosen: _Candidate, hidden_size: int, grid: Sequence[Scales], sums: LossSums, verdict: Verdict, tick: Tick
 ) -> tuple[tuple[int, float], ...]:
     """The losses of models that learn from shares of the prompts, measured on all of them as left out."""
-    folds, how = chosen.folds, chosen.how
-    n = len(folds.fold)
+    how = chosen.how
+    n = len(chosen.folds.fold)
     if n < _LEAST_FOR_CURVE:
         return ()
     points = []
     for share in SHARES:
-        members = folds.members(share)
+        members = chosen.folds.members(share)
+        rows = np.unique(np.concatenate(members))
+        if chosen.folds.category is not None and (chosen.folds.category[rows] < 0).all():
+            return ()
+        folds = chosen.folds.knowing(rows)
         if (base := folds.averaged(members)) is None:
             return ()
         shorter = replace(how, steps=_steps_of_share(how, share))

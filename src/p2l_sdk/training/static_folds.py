@@ -11,7 +11,6 @@ import torch
 
 from p2l_sdk.errors import ConvergenceError, P2LWarning, VotesError
 from p2l_sdk.modeling.feedback_p2l import Feedback
-from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.training.augmentation import VectorsWithCopies
 from p2l_sdk.training.data import ByPrompt
 from p2l_sdk.training.recognised import recognising_heads
@@ -25,6 +24,7 @@ from p2l_sdk.training.static_heads import (
     log_likelihoods,
     train_heads,
 )
+from p2l_sdk.training.word_features import WordFeatures
 from p2l_sdk.votes.averaged import fit_leaderboard
 from p2l_sdk.votes.votes import Votes
 
@@ -47,6 +47,8 @@ class Folds:
         fold: `(n_prompts,)` the fold of each prompt.
         lesson_vectors: what the heads read in training: the vectors, or now and then those of changed copies.
         category: `(n_prompts,)` number of each prompt's category, -1 for none, for heads to recognise; None without.
+        words: of whom the vectors know which words tell categories; None without.
+        retold: with a category for each prompt and a fold, the same prompts whose vectors know no more than these.
     """
 
     vectors: torch.Tensor
@@ -56,21 +58,46 @@ class Folds:
     fold: np.ndarray
     lesson_vectors: torch.Tensor | VectorsWithCopies
     category: np.ndarray | None = None
+    words: WordFeatures | None = None
+    retold: Callable[[np.ndarray, np.ndarray], Folds] | None = None
 
     @classmethod
     def of(cls, vectors: torch.Tensor, votes: Votes, lessons: ByPrompt, feedback: Feedback, seed: int) -> Folds:
         """Folds at random."""
         return cls(vectors, votes, lessons, feedback, folds_of(len(votes.prompts), seed), vectors)
 
-    def with_copies(self, read: Callable[[list[Prompt]], torch.Tensor], number: int, seed: int) -> Folds:
-        """Heads learn from so many changed copies of each prompt too, whose vectors `read` computes. Whatever is
-        measured is measured on the prompts as they stand."""
-        with_copies = VectorsWithCopies.of(self.votes.prompts, self.vectors, read, number=number, seed=seed)
-        return replace(self, lesson_vectors=with_copies)
+    def with_copies(self, copies: torch.Tensor, seed: int) -> Folds:
+        """Heads learn from changed copies of each prompt too, of these `(n_copies, n_prompts, width)` vectors. Whatever
+        is measured is measured on the prompts as they stand."""
+        return replace(self, lesson_vectors=VectorsWithCopies(self.vectors, copies, seed=seed))
 
-    def telling(self, category: np.ndarray, vectors: torch.Tensor) -> Folds:
+    def telling(
+        self,
+        category: np.ndarray,
+        vectors: torch.Tensor,
+        fold: np.ndarray | None = None,
+        words: WordFeatures | None = None,
+        retold: Callable[[np.ndarray, np.ndarray], Folds] | None = None,
+    ) -> Folds:
         """The same prompts and votes, with vectors that tell their categories, which heads recognise."""
-        return replace(self, vectors=vectors, lesson_vectors=vectors, category=category)
+        return replace(
+            self,
+            vectors=vectors,
+            lesson_vectors=vectors,
+            fold=self.fold if fold is None else fold,
+            category=category,
+            words=words,
+            retold=retold,
+        )
+
+    def knowing(self, rows: np.ndarray, fold: np.ndarray | None = None) -> Folds:
+        """The same prompts (in other folds), of which only these have a category, and tell which words do."""
+        fold = self.fold if fold is None else fold
+        if self.category is None or self.retold is None:
+            return replace(self, fold=fold)
+        category = np.full_like(self.category, -1)
+        category[rows] = self.category[rows]
+        return self.retold(category, fold)
 
     def members(self, share: float = 1.0) -> list[np.ndarray]:
         """The prompts with votes outside each fold; or a share of them, the same ones for every fold."""
@@ -160,11 +187,11 @@ class LossSums:
         self._folds, self._n = folds, len(folds.fold)
         self.weights = self._by_prompt(self._weights)
 
-    def of(self, outputs: torch.Tensor, averaged: torch.Tensor, grid: Sequence[Scales]) -> np.ndarray:
+    def of(self, outputs: torch.Tensor | None, averaged: torch.Tensor, grid: Sequence[Scales]) -> np.ndarray:
         """`(len(grid), n_prompts)` loss sums, for each choice of the shares kept.
 
         Args:
-            outputs: `(n_prompts, n_outputs)`.
+            outputs: `(n_prompts, n_outputs)`; None for the averaged leaderboards.
             averaged: `(n_folds, 1, n_outputs)` averaged leaderboard of each fold.
             grid: the choices.
         """
