@@ -7,7 +7,7 @@ from collections import Counter
 import httpx
 import pytest
 from gateway_llms import CHEAP, DEAR, HELLO, LLM, MIDDLE, SECRET, config, ranking
-from gateway_server import serving
+from gateway_server import eventually, serving
 from upstreams import closed_port
 
 from p2l_sdk.errors import P2LError
@@ -65,7 +65,7 @@ def test_all_addresses_of_an_llm_are_one_attempt(routing9, upstreams, ask, caplo
         caplog.set_level("INFO", "p2l_sdk.serve.gateway.chat")
         assert ask(running, "p2l").headers["x-p2l-model"] == second
         assert running.metrics.errors == {(first, "connection"): 3}
-        assert all(f"{first}#{i}:connection" in caplog.text for i in (1, 2, 3))
+        eventually(lambda: all(f"{first}#{i}:connection" in caplog.text for i in (1, 2, 3)))
         upstreams.always.update({second: "500", CHEAP: "500"})
         error = ask(running, "p2l").json()["error"]["message"]
         assert f"{first}#2 could not be reached" in error

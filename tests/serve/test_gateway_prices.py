@@ -322,6 +322,13 @@ REFUSALS: dict[str, tuple[int, dict[str, Any], str]] = {  # status, body, what i
                       "most"),
     "vLLM, gpt-oss, as a fault": (500, {"error": {"message": "unexpected tokens remaining in message header: x"}},
                                   "most"),
+    "vLLM, gpt-oss's channel": (500, {"error": {"message": "channel marker present but no channel value found in "
+                                      "header"}}, "most"),
+    "OpenAI, for safety": (400, {"error": {"message": "we've limited access to this content for safety reasons",
+                                 "code": "invalid_prompt"}}, "most"),
+    "OpenAI, cyber": (400, {"error": {"message": "flagged for potentially high-risk cyber activity",
+                            "code": "cyber_policy"}}, "most"),
+    "LiteLLM's guardrail": (400, {"error": {"message": "Violated guardrail policy"}}, "most"),
     "SambaNova's code": (400, {"error": {"message": "x", "code": "error_model_output"}}, "most"),
     "Groq": (400, {"error": {"message": "Failed", "code": "tool_use_failed", "failed_generation": "x"}}, "most"),
     "OpenRouter": (403, {"error": {"message": "flagged by moderation", "code": 403,

@@ -11,7 +11,7 @@ import httpx
 import openai
 import pytest
 from gateway_llms import CHEAP, COSTS, DEAR, HELLO, SECRET, config, ranking
-from gateway_server import serving
+from gateway_server import eventually, serving
 from upstreams import Reply
 
 from p2l_sdk.serve.gateway.config import LLMConfig
@@ -162,6 +162,7 @@ def test_the_log_says_why(ask, upstreams, routing9, caplog):
         ask()
         upstreams.always[third] = "422"
         ask()
+        eventually(lambda: len(caplog.records) == 2)
     answered, refused = (record.getMessage() for record in caplog.records)
     assert f"llm={third} end=done" in answered
     assert f"attempts=3 failed={first}:context_length_exceeded,{second}:status_403" in answered

@@ -46,6 +46,7 @@ _OF_CONTENT = re.compile(  # in the words of many vendors
     r"content[ _-]?(filter|policy|management|violat|moderat|security|exists risk)|inappropriate|data_?inspection"
     r"|usage (guideline|polic)|acceptable use|moderation|safety[ _](check|system|filter|polic)|prohibited[_ ]content"
     r"|recitation|sensitive[_ ](content|information|word)|high risk|was flagged|harmful|敏感|不安全|违规"
+    r"|guardrail|safety reasons|cyber[ _](activity|policy)|invalid_prompt"
 )
 _OF_AN_ANSWER = re.compile(
     r"could not finish|model('s output| output| generated| produced)|generated (output|text|response|answer)"
@@ -54,7 +55,8 @@ _OF_AN_ANSWER = re.compile(
     r"|(max\w*|output) tokens? limit was reached"
     r"|(failed|unable) to (generate|parse the (output|response|answer))"
     r"|validation errors? for list\[function|eof while parsing"  # vLLM's of calls of tools that were cut
-    r"|unexpected token \d+ while|tokens remaining in message header|unknown role"  # and of gpt-oss's messages
+    r"|unexpected token \d+ while|no channel value|remaining in message header|message header did not"  # and of
+    r"|could not decode header|unknown role"  # gpt-oss's messages
 )
 _OURS = "refused_by_upstream"
 _MOST_TEXT, _LONGEST_CODE = 4000, 100  # characters
