@@ -83,7 +83,7 @@ def test_a_call_that_is_refused_when_its_client_has_left_is_free(fields, ping, r
     """No other LLM is called then, and nothing is booked for one that was not."""
     caplog.set_level("INFO", "p2l_sdk.serve.gateway.chat")
     upstreams.reset()
-    upstreams.replies["refusal"] = Reply({"error": {"message": "no", "code": "x"}}, status=400, pause=0.5)
+    upstreams.replies["refusal"] = Reply({"error": {"message": "no", "param": "n"}}, status=400, pause=0.5)
     upstreams.script[ranking(routing9)[0]] = ["refusal"]
     keys, key = team(1.0)
     llms = {name: {"prices": {"input": 1.0, "output": 1.0}} for name in ranking(routing9)}

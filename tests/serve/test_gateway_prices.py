@@ -22,6 +22,7 @@ from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
 from p2l_sdk.serve.gateway.overcharges import Overcharges
 from p2l_sdk.serve.gateway.prices import Prices
 from p2l_sdk.serve.gateway.quote import Quote
+from p2l_sdk.serve.gateway.refusal import REFUSALS as REFUSED
 from p2l_sdk.serve.gateway.refusal import Refusal, billed
 from p2l_sdk.serve.gateway.request import BadRequest, ChatRequest
 from p2l_sdk.serve.gateway.usage import Count, Written, counted_cost, overcharge
@@ -338,13 +339,14 @@ REFUSALS: dict[str, tuple[int, dict[str, Any], str]] = {  # status, body, what i
     "with a count": (400, {"error": {"message": "no"}, "usage": TOKENS}, "counted"),
     "with a cost": (422, {"error": {"message": "no", "metadata": {"cost": 140e-6}}}, "counted"),
     "a fault with a count": (500, {"error": {"message": "no", "usage": TOKENS}}, "counted"),
-    "counted as nothing": (400, {"error": {"message": "no"}, "usage": {"prompt_tokens": 0}}, "nothing"),
+    "counted as nothing": (400, {"error": {"message": "no"}, "usage": {"prompt_tokens": 0}}, "most"),
+    "of a field": (400, {"error": {"message": "no", "param": "n"}}, "nothing"),
     "OpenAI, invalid, as a fault": (500, {"error": {"message": "The model produced invalid content."}}, "most"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_an_error_that_may_be_billed_is_booked(name, routing9, upstreams):
+def test_an_error_that_may_be_billed_is_booked(name, routing9, upstreams, caplog):
     upstreams.reset()
     status, body, what = REFUSALS[name]
     upstreams.replies["no"] = Reply(body, status=status)
@@ -357,10 +359,13 @@ def test_an_error_that_may_be_billed_is_booked(name, routing9, upstreams):
         assert httpx.post(f"{server.url}/chat/completions", content=ask, headers=TEAM).status_code >= 400
         expected = {"nothing": 0.0, "read": quote.read, "most": quote.most, "counted": 140e-6}[what]
         eventually(lambda: key.spent == pytest.approx(expected, abs=2e-9))
+        said = f"llm={CHEAP} refused a request ("
+        eventually(lambda: (said in caplog.text) == (what == "most" and status in REFUSED))
 
 
-AT_WORK = (202, 408, 424, 499, 502, 504, 520, 524)  # an LLM failed at its work, or its answer was lost on the way
-BEFORE = (302, 401, 402, 405, 409, 410, 425, 429, 500, 501, 503, 521, 522, 523, 529)
+# an LLM failed at its work, or its answer was lost on the way, or nobody knows
+AT_WORK = (202, 400, 408, 418, 422, 424, 446, 499, 502, 504, 520, 524)
+BEFORE = (302, 401, 402, 403, 404, 405, 413, 415, 409, 410, 425, 429, 500, 501, 503, 521, 522, 523, 529)
 
 
 def test_a_status_is_booked_if_an_llm_was_at_work(routing9, upstreams):

@@ -177,10 +177,20 @@ def test_no_other_llm_is_called_for_a_client_that_has_left(gateway, upstreams):
         ("slow", "waiting", 5000),
         (events(SAID, {"error": {"message": "no"}}, pause=0.2), None, 5000),
         (Reply({"error": {"message": "no"}}, status=504), None, 5000 + 700),
-        (Reply({"error": {"message": "no"}}, status=400), None, 700),
+        (Reply({"error": {"message": "no", "param": "n"}}, status=400), None, 700),
+        (Reply({"error": {"message": "no"}}, status=400), None, 5000 + 700),
         (Reply({"error": {"message": "x" * 300_000}}, status=500), None, 5000 + 700),  # it may say a cost, unread
     ],
-    ids=["left", "left for good", "left before it began", "broken", "timed out", "refused", "unread"],
+    ids=[
+        "left",
+        "left for good",
+        "left before it began",
+        "broken",
+        "timed out",
+        "refused",
+        "refused, nobody knows why",
+        "unread",
+    ],
 )
 def test_a_mean_budget_pays_what_is_booked(reply, until, tokens, gateway, upstreams, routing9, monkeypatch):
     """Whatever happens to a call: 500 tokens were expected, and 5,000 are possible."""

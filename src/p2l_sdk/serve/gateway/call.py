@@ -10,23 +10,13 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from p2l_sdk.serve.gateway.breaker import ClientBreaker
+from p2l_sdk.serve.gateway.reasons import may_be_billed
 from p2l_sdk.serve.gateway.refusal import Refusal
 from p2l_sdk.serve.metrics import ServerMetrics
 
 _WORKED = ("timeout", "broken", "error", "content", "connection")
-# statuses of a call at which an LLM was at work, or may have been: it failed there (424 of Bedrock and TGI), or what
-# stands between lost its answer, by a time-out (408, 504, Cloudflare's 524), as it took its client to have left (499),
-# or as a connection broke (502, Cloudflare's 520). All others are said instead of any work: of the request, the
-# account, the load (429, 503, 529), or the server's own failure (500), which no vendor is known to bill
-_AT_WORK = (408, 424, 499, 502, 504, 520, 524)
 RETRIED = (408, 409, 424, 425, 429, 499)  # beside 5xx: another try may mend these
 _MODERATED = 403  # the reason may be what one client wrote
-
-
-def at_work(status: int) -> bool:
-    """Whether an LLM may have written an answer, which is billed, before a status came that is none of an answer. Those
-    below 300 are one that is not understood here."""
-    return status < 300 or status in _AT_WORK
 
 
 class UpstreamError(Exception):
@@ -68,13 +58,13 @@ class UpstreamError(Exception):
         final = status < 500 and status not in RETRIED
         rest = retry_after(headers.get("retry-after", ""), headers.get("retry-after-ms", ""))
         text = f"answered with status {status}"
-        return cls(f"status_{status}", text, rest, final, status != _MODERATED, worked=at_work(status))
+        return cls(f"status_{status}", text, rest, final, status != _MODERATED, worked=may_be_billed(status))
 
     @classmethod
     def refused(cls, refusal: Refusal) -> UpstreamError:
         """The error for a refusal, which is a judgement about one request at one LLM: no fault, and no answer."""
         text = f"answered with status {refusal.status}"
-        return cls(refusal.kind, text, final=True, blamed=False, refusal=refusal, worked=refusal.wrote)
+        return cls(refusal.kind, text, final=True, blamed=False, refusal=refusal, worked=refusal.worked)
 
 
 class Call:

@@ -15,7 +15,7 @@ from p2l_sdk.serve.auth import Key
 from p2l_sdk.serve.errors import ApiError
 from p2l_sdk.serve.gateway.config import ABILITIES, LLMConfig
 from p2l_sdk.serve.gateway.overcharges import Overcharges
-from p2l_sdk.serve.gateway.refusal import CONTEXT
+from p2l_sdk.serve.gateway.reasons import CONTEXT
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN
 

@@ -39,7 +39,7 @@ class Records:
     def __init__(self, metrics: ServerMetrics) -> None:
         self.metrics = metrics
         self.left = set[Record]()
-        self._uncounted = set[str]()
+        self._warned = set[tuple[str, str]]()
 
     def begin(self, key: Key | None) -> Record:
         """The record of a request, which this key pays."""
@@ -47,14 +47,26 @@ class Records:
 
     def uncounted(self, llm: LLMConfig) -> None:
         """Say once of an LLM that its upstream ended an answer without a count."""
-        if llm.name in self._uncounted:
-            return
-        self._uncounted.add(llm.name)
-        log.warning(
-            "llm=%s ended an answer without a count of its tokens: keys pay all that was set aside for it, as for each "
-            "such answer; let its upstream count (`usage`; in streams `include_usage`, see `stream_usage`), limit its "
-            "answers (`max_tokens`), or say that its cost is the same for all (`cost` and `flat: true`)", llm.name,
-        )  # fmt: skip
+        if self._first(llm.name, "uncounted"):
+            log.warning(
+                "llm=%s ended an answer without a count of its tokens: keys pay all that was set aside for it, as for "
+                "each such answer; let its upstream count (`usage`; in streams `include_usage`, see `stream_usage`), "
+                "limit its answers (`max_tokens`), or say that its cost is the same for all (`cost` and `flat: true`)",
+                llm.name,
+            )
+
+    def refused(self, llm: str, kind: str) -> None:
+        """Say once of an LLM that it refuses a request in a way that it may bill."""
+        if self._first(llm, kind):
+            log.warning(
+                "llm=%s refused a request (%s) and did not say that it had done no work: keys pay all that was set "
+                "aside for the call, as for each such refusal (docs/router.md, What is booked)", llm, kind,
+            )  # fmt: skip
+
+    def _first(self, llm: str, what: str) -> bool:
+        new = (llm, what) not in self._warned
+        self._warned.add((llm, what))
+        return new
 
 
 class Record:
@@ -114,6 +126,10 @@ class Record:
             self._records.metrics.choice(answer.llm.name, cost)
         self._records.metrics.stage("chat", seconds)
         name = "?" if asked is None else asked.model if asked.routed else "name"
+        if self.key is not None and self.key.limited:
+            for llm, error in self.failures:
+                if error.refusal is not None and error.worked and not error.usage:
+                    self._records.refused(llm, error.kind)
         failed = ",".join(f"{llm}:{error.kind}" for llm, error in self.failures) or "-"
         log.info(
             "chat asked=%s llm=%s end=%s ms=%.1f cost=%s stream=%s attempts=%d failed=%s key=%s",

@@ -19,45 +19,16 @@ from urllib.parse import unquote
 import orjson
 
 from p2l_sdk.serve.errors import INVALID, error_body
+from p2l_sdk.serve.gateway.reasons import CONTEXT, EMPTY_ACCOUNT, MODERATED, is_of_content, is_too_long, may_be_billed
 
 # statuses that say something about the request at this LLM: its size, its content, what the LLM can do, its account
 REFUSALS = (400, 403, 404, 413, 415, 422, 451)
-_BY_LAW = 451  # may be said of the answer
-CONTEXT = "context_length_exceeded"
-MODERATED = ("content_filter", "content_policy_violation")
-_WROTE = (
-    "tool_use_failed",
-    "json_validate_failed",
-    "output_parse_failed",
-    "error_model_output",
-)  # Groq's and SambaNova's: of an answer that was written, and is billed
-EMPTY_ACCOUNT = ("insufficient_quota", "billing_not_active")
 _REASONS = {  # codes that are reported as the reason; others are the upstream's own text
     CONTEXT, "invalid_api_key", *EMPTY_ACCOUNT, *MODERATED, "model_not_found", "unsupported_parameter",
     "unsupported_value", "unsupported_model", "invalid_image", "rate_limit_exceeded",
     "unsupported_country_region_territory",
 }  # fmt: skip
 _OF_THE_REQUEST = (CONTEXT, *MODERATED, "unsupported_parameter", "unsupported_value")
-_TOO_LONG = re.compile(
-    r"context[ _](length|window|size|limit)|max_model_len|prompt is too long|input is too long|too many (input )?tokens"
-    r"|reduce the length|token (count|limit)[^.]{0,40} exceed|exceed[^.]{0,60}(maximum|max|limit)[^.]{0,30} tokens"
-)
-_OF_CONTENT = re.compile(  # in the words of many vendors
-    r"content[ _-]?(filter|policy|management|violat|moderat|security|exists risk)|inappropriate|data_?inspection"
-    r"|usage (guideline|polic)|acceptable use|moderation|safety[ _](check|system|filter|polic)|prohibited[_ ]content"
-    r"|recitation|sensitive[_ ](content|information|word)|high risk|was flagged|harmful|敏感|不安全|违规"
-    r"|guardrail|safety reasons|cyber[ _](activity|policy)|invalid_prompt"
-)
-_OF_AN_ANSWER = re.compile(
-    r"could not finish|model('s output| output| generated| produced)|generated (output|text|response|answer)"
-    r"|parsing failed|no valid (response|output|answer|json)"
-    r"|(model|it) did not (output|generate|produce|return)|(output|response|answer) was (truncated|cut)"
-    r"|(max\w*|output) tokens? limit was reached"
-    r"|(failed|unable) to (generate|parse the (output|response|answer))"
-    r"|validation errors? for list\[function|eof while parsing"  # vLLM's of calls of tools that were cut
-    r"|unexpected token \d+ while|no channel value|remaining in message header|message header did not"  # and of
-    r"|could not decode header|unknown role"  # gpt-oss's messages
-)
 _OURS = "refused_by_upstream"
 _MOST_TEXT, _LONGEST_CODE = 4000, 100  # characters
 SHORTEST_SECRET = 8  # characters; shorter keys ("none", "EMPTY") are no secrets, but words
@@ -73,11 +44,13 @@ class Refusal:
         status: of its reply.
         error: OpenAI's error object: message, type, param, code, and what else the upstream put into it.
         request_id: the upstream's, if it sent one.
+        worked: whether an LLM may have been at work before, which is billed.
     """
 
     status: int
     error: Mapping[str, Any]
     request_id: str | None = None
+    worked: bool = True
 
     @property
     def kind(self) -> str:
@@ -87,34 +60,22 @@ class Refusal:
 
     @property
     def of_content(self) -> bool:
-        """Whether it is for what the prompt or the answer says, whatever the vendor's code for that."""
-        said = " ".join(str(self.error[name] or "") for name in ("code", "type", "message"))
-        return self.error["code"] in MODERATED or _OF_CONTENT.search(said.lower()) is not None
-
-    @property
-    def wrote(self) -> bool:
-        """Whether an answer may have been written first, which is billed. A filter of the prompt may run beside the LLM
-        (as Azure's, which bills both); only where it is said (OpenRouter) was the prompt refused alone."""
-        code, more = self.error["code"], self.error.get("metadata")
-        prompt = isinstance(more, dict) and "flagged_input" in more
-        said = str(self.error["message"] or "").lower()
-        if self.status == _BY_LAW or code in _WROTE or _OF_AN_ANSWER.search(said):
-            return True
-        return "failed_generation" in self.error or (self.of_content and not prompt)
+        """Whether it is for what the prompt or the answer says."""
+        return is_of_content(self.error)
 
     @classmethod
     def of(cls, status: int, content: bytes, llm: str, request_id: str | None = None) -> Refusal:
         """The refusal in a reply of the LLM with this name."""
-        try:
-            value = json.loads(content)
-        except (ValueError, RecursionError):
-            value = None
-        found = _error(value)
+        value = _read(content)
+        found, counted = _error(value), billed(value) is not None
         if found is None:
             text = f"{llm} refused the request with status {status}; send a shorter or simpler one, or name another LLM"
-            return cls(status, error_body(text, INVALID, code=_OURS)["error"], request_id)
+            said = content.decode("utf-8", "replace").strip()
+            unread = None if not said or said.startswith("<") else {"message": said}
+            error = error_body(text, INVALID, code=_OURS)["error"]
+            return cls(status, error, request_id, may_be_billed(status, unread, counted))
         nested = isinstance(value, dict) and value.get("error") is found
-        return cls(status, _as_openai(found, status, nested), request_id)
+        return cls(status, _as_openai(found, status, nested), request_id, may_be_billed(status, found, counted))
 
 
 def refusal_within(value: Any, llm: str) -> Refusal | None:
@@ -133,11 +94,7 @@ def refusal_within(value: Any, llm: str) -> Refusal | None:
 
 def usage_within(content: bytes | memoryview) -> dict[str, Any] | None:
     """What a reply that is no answer says to have cost: its `usage`, or a cost, wherever it stands; None if nothing."""
-    try:
-        value = json.loads(bytes(content))
-    except (ValueError, RecursionError):
-        return None
-    return billed(value)
+    return billed(_read(bytes(content)))
 
 
 def billed(value: Any, depth: int = 4) -> dict[str, Any] | None:
@@ -152,6 +109,13 @@ def billed(value: Any, depth: int = 4) -> dict[str, Any] | None:
             return found
     held = (billed(value.get(name), depth - 1) for name in ("error", "detail", "metadata"))
     return next((found for found in held if found is not None), None)
+
+
+def _read(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _is_positive(value: Any) -> bool:
@@ -191,7 +155,7 @@ def _as_openai(found: Mapping[str, Any], status: int, nested: bool) -> Mapping[s
     if isinstance(code, int) and not isinstance(code, bool):
         code = None if code == status and not nested else str(code)
     code = _clean(code) if _is_text(code) and len(code) <= _LONGEST_CODE else None
-    if (code is None or code.isdigit()) and status in (400, 413, 422) and _TOO_LONG.search(text.lower()):
+    if (code is None or code.isdigit()) and status in (400, 413, 422) and is_too_long(text):
         code = CONTEXT
     own = {
         "message": text,

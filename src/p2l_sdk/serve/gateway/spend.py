@@ -17,7 +17,7 @@ from p2l_sdk.serve.gateway.call import UpstreamError
 from p2l_sdk.serve.gateway.config import LLMConfig
 from p2l_sdk.serve.gateway.overcharges import Overcharges
 from p2l_sdk.serve.gateway.quote import Quote
-from p2l_sdk.serve.gateway.refusal import MODERATED
+from p2l_sdk.serve.gateway.reasons import MODERATED
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.usage import Written, counted_cost, overcharge
 from p2l_sdk.serve.ledger.entries import NANO, Grant, Hold, Settlement, nano

@@ -27,9 +27,8 @@ from p2l_sdk.serve.gateway.call import Call, UpstreamError
 from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
 from p2l_sdk.serve.gateway.known import completed
 from p2l_sdk.serve.gateway.pool import Endpoint, Response, UpstreamClient
+from p2l_sdk.serve.gateway.reasons import EMPTY_ACCOUNT, MODERATED
 from p2l_sdk.serve.gateway.refusal import (
-    EMPTY_ACCOUNT,
-    MODERATED,
     REFUSALS,
     SHORTEST_SECRET,
     Refusal,
@@ -50,7 +49,6 @@ _CONNECT_SECONDS = 10.0
 _UNSENT = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError)  # no connection, so nothing was sent
 _LONGEST_HEADER = 256  # characters of one that is passed on
 _ABOUT_MONEY = (402, 429)
-_OWN_FAULT = 500  # and above: faults of the server, which may say that they are of an answer that it wrote
 _LARGEST_REFUSAL = 256 * 1024  # bytes
 _REASON_SECONDS = 2.0  # for that of a fault, which only may say what it cost
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
@@ -259,24 +257,16 @@ class Upstream:
         status = response.status
         reason = await _reason(response, None if status in (*REFUSALS, *_ABOUT_MONEY) else _REASON_SECONDS)
         content = reason or b""
-        if status in REFUSALS:
-            error = self._refusal(response, content)
-        else:
+        refusal = Refusal.of(status, content, self.llm.name, self._passed_on(response).get("x-request-id"))
+        if status in REFUSALS and not holds(content, self._secrets):
+            error = UpstreamError.refused(refusal)
+        else:  # one that holds our key is about that, and none of the client's business
             error = UpstreamError.of(status, response.headers)
-            if status in _ABOUT_MONEY and (kind := Refusal.of(status, content, self.llm.name).kind) in EMPTY_ACCOUNT:
-                error.kind, error.final = kind, True  # a limit of rate passes, an empty account stays empty
+            if status in _ABOUT_MONEY and refusal.kind in EMPTY_ACCOUNT:
+                error.kind, error.final = refusal.kind, True  # a limit of rate passes, an empty account stays empty
         error.usage = usage_within(content)
-        said = status >= _OWN_FAULT and Refusal.of(status, content, self.llm.name).wrote
-        error.worked = error.worked or said or reason is None  # nobody has read what it may say of a cost
+        error.worked = refusal.worked or reason is None  # nobody has read what it may say of a cost
         return error
-
-    def _refusal(self, response: Response, content: bytes) -> UpstreamError:
-        """What to make of a reply with a status of `REFUSALS`. One that holds our key is about that, and none of the
-        client's business."""
-        if holds(content, self._secrets):
-            return UpstreamError.of(response.status, response.headers)
-        identity = self._passed_on(response).get("x-request-id")
-        return UpstreamError.refused(Refusal.of(response.status, content, self.llm.name, identity))
 
     def _passed_on(self, response: Response) -> dict[str, str]:
         """Headers of a reply for the client: only what any client, and any proxy before it, can read."""

@@ -1,0 +1,137 @@
+"""Which errors of upstreams are booked: all but those that are known to come before any work, as vendors word them."""
+
+import json
+
+import pytest
+
+from p2l_sdk.serve.gateway.refusal import Refusal
+
+BEFORE = [
+    "This model's maximum context length is 8192 tokens. However, your messages resulted in 9001 tokens.",
+    "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+    "Unrecognized request argument supplied: foo",
+    "Invalid schema for function 'f': In context=(), 'required' is required to be supplied",
+    "Invalid 'messages[0].name': string does not match pattern '^[a-zA-Z0-9_-]+$'.",
+    "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'.",
+    "max_tokens is too large: 100000. This model supports at most 16384 completion tokens, whereas you provided more.",
+    "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'.",
+    "We could not parse the JSON body of your request. (HINT: this likely means you aren't using your HTTP library "
+    "correctly.)",
+    "Timeout while downloading https://example.com/i.png.",
+    "Incorrect API key provided: abc. You can find your API key at https://example.com.",
+    "messages.0.content: Input should be a valid string",
+    "messages: text content blocks must be non-empty",
+    "messages: roles must alternate between \"user\" and \"assistant\", but found multiple \"user\" roles in a row",
+    "max_tokens: 300000 > 64000, which is the maximum allowed number of output tokens for x",
+    "prompt is too long: 210000 tokens > 200000 maximum",
+    "Your credit balance is too low to access the Anthropic API.",
+    "tools.0.custom.input_schema: JSON schema is invalid",
+    "messages.1: `tool_use` ids were found without `tool_result` blocks immediately after: x",
+    "Could not process image",
+    "anthropic-version: header is required",
+    "API key not valid. Please pass a valid API key.",
+    "User location is not supported for the API use.",
+    "Function calling is not enabled for this model",
+    "Tool call id was call_1 but must be a-z, A-Z, 0-9, with a length of 9.",
+    "Expected last role User or Tool (or Assistant with prefix True) for serving but got assistant",
+    "Unexpected role 'user' after role 'tool'",
+    "Not the same number of function calls and responses",
+    "'messages.0' : for 'role:user' the following must be satisfied[('messages.0.content' : value must be a string)]",
+    "The model `x` has been decommissioned and is no longer supported.",
+    "Model x does not support parameter presencePenalty.",
+    "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 8193.",
+    "Extra inputs are not permitted, field: 'foo', value: 1",
+    "Failed to deserialize the JSON body into the target type: missing field `messages`",
+    "Invalid max_tokens value, the valid range of max_tokens is [1, 8192]",
+    '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
+    "At most 0 image(s) may be provided in one prompt.",
+    "x is not a multimodal model",
+    "Conversation roles must alternate user/assistant/user/assistant/...",
+    "[{'type': 'missing', 'loc': ('body', 'messages'), 'msg': 'Field required', 'input': {}}]",
+    "As of transformers v4.44, default chat template is no longer allowed, so you must provide a chat template",
+    "litellm.BadRequestError: OpenAIException - Unsupported value: 'temperature' does not support 0.3 with this model.",
+    "Malformed input request: extraneous key [n] is not permitted, please reformat your input and try again.",
+    "Invocation of model ID x with on-demand throughput isn't supported.",
+    "The model returned the following errors: Input is too long for requested model.",
+    "too many tokens: total number of tokens cannot exceed 4081",
+    "Your project has no access to this model; it does not have access",
+    "Access denied due to Virtual Network/Firewall rules.",
+    "Country, region, or territory not supported",
+    "Your account is suspended",
+    "Bad Request",
+    "Messages with role 'tool' must be a response to a preceding message with 'tool_calls'",
+    "Model Not Exist",
+    "The `reasoning_content` in the thinking mode must be passed back to the API.",
+    "Failed to parse the request body as JSON: messages[111].tool_calls[0].?: key must be a string at line 1 column 3",
+    "/chat/completions: Invalid model name passed in model=x. Call `/v1/models` to view available models for your key.",
+    'Invalid JSON payload received. Unknown name "reasoning": Cannot find field.',
+    "A conversation must start with a user message. Try again with a conversation that starts with a user message.",
+    "The provided model identifier is invalid.",
+    "Please reduce the length of the messages or completion. Current length is 9000 while limit is 8192",
+    "chat_template is not supported for Mistral tokenizers.",
+]  # fmt: skip
+UNKNOWN = [
+    "no",
+    "Something went wrong",
+    "'utf-8' codec can't encode characters in position 3-4: surrogates not allowed",  # vLLM's, of an answer
+    "Exceeds the limit (4300 digits) for integer string conversion: value has 5000 digits; use "
+    "sys.set_int_max_str_digits() to increase the limit",  # and of a call of a tool
+    "list index out of range",
+    "Invalid tool call: 'messages must alternate, unsupported parameter, api key is not valid' at line 1",
+    "Tool call arguments are no JSON: \"" + "the api key is not valid " * 9 + "\"",
+    "Failed to parse tool call arguments as JSON: [json.exception.parse_error.101]",  # llama.cpp's, often with 500
+    "error parsing tool call: invalid character ']' after object key:value pair",  # Ollama's
+    "hooks failed " + " " * 300 + "your messages must alternate",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("message", BEFORE)
+@pytest.mark.parametrize("status", [400, 422])
+def test_what_is_about_the_request_the_model_or_the_account_is_not_billed(status, message):
+    for body in (
+        {"error": {"message": message, "code": None, "param": None}},
+        {"message": message},
+        [{"error": message}],
+    ):
+        assert not Refusal.of(status, json.dumps(body).encode(), "x").worked
+
+
+@pytest.mark.parametrize("message", UNKNOWN)
+def test_what_nobody_knows_may_be_billed(message):
+    for status in (400, 422):
+        assert Refusal.of(status, json.dumps({"error": {"message": message}}).encode(), "x").worked
+        assert Refusal.of(status, message.encode(), "x").worked
+        assert Refusal.of(446, message.encode(), "x").worked  # Portkey's, of its hooks
+
+
+@pytest.mark.parametrize("status", [403, 404, 429, 500, 503, 529])
+def test_of_what_is_said_instead_of_work_only_words_of_an_answer_count(status):
+    for message, worked in (("no", False), ("The model produced invalid content.", True), (UNKNOWN[-2], True)):
+        assert Refusal.of(status, json.dumps({"error": {"message": message}}).encode(), "x").worked == worked
+
+
+@pytest.mark.parametrize(
+    ("body", "worked"),
+    [
+        ({"error": {"message": "no", "code": "string_above_max_length"}}, False),
+        ({"error": {"message": "no", "param": "messages[0]"}}, False),
+        ({"error": {"message": "no", "param": "None"}}, True),
+        ({"error": {"message": "no", "param": "prompt", "code": "content_filter"}}, True),
+        ([{"error": {"code": 400, "message": "no", "status": "INVALID_ARGUMENT"}}], False),
+        ({"detail": [{"loc": ["body", "n"], "msg": "no", "type": "int_type"}]}, False),
+        ({"code": "Client specified an invalid argument", "error": "no"}, False),
+        ({"error": {"message": "Provider returned error", "code": 400, "metadata": {"raw": "no"}}}, True),
+        ({"error": {"message": "Provider returned error", "code": 400,
+                    "metadata": {"raw": '{"error": {"message": "Unsupported parameter: \'n\'"}}'}}}, False),
+        ({"error": {"message": "Invalid parameter", "failed_generation": "x"}}, True),
+        ({"error": {"message": "Invalid parameter: the model produced no JSON, max_tokens limit was reached"}}, True),
+    ],
+)  # fmt: skip
+def test_what_beside_the_message_tells_when_an_error_came(body, worked):
+    assert Refusal.of(400, json.dumps(body).encode(), "x").worked == worked
+
+
+def test_a_page_or_nothing_comes_from_what_stands_before_an_llm():
+    for page in (b"", b" \n", b"<html><h1>400 Bad Request</h1></html>"):
+        assert not Refusal.of(400, page, "x").worked
+        assert Refusal.of(424, page, "x").worked
