@@ -34,8 +34,9 @@ from p2l_sdk.leaderboards.sum_plan import Kind, Plan, plan_of
 from p2l_sdk.modeling.feedback_p2l import Feedback, log_pair_probabilities, plain_enough
 
 _MANY = 100  # LLMs from which sums are made in float32: twice as fast
-_PROMPTS = 512  # that are summed together: long rows, few calls
+_PROMPTS = 2048  # that are summed together: long rows, few calls
 _BLOCK_BYTES = 1 << 17  # of an array of a block of pairs: a handful of them stays in the processor's cache
+_SHARED_BYTES = 1 << 19  # with several threads, which wait for Python's lock at each call: fewer and longer calls
 _LINE = 16  # numbers in float32, of a line of that cache: every row is some lines
 _WORTH_A_THREAD, _MOST_THREADS = 1 << 20, 8  # probabilities; above that, Python's lock is what threads wait for
 
@@ -120,7 +121,8 @@ class _Chunk:
     def add_up(self, turn: int, turns: int) -> None:
         """Make the sums of every `turns`-th lag's pairs, from lag number `turn` + 1 on."""
         n_models, n = self._shape
-        size = _block_size(n_models - 1, n * self._kind.itemsize)
+        wanted = _BLOCK_BYTES if turns == 1 else _SHARED_BYTES
+        size = _block_size(n_models - 1, n * self._kind.itemsize, wanted)
         inverses = _empty((self._plan.n_inverses, size, n), self._kind)
         arrays: dict[Kind, Any] = {Kind.FIRST: self._rows, Kind.OTHER: self._rows, Kind.INVERSE: inverses}
         arrays |= {Kind.SUM: self.sums, Kind.ONE: np.ones((1,), self._kind)}
@@ -158,9 +160,9 @@ def _empty(shape: tuple[int, ...], kind: np.dtype) -> np.ndarray:
     return memory[start : start + size].view(kind).reshape(shape)
 
 
-def _block_size(most: int, row_bytes: int) -> int:
-    """The size of blocks of at most so many rows, such that they are about equally long and about `_BLOCK_BYTES`."""
-    return -(-most // max(1, round(most * row_bytes / _BLOCK_BYTES)))
+def _block_size(most: int, row_bytes: int, wanted: int) -> int:
+    """The size of blocks of at most so many rows, such that they are about equally long and about as many bytes."""
+    return -(-most // max(1, round(most * row_bytes / wanted)))
 
 
 def _add_extreme(
