@@ -22,6 +22,7 @@ from p2l_sdk.serve.gateway import pool
 from p2l_sdk.serve.gateway.call import UpstreamError
 from p2l_sdk.serve.gateway.config import GatewayConfig
 from p2l_sdk.serve.gateway.pool import UpstreamClient
+from p2l_sdk.serve.gateway.reasons import Work
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.upstream import Answer, Upstream
 from p2l_sdk.serve.metrics import ServerMetrics
@@ -322,7 +323,7 @@ def test_only_trust_env_takes_the_proxy_of_the_environment(serve, monkeypatch, t
         ask("https://llm.example/v1", trust_env=True, settings=keyed)
     assert proxy.requests[1].startswith("CONNECT llm.example:443 HTTP/1.1\r\n")
     assert "sk-upstream-secret" not in proxy.requests[1]
-    assert (caught.value.kind, caught.value.worked) == ("connection", False)
+    assert (caught.value.kind, caught.value.work) == ("connection", Work.NONE)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     assert ask(server.url, trust_env=True, settings=keyed) == ANSWER
     assert (len(server.requests), len(proxy.requests)) == (2, 2)

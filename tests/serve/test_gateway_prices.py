@@ -368,6 +368,27 @@ AT_WORK = (202, 400, 408, 418, 422, 424, 446, 499, 502, 504, 520, 524)
 BEFORE = (302, 401, 402, 403, 404, 405, 413, 415, 409, 410, 425, 429, 500, 501, 503, 521, 522, 523, 529)
 
 
+def test_a_refusal_of_azure_is_booked_as_read(routing9, upstreams, monkeypatch):
+    upstreams.reset()
+    upstreams.always[CHEAP] = "no"
+    keys, key = team(1.0)
+    monkeypatch.setattr("p2l_sdk.serve.gateway.upstream.bills_refusals", lambda host: host == "127.0.0.1")
+    settings = config(upstreams, llms={CHEAP: {"prices": PRICES}}, attempts=1, breaker_failures=100)
+    quote = Quote.of(asked(model=CHEAP), MODEL, 0.0)
+    expected = 0.0
+    with serving(routing9, settings, keys) as server:
+        ask = json.dumps({"model": CHEAP, "messages": HELLO, "max_tokens": 100})
+        for status, code, usd in (
+            (400, "context_length_exceeded", quote.read),
+            (401, "x", 0.0),
+            (400, "x", quote.most),
+        ):
+            upstreams.replies["no"] = Reply({"error": {"message": "no", "code": code}}, status=status)
+            assert httpx.post(f"{server.url}/chat/completions", content=ask, headers=TEAM).status_code >= 400
+            expected += usd
+            eventually(lambda usd=expected: key.spent == pytest.approx(usd, abs=5e-9))
+
+
 def test_a_status_is_booked_if_an_llm_was_at_work(routing9, upstreams):
     upstreams.reset()
     upstreams.always[CHEAP] = "no"

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from p2l_sdk.serve.gateway.reasons import Work, bills_refusals
 from p2l_sdk.serve.gateway.refusal import Refusal
 
 BEFORE = [
@@ -69,6 +70,65 @@ BEFORE = [
     "The provided model identifier is invalid.",
     "Please reduce the length of the messages or completion. Current length is 9000 while limit is 8192",
     "chat_template is not supported for Mistral tokenizers.",
+    "Budget has been exceeded! Current cost: 1.2, Max budget: 1.0",
+    "ExceededBudget: User=u over budget. Spend=2, Budget=1",
+    "litellm.BadRequestError: You passed in model=x. There is no 'model_name' with this string",
+    "There are no healthy deployments for this model",
+    "No connected db.",
+    "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC.",
+    "final assistant content cannot end with trailing whitespace",
+    "A maximum of 4 blocks with cache_control may be provided. Found 5.",
+    "Schema is too complex for compilation.",
+    "The compiled grammar is too large, which would cause performance issues.",
+    "A maximum of 100 PDF pages may be provided.",
+    "image cannot be empty",
+    "The arguments to a tool_call with ID 'x' are not a valid JSON string. "
+    "Parsing error: Error(\"EOF while parsing a value\", line: 1)",
+    "Model o1 is enabled only for api versions 2024-12-01-preview and later",
+    "[] is too short - 'messages'",
+    "5 is greater than the maximum of 2 - 'temperature'",
+    "None is not of type 'string' - 'messages.1.content'",
+    "Additional properties are not allowed ('foo' was unexpected)",
+    "The chatCompletion operation does not work with the specified model, x.",
+    "Assistant message must have either content or tool_calls, but not both.",
+    "Function name was f.g but must be a-z, A-Z, 0-9, or contain underscores and dashes",
+    "Conversation must have at least one message",
+    "The last message of deepseek-reasoner must be a user message",
+    "Invalid consecutive assistant message at message index 2",
+    "Invalid assistant message: content or tool_calls must be set",
+    "This response_format type is unavailable now",
+    "Error with tools: parameters must be a JSON schema of 'type: \"object\"'",
+    "json mode cannot be combined with tool/function calling",
+    "The model `x` requires terms acceptance.",
+    "Too many images provided.",
+    "failed to retrieve media: received status code: 404",
+    "Unable to access non-serverless model x.",
+    "Input must have at least 1 token.",
+    "Requests with max_tokens > 4096 must have stream=true",
+    "The number of images exceeds 30",
+    "Please use a valid role: user, model.",
+    "Budget 0 is invalid. This model only works in thinking mode.",
+    "Cannot fetch content from the provided URL.",
+    "The document has no pages.",
+    "Reasoning is mandatory for this endpoint and cannot be disabled.",
+    "No user query found in messages.",
+    "System message must be at the beginning.",
+    "'dict object' has no attribute 'content'",
+    "Requested sample logprobs of 50, which is greater than max allowed: 20",
+    "min_tokens must be less than or equal to max_tokens=5, got 9.",
+    "stop cannot contain an empty string.",
+    "cannot identify image file <x>",
+    "The URL must be from one of the allowed domains",
+    "Failed to compile json grammar: x",
+    "Model is at capacity",
+    "best_of must be at least 1",
+    "'n' : number must be at most 1",
+    "Token id 999999 is out of vocabulary",
+    "image too large: 33177600",
+    "Only base64 data URLs are supported for now.",
+    "No allowed providers are available for the selected model.",
+    "litellm.BadRequestError: LLM Provider NOT provided. Pass in the LLM provider you are trying to call.",
+    "Tool error: Tool with name x not found",
 ]  # fmt: skip
 UNKNOWN = [
     "no",
@@ -81,6 +141,24 @@ UNKNOWN = [
     "Tool call arguments are no JSON: \"" + "the api key is not valid " * 9 + "\"",
     "Failed to parse tool call arguments as JSON: [json.exception.parse_error.101]",  # llama.cpp's, often with 500
     "error parsing tool call: invalid character ']' after object key:value pair",  # Ollama's
+    "Content blocked: credit_card pattern detected",
+    "Content blocked: keyword 'credentials' found",
+    "Invalid request format: litellm.APIConnectionError: x - 'NoneType' object has no attribute 'get'",
+    "Failed to parse input at pos 12: <tool_call>",
+    "Blocked by Prompt Security, Violations: Secrets, API Key",
+    "Content blocked by Zscaler AI Guard: 'creditCard'",
+    "Unexpected EOS while waiting for message header to complete",
+    "Invalid diff: now finding less tool calls!",
+    "Incomplete generation",
+    "Content has no parts.",
+    "Expecting ',' delimiter: line 1 column 54",
+    "Unterminated string starting at: line 1 column 109 (char 108)",
+    "tool call validation failed: attempted to call tool 'api_key_lookup' which was not in request.tools",
+    "1 validation error for DeltaFunctionCall\\narguments\\n  Input should be a valid string [type=string_type]",
+    "1 validation error for ChatMessage\\ncontent\\n  Input should be a valid string",
+    "Unknown recipient: permission",
+    "no such function: 'credentials'",
+    'Cato: Violation detected enabled policies: "Credentials"',
     "hooks failed " + " " * 300 + "your messages must alternate",
 ]  # fmt: skip
 
@@ -93,45 +171,52 @@ def test_what_is_about_the_request_the_model_or_the_account_is_not_billed(status
         {"message": message},
         [{"error": message}],
     ):
-        assert not Refusal.of(status, json.dumps(body).encode(), "x").worked
+        assert Refusal.of(status, json.dumps(body).encode(), "x").work is Work.NONE
 
 
 @pytest.mark.parametrize("message", UNKNOWN)
 def test_what_nobody_knows_may_be_billed(message):
     for status in (400, 422):
-        assert Refusal.of(status, json.dumps({"error": {"message": message}}).encode(), "x").worked
-        assert Refusal.of(status, message.encode(), "x").worked
-        assert Refusal.of(446, message.encode(), "x").worked  # Portkey's, of its hooks
+        assert Refusal.of(status, json.dumps({"error": {"message": message}}).encode(), "x").work is Work.WROTE
+        assert Refusal.of(status, message.encode(), "x").work is Work.WROTE
+        assert Refusal.of(446, message.encode(), "x").work is Work.WROTE  # Portkey's, of its hooks
 
 
 @pytest.mark.parametrize("status", [403, 404, 429, 500, 503, 529])
 def test_of_what_is_said_instead_of_work_only_words_of_an_answer_count(status):
-    for message, worked in (("no", False), ("The model produced invalid content.", True), (UNKNOWN[-2], True)):
-        assert Refusal.of(status, json.dumps({"error": {"message": message}}).encode(), "x").worked == worked
+    for message, work in (("no", Work.NONE), (UNKNOWN[0], Work.NONE), ("The model produced no JSON", Work.WROTE)):
+        assert Refusal.of(status, json.dumps({"error": {"message": message}}).encode(), "x").work is work
 
 
 @pytest.mark.parametrize(
-    ("body", "worked"),
+    ("body", "work"),
     [
-        ({"error": {"message": "no", "code": "string_above_max_length"}}, False),
-        ({"error": {"message": "no", "param": "messages[0]"}}, False),
-        ({"error": {"message": "no", "param": "None"}}, True),
-        ({"error": {"message": "no", "param": "prompt", "code": "content_filter"}}, True),
-        ([{"error": {"code": 400, "message": "no", "status": "INVALID_ARGUMENT"}}], False),
-        ({"detail": [{"loc": ["body", "n"], "msg": "no", "type": "int_type"}]}, False),
-        ({"code": "Client specified an invalid argument", "error": "no"}, False),
-        ({"error": {"message": "Provider returned error", "code": 400, "metadata": {"raw": "no"}}}, True),
+        ({"error": {"message": "no", "code": "string_above_max_length"}}, Work.NONE),
+        ({"error": {"message": "no", "param": "messages[0]"}}, Work.NONE),
+        ({"error": {"message": "no", "param": "None"}}, Work.WROTE),
+        ({"error": {"message": "no", "param": "prompt", "code": "content_filter"}}, Work.WROTE),
+        ([{"error": {"code": 400, "message": "no", "status": "INVALID_ARGUMENT"}}], Work.NONE),
+        ({"detail": [{"loc": ["body", "n"], "msg": "no", "type": "int_type"}]}, Work.NONE),
+        ({"code": "Client specified an invalid argument", "error": "no"}, Work.NONE),
+        ({"error": {"message": "Provider returned error", "code": 400, "metadata": {"raw": "no"}}}, Work.WROTE),
         ({"error": {"message": "Provider returned error", "code": 400,
-                    "metadata": {"raw": '{"error": {"message": "Unsupported parameter: \'n\'"}}'}}}, False),
-        ({"error": {"message": "Invalid parameter", "failed_generation": "x"}}, True),
-        ({"error": {"message": "Invalid parameter: the model produced no JSON, max_tokens limit was reached"}}, True),
+                    "metadata": {"raw": '{"error": {"message": "Unsupported parameter: \'n\'"}}'}}}, Work.NONE),
+        ({"error": {"message": "Invalid parameter", "failed_generation": "x"}}, Work.WROTE),
+        ({"error": {"message": "Invalid parameter: the model produced no JSON"}}, Work.WROTE),
     ],
 )  # fmt: skip
-def test_what_beside_the_message_tells_when_an_error_came(body, worked):
-    assert Refusal.of(400, json.dumps(body).encode(), "x").worked == worked
+def test_what_beside_the_message_tells_when_an_error_came(body, work):
+    assert Refusal.of(400, json.dumps(body).encode(), "x").work is work
 
 
 def test_a_page_or_nothing_comes_from_what_stands_before_an_llm():
     for page in (b"", b" \n", b"<html><h1>400 Bad Request</h1></html>"):
-        assert not Refusal.of(400, page, "x").worked
-        assert Refusal.of(424, page, "x").worked
+        assert Refusal.of(400, page, "x").work is Work.NONE
+        assert Refusal.of(424, page, "x").work is Work.WROTE
+
+
+def test_azure_bills_what_it_read_of_a_request_that_it_refuses():
+    for host in ("x.openai.azure.com", "X.services.ai.azure.com", "x.openai.azure.us", "y.azure-api.net"):
+        assert bills_refusals(host)
+    for host in ("api.openai.com", "azure.com.example.com", "notazure.com", ""):
+        assert not bills_refusals(host)

@@ -9,8 +9,8 @@ from time import monotonic
 
 from p2l_sdk.errors import P2LError
 from p2l_sdk.mpg.measure.endpoint import QueryError
-from p2l_sdk.serve.gateway import reasons
 from p2l_sdk.serve.gateway.call import RETRIED, retry_after
+from p2l_sdk.serve.gateway.reasons import Work, work_before
 from p2l_sdk.tables.settings import check_fields, count, number
 
 _RETRIED = ("connection", "timeout", "cut off", "garbage", *(f"status {status}" for status in RETRIED))
@@ -59,7 +59,7 @@ def may_be_billed(error: QueryError) -> bool:
     """Whether a failed query may have cost something: its answer had begun, was only waited for in vain, or was lost on
     its way."""
     status = error.kind.removeprefix("status ")
-    return reasons.may_be_billed(int(status)) if status.isdecimal() else error.kind != "connection"
+    return work_before(int(status)) is not Work.NONE if status.isdecimal() else error.kind != "connection"
 
 
 class Pace:

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from p2l_sdk.serve.gateway.breaker import ClientBreaker
-from p2l_sdk.serve.gateway.reasons import may_be_billed
+from p2l_sdk.serve.gateway.reasons import Work, work_before
 from p2l_sdk.serve.gateway.refusal import Refusal
 from p2l_sdk.serve.metrics import ServerMetrics
 
@@ -29,7 +29,7 @@ class UpstreamError(Exception):
         final: whether a retry at the same upstream would fail the same way (a wrong key, an unknown model).
         blamed: whether it counts as a failure of the upstream.
         refusal: what the upstream has against the request, if it refused it.
-        worked: whether the LLM may have written an answer, which is billed.
+        work: what the LLM may have done, which is billed.
         usage: what it says to have counted or to bill, although it failed.
     """
 
@@ -41,7 +41,7 @@ class UpstreamError(Exception):
         final: bool = False,
         blamed: bool = True,
         refusal: Refusal | None = None,
-        worked: bool | None = None,
+        work: Work | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -49,7 +49,7 @@ class UpstreamError(Exception):
         self.final = final
         self.blamed = blamed
         self.refusal = refusal
-        self.worked = kind in _WORKED if worked is None else worked
+        self.work = work if work is not None else Work.WROTE if kind in _WORKED else Work.NONE
         self.usage: Mapping[str, Any] | None = None
 
     @classmethod
@@ -58,13 +58,13 @@ class UpstreamError(Exception):
         final = status < 500 and status not in RETRIED
         rest = retry_after(headers.get("retry-after", ""), headers.get("retry-after-ms", ""))
         text = f"answered with status {status}"
-        return cls(f"status_{status}", text, rest, final, status != _MODERATED, worked=may_be_billed(status))
+        return cls(f"status_{status}", text, rest, final, status != _MODERATED, work=work_before(status))
 
     @classmethod
     def refused(cls, refusal: Refusal) -> UpstreamError:
         """The error for a refusal, which is a judgement about one request at one LLM: no fault, and no answer."""
         text = f"answered with status {refusal.status}"
-        return cls(refusal.kind, text, final=True, blamed=False, refusal=refusal, worked=refusal.worked)
+        return cls(refusal.kind, text, final=True, blamed=False, refusal=refusal, work=refusal.work)
 
 
 class Call:

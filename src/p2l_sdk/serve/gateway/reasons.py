@@ -1,4 +1,4 @@
-"""What an upstream's error is about, in the words of many vendors, and whether an LLM may have been at work before it,
+"""What an upstream's error is about, in the words of many vendors, and the work that an LLM may have done before it,
 which is billed.
 
 Nobody can list all errors that come after an answer was written, but those that come before any work are few, and
@@ -10,7 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from enum import IntEnum
 from typing import Any
+
+
+class Work(IntEnum):
+    """What an LLM may have done before an error, at most."""
+
+    NONE, READ, WROTE = 0, 1, 2
+
 
 CONTEXT = "context_length_exceeded"
 MODERATED = ("content_filter", "content_policy_violation")
@@ -26,6 +34,7 @@ _INSTEAD = frozenset((
 # what stands between lost its answer, by a time-out (408, 504, Cloudflare's 524), as it took its client to have left
 # (499), as a connection broke (502, Cloudflare's 520), or as it checks answers, too (Portkey's 446)
 _EITHER = (400, 422)
+_BILLS_REFUSALS = re.compile(r"(^|\.)azure(-api)?\.(com|us|cn|net)$")
 _BEGINNING = 300  # characters of a message that say what it is about; behind them may stand what an LLM wrote
 _QUOTED = re.compile(r"(?<!\w)(['\"`])(?:(?!\1).){40,}(\1|$)", re.DOTALL)  # longer than a name
 _TOO_LONG = re.compile(
@@ -34,7 +43,9 @@ _TOO_LONG = re.compile(
     r"|reduce the length|token (count|limit)[^.]{0,40} exceed|exceed[^.]{0,60}(maximum|max|limit)[^.]{0,30} tokens"
 )
 _OF_CONTENT = re.compile(
-    r"content[ _-]?(filter|policy|management|violat|moderat|security|exists risk)|inappropriate|data_?inspection"
+    r"content[ _-]?(filter|policy|management|violat|moderat|security|exists risk)"
+    r"|content (was |is )?blocked|inappropriate"
+    r"|data_?inspection|blocked by|(pattern|violation) detected"  # LiteLLM's filters, which may read an answer
     r"|usage (guideline|polic)|acceptable use|moderation|safety[ _](check|system|filter|polic)|prohibited[_ ]content"
     r"|recitation|sensitive[_ ](content|information|word)|high risk|was flagged|harmful|敏感|不安全|违规"
     r"|guardrail|safety reasons|cyber[ _](activity|policy)|invalid_prompt"
@@ -45,9 +56,12 @@ _OF_AN_ANSWER = re.compile(  # although it may sound like one of the request
     r"|(model|it) did not (output|generate|produce|return)|(output|response|answer) was (truncated|cut)"
     r"|(max\w*|output) tokens? limit was reached"
     r"|(failed|unable) to generate|pars(e|ing) (the )?(model'?s? |generated )?(tool|function|argument|output|response)"
-    r"|validation errors? for list\[function|eof while parsing"  # vLLM's of calls of tools that were cut
-    r"|unexpected token \d+ while|no channel value|remaining in message header|message header did not"  # and of
-    r"|could not decode header|unknown role"  # gpt-oss's messages
+    r"|validation errors? for (list\[function|(delta|chat)message|\w*function(call|response))"  # of vLLM
+    r"|invalid json: eof while parsing|tool call validation|attempted to call|not in the tools list|unknown recipient"
+    r"|unexpected token \d+ while|no channel value|message header (did not|to complete)|remaining in message header"
+    r"|could not decode header|unknown role|unexpected eos"  # and of gpt-oss's messages
+    r"|parse input at pos|invalid diff|incomplete generation"  # llama.cpp's and TGI's
+    r"|nonetype|apiconnectionerror"  # LiteLLM's, as it read an answer
     r"|tool_use_failed|json_validate_failed|output_parse_failed|error_model_output"  # Groq's and SambaNova's
 )
 _CODES = frozenset((
@@ -61,24 +75,28 @@ _CODES = frozenset((
 ))  # fmt: skip
 _STATES = ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "PERMISSION_DENIED", "UNAUTHENTICATED", "NOT_FOUND")  # Google's
 _FIELD = (
-    r"(messages|tools|tool_choice|tool_call_id|max_\w*tokens|temperature|top_p|top_k|response_format|json_schema"
-    r"|logprobs|top_logprobs|logit_bias|stream_options|parallel_tool_calls|reasoning_effort|frequency_penalty"
+    r"(messages|tools|tool_choice|tool_call_id|(max|min)_\w*tokens|temperature|top_p|top_k|response_format|json_schema"
+    r"|logprobs|top_logprobs|best_of|stop_token_ids|allowed_token_ids|logit_bias|stream_options"
+    r"|parallel_tool_calls|reasoning_effort|frequency_penalty"
     r"|presence_penalty|functions|function_call|modalities|anthropic-version)"
 )
 _OF_THE_ACCOUNT = (
     r"api[ _-]?key|credential|unauthori[sz]ed|authenticat|authori[sz]ation|permission|access (to|denied)|have access"
     r"|access[^.]{0,40} denied|forbidden|credit|balance|quota|billing|payment|subscription|rate limit|too many requests"
     r"|organi[sz]ation|your (account|project|plan)|(account|user|project) (is|has been|was) (disabled|suspended)"
-    r"|country|territory|location is not supported|your region"
+    r"|country|territory|location is not supported|your region|budget|usage limits|terms acceptance|no connected db"
 )
 _OF_THE_MODEL = (
     r"model\b[^.]{0,100}?(not (found|exist|available)|doesn't exist|decommissioned|deprecated|retired|is invalid)"
     r"|(unknown|invalid|no such|unsupported) (model|deployment|engine)|no endpoints found|no longer available"
-    r"|not a (multimodal|chat|vision)|on-demand throughput"
+    r"|not a (multimodal|chat|vision)|on-demand throughput|not work with the specified model|non-serverless model"
+    r"|no healthy deployments|there is no 'model_name'|(is|are) enabled only for|provider not provided|at capacity"
+    r"|capacity exceeded|no (models|allowed providers)( are)? available|request queue is full|is deprecated"
 )
 _OF_AN_ABILITY = (
     r"(does not|doesn't|do not|not|only|cannot|isn't) (currently )?(support|capable)|unsupported|unrecogni[sz]ed"
     r"|is not enabled|not permitted|only text|at most \d+ (image|audio|video)|requires --|chat template"
+    r"|cannot be (combined|disabled|used with)|is unavailable now|too complex|grammar is too large|failed to compile"
 )
 _OF_THE_REQUEST = (
     r"(invalid|malformed|missing|unknown|unexpected|extra|duplicate|wrong)( or missing)?( required)?( request)?"
@@ -93,9 +111,26 @@ _OF_THE_REQUEST = (
     rf"|^\W*{_FIELD}\b(?! (limit )?was)|{_FIELD}['\"`]?:? (must|should|cannot|is too|is not|are not|exceeds|may|\d+ >)"
     r"|contain the word 'json'|must provide|invalid max_\w*tokens|text content blocks|empty (message|content|prompt)"
     r"|invalid json payload|be a response to a prec|must be passed back|must (start|end) with a (user|assistant)"
-    r"|(is|value) not a valid|must have required property|(has|have) no parts|in the same turn|cannot find field"
+    r"|(is|value) not a valid|must have required property|in the same turn|cannot find field"
+    r"|is not of type|is too short|(greater|less) than the (maximum|minimum)|greater than max allowed"
+    r"|additional propert"
+    r"|last message of|(assistant|system) message must|consecutive \w+ message"
+    r"|invalid (assistant|user|tool|system) mess"
+    r"|function name was|must have at least|error with tools|tool with name|no user query|has no attribute 'content'"
+    r"|cannot end with|blocks with cache_control|pdf pages|no pages|(too many|number of) images|image cannot be empty"
+    r"|stop cannot|cannot identify image|retrieve media|fetch content|allowed domains|must have stream|use a valid role"
+    r"|arguments to a tool_call with id|^'[\w.]+' : |is not one of \[|(url|uri) is invalid"
+    r"|image (is )?too (small|large)"
+    r"|template error|unpaired surrogate|incorrect padding|base64 data urls|allowed-local-media"
+    r"|placeholders|parse audio"
+    r"|out of vocabulary|out-of-vocab|sampling parameters|grammar (error|request)|invalid grammar"
+    r"|tool messages|for role '"
+    r"|in the content field|unexpected (message role|item type)|last message is from|incorrect hostname"
+    r"|not allowed\. set"
 )
-_BEFORE_WORK = re.compile("|".join((_OF_THE_ACCOUNT, _OF_THE_MODEL, _OF_AN_ABILITY, _OF_THE_REQUEST)))
+_BEFORE_WORK = re.compile("|".join((_OF_THE_MODEL, _OF_AN_ABILITY, _OF_THE_REQUEST)))
+_WORDS_OF_THE_ACCOUNT = re.compile(_OF_THE_ACCOUNT)
+_NAMED = re.compile(r"(?<!\w)(['\"`]).*?\1")  # a function may have any name
 
 
 def is_too_long(text: str) -> bool:
@@ -108,8 +143,8 @@ def is_of_content(error: Mapping[str, Any]) -> bool:
     return error.get("code") in MODERATED or _OF_CONTENT.search(_said(error)) is not None
 
 
-def may_be_billed(status: int, error: Mapping[str, Any] | None = None, counted: bool = False) -> bool:
-    """Whether an LLM may have been at work before a reply that is no answer. Those below 300 are one that is not
+def work_before(status: int, error: Mapping[str, Any] | None = None, counted: bool = False) -> Work:
+    """What an LLM may have done, at most, before a reply that is no answer. Those below 300 are one that is not
     understood here.
 
     Args:
@@ -119,10 +154,19 @@ def may_be_billed(status: int, error: Mapping[str, Any] | None = None, counted: 
         counted: whether it says what is billed.
     """
     if status == _BY_LAW or (error is not None and _is_of_an_answer(error)):
-        return True
+        return Work.WROTE
+    if error is not None and _is_of_a_prompt(error):
+        return Work.READ
     if status in _INSTEAD:
-        return False
-    return status not in _EITHER or not (counted or error is None or _is_before_work(error))
+        return Work.NONE
+    known = counted or error is None or _is_before_work(error)
+    return Work.NONE if status in _EITHER and known else Work.WROTE
+
+
+def bills_refusals(host: str) -> bool:
+    """Whether a vendor bills what it read of a request that it refuses with 400, as Azure says of its filter and of
+    requests that are too long (learn.microsoft.com: Plan and manage costs)."""
+    return _BILLS_REFUSALS.search(host.lower()) is not None
 
 
 def _is_of_an_answer(error: Mapping[str, Any]) -> bool:
@@ -135,12 +179,15 @@ def _is_of_an_answer(error: Mapping[str, Any]) -> bool:
 
 def _is_before_work(error: Mapping[str, Any]) -> bool:
     param, code = error.get("param"), error.get("code")
-    if _is_of_a_prompt(error) or error.get("status") in _STATES or (isinstance(code, str) and code in _CODES):
+    if error.get("status") in _STATES or (isinstance(code, str) and code in _CODES):
         return True
     if "loc" in error or (isinstance(param, str) and param.lower() not in ("", "none", "null")):
         return True  # a field of the request, as FastAPI and OpenAI name it
     beginnings = [_QUOTED.sub(" ", text[:_BEGINNING]) for text in _texts(error)]
-    return any(_BEFORE_WORK.search(text) or _TOO_LONG.search(text) for text in beginnings)
+    return any(
+        _BEFORE_WORK.search(text) or _TOO_LONG.search(text) or _WORDS_OF_THE_ACCOUNT.search(_NAMED.sub(" ", text))
+        for text in beginnings
+    )
 
 
 def _is_of_a_prompt(error: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from p2l_sdk.serve.auth import Key
 from p2l_sdk.serve.gateway.config import LLMConfig
 from p2l_sdk.serve.gateway.failover import Failure
+from p2l_sdk.serve.gateway.reasons import Work
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.spend import Charge
 from p2l_sdk.serve.gateway.upstream import Answer
@@ -128,7 +129,7 @@ class Record:
         name = "?" if asked is None else asked.model if asked.routed else "name"
         if self.key is not None and self.key.limited:
             for llm, error in self.failures:
-                if error.refusal is not None and error.worked and not error.usage:
+                if error.refusal is not None and error.work is Work.WROTE and not error.usage:
                     self._records.refused(llm, error.kind)
         failed = ",".join(f"{llm}:{error.kind}" for llm, error in self.failures) or "-"
         log.info(

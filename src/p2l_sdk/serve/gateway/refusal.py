@@ -19,7 +19,15 @@ from urllib.parse import unquote
 import orjson
 
 from p2l_sdk.serve.errors import INVALID, error_body
-from p2l_sdk.serve.gateway.reasons import CONTEXT, EMPTY_ACCOUNT, MODERATED, is_of_content, is_too_long, may_be_billed
+from p2l_sdk.serve.gateway.reasons import (
+    CONTEXT,
+    EMPTY_ACCOUNT,
+    MODERATED,
+    Work,
+    is_of_content,
+    is_too_long,
+    work_before,
+)
 
 # statuses that say something about the request at this LLM: its size, its content, what the LLM can do, its account
 REFUSALS = (400, 403, 404, 413, 415, 422, 451)
@@ -44,13 +52,13 @@ class Refusal:
         status: of its reply.
         error: OpenAI's error object: message, type, param, code, and what else the upstream put into it.
         request_id: the upstream's, if it sent one.
-        worked: whether an LLM may have been at work before, which is billed.
+        work: what an LLM may have done before, which is billed.
     """
 
     status: int
     error: Mapping[str, Any]
     request_id: str | None = None
-    worked: bool = True
+    work: Work = Work.WROTE
 
     @property
     def kind(self) -> str:
@@ -73,9 +81,9 @@ class Refusal:
             said = content.decode("utf-8", "replace").strip()
             unread = None if not said or said.startswith("<") else {"message": said}
             error = error_body(text, INVALID, code=_OURS)["error"]
-            return cls(status, error, request_id, may_be_billed(status, unread, counted))
+            return cls(status, error, request_id, work_before(status, unread, counted))
         nested = isinstance(value, dict) and value.get("error") is found
-        return cls(status, _as_openai(found, status, nested), request_id, may_be_billed(status, found, counted))
+        return cls(status, _as_openai(found, status, nested), request_id, work_before(status, found, counted))
 
 
 def refusal_within(value: Any, llm: str) -> Refusal | None:

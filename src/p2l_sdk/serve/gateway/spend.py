@@ -17,7 +17,7 @@ from p2l_sdk.serve.gateway.call import UpstreamError
 from p2l_sdk.serve.gateway.config import LLMConfig
 from p2l_sdk.serve.gateway.overcharges import Overcharges
 from p2l_sdk.serve.gateway.quote import Quote
-from p2l_sdk.serve.gateway.reasons import MODERATED
+from p2l_sdk.serve.gateway.reasons import Work
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.usage import Written, counted_cost, overcharge
 from p2l_sdk.serve.ledger.entries import NANO, Grant, Hold, Settlement, nano
@@ -172,7 +172,7 @@ class Charge:
         """What failed calls may be billed stays spent."""
         for _, error in failures[self._failed :]:
             if self.quote is not None:
-                most = self.quote.most if error.worked else self.quote.read if error.kind in MODERATED else 0.0
+                most = {Work.NONE: 0.0, Work.READ: self.quote.read, Work.WROTE: self.quote.most}[error.work]
                 counted = self.counted(error.usage)
                 self._lost += max(most, (counted or self.quote.most) if error.usage else 0.0)
         self._failed = max(self._failed, len(failures))

@@ -27,7 +27,7 @@ from p2l_sdk.serve.gateway.call import Call, UpstreamError
 from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
 from p2l_sdk.serve.gateway.known import completed
 from p2l_sdk.serve.gateway.pool import Endpoint, Response, UpstreamClient
-from p2l_sdk.serve.gateway.reasons import EMPTY_ACCOUNT, MODERATED
+from p2l_sdk.serve.gateway.reasons import EMPTY_ACCOUNT, MODERATED, Work, bills_refusals
 from p2l_sdk.serve.gateway.refusal import (
     REFUSALS,
     SHORTEST_SECRET,
@@ -49,6 +49,7 @@ _CONNECT_SECONDS = 10.0
 _UNSENT = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError)  # no connection, so nothing was sent
 _LONGEST_HEADER = 256  # characters of one that is passed on
 _ABOUT_MONEY = (402, 429)
+_REFUSED = 400
 _LARGEST_REFUSAL = 256 * 1024  # bytes
 _REASON_SECONDS = 2.0  # for that of a fault, which only may say what it cost
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
@@ -128,6 +129,7 @@ class Upstream:
         self._metrics = metrics
         self._key = read_key(llm.api_key_env)
         base = urlsplit(llm.base_url)
+        self._bills_refusals = bills_refusals(base.hostname or "")
         address = base._replace(path=base.path.rstrip("/") + "/chat/completions").geturl()
         self._url = URL(address, encoded=address.isascii())  # as it is, if it can be
         self._endpoints: dict[bool, Endpoint] = {}  # of requests for a stream, and of others
@@ -193,17 +195,17 @@ class Upstream:
             async with asyncio.timeout(first) as limit:
                 return await self._ask(request, call, lambda: limit.reschedule(min(now() + self.llm.timeout, last)))
         except aiohttp.ConnectionTimeoutError:
-            raise UpstreamError("timeout", "could not be reached in time", worked=False) from None
+            raise UpstreamError("timeout", "could not be reached in time", work=Work.NONE) from None
         except aiohttp.SocketTimeoutError:
             raise UpstreamError("timeout", "did not answer in time") from None
         except TimeoutError:
             blamed = seconds >= self.llm.timeout  # otherwise earlier calls had used up the time
             raise UpstreamError("timeout", "did not answer in time", blamed=blamed) from None
         except (aiohttp.ClientError, EventTooLarge) as error:
-            worked = not isinstance(error, _UNSENT)
+            work = Work.NONE if isinstance(error, _UNSENT) else Work.WROTE
             text = "could not be reached, or broke off before its answer"
             blamed = not isinstance(error, EventTooLarge)  # which a client can ask for
-            raise UpstreamError("connection", text, blamed=blamed, worked=worked) from None
+            raise UpstreamError("connection", text, blamed=blamed, work=work) from None
 
     async def _ask(self, request: ChatRequest, call: Call, alive: Callable[[], None]) -> Answer:
         connect, silence = min(_CONNECT_SECONDS, self.llm.timeout), self.llm.timeout
@@ -265,7 +267,9 @@ class Upstream:
             if status in _ABOUT_MONEY and refusal.kind in EMPTY_ACCOUNT:
                 error.kind, error.final = refusal.kind, True  # a limit of rate passes, an empty account stays empty
         error.usage = usage_within(content)
-        error.worked = refusal.worked or reason is None  # nobody has read what it may say of a cost
+        billed_anyway = Work.READ if status == _REFUSED and self._bills_refusals else Work.NONE
+        unread = Work.WROTE if reason is None else Work.NONE  # nobody has read what it may say of a cost
+        error.work = max(refusal.work, billed_anyway, unread)
         return error
 
     def _passed_on(self, response: Response) -> dict[str, str]:
@@ -283,7 +287,8 @@ class Upstream:
         if refusal is None or holds(json.dumps(dict(refusal.error)).encode(), self._secrets):
             return None
         error = UpstreamError.refused(refusal)
-        error.worked = error.worked or error.kind in MODERATED  # it may be the answer that was filtered, as written
+        if error.kind in MODERATED:
+            error.work = Work.WROTE  # it may be the answer that was filtered, as written
         return error
 
 
