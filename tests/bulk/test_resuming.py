@@ -71,6 +71,15 @@ def test_prompts_that_are_cut_are_counted_of_parts_that_were_done_before_too(tmp
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
+def test_what_a_worker_left_that_outlived_its_run_goes_with_the_next_one(tmp_path, lines):
+    """It held its file while the next run looked for what is left over, and may have ended any time later."""
+    stopped(lines, tmp_path / "out")
+    left = tmp_path / "out" / ".part-00000.parquet.p2l-left.parquet"
+    left.write_bytes(b"half of it")
+    score_files(lines, tmp_path / "out", ALONE, **OPTIONS)
+    assert not left.exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "kills"),
     [

@@ -2,11 +2,20 @@
 
 import json
 
+import httpx
 import pytest
+from gateway_llms import CHEAP, HELLO, TEAM, config, team
+from gateway_server import eventually, serving
+from upstreams import Reply
 
+from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.prices import Prices
+from p2l_sdk.serve.gateway.quote import Quote
 from p2l_sdk.serve.gateway.reasons import Work, bills_refusals
 from p2l_sdk.serve.gateway.refusal import Refusal
+from p2l_sdk.serve.gateway.request import ChatRequest
 
+pytest_plugins = ["gateway_fixtures"]
 BEFORE = [
     "This model's maximum context length is 8192 tokens. However, your messages resulted in 9001 tokens.",
     "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
@@ -82,6 +91,8 @@ BEFORE = [
     "The compiled grammar is too large, which would cause performance issues.",
     "A maximum of 100 PDF pages may be provided.",
     "image cannot be empty",
+    "1 validation error for ValidatorIterator\\n0.image_url\\n  Input should be a valid dictionary [type=dict_type]",
+    "1 validation error for ChatCompletionRequest\\nn\\n  Input should be a valid integer",
     "The arguments to a tool_call with ID 'x' are not a valid JSON string. "
     "Parsing error: Error(\"EOF while parsing a value\", line: 1)",
     "Model o1 is enabled only for api versions 2024-12-01-preview and later",
@@ -159,6 +170,8 @@ UNKNOWN = [
     "Unknown recipient: permission",
     "no such function: 'credentials'",
     'Cato: Violation detected enabled policies: "Credentials"',
+    "1 validation error for DeltaToolCall\\nfunction\\n  Field required",
+    "1 validation error for ExtractedToolCallInformation\\n  Input should be a valid list",
     "hooks failed " + " " * 300 + "your messages must alternate",
 ]  # fmt: skip
 
@@ -220,3 +233,50 @@ def test_azure_bills_what_it_read_of_a_request_that_it_refuses():
         assert bills_refusals(host)
     for host in ("api.openai.com", "azure.com.example.com", "notazure.com", ""):
         assert not bills_refusals(host)
+
+
+PRICES = {"input": 1.0, "output": 4.0}
+INVALID = {"error": {"code": 400, "message": "Request contains an invalid argument.", "status": "INVALID_ARGUMENT"}}
+CHOICE = {"index": 0, "message": {"role": "assistant", "content": "said"}, "finish_reason": "stop"}
+DELTA = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "said"}}]}
+ROLE = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}
+
+
+def stream(*events: dict[str, object]) -> Reply:
+    """All of them in one part, as behind a proxy that buffers."""
+    return Reply(b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in events), kind="text/event-stream")
+
+
+@pytest.mark.parametrize(
+    ("reply", "worked"),
+    [
+        (Reply({"choices": [CHOICE], **INVALID}), True),
+        (Reply({"choices": [], **INVALID}), False),
+        (stream(DELTA, INVALID), True),
+        (stream(ROLE, INVALID), False),
+        (stream(INVALID), False),
+    ],
+    ids=["beside an answer", "no answer", "behind its beginning", "behind a role", "at once"],
+)
+def test_an_error_with_an_answer_is_booked_whatever_it_says(reply, worked, routing9, upstreams):
+    upstreams.reset()
+    upstreams.replies["no"], upstreams.always[CHEAP] = reply, "no"
+    keys, key = team(1.0)
+    ask = {"model": CHEAP, "messages": HELLO, "max_tokens": 100, "stream": reply.kind != "application/json"}
+    llm = LLMConfig(name="x", base_url="http://x", prices=Prices(**PRICES))
+    quote = Quote.of(ChatRequest.parse(json.dumps(ask).encode()), llm, 0.0)
+    settings = config(upstreams, llms={CHEAP: {"prices": PRICES}}, attempts=1)
+    with serving(routing9, settings, keys) as server:
+        assert httpx.post(f"{server.url}/chat/completions", content=json.dumps(ask), headers=TEAM).status_code >= 400
+        eventually(lambda: key.spent == pytest.approx(quote.most if worked else 0.0, abs=2e-9))
+
+
+def test_grok_adds_more_to_a_request_than_others_and_azure_serves_templates():
+    frames = {
+        "https://api.x.ai/v1": 1024, "https://us-east-1.api.x.ai/v1": 1024, "https://api.openai.com/v1": 128,
+        "https://notx.ai/v1": 128,
+    }  # fmt: skip
+    assert {url: LLMConfig(name="a", base_url=url).frame for url in frames} == frames
+    assert LLMConfig(name="a", base_url="https://llm.example.com/v1", upstream_model="xai/Grok-4").frame == 1024
+    assert LLMConfig(name="a", base_url="https://a.openai.azure.com/openai/v1").templated
+    assert not LLMConfig(name="a", base_url="https://api.openai.com/v1").templated

@@ -27,7 +27,7 @@ from p2l_sdk.errors import P2LError
 from p2l_sdk.outputs.faults import write_faults
 from p2l_sdk.outputs.files import new_file
 from p2l_sdk.outputs.folders import CHECKPOINTS, require_new
-from p2l_sdk.outputs.leftovers import locked
+from p2l_sdk.outputs.leftovers import left_over, locked
 
 if TYPE_CHECKING:
     import pyarrow
@@ -164,6 +164,8 @@ class RunFolder:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write the summary, and remove what only a stopped run needs."""
+        for partial in left_over(self.folder, ".part-"):  # of a killed run's workers, if they lived on for a moment
+            partial.unlink(missing_ok=True)
         self.write(self.folder / SUMMARY, json.dumps(summary, indent=1))
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 

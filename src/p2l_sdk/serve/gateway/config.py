@@ -38,9 +38,8 @@ ROUTED, BEST = "p2l", "p2l-best"  # names that a request may use instead of an L
 MAX_TOKENS = ("max_tokens", "max_completion_tokens")  # the second is OpenAI's newer name
 KEY_SETTINGS = ("api_key_env", "api_key_header")
 _FORGOTTEN = ("cache_write", "request")  # prices, which come without being asked for
-_MAKERS = re.compile(
-    r"api\.openai\.com|[^.]+\.openai\.azure\.com|api\.anthropic\.com|generativelanguage\.googleapis\.com"
-)
+_MAKERS = re.compile(r"api\.openai\.com|api\.anthropic\.com|generativelanguage\.googleapis\.com")
+_FRAME, _FRAME_OF_GROK = 128, 1024  # tokens around a request at most (gpt-oss: 95; grok-4 has 679 of its own)
 SIZE, CONTEXT = "size", "context"  # what is set aside for a prompt
 ABILITIES = ("tools", "vision", "audio", "json_schema")
 
@@ -184,8 +183,18 @@ class LLMConfig:
     def templated(self) -> bool:
         """Whether it may be served by a template of chats that comes with its weights, as by vLLM: anywhere but at the
         addresses of makers who give none away."""
-        hosts = (urlsplit(place.base_url).hostname or "" for place in self.places)
-        return not all(map(_MAKERS.fullmatch, hosts))
+        return not all(map(_MAKERS.fullmatch, self._hosts))
+
+    @functools.cached_property
+    def frame(self) -> int:
+        """Tokens that a template or its vendor writes around a request at most, unless it has a system message of its
+        own."""
+        grok = any("grok" in place.model.lower() for place in self.places)
+        return _FRAME_OF_GROK if grok or any(f".{host}".endswith(".x.ai") for host in self._hosts) else _FRAME
+
+    @property
+    def _hosts(self) -> list[str]:
+        return [urlsplit(place.base_url).hostname or "" for place in self.places]
 
     @functools.cached_property
     def surest_limit(self) -> str | None:

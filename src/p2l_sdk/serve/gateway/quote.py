@@ -15,9 +15,7 @@ from p2l_sdk.serve.gateway.config import CONTEXT, LLMConfig
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN
 
-# tokens that a template writes at most, unless it has a system message of its own: around a request (gpt-oss: 95), and
-# around each of its messages
-_FRAME, _FRAME_OF_MESSAGE = 128, 16
+_FRAME_OF_MESSAGE = 16  # tokens that a template writes around each message at most
 _LEAST_ANSWER = 16  # tokens; an answer that is cut shorter is of no use
 
 
@@ -25,7 +23,7 @@ def tokens_read(request: ChatRequest, llm: LLMConfig) -> tuple[float, int]:
     """The tokens that an LLM with prices probably reads of a request, once, and the most that it can."""
     assert llm.prices is not None
     size, system = request.size, len((llm.system or "").encode())
-    frame = _FRAME + _FRAME_OF_MESSAGE * (len(request.messages) + (llm.system is not None))
+    frame = llm.frame + _FRAME_OF_MESSAGE * (len(request.messages) + (llm.system is not None))
     images = size.images * llm.prices.image_tokens
     usual = (size.text + system) / BYTES_PER_TOKEN + images + size.usual
     if llm.set_aside == CONTEXT:

@@ -56,11 +56,11 @@ _OF_AN_ANSWER = re.compile(  # although it may sound like one of the request
     r"|(model|it) did not (output|generate|produce|return)|(output|response|answer) was (truncated|cut)"
     r"|(max\w*|output) tokens? limit was reached"
     r"|(failed|unable) to generate|pars(e|ing) (the )?(model'?s? |generated )?(tool|function|argument|output|response)"
-    r"|validation errors? for (list\[function|(delta|chat)message|\w*function(call|response))"  # of vLLM
+    r"|validation errors? for (?!validatoriterator|\w*(request|param))"  # vLLM's of what it makes of an answer
     r"|invalid json: eof while parsing|tool call validation|attempted to call|not in the tools list|unknown recipient"
     r"|unexpected token \d+ while|no channel value|message header (did not|to complete)|remaining in message header"
     r"|could not decode header|unknown role|unexpected eos"  # and of gpt-oss's messages
-    r"|parse input at pos|invalid diff|incomplete generation"  # llama.cpp's and TGI's
+    r"|parse input at pos|type_error\.316|invalid diff|incomplete generation"  # llama.cpp's and TGI's
     r"|nonetype|apiconnectionerror"  # LiteLLM's, as it read an answer
     r"|tool_use_failed|json_validate_failed|output_parse_failed|error_model_output"  # Groq's and SambaNova's
 )
