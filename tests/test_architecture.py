@@ -97,6 +97,7 @@ def test_the_picture_shows_these_floors():
     assert [floors[y] for y in sorted(floors, key=int, reverse=True)] == FLOORS
 
 
+@pytest.mark.long
 def test_there_is_no_circle_inside_a_room():
     """At import time or later. In modeling/, imports for types alone do not count: transformers copies the files by
     them (see `spec_p2l`)."""

@@ -27,6 +27,8 @@ from p2l_sdk.mpg.report import Report as MPGReport
 from p2l_sdk.tabular import Tabular
 from p2l_sdk.votes.summary import summarise
 
+pytestmark = pytest.mark.long
+
 ROOMS = ("analysis", "editing", "evaluation", "judging", "kinds", "leaderboards", "mpg", "routing", "votes")
 PARTS = {  # of results, which show them
     "Interval", "PowerLaw", "Curve", "Estimate", "Question", "Measure", "LLMAnswers", "OutsideScores",

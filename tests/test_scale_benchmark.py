@@ -105,6 +105,7 @@ def test_the_figures_are_complete_and_say_where_they_are_from(scale, figures):
         scale.replaced(figures, ["price=3"])
 
 
+@pytest.mark.long
 def test_the_page_says_what_the_program_says(scale, figures, capsys):
     page = (BENCHMARKS.parent / "docs" / "scale.md").read_text(encoding="utf-8")
     rows = [scale.cost(way, n, figures) for n in scale.SIZES for way in scale.ways(figures)]

@@ -244,6 +244,7 @@ class Population:
         return float(np.mean(hits))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("feedback", [Feedback.BT, *thorough(Feedback.GRK)])
 def test_intervals_of_differences_hold_the_truth(feedback):
     assert 0.93 <= Population(feedback).covered(200) <= 0.97

@@ -57,6 +57,7 @@ def test_empty_cells_are_left_out_and_said(folder):
     assert b"p2l: left out: 1 of 13 prompts, without a category (an empty cell in topic)" in result.stderr
 
 
+@pytest.mark.long
 def test_differences_choices_and_pictures(folder, tmp_path):
     file = folder / "p.jsonl"
     out = ok("analyze", "categories", file, "--by", "topic", *MODEL, "--output", tmp_path / "d.png")

@@ -62,6 +62,7 @@ def test_a_deviation_is_that_of_the_votes_on_the_prompts(found):
         assert np.allclose(found.deviations[k], POINTS * away, atol=15)
 
 
+@pytest.mark.long
 def test_limits_hold_what_an_eighth_as_many_prompts_measure():
     """At 95 %: of 3 searches, 30 checks of each, 5 clusters and 8 LLMs."""
     held, bt = [], world().spec.feedback
@@ -124,6 +125,7 @@ def file(tmp_path_factory):
     return str(path)
 
 
+@pytest.mark.long
 def test_the_command(file):
     ran = p2l("analyze", "strengths", file, "--model", "routing9", "--measured", "--clusters", "3")
     said = " ".join(ran.stdout.decode().split())

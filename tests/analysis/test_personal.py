@@ -151,6 +151,7 @@ def test_a_long_history_is_reduced_as_it_comes_with_the_same_numbers():
     assert found.plans[-2].per_month == pytest.approx(1000 * frontier.router_costs[k], rel=0, abs=1e-9)
 
 
+@pytest.mark.long
 def test_a_long_history_takes_little_memory():
     p2l = P2L.from_pretrained("arena")
     peaks = []

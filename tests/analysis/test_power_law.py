@@ -45,6 +45,7 @@ def test_a_law_without_noise_is_found_exactly():
     assert found.warnings == ()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("draw", "pool"),
     [(drawn, None), (lambda seed: drawn(seed, seeds=1), None), (of_one_pool, 3200)],

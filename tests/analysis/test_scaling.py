@@ -113,6 +113,7 @@ def test_a_text_backbone_is_trained_and_measured(votes, base, tmp_path):
 # --- what comes out --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_curves_hold_the_means_of_their_points(study):
     assert len(study.points) == 3 * 2 * 2 * 2
     assert {(c.width, c.per_prompt) for c in study.curves} == {(4, 2), (4, None), (16, 2), (16, None)}

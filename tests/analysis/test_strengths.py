@@ -184,6 +184,7 @@ def _null(seed: int, n: int = 200) -> float:
     return float(np.abs(away / errors).max() / largest_by_chance(group, coefs, members, np.arange(5), 0.95, seed))
 
 
+@pytest.mark.long
 def test_chance_finds_something_in_one_analysis_of_twenty(monkeypatch):
     """Family-wise error of 200 searches without structure: 0.05, and with 95 % between 0.02 and 0.085."""
     monkeypatch.setattr("p2l_sdk.analysis.deviations._PERMUTATIONS", 100)

@@ -19,6 +19,8 @@ from p2l_sdk.bulk import BatchScorer, BatchStatistics, Settings, merged, score_f
 from p2l_sdk.bulk.reading import Columns
 from p2l_sdk.errors import MissingExtraError, P2LError
 
+pytestmark = pytest.mark.long
+
 ray = pytest.importorskip("ray", reason='NOT TESTED: Ray is not installed (pip install "p2l-sdk[ray]")')
 
 N_ROWS, PART, BY = 600, 50, Columns(by="topic")

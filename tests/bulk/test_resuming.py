@@ -80,6 +80,7 @@ def test_what_a_worker_left_that_outlived_its_run_goes_with_the_next_one(tmp_pat
     assert not left.exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("settings", "kills"),
     [
@@ -106,6 +107,7 @@ def test_killed_at_random_moments_it_gives_the_same_bytes(tmp_path, lines, setti
     assert not (tmp_path / "out" / ".checkpoints").exists()
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::p2l_sdk.errors.P2LWarning")
 def test_the_command_goes_on_with_two_processes(tmp_path, lines):
     """The command and its workers, killed when some parts are done."""
@@ -188,6 +190,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_done(tmp_path, lines, monke
     assert found.n_scored == 700
 
 
+@pytest.mark.long
 def test_leftovers_of_killed_writers_go(tmp_path, lines):
     out = tmp_path / "out"
     stopped(lines, out)

@@ -50,6 +50,7 @@ def test_a_file_is_scored_row_by_row(tmp_path, lines, routing9):
     ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_neither_processes_nor_their_number_change_a_byte(tmp_path, lines):
     for name, processes in (("one", 1), ("two", 2)):
         run(lines, tmp_path / name, columns=Columns(by="lang"), part_rows=150, processes=processes)

@@ -145,6 +145,7 @@ def test_totals_come_back_from_their_file(tmp_path, routing9, prompts):
         Totals.of_bytes(totals.to_bytes()[:-100], routing9)
 
 
+@pytest.mark.long
 def test_many_llms_are_aggregated_from_a_sample_that_stands_for_all(prompts):
     from p2l_sdk.bulk.totals import sample_of
 
@@ -202,6 +203,7 @@ def test_settings_that_do_not_fit_are_refused():
         BatchScorer(Settings(model="routing9"))({"question": ["a"]})
 
 
+@pytest.mark.long
 def test_words_have_the_tokens_of_the_tokenizer(routing9):
     from hypothesis import given, settings, strategies
 

@@ -25,6 +25,7 @@ def named(table: str) -> list[str]:
     return [line.split()[1] for line in table.splitlines() if line.strip()[:1].isdigit()]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [None, "routing9"])
 def test_leaderboard(name, default, routing9):
     model, options = (default, ()) if name is None else (routing9, ("--model", name))
@@ -49,6 +50,7 @@ def test_another_model(saved):
     assert sorted(row["model"] for row in result["leaderboard"]) == sorted(MODELS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["arena", "routing9"])
 def test_route(name, default, routing9):
     model = default if name == "arena" else routing9
@@ -82,6 +84,7 @@ def test_aggregate_of_many_llms(default):
     assert "more LLMs (--all shows all" in table
 
 
+@pytest.mark.long
 def test_aggregate(routing9, tmp_path):
     small = ("--model", "routing9")
     prompts = [PROMPT, "Write a haiku about the sea", "What is the capital of France?"]
@@ -159,6 +162,7 @@ def test_an_error_is_one_line_and_status_2(arguments, message):
     assert message in refused(*arguments)
 
 
+@pytest.mark.long
 def test_long_and_strange_prompts_have_an_answer(default):
     long = "What is 2 + 2? " * 70_000  # 1 MB
     shown = p2l("leaderboard", "-", "--json", stdin=long)
@@ -170,6 +174,7 @@ def test_long_and_strange_prompts_have_an_answer(default):
         assert board == as_json(default.leaderboard(strange), default)
 
 
+@pytest.mark.long
 def test_tables_fit_narrow_and_plain_terminals(tmp_path):
     (tmp_path / "prompts.txt").write_text("hello\nthere\n")
     for model, columns in (("routing9", {"usable"}), ("arena", {"interval"})):
@@ -189,6 +194,7 @@ def test_names_are_no_markup(saved):
     assert any(name in ok("route", "write", "--model", folder) for name in names)
 
 
+@pytest.mark.long
 def test_text_that_is_not_utf8_and_marks_that_are(tmp_path):
     (tmp_path / "latin.txt").write_bytes("Où est le café ?".encode("latin-1"))
     assert "is not UTF-8 text" in refused("aggregate", tmp_path / "latin.txt")
@@ -228,6 +234,7 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert result.stderr == ""
 
 
+@pytest.mark.long
 def test_help_and_version():
     from p2l_sdk.cli import cli
 

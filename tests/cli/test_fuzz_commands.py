@@ -25,6 +25,7 @@ def faults(seed: int, calls: int, seconds: float) -> list[str]:
     return [f"p2l {line['call']}\n{line['fault']}\n{line['says']}" for line in lines]
 
 
+@pytest.mark.long
 def test_some_calls():
     found = faults(seed=1, calls=400, seconds=12)
     assert not found, "\n\n".join(found)

@@ -62,6 +62,7 @@ def goodness(capsys, *arguments: str) -> list[str]:
     return [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.strip()[:1].isdigit()][:2]
 
 
+@pytest.mark.long
 def test_report_is_told_which_columns_are_benchmarks(tmp_path, capsys):
     file = tmp_path / "r.csv"
     file.write_text(",model,math,code\n0,good,90,80\n1,poor,50,40\n")
@@ -73,6 +74,7 @@ def test_report_is_told_which_columns_are_benchmarks(tmp_path, capsys):
     assert goodness(capsys, "--results", str(file), "--percent", "--columns", "math,code") == ["good", "poor"]
 
 
+@pytest.mark.long
 def test_report_is_told_the_filter(tmp_path, capsys):
     for model, strict, flexible in (("a", 0.9, 0.1), ("b", 0.2, 0.8)):
         (tmp_path / model).mkdir()
@@ -85,6 +87,7 @@ def test_report_is_told_the_filter(tmp_path, capsys):
         goodness(capsys, "--results", str(tmp_path), "--metric", "acc")
 
 
+@pytest.mark.long
 def test_the_column_is_said_of_the_prompts_of_a_plan_and_of_a_measurement(tmp_path):
     asked, votes = tmp_path / "fragen.csv", tmp_path / "votes.csv"
     asked.write_text("Aufgabe;Quelle\nSchreibe ein Gedicht;a\nWas ist 17 mal 23?;b\n")

@@ -12,6 +12,7 @@ from p2l_sdk import P2L
 from p2l_sdk.errors import P2LError
 
 
+@pytest.mark.long
 def test_the_name_of_a_file_is_no_prompt_in_silence(tmp_path):
     file = tmp_path / "my prompts.txt"
     file.write_text("Write a poem\n")
@@ -84,6 +85,7 @@ def test_a_quiet_run_still_warns_of_a_model_that_is_no_better(tmp_path):
     assert b"p2l: warning: no better than the averaged leaderboard on these votes" in done.stderr
 
 
+@pytest.mark.long
 def test_two_votes_make_the_averaged_leaderboard_and_that_is_said(tmp_path):
     votes = tmp_path / "votes.csv"
     votes.write_text("prompt,model_a,model_b,winner\nadd 2 and 2,a,b,model_a\nwrite a poem,a,b,model_a\n")
@@ -108,6 +110,7 @@ def test_two_names_of_one_llm_come_with_the_option_that_joins_them(tmp_path):
     assert ok("leaderboard", "hi", "--top", "1")
 
 
+@pytest.mark.long
 def test_conversations_as_sharegpt_has_them_are_read(tmp_path):
     turns = [{"from": "system", "value": "Be brief"}, {"from": "human", "value": "Write a poem"}]
     turns += [{"from": "gpt", "value": "def f(): pass"}, {"from": "human", "value": "now about the sea"}]

@@ -59,6 +59,7 @@ def command(votes: str, *more: str) -> list[str]:
     return ["evaluate", "--model", "routing9", "--votes", votes, *more]
 
 
+@pytest.mark.long
 def test_a_long_file_is_shown_with_its_rows_speed_and_share_and_a_short_one_is_not(votes):
     said = on_a_terminal(command(votes), 0.0)
     assert re.search(r"\[bold\]votes\.csv: [\d,]+ rows, \d+% \([\d,]+ a second\)", said)
@@ -66,6 +67,7 @@ def test_a_long_file_is_shown_with_its_rows_speed_and_share_and_a_short_one_is_n
     assert "rows" not in on_a_terminal(command(votes), 1000.0)
 
 
+@pytest.mark.long
 def test_nothing_is_shown_beside_json_or_without_a_terminal(votes):
     assert " a second)" not in on_a_terminal(command(votes, "--json"), 0.0)
     done = subprocess.run(

@@ -60,6 +60,7 @@ def test_route_with_every_option(folder, arena):
     assert err == SAID
 
 
+@pytest.mark.long
 def test_a_table_of_many_shows_the_best_and_says_how_many_more(folder, arena, prompts):
     for command in (("leaderboard", PROMPT), ("aggregate", prompts)):
         short = ok(*command, "--model", folder)
@@ -121,6 +122,7 @@ def _file(folder) -> str:
     return str(folder / "costs.json")
 
 
+@pytest.mark.long
 def test_refusals(folder, saved, prompts):
     model = ("--model", folder)
     for command in (("route", PROMPT), ("leaderboard", PROMPT), ("aggregate", prompts), ("frontier", prompts)):

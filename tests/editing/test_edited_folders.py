@@ -122,6 +122,7 @@ def test_a_folder_without_the_rows_is_refused(saved, tmp_path):
 # --- the command line --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_commands(saved, tmp_path):
     source = saved("static", head_hidden_size=8)
     base = P2L.from_pretrained(source)

@@ -22,6 +22,7 @@ from p2l_sdk.votes.votes import Scores, Votes
 pytestmark = pytest.mark.filterwarnings("ignore::p2l_sdk.errors.P2LWarning")  # tiny tests have few votes
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("feedback", [Feedback.GRK, *thorough(*(f for f in Feedback if f is not Feedback.GRK))])
 def test_the_coefficients_of_the_truth_are_recovered(feedback, saved):
     base = P2L.from_pretrained(saved("static", feedback, head_hidden_size=8))

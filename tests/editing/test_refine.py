@@ -44,6 +44,7 @@ def averaged_error(some, feedback, truth):
     return float(np.sqrt(np.square(coefs - coefs.mean() - differences(truth)).mean()))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("feedback", [Feedback.BT, Feedback.GRK, *thorough(*OTHERS)])
 @pytest.mark.parametrize("n", [100, 1500])
 def test_better_than_the_base_and_the_averaged_leaderboard(feedback, n, rng):
@@ -68,6 +69,7 @@ def test_better_than_the_base_and_the_averaged_leaderboard(feedback, n, rng):
         )
 
 
+@pytest.mark.long
 def test_kinds_of_no_use_are_given_up(rng):
     base, truth = rows_of(rng), rows_of(rng, weights=0.0)
     truth[:, -1] = base[:, -1]
@@ -85,6 +87,7 @@ def test_a_good_base_is_kept(rng):
     assert error(refined, base) < 0.45 < averaged_error(some, "bt", base)
 
 
+@pytest.mark.long
 def test_variances_of_the_base_say_what_may_move(rng):
     rows, variances = rows_of(rng), np.zeros((len(LLMS), len(KINDS) + 1))
     variances[0, 0] = 9.0  # of the first LLM's row, the weight of the first kind is not known
@@ -108,6 +111,7 @@ def test_llms_without_votes_stay_and_the_mean_level_too(rng):
     assert after == pytest.approx(before, abs=0.02)
 
 
+@pytest.mark.long
 def test_how_usable_answers_are_is_learned_for_all_llms_alike(rng):
     rows = rows_of(rng)
     harder = rows - np.append(np.zeros(len(KINDS)), 2.0)
@@ -119,6 +123,7 @@ def test_how_usable_answers_are_is_learned_for_all_llms_alike(rng):
     assert abs(moved[:, :4].mean() - moved[:, 4:].mean()) < 0.2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("feedback", [Feedback.RK, Feedback.GRK])
 def test_a_base_without_ties_learns_those_of_the_votes(feedback, rng):
     rows = rows_of(rng)
@@ -133,6 +138,7 @@ def test_a_base_without_ties_learns_those_of_the_votes(feedback, rng):
     assert kept.spec.feedback is Feedback.BT
 
 
+@pytest.mark.long
 def test_llms_that_the_base_does_not_know_are_added(rng):
     rows = rows_of(rng)
     truth = scorer_of(rows)
@@ -185,6 +191,7 @@ def test_votes_that_say_nothing_are_refused(rng):
         refine_rows(scorer_of(rows_of(rng)), ties, "elo")
 
 
+@pytest.mark.long
 def test_sides_weights_and_order_of_votes_do_not_matter(rng):
     truth = scorer_of(rows_of(rng), Feedback.GRK)
     base, some = scorer_of(rows_of(rng), Feedback.GRK), drawn(truth, prompts(80), 200)
@@ -217,6 +224,7 @@ def test_a_long_list_of_llms_is_refined(rng):
 # --- real models ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "feedback", "expected"), [("static", "bt", "grk"), ("quantized", "ba", "ba"), ("llama", "bt", "bt")]
 )

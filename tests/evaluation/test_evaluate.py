@@ -150,6 +150,7 @@ def test_a_category_of_few_votes_has_no_agreement(drawn):
     assert categories["12"].baseline is None
 
 
+@pytest.mark.long
 def test_subsets_of_prompts(drawn, given):
     p2l, votes = drawn
     study = subset_study(p2l, votes, (10, 50, 400), trials=8, seed=3)
@@ -274,6 +275,7 @@ def test_aggregate_and_marginal_are_those_of_the_research_code(loss):
     assert point.model["kendall"].mean == pytest.approx(theirs["Kendall-lbs"], abs=0.05)
 
 
+@pytest.mark.long
 def test_pictures(drawn, tmp_path):
     import matplotlib
 

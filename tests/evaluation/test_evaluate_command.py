@@ -39,6 +39,7 @@ def vote_files(tmp_path_factory, routing9):
     return folder
 
 
+@pytest.mark.long
 def test_the_command_shows_and_draws_everything(vote_files, tmp_path, routing9):
     files = ["--votes", vote_files / "held.jsonl", "--baseline-votes", vote_files / "train.jsonl"]
     more = ["--subsets", "5,20", "--trials", "3", "--seed", "7"]
@@ -81,6 +82,7 @@ def test_what_is_said_of_the_prompts_is_said_once_and_not_of_the_baseline(vote_f
     assert cut[0].startswith("40 of 40 prompts have more than")
 
 
+@pytest.mark.long
 def test_what_votes_and_scores_both_cause_is_said_once(vote_files, tmp_path, routing9):
     """As many of the votes' prompts are too long as of the scores', so that both say the same."""
     votes = map(json.loads, (vote_files / "held.jsonl").read_text().splitlines())

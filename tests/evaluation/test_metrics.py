@@ -133,6 +133,7 @@ def test_with_ties_the_odds_of_a_winner_are_steeper_than_the_coefficients(feedba
     assert metrics["winner_log_loss"].value < metrics["bt_log_loss"].value
 
 
+@pytest.mark.long
 def test_the_losses_are_least_at_the_truth(rng):
     """Proper scores: no other threshold than the true one has a lower expected loss of ties."""
     n, names = 40_000, ("cross_entropy", "brier_score", "tie_log_loss")

@@ -104,6 +104,7 @@ def test_rows_say_what_is_known_and_what_is_not(rows, scripts):
         assert (row.language in scripts("labels").LANGUAGES) == (row.language in row.categories)
 
 
+@pytest.mark.long
 def test_the_script_writes_the_rows_and_the_readme_has_their_counts(rows, scripts, tmp_path, monkeypatch, capsys):
     prompts = scripts("prompts")
     data = shared("data/category_prompts/prompts.parquet").parents[1]

@@ -55,6 +55,7 @@ def test_route_within_a_budget(default, tmp_path):
     assert float(small.partition("All at once: $")[2].split()[0]) == pytest.approx(0.0003, abs=1e-6)
 
 
+@pytest.mark.long
 def test_aggregate_a_data_set(default, tmp_path):
     import pyarrow.parquet
     from pyarrow import Table
@@ -87,6 +88,7 @@ def test_a_personal_leaderboard(default, tmp_path):
     assert sorted(map(int, scores)) == [int(score) for score in scores]  # more money never buys less
 
 
+@pytest.mark.long
 def test_publish_a_model(hub, default, tmp_path):
     (tmp_path / "costs.json").write_text(json.dumps({default.models[0]: 0.002}))
     output = run(

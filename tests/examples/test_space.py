@@ -1,6 +1,6 @@
 """examples/space: the app, its card, and its page in a real browser.
 
-To update the docs' screenshot: P2L_WRITE_PICTURES=1 pytest tests/examples/test_space.py
+To update the docs' screenshot: P2L_WRITE_PICTURES=1 pytest -m long tests/examples/test_space.py
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def require(*packages: str, chromium: bool = False) -> None:
 # --- the app --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_page_of_a_model_without_costs_has_no_slider(space):
     require("gradio")
     page = space("app").build(P2L.from_pretrained("routing9", costs={}), "a model")
@@ -207,6 +208,7 @@ def wait_for_rows(page, part: str, names: list[str]) -> None:
     )
 
 
+@pytest.mark.long
 def test_a_visitor_finds_an_answer_and_asks_for_another(page, default):
     prompt = page.get_by_label("Your prompt", exact=True)
     assert page.evaluate(ROWS, "leaderboard") == rows(default.leaderboard(prompt.input_value()), default)
@@ -238,6 +240,7 @@ def test_a_visitor_finds_an_answer_and_asks_for_another(page, default):
     assert last.get_attribute("data-model") == board.ranking[-1]
 
 
+@pytest.mark.long
 def test_the_slider_moves_the_choice(page, default):
     page.get_by_label("Your prompt", exact=True).fill(TYPED)
     page.get_by_role("button", name="Rank the LLMs", exact=True).click()

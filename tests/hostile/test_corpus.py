@@ -24,6 +24,7 @@ def _faults(ids: list[str]) -> str:
     return "\n".join(f"{outcome['name']}: {outcome['fault']}" for outcome in ended if outcome["fault"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", [0, *thorough(1, 2)])
 def test_quick_cases(part: int) -> None:
     """Every third, in one process, as most of their time would go into starting one for each file."""

@@ -32,6 +32,8 @@ from p2l_sdk.evaluation import evaluate_votes
 from p2l_sdk.hub.cards import join_card, model_index, split_card
 from p2l_sdk.votes.votes import Votes
 
+pytestmark = pytest.mark.long
+
 # what a user of transformers alone does
 RESEARCH = """
 import torch

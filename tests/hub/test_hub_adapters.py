@@ -29,6 +29,7 @@ result = train(TrainingConfig(**settings)).coefficients(prompts).coefs.tolist()
 """
 
 
+@pytest.mark.long
 def test_a_base_is_that_of_one_commit_from_the_training_to_the_loaded_adapter(hub, loader, tmp_path):
     name, base = "other/pinned", save_base(tmp_path / "base")
     hub.add(name, {file.name: file.read_bytes() for file in base.iterdir()})
@@ -91,6 +92,7 @@ def test_an_adapter_is_pushed_as_one_and_loads_on_its_base(hub, processes, loade
     assert "is an adapter: the Hub repository 'other/base' is gated" in refusal
 
 
+@pytest.mark.long
 def test_an_adapter_on_a_folder_of_this_machine_is_not_pushed(hub, processes, tmp_path):
     base = save_base(tmp_path / "base")
     adapter = save_adapter(tmp_path / "adapter", base, str(base))

@@ -197,6 +197,7 @@ def test_requests_per_minute_are_of_each_llm(tmp_path):
 # --- an interrupted run ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_killed_run_loses_and_repeats_nothing(tmp_path):
     n, output = 40, tmp_path / "answers.jsonl"
     (tmp_path / "p.jsonl").write_text("".join(json.dumps({"prompt": f"q number {i}"}) + "\n" for i in range(n)))
@@ -274,6 +275,7 @@ def test_two_runs_do_not_write_to_one_file(tmp_path):
 # --- the spend limit -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cost", ["prices", "response"])
 def test_the_spend_limit_is_never_exceeded_in_any_part(cost, tmp_path):
     """The server counts what it bills: eight at once, three parts of the run, the second one killed."""

@@ -244,6 +244,7 @@ def test_garbage_and_errors_of_the_judge_are_failures_and_can_be_asked_again(tmp
 # --- an interrupted run ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_killed_judge_loses_and_repeats_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     answers = {f"prompt {i}": ANSWERS["prompt 0"] for i in range(12)}
@@ -365,6 +366,7 @@ def test_the_command_prints_votes_bias_and_what_has_no_vote(tmp_path, monkeypatc
         assert "no such file: 'nothing.jsonl'" in error("judge", "nothing.jsonl", *there, "--output", "x")
 
 
+@pytest.mark.long
 def test_train_reads_the_votes(tmp_path, monkeypatch):
     """Who writes the better poem adds up worse."""
     monkeypatch.chdir(tmp_path)

@@ -158,6 +158,7 @@ def test_ratings_of_a_known_llm_place_another_beside_it(default):
     np.testing.assert_allclose(difference, 0.0, atol=0.5)
 
 
+@pytest.mark.long
 def test_it_is_pushed_and_loaded_like_any_other(default, hub, processes):
     code = "from p2l_sdk import P2L\nresult = vars(P2L.from_pretrained('arena').push_to_hub(repo, token=token))"
     processes["pusher"](code, repo="org/arena", token=OWNER)

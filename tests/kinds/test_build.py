@@ -62,12 +62,14 @@ class TestBuild:
         for text in ("# Mine", "Be kind.", "| code | 25 |", f"within {built.none:.1f} points", "- llm-7"):
             assert text in card
 
+    @pytest.mark.long
     def test_the_same_seed_gives_the_same_model(self, ratings, rows, tmp_path):
         for name, seed in (("one", 0), ("same", 0), ("other", 1)):
             build_model(ratings, rows, tmp_path / name, seed=seed)
         one, same, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "same", "other"))
         assert one == same != other
 
+    @pytest.mark.long
     def test_elo_and_logits_give_the_same_model(self, ratings, rows, tmp_path):
         from p2l_sdk.modeling.leaderboard_p2l import ARENA_SCALE
 
@@ -81,6 +83,7 @@ class TestBuild:
         elo, logit = (P2L.from_pretrained(tmp_path / name).coefficients(TEXTS).coefs for name in ("elo", "logit"))
         np.testing.assert_allclose(elo, logit, atol=1e-6)
 
+    @pytest.mark.long
     def test_a_prompt_that_is_left_open_teaches_no_kind(self, ratings, rows, tmp_path):
         """Prompts of nothing that may all be of code: the overall leaderboard is not made of them."""
         code = [{**row, "category": None} for row in rows if "code" in row["category"]]
@@ -113,6 +116,7 @@ class TestBuild:
         assert "there is no folder" in refusal(build_model, ratings, rows, tmp_path / "m", base="no/such/folder")
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.long
     @pytest.mark.parametrize("kind", ["quantized", *thorough("llama", "bert")])
     def test_another_base(self, kind, ratings, saved, tmp_path):
         """A folder that AutoModel loads in a process without p2l_sdk, with the same coefficients and kinds."""
@@ -154,6 +158,7 @@ class TestBuild:
             assert p2l.aggregate(of_kind(rows, kind)).best == best
         assert p2l.leaderboard(TEXTS[0]).rows()[0]["usable"] > 0.5
 
+    @pytest.mark.long
     def test_a_large_kind_is_checked_on_some_of_its_prompts(self, ratings, rows, tmp_path, monkeypatch):
         whole = build_model(ratings, rows, tmp_path / "whole").kinds
         monkeypatch.setattr(module, "_CHECKED", 9)
@@ -179,6 +184,7 @@ def files(tmp_path_factory, rows):
     return folder
 
 
+@pytest.mark.long
 def test_the_command(files, tmp_path):
     common = ("--ratings", files / "ratings.jsonl", "--scale", "elo", "--prompts", files / "prompts.jsonl")
     said = json.loads(
@@ -198,6 +204,7 @@ def test_the_command(files, tmp_path):
     assert "█" in listed
 
 
+@pytest.mark.long
 def test_the_command_on_scores_in_per_cent(files, tmp_path):
     costs = write(tmp_path / "costs.json", [{"m0": 0.1}])
     common = (

@@ -53,6 +53,7 @@ def index(name: str) -> int:
 # --- exact ratings come back ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("world", ["disjoint", "overlapping", "nested"])
 def test_exact_ratings_come_back(world, built, exact):
     if world == "disjoint":
@@ -155,6 +156,7 @@ def ratings_of(rows, name) -> dict:
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("half", [None, 12.0])
 def test_the_ratings_of_a_known_llm_give_its_row(built, half):
     rows = Truth(kinds_of("nested")).rows(half)

@@ -51,6 +51,7 @@ def test_that_copies_are_alike_has_the_gradients_of_finite_differences(rng, monk
             assert gradient[place] == pytest.approx((loss(up) - loss(down)) / 2e-6, abs=1e-8)
 
 
+@pytest.mark.long
 def test_it_learns_from_copies_what_does_not_matter(rng):
     """Copies are moved along one entry, which also tells the kind a little: with copies, it moves the shares less."""
     x, member, unsure = separated(rng)

@@ -194,6 +194,7 @@ def test_sums_of_many_llms_are_accurate_in_float32(feedback):
         np.testing.assert_allclose(rough[:, inside], exact, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_thousand_llms_take_little_memory():
     """Peak of what is allocated: far below all pairs' derivatives, 870 MB."""
     batch = scored(20, 1000)
@@ -232,6 +233,7 @@ def test_a_thousand_prompts_among_a_thousand_llms_take_5_seconds_and_300_megabyt
     assert megabytes < 300.0
 
 
+@pytest.mark.long
 def test_what_does_not_fit_is_refused_by_its_size_before_anything_is_allocated():
     tracemalloc.start()
     with pytest.raises(P2LError, match=r"one leaderboard of 20,001 LLMs would take [\d.]+ GB of memory; at most"):
@@ -263,6 +265,7 @@ def test_ranks_and_win_rates_of_many_llms_are_those_of_few(rng):
     np.testing.assert_allclose(win_rates(coefs, coefs, weights)[:5], some, atol=1e-14)
 
 
+@pytest.mark.long
 def test_leaderboards_of_many_llms_are_compared_in_little_memory(rng, monkeypatch):
     m = 700
     boards = [

@@ -78,6 +78,7 @@ def widths(board) -> np.ndarray:
     return (board.intervals[:, 1] - board.intervals[:, 0]) / 3.92
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("feedback", "weighted"), [*thorough(*((feedback, False) for feedback in ALL)), (Feedback.GRK, True)]
 )
@@ -95,6 +96,7 @@ def test_intervals_are_those_of_the_plain_bootstrap(feedback, weighted, rng):
     assert (board.coefs < board.intervals[:, 1]).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("feedback", "weighted"), [(Feedback.BT, False), (Feedback.GRK, True)])
 def test_a_sample_gives_the_intervals_of_all_prompts(feedback, weighted, rng):
     batch = sample(feedback, rng, n=20_000)
@@ -109,6 +111,7 @@ def test_a_sample_gives_the_intervals_of_all_prompts(feedback, weighted, rng):
     np.testing.assert_allclose(widths(boards[2000]), widths(boards[20_000]), rtol=0.12)
 
 
+@pytest.mark.long
 def test_intervals_hold_the_truth_as_often_as_they_say(rng):
     """Prompts from a known population: 95 % intervals of 150 data sets cover its aggregate in 95 % of the cases."""
     population = sample(Feedback.GRK, rng, n=20_000)

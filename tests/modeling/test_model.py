@@ -21,6 +21,7 @@ PROMPTS = ["write a poem about python", "sum", "prove that the square root of tw
 KINDS = ["static", "quantized", "llama", "qwen2", "bert"]
 
 
+@pytest.mark.long
 def test_saved_folders_are_the_same_models_without_p2l_sdk(saved, tmp_path):
     cases = [*((kind, "grk") for kind in KINDS), *(("static", feedback) for feedback in Feedback), ("llama", "bt")]
     folders = [saved(kind, feedback, head_hidden_size=8, head_norm=True) for kind, feedback in cases]
@@ -173,6 +174,7 @@ def test_a_config_is_checked_when_it_is_made(fields, message):
     assert isinstance(caught.value.__cause__ or caught.value, ModelFormatError | ValueError)
 
 
+@pytest.mark.long
 def test_no_code_that_a_backbone_names_is_run(monkeypatch):
     """Of a kind with a configuration but no model of its own in transformers, which asks for it on a terminal."""
 

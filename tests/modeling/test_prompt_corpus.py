@@ -7,6 +7,7 @@ import random
 import re
 
 import numpy as np
+import pytest
 from p2l_server import Running
 from researcher import answer
 
@@ -116,6 +117,7 @@ def test_the_corpus_holds_both_good_and_bad_prompts(routing9):
     assert len({value.split(": ")[2][:12] for value in refused}) >= 8, refused
 
 
+@pytest.mark.long
 def test_the_saved_code_treats_every_prompt_as_the_sdk_does(saved, tmp_path):
     P2L.from_pretrained("routing9").save_pretrained(tmp_path / "routing9")
     folders = [tmp_path / "routing9", saved("llama"), saved("bert", "bt")]

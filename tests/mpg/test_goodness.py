@@ -38,6 +38,7 @@ def test_a_single_cell_has_its_beta_posterior():
     assert found.better("a", "b", "math") == pytest.approx(better.mean(), abs=0.01)
 
 
+@pytest.mark.long
 def test_it_is_seeded_and_chance_is_taken_off():
     tree = Tree.read({"nodes": NODES, "chance": {"code": 0.5}})
     runs = ((3, "table"), (3, "table"), (4, "jeffreys"))
@@ -65,6 +66,7 @@ def test_weights_by_spread_let_no_benchmark_drown_the_others():
     np.testing.assert_allclose(influence, influence[0])
 
 
+@pytest.mark.long
 def test_missing_cells_the_factor_helps_where_the_plain_mean_misleads():
     """Weak LLMs were never run on the hard benchmarks: the mean of what they have flatters them."""
     rng = np.random.default_rng(1)
@@ -125,6 +127,7 @@ def test_the_one_factor_model_finds_what_made_the_data():
     assert fit.scale_reduction < 1.3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["5 questions", *thorough("5 to 2,000, a fifth of the cells missing")])
 def test_intervals_hold_the_truth(name):
     """A short run of benchmarks/mpg_coverage.py; the full one is in docs/mpg.md."""
@@ -148,6 +151,7 @@ def test_what_few_questions_do_is_said():
     assert goodness(Results.read(many), draws=400, prior="jeffreys").notes == ()
 
 
+@pytest.mark.long
 def test_captions_name_goodness_and_count():
     found = goodness(Results.read(ROWS), Tree.read({"nodes": NODES}), draws=200)
     assert found.caption == "Goodness (all) of 3 LLMs on 2 benchmarks (tree)"

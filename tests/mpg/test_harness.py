@@ -73,6 +73,7 @@ SAID = {  # what the versions of the harness say of groups
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("said", SAID)
 def test_groups_do_not_count_beside_their_own_tasks(said, tmp_path):
     for model, leaves in LEAVES.items():

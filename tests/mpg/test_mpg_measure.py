@@ -45,6 +45,7 @@ def endpoint(server: ScriptedServer, **options) -> Endpoint:
 # --- times ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("unit", "tolerance"), [(0.2, 0.15), pytest.param(1.0, 0.03, marks=pytest.mark.slow)], ids=["quick", "exact"]
 )
@@ -65,6 +66,7 @@ def test_a_closed_loop_measures_what_the_server_does(unit, tolerance, tmp_path):
     assert "closed loop, 4 at once" in found.load
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("unit", "tolerance"), [(0.02, 0.15), pytest.param(0.1, 0.03, marks=pytest.mark.slow)], ids=["quick", "exact"]
 )
@@ -106,6 +108,7 @@ def test_times_are_from_when_a_query_was_due(tmp_path):
 # --- an interrupted run --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_killed_run_loses_and_repeats_nothing(tmp_path):
     n, output = 40, tmp_path / "answers.jsonl"
     rows = [{"question_id": i, "prompt": f"q number {i}", "answer": "yes it is"} for i in range(n)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from mpg_results import NODES, ROWS
 
 from p2l_sdk.mpg import Fastness, Results, Run, Tree, goodness
@@ -98,6 +99,7 @@ def test_like_llms_look_alike():
     plt.close(same.figure)
 
 
+@pytest.mark.long
 def test_the_pictures_and_the_page_say_whether_chance_is_off():
     plt = require_pyplot()
     fast = Fastness.of_prices(dict.fromkeys("abc", (1.0, 1.0)), input_tokens=500, output_tokens=500)

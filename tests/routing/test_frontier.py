@@ -42,6 +42,7 @@ def test_a_weight_counts_as_so_many_prompts(rng):
     np.testing.assert_allclose(found[0], expected)
 
 
+@pytest.mark.long
 def test_limits_hold_what_other_prompts_give(rng):
     scores, truth = drawn(rng, 4000)
     whole = frontier_of(scores, PRICES, BUDGETS[1:4], truth, NAMES, "usable")
@@ -55,6 +56,7 @@ def test_limits_hold_what_other_prompts_give(rng):
     assert all(0.89 <= np.mean(shares) <= 0.99 for shares in hits.values()), hits
 
 
+@pytest.mark.long
 def test_limits_of_few_prompts_are_wide_enough(rng):
     scores, truth = rng.random((750, 1)), rng.random((750, 1))
     hits = []
@@ -144,6 +146,7 @@ def scores_file(tmp_path_factory):
     return file
 
 
+@pytest.mark.long
 def test_the_command_measures_on_the_scores_in_the_file(scores_file, tmp_path):
     result = p2l("frontier", scores_file, "--scores", "--model", "routing9", "--output", tmp_path / "f.png")
     assert b"3 LLMs without scores in the file are left out" in result.stderr
@@ -156,6 +159,7 @@ def test_the_command_measures_on_the_scores_in_the_file(scores_file, tmp_path):
     assert len(found["limits"]["models"]) == 6
 
 
+@pytest.mark.long
 def test_two_models(scores_file, tmp_path):
     both = ("--model", "routing9", "--model", "routing9")
     found = json.loads(p2l("frontier", scores_file, "--scores", *both, "--json").stdout)
@@ -175,6 +179,7 @@ def test_a_file_without_scores_is_refused(tmp_path):
     assert b"LLMs on 1 prompt\n" in p2l("frontier", file, "--model", "routing9").stdout
 
 
+@pytest.mark.long
 def test_by_category(scores_file, tmp_path):
     file = tmp_path / "tasks.csv"
     header, *rows = scores_file.read_text().splitlines()

@@ -31,6 +31,7 @@ def table(order=MODELS, **more) -> dict[str, list]:
     return {**more, **{name: TRUTH[:, MODELS.index(name)].tolist() for name in order}}
 
 
+@pytest.mark.long
 @given(
     st.permutations([*MODELS, "prompt", "id"]), st.sampled_from(["frame", "columns", "rows", "arrow", "scores", "csv"])
 )

@@ -42,6 +42,7 @@ def test_weights_of_prompts(scale, feedback, seed):
     the_same(*boards)
 
 
+@pytest.mark.long
 @EXAMPLES
 @given(SCALE, st.booleans())
 def test_statistics_of_weighted_prompts_merge_and_are_saved(tmp_path_factory, scale, first):
@@ -68,6 +69,7 @@ def test_prompts_of_far_larger_weights_decide_alone():
     np.testing.assert_allclose(later.solve(LLMS).coefs, alone.solve(LLMS).coefs, atol=1e-9)
 
 
+@pytest.mark.long
 @EXAMPLES
 @given(SCALE, FEEDBACK, st.sampled_from(["sandwich", "hessian", "bootstrap"]))
 def test_weights_of_votes(scale, feedback, intervals):

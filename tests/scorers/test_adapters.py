@@ -82,6 +82,7 @@ def broken(adapter, tmp_path) -> Path:
 # --- one model ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_unmerged_loaded_and_merged_adapters_are_one_model(data, base, tmp_path):
     config = TrainingConfig(
         votes=str(data / "votes.jsonl"), output=str(tmp_path / "adapter"), base=str(base("bert")), epochs=3,
@@ -168,6 +169,7 @@ def test_with_transformers_and_peft_alone(adapter, tmp_path):
     ]
 
 
+@pytest.mark.long
 def test_a_merged_model_has_a_card_and_its_pictures(adapter, tmp_path):
     P2L.from_pretrained(adapter).merge(tmp_path / "merged")
     data, text = split_card((tmp_path / "merged" / "README.md").read_text(encoding="utf-8"))
@@ -344,6 +346,7 @@ def test_the_learning_curve_is_a_picture(adapter):
     assert (adapter / "learning_curve.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
+@pytest.mark.long
 def test_an_adapter_holds_its_base_by_name(data, base, tmp_path):
     config = TrainingConfig(
         votes=str(data / "votes.jsonl"), output=str(tmp_path / "out"), base=str(base("llama")), epochs=0.3,
@@ -368,6 +371,7 @@ def test_the_base_stands_in_one_place(adapter, base):
     assert holders == ["adapter_config.json"]
 
 
+@pytest.mark.long
 def test_a_relative_base_is_found_from_any_directory(data, base, tmp_path, monkeypatch):
     (tmp_path / "there").mkdir()
     (tmp_path / "base").symlink_to(base("llama"))
@@ -382,6 +386,7 @@ def test_a_relative_base_is_found_from_any_directory(data, base, tmp_path, monke
     assert P2L.from_pretrained("../mine").models == LLMS
 
 
+@pytest.mark.long
 def test_what_is_said_of_a_run(data, base, tmp_path, capsys):
     given = ("--votes", data / "votes.jsonl", "--base", base("llama"), "--output", tmp_path / "mine")
     options = ("--epochs", 0.5, "--eval-votes", data / "held_out.jsonl", "--precision", "fp32")
@@ -397,6 +402,7 @@ def test_what_is_said_of_a_run(data, base, tmp_path, capsys):
     assert f"kept: epoch {best[0]}, validation loss {best[1]}\n" in said
 
 
+@pytest.mark.long
 def test_an_interrupted_run_says_how_to_go_on(data, base, tmp_path, monkeypatch, capsys):
     from p2l_sdk.training import finetune
 

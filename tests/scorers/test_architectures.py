@@ -50,6 +50,7 @@ def write(folder: Path, kind: str) -> str:
     return str(folder)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [next(iter(DECODERS)), *thorough(*[*DECODERS, *EXPERTS][1:])])
 def test_a_decoder_of_any_family_is_trained_saved_and_loaded(kind, votes, tmp_path):
     p2l = run(votes, tmp_path / "m", base=write(tmp_path / "base", kind), **SHORT)

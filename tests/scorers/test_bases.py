@@ -37,6 +37,7 @@ def learned(folder: Path) -> None:
     assert min(entry["eval_loss"] for entry in history if "eval_loss" in entry) < baseline
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["lora", *thorough("full", "head")])
 @pytest.mark.parametrize("precision", ["fp32", *thorough("bf16")])
 @pytest.mark.parametrize("kind", ["llama", "bert"])
@@ -65,6 +66,7 @@ def test_a_base_is_trained_saved_and_loaded(kind, method, precision, votes, base
     assert np.ptp(boards.coefs, axis=0).max() > 0.01  # coefficients depend on the prompt
 
 
+@pytest.mark.long
 def test_the_last_states_are_computed_once(votes, base, tmp_path, monkeypatch):
     """Heads on features: the forward passes of the backbone are kept in a file, which a resumed run reads."""
     calls = []
@@ -90,6 +92,7 @@ def test_gradient_checkpointing_changes_nothing(votes, base, tmp_path):
     np.testing.assert_allclose(plain.coefficients(PROMPTS).coefs, frugal.coefficients(PROMPTS).coefs, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_static_base_is_that_of_the_default(votes, tmp_path):
     p2l = run(votes, tmp_path / "model", base="static", precision="auto", epochs=100)
     assert p2l.models == LLMS
@@ -141,6 +144,7 @@ def write_gguf(path: Path) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_a_gguf_base(votes, tmp_path):
     file = write_gguf(tmp_path / "tiny.gguf")
     p2l = run(votes, tmp_path / "adapter", base=str(file), **SHORT)
@@ -197,6 +201,7 @@ def test_settings_that_do_not_suit_the_base(settings, message, votes, base, tmp_
         run(votes, tmp_path / "m", base=str(base("llama")), **settings)
 
 
+@pytest.mark.long
 def test_a_base_that_numbers_positions_from_behind_its_padding(votes, tmp_path):
     """RoBERTa and its kin: of 40 rows of the table of positions, the first one belongs to no token."""
     from transformers import AutoModel, RobertaConfig
@@ -219,6 +224,7 @@ def test_a_base_that_numbers_positions_from_behind_its_padding(votes, tmp_path):
 # --- devices and trackers -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_features_and_measurements_are_made_where_the_training_ran(votes, base, tmp_path, monkeypatch):
     made, real_to, real_load, real = [], P2LModel.to, training_run.load_scorer, finetune.pooled_features
     monkeypatch.setattr(P2LModel, "to", lambda self, place: made.append(f"to {place}") or real_to(self, place))

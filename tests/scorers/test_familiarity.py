@@ -114,6 +114,7 @@ def test_few_or_equal_prompts_say_nothing():
     assert learned_familiarity(np.ones((50, 4)), np.zeros(2)) is None
 
 
+@pytest.mark.long
 def test_prompts_like_those_in_training_are_familiar_and_others_are_not(p2l):
     like = p2l.coefficients(questions(200, 9))
     assert 0.3 < np.median(like.familiarity) < 0.7

@@ -44,6 +44,7 @@ def converted(tmp_path_factory):
     return {name: root / name for name in CHECKPOINTS}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS)
 def test_a_checkpoint_gives_its_own_outputs(checkpoint, converted):
     """As it is and converted, batched and one by one, on every prompt that the training collator accepts."""

@@ -22,6 +22,8 @@ from p2l_sdk.scorers.load import load_scorer
 from p2l_sdk.scorers.onnx_prompts import trying_prompts
 from p2l_sdk.scorers.onnx_scorer import buckets, lead
 
+pytestmark = pytest.mark.long
+
 onnx = pytest.importorskip("onnx", reason="needs the extra onnx-export")
 PROMPTS = [
     "prove that the square root of two is irrational",

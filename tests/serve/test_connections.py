@@ -104,6 +104,7 @@ def test_those_who_are_silent_or_dribble_are_closed(server, name, parts, statuse
         )
 
 
+@pytest.mark.long
 def test_a_connection_may_rest_between_two_requests(server):
     said = say(server.port, [request(b"GET /health")] * 3, pause=0.5, seconds=1.7)
     assert said.statuses == [200] * 3
@@ -114,6 +115,7 @@ def test_a_connection_may_rest_between_two_requests(server):
         assert 0.4 < said.seconds < 2.0
 
 
+@pytest.mark.long
 def test_an_empty_line_after_a_body_is_no_request(server):
     said = say(server.port, [ASK + b"\r\n", ASK, b"\r\n", ASK], pause=0.5, seconds=2.2)
     assert said.statuses == [200] * 3

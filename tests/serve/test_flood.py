@@ -127,6 +127,7 @@ def under_attack(server: tuple[int, psutil.Process], kind: str, seconds: float) 
 SOON, LATER = ("headers", "slowloris", "replies"), ("idle", "pipeline", "unread")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [*SOON, *(pytest.param(kind, marks=pytest.mark.slow) for kind in LATER)])
 def test_health_is_answered_at_once_under_attack(server, kind):
     # other tests share the processors: one of three tries shows what the server can do

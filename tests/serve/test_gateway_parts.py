@@ -19,6 +19,7 @@ from p2l_sdk.serve.gateway.sse import Events, error_event, payloads
 IMAGE = "data:image/png;base64,AAAA"
 
 
+@pytest.mark.long
 def test_a_body_of_many_megabytes_is_read_or_refused_quickly():
     rest = b'"model": "p2l", "messages": [{"role": "user", "content": "hi"}]}'
     spaces, repeated = (b"{" + filling + rest for filling in (b" " * 2**25, b'"a":1,' * 2**22))

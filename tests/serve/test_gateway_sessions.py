@@ -212,6 +212,7 @@ def test_a_mean_budget_holds_over_a_loop_of_tools_that_never_ends(routing9):
     assert sum(paid) / len(paid) <= budget * 1.01
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("named", [True, *thorough(False)])
 @pytest.mark.parametrize("setting", ["mean_budget", *thorough("budget")])
 def test_budgets_hold_over_sessions(routing9, setting, named):

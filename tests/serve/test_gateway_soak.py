@@ -122,6 +122,7 @@ class Clients:
             self.wrong.append(json.dumps(body))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.slow)])
 def test_two_hundred_clients_and_every_fifth_call_fails(seconds, tmp_path):
     with Upstreams(faults=0.2, fault_kinds=KINDS) as upstreams:
@@ -157,6 +158,7 @@ def test_two_hundred_clients_and_every_fifth_call_fails(seconds, tmp_path):
         assert left < 1.1 * clients.memory[len(clients.memory) // 3], clients.memory
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n", [500, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_the_mean_budget_through_the_whole_request_path(routing9, n):
     """The endpoint itself, 50 requests at a time, without the sockets of the clients; one call of an upstream in five

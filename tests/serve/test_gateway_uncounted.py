@@ -141,6 +141,7 @@ def test_it_is_read_for_a_while_only_and_costs_what_was_set_aside(behaviour, gat
         assert not running.engine.metrics.errors
 
 
+@pytest.mark.long
 def test_only_some_are_read_on_at_a_time(gateway, upstreams, monkeypatch):
     monkeypatch.setattr(record, "_MOST_LEFT", 1)
     with gateway("endless") as running:

@@ -67,6 +67,7 @@ def test_comments_come_while_llms_fail_and_then_the_answer(ask, pinging, upstrea
     assert f"failed={first}:timeout" in caplog.messages[0]
 
 
+@pytest.mark.long
 def test_openais_client_does_not_see_the_comments(pinging, upstreams, routing9):
     upstreams.reset()
     first, second, _ = ranking(routing9)
@@ -158,6 +159,7 @@ def test_signs_of_life_hold_an_upstream_longer_than_its_timeout(ask, pinging, up
     assert not pinging.metrics.errors
 
 
+@pytest.mark.long
 def test_signs_of_life_alone_leave_time_for_another_llm(ask, upstreams, routing9):
     """Half of the time of the request; without another LLM, all of it."""
     first, second, _ = ranking(routing9)

@@ -74,6 +74,7 @@ async def many(urls: list[str], bodies: list[dict[str, Any]]) -> Counter[int]:
     return Counter(reply.status_code for reply in replies)
 
 
+@pytest.mark.long
 def test_spend_survives_a_restart(config, llms, tmp_path):
     keys = key_file(tmp_path, 0.01245)
     ledger = Path(f"{keys}.ledger")  # stands beside the file of keys, if nothing else is said
@@ -90,6 +91,7 @@ def test_spend_survives_a_restart(config, llms, tmp_path):
     assert SECRET.encode() not in ledger.read_bytes()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_server_that_is_killed_in_the_middle_of_calls_has_spent_what_was_set_aside(config, llms, tmp_path, stream):
     keys = key_file(tmp_path, 0.05)
@@ -118,6 +120,7 @@ def test_a_server_that_is_killed_in_the_middle_of_calls_has_spent_what_was_set_a
     assert sum(llms.bills.values()) <= 0.05 * 1.01
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
 def test_two_servers_on_one_budget_do_not_overspend(kind, config, llms, tmp_path):
     budget = 0.05
@@ -154,6 +157,7 @@ def p2l_keys(capsys, *arguments: object) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
 def test_keys_are_added_and_revoked_while_a_server_runs(kind, config, llms, tmp_path, capsys):
     with redis_server(tmp_path) if kind == "redis" else _path(tmp_path / "ledger") as ledger:

@@ -41,6 +41,7 @@ def browser():
         browser.close()
 
 
+@pytest.mark.long
 def test_a_prompt_its_leaderboard_the_choice_and_the_mixture(server, browser, routing9):
     page = browser.new_page(viewport={"width": 900, "height": 880}, color_scheme="light")
     asked, problems = [], []
@@ -241,6 +242,7 @@ def test_both_tables_fit_a_phone(width, scheme, server, browser, routing9):
     page.close()
 
 
+@pytest.mark.long
 def test_on_a_router_it_chooses_among_the_llms_that_it_calls(browser, routing9):
     routed = ["gemma-2-9b-it", "qwen2.5-7b-instruct"]
     with Running(create_app(Engine(routing9), routed=routed)) as server:

@@ -252,6 +252,7 @@ def test_metrics_of_the_router():
     assert other.traffic() == []
 
 
+@pytest.mark.long
 def test_readiness_overload_and_timeouts_as_the_caller_sees_them():
     scorer = FakeScorer()
     engine = Engine(P2L(scorer), queue_size=1, timeout_s=3.0)

@@ -84,6 +84,7 @@ def test_no_address_but_this_machine_without_a_key(host, monkeypatch):
         p2l("serve", "--host", host)
 
 
+@pytest.mark.long
 def test_the_command_sets_the_limits_and_without_keys_answers_to_this_machine_only(routing9, tmp_path, monkeypatch):
     asked = []
 
@@ -117,6 +118,7 @@ def test_the_command_sets_the_limits_and_without_keys_answers_to_this_machine_on
     assert [reply.status_code for reply in asked[4:]] == [401, 401]
 
 
+@pytest.mark.long
 def test_the_command_sets_the_limits_of_connections(monkeypatch, caplog):
     taken = []
 

@@ -129,6 +129,7 @@ def heavy(n: int) -> dict[str, list[bytes]]:
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n", [200_000, 4_000_000])
 def test_a_body_full_of_faults_is_refused_at_once(server, n):
     for path, bodies in heavy(n).items():

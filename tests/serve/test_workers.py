@@ -66,6 +66,7 @@ def spent(ledger: Path) -> float:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("clients", "seconds"), [(40, 3), pytest.param(200, 60, marks=pytest.mark.slow)], ids=["40 clients", "200 clients"]
 )

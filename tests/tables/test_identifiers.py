@@ -67,6 +67,7 @@ FIGURE = re.compile(r"looks like (the (mean|sum|maximum|minimum) of the others|a
 LLM_NAMES, BENCHMARK_NAMES = ("alpha", "beta-13b", "gamma"), ("mmlu", "xcopa_id", "word_count")
 
 
+@pytest.mark.long
 @given(tables("prompt", LLM_NAMES, 1), st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_an_index_column_anywhere_changes_no_score(tmp_path_factory, table, as_file):
@@ -86,6 +87,7 @@ def test_an_index_column_anywhere_changes_no_score(tmp_path_factory, table, as_f
     np.testing.assert_array_equal(found.scores, expected.scores[list(rows)])
 
 
+@pytest.mark.long
 @given(tables("model", BENCHMARK_NAMES, 100), st.booleans())
 @settings(max_examples=150, deadline=None, derandomize=True)  # a random table may hold a mean by chance
 def test_an_index_column_anywhere_changes_no_benchmark(tmp_path_factory, table, as_file):

@@ -93,6 +93,7 @@ def test_the_end_is_told_of_a_file_that_is_damaged_or_not_read_to_its_end(folder
     assert heard.ended == [str(damaged), str(folder / "v.csv")]
 
 
+@pytest.mark.long
 def test_a_table_of_too_many_rows_is_refused_with_the_remedy_in_constant_memory(folder):
     tracemalloc.start()
     with pytest.raises(TableError, match=r"more than 20,000 rows; if that is right, allow more: --max-rows N"):

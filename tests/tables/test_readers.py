@@ -80,6 +80,7 @@ def written(path, data, packed=False):
 # --- text ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @MANY
 @given(
     table=tables(),
@@ -117,6 +118,7 @@ def test_a_name_of_two_lines_is_no_title_above_the_header(separator, suffix, tmp
     assert found(path) == [{"two\nlines": "x", **dict(zip(WORDS, ["p", "a", "b", "tie"], strict=True))}]
 
 
+@pytest.mark.long
 @MANY
 @given(table=TYPED, absent=st.booleans(), suffix=st.sampled_from([".jsonl", ".ndjson.gz", ".json"]), data=st.data())
 def test_json_lines(table, absent, suffix, data, tmp_path):
@@ -141,6 +143,7 @@ JSON = {
 }
 
 
+@pytest.mark.long
 @MANY
 @given(table=TYPED, shape=st.sampled_from(list(JSON)), indent=st.none() | st.just(2), packed=st.booleans())
 def test_json(table, shape, indent, packed, tmp_path):
@@ -168,6 +171,7 @@ SHORT = st.integers(-(10**12), 10**12).map(lambda number: number / 1000)  # a sh
 SHEETS = tables(extra=dict.fromkeys(EXTRA, st.none() | st.booleans() | st.integers(-(10**9), 10**9) | SHORT | TEXT))
 
 
+@pytest.mark.long
 @MANY
 @given(table=SHEETS, above=st.integers(0, 1), below=st.integers(0, 2))
 def test_excel(table, above, below, tmp_path):
@@ -178,6 +182,7 @@ def test_excel(table, above, below, tmp_path):
     same_votes(path, expected)
 
 
+@pytest.mark.long
 @MANY
 @given(table=tables(), group=st.integers(1, 3))
 def test_parquet(table, group, tmp_path):

@@ -146,6 +146,7 @@ def test_a_figure_of_the_others_is_known_by_its_values(what, n):
         Scores.read(table)
 
 
+@pytest.mark.long
 def test_llms_are_no_figures_by_chance():
     rng = np.random.default_rng(3)
     for _ in range(200):

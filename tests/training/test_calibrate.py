@@ -44,6 +44,7 @@ def test_it_finds_how_much_too_sure_a_model_is(rng, sureness):
     assert verdict.model.value == pytest.approx(truth, abs=2e-3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["lora", "head"])
 def test_a_run_ends_with_what_suits_its_validation_prompts(tmp_path, method):
     votes = write_jsonl(tmp_path / "votes.jsonl", vote_rows("grk", votes_per_pair=2))  # few enough to be memorised
@@ -89,6 +90,7 @@ def noisy(rng, n, signal, sureness=1.0):
     return board, output, {"labels": labels, "weights": torch.ones(len(labels))}
 
 
+@pytest.mark.long
 def test_a_model_that_knows_nothing_returns_the_averaged_leaderboard():
     """Of many models without any knowledge, nearly all keep nothing, and what is kept of the rest does no harm."""
     kept, harm = [], []
@@ -141,6 +143,7 @@ def test_a_single_prompt_for_validation(rng):
     assert verdict.n_prompts == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("calibrate", [True, False])
 def test_text_models_end_with_a_verdict(tmp_path, capsys, calibrate):
     """Votes that have nothing to do with their prompts: no model can be better than the averaged leaderboard."""
@@ -171,6 +174,7 @@ def test_text_models_end_with_a_verdict(tmp_path, capsys, calibrate):
         assert np.ptp(boards, 0).max() > 0.01
 
 
+@pytest.mark.long
 def test_a_share_that_is_given_is_kept(tmp_path):
     votes = write_jsonl(tmp_path / "votes.jsonl", vote_rows("grk", votes_per_pair=2))
     settings = {

@@ -138,6 +138,7 @@ def log_loss(p2l: P2L, sure=0.75) -> float:
     return float(np.mean(losses))
 
 
+@pytest.mark.long
 def test_a_static_model_knows_new_prompts_better_and_needs_no_label(tmp_path):
     file = write_jsonl(tmp_path / "votes.jsonl", rows(n_prompts=400))
     losses = {}
@@ -168,6 +169,7 @@ def trained(tmp_path, name: str, found, **settings) -> tuple[np.ndarray, Choice 
     return p2l.coefficients([f"{text} doors" for text in WORDS.values()]).coefs, listener.choice
 
 
+@pytest.mark.long
 def test_categories_that_tell_which_llm_is_better_teach_and_the_choice_says_so(tmp_path):
     found = rows(n_prompts=400)
     _, choice = trained(tmp_path, "offered", found, by="topic", epochs=10.0)
@@ -203,6 +205,7 @@ def test_categories_are_used_unless_clearly_worse(difference, used):
     assert CategoryGain(without=1.0, difference=Estimate(difference, 0.01, 400), spare=0.02).used
 
 
+@pytest.mark.long
 def test_a_text_model_is_taught_too(tmp_path):
     base = write_base(tmp_path / "base", "bert")
     file = write_jsonl(tmp_path / "votes.jsonl", rows(n_prompts=60))

@@ -156,6 +156,7 @@ def expected_chances(feedback: Feedback, kind: str) -> np.ndarray:
     return chances[:, list(feedback.outcomes)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("feedback", [Feedback.GRK, *thorough(*(f for f in Feedback if f is not Feedback.GRK))])
 def test_every_feedback_model_recovers_what_depends_on_the_prompt(feedback, base, tmp_path):
     votes = write_jsonl(tmp_path / "votes.jsonl", vote_rows(feedback, 60, 300))

@@ -28,6 +28,7 @@ def whole(votes, base, tmp_path_factory) -> bytes:
     return (output / WEIGHTS).read_bytes()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kilobytes", [160, *(pytest.param(size, marks=pytest.mark.slow) for size in (40, 320))])
 def test_a_disk_fills_up(kilobytes, votes, base, whole, tmp_path):
     """Within the checkpoints, in code of three libraries."""
@@ -44,6 +45,7 @@ def test_a_disk_fills_up(kilobytes, votes, base, whole, tmp_path):
         assert [path.name for path in disk.iterdir()] == ["out"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_bytes", [100_000, pytest.param(5_000, marks=pytest.mark.slow)])
 def test_a_quota_is_used_up(n_bytes, votes, base, whole, tmp_path):
     output = tmp_path / "out"

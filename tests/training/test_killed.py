@@ -35,6 +35,8 @@ from p2l_sdk import P2L
 from p2l_sdk.errors import P2LError
 from p2l_sdk.votes.votes import Votes
 
+pytestmark = pytest.mark.long
+
 EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "shutil.rmtree", "shutil.copyfile"}
 LORA = {
     "feedback": "grk", "epochs": 2, "batch_size": 8, "average": 0.9, "lora_dropout": 0.2, "head_dropout": 0.2,

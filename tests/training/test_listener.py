@@ -48,6 +48,7 @@ def files(tmp_path_factory) -> dict[str, str]:
     return {name: str(write_jsonl(folder / f"{name}.jsonl", rows[name])) for name in rows}
 
 
+@pytest.mark.long
 def test_a_listener_is_told_of_a_fine_tuning_in_order(files, base, tmp_path, capfd):
     listener, backbone = Recorder(), str(base("llama"))
     capfd.readouterr()  # what making the backbone showed
@@ -202,6 +203,7 @@ def fitted(monkeypatch) -> list[int]:
     return numbers
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "validation", "fits"),
     [

@@ -39,6 +39,7 @@ def votes(rng, n: int) -> ByPrompt:
     return ByPrompt(8, labels=labels, weights=np.ones(n, np.float32))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("validated", [True, False])
 def test_the_average_is_measured_and_kept(validated, rng, tmp_path):
     torch.manual_seed(0)

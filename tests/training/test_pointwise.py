@@ -41,6 +41,7 @@ def chance_of_a(kind: str, of: str) -> np.ndarray:
     return np.array([0.5 * (1 + math.erf(z / math.sqrt(2))) for z in gap])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "validation"), [("bernoulli", 0.1), *thorough(("gaussian", 0.1), ("gaussian", 0.0))])
 def test_pointwise_feedback_gives_the_chances_of_pairs(kind, validation, base, tmp_path):
     scores = write_jsonl(tmp_path / "scores.jsonl", score_rows(kind, 3000))

@@ -81,6 +81,7 @@ def test_another_method_than_the_recipes_is_legal():
     Plan.of(TrainingConfig(**GIVEN, recipe="fast", method="head"), resume=False)
 
 
+@pytest.mark.long
 def test_a_run_by_recipe_says_so_in_its_card(tmp_path):
     votes = write_jsonl(tmp_path / "votes.jsonl", vote_rows("grk", 40, votes_per_pair=4))
     base = str(write_base(tmp_path / "base", "bert"))

@@ -61,6 +61,7 @@ def test_categories_that_cannot_be_told_apart_get_the_averaged_leaderboard():
     assert float((outputs - base[folds.fold, 0]).square().mean().sqrt()) < 0.2 * float(np.sqrt(np.square(TRUTH).mean()))
 
 
+@pytest.mark.long
 def test_a_head_knows_no_vote_of_its_own_fold():
     folds, base, members = prepared()
     heads = folds.recognise(base, members, 0, lambda: None)
@@ -73,6 +74,7 @@ def test_a_head_knows_no_vote_of_its_own_fold():
         assert not torch.equal(before[1], after[1])
 
 
+@pytest.mark.long
 def test_prompts_without_a_category_are_not_learned_as_one():
     folds, base, members = prepared(apart=8.0)
     some = np.where(np.arange(N) % 3 == 0, -1, folds.category)
@@ -81,6 +83,7 @@ def test_prompts_without_a_category_are_not_learned_as_one():
     assert float((outputs - whole).abs().mean()) < 0.1
 
 
+@pytest.mark.long
 def test_heads_side_by_side_give_their_weighted_mean():
     folds, base, members = prepared()
     first = folds.recognise(base, members, 0, lambda: None)
@@ -93,6 +96,7 @@ def test_heads_side_by_side_give_their_weighted_mean():
     torch.testing.assert_close(apart - apart.mean(1, keepdim=True), mean - mean.mean(1, keepdim=True))
 
 
+@pytest.mark.long
 def test_models_of_fewer_prompts_and_without_a_group_know_the_categories_of_no_others():
     folds, _, _ = prepared()
     asked: list[tuple[np.ndarray, np.ndarray]] = []
@@ -134,6 +138,7 @@ def prepared_base(folds: Folds) -> tuple[torch.Tensor, list[np.ndarray]]:
     return base, members
 
 
+@pytest.mark.long
 def test_as_much_is_recognised_as_costs_a_hundredth_of_the_gain():
     folds, _, _ = prepared()
     losses = {(0.0, 0.0): 80.0, (0.25, 0.0): 79.9, (0.5, 0.0): 80.05, (0.5, 0.5): 80.3, (0.75, 0.0): 80.2}
@@ -145,6 +150,7 @@ def test_as_much_is_recognised_as_costs_a_hundredth_of_the_gain():
     assert [c.recognised for c in _steadiest(two, averaged / 2)] == [None]  # nothing is gained
 
 
+@pytest.mark.long
 def test_a_hundredth_of_the_gain_is_to_spare_whether_shares_are_chosen_or_given():
     folds, _, _ = prepared()
     plain, told = candidates(folds, {(0.0, 0.0): 80.0, (0.5, 0.0): 80.1})

@@ -26,6 +26,8 @@ from p2l_sdk.training import finetune, trainer
 from p2l_sdk.training.checkpoints import WholeCheckpoints, checkpoints, is_whole, last_whole_checkpoint
 from p2l_sdk.votes.votes import Votes
 
+pytestmark = pytest.mark.long
+
 # dropout, so that the state of the random numbers matters; a patience that is used but does not run out
 SETTINGS = {
     "feedback": "grk", "epochs": 12, "batch_size": 8, "learning_rate": 5e-3, "head_learning_rate": 2e-2,

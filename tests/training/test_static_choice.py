@@ -77,6 +77,7 @@ def outcomes(n: int, seed: int, hard: bool) -> Votes:
     return Votes.from_rows(rows)
 
 
+@pytest.mark.long
 def test_thirty_votes_of_pure_noise_never_do_more_than_tiny_harm():
     held_out = outcomes(600, 1000, hard=False)
     harm = []
@@ -89,6 +90,7 @@ def test_thirty_votes_of_pure_noise_never_do_more_than_tiny_harm():
     assert sum(value != 0.0 for value in harm) <= 1
 
 
+@pytest.mark.long
 def test_what_is_common_to_all_llms_does_not_pay_for_what_tells_them_apart():
     fit = fit_static(outcomes(120, 0, hard=True), table(), dataclasses.replace(RECIPE, feedback=Feedback.GRK))
     assert fit.choice is not None
@@ -160,6 +162,7 @@ def test_routes_change_only_where_that_is_sure_by_three_standard_errors(errors, 
     assert (chosen.keep, chosen.level) == (kept, 0.5)
 
 
+@pytest.mark.long
 def test_with_copies_the_heads_learn_other_things_and_what_is_measured_are_the_prompts_themselves():
     data = votes(signal=True, n=120)
     plain, taught = (fit_static(data, table(), dataclasses.replace(RECIPE, copies=n)) for n in (None, 4))

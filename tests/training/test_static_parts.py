@@ -16,6 +16,7 @@ from p2l_sdk.training.static import fit_static
 from p2l_sdk.training.static_heads import Scales, kept
 
 
+@pytest.mark.long
 def test_a_training_in_parts_gives_the_same_model(monkeypatch):
     data = votes(signal=True, n=105)  # enough to know its prompts and its error for a group
     recipe = dataclasses.replace(RECIPE, steps=20)

@@ -118,6 +118,7 @@ def loss(p2l: P2L, held_out) -> float:
     return evaluate(p2l, Votes.read(held_out)).metrics["cross_entropy"].value
 
 
+@pytest.mark.long
 def test_a_static_student_learns_more_from_votes_and_a_teacher(tmp_path):
     few = write_votes(tmp_path / "few.jsonl", n_prompts=60, votes_per_pair=1)
     many = write_votes(tmp_path / "many.jsonl", n_prompts=60, votes_per_pair=60)

@@ -66,6 +66,7 @@ def trained(tmp_path, **changes) -> P2L:
     return P2L.from_pretrained(tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("feedback", [Feedback.GRK, *thorough(*(f for f in Feedback if f is not Feedback.GRK))])
 def test_it_learns_who_is_good_at_what(feedback, tmp_path):
     p2l = trained(tmp_path, feedback=feedback)
@@ -103,6 +104,7 @@ def test_votes_that_hardly_say_what_the_feedback_model_is_about_are_told():
             check(Votes.from_rows(decisive), Feedback.BT)
 
 
+@pytest.mark.long
 def test_keeping_nothing_is_the_averaged_leaderboard(tmp_path):
     averaged = fit_leaderboard(Votes.from_rows(votes()), "rk")
     board = trained(tmp_path, keep=0.0).leaderboard("python code")
@@ -110,6 +112,7 @@ def test_keeping_nothing_is_the_averaged_leaderboard(tmp_path):
     assert board.eta == pytest.approx(averaged.eta, abs=1e-4)
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_weights(tmp_path):
     first, second, other = (trained(tmp_path / str(i), seed=seed) for i, seed in enumerate((3, 3, 4)))
     prompts = ["python code", "write"]
@@ -151,6 +154,7 @@ def test_eight_bits_are_enough(tmp_path):
     assert ((back - model.backbone.table).abs() <= largest / 253).all()
 
 
+@pytest.mark.long
 def test_the_command_runs_from_a_votes_file(tmp_path):
     for name, seed in (("train", 0), ("held", 1)):
         rows = votes(300, seed)
@@ -180,6 +184,7 @@ def test_the_command_runs_from_a_votes_file(tmp_path):
     assert not [f for f in tmp_path.iterdir() if f.name.startswith(".mine")]
 
 
+@pytest.mark.long
 def test_a_push_and_a_model_no_better_than_the_average_are_told(tmp_path, monkeypatch, capsys):
     from types import SimpleNamespace
 
@@ -203,6 +208,7 @@ def test_a_push_and_a_model_no_better_than_the_average_are_told(tmp_path, monkey
     assert re.search(r"^h.jsonl: cross-entropy .*: not better than the averaged leaderboard$", shown, re.MULTILINE)
 
 
+@pytest.mark.long
 def test_held_out_files_of_one_name_keep_their_own_counts(tmp_path):
     from fine_tuning import write_jsonl
 

@@ -153,6 +153,7 @@ def p2l_train(*arguments, tmp_path) -> tuple[str, float]:
     return result.stderr, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+@pytest.mark.long
 def test_bad_data_is_refused_before_torch_is_imported(tmp_path):
     write_jsonl(
         tmp_path / "bad.jsonl", [*vote_rows("grk", 3), {"prompt": "x", "model_a": "a", "model_b": "b", "winner": "c"}]

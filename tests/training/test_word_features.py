@@ -118,6 +118,7 @@ def told(folder) -> StaticScorer:
     return StaticScorer.load(folder / "model", read_config(folder / "model"))
 
 
+@pytest.mark.long
 def test_the_saved_model_reads_words_wherever_they_stand_and_however_often(told, folder):
     found = tensors(folder / "model")
     assert found["backbone.words.table"].shape == (30522, 2)
@@ -143,6 +144,7 @@ def test_how_familiar_a_prompt_is_does_not_follow_from_what_its_words_tell(told)
     assert familiar[0] == familiar[1] > 0.0
 
 
+@pytest.mark.long
 def test_where_nothing_is_kept_no_words_are_read_and_nobody_says_that_categories_are_used(tmp_path):
     file = write_jsonl(tmp_path / "votes.jsonl", rows(n_prompts=100))
     train(TrainingConfig(votes=file, output=tmp_path / "model", by="topic", epochs=2.0, keep=0.0))

@@ -199,6 +199,7 @@ def p2l(directory, command):
     return python("-m", "p2l_sdk", *shlex.split(command), cwd=directory, text=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("style", ["names", *thorough("sides", "columns")])
 def test_a_spreadsheet_trains_in_two_commands(tmp_path, style):
     """The first command prints what has to be added for the second."""

@@ -130,6 +130,7 @@ def test_what_changes_nothing(feedback, seed, factor):
 # --- intervals -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("feedback", [Feedback.GRK, *thorough(Feedback.BT, Feedback.RK)])
 @pytest.mark.parametrize("kind", ["sandwich", *thorough("hessian")])
 def test_intervals_cover_the_truth_95_times_in_100(feedback, kind, rng):
@@ -142,6 +143,7 @@ def test_intervals_cover_the_truth_95_times_in_100(feedback, kind, rng):
     assert np.mean(covered) == pytest.approx(0.95, abs=3 * np.sqrt(0.95 * 0.05 / runs))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "feedback", [Feedback.GRK, *thorough(*(f for f in ALL if f not in (Feedback.GRK, Feedback.BT_TIE)))]
 )
@@ -163,6 +165,7 @@ def test_the_sandwich_and_the_bootstrap_know_that_ties_are_less_noisy_than_coins
     np.testing.assert_allclose(widths(boards[2]), widths(boards[1]), rtol=0.3)
 
 
+@pytest.mark.long
 def test_weighted_intervals_are_those_of_resampled_rows(rng):
     """Unequal weights: the spread over samples of the rows themselves is what the sandwich and the bootstrap say."""
     votes = {**simulated(Feedback.GRK, 3_000, rng), "weight": rng.exponential(size=3_000)}
@@ -175,6 +178,7 @@ def test_weighted_intervals_are_those_of_resampled_rows(rng):
         np.testing.assert_allclose(widths(board) / 3.92, np.std(spread, axis=0), rtol=0.25)
 
 
+@pytest.mark.long
 def test_the_bootstrap_is_seeded_and_none_is_none(rng):
     votes = simulated(Feedback.BT, 500, rng)
     one, same, other = (fit_leaderboard(votes, intervals="bootstrap", seed=s).intervals for s in (1, 1, 2))

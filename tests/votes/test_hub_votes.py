@@ -69,6 +69,7 @@ def as_read(votes: Votes) -> list:
     return [prompts, list(votes.models), [column.tolist() for column in columns], list(votes.categories)]
 
 
+@pytest.mark.long
 def test_votes_come_back_as_they_went(hub, processes, push):
     splits = {"train": rows(["sum", "write a poem"]), "test": rows(["prove that"], weight=0.5)}
     push("org/votes", splits, private=True, license="cc-by-4.0")
@@ -99,6 +100,7 @@ def test_of_conversations_the_user_turns_come_back(processes, push):
     assert read(processes, "org/chats") == as_read(Votes.from_rows(votes))
 
 
+@pytest.mark.long
 def test_a_revision_a_pull_request_and_what_was_there_before(hub, processes, push):
     push("org/grown", {"train": rows(["sum"]), "old": rows(["sum"])})
     push("org/grown", {"train": rows(["sum", "prove that"])})
@@ -127,6 +129,7 @@ def test_each_refusal_names_its_remedy(hub, processes, push):
         assert message in refusal
 
 
+@pytest.mark.long
 def test_offline_votes_are_read_from_the_cache_or_it_is_said_that_they_cannot(hub, processes, push):
     push("org/kept", {"train": rows(["sum"])})
     read(processes, "org/kept")
