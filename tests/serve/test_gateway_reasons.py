@@ -172,6 +172,9 @@ UNKNOWN = [
     'Cato: Violation detected enabled policies: "Credentials"',
     "1 validation error for DeltaToolCall\\nfunction\\n  Field required",
     "1 validation error for ExtractedToolCallInformation\\n  Input should be a valid list",
+    "litellm.JSONSchemaValidationError: model=, returned an invalid response={}, for schema={}",
+    "LLM Response failed post-call-rule check",
+    "This violates LiteLLM Proxy Rules. Response too short",
     "hooks failed " + " " * 300 + "your messages must alternate",
 ]  # fmt: skip
 
@@ -229,7 +232,13 @@ def test_a_page_or_nothing_comes_from_what_stands_before_an_llm():
 
 
 def test_azure_bills_what_it_read_of_a_request_that_it_refuses():
-    for host in ("x.openai.azure.com", "X.services.ai.azure.com", "x.openai.azure.us", "y.azure-api.net"):
+    for host in (
+        "x.openai.azure.com",
+        "X.services.ai.azure.com",
+        "x.openai.azure.us",
+        "y.azure-api.net",
+        "x.openai.azure.com.",
+    ):
         assert bills_refusals(host)
     for host in ("api.openai.com", "azure.com.example.com", "notazure.com", ""):
         assert not bills_refusals(host)
@@ -253,10 +262,24 @@ def stream(*events: dict[str, object]) -> Reply:
         (Reply({"choices": [CHOICE], **INVALID}), True),
         (Reply({"choices": [], **INVALID}), False),
         (stream(DELTA, INVALID), True),
-        (stream(ROLE, INVALID), False),
+        (stream(ROLE, INVALID), True),
+        (stream({**INVALID, "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}]}), True),
+        (stream({"choices": [], "prompt_filter_results": []}, INVALID), False),
         (stream(INVALID), False),
+        (Reply({"choices": [CHOICE], **INVALID}, status=400), True),
+        (Reply({"choices": [CHOICE], "error": {"message": "no"}}, status=500), True),
     ],
-    ids=["beside an answer", "no answer", "behind its beginning", "behind a role", "at once"],
+    ids=[
+        "beside an answer",
+        "no answer",
+        "behind its beginning",
+        "behind a role",
+        "with an empty end",
+        "behind a filter",
+        "at once",
+        "beside an answer with 400",
+        "beside one with 500",
+    ],
 )
 def test_an_error_with_an_answer_is_booked_whatever_it_says(reply, worked, routing9, upstreams):
     upstreams.reset()
@@ -278,5 +301,6 @@ def test_grok_adds_more_to_a_request_than_others_and_azure_serves_templates():
     }  # fmt: skip
     assert {url: LLMConfig(name="a", base_url=url).frame for url in frames} == frames
     assert LLMConfig(name="a", base_url="https://llm.example.com/v1", upstream_model="xai/Grok-4").frame == 1024
+    assert LLMConfig(name="grok-4", base_url="https://llm.example.com/v1", upstream_model="ours").frame == 1024
     assert LLMConfig(name="a", base_url="https://a.openai.azure.com/openai/v1").templated
     assert not LLMConfig(name="a", base_url="https://api.openai.com/v1").templated

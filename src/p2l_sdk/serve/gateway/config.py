@@ -189,12 +189,12 @@ class LLMConfig:
     def frame(self) -> int:
         """Tokens that a template or its vendor writes around a request at most, unless it has a system message of its
         own."""
-        grok = any("grok" in place.model.lower() for place in self.places)
+        grok = any("grok" in f"{self.name} {place.model}".lower() for place in self.places)
         return _FRAME_OF_GROK if grok or any(f".{host}".endswith(".x.ai") for host in self._hosts) else _FRAME
 
     @property
     def _hosts(self) -> list[str]:
-        return [urlsplit(place.base_url).hostname or "" for place in self.places]
+        return [(urlsplit(place.base_url).hostname or "").rstrip(".") for place in self.places]
 
     @functools.cached_property
     def surest_limit(self) -> str | None:

@@ -61,7 +61,8 @@ _OF_AN_ANSWER = re.compile(  # although it may sound like one of the request
     r"|unexpected token \d+ while|no channel value|message header (did not|to complete)|remaining in message header"
     r"|could not decode header|unknown role|unexpected eos"  # and of gpt-oss's messages
     r"|parse input at pos|type_error\.316|invalid diff|incomplete generation"  # llama.cpp's and TGI's
-    r"|nonetype|apiconnectionerror"  # LiteLLM's, as it read an answer
+    r"|nonetype|apiconnectionerror|(invalid|empty|unexpected) response|response (failed|too (short|long))|post-call"
+    r"|jsonschemavalidation|proxy rules"  # LiteLLM's, as it read or checked an answer
     r"|tool_use_failed|json_validate_failed|output_parse_failed|error_model_output"  # Groq's and SambaNova's
 )
 _CODES = frozenset((
@@ -166,7 +167,7 @@ def work_before(status: int, error: Mapping[str, Any] | None = None, counted: bo
 def bills_refusals(host: str) -> bool:
     """Whether a vendor bills what it read of a request that it refuses with 400, as Azure says of its filter and of
     requests that are too long (learn.microsoft.com: Plan and manage costs)."""
-    return _BILLS_REFUSALS.search(host.lower()) is not None
+    return _BILLS_REFUSALS.search(host.lower().rstrip(".")) is not None
 
 
 def _is_of_an_answer(error: Mapping[str, Any]) -> bool:

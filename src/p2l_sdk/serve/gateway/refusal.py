@@ -83,7 +83,9 @@ class Refusal:
             error = error_body(text, INVALID, code=_OURS)["error"]
             return cls(status, error, request_id, work_before(status, unread, counted))
         nested = isinstance(value, dict) and value.get("error") is found
-        return cls(status, _as_openai(found, status, nested), request_id, work_before(status, found, counted))
+        answered = isinstance(value, dict) and bool(value.get("choices"))  # whatever it says of the request
+        work = Work.WROTE if answered else work_before(status, found, counted)
+        return cls(status, _as_openai(found, status, nested), request_id, work)
 
 
 def refusal_within(value: Any, llm: str) -> Refusal | None:

@@ -39,6 +39,7 @@ class Events:
 
     Attributes:
         begun: whether the answer has begun: some content, a tool call, or a finish reason.
+        answered: whether any event, one of an error too, was a part of an answer, be it an empty one.
         done: whether the stream has ended with [DONE].
         finished: whether the answer is complete: [DONE], or a finish reason for each of the choices.
         failed: whether an event was an error, or unreadable. Nothing counts after it.
@@ -53,7 +54,7 @@ class Events:
         self._tail = bytearray()
         self._choices, self._finished = choices, set[int]()  # indices of the finished choices
         self._loose = False  # whether text came after a reason to end
-        self.begun = self.done = self.finished = self.failed = False
+        self.begun = self.answered = self.done = self.finished = self.failed = False
         self.error: Any = None
         self.usage: dict[str, Any] | None = None
         self._last = self._alone = False  # whether a count came when all was complete, and in an event without text
@@ -99,6 +100,7 @@ class Events:
     def _look_at(self, event: bytes) -> bool:
         """Note what an event says; False if it is no part of an answer, but an error."""
         payload = _payload(event)
+        self.answered = self.answered or (isinstance(payload, dict) and _goes_on(payload.get("choices")))
         if b"event:" in event and _ERROR_NAME.search(event):
             self.error = payload
             return False

@@ -224,7 +224,7 @@ class Upstream:
                 begun, stream = await Stream.begin(response, events, call, alive)
             except UpstreamError as error:
                 found = self._refused_within(events.error) or error
-                if events.begun:  # whatever the error says of the request
+                if events.answered:  # whatever the error says of the request
                     found.work = Work.WROTE
                 found.usage = events.count or billed(events.error)
                 raise found from None
@@ -244,8 +244,6 @@ class Upstream:
         if is_error(value):
             error = self._refused_within(value) or UpstreamError("content", "sent an error as if it were an answer")
             error.usage = billed(value)
-            if value.get("choices"):  # whatever it says of the request
-                error.work = Work.WROTE
             raise error
         found = value.get("choices")
         choices: list[Any] = found if isinstance(found, list) else []
