@@ -200,7 +200,12 @@ def test_what_nobody_knows_may_be_billed(message):
 
 @pytest.mark.parametrize("status", [403, 404, 429, 500, 503, 529])
 def test_of_what_is_said_instead_of_work_only_words_of_an_answer_count(status):
-    for message, work in (("no", Work.NONE), (UNKNOWN[0], Work.NONE), ("The model produced no JSON", Work.WROTE)):
+    for message, work in (
+        ("no", Work.NONE),
+        (UNKNOWN[0], Work.NONE),
+        ("The model produced no JSON", Work.WROTE),
+        ("LLM Response failed post-call-rule check", Work.WROTE),
+    ):
         assert Refusal.of(status, json.dumps({"error": {"message": message}}).encode(), "x").work is work
 
 
