@@ -68,7 +68,6 @@ BEFORE = [
     "Access denied due to Virtual Network/Firewall rules.",
     "Country, region, or territory not supported",
     "Your account is suspended",
-    "Bad Request",
     "Messages with role 'tool' must be a response to a preceding message with 'tool_calls'",
     "Model Not Exist",
     "The `reasoning_content` in the thinking mode must be passed back to the API.",
@@ -144,6 +143,7 @@ BEFORE = [
 UNKNOWN = [
     "no",
     "Something went wrong",
+    "Bad Request",
     "'utf-8' codec can't encode characters in position 3-4: surrogates not allowed",  # vLLM's, of an answer
     "Exceeds the limit (4300 digits) for integer string conversion: value has 5000 digits; use "
     "sys.set_int_max_str_digits() to increase the limit",  # and of a call of a tool
@@ -200,12 +200,11 @@ def test_what_nobody_knows_may_be_billed(message):
 
 @pytest.mark.parametrize("status", [403, 404, 429, 500, 503, 529])
 def test_of_what_is_said_instead_of_work_only_words_of_an_answer_count(status):
-    for message, work in (
-        ("no", Work.NONE),
-        (UNKNOWN[0], Work.NONE),
-        ("The model produced no JSON", Work.WROTE),
-        ("LLM Response failed post-call-rule check", Work.WROTE),
-    ):
+    wrote = (
+        "The model produced no JSON", "LLM Response failed post-call-rule check",
+        "Response was filtered by Lakera Guard", "Response blocked due to security configurations",
+    )  # fmt: skip
+    for message, work in (("no", Work.NONE), (UNKNOWN[0], Work.NONE), *((text, Work.WROTE) for text in wrote)):
         assert Refusal.of(status, json.dumps({"error": {"message": message}}).encode(), "x").work is work
 
 
@@ -228,6 +227,14 @@ def test_of_what_is_said_instead_of_work_only_words_of_an_answer_count(status):
 )  # fmt: skip
 def test_what_beside_the_message_tells_when_an_error_came(body, work):
     assert Refusal.of(400, json.dumps(body).encode(), "x").work is work
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 429, 500, 503])
+def test_an_answer_with_the_status_of_an_error_may_be_billed(status):
+    """As Higress' guard sends one in place of an answer that it refuses."""
+    denied = json.dumps({"object": "chat.completion", "choices": [CHOICE], "usage": {"total_tokens": 0}}).encode()
+    for content in (denied, b"data: %b\n\ndata: [DONE]\n\n" % denied):
+        assert Refusal.of(status, content, "x").work is Work.WROTE
 
 
 def test_a_page_or_nothing_comes_from_what_stands_before_an_llm():

@@ -45,7 +45,7 @@ _TOO_LONG = re.compile(
 _OF_CONTENT = re.compile(
     r"content[ _-]?(filter|policy|management|violat|moderat|security|exists risk)"
     r"|content (was |is )?blocked|inappropriate"
-    r"|data_?inspection|blocked by|(pattern|violation) detected"  # LiteLLM's filters, which may read an answer
+    r"|data_?inspection|blocked (by|due to|for)|filtered by|(pattern|violation) detected"  # of proxies' filters
     r"|usage (guideline|polic)|acceptable use|moderation|safety[ _](check|system|filter|polic)|prohibited[_ ]content"
     r"|recitation|sensitive[_ ](content|information|word)|high risk|was flagged|harmful|敏感|不安全|违规"
     r"|guardrail|safety reasons|cyber[ _](activity|policy)|invalid_prompt"
@@ -62,6 +62,7 @@ _OF_AN_ANSWER = re.compile(  # although it may sound like one of the request
     r"|could not decode header|unknown role|unexpected eos"  # and of gpt-oss's messages
     r"|parse input at pos|type_error\.316|invalid diff|incomplete generation"  # llama.cpp's and TGI's
     r"|nonetype|apiconnectionerror|(invalid|empty|unexpected) response|response (failed|too (short|long))|post-call"
+    r"|(response|answer|output|completion) (was |is |has been )?(blocked|filtered|flagged|denied|rejected|withheld)"
     r"|jsonschemavalidation|proxy rules"  # LiteLLM's, as it read or checked an answer
     r"|tool_use_failed|json_validate_failed|output_parse_failed|error_model_output"  # Groq's and SambaNova's
 )
@@ -103,7 +104,7 @@ _OF_THE_REQUEST = (
     r"(invalid|malformed|missing|unknown|unexpected|extra|duplicate|wrong)( or missing)?( required)?( request)?"
     r" (parameter|argument|field|value|inputs?|schema|request|role|type|part|content[ -]type|url|image|audio|file"
     rf"|base64|['\"`]?{_FIELD})"
-    r"|unknown part|invalid '|property '|field required|is required|input (should|validation)|^bad request\.?$"
+    r"|unknown part|invalid '|property '|field required|is required|input (should|validation)"
     r"|roles must alternate|unexpected role|expected last role|role '?\w+'? (must|should|cannot)|must be followed by"
     r"|number of function calls and responses|tool call id|tool_use[^.]{0,40}(found )?without|deserialize the json body"
     r"|pars(e|ing) (the )?(json )?(body|request)|body is not|content-type|(process|load|decode|download|fetch)"

@@ -75,16 +75,16 @@ class Refusal:
     def of(cls, status: int, content: bytes, llm: str, request_id: str | None = None) -> Refusal:
         """The refusal in a reply of the LLM with this name."""
         value = _read(content)
-        found, counted = _error(value), billed(value) is not None
+        found = said = _error(value)
+        if found is None:
+            page = content.decode("utf-8", "replace").strip()
+            said = None if not page or page.startswith("<") else {"message": page}
+        answers = bool(value.get("choices")) if isinstance(value, dict) else b'"choices"' in content
+        work = Work.WROTE if answers else work_before(status, said, billed(value) is not None)
         if found is None:
             text = f"{llm} refused the request with status {status}; send a shorter or simpler one, or name another LLM"
-            said = content.decode("utf-8", "replace").strip()
-            unread = None if not said or said.startswith("<") else {"message": said}
-            error = error_body(text, INVALID, code=_OURS)["error"]
-            return cls(status, error, request_id, work_before(status, unread, counted))
+            return cls(status, error_body(text, INVALID, code=_OURS)["error"], request_id, work)
         nested = isinstance(value, dict) and value.get("error") is found
-        answered = isinstance(value, dict) and bool(value.get("choices"))  # whatever it says of the request
-        work = Work.WROTE if answered else work_before(status, found, counted)
         return cls(status, _as_openai(found, status, nested), request_id, work)
 
 
