@@ -144,7 +144,9 @@ def test_the_two_commands_of_the_readme_are_those_that_ci_runs():
     readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
     assert 'pip install -c constraints.txt -e ".[dev]" && pytest' in readme
     assert 'pip install -q -c constraints.txt -e ".[dev]"' in ci
-    assert re.search(r"^pytest\b", ci, re.MULTILINE)
+    assert re.search(
+        r'^pytest -m "not slow and not thorough"', ci, re.MULTILINE
+    )  # those of `pytest`, and the long ones
     assert (
         shutil.which("bash") is None
         or subprocess.run(["bash", "-n", ROOT / ".ci" / "run"], check=False).returncode == 0

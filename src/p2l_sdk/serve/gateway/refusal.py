@@ -53,12 +53,14 @@ class Refusal:
         error: OpenAI's error object: message, type, param, code, and what else the upstream put into it.
         request_id: the upstream's, if it sent one.
         work: what an LLM may have done before, which is billed.
+        usage: what the reply says to have cost: its `usage`, or a cost, wherever it stands; None if nothing.
     """
 
     status: int
     error: Mapping[str, Any]
     request_id: str | None = None
     work: Work = Work.WROTE
+    usage: Mapping[str, Any] | None = None
 
     @property
     def kind(self) -> str:
@@ -74,18 +76,24 @@ class Refusal:
     @classmethod
     def of(cls, status: int, content: bytes, llm: str, request_id: str | None = None) -> Refusal:
         """The refusal in a reply of the LLM with this name."""
-        value = _read(content)
+        try:
+            value = json.loads(content)
+        except (ValueError, RecursionError):
+            value = None
         found = said = _error(value)
         if found is None:
             page = content.decode("utf-8", "replace").strip()
             said = None if not page or page.startswith("<") else {"message": page}
-        answers = bool(value.get("choices")) if isinstance(value, dict) else b'"choices"' in content
-        work = Work.WROTE if answers else work_before(status, said, billed(value) is not None)
+        usage, answers = billed(value), b'"choices"' in content
+        if isinstance(value, dict):
+            answers = bool(value.get("choices"))
+        work = Work.WROTE if answers else work_before(status, said, usage is not None)
         if found is None:
             text = f"{llm} refused the request with status {status}; send a shorter or simpler one, or name another LLM"
-            return cls(status, error_body(text, INVALID, code=_OURS)["error"], request_id, work)
-        nested = isinstance(value, dict) and value.get("error") is found
-        return cls(status, _as_openai(found, status, nested), request_id, work)
+            error: Mapping[str, Any] = error_body(text, INVALID, code=_OURS)["error"]
+        else:
+            error = _as_openai(found, status, isinstance(value, dict) and value.get("error") is found)
+        return cls(status, error, request_id, work, usage)
 
 
 def refusal_within(value: Any, llm: str) -> Refusal | None:
@@ -102,11 +110,6 @@ def refusal_within(value: Any, llm: str) -> Refusal | None:
     return Refusal.of(status, json.dumps(value).encode(), llm) if status in REFUSALS else None
 
 
-def usage_within(content: bytes | memoryview) -> dict[str, Any] | None:
-    """What a reply that is no answer says to have cost: its `usage`, or a cost, wherever it stands; None if nothing."""
-    return billed(_read(bytes(content)))
-
-
 def billed(value: Any, depth: int = 4) -> dict[str, Any] | None:
     """The `usage` in a value, or the object that states a cost; None if there is none, or all is 0."""
     if isinstance(value, list):
@@ -119,13 +122,6 @@ def billed(value: Any, depth: int = 4) -> dict[str, Any] | None:
             return found
     held = (billed(value.get(name), depth - 1) for name in ("error", "detail", "metadata"))
     return next((found for found in held if found is not None), None)
-
-
-def _read(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _is_positive(value: Any) -> bool:

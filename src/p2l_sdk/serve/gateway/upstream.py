@@ -35,7 +35,6 @@ from p2l_sdk.serve.gateway.refusal import (
     billed,
     holds,
     refusal_within,
-    usage_within,
 )
 from p2l_sdk.serve.gateway.reply import LARGEST_REPLY, read_reply
 from p2l_sdk.serve.gateway.request import ChatRequest
@@ -268,7 +267,7 @@ class Upstream:
             error = UpstreamError.of(status, response.headers)
             if status in _ABOUT_MONEY and refusal.kind in EMPTY_ACCOUNT:
                 error.kind, error.final = refusal.kind, True  # a limit of rate passes, an empty account stays empty
-        error.usage = usage_within(content)
+        error.usage = refusal.usage
         billed_anyway = Work.READ if status == _REFUSED and self._bills_refusals else Work.NONE
         unread = Work.WROTE if reason is None else Work.NONE  # nobody has read what it may say of a cost
         error.work = max(refusal.work, billed_anyway, unread)
