@@ -176,7 +176,7 @@ def save(figure: matplotlib.figure.Figure | Any, path: str | Path, dpi: int = 12
 def _drawn(figure: Any, path: Any, dpi: int) -> bool:
     """Write the picture; whether its fonts had all characters."""
     with warnings.catch_warnings(record=True) as found:
-        warnings.simplefilter("always")
+        warnings.filterwarnings("always", _LACKING.pattern)  # all else is for the filters of the caller
         figure.savefig(path, dpi=dpi)
     lacking = [_LACKING.match(str(warning.message)) is not None for warning in found]
     for warning, glyph in zip(found, lacking, strict=True):

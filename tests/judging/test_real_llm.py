@@ -14,7 +14,8 @@ from p2l_sdk import Scores, Votes
 from p2l_sdk.judging import Limits, collect, grade, judge
 from p2l_sdk.judging.answers import read_answers
 from p2l_sdk.mpg.measure.questions import read_questions
-from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
+from p2l_sdk.serve.gateway.config import GatewayConfig
+from p2l_sdk.serve.gateway.llm import LLMConfig
 
 QUESTIONS = read_questions(ROOT / "examples" / "questions.jsonl")[8:12]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import pytest
@@ -53,3 +54,23 @@ def test_other_warnings_pass(tmp_path):
     figure.savefig = lambda path, dpi: warnings.warn("something else", UserWarning, stacklevel=1)
     with pytest.warns(UserWarning, match="something else"):
         save(figure, tmp_path / "names.png")
+
+
+def test_a_warning_of_something_else_that_is_collected_meanwhile_does_not_stop_a_picture(tmp_path, monkeypatch):
+    class Left:  # as an event loop or a file that somebody forgot to close
+        def __del__(self) -> None:
+            warnings.warn("unclosed", ResourceWarning, stacklevel=1)
+
+    def drawn_while_collected(path, dpi):
+        Left()
+        return draw(path, dpi=dpi)
+
+    figure = figure_of("plain")
+    draw, figure.savefig = figure.savefig, drawn_while_collected
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)  # Python's own way with errors of what is collected
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save(figure, tmp_path / "names.png")
+    assert (tmp_path / "names.png").stat().st_size > 0
+    assert [type(one.exc_value) for one in seen] == [ResourceWarning]

@@ -45,10 +45,10 @@ def test_sums_are_the_laws(feedback, n, m):
 
 
 @pytest.mark.parametrize("feedback", ALL)
-def test_blocks_of_opponents_change_nothing(feedback, monkeypatch):
+def test_tiles_change_nothing(feedback, monkeypatch):
     theta, log_s, weights = prompts(30, 41)
     whole = pair_sums(feedback, theta, log_s, weights)
-    monkeypatch.setattr(sums, "_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(sums, "_TILE_BYTES", 3000)
     np.testing.assert_array_equal(pair_sums(feedback, theta, log_s, weights), whole)
 
 

@@ -15,7 +15,8 @@ from gateway_llms import CHEAP, DEAR, HELLO, TEAM, ranking
 from gateway_server import eventually
 
 from p2l_sdk.errors import P2LError
-from p2l_sdk.serve.gateway.config import MAX_TOKENS, GatewayConfig
+from p2l_sdk.serve.gateway.config import GatewayConfig
+from p2l_sdk.serve.gateway.llm import MAX_TOKENS
 
 pytest_plugins = ["billing_fixtures"]
 LONG = [{"role": "user", "content": "Prove it. " * 40_000}]

@@ -13,8 +13,9 @@ from upstreams import Reply
 from p2l_sdk.errors import BudgetError
 from p2l_sdk.serve.gateway.capabilities import Needs
 from p2l_sdk.serve.gateway.choice import Chooser
-from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
+from p2l_sdk.serve.gateway.config import GatewayConfig
 from p2l_sdk.serve.gateway.known import completed
+from p2l_sdk.serve.gateway.llm import LLMConfig
 from p2l_sdk.serve.gateway.request import ChatRequest
 
 pytest_plugins = ["gateway_fixtures"]

@@ -16,7 +16,7 @@ from billing_fixtures import ask, many
 from gateway_llms import CHEAP, DEAR, TEAM, config, team
 from gateway_server import eventually, serving
 
-from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.llm import LLMConfig
 from p2l_sdk.serve.gateway.prices import Prices
 from p2l_sdk.serve.gateway.quote import Quote
 from p2l_sdk.serve.gateway.request import ChatRequest

@@ -12,7 +12,8 @@ from p2l_sdk.routing.mixture import Policy
 from p2l_sdk.serve.gateway.catalogue import token_prices
 from p2l_sdk.serve.gateway.check import LLMCheck, check
 from p2l_sdk.serve.gateway.choice import Chooser
-from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig, costs
+from p2l_sdk.serve.gateway.config import GatewayConfig, costs
+from p2l_sdk.serve.gateway.llm import LLMConfig
 from p2l_sdk.serve.gateway.prices import Prices
 
 
@@ -57,6 +58,7 @@ from p2l_sdk.serve.gateway.prices import Prices
         ("models: {a: [", "cannot be read as YAML"),
         ("models: {a: {base_url: 'http://x', flat: true, prices: {input: 1, output: 1}}}", "give prices or `flat: tr"),
         ("models: {a: {base_url: 'http://x', flat: 1}}", "flat is 1; it must be true or false"),
+        ("models: {a: {base_url: 'http://x', bills_errors: most}}", "bills_errors is 'most'; it must be true or false"),
         ("models: {a: {base_url: 'http://x', prices: {input: .nan, output: 1}}}", "input is nan; it must be a number"),
         ("models: {a: {base_url: 'http://x'}}\nallow: [1]", "allow is \\[1\\]; it must be a list of fields"),
     ],

@@ -17,7 +17,7 @@ from gateway_server import eventually, serving
 from upstreams import Reply
 
 from p2l_sdk.serve import ServerMetrics
-from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.llm import LLMConfig
 from p2l_sdk.serve.gateway.prices import Prices
 from p2l_sdk.serve.gateway.quote import Quote
 from p2l_sdk.serve.gateway.record import Records

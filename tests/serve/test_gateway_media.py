@@ -13,8 +13,8 @@ from billing_fixtures import ask
 from gateway_llms import TEAM
 
 from p2l_sdk.serve.gateway.charges import check_charges
-from p2l_sdk.serve.gateway.config import CONTEXT, LLMConfig
 from p2l_sdk.serve.gateway.contents import UNKNOWN
+from p2l_sdk.serve.gateway.llm import CONTEXT, LLMConfig
 from p2l_sdk.serve.gateway.prices import Prices
 from p2l_sdk.serve.gateway.quote import Quote
 from p2l_sdk.serve.gateway.references import LARGEST, written_out

@@ -12,7 +12,7 @@ from effort import effort
 
 from p2l_sdk.serve.gateway.breaker import Breaker
 from p2l_sdk.serve.gateway.call import UpstreamError
-from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.llm import LLMConfig
 from p2l_sdk.serve.gateway.request import BadRequest, ChatRequest
 from p2l_sdk.serve.gateway.sse import Events, error_event, payloads
 

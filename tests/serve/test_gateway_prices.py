@@ -18,7 +18,8 @@ from upstreams import Reply
 from p2l_sdk.serve.gateway import catalogue
 from p2l_sdk.serve.gateway.catalogue import searches, token_prices, unpriced
 from p2l_sdk.serve.gateway.check import check
-from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
+from p2l_sdk.serve.gateway.config import GatewayConfig
+from p2l_sdk.serve.gateway.llm import LLMConfig
 from p2l_sdk.serve.gateway.overcharges import Overcharges
 from p2l_sdk.serve.gateway.prices import Prices
 from p2l_sdk.serve.gateway.quote import Quote

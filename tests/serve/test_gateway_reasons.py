@@ -5,10 +5,10 @@ import json
 import httpx
 import pytest
 from gateway_llms import CHEAP, HELLO, TEAM, config, team
-from gateway_server import eventually, serving
-from upstreams import Reply
+from gateway_server import serving
+from upstreams import Reply, closed_port
 
-from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.llm import LLMConfig
 from p2l_sdk.serve.gateway.prices import Prices
 from p2l_sdk.serve.gateway.quote import Quote
 from p2l_sdk.serve.gateway.reasons import Work, bills_refusals
@@ -263,6 +263,20 @@ DELTA = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "sai
 ROLE = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}
 
 
+def booked(reply, routing9, upstreams, **settings) -> float:
+    """What a key pays of a call of an LLM with these settings that ends so, as a part of what was set aside."""
+    upstreams.reset()
+    upstreams.replies["no"], upstreams.always[CHEAP] = reply, "no"
+    keys, key = team(1.0)
+    ask = {"model": CHEAP, "messages": HELLO, "max_tokens": 100, "stream": reply.kind != "application/json"}
+    llm = LLMConfig(name="x", base_url="http://x", prices=Prices(**PRICES))
+    quote = Quote.of(ChatRequest.parse(json.dumps(ask).encode()), llm, 0.0)
+    known = config(upstreams, llms={CHEAP: {"prices": PRICES, **settings}}, attempts=1)
+    with serving(routing9, known, keys) as server:
+        assert httpx.post(f"{server.url}/chat/completions", content=json.dumps(ask), headers=TEAM).status_code >= 400
+    return key.spent / quote.most
+
+
 def stream(*events: dict[str, object]) -> Reply:
     """All of them in one part, as behind a proxy that buffers."""
     return Reply(b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in events), kind="text/event-stream")
@@ -294,16 +308,7 @@ def stream(*events: dict[str, object]) -> Reply:
     ],
 )
 def test_an_error_with_an_answer_is_booked_whatever_it_says(reply, worked, routing9, upstreams):
-    upstreams.reset()
-    upstreams.replies["no"], upstreams.always[CHEAP] = reply, "no"
-    keys, key = team(1.0)
-    ask = {"model": CHEAP, "messages": HELLO, "max_tokens": 100, "stream": reply.kind != "application/json"}
-    llm = LLMConfig(name="x", base_url="http://x", prices=Prices(**PRICES))
-    quote = Quote.of(ChatRequest.parse(json.dumps(ask).encode()), llm, 0.0)
-    settings = config(upstreams, llms={CHEAP: {"prices": PRICES}}, attempts=1)
-    with serving(routing9, settings, keys) as server:
-        assert httpx.post(f"{server.url}/chat/completions", content=json.dumps(ask), headers=TEAM).status_code >= 400
-        eventually(lambda: key.spent == pytest.approx(quote.most if worked else 0.0, abs=2e-9))
+    assert booked(reply, routing9, upstreams) == pytest.approx(float(worked), abs=1e-4)
 
 
 def test_grok_adds_more_to_a_request_than_others_and_azure_serves_templates():
@@ -316,3 +321,29 @@ def test_grok_adds_more_to_a_request_than_others_and_azure_serves_templates():
     assert LLMConfig(name="grok-4", base_url="https://llm.example.com/v1", upstream_model="ours").frame == 1024
     assert LLMConfig(name="a", base_url="https://a.openai.azure.com/openai/v1").templated
     assert not LLMConfig(name="a", base_url="https://api.openai.com/v1").templated
+
+
+FREE = {"error": {"message": "invalid api key", "code": "invalid_api_key", "param": "model"}}
+COUNTED = {"error": {"message": "no"}, "usage": {"prompt_tokens": 10, "completion_tokens": 5}}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [*(Reply(FREE, status=status) for status in (302, 400, 401, 404, 410, 422, 429, 500, 503)), Reply("", status=400),
+     Reply({"choices": [], **INVALID}), stream(INVALID), stream({"choices": [], "prompt_filter_results": []}, INVALID)],
+    ids=lambda reply: f"{reply.status} {reply.kind.partition('/')[2]} {len(reply.content)}",
+)  # fmt: skip
+def test_where_errors_may_be_billed_each_is_booked_whatever_its_status_and_words(reply, routing9, upstreams):
+    assert booked(reply, routing9, upstreams) == 0.0
+    assert booked(reply, routing9, upstreams, bills_errors=True) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_where_errors_may_be_billed_a_count_says_how_much(routing9, upstreams):
+    counted = booked(Reply(COUNTED, status=500), routing9, upstreams)
+    assert 0.0 < counted < 0.5
+    assert booked(Reply(COUNTED, status=500), routing9, upstreams, bills_errors=True) == counted
+
+
+def test_where_errors_may_be_billed_a_call_that_could_not_be_sent_is_free(routing9, upstreams):
+    nowhere = f"http://127.0.0.1:{closed_port()}/v1"
+    assert booked(Reply(FREE), routing9, upstreams, bills_errors=True, base_url=nowhere) == 0.0

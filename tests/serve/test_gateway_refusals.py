@@ -14,7 +14,7 @@ from gateway_llms import CHEAP, COSTS, DEAR, HELLO, SECRET, config, ranking
 from gateway_server import eventually, serving
 from upstreams import Reply
 
-from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.llm import LLMConfig
 from p2l_sdk.serve.gateway.refusal import holds, refusal_within
 from p2l_sdk.serve.gateway.request import ChatRequest
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from p2l_sdk.serve.gateway.config import AddressConfig, LLMConfig
+from p2l_sdk.serve.gateway.llm import AddressConfig, LLMConfig
 from p2l_sdk.serve.gateway.prices import Prices
 from p2l_sdk.serve.gateway.quote import tokens_read
 from p2l_sdk.serve.gateway.request import ChatRequest

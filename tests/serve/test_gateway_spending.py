@@ -19,7 +19,8 @@ from p2l_sdk.routing.pacing import BudgetPacer
 from p2l_sdk.serve.auth import Key, Keys
 from p2l_sdk.serve.gateway import record
 from p2l_sdk.serve.gateway.choice import Chooser
-from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
+from p2l_sdk.serve.gateway.config import GatewayConfig
+from p2l_sdk.serve.gateway.llm import LLMConfig
 from p2l_sdk.serve.gateway.quote import Quote
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.spend import Charge

@@ -9,7 +9,7 @@ import math
 import pytest
 from gateway_llms import HELLO
 
-from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.llm import LLMConfig
 from p2l_sdk.serve.gateway.prices import Prices
 from p2l_sdk.serve.gateway.quote import Quote, tokens_read
 from p2l_sdk.serve.gateway.request import ChatRequest

@@ -11,7 +11,8 @@ from typing import Any
 from scripted_server import Script, ScriptedServer
 
 from p2l_sdk.judging import Limits
-from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
+from p2l_sdk.serve.gateway.config import GatewayConfig
+from p2l_sdk.serve.gateway.llm import LLMConfig
 
 FAST = Limits(backoff=0.01)
 _QUOTED = re.compile(

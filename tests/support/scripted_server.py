@@ -40,9 +40,10 @@ class ScriptedServer:
         self.headers: list[str] = []
 
     def __enter__(self) -> ScriptedServer:
-        self._loop, ready = asyncio.new_event_loop(), threading.Event()
+        ready = threading.Event()
 
         async def serve() -> None:
+            self._loop = asyncio.get_running_loop()
             self._lock = asyncio.Lock()
             server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
             self.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
@@ -54,7 +55,7 @@ class ScriptedServer:
                 task.cancel()
             await asyncio.sleep(0.01)
 
-        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(serve()), daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
         self._thread.start()
         ready.wait()
         return self

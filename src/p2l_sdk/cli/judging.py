@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from p2l_sdk.judging.judge import Judgement
     from p2l_sdk.judging.limits import Limits
     from p2l_sdk.judging.pairs import Pairs
-    from p2l_sdk.serve.gateway.config import LLMConfig
+    from p2l_sdk.serve.gateway.llm import LLMConfig
 
 _PACKAGES = ("aiohttp", "fastapi", "httpx", "orjson", "prometheus_client", "uvicorn", "yaml")
 _ADDRESS = re.compile(r"(?P<model>.+?)@(?P<url>https?://.+)")
@@ -189,7 +189,8 @@ def _judge(options: dict[str, Any]) -> LLMConfig:
     from dataclasses import replace
 
     from p2l_sdk.errors import require_known
-    from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
+    from p2l_sdk.serve.gateway.config import GatewayConfig
+    from p2l_sdk.serve.gateway.llm import LLMConfig
     from p2l_sdk.serve.gateway.prices import Prices
 
     name, config, prices = options["judge_name"], options["config"], options["prices"]

@@ -17,7 +17,7 @@ from p2l_sdk.judging.spending import Ledger, SpendLimitError
 from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.mpg.measure.endpoint import Answer, Endpoint, QueryError, ask, connect
 from p2l_sdk.serve.gateway.address import read_key
-from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.llm import LLMConfig
 from p2l_sdk.serve.gateway.prices import Prices
 
 _HOPELESS = ("connection", "status 401", "status 403", "status 404")  # the next query will fail alike

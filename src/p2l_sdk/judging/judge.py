@@ -35,7 +35,7 @@ from p2l_sdk.mpg.measure.journal import Journal, Row
 from p2l_sdk.options import named_options
 from p2l_sdk.outputs.files import new_file, require_file
 from p2l_sdk.serve.gateway.address import read_key
-from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.llm import LLMConfig
 from p2l_sdk.tabular import Tabular
 
 if TYPE_CHECKING:

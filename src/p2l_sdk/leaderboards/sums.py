@@ -11,32 +11,29 @@ Nothing is subtracted, so a sum is as accurate, relative to itself, as the numbe
 weights may be lost): float64, or float32 from `_MANY` LLMs on, to some 1e-8 of a logit. Prompts whose coefficients are
 too large for float32 are summed in float64, and those too large for that in log space.
 
-Every pair is visited once, lag by lag: LLMs i to j are paired with LLMs i + lag to j + lag, two slices of the rows.
-numpy goes through these as through one long array, which takes half the time of one LLM's row against many; they start
-where a line of the processor's cache does; and from one lag to the next, all but one of them are in the cache already.
+The pairs of a few LLMs with a few others are a tile: each step goes through all of it in one call, and what a tile
+takes of rows and inverses stays in the processor's cache, while calls are few and long: each waits for Python's lock if
+another thread has it.
 
-The lags are shared out among threads (numpy computes without Python's lock), and every sum is made by one of them, in
+The tiles are shared out among threads (numpy computes without Python's lock), and every sum is made by one of them, in
 the order of the prompts: the number of threads changes no digit.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
-from p2l_sdk.leaderboards.sum_plan import Kind, Plan, plan_of
+from p2l_sdk.leaderboards.sum_plan import Plan, plan_of
 from p2l_sdk.modeling.feedback_p2l import Feedback, log_pair_probabilities, plain_enough
 
 _MANY = 100  # LLMs from which sums are made in float32: twice as fast
 _PROMPTS = 2048  # that are summed together: long rows, few calls
-_BLOCK_BYTES = 1 << 17  # of an array of a block of pairs: a handful of them stays in the processor's cache
-_SHARED_BYTES = 1 << 19  # with several threads, which wait for Python's lock at each call: fewer and longer calls
+_TILE_BYTES = 1 << 19  # of an array of a tile's pairs
 _LINE = 16  # numbers in float32, of a line of that cache: every row is some lines
 _WORTH_A_THREAD, _MOST_THREADS = 1 << 20, 8  # probabilities; above that, Python's lock is what threads wait for
 
@@ -56,7 +53,7 @@ def pair_sums(
         `(n_outcomes, n_pairs)`, for the pairs a < b of `numpy.triu_indices(n_models, 1)`.
     """
     n_models = theta.shape[1]
-    sums = np.zeros((len(feedback.outcomes), n_models * (n_models - 1) // 2))  # lag by lag
+    sums = np.zeros((len(feedback.outcomes), n_models * (n_models - 1) // 2))
     threads = threads or _threads(len(theta) * sums.shape[1])
     exponent = int(np.frexp(weights.max(initial=0.0))[1])  # weights up to 1: they are multiplied by odds
     rest, weights = np.arange(len(theta)), np.ldexp(weights, -exponent)
@@ -65,18 +62,16 @@ def pair_sums(
         plain = plain_enough(x, u)
         _add_plain(sums, feedback, x[plain], u[plain], weights[rest[plain]].astype(kind), threads)
         rest = rest[~plain]
-    a, b = np.triu_indices(n_models, 1)
-    places = _starts(n_models)[b - a] + a
-    for row in sums:
-        row[:] = row[places]
     _add_extreme(sums, feedback, theta[rest], log_s[rest], weights[rest])
     return np.ldexp(sums, exponent)
 
 
-def _starts(n_models: int) -> np.ndarray:
-    """Where the pairs of each lag start, lag by lag."""
-    lags = np.arange(n_models)
-    return (lags - 1) * (2 * n_models - lags) // 2
+def _parts(n_models: int) -> Iterator[tuple[int, slice]]:
+    """Every LLM but the last, and where its pairs with those behind it are."""
+    end = 0
+    for llm in range(n_models - 1):
+        start, end = end, end + n_models - 1 - llm
+        yield llm, slice(start, end)
 
 
 def _threads(probabilities: int) -> int:
@@ -90,53 +85,87 @@ def _add_plain(
     sums: np.ndarray, feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, weights: np.ndarray, threads: int
 ) -> None:
     """Add prompts for which nothing overflows."""
-    plan = plan_of(feedback)
+    if len(theta) == 0:
+        return
+    size = -(-len(theta) // -(-len(theta) // _PROMPTS))  # of chunks that are equally long
+    chunk = _Chunk(plan_of(feedback), theta.shape[1], -(-size // _LINE) * _LINE, theta.dtype, threads)
     with ThreadPoolExecutor(threads) as pool:  # it starts no thread unless it is used
-        share_out = pool.map if threads > 1 else map
-        for x, u, w in _chunks(theta, log_s, weights):
-            width = -(-len(w) // _LINE) * _LINE
-            chunk = _Chunk(plan, *(_prompts_last(values, width) for values in (x, u, w)))
-            list(share_out(chunk.add_up, range(threads), itertools.repeat(threads)))
-            for outcome, part in zip(plan.outcomes, chunk.sums, strict=True):
-                sums[outcome] += part
+        for start in range(0, len(theta), size):
+            part = slice(start, start + size)
+            chunk.fill(theta[part], log_s[part], weights[part])
+            list((pool.map if threads > 1 else map)(chunk.add_up, range(threads)))
+            for outcome, found in zip(chunk.outcomes, chunk.sums, strict=True):
+                for llm, pairs in _parts(len(found)):
+                    sums[outcome, pairs] += found[llm, llm + 1 :]
 
 
 class _Chunk:
-    """Some prompts, what of their probabilities depends on one LLM of a pair alone, and their sums.
+    """Some prompts, what of their probabilities depends on one LLM of a pair alone, and their sums; made once, and
+    filled with one chunk of prompts after the other.
 
     Args:
-        theta, log_s, weights: `(n_models, n)`, `(n,)` and `(n,)`: prompts last, the long axis.
+        plan: of the steps.
+        n_models, width: LLMs, and the most prompts.
+        kind: of the numbers.
+        threads: among which the tiles are shared out.
+
+    Attributes:
+        outcomes: the place of the outcome that each sum is a part of.
+        sums: `(n_sums, n_models, n_models)`, above the diagonal.
     """
 
-    def __init__(self, plan: Plan, theta: np.ndarray, log_s: np.ndarray, weights: np.ndarray) -> None:
-        self._plan, self._shape, self._kind = plan, theta.shape, theta.dtype
-        self._rows: list[np.ndarray] = []
-        odds, s = np.exp(theta), np.exp(log_s)
-        for row in plan.rows:
-            values = row.polynomial.in_powers_of_b(odds, s)[0]
-            values = _aligned(values * weights if row.weighted else values)
-            self._rows.append(np.broadcast_to(values, odds.shape))
-        self.sums = np.empty((len(plan.outcomes), len(theta) * (len(theta) - 1) // 2), theta.dtype)
+    def __init__(self, plan: Plan, n_models: int, width: int, kind: np.dtype, threads: int) -> None:
+        self._plan, self.outcomes = plan, plan.outcomes
+        self._rows = _empty((len(plan.rows), n_models, width), kind)
+        self.sums = np.empty((len(plan.outcomes), n_models, n_models), kind)
+        side = max(1, round(math.sqrt(_TILE_BYTES / (width * kind.itemsize))))
+        tiles = list(_tiles(n_models, side))
+        self._operands = [self._cut(tiles[thread::threads], min(side, n_models) ** 2) for thread in range(threads)]
 
-    def add_up(self, turn: int, turns: int) -> None:
-        """Make the sums of every `turns`-th lag's pairs, from lag number `turn` + 1 on."""
-        n_models, n = self._shape
-        wanted = _BLOCK_BYTES if turns == 1 else _SHARED_BYTES
-        size = _block_size(n_models - 1, n * self._kind.itemsize, wanted)
-        inverses = _empty((self._plan.n_inverses, size, n), self._kind)
-        arrays: dict[Kind, Any] = {Kind.FIRST: self._rows, Kind.OTHER: self._rows, Kind.INVERSE: inverses}
-        arrays |= {Kind.SUM: self.sums, Kind.ONE: np.ones((1,), self._kind)}
-        operands = [(arrays[kind][number], kind) for kind, number in self._plan.operands]
-        starts = _starts(n_models).tolist()
-        for start in range(0, n_models - 1, size):
-            for lag in range(turn + 1, n_models - start, turns):
-                stop = min(start + size, n_models - lag)
-                llms, others = slice(start, stop), slice(start + lag, stop + lag)
-                pairs = slice(starts[lag] + start, starts[lag] + stop)
-                parts = (llms, others, slice(stop - start), pairs, ...)  # in the order of `Kind`
-                given = [array[parts[kind]] for array, kind in operands]
-                for function, x, y, out in self._plan.steps:
-                    function(given[x], given[y], out=given[out])
+    def fill(self, theta: np.ndarray, log_s: np.ndarray, weights: np.ndarray) -> None:
+        """The prompts: `(n, n_models)`, `(n,)` and `(n,)`. What is left of the width gets no weight."""
+        width = self._rows.shape[-1]
+        x, u, w = (_prompts_last(values, width) for values in (theta, log_s, weights))
+        odds, s = np.exp(x), np.exp(u)
+        for row, values in zip(self._plan.rows, self._rows, strict=True):
+            values[...] = row.polynomial.in_powers_of_b(odds, s)[0]
+            if row.weighted:
+                values *= w
+
+    def add_up(self, thread: int) -> None:
+        """Make the sums of a thread's tiles."""
+        steps = self._plan.steps
+        for operands in self._operands[thread]:
+            for function, x, y, out in steps:
+                function(operands[x], operands[y], operands[out])
+
+    def _cut(self, tiles: list[tuple[slice, slice]], largest: int) -> list[list[np.ndarray]]:
+        """What the steps work on, for each of these tiles. Their inverses share one place, for `largest` pairs."""
+        rows, width, kind = self._rows, self._rows.shape[-1], self._rows.dtype
+        inverses, one = _empty((self._plan.n_inverses, largest, width), kind), (np.ones(1, kind),)
+        firsts, others, places = {}, {}, {}  # cut once for all tiles that have them
+        for a, b in tiles:
+            firsts[a.start, a.stop] = list(rows[:, a, None])
+            others[b.start, b.stop] = list(rows[:, None, b])
+            n, m = shape = a.stop - a.start, b.stop - b.start
+            places[shape] = list(inverses[:, : n * m].reshape(-1, n, m, width))
+        found = []
+        for a, b in tiles:
+            place = places[a.stop - a.start, b.stop - b.start]
+            arrays = firsts[a.start, a.stop], others[b.start, b.stop], place, self.sums[:, a, b], one  # as in `Kind`
+            found.append([arrays[kind][number] for kind, number in self._plan.operands])
+        return found
+
+
+def _tiles(n_models: int, side: int) -> Iterator[tuple[slice, slice]]:
+    """Every pair of a first LLM and one behind it, in rectangles of so many on each side at most."""
+    squares = n_models >= 8 * side  # on the diagonal: half of their pairs is for nothing, but in a single call
+    for start in range(0, n_models, side):
+        stop = min(start + side, n_models)
+        for other in range(start if squares else stop, n_models, side):
+            yield slice(start, stop), slice(other, min(other + side, n_models))
+        for first in () if squares else range(start, stop - 1):
+            yield slice(first, first + 1), slice(first + 1, stop)
 
 
 def _prompts_last(values: np.ndarray, width: int) -> np.ndarray:
@@ -144,12 +173,6 @@ def _prompts_last(values: np.ndarray, width: int) -> np.ndarray:
     rows = _empty((*values.shape[1:], width), values.dtype)
     rows[..., : len(values)], rows[..., len(values) :] = values.T, 0.0
     return rows
-
-
-def _aligned(values: np.ndarray) -> np.ndarray:
-    copy = _empty(values.shape, values.dtype)
-    copy[...] = values
-    return copy
 
 
 def _empty(shape: tuple[int, ...], kind: np.dtype) -> np.ndarray:
@@ -160,26 +183,13 @@ def _empty(shape: tuple[int, ...], kind: np.dtype) -> np.ndarray:
     return memory[start : start + size].view(kind).reshape(shape)
 
 
-def _block_size(most: int, row_bytes: int, wanted: int) -> int:
-    """The size of blocks of at most so many rows, such that they are about equally long and about as many bytes."""
-    return -(-most // max(1, round(most * row_bytes / wanted)))
-
-
 def _add_extreme(
     sums: np.ndarray, feedback: Feedback, theta: np.ndarray, log_s: np.ndarray, weights: np.ndarray
 ) -> None:
     """Add prompts in log space, where nothing overflows whatever the coefficients are."""
-    for rows, u, w in _chunks(theta, log_s, weights):
-        x, end = np.ascontiguousarray(rows.T), 0
-        for i in range(len(x) - 1):
-            start, end = end, end + len(x) - 1 - i
-            log_probs = log_pair_probabilities(feedback, *np.broadcast_arrays(x[i], x[i + 1 :], u))
-            sums[:, start:end] += np.vecdot(np.exp(np.moveaxis(log_probs, -1, 0)), w)
-
-
-def _chunks(
-    theta: np.ndarray, log_s: np.ndarray, weights: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     for start in range(0, len(theta), _PROMPTS):
         part = slice(start, start + _PROMPTS)
-        yield theta[part], log_s[part], weights[part]
+        x = np.ascontiguousarray(theta[part].T)
+        for llm, pairs in _parts(len(x)):
+            log_probs = log_pair_probabilities(feedback, *np.broadcast_arrays(x[llm], x[llm + 1 :], log_s[part]))
+            sums[:, pairs] += np.vecdot(np.exp(np.moveaxis(log_probs, -1, 0)), weights[part])

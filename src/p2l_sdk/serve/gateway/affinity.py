@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.llm import LLMConfig
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN
 

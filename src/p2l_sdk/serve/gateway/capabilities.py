@@ -13,7 +13,7 @@ from typing import Any
 
 from p2l_sdk.serve.auth import Key
 from p2l_sdk.serve.errors import ApiError
-from p2l_sdk.serve.gateway.config import ABILITIES, LLMConfig
+from p2l_sdk.serve.gateway.llm import ABILITIES, LLMConfig
 from p2l_sdk.serve.gateway.overcharges import Overcharges
 from p2l_sdk.serve.gateway.reasons import CONTEXT
 from p2l_sdk.serve.gateway.request import ChatRequest

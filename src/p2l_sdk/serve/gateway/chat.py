@@ -27,9 +27,10 @@ from p2l_sdk.serve.gateway.affinity import Sessions
 from p2l_sdk.serve.gateway.capabilities import Capabilities
 from p2l_sdk.serve.gateway.charges import check_charges
 from p2l_sdk.serve.gateway.choice import Choice, Chooser
-from p2l_sdk.serve.gateway.config import BEST, ROUTED, GatewayConfig, LLMConfig
+from p2l_sdk.serve.gateway.config import GatewayConfig
 from p2l_sdk.serve.gateway.failover import Failover, Failure, NoAnswer
 from p2l_sdk.serve.gateway.known import completed
+from p2l_sdk.serve.gateway.llm import BEST, ROUTED, LLMConfig
 from p2l_sdk.serve.gateway.overcharges import Overcharges
 from p2l_sdk.serve.gateway.pool import UpstreamClient
 from p2l_sdk.serve.gateway.quote import Quote, quotes

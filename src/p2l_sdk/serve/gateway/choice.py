@@ -16,7 +16,8 @@ from p2l_sdk.routing.pacing import BudgetPacer
 from p2l_sdk.routing.route import usd
 from p2l_sdk.routing.router import Router, RouterOptions
 from p2l_sdk.serve.gateway.affinity import Session
-from p2l_sdk.serve.gateway.config import BEST, GatewayConfig, costs, known_llms
+from p2l_sdk.serve.gateway.config import GatewayConfig, costs, known_llms
+from p2l_sdk.serve.gateway.llm import BEST
 
 if TYPE_CHECKING:
     from p2l_sdk.p2l import P2L

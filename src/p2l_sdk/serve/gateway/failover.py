@@ -13,7 +13,7 @@ from typing import Any
 from p2l_sdk.serve.auth import OutOfBudget
 from p2l_sdk.serve.errors import OVERLOADED, SERVER, ApiError
 from p2l_sdk.serve.gateway.call import UpstreamError
-from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.llm import LLMConfig
 from p2l_sdk.serve.gateway.refusal import Refusal
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.upstream import Answer, Upstream

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from p2l_sdk.serve.gateway.catalogue import context_window
-from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.llm import LLMConfig
 
 _OPENAI, _ANTHROPIC, _DEEPSEEK = "api.openai.com", "api.anthropic.com", "api.deepseek.com"
 _FACTS: tuple[tuple[str, re.Pattern[str], dict[str, Any]], ...] = tuple(

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from p2l_sdk.serve.gateway.config import CONTEXT, LLMConfig
+from p2l_sdk.serve.gateway.llm import CONTEXT, LLMConfig
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN
 

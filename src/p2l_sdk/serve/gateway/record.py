@@ -12,8 +12,8 @@ import time
 from collections.abc import Sequence
 
 from p2l_sdk.serve.auth import Key
-from p2l_sdk.serve.gateway.config import LLMConfig
 from p2l_sdk.serve.gateway.failover import Failure
+from p2l_sdk.serve.gateway.llm import LLMConfig
 from p2l_sdk.serve.gateway.reasons import Work
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.spend import Charge

@@ -18,7 +18,8 @@ from typing import Any
 
 from p2l_sdk.modeling.number_p2l import to_number
 from p2l_sdk.serve.errors import ApiError
-from p2l_sdk.serve.gateway.config import BEST, MAX_TOKENS, PRICED, ROUTED, LLMConfig
+from p2l_sdk.serve.gateway.config import PRICED
+from p2l_sdk.serve.gateway.llm import BEST, MAX_TOKENS, ROUTED, LLMConfig
 from p2l_sdk.serve.gateway.size import Size, count_of
 
 COST_HEADER, SESSION_HEADER = "x-p2l-cost", "x-session-id"

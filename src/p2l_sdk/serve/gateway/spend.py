@@ -14,7 +14,7 @@ from typing import Any
 from p2l_sdk.routing.pacing import BudgetPacer
 from p2l_sdk.serve.auth import Key, OutOfBudget
 from p2l_sdk.serve.gateway.call import UpstreamError
-from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.llm import LLMConfig
 from p2l_sdk.serve.gateway.overcharges import Overcharges
 from p2l_sdk.serve.gateway.quote import Quote
 from p2l_sdk.serve.gateway.reasons import Work

@@ -24,8 +24,9 @@ from yarl import URL
 from p2l_sdk.serve.gateway.address import read_key
 from p2l_sdk.serve.gateway.breaker import Breaker
 from p2l_sdk.serve.gateway.call import Call, UpstreamError
-from p2l_sdk.serve.gateway.config import GatewayConfig, LLMConfig
+from p2l_sdk.serve.gateway.config import GatewayConfig
 from p2l_sdk.serve.gateway.known import completed
+from p2l_sdk.serve.gateway.llm import LLMConfig
 from p2l_sdk.serve.gateway.pool import Endpoint, Response, UpstreamClient
 from p2l_sdk.serve.gateway.reasons import EMPTY_ACCOUNT, MODERATED, Work, bills_refusals
 from p2l_sdk.serve.gateway.refusal import (
@@ -229,6 +230,10 @@ class Upstream:
                 raise found from None
             stays_open = True
             return Answer(self.llm, self._passed_on(response), begun, stream=stream)
+        except UpstreamError as error:
+            if self.llm.bills_errors and not error.usage:
+                error.work = Work.WROTE
+            raise
         finally:
             if not stays_open:
                 response.release()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from p2l_sdk.routing.route import usd
-from p2l_sdk.serve.gateway.config import LLMConfig
+from p2l_sdk.serve.gateway.llm import LLMConfig
 from p2l_sdk.serve.gateway.quote import Quote, sounds_read, tokens_read
 from p2l_sdk.serve.gateway.request import ChatRequest
 from p2l_sdk.serve.gateway.size import BYTES_PER_TOKEN, count_of
