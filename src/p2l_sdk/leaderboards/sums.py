@@ -21,6 +21,7 @@ the order of the prompts: the number of threads changes no digit.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Iterator
@@ -90,10 +91,12 @@ def _add_plain(
     size = -(-len(theta) // -(-len(theta) // _PROMPTS))  # of chunks that are equally long
     chunk = _Chunk(plan_of(feedback), theta.shape[1], -(-size // _LINE) * _LINE, theta.dtype, threads)
     with ThreadPoolExecutor(threads) as pool:  # it starts no thread unless it is used
+        share_out = pool.map if threads > 1 else map
         for start in range(0, len(theta), size):
             part = slice(start, start + size)
-            chunk.fill(theta[part], log_s[part], weights[part])
-            list((pool.map if threads > 1 else map)(chunk.add_up, range(threads)))
+            prompts = theta[part], log_s[part], weights[part]
+            list(share_out(chunk.fill, range(threads), itertools.repeat(prompts)))
+            list(share_out(chunk.add_up, range(threads)))
             for outcome, found in zip(chunk.outcomes, chunk.sums, strict=True):
                 for llm, pairs in _parts(len(found)):
                     sums[outcome, pairs] += found[llm, llm + 1 :]
@@ -122,12 +125,15 @@ class _Chunk:
         tiles = list(_tiles(n_models, side))
         self._operands = [self._cut(tiles[thread::threads], min(side, n_models) ** 2) for thread in range(threads)]
 
-    def fill(self, theta: np.ndarray, log_s: np.ndarray, weights: np.ndarray) -> None:
-        """The prompts: `(n, n_models)`, `(n,)` and `(n,)`. What is left of the width gets no weight."""
-        width = self._rows.shape[-1]
-        x, u, w = (_prompts_last(values, width) for values in (theta, log_s, weights))
+    def fill(self, thread: int, prompts: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+        """Make the rows of a thread's LLMs, of prompts in theta, log_s and weights: `(n, n_models)`, `(n,)` and `(n,)`.
+        What is left of the width gets no weight."""
+        (_, n_models, width), threads = self._rows.shape, len(self._operands)
+        llms = slice(n_models * thread // threads, n_models * (thread + 1) // threads)
+        theta, log_s, weights = prompts
+        x, u, w = (_prompts_last(values, width) for values in (theta[:, llms], log_s, weights))
         odds, s = np.exp(x), np.exp(u)
-        for row, values in zip(self._plan.rows, self._rows, strict=True):
+        for row, values in zip(self._plan.rows, self._rows[:, llms], strict=True):
             values[...] = row.polynomial.in_powers_of_b(odds, s)[0]
             if row.weighted:
                 values *= w
