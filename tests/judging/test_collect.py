@@ -326,13 +326,16 @@ def test_the_spend_limit_is_never_exceeded_in_any_part(cost, tmp_path):
         assert len(server.bodies) == n
 
 
-def test_a_status_after_which_an_answer_may_be_billed_is_assumed_at_its_most(tmp_path):
+@pytest.mark.parametrize("bills_errors", [False, True])
+def test_a_status_after_which_an_answer_may_be_billed_is_assumed_at_its_most(bills_errors, tmp_path):
     statuses = {"lost": 504, "failed": 424, "busy": 503, "down": 500}
     with ScriptedServer({word: Script(status=status) for word, status in statuses.items()}) as server:
-        llms = config(server, "a", prices={"input": 1.0, "output": 1.0}, max_tokens=100)
+        prices = {"input": 1.0, "output": 1.0}
+        llms = config(server, "a", prices=prices, max_tokens=100, bills_errors=bills_errors)
         found = collect([*statuses], llms, tmp_path / "a.jsonl", limits=Limits(attempts=1))
     assert found.llms[0].n_failed == 4
-    assert found.spent == found.assumed == pytest.approx((len("lost") + len("failed") + 2 * (32 + 100)) / 1e6)
+    billed = [*statuses] if bills_errors else ["lost", "failed"]
+    assert found.spent == found.assumed == pytest.approx(sum(len(word) + 32 + 100 for word in billed) / 1e6)
 
 
 def test_a_server_that_counts_no_tokens_is_assumed_to_have_used_all(tmp_path):

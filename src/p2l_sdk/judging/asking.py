@@ -34,12 +34,14 @@ class LLM:
         endpoint: its address and settings.
         cost: USD per response; None if it is not paid by the response.
         prices: by the token; None if it is not paid by the token.
+        bills_errors: as in `LLMConfig`.
     """
 
     name: str
     endpoint: Endpoint
     cost: float | None = None
     prices: Prices | None = None
+    bills_errors: bool = False
 
     @classmethod
     def of(cls, config: LLMConfig, *, max_tokens: int, temperature: float | None, deadline: float, env: bool) -> LLM:
@@ -69,7 +71,7 @@ class LLM:
             pause=config.timeout,
             trust_env=env,
         )
-        return cls(config.name, endpoint, config.cost, config.prices)
+        return cls(config.name, endpoint, config.cost, config.prices, config.bills_errors)
 
     @property
     def settings(self) -> dict[str, object]:
@@ -234,7 +236,7 @@ class Asker:
                 try:
                     answer = await ask(client, llm.endpoint, query.prompt)
                 except QueryError as error:
-                    failure, usd = error, self._ledger.most(reserved) if may_be_billed(error) else 0.0
+                    failure, usd = error, self._ledger.most(reserved) if may_be_billed(error, llm.bills_errors) else 0.0
                     self._ledger.settle(reserved, usd, assumed=usd > 0)
                     cost += usd
                 else:

@@ -55,11 +55,13 @@ class Limits:
         return min(self.backoff * 2.0 ** (attempt - 1) * random.uniform(0.8, 1.2), self.longest_wait)
 
 
-def may_be_billed(error: QueryError) -> bool:
+def may_be_billed(error: QueryError, bills_errors: bool = False) -> bool:
     """Whether a failed query may have cost something: its answer had begun, was only waited for in vain, or was lost on
-    its way."""
+    its way; or any reply came, if its server `bills_errors` (as in `LLMConfig`)."""
     status = error.kind.removeprefix("status ")
-    return work_before(int(status)) is not Work.NONE if status.isdecimal() else error.kind != "connection"
+    if status.isdecimal() and not bills_errors:
+        return work_before(int(status)) is not Work.NONE
+    return error.kind != "connection"
 
 
 class Pace:
