@@ -142,6 +142,7 @@ BEFORE = [
 ]  # fmt: skip
 UNKNOWN = [
     "no",
+    "The model's response is not valid JSON: 1 is not of type 'object'",
     "Something went wrong",
     "Bad Request",
     "'utf-8' codec can't encode characters in position 3-4: surrogates not allowed",  # vLLM's, of an answer

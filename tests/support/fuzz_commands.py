@@ -27,8 +27,8 @@ from typing import Any
 import click
 from fuzz_values import HOSTILE, good, make_files, role_of
 
-LIMIT = 10.0  # seconds of the processor for a call; those of LONG may go on, since they work
-WAIT = 6  # times as long by the clock: the machine may be busy
+LIMIT = 30.0  # seconds of the processor for a call, which may import torch; those of LONG may go on, since they work
+WAIT = 2  # times as long by the clock: the machine may be busy
 LONG = {"train", "judge", "collect", "measure", "build"}
 LONG_SECONDS = 2.0
 ENDS = {0, 2, 130}  # exit statuses that a call may have

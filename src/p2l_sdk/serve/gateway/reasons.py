@@ -51,8 +51,8 @@ _OF_CONTENT = re.compile(
     r"|guardrail|safety reasons|cyber[ _](activity|policy)|invalid_prompt"
 )
 _OF_AN_ANSWER = re.compile(  # although it may sound like one of the request
-    r"could not finish|model('s output| output| generated| produced)|generated (output|text|response|answer)"
-    r"|parsing failed|no valid (response|output|answer|json)"
+    r"could not finish|model('s (output|response|answer)| output| generated| produced)"
+    r"|generated (output|text|response|answer)|parsing failed|no valid (response|output|answer|json)"
     r"|(model|it) did not (output|generate|produce|return)|(output|response|answer) was (truncated|cut)"
     r"|(max\w*|output) tokens? limit was reached"
     r"|(failed|unable) to generate|pars(e|ing) (the )?(model'?s? |generated )?(tool|function|argument|output|response)"
